@@ -1,0 +1,6 @@
+//! fastworker: a task queue without a broker, whose tasks are WebAssembly components.
+
+pub mod clock;
+pub mod json;
+pub mod task;
+pub mod transport;

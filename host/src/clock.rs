@@ -1,0 +1,179 @@
+//! Time as this program uses it: a [`Moment`] to measure spans, a [`Timestamp`] to show people.
+//!
+//! Apart because the core owns no clock: it takes a [`Now`], so a simulation can turn time as it
+//! likes. Spans are always measured between moments, which never jump; timestamps only label.
+
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    str::FromStr,
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// Microseconds on the monotonic clock since this process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// A moment that never comes.
+    pub const NEVER: Moment = Moment(u64::MAX);
+
+    /// The moment `micros` microseconds after the start.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the start.
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+
+    /// The span from `earlier` to this moment, zero if `earlier` is later.
+    pub const fn since(self, earlier: Moment) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    fn add(self, span: Duration) -> Moment {
+        Moment(self.0.saturating_add(micros(span)))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+
+    fn sub(self, span: Duration) -> Moment {
+        Moment(self.0.saturating_sub(micros(span)))
+    }
+}
+
+/// A moment on the wall clock: microseconds since the Unix epoch. RFC 3339 text in JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The wall clock's time.
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
+    /// The timestamp `micros` microseconds after the Unix epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// The span from `earlier` to this timestamp, zero if `earlier` is later.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    fn civil(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => Self(i64::try_from(after.as_micros()).unwrap_or(i64::MAX)),
+            Err(before) => Self(i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros)),
+        }
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Timestamp;
+
+    fn add(self, span: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(i64::try_from(micros(span)).unwrap_or(i64::MAX)))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}", self.civil())
+    }
+}
+
+/// A text that is no point in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no point in time: write it like 2026-11-24T17:30:00Z")]
+pub struct NotATimestamp(String);
+
+impl FromStr for Timestamp {
+    type Err = NotATimestamp;
+
+    /// Reads RFC 3339, and what the Python original sends: a space for the `T`, and local time
+    /// where no offset is given.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let with_offset = text.parse::<jiff::Timestamp>().ok();
+        let parsed = with_offset.or_else(|| {
+            let local = text.parse::<jiff::civil::DateTime>().ok()?;
+            Some(local.to_zoned_datetime(jiff::tz::TimeZone::system()).ok()?.timestamp())
+        });
+        parsed.map(|time| Self(time.as_microsecond())).ok_or_else(|| NotATimestamp(text.chars().take(64).collect()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        } else {
+            i64::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Measures spans; never jumps.
+    pub mono: Moment,
+    /// Labels what people see; may jump.
+    pub wall: Timestamp,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub fn read() -> Self {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Self { mono: Moment(micros(START.elapsed())), wall: Timestamp::now() }
+    }
+}
+
+/// A span as whole microseconds.
+pub fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_read_what_they_print_and_what_python_prints() {
+        let printed = Timestamp::from_micros(1_795_498_650_604_487).to_string();
+        assert_eq!(printed.parse(), Ok(Timestamp::from_micros(1_795_498_650_604_487)));
+        assert!("2026-11-24 05:37:30.604487".parse::<Timestamp>().is_ok());
+        assert_eq!("2026-11-24T05:37:30+01:00".parse::<Timestamp>(), "2026-11-24T04:37:30Z".parse::<Timestamp>());
+        assert!("tomorrow".parse::<Timestamp>().is_err());
+    }
+}

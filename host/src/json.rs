@@ -1,0 +1,151 @@
+//! A JSON document that is carried, not understood.
+//!
+//! Apart because arguments and results pass through every station of the line and none of them
+//! builds a value of them. Invariant: a [`Json`] holds exactly one valid JSON document. It is
+//! checked where it comes in, and never again.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::value::RawValue;
+
+/// One JSON document, checked and shared.
+#[derive(Clone)]
+pub struct Json(Arc<RawValue>);
+
+/// A text that is not exactly one JSON document.
+#[derive(Debug, thiserror::Error)]
+pub enum NotJson {
+    /// Python writes these, JSON has no such numbers.
+    #[error("JSON has no NaN or Infinity: send null or a text instead")]
+    NotANumber,
+    /// Anything else, with the place.
+    #[error("not a JSON document: {0}")]
+    Syntax(serde_json::Error),
+}
+
+impl Json {
+    /// Takes a text that must be exactly one JSON document.
+    ///
+    /// # Errors
+    /// [`NotJson`] if it is not; the text must then not be passed on.
+    pub fn parse(text: &str) -> Result<Self, NotJson> {
+        let holds_nan = || ["NaN", "Infinity"].iter().any(|word| text.contains(word));
+        match serde_json::from_str::<&RawValue>(text) {
+            Ok(document) => Ok(Self(document.to_owned().into())),
+            Err(_) if holds_nan() => Err(NotJson::NotANumber),
+            Err(error) => Err(NotJson::Syntax(error)),
+        }
+    }
+
+    /// The JSON of any serialisable value.
+    ///
+    /// # Errors
+    /// When the value has no JSON form, such as a map with keys that are not text.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        serde_json::value::to_raw_value(value).map(Self::from)
+    }
+
+    /// The document `null`.
+    pub fn null() -> Self {
+        Self(RawValue::NULL.to_owned().into())
+    }
+
+    /// The document `[]`.
+    pub fn empty_array() -> Self {
+        Self(fixed("[]").into())
+    }
+
+    /// The document `{}`.
+    pub fn empty_object() -> Self {
+        Self(fixed("{}").into())
+    }
+
+    /// The text of the document.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Reads the document into a value.
+    ///
+    /// # Errors
+    /// When the document does not have the shape of `T`.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.as_str())
+    }
+}
+
+/// A document that the program itself wrote out.
+fn fixed(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+impl From<Box<RawValue>> for Json {
+    fn from(document: Box<RawValue>) -> Self {
+        Self(document.into())
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The same text, not the same value: `1.0` is not `1`.
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Json {}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            self.0.serialize(serializer)
+        } else {
+            serializer.serialize_str(self.as_str())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            Box::<RawValue>::deserialize(deserializer).map(Self::from)
+        } else {
+            Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exactly_one_document_is_taken() {
+        assert_eq!(Json::parse(" [1, 2] ").expect("a document").as_str(), "[1, 2]");
+        for wrong in ["", "1 2", "{\"a\":1}}", "[1,]", "nul", "\"open"] {
+            assert!(matches!(Json::parse(wrong), Err(NotJson::Syntax(_))), "{wrong}");
+        }
+        assert!(matches!(Json::parse("[NaN]"), Err(NotJson::NotANumber)));
+    }
+
+    #[test]
+    fn a_document_passes_both_codecs_unchanged() {
+        let document = Json::parse(r#"{"b": 1e2, "a": [null, "ü"]}"#).expect("a document");
+        let text = serde_json::to_string(&document).expect("to JSON");
+        assert_eq!(text, document.as_str());
+        let bytes = postcard::to_stdvec(&document).expect("to postcard");
+        assert_eq!(postcard::from_bytes::<Json>(&bytes).expect("from postcard"), document);
+    }
+}

@@ -1,0 +1,208 @@
+//! Bytes out, bytes in, or a named failure.
+//!
+//! The line runs through four kinds of sockets; this file says what each must do and [`nng`] does
+//! it with NNG. Apart so that another binding of the same protocols can take its place in one file.
+//! Invariants: a [`Service`] never blocks, every request is answered exactly once, and no method
+//! here waits longer than the time it was given.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub mod nng;
+
+/// The largest document or frame body that we accept, in bytes.
+pub const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
+/// The largest message that a socket takes in: a payload and what is wrapped around it.
+pub const FRAME_MAX: usize = PAYLOAD_MAX + 64 * 1024;
+/// How many requests one server socket holds open at a time by default.
+pub const OPEN_REQUESTS_MAX: usize = 65_536;
+
+/// One connection to a server socket. Never the same number twice in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer(pub u64);
+
+/// Why a request is answered by the socket and not by its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too many requests are open.
+    Busy,
+    /// The service panicked over this request.
+    Broken,
+}
+
+/// What a server socket serves. Called on the transport's own threads: it must never block.
+pub trait Service: Send + Sync + 'static {
+    /// Takes one request. The answer goes through `reply`, now or later, from any thread.
+    fn request(&self, from: Peer, body: &[u8], reply: Reply);
+
+    /// The answer to a request that cannot be taken, in the words of whoever asked.
+    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8>;
+
+    /// A connection is gone, and with it every request it had open.
+    fn gone(&self, peer: Peer);
+}
+
+/// The way back to whoever asked. Dropped without an answer, it answers with nothing, so that a
+/// forgotten request cannot block its socket.
+pub struct Reply(Option<Arc<dyn Answer>>);
+
+/// How a transport takes an answer.
+pub trait Answer: Send + Sync {
+    /// Sends the answer, unless the request was answered before or its peer is gone.
+    fn send(&self, body: &[u8]);
+
+    /// Whether anybody still waits for this answer.
+    fn is_open(&self) -> bool;
+}
+
+impl Reply {
+    /// Wraps a transport's way back.
+    pub fn new(answer: Arc<dyn Answer>) -> Self {
+        Self(Some(answer))
+    }
+
+    /// Sends the answer. Does nothing if the peer is gone.
+    pub fn send(mut self, body: &[u8]) {
+        if let Some(answer) = self.0.take() {
+            answer.send(body);
+        }
+    }
+
+    /// Whether anybody still waits for this answer.
+    pub fn is_open(&self) -> bool {
+        self.0.as_ref().is_some_and(|answer| answer.is_open())
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(answer) = self.0.take() {
+            answer.send(&[]);
+        }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply({})", if self.is_open() { "open" } else { "closed" })
+    }
+}
+
+/// A server socket that listens until it is dropped.
+pub trait Server: Send + Sync {
+    /// Waits until every answer given so far is with the kernel, at most `limit` long.
+    fn flush(&self, limit: Duration);
+
+    /// How many requests are open.
+    fn open_requests(&self) -> usize;
+}
+
+/// A call that brought no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Nobody answered in time. The request may have been taken all the same.
+    #[error("no answer from {address} within {} s", waited.as_secs_f64())]
+    TimedOut {
+        /// Who was asked.
+        address: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The message is larger than the other side takes, and was not sent.
+    #[error("the message of {size} bytes is over the limit of {PAYLOAD_MAX} bytes")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// The socket was closed while we waited.
+    #[error("the connection to {address} was closed")]
+    Closed {
+        /// Who was asked.
+        address: String,
+    },
+}
+
+/// What becomes of a call; runs on a transport thread and must not block.
+pub type OnAnswer = Box<dyn FnOnce(Result<&[u8], CallError>) + Send>;
+
+/// A client socket that asks one server, as many questions at a time as one likes. It connects in
+/// the background, again after each loss, and repeats what was open over the new connection.
+pub trait Caller: Send + Sync {
+    /// Asks, and calls `done` exactly once: with the answer, or after `limit`.
+    fn call(&self, body: &[u8], limit: Duration, done: OnAnswer);
+
+    /// Whether there is a connection at this moment.
+    fn is_connected(&self) -> bool;
+
+    /// The address of the server.
+    fn address(&self) -> &str;
+}
+
+/// A bus that hands announcements to whoever dialled it. Best effort: say it again.
+pub trait Announcer: Send + Sync {
+    /// Sends to every connection.
+    fn announce(&self, message: &[u8]);
+}
+
+/// Hears the announcements of one bus until it is dropped.
+pub trait Hearer: Send + Sync {}
+
+/// A socket that could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The text is no address that we know.
+    #[error("'{address}' is no address: write it like tcp://127.0.0.1:5555")]
+    BadAddress {
+        /// The text.
+        address: String,
+    },
+    /// Somebody listens there already.
+    #[error("{address} is in use by another program")]
+    InUse {
+        /// The address.
+        address: String,
+    },
+    /// The system refused.
+    #[error("cannot open {address}: {cause}")]
+    Refused {
+        /// The address.
+        address: String,
+        /// The system's word for it.
+        cause: String,
+    },
+}
+
+/// Something that opens sockets.
+pub trait Transport: Send + Sync + 'static {
+    /// Listens and serves (REP). `open_requests_max` bounds the requests held open at a time.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the address cannot be had.
+    fn serve(
+        &self,
+        address: &str,
+        open_requests_max: usize,
+        service: Arc<dyn Service>,
+    ) -> Result<Box<dyn Server>, OpenError>;
+
+    /// Connects to a server (REQ), in the background.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the address makes no sense.
+    fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError>;
+
+    /// Listens on a bus (BUS). `joined` makes the message that a new connection hears at once.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the address cannot be had.
+    fn announcer(
+        &self,
+        address: &str,
+        joined: Box<dyn Fn() -> Vec<u8> + Send + Sync>,
+    ) -> Result<Box<dyn Announcer>, OpenError>;
+
+    /// Dials a bus in the background and hands each message to `heard`, which must not block.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the address makes no sense.
+    fn hearer(&self, address: &str, heard: Box<dyn Fn(&[u8]) + Send + Sync>) -> Result<Box<dyn Hearer>, OpenError>;
+}
