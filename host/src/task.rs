@@ -376,6 +376,7 @@ pub(crate) mod seconds {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
     /// Writes a span as seconds.
+    #[allow(clippy::ref_option, reason = "serde calls it with a reference to the field")]
     pub(crate) fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         span.map(|span| span.as_secs_f64()).serialize(serializer)
     }
@@ -667,7 +668,11 @@ mod tests {
     fn names_are_read_in_any_case_and_written_in_lower_case() {
         assert_eq!("CRITICAL".parse(), Ok(TaskPriority::Critical));
         assert_eq!(serde_json::to_string(&TaskPriority::High).expect("text"), "\"high\"");
-        assert!("urgent".parse::<TaskPriority>().unwrap_err().to_string().contains("critical, high, normal, low"));
+        assert!(
+            "urgent"
+                .parse::<TaskPriority>()
+                .is_err_and(|error| error.to_string().contains("critical, high, normal, low"))
+        );
         for status in TaskStatus::ALL {
             let bytes = postcard::to_stdvec(&status).expect("to postcard");
             assert_eq!(postcard::from_bytes::<TaskStatus>(&bytes), Ok(status));

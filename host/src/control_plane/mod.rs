@@ -1,0 +1,9 @@
+//! The control plane: owns the queue, the leases, the schedule and the results.
+
+pub mod queue;
+pub mod reports;
+pub mod results;
+pub mod retry;
+pub mod roster;
+pub mod sessions;
+pub mod state;

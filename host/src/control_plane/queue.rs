@@ -1,0 +1,215 @@
+//! The queue: which waiting task is next.
+//!
+//! Apart from the leases because a leased task is nobody's to hand out. Four lanes by priority,
+//! first in first out within each. Tasks of one name stand together, so that finding the next one
+//! that a worker can run looks at names and not at tasks. Invariant: a task stands in at most one
+//! place; who is put back takes the place it had.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    clock::Moment,
+    task::{TaskId, TaskPriority},
+};
+
+/// Waiting so long, a task goes before more urgent ones, once in [`GUARD_EVERY`] grants.
+pub const GUARD_AFTER: Duration = Duration::from_mins(1);
+/// How many grants pass between two that ignore the priority.
+pub const GUARD_EVERY: u32 = 16;
+
+/// A place in the queue: grows with every task that joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+/// Where a waiting task stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its lane.
+    pub priority: TaskPriority,
+    /// Its task name.
+    pub name: Arc<str>,
+    /// Its place in the lane.
+    pub position: Position,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    task: TaskId,
+    since: Moment,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    by_name: BTreeMap<Arc<str>, BTreeMap<Position, Waiting>>,
+    /// The first of each name, in order.
+    heads: BTreeSet<(Position, Arc<str>)>,
+    len: usize,
+}
+
+/// The waiting tasks.
+#[derive(Debug, Default)]
+pub struct Queue {
+    lanes: [Lane; 4],
+    grants_since_guard: u32,
+}
+
+impl Queue {
+    /// How many tasks wait.
+    pub fn len(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.len).sum()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.len == 0)
+    }
+
+    /// How many tasks wait at one priority.
+    pub fn depth(&self, priority: TaskPriority) -> usize {
+        self.lanes[priority.level()].len
+    }
+
+    /// Takes a task in. `since` is when it began to wait.
+    pub fn push(&mut self, place: &Place, task: TaskId, since: Moment) {
+        let lane = &mut self.lanes[place.priority.level()];
+        let queued = lane.by_name.entry(place.name.clone()).or_default();
+        let head = queued.first_key_value().map(|(position, _)| *position);
+        if head.is_none_or(|head| place.position < head) {
+            if let Some(head) = head {
+                lane.heads.remove(&(head, place.name.clone()));
+            }
+            lane.heads.insert((place.position, place.name.clone()));
+        }
+        let doubled = queued.insert(place.position, Waiting { task, since });
+        debug_assert!(doubled.is_none(), "two tasks in one place of the queue: {place:?}");
+        lane.len += 1;
+    }
+
+    /// Takes a task out. Returns it if it stood there.
+    pub fn remove(&mut self, place: &Place) -> Option<TaskId> {
+        let lane = &mut self.lanes[place.priority.level()];
+        let queued = lane.by_name.get_mut(&place.name)?;
+        let was_head = queued.first_key_value().is_some_and(|(position, _)| *position == place.position);
+        let waiting = queued.remove(&place.position)?;
+        lane.len -= 1;
+        if was_head {
+            lane.heads.remove(&(place.position, place.name.clone()));
+            match queued.first_key_value() {
+                Some((next, _)) => drop(lane.heads.insert((*next, place.name.clone()))),
+                None => drop(lane.by_name.remove(&place.name)),
+            }
+        }
+        Some(waiting.task)
+    }
+
+    /// The task that a worker should run next, of those whose names it `can` run. It is not taken
+    /// out. Counts as a grant for the guard that keeps low tasks from starving.
+    pub fn next(&mut self, now: Moment, can: impl Fn(&str) -> bool) -> Option<(Place, TaskId)> {
+        let first = TaskPriority::ALL.into_iter().find_map(|priority| self.head(priority, &can))?;
+        self.grants_since_guard += 1;
+        if self.grants_since_guard < GUARD_EVERY {
+            return Some(first);
+        }
+        let starving = self.starving(now, first.0.priority, &can);
+        if starving.is_some() {
+            self.grants_since_guard = 0;
+        }
+        starving.or(Some(first))
+    }
+
+    /// The first task at `priority` of those whose names a worker `can` run.
+    pub fn head(&self, priority: TaskPriority, can: impl Fn(&str) -> bool) -> Option<(Place, TaskId)> {
+        let lane = &self.lanes[priority.level()];
+        let (position, name) = lane.heads.iter().find(|(_, name)| can(name))?;
+        let task = lane.by_name.get(name)?.get(position)?.task.clone();
+        Some((Place { priority, name: name.clone(), position: *position }, task))
+    }
+
+    /// Since when the oldest task at `priority` waits.
+    pub fn oldest(&self, priority: TaskPriority) -> Option<Moment> {
+        let lane = &self.lanes[priority.level()];
+        lane.by_name.values().filter_map(|queued| Some(queued.first_key_value()?.1.since)).min()
+    }
+
+    /// The task below `priority` that waits longest, if it has waited too long.
+    fn starving(&self, now: Moment, priority: TaskPriority, can: impl Fn(&str) -> bool) -> Option<(Place, TaskId)> {
+        TaskPriority::ALL[priority.level() + 1..]
+            .iter()
+            .filter_map(|lower| {
+                let (place, task) = self.head(*lower, &can)?;
+                let since = self.lanes[lower.level()].by_name.get(&place.name)?.get(&place.position)?.since;
+                (now.since(since) > GUARD_AFTER).then_some((since, place, task))
+            })
+            .min_by_key(|(since, place, _)| (*since, place.position))
+            .map(|(_, place, task)| (place, task))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(priority: TaskPriority, name: &str, position: u64) -> Place {
+        Place { priority, name: name.into(), position: Position(position) }
+    }
+
+    fn task(text: &str) -> TaskId {
+        text.parse().expect("an id")
+    }
+
+    fn drain(queue: &mut Queue, now: Moment) -> Vec<String> {
+        let mut order = Vec::new();
+        while let Some((place, id)) = queue.next(now, |_| true) {
+            assert_eq!(queue.remove(&place), Some(id.clone()));
+            order.push(id.to_string());
+        }
+        assert!(queue.is_empty());
+        order
+    }
+
+    #[test]
+    fn tasks_go_by_priority_and_first_in_first_out_within_each() {
+        let mut queue = Queue::default();
+        for (position, priority) in TaskPriority::ALL.into_iter().rev().flat_map(|p| [p, p]).enumerate() {
+            let name = if position % 2 == 0 { "a" } else { "b" };
+            queue.push(&place(priority, name, position as u64), task(&position.to_string()), Moment::default());
+        }
+        assert_eq!(drain(&mut queue, Moment::default()), ["6", "7", "4", "5", "2", "3", "0", "1"]);
+    }
+
+    #[test]
+    fn a_task_that_is_put_back_takes_the_place_it_had() {
+        let mut queue = Queue::default();
+        let places: Vec<_> = (0..3).map(|n| place(TaskPriority::Normal, "a", n)).collect();
+        for (n, place) in places.iter().enumerate() {
+            queue.push(place, task(&n.to_string()), Moment::default());
+        }
+        assert_eq!(queue.remove(&places[0]), Some(task("0")));
+        queue.push(&places[0], task("0"), Moment::default());
+        assert_eq!(drain(&mut queue, Moment::default()), ["0", "1", "2"]);
+    }
+
+    #[test]
+    fn a_low_task_that_starves_goes_once_in_sixteen_grants() {
+        let mut queue = Queue::default();
+        queue.push(&place(TaskPriority::Low, "a", 0), task("low"), Moment::default());
+        for n in 1..40 {
+            queue.push(&place(TaskPriority::High, "a", n), task(&n.to_string()), Moment::default());
+        }
+        let order = drain(&mut queue, Moment::default() + GUARD_AFTER * 2);
+        assert_eq!(order.iter().position(|id| id == "low"), Some(GUARD_EVERY as usize - 1));
+    }
+
+    #[test]
+    fn a_worker_gets_only_names_that_it_can_run() {
+        let mut queue = Queue::default();
+        queue.push(&place(TaskPriority::Critical, "other", 0), task("other"), Moment::default());
+        queue.push(&place(TaskPriority::Low, "mine", 1), task("mine"), Moment::default());
+        let (_, next) = queue.next(Moment::default(), |name| name == "mine").expect("a task");
+        assert_eq!(next, task("mine"));
+    }
+}

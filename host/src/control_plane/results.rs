@@ -1,0 +1,146 @@
+//! The result cache: how tasks ended, for whoever asks later.
+//!
+//! Bounded by count (the least recently used goes first) and by age, counted from storing. What
+//! a task said about itself is kept with its result.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use lru::LruCache;
+
+use super::reports::ReportLog;
+use crate::{
+    clock::Moment,
+    task::{TaskId, TaskResult},
+};
+
+/// One ended task.
+#[derive(Debug)]
+pub struct Kept {
+    /// How it ended.
+    pub result: Arc<TaskResult>,
+    /// What it said.
+    pub reports: ReportLog,
+    stored: u64,
+    expires_at: Moment,
+}
+
+/// The ended tasks that are still known.
+#[derive(Debug)]
+pub struct Results {
+    kept: LruCache<TaskId, Kept>,
+    /// By the order of storing, which is the order of expiry.
+    by_age: BTreeMap<u64, TaskId>,
+    stored: u64,
+    max: usize,
+    ttl: Duration,
+}
+
+impl Results {
+    /// An empty cache of `max` results, each kept for `ttl`.
+    pub fn new(max: usize, ttl: Duration) -> Self {
+        Self { kept: LruCache::unbounded(), by_age: BTreeMap::new(), stored: 0, max: max.max(1), ttl }
+    }
+
+    /// Keeps a result, and lets go of what is over the bounds.
+    pub fn store(&mut self, now: Moment, result: Arc<TaskResult>, reports: ReportLog) {
+        self.expire(now);
+        self.stored += 1;
+        self.by_age.insert(self.stored, result.task_id.clone());
+        let id = result.task_id.clone();
+        let kept = Kept { result, reports, stored: self.stored, expires_at: now + self.ttl };
+        if let Some(older) = self.kept.put(id, kept) {
+            self.by_age.remove(&older.stored);
+        }
+        while self.kept.len() > self.max {
+            if let Some((_, least_used)) = self.kept.pop_lru() {
+                self.by_age.remove(&least_used.stored);
+            }
+        }
+    }
+
+    /// A result that is still known. Counts as a use.
+    pub fn get(&mut self, now: Moment, id: &TaskId) -> Option<&Kept> {
+        if self.kept.peek(id)?.expires_at <= now {
+            self.remove(id);
+            return None;
+        }
+        self.kept.get(id)
+    }
+
+    /// Lets go of what is too old.
+    pub fn expire(&mut self, now: Moment) {
+        while let Some((_, id)) = self.by_age.first_key_value() {
+            if self.kept.peek(id).is_some_and(|kept| kept.expires_at > now) {
+                return;
+            }
+            let id = id.clone();
+            self.remove(&id);
+        }
+    }
+
+    /// When the oldest result expires.
+    pub fn next_expiry(&self) -> Option<Moment> {
+        let (_, id) = self.by_age.first_key_value()?;
+        self.kept.peek(id).map(|kept| kept.expires_at)
+    }
+
+    /// How many results are known.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether no result is known.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    fn remove(&mut self, id: &TaskId) {
+        if let Some(kept) = self.kept.pop(id) {
+            self.by_age.remove(&kept.stored);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::TaskStatus;
+
+    fn result(id: &str) -> Arc<TaskResult> {
+        Arc::new(TaskResult {
+            task_id: id.parse().expect("an id"),
+            status: TaskStatus::Success,
+            result: None,
+            error: None,
+            started_at: None,
+            completed_at: None,
+            error_kind: None,
+            worker_id: None,
+            attempts: 1,
+        })
+    }
+
+    fn known(results: &mut Results, now: Moment, id: &str) -> bool {
+        results.get(now, &id.parse().expect("an id")).is_some()
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let (mut results, now) = (Results::new(2, Duration::from_secs(10)), Moment::default());
+        results.store(now, result("a"), ReportLog::default());
+        results.store(now, result("b"), ReportLog::default());
+        assert!(known(&mut results, now, "a"));
+        results.store(now, result("c"), ReportLog::default());
+        assert!(known(&mut results, now, "a") && !known(&mut results, now, "b"));
+        assert_eq!((results.len(), results.by_age.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_use_does_not_lengthen_a_life() {
+        let (mut results, start) = (Results::new(9, Duration::from_secs(10)), Moment::default());
+        results.store(start, result("a"), ReportLog::default());
+        assert!(known(&mut results, start + Duration::from_secs(9), "a"));
+        assert!(!known(&mut results, start + Duration::from_secs(10), "a"));
+        assert!(results.is_empty() && results.by_age.is_empty());
+    }
+}

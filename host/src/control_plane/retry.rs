@@ -1,0 +1,79 @@
+//! Retries: whether a failed attempt is followed by another, and when.
+//!
+//! Pure: the jitter that spreads many failures apart is a hash of task and attempt, not a die.
+
+use std::time::Duration;
+
+use crate::task::{ErrorKind, Failure, Policy, TaskId};
+
+/// Wait before the first retry where nobody says.
+pub const RETRY_DELAY_DEFAULT: Duration = Duration::from_mins(1);
+/// What each further wait is multiplied by where nobody says.
+pub const RETRY_BACKOFF_DEFAULT: f64 = 2.0;
+/// Longest wait between attempts where nobody says.
+pub const RETRY_BACKOFF_MAX_DEFAULT: Duration = Duration::from_hours(1);
+/// A wait is lengthened by up to this part of itself.
+pub const JITTER: f64 = 0.25;
+
+/// How long to wait before the attempt that follows `attempt` (from 1), or none if that was the
+/// last one.
+pub fn delay(policy: &Policy, task: &TaskId, attempt: u32, failure: &Failure) -> Option<Duration> {
+    let can_help = !matches!(failure.kind, ErrorKind::BadArguments | ErrorKind::NotFound | ErrorKind::WorkerLost);
+    if !can_help || attempt > policy.max_retries.unwrap_or(0) {
+        return None;
+    }
+    let delay = policy.retry_delay.unwrap_or(RETRY_DELAY_DEFAULT).as_secs_f64();
+    let longest = policy.retry_backoff_max.unwrap_or(RETRY_BACKOFF_MAX_DEFAULT);
+    let backoff = policy.retry_backoff.unwrap_or(RETRY_BACKOFF_DEFAULT).max(0.0);
+    // A power that overflows is infinite, and infinity is capped like any other wait.
+    let grown = delay * backoff.powf(f64::from(attempt - 1)) * (1.0 + JITTER * jitter(task, attempt));
+    let wait = Duration::try_from_secs_f64(grown).map_or(longest, |wait| wait.min(longest));
+    Some(wait.max(failure.retry_after.unwrap_or(Duration::ZERO)))
+}
+
+/// A number from 0 to 1 that is always the same for one attempt of one task.
+fn jitter(task: &TaskId, attempt: u32) -> f64 {
+    let hash = blake3::hash(format!("{task} {attempt}").as_bytes());
+    let [a, b, ..] = *hash.as_bytes();
+    f64::from(u16::from_le_bytes([a, b])) / f64::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed() -> Failure {
+        Failure::new(ErrorKind::Failed, "no")
+    }
+
+    fn policy(max_retries: u32) -> Policy {
+        Policy { max_retries: Some(max_retries), retry_delay: Some(Duration::from_secs(1)), ..Policy::default() }
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_then_stop() {
+        let id = TaskId::new();
+        let policy = Policy { retry_backoff_max: Some(Duration::from_secs(3)), ..policy(40) };
+        let waits: Vec<_> = (1..=41).map(|attempt| delay(&policy, &id, attempt, &failed())).collect();
+        let within = |wait: Option<Duration>, least: f64| {
+            let wait = wait.expect("a retry").as_secs_f64();
+            (least..=least * (1.0 + JITTER)).contains(&wait)
+        };
+        assert!(within(waits[0], 1.0) && within(waits[1], 2.0));
+        assert_eq!(waits[39], Some(Duration::from_secs(3)), "a huge power is capped");
+        assert_eq!(waits[40], None, "40 retries are 41 attempts");
+    }
+
+    #[test]
+    fn bad_arguments_are_never_tried_again() {
+        let failure = Failure::new(ErrorKind::BadArguments, "no");
+        assert_eq!(delay(&policy(5), &TaskId::new(), 1, &failure), None);
+    }
+
+    #[test]
+    fn a_guest_can_ask_for_a_longer_wait_but_not_for_more_attempts() {
+        let failure = Failure { retry_after: Some(Duration::from_mins(10)), ..failed() };
+        assert_eq!(delay(&policy(1), &TaskId::new(), 1, &failure), Some(Duration::from_mins(10)));
+        assert_eq!(delay(&policy(1), &TaskId::new(), 2, &failure), None);
+    }
+}

@@ -1,0 +1,289 @@
+//! The roster: which workers there are, what they have loaded and what their slots do.
+//!
+//! Keeps books, decides nothing: who gets what is decided in [`super::state`]. Invariant: `offers`
+//! counts, for each task name, the workers in the roster whose catalog has it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use crate::{
+    clock::{Moment, Now, Timestamp},
+    protocol::{Lease, LeaseId, Order, Registration, WorkerInfo, WorkerStatus},
+    task::{ModuleInfo, Policy},
+    transport::Peer,
+};
+
+/// A worker that was not heard for so long is lost.
+pub const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// A worker whose connection is gone may come back on a new one for so long.
+pub const RECONNECT_GRACE: Duration = Duration::from_millis(500);
+/// A task name whose last worker went so long ago may still come back: its tasks wait.
+pub const RETURN_GRACE: Duration = Duration::from_secs(30);
+/// How long, and how many, departed workers are shown.
+const DEPARTED_SHOWN: Duration = Duration::from_mins(5);
+const DEPARTED_MAX: usize = 64;
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker<R> {
+    /// Its worker id.
+    pub id: Arc<str>,
+    /// The connection it was last heard on; none for the control plane's own.
+    pub peer: Option<Peer>,
+    /// When it was last heard.
+    pub last_seen: Now,
+    /// When its connection went, if it has no other yet.
+    pub disconnected: Option<Moment>,
+    /// Takes no more work.
+    pub draining: bool,
+    /// Its slots, by number, from the first time each asked for work.
+    pub slots: BTreeMap<u32, Slot<R>>,
+    /// Its parked beat.
+    pub beat: Option<R>,
+    /// Orders that wait for a beat.
+    pub orders: Vec<Order>,
+    /// The number of its last note.
+    pub noted: u64,
+    /// Attempts that it has ended.
+    pub attempts: u64,
+    /// What it can run, and how long each takes.
+    names: BTreeMap<Arc<str>, Mean>,
+    size: u32,
+    address: String,
+    modules: Vec<ModuleInfo>,
+    registered_at: Timestamp,
+}
+
+/// One slot of a worker.
+#[derive(Debug)]
+pub struct Slot<R> {
+    /// The number of its last request.
+    pub sequence: u64,
+    /// The leases that its last answer granted.
+    pub granted: Vec<LeaseId>,
+    /// Its last answer, in case it is asked for again.
+    pub answer: Vec<Lease>,
+    /// Its parked request.
+    pub parked: Option<R>,
+    /// When the park or the grant is over.
+    pub until: Moment,
+}
+
+impl<R> Default for Slot<R> {
+    fn default() -> Self {
+        Self { sequence: 0, granted: Vec::new(), answer: Vec::new(), parked: None, until: Moment::NEVER }
+    }
+}
+
+/// A mean that follows the newest values.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean(Option<f64>);
+
+impl Mean {
+    fn add(&mut self, micros: f64) {
+        const WEIGHT: f64 = 0.1;
+        self.0 = Some(self.0.map_or(micros, |mean| mean + WEIGHT * (micros - mean)));
+    }
+}
+
+impl<R> Worker<R> {
+    fn new(now: Now, registration: Registration, peer: Option<Peer>) -> Self {
+        let names = registration.modules.iter().flat_map(|module| &module.tasks);
+        Self {
+            id: registration.worker_id.into(),
+            peer,
+            last_seen: now,
+            disconnected: None,
+            draining: false,
+            slots: BTreeMap::new(),
+            beat: None,
+            orders: Vec::new(),
+            noted: 0,
+            attempts: 0,
+            names: names.map(|task| (task.name.as_str().into(), Mean::default())).collect(),
+            size: registration.slots,
+            address: registration.address,
+            modules: registration.modules,
+            registered_at: now.wall,
+        }
+    }
+
+    /// Whether its catalog has a task name.
+    pub fn can_run(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// How long a task takes here, if one ran.
+    pub fn mean_run(&self, name: &str) -> Option<Duration> {
+        self.names.get(name)?.0.map(|micros| Duration::from_secs_f64(micros / 1e6))
+    }
+
+    /// Notes that an attempt ended.
+    pub fn ran(&mut self, name: &str, span: Duration) {
+        self.attempts += 1;
+        if let Some(mean) = self.names.get_mut(name) {
+            mean.add(span.as_secs_f64() * 1e6);
+        }
+    }
+
+    /// Room for running attempts.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Slots that hold leases.
+    pub fn load(&self) -> usize {
+        self.slots.values().filter(|slot| !slot.granted.is_empty()).count()
+    }
+
+    /// A slot that waits for work.
+    pub fn idle_slot(&self) -> Option<u32> {
+        let idle = |slot: &Slot<R>| slot.parked.is_some();
+        self.slots.iter().find(|(_, slot)| idle(slot)).map(|(number, _)| *number)
+    }
+
+    /// How it is shown.
+    pub fn info(&self, status: WorkerStatus) -> WorkerInfo {
+        WorkerInfo {
+            id: self.id.to_string(),
+            address: self.address.clone(),
+            status,
+            is_control_plane: self.peer.is_none(),
+            slots: self.size,
+            load: u32::try_from(self.load()).unwrap_or(u32::MAX),
+            registered_at: self.registered_at,
+            last_seen: self.last_seen.wall,
+            attempts: self.attempts,
+            modules: self.modules.clone(),
+        }
+    }
+}
+
+/// One task name that workers offer.
+#[derive(Debug)]
+struct Offer {
+    workers: usize,
+    policy: Policy,
+}
+
+/// The workers.
+#[derive(Debug)]
+pub struct Roster<R> {
+    workers: BTreeMap<Uuid, Worker<R>>,
+    offers: BTreeMap<Arc<str>, Offer>,
+    /// Names that nobody offers any more, and until when they may come back.
+    missed: BTreeMap<Arc<str>, Moment>,
+    departed: VecDeque<(Moment, WorkerInfo)>,
+}
+
+impl<R> Default for Roster<R> {
+    fn default() -> Self {
+        Self { workers: BTreeMap::new(), offers: BTreeMap::new(), missed: BTreeMap::new(), departed: VecDeque::new() }
+    }
+}
+
+impl<R> Roster<R> {
+    /// Takes a worker in. `peer` is none for the control plane's own.
+    pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) {
+        let key = registration.worker;
+        for task in registration.modules.iter().flat_map(|module| &module.tasks) {
+            let name: Arc<str> = task.name.as_str().into();
+            self.missed.remove(&name);
+            let offer = self.offers.entry(name).or_insert_with(|| Offer { workers: 0, policy: Policy::default() });
+            offer.workers += 1;
+            // The newest module's word counts.
+            offer.policy = task.policy.clone();
+        }
+        self.departed.retain(|(_, gone)| gone.id != registration.worker_id);
+        let replaced = self.workers.insert(key, Worker::new(now, registration, peer));
+        debug_assert!(replaced.is_none(), "a worker registered twice under one key");
+    }
+
+    /// Takes a worker out, to be shown a while longer.
+    pub fn remove(&mut self, now: Now, key: Uuid) -> Option<Worker<R>> {
+        let worker = self.workers.remove(&key)?;
+        self.missed.retain(|_, until| *until > now.mono);
+        for name in worker.names.keys() {
+            if let Some(offer) = self.offers.get_mut(name) {
+                offer.workers -= 1;
+                if offer.workers == 0 {
+                    self.offers.remove(name);
+                    self.missed.insert(name.clone(), now.mono + RETURN_GRACE);
+                }
+            }
+        }
+        self.departed.push_back((now.mono, worker.info(WorkerStatus::Lost)));
+        if self.departed.len() > DEPARTED_MAX {
+            self.departed.pop_front();
+        }
+        Some(worker)
+    }
+
+    /// A worker.
+    pub fn get(&self, key: Uuid) -> Option<&Worker<R>> {
+        self.workers.get(&key)
+    }
+
+    /// A worker, to note something.
+    pub fn get_mut(&mut self, key: Uuid) -> Option<&mut Worker<R>> {
+        self.workers.get_mut(&key)
+    }
+
+    /// All workers, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &Worker<R>)> {
+        self.workers.iter().map(|(key, worker)| (*key, worker))
+    }
+
+    /// All workers, by key, to note something.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Uuid, &mut Worker<R>)> {
+        self.workers.iter_mut().map(|(key, worker)| (*key, worker))
+    }
+
+    /// The name as it is shared among tasks, if a worker offers it.
+    pub fn offered(&self, name: &str) -> Option<Arc<str>> {
+        self.offers.get_key_value(name).map(|(name, _)| name.clone())
+    }
+
+    /// The policy of the module that offers a name.
+    pub fn policy(&self, name: &str) -> Option<&Policy> {
+        self.offers.get(name).map(|offer| &offer.policy)
+    }
+
+    /// Whether a worker that offered the name went only a moment ago.
+    pub fn may_return(&self, now: Moment, name: &str) -> bool {
+        self.missed.get(name).is_some_and(|until| *until > now)
+    }
+
+    /// Names that look like `name`, the most alike first.
+    pub fn nearest(&self, name: &str) -> Vec<Arc<str>> {
+        const ALIKE: f64 = 0.75;
+        const SHOWN: usize = 3;
+        let mut alike: Vec<_> = self
+            .offers
+            .keys()
+            .map(|offered| (strsim::jaro_winkler(&offered.to_lowercase(), &name.to_lowercase()), offered))
+            .filter(|(likeness, _)| *likeness > ALIKE)
+            .collect();
+        alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+        alike.into_iter().take(SHOWN).map(|(_, offered)| offered.clone()).collect()
+    }
+
+    /// How many slots there are in all.
+    pub fn slots(&self) -> usize {
+        self.workers.values().map(|worker| worker.size as usize).sum()
+    }
+
+    /// How all workers are shown, those that went lately last.
+    pub fn infos(&self, now: Moment) -> Vec<WorkerInfo> {
+        let status = |worker: &Worker<R>| if worker.draining { WorkerStatus::Draining } else { WorkerStatus::Active };
+        let present = self.workers.values().map(|worker| worker.info(status(worker)));
+        let recent = |at: &Moment| now.since(*at) < DEPARTED_SHOWN;
+        let departed = self.departed.iter().filter(|(at, _)| recent(at)).map(|(_, info)| info.clone());
+        present.chain(departed).collect()
+    }
+}

@@ -1,0 +1,110 @@
+//! Messages to bytes and back.
+//!
+//! The first byte tells the form: `{` is JSON, [`POSTCARD`] is postcard in version 1. Whoever asks
+//! chooses; the answer comes in the form of the question. A JSON message is an envelope,
+//! `{"v":1,"message":…}`, so that it cannot be taken for one of the Python original's.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::VERSION;
+use crate::task::SerializationFormat;
+
+/// The first byte of a postcard message of version 1.
+pub const POSTCARD: u8 = 0x01;
+/// The first byte of a Python pickle.
+pub const PICKLE: u8 = 0x80;
+
+/// Bytes that are no message of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// Nothing came.
+    #[error("the message is empty")]
+    Empty,
+    /// A Python pickle.
+    #[error(
+        "this is a Python pickle, and unpickling runs whatever code it names: use SerializationFormat JSON, or postcard"
+    )]
+    Pickle,
+    /// Neither JSON nor postcard.
+    #[error("the message starts with byte {0:#04x}: send JSON, or postcard after a byte 0x01")]
+    UnknownForm(u8),
+    /// A version that we do not speak.
+    #[error("the message is of protocol version {0}, and this is fastworker {ours} with version {VERSION}", ours = env!("CARGO_PKG_VERSION"))]
+    UnknownVersion(u32),
+    /// JSON, but not this.
+    #[error("cannot read the message: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Postcard, but not this.
+    #[error("cannot read the message: {0}")]
+    Postcard(#[from] postcard::Error),
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a, T> {
+    v: u32,
+    message: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Incoming<T> {
+    v: u32,
+    message: T,
+}
+
+/// The form of a message, by its first byte.
+///
+/// # Errors
+/// [`Unreadable`] if it is none that we know.
+pub fn form(bytes: &[u8]) -> Result<SerializationFormat, Unreadable> {
+    match bytes.first() {
+        None => Err(Unreadable::Empty),
+        Some(b'{') => Ok(SerializationFormat::Json),
+        Some(&POSTCARD) => Ok(SerializationFormat::Postcard),
+        Some(&PICKLE) => Err(Unreadable::Pickle),
+        Some(&other) => Err(Unreadable::UnknownForm(other)),
+    }
+}
+
+/// Whether a JSON message is one of ours. The original's have no `v`.
+pub fn is_envelope(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(default)]
+        v: Option<serde::de::IgnoredAny>,
+    }
+    // What our own clients write needs no second look.
+    bytes.starts_with(br#"{"v":"#) || serde_json::from_slice::<Probe>(bytes).is_ok_and(|probe| probe.v.is_some())
+}
+
+/// Writes a message.
+///
+/// # Panics
+/// Never for the types of this module: they have a form in both codecs.
+pub fn encode<T: Serialize>(format: SerializationFormat, message: &T) -> Vec<u8> {
+    let written = match format {
+        SerializationFormat::Json => serde_json::to_vec(&Outgoing { v: VERSION, message }).map_err(Unreadable::Json),
+        SerializationFormat::Postcard => postcard::to_extend(message, vec![POSTCARD]).map_err(Unreadable::Postcard),
+    };
+    written.expect("messages have no maps with odd keys and no unsized sequences")
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// [`Unreadable`]: answer with its text, the other side can do nothing with less.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
+    match form(bytes)? {
+        SerializationFormat::Postcard => Ok(postcard::from_bytes(&bytes[1..])?),
+        SerializationFormat::Json => match serde_json::from_slice::<Incoming<T>>(bytes) {
+            Ok(incoming) if incoming.v == VERSION => Ok(incoming.message),
+            Ok(incoming) => Err(Unreadable::UnknownVersion(incoming.v)),
+            Err(error) => Err(version_of(bytes).map_or(Unreadable::Json(error), Unreadable::UnknownVersion)),
+        },
+    }
+}
+
+/// The version of a JSON message that we could not read, if that is why.
+fn version_of(bytes: &[u8]) -> Option<u32> {
+    let envelope = serde_json::from_slice::<Incoming<serde::de::IgnoredAny>>(bytes).ok()?;
+    (envelope.v != VERSION).then_some(envelope.v)
+}
