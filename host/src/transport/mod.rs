@@ -9,6 +9,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 pub mod nng;
 
+mod wait;
+
+pub use wait::{call, call_blocking};
+
 /// The largest document or frame body that we accept, in bytes.
 pub const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
 /// The largest message that a socket takes in: a payload and what is wrapped around it.
@@ -113,6 +117,12 @@ pub enum CallError {
         /// Its size in bytes.
         size: usize,
     },
+    /// Too many calls are open on this socket. This one was not sent.
+    #[error("{open} calls are open already, which is the limit")]
+    TooMany {
+        /// How many may be open.
+        open: usize,
+    },
     /// The socket was closed while we waited.
     #[error("the connection to {address} was closed")]
     Closed {
@@ -136,6 +146,11 @@ pub trait Caller: Send + Sync {
     /// The address of the server.
     fn address(&self) -> &str;
 }
+
+/// Makes the message for a new connection; runs on a transport thread and must not block.
+pub type OnJoined = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
+/// What becomes of an announcement; runs on a transport thread and must not block.
+pub type OnHeard = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// A bus that hands announcements to whoever dialled it. Best effort: say it again.
 pub trait Announcer: Send + Sync {
@@ -194,15 +209,11 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OpenError`] when the address cannot be had.
-    fn announcer(
-        &self,
-        address: &str,
-        joined: Box<dyn Fn() -> Vec<u8> + Send + Sync>,
-    ) -> Result<Box<dyn Announcer>, OpenError>;
+    fn announcer(&self, address: &str, joined: OnJoined) -> Result<Box<dyn Announcer>, OpenError>;
 
     /// Dials a bus in the background and hands each message to `heard`, which must not block.
     ///
     /// # Errors
     /// [`OpenError`] when the address makes no sense.
-    fn hearer(&self, address: &str, heard: Box<dyn Fn(&[u8]) + Send + Sync>) -> Result<Box<dyn Hearer>, OpenError>;
+    fn hearer(&self, address: &str, heard: OnHeard) -> Result<Box<dyn Hearer>, OpenError>;
 }

@@ -1,0 +1,188 @@
+//! The BUS sockets: who announces, and who hears it.
+//!
+//! Best effort by design: what finds a peer's queue full is lost, and said again two seconds later.
+//! A bus cannot speak to one peer, so what a new one should hear at once goes to all; newcomers that
+//! come together share one such message, or a crowd that reconnects would get it squared.
+
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use ::nng::{
+    Aio, AioResult, Error, PipeEvent, Protocol, Socket,
+    options::{Options as _, ReconnectMaxTime, ReconnectMinTime, RecvBufferSize, SendBufferSize},
+};
+
+use super::{
+    super::{Announcer, Hearer, OnHeard, OnJoined, OpenError},
+    Gate, RECONNECT_MAX, RECONNECT_MIN, close_off_callbacks, guarded, prepare, refused, settle,
+};
+
+/// The largest announcement that is taken in, in bytes.
+const ANNOUNCEMENT_MAX: usize = 64 * 1024;
+/// How many announcements may wait in a socket.
+const WAITING_MAX: i32 = 128;
+/// How long newcomers are gathered before they are greeted.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// A listening BUS socket.
+pub(super) struct NngAnnouncer {
+    bus: Arc<Bus>,
+}
+
+impl NngAnnouncer {
+    /// Opens the socket.
+    pub(super) fn listen(address: &str, joined: OnJoined) -> Result<Self, OpenError> {
+        let fail = |error| refused(address, error);
+        let announcer = Self { bus: Bus::open(address, Does::Greet(joined))? };
+        announcer.bus.socket.listen(address).map_err(fail)?;
+        Ok(announcer)
+    }
+}
+
+impl Announcer for NngAnnouncer {
+    fn announce(&self, message: &[u8]) {
+        self.bus.say(message);
+    }
+}
+
+impl Drop for NngAnnouncer {
+    fn drop(&mut self) {
+        let bus = Arc::clone(&self.bus);
+        close_off_callbacks(move || bus.close());
+    }
+}
+
+/// A dialled BUS socket.
+pub(super) struct NngHearer {
+    bus: Arc<Bus>,
+}
+
+impl NngHearer {
+    /// Opens the socket; it connects in the background.
+    pub(super) fn dial(address: &str, heard: OnHeard) -> Result<Self, OpenError> {
+        let fail = |error| refused(address, error);
+        let hearer = Self { bus: Bus::open(address, Does::Hear(heard))? };
+        hearer.bus.hear_next();
+        hearer.bus.socket.dial_async(address).map_err(fail)?;
+        Ok(hearer)
+    }
+}
+
+impl Hearer for NngHearer {}
+
+impl Drop for NngHearer {
+    fn drop(&mut self) {
+        let bus = Arc::clone(&self.bus);
+        close_off_callbacks(move || bus.close());
+    }
+}
+
+/// What a bus socket is for.
+enum Does {
+    Greet(OnJoined),
+    Hear(OnHeard),
+}
+
+/// A BUS socket with the one `Aio` that it needs.
+struct Bus {
+    socket: Socket,
+    gate: Gate,
+    does: Does,
+    /// Whether a greeting is due.
+    greeting: AtomicBool,
+    /// Set once, as its callback needs the bus.
+    aio: OnceLock<Aio>,
+}
+
+impl Bus {
+    fn open(address: &str, does: Does) -> Result<Arc<Self>, OpenError> {
+        let socket = Socket::new(Protocol::Bus0).map_err(|error| refused(address, error))?;
+        prepare(&socket, address, ANNOUNCEMENT_MAX)?;
+        let bus = Arc::new(Self {
+            socket,
+            gate: Gate::default(),
+            does,
+            greeting: AtomicBool::new(false),
+            aio: OnceLock::new(),
+        });
+        bus.set_up().map_err(|error| refused(address, error))?;
+        Ok(bus)
+    }
+
+    fn set_up(self: &Arc<Self>) -> Result<(), Error> {
+        self.socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
+        self.socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
+        self.socket.set_opt::<SendBufferSize>(WAITING_MAX)?;
+        self.socket.set_opt::<RecvBufferSize>(WAITING_MAX)?;
+        let this: Weak<Self> = Arc::downgrade(self);
+        let aio = Aio::new(move |_, result| {
+            if let Some(bus) = this.upgrade() {
+                bus.step(result);
+            }
+        })?;
+        self.aio.get_or_init(|| aio);
+        let this: Weak<Self> = Arc::downgrade(self);
+        self.socket.pipe_notify(move |_, event| {
+            if let (PipeEvent::AddPost, Some(bus)) = (event, this.upgrade()) {
+                bus.newcomer();
+            }
+        })
+    }
+
+    fn newcomer(&self) {
+        if matches!(self.does, Does::Greet(_)) && !self.greeting.swap(true, SeqCst) {
+            self.post(|aio| aio.sleep(GATHER));
+        }
+    }
+
+    fn hear_next(&self) {
+        self.post(|aio| self.socket.recv_async(aio));
+    }
+
+    fn post(&self, operation: impl FnOnce(&Aio) -> Result<(), Error>) {
+        let post = || self.aio.get().ok_or(Error::Closed).and_then(operation);
+        if let Some(Err(error)) = self.gate.pass(post) {
+            tracing::error!(%error, "a bus was busy");
+        }
+    }
+
+    /// The operation has ended.
+    fn step(&self, result: AioResult) {
+        match (&self.does, result) {
+            (Does::Greet(joined), AioResult::Sleep(Ok(()))) => {
+                // Before the message is made: who comes from here on may miss it.
+                self.greeting.store(false, SeqCst);
+                if let Some(message) = guarded("joined", joined) {
+                    self.say(&message);
+                }
+            }
+            (Does::Hear(heard), AioResult::Recv(Ok(message))) => {
+                guarded("heard", || heard(&message));
+                self.hear_next();
+            }
+            (Does::Hear(_), AioResult::Recv(Err(error))) if !matches!(error, Error::Closed | Error::Canceled) => {
+                self.hear_next();
+            }
+            _ => {}
+        }
+    }
+
+    /// Never blocks: with a buffer, what cannot be taken at once is refused at once.
+    fn say(&self, message: &[u8]) {
+        if let Some(Err((_, error))) = self.gate.pass(|| self.socket.try_send(message)) {
+            tracing::debug!(%error, "an announcement was lost");
+        }
+    }
+
+    /// The closing order that NNG needs. Not on a callback thread.
+    fn close(&self) {
+        self.gate.shut();
+        settle(self.aio.get().into_iter());
+        self.socket.close();
+    }
+}

@@ -1,0 +1,287 @@
+//! The REQ socket: a line, which is one context and one `Aio`, for each open call.
+//!
+//! A line sends, then receives, then goes back to the pool. NNG repeats what is open when the
+//! connection comes back; it repeats nothing by timer. Invariants:
+//!
+//! - Whoever takes the `Call` out of its line, and only they, ends it. So `done` runs once.
+//! - A line receives only after its send has ended: NNG asserts it when a send is cancelled.
+//! - A line that failed or ran out of time holds no request: cancelling resets its context.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use ::nng::{
+    Aio, AioResult, Context, Error, Message, PipeEvent, Protocol, Socket,
+    options::{Options as _, ReconnectMaxTime, ReconnectMinTime, protocol::reqrep::ResendTime},
+};
+
+use super::{
+    super::{CallError, Caller, FRAME_MAX, OnAnswer, OpenError},
+    Gate, RECONNECT_MAX, RECONNECT_MIN, close_off_callbacks, guarded, lock, prepare, refused, settle,
+};
+
+/// NNG repeats a request by timer after this. Not never: that would end repeating altogether.
+const RESEND: Duration = Duration::from_hours(24);
+/// The largest body that fits a frame with the request id and the hops of any devices before it.
+const BODY_MAX: usize = FRAME_MAX - 64;
+/// How many calls may be open at a time.
+const CALLS_MAX: usize = 65_536;
+
+/// A dialled REQ socket. Dropped, it closes, and its open calls end as closed.
+pub(super) struct NngCaller {
+    shared: Arc<Shared>,
+}
+
+impl NngCaller {
+    /// Opens the socket; it connects in the background.
+    pub(super) fn dial(address: &str) -> Result<Self, OpenError> {
+        let fail = |error| refused(address, error);
+        let socket = Socket::new(Protocol::Req0).map_err(fail)?;
+        prepare(&socket, address, FRAME_MAX)?;
+        let set = || {
+            socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
+            socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
+            socket.set_opt::<ResendTime>(Some(RESEND))
+        };
+        set().map_err(fail)?;
+        let caller = Self { shared: Arc::new(Shared::new(socket, address)) };
+        caller.shared.watch_connection().map_err(fail)?;
+        caller.shared.socket.dial_async(address).map_err(fail)?;
+        Ok(caller)
+    }
+}
+
+impl Caller for NngCaller {
+    fn call(&self, body: &[u8], limit: Duration, done: OnAnswer) {
+        let call = Call { done, limit, until: Instant::now().checked_add(limit), failed: None };
+        match self.shared.take_line() {
+            Err(_) => call.end(Err(self.shared.closed())),
+            Ok(line) if body.len() > BODY_MAX => line.fail(call, CallError::TooLarge { size: body.len() }),
+            Ok(line) if line.index >= CALLS_MAX => line.fail(call, CallError::TooMany { open: CALLS_MAX }),
+            Ok(line) => line.ask(call, Message::from(body)),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.shared.connected.load(Relaxed)
+    }
+
+    fn address(&self) -> &str {
+        &self.shared.address
+    }
+}
+
+impl Drop for NngCaller {
+    fn drop(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        close_off_callbacks(move || shared.close());
+    }
+}
+
+/// What the lines of one socket share.
+struct Shared {
+    socket: Socket,
+    gate: Gate,
+    address: String,
+    connected: AtomicBool,
+    lines: Mutex<Lines>,
+}
+
+/// The lines of one socket. They point back at it, so they are let go of when it closes.
+#[derive(Default)]
+struct Lines {
+    all: Vec<Arc<Line>>,
+    free: Vec<Arc<Line>>,
+}
+
+impl Shared {
+    fn new(socket: Socket, address: &str) -> Self {
+        Self {
+            socket,
+            gate: Gate::default(),
+            address: address.to_owned(),
+            connected: AtomicBool::new(false),
+            lines: Mutex::default(),
+        }
+    }
+
+    /// Keeps `connected` right. A connection can be gone before NNG tells that it was added.
+    fn watch_connection(self: &Arc<Self>) -> Result<(), Error> {
+        let shared: Weak<Self> = Arc::downgrade(self);
+        let pipes = Mutex::new(HashMap::new());
+        self.socket.pipe_notify(move |pipe, event| {
+            let Some(shared) = shared.upgrade() else { return };
+            let mut pipes = lock(&pipes);
+            match event {
+                PipeEvent::AddPre => drop(pipes.insert(pipe, false)),
+                PipeEvent::AddPost => drop(pipes.get_mut(&pipe).map(|added| *added = true)),
+                _ => drop(pipes.remove(&pipe)),
+            }
+            shared.connected.store(pipes.values().any(|added| *added), Relaxed);
+        })
+    }
+
+    /// A free line, or a new one.
+    fn take_line(self: &Arc<Self>) -> Result<Arc<Line>, Error> {
+        let mut lines = lock(&self.lines);
+        if let Some(line) = lines.free.pop() {
+            return Ok(line);
+        }
+        let line = Line::new(self, lines.all.len())?;
+        lines.all.push(Arc::clone(&line));
+        Ok(line)
+    }
+
+    fn give_back(&self, line: Arc<Line>) {
+        if self.gate.is_open() {
+            lock(&self.lines).free.push(line);
+        }
+    }
+
+    fn closed(&self) -> CallError {
+        CallError::Closed { address: self.address.clone() }
+    }
+
+    /// The closing order that NNG needs. Not on a callback thread.
+    fn close(&self) {
+        self.gate.shut();
+        let lines = mem::take(&mut *lock(&self.lines)).all;
+        settle(lines.iter().filter_map(|line| line.aio.get()));
+        for line in &lines {
+            line.finish(Err(Error::Closed));
+            line.context.close();
+        }
+        self.socket.close();
+    }
+}
+
+/// A call that has not ended.
+struct Call {
+    done: OnAnswer,
+    limit: Duration,
+    /// When it ends at the latest; never, for a limit beyond the clock.
+    until: Option<Instant>,
+    /// Why it fails without having been sent.
+    failed: Option<CallError>,
+}
+
+impl Call {
+    fn end(self, answer: Result<&[u8], CallError>) {
+        guarded("answer", || (self.done)(answer));
+    }
+
+    /// What is left of its time. At least a millisecond: NNG takes 0 for a poll.
+    fn left(&self) -> Option<Duration> {
+        let left = self.until?.saturating_duration_since(Instant::now());
+        Some(left.max(Duration::from_millis(1)))
+    }
+}
+
+/// One context and its `Aio`.
+struct Line {
+    shared: Arc<Shared>,
+    index: usize,
+    context: Context,
+    /// Set once, as its callback needs the line.
+    aio: OnceLock<Aio>,
+    call: Mutex<Option<Call>>,
+}
+
+impl Line {
+    fn new(shared: &Arc<Shared>, index: usize) -> Result<Arc<Self>, Error> {
+        let line = Arc::new(Self {
+            shared: Arc::clone(shared),
+            index,
+            context: Context::new(&shared.socket)?,
+            aio: OnceLock::new(),
+            call: Mutex::default(),
+        });
+        let this: Weak<Self> = Arc::downgrade(&line);
+        let aio = Aio::new(move |_, result| {
+            if let Some(line) = this.upgrade() {
+                line.step(result);
+            }
+        })?;
+        line.aio.get_or_init(|| aio);
+        Ok(line)
+    }
+
+    /// Sends the request.
+    fn ask(self: &Arc<Self>, call: Call, message: Message) {
+        let left = call.left();
+        *lock(&self.call) = Some(call);
+        self.post(|aio| {
+            aio.set_timeout(left)?;
+            Ok(self.context.send(aio, message)?)
+        });
+    }
+
+    /// Ends the call with an error, but on a transport thread, as its caller expects.
+    fn fail(self: &Arc<Self>, mut call: Call, error: CallError) {
+        call.failed = Some(error);
+        *lock(&self.call) = Some(call);
+        self.post(|aio| {
+            aio.set_timeout(None)?;
+            aio.sleep(Duration::ZERO)
+        });
+    }
+
+    /// Waits for the answer.
+    fn listen(self: &Arc<Self>) {
+        let left = lock(&self.call).as_ref().and_then(Call::left);
+        self.post(|aio| {
+            aio.set_timeout(left)?;
+            self.context.recv(aio)
+        });
+    }
+
+    /// Posts an operation, or ends the call if that cannot be.
+    fn post(self: &Arc<Self>, operation: impl FnOnce(&Aio) -> Result<(), Error>) {
+        let post = || self.aio.get().ok_or(Error::Closed).and_then(operation);
+        if let Err(error) = self.shared.gate.pass(post).unwrap_or(Err(Error::Closed)) {
+            self.finish(Err(error));
+        }
+    }
+
+    /// An operation of this line has ended.
+    fn step(self: &Arc<Self>, result: AioResult) {
+        match result {
+            AioResult::Send(Ok(())) => self.listen(),
+            AioResult::Recv(Ok(message)) => self.finish(Ok(message)),
+            AioResult::Send(Err((_, error))) | AioResult::Recv(Err(error)) => self.finish(Err(error)),
+            AioResult::Sleep(_) => self.finish(Err(Error::Closed)),
+        }
+    }
+
+    /// Ends the call, whose line is free from here on: `done` may well ask again at once.
+    fn finish(self: &Arc<Self>, outcome: Result<Message, Error>) {
+        let Some(mut call) = lock(&self.call).take() else { return };
+        self.shared.give_back(Arc::clone(self));
+        match (call.failed.take(), outcome) {
+            (Some(error), _) => call.end(Err(error)),
+            (None, Ok(message)) => call.end(Ok(&message)),
+            (None, Err(error)) => {
+                let error = self.error(&call, error);
+                call.end(Err(error));
+            }
+        }
+    }
+
+    fn error(&self, call: &Call, error: Error) -> CallError {
+        match error {
+            Error::TimedOut => CallError::TimedOut { address: self.shared.address.clone(), waited: call.limit },
+            Error::Closed | Error::Canceled => self.shared.closed(),
+            other => {
+                tracing::error!(error = %other, address = self.shared.address, "a call failed");
+                self.shared.closed()
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The transport over NNG. Nothing outside this folder names that library.
+//!
+//! NNG runs our callbacks on its task threads, of which there are two for each core, and tells of
+//! lost connections on its single reaper thread. Invariants, each of which NNG answers with a hang
+//! or an abort when broken:
+//!
+//! - A callback never blocks and never unwinds: [`guarded`] runs all code that is not ours.
+//! - An operation is posted only through its socket's [`Gate`]. Closing shuts the gate, then
+//!   cancels and awaits what is in flight, then closes contexts and the socket, and only then lets
+//!   go of the `Aio`s.
+//! - Nothing closes on a callback thread: [`close_off_callbacks`] hands it to another.
+//! - Each socket bounds what it takes in before it listens or dials. Without that bound one message
+//!   of 16 bytes aborts the process.
+//!
+//! No call may enter the same gate twice: a writer that waits would block it for good.
+
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    thread,
+    time::Duration,
+};
+
+use ::nng::{
+    Aio, Error, Socket,
+    options::{Options as _, RecvMaxSize, transport::tcp::KeepAlive},
+};
+
+use super::{Announcer, Caller, Hearer, OnHeard, OnJoined, OpenError, Server, Service, Transport};
+
+mod server;
+
+mod caller;
+
+mod bus;
+
+/// How soon a lost connection is dialled again, at first and at most.
+const RECONNECT_MIN: Duration = Duration::from_millis(20);
+const RECONNECT_MAX: Duration = Duration::from_millis(500);
+
+/// Sockets over TCP, driven by NNG.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nng;
+
+impl Transport for Nng {
+    fn serve(
+        &self,
+        address: &str,
+        open_requests_max: usize,
+        service: Arc<dyn Service>,
+    ) -> Result<Box<dyn Server>, OpenError> {
+        let bounds = server::Bounds { open_requests_max, ..server::Bounds::default() };
+        Ok(Box::new(server::NngServer::listen(address, bounds, service)?))
+    }
+
+    fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError> {
+        Ok(Arc::new(caller::NngCaller::dial(address)?))
+    }
+
+    fn announcer(&self, address: &str, joined: OnJoined) -> Result<Box<dyn Announcer>, OpenError> {
+        Ok(Box::new(bus::NngAnnouncer::listen(address, joined)?))
+    }
+
+    fn hearer(&self, address: &str, heard: OnHeard) -> Result<Box<dyn Hearer>, OpenError> {
+        Ok(Box::new(bus::NngHearer::dial(address, heard)?))
+    }
+}
+
+/// Lets operations be posted until its socket closes.
+#[derive(Debug, Default)]
+struct Gate {
+    shut: RwLock<bool>,
+}
+
+impl Gate {
+    /// Runs `post` unless the gate is shut; [`Gate::shut`] waits for it.
+    fn pass<T>(&self, post: impl FnOnce() -> T) -> Option<T> {
+        let shut = self.shut.read().unwrap_or_else(PoisonError::into_inner);
+        (!*shut).then(post)
+    }
+
+    fn is_open(&self) -> bool {
+        !*self.shut.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shuts the gate. What passed before has been posted when this returns.
+    fn shut(&self) {
+        *self.shut.write().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+/// Ends what is in flight on these. Their gate must be shut, and this be no callback thread.
+fn settle<'a>(aios: impl Iterator<Item = &'a Aio> + Clone) {
+    aios.clone().for_each(Aio::cancel);
+    aios.for_each(Aio::wait);
+}
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs code of others inside a callback: a panic is logged and gives `None`.
+fn guarded<T>(what: &'static str, code: impl FnOnce() -> T) -> Option<T> {
+    let before = IN_CALLBACK.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(code));
+    IN_CALLBACK.set(before);
+    if outcome.is_err() {
+        tracing::error!(what, "a handler of the transport panicked");
+    }
+    outcome.ok()
+}
+
+/// Closes here, or on a thread of its own when this is a callback, which closing would wait for.
+fn close_off_callbacks(close: impl FnOnce() + Send + 'static) {
+    if !IN_CALLBACK.get() {
+        return close();
+    }
+    if let Err(error) = thread::Builder::new().name("close socket".to_owned()).spawn(close) {
+        tracing::error!(%error, "no thread to close a socket on: it stays open");
+    }
+}
+
+/// Sets what every socket needs before it listens or dials.
+fn prepare(socket: &Socket, address: &str, frame_max: usize) -> Result<(), OpenError> {
+    check(address)?;
+    let set = || {
+        socket.set_opt::<RecvMaxSize>(frame_max)?;
+        socket.set_opt::<KeepAlive>(true)
+    };
+    set().map_err(|error| refused(address, error))
+}
+
+/// Only TCP: it is what has been tested to hold, and no other transport may call back at once.
+fn check(address: &str) -> Result<(), OpenError> {
+    let known = ["tcp://", "tcp4://", "tcp6://"].iter().any(|scheme| address.starts_with(scheme));
+    if known { Ok(()) } else { Err(bad_address(address)) }
+}
+
+fn bad_address(address: &str) -> OpenError {
+    OpenError::BadAddress { address: address.to_owned() }
+}
+
+/// What NNG means by an error when a socket is opened.
+fn refused(address: &str, error: Error) -> OpenError {
+    match error {
+        Error::AddressInUse => OpenError::InUse { address: address.to_owned() },
+        Error::AddressInvalid | Error::InvalidInput | Error::NotSupported => bad_address(address),
+        other => OpenError::Refused { address: address.to_owned(), cause: other.to_string() },
+    }
+}
+
+/// Locks past a poisoned mutex: what is guarded here is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
