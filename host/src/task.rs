@@ -515,6 +515,13 @@ pub struct TaskResult {
     pub attempts: u32,
 }
 
+impl TaskResult {
+    /// About how many bytes it takes in a frame, beyond a fixed part.
+    pub(crate) fn size(&self) -> usize {
+        self.result.as_ref().map_or(0, |json| json.as_str().len()) + self.error.as_ref().map_or(0, String::len)
+    }
+}
+
 /// How far an attempt is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {

@@ -57,8 +57,7 @@ impl<R> Session<R> {
     fn frame(&mut self) -> Vec<Arc<TaskResult>> {
         let (mut bytes, mut count) = (0, 0);
         for result in self.ready.iter().take(FRAME_ITEMS_MAX) {
-            bytes += result.result.as_ref().map_or(0, |json| json.as_str().len());
-            bytes += result.error.as_ref().map_or(0, String::len);
+            bytes += result.size();
             if count > 0 && bytes > FRAME_TARGET {
                 break;
             }

@@ -33,8 +33,8 @@ use crate::{
     clock::{Moment, Now, Timestamp, micros},
     json::Json,
     protocol::{
-        BEAT_WAIT, Beat, Collect, Collected, Ended, FRAME_ITEMS_MAX, Follow, Found, Lease, LeaseId, Lookup, Note,
-        Notify, Order, Registration, Reply, Reports, Submit, Submitted, WAIT_MAX, Work, WorkerReply,
+        BEAT_WAIT, Beat, Collect, Collected, Ended, FRAME_TARGET, Follow, Found, Lease, LeaseId, Lookup, Note, Notify, Order,
+        Registration, Reply, Reports, Submit, Submitted, WAIT_MAX, Work, WorkerReply,
     },
     task::{
         ErrorKind, Failure, FollowUp, NewTask, Outcome, Policy, Report, TASK_NAME_MAX, TIMEOUT_DEFAULT, Task, TaskId,
@@ -316,10 +316,6 @@ impl<R: Way> State<R> {
 
     /// Takes tasks in.
     pub fn submit(&mut self, now: Now, submit: Submit, from: R) {
-        if submit.tasks.len() > FRAME_ITEMS_MAX {
-            let refusal = format!("{} tasks in one message, at most {FRAME_ITEMS_MAX} are taken", submit.tasks.len());
-            return self.say(from, Reply::Refused(refusal));
-        }
         let session = match &submit.notify {
             Notify::Session(session) => Some(*session),
             Notify::No | Notify::Answer => None,
@@ -332,9 +328,14 @@ impl<R: Way> State<R> {
         if let ([Taken::Live], Notify::Answer) = (&taken[..], &submit.notify) {
             self.park(now, Question::Submitted(ids[0].clone()), WAIT_MAX, from);
         } else {
+            let mut bytes = 0;
             let answers = taken.into_iter().map(|taken| match taken {
+                Taken::Ended(result) => {
+                    bytes += result.size();
+                    // What is too much for one frame is there to be looked up.
+                    if bytes > FRAME_TARGET { Submitted::Accepted } else { Submitted::Ended(result) }
+                }
                 Taken::Live => Submitted::Accepted,
-                Taken::Ended(result) => Submitted::Ended(result),
                 Taken::Refused(why) => Submitted::Refused(why),
             });
             let answers = answers.collect();
@@ -768,6 +769,7 @@ impl<R: Way> State<R> {
         let most = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
         let mut ahead = worker.mean_run(&place.name);
         let mut alone = self.tasks.get(&first).is_some_and(|entry| entry.suspect);
+        let mut bytes = self.tasks.get(&first).map_or(0, Entry::bytes);
         let mut chosen = vec![(place.clone(), first)];
         self.queue.remove(&place);
         while chosen.len() < most
@@ -777,7 +779,8 @@ impl<R: Way> State<R> {
         {
             ahead = worker.mean_run(&next.name).map(|mean| spent + mean).filter(|sum| *sum <= LOOKAHEAD);
             alone = self.tasks.get(&id).is_some_and(|entry| entry.suspect);
-            if ahead.is_none() || alone {
+            bytes += self.tasks.get(&id).map_or(0, Entry::bytes);
+            if ahead.is_none() || alone || bytes > FRAME_TARGET {
                 break;
             }
             self.queue.remove(&next);
@@ -1127,7 +1130,21 @@ impl<R: Way> State<R> {
     }
 
     fn found(&mut self, now: Now, ids: &[TaskId]) -> Vec<Found> {
-        ids.iter().map(|id| self.find(now, id)).collect()
+        let mut found = Vec::with_capacity(ids.len());
+        let mut bytes = 0;
+        for id in ids {
+            let one = self.find(now, id);
+            bytes += match &one {
+                Found::Ended(ended) => ended.size(),
+                Found::Live(task) => task.args.as_str().len() + task.kwargs.as_str().len(),
+                Found::Unknown => 0,
+            };
+            if bytes > FRAME_TARGET && !found.is_empty() {
+                break;
+            }
+            found.push(one);
+        }
+        found
     }
 
     fn find(&mut self, now: Now, id: &TaskId) -> Found {

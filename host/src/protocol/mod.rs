@@ -112,7 +112,7 @@ pub enum Reply {
     Submitted(Vec<Submitted>),
     /// Answers [`Request::Collect`].
     Collected(Collected),
-    /// Answers [`Request::Lookup`], one for each id, in order.
+    /// Answers [`Request::Lookup`], one for each id, in order, as many as fit: at least one.
     Found(Vec<Found>),
     /// Answers [`Request::Cancel`]: whether each was stopped by it, in order.
     Cancelled(Vec<bool>),
@@ -145,7 +145,7 @@ pub struct Welcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Submitted {
-    /// It is taken, or was taken before under the same id.
+    /// It is taken, or was taken before under the same id; it may have ended since.
     Accepted,
     /// It has ended.
     Ended(Arc<TaskResult>),

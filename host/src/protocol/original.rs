@@ -1,1 +1,308 @@
-//! The original's dialect.
+//! The dialect of the Python original, as its unmodified clients 0.1.1 and 0.3.0 speak it.
+//!
+//! Apart because its messages have their own shapes and words, which appear nowhere else: this
+//! file translates at the edge. `{"id", "name", "args", …}` on a priority's address is a
+//! submission, answered when the task has ended; `{"task_id"}` and `{"action": …}` ask and cancel.
+//! Where the original answers nothing to what it cannot read, we answer with a failure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Found, Submitted};
+use crate::{
+    clock::Timestamp,
+    json::{Json, NotJson},
+    task::{CallbackInfo, NewTask, Policy, TaskId, TaskPriority, TaskResult, TaskStatus},
+};
+
+/// What a client of the original asks.
+#[derive(Debug)]
+pub enum Call {
+    /// Run this and answer when it has ended.
+    Submit(Box<NewTask>),
+    /// Take these and answer at once.
+    Batch(Vec<NewTask>),
+    /// How did this task end?
+    Query(String),
+    /// Stop this task.
+    Cancel(String),
+}
+
+/// A message that is none of these.
+#[derive(Debug)]
+pub struct Malformed {
+    /// The id in it, if one can be made out.
+    pub id: Option<String>,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// A task as the original writes it. What is left out takes the original's default.
+#[derive(Deserialize)]
+struct Submission {
+    #[serde(default)]
+    id: Option<TaskId>,
+    name: String,
+    #[serde(default = "Json::empty_array")]
+    args: Json,
+    #[serde(default = "Json::empty_object")]
+    kwargs: Json,
+    #[serde(default)]
+    priority: TaskPriority,
+    #[serde(default)]
+    callback: Option<CallbackInfo>,
+    #[serde(default)]
+    max_retries: Option<u32>,
+    #[serde(default)]
+    retry_delay: Option<f64>,
+    #[serde(default)]
+    retry_backoff: Option<f64>,
+    #[serde(default)]
+    retry_backoff_max: Option<f64>,
+    #[serde(default)]
+    timeout: Option<f64>,
+    #[serde(default)]
+    eta: Option<Timestamp>,
+}
+
+impl Submission {
+    /// The call in our words. The original sends its defaults along, read by nobody there: they
+    /// must not override what the task module says of itself.
+    fn into_task(self, lane: Option<TaskPriority>) -> NewTask {
+        let unless = |value: Option<f64>, default: f64| value.filter(|value| (value - default).abs() > f64::EPSILON);
+        let span = |seconds: Option<f64>| seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        NewTask {
+            id: self.id.unwrap_or_default(),
+            args: self.args,
+            kwargs: self.kwargs,
+            policy: Policy {
+                priority: Some(lane.unwrap_or(self.priority)),
+                timeout: span(self.timeout),
+                max_retries: self.max_retries.filter(|retries| *retries > 0),
+                retry_delay: span(unless(self.retry_delay, 60.0)),
+                retry_backoff: unless(self.retry_backoff, 2.0),
+                retry_backoff_max: span(unless(self.retry_backoff_max, 3600.0)),
+            },
+            eta: self.eta,
+            callback: self.callback,
+            ..NewTask::new(self.name)
+        }
+    }
+}
+
+/// Tells the kinds of messages apart.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(default)]
+    action: Option<String>,
+    #[serde(default)]
+    task_id: Option<String>,
+    #[serde(default)]
+    name: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Batch {
+    tasks: Vec<Submission>,
+}
+
+/// Reads a message that came in on a priority's address, or on the management address.
+///
+/// # Errors
+/// [`Malformed`], to be answered with [`failure`] on a priority's address and with [`error`] on the
+/// management address.
+pub fn read(bytes: &[u8], lane: Option<TaskPriority>) -> Result<Call, Malformed> {
+    let malformed = |error: &serde_json::Error| malformed(bytes, error);
+    let kind: Kind = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+    match (kind.action.as_deref(), kind.task_id) {
+        (Some("batch_submit"), _) => {
+            let batch: Batch = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+            Ok(Call::Batch(batch.tasks.into_iter().map(|task| task.into_task(None)).collect()))
+        }
+        (Some("cancel"), Some(id)) => Ok(Call::Cancel(id)),
+        (None | Some("query"), Some(id)) => Ok(Call::Query(id)),
+        (None, None) if kind.name.is_some() => {
+            let task: Submission = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+            Ok(Call::Submit(Box::new(task.into_task(lane))))
+        }
+        (None | Some("query" | "cancel"), None) if lane.is_none() => {
+            Err(Malformed { id: None, why: "Missing task_id".into() })
+        }
+        (None | Some("query" | "cancel"), None) => Err(Malformed { id: id_in(bytes), why: "Missing name".into() }),
+        (Some(other), _) => {
+            let why = format!("unknown action '{other}': known are batch_submit, query and cancel");
+            Err(Malformed { id: None, why })
+        }
+    }
+}
+
+fn malformed(bytes: &[u8], error: &serde_json::Error) -> Malformed {
+    let not_a_number = std::str::from_utf8(bytes).map(Json::parse);
+    let why = match not_a_number {
+        Ok(Err(why @ NotJson::NotANumber)) => why.to_string(),
+        _ => format!("cannot read the message: {error}"),
+    };
+    Malformed { id: id_in(bytes), why }
+}
+
+/// The task id in a message that is not JSON, such as one with a NaN in it.
+fn id_in(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let (_, after) = text.split_once("\"id\"")?;
+    let (_, value) = after.split_once('"')?;
+    let (id, _) = value.split_once('"')?;
+    (id.len() <= crate::task::TASK_ID_MAX).then(|| id.to_owned())
+}
+
+/// A result in the original's words: seven fields, and naive local time with a space in it.
+#[derive(Serialize)]
+struct OriginalResult<'a> {
+    task_id: &'a str,
+    status: &'static str,
+    result: Option<&'a Json>,
+    error: Option<&'a str>,
+    started_at: Option<String>,
+    completed_at: Option<String>,
+    callback: Option<&'a CallbackInfo>,
+}
+
+impl<'a> OriginalResult<'a> {
+    fn new(task_id: &'a str, ended: &'a TaskResult, callback: Option<&'a CallbackInfo>) -> Self {
+        Self {
+            task_id,
+            status: status(ended.status),
+            result: ended.result.as_ref(),
+            error: ended.error.as_deref(),
+            started_at: ended.started_at.map(local),
+            completed_at: ended.completed_at.map(local),
+            callback,
+        }
+    }
+}
+
+/// The original's word for how a task stands. Its clients know no others.
+fn status(status: TaskStatus) -> &'static str {
+    match status {
+        TaskStatus::Started => "running",
+        other => other.as_str(),
+    }
+}
+
+/// Local time without an offset, as the original writes it.
+fn local(time: Timestamp) -> String {
+    let instant = jiff::Timestamp::from_microsecond(time.micros()).unwrap_or_default();
+    let zoned = instant.to_zoned_datetime(jiff::tz::TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string()
+}
+
+/// Answers a submission whose task has ended.
+pub fn ended(ended: &TaskResult, callback: Option<&CallbackInfo>) -> Vec<u8> {
+    let id = ended.task_id.to_string();
+    write(&OriginalResult::new(&id, ended, callback))
+}
+
+/// Answers a submission that was not taken, or could not be read.
+pub fn failure(id: &str, why: &str) -> Vec<u8> {
+    write(&OriginalResult {
+        task_id: id,
+        status: "failure",
+        result: None,
+        error: Some(why),
+        started_at: None,
+        completed_at: Some(local(Timestamp::now())),
+        callback: None,
+    })
+}
+
+/// Answers a batch.
+pub fn batch(ids: &[TaskId], taken: &[Submitted]) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct BatchAnswer<'a> {
+        batch_accepted: bool,
+        task_ids: Vec<&'a TaskId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+    }
+    let refused = |taken: &Submitted| matches!(taken, Submitted::Refused(_));
+    let accepted = ids.iter().zip(taken).filter(|(_, taken)| !refused(taken)).map(|(id, _)| id);
+    let error = taken.iter().find_map(|taken| match taken {
+        Submitted::Refused(why) => Some(why.as_str()),
+        Submitted::Accepted | Submitted::Ended(_) => None,
+    });
+    write(&BatchAnswer { batch_accepted: error.is_none(), task_ids: accepted.collect(), error })
+}
+
+/// Answers a query. Like the original, it knows ended tasks only.
+pub fn query(id: &str, found: &Found) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct QueryAnswer<'a> {
+        found: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result: Option<OriginalResult<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    }
+    write(&match found {
+        Found::Ended(ended) => {
+            QueryAnswer { found: true, result: Some(OriginalResult::new(id, ended, None)), error: None }
+        }
+        Found::Live(_) | Found::Unknown => {
+            QueryAnswer { found: false, result: None, error: Some(format!("Task {id} not found in cache or expired")) }
+        }
+    })
+}
+
+/// Answers a cancel.
+pub fn cancel(id: &str, cancelled: bool) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct CancelAnswer<'a> {
+        cancelled: bool,
+        task_id: &'a str,
+    }
+    write(&CancelAnswer { cancelled, task_id: id })
+}
+
+/// Answers what cannot be answered otherwise.
+pub fn error(why: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct ErrorAnswer<'a> {
+        error: &'a str,
+    }
+    write(&ErrorAnswer { error: why })
+}
+
+fn write(answer: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(answer).expect("answers have no maps with odd keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPTURED: &str = r#"{"id": "8f6b8253-4446-40d6-b65a-6b320883fdcf", "name": "add", "args": [5, 3], "kwargs": {}, "priority": "normal", "created_at": "2026-11-24 05:37:30.601531", "started_at": null, "completed_at": null, "status": "pending", "result": null, "error": null, "callback": null, "retry_count": 0, "max_retries": 0, "retry_delay": 60.0, "retry_backoff": 2.0, "retry_backoff_max": 3600.0, "timeout": null, "eta": null, "assigned_worker": null}"#;
+
+    #[test]
+    fn a_captured_submission_is_read_and_its_defaults_leave_room_for_the_module() {
+        let Ok(Call::Submit(task)) = read(CAPTURED.as_bytes(), Some(TaskPriority::High)) else {
+            panic!("a submission")
+        };
+        assert_eq!((task.name.as_str(), task.args.as_str()), ("add", "[5, 3]"));
+        assert_eq!(task.policy, Policy { priority: Some(TaskPriority::High), ..Policy::default() });
+    }
+
+    #[test]
+    fn queries_and_cancels_are_told_apart() {
+        assert!(matches!(read(br#"{"task_id": "x"}"#, None), Ok(Call::Query(id)) if id == "x"));
+        assert!(matches!(read(br#"{"action": "cancel", "task_id": "x"}"#, None), Ok(Call::Cancel(id)) if id == "x"));
+        assert!(matches!(read(b"{}", None), Err(Malformed { why, .. }) if why == "Missing task_id"));
+    }
+
+    #[test]
+    fn a_message_with_nan_is_refused_by_name_and_under_its_id() {
+        let message = CAPTURED.replace("[5, 3]", "[NaN]");
+        let Err(Malformed { id, why }) = read(message.as_bytes(), Some(TaskPriority::Low)) else { panic!("no NaN") };
+        assert_eq!(id.as_deref(), Some("8f6b8253-4446-40d6-b65a-6b320883fdcf"));
+        assert!(why.contains("NaN"), "{why}");
+    }
+}

@@ -1,0 +1,153 @@
+//! Addresses and bounds that are settled before anything starts.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Where the discovery bus is by default.
+pub const DISCOVERY_ADDRESS: &str = "tcp://127.0.0.1:5550";
+/// Where the control plane is by default.
+pub const BASE_ADDRESS: &str = "tcp://127.0.0.1:5555";
+/// Where subworkers register by default.
+pub const SUBWORKER_PORT: u16 = 5560;
+/// The management socket is at the base port plus this; the four before it are the priorities.
+pub const MANAGEMENT_OFFSET: u16 = 4;
+
+/// A TCP address, written `tcp://HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    host: String,
+    port: u16,
+}
+
+/// A text that is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no address: write it like tcp://127.0.0.1:5555")]
+pub struct NotAnAddress(String);
+
+/// An address that may not be listened on as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Exposed {
+    /// Others could reach it, and whoever can reach it can run tasks.
+    #[error("{0} can be reached from other machines, and whoever reaches it can run tasks")]
+    WithoutToken(Address),
+    /// Nobody can be told to dial "all addresses".
+    #[error("{0} is no address that others can dial")]
+    NotDialable(Address),
+}
+
+impl Address {
+    /// The same host, so many ports further.
+    ///
+    /// # Errors
+    /// [`NotAnAddress`] if there is no such port.
+    pub fn plus(&self, offset: u16) -> Result<Self, NotAnAddress> {
+        let port = self.port.checked_add(offset).ok_or_else(|| NotAnAddress(format!("{self} + {offset}")))?;
+        Ok(self.with_port(port))
+    }
+
+    /// The same host, another port.
+    #[must_use]
+    pub fn with_port(&self, port: u16) -> Self {
+        Self { host: self.host.clone(), port }
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        self.ip().map_or(self.host == "localhost", |ip| ip.is_loopback())
+    }
+
+    /// Whether it stands for every address of this machine.
+    pub fn is_wildcard(&self) -> bool {
+        self.ip().map_or(self.host == "*", |ip| ip.is_unspecified())
+    }
+
+    /// What peers are to dial to reach this address, where `advertised` says it better.
+    ///
+    /// # Errors
+    /// [`Exposed`] when it must not, or cannot, be offered to them.
+    pub fn for_peers(&self, advertised: Option<&Address>, insecure: bool) -> Result<Address, Exposed> {
+        if !self.is_loopback() && !insecure {
+            return Err(Exposed::WithoutToken(self.clone()));
+        }
+        match advertised {
+            Some(advertised) => Ok(advertised.clone()),
+            None if self.is_wildcard() => Err(Exposed::NotDialable(self.clone())),
+            None => Ok(self.clone()),
+        }
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    }
+}
+
+impl FromStr for Address {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.strip_prefix("tcp://").and_then(|rest| rest.rsplit_once(':'));
+        let is_host = |host: &str| !host.is_empty() && !host.contains(['/', ' ', '\0']);
+        match parts.map(|(host, port)| (host, port.parse())) {
+            Some((host, Ok(port))) if is_host(host) && port > 0 => Ok(Self { host: host.to_owned(), port }),
+            _ => Err(NotAnAddress(text.chars().take(128).collect())),
+        }
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = NotAnAddress;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> String {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tcp://{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn addresses_are_read_as_they_are_written() {
+        for text in ["tcp://127.0.0.1:5555", "tcp://[::1]:1", "tcp://worker.example:65535"] {
+            assert_eq!(address(text).to_string(), text);
+        }
+        for wrong in ["127.0.0.1:5555", "tcp://:5", "tcp://host", "tcp://host:0", "tcp://host:70000", "ipc:///tmp/x"] {
+            assert!(wrong.parse::<Address>().is_err(), "{wrong}");
+        }
+        assert!(address("tcp://h:65535").plus(1).is_err());
+    }
+
+    #[test]
+    fn an_address_off_loopback_is_offered_only_to_whoever_asked_for_it() {
+        let wildcard = address("tcp://0.0.0.0:5555");
+        let dialable = address("tcp://10.0.0.5:5555");
+        assert!(matches!(wildcard.for_peers(Some(&dialable), false), Err(Exposed::WithoutToken(_))));
+        assert!(matches!(wildcard.for_peers(None, true), Err(Exposed::NotDialable(_))));
+        assert_eq!(wildcard.for_peers(Some(&dialable), true), Ok(dialable));
+        let loopback = address("tcp://[::1]:5555");
+        assert_eq!(loopback.for_peers(None, false), Ok(loopback));
+    }
+}

@@ -1,0 +1,107 @@
+//! The state behind its lock, and the thread that wakes it in time.
+//!
+//! Every message enters the state on the thread that brought it, for a few microseconds; what is
+//! to be said is written out and sent after the lock is free. Nothing else runs the control plane:
+//! there is no core thread and no channel on the way.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use super::{
+    state::{Limits, State},
+    way::Way,
+};
+use crate::clock::{Moment, Now};
+
+/// The state, shared by everything that brings it messages.
+#[derive(Debug)]
+pub struct Core {
+    state: Mutex<State<Way>>,
+    alarm: Alarm,
+}
+
+/// When the timer thread wakes next.
+#[derive(Debug)]
+struct Alarm {
+    /// Microseconds of the [`Moment`] it sleeps to.
+    at: AtomicU64,
+    stopped: AtomicBool,
+    asleep: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Core {
+    /// A core that knows nothing yet.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        let alarm =
+            Alarm { at: AtomicU64::new(Moment::NEVER.micros()), asleep: Mutex::new(()), changed: Condvar::new() };
+        Arc::new(Self { state: Mutex::new(State::new(limits)), alarm })
+    }
+
+    /// Lets `enter` change the state, and then says what is to be said.
+    pub fn enter<T>(&self, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> T {
+        let mut state = lock(&self.state);
+        let given = enter(&mut state, Now::read());
+        let (effects, wake) = (state.take_outbox(), state.next_wake());
+        drop(state);
+        self.alarm.set(wake);
+        for effect in effects {
+            effect.to.send(effect.answer);
+        }
+        given
+    }
+
+    /// Starts the thread that ticks the state when something is due.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub fn start_timer(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let core = Arc::clone(self);
+        thread::Builder::new().name("fw-timer".into()).spawn(move || {
+            while !core.alarm.stopped.load(Ordering::SeqCst) {
+                core.alarm.at.store(Moment::NEVER.micros(), Ordering::SeqCst);
+                core.enter(State::tick);
+                core.alarm.sleep();
+            }
+        })
+    }
+
+    /// Ends the timer thread.
+    pub fn stop_timer(&self) {
+        self.alarm.stopped.store(true, Ordering::SeqCst);
+        self.alarm.set(Moment::default());
+    }
+}
+
+impl Alarm {
+    /// Sees to it that the timer thread wakes by `at`.
+    fn set(&self, at: Moment) {
+        if self.at.fetch_min(at.micros(), Ordering::SeqCst) > at.micros() {
+            let _asleep = lock(&self.asleep);
+            self.changed.notify_all();
+        }
+    }
+
+    fn sleep(&self) {
+        let mut asleep = lock(&self.asleep);
+        loop {
+            let until = Moment::from_micros(self.at.load(Ordering::SeqCst));
+            let now = Now::read().mono;
+            if until <= now {
+                return;
+            }
+            asleep = self.changed.wait_timeout(asleep, until.since(now)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// The state is never left half changed by a panic that we know of, and going on serves its users
+/// better than losing all tasks would.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

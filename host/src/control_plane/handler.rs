@@ -1,0 +1,179 @@
+//! From bytes to the state: reads a request and calls the method that it names. No decisions.
+
+use std::sync::Arc;
+
+use super::{
+    core::Core,
+    state::State,
+    way::{Question, Way},
+};
+use crate::{
+    clock::Now,
+    protocol::{
+        FRAME_ITEMS_MAX, Lookup, Notify, Reply, Request, Submit, Welcome, WorkerReply, WorkerRequest, codec,
+        original::{self, Call, Malformed},
+    },
+    task::{SerializationFormat, TaskId, TaskPriority},
+    transport::{self, Peer, Refusal, Service},
+};
+
+/// Serves clients: ours, and the original's.
+#[derive(Debug)]
+pub struct Clients {
+    core: Arc<Core>,
+    welcome: Welcome,
+    /// The priority whose address this is; none at the management address.
+    lane: Option<TaskPriority>,
+}
+
+impl Clients {
+    /// Serves clients at the address of a priority, or at the management address.
+    pub fn new(core: Arc<Core>, welcome: Welcome, lane: Option<TaskPriority>) -> Self {
+        Self { core, welcome, lane }
+    }
+
+    fn serve(&self, body: &[u8], reply: transport::Reply, format: SerializationFormat) {
+        let way = Way::Peer { reply, format };
+        let refuse = |way: Way, why: String| way.send(super::state::Answer::Client(Reply::Refused(why)));
+        let request = match codec::decode::<Request>(body) {
+            Ok(request) => request,
+            Err(error) => return refuse(way, error.to_string()),
+        };
+        let items = match &request {
+            Request::Submit(submit) => submit.tasks.len(),
+            Request::Lookup(lookup) => lookup.ids.len(),
+            Request::Cancel(ids) => ids.len(),
+            Request::Hello | Request::Collect(_) | Request::Workers | Request::Follow(_) => 0,
+        };
+        if items > FRAME_ITEMS_MAX {
+            return refuse(way, format!("{items} tasks in one message: at most {FRAME_ITEMS_MAX} are taken"));
+        }
+        match request {
+            Request::Hello => way.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
+            Request::Submit(submit) => self.core.enter(|state, now| state.submit(now, submit, way)),
+            Request::Collect(collect) => self.core.enter(|state, now| state.collect(now, &collect, way)),
+            Request::Lookup(lookup) => self.core.enter(|state, now| state.lookup(now, lookup, way)),
+            Request::Cancel(ids) => self.core.enter(|state, now| state.cancel(now, &ids, way)),
+            Request::Workers => self.core.enter(|state, now| state.workers(now, way)),
+            Request::Follow(follow) => self.core.enter(|state, now| state.follow(now, follow, way)),
+        }
+    }
+
+    fn serve_original(&self, body: &[u8], reply: transport::Reply) {
+        match original::read(body, self.lane) {
+            Ok(Call::Submit(task)) => {
+                let question = Question::Submit { id: task.id.clone(), callback: task.callback.clone() };
+                let way = Way::Original { reply, question };
+                self.core.enter(|state, now| state.submit_and_hold(now, *task, way));
+            }
+            Ok(Call::Batch(tasks)) => {
+                let question = Question::Batch(tasks.iter().map(|task| task.id.clone()).collect());
+                let way = Way::Original { reply, question };
+                self.core.enter(|state, now| state.submit(now, Submit { tasks, notify: Notify::No }, way));
+            }
+            Ok(Call::Query(id)) => match id.parse::<TaskId>() {
+                Ok(parsed) => {
+                    let lookup = Lookup { ids: vec![parsed], wait_ms: 0 };
+                    let way = Way::Original { reply, question: Question::Query(id) };
+                    self.core.enter(|state, now| state.lookup(now, lookup, way));
+                }
+                Err(_) => reply.send(&original::query(&id, &crate::protocol::Found::Unknown)),
+            },
+            Ok(Call::Cancel(id)) => match id.parse::<TaskId>() {
+                Ok(parsed) => {
+                    let way = Way::Original { reply, question: Question::Cancel(id) };
+                    self.core.enter(|state, now| state.cancel(now, &[parsed], way));
+                }
+                Err(_) => reply.send(&original::cancel(&id, false)),
+            },
+            Err(Malformed { id, why }) => reply.send(&self.complaint(id.as_deref(), &why)),
+        }
+    }
+
+    /// What a client of the original understands as "no".
+    fn complaint(&self, id: Option<&str>, why: &str) -> Vec<u8> {
+        match self.lane {
+            Some(_) => original::failure(id.unwrap_or_default(), why),
+            None => original::error(why),
+        }
+    }
+}
+
+impl Service for Clients {
+    fn request(&self, _from: Peer, body: &[u8], reply: transport::Reply) {
+        match codec::form(body) {
+            Ok(SerializationFormat::Json) if !codec::is_envelope(body) => self.serve_original(body, reply),
+            Ok(format) => self.serve(body, reply, format),
+            Err(error) => reply.send(&self.complaint(None, &error.to_string())),
+        }
+    }
+
+    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
+        let why = excuse(why);
+        match codec::form(body) {
+            Ok(SerializationFormat::Json) if !codec::is_envelope(body) => {
+                let id = original::read(body, self.lane).ok().and_then(|call| match call {
+                    Call::Submit(task) => Some(task.id.to_string()),
+                    Call::Batch(_) | Call::Query(_) | Call::Cancel(_) => None,
+                });
+                self.complaint(id.as_deref(), why)
+            }
+            Ok(format) => codec::encode(format, &Reply::Refused(why.into())),
+            Err(error) => self.complaint(None, &error.to_string()),
+        }
+    }
+
+    fn gone(&self, _peer: Peer) {}
+}
+
+/// Serves subworkers.
+#[derive(Debug)]
+pub struct Workers {
+    core: Arc<Core>,
+}
+
+impl Workers {
+    /// Serves subworkers.
+    pub fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+}
+
+impl Service for Workers {
+    fn request(&self, from: Peer, body: &[u8], reply: transport::Reply) {
+        let format = codec::form(body).unwrap_or_default();
+        let way = Way::Peer { reply, format };
+        match codec::decode::<WorkerRequest>(body) {
+            Ok(request) => self.core.enter(|state, now| serve_worker(state, now, request, Some(from), way)),
+            Err(error) => way.send(super::state::Answer::Worker(WorkerReply::Refused(error.to_string()))),
+        }
+    }
+
+    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
+        let format = codec::form(body).unwrap_or_default();
+        codec::encode(format, &WorkerReply::Refused(excuse(why).into()))
+    }
+
+    fn gone(&self, peer: Peer) {
+        self.core.enter(|state, now| state.peer_gone(now, peer));
+    }
+}
+
+/// Calls the method that a worker's request names. `peer` is none for the control plane's own.
+pub fn serve_worker(state: &mut State<Way>, now: Now, request: WorkerRequest, peer: Option<Peer>, way: Way) {
+    match request {
+        WorkerRequest::Register(registration) => state.register(now, registration, peer, way),
+        WorkerRequest::Work(work) => state.work(now, work, way),
+        WorkerRequest::Beat(beat) => state.beat(now, &beat, peer, way),
+        WorkerRequest::Note(note) => state.note(now, note, way),
+        WorkerRequest::Drain(worker) => state.drain_worker(worker, way),
+        WorkerRequest::Leave(worker) => state.leave(now, worker, way),
+    }
+}
+
+fn excuse(why: Refusal) -> &'static str {
+    match why {
+        Refusal::Busy => "too many requests are open here: try again later",
+        Refusal::Broken => "this request broke something here, which is a bug in fastworker; see its log",
+    }
+}

@@ -1,0 +1,103 @@
+//! The ways back to whoever asked, and how an answer is written for each.
+
+use std::sync::mpsc::SyncSender;
+
+use super::state::{self, Answer};
+use crate::{
+    protocol::{Reply, Submitted, WorkerReply, codec, original},
+    task::{CallbackInfo, SerializationFormat, TaskId},
+    transport,
+};
+
+/// A way back to whoever asked.
+#[derive(Debug)]
+pub enum Way {
+    /// To a client or subworker of ours, in the form it asked in.
+    Peer {
+        /// Its request's way back.
+        reply: transport::Reply,
+        /// The form.
+        format: SerializationFormat,
+    },
+    /// To a client of the Python original.
+    Original {
+        /// Its request's way back.
+        reply: transport::Reply,
+        /// What it asked.
+        question: Question,
+    },
+    /// To a thread of this process.
+    Local(SyncSender<WorkerReply>),
+    /// Nobody asked.
+    Nobody,
+}
+
+/// What a client of the original asked.
+#[derive(Debug)]
+pub enum Question {
+    /// A submission.
+    Submit {
+        /// The task.
+        id: TaskId,
+        /// Given back with the result.
+        callback: Option<CallbackInfo>,
+    },
+    /// A batch of these tasks.
+    Batch(Vec<TaskId>),
+    /// A query for this id.
+    Query(String),
+    /// A cancel of this id.
+    Cancel(String),
+}
+
+impl Way {
+    /// Sends an answer.
+    pub fn send(self, answer: Answer) {
+        match (self, answer) {
+            (Way::Peer { reply, format }, Answer::Client(answer)) => reply.send(&codec::encode(format, &answer)),
+            (Way::Peer { reply, format }, Answer::Worker(answer)) => reply.send(&codec::encode(format, &answer)),
+            (Way::Original { reply, question }, Answer::Client(answer)) => reply.send(&question.answer(&answer)),
+            // A thread that no longer listens is on its way out.
+            (Way::Local(sender), Answer::Worker(answer)) => drop(sender.try_send(answer)),
+            (Way::Nobody, _) => {}
+            (way, answer) => debug_assert!(false, "{answer:?} cannot go to {way:?}"),
+        }
+    }
+}
+
+impl state::Way for Way {
+    fn is_open(&self) -> bool {
+        match self {
+            Way::Peer { reply, .. } | Way::Original { reply, .. } => reply.is_open(),
+            Way::Local(_) => true,
+            Way::Nobody => false,
+        }
+    }
+}
+
+impl Question {
+    fn answer(&self, answer: &Reply) -> Vec<u8> {
+        match (self, answer) {
+            (Self::Submit { callback, .. }, Reply::Submitted(taken)) => match &taken[..] {
+                [Submitted::Ended(ended)] => original::ended(ended, callback.as_ref()),
+                [Submitted::Refused(why)] => self.refused(why),
+                _ => self.refused("the task has ended, and its result is no longer known"),
+            },
+            (Self::Batch(ids), Reply::Submitted(taken)) => original::batch(ids, taken),
+            (Self::Query(id), Reply::Found(found)) if found.len() == 1 => original::query(id, &found[0]),
+            (Self::Cancel(id), Reply::Cancelled(stopped)) => original::cancel(id, stopped == &[true]),
+            (_, Reply::Refused(why)) => self.refused(why),
+            (question, answer) => {
+                debug_assert!(false, "{answer:?} is no answer to {question:?}");
+                self.refused("internal error")
+            }
+        }
+    }
+
+    fn refused(&self, why: &str) -> Vec<u8> {
+        match self {
+            Self::Submit { id, .. } => original::failure(&id.to_string(), why),
+            Self::Batch(_) | Self::Query(_) | Self::Cancel(_) => original::error(why),
+        }
+    }
+}

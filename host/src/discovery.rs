@@ -1,0 +1,139 @@
+//! Discovery: how clients and subworkers find the control plane.
+//!
+//! The control plane says `WORKER_ANNOUNCE:{id}:{base address}` on a bus, every two seconds and
+//! to everybody who joins. Whoever looks for it takes the newest announcement.
+
+use std::{
+    str::FromStr,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    config::Address,
+    transport::{Hearer, OpenError, Transport},
+};
+
+/// How often the control plane announces itself.
+pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
+
+const PREFIX: &str = "WORKER_ANNOUNCE:";
+
+/// Who is where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The control plane's worker id.
+    pub worker_id: String,
+    /// Its base address.
+    pub base_address: Address,
+}
+
+impl Announcement {
+    /// As it is said on the bus.
+    pub fn to_message(&self) -> Vec<u8> {
+        format!("{PREFIX}{}:{}", self.worker_id, self.base_address).into_bytes()
+    }
+
+    fn read(message: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(message).ok()?;
+        // An id has no colon, an address has.
+        let (worker_id, address) = text.strip_prefix(PREFIX)?.split_once(':')?;
+        Some(Self { worker_id: worker_id.to_owned(), base_address: Address::from_str(address).ok()? })
+    }
+}
+
+/// Hears announcements for as long as it lives.
+pub struct Discovery {
+    heard: Arc<Heard>,
+    _hearer: Box<dyn Hearer>,
+}
+
+#[derive(Default)]
+struct Heard {
+    newest: Mutex<Option<Announcement>>,
+    arrived: Condvar,
+    notify: Notify,
+}
+
+impl Heard {
+    fn newest(&self) -> MutexGuard<'_, Option<Announcement>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Discovery").field(&*self.heard.newest()).finish()
+    }
+}
+
+impl Discovery {
+    /// Dials a bus, in the background.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the address makes no sense.
+    pub fn listen(transport: &dyn Transport, address: &Address) -> Result<Self, OpenError> {
+        let heard = Arc::new(Heard::default());
+        let hears = Arc::clone(&heard);
+        let hearer = transport.hearer(
+            &address.to_string(),
+            Box::new(move |message| {
+                if let Some(announcement) = Announcement::read(message) {
+                    *hears.newest() = Some(announcement);
+                    hears.arrived.notify_all();
+                    hears.notify.notify_waiters();
+                }
+            }),
+        )?;
+        Ok(Self { heard, _hearer: hearer })
+    }
+
+    /// The newest announcement, if one was heard.
+    pub fn newest(&self) -> Option<Announcement> {
+        self.heard.newest().clone()
+    }
+
+    /// Waits on this thread for the first announcement, at most `limit`.
+    pub fn wait(&self, limit: Duration) -> Option<Announcement> {
+        let until = Instant::now() + limit;
+        let mut newest = self.heard.newest();
+        while newest.is_none() {
+            let left = until.checked_duration_since(Instant::now())?;
+            newest = self.heard.arrived.wait_timeout(newest, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        newest.clone()
+    }
+
+    /// Waits for the first announcement, without an end.
+    pub async fn first(&self) -> Announcement {
+        loop {
+            let arrived = self.heard.notify.notified();
+            tokio::pin!(arrived);
+            // Registered before the look, so that what comes between is not missed.
+            arrived.as_mut().enable();
+            if let Some(newest) = self.newest() {
+                return newest;
+            }
+            arrived.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announcement_reads_what_it_says_and_nothing_else() {
+        let announcement = Announcement {
+            worker_id: "cp".into(),
+            base_address: "tcp://127.0.0.1:15555".parse().expect("an address"),
+        };
+        assert_eq!(announcement.to_message(), b"WORKER_ANNOUNCE:cp:tcp://127.0.0.1:15555");
+        assert_eq!(Announcement::read(&announcement.to_message()), Some(announcement));
+        assert_eq!(Announcement::read(b"WORKER_ANNOUNCE:cp"), None);
+        assert_eq!(Announcement::read(b"\xff"), None);
+    }
+}

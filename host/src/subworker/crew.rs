@@ -1,0 +1,504 @@
+//! The crew of a worker: one thread a slot, one for the beat, one that keeps an eye on the slots.
+//!
+//! The same for a subworker and for the control plane's own slots; only the [`Link`] differs.
+//! Invariant: what a slot was granted is reported, once: as an outcome, as not begun, or as
+//! returned. What the control plane has taken back is not begun.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tracing::{debug, error, info, warn};
+use uuid::Uuid;
+
+use super::link::Link;
+use crate::{
+    clock,
+    control_plane::state::LOOKAHEAD_MAX,
+    protocol::{
+        BEAT_WAIT, Beat, Ended, FRAME_TARGET, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply,
+        WorkerRequest,
+    },
+    runtime::{AttemptId, Catalog, Invocation, Reports, Runtime, Slot, Stopper},
+    task::{ErrorKind, Failure, Outcome, Report},
+    transport::CallError,
+};
+
+/// An answer that should come at once is given up after so long.
+const PROMPT: Duration = Duration::from_secs(5);
+/// How long the keeper lets a slot work before it helps.
+const KEEPER_STEP: Duration = Duration::from_millis(10);
+/// Least time between two beats, so that an order that takes a moment is not repeated at full speed.
+const BEAT_STEP: Duration = Duration::from_millis(20);
+/// Untold reports that a slot holds; the oldest go first.
+const REPORTS_MAX: usize = 1_000;
+/// Stack of a slot's thread: the guest's stack and what the host needs above it.
+const SLOT_STACK: usize = 4 * 1024 * 1024;
+
+/// What a worker says of itself when it registers.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its worker id.
+    pub worker_id: String,
+    /// The address to show for it.
+    pub address: String,
+    /// Room for running attempts.
+    pub slots: u32,
+}
+
+/// A worker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum CrewError {
+    /// The control plane does not want it.
+    #[error("the control plane refused this worker: {0}")]
+    Refused(String),
+    /// The control plane does not answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The system has no more threads.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The running threads of a worker.
+#[derive(Debug)]
+pub struct Crew {
+    shared: Arc<Shared>,
+    slots: Vec<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    link: Arc<dyn Link>,
+    runtime: Runtime,
+    catalog: Catalog,
+    identity: Identity,
+    /// The key of the registration that holds now.
+    key: Mutex<Uuid>,
+    desks: Vec<Desk>,
+    keeper: Keeper,
+    notes: AtomicU64,
+    draining: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// What a slot has on its desk.
+#[derive(Default)]
+struct Desk {
+    papers: Mutex<Papers>,
+    stopper: OnceLock<Stopper>,
+}
+
+#[derive(Default)]
+struct Papers {
+    waiting: VecDeque<Lease>,
+    running: Option<(LeaseId, Instant)>,
+    reports: VecDeque<Report>,
+}
+
+impl Desk {
+    fn papers(&self) -> MutexGuard<'_, Papers> {
+        lock(&self.papers)
+    }
+
+    /// Ends an attempt, or sees to it that it does not begin.
+    fn stop(&self, lease: LeaseId) {
+        let mut papers = self.papers();
+        papers.waiting.retain(|waiting| waiting.id != lease);
+        let runs = papers.running.is_some_and(|(running, _)| running == lease);
+        drop(papers);
+        if runs && let Some(stopper) = self.stopper.get() {
+            stopper.stop(AttemptId(lease.0));
+        }
+    }
+}
+
+/// Lets the keeper sleep while no slot needs it.
+#[derive(Default)]
+struct Keeper {
+    awake: AtomicBool,
+    asleep: Mutex<()>,
+    called: Condvar,
+}
+
+impl Keeper {
+    fn call(&self) {
+        if !self.awake.swap(true, Ordering::SeqCst) {
+            let _asleep = lock(&self.asleep);
+            self.called.notify_all();
+        }
+    }
+}
+
+impl Crew {
+    /// Registers and starts to work.
+    ///
+    /// # Errors
+    /// [`CrewError`] when the control plane refuses or does not answer.
+    pub fn start(
+        link: Arc<dyn Link>,
+        runtime: Runtime,
+        catalog: Catalog,
+        identity: Identity,
+    ) -> Result<Self, CrewError> {
+        let desks = (0..identity.slots).map(|_| Desk::default()).collect();
+        let shared = Arc::new(Shared {
+            link,
+            runtime,
+            catalog,
+            identity,
+            key: Mutex::new(Uuid::now_v7()),
+            desks,
+            keeper: Keeper::default(),
+            notes: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        });
+        let key = *lock(&shared.key);
+        shared.register(key)?;
+        let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name).stack_size(SLOT_STACK).spawn(run)
+        };
+        let mut slots = Vec::new();
+        for number in 0..shared.identity.slots {
+            let shared = Arc::clone(&shared);
+            slots.push(spawn(format!("fw-slot-{number}"), Box::new(move || shared.run_slot(number)))?);
+        }
+        let (beat, keeper) = (Arc::clone(&shared), Arc::clone(&shared));
+        let others = vec![
+            spawn("fw-beat".into(), Box::new(move || beat.run_beat()))?,
+            spawn("fw-keeper".into(), Box::new(move || keeper.run_keeper()))?,
+        ];
+        Ok(Self { shared, slots, others })
+    }
+
+    /// Takes no more work, finishes what runs, at most `limit` long, hands the rest back, and ends.
+    pub fn drain(mut self, limit: Duration) {
+        self.shared.draining.store(true, Ordering::SeqCst);
+        let key = *lock(&self.shared.key);
+        if let Err(error) = self.shared.link.ask(&WorkerRequest::Drain(key), PROMPT) {
+            warn!(%error, "the control plane does not know that this worker drains");
+        }
+        let until = Instant::now() + limit;
+        while self.slots.iter().any(|slot| !slot.is_finished()) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.stop_attempts();
+                break;
+            }
+            thread::park_timeout(left.min(KEEPER_STEP));
+        }
+        // A stopped attempt ends within milliseconds, and its slot tells of it.
+        for slot in self.slots.drain(..) {
+            drop(slot.join());
+        }
+        self.end();
+    }
+
+    /// Stops what runs.
+    fn stop_attempts(&self) {
+        for desk in &self.shared.desks {
+            let running = desk.papers().running;
+            if let Some((lease, _)) = running {
+                info!(lease = lease.0, "stopped at the end of the shutdown timeout; another worker will run it");
+                desk.stop(lease);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.keeper.call();
+        let key = *lock(&self.shared.key);
+        // Answers the parked beat too, as nobody is known by this key any more.
+        if let Err(error) = self.shared.link.ask(&WorkerRequest::Leave(key), PROMPT) {
+            debug!(%error, "the control plane does not know that this worker left");
+        }
+        for thread in self.others.drain(..) {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn register(&self, key: Uuid) -> Result<(), CrewError> {
+        let Identity { worker_id, address, slots } = self.identity.clone();
+        let modules = self.catalog.describe();
+        let registration = Registration { worker: key, worker_id, address, slots, modules };
+        match self.link.ask(&WorkerRequest::Register(registration), PROMPT)? {
+            WorkerReply::Registered => Ok(()),
+            WorkerReply::Refused(why) => Err(CrewError::Refused(why)),
+            other => Err(CrewError::Refused(format!("an answer that makes no sense: {other:?}"))),
+        }
+    }
+
+    /// The key to go on with, after the control plane said that it does not know `old`. Registers
+    /// anew unless another thread has done so. None when this worker stops.
+    fn renew(&self, old: Uuid) -> Option<Uuid> {
+        let mut key = lock(&self.key);
+        if *key != old {
+            return Some(*key);
+        }
+        warn!("the control plane does not know this worker any more: registering anew");
+        for desk in &self.desks {
+            let running = mem::take(&mut desk.papers().waiting).into_iter().map(|lease| lease.id);
+            running.for_each(drop);
+        }
+        let new = Uuid::now_v7();
+        while !self.is_stopping() {
+            match self.register(new) {
+                Ok(()) => {
+                    *key = new;
+                    info!("registered anew");
+                    return Some(new);
+                }
+                Err(error) => {
+                    warn!(%error, "cannot register: trying again");
+                    self.link.look_around();
+                    thread::park_timeout(Duration::from_millis(200));
+                }
+            }
+        }
+        None
+    }
+
+    /// Asks until there is an answer. None when this worker stops.
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Option<WorkerReply> {
+        loop {
+            match self.link.ask(request, limit) {
+                Ok(reply) => return Some(reply),
+                Err(CallError::TimedOut { .. }) if !self.is_stopping() => self.link.look_around(),
+                Err(error) => {
+                    if !self.is_stopping() {
+                        error!(%error, "cannot reach the control plane");
+                    }
+                    return None;
+                }
+            }
+        }
+    }
+
+    // A slot.
+
+    fn run_slot(self: Arc<Self>, number: u32) {
+        let desk = &self.desks[number as usize];
+        let reports = DeskReports { shared: Arc::downgrade(&self), number: number as usize };
+        let mut slot = self.runtime.slot(Arc::new(reports));
+        let _ = desk.stopper.set(slot.stopper());
+        let (mut key, mut sequence, mut ended) = (*lock(&self.key), 0, Vec::new());
+        loop {
+            let capacity = if self.is_draining() { 0 } else { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) };
+            if capacity == 0 && ended.is_empty() {
+                return;
+            }
+            sequence += 1;
+            let work = Work { worker: key, slot: number, sequence, ended: mem::take(&mut ended), capacity };
+            match self.ask(&WorkerRequest::Work(work), WAIT_MAX + PROMPT) {
+                Some(WorkerReply::Leases(leases)) => ended = self.run_leases(desk, &mut slot, leases),
+                Some(WorkerReply::Unknown) => match self.renew(key) {
+                    Some(new) => (key, sequence) = (new, 0),
+                    None => return,
+                },
+                Some(other) => {
+                    error!(?other, "the control plane did not take a request for work");
+                    thread::park_timeout(Duration::from_secs(1));
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn run_leases(&self, desk: &Desk, slot: &mut Slot, leases: Vec<Lease>) -> Vec<Ended> {
+        let mut ended = Vec::with_capacity(leases.len());
+        let mut bytes = 0;
+        if leases.len() > 1 {
+            self.keeper.call();
+        }
+        desk.papers().waiting = leases.into();
+        while let Some(lease) = self.begin(desk) {
+            let started = Instant::now();
+            let outcome = self.attempt(slot, &lease);
+            let ran_us = clock::micros(started.elapsed());
+            let reports = {
+                let mut papers = desk.papers();
+                papers.running = None;
+                mem::take(&mut papers.reports).into()
+            };
+            bytes += size(&outcome);
+            ended.push(Ended { lease: lease.id, outcome: Some(outcome), ran_us, reports });
+            if bytes > FRAME_TARGET || self.is_draining() {
+                let waiting = mem::take(&mut desk.papers().waiting);
+                ended.extend(waiting.into_iter().map(|lease| not_begun(lease.id)));
+            }
+        }
+        ended
+    }
+
+    /// Takes the next lease from the desk.
+    fn begin(&self, desk: &Desk) -> Option<Lease> {
+        let mut papers = desk.papers();
+        let lease = papers.waiting.pop_front()?;
+        papers.running = Some((lease.id, Instant::now()));
+        papers.reports.clear();
+        Some(lease)
+    }
+
+    fn attempt(&self, slot: &mut Slot, lease: &Lease) -> Outcome {
+        let Some(module) = self.catalog.find(&lease.name) else {
+            return Outcome::Failure(Failure::new(ErrorKind::NotFound, format!("Task {} not found", lease.name)));
+        };
+        slot.run(module, &Invocation {
+            id: AttemptId(lease.id.0),
+            task_id: &lease.task_id,
+            name: &lease.name,
+            attempt: lease.attempt,
+            timeout: Duration::from_micros(lease.timeout_us),
+            args: &lease.args,
+            kwargs: &lease.kwargs,
+        })
+    }
+
+    // The beat.
+
+    fn run_beat(&self) {
+        let mut key = *lock(&self.key);
+        while !self.is_stopping() {
+            let began = Instant::now();
+            let holds = self.desks.iter().flat_map(|desk| held(&desk.papers())).collect();
+            match self.ask(&WorkerRequest::Beat(Beat { worker: key, holds }), BEAT_LIMIT.min(self.beat_limit())) {
+                Some(WorkerReply::Orders(orders)) => {
+                    for Order::Stop(lease) in orders {
+                        self.desks.iter().for_each(|desk| desk.stop(lease));
+                    }
+                }
+                Some(WorkerReply::Unknown) if self.is_stopping() => return,
+                Some(WorkerReply::Unknown) => match self.renew(key) {
+                    Some(new) => key = new,
+                    None => return,
+                },
+                Some(other) => error!(?other, "the control plane did not take a beat"),
+                None => return,
+            }
+            thread::park_timeout(BEAT_STEP.saturating_sub(began.elapsed()));
+        }
+    }
+
+    // The keeper.
+
+    /// Tells what running tasks say, and returns what waits behind one that takes its time.
+    fn run_keeper(&self) {
+        while !self.is_stopping() {
+            let asleep = lock(&self.keeper.asleep);
+            if !self.keeper.awake.load(Ordering::SeqCst) {
+                drop(self.keeper.called.wait(asleep).unwrap_or_else(PoisonError::into_inner));
+                continue;
+            }
+            drop(asleep);
+            thread::park_timeout(KEEPER_STEP);
+            if !self.look_after_slots() {
+                self.keeper.awake.store(false, Ordering::SeqCst);
+                // A slot may have called between the look and the store.
+                if self.desks.iter().any(|desk| needs_keeper(&desk.papers())) {
+                    self.keeper.call();
+                }
+            }
+        }
+    }
+
+    /// Returns whether a slot still needs looking after.
+    fn look_after_slots(&self) -> bool {
+        let (mut reports, mut returned, mut needed) = (Vec::new(), Vec::new(), false);
+        for desk in &self.desks {
+            let mut papers = desk.papers();
+            needed |= needs_keeper(&papers);
+            let Some((lease, since)) = papers.running else { continue };
+            if since.elapsed() >= KEEPER_STEP {
+                returned.extend(papers.waiting.drain(..).map(|lease| lease.id));
+                reports.extend(papers.reports.drain(..).map(|report| (lease, report)));
+            }
+        }
+        if !reports.is_empty() || !returned.is_empty() {
+            let sequence = self.notes.fetch_add(1, Ordering::SeqCst) + 1;
+            let note = Note { worker: *lock(&self.key), sequence, reports, returned };
+            if self.ask(&WorkerRequest::Note(note), PROMPT).is_none() {
+                return false;
+            }
+        }
+        needed
+    }
+}
+
+/// A beat that is parked for its usual time and then some.
+const BEAT_LIMIT: Duration = Duration::from_secs(3);
+
+/// What a slot is about to run or runs.
+fn held(papers: &Papers) -> Vec<LeaseId> {
+    papers.waiting.iter().map(|lease| lease.id).chain(papers.running.map(|(lease, _)| lease)).collect()
+}
+
+fn needs_keeper(papers: &Papers) -> bool {
+    papers.running.is_some() && (!papers.waiting.is_empty() || !papers.reports.is_empty())
+}
+
+fn not_begun(lease: LeaseId) -> Ended {
+    Ended { lease, outcome: None, ran_us: 0, reports: Vec::new() }
+}
+
+fn size(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Success { result, follow_ups } => {
+            let follow_up = |task: &crate::task::FollowUp| task.args.as_str().len() + task.kwargs.as_str().len();
+            result.as_str().len() + follow_ups.iter().map(follow_up).sum::<usize>()
+        }
+        Outcome::Failure(failure) => failure.message.len(),
+        Outcome::Stopped => 0,
+    }
+}
+
+/// Puts what a guest says on its slot's desk.
+struct DeskReports {
+    shared: Weak<Shared>,
+    number: usize,
+}
+
+impl Reports for DeskReports {
+    fn report(&self, attempt: AttemptId, report: Report) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut papers = shared.desks[self.number].papers();
+        if papers.running.is_none_or(|(lease, _)| lease.0 != attempt.0) {
+            return;
+        }
+        if papers.reports.len() >= REPORTS_MAX {
+            papers.reports.pop_front();
+        }
+        papers.reports.push_back(report);
+        drop(papers);
+        shared.keeper.call();
+    }
+}
+
+/// No thread leaves its papers half written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,148 @@
+//! How a worker asks its control plane: over a socket, or within the process.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
+};
+
+use tracing::info;
+
+use crate::{
+    config::{Address, MANAGEMENT_OFFSET},
+    control_plane::{core::Core, handler::serve_worker, way::Way},
+    discovery::Discovery,
+    protocol::{Reply, Request, Welcome, WorkerReply, WorkerRequest, codec},
+    task::SerializationFormat,
+    transport::{CallError, Caller, Transport, call_blocking},
+};
+
+/// A way to ask the control plane.
+pub trait Link: Send + Sync + 'static {
+    /// Asks, and waits on this thread for the answer, at most `limit`.
+    ///
+    /// # Errors
+    /// [`CallError`] when there was none. Ask the same again: every request means the same once.
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError>;
+
+    /// Looks for the control plane elsewhere, as it does not answer where it was.
+    fn look_around(&self);
+}
+
+/// The control plane in this process.
+#[derive(Debug)]
+pub struct LocalLink(pub Arc<Core>);
+
+impl Link for LocalLink {
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
+        let (sender, answer) = mpsc::sync_channel(1);
+        self.0.enter(|state, now| serve_worker(state, now, request.clone(), None, Way::Local(sender)));
+        let address = || "the control plane in this process".to_owned();
+        answer.recv_timeout(limit).map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => CallError::TimedOut { address: address(), waited: limit },
+            mpsc::RecvTimeoutError::Disconnected => CallError::Closed { address: address() },
+        })
+    }
+
+    fn look_around(&self) {}
+}
+
+/// A control plane elsewhere.
+pub struct RemoteLink {
+    transport: Arc<dyn Transport>,
+    format: SerializationFormat,
+    discovery: Discovery,
+    caller: Mutex<Arc<dyn Caller>>,
+}
+
+impl std::fmt::Debug for RemoteLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RemoteLink({})", self.caller().address())
+    }
+}
+
+/// A control plane that could not be found.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFound {
+    /// Nobody answered.
+    #[error("no answer from a control plane at {address} within {} s", waited.as_secs_f64())]
+    Unreachable {
+        /// Where it was expected.
+        address: Address,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The socket could not be opened.
+    #[error(transparent)]
+    Open(#[from] crate::transport::OpenError),
+    /// There is no such port.
+    #[error(transparent)]
+    Address(#[from] crate::config::NotAnAddress),
+}
+
+impl RemoteLink {
+    /// Finds the control plane: at `address`, or else where the bus at `discovery` says. Waits at
+    /// most `limit`.
+    ///
+    /// # Errors
+    /// [`NotFound`] when neither leads to one.
+    pub fn find(
+        transport: Arc<dyn Transport>,
+        address: &Address,
+        discovery: &Address,
+        format: SerializationFormat,
+        limit: Duration,
+    ) -> Result<Self, NotFound> {
+        let discovery = Discovery::listen(&*transport, discovery)?;
+        let half = limit / 2;
+        let welcome = match hello(&*transport, address, format, half)? {
+            Some(welcome) => Some(welcome),
+            None => match discovery.newest() {
+                Some(heard) => hello(&*transport, &heard.base_address, format, half)?,
+                None => hello(&*transport, address, format, half)?,
+            },
+        };
+        let welcome = welcome.ok_or_else(|| NotFound::Unreachable { address: address.clone(), waited: limit })?;
+        let caller = Mutex::new(transport.connect(&welcome.subworker_address)?);
+        Ok(Self { transport, format, discovery, caller })
+    }
+
+    fn caller(&self) -> Arc<dyn Caller> {
+        self.caller.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Link for RemoteLink {
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
+        let body = codec::encode(self.format, request);
+        let answer = call_blocking(&*self.caller(), &body, limit, codec::decode::<WorkerReply>)?;
+        Ok(answer.unwrap_or_else(|error| WorkerReply::Refused(error.to_string())))
+    }
+
+    fn look_around(&self) {
+        let Some(heard) = self.discovery.newest() else { return };
+        let limit = Duration::from_secs(1);
+        let Ok(Some(welcome)) = hello(&*self.transport, &heard.base_address, self.format, limit) else { return };
+        if self.caller().address() == welcome.subworker_address {
+            return;
+        }
+        if let Ok(caller) = self.transport.connect(&welcome.subworker_address) {
+            info!(address = %heard.base_address, "the control plane has moved");
+            *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
+        }
+    }
+}
+
+/// Asks who is at a base address. None if nobody answers within `limit`.
+fn hello(
+    transport: &dyn Transport,
+    base: &Address,
+    format: SerializationFormat,
+    limit: Duration,
+) -> Result<Option<Welcome>, NotFound> {
+    let caller = transport.connect(&base.plus(MANAGEMENT_OFFSET)?.to_string())?;
+    let body = codec::encode(format, &Request::Hello);
+    match call_blocking(&*caller, &body, limit, codec::decode::<Reply>) {
+        Ok(Ok(Reply::Welcome(welcome))) => Ok(Some(welcome)),
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
