@@ -2,5 +2,7 @@
 
 pub mod clock;
 pub mod json;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod task;
 pub mod transport;
