@@ -3,7 +3,12 @@
 pub mod clock;
 pub mod config;
 pub mod control_plane;
+pub mod discovery;
 pub mod json;
 pub mod protocol;
+#[cfg(feature = "runtime")]
+pub mod runtime;
+#[cfg(feature = "runtime")]
+pub mod subworker;
 pub mod task;
 pub mod transport;

@@ -661,6 +661,8 @@ pub struct ModuleInfo {
     pub size: u64,
     /// When this version was loaded.
     pub loaded_at: Timestamp,
+    /// How its instances are made: "pooling", or "on-demand" where it does not fit into the pool.
+    pub engine: String,
     /// The interfaces that the module imports.
     pub imports: Vec<String>,
     /// The tasks it offers.

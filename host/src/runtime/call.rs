@@ -1,0 +1,314 @@
+//! One attempt: a new store, a new instance, one call, and its end.
+//!
+//! Apart because this is the hot path. A [`Slot`] keeps what every attempt needs anew but never
+//! changes (its watch, its output, its timer), so that an attempt allocates little and makes no
+//! system call.
+//!
+//! Invariant: from before the first instruction of the guest to after its last one, the attempt
+//! is watched, limited and alone in its store.
+
+use std::{
+    fmt,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::future::{Either, select};
+use uuid::Uuid;
+use wasmtime::{
+    Store, Trap, UpdateDeadline,
+    component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower},
+};
+
+use super::{
+    AttemptId, Module, Reports, RuntimeConfig,
+    contract_v1::{GuestInvocation, RunParams, RunResults},
+    ending,
+    host_calls::FollowUps,
+    limits::Limits,
+    output::Output,
+    wasi::Wasi,
+    watchdog::{Stopper, Watch, Watchdog, Why},
+};
+use crate::{
+    clock::{Moment, Now},
+    json::Json,
+    task::{ErrorKind, Failure, Outcome, TaskId},
+};
+
+/// Bytes that a guest may pass to the host in one call, or return from one.
+pub(super) const HOSTCALL_MAX: usize = 128 << 20;
+/// Handles that a guest may hold at once.
+const HANDLES_MAX: usize = 10_000;
+
+/// One attempt to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation<'a> {
+    /// The caller's number for it, which reports carry and [`Stopper::stop`] takes.
+    pub id: AttemptId,
+    /// The task.
+    pub task_id: &'a TaskId,
+    /// The task name.
+    pub name: &'a str,
+    /// Counts the attempts of this task, from 1.
+    pub attempt: u32,
+    /// How long it may run.
+    pub timeout: Duration,
+    /// A JSON array.
+    pub args: &'a Json,
+    /// A JSON object.
+    pub kwargs: &'a Json,
+}
+
+/// How a module's functions are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Calling {
+    /// It never waits in the host: called like a function.
+    Plain,
+    /// The same, and what it prints passes wasmtime-wasi, which wants to know a timer's owner.
+    Printing,
+    /// It can wait: called on a stack of its own, so that a wait can be cut short.
+    Waiting,
+}
+
+/// A module that can be instantiated again and again.
+pub(super) struct Prepared {
+    pub(super) pre: InstancePre<Attempt>,
+    pub(super) calling: Calling,
+}
+
+/// What an attempt is about.
+pub(super) struct Call {
+    pub(super) task_id: TaskId,
+    pub(super) name: String,
+    /// Counts the attempts of the task, from 1; 0 while the module registers its tasks.
+    pub(super) attempt: u32,
+    /// When it is stopped, in milliseconds since the Unix epoch.
+    pub(super) deadline_ms: u64,
+}
+
+impl Call {
+    /// The call of `register`, which is about no task.
+    pub(super) fn register() -> Self {
+        Self { task_id: TaskId::from(Uuid::nil()), name: String::new(), attempt: 0, deadline_ms: 0 }
+    }
+}
+
+/// What a store holds: one attempt, all that it has and all that it may do.
+pub(super) struct Attempt {
+    pub(super) call: Call,
+    pub(super) follow_ups: FollowUps,
+    pub(super) wasi: Wasi,
+    pub(super) limits: Limits,
+    shared: Arc<Shared>,
+}
+
+/// What a slot and the stores of its attempts share.
+struct Shared {
+    watch: Arc<Watch>,
+    output: Arc<Mutex<Output>>,
+}
+
+impl Shared {
+    fn speak<R>(&self, say: impl FnOnce(&mut Output) -> R) -> R {
+        say(&mut self.output.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Attempt {
+    pub(super) fn speak<R>(&self, say: impl FnOnce(&mut Output) -> R) -> R {
+        self.shared.speak(say)
+    }
+
+    pub(super) fn output(&self) -> Arc<Mutex<Output>> {
+        Arc::clone(&self.shared.output)
+    }
+
+    pub(super) fn is_asked_to_end(&self) -> bool {
+        self.shared.watch.is_asked()
+    }
+}
+
+/// Room for one running attempt. Run it on a thread with a stack of at least 2 MiB.
+pub struct Slot {
+    shared: Arc<Shared>,
+    bounds: Bounds,
+    /// Drives the waits of modules that wait, on the slot's own thread.
+    timer: tokio::runtime::Runtime,
+}
+
+/// The bounds of each attempt; see [`RuntimeConfig`].
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    memory_max: usize,
+    result_max: usize,
+    follow_ups_max: usize,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+/// How a call ended.
+pub(super) struct Ended<R> {
+    pub(super) result: wasmtime::Result<R>,
+    /// Why it was ended from outside, if it was.
+    pub(super) why: Option<Why>,
+    /// What is left of it.
+    pub(super) attempt: Attempt,
+}
+
+impl Slot {
+    pub(super) fn new(config: &RuntimeConfig, watchdog: &Watchdog, reports: Arc<dyn Reports>) -> Self {
+        let output = Arc::new(Mutex::new(Output::new(reports, config.log_max)));
+        let timer = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        Self {
+            shared: Arc::new(Shared { watch: watchdog.watch(), output }),
+            bounds: Bounds {
+                memory_max: config.memory_max,
+                result_max: config.result_max,
+                follow_ups_max: config.follow_ups_max,
+            },
+            timer: timer.expect("a timer without threads and files has nothing that could be refused"),
+        }
+    }
+
+    /// Stops what this slot runs, from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper::of(&self.shared.watch)
+    }
+
+    /// Makes one attempt and tells how it ended. Returns at the latest some 20 ms after its
+    /// timeout, whatever the guest does.
+    pub fn run(&mut self, module: &Module, call: &Invocation<'_>) -> Outcome {
+        if module.task(call.name).is_none() {
+            let message = format!("the module {} has no task '{}'", module.info().name, call.name);
+            return Outcome::Failure(Failure::new(ErrorKind::NotFound, message));
+        }
+        let now = Now::read();
+        let deadline_ms = u64::try_from((now.wall + call.timeout).micros() / 1000).unwrap_or(0);
+        let task_id = call.task_id.to_string();
+        let invocation = GuestInvocation {
+            task_id: &task_id,
+            name: call.name,
+            attempt: call.attempt,
+            deadline_ms,
+            args: call.args.as_str(),
+            kwargs: call.kwargs.as_str(),
+        };
+        let about =
+            Call { task_id: call.task_id.clone(), name: call.name.to_owned(), attempt: call.attempt, deadline_ms };
+        let span = Span { id: call.id, deadline: now.mono + call.timeout };
+        let (prepared, export) = module.run();
+        let ended = self.call::<RunParams<'_>, RunResults>(prepared, export, (invocation,), self.attempt(about), span);
+        ending::outcome(ended, call.timeout, self.bounds.result_max)
+    }
+
+    /// An attempt with nothing used yet.
+    pub(super) fn attempt(&self, call: Call) -> Attempt {
+        let Bounds { memory_max, result_max, follow_ups_max } = self.bounds;
+        Attempt {
+            call,
+            follow_ups: FollowUps::new(follow_ups_max, result_max),
+            wasi: Wasi::new(),
+            limits: Limits::new(memory_max),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+/// Which attempt it is, and until when it may run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) id: AttemptId,
+    pub(super) deadline: Moment,
+}
+
+impl Slot {
+    /// Calls one exported function in a new instance.
+    pub(super) fn call<P, R>(
+        &mut self,
+        prepared: &Prepared,
+        export: &ComponentExportIndex,
+        params: P,
+        attempt: Attempt,
+        span: Span,
+    ) -> Ended<R>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let mut store = store(prepared, attempt);
+        self.shared.speak(|output| output.begin(span.id));
+        let watched = self.shared.watch.begin(span.id, span.deadline);
+        let result = match prepared.calling {
+            Calling::Plain => at_once(prepared, export, params, &mut store),
+            Calling::Printing => {
+                let _entered = self.timer.enter();
+                at_once(prepared, export, params, &mut store)
+            }
+            Calling::Waiting => {
+                self.timer.block_on(until_over(&self.shared.watch, waiting(prepared, export, params, &mut store)))
+            }
+        };
+        let why = watched.end();
+        self.shared.speak(Output::end);
+        Ended { result, why, attempt: store.into_data() }
+    }
+}
+
+fn store(prepared: &Prepared, attempt: Attempt) -> Store<Attempt> {
+    let mut store = Store::new(prepared.pre.engine(), attempt);
+    store.limiter(|attempt| &mut attempt.limits);
+    store.set_hostcall_fuel(HOSTCALL_MAX);
+    store.set_max_component_handles(HANDLES_MAX);
+    // The epoch moves when some attempt is over; each one looks whether it is its own.
+    store.epoch_deadline_callback(|store| {
+        let over = store.data().shared.watch.is_over();
+        Ok(if over { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
+    });
+    // Before the watch begins: whatever it says from then on counts from here.
+    store.set_epoch_deadline(1);
+    store
+}
+
+fn at_once<P, R>(
+    prepared: &Prepared,
+    export: &ComponentExportIndex,
+    params: P,
+    store: &mut Store<Attempt>,
+) -> wasmtime::Result<R>
+where
+    P: ComponentNamedList + Lower,
+    R: ComponentNamedList + Lift,
+{
+    let instance = prepared.pre.instantiate(&mut *store)?;
+    let function = instance.get_typed_func::<P, R>(&mut *store, export)?;
+    function.call(store, params)
+}
+
+async fn waiting<P, R>(
+    prepared: &Prepared,
+    export: &ComponentExportIndex,
+    params: P,
+    store: &mut Store<Attempt>,
+) -> wasmtime::Result<R>
+where
+    P: ComponentNamedList + Lower + Send + Sync,
+    R: ComponentNamedList + Lift + Send + Sync + 'static,
+{
+    let instance = prepared.pre.instantiate_async(&mut *store).await?;
+    let function = instance.get_typed_func::<P, R>(&mut *store, export)?;
+    function.call_async(store, params).await
+}
+
+/// Drops the call when the watch says that it is over, wherever it waits.
+async fn until_over<R>(watch: &Watch, call: impl Future<Output = wasmtime::Result<R>>) -> wasmtime::Result<R> {
+    match select(pin!(call), pin!(watch.over())).await {
+        Either::Left((result, _)) => result,
+        Either::Right(((), _)) => Err(Trap::Interrupt.into()),
+    }
+}

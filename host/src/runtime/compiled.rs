@@ -1,0 +1,183 @@
+//! Compiled code, and the folder that keeps it.
+//!
+//! Apart because it is the only place of the host that uses `unsafe`: wasmtime runs what it is
+//! given here without looking. Invariant: [`instantiable`] sees only bytes that this process has
+//! just compiled, or that lay in a folder which nobody else can write, under a name made of the
+//! content, the compiler's version and its settings, with a BLAKE3 that fits.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    hash::{Hash, Hasher},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use wasmtime::{Engine, component::Component};
+
+/// How a file of ours begins; the number is the format's version.
+const MAGIC: &[u8; 8] = b"fwcode01";
+/// The files' extension.
+const EXTENSION: &str = "fwcode";
+/// What nobody used for so long is removed.
+const UNUSED_MAX: Duration = Duration::from_hours(30 * 24);
+
+/// Compiles a component into code for this machine.
+///
+/// # Errors
+/// wasmtime's, if the component is not valid.
+pub(super) fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    engine.precompile_component(bytes)
+}
+
+/// Makes compiled code ready for an engine with the settings it was compiled under.
+///
+/// # Errors
+/// wasmtime's, if the component does not fit into the engine's pool or the code is for another
+/// version, machine or settings.
+pub(super) fn instantiable(engine: &Engine, code: &Code) -> wasmtime::Result<Component> {
+    #[allow(unsafe_code, reason = "a `Code` holds only what this host compiled: see the top of this file")]
+    // SAFETY: the invariant of `Code`.
+    unsafe {
+        Component::deserialize(engine, &code.0)
+    }
+}
+
+/// Compiled code that this host made. Invariant: unchanged output of [`compile`].
+pub(super) struct Code(Vec<u8>);
+
+/// The folder of compiled code, if there is one that can be trusted.
+#[derive(Debug)]
+pub(super) struct Cache {
+    dir: Option<PathBuf>,
+}
+
+/// Why a folder is not used.
+#[derive(Debug, thiserror::Error)]
+enum Untrusted {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it belongs to another user")]
+    Owner,
+    #[error("others may write to it (mode {mode:o}): run chmod 700 on it")]
+    Mode { mode: u32 },
+}
+
+impl Cache {
+    /// Takes `dir`, making it if need be. One that cannot be trusted is warned about and not used.
+    pub(super) fn open(dir: Option<&Path>) -> Self {
+        let Some(dir) = dir else { return Self { dir: None } };
+        match prepare(dir) {
+            Ok(()) => Self { dir: Some(dir.to_owned()) },
+            Err(why) => {
+                tracing::warn!(dir = %dir.display(), %why, "no cache of compiled code: modules are compiled at each start");
+                Self { dir: None }
+            }
+        }
+    }
+
+    /// The code of a component whose BLAKE3 is `hash`: from the folder, or compiled now and kept.
+    ///
+    /// # Errors
+    /// wasmtime's, if the component is not valid.
+    pub(super) fn code(&self, engine: &Engine, hash: &blake3::Hash, bytes: &[u8]) -> wasmtime::Result<Code> {
+        let Some(dir) = &self.dir else { return compile(engine, bytes).map(Code) };
+        let path = dir.join(file_name(engine, hash));
+        if let Some(code) = read(&path) {
+            return Ok(Code(code));
+        }
+        let code = compile(engine, bytes)?;
+        if let Err(error) = write(dir, &path, &code) {
+            tracing::warn!(path = %path.display(), %error, "compiled code could not be kept");
+        }
+        remove_unused(dir);
+        Ok(Code(code))
+    }
+}
+
+fn prepare(dir: &Path) -> Result<(), Untrusted> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let folder = fs::metadata(dir)?;
+    // Whoever owns a file made now is who we are.
+    let probe = dir.join(format!(".probe-{}", std::process::id()));
+    let made = File::create(&probe).and_then(|file| file.metadata());
+    fs::remove_file(&probe).ok();
+    if made?.uid() != folder.uid() {
+        return Err(Untrusted::Owner);
+    }
+    let mode = folder.mode() & 0o777;
+    if mode & 0o022 != 0 { Err(Untrusted::Mode { mode }) } else { Ok(()) }
+}
+
+/// A name that another content, compiler or setting does not have.
+fn file_name(engine: &Engine, hash: &blake3::Hash) -> String {
+    let mut key = Key(blake3::Hasher::new());
+    key.0.update(hash.as_bytes());
+    key.0.update(MAGIC);
+    key.0.update(env!("CARGO_PKG_VERSION").as_bytes());
+    engine.precompile_compatibility_hash().hash(&mut key);
+    format!("{}.{EXTENSION}", key.0.finalize().to_hex())
+}
+
+/// Lets BLAKE3 hash what implements [`Hash`].
+struct Key(blake3::Hasher);
+
+impl Hasher for Key {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let mut first = [0; 8];
+        self.0.finalize_xof().fill(&mut first);
+        u64::from_le_bytes(first)
+    }
+}
+
+/// The code in a file, if it is there and whole.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut file = File::options().read(true).open(path).ok()?;
+    let mut head = [0; MAGIC.len() + blake3::OUT_LEN];
+    let mut code = Vec::new();
+    let whole = file.read_exact(&mut head).and_then(|()| file.read_to_end(&mut code));
+    let (magic, hash) = head.split_at(MAGIC.len());
+    if whole.is_err() || magic != MAGIC || blake3::hash(&code).as_bytes() != hash {
+        tracing::debug!(path = %path.display(), "compiled code is damaged and made again");
+        return None;
+    }
+    // Says that it is still in use.
+    if let Ok(file) = File::options().append(true).open(path) {
+        file.set_modified(SystemTime::now()).ok();
+    }
+    Some(code)
+}
+
+/// Writes beside the place and moves it there, so that nobody reads half a file.
+fn write(dir: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let beside = dir.join(format!(".{}-{}.{EXTENSION}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let written = file
+        .write_all(MAGIC)
+        .and_then(|()| file.write_all(blake3::hash(code).as_bytes()))
+        .and_then(|()| file.write_all(code))
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        fs::remove_file(&beside).ok();
+    }
+    written
+}
+
+/// Removes files of ours that were not used for long, left-overs of a crash too.
+fn remove_unused(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten().filter(|entry| Path::new(&entry.file_name()).extension() == Some(EXTENSION.as_ref()))
+    {
+        let unused = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+        if unused.is_some_and(|age| age > UNUSED_MAX) {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a file is, before and after it is compiled.
+//!
+//! Apart because most modules that cannot be used are not broken: they are core modules, text,
+//! half a file, or they import what nobody grants. Each of these gets its own sentence.
+
+use wasmtime::{
+    Engine,
+    component::{Component, types::ComponentItem},
+};
+
+use super::{call::Calling, module::Unusable};
+
+/// How every WebAssembly file begins.
+const MAGIC: &[u8] = b"\0asm";
+/// Version and layer of a core module.
+const CORE: [u8; 4] = [1, 0, 0, 0];
+
+/// Tells at a glance why bytes cannot be a component.
+///
+/// # Errors
+/// [`Unusable`] if they are empty, text, a core module, something else, or end in the middle.
+pub(super) fn check(bytes: &[u8]) -> Result<(), Unusable> {
+    if bytes.is_empty() {
+        return Err(Unusable::Empty);
+    }
+    let Some(rest) = bytes.strip_prefix(MAGIC) else {
+        let text = bytes.trim_ascii_start();
+        let is_text = [&b"(component"[..], b"(module", b";;", b"(;"].iter().any(|start| text.starts_with(start));
+        return Err(if is_text { Unusable::Text } else { Unusable::NotWasm });
+    };
+    match rest.split_first_chunk() {
+        Some((&CORE, _)) => Err(Unusable::CoreModule),
+        Some((_version, sections)) if sections_are_whole(sections) => Ok(()),
+        _ => Err(Unusable::Truncated { size: bytes.len() }),
+    }
+}
+
+/// Whether the last section ends where the file ends. Each is one byte, its length, its content.
+fn sections_are_whole(mut rest: &[u8]) -> bool {
+    while let [_id, after @ ..] = rest {
+        let Some((length, content)) = leb128(after) else { return false };
+        let Some(next) = content.get(length..) else { return false };
+        rest = next;
+    }
+    true
+}
+
+fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().enumerate().take(5) {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
+/// The interfaces that a component imports, in its order.
+pub(super) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
+    component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// What a component exports, in its order.
+pub(super) fn exports(engine: &Engine, component: &Component) -> Vec<String> {
+    component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// How a component's functions are called: it can wait if it imports a *function* that waits.
+/// Types of such an interface alone wait for nothing. Standard output does not count, ours never
+/// blocks.
+pub(super) fn calling(engine: &Engine, component: &Component) -> Calling {
+    let ty = component.component_type();
+    let functions = ty.imports(engine).flat_map(|(interface, import)| {
+        let ComponentItem::ComponentInstance(instance) = import.ty else { return Vec::new() };
+        let functions = instance.exports(engine).filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+        functions.map(|(function, _)| calling_of(unversioned(interface), function)).collect()
+    });
+    functions.max().unwrap_or(Calling::Plain)
+}
+
+fn calling_of(interface: &str, function: &str) -> Calling {
+    match interface {
+        _ if waits(interface, function) => Calling::Waiting,
+        "wasi:io/streams" => Calling::Printing,
+        _ => Calling::Plain,
+    }
+}
+
+/// Whether a task module may import an interface.
+pub(super) fn is_granted(interface: &str) -> bool {
+    let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
+    let packages = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+    match name {
+        "fastworker:task/host" => version.starts_with("1."),
+        _ => packages.iter().any(|package| name.starts_with(package)) && version.starts_with("0.2."),
+    }
+}
+
+fn waits(interface: &str, function: &str) -> bool {
+    match interface {
+        "wasi:io/poll" => matches!(function, "poll" | "[method]pollable.block"),
+        "wasi:io/streams" => matches!(
+            function,
+            "[method]input-stream.blocking-read"
+                | "[method]input-stream.blocking-skip"
+                | "[method]output-stream.blocking-splice"
+        ),
+        other => other.starts_with("wasi:sockets/") || other.starts_with("wasi:http/"),
+    }
+}
+
+/// `wasi:io/poll` of `wasi:io/poll@0.2.6`.
+fn unversioned(interface: &str) -> &str {
+    interface.split_once('@').map_or(interface, |(name, _version)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_no_components_are_told_apart() {
+        let component = b"\0asm\x0d\0\x01\0";
+        assert!(check(component).is_ok());
+        assert!(check(&[&component[..], &[0, 2, 1, b'x']].concat()).is_ok());
+        assert!(matches!(check(b""), Err(Unusable::Empty)));
+        assert!(matches!(check(b"\n(component)"), Err(Unusable::Text)));
+        assert!(matches!(check(b"\x7fELF"), Err(Unusable::NotWasm)));
+        assert!(matches!(check(b"\0asm\x01\0\0\0"), Err(Unusable::CoreModule)));
+        assert!(matches!(check(b"\0asm\x0d"), Err(Unusable::Truncated { size: 5 })));
+        assert!(matches!(check(&[&component[..], &[0, 3, 1, b'x']].concat()), Err(Unusable::Truncated { .. })));
+        assert!(matches!(check(&[&component[..], &[0, 0x80]].concat()), Err(Unusable::Truncated { .. })));
+    }
+
+    #[test]
+    fn only_functions_that_wait_make_a_module_wait() {
+        let of = |interface: &str, function: &str| calling_of(unversioned(interface), function);
+        assert_eq!(of("wasi:io/poll@0.2.6", "poll"), Calling::Waiting);
+        assert_eq!(of("wasi:sockets/tcp@0.2.0", "[method]tcp-socket.start-bind"), Calling::Waiting);
+        assert_eq!(of("wasi:io/streams@0.2.0", "[method]output-stream.blocking-write-and-flush"), Calling::Printing);
+        assert_eq!(of("wasi:io/poll@0.2.6", "[method]pollable.ready"), Calling::Plain);
+    }
+
+    #[test]
+    fn versions_that_are_not_served_are_not_granted() {
+        assert!(is_granted("fastworker:task/host@1.0.0") && is_granted("wasi:cli/stdout@0.2.3"));
+        assert!(!is_granted("fastworker:task/host@2.0.0") && !is_granted("wasi:cli/stdout@0.3.0"));
+        assert!(!is_granted("wasi:http/types@0.2.0") && !is_granted("mine:own/thing"));
+    }
+}

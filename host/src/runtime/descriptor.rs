@@ -1,0 +1,176 @@
+//! Reading what a guest says about its tasks and follow-up tasks in JSON text.
+//!
+//! Apart because it is lenient where the rest is strict: the text may come from a guest that is
+//! newer or older than this host, so unknown keys are a warning and never an error.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::{
+    json::Json,
+    task::{Policy, TASK_NAME_MAX, TaskPriority},
+};
+
+/// A JSON object of wishes, as far as it could be read.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Wishes {
+    /// How the task wants to be treated.
+    pub(super) policy: Policy,
+    /// How long a follow-up task waits first.
+    pub(super) countdown: Option<Duration>,
+    /// Keys that this version does not know.
+    pub(super) unknown: Vec<String>,
+    /// Values that could not be read, and what they should be.
+    pub(super) unreadable: Vec<String>,
+}
+
+/// Which keys a text may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// Those of a descriptor's `policy`.
+    Policy,
+    /// Those and `countdown`.
+    Options,
+}
+
+/// Reads a descriptor's `policy` or a follow-up's `options`. An empty text has no wishes.
+pub(super) fn wishes(text: &str, keys: Keys) -> Wishes {
+    let mut wishes = Wishes::default();
+    if text.trim().is_empty() {
+        return wishes;
+    }
+    match serde_json::from_str::<Map<String, Value>>(text) {
+        Ok(object) => object.iter().for_each(|(key, value)| wishes.take(key, value, keys)),
+        Err(error) => wishes.unreadable.push(format!("not a JSON object: {error}")),
+    }
+    wishes
+}
+
+impl Wishes {
+    fn take(&mut self, key: &str, value: &Value, keys: Keys) {
+        if value.is_null() {
+            return;
+        }
+        let policy = &mut self.policy;
+        let read = match key {
+            "priority" => set(&mut policy.priority, priority(value), "critical, high, normal or low"),
+            "timeout" => set(&mut policy.timeout, span(value).filter(|span| !span.is_zero()), SPAN),
+            "max_retries" => set(&mut policy.max_retries, count(value), "a whole number"),
+            "retry_delay" => set(&mut policy.retry_delay, span(value), SPAN),
+            "retry_backoff" => set(&mut policy.retry_backoff, factor(value), "a number of 1 or more"),
+            "retry_backoff_max" => set(&mut policy.retry_backoff_max, span(value), SPAN),
+            "countdown" if keys == Keys::Options => set(&mut self.countdown, span(value), SPAN),
+            unknown => return self.unknown.push(unknown.to_owned()),
+        };
+        if let Err(expected) = read {
+            self.unreadable.push(format!("{key} is {value} and should be {expected}"));
+        }
+    }
+}
+
+const SPAN: &str = "seconds, or text like 30s, 5m or 1h";
+
+fn set<T>(slot: &mut Option<T>, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
+    *slot = Some(value.ok_or(expected)?);
+    Ok(())
+}
+
+fn priority(value: &Value) -> Option<TaskPriority> {
+    value.as_str()?.parse().ok()
+}
+
+fn count(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_u64()?).ok()
+}
+
+fn factor(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|factor| *factor >= 1.0)
+}
+
+/// Seconds as a number, or text with a unit.
+fn span(value: &Value) -> Option<Duration> {
+    let seconds = match value {
+        Value::String(text) => seconds(text.trim())?,
+        other => other.as_f64()?,
+    };
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn seconds(text: &str) -> Option<f64> {
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0), ("", 1.0)];
+    let (number, factor) = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
+    Some(number.trim_end().parse::<f64>().ok()? * factor)
+}
+
+/// The schema of a descriptor, which must be a JSON object; an empty text is an empty one.
+pub(super) fn schema(text: &str) -> Result<Json, String> {
+    if text.trim().is_empty() {
+        return Ok(Json::empty_object());
+    }
+    object(text).map_err(|why| format!("schema {why}"))
+}
+
+/// A text that must be one JSON array.
+pub(super) fn array(text: &str) -> Result<Json, String> {
+    document(text, '[', "a JSON array")
+}
+
+/// A text that must be one JSON object.
+pub(super) fn object(text: &str) -> Result<Json, String> {
+    document(text, '{', "a JSON object")
+}
+
+fn document(text: &str, first: char, what: &str) -> Result<Json, String> {
+    let json = Json::parse(text).map_err(|why| format!("should be {what}: {why}"))?;
+    if json.as_str().starts_with(first) { Ok(json) } else { Err(format!("should be {what}")) }
+}
+
+/// Whether `name` can be a task name.
+pub(super) fn is_task_name(name: &str) -> bool {
+    (1..=TASK_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_seconds_or_text_with_a_unit() {
+        let text =
+            r#"{"timeout": "5m", "retry_delay": 1.5, "retry_backoff_max": "1h", "priority": "HIGH", "max_retries": 3}"#;
+        let read = wishes(text, Keys::Policy);
+        assert_eq!(read.policy.timeout, Some(Duration::from_mins(5)));
+        assert_eq!(read.policy.retry_delay, Some(Duration::from_millis(1500)));
+        assert_eq!(read.policy.retry_backoff_max, Some(Duration::from_hours(1)));
+        assert_eq!((read.policy.priority, read.policy.max_retries), (Some(TaskPriority::High), Some(3)));
+        assert_eq!((read.unknown, read.unreadable), (vec![], vec![]));
+        let written = [("250ms", 250), ("2", 2000), ("1.5 s", 1500), ("0s", 0)];
+        for (text, millis) in written {
+            assert_eq!(span(&text.into()), Some(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_the_rest_is_taken() {
+        let read = wishes(r#"{"timeout": "soon", "colour": 1, "countdown": 2, "max_retries": 1}"#, Keys::Policy);
+        assert_eq!(read.unknown, ["colour", "countdown"]);
+        assert_eq!(read.unreadable, [r#"timeout is "soon" and should be seconds, or text like 30s, 5m or 1h"#]);
+        assert_eq!(read.policy, Policy { max_retries: Some(1), ..Policy::default() });
+        for wrong in ["-1", "\"-1s\"", "\"s\"", "1e300", "\"NaN\"", "true"] {
+            let read = wishes(&format!(r#"{{"retry_delay": {wrong}}}"#), Keys::Policy);
+            assert_eq!(read.unreadable.len(), 1, "{wrong}");
+        }
+        assert_eq!(wishes("[]", Keys::Policy).unreadable.len(), 1);
+        assert_eq!(wishes(r#"{"countdown": 2}"#, Keys::Options).countdown, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn documents_must_have_the_shape_that_is_asked_for() {
+        assert!(array(" [1] ").is_ok() && object("{}").is_ok());
+        assert!(array("{}").is_err() && object("[]").is_err() && array("[1").is_err());
+        assert!(
+            is_task_name("resize") && !is_task_name("") && !is_task_name("a\nb") && !is_task_name(&"x".repeat(129))
+        );
+    }
+}

@@ -1,0 +1,171 @@
+//! How an attempt ended, told apart and told to people.
+//!
+//! Apart because every way to end has its kind, its sentence and its consequence for retries.
+//! Invariant: told apart by what happened (types and our own flags), never by a message's text.
+
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use wasmtime::{FrameInfo, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::{
+    call::{Attempt, Ended, HOSTCALL_MAX},
+    contract_v1::{self, RunResults},
+    engine::WASM_STACK,
+    limits::Refused,
+    output::Flood,
+    watchdog::Why,
+};
+use crate::{
+    json::Json,
+    task::{ErrorKind, Failure, Outcome},
+};
+
+/// The outcome of a `run` that may return `result_max` bytes, follow-up tasks included.
+pub(super) fn outcome(ended: Ended<RunResults>, timeout: Duration, result_max: usize) -> Outcome {
+    let Ended { result, why, attempt } = ended;
+    if why == Some(Why::Stopped) {
+        return Outcome::Stopped;
+    }
+    let failure = match result {
+        Ok((Ok(text),)) => match success(&text, &attempt, result_max) {
+            Ok(result) => return Outcome::Success { result, follow_ups: attempt.follow_ups.into_tasks() },
+            Err(failure) => failure,
+        },
+        // A guest that saw its deadline and gave up has timed out all the same.
+        _ if why == Some(Why::TimedOut) => timed_out(timeout),
+        Ok((Err(said),)) => contract_v1::failure(said),
+        Err(error) => cut_short(&error, &attempt),
+    };
+    Outcome::Failure(failure)
+}
+
+fn success(text: &str, attempt: &Attempt, result_max: usize) -> Result<Json, Failure> {
+    let follow_ups = attempt.follow_ups.bytes();
+    if text.len().saturating_add(follow_ups) > result_max {
+        let and = if follow_ups > 0 { " and follow-up tasks" } else { "" };
+        let has = Bytes(text.len() + follow_ups);
+        let message = format!("returned a result{and} of {has}, {} is the most", Bytes(result_max));
+        return Err(Failure::new(ErrorKind::OutputLimit, message));
+    }
+    let not_json = |why| Failure::new(ErrorKind::Failed, format!("the module returned no JSON document: {why}"));
+    Json::parse(text).map_err(not_json)
+}
+
+fn timed_out(timeout: Duration) -> Failure {
+    Failure::new(ErrorKind::Timeout, format!("Task timed out after {}s", Seconds(timeout)))
+}
+
+/// Why a call that did not return ended.
+pub(super) fn cut_short(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
+    let flooded = attempt.speak(|output| output.flooded());
+    if flooded || error.is::<Flood>() {
+        let max = Bytes(attempt.speak(|output| output.max()));
+        return Failure::new(ErrorKind::OutputLimit, format!("logged and printed more than {max}"));
+    }
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        let message = format!("the task called exit({}) instead of returning", exit.0);
+        return Failure::new(ErrorKind::Failed, message);
+    }
+    let trap = error.downcast_ref::<Trap>();
+    let (kind, summary) = match (trap, attempt.limits.refused()) {
+        (Some(Trap::StackOverflow), _) => {
+            (ErrorKind::StackOverflow, format!("recursed too deeply: its stack of {} is full", Bytes(WASM_STACK)))
+        }
+        (_, Some(refused)) => (ErrorKind::OutOfMemory, out_of_memory(refused)),
+        (Some(Trap::UnreachableCodeReached), _) => (ErrorKind::Trap, "wasm trap: unreachable".to_owned()),
+        (Some(trap), _) => (ErrorKind::Trap, trap.to_string()),
+        // What wasmtime calls too much is not told apart from other broken calls; only a guest
+        // with that much memory can have passed it.
+        (None, _) if attempt.limits.used() > HOSTCALL_MAX => (ErrorKind::OutputLimit, error.root_cause().to_string()),
+        (None, _) => (ErrorKind::Trap, error.root_cause().to_string()),
+    };
+    let reason = attempt.speak(|output| output.last_words());
+    let trace = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
+    Failure::new(kind, message(reason.as_deref(), &summary, trace))
+}
+
+fn out_of_memory(Refused { had, wanted, max }: Refused) -> String {
+    format!("out of memory: it had {} and wanted {} more, {} is the most", Bytes(had), Bytes(wanted), Bytes(max))
+}
+
+/// The last words of the guest, what happened, and where.
+fn message(reason: Option<&str>, summary: &str, trace: &[FrameInfo]) -> String {
+    let mut message = String::new();
+    if let Some(reason) = reason {
+        message.push_str(reason);
+        message.push('\n');
+    }
+    message.push_str(summary);
+    let names: Vec<String> = trace.iter().map(function).skip_while(|name| is_panic_machinery(name)).collect();
+    for (index, same) in names.chunk_by(|one, other| one == other).enumerate() {
+        let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
+        // Writing to text cannot fail.
+        let _ = write!(message, "\n  {index}: {}{times}", same[0]);
+    }
+    message
+}
+
+/// The name of a frame's function, or its number where the names were stripped.
+fn function(frame: &FrameInfo) -> String {
+    frame.func_name().map_or_else(
+        || format!("function {}", frame.func_index()),
+        |name| format!("{:#}", rustc_demangle::demangle(name)),
+    )
+}
+
+/// What stands on the stack of every Rust panic and says nothing about this one.
+fn is_panic_machinery(function: &str) -> bool {
+    ["core::panicking::", "std::panicking::", "std::process::abort", "std::sys::", "__rustc", "rust_begin_unwind"]
+        .iter()
+        .chain(["abort", "rust_panic", "panic_abort::"].iter())
+        .any(|start| function.trim_start_matches('<').starts_with(start))
+}
+
+/// A number of bytes for people.
+pub(super) struct Bytes(pub(super) usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const KIB: usize = 1 << 10;
+        const MIB: usize = 1 << 20;
+        match self.0 {
+            bytes if bytes >= MIB => write_part(f, bytes, MIB, "MiB"),
+            bytes if bytes >= KIB => write_part(f, bytes, KIB, "KiB"),
+            bytes => write!(f, "{bytes} bytes"),
+        }
+    }
+}
+
+fn write_part(f: &mut fmt::Formatter<'_>, bytes: usize, unit: usize, name: &str) -> fmt::Result {
+    let (whole, tenths) = (bytes / unit, bytes % unit * 10 / unit);
+    if tenths == 0 { write!(f, "{whole} {name}") } else { write!(f, "{whole}.{tenths} {name}") }
+}
+
+/// Seconds as Python prints them.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.subsec_nanos() == 0 { self.0.as_secs().fmt(f) } else { self.0.as_secs_f64().fmt(f) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        let written = [(0, "0 bytes"), (1536, "1.5 KiB"), (512 << 20, "512 MiB"), ((1 << 20) + 1, "1 MiB")];
+        for (bytes, text) in written {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+        for (millis, text) in [(500, "0.5"), (300_000, "300"), (1250, "1.25")] {
+            assert_eq!(Seconds(Duration::from_millis(millis)).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! How wasmtime is set up.
+//!
+//! Apart because every number here trades memory, address space and speed. Two engines with the
+//! same compiler settings share one compiled code: the pooling one keeps memories, tables and
+//! stacks mapped from attempt to attempt, the on-demand one takes the components that do not fit
+//! into the pool.
+//!
+//! Invariant: the pool reserves address space, not memory. Where address space is limited
+//! (`ulimit -v`) there is no pool, and memories are reserved small and move when they grow.
+
+use std::num::NonZeroUsize;
+
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+    component::Linker,
+};
+
+use super::{
+    RuntimeConfig,
+    call::{Attempt, Calling},
+    host_calls,
+    limits::INSTANCES_MAX,
+    wasi,
+};
+
+/// Bytes of stack that a guest may use; the slot's thread has at least twice as much.
+pub(super) const WASM_STACK: usize = 1 << 20;
+/// Bytes of a stack on which a guest runs that waits.
+const ASYNC_STACK: usize = 2 << 20;
+/// Frames that a backtrace shows.
+const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(20).expect("20 is not zero");
+/// Address space for one memory: all that a 32-bit guest can address, so that no access needs a
+/// bounds check.
+const MEMORY_RESERVATION: u64 = 4 << 30;
+/// Unmapped bytes after each memory, for accesses at a constant offset.
+const MEMORY_GUARD: u64 = 32 << 20;
+/// Bytes of a memory that stay resident from attempt to attempt.
+const MEMORY_KEPT: usize = 2 << 20;
+/// Bytes of a table that stay resident from attempt to attempt.
+const TABLE_KEPT: usize = 128 << 10;
+/// Elements that a table in the pool may have.
+const TABLE_ELEMENTS: usize = 100_000;
+/// Tables that a component in the pool may have.
+const TABLES: usize = 32;
+/// Memories that a component in the pool may have.
+const MEMORIES: usize = 2;
+/// Bytes of bookkeeping that an instance in the pool may need.
+const INSTANCE_SIZE: usize = 16 << 20;
+/// Room is reserved for at least so many attempts at once.
+const SLOTS_MIN: usize = 8;
+
+/// An engine, and what modules can import on it.
+pub(super) struct Ground {
+    pub(super) engine: Engine,
+    /// What `inspect` shows.
+    pub(super) name: &'static str,
+    plain: Linker<Attempt>,
+    waiting: Linker<Attempt>,
+}
+
+impl Ground {
+    fn new(engine: Engine, name: &'static str) -> wasmtime::Result<Self> {
+        let (mut plain, mut waiting) = (Linker::new(&engine), Linker::new(&engine));
+        wasi::add_to_linker_sync(&mut plain)?;
+        wasi::add_to_linker_async(&mut waiting)?;
+        host_calls::add_to_linker(&mut plain)?;
+        host_calls::add_to_linker(&mut waiting)?;
+        Ok(Self { engine, name, plain, waiting })
+    }
+
+    /// What a module can import that is called so.
+    pub(super) fn linker(&self, calling: Calling) -> &Linker<Attempt> {
+        match calling {
+            Calling::Plain | Calling::Printing => &self.plain,
+            Calling::Waiting => &self.waiting,
+        }
+    }
+}
+
+/// The engines to try for a component, the better one first.
+pub(super) fn grounds(config: &RuntimeConfig) -> wasmtime::Result<Vec<Ground>> {
+    match pooling(config) {
+        Ok(pooling) => {
+            let on_demand = Engine::new(&roomy())?;
+            Ok(vec![Ground::new(pooling, "pooling")?, Ground::new(on_demand, "on-demand")?])
+        }
+        Err(why) => {
+            tracing::warn!(why, "no pool of instances: attempts start slower");
+            Ok(vec![Ground::new(Engine::new(&tight())?, "on-demand")?])
+        }
+    }
+}
+
+/// The engine with the pool, or why there is none.
+fn pooling(config: &RuntimeConfig) -> Result<Engine, String> {
+    let slots = config.slots.max(SLOTS_MIN) + 1; // one for loading modules
+    let needed = (MEMORY_RESERVATION + MEMORY_GUARD).saturating_mul((slots * MEMORIES) as u64);
+    let allowed = address_space_max();
+    // On-demand memories, code and everything else want their share.
+    if allowed < needed.saturating_mul(2) {
+        return Err(format!("it needs {needed} bytes of address space and `ulimit -v` allows {allowed} in all"));
+    }
+    let mut settings = roomy();
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots, config.memory_max)));
+    Engine::new(&settings).map_err(|error| format!("{error:#}"))
+}
+
+fn address_space_max() -> u64 {
+    rlimit::Resource::AS.get().map_or(u64::MAX, |(soft, _hard)| soft)
+}
+
+fn pool(slots: usize, memory_max: usize) -> PoolingAllocationConfig {
+    let total = |each: usize| u32::try_from(slots.saturating_mul(each)).unwrap_or(u32::MAX);
+    let each = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(total(2))
+        .total_core_instances(total(INSTANCES_MAX))
+        .total_memories(total(MEMORIES))
+        .total_tables(total(TABLES))
+        .total_stacks(total(1))
+        .max_core_instances_per_component(each(INSTANCES_MAX))
+        .max_memories_per_component(each(MEMORIES))
+        .max_memories_per_module(each(MEMORIES))
+        .max_tables_per_component(each(TABLES))
+        .max_tables_per_module(each(TABLES))
+        .max_component_instance_size(INSTANCE_SIZE)
+        .max_core_instance_size(INSTANCE_SIZE)
+        .max_memory_size(memory_max)
+        .table_elements(TABLE_ELEMENTS)
+        .linear_memory_keep_resident(MEMORY_KEPT)
+        .table_keep_resident(TABLE_KEPT)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// Settings for machines with address space to spare.
+fn roomy() -> Config {
+    let mut settings = common();
+    settings.memory_reservation(MEMORY_RESERVATION).memory_guard_size(MEMORY_GUARD);
+    settings
+}
+
+/// Settings for processes whose address space is limited.
+fn tight() -> Config {
+    let mut settings = common();
+    settings
+        .memory_reservation(0)
+        .memory_reservation_for_growth(16 << 20)
+        .memory_guard_size(64 << 10)
+        .guard_before_linear_memory(false);
+    settings
+}
+
+fn common() -> Config {
+    let mut settings = Config::new();
+    settings
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(ASYNC_STACK)
+        .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))
+        // Names are enough for people; offsets would only make code larger.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .generate_address_map(false);
+    settings
+}

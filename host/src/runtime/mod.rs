@@ -1,0 +1,180 @@
+//! Running task modules: WebAssembly components, each attempt alone in a fresh sandbox.
+//!
+//! Apart because it is the only place that knows wasmtime. The rest of the program hands a
+//! [`Module`] and an [`Invocation`] to a [`Slot`] and gets an [`Outcome`](crate::task::Outcome)
+//! back, whatever the guest did.
+//!
+//! Invariants:
+//! - A guest is hostile. Its time, memory, output and reach are bounded from its first
+//!   instruction on, while its module is being loaded too, and no attempt takes its slot along.
+//! - Nothing of one attempt is left for the next: each has a new store and a new instance.
+//! - An attempt that does not wait costs no thread, no timer and no system call of ours.
+
+mod call;
+mod catalog;
+mod compiled;
+mod component;
+mod contract_v1;
+mod descriptor;
+mod ending;
+mod engine;
+#[cfg(test)]
+mod fixtures;
+mod host_calls;
+mod limits;
+mod module;
+mod output;
+mod wasi;
+mod watchdog;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+pub use self::{
+    call::{Invocation, Slot},
+    catalog::{Catalog, SourceError, expand},
+    module::{LoadError, Module, Unusable},
+    watchdog::Stopper,
+};
+use self::{compiled::Cache, engine::Ground, watchdog::Watchdog};
+use crate::task::Report;
+
+/// How long a module may take to come up and register its tasks.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The bounds within which attempts run.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// How many attempts may run at once; room for this many instances is reserved.
+    pub slots: usize,
+    /// Bytes of linear memory one attempt may have. Rounded up to whole pages of 64 KiB.
+    pub memory_max: usize,
+    /// Bytes that the result and the follow-up tasks of one attempt may have together.
+    pub result_max: usize,
+    /// Bytes that one attempt may log and print together.
+    pub log_max: usize,
+    /// How many follow-up tasks one attempt may submit.
+    pub follow_ups_max: usize,
+    /// Bytes that a module's file may have.
+    pub module_max: u64,
+    /// Where compiled code is kept; none to compile each time.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self {
+            slots: std::thread::available_parallelism().map_or(2, usize::from),
+            memory_max: 512 << 20,
+            result_max: 16 << 20,
+            log_max: 1 << 20,
+            follow_ups_max: 1000,
+            module_max: 256 << 20,
+            cache_dir: None,
+        }
+    }
+}
+
+/// The runtime could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// wasmtime does not work on this machine with these settings.
+    #[error("cannot set up the WebAssembly engine: {0:#}")]
+    Engine(wasmtime::Error),
+    /// The thread that ends overdue attempts could not be started.
+    #[error("cannot start the watchdog thread: {0}")]
+    Watchdog(std::io::Error),
+}
+
+/// The caller's number for an attempt. No two attempts share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId(pub u64);
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Hears what attempts say while they run.
+pub trait Reports: Send + Sync {
+    /// Takes a report of the attempt that the slot runs now. Called on the slot's thread while the
+    /// guest waits: it must not block.
+    fn report(&self, attempt: AttemptId, report: Report);
+}
+
+/// Everything that modules and slots share: engines, bounds, the watchdog and the code cache.
+/// One is enough for a process. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    config: RuntimeConfig,
+    /// The engines, the better one first.
+    grounds: Vec<Ground>,
+    cache: Cache,
+    watchdog: Watchdog,
+    /// Where modules register their tasks, one at a time.
+    registry: Mutex<Option<Slot>>,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Runtime").field(&self.0.config).finish()
+    }
+}
+
+impl Runtime {
+    /// Sets up the engines and starts the watchdog.
+    ///
+    /// A cache folder that cannot be used is a warning in the log, not an error.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] if WebAssembly cannot run here at all.
+    pub fn new(config: RuntimeConfig) -> Result<Runtime, RuntimeError> {
+        let grounds = engine::grounds(&config).map_err(RuntimeError::Engine)?;
+        let engines = grounds.iter().map(|ground| ground.engine.clone()).collect();
+        let watchdog = Watchdog::start(engines).map_err(RuntimeError::Watchdog)?;
+        let cache = Cache::open(config.cache_dir.as_deref());
+        let registry = Mutex::new(None);
+        Ok(Self(Arc::new(Inner { config, grounds, cache, watchdog, registry })))
+    }
+
+    /// Loads a module: reads its file, compiles it or takes its code from the cache, and lets it
+    /// register its tasks. What this returns can run.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the path and what is wrong with the module.
+    pub fn load(&self, path: &Path) -> Result<Module, LoadError> {
+        module::load(&self.0, path).map_err(|why| LoadError { path: path.to_owned(), why })
+    }
+
+    /// Room for one running attempt, whose reports go to `reports`.
+    pub fn slot(&self, reports: Arc<dyn Reports>) -> Slot {
+        Slot::new(&self.0.config, &self.0.watchdog, reports)
+    }
+}
+
+impl Inner {
+    /// Runs `work` in the slot that is kept for loading modules.
+    fn with_registry<R>(&self, work: impl FnOnce(&mut Slot) -> R) -> R {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = registry.get_or_insert_with(|| Slot::new(&self.config, &self.watchdog, Arc::new(DebugLog)));
+        work(slot)
+    }
+}
+
+/// What a module says while it is being loaded goes to our own log.
+struct DebugLog;
+
+impl Reports for DebugLog {
+    fn report(&self, _attempt: AttemptId, report: Report) {
+        if let Report::Log { level, message } = report {
+            tracing::debug!(%level, message, "a module spoke while it was loaded");
+        }
+    }
+}

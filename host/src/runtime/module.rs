@@ -1,0 +1,314 @@
+//! Loading a module, from a path to something that can run.
+//!
+//! Apart because everything that can be wrong with a module is found here, before it is live:
+//! afterwards only attempts fail. Invariant: a [`Module`] has been instantiated once and has
+//! registered its tasks, under the same bounds as any attempt.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use wasmtime::{
+    Trap, WasmBacktrace,
+    component::{Component, ComponentExportIndex},
+};
+
+use super::{
+    AttemptId, Inner, REGISTER_TIMEOUT,
+    call::{Attempt, Call, Ended, Prepared, Span},
+    compiled::{self, Code},
+    component,
+    contract_v1::{self, Exports, RegisterResults, TASKS},
+    descriptor, ending,
+    engine::Ground,
+    output::cut,
+    watchdog::Why,
+};
+use crate::{
+    clock::{Now, Timestamp},
+    task::{ModuleInfo, TASK_NAME_MAX, TaskInfo},
+};
+
+/// Why a file is not used as a task module.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {why}", path.display())]
+pub struct LoadError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: Unusable,
+}
+
+/// What can be wrong with a module.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// There is no such file.
+    #[error("there is no such file")]
+    Missing,
+    /// The path is a folder.
+    #[error("is a folder, not a file")]
+    Folder,
+    /// The file has no content.
+    #[error("the file is empty: it may still be written, or its build failed")]
+    Empty,
+    /// The file is larger than a module may be.
+    #[error("has {size} bytes, a module may have {max}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The largest size in bytes.
+        max: u64,
+    },
+    /// The file ends in the middle.
+    #[error("the file ends in the middle, after {size} bytes: it may still be written, or was not copied whole")]
+    Truncated {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// The file is the text format.
+    #[error("is WebAssembly text: assemble it with `wasm-tools parse`")]
+    Text,
+    /// The file is something else.
+    #[error("is not WebAssembly")]
+    NotWasm,
+    /// The file is a core module.
+    #[error(
+        "is a core module, not a component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// The compiler refuses it.
+    #[error("cannot be compiled: {0}")]
+    Invalid(String),
+    /// It is a component, but no task module.
+    #[error("is a component but no task module: it does not export {TASKS}{}", Exported(exports))]
+    NoTasks {
+        /// What it does export.
+        exports: Vec<String>,
+    },
+    /// It imports what nothing grants.
+    #[error(
+        "imports {interface}, which is not granted to task modules; they get fastworker:task/host@1 and WASI 0.2 without files and network"
+    )]
+    Import {
+        /// The interface.
+        interface: String,
+    },
+    /// The engine does not take it.
+    #[error("cannot be instantiated: {0}")]
+    Unfit(String),
+    /// Its imports or exports have other types than the contract's.
+    #[error("does not fit the contract: {0}")]
+    Contract(String),
+    /// It did not come up or did not register.
+    #[error("failed while it registered its tasks: {0}")]
+    Register(String),
+    /// It took too long to come up or to register.
+    #[error("did not register its tasks within {} s", REGISTER_TIMEOUT.as_secs())]
+    RegisterTimeout,
+    /// It registered no task.
+    #[error("registers no tasks: does it contain a function with #[task]?")]
+    Nothing,
+    /// It registered a task under an impossible name.
+    #[error(
+        "registers a task under the name {0:?}: a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"
+    )]
+    TaskName(String),
+    /// It registered two tasks under one name.
+    #[error("registers two tasks under the name '{0}': rename one of them")]
+    TaskTwice(String),
+    /// Another module has a task of that name.
+    #[error("has a task '{task}', and so has {}: rename one of them or load only one of the two", other.display())]
+    TaskTaken {
+        /// The task name.
+        task: String,
+        /// The module that has it already.
+        other: PathBuf,
+    },
+}
+
+/// The exports of a component that is no task module, for its message.
+struct Exported<'a>(&'a [String]);
+
+impl fmt::Display for Exported<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str(" or anything else"),
+            names => write!(f, ", but {}", names.join(", ")),
+        }
+    }
+}
+
+/// A task module that can run. Cloning it is cheap; it lives on while attempts run on it.
+#[derive(Clone)]
+pub struct Module(Arc<Loaded>);
+
+struct Loaded {
+    info: ModuleInfo,
+    path: PathBuf,
+    prepared: Prepared,
+    run: ComponentExportIndex,
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Module").field(&self.0.path).field(&self.hash()).finish()
+    }
+}
+
+impl Module {
+    /// What is known about it.
+    pub fn info(&self) -> &ModuleInfo {
+        &self.0.info
+    }
+
+    /// The file it was loaded from, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// BLAKE3 of the file, in hexadecimal.
+    pub fn hash(&self) -> &str {
+        &self.0.info.hash
+    }
+
+    /// The task of that name.
+    pub fn task(&self, name: &str) -> Option<&TaskInfo> {
+        self.0.info.tasks.iter().find(|task| task.name == name)
+    }
+
+    /// How to run an attempt.
+    pub(super) fn run(&self) -> (&Prepared, &ComponentExportIndex) {
+        (&self.0.prepared, &self.0.run)
+    }
+}
+
+/// Loads the module at `path`; see [`Runtime::load`](super::Runtime::load).
+pub(super) fn load(runtime: &Inner, path: &Path) -> Result<Module, Unusable> {
+    let bytes = read(path, runtime.config.module_max)?;
+    component::check(&bytes)?;
+    let hash = blake3::hash(&bytes);
+    let compiler = &runtime.grounds[0].engine;
+    let code = runtime.cache.code(compiler, &hash, &bytes).map_err(|error| invalid(&error))?;
+    let Live { prepared, run, tasks, engine } = bring_up(runtime, &code)?;
+    let imports = component::imports(prepared.pre.engine(), prepared.pre.component());
+    let info = ModuleInfo {
+        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        path: path.display().to_string(),
+        hash: hash.to_hex().to_string(),
+        size: bytes.len() as u64,
+        loaded_at: Timestamp::now(),
+        engine: engine.to_owned(),
+        imports,
+        tasks,
+    };
+    Ok(Module(Arc::new(Loaded { info, path: path.to_owned(), prepared, run })))
+}
+
+fn read(path: &Path, max: u64) -> Result<Vec<u8>, Unusable> {
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Unusable::Missing,
+        io::ErrorKind::IsADirectory => Unusable::Folder,
+        _ => Unusable::Unreadable(error),
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    let mut bytes = Vec::new();
+    // One more than allowed: a file may grow, or be a device without an end.
+    let read = file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if read as u64 > max { Err(Unusable::TooLarge { size: size.max(max + 1), max }) } else { Ok(bytes) }
+}
+
+fn invalid(error: &wasmtime::Error) -> Unusable {
+    Unusable::Invalid(format!("{error:#}"))
+}
+
+/// A module that came up.
+struct Live {
+    prepared: Prepared,
+    run: ComponentExportIndex,
+    tasks: Vec<TaskInfo>,
+    engine: &'static str,
+}
+
+/// Brings a module up on the first ground that it fits.
+fn bring_up(runtime: &Inner, code: &Code) -> Result<Live, Unusable> {
+    let mut result = Err(Unusable::Contract("there is no engine".to_owned()));
+    for ground in &runtime.grounds {
+        result = on(runtime, ground, code);
+        match &result {
+            // The pool refuses what is too large for it in one of these two ways.
+            Err(Unusable::Invalid(why) | Unusable::Unfit(why)) => {
+                tracing::debug!(engine = ground.name, why, "a module does not fit this engine");
+            }
+            _ => return result,
+        }
+    }
+    result
+}
+
+fn on(runtime: &Inner, ground: &Ground, code: &Code) -> Result<Live, Unusable> {
+    let component = compiled::instantiable(&ground.engine, code).map_err(|error| invalid(&error))?;
+    let exports = Exports::of(&component)
+        .ok_or_else(|| Unusable::NoTasks { exports: component::exports(&ground.engine, &component) })?;
+    let calling = component::calling(&ground.engine, &component);
+    let pre =
+        ground.linker(calling).instantiate_pre(&component).map_err(|error| not_linked(ground, &component, &error))?;
+    exports.check(&pre).map_err(|error| Unusable::Contract(format!("{error:#}")))?;
+    let prepared = Prepared { pre, calling };
+    let tasks = register(runtime, &prepared, &exports)?;
+    Ok(Live { prepared, run: exports.run, tasks, engine: ground.name })
+}
+
+/// Why a component could not be linked: an import that nobody grants, or one of another shape.
+fn not_linked(ground: &Ground, component: &Component, error: &wasmtime::Error) -> Unusable {
+    let mut imports = component::imports(&ground.engine, component).into_iter();
+    match imports.find(|interface| !component::is_granted(interface)) {
+        Some(interface) => Unusable::Import { interface },
+        None => Unusable::Contract(format!("{error:#}")),
+    }
+}
+
+/// Lets a module say what tasks it has.
+fn register(runtime: &Inner, prepared: &Prepared, exports: &Exports) -> Result<Vec<TaskInfo>, Unusable> {
+    let ended: Ended<RegisterResults> = runtime.with_registry(|slot| {
+        let span = Span { id: AttemptId(0), deadline: Now::read().mono + REGISTER_TIMEOUT };
+        slot.call(prepared, &exports.register, (), slot.attempt(Call::register()), span)
+    });
+    let tasks = match ended.result {
+        _ if ended.why == Some(Why::TimedOut) => return Err(Unusable::RegisterTimeout),
+        Ok((descriptors,)) => descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>(),
+        Err(error) if is_ours(&error, &ended.attempt) => return Err(Unusable::Unfit(format!("{error:#}"))),
+        Err(error) => return Err(Unusable::Register(ending::cut_short(&error, &ended.attempt).message)),
+    };
+    check_names(&tasks)?;
+    Ok(tasks)
+}
+
+/// Whether the engine refused, not the guest failed.
+fn is_ours(error: &wasmtime::Error, attempt: &Attempt) -> bool {
+    !(error.is::<Trap>() || error.is::<WasmBacktrace>() || attempt.limits.refused().is_some())
+}
+
+fn check_names(tasks: &[TaskInfo]) -> Result<(), Unusable> {
+    if tasks.is_empty() {
+        return Err(Unusable::Nothing);
+    }
+    let mut names = HashSet::new();
+    for TaskInfo { name, .. } in tasks {
+        if !descriptor::is_task_name(name) {
+            return Err(Unusable::TaskName(cut(name, TASK_NAME_MAX).into_owned()));
+        }
+        if !names.insert(name) {
+            return Err(Unusable::TaskTwice(name.clone()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! What an attempt says while it runs: log lines, printed lines, progress.
+//!
+//! Apart because the guest's streams and its log share one bound, and because a trap's message
+//! wants the last words of the guest. Invariant: what is passed on is never more than `log_max`
+//! bytes an attempt, counting each line's own cost, nor more than one progress each
+//! [`PROGRESS_EVERY`].
+
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{AttemptId, Reports};
+use crate::task::{LogLevel, Progress, Report};
+
+/// Longest log line in bytes; what is longer is cut.
+const LINE_MAX: usize = 16 << 10;
+/// Longest message of a progress in bytes; what is longer is cut.
+const PROGRESS_MESSAGE_MAX: usize = 1 << 10;
+/// What a line costs beside its text, so that empty lines are bounded too.
+const LINE_COST: usize = 32;
+/// The least time between two reports of progress. The last one is always passed on.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+/// How many of its last error lines are kept for the reason of a trap.
+const LAST_WORDS: usize = 16;
+
+/// The attempt logged and printed more than it may.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("too much output")]
+pub(super) struct Flood;
+
+/// Where printed bytes come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stream {
+    /// Standard output: lines of level info.
+    Stdout,
+    /// Standard error: lines of level error.
+    Stderr,
+}
+
+impl Stream {
+    const fn level(self) -> LogLevel {
+        match self {
+            Self::Stdout => LogLevel::Info,
+            Self::Stderr => LogLevel::Error,
+        }
+    }
+}
+
+/// The output of the attempt that a slot runs.
+pub(super) struct Output {
+    reports: Arc<dyn Reports>,
+    attempt: AttemptId,
+    max: usize,
+    left: usize,
+    flooded: bool,
+    /// Begun lines of stdout and stderr.
+    begun: [Vec<u8>; 2],
+    last_words: VecDeque<String>,
+    progress: Option<Progress>,
+    progress_at: Option<Instant>,
+}
+
+impl Output {
+    /// Output that goes to `reports`, at most `max` bytes an attempt.
+    pub(super) fn new(reports: Arc<dyn Reports>, max: usize) -> Self {
+        Self {
+            reports,
+            attempt: AttemptId(0),
+            max,
+            left: 0,
+            flooded: false,
+            begun: [Vec::new(), Vec::new()],
+            last_words: VecDeque::new(),
+            progress: None,
+            progress_at: None,
+        }
+    }
+
+    /// Starts over for the next attempt.
+    pub(super) fn begin(&mut self, attempt: AttemptId) {
+        self.attempt = attempt;
+        self.left = self.max;
+        self.flooded = false;
+        self.begun.iter_mut().for_each(Vec::clear);
+        self.last_words.clear();
+        self.progress = None;
+        self.progress_at = None;
+    }
+
+    /// Passes on what was held back. Call it once, when the attempt has ended.
+    pub(super) fn end(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let rest = mem::take(&mut self.begun[stream as usize]);
+            if !rest.is_empty() {
+                // A flood at the very end changes nothing: the attempt has ended.
+                let _ = self.line(stream.level(), &String::from_utf8_lossy(&rest));
+            }
+        }
+        if let Some(progress) = self.progress.take() {
+            self.reports.report(self.attempt, Report::Progress(progress));
+        }
+    }
+
+    /// Whether the attempt said more than it may.
+    pub(super) fn flooded(&self) -> bool {
+        self.flooded
+    }
+
+    /// Bytes that an attempt may say.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// The attempt logs `message`.
+    pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Flood> {
+        self.line(level, message)
+    }
+
+    /// The attempt prints `bytes`; whole lines are passed on.
+    pub(super) fn print(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Flood> {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let begun = &mut self.begun[stream as usize];
+            begun.extend_from_slice(&piece[..piece.len().min(LINE_MAX)]);
+            if piece.ends_with(b"\n") || begun.len() >= LINE_MAX {
+                let line = mem::take(begun);
+                self.line(stream.level(), &String::from_utf8_lossy(&line))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The attempt tells how far it is.
+    pub(super) fn progress(&mut self, done: u64, total: u64, message: &str) {
+        let progress = Progress { done, total, message: cut(message, PROGRESS_MESSAGE_MAX).into_owned() };
+        if self.progress_at.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {
+            self.progress = Some(progress);
+            return;
+        }
+        self.progress = None;
+        self.progress_at = Some(Instant::now());
+        self.reports.report(self.attempt, Report::Progress(progress));
+    }
+
+    fn line(&mut self, level: LogLevel, text: &str) -> Result<(), Flood> {
+        let message = cut(text.trim_end_matches(['\n', '\r']), LINE_MAX);
+        let cost = message.len() + LINE_COST;
+        if self.flooded || cost > self.left {
+            self.flooded = true;
+            return Err(Flood);
+        }
+        self.left -= cost;
+        if level == LogLevel::Error {
+            self.remember(&message);
+        }
+        self.reports.report(self.attempt, Report::Log { level, message: message.into_owned() });
+        Ok(())
+    }
+
+    fn remember(&mut self, line: &str) {
+        if self.last_words.len() == LAST_WORDS {
+            self.last_words.pop_front();
+        }
+        self.last_words.push_back(line.to_owned());
+    }
+
+    /// Why the guest gave up, in its own last words: the message of its panic, or else its last
+    /// error line.
+    pub(super) fn last_words(&self) -> Option<String> {
+        let panicked = self.last_words.iter().rposition(|line| line.contains(PANICKED));
+        let Some(first) = panicked else { return self.last_words.back().cloned() };
+        let mut lines = self.last_words.range(first..).map(String::as_str).filter(|line| !line.starts_with(NOTE));
+        let head = lines.next().and_then(|line| line.find(PANICKED).map(|at| &line[at..])).unwrap_or_default();
+        let rest = lines.collect::<Vec<_>>().join("\n");
+        // The standard library ends its first line with a colon and the text on the next one.
+        let gap = if head.ends_with(':') { " " } else { "\n" };
+        Some(if rest.is_empty() { head.to_owned() } else { format!("{head}{gap}{rest}") })
+    }
+}
+
+/// How the message of a panic begins.
+const PANICKED: &str = "panicked at ";
+/// How the hint begins that Rust's standard library prints after a panic.
+const NOTE: &str = "note: run with `RUST_BACKTRACE";
+
+/// At most `max` bytes of `text`, with an ellipsis where it was cut.
+pub(super) fn cut(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(max);
+    Cow::Owned(format!("{}…", &text[..end]))
+}
