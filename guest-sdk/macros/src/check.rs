@@ -1,5 +1,6 @@
 //! From syntax to a task that can run, or to every reason why it cannot, each on its own token.
 
+use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{
@@ -302,6 +303,11 @@ fn check_parameter(input: &FnArg) -> syn::Result<Parameter> {
     }
     let name = parameter_name(parameter)?;
     let (owned, pass) = owned_type(&parameter.ty)?;
+    if has_reference(owned.to_token_stream()) {
+        let message = "JSON texts with escapes cannot be borrowed: use `String` for a `&str` \
+                       inside of another type";
+        return Err(syn::Error::new_spanned(&parameter.ty, message));
+    }
     Ok(Parameter {
         name,
         type_text: type_text(&parameter.ty),
@@ -332,6 +338,14 @@ fn owned_type(ty: &Type) -> syn::Result<(Type, Pass)> {
             Err(syn::Error::new_spanned(ty, message))
         }
         Type::Reference(reference) => {
+            if reference
+                .lifetime
+                .as_ref()
+                .is_some_and(|it| it.ident == "static")
+            {
+                let message = "an argument lives only as long as the call: remove `'static`";
+                return Err(syn::Error::new_spanned(ty, message));
+            }
             if reference.mutability.is_some() {
                 let message = "a task cannot change its caller's values: take the value itself";
                 return Err(syn::Error::new_spanned(ty, message));
@@ -366,6 +380,14 @@ fn owned_of(target: &Type) -> (Type, bool) {
         }
         other => (other.clone(), false),
     }
+}
+
+fn has_reference(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Punct(punct) => punct.as_char() == '&',
+        TokenTree::Group(group) => has_reference(group.stream()),
+        _ => false,
+    })
 }
 
 /// The `T` of `Option<T>`.
@@ -487,5 +509,174 @@ impl Mistakes {
 
     fn finish<T>(self, checked: T) -> syn::Result<T> {
         self.0.map_or(Ok(checked), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::parse;
+
+    /// Each mistake as the token it is shown on and its message.
+    fn mistakes(attribute: &str, item: &str) -> Vec<(String, String)> {
+        let attribute = attribute.parse().expect("the test's attribute has tokens");
+        let item = item.parse().expect("the test's item has tokens");
+        match parse(attribute, item).and_then(|parsed| check(&parsed)) {
+            Ok(_) => Vec::new(),
+            Err(error) => error
+                .into_iter()
+                .map(|it| (it.span().source_text().unwrap_or_default(), it.to_string()))
+                .collect(),
+        }
+    }
+
+    fn checked(attribute: &str, item: &str) -> syn::Result<Task> {
+        check(&parse(attribute.parse()?, item.parse()?)?)
+    }
+
+    /// Asserts that there is one mistake, on that token, with a message that has these words.
+    #[track_caller]
+    fn assert_mistake(attribute: &str, item: &str, token: &str, words: &str) {
+        let found = mistakes(attribute, item);
+        let [(on, message)] = found.as_slice() else {
+            panic!("not one mistake: {found:?}");
+        };
+        assert_eq!(on, token, "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+
+    #[test]
+    fn a_sound_task_has_no_mistakes() {
+        let attribute = r#"name = "sum.up", max_retries = 3, retry_delay = "5s", retry_backoff = 2,
+            retry_backoff_max = "1h 30m", timeout = "500ms", priority = "high""#;
+        let task = checked(
+            attribute,
+            "async fn add(x: &str, mut y: Option<&[u8]>) -> Result<Vec<u8>> {}",
+        );
+        let Ok(task) = task else { panic!("mistakes") };
+        assert_eq!(task.name, "sum.up");
+        assert_eq!(task.policy.timeout, Some(0.5));
+        assert_eq!(task.policy.retry_backoff, Some(2.0));
+        assert_eq!(task.policy.retry_backoff_max, Some(5400.0));
+        assert!(task.is_async);
+        assert!(task.result.fallible);
+        assert_eq!(task.result.type_text, "Vec<u8>");
+        let [x, y] = task.parameters.as_slice() else {
+            panic!("two parameters")
+        };
+        assert_eq!((x.type_text.as_str(), x.optional), ("&str", false));
+        assert_eq!((y.type_text.as_str(), y.optional), ("Option<&[u8]>", true));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_on_its_own_token() {
+        let found = mistakes(
+            r#"timeout = "soon", max_retries = "3", max_retires = 3"#,
+            "unsafe fn f<T>(&self, (a, b): (T, T), c: &mut u8) {}",
+        );
+        let tokens: Vec<_> = found.iter().map(|(token, _)| token.as_str()).collect();
+        let expected = [
+            "\"soon\"",
+            "\"3\"",
+            "max_retires",
+            "T",
+            "unsafe",
+            "&self",
+            "(a, b)",
+            "&mut u8",
+        ];
+        assert_eq!(tokens, expected, "{found:#?}");
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_or_all() {
+        let f = "fn f() {}";
+        assert_mistake(
+            "max_retry = 3",
+            f,
+            "max_retry",
+            "did you mean `max_retries`?",
+        );
+        assert_mistake(
+            "colour = 3",
+            f,
+            "colour",
+            "the keys are name, priority, timeout",
+        );
+        assert_mistake("name = \"a\", name = \"b\"", f, "name", "given twice");
+    }
+
+    #[test]
+    fn a_wrong_value_shows_a_right_one() {
+        let f = "fn f() {}";
+        assert_mistake("timeout", f, "timeout", "`timeout = \"30s\"`");
+        assert_mistake("timeout = 30", f, "30", "`timeout = \"30s\"`");
+        assert_mistake("timeout = \"30\"", f, "\"30\"", "with a unit");
+        assert_mistake(
+            "timeout = \"30 parsecs\"",
+            f,
+            "\"30 parsecs\"",
+            "with a unit",
+        );
+        assert_mistake("timeout = \"0s\"", f, "\"0s\"", "before it starts");
+        assert_mistake("max_retries = -1", f, "-1", "`max_retries = 3`");
+        assert_mistake("retry_backoff = 0.5", f, "0.5", "at least 1");
+        assert_mistake(
+            "priority = \"urgent\"",
+            f,
+            "\"urgent\"",
+            "critical, high, normal, low",
+        );
+        assert_mistake("name = \"\"", f, "\"\"", "1 to 128 bytes");
+        assert_mistake("name = \"a\\nb\"", f, "\"a\\nb\"", "control characters");
+    }
+
+    #[test]
+    fn what_cannot_be_called_with_json_is_refused() {
+        assert_mistake("", "struct S;", "struct", "goes on a function");
+        assert_mistake("", "fn f<T>(x: T) {}", "T", "cannot be generic");
+        assert_mistake(
+            "",
+            "fn f(x: impl Copy) {}",
+            "impl Copy",
+            "cannot be generic",
+        );
+        assert_mistake("", "fn f(self) {}", "self", "no `self`");
+        assert_mistake("", "fn f(_: u8) {}", "_", "needs a name");
+        assert_mistake(
+            "",
+            "extern \"C\" fn f() {}",
+            "extern \"C\"",
+            "remove the ABI",
+        );
+        assert_mistake(
+            "",
+            "fn f(x: &'static str) {}",
+            "&'static str",
+            "remove `'static`",
+        );
+        assert_mistake("", "fn f(x: Vec<&str>) {}", "Vec<&str>", "use `String`");
+        assert_mistake("", "fn f(x: &[&str]) {}", "&[&str]", "use `String`");
+        assert_mistake("", "fn f(#[cfg(a)] x: u8) {}", "#[cfg(a)]", "no attributes");
+    }
+
+    #[test]
+    fn types_read_as_people_write_them() {
+        for text in [
+            "Option<HashMap<String, Vec<(u8, [i64; 3])>>>",
+            "Box<dyn Fn(u8) -> u8 + Send>",
+            "&'a mut str",
+            "<T as Iterator>::Item",
+        ] {
+            let ty: syn::Result<Type> = syn::parse_str(text);
+            assert_eq!(ty.map(|ty| type_text(&ty)).ok().as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn the_doc_comment_keeps_its_lines_and_loses_its_margin() {
+        let item = "/// Adds.\n///\n/// - one\n///   two\nfn f() {}";
+        let documentation = checked("", item).map(|task| task.documentation);
+        assert_eq!(documentation.ok().as_deref(), Some("Adds.\n\n- one\n  two"));
     }
 }

@@ -5,9 +5,9 @@ use miniz_oxide::deflate::compress_to_vec;
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use serde::Serialize;
 
-/// What [`compress`] did.
+/// What [`compress`] achieved.
 #[derive(Debug, PartialEq, Serialize)]
-struct Compressed {
+struct Savings {
     /// Bytes before.
     original: usize,
     /// Bytes after.
@@ -22,7 +22,7 @@ struct Compressed {
 ///
 /// `level` is 0 (fast) to 10 (small), by default 6.
 #[task]
-fn compress(text: &str, level: Option<u8>) -> Result<Compressed, TaskError> {
+fn compress(text: &str, level: Option<u8>) -> Result<Savings, TaskError> {
     let level = level.unwrap_or(6);
     if level > 10 {
         return Err(TaskError::bad_arguments(format!(
@@ -36,7 +36,7 @@ fn compress(text: &str, level: Option<u8>) -> Result<Compressed, TaskError> {
     if restored != original {
         return Err(TaskError::failed("restored to something else"));
     }
-    Ok(Compressed {
+    Ok(Savings {
         original: original.len(),
         compressed: compressed.len(),
         ratio: ratio(original.len(), compressed.len()),
