@@ -1,0 +1,98 @@
+//! The lesson: crates from crates.io work in a task, as long as they ask nothing of the system.
+
+use fastworker_guest::{TaskError, task};
+use miniz_oxide::deflate::compress_to_vec;
+use miniz_oxide::inflate::decompress_to_vec_with_limit;
+use serde::Serialize;
+
+/// What [`compress`] achieved.
+#[derive(Debug, PartialEq, Serialize)]
+struct Savings {
+    /// Bytes before.
+    original: usize,
+    /// Bytes after.
+    compressed: usize,
+    /// Before through after: 4.0 is a quarter of the size.
+    ratio: f64,
+    /// Adler-32 of the text.
+    checksum: String,
+}
+
+/// Compresses a text with deflate, checks that it can be restored, and says how much it saved.
+///
+/// `level` is 0 (fast) to 10 (small), by default 6.
+#[task]
+fn compress(text: &str, level: Option<u8>) -> Result<Savings, TaskError> {
+    let level = level.unwrap_or(6);
+    if level > 10 {
+        return Err(TaskError::bad_arguments(format!(
+            "argument 'level': {level} is above 10"
+        )));
+    }
+    let original = text.as_bytes();
+    let compressed = compress_to_vec(original, level);
+    let restored = decompress_to_vec_with_limit(&compressed, original.len())
+        .map_err(|error| TaskError::failed(format!("cannot be restored: {error}")))?;
+    if restored != original {
+        return Err(TaskError::failed("restored to something else"));
+    }
+    Ok(Savings {
+        original: original.len(),
+        compressed: compressed.len(),
+        ratio: ratio(original.len(), compressed.len()),
+        checksum: format!("{:08x}", adler32(original)),
+    })
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "sizes of texts in memory are far below 2^52"
+)]
+fn ratio(before: usize, after: usize) -> f64 {
+    before as f64 / after as f64
+}
+
+/// Adler-32 as zlib defines it (RFC 1950).
+fn adler32(bytes: &[u8]) -> u32 {
+    const MODULUS: u32 = 65521;
+    let (low, high) = bytes.iter().fold((1, 0), |(low, high), byte| {
+        let low = (low + u32::from(*byte)) % MODULUS;
+        (low, (high + low) % MODULUS)
+    });
+    high << 16 | low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repetitive_text_becomes_small() {
+        let text = "all work and no play makes jack a dull boy\n".repeat(100);
+        let result = compress(&text, None);
+        assert!(
+            matches!(&result, Ok(it) if it.original == 4300 && it.ratio > 30.0),
+            "{result:?}"
+        );
+    }
+
+    #[test]
+    fn nothing_can_be_compressed_too() {
+        let result = compress("", Some(0));
+        assert!(matches!(&result, Ok(it) if it.original == 0), "{result:?}");
+    }
+
+    #[test]
+    fn the_checksum_is_adler_32() {
+        assert_eq!(adler32(b"Wikipedia"), 0x11E6_0398);
+        assert_eq!(adler32(b""), 1);
+    }
+
+    #[test]
+    fn a_level_that_does_not_exist_is_refused() {
+        assert!(matches!(
+            compress("x", Some(11)),
+            Err(TaskError::BadArguments(_))
+        ));
+    }
+}

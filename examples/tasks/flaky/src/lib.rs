@@ -1,0 +1,73 @@
+//! The lesson: a task that fails is tried again as its policy says, or when it says itself.
+
+use std::time::Duration;
+
+use fastworker_guest::context::attempt;
+use fastworker_guest::{TaskError, task, warn};
+
+/// Fails `fail_times` times, then returns the number of the attempt that succeeded.
+#[task(
+    max_retries = 5,
+    retry_delay = "100ms",
+    retry_backoff = 2.0,
+    retry_backoff_max = "1s"
+)]
+fn flaky(fail_times: u32) -> Result<u32, TaskError> {
+    if attempt() <= fail_times {
+        warn!("attempt {} fails as asked", attempt());
+        return Err(TaskError::failed(format!(
+            "attempt {} of {fail_times} that fail",
+            attempt()
+        )));
+    }
+    Ok(attempt())
+}
+
+/// Fails the first time and asks to be tried again after `ms` milliseconds.
+#[task(max_retries = 5, retry_delay = "100ms")]
+fn flaky_after(ms: u64) -> Result<u32, TaskError> {
+    if attempt() == 1 {
+        let delay = Duration::from_millis(ms);
+        return Err(TaskError::retry_after("busy, come back later", delay));
+    }
+    Ok(attempt())
+}
+
+/// Refuses its argument, which is never tried again.
+#[task(max_retries = 5)]
+fn picky(value: i64) -> Result<i64, TaskError> {
+    Err(TaskError::bad_arguments(format!(
+        "argument 'value': {value} is not to my taste"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use fastworker_guest::testing::{self, Context};
+
+    use super::*;
+
+    #[test]
+    fn it_fails_as_often_as_asked() {
+        let (second, seen) = Context::new().attempt(2).run(|| flaky(2));
+        assert_eq!(second, Err(TaskError::failed("attempt 2 of 2 that fail")));
+        assert_eq!(seen.logs.len(), 1);
+        let (third, _) = Context::new().attempt(3).run(|| flaky(2));
+        assert_eq!(third, Ok(3));
+    }
+
+    #[test]
+    fn it_says_when_to_come_back() {
+        let delay = Duration::from_millis(250);
+        let expected = TaskError::retry_after("busy, come back later", delay);
+        assert_eq!(flaky_after(250), Err(expected));
+    }
+
+    #[test]
+    fn the_attribute_becomes_the_policy() {
+        let policy = testing::tasks()[0].policy;
+        let expected =
+            r#"{"max_retries":5,"retry_delay":0.1,"retry_backoff":2.0,"retry_backoff_max":1.0}"#;
+        assert_eq!(policy, expected);
+    }
+}

@@ -1,0 +1,126 @@
+//! From a checked task to code: its registration, and the function that runs it from JSON.
+//!
+//! Everything sits in a `const _` so that nothing of it gets in the way of the author's names.
+
+use proc_macro2::{Literal, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+
+use crate::check::{Parameter, Pass, Policy, Task};
+
+/// Writes the task's registration.
+pub(crate) fn expand(task: &Task) -> TokenStream {
+    let Task {
+        name,
+        documentation,
+        conditions,
+        ..
+    } = task;
+    let parameters = task.parameters.iter().map(describe);
+    let result = &task.result.type_text;
+    let policy = policy_json(&task.policy);
+    let run = run(task);
+    quote! {
+        #(#conditions)*
+        const _: () = {
+            use ::fastworker_guest::__private as __sdk;
+
+            static __TASK: __sdk::Task = __sdk::Task {
+                name: #name,
+                documentation: #documentation,
+                parameters: &[#(#parameters),*],
+                result: #result,
+                policy: #policy,
+                declared_at: ::core::concat!(::core::file!(), ":", ::core::line!()),
+                run: __run,
+            };
+
+            #run
+
+            __sdk::inventory::submit! { __sdk::Registered(&__TASK) }
+        };
+    }
+}
+
+fn describe(parameter: &Parameter) -> TokenStream {
+    let Parameter {
+        name, type_text, ..
+    } = parameter;
+    let required = !parameter.optional;
+    quote! {
+        __sdk::Parameter { name: #name, type_text: #type_text, required: #required }
+    }
+}
+
+/// The function that reads the arguments, calls the task and writes its result.
+fn run(task: &Task) -> TokenStream {
+    let function = &task.function;
+    let slots: Vec<_> = (0..task.parameters.len())
+        .map(|index| format_ident!("__argument_{index}"))
+        .collect();
+    let bind = if slots.is_empty() {
+        quote!(let [] = __arguments.bind(&__TASK)?;)
+    } else {
+        quote!(let [#(#slots),*] = __arguments.bind(&__TASK)?;)
+    };
+    let reads = task.parameters.iter().zip(&slots).map(|(parameter, slot)| {
+        let owned = &parameter.owned;
+        let name = &parameter.name;
+        let read = if parameter.optional {
+            quote!(optional)
+        } else {
+            quote!(required)
+        };
+        quote_spanned! {owned.span()=>
+            let #slot: #owned = __sdk::#read(#name, #slot)?;
+        }
+    });
+    let passed = task
+        .parameters
+        .iter()
+        .zip(&slots)
+        .map(|(parameter, slot)| match parameter.pass {
+            Pass::Owned => quote!(#slot),
+            Pass::Borrowed => quote!(&#slot),
+            Pass::OptionRef => quote!(#slot.as_ref()),
+            Pass::OptionDeref => quote!(#slot.as_deref()),
+        });
+    let mut call = quote!(#function(#(#passed),*));
+    if task.is_async {
+        call = quote!(__sdk::block_on(#call)?);
+    }
+    let finish = if task.result.fallible {
+        quote_spanned!(task.result.span=> __sdk::finish_result(__result))
+    } else {
+        quote_spanned!(task.result.span=> __sdk::finish(&__result))
+    };
+    quote! {
+        fn __run(__arguments: __sdk::Arguments<'_>) -> __sdk::Outcome {
+            #bind
+            #(#reads)*
+            let __result = #call;
+            #finish
+        }
+    }
+}
+
+/// The policy as the text of the descriptor's `policy`.
+fn policy_json(policy: &Policy) -> String {
+    let number = |value: f64| Literal::f64_unsuffixed(value).to_string();
+    let fields = [
+        (
+            "priority",
+            policy.priority.as_ref().map(|it| format!("\"{it}\"")),
+        ),
+        ("timeout", policy.timeout.map(number)),
+        ("max_retries", policy.max_retries.map(|it| it.to_string())),
+        ("retry_delay", policy.retry_delay.map(number)),
+        ("retry_backoff", policy.retry_backoff.map(number)),
+        ("retry_backoff_max", policy.retry_backoff_max.map(number)),
+    ];
+    let fields: Vec<String> = fields
+        .into_iter()
+        .filter_map(|(key, value)| value.map(|value| format!("\"{key}\":{value}")))
+        .collect();
+    format!("{{{}}}", fields.join(","))
+}

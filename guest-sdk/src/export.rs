@@ -1,0 +1,100 @@
+//! The module's exports: the contract's side of `task`.
+//!
+//! Here, in the library, so that an author's crate needs no export of its own.
+
+use std::panic::{PanicHookInfo, set_hook};
+use std::time::{Duration, SystemTime};
+
+use self::bindings::exports::fastworker::task::tasks::{
+    Descriptor, Failure, Guest, Invocation, Retry,
+};
+use crate::arguments::Arguments;
+use crate::context::{self, Attempt};
+use crate::error::TaskError;
+use crate::host;
+use crate::log::Level;
+use crate::task;
+
+/// What wit-bindgen makes of the contract.
+#[allow(
+    unsafe_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated: the canonical ABI is raw pointers"
+)]
+pub(crate) mod bindings {
+    wit_bindgen::generate!({
+        world: "task-module",
+        path: "wit",
+    });
+
+    use super::Module;
+    export!(Module with_types_in self);
+}
+
+pub(crate) struct Module;
+
+impl Guest for Module {
+    fn register() -> Vec<Descriptor> {
+        set_hook(Box::new(log_panic));
+        task::all().into_iter().map(describe).collect()
+    }
+
+    fn run(call: Invocation) -> Result<String, Failure> {
+        set_hook(Box::new(log_panic));
+        let Invocation {
+            task_id,
+            name,
+            attempt,
+            deadline_ms,
+            args,
+            kwargs,
+        } = call;
+        context::replace(Some(Attempt {
+            task_id,
+            name: name.clone(),
+            number: attempt,
+            deadline: SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_ms),
+        }));
+        let arguments = Arguments {
+            args: &args,
+            kwargs: &kwargs,
+        };
+        task::run(&name, arguments).map_err(Failure::from)
+    }
+}
+
+fn describe(task: &task::Task) -> Descriptor {
+    Descriptor {
+        name: task.name.to_owned(),
+        documentation: task.documentation.to_owned(),
+        schema: task::schema(task),
+        policy: task.policy.to_owned(),
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::BadArguments(message) => Self::BadArguments(message),
+            TaskError::Failed(message) => Self::Failed(message),
+            TaskError::RetryAfter { message, delay } => Self::TryAgainAfter(Retry {
+                message,
+                delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            }),
+        }
+    }
+}
+
+/// Says `panicked at src/lib.rs:7:5: …` in the log of the task. It takes the place of std's
+/// message on stderr, so the panic is told once; then the attempt traps.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("a value that is no text");
+    let line = match panic.location() {
+        Some(place) => format!("panicked at {place}: {message}"),
+        None => format!("panicked: {message}"),
+    };
+    host::log(Level::Error, &line);
+}

@@ -1,0 +1,167 @@
+//! Tasks that a task submits.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::TaskError;
+use crate::host;
+
+/// A task to be submitted when this attempt succeeds. Made by
+/// [`context::follow_up`](crate::context::follow_up).
+///
+/// It travels with the outcome of the attempt: if the attempt fails, nothing is submitted. Its id
+/// comes from the id of this task and the number of the call, so an attempt that runs twice
+/// submits the same follow-ups once, as long as it submits them in the same order.
+///
+/// What is not set is left to the policy of the task that it names.
+///
+/// ```
+/// # fn main() -> Result<(), fastworker_guest::TaskError> {
+/// use std::time::Duration;
+///
+/// use fastworker_guest::Priority;
+/// use fastworker_guest::context::follow_up;
+///
+/// let id = follow_up("send_mail", ("ada@example.org", "Hello"))
+///     .priority(Priority::Low)
+///     .countdown(Duration::from_secs(60))
+///     .submit()?;
+/// # assert!(!id.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a follow-up is not submitted before `submit` is called"]
+pub struct FollowUp {
+    name: String,
+    args: serde_json::Result<String>,
+    kwargs: serde_json::Result<String>,
+    options: Options,
+}
+
+/// Which of the waiting tasks goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before everything else.
+    Critical,
+    /// Before what is normal.
+    High,
+    /// What tasks have that say nothing.
+    Normal,
+    /// When nothing else waits.
+    Low,
+}
+
+/// The contract's `options`. Durations are in seconds.
+#[derive(Debug, Default, Serialize)]
+struct Options {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<Priority>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    countdown: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_retries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_delay: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_backoff: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_backoff_max: Option<f64>,
+}
+
+impl FollowUp {
+    pub(crate) fn new(name: &str, args: &impl Serialize) -> Self {
+        Self {
+            name: name.to_owned(),
+            args: serde_json::to_string(args),
+            kwargs: Ok("{}".to_owned()),
+            options: Options::default(),
+        }
+    }
+
+    /// Its arguments by name: a map with text keys, or a struct.
+    pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
+        self.kwargs = serde_json::to_string(&kwargs);
+        self
+    }
+
+    /// Which of the waiting tasks goes first.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.options.priority = Some(priority);
+        self
+    }
+
+    /// The time to wait before its first attempt.
+    pub fn countdown(mut self, countdown: Duration) -> Self {
+        self.options.countdown = Some(countdown.as_secs_f64());
+        self
+    }
+
+    /// How long one attempt of it may run.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout.as_secs_f64());
+        self
+    }
+
+    /// How many more attempts it gets when the first one fails.
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.options.max_retries = Some(max_retries);
+        self
+    }
+
+    /// The time to wait before its second attempt.
+    pub fn retry_delay(mut self, retry_delay: Duration) -> Self {
+        self.options.retry_delay = Some(retry_delay.as_secs_f64());
+        self
+    }
+
+    /// What the wait is multiplied by before each further attempt.
+    pub fn retry_backoff(mut self, factor: f64) -> Self {
+        self.options.retry_backoff = Some(factor);
+        self
+    }
+
+    /// The longest wait between two attempts.
+    pub fn retry_backoff_max(mut self, retry_backoff_max: Duration) -> Self {
+        self.options.retry_backoff_max = Some(retry_backoff_max.as_secs_f64());
+        self
+    }
+
+    /// Hands it to the host and returns its id.
+    ///
+    /// # Errors
+    /// [`TaskError::Failed`] if it is malformed or if the attempt has submitted too many.
+    pub fn submit(self) -> Result<String, TaskError> {
+        let Self {
+            name,
+            args,
+            kwargs,
+            options,
+        } = self;
+        let about = |what: &dyn std::fmt::Display| {
+            TaskError::failed(format!(
+                "the follow-up '{name}' cannot be submitted: {what}"
+            ))
+        };
+        let mut args = args.map_err(|error| about(&error))?;
+        let kwargs = kwargs.map_err(|error| about(&error))?;
+        // `()` is written as null.
+        if args == "null" {
+            args.replace_range(.., "[]");
+        }
+        if !args.starts_with('[') {
+            return Err(about(
+                &"its arguments are no tuple or list; write `(x,)` for one",
+            ));
+        }
+        if !kwargs.starts_with('{') {
+            return Err(about(&"its arguments by name are no map or struct"));
+        }
+        let options = serde_json::to_string(&options).map_err(|error| about(&error))?;
+        host::submit(&name, args, kwargs, options).map_err(|error| about(&error))
+    }
+}
