@@ -38,25 +38,19 @@ impl<'a> Arguments<'a> {
     }
 
     fn fill(self, task: &Task, slots: &mut [Slot<'a>]) -> Result<(), TaskError> {
-        let positional: Vec<&RawValue> = serde_json::from_str(self.args)
-            .map_err(|error| malformed("positional", "array", &error))?;
+        let positional: Vec<&RawValue> =
+            serde_json::from_str(self.args).map_err(|error| malformed("positional", "array", &error))?;
         for (slot, value) in slots.iter_mut().zip(&positional) {
             *slot = Some(*value);
         }
-        let named: Named<'_> = serde_json::from_str(self.kwargs)
-            .map_err(|error| malformed("named", "object", &error))?;
+        let named: Named<'_> =
+            serde_json::from_str(self.kwargs).map_err(|error| malformed("named", "object", &error))?;
         for (name, value) in named.0 {
             let Some(index) = task.parameters.iter().position(|it| it.name == name) else {
-                return Err(complaint(
-                    task,
-                    &format!("got an unexpected keyword argument '{name}'"),
-                ));
+                return Err(complaint(task, &format!("got an unexpected keyword argument '{name}'")));
             };
             if slots[index].replace(value).is_some() {
-                return Err(complaint(
-                    task,
-                    &format!("got multiple values for argument '{name}'"),
-                ));
+                return Err(complaint(task, &format!("got multiple values for argument '{name}'")));
             }
         }
         if positional.len() > slots.len() {
@@ -65,10 +59,7 @@ impl<'a> Arguments<'a> {
         let is_missing = |index: usize| task.parameters[index].required && slots[index].is_none();
         if (0..slots.len()).any(is_missing) {
             let missing = (0..slots.len()).filter(|index| is_missing(*index));
-            return Err(missing_arguments(
-                task,
-                missing.map(|index| task.parameters[index].name),
-            ));
+            return Err(missing_arguments(task, missing.map(|index| task.parameters[index].name)));
         }
         Ok(())
     }
@@ -88,10 +79,7 @@ pub fn required<'a, T: Deserialize<'a>>(name: &str, slot: Slot<'a>) -> Result<T,
 ///
 /// # Errors
 /// [`TaskError::BadArguments`] if the argument does not fit the type.
-pub fn optional<'a, T: Deserialize<'a>>(
-    name: &str,
-    slot: Slot<'a>,
-) -> Result<Option<T>, TaskError> {
+pub fn optional<'a, T: Deserialize<'a>>(name: &str, slot: Slot<'a>) -> Result<Option<T>, TaskError> {
     required(name, slot)
 }
 
@@ -133,17 +121,10 @@ fn complaint(task: &Task, what: &str) -> TaskError {
 fn too_many(task: &Task, given: usize) -> TaskError {
     let most = task.parameters.len();
     let least = task.parameters.iter().filter(|it| it.required).count();
-    let range = if least < most {
-        format!("from {least} to {most}")
-    } else {
-        most.to_string()
-    };
+    let range = if least < most { format!("from {least} to {most}") } else { most.to_string() };
     let argument = plural(most);
     let were = if given == 1 { "was" } else { "were" };
-    complaint(
-        task,
-        &format!("takes {range} {argument} but {given} {were} given"),
-    )
+    complaint(task, &format!("takes {range} {argument} but {given} {were} given"))
 }
 
 fn missing_arguments(task: &Task, names: impl Iterator<Item = &'static str>) -> TaskError {
@@ -154,10 +135,7 @@ fn missing_arguments(task: &Task, names: impl Iterator<Item = &'static str>) -> 
         [some @ .., last] if !some.is_empty() => format!("{} and {last}", some.join(", ")),
         names => names.join(", "),
     };
-    complaint(
-        task,
-        &format!("missing {count} required {argument}: {listed}"),
-    )
+    complaint(task, &format!("missing {count} required {argument}: {listed}"))
 }
 
 fn plural(count: usize) -> &'static str {
@@ -169,9 +147,7 @@ fn misfit(name: &str, error: &serde_json::Error) -> TaskError {
 }
 
 fn malformed(which: &str, form: &str, error: &serde_json::Error) -> TaskError {
-    TaskError::BadArguments(format!(
-        "the {which} arguments are not a JSON {form}: {error}"
-    ))
+    TaskError::BadArguments(format!("the {which} arguments are not a JSON {form}: {error}"))
 }
 
 /// The complaint alone: line and column count from the start of a single argument, where nobody

@@ -53,9 +53,7 @@ pub fn deadline() -> SystemTime {
 
 /// How much time is left until the [`deadline`]; zero when it has passed.
 pub fn remaining() -> Duration {
-    deadline()
-        .duration_since(SystemTime::now())
-        .unwrap_or_default()
+    deadline().duration_since(SystemTime::now()).unwrap_or_default()
 }
 
 /// Says how far the attempt is: `done` of `total` steps, and what it does now. A `total` of zero

@@ -47,18 +47,13 @@ impl TaskError {
 
     /// The task failed, and its next attempt should not start before `delay` has passed.
     pub fn retry_after(message: impl Into<String>, delay: Duration) -> Self {
-        Self::RetryAfter {
-            message: message.into(),
-            delay,
-        }
+        Self::RetryAfter { message: message.into(), delay }
     }
 
     /// What went wrong, for people.
     pub fn message(&self) -> &str {
         match self {
-            Self::BadArguments(message)
-            | Self::Failed(message)
-            | Self::RetryAfter { message, .. } => message,
+            Self::BadArguments(message) | Self::Failed(message) | Self::RetryAfter { message, .. } => message,
         }
     }
 

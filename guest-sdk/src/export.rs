@@ -5,9 +5,7 @@
 use std::panic::{PanicHookInfo, set_hook};
 use std::time::{Duration, SystemTime};
 
-use self::bindings::exports::fastworker::task::tasks::{
-    Descriptor, Failure, Guest, Invocation, Retry,
-};
+use self::bindings::exports::fastworker::task::tasks::{Descriptor, Failure, Guest, Invocation, Retry};
 use crate::arguments::Arguments;
 use crate::context::{self, Attempt};
 use crate::error::TaskError;
@@ -44,24 +42,14 @@ impl Guest for Module {
 
     fn run(call: Invocation) -> Result<String, Failure> {
         set_hook(Box::new(log_panic));
-        let Invocation {
-            task_id,
-            name,
-            attempt,
-            deadline_ms,
-            args,
-            kwargs,
-        } = call;
+        let Invocation { task_id, name, attempt, deadline_ms, args, kwargs } = call;
         context::replace(Some(Attempt {
             task_id,
             name: name.clone(),
             number: attempt,
             deadline: SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_ms),
         }));
-        let arguments = Arguments {
-            args: &args,
-            kwargs: &kwargs,
-        };
+        let arguments = Arguments { args: &args, kwargs: &kwargs };
         task::run(&name, arguments).map_err(Failure::from)
     }
 }
@@ -80,10 +68,9 @@ impl From<TaskError> for Failure {
         match error {
             TaskError::BadArguments(message) => Self::BadArguments(message),
             TaskError::Failed(message) => Self::Failed(message),
-            TaskError::RetryAfter { message, delay } => Self::TryAgainAfter(Retry {
-                message,
-                delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-            }),
+            TaskError::RetryAfter { message, delay } => {
+                Self::TryAgainAfter(Retry { message, delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) })
+            }
         }
     }
 }

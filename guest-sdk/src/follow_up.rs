@@ -136,16 +136,9 @@ impl FollowUp {
     /// # Errors
     /// [`TaskError::Failed`] if it is malformed or if the attempt has submitted too many.
     pub fn submit(self) -> Result<String, TaskError> {
-        let Self {
-            name,
-            args,
-            kwargs,
-            options,
-        } = self;
+        let Self { name, args, kwargs, options } = self;
         let about = |what: &dyn std::fmt::Display| {
-            TaskError::failed(format!(
-                "the follow-up '{name}' cannot be submitted: {what}"
-            ))
+            TaskError::failed(format!("the follow-up '{name}' cannot be submitted: {what}"))
         };
         let mut args = args.map_err(|error| about(&error))?;
         let kwargs = kwargs.map_err(|error| about(&error))?;
@@ -154,9 +147,7 @@ impl FollowUp {
             args.replace_range(.., "[]");
         }
         if !args.starts_with('[') {
-            return Err(about(
-                &"its arguments are no tuple or list; write `(x,)` for one",
-            ));
+            return Err(about(&"its arguments are no tuple or list; write `(x,)` for one"));
         }
         if !kwargs.starts_with('{') {
             return Err(about(&"its arguments by name are no map or struct"));

@@ -55,10 +55,7 @@ inventory::collect!(Registered);
 /// # Panics
 /// If two have the same name, naming both. A module that traps here is not put to use.
 pub(crate) fn all() -> Vec<&'static Task> {
-    let mut tasks: Vec<&Task> = inventory::iter::<Registered>
-        .into_iter()
-        .map(|registered| registered.0)
-        .collect();
+    let mut tasks: Vec<&Task> = inventory::iter::<Registered>.into_iter().map(|registered| registered.0).collect();
     tasks.sort_by_key(|task| (task.name, task.declared_at));
     for pair in tasks.windows(2) {
         assert!(
@@ -88,10 +85,7 @@ pub(crate) fn schema(task: &Task) -> String {
         parameters: &'a [Parameter],
         result: &'a str,
     }
-    let schema = Schema {
-        parameters: task.parameters,
-        result: task.result,
-    };
+    let schema = Schema { parameters: task.parameters, result: task.result };
     serde_json::to_string(&schema).expect("texts and flags can always be written")
 }
 
@@ -100,9 +94,8 @@ pub(crate) fn schema(task: &Task) -> String {
 /// # Errors
 /// [`TaskError::Failed`] if it has no JSON form, such as a map whose keys are no texts.
 pub fn finish<T: Serialize>(result: &T) -> Outcome {
-    serde_json::to_string(result).map_err(|error| {
-        TaskError::failed(format!("the result cannot be written as JSON: {error}"))
-    })
+    serde_json::to_string(result)
+        .map_err(|error| TaskError::failed(format!("the result cannot be written as JSON: {error}")))
 }
 
 /// Writes the result of a task that can fail.

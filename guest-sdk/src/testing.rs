@@ -114,12 +114,7 @@ pub struct FollowUp {
 impl Context {
     /// A first attempt with a minute left.
     pub fn new() -> Self {
-        Self {
-            task_id: "test".to_owned(),
-            attempt: 1,
-            remaining: Duration::from_mins(1),
-            cancelled_after: None,
-        }
+        Self { task_id: "test".to_owned(), attempt: 1, remaining: Duration::from_mins(1), cancelled_after: None }
     }
 
     /// The id of the task.
@@ -160,10 +155,7 @@ impl Context {
                 number: self.attempt,
                 deadline: SystemTime::now() + self.remaining,
             })),
-            host: HOST.replace(Host {
-                seen: Seen::default(),
-                asks_left: self.cancelled_after,
-            }),
+            host: HOST.replace(Host { seen: Seen::default(), asks_left: self.cancelled_after }),
         };
         let result = body();
         let seen = HOST.with_borrow_mut(|host| std::mem::take(&mut host.seen));
@@ -229,21 +221,10 @@ pub(crate) mod host {
     }
 
     // By value like the contract's import, whose strings the host takes over.
-    pub(crate) fn submit(
-        name: &str,
-        args: String,
-        kwargs: String,
-        options: String,
-    ) -> Result<String, String> {
+    pub(crate) fn submit(name: &str, args: String, kwargs: String, options: String) -> Result<String, String> {
         HOST.with_borrow_mut(|host| {
             let id = format!("{}-{}", context::task_id(), host.seen.follow_ups.len() + 1);
-            host.seen.follow_ups.push(FollowUp {
-                id: id.clone(),
-                name: name.to_owned(),
-                args,
-                kwargs,
-                options,
-            });
+            host.seen.follow_ups.push(FollowUp { id: id.clone(), name: name.to_owned(), args, kwargs, options });
             Ok(id)
         })
     }

@@ -104,10 +104,7 @@ struct Timers {
 
 impl Timers {
     const fn new() -> Self {
-        Self {
-            waiting: BTreeMap::new(),
-            last_number: 0,
-        }
+        Self { waiting: BTreeMap::new(), last_number: 0 }
     }
 
     fn add(&mut self, until: Instant, waker: Waker) -> TimerKey {

@@ -32,9 +32,7 @@ struct Receipt {
 #[task]
 fn order(order: &Order, prices: &BTreeMap<String, f64>) -> Result<Receipt, String> {
     let price = prices.get(&order.item).ok_or("no such item")?;
-    Ok(Receipt {
-        total: price * f64::from(order.count),
-    })
+    Ok(Receipt { total: price * f64::from(order.count) })
 }
 
 #[task]
@@ -79,90 +77,31 @@ fn call(name: &str, args: &str, kwargs: &str) -> Result<String, TaskError> {
 
 #[track_caller]
 fn assert_refused(name: &str, args: &str, kwargs: &str, message: &str) {
-    assert_eq!(
-        call(name, args, kwargs),
-        Err(TaskError::bad_arguments(message))
-    );
+    assert_eq!(call(name, args, kwargs), Err(TaskError::bad_arguments(message)));
 }
 
 #[test]
 fn arguments_come_by_position_by_name_or_both() {
     assert_eq!(call("add", "[1, 2]", "{}").as_deref(), Ok("3"));
     assert_eq!(call("add", "[1]", r#"{"y": 2}"#).as_deref(), Ok("3"));
-    assert_eq!(
-        call("add", "[]", r#"{"more": 3, "y": 2, "x": 1}"#).as_deref(),
-        Ok("6")
-    );
+    assert_eq!(call("add", "[]", r#"{"more": 3, "y": 2, "x": 1}"#).as_deref(), Ok("6"));
     assert_eq!(call("add", "[1, 2, null]", "{}").as_deref(), Ok("3"));
-    assert_eq!(
-        call("add", " [ 1 , 2 ] ", r#" { "\u006dore" : 1 } "#).as_deref(),
-        Ok("4")
-    );
+    assert_eq!(call("add", " [ 1 , 2 ] ", r#" { "\u006dore" : 1 } "#).as_deref(), Ok("4"));
 }
 
 #[test]
 fn arguments_that_do_not_fit_are_refused_as_python_does() {
     assert_refused("add", "[1]", "{}", "add() missing 1 required argument: 'y'");
-    assert_refused(
-        "add",
-        "[]",
-        "{}",
-        "add() missing 2 required arguments: 'x' and 'y'",
-    );
-    assert_refused(
-        "add",
-        "[1, 2]",
-        r#"{"z": 3}"#,
-        "add() got an unexpected keyword argument 'z'",
-    );
-    assert_refused(
-        "add",
-        "[1, 2]",
-        r#"{"x": 3}"#,
-        "add() got multiple values for argument 'x'",
-    );
-    assert_refused(
-        "add",
-        "[]",
-        r#"{"x": 3, "x": 4}"#,
-        "add() got multiple values for argument 'x'",
-    );
-    assert_refused(
-        "add",
-        "[1, 2, 3, 4]",
-        "{}",
-        "add() takes from 2 to 3 arguments but 4 were given",
-    );
-    assert_refused(
-        "parse",
-        "[1, 2]",
-        "{}",
-        "parse() takes 1 argument but 2 were given",
-    );
-    assert_refused(
-        "say.nothing",
-        "[1]",
-        "{}",
-        "say.nothing() takes 0 arguments but 1 was given",
-    );
-    assert_refused(
-        "add",
-        r#"["a", 2]"#,
-        "{}",
-        "argument 'x': invalid type: string \"a\", expected i64",
-    );
-    assert_refused(
-        "add",
-        "[1, 2, 1.5]",
-        "{}",
-        "argument 'more': invalid type: floating point `1.5`, expected i64",
-    );
-    assert_refused(
-        "order",
-        r#"[{"item": "tea"}, {}]"#,
-        "{}",
-        "argument 'order': missing field `count`",
-    );
+    assert_refused("add", "[]", "{}", "add() missing 2 required arguments: 'x' and 'y'");
+    assert_refused("add", "[1, 2]", r#"{"z": 3}"#, "add() got an unexpected keyword argument 'z'");
+    assert_refused("add", "[1, 2]", r#"{"x": 3}"#, "add() got multiple values for argument 'x'");
+    assert_refused("add", "[]", r#"{"x": 3, "x": 4}"#, "add() got multiple values for argument 'x'");
+    assert_refused("add", "[1, 2, 3, 4]", "{}", "add() takes from 2 to 3 arguments but 4 were given");
+    assert_refused("parse", "[1, 2]", "{}", "parse() takes 1 argument but 2 were given");
+    assert_refused("say.nothing", "[1]", "{}", "say.nothing() takes 0 arguments but 1 was given");
+    assert_refused("add", r#"["a", 2]"#, "{}", "argument 'x': invalid type: string \"a\", expected i64");
+    assert_refused("add", "[1, 2, 1.5]", "{}", "argument 'more': invalid type: floating point `1.5`, expected i64");
+    assert_refused("order", r#"[{"item": "tea"}, {}]"#, "{}", "argument 'order': missing field `count`");
     assert_refused("none", "[]", "{}", "this module has no task 'none'");
 }
 
@@ -182,10 +121,7 @@ fn borrowed_parameters_take_texts_with_escapes() {
 #[test]
 fn a_float_arrives_as_it_was_sent() {
     let args = r#"[{"item": "x", "count": 1}, {"x": 2.2250738585072011e-308}]"#;
-    assert_eq!(
-        call("order", args, "{}").as_deref(),
-        Ok(r#"{"total":2.225073858507201e-308}"#)
-    );
+    assert_eq!(call("order", args, "{}").as_deref(), Ok(r#"{"total":2.225073858507201e-308}"#));
 }
 
 #[test]
@@ -196,27 +132,16 @@ fn no_result_is_null() {
 #[test]
 fn every_kind_of_error_fails_the_task() {
     let args = r#"[{"item": "gold", "count": 2}, {}]"#;
-    assert_eq!(
-        call("order", args, "{}"),
-        Err(TaskError::failed("no such item"))
-    );
-    assert_eq!(
-        call("parse", r#"["x"]"#, "{}"),
-        Err(TaskError::failed("invalid digit found in string"))
-    );
-    assert_eq!(
-        call("retry_boxed", "[]", "{}"),
-        Err(TaskError::retry_after("busy", Duration::from_secs(1)))
-    );
+    assert_eq!(call("order", args, "{}"), Err(TaskError::failed("no such item")));
+    assert_eq!(call("parse", r#"["x"]"#, "{}"), Err(TaskError::failed("invalid digit found in string")));
+    assert_eq!(call("retry_boxed", "[]", "{}"), Err(TaskError::retry_after("busy", Duration::from_secs(1))));
 }
 
 #[test]
 fn a_result_without_a_json_form_is_a_failure_that_says_so() {
     assert_eq!(
         call("unwritable", "[]", "{}"),
-        Err(TaskError::failed(
-            "the result cannot be written as JSON: key must be a string"
-        ))
+        Err(TaskError::failed("the result cannot be written as JSON: key must be a string"))
     );
 }
 
@@ -230,10 +155,7 @@ fn an_async_task_waits_for_its_timers() {
 #[test]
 fn a_future_that_nothing_can_wake_is_an_error() {
     let result = call("hang", "[]", "{}");
-    assert!(
-        matches!(&result, Err(TaskError::Failed(why)) if why.contains("waits on nothing")),
-        "{result:?}"
-    );
+    assert!(matches!(&result, Err(TaskError::Failed(why)) if why.contains("waits on nothing")), "{result:?}");
 }
 
 #[test]
@@ -242,10 +164,7 @@ fn the_host_learns_all_about_a_task() {
     assert!(tasks.is_sorted_by_key(|task| task.name));
     let add = &tasks[0];
     assert_eq!(add.name, "add");
-    assert_eq!(
-        add.documentation,
-        "Adds two numbers,\nand one more if asked to."
-    );
+    assert_eq!(add.documentation, "Adds two numbers,\nand one more if asked to.");
     assert_eq!(
         add.schema,
         r#"{"parameters":[{"name":"x","type":"i64","required":true},{"name":"y","type":"i64","required":true},{"name":"more","type":"Option<i64>","required":false}],"result":"i64"}"#
@@ -266,19 +185,14 @@ fn a_context_ends_with_its_run() {
 
 #[test]
 fn the_deadline_is_what_is_left() {
-    let (left, _) = Context::new()
-        .remaining(Duration::from_secs(5))
-        .run(context::remaining);
+    let (left, _) = Context::new().remaining(Duration::from_secs(5)).run(context::remaining);
     assert!(left <= Duration::from_secs(5) && left > Duration::from_secs(1));
 }
 
 #[test]
 fn follow_ups_that_make_no_sense_are_refused() {
     let single = context::follow_up("add", 5).submit();
-    assert!(
-        matches!(&single, Err(error) if error.message().contains("`(x,)`")),
-        "{single:?}"
-    );
+    assert!(matches!(&single, Err(error) if error.message().contains("`(x,)`")), "{single:?}");
     let named = context::follow_up("add", ()).kwargs([1]).submit();
     assert!(named.is_err());
     let ((), seen) = Context::new().run(|| {

@@ -76,14 +76,14 @@ impl Discovery {
     /// [`OpenError`] when the address makes no sense.
     pub fn listen(transport: &dyn Transport, address: &Address) -> Result<Self, OpenError> {
         let heard = Arc::new(Heard::default());
-        let hears = Arc::clone(&heard);
+        let board = Arc::clone(&heard);
         let hearer = transport.hearer(
             &address.to_string(),
             Box::new(move |message| {
                 if let Some(announcement) = Announcement::read(message) {
-                    *hears.newest() = Some(announcement);
-                    hears.arrived.notify_all();
-                    hears.notify.notify_waiters();
+                    *board.newest() = Some(announcement);
+                    board.arrived.notify_all();
+                    board.notify.notify_waiters();
                 }
             }),
         )?;
@@ -127,10 +127,8 @@ mod tests {
 
     #[test]
     fn an_announcement_reads_what_it_says_and_nothing_else() {
-        let announcement = Announcement {
-            worker_id: "cp".into(),
-            base_address: "tcp://127.0.0.1:15555".parse().expect("an address"),
-        };
+        let announcement =
+            Announcement { worker_id: "cp".into(), base_address: "tcp://127.0.0.1:15555".parse().expect("an address") };
         assert_eq!(announcement.to_message(), b"WORKER_ANNOUNCE:cp:tcp://127.0.0.1:15555");
         assert_eq!(Announcement::read(&announcement.to_message()), Some(announcement));
         assert_eq!(Announcement::read(b"WORKER_ANNOUNCE:cp"), None);

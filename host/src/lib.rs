@@ -1,5 +1,6 @@
 //! fastworker: a task queue without a broker, whose tasks are WebAssembly components.
 
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod control_plane;

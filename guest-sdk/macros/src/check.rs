@@ -4,8 +4,8 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Expr, ExprLit, FnArg, GenericArgument, Ident, Lit, Meta, Pat, PatType,
-    PathArguments, ReturnType, Signature, Type,
+    Attribute, Expr, ExprLit, FnArg, GenericArgument, Ident, Lit, Meta, Pat, PatType, PathArguments, ReturnType,
+    Signature, Type,
 };
 
 use crate::parse::{Parsed, Setting};
@@ -69,15 +69,8 @@ pub(crate) struct Policy {
     pub(crate) retry_backoff_max: Option<f64>,
 }
 
-const KEYS: [&str; 7] = [
-    "name",
-    "priority",
-    "timeout",
-    "max_retries",
-    "retry_delay",
-    "retry_backoff",
-    "retry_backoff_max",
-];
+const KEYS: [&str; 7] =
+    ["name", "priority", "timeout", "max_retries", "retry_delay", "retry_backoff", "retry_backoff_max"];
 const PRIORITIES: [&str; 4] = ["critical", "high", "normal", "low"];
 const NAME_BYTES_MAX: usize = 128;
 
@@ -87,11 +80,7 @@ pub(crate) fn check(parsed: &Parsed) -> syn::Result<Task> {
     let signature = &parsed.function.sig;
     let (name, policy) = check_settings(&parsed.settings, &mut mistakes);
     check_signature(signature, &mut mistakes);
-    let parameters = signature
-        .inputs
-        .iter()
-        .filter_map(|input| mistakes.keep(check_parameter(input)))
-        .collect();
+    let parameters = signature.inputs.iter().filter_map(|input| mistakes.keep(check_parameter(input))).collect();
     mistakes.finish(Task {
         function: signature.ident.clone(),
         is_async: signature.asyncness.is_some(),
@@ -151,10 +140,7 @@ fn unknown_key(key: &Ident, text: &str) -> syn::Error {
 fn task_name(setting: &Setting) -> syn::Result<String> {
     let (text, at) = text(setting, "\"reports.weekly\"")?;
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
-        let message = format!(
-            "a task name has 1 to {NAME_BYTES_MAX} bytes, this one {}",
-            text.len()
-        );
+        let message = format!("a task name has 1 to {NAME_BYTES_MAX} bytes, this one {}", text.len());
         return Err(syn::Error::new(at, message));
     }
     if text.chars().any(char::is_control) {
@@ -168,10 +154,7 @@ fn priority(setting: &Setting) -> syn::Result<String> {
     if PRIORITIES.contains(&text.as_str()) {
         Ok(text)
     } else {
-        let message = format!(
-            "unknown priority \"{text}\"; the priorities are {}",
-            listed(&PRIORITIES)
-        );
+        let message = format!("unknown priority \"{text}\"; the priorities are {}", listed(&PRIORITIES));
         Err(syn::Error::new(at, message))
     }
 }
@@ -188,9 +171,7 @@ fn timeout(setting: &Setting) -> syn::Result<f64> {
 
 fn count(setting: &Setting) -> syn::Result<u32> {
     match literal(setting) {
-        Some(Lit::Int(number)) => number
-            .base10_parse()
-            .map_err(|_| wrong_value(setting, "a count", "3")),
+        Some(Lit::Int(number)) => number.base10_parse().map_err(|_| wrong_value(setting, "a count", "3")),
         _ => Err(wrong_value(setting, "a count", "3")),
     }
 }
@@ -227,9 +208,7 @@ fn seconds(text: &str) -> Option<f64> {
     while !rest.is_empty() {
         let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(unit_at);
-        let unit_end = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
+        let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_end);
         let number: f64 = number.parse().ok()?;
         total += match unit {
@@ -308,20 +287,12 @@ fn check_parameter(input: &FnArg) -> syn::Result<Parameter> {
                        inside of another type";
         return Err(syn::Error::new_spanned(&parameter.ty, message));
     }
-    Ok(Parameter {
-        name,
-        type_text: type_text(&parameter.ty),
-        optional: option_of(&owned).is_some(),
-        owned,
-        pass,
-    })
+    Ok(Parameter { name, type_text: type_text(&parameter.ty), optional: option_of(&owned).is_some(), owned, pass })
 }
 
 fn parameter_name(parameter: &PatType) -> syn::Result<String> {
     match &*parameter.pat {
-        Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => {
-            Ok(plain_name(&name.ident))
-        }
+        Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => Ok(plain_name(&name.ident)),
         other => {
             let message = "a task's parameter needs a name, since clients may pass it by name: \
                            write `name: Type` and take it apart inside";
@@ -338,11 +309,7 @@ fn owned_type(ty: &Type) -> syn::Result<(Type, Pass)> {
             Err(syn::Error::new_spanned(ty, message))
         }
         Type::Reference(reference) => {
-            if reference
-                .lifetime
-                .as_ref()
-                .is_some_and(|it| it.ident == "static")
-            {
+            if reference.lifetime.as_ref().is_some_and(|it| it.ident == "static") {
                 let message = "an argument lives only as long as the call: remove `'static`";
                 return Err(syn::Error::new_spanned(ty, message));
             }
@@ -355,11 +322,7 @@ fn owned_type(ty: &Type) -> syn::Result<(Type, Pass)> {
         _ => match option_of(ty) {
             Some(Type::Reference(reference)) if reference.mutability.is_none() => {
                 let (owned, unsized_type) = owned_of(&reference.elem);
-                let pass = if unsized_type {
-                    Pass::OptionDeref
-                } else {
-                    Pass::OptionRef
-                };
+                let pass = if unsized_type { Pass::OptionDeref } else { Pass::OptionRef };
                 let owned = syn::parse_quote!(::core::option::Option<#owned>);
                 Ok((owned, pass))
             }
@@ -412,26 +375,14 @@ fn first_argument(arguments: &PathArguments) -> Option<&Type> {
 
 fn returns(signature: &Signature) -> Returns {
     let ReturnType::Type(_, ty) = &signature.output else {
-        return Returns {
-            type_text: "()".to_owned(),
-            fallible: false,
-            span: signature.ident.span(),
-        };
+        return Returns { type_text: "()".to_owned(), fallible: false, span: signature.ident.span() };
     };
     let result = match &**ty {
-        Type::Path(path) => path
-            .path
-            .segments
-            .last()
-            .filter(|last| last.ident == "Result"),
+        Type::Path(path) => path.path.segments.last().filter(|last| last.ident == "Result"),
         _ => None,
     };
     let success = result.and_then(|last| first_argument(&last.arguments));
-    Returns {
-        type_text: type_text(success.unwrap_or(ty)),
-        fallible: result.is_some(),
-        span: ty.span(),
-    }
+    Returns { type_text: type_text(success.unwrap_or(ty)), fallible: result.is_some(), span: ty.span() }
 }
 
 /// The doc comment as text: without the one space that follows `///`.
@@ -440,16 +391,10 @@ fn documentation(attributes: &[Attribute]) -> String {
     for attribute in attributes {
         if let Meta::NameValue(meta) = &attribute.meta
             && meta.path.is_ident("doc")
-            && let Expr::Lit(ExprLit {
-                lit: Lit::Str(text),
-                ..
-            }) = &meta.value
+            && let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &meta.value
         {
             let text = text.value();
-            lines.extend(
-                text.lines()
-                    .map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned()),
-            );
+            lines.extend(text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned()));
             if text.is_empty() {
                 lines.push(String::new());
             }
@@ -523,10 +468,9 @@ mod tests {
         let item = item.parse().expect("the test's item has tokens");
         match parse(attribute, item).and_then(|parsed| check(&parsed)) {
             Ok(_) => Vec::new(),
-            Err(error) => error
-                .into_iter()
-                .map(|it| (it.span().source_text().unwrap_or_default(), it.to_string()))
-                .collect(),
+            Err(error) => {
+                error.into_iter().map(|it| (it.span().source_text().unwrap_or_default(), it.to_string())).collect()
+            }
         }
     }
 
@@ -549,10 +493,7 @@ mod tests {
     fn a_sound_task_has_no_mistakes() {
         let attribute = r#"name = "sum.up", max_retries = 3, retry_delay = "5s", retry_backoff = 2,
             retry_backoff_max = "1h 30m", timeout = "500ms", priority = "high""#;
-        let task = checked(
-            attribute,
-            "async fn add(x: &str, mut y: Option<&[u8]>) -> Result<Vec<u8>> {}",
-        );
+        let task = checked(attribute, "async fn add(x: &str, mut y: Option<&[u8]>) -> Result<Vec<u8>> {}");
         let Ok(task) = task else { panic!("mistakes") };
         assert_eq!(task.name, "sum.up");
         assert_eq!(task.policy.timeout, Some(0.5));
@@ -561,9 +502,7 @@ mod tests {
         assert!(task.is_async);
         assert!(task.result.fallible);
         assert_eq!(task.result.type_text, "Vec<u8>");
-        let [x, y] = task.parameters.as_slice() else {
-            panic!("two parameters")
-        };
+        let [x, y] = task.parameters.as_slice() else { panic!("two parameters") };
         assert_eq!((x.type_text.as_str(), x.optional), ("&str", false));
         assert_eq!((y.type_text.as_str(), y.optional), ("Option<&[u8]>", true));
     }
@@ -575,34 +514,15 @@ mod tests {
             "unsafe fn f<T>(&self, (a, b): (T, T), c: &mut u8) {}",
         );
         let tokens: Vec<_> = found.iter().map(|(token, _)| token.as_str()).collect();
-        let expected = [
-            "\"soon\"",
-            "\"3\"",
-            "max_retires",
-            "T",
-            "unsafe",
-            "&self",
-            "(a, b)",
-            "&mut u8",
-        ];
+        let expected = ["\"soon\"", "\"3\"", "max_retires", "T", "unsafe", "&self", "(a, b)", "&mut u8"];
         assert_eq!(tokens, expected, "{found:#?}");
     }
 
     #[test]
     fn an_unknown_key_names_the_nearest_or_all() {
         let f = "fn f() {}";
-        assert_mistake(
-            "max_retry = 3",
-            f,
-            "max_retry",
-            "did you mean `max_retries`?",
-        );
-        assert_mistake(
-            "colour = 3",
-            f,
-            "colour",
-            "the keys are name, priority, timeout",
-        );
+        assert_mistake("max_retry = 3", f, "max_retry", "did you mean `max_retries`?");
+        assert_mistake("colour = 3", f, "colour", "the keys are name, priority, timeout");
         assert_mistake("name = \"a\", name = \"b\"", f, "name", "given twice");
     }
 
@@ -612,21 +532,11 @@ mod tests {
         assert_mistake("timeout", f, "timeout", "`timeout = \"30s\"`");
         assert_mistake("timeout = 30", f, "30", "`timeout = \"30s\"`");
         assert_mistake("timeout = \"30\"", f, "\"30\"", "with a unit");
-        assert_mistake(
-            "timeout = \"30 parsecs\"",
-            f,
-            "\"30 parsecs\"",
-            "with a unit",
-        );
+        assert_mistake("timeout = \"30 parsecs\"", f, "\"30 parsecs\"", "with a unit");
         assert_mistake("timeout = \"0s\"", f, "\"0s\"", "before it starts");
         assert_mistake("max_retries = -1", f, "-1", "`max_retries = 3`");
         assert_mistake("retry_backoff = 0.5", f, "0.5", "at least 1");
-        assert_mistake(
-            "priority = \"urgent\"",
-            f,
-            "\"urgent\"",
-            "critical, high, normal, low",
-        );
+        assert_mistake("priority = \"urgent\"", f, "\"urgent\"", "critical, high, normal, low");
         assert_mistake("name = \"\"", f, "\"\"", "1 to 128 bytes");
         assert_mistake("name = \"a\\nb\"", f, "\"a\\nb\"", "control characters");
     }
@@ -635,26 +545,11 @@ mod tests {
     fn what_cannot_be_called_with_json_is_refused() {
         assert_mistake("", "struct S;", "struct", "goes on a function");
         assert_mistake("", "fn f<T>(x: T) {}", "T", "cannot be generic");
-        assert_mistake(
-            "",
-            "fn f(x: impl Copy) {}",
-            "impl Copy",
-            "cannot be generic",
-        );
+        assert_mistake("", "fn f(x: impl Copy) {}", "impl Copy", "cannot be generic");
         assert_mistake("", "fn f(self) {}", "self", "no `self`");
         assert_mistake("", "fn f(_: u8) {}", "_", "needs a name");
-        assert_mistake(
-            "",
-            "extern \"C\" fn f() {}",
-            "extern \"C\"",
-            "remove the ABI",
-        );
-        assert_mistake(
-            "",
-            "fn f(x: &'static str) {}",
-            "&'static str",
-            "remove `'static`",
-        );
+        assert_mistake("", "extern \"C\" fn f() {}", "extern \"C\"", "remove the ABI");
+        assert_mistake("", "fn f(x: &'static str) {}", "&'static str", "remove `'static`");
         assert_mistake("", "fn f(x: Vec<&str>) {}", "Vec<&str>", "use `String`");
         assert_mistake("", "fn f(x: &[&str]) {}", "&[&str]", "use `String`");
         assert_mistake("", "fn f(#[cfg(a)] x: u8) {}", "#[cfg(a)]", "no attributes");

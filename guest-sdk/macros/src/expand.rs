@@ -10,12 +10,7 @@ use crate::check::{Parameter, Pass, Policy, Task};
 
 /// Writes the task's registration.
 pub(crate) fn expand(task: &Task) -> TokenStream {
-    let Task {
-        name,
-        documentation,
-        conditions,
-        ..
-    } = task;
+    let Task { name, documentation, conditions, .. } = task;
     let parameters = task.parameters.iter().map(describe);
     let result = &task.result.type_text;
     let policy = policy_json(&task.policy);
@@ -43,9 +38,7 @@ pub(crate) fn expand(task: &Task) -> TokenStream {
 }
 
 fn describe(parameter: &Parameter) -> TokenStream {
-    let Parameter {
-        name, type_text, ..
-    } = parameter;
+    let Parameter { name, type_text, .. } = parameter;
     let required = !parameter.optional;
     quote! {
         __sdk::Parameter { name: #name, type_text: #type_text, required: #required }
@@ -55,9 +48,7 @@ fn describe(parameter: &Parameter) -> TokenStream {
 /// The function that reads the arguments, calls the task and writes its result.
 fn run(task: &Task) -> TokenStream {
     let function = &task.function;
-    let slots: Vec<_> = (0..task.parameters.len())
-        .map(|index| format_ident!("__argument_{index}"))
-        .collect();
+    let slots: Vec<_> = (0..task.parameters.len()).map(|index| format_ident!("__argument_{index}")).collect();
     let bind = if slots.is_empty() {
         quote!(let [] = __arguments.bind(&__TASK)?;)
     } else {
@@ -66,25 +57,17 @@ fn run(task: &Task) -> TokenStream {
     let reads = task.parameters.iter().zip(&slots).map(|(parameter, slot)| {
         let owned = &parameter.owned;
         let name = &parameter.name;
-        let read = if parameter.optional {
-            quote!(optional)
-        } else {
-            quote!(required)
-        };
+        let read = if parameter.optional { quote!(optional) } else { quote!(required) };
         quote_spanned! {owned.span()=>
             let #slot: #owned = __sdk::#read(#name, #slot)?;
         }
     });
-    let passed = task
-        .parameters
-        .iter()
-        .zip(&slots)
-        .map(|(parameter, slot)| match parameter.pass {
-            Pass::Owned => quote!(#slot),
-            Pass::Borrowed => quote!(&#slot),
-            Pass::OptionRef => quote!(#slot.as_ref()),
-            Pass::OptionDeref => quote!(#slot.as_deref()),
-        });
+    let passed = task.parameters.iter().zip(&slots).map(|(parameter, slot)| match parameter.pass {
+        Pass::Owned => quote!(#slot),
+        Pass::Borrowed => quote!(&#slot),
+        Pass::OptionRef => quote!(#slot.as_ref()),
+        Pass::OptionDeref => quote!(#slot.as_deref()),
+    });
     let mut call = quote!(#function(#(#passed),*));
     if task.is_async {
         call = quote!(__sdk::block_on(#call)?);
@@ -108,19 +91,14 @@ fn run(task: &Task) -> TokenStream {
 fn policy_json(policy: &Policy) -> String {
     let number = |value: f64| Literal::f64_unsuffixed(value).to_string();
     let fields = [
-        (
-            "priority",
-            policy.priority.as_ref().map(|it| format!("\"{it}\"")),
-        ),
+        ("priority", policy.priority.as_ref().map(|it| format!("\"{it}\""))),
         ("timeout", policy.timeout.map(number)),
         ("max_retries", policy.max_retries.map(|it| it.to_string())),
         ("retry_delay", policy.retry_delay.map(number)),
         ("retry_backoff", policy.retry_backoff.map(number)),
         ("retry_backoff_max", policy.retry_backoff_max.map(number)),
     ];
-    let fields: Vec<String> = fields
-        .into_iter()
-        .filter_map(|(key, value)| value.map(|value| format!("\"{key}\":{value}")))
-        .collect();
+    let fields: Vec<String> =
+        fields.into_iter().filter_map(|(key, value)| value.map(|value| format!("\"{key}\":{value}"))).collect();
     format!("{{{}}}", fields.join(","))
 }

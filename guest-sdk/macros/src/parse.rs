@@ -40,10 +40,7 @@ pub(crate) fn parse(attribute: TokenStream, item: TokenStream) -> syn::Result<Pa
         )),
     };
     match (settings, function) {
-        (Ok(settings), Ok(function)) => Ok(Parsed {
-            settings: settings.into_iter().collect(),
-            function,
-        }),
+        (Ok(settings), Ok(function)) => Ok(Parsed { settings: settings.into_iter().collect(), function }),
         (Err(mut first), Err(second)) => {
             first.combine(second);
             Err(first)

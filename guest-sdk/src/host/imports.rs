@@ -22,16 +22,6 @@ pub(crate) fn is_cancelled() -> bool {
     host::is_cancelled()
 }
 
-pub(crate) fn submit(
-    name: &str,
-    args: String,
-    kwargs: String,
-    options: String,
-) -> Result<String, String> {
-    host::submit(&host::FollowUp {
-        name: name.to_owned(),
-        args,
-        kwargs,
-        options,
-    })
+pub(crate) fn submit(name: &str, args: String, kwargs: String, options: String) -> Result<String, String> {
+    host::submit(&host::FollowUp { name: name.to_owned(), args, kwargs, options })
 }

@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use super::{
@@ -22,6 +23,9 @@ use crate::clock::{Moment, Now};
 #[derive(Debug)]
 pub struct Core {
     state: Mutex<State<Way>>,
+    /// Whether a thread waits for a change of the state.
+    watched: AtomicBool,
+    changed: Condvar,
     alarm: Alarm,
 }
 
@@ -38,9 +42,18 @@ struct Alarm {
 impl Core {
     /// A core that knows nothing yet.
     pub fn new(limits: Limits) -> Arc<Self> {
-        let alarm =
-            Alarm { at: AtomicU64::new(Moment::NEVER.micros()), asleep: Mutex::new(()), changed: Condvar::new() };
-        Arc::new(Self { state: Mutex::new(State::new(limits)), alarm })
+        let alarm = Alarm {
+            at: AtomicU64::new(Moment::NEVER.micros()),
+            stopped: AtomicBool::new(false),
+            asleep: Mutex::new(()),
+            changed: Condvar::new(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(State::new(limits)),
+            watched: AtomicBool::new(false),
+            changed: Condvar::new(),
+            alarm,
+        })
     }
 
     /// Lets `enter` change the state, and then says what is to be said.
@@ -49,11 +62,27 @@ impl Core {
         let given = enter(&mut state, Now::read());
         let (effects, wake) = (state.take_outbox(), state.next_wake());
         drop(state);
+        if self.watched.load(Ordering::Relaxed) {
+            self.changed.notify_all();
+        }
         self.alarm.set(wake);
         for effect in effects {
             effect.to.send(effect.answer);
         }
         given
+    }
+
+    /// Waits on this thread until the state is as `wanted`, looking after each change, but not
+    /// beyond `until`. Returns whether it is.
+    pub fn wait_until(&self, until: Instant, wanted: impl Fn(&State<Way>) -> bool) -> bool {
+        let mut state = lock(&self.state);
+        while !wanted(&state) {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
+            self.watched.store(true, Ordering::SeqCst);
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        self.watched.store(false, Ordering::SeqCst);
+        true
     }
 
     /// Starts the thread that ticks the state when something is due.

@@ -1,4 +1,35 @@
 //! The control plane: owns the queue, the leases, the schedule and the results.
+//!
+//! A message comes in through [`handler`], enters [`state`] behind the lock of [`core`], and what
+//! is to be said leaves on its [`way`]. The rest are the state's books.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use crate::{
+    config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, Exposed, MANAGEMENT_OFFSET, NotAnAddress, SUBWORKER_PORT},
+    discovery::{ANNOUNCE_EVERY, Announcement},
+    protocol::{self, Welcome, WorkerInfo},
+    task::{SerializationFormat, TaskPriority},
+    transport::{Announcer, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Server, Transport, nng::Nng},
+};
+#[cfg(feature = "runtime")]
+use crate::{
+    runtime::{Catalog, Runtime},
+    subworker::{
+        ModulesConfig, ModulesError,
+        crew::{Crew, CrewError, Identity},
+        link::LocalLink,
+    },
+};
 
 pub mod core;
 pub mod handler;
@@ -10,3 +41,276 @@ pub mod roster;
 pub mod sessions;
 pub mod state;
 pub mod way;
+
+use self::{
+    core::Core,
+    handler::{Clients, Workers},
+    state::{Counts, Limits},
+};
+
+/// What a control plane is told before it starts.
+#[derive(Clone, Debug)]
+pub struct ControlPlaneConfig {
+    /// Its worker id. Without a colon, so that it can be announced.
+    pub worker_id: String,
+    /// Where it listens: this port and the four after it.
+    pub base_address: Address,
+    /// Where it announces itself.
+    pub discovery_address: Address,
+    /// How its own messages are written. What others ask is answered in the form they chose.
+    pub serialization_format: SerializationFormat,
+    /// Where subworkers register, on the host of the base address.
+    pub subworker_management_port: u16,
+    /// How many results are kept.
+    pub result_cache_max_size: usize,
+    /// How long a result is kept, in seconds.
+    pub result_cache_ttl_seconds: u64,
+    /// The base address as peers reach it, where that is another than it listens on.
+    pub advertise_address: Option<Address>,
+    /// Listen off loopback although anybody who reaches it can run tasks.
+    pub insecure: bool,
+    /// How many requests each address holds open.
+    pub open_requests_max: usize,
+    /// The modules that it runs itself. With no sources it runs nothing.
+    #[cfg(feature = "runtime")]
+    pub modules: ModulesConfig,
+}
+
+impl Default for ControlPlaneConfig {
+    fn default() -> Self {
+        let known = |address: &str| address.parse().expect("the default addresses are addresses");
+        Self {
+            worker_id: "control-plane".into(),
+            base_address: known(BASE_ADDRESS),
+            discovery_address: known(DISCOVERY_ADDRESS),
+            serialization_format: SerializationFormat::Json,
+            subworker_management_port: SUBWORKER_PORT,
+            result_cache_max_size: 10_000,
+            result_cache_ttl_seconds: 3_600,
+            advertise_address: None,
+            insecure: false,
+            open_requests_max: OPEN_REQUESTS_MAX,
+            #[cfg(feature = "runtime")]
+            modules: ModulesConfig::default(),
+        }
+    }
+}
+
+/// A control plane that could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlPlaneError {
+    /// A socket could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An address leads nowhere.
+    #[error(transparent)]
+    Address(#[from] NotAnAddress),
+    /// An address must not be listened on.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
+    /// The worker id cannot be announced.
+    #[error("the worker id '{0}' has a colon or a control character in it, or is empty, or is over 128 bytes")]
+    WorkerId(String),
+    /// The system has no more threads.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// Its modules could not be loaded.
+    #[cfg(feature = "runtime")]
+    #[error(transparent)]
+    Modules(#[from] ModulesError),
+    /// Its own slots could not start.
+    #[cfg(feature = "runtime")]
+    #[error(transparent)]
+    Crew(#[from] CrewError),
+}
+
+/// Orders tasks and hands them to workers; with modules it runs tasks itself, too.
+#[derive(Debug)]
+pub struct ControlPlaneWorker {
+    config: ControlPlaneConfig,
+    running: Option<Running>,
+}
+
+struct Running {
+    core: Arc<Core>,
+    servers: Vec<Box<dyn Server>>,
+    announcements: Sender<()>,
+    threads: Vec<JoinHandle<()>>,
+    #[cfg(feature = "runtime")]
+    crew: Option<Crew>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("servers", &self.servers.len()).finish_non_exhaustive()
+    }
+}
+
+impl ControlPlaneWorker {
+    /// A control plane that has not started.
+    pub fn new(config: ControlPlaneConfig) -> Self {
+        Self { config, running: None }
+    }
+
+    /// Loads the modules, listens and announces itself. Blocks while it loads; call it through
+    /// `spawn_blocking` from async code.
+    ///
+    /// # Errors
+    /// [`ControlPlaneError`] says what to mend. Nothing listens then.
+    pub fn start(&mut self) -> Result<(), ControlPlaneError> {
+        #[cfg(feature = "runtime")]
+        let loaded = match self.config.modules.sources.is_empty() {
+            true => None,
+            false => Some(self.config.modules.load()?),
+        };
+        self.start_with(
+            #[cfg(feature = "runtime")]
+            loaded,
+        )
+    }
+
+    /// Listens and announces itself, with modules that are loaded already.
+    ///
+    /// # Errors
+    /// As for [`ControlPlaneWorker::start`].
+    pub fn start_with(
+        &mut self,
+        #[cfg(feature = "runtime")] loaded: Option<(Runtime, Catalog)>,
+    ) -> Result<(), ControlPlaneError> {
+        let config = &self.config;
+        let peers = Peers::of(config)?;
+        let core = Core::new(Limits {
+            results_max: config.result_cache_max_size,
+            result_ttl: Duration::from_secs(config.result_cache_ttl_seconds),
+            ..Limits::default()
+        });
+        let servers = listen(config, &core, &peers.welcome)?;
+        #[cfg(feature = "runtime")]
+        let crew = loaded.map(|(runtime, catalog)| start_crew(config, &core, runtime, catalog)).transpose()?;
+        let (announcements, stop) = mpsc::channel();
+        let announcer = announcer(config, &peers.announcement)?;
+        let announcing = thread::Builder::new().name("fw-announce".into()).spawn(move || {
+            let message = peers.announcement.to_message();
+            announcer.announce(&message);
+            while stop.recv_timeout(ANNOUNCE_EVERY) == Err(RecvTimeoutError::Timeout) {
+                announcer.announce(&message);
+            }
+        })?;
+        let threads = vec![core.start_timer()?, announcing];
+        self.running = Some(Running {
+            core,
+            servers,
+            announcements,
+            threads,
+            #[cfg(feature = "runtime")]
+            crew,
+        });
+        Ok(())
+    }
+
+    /// Takes no more tasks, runs what was accepted, at most `limit` long, answers whoever still
+    /// waits, and closes. Blocks so long.
+    pub fn stop(&mut self, limit: Duration) {
+        let Some(mut running) = self.running.take() else { return };
+        let until = Instant::now() + limit;
+        running.core.enter(|state, _| state.drain());
+        if !running.core.wait_until(until, state::State::is_quiet) {
+            let left = running.core.enter(|state, _| state.unfinished());
+            warn!(unfinished = left, "stopping with unfinished tasks, which are lost");
+        }
+        #[cfg(feature = "runtime")]
+        if let Some(crew) = running.crew.take() {
+            crew.drain(until.saturating_duration_since(Instant::now()));
+        }
+        running.core.enter(|state, _| state.farewell());
+        for server in &running.servers {
+            server.flush(FLUSH_LIMIT);
+        }
+        drop(running.announcements);
+        running.core.stop_timer();
+        for thread in running.threads {
+            drop(thread.join());
+        }
+        info!("stopped");
+    }
+
+    /// The workers, its own first.
+    pub fn get_subworker_status(&self) -> Vec<WorkerInfo> {
+        let Some(running) = &self.running else { return Vec::new() };
+        running.core.enter(|state, now| state.roster().infos(now.mono))
+    }
+
+    /// What it counted since it started.
+    pub fn counts(&self) -> Counts {
+        self.running.as_ref().map(|running| running.core.enter(|state, _| state.counts())).unwrap_or_default()
+    }
+}
+
+/// How long the last answers may take to leave.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// What peers are told.
+struct Peers {
+    welcome: Welcome,
+    announcement: Announcement,
+}
+
+impl Peers {
+    fn of(config: &ControlPlaneConfig) -> Result<Self, ControlPlaneError> {
+        let id = &config.worker_id;
+        if id.is_empty() || id.len() > 128 || id.contains(|c: char| c == ':' || c.is_control()) {
+            return Err(ControlPlaneError::WorkerId(id.chars().take(128).collect()));
+        }
+        let base_address = config.base_address.for_peers(config.advertise_address.as_ref(), config.insecure)?;
+        config.discovery_address.for_peers(Some(&config.discovery_address), config.insecure)?;
+        let welcome = Welcome {
+            worker_id: id.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            protocol: protocol::VERSION,
+            base_address: base_address.to_string(),
+            subworker_address: base_address.with_port(config.subworker_management_port).to_string(),
+            payload_max: PAYLOAD_MAX as u64,
+        };
+        Ok(Self { welcome, announcement: Announcement { worker_id: id.clone(), base_address } })
+    }
+}
+
+/// Opens the sockets of the four priorities, of management and of subworkers.
+fn listen(
+    config: &ControlPlaneConfig,
+    core: &Arc<Core>,
+    welcome: &Welcome,
+) -> Result<Vec<Box<dyn Server>>, ControlPlaneError> {
+    let lanes = TaskPriority::ALL.into_iter().map(Some).chain([None]);
+    let mut servers = Vec::new();
+    for (offset, lane) in (0..=MANAGEMENT_OFFSET).zip(lanes) {
+        let service = Clients::new(Arc::clone(core), welcome.clone(), lane);
+        let address = config.base_address.plus(offset)?;
+        servers.push(Nng.serve(&address.to_string(), config.open_requests_max, Arc::new(service))?);
+    }
+    let address = config.base_address.with_port(config.subworker_management_port);
+    let service = Workers::new(Arc::clone(core));
+    servers.push(Nng.serve(&address.to_string(), config.open_requests_max, Arc::new(service))?);
+    Ok(servers)
+}
+
+fn announcer(config: &ControlPlaneConfig, announcement: &Announcement) -> Result<Box<dyn Announcer>, OpenError> {
+    let joined = announcement.clone();
+    Nng.announcer(&config.discovery_address.to_string(), Box::new(move || joined.to_message()))
+}
+
+/// Starts the control plane's own slots.
+#[cfg(feature = "runtime")]
+fn start_crew(
+    config: &ControlPlaneConfig,
+    core: &Arc<Core>,
+    runtime: Runtime,
+    catalog: Catalog,
+) -> Result<Crew, CrewError> {
+    let identity = Identity {
+        worker_id: config.worker_id.clone(),
+        address: config.base_address.to_string(),
+        slots: u32::try_from(config.modules.concurrency).unwrap_or(u32::MAX),
+    };
+    Crew::start(Arc::new(LocalLink(Arc::clone(core))), runtime, catalog, identity)
+}

@@ -33,8 +33,8 @@ use crate::{
     clock::{Moment, Now, Timestamp, micros},
     json::Json,
     protocol::{
-        BEAT_WAIT, Beat, Collect, Collected, Ended, FRAME_TARGET, Follow, Found, Lease, LeaseId, Lookup, Note, Notify, Order,
-        Registration, Reply, Reports, Submit, Submitted, WAIT_MAX, Work, WorkerReply,
+        BEAT_WAIT, Beat, Collect, Collected, Ended, FRAME_TARGET, Follow, Found, Lease, LeaseId, Lookup, Note, Notify,
+        Order, Registration, Reply, Reports, Submit, Submitted, WAIT_MAX, Work, WorkerReply,
     },
     task::{
         ErrorKind, Failure, FollowUp, NewTask, Outcome, Policy, Report, TASK_NAME_MAX, TIMEOUT_DEFAULT, Task, TaskId,

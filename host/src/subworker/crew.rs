@@ -10,6 +10,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -23,7 +24,7 @@ use crate::{
     clock,
     control_plane::state::LOOKAHEAD_MAX,
     protocol::{
-        BEAT_WAIT, Beat, Ended, FRAME_TARGET, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply,
+        Beat, Ended, FRAME_TARGET, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply,
         WorkerRequest,
     },
     runtime::{AttemptId, Catalog, Invocation, Reports, Runtime, Slot, Stopper},
@@ -71,7 +72,8 @@ pub enum CrewError {
 #[derive(Debug)]
 pub struct Crew {
     shared: Arc<Shared>,
-    slots: Vec<JoinHandle<()>>,
+    /// Closed once every slot's thread has ended.
+    slots: Receiver<()>,
     others: Vec<JoinHandle<()>>,
 }
 
@@ -112,6 +114,12 @@ struct Papers {
 impl Desk {
     fn papers(&self) -> MutexGuard<'_, Papers> {
         lock(&self.papers)
+    }
+
+    /// Stops everything on it.
+    fn clear(&self) {
+        let held = held(&self.papers());
+        held.into_iter().for_each(|lease| self.stop(lease));
     }
 
     /// Ends an attempt, or sees to it that it does not begin.
@@ -169,18 +177,18 @@ impl Crew {
         });
         let key = *lock(&shared.key);
         shared.register(key)?;
-        let spawn = |name: String, run: Box<dyn FnOnce() + Send>| {
-            thread::Builder::new().name(name).stack_size(SLOT_STACK).spawn(run)
-        };
-        let mut slots = Vec::new();
+        let (ended, slots) = mpsc::channel();
         for number in 0..shared.identity.slots {
-            let shared = Arc::clone(&shared);
-            slots.push(spawn(format!("fw-slot-{number}"), Box::new(move || shared.run_slot(number)))?);
+            let (shared, ended) = (Arc::clone(&shared), ended.clone());
+            spawn(format!("fw-slot-{number}"), move || {
+                shared.run_slot(number);
+                drop(ended);
+            })?;
         }
         let (beat, keeper) = (Arc::clone(&shared), Arc::clone(&shared));
         let others = vec![
-            spawn("fw-beat".into(), Box::new(move || beat.run_beat()))?,
-            spawn("fw-keeper".into(), Box::new(move || keeper.run_keeper()))?,
+            spawn("fw-beat".into(), move || beat.run_beat())?,
+            spawn("fw-keeper".into(), move || keeper.run_keeper())?,
         ];
         Ok(Self { shared, slots, others })
     }
@@ -189,23 +197,23 @@ impl Crew {
     pub fn drain(mut self, limit: Duration) {
         self.shared.draining.store(true, Ordering::SeqCst);
         let key = *lock(&self.shared.key);
-        if let Err(error) = self.shared.link.ask(&WorkerRequest::Drain(key), PROMPT) {
+        let told = self.shared.link.ask(&WorkerRequest::Drain(key), PROMPT);
+        if let Err(error) = &told {
             warn!(%error, "the control plane does not know that this worker drains");
         }
-        let until = Instant::now() + limit;
-        while self.slots.iter().any(|slot| !slot.is_finished()) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                self.stop_attempts();
-                break;
-            }
-            thread::park_timeout(left.min(KEEPER_STEP));
+        if self.slots.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            self.stop_attempts();
+            // A stopped attempt ends within milliseconds, and its slot tells of it.
+            let _ = self.slots.recv_timeout(PROMPT);
         }
-        // A stopped attempt ends within milliseconds, and its slot tells of it.
-        for slot in self.slots.drain(..) {
-            drop(slot.join());
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.keeper.call();
+        // Nobody is known by the key after this, so a parked beat is answered too.
+        match self.shared.link.ask(&WorkerRequest::Leave(key), PROMPT) {
+            Ok(_) => self.others.drain(..).for_each(|thread| drop(thread.join())),
+            // Then the threads end by themselves, when their own questions time out.
+            Err(error) => debug!(%error, "the control plane does not know that this worker left"),
         }
-        self.end();
     }
 
     /// Stops what runs.
@@ -216,19 +224,6 @@ impl Crew {
                 info!(lease = lease.0, "stopped at the end of the shutdown timeout; another worker will run it");
                 desk.stop(lease);
             }
-        }
-    }
-
-    fn end(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.keeper.call();
-        let key = *lock(&self.shared.key);
-        // Answers the parked beat too, as nobody is known by this key any more.
-        if let Err(error) = self.shared.link.ask(&WorkerRequest::Leave(key), PROMPT) {
-            debug!(%error, "the control plane does not know that this worker left");
-        }
-        for thread in self.others.drain(..) {
-            drop(thread.join());
         }
     }
 }
@@ -261,10 +256,7 @@ impl Shared {
             return Some(*key);
         }
         warn!("the control plane does not know this worker any more: registering anew");
-        for desk in &self.desks {
-            let running = mem::take(&mut desk.papers().waiting).into_iter().map(|lease| lease.id);
-            running.for_each(drop);
-        }
+        self.desks.iter().for_each(Desk::clear);
         let new = Uuid::now_v7();
         while !self.is_stopping() {
             match self.register(new) {
@@ -301,9 +293,9 @@ impl Shared {
 
     // A slot.
 
-    fn run_slot(self: Arc<Self>, number: u32) {
+    fn run_slot(self: &Arc<Self>, number: u32) {
         let desk = &self.desks[number as usize];
-        let reports = DeskReports { shared: Arc::downgrade(&self), number: number as usize };
+        let reports = DeskReports { shared: Arc::downgrade(self), number: number as usize };
         let mut slot = self.runtime.slot(Arc::new(reports));
         let _ = desk.stopper.set(slot.stopper());
         let (mut key, mut sequence, mut ended) = (*lock(&self.key), 0, Vec::new());
@@ -368,15 +360,18 @@ impl Shared {
         let Some(module) = self.catalog.find(&lease.name) else {
             return Outcome::Failure(Failure::new(ErrorKind::NotFound, format!("Task {} not found", lease.name)));
         };
-        slot.run(module, &Invocation {
-            id: AttemptId(lease.id.0),
-            task_id: &lease.task_id,
-            name: &lease.name,
-            attempt: lease.attempt,
-            timeout: Duration::from_micros(lease.timeout_us),
-            args: &lease.args,
-            kwargs: &lease.kwargs,
-        })
+        slot.run(
+            module,
+            &Invocation {
+                id: AttemptId(lease.id.0),
+                task_id: &lease.task_id,
+                name: &lease.name,
+                attempt: lease.attempt,
+                timeout: Duration::from_micros(lease.timeout_us),
+                args: &lease.args,
+                kwargs: &lease.kwargs,
+            },
+        )
     }
 
     // The beat.
@@ -386,7 +381,7 @@ impl Shared {
         while !self.is_stopping() {
             let began = Instant::now();
             let holds = self.desks.iter().flat_map(|desk| held(&desk.papers())).collect();
-            match self.ask(&WorkerRequest::Beat(Beat { worker: key, holds }), BEAT_LIMIT.min(self.beat_limit())) {
+            match self.ask(&WorkerRequest::Beat(Beat { worker: key, holds }), self.link.beat_limit()) {
                 Some(WorkerReply::Orders(orders)) => {
                     for Order::Stop(lease) in orders {
                         self.desks.iter().for_each(|desk| desk.stop(lease));
@@ -449,9 +444,6 @@ impl Shared {
     }
 }
 
-/// A beat that is parked for its usual time and then some.
-const BEAT_LIMIT: Duration = Duration::from_secs(3);
-
 /// What a slot is about to run or runs.
 fn held(papers: &Papers) -> Vec<LeaseId> {
     papers.waiting.iter().map(|lease| lease.id).chain(papers.running.map(|(lease, _)| lease)).collect()
@@ -496,6 +488,10 @@ impl Reports for DeskReports {
         drop(papers);
         shared.keeper.call();
     }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name).stack_size(SLOT_STACK).spawn(run)
 }
 
 /// No thread leaves its papers half written.

@@ -11,7 +11,7 @@ use crate::{
     config::{Address, MANAGEMENT_OFFSET},
     control_plane::{core::Core, handler::serve_worker, way::Way},
     discovery::Discovery,
-    protocol::{Reply, Request, Welcome, WorkerReply, WorkerRequest, codec},
+    protocol::{BEAT_WAIT, Reply, Request, Welcome, WorkerReply, WorkerRequest, codec},
     task::SerializationFormat,
     transport::{CallError, Caller, Transport, call_blocking},
 };
@@ -26,6 +26,9 @@ pub trait Link: Send + Sync + 'static {
 
     /// Looks for the control plane elsewhere, as it does not answer where it was.
     fn look_around(&self);
+
+    /// How long a beat may take that is parked until there is an order.
+    fn beat_limit(&self) -> Duration;
 }
 
 /// The control plane in this process.
@@ -44,6 +47,11 @@ impl Link for LocalLink {
     }
 
     fn look_around(&self) {}
+
+    fn beat_limit(&self) -> Duration {
+        // Nobody checks on a worker of the same process, so its beat waits for an order only.
+        Duration::from_hours(1)
+    }
 }
 
 /// A control plane elsewhere.
@@ -129,6 +137,10 @@ impl Link for RemoteLink {
             info!(address = %heard.base_address, "the control plane has moved");
             *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
         }
+    }
+
+    fn beat_limit(&self) -> Duration {
+        BEAT_WAIT + Duration::from_secs(2)
     }
 }
 

@@ -5,15 +5,13 @@ use fastworker_guest::{TaskError, task};
 /// Adds two numbers.
 #[task]
 fn add(x: i64, y: i64) -> Result<i64, TaskError> {
-    x.checked_add(y)
-        .ok_or_else(|| TaskError::bad_arguments(format!("{x} + {y} does not fit into 64 bits")))
+    x.checked_add(y).ok_or_else(|| TaskError::bad_arguments(format!("{x} + {y} does not fit into 64 bits")))
 }
 
 /// Multiplies two numbers.
 #[task]
 fn multiply(x: i64, y: i64) -> Result<i64, TaskError> {
-    x.checked_mul(y)
-        .ok_or_else(|| TaskError::bad_arguments(format!("{x} * {y} does not fit into 64 bits")))
+    x.checked_mul(y).ok_or_else(|| TaskError::bad_arguments(format!("{x} * {y} does not fit into 64 bits")))
 }
 
 #[cfg(test)]
@@ -31,10 +29,7 @@ mod tests {
     #[test]
     fn clients_call_it_through_json() {
         assert_eq!(testing::call("add", "[5, 3]", "{}").as_deref(), Ok("8"));
-        assert_eq!(
-            testing::call("multiply", "[5]", r#"{"y": 3}"#).as_deref(),
-            Ok("15")
-        );
+        assert_eq!(testing::call("multiply", "[5]", r#"{"y": 3}"#).as_deref(), Ok("15"));
     }
 
     #[test]

@@ -25,9 +25,7 @@ struct Savings {
 fn compress(text: &str, level: Option<u8>) -> Result<Savings, TaskError> {
     let level = level.unwrap_or(6);
     if level > 10 {
-        return Err(TaskError::bad_arguments(format!(
-            "argument 'level': {level} is above 10"
-        )));
+        return Err(TaskError::bad_arguments(format!("argument 'level': {level} is above 10")));
     }
     let original = text.as_bytes();
     let compressed = compress_to_vec(original, level);
@@ -44,10 +42,7 @@ fn compress(text: &str, level: Option<u8>) -> Result<Savings, TaskError> {
     })
 }
 
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "sizes of texts in memory are far below 2^52"
-)]
+#[allow(clippy::cast_precision_loss, reason = "sizes of texts in memory are far below 2^52")]
 fn ratio(before: usize, after: usize) -> f64 {
     before as f64 / after as f64
 }
@@ -70,10 +65,7 @@ mod tests {
     fn a_repetitive_text_becomes_small() {
         let text = "all work and no play makes jack a dull boy\n".repeat(100);
         let result = compress(&text, None);
-        assert!(
-            matches!(&result, Ok(it) if it.original == 4300 && it.ratio > 30.0),
-            "{result:?}"
-        );
+        assert!(matches!(&result, Ok(it) if it.original == 4300 && it.ratio > 30.0), "{result:?}");
     }
 
     #[test]
@@ -90,9 +82,6 @@ mod tests {
 
     #[test]
     fn a_level_that_does_not_exist_is_refused() {
-        assert!(matches!(
-            compress("x", Some(11)),
-            Err(TaskError::BadArguments(_))
-        ));
+        assert!(matches!(compress("x", Some(11)), Err(TaskError::BadArguments(_))));
     }
 }

@@ -6,19 +6,11 @@ use fastworker_guest::context::attempt;
 use fastworker_guest::{TaskError, task, warn};
 
 /// Fails `fail_times` times, then returns the number of the attempt that succeeded.
-#[task(
-    max_retries = 5,
-    retry_delay = "100ms",
-    retry_backoff = 2.0,
-    retry_backoff_max = "1s"
-)]
+#[task(max_retries = 5, retry_delay = "100ms", retry_backoff = 2.0, retry_backoff_max = "1s")]
 fn flaky(fail_times: u32) -> Result<u32, TaskError> {
     if attempt() <= fail_times {
         warn!("attempt {} fails as asked", attempt());
-        return Err(TaskError::failed(format!(
-            "attempt {} of {fail_times} that fail",
-            attempt()
-        )));
+        return Err(TaskError::failed(format!("attempt {} of {fail_times} that fail", attempt())));
     }
     Ok(attempt())
 }
@@ -36,9 +28,7 @@ fn flaky_after(ms: u64) -> Result<u32, TaskError> {
 /// Refuses its argument, which is never tried again.
 #[task(max_retries = 5)]
 fn picky(value: i64) -> Result<i64, TaskError> {
-    Err(TaskError::bad_arguments(format!(
-        "argument 'value': {value} is not to my taste"
-    )))
+    Err(TaskError::bad_arguments(format!("argument 'value': {value} is not to my taste")))
 }
 
 #[cfg(test)]
@@ -66,8 +56,7 @@ mod tests {
     #[test]
     fn the_attribute_becomes_the_policy() {
         let policy = testing::tasks()[0].policy;
-        let expected =
-            r#"{"max_retries":5,"retry_delay":0.1,"retry_backoff":2.0,"retry_backoff_max":1.0}"#;
+        let expected = r#"{"max_retries":5,"retry_delay":0.1,"retry_backoff":2.0,"retry_backoff_max":1.0}"#;
         assert_eq!(policy, expected);
     }
 }

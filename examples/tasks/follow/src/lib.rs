@@ -10,9 +10,7 @@ use fastworker_guest::{Priority, TaskError, info, task};
 /// With `fail`, it fails after that, and none of them ever starts.
 #[task]
 fn spread(n: u32, fail: Option<bool>) -> Result<Vec<String>, TaskError> {
-    let ids = (0..n)
-        .map(|i| follow_up("leaf", (i,)).submit())
-        .collect::<Result<Vec<_>, _>>()?;
+    let ids = (0..n).map(|i| follow_up("leaf", (i,)).submit()).collect::<Result<Vec<_>, _>>()?;
     if fail.unwrap_or(false) {
         return Err(TaskError::failed(format!("failed after {n} follow-ups")));
     }
@@ -62,10 +60,7 @@ mod tests {
     fn a_chain_goes_on_later_and_at_low_priority() {
         let (_, seen) = Context::new().run(|| chain(2, Some(1500)));
         assert_eq!(seen.follow_ups[0].args, "[1,1500]");
-        assert_eq!(
-            seen.follow_ups[0].options,
-            r#"{"priority":"low","countdown":1.5}"#
-        );
+        assert_eq!(seen.follow_ups[0].options, r#"{"priority":"low","countdown":1.5}"#);
         let (_, seen) = Context::new().run(|| chain(0, None));
         assert!(seen.follow_ups.is_empty());
     }

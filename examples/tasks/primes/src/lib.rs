@@ -20,14 +20,9 @@ struct Primes {
 #[task(timeout = "10m")]
 fn find_primes(from: u64, to: u64) -> Result<Primes, TaskError> {
     if to > LIMIT {
-        return Err(TaskError::bad_arguments(format!(
-            "argument 'to': {to} is above {LIMIT}"
-        )));
+        return Err(TaskError::bad_arguments(format!("argument 'to': {to} is above {LIMIT}")));
     }
-    let mut primes = Primes {
-        count: 0,
-        last: None,
-    };
+    let mut primes = Primes { count: 0, last: None };
     sieve(from, to, |prime| {
         primes.count += 1;
         primes.last = Some(prime);
@@ -40,9 +35,7 @@ fn find_primes(from: u64, to: u64) -> Result<Primes, TaskError> {
 #[task(timeout = "10m")]
 fn nth_prime(n: u64) -> Result<u64, TaskError> {
     if n == 0 {
-        return Err(TaskError::bad_arguments(
-            "argument 'n': primes are counted from 1",
-        ));
+        return Err(TaskError::bad_arguments("argument 'n': primes are counted from 1"));
     }
     let mut left = n;
     let mut found = None;
@@ -97,10 +90,7 @@ struct BasePrimes {
 
 impl BasePrimes {
     fn new() -> Self {
-        Self {
-            primes: Vec::new(),
-            searched_to: 1,
-        }
+        Self { primes: Vec::new(), searched_to: 1 }
     }
 
     /// The primes whose square is not above `high`, and perhaps some more.
@@ -132,60 +122,18 @@ mod tests {
 
     #[test]
     fn small_ranges_are_right() {
-        assert_eq!(
-            primes(0, 1),
-            Some(Primes {
-                count: 0,
-                last: None
-            })
-        );
-        assert_eq!(
-            primes(2, 2),
-            Some(Primes {
-                count: 1,
-                last: Some(2)
-            })
-        );
-        assert_eq!(
-            primes(0, 10),
-            Some(Primes {
-                count: 4,
-                last: Some(7)
-            })
-        );
-        assert_eq!(
-            primes(24, 28),
-            Some(Primes {
-                count: 0,
-                last: None
-            })
-        );
-        assert_eq!(
-            primes(10, 2),
-            Some(Primes {
-                count: 0,
-                last: None
-            })
-        );
+        assert_eq!(primes(0, 1), Some(Primes { count: 0, last: None }));
+        assert_eq!(primes(2, 2), Some(Primes { count: 1, last: Some(2) }));
+        assert_eq!(primes(0, 10), Some(Primes { count: 4, last: Some(7) }));
+        assert_eq!(primes(24, 28), Some(Primes { count: 0, last: None }));
+        assert_eq!(primes(10, 2), Some(Primes { count: 0, last: None }));
     }
 
     #[test]
     fn ranges_of_many_segments_are_right() {
-        assert_eq!(
-            primes(0, 1_000_000),
-            Some(Primes {
-                count: 78_498,
-                last: Some(999_983)
-            })
-        );
+        assert_eq!(primes(0, 1_000_000), Some(Primes { count: 78_498, last: Some(999_983) }));
         let far = primes(LIMIT - 1000, LIMIT);
-        assert_eq!(
-            far,
-            Some(Primes {
-                count: 38,
-                last: Some(999_999_999_989)
-            })
-        );
+        assert_eq!(far, Some(Primes { count: 38, last: Some(999_999_999_989) }));
     }
 
     #[test]
@@ -197,9 +145,6 @@ mod tests {
 
     #[test]
     fn a_range_that_would_take_for_ever_is_refused() {
-        assert!(matches!(
-            find_primes(0, u64::MAX),
-            Err(TaskError::BadArguments(_))
-        ));
+        assert!(matches!(find_primes(0, u64::MAX), Err(TaskError::BadArguments(_))));
     }
 }

@@ -45,11 +45,7 @@ fn plan(seconds: f64, steps: Option<u32>) -> Result<(u32, Duration), TaskError> 
 }
 
 fn report(done: u32, steps: u32) {
-    progress(
-        done.into(),
-        steps.into(),
-        &format!("step {done} of {steps}"),
-    );
+    progress(done.into(), steps.into(), &format!("step {done} of {steps}"));
 }
 
 fn stopped(done: u32, steps: u32) -> TaskError {
@@ -86,9 +82,6 @@ mod tests {
     #[test]
     fn a_negative_time_is_refused() {
         let result = testing::call("slow", "[-1]", "{}");
-        assert!(
-            matches!(result, Err(TaskError::BadArguments(_))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(TaskError::BadArguments(_))), "{result:?}");
     }
 }

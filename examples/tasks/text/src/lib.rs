@@ -29,11 +29,7 @@ fn word_count(text: &str, top: Option<usize>) -> WordCount {
     // The sort is stable and the map in order, so words of equal number stay in order.
     top_words.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     top_words.truncate(top.unwrap_or(10));
-    WordCount {
-        words,
-        distinct,
-        top: top_words,
-    }
+    WordCount { words, distinct, top: top_words }
 }
 
 /// Reverses a text, character by character.
@@ -45,9 +41,7 @@ fn reverse(text: &str) -> String {
 /// Makes a text fit for a URL: words in lower case, joined by `separator` (default `-`).
 #[task]
 fn slugify(text: &str, separator: Option<&str>) -> String {
-    words(text)
-        .collect::<Vec<_>>()
-        .join(separator.unwrap_or("-"))
+    words(text).collect::<Vec<_>>().join(separator.unwrap_or("-"))
 }
 
 /// Joins texts.
@@ -57,9 +51,7 @@ fn join(parts: &[String], separator: Option<&str>) -> String {
 }
 
 fn words(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
 #[cfg(test)]

@@ -1,0 +1,694 @@
+//! The client: one method for each thing that can be asked.
+//!
+//! Submissions that wait go one of two ways. While few are open, each is one question that is
+//! answered when its task has ended: one round trip. While many are open, they are gathered: what
+//! comes up while a frame is under way goes out together in the next one, and ended tasks come
+//! back many at a time ([`gather`]). Either way the client makes the task's id, so asking twice is
+//! asking once.
+
+use std::{
+    future::{Future, IntoFuture},
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use lru::LruCache;
+use serde::Serialize;
+use tokio::{sync::Notify, time::timeout_at};
+
+use crate::{
+    config::{Address, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, NotAnAddress},
+    discovery::Discovery,
+    json::Json,
+    protocol::{
+        self, FRAME_ITEMS_MAX, Follow, Found, Lookup, Reply, Reports, Request, Submit, Submitted, WAIT_MAX, Welcome,
+        WorkerInfo, codec,
+    },
+    task::{NewTask, SerializationFormat, TaskId, TaskPriority, TaskResult, TaskStatus, Unknown},
+    transport::{self, CallError, Caller, OpenError, PAYLOAD_MAX, Transport, nng::Nng},
+};
+
+mod gather;
+
+use gather::Gather;
+
+/// How many ended and unended tasks a client remembers.
+pub const SEEN_MAX: usize = 10_000;
+/// So many waits at a time go one by one; further ones are gathered.
+const DIRECT_MAX: usize = 2;
+/// An answer that should come at once is asked for again after so long.
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// Why a call did not work out.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answered.
+    #[error("no answer from {address} within {} s", waited.as_secs_f64())]
+    Unreachable {
+        /// Who was asked.
+        address: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The task has not ended in time. It goes on; ask for its result later.
+    #[error("task {task_id} has not ended within {} s; it goes on", waited.as_secs_f64())]
+    TimedOut {
+        /// The task.
+        task_id: TaskId,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The client was stopped, or never started.
+    #[error("the client is stopped")]
+    Stopped,
+    /// The control plane said no.
+    #[error("the control plane refused: {0}")]
+    Refused(String),
+    /// The arguments have no JSON form, or are no list.
+    #[error("bad arguments: {0}")]
+    BadArguments(String),
+    /// The task is larger than may be sent.
+    #[error("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes")]
+    TooLarge {
+        /// Their size in bytes.
+        size: usize,
+    },
+    /// The control plane answered what makes no sense.
+    #[error("{address} answered what makes no sense: {what}")]
+    Confused {
+        /// Who was asked.
+        address: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The socket could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is no such port.
+    #[error(transparent)]
+    Address(#[from] NotAnAddress),
+}
+
+/// Settles what a client does. From [`Client::builder`].
+#[derive(Clone, Debug)]
+pub struct ClientBuilder {
+    discovery_address: Address,
+    control_plane_address: Option<Address>,
+    serialization_format: SerializationFormat,
+    timeout: Duration,
+    retries: u32,
+}
+
+impl ClientBuilder {
+    /// Where to listen for the control plane; default `tcp://127.0.0.1:5550`.
+    #[must_use]
+    pub fn discovery_address(mut self, address: Address) -> Self {
+        self.discovery_address = address;
+        self
+    }
+
+    /// The control plane's base address, for a client that need not look for it.
+    #[must_use]
+    pub fn control_plane_address(mut self, address: Address) -> Self {
+        self.control_plane_address = Some(address);
+        self
+    }
+
+    /// How messages are written; default JSON.
+    #[must_use]
+    pub fn serialization_format(mut self, format: SerializationFormat) -> Self {
+        self.serialization_format = format;
+        self
+    }
+
+    /// Bounds the whole of each wait; default 30 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often a question is asked again that brought no answer, within the timeout; default 3.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// A client that has not started.
+    pub fn build(self) -> Client {
+        let seen = LruCache::new(NonZeroUsize::new(SEEN_MAX).unwrap_or(NonZeroUsize::MIN));
+        Client(Arc::new(Inner {
+            config: self,
+            connection: Mutex::new(None),
+            seen: Mutex::new(seen),
+            gather: Gather::default(),
+            direct: AtomicUsize::new(0),
+            stopped: AtomicBool::new(true),
+            stopping: Notify::new(),
+        }))
+    }
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            discovery_address: DISCOVERY_ADDRESS.parse().expect("the default addresses are addresses"),
+            control_plane_address: None,
+            serialization_format: SerializationFormat::Json,
+            timeout: Duration::from_secs(30),
+            retries: 3,
+        }
+    }
+}
+
+/// Submits tasks and asks about them. Cheap to clone; all clones are one client.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    config: ClientBuilder,
+    connection: Mutex<Option<Connection>>,
+    seen: Mutex<LruCache<TaskId, Seen>>,
+    gather: Gather,
+    /// Waits that go one by one.
+    direct: AtomicUsize,
+    stopped: AtomicBool,
+    stopping: Notify,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+struct Connection {
+    caller: Arc<dyn Caller>,
+    base: Address,
+    discovery: Option<Arc<Discovery>>,
+    welcome: Welcome,
+}
+
+/// What this client knows of a task.
+#[derive(Clone, Debug)]
+enum Seen {
+    Submitted,
+    Ended(Arc<TaskResult>),
+}
+
+impl Client {
+    /// Settles what a client does.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Finds the control plane.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] if there is none within the timeout; start one with
+    /// `fastworker control-plane`.
+    pub async fn start(&self) -> Result<(), ClientError> {
+        let config = &self.0.config;
+        let unreachable =
+            |address: &Address| ClientError::Unreachable { address: address.to_string(), waited: config.timeout };
+        let until = Instant::now() + config.timeout;
+        let (base, discovery) = match &config.control_plane_address {
+            Some(base) => (base.clone(), None),
+            None => {
+                let discovery = Discovery::listen(&Nng, &config.discovery_address)?;
+                let heard = timeout_at(until.into(), discovery.first()).await;
+                let heard = heard.map_err(|_| unreachable(&config.discovery_address))?;
+                (heard.base_address, Some(Arc::new(discovery)))
+            }
+        };
+        let caller = Nng.connect(&base.plus(MANAGEMENT_OFFSET)?.to_string())?;
+        let left = until.saturating_duration_since(Instant::now());
+        let reply = self.0.ask_on(&caller, &Request::Hello, left).await.map_err(|error| match error {
+            ClientError::Unreachable { .. } => unreachable(&base),
+            other => other,
+        })?;
+        let Reply::Welcome(welcome) = reply else { return Err(confused(&*caller, &reply)) };
+        *lock(&self.0.connection) = Some(Connection { caller, base, discovery, welcome });
+        self.0.stopped.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Closes the connection. Every open wait ends with [`ClientError::Stopped`].
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::SeqCst);
+        self.0.stopping.notify_waiters();
+        self.0.gather.stop();
+        *lock(&self.0.connection) = None;
+    }
+
+    /// Who the control plane said it is.
+    pub fn control_plane(&self) -> Option<Welcome> {
+        lock(&self.0.connection).as_ref().map(|connection| connection.welcome.clone())
+    }
+
+    /// Submits a task and gives its id at once: `client.delay("add", (5, 3)).priority(High).await?`
+    ///
+    /// `args` is whatever serialises as a JSON list: a tuple, an array, a `Vec`, or `()`.
+    pub fn delay(&self, task_name: &str, args: impl Serialize) -> Call<'_, TaskId> {
+        Call::new(self, task_name, args, |client, task| Box::pin(async move { client.send(task).await }))
+    }
+
+    /// Submits a task and waits for its result.
+    ///
+    /// The call fails with [`ClientError::TimedOut`] when the task has not ended within the
+    /// client's timeout. A task that failed is a result like any other: look at its status.
+    pub fn submit_task(&self, task_name: &str, args: impl Serialize) -> Call<'_, TaskResult> {
+        Call::new(self, task_name, args, |client, task| Box::pin(async move { client.run(task).await }))
+    }
+
+    /// Submits a task that is put together already, and gives its id.
+    ///
+    /// # Errors
+    /// [`ClientError`] when it was not taken, or nobody answered.
+    pub async fn send(&self, task: NewTask) -> Result<TaskId, ClientError> {
+        check_size(&task)?;
+        let id = task.id.clone();
+        lock(&self.0.seen).put(id.clone(), Seen::Submitted);
+        let until = Instant::now() + self.0.config.timeout;
+        let taken = gather::accepted(&self.0, task, until);
+        self.0.unless_stopped(taken).await?;
+        Ok(id)
+    }
+
+    /// Submits a task that is put together already, and waits for its result.
+    ///
+    /// # Errors
+    /// [`ClientError`] when it was not taken, or has not ended within the timeout.
+    pub async fn run(&self, task: NewTask) -> Result<TaskResult, ClientError> {
+        let result = self.run_shared(task).await?;
+        Ok(Arc::unwrap_or_clone(result))
+    }
+
+    async fn run_shared(&self, task: NewTask) -> Result<Arc<TaskResult>, ClientError> {
+        check_size(&task)?;
+        let until = Instant::now() + self.0.config.timeout;
+        lock(&self.0.seen).put(task.id.clone(), Seen::Submitted);
+        let direct = Direct::enter(&self.0);
+        let result = if direct.is_some() {
+            self.0.unless_stopped(self.0.run_directly(task, until)).await?
+        } else {
+            self.0.unless_stopped(gather::ended(&self.0, task, until)).await?
+        };
+        lock(&self.0.seen).put(result.task_id.clone(), Seen::Ended(result.clone()));
+        Ok(result)
+    }
+
+    /// Submits many tasks and gives their ids.
+    ///
+    /// # Errors
+    /// The first [`ClientError`], if any; tasks may have been taken all the same.
+    pub async fn delay_many(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, ClientError> {
+        let ids = tasks.iter().map(|task| task.id.clone()).collect();
+        let sent = tasks.into_iter().map(|task| self.send(task));
+        futures::future::try_join_all(sent).await?;
+        Ok(ids)
+    }
+
+    /// Submits many tasks and waits for all their results, in order.
+    pub async fn submit_many(&self, tasks: Vec<NewTask>) -> Vec<Result<Arc<TaskResult>, ClientError>> {
+        let until = Instant::now() + self.0.config.timeout;
+        if let Some(error) = tasks.iter().find_map(|task| check_size(task).err()) {
+            return vec![Err(error)];
+        }
+        match self.0.unless_stopped(async { Ok(gather::all_ended(&self.0, tasks, until).await) }).await {
+            Ok(results) => results,
+            Err(error) => vec![Err(error)],
+        }
+    }
+
+    /// The result of a task, from the control plane. None while it has not ended, and when nobody
+    /// knows it any more.
+    ///
+    /// # Errors
+    /// [`ClientError`] when nobody answered.
+    pub async fn get_task_result(&self, task_id: &TaskId) -> Result<Option<TaskResult>, ClientError> {
+        match self.lookup(task_id, Duration::ZERO).await? {
+            Found::Ended(result) => Ok(Some(Arc::unwrap_or_clone(result))),
+            Found::Live(_) | Found::Unknown => Ok(None),
+        }
+    }
+
+    /// How a task stands, from the control plane; waits up to `wait` for its end.
+    ///
+    /// # Errors
+    /// [`ClientError`] when nobody answered.
+    pub async fn lookup(&self, task_id: &TaskId, wait: Duration) -> Result<Found, ClientError> {
+        let until = Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
+            let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left)).await?.pop();
+            match found {
+                Some(Found::Live(_)) if !left.is_zero() => {}
+                Some(found) => {
+                    if let Found::Ended(result) = &found {
+                        lock(&self.0.seen).put(task_id.clone(), Seen::Ended(result.clone()));
+                    }
+                    return Ok(found);
+                }
+                None => return Ok(Found::Unknown),
+            }
+        }
+    }
+
+    /// The result of a task, if this client has seen it. Asks nobody.
+    pub fn get_result(&self, task_id: &TaskId) -> Option<TaskResult> {
+        match lock(&self.0.seen).get(task_id)? {
+            Seen::Ended(result) => Some((**result).clone()),
+            Seen::Submitted => None,
+        }
+    }
+
+    /// How a task stands, as far as this client has seen. Asks nobody.
+    pub fn get_status(&self, task_id: &TaskId) -> Option<TaskStatus> {
+        match lock(&self.0.seen).get(task_id)? {
+            Seen::Ended(result) => Some(result.status),
+            Seen::Submitted => Some(TaskStatus::Pending),
+        }
+    }
+
+    /// Stops a task. False if it had ended, or nobody knows it.
+    ///
+    /// # Errors
+    /// [`ClientError`] when nobody answered.
+    pub async fn cancel(&self, task_id: &TaskId) -> Result<bool, ClientError> {
+        let reply = self.0.unless_stopped(self.0.ask(&Request::Cancel(vec![task_id.clone()]))).await?;
+        match reply {
+            Reply::Cancelled(stopped) if stopped.len() == 1 => Ok(stopped[0]),
+            other => Err(self.0.confused(&other)),
+        }
+    }
+
+    /// The workers, and what each has loaded.
+    ///
+    /// # Errors
+    /// [`ClientError`] when nobody answered.
+    pub async fn list_tasks(&self) -> Result<Vec<WorkerInfo>, ClientError> {
+        match self.0.unless_stopped(self.0.ask(&Request::Workers)).await? {
+            Reply::Workers(workers) => Ok(workers),
+            other => Err(self.0.confused(&other)),
+        }
+    }
+
+    /// What a task said about itself after report number `after`; waits up to `wait` for more.
+    ///
+    /// # Errors
+    /// [`ClientError`] when nobody answered.
+    pub async fn follow(&self, task_id: &TaskId, after: u64, wait: Duration) -> Result<Reports, ClientError> {
+        let wait_ms = millis(wait.min(WAIT_MAX));
+        let follow = Follow { id: task_id.clone(), after, wait_ms };
+        match self.0.unless_stopped(self.0.ask_for(&Request::Follow(follow), wait)).await? {
+            Reply::Reports(reports) => Ok(reports),
+            other => Err(self.0.confused(&other)),
+        }
+    }
+}
+
+/// A submission being put together. Awaiting it sends it.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Call<'a, T> {
+    client: &'a Client,
+    task: Result<NewTask, ClientError>,
+    send: fn(&'a Client, NewTask) -> Sending<'a, T>,
+}
+
+type Sending<'a, T> = Pin<Box<dyn Future<Output = Result<T, ClientError>> + Send + 'a>>;
+
+impl<T> std::fmt::Debug for Call<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Call").field(&self.task).finish()
+    }
+}
+
+impl<'a, T> Call<'a, T> {
+    fn new(
+        client: &'a Client,
+        task_name: &str,
+        args: impl Serialize,
+        send: fn(&'a Client, NewTask) -> Sending<'a, T>,
+    ) -> Self {
+        let args = list_of(&args);
+        let task = args.map(|args| NewTask { args, ..NewTask::new(task_name) });
+        Self { client, task, send }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut NewTask)) -> Self {
+        if let Ok(task) = &mut self.task {
+            change(task);
+        }
+        self
+    }
+
+    /// Named arguments: whatever serialises as a JSON object.
+    pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
+        match Json::of(&kwargs) {
+            Ok(json) if json.as_str().starts_with('{') => self.with(|task| task.kwargs = json),
+            Ok(json) => {
+                self.task = Err(ClientError::BadArguments(format!("named arguments are a JSON object, not {json}")));
+                self
+            }
+            Err(error) => {
+                self.task = Err(ClientError::BadArguments(error.to_string()));
+                self
+            }
+        }
+    }
+
+    /// How urgent the task is.
+    pub fn priority(self, priority: TaskPriority) -> Self {
+        self.with(|task| task.policy.priority = Some(priority))
+    }
+
+    /// How long each attempt may run.
+    pub fn task_timeout(self, timeout: Duration) -> Self {
+        self.with(|task| task.policy.timeout = Some(timeout))
+    }
+
+    /// How many attempts may follow a failed one.
+    pub fn max_retries(self, retries: u32) -> Self {
+        self.with(|task| task.policy.max_retries = Some(retries))
+    }
+
+    /// The wait before the first retry.
+    pub fn retry_delay(self, delay: Duration) -> Self {
+        self.with(|task| task.policy.retry_delay = Some(delay))
+    }
+
+    /// Not to be run before this span has passed.
+    pub fn countdown(self, span: Duration) -> Self {
+        self.with(|task| task.countdown = Some(span))
+    }
+
+    /// The id of the task, instead of a new one. Submitting an id twice is submitting once.
+    pub fn task_id(self, id: TaskId) -> Self {
+        self.with(|task| task.id = id)
+    }
+
+    /// If no worker has the task, wait for one that has, instead of failing.
+    pub fn wait_for_worker(self) -> Self {
+        self.with(|task| task.unknown = Unknown::Wait)
+    }
+}
+
+impl<'a, T: Send + 'a> IntoFuture for Call<'a, T> {
+    type Output = Result<T, ClientError>;
+    type IntoFuture = Sending<'a, T>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        match self.task {
+            Ok(task) => (self.send)(self.client, task),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+}
+
+/// Room among the waits that go one by one.
+struct Direct<'a>(&'a Inner);
+
+impl<'a> Direct<'a> {
+    fn enter(inner: &'a Inner) -> Option<Self> {
+        if inner.direct.fetch_add(1, Ordering::Relaxed) < DIRECT_MAX {
+            return Some(Self(inner));
+        }
+        inner.direct.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Direct<'_> {
+    fn drop(&mut self) {
+        self.0.direct.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    /// The outcome of `work`, or that the client was stopped meanwhile.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        let stopping = self.stopping.notified();
+        tokio::pin!(stopping);
+        stopping.as_mut().enable();
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(ClientError::Stopped);
+        }
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = stopping => Err(ClientError::Stopped),
+        }
+    }
+
+    /// Submits one task by a question of its own, and waits for its end.
+    async fn run_directly(&self, task: NewTask, until: Instant) -> Result<Arc<TaskResult>, ClientError> {
+        let id = task.id.clone();
+        let started = Instant::now();
+        let submit = Request::Submit(Submit { tasks: vec![task], notify: protocol::Notify::Answer });
+        let mut question = submit.clone();
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            let asked = timeout_at(until.into(), self.ask_for(&question, left.min(WAIT_MAX))).await;
+            let Ok(reply) = asked else { break };
+            match reply {
+                Ok(Reply::Submitted(mut taken)) if taken.len() == 1 => match taken.pop() {
+                    Some(Submitted::Ended(result)) => return Ok(result),
+                    Some(Submitted::Refused(why)) => return Err(ClientError::Refused(why)),
+                    Some(Submitted::Accepted) | None => {}
+                },
+                Ok(Reply::Found(mut found)) if found.len() == 1 => match found.pop() {
+                    Some(Found::Ended(result)) => return Ok(result),
+                    // The control plane has forgotten it, for it started anew: so do we.
+                    Some(Found::Unknown) => {
+                        question = submit.clone();
+                        continue;
+                    }
+                    Some(Found::Live(_)) | None => {}
+                },
+                Ok(other) => return Err(self.confused(&other)),
+                Err(ClientError::Unreachable { .. }) if Instant::now() >= until => break,
+                Err(error) => return Err(error),
+            }
+            let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
+            question = Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: millis(left) });
+        }
+        Err(ClientError::TimedOut { task_id: id, waited: started.elapsed() })
+    }
+
+    async fn look_up(&self, ids: Vec<TaskId>, wait: Duration) -> Result<Vec<Found>, ClientError> {
+        let lookup = Lookup { ids, wait_ms: millis(wait) };
+        match self.ask_for(&Request::Lookup(lookup), wait).await? {
+            Reply::Found(found) => Ok(found),
+            other => Err(self.confused(&other)),
+        }
+    }
+
+    /// Asks what should be answered at once.
+    async fn ask(&self, request: &Request) -> Result<Reply, ClientError> {
+        self.ask_for(request, Duration::ZERO).await
+    }
+
+    /// Asks what may be parked for `parked`. Asks again, and looks for the control plane
+    /// elsewhere, when there is no answer; at most `retries` times, and within the timeout.
+    async fn ask_for(&self, request: &Request, parked: Duration) -> Result<Reply, ClientError> {
+        let (started, mut tries) = (Instant::now(), 0);
+        loop {
+            let connection = lock(&self.connection).clone().ok_or(ClientError::Stopped)?;
+            let limit = parked + self.config.timeout.min(PROMPT);
+            match self.ask_on(&connection.caller, request, limit).await {
+                Err(ClientError::Unreachable { address, .. }) => {
+                    tries += 1;
+                    self.look_around(&connection)?;
+                    if tries > self.config.retries || started.elapsed() >= parked + self.config.timeout {
+                        return Err(ClientError::Unreachable { address, waited: started.elapsed() });
+                    }
+                }
+                Ok(Reply::Refused(why)) => return Err(ClientError::Refused(why)),
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Asks once.
+    async fn ask_on(&self, caller: &Arc<dyn Caller>, request: &Request, limit: Duration) -> Result<Reply, ClientError> {
+        let body = codec::encode(self.config.serialization_format, request);
+        let answer = transport::call(&**caller, &body, limit, codec::decode::<Reply>).await;
+        let address = || caller.address().to_owned();
+        match answer {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(ClientError::Confused { address: address(), what: error.to_string() }),
+            Err(CallError::TimedOut { waited, .. }) => Err(ClientError::Unreachable { address: address(), waited }),
+            Err(CallError::Closed { .. }) => Err(ClientError::Stopped),
+            Err(CallError::TooLarge { size }) => Err(ClientError::TooLarge { size }),
+            Err(error @ CallError::TooMany { .. }) => Err(ClientError::Refused(error.to_string())),
+        }
+    }
+
+    /// Goes to where the control plane is announced now, if that is elsewhere.
+    fn look_around(&self, connection: &Connection) -> Result<(), ClientError> {
+        let Some(discovery) = &connection.discovery else { return Ok(()) };
+        let Some(heard) = discovery.newest().filter(|heard| heard.base_address != connection.base) else {
+            return Ok(());
+        };
+        let base = heard.base_address;
+        let caller = Nng.connect(&base.plus(MANAGEMENT_OFFSET)?.to_string())?;
+        let mut current = lock(&self.connection);
+        if let Some(current) = current.as_mut() {
+            (current.base, current.caller) = (base, caller);
+        }
+        Ok(())
+    }
+
+    fn confused(&self, reply: &Reply) -> ClientError {
+        match lock(&self.connection).as_ref() {
+            Some(connection) => confused(&*connection.caller, reply),
+            None => ClientError::Stopped,
+        }
+    }
+}
+
+fn confused(caller: &dyn Caller, reply: &Reply) -> ClientError {
+    let what: String = format!("{reply:?}").chars().take(200).collect();
+    ClientError::Confused { address: caller.address().to_owned(), what }
+}
+
+fn check_size(task: &NewTask) -> Result<(), ClientError> {
+    let size = task.args.as_str().len() + task.kwargs.as_str().len();
+    if size > PAYLOAD_MAX { Err(ClientError::TooLarge { size }) } else { Ok(()) }
+}
+
+/// The JSON list that `args` serialises as.
+fn list_of(args: &impl Serialize) -> Result<Json, ClientError> {
+    match Json::of(args) {
+        Ok(json) if json.as_str().starts_with('[') => Ok(json),
+        // The empty tuple.
+        Ok(json) if json.as_str() == "null" => Ok(Json::empty_array()),
+        Ok(json) => Err(ClientError::BadArguments(format!("positional arguments are a JSON list, not {json}"))),
+        Err(error) => Err(ClientError::BadArguments(error.to_string())),
+    }
+}
+
+fn millis(span: Duration) -> u32 {
+    u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many of these tasks go into one frame.
+fn frame_len<'a>(tasks: impl IntoIterator<Item = &'a NewTask>) -> usize {
+    let mut bytes = 0;
+    let fits = tasks.into_iter().take(FRAME_ITEMS_MAX).take_while(|task| {
+        bytes += task.args.as_str().len() + task.kwargs.as_str().len() + task.name.len();
+        bytes <= protocol::FRAME_TARGET
+    });
+    fits.count().max(1)
+}
