@@ -62,8 +62,16 @@ impl Guest for Module {
             args: &args,
             kwargs: &kwargs,
         };
-        task::run(&name, arguments).map_err(Failure::from)
+        let outcome = task::run(&name, arguments);
+        end_output();
+        outcome.map_err(Failure::from)
     }
+}
+
+/// Hands over what was printed without the end of its line.
+fn end_output() {
+    #[cfg(target_env = "p1")]
+    crate::wasi::flush();
 }
 
 fn describe(task: &task::Task) -> Descriptor {
@@ -96,5 +104,6 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         Some(place) => format!("panicked at {place}: {message}"),
         None => format!("panicked: {message}"),
     };
+    end_output();
     host::log(Level::Error, &line);
 }

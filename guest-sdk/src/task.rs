@@ -59,7 +59,7 @@ pub(crate) fn all() -> Vec<&'static Task> {
         .into_iter()
         .map(|registered| registered.0)
         .collect();
-    tasks.sort_by_key(|task| (task.name, task.declared_at));
+    tasks.sort_unstable_by_key(|task| (task.name, task.declared_at));
     for pair in tasks.windows(2) {
         assert!(
             pair[0].name != pair[1].name,
