@@ -1,5 +1,7 @@
 //! fastworker: a task queue without a broker, whose tasks are WebAssembly components.
 
+#[cfg(feature = "runtime")]
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -9,6 +11,7 @@ pub mod json;
 pub mod protocol;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+pub mod shutdown;
 #[cfg(feature = "runtime")]
 pub mod subworker;
 pub mod task;

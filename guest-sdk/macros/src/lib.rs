@@ -1,7 +1,7 @@
 //! The `#[task]` attribute of `fastworker-guest`, which re-exports and documents it.
 //!
 //! Three stations, each a file: `parse` reads tokens without judging them, `check` turns them
-//! into a [`check::Task`] or into every mistake at once, each on its own token, and `expand`
+//! into a `Task` or into every mistake at once, each on its own token, and `expand`
 //! writes the code, which cannot fail. The function itself is passed on as it was written, also
 //! when there were mistakes, so that rustc does not add complaints about a missing function.
 

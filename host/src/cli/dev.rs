@@ -1,0 +1,102 @@
+//! `fastworker dev`
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args;
+
+use super::{Failure, Json, NOT_FOUND, Outcome, array, json_array, object, pair, render, span};
+use crate::{
+    clock::Timestamp,
+    runtime::{AttemptId, Invocation, Module, Reports},
+    subworker::ModulesConfig,
+    task::{self, Report, TIMEOUT_DEFAULT, TaskId, TaskResult, TaskStatus},
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Dev {
+    /// The task module
+    #[arg(value_name = "MODULE")]
+    module: String,
+    /// The task name to execute
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Task arguments: each is read as JSON where it is JSON, else as text
+    #[arg(value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
+    args: Vec<String>,
+    /// Named arguments
+    #[arg(long, env = "FASTWORKER_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pair)]
+    kwargs: Vec<(String, Json)>,
+    /// Task arguments as one JSON array
+    #[arg(long, env = "FASTWORKER_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
+    args_json: Option<Json>,
+    /// The number of the attempt to be
+    #[arg(long, env = "FASTWORKER_ATTEMPT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: u32,
+    /// How long it may run [default: the task's own, else 300s]
+    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span)]
+    task_timeout: Option<Duration>,
+    /// Print the result as JSON
+    #[arg(long, env = "FASTWORKER_JSON")]
+    json: bool,
+}
+
+impl Dev {
+    pub(super) fn run(self) -> Outcome {
+        let config = ModulesConfig { sources: vec![self.module.clone()], concurrency: 1, ..ModulesConfig::default() };
+        let (runtime, catalog) = config.load()?;
+        let module = catalog.find(&self.name).ok_or_else(|| self.no_such_task(catalog.modules()))?;
+        let own = module.info().tasks.iter().find(|task| task.name == self.name).and_then(|task| task.policy.timeout);
+        let (task_id, started_at) = (TaskId::new(), Timestamp::now());
+        let outcome = runtime.slot(Arc::new(Shown)).run(
+            module,
+            &Invocation {
+                id: AttemptId(1),
+                task_id: &task_id,
+                name: &self.name,
+                attempt: self.attempt,
+                timeout: self.task_timeout.or(own).unwrap_or(TIMEOUT_DEFAULT),
+                args: &self.args_json.clone().unwrap_or_else(|| array(&self.args)),
+                kwargs: &object(&self.kwargs),
+            },
+        );
+        let mut result = TaskResult {
+            task_id,
+            status: TaskStatus::Success,
+            result: None,
+            error: None,
+            started_at: Some(started_at),
+            completed_at: Some(Timestamp::now()),
+            error_kind: None,
+            worker_id: None,
+            attempts: self.attempt,
+        };
+        match outcome {
+            task::Outcome::Success { result: document, follow_ups } => {
+                result.result = Some(document);
+                render::follow_ups(&follow_ups);
+            }
+            task::Outcome::Failure(failure) => {
+                result.status = TaskStatus::Failure;
+                (result.error, result.error_kind) = (Some(failure.message), Some(failure.kind));
+            }
+            task::Outcome::Stopped => result.status = TaskStatus::Cancelled,
+        }
+        render::result(&result, self.json)
+    }
+
+    fn no_such_task(&self, modules: &[Module]) -> Failure {
+        let names: Vec<&str> =
+            modules.iter().flat_map(|module| &module.info().tasks).map(|task| task.name.as_str()).collect();
+        Failure::new(NOT_FOUND, format!("{} has no task '{}'", self.module, self.name))
+            .hint(format!("its tasks are: {}", names.join(", ")))
+    }
+}
+
+/// Shows what the task says as it says it.
+struct Shown;
+
+impl Reports for Shown {
+    fn report(&self, _attempt: AttemptId, report: Report) {
+        render::report(&report);
+    }
+}

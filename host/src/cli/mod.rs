@@ -1,0 +1,416 @@
+//! The command line: one file for each command.
+//!
+//! Each option is a flag, else a variable `FASTWORKER_…`, else a default. [`render`] is the only
+//! file that prints.
+
+use std::{fmt, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    client::{Client, ClientError},
+    config::Address,
+    control_plane::ControlPlaneError,
+    json::Json,
+    subworker::{ModulesConfig, ModulesError, SubWorkerError, link::NotFound},
+    task::{SerializationFormat, TaskId, TaskPriority},
+};
+
+mod bench;
+mod cancel;
+mod control_plane;
+mod dev;
+mod list;
+mod render;
+mod status;
+mod submit;
+mod subworker;
+
+/// The task failed.
+const TASK_FAILED: u8 = 1;
+/// The command was used in a way that cannot work.
+const WRONG_USAGE: u8 = 2;
+/// Nobody answered where the control plane should be.
+const UNREACHABLE: u8 = 3;
+/// The wait was over before the task.
+const TIMED_OUT: u8 = 4;
+/// Nobody knows that task, worker or file.
+const NOT_FOUND: u8 = 5;
+/// Stopped by a signal.
+const INTERRUPTED: u8 = 130;
+
+/// A task queue without a broker, whose tasks are WebAssembly components in any language.
+#[derive(Debug, Parser)]
+#[command(name = "fastworker", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Every option can be set by a variable FASTWORKER_…, shown with it; the flag goes before the variable.
+
+Exit codes: 0 done, 1 the task failed, 2 wrong usage, 3 control plane unreachable, 4 wait timed out,
+5 not found, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the control plane: it orders tasks, hands them to workers and keeps results. With
+    /// --task-modules it runs tasks itself, too.
+    ControlPlane(control_plane::ControlPlane),
+    /// Start a subworker: it loads task modules and runs tasks for a control plane.
+    Subworker(subworker::Subworker),
+    /// Submit a task, and wait for its result unless told otherwise.
+    Submit(submit::SubmitTask),
+    /// Show how a task stands or ended.
+    Status(status::Status),
+    /// Stop a task, whether it waits or runs.
+    Cancel(cancel::Cancel),
+    /// List the tasks that workers have loaded, or what module files offer.
+    List(list::List),
+    /// Run one call of a module in this process, without ports: the loop of a task's author.
+    Dev(dev::Dev),
+    /// Measure this machine: latency and throughput next to what the parts alone can do.
+    Bench(bench::Bench),
+}
+
+/// How a command ends.
+type Outcome = Result<u8, Failure>;
+
+/// Why a command did not work out, in words for people.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Runs the command line. The exit code says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::ControlPlane(command) => command.run(),
+        Command::Subworker(command) => command.run(),
+        Command::Submit(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Cancel(command) => command.run(),
+        Command::List(command) => command.run(),
+        Command::Dev(command) => command.run(),
+        Command::Bench(command) => command.run(),
+    };
+    let code = outcome.unwrap_or_else(|failure| {
+        render::failure(&failure);
+        failure.code
+    });
+    ExitCode::from(code)
+}
+
+/// Where the control plane is and how to talk to it: the options of every client command.
+#[derive(Args, Debug)]
+struct Connection {
+    /// Where the control plane announces itself
+    #[arg(long, env = "FASTWORKER_DISCOVERY_ADDRESS", default_value = crate::config::DISCOVERY_ADDRESS, value_name = "ADDRESS")]
+    discovery_address: Address,
+    /// The control plane's base address, to go there without looking for it
+    #[arg(long, env = "FASTWORKER_CONTROL_PLANE_ADDRESS", value_name = "ADDRESS")]
+    control_plane_address: Option<Address>,
+    /// The longest that the command waits
+    #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
+    timeout: Duration,
+    /// How messages are written: json or postcard
+    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT")]
+    serialization_format: SerializationFormat,
+    /// Print JSON
+    #[arg(long, env = "FASTWORKER_JSON")]
+    json: bool,
+}
+
+impl Connection {
+    fn client(&self) -> Client {
+        let builder = Client::builder()
+            .discovery_address(self.discovery_address.clone())
+            .serialization_format(self.serialization_format)
+            .timeout(self.timeout);
+        match &self.control_plane_address {
+            Some(address) => builder.control_plane_address(address.clone()).build(),
+            None => builder.build(),
+        }
+    }
+
+    /// Runs `work` with a started client. Ctrl-C ends it.
+    fn run(&self, work: impl AsyncFnOnce(&Client) -> Outcome) -> Outcome {
+        let client = self.client();
+        block_on(async {
+            client.start().await?;
+            let outcome = work(&client).await;
+            client.stop();
+            outcome
+        })
+    }
+}
+
+/// Runs async work on this thread, until it is done or Ctrl-C is pressed.
+fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(TASK_FAILED, format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            _ = tokio::signal::ctrl_c() => Err(Failure::new(INTERRUPTED, "interrupted")),
+        }
+    })
+}
+
+/// The modules of a worker.
+#[derive(Args, Debug)]
+struct Modules {
+    /// Task modules to load: .wasm files, folders and patterns; several, and repeated
+    #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',')]
+    task_modules: Vec<String>,
+    /// Slots: how many tasks run at a time [default: the number of cores]
+    #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: Option<u16>,
+    /// Where compiled modules are kept [default: fastworker/compiled in the user's cache folder]
+    #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER")]
+    cache_dir: Option<std::path::PathBuf>,
+}
+
+impl Modules {
+    fn config(&self) -> ModulesConfig {
+        let usual = ModulesConfig::default();
+        ModulesConfig {
+            sources: self.task_modules.clone(),
+            concurrency: self.concurrency.map_or(usual.concurrency, usize::from),
+            cache_dir: self.cache_dir.clone().or(usual.cache_dir),
+        }
+    }
+}
+
+/// How a server runs.
+#[derive(Args, Debug)]
+struct Serving {
+    /// The least important log lines to print
+    #[arg(long, env = "FASTWORKER_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    log_level: Level,
+    /// How long running tasks may take to finish after the first SIGTERM or Ctrl-C
+    #[arg(long, env = "FASTWORKER_SHUTDOWN_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
+    shutdown_timeout: Duration,
+    /// Print a line of JSON when it is ready
+    #[arg(long, env = "FASTWORKER_JSON")]
+    json: bool,
+}
+
+/// Log levels, as they are written on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Serving {
+    /// Starts logging, raises the limit on open files, starts what `start` starts, and stops it
+    /// with `stop` after the first signal. A second signal ends the process at once.
+    fn run<S>(&self, start: impl FnOnce() -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
+        render::log(self.log_level);
+        if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+            tracing::warn!(%error, "cannot raise the limit on open files");
+        }
+        let mut signals = crate::shutdown::Signals::listen()
+            .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
+        let started = start()?;
+        signals.first();
+        tracing::info!(timeout_s = self.shutdown_timeout.as_secs_f64(), "draining; signal again to stop now");
+        signals.exit_on_next(INTERRUPTED);
+        stop(started, self.shutdown_timeout);
+        Ok(0)
+    }
+}
+
+/// Reads `250ms`, `30s`, `5m`, `1h`, or a number of seconds.
+fn span(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("write a span like 250ms, 30s, 5m, 1h or 30".into()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "write a span like 250ms, 30s, 5m, 1h or 30".to_owned())?;
+    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+}
+
+/// Reads an argument as JSON where it is JSON, else as text.
+fn argument(text: &str) -> Json {
+    Json::parse(text).unwrap_or_else(|_| Json::of(text).unwrap_or_else(|_| Json::null()))
+}
+
+/// The JSON array of these arguments.
+fn array(arguments: &[String]) -> Json {
+    let items: Vec<Json> = arguments.iter().map(|text| argument(text)).collect();
+    Json::of(&items).unwrap_or_else(|_| Json::empty_array())
+}
+
+/// The JSON object of these `key=value` pairs.
+fn object(pairs: &[(String, Json)]) -> Json {
+    struct Pairs<'a>(&'a [(String, Json)]);
+    impl serde::Serialize for Pairs<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+        }
+    }
+    Json::of(&Pairs(pairs)).unwrap_or_else(|_| Json::empty_object())
+}
+
+/// Reads `key=value`.
+fn pair(text: &str) -> Result<(String, Json), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), argument(value))),
+        _ => Err("write a named argument like name=value".into()),
+    }
+}
+
+/// Reads a JSON array.
+fn json_array(text: &str) -> Result<Json, String> {
+    match Json::parse(text) {
+        Ok(json) if json.as_str().starts_with('[') => Ok(json),
+        Ok(_) => Err("the arguments are one JSON array, like '[5, 3]'".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let message = error.to_string();
+        match error {
+            ClientError::Unreachable { .. } => {
+                Self::new(UNREACHABLE, message).hint("start one with: fastworker control-plane --task-modules X.wasm")
+            }
+            ClientError::TimedOut { task_id, .. } => {
+                Self::new(TIMED_OUT, message).hint(format!("ask later with: fastworker status --task-id {task_id}"))
+            }
+            ClientError::BadArguments(_) | ClientError::TooLarge { .. } | ClientError::Address(_) => {
+                Self::new(WRONG_USAGE, message)
+            }
+            _ => Self::new(TASK_FAILED, message),
+        }
+    }
+}
+
+impl From<ModulesError> for Failure {
+    fn from(error: ModulesError) -> Self {
+        match &error {
+            ModulesError::Source(_) => Self::new(NOT_FOUND, error).hint(
+                "--task-modules takes .wasm files, folders with .wasm files, and patterns such as 'build/*.wasm'",
+            ),
+            ModulesError::Load(_) => Self::new(WRONG_USAGE, error).hint(
+                "docs/tasks.md shows how a task module is built; fastworker list --task-modules X.wasm inspects one",
+            ),
+            ModulesError::Runtime(_) => Self::new(TASK_FAILED, error),
+        }
+    }
+}
+
+impl From<NotFound> for Failure {
+    fn from(error: NotFound) -> Self {
+        match &error {
+            NotFound::Unreachable { .. } => {
+                Self::new(UNREACHABLE, error).hint("start one with: fastworker control-plane")
+            }
+            NotFound::Open(_) | NotFound::Address(_) => Self::new(WRONG_USAGE, error),
+        }
+    }
+}
+
+impl From<ControlPlaneError> for Failure {
+    fn from(error: ControlPlaneError) -> Self {
+        let message = error.to_string();
+        match error {
+            ControlPlaneError::Modules(error) => error.into(),
+            ControlPlaneError::Open(_) => Self::new(TASK_FAILED, message)
+                .hint("another control plane may be running: give this one other ports with --base-address, --discovery-address and --subworker-port"),
+            ControlPlaneError::Exposed(crate::config::Exposed::WithoutToken(_)) => Self::new(WRONG_USAGE, message)
+                .hint("listen on 127.0.0.1, or say --insecure on a network where you trust everybody"),
+            ControlPlaneError::Exposed(crate::config::Exposed::NotDialable(_)) => Self::new(WRONG_USAGE, message)
+                .hint("say what others dial, such as --advertise-address tcp://10.0.0.5:5555"),
+            ControlPlaneError::Address(_) | ControlPlaneError::WorkerId(_) => Self::new(WRONG_USAGE, message),
+            ControlPlaneError::Thread(_) | ControlPlaneError::Crew(_) => Self::new(TASK_FAILED, message),
+        }
+    }
+}
+
+impl From<SubWorkerError> for Failure {
+    fn from(error: SubWorkerError) -> Self {
+        match error {
+            SubWorkerError::Modules(error) => error.into(),
+            SubWorkerError::NotFound(error) => error.into(),
+            SubWorkerError::Crew(error) => Self::new(TASK_FAILED, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_a_variable() {
+        fn check(command: &clap::Command) {
+            for option in command
+                .get_arguments()
+                .filter(|option| option.get_long().is_some_and(|long| !["help", "version"].contains(&long)))
+            {
+                let variable = option.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+                assert!(variable.starts_with("FASTWORKER_"), "{} {option:?}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        let mut command = Cli::command();
+        command.build();
+        command.get_subcommands().filter(|command| command.get_name() != "help").for_each(check);
+    }
+
+    #[test]
+    fn an_argument_is_json_where_it_is_json_and_text_elsewhere() {
+        let arguments = ["-5", "3", "true", "hello", "[1, 2]", "\"3\"", "1 2", "NaN"].map(str::to_owned);
+        assert_eq!(array(&arguments).as_str(), r#"[-5,3,true,"hello",[1, 2],"3","1 2","NaN"]"#);
+    }
+
+    #[test]
+    fn negative_numbers_are_arguments_and_options_still_are_options() {
+        let cli = Cli::try_parse_from(["fastworker", "submit", "--task-name", "add", "--args", "-5", "3", "--json"]);
+        let Ok(Cli { command: Command::Submit(submit) }) = cli else { panic!("{cli:?}") };
+        assert!(format!("{submit:?}").contains(r#"args: ["-5", "3"]"#), "{submit:?}");
+    }
+
+    #[test]
+    fn spans_are_read_with_and_without_a_unit() {
+        assert_eq!(span("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(span("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(span("5m"), Ok(Duration::from_mins(5)));
+        assert!(span("5 parsecs").is_err() && span("-1").is_err() && span("").is_err());
+    }
+}

@@ -1,0 +1,379 @@
+//! Everything that is printed.
+//!
+//! Results go to the standard output, everything about them to the standard error. Colours are
+//! used on a terminal only, and never where `NO_COLOR` is set. A closed pipe ends the output, not
+//! with an error.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+    process,
+};
+
+use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::{Failure, Level, Outcome, TASK_FAILED};
+use crate::{
+    config::Address,
+    protocol::{WorkerInfo, WorkerStatus},
+    task::{FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo, TaskResult, TaskStatus},
+};
+
+/// Starts logging to the standard error.
+pub(super) fn log(level: Level) {
+    let level = match level {
+        Level::Trace => LevelFilter::TRACE,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Info => LevelFilter::INFO,
+        Level::Warn => LevelFilter::WARN,
+        Level::Error => LevelFilter::ERROR,
+    };
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(LevelFilter::WARN.into())
+        .parse_lossy(format!("fastworker={level}"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colours(&io::stderr()))
+        .with_target(false)
+        .try_init();
+}
+
+fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Prints a line to the standard output.
+fn out(line: impl Display) {
+    let written = writeln!(io::stdout().lock(), "{line}");
+    if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        // Whoever read this has read enough.
+        process::exit(0);
+    }
+}
+
+/// Prints a line to the standard error.
+fn err(line: impl Display) {
+    // There is nobody left to tell when this fails.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn out_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::new(TASK_FAILED, format!("cannot write JSON: {error}")))?;
+    out(text);
+    Ok(())
+}
+
+/// Says why a command did not work out, and what to do.
+pub(super) fn failure(failure: &Failure) {
+    let (red, plain) = if colours(&io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    err(format_args!("{red}error{plain}: {}", failure.message));
+    if let Some(hint) = &failure.hint {
+        err(format_args!("\nhint: {hint}"));
+    }
+}
+
+/// Says that a server is ready, in one line of JSON.
+pub(super) fn ready(worker_id: &str, address: &Address) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Ready<'a> {
+        event: &'static str,
+        worker_id: &'a str,
+        address: &'a Address,
+        pid: u32,
+    }
+    let ready = Ready { event: "ready", worker_id, address, pid: process::id() };
+    let text = serde_json::to_string(&ready).map_err(|error| Failure::new(TASK_FAILED, error))?;
+    out(text);
+    Ok(())
+}
+
+/// Shows the id of a submitted task.
+pub(super) fn submitted(id: &TaskId, json: bool) -> Outcome {
+    #[derive(Serialize)]
+    struct Submitted<'a> {
+        task_id: &'a TaskId,
+        status: TaskStatus,
+    }
+    if json {
+        out_json(&Submitted { task_id: id, status: TaskStatus::Pending })?;
+    } else {
+        out(id);
+    }
+    Ok(0)
+}
+
+/// Shows how a task ended. The exit code tells success from failure.
+pub(super) fn result(result: &TaskResult, json: bool) -> Outcome {
+    if json {
+        out_json(result)?;
+        return Ok(code(result.status));
+    }
+    match result.status {
+        TaskStatus::Success => {
+            out(result.result.as_ref().map_or("null", |json| json.as_str()));
+            Ok(0)
+        }
+        status => {
+            let kind = result.error_kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
+            let worker = result.worker_id.as_ref().map(|id| format!(" on {id}")).unwrap_or_default();
+            let attempts =
+                if result.attempts > 1 { format!(" after {} attempts", result.attempts) } else { String::new() };
+            let verb = if status == TaskStatus::Cancelled { "was cancelled" } else { "failed" };
+            let error = result.error.as_deref().unwrap_or_default();
+            Err(Failure::new(TASK_FAILED, format!("task {} {verb}{kind}{worker}{attempts}\n{error}", result.task_id)))
+        }
+    }
+}
+
+fn code(status: TaskStatus) -> u8 {
+    match status {
+        TaskStatus::Failure | TaskStatus::Cancelled => TASK_FAILED,
+        _ => 0,
+    }
+}
+
+/// Shows a task that has ended.
+pub(super) fn status_of_ended(result: &TaskResult, json: bool) -> Outcome {
+    if json {
+        out_json(result)?;
+        return Ok(code(result.status));
+    }
+    field("task", &result.task_id);
+    field("status", result.status);
+    field_if("result", result.result.as_ref());
+    field_if("kind", result.error_kind);
+    field_if("error", result.error.as_deref().map(|error| error.replace('\n', "\n           ")));
+    field_if("worker", result.worker_id.as_ref());
+    field("attempts", result.attempts);
+    field_if("started", result.started_at);
+    field_if("completed", result.completed_at);
+    Ok(code(result.status))
+}
+
+/// Shows a task that has not ended.
+pub(super) fn status_of_live(task: &Task, json: bool) -> Outcome {
+    if json {
+        #[derive(Serialize)]
+        struct Live<'a> {
+            task_id: &'a TaskId,
+            #[serde(flatten)]
+            task: &'a Task,
+        }
+        // `id` is the Task's own word, `task_id` that of a TaskResult: scripts may look for either.
+        out_json(&Live { task_id: &task.id, task })?;
+        return Ok(0);
+    }
+    field("task", &task.id);
+    field("status", task.status);
+    field("name", &task.name);
+    field("priority", task.priority);
+    field("attempt", task.attempt);
+    field_if(
+        "progress",
+        task.progress.as_ref().map(|progress| match progress.total {
+            0 => format!("{} {}", progress.done, progress.message),
+            total => format!("{}/{total} {}", progress.done, progress.message),
+        }),
+    );
+    field("created", task.created_at);
+    field_if("started", task.started_at);
+    Ok(0)
+}
+
+fn field(name: &str, value: impl Display) {
+    out(format_args!("{name:<10} {value}"));
+}
+
+fn field_if(name: &str, value: Option<impl Display>) {
+    if let Some(value) = value {
+        field(name, value);
+    }
+}
+
+/// Says that a task was stopped.
+pub(super) fn cancelled(id: &TaskId, json: bool) -> Outcome {
+    #[derive(Serialize)]
+    struct Cancelled<'a> {
+        task_id: &'a TaskId,
+        cancelled: bool,
+    }
+    if json {
+        out_json(&Cancelled { task_id: id, cancelled: true })?;
+    } else {
+        out(format_args!("cancelled {id}"));
+    }
+    Ok(0)
+}
+
+/// Shows what module files offer.
+pub(super) fn modules(modules: &[ModuleInfo], json: bool) -> Outcome {
+    if json {
+        out_json(&modules)?;
+        return Ok(0);
+    }
+    for module in modules {
+        show_module(module);
+    }
+    Ok(0)
+}
+
+/// Shows the workers and what each has loaded.
+pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
+    if json {
+        out_json(&workers)?;
+        return Ok(0);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["WORKER", "STATUS", "SLOTS", "BUSY", "RAN", "TASKS", "LAST SEEN"]);
+    for worker in workers {
+        let status = match worker.status {
+            WorkerStatus::Active => "active",
+            WorkerStatus::Draining => "draining",
+            WorkerStatus::Lost => "lost",
+        };
+        table.add_row([
+            worker.id.clone(),
+            status.to_owned(),
+            worker.slots.to_string(),
+            worker.load.to_string(),
+            worker.attempts.to_string(),
+            task_count(worker).to_string(),
+            worker.last_seen.to_string(),
+        ]);
+    }
+    out(table.trim_fmt());
+    for worker in workers.iter().filter(|worker| worker.status != WorkerStatus::Lost) {
+        out(format_args!("\n{}", worker.id));
+        worker.modules.iter().for_each(show_module);
+    }
+    Ok(0)
+}
+
+/// How many tasks a worker has loaded.
+pub(super) fn task_count(worker: &WorkerInfo) -> usize {
+    worker.modules.iter().map(|module| module.tasks.len()).sum()
+}
+
+fn show_module(module: &ModuleInfo) {
+    let ModuleInfo { name, path, hash, size, imports, tasks, .. } = module;
+    out(format_args!("{name}  {path}  {} KB  {}", size.div_ceil(1024), &hash[..hash.len().min(16)]));
+    if !imports.is_empty() {
+        out(format_args!("  imports {}", imports.join(", ")));
+    }
+    for task in tasks {
+        out(format_args!("  {}", signature(task)));
+        task.documentation.lines().for_each(|line| out(format_args!("      {line}").to_string().trim_end()));
+        let policy = policy(&task.policy);
+        if !policy.is_empty() {
+            out(format_args!("      [{policy}]"));
+        }
+        task.warnings.iter().for_each(|warning| out(format_args!("      warning: {warning}")));
+    }
+}
+
+/// A task as one would call it: `add(x: i64, y?: i64) -> i64`.
+fn signature(task: &TaskInfo) -> String {
+    #[derive(serde::Deserialize)]
+    struct Schema {
+        #[serde(default)]
+        parameters: Vec<Parameter>,
+        #[serde(default)]
+        result: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Parameter {
+        name: String,
+        #[serde(rename = "type", default)]
+        kind: Option<String>,
+        #[serde(default)]
+        required: bool,
+    }
+    let Ok(schema) = task.schema.read::<Schema>() else { return format!("{}(…)", task.name) };
+    let parameters = schema.parameters.iter().map(|parameter| {
+        let optional = if parameter.required { "" } else { "?" };
+        let kind = parameter.kind.as_ref().map(|kind| format!(": {kind}")).unwrap_or_default();
+        format!("{}{optional}{kind}", parameter.name)
+    });
+    let parameters: Vec<String> = parameters.collect();
+    let result = schema.result.map(|result| format!(" -> {result}")).unwrap_or_default();
+    format!("{}({}){result}", task.name, parameters.join(", "))
+}
+
+fn policy(policy: &Policy) -> String {
+    let seconds = |span: std::time::Duration| format!("{} s", span.as_secs_f64());
+    let parts = [
+        policy.priority.map(|priority| format!("priority {priority}")),
+        policy.timeout.map(|timeout| format!("timeout {}", seconds(timeout))),
+        policy.max_retries.map(|retries| format!("max_retries {retries}")),
+        policy.retry_delay.map(|delay| format!("retry_delay {}", seconds(delay))),
+        policy.retry_backoff.map(|backoff| format!("retry_backoff {backoff}")),
+        policy.retry_backoff_max.map(|longest| format!("retry_backoff_max {}", seconds(longest))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Shows a line that a task logged, or how far it is.
+pub(super) fn report(report: &Report) {
+    match report {
+        Report::Log { level, message } => log_line(*level, message),
+        Report::Progress(progress) if progress.total > 0 => {
+            err(format_args!("{}/{} {}", progress.done, progress.total, progress.message));
+        }
+        Report::Progress(progress) => err(format_args!("{} {}", progress.done, progress.message)),
+    }
+}
+
+fn log_line(level: LogLevel, message: &str) {
+    err(format_args!("{level:<5} {message}"));
+}
+
+/// Says what a task would have submitted.
+pub(super) fn follow_ups(follow_ups: &[FollowUp]) {
+    for task in follow_ups {
+        err(format_args!("follow-up {} {} {}", task.name, task.args, task.kwargs));
+    }
+}
+
+/// Shows what a running task says: a bar on a terminal, lines elsewhere.
+pub(super) struct Watch(Option<ProgressBar>);
+
+impl Watch {
+    /// Shows nothing yet.
+    pub(super) fn new() -> Self {
+        if !io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}") {
+            bar.set_style(style);
+        }
+        Self(Some(bar))
+    }
+
+    /// Shows what was reported.
+    pub(super) fn show(&mut self, reports: &[Report]) {
+        let Some(bar) = &self.0 else { return reports.iter().for_each(report) };
+        for told in reports {
+            match told {
+                Report::Log { level, message } => bar.suspend(|| log_line(*level, message)),
+                Report::Progress(progress) => {
+                    bar.set_length(progress.total);
+                    bar.set_position(progress.done);
+                    bar.set_message(progress.message.clone());
+                }
+            }
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `fastworker submit`
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::{
+    Connection, Failure, Json, NOT_FOUND, Outcome, TIMED_OUT, TaskId, TaskPriority, array, json_array, object, pair,
+    render, span,
+};
+use crate::{
+    client::Client,
+    protocol::{Found, WAIT_MAX},
+    task::{NewTask, Policy, Unknown},
+};
+
+#[derive(Args, Debug)]
+pub(super) struct SubmitTask {
+    /// Task name to execute
+    #[arg(long, env = "FASTWORKER_TASK_NAME", value_name = "NAME")]
+    task_name: String,
+    /// Task arguments: each is read as JSON where it is JSON, else as text
+    #[arg(long, env = "FASTWORKER_ARGS", value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
+    args: Vec<String>,
+    /// Named arguments
+    #[arg(long, env = "FASTWORKER_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pair)]
+    kwargs: Vec<(String, Json)>,
+    /// Task arguments as one JSON array
+    #[arg(long, env = "FASTWORKER_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
+    args_json: Option<Json>,
+    /// critical, high, normal or low [default: the task's own, else normal]
+    #[arg(long, env = "FASTWORKER_PRIORITY")]
+    priority: Option<TaskPriority>,
+    /// How many attempts may follow a failed one [default: the task's own, else 0]
+    #[arg(long, env = "FASTWORKER_MAX_RETRIES", value_name = "COUNT")]
+    max_retries: Option<u32>,
+    /// The wait before the first retry [default: the task's own, else 60s]
+    #[arg(long, env = "FASTWORKER_RETRY_DELAY", value_name = "SPAN", value_parser = span)]
+    retry_delay: Option<Duration>,
+    /// How long each attempt may run [default: the task's own, else 300s]
+    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span)]
+    task_timeout: Option<Duration>,
+    /// Wait so long before the first attempt
+    #[arg(long, env = "FASTWORKER_COUNTDOWN", value_name = "SPAN", value_parser = span)]
+    countdown: Option<Duration>,
+    /// The task's id, instead of a new one: submitting an id twice is submitting once
+    #[arg(long, env = "FASTWORKER_TASK_ID", value_name = "ID")]
+    task_id: Option<TaskId>,
+    /// If no worker has the task, wait for one that has
+    #[arg(long, env = "FASTWORKER_WAIT_FOR_WORKER")]
+    wait_for_worker: bool,
+    /// Return immediately with the task id
+    #[arg(long, env = "FASTWORKER_NON_BLOCKING", conflicts_with = "follow")]
+    non_blocking: bool,
+    /// Show the task's progress and log while it runs
+    #[arg(long, env = "FASTWORKER_FOLLOW")]
+    follow: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl SubmitTask {
+    pub(super) fn run(self) -> Outcome {
+        let json = self.connection.json;
+        let task = self.task();
+        self.connection.run(async |client| {
+            if self.non_blocking {
+                let id = client.send(task).await?;
+                return render::submitted(&id, json);
+            }
+            if self.follow {
+                return follow(client, task, self.connection.timeout, json).await;
+            }
+            let result = client.run(task).await?;
+            render::result(&result, json)
+        })
+    }
+
+    fn task(&self) -> NewTask {
+        NewTask {
+            id: self.task_id.clone().unwrap_or_default(),
+            args: self.args_json.clone().unwrap_or_else(|| array(&self.args)),
+            kwargs: object(&self.kwargs),
+            policy: Policy {
+                priority: self.priority,
+                timeout: self.task_timeout,
+                max_retries: self.max_retries,
+                retry_delay: self.retry_delay,
+                ..Policy::default()
+            },
+            countdown: self.countdown,
+            unknown: if self.wait_for_worker { Unknown::Wait } else { Unknown::Fail },
+            ..NewTask::new(&self.task_name)
+        }
+    }
+}
+
+/// Submits a task and shows what it says until it has ended.
+async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool) -> Outcome {
+    let id = client.send(task).await?;
+    let (started, mut after) = (Instant::now(), 0);
+    let mut watch = render::Watch::new();
+    loop {
+        let Some(left) = timeout.checked_sub(started.elapsed()) else {
+            watch.finish();
+            return Err(Failure::new(
+                TIMED_OUT,
+                format!("task {id} has not ended within {} s; it goes on", timeout.as_secs_f64()),
+            )
+            .hint(format!("ask later with: fastworker status --task-id {id}")));
+        };
+        let told = client.follow(&id, after, left.min(WAIT_MAX)).await?;
+        after = told.last;
+        watch.show(&told.reports);
+        match told.task {
+            Found::Ended(result) => {
+                watch.finish();
+                return render::result(&result, json);
+            }
+            Found::Live(_) => {}
+            Found::Unknown => {
+                return Err(Failure::new(NOT_FOUND, format!("the control plane no longer knows task {id}"))
+                    .hint("it may have started anew since; submit the task again"));
+            }
+        }
+    }
+}
