@@ -57,17 +57,9 @@ impl Guest for Module {
             args: &args,
             kwargs: &kwargs,
         };
-        let outcome = task::run(&name, arguments);
-        end_output();
-        outcome.map_err(Failure::from)
+        task::run(&name, arguments).map_err(Failure::from)
 >>>>>>> guest
     }
-}
-
-/// Hands over what was printed without the end of its line.
-fn end_output() {
-    #[cfg(target_env = "p1")]
-    crate::wasi::flush();
 }
 
 fn describe(task: &task::Task) -> Descriptor {
@@ -99,6 +91,5 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         Some(place) => format!("panicked at {place}: {message}"),
         None => format!("panicked: {message}"),
     };
-    end_output();
     host::log(Level::Error, &line);
 }

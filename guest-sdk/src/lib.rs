@@ -195,13 +195,6 @@ mod host;
 #[cfg(target_family = "wasm")]
 mod export;
 
-#[cfg(all(target_os = "wasi", target_env = "p1"))]
-#[allow(
-    unsafe_code,
-    reason = "it takes the place of functions that C code calls"
-)]
-mod wasi;
-
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
