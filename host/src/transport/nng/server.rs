@@ -6,8 +6,8 @@
 //!
 //! - A slot's `open` holds the generation of its open request, or 0. Whoever swaps it for 0, and
 //!   only they, posts the slot's next operation. So an answer that is late or second does nothing.
-//! - While a request is being handed to the service, its peer's `gone` is held back: the service
-//!   hears of a peer last that it is gone.
+//! - While a request is being handed to the service, its peer's `gone` is held back: that it is gone
+//!   is the last that the service hears of a peer, and nothing of that peer is open then.
 //! - Slots are made while one takes the last idle one's request, so one is always idle until their
 //!   bound is reached. `REFUSALS` slots above the bound of open requests are there to say no.
 
@@ -147,19 +147,17 @@ impl Shared {
 
     fn peer_went(&self, pipe: Pipe) {
         let Some(peer) = lock(&self.peers).remove(&pipe) else { return };
-        let (orphans, silent) = peer.leave();
-        for (slot, generation) in orphans {
+        for (slot, generation) in peer.leave() {
             if slot.claim(generation) {
                 slot.receive();
             }
         }
-        if silent {
-            self.tell_gone(&peer);
-        }
+        self.exit(&peer);
     }
 
-    fn tell_gone(&self, peer: &PeerState) {
-        if self.gate.is_open() {
+    /// Ends what `enter` or `leave` of this peer began. Who is last tells the service of a farewell.
+    fn exit(&self, peer: &PeerState) {
+        if peer.exit() && self.gate.is_open() {
             guarded("gone", || self.service.gone(peer.number));
         }
     }
@@ -326,7 +324,7 @@ impl Slot {
             && let Some(peer) = peer
         {
             tracing::warn!(peer = peer.number.0, "a peer reads no answers: disconnected");
-            peer.pipe.close();
+            peer.disconnect();
         }
         self.receive();
     }
@@ -369,9 +367,7 @@ impl Way {
         if served.is_none() && self.claim() {
             self.slot.refuse(&self.peer, body, Refusal::Broken);
         }
-        if self.peer.exit() {
-            shared.tell_gone(&self.peer);
-        }
+        shared.exit(&self.peer);
     }
 
     fn key(&self) -> (usize, u64) {
@@ -416,8 +412,8 @@ struct PeerState {
 struct Requests {
     /// The open ones by their slot's place, with their generation.
     open: HashMap<usize, (Arc<Slot>, u64)>,
-    /// How many are being handed to the service right now.
-    entering: usize,
+    /// How many are being handed to the service right now, or taken back from a peer that is gone.
+    busy: usize,
     /// Whether the service knows this peer.
     known: bool,
     gone: bool,
@@ -437,7 +433,7 @@ impl PeerState {
             return false;
         }
         requests.known = true;
-        requests.entering += 1;
+        requests.busy += 1;
         requests.open.insert(slot.index, (Arc::clone(slot), generation));
         true
     }
@@ -445,8 +441,8 @@ impl PeerState {
     /// Ends handing over. Whether the service must be told now that the peer is gone.
     fn exit(&self) -> bool {
         let mut requests = lock(&self.requests);
-        requests.entering -= 1;
-        requests.gone && requests.entering == 0
+        requests.busy -= 1;
+        requests.gone && requests.known && requests.busy == 0
     }
 
     /// Notes that the request of this slot is no longer open.
@@ -454,12 +450,21 @@ impl PeerState {
         lock(&self.requests).open.remove(&index);
     }
 
-    /// Notes that the peer is gone: what it had open, and whether the service must be told now.
-    fn leave(&self) -> (Vec<(Arc<Slot>, u64)>, bool) {
+    /// Notes that the peer is gone, and gives what it had open. [`PeerState::exit`] must follow.
+    fn leave(&self) -> Vec<(Arc<Slot>, u64)> {
         let mut requests = lock(&self.requests);
         requests.gone = true;
-        let open = mem::take(&mut requests.open).into_values().collect();
-        (open, requests.known && requests.entering == 0)
+        requests.busy += 1;
+        mem::take(&mut requests.open).into_values().collect()
+    }
+
+    /// Closes the connection, unless it is gone: the crate panics over a pipe that is no more. While
+    /// this holds the lock, NNG cannot forget the pipe, as it tells us before.
+    fn disconnect(&self) {
+        let requests = lock(&self.requests);
+        if !requests.gone {
+            self.pipe.close();
+        }
     }
 }
 
