@@ -186,6 +186,8 @@ impl Shared {
             line.context.close();
         }
         self.socket.close();
+        // What a callback gave back meanwhile points at this, and this at it.
+        *lock(&self.lines) = Lines::default();
     }
 }
 

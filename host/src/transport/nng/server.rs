@@ -19,7 +19,7 @@ use std::{
         Arc, Condvar, Mutex, OnceLock, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+            Ordering::{AcqRel, Relaxed, SeqCst},
         },
     },
     thread,
@@ -40,6 +40,10 @@ use super::{
 const IDLE_AT_START: usize = 64;
 /// How many slots beyond the bound of open requests there are to refuse with.
 const REFUSALS: usize = 64;
+/// What the kernel takes of one answer at once, in bytes.
+const TAKEN_AT_ONCE: usize = 16 * 1024;
+/// How long a larger answer is taken to be on its way after NNG has called it sent.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// How many hops a request may have come by: devices that forward are rare, and never many.
 const HOPS_MAX: u8 = 8;
 
@@ -123,7 +127,7 @@ impl Shared {
             slots: Mutex::default(),
             idle: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            sending: Sending::default(),
+            sending: Sending::new(),
             peers: Mutex::default(),
         }
     }
@@ -206,6 +210,7 @@ impl Shared {
             slot.context.close();
         }
         self.socket.close();
+        lock(&self.peers).clear();
     }
 }
 
@@ -301,7 +306,7 @@ impl Slot {
     fn send(&self, peer: &Arc<PeerState>, body: &[u8]) {
         let message = Message::from(body);
         *lock(&self.answering) = Some(Arc::clone(peer));
-        self.shared.sending.begin();
+        self.shared.sending.begin(body.len());
         if self.shared.gate.pass(|| self.post_send(message)).is_none() {
             self.shared.sending.end();
         }
@@ -469,17 +474,37 @@ impl PeerState {
 }
 
 /// Counts the answers that are on their way.
-#[derive(Default)]
+///
+/// NNG calls an answer sent when it begins to write it, and says no more. The kernel takes a small
+/// one whole; of larger ones all that we know is when the last was begun.
 struct Sending {
     count: AtomicUsize,
+    begun: Instant,
+    /// When the last large answer was given, in milliseconds after `begun`, and one more. 0 is never.
+    last_large: AtomicU64,
     awaited: AtomicBool,
     turn: Mutex<()>,
     none: Condvar,
 }
 
 impl Sending {
-    fn begin(&self) {
+    fn new() -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            begun: Instant::now(),
+            last_large: AtomicU64::new(0),
+            awaited: AtomicBool::new(false),
+            turn: Mutex::default(),
+            none: Condvar::new(),
+        }
+    }
+
+    fn begin(&self, size: usize) {
         self.count.fetch_add(1, SeqCst);
+        if size > TAKEN_AT_ONCE {
+            let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.last_large.fetch_max(now.saturating_add(1), SeqCst);
+        }
     }
 
     fn end(&self) {
@@ -493,12 +518,21 @@ impl Sending {
         let begun = Instant::now();
         let mut turn = lock(&self.turn);
         self.awaited.store(true, SeqCst);
-        while self.count.load(Acquire) != 0 {
+        loop {
             let left = limit.saturating_sub(begun.elapsed());
-            if left.is_zero() {
+            let span = if self.count.load(SeqCst) == 0 { left.min(self.large_on_its_way()) } else { left };
+            if span.is_zero() {
                 return;
             }
-            turn = self.none.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0;
+            turn = self.none.wait_timeout(turn, span).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// For how much longer a large answer may be on its way.
+    fn large_on_its_way(&self) -> Duration {
+        match self.last_large.load(SeqCst) {
+            0 => Duration::ZERO,
+            given => Duration::from_millis(given).saturating_add(ON_ITS_WAY).saturating_sub(self.begun.elapsed()),
         }
     }
 }

@@ -278,6 +278,20 @@ fn a_flushed_server_can_go_and_its_answers_arrive() {
     assert_eq!(reader.join().expect("every answer arrives"), 100 * answer.len());
 }
 
+#[test]
+fn a_large_answer_is_given_time_to_leave() {
+    let address = free_address();
+    let (keeper, heard) = Keeper::new();
+    let server = serve(&address, keeper);
+    let mut peer = RawPeer::connect(&address);
+    peer.ask(1, b"?");
+    let reader = thread::spawn(move || peer.answer().1.len());
+    next_request(&heard).2.send(&vec![7; PAYLOAD_MAX]);
+    server.flush(LONG);
+    drop(server);
+    assert_eq!(reader.join().expect("the answer arrives"), PAYLOAD_MAX);
+}
+
 // --- Peers that go ---
 
 #[test]
@@ -661,6 +675,24 @@ fn a_server_may_be_dropped_by_its_own_service() {
         peer.insert(RawPeer::connect(&address)).ask(1, b"go");
         assert!(peer.is_some_and(|mut peer| peer.sees_the_end()));
     }
+}
+
+#[test]
+fn a_closed_server_lets_go_of_its_service_even_with_requests_open() {
+    let address = free_address();
+    let (keeper, heard) = Keeper::new();
+    let server = serve(&address, Arc::clone(&keeper) as Arc<dyn Service>);
+    let mut peers: Vec<_> = (0..20).map(|_| RawPeer::connect(&address)).collect();
+    for peer in &mut peers {
+        peer.ask(1, b"?");
+    }
+    let open: Vec<_> = (0..20).map(|_| next_request(&heard)).collect();
+    drop(server);
+    assert!(open.iter().all(|(.., reply)| !reply.is_open()));
+    assert!(peers.iter_mut().all(RawPeer::sees_the_end));
+    drop(open);
+    until("nothing holds the service", || Arc::strong_count(&keeper) == 1);
+    assert!(heard.try_recv().is_err(), "a closed server told something");
 }
 
 #[test]
