@@ -41,7 +41,8 @@ pub trait Service: Send + Sync + 'static {
     /// The answer to a request that cannot be taken, in the words of whoever asked.
     fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8>;
 
-    /// A connection is gone, and with it every request it had open.
+    /// A connection that has asked something is gone, and with it every request it had open. Nothing
+    /// comes from this peer after that.
     fn gone(&self, peer: Peer);
 }
 
@@ -91,9 +92,12 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// A server socket that listens until it is dropped.
+/// A server socket that listens until it is dropped. From then on its service hears nothing more,
+/// and what is open is closed. Whoever drops it waits for the service's calls under way, so they
+/// must not hold a lock that the service takes; on a transport thread another one does the closing.
 pub trait Server: Send + Sync {
-    /// Waits until every answer given so far is with the kernel, at most `limit` long.
+    /// Waits until every answer given so far is with the kernel, at most `limit` long. A large one
+    /// is given half a second, as nothing tells when its last byte has left.
     fn flush(&self, limit: Duration);
 
     /// How many requests are open.
@@ -135,7 +139,8 @@ pub enum CallError {
 pub type OnAnswer = Box<dyn FnOnce(Result<&[u8], CallError>) + Send>;
 
 /// A client socket that asks one server, as many questions at a time as one likes. It connects in
-/// the background, again after each loss, and repeats what was open over the new connection.
+/// the background, again after each loss, and repeats what was open over the new connection. What
+/// is open when it is dropped ends as closed.
 pub trait Caller: Send + Sync {
     /// Asks, and calls `done` exactly once: with the answer, or after `limit`.
     fn call(&self, body: &[u8], limit: Duration, done: OnAnswer);

@@ -1,9 +1,12 @@
 //! The REQ socket: a line, which is one context and one `Aio`, for each open call.
 //!
 //! A line sends, then receives, then goes back to the pool. NNG repeats what is open when the
-//! connection comes back; it repeats nothing by timer. Invariants:
+//! connection comes back; it repeats nothing by timer. A watch cancels what is out of time.
+//! Invariants:
 //!
 //! - Whoever takes the `Call` out of its line, and only they, ends it. So `done` runs once.
+//! - Only under the lock of its `Call` is a line cancelled for want of time, so that it never hits
+//!   the line's next call.
 //! - A line receives only after its send has ended: NNG asserts it when a send is cancelled.
 //! - A line that failed or ran out of time holds no request: cancelling resets its context.
 
@@ -14,7 +17,7 @@ use std::{
         Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ::nng::{
@@ -25,6 +28,7 @@ use ::nng::{
 use super::{
     super::{CallError, Caller, FRAME_MAX, OnAnswer, OpenError},
     Gate, RECONNECT_MAX, RECONNECT_MIN, close_off_callbacks, guarded, lock, prepare, refused, settle,
+    watch::{NEVER, Tick, Watch},
 };
 
 /// NNG repeats a request by timer after this. Not never: that would end repeating altogether.
@@ -33,6 +37,9 @@ const RESEND: Duration = Duration::from_hours(24);
 const BODY_MAX: usize = FRAME_MAX - 64;
 /// How many calls may be open at a time.
 const CALLS_MAX: usize = 65_536;
+/// How soon to look again after a call that is out of time, which may have been between its send
+/// and its receive, where nothing can be cancelled.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A dialled REQ socket. Dropped, it closes, and its open calls end as closed.
 pub(super) struct NngCaller {
@@ -52,7 +59,7 @@ impl NngCaller {
         };
         set().map_err(fail)?;
         let caller = Self { shared: Arc::new(Shared::new(socket, address)) };
-        caller.shared.watch_connection().map_err(fail)?;
+        caller.shared.set_up().map_err(fail)?;
         caller.shared.socket.dial_async(address).map_err(fail)?;
         Ok(caller)
     }
@@ -60,7 +67,7 @@ impl NngCaller {
 
 impl Caller for NngCaller {
     fn call(&self, body: &[u8], limit: Duration, done: OnAnswer) {
-        let call = Call { done, limit, until: Instant::now().checked_add(limit), failed: None };
+        let call = Call { done, limit, until: self.shared.watch.after(limit), failed: None };
         match self.shared.take_line() {
             Err(_) => call.end(Err(self.shared.closed())),
             Ok(line) if body.len() > BODY_MAX => line.fail(call, CallError::TooLarge { size: body.len() }),
@@ -92,6 +99,7 @@ struct Shared {
     address: String,
     connected: AtomicBool,
     lines: Mutex<Lines>,
+    watch: Watch,
 }
 
 /// The lines of one socket. They point back at it, so they are let go of when it closes.
@@ -109,6 +117,25 @@ impl Shared {
             address: address.to_owned(),
             connected: AtomicBool::new(false),
             lines: Mutex::default(),
+            watch: Watch::new(),
+        }
+    }
+
+    fn set_up(self: &Arc<Self>) -> Result<(), Error> {
+        self.watch_connection()?;
+        let shared: Weak<Self> = Arc::downgrade(self);
+        self.watch.set_up(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.look();
+            }
+        })
+    }
+
+    /// Cancels what is out of time.
+    fn look(&self) {
+        let end_late = |now| lock(&self.lines).all.iter().map(|line| line.end_if_late(now)).min().unwrap_or(NEVER);
+        if let Some(Err(error)) = self.gate.pass(|| self.watch.look(end_late)) {
+            tracing::error!(%error, "the watch over calls was busy");
         }
     }
 
@@ -153,12 +180,14 @@ impl Shared {
     fn close(&self) {
         self.gate.shut();
         let lines = mem::take(&mut *lock(&self.lines)).all;
-        settle(lines.iter().filter_map(|line| line.aio.get()));
+        settle(lines.iter().filter_map(|line| line.aio.get()).chain(self.watch.aio()));
         for line in &lines {
             line.finish(Err(Error::Closed));
             line.context.close();
         }
         self.socket.close();
+        // What a callback gave back meanwhile points at this, and this at it.
+        *lock(&self.lines) = Lines::default();
     }
 }
 
@@ -166,8 +195,8 @@ impl Shared {
 struct Call {
     done: OnAnswer,
     limit: Duration,
-    /// When it ends at the latest; never, for a limit beyond the clock.
-    until: Option<Instant>,
+    /// When it ends at the latest.
+    until: Tick,
     /// Why it fails without having been sent.
     failed: Option<CallError>,
 }
@@ -175,12 +204,6 @@ struct Call {
 impl Call {
     fn end(self, answer: Result<&[u8], CallError>) {
         guarded("answer", || (self.done)(answer));
-    }
-
-    /// What is left of its time. At least a millisecond: NNG takes 0 for a poll.
-    fn left(&self) -> Option<Duration> {
-        let left = self.until?.saturating_duration_since(Instant::now());
-        Some(left.max(Duration::from_millis(1)))
     }
 }
 
@@ -215,10 +238,10 @@ impl Line {
 
     /// Sends the request.
     fn ask(self: &Arc<Self>, call: Call, message: Message) {
-        let left = call.left();
+        let until = call.until;
         *lock(&self.call) = Some(call);
         self.post(|aio| {
-            aio.set_timeout(left)?;
+            self.shared.watch.mind(until)?;
             Ok(self.context.send(aio, message)?)
         });
     }
@@ -227,19 +250,25 @@ impl Line {
     fn fail(self: &Arc<Self>, mut call: Call, error: CallError) {
         call.failed = Some(error);
         *lock(&self.call) = Some(call);
-        self.post(|aio| {
-            aio.set_timeout(None)?;
-            aio.sleep(Duration::ZERO)
-        });
+        self.post(|aio| aio.sleep(Duration::ZERO));
     }
 
     /// Waits for the answer.
     fn listen(self: &Arc<Self>) {
-        let left = lock(&self.call).as_ref().and_then(Call::left);
-        self.post(|aio| {
-            aio.set_timeout(left)?;
-            self.context.recv(aio)
-        });
+        self.post(|aio| self.context.recv(aio));
+    }
+
+    /// Cancels a call that is out of time. When to look at this line again.
+    fn end_if_late(&self, now: Tick) -> Tick {
+        let call = lock(&self.call);
+        match (&*call, self.aio.get()) {
+            (Some(call), Some(aio)) if call.until <= now => {
+                aio.cancel();
+                self.shared.watch.after(LOOK_AGAIN)
+            }
+            (Some(call), _) => call.until,
+            (None, _) => NEVER,
+        }
     }
 
     /// Posts an operation, or ends the call if that cannot be.
@@ -276,7 +305,9 @@ impl Line {
 
     fn error(&self, call: &Call, error: Error) -> CallError {
         match error {
-            Error::TimedOut => CallError::TimedOut { address: self.shared.address.clone(), waited: call.limit },
+            Error::Canceled if self.shared.gate.is_open() => {
+                CallError::TimedOut { address: self.shared.address.clone(), waited: call.limit }
+            }
             Error::Closed | Error::Canceled => self.shared.closed(),
             other => {
                 tracing::error!(error = %other, address = self.shared.address, "a call failed");

@@ -33,6 +33,11 @@ mod server;
 
 mod caller;
 
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
 mod bus;
 
 /// How soon a lost connection is dialled again, at first and at most.
@@ -131,10 +136,14 @@ fn prepare(socket: &Socket, address: &str, frame_max: usize) -> Result<(), OpenE
     set().map_err(|error| refused(address, error))
 }
 
-/// Only TCP: it is what has been tested to hold, and no other transport may call back at once.
+/// Only TCP: it is what has been tested to hold, and no other transport may call back at once. NNG
+/// itself notices a port that is no number only when it dials, and then just dials on.
 fn check(address: &str) -> Result<(), OpenError> {
-    let known = ["tcp://", "tcp4://", "tcp6://"].iter().any(|scheme| address.starts_with(scheme));
-    if known { Ok(()) } else { Err(bad_address(address)) }
+    let schemes = ["tcp://", "tcp4://", "tcp6://"];
+    let place = schemes.iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or_default();
+    let parts = place.strip_suffix('/').unwrap_or(place).rsplit_once(':');
+    let is_known = parts.is_some_and(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port != 0));
+    if is_known { Ok(()) } else { Err(bad_address(address)) }
 }
 
 fn bad_address(address: &str) -> OpenError {

@@ -6,8 +6,8 @@
 //!
 //! - A slot's `open` holds the generation of its open request, or 0. Whoever swaps it for 0, and
 //!   only they, posts the slot's next operation. So an answer that is late or second does nothing.
-//! - While a request is being handed to the service, its peer's `gone` is held back: the service
-//!   hears of a peer last that it is gone.
+//! - While a request is being handed to the service, its peer's `gone` is held back: that it is gone
+//!   is the last that the service hears of a peer, and nothing of that peer is open then.
 //! - Slots are made while one takes the last idle one's request, so one is always idle until their
 //!   bound is reached. `REFUSALS` slots above the bound of open requests are there to say no.
 
@@ -19,7 +19,7 @@ use std::{
         Arc, Condvar, Mutex, OnceLock, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+            Ordering::{AcqRel, Relaxed, SeqCst},
         },
     },
     thread,
@@ -40,6 +40,10 @@ use super::{
 const IDLE_AT_START: usize = 64;
 /// How many slots beyond the bound of open requests there are to refuse with.
 const REFUSALS: usize = 64;
+/// What the kernel takes of one answer at once, in bytes.
+const TAKEN_AT_ONCE: usize = 16 * 1024;
+/// How long a larger answer is taken to be on its way after NNG has called it sent.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// How many hops a request may have come by: devices that forward are rare, and never many.
 const HOPS_MAX: u8 = 8;
 
@@ -123,7 +127,7 @@ impl Shared {
             slots: Mutex::default(),
             idle: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            sending: Sending::default(),
+            sending: Sending::new(),
             peers: Mutex::default(),
         }
     }
@@ -147,19 +151,17 @@ impl Shared {
 
     fn peer_went(&self, pipe: Pipe) {
         let Some(peer) = lock(&self.peers).remove(&pipe) else { return };
-        let (orphans, silent) = peer.leave();
-        for (slot, generation) in orphans {
+        for (slot, generation) in peer.leave() {
             if slot.claim(generation) {
                 slot.receive();
             }
         }
-        if silent {
-            self.tell_gone(&peer);
-        }
+        self.exit(&peer);
     }
 
-    fn tell_gone(&self, peer: &PeerState) {
-        if self.gate.is_open() {
+    /// Ends what `enter` or `leave` of this peer began. Who is last tells the service of a farewell.
+    fn exit(&self, peer: &PeerState) {
+        if peer.exit() && self.gate.is_open() {
             guarded("gone", || self.service.gone(peer.number));
         }
     }
@@ -208,6 +210,7 @@ impl Shared {
             slot.context.close();
         }
         self.socket.close();
+        lock(&self.peers).clear();
     }
 }
 
@@ -303,7 +306,7 @@ impl Slot {
     fn send(&self, peer: &Arc<PeerState>, body: &[u8]) {
         let message = Message::from(body);
         *lock(&self.answering) = Some(Arc::clone(peer));
-        self.shared.sending.begin();
+        self.shared.sending.begin(body.len());
         if self.shared.gate.pass(|| self.post_send(message)).is_none() {
             self.shared.sending.end();
         }
@@ -326,7 +329,7 @@ impl Slot {
             && let Some(peer) = peer
         {
             tracing::warn!(peer = peer.number.0, "a peer reads no answers: disconnected");
-            peer.pipe.close();
+            peer.disconnect();
         }
         self.receive();
     }
@@ -369,9 +372,7 @@ impl Way {
         if served.is_none() && self.claim() {
             self.slot.refuse(&self.peer, body, Refusal::Broken);
         }
-        if self.peer.exit() {
-            shared.tell_gone(&self.peer);
-        }
+        shared.exit(&self.peer);
     }
 
     fn key(&self) -> (usize, u64) {
@@ -416,8 +417,8 @@ struct PeerState {
 struct Requests {
     /// The open ones by their slot's place, with their generation.
     open: HashMap<usize, (Arc<Slot>, u64)>,
-    /// How many are being handed to the service right now.
-    entering: usize,
+    /// How many are being handed to the service right now, or taken back from a peer that is gone.
+    busy: usize,
     /// Whether the service knows this peer.
     known: bool,
     gone: bool,
@@ -437,7 +438,7 @@ impl PeerState {
             return false;
         }
         requests.known = true;
-        requests.entering += 1;
+        requests.busy += 1;
         requests.open.insert(slot.index, (Arc::clone(slot), generation));
         true
     }
@@ -445,8 +446,8 @@ impl PeerState {
     /// Ends handing over. Whether the service must be told now that the peer is gone.
     fn exit(&self) -> bool {
         let mut requests = lock(&self.requests);
-        requests.entering -= 1;
-        requests.gone && requests.entering == 0
+        requests.busy -= 1;
+        requests.gone && requests.known && requests.busy == 0
     }
 
     /// Notes that the request of this slot is no longer open.
@@ -454,27 +455,56 @@ impl PeerState {
         lock(&self.requests).open.remove(&index);
     }
 
-    /// Notes that the peer is gone: what it had open, and whether the service must be told now.
-    fn leave(&self) -> (Vec<(Arc<Slot>, u64)>, bool) {
+    /// Notes that the peer is gone, and gives what it had open. [`PeerState::exit`] must follow.
+    fn leave(&self) -> Vec<(Arc<Slot>, u64)> {
         let mut requests = lock(&self.requests);
         requests.gone = true;
-        let open = mem::take(&mut requests.open).into_values().collect();
-        (open, requests.known && requests.entering == 0)
+        requests.busy += 1;
+        mem::take(&mut requests.open).into_values().collect()
+    }
+
+    /// Closes the connection, unless it is gone: the crate panics over a pipe that is no more. While
+    /// this holds the lock, NNG cannot forget the pipe, as it tells us before.
+    fn disconnect(&self) {
+        let requests = lock(&self.requests);
+        if !requests.gone {
+            self.pipe.close();
+        }
     }
 }
 
 /// Counts the answers that are on their way.
-#[derive(Default)]
+///
+/// NNG calls an answer sent when it begins to write it, and says no more. The kernel takes a small
+/// one whole; of larger ones all that we know is when the last was begun.
 struct Sending {
     count: AtomicUsize,
+    begun: Instant,
+    /// When the last large answer was given, in milliseconds after `begun`, and one more. 0 is never.
+    last_large: AtomicU64,
     awaited: AtomicBool,
     turn: Mutex<()>,
     none: Condvar,
 }
 
 impl Sending {
-    fn begin(&self) {
+    fn new() -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            begun: Instant::now(),
+            last_large: AtomicU64::new(0),
+            awaited: AtomicBool::new(false),
+            turn: Mutex::default(),
+            none: Condvar::new(),
+        }
+    }
+
+    fn begin(&self, size: usize) {
         self.count.fetch_add(1, SeqCst);
+        if size > TAKEN_AT_ONCE {
+            let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.last_large.fetch_max(now.saturating_add(1), SeqCst);
+        }
     }
 
     fn end(&self) {
@@ -488,12 +518,21 @@ impl Sending {
         let begun = Instant::now();
         let mut turn = lock(&self.turn);
         self.awaited.store(true, SeqCst);
-        while self.count.load(Acquire) != 0 {
+        loop {
             let left = limit.saturating_sub(begun.elapsed());
-            if left.is_zero() {
+            let span = if self.count.load(SeqCst) == 0 { left.min(self.large_on_its_way()) } else { left };
+            if span.is_zero() {
                 return;
             }
-            turn = self.none.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0;
+            turn = self.none.wait_timeout(turn, span).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// For how much longer a large answer may be on its way.
+    fn large_on_its_way(&self) -> Duration {
+        match self.last_large.load(SeqCst) {
+            0 => Duration::ZERO,
+            given => Duration::from_millis(given).saturating_add(ON_ITS_WAY).saturating_sub(self.begun.elapsed()),
         }
     }
 }
