@@ -133,22 +133,14 @@ impl Attempt {
 /// Room for one running attempt. Run it on a thread with a stack of at least 2 MiB.
 pub struct Slot {
     shared: Arc<Shared>,
-    bounds: Bounds,
+    config: Arc<RuntimeConfig>,
     /// Drives the waits of modules that wait, on the slot's own thread.
     timer: tokio::runtime::Runtime,
 }
 
-/// The bounds of each attempt; see [`RuntimeConfig`].
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    memory_max: usize,
-    result_max: usize,
-    follow_ups_max: usize,
-}
-
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("bounds", &self.bounds).finish_non_exhaustive()
+        f.debug_struct("Slot").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -162,16 +154,12 @@ pub(super) struct Ended<R> {
 }
 
 impl Slot {
-    pub(super) fn new(config: &RuntimeConfig, watchdog: &Watchdog, reports: Arc<dyn Reports>) -> Self {
+    pub(super) fn new(config: &Arc<RuntimeConfig>, watchdog: &Watchdog, reports: Arc<dyn Reports>) -> Self {
         let output = Arc::new(Mutex::new(Output::new(reports, config.log_max)));
         let timer = tokio::runtime::Builder::new_current_thread().enable_time().build();
         Self {
             shared: Arc::new(Shared { watch: watchdog.watch(), output }),
-            bounds: Bounds {
-                memory_max: config.memory_max,
-                result_max: config.result_max,
-                follow_ups_max: config.follow_ups_max,
-            },
+            config: Arc::clone(config),
             timer: timer.expect("a timer without threads and files has nothing that could be refused"),
         }
     }
@@ -204,12 +192,12 @@ impl Slot {
         let span = Span { id: call.id, deadline: now.mono + call.timeout };
         let (prepared, export) = module.run();
         let ended = self.call::<RunParams<'_>, RunResults>(prepared, export, (invocation,), self.attempt(about), span);
-        ending::outcome(ended, call.timeout, self.bounds.result_max)
+        ending::outcome(ended, call.timeout, self.config.result_max)
     }
 
     /// An attempt with nothing used yet.
     pub(super) fn attempt(&self, call: Call) -> Attempt {
-        let Bounds { memory_max, result_max, follow_ups_max } = self.bounds;
+        let RuntimeConfig { memory_max, result_max, follow_ups_max, .. } = *self.config;
         Attempt {
             call,
             follow_ups: FollowUps::new(follow_ups_max, result_max),

@@ -102,9 +102,9 @@ fn prepare(dir: &Path) -> Result<(), Untrusted> {
     let folder = fs::metadata(dir)?;
     // Whoever owns a file made now is who we are.
     let probe = dir.join(format!(".probe-{}", std::process::id()));
-    let made = File::create(&probe).and_then(|file| file.metadata());
+    let created = File::create(&probe).and_then(|file| file.metadata());
     fs::remove_file(&probe).ok();
-    if made?.uid() != folder.uid() {
+    if created?.uid() != folder.uid() {
         return Err(Untrusted::Owner);
     }
     let mode = folder.mode() & 0o777;

@@ -24,11 +24,11 @@ use super::{
 };
 
 /// Bytes of stack that a guest may use; the slot's thread has at least twice as much.
-pub(super) const WASM_STACK: usize = 1 << 20;
+const WASM_STACK: usize = 1 << 20;
 /// Bytes of a stack on which a guest runs that waits.
 const ASYNC_STACK: usize = 2 << 20;
-/// Frames that a backtrace shows.
-const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(20).expect("20 is not zero");
+/// Frames of a backtrace that are kept: enough to tell a recursion from a call.
+const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not zero");
 /// Address space for one memory: all that a 32-bit guest can address, so that no access needs a
 /// bounds check.
 const MEMORY_RESERVATION: u64 = 4 << 30;

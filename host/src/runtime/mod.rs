@@ -10,6 +10,7 @@
 //! - Nothing of one attempt is left for the next: each has a new store and a new instance.
 //! - An attempt that does not wait costs no thread, no timer and no system call of ours.
 
+mod backtrace;
 mod call;
 mod catalog;
 mod compiled;
@@ -24,6 +25,8 @@ mod host_calls;
 mod limits;
 mod module;
 mod output;
+#[cfg(test)]
+mod tests;
 mod wasi;
 mod watchdog;
 
@@ -43,9 +46,6 @@ pub use self::{
 use self::{compiled::Cache, engine::Ground, watchdog::Watchdog};
 use crate::task::Report;
 
-/// How long a module may take to come up and register its tasks.
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The bounds within which attempts run.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
@@ -59,6 +59,8 @@ pub struct RuntimeConfig {
     pub log_max: usize,
     /// How many follow-up tasks one attempt may submit.
     pub follow_ups_max: usize,
+    /// How long a module may take to come up and register its tasks.
+    pub register_timeout: Duration,
     /// Bytes that a module's file may have.
     pub module_max: u64,
     /// Where compiled code is kept; none to compile each time.
@@ -73,6 +75,7 @@ impl Default for RuntimeConfig {
             result_max: 16 << 20,
             log_max: 1 << 20,
             follow_ups_max: 1000,
+            register_timeout: Duration::from_secs(10),
             module_max: 256 << 20,
             cache_dir: None,
         }
@@ -113,7 +116,7 @@ pub trait Reports: Send + Sync {
 pub struct Runtime(Arc<Inner>);
 
 struct Inner {
-    config: RuntimeConfig,
+    config: Arc<RuntimeConfig>,
     /// The engines, the better one first.
     grounds: Vec<Ground>,
     cache: Cache,
@@ -141,7 +144,7 @@ impl Runtime {
         let watchdog = Watchdog::start(engines).map_err(RuntimeError::Watchdog)?;
         let cache = Cache::open(config.cache_dir.as_deref());
         let registry = Mutex::new(None);
-        Ok(Self(Arc::new(Inner { config, grounds, cache, watchdog, registry })))
+        Ok(Self(Arc::new(Inner { config: Arc::new(config), grounds, cache, watchdog, registry })))
     }
 
     /// Loads a module: reads its file, compiles it or takes its code from the cache, and lets it

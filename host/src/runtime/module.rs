@@ -11,6 +11,7 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use wasmtime::{
@@ -19,7 +20,7 @@ use wasmtime::{
 };
 
 use super::{
-    AttemptId, Inner, REGISTER_TIMEOUT,
+    AttemptId, Inner,
     call::{Attempt, Call, Ended, Prepared, Span},
     compiled::{self, Code},
     component,
@@ -111,8 +112,8 @@ pub enum Unusable {
     #[error("failed while it registered its tasks: {0}")]
     Register(String),
     /// It took too long to come up or to register.
-    #[error("did not register its tasks within {} s", REGISTER_TIMEOUT.as_secs())]
-    RegisterTimeout,
+    #[error("did not register its tasks within {} s", .0.as_secs_f64())]
+    RegisterTimeout(Duration),
     /// It registered no task.
     #[error("registers no tasks: does it contain a function with #[task]?")]
     Nothing,
@@ -278,12 +279,13 @@ fn not_linked(ground: &Ground, component: &Component, error: &wasmtime::Error) -
 
 /// Lets a module say what tasks it has.
 fn register(runtime: &Inner, prepared: &Prepared, exports: &Exports) -> Result<Vec<TaskInfo>, Unusable> {
+    let timeout = runtime.config.register_timeout;
     let ended: Ended<RegisterResults> = runtime.with_registry(|slot| {
-        let span = Span { id: AttemptId(0), deadline: Now::read().mono + REGISTER_TIMEOUT };
+        let span = Span { id: AttemptId(0), deadline: Now::read().mono + timeout };
         slot.call(prepared, &exports.register, (), slot.attempt(Call::register()), span)
     });
     let tasks = match ended.result {
-        _ if ended.why == Some(Why::TimedOut) => return Err(Unusable::RegisterTimeout),
+        _ if ended.why == Some(Why::TimedOut) => return Err(Unusable::RegisterTimeout(timeout)),
         Ok((descriptors,)) => descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>(),
         Err(error) if is_ours(&error, &ended.attempt) => return Err(Unusable::Unfit(format!("{error:#}"))),
         Err(error) => return Err(Unusable::Register(ending::cut_short(&error, &ended.attempt).message)),

@@ -293,3 +293,30 @@ impl Drop for Watchdog {
         self.0.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATER: Moment = Moment::from_micros(1_000_000);
+
+    #[test]
+    fn an_attempt_is_asked_to_end_before_it_is_over() {
+        let watchdog = Watchdog::start(Vec::new()).expect("a thread");
+        let watch = watchdog.watch();
+        let deadline = Now::read().mono + Duration::from_hours(1);
+        let watched = watch.begin(AttemptId(1), deadline);
+        assert!(matches!(watch.patrol(LATER), Look::At(until) if until == deadline));
+        assert!(!watch.is_asked());
+        assert!(matches!(watch.patrol(deadline), Look::At(until) if until == deadline + GRACE));
+        assert!(watch.is_asked() && !watch.is_over());
+        assert!(matches!(watch.patrol(deadline + GRACE), Look::Remind));
+        assert!(watch.is_over());
+        assert_eq!(watched.end(), Some(Why::TimedOut));
+        assert!(!watch.is_asked() && !watch.stop(AttemptId(1)));
+        let watched = watch.begin(AttemptId(2), deadline);
+        assert!(!watch.stop(AttemptId(1)) && watch.stop(AttemptId(2)) && watch.is_asked());
+        drop(watched);
+        assert!(matches!(watch.patrol(LATER), Look::At(Moment::NEVER)));
+    }
+}
