@@ -11,12 +11,13 @@ use wasmtime::{FrameInfo, WasmBacktrace};
 const SHOWN: usize = 20;
 /// So many frames of so few functions are a recursion that did not end.
 const RUNAWAY: (usize, usize) = (50, 4);
-/// How the functions begin that stand above a Rust guest's own when it panics or runs out of
+/// How the functions begin that stand above a guest's own when it panics, exits or runs out of
 /// memory.
 const MACHINERY: [&str; 13] = [
+    "__imported_wasi_",
     "__rust",
+    "__wasi_",
     "_Exit",
-    "abort",
     "alloc::alloc::",
     "alloc::raw_vec::",
     "core::panicking::",
@@ -25,9 +26,10 @@ const MACHINERY: [&str; 13] = [
     "rust_panic",
     "std::alloc::",
     "std::panicking::",
-    "std::process::",
     "std::sys::",
 ];
+/// Further ones, by their whole name.
+const MACHINES: [&str; 4] = ["abort", "exit", "std::process::abort", "std::process::exit"];
 
 /// The functions that a guest was in, the innermost first.
 #[derive(Debug, Default)]
@@ -52,17 +54,20 @@ impl Backtrace {
 
     /// The author's own functions: without what panics and our SDK put above and below them.
     fn own(&self) -> &[String] {
-        let is_machinery =
-            |name: &String| MACHINERY.iter().any(|start| name.trim_start_matches('<').starts_with(start));
-        let is_sdk = |name: &String| {
-            name.trim_start_matches('<').starts_with("fastworker_guest::")
-                || name.ends_with("::_::__run")
-                || name.starts_with("fastworker:task/")
-        };
         let first = self.0.iter().position(|name| !is_machinery(name)).unwrap_or(0);
-        let after = self.0[first..].iter().position(is_sdk).unwrap_or(self.0.len() - first);
+        let after = self.0[first..].iter().position(|name| is_sdk(name)).unwrap_or(self.0.len() - first);
         if after == 0 { &self.0 } else { &self.0[first..first + after] }
     }
+}
+
+fn is_machinery(name: &str) -> bool {
+    let path = name.trim_start_matches('<');
+    MACHINES.contains(&name) || MACHINERY.iter().any(|start| path.starts_with(start))
+}
+
+fn is_sdk(name: &str) -> bool {
+    let path = name.trim_start_matches('<');
+    path.starts_with("fastworker_guest::") || path.starts_with("fastworker:task/") || name.ends_with("::_::__run")
 }
 
 /// One line a function, repeated ones counted.

@@ -5,12 +5,12 @@
 
 use std::{fmt, time::Duration};
 
-use wasmtime::Trap;
+use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
     backtrace::Backtrace,
-    call::{Attempt, Ended, HOSTCALL_MAX},
+    call::{Attempt, Ended},
     contract_v1::{self, RunResults},
     limits::Refused,
     output::Flood,
@@ -24,14 +24,14 @@ use crate::{
 /// What is said of a guest whose stack is full.
 const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
 
-/// The outcome of a `run` that may return `result_max` bytes, follow-up tasks included.
-pub(super) fn outcome(ended: Ended<RunResults>, timeout: Duration, result_max: usize) -> Outcome {
+/// The outcome of a `run` that had `timeout`.
+pub(super) fn outcome(ended: Ended<RunResults>, timeout: Duration) -> Outcome {
     let Ended { result, why, attempt } = ended;
     if why == Some(Why::Stopped) {
         return Outcome::Stopped;
     }
     let failure = match result {
-        Ok((Ok(text),)) => match success(&text, &attempt, result_max) {
+        Ok((Ok(text),)) => match success(&text, &attempt) {
             Ok(result) => return Outcome::Success { result, follow_ups: attempt.follow_ups.into_tasks() },
             Err(failure) => failure,
         },
@@ -43,7 +43,8 @@ pub(super) fn outcome(ended: Ended<RunResults>, timeout: Duration, result_max: u
     Outcome::Failure(failure)
 }
 
-fn success(text: &str, attempt: &Attempt, result_max: usize) -> Result<Json, Failure> {
+fn success(text: &str, attempt: &Attempt) -> Result<Json, Failure> {
+    let result_max = attempt.config().result_max;
     let follow_ups = attempt.follow_ups.bytes();
     if text.len().saturating_add(follow_ups) > result_max {
         let and = if follow_ups > 0 { " and follow-up tasks" } else { "" };
@@ -63,8 +64,8 @@ fn timed_out(timeout: Duration) -> Failure {
 pub(super) fn cut_short(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
     let flooded = attempt.speak(|output| output.flooded());
     if flooded || error.is::<Flood>() {
-        let max = Bytes(attempt.speak(|output| output.max()));
-        return Failure::new(ErrorKind::OutputLimit, format!("logged and printed more than {max}"));
+        let message = format!("logged and printed more than {}", Bytes(attempt.config().log_max));
+        return Failure::new(ErrorKind::OutputLimit, message);
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         let message = format!("the task called exit({}) instead of returning", exit.0);
@@ -81,11 +82,19 @@ pub(super) fn cut_short(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
         (Some(trap), _) => (ErrorKind::Trap, trap.to_string()),
         // wasmtime has no type for a call that passes too much; only a guest that has so much
         // memory can have made one.
-        (None, _) if attempt.limits.used() > HOSTCALL_MAX => (ErrorKind::OutputLimit, error.root_cause().to_string()),
+        (None, _) if attempt.limits.used() > attempt.hostcall_max() => {
+            (ErrorKind::OutputLimit, error.root_cause().to_string())
+        }
         (None, _) => (ErrorKind::Trap, error.root_cause().to_string()),
     };
     let reason = attempt.speak(|output| output.last_words()).map(|words| words + "\n").unwrap_or_default();
     Failure::new(kind, format!("{reason}{summary}{backtrace}"))
+}
+
+/// Whether wasmtime refused a component, rather than the guest failed.
+pub(super) fn is_refusal(error: &wasmtime::Error, attempt: &Attempt) -> bool {
+    let is_guests = error.is::<Trap>() || error.is::<WasmBacktrace>() || error.is::<I32Exit>() || error.is::<Flood>();
+    !is_guests && attempt.limits.refused().is_none()
 }
 
 fn out_of_memory(Refused { had, wanted, max }: Refused) -> String {

@@ -49,9 +49,10 @@ use crate::task::Report;
 /// The bounds within which attempts run.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// How many attempts may run at once; room for this many instances is reserved.
+    /// How many attempts are to run at once. Room for them is reserved once and for all; see
+    /// [`Runtime::slots_max`].
     pub slots: usize,
-    /// Bytes of linear memory one attempt may have. Rounded up to whole pages of 64 KiB.
+    /// Bytes of linear memory one attempt may have; it comes in pages of 64 KiB.
     pub memory_max: usize,
     /// Bytes that the result and the follow-up tasks of one attempt may have together.
     pub result_max: usize,
@@ -150,10 +151,19 @@ impl Runtime {
     /// Loads a module: reads its file, compiles it or takes its code from the cache, and lets it
     /// register its tasks. What this returns can run.
     ///
+    /// Blocks for as long as that takes, so it is not for async code. Modules compile side by side
+    /// and register one after the other.
+    ///
     /// # Errors
     /// [`LoadError`] with the path and what is wrong with the module.
     pub fn load(&self, path: &Path) -> Result<Module, LoadError> {
         module::load(&self.0, path).map_err(|why| LoadError { path: path.to_owned(), why })
+    }
+
+    /// How many attempts can run at once. It is at least [`RuntimeConfig::slots`], so that a worker
+    /// can grow a little; attempts beyond it fail.
+    pub fn slots_max(&self) -> usize {
+        engine::slots_max(&self.0.config)
     }
 
     /// Room for one running attempt, whose reports go to `reports`.

@@ -110,11 +110,6 @@ impl Output {
         self.flooded
     }
 
-    /// Bytes that an attempt may say.
-    pub(super) fn max(&self) -> usize {
-        self.max
-    }
-
     /// The attempt logs `message`.
     pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Flood> {
         self.line(level, message)
