@@ -37,8 +37,8 @@ use crate::{
     task::{ErrorKind, Failure, Outcome, TaskId},
 };
 
-/// Bytes that a guest may pass to the host in one call, or return from one.
-pub(super) const HOSTCALL_MAX: usize = 128 << 20;
+/// Bytes that a guest can always pass to the host in one call.
+const HOSTCALL_MIN: usize = 1 << 20;
 /// Handles that a guest may hold at once.
 const HANDLES_MAX: usize = 10_000;
 
@@ -66,8 +66,9 @@ pub struct Invocation<'a> {
 pub(super) enum Calling {
     /// It never waits in the host: called like a function.
     Plain,
-    /// The same, and what it prints passes wasmtime-wasi, which wants to know a timer's owner.
-    Printing,
+    /// The same, with the timer entered: parts of wasmtime-wasi that never wait look for one too,
+    /// and would start threads if there were none.
+    Entered,
     /// It can wait: called on a stack of its own, so that a wait can be cut short.
     Waiting,
 }
@@ -95,6 +96,13 @@ impl Call {
     }
 }
 
+/// Which attempt it is, and until when it may run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) id: AttemptId,
+    pub(super) deadline: Moment,
+}
+
 /// What a store holds: one attempt, all that it has and all that it may do.
 pub(super) struct Attempt {
     pub(super) call: Call,
@@ -106,6 +114,7 @@ pub(super) struct Attempt {
 
 /// What a slot and the stores of its attempts share.
 struct Shared {
+    config: Arc<RuntimeConfig>,
     watch: Arc<Watch>,
     output: Arc<Mutex<Output>>,
 }
@@ -128,27 +137,51 @@ impl Attempt {
     pub(super) fn is_asked_to_end(&self) -> bool {
         self.shared.watch.is_asked()
     }
+
+    pub(super) fn config(&self) -> &RuntimeConfig {
+        &self.shared.config
+    }
+
+    /// Bytes that one call may pass to the host: enough to tell a result that is too large by its
+    /// length and to register many tasks, and too little to keep the host busy.
+    pub(super) fn hostcall_max(&self) -> usize {
+        self.config().result_max.saturating_mul(2).max(HOSTCALL_MIN)
+    }
 }
 
-/// Room for one running attempt. Run it on a thread with a stack of at least 2 MiB.
+/// Room for one running attempt. Run it on a thread of its own with a stack of at least 2 MiB,
+/// not in async code: it blocks.
 pub struct Slot {
     shared: Arc<Shared>,
-    bounds: Bounds,
-    /// Drives the waits of modules that wait, on the slot's own thread.
-    timer: tokio::runtime::Runtime,
+    timer: Timer,
 }
 
-/// The bounds of each attempt; see [`RuntimeConfig`].
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    memory_max: usize,
-    result_max: usize,
-    follow_ups_max: usize,
+/// Drives the waits of modules that wait, on the slot's own thread.
+struct Timer(Option<tokio::runtime::Runtime>);
+
+impl Timer {
+    fn new() -> Self {
+        let timer = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        Self(Some(timer.expect("a timer without threads and files has nothing that could be refused")))
+    }
+
+    fn get(&self) -> &tokio::runtime::Runtime {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Timer {
+    /// tokio panics where a runtime is dropped by async code, unless it is told not to wait.
+    fn drop(&mut self) {
+        if let Some(timer) = self.0.take() {
+            timer.shutdown_background();
+        }
+    }
 }
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("bounds", &self.bounds).finish_non_exhaustive()
+        f.debug_struct("Slot").field("config", &self.shared.config).finish_non_exhaustive()
     }
 }
 
@@ -162,18 +195,10 @@ pub(super) struct Ended<R> {
 }
 
 impl Slot {
-    pub(super) fn new(config: &RuntimeConfig, watchdog: &Watchdog, reports: Arc<dyn Reports>) -> Self {
+    pub(super) fn new(config: &Arc<RuntimeConfig>, watchdog: &Watchdog, reports: Arc<dyn Reports>) -> Self {
         let output = Arc::new(Mutex::new(Output::new(reports, config.log_max)));
-        let timer = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        Self {
-            shared: Arc::new(Shared { watch: watchdog.watch(), output }),
-            bounds: Bounds {
-                memory_max: config.memory_max,
-                result_max: config.result_max,
-                follow_ups_max: config.follow_ups_max,
-            },
-            timer: timer.expect("a timer without threads and files has nothing that could be refused"),
-        }
+        let shared = Shared { config: Arc::clone(config), watch: watchdog.watch(), output };
+        Self { shared: Arc::new(shared), timer: Timer::new() }
     }
 
     /// Stops what this slot runs, from another thread.
@@ -204,12 +229,12 @@ impl Slot {
         let span = Span { id: call.id, deadline: now.mono + call.timeout };
         let (prepared, export) = module.run();
         let ended = self.call::<RunParams<'_>, RunResults>(prepared, export, (invocation,), self.attempt(about), span);
-        ending::outcome(ended, call.timeout, self.bounds.result_max)
+        ending::outcome(ended, call.timeout)
     }
 
     /// An attempt with nothing used yet.
     pub(super) fn attempt(&self, call: Call) -> Attempt {
-        let Bounds { memory_max, result_max, follow_ups_max } = self.bounds;
+        let RuntimeConfig { memory_max, result_max, follow_ups_max, .. } = *self.shared.config;
         Attempt {
             call,
             follow_ups: FollowUps::new(follow_ups_max, result_max),
@@ -218,13 +243,6 @@ impl Slot {
             shared: Arc::clone(&self.shared),
         }
     }
-}
-
-/// Which attempt it is, and until when it may run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    pub(super) id: AttemptId,
-    pub(super) deadline: Moment,
 }
 
 impl Slot {
@@ -246,12 +264,12 @@ impl Slot {
         let watched = self.shared.watch.begin(span.id, span.deadline);
         let result = match prepared.calling {
             Calling::Plain => at_once(prepared, export, params, &mut store),
-            Calling::Printing => {
-                let _entered = self.timer.enter();
+            Calling::Entered => {
+                let _entered = self.timer.get().enter();
                 at_once(prepared, export, params, &mut store)
             }
             Calling::Waiting => {
-                self.timer.block_on(until_over(&self.shared.watch, waiting(prepared, export, params, &mut store)))
+                self.timer.get().block_on(until_over(&self.shared.watch, waiting(prepared, export, params, &mut store)))
             }
         };
         let why = watched.end();
@@ -261,9 +279,10 @@ impl Slot {
 }
 
 fn store(prepared: &Prepared, attempt: Attempt) -> Store<Attempt> {
+    let hostcall_max = attempt.hostcall_max();
     let mut store = Store::new(prepared.pre.engine(), attempt);
     store.limiter(|attempt| &mut attempt.limits);
-    store.set_hostcall_fuel(HOSTCALL_MAX);
+    store.set_hostcall_fuel(hostcall_max);
     store.set_max_component_handles(HANDLES_MAX);
     // The epoch moves when some attempt is over; each one looks whether it is its own.
     store.epoch_deadline_callback(|store| {

@@ -24,14 +24,6 @@ const EXTENSION: &str = "fwcode";
 /// What nobody used for so long is removed.
 const UNUSED_MAX: Duration = Duration::from_hours(30 * 24);
 
-/// Compiles a component into code for this machine.
-///
-/// # Errors
-/// wasmtime's, if the component is not valid.
-pub(super) fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    engine.precompile_component(bytes)
-}
-
 /// Makes compiled code ready for an engine with the settings it was compiled under.
 ///
 /// # Errors
@@ -41,12 +33,16 @@ pub(super) fn instantiable(engine: &Engine, code: &Code) -> wasmtime::Result<Com
     #[allow(unsafe_code, reason = "a `Code` holds only what this host compiled: see the top of this file")]
     // SAFETY: the invariant of `Code`.
     unsafe {
-        Component::deserialize(engine, &code.0)
+        Component::deserialize(engine, &code.bytes)
     }
 }
 
-/// Compiled code that this host made. Invariant: unchanged output of [`compile`].
-pub(super) struct Code(Vec<u8>);
+/// Compiled code that this host made. Invariant: unchanged output of [`Cache::compile`].
+pub(super) struct Code {
+    bytes: Vec<u8>,
+    /// Whether it was taken from the folder.
+    pub(super) kept: bool,
+}
 
 /// The folder of compiled code, if there is one that can be trusted.
 #[derive(Debug)]
@@ -78,22 +74,29 @@ impl Cache {
         }
     }
 
-    /// The code of a component whose BLAKE3 is `hash`: from the folder, or compiled now and kept.
+    /// The code of a component whose BLAKE3 is `hash`: from the folder, or else compiled.
     ///
     /// # Errors
     /// wasmtime's, if the component is not valid.
     pub(super) fn code(&self, engine: &Engine, hash: &blake3::Hash, bytes: &[u8]) -> wasmtime::Result<Code> {
-        let Some(dir) = &self.dir else { return compile(engine, bytes).map(Code) };
-        let path = dir.join(file_name(engine, hash));
-        if let Some(code) = read(&path) {
-            return Ok(Code(code));
+        let kept = self.dir.as_ref().and_then(|dir| read(&dir.join(file_name(engine, hash))));
+        kept.map_or_else(|| self.compile(engine, hash, bytes), |bytes| Ok(Code { bytes, kept: true }))
+    }
+
+    /// Compiles a component and keeps its code.
+    ///
+    /// # Errors
+    /// wasmtime's, if the component is not valid.
+    pub(super) fn compile(&self, engine: &Engine, hash: &blake3::Hash, bytes: &[u8]) -> wasmtime::Result<Code> {
+        let code = engine.precompile_component(bytes)?;
+        if let Some(dir) = &self.dir {
+            let path = dir.join(file_name(engine, hash));
+            if let Err(error) = write(dir, &path, &code) {
+                tracing::warn!(path = %path.display(), %error, "compiled code could not be kept");
+            }
+            remove_unused(dir);
         }
-        let code = compile(engine, bytes)?;
-        if let Err(error) = write(dir, &path, &code) {
-            tracing::warn!(path = %path.display(), %error, "compiled code could not be kept");
-        }
-        remove_unused(dir);
-        Ok(Code(code))
+        Ok(Code { bytes: code, kept: false })
     }
 }
 
@@ -102,9 +105,9 @@ fn prepare(dir: &Path) -> Result<(), Untrusted> {
     let folder = fs::metadata(dir)?;
     // Whoever owns a file made now is who we are.
     let probe = dir.join(format!(".probe-{}", std::process::id()));
-    let made = File::create(&probe).and_then(|file| file.metadata());
+    let created = File::create(&probe).and_then(|file| file.metadata());
     fs::remove_file(&probe).ok();
-    if made?.uid() != folder.uid() {
+    if created?.uid() != folder.uid() {
         return Err(Untrusted::Owner);
     }
     let mode = folder.mode() & 0o777;

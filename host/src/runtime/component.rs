@@ -82,7 +82,7 @@ pub(super) fn calling(engine: &Engine, component: &Component) -> Calling {
 fn calling_of(interface: &str, function: &str) -> Calling {
     match interface {
         _ if waits(interface, function) => Calling::Waiting,
-        "wasi:io/streams" => Calling::Printing,
+        other if other.starts_with("wasi:io/") || other.starts_with("wasi:filesystem/") => Calling::Entered,
         _ => Calling::Plain,
     }
 }
@@ -138,8 +138,9 @@ mod tests {
         let of = |interface: &str, function: &str| calling_of(unversioned(interface), function);
         assert_eq!(of("wasi:io/poll@0.2.6", "poll"), Calling::Waiting);
         assert_eq!(of("wasi:sockets/tcp@0.2.0", "[method]tcp-socket.start-bind"), Calling::Waiting);
-        assert_eq!(of("wasi:io/streams@0.2.0", "[method]output-stream.blocking-write-and-flush"), Calling::Printing);
-        assert_eq!(of("wasi:io/poll@0.2.6", "[method]pollable.ready"), Calling::Plain);
+        assert_eq!(of("wasi:io/streams@0.2.0", "[method]output-stream.blocking-write-and-flush"), Calling::Entered);
+        assert_eq!(of("wasi:cli/stdout@0.2.6", "get-stdout"), Calling::Plain);
+        assert_eq!(of("wasi:io/poll@0.2.6", "[method]pollable.ready"), Calling::Entered);
     }
 
     #[test]

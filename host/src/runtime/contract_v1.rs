@@ -37,6 +37,8 @@ mod bindings {
 
 /// The interface that makes a component a task module.
 pub(super) const TASKS: &str = "fastworker:task/tasks@1.0.0";
+/// Longest documentation of a task in bytes; what is longer is cut.
+const DOCUMENTATION_MAX: usize = 64 << 10;
 /// Longest message of a failure in bytes; what is longer is cut.
 const MESSAGE_MAX: usize = 64 << 10;
 
@@ -85,17 +87,17 @@ where
 /// What went wrong in the guest, for everybody else.
 pub(super) fn failure(said: GuestFailure) -> Failure {
     match said {
-        GuestFailure::BadArguments(message) => Failure::new(ErrorKind::BadArguments, shortened(message)),
-        GuestFailure::Failed(message) => Failure::new(ErrorKind::Failed, shortened(message)),
+        GuestFailure::BadArguments(message) => Failure::new(ErrorKind::BadArguments, shortened(message, MESSAGE_MAX)),
+        GuestFailure::Failed(message) => Failure::new(ErrorKind::Failed, shortened(message, MESSAGE_MAX)),
         GuestFailure::TryAgainAfter(retry) => Failure {
             retry_after: Some(Duration::from_millis(retry.delay_ms)),
-            ..Failure::new(ErrorKind::Failed, shortened(retry.message))
+            ..Failure::new(ErrorKind::Failed, shortened(retry.message, MESSAGE_MAX))
         },
     }
 }
 
-fn shortened(message: String) -> String {
-    if message.len() > MESSAGE_MAX { cut(&message, MESSAGE_MAX).into_owned() } else { message }
+fn shortened(text: String, max: usize) -> String {
+    if text.len() > max { cut(&text, max).into_owned() } else { text }
 }
 
 /// How much a line matters.
@@ -118,7 +120,13 @@ pub(super) fn task_info(descriptor: Descriptor) -> TaskInfo {
         warnings.push(why);
         Json::empty_object()
     });
-    TaskInfo { name: descriptor.name, documentation: descriptor.documentation, schema, policy: wishes.policy, warnings }
+    TaskInfo {
+        name: descriptor.name,
+        documentation: shortened(descriptor.documentation, DOCUMENTATION_MAX),
+        schema,
+        policy: wishes.policy,
+        warnings,
+    }
 }
 
 #[cfg(test)]

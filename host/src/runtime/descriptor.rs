@@ -12,6 +12,11 @@ use crate::{
     task::{Policy, TASK_NAME_MAX, TaskPriority},
 };
 
+/// Bytes of a text with wishes: it is read into values, which take more.
+const WISHES_MAX: usize = 16 << 10;
+/// Bytes of a schema: it travels with each catalog.
+const SCHEMA_MAX: usize = 256 << 10;
+
 /// A JSON object of wishes, as far as it could be read.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Wishes {
@@ -38,6 +43,10 @@ pub(super) enum Keys {
 pub(super) fn wishes(text: &str, keys: Keys) -> Wishes {
     let mut wishes = Wishes::default();
     if text.trim().is_empty() {
+        return wishes;
+    }
+    if text.len() > WISHES_MAX {
+        wishes.unreadable.push(format!("{} bytes of wishes are more than {WISHES_MAX}", text.len()));
         return wishes;
     }
     match serde_json::from_str::<Map<String, Value>>(text) {
@@ -108,6 +117,9 @@ pub(super) fn schema(text: &str) -> Result<Json, String> {
     if text.trim().is_empty() {
         return Ok(Json::empty_object());
     }
+    if text.len() > SCHEMA_MAX {
+        return Err(format!("schema has {} bytes and may have {SCHEMA_MAX}", text.len()));
+    }
     object(text).map_err(|why| format!("schema {why}"))
 }
 
@@ -162,6 +174,7 @@ mod tests {
             assert_eq!(read.unreadable.len(), 1, "{wrong}");
         }
         assert_eq!(wishes("[]", Keys::Policy).unreadable.len(), 1);
+        assert_eq!(wishes(&" {}".repeat(WISHES_MAX), Keys::Policy).unreadable.len(), 1);
         assert_eq!(wishes(r#"{"countdown": 2}"#, Keys::Options).countdown, Some(Duration::from_secs(2)));
     }
 

@@ -3,18 +3,15 @@
 //! Apart because every way to end has its kind, its sentence and its consequence for retries.
 //! Invariant: told apart by what happened (types and our own flags), never by a message's text.
 
-use std::{
-    fmt::{self, Write as _},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
-use wasmtime::{FrameInfo, Trap, WasmBacktrace};
+use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
-    call::{Attempt, Ended, HOSTCALL_MAX},
+    backtrace::Backtrace,
+    call::{Attempt, Ended},
     contract_v1::{self, RunResults},
-    engine::WASM_STACK,
     limits::Refused,
     output::Flood,
     watchdog::Why,
@@ -24,14 +21,17 @@ use crate::{
     task::{ErrorKind, Failure, Outcome},
 };
 
-/// The outcome of a `run` that may return `result_max` bytes, follow-up tasks included.
-pub(super) fn outcome(ended: Ended<RunResults>, timeout: Duration, result_max: usize) -> Outcome {
+/// What is said of a guest whose stack is full.
+const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
+
+/// The outcome of a `run` that had `timeout`.
+pub(super) fn outcome(ended: Ended<RunResults>, timeout: Duration) -> Outcome {
     let Ended { result, why, attempt } = ended;
     if why == Some(Why::Stopped) {
         return Outcome::Stopped;
     }
     let failure = match result {
-        Ok((Ok(text),)) => match success(&text, &attempt, result_max) {
+        Ok((Ok(text),)) => match success(&text, &attempt) {
             Ok(result) => return Outcome::Success { result, follow_ups: attempt.follow_ups.into_tasks() },
             Err(failure) => failure,
         },
@@ -43,7 +43,8 @@ pub(super) fn outcome(ended: Ended<RunResults>, timeout: Duration, result_max: u
     Outcome::Failure(failure)
 }
 
-fn success(text: &str, attempt: &Attempt, result_max: usize) -> Result<Json, Failure> {
+fn success(text: &str, attempt: &Attempt) -> Result<Json, Failure> {
+    let result_max = attempt.config().result_max;
     let follow_ups = attempt.follow_ups.bytes();
     if text.len().saturating_add(follow_ups) > result_max {
         let and = if follow_ups > 0 { " and follow-up tasks" } else { "" };
@@ -63,66 +64,41 @@ fn timed_out(timeout: Duration) -> Failure {
 pub(super) fn cut_short(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
     let flooded = attempt.speak(|output| output.flooded());
     if flooded || error.is::<Flood>() {
-        let max = Bytes(attempt.speak(|output| output.max()));
-        return Failure::new(ErrorKind::OutputLimit, format!("logged and printed more than {max}"));
+        let message = format!("logged and printed more than {}", Bytes(attempt.config().log_max));
+        return Failure::new(ErrorKind::OutputLimit, message);
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         let message = format!("the task called exit({}) instead of returning", exit.0);
         return Failure::new(ErrorKind::Failed, message);
     }
-    let trap = error.downcast_ref::<Trap>();
-    let (kind, summary) = match (trap, attempt.limits.refused()) {
-        (Some(Trap::StackOverflow), _) => {
-            (ErrorKind::StackOverflow, format!("recursed too deeply: its stack of {} is full", Bytes(WASM_STACK)))
-        }
+    let backtrace = Backtrace::of(error);
+    let (kind, summary) = match (error.downcast_ref::<Trap>(), attempt.limits.refused()) {
+        (Some(Trap::StackOverflow), _) => (ErrorKind::StackOverflow, STACK_OVERFLOW.to_owned()),
         (_, Some(refused)) => (ErrorKind::OutOfMemory, out_of_memory(refused)),
+        (Some(Trap::MemoryOutOfBounds), _) if backtrace.is_runaway() => {
+            (ErrorKind::StackOverflow, STACK_OVERFLOW.to_owned())
+        }
         (Some(Trap::UnreachableCodeReached), _) => (ErrorKind::Trap, "wasm trap: unreachable".to_owned()),
         (Some(trap), _) => (ErrorKind::Trap, trap.to_string()),
-        // What wasmtime calls too much is not told apart from other broken calls; only a guest
-        // with that much memory can have passed it.
-        (None, _) if attempt.limits.used() > HOSTCALL_MAX => (ErrorKind::OutputLimit, error.root_cause().to_string()),
+        // wasmtime has no type for a call that passes too much; only a guest that has so much
+        // memory can have made one.
+        (None, _) if attempt.limits.used() > attempt.hostcall_max() => {
+            (ErrorKind::OutputLimit, error.root_cause().to_string())
+        }
         (None, _) => (ErrorKind::Trap, error.root_cause().to_string()),
     };
-    let reason = attempt.speak(|output| output.last_words());
-    let trace = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-    Failure::new(kind, message(reason.as_deref(), &summary, trace))
+    let reason = attempt.speak(|output| output.last_words()).map(|words| words + "\n").unwrap_or_default();
+    Failure::new(kind, format!("{reason}{summary}{backtrace}"))
+}
+
+/// Whether wasmtime refused a component, rather than the guest failed.
+pub(super) fn is_refusal(error: &wasmtime::Error, attempt: &Attempt) -> bool {
+    let is_guests = error.is::<Trap>() || error.is::<WasmBacktrace>() || error.is::<I32Exit>() || error.is::<Flood>();
+    !is_guests && attempt.limits.refused().is_none()
 }
 
 fn out_of_memory(Refused { had, wanted, max }: Refused) -> String {
     format!("out of memory: it had {} and wanted {} more, {} is the most", Bytes(had), Bytes(wanted), Bytes(max))
-}
-
-/// The last words of the guest, what happened, and where.
-fn message(reason: Option<&str>, summary: &str, trace: &[FrameInfo]) -> String {
-    let mut message = String::new();
-    if let Some(reason) = reason {
-        message.push_str(reason);
-        message.push('\n');
-    }
-    message.push_str(summary);
-    let names: Vec<String> = trace.iter().map(function).skip_while(|name| is_panic_machinery(name)).collect();
-    for (index, same) in names.chunk_by(|one, other| one == other).enumerate() {
-        let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
-        // Writing to text cannot fail.
-        let _ = write!(message, "\n  {index}: {}{times}", same[0]);
-    }
-    message
-}
-
-/// The name of a frame's function, or its number where the names were stripped.
-fn function(frame: &FrameInfo) -> String {
-    frame.func_name().map_or_else(
-        || format!("function {}", frame.func_index()),
-        |name| format!("{:#}", rustc_demangle::demangle(name)),
-    )
-}
-
-/// What stands on the stack of every Rust panic and says nothing about this one.
-fn is_panic_machinery(function: &str) -> bool {
-    ["core::panicking::", "std::panicking::", "std::process::abort", "std::sys::", "__rustc", "rust_begin_unwind"]
-        .iter()
-        .chain(["abort", "rust_panic", "panic_abort::"].iter())
-        .any(|start| function.trim_start_matches('<').starts_with(start))
 }
 
 /// A number of bytes for people.

@@ -24,11 +24,11 @@ use super::{
 };
 
 /// Bytes of stack that a guest may use; the slot's thread has at least twice as much.
-pub(super) const WASM_STACK: usize = 1 << 20;
+const WASM_STACK: usize = 1 << 20;
 /// Bytes of a stack on which a guest runs that waits.
 const ASYNC_STACK: usize = 2 << 20;
-/// Frames that a backtrace shows.
-const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(20).expect("20 is not zero");
+/// Frames of a backtrace that are kept: enough to tell a recursion from a call.
+const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not zero");
 /// Address space for one memory: all that a 32-bit guest can address, so that no access needs a
 /// bounds check.
 const MEMORY_RESERVATION: u64 = 4 << 30;
@@ -42,12 +42,12 @@ const TABLE_KEPT: usize = 128 << 10;
 const TABLE_ELEMENTS: usize = 100_000;
 /// Tables that a component in the pool may have.
 const TABLES: usize = 32;
-/// Memories that a component in the pool may have.
-const MEMORIES: usize = 2;
+/// Memories that a component in the pool may have: composed ones have more, and are rare.
+const MEMORIES: usize = 1;
 /// Bytes of bookkeeping that an instance in the pool may need.
 const INSTANCE_SIZE: usize = 16 << 20;
-/// Room is reserved for at least so many attempts at once.
-const SLOTS_MIN: usize = 8;
+/// Room is reserved for at least so many attempts at once, so that a worker can grow.
+const SLOTS_MIN: usize = 16;
 
 /// An engine, and what modules can import on it.
 pub(super) struct Ground {
@@ -71,7 +71,7 @@ impl Ground {
     /// What a module can import that is called so.
     pub(super) fn linker(&self, calling: Calling) -> &Linker<Attempt> {
         match calling {
-            Calling::Plain | Calling::Printing => &self.plain,
+            Calling::Plain | Calling::Entered => &self.plain,
             Calling::Waiting => &self.waiting,
         }
     }
@@ -91,9 +91,14 @@ pub(super) fn grounds(config: &RuntimeConfig) -> wasmtime::Result<Vec<Ground>> {
     }
 }
 
+/// How many attempts can run at once.
+pub(super) fn slots_max(config: &RuntimeConfig) -> usize {
+    config.slots.max(SLOTS_MIN)
+}
+
 /// The engine with the pool, or why there is none.
 fn pooling(config: &RuntimeConfig) -> Result<Engine, String> {
-    let slots = config.slots.max(SLOTS_MIN) + 1; // one for loading modules
+    let slots = slots_max(config) + 1; // one for loading modules
     let needed = (MEMORY_RESERVATION + MEMORY_GUARD).saturating_mul((slots * MEMORIES) as u64);
     let allowed = address_space_max();
     // On-demand memories, code and everything else want their share.
@@ -125,7 +130,7 @@ fn pool(slots: usize, memory_max: usize) -> PoolingAllocationConfig {
         .max_tables_per_module(each(TABLES))
         .max_component_instance_size(INSTANCE_SIZE)
         .max_core_instance_size(INSTANCE_SIZE)
-        .max_memory_size(memory_max)
+        .max_memory_size(memory_max.min(usize::try_from(MEMORY_RESERVATION).unwrap_or(usize::MAX)))
         .table_elements(TABLE_ELEMENTS)
         .linear_memory_keep_resident(MEMORY_KEPT)
         .table_keep_resident(TABLE_KEPT)
@@ -144,8 +149,9 @@ fn roomy() -> Config {
 fn tight() -> Config {
     let mut settings = common();
     settings
-        .memory_reservation(0)
-        .memory_reservation_for_growth(16 << 20)
+        .memory_reservation(64 << 20)
+        // Each move copies the memory: few large steps.
+        .memory_reservation_for_growth(128 << 20)
         .memory_guard_size(64 << 10)
         .guard_before_linear_memory(false);
     settings

@@ -11,6 +11,7 @@ use super::{
     call::Attempt,
     contract_v1::{self, Context, GuestFollowUp, Host, Level},
     descriptor::{self, Keys, Wishes},
+    output::Flood,
 };
 use crate::task::{FollowUp, LogLevel, TASK_NAME_MAX};
 
@@ -44,27 +45,30 @@ impl Host for Attempt {
     }
 
     fn submit(&mut self, task: GuestFollowUp) -> wasmtime::Result<Result<String, String>> {
-        let wishes = descriptor::wishes(&task.options, Keys::Options);
-        for key in &wishes.unknown {
-            let line = format!("follow-up task {}: options has the unknown key '{key}'", task.name);
-            self.speak(|output| output.log(LogLevel::Warn, &line))?;
+        let bytes = task.name.len() + task.args.len() + task.kwargs.len() + task.options.len();
+        if let Err(refusal) = self.follow_ups.admit(bytes) {
+            return Ok(Err(refusal));
         }
-        Ok(self.take(&task, wishes))
+        let wishes = descriptor::wishes(&task.options, Keys::Options);
+        self.warn_of(&wishes)?;
+        Ok(follow_up(task, wishes).map(|task| {
+            let index = self.follow_ups.push(task, bytes);
+            self.call.task_id.follow_up(index).to_string()
+        }))
     }
 }
 
 impl Attempt {
-    /// Keeps a follow-up task until the attempt ends, and returns the id it will have.
-    fn take(&mut self, task: &GuestFollowUp, wishes: Wishes) -> Result<String, String> {
-        let bytes = task.name.len() + task.args.len() + task.kwargs.len() + task.options.len();
-        self.follow_ups.admit(bytes)?;
-        let follow_up = follow_up(task, wishes)?;
-        let index = self.follow_ups.push(follow_up, bytes);
-        Ok(self.call.task_id.follow_up(index).to_string())
+    fn warn_of(&self, wishes: &Wishes) -> Result<(), Flood> {
+        self.speak(|output| {
+            let mut lines =
+                wishes.unknown.iter().map(|key| format!("options of a follow-up task: unknown key '{key}'"));
+            lines.try_for_each(|line| output.log(LogLevel::Warn, &line))
+        })
     }
 }
 
-fn follow_up(task: &GuestFollowUp, wishes: Wishes) -> Result<FollowUp, String> {
+fn follow_up(task: GuestFollowUp, wishes: Wishes) -> Result<FollowUp, String> {
     if !descriptor::is_task_name(&task.name) {
         return Err(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"));
     }
@@ -72,7 +76,7 @@ fn follow_up(task: &GuestFollowUp, wishes: Wishes) -> Result<FollowUp, String> {
         return Err(format!("options: {wrong}"));
     }
     Ok(FollowUp {
-        name: task.name.clone(),
+        name: task.name,
         args: descriptor::array(&task.args).map_err(|why| format!("args {why}"))?,
         kwargs: descriptor::object(&task.kwargs).map_err(|why| format!("kwargs {why}"))?,
         policy: wishes.policy,

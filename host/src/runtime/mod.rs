@@ -10,6 +10,7 @@
 //! - Nothing of one attempt is left for the next: each has a new store and a new instance.
 //! - An attempt that does not wait costs no thread, no timer and no system call of ours.
 
+mod backtrace;
 mod call;
 mod catalog;
 mod compiled;
@@ -24,6 +25,8 @@ mod host_calls;
 mod limits;
 mod module;
 mod output;
+#[cfg(test)]
+mod tests;
 mod wasi;
 mod watchdog;
 
@@ -43,15 +46,13 @@ pub use self::{
 use self::{compiled::Cache, engine::Ground, watchdog::Watchdog};
 use crate::task::Report;
 
-/// How long a module may take to come up and register its tasks.
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The bounds within which attempts run.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// How many attempts may run at once; room for this many instances is reserved.
+    /// How many attempts are to run at once. Room for them is reserved once and for all; see
+    /// [`Runtime::slots_max`].
     pub slots: usize,
-    /// Bytes of linear memory one attempt may have. Rounded up to whole pages of 64 KiB.
+    /// Bytes of linear memory one attempt may have; it comes in pages of 64 KiB.
     pub memory_max: usize,
     /// Bytes that the result and the follow-up tasks of one attempt may have together.
     pub result_max: usize,
@@ -59,6 +60,8 @@ pub struct RuntimeConfig {
     pub log_max: usize,
     /// How many follow-up tasks one attempt may submit.
     pub follow_ups_max: usize,
+    /// How long a module may take to come up and register its tasks.
+    pub register_timeout: Duration,
     /// Bytes that a module's file may have.
     pub module_max: u64,
     /// Where compiled code is kept; none to compile each time.
@@ -73,6 +76,7 @@ impl Default for RuntimeConfig {
             result_max: 16 << 20,
             log_max: 1 << 20,
             follow_ups_max: 1000,
+            register_timeout: Duration::from_secs(10),
             module_max: 256 << 20,
             cache_dir: None,
         }
@@ -113,7 +117,7 @@ pub trait Reports: Send + Sync {
 pub struct Runtime(Arc<Inner>);
 
 struct Inner {
-    config: RuntimeConfig,
+    config: Arc<RuntimeConfig>,
     /// The engines, the better one first.
     grounds: Vec<Ground>,
     cache: Cache,
@@ -141,16 +145,25 @@ impl Runtime {
         let watchdog = Watchdog::start(engines).map_err(RuntimeError::Watchdog)?;
         let cache = Cache::open(config.cache_dir.as_deref());
         let registry = Mutex::new(None);
-        Ok(Self(Arc::new(Inner { config, grounds, cache, watchdog, registry })))
+        Ok(Self(Arc::new(Inner { config: Arc::new(config), grounds, cache, watchdog, registry })))
     }
 
     /// Loads a module: reads its file, compiles it or takes its code from the cache, and lets it
     /// register its tasks. What this returns can run.
     ///
+    /// Blocks for as long as that takes, so it is not for async code. Modules compile side by side
+    /// and register one after the other.
+    ///
     /// # Errors
     /// [`LoadError`] with the path and what is wrong with the module.
     pub fn load(&self, path: &Path) -> Result<Module, LoadError> {
         module::load(&self.0, path).map_err(|why| LoadError { path: path.to_owned(), why })
+    }
+
+    /// How many attempts can run at once. It is at least [`RuntimeConfig::slots`], so that a worker
+    /// can grow a little; attempts beyond it fail.
+    pub fn slots_max(&self) -> usize {
+        engine::slots_max(&self.0.config)
     }
 
     /// Room for one running attempt, whose reports go to `reports`.

@@ -5,22 +5,20 @@
 //! registered its tasks, under the same bounds as any attempt.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use wasmtime::{
-    Trap, WasmBacktrace,
-    component::{Component, ComponentExportIndex},
-};
+use wasmtime::component::{Component, ComponentExportIndex};
 
 use super::{
-    AttemptId, Inner, REGISTER_TIMEOUT,
-    call::{Attempt, Call, Ended, Prepared, Span},
+    AttemptId, Inner,
+    call::{Call, Ended, Prepared, Span},
     compiled::{self, Code},
     component,
     contract_v1::{self, Exports, RegisterResults, TASKS},
@@ -33,6 +31,9 @@ use crate::{
     clock::{Now, Timestamp},
     task::{ModuleInfo, TASK_NAME_MAX, TaskInfo},
 };
+
+/// Tasks that a module may have.
+const TASKS_MAX: usize = 10_000;
 
 /// Why a file is not used as a task module.
 #[derive(Debug, thiserror::Error)]
@@ -111,11 +112,14 @@ pub enum Unusable {
     #[error("failed while it registered its tasks: {0}")]
     Register(String),
     /// It took too long to come up or to register.
-    #[error("did not register its tasks within {} s", REGISTER_TIMEOUT.as_secs())]
-    RegisterTimeout,
+    #[error("did not register its tasks within {} s", .0.as_secs_f64())]
+    RegisterTimeout(Duration),
     /// It registered no task.
     #[error("registers no tasks: does it contain a function with #[task]?")]
     Nothing,
+    /// It registered more tasks than a module may have.
+    #[error("registers {0} tasks, a module may have {TASKS_MAX}")]
+    TooManyTasks(usize),
     /// It registered a task under an impossible name.
     #[error(
         "registers a task under the name {0:?}: a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"
@@ -153,6 +157,8 @@ pub struct Module(Arc<Loaded>);
 struct Loaded {
     info: ModuleInfo,
     path: PathBuf,
+    /// The places of the tasks by their names.
+    by_name: HashMap<String, usize>,
     prepared: Prepared,
     run: ComponentExportIndex,
 }
@@ -181,7 +187,7 @@ impl Module {
 
     /// The task of that name.
     pub fn task(&self, name: &str) -> Option<&TaskInfo> {
-        self.0.info.tasks.iter().find(|task| task.name == name)
+        self.0.by_name.get(name).map(|place| &self.0.info.tasks[*place])
     }
 
     /// How to run an attempt.
@@ -197,7 +203,16 @@ pub(super) fn load(runtime: &Inner, path: &Path) -> Result<Module, Unusable> {
     let hash = blake3::hash(&bytes);
     let compiler = &runtime.grounds[0].engine;
     let code = runtime.cache.code(compiler, &hash, &bytes).map_err(|error| invalid(&error))?;
-    let Live { prepared, run, tasks, engine } = bring_up(runtime, &code)?;
+    let live = match bring_up(runtime, &code) {
+        // Code of an earlier start that no engine takes any more.
+        Err(Unusable::Invalid(_)) if code.kept => {
+            let code = runtime.cache.compile(compiler, &hash, &bytes).map_err(|error| invalid(&error))?;
+            bring_up(runtime, &code)
+        }
+        result => result,
+    };
+    let Live { prepared, run, tasks, engine } = live?;
+    let by_name = tasks.iter().enumerate().map(|(place, task)| (task.name.clone(), place)).collect();
     let imports = component::imports(prepared.pre.engine(), prepared.pre.component());
     let info = ModuleInfo {
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
@@ -209,7 +224,7 @@ pub(super) fn load(runtime: &Inner, path: &Path) -> Result<Module, Unusable> {
         imports,
         tasks,
     };
-    Ok(Module(Arc::new(Loaded { info, path: path.to_owned(), prepared, run })))
+    Ok(Module(Arc::new(Loaded { info, path: path.to_owned(), by_name, prepared, run })))
 }
 
 fn read(path: &Path, max: u64) -> Result<Vec<u8>, Unusable> {
@@ -240,7 +255,7 @@ struct Live {
 
 /// Brings a module up on the first ground that it fits.
 fn bring_up(runtime: &Inner, code: &Code) -> Result<Live, Unusable> {
-    let mut result = Err(Unusable::Contract("there is no engine".to_owned()));
+    let mut result = Err(Unusable::Unfit("there is no engine".to_owned()));
     for ground in &runtime.grounds {
         result = on(runtime, ground, code);
         match &result {
@@ -256,8 +271,7 @@ fn bring_up(runtime: &Inner, code: &Code) -> Result<Live, Unusable> {
 
 fn on(runtime: &Inner, ground: &Ground, code: &Code) -> Result<Live, Unusable> {
     let component = compiled::instantiable(&ground.engine, code).map_err(|error| invalid(&error))?;
-    let exports = Exports::of(&component)
-        .ok_or_else(|| Unusable::NoTasks { exports: component::exports(&ground.engine, &component) })?;
+    let exports = Exports::of(&component).ok_or_else(|| no_tasks(component::exports(&ground.engine, &component)))?;
     let calling = component::calling(&ground.engine, &component);
     let pre =
         ground.linker(calling).instantiate_pre(&component).map_err(|error| not_linked(ground, &component, &error))?;
@@ -265,6 +279,13 @@ fn on(runtime: &Inner, ground: &Ground, code: &Code) -> Result<Live, Unusable> {
     let prepared = Prepared { pre, calling };
     let tasks = register(runtime, &prepared, &exports)?;
     Ok(Live { prepared, run: exports.run, tasks, engine: ground.name })
+}
+
+fn no_tasks(exports: Vec<String>) -> Unusable {
+    if exports.iter().any(|export| export == TASKS) {
+        return Unusable::Contract(format!("{TASKS} has no register or no run"));
+    }
+    Unusable::NoTasks { exports }
 }
 
 /// Why a component could not be linked: an import that nobody grants, or one of another shape.
@@ -278,28 +299,27 @@ fn not_linked(ground: &Ground, component: &Component, error: &wasmtime::Error) -
 
 /// Lets a module say what tasks it has.
 fn register(runtime: &Inner, prepared: &Prepared, exports: &Exports) -> Result<Vec<TaskInfo>, Unusable> {
+    let timeout = runtime.config.register_timeout;
     let ended: Ended<RegisterResults> = runtime.with_registry(|slot| {
-        let span = Span { id: AttemptId(0), deadline: Now::read().mono + REGISTER_TIMEOUT };
+        let span = Span { id: AttemptId(0), deadline: Now::read().mono + timeout };
         slot.call(prepared, &exports.register, (), slot.attempt(Call::register()), span)
     });
     let tasks = match ended.result {
-        _ if ended.why == Some(Why::TimedOut) => return Err(Unusable::RegisterTimeout),
+        _ if ended.why == Some(Why::TimedOut) => return Err(Unusable::RegisterTimeout(timeout)),
         Ok((descriptors,)) => descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>(),
-        Err(error) if is_ours(&error, &ended.attempt) => return Err(Unusable::Unfit(format!("{error:#}"))),
+        Err(error) if ending::is_refusal(&error, &ended.attempt) => return Err(Unusable::Unfit(format!("{error:#}"))),
         Err(error) => return Err(Unusable::Register(ending::cut_short(&error, &ended.attempt).message)),
     };
     check_names(&tasks)?;
     Ok(tasks)
 }
 
-/// Whether the engine refused, not the guest failed.
-fn is_ours(error: &wasmtime::Error, attempt: &Attempt) -> bool {
-    !(error.is::<Trap>() || error.is::<WasmBacktrace>() || attempt.limits.refused().is_some())
-}
-
 fn check_names(tasks: &[TaskInfo]) -> Result<(), Unusable> {
     if tasks.is_empty() {
         return Err(Unusable::Nothing);
+    }
+    if tasks.len() > TASKS_MAX {
+        return Err(Unusable::TooManyTasks(tasks.len()));
     }
     let mut names = HashSet::new();
     for TaskInfo { name, .. } in tasks {

@@ -110,11 +110,6 @@ impl Output {
         self.flooded
     }
 
-    /// Bytes that an attempt may say.
-    pub(super) fn max(&self) -> usize {
-        self.max
-    }
-
     /// The attempt logs `message`.
     pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Flood> {
         self.line(level, message)
@@ -193,4 +188,85 @@ pub(super) fn cut(text: &str, max: usize) -> Cow<'_, str> {
     }
     let end = text.floor_char_boundary(max);
     Cow::Owned(format!("{}…", &text[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::fixtures::Heard;
+
+    fn output(max: usize) -> (Output, Arc<Heard>) {
+        let heard = Arc::new(Heard::default());
+        let mut output = Output::new(heard.clone(), max);
+        output.begin(AttemptId(1));
+        (output, heard)
+    }
+
+    fn log(level: LogLevel, message: &str) -> (AttemptId, Report) {
+        (AttemptId(1), Report::Log { level, message: message.to_owned() })
+    }
+
+    #[test]
+    fn printed_bytes_become_lines_and_the_last_one_is_not_lost() {
+        let (mut output, heard) = output(10_000);
+        output.print(Stream::Stdout, b"one\ntw").expect("room");
+        output.print(Stream::Stderr, b"\xff\r\n").expect("room");
+        output.print(Stream::Stdout, b"o\n\nrest").expect("room");
+        output.end();
+        let expected = [
+            log(LogLevel::Info, "one"),
+            log(LogLevel::Error, "\u{fffd}"),
+            log(LogLevel::Info, "two"),
+            log(LogLevel::Info, ""),
+            log(LogLevel::Info, "rest"),
+        ];
+        assert_eq!(heard.take(), expected);
+    }
+
+    #[test]
+    fn the_bound_counts_empty_lines_and_is_the_same_for_the_next_attempt() {
+        let (mut output, heard) = output(3 * LINE_COST);
+        assert!(output.print(Stream::Stdout, b"\n\n\n\n").is_err());
+        assert!(output.log(LogLevel::Info, "").is_err() && output.flooded());
+        assert_eq!(heard.take().len(), 3);
+        output.begin(AttemptId(2));
+        assert!(output.log(LogLevel::Info, "").is_ok() && !output.flooded());
+    }
+
+    #[test]
+    fn long_lines_are_cut() {
+        let (mut output, heard) = output(1 << 20);
+        output.log(LogLevel::Info, &"ü".repeat(LINE_MAX)).expect("room");
+        output.print(Stream::Stdout, &vec![b'x'; 5 * LINE_MAX]).expect("room");
+        output.end();
+        let lengths: Vec<usize> = heard.take().iter().map(|(_, report)| format!("{report:?}").len()).collect();
+        assert!(lengths.iter().all(|length| *length < LINE_MAX + 100), "{lengths:?}");
+    }
+
+    #[test]
+    fn the_last_words_are_the_panic_or_the_last_error() {
+        let (mut output, _) = output(10_000);
+        assert_eq!(output.last_words(), None);
+        output.log(LogLevel::Error, "first").expect("room");
+        output.log(LogLevel::Error, "second").expect("room");
+        assert_eq!(output.last_words().as_deref(), Some("second"));
+        let std = b"\nthread 'main' (1) panicked at src/lib.rs:3:5:\nboom\nnote: run with `RUST_BACKTRACE=1` environment variable\n";
+        output.print(Stream::Stderr, std).expect("room");
+        assert_eq!(output.last_words().as_deref(), Some("panicked at src/lib.rs:3:5: boom"));
+        output.log(LogLevel::Error, "panicked at src/lib.rs:9:1: again").expect("room");
+        assert_eq!(output.last_words().as_deref(), Some("panicked at src/lib.rs:9:1: again"));
+    }
+
+    #[test]
+    fn progress_in_a_hurry_is_thinned_out_and_its_last_state_is_told() {
+        let (mut output, heard) = output(0);
+        for done in 0..1000 {
+            output.progress(done, 1000, "on it");
+        }
+        output.end();
+        let heard = heard.take();
+        assert!(heard.len() < 1000);
+        let last = Progress { done: 999, total: 1000, message: "on it".to_owned() };
+        assert_eq!(heard.last(), Some(&(AttemptId(1), Report::Progress(last))));
+    }
 }

@@ -47,7 +47,7 @@ pub(super) enum Why {
 
 /// How a slot stands.
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+enum Phase {
     /// It runs nothing.
     Idle,
     /// Its attempt may run until this deadline.
@@ -60,7 +60,7 @@ enum Stage {
 
 struct Current {
     attempt: AttemptId,
-    stage: Stage,
+    phase: Phase,
 }
 
 /// What one slot runs, and until when.
@@ -68,7 +68,7 @@ pub(super) struct Watch {
     current: Mutex<Current>,
     /// The slot's thread, while it waits in the host.
     waiting: AtomicWaker,
-    beat: Arc<Beat>,
+    shared: Arc<Shared>,
 }
 
 impl Watch {
@@ -78,19 +78,19 @@ impl Watch {
 
     /// Says that `attempt` begins and may run until `deadline`.
     pub(super) fn begin(&self, attempt: AttemptId, deadline: Moment) -> Watched<'_> {
-        *self.lock() = Current { attempt, stage: Stage::Runs { until: deadline } };
-        self.beat.wake_before(deadline);
+        *self.lock() = Current { attempt, phase: Phase::Runs { until: deadline } };
+        self.shared.wake_before(deadline);
         Watched { watch: self, ended: false }
     }
 
     /// Whether the attempt should end in good order.
     pub(super) fn is_asked(&self) -> bool {
-        matches!(self.lock().stage, Stage::Asked { .. } | Stage::Over { .. })
+        matches!(self.lock().phase, Phase::Asked { .. } | Phase::Over { .. })
     }
 
     /// Whether the attempt must end now.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.lock().stage, Stage::Over { .. })
+        matches!(self.lock().phase, Phase::Over { .. })
     }
 
     /// Waits until the attempt must end.
@@ -105,20 +105,20 @@ impl Watch {
     /// Moves the attempt on if it is due, and says when to look again.
     fn patrol(&self, now: Moment) -> Look {
         let mut current = self.lock();
-        if let Stage::Runs { until } = current.stage
+        if let Phase::Runs { until } = current.phase
             && until <= now
         {
-            current.stage = Stage::Asked { why: Why::TimedOut, until: until + GRACE };
+            current.phase = Phase::Asked { why: Why::TimedOut, until: until + GRACE };
         }
-        if let Stage::Asked { why, until } = current.stage
+        if let Phase::Asked { why, until } = current.phase
             && until <= now
         {
-            current.stage = Stage::Over { why };
+            current.phase = Phase::Over { why };
         }
-        match current.stage {
-            Stage::Idle => Look::At(Moment::NEVER),
-            Stage::Runs { until } | Stage::Asked { until, .. } => Look::At(until),
-            Stage::Over { .. } => Look::Remind,
+        match current.phase {
+            Phase::Idle => Look::At(Moment::NEVER),
+            Phase::Runs { until } | Phase::Asked { until, .. } => Look::At(until),
+            Phase::Over { .. } => Look::Remind,
         }
     }
 
@@ -127,14 +127,14 @@ impl Watch {
         if current.attempt != attempt {
             return false;
         }
-        current.stage = match current.stage {
-            Stage::Idle => return false,
-            Stage::Runs { .. } => Stage::Asked { why: Why::Stopped, until: Now::read().mono + GRACE },
-            Stage::Asked { until, .. } => Stage::Asked { why: Why::Stopped, until },
-            Stage::Over { .. } => Stage::Over { why: Why::Stopped },
+        current.phase = match current.phase {
+            Phase::Idle => return false,
+            Phase::Runs { .. } => Phase::Asked { why: Why::Stopped, until: Now::read().mono + GRACE },
+            Phase::Asked { until, .. } => Phase::Asked { why: Why::Stopped, until },
+            Phase::Over { .. } => Phase::Over { why: Why::Stopped },
         };
         drop(current);
-        self.beat.wake();
+        self.shared.wake();
         true
     }
 }
@@ -157,9 +157,9 @@ impl Watched<'_> {
     /// Says that the attempt has ended, and tells why it was asked to, if it was.
     pub(super) fn end(mut self) -> Option<Why> {
         self.ended = true;
-        match mem::replace(&mut self.watch.lock().stage, Stage::Idle) {
-            Stage::Asked { why, .. } | Stage::Over { why } => Some(why),
-            Stage::Idle | Stage::Runs { .. } => None,
+        match mem::replace(&mut self.watch.lock().phase, Phase::Idle) {
+            Phase::Asked { why, .. } | Phase::Over { why } => Some(why),
+            Phase::Idle | Phase::Runs { .. } => None,
         }
     }
 }
@@ -167,7 +167,7 @@ impl Watched<'_> {
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.watch.lock().stage = Stage::Idle;
+            self.watch.lock().phase = Phase::Idle;
         }
     }
 }
@@ -195,7 +195,7 @@ impl fmt::Debug for Stopper {
 }
 
 /// What the watchdog thread shares with the slots.
-struct Beat {
+struct Shared {
     watches: Mutex<Vec<Weak<Watch>>>,
     /// The thread looks again at this moment (microseconds) by itself. While it looks, this is
     /// "never", so whoever begins meanwhile wakes it.
@@ -204,7 +204,7 @@ struct Beat {
     thread: OnceLock<Thread>,
 }
 
-impl Beat {
+impl Shared {
     fn wake(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
@@ -259,29 +259,29 @@ impl Beat {
 }
 
 /// Owns the watchdog thread, which ends when this is dropped.
-pub(super) struct Watchdog(Arc<Beat>);
+pub(super) struct Watchdog(Arc<Shared>);
 
 impl Watchdog {
     /// Starts the thread; `engines` are those whose stores look at their epoch.
     pub(super) fn start(engines: Vec<Engine>) -> io::Result<Self> {
-        let beat = Arc::new(Beat {
+        let shared = Arc::new(Shared {
             watches: Mutex::default(),
             sleeps_until: AtomicU64::new(u64::MAX),
             gone: AtomicBool::new(false),
             thread: OnceLock::new(),
         });
-        let shared = Arc::clone(&beat);
-        let thread = thread::Builder::new().name("watchdog".into()).spawn(move || shared.run(&engines))?;
+        let its = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("watchdog".into()).spawn(move || its.run(&engines))?;
         // Only this sets it, once.
-        let _ = beat.thread.set(thread.thread().clone());
-        Ok(Self(beat))
+        let _ = shared.thread.set(thread.thread().clone());
+        Ok(Self(shared))
     }
 
     /// A slot to look after, until it is dropped.
     pub(super) fn watch(&self) -> Arc<Watch> {
-        let idle = Current { attempt: AttemptId(0), stage: Stage::Idle };
+        let idle = Current { attempt: AttemptId(0), phase: Phase::Idle };
         let watch =
-            Arc::new(Watch { current: Mutex::new(idle), waiting: AtomicWaker::new(), beat: Arc::clone(&self.0) });
+            Arc::new(Watch { current: Mutex::new(idle), waiting: AtomicWaker::new(), shared: Arc::clone(&self.0) });
         self.0.watches().push(Arc::downgrade(&watch));
         watch
     }
@@ -291,5 +291,32 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         self.0.gone.store(true, SeqCst);
         self.0.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATER: Moment = Moment::from_micros(1_000_000);
+
+    #[test]
+    fn an_attempt_is_asked_to_end_before_it_is_over() {
+        let watchdog = Watchdog::start(Vec::new()).expect("a thread");
+        let watch = watchdog.watch();
+        let deadline = Now::read().mono + Duration::from_hours(1);
+        let watched = watch.begin(AttemptId(1), deadline);
+        assert!(matches!(watch.patrol(LATER), Look::At(until) if until == deadline));
+        assert!(!watch.is_asked());
+        assert!(matches!(watch.patrol(deadline), Look::At(until) if until == deadline + GRACE));
+        assert!(watch.is_asked() && !watch.is_over());
+        assert!(matches!(watch.patrol(deadline + GRACE), Look::Remind));
+        assert!(watch.is_over());
+        assert_eq!(watched.end(), Some(Why::TimedOut));
+        assert!(!watch.is_asked() && !watch.stop(AttemptId(1)));
+        let watched = watch.begin(AttemptId(2), deadline);
+        assert!(!watch.stop(AttemptId(1)) && watch.stop(AttemptId(2)) && watch.is_asked());
+        drop(watched);
+        assert!(matches!(watch.patrol(LATER), Look::At(Moment::NEVER)));
     }
 }
