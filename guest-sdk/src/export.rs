@@ -49,16 +49,8 @@ impl Guest for Module {
             number: attempt,
             deadline: SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_ms),
         }));
-<<<<<<< HEAD
         let arguments = Arguments { args: &args, kwargs: &kwargs };
         task::run(&name, arguments).map_err(Failure::from)
-=======
-        let arguments = Arguments {
-            args: &args,
-            kwargs: &kwargs,
-        };
-        task::run(&name, arguments).map_err(Failure::from)
->>>>>>> guest
     }
 }
 

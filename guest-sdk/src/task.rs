@@ -55,16 +55,8 @@ inventory::collect!(Registered);
 /// # Panics
 /// If two have the same name, naming both. A module that traps here is not put to use.
 pub(crate) fn all() -> Vec<&'static Task> {
-<<<<<<< HEAD
     let mut tasks: Vec<&Task> = inventory::iter::<Registered>.into_iter().map(|registered| registered.0).collect();
-    tasks.sort_by_key(|task| (task.name, task.declared_at));
-=======
-    let mut tasks: Vec<&Task> = inventory::iter::<Registered>
-        .into_iter()
-        .map(|registered| registered.0)
-        .collect();
     tasks.sort_unstable_by_key(|task| (task.name, task.declared_at));
->>>>>>> guest
     for pair in tasks.windows(2) {
         assert!(
             pair[0].name != pair[1].name,
