@@ -52,11 +52,13 @@ impl Backtrace {
         self.0.len() >= frames && distinct.len() <= functions
     }
 
-    /// The author's own functions: without what panics and our SDK put above and below them.
+    /// The author's own functions: without what panics and our SDK put above and below them. A
+    /// task that was inlined leaves the SDK's function that calls it.
     fn own(&self) -> &[String] {
         let first = self.0.iter().position(|name| !is_machinery(name)).unwrap_or(0);
-        let after = self.0[first..].iter().position(|name| is_sdk(name)).unwrap_or(self.0.len() - first);
-        if after == 0 { &self.0 } else { &self.0[first..first + after] }
+        let rest = &self.0[first..];
+        let own = rest.iter().position(|name| is_sdk(name)).unwrap_or(rest.len());
+        &rest[..own.max(1).min(rest.len())]
     }
 }
 
@@ -106,7 +108,7 @@ mod tests {
         let panic = ["std::panicking::begin", "core::panicking::panic_fmt", "mine::boom", "mine::boom", "mine::go"];
         let sdk = ["mine::_::__run", "<fastworker_guest::export::Module as x>::run", "fastworker:task/tasks@1.0.0#run"];
         assert_eq!(shown(&[&panic[..], &sdk].concat()), "\n  0: mine::boom (2 times)\n  1: mine::go");
-        assert_eq!(shown(&sdk[..1]), "\n  0: mine::_::__run");
+        assert_eq!(shown(&sdk), "\n  0: mine::_::__run");
         assert_eq!(shown(&[]), "");
     }
 

@@ -17,6 +17,8 @@ use std::{
 
 use wasmtime::{Engine, component::Component};
 
+use crate::clock::Timestamp;
+
 /// How a file of ours begins; the number is the format's version.
 const MAGIC: &[u8; 8] = b"fwcode01";
 /// The files' extension.
@@ -103,15 +105,22 @@ impl Cache {
 fn prepare(dir: &Path) -> Result<(), Untrusted> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let folder = fs::metadata(dir)?;
-    // Whoever owns a file made now is who we are.
-    let probe = dir.join(format!(".probe-{}", std::process::id()));
-    let created = File::create(&probe).and_then(|file| file.metadata());
-    fs::remove_file(&probe).ok();
-    if created?.uid() != folder.uid() {
-        return Err(Untrusted::Owner);
-    }
     let mode = folder.mode() & 0o777;
-    if mode & 0o022 != 0 { Err(Untrusted::Mode { mode }) } else { Ok(()) }
+    if mode & 0o022 != 0 {
+        return Err(Untrusted::Mode { mode });
+    }
+    // Whoever owns a file made now is who we are.
+    let probe = unique(dir);
+    let created = File::create_new(&probe).and_then(|file| file.metadata());
+    fs::remove_file(&probe).ok();
+    if created?.uid() == folder.uid() { Ok(()) } else { Err(Untrusted::Owner) }
+}
+
+/// A path in `dir` that nobody else uses.
+fn unique(dir: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    dir.join(format!(".{}-{count}-{}.{EXTENSION}", std::process::id(), Timestamp::now().micros()))
 }
 
 /// A name that another content, compiler or setting does not have.
@@ -159,9 +168,8 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 
 /// Writes beside the place and moves it there, so that nobody reads half a file.
 fn write(dir: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let beside = dir.join(format!(".{}-{}.{EXTENSION}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let beside = unique(dir);
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
     let written = file
         .write_all(MAGIC)
         .and_then(|()| file.write_all(blake3::hash(code).as_bytes()))
