@@ -116,10 +116,21 @@ impl Desk {
         lock(&self.papers)
     }
 
+    /// Takes the next lease from it.
+    fn begin(&self) -> Option<Lease> {
+        let mut papers = self.papers();
+        let lease = papers.waiting.pop_front()?;
+        papers.running = Some((lease.id, Instant::now()));
+        papers.reports.clear();
+        Some(lease)
+    }
+
     /// Stops everything on it.
     fn clear(&self) {
         let held = held(&self.papers());
-        held.into_iter().for_each(|lease| self.stop(lease));
+        for lease in held {
+            self.stop(lease);
+        }
     }
 
     /// Ends an attempt, or sees to it that it does not begin.
@@ -328,7 +339,7 @@ impl Shared {
             self.keeper.call();
         }
         desk.papers().waiting = leases.into();
-        while let Some(lease) = self.begin(desk) {
+        while let Some(lease) = desk.begin() {
             let started = Instant::now();
             let outcome = self.attempt(slot, &lease);
             let ran_us = clock::micros(started.elapsed());
@@ -345,15 +356,6 @@ impl Shared {
             }
         }
         ended
-    }
-
-    /// Takes the next lease from the desk.
-    fn begin(&self, desk: &Desk) -> Option<Lease> {
-        let mut papers = desk.papers();
-        let lease = papers.waiting.pop_front()?;
-        papers.running = Some((lease.id, Instant::now()));
-        papers.reports.clear();
-        Some(lease)
     }
 
     fn attempt(&self, slot: &mut Slot, lease: &Lease) -> Outcome {
