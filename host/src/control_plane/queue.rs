@@ -129,6 +129,17 @@ impl Queue {
         Some((Place { priority, name: name.clone(), position: *position }, task))
     }
 
+    /// Every waiting task and its place, lane by lane, the tasks of one name together.
+    pub fn iter(&self) -> impl Iterator<Item = (Place, &TaskId)> {
+        TaskPriority::ALL.into_iter().zip(&self.lanes).flat_map(|(priority, lane)| {
+            lane.by_name.iter().flat_map(move |(name, queued)| {
+                queued.iter().map(move |(position, waiting)| {
+                    (Place { priority, name: name.clone(), position: *position }, &waiting.task)
+                })
+            })
+        })
+    }
+
     /// Since when the oldest task at `priority` waits.
     pub fn oldest(&self, priority: TaskPriority) -> Option<Moment> {
         let lane = &self.lanes[priority.level()];

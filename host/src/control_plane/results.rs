@@ -67,6 +67,11 @@ impl Results {
         self.kept.get(id)
     }
 
+    /// A result that is still kept, without counting as a use.
+    pub fn peek(&self, id: &TaskId) -> Option<&Kept> {
+        self.kept.peek(id)
+    }
+
     /// Lets go of what is too old.
     pub fn expire(&mut self, now: Moment) {
         while let Some((_, id)) = self.by_age.first_key_value() {

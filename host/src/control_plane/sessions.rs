@@ -107,6 +107,21 @@ impl<R> Sessions<R> {
         })
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many of them have a parked question.
+    pub fn parked(&self) -> usize {
+        self.0.values().filter(|session| session.parked.is_some()).count()
+    }
+
     /// Adds an ended task. Returns whether its client waits for it right now.
     pub fn tell(&mut self, id: Uuid, result: Arc<TaskResult>) -> bool {
         let Some(session) = self.0.get_mut(&id) else { return false };
