@@ -530,12 +530,11 @@ impl<R: Way> State<R> {
             self.tell(displaced, WorkerReply::Leases(Vec::new()));
         }
         self.timers.remove(&(until, Timer::Slot(work.worker, work.slot)));
-        let brought_something = !work.ended.is_empty();
         self.settle(now, work.worker, granted, work.ended);
 
         let (worker, slot) = (work.worker, work.slot);
         let leases = self.grant(now, worker, slot, work.capacity as usize);
-        if !leases.is_empty() || brought_something || work.capacity == 0 {
+        if !leases.is_empty() || work.capacity == 0 {
             self.tell(from, WorkerReply::Leases(leases));
         } else {
             let until = now.mono + WAIT_MAX;
