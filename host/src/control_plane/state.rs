@@ -563,6 +563,9 @@ impl<R: Way> State<R> {
             let why = format!("a worker has 1 to {SLOTS_MAX} slots, not {}", registration.slots);
             return self.tell(from, WorkerReply::Refused(why));
         }
+        if self.draining {
+            return self.tell(from, WorkerReply::Refused("the control plane is stopping".into()));
+        }
         let namesake = self.roster.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
         match namesake.map(|(key, worker)| (key, worker.disconnected.is_none())) {
             Some((_, true)) => {
@@ -689,7 +692,9 @@ impl<R: Way> State<R> {
     fn report(&mut self, now: Now, lease: LeaseId, reports: Vec<Report>) {
         let Some(id) = self.leases.get(&lease).map(|granted| granted.task.clone()) else { return };
         if let Some(entry) = self.tasks.get_mut(&id) {
-            reports.into_iter().for_each(|report| entry.reports.push(report));
+            for report in reports {
+                entry.reports.push(report);
+            }
             self.wake_followers(now, &id);
         }
     }
@@ -1111,7 +1116,7 @@ impl<R: Way> State<R> {
         let Some(entry) = self.tasks.get_mut(&id) else { return };
         let Standing::Leased { started_at, position, .. } = entry.standing else { return };
         entry.attempt -= 1;
-        if let Loss::Of(worker) = loss {
+        if matches!(loss, Loss::Of(_)) {
             entry.suspect = true;
             entry.losses += u32::from(started_at.is_some());
         }

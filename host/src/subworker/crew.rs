@@ -266,10 +266,14 @@ impl Shared {
         if *key != old {
             return Some(*key);
         }
+        if self.is_draining() {
+            // Whatever is still held is void, and no more is wanted.
+            return None;
+        }
         warn!("the control plane does not know this worker any more: registering anew");
         self.desks.iter().for_each(Desk::clear);
         let new = Uuid::now_v7();
-        while !self.is_stopping() {
+        while !self.is_draining() {
             match self.register(new) {
                 Ok(()) => {
                     *key = new;
