@@ -120,6 +120,7 @@ pub(crate) struct Checks {
     grants: Grants,
     told: Told,
     newcomers: Vec<Newcomer>,
+    now: Now,
 }
 
 /// Says what is wrong, unless `holds`.
@@ -136,11 +137,13 @@ impl Checks {
             grants: Grants::default(),
             told: Told::default(),
             newcomers: Vec::new(),
+            now: Now::default(),
         }
     }
 
     /// Looks at the core before a step.
-    pub(crate) fn before(&mut self, state: &State<Ticket>, ask: Option<&Ask>) {
+    pub(crate) fn before(&mut self, state: &State<Ticket>, now: Now, ask: Option<&Ask>) {
+        self.now = now;
         self.newcomers.clear();
         match ask {
             Some(Ask::Hold(task)) => self.expect(state, task, None),
@@ -151,6 +154,7 @@ impl Checks {
                 };
                 submit.tasks.iter().for_each(|task| self.expect(state, task, session));
             }
+            Some(Ask::Client(Request::Collect(collect))) => self.told.asked(collect),
             Some(Ask::Worker(WorkerRequest::Work(work))) => {
                 for ended in &work.ended {
                     match self.grants.task_of(ended.lease) {
@@ -182,7 +186,7 @@ impl Checks {
 
     fn newcomer(&mut self, state: &State<Ticket>, id: TaskId, policy: &Policy, name: &str, session: Option<Uuid>) {
         let max_retries = policy.max_retries.unwrap_or_else(|| names::max_retries(name));
-        let was_known = state.results().peek(&id).is_some();
+        let was_known = state.results().peek(self.now.mono, &id).is_some();
         self.newcomers.push(Newcomer { id, max_retries, session, was_known });
     }
 
@@ -195,10 +199,10 @@ impl Checks {
         effects: &[Effect<Ticket>],
     ) -> Result<(), String> {
         self.seen.steps += 1;
-        self.adopt(state)?;
+        self.adopt(state, now)?;
         self.grants.after(state, now, effects, &mut self.live, &mut self.seen)?;
-        self.ends(state, cause)?;
-        self.told.after(effects, &mut self.seen)?;
+        self.ends(state, now, cause)?;
+        self.told.after(state, effects, &mut self.seen)?;
         Grants::no_slot_waits(state)?;
         self.books(state)?;
         if matches!(cause, Cause::Tick) {
@@ -208,19 +212,21 @@ impl Checks {
     }
 
     /// Takes in the tasks that the step brought to life.
-    fn adopt(&mut self, state: &State<Ticket>) -> Result<(), String> {
+    fn adopt(&mut self, state: &State<Ticket>, now: Now) -> Result<(), String> {
         for Newcomer { id, max_retries, session, was_known } in std::mem::take(&mut self.newcomers) {
             let lives = state.look(&id).is_some();
             if self.live.contains_key(&id) {
                 self.seen.duplicates += 1;
             } else if lives {
-                ensure(!was_known, || format!("{id} runs again although its end was known"))?;
-                self.told.forget(&id);
+                ensure(!was_known || self.lets_go(state), || format!("{id} runs again although its end was known"))?;
                 self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0 });
-            } else if !was_known && state.results().peek(&id).is_some() {
+            } else if !was_known && state.results().peek(now.mono, &id).is_some() {
                 // Nobody has it, so that it ended at once.
-                self.told.forget(&id);
                 self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0 });
+            }
+            if !lives && self.lets_go(state) {
+                // It may have ended at once, and its end be gone already.
+                self.told.ended(id.clone(), None);
             }
             if let Some(session) = session.filter(|_| lives) {
                 self.told.owe(session, id);
@@ -230,7 +236,7 @@ impl Checks {
     }
 
     /// Takes note of the tasks that the step brought to their end.
-    fn ends(&mut self, state: &State<Ticket>, cause: &Cause<'_>) -> Result<(), String> {
+    fn ends(&mut self, state: &State<Ticket>, now: Now, cause: &Cause<'_>) -> Result<(), String> {
         let mut over = Vec::new();
         for (id, record) in &mut self.live {
             match state.look(id) {
@@ -245,7 +251,7 @@ impl Checks {
         }
         for id in over {
             let Some(record) = self.live.remove(&id) else { continue };
-            let end = state.results().peek(&id).map(|kept| kept.result.clone());
+            let end = state.results().peek(now.mono, &id).map(|kept| kept.result.clone());
             match &end {
                 Some(end) => self.check_end(&record, end, cause)?,
                 None => ensure(self.lets_go(state), || format!("{id} is gone without an end"))?,
@@ -264,7 +270,7 @@ impl Checks {
 
     /// Whether an end may be forgotten at once.
     fn lets_go(&self, state: &State<Ticket>) -> bool {
-        state.results().len() >= self.limits.results_max || self.limits.result_ttl.is_zero()
+        state.results().len() >= self.limits.results_max
     }
 
     fn check_end(&mut self, record: &Record, end: &Arc<TaskResult>, cause: &Cause<'_>) -> Result<(), String> {
@@ -358,7 +364,7 @@ impl Checks {
     ) -> Result<(), String> {
         for id in self.live.keys() {
             let name = state.look(id).map_or("", |look| look.name);
-            ensure(name == names::NOBODY, || format!("{id} ({name}) never ended: {:?}", state.look(id)))?;
+            ensure(!names::is_offered(name), || format!("{id} ({name}) never ended: {:?}", state.look(id)))?;
         }
         self.told.finished(&self.live, heard)
     }

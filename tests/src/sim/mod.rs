@@ -198,7 +198,9 @@ impl World {
         let storm = Duration::from_millis(self.scene.dice.u64(5_000..90_000));
         self.run_until(self.scene.now.mono + storm, |_| false)?;
         self.calm_down();
-        let patience = self.scene.now.mono + Duration::from_hours(2);
+        // What is under way for long arrives, too.
+        self.run_until(self.scene.now.mono + Duration::from_mins(1), |_| false)?;
+        let patience = self.scene.now.mono + Duration::from_hours(20);
         self.run_until(patience, World::is_finished)?;
         // Answers that are under way get home, and sessions tell the last of it.
         self.run_until(self.scene.now.mono + Duration::from_secs(90), |_| false)?;
@@ -218,9 +220,8 @@ impl World {
 
     /// Whether everything has ended that could.
     fn is_finished(&self) -> bool {
-        let waits_for_nobody = |name: &str| name == names::NOBODY;
         self.state.books().leases == 0
-            && self.state.queue().iter().all(|(place, _)| waits_for_nobody(&place.name))
+            && self.state.queue().iter().all(|(place, _)| !names::is_offered(&place.name))
             && self.state.books().queued == self.state.books().unfinished
     }
 
@@ -279,7 +280,7 @@ impl World {
         }
         match self.scene.dice.u16(0..3_000) {
             0 => {
-                let jump = i64::from(self.scene.dice.i32(-2_000_000_000..2_000_000_000)) * 10;
+                let jump = i64::from(self.scene.dice.i32(-2_000_000_000..2_000_000_000));
                 self.scene.now.wall = Timestamp::from_micros(self.scene.now.wall.micros() + jump);
             }
             1 => {
@@ -291,7 +292,7 @@ impl World {
     }
 
     fn tick(&mut self) -> Result<(), String> {
-        self.checks.before(&self.state, None);
+        self.checks.before(&self.state, self.scene.now, None);
         self.state.tick(self.scene.now);
         self.after(&Cause::Tick)
     }
@@ -302,7 +303,7 @@ impl World {
             Event::Gone(line) => {
                 line.close();
                 if let Some(peer) = line.peer {
-                    self.checks.before(&self.state, None);
+                    self.checks.before(&self.state, self.scene.now, None);
                     self.state.peer_gone(self.scene.now, peer);
                     return self.after(&Cause::Gone);
                 }
@@ -354,7 +355,7 @@ impl World {
     /// A request enters the core.
     fn enter(&mut self, call: u64, ask: &Rc<Ask>, line: &Line) -> Result<(), String> {
         let Some(ticket) = self.scene.net.admit(call, ask, line) else { return Ok(()) };
-        self.checks.before(&self.state, Some(ask));
+        self.checks.before(&self.state, self.scene.now, Some(ask));
         let (state, now) = (&mut self.state, self.scene.now);
         match (**ask).clone() {
             Ask::Hold(task) => state.submit_and_hold(now, *task, ticket),

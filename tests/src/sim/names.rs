@@ -60,6 +60,11 @@ pub(crate) fn catalog(dice: &mut Rng, everything: bool, local: bool) -> Vec<&'st
     NAMES.iter().filter(|name| offers(name, dice)).collect()
 }
 
+/// Whether a worker can have a name.
+pub(crate) fn is_offered(name: &str) -> bool {
+    NAMES.iter().any(|known| known.name == name)
+}
+
 /// What the module of a name says about retries.
 pub(crate) fn max_retries(name: &str) -> u32 {
     NAMES.iter().find(|known| known.name == name).and_then(|known| known.max_retries).unwrap_or(0)
