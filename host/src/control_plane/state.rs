@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use lru::DefaultHasher;
 use uuid::Uuid;
 
 use super::{
@@ -162,6 +163,19 @@ impl Entry {
         Place { priority: self.priority, name: self.name.clone(), position }
     }
 
+    /// The right to run its next attempt.
+    fn lease(&self, lease: LeaseId, id: &TaskId) -> Lease {
+        Lease {
+            id: lease,
+            task_id: id.clone(),
+            name: self.name.clone(),
+            attempt: self.attempt,
+            timeout_us: micros(self.timeout()),
+            args: self.args.clone(),
+            kwargs: self.kwargs.clone(),
+        }
+    }
+
     fn timeout(&self) -> Duration {
         self.policy.timeout.unwrap_or(TIMEOUT_DEFAULT)
     }
@@ -297,10 +311,11 @@ enum Taken {
 #[derive(Debug)]
 pub struct State<R> {
     limits: Limits,
-    tasks: HashMap<TaskId, Entry>,
+    /// Boxed, so that the map is small to move when it grows.
+    tasks: HashMap<TaskId, Box<Entry>, DefaultHasher>,
     bytes: usize,
     queue: Queue,
-    leases: HashMap<LeaseId, Granted>,
+    leases: HashMap<LeaseId, Granted, DefaultHasher>,
     roster: Roster<R>,
     results: Results,
     /// When the timer for the oldest result is set.
@@ -324,10 +339,10 @@ impl<R: Way> State<R> {
         Self {
             results: Results::new(limits.results_max, limits.result_bytes_max, limits.result_ttl),
             limits,
-            tasks: HashMap::new(),
+            tasks: HashMap::default(),
             bytes: 0,
             queue: Queue::default(),
-            leases: HashMap::new(),
+            leases: HashMap::default(),
             roster: Roster::default(),
             expiry: None,
             sessions: Sessions::default(),
@@ -594,7 +609,6 @@ impl<R: Way> State<R> {
             let is_new = sequence > slot.sequence;
             is_new.then(|| {
                 slot.sequence = sequence;
-                slot.answer.clear();
                 let until = mem::replace(&mut slot.until, Moment::NEVER);
                 (mem::take(&mut slot.granted), until, slot.parked.take())
             })
@@ -859,7 +873,7 @@ impl<R: Way> State<R> {
         };
         self.bytes += entry.bytes();
         self.counts.accepted += 1;
-        self.tasks.insert(task.id.clone(), entry);
+        self.tasks.insert(task.id.clone(), Box::new(entry));
         if wait.is_zero() {
             self.enqueue(now, &task.id);
         } else {
@@ -922,7 +936,7 @@ impl<R: Way> State<R> {
     }
 
     fn due(&mut self, now: Now, id: &TaskId) {
-        let is_due = |entry: &Entry| matches!(entry.standing, Standing::Due { at, .. } if at <= now.mono);
+        let is_due = |entry: &Box<Entry>| matches!(entry.standing, Standing::Due { at, .. } if at <= now.mono);
         if self.tasks.get(id).is_some_and(is_due) {
             self.enqueue(now, id);
         }
@@ -962,8 +976,8 @@ impl<R: Way> State<R> {
         let most = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
         let Some((place, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
         let mut ahead = worker.mean_run(&place.name);
-        let mut alone = self.tasks.get(&first).is_some_and(|entry| entry.suspect);
-        let mut bytes = self.tasks.get(&first).map_or(0, Entry::bytes);
+        let weigh = |id: &TaskId| self.tasks.get(id).map_or((false, 0), |entry| (entry.suspect, entry.bytes()));
+        let (mut alone, mut bytes) = weigh(&first);
         let mut chosen = vec![(place.clone(), first)];
         self.queue.remove(&place);
         while chosen.len() < most
@@ -972,8 +986,9 @@ impl<R: Way> State<R> {
             && let Some((next, id)) = self.queue.head(place.priority, worker.names())
         {
             ahead = worker.mean_run(&next.name).map(|mean| spent + mean).filter(|sum| *sum <= LOOKAHEAD);
-            alone = self.tasks.get(&id).is_some_and(|entry| entry.suspect);
-            bytes += self.tasks.get(&id).map_or(0, Entry::bytes);
+            let size;
+            (alone, size) = weigh(&id);
+            bytes += size;
             if ahead.is_none() || alone || bytes > FRAME_TARGET {
                 break;
             }
@@ -999,22 +1014,13 @@ impl<R: Way> State<R> {
             let started_at = leases.is_empty().then_some(now.wall);
             entry.standing = Standing::Leased { lease, started_at, position: place.position };
             longest = longest.saturating_add(entry.timeout());
-            leases.push(Lease {
-                id: lease,
-                task_id: id.clone(),
-                name: entry.name.clone(),
-                attempt: entry.attempt,
-                timeout_us: micros(entry.timeout()),
-                args: entry.args.clone(),
-                kwargs: entry.kwargs.clone(),
-            });
+            leases.push(entry.lease(lease, &id));
             self.leases.insert(lease, Granted { task: id, worker: key });
         }
         self.counts.granted += leases.len() as u64;
         let until = now.mono + longest + LEASE_GRACE;
         let parked_until = self.roster.change_slot(key, number, |slot| {
             slot.granted = leases.iter().map(|lease| lease.id).collect();
-            slot.answer.clone_from(&leases);
             mem::replace(&mut slot.until, until)
         });
         if let Some(parked_until) = parked_until {
@@ -1289,13 +1295,17 @@ impl<R: Way> State<R> {
             } else if slot.parked.is_some() {
                 (Vec::new(), slot.parked.replace(from))
             } else {
-                (slot.answer.clone(), Some(from))
+                (slot.granted.clone(), Some(from))
             }
         });
-        let Some((mut answer, Some(way))) = again else { return };
+        let Some((granted, Some(way))) = again else { return };
         // A lease that is no longer live must not be begun.
-        answer.retain(|lease| self.leases.contains_key(&lease.id));
-        self.tell(way, WorkerReply::Leases(answer));
+        let leases = granted.into_iter().filter_map(|lease| {
+            let id = &self.leases.get(&lease)?.task;
+            Some(self.tasks.get(id)?.lease(lease, id))
+        });
+        let leases = leases.collect();
+        self.tell(way, WorkerReply::Leases(leases));
     }
 
     // Requests that wait.
