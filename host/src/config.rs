@@ -38,6 +38,11 @@ pub enum Exposed {
 }
 
 impl Address {
+    /// A port of this machine that only this machine can reach.
+    pub fn loopback(port: u16) -> Self {
+        Self { host: "127.0.0.1".into(), port }
+    }
+
     /// The same host, so many ports further.
     ///
     /// # Errors

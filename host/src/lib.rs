@@ -1,6 +1,8 @@
 //! fastworker: a task queue without a broker, whose tasks are WebAssembly components.
 
 #[cfg(feature = "runtime")]
+pub mod bench;
+#[cfg(feature = "runtime")]
 pub mod cli;
 pub mod client;
 pub mod clock;

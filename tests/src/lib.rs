@@ -13,7 +13,8 @@
 //!
 //! [`binary`] and [`modules`] see to what is tested, [`ports`] and [`process`] to where it runs,
 //! [`cluster`] puts them together, and [`wait`] is how a test waits: for a condition, with a
-//! deadline, never by sleeping. What a server logged is printed when its test fails.
+//! deadline, never by sleeping. What a server logged is printed when its test fails. [`sim`] is for
+//! itself: a seeded simulation of whole clusters over the pure core.
 
 pub mod binary;
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod modules;
 pub mod ports;
 pub mod process;
 pub mod python;
+pub mod sim;
 pub mod wait;
 
 pub use cli::{Ran, fastworker};

@@ -176,6 +176,7 @@ fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
 
 /// The modules of a worker.
 #[derive(Args, Debug)]
+#[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 struct Modules {
     /// Task modules to load: .wasm files, folders and patterns; several, and repeated
     #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',')]

@@ -17,6 +17,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::{Failure, Level, NOT_FOUND, Outcome, TASK_FAILED};
 use crate::{
+    bench::{Must, Plan, Row},
     config::Address,
     protocol::{WorkerInfo, WorkerStatus},
     task::{ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo, TaskResult, TaskStatus},
@@ -385,4 +386,74 @@ impl Watch {
             bar.finish_and_clear();
         }
     }
+}
+
+/// How far a long command is: a bar on a terminal, nothing elsewhere.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    /// Shows nothing yet.
+    pub(super) fn new() -> Self {
+        let bar = if io::stderr().is_terminal() { ProgressBar::new(1) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// Shows what is done now.
+    pub(super) fn show(&self, what: &str, done: usize, all: usize) {
+        self.0.set_length(all as u64);
+        self.0.set_position(done as u64);
+        self.0.set_message(what.to_owned());
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Shows what was measured.
+pub(super) fn bench(rows: &[Row], plan: &Plan, json: bool) -> Outcome {
+    if json {
+        #[derive(Serialize)]
+        struct Measured<'a> {
+            version: &'static str,
+            cores: usize,
+            format: crate::task::SerializationFormat,
+            slots: usize,
+            rounds: usize,
+            rows: &'a [Row],
+        }
+        out_json(&Measured {
+            version: env!("CARGO_PKG_VERSION"),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            format: plan.format,
+            slots: plan.slots,
+            rounds: plan.rounds,
+            rows,
+        })?;
+        return Ok(0);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["CASE", "MEASURED", "RATIO", "MUST", ""]);
+    for row in rows {
+        let digits = usize::from(row.value < 100.0);
+        let ratio = row.ratio.zip(row.against.as_ref()).map(|(ratio, against)| format!("{ratio:.2} x {against}"));
+        let must = row.must.map(|must| match must {
+            Must::AtMost(bound) => format!("<= {bound}"),
+            Must::AtLeast(bound) => format!(">= {bound}"),
+        });
+        let holds = row.holds().map(|holds| if holds { "ok" } else { "short" });
+        table.add_row([
+            row.case.clone(),
+            format!("{:.digits$} {}", row.value, row.unit),
+            ratio.unwrap_or_default(),
+            must.unwrap_or_default(),
+            holds.unwrap_or_default().to_owned(),
+        ]);
+    }
+    out(table.trim_fmt());
+    Ok(0)
 }

@@ -160,6 +160,12 @@ impl Heap {
         }
     }
 
+    fn tell_refusals(&mut self, ids: &[TaskId], refusal: impl Fn() -> ClientError) {
+        for id in ids {
+            self.tell_refusal(id, &refusal);
+        }
+    }
+
     /// Forgets who waited for a task.
     fn give_up(&mut self, id: &TaskId) {
         self.taken.remove(id);
@@ -226,18 +232,14 @@ fn note_taken(inner: &Inner, ids: &[TaskId], answer: Result<Reply, ClientError>)
             }
         }
         Ok(other) => {
-            let what = format!("{other:?}").chars().take(200).collect::<String>();
-            ids.iter().for_each(|id| heap.tell_refusal(id, || ClientError::Refused(what.clone())));
+            let what: String = format!("{other:?}").chars().take(200).collect();
+            heap.tell_refusals(ids, || ClientError::Refused(what.clone()));
         }
         Err(ClientError::Unreachable { address, waited }) => {
-            let unreachable = || ClientError::Unreachable { address: address.clone(), waited };
-            ids.iter().for_each(|id| heap.tell_refusal(id, unreachable));
+            heap.tell_refusals(ids, || ClientError::Unreachable { address: address.clone(), waited });
         }
-        Err(ClientError::Stopped) => ids.iter().for_each(|id| heap.tell_refusal(id, || ClientError::Stopped)),
-        Err(other) => {
-            let what = other.to_string();
-            ids.iter().for_each(|id| heap.tell_refusal(id, || ClientError::Refused(what.clone())));
-        }
+        Err(ClientError::Stopped) => heap.tell_refusals(ids, || ClientError::Stopped),
+        Err(other) => heap.tell_refusals(ids, || ClientError::Refused(other.to_string())),
     }
 }
 

@@ -219,14 +219,13 @@ impl Client {
         let unreachable =
             |address: &Address| ClientError::Unreachable { address: address.to_string(), waited: config.timeout };
         let until = Instant::now() + config.timeout;
-        let (base, discovery) = match &config.control_plane_address {
-            Some(base) => (base.clone(), None),
-            None => {
-                let discovery = Discovery::listen(&Nng, &config.discovery_address)?;
-                let heard = timeout_at(until.into(), discovery.first()).await;
-                let heard = heard.map_err(|_| unreachable(&config.discovery_address))?;
-                (heard.base_address, Some(Arc::new(discovery)))
-            }
+        let (base, discovery) = if let Some(base) = &config.control_plane_address {
+            (base.clone(), None)
+        } else {
+            let discovery = Discovery::listen(&Nng, &config.discovery_address)?;
+            let heard = timeout_at(until.into(), discovery.first()).await;
+            let heard = heard.map_err(|_| unreachable(&config.discovery_address))?;
+            (heard.base_address, Some(Arc::new(discovery)))
         };
         let caller = Nng.connect(&base.plus(MANAGEMENT_OFFSET)?.to_string())?;
         let left = until.saturating_duration_since(Instant::now());

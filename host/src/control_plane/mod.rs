@@ -159,10 +159,7 @@ impl ControlPlaneWorker {
     /// [`ControlPlaneError`] says what to mend. Nothing listens then.
     pub fn start(&mut self) -> Result<(), ControlPlaneError> {
         #[cfg(feature = "runtime")]
-        let loaded = match self.config.modules.sources.is_empty() {
-            true => None,
-            false => Some(self.config.modules.load()?),
-        };
+        let loaded = if self.config.modules.sources.is_empty() { None } else { Some(self.config.modules.load()?) };
         self.start_with(
             #[cfg(feature = "runtime")]
             loaded,

@@ -2,8 +2,9 @@
 //!
 //! Apart from the leases because a leased task is nobody's to hand out. Four lanes by priority,
 //! first in first out within each. Tasks of one name stand together, so that finding the next one
-//! that a worker can run looks at names and not at tasks. Invariant: a task stands in at most one
-//! place; who is put back takes the place it had.
+//! that a worker can run looks at names and not at tasks; names that no worker offers are left out
+//! of that search, however many there are. Invariant: a task stands in at most one place; who is
+//! put back takes the place it had.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,15 +46,37 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Lane {
     by_name: BTreeMap<Arc<str>, BTreeMap<Position, Waiting>>,
-    /// The first of each name, in order.
+    /// The first of each name that is offered, in order.
     heads: BTreeSet<(Position, Arc<str>)>,
     len: usize,
+}
+
+impl Lane {
+    /// The first place of those with `names`.
+    fn first<V>(&self, names: &BTreeMap<Arc<str>, V>) -> Option<(Position, &Arc<str>)> {
+        if self.heads.len() <= names.len() {
+            return self
+                .heads
+                .iter()
+                .find(|(_, name)| names.contains_key(name))
+                .map(|(position, name)| (*position, name));
+        }
+        let heads = names.keys().filter_map(|name| {
+            let (name, queued) = self.by_name.get_key_value(name)?;
+            Some((*queued.first_key_value()?.0, name))
+        });
+        heads.min()
+    }
 }
 
 /// The waiting tasks.
 #[derive(Debug, Default)]
 pub struct Queue {
     lanes: [Lane; 4],
+    /// Names that a worker offers.
+    offered: BTreeSet<Arc<str>>,
+    /// Tasks of those names.
+    ready: usize,
     grants_since_guard: u32,
 }
 
@@ -73,12 +96,42 @@ impl Queue {
         self.lanes[priority.level()].len
     }
 
+    /// How many tasks wait that some worker could run.
+    pub fn ready(&self) -> usize {
+        self.ready
+    }
+
+    /// Notes that a name is offered from now on.
+    pub fn offer(&mut self, name: Arc<str>) {
+        for lane in &mut self.lanes {
+            let Some(queued) = lane.by_name.get(&name) else { continue };
+            let Some((head, _)) = queued.first_key_value() else { continue };
+            if lane.heads.insert((*head, name.clone())) {
+                self.ready += queued.len();
+            }
+        }
+        self.offered.insert(name);
+    }
+
+    /// Notes that nobody offers a name any more.
+    pub fn withdraw(&mut self, name: &Arc<str>) {
+        self.offered.remove(name);
+        for lane in &mut self.lanes {
+            let Some(queued) = lane.by_name.get(name) else { continue };
+            let Some((head, _)) = queued.first_key_value() else { continue };
+            if lane.heads.remove(&(*head, name.clone())) {
+                self.ready -= queued.len();
+            }
+        }
+    }
+
     /// Takes a task in. `since` is when it began to wait.
     pub fn push(&mut self, place: &Place, task: TaskId, since: Moment) {
+        let offered = self.offered.contains(&place.name);
         let lane = &mut self.lanes[place.priority.level()];
         let queued = lane.by_name.entry(place.name.clone()).or_default();
         let head = queued.first_key_value().map(|(position, _)| *position);
-        if head.is_none_or(|head| place.position < head) {
+        if offered && head.is_none_or(|head| place.position < head) {
             if let Some(head) = head {
                 lane.heads.remove(&(head, place.name.clone()));
             }
@@ -87,6 +140,7 @@ impl Queue {
         let doubled = queued.insert(place.position, Waiting { task, since });
         debug_assert!(doubled.is_none(), "two tasks in one place of the queue: {place:?}");
         lane.len += 1;
+        self.ready += usize::from(offered);
     }
 
     /// Takes a task out. Returns it if it stood there.
@@ -95,38 +149,58 @@ impl Queue {
         let queued = lane.by_name.get_mut(&place.name)?;
         let was_head = queued.first_key_value().is_some_and(|(position, _)| *position == place.position);
         let waiting = queued.remove(&place.position)?;
-        lane.len -= 1;
-        if was_head {
-            lane.heads.remove(&(place.position, place.name.clone()));
-            match queued.first_key_value() {
-                Some((next, _)) => drop(lane.heads.insert((*next, place.name.clone()))),
-                None => drop(lane.by_name.remove(&place.name)),
-            }
+        let next = queued.first_key_value().map(|(position, _)| *position);
+        if next.is_none() {
+            lane.by_name.remove(&place.name);
         }
+        lane.len -= 1;
+        let offered = if was_head {
+            let offered = lane.heads.remove(&(place.position, place.name.clone()));
+            lane.heads.extend(next.filter(|_| offered).map(|next| (next, place.name.clone())));
+            offered
+        } else {
+            self.offered.contains(&place.name)
+        };
+        self.ready -= usize::from(offered);
         Some(waiting.task)
     }
 
-    /// The task that a worker should run next, of those whose names it `can` run. It is not taken
-    /// out. Counts as a grant for the guard that keeps low tasks from starving.
-    pub fn next(&mut self, now: Moment, can: impl Fn(&str) -> bool) -> Option<(Place, TaskId)> {
-        let first = TaskPriority::ALL.into_iter().find_map(|priority| self.head(priority, &can))?;
+    /// The task that a worker should run next, of those with the `names` it can run. It is not
+    /// taken out. Counts as a grant for the guard that keeps low tasks from starving.
+    pub fn next<V>(&mut self, now: Moment, names: &BTreeMap<Arc<str>, V>) -> Option<(Place, TaskId)> {
+        let first = TaskPriority::ALL.into_iter().find_map(|priority| self.head(priority, names))?;
         self.grants_since_guard += 1;
         if self.grants_since_guard < GUARD_EVERY {
             return Some(first);
         }
-        let starving = self.starving(now, first.0.priority, &can);
+        let starving = self.starving(now, first.0.priority, names);
         if starving.is_some() {
             self.grants_since_guard = 0;
         }
         starving.or(Some(first))
     }
 
-    /// The first task at `priority` of those whose names a worker `can` run.
-    pub fn head(&self, priority: TaskPriority, can: impl Fn(&str) -> bool) -> Option<(Place, TaskId)> {
-        let lane = &self.lanes[priority.level()];
-        let (position, name) = lane.heads.iter().find(|(_, name)| can(name))?;
-        let task = lane.by_name.get(name)?.get(position)?.task.clone();
-        Some((Place { priority, name: name.clone(), position: *position }, task))
+    /// The first task at `priority` of those with the `names` that a worker can run.
+    pub fn head<V>(&self, priority: TaskPriority, names: &BTreeMap<Arc<str>, V>) -> Option<(Place, TaskId)> {
+        let (position, name) = self.lanes[priority.level()].first(names)?;
+        let task = self.lanes[priority.level()].by_name.get(name)?.get(&position)?.task.clone();
+        Some((Place { priority, name: name.clone(), position }, task))
+    }
+
+    /// Whether a task waits that has one of the `names` that a worker can run.
+    pub fn has<V>(&self, names: &BTreeMap<Arc<str>, V>) -> bool {
+        self.lanes.iter().any(|lane| lane.first(names).is_some())
+    }
+
+    /// Every waiting task and its place, lane by lane, the tasks of one name together.
+    pub fn iter(&self) -> impl Iterator<Item = (Place, &TaskId)> {
+        TaskPriority::ALL.into_iter().zip(&self.lanes).flat_map(|(priority, lane)| {
+            lane.by_name.iter().flat_map(move |(name, queued)| {
+                queued.iter().map(move |(position, waiting)| {
+                    (Place { priority, name: name.clone(), position: *position }, &waiting.task)
+                })
+            })
+        })
     }
 
     /// Since when the oldest task at `priority` waits.
@@ -136,11 +210,16 @@ impl Queue {
     }
 
     /// The task below `priority` that waits longest, if it has waited too long.
-    fn starving(&self, now: Moment, priority: TaskPriority, can: impl Fn(&str) -> bool) -> Option<(Place, TaskId)> {
+    fn starving<V>(
+        &self,
+        now: Moment,
+        priority: TaskPriority,
+        names: &BTreeMap<Arc<str>, V>,
+    ) -> Option<(Place, TaskId)> {
         TaskPriority::ALL[priority.level() + 1..]
             .iter()
             .filter_map(|lower| {
-                let (place, task) = self.head(*lower, &can)?;
+                let (place, task) = self.head(*lower, names)?;
                 let since = self.lanes[lower.level()].by_name.get(&place.name)?.get(&place.position)?.since;
                 (now.since(since) > GUARD_AFTER).then_some((since, place, task))
             })
@@ -161,19 +240,29 @@ mod tests {
         text.parse().expect("an id")
     }
 
+    fn names(names: &[&str]) -> BTreeMap<Arc<str>, ()> {
+        names.iter().map(|name| ((*name).into(), ())).collect()
+    }
+
+    fn queue() -> Queue {
+        let mut queue = Queue::default();
+        ["a", "b", "mine", "other"].into_iter().for_each(|name| queue.offer(name.into()));
+        queue
+    }
+
     fn drain(queue: &mut Queue, now: Moment) -> Vec<String> {
         let mut order = Vec::new();
-        while let Some((place, id)) = queue.next(now, |_| true) {
+        while let Some((place, id)) = queue.next(now, &names(&["a", "b"])) {
             assert_eq!(queue.remove(&place), Some(id.clone()));
             order.push(id.to_string());
         }
-        assert!(queue.is_empty());
+        assert!(queue.is_empty() && queue.ready() == 0);
         order
     }
 
     #[test]
     fn tasks_go_by_priority_and_first_in_first_out_within_each() {
-        let mut queue = Queue::default();
+        let mut queue = queue();
         for (position, priority) in TaskPriority::ALL.into_iter().rev().flat_map(|p| [p, p]).enumerate() {
             let name = if position % 2 == 0 { "a" } else { "b" };
             queue.push(&place(priority, name, position as u64), task(&position.to_string()), Moment::default());
@@ -183,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_task_that_is_put_back_takes_the_place_it_had() {
-        let mut queue = Queue::default();
+        let mut queue = queue();
         let places: Vec<_> = (0..3).map(|n| place(TaskPriority::Normal, "a", n)).collect();
         for (n, place) in places.iter().enumerate() {
             queue.push(place, task(&n.to_string()), Moment::default());
@@ -195,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_low_task_that_starves_goes_once_in_sixteen_grants() {
-        let mut queue = Queue::default();
+        let mut queue = queue();
         queue.push(&place(TaskPriority::Low, "a", 0), task("low"), Moment::default());
         for n in 1..40 {
             queue.push(&place(TaskPriority::High, "a", n), task(&n.to_string()), Moment::default());
@@ -206,10 +295,25 @@ mod tests {
 
     #[test]
     fn a_worker_gets_only_names_that_it_can_run() {
-        let mut queue = Queue::default();
+        let mut queue = queue();
         queue.push(&place(TaskPriority::Critical, "other", 0), task("other"), Moment::default());
         queue.push(&place(TaskPriority::Low, "mine", 1), task("mine"), Moment::default());
-        let (_, next) = queue.next(Moment::default(), |name| name == "mine").expect("a task");
+        let (_, next) = queue.next(Moment::default(), &names(&["mine"])).expect("a task");
         assert_eq!(next, task("mine"));
+    }
+
+    #[test]
+    fn a_name_that_nobody_offers_is_passed_over_until_somebody_does() {
+        let mut queue = Queue::default();
+        for (n, name) in ["a", "b", "a"].into_iter().enumerate() {
+            queue.push(&place(TaskPriority::Normal, name, n as u64), task(&n.to_string()), Moment::default());
+        }
+        assert!(queue.ready() == 0 && !queue.has(&names(&["a", "c", "d", "e"])));
+        queue.offer("a".into());
+        assert_eq!(queue.ready(), 2);
+        assert_eq!(queue.remove(&place(TaskPriority::Normal, "a", 2)), Some(task("2")));
+        assert!(queue.has(&names(&["a"])) && queue.has(&names(&["a", "c", "d"])));
+        queue.withdraw(&"a".into());
+        assert!((queue.ready(), queue.len()) == (0, 2) && !queue.has(&names(&["a", "c", "d"])));
     }
 }

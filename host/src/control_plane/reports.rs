@@ -42,6 +42,11 @@ impl ReportLog {
         self.last
     }
 
+    /// How many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The reports after number `after` that are still kept.
     pub fn after(&self, after: u64) -> impl Iterator<Item = &Report> {
         let missing = usize::try_from(self.last.saturating_sub(after)).unwrap_or(usize::MAX);

@@ -1,7 +1,8 @@
 //! The result cache: how tasks ended, for whoever asks later.
 //!
-//! Bounded by count (the least recently used goes first) and by age, counted from storing. What
-//! a task said about itself is kept with its result.
+//! Bounded by count and by bytes (the least recently used goes first) and by age, counted from
+//! storing. What a task said about itself is kept with its result. Invariant: the newest result is
+//! known at the moment at which it is stored, so that whoever waits for it can be told.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -24,6 +25,12 @@ pub struct Kept {
     expires_at: Moment,
 }
 
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.result.size() + self.reports.bytes()
+    }
+}
+
 /// The ended tasks that are still known.
 #[derive(Debug)]
 pub struct Results {
@@ -31,14 +38,17 @@ pub struct Results {
     /// By the order of storing, which is the order of expiry.
     by_age: BTreeMap<u64, TaskId>,
     stored: u64,
+    bytes: usize,
     max: usize,
+    bytes_max: usize,
     ttl: Duration,
 }
 
 impl Results {
-    /// An empty cache of `max` results, each kept for `ttl`.
-    pub fn new(max: usize, ttl: Duration) -> Self {
-        Self { kept: LruCache::unbounded(), by_age: BTreeMap::new(), stored: 0, max: max.max(1), ttl }
+    /// An empty cache of `max` results that hold `bytes_max`, each kept for `ttl`.
+    pub fn new(max: usize, bytes_max: usize, ttl: Duration) -> Self {
+        let (max, ttl) = (max.max(1), ttl.max(Duration::from_micros(1)));
+        Self { kept: LruCache::unbounded(), by_age: BTreeMap::new(), stored: 0, bytes: 0, max, bytes_max, ttl }
     }
 
     /// Keeps a result, and lets go of what is over the bounds.
@@ -48,13 +58,13 @@ impl Results {
         self.by_age.insert(self.stored, result.task_id.clone());
         let id = result.task_id.clone();
         let kept = Kept { result, reports, stored: self.stored, expires_at: now + self.ttl };
+        self.bytes += kept.bytes();
         if let Some(older) = self.kept.put(id, kept) {
-            self.by_age.remove(&older.stored);
+            self.let_go(&older);
         }
-        while self.kept.len() > self.max {
-            if let Some((_, least_used)) = self.kept.pop_lru() {
-                self.by_age.remove(&least_used.stored);
-            }
+        while self.kept.len() > self.max || (self.bytes > self.bytes_max && self.kept.len() > 1) {
+            let Some((_, least_used)) = self.kept.pop_lru() else { break };
+            self.let_go(&least_used);
         }
     }
 
@@ -65,6 +75,11 @@ impl Results {
             return None;
         }
         self.kept.get(id)
+    }
+
+    /// A result that is still known, without counting as a use.
+    pub fn peek(&self, now: Moment, id: &TaskId) -> Option<&Kept> {
+        self.kept.peek(id).filter(|kept| kept.expires_at > now)
     }
 
     /// Lets go of what is too old.
@@ -96,8 +111,13 @@ impl Results {
 
     fn remove(&mut self, id: &TaskId) {
         if let Some(kept) = self.kept.pop(id) {
-            self.by_age.remove(&kept.stored);
+            self.let_go(&kept);
         }
+    }
+
+    fn let_go(&mut self, kept: &Kept) {
+        self.by_age.remove(&kept.stored);
+        self.bytes -= kept.bytes();
     }
 }
 
@@ -126,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let (mut results, now) = (Results::new(2, Duration::from_secs(10)), Moment::default());
+        let (mut results, now) = (Results::new(2, 1_000, Duration::from_secs(10)), Moment::default());
         results.store(now, result("a"), ReportLog::default());
         results.store(now, result("b"), ReportLog::default());
         assert!(known(&mut results, now, "a"));
@@ -137,10 +157,24 @@ mod tests {
 
     #[test]
     fn a_use_does_not_lengthen_a_life() {
-        let (mut results, start) = (Results::new(9, Duration::from_secs(10)), Moment::default());
+        let (mut results, start) = (Results::new(9, 1_000, Duration::from_secs(10)), Moment::default());
         results.store(start, result("a"), ReportLog::default());
         assert!(known(&mut results, start + Duration::from_secs(9), "a"));
         assert!(!known(&mut results, start + Duration::from_secs(10), "a"));
         assert!(results.is_empty() && results.by_age.is_empty());
+    }
+
+    #[test]
+    fn large_results_make_room_by_bytes_and_the_newest_is_always_known() {
+        let (mut results, now) = (Results::new(9, 1_000, Duration::ZERO), Moment::default());
+        for (id, size) in [("a", 400), ("b", 400), ("c", 400), ("d", 4_000)] {
+            let mut large = (*result(id)).clone();
+            large.error = Some("x".repeat(size));
+            results.store(now, Arc::new(large), ReportLog::default());
+            assert!(known(&mut results, now, id));
+        }
+        assert_eq!((results.len(), results.bytes), (1, 4_000));
+        results.expire(now + Duration::from_secs(1));
+        assert_eq!((results.len(), results.bytes), (0, 0));
     }
 }

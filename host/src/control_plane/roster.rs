@@ -1,10 +1,11 @@
 //! The roster: which workers there are, what they have loaded and what their slots do.
 //!
-//! Keeps books, decides nothing: who gets what is decided in [`super::state`]. Invariant: `offers`
-//! counts, for each task name, the workers in the roster whose catalog has it.
+//! Keeps books, decides nothing: who gets what is decided in [`super::state`]. Invariants: `offers`
+//! counts, for each task name, the workers in the roster whose catalog has it; `idle` holds the
+//! workers that have a parked slot, the freest first.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{Lease, LeaseId, Order, Registration, WorkerInfo, WorkerStatus},
+    protocol::{Lease, LeaseId, Registration, WorkerInfo, WorkerStatus},
     task::{ModuleInfo, Policy},
     transport::Peer,
 };
@@ -24,7 +25,11 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 pub const RECONNECT_GRACE: Duration = Duration::from_millis(500);
 /// A task name whose last worker went so long ago may still come back: its tasks wait.
 pub const RETURN_GRACE: Duration = Duration::from_secs(30);
-/// How long, and how many, departed workers are shown.
+/// How many names are kept that may come back.
+const MISSED_MAX: usize = 10_000;
+/// The most slots that a worker may have.
+pub const SLOTS_MAX: u32 = 4_096;
+/// How long, and how many, lost workers are shown.
 const DEPARTED_SHOWN: Duration = Duration::from_mins(5);
 const DEPARTED_MAX: usize = 64;
 
@@ -39,20 +44,23 @@ pub struct Worker<R> {
     pub last_seen: Now,
     /// When its connection went, if it has no other yet.
     pub disconnected: Option<Moment>,
+    /// When somebody looks whether it was silent for too long; never for the control plane's own.
+    pub watched: Moment,
     /// Takes no more work.
     pub draining: bool,
     /// Its slots, by number, from the first time each asked for work.
     pub slots: BTreeMap<u32, Slot<R>>,
-    /// Its parked beat.
-    pub beat: Option<R>,
-    /// Orders that wait for a beat.
-    pub orders: Vec<Order>,
+    /// Its parked beat, and until when.
+    pub beat: Option<(R, Moment)>,
     /// The number of its last note.
     pub noted: u64,
     /// Attempts that it has ended.
     pub attempts: u64,
     /// What it can run, and how long each takes.
     names: BTreeMap<Arc<str>, Mean>,
+    /// Slots that hold leases, and slots whose request is parked.
+    busy: usize,
+    parked: BTreeSet<u32>,
     size: u32,
     address: String,
     modules: Vec<ModuleInfo>,
@@ -70,19 +78,21 @@ pub struct Slot<R> {
     pub answer: Vec<Lease>,
     /// Its parked request.
     pub parked: Option<R>,
+    /// How many leases that takes.
+    pub capacity: u32,
     /// When the park or the grant is over.
     pub until: Moment,
 }
 
 impl<R> Default for Slot<R> {
     fn default() -> Self {
-        Self { sequence: 0, granted: Vec::new(), answer: Vec::new(), parked: None, until: Moment::NEVER }
+        Self { sequence: 0, granted: Vec::new(), answer: Vec::new(), parked: None, capacity: 0, until: Moment::NEVER }
     }
 }
 
 /// A mean that follows the newest values.
 #[derive(Clone, Copy, Debug, Default)]
-struct Mean(Option<f64>);
+pub struct Mean(Option<f64>);
 
 impl Mean {
     fn add(&mut self, micros: f64) {
@@ -99,13 +109,15 @@ impl<R> Worker<R> {
             peer,
             last_seen: now,
             disconnected: None,
+            watched: Moment::NEVER,
             draining: false,
             slots: BTreeMap::new(),
             beat: None,
-            orders: Vec::new(),
             noted: 0,
             attempts: 0,
             names: names.map(|task| (task.name.as_str().into(), Mean::default())).collect(),
+            busy: 0,
+            parked: BTreeSet::new(),
             size: registration.slots,
             address: registration.address,
             modules: registration.modules,
@@ -136,15 +148,24 @@ impl<R> Worker<R> {
         self.size
     }
 
+    /// The names that it can run.
+    pub fn names(&self) -> &BTreeMap<Arc<str>, Mean> {
+        &self.names
+    }
+
     /// Slots that hold leases.
     pub fn load(&self) -> usize {
-        self.slots.values().filter(|slot| !slot.granted.is_empty()).count()
+        self.busy
     }
 
     /// A slot that waits for work.
     pub fn idle_slot(&self) -> Option<u32> {
-        let idle = |slot: &Slot<R>| slot.parked.is_some();
-        self.slots.iter().find(|(_, slot)| idle(slot)).map(|(number, _)| *number)
+        self.parked.first().copied()
+    }
+
+    /// How full it is, in thousandths, if a slot waits.
+    fn freedom(&self) -> Option<usize> {
+        (!self.parked.is_empty()).then(|| self.busy * 1_000 / self.size.max(1) as usize)
     }
 
     /// How it is shown.
@@ -176,52 +197,116 @@ struct Offer {
 pub struct Roster<R> {
     workers: BTreeMap<Uuid, Worker<R>>,
     offers: BTreeMap<Arc<str>, Offer>,
-    /// Names that nobody offers any more, and until when they may come back.
-    missed: BTreeMap<Arc<str>, Moment>,
+    /// Names that nobody offers any more, until when they may come back, and their policy.
+    missed: BTreeMap<Arc<str>, (Moment, Policy)>,
+    /// Workers that have a parked slot, by how full they are.
+    idle: BTreeSet<(usize, Uuid)>,
+    slots: usize,
     departed: VecDeque<(Moment, WorkerInfo)>,
 }
 
 impl<R> Default for Roster<R> {
     fn default() -> Self {
-        Self { workers: BTreeMap::new(), offers: BTreeMap::new(), missed: BTreeMap::new(), departed: VecDeque::new() }
+        Self {
+            workers: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            missed: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            slots: 0,
+            departed: VecDeque::new(),
+        }
     }
 }
 
 impl<R> Roster<R> {
-    /// Takes a worker in. `peer` is none for the control plane's own.
-    pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) {
+    /// Takes a worker in. `peer` is none for the control plane's own. Returns the names that
+    /// nobody offered before.
+    pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) -> Vec<Arc<str>> {
         let key = registration.worker;
-        for task in registration.modules.iter().flat_map(|module| &module.tasks) {
-            let name: Arc<str> = task.name.as_str().into();
+        let policies: BTreeMap<Arc<str>, Policy> = registration
+            .modules
+            .iter()
+            .flat_map(|module| &module.tasks)
+            .map(|task| (task.name.as_str().into(), task.policy.clone()))
+            .collect();
+        let mut new = Vec::new();
+        for (name, policy) in policies {
             self.missed.remove(&name);
-            let offer = self.offers.entry(name).or_insert_with(|| Offer { workers: 0, policy: Policy::default() });
+            let offer = self.offers.entry(name.clone()).or_insert_with(|| {
+                new.push(name);
+                Offer { workers: 0, policy: Policy::default() }
+            });
             offer.workers += 1;
             // The newest module's word counts.
-            offer.policy = task.policy.clone();
+            offer.policy = policy;
         }
         self.departed.retain(|(_, gone)| gone.id != registration.worker_id);
+        self.slots += registration.slots as usize;
         let replaced = self.workers.insert(key, Worker::new(now, registration, peer));
         debug_assert!(replaced.is_none(), "a worker registered twice under one key");
+        new
     }
 
-    /// Takes a worker out, to be shown a while longer.
-    pub fn remove(&mut self, now: Now, key: Uuid) -> Option<Worker<R>> {
+    /// Takes a worker out. Returns it and the names that nobody offers any more.
+    pub fn remove(&mut self, now: Now, key: Uuid) -> Option<(Worker<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
-        self.missed.retain(|_, until| *until > now.mono);
+        self.slots -= worker.size as usize;
+        if let Some(freedom) = worker.freedom() {
+            self.idle.remove(&(freedom, key));
+        }
+        let mut gone = Vec::new();
+        self.missed.retain(|_, (until, _)| *until > now.mono);
         for name in worker.names.keys() {
-            if let Some(offer) = self.offers.get_mut(name) {
-                offer.workers -= 1;
-                if offer.workers == 0 {
-                    self.offers.remove(name);
-                    self.missed.insert(name.clone(), now.mono + RETURN_GRACE);
-                }
+            let Some(offer) = self.offers.get_mut(name) else { continue };
+            offer.workers -= 1;
+            if offer.workers > 0 {
+                continue;
+            }
+            gone.push(name.clone());
+            if let Some(offer) = self.offers.remove(name).filter(|_| self.missed.len() < MISSED_MAX) {
+                self.missed.insert(name.clone(), (now.mono + RETURN_GRACE, offer.policy));
             }
         }
-        self.departed.push_back((now.mono, worker.info(WorkerStatus::Lost)));
-        if self.departed.len() > DEPARTED_MAX {
+        Some((worker, gone))
+    }
+
+    /// Notes that a worker was lost, so that it is shown a while longer.
+    pub fn note_lost(&mut self, now: Now, worker: &Worker<R>) {
+        let info = WorkerInfo { modules: Vec::new(), load: 0, ..worker.info(WorkerStatus::Lost) };
+        self.departed.push_back((now.mono, info));
+        let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= DEPARTED_SHOWN;
+        while self.departed.len() > DEPARTED_MAX || self.departed.front().is_some_and(is_old) {
             self.departed.pop_front();
         }
-        Some(worker)
+    }
+
+    /// Changes a worker's slot, with what is known of the worker's load. Opens the slot if it was
+    /// not. Returns nothing for a worker that is not here or a slot that it does not have.
+    pub fn change_slot<T>(&mut self, key: Uuid, number: u32, change: impl FnOnce(&mut Slot<R>) -> T) -> Option<T> {
+        let worker = self.workers.get_mut(&key).filter(|worker| number < worker.size)?;
+        let before = worker.freedom();
+        let slot = worker.slots.entry(number).or_default();
+        worker.busy -= usize::from(!slot.granted.is_empty());
+        let given = change(slot);
+        worker.busy += usize::from(!slot.granted.is_empty());
+        if slot.parked.is_some() {
+            worker.parked.insert(number);
+        } else {
+            worker.parked.remove(&number);
+        }
+        let after = worker.freedom();
+        if before != after {
+            self.idle.extend(after.map(|freedom| (freedom, key)));
+            if let Some(freedom) = before {
+                self.idle.remove(&(freedom, key));
+            }
+        }
+        Some(given)
+    }
+
+    /// Workers with a slot that waits, the freest first.
+    pub fn idle(&self) -> impl Iterator<Item = (Uuid, &Worker<R>)> {
+        self.idle.iter().filter_map(|(_, key)| Some((*key, self.workers.get(key)?)))
     }
 
     /// A worker.
@@ -244,19 +329,14 @@ impl<R> Roster<R> {
         self.workers.iter_mut().map(|(key, worker)| (*key, worker))
     }
 
-    /// The name as it is shared among tasks, if a worker offers it.
-    pub fn offered(&self, name: &str) -> Option<Arc<str>> {
-        self.offers.get_key_value(name).map(|(name, _)| name.clone())
-    }
-
-    /// The policy of the module that offers a name.
-    pub fn policy(&self, name: &str) -> Option<&Policy> {
-        self.offers.get(name).map(|offer| &offer.policy)
-    }
-
-    /// Whether a worker that offered the name went only a moment ago.
-    pub fn may_return(&self, now: Moment, name: &str) -> bool {
-        self.missed.get(name).is_some_and(|until| *until > now)
+    /// The name as it is shared among tasks, and its module's policy, if a worker offers it or
+    /// one that did went only a moment ago.
+    pub fn offered(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
+        let offer = self.offers.get_key_value(name).map(|(name, offer)| (name, &offer.policy));
+        offer.or_else(|| {
+            let (name, (until, policy)) = self.missed.get_key_value(name)?;
+            (*until > now).then_some((name, policy))
+        })
     }
 
     /// Names that look like `name`, the most alike first.
@@ -275,7 +355,7 @@ impl<R> Roster<R> {
 
     /// How many slots there are in all.
     pub fn slots(&self) -> usize {
-        self.workers.values().map(|worker| worker.size as usize).sum()
+        self.slots
     }
 
     /// How all workers are shown, those that went lately last.

@@ -14,7 +14,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
-    mem,
+    iter, mem,
     sync::Arc,
     time::Duration,
 };
@@ -26,8 +26,8 @@ use super::{
     reports::ReportLog,
     results::Results,
     retry,
-    roster::{RECONNECT_GRACE, Roster, SILENCE_MAX},
-    sessions::Sessions,
+    roster::{RECONNECT_GRACE, Roster, SILENCE_MAX, SLOTS_MAX, Worker},
+    sessions::{self, Sessions, Shed, Turn},
 };
 use crate::{
     clock::{Moment, Now, Timestamp, micros},
@@ -61,6 +61,8 @@ pub struct Limits {
     pub bytes_max: usize,
     /// Results that are kept.
     pub results_max: usize,
+    /// Bytes that kept results and reports may hold.
+    pub result_bytes_max: usize,
     /// How long a result is kept.
     pub result_ttl: Duration,
 }
@@ -71,6 +73,7 @@ impl Default for Limits {
             tasks_max: 1_000_000,
             bytes_max: 1024 * 1024 * 1024,
             results_max: 10_000,
+            result_bytes_max: 1024 * 1024 * 1024,
             result_ttl: Duration::from_hours(1),
         }
     }
@@ -128,7 +131,10 @@ struct Entry {
     /// Was granted to a worker that was lost: granted alone from now on, so that a task that
     /// kills its worker is told apart from those around it.
     suspect: bool,
+    /// The session that hears of its end.
     session: Option<Uuid>,
+    /// Those under which it was submitted again.
+    other_sessions: Vec<Uuid>,
     /// Parked requests that wait for its end or its reports.
     watchers: Vec<ParkId>,
     reports: ReportLog,
@@ -137,6 +143,19 @@ struct Entry {
 impl Entry {
     fn bytes(&self) -> usize {
         self.args.as_str().len() + self.kwargs.as_str().len()
+    }
+
+    /// Lets one more session hear of its end.
+    fn attach<R>(&mut self, session: Uuid, open: &Sessions<R>) {
+        let first = *self.session.get_or_insert(session);
+        if first == session || self.other_sessions.contains(&session) {
+            return;
+        }
+        // Those that were forgotten make room, so that they cannot pile up.
+        if self.other_sessions.len() == self.other_sessions.capacity() {
+            self.other_sessions.retain(|other| open.is_open(*other));
+        }
+        self.other_sessions.push(session);
     }
 
     fn place(&self, position: Position) -> Place {
@@ -206,8 +225,10 @@ enum Timer {
     Beat(Uuid),
     /// A worker may have been silent for too long.
     Silence(Uuid),
-    /// A session may have been left.
-    Session(Uuid),
+    /// A session's parked question is answered with what there is.
+    Collect(Uuid),
+    /// Sessions may have been left alone.
+    Sessions,
     /// A result may be too old.
     Expiry,
 }
@@ -221,6 +242,48 @@ pub struct Counts {
     pub ended: [u64; 3],
     /// Leases granted.
     pub granted: u64,
+}
+
+/// How much there is of everything, for whoever looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Tasks that have not ended.
+    pub unfinished: usize,
+    /// Bytes of arguments that they hold.
+    pub bytes: usize,
+    /// Those of them that wait in the queue.
+    pub queued: usize,
+    /// Leases that are live.
+    pub leases: usize,
+    /// Requests of clients that wait, besides those of sessions.
+    pub parked: usize,
+    /// Sessions whose client waits.
+    pub collecting: usize,
+    /// Sessions that are open.
+    pub sessions: usize,
+    /// Things that will happen by themselves.
+    pub timers: usize,
+}
+
+/// How one unfinished task stands, for whoever looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Its task name.
+    pub name: &'a str,
+    /// How it stands.
+    pub status: TaskStatus,
+    /// Its lane.
+    pub priority: TaskPriority,
+    /// Its place in the lane; none while it is scheduled.
+    pub position: Option<Position>,
+    /// Since when it waits, if it waits.
+    pub waiting_since: Moment,
+    /// Attempts that were begun and not lost.
+    pub attempt: u32,
+    /// Attempts that were lost with their worker.
+    pub losses: u32,
+    /// Its live lease, and the key of the worker that has it.
+    pub lease: Option<(LeaseId, Uuid)>,
 }
 
 /// What became of an offered task.
@@ -243,6 +306,8 @@ pub struct State<R> {
     /// When the timer for the oldest result is set.
     expiry: Option<Moment>,
     sessions: Sessions<R>,
+    /// Whether the timer for the longest unused session is set.
+    watches_sessions: bool,
     parked: BTreeMap<ParkId, Parked<R>>,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
@@ -257,7 +322,7 @@ impl<R: Way> State<R> {
     /// A core that knows nothing yet.
     pub fn new(limits: Limits) -> Self {
         Self {
-            results: Results::new(limits.results_max, limits.result_ttl),
+            results: Results::new(limits.results_max, limits.result_bytes_max, limits.result_ttl),
             limits,
             tasks: HashMap::new(),
             bytes: 0,
@@ -266,6 +331,7 @@ impl<R: Way> State<R> {
             roster: Roster::default(),
             expiry: None,
             sessions: Sessions::default(),
+            watches_sessions: false,
             parked: BTreeMap::new(),
             timers: BTreeSet::new(),
             outbox: Vec::new(),
@@ -297,6 +363,40 @@ impl<R: Way> State<R> {
         self.tasks.len()
     }
 
+    /// How much there is of everything.
+    pub fn books(&self) -> Books {
+        Books {
+            unfinished: self.tasks.len(),
+            bytes: self.bytes,
+            queued: self.queue.len(),
+            leases: self.leases.len(),
+            parked: self.parked.len(),
+            collecting: self.sessions.parked(),
+            sessions: self.sessions.len(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// How a task stands that has not ended.
+    pub fn look(&self, id: &TaskId) -> Option<Look<'_>> {
+        let entry = self.tasks.get(id)?;
+        let (position, lease) = match entry.standing {
+            Standing::Queued(position) => (Some(position), None),
+            Standing::Due { .. } => (None, None),
+            Standing::Leased { lease, position, .. } => (Some(position), Some(lease)),
+        };
+        Some(Look {
+            name: &entry.name,
+            status: entry.status(),
+            priority: entry.priority,
+            position,
+            waiting_since: entry.waiting_since,
+            attempt: entry.attempt,
+            losses: entry.losses,
+            lease: lease.and_then(|lease| Some((lease, self.leases.get(&lease)?.worker))),
+        })
+    }
+
     /// The waiting tasks.
     pub fn queue(&self) -> &Queue {
         &self.queue
@@ -305,6 +405,11 @@ impl<R: Way> State<R> {
     /// The workers.
     pub fn roster(&self) -> &Roster<R> {
         &self.roster
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> &Sessions<R> {
+        &self.sessions
     }
 
     /// The ended tasks that are still known.
@@ -324,31 +429,49 @@ impl<R: Way> State<R> {
             self.touch_session(now, session);
         }
         let ids: Vec<TaskId> = submit.tasks.iter().map(|task| task.id.clone()).collect();
-        let taken: Vec<Taken> = submit.tasks.into_iter().map(|task| self.accept(now, task, session)).collect();
+        let taken: Vec<Taken> = submit.tasks.into_iter().map(|task| self.offer(now, task, session)).collect();
         if let ([Taken::Live], Notify::Answer) = (&taken[..], &submit.notify) {
             self.park(now, Question::Submitted(ids[0].clone()), WAIT_MAX, from);
         } else {
-            let mut bytes = 0;
-            let answers = taken.into_iter().map(|taken| match taken {
+            let answer = self.submitted(taken, session);
+            self.say(from, answer);
+        }
+        self.dispatch(now);
+    }
+
+    /// What became of each task of a frame.
+    fn submitted(&mut self, taken: Vec<Taken>, session: Option<Uuid>) -> Reply {
+        let (mut bytes, mut told) = (0, false);
+        let mut answers = Vec::with_capacity(taken.len());
+        for taken in taken {
+            answers.push(match taken {
                 Taken::Ended(result) => {
                     bytes += result.size();
-                    // What is too much for one frame is there to be looked up.
-                    if bytes > FRAME_TARGET { Submitted::Accepted } else { Submitted::Ended(result) }
+                    // What is too much for one frame is told by the session, or looked up.
+                    if mem::replace(&mut told, true) && bytes > FRAME_TARGET {
+                        if let Some(session) = session
+                            && self.sessions.tell(session, result)
+                        {
+                            self.answer_session(session);
+                        }
+                        Submitted::Accepted
+                    } else {
+                        Submitted::Ended(result)
+                    }
                 }
                 Taken::Live => Submitted::Accepted,
                 Taken::Refused(why) => Submitted::Refused(why),
             });
-            let answers = answers.collect();
-            self.say(from, Reply::Submitted(answers));
         }
-        self.dispatch(now);
+        self.shed_sessions();
+        Reply::Submitted(answers)
     }
 
     /// Takes one task of the Python original in, whose submitter waits for its end however long
     /// that takes.
     pub fn submit_and_hold(&mut self, now: Now, task: NewTask, from: R) {
         let id = task.id.clone();
-        let answer = match self.accept(now, task, None) {
+        let answer = match self.offer(now, task, None) {
             Taken::Live => {
                 self.park(now, Question::Submitted(id), Duration::MAX, from);
                 return self.dispatch(now);
@@ -361,18 +484,30 @@ impl<R: Way> State<R> {
 
     /// Tells a client which tasks of its session have ended.
     pub fn collect(&mut self, now: Now, collect: &Collect, from: R) {
-        let known = self.touch_session(now, collect.session);
-        let until = now.mono + wait(collect.wait_ms);
-        let session = self.sessions.get_mut(collect.session);
-        session.acknowledge(collect.sequence);
-        let displaced = session.parked.replace((from, until));
-        if let Some((older, _)) = displaced {
-            self.say(older, Reply::Collected(Collected { known: true, results: Vec::new() }));
-        }
-        if !known || collect.wait_ms == 0 || self.sessions.get_mut(collect.session).has_news() {
-            self.answer_session(collect.session, known);
-        } else {
-            self.timers.insert((until, Timer::Session(collect.session)));
+        let Collect { session, sequence, wait_ms } = *collect;
+        let known = self.touch_session(now, session);
+        let displaced = match self.sessions.ask(session, sequence) {
+            Turn::New { displaced } => {
+                let until = now.mono + wait(wait_ms);
+                let at_once = if known && wait_ms > 0 { self.sessions.park(session, from, until) } else { Some(from) };
+                match at_once {
+                    Some(way) => {
+                        let answer = self.sessions.answer(session, known);
+                        self.say(way, Reply::Collected(answer));
+                    }
+                    None => drop(self.timers.insert((until, Timer::Collect(session)))),
+                }
+                displaced
+            }
+            Turn::Again { parked, answer } => {
+                self.say(from, Reply::Collected(answer));
+                parked
+            }
+            Turn::Old => return self.say(from, Reply::Collected(sessions::nothing())),
+        };
+        if let Some((way, until)) = displaced {
+            self.timers.remove(&(until, Timer::Collect(session)));
+            self.say(way, Reply::Collected(sessions::nothing()));
         }
     }
 
@@ -401,7 +536,11 @@ impl<R: Way> State<R> {
 
     /// Stops tasks. Tells of each whether it was stopped by this: not if it had ended.
     pub fn cancel(&mut self, now: Now, ids: &[TaskId], from: R) {
-        let stopped = ids.iter().map(|id| self.cancel_one(now, id)).collect();
+        let mut orders = BTreeMap::new();
+        let stopped = ids.iter().map(|id| self.cancel_one(now, id, &mut orders)).collect();
+        for (worker, orders) in orders {
+            self.answer_beat(worker, orders);
+        }
         self.say(from, Reply::Cancelled(stopped));
         self.dispatch(now);
     }
@@ -420,6 +559,13 @@ impl<R: Way> State<R> {
         if self.roster.get(key).is_some() {
             return self.tell(from, WorkerReply::Registered);
         }
+        if registration.slots == 0 || registration.slots > SLOTS_MAX {
+            let why = format!("a worker has 1 to {SLOTS_MAX} slots, not {}", registration.slots);
+            return self.tell(from, WorkerReply::Refused(why));
+        }
+        if self.draining {
+            return self.tell(from, WorkerReply::Refused("the control plane is stopping".into()));
+        }
         let namesake = self.roster.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
         match namesake.map(|(key, worker)| (key, worker.disconnected.is_none())) {
             Some((_, true)) => {
@@ -431,42 +577,52 @@ impl<R: Way> State<R> {
             Some((older, false)) => self.lose(now, older),
             None => {}
         }
-        self.roster.add(now, registration, peer);
+        for name in self.roster.add(now, registration, peer) {
+            self.queue.offer(name);
+        }
         if peer.is_some() {
-            self.timers.insert((now.mono + SILENCE_MAX, Timer::Silence(key)));
+            self.watch(key, now.mono + SILENCE_MAX);
         }
         self.tell(from, WorkerReply::Registered);
+        self.dispatch(now);
     }
 
     /// Takes what a slot ran, and gives it more or lets it wait.
     pub fn work(&mut self, now: Now, work: Work, from: R) {
-        let Some(worker) = self.roster.get_mut(work.worker) else { return self.tell(from, WorkerReply::Unknown) };
+        let Work { worker: key, slot: number, sequence, ended, capacity } = work;
+        let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
         worker.last_seen = now;
-        let slot = worker.slots.entry(work.slot).or_default();
-        if work.sequence <= slot.sequence {
-            return self.answer_again(&work, from);
-        }
-        slot.sequence = work.sequence;
-        slot.answer.clear();
-        let granted = mem::take(&mut slot.granted);
-        let until = mem::replace(&mut slot.until, Moment::NEVER);
-        if let Some(displaced) = slot.parked.take() {
+        let draining = worker.draining;
+        let opened = self.roster.change_slot(key, number, |slot| {
+            let is_new = sequence > slot.sequence;
+            is_new.then(|| {
+                slot.sequence = sequence;
+                slot.answer.clear();
+                let until = mem::replace(&mut slot.until, Moment::NEVER);
+                (mem::take(&mut slot.granted), until, slot.parked.take())
+            })
+        });
+        let (granted, until, displaced) = match opened {
+            Some(Some(opened)) => opened,
+            Some(None) => return self.answer_again(key, number, sequence, from),
+            None => return self.tell(from, WorkerReply::Refused(format!("there is no slot {number} in this worker"))),
+        };
+        self.timers.remove(&(until, Timer::Slot(key, number)));
+        if let Some(displaced) = displaced {
             self.tell(displaced, WorkerReply::Leases(Vec::new()));
         }
-        self.timers.remove(&(until, Timer::Slot(work.worker, work.slot)));
-        let brought_something = !work.ended.is_empty();
-        self.settle(now, work.worker, granted, work.ended);
+        let at_once = capacity == 0 || draining;
+        self.settle(now, key, granted, ended);
 
-        let (worker, slot) = (work.worker, work.slot);
-        let leases = self.grant(now, worker, slot, work.capacity as usize);
-        if !leases.is_empty() || brought_something || work.capacity == 0 {
+        let leases = self.grant(now, key, number, capacity as usize);
+        if !leases.is_empty() || at_once {
             self.tell(from, WorkerReply::Leases(leases));
         } else {
             let until = now.mono + WAIT_MAX;
-            if let Some(slot) = self.roster.get_mut(worker).and_then(|worker| worker.slots.get_mut(&slot)) {
-                (slot.parked, slot.until) = (Some(from), until);
-            }
-            self.timers.insert((until, Timer::Slot(worker, slot)));
+            self.roster.change_slot(key, number, |slot| {
+                (slot.parked, slot.capacity, slot.until) = (Some(from), capacity, until);
+            });
+            self.timers.insert((until, Timer::Slot(key, number)));
         }
         // What was put back or followed up may suit a slot that waits.
         self.dispatch(now);
@@ -474,27 +630,40 @@ impl<R: Way> State<R> {
 
     /// Takes a sign of life, and parks it until there is an order.
     pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, from: R) {
-        let Some(worker) = self.roster.get_mut(beat.worker) else { return self.tell(from, WorkerReply::Unknown) };
+        let key = beat.worker;
+        let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
         worker.last_seen = now;
         worker.peer = peer;
         worker.disconnected = None;
-        let displaced = worker.beat.replace(from);
-        let dead = beat.holds.iter().filter(|lease| !self.leases.contains_key(lease));
-        for lease in dead {
-            let order = Order::Stop(*lease);
-            if !worker.orders.contains(&order) {
-                worker.orders.push(order);
+        self.answer_beat(key, Vec::new());
+        let is_dead = |lease: &&LeaseId| !self.leases.contains_key(lease);
+        let orders: Vec<Order> = beat.holds.iter().filter(is_dead).copied().map(Order::Stop).collect();
+        if !orders.is_empty() {
+            return self.tell(from, WorkerReply::Orders(orders));
+        }
+        self.note_begun(now, key, &beat.holds);
+        // The control plane's own worker needs no sign of life, so its beat waits for an order.
+        let until = if peer.is_some() { now.mono + BEAT_WAIT } else { Moment::NEVER };
+        if let Some(worker) = self.roster.get_mut(key) {
+            worker.beat = Some((from, until));
+        }
+        if peer.is_some() {
+            self.timers.insert((until, Timer::Beat(key)));
+        }
+    }
+
+    /// A slot runs its leases in order: the first that it still holds has begun.
+    fn note_begun(&mut self, now: Now, key: Uuid, holds: &[LeaseId]) {
+        let Some(worker) = self.roster.get(key) else { return };
+        let holds: BTreeSet<LeaseId> = holds.iter().copied().collect();
+        for slot in worker.slots.values().filter(|slot| slot.granted.len() > 1) {
+            let Some(lease) = slot.granted.iter().find(|lease| holds.contains(lease)) else { continue };
+            let Some(entry) = self.leases.get(lease).and_then(|granted| self.tasks.get_mut(&granted.task)) else {
+                continue;
+            };
+            if let Standing::Leased { started_at, .. } = &mut entry.standing {
+                started_at.get_or_insert(now.wall);
             }
-        }
-        let has_orders = !worker.orders.is_empty();
-        if let Some(displaced) = displaced {
-            self.tell(displaced, WorkerReply::Orders(Vec::new()));
-        }
-        if has_orders {
-            self.answer_beat(beat.worker);
-        } else if peer.is_some() {
-            // The control plane's own worker needs no sign of life, so its beat waits for an order.
-            self.timers.insert((now.mono + BEAT_WAIT, Timer::Beat(beat.worker)));
         }
     }
 
@@ -503,8 +672,13 @@ impl<R: Way> State<R> {
         let Some(worker) = self.roster.get_mut(note.worker) else { return self.tell(from, WorkerReply::Unknown) };
         if worker.noted < note.sequence {
             worker.noted = note.sequence;
-            for (lease, report) in note.reports {
-                self.report(now, lease, [report]);
+            let mut reports = note.reports.into_iter().peekable();
+            while let Some((lease, first)) = reports.next() {
+                let more = iter::from_fn(|| reports.next_if(|(next, _)| *next == lease));
+                let said: Vec<Report> = iter::once(first).chain(more.map(|(_, report)| report)).collect();
+                if self.holds(note.worker, lease) {
+                    self.report(now, lease, said);
+                }
             }
             for lease in note.returned.into_iter().filter(|lease| self.holds(note.worker, *lease)).collect::<Vec<_>>() {
                 self.put_back(now, lease, Loss::No);
@@ -515,10 +689,12 @@ impl<R: Way> State<R> {
     }
 
     /// Adds to what a task said, as long as the lease is live.
-    fn report(&mut self, now: Now, lease: LeaseId, reports: impl IntoIterator<Item = Report>) {
+    fn report(&mut self, now: Now, lease: LeaseId, reports: Vec<Report>) {
         let Some(id) = self.leases.get(&lease).map(|granted| granted.task.clone()) else { return };
         if let Some(entry) = self.tasks.get_mut(&id) {
-            reports.into_iter().for_each(|report| entry.reports.push(report));
+            for report in reports {
+                entry.reports.push(report);
+            }
             self.wake_followers(now, &id);
         }
     }
@@ -531,19 +707,28 @@ impl<R: Way> State<R> {
     pub fn drain_worker(&mut self, worker: Uuid, from: R) {
         let Some(draining) = self.roster.get_mut(worker) else { return self.tell(from, WorkerReply::Unknown) };
         draining.draining = true;
-        let parked: Vec<R> = draining.slots.values_mut().filter_map(|slot| slot.parked.take()).collect();
-        for way in parked {
-            self.tell(way, WorkerReply::Leases(Vec::new()));
+        let numbers: Vec<u32> = draining.slots.keys().copied().collect();
+        for number in numbers {
+            self.unpark_slot(worker, number);
         }
         self.tell(from, WorkerReply::Noted);
     }
 
+    /// Answers a slot's parked request with nothing.
+    fn unpark_slot(&mut self, key: Uuid, number: u32) {
+        let parked = self.roster.change_slot(key, number, |slot| {
+            slot.parked.take().map(|way| (way, mem::replace(&mut slot.until, Moment::NEVER)))
+        });
+        if let Some((way, until)) = parked.flatten() {
+            self.timers.remove(&(until, Timer::Slot(key, number)));
+            self.tell(way, WorkerReply::Leases(Vec::new()));
+        }
+    }
+
     /// Lets a worker go. What it holds goes back to the queue, and is not counted as a loss.
     pub fn leave(&mut self, now: Now, worker: Uuid, from: R) {
-        if let Some(gone) = self.roster.remove(now, worker) {
-            for lease in gone.slots.into_values().flat_map(|slot| slot.granted) {
-                self.put_back(now, lease, Loss::No);
-            }
+        if let Some((gone, names)) = self.roster.remove(now, worker) {
+            self.dismiss(now, worker, gone, &names, Loss::No);
         }
         self.tell(from, WorkerReply::Noted);
         self.dispatch(now);
@@ -551,9 +736,15 @@ impl<R: Way> State<R> {
 
     /// Notes that a connection is gone. A worker on it is lost unless it comes back soon.
     pub fn peer_gone(&mut self, now: Now, peer: Peer) {
-        for (key, worker) in self.roster.iter_mut().filter(|(_, worker)| worker.peer == Some(peer)) {
-            worker.disconnected = Some(now.mono);
-            self.timers.insert((now.mono + RECONNECT_GRACE, Timer::Silence(key)));
+        let on_it = self.roster.iter_mut().filter(|(_, worker)| worker.peer == Some(peer));
+        let gone: Vec<Uuid> = on_it
+            .map(|(key, worker)| {
+                worker.disconnected = Some(now.mono);
+                key
+            })
+            .collect();
+        for key in gone {
+            self.watch(key, now.mono + RECONNECT_GRACE);
         }
     }
 
@@ -569,9 +760,10 @@ impl<R: Way> State<R> {
                 Timer::Due(id) => self.due(now, &id),
                 Timer::Parked(park) => self.unpark(now, park),
                 Timer::Slot(worker, slot) => self.slot_over(now, at, worker, slot),
-                Timer::Beat(worker) => self.answer_beat(worker),
+                Timer::Beat(worker) => self.answer_beat(worker, Vec::new()),
                 Timer::Silence(worker) => self.check_silence(now, worker),
-                Timer::Session(session) => self.check_session(now, session),
+                Timer::Collect(session) => self.answer_session(session),
+                Timer::Sessions => self.check_sessions(now),
                 Timer::Expiry => {
                     self.results.expire(now.mono);
                     self.expiry = None;
@@ -605,7 +797,8 @@ impl<R: Way> State<R> {
             .roster
             .iter_mut()
             .flat_map(|(_, worker)| {
-                worker.slots.values_mut().filter_map(|slot| slot.parked.take()).chain(worker.beat.take())
+                let beat = worker.beat.take().map(|(way, _)| way);
+                worker.slots.values_mut().filter_map(|slot| slot.parked.take()).chain(beat)
             })
             .collect();
         for way in parked {
@@ -615,9 +808,21 @@ impl<R: Way> State<R> {
 
     // Tasks come in.
 
+    /// Takes a client's task in, unless the control plane is about to stop.
+    fn offer(&mut self, now: Now, task: NewTask, session: Option<Uuid>) -> Taken {
+        let knows = |id| self.tasks.contains_key(id) || self.results.peek(now.mono, id).is_some();
+        if self.draining && !knows(&task.id) {
+            return Taken::Refused("the control plane is stopping and takes no more tasks".into());
+        }
+        self.accept(now, task, session)
+    }
+
+    /// Takes a task in, or attaches to the one that has its id.
     fn accept(&mut self, now: Now, task: NewTask, session: Option<Uuid>) -> Taken {
         if let Some(entry) = self.tasks.get_mut(&task.id) {
-            entry.session = session.or(entry.session);
+            if let Some(session) = session {
+                entry.attach(session, &self.sessions);
+            }
             return Taken::Live;
         }
         if let Some(kept) = self.results.get(now.mono, &task.id) {
@@ -626,11 +831,14 @@ impl<R: Way> State<R> {
         if let Some(why) = self.refusal(&task) {
             return Taken::Refused(why);
         }
-        let offered = self.roster.offered(&task.name);
-        if offered.is_none() && task.unknown == Unknown::Fail && !self.roster.may_return(now.mono, &task.name) {
+        let offered = self.roster.offered(now.mono, &task.name);
+        if offered.is_none() && task.unknown == Unknown::Fail {
             return Taken::Ended(self.not_found(now, task));
         }
-        let policy = self.roster.policy(&task.name).map_or_else(|| task.policy.clone(), |own| task.policy.or(own));
+        let (name, policy) = match offered {
+            Some((name, own)) => (name.clone(), task.policy.or(own)),
+            None => (task.name.as_str().into(), task.policy),
+        };
         let wait = match (task.countdown, task.eta) {
             (Some(countdown), _) => countdown,
             (None, Some(eta)) => eta.since(now.wall),
@@ -638,7 +846,7 @@ impl<R: Way> State<R> {
         };
         let at = now.mono + wait;
         let entry = Entry {
-            name: offered.unwrap_or_else(|| task.name.as_str().into()),
+            name,
             args: task.args,
             kwargs: task.kwargs,
             priority: policy.priority.unwrap_or_default(),
@@ -650,6 +858,7 @@ impl<R: Way> State<R> {
             losses: 0,
             suspect: false,
             session,
+            other_sessions: Vec::new(),
             watchers: Vec::new(),
             reports: ReportLog::default(),
         };
@@ -668,9 +877,7 @@ impl<R: Way> State<R> {
     fn refusal(&self, task: &NewTask) -> Option<String> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
         let size = task.args.as_str().len() + task.kwargs.as_str().len();
-        if self.draining {
-            Some("the control plane is stopping and takes no more tasks".into())
-        } else if task.name.is_empty() || task.name.len() > TASK_NAME_MAX || task.name.chars().any(char::is_control) {
+        if task.name.is_empty() || task.name.len() > TASK_NAME_MAX || task.name.chars().any(char::is_control) {
             Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"))
         } else if self.tasks.len() >= tasks_max {
             Some(format!("the queue is full: {tasks_max} tasks are unfinished; try again later"))
@@ -728,33 +935,25 @@ impl<R: Way> State<R> {
 
     // Tasks go out.
 
-    /// Gives waiting tasks to waiting slots, the freest worker first.
+    /// Gives waiting tasks to waiting slots, the freest worker first. Each entrance to the state
+    /// ends with it, so that its books are complete before the first task goes out.
     fn dispatch(&mut self, now: Now) {
-        while !self.queue.is_empty()
+        while self.queue.ready() > 0
             && let Some((worker, slot)) = self.idle_slot()
         {
-            let leases = self.grant(now, worker, slot, LOOKAHEAD_MAX);
-            let Some(slot) = self.roster.get_mut(worker).and_then(|worker| worker.slots.get_mut(&slot)) else { return };
-            if let Some(way) = slot.parked.take() {
-                self.tell(way, WorkerReply::Leases(leases));
-            }
+            let capacity = self.roster.change_slot(worker, slot, |slot| slot.capacity);
+            let leases = self.grant(now, worker, slot, capacity.unwrap_or(1) as usize);
+            let parked = self.roster.change_slot(worker, slot, |slot| slot.parked.take());
+            let Some(way) = parked.flatten() else { return };
+            self.tell(way, WorkerReply::Leases(leases));
         }
     }
 
     /// The slot that should have the next task: of those that wait and can run one, one of the
     /// worker that is least loaded.
     fn idle_slot(&self) -> Option<(Uuid, u32)> {
-        let can_help = |worker: &super::roster::Worker<R>| {
-            TaskPriority::ALL
-                .into_iter()
-                .any(|priority| self.queue.head(priority, |name| worker.can_run(name)).is_some())
-        };
-        let idle = self.roster.iter().filter(|(_, worker)| !worker.draining).filter_map(|(key, worker)| {
-            let slot = worker.idle_slot()?;
-            let load = worker.load() * 1_000 / (worker.size().max(1) as usize);
-            can_help(worker).then_some((load, key, slot))
-        });
-        idle.min_by_key(|(load, ..)| *load).map(|(_, key, slot)| (key, slot))
+        let (key, worker) = self.roster.idle().find(|(_, worker)| self.queue.has(worker.names()))?;
+        Some((key, worker.idle_slot()?))
     }
 
     /// Leases to a slot the next task that it can run, and as many short ones behind it as fit
@@ -763,10 +962,10 @@ impl<R: Way> State<R> {
         let Some(worker) = self.roster.get(key).filter(|worker| !worker.draining && capacity > 0) else {
             return Vec::new();
         };
-        let Some((place, first)) = self.queue.next(now.mono, |name| worker.can_run(name)) else { return Vec::new() };
         // Nobody takes more than its share: the others would wait for work that is here.
-        let share = self.queue.len().div_ceil(self.roster.slots().max(1));
+        let share = self.queue.ready().div_ceil(self.roster.slots().max(1));
         let most = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
+        let Some((place, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
         let mut ahead = worker.mean_run(&place.name);
         let mut alone = self.tasks.get(&first).is_some_and(|entry| entry.suspect);
         let mut bytes = self.tasks.get(&first).map_or(0, Entry::bytes);
@@ -775,7 +974,7 @@ impl<R: Way> State<R> {
         while chosen.len() < most
             && !alone
             && let Some(spent) = ahead
-            && let Some((next, id)) = self.queue.head(place.priority, |name| worker.can_run(name))
+            && let Some((next, id)) = self.queue.head(place.priority, worker.names())
         {
             ahead = worker.mean_run(&next.name).map(|mean| spent + mean).filter(|sum| *sum <= LOOKAHEAD);
             alone = self.tasks.get(&id).is_some_and(|entry| entry.suspect);
@@ -789,11 +988,15 @@ impl<R: Way> State<R> {
         self.lease(now, key, slot, chosen)
     }
 
-    fn lease(&mut self, now: Now, key: Uuid, slot: u32, chosen: Vec<(Place, TaskId)>) -> Vec<Lease> {
+    fn lease(&mut self, now: Now, key: Uuid, number: u32, chosen: Vec<(Place, TaskId)>) -> Vec<Lease> {
         let mut leases = Vec::with_capacity(chosen.len());
         let mut longest = Duration::ZERO;
         for (place, id) in chosen {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
+            // It may have been submitted before anybody knew the name.
+            if let Some((_, own)) = self.roster.offered(now.mono, &place.name).filter(|_| entry.attempt == 0) {
+                entry.policy = entry.policy.or(own);
+            }
             self.last_lease += 1;
             let lease = LeaseId(self.last_lease);
             entry.attempt += 1;
@@ -814,13 +1017,15 @@ impl<R: Way> State<R> {
         }
         self.counts.granted += leases.len() as u64;
         let until = now.mono + longest + LEASE_GRACE;
-        if let Some(slot_record) = self.roster.get_mut(key).and_then(|worker| worker.slots.get_mut(&slot)) {
-            slot_record.granted = leases.iter().map(|lease| lease.id).collect();
-            slot_record.answer.clone_from(&leases);
-            let parked_until = mem::replace(&mut slot_record.until, until);
-            self.timers.remove(&(parked_until, Timer::Slot(key, slot)));
+        let parked_until = self.roster.change_slot(key, number, |slot| {
+            slot.granted = leases.iter().map(|lease| lease.id).collect();
+            slot.answer.clone_from(&leases);
+            mem::replace(&mut slot.until, until)
+        });
+        if let Some(parked_until) = parked_until {
+            self.timers.remove(&(parked_until, Timer::Slot(key, number)));
+            self.timers.insert((until, Timer::Slot(key, number)));
         }
-        self.timers.insert((until, Timer::Slot(key, slot)));
         leases
     }
 
@@ -850,7 +1055,8 @@ impl<R: Way> State<R> {
     fn outcome(&mut self, now: Now, worker: Uuid, lease: LeaseId, outcome: Outcome, ran: Duration) {
         let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
         let Some(entry) = self.tasks.get_mut(&id) else { return };
-        let started_at = Some(Timestamp::from_micros(now.wall.micros() - i64::try_from(micros(ran)).unwrap_or(0)));
+        let ran_us = i64::try_from(micros(ran)).unwrap_or(i64::MAX);
+        let started_at = Some(Timestamp::from_micros(now.wall.micros().saturating_sub(ran_us)));
         let worker_id = self.roster.get_mut(worker).map(|worker| {
             worker.ran(&entry.name, ran);
             worker.id.clone()
@@ -885,6 +1091,7 @@ impl<R: Way> State<R> {
         let id = task.id.clone();
         if let Taken::Refused(why) = self.accept(now, task, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
+            self.counts.accepted += 1;
             self.keep(
                 now,
                 TaskResult {
@@ -904,18 +1111,20 @@ impl<R: Way> State<R> {
     }
 
     /// Takes a lease back, and its task to the place that it had in the queue.
-    fn put_back(&mut self, now: Now, lease: LeaseId, loss: Loss) {
-        let Some(Granted { task: id, worker }) = self.leases.remove(&lease) else { return };
+    fn put_back(&mut self, now: Now, lease: LeaseId, loss: Loss<'_>) {
+        let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
         let Some(entry) = self.tasks.get_mut(&id) else { return };
         let Standing::Leased { started_at, position, .. } = entry.standing else { return };
         entry.attempt -= 1;
-        if let Loss::Yes = loss {
+        if matches!(loss, Loss::Of(_)) {
             entry.suspect = true;
             entry.losses += u32::from(started_at.is_some());
         }
-        if entry.losses >= LOSSES_MAX {
+        if let Loss::Of(worker) = loss
+            && entry.losses >= LOSSES_MAX
+        {
             let message = format!("the workers that ran it were lost, {LOSSES_MAX} times");
-            let worker_id = self.roster.get(worker).map(|worker| worker.id.to_string());
+            let worker_id = Some(worker.to_owned());
             let failure = Some(Failure::new(ErrorKind::WorkerLost, message));
             return self.finish(
                 now,
@@ -928,7 +1137,8 @@ impl<R: Way> State<R> {
         self.queue.push(&entry.place(position), id, entry.waiting_since);
     }
 
-    fn cancel_one(&mut self, now: Now, id: &TaskId) -> bool {
+    /// Stops a task. Notes in `orders` which worker is to end its attempt.
+    fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<Uuid, Vec<Order>>) -> bool {
         let Some(entry) = self.tasks.get(id) else { return false };
         let mut end = End::default();
         match entry.standing {
@@ -936,12 +1146,10 @@ impl<R: Way> State<R> {
             Standing::Due { at, .. } => drop(self.timers.remove(&(at, Timer::Due(id.clone())))),
             Standing::Leased { lease, started_at, .. } => {
                 end.started_at = started_at;
-                if let Some(granted) = self.leases.remove(&lease)
-                    && let Some(worker) = self.roster.get_mut(granted.worker)
-                {
-                    end.worker_id = started_at.map(|_| worker.id.to_string());
-                    worker.orders.push(Order::Stop(lease));
-                    self.answer_beat(granted.worker);
+                if let Some(granted) = self.leases.remove(&lease) {
+                    let worker = self.roster.get(granted.worker).filter(|_| started_at.is_some());
+                    end.worker_id = worker.map(|worker| worker.id.to_string());
+                    orders.entry(granted.worker).or_default().push(Order::Stop(lease));
                 }
             }
         }
@@ -970,11 +1178,12 @@ impl<R: Way> State<R> {
             attempts: entry.attempt,
         };
         let result = self.keep(now, result, entry.reports);
-        if let Some(session) = entry.session
-            && self.sessions.tell(session, result)
-        {
-            self.answer_session(session, true);
+        for session in entry.session.into_iter().chain(entry.other_sessions) {
+            if self.sessions.tell(session, result.clone()) {
+                self.answer_session(session);
+            }
         }
+        self.shed_sessions();
         for park in entry.watchers {
             self.unpark(now, park);
         }
@@ -1004,73 +1213,94 @@ impl<R: Way> State<R> {
 
     // Workers go away.
 
+    /// Looks again at `at` whether a worker was silent for too long.
+    fn watch(&mut self, key: Uuid, at: Moment) {
+        let Some(worker) = self.roster.get_mut(key) else { return };
+        let before = mem::replace(&mut worker.watched, at);
+        self.timers.remove(&(before, Timer::Silence(key)));
+        self.timers.insert((at, Timer::Silence(key)));
+    }
+
     fn check_silence(&mut self, now: Now, key: Uuid) {
         let Some(worker) = self.roster.get(key) else { return };
-        let silent = now.mono.since(worker.last_seen.mono) >= SILENCE_MAX;
-        let gone = worker.disconnected.is_some_and(|at| now.mono.since(at) >= RECONNECT_GRACE);
-        if silent || gone {
-            self.lose(now, key);
-        } else if worker.disconnected.is_none() {
-            self.timers.insert((worker.last_seen.mono + SILENCE_MAX, Timer::Silence(key)));
-        }
+        let silent = worker.last_seen.mono + SILENCE_MAX;
+        let lost_at = worker.disconnected.map_or(silent, |at| silent.min(at + RECONNECT_GRACE));
+        if lost_at <= now.mono { self.lose(now, key) } else { self.watch(key, lost_at) }
     }
 
     fn lose(&mut self, now: Now, key: Uuid) {
-        let Some(worker) = self.roster.remove(now, key) else { return };
+        let Some((worker, names)) = self.roster.remove(now, key) else { return };
+        self.roster.note_lost(now, &worker);
+        let id = worker.id.clone();
+        self.dismiss(now, key, worker, &names, Loss::Of(&id));
+    }
+
+    /// Closes the books on a worker that is not in the roster any more. `names` are those that
+    /// nobody offers now.
+    fn dismiss(&mut self, now: Now, key: Uuid, worker: Worker<R>, names: &[Arc<str>], loss: Loss<'_>) {
+        for name in names {
+            self.queue.withdraw(name);
+        }
+        self.timers.remove(&(worker.watched, Timer::Silence(key)));
         for (number, slot) in worker.slots {
             self.timers.remove(&(slot.until, Timer::Slot(key, number)));
             if let Some(way) = slot.parked {
                 self.tell(way, WorkerReply::Unknown);
             }
             for lease in slot.granted {
-                self.put_back(now, lease, Loss::Yes);
+                self.put_back(now, lease, loss);
             }
         }
-        if let Some(way) = worker.beat {
+        if let Some((way, until)) = worker.beat {
+            self.timers.remove(&(until, Timer::Beat(key)));
             self.tell(way, WorkerReply::Unknown);
         }
-        self.dispatch(now);
     }
 
     /// A slot waited long enough, or did not come back from its grants.
     fn slot_over(&mut self, now: Now, at: Moment, key: Uuid, number: u32) {
-        let Some(slot) = self.roster.get_mut(key).and_then(|worker| worker.slots.get_mut(&number)) else { return };
-        if slot.until != at {
-            return;
-        }
-        slot.until = Moment::NEVER;
-        if let Some(way) = slot.parked.take() {
+        let over = self.roster.change_slot(key, number, |slot| {
+            let over = slot.until == at;
+            over.then(|| {
+                slot.until = Moment::NEVER;
+                (slot.parked.take(), mem::take(&mut slot.granted))
+            })
+        });
+        let Some((parked, granted)) = over.flatten() else { return };
+        if let Some(way) = parked {
             return self.tell(way, WorkerReply::Leases(Vec::new()));
         }
-        for lease in mem::take(&mut slot.granted) {
-            self.put_back(now, lease, Loss::Yes);
+        let Some(id) = self.roster.get(key).map(|worker| worker.id.clone()) else { return };
+        let orders = granted.iter().filter(|lease| self.leases.contains_key(lease)).copied().map(Order::Stop).collect();
+        for lease in granted {
+            self.put_back(now, lease, Loss::Of(&id));
         }
+        self.answer_beat(key, orders);
     }
 
-    fn answer_beat(&mut self, key: Uuid) {
-        if let Some(worker) = self.roster.get_mut(key)
-            && let Some(way) = worker.beat.take()
-        {
-            let orders = mem::take(&mut worker.orders);
-            self.tell(way, WorkerReply::Orders(orders));
-        }
+    /// Answers a parked beat. The next one makes up for it if none is parked, since it tells what
+    /// the worker holds.
+    fn answer_beat(&mut self, key: Uuid, orders: Vec<Order>) {
+        let Some((way, until)) = self.roster.get_mut(key).and_then(|worker| worker.beat.take()) else { return };
+        self.timers.remove(&(until, Timer::Beat(key)));
+        self.tell(way, WorkerReply::Orders(orders));
     }
 
     /// Gives a slot the answer again that it did not get.
-    fn answer_again(&mut self, work: &Work, from: R) {
-        let Some(slot) = self.roster.get_mut(work.worker).and_then(|worker| worker.slots.get_mut(&work.slot)) else {
-            return;
-        };
-        if work.sequence < slot.sequence {
-            return self.tell(from, WorkerReply::Leases(Vec::new()));
-        }
-        if let Some(parked) = &mut slot.parked {
-            let displaced = mem::replace(parked, from);
-            return self.tell(displaced, WorkerReply::Leases(Vec::new()));
-        }
+    fn answer_again(&mut self, key: Uuid, number: u32, sequence: u64, from: R) {
+        let again = self.roster.change_slot(key, number, |slot| {
+            if sequence < slot.sequence {
+                (Vec::new(), Some(from))
+            } else if slot.parked.is_some() {
+                (Vec::new(), slot.parked.replace(from))
+            } else {
+                (slot.answer.clone(), Some(from))
+            }
+        });
+        let Some((mut answer, Some(way))) = again else { return };
         // A lease that is no longer live must not be begun.
-        let answer = slot.answer.iter().filter(|lease| self.leases.contains_key(&lease.id)).cloned().collect();
-        self.tell(from, WorkerReply::Leases(answer));
+        answer.retain(|lease| self.leases.contains_key(&lease.id));
+        self.tell(way, WorkerReply::Leases(answer));
     }
 
     // Requests that wait.
@@ -1087,7 +1317,9 @@ impl<R: Way> State<R> {
                     .partition(|watcher| self.parked.get(watcher).is_some_and(|parked| parked.way.is_open()));
                 entry.watchers = open;
                 for watcher in shut {
-                    self.parked.remove(&watcher);
+                    if let Some(shut) = self.parked.remove(&watcher) {
+                        self.timers.remove(&(shut.until, Timer::Parked(watcher)));
+                    }
                 }
             }
             entry.watchers.push(park);
@@ -1170,24 +1402,44 @@ impl<R: Way> State<R> {
     /// Notes that a session is in use. Returns whether it was known.
     fn touch_session(&mut self, now: Now, session: Uuid) -> bool {
         let known = self.sessions.touch(now.mono, session);
-        if !known {
-            self.timers.insert((now.mono + super::sessions::SESSION_IDLE_MAX, Timer::Session(session)));
+        self.shed_sessions();
+        if !mem::replace(&mut self.watches_sessions, true)
+            && let Some(at) = self.sessions.next_expiry()
+        {
+            self.timers.insert((at, Timer::Sessions));
         }
         known
     }
 
-    fn check_session(&mut self, now: Now, session: Uuid) {
-        match self.sessions.check(now.mono, session) {
-            super::sessions::Check::Again(at) => drop(self.timers.insert((at, Timer::Session(session)))),
-            super::sessions::Check::WaitOver => self.answer_session(session, true),
-            super::sessions::Check::Gone => {}
+    /// Forgets sessions that were left alone.
+    fn check_sessions(&mut self, now: Now) {
+        while let Some(shed) = self.sessions.expire(now.mono) {
+            self.say_forgotten(shed);
+        }
+        let next = self.sessions.next_expiry();
+        self.watches_sessions = next.is_some();
+        self.timers.extend(next.map(|at| (at, Timer::Sessions)));
+    }
+
+    /// Forgets sessions that are too many or hold too much.
+    fn shed_sessions(&mut self) {
+        while let Some(shed) = self.sessions.shed() {
+            self.say_forgotten(shed);
         }
     }
 
-    fn answer_session(&mut self, session: Uuid, known: bool) {
-        if let Some((way, until, results)) = self.sessions.answer(session) {
-            self.timers.remove(&(until, Timer::Session(session)));
-            self.say(way, Reply::Collected(Collected { known, results }));
+    fn say_forgotten(&mut self, shed: Option<Shed<R>>) {
+        if let Some(Shed { session, way, until }) = shed {
+            self.timers.remove(&(until, Timer::Collect(session)));
+            self.say(way, Reply::Collected(Collected { known: false, results: Vec::new() }));
+        }
+    }
+
+    fn answer_session(&mut self, session: Uuid) {
+        if let Some((way, until)) = self.sessions.unpark(session) {
+            self.timers.remove(&(until, Timer::Collect(session)));
+            let answer = self.sessions.answer(session, true);
+            self.say(way, Reply::Collected(answer));
         }
     }
 
@@ -1204,9 +1456,10 @@ impl<R: Way> State<R> {
 
 /// Whether a lease that is taken back was lost with its worker.
 #[derive(Clone, Copy)]
-enum Loss {
+enum Loss<'a> {
     No,
-    Yes,
+    /// With the worker of this id.
+    Of(&'a str),
 }
 
 /// What the end of a task is made of.
@@ -1244,3 +1497,6 @@ fn view(id: &TaskId, entry: &Entry) -> Task {
         progress: entry.reports.progress().cloned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

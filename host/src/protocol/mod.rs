@@ -228,7 +228,8 @@ pub enum WorkerStatus {
 pub enum WorkerRequest {
     /// I am here. Answered with [`WorkerReply::Registered`].
     Register(Registration),
-    /// This is what I ran, give me more. Answered with [`WorkerReply::Leases`].
+    /// This is what I ran, give me more. Answered with [`WorkerReply::Leases`] as soon as there is
+    /// something to run, which also says that the outcomes came.
     Work(Work),
     /// I am alive. Answered with [`WorkerReply::Orders`].
     Beat(Beat),

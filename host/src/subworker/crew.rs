@@ -116,10 +116,21 @@ impl Desk {
         lock(&self.papers)
     }
 
+    /// Takes the next lease from it.
+    fn begin(&self) -> Option<Lease> {
+        let mut papers = self.papers();
+        let lease = papers.waiting.pop_front()?;
+        papers.running = Some((lease.id, Instant::now()));
+        papers.reports.clear();
+        Some(lease)
+    }
+
     /// Stops everything on it.
     fn clear(&self) {
         let held = held(&self.papers());
-        held.into_iter().for_each(|lease| self.stop(lease));
+        for lease in held {
+            self.stop(lease);
+        }
     }
 
     /// Ends an attempt, or sees to it that it does not begin.
@@ -255,10 +266,14 @@ impl Shared {
         if *key != old {
             return Some(*key);
         }
+        if self.is_draining() {
+            // Whatever is still held is void, and no more is wanted.
+            return None;
+        }
         warn!("the control plane does not know this worker any more: registering anew");
         self.desks.iter().for_each(Desk::clear);
         let new = Uuid::now_v7();
-        while !self.is_stopping() {
+        while !self.is_draining() {
             match self.register(new) {
                 Ok(()) => {
                     *key = new;
@@ -328,7 +343,7 @@ impl Shared {
             self.keeper.call();
         }
         desk.papers().waiting = leases.into();
-        while let Some(lease) = self.begin(desk) {
+        while let Some(lease) = desk.begin() {
             let started = Instant::now();
             let outcome = self.attempt(slot, &lease);
             let ran_us = clock::micros(started.elapsed());
@@ -345,15 +360,6 @@ impl Shared {
             }
         }
         ended
-    }
-
-    /// Takes the next lease from the desk.
-    fn begin(&self, desk: &Desk) -> Option<Lease> {
-        let mut papers = desk.papers();
-        let lease = papers.waiting.pop_front()?;
-        papers.running = Some((lease.id, Instant::now()));
-        papers.reports.clear();
-        Some(lease)
     }
 
     fn attempt(&self, slot: &mut Slot, lease: &Lease) -> Outcome {

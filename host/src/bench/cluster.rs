@@ -1,0 +1,168 @@
+//! Processes to measure: this same program, started as users start it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{BenchError, Plan};
+use crate::{
+    client::Client,
+    config::Address,
+    transport::{Caller, Transport, nng::Nng},
+};
+
+/// Ports of one cluster: discovery, five of the control plane, one for subworkers.
+const PORTS: u16 = 7;
+
+/// Ends a process when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is gone afterwards.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    /// Starts this program and waits for its first line.
+    fn start(what: &'static str, arguments: &[String]) -> Result<Self, BenchError> {
+        let failed = |why: String| BenchError::Start { what, why };
+        let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        let mut process = Self(child);
+        let mut line = String::new();
+        let read = process.0.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
+        match read {
+            Some(Ok(length)) if length > 0 => Ok(process),
+            _ => Err(failed("it ended before it was ready; its own words are above".into())),
+        }
+    }
+
+    /// Resident memory in MB, where the system tells.
+    fn memory(&self) -> Option<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some(kilobytes / 1024.0)
+    }
+}
+
+/// A server that answers each question with itself.
+pub(super) struct Echo {
+    caller: Arc<dyn Caller>,
+    _process: Process,
+}
+
+impl Echo {
+    pub(super) fn start() -> Result<Self, BenchError> {
+        let address = Address::loopback(free_ports(1)?);
+        let arguments = ["bench".to_owned(), "--echo".to_owned(), address.to_string()];
+        let process = Process::start("the raw server", &arguments)?;
+        Ok(Self { caller: Nng.connect(&address.to_string())?, _process: process })
+    }
+
+    pub(super) fn caller(&self) -> &dyn Caller {
+        &*self.caller
+    }
+}
+
+/// Who runs the tasks of a cluster.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// The control plane.
+    OwnSlots,
+    /// A subworker.
+    OneSubworker,
+}
+
+/// A control plane, perhaps a subworker, and a client.
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    subworker: Option<Process>,
+    control_plane: Process,
+}
+
+/// Resident memory in MB.
+#[derive(Clone, Copy)]
+pub(super) struct Memory {
+    pub(super) control_plane: f64,
+    pub(super) subworker: f64,
+}
+
+impl Cluster {
+    pub(super) async fn start(plan: &Plan, shape: Shape) -> Result<Self, BenchError> {
+        let first = free_ports(PORTS)?;
+        let (discovery, base) = (Address::loopback(first), Address::loopback(first + 1));
+        let module = plan.module.display().to_string();
+        let slots = plan.slots.to_string();
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
+        let modules = words(&["--task-modules", &module, "--concurrency", &slots]);
+        let common = words(&["--discovery-address", &discovery.to_string(), "--log-level", "warn", "--json"]);
+        let subworker_port = (first + 6).to_string();
+        let mut arguments = words(&["control-plane", "--base-address", &base.to_string()]);
+        arguments.extend(words(&["--subworker-port", &subworker_port]));
+        arguments.extend(common.clone());
+        if shape == Shape::OwnSlots {
+            arguments.extend(modules.clone());
+        }
+        let control_plane = Process::start("a control plane", &arguments)?;
+        let subworker = if shape == Shape::OneSubworker {
+            let mut arguments = words(&["subworker", "--worker-id", "bench"]);
+            arguments.extend(words(&["--control-plane-address", &base.to_string()]));
+            arguments.extend(words(&["--serialization-format", plan.format.as_str()]));
+            arguments.extend(common);
+            arguments.extend(modules);
+            Some(Process::start("a subworker", &arguments)?)
+        } else {
+            None
+        };
+        let client = Client::builder()
+            .control_plane_address(base)
+            .serialization_format(plan.format)
+            .timeout(Duration::from_mins(2))
+            .build();
+        client.start().await?;
+        Ok(Self { client, subworker, control_plane })
+    }
+
+    /// How much memory the processes of a cluster with a subworker have.
+    pub(super) fn memory(&self) -> Option<Memory> {
+        let subworker = self.subworker.as_ref()?.memory()?;
+        Some(Memory { control_plane: self.control_plane.memory()?, subworker })
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.client.stop();
+    }
+}
+
+/// The first of so many free ports in a row, below the range that outgoing connections use.
+fn free_ports(count: u16) -> Result<u16, BenchError> {
+    const LOWEST: u16 = 20_000;
+    const HIGHEST: u16 = 32_000;
+    let spread = u16::try_from(std::process::id() % 1_000).unwrap_or(0) * 10;
+    let all_free = |first: u16| {
+        let listeners: Vec<_> = (first..first + count).map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
+        listeners.iter().all(Result::is_ok)
+    };
+    (LOWEST + spread..HIGHEST)
+        .chain(LOWEST..HIGHEST)
+        .step_by(PORTS.into())
+        .find(|first| all_free(*first))
+        .ok_or_else(|| BenchError::Start { what: "a cluster", why: "no free ports were found".into() })
+}

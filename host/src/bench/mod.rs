@@ -1,0 +1,252 @@
+//! `fastworker bench`: this machine's speed, next to what the parts alone can do on it.
+//!
+//! Figures of different runs do not compare, least of all on shared machines, so every case is
+//! measured in turns with the parts it is held against, and what counts is the ratio: *raw* is one
+//! question and answer of 100 bytes between two processes over our transport; *runtime alone* is
+//! fresh instances of the same module, run on as many threads as slots, with nothing else to do.
+//! Every result is checked.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    client::{Client, ClientError},
+    config::Address,
+    subworker::ModulesError,
+    task::SerializationFormat,
+    transport::{CallError, OpenError},
+};
+
+mod cluster;
+mod load;
+mod parts;
+
+pub use parts::echo;
+
+/// The task that is submitted: `add(x, 1)`.
+const TASK: &str = "add";
+
+/// What to measure, and for how long.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// A module with a task `add(x, y)`.
+    pub module: PathBuf,
+    /// A running control plane to measure; none to start one.
+    pub control_plane_address: Option<Address>,
+    /// How messages are written.
+    pub format: SerializationFormat,
+    /// Slots of each worker.
+    pub slots: usize,
+    /// Tasks in one bulk.
+    pub bulk: usize,
+    /// How often each case is measured, in turns.
+    pub rounds: usize,
+    /// How long each turn takes.
+    pub turn: Duration,
+}
+
+/// One line of the result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was measured.
+    pub case: String,
+    /// The figure.
+    pub value: f64,
+    /// Its unit.
+    pub unit: &'static str,
+    /// What it is held against, if anything.
+    pub against: Option<String>,
+    /// The figure as a part of that.
+    pub ratio: Option<f64>,
+    /// The bound on the ratio, or on the figure where there is no ratio.
+    pub must: Option<Must>,
+}
+
+/// A bound.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Must {
+    /// Not above.
+    AtMost(f64),
+    /// Not below.
+    AtLeast(f64),
+}
+
+impl Row {
+    /// Whether the bound holds; none without a bound.
+    pub fn holds(&self) -> Option<bool> {
+        let value = self.ratio.unwrap_or(self.value);
+        self.must.map(|must| match must {
+            Must::AtMost(bound) => value <= bound,
+            Must::AtLeast(bound) => value >= bound,
+        })
+    }
+}
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The module cannot be used.
+    #[error(transparent)]
+    Modules(#[from] ModulesError),
+    /// The module has no such task.
+    #[error("{0} has no task '{TASK}' to measure with")]
+    NoTask(PathBuf),
+    /// A task was not run.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A raw question was not answered.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A socket could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A process could not be started, or did not come up.
+    #[error("cannot start {what}: {why}")]
+    Start {
+        /// Which.
+        what: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// A result is wrong.
+    #[error("wrong result: {TASK}({x}, 1) gave {got}")]
+    Wrong {
+        /// The argument.
+        x: u64,
+        /// What came back.
+        got: String,
+    },
+}
+
+/// Measures, and says before each turn what is measured now, and how much of all is done.
+///
+/// # Errors
+/// [`BenchError`] when something does not work at all. A bound that does not hold is no error.
+pub async fn run(plan: &Plan, told: impl Fn(&str, usize, usize)) -> Result<Vec<Row>, BenchError> {
+    match &plan.control_plane_address {
+        Some(address) => run_elsewhere(plan, address, told).await,
+        None => run_here(plan, told).await,
+    }
+}
+
+/// Measures a cluster that runs already. Nothing is known of its slots, so only raw is at hand.
+async fn run_elsewhere(
+    plan: &Plan,
+    address: &Address,
+    told: impl Fn(&str, usize, usize),
+) -> Result<Vec<Row>, BenchError> {
+    let client = Client::builder().control_plane_address(address.clone()).serialization_format(plan.format).build();
+    client.start().await?;
+    let mut samples = Samples::default();
+    for round in 0..plan.rounds {
+        told("one after another", 3 * round, 3 * plan.rounds);
+        samples.through_subworker.extend(load::sequential(&client, plan.turn).await?);
+        told("64 in flight", 3 * round + 1, 3 * plan.rounds);
+        samples.in_flight.push(load::in_flight(&client, plan.turn).await?);
+        told("bulk", 3 * round + 2, 3 * plan.rounds);
+        samples.bulk.push(load::bulk(&client, plan.bulk).await?);
+    }
+    client.stop();
+    Ok(vec![
+        figure("one after another, p50", micros(median(&mut samples.through_subworker)), "us"),
+        figure("64 in flight", median(&mut samples.in_flight), "tasks/s"),
+        figure(format!("{} in bulk", plan.bulk), median(&mut samples.bulk), "tasks/s"),
+    ])
+}
+
+#[derive(Default)]
+struct Samples {
+    raw: Vec<f64>,
+    own_slot: Vec<f64>,
+    through_subworker: Vec<f64>,
+    raw_in_flight: Vec<f64>,
+    runtime_alone: Vec<f64>,
+    in_flight: Vec<f64>,
+    bulk: Vec<f64>,
+}
+
+async fn run_here(plan: &Plan, told: impl Fn(&str, usize, usize)) -> Result<Vec<Row>, BenchError> {
+    let alone = parts::Alone::load(plan)?;
+    let echo = cluster::Echo::start()?;
+    let own = cluster::Cluster::start(plan, cluster::Shape::OwnSlots).await?;
+    let split = cluster::Cluster::start(plan, cluster::Shape::OneSubworker).await?;
+    // Idle, before the first task.
+    let memory = split.memory();
+    let mut samples = Samples::default();
+    let all = 7 * plan.rounds;
+    for round in 0..plan.rounds {
+        let step = |what: &str, number: usize| told(what, 7 * round + number, all);
+        step("raw", 0);
+        samples.raw.extend(parts::raw_sequential(echo.caller(), plan.turn).await?);
+        step("one after another, control plane's own slot", 1);
+        samples.own_slot.extend(load::sequential(&own.client, plan.turn).await?);
+        step("one after another, through a subworker", 2);
+        samples.through_subworker.extend(load::sequential(&split.client, plan.turn).await?);
+        step("raw, 64 in flight", 3);
+        samples.raw_in_flight.push(parts::raw_in_flight(echo.caller(), plan.turn).await?);
+        step("64 in flight, through a subworker", 4);
+        samples.in_flight.push(load::in_flight(&split.client, plan.turn).await?);
+        step("runtime alone", 5);
+        samples.runtime_alone.push(alone.per_second(plan));
+        step("bulk, through a subworker", 6);
+        samples.bulk.push(load::bulk(&split.client, plan.bulk).await?);
+    }
+    Ok(rows(plan, samples, memory))
+}
+
+fn rows(plan: &Plan, mut samples: Samples, memory: Option<cluster::Memory>) -> Vec<Row> {
+    let raw = micros(median(&mut samples.raw));
+    let raw_in_flight = median(&mut samples.raw_in_flight);
+    let alone = median(&mut samples.runtime_alone);
+    let own_slot = micros(median(&mut samples.own_slot));
+    let through_subworker = micros(median(&mut samples.through_subworker));
+    let in_flight = median(&mut samples.in_flight);
+    let bulk = median(&mut samples.bulk);
+    let (floor, floor_name, floor_part) = if 0.8 * raw_in_flight <= 0.6 * alone {
+        (raw_in_flight, "raw, 64 in flight", 0.8)
+    } else {
+        (alone, "runtime alone", 0.6)
+    };
+    let mut rows = vec![
+        figure("raw, p50", raw, "us"),
+        figure("raw, 64 in flight", raw_in_flight, "messages/s"),
+        figure(format!("runtime alone, {} slots", plan.slots), alone, "tasks/s"),
+        held("one after another, control plane's own slot, p50", own_slot, "us", ("raw", raw), Must::AtMost(1.5)),
+        held("one after another, one subworker, p50", through_subworker, "us", ("raw", raw), Must::AtMost(2.5)),
+        held("64 in flight, one subworker", in_flight, "tasks/s", (floor_name, floor), Must::AtLeast(floor_part)),
+        held(
+            format!("{} in bulk, one subworker", plan.bulk),
+            bulk,
+            "tasks/s",
+            ("runtime alone", alone),
+            Must::AtLeast(0.6),
+        ),
+    ];
+    if let Some(memory) = memory {
+        let bounded = |case: &str, value, bound| Row { must: Some(Must::AtMost(bound)), ..figure(case, value, "MB") };
+        rows.push(bounded("idle memory, control plane", memory.control_plane, 25.0));
+        rows.push(bounded("idle memory, subworker", memory.subworker, 30.0));
+    }
+    rows
+}
+
+fn figure(case: impl Into<String>, value: f64, unit: &'static str) -> Row {
+    Row { case: case.into(), value, unit, against: None, ratio: None, must: None }
+}
+
+fn held(case: impl Into<String>, value: f64, unit: &'static str, against: (&str, f64), must: Must) -> Row {
+    let (name, other) = against;
+    let ratio = Some(value / other);
+    Row { against: Some(name.to_owned()), ratio, must: Some(must), ..figure(case, value, unit) }
+}
+
+fn median(samples: &mut [f64]) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn micros(seconds: f64) -> f64 {
+    seconds * 1e6
+}

@@ -1,0 +1,623 @@
+//! Stories of the state, told by hand. What goes wrong in a thousand ways at once is left to the
+//! simulation in `tests/`.
+
+use super::*;
+use crate::{
+    protocol::{WorkerInfo, WorkerStatus},
+    task::{LogLevel, ModuleInfo, TaskInfo},
+};
+
+/// A way back, by the name of who asked. Those that begin with "shut" are closed.
+#[derive(Debug)]
+struct To(&'static str);
+
+impl Way for To {
+    fn is_open(&self) -> bool {
+        !self.0.starts_with("shut")
+    }
+}
+
+struct Story {
+    state: State<To>,
+    now: Now,
+    sequence: u64,
+}
+
+const W: Uuid = Uuid::from_u128(1);
+const V: Uuid = Uuid::from_u128(2);
+const PEER: Peer = Peer(1);
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn id(text: &str) -> TaskId {
+    text.parse().expect("an id")
+}
+
+/// A task whose name is the first word of its id.
+fn task(text: &str) -> NewTask {
+    let name = text.split(' ').next().expect("a word");
+    NewTask { id: id(text), ..NewTask::new(name) }
+}
+
+fn info(name: &str, policy: Policy) -> TaskInfo {
+    let (name, documentation) = (name.into(), String::new());
+    TaskInfo { name, documentation, schema: Json::empty_object(), policy, warnings: Vec::new() }
+}
+
+fn module(tasks: Vec<TaskInfo>) -> ModuleInfo {
+    ModuleInfo {
+        name: "module".into(),
+        path: String::new(),
+        hash: String::new(),
+        size: 0,
+        loaded_at: Timestamp::default(),
+        engine: String::new(),
+        imports: Vec::new(),
+        tasks,
+    }
+}
+
+fn registration(worker: Uuid, slots: u32, names: &[&str]) -> Registration {
+    let tasks = names.iter().map(|name| info(name, Policy::default())).collect();
+    let (worker_id, address) = (format!("worker-{}", worker.as_u128()), String::new());
+    Registration { worker, worker_id, address, slots, modules: vec![module(tasks)] }
+}
+
+fn success() -> Outcome {
+    Outcome::Success { result: Json::null(), follow_ups: Vec::new() }
+}
+
+fn failure() -> Outcome {
+    Outcome::Failure(Failure::new(ErrorKind::Failed, "no"))
+}
+
+fn ended(lease: LeaseId, outcome: Outcome) -> Ended {
+    Ended { lease, outcome: Some(outcome), ran_us: 100, reports: Vec::new() }
+}
+
+impl Story {
+    fn new() -> Self {
+        Self::within(Limits::default())
+    }
+
+    fn within(limits: Limits) -> Self {
+        let wall = Timestamp::from_micros(1_800_000_000_000_000);
+        Self { state: State::new(limits), now: Now { mono: Moment::from_micros(1), wall }, sequence: 0 }
+    }
+
+    /// With a worker that can run "a" and "b".
+    fn with_worker(slots: u32) -> Self {
+        let mut story = Self::new();
+        story.register(registration(W, slots, &["a", "b"]));
+        story
+    }
+
+    fn register(&mut self, registration: Registration) {
+        self.state.register(self.now, registration, Some(PEER), To("register"));
+        assert_eq!(self.said("register"), [Answer::Worker(WorkerReply::Registered)]);
+    }
+
+    /// Everything that was said since, to `whom`.
+    fn said(&mut self, whom: &str) -> Vec<Answer> {
+        let effects = self.state.take_outbox().into_iter();
+        effects.filter(|effect| effect.to.0 == whom).map(|effect| effect.answer).collect()
+    }
+
+    fn later(&mut self, span: Duration) {
+        self.now = Now { mono: self.now.mono + span, wall: self.now.wall + span };
+        self.state.tick(self.now);
+    }
+
+    fn submit(&mut self, tasks: Vec<NewTask>, notify: Notify) -> Vec<Submitted> {
+        self.state.submit(self.now, Submit { tasks, notify }, To("client"));
+        match self.said("client").pop() {
+            Some(Answer::Client(Reply::Submitted(taken))) => taken,
+            None => Vec::new(),
+            other => panic!("{other:?} is no answer to a submission"),
+        }
+    }
+
+    fn accept(&mut self, tasks: &[&str]) {
+        let taken = self.submit(tasks.iter().map(|text| task(text)).collect(), Notify::No);
+        assert!(taken.iter().all(|taken| *taken == Submitted::Accepted), "{taken:?}");
+    }
+
+    /// A slot asks for work. Gives what it was granted at once.
+    fn work(&mut self, worker: Uuid, slot: u32, ended: Vec<Ended>, capacity: u32) -> Vec<Lease> {
+        self.sequence += 1;
+        self.work_again(worker, slot, ended, capacity)
+    }
+
+    fn work_again(&mut self, worker: Uuid, slot: u32, ended: Vec<Ended>, capacity: u32) -> Vec<Lease> {
+        let work = Work { worker, slot, sequence: self.sequence, ended, capacity };
+        self.state.work(self.now, work, To("slot"));
+        self.granted()
+    }
+
+    fn granted(&mut self) -> Vec<Lease> {
+        let leases = |answer| match answer {
+            Answer::Worker(WorkerReply::Leases(leases)) => leases,
+            other => panic!("{other:?} is no answer to a slot"),
+        };
+        self.said("slot").into_iter().flat_map(leases).collect()
+    }
+
+    fn run(&mut self, worker: Uuid) -> Lease {
+        let leases = self.work(worker, 0, Vec::new(), 1);
+        leases.into_iter().next().expect("a lease")
+    }
+
+    fn beat(&mut self, holds: &[LeaseId]) -> Vec<Answer> {
+        self.state.beat(self.now, &Beat { worker: W, holds: holds.to_vec() }, Some(PEER), To("beat"));
+        self.said("beat")
+    }
+
+    fn cancel(&mut self, text: &str) -> Vec<Answer> {
+        self.state.cancel(self.now, &[id(text)], To("cancel"));
+        let mut said = self.state.take_outbox();
+        said.retain(|effect| effect.to.0 != "slot");
+        said.into_iter().map(|effect| effect.answer).collect()
+    }
+
+    fn status(&self, text: &str) -> Option<TaskStatus> {
+        self.state.look(&id(text)).map(|look| look.status)
+    }
+
+    fn end(&self, text: &str) -> Arc<TaskResult> {
+        self.state.results().peek(self.now.mono, &id(text)).expect("an end").result.clone()
+    }
+
+    fn collect(&mut self, session: Uuid, sequence: u64, wait_ms: u32) -> Option<Collected> {
+        self.state.collect(self.now, &Collect { session, sequence, wait_ms }, To("collect"));
+        match self.said("collect").pop() {
+            Some(Answer::Client(Reply::Collected(collected))) => Some(collected),
+            None => None,
+            other => panic!("{other:?} is no answer to a collect"),
+        }
+    }
+}
+
+fn ids(leases: &[Lease]) -> Vec<String> {
+    leases.iter().map(|lease| lease.task_id.to_string()).collect()
+}
+
+#[test]
+fn a_task_is_submitted_granted_run_and_answered() {
+    let mut story = Story::with_worker(1);
+    assert_eq!(story.work(W, 0, Vec::new(), 1), [], "the slot waits");
+    assert_eq!(story.submit(vec![task("a 1")], Notify::Answer), [], "the submitter waits");
+    let mut story = Story::with_worker(1);
+    story.work(W, 0, Vec::new(), 1);
+    story.state.submit(story.now, Submit { tasks: vec![task("a 1")], notify: Notify::Answer }, To("client"));
+    let leases = story.granted();
+    assert_eq!((ids(&leases), leases[0].attempt), (vec!["a 1".to_owned()], 1));
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Started));
+    story.work(W, 0, vec![ended(leases[0].id, success())], 1);
+    let end = story.end("a 1");
+    assert_eq!((end.status, end.attempts, end.worker_id.as_deref()), (TaskStatus::Success, 1, Some("worker-1")));
+    assert_eq!(
+        story.state.books(),
+        Books { timers: 2, ..Books::default() },
+        "the silence of the worker and the expiry"
+    );
+}
+
+#[test]
+fn whoever_waits_for_a_task_hears_of_its_end() {
+    let mut story = Story::with_worker(1);
+    story.state.submit_and_hold(story.now, task("a 1"), To("client"));
+    story.state.lookup(story.now, Lookup { ids: vec![id("a 1")], wait_ms: 5_000 }, To("lookup"));
+    story.state.follow(story.now, Follow { id: id("a 1"), after: 0, wait_ms: 5_000 }, To("follow"));
+    let lease = story.run(W);
+    let said = Report::Log { level: LogLevel::Info, message: "hello".into() };
+    let note = Note { worker: W, sequence: 1, reports: vec![(lease.id, said.clone())], returned: Vec::new() };
+    story.state.note(story.now, note.clone(), To("note"));
+    let told = story.said("follow");
+    assert!(matches!(&told[..], [Answer::Client(Reply::Reports(reports))] if reports.reports == [said]), "{told:?}");
+    story.state.note(story.now, note, To("note"));
+    assert_eq!(story.said("note"), [Answer::Worker(WorkerReply::Noted)], "a repeated note tells nothing new");
+    story.state.work(
+        story.now,
+        Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 1 },
+        To("slot"),
+    );
+    let effects: Vec<_> = story.state.take_outbox().into_iter().map(|effect| effect.to.0).collect();
+    assert_eq!(effects, ["client", "lookup", "slot"]);
+}
+
+#[test]
+fn a_waiter_is_told_even_if_results_are_not_kept() {
+    let mut story = Story::within(Limits { result_ttl: Duration::ZERO, ..Limits::default() });
+    story.register(registration(W, 1, &["a"]));
+    story.state.submit_and_hold(story.now, task("a 1"), To("client"));
+    let lease = story.run(W);
+    story.state.work(
+        story.now,
+        Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 1 },
+        To("slot"),
+    );
+    assert!(
+        matches!(&story.said("client")[..], [Answer::Client(Reply::Submitted(taken))] if matches!(taken[..], [Submitted::Ended(_)]))
+    );
+}
+
+#[test]
+fn a_lost_worker_gives_its_tasks_back_to_the_front() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1", "a 2"]);
+    assert_eq!(story.run(W).task_id, id("a 1"));
+    story.state.peer_gone(story.now, PEER);
+    story.later(RECONNECT_GRACE);
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
+    let shown: Vec<WorkerInfo> = story.state.roster().infos(story.now.mono);
+    assert_eq!(shown[0].status, WorkerStatus::Lost);
+    story.register(registration(V, 1, &["a"]));
+    let leases = story.work(V, 0, Vec::new(), 9);
+    assert_eq!((ids(&leases), leases[0].attempt), (vec!["a 1".to_owned()], 1), "a loss is no attempt");
+}
+
+#[test]
+fn a_task_that_is_lost_three_times_with_its_worker_ends_as_worker_lost() {
+    let mut story = Story::new();
+    for n in 1..=3 {
+        let key = Uuid::from_u128(n);
+        story.register(registration(key, 1, &["a"]));
+        if n == 1 {
+            story.accept(&["a poison"]);
+        }
+        story.run(key);
+        story.later(SILENCE_MAX);
+    }
+    let end = story.end("a poison");
+    assert_eq!((end.error_kind, end.worker_id.as_deref()), (Some(ErrorKind::WorkerLost), Some("worker-3")));
+    assert_eq!(story.state.books().leases, 0);
+}
+
+#[test]
+fn a_task_that_was_with_a_lost_worker_is_granted_alone() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 0"]);
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, success())], 0);
+    story.accept(&["a 1", "a 2", "a 3"]);
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 2)), ["a 1", "a 2"]);
+    story.later(SILENCE_MAX);
+    story.register(registration(W, 1, &["a"]));
+    story.sequence = 0;
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 9)), ["a 1"]);
+    let lease = story.state.look(&id("a 1")).and_then(|look| look.lease).expect("a lease").0;
+    assert_eq!(ids(&story.work(W, 0, vec![ended(lease, success())], 9)), ["a 2"]);
+}
+
+#[test]
+fn an_outcome_under_a_lease_that_was_taken_back_counts_for_nothing() {
+    let mut story = Story::with_worker(2);
+    story.accept(&["a 1"]);
+    let stale = story.run(W);
+    let timeout = TIMEOUT_DEFAULT + LEASE_GRACE;
+    // The worker shows signs of life, and its slot none.
+    for _ in 0..timeout.as_secs() {
+        story.later(secs(1));
+        story.beat(&[]);
+    }
+    story.later(secs(1));
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
+    let told = story.beat(&[stale.id]);
+    assert_eq!(told.last(), Some(&Answer::Worker(WorkerReply::Orders(vec![Order::Stop(stale.id)]))));
+    let fresh = story.work(W, 1, Vec::new(), 1);
+    assert_eq!(story.work(W, 0, vec![ended(stale.id, success())], 1), []);
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Started));
+    story.work(W, 1, vec![ended(fresh[0].id, failure())], 1);
+    assert_eq!(story.end("a 1").status, TaskStatus::Failure);
+}
+
+#[test]
+fn a_repeated_request_for_work_gets_the_same_leases_but_no_dead_ones() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 0"]);
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, success())], 0);
+    story.accept(&["a 1", "a 2", "a 3"]);
+    let leases = story.work(W, 0, Vec::new(), 3);
+    assert_eq!(ids(&leases), ["a 1", "a 2", "a 3"]);
+    assert_eq!(story.work_again(W, 0, Vec::new(), 3), leases);
+    story.cancel("a 2");
+    assert_eq!(ids(&story.work_again(W, 0, Vec::new(), 3)), ["a 1", "a 3"]);
+}
+
+#[test]
+fn a_slot_that_waits_gets_no_more_than_it_asked_for() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 0"]);
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, success())], 1);
+    assert_eq!(story.work(W, 0, Vec::new(), 1), []);
+    let tasks = ["a 1", "a 2", "a 3"].map(task).to_vec();
+    story.state.submit(story.now, Submit { tasks, notify: Notify::No }, To("client"));
+    assert_eq!(ids(&story.granted()), ["a 1"]);
+}
+
+#[test]
+fn short_tasks_are_granted_ahead_but_no_more_than_a_fair_share() {
+    let mut story = Story::with_worker(4);
+    story.accept(&["a 0"]);
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, success())], 0);
+    let tasks: Vec<String> = (1..=40).map(|n| format!("a {n}")).collect();
+    story.accept(&tasks.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(story.work(W, 1, Vec::new(), 256).len(), 10, "the share of one of four slots");
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1", "a 2"]);
+    assert_eq!(story.work(W, 0, Vec::new(), 256).len(), 1, "nobody knows yet how long it takes");
+}
+
+#[test]
+fn the_freest_worker_comes_first() {
+    let mut story = Story::with_worker(2);
+    story.register(registration(V, 2, &["a"]));
+    story.accept(&["a 1"]);
+    story.work(W, 0, Vec::new(), 1);
+    story.work(W, 1, Vec::new(), 1);
+    story.work(V, 0, Vec::new(), 1);
+    story.submit(vec![task("a 2")], Notify::No);
+    assert_eq!(story.state.look(&id("a 2")).and_then(|look| look.lease).expect("a lease").1, V);
+}
+
+#[test]
+fn a_task_submitted_twice_is_one_task_and_every_session_hears_of_it() {
+    let mut story = Story::with_worker(1);
+    let sessions = [7, 8, 9].map(Uuid::from_u128);
+    for session in sessions {
+        assert_eq!(story.submit(vec![task("a 1")], Notify::Session(session)), [Submitted::Accepted]);
+    }
+    assert_eq!(story.collect(sessions[1], 1, 5_000), None, "it waits");
+    let lease = story.run(W);
+    story.state.work(
+        story.now,
+        Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 },
+        To("slot"),
+    );
+    assert_eq!(story.said("collect").len(), 1);
+    for session in [sessions[0], sessions[2]] {
+        assert_eq!(story.collect(session, 1, 0).map(|collected| collected.results.len()), Some(1));
+    }
+    assert_eq!(story.state.counts().accepted, 1);
+    assert!(matches!(story.submit(vec![task("a 1")], Notify::No)[..], [Submitted::Ended(_)]));
+}
+
+#[test]
+fn a_session_that_is_left_alone_is_forgotten_even_after_a_wait() {
+    let mut story = Story::new();
+    let session = Uuid::from_u128(7);
+    for sequence in 1..=4 {
+        assert_eq!(story.collect(session, sequence, 20_000).is_some(), sequence == 1);
+        story.later(secs(20));
+        assert_eq!(story.said("collect").len(), usize::from(sequence > 1));
+    }
+    assert_eq!(story.state.books().sessions, 1);
+    story.later(secs(60));
+    assert_eq!(story.state.books(), Books::default());
+    story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("x") }], Notify::Session(session));
+    assert_eq!(story.collect(session, 5, 0).map(|collected| collected.known), Some(false));
+}
+
+#[test]
+fn an_unknown_name_fails_at_once_and_names_the_nearest() {
+    let mut story = Story::new();
+    story.register(registration(W, 1, &["resize", "reverse"]));
+    let taken = story.submit(vec![task("resise")], Notify::No);
+    let [Submitted::Ended(end)] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!(end.error_kind, Some(ErrorKind::NotFound));
+    assert_eq!(end.error.as_deref(), Some("Task resise not found: did you mean 'resize'?"));
+}
+
+#[test]
+fn a_name_whose_worker_went_a_moment_ago_waits_with_its_own_policy() {
+    let mut story = Story::new();
+    let policy = Policy { max_retries: Some(2), priority: Some(TaskPriority::High), ..Policy::default() };
+    let both = vec![module(vec![info("a", policy.clone())]), module(vec![info("a", policy)])];
+    let registration = Registration { modules: both, ..registration(W, 1, &[]) };
+    story.register(registration.clone());
+    story.state.leave(story.now, W, To("leave"));
+    assert!(story.state.roster().infos(story.now.mono).is_empty(), "it left and was not lost");
+    story.accept(&["a 1"]);
+    assert_eq!(story.state.look(&id("a 1")).map(|look| look.priority), Some(TaskPriority::High));
+    story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("b 1") }], Notify::No);
+    story.later(secs(31));
+    assert!(
+        matches!(story.submit(vec![task("a 2")], Notify::No)[..], [Submitted::Ended(_)]),
+        "though it was offered twice"
+    );
+
+    story.register(registration);
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, failure())], 0);
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Retrying));
+    let late = Policy { max_retries: Some(1), ..Policy::default() };
+    story.register(Registration { modules: vec![module(vec![info("b", late)])], ..self::registration(V, 1, &[]) });
+    let lease = story.run(V);
+    story.work(V, 0, vec![ended(lease.id, failure())], 0);
+    assert_eq!(story.status("b 1"), Some(TaskStatus::Retrying), "the policy of a module that came later counts");
+}
+
+#[test]
+fn cancel_reaches_a_task_wherever_it_stands() {
+    let mut story = Story::with_worker(1);
+    let cancelled = |stopped| Answer::Client(Reply::Cancelled(vec![stopped]));
+    story.accept(&["a 1", "a queued"]);
+    story.submit(vec![NewTask { countdown: Some(secs(60)), ..task("a scheduled") }], Notify::No);
+    assert_eq!(story.status("a scheduled"), Some(TaskStatus::Scheduled));
+    let lease = story.run(W);
+    assert_eq!(story.beat(&[lease.id]), []);
+    assert_eq!(story.cancel("a queued"), [cancelled(true)]);
+    assert_eq!(story.cancel("a scheduled"), [cancelled(true)]);
+    let order = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
+    assert_eq!(story.cancel("a 1"), [order.clone(), cancelled(true)], "the beat takes the order");
+    assert_eq!(story.cancel("a 1"), [cancelled(false)], "it has ended");
+    assert_eq!(story.beat(&[lease.id]), [order], "as long as it is held");
+    story.work(W, 0, vec![ended(lease.id, success())], 0);
+    assert_eq!(story.end("a 1").status, TaskStatus::Cancelled, "the first end stands");
+
+    story.submit(
+        vec![NewTask { policy: Policy { max_retries: Some(1), ..Policy::default() }, ..task("b") }],
+        Notify::No,
+    );
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, failure())], 0);
+    assert_eq!(story.status("b"), Some(TaskStatus::Retrying));
+    assert_eq!(story.cancel("b"), [cancelled(true)]);
+    assert_eq!((story.end("b").attempts, story.state.books().timers), (1, 2));
+}
+
+#[test]
+fn a_beat_that_took_an_order_does_not_shorten_those_that_follow() {
+    let mut story = Story::with_worker(1);
+    for n in 0..5 {
+        story.accept(&[&format!("a {n}")]);
+        let lease = story.run(W);
+        story.beat(&[lease.id]);
+        story.cancel(&format!("a {n}"));
+    }
+    assert_eq!(story.beat(&[]), []);
+    story.later(BEAT_WAIT - Duration::from_millis(1));
+    assert_eq!(story.said("beat"), []);
+    story.later(Duration::from_millis(1));
+    assert_eq!(story.said("beat"), [Answer::Worker(WorkerReply::Orders(Vec::new()))]);
+}
+
+#[test]
+fn a_worker_that_comes_and_goes_is_watched_by_one_timer() {
+    let mut story = Story::with_worker(1);
+    for _ in 0..20 {
+        story.state.peer_gone(story.now, PEER);
+        story.later(Duration::from_millis(100));
+        story.beat(&[]);
+        story.later(secs(2));
+    }
+    assert_eq!(story.state.books().timers, 1);
+    story.later(secs(3));
+    assert!(story.state.roster().get(W).is_none(), "and it is still watched");
+}
+
+#[test]
+fn a_worker_that_drains_is_told_at_once_that_there_is_nothing_more() {
+    let mut story = Story::with_worker(2);
+    story.work(W, 0, Vec::new(), 1);
+    story.state.drain_worker(W, To("drain"));
+    assert_eq!(story.said("slot"), [Answer::Worker(WorkerReply::Leases(Vec::new()))]);
+    story.sequence += 1;
+    story.state.work(story.now, Work { worker: W, slot: 1, sequence: 9, ended: Vec::new(), capacity: 1 }, To("slot"));
+    assert_eq!(story.said("slot"), [Answer::Worker(WorkerReply::Leases(Vec::new()))], "though it asked before it knew");
+    story.accept(&["a 1"]);
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
+}
+
+#[test]
+fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
+    let mut story = Story::with_worker(2);
+    story.accept(&["a 1"]);
+    story.run(W);
+    story.work(W, 1, Vec::new(), 1);
+    story.beat(&[]);
+    story.state.leave(story.now, W, To("leave"));
+    let effects = story.state.take_outbox();
+    let said: Vec<_> = effects.iter().map(|effect| (effect.to.0, &effect.answer)).collect();
+    let unknown = Answer::Worker(WorkerReply::Unknown);
+    assert_eq!(said, [("slot", &unknown), ("beat", &unknown), ("leave", &Answer::Worker(WorkerReply::Noted))]);
+    let look = story.state.look(&id("a 1")).expect("a task");
+    assert_eq!((look.status, look.losses, look.attempt), (TaskStatus::Pending, 0, 0));
+    assert_eq!(story.state.books().timers, 0);
+}
+
+#[test]
+fn the_farewell_answers_everybody() {
+    let mut story = Story::with_worker(1);
+    story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("x") }], Notify::Answer);
+    story.collect(Uuid::from_u128(7), 1, 0);
+    story.collect(Uuid::from_u128(7), 2, 5_000);
+    story.work(W, 0, Vec::new(), 1);
+    story.beat(&[]);
+    story.state.drain();
+    assert!(matches!(story.submit(vec![task("a 1")], Notify::No)[..], [Submitted::Refused(_)]));
+    story.state.farewell();
+    let effects = story.state.take_outbox();
+    let said: Vec<_> = effects.iter().map(|effect| effect.to.0).collect();
+    assert_eq!(said, ["client", "collect", "slot", "beat"]);
+}
+
+#[test]
+fn follow_ups_of_what_was_accepted_are_taken_while_the_control_plane_drains() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    let lease = story.run(W);
+    story.state.drain();
+    let follow_up = FollowUp {
+        name: "b".into(),
+        args: Json::empty_array(),
+        kwargs: Json::empty_object(),
+        policy: Policy::default(),
+        countdown: None,
+    };
+    let outcome = Outcome::Success { result: Json::null(), follow_ups: vec![follow_up] };
+    assert_eq!(ids(&story.work(W, 0, vec![ended(lease.id, outcome)], 1)), [id("a 1").follow_up(0).to_string()]);
+}
+
+#[test]
+fn a_task_granted_ahead_is_shown_as_started_once_its_worker_has_come_to_it() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 0"]);
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, success())], 0);
+    story.accept(&["a 1", "a 2", "a 3"]);
+    let leases = story.work(W, 0, Vec::new(), 3);
+    assert_eq!(story.status("a 2"), Some(TaskStatus::Pending));
+    story.beat(&[leases[2].id, leases[1].id]);
+    assert_eq!((story.status("a 2"), story.status("a 3")), (Some(TaskStatus::Started), Some(TaskStatus::Pending)));
+}
+
+#[test]
+fn nonsense_of_a_worker_does_no_harm() {
+    let mut story = Story::with_worker(1);
+    story.state.register(story.now, registration(V, 0, &[]), Some(PEER), To("register"));
+    story.state.register(story.now, registration(V, u32::MAX, &[]), Some(PEER), To("register"));
+    assert!(story.said("register").iter().all(|said| matches!(said, Answer::Worker(WorkerReply::Refused(_)))));
+    story.state.work(story.now, Work { worker: W, slot: 1, sequence: 1, ended: Vec::new(), capacity: 1 }, To("slot"));
+    assert!(matches!(story.said("slot")[..], [Answer::Worker(WorkerReply::Refused(_))]), "it has one slot");
+    story.accept(&["a 1"]);
+    let lease = story.run(W);
+    story.now.wall = Timestamp::from_micros(-5);
+    let ended = Ended { ran_us: u64::MAX, ..ended(lease.id, success()) };
+    story.work(W, 0, vec![ended.clone(), ended], 1);
+    assert_eq!(story.end("a 1").attempts, 1);
+}
+
+#[test]
+fn those_who_gave_up_do_not_pile_up() {
+    let mut story = Story::new();
+    let waits = || NewTask { unknown: Unknown::Wait, ..task("x") };
+    for _ in 0..1_000 {
+        story.state.submit_and_hold(story.now, waits(), To("shut"));
+        story.state.lookup(story.now, Lookup { ids: vec![id("x")], wait_ms: 20_000 }, To("shut"));
+    }
+    let books = story.state.books();
+    assert!(books.parked < 20 && books.timers < 20, "{books:?}");
+}
+
+#[test]
+fn the_bounds_hold_and_say_so() {
+    let mut story = Story::within(Limits { tasks_max: 2, bytes_max: 10, ..Limits::default() });
+    story.register(registration(W, 1, &["a"]));
+    let long = NewTask { args: Json::parse("[1,2,3,4]").expect("JSON"), ..task("a long") };
+    let taken = story.submit(vec![task("a 1"), long, task("a 2"), task("a 3")], Notify::No);
+    let refused = |taken: &Submitted| match taken {
+        Submitted::Refused(why) => why.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(refused(&taken[1]).contains("hold 10 bytes") && refused(&taken[3]).contains("2 tasks are unfinished"));
+    assert_eq!((taken[0].clone(), taken[2].clone()), (Submitted::Accepted, Submitted::Accepted));
+    story.cancel("a 1");
+    story.cancel("a 2");
+    assert_eq!(story.state.books().bytes, 0);
+}

@@ -1,0 +1,383 @@
+//! The checks: what must hold after every step, kept in books of their own.
+//!
+//! This file follows tasks from acceptance to their end; [`super::grants`] looks at what is handed
+//! out, [`super::told`] at what is said about ends. Nothing here trusts the core's own word for
+//! what happened before: it is compared with what was seen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use fastworker::{
+    clock::Now,
+    control_plane::state::{Books, Effect, LOSSES_MAX, Limits, State},
+    protocol::{LeaseId, Request, WorkerRequest},
+    task::{ErrorKind, NewTask, Outcome, Policy, TaskId, TaskResult, TaskStatus},
+};
+use uuid::Uuid;
+
+use super::{
+    grants::Grants,
+    names,
+    network::{Ask, Ticket},
+    told::Told,
+};
+
+/// What a step did.
+#[derive(Debug)]
+pub(crate) enum Cause<'a> {
+    Asked(&'a Ask),
+    Tick,
+    Gone,
+    Farewell,
+}
+
+/// How often what happened, so that a run that tried nothing is told apart from one that passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Steps.
+    pub steps: u64,
+    /// Tasks that ended well.
+    pub successes: u64,
+    /// Tasks that failed for good.
+    pub failures: u64,
+    /// Tasks that were cancelled.
+    pub cancelled: u64,
+    /// Tasks that ended because their workers were lost.
+    pub workers_lost: u64,
+    /// Tasks that no worker had.
+    pub not_found: u64,
+    /// Ends after more than one attempt.
+    pub retried: u64,
+    /// Submissions of a task that was there.
+    pub duplicates: u64,
+    /// Grants of more than one lease.
+    pub lookaheads: u64,
+    /// Grants that ignored the priority because a task starved.
+    pub guards: u64,
+    /// Outcomes under leases that were no longer live.
+    pub fenced: u64,
+    /// Leases that a worker lost.
+    pub losses: u64,
+    /// Ends told through sessions.
+    pub collected: u64,
+    /// Answers given again.
+    pub repeated: u64,
+    /// Sessions that were forgotten before their client came back.
+    pub lost_sessions: u64,
+}
+
+impl Coverage {
+    /// Adds what another run covered.
+    #[must_use]
+    pub fn and(self, other: &Coverage) -> Coverage {
+        Coverage {
+            steps: self.steps + other.steps,
+            successes: self.successes + other.successes,
+            failures: self.failures + other.failures,
+            cancelled: self.cancelled + other.cancelled,
+            workers_lost: self.workers_lost + other.workers_lost,
+            not_found: self.not_found + other.not_found,
+            retried: self.retried + other.retried,
+            duplicates: self.duplicates + other.duplicates,
+            lookaheads: self.lookaheads + other.lookaheads,
+            guards: self.guards + other.guards,
+            fenced: self.fenced + other.fenced,
+            losses: self.losses + other.losses,
+            collected: self.collected + other.collected,
+            repeated: self.repeated + other.repeated,
+            lost_sessions: self.lost_sessions + other.lost_sessions,
+        }
+    }
+}
+
+/// An accepted task that has not ended, as the checks know it.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// How many attempts may follow a failed one.
+    pub(crate) max_retries: u32,
+    /// Its newest lease.
+    pub(crate) newest: Option<LeaseId>,
+    losses: u32,
+}
+
+/// A task that the step may bring to life.
+#[derive(Debug)]
+struct Newcomer {
+    id: TaskId,
+    max_retries: u32,
+    session: Option<Uuid>,
+    was_known: bool,
+}
+
+/// The books.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    pub(crate) seen: Coverage,
+    limits: Limits,
+    live: BTreeMap<TaskId, Record>,
+    grants: Grants,
+    told: Told,
+    newcomers: Vec<Newcomer>,
+    now: Now,
+}
+
+/// Says what is wrong, unless `holds`.
+pub(crate) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl Checks {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            seen: Coverage::default(),
+            limits,
+            live: BTreeMap::new(),
+            grants: Grants::default(),
+            told: Told::default(),
+            newcomers: Vec::new(),
+            now: Now::default(),
+        }
+    }
+
+    /// Looks at the core before a step.
+    pub(crate) fn before(&mut self, state: &State<Ticket>, now: Now, ask: Option<&Ask>) {
+        self.now = now;
+        self.newcomers.clear();
+        match ask {
+            Some(Ask::Hold(task)) => self.expect(state, task, None),
+            Some(Ask::Client(Request::Submit(submit))) => {
+                let session = match submit.notify {
+                    fastworker::protocol::Notify::Session(session) => Some(session),
+                    _ => None,
+                };
+                submit.tasks.iter().for_each(|task| self.expect(state, task, session));
+            }
+            Some(Ask::Client(Request::Collect(collect))) => self.told.asked(collect),
+            Some(Ask::Worker(WorkerRequest::Work(work))) => {
+                for ended in &work.ended {
+                    match self.grants.task_of(ended.lease) {
+                        Some(task)
+                            if state
+                                .look(task)
+                                .and_then(|look| look.lease)
+                                .is_some_and(|(lease, _)| lease == ended.lease) =>
+                        {
+                            if let Some(Outcome::Success { follow_ups, .. }) = &ended.outcome {
+                                let parent = task.clone();
+                                for (index, follow_up) in follow_ups.iter().enumerate() {
+                                    let id = parent.follow_up(index);
+                                    self.newcomer(state, id, &follow_up.policy, &follow_up.name, None);
+                                }
+                            }
+                        }
+                        _ => self.seen.fenced += 1,
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn expect(&mut self, state: &State<Ticket>, task: &NewTask, session: Option<Uuid>) {
+        self.newcomer(state, task.id.clone(), &task.policy, &task.name, session);
+    }
+
+    fn newcomer(&mut self, state: &State<Ticket>, id: TaskId, policy: &Policy, name: &str, session: Option<Uuid>) {
+        let max_retries = policy.max_retries.unwrap_or_else(|| names::max_retries(name));
+        let was_known = state.results().peek(self.now.mono, &id).is_some();
+        self.newcomers.push(Newcomer { id, max_retries, session, was_known });
+    }
+
+    /// Looks at the core after a step.
+    pub(crate) fn after(
+        &mut self,
+        state: &State<Ticket>,
+        now: Now,
+        cause: &Cause<'_>,
+        effects: &[Effect<Ticket>],
+    ) -> Result<(), String> {
+        self.seen.steps += 1;
+        self.adopt(state, now)?;
+        self.grants.after(state, now, effects, &mut self.live, &mut self.seen)?;
+        self.ends(state, now, cause)?;
+        self.told.after(state, effects, &mut self.seen)?;
+        Grants::no_slot_waits(state)?;
+        self.books(state)?;
+        if matches!(cause, Cause::Tick) {
+            ensure(state.next_wake() > now.mono, || format!("the next wake is in the past at {:?}", now.mono))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the tasks that the step brought to life.
+    fn adopt(&mut self, state: &State<Ticket>, now: Now) -> Result<(), String> {
+        for Newcomer { id, max_retries, session, was_known } in std::mem::take(&mut self.newcomers) {
+            let lives = state.look(&id).is_some();
+            if self.live.contains_key(&id) {
+                self.seen.duplicates += 1;
+            } else if lives {
+                ensure(!was_known || self.lets_go(state), || format!("{id} runs again although its end was known"))?;
+                self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0 });
+            } else if !was_known && state.results().peek(now.mono, &id).is_some() {
+                // Nobody has it, so that it ended at once.
+                self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0 });
+            }
+            if !lives && self.lets_go(state) {
+                // It may have ended at once, and its end be gone already.
+                self.told.ended(id.clone(), None);
+            }
+            if let Some(session) = session.filter(|_| lives) {
+                self.told.owe(session, id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of the tasks that the step brought to their end.
+    fn ends(&mut self, state: &State<Ticket>, now: Now, cause: &Cause<'_>) -> Result<(), String> {
+        let mut over = Vec::new();
+        for (id, record) in &mut self.live {
+            match state.look(id) {
+                Some(look) => {
+                    ensure(look.attempt <= record.max_retries + 1, || format!("{id} is at attempt {}", look.attempt))?;
+                    ensure(look.losses < LOSSES_MAX, || format!("{id} was lost {} times and lives", look.losses))?;
+                    self.seen.losses += u64::from(look.losses - record.losses);
+                    record.losses = look.losses;
+                }
+                None => over.push(id.clone()),
+            }
+        }
+        for id in over {
+            let Some(record) = self.live.remove(&id) else { continue };
+            let end = state.results().peek(now.mono, &id).map(|kept| kept.result.clone());
+            match &end {
+                Some(end) => self.check_end(&record, end, cause)?,
+                None => ensure(self.lets_go(state), || format!("{id} is gone without an end"))?,
+            }
+            self.told.ended(id, end);
+        }
+        let counts = state.counts();
+        let ended: u64 = counts.ended.iter().sum();
+        ensure(counts.accepted == ended + state.unfinished() as u64, || {
+            format!("{counts:?} with {} unfinished", state.unfinished())
+        })?;
+        ensure(state.unfinished() == self.live.len(), || {
+            format!("{} tasks are unfinished where {} should be", state.unfinished(), self.live.len())
+        })
+    }
+
+    /// Whether an end may be forgotten at once.
+    fn lets_go(&self, state: &State<Ticket>) -> bool {
+        state.results().len() >= self.limits.results_max
+    }
+
+    fn check_end(&mut self, record: &Record, end: &Arc<TaskResult>, cause: &Cause<'_>) -> Result<(), String> {
+        let id = &end.task_id;
+        let wrong = |why: &str| Err(format!("{id} ended {why}: {end:?}, {record:?}"));
+        if end.attempts > record.max_retries + 1 {
+            return wrong("after too many attempts");
+        }
+        self.seen.retried += u64::from(end.attempts > 1);
+        let signed = end.result.as_ref().map(ToString::to_string).or_else(|| end.error.clone()).unwrap_or_default();
+        let signed = signed.trim_start_matches("lease ").parse().ok().map(LeaseId);
+        match (end.status, end.error_kind) {
+            (TaskStatus::Success, None) => {
+                self.seen.successes += 1;
+                if signed != record.newest {
+                    return wrong("by a lease that is not its newest");
+                }
+            }
+            (TaskStatus::Cancelled, None) => {
+                self.seen.cancelled += 1;
+                let asked = matches!(cause, Cause::Asked(Ask::Client(Request::Cancel(ids))) if ids.contains(id));
+                if !asked {
+                    return wrong("as cancelled, which nobody wanted");
+                }
+            }
+            (TaskStatus::Failure, Some(ErrorKind::WorkerLost)) => {
+                self.seen.workers_lost += 1;
+                if record.losses != LOSSES_MAX - 1 {
+                    return wrong("as lost too early");
+                }
+            }
+            (TaskStatus::Failure, Some(ErrorKind::NotFound)) if end.attempts == 0 => self.seen.not_found += 1,
+            // A follow-up for which there was no room.
+            (TaskStatus::Failure, Some(ErrorKind::Failed)) if end.attempts == 0 && record.newest.is_none() => {}
+            (TaskStatus::Failure, Some(kind)) => {
+                self.seen.failures += 1;
+                if signed != record.newest {
+                    return wrong("by a lease that is not its newest");
+                }
+                if kind != ErrorKind::BadArguments && end.attempts <= record.max_retries {
+                    return wrong("with attempts left");
+                }
+            }
+            _ => return wrong("in a way that is none"),
+        }
+        Ok(())
+    }
+
+    /// Everything stays within its bounds, and what is counted twice agrees.
+    fn books(&self, state: &State<Ticket>) -> Result<(), String> {
+        let (books, limits) = (state.books(), self.limits);
+        let queued = state.queue().iter().count();
+        let leased = self.live.keys().filter(|id| state.look(id).is_some_and(|look| look.lease.is_some())).count();
+        let placed = self.live.keys().filter(|id| state.look(id).is_some_and(|look| look.position.is_some())).count();
+        let slots: usize = state.roster().iter().map(|(_, worker)| worker.slots.len()).sum();
+        let workers = state.roster().iter().count();
+        let due = books.unfinished.saturating_sub(placed);
+        let timers = due + books.parked + 2 * books.sessions + slots + 2 * workers + 1;
+        ensure(
+            books.unfinished <= limits.tasks_max
+                && books.bytes <= limits.bytes_max
+                && state.results().len() <= limits.results_max
+                && books.queued == queued
+                && books.leases == leased
+                && placed == queued + leased
+                && books.timers <= timers,
+            || {
+                format!(
+                    "{books:?}, with {queued} queued, {leased} leased, {placed} placed and room for {timers} timers"
+                )
+            },
+        )
+    }
+
+    /// Every way back that the core holds is in one of its books.
+    pub(crate) fn parked(state: &State<Ticket>, tickets: usize) -> Result<(), String> {
+        let slots = |worker: &fastworker::control_plane::roster::Worker<Ticket>| {
+            worker.slots.values().filter(|slot| slot.parked.is_some()).count() + usize::from(worker.beat.is_some())
+        };
+        let workers: usize = state.roster().iter().map(|(_, worker)| slots(worker)).sum();
+        let books = state.books();
+        let held = books.parked + books.collecting + workers;
+        ensure(held == tickets, || format!("{tickets} ways back are held and {held} are parked"))
+    }
+
+    /// After calm weather nothing is owed to anybody.
+    pub(crate) fn finished<'a>(
+        &self,
+        state: &State<Ticket>,
+        heard: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
+    ) -> Result<(), String> {
+        for id in self.live.keys() {
+            let name = state.look(id).map_or("", |look| look.name);
+            ensure(!names::is_offered(name), || format!("{id} ({name}) never ended: {:?}", state.look(id)))?;
+        }
+        self.told.finished(&self.live, heard)
+    }
+
+    /// When everybody has left and time has passed, nothing is left.
+    pub(crate) fn empty(state: &State<Ticket>) -> Result<(), String> {
+        let books = state.books();
+        ensure(
+            books == Books::default() && state.results().is_empty() && state.roster().iter().next().is_none(),
+            || {
+                let workers = state.roster().iter().count();
+                format!("left over: {books:?}, {} results, {workers} workers", state.results().len())
+            },
+        )
+    }
+}

@@ -1,0 +1,161 @@
+//! What is handed out: to whom, in which order, and that nobody waits in vain.
+
+use std::collections::BTreeMap;
+
+use fastworker::{
+    clock::Now,
+    control_plane::{
+        queue::{GUARD_AFTER, GUARD_EVERY, Position},
+        state::{Answer, Effect, LOOKAHEAD_MAX, State},
+    },
+    protocol::{Lease, LeaseId, WorkerReply, WorkerRequest},
+    task::{TaskId, TaskPriority},
+};
+use uuid::Uuid;
+
+use super::{
+    checks::{Coverage, Record, ensure},
+    network::{Ask, Ticket},
+};
+
+/// The leases that were seen.
+#[derive(Debug, Default)]
+pub(crate) struct Grants {
+    granted: BTreeMap<LeaseId, TaskId>,
+    since_guard: u32,
+}
+
+/// One grant, and where its tasks stood.
+struct Grant {
+    worker: Uuid,
+    tasks: Vec<(TaskPriority, Position, String)>,
+}
+
+impl Grants {
+    /// Which task a lease was for.
+    pub(crate) fn task_of(&self, lease: LeaseId) -> Option<&TaskId> {
+        self.granted.get(&lease)
+    }
+
+    pub(crate) fn after(
+        &mut self,
+        state: &State<Ticket>,
+        now: Now,
+        effects: &[Effect<Ticket>],
+        live: &mut BTreeMap<TaskId, Record>,
+        seen: &mut Coverage,
+    ) -> Result<(), String> {
+        let mut grants = Vec::new();
+        for Effect { to, answer } in effects {
+            let Answer::Worker(WorkerReply::Leases(leases)) = answer else { continue };
+            let Ask::Worker(WorkerRequest::Work(work)) = &*to.ask else {
+                return Err(format!("leases for somebody who asked {:?}", to.ask));
+            };
+            ensure(leases.len() <= LOOKAHEAD_MAX.min(work.capacity as usize), || {
+                format!("{} leases for a capacity of {}", leases.len(), work.capacity)
+            })?;
+            let newest = self.granted.last_key_value().map(|(lease, _)| *lease);
+            if leases.first().is_some_and(|first| Some(first.id) > newest) {
+                seen.lookaheads += u64::from(leases.len() > 1);
+                grants.push(self.take(state, now, work.worker, leases, live)?);
+            } else if !leases.is_empty() {
+                seen.repeated += 1;
+                self.check_repeat(state, work.worker, leases)?;
+            }
+        }
+        for (number, grant) in grants.iter().enumerate() {
+            self.check_order(state, now, grant, &grants[number + 1..], seen)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a grant into the books.
+    fn take(
+        &mut self,
+        state: &State<Ticket>,
+        now: Now,
+        worker: Uuid,
+        leases: &[Lease],
+        live: &mut BTreeMap<TaskId, Record>,
+    ) -> Result<Grant, String> {
+        let mut tasks = Vec::new();
+        for lease in leases {
+            let id = &lease.task_id;
+            let Some(look) = state.look(id) else { return Err(format!("{id} is granted and not unfinished")) };
+            ensure(look.lease == Some((lease.id, worker)) && look.attempt == lease.attempt, || {
+                format!("{id} is granted as {lease:?} and stands as {look:?} at {now:?}")
+            })?;
+            ensure(look.losses == 0 || leases.len() == 1, || format!("{id} was lost and is not granted alone"))?;
+            if let Some(record) = live.get_mut(id) {
+                record.newest = Some(lease.id);
+            }
+            let before = self.granted.insert(lease.id, id.clone());
+            ensure(before.is_none(), || format!("{:?} was granted twice", lease.id))?;
+            if let Some(position) = look.position {
+                tasks.push((look.priority, position, look.name.to_owned()));
+            }
+        }
+        Ok(Grant { worker, tasks })
+    }
+
+    fn check_repeat(&self, state: &State<Ticket>, worker: Uuid, leases: &[Lease]) -> Result<(), String> {
+        leases.iter().try_for_each(|lease| {
+            let look = state.look(&lease.task_id);
+            let live = look.is_some_and(|look| look.lease == Some((lease.id, worker)));
+            ensure(live && self.granted.get(&lease.id) == Some(&lease.task_id), || {
+                format!("{lease:?} is told again and stands as {look:?}")
+            })
+        })
+    }
+
+    /// A grant takes the first task that the worker can run, and those that follow it.
+    fn check_order(
+        &mut self,
+        state: &State<Ticket>,
+        now: Now,
+        grant: &Grant,
+        later: &[Grant],
+        seen: &mut Coverage,
+    ) -> Result<(), String> {
+        self.since_guard += 1;
+        let Some(worker) = state.roster().get(grant.worker) else { return Err("a grant to nobody".into()) };
+        let (Some(first), Some(last)) = (grant.tasks.first(), grant.tasks.last()) else { return Ok(()) };
+        let sorted = grant.tasks.is_sorted_by_key(|(priority, position, _)| (*priority, *position));
+        ensure(sorted && first.0 == last.0, || format!("a grant out of order: {:?}", grant.tasks))?;
+        let queued = state.queue().iter().map(|(place, _)| (place.priority, place.position, place.name.to_string()));
+        let waiting = queued.chain(later.iter().flat_map(|grant| grant.tasks.iter().cloned()));
+        let mut passed_over = None;
+        for (priority, position, name) in waiting.filter(|(_, _, name)| worker.can_run(name)) {
+            ensure(priority != last.0 || position > last.1, || {
+                format!("{name} at {position:?} was passed over by {:?}", grant.tasks)
+            })?;
+            if priority < last.0 {
+                passed_over = Some((priority, position, name));
+            }
+        }
+        let Some(better) = passed_over else { return Ok(()) };
+        let leased = self.granted.values().rev().find_map(|id| {
+            let look = state.look(id)?;
+            (look.position == Some(first.1)).then_some(look.waiting_since)
+        });
+        let starved = leased.is_some_and(|since| now.mono.since(since) > GUARD_AFTER);
+        ensure(starved && self.since_guard >= GUARD_EVERY, || {
+            format!("{better:?} was passed over by {:?}, {} grants after the last guard", grant.tasks, self.since_guard)
+        })?;
+        (self.since_guard, seen.guards) = (0, seen.guards + 1);
+        Ok(())
+    }
+
+    /// No slot waits while a task waits that it could run.
+    pub(crate) fn no_slot_waits(state: &State<Ticket>) -> Result<(), String> {
+        for (key, worker) in state.roster().iter() {
+            if worker.slots.values().all(|slot| slot.parked.is_none()) {
+                continue;
+            }
+            ensure(!worker.draining, || format!("a slot of {key} waits although its worker drains"))?;
+            let task = state.queue().iter().find(|(place, _)| worker.can_run(&place.name));
+            ensure(task.is_none(), || format!("{task:?} waits, and so does a slot of {} that can run it", worker.id))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,422 @@
+//! The model worker: does what `subworker::crew` does, without threads and without running
+//! anything, and is hit by everything that can hit a worker.
+//!
+//! What an attempt ends in is diced when it begins. A result or an error names the lease it was
+//! reached under, so that the checks can tell which attempt it came from.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use fastworker::{
+    clock::{Moment, Timestamp, micros},
+    control_plane::state::{Answer, LOOKAHEAD_MAX},
+    json::Json,
+    protocol::{Beat, Ended, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply, WorkerRequest},
+    task::{ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, Outcome, Policy, Report, TaskId, TaskInfo},
+};
+use uuid::Uuid;
+
+use super::{
+    Purpose, Sabotage, Scene,
+    names::{self, Name},
+    network::{Actor, Alarm, Ask, Line},
+};
+
+/// An answer that should come at once is asked for again after so long.
+const PROMPT: Duration = Duration::from_secs(5);
+const BEAT_STEP: Duration = Duration::from_millis(20);
+const KEEPER_STEP: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Away,
+    Joining,
+    Working,
+    Leaving,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    me: Actor,
+    id: String,
+    local: bool,
+    line: Line,
+    /// The key of the registration that holds now.
+    key: Uuid,
+    /// Grows with each start, so that an alarm of an earlier life is told apart.
+    life: u64,
+    mood: Mood,
+    names: Vec<&'static Name>,
+    desks: Vec<Desk>,
+    /// The key that its beat goes by; none while it waits for a new one.
+    beats_as: Option<Uuid>,
+    notes: u64,
+    pub(crate) frozen_until: Moment,
+    /// For sabotage: under which lease it first ran a task.
+    ran: BTreeMap<TaskId, LeaseId>,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    key: Uuid,
+    sequence: u64,
+    asking: bool,
+    /// Waits for a new key.
+    stuck: bool,
+    waiting: VecDeque<Lease>,
+    running: Option<Running>,
+    ended: Vec<Ended>,
+}
+
+#[derive(Debug)]
+struct Running {
+    lease: Lease,
+    began: Moment,
+    outcome: Outcome,
+    hung: bool,
+    says: Vec<Report>,
+}
+
+impl Worker {
+    /// A worker that has not started. The one of number 0 offers every name, always.
+    pub(crate) fn new(scene: &mut Scene, number: usize, local: bool) -> Self {
+        let me = Actor::Worker(number);
+        let line = scene.net.connect(local);
+        scene.alarm_in(Duration::from_millis(1), me, Alarm::Start(0));
+        Self {
+            me,
+            id: format!("worker-{number}"),
+            local,
+            line,
+            key: Uuid::nil(),
+            life: 0,
+            mood: Mood::Away,
+            names: Vec::new(),
+            desks: Vec::new(),
+            beats_as: None,
+            notes: 0,
+            frozen_until: Moment::default(),
+            ran: BTreeMap::new(),
+        }
+    }
+
+    /// Wakes up for an alarm.
+    pub(crate) fn alarm(&mut self, scene: &mut Scene, alarm: &Alarm) {
+        match *alarm {
+            Alarm::Start(life) if life == self.life => self.start(scene),
+            Alarm::Beat(life) if life == self.life => self.beat(scene),
+            Alarm::Done(life, slot, lease) if life == self.life => self.done(scene, slot, LeaseId(lease)),
+            Alarm::Keeper(life, slot, lease) if life == self.life => self.keep(scene, slot, LeaseId(lease)),
+            Alarm::Mishap => self.mishap(scene),
+            _ => {}
+        }
+    }
+
+    /// Hears an answer, or that there is none.
+    pub(crate) fn heard(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<Answer>) {
+        let answer = match answer {
+            Some(Answer::Worker(answer)) => Some(answer),
+            _ => None,
+        };
+        match (purpose, answer) {
+            (Purpose::Register, Some(WorkerReply::Registered)) => self.registered(scene),
+            (Purpose::Register, _) => self.again_in(scene, Duration::from_millis(200)),
+            (Purpose::Work(slot), Some(WorkerReply::Leases(leases))) => self.take(scene, *slot, leases),
+            (Purpose::Work(slot), _) => {
+                let desk = &mut self.desks[*slot as usize];
+                (desk.asking, desk.stuck) = (false, true);
+                let old = desk.key;
+                self.renew(scene, old);
+            }
+            (Purpose::Beat, Some(WorkerReply::Orders(orders))) => {
+                for Order::Stop(lease) in orders {
+                    self.stop(scene, lease);
+                }
+                scene.alarm_in(BEAT_STEP, self.me, Alarm::Beat(self.life));
+            }
+            (Purpose::Beat, _) => {
+                if let Some(old) = self.beats_as.take() {
+                    self.renew(scene, old);
+                }
+            }
+            (Purpose::Leave, _) => {
+                self.die(scene, Some(Duration::from_millis(1)));
+                let pause = scene.dice.u64(100..20_000);
+                self.again_in(scene, Duration::from_millis(pause));
+            }
+            _ => {}
+        }
+    }
+
+    fn ask(&self, scene: &mut Scene, request: WorkerRequest, purpose: Purpose, patience: Duration) {
+        scene.ask((self.me, &self.line), (Ask::Worker(request), purpose), (patience, u32::MAX));
+    }
+
+    // It comes.
+
+    fn again_in(&mut self, scene: &mut Scene, span: Duration) {
+        self.life += 1;
+        self.mood = Mood::Away;
+        scene.alarm_in(span, self.me, Alarm::Start(self.life));
+    }
+
+    fn start(&mut self, scene: &mut Scene) {
+        if scene.over {
+            return;
+        }
+        self.life += 1;
+        let slots = if self.desks.is_empty() { scene.dice.usize(1..4) } else { self.desks.len() };
+        self.line = scene.net.connect(self.local);
+        self.desks = (0..slots).map(|_| Desk { stuck: true, ..Desk::default() }).collect();
+        self.beats_as = None;
+        self.names = names::catalog(&mut scene.dice, self.me == Actor::Worker(0), self.local);
+        self.register(scene);
+    }
+
+    fn register(&mut self, scene: &mut Scene) {
+        self.mood = Mood::Joining;
+        self.key = scene.uuid();
+        let registration = Registration {
+            worker: self.key,
+            worker_id: self.id.clone(),
+            address: String::new(),
+            slots: u32::try_from(self.desks.len()).unwrap_or(1),
+            modules: vec![module(&self.names)],
+        };
+        self.ask(scene, WorkerRequest::Register(registration), Purpose::Register, PROMPT);
+    }
+
+    fn registered(&mut self, scene: &mut Scene) {
+        self.mood = Mood::Working;
+        self.resume(scene);
+        if scene.over {
+            self.leave(scene);
+        }
+    }
+
+    /// Everything that waits for a key goes on with the one that holds now.
+    fn resume(&mut self, scene: &mut Scene) {
+        for slot in 0..self.desks.len() {
+            let desk = &mut self.desks[slot];
+            if desk.stuck {
+                (desk.stuck, desk.key, desk.sequence) = (false, self.key, 0);
+                self.ask_for_work(scene, u32::try_from(slot).unwrap_or(0));
+            }
+        }
+        if self.beats_as.is_none() {
+            self.beats_as = Some(self.key);
+            self.beat(scene);
+        }
+    }
+
+    /// The control plane does not know `old` any more.
+    fn renew(&mut self, scene: &mut Scene, old: Uuid) {
+        match self.mood {
+            Mood::Working | Mood::Leaving if self.key != old => self.resume(scene),
+            Mood::Working => {
+                for lease in self.holds() {
+                    self.stop(scene, lease);
+                }
+                self.register(scene);
+            }
+            Mood::Leaving => self.leave_if_done(scene),
+            Mood::Away | Mood::Joining => {}
+        }
+    }
+
+    // It works.
+
+    fn ask_for_work(&mut self, scene: &mut Scene, slot: u32) {
+        let draining = self.mood == Mood::Leaving;
+        let desk = &mut self.desks[slot as usize];
+        if draining && desk.ended.is_empty() {
+            return self.leave_if_done(scene);
+        }
+        desk.sequence += 1;
+        desk.asking = true;
+        let capacity = match draining {
+            true => 0,
+            false if scene.dice.u8(0..10) == 0 => scene.dice.u32(1..4),
+            false => u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX),
+        };
+        let ended = std::mem::take(&mut desk.ended);
+        let work = Work { worker: desk.key, slot, sequence: desk.sequence, ended, capacity };
+        self.ask(scene, WorkerRequest::Work(work), Purpose::Work(slot), WAIT_MAX + PROMPT);
+    }
+
+    fn take(&mut self, scene: &mut Scene, slot: u32, leases: Vec<Lease>) {
+        let desk = &mut self.desks[slot as usize];
+        desk.asking = false;
+        desk.waiting = leases.into();
+        self.begin(scene, slot);
+    }
+
+    fn begin(&mut self, scene: &mut Scene, slot: u32) {
+        let (me, life) = (self.me, self.life);
+        let desk = &mut self.desks[slot as usize];
+        let Some(lease) = desk.waiting.pop_front() else { return self.ask_for_work(scene, slot) };
+        let first = *self.ran.entry(lease.task_id.clone()).or_insert(lease.id);
+        let signs_as = if scene.sabotage == Some(Sabotage::IgnoredFence) { first } else { lease.id };
+        let plan = names::plan(&mut scene.dice, &lease.name, signs_as);
+        let hung = !scene.calm && !self.local && scene.dice.u16(0..400) == 0;
+        let timeout = Duration::from_micros(lease.timeout_us);
+        let (span, outcome) = match hung {
+            true => (Duration::from_secs(scene.dice.u64(60..400)), plan.outcome),
+            false if plan.span > timeout => (timeout, failed(ErrorKind::Timeout, signs_as)),
+            false => (plan.span, plan.outcome),
+        };
+        scene.alarm_in(span, me, Alarm::Done(life, slot, lease.id.0));
+        if !desk.waiting.is_empty() || !plan.says.is_empty() {
+            scene.alarm_in(KEEPER_STEP, me, Alarm::Keeper(life, slot, lease.id.0));
+        }
+        desk.running = Some(Running { lease, began: scene.now.mono, outcome, hung, says: plan.says });
+    }
+
+    fn done(&mut self, scene: &mut Scene, slot: u32, lease: LeaseId) {
+        let desk = &mut self.desks[slot as usize];
+        let Some(running) = desk.running.take_if(|running| running.lease.id == lease) else { return };
+        if &*running.lease.name == names::POISON && !matches!(running.outcome, Outcome::Stopped) {
+            return self.crash(scene);
+        }
+        let ran_us = micros(scene.now.mono.since(running.began));
+        desk.ended.push(Ended { lease, outcome: Some(running.outcome), ran_us, reports: running.says });
+        if self.mood == Mood::Leaving {
+            let waiting = std::mem::take(&mut desk.waiting);
+            desk.ended.extend(waiting.into_iter().map(|lease| not_begun(lease.id)));
+        }
+        self.begin(scene, slot);
+    }
+
+    /// Ends an attempt, or sees to it that it does not begin.
+    fn stop(&mut self, scene: &mut Scene, lease: LeaseId) {
+        for slot in 0..self.desks.len() {
+            let desk = &mut self.desks[slot];
+            desk.waiting.retain(|waiting| waiting.id != lease);
+            if let Some(running) = desk.running.as_mut().filter(|running| running.lease.id == lease && !running.hung) {
+                running.outcome = Outcome::Stopped;
+                self.done(scene, u32::try_from(slot).unwrap_or(0), lease);
+            }
+        }
+    }
+
+    /// Tells what a long attempt says, and returns what waits behind it.
+    fn keep(&mut self, scene: &mut Scene, slot: u32, lease: LeaseId) {
+        let desk = &mut self.desks[slot as usize];
+        let Some(running) = desk.running.as_mut().filter(|running| running.lease.id == lease) else { return };
+        let reports = running.says.drain(..).map(|report| (lease, report)).collect();
+        let returned = desk.waiting.drain(..).map(|lease| lease.id).collect();
+        self.notes += 1;
+        let note = Note { worker: self.key, sequence: self.notes, reports, returned };
+        self.ask(scene, WorkerRequest::Note(note), Purpose::Note, PROMPT);
+    }
+
+    fn holds(&self) -> Vec<LeaseId> {
+        let running = |desk: &Desk| desk.running.as_ref().map(|running| running.lease.id);
+        self.desks.iter().flat_map(|desk| desk.waiting.iter().map(|lease| lease.id).chain(running(desk))).collect()
+    }
+
+    fn beat(&mut self, scene: &mut Scene) {
+        let Some(worker) = self.beats_as else { return };
+        let patience = if self.local { Duration::from_hours(1) } else { PROMPT };
+        self.ask(scene, WorkerRequest::Beat(Beat { worker, holds: self.holds() }), Purpose::Beat, patience);
+    }
+
+    // It goes, or is made to go.
+
+    /// Does something that workers do now and then.
+    fn mishap(&mut self, scene: &mut Scene) {
+        if scene.calm {
+            return;
+        }
+        scene.alarm_within(200, 12_000, self.me, Alarm::Mishap);
+        match scene.dice.u8(0..10) {
+            0 | 1 if !self.local => self.crash(scene),
+            2 | 3 if !self.local => self.reconnect(scene),
+            4 | 5 if !self.local => {
+                self.frozen_until = scene.now.mono + Duration::from_millis(scene.dice.u64(100..15_000));
+            }
+            6 if self.mood == Mood::Working => self.leave(scene),
+            _ => {}
+        }
+    }
+
+    /// Takes no more work, and goes when it has none left.
+    pub(crate) fn leave(&mut self, scene: &mut Scene) {
+        if self.mood != Mood::Working {
+            return;
+        }
+        self.mood = Mood::Leaving;
+        self.ask(scene, WorkerRequest::Drain(self.key), Purpose::Drain, PROMPT);
+        self.leave_if_done(scene);
+    }
+
+    fn leave_if_done(&mut self, scene: &mut Scene) {
+        let done = |desk: &Desk| !desk.asking && desk.running.is_none() && desk.ended.is_empty();
+        if self.mood == Mood::Leaving && self.desks.iter().all(done) {
+            self.life += 1;
+            self.mood = Mood::Away;
+            self.ask(scene, WorkerRequest::Leave(self.key), Purpose::Leave, PROMPT);
+        }
+    }
+
+    fn crash(&mut self, scene: &mut Scene) {
+        let noticed = (scene.dice.u8(0..4) != 0).then(|| Duration::from_micros(scene.dice.u64(50..400_000)));
+        self.die(scene, noticed);
+        let pause = scene.dice.u64(10..15_000);
+        self.again_in(scene, Duration::from_millis(pause));
+    }
+
+    fn die(&mut self, scene: &mut Scene, noticed: Option<Duration>) {
+        scene.net.silence(self.me);
+        scene.net.cut(&self.line, noticed.map(|span| scene.now.mono + span));
+        self.life += 1;
+        self.mood = Mood::Away;
+        self.desks.iter_mut().for_each(|desk| *desk = Desk::default());
+    }
+
+    fn reconnect(&mut self, scene: &mut Scene) {
+        let noticed = Duration::from_micros(scene.dice.u64(50..800_000));
+        scene.net.cut(&self.line, Some(scene.now.mono + noticed));
+        self.line = scene.net.connect(false);
+        scene.net.move_calls(scene.now.mono, &mut scene.dice, self.me, &self.line);
+    }
+}
+
+pub(crate) fn failed(kind: ErrorKind, lease: LeaseId) -> Outcome {
+    Outcome::Failure(Failure::new(kind, format!("lease {}", lease.0)))
+}
+
+pub(crate) fn succeeded(lease: LeaseId, follow_ups: Vec<FollowUp>) -> Outcome {
+    Outcome::Success { result: Json::of(&lease.0).unwrap_or_else(|_| Json::null()), follow_ups }
+}
+
+pub(crate) fn line(message: &str) -> Report {
+    Report::Log { level: LogLevel::Info, message: message.into() }
+}
+
+fn not_begun(lease: LeaseId) -> Ended {
+    Ended { lease, outcome: None, ran_us: 0, reports: Vec::new() }
+}
+
+fn module(names: &[&'static Name]) -> ModuleInfo {
+    let task = |name: &&Name| TaskInfo {
+        name: name.name.into(),
+        documentation: String::new(),
+        schema: Json::empty_object(),
+        policy: Policy { max_retries: name.max_retries, ..Policy::default() },
+        warnings: Vec::new(),
+    };
+    ModuleInfo {
+        name: "model".into(),
+        path: String::new(),
+        hash: String::new(),
+        size: 0,
+        loaded_at: Timestamp::default(),
+        engine: String::new(),
+        imports: Vec::new(),
+        tasks: names.iter().map(task).collect(),
+    }
+}

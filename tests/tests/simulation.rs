@@ -1,0 +1,118 @@
+//! Whole clusters over the pure core, seed by seed.
+//!
+//! `FASTWORKER_SIM_SEEDS=100000` runs more seeds, `FASTWORKER_SIM_SEED=1234` repeats one.
+
+use std::{
+    env,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use fastworker_tests::sim::{self, Coverage, Sabotage};
+
+/// So many seeds are run where nobody says.
+const SEEDS: u64 = 1_000;
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
+}
+
+/// Runs seeds on every core there is. The first violation of the lowest seed is the one that is told.
+fn run_all(seeds: std::ops::Range<u64>) -> Coverage {
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let mut coverage = Coverage::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return Ok(coverage);
+            }
+            match sim::run(seed, None) {
+                Ok(covered) => coverage = coverage.and(&covered),
+                Err(violation) => {
+                    next.store(seeds.end, Ordering::Relaxed);
+                    return Err(violation);
+                }
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a violation is no panic")).collect()
+    });
+    let mut coverage = Coverage::default();
+    for result in results {
+        match result {
+            Ok(covered) => coverage = coverage.and(&covered),
+            Err(violation) => panic!("{violation}"),
+        }
+    }
+    coverage
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_left_over_whatever_goes_wrong() {
+    if let Some(seed) = number("FASTWORKER_SIM_SEED") {
+        run_all(seed..seed + 1);
+        return;
+    }
+    let Coverage {
+        steps,
+        successes,
+        failures,
+        cancelled,
+        workers_lost,
+        not_found,
+        retried,
+        duplicates,
+        lookaheads,
+        guards,
+        fenced,
+        losses,
+        collected,
+        repeated,
+        lost_sessions,
+    } = run_all(0..number("FASTWORKER_SIM_SEEDS").unwrap_or(SEEDS));
+    // A simulation in which something never happens says nothing about it.
+    let happened = [
+        steps,
+        successes,
+        failures,
+        cancelled,
+        workers_lost,
+        not_found,
+        retried,
+        duplicates,
+        lookaheads,
+        guards,
+        fenced,
+        losses,
+        collected,
+        repeated,
+        lost_sessions,
+    ];
+    assert!(happened.iter().all(|times| *times > 0), "something never happened: {happened:?}");
+}
+
+#[test]
+fn a_seed_has_one_history() {
+    for seed in 0..10 {
+        assert_eq!(sim::trace(seed), sim::trace(seed), "seed {seed} went two ways");
+    }
+    assert_ne!(sim::trace(0), sim::trace(1));
+}
+
+#[test]
+fn the_simulation_finds_deliberate_faults() {
+    let finds = |sabotage, what: &str| {
+        let found = (0..40).find_map(|seed| sim::run(seed, Some(sabotage)).err());
+        let found = found.unwrap_or_else(|| panic!("{sabotage:?} goes unnoticed"));
+        assert!(found.what.contains(what), "{sabotage:?} is taken for something else: {}", found.what);
+    };
+    finds(Sabotage::IgnoredFence, "by a lease that is not its newest");
+    finds(Sabotage::ForgottenAnswer, "dropped without an answer");
+    finds(Sabotage::ForgedEnd, "was recorded");
+    finds(Sabotage::RepeatedEnd, "not owed");
+    finds(Sabotage::ReversedGrant, "out of order");
+}
