@@ -1,3 +1,33 @@
-//! What the tests of the whole share.
+//! The harness: real processes of the built binary, on free ports, gone when a test ends.
+//!
+//! ```no_run
+//! # async fn story() {
+//! use fastworker_tests::Cluster;
+//!
+//! let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(2).start();
+//! let client = cluster.client().await;
+//! let sum = client.submit_task("add", (5, 3)).await.expect("a result");
+//! assert_eq!(sum.result.expect("a sum").as_str(), "8");
+//! # }
+//! ```
+//!
+//! [`binary`] and [`modules`] see to what is tested, [`ports`] and [`process`] to where it runs,
+//! [`cluster`] puts them together, and [`wait`] is how a test waits: for a condition, with a
+//! deadline, never by sleeping. What a server logged is printed when its test fails. [`sim`] is for
+//! itself: a seeded simulation of whole clusters over the pure core.
 
+pub mod binary;
+pub mod cli;
+pub mod cluster;
+pub mod modules;
+pub mod ports;
+pub mod process;
+pub mod python;
 pub mod sim;
+pub mod wait;
+
+pub use cli::{Ran, fastworker};
+pub use cluster::Cluster;
+pub use modules::module;
+pub use process::Process;
+pub use wait::{SOON, eventually};

@@ -15,12 +15,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::{Failure, Level, Outcome, TASK_FAILED};
+use super::{Failure, Level, NOT_FOUND, Outcome, TASK_FAILED};
 use crate::{
     bench::{Must, Plan, Row},
     config::Address,
     protocol::{WorkerInfo, WorkerStatus},
-    task::{FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo, TaskResult, TaskStatus},
+    task::{ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo, TaskResult, TaskStatus},
 };
 
 /// Starts logging to the standard error.
@@ -40,6 +40,8 @@ pub(super) fn log(level: Level) {
         .with_writer(io::stderr)
         .with_ansi(colours(&io::stderr()))
         .with_target(false)
+        // It tells of a closed pipe by eprintln!, which panics for the same reason.
+        .log_internal_errors(false)
         .try_init();
 }
 
@@ -78,7 +80,7 @@ pub(super) fn failure(failure: &Failure) {
     }
 }
 
-/// Says that a server is ready, in one line of JSON.
+/// Says that a server is ready, in one line of JSON. It serves on if nobody reads that.
 pub(super) fn ready(worker_id: &str, address: &Address) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Ready<'a> {
@@ -89,7 +91,7 @@ pub(super) fn ready(worker_id: &str, address: &Address) -> Result<(), Failure> {
     }
     let ready = Ready { event: "ready", worker_id, address, pid: process::id() };
     let text = serde_json::to_string(&ready).map_err(|error| Failure::new(TASK_FAILED, error))?;
-    out(text);
+    let _ = writeln!(io::stdout().lock(), "{text}");
     Ok(())
 }
 
@@ -108,11 +110,18 @@ pub(super) fn submitted(id: &TaskId, json: bool) -> Outcome {
     Ok(0)
 }
 
-/// Shows how a task ended. The exit code tells success from failure.
+/// Shows how a task ended. The exit code tells success from failure, and a task that failed from
+/// one that nobody has.
 pub(super) fn result(result: &TaskResult, json: bool) -> Outcome {
+    let is_unknown = result.error_kind == Some(ErrorKind::NotFound);
     if json {
         out_json(result)?;
-        return Ok(code(result.status));
+        return Ok(if is_unknown { NOT_FOUND } else { code(result.status) });
+    }
+    if is_unknown {
+        let error = result.error.as_deref().unwrap_or("no worker has this task");
+        return Err(Failure::new(NOT_FOUND, error)
+            .hint("fastworker list shows the tasks that there are; with --wait-for-worker a task waits for its worker"));
     }
     match result.status {
         TaskStatus::Success => {
@@ -261,8 +270,9 @@ pub(super) fn task_count(worker: &WorkerInfo) -> usize {
 }
 
 fn show_module(module: &ModuleInfo) {
-    let ModuleInfo { name, path, hash, size, imports, tasks, .. } = module;
-    out(format_args!("{name}  {path}  {} KB  {}", size.div_ceil(1024), &hash[..hash.len().min(16)]));
+    let ModuleInfo { name, path, hash, size, imports, tasks, engine, .. } = module;
+    let hash = &hash[..hash.len().min(16)];
+    out(format_args!("{name}  {path}  {} KB  {hash}  {engine} engine", size.div_ceil(1024)));
     if !imports.is_empty() {
         out(format_args!("  imports {}", imports.join(", ")));
     }

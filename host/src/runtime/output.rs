@@ -3,7 +3,7 @@
 //! Apart because the guest's streams and its log share one bound, and because a trap's message
 //! wants the last words of the guest. Invariant: what is passed on is never more than `log_max`
 //! bytes an attempt, counting each line's own cost, nor more than one progress each
-//! [`PROGRESS_EVERY`].
+//! [`PROGRESS_EVERY`] and one before each line, so that everything stays in order.
 
 use std::{
     borrow::Cow,
@@ -100,6 +100,10 @@ impl Output {
                 let _ = self.line(stream.level(), &String::from_utf8_lossy(&rest));
             }
         }
+        self.pass_on_progress();
+    }
+
+    fn pass_on_progress(&mut self) {
         if let Some(progress) = self.progress.take() {
             self.reports.report(self.attempt, Report::Progress(progress));
         }
@@ -151,6 +155,7 @@ impl Output {
         if level == LogLevel::Error {
             self.remember(&message);
         }
+        self.pass_on_progress();
         self.reports.report(self.attempt, Report::Log { level, message: message.into_owned() });
         Ok(())
     }
@@ -255,6 +260,18 @@ mod tests {
         assert_eq!(output.last_words().as_deref(), Some("panicked at src/lib.rs:3:5: boom"));
         output.log(LogLevel::Error, "panicked at src/lib.rs:9:1: again").expect("room");
         assert_eq!(output.last_words().as_deref(), Some("panicked at src/lib.rs:9:1: again"));
+    }
+
+    #[test]
+    fn a_line_does_not_overtake_the_progress_before_it() {
+        let (mut output, heard) = output(10_000);
+        for done in 1..=2 {
+            output.progress(done, 2, "");
+        }
+        output.log(LogLevel::Info, "all done").expect("room");
+        output.end();
+        let progress = |done| (AttemptId(1), Report::Progress(Progress { done, total: 2, message: String::new() }));
+        assert_eq!(heard.take(), [progress(1), progress(2), log(LogLevel::Info, "all done")]);
     }
 
     #[test]

@@ -1,0 +1,83 @@
+//! The binary under test: `fastworker` as the same `cargo` builds it in the same profile.
+//!
+//! `cargo test` builds the binaries of the package whose tests it runs, and this is another
+//! package. So the harness looks beside its own executable, and has cargo build the binary if it
+//! is missing or older than a source of it.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+    time::SystemTime,
+};
+
+/// The repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
+}
+
+/// Where the build puts things: `…/target/release` for tests in the release profile.
+pub fn profile_dir() -> PathBuf {
+    let executable = env::current_exe().expect("a test has an executable");
+    let deps = executable.parent().expect("an executable is in a folder");
+    deps.parent().expect("that folder is …/deps").to_owned()
+}
+
+/// The target folder.
+pub fn target_dir() -> PathBuf {
+    profile_dir().parent().expect("a profile's folder is in the target folder").to_owned()
+}
+
+/// The binary, built from the sources as they are.
+pub fn path() -> &'static Path {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let binary = profile_dir().join("fastworker");
+        let _one_at_a_time = lock("fastworker-binary");
+        if !is_current(&binary) {
+            build();
+        }
+        assert!(binary.exists(), "there is no {}: run scripts/test, which builds it", binary.display());
+        binary
+    });
+    &BUILT
+}
+
+/// Held by whoever makes something that every test process needs.
+pub(crate) fn lock(name: &str) -> fs::File {
+    let path = target_dir().join(format!("{name}.lock"));
+    let file = fs::File::create(&path).expect("the target folder can be written to");
+    file.lock().expect("a file can be locked");
+    file
+}
+
+/// Whether the binary is there and newer than all it was made of.
+fn is_current(binary: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|data| data.modified());
+    let Ok(built) = modified(binary) else { return false };
+    let is_older = |path: &Path| modified(path).unwrap_or(SystemTime::UNIX_EPOCH) <= built && path.exists();
+    let Ok(rule) = fs::read_to_string(binary.with_extension("d")) else { return false };
+    let Some((_, sources)) = rule.split_once(": ") else { return false };
+    let manifests = ["Cargo.lock", "Cargo.toml", "host/Cargo.toml"].map(|name| root().join(name));
+    // A space within a path is written as "\ " there.
+    let sources = sources.replace("\\ ", "\0");
+    let mut sources = sources.split_whitespace().map(|path| PathBuf::from(path.replace('\0', " ")));
+    sources.all(|path| is_older(&path)) && manifests.iter().all(|path| is_older(path))
+}
+
+fn build() {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    // The whole workspace and a test, so that every crate has the features that it has in
+    // `cargo test --workspace`, and none is built twice.
+    command.args(["build", "--quiet", "--workspace", "--bin", "fastworker", "--test", "cli"]);
+    command.arg("--target-dir").arg(target_dir());
+    match profile_dir().file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => {}
+        Some(profile) => drop(command.args(["--profile", profile])),
+    }
+    let built = command.current_dir(root()).status().expect("cargo can be started");
+    assert!(built.success(), "fastworker does not build");
+}

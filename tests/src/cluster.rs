@@ -1,0 +1,242 @@
+//! A cluster: a control plane and subworkers, each a process of its own.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use fastworker::{
+    client::{Client, ClientBuilder},
+    config::Address,
+    protocol::WorkerInfo,
+    task::SerializationFormat,
+};
+use tempfile::TempDir;
+
+use crate::{
+    cli::{self, Ran, fastworker},
+    modules,
+    ports::Ports,
+    process::Process,
+    wait::{SOON, eventually_async},
+};
+
+/// What a cluster is made of.
+#[derive(Debug)]
+pub struct Builder {
+    modules: Vec<PathBuf>,
+    own_slots: u16,
+    subworkers: u16,
+    slots: u16,
+    control_plane_args: Vec<String>,
+    subworker_args: Vec<String>,
+}
+
+impl Builder {
+    /// The example modules that whoever runs tasks loads.
+    #[must_use]
+    pub fn modules(mut self, names: &[&str]) -> Self {
+        self.modules = names.iter().map(|name| modules::module(name)).collect();
+        self
+    }
+
+    /// So many slots of the control plane itself. With none, the default, it runs no tasks.
+    #[must_use]
+    pub fn own_slots(mut self, slots: u16) -> Self {
+        self.own_slots = slots;
+        self
+    }
+
+    /// So many subworkers.
+    #[must_use]
+    pub fn subworkers(mut self, number: u16) -> Self {
+        self.subworkers = number;
+        self
+    }
+
+    /// So many slots of each subworker; one if not said.
+    #[must_use]
+    pub fn slots(mut self, slots: u16) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// More options of the control plane.
+    #[must_use]
+    pub fn control_plane_args(mut self, args: &[&str]) -> Self {
+        self.control_plane_args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// More options of each subworker.
+    #[must_use]
+    pub fn subworker_args(mut self, args: &[&str]) -> Self {
+        self.subworker_args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts all of it, and waits until it is ready.
+    pub fn start(self) -> Cluster {
+        let folder = TempDir::new().expect("a temporary folder");
+        let ports = Ports::claim();
+        let control_plane = start_control_plane(&self, &ports, folder.path());
+        let mut cluster = Cluster { control_plane, subworkers: Vec::new(), plan: self, ports, folder };
+        for number in 1..=cluster.plan.subworkers {
+            cluster.start_subworker(&format!("sw{number}"));
+        }
+        cluster
+    }
+}
+
+/// A running cluster. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its control plane.
+    pub control_plane: Process,
+    /// Its subworkers, in the order in which they were started.
+    pub subworkers: Vec<Process>,
+    plan: Builder,
+    ports: Ports,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Settles what it is made of.
+    pub fn builder() -> Builder {
+        Builder {
+            modules: Vec::new(),
+            own_slots: 0,
+            subworkers: 0,
+            slots: 1,
+            control_plane_args: Vec::new(),
+            subworker_args: Vec::new(),
+        }
+    }
+
+    /// Starts one more subworker and waits until it is ready.
+    pub fn start_subworker(&mut self, id: &str) -> &mut Process {
+        let process = self.launch_subworker(id);
+        process.wait_until_ready();
+        process
+    }
+
+    /// Starts one more subworker, without waiting.
+    pub fn launch_subworker(&mut self, id: &str) -> &mut Process {
+        let mut command = fastworker();
+        command.args(["subworker", "--json", "--worker-id", id, "--control-plane-address", &self.base()]);
+        command.args(["--discovery-address", &self.discovery(), "--concurrency", &self.plan.slots.to_string()]);
+        load(&mut command, &self.plan.modules);
+        command.args(&self.plan.subworker_args);
+        self.subworkers.push(Process::start(id, command, self.folder.path()));
+        self.subworkers.last_mut().expect("just added")
+    }
+
+    /// Starts the control plane again, after it has ended.
+    pub fn restart_control_plane(&mut self) {
+        self.control_plane = start_control_plane(&self.plan, &self.ports, self.folder.path());
+    }
+
+    /// Its base address.
+    pub fn base(&self) -> String {
+        address(self.ports.base())
+    }
+
+    /// Where it announces itself.
+    pub fn discovery(&self) -> String {
+        address(self.ports.discovery())
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// A folder for the test's own files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A command for this cluster.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = fastworker();
+        command.env("FASTWORKER_DISCOVERY_ADDRESS", self.discovery()).args(args);
+        command
+    }
+
+    /// Runs a command for this cluster to its end.
+    pub fn cli<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ran {
+        cli::run(self.command(args))
+    }
+
+    /// A started client.
+    ///
+    /// # Panics
+    /// When it does not find the control plane.
+    pub async fn client(&self) -> Client {
+        self.client_with(|builder| builder).await
+    }
+
+    /// A started client that speaks this format.
+    ///
+    /// # Panics
+    /// When it does not find the control plane.
+    pub async fn client_speaking(&self, format: SerializationFormat) -> Client {
+        self.client_with(|builder| builder.serialization_format(format)).await
+    }
+
+    /// A started client with these settings.
+    ///
+    /// # Panics
+    /// When it does not find the control plane.
+    pub async fn client_with(&self, settle: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
+        let discovery: Address = self.discovery().parse().expect("an address");
+        let client = settle(Client::builder().discovery_address(discovery)).build();
+        client.start().await.expect("the control plane is there");
+        client
+    }
+
+    /// Waits until the control plane says this of its workers.
+    pub async fn until_workers(&self, client: &Client, what: &str, is_so: impl Fn(&[WorkerInfo]) -> bool) {
+        self.until_workers_within(client, what, SOON, is_so).await;
+    }
+
+    /// Waits until the control plane says this of its workers, at most `limit`.
+    pub async fn until_workers_within(
+        &self,
+        client: &Client,
+        what: &str,
+        limit: Duration,
+        is_so: impl Fn(&[WorkerInfo]) -> bool,
+    ) {
+        let is_so = &is_so;
+        let ask = || async move { client.list_tasks().await.ok().filter(|workers| is_so(workers)).map(drop) };
+        eventually_async(what, limit, ask).await;
+    }
+}
+
+fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> Process {
+    let mut command = fastworker();
+    command.args(["control-plane", "--json", "--base-address", &address(ports.base())]);
+    command.args(["--discovery-address", &address(ports.discovery())]);
+    command.args(["--subworker-port", &ports.subworkers().to_string()]);
+    if plan.own_slots > 0 {
+        command.args(["--concurrency", &plan.own_slots.to_string()]);
+        load(&mut command, &plan.modules);
+    }
+    command.args(&plan.control_plane_args);
+    let mut process = Process::start("control-plane", command, folder);
+    process.wait_until_ready();
+    process
+}
+
+fn load(command: &mut Command, modules: &[PathBuf]) {
+    if !modules.is_empty() {
+        command.arg("--task-modules").args(modules);
+    }
+}
+
+fn address(port: u16) -> String {
+    format!("tcp://127.0.0.1:{port}")
+}

@@ -1,0 +1,70 @@
+//! Ports that no other test has, below the range that the system hands out by itself.
+
+use std::{
+    env, fs,
+    net::{Ipv4Addr, TcpListener},
+    process,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+/// How many ports a test gets.
+const BLOCK: u16 = 16;
+const FIRST: u16 = 10_000;
+const LAST: u16 = 32_000;
+
+/// Consecutive ports that are this test's alone while it lives.
+#[derive(Debug)]
+pub struct Ports {
+    first: u16,
+    /// Locked: the system unlocks it when the process ends, however it ends.
+    _claim: fs::File,
+}
+
+impl Ports {
+    /// Claims free ports.
+    ///
+    /// # Panics
+    /// When all are taken.
+    pub fn claim() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let folder = env::temp_dir().join("fastworker-test-ports");
+        fs::create_dir_all(&folder).expect("the temporary folder can be written to");
+        let blocks = (LAST - FIRST) / BLOCK;
+        // Each process starts somewhere else, so that they seldom meet.
+        let start = u16::try_from(process::id() % u32::from(blocks)).expect("less than blocks");
+        for _ in 0..blocks {
+            let block = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
+            let first = FIRST + block * BLOCK;
+            let claim = fs::File::create(folder.join(first.to_string())).expect("a file can be made");
+            if claim.try_lock().is_ok() && (first..first + BLOCK).all(is_free) {
+                return Self { first, _claim: claim };
+            }
+        }
+        panic!("all ports from {FIRST} to {LAST} are taken");
+    }
+
+    /// The base port: it and the four after it.
+    pub fn base(&self) -> u16 {
+        self.first
+    }
+
+    /// Where subworkers register.
+    pub fn subworkers(&self) -> u16 {
+        self.first + 5
+    }
+
+    /// Where the control plane announces itself.
+    pub fn discovery(&self) -> u16 {
+        self.first + 6
+    }
+
+    /// Nine more, for whatever the test itself listens to.
+    pub fn spare(&self, number: u16) -> u16 {
+        assert!(number < BLOCK - 7, "a test has {} spare ports", BLOCK - 7);
+        self.first + 7 + number
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}

@@ -1,0 +1,239 @@
+//! A started process: watched, measured, signalled, and gone when it is dropped.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{
+        LazyLock, Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{SOON, eventually};
+
+/// A running `fastworker`.
+#[derive(Debug)]
+pub struct Process {
+    /// What it is called in messages.
+    pub name: String,
+    child: Child,
+    lines: Receiver<String>,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a command. Its standard error goes to a file in `folder`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(name: &str, mut command: Command, folder: &Path) -> Self {
+        let log = (0..)
+            .map(|number| folder.join(format!("{name}.{number}.log")))
+            .find(|path| !path.exists())
+            .expect("numbers do not end");
+        let stderr = File::create(&log).expect("a file can be made");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = spawn(command);
+        let lines = read_lines(child.stdout.take().expect("stdout is a pipe"));
+        Self { name: name.to_owned(), child, lines, log }
+    }
+
+    /// Waits until it says that it is ready, and gives that line.
+    ///
+    /// # Panics
+    /// When it ends before, or says nothing for a while.
+    pub fn wait_until_ready(&mut self) -> String {
+        // It compiles modules first, which takes a moment when nothing is in the cache.
+        match self.lines.recv_timeout(Duration::from_secs(60)) {
+            Ok(line) => {
+                assert!(line.contains(r#""event":"ready""#), "{} says {line} instead of being ready", self.name);
+                line
+            }
+            Err(error) => panic!("{} is not ready ({error}):\n{}", self.name, self.log()),
+        }
+    }
+
+    /// The next line that it prints, if it prints one within `limit`.
+    pub fn line(&mut self, limit: Duration) -> Option<String> {
+        self.lines.recv_timeout(limit).ok()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to its standard error so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked for").is_none()
+    }
+
+    /// Asks it to end: SIGTERM.
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Presses Ctrl-C: SIGINT.
+    pub fn interrupt(&self) {
+        self.signal("INT");
+    }
+
+    /// Ends it in the middle of whatever it does: SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Stops it for a while (SIGSTOP), until [`Process::resume`].
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on: SIGCONT.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        // The shell's own `kill`, which is everywhere.
+        let sent = Command::new("sh").args(["-c", r#"kill -s "$0" "$1""#, name, &id]).status();
+        assert!(sent.is_ok_and(|sent| sent.success()), "cannot send SIG{name} to {}", self.name);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it still runs after `limit`.
+    pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        eventually(&what, limit, || self.child.try_wait().expect("a child can be waited for"))
+    }
+
+    /// Asks it to end, and waits for that.
+    ///
+    /// # Panics
+    /// When it does not end well, or not soon.
+    pub fn stop(&mut self) {
+        self.terminate();
+        let status = self.wait_for_exit(SOON);
+        assert!(status.success(), "{} ended with {status}", self.name);
+    }
+
+    /// Its memory in bytes: what is resident and its own.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let kilobytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"))
+            .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        kilobytes.expect("/proc tells of a running process") * 1024
+    }
+
+    /// How many files and sockets it has open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
+    }
+}
+
+/// A process whose output goes elsewhere. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Background(Child);
+
+impl Background {
+    /// Starts a command that is settled in every respect.
+    pub fn start(command: Command) -> Self {
+        Self(spawn(command))
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("a child can be asked for").is_none()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            print_log(&self.name, &self.log());
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the test's own output, shown when it fails")]
+fn print_log(name: &str, log: &str) {
+    eprintln!("--- {name} ---\n{log}");
+}
+
+fn read_lines(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// A command that does not outlive the test run, even one that is killed, and that no setting of
+/// whoever runs the tests reaches.
+pub fn command(program: &Path) -> Command {
+    static HAS_SETPRIV: LazyLock<bool> =
+        LazyLock::new(|| Command::new("setpriv").arg("--version").output().is_ok_and(|ran| ran.status.success()));
+    let mut command = if *HAS_SETPRIV {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("FASTWORKER_") || name == "NO_COLOR" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Starts a command on a thread that lives as long as this process: the system takes the end of
+/// the thread that started a child for the end of its parent.
+pub(crate) fn spawn(command: Command) -> Child {
+    type Order = (Command, Sender<std::io::Result<Child>>);
+    static SPAWNER: LazyLock<Mutex<Sender<Order>>> = LazyLock::new(|| {
+        let (orders, received) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, answer) in received {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        Mutex::new(orders)
+    });
+    let program = format!("{:?}", command.get_program());
+    let (answer, child) = mpsc::channel();
+    let orders = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
+    orders.send((command, answer)).expect("the spawner does not end");
+    drop(orders);
+    let child = child.recv().expect("the spawner answers");
+    child.unwrap_or_else(|error| panic!("cannot start {program}: {error}"))
+}

@@ -1,0 +1,144 @@
+//! Cancelling: whatever a task does or waits for, it stops, and its slot serves the next.
+
+use std::time::{Duration, Instant};
+
+use fastworker::{
+    client::Client,
+    protocol::Found,
+    task::{TaskId, TaskResult, TaskStatus},
+};
+use fastworker_tests::{Cluster, SOON, wait::eventually_async};
+
+/// How soon a running task is to be stopped. What is measured is the median of some rounds, so
+/// that a machine which does other work for a moment is not taken for a slow cancel.
+const STOPPED_WITHIN: Duration = Duration::from_millis(50);
+const ROUNDS: usize = 9;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_loop_of_the_control_plane_stops_and_the_slot_goes_on() {
+    let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).own_slots(1).start();
+    stops_soon(&cluster, "endless_loop").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_loop_of_a_subworker_stops_and_the_slot_goes_on() {
+    let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
+    stops_soon(&cluster, "endless_loop").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_wait_in_the_host_stops_and_the_slot_goes_on() {
+    let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
+    stops_soon(&cluster, "endless_sleep").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_reports_stops_and_the_slot_goes_on() {
+    let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
+    stops_soon(&cluster, "progress_flood").await;
+}
+
+/// Cancels this task on the only slot while another waits for it, some times.
+async fn stops_soon(cluster: &Cluster, name: &str) {
+    let client = cluster.client().await;
+    let mut taken = Vec::new();
+    for _ in 0..ROUNDS {
+        let (runs, end) = start(&client, name).await;
+        let next = tokio::spawn({
+            let client = client.clone();
+            async move { client.submit_task("add", (5, 3)).await }
+        });
+        let from = Instant::now();
+        assert!(client.cancel(&runs).await.expect("an answer"));
+        let sum = next.await.expect("no panic").expect("a result");
+        taken.push(from.elapsed());
+        assert_eq!(sum.result.expect("a sum").as_str(), "8");
+        let ended = end.await.expect("no panic");
+        assert_eq!(ended.status, TaskStatus::Cancelled, "{ended:?}");
+        assert_eq!(client.get_task_result(&runs).await.expect("an answer"), Some(ended));
+    }
+    taken.sort();
+    assert!(taken[ROUNDS / 2] < STOPPED_WITHIN, "{taken:?}");
+}
+
+/// Submits a task and waits until it runs. Whoever waits for it gets what it ends in.
+async fn start(client: &Client, name: &str) -> (TaskId, tokio::task::JoinHandle<TaskResult>) {
+    let id = TaskId::new();
+    let end = tokio::spawn({
+        let (client, id, name) = (client.clone(), id.clone(), name.to_owned());
+        async move { client.submit_task(&name, ()).task_id(id).await.expect("an end") }
+    });
+    stands(client, &id, TaskStatus::Started).await;
+    (id, end)
+}
+
+/// Waits until a task stands so.
+async fn stands(client: &Client, id: &TaskId, status: TaskStatus) {
+    let is_so = || async {
+        let found = client.lookup(id, Duration::ZERO).await.expect("an answer");
+        matches!(found, Found::Live(task) if task.status == status).then_some(())
+    };
+    eventually_async(status.as_str(), SOON, is_so).await;
+}
+
+async fn is_cancelled(client: &Client, id: &TaskId) {
+    let result = client.get_task_result(id).await.expect("an answer").expect("an end");
+    assert_eq!((result.status, result.result), (TaskStatus::Cancelled, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_asks_ends_by_itself_and_counts_as_cancelled() {
+    let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let id = client.delay("slow", (20, 2000)).await.expect("it is taken");
+    stands(&client, &id, TaskStatus::Started).await;
+    assert!(client.cancel(&id).await.expect("an answer"));
+    is_cancelled(&client, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queued_task_is_taken_out_and_never_runs() {
+    let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let (busy, _end) = start(&client, "endless_loop").await;
+    let queued = client.delay("add", (1, 2)).await.expect("it is taken");
+    stands(&client, &queued, TaskStatus::Pending).await;
+    assert!(client.cancel(&queued).await.expect("an answer"));
+    is_cancelled(&client, &queued).await;
+    assert!(client.cancel(&busy).await.expect("an answer"));
+    let sum = client.submit_task("add", (2, 2)).await.expect("a result");
+    assert_eq!(sum.status, TaskStatus::Success);
+    let result = client.get_task_result(&queued).await.expect("an answer").expect("an end");
+    assert_eq!(result.started_at, None);
+    is_cancelled(&client, &queued).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduled_task_is_taken_out() {
+    let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let id = client.delay("add", (1, 2)).countdown(Duration::from_secs(60)).await.expect("it is taken");
+    stands(&client, &id, TaskStatus::Scheduled).await;
+    assert!(client.cancel(&id).await.expect("an answer"));
+    is_cancelled(&client, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waits_for_its_next_attempt_is_taken_out() {
+    let cluster = Cluster::builder().modules(&["flaky"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let id = client.delay("flaky", (3,)).retry_delay(Duration::from_secs(60)).await.expect("it is taken");
+    stands(&client, &id, TaskStatus::Retrying).await;
+    assert!(client.cancel(&id).await.expect("an answer"));
+    is_cancelled(&client, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_and_what_nobody_knows_cannot_be_cancelled() {
+    let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let sum = client.submit_task("add", (1, 2)).await.expect("a result");
+    assert!(!client.cancel(&sum.task_id).await.expect("an answer"));
+    assert_eq!(client.get_task_result(&sum.task_id).await.expect("an answer"), Some(sum));
+    assert!(!client.cancel(&TaskId::new()).await.expect("an answer"));
+}

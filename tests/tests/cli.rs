@@ -1,0 +1,278 @@
+//! The command line, used as it should be: from the outside, with the built binary.
+
+use std::{fs, time::Duration};
+
+use fastworker_tests::{Cluster, cli, eventually, fastworker, module, modules, wait::SOON};
+use serde_json::{Value, json};
+
+fn cluster() -> Cluster {
+    Cluster::builder().modules(&["arithmetic", "text", "flaky", "slow", "hostile"]).own_slots(2).start()
+}
+
+#[test]
+fn submit_prints_the_result_and_nothing_else() {
+    let cluster = cluster();
+    let sum = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
+    assert_eq!((sum.stdout.as_str(), sum.stderr.as_str()), ("8\n", ""));
+}
+
+#[test]
+fn json_results_have_the_names_of_the_api_reference() {
+    let cluster = cluster();
+    let sum = cluster.cli(["submit", "--json", "--task-name", "add", "--args", "5", "3"]).with_code(0).json();
+    assert_eq!(sum["status"], "success");
+    assert_eq!(sum["result"], 8);
+    assert_eq!(sum["error"], Value::Null);
+    for field in ["task_id", "started_at", "completed_at"] {
+        assert!(sum[field].is_string(), "{field} in {sum}");
+    }
+    let id = sum["task_id"].as_str().expect("an id");
+    let status = cluster.cli(["status", "--json", "--task-id", id]).with_code(0).json();
+    assert_eq!(status, sum);
+    let failed = cluster.cli(["submit", "--json", "--task-name", "picky", "--args", "1"]).with_code(1).json();
+    assert_eq!(failed["status"], "failure");
+    assert_eq!(failed["result"], Value::Null);
+    assert!(failed["error"].as_str().is_some_and(|error| error.contains("not to my taste")), "{failed}");
+}
+
+#[test]
+fn each_argument_is_json_where_it_is_json_and_text_elsewhere() {
+    let cluster = cluster();
+    let ask = |args: &[&str]| cluster.cli([&["submit"], args].concat()).with_code(0).stdout;
+    assert_eq!(ask(&["--task-name", "add", "--args", "-5", "3"]), "-2\n");
+    assert_eq!(ask(&["--task-name", "reverse", "--args", "größe"]), "\"eßörg\"\n");
+    assert_eq!(ask(&["--task-name", "reverse", "--args", "\"12\""]), "\"21\"\n");
+    assert_eq!(ask(&["--task-name", "join", "--args", r#"["a", "b"]"#, "+"]), "\"a+b\"\n");
+    assert_eq!(ask(&["--task-name", "join", "--args", "[\"a\", \"b\"]", "--kwargs", "separator=-"]), "\"a-b\"\n");
+    assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "y=2"]), "3\n");
+    assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "--kwargs", "y=-2"]), "-1\n");
+    assert_eq!(ask(&["--task-name", "add", "--args-json", "[5, 3]"]), "8\n");
+    assert_eq!(ask(&["--task-name", "add", "--args", "1", "--json", "--kwargs", "y=1"]).contains("\"result\": 2"), true);
+}
+
+#[test]
+fn submitted_without_waiting_a_task_is_looked_up_by_its_id() {
+    let cluster = cluster();
+    let submitted =
+        cluster.cli(["submit", "--non-blocking", "--task-name", "slow", "--args", "0.2", "2"]).with_code(0);
+    let id = submitted.stdout.trim();
+    let under_way = cluster.cli(["status", "--task-id", id]).with_code(0);
+    assert!(under_way.stdout.contains("name       slow"), "{under_way:?}");
+    let ended = eventually("the end of the task", SOON, || {
+        let status = cluster.cli(["status", "--json", "--task-id", id]).with_code(0).json();
+        (status["status"] == "success").then_some(status)
+    });
+    assert_eq!(ended["result"], 2);
+    let shown = cluster.cli(["status", "--task-id", id]).with_code(0);
+    assert!(shown.stdout.contains("status     success\nresult     2\n"), "{shown:?}");
+}
+
+#[test]
+fn status_tells_a_failed_task_by_its_exit_code() {
+    let cluster = cluster();
+    let submitted = cluster.cli(["submit", "--json", "--task-name", "picky", "--args", "1"]).with_code(1).json();
+    let id = submitted["task_id"].as_str().expect("an id");
+    let shown = cluster.cli(["status", "--task-id", id]).with_code(1);
+    assert!(shown.stdout.contains("kind       bad-arguments"), "{shown:?}");
+    assert!(shown.stdout.contains("status     failure"), "{shown:?}");
+}
+
+#[test]
+fn an_id_that_is_chosen_is_submitted_once() {
+    let cluster = cluster();
+    let submit = |args: [&str; 2]| {
+        let options = ["submit", "--json", "--task-id", "mine", "--task-name", "add", "--args"];
+        cluster.cli([&options[..], &args[..]].concat()).with_code(0).json()
+    };
+    let first = submit(["5", "3"]);
+    assert_eq!(first["task_id"], "mine");
+    assert_eq!(submit(["100", "100"]), first);
+}
+
+#[test]
+fn a_countdown_holds_a_task_back() {
+    let cluster = cluster();
+    let options = ["submit", "--non-blocking", "--countdown", "700ms", "--task-name", "add", "--args", "1", "2"];
+    let id = cluster.cli(options).with_code(0).stdout.trim().to_owned();
+    let status = |id: &str| cluster.cli(["status", "--json", "--task-id", id]).json();
+    assert_eq!(status(&id)["status"], "scheduled");
+    let ended = eventually("the end of the task", SOON, || Some(status(&id)).filter(|it| it["result"] == 3));
+    let moment = |field: &str| ended[field].as_str().expect("a moment").to_owned();
+    assert!(moment("started_at") < moment("completed_at"));
+    // Who waits for it gets the result when it comes.
+    let waited = ["submit", "--countdown", "100ms", "--task-name", "add", "--args", "2", "2"];
+    assert_eq!(cluster.cli(waited).with_code(0).stdout, "4\n");
+}
+
+#[test]
+fn follow_shows_progress_and_logs_while_the_task_runs() {
+    let cluster = cluster();
+    let followed = cluster.cli(["submit", "--follow", "--task-name", "slow", "--args", "0.3", "3"]).with_code(0);
+    assert_eq!(followed.stdout, "3\n");
+    let expected = "1/3 step 1 of 3\n2/3 step 2 of 3\n3/3 step 3 of 3\ninfo  slept 0.3 s\n";
+    assert_eq!(followed.stderr, expected);
+}
+
+#[test]
+fn a_failed_task_is_shown_with_its_kind_its_worker_and_its_attempts() {
+    let cluster = cluster();
+    let options = ["submit", "--retry-delay", "1ms", "--task-name", "flaky", "--args", "10"];
+    let failed = cluster.cli(options).with_code(1).says("attempt 6 of 10 that fail");
+    assert!(failed.stderr.contains("failed (failed) on control-plane after 6 attempts"), "{failed:?}");
+    assert_eq!(failed.stdout, "");
+}
+
+#[test]
+fn cancel_stops_a_running_task_and_says_so() {
+    let cluster = cluster();
+    let id = cluster.cli(["submit", "--non-blocking", "--task-name", "endless_loop"]).with_code(0).stdout;
+    let id = id.trim();
+    let cancelled = cluster.cli(["cancel", "--task-id", id]).with_code(0);
+    assert_eq!(cancelled.stdout, format!("cancelled {id}\n"));
+    let status = cluster.cli(["status", "--json", "--task-id", id]).with_code(1).json();
+    assert_eq!(status["status"], "cancelled");
+    let again = cluster.cli(["cancel", "--task-id", id]).with_code(1);
+    let _ = again.says("had ended already, with status cancelled");
+    let id = cluster.cli(["submit", "--non-blocking", "--task-name", "endless_loop"]).stdout;
+    let told = cluster.cli(["cancel", "--json", "--task-id", id.trim()]).with_code(0).json();
+    assert_eq!(told, json!({ "task_id": id.trim(), "cancelled": true }));
+}
+
+#[test]
+fn a_flag_goes_before_a_variable_and_a_variable_before_the_default() {
+    let cluster = cluster();
+    let submit = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut command = cluster.command(["submit", "--json"]);
+        command.args(flags).envs(variables.iter().copied());
+        cli::run(command)
+    };
+    let both = [("FASTWORKER_TASK_NAME", "multiply"), ("FASTWORKER_ARGS_JSON", "[5, 3]")];
+    assert_eq!(submit(&[], &both).with_code(0).json()["result"], 15);
+    assert_eq!(submit(&["--task-name", "add"], &both).with_code(0).json()["result"], 8);
+    assert_eq!(submit(&["--args-json", "[2, 2]"], &both).with_code(0).json()["result"], 4);
+    let nowhere = [("FASTWORKER_DISCOVERY_ADDRESS", "tcp://127.0.0.1:9"), ("FASTWORKER_TIMEOUT", "100ms")];
+    let asked = ["--task-name", "add", "--args", "1", "1"];
+    let _ = submit(&asked, &nowhere).with_code(3).says("no answer from tcp://127.0.0.1:9 within 0.1 s");
+    let discovery = cluster.discovery();
+    let there = [&asked[..], &["--discovery-address", &discovery]].concat();
+    let found = submit(&there, &[nowhere[0]]).with_code(0);
+    assert_eq!(found.json()["result"], 2);
+    let default = cli::run({
+        let mut command = fastworker();
+        command.args(["submit", "--help"]);
+        command
+    });
+    let words = default.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("[env: FASTWORKER_DISCOVERY_ADDRESS=] [default: tcp://127.0.0.1:5550]"), "{words}");
+}
+
+#[test]
+fn a_client_goes_to_the_base_address_without_looking_for_it() {
+    let cluster = cluster();
+    let mut command = fastworker();
+    command.args(["submit", "--control-plane-address", &cluster.base(), "--task-name", "add", "--args", "1", "2"]);
+    assert_eq!(cli::run(command).with_code(0).stdout, "3\n");
+}
+
+#[test]
+fn list_shows_what_each_worker_has_loaded() {
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
+    cluster.start_subworker("sw1");
+    let shown = cluster.cli(["list"]).with_code(0);
+    assert!(shown.stdout.contains("\nsw1\n") && shown.stdout.contains("\ncontrol-plane\n"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("add(x: i64, y: i64) -> i64\n      Adds two numbers.\n"), "{}", shown.stdout);
+    let workers = cluster.cli(["list", "--json"]).with_code(0).json();
+    let ids: Vec<&str> = workers.as_array().expect("a list").iter().filter_map(|it| it["id"].as_str()).collect();
+    assert_eq!(ids, ["control-plane", "sw1"]);
+    assert_eq!(workers[1]["modules"][0]["name"], "arithmetic");
+    assert_eq!(workers[1]["slots"], 1);
+}
+
+#[test]
+fn list_inspects_files_without_a_server() {
+    let list = |args: &[&str]| {
+        let mut command = fastworker();
+        command.arg("list").args(args);
+        cli::run(command).with_code(0)
+    };
+    let (arithmetic, text) = (module("arithmetic"), module("text"));
+    let [arithmetic, text] = [&arithmetic, &text].map(|path| path.to_str().expect("UTF-8"));
+    let shown = list(&["--task-modules", arithmetic]).stdout;
+    assert!(shown.contains("  add(x: i64, y: i64) -> i64\n      Adds two numbers.\n"), "{shown}");
+    assert!(shown.contains("imports fastworker:task/host@1.0.0"), "{shown}");
+    let flaky = module("flaky");
+    let policy = list(&["--task-modules", flaky.to_str().expect("UTF-8")]).stdout;
+    assert!(policy.contains("[max_retries 5, retry_delay 0.1 s, retry_backoff 2, retry_backoff_max 1 s]"), "{policy}");
+
+    let names = |args: &[&str]| {
+        let listed = list(&[&["--json"], args].concat()).json();
+        let modules = listed.as_array().expect("a list").clone();
+        modules.iter().map(|module| module["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["--task-modules", text, arithmetic]), ["text", "arithmetic"]);
+    assert_eq!(names(&["--task-modules", text, "--task-modules", arithmetic]), ["text", "arithmetic"]);
+    assert_eq!(names(&["--task-modules", arithmetic, arithmetic]), ["arithmetic"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["flaky", "text"] {
+        fs::copy(module(name), folder.path().join(name).with_extension("wasm")).expect("a copy");
+    }
+    fs::write(folder.path().join("notes.txt"), "no module").expect("a file");
+    let path = folder.path().to_str().expect("UTF-8");
+    assert_eq!(names(&["--task-modules", path]), ["flaky", "text"]);
+    assert_eq!(names(&["--task-modules", &format!("{path}/f*.wasm")]), ["flaky"]);
+    assert_eq!(names(&["--task-modules", &format!("{path}/*.wasm"), arithmetic]), ["flaky", "text", "arithmetic"]);
+}
+
+#[test]
+fn all_example_modules_load_together() {
+    let mut command = fastworker();
+    command.args(["list", "--json", "--task-modules"]).arg(modules::folder());
+    let listed = cli::run(command).with_code(0).json();
+    let names: Vec<&str> = listed.as_array().expect("a list").iter().filter_map(|it| it["name"].as_str()).collect();
+    for name in ["arithmetic", "compress", "flaky", "follow", "hostile", "primes", "slow", "text"] {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+}
+
+#[test]
+fn dev_runs_a_call_without_ports_and_shows_what_it_says() {
+    let dev = |name: &str, args: &[&str]| {
+        let mut command = fastworker();
+        command.arg("dev").arg(module(name)).args(args);
+        cli::run(command)
+    };
+    assert_eq!(dev("arithmetic", &["add", "-5", "3"]).with_code(0).stdout, "-2\n");
+    assert_eq!(dev("arithmetic", &["add", "--kwargs", "x=1", "y=2"]).with_code(0).stdout, "3\n");
+    assert_eq!(dev("arithmetic", &["add", "--json", "1", "1"]).with_code(0).json()["result"], 2);
+    let slow = dev("slow", &["slow", "0.02", "2"]).with_code(0);
+    assert_eq!(slow.stderr, "1/2 step 1 of 2\n2/2 step 2 of 2\ninfo  slept 0.02 s\n");
+    assert_eq!(dev("flaky", &["flaky", "1", "--attempt", "2"]).with_code(0).stdout, "2\n");
+    let failed = dev("flaky", &["flaky", "1"]).with_code(1);
+    assert!(failed.stderr.contains("warn  attempt 1 fails as asked\nerror: task "), "{failed:?}");
+    let late = dev("hostile", &["endless_loop", "--task-timeout", "100ms"]).with_code(1);
+    let _ = late.says("failed (timeout)");
+    let missing = dev("arithmetic", &["ad"]).with_code(5);
+    let _ = missing.says("has no task 'ad'").hints("add, multiply");
+    let spread = dev("follow", &["spread", "2"]).with_code(0);
+    assert!(spread.stderr.contains("follow-up leaf [1] {}"), "{spread:?}");
+}
+
+#[test]
+fn the_ready_line_says_who_is_ready_where() {
+    let mut cluster = Cluster::builder().start();
+    let line = {
+        cluster.control_plane.stop();
+        let mut command = cluster.command(["control-plane", "--json", "--worker-id", "cp7"]);
+        command.args(["--base-address", &cluster.base()]);
+        command.args(["--subworker-port", &cluster.ports().subworkers().to_string()]);
+        cluster.control_plane = fastworker_tests::Process::start("cp7", command, cluster.folder());
+        cluster.control_plane.wait_until_ready()
+    };
+    let ready: Value = serde_json::from_str(&line).expect("JSON");
+    let id = cluster.control_plane.id();
+    let expected = json!({ "event": "ready", "worker_id": "cp7", "address": cluster.base(), "pid": id });
+    assert_eq!(ready, expected);
+    cluster.control_plane.terminate();
+    assert!(cluster.control_plane.wait_for_exit(Duration::from_secs(10)).success());
+    assert_eq!(cluster.control_plane.line(Duration::ZERO), None);
+}

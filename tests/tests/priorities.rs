@@ -1,0 +1,79 @@
+//! Which of the waiting tasks goes first.
+
+use std::time::Duration;
+
+use fastworker::{
+    client::Client,
+    task::{TaskId, TaskPriority, TaskResult, TaskStatus},
+};
+use fastworker_tests::{Cluster, SOON, wait::eventually_async};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_slot_of_the_control_plane_takes_critical_first_and_low_last() {
+    let cluster = Cluster::builder().modules(&["slow", "hostile"]).own_slots(1).start();
+    forty_tasks_run_in_order(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_slot_of_a_subworker_takes_critical_first_and_low_last() {
+    let cluster = Cluster::builder().modules(&["slow", "hostile"]).subworkers(1).start();
+    forty_tasks_run_in_order(&cluster).await;
+}
+
+/// Submits 40 tasks while the only slot is busy, the least urgent first.
+async fn forty_tasks_run_in_order(cluster: &Cluster) {
+    let client = cluster.client().await;
+    let busy = occupy(&client).await;
+    let mut submitted = Vec::new();
+    for priority in TaskPriority::ALL.into_iter().rev() {
+        for _ in 0..10 {
+            let id = client.delay("slow", (0.003, 1)).priority(priority).await.expect("it is taken");
+            submitted.push((priority, id));
+        }
+    }
+    assert!(client.cancel(&busy).await.expect("an answer"));
+
+    let mut ran = Vec::new();
+    for (_, id) in &submitted {
+        let result = end_of(&client, id).await;
+        assert_eq!(result.status, TaskStatus::Success, "{result:?}");
+        ran.push((result.started_at.expect("it ran"), id.clone()));
+    }
+    ran.sort_by_key(|(started_at, _)| *started_at);
+    // The sort is stable, so those of a priority stay in the order in which they came.
+    submitted.sort_by_key(|(priority, _)| *priority);
+    let ran: Vec<TaskId> = ran.into_iter().map(|(_, id)| id).collect();
+    let expected: Vec<TaskId> = submitted.into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ran, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_submitter_decides_before_the_module() {
+    let cluster = Cluster::builder().modules(&["follow", "hostile"]).own_slots(1).start();
+    let client = cluster.client().await;
+    let busy = occupy(&client).await;
+    let usual = client.delay("leaf", (1,)).await.expect("it is taken");
+    let urgent = client.delay("leaf", (2,)).priority(TaskPriority::Critical).await.expect("it is taken");
+    for (id, priority) in [(&usual, "normal"), (&urgent, "critical")] {
+        let status = cluster.cli(["status", "--json", "--task-id", &id.to_string()]).with_code(0).json();
+        assert_eq!(status["priority"], priority);
+    }
+    assert!(client.cancel(&busy).await.expect("an answer"));
+    let (usual, urgent) = (end_of(&client, &usual).await, end_of(&client, &urgent).await);
+    assert!(urgent.started_at < usual.started_at, "{urgent:?} {usual:?}");
+}
+
+/// Keeps the only slot busy, and gives the task that does.
+async fn occupy(client: &Client) -> TaskId {
+    let id = client.delay("endless_loop", ()).await.expect("it is taken");
+    let started = || async {
+        let task = client.lookup(&id, Duration::ZERO).await.expect("an answer");
+        matches!(task, fastworker::protocol::Found::Live(task) if task.status == TaskStatus::Started).then_some(())
+    };
+    eventually_async("the start of the task", SOON, started).await;
+    id
+}
+
+async fn end_of(client: &Client, id: &TaskId) -> TaskResult {
+    eventually_async("the end of the task", SOON, || async { client.get_task_result(id).await.expect("an answer") }).await
+}

@@ -1,0 +1,40 @@
+//! Unmodified clients of the Python original, as they come from PyPI.
+
+use fastworker_tests::{
+    Cluster,
+    python::{self, VERSIONS},
+};
+
+fn cluster() -> Cluster {
+    let modules = ["arithmetic", "text", "flaky", "slow", "hostile"];
+    Cluster::builder().modules(&modules).subworkers(1).slots(2).start()
+}
+
+#[test]
+fn both_versions_submit_wait_ask_and_hear_of_failures() {
+    let cluster = cluster();
+    for version in VERSIONS {
+        python::run(version, "calls.py", &cluster, &[]);
+    }
+}
+
+#[test]
+fn both_versions_get_every_result_right_with_64_calls_at_a_time() {
+    let cluster = cluster();
+    for version in VERSIONS {
+        python::run(version, "many_calls.py", &cluster, &["64", "20"]);
+    }
+}
+
+#[test]
+fn the_newer_version_cancels_schedules_and_submits_batches() {
+    python::run("0.3.0", "newer.py", &cluster(), &[]);
+}
+
+#[test]
+fn a_call_that_is_sent_again_after_its_timeout_runs_once() {
+    let cluster = cluster();
+    for version in VERSIONS {
+        python::run(version, "timeouts.py", &cluster, &[]);
+    }
+}

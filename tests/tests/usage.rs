@@ -1,0 +1,308 @@
+//! The command line, used wrongly: each mistake is told clearly, with a hint and its exit code.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use fastworker_tests::{
+    Cluster, Process, Ran, SOON, binary, cli, eventually, fastworker, module,
+    ports::Ports,
+    process::{self, Background},
+};
+
+fn run(args: &[&str]) -> Ran {
+    let mut command = fastworker();
+    command.args(args);
+    cli::run(command)
+}
+
+/// What clap finds wrong: the error, and where to read on.
+#[track_caller]
+fn refused(args: &[&str], words: &str) {
+    let ran = run(args).with_code(2).says(words);
+    assert!(ran.stderr.contains("try '--help'"), "{ran:?}");
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
+fn a_wrong_option_is_named_with_what_would_be_right() {
+    refused(&["submit"], "--task-name <NAME>");
+    refused(&["sumbit"], "submit");
+    refused(&["submit", "--task-nam", "x"], "--task-name");
+    refused(&["submit", "--task-name", "add", "--priority", "urgent"], "critical, high, normal, low");
+    refused(&["submit", "--task-name", "add", "--task-timeout", "5 parsecs"], "write a span like");
+    refused(&["submit", "--task-name", "add", "--args-json", "{}"], "one JSON array, like '[5, 3]'");
+    refused(&["submit", "--task-name", "add", "--args-json", "[5,"], "--args-json");
+    refused(&["submit", "--task-name", "add", "--args-json", "[1]", "--args", "1"], "cannot be used with");
+    refused(&["submit", "--task-name", "add", "--kwargs", "five"], "name=value");
+    refused(&["submit", "--task-name", "add", "--non-blocking", "--follow"], "cannot be used with");
+    refused(&["submit", "--task-name", "add", "--task-id", ""], "--task-id");
+    refused(&["submit", "--task-name", "add", "--max-retries", "many"], "--max-retries");
+    refused(&["submit", "--task-name", "add", "--discovery-address", "127.0.0.1:5550"], "like tcp://127.0.0.1:5555");
+    refused(&["submit", "--task-name", "add", "--serialization-format", "pickle"], "json, postcard");
+    refused(&["status"], "--task-id <ID>");
+    refused(&["subworker", "--worker-id", "sw1"], "--control-plane-address <ADDRESS>");
+    refused(&["subworker", "--control-plane-address", "tcp://127.0.0.1:5555"], "--worker-id <ID>");
+    refused(&["control-plane", "--concurrency", "0"], "1..=1024");
+    refused(&["control-plane", "--subworker-port", "0"], "--subworker-port");
+    refused(&["control-plane", "--log-level", "loud"], "trace, debug, info, warn, error");
+    refused(&["dev"], "<MODULE>");
+}
+
+#[test]
+fn a_wrong_variable_is_named_too() {
+    let mut command = fastworker();
+    command.args(["submit", "--task-name", "add"]).env("FASTWORKER_TIMEOUT", "soon");
+    let ran = cli::run(command).with_code(2).says("write a span like");
+    assert!(ran.stderr.contains("--timeout"), "{ran:?}");
+}
+
+#[test]
+fn nobody_there_is_exit_code_3_after_the_timeout() {
+    let ports = Ports::claim();
+    let discovery = format!("tcp://127.0.0.1:{}", ports.discovery());
+    let base = format!("tcp://127.0.0.1:{}", ports.base());
+    for (option, address) in [("--discovery-address", &discovery), ("--control-plane-address", &base)] {
+        for command in [
+            &["submit", "--task-name", "add"][..],
+            &["status", "--task-id", "x"],
+            &["cancel", "--task-id", "x"],
+            &["list"],
+        ] {
+            let ran = run(&[command, &[option, address, "--timeout", "200ms"]].concat()).with_code(3);
+            let ran = ran.says(&format!("no answer from {address} within 0.2 s"));
+            let _ = ran.hints("fastworker control-plane");
+        }
+    }
+    let lost = ["subworker", "--worker-id", "sw1", "--timeout", "200ms", "--control-plane-address", &base];
+    let ran = run(&[&lost[..], &["--discovery-address", &discovery]].concat()).with_code(3);
+    assert!(ran.stderr.contains("within 0.2 s") && ran.stderr.contains("hint: start one with"), "{ran:?}");
+}
+
+#[test]
+fn a_wait_that_is_over_is_exit_code_4_and_says_how_to_ask_later() {
+    let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
+    for follow in [&[][..], &["--follow"]] {
+        let options = ["submit", "--timeout", "300ms", "--task-name", "slow", "--args", "30"];
+        let ran = cluster.cli([&options[..], follow].concat()).with_code(4).says("has not ended within 0.3 s");
+        let ran = ran.hints("fastworker status --task-id ");
+        let (_, id) = ran.stderr.trim().rsplit_once(' ').expect("the id is last");
+        let _ = cluster.cli(["status", "--task-id", id]).with_code(0);
+        let _ = cluster.cli(["cancel", "--task-id", id]).with_code(0);
+    }
+}
+
+#[test]
+fn what_nobody_knows_is_exit_code_5() {
+    let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
+    for command in ["status", "cancel"] {
+        let ran = cluster.cli([command, "--task-id", "no-such-task"]).with_code(5).says("no task no-such-task is known");
+        let _ = ran.hints("--result-cache-ttl");
+    }
+    let empty = Cluster::builder().start();
+    let _ = empty.cli(["list"]).with_code(5).says("no worker is connected").hints("fastworker subworker");
+    let listed = empty.cli(["list", "--json"]).with_code(0);
+    assert_eq!(listed.json(), serde_json::json!([]));
+}
+
+#[test]
+fn a_wrong_task_name_names_the_nearest() {
+    let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
+    let wrong = cluster.cli(["submit", "--task-name", "ad", "--args", "1", "2"]).with_code(5);
+    let _ = wrong.says("'ad'").says("add").hints("fastworker list");
+    let wrong = cluster.cli(["submit", "--task-name", "word-count", "--args", "x"]).with_code(5);
+    let _ = wrong.says("word_count");
+    let json = cluster.cli(["submit", "--json", "--task-name", "mul"]).with_code(5).json();
+    assert_eq!(json["error_kind"], "not-found");
+}
+
+#[test]
+fn wrong_arguments_of_a_task_are_told_as_its_language_would() {
+    let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
+    let add = |args: &[&str]| {
+        let ran = cluster.cli([&["submit", "--task-name", "add"], args].concat()).with_code(1);
+        ran.says("(bad-arguments)").stderr
+    };
+    assert!(add(&[]).contains("add() missing 2 required arguments: 'x' and 'y'"), "{}", add(&[]));
+    assert!(add(&["--args", "5"]).contains("add() missing 1 required argument: 'y'"));
+    assert!(add(&["--args", "1", "2", "3"]).contains('3'));
+    assert!(add(&["--args", "1", "two"]).contains("argument 'y'"));
+    assert!(add(&["--args", "1", "--kwargs", "z=2"]).contains("'z'"));
+}
+
+#[test]
+fn ctrl_c_is_exit_code_130() {
+    let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
+    let command = cluster.command(["submit", "--follow", "--task-name", "slow", "--args", "30", "300"]);
+    let mut waiting = Process::start("submit", command, cluster.folder());
+    eventually("its first progress", SOON, || waiting.log().contains("step 1").then_some(()));
+    waiting.interrupt();
+    assert_eq!(waiting.wait_for_exit(SOON).code(), Some(130));
+    assert!(waiting.log().ends_with("error: interrupted\n"), "{}", waiting.log());
+}
+
+#[test]
+fn a_control_plane_beyond_this_machine_is_refused_unless_asked_for() {
+    let ports = Ports::claim();
+    let base = format!("tcp://0.0.0.0:{}", ports.base());
+    let discovery = format!("tcp://127.0.0.1:{}", ports.discovery());
+    let port = ports.subworkers().to_string();
+    let start = |more: &[&str]| {
+        let usual = ["control-plane", "--base-address", &base, "--subworker-port", &port];
+        run(&[&usual[..], &["--discovery-address", &discovery], more].concat())
+    };
+    let _ = start(&[]).with_code(2).says("can be reached from other machines").hints("--insecure");
+    let _ = start(&["--insecure"]).with_code(2).says("no address that others can dial").hints("--advertise-address");
+    let elsewhere = format!("tcp://0.0.0.0:{}", ports.discovery());
+    let inside = format!("tcp://127.0.0.1:{}", ports.base());
+    let usual = ["control-plane", "--base-address", &inside, "--subworker-port", &port];
+    let open_bus = run(&[&usual[..], &["--discovery-address", &elsewhere]].concat());
+    let _ = open_bus.with_code(2).says("can be reached from other machines");
+
+    let mut command = fastworker();
+    command.args(["control-plane", "--json", "--insecure", "--base-address", &base, "--subworker-port", &port]);
+    let advertised = format!("tcp://127.0.0.1:{}", ports.base());
+    command.args(["--discovery-address", &discovery, "--advertise-address", &advertised]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut asked_for = Process::start("control-plane", command, folder.path());
+    asked_for.wait_until_ready();
+    let listed = run(&["list", "--json", "--discovery-address", &discovery]).with_code(0);
+    assert_eq!(listed.json(), serde_json::json!([]));
+}
+
+#[test]
+fn a_taken_port_is_told_with_a_way_out() {
+    let ports = Ports::claim();
+    let _taken = TcpListener::bind(("127.0.0.1", ports.base() + 2)).expect("a free port");
+    let base = format!("tcp://127.0.0.1:{}", ports.base());
+    let discovery = format!("tcp://127.0.0.1:{}", ports.discovery());
+    let port = ports.subworkers().to_string();
+    let usual = ["control-plane", "--base-address", &base, "--subworker-port", &port];
+    let ran = run(&[&usual[..], &["--discovery-address", &discovery]].concat()).with_code(1);
+    assert!(ran.stderr.contains(&format!("127.0.0.1:{}", ports.base() + 2)), "{ran:?}");
+    let _ = ran.hints("--base-address");
+}
+
+#[test]
+fn a_worker_id_that_cannot_be_announced_is_refused() {
+    let ports = Ports::claim();
+    let base = format!("tcp://127.0.0.1:{}", ports.base());
+    let discovery = format!("tcp://127.0.0.1:{}", ports.discovery());
+    let usual = ["control-plane", "--base-address", &base, "--discovery-address", &discovery, "--worker-id"];
+    for id in ["a:b", "", "tab\there"] {
+        let _ = run(&[&usual[..], &[id]].concat()).with_code(2).says("worker id");
+    }
+}
+
+#[test]
+fn a_broken_module_is_told_by_name_and_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = fs::read(module("arithmetic")).expect("a module");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("a file");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let core_module = [b"\0asm".as_slice(), &[1, 0, 0, 0]].concat();
+    let bare_component = [b"\0asm".as_slice(), &[0x0d, 0, 1, 0]].concat();
+    let broken = [
+        (file("empty.wasm", b""), "empty"),
+        (file("truncated.wasm", &whole[..whole.len() / 2]), ""),
+        (file("text.wasm", b"(module)"), ""),
+        (file("core.wasm", &core_module), "component"),
+        (file("bare.wasm", &bare_component), "export"),
+    ];
+    for (path, reason) in &broken {
+        let listed = run(&["list", "--task-modules", path]).with_code(2).says(path).says(reason).hints("docs/tasks.md");
+        assert_eq!(listed.stdout, "");
+        let _ = run(&["dev", path, "add"]).with_code(2).says(path);
+        let _ = run(&["control-plane", "--task-modules", path]).with_code(2);
+    }
+    // One broken module among good ones keeps the worker from starting with half of its tasks.
+    let good = module("arithmetic");
+    let among = run(&["list", "--task-modules", good.to_str().expect("UTF-8"), &broken[0].0]).with_code(2);
+    let _ = among.says(&broken[0].0);
+    for missing in ["missing.wasm", "nothing/*.wasm"] {
+        let path = folder.path().join(missing);
+        let _ = run(&["list", "--task-modules", path.to_str().expect("UTF-8")]).with_code(5).says(missing).hints("patterns");
+    }
+}
+
+#[test]
+fn two_modules_with_a_task_of_one_name_are_refused_with_both_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [first, second] = ["first.wasm", "second.wasm"].map(|name| folder.path().join(name));
+    for path in [&first, &second] {
+        fs::copy(module("arithmetic"), path).expect("a copy");
+    }
+    let ran = run(&["list", "--task-modules", folder.path().to_str().expect("UTF-8")]).with_code(2);
+    assert!(ran.stderr.contains("first.wasm") && ran.stderr.contains("second.wasm"), "{ran:?}");
+}
+
+#[test]
+fn there_is_no_colour_in_a_pipe_and_none_where_it_is_not_wanted() {
+    let wrong = run(&["status", "--task-id", "x", "--timeout", "10ms", "--discovery-address", "tcp://127.0.0.1:9"]);
+    assert!(!wrong.stderr.contains('\x1b'), "{wrong:?}");
+    let usage = run(&["status"]);
+    assert!(!usage.stderr.contains('\x1b'), "{usage:?}");
+
+    // The same on a terminal.
+    let on_terminal = |no_color: &str| {
+        let mut command = process::command(Path::new("python3"));
+        command.args(["-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]);
+        command.arg(binary::path());
+        command.args(["status", "--task-id", "x", "--timeout", "10ms", "--discovery-address", "tcp://127.0.0.1:9"]);
+        cli::run({
+            command.env("NO_COLOR", no_color).env("TERM", "xterm");
+            command
+        })
+    };
+    let plain = on_terminal("1").with_code(3);
+    assert!(plain.stdout.starts_with("error: ") && !plain.stdout.contains('\x1b'), "{plain:?}");
+    let coloured = on_terminal("").with_code(3);
+    assert!(coloured.stdout.contains("\x1b[1;31merror\x1b[0m: "), "{coloured:?}");
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_error() {
+    for args in [&["list", "--task-modules"][..], &["list", "--json", "--task-modules"]] {
+        let mut command = fastworker();
+        command.args(args).arg(module("arithmetic"));
+        let ran = run_into_closed_pipe(command);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    }
+    let mut command = fastworker();
+    command.arg("--help");
+    assert!(!run_into_closed_pipe(command).stderr.contains("panicked"));
+}
+
+fn run_into_closed_pipe(mut command: Command) -> Ran {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let ran = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().expect("it starts");
+    let stderr = String::from_utf8_lossy(&ran.stderr).into_owned();
+    Ran { code: ran.status.code(), stdout: String::new(), stderr }
+}
+
+#[test]
+fn a_server_goes_on_when_nobody_reads_what_it_says() {
+    let cluster = Cluster::builder().start();
+    let ports = Ports::claim();
+    let discovery = format!("tcp://127.0.0.1:{}", ports.discovery());
+    let base = format!("tcp://127.0.0.1:{}", ports.base());
+    let mut command = fastworker();
+    command.args(["control-plane", "--json", "--log-level", "trace", "--base-address", &base]);
+    command.args(["--discovery-address", &discovery, "--subworker-port", &ports.subworkers().to_string()]);
+    command.arg("--task-modules").arg(module("arithmetic"));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    command.stdin(Stdio::null()).stdout(writer.try_clone().expect("a pipe")).stderr(writer);
+    let mut server = Background::start(command);
+    let options = ["submit", "--discovery-address", &discovery, "--task-name", "add", "--args", "1", "2"];
+    let sum = cluster.cli(options).with_code(0);
+    assert_eq!(sum.stdout, "3\n");
+    assert!(server.is_running());
+}
