@@ -20,7 +20,7 @@ use crate::{
 const PORTS: u16 = 7;
 
 /// Ends a process when it is dropped.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -31,6 +31,11 @@ impl Drop for Process {
 }
 
 impl Process {
+    /// Takes a process over.
+    pub(super) fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     /// Starts this program and waits for its first line.
     fn start(what: &'static str, arguments: &[String]) -> Result<Self, BenchError> {
         let failed = |why: String| BenchError::Start { what, why };
@@ -91,6 +96,7 @@ pub(super) enum Shape {
 /// A control plane, perhaps a subworker, and a client.
 pub(super) struct Cluster {
     pub(super) client: Client,
+    pub(super) base: Address,
     subworker: Option<Process>,
     control_plane: Process,
 }
@@ -130,12 +136,12 @@ impl Cluster {
             None
         };
         let client = Client::builder()
-            .control_plane_address(base)
+            .control_plane_address(base.clone())
             .serialization_format(plan.format)
             .timeout(Duration::from_mins(2))
             .build();
         client.start().await?;
-        Ok(Self { client, subworker, control_plane })
+        Ok(Self { client, base, subworker, control_plane })
     }
 
     /// How much memory the processes of a cluster with a subworker have.
@@ -152,7 +158,7 @@ impl Drop for Cluster {
 }
 
 /// The first of so many free ports in a row, below the range that outgoing connections use.
-fn free_ports(count: u16) -> Result<u16, BenchError> {
+pub(super) fn free_ports(count: u16) -> Result<u16, BenchError> {
     const LOWEST: u16 = 20_000;
     const HIGHEST: u16 = 32_000;
     let spread = u16::try_from(std::process::id() % 1_000).unwrap_or(0) * 10;

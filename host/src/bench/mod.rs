@@ -15,11 +15,12 @@ use crate::{
     config::Address,
     subworker::ModulesError,
     task::SerializationFormat,
-    transport::{CallError, OpenError},
+    transport::{CallError, OpenError, Transport as _, nng::Nng},
 };
 
 mod cluster;
 mod load;
+mod original;
 mod parts;
 
 pub use parts::echo;
@@ -36,6 +37,8 @@ pub struct Plan {
     pub control_plane_address: Option<Address>,
     /// How messages are written.
     pub format: SerializationFormat,
+    /// A Python environment with the original, to measure it, too.
+    pub original: Option<PathBuf>,
     /// Slots of each worker.
     pub slots: usize,
     /// Tasks in one bulk.
@@ -193,7 +196,45 @@ async fn run_here(plan: &Plan, told: impl Fn(&str, usize, usize)) -> Result<Vec<
         step("bulk, through a subworker", 6);
         samples.bulk.push(load::bulk(&split.client, plan.bulk).await?);
     }
-    Ok(rows(plan, samples, memory))
+    let mut rows = rows(plan, samples, memory);
+    if let Some(environment) = &plan.original {
+        rows.extend(against_original(plan, environment, &own, told).await?);
+    }
+    Ok(rows)
+}
+
+/// The original and this program, asked in the original's words.
+async fn against_original(
+    plan: &Plan,
+    environment: &std::path::Path,
+    own: &cluster::Cluster,
+    told: impl Fn(&str, usize, usize),
+) -> Result<Vec<Row>, BenchError> {
+    let original = original::Original::start(environment, plan.slots).await?;
+    let ours = Nng.connect(&own.base.plus(original::NORMAL_OFFSET).map_err(ClientError::from)?.to_string())?;
+    let (mut their_times, mut our_times) = (Vec::new(), Vec::new());
+    let (mut their_rates, mut our_rates, mut our_wrong) = (Vec::new(), Vec::new(), 0);
+    for round in 0..plan.rounds {
+        told("one after another, the original and this", 2 * round, 2 * plan.rounds);
+        their_times.extend(original::sequential(&*original.caller, plan.turn).await?);
+        our_times.extend(original::sequential(&*ours, plan.turn).await?);
+        told("64 in flight, the original and this", 2 * round + 1, 2 * plan.rounds);
+        their_rates.push(original::in_flight(&*original.caller, plan.turn).await?.0);
+        let (rate, wrong) = original::in_flight(&*ours, plan.turn).await?;
+        our_rates.push(rate);
+        our_wrong += wrong;
+    }
+    if our_wrong > 0 {
+        return Err(BenchError::Wrong { x: our_wrong.into(), got: "a wrong answer, or none".into() });
+    }
+    let (theirs, ours) = (micros(median(&mut their_times)), micros(median(&mut our_times)));
+    let (their_rate, our_rate) = (median(&mut their_rates), median(&mut our_rates));
+    Ok(vec![
+        figure("the original, one after another, p50", theirs, "us"),
+        held("the same wire, this program, p50", ours, "us", ("the original", theirs), Must::AtMost(0.125)),
+        figure("the original, 64 in flight, right answers", their_rate, "tasks/s"),
+        held("the same wire, this program", our_rate, "tasks/s", ("the original", their_rate), Must::AtLeast(50.0)),
+    ])
 }
 
 fn rows(plan: &Plan, mut samples: Samples, memory: Option<cluster::Memory>) -> Vec<Row> {

@@ -19,6 +19,9 @@ pub(super) struct Bench {
     /// Measure the cluster at this base address, instead of starting one
     #[arg(long, env = "FASTWORKER_CONTROL_PLANE_ADDRESS", value_name = "ADDRESS")]
     control_plane_address: Option<Address>,
+    /// A Python environment with the original fastworker in it, to measure that, too
+    #[arg(long, env = "FASTWORKER_ORIGINAL", value_name = "FOLDER", conflicts_with = "control_plane_address")]
+    original: Option<PathBuf>,
     /// How messages are written: json or postcard
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT")]
     serialization_format: SerializationFormat,
@@ -62,6 +65,7 @@ impl Bench {
             module: self.task_modules.clone().map_or_else(example, Ok)?,
             control_plane_address: self.control_plane_address.clone(),
             format: self.serialization_format,
+            original: self.original.clone(),
             slots: self.concurrency.map_or(cores, usize::from),
             bulk: self.bulk.max(1),
             rounds: self.rounds.max(1),

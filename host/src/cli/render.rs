@@ -270,8 +270,9 @@ pub(super) fn task_count(worker: &WorkerInfo) -> usize {
 }
 
 fn show_module(module: &ModuleInfo) {
-    let ModuleInfo { name, path, hash, size, imports, tasks, .. } = module;
-    out(format_args!("{name}  {path}  {} KB  {}", size.div_ceil(1024), &hash[..hash.len().min(16)]));
+    let ModuleInfo { name, path, hash, size, imports, tasks, engine, .. } = module;
+    let hash = &hash[..hash.len().min(16)];
+    out(format_args!("{name}  {path}  {} KB  {hash}  {engine} engine", size.div_ceil(1024)));
     if !imports.is_empty() {
         out(format_args!("  imports {}", imports.join(", ")));
     }

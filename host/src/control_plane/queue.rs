@@ -240,13 +240,15 @@ mod tests {
         text.parse().expect("an id")
     }
 
-    fn names(names: &[&str]) -> BTreeMap<Arc<str>, ()> {
-        names.iter().map(|name| ((*name).into(), ())).collect()
+    fn names(names: &[&str]) -> BTreeMap<Arc<str>, u8> {
+        names.iter().map(|name| ((*name).into(), 0)).collect()
     }
 
     fn queue() -> Queue {
         let mut queue = Queue::default();
-        ["a", "b", "mine", "other"].into_iter().for_each(|name| queue.offer(name.into()));
+        for name in ["a", "b", "mine", "other"] {
+            queue.offer(name.into());
+        }
         queue
     }
 

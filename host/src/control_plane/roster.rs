@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{Lease, LeaseId, Registration, WorkerInfo, WorkerStatus},
+    protocol::{LeaseId, Registration, WorkerInfo, WorkerStatus},
     task::{ModuleInfo, Policy},
     transport::Peer,
 };
@@ -74,8 +74,6 @@ pub struct Slot<R> {
     pub sequence: u64,
     /// The leases that its last answer granted.
     pub granted: Vec<LeaseId>,
-    /// Its last answer, in case it is asked for again.
-    pub answer: Vec<Lease>,
     /// Its parked request.
     pub parked: Option<R>,
     /// How many leases that takes.
@@ -86,7 +84,7 @@ pub struct Slot<R> {
 
 impl<R> Default for Slot<R> {
     fn default() -> Self {
-        Self { sequence: 0, granted: Vec::new(), answer: Vec::new(), parked: None, capacity: 0, until: Moment::NEVER }
+        Self { sequence: 0, granted: Vec::new(), parked: None, capacity: 0, until: Moment::NEVER }
     }
 }
 

@@ -330,7 +330,9 @@ mod tests {
         sessions.touch(Moment::from_micros(1), other);
         sessions.park(ID, "way", Moment::NEVER);
         let big = result("big", SESSION_BYTES_MAX / 4);
-        (0..6).for_each(|_| drop(sessions.tell(other, big.clone())));
+        for _ in 0..6 {
+            sessions.tell(other, big.clone());
+        }
         assert!(sessions.bytes <= SESSION_BYTES_MAX);
         sessions.tell(ID, big);
         assert_eq!(sessions.shed().flatten().map(|shed| shed.way), Some("way"));

@@ -41,7 +41,7 @@ impl Client {
         let line = scene.net.connect(false);
         scene.alarm_within(1, 200, me, Alarm::Act);
         let session = scene.uuid();
-        let budget = scene.dice.usize(20..90);
+        let budget = if scene.dice.u8(0..4) == 0 { scene.dice.usize(100..250) } else { scene.dice.usize(20..90) };
         Self { me, line, session, sequence: 0, collecting: false, budget, heard: BTreeSet::new(), gone: false }
     }
 
@@ -103,7 +103,7 @@ impl Client {
 
     fn submit(&mut self, scene: &mut Scene) {
         let many = match scene.dice.u8(0..6) {
-            0 => scene.dice.usize(2..40),
+            0 => scene.dice.usize(2..80),
             1 => scene.dice.usize(2..6),
             _ => 1,
         };

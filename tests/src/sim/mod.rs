@@ -182,8 +182,8 @@ impl World {
         let net = Network::new(weather);
         let mut scene = Scene { dice, now: start, net, offered: Vec::new(), calm: false, over: false, sabotage };
         let clients = 0..scene.dice.usize(1..5);
-        let workers = 0..scene.dice.usize(1..5);
-        let local = scene.dice.usize(1..6);
+        let workers = 0..scene.dice.usize(1..7);
+        let local = scene.dice.usize(1..8);
         let clients = clients.map(|number| Client::new(&mut scene, number)).collect();
         let workers: Vec<Worker> = workers.map(|number| Worker::new(&mut scene, number, number == local)).collect();
         for number in 0..workers.len() {

@@ -14,7 +14,7 @@ use super::worker::{failed, line, succeeded};
 /// One task name.
 #[derive(Debug)]
 pub(crate) struct Name {
-    pub(crate) name: &'static str,
+    pub(crate) text: &'static str,
     /// What its module says.
     pub(crate) max_retries: Option<u32>,
     /// How long an attempt takes, in microseconds.
@@ -34,8 +34,8 @@ pub(crate) const MIXED: &str = "mixed";
 /// No worker has it.
 pub(crate) const NOBODY: &str = "nobody";
 
-const fn name(name: &'static str, max_retries: Option<u32>, span: (u64, u64)) -> Name {
-    Name { name, max_retries, span }
+const fn name(text: &'static str, max_retries: Option<u32>, span: (u64, u64)) -> Name {
+    Name { text, max_retries, span }
 }
 
 /// Every name that a worker can offer.
@@ -53,7 +53,7 @@ pub(crate) const NAMES: [Name; 8] = [
 /// What a worker offers: everything, or some of it. Nothing that kills runs in the control plane.
 pub(crate) fn catalog(dice: &mut Rng, everything: bool, local: bool) -> Vec<&'static Name> {
     let offers = |name: &&Name, dice: &mut Rng| match (local, everything) {
-        (true, _) => name.name != POISON && dice.bool(),
+        (true, _) => name.text != POISON && dice.bool(),
         (false, true) => true,
         (false, false) => dice.u8(0..10) < 6,
     };
@@ -62,12 +62,12 @@ pub(crate) fn catalog(dice: &mut Rng, everything: bool, local: bool) -> Vec<&'st
 
 /// Whether a worker can have a name.
 pub(crate) fn is_offered(name: &str) -> bool {
-    NAMES.iter().any(|known| known.name == name)
+    NAMES.iter().any(|known| known.text == name)
 }
 
 /// What the module of a name says about retries.
 pub(crate) fn max_retries(name: &str) -> u32 {
-    NAMES.iter().find(|known| known.name == name).and_then(|known| known.max_retries).unwrap_or(0)
+    NAMES.iter().find(|known| known.text == name).and_then(|known| known.max_retries).unwrap_or(0)
 }
 
 /// How an attempt will go.
@@ -80,7 +80,7 @@ pub(crate) struct Plan {
 
 /// Dices how an attempt will go.
 pub(crate) fn plan(dice: &mut Rng, name: &str, lease: LeaseId) -> Plan {
-    let (shortest, longest) = NAMES.iter().find(|known| known.name == name).map_or((10, 100), |known| known.span);
+    let (shortest, longest) = NAMES.iter().find(|known| known.text == name).map_or((10, 100), |known| known.span);
     let long = name == MIXED && dice.u8(0..12) == 0;
     let span = if long { dice.u64(8_000..2_000_000) } else { dice.u64(shortest..longest) };
     let follow_ups = if name == PARENT { (0..dice.usize(0..3)).map(|_| follow_up(dice)).collect() } else { Vec::new() };

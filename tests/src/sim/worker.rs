@@ -403,7 +403,7 @@ fn not_begun(lease: LeaseId) -> Ended {
 
 fn module(names: &[&'static Name]) -> ModuleInfo {
     let task = |name: &&Name| TaskInfo {
-        name: name.name.into(),
+        name: name.text.into(),
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy { max_retries: name.max_retries, ..Policy::default() },

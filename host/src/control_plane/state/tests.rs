@@ -3,8 +3,13 @@
 
 use super::*;
 use crate::{
-    protocol::{WorkerInfo, WorkerStatus},
-    task::{LogLevel, ModuleInfo, TaskInfo},
+    control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX},
+    protocol::{
+        BEAT_WAIT, Beat, Collect, Collected, Ended, Follow, Lookup, Note, Notify, Order, Registration, Submit,
+        Submitted, Work, WorkerInfo, WorkerStatus,
+    },
+    task::{ErrorKind, FollowUp, LogLevel, ModuleInfo, NewTask, Outcome, Report, TaskInfo, Unknown},
+    transport::Peer,
 };
 
 /// A way back, by the name of who asked. Those that begin with "shut" are closed.
@@ -481,7 +486,7 @@ fn a_beat_that_took_an_order_does_not_shorten_those_that_follow() {
         story.cancel(&format!("a {n}"));
     }
     assert_eq!(story.beat(&[]), []);
-    story.later(BEAT_WAIT - Duration::from_millis(1));
+    story.later(BEAT_WAIT.saturating_sub(Duration::from_millis(1)));
     assert_eq!(story.said("beat"), []);
     story.later(Duration::from_millis(1));
     assert_eq!(story.said("beat"), [Answer::Worker(WorkerReply::Orders(Vec::new()))]);

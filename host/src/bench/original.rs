@@ -1,0 +1,141 @@
+//! The Python original, asked in its own words, next to this program asked in the same.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BenchError, TASK,
+    cluster::{Process, free_ports},
+    parts::IN_FLIGHT,
+};
+use crate::{
+    config::Address,
+    task::TaskId,
+    transport::{self, Caller, Transport, nng::Nng},
+};
+
+/// The port of normal tasks is this much above the base.
+pub(super) const NORMAL_OFFSET: u16 = 2;
+/// No answer comes so late unless something is broken.
+const LATE: Duration = Duration::from_secs(30);
+/// The same task in Python.
+const MODULE: &str = "from fastworker import task\n\n\n@task\ndef add(x, y):\n    return x + y\n";
+
+/// A control plane of the original.
+pub(super) struct Original {
+    pub(super) caller: Arc<dyn Caller>,
+    folder: PathBuf,
+    _process: Process,
+}
+
+impl Original {
+    /// Starts `fastworker control-plane` of the Python environment in `folder`.
+    pub(super) async fn start(environment: &Path, slots: usize) -> Result<Self, BenchError> {
+        let failed = |why: std::io::Error| BenchError::Start { what: "the Python original", why: why.to_string() };
+        let first = free_ports(7)?;
+        let base = Address::loopback(first + 1);
+        let folder = std::env::temp_dir().join(format!("fastworker-bench-{}", std::process::id()));
+        fs::create_dir_all(&folder).map_err(failed)?;
+        fs::write(folder.join("bench_tasks.py"), MODULE).map_err(failed)?;
+        let child = Command::new(environment.join("bin/fastworker"))
+            .args(["control-plane", "--no-gui", "--task-modules", "bench_tasks"])
+            .args(["--base-address", &base.to_string()])
+            .args(["--discovery-address", &Address::loopback(first).to_string()])
+            .args(["--subworker-port", &(first + 6).to_string(), "--concurrency", &slots.to_string()])
+            .current_dir(&folder)
+            .env("PYTHONPATH", &folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let process = Process::of(child);
+        let normal = Address::loopback(base.port() + NORMAL_OFFSET);
+        let original = Self { caller: Nng.connect(&normal.to_string())?, folder, _process: process };
+        // The connection is made in the background, as soon as the original listens.
+        ask(&*original.caller, 1).await?;
+        Ok(original)
+    }
+}
+
+impl Drop for Original {
+    fn drop(&mut self) {
+        // A few bytes in a temporary folder are no reason to fail.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[derive(Serialize)]
+struct Submission {
+    id: TaskId,
+    name: &'static str,
+    args: (u64, u64),
+    kwargs: BTreeMap<String, u64>,
+    priority: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    task_id: TaskId,
+    #[serde(default)]
+    result: Option<u64>,
+}
+
+/// Whether the answer to `add(x, 1)` was right.
+async fn ask(caller: &dyn Caller, x: u64) -> Result<bool, BenchError> {
+    let id = TaskId::new();
+    let submission =
+        Submission { id: id.clone(), name: TASK, args: (x, 1), kwargs: BTreeMap::new(), priority: "normal" };
+    let body = serde_json::to_vec(&submission).unwrap_or_default();
+    let read = |bytes: &[u8]| serde_json::from_slice::<Answer>(bytes);
+    let answer = transport::call(caller, &body, LATE, read).await?;
+    Ok(answer.is_ok_and(|answer| answer.task_id == id && answer.result == Some(x + 1)))
+}
+
+/// Seconds of each submission, one after another.
+pub(super) async fn sequential(caller: &dyn Caller, turn: Duration) -> Result<Vec<f64>, BenchError> {
+    let until = Instant::now() + turn;
+    let mut samples = Vec::new();
+    for x in 0.. {
+        let asked = Instant::now();
+        ask(caller, x).await?;
+        samples.push(asked.elapsed().as_secs_f64());
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    Ok(samples)
+}
+
+/// Right answers a second and wrong answers in all, with many submissions open at a time.
+pub(super) async fn in_flight(caller: &dyn Caller, turn: Duration) -> Result<(f64, u32), BenchError> {
+    let started = Instant::now();
+    let one = async |lane: u64| -> Result<(u32, u32), BenchError> {
+        let (mut right, mut wrong) = (0, 0);
+        while started.elapsed() < turn {
+            match ask(caller, lane * 1_000_000 + u64::from(right)).await {
+                Ok(true) => right += 1,
+                // The original mixes answers up and loses them under load.
+                Ok(false) | Err(BenchError::Call(_)) => wrong += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((right, wrong))
+    };
+    let counts = join_all((0..IN_FLIGHT as u64).map(one)).await;
+    let mut all = (0, 0);
+    for count in counts {
+        let (right, wrong) = count?;
+        all = (all.0 + right, all.1 + wrong);
+    }
+    Ok((f64::from(all.0) / started.elapsed().as_secs_f64(), all.1))
+}

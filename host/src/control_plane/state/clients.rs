@@ -1,0 +1,147 @@
+//! What clients ask of the state.
+
+use std::{collections::BTreeMap, mem, time::Duration};
+
+use uuid::Uuid;
+
+use super::{Question, State, Taken, Timer, Way, wait};
+use crate::control_plane::sessions::{self, Turn};
+use crate::{
+    clock::Now,
+    protocol::{Collect, FRAME_TARGET, Follow, Lookup, Notify, Reply, Submit, Submitted, WAIT_MAX},
+    task::{NewTask, TaskId},
+};
+
+impl<R: Way> State<R> {
+    /// Takes tasks in.
+    pub fn submit(&mut self, now: Now, submit: Submit, from: R) {
+        let session = match &submit.notify {
+            Notify::Session(session) => Some(*session),
+            Notify::No | Notify::Answer => None,
+        };
+        if let Some(session) = session {
+            self.touch_session(now, session);
+        }
+        let ids: Vec<TaskId> = submit.tasks.iter().map(|task| task.id.clone()).collect();
+        let taken: Vec<Taken> = submit.tasks.into_iter().map(|task| self.offer(now, task, session)).collect();
+        if let ([Taken::Live], Notify::Answer) = (&taken[..], &submit.notify) {
+            self.park(now, Question::Submitted(ids[0].clone()), WAIT_MAX, from);
+        } else {
+            let answer = self.submitted(taken, session);
+            self.say(from, answer);
+        }
+        self.dispatch(now);
+    }
+
+    /// What became of each task of a frame.
+    pub(super) fn submitted(&mut self, taken: Vec<Taken>, session: Option<Uuid>) -> Reply {
+        let (mut bytes, mut told) = (0, false);
+        let mut answers = Vec::with_capacity(taken.len());
+        for taken in taken {
+            answers.push(match taken {
+                Taken::Ended(result) => {
+                    bytes += result.size();
+                    // What is too much for one frame is told by the session, or looked up.
+                    if mem::replace(&mut told, true) && bytes > FRAME_TARGET {
+                        if let Some(session) = session
+                            && self.sessions.tell(session, result)
+                        {
+                            self.answer_session(session);
+                        }
+                        Submitted::Accepted
+                    } else {
+                        Submitted::Ended(result)
+                    }
+                }
+                Taken::Live => Submitted::Accepted,
+                Taken::Refused(why) => Submitted::Refused(why),
+            });
+        }
+        self.shed_sessions();
+        Reply::Submitted(answers)
+    }
+
+    /// Takes one task of the Python original in, whose submitter waits for its end however long
+    /// that takes.
+    pub fn submit_and_hold(&mut self, now: Now, task: NewTask, from: R) {
+        let id = task.id.clone();
+        let answer = match self.offer(now, task, None) {
+            Taken::Live => {
+                self.park(now, Question::Submitted(id), Duration::MAX, from);
+                return self.dispatch(now);
+            }
+            Taken::Ended(result) => Submitted::Ended(result),
+            Taken::Refused(why) => Submitted::Refused(why),
+        };
+        self.say(from, Reply::Submitted(vec![answer]));
+    }
+
+    /// Tells a client which tasks of its session have ended.
+    pub fn collect(&mut self, now: Now, collect: &Collect, from: R) {
+        let Collect { session, sequence, wait_ms } = *collect;
+        let known = self.touch_session(now, session);
+        let displaced = match self.sessions.ask(session, sequence) {
+            Turn::New { displaced } => {
+                let until = now.mono + wait(wait_ms);
+                let at_once = if known && wait_ms > 0 { self.sessions.park(session, from, until) } else { Some(from) };
+                match at_once {
+                    Some(way) => {
+                        let answer = self.sessions.answer(session, known);
+                        self.say(way, Reply::Collected(answer));
+                    }
+                    None => drop(self.timers.insert((until, Timer::Collect(session)))),
+                }
+                displaced
+            }
+            Turn::Again { parked, answer } => {
+                self.say(from, Reply::Collected(answer));
+                parked
+            }
+            Turn::Old => return self.say(from, Reply::Collected(sessions::nothing())),
+        };
+        if let Some((way, until)) = displaced {
+            self.timers.remove(&(until, Timer::Collect(session)));
+            self.say(way, Reply::Collected(sessions::nothing()));
+        }
+    }
+
+    /// Tells a client how tasks stand, once one of them has ended or the wait is over.
+    pub fn lookup(&mut self, now: Now, lookup: Lookup, from: R) {
+        let none_ended = lookup.ids.iter().all(|id| self.tasks.contains_key(id));
+        if none_ended && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
+            self.park(now, Question::Lookup(lookup.ids), wait(lookup.wait_ms), from);
+        } else {
+            let found = self.found(now, &lookup.ids);
+            self.say(from, Reply::Found(found));
+        }
+    }
+
+    /// Tells a client what a task says about itself, once there is something to tell.
+    pub fn follow(&mut self, now: Now, follow: Follow, from: R) {
+        let nothing_new = self.tasks.get(&follow.id).is_some_and(|entry| entry.reports.last() <= follow.after);
+        let question = Question::Follow { id: follow.id, after: follow.after };
+        if nothing_new && follow.wait_ms > 0 {
+            self.park(now, question, wait(follow.wait_ms), from);
+        } else {
+            let answer = self.answer_to(now, &question);
+            self.say(from, answer);
+        }
+    }
+
+    /// Stops tasks. Tells of each whether it was stopped by this: not if it had ended.
+    pub fn cancel(&mut self, now: Now, ids: &[TaskId], from: R) {
+        let mut orders = BTreeMap::new();
+        let stopped = ids.iter().map(|id| self.cancel_one(now, id, &mut orders)).collect();
+        for (worker, orders) in orders {
+            self.answer_beat(worker, orders);
+        }
+        self.say(from, Reply::Cancelled(stopped));
+        self.dispatch(now);
+    }
+
+    /// Tells a client which workers there are.
+    pub fn workers(&mut self, now: Now, from: R) {
+        let infos = self.roster.infos(now.mono);
+        self.say(from, Reply::Workers(infos));
+    }
+}

@@ -1,0 +1,101 @@
+//! Tasks go out: which slot gets which.
+
+use std::{mem, time::Duration};
+
+use uuid::Uuid;
+
+use super::{Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Standing, State, Timer, Way};
+use crate::control_plane::queue::Place;
+use crate::{
+    clock::Now,
+    protocol::{FRAME_TARGET, Lease, LeaseId, WorkerReply},
+    task::TaskId,
+};
+
+impl<R: Way> State<R> {
+    /// Gives waiting tasks to waiting slots, the freest worker first. Each entrance to the state
+    /// ends with it, so that its books are complete before the first task goes out.
+    pub(super) fn dispatch(&mut self, now: Now) {
+        while self.queue.ready() > 0
+            && let Some((worker, slot)) = self.idle_slot()
+        {
+            let capacity = self.roster.change_slot(worker, slot, |slot| slot.capacity);
+            let leases = self.grant(now, worker, slot, capacity.unwrap_or(1) as usize);
+            let parked = self.roster.change_slot(worker, slot, |slot| slot.parked.take());
+            let Some(way) = parked.flatten() else { return };
+            self.tell(way, WorkerReply::Leases(leases));
+        }
+    }
+
+    /// The slot that should have the next task: of those that wait and can run one, one of the
+    /// worker that is least loaded.
+    pub(super) fn idle_slot(&self) -> Option<(Uuid, u32)> {
+        let (key, worker) = self.roster.idle().find(|(_, worker)| self.queue.has(worker.names()))?;
+        Some((key, worker.idle_slot()?))
+    }
+
+    /// Leases to a slot the next task that it can run, and as many short ones behind it as fit
+    /// into the lookahead.
+    pub(super) fn grant(&mut self, now: Now, key: Uuid, slot: u32, capacity: usize) -> Vec<Lease> {
+        let Some(worker) = self.roster.get(key).filter(|worker| !worker.draining && capacity > 0) else {
+            return Vec::new();
+        };
+        // Nobody takes more than its share: the others would wait for work that is here.
+        let share = self.queue.ready().div_ceil(self.roster.slots().max(1));
+        let most = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
+        let Some((place, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
+        let mut ahead = worker.mean_run(&place.name);
+        let weigh = |id: &TaskId| self.tasks.get(id).map_or((false, 0), |entry| (entry.suspect, entry.bytes()));
+        let (mut alone, mut bytes) = weigh(&first);
+        let mut chosen = vec![(place.clone(), first)];
+        self.queue.remove(&place);
+        while chosen.len() < most
+            && !alone
+            && let Some(spent) = ahead
+            && let Some((next, id)) = self.queue.head(place.priority, worker.names())
+        {
+            ahead = worker.mean_run(&next.name).map(|mean| spent + mean).filter(|sum| *sum <= LOOKAHEAD);
+            let size;
+            (alone, size) = weigh(&id);
+            bytes += size;
+            if ahead.is_none() || alone || bytes > FRAME_TARGET {
+                break;
+            }
+            self.queue.remove(&next);
+            chosen.push((next, id));
+        }
+        self.lease(now, key, slot, chosen)
+    }
+
+    pub(super) fn lease(&mut self, now: Now, key: Uuid, number: u32, chosen: Vec<(Place, TaskId)>) -> Vec<Lease> {
+        let mut leases = Vec::with_capacity(chosen.len());
+        let mut longest = Duration::ZERO;
+        for (place, id) in chosen {
+            let Some(entry) = self.tasks.get_mut(&id) else { continue };
+            // It may have been submitted before anybody knew the name.
+            if let Some((_, own)) = self.roster.offered(now.mono, &place.name).filter(|_| entry.attempt == 0) {
+                entry.policy = entry.policy.or(own);
+            }
+            self.last_lease += 1;
+            let lease = LeaseId(self.last_lease);
+            entry.attempt += 1;
+            // Only the first begins now.
+            let started_at = leases.is_empty().then_some(now.wall);
+            entry.standing = Standing::Leased { lease, started_at, position: place.position };
+            longest = longest.saturating_add(entry.timeout());
+            leases.push(entry.lease(lease, &id));
+            self.leases.insert(lease, Granted { task: id, worker: key });
+        }
+        self.counts.granted += leases.len() as u64;
+        let until = now.mono + longest + LEASE_GRACE;
+        let parked_until = self.roster.change_slot(key, number, |slot| {
+            slot.granted = leases.iter().map(|lease| lease.id).collect();
+            mem::replace(&mut slot.until, until)
+        });
+        if let Some(parked_until) = parked_until {
+            self.timers.remove(&(parked_until, Timer::Slot(key, number)));
+            self.timers.insert((until, Timer::Slot(key, number)));
+        }
+        leases
+    }
+}

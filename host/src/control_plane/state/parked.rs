@@ -1,0 +1,173 @@
+//! Questions that wait for their answer, and sessions.
+
+use std::{mem, time::Duration};
+
+use uuid::Uuid;
+
+use super::{Entry, ParkId, Parked, Question, Standing, State, Timer, Way};
+use crate::control_plane::{reports::ReportLog, sessions::Shed};
+use crate::{
+    clock::{Moment, Now},
+    protocol::{Collected, FRAME_TARGET, Found, Reply, Reports, Submitted},
+    task::{Task, TaskId},
+};
+
+impl<R: Way> State<R> {
+    pub(super) fn park(&mut self, now: Now, question: Question, limit: Duration, way: R) {
+        self.last_park += 1;
+        let park = self.last_park;
+        for id in question.tasks() {
+            let Some(entry) = self.tasks.get_mut(id) else { continue };
+            // Who gave up is forgotten when the room is used up, so that it cannot pile up.
+            if entry.watchers.len() == entry.watchers.capacity() {
+                let (open, shut): (Vec<_>, Vec<_>) = mem::take(&mut entry.watchers)
+                    .into_iter()
+                    .partition(|watcher| self.parked.get(watcher).is_some_and(|parked| parked.way.is_open()));
+                entry.watchers = open;
+                for watcher in shut {
+                    if let Some(shut) = self.parked.remove(&watcher) {
+                        self.timers.remove(&(shut.until, Timer::Parked(watcher)));
+                    }
+                }
+            }
+            entry.watchers.push(park);
+        }
+        let until = now.mono + limit;
+        if until != Moment::NEVER {
+            self.timers.insert((until, Timer::Parked(park)));
+        }
+        self.parked.insert(park, Parked { way, question, until });
+    }
+
+    pub(super) fn unpark(&mut self, now: Now, park: ParkId) {
+        let Some(Parked { way, question, until }) = self.parked.remove(&park) else { return };
+        self.timers.remove(&(until, Timer::Parked(park)));
+        let answer = self.answer_to(now, &question);
+        self.say(way, answer);
+    }
+
+    pub(super) fn wake_followers(&mut self, now: Now, id: &TaskId) {
+        let Some(entry) = self.tasks.get_mut(id) else { return };
+        let is_follower = |park: &ParkId| {
+            self.parked.get(park).is_some_and(|parked| matches!(parked.question, Question::Follow { .. }))
+        };
+        let (followers, others) = mem::take(&mut entry.watchers).into_iter().partition::<Vec<_>, _>(is_follower);
+        entry.watchers = others;
+        for park in followers {
+            self.unpark(now, park);
+        }
+    }
+
+    pub(super) fn answer_to(&mut self, now: Now, question: &Question) -> Reply {
+        match question {
+            Question::Submitted(id) => Reply::Submitted(vec![match self.results.get(now.mono, id) {
+                Some(kept) => Submitted::Ended(kept.result.clone()),
+                None => Submitted::Accepted,
+            }]),
+            Question::Lookup(ids) => Reply::Found(self.found(now, ids)),
+            Question::Follow { id, after } => Reply::Reports(self.reports(now, id, *after)),
+        }
+    }
+
+    pub(super) fn found(&mut self, now: Now, ids: &[TaskId]) -> Vec<Found> {
+        let mut found = Vec::with_capacity(ids.len());
+        let mut bytes = 0;
+        for id in ids {
+            let one = self.find(now, id);
+            bytes += match &one {
+                Found::Ended(ended) => ended.size(),
+                Found::Live(task) => task.args.as_str().len() + task.kwargs.as_str().len(),
+                Found::Unknown => 0,
+            };
+            if bytes > FRAME_TARGET && !found.is_empty() {
+                break;
+            }
+            found.push(one);
+        }
+        found
+    }
+
+    pub(super) fn find(&mut self, now: Now, id: &TaskId) -> Found {
+        if let Some(entry) = self.tasks.get(id) {
+            return Found::Live(Box::new(view(id, entry)));
+        }
+        self.results.get(now.mono, id).map_or(Found::Unknown, |kept| Found::Ended(kept.result.clone()))
+    }
+
+    pub(super) fn reports(&mut self, now: Now, id: &TaskId, after: u64) -> Reports {
+        let task = self.find(now, id);
+        let log = match &task {
+            Found::Live(_) => self.tasks.get(id).map(|entry| &entry.reports),
+            Found::Ended(_) => self.results.get(now.mono, id).map(|kept| &kept.reports),
+            Found::Unknown => None,
+        };
+        let reports = log.map(|log| log.after(after).cloned().collect()).unwrap_or_default();
+        Reports { reports, last: log.map_or(after, ReportLog::last), task }
+    }
+
+    /// Notes that a session is in use. Returns whether it was known.
+    pub(super) fn touch_session(&mut self, now: Now, session: Uuid) -> bool {
+        let known = self.sessions.touch(now.mono, session);
+        self.shed_sessions();
+        if !mem::replace(&mut self.watches_sessions, true)
+            && let Some(at) = self.sessions.next_expiry()
+        {
+            self.timers.insert((at, Timer::Sessions));
+        }
+        known
+    }
+
+    /// Forgets sessions that were left alone.
+    pub(super) fn check_sessions(&mut self, now: Now) {
+        while let Some(shed) = self.sessions.expire(now.mono) {
+            self.say_forgotten(shed);
+        }
+        let next = self.sessions.next_expiry();
+        self.watches_sessions = next.is_some();
+        self.timers.extend(next.map(|at| (at, Timer::Sessions)));
+    }
+
+    /// Forgets sessions that are too many or hold too much.
+    pub(super) fn shed_sessions(&mut self) {
+        while let Some(shed) = self.sessions.shed() {
+            self.say_forgotten(shed);
+        }
+    }
+
+    pub(super) fn say_forgotten(&mut self, shed: Option<Shed<R>>) {
+        if let Some(Shed { session, way, until }) = shed {
+            self.timers.remove(&(until, Timer::Collect(session)));
+            self.say(way, Reply::Collected(Collected { known: false, results: Vec::new() }));
+        }
+    }
+
+    pub(super) fn answer_session(&mut self, session: Uuid) {
+        if let Some((way, until)) = self.sessions.unpark(session) {
+            self.timers.remove(&(until, Timer::Collect(session)));
+            let answer = self.sessions.answer(session, true);
+            self.say(way, Reply::Collected(answer));
+        }
+    }
+}
+
+fn view(id: &TaskId, entry: &Entry) -> Task {
+    let started_at = match entry.standing {
+        Standing::Leased { started_at, .. } => started_at,
+        Standing::Queued(_) | Standing::Due { .. } => None,
+    };
+    Task {
+        id: id.clone(),
+        name: entry.name.to_string(),
+        args: entry.args.clone(),
+        kwargs: entry.kwargs.clone(),
+        priority: entry.priority,
+        created_at: entry.created_at,
+        started_at,
+        completed_at: None,
+        status: entry.status(),
+        result: None,
+        error: None,
+        attempt: entry.attempt,
+        progress: entry.reports.progress().cloned(),
+    }
+}

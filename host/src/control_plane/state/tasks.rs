@@ -1,0 +1,313 @@
+//! Tasks come in, and come to their end.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+
+use uuid::Uuid;
+
+use super::{End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, Taken, Timer, Way};
+use crate::control_plane::{queue::Position, reports::ReportLog, retry};
+use crate::{
+    clock::{Now, Timestamp, micros},
+    protocol::{Ended, LeaseId, Order},
+    task::{ErrorKind, Failure, FollowUp, NewTask, Outcome, TASK_NAME_MAX, TaskId, TaskResult, TaskStatus, Unknown},
+};
+
+impl<R: Way> State<R> {
+    /// Takes a client's task in, unless the control plane is about to stop.
+    pub(super) fn offer(&mut self, now: Now, task: NewTask, session: Option<Uuid>) -> Taken {
+        let knows = |id| self.tasks.contains_key(id) || self.results.peek(now.mono, id).is_some();
+        if self.draining && !knows(&task.id) {
+            return Taken::Refused("the control plane is stopping and takes no more tasks".into());
+        }
+        self.accept(now, task, session)
+    }
+
+    /// Takes a task in, or attaches to the one that has its id.
+    pub(super) fn accept(&mut self, now: Now, task: NewTask, session: Option<Uuid>) -> Taken {
+        if let Some(entry) = self.tasks.get_mut(&task.id) {
+            if let Some(session) = session {
+                entry.attach(session, &self.sessions);
+            }
+            return Taken::Live;
+        }
+        if let Some(kept) = self.results.get(now.mono, &task.id) {
+            return Taken::Ended(kept.result.clone());
+        }
+        if let Some(why) = self.refusal(&task) {
+            return Taken::Refused(why);
+        }
+        let offered = self.roster.offered(now.mono, &task.name);
+        if offered.is_none() && task.unknown == Unknown::Fail {
+            return Taken::Ended(self.not_found(now, task));
+        }
+        let (name, policy) = match offered {
+            Some((name, own)) => (name.clone(), task.policy.or(own)),
+            None => (task.name.as_str().into(), task.policy),
+        };
+        let wait = match (task.countdown, task.eta) {
+            (Some(countdown), _) => countdown,
+            (None, Some(eta)) => eta.since(now.wall),
+            (None, None) => Duration::ZERO,
+        };
+        let at = now.mono + wait;
+        let entry = Entry {
+            name,
+            args: task.args,
+            kwargs: task.kwargs,
+            priority: policy.priority.unwrap_or_default(),
+            policy,
+            created_at: now.wall,
+            waiting_since: now.mono,
+            standing: Standing::Due { at, retry: false },
+            attempt: 0,
+            losses: 0,
+            suspect: false,
+            session,
+            other_sessions: Vec::new(),
+            watchers: Vec::new(),
+            reports: ReportLog::default(),
+        };
+        self.bytes += entry.bytes();
+        self.counts.accepted += 1;
+        self.tasks.insert(task.id.clone(), Box::new(entry));
+        if wait.is_zero() {
+            self.enqueue(now, &task.id);
+        } else {
+            self.timers.insert((at, Timer::Due(task.id)));
+        }
+        Taken::Live
+    }
+
+    /// Why a task is not taken, if it is not.
+    pub(super) fn refusal(&self, task: &NewTask) -> Option<String> {
+        let Limits { tasks_max, bytes_max, .. } = self.limits;
+        let size = task.args.as_str().len() + task.kwargs.as_str().len();
+        if task.name.is_empty() || task.name.len() > TASK_NAME_MAX || task.name.chars().any(char::is_control) {
+            Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"))
+        } else if self.tasks.len() >= tasks_max {
+            Some(format!("the queue is full: {tasks_max} tasks are unfinished; try again later"))
+        } else if self.bytes + size > bytes_max {
+            Some(format!("the queue is full: its arguments hold {bytes_max} bytes; try again later"))
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn not_found(&mut self, now: Now, task: NewTask) -> Arc<TaskResult> {
+        let mut error = format!("Task {} not found", task.name);
+        let nearest = self.roster.nearest(&task.name);
+        if !nearest.is_empty() {
+            let quoted: Vec<String> = nearest.iter().map(|name| format!("'{name}'")).collect();
+            let _ = write!(error, ": did you mean {}?", quoted.join(" or "));
+        } else if self.roster.iter().next().is_none() {
+            error.push_str(": no worker is connected");
+        }
+        self.counts.accepted += 1;
+        self.keep(
+            now,
+            TaskResult {
+                task_id: task.id,
+                status: TaskStatus::Failure,
+                result: None,
+                error: Some(error),
+                started_at: None,
+                completed_at: Some(now.wall),
+                error_kind: Some(ErrorKind::NotFound),
+                worker_id: None,
+                attempts: 0,
+            },
+            ReportLog::default(),
+        )
+    }
+
+    /// Puts a task at the end of its line.
+    pub(super) fn enqueue(&mut self, now: Now, id: &TaskId) {
+        self.position += 1;
+        let position = Position(self.position);
+        if let Some(entry) = self.tasks.get_mut(id) {
+            entry.standing = Standing::Queued(position);
+            entry.waiting_since = now.mono;
+            self.queue.push(&entry.place(position), id.clone(), now.mono);
+        }
+    }
+
+    pub(super) fn due(&mut self, now: Now, id: &TaskId) {
+        let standing = self.tasks.get(id).map(|entry| &entry.standing);
+        if matches!(standing, Some(Standing::Due { at, .. }) if *at <= now.mono) {
+            self.enqueue(now, id);
+        }
+    }
+
+    /// Closes the books on what a slot was granted.
+    pub(super) fn settle(&mut self, now: Now, worker: Uuid, granted: Vec<LeaseId>, ended: Vec<Ended>) {
+        for Ended { lease, outcome, ran_us, reports } in ended {
+            // A late outcome, under a lease that was taken back, counts for nothing.
+            if !self.holds(worker, lease) {
+                continue;
+            }
+            if !reports.is_empty() {
+                self.report(now, lease, reports);
+            }
+            match outcome {
+                Some(outcome) => self.outcome(now, worker, lease, outcome, Duration::from_micros(ran_us)),
+                None => self.put_back(now, lease, Loss::No),
+            }
+        }
+        // A slot that asks for more has nothing left: what it did not mention, it never got.
+        for lease in granted {
+            self.put_back(now, lease, Loss::No);
+        }
+    }
+
+    pub(super) fn outcome(&mut self, now: Now, worker: Uuid, lease: LeaseId, outcome: Outcome, ran: Duration) {
+        let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
+        let Some(entry) = self.tasks.get_mut(&id) else { return };
+        let ran_us = i64::try_from(micros(ran)).unwrap_or(i64::MAX);
+        let started_at = Some(Timestamp::from_micros(now.wall.micros().saturating_sub(ran_us)));
+        let worker_id = self.roster.get_mut(worker).map(|worker| {
+            worker.ran(&entry.name, ran);
+            worker.id.clone()
+        });
+        let end = End { started_at, worker_id: worker_id.as_deref().map(str::to_owned), ..End::default() };
+        match outcome {
+            Outcome::Success { result, follow_ups } => {
+                self.finish(now, &id, TaskStatus::Success, End { result: Some(result), ..end });
+                for (index, follow_up) in follow_ups.into_iter().enumerate() {
+                    self.follow_up(now, id.follow_up(index), follow_up);
+                }
+            }
+            Outcome::Failure(failure) => match retry::delay(&entry.policy, &id, entry.attempt, &failure) {
+                Some(wait) => {
+                    let at = now.mono + wait;
+                    entry.standing = Standing::Due { at, retry: true };
+                    self.timers.insert((at, Timer::Due(id)));
+                }
+                None => self.finish(now, &id, TaskStatus::Failure, End { failure: Some(failure), ..end }),
+            },
+            // Stopped by an order that we did not give, such as the worker's own drain.
+            Outcome::Stopped => {
+                self.leases.insert(lease, Granted { task: id, worker });
+                self.put_back(now, lease, Loss::No);
+            }
+        }
+    }
+
+    pub(super) fn follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
+        let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
+        let task = NewTask { id, args, kwargs, policy, countdown, ..NewTask::new(name) };
+        let id = task.id.clone();
+        if let Taken::Refused(why) = self.accept(now, task, None) {
+            // Its parent has ended well, so nobody can be told but who asks for this very task.
+            self.counts.accepted += 1;
+            self.keep(
+                now,
+                TaskResult {
+                    task_id: id,
+                    status: TaskStatus::Failure,
+                    result: None,
+                    error: Some(why),
+                    started_at: None,
+                    completed_at: Some(now.wall),
+                    error_kind: Some(ErrorKind::Failed),
+                    worker_id: None,
+                    attempts: 0,
+                },
+                ReportLog::default(),
+            );
+        }
+    }
+
+    /// Takes a lease back, and its task to the place that it had in the queue.
+    pub(super) fn put_back(&mut self, now: Now, lease: LeaseId, loss: Loss<'_>) {
+        let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
+        let Some(entry) = self.tasks.get_mut(&id) else { return };
+        let Standing::Leased { started_at, position, .. } = entry.standing else { return };
+        entry.attempt -= 1;
+        if let Loss::Of(worker) = loss {
+            entry.suspect = true;
+            entry.losses += u32::from(started_at.is_some());
+            if entry.losses >= LOSSES_MAX {
+                let message = format!("the workers that ran it were lost, {LOSSES_MAX} times");
+                let failure = Some(Failure::new(ErrorKind::WorkerLost, message));
+                let end = End { failure, started_at, worker_id: Some(worker.to_owned()), ..End::default() };
+                return self.finish(now, &id, TaskStatus::Failure, end);
+            }
+        }
+        entry.standing = Standing::Queued(position);
+        self.queue.push(&entry.place(position), id, entry.waiting_since);
+    }
+
+    /// Stops a task. Notes in `orders` which worker is to end its attempt.
+    pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<Uuid, Vec<Order>>) -> bool {
+        let Some(entry) = self.tasks.get(id) else { return false };
+        let mut end = End::default();
+        match entry.standing {
+            Standing::Queued(position) => drop(self.queue.remove(&entry.place(position))),
+            Standing::Due { at, .. } => drop(self.timers.remove(&(at, Timer::Due(id.clone())))),
+            Standing::Leased { lease, started_at, .. } => {
+                end.started_at = started_at;
+                if let Some(granted) = self.leases.remove(&lease) {
+                    let worker = self.roster.get(granted.worker).filter(|_| started_at.is_some());
+                    end.worker_id = worker.map(|worker| worker.id.to_string());
+                    orders.entry(granted.worker).or_default().push(Order::Stop(lease));
+                }
+            }
+        }
+        self.finish(now, id, TaskStatus::Cancelled, end);
+        true
+    }
+
+    /// Ends a task, once, and tells everybody who waits for it.
+    pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: End) {
+        let Some(entry) = self.tasks.remove(id) else { return };
+        self.bytes -= entry.bytes();
+        let (error, error_kind) = match (end.failure, status) {
+            (Some(failure), _) => (Some(failure.message), Some(failure.kind)),
+            (None, TaskStatus::Cancelled) => (Some("Task cancelled".to_owned()), None),
+            (None, _) => (None, None),
+        };
+        let result = TaskResult {
+            task_id: id.clone(),
+            status,
+            result: end.result,
+            error,
+            started_at: end.started_at,
+            completed_at: Some(now.wall),
+            error_kind,
+            worker_id: end.worker_id,
+            attempts: entry.attempt,
+        };
+        let result = self.keep(now, result, entry.reports);
+        for session in entry.session.into_iter().chain(entry.other_sessions) {
+            if self.sessions.tell(session, result.clone()) {
+                self.answer_session(session);
+            }
+        }
+        self.shed_sessions();
+        for park in entry.watchers {
+            self.unpark(now, park);
+        }
+    }
+
+    pub(super) fn keep(&mut self, now: Now, result: TaskResult, reports: ReportLog) -> Arc<TaskResult> {
+        let result = Arc::new(result);
+        match result.status {
+            TaskStatus::Success => self.counts.ended[0] += 1,
+            TaskStatus::Cancelled => self.counts.ended[2] += 1,
+            _ => self.counts.ended[1] += 1,
+        }
+        self.results.store(now.mono, result.clone(), reports);
+        self.await_expiry();
+        result
+    }
+
+    /// Sets the timer for the oldest result, unless one is set.
+    pub(super) fn await_expiry(&mut self) {
+        if self.expiry.is_none()
+            && let Some(at) = self.results.next_expiry()
+        {
+            self.expiry = Some(at);
+            self.timers.insert((at, Timer::Expiry));
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What workers say, and what becomes of what they held when they go.
+
+use std::{collections::BTreeSet, iter, mem, sync::Arc};
+
+use uuid::Uuid;
+
+use super::{Loss, Standing, State, Timer, Way};
+use crate::control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX, SLOTS_MAX, Worker};
+use crate::{
+    clock::{Moment, Now},
+    protocol::{BEAT_WAIT, Beat, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply},
+    task::Report,
+    transport::Peer,
+};
+
+impl<R: Way> State<R> {
+    /// Takes a worker in. `peer` is none for the control plane's own.
+    pub fn register(&mut self, now: Now, registration: Registration, peer: Option<Peer>, from: R) {
+        let key = registration.worker;
+        if self.roster.get(key).is_some() {
+            return self.tell(from, WorkerReply::Registered);
+        }
+        if registration.slots == 0 || registration.slots > SLOTS_MAX {
+            let why = format!("a worker has 1 to {SLOTS_MAX} slots, not {}", registration.slots);
+            return self.tell(from, WorkerReply::Refused(why));
+        }
+        if self.draining {
+            return self.tell(from, WorkerReply::Refused("the control plane is stopping".into()));
+        }
+        let namesake = self.roster.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
+        match namesake.map(|(key, worker)| (key, worker.disconnected.is_none())) {
+            Some((_, true)) => {
+                let id = &registration.worker_id;
+                let why =
+                    format!("a worker with the id '{id}' is connected already: give this one another --worker-id");
+                return self.tell(from, WorkerReply::Refused(why));
+            }
+            Some((older, false)) => self.lose(now, older),
+            None => {}
+        }
+        for name in self.roster.add(now, registration, peer) {
+            self.queue.offer(name);
+        }
+        if peer.is_some() {
+            self.watch(key, now.mono + SILENCE_MAX);
+        }
+        self.tell(from, WorkerReply::Registered);
+        self.dispatch(now);
+    }
+
+    /// Takes what a slot ran, and gives it more or lets it wait.
+    pub fn work(&mut self, now: Now, work: Work, from: R) {
+        let Work { worker: key, slot: number, sequence, ended, capacity } = work;
+        let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        worker.last_seen = now;
+        let draining = worker.draining;
+        let opened = self.roster.change_slot(key, number, |slot| {
+            let is_new = sequence > slot.sequence;
+            is_new.then(|| {
+                slot.sequence = sequence;
+                let until = mem::replace(&mut slot.until, Moment::NEVER);
+                (mem::take(&mut slot.granted), until, slot.parked.take())
+            })
+        });
+        let (granted, until, displaced) = match opened {
+            Some(Some(opened)) => opened,
+            Some(None) => return self.answer_again(key, number, sequence, from),
+            None => return self.tell(from, WorkerReply::Refused(format!("there is no slot {number} in this worker"))),
+        };
+        self.timers.remove(&(until, Timer::Slot(key, number)));
+        if let Some(displaced) = displaced {
+            self.tell(displaced, WorkerReply::Leases(Vec::new()));
+        }
+        let at_once = capacity == 0 || draining;
+        self.settle(now, key, granted, ended);
+
+        let leases = self.grant(now, key, number, capacity as usize);
+        if !leases.is_empty() || at_once {
+            self.tell(from, WorkerReply::Leases(leases));
+        } else {
+            let until = now.mono + WAIT_MAX;
+            self.roster.change_slot(key, number, |slot| {
+                (slot.parked, slot.capacity, slot.until) = (Some(from), capacity, until);
+            });
+            self.timers.insert((until, Timer::Slot(key, number)));
+        }
+        // What was put back or followed up may suit a slot that waits.
+        self.dispatch(now);
+    }
+
+    /// Takes a sign of life, and parks it until there is an order.
+    pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, from: R) {
+        let key = beat.worker;
+        let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        worker.last_seen = now;
+        worker.peer = peer;
+        worker.disconnected = None;
+        self.answer_beat(key, Vec::new());
+        let is_dead = |lease: &&LeaseId| !self.leases.contains_key(lease);
+        let orders: Vec<Order> = beat.holds.iter().filter(is_dead).copied().map(Order::Stop).collect();
+        if !orders.is_empty() {
+            return self.tell(from, WorkerReply::Orders(orders));
+        }
+        self.note_begun(now, key, &beat.holds);
+        // The control plane's own worker needs no sign of life, so its beat waits for an order.
+        let until = if peer.is_some() { now.mono + BEAT_WAIT } else { Moment::NEVER };
+        if let Some(worker) = self.roster.get_mut(key) {
+            worker.beat = Some((from, until));
+        }
+        if peer.is_some() {
+            self.timers.insert((until, Timer::Beat(key)));
+        }
+    }
+
+    /// A slot runs its leases in order: the first that it still holds has begun.
+    pub(super) fn note_begun(&mut self, now: Now, key: Uuid, holds: &[LeaseId]) {
+        let Some(worker) = self.roster.get(key) else { return };
+        let holds: BTreeSet<LeaseId> = holds.iter().copied().collect();
+        for slot in worker.slots.values().filter(|slot| slot.granted.len() > 1) {
+            let Some(lease) = slot.granted.iter().find(|lease| holds.contains(lease)) else { continue };
+            let Some(entry) = self.leases.get(lease).and_then(|granted| self.tasks.get_mut(&granted.task)) else {
+                continue;
+            };
+            if let Standing::Leased { started_at, .. } = &mut entry.standing {
+                started_at.get_or_insert(now.wall);
+            }
+        }
+    }
+
+    /// Takes what a worker says between two requests for work.
+    pub fn note(&mut self, now: Now, note: Note, from: R) {
+        let Some(worker) = self.roster.get_mut(note.worker) else { return self.tell(from, WorkerReply::Unknown) };
+        if worker.noted < note.sequence {
+            worker.noted = note.sequence;
+            let mut reports = note.reports.into_iter().peekable();
+            while let Some((lease, first)) = reports.next() {
+                let more = iter::from_fn(|| reports.next_if(|(next, _)| *next == lease));
+                let said: Vec<Report> = iter::once(first).chain(more.map(|(_, report)| report)).collect();
+                if self.holds(note.worker, lease) {
+                    self.report(now, lease, said);
+                }
+            }
+            for lease in note.returned.into_iter().filter(|lease| self.holds(note.worker, *lease)).collect::<Vec<_>>() {
+                self.put_back(now, lease, Loss::No);
+            }
+        }
+        self.tell(from, WorkerReply::Noted);
+        self.dispatch(now);
+    }
+
+    /// Adds to what a task said, as long as the lease is live.
+    pub(super) fn report(&mut self, now: Now, lease: LeaseId, reports: Vec<Report>) {
+        let Some(id) = self.leases.get(&lease).map(|granted| granted.task.clone()) else { return };
+        if let Some(entry) = self.tasks.get_mut(&id) {
+            for report in reports {
+                entry.reports.push(report);
+            }
+            self.wake_followers(now, &id);
+        }
+    }
+
+    pub(super) fn holds(&self, worker: Uuid, lease: LeaseId) -> bool {
+        self.leases.get(&lease).is_some_and(|granted| granted.worker == worker)
+    }
+
+    /// Grants nothing more to a worker that wants to finish.
+    pub fn drain_worker(&mut self, worker: Uuid, from: R) {
+        let Some(draining) = self.roster.get_mut(worker) else { return self.tell(from, WorkerReply::Unknown) };
+        draining.draining = true;
+        let numbers: Vec<u32> = draining.slots.keys().copied().collect();
+        for number in numbers {
+            self.unpark_slot(worker, number);
+        }
+        self.tell(from, WorkerReply::Noted);
+    }
+
+    /// Answers a slot's parked request with nothing.
+    pub(super) fn unpark_slot(&mut self, key: Uuid, number: u32) {
+        let parked = self.roster.change_slot(key, number, |slot| {
+            slot.parked.take().map(|way| (way, mem::replace(&mut slot.until, Moment::NEVER)))
+        });
+        if let Some((way, until)) = parked.flatten() {
+            self.timers.remove(&(until, Timer::Slot(key, number)));
+            self.tell(way, WorkerReply::Leases(Vec::new()));
+        }
+    }
+
+    /// Lets a worker go. What it holds goes back to the queue, and is not counted as a loss.
+    pub fn leave(&mut self, now: Now, worker: Uuid, from: R) {
+        if let Some((gone, names)) = self.roster.remove(now, worker) {
+            self.dismiss(now, worker, gone, &names, Loss::No);
+        }
+        self.tell(from, WorkerReply::Noted);
+        self.dispatch(now);
+    }
+
+    /// Notes that a connection is gone. A worker on it is lost unless it comes back soon.
+    pub fn peer_gone(&mut self, now: Now, peer: Peer) {
+        let on_it = self.roster.iter_mut().filter(|(_, worker)| worker.peer == Some(peer));
+        let gone: Vec<Uuid> = on_it
+            .map(|(key, worker)| {
+                worker.disconnected = Some(now.mono);
+                key
+            })
+            .collect();
+        for key in gone {
+            self.watch(key, now.mono + RECONNECT_GRACE);
+        }
+    }
+
+    /// Looks again at `at` whether a worker was silent for too long.
+    pub(super) fn watch(&mut self, key: Uuid, at: Moment) {
+        let Some(worker) = self.roster.get_mut(key) else { return };
+        let before = mem::replace(&mut worker.watched, at);
+        self.timers.remove(&(before, Timer::Silence(key)));
+        self.timers.insert((at, Timer::Silence(key)));
+    }
+
+    pub(super) fn check_silence(&mut self, now: Now, key: Uuid) {
+        let Some(worker) = self.roster.get(key) else { return };
+        let silent = worker.last_seen.mono + SILENCE_MAX;
+        let lost_at = worker.disconnected.map_or(silent, |at| silent.min(at + RECONNECT_GRACE));
+        if lost_at <= now.mono { self.lose(now, key) } else { self.watch(key, lost_at) }
+    }
+
+    pub(super) fn lose(&mut self, now: Now, key: Uuid) {
+        let Some((worker, names)) = self.roster.remove(now, key) else { return };
+        self.roster.note_lost(now, &worker);
+        let id = worker.id.clone();
+        self.dismiss(now, key, worker, &names, Loss::Of(&id));
+    }
+
+    /// Closes the books on a worker that is not in the roster any more. `names` are those that
+    /// nobody offers now.
+    pub(super) fn dismiss(&mut self, now: Now, key: Uuid, worker: Worker<R>, names: &[Arc<str>], loss: Loss<'_>) {
+        for name in names {
+            self.queue.withdraw(name);
+        }
+        self.timers.remove(&(worker.watched, Timer::Silence(key)));
+        for (number, slot) in worker.slots {
+            self.timers.remove(&(slot.until, Timer::Slot(key, number)));
+            if let Some(way) = slot.parked {
+                self.tell(way, WorkerReply::Unknown);
+            }
+            for lease in slot.granted {
+                self.put_back(now, lease, loss);
+            }
+        }
+        if let Some((way, until)) = worker.beat {
+            self.timers.remove(&(until, Timer::Beat(key)));
+            self.tell(way, WorkerReply::Unknown);
+        }
+    }
+
+    /// A slot waited long enough, or did not come back from its grants.
+    pub(super) fn slot_over(&mut self, now: Now, at: Moment, key: Uuid, number: u32) {
+        let over = self.roster.change_slot(key, number, |slot| {
+            let over = slot.until == at;
+            over.then(|| {
+                slot.until = Moment::NEVER;
+                (slot.parked.take(), mem::take(&mut slot.granted))
+            })
+        });
+        let Some((parked, granted)) = over.flatten() else { return };
+        if let Some(way) = parked {
+            return self.tell(way, WorkerReply::Leases(Vec::new()));
+        }
+        let Some(id) = self.roster.get(key).map(|worker| worker.id.clone()) else { return };
+        let orders = granted.iter().filter(|lease| self.leases.contains_key(lease)).copied().map(Order::Stop).collect();
+        for lease in granted {
+            self.put_back(now, lease, Loss::Of(&id));
+        }
+        self.answer_beat(key, orders);
+    }
+
+    /// Answers a parked beat. The next one makes up for it if none is parked, since it tells what
+    /// the worker holds.
+    pub(super) fn answer_beat(&mut self, key: Uuid, orders: Vec<Order>) {
+        let Some((way, until)) = self.roster.get_mut(key).and_then(|worker| worker.beat.take()) else { return };
+        self.timers.remove(&(until, Timer::Beat(key)));
+        self.tell(way, WorkerReply::Orders(orders));
+    }
+
+    /// Gives a slot the answer again that it did not get.
+    pub(super) fn answer_again(&mut self, key: Uuid, number: u32, sequence: u64, from: R) {
+        let again = self.roster.change_slot(key, number, |slot| {
+            if sequence < slot.sequence {
+                (Vec::new(), Some(from))
+            } else if slot.parked.is_some() {
+                (Vec::new(), slot.parked.replace(from))
+            } else {
+                (slot.granted.clone(), Some(from))
+            }
+        });
+        let Some((granted, Some(way))) = again else { return };
+        // A lease that is no longer live must not be begun.
+        let leases = granted.into_iter().filter_map(|lease| {
+            let id = &self.leases.get(&lease)?.task;
+            Some(self.tasks.get(id)?.lease(lease, id))
+        });
+        let leases = leases.collect();
+        self.tell(way, WorkerReply::Leases(leases));
+    }
+}
