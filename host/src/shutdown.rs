@@ -1,25 +1,38 @@
 //! Signals: the first asks to finish, the second to stop now.
 
-use std::{io, sync::mpsc, thread};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Hears SIGTERM and SIGINT from the moment it is made.
 #[derive(Debug)]
-pub struct Signals(mpsc::Receiver<()>);
+pub struct Signals {
+    heard: mpsc::Receiver<()>,
+    serving: Arc<AtomicBool>,
+}
 
 impl Signals {
-    /// Starts to listen.
+    /// Starts to listen. A signal ends the process with `code` until [`Signals::serve`].
     ///
     /// # Errors
     /// When the system has no more threads or refuses handlers.
-    pub fn listen() -> io::Result<Self> {
+    pub fn listen(code: u8) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut terminate, mut interrupt) = {
             let _context = runtime.enter();
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
         };
-        let (heard, signals) = mpsc::channel();
+        let (sender, heard) = mpsc::channel();
+        let serving = Arc::new(AtomicBool::new(false));
+        let has_started = Arc::clone(&serving);
         thread::Builder::new().name("fw-signals".into()).spawn(move || {
             runtime.block_on(async {
                 loop {
@@ -27,24 +40,32 @@ impl Signals {
                         _ = terminate.recv() => {}
                         _ = interrupt.recv() => {}
                     }
-                    if heard.send(()).is_err() {
+                    if !has_started.load(Ordering::SeqCst) {
+                        std::process::exit(code.into());
+                    }
+                    if sender.send(()).is_err() {
                         return;
                     }
                 }
             });
         })?;
-        Ok(Self(signals))
+        Ok(Self { heard, serving })
+    }
+
+    /// From now on there is something to finish: signals are for whoever waits for them.
+    pub fn serve(&self) {
+        self.serving.store(true, Ordering::SeqCst);
     }
 
     /// Waits on this thread for the next signal.
     pub fn first(&mut self) {
-        let _ = self.0.recv();
+        let _ = self.heard.recv();
     }
 
     /// Ends the process at the next signal.
     pub fn exit_on_next(self, code: u8) {
         thread::spawn(move || {
-            if self.0.recv().is_ok() {
+            if self.heard.recv().is_ok() {
                 std::process::exit(code.into());
             }
         });

@@ -2,9 +2,9 @@
 
 use std::{env, path::PathBuf, thread, time::Duration};
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 
-use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, WRONG_USAGE, block_on, render, span};
+use super::{Failure, INTERRUPTED, NOT_FOUND, Outcome, TASK_FAILED, WRONG_USAGE, block_on, render, span};
 use crate::{
     bench::{self, BenchError, Plan},
     config::Address,
@@ -38,7 +38,7 @@ pub(super) struct Bench {
     #[arg(long, env = "FASTWORKER_TURN", default_value = "1s", value_parser = span, value_name = "SPAN")]
     turn: Duration,
     /// Print JSON
-    #[arg(long, env = "FASTWORKER_JSON")]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
     /// Be the raw server of another bench
     #[arg(long, env = "FASTWORKER_ECHO", hide = true)]
@@ -90,7 +90,8 @@ fn serve_echo(address: &Address) -> Outcome {
     let _server = bench::echo(&address.to_string()).map_err(|error| Failure::new(TASK_FAILED, error))?;
     render::ready("echo", address)?;
     let mut signals =
-        crate::shutdown::Signals::listen().map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
+        crate::shutdown::Signals::listen(INTERRUPTED).map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
+    signals.serve();
     signals.first();
     Ok(0)
 }

@@ -50,6 +50,8 @@ pub const LOOKAHEAD: Duration = Duration::from_millis(2);
 pub const LOOKAHEAD_MAX: usize = 256;
 /// A task that was lost so often while it ran ends as `worker-lost`.
 pub const LOSSES_MAX: u32 = 3;
+/// So soon a worker is asked again what it holds, after something was taken back from it.
+pub const SECOND_LOOK: Duration = Duration::from_millis(20);
 /// A slot that says nothing so long after its grants must have ended is given up.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 
@@ -329,6 +331,8 @@ pub struct State<R> {
     counts: Counts,
     position: u64,
     last_lease: u64,
+    /// When the first worker registered: where the numbers of leases begin.
+    born: Timestamp,
     last_park: ParkId,
     draining: bool,
 }
@@ -353,6 +357,7 @@ impl<R: Way> State<R> {
             counts: Counts::default(),
             position: 0,
             last_lease: 0,
+            born: Timestamp::default(),
             last_park: 0,
             draining: false,
         }
@@ -465,7 +470,7 @@ impl<R: Way> State<R> {
 
     /// Whether nothing waits to be run now and nothing runs. Scheduled tasks do not count.
     pub fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && self.leases.is_empty()
+        self.queue.ready() == 0 && self.leases.is_empty()
     }
 
     /// Tells everybody who waits that the control plane stops.
