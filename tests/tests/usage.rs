@@ -99,7 +99,8 @@ fn a_wait_that_is_over_is_exit_code_4_and_says_how_to_ask_later() {
 fn what_nobody_knows_is_exit_code_5() {
     let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
     for command in ["status", "cancel"] {
-        let ran = cluster.cli([command, "--task-id", "no-such-task"]).with_code(5).says("no task no-such-task is known");
+        let ran =
+            cluster.cli([command, "--task-id", "no-such-task"]).with_code(5).says("no task no-such-task is known");
         let _ = ran.hints("--result-cache-ttl");
     }
     let empty = Cluster::builder().start();
@@ -112,7 +113,7 @@ fn what_nobody_knows_is_exit_code_5() {
 fn a_wrong_task_name_names_the_nearest() {
     let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
     let wrong = cluster.cli(["submit", "--task-name", "ad", "--args", "1", "2"]).with_code(5);
-    let _ = wrong.says("'ad'").says("add").hints("fastworker list");
+    let _ = wrong.says("Task ad not found: did you mean 'add'?").hints("fastworker list");
     let wrong = cluster.cli(["submit", "--task-name", "word-count", "--args", "x"]).with_code(5);
     let _ = wrong.says("word_count");
     let json = cluster.cli(["submit", "--json", "--task-name", "mul"]).with_code(5).json();
@@ -227,7 +228,10 @@ fn a_broken_module_is_told_by_name_and_reason() {
     let _ = among.says(&broken[0].0);
     for missing in ["missing.wasm", "nothing/*.wasm"] {
         let path = folder.path().join(missing);
-        let _ = run(&["list", "--task-modules", path.to_str().expect("UTF-8")]).with_code(5).says(missing).hints("patterns");
+        let _ = run(&["list", "--task-modules", path.to_str().expect("UTF-8")])
+            .with_code(5)
+            .says(missing)
+            .hints("patterns");
     }
 }
 
