@@ -20,10 +20,12 @@ pub mod binary;
 pub mod cli;
 pub mod cluster;
 pub mod modules;
+pub mod original;
 pub mod ports;
 pub mod process;
 pub mod python;
 pub mod sim;
+pub mod story;
 pub mod wait;
 
 pub use cli::{Ran, fastworker};

@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use fastworker::{
     client::Client,
-    protocol::Found,
     task::{TaskId, TaskResult, TaskStatus},
 };
-use fastworker_tests::{Cluster, SOON, wait::eventually_async};
+use fastworker_tests::{Cluster, story::until_status};
 
 /// How soon a running task is to be stopped. What is measured is the median of some rounds, so
 /// that a machine which does other work for a moment is not taken for a slow cancel.
@@ -68,17 +67,8 @@ async fn start(client: &Client, name: &str) -> (TaskId, tokio::task::JoinHandle<
         let (client, id, name) = (client.clone(), id.clone(), name.to_owned());
         async move { client.submit_task(&name, ()).task_id(id).await.expect("an end") }
     });
-    stands(client, &id, TaskStatus::Started).await;
+    until_status(client, &id, TaskStatus::Started).await;
     (id, end)
-}
-
-/// Waits until a task stands so.
-async fn stands(client: &Client, id: &TaskId, status: TaskStatus) {
-    let is_so = || async {
-        let found = client.lookup(id, Duration::ZERO).await.expect("an answer");
-        matches!(found, Found::Live(task) if task.status == status).then_some(())
-    };
-    eventually_async(status.as_str(), SOON, is_so).await;
 }
 
 async fn is_cancelled(client: &Client, id: &TaskId) {
@@ -91,7 +81,7 @@ async fn a_task_that_asks_ends_by_itself_and_counts_as_cancelled() {
     let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
     let id = client.delay("slow", (20, 2000)).await.expect("it is taken");
-    stands(&client, &id, TaskStatus::Started).await;
+    until_status(&client, &id, TaskStatus::Started).await;
     assert!(client.cancel(&id).await.expect("an answer"));
     is_cancelled(&client, &id).await;
 }
@@ -102,7 +92,7 @@ async fn a_queued_task_is_taken_out_and_never_runs() {
     let client = cluster.client().await;
     let (busy, _end) = start(&client, "endless_loop").await;
     let queued = client.delay("add", (1, 2)).await.expect("it is taken");
-    stands(&client, &queued, TaskStatus::Pending).await;
+    until_status(&client, &queued, TaskStatus::Pending).await;
     assert!(client.cancel(&queued).await.expect("an answer"));
     is_cancelled(&client, &queued).await;
     assert!(client.cancel(&busy).await.expect("an answer"));
@@ -118,7 +108,7 @@ async fn a_scheduled_task_is_taken_out() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
     let id = client.delay("add", (1, 2)).countdown(Duration::from_secs(60)).await.expect("it is taken");
-    stands(&client, &id, TaskStatus::Scheduled).await;
+    until_status(&client, &id, TaskStatus::Scheduled).await;
     assert!(client.cancel(&id).await.expect("an answer"));
     is_cancelled(&client, &id).await;
 }
@@ -128,7 +118,7 @@ async fn a_task_that_waits_for_its_next_attempt_is_taken_out() {
     let cluster = Cluster::builder().modules(&["flaky"]).subworkers(1).start();
     let client = cluster.client().await;
     let id = client.delay("flaky", (3,)).retry_delay(Duration::from_secs(60)).await.expect("it is taken");
-    stands(&client, &id, TaskStatus::Retrying).await;
+    until_status(&client, &id, TaskStatus::Retrying).await;
     assert!(client.cancel(&id).await.expect("an answer"));
     is_cancelled(&client, &id).await;
 }

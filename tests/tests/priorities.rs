@@ -1,12 +1,13 @@
 //! Which of the waiting tasks goes first.
 
-use std::time::Duration;
-
 use fastworker::{
     client::Client,
-    task::{TaskId, TaskPriority, TaskResult, TaskStatus},
+    task::{TaskId, TaskPriority, TaskStatus},
 };
-use fastworker_tests::{Cluster, SOON, wait::eventually_async};
+use fastworker_tests::{
+    Cluster,
+    story::{end_of, until_status},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_slot_of_the_control_plane_takes_critical_first_and_low_last() {
@@ -66,15 +67,6 @@ async fn the_submitter_decides_before_the_module() {
 /// Keeps the only slot busy, and gives the task that does.
 async fn occupy(client: &Client) -> TaskId {
     let id = client.delay("endless_loop", ()).await.expect("it is taken");
-    let started = || async {
-        let task = client.lookup(&id, Duration::ZERO).await.expect("an answer");
-        matches!(task, fastworker::protocol::Found::Live(task) if task.status == TaskStatus::Started).then_some(())
-    };
-    eventually_async("the start of the task", SOON, started).await;
+    until_status(client, &id, TaskStatus::Started).await;
     id
-}
-
-async fn end_of(client: &Client, id: &TaskId) -> TaskResult {
-    eventually_async("the end of the task", SOON, || async { client.get_task_result(id).await.expect("an answer") })
-        .await
 }

@@ -1,0 +1,55 @@
+//! What stories tell of tasks: how they stand, and how they ended.
+
+use std::time::Duration;
+
+use fastworker::{
+    client::Client,
+    protocol::Found,
+    task::{Task, TaskId, TaskResult, TaskStatus},
+};
+
+use crate::wait::{SOON, eventually_async};
+
+/// Waits until a task stands so, and gives it.
+///
+/// # Panics
+/// When it does not soon.
+pub async fn until_status(client: &Client, id: &TaskId, status: TaskStatus) -> Task {
+    let is_so = || async {
+        match client.lookup(id, Duration::ZERO).await.expect("an answer") {
+            Found::Live(task) if task.status == status => Some(*task),
+            Found::Ended(result) => panic!("it should be {status} and has ended: {result:?}"),
+            Found::Live(_) | Found::Unknown => None,
+        }
+    };
+    eventually_async(status.as_str(), SOON, is_so).await
+}
+
+/// Waits for the end of a task.
+///
+/// # Panics
+/// When it does not come soon.
+pub async fn end_of(client: &Client, id: &TaskId) -> TaskResult {
+    end_of_within(client, id, SOON).await
+}
+
+/// Waits for the end of a task, at most `limit`.
+///
+/// # Panics
+/// When it does not come in time.
+pub async fn end_of_within(client: &Client, id: &TaskId, limit: Duration) -> TaskResult {
+    match client.lookup(id, limit).await.expect("an answer") {
+        Found::Ended(result) => (*result).clone(),
+        other => panic!("task {id} has not ended within {limit:?}: {other:?}"),
+    }
+}
+
+/// The result of a task that succeeded, as text.
+///
+/// # Panics
+/// When it did not succeed.
+#[track_caller]
+pub fn success(result: &TaskResult) -> &str {
+    assert_eq!(result.status, TaskStatus::Success, "{result:?}");
+    result.result.as_ref().expect("a success has a result").as_str()
+}

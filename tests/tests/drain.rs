@@ -1,0 +1,173 @@
+//! Ending well: what runs is finished, what waits is handed back, whoever waits is told.
+
+use std::time::{Duration, Instant};
+
+use fastworker::{
+    client::ClientError,
+    protocol::WorkerStatus,
+    task::{TaskPriority, TaskStatus},
+};
+use fastworker_tests::{
+    Cluster, Process, SOON, eventually, fastworker,
+    ports::Ports,
+    story::{end_of, success, until_status},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_finishes_what_was_accepted_takes_no_more_and_exits_0() {
+    let mut cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
+    let client = cluster.client().await;
+    let waits = [0.5, 0.1, 0.1].map(|seconds| {
+        let client = client.clone();
+        tokio::spawn(async move { client.submit_task("slow", (seconds, 2)).await })
+    });
+    cluster.until_workers(&client, "a busy slot", |workers| workers[0].load == 1).await;
+    cluster.control_plane.terminate();
+    let log = || cluster.control_plane.log().contains("draining; signal again to stop now").then_some(());
+    eventually("that it drains", SOON, log);
+    match client.submit_task("slow", (0.0, 1)).await {
+        Err(ClientError::Refused(why)) => assert!(why.contains("stopping"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    for wait in waits {
+        assert_eq!(success(&wait.await.expect("no panic").expect("a result")), "2");
+    }
+    assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_waits_for_what_its_subworkers_run() {
+    let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let wait = tokio::spawn({
+        let client = client.clone();
+        async move { client.submit_task("slow", (0.5, 5)).await }
+    });
+    cluster.until_workers(&client, "a busy slot", |workers| workers[0].load == 1).await;
+    cluster.control_plane.terminate();
+    assert_eq!(success(&wait.await.expect("no panic").expect("a result")), "5");
+    assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
+    // The subworker looks for the next one meanwhile, and ends well all the same.
+    cluster.subworkers[0].terminate();
+    assert_eq!(cluster.subworkers[0].wait_for_exit(SOON).code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_finished_in_time_is_given_up_and_whoever_waits_is_told() {
+    let limit = ["--shutdown-timeout", "300ms"];
+    let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).control_plane_args(&limit).start();
+    let client = cluster.client().await;
+    let wait = tokio::spawn({
+        let client = client.clone();
+        async move { client.submit_task("endless_loop", ()).await }
+    });
+    cluster.until_workers(&client, "a busy slot", |workers| workers[0].load == 1).await;
+    let from = Instant::now();
+    cluster.control_plane.terminate();
+    assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
+    assert!(from.elapsed() >= Duration::from_millis(300) && from.elapsed() < Duration::from_secs(3));
+    match wait.await.expect("no panic") {
+        Err(ClientError::Refused(why)) => assert!(why.contains("has not finished this"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(cluster.control_plane.log().contains("unfinished=1"), "{}", cluster.control_plane.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_stops_at_once() {
+    let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).subworkers(1).start();
+    let client = cluster.client().await;
+    for _ in 0..2 {
+        client.delay("endless_loop", ()).await.expect("it is taken");
+    }
+    cluster.until_workers(&client, "busy slots", |workers| workers.iter().all(|worker| worker.load == 1)).await;
+    for process in [&mut cluster.subworkers[0], &mut cluster.control_plane] {
+        process.interrupt();
+        eventually("that it drains", SOON, || process.log().contains("draining").then_some(()));
+        assert!(process.is_running());
+        let from = Instant::now();
+        process.terminate();
+        assert_eq!(process.wait_for_exit(SOON).code(), Some(130));
+        assert!(from.elapsed() < Duration::from_secs(1), "{:?}", from.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subworker_finishes_what_it_runs_and_hands_the_rest_to_others() {
+    let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let runs = client.delay("slow", (0.6, 6)).await.expect("it is taken");
+    until_status(&client, &runs, TaskStatus::Started).await;
+    // What waits behind it is as urgent as can be, and still nobody's of this worker any more.
+    let mut rest = Vec::new();
+    for _ in 0..20 {
+        rest.push(client.delay("slow", (0.0, 1)).priority(TaskPriority::Critical).await.expect("it is taken"));
+    }
+    cluster.subworkers[0].terminate();
+    cluster
+        .until_workers(&client, "that sw1 drains", |workers| {
+            workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Draining)
+        })
+        .await;
+    cluster.start_subworker("sw2");
+    for id in &rest {
+        let result = end_of(&client, id).await;
+        assert_eq!((success(&result), result.worker_id.as_deref()), ("1", Some("sw2")));
+    }
+    let finished = end_of(&client, &runs).await;
+    assert_eq!((success(&finished), finished.worker_id.as_deref()), ("6", Some("sw1")));
+    assert_eq!(cluster.subworkers[0].wait_for_exit(SOON).code(), Some(0));
+    // It said goodbye, so it is not lost: it is gone.
+    cluster.until_workers(&client, "sw2 alone", |workers| matches!(workers, [worker] if worker.id == "sw2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subworker_gives_back_what_it_cannot_finish_in_time() {
+    let limit = ["--shutdown-timeout", "200ms"];
+    let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).subworker_args(&limit).start();
+    let client = cluster.client().await;
+    let id = client.delay("slow", (1, 100)).await.expect("it is taken");
+    until_status(&client, &id, TaskStatus::Started).await;
+    cluster.subworkers[0].terminate();
+    assert_eq!(cluster.subworkers[0].wait_for_exit(SOON).code(), Some(0));
+    cluster.start_subworker("sw2");
+    let result = end_of(&client, &id).await;
+    assert_eq!((success(&result), result.worker_id.as_deref(), result.attempts), ("100", Some("sw2"), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_cluster_ends_promptly_in_either_order() {
+    for control_plane_first in [true, false] {
+        let mut cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).subworkers(1).start();
+        // With a client that has something parked there.
+        let client = cluster.client().await;
+        client.submit_task("add", (1, 2)).await.expect("a result");
+        let Cluster { control_plane, subworkers, .. } = &mut cluster;
+        let mut order = [control_plane, &mut subworkers[0]];
+        if !control_plane_first {
+            order.reverse();
+        }
+        for process in order {
+            let from = Instant::now();
+            process.terminate();
+            assert_eq!(process.wait_for_exit(SOON).code(), Some(0));
+            assert!(from.elapsed() < Duration::from_secs(2), "{} took {:?}", process.name, from.elapsed());
+        }
+    }
+}
+
+#[test]
+fn a_subworker_that_looks_for_its_control_plane_can_be_stopped() {
+    let ports = Ports::claim();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = fastworker();
+    command.args(["subworker", "--worker-id", "sw1", "--timeout", "60s"]);
+    command.args(["--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
+    command.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
+    let mut searching = Process::start("sw1", command, folder.path());
+    // Its threads of NNG are there once it has begun to look.
+    let threads = |id| std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
+    eventually("that it looks", SOON, || (threads(searching.id()) > 4).then_some(()));
+    searching.terminate();
+    assert_eq!(searching.wait_for_exit(Duration::from_secs(2)).code(), Some(130));
+}

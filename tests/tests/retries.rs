@@ -1,0 +1,98 @@
+//! Attempts that fail and are followed by others, or not.
+
+use std::time::{Duration, Instant};
+
+use fastworker::task::{ErrorKind, TaskStatus};
+use fastworker_tests::{Cluster, story::success};
+
+fn cluster() -> Cluster {
+    Cluster::builder().modules(&["flaky", "hostile", "slow"]).subworkers(1).slots(2).start()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flaky_task_succeeds_after_its_retries_and_tells_how_many_attempts_it_took() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let started = Instant::now();
+    let result = client.submit_task("flaky", (2,)).await.expect("a result");
+    assert_eq!((success(&result), result.attempts), ("3", 3));
+    // Its own policy: 100 ms, then 200 ms, each lengthened by up to a quarter.
+    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
+    let first_time = client.submit_task("flaky", (0,)).await.expect("a result");
+    assert_eq!((success(&first_time), first_time.attempts), ("1", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_attempt_tells_why_it_failed() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let call = client.submit_task("flaky", (100,)).retry_delay(Duration::from_millis(1));
+    let result = call.await.expect("a result");
+    assert_eq!((result.status, result.error_kind, result.attempts), (TaskStatus::Failure, Some(ErrorKind::Failed), 6));
+    assert_eq!(result.error.as_deref(), Some("attempt 6 of 100 that fail"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_submitters_word_goes_before_the_modules() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let none = client.submit_task("flaky", (1,)).max_retries(0).await.expect("a result");
+    assert_eq!((none.status, none.attempts), (TaskStatus::Failure, 1));
+    let call = client.submit_task("flaky", (8,)).max_retries(8).retry_delay(Duration::from_millis(1));
+    let more = call.await.expect("a result");
+    assert_eq!((success(&more), more.attempts), ("9", 9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_says_when_to_come_back_is_not_tried_before() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let started = Instant::now();
+    let result = client.submit_task("flaky_after", (600,)).await.expect("a result");
+    assert_eq!((success(&result), result.attempts), ("2", 2));
+    assert!(started.elapsed() >= Duration::from_millis(600), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_fail_again_is_not_tried_again() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let picky = client.submit_task("picky", (7,)).await.expect("a result");
+    assert_eq!((picky.error_kind, picky.attempts), (Some(ErrorKind::BadArguments), 1));
+    let missing = client.submit_task("flaky", ()).await.expect("a result");
+    assert_eq!((missing.error_kind, missing.attempts), (Some(ErrorKind::BadArguments), 1));
+    let unknown = client.submit_task("flakey", ()).max_retries(3).await.expect("a result");
+    assert_eq!((unknown.error_kind, unknown.attempts), (Some(ErrorKind::NotFound), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn panics_and_timeouts_are_tried_again_while_there_are_retries() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let soon = Duration::from_millis(1);
+    let panicked = client.submit_task("panic_now", ()).max_retries(2).retry_delay(soon).await.expect("a result");
+    assert_eq!((panicked.error_kind, panicked.attempts), (Some(ErrorKind::Trap), 3));
+    let limit = Duration::from_millis(50);
+    let call = client.submit_task("endless_loop", ()).max_retries(1).retry_delay(soon).task_timeout(limit);
+    let late = call.await.expect("a result");
+    assert_eq!((late.error_kind, late.attempts), (Some(ErrorKind::Timeout), 2));
+    assert_eq!(late.error.as_deref(), Some("Task timed out after 0.05s"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_ends_a_task_that_computes_and_one_that_waits() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    for name in ["endless_loop", "endless_sleep"] {
+        let started = Instant::now();
+        let late = client.submit_task(name, ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
+        assert_eq!((late.status, late.error_kind), (TaskStatus::Failure, Some(ErrorKind::Timeout)));
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(100) && took < Duration::from_secs(2), "{name} {took:?}");
+    }
+    // Time that passes between attempts, or before the first, does not count.
+    let call = client.submit_task("flaky", (1,)).task_timeout(Duration::from_millis(50));
+    let patient = call.countdown(Duration::from_millis(100)).await.expect("a result");
+    assert_eq!(patient.attempts, 2);
+    success(&patient);
+}
