@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::Command, sync::LazyLock};
 
-use crate::{
-    binary, cli,
-    cluster::Cluster,
-    process,
-};
+use crate::{binary, cli, cluster::Cluster, process};
 
 /// The versions that are tested.
 pub const VERSIONS: [&str; 2] = ["0.3.0", "0.1.1"];

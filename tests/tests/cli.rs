@@ -47,14 +47,16 @@ fn each_argument_is_json_where_it_is_json_and_text_elsewhere() {
     assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "y=2"]), "3\n");
     assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "--kwargs", "y=-2"]), "-1\n");
     assert_eq!(ask(&["--task-name", "add", "--args-json", "[5, 3]"]), "8\n");
-    assert_eq!(ask(&["--task-name", "add", "--args", "1", "--json", "--kwargs", "y=1"]).contains("\"result\": 2"), true);
+    assert_eq!(
+        ask(&["--task-name", "add", "--args", "1", "--json", "--kwargs", "y=1"]).contains("\"result\": 2"),
+        true
+    );
 }
 
 #[test]
 fn submitted_without_waiting_a_task_is_looked_up_by_its_id() {
     let cluster = cluster();
-    let submitted =
-        cluster.cli(["submit", "--non-blocking", "--task-name", "slow", "--args", "0.2", "2"]).with_code(0);
+    let submitted = cluster.cli(["submit", "--non-blocking", "--task-name", "slow", "--args", "0.2", "2"]).with_code(0);
     let id = submitted.stdout.trim();
     let under_way = cluster.cli(["status", "--task-id", id]).with_code(0);
     assert!(under_way.stdout.contains("name       slow"), "{under_way:?}");

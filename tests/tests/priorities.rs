@@ -75,5 +75,6 @@ async fn occupy(client: &Client) -> TaskId {
 }
 
 async fn end_of(client: &Client, id: &TaskId) -> TaskResult {
-    eventually_async("the end of the task", SOON, || async { client.get_task_result(id).await.expect("an answer") }).await
+    eventually_async("the end of the task", SOON, || async { client.get_task_result(id).await.expect("an answer") })
+        .await
 }

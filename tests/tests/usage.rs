@@ -99,7 +99,8 @@ fn a_wait_that_is_over_is_exit_code_4_and_says_how_to_ask_later() {
 fn what_nobody_knows_is_exit_code_5() {
     let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
     for command in ["status", "cancel"] {
-        let ran = cluster.cli([command, "--task-id", "no-such-task"]).with_code(5).says("no task no-such-task is known");
+        let ran =
+            cluster.cli([command, "--task-id", "no-such-task"]).with_code(5).says("no task no-such-task is known");
         let _ = ran.hints("--result-cache-ttl");
     }
     let empty = Cluster::builder().start();
@@ -227,7 +228,10 @@ fn a_broken_module_is_told_by_name_and_reason() {
     let _ = among.says(&broken[0].0);
     for missing in ["missing.wasm", "nothing/*.wasm"] {
         let path = folder.path().join(missing);
-        let _ = run(&["list", "--task-modules", path.to_str().expect("UTF-8")]).with_code(5).says(missing).hints("patterns");
+        let _ = run(&["list", "--task-modules", path.to_str().expect("UTF-8")])
+            .with_code(5)
+            .says(missing)
+            .hints("patterns");
     }
 }
 

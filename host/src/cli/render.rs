@@ -120,8 +120,9 @@ pub(super) fn result(result: &TaskResult, json: bool) -> Outcome {
     }
     if is_unknown {
         let error = result.error.as_deref().unwrap_or("no worker has this task");
-        return Err(Failure::new(NOT_FOUND, error)
-            .hint("fastworker list shows the tasks that there are; with --wait-for-worker a task waits for its worker"));
+        return Err(Failure::new(NOT_FOUND, error).hint(
+            "fastworker list shows the tasks that there are; with --wait-for-worker a task waits for its worker",
+        ));
     }
     match result.status {
         TaskStatus::Success => {
