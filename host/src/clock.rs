@@ -159,6 +159,11 @@ impl Now {
     }
 }
 
+/// A span in seconds as people want to read it: to the millisecond.
+pub fn seconds(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e3).round() / 1e3
+}
+
 /// A span as whole microseconds.
 pub fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
@@ -167,6 +172,12 @@ pub fn micros(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_for_people_are_round() {
+        assert_eq!(seconds(Duration::from_nanos(301_428_577)).to_string(), "0.301");
+        assert_eq!(seconds(Duration::from_secs(30)).to_string(), "30");
+    }
 
     #[test]
     fn timestamps_read_what_they_print_and_what_python_prints() {

@@ -70,10 +70,9 @@ fn is_current(binary: &Path) -> bool {
 fn build() {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
-    // The whole workspace and a test, so that every crate has the features that it has in
-    // `cargo test --workspace`, and none is built twice.
-    command.args(["build", "--quiet", "--workspace", "--bin", "fastworker", "--test", "cli"]);
-    command.arg("--target-dir").arg(target_dir());
+    // The same command as in scripts/test, so that crates have the same features and none is built
+    // twice.
+    command.args(["build", "--quiet", "--workspace", "--bin", "fastworker", "--target-dir"]).arg(target_dir());
     match profile_dir().file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => {}
         Some(profile) => drop(command.args(["--profile", profile])),

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -96,9 +96,18 @@ pub fn run(mut command: Command) -> Ran {
     let mut child = process::spawn(command);
     let stdout = read_all(child.stdout.take().expect("stdout is a pipe"));
     let stderr = read_all(child.stderr.take().expect("stderr is a pipe"));
-    let status = eventually(&shown, LIMIT, || child.try_wait().expect("a child can be waited for"));
+    let until = Instant::now() + LIMIT;
+    let ended = || child.try_wait().expect("a child can be waited for").map(Some).or((Instant::now() > until).then_some(None));
+    let status = eventually(&shown, 2 * LIMIT, ended);
+    if status.is_none() {
+        // Python tells where it is when it is aborted.
+        process::signal(child.id(), "ABRT");
+        child.wait().expect("a child can be waited for");
+    }
     let text = |read: mpsc::Receiver<String>| read.recv().expect("a pipe ends with its process");
-    Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    let Some(status) = status else { panic!("{shown} takes longer than {LIMIT:?}:\n{stdout}{stderr}") };
+    Ran { code: status.code(), stdout, stderr }
 }
 
 fn read_all(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {

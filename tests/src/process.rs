@@ -105,10 +105,7 @@ impl Process {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.id().to_string();
-        // The shell's own `kill`, which is everywhere.
-        let sent = Command::new("sh").args(["-c", r#"kill -s "$0" "$1""#, name, &id]).status();
-        assert!(sent.is_ok_and(|sent| sent.success()), "cannot send SIG{name} to {}", self.name);
+        signal(self.id(), name);
     }
 
     /// Waits for its end.
@@ -194,6 +191,13 @@ fn read_lines(stdout: ChildStdout) -> Receiver<String> {
         }
     });
     lines
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(id: u32, name: &str) {
+    // The shell's own `kill`, which is everywhere.
+    let sent = Command::new("sh").args(["-c", r#"kill -s "$0" "$1""#, name, &id.to_string()]).status();
+    assert!(sent.is_ok_and(|sent| sent.success()), "cannot send SIG{name} to {id}");
 }
 
 /// A command that does not outlive the test run, even one that is killed, and that no setting of

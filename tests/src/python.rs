@@ -15,7 +15,7 @@ pub const VERSIONS: [&str; 2] = ["0.3.0", "0.1.1"];
 pub fn run(version: &str, script: &str, cluster: &Cluster, args: &[&str]) -> String {
     let mut command = process::command(&interpreter(version));
     command.args(["-u", "-B"]).arg(binary::root().join("tests/python").join(script));
-    command.arg(cluster.discovery()).args(args);
+    command.arg(cluster.discovery()).args(args).env("PYTHONFAULTHANDLER", "1");
     let ran = cli::run(command);
     assert_eq!(ran.code, Some(0), "{script} with {version}:\n{}{}", ran.stdout, ran.stderr);
     ran.stdout

@@ -128,7 +128,6 @@ impl Cluster {
         let subworker = if shape == Shape::OneSubworker {
             let mut arguments = words(&["subworker", "--worker-id", "bench"]);
             arguments.extend(words(&["--control-plane-address", &base.to_string()]));
-            arguments.extend(words(&["--serialization-format", plan.format.as_str()]));
             arguments.extend(common);
             arguments.extend(modules);
             Some(Process::start("a subworker", &arguments)?)

@@ -27,7 +27,7 @@ pub(super) struct Subworker {
     #[arg(long, env = "FASTWORKER_DISCOVERY_ADDRESS", default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS")]
     discovery_address: Address,
     /// How messages are written: json or postcard
-    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT")]
+    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT")]
     serialization_format: SerializationFormat,
     /// How long to look for the control plane at the start
     #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]

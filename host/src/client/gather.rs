@@ -124,13 +124,12 @@ async fn hear<T>(
     task_id: TaskId,
     until: Instant,
 ) -> Result<T, ClientError> {
-    let started = Instant::now();
     match timeout_at(until.into(), heard).await {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(_)) => Err(ClientError::Stopped),
         Err(_) => {
             inner.gather.heap().give_up(&task_id);
-            Err(ClientError::TimedOut { task_id, waited: started.elapsed() })
+            Err(ClientError::TimedOut { task_id, waited: inner.config.timeout })
         }
     }
 }

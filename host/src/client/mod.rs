@@ -22,6 +22,7 @@ use serde::Serialize;
 use tokio::{sync::Notify, time::timeout_at};
 
 use crate::{
+    clock::seconds,
     config::{Address, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, NotAnAddress},
     discovery::Discovery,
     json::Json,
@@ -48,7 +49,7 @@ const PROMPT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody answered.
-    #[error("no answer from {address} within {} s", waited.as_secs_f64())]
+    #[error("no answer from {address} within {} s", seconds(*waited))]
     Unreachable {
         /// Who was asked.
         address: String,
@@ -56,7 +57,7 @@ pub enum ClientError {
         waited: Duration,
     },
     /// The task has not ended in time. It goes on; ask for its result later.
-    #[error("task {task_id} has not ended within {} s; it goes on", waited.as_secs_f64())]
+    #[error("task {task_id} has not ended within {} s; it goes on", seconds(*waited))]
     TimedOut {
         /// The task.
         task_id: TaskId,
@@ -550,7 +551,6 @@ impl Inner {
     /// Submits one task by a question of its own, and waits for its end.
     async fn run_directly(&self, task: NewTask, until: Instant) -> Result<Arc<TaskResult>, ClientError> {
         let id = task.id.clone();
-        let started = Instant::now();
         let submit = Request::Submit(Submit { tasks: vec![task], notify: protocol::Notify::Answer });
         let mut question = submit.clone();
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
@@ -578,7 +578,7 @@ impl Inner {
             let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
             question = Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: millis(left) });
         }
-        Err(ClientError::TimedOut { task_id: id, waited: started.elapsed() })
+        Err(ClientError::TimedOut { task_id: id, waited: self.config.timeout })
     }
 
     async fn look_up(&self, ids: Vec<TaskId>, wait: Duration) -> Result<Vec<Found>, ClientError> {

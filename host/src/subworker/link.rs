@@ -72,7 +72,7 @@ impl std::fmt::Debug for RemoteLink {
 #[derive(Debug, thiserror::Error)]
 pub enum NotFound {
     /// Nobody answered.
-    #[error("no answer from a control plane at {address} within {} s", waited.as_secs_f64())]
+    #[error("no answer from a control plane at {address} within {} s", crate::clock::seconds(*waited))]
     Unreachable {
         /// Where it was expected.
         address: Address,

@@ -108,7 +108,7 @@ pub trait Server: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// Nobody answered in time. The request may have been taken all the same.
-    #[error("no answer from {address} within {} s", waited.as_secs_f64())]
+    #[error("no answer from {address} within {} s", crate::clock::seconds(*waited))]
     TimedOut {
         /// Who was asked.
         address: String,

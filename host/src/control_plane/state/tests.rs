@@ -192,14 +192,11 @@ fn ids(leases: &[Lease]) -> Vec<String> {
 fn a_task_is_submitted_granted_run_and_answered() {
     let mut story = Story::with_worker(1);
     assert_eq!(story.work(W, 0, Vec::new(), 1), [], "the slot waits");
-    assert_eq!(story.submit(vec![task("a 1")], Notify::Answer), [], "the submitter waits");
-    let mut story = Story::with_worker(1);
-    story.work(W, 0, Vec::new(), 1);
     story.state.submit(story.now, Submit { tasks: vec![task("a 1")], notify: Notify::Answer }, To("client"));
     let leases = story.granted();
     assert_eq!((ids(&leases), leases[0].attempt), (vec!["a 1".to_owned()], 1));
     assert_eq!(story.status("a 1"), Some(TaskStatus::Started));
-    story.work(W, 0, vec![ended(leases[0].id, success())], 1);
+    story.work(W, 0, vec![ended(leases[0].id, success())], 0);
     let end = story.end("a 1");
     assert_eq!((end.status, end.attempts, end.worker_id.as_deref()), (TaskStatus::Success, 1, Some("worker-1")));
     assert_eq!(
@@ -225,7 +222,7 @@ fn whoever_waits_for_a_task_hears_of_its_end() {
     assert_eq!(story.said("note"), [Answer::Worker(WorkerReply::Noted)], "a repeated note tells nothing new");
     story.state.work(
         story.now,
-        Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 1 },
+        Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 },
         To("slot"),
     );
     let effects: Vec<_> = story.state.take_outbox().into_iter().map(|effect| effect.to.0).collect();
