@@ -100,10 +100,11 @@ async fn the_tasks_of_a_killed_worker_are_back_in_work_within_a_second() {
     }
     let again_at = end_of(&client, &running).await.started_at.expect("it ran");
     assert!(again_at > killed_at && again_at.since(killed_at) < BACK_IN_WORK, "{:?}", again_at.since(killed_at));
-    cluster.until_workers(&client, "that sw1 is lost", |workers| {
-        workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Lost)
-    })
-    .await;
+    cluster
+        .until_workers(&client, "that sw1 is lost", |workers| {
+            workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Lost)
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,10 +136,11 @@ async fn a_worker_that_falls_silent_is_lost_and_what_it_says_later_does_not_coun
     success(&result);
     assert_eq!(result.worker_id.as_deref(), Some("sw2"));
     cluster.subworkers[0].resume();
-    cluster.until_workers(&client, "that sw1 is back", |workers| {
-        workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Active)
-    })
-    .await;
+    cluster
+        .until_workers(&client, "that sw1 is back", |workers| {
+            workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Active)
+        })
+        .await;
     assert_eq!(client.get_task_result(&id).await.expect("an answer"), Some(result));
     cluster.subworkers[1].kill();
     assert_eq!(success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
@@ -159,10 +161,13 @@ async fn a_worker_and_a_client_that_outlive_their_control_plane_find_the_next() 
     assert_eq!(sum.worker_id.as_deref(), Some("sw1"));
     // Nothing of it was kept, so nobody knows the old task: its slot was freed for the new one.
     assert_eq!(client.get_task_result(&before).await.expect("an answer"), None);
-    cluster.until_workers(&client, "one worker", |workers| {
-        matches!(workers, [worker] if worker.id == "sw1" && worker.status == WorkerStatus::Active)
-    })
-    .await;
+    cluster
+        .until_workers(
+            &client,
+            "one worker",
+            |workers| matches!(workers, [worker] if worker.id == "sw1" && worker.status == WorkerStatus::Active),
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

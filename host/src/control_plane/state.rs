@@ -335,6 +335,7 @@ pub struct State<R> {
     born: Timestamp,
     last_park: ParkId,
     draining: bool,
+    stopped: bool,
 }
 
 impl<R: Way> State<R> {
@@ -360,6 +361,7 @@ impl<R: Way> State<R> {
             born: Timestamp::default(),
             last_park: 0,
             draining: false,
+            stopped: false,
         }
     }
 
@@ -476,6 +478,7 @@ impl<R: Way> State<R> {
     /// Tells everybody who waits that the control plane stops.
     pub fn farewell(&mut self) {
         const STOPPING: &str = "the control plane is stopping and has not finished this";
+        self.stopped = true;
         for (_, parked) in mem::take(&mut self.parked) {
             self.say(parked.way, Reply::Refused(STOPPING.into()));
         }

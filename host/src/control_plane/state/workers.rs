@@ -24,7 +24,7 @@ impl<R: Way> State<R> {
             let why = format!("a worker has 1 to {SLOTS_MAX} slots, not {}", registration.slots);
             return self.tell(from, WorkerReply::Refused(why));
         }
-        if self.draining {
+        if self.stopped {
             return self.tell(from, WorkerReply::Refused("the control plane is stopping".into()));
         }
         let namesake = self.roster.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
