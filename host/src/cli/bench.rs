@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, thread, time::Duration};
 
 use clap::Args;
 
-use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, WRONG_USAGE, block_on, render, span};
+use super::{Failure, INTERRUPTED, NOT_FOUND, Outcome, TASK_FAILED, WRONG_USAGE, block_on, render, span};
 use crate::{
     bench::{self, BenchError, Plan},
     config::Address,
@@ -90,7 +90,8 @@ fn serve_echo(address: &Address) -> Outcome {
     let _server = bench::echo(&address.to_string()).map_err(|error| Failure::new(TASK_FAILED, error))?;
     render::ready("echo", address)?;
     let mut signals =
-        crate::shutdown::Signals::listen().map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
+        crate::shutdown::Signals::listen(INTERRUPTED).map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
+    signals.started();
     signals.first();
     Ok(0)
 }

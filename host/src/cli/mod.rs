@@ -226,15 +226,17 @@ enum Level {
 
 impl Serving {
     /// Starts logging, raises the limit on open files, starts what `start` starts, and stops it
-    /// with `stop` after the first signal. A second signal ends the process at once.
+    /// with `stop` after the first signal. A second signal, and one that comes before it has
+    /// started, ends the process at once.
     fn run<S>(&self, start: impl FnOnce() -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
         render::log(self.log_level);
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
-        let mut signals = crate::shutdown::Signals::listen()
+        let mut signals = crate::shutdown::Signals::listen(INTERRUPTED)
             .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
         let started = start()?;
+        signals.started();
         signals.first();
         tracing::info!(timeout_s = self.shutdown_timeout.as_secs_f64(), "draining; signal again to stop now");
         signals.exit_on_next(INTERRUPTED);
