@@ -34,6 +34,9 @@ use crate::{
 
 /// An answer that should come at once is given up after so long.
 const PROMPT: Duration = Duration::from_secs(5);
+/// So long a worker that has nothing left to hand back waits for the answer to its goodbye: the
+/// control plane may be ending as well.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How long the keeper lets a slot work before it helps.
 const KEEPER_STEP: Duration = Duration::from_millis(10);
 /// Least time between two beats, so that an order that takes a moment is not repeated at full speed.
@@ -89,6 +92,8 @@ struct Shared {
     notes: AtomicU64,
     draining: AtomicBool,
     stopping: AtomicBool,
+    /// Nobody knows this worker at the moment; a thread registers it anew.
+    renewing: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -185,6 +190,7 @@ impl Crew {
             notes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            renewing: AtomicBool::new(false),
         });
         let key = *lock(&shared.key);
         shared.register(key)?;
@@ -207,24 +213,38 @@ impl Crew {
     /// Takes no more work, finishes what runs, at most `limit` long, hands the rest back, and ends.
     pub fn drain(mut self, limit: Duration) {
         self.shared.draining.store(true, Ordering::SeqCst);
-        let key = *lock(&self.shared.key);
-        let told = self.shared.link.ask(&WorkerRequest::Drain(key), PROMPT);
-        if let Err(error) = &told {
-            warn!(%error, "the control plane does not know that this worker drains");
+        if self.shared.renewing.load(Ordering::SeqCst) {
+            // Whatever this worker ran is void, and there is nobody to tell.
+            return self.give_up();
         }
+        let key = *lock(&self.shared.key);
+        if let Err(error) = self.shared.link.ask(&WorkerRequest::Drain(key), PROMPT) {
+            warn!(%error, "the control plane does not answer: what runs here is lost");
+            return self.give_up();
+        }
+        let mut goodbye = GOODBYE;
         if self.slots.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             self.stop_attempts();
             // A stopped attempt ends within milliseconds, and its slot tells of it.
             let _ = self.slots.recv_timeout(PROMPT);
+            goodbye = PROMPT;
         }
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.keeper.call();
         // Nobody is known by the key after this, so a parked beat is answered too.
-        match self.shared.link.ask(&WorkerRequest::Leave(key), PROMPT) {
+        match self.shared.link.ask(&WorkerRequest::Leave(key), goodbye) {
             Ok(_) => self.others.drain(..).for_each(|thread| drop(thread.join())),
             // Then the threads end by themselves, when their own questions time out.
             Err(error) => debug!(%error, "the control plane does not know that this worker left"),
         }
+    }
+
+    /// Ends without a control plane. The threads end by themselves, when their own questions time
+    /// out.
+    fn give_up(&self) {
+        self.stop_attempts();
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.keeper.call();
     }
 
     /// Stops what runs.
@@ -273,9 +293,11 @@ impl Shared {
         warn!("the control plane does not know this worker any more: registering anew");
         self.desks.iter().for_each(Desk::clear);
         let new = Uuid::now_v7();
+        self.renewing.store(true, Ordering::SeqCst);
         while !self.is_draining() {
             match self.register(new) {
                 Ok(()) => {
+                    self.renewing.store(false, Ordering::SeqCst);
                     *key = new;
                     info!("registered anew");
                     return Some(new);
