@@ -41,9 +41,11 @@ async fn each_hostile_task_ends_alone_with_its_kind_and_the_worker_serves_on() {
     let client = cluster.client().await;
     let late = client.submit_task("endless_loop", ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
     assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
-    let late = client.submit_task("endless_sleep", ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
+    let late =
+        client.submit_task("endless_sleep", ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
     assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
-    let late = client.submit_task("progress_flood", ()).task_timeout(Duration::from_millis(300)).await.expect("a result");
+    let late =
+        client.submit_task("progress_flood", ()).task_timeout(Duration::from_millis(300)).await.expect("a result");
     assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
 
     let full = fails(&client, "memory_hog", (), ErrorKind::OutOfMemory).await;
@@ -152,7 +154,8 @@ async fn p99_of_small_tasks(client: &Client) -> Duration {
 /// One hostile task after the other, which occupies one of the two slots.
 async fn hostile_stream(client: Client) {
     let limit = Duration::from_millis(50);
-    for name in ["endless_loop", "memory_hog", "deep_recursion", "log_flood", "panic_now", "endless_sleep"].iter().cycle()
+    for name in
+        ["endless_loop", "memory_hog", "deep_recursion", "log_flood", "panic_now", "endless_sleep"].iter().cycle()
     {
         let call = client.submit_task(name, ()).priority(TaskPriority::Low).task_timeout(limit);
         assert_eq!(call.await.expect("a result").status, TaskStatus::Failure);

@@ -15,6 +15,7 @@ use fastworker::{
 use fastworker_tests::{
     Cluster, SOON,
     story::{end_of, success, until_status},
+    wait::eventually_async,
 };
 
 /// Until a lost worker's tasks are back in work. A killed one is told by its closed connection.
@@ -100,10 +101,11 @@ async fn the_tasks_of_a_killed_worker_are_back_in_work_within_a_second() {
     }
     let again_at = end_of(&client, &running).await.started_at.expect("it ran");
     assert!(again_at > killed_at && again_at.since(killed_at) < BACK_IN_WORK, "{:?}", again_at.since(killed_at));
-    cluster.until_workers(&client, "that sw1 is lost", |workers| {
-        workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Lost)
-    })
-    .await;
+    cluster
+        .until_workers(&client, "that sw1 is lost", |workers| {
+            workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Lost)
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,8 +114,9 @@ async fn a_task_that_takes_its_worker_along_three_times_ends_as_worker_lost() {
     let client = cluster.client().await;
     let deadly = client.delay("endless_loop", ()).await.expect("it is taken");
     let innocent = client.delay("add", (5, 3)).await.expect("it is taken");
+    let mut started_at = None;
     for number in 2..=4 {
-        until_status(&client, &deadly, TaskStatus::Started).await;
+        started_at = Some(started_after(&client, &deadly, started_at).await);
         cluster.subworkers.last_mut().expect("a subworker").kill();
         cluster.start_subworker(&format!("sw{number}"));
     }
@@ -135,10 +138,11 @@ async fn a_worker_that_falls_silent_is_lost_and_what_it_says_later_does_not_coun
     success(&result);
     assert_eq!(result.worker_id.as_deref(), Some("sw2"));
     cluster.subworkers[0].resume();
-    cluster.until_workers(&client, "that sw1 is back", |workers| {
-        workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Active)
-    })
-    .await;
+    cluster
+        .until_workers(&client, "that sw1 is back", |workers| {
+            workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Active)
+        })
+        .await;
     assert_eq!(client.get_task_result(&id).await.expect("an answer"), Some(result));
     cluster.subworkers[1].kill();
     assert_eq!(success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
@@ -159,10 +163,13 @@ async fn a_worker_and_a_client_that_outlive_their_control_plane_find_the_next() 
     assert_eq!(sum.worker_id.as_deref(), Some("sw1"));
     // Nothing of it was kept, so nobody knows the old task: its slot was freed for the new one.
     assert_eq!(client.get_task_result(&before).await.expect("an answer"), None);
-    cluster.until_workers(&client, "one worker", |workers| {
-        matches!(workers, [worker] if worker.id == "sw1" && worker.status == WorkerStatus::Active)
-    })
-    .await;
+    cluster
+        .until_workers(
+            &client,
+            "one worker",
+            |workers| matches!(workers, [worker] if worker.id == "sw1" && worker.status == WorkerStatus::Active),
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,6 +213,14 @@ async fn a_client_follows_a_control_plane_that_comes_back_elsewhere() {
     first.control_plane = fastworker_tests::Process::start("elsewhere", command, first.folder());
     first.control_plane.wait_until_ready();
     assert_eq!(success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
+}
+
+/// Waits until a task has started anew, and tells when.
+async fn started_after(client: &Client, id: &TaskId, before: Option<Timestamp>) -> Timestamp {
+    eventually_async("that it starts", SOON, || async {
+        until_status(client, id, TaskStatus::Started).await.started_at.filter(|at| Some(*at) != before)
+    })
+    .await
 }
 
 /// A check of the harness itself.

@@ -95,7 +95,8 @@ fn only_the_name_is_required_and_the_callback_is_echoed() {
     let nameless = ask(normal, r#"{"name": "add", "args": [1, 2]}"#);
     assert_eq!(nameless["result"], 3);
     assert_eq!(nameless["task_id"].as_str().map(str::len), Some(36), "a UUID of ours");
-    let callback = json!({ "address": format!("tcp://127.0.0.1:{}", cluster.ports().spare(0)), "data": { "source": "t" } });
+    let callback =
+        json!({ "address": format!("tcp://127.0.0.1:{}", cluster.ports().spare(0)), "data": { "source": "t" } });
     let asked = json!({ "name": "add", "args": [1, 2], "callback": callback });
     assert_eq!(ask(normal, asked.to_string())["callback"], callback);
     let anything = ask(normal, r#"{"name": "add", "args": [1, 2], "invented": {"later": true}}"#);
@@ -142,7 +143,9 @@ fn a_batch_is_answered_at_once_and_its_results_are_asked_for() {
     let batch = json!({ "action": "batch_submit", "tasks": tasks });
     let accepted = ask(lanes(&cluster)[2], batch.to_string());
     assert_eq!(accepted, json!({ "batch_accepted": true, "task_ids": ["b1", "b2", "b3"] }));
-    for (id, status, result) in [("b1", "success", json!(3)), ("b2", "success", json!(7)), ("b3", "failure", Value::Null)] {
+    for (id, status, result) in
+        [("b1", "success", json!(3)), ("b2", "success", json!(7)), ("b3", "failure", Value::Null)]
+    {
         let found = eventually("the result", SOON, || {
             let found = ask(queries(&cluster), json!({ "task_id": id }).to_string());
             (found["found"] == true).then_some(found)
@@ -216,18 +219,8 @@ fn garbage_is_answered_and_harms_nobody() {
     let mut open = Wire::request(normal);
     open.ask(3, r#"{"id": "steady", "name": "slow", "args": [1, 10]}"#);
     let deep = [vec![b'{'; 1], br#""name":"add","args":"#.to_vec(), vec![b'['; 100_000]].concat();
-    let garbage: [&[u8]; 10] = [
-        b"",
-        b"\0",
-        b"\xff\xfe",
-        b"hello",
-        b"[1, 2]",
-        b"null",
-        b"{",
-        b"{\"name\": 5}",
-        b"\x01\xff\xff\xff\xff",
-        &deep,
-    ];
+    let garbage: [&[u8]; 10] =
+        [b"", b"\0", b"\xff\xfe", b"hello", b"[1, 2]", b"null", b"{", b"{\"name\": 5}", b"\x01\xff\xff\xff\xff", &deep];
     for message in garbage {
         for port in [critical, normal, queries(&cluster), cluster.ports().subworkers()] {
             let mut wire = Wire::request(port);
