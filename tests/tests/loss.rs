@@ -15,6 +15,7 @@ use fastworker::{
 use fastworker_tests::{
     Cluster, SOON,
     story::{end_of, success, until_status},
+    wait::eventually_async,
 };
 
 /// Until a lost worker's tasks are back in work. A killed one is told by its closed connection.
@@ -113,8 +114,9 @@ async fn a_task_that_takes_its_worker_along_three_times_ends_as_worker_lost() {
     let client = cluster.client().await;
     let deadly = client.delay("endless_loop", ()).await.expect("it is taken");
     let innocent = client.delay("add", (5, 3)).await.expect("it is taken");
+    let mut started_at = None;
     for number in 2..=4 {
-        until_status(&client, &deadly, TaskStatus::Started).await;
+        started_at = Some(started_after(&client, &deadly, started_at).await);
         cluster.subworkers.last_mut().expect("a subworker").kill();
         cluster.start_subworker(&format!("sw{number}"));
     }
@@ -211,6 +213,14 @@ async fn a_client_follows_a_control_plane_that_comes_back_elsewhere() {
     first.control_plane = fastworker_tests::Process::start("elsewhere", command, first.folder());
     first.control_plane.wait_until_ready();
     assert_eq!(success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
+}
+
+/// Waits until a task has started anew, and tells when.
+async fn started_after(client: &Client, id: &TaskId, before: Option<Timestamp>) -> Timestamp {
+    eventually_async("that it starts", SOON, || async {
+        until_status(client, id, TaskStatus::Started).await.started_at.filter(|at| Some(*at) != before)
+    })
+    .await
 }
 
 /// A check of the harness itself.

@@ -33,15 +33,21 @@ pub(super) struct Limits {
     last_growth: usize,
     table_elements: usize,
     refused: Option<Refused>,
+    /// What it got since the last growth that was refused.
+    regained: usize,
 }
+
+/// A guest that gets so much after a refusal has got over it, however much it had wanted.
+const OVER_IT: usize = 1 << 20;
 
 impl Limits {
     /// Limits an attempt to `memory_max` bytes of linear memory.
     pub(super) fn new(memory_max: usize) -> Self {
-        Self { max: memory_max, used: 0, last_growth: 0, table_elements: 0, refused: None }
+        Self { max: memory_max, used: 0, last_growth: 0, table_elements: 0, refused: None, regained: 0 }
     }
 
-    /// The growth that was refused, unless a later one went well: then the guest had got over it.
+    /// The growth that was refused, unless the guest went on and got as much later: then it had got
+    /// over it. The little that it takes to say its last words does not count.
     pub(super) fn refused(&self) -> Option<Refused> {
         self.refused
     }
@@ -53,6 +59,7 @@ impl Limits {
 
     fn refuse(&mut self, wanted: usize) {
         self.refused = Some(Refused { had: self.used, wanted, max: self.max });
+        self.regained = 0;
     }
 }
 
@@ -63,7 +70,8 @@ impl ResourceLimiter for Limits {
         if fits {
             self.used += growth;
             self.last_growth = growth;
-            self.refused = None;
+            self.regained += growth;
+            self.refused = self.refused.filter(|refused| self.regained < refused.wanted.min(OVER_IT));
         } else {
             self.refuse(growth);
         }
@@ -111,6 +119,22 @@ mod tests {
         assert!(!limits.memory_growing(0, 60, None).expect("an answer"));
         assert_eq!(limits.refused(), Some(Refused { had: 60, wanted: 60, max: 100 }));
         assert!(limits.memory_growing(60, 100, None).expect("an answer"));
-        assert_eq!((limits.refused(), limits.used()), (None, 100));
+        assert_eq!(limits.used(), 100);
+    }
+
+    #[test]
+    fn a_guest_gets_over_a_refusal_by_going_on_and_not_by_its_last_words() {
+        let mut limits = Limits::new(200);
+        assert!(!limits.memory_growing(0, 201, None).expect("an answer"));
+        assert!(limits.memory_growing(0, 20, None).expect("an answer"));
+        assert_eq!(limits.refused(), Some(Refused { had: 0, wanted: 201, max: 200 }));
+        assert!(!limits.memory_growing(20, 201, None).expect("an answer"));
+        assert!(limits.memory_growing(20, 200, None).expect("an answer"));
+        assert_eq!(limits.refused(), Some(Refused { had: 20, wanted: 181, max: 200 }));
+
+        let mut limits = Limits::new(8 * OVER_IT);
+        assert!(!limits.memory_growing(0, 9 * OVER_IT, None).expect("an answer"));
+        assert!(limits.memory_growing(0, OVER_IT, None).expect("an answer"));
+        assert_eq!(limits.refused(), None);
     }
 }

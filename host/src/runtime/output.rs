@@ -171,7 +171,9 @@ impl Output {
     /// error line.
     pub(super) fn last_words(&self) -> Option<String> {
         let panicked = self.last_words.iter().rposition(|line| line.contains(PANICKED));
-        let Some(first) = panicked else { return self.last_words.back().cloned() };
+        let Some(first) = panicked else {
+            return self.last_words.iter().rfind(|line| !line.starts_with(NOTE)).cloned();
+        };
         let mut lines = self.last_words.range(first..).map(String::as_str).filter(|line| !line.starts_with(NOTE));
         let head = lines.next().and_then(|line| line.find(PANICKED).map(|at| &line[at..])).unwrap_or_default();
         let rest = lines.collect::<Vec<_>>().join("\n");
@@ -254,6 +256,7 @@ mod tests {
         assert_eq!(output.last_words(), None);
         output.log(LogLevel::Error, "first").expect("room");
         output.log(LogLevel::Error, "second").expect("room");
+        output.print(Stream::Stderr, b"note: run with `RUST_BACKTRACE=1` environment variable\n").expect("room");
         assert_eq!(output.last_words().as_deref(), Some("second"));
         let std = b"\nthread 'main' (1) panicked at src/lib.rs:3:5:\nboom\nnote: run with `RUST_BACKTRACE=1` environment variable\n";
         output.print(Stream::Stderr, std).expect("room");

@@ -91,6 +91,8 @@ struct Shared {
     notes: AtomicU64,
     draining: AtomicBool,
     stopping: AtomicBool,
+    /// Nobody knows this worker at the moment; a thread registers it anew.
+    renewing: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -204,6 +206,7 @@ impl Crew {
             notes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            renewing: AtomicBool::new(false),
         });
         let key = *lock(&shared.key);
         shared.register(key, PROMPT)?;
@@ -227,6 +230,10 @@ impl Crew {
     /// With nothing to finish and nobody to tell, it ends within moments.
     pub fn drain(mut self, limit: Duration) {
         self.shared.draining.store(true, Ordering::SeqCst);
+        if self.shared.renewing.load(Ordering::SeqCst) {
+            // Whatever this worker ran is void, and there is nobody to tell.
+            return self.give_up();
+        }
         let key = *lock(&self.shared.key);
         let told = self.shared.link.ask(&WorkerRequest::Drain(key), SOON);
         if let Err(error) = &told {
@@ -248,6 +255,14 @@ impl Crew {
             // Then the threads end by themselves, when their own questions time out.
             Err(error) => debug!(%error, "the control plane does not know that this worker left"),
         }
+    }
+
+    /// Ends without a control plane. The threads end by themselves, when their own questions time
+    /// out.
+    fn give_up(&self) {
+        self.stop_attempts();
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.keeper.call();
     }
 
     /// Stops what runs.
@@ -296,9 +311,11 @@ impl Shared {
         warn!("the control plane does not know this worker any more: registering anew");
         self.desks.iter().for_each(Desk::clear);
         let new = Uuid::now_v7();
+        self.renewing.store(true, Ordering::SeqCst);
         while !self.is_draining() {
             match self.register(new, SOON) {
                 Ok(()) => {
+                    self.renewing.store(false, Ordering::SeqCst);
                     *key = new;
                     info!("registered anew");
                     return Some(new);

@@ -1,0 +1,416 @@
+//! Both codecs carry everything: the whole line in each, and every message there and back.
+
+use std::{sync::Arc, time::Duration};
+
+use fastworker::{
+    clock::Timestamp,
+    json::Json,
+    protocol::{
+        Beat, Collect, Collected, Ended, Follow, Found, Lease, LeaseId, Lookup, Note, Notify, Order, Registration,
+        Reply, Reports, Request, Submit, Submitted, Welcome, Work, WorkerInfo, WorkerReply, WorkerRequest,
+        WorkerStatus, codec,
+    },
+    task::{
+        CallbackInfo, ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, NewTask, Outcome, Policy, Progress, Report,
+        SerializationFormat, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+    },
+};
+use fastworker_tests::{
+    Cluster,
+    story::{end_of, success, until_status},
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use serde::{Serialize, de::DeserializeOwned};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_verb_works_in_both_formats_through_workers_of_both_formats() {
+    for worker in SerializationFormat::ALL {
+        let format = ["--serialization-format", worker.as_str()];
+        let modules = ["arithmetic", "slow", "hostile", "flaky", "text"];
+        let cluster = Cluster::builder().modules(&modules).subworkers(1).slots(2).subworker_args(&format).start();
+        for asker in SerializationFormat::ALL {
+            every_verb(&cluster, asker).await;
+            let options =
+                ["submit", "--serialization-format", asker.as_str(), "--task-name", "add", "--args", "5", "3"];
+            assert_eq!(cluster.cli(options).with_code(0).stdout, "8\n");
+        }
+    }
+}
+
+async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
+    let client = cluster.client_speaking(format).await;
+    assert_eq!(success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
+    let named = client.submit_task("add", ()).kwargs(serde_json::json!({ "x": 1, "y": -2 })).await;
+    assert_eq!(success(&named.expect("a result")), "-1");
+    let text = "größe \u{1f600} \"\\\n";
+    let reversed = client.submit_task("reverse", (text,)).await.expect("a result");
+    let expected: String = text.chars().rev().collect();
+    assert_eq!(serde_json::from_str::<String>(success(&reversed)).expect("a text"), expected);
+
+    let failed = client.submit_task("picky", (1,)).priority(TaskPriority::Low).await.expect("a result");
+    assert_eq!(failed.error_kind, Some(ErrorKind::BadArguments));
+    let retried = client.submit_task("flaky", (1,)).retry_delay(Duration::from_millis(1)).await.expect("a result");
+    assert_eq!(retried.attempts, 2);
+    let unknown = client.submit_task("ad", ()).await.expect("a result");
+    assert_eq!(unknown.error_kind, Some(ErrorKind::NotFound));
+
+    let id = client.delay("slow", (0.2, 2)).priority(TaskPriority::Critical).await.expect("it is taken");
+    let task = until_status(&client, &id, TaskStatus::Started).await;
+    assert_eq!((task.name.as_str(), task.priority, task.args.as_str()), ("slow", TaskPriority::Critical, "[0.2,2]"));
+    let (mut after, mut seen) = (0, Vec::new());
+    let followed = loop {
+        let told = client.follow(&id, after, Duration::from_secs(5)).await.expect("an answer");
+        after = told.last;
+        seen.extend(told.reports);
+        if let Found::Ended(result) = told.task {
+            break result;
+        }
+    };
+    assert_eq!(success(&followed), "2");
+    let last = Report::Log { level: LogLevel::Info, message: "slept 0.2 s".into() };
+    assert_eq!((seen.len(), seen.last()), (3, Some(&last)), "{seen:?}");
+    assert_eq!(client.get_task_result(&id).await.expect("an answer").as_ref(), Some(&*followed));
+
+    let endless = client.delay("endless_loop", ()).await.expect("it is taken");
+    until_status(&client, &endless, TaskStatus::Started).await;
+    assert!(client.cancel(&endless).await.expect("an answer"));
+    assert_eq!(end_of(&client, &endless).await.status, TaskStatus::Cancelled);
+    assert_eq!(client.get_task_result(&TaskId::new()).await.expect("an answer"), None);
+
+    let workers = client.list_tasks().await.expect("an answer");
+    assert_eq!((workers.len(), workers[0].id.as_str(), workers[0].modules.len()), (1, "sw1", 5));
+    let tasks: Vec<NewTask> = (0..300)
+        .map(|number| NewTask { args: Json::of(&(number, number)).expect("JSON"), ..NewTask::new("add") })
+        .collect();
+    for (number, sum) in client.submit_many(tasks).await.into_iter().enumerate() {
+        assert_eq!(success(&sum.expect("a result")), (2 * number).to_string());
+    }
+}
+
+/// Writes and reads a message in both codecs.
+fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T) {
+    for format in SerializationFormat::ALL {
+        let bytes = codec::encode(format, message);
+        assert_eq!(codec::form(&bytes).expect("a form"), format);
+        let read = codec::decode::<T>(&bytes);
+        assert_eq!(&read.unwrap_or_else(|error| panic!("{error} in {message:?} as {format}")), message);
+        // Cut short, it is an error and nothing worse.
+        for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+            assert!(codec::decode::<T>(&bytes[..length]).is_err(), "{length} bytes of {message:?} as {format}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn requests_survive_both_codecs(request in requests()) {
+        there_and_back(&request);
+    }
+
+    #[test]
+    fn replies_survive_both_codecs(reply in replies()) {
+        there_and_back(&reply);
+    }
+
+    #[test]
+    fn requests_of_workers_survive_both_codecs(request in worker_requests()) {
+        there_and_back(&request);
+    }
+
+    #[test]
+    fn replies_to_workers_survive_both_codecs(reply in worker_replies()) {
+        there_and_back(&reply);
+    }
+
+    #[test]
+    fn no_bytes_are_more_than_an_error(bytes in vec(any::<u8>(), 0..200), first in select(vec![b'{', 1, 0x80])) {
+        let bytes = [&[first], &bytes[..]].concat();
+        drop(codec::decode::<Request>(&bytes));
+        drop(codec::decode::<WorkerRequest>(&bytes));
+        drop(codec::decode::<Reply>(&bytes));
+        drop(codec::decode::<WorkerReply>(&bytes));
+    }
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z_.]{1,12}", "\\PC{0,20}", Just("\u{0} \" \\ \n".to_owned())]
+}
+
+fn ids() -> impl Strategy<Value = TaskId> {
+    let named = "[a-zA-Z0-9ü:/-]{1,40}".prop_map(|id| id.parse().expect("an id"));
+    prop_oneof![uuids().prop_map(TaskId::from), named]
+}
+
+fn uuids() -> impl Strategy<Value = uuid::Uuid> {
+    any::<u128>().prop_map(uuid::Uuid::from_u128)
+}
+
+/// Documents; `null` is left out where it would be no document at all.
+fn documents() -> impl Strategy<Value = Json> {
+    let texts = ["[]", "{}", "1e400", "-0.0", "[1, 2 ]", r#"{"a": {"b": [null, true, "\u00fc"]}}"#, "false"];
+    let fixed = select(texts.to_vec()).prop_map(|text| Json::parse(text).expect("JSON"));
+    prop_oneof![
+        fixed,
+        text().prop_map(|text| Json::of(&text).expect("JSON")),
+        any::<i64>().prop_map(|number| Json::of(&number).expect("JSON"))
+    ]
+}
+
+fn moments() -> impl Strategy<Value = Timestamp> {
+    // The years 1900 to 2200.
+    (-2_208_988_800_000_000_i64..7_258_118_400_000_000).prop_map(Timestamp::from_micros)
+}
+
+fn spans() -> impl Strategy<Value = Duration> {
+    (0_u64..1 << 40).prop_map(Duration::from_millis)
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let backoff = option::of((0.0..1e9_f64).boxed());
+    let priority = option::of(select(TaskPriority::ALL.to_vec()));
+    let spans = || option::of(spans());
+    (priority, spans(), any::<Option<u32>>(), spans(), backoff, spans()).prop_map(
+        |(priority, timeout, max_retries, retry_delay, retry_backoff, retry_backoff_max)| Policy {
+            priority,
+            timeout,
+            max_retries,
+            retry_delay,
+            retry_backoff,
+            retry_backoff_max,
+        },
+    )
+}
+
+fn new_tasks() -> impl Strategy<Value = NewTask> {
+    let callback = (text(), option::of(documents())).prop_map(|(address, data)| CallbackInfo { address, data });
+    let unknown = select(vec![Unknown::Fail, Unknown::Wait]);
+    let when = (option::of(moments()), option::of(spans()));
+    (ids(), text(), documents(), documents(), policies(), when, option::of(callback), unknown).prop_map(
+        |(id, name, args, kwargs, policy, (eta, countdown), callback, unknown)| NewTask {
+            id,
+            name,
+            args,
+            kwargs,
+            policy,
+            eta,
+            countdown,
+            callback,
+            unknown,
+        },
+    )
+}
+
+fn progresses() -> impl Strategy<Value = Progress> {
+    (any::<u64>(), any::<u64>(), text()).prop_map(|(done, total, message)| Progress { done, total, message })
+}
+
+fn reports() -> impl Strategy<Value = Report> {
+    let level = select(vec![LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error]);
+    let log = (level, text()).prop_map(|(level, message)| Report::Log { level, message });
+    prop_oneof![log, progresses().prop_map(Report::Progress)]
+}
+
+fn tasks() -> impl Strategy<Value = Task> {
+    let moments = || option::of(moments());
+    let when = (self::moments(), moments(), moments());
+    let what = (text(), documents(), documents());
+    let status = (select(TaskStatus::ALL.to_vec()), select(TaskPriority::ALL.to_vec()));
+    let end = (option::of(documents()), option::of(text()), option::of(progresses()), any::<u32>());
+    (ids(), what, when, status, end).prop_map(
+        |(id, (name, args, kwargs), (created_at, started_at, completed_at), (status, priority), end)| Task {
+            id,
+            name,
+            args,
+            kwargs,
+            priority,
+            created_at,
+            started_at,
+            completed_at,
+            status,
+            result: end.0,
+            error: end.1,
+            progress: end.2,
+            attempt: end.3,
+        },
+    )
+}
+
+fn results() -> impl Strategy<Value = Arc<TaskResult>> {
+    let moments = || option::of(moments());
+    let end = (option::of(documents()), option::of(text()), option::of(select(ErrorKind::ALL.to_vec())));
+    let status = select(TaskStatus::ALL.to_vec());
+    (ids(), status, end, moments(), moments(), option::of(text()), any::<u32>()).prop_map(
+        |(task_id, status, (result, error, error_kind), started_at, completed_at, worker_id, attempts)| {
+            Arc::new(TaskResult {
+                task_id,
+                status,
+                result,
+                error,
+                started_at,
+                completed_at,
+                error_kind,
+                worker_id,
+                attempts,
+            })
+        },
+    )
+}
+
+fn modules() -> impl Strategy<Value = ModuleInfo> {
+    let task = (text(), text(), documents(), policies(), vec(text(), 0..3)).prop_map(
+        |(name, documentation, schema, policy, warnings)| TaskInfo { name, documentation, schema, policy, warnings },
+    );
+    (text(), text(), text(), any::<u64>(), moments(), text(), vec(text(), 0..3), vec(task, 0..3)).prop_map(
+        |(name, path, hash, size, loaded_at, engine, imports, tasks)| ModuleInfo {
+            name,
+            path,
+            hash,
+            size,
+            loaded_at,
+            engine,
+            imports,
+            tasks,
+        },
+    )
+}
+
+fn requests() -> impl Strategy<Value = Request> {
+    let notify = prop_oneof![Just(Notify::No), Just(Notify::Answer), uuids().prop_map(Notify::Session)];
+    let submit = (vec(new_tasks(), 0..4), notify).prop_map(|(tasks, notify)| Submit { tasks, notify });
+    let collect = (uuids(), any::<u64>(), any::<u32>()).prop_map(|(session, sequence, wait_ms)| Collect {
+        session,
+        sequence,
+        wait_ms,
+    });
+    prop_oneof![
+        Just(Request::Hello),
+        submit.prop_map(Request::Submit),
+        collect.prop_map(Request::Collect),
+        (vec(ids(), 0..4), any::<u32>()).prop_map(|(ids, wait_ms)| Request::Lookup(Lookup { ids, wait_ms })),
+        vec(ids(), 0..4).prop_map(Request::Cancel),
+        Just(Request::Workers),
+        (ids(), any::<u64>(), any::<u32>()).prop_map(|(id, after, wait_ms)| Request::Follow(Follow {
+            id,
+            after,
+            wait_ms
+        })),
+    ]
+}
+
+fn found() -> impl Strategy<Value = Found> {
+    prop_oneof![
+        Just(Found::Unknown),
+        tasks().prop_map(|task| Found::Live(Box::new(task))),
+        results().prop_map(Found::Ended),
+    ]
+}
+
+fn workers() -> impl Strategy<Value = WorkerInfo> {
+    let status = select(vec![WorkerStatus::Active, WorkerStatus::Draining, WorkerStatus::Lost]);
+    let numbers = (any::<u32>(), any::<u32>(), any::<u64>());
+    (text(), text(), status, any::<bool>(), numbers, moments(), moments(), vec(modules(), 0..2)).prop_map(
+        |(id, address, status, is_control_plane, (slots, load, attempts), registered_at, last_seen, modules)| {
+            WorkerInfo {
+                id,
+                address,
+                status,
+                is_control_plane,
+                slots,
+                load,
+                registered_at,
+                last_seen,
+                attempts,
+                modules,
+            }
+        },
+    )
+}
+
+fn replies() -> impl Strategy<Value = Reply> {
+    let welcome = (text(), text(), any::<u32>(), text(), text(), any::<u64>()).prop_map(
+        |(worker_id, version, protocol, base_address, subworker_address, payload_max)| Welcome {
+            worker_id,
+            version,
+            protocol,
+            base_address,
+            subworker_address,
+            payload_max,
+        },
+    );
+    let submitted = prop_oneof![
+        Just(Submitted::Accepted),
+        results().prop_map(Submitted::Ended),
+        text().prop_map(Submitted::Refused),
+    ];
+    let collected = (any::<bool>(), vec(results(), 0..4)).prop_map(|(known, results)| Collected { known, results });
+    let told =
+        (vec(reports(), 0..4), any::<u64>(), found()).prop_map(|(reports, last, task)| Reports { reports, last, task });
+    prop_oneof![
+        welcome.prop_map(Reply::Welcome),
+        vec(submitted, 0..4).prop_map(Reply::Submitted),
+        collected.prop_map(Reply::Collected),
+        vec(found(), 0..4).prop_map(Reply::Found),
+        vec(any::<bool>(), 0..4).prop_map(Reply::Cancelled),
+        vec(workers(), 0..3).prop_map(Reply::Workers),
+        told.prop_map(Reply::Reports),
+        text().prop_map(Reply::Refused),
+    ]
+}
+
+fn outcomes() -> impl Strategy<Value = Outcome> {
+    let follow_up = (text(), documents(), documents(), policies(), option::of(spans()))
+        .prop_map(|(name, args, kwargs, policy, countdown)| FollowUp { name, args, kwargs, policy, countdown });
+    let success =
+        (documents(), vec(follow_up, 0..3)).prop_map(|(result, follow_ups)| Outcome::Success { result, follow_ups });
+    let failure = (select(ErrorKind::ALL.to_vec()), text(), option::of(spans()))
+        .prop_map(|(kind, message, retry_after)| Outcome::Failure(Failure { kind, message, retry_after }));
+    prop_oneof![success, failure, Just(Outcome::Stopped)]
+}
+
+fn leases() -> impl Strategy<Value = LeaseId> {
+    any::<u64>().prop_map(LeaseId)
+}
+
+fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
+    let register = (uuids(), text(), text(), any::<u32>(), vec(modules(), 0..2)).prop_map(
+        |(worker, worker_id, address, slots, modules)| Registration { worker, worker_id, address, slots, modules },
+    );
+    let ended = (leases(), option::of(outcomes()), any::<u64>(), vec(reports(), 0..3))
+        .prop_map(|(lease, outcome, ran_us, reports)| Ended { lease, outcome, ran_us, reports });
+    let work = (uuids(), any::<u32>(), any::<u64>(), vec(ended, 0..3), any::<u32>())
+        .prop_map(|(worker, slot, sequence, ended, capacity)| Work { worker, slot, sequence, ended, capacity });
+    let note = (uuids(), any::<u64>(), vec((leases(), reports()), 0..3), vec(leases(), 0..3))
+        .prop_map(|(worker, sequence, reports, returned)| Note { worker, sequence, reports, returned });
+    prop_oneof![
+        register.prop_map(WorkerRequest::Register),
+        work.prop_map(WorkerRequest::Work),
+        (uuids(), vec(leases(), 0..4)).prop_map(|(worker, holds)| WorkerRequest::Beat(Beat { worker, holds })),
+        note.prop_map(WorkerRequest::Note),
+        uuids().prop_map(WorkerRequest::Drain),
+        uuids().prop_map(WorkerRequest::Leave),
+    ]
+}
+
+fn worker_replies() -> impl Strategy<Value = WorkerReply> {
+    let lease = (leases(), ids(), text(), any::<u32>(), any::<u64>(), documents(), documents()).prop_map(
+        |(id, task_id, name, attempt, timeout_us, args, kwargs)| Lease {
+            id,
+            task_id,
+            name: name.into(),
+            attempt,
+            timeout_us,
+            args,
+            kwargs,
+        },
+    );
+    prop_oneof![
+        Just(WorkerReply::Registered),
+        vec(lease, 0..4).prop_map(WorkerReply::Leases),
+        vec(leases().prop_map(Order::Stop), 0..4).prop_map(WorkerReply::Orders),
+        Just(WorkerReply::Noted),
+        Just(WorkerReply::Unknown),
+        text().prop_map(WorkerReply::Refused),
+    ]
+}

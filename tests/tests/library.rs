@@ -1,0 +1,365 @@
+//! The crate as a library: what a program that uses it can rely on.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fastworker::{
+    client::{Client, ClientError},
+    config::Address,
+    control_plane::{ControlPlaneConfig, ControlPlaneWorker},
+    json::Json,
+    protocol::{Found, WorkerStatus},
+    subworker::{ModulesConfig, SubWorker, SubWorkerConfig},
+    task::{ErrorKind, NewTask, Policy, TaskId, TaskPriority, TaskStatus},
+};
+use fastworker_tests::{
+    Cluster, SOON, cli, module,
+    ports::Ports,
+    story::{end_of, success, until_status},
+    wait::eventually_async,
+};
+
+fn address(port: u16) -> Address {
+    format!("tcp://127.0.0.1:{port}").parse().expect("an address")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_finds_nobody_says_so_within_its_timeout() {
+    let ports = Ports::claim();
+    let timeout = Duration::from_millis(300);
+    let looking = Client::builder().discovery_address(address(ports.discovery())).timeout(timeout).build();
+    let going = Client::builder().control_plane_address(address(ports.base())).timeout(timeout).build();
+    for (client, asked) in [(looking, address(ports.discovery())), (going, address(ports.base()))] {
+        let from = Instant::now();
+        match client.start().await {
+            Err(ClientError::Unreachable { address, waited }) => {
+                assert_eq!((address, waited), (asked.to_string(), timeout));
+            }
+            other => panic!("{other:?}"),
+        }
+        let took = from.elapsed();
+        assert!(took >= timeout && took < timeout + Duration::from_secs(1), "{took:?}");
+        assert!(matches!(client.delay("add", (1, 2)).await, Err(ClientError::Stopped)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_finds_the_control_plane_in_milliseconds() {
+    let cluster = Cluster::builder().start();
+    let mut took = Vec::new();
+    for _ in 0..9 {
+        let from = Instant::now();
+        let client = cluster.client().await;
+        took.push(from.elapsed());
+        let welcome = client.control_plane().expect("it has started");
+        assert_eq!((welcome.worker_id.as_str(), &welcome.base_address), ("control-plane", &cluster.base()));
+    }
+    took.sort();
+    assert!(took[4] < Duration::from_millis(100), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_be_there_before_the_control_plane() {
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
+    cluster.control_plane.kill();
+    let discovery = cluster.discovery().parse().expect("an address");
+    let client = Client::builder().discovery_address(discovery).build();
+    let starting = tokio::spawn({
+        let client = client.clone();
+        async move { client.start().await }
+    });
+    cluster.restart_control_plane();
+    starting.await.expect("no panic").expect("it finds it");
+    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_answers_every_open_wait_and_start_begins_anew() {
+    let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let busy = client.delay("endless_loop", ()).await.expect("it is taken");
+    until_status(&client, &busy, TaskStatus::Started).await;
+    let mut waits: Vec<_> = (0..20)
+        .map(|number| {
+            let client = client.clone();
+            tokio::spawn(async move { client.submit_task("add", (number, 1)).await.map(drop) })
+        })
+        .collect();
+    waits.push(tokio::spawn({
+        let (client, busy) = (client.clone(), busy.clone());
+        async move { client.lookup(&busy, Duration::from_secs(60)).await.map(drop) }
+    }));
+    waits.push(tokio::spawn({
+        let (client, busy) = (client.clone(), busy.clone());
+        async move { client.follow(&busy, 0, Duration::from_secs(60)).await.map(drop) }
+    }));
+    waits.push(tokio::spawn({
+        let client = client.clone();
+        async move {
+            let ends = client.submit_many(vec![NewTask::new("add"); 3]).await;
+            ends.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
+        }
+    }));
+    let other = cluster.client().await;
+    let all_there = || async {
+        let found = other.lookup(&busy, Duration::ZERO).await.expect("an answer");
+        matches!(found, Found::Live(_)).then_some(())
+    };
+    eventually_async("that it waits", SOON, all_there).await;
+    let from = Instant::now();
+    client.stop();
+    for wait in waits {
+        assert!(matches!(wait.await.expect("no panic"), Err(ClientError::Stopped)));
+    }
+    assert!(from.elapsed() < Duration::from_secs(1), "{:?}", from.elapsed());
+    assert!(matches!(client.list_tasks().await, Err(ClientError::Stopped)));
+    assert!(matches!(client.submit_task("add", (1, 2)).await, Err(ClientError::Stopped)));
+
+    client.start().await.expect("the control plane is there");
+    assert!(client.cancel(&busy).await.expect("an answer"));
+    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_tasks_at_once_come_back_in_order() {
+    let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(2).start();
+    let client = cluster.client().await;
+    let tasks: Vec<NewTask> = (0..2000)
+        .map(|number| NewTask { args: Json::of(&(number, 1)).expect("JSON"), ..NewTask::new("add") })
+        .collect();
+    let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
+    let results = client.submit_many(tasks).await;
+    assert_eq!(results.len(), 2000);
+    for (number, (result, id)) in results.into_iter().zip(&ids).enumerate() {
+        let result = result.expect("a result");
+        assert_eq!((success(&result), &result.task_id), ((number + 1).to_string().as_str(), id));
+        assert_eq!(client.get_result(id).as_ref(), Some(&*result));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_has_seen_it_knows_without_asking() {
+    let cluster = Cluster::builder().modules(&["arithmetic", "hostile"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let unknown = TaskId::new();
+    assert_eq!((client.get_result(&unknown), client.get_status(&unknown)), (None, None));
+    let sum = client.submit_task("add", (1, 2)).await.expect("a result");
+    assert_eq!(client.get_result(&sum.task_id), Some(sum.clone()));
+    assert_eq!(client.get_status(&sum.task_id), Some(TaskStatus::Success));
+
+    let busy = client.delay("endless_loop", ()).await.expect("it is taken");
+    assert_eq!((client.get_result(&busy), client.get_status(&busy)), (None, Some(TaskStatus::Pending)));
+    assert!(client.cancel(&busy).await.expect("an answer"));
+    // The ends of tasks that were not waited for come by themselves.
+    let seen = || async { client.get_status(&busy).filter(|status| *status == TaskStatus::Cancelled) };
+    eventually_async("the end of the task", SOON, seen).await;
+    let other = client.delay("add", (3, 4)).await.expect("it is taken");
+    let result = eventually_async("the result", SOON, || async { client.get_result(&other) }).await;
+    assert_eq!(success(&result), "7");
+    // Another client has not seen it, and asks.
+    let second = cluster.client().await;
+    assert_eq!(second.get_result(&other), None);
+    assert_eq!(second.get_task_result(&other).await.expect("an answer"), Some(result.clone()));
+    assert_eq!(second.get_result(&other), Some(result));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_submitted_many_times_runs_once_and_everybody_gets_its_result() {
+    let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).slots(4).start();
+    let clients = [cluster.client().await, cluster.client().await];
+    let id = TaskId::new();
+    let waits: Vec<_> = (0..12)
+        .map(|number| {
+            let (client, id) = (clients[number % 2].clone(), id.clone());
+            tokio::spawn(async move { client.submit_task("slow", (0.3, 3)).task_id(id).await })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for wait in waits {
+        results.push(wait.await.expect("no panic").expect("a result"));
+    }
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{results:?}");
+    assert_eq!(results[0].attempts, 1);
+    let workers = clients[0].list_tasks().await.expect("an answer");
+    assert_eq!(workers[0].attempts, 1);
+    // The same in one go, and after its end.
+    let again = NewTask { id: id.clone(), ..NewTask::new("slow") };
+    for result in clients[0].submit_many(vec![again.clone(), again]).await {
+        assert_eq!(*result.expect("a result"), results[0]);
+    }
+    assert_eq!(clients[1].delay("slow", (9, 9)).task_id(id.clone()).await.expect("it is taken"), id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follow_ups_run_under_ids_that_their_parent_knows() {
+    let cluster = Cluster::builder().modules(&["follow", "arithmetic"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let spread = client.submit_task("spread", (25,)).await.expect("a result");
+    let ids: Vec<TaskId> = serde_json::from_str::<Vec<String>>(success(&spread))
+        .expect("a list")
+        .iter()
+        .map(|id| id.parse().expect("an id"))
+        .collect();
+    assert_eq!(ids, (0..25).map(|index| spread.task_id.follow_up(index)).collect::<Vec<_>>());
+    for (index, id) in ids.iter().enumerate() {
+        assert_eq!(success(&end_of(&client, id).await), (index * index).to_string());
+    }
+    let elsewhere = client.submit_task("elsewhere", ("add", [5, 3])).await.expect("a result");
+    assert_eq!(success(&end_of(&client, &elsewhere.task_id.follow_up(0)).await), "8");
+
+    let mut link = client.submit_task("chain", (3, 1)).await.expect("a result").task_id;
+    for left in (0..3).rev() {
+        link = link.follow_up(0);
+        let found = || async { client.get_task_result(&link).await.expect("an answer") };
+        assert_eq!(success(&eventually_async("the next link", SOON, found).await), left.to_string());
+    }
+    assert_eq!(client.get_task_result(&link.follow_up(0)).await.expect("an answer"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_is_over_names_the_task_which_goes_on() {
+    let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).slots(4).start();
+    let timeout = Duration::from_millis(200);
+    let client = cluster.client_with(|builder| builder.timeout(timeout)).await;
+    // One by one, and gathered.
+    let calls = (0..4).map(|_| async { client.submit_task("slow", (0.8, 4)).await });
+    let from = Instant::now();
+    let mut ids = Vec::new();
+    for ended in futures::future::join_all(calls).await {
+        match ended {
+            Err(ClientError::TimedOut { task_id, waited }) => {
+                assert_eq!(waited, timeout);
+                ids.push(task_id);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(from.elapsed() < timeout + Duration::from_millis(400), "{:?}", from.elapsed());
+    let patient = cluster.client().await;
+    for id in &ids {
+        assert_eq!(success(&end_of(&patient, id).await), "4");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_sent_is_refused_before_it_is_sent() {
+    let cluster = Cluster::builder().modules(&["text"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let text = "x".repeat(17 << 20);
+    assert!(matches!(client.submit_task("reverse", (&text,)).await, Err(ClientError::TooLarge { .. })));
+    assert!(matches!(client.delay("reverse", (&text,)).await, Err(ClientError::TooLarge { .. })));
+    assert!(matches!(client.delay("reverse", "no list").await, Err(ClientError::BadArguments(_))));
+    assert!(matches!(client.delay("reverse", ()).kwargs([1]).await, Err(ClientError::BadArguments(_))));
+    let large = "x".repeat(7 << 20);
+    let reversed = client.submit_task("reverse", (&large,)).await.expect("a result");
+    assert_eq!(success(&reversed).len(), large.len() + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_kept_within_their_bounds_of_count_and_age() {
+    let bounds = ["--result-cache-size", "3", "--result-cache-ttl", "1"];
+    let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).control_plane_args(&bounds).start();
+    let client = cluster.client().await;
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        ids.push(client.submit_task("add", (number, 1)).await.expect("a result").task_id);
+    }
+    let kept = futures::future::join_all(ids.iter().map(|id| client.get_task_result(id))).await;
+    let kept: Vec<bool> = kept.into_iter().map(|kept| kept.expect("an answer").is_some()).collect();
+    assert_eq!(kept, [false, false, true, true, true]);
+    let expired = || async { client.get_task_result(&ids[4]).await.expect("an answer").is_none().then_some(()) };
+    eventually_async("that it is too old", SOON, expired).await;
+    // The client still has what it saw.
+    assert!(client.get_result(&ids[0]).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_may_wait_for_a_worker_that_has_it() {
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).start();
+    let client = cluster.client().await;
+    let unknown = client.submit_task("add", (1, 2)).await.expect("a result");
+    assert_eq!(unknown.error_kind, Some(ErrorKind::NotFound));
+    let id = client.delay("add", (1, 2)).wait_for_worker().await.expect("it is taken");
+    until_status(&client, &id, TaskStatus::Pending).await;
+    cluster.start_subworker("sw1");
+    assert_eq!(success(&end_of(&client, &id).await), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eta_and_a_policy_travel_with_a_task() {
+    let cluster = Cluster::builder().modules(&["flaky"]).own_slots(1).start();
+    let client = cluster.client().await;
+    let eta = fastworker::clock::Timestamp::now() + Duration::from_millis(300);
+    let policy =
+        Policy { priority: Some(TaskPriority::High), retry_delay: Some(Duration::from_millis(1)), ..Policy::default() };
+    let task = NewTask { args: Json::of(&[1]).expect("JSON"), policy, eta: Some(eta), ..NewTask::new("flaky") };
+    let result = client.run(task).await.expect("a result");
+    assert_eq!((success(&result), result.attempts), ("2", 2));
+    assert!(result.started_at >= Some(eta), "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_worker_of_the_same_id_takes_the_place_of_the_first_or_is_refused() {
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let second = cluster.launch_subworker("sw1");
+    let status = second.wait_for_exit(SOON);
+    assert_eq!(status.code(), Some(1), "{}", second.log());
+    assert!(second.log().contains("error: ") && second.log().contains("sw1"), "{}", second.log());
+    assert_eq!(client.list_tasks().await.expect("an answer").len(), 1);
+    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_and_a_subworker_run_within_a_program() {
+    let ports = Ports::claim();
+    let modules = |concurrency| ModulesConfig {
+        sources: vec![module("arithmetic").to_str().expect("UTF-8").to_owned()],
+        concurrency,
+        cache_dir: Some(cli::cache()),
+    };
+    let mut control_plane = ControlPlaneWorker::new(ControlPlaneConfig {
+        worker_id: "cp".into(),
+        base_address: address(ports.base()),
+        discovery_address: address(ports.discovery()),
+        subworker_management_port: ports.subworkers(),
+        modules: ModulesConfig { sources: Vec::new(), ..modules(1) },
+        ..ControlPlaneConfig::default()
+    });
+    let mut subworker = SubWorker::new(SubWorkerConfig {
+        discovery_address: address(ports.discovery()),
+        modules: modules(2),
+        ..SubWorkerConfig::new("sw1", address(ports.base()))
+    });
+    let started = tokio::task::spawn_blocking(move || {
+        control_plane.start().expect("the ports are free");
+        subworker.start().expect("the control plane is there");
+        (control_plane, subworker)
+    });
+    let (mut control_plane, mut subworker) = started.await.expect("no panic");
+    let client = Client::builder().discovery_address(address(ports.discovery())).build();
+    client.start().await.expect("it is there");
+    let sums = futures::future::join_all((0..100).map(|number| {
+        let client = &client;
+        async move { client.submit_task("add", (number, 1)).await.expect("a result") }
+    }));
+    for (number, sum) in sums.await.iter().enumerate() {
+        assert_eq!(success(sum), (number + 1).to_string());
+    }
+    let status = control_plane.get_subworker_status();
+    assert_eq!((status.len(), status[0].id.as_str(), status[0].slots), (1, "sw1", 2));
+    assert_eq!(status[0].status, WorkerStatus::Active);
+    assert_eq!(control_plane.counts().ended, [100, 0, 0]);
+    let stopped = tokio::task::spawn_blocking(move || {
+        subworker.stop(SOON);
+        assert!(control_plane.get_subworker_status().is_empty());
+        control_plane.stop(SOON);
+    });
+    stopped.await.expect("no panic");
+    client.stop();
+    // The ports are free again.
+    assert!(std::net::TcpListener::bind(("127.0.0.1", ports.base())).is_ok());
+    drop(Arc::new(ports));
+}
