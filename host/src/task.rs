@@ -417,6 +417,8 @@ pub(crate) mod seconds {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+    use crate::clock::SPAN_MAX;
+
     /// Writes a span as seconds.
     #[allow(clippy::ref_option, reason = "serde calls it with a reference to the field")]
     pub(crate) fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -428,12 +430,15 @@ pub(crate) mod seconds {
         span.map(|span| span.as_secs_f64())
     }
 
-    /// Reads seconds as a span.
+    /// Reads seconds as a span, to the microsecond.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a span of up to ten years")]
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-        Duration::try_from_secs_f64(seconds)
-            .map(Some)
-            .map_err(|_| D::Error::custom(format_args!("{seconds} is no span of time in seconds")))
+        match Duration::try_from_secs_f64(seconds) {
+            // A fraction in binary is a little off: what was a whole microsecond is one again.
+            Ok(span) if span <= SPAN_MAX => Ok(Some(Duration::from_micros((seconds * 1e6).round() as u64))),
+            _ => Err(D::Error::custom(format_args!("{seconds} is no span of time in seconds, up to ten years"))),
+        }
     }
 }
 

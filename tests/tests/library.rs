@@ -306,7 +306,7 @@ async fn a_second_worker_of_the_same_id_takes_the_place_of_the_first_or_is_refus
     let client = cluster.client().await;
     let second = cluster.launch_subworker("sw1");
     let status = second.wait_for_exit(SOON);
-    assert_eq!(status.code(), Some(1), "{}", second.log());
+    assert_eq!(status.code(), Some(2), "{}", second.log());
     assert!(second.log().contains("error: ") && second.log().contains("sw1"), "{}", second.log());
     assert_eq!(client.list_tasks().await.expect("an answer").len(), 1);
     assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
