@@ -164,6 +164,9 @@ pub fn seconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e3).round() / 1e3
 }
 
+/// The longest span that is waited for or counted: ten years. Longer ones are taken for this.
+pub const SPAN_MAX: Duration = Duration::from_hours(10 * 365 * 24);
+
 /// A span as whole microseconds.
 pub fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)

@@ -82,6 +82,7 @@ impl Address {
             return Err(Exposed::WithoutToken(self.clone()));
         }
         match advertised {
+            Some(advertised) if advertised.is_wildcard() => Err(Exposed::NotDialable(advertised.clone())),
             Some(advertised) => Ok(advertised.clone()),
             None if self.is_wildcard() => Err(Exposed::NotDialable(self.clone())),
             None => Ok(self.clone()),

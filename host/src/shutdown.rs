@@ -1,5 +1,4 @@
-//! Signals: the first asks to finish, the second to stop now. One that comes while there is nothing
-//! to finish yet stops now, too.
+//! Signals: the first asks to finish, the second to stop now.
 
 use std::{
     io,
@@ -17,11 +16,11 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug)]
 pub struct Signals {
     heard: mpsc::Receiver<()>,
-    started: Arc<AtomicBool>,
+    serving: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Starts to listen. Until [`Signals::started`], a signal ends the process with `code`.
+    /// Starts to listen. A signal ends the process with `code` until [`Signals::serve`].
     ///
     /// # Errors
     /// When the system has no more threads or refuses handlers.
@@ -32,8 +31,8 @@ impl Signals {
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
         };
         let (sender, heard) = mpsc::channel();
-        let started = Arc::new(AtomicBool::new(false));
-        let has_started = Arc::clone(&started);
+        let serving = Arc::new(AtomicBool::new(false));
+        let has_started = Arc::clone(&serving);
         thread::Builder::new().name("fw-signals".into()).spawn(move || {
             runtime.block_on(async {
                 loop {
@@ -50,12 +49,12 @@ impl Signals {
                 }
             });
         })?;
-        Ok(Self { heard, started })
+        Ok(Self { heard, serving })
     }
 
-    /// There is something to finish from now on.
-    pub fn started(&self) {
-        self.started.store(true, Ordering::SeqCst);
+    /// From now on there is something to finish: signals are for whoever waits for them.
+    pub fn serve(&self) {
+        self.serving.store(true, Ordering::SeqCst);
     }
 
     /// Waits on this thread for the next signal.

@@ -16,6 +16,8 @@
 //! deadline, never by sleeping. What a server logged is printed when its test fails. [`sim`] is for
 //! itself: a seeded simulation of whole clusters over the pure core.
 
+#![allow(clippy::missing_panics_doc, reason = "the harness panics where a test fails")]
+
 pub mod binary;
 pub mod cli;
 pub mod cluster;

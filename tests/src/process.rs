@@ -32,10 +32,10 @@ impl Process {
     /// # Panics
     /// When it cannot be started.
     pub fn start(name: &str, mut command: Command, folder: &Path) -> Self {
-        let log = (0..)
+        let log = (0..1_000_000)
             .map(|number| folder.join(format!("{name}.{number}.log")))
             .find(|path| !path.exists())
-            .expect("numbers do not end");
+            .expect("a test starts fewer processes");
         let stderr = File::create(&log).expect("a file can be made");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = spawn(command);
@@ -49,7 +49,7 @@ impl Process {
     /// When it ends before, or says nothing for a while.
     pub fn wait_until_ready(&mut self) -> String {
         // It compiles modules first, which takes a moment when nothing is in the cache.
-        match self.lines.recv_timeout(Duration::from_secs(60)) {
+        match self.lines.recv_timeout(Duration::from_mins(1)) {
             Ok(line) => {
                 assert!(line.contains(r#""event":"ready""#), "{} says {line} instead of being ready", self.name);
                 line
@@ -233,7 +233,7 @@ pub(crate) fn spawn(command: Command) -> Child {
         });
         Mutex::new(orders)
     });
-    let program = format!("{:?}", command.get_program());
+    let program = command.get_program().display().to_string();
     let (answer, child) = mpsc::channel();
     let orders = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
     orders.send((command, answer)).expect("the spawner does not end");

@@ -107,7 +107,7 @@ async fn a_queued_task_is_taken_out_and_never_runs() {
 async fn a_scheduled_task_is_taken_out() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
-    let id = client.delay("add", (1, 2)).countdown(Duration::from_secs(60)).await.expect("it is taken");
+    let id = client.delay("add", (1, 2)).countdown(Duration::from_mins(1)).await.expect("it is taken");
     until_status(&client, &id, TaskStatus::Scheduled).await;
     assert!(client.cancel(&id).await.expect("an answer"));
     is_cancelled(&client, &id).await;
@@ -117,7 +117,7 @@ async fn a_scheduled_task_is_taken_out() {
 async fn a_task_that_waits_for_its_next_attempt_is_taken_out() {
     let cluster = Cluster::builder().modules(&["flaky"]).subworkers(1).start();
     let client = cluster.client().await;
-    let id = client.delay("flaky", (3,)).retry_delay(Duration::from_secs(60)).await.expect("it is taken");
+    let id = client.delay("flaky", (3,)).retry_delay(Duration::from_mins(1)).await.expect("it is taken");
     until_status(&client, &id, TaskStatus::Retrying).await;
     assert!(client.cancel(&id).await.expect("an answer"));
     is_cancelled(&client, &id).await;

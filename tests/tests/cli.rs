@@ -47,10 +47,7 @@ fn each_argument_is_json_where_it_is_json_and_text_elsewhere() {
     assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "y=2"]), "3\n");
     assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "--kwargs", "y=-2"]), "-1\n");
     assert_eq!(ask(&["--task-name", "add", "--args-json", "[5, 3]"]), "8\n");
-    assert_eq!(
-        ask(&["--task-name", "add", "--args", "1", "--json", "--kwargs", "y=1"]).contains("\"result\": 2"),
-        true
-    );
+    assert!(ask(&["--task-name", "add", "--args", "1", "--json", "--kwargs", "y=1"]).contains("\"result\": 2"));
 }
 
 #[test]

@@ -89,11 +89,11 @@ async fn stop_answers_every_open_wait_and_start_begins_anew() {
         .collect();
     waits.push(tokio::spawn({
         let (client, busy) = (client.clone(), busy.clone());
-        async move { client.lookup(&busy, Duration::from_secs(60)).await.map(drop) }
+        async move { client.lookup(&busy, Duration::from_mins(1)).await.map(drop) }
     }));
     waits.push(tokio::spawn({
         let (client, busy) = (client.clone(), busy.clone());
-        async move { client.follow(&busy, 0, Duration::from_secs(60)).await.map(drop) }
+        async move { client.follow(&busy, 0, Duration::from_mins(1)).await.map(drop) }
     }));
     waits.push(tokio::spawn({
         let client = client.clone();

@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, thread, time::Duration};
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 
 use super::{Failure, INTERRUPTED, NOT_FOUND, Outcome, TASK_FAILED, WRONG_USAGE, block_on, render, span};
 use crate::{
@@ -38,7 +38,7 @@ pub(super) struct Bench {
     #[arg(long, env = "FASTWORKER_TURN", default_value = "1s", value_parser = span, value_name = "SPAN")]
     turn: Duration,
     /// Print JSON
-    #[arg(long, env = "FASTWORKER_JSON")]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
     /// Be the raw server of another bench
     #[arg(long, env = "FASTWORKER_ECHO", hide = true)]
@@ -91,7 +91,7 @@ fn serve_echo(address: &Address) -> Outcome {
     render::ready("echo", address)?;
     let mut signals =
         crate::shutdown::Signals::listen(INTERRUPTED).map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
-    signals.started();
+    signals.serve();
     signals.first();
     Ok(0)
 }

@@ -1,6 +1,6 @@
 //! `fastworker control-plane`
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 use tracing::info;
 
 use super::{Failure, Modules, Outcome, Serving, render};
@@ -39,7 +39,7 @@ pub(super) struct ControlPlane {
     #[arg(long, env = "FASTWORKER_ADVERTISE_ADDRESS", value_name = "ADDRESS")]
     advertise_address: Option<Address>,
     /// Listen beyond this machine although whoever reaches the ports can run tasks
-    #[arg(long, env = "FASTWORKER_INSECURE")]
+    #[arg(long, env = "FASTWORKER_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
     #[command(flatten)]
     modules: Modules,

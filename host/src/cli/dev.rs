@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 
 use super::{Failure, Json, NOT_FOUND, Outcome, array, json_array, object, pair, render, span};
 use crate::{
@@ -36,7 +36,7 @@ pub(super) struct Dev {
     #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span)]
     task_timeout: Option<Duration>,
     /// Print the result as JSON
-    #[arg(long, env = "FASTWORKER_JSON")]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 }
 

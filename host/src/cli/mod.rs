@@ -5,14 +5,15 @@
 
 use std::{fmt, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
     client::{Client, ClientError},
+    clock::SPAN_MAX,
     config::Address,
     control_plane::ControlPlaneError,
     json::Json,
-    subworker::{ModulesConfig, ModulesError, SubWorkerError, link::NotFound},
+    subworker::{ModulesConfig, ModulesError, SubWorkerError, crew::CrewError, link::NotFound},
     task::{SerializationFormat, TaskId, TaskPriority},
 };
 
@@ -132,7 +133,7 @@ struct Connection {
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT")]
     serialization_format: SerializationFormat,
     /// Print JSON
-    #[arg(long, env = "FASTWORKER_JSON")]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 }
 
@@ -210,7 +211,7 @@ struct Serving {
     #[arg(long, env = "FASTWORKER_SHUTDOWN_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
     shutdown_timeout: Duration,
     /// Print a line of JSON when it is ready
-    #[arg(long, env = "FASTWORKER_JSON")]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 }
 
@@ -226,8 +227,7 @@ enum Level {
 
 impl Serving {
     /// Starts logging, raises the limit on open files, starts what `start` starts, and stops it
-    /// with `stop` after the first signal. A second signal, and one that comes before it has
-    /// started, ends the process at once.
+    /// with `stop` after the first signal. A second signal ends the process at once.
     fn run<S>(&self, start: impl FnOnce() -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
         crate::memory::give_large_blocks_back();
         render::log(self.log_level);
@@ -237,7 +237,7 @@ impl Serving {
         let mut signals = crate::shutdown::Signals::listen(INTERRUPTED)
             .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
         let started = start()?;
-        signals.started();
+        signals.serve();
         signals.first();
         tracing::info!(timeout_s = self.shutdown_timeout.as_secs_f64(), "draining; signal again to stop now");
         signals.exit_on_next(INTERRUPTED);
@@ -257,7 +257,11 @@ fn span(text: &str) -> Result<Duration, String> {
         _ => return Err("write a span like 250ms, 30s, 5m, 1h or 30".into()),
     };
     let number: f64 = digits.parse().map_err(|_| "write a span like 250ms, 30s, 5m, 1h or 30".to_owned())?;
-    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+    match Duration::try_from_secs_f64(number * scale) {
+        Ok(span) if span <= SPAN_MAX => Ok(span),
+        Ok(_) => Err("a span is at most ten years".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Reads an argument as JSON where it is JSON, else as text.
@@ -354,7 +358,20 @@ impl From<ControlPlaneError> for Failure {
             ControlPlaneError::Exposed(crate::config::Exposed::NotDialable(_)) => Self::new(WRONG_USAGE, message)
                 .hint("say what others dial, such as --advertise-address tcp://10.0.0.5:5555"),
             ControlPlaneError::Address(_) | ControlPlaneError::WorkerId(_) => Self::new(WRONG_USAGE, message),
-            ControlPlaneError::Thread(_) | ControlPlaneError::Crew(_) => Self::new(TASK_FAILED, message),
+            ControlPlaneError::Crew(error) => error.into(),
+            ControlPlaneError::Thread(_) => Self::new(TASK_FAILED, message),
+        }
+    }
+}
+
+impl From<CrewError> for Failure {
+    fn from(error: CrewError) -> Self {
+        match &error {
+            CrewError::Refused(_) => Self::new(WRONG_USAGE, error),
+            CrewError::Call(_) => Self::new(UNREACHABLE, error).hint(
+                "the control plane was found, but not its subworker port: see --subworker-port and --advertise-address",
+            ),
+            CrewError::Thread(_) => Self::new(TASK_FAILED, error),
         }
     }
 }
@@ -364,7 +381,7 @@ impl From<SubWorkerError> for Failure {
         match error {
             SubWorkerError::Modules(error) => error.into(),
             SubWorkerError::NotFound(error) => error.into(),
-            SubWorkerError::Crew(error) => Self::new(TASK_FAILED, error),
+            SubWorkerError::Crew(error) => error.into(),
         }
     }
 }

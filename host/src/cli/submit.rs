@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 
 use super::{
     Connection, Failure, Json, NOT_FOUND, Outcome, TIMED_OUT, TaskId, TaskPriority, array, json_array, object, pair,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     client::Client,
     protocol::{Found, WAIT_MAX},
-    task::{NewTask, Policy, Unknown},
+    task::{NewTask, Policy, TaskStatus, Unknown},
 };
 
 #[derive(Args, Debug)]
@@ -47,13 +47,13 @@ pub(super) struct SubmitTask {
     #[arg(long, env = "FASTWORKER_TASK_ID", value_name = "ID")]
     task_id: Option<TaskId>,
     /// If no worker has the task, wait for one that has
-    #[arg(long, env = "FASTWORKER_WAIT_FOR_WORKER")]
+    #[arg(long, env = "FASTWORKER_WAIT_FOR_WORKER", value_parser = BoolishValueParser::new())]
     wait_for_worker: bool,
     /// Return immediately with the task id
-    #[arg(long, env = "FASTWORKER_NON_BLOCKING", conflicts_with = "follow")]
+    #[arg(long, env = "FASTWORKER_NON_BLOCKING", value_parser = BoolishValueParser::new(), conflicts_with = "follow")]
     non_blocking: bool,
     /// Show the task's progress and log while it runs
-    #[arg(long, env = "FASTWORKER_FOLLOW")]
+    #[arg(long, env = "FASTWORKER_FOLLOW", value_parser = BoolishValueParser::new())]
     follow: bool,
     #[command(flatten)]
     connection: Connection,
@@ -66,7 +66,11 @@ impl SubmitTask {
         self.connection.run(async |client| {
             if self.non_blocking {
                 let id = client.send(task).await?;
-                return render::submitted(&id, json);
+                // One that nobody has, say, has ended already, and will not be missed by a script.
+                return match client.get_result(&id).filter(|result| result.status == TaskStatus::Failure) {
+                    Some(failed) => render::result(&failed, json),
+                    None => render::submitted(&id, json),
+                };
             }
             if self.follow {
                 return follow(client, task, self.connection.timeout, json).await;

@@ -103,7 +103,8 @@ impl Core {
     /// Ends the timer thread.
     pub fn stop_timer(&self) {
         self.alarm.stopped.store(true, Ordering::SeqCst);
-        self.alarm.set(Moment::default());
+        let _asleep = lock(&self.alarm.asleep);
+        self.alarm.changed.notify_all();
     }
 }
 
@@ -121,7 +122,7 @@ impl Alarm {
         loop {
             let until = Moment::from_micros(self.at.load(Ordering::SeqCst));
             let now = Now::read().mono;
-            if until <= now {
+            if until <= now || self.stopped.load(Ordering::SeqCst) {
                 return;
             }
             asleep = self.changed.wait_timeout(asleep, until.since(now)).unwrap_or_else(PoisonError::into_inner).0;

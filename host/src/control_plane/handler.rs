@@ -10,12 +10,15 @@ use super::{
 use crate::{
     clock::Now,
     protocol::{
-        FRAME_ITEMS_MAX, Lookup, Notify, Reply, Request, Submit, Welcome, WorkerReply, WorkerRequest, codec,
+        FRAME_ITEMS_MAX, Lookup, Reply, Request, Welcome, WorkerReply, WorkerRequest, codec,
         original::{self, Call, Malformed},
     },
-    task::{SerializationFormat, TaskId, TaskPriority},
+    task::{NewTask, SerializationFormat, TaskId, TaskPriority},
     transport::{self, Peer, Refusal, Service},
 };
+
+/// How many tasks a batch of the original may have.
+const BATCH_MAX: usize = 10_000;
 
 /// Serves clients: ours, and the original's.
 #[derive(Debug)]
@@ -66,11 +69,7 @@ impl Clients {
                 let way = Way::Original { reply, question };
                 self.core.enter(|state, now| state.submit_and_hold(now, *task, way));
             }
-            Ok(Call::Batch(tasks)) => {
-                let question = Question::Batch(tasks.iter().map(|task| task.id.clone()).collect());
-                let way = Way::Original { reply, question };
-                self.core.enter(|state, now| state.submit(now, Submit { tasks, notify: Notify::No }, way));
-            }
+            Ok(Call::Batch(tasks)) => reply.send(&self.take_batch(tasks)),
             Ok(Call::Query(id)) => match id.parse::<TaskId>() {
                 Ok(parsed) => {
                     let lookup = Lookup { ids: vec![parsed], wait_ms: 0 };
@@ -88,6 +87,21 @@ impl Clients {
             },
             Err(Malformed { id, why }) => reply.send(&self.complaint(id.as_deref(), &why)),
         }
+    }
+
+    /// Takes a batch, in parts, so that others get their turn between them.
+    fn take_batch(&self, tasks: Vec<NewTask>) -> Vec<u8> {
+        if tasks.len() > BATCH_MAX {
+            return original::error(&format!("{} tasks in one batch: at most {BATCH_MAX} are taken", tasks.len()));
+        }
+        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
+        let mut taken = Vec::with_capacity(ids.len());
+        let mut tasks = tasks.into_iter().peekable();
+        while tasks.peek().is_some() {
+            let part = tasks.by_ref().take(FRAME_ITEMS_MAX).collect();
+            taken.extend(self.core.enter(|state, now| state.take(now, part)));
+        }
+        original::batch(&ids, &taken)
     }
 
     /// What a client of the original understands as "no".

@@ -15,6 +15,7 @@ use std::{
 use tracing::{info, warn};
 
 use crate::{
+    clock::SPAN_MAX,
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, Exposed, MANAGEMENT_OFFSET, NotAnAddress, SUBWORKER_PORT},
     discovery::{ANNOUNCE_EVERY, Announcement},
     protocol::{self, Welcome, WorkerInfo},
@@ -182,10 +183,9 @@ impl ControlPlaneWorker {
             ..Limits::default()
         });
         let servers = listen(config, &core, &peers.welcome)?;
-        #[cfg(feature = "runtime")]
-        let crew = loaded.map(|(runtime, catalog)| start_crew(config, &core, runtime, catalog)).transpose()?;
         let (announcements, stop) = mpsc::channel();
         let announcer = announcer(config, &peers.announcement)?;
+        let timer = core.start_timer()?;
         let announcing = thread::Builder::new().name("fw-announce".into()).spawn(move || {
             let message = peers.announcement.to_message();
             announcer.announce(&message);
@@ -193,7 +193,10 @@ impl ControlPlaneWorker {
                 announcer.announce(&message);
             }
         })?;
-        let threads = vec![core.start_timer()?, announcing];
+        // Last, as its threads do not end by themselves.
+        #[cfg(feature = "runtime")]
+        let crew = loaded.map(|(runtime, catalog)| start_crew(config, &core, runtime, catalog)).transpose()?;
+        let threads = vec![timer, announcing];
         self.running = Some(Running {
             core,
             servers,
@@ -209,7 +212,7 @@ impl ControlPlaneWorker {
     /// waits, and closes. Blocks so long.
     pub fn stop(&mut self, limit: Duration) {
         let Some(mut running) = self.running.take() else { return };
-        let until = Instant::now() + limit;
+        let until = Instant::now() + limit.min(SPAN_MAX);
         running.core.enter(|state, _| state.drain());
         if !running.core.wait_until(until, state::State::is_quiet) {
             let left = running.core.enter(|state, _| state.unfinished());
@@ -259,7 +262,8 @@ impl Peers {
             return Err(ControlPlaneError::WorkerId(id.chars().take(128).collect()));
         }
         let base_address = config.base_address.for_peers(config.advertise_address.as_ref(), config.insecure)?;
-        config.discovery_address.for_peers(Some(&config.discovery_address), config.insecure)?;
+        // Nobody is told where the bus is, so it need only be guarded.
+        config.discovery_address.for_peers(Some(&base_address), config.insecure)?;
         let welcome = Welcome {
             worker_id: id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),

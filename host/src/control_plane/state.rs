@@ -50,6 +50,8 @@ pub const LOOKAHEAD: Duration = Duration::from_millis(2);
 pub const LOOKAHEAD_MAX: usize = 256;
 /// A task that was lost so often while it ran ends as `worker-lost`.
 pub const LOSSES_MAX: u32 = 3;
+/// So soon a worker is asked again what it holds, after something was taken back from it.
+pub const SECOND_LOOK: Duration = Duration::from_millis(20);
 /// A slot that says nothing so long after its grants must have ended is given up.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 
@@ -329,8 +331,11 @@ pub struct State<R> {
     counts: Counts,
     position: u64,
     last_lease: u64,
+    /// When the first worker registered: where the numbers of leases begin.
+    born: Timestamp,
     last_park: ParkId,
     draining: bool,
+    stopped: bool,
 }
 
 impl<R: Way> State<R> {
@@ -353,8 +358,10 @@ impl<R: Way> State<R> {
             counts: Counts::default(),
             position: 0,
             last_lease: 0,
+            born: Timestamp::default(),
             last_park: 0,
             draining: false,
+            stopped: false,
         }
     }
 
@@ -465,12 +472,13 @@ impl<R: Way> State<R> {
 
     /// Whether nothing waits to be run now and nothing runs. Scheduled tasks do not count.
     pub fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && self.leases.is_empty()
+        self.queue.ready() == 0 && self.leases.is_empty()
     }
 
     /// Tells everybody who waits that the control plane stops.
     pub fn farewell(&mut self) {
         const STOPPING: &str = "the control plane is stopping and has not finished this";
+        self.stopped = true;
         for (_, parked) in mem::take(&mut self.parked) {
             self.say(parked.way, Reply::Refused(STOPPING.into()));
         }

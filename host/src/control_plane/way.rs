@@ -42,8 +42,6 @@ pub enum Question {
         /// Given back with the result.
         callback: Option<CallbackInfo>,
     },
-    /// A batch of these tasks.
-    Batch(Vec<TaskId>),
     /// A query for this id.
     Query(String),
     /// A cancel of this id.
@@ -54,8 +52,14 @@ impl Way {
     /// Sends an answer.
     pub fn send(self, answer: Answer) {
         match (self, answer) {
-            (Way::Peer { reply, format }, Answer::Client(answer)) => reply.send(&codec::encode(format, &answer)),
-            (Way::Peer { reply, format }, Answer::Worker(answer)) => reply.send(&codec::encode(format, &answer)),
+            (Way::Peer { reply, format }, Answer::Client(answer)) => {
+                reply.send(&fit(codec::encode(format, &answer), |why| codec::encode(format, &Reply::Refused(why))));
+            }
+            (Way::Peer { reply, format }, Answer::Worker(answer)) => {
+                reply.send(&fit(codec::encode(format, &answer), |why| {
+                    codec::encode(format, &WorkerReply::Refused(why))
+                }));
+            }
             (Way::Original { reply, question }, Answer::Client(answer)) => reply.send(&question.answer(&answer)),
             // A thread that no longer listens is on its way out.
             (Way::Local(sender), Answer::Worker(answer)) => drop(sender.try_send(answer)),
@@ -63,6 +67,15 @@ impl Way {
             (way, answer) => debug_assert!(false, "{answer:?} cannot go to {way:?}"),
         }
     }
+}
+
+/// The answer, or a refusal where it is larger than the other side takes in: it would be cut off
+/// for it, ask again, and be cut off again.
+fn fit(answer: Vec<u8>, refuse: impl FnOnce(String) -> Vec<u8>) -> Vec<u8> {
+    if answer.len() <= transport::FRAME_MAX - transport::HEADER_MAX {
+        return answer;
+    }
+    refuse(format!("the answer of {} bytes is over the limit of {} bytes", answer.len(), transport::PAYLOAD_MAX))
 }
 
 impl state::Way for Way {
@@ -83,7 +96,6 @@ impl Question {
                 [Submitted::Refused(why)] => self.refused(why),
                 _ => self.refused("the task has ended, and its result is no longer known"),
             },
-            (Self::Batch(ids), Reply::Submitted(taken)) => original::batch(ids, taken),
             (Self::Query(id), Reply::Found(found)) if found.len() == 1 => original::query(id, &found[0]),
             (Self::Cancel(id), Reply::Cancelled(stopped)) => original::cancel(id, stopped == &[true]),
             (_, Reply::Refused(why)) => self.refused(why),
@@ -97,7 +109,7 @@ impl Question {
     fn refused(&self, why: &str) -> Vec<u8> {
         match self {
             Self::Submit { id, .. } => original::failure(&id.to_string(), why),
-            Self::Batch(_) | Self::Query(_) | Self::Cancel(_) => original::error(why),
+            Self::Query(_) | Self::Cancel(_) => original::error(why),
         }
     }
 }

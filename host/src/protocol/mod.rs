@@ -266,9 +266,10 @@ pub struct Work {
     pub slot: u32,
     /// Counts the requests of the slot, from 1. The same number again gets the same answer.
     pub sequence: u64,
-    /// What became of leases, all that were granted by the last answer.
+    /// What became of leases.
     pub ended: Vec<Ended>,
-    /// How many leases it takes: none when it drains.
+    /// How many leases it takes: none when it drains, or has more to tell than fits here. Asking
+    /// for some says that everything that was granted before is accounted for.
     pub capacity: u32,
 }
 

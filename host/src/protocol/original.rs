@@ -44,12 +44,12 @@ struct Submission {
     #[serde(default)]
     id: Option<TaskId>,
     name: String,
-    #[serde(default = "Json::empty_array")]
-    args: Json,
-    #[serde(default = "Json::empty_object")]
-    kwargs: Json,
     #[serde(default)]
-    priority: TaskPriority,
+    args: Option<Json>,
+    #[serde(default)]
+    kwargs: Option<Json>,
+    #[serde(default)]
+    priority: Option<TaskPriority>,
     #[serde(default)]
     callback: Option<CallbackInfo>,
     #[serde(default)]
@@ -74,11 +74,12 @@ impl Submission {
         let span = |seconds: Option<f64>| seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         NewTask {
             id: self.id.unwrap_or_default(),
-            args: self.args,
-            kwargs: self.kwargs,
+            args: self.args.unwrap_or_else(Json::empty_array),
+            kwargs: self.kwargs.unwrap_or_else(Json::empty_object),
             policy: Policy {
-                priority: Some(lane.unwrap_or(self.priority)),
-                timeout: span(self.timeout),
+                priority: Some(lane.or(self.priority).unwrap_or_default()),
+                // Zero means the default there.
+                timeout: span(self.timeout).filter(|timeout| !timeout.is_zero()),
                 max_retries: self.max_retries.filter(|retries| *retries > 0),
                 retry_delay: span(unless(self.retry_delay, 60.0)),
                 retry_backoff: unless(self.retry_backoff, 2.0),

@@ -44,7 +44,7 @@ pub use self::{
     watchdog::Stopper,
 };
 use self::{compiled::Cache, engine::Ground, watchdog::Watchdog};
-use crate::task::Report;
+use crate::{task::Report, transport::PAYLOAD_MAX};
 
 /// The bounds within which attempts run.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl Default for RuntimeConfig {
         Self {
             slots: std::thread::available_parallelism().map_or(2, usize::from),
             memory_max: 512 << 20,
-            result_max: 16 << 20,
+            result_max: PAYLOAD_MAX - 64 * 1024,
             log_max: 1 << 20,
             follow_ups_max: 1000,
             register_timeout: Duration::from_secs(10),

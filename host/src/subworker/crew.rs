@@ -28,18 +28,17 @@ use crate::{
         WorkerRequest,
     },
     runtime::{AttemptId, Catalog, Invocation, Reports, Runtime, Slot, Stopper},
-    task::{ErrorKind, Failure, Outcome, Report},
-    transport::CallError,
+    task::{ErrorKind, Failure, FollowUp, Outcome, Report},
+    transport::{CallError, PAYLOAD_MAX},
 };
 
 /// An answer that should come at once is given up after so long.
 const PROMPT: Duration = Duration::from_secs(5);
-/// So long a worker that has nothing left to hand back waits for the answer to its goodbye: the
-/// control plane may be ending as well.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// An answer that is not worth waiting for is given up after so long.
+const SOON: Duration = Duration::from_secs(1);
 /// How long the keeper lets a slot work before it helps.
 const KEEPER_STEP: Duration = Duration::from_millis(10);
-/// Least time between two beats, so that an order that takes a moment is not repeated at full speed.
+/// The pause after an order, which takes a moment to carry out: it is not asked for again meanwhile.
 const BEAT_STEP: Duration = Duration::from_millis(20);
 /// Untold reports that a slot holds; the oldest go first.
 const REPORTS_MAX: usize = 1_000;
@@ -106,6 +105,8 @@ impl std::fmt::Debug for Shared {
 #[derive(Default)]
 struct Desk {
     papers: Mutex<Papers>,
+    /// Tells the slot that its reports have arrived.
+    told: Condvar,
     stopper: OnceLock<Stopper>,
 }
 
@@ -114,6 +115,8 @@ struct Papers {
     waiting: VecDeque<Lease>,
     running: Option<(LeaseId, Instant)>,
     reports: VecDeque<Report>,
+    /// Some reports are on their way.
+    telling: bool,
 }
 
 impl Desk {
@@ -128,6 +131,19 @@ impl Desk {
         papers.running = Some((lease.id, Instant::now()));
         papers.reports.clear();
         Some(lease)
+    }
+
+    /// Takes what the attempt said that was not told yet, once what is being told has arrived: a
+    /// report counts only while its lease is live.
+    fn finish(&self) -> Vec<Report> {
+        let mut papers = self.papers();
+        papers.running = None;
+        while papers.telling {
+            let (woken, waited) = self.told.wait_timeout(papers, PROMPT).unwrap_or_else(PoisonError::into_inner);
+            papers = woken;
+            papers.telling &= !waited.timed_out();
+        }
+        mem::take(&mut papers.reports).into()
     }
 
     /// Stops everything on it.
@@ -193,7 +209,7 @@ impl Crew {
             renewing: AtomicBool::new(false),
         });
         let key = *lock(&shared.key);
-        shared.register(key)?;
+        shared.register(key, PROMPT)?;
         let (ended, slots) = mpsc::channel();
         for number in 0..shared.identity.slots {
             let (shared, ended) = (Arc::clone(&shared), ended.clone());
@@ -211,6 +227,7 @@ impl Crew {
     }
 
     /// Takes no more work, finishes what runs, at most `limit` long, hands the rest back, and ends.
+    /// With nothing to finish and nobody to tell, it ends within moments.
     pub fn drain(mut self, limit: Duration) {
         self.shared.draining.store(true, Ordering::SeqCst);
         if self.shared.renewing.load(Ordering::SeqCst) {
@@ -218,21 +235,22 @@ impl Crew {
             return self.give_up();
         }
         let key = *lock(&self.shared.key);
-        if let Err(error) = self.shared.link.ask(&WorkerRequest::Drain(key), PROMPT) {
-            warn!(%error, "the control plane does not answer: what runs here is lost");
-            return self.give_up();
+        let told = self.shared.link.ask(&WorkerRequest::Drain(key), SOON);
+        if let Err(error) = &told {
+            warn!(%error, "the control plane does not know that this worker drains");
         }
-        let mut goodbye = GOODBYE;
-        if self.slots.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+        let has_work = self.shared.desks.iter().any(|desk| !held(&desk.papers()).is_empty());
+        let limit = if told.is_ok() || has_work { limit } else { Duration::ZERO };
+        if self.slots.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) && has_work {
             self.stop_attempts();
             // A stopped attempt ends within milliseconds, and its slot tells of it.
-            let _ = self.slots.recv_timeout(PROMPT);
-            goodbye = PROMPT;
+            let _ = self.slots.recv_timeout(if told.is_ok() { PROMPT } else { SOON });
         }
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.keeper.call();
         // Nobody is known by the key after this, so a parked beat is answered too.
-        match self.shared.link.ask(&WorkerRequest::Leave(key), goodbye) {
+        let left = told.and_then(|_| self.shared.link.ask(&WorkerRequest::Leave(key), PROMPT));
+        match left {
             Ok(_) => self.others.drain(..).for_each(|thread| drop(thread.join())),
             // Then the threads end by themselves, when their own questions time out.
             Err(error) => debug!(%error, "the control plane does not know that this worker left"),
@@ -268,11 +286,11 @@ impl Shared {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    fn register(&self, key: Uuid) -> Result<(), CrewError> {
+    fn register(&self, key: Uuid, limit: Duration) -> Result<(), CrewError> {
         let Identity { worker_id, address, slots } = self.identity.clone();
         let modules = self.catalog.describe();
         let registration = Registration { worker: key, worker_id, address, slots, modules };
-        match self.link.ask(&WorkerRequest::Register(registration), PROMPT)? {
+        match self.link.ask(&WorkerRequest::Register(registration), limit)? {
             WorkerReply::Registered => Ok(()),
             WorkerReply::Refused(why) => Err(CrewError::Refused(why)),
             other => Err(CrewError::Refused(format!("an answer that makes no sense: {other:?}"))),
@@ -295,7 +313,7 @@ impl Shared {
         let new = Uuid::now_v7();
         self.renewing.store(true, Ordering::SeqCst);
         while !self.is_draining() {
-            match self.register(new) {
+            match self.register(new, SOON) {
                 Ok(()) => {
                     self.renewing.store(false, Ordering::SeqCst);
                     *key = new;
@@ -316,13 +334,20 @@ impl Shared {
     fn ask(&self, request: &WorkerRequest, limit: Duration) -> Option<WorkerReply> {
         loop {
             match self.link.ask(request, limit) {
-                Ok(reply) => return Some(reply),
-                Err(CallError::TimedOut { .. }) if !self.is_stopping() => self.link.look_around(),
-                Err(error) => {
-                    if !self.is_stopping() {
-                        error!(%error, "cannot reach the control plane");
+                Ok(WorkerReply::Refused(why)) => {
+                    error!(why, "the control plane refused a request: trying again");
+                    if self.is_draining() {
+                        return None;
                     }
-                    return None;
+                    thread::park_timeout(SOON);
+                }
+                Ok(reply) => return Some(reply),
+                Err(_) if self.is_stopping() => return None,
+                Err(CallError::TimedOut { .. }) => self.link.look_around(),
+                Err(error) => {
+                    error!(%error, "cannot ask the control plane: trying again");
+                    thread::park_timeout(SOON);
+                    self.link.look_around();
                 }
             }
         }
@@ -335,24 +360,27 @@ impl Shared {
         let reports = DeskReports { shared: Arc::downgrade(self), number: number as usize };
         let mut slot = self.runtime.slot(Arc::new(reports));
         let _ = desk.stopper.set(slot.stopper());
-        let (mut key, mut sequence, mut ended) = (*lock(&self.key), 0, Vec::new());
+        let (mut key, mut sequence, mut ended) = (*lock(&self.key), 0, VecDeque::new());
         loop {
-            let capacity = if self.is_draining() { 0 } else { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) };
-            if capacity == 0 && ended.is_empty() {
+            let frame = take_frame(&mut ended);
+            // What does not fit goes with the next request; until then nothing more is wanted.
+            let done = ended.is_empty() && !self.is_draining();
+            let capacity = if done { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
+            if capacity == 0 && frame.is_empty() {
                 return;
             }
             sequence += 1;
-            let work = Work { worker: key, slot: number, sequence, ended: mem::take(&mut ended), capacity };
+            let work = Work { worker: key, slot: number, sequence, ended: frame, capacity };
             match self.ask(&WorkerRequest::Work(work), WAIT_MAX + PROMPT) {
-                Some(WorkerReply::Leases(leases)) => ended = self.run_leases(desk, &mut slot, leases),
+                Some(WorkerReply::Leases(leases)) => ended.extend(self.run_leases(desk, &mut slot, leases)),
                 Some(WorkerReply::Unknown) => match self.renew(key) {
-                    Some(new) => (key, sequence) = (new, 0),
+                    Some(new) => {
+                        (key, sequence) = (new, 0);
+                        ended.clear();
+                    }
                     None => return,
                 },
-                Some(other) => {
-                    error!(?other, "the control plane did not take a request for work");
-                    thread::park_timeout(Duration::from_secs(1));
-                }
+                Some(other) => error!(?other, "the control plane answered a request for work with something else"),
                 None => return,
             }
         }
@@ -369,13 +397,9 @@ impl Shared {
             let started = Instant::now();
             let outcome = self.attempt(slot, &lease);
             let ran_us = clock::micros(started.elapsed());
-            let reports = {
-                let mut papers = desk.papers();
-                papers.running = None;
-                mem::take(&mut papers.reports).into()
-            };
-            bytes += size(&outcome);
-            ended.push(Ended { lease: lease.id, outcome: Some(outcome), ran_us, reports });
+            let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, reports: desk.finish() });
+            bytes += size(&one);
+            ended.push(one);
             if bytes > FRAME_TARGET || self.is_draining() {
                 let waiting = mem::take(&mut desk.papers().waiting);
                 ended.extend(waiting.into_iter().map(|lease| not_begun(lease.id)));
@@ -407,12 +431,14 @@ impl Shared {
     fn run_beat(&self) {
         let mut key = *lock(&self.key);
         while !self.is_stopping() {
-            let began = Instant::now();
             let holds = self.desks.iter().flat_map(|desk| held(&desk.papers())).collect();
             match self.ask(&WorkerRequest::Beat(Beat { worker: key, holds }), self.link.beat_limit()) {
                 Some(WorkerReply::Orders(orders)) => {
-                    for Order::Stop(lease) in orders {
-                        self.desks.iter().for_each(|desk| desk.stop(lease));
+                    for Order::Stop(lease) in &orders {
+                        self.desks.iter().for_each(|desk| desk.stop(*lease));
+                    }
+                    if !orders.is_empty() {
+                        thread::park_timeout(BEAT_STEP);
                     }
                 }
                 Some(WorkerReply::Unknown) if self.is_stopping() => return,
@@ -420,10 +446,9 @@ impl Shared {
                     Some(new) => key = new,
                     None => return,
                 },
-                Some(other) => error!(?other, "the control plane did not take a beat"),
+                Some(other) => error!(?other, "the control plane answered a beat with something else"),
                 None => return,
             }
-            thread::park_timeout(BEAT_STEP.saturating_sub(began.elapsed()));
         }
     }
 
@@ -458,17 +483,21 @@ impl Shared {
             let Some((lease, since)) = papers.running else { continue };
             if since.elapsed() >= KEEPER_STEP {
                 returned.extend(papers.waiting.drain(..).map(|lease| lease.id));
+                papers.telling = !papers.reports.is_empty();
                 reports.extend(papers.reports.drain(..).map(|report| (lease, report)));
             }
         }
-        if !reports.is_empty() || !returned.is_empty() {
-            let sequence = self.notes.fetch_add(1, Ordering::SeqCst) + 1;
-            let note = Note { worker: *lock(&self.key), sequence, reports, returned };
-            if self.ask(&WorkerRequest::Note(note), PROMPT).is_none() {
-                return false;
-            }
+        if reports.is_empty() && returned.is_empty() {
+            return needed;
         }
-        needed
+        let sequence = self.notes.fetch_add(1, Ordering::SeqCst) + 1;
+        let note = Note { worker: *lock(&self.key), sequence, reports, returned };
+        let told = self.ask(&WorkerRequest::Note(note), PROMPT).is_some();
+        for desk in &self.desks {
+            desk.papers().telling = false;
+            desk.told.notify_all();
+        }
+        told && needed
     }
 }
 
@@ -485,15 +514,48 @@ fn not_begun(lease: LeaseId) -> Ended {
     Ended { lease, outcome: None, ran_us: 0, reports: Vec::new() }
 }
 
-fn size(outcome: &Outcome) -> usize {
-    match outcome {
-        Outcome::Success { result, follow_ups } => {
-            let follow_up = |task: &crate::task::FollowUp| task.args.as_str().len() + task.kwargs.as_str().len();
+/// What every item of a frame takes beyond its documents, at most.
+const ITEM_BYTES: usize = 512;
+
+/// About how many bytes it takes in a frame.
+fn size(ended: &Ended) -> usize {
+    let report = |report: &Report| match report {
+        Report::Log { message, .. } => message.len(),
+        Report::Progress(progress) => progress.message.len(),
+    };
+    let outcome = match &ended.outcome {
+        Some(Outcome::Success { result, follow_ups }) => {
+            let follow_up =
+                |task: &FollowUp| task.name.len() + task.args.as_str().len() + task.kwargs.as_str().len() + ITEM_BYTES;
             result.as_str().len() + follow_ups.iter().map(follow_up).sum::<usize>()
         }
-        Outcome::Failure(failure) => failure.message.len(),
-        Outcome::Stopped => 0,
+        Some(Outcome::Failure(failure)) => failure.message.len(),
+        Some(Outcome::Stopped) | None => 0,
+    };
+    outcome + ended.reports.iter().map(|one| report(one) + ITEM_BYTES).sum::<usize>() + ITEM_BYTES
+}
+
+/// Sees to it that an outcome fits into a frame: without its last reports, or else as a failure.
+fn fit(mut ended: Ended) -> Ended {
+    if size(&ended) > PAYLOAD_MAX {
+        ended.reports.clear();
     }
+    if size(&ended) > PAYLOAD_MAX {
+        let message = format!("the result and the follow-up tasks are over the limit of {PAYLOAD_MAX} bytes together");
+        ended.outcome = Some(Outcome::Failure(Failure::new(ErrorKind::OutputLimit, message)));
+    }
+    ended
+}
+
+/// Takes from the front what goes into one frame: at least one, if there is one.
+fn take_frame(ended: &mut VecDeque<Ended>) -> Vec<Ended> {
+    let mut bytes = 0;
+    let fits = ended.iter().take_while(|one| {
+        bytes += size(one);
+        bytes <= FRAME_TARGET
+    });
+    let count = fits.count().max(1).min(ended.len());
+    ended.drain(..count).collect()
 }
 
 /// Puts what a guest says on its slot's desk.

@@ -17,6 +17,8 @@ pub use wait::{call, call_blocking};
 pub const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
 /// The largest message that a socket takes in: a payload and what is wrapped around it.
 pub const FRAME_MAX: usize = PAYLOAD_MAX + 64 * 1024;
+/// What the protocol puts before a body, at most: eight hops and a request id.
+pub const HEADER_MAX: usize = 64;
 /// How many requests one server socket holds open at a time by default.
 pub const OPEN_REQUESTS_MAX: usize = 65_536;
 

@@ -111,6 +111,10 @@ impl Told {
         for (session, book) in &mut self.sessions {
             if !state.sessions().is_open(*session) {
                 book.once_owed.append(&mut book.owed);
+                // Nobody knows whether the last answer came, and it will not be given again.
+                for result in book.newest.iter().flat_map(|(_, collected)| &collected.results) {
+                    book.told.remove(&result.task_id);
+                }
                 book.forgotten = true;
             }
         }
@@ -139,9 +143,14 @@ impl Told {
         if let Some((_, before)) = book.newest.as_ref().filter(|_| collect.sequence == newest) {
             seen.repeated += 1;
             let is_old = book.asked > newest && *collected == nothing();
-            return ensure(before == collected || forgotten || is_old, || {
+            ensure(before == collected || forgotten || is_old, || {
                 format!("{collect:?} got {before:?} and now {collected:?}")
-            });
+            })?;
+            if forgotten {
+                // A session opened anew keeps its first answer to it.
+                book.newest = Some((newest, collected.clone()));
+            }
+            return Ok(());
         }
         if forgotten && newest > 0 {
             seen.lost_sessions += 1;

@@ -76,7 +76,8 @@ impl<R: Way> State<R> {
             if let Some((_, own)) = self.roster.offered(now.mono, &place.name).filter(|_| entry.attempt == 0) {
                 entry.policy = entry.policy.or(own);
             }
-            self.last_lease += 1;
+            // Numbers of an earlier control plane, which a worker may still hold, are never used again.
+            self.last_lease = (self.last_lease + 1).max(u64::try_from(self.born.micros()).unwrap_or(0));
             let lease = LeaseId(self.last_lease);
             entry.attempt += 1;
             // Only the first begins now.

@@ -8,6 +8,7 @@ use super::{Entry, ParkId, Parked, Question, Standing, State, Timer, Way};
 use crate::control_plane::{reports::ReportLog, sessions::Shed};
 use crate::{
     clock::{Moment, Now},
+    json::Json,
     protocol::{Collected, FRAME_TARGET, Found, Reply, Reports, Submitted},
     task::{Task, TaskId},
 };
@@ -95,7 +96,11 @@ impl<R: Way> State<R> {
     }
 
     pub(super) fn reports(&mut self, now: Now, id: &TaskId, after: u64) -> Reports {
-        let task = self.find(now, id);
+        let mut task = self.find(now, id);
+        if let Found::Live(task) = &mut task {
+            // A follower knows the arguments, and they may be large.
+            (task.args, task.kwargs) = (Json::empty_array(), Json::empty_object());
+        }
         let log = match &task {
             Found::Live(_) => self.tasks.get(id).map(|entry| &entry.reports),
             Found::Ended(_) => self.results.get(now.mono, id).map(|kept| &kept.reports),

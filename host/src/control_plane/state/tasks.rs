@@ -10,6 +10,7 @@ use crate::{
     clock::{Now, Timestamp, micros},
     protocol::{Ended, LeaseId, Order},
     task::{ErrorKind, Failure, FollowUp, NewTask, Outcome, TASK_NAME_MAX, TaskId, TaskResult, TaskStatus, Unknown},
+    transport::PAYLOAD_MAX,
 };
 
 impl<R: Way> State<R> {
@@ -84,6 +85,10 @@ impl<R: Way> State<R> {
         let size = task.args.as_str().len() + task.kwargs.as_str().len();
         if task.name.is_empty() || task.name.len() > TASK_NAME_MAX || task.name.chars().any(char::is_control) {
             Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"))
+        } else if size > PAYLOAD_MAX {
+            Some(format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes"))
+        } else if !task.args.as_str().starts_with('[') || !task.kwargs.as_str().starts_with('{') {
+            Some("positional arguments are a JSON array, and named arguments a JSON object".into())
         } else if self.tasks.len() >= tasks_max {
             Some(format!("the queue is full: {tasks_max} tasks are unfinished; try again later"))
         } else if self.bytes + size > bytes_max {
@@ -139,7 +144,7 @@ impl<R: Way> State<R> {
     }
 
     /// Closes the books on what a slot was granted.
-    pub(super) fn settle(&mut self, now: Now, worker: Uuid, granted: Vec<LeaseId>, ended: Vec<Ended>) {
+    pub(super) fn settle(&mut self, now: Now, worker: Uuid, granted: Vec<LeaseId>, ended: Vec<Ended>) -> Vec<LeaseId> {
         for Ended { lease, outcome, ran_us, reports } in ended {
             // A late outcome, under a lease that was taken back, counts for nothing.
             if !self.holds(worker, lease) {
@@ -153,10 +158,7 @@ impl<R: Way> State<R> {
                 None => self.put_back(now, lease, Loss::No),
             }
         }
-        // A slot that asks for more has nothing left: what it did not mention, it never got.
-        for lease in granted {
-            self.put_back(now, lease, Loss::No);
-        }
+        granted.into_iter().filter(|lease| self.holds(worker, *lease)).collect()
     }
 
     pub(super) fn outcome(&mut self, now: Now, worker: Uuid, lease: LeaseId, outcome: Outcome, ran: Duration) {

@@ -483,10 +483,47 @@ fn a_beat_that_took_an_order_does_not_shorten_those_that_follow() {
         story.cancel(&format!("a {n}"));
     }
     assert_eq!(story.beat(&[]), []);
+    story.later(SECOND_LOOK);
+    let nothing = [Answer::Worker(WorkerReply::Orders(Vec::new()))];
+    assert_eq!(story.said("beat"), nothing, "the last one may have been on its way: what does it hold now?");
+    assert_eq!(story.beat(&[]), []);
     story.later(BEAT_WAIT.saturating_sub(Duration::from_millis(1)));
     assert_eq!(story.said("beat"), []);
     story.later(Duration::from_millis(1));
-    assert_eq!(story.said("beat"), [Answer::Worker(WorkerReply::Orders(Vec::new()))]);
+    assert_eq!(story.said("beat"), nothing);
+}
+
+#[test]
+fn a_cancel_reaches_a_lease_that_was_on_its_way() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    let lease = story.run(W);
+    assert_eq!(story.beat(&[]), [], "the lease has not arrived yet");
+    let stop = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
+    assert!(story.cancel("a 1").contains(&stop));
+    assert_eq!(story.beat(&[]), [], "it still has not");
+    story.later(SECOND_LOOK);
+    story.said("beat");
+    assert_eq!(story.beat(&[lease.id]), [stop]);
+}
+
+#[test]
+fn an_outcome_that_does_not_fit_comes_with_the_next_request() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    let first = story.work(W, 0, Vec::new(), 8);
+    story.accept(&["a 2", "a 3"]);
+    let leases = story.work(W, 0, vec![ended(first[0].id, success())], 8);
+    assert_eq!(leases.len(), 2, "both are short");
+    let (one, rest) = leases.split_first().expect("a lease");
+    story.work(W, 0, vec![ended(one.id, success())], 0);
+    for lease in rest {
+        assert!(story.state.look(&lease.task_id).is_some(), "what was not mentioned is still held");
+    }
+    story.work(W, 0, rest.iter().map(|lease| ended(lease.id, success())).collect(), 0);
+    for name in ["a 1", "a 2", "a 3"] {
+        assert_eq!(story.end(name).attempts, 1, "{name}");
+    }
 }
 
 #[test]

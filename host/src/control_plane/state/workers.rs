@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{Loss, Standing, State, Timer, Way};
+use super::{Loss, SECOND_LOOK, Standing, State, Timer, Way};
 use crate::control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX, SLOTS_MAX, Worker};
 use crate::{
-    clock::{Moment, Now},
+    clock::{Moment, Now, Timestamp},
     protocol::{BEAT_WAIT, Beat, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply},
     task::Report,
     transport::Peer,
@@ -24,7 +24,7 @@ impl<R: Way> State<R> {
             let why = format!("a worker has 1 to {SLOTS_MAX} slots, not {}", registration.slots);
             return self.tell(from, WorkerReply::Refused(why));
         }
-        if self.draining {
+        if self.stopped {
             return self.tell(from, WorkerReply::Refused("the control plane is stopping".into()));
         }
         let namesake = self.roster.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
@@ -37,6 +37,9 @@ impl<R: Way> State<R> {
             }
             Some((older, false)) => self.lose(now, older),
             None => {}
+        }
+        if self.born == Timestamp::default() {
+            self.born = now.wall;
         }
         for name in self.roster.add(now, registration, peer) {
             self.queue.offer(name);
@@ -72,7 +75,17 @@ impl<R: Way> State<R> {
             self.tell(displaced, WorkerReply::Leases(Vec::new()));
         }
         let at_once = capacity == 0 || draining;
-        self.settle(now, key, granted, ended);
+        let held = self.settle(now, key, granted, ended);
+        if capacity > 0 {
+            // A slot that asks for more has nothing left: what it did not mention, it never got.
+            for lease in held {
+                self.put_back(now, lease, Loss::No);
+            }
+        } else if !held.is_empty() {
+            // It has more to tell than one request holds.
+            self.roster.change_slot(key, number, |slot| (slot.granted, slot.until) = (held, until));
+            self.timers.insert((until, Timer::Slot(key, number)));
+        }
 
         let leases = self.grant(now, key, number, capacity as usize);
         if !leases.is_empty() || at_once {
@@ -102,14 +115,35 @@ impl<R: Way> State<R> {
             return self.tell(from, WorkerReply::Orders(orders));
         }
         self.note_begun(now, key, &beat.holds);
-        // The control plane's own worker needs no sign of life, so its beat waits for an order.
-        let until = if peer.is_some() { now.mono + BEAT_WAIT } else { Moment::NEVER };
+        let until = if self.forget_dead_grants(key) {
+            // What was taken back may still have been on its way there: ask for its holds soon.
+            now.mono + SECOND_LOOK
+        } else if peer.is_some() {
+            now.mono + BEAT_WAIT
+        } else {
+            // The control plane's own worker needs no sign of life, so its beat waits for an order.
+            Moment::NEVER
+        };
         if let Some(worker) = self.roster.get_mut(key) {
             worker.beat = Some((from, until));
         }
-        if peer.is_some() {
+        if until != Moment::NEVER {
             self.timers.insert((until, Timer::Beat(key)));
         }
+    }
+
+    /// Strikes what was taken back from what the slots of a worker were granted. Returns whether
+    /// there was any.
+    fn forget_dead_grants(&mut self, key: Uuid) -> bool {
+        let Some(worker) = self.roster.get(key) else { return false };
+        let has_dead = |granted: &[LeaseId]| granted.iter().any(|lease| !self.leases.contains_key(lease));
+        let numbers: Vec<u32> =
+            worker.slots.iter().filter(|(_, slot)| has_dead(&slot.granted)).map(|(number, _)| *number).collect();
+        let leases = &self.leases;
+        for number in &numbers {
+            self.roster.change_slot(key, *number, |slot| slot.granted.retain(|lease| leases.contains_key(lease)));
+        }
+        !numbers.is_empty()
     }
 
     /// A slot runs its leases in order: the first that it still holds has begun.
