@@ -229,6 +229,7 @@ impl Serving {
     /// Starts logging, raises the limit on open files, starts what `start` starts, and stops it
     /// with `stop` after the first signal. A second signal ends the process at once.
     fn run<S>(&self, start: impl FnOnce() -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
+        crate::memory::give_large_blocks_back();
         render::log(self.log_level);
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "cannot raise the limit on open files");

@@ -1,9 +1,9 @@
 //! Compiled code, and the folder that keeps it.
 //!
-//! Apart because it is the only place of the host that uses `unsafe`: wasmtime runs what it is
-//! given here without looking. Invariant: [`instantiable`] sees only bytes that this process has
-//! just compiled, or that lay in a folder which nobody else can write, under a name made of the
-//! content, the compiler's version and its settings, with a BLAKE3 that fits.
+//! Apart because it uses `unsafe`: wasmtime runs what it is given here without looking. Invariant:
+//! [`instantiable`] sees only bytes that this process has just compiled, or that lay in a folder
+//! which nobody else can write, under a name made of the content, the compiler's version and its
+//! settings, with a BLAKE3 that fits.
 
 use std::{
     fs::{self, DirBuilder, File},
