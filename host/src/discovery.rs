@@ -5,8 +5,8 @@
 
 use std::{
     str::FromStr,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -53,7 +53,6 @@ pub struct Discovery {
 #[derive(Default)]
 struct Heard {
     newest: Mutex<Option<Announcement>>,
-    arrived: Condvar,
     notify: Notify,
 }
 
@@ -82,7 +81,6 @@ impl Discovery {
             Box::new(move |message| {
                 if let Some(announcement) = Announcement::read(message) {
                     *board.newest() = Some(announcement);
-                    board.arrived.notify_all();
                     board.notify.notify_waiters();
                 }
             }),
@@ -93,17 +91,6 @@ impl Discovery {
     /// The newest announcement, if one was heard.
     pub fn newest(&self) -> Option<Announcement> {
         self.heard.newest().clone()
-    }
-
-    /// Waits on this thread for the first announcement, at most `limit`.
-    pub fn wait(&self, limit: Duration) -> Option<Announcement> {
-        let until = Instant::now() + limit;
-        let mut newest = self.heard.newest();
-        while newest.is_none() {
-            let left = until.checked_duration_since(Instant::now())?;
-            newest = self.heard.arrived.wait_timeout(newest, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        newest.clone()
     }
 
     /// Waits for the first announcement, without an end.

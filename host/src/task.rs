@@ -560,6 +560,7 @@ pub struct Task {
 
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "TaskResultRead")]
 pub struct TaskResult {
     /// The task.
     pub task_id: TaskId,
@@ -574,14 +575,48 @@ pub struct TaskResult {
     /// When it ended.
     pub completed_at: Option<Timestamp>,
     /// Why it failed, for programs.
-    #[serde(default)]
     pub error_kind: Option<ErrorKind>,
     /// The worker that ran the last attempt.
-    #[serde(default)]
     pub worker_id: Option<String>,
     /// How many attempts there were.
-    #[serde(default)]
     pub attempts: u32,
+}
+
+/// A result as it is read. JSON cannot tell a task that returned null from one that returned
+/// nothing; its status can.
+#[derive(Deserialize)]
+struct TaskResultRead {
+    task_id: TaskId,
+    status: TaskStatus,
+    result: Option<Json>,
+    error: Option<String>,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    #[serde(default)]
+    error_kind: Option<ErrorKind>,
+    #[serde(default)]
+    worker_id: Option<String>,
+    #[serde(default)]
+    attempts: u32,
+}
+
+impl From<TaskResultRead> for TaskResult {
+    fn from(read: TaskResultRead) -> Self {
+        let TaskResultRead {
+            task_id,
+            status,
+            result,
+            error,
+            started_at,
+            completed_at,
+            error_kind,
+            worker_id,
+            attempts,
+        } = read;
+        let returned_null = status == TaskStatus::Success && result.is_none();
+        let result = if returned_null { Some(Json::null()) } else { result };
+        Self { task_id, status, result, error, started_at, completed_at, error_kind, worker_id, attempts }
+    }
 }
 
 impl TaskResult {
@@ -777,6 +812,25 @@ mod tests {
             let bytes = postcard::to_stdvec(&task).expect("to postcard");
             assert_eq!(postcard::from_bytes(&bytes), Ok(task));
         }
+    }
+
+    #[test]
+    fn a_task_that_returned_null_returned_null_in_both_codecs() {
+        let result = TaskResult {
+            task_id: TaskId::new(),
+            status: TaskStatus::Success,
+            result: Some(Json::null()),
+            error: None,
+            started_at: None,
+            completed_at: None,
+            error_kind: None,
+            worker_id: None,
+            attempts: 1,
+        };
+        let text = serde_json::to_string(&result).expect("to JSON");
+        assert_eq!(serde_json::from_str::<TaskResult>(&text).expect("from JSON"), result);
+        let bytes = postcard::to_stdvec(&result).expect("to postcard");
+        assert_eq!(postcard::from_bytes(&bytes), Ok(result));
     }
 
     #[test]

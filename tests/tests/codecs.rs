@@ -82,7 +82,7 @@ async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
     let tasks: Vec<NewTask> = (0..300)
         .map(|number| NewTask { args: Json::of(&(number, number)).expect("JSON"), ..NewTask::new("add") })
         .collect();
-    for (number, sum) in client.submit_many(tasks).await.into_iter().enumerate() {
+    for (number, sum) in client.submit_many(tasks).await.expect("results").into_iter().enumerate() {
         assert_eq!(success(&sum.expect("a result")), (2 * number).to_string());
     }
 }

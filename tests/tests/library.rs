@@ -99,7 +99,7 @@ async fn stop_answers_every_open_wait_and_start_begins_anew() {
         let client = client.clone();
         async move {
             let ends = client.submit_many(vec![NewTask::new("add"); 3]).await;
-            ends.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
+            ends.and_then(|ends| ends.into_iter().collect::<Result<Vec<_>, _>>()).map(drop)
         }
     }));
     let other = cluster.client().await;
@@ -130,7 +130,7 @@ async fn two_thousand_tasks_at_once_come_back_in_order() {
         .map(|number| NewTask { args: Json::of(&(number, 1)).expect("JSON"), ..NewTask::new("add") })
         .collect();
     let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
-    let results = client.submit_many(tasks).await;
+    let results = client.submit_many(tasks).await.expect("results");
     assert_eq!(results.len(), 2000);
     for (number, (result, id)) in results.into_iter().zip(&ids).enumerate() {
         let result = result.expect("a result");
@@ -186,7 +186,7 @@ async fn an_id_submitted_many_times_runs_once_and_everybody_gets_its_result() {
     assert_eq!(workers[0].attempts, 1);
     // The same in one go, and after its end.
     let again = NewTask { id: id.clone(), ..NewTask::new("slow") };
-    for result in clients[0].submit_many(vec![again.clone(), again]).await {
+    for result in clients[0].submit_many(vec![again.clone(), again]).await.expect("results") {
         assert_eq!(*result.expect("a result"), results[0]);
     }
     assert_eq!(clients[1].delay("slow", (9, 9)).task_id(id.clone()).await.expect("it is taken"), id);

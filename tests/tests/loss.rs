@@ -35,7 +35,7 @@ async fn five_thousand_tasks_of_three_clients_outlive_a_killed_worker() {
             let n: usize = task.args.as_str().trim_matches(['[', ']']).parse().expect("a number");
             submitted.insert(task.id.clone(), primes[n - 1]);
         }
-        waits.push(tokio::spawn(async move { client.submit_many(tasks).await }));
+        waits.push(tokio::spawn(async move { client.submit_many(tasks).await.expect("results") }));
     }
     assert_eq!(submitted.len(), 5000);
     // In the middle of it: sw1 has run some tasks and holds more.

@@ -49,7 +49,7 @@ pub(super) async fn in_flight(client: &Client, turn: Duration) -> Result<f64, Be
 pub(super) async fn bulk(client: &Client, count: usize) -> Result<f64, BenchError> {
     let tasks = (0..count as u64).map(task).collect();
     let started = Instant::now();
-    let results = client.submit_many(tasks).await;
+    let results = client.submit_many(tasks).await?;
     let elapsed = started.elapsed();
     let mut ended = 0.0;
     for (x, result) in (0..).zip(results) {

@@ -7,21 +7,26 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
-use tokio::{sync::oneshot, time::timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout_at},
+};
 use uuid::Uuid;
 
-use super::{ClientError, FRAME_ITEMS_MAX, Inner, Seen, frame_len, lock, millis};
+use super::{ClientError, FRAME_ITEMS_MAX, Inner, SEEN_MAX, Seen, frame_len, lock, millis};
 use crate::{
     protocol::{Collect, Found, Notify, Reply, Request, Submit, Submitted, WAIT_MAX},
     task::{NewTask, TaskId, TaskResult},
 };
 
-/// So long after the last sign of a session its tasks are asked for one by one.
+/// So long after the last sign of a session its tasks are asked for one by one; twice as long the
+/// next time, up to [`DOUBT_MAX`].
 const DOUBT_AFTER: Duration = Duration::from_secs(5);
+const DOUBT_MAX: Duration = Duration::from_mins(1);
 
 type Verdict<T> = oneshot::Sender<Result<T, ClientError>>;
 
@@ -31,28 +36,35 @@ pub(super) struct Gather(Mutex<Heap>);
 
 struct Heap {
     session: Uuid,
+    /// The number of the question that is asked next, or again as long as no answer came.
     sequence: u64,
     /// Not yet sent.
     outgoing: VecDeque<NewTask>,
     /// Who waits to hear that their task was taken.
-    taken: HashMap<TaskId, Verdict<()>>,
+    taken: HashMap<TaskId, Vec<Verdict<()>>>,
     /// Who waits for the end of their task.
-    ended: HashMap<TaskId, (NewTask, Verdict<Arc<TaskResult>>)>,
+    awaited: HashMap<TaskId, Awaited>,
     /// Tasks whose end nobody waits for, but which is remembered when it comes.
-    watched: usize,
+    watched: HashSet<TaskId>,
     sending: bool,
     collecting: bool,
+}
+
+struct Awaited {
+    /// To submit it anew, should the control plane have forgotten it.
+    task: NewTask,
+    verdicts: Vec<Verdict<Arc<TaskResult>>>,
 }
 
 impl Default for Heap {
     fn default() -> Self {
         Self {
             session: Uuid::now_v7(),
-            sequence: 0,
+            sequence: 1,
             outgoing: VecDeque::new(),
             taken: HashMap::new(),
-            ended: HashMap::new(),
-            watched: 0,
+            awaited: HashMap::new(),
+            watched: HashSet::new(),
             sending: false,
             collecting: false,
         }
@@ -61,7 +73,7 @@ impl Default for Heap {
 
 impl Gather {
     fn heap(&self) -> MutexGuard<'_, Heap> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Forgets everything. Whoever waits hears that the client was stopped.
@@ -77,9 +89,9 @@ pub(super) async fn accepted(inner: &Arc<Inner>, task: NewTask, until: Instant) 
     let (verdict, heard) = oneshot::channel();
     {
         let mut heap = inner.gather.heap();
-        heap.taken.insert(id.clone(), verdict);
+        heap.taken.entry(id.clone()).or_default().push(verdict);
+        heap.watch(id.clone());
         heap.outgoing.push_back(task);
-        heap.watched += 1;
     }
     pump(inner);
     hear(inner, heard, id, until).await
@@ -137,159 +149,239 @@ async fn hear<T>(
 impl Heap {
     fn await_end(&mut self, task: NewTask, verdict: Verdict<Arc<TaskResult>>) {
         self.outgoing.push_back(task.clone());
-        self.ended.insert(task.id.clone(), (task, verdict));
+        let awaited = self.awaited.entry(task.id.clone());
+        awaited.or_insert_with(|| Awaited { task, verdicts: Vec::new() }).verdicts.push(verdict);
+    }
+
+    /// Remembers to remember the end of a task. Beyond the bound its result can still be asked for.
+    fn watch(&mut self, id: TaskId) {
+        if self.watched.len() < SEEN_MAX {
+            self.watched.insert(id);
+        }
     }
 
     /// Tells whoever waits that a task has ended.
-    fn tell_end(&mut self, result: Arc<TaskResult>) {
-        match self.ended.remove(&result.task_id) {
-            Some((_, verdict)) => drop(verdict.send(Ok(result))),
-            None => self.watched = self.watched.saturating_sub(1),
+    fn tell_end(&mut self, result: &Arc<TaskResult>) {
+        self.watched.remove(&result.task_id);
+        let waiting = self.awaited.remove(&result.task_id).map(|awaited| awaited.verdicts);
+        for verdict in waiting.into_iter().flatten() {
+            drop(verdict.send(Ok(result.clone())));
         }
     }
 
     /// Tells whoever waits that a task was not taken.
     fn tell_refusal(&mut self, id: &TaskId, refusal: impl Fn() -> ClientError) {
-        if let Some(verdict) = self.taken.remove(id) {
-            self.watched = self.watched.saturating_sub(1);
+        self.watched.remove(id);
+        for verdict in self.taken.remove(id).into_iter().flatten() {
             drop(verdict.send(Err(refusal())));
         }
-        if let Some((_, verdict)) = self.ended.remove(id) {
+        let waiting = self.awaited.remove(id).map(|awaited| awaited.verdicts);
+        for verdict in waiting.into_iter().flatten() {
             drop(verdict.send(Err(refusal())));
         }
-    }
-
-    fn tell_refusals(&mut self, ids: &[TaskId], refusal: impl Fn() -> ClientError) {
-        for id in ids {
-            self.tell_refusal(id, &refusal);
-        }
-    }
-
-    /// Forgets who waited for a task.
-    fn give_up(&mut self, id: &TaskId) {
-        self.taken.remove(id);
-        self.ended.remove(id);
     }
 
     fn tell_taken(&mut self, id: &TaskId) {
-        if let Some(verdict) = self.taken.remove(id) {
+        for verdict in self.taken.remove(id).into_iter().flatten() {
             drop(verdict.send(Ok(())));
+        }
+    }
+
+    /// Forgets whoever no longer waits for a task. It goes on, so its end is still of interest.
+    fn give_up(&mut self, id: &TaskId) {
+        if let Some(verdicts) = self.taken.get_mut(id) {
+            verdicts.retain(|verdict| !verdict.is_closed());
+            if verdicts.is_empty() {
+                self.taken.remove(id);
+            }
+        }
+        if let Some(awaited) = self.awaited.get_mut(id) {
+            awaited.verdicts.retain(|verdict| !verdict.is_closed());
+            if awaited.verdicts.is_empty() {
+                self.awaited.remove(id);
+                self.watch(id.clone());
+            }
         }
     }
 
     /// Whether the end of a task is still to come.
     fn expects_ends(&self) -> bool {
-        !self.ended.is_empty() || self.watched > 0
+        !self.awaited.is_empty() || !self.watched.is_empty()
     }
 }
 
-/// Starts the pumps that are needed and do not run.
+/// Starts to send, unless that is going on already.
 fn pump(inner: &Arc<Inner>) {
     let mut heap = inner.gather.heap();
+    let session = heap.session;
     if !heap.outgoing.is_empty() && !mem::replace(&mut heap.sending, true) {
-        tokio::spawn(send_all(Arc::clone(inner)));
+        tokio::spawn(send_all(Running::new(inner, session, |heap| &mut heap.sending)));
     }
 }
 
-async fn send_all(inner: Arc<Inner>) {
-    loop {
-        let (frame, session) = {
-            let mut heap = inner.gather.heap();
-            if heap.outgoing.is_empty() {
-                heap.sending = false;
-                return;
-            }
-            let len = frame_len(&heap.outgoing);
-            let frame: Vec<NewTask> = heap.outgoing.drain(..len).collect();
-            (frame, heap.session)
-        };
-        let ids: Vec<TaskId> = frame.iter().map(|task| task.id.clone()).collect();
-        let request = Request::Submit(Submit { tasks: frame, notify: Notify::Session(session) });
-        let answer = inner.ask(&request).await;
-        note_taken(&inner, &ids, answer);
-        let mut heap = inner.gather.heap();
-        if heap.expects_ends() && !mem::replace(&mut heap.collecting, true) {
-            tokio::spawn(collect_all(Arc::clone(&inner)));
+/// A pump that runs. Says so for as long as it lives, also when its runtime ends before it.
+struct Running {
+    inner: Arc<Inner>,
+    /// The session it runs for. A stopped client has another one afterwards.
+    session: Uuid,
+    flag: fn(&mut Heap) -> &mut bool,
+    is_done: bool,
+}
+
+impl Running {
+    fn new(inner: &Arc<Inner>, session: Uuid, flag: fn(&mut Heap) -> &mut bool) -> Self {
+        Self { inner: Arc::clone(inner), session, flag, is_done: false }
+    }
+
+    /// Goes on to the next question, which tells that the last answer came. False if the client was
+    /// stopped meanwhile.
+    fn next_question(&mut self) -> bool {
+        let session = self.session;
+        let mut heap = self.inner.gather.heap();
+        let is_mine = heap.session == session;
+        heap.sequence += u64::from(is_mine);
+        is_mine
+    }
+
+    /// The heap, as long as there is something to do: if not, the pump is down before anybody can
+    /// bring something new.
+    fn heap(&mut self, has_work: impl Fn(&Heap) -> bool) -> Option<MutexGuard<'_, Heap>> {
+        let mut heap = self.inner.gather.heap();
+        let is_mine = heap.session == self.session;
+        if is_mine && has_work(&heap) {
+            return Some(heap);
+        }
+        if is_mine {
+            *(self.flag)(&mut heap) = false;
+        }
+        self.is_done = true;
+        None
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut heap = self.inner.gather.heap();
+        if !self.is_done && heap.session == self.session {
+            *(self.flag)(&mut heap) = false;
         }
     }
 }
 
-fn note_taken(inner: &Inner, ids: &[TaskId], answer: Result<Reply, ClientError>) {
+async fn send_all(mut pump: Running) {
+    loop {
+        let session = pump.session;
+        let frame: Vec<NewTask> = {
+            let Some(mut heap) = pump.heap(|heap| !heap.outgoing.is_empty()) else { return };
+            let len = frame_len(&heap.outgoing);
+            heap.outgoing.drain(..len).collect()
+        };
+        let ids: Vec<TaskId> = frame.iter().map(|task| task.id.clone()).collect();
+        let request = Request::Submit(Submit { tasks: frame, notify: Notify::Session(session) });
+        let answer = pump.inner.ask(&request).await;
+        note_taken(&pump.inner, &ids, answer);
+        start_collecting(&pump.inner);
+    }
+}
+
+fn start_collecting(inner: &Arc<Inner>) {
     let mut heap = inner.gather.heap();
+    let session = heap.session;
+    if heap.expects_ends() && !mem::replace(&mut heap.collecting, true) {
+        tokio::spawn(collect_all(Running::new(inner, session, |heap| &mut heap.collecting)));
+    }
+}
+
+fn note_taken(inner: &Inner, ids: &[TaskId], answer: Result<Reply, ClientError>) {
     match answer {
         Ok(Reply::Submitted(taken)) if taken.len() == ids.len() => {
+            let mut heap = inner.gather.heap();
             for (id, taken) in ids.iter().zip(taken) {
                 match taken {
                     Submitted::Accepted => heap.tell_taken(id),
                     Submitted::Ended(result) => {
-                        heap.tell_taken(id);
+                        // First remembered, so that whoever hears that it was taken can see its end.
                         remember(inner, &result);
-                        heap.tell_end(result);
+                        heap.tell_taken(id);
+                        heap.tell_end(&result);
                     }
-                    Submitted::Refused(why) => heap.tell_refusal(id, || ClientError::Refused(why.clone())),
+                    Submitted::Refused(why) => refuse(inner, &mut heap, id, || ClientError::Refused(why.clone())),
                 }
             }
         }
         Ok(other) => {
             let what: String = format!("{other:?}").chars().take(200).collect();
-            heap.tell_refusals(ids, || ClientError::Refused(what.clone()));
+            refuse_all(inner, ids, || ClientError::Refused(what.clone()));
         }
         Err(ClientError::Unreachable { address, waited }) => {
-            heap.tell_refusals(ids, || ClientError::Unreachable { address: address.clone(), waited });
+            refuse_all(inner, ids, || ClientError::Unreachable { address: address.clone(), waited });
         }
-        Err(ClientError::Stopped) => heap.tell_refusals(ids, || ClientError::Stopped),
-        Err(other) => heap.tell_refusals(ids, || ClientError::Refused(other.to_string())),
+        Err(ClientError::Stopped) => refuse_all(inner, ids, || ClientError::Stopped),
+        Err(other) => refuse_all(inner, ids, || ClientError::Refused(other.to_string())),
     }
 }
 
-async fn collect_all(inner: Arc<Inner>) {
-    let mut last_sign = Instant::now();
+fn refuse_all(inner: &Inner, ids: &[TaskId], refusal: impl Fn() -> ClientError) {
+    let mut heap = inner.gather.heap();
+    for id in ids {
+        refuse(inner, &mut heap, id, &refusal);
+    }
+}
+
+/// Tells that a task was not taken, and forgets it: it does not stand in any way.
+fn refuse(inner: &Inner, heap: &mut Heap, id: &TaskId, refusal: impl Fn() -> ClientError) {
+    lock(&inner.seen).pop(id);
+    heap.tell_refusal(id, refusal);
+}
+
+async fn collect_all(mut pump: Running) {
+    let (mut last_sign, mut doubt) = (Instant::now(), DOUBT_AFTER);
     loop {
+        let wait = doubt.min(WAIT_MAX);
         let collect = {
-            let mut heap = inner.gather.heap();
-            if !heap.expects_ends() {
-                heap.collecting = false;
-                return;
-            }
-            heap.sequence += 1;
-            Collect { session: heap.session, sequence: heap.sequence, wait_ms: millis(DOUBT_AFTER.min(WAIT_MAX)) }
+            let Some(heap) = pump.heap(Heap::expects_ends) else { return };
+            Collect { session: heap.session, sequence: heap.sequence, wait_ms: millis(wait) }
         };
-        match inner.ask_for(&Request::Collect(collect), DOUBT_AFTER).await {
+        match pump.inner.ask_for(&Request::Collect(collect), wait).await {
             Ok(Reply::Collected(collected)) => {
+                if !pump.next_question() {
+                    return;
+                }
                 if !collected.results.is_empty() {
-                    last_sign = Instant::now();
+                    (last_sign, doubt) = (Instant::now(), DOUBT_AFTER);
                 }
-                note_ended(&inner, collected.results);
-                if !collected.known || last_sign.elapsed() >= DOUBT_AFTER {
-                    last_sign = Instant::now();
-                    ask_one_by_one(&inner).await;
+                note_ended(&pump.inner, &collected.results);
+                if !collected.known || last_sign.elapsed() >= doubt {
+                    (last_sign, doubt) = (Instant::now(), (doubt * 2).min(DOUBT_MAX));
+                    ask_one_by_one(&pump.inner).await;
                 }
             }
-            Err(ClientError::Stopped) => {
-                inner.gather.heap().collecting = false;
-                return;
-            }
-            // Nobody answers: whoever waits gives up in their own time.
-            Ok(_) | Err(_) => {}
+            Err(ClientError::Stopped) => return,
+            // Nobody answers, or not this: whoever waits gives up in their own time.
+            Ok(_) | Err(_) => sleep(PAUSE).await,
         }
     }
 }
 
-fn note_ended(inner: &Inner, results: Vec<Arc<TaskResult>>) {
+/// So long after a question that brought nothing of use it is asked again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+fn note_ended(inner: &Inner, results: &[Arc<TaskResult>]) {
     let mut heap = inner.gather.heap();
     for result in results {
-        remember(inner, &result);
+        remember(inner, result);
         heap.tell_end(result);
     }
 }
 
-/// Asks for every awaited task by its id, and submits those anew that nobody knows any more.
+/// Asks for every expected task by its id, and submits those anew that somebody waits for and
+/// nobody knows any more.
 async fn ask_one_by_one(inner: &Arc<Inner>) {
     let mut ids: Vec<TaskId> = {
         let mut heap = inner.gather.heap();
-        heap.watched = 0;
-        let unsent: HashSet<TaskId> = heap.outgoing.iter().map(|task| task.id.clone()).collect();
-        heap.ended.keys().filter(|id| !unsent.contains(id)).cloned().collect()
+        heap.awaited.retain(|_, awaited| awaited.verdicts.iter().any(|verdict| !verdict.is_closed()));
+        let unsent: HashSet<&TaskId> = heap.outgoing.iter().map(|task| &task.id).collect();
+        heap.awaited.keys().chain(&heap.watched).filter(|id| !unsent.contains(id)).cloned().collect()
     };
     while !ids.is_empty() {
         let asked = ids[..ids.len().min(FRAME_ITEMS_MAX)].to_vec();
@@ -303,11 +395,11 @@ async fn ask_one_by_one(inner: &Arc<Inner>) {
                 Found::Live(_) => {}
                 Found::Ended(result) => {
                     remember(inner, &result);
-                    heap.tell_end(result);
+                    heap.tell_end(&result);
                 }
                 Found::Unknown => {
-                    if let Some((task, _)) = heap.ended.get(&id) {
-                        let task = task.clone();
+                    heap.watched.remove(&id);
+                    if let Some(task) = heap.awaited.get(&id).map(|awaited| awaited.task.clone()) {
                         heap.outgoing.push_back(task);
                     }
                 }

@@ -22,6 +22,7 @@ use serde::Serialize;
 use tokio::{sync::Notify, time::timeout_at};
 
 use crate::{
+    clock::SPAN_MAX,
     clock::seconds,
     config::{Address, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, NotAnAddress},
     discovery::Discovery,
@@ -130,7 +131,7 @@ impl ClientBuilder {
     /// Bounds the whole of each wait; default 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(SPAN_MAX);
         self
     }
 
@@ -194,7 +195,7 @@ struct Connection {
     caller: Arc<dyn Caller>,
     base: Address,
     discovery: Option<Arc<Discovery>>,
-    welcome: Welcome,
+    welcome: Arc<Welcome>,
 }
 
 /// What this client knows of a task.
@@ -235,7 +236,7 @@ impl Client {
             other => other,
         })?;
         let Reply::Welcome(welcome) = reply else { return Err(confused(&*caller, &reply)) };
-        *lock(&self.0.connection) = Some(Connection { caller, base, discovery, welcome });
+        *lock(&self.0.connection) = Some(Connection { caller, base, discovery, welcome: Arc::new(welcome) });
         self.0.stopped.store(false, Ordering::SeqCst);
         Ok(())
     }
@@ -250,7 +251,7 @@ impl Client {
 
     /// Who the control plane said it is.
     pub fn control_plane(&self) -> Option<Welcome> {
-        lock(&self.0.connection).as_ref().map(|connection| connection.welcome.clone())
+        lock(&self.0.connection).as_ref().map(|connection| (*connection.welcome).clone())
     }
 
     /// Submits a task and gives its id at once: `client.delay("add", (5, 3)).priority(High).await?`
@@ -317,15 +318,22 @@ impl Client {
     }
 
     /// Submits many tasks and waits for all their results, in order.
-    pub async fn submit_many(&self, tasks: Vec<NewTask>) -> Vec<Result<Arc<TaskResult>, ClientError>> {
+    ///
+    /// # Errors
+    /// [`ClientError`] if none was submitted: one is too large, or the client is stopped.
+    pub async fn submit_many(
+        &self,
+        tasks: Vec<NewTask>,
+    ) -> Result<Vec<Result<Arc<TaskResult>, ClientError>>, ClientError> {
         let until = Instant::now() + self.0.config.timeout;
-        if let Some(error) = tasks.iter().find_map(|task| check_size(task).err()) {
-            return vec![Err(error)];
+        tasks.iter().try_for_each(check_size)?;
+        {
+            let mut seen = lock(&self.0.seen);
+            for task in &tasks {
+                seen.put(task.id.clone(), Seen::Submitted);
+            }
         }
-        match self.0.unless_stopped(async { Ok(gather::all_ended(&self.0, tasks, until).await) }).await {
-            Ok(results) => results,
-            Err(error) => vec![Err(error)],
-        }
+        self.0.unless_stopped(async { Ok(gather::all_ended(&self.0, tasks, until).await) }).await
     }
 
     /// The result of a task, from the control plane. None while it has not ended, and when nobody
@@ -345,7 +353,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when nobody answered.
     pub async fn lookup(&self, task_id: &TaskId, wait: Duration) -> Result<Found, ClientError> {
-        let until = Instant::now() + wait;
+        let until = Instant::now() + wait.min(SPAN_MAX);
         loop {
             let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
             let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left)).await?.pop();
@@ -406,7 +414,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when nobody answered.
     pub async fn follow(&self, task_id: &TaskId, after: u64, wait: Duration) -> Result<Reports, ClientError> {
-        let wait_ms = millis(wait.min(WAIT_MAX));
+        let wait = wait.min(WAIT_MAX);
+        let wait_ms = millis(wait);
         let follow = Follow { id: task_id.clone(), after, wait_ms };
         match self.0.unless_stopped(self.0.ask_for(&Request::Follow(follow), wait)).await? {
             Reply::Reports(reports) => Ok(reports),
@@ -559,7 +568,10 @@ impl Inner {
             match reply {
                 Ok(Reply::Submitted(mut taken)) if taken.len() == 1 => match taken.pop() {
                     Some(Submitted::Ended(result)) => return Ok(result),
-                    Some(Submitted::Refused(why)) => return Err(ClientError::Refused(why)),
+                    Some(Submitted::Refused(why)) => {
+                        lock(&self.seen).pop(&id);
+                        return Err(ClientError::Refused(why));
+                    }
                     Some(Submitted::Accepted) | None => {}
                 },
                 Ok(Reply::Found(mut found)) if found.len() == 1 => match found.pop() {
