@@ -243,6 +243,8 @@ fn results() -> impl Strategy<Value = Arc<TaskResult>> {
     let status = select(TaskStatus::ALL.to_vec());
     (ids(), status, end, moments(), moments(), option::of(text()), any::<u32>()).prop_map(
         |(task_id, status, (result, error, error_kind), started_at, completed_at, worker_id, attempts)| {
+            // A success has a result, if only null.
+            let result = if status == TaskStatus::Success { result.or_else(|| Some(Json::null())) } else { result };
             Arc::new(TaskResult {
                 task_id,
                 status,

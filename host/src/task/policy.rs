@@ -1,0 +1,119 @@
+//! How a task wants to be treated, and how such wishes are written.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+
+use super::TaskPriority;
+
+/// How a task wants to be treated. What is `None` is left to the next in line: the submitter's
+/// word comes first, then the task's own policy in its module, then the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Policy {
+    /// How urgent it is; default normal.
+    pub priority: Option<TaskPriority>,
+    /// The longest an attempt may run; default 300 s.
+    #[serde(with = "seconds")]
+    pub timeout: Option<Duration>,
+    /// How many attempts may follow a failed one; default 0.
+    pub max_retries: Option<u32>,
+    /// The wait before the first retry; default 60 s.
+    #[serde(with = "seconds")]
+    pub retry_delay: Option<Duration>,
+    /// What each further wait is multiplied by; default 2.
+    pub retry_backoff: Option<f64>,
+    /// The longest wait between attempts; default 3600 s.
+    #[serde(with = "seconds")]
+    pub retry_backoff_max: Option<Duration>,
+}
+
+impl Policy {
+    /// This policy, with the gaps filled from `other`.
+    #[must_use]
+    pub fn or(&self, other: &Policy) -> Policy {
+        Policy {
+            priority: self.priority.or(other.priority),
+            timeout: self.timeout.or(other.timeout),
+            max_retries: self.max_retries.or(other.max_retries),
+            retry_delay: self.retry_delay.or(other.retry_delay),
+            retry_backoff: self.retry_backoff.or(other.retry_backoff),
+            retry_backoff_max: self.retry_backoff_max.or(other.retry_backoff_max),
+        }
+    }
+}
+
+impl Serialize for Policy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let said = Said::by(&serializer);
+        let mut fields = serializer.serialize_struct("Policy", 6)?;
+        said.field(&mut fields, "priority", &self.priority, self.priority.is_some())?;
+        said.field(&mut fields, "timeout", &seconds::of(self.timeout), self.timeout.is_some())?;
+        said.field(&mut fields, "max_retries", &self.max_retries, self.max_retries.is_some())?;
+        said.field(&mut fields, "retry_delay", &seconds::of(self.retry_delay), self.retry_delay.is_some())?;
+        said.field(&mut fields, "retry_backoff", &self.retry_backoff, self.retry_backoff.is_some())?;
+        let longest = self.retry_backoff_max;
+        said.field(&mut fields, "retry_backoff_max", &seconds::of(longest), longest.is_some())?;
+        fields.end()
+    }
+}
+
+/// Which fields are written. JSON leaves out what is as usual: a submission is half as long, and
+/// quicker to write and to read. Postcard has no names, so every field is in its place.
+#[derive(Clone, Copy)]
+pub(super) enum Said {
+    All,
+    WhatMatters,
+}
+
+impl Said {
+    pub(super) fn by<S: Serializer>(serializer: &S) -> Self {
+        if serializer.is_human_readable() { Self::WhatMatters } else { Self::All }
+    }
+
+    pub(super) fn field<F: SerializeStruct>(
+        self,
+        fields: &mut F,
+        name: &'static str,
+        value: &impl Serialize,
+        matters: bool,
+    ) -> Result<(), F::Error> {
+        match self {
+            Self::WhatMatters if !matters => fields.skip_field(name),
+            Self::WhatMatters | Self::All => fields.serialize_field(name, value),
+        }
+    }
+}
+
+/// Spans as seconds with a fraction, the unit of the API.
+pub(super) mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+    use crate::clock::SPAN_MAX;
+
+    /// Writes a span as seconds.
+    #[allow(clippy::ref_option, reason = "serde calls it with a reference to the field")]
+    pub(in crate::task) fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        of(*span).serialize(serializer)
+    }
+
+    /// A span as seconds.
+    pub(in crate::task) fn of(span: Option<Duration>) -> Option<f64> {
+        span.map(|span| span.as_secs_f64())
+    }
+
+    /// Reads seconds as a span, to the microsecond.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a span of up to ten years")]
+    pub(in crate::task) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+        match Duration::try_from_secs_f64(seconds) {
+            // A fraction in binary is a little off: what was a whole microsecond is one again.
+            Ok(span) if span <= SPAN_MAX => Ok(Some(Duration::from_micros((seconds * 1e6).round() as u64))),
+            _ => Err(D::Error::custom(format_args!("{seconds} is no span of time in seconds, up to ten years"))),
+        }
+    }
+}
