@@ -9,6 +9,8 @@
 //!   the line's next call.
 //! - A line receives only after its send has ended: NNG asserts it when a send is cancelled.
 //! - A line that failed or ran out of time holds no request: cancelling resets its context.
+//! - A line's `Aio` never sleeps: NNG would take each later timeout of it for a success. Calls that
+//!   are not sent are ended by the watch.
 
 use std::{
     collections::HashMap,
@@ -67,12 +69,13 @@ impl NngCaller {
 
 impl Caller for NngCaller {
     fn call(&self, body: &[u8], limit: Duration, done: OnAnswer) {
-        let call = Call { done, limit, until: self.shared.watch.after(limit), failed: None };
+        let call = Call { done, limit, until: self.shared.watch.after(limit) };
+        if body.len() > BODY_MAX {
+            return self.shared.fail(call, CallError::TooLarge { size: body.len() });
+        }
         match self.shared.take_line() {
-            Err(_) => call.end(Err(self.shared.closed())),
-            Ok(line) if body.len() > BODY_MAX => line.fail(call, CallError::TooLarge { size: body.len() }),
-            Ok(line) if line.index >= CALLS_MAX => line.fail(call, CallError::TooMany { open: CALLS_MAX }),
             Ok(line) => line.ask(call, Message::from(body)),
+            Err(error) => self.shared.fail(call, error),
         }
     }
 
@@ -99,6 +102,8 @@ struct Shared {
     address: String,
     connected: AtomicBool,
     lines: Mutex<Lines>,
+    /// Calls that were not sent, for the watch to end.
+    failed: Mutex<Vec<(Call, CallError)>>,
     watch: Watch,
 }
 
@@ -117,6 +122,7 @@ impl Shared {
             address: address.to_owned(),
             connected: AtomicBool::new(false),
             lines: Mutex::default(),
+            failed: Mutex::default(),
             watch: Watch::new(),
         }
     }
@@ -131,11 +137,30 @@ impl Shared {
         })
     }
 
-    /// Cancels what is out of time.
+    /// Cancels what is out of time, and ends what was not sent.
     fn look(&self) {
         let end_late = |now| lock(&self.lines).all.iter().map(|line| line.end_if_late(now)).min().unwrap_or(NEVER);
         if let Some(Err(error)) = self.gate.pass(|| self.watch.look(end_late)) {
             tracing::error!(%error, "the watch over calls was busy");
+        }
+        // Only now: what fails from here on wakes the watch again. And outside the gate, as who
+        // hears of it may ask again.
+        self.end_failed();
+    }
+
+    /// Ends a call with an error, but on a transport thread, as its caller expects.
+    fn fail(&self, call: Call, error: CallError) {
+        lock(&self.failed).push((call, error));
+        let wake = || self.watch.mind(self.watch.after(Duration::ZERO));
+        if !matches!(self.gate.pass(wake), Some(Ok(()))) {
+            self.end_failed();
+        }
+    }
+
+    fn end_failed(&self) {
+        let failed = mem::take(&mut *lock(&self.failed));
+        for (call, error) in failed {
+            call.end(Err(error));
         }
     }
 
@@ -156,12 +181,15 @@ impl Shared {
     }
 
     /// A free line, or a new one.
-    fn take_line(self: &Arc<Self>) -> Result<Arc<Line>, Error> {
+    fn take_line(self: &Arc<Self>) -> Result<Arc<Line>, CallError> {
         let mut lines = lock(&self.lines);
         if let Some(line) = lines.free.pop() {
             return Ok(line);
         }
-        let line = Line::new(self, lines.all.len())?;
+        if lines.all.len() >= CALLS_MAX {
+            return Err(CallError::TooMany { open: CALLS_MAX });
+        }
+        let line = Line::new(self).map_err(|_| self.closed())?;
         lines.all.push(Arc::clone(&line));
         Ok(line)
     }
@@ -185,6 +213,7 @@ impl Shared {
             line.finish(Err(Error::Closed));
             line.context.close();
         }
+        self.end_failed();
         self.socket.close();
         // What a callback gave back meanwhile points at this, and this at it.
         *lock(&self.lines) = Lines::default();
@@ -197,8 +226,6 @@ struct Call {
     limit: Duration,
     /// When it ends at the latest.
     until: Tick,
-    /// Why it fails without having been sent.
-    failed: Option<CallError>,
 }
 
 impl Call {
@@ -210,7 +237,6 @@ impl Call {
 /// One context and its `Aio`.
 struct Line {
     shared: Arc<Shared>,
-    index: usize,
     context: Context,
     /// Set once, as its callback needs the line.
     aio: OnceLock<Aio>,
@@ -218,10 +244,9 @@ struct Line {
 }
 
 impl Line {
-    fn new(shared: &Arc<Shared>, index: usize) -> Result<Arc<Self>, Error> {
+    fn new(shared: &Arc<Shared>) -> Result<Arc<Self>, Error> {
         let line = Arc::new(Self {
             shared: Arc::clone(shared),
-            index,
             context: Context::new(&shared.socket)?,
             aio: OnceLock::new(),
             call: Mutex::default(),
@@ -244,13 +269,6 @@ impl Line {
             self.shared.watch.mind(until)?;
             Ok(self.context.send(aio, message)?)
         });
-    }
-
-    /// Ends the call with an error, but on a transport thread, as its caller expects.
-    fn fail(self: &Arc<Self>, mut call: Call, error: CallError) {
-        call.failed = Some(error);
-        *lock(&self.call) = Some(call);
-        self.post(|aio| aio.sleep(Duration::ZERO));
     }
 
     /// Waits for the answer.
@@ -285,18 +303,18 @@ impl Line {
             AioResult::Send(Ok(())) => self.listen(),
             AioResult::Recv(Ok(message)) => self.finish(Ok(message)),
             AioResult::Send(Err((_, error))) | AioResult::Recv(Err(error)) => self.finish(Err(error)),
+            // A line never sleeps.
             AioResult::Sleep(_) => self.finish(Err(Error::Closed)),
         }
     }
 
     /// Ends the call, whose line is free from here on: `done` may well ask again at once.
     fn finish(self: &Arc<Self>, outcome: Result<Message, Error>) {
-        let Some(mut call) = lock(&self.call).take() else { return };
+        let Some(call) = lock(&self.call).take() else { return };
         self.shared.give_back(Arc::clone(self));
-        match (call.failed.take(), outcome) {
-            (Some(error), _) => call.end(Err(error)),
-            (None, Ok(message)) => call.end(Ok(&message)),
-            (None, Err(error)) => {
+        match outcome {
+            Ok(message) => call.end(Ok(&message)),
+            Err(error) => {
                 let error = self.error(&call, error);
                 call.end(Err(error));
             }
