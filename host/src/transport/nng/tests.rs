@@ -22,6 +22,8 @@ use super::{
     server::{Bounds, NngServer},
 };
 
+mod unsent;
+
 /// Long enough for a busy machine; nothing here takes that long unless it hangs.
 const LONG: Duration = Duration::from_secs(30);
 
@@ -492,60 +494,6 @@ fn a_call_to_nobody_times_out_within_its_limit_and_is_done_once() {
     drop(caller);
     drop(sender);
     assert!(ends.recv_timeout(LONG).is_err(), "no call ends twice");
-}
-
-#[test]
-fn a_call_that_was_not_sent_leaves_no_trace_in_later_calls() {
-    let caller = Nng.connect(&free_address()).expect("an address");
-    let too_large = || call_blocking(&*caller, &vec![1; FRAME_MAX], LONG, <[u8]>::len);
-    for _ in 0..5 {
-        assert_eq!(too_large(), Err(CallError::TooLarge { size: FRAME_MAX }));
-        let waited = Duration::from_millis(50);
-        let to_nobody = call_blocking(&*caller, b"?", waited, <[u8]>::len);
-        assert_eq!(to_nobody, Err(CallError::TimedOut { address: caller.address().to_owned(), waited }));
-    }
-    let (keeper, heard) = Keeper::new();
-    let _server = serve(caller.address(), keeper);
-    for _ in 0..5 {
-        assert_eq!(too_large(), Err(CallError::TooLarge { size: FRAME_MAX }));
-        let waited = Duration::from_millis(50);
-        let to_silence = call_blocking(&*caller, b"slow", waited, <[u8]>::len);
-        assert_eq!(to_silence, Err(CallError::TimedOut { address: caller.address().to_owned(), waited }));
-        let (sender, answers) = mpsc::channel();
-        ask_later(&*caller, "quick", &sender);
-        while next_request(&heard).1 != b"quick" {}
-        // Its way back was dropped: it is answered with nothing.
-        assert_eq!(answers.recv_timeout(LONG).expect("an answer").1, "");
-    }
-}
-
-#[test]
-fn calls_that_are_not_sent_may_ask_again_and_end_once_each() {
-    let address = free_address();
-    let _server = serve(&address, Arc::new(Echo::default()));
-    let caller = Nng.connect(&address).expect("an address");
-    let (sender, ends) = mpsc::channel();
-    fail_again(&caller, 200, &sender);
-    assert_eq!(ends.recv_timeout(LONG), Ok(()));
-    assert_eq!(ask(&*caller, "after all"), Ok("after all".to_owned()));
-    let (sender, ends) = mpsc::channel();
-    for _ in 0..100 {
-        let sender = sender.clone();
-        caller.call(&vec![0; FRAME_MAX], LONG, Box::new(move |answer| tell(&sender, answer.is_err())));
-    }
-    drop(sender);
-    within_time("dropping the caller", move || drop(caller));
-    assert_eq!(ends.iter().filter(|is_err| *is_err).count(), 100);
-}
-
-/// Asks what is too large so many times, each time from the last answer.
-fn fail_again(caller: &Arc<dyn Caller>, times: usize, ended: &Sender<()>) {
-    let (own, ended) = (Arc::clone(caller), ended.clone());
-    let done = move |answer: Result<&[u8], CallError>| {
-        assert_eq!(answer, Err(CallError::TooLarge { size: FRAME_MAX }));
-        if times > 1 { fail_again(&own, times - 1, &ended) } else { tell(&ended, ()) }
-    };
-    caller.call(&vec![0; FRAME_MAX], LONG, Box::new(done));
 }
 
 #[test]
