@@ -159,13 +159,18 @@ impl Now {
     }
 }
 
+/// The longest span that anybody waits here: 10 years. Adding more to a moment of the system may fail.
+pub const SPAN_MAX: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// The moment of the system that lies `span` ahead, at most [`SPAN_MAX`].
+pub fn after(span: Duration) -> Instant {
+    Instant::now() + span.min(SPAN_MAX)
+}
+
 /// A span in seconds as people want to read it: to the millisecond.
 pub fn seconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e3).round() / 1e3
 }
-
-/// The longest span that is waited for or counted: ten years. Longer ones are taken for this.
-pub const SPAN_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// A span as whole microseconds.
 pub fn micros(span: Duration) -> u64 {
@@ -175,6 +180,11 @@ pub fn micros(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_span_has_an_end() {
+        assert!(after(Duration::MAX) <= Instant::now() + SPAN_MAX);
+    }
 
     #[test]
     fn seconds_for_people_are_round() {

@@ -2,31 +2,35 @@
 //!
 //! Two pumps run while there is something to pump. One sends what has gathered while its last
 //! frame was under way; the other keeps one question parked that is answered with whatever has
-//! ended. Neither delays a first item. Invariant: who waits here hears exactly once.
+//! ended. Neither delays a first item. Invariants: who waits here hears exactly once; each session
+//! has at most one pump of each kind, and a pump touches nothing of another session.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
+use lru::LruCache;
 use tokio::{
     sync::oneshot,
     time::{sleep, timeout_at},
 };
 use uuid::Uuid;
 
-use super::{ClientError, FRAME_ITEMS_MAX, Inner, SEEN_MAX, Seen, frame_len, lock, millis};
+use super::{ClientError, FRAME_ITEMS_MAX, Inner, SEEN_MAX, frame_len, millis};
 use crate::{
-    protocol::{Collect, Found, Notify, Reply, Request, Submit, Submitted, WAIT_MAX},
+    protocol::{Collect, Collected, Found, Notify, Reply, Request, Submit, Submitted, WAIT_MAX},
     task::{NewTask, TaskId, TaskResult},
 };
 
-/// So long after the last sign of a session its tasks are asked for one by one; twice as long the
-/// next time, up to [`DOUBT_MAX`].
+/// So long after the last sign of a session its tasks are asked for one by one.
 const DOUBT_AFTER: Duration = Duration::from_secs(5);
+/// The longest between two rounds of asking one by one, each of which doubles the time.
 const DOUBT_MAX: Duration = Duration::from_mins(1);
+/// How soon to collect again after a question that failed.
+const PAUSE: Duration = Duration::from_secs(1);
 
 type Verdict<T> = oneshot::Sender<Result<T, ClientError>>;
 
@@ -36,23 +40,27 @@ pub(super) struct Gather(Mutex<Heap>);
 
 struct Heap {
     session: Uuid,
-    /// The number of the question that is asked next, or again as long as no answer came.
+    /// The number of the last question whose answer came.
     sequence: u64,
     /// Not yet sent.
     outgoing: VecDeque<NewTask>,
     /// Who waits to hear that their task was taken.
     taken: HashMap<TaskId, Vec<Verdict<()>>>,
     /// Who waits for the end of their task.
-    awaited: HashMap<TaskId, Awaited>,
-    /// Tasks whose end nobody waits for, but which is remembered when it comes.
-    watched: HashSet<TaskId>,
+    ended: HashMap<TaskId, Awaited>,
+    /// Tasks whose end nobody waits for, but which is remembered when it comes: the newest
+    /// [`SEEN_MAX`].
+    watched: LruCache<TaskId, ()>,
     sending: bool,
     collecting: bool,
 }
 
+/// A task whose end is waited for.
 struct Awaited {
-    /// To submit it anew, should the control plane have forgotten it.
+    /// To submit it anew, if the control plane has forgotten it.
     task: NewTask,
+    /// Whether the control plane has answered that it took it.
+    taken: bool,
     verdicts: Vec<Verdict<Arc<TaskResult>>>,
 }
 
@@ -60,11 +68,11 @@ impl Default for Heap {
     fn default() -> Self {
         Self {
             session: Uuid::now_v7(),
-            sequence: 1,
+            sequence: 0,
             outgoing: VecDeque::new(),
             taken: HashMap::new(),
-            awaited: HashMap::new(),
-            watched: HashSet::new(),
+            ended: HashMap::new(),
+            watched: LruCache::unbounded(),
             sending: false,
             collecting: false,
         }
@@ -73,7 +81,12 @@ impl Default for Heap {
 
 impl Gather {
     fn heap(&self) -> MutexGuard<'_, Heap> {
-        lock(&self.0)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The heap, if it is still that of this session.
+    fn heap_of(&self, session: Uuid) -> Option<MutexGuard<'_, Heap>> {
+        Some(self.heap()).filter(|heap| heap.session == session)
     }
 
     /// Forgets everything. Whoever waits hears that the client was stopped.
@@ -86,13 +99,7 @@ impl Gather {
 /// Submits a task and waits until it was taken.
 pub(super) async fn accepted(inner: &Arc<Inner>, task: NewTask, until: Instant) -> Result<(), ClientError> {
     let id = task.id.clone();
-    let (verdict, heard) = oneshot::channel();
-    {
-        let mut heap = inner.gather.heap();
-        heap.taken.entry(id.clone()).or_default().push(verdict);
-        heap.watch(id.clone());
-        heap.outgoing.push_back(task);
-    }
+    let heard = inner.gather.heap().await_taken(task);
     pump(inner);
     hear(inner, heard, id, until).await
 }
@@ -100,8 +107,7 @@ pub(super) async fn accepted(inner: &Arc<Inner>, task: NewTask, until: Instant) 
 /// Submits a task and waits until it has ended.
 pub(super) async fn ended(inner: &Arc<Inner>, task: NewTask, until: Instant) -> Result<Arc<TaskResult>, ClientError> {
     let id = task.id.clone();
-    let (verdict, heard) = oneshot::channel();
-    inner.gather.heap().await_end(task, verdict);
+    let heard = inner.gather.heap().await_end(task);
     pump(inner);
     hear(inner, heard, id, until).await
 }
@@ -115,12 +121,7 @@ pub(super) async fn all_ended(
     let mut waits = Vec::with_capacity(tasks.len());
     {
         let mut heap = inner.gather.heap();
-        for task in tasks {
-            let id = task.id.clone();
-            let (verdict, heard) = oneshot::channel();
-            heap.await_end(task, verdict);
-            waits.push((id, heard));
-        }
+        waits.extend(tasks.into_iter().map(|task| (task.id.clone(), heap.await_end(task))));
     }
     pump(inner);
     let mut results = Vec::with_capacity(waits.len());
@@ -136,271 +137,304 @@ async fn hear<T>(
     task_id: TaskId,
     until: Instant,
 ) -> Result<T, ClientError> {
-    match timeout_at(until.into(), heard).await {
+    let heard = timeout_at(until.into(), heard).await;
+    match heard {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(_)) => Err(ClientError::Stopped),
         Err(_) => {
-            inner.gather.heap().give_up(&task_id);
-            Err(ClientError::TimedOut { task_id, waited: inner.config.timeout })
+            let taken = inner.gather.heap().give_up(&task_id);
+            Err(inner.out_of_time(task_id, taken))
         }
     }
 }
 
 impl Heap {
-    fn await_end(&mut self, task: NewTask, verdict: Verdict<Arc<TaskResult>>) {
-        self.outgoing.push_back(task.clone());
-        let awaited = self.awaited.entry(task.id.clone());
-        awaited.or_insert_with(|| Awaited { task, verdicts: Vec::new() }).verdicts.push(verdict);
+    fn await_taken(&mut self, task: NewTask) -> oneshot::Receiver<Result<(), ClientError>> {
+        let (verdict, heard) = oneshot::channel();
+        self.watched.put(task.id.clone(), ());
+        if self.watched.len() > SEEN_MAX {
+            self.watched.pop_lru();
+        }
+        let waiting = self.taken.entry(task.id.clone()).or_default();
+        // A task that somebody else submits right now is on its way.
+        if waiting.iter().all(Verdict::is_closed) {
+            self.outgoing.push_back(task);
+        }
+        waiting.push(verdict);
+        heard
     }
 
-    /// Remembers to remember the end of a task. Beyond the bound its result can still be asked for.
-    fn watch(&mut self, id: TaskId) {
-        if self.watched.len() < SEEN_MAX {
-            self.watched.insert(id);
+    fn await_end(&mut self, task: NewTask) -> oneshot::Receiver<Result<Arc<TaskResult>, ClientError>> {
+        let (verdict, heard) = oneshot::channel();
+        if let Some(awaited) = self.ended.get_mut(&task.id).filter(|awaited| awaited.is_awaited()) {
+            awaited.verdicts.push(verdict);
+        } else {
+            self.outgoing.push_back(task.clone());
+            self.ended.insert(task.id.clone(), Awaited { task, taken: false, verdicts: vec![verdict] });
         }
+        heard
     }
 
     /// Tells whoever waits that a task has ended.
     fn tell_end(&mut self, result: &Arc<TaskResult>) {
-        self.watched.remove(&result.task_id);
-        let waiting = self.awaited.remove(&result.task_id).map(|awaited| awaited.verdicts);
-        for verdict in waiting.into_iter().flatten() {
-            drop(verdict.send(Ok(result.clone())));
+        self.watched.pop(&result.task_id);
+        if let Some(awaited) = self.ended.remove(&result.task_id) {
+            tell(awaited.verdicts, &Ok(Arc::clone(result)));
         }
     }
 
     /// Tells whoever waits that a task was not taken.
-    fn tell_refusal(&mut self, id: &TaskId, refusal: impl Fn() -> ClientError) {
-        self.watched.remove(id);
-        for verdict in self.taken.remove(id).into_iter().flatten() {
-            drop(verdict.send(Err(refusal())));
+    fn tell_refusal(&mut self, id: &TaskId, refusal: &ClientError) {
+        self.watched.pop(id);
+        if let Some(verdicts) = self.taken.remove(id) {
+            tell(verdicts, &Err(refusal.clone()));
         }
-        let waiting = self.awaited.remove(id).map(|awaited| awaited.verdicts);
-        for verdict in waiting.into_iter().flatten() {
-            drop(verdict.send(Err(refusal())));
+        // One that was taken before goes on, whatever becomes of submitting it again.
+        if self.ended.get(id).is_some_and(|awaited| !awaited.taken)
+            && let Some(awaited) = self.ended.remove(id)
+        {
+            tell(awaited.verdicts, &Err(refusal.clone()));
         }
     }
 
     fn tell_taken(&mut self, id: &TaskId) {
-        for verdict in self.taken.remove(id).into_iter().flatten() {
-            drop(verdict.send(Ok(())));
+        if let Some(verdicts) = self.taken.remove(id) {
+            tell(verdicts, &Ok(()));
+        }
+        if let Some(awaited) = self.ended.get_mut(id) {
+            awaited.taken = true;
         }
     }
 
-    /// Forgets whoever no longer waits for a task. It goes on, so its end is still of interest.
-    fn give_up(&mut self, id: &TaskId) {
+    /// Forgets who waits for a task no more. Returns whether the task is known to have been taken.
+    fn give_up(&mut self, id: &TaskId) -> bool {
+        let taken = self.ended.get(id).is_some_and(|awaited| awaited.taken);
         if let Some(verdicts) = self.taken.get_mut(id) {
             verdicts.retain(|verdict| !verdict.is_closed());
             if verdicts.is_empty() {
                 self.taken.remove(id);
             }
         }
-        if let Some(awaited) = self.awaited.get_mut(id) {
+        if let Some(awaited) = self.ended.get_mut(id) {
             awaited.verdicts.retain(|verdict| !verdict.is_closed());
             if awaited.verdicts.is_empty() {
-                self.awaited.remove(id);
-                self.watch(id.clone());
+                self.ended.remove(id);
             }
         }
+        taken
+    }
+
+    /// Forgets the tasks whose waiters are all gone, and gives the others that were sent.
+    fn in_doubt(&mut self) -> Vec<TaskId> {
+        self.ended.retain(|_, awaited| awaited.is_awaited());
+        let unsent: HashSet<&TaskId> = self.outgoing.iter().map(|task| &task.id).collect();
+        // What is watched and waits to be taken may be on its way: who asks now hears of nothing.
+        let watched = self.watched.iter().map(|(id, ())| id).filter(|id| !self.taken.contains_key(id));
+        let ids: HashSet<&TaskId> = self.ended.keys().chain(watched).filter(|id| !unsent.contains(id)).collect();
+        ids.into_iter().cloned().collect()
+    }
+
+    /// Submits a task anew that nobody knows any more, if somebody waits for it. Returns whether.
+    fn submit_anew(&mut self, id: &TaskId) -> bool {
+        self.watched.pop(id);
+        let Some(awaited) = self.ended.get_mut(id).filter(|awaited| awaited.is_awaited()) else {
+            self.ended.remove(id);
+            return false;
+        };
+        awaited.taken = false;
+        self.outgoing.push_back(awaited.task.clone());
+        true
     }
 
     /// Whether the end of a task is still to come.
     fn expects_ends(&self) -> bool {
-        !self.awaited.is_empty() || !self.watched.is_empty()
+        !self.ended.is_empty() || !self.watched.is_empty()
     }
 }
 
-/// Starts to send, unless that is going on already.
-fn pump(inner: &Arc<Inner>) {
-    let mut heap = inner.gather.heap();
-    let session = heap.session;
-    if !heap.outgoing.is_empty() && !mem::replace(&mut heap.sending, true) {
-        tokio::spawn(send_all(Running::new(inner, session, |heap| &mut heap.sending)));
+impl Awaited {
+    fn is_awaited(&self) -> bool {
+        self.verdicts.iter().any(|verdict| !verdict.is_closed())
     }
 }
 
-/// A pump that runs. Says so for as long as it lives, also when its runtime ends before it.
-struct Running {
-    inner: Arc<Inner>,
-    /// The session it runs for. A stopped client has another one afterwards.
+fn tell<T: Clone>(verdicts: Vec<Verdict<T>>, verdict: &Result<T, ClientError>) {
+    for waiting in verdicts {
+        drop(waiting.send(verdict.clone()));
+    }
+}
+
+/// The kinds of pump, each with the mark that one runs.
+#[derive(Clone, Copy)]
+enum Kind {
+    Sender,
+    Collector,
+}
+
+impl Kind {
+    fn mark(self, heap: &mut Heap) -> &mut bool {
+        match self {
+            Self::Sender => &mut heap.sending,
+            Self::Collector => &mut heap.collecting,
+        }
+    }
+}
+
+/// The right to be the one pump of a kind. Dropped, as with a runtime that ends, it makes room for
+/// another; so never drop it while holding the heap. It does not keep its client.
+struct Pump {
+    inner: Weak<Inner>,
     session: Uuid,
-    flag: fn(&mut Heap) -> &mut bool,
-    is_done: bool,
+    kind: Kind,
+    ended: bool,
 }
 
-impl Running {
-    fn new(inner: &Arc<Inner>, session: Uuid, flag: fn(&mut Heap) -> &mut bool) -> Self {
-        Self { inner: Arc::clone(inner), session, flag, is_done: false }
+impl Pump {
+    /// None if one runs.
+    fn start(inner: &Arc<Inner>, heap: &mut Heap, kind: Kind) -> Option<Self> {
+        let runs = mem::replace(kind.mark(heap), true);
+        (!runs).then(|| Self { inner: Arc::downgrade(inner), session: heap.session, kind, ended: false })
     }
 
-    /// Goes on to the next question, which tells that the last answer came. False if the client was
-    /// stopped meanwhile.
-    fn next_question(&mut self) -> bool {
-        let session = self.session;
-        let mut heap = self.inner.gather.heap();
-        let is_mine = heap.session == session;
-        heap.sequence += u64::from(is_mine);
-        is_mine
-    }
-
-    /// The heap, as long as there is something to do: if not, the pump is down before anybody can
-    /// bring something new.
-    fn heap(&mut self, has_work: impl Fn(&Heap) -> bool) -> Option<MutexGuard<'_, Heap>> {
-        let mut heap = self.inner.gather.heap();
-        let is_mine = heap.session == self.session;
-        if is_mine && has_work(&heap) {
-            return Some(heap);
-        }
-        if is_mine {
-            *(self.flag)(&mut heap) = false;
-        }
-        self.is_done = true;
-        None
+    /// Ends under the lock under which nothing was left to do, so that what comes next starts another.
+    fn end(&mut self, heap: &mut Heap) {
+        *self.kind.mark(heap) = false;
+        self.ended = true;
     }
 }
 
-impl Drop for Running {
+impl Drop for Pump {
     fn drop(&mut self) {
-        let mut heap = self.inner.gather.heap();
-        if !self.is_done && heap.session == self.session {
-            *(self.flag)(&mut heap) = false;
+        let Some(inner) = self.inner.upgrade().filter(|_| !self.ended) else { return };
+        if let Some(mut heap) = inner.gather.heap_of(self.session) {
+            *self.kind.mark(&mut heap) = false;
         }
     }
 }
 
-async fn send_all(mut pump: Running) {
+/// Starts the pumps that are needed and do not run.
+fn pump(inner: &Arc<Inner>) {
+    let sender = {
+        let mut heap = inner.gather.heap();
+        if heap.outgoing.is_empty() { None } else { Pump::start(inner, &mut heap, Kind::Sender) }
+    };
+    if let Some(sender) = sender {
+        tokio::spawn(send_all(sender));
+    }
+}
+
+async fn send_all(mut pump: Pump) {
     loop {
-        let session = pump.session;
+        let Some(inner) = pump.inner.upgrade() else { return };
         let frame: Vec<NewTask> = {
-            let Some(mut heap) = pump.heap(|heap| !heap.outgoing.is_empty()) else { return };
+            let Some(mut heap) = inner.gather.heap_of(pump.session) else { return };
+            if heap.outgoing.is_empty() {
+                return pump.end(&mut heap);
+            }
             let len = frame_len(&heap.outgoing);
             heap.outgoing.drain(..len).collect()
         };
         let ids: Vec<TaskId> = frame.iter().map(|task| task.id.clone()).collect();
-        let request = Request::Submit(Submit { tasks: frame, notify: Notify::Session(session) });
-        let answer = pump.inner.ask(&request).await;
-        note_taken(&pump.inner, &ids, answer);
-        start_collecting(&pump.inner);
+        let request = Request::Submit(Submit { tasks: frame, notify: Notify::Session(pump.session) });
+        let answer = inner.unless_stopped(inner.ask(&request)).await;
+        let collector = {
+            let Some(mut heap) = inner.gather.heap_of(pump.session) else { return };
+            note_taken(&inner, &mut heap, &ids, answer);
+            if heap.expects_ends() { Pump::start(&inner, &mut heap, Kind::Collector) } else { None }
+        };
+        if let Some(collector) = collector {
+            tokio::spawn(collect_all(collector));
+        }
     }
 }
 
-fn start_collecting(inner: &Arc<Inner>) {
-    let mut heap = inner.gather.heap();
-    let session = heap.session;
-    if heap.expects_ends() && !mem::replace(&mut heap.collecting, true) {
-        tokio::spawn(collect_all(Running::new(inner, session, |heap| &mut heap.collecting)));
-    }
-}
-
-fn note_taken(inner: &Inner, ids: &[TaskId], answer: Result<Reply, ClientError>) {
-    match answer {
+fn note_taken(inner: &Inner, heap: &mut Heap, ids: &[TaskId], answer: Result<Reply, ClientError>) {
+    let error = match answer {
         Ok(Reply::Submitted(taken)) if taken.len() == ids.len() => {
-            let mut heap = inner.gather.heap();
             for (id, taken) in ids.iter().zip(taken) {
                 match taken {
                     Submitted::Accepted => heap.tell_taken(id),
                     Submitted::Ended(result) => {
-                        // First remembered, so that whoever hears that it was taken can see its end.
-                        remember(inner, &result);
+                        // Remembered first, so that who hears that it was taken can see its end.
+                        inner.remember(&result);
                         heap.tell_taken(id);
                         heap.tell_end(&result);
                     }
-                    Submitted::Refused(why) => refuse(inner, &mut heap, id, || ClientError::Refused(why.clone())),
+                    Submitted::Refused(why) => {
+                        inner.forget(id);
+                        heap.tell_refusal(id, &ClientError::Refused(why));
+                    }
                 }
             }
-        }
-        Ok(other) => {
-            let what: String = format!("{other:?}").chars().take(200).collect();
-            refuse_all(inner, ids, || ClientError::Refused(what.clone()));
-        }
-        Err(ClientError::Unreachable { address, waited }) => {
-            refuse_all(inner, ids, || ClientError::Unreachable { address: address.clone(), waited });
-        }
-        Err(ClientError::Stopped) => refuse_all(inner, ids, || ClientError::Stopped),
-        Err(other) => refuse_all(inner, ids, || ClientError::Refused(other.to_string())),
-    }
-}
-
-fn refuse_all(inner: &Inner, ids: &[TaskId], refusal: impl Fn() -> ClientError) {
-    let mut heap = inner.gather.heap();
-    for id in ids {
-        refuse(inner, &mut heap, id, &refusal);
-    }
-}
-
-/// Tells that a task was not taken, and forgets it: it does not stand in any way.
-fn refuse(inner: &Inner, heap: &mut Heap, id: &TaskId, refusal: impl Fn() -> ClientError) {
-    lock(&inner.seen).pop(id);
-    heap.tell_refusal(id, refusal);
-}
-
-async fn collect_all(mut pump: Running) {
-    let (mut last_sign, mut doubt) = (Instant::now(), DOUBT_AFTER);
-    loop {
-        let wait = doubt.min(WAIT_MAX);
-        let collect = {
-            let Some(heap) = pump.heap(Heap::expects_ends) else { return };
-            Collect { session: heap.session, sequence: heap.sequence, wait_ms: millis(wait) }
-        };
-        match pump.inner.ask_for(&Request::Collect(collect), wait).await {
-            Ok(Reply::Collected(collected)) => {
-                if !pump.next_question() {
-                    return;
-                }
-                if !collected.results.is_empty() {
-                    (last_sign, doubt) = (Instant::now(), DOUBT_AFTER);
-                }
-                note_ended(&pump.inner, &collected.results);
-                if !collected.known || last_sign.elapsed() >= doubt {
-                    (last_sign, doubt) = (Instant::now(), (doubt * 2).min(DOUBT_MAX));
-                    ask_one_by_one(&pump.inner).await;
-                }
-            }
-            Err(ClientError::Stopped) => return,
-            // Nobody answers, or not this: whoever waits gives up in their own time.
-            Ok(_) | Err(_) => sleep(PAUSE).await,
-        }
-    }
-}
-
-/// So long after a question that brought nothing of use it is asked again.
-const PAUSE: Duration = Duration::from_millis(200);
-
-fn note_ended(inner: &Inner, results: &[Arc<TaskResult>]) {
-    let mut heap = inner.gather.heap();
-    for result in results {
-        remember(inner, result);
-        heap.tell_end(result);
-    }
-}
-
-/// Asks for every expected task by its id, and submits those anew that somebody waits for and
-/// nobody knows any more.
-async fn ask_one_by_one(inner: &Arc<Inner>) {
-    let mut ids: Vec<TaskId> = {
-        let mut heap = inner.gather.heap();
-        heap.awaited.retain(|_, awaited| awaited.verdicts.iter().any(|verdict| !verdict.is_closed()));
-        let unsent: HashSet<&TaskId> = heap.outgoing.iter().map(|task| &task.id).collect();
-        heap.awaited.keys().chain(&heap.watched).filter(|id| !unsent.contains(id)).cloned().collect()
-    };
-    while !ids.is_empty() {
-        let asked = ids[..ids.len().min(FRAME_ITEMS_MAX)].to_vec();
-        let Ok(found) = inner.look_up(asked, Duration::ZERO).await else { return };
-        if found.is_empty() {
             return;
         }
-        let mut heap = inner.gather.heap();
+        Ok(other) => inner.confused(&other),
+        Err(error) => error,
+    };
+    for id in ids {
+        if error.is_refusal() {
+            inner.forget(id);
+        }
+        heap.tell_refusal(id, &error);
+    }
+}
+
+async fn collect_all(mut pump: Pump) {
+    let (mut last_sign, mut doubt) = (Instant::now(), DOUBT_AFTER);
+    loop {
+        let Some(inner) = pump.inner.upgrade() else { return };
+        let collect = {
+            let Some(mut heap) = inner.gather.heap_of(pump.session) else { return };
+            if !heap.expects_ends() {
+                return pump.end(&mut heap);
+            }
+            let wait_ms = millis(DOUBT_AFTER.min(WAIT_MAX));
+            Collect { session: heap.session, sequence: heap.sequence + 1, wait_ms }
+        };
+        let answer = inner.unless_stopped(inner.ask_for(&Request::Collect(collect), DOUBT_AFTER)).await;
+        let Ok(Reply::Collected(Collected { known, results })) = answer else {
+            // Nobody answers: whoever waits gives up in their own time.
+            drop(inner);
+            sleep(PAUSE).await;
+            continue;
+        };
+        if !results.is_empty() {
+            (last_sign, doubt) = (Instant::now(), DOUBT_AFTER);
+        }
+        {
+            let Some(mut heap) = inner.gather.heap_of(pump.session) else { return };
+            heap.sequence += 1;
+            for result in results {
+                inner.remember(&result);
+                heap.tell_end(&result);
+            }
+        }
+        if !known || last_sign.elapsed() >= doubt {
+            ask_one_by_one(&inner, pump.session).await;
+            (last_sign, doubt) = (Instant::now(), (doubt * 2).min(DOUBT_MAX));
+        }
+    }
+}
+
+/// Asks for every task by its id, and submits those anew that are awaited and that nobody knows any
+/// more.
+async fn ask_one_by_one(inner: &Arc<Inner>, session: Uuid) {
+    let Some(mut ids) = inner.gather.heap_of(session).map(|mut heap| heap.in_doubt()) else { return };
+    while !ids.is_empty() {
+        let asked = ids[..ids.len().min(FRAME_ITEMS_MAX)].to_vec();
+        let found = inner.unless_stopped(inner.look_up(asked, Duration::ZERO)).await;
+        let Some(found) = found.ok().filter(|found| !found.is_empty()) else { break };
+        let Some(mut heap) = inner.gather.heap_of(session) else { return };
         for (id, found) in ids.drain(..found.len().min(ids.len())).zip(found) {
             match found {
                 Found::Live(_) => {}
                 Found::Ended(result) => {
-                    remember(inner, &result);
+                    inner.remember(&result);
                     heap.tell_end(&result);
                 }
                 Found::Unknown => {
-                    heap.watched.remove(&id);
-                    if let Some(task) = heap.awaited.get(&id).map(|awaited| awaited.task.clone()) {
-                        heap.outgoing.push_back(task);
+                    if !heap.submit_anew(&id) {
+                        inner.forget(&id);
                     }
                 }
             }
@@ -409,6 +443,129 @@ async fn ask_one_by_one(inner: &Arc<Inner>) {
     pump(inner);
 }
 
-fn remember(inner: &Inner, result: &Arc<TaskResult>) {
-    lock(&inner.seen).put(result.task_id.clone(), Seen::Ended(result.clone()));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::{Client, ClientBuilder},
+        task::{SerializationFormat, TaskStatus},
+    };
+
+    fn task(id: &str) -> NewTask {
+        NewTask { id: id.parse().expect("an id"), ..NewTask::new("add") }
+    }
+
+    fn ended(id: &str) -> Arc<TaskResult> {
+        Arc::new(TaskResult {
+            task_id: id.parse().expect("an id"),
+            status: TaskStatus::Success,
+            result: None,
+            error: None,
+            started_at: None,
+            completed_at: None,
+            error_kind: None,
+            worker_id: None,
+            attempts: 1,
+        })
+    }
+
+    fn client() -> Client {
+        ClientBuilder::default().serialization_format(SerializationFormat::Json).build()
+    }
+
+    #[test]
+    fn all_who_wait_for_one_task_hear_of_its_end_and_it_is_sent_once() {
+        let mut heap = Heap::default();
+        let (mut first, mut second) = (heap.await_end(task("T1")), heap.await_end(task("T1")));
+        assert_eq!(heap.outgoing.len(), 1);
+        heap.tell_end(&ended("T1"));
+        assert!(matches!(first.try_recv(), Ok(Ok(_))));
+        assert!(matches!(second.try_recv(), Ok(Ok(_))));
+        assert!(!heap.expects_ends());
+    }
+
+    #[test]
+    fn who_gives_up_leaves_the_others_waiting() {
+        let mut heap = Heap::default();
+        let (first, mut second) = (heap.await_end(task("T1")), heap.await_end(task("T1")));
+        let watched = heap.await_taken(task("T2"));
+        drop(first);
+        heap.tell_taken(&task("T1").id);
+        assert!(heap.give_up(&task("T1").id), "it was taken");
+        heap.tell_end(&ended("T1"));
+        assert!(matches!(second.try_recv(), Ok(Ok(_))));
+        drop(watched);
+        assert!(!heap.give_up(&task("T2").id));
+        assert!(heap.expects_ends(), "the end of T2 is of interest");
+        heap.tell_end(&ended("T2"));
+        assert!(!heap.expects_ends());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_asked_for_and_never_submitted_anew() {
+        let mut heap = Heap::default();
+        let (gone, waits, taken) =
+            (heap.await_end(task("gone")), heap.await_end(task("waits")), heap.await_taken(task("watched")));
+        assert!(heap.in_doubt().is_empty(), "nothing was sent");
+        heap.outgoing.clear();
+        assert!(!heap.in_doubt().contains(&task("watched").id), "it may be on its way");
+        heap.tell_taken(&task("watched").id);
+        drop((gone, taken));
+        let mut ids = heap.in_doubt();
+        ids.sort();
+        assert_eq!(ids, ["waits", "watched"].map(|id| task(id).id));
+        assert!(heap.submit_anew(&ids[0]));
+        assert!(!heap.submit_anew(&ids[1]));
+        drop(waits);
+        assert!(!heap.submit_anew(&ids[0]));
+        assert_eq!(heap.outgoing.len(), 1);
+        assert!(!heap.expects_ends());
+    }
+
+    #[test]
+    fn no_more_than_the_newest_tasks_are_watched() {
+        let mut heap = Heap::default();
+        for _ in 0..=SEEN_MAX {
+            drop(heap.await_taken(NewTask::new("add")));
+        }
+        assert_eq!(heap.watched.len(), SEEN_MAX);
+    }
+
+    #[test]
+    fn a_task_that_ended_at_once_is_remembered_and_a_refused_one_is_forgotten() {
+        let client = client();
+        let inner = &client.0;
+        let ids = ["ended", "refused"].map(|id| task(id).id);
+        for id in &ids {
+            inner.note_submitted(id);
+        }
+        let mut heap = Heap::default();
+        let (mut first, mut second) = (heap.await_taken(task("ended")), heap.await_taken(task("refused")));
+        let taken = vec![Submitted::Ended(ended("ended")), Submitted::Refused("no".into())];
+        note_taken(inner, &mut heap, &ids, Ok(Reply::Submitted(taken)));
+        assert!(matches!(first.try_recv(), Ok(Ok(()))));
+        assert!(matches!(second.try_recv(), Ok(Err(ClientError::Refused(_)))));
+        assert_eq!(client.get_status(&ids[0]), Some(TaskStatus::Success));
+        assert_eq!(client.get_status(&ids[1]), None);
+        assert!(!heap.expects_ends());
+    }
+
+    #[test]
+    fn a_pump_that_is_dropped_makes_room_only_in_its_own_session() {
+        let client = client();
+        let inner = &client.0;
+        let start = || Pump::start(inner, &mut inner.gather.heap(), Kind::Collector);
+        let first = start().expect("none runs");
+        assert!(start().is_none());
+        drop(first);
+        let old = start().expect("the first was dropped");
+        inner.gather.stop();
+        let mut new = start().expect("a new session");
+        drop(old);
+        assert!(start().is_none(), "the new one runs");
+        new.end(&mut inner.gather.heap());
+        let _next = start().expect("the last has ended");
+        drop(new);
+        assert!(start().is_none(), "a pump that has ended unmarks nothing");
+    }
 }

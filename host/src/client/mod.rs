@@ -11,7 +11,7 @@ use std::{
     num::NonZeroUsize,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -22,8 +22,7 @@ use serde::Serialize;
 use tokio::{sync::Notify, time::timeout_at};
 
 use crate::{
-    clock::SPAN_MAX,
-    clock::seconds,
+    clock::{SPAN_MAX, after, seconds},
     config::{Address, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, NotAnAddress},
     discovery::Discovery,
     json::Json,
@@ -47,7 +46,7 @@ const DIRECT_MAX: usize = 2;
 const PROMPT: Duration = Duration::from_secs(5);
 
 /// Why a call did not work out.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody answered.
     #[error("no answer from {address} within {} s", seconds(*waited))]
@@ -96,6 +95,13 @@ pub enum ClientError {
     Address(#[from] NotAnAddress),
 }
 
+impl ClientError {
+    /// Whether the task was certainly not taken.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::TooLarge { .. } | Self::BadArguments(_))
+    }
+}
+
 /// Settles what a client does. From [`Client::builder`].
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
@@ -128,7 +134,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Bounds the whole of each wait; default 30 s.
+    /// Bounds the whole of each wait; default 30 s, at most [`SPAN_MAX`].
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(SPAN_MAX);
@@ -175,7 +181,7 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     config: ClientBuilder,
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<Arc<Connection>>>,
     seen: Mutex<LruCache<TaskId, Seen>>,
     gather: Gather,
     /// Waits that go one by one.
@@ -190,12 +196,12 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-#[derive(Clone)]
 struct Connection {
     caller: Arc<dyn Caller>,
     base: Address,
     discovery: Option<Arc<Discovery>>,
-    welcome: Arc<Welcome>,
+    /// Empty until the control plane that was found since has answered.
+    welcome: Arc<OnceLock<Welcome>>,
 }
 
 /// What this client knows of a task.
@@ -220,7 +226,7 @@ impl Client {
         let config = &self.0.config;
         let unreachable =
             |address: &Address| ClientError::Unreachable { address: address.to_string(), waited: config.timeout };
-        let until = Instant::now() + config.timeout;
+        let until = after(config.timeout);
         let (base, discovery) = if let Some(base) = &config.control_plane_address {
             (base.clone(), None)
         } else {
@@ -236,7 +242,8 @@ impl Client {
             other => other,
         })?;
         let Reply::Welcome(welcome) = reply else { return Err(confused(&*caller, &reply)) };
-        *lock(&self.0.connection) = Some(Connection { caller, base, discovery, welcome: Arc::new(welcome) });
+        let welcome = Arc::new(OnceLock::from(welcome));
+        *lock(&self.0.connection) = Some(Arc::new(Connection { caller, base, discovery, welcome }));
         self.0.stopped.store(false, Ordering::SeqCst);
         Ok(())
     }
@@ -249,9 +256,10 @@ impl Client {
         *lock(&self.0.connection) = None;
     }
 
-    /// Who the control plane said it is.
+    /// Who the control plane said it is. None while the client is stopped, and when another control
+    /// plane was found that has not said so yet.
     pub fn control_plane(&self) -> Option<Welcome> {
-        lock(&self.0.connection).as_ref().map(|connection| (*connection.welcome).clone())
+        lock(&self.0.connection).as_ref().and_then(|connection| connection.welcome.get().cloned())
     }
 
     /// Submits a task and gives its id at once: `client.delay("add", (5, 3)).priority(High).await?`
@@ -276,8 +284,8 @@ impl Client {
     pub async fn send(&self, task: NewTask) -> Result<TaskId, ClientError> {
         check_size(&task)?;
         let id = task.id.clone();
-        lock(&self.0.seen).put(id.clone(), Seen::Submitted);
-        let until = Instant::now() + self.0.config.timeout;
+        self.0.note_submitted(&id);
+        let until = after(self.0.config.timeout);
         let taken = gather::accepted(&self.0, task, until);
         self.0.unless_stopped(taken).await?;
         Ok(id)
@@ -294,15 +302,15 @@ impl Client {
 
     async fn run_shared(&self, task: NewTask) -> Result<Arc<TaskResult>, ClientError> {
         check_size(&task)?;
-        let until = Instant::now() + self.0.config.timeout;
-        lock(&self.0.seen).put(task.id.clone(), Seen::Submitted);
+        let until = after(self.0.config.timeout);
+        self.0.note_submitted(&task.id);
         let direct = Direct::enter(&self.0);
         let result = if direct.is_some() {
             self.0.unless_stopped(self.0.run_directly(task, until)).await?
         } else {
             self.0.unless_stopped(gather::ended(&self.0, task, until)).await?
         };
-        lock(&self.0.seen).put(result.task_id.clone(), Seen::Ended(result.clone()));
+        self.0.remember(&result);
         Ok(result)
     }
 
@@ -317,23 +325,25 @@ impl Client {
         Ok(ids)
     }
 
-    /// Submits many tasks and waits for all their results, in order.
+    /// Submits many tasks and waits for all their results: one for each, in order.
     ///
     /// # Errors
-    /// [`ClientError`] if none was submitted: one is too large, or the client is stopped.
+    /// [`ClientError`] when none was submitted, as one is too large or the client is stopped. What
+    /// befalls a single task stands in its place.
     pub async fn submit_many(
         &self,
         tasks: Vec<NewTask>,
     ) -> Result<Vec<Result<Arc<TaskResult>, ClientError>>, ClientError> {
-        let until = Instant::now() + self.0.config.timeout;
+        let until = after(self.0.config.timeout);
         tasks.iter().try_for_each(check_size)?;
-        {
-            let mut seen = lock(&self.0.seen);
-            for task in &tasks {
-                seen.put(task.id.clone(), Seen::Submitted);
-            }
+        if self.0.stopped.load(Ordering::SeqCst) {
+            return Err(ClientError::Stopped);
         }
-        self.0.unless_stopped(async { Ok(gather::all_ended(&self.0, tasks, until).await) }).await
+        for task in &tasks {
+            self.0.note_submitted(&task.id);
+        }
+        // Not cut short by a stop, which tells each that waits: what has ended is not lost.
+        Ok(gather::all_ended(&self.0, tasks, until).await)
     }
 
     /// The result of a task, from the control plane. None while it has not ended, and when nobody
@@ -353,7 +363,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when nobody answered.
     pub async fn lookup(&self, task_id: &TaskId, wait: Duration) -> Result<Found, ClientError> {
-        let until = Instant::now() + wait.min(SPAN_MAX);
+        let until = after(wait);
         loop {
             let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
             let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left)).await?.pop();
@@ -361,7 +371,7 @@ impl Client {
                 Some(Found::Live(_)) if !left.is_zero() => {}
                 Some(found) => {
                     if let Found::Ended(result) = &found {
-                        lock(&self.0.seen).put(task_id.clone(), Seen::Ended(result.clone()));
+                        self.0.remember(result);
                     }
                     return Ok(found);
                 }
@@ -415,8 +425,7 @@ impl Client {
     /// [`ClientError`] when nobody answered.
     pub async fn follow(&self, task_id: &TaskId, after: u64, wait: Duration) -> Result<Reports, ClientError> {
         let wait = wait.min(WAIT_MAX);
-        let wait_ms = millis(wait);
-        let follow = Follow { id: task_id.clone(), after, wait_ms };
+        let follow = Follow { id: task_id.clone(), after, wait_ms: millis(wait) };
         match self.0.unless_stopped(self.0.ask_for(&Request::Follow(follow), wait)).await? {
             Reply::Reports(reports) => Ok(reports),
             other => Err(self.0.confused(&other)),
@@ -561,15 +570,18 @@ impl Inner {
     async fn run_directly(&self, task: NewTask, until: Instant) -> Result<Arc<TaskResult>, ClientError> {
         let id = task.id.clone();
         let submit = Request::Submit(Submit { tasks: vec![task], notify: protocol::Notify::Answer });
-        let mut question = submit.clone();
+        // Asked instead of submitting, once it was taken.
+        let mut lookup = None;
+        let mut taken = false;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            let asked = timeout_at(until.into(), self.ask_for(&question, left.min(WAIT_MAX))).await;
+            let question = lookup.as_ref().unwrap_or(&submit);
+            let asked = timeout_at(until.into(), self.ask_for(question, left.min(WAIT_MAX))).await;
             let Ok(reply) = asked else { break };
             match reply {
-                Ok(Reply::Submitted(mut taken)) if taken.len() == 1 => match taken.pop() {
+                Ok(Reply::Submitted(mut told)) if told.len() == 1 => match told.pop() {
                     Some(Submitted::Ended(result)) => return Ok(result),
                     Some(Submitted::Refused(why)) => {
-                        lock(&self.seen).pop(&id);
+                        self.forget(&id);
                         return Err(ClientError::Refused(why));
                     }
                     Some(Submitted::Accepted) | None => {}
@@ -578,19 +590,54 @@ impl Inner {
                     Some(Found::Ended(result)) => return Ok(result),
                     // The control plane has forgotten it, for it started anew: so do we.
                     Some(Found::Unknown) => {
-                        question = submit.clone();
+                        lookup = None;
                         continue;
                     }
                     Some(Found::Live(_)) | None => {}
                 },
                 Ok(other) => return Err(self.confused(&other)),
+                // A task that was taken is waited for, however long its control plane is away.
+                Err(ClientError::Unreachable { .. }) if taken => {}
                 Err(ClientError::Unreachable { .. }) if Instant::now() >= until => break,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.is_refusal() && !taken {
+                        self.forget(&id);
+                    }
+                    return Err(error);
+                }
             }
+            taken = true;
             let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
-            question = Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: millis(left) });
+            lookup = Some(Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: millis(left) }));
         }
-        Err(ClientError::TimedOut { task_id: id, waited: self.config.timeout })
+        Err(self.out_of_time(id, taken))
+    }
+
+    /// Why a wait for a task is over, which is known to have been taken or not.
+    fn out_of_time(&self, task_id: TaskId, taken: bool) -> ClientError {
+        let waited = self.config.timeout;
+        match lock(&self.connection).as_ref() {
+            Some(connection) if !taken && !connection.caller.is_connected() => {
+                ClientError::Unreachable { address: connection.caller.address().to_owned(), waited }
+            }
+            _ => ClientError::TimedOut { task_id, waited },
+        }
+    }
+
+    fn note_submitted(&self, id: &TaskId) {
+        lock(&self.seen).put(id.clone(), Seen::Submitted);
+    }
+
+    fn remember(&self, result: &Arc<TaskResult>) {
+        lock(&self.seen).put(result.task_id.clone(), Seen::Ended(Arc::clone(result)));
+    }
+
+    /// Forgets a task that was not taken, or that nobody knows any more.
+    fn forget(&self, id: &TaskId) {
+        let mut seen = lock(&self.seen);
+        if matches!(seen.peek(id), Some(Seen::Submitted)) {
+            seen.pop(id);
+        }
     }
 
     async fn look_up(&self, ids: Vec<TaskId>, wait: Duration) -> Result<Vec<Found>, ClientError> {
@@ -607,17 +654,20 @@ impl Inner {
     }
 
     /// Asks what may be parked for `parked`. Asks again, and looks for the control plane
-    /// elsewhere, when there is no answer; at most `retries` times, and within the timeout.
+    /// elsewhere, when there is no answer; at most `retries` times, and no longer than the timeout
+    /// beyond `parked`.
     async fn ask_for(&self, request: &Request, parked: Duration) -> Result<Reply, ClientError> {
         let (started, mut tries) = (Instant::now(), 0);
+        let until = after(parked + self.config.timeout);
         loop {
             let connection = lock(&self.connection).clone().ok_or(ClientError::Stopped)?;
-            let limit = parked + self.config.timeout.min(PROMPT);
+            let left = until.saturating_duration_since(Instant::now());
+            let limit = left.min(parked + self.config.timeout.min(PROMPT));
             match self.ask_on(&connection.caller, request, limit).await {
                 Err(ClientError::Unreachable { address, .. }) => {
                     tries += 1;
                     self.look_around(&connection)?;
-                    if tries > self.config.retries || started.elapsed() >= parked + self.config.timeout {
+                    if tries > self.config.retries || Instant::now() >= until {
                         return Err(ClientError::Unreachable { address, waited: started.elapsed() });
                     }
                 }
@@ -642,19 +692,42 @@ impl Inner {
         }
     }
 
-    /// Goes to where the control plane is announced now, if that is elsewhere.
-    fn look_around(&self, connection: &Connection) -> Result<(), ClientError> {
+    /// Goes to where the control plane is announced now, if that is elsewhere or another one.
+    fn look_around(&self, connection: &Arc<Connection>) -> Result<(), ClientError> {
         let Some(discovery) = &connection.discovery else { return Ok(()) };
-        let Some(heard) = discovery.newest().filter(|heard| heard.base_address != connection.base) else {
+        let Some(heard) = discovery.newest() else { return Ok(()) };
+        let is_elsewhere = heard.base_address != connection.base;
+        if !is_elsewhere && connection.welcome.get().is_some_and(|welcome| welcome.worker_id == heard.worker_id) {
             return Ok(());
-        };
-        let base = heard.base_address;
-        let caller = Nng.connect(&base.plus(MANAGEMENT_OFFSET)?.to_string())?;
-        let mut current = lock(&self.connection);
-        if let Some(current) = current.as_mut() {
-            (current.base, current.caller) = (base, caller);
         }
+        let mut current = lock(&self.connection);
+        if !current.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+            // Somebody else has looked around meanwhile, or the client was stopped.
+            return Ok(());
+        }
+        let base = heard.base_address;
+        let caller = if is_elsewhere {
+            Nng.connect(&base.plus(MANAGEMENT_OFFSET)?.to_string())?
+        } else {
+            Arc::clone(&connection.caller)
+        };
+        let welcome = self.greet(&*caller);
+        *current = Some(Arc::new(Connection { caller, base, discovery: Some(Arc::clone(discovery)), welcome }));
         Ok(())
+    }
+
+    /// Asks a control plane who it is; the answer comes in its own time.
+    fn greet(&self, caller: &dyn Caller) -> Arc<OnceLock<Welcome>> {
+        let welcome = Arc::new(OnceLock::new());
+        let slot = Arc::clone(&welcome);
+        let hello = codec::encode(self.config.serialization_format, &Request::Hello);
+        let done = move |answer: Result<&[u8], CallError>| {
+            if let Ok(Ok(Reply::Welcome(said))) = answer.map(codec::decode::<Reply>) {
+                slot.get_or_init(|| said);
+            }
+        };
+        caller.call(&hello, self.config.timeout, Box::new(done));
+        welcome
     }
 
     fn confused(&self, reply: &Reply) -> ClientError {
@@ -702,4 +775,65 @@ fn frame_len<'a>(tasks: impl IntoIterator<Item = &'a NewTask>) -> usize {
         bytes <= protocol::FRAME_TARGET
     });
     fits.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nobody(timeout: Duration) -> Client {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+        let base: Address = format!("tcp://127.0.0.1:{}", port - MANAGEMENT_OFFSET).parse().expect("an address");
+        let client = Client::builder().control_plane_address(base.clone()).timeout(timeout).retries(100).build();
+        let caller = Nng.connect(&base.plus(MANAGEMENT_OFFSET).expect("a port").to_string()).expect("an address");
+        let connection = Connection { caller, base, discovery: None, welcome: Arc::default() };
+        *lock(&client.0.connection) = Some(Arc::new(connection));
+        client.0.stopped.store(false, Ordering::SeqCst);
+        client
+    }
+
+    #[tokio::test]
+    async fn who_asks_nobody_hears_within_the_timeout_that_nobody_is_there() {
+        let timeout = Duration::from_millis(200);
+        let client = nobody(timeout);
+        let begun = Instant::now();
+        let task = |_| client.run(NewTask::new("add"));
+        let runs = futures::future::join_all((0..DIRECT_MAX + 2).map(task));
+        let (runs, sent, listed) = tokio::join!(runs, client.send(NewTask::new("add")), client.list_tasks());
+        let errors = runs.into_iter().map(Result::err).chain([sent.err(), listed.err()]);
+        for error in errors {
+            assert!(matches!(error, Some(ClientError::Unreachable { .. })), "{error:?}");
+        }
+        assert!(begun.elapsed() < timeout + Duration::from_secs(2), "it took {:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn waits_without_an_end_end_when_the_client_stops() {
+        let client = nobody(Duration::MAX);
+        let id = TaskId::new();
+        let twice = NewTask::new("add");
+        let stop = async {
+            tokio::task::yield_now().await;
+            client.stop();
+        };
+        let (run, many, found, reports, ()) = tokio::join!(
+            client.run(NewTask::new("add")),
+            client.submit_many(vec![twice.clone(), twice]),
+            client.lookup(&id, Duration::MAX),
+            client.follow(&id, 0, Duration::MAX),
+            stop
+        );
+        let many = many.expect("one result for each").into_iter().map(Result::err);
+        for error in many.chain([run.err(), found.err(), reports.err()]) {
+            assert!(matches!(error, Some(ClientError::Stopped)), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn many_tasks_of_which_one_is_too_large_are_one_error() {
+        let args = Json::of(&["x".repeat(PAYLOAD_MAX)]).expect("JSON");
+        let tasks = vec![NewTask::new("add"), NewTask { args, ..NewTask::new("add") }];
+        let many = nobody(Duration::from_secs(1)).submit_many(tasks).await;
+        assert!(matches!(many, Err(ClientError::TooLarge { .. })));
+    }
 }
