@@ -1,0 +1,124 @@
+//! One submission, put together option by option.
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{Client, ClientError};
+use crate::{
+    json::Json,
+    task::{NewTask, TaskId, TaskPriority, Unknown},
+};
+
+/// A submission being put together. Awaiting it sends it.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Call<'a, T> {
+    client: &'a Client,
+    task: Result<NewTask, ClientError>,
+    send: fn(&'a Client, NewTask) -> Sending<'a, T>,
+}
+
+type Sending<'a, T> = Pin<Box<dyn Future<Output = Result<T, ClientError>> + Send + 'a>>;
+
+impl<T> std::fmt::Debug for Call<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Call").field(&self.task).finish()
+    }
+}
+
+impl<'a, T> Call<'a, T> {
+    pub(super) fn new(
+        client: &'a Client,
+        task_name: &str,
+        args: impl Serialize,
+        send: fn(&'a Client, NewTask) -> Sending<'a, T>,
+    ) -> Self {
+        let args = list_of(&args);
+        let task = args.map(|args| NewTask { args, ..NewTask::new(task_name) });
+        Self { client, task, send }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut NewTask)) -> Self {
+        if let Ok(task) = &mut self.task {
+            change(task);
+        }
+        self
+    }
+
+    /// Named arguments: whatever serialises as a JSON object.
+    pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
+        match Json::of(&kwargs) {
+            Ok(json) if json.as_str().starts_with('{') => self.with(|task| task.kwargs = json),
+            Ok(json) => {
+                self.task = Err(ClientError::BadArguments(format!("named arguments are a JSON object, not {json}")));
+                self
+            }
+            Err(error) => {
+                self.task = Err(ClientError::BadArguments(error.to_string()));
+                self
+            }
+        }
+    }
+
+    /// How urgent the task is.
+    pub fn priority(self, priority: TaskPriority) -> Self {
+        self.with(|task| task.policy.priority = Some(priority))
+    }
+
+    /// How long each attempt may run.
+    pub fn task_timeout(self, timeout: Duration) -> Self {
+        self.with(|task| task.policy.timeout = Some(timeout))
+    }
+
+    /// How many attempts may follow a failed one.
+    pub fn max_retries(self, retries: u32) -> Self {
+        self.with(|task| task.policy.max_retries = Some(retries))
+    }
+
+    /// The wait before the first retry.
+    pub fn retry_delay(self, delay: Duration) -> Self {
+        self.with(|task| task.policy.retry_delay = Some(delay))
+    }
+
+    /// Not to be run before this span has passed.
+    pub fn countdown(self, span: Duration) -> Self {
+        self.with(|task| task.countdown = Some(span))
+    }
+
+    /// The id of the task, instead of a new one. Submitting an id twice is submitting once.
+    pub fn task_id(self, id: TaskId) -> Self {
+        self.with(|task| task.id = id)
+    }
+
+    /// If no worker has the task, wait for one that has, instead of failing.
+    pub fn wait_for_worker(self) -> Self {
+        self.with(|task| task.unknown = Unknown::Wait)
+    }
+}
+
+impl<'a, T: Send + 'a> IntoFuture for Call<'a, T> {
+    type Output = Result<T, ClientError>;
+    type IntoFuture = Sending<'a, T>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        match self.task {
+            Ok(task) => (self.send)(self.client, task),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+}
+
+/// The JSON list that `args` serialises as.
+fn list_of(args: &impl Serialize) -> Result<Json, ClientError> {
+    match Json::of(args) {
+        Ok(json) if json.as_str().starts_with('[') => Ok(json),
+        // The empty tuple.
+        Ok(json) if json.as_str() == "null" => Ok(Json::empty_array()),
+        Ok(json) => Err(ClientError::BadArguments(format!("positional arguments are a JSON list, not {json}"))),
+        Err(error) => Err(ClientError::BadArguments(error.to_string())),
+    }
+}
