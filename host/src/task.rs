@@ -11,9 +11,11 @@ use uuid::Uuid;
 use crate::{clock::Timestamp, json::Json};
 
 mod policy;
+mod result;
 
 pub use policy::Policy;
 use policy::{Said, seconds};
+pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
 
 /// Longest task id in bytes.
 pub const TASK_ID_MAX: usize = 128;
@@ -184,30 +186,32 @@ pub struct UnknownName {
     choices: String,
 }
 
+impl UnknownName {
+    pub(crate) fn new(what: &'static str, given: &str, choices: &[&str]) -> Self {
+        Self { what, given: given.chars().take(64).collect(), choices: choices.join(", ") }
+    }
+}
+
 /// Gives an enum of names its text forms. Text in JSON, a number in postcard.
 macro_rules! named {
     ($type:ty, $what:literal) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
 
-        impl FromStr for $type {
-            type Err = UnknownName;
+        impl std::str::FromStr for $type {
+            type Err = $crate::task::UnknownName;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 let named = Self::ALL.into_iter().find(|choice| choice.as_str().eq_ignore_ascii_case(text));
-                named.ok_or_else(|| UnknownName {
-                    what: $what,
-                    given: text.chars().take(64).collect(),
-                    choices: Self::ALL.map(Self::as_str).join(", "),
-                })
+                named.ok_or_else(|| $crate::task::UnknownName::new($what, text, &Self::ALL.map(Self::as_str)))
             }
         }
 
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 if serializer.is_human_readable() {
                     serializer.serialize_str(self.as_str())
                 } else {
@@ -216,21 +220,23 @@ macro_rules! named {
             }
         }
 
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 if deserializer.is_human_readable() {
-                    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+                    <String as serde::Deserialize>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
                 } else {
-                    let number = u8::deserialize(deserializer)?;
+                    let number = <u8 as serde::Deserialize>::deserialize(deserializer)?;
                     Self::ALL
                         .into_iter()
                         .find(|choice| *choice as u8 == number)
-                        .ok_or_else(|| D::Error::custom(format_args!("{number} is no {}", $what)))
+                        .ok_or_else(|| serde::de::Error::custom(format_args!("{number} is no {}", $what)))
                 }
             }
         }
     };
 }
+
+pub(crate) use named;
 
 named!(TaskPriority, "priority");
 named!(TaskStatus, "task status");
@@ -453,74 +459,6 @@ pub struct Task {
     pub progress: Option<Progress>,
 }
 
-/// How a task ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "TaskResultRead")]
-pub struct TaskResult {
-    /// The task.
-    pub task_id: TaskId,
-    /// Success, failure or cancelled.
-    pub status: TaskStatus,
-    /// What the task returned, if it succeeded.
-    pub result: Option<Json>,
-    /// Why it failed, for people.
-    pub error: Option<String>,
-    /// When its last attempt began; none if there was no attempt.
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    pub completed_at: Option<Timestamp>,
-    /// Why it failed, for programs.
-    pub error_kind: Option<ErrorKind>,
-    /// The worker that ran the last attempt.
-    pub worker_id: Option<String>,
-    /// How many attempts there were.
-    pub attempts: u32,
-}
-
-/// A result as it is read. JSON cannot tell a task that returned null from one that returned
-/// nothing; its status can.
-#[derive(Deserialize)]
-struct TaskResultRead {
-    task_id: TaskId,
-    status: TaskStatus,
-    result: Option<Json>,
-    error: Option<String>,
-    started_at: Option<Timestamp>,
-    completed_at: Option<Timestamp>,
-    #[serde(default)]
-    error_kind: Option<ErrorKind>,
-    #[serde(default)]
-    worker_id: Option<String>,
-    #[serde(default)]
-    attempts: u32,
-}
-
-impl From<TaskResultRead> for TaskResult {
-    fn from(read: TaskResultRead) -> Self {
-        let TaskResultRead {
-            task_id,
-            status,
-            result,
-            error,
-            started_at,
-            completed_at,
-            error_kind,
-            worker_id,
-            attempts,
-        } = read;
-        let returned_null = status == TaskStatus::Success && result.is_none();
-        let result = if returned_null { Some(Json::null()) } else { result };
-        Self { task_id, status, result, error, started_at, completed_at, error_kind, worker_id, attempts }
-    }
-}
-
-impl TaskResult {
-    /// About how many bytes it takes in a frame, beyond a fixed part.
-    pub(crate) fn size(&self) -> usize {
-        self.result.as_ref().map_or(0, |json| json.as_str().len()) + self.error.as_ref().map_or(0, String::len)
-    }
-}
-
 /// How far an attempt is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -712,15 +650,10 @@ mod tests {
     #[test]
     fn a_task_that_returned_null_returned_null_in_both_codecs() {
         let result = TaskResult {
-            task_id: TaskId::new(),
-            status: TaskStatus::Success,
             result: Some(Json::null()),
-            error: None,
-            started_at: None,
-            completed_at: None,
-            error_kind: None,
-            worker_id: None,
+            module_version: Some(ModuleVersion(7)),
             attempts: 1,
+            ..TaskResult::new(TaskId::new(), TaskStatus::Success)
         };
         let text = serde_json::to_string(&result).expect("to JSON");
         assert_eq!(serde_json::from_str::<TaskResult>(&text).expect("from JSON"), result);

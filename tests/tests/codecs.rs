@@ -11,8 +11,8 @@ use fastworker::{
         WorkerStatus, codec,
     },
     task::{
-        CallbackInfo, ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, NewTask, Outcome, Policy, Progress, Report,
-        SerializationFormat, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        CallbackInfo, ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleVersion, NewTask, Outcome, Policy,
+        Progress, Report, SerializationFormat, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
     },
 };
 use fastworker_tests::{
@@ -255,6 +255,8 @@ fn results() -> impl Strategy<Value = Arc<TaskResult>> {
                 error_kind,
                 worker_id,
                 attempts,
+                module_version: Some(ModuleVersion(attempts.into())).filter(|_| attempts % 2 == 0),
+                callback: None,
             })
         },
     )
@@ -379,8 +381,9 @@ fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
     let register = (uuids(), text(), text(), any::<u32>(), vec(modules(), 0..2)).prop_map(
         |(worker, worker_id, address, slots, modules)| Registration { worker, worker_id, address, slots, modules },
     );
-    let ended = (leases(), option::of(outcomes()), any::<u64>(), vec(reports(), 0..3))
-        .prop_map(|(lease, outcome, ran_us, reports)| Ended { lease, outcome, ran_us, reports });
+    let version = option::of(any::<u64>().prop_map(ModuleVersion));
+    let ended = (leases(), option::of(outcomes()), any::<u64>(), version, vec(reports(), 0..3))
+        .prop_map(|(lease, outcome, ran_us, version, reports)| Ended { lease, outcome, ran_us, version, reports });
     let work = (uuids(), any::<u32>(), any::<u64>(), vec(ended, 0..3), any::<u32>())
         .prop_map(|(worker, slot, sequence, ended, capacity)| Work { worker, slot, sequence, ended, capacity });
     let note = (uuids(), any::<u64>(), vec((leases(), reports()), 0..3), vec(leases(), 0..3))

@@ -60,15 +60,11 @@ impl Dev {
             },
         );
         let mut result = TaskResult {
-            task_id,
-            status: TaskStatus::Success,
-            result: None,
-            error: None,
             started_at: Some(started_at),
             completed_at: Some(Timestamp::now()),
-            error_kind: None,
-            worker_id: None,
             attempts: self.attempt,
+            module_version: Some(module.version()),
+            ..TaskResult::new(task_id, TaskStatus::Success)
         };
         match outcome {
             task::Outcome::Success { result: document, follow_ups } => {

@@ -456,17 +456,7 @@ mod tests {
     }
 
     fn ended(id: &str) -> Arc<TaskResult> {
-        Arc::new(TaskResult {
-            task_id: id.parse().expect("an id"),
-            status: TaskStatus::Success,
-            result: None,
-            error: None,
-            started_at: None,
-            completed_at: None,
-            error_kind: None,
-            worker_id: None,
-            attempts: 1,
-        })
+        Arc::new(TaskResult::new(id.parse().expect("an id"), TaskStatus::Success))
     }
 
     fn client() -> Client {

@@ -25,8 +25,8 @@ use crate::{
     config::{Address, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, NotAnAddress},
     discovery::Discovery,
     protocol::{
-        self, FRAME_ITEMS_MAX, Follow, Found, Lookup, Reply, Reports, Request, Submit, Submitted, WAIT_MAX, Welcome,
-        WorkerInfo, codec,
+        self, EventQuery, Events, FRAME_ITEMS_MAX, Follow, Found, Lookup, Reply, Reports, Request, Submit, Submitted,
+        TaskPage, TaskQuery, WAIT_MAX, Welcome, WorkerInfo, codec,
     },
     task::{NewTask, SerializationFormat, TaskId, TaskResult, TaskStatus},
     transport::{self, CallError, Caller, OpenError, PAYLOAD_MAX, Transport, nng::Nng},
@@ -415,6 +415,30 @@ impl Client {
     pub async fn list_tasks(&self) -> Result<Vec<WorkerInfo>, ClientError> {
         match self.0.unless_stopped(self.0.ask(&Request::Workers)).await? {
             Reply::Workers(workers) => Ok(workers),
+            other => Err(self.0.confused(&other)),
+        }
+    }
+
+    /// The tasks that a query asks for, whoever submitted them.
+    ///
+    /// # Errors
+    /// [`ClientError`] when nobody answered.
+    pub async fn tasks(&self, query: TaskQuery) -> Result<TaskPage, ClientError> {
+        match self.0.unless_stopped(self.0.ask(&Request::Tasks(query))).await? {
+            Reply::Tasks(page) => Ok(page),
+            other => Err(self.0.confused(&other)),
+        }
+    }
+
+    /// What happened after event number `after`; waits up to `wait` for more.
+    ///
+    /// # Errors
+    /// [`ClientError`] when nobody answered.
+    pub async fn events(&self, after: u64, wait: Duration) -> Result<Events, ClientError> {
+        let wait = wait.min(WAIT_MAX);
+        let query = EventQuery { after, wait_ms: millis(wait) };
+        match self.0.unless_stopped(self.0.ask_for(&Request::Events(query), wait)).await? {
+            Reply::Events(events) => Ok(events),
             other => Err(self.0.confused(&other)),
         }
     }

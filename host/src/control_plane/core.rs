@@ -59,7 +59,9 @@ impl Core {
     /// Lets `enter` change the state, and then says what is to be said.
     pub fn enter<T>(&self, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> T {
         let mut state = lock(&self.state);
-        let given = enter(&mut state, Now::read());
+        let now = Now::read();
+        let given = enter(&mut state, now);
+        state.tell_onlookers(now);
         let (effects, wake) = (state.take_outbox(), state.next_wake());
         drop(state);
         if self.watched.load(Ordering::Relaxed) {

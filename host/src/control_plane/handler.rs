@@ -46,7 +46,12 @@ impl Clients {
             Request::Submit(submit) => submit.tasks.len(),
             Request::Lookup(lookup) => lookup.ids.len(),
             Request::Cancel(ids) => ids.len(),
-            Request::Hello | Request::Collect(_) | Request::Workers | Request::Follow(_) => 0,
+            Request::Hello
+            | Request::Collect(_)
+            | Request::Workers
+            | Request::Follow(_)
+            | Request::Tasks(_)
+            | Request::Events(_) => 0,
         };
         if items > FRAME_ITEMS_MAX {
             return refuse(way, format!("{items} tasks in one message: at most {FRAME_ITEMS_MAX} are taken"));
@@ -59,6 +64,8 @@ impl Clients {
             Request::Cancel(ids) => self.core.enter(|state, now| state.cancel(now, &ids, way)),
             Request::Workers => self.core.enter(|state, now| state.workers(now, way)),
             Request::Follow(follow) => self.core.enter(|state, now| state.follow(now, follow, way)),
+            Request::Tasks(query) => self.core.enter(|state, now| state.tasks(now, &query, way)),
+            Request::Events(query) => self.core.enter(|state, now| state.events(now, query, way)),
         }
     }
 
@@ -180,7 +187,7 @@ pub fn serve_worker(state: &mut State<Way>, now: Now, request: WorkerRequest, pe
         WorkerRequest::Work(work) => state.work(now, work, way),
         WorkerRequest::Beat(beat) => state.beat(now, &beat, peer, way),
         WorkerRequest::Note(note) => state.note(now, note, way),
-        WorkerRequest::Drain(worker) => state.drain_worker(worker, way),
+        WorkerRequest::Drain(worker) => state.drain_worker(now, worker, way),
         WorkerRequest::Leave(worker) => state.leave(now, worker, way),
     }
 }

@@ -33,6 +33,7 @@ use crate::{
 };
 
 pub mod core;
+pub mod events;
 pub mod handler;
 pub mod queue;
 pub mod reports;

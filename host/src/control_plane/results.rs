@@ -10,8 +10,8 @@ use lru::LruCache;
 
 use super::reports::ReportLog;
 use crate::{
-    clock::Moment,
-    task::{TaskId, TaskResult},
+    clock::{Moment, Timestamp},
+    task::{TaskId, TaskPriority, TaskResult},
 };
 
 /// One ended task.
@@ -19,10 +19,23 @@ use crate::{
 pub struct Kept {
     /// How it ended.
     pub result: Arc<TaskResult>,
+    /// What is known of it beside its result.
+    pub about: About,
     /// What it said.
     pub reports: ReportLog,
     stored: u64,
     expires_at: Moment,
+}
+
+/// What is known of an ended task beside its result.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Its task name.
+    pub name: Arc<str>,
+    /// How urgent it was.
+    pub priority: TaskPriority,
+    /// When it was submitted.
+    pub created_at: Timestamp,
 }
 
 impl Kept {
@@ -52,12 +65,12 @@ impl Results {
     }
 
     /// Keeps a result, and lets go of what is over the bounds.
-    pub fn store(&mut self, now: Moment, result: Arc<TaskResult>, reports: ReportLog) {
+    pub fn store(&mut self, now: Moment, result: Arc<TaskResult>, about: About, reports: ReportLog) {
         self.expire(now);
         self.stored += 1;
         self.by_age.insert(self.stored, result.task_id.clone());
         let id = result.task_id.clone();
-        let kept = Kept { result, reports, stored: self.stored, expires_at: now + self.ttl };
+        let kept = Kept { result, about, reports, stored: self.stored, expires_at: now + self.ttl };
         self.bytes += kept.bytes();
         if let Some(older) = self.kept.put(id, kept) {
             self.let_go(&older);
@@ -80,6 +93,12 @@ impl Results {
     /// A result that is still known, without counting as a use.
     pub fn peek(&self, now: Moment, id: &TaskId) -> Option<&Kept> {
         self.kept.peek(id).filter(|kept| kept.expires_at > now)
+    }
+
+    /// The results that are still known, the newest first.
+    pub fn newest(&self, now: Moment) -> impl Iterator<Item = &Kept> {
+        let kept = self.by_age.values().rev().filter_map(|id| self.kept.peek(id));
+        kept.filter(move |kept| kept.expires_at > now)
     }
 
     /// Lets go of what is too old.
@@ -127,17 +146,11 @@ mod tests {
     use crate::task::TaskStatus;
 
     fn result(id: &str) -> Arc<TaskResult> {
-        Arc::new(TaskResult {
-            task_id: id.parse().expect("an id"),
-            status: TaskStatus::Success,
-            result: None,
-            error: None,
-            started_at: None,
-            completed_at: None,
-            error_kind: None,
-            worker_id: None,
-            attempts: 1,
-        })
+        Arc::new(TaskResult::new(id.parse().expect("an id"), TaskStatus::Success))
+    }
+
+    fn about() -> About {
+        About { name: "add".into(), priority: TaskPriority::Normal, created_at: Timestamp::default() }
     }
 
     fn known(results: &mut Results, now: Moment, id: &str) -> bool {
@@ -147,10 +160,10 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first() {
         let (mut results, now) = (Results::new(2, 1_000, Duration::from_secs(10)), Moment::default());
-        results.store(now, result("a"), ReportLog::default());
-        results.store(now, result("b"), ReportLog::default());
+        results.store(now, result("a"), about(), ReportLog::default());
+        results.store(now, result("b"), about(), ReportLog::default());
         assert!(known(&mut results, now, "a"));
-        results.store(now, result("c"), ReportLog::default());
+        results.store(now, result("c"), about(), ReportLog::default());
         assert!(known(&mut results, now, "a") && !known(&mut results, now, "b"));
         assert_eq!((results.len(), results.by_age.len()), (2, 2));
     }
@@ -158,7 +171,7 @@ mod tests {
     #[test]
     fn a_use_does_not_lengthen_a_life() {
         let (mut results, start) = (Results::new(9, 1_000, Duration::from_secs(10)), Moment::default());
-        results.store(start, result("a"), ReportLog::default());
+        results.store(start, result("a"), about(), ReportLog::default());
         assert!(known(&mut results, start + Duration::from_secs(9), "a"));
         assert!(!known(&mut results, start + Duration::from_secs(10), "a"));
         assert!(results.is_empty() && results.by_age.is_empty());
@@ -170,7 +183,7 @@ mod tests {
         for (id, size) in [("a", 400), ("b", 400), ("c", 400), ("d", 4_000)] {
             let mut large = (*result(id)).clone();
             large.error = Some("x".repeat(size));
-            results.store(now, Arc::new(large), ReportLog::default());
+            results.store(now, Arc::new(large), about(), ReportLog::default());
             assert!(known(&mut results, now, id));
         }
         assert_eq!((results.len(), results.bytes), (1, 4_000));

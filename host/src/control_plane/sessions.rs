@@ -258,17 +258,9 @@ mod tests {
     const ID: Uuid = Uuid::from_u128(1);
 
     fn result(id: &str, bytes: usize) -> Arc<TaskResult> {
-        Arc::new(TaskResult {
-            task_id: id.parse().expect("an id"),
-            status: TaskStatus::Success,
-            result: Some(Json::of(&"x".repeat(bytes)).expect("JSON")),
-            error: None,
-            started_at: None,
-            completed_at: None,
-            error_kind: None,
-            worker_id: None,
-            attempts: 1,
-        })
+        let document = Json::of(&"x".repeat(bytes)).expect("JSON");
+        let ended = TaskResult::new(id.parse().expect("an id"), TaskStatus::Success);
+        Arc::new(TaskResult { result: Some(document), ..ended })
     }
 
     fn open() -> Sessions<&'static str> {

@@ -25,6 +25,7 @@ use lru::DefaultHasher;
 use uuid::Uuid;
 
 use super::{
+    events::Feed,
     queue::{Place, Position, Queue},
     reports::ReportLog,
     results::Results,
@@ -35,11 +36,12 @@ use crate::{
     clock::{Moment, Now, Timestamp, micros},
     json::Json,
     protocol::{Lease, LeaseId, Reply, WAIT_MAX, WorkerReply},
-    task::{Failure, Policy, TIMEOUT_DEFAULT, TaskId, TaskPriority, TaskResult, TaskStatus},
+    task::{Failure, ModuleVersion, Policy, TIMEOUT_DEFAULT, TaskId, TaskPriority, TaskResult, TaskStatus},
 };
 
 mod clients;
 mod grants;
+mod look;
 mod parked;
 mod tasks;
 mod workers;
@@ -217,6 +219,8 @@ enum Question {
     Lookup(Vec<TaskId>),
     /// Has this task said something, or ended?
     Follow { id: TaskId, after: u64 },
+    /// Has something happened?
+    Events { after: u64 },
 }
 
 impl Question {
@@ -224,6 +228,7 @@ impl Question {
         match self {
             Question::Submitted(id) | Question::Follow { id, .. } => std::slice::from_ref(id),
             Question::Lookup(ids) => ids,
+            Question::Events { .. } => &[],
         }
     }
 }
@@ -328,6 +333,10 @@ pub struct State<R> {
     parked: BTreeMap<ParkId, Parked<R>>,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
+    feed: Feed,
+    /// Parked requests that wait for an event, and the last event that such were told of.
+    onlookers: Vec<ParkId>,
+    told: u64,
     counts: Counts,
     position: u64,
     last_lease: u64,
@@ -355,6 +364,9 @@ impl<R: Way> State<R> {
             parked: BTreeMap::new(),
             timers: BTreeSet::new(),
             outbox: Vec::new(),
+            feed: Feed::default(),
+            onlookers: Vec::new(),
+            told: 0,
             counts: Counts::default(),
             position: 0,
             last_lease: 0,
@@ -432,6 +444,11 @@ impl<R: Way> State<R> {
     /// The sessions.
     pub fn sessions(&self) -> &Sessions<R> {
         &self.sessions
+    }
+
+    /// What happened lately.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// The ended tasks that are still known.
@@ -514,7 +531,7 @@ impl<R: Way> State<R> {
 enum Loss<'a> {
     No,
     /// With the worker of this id.
-    Of(&'a str),
+    Of(&'a Arc<str>),
 }
 
 /// What the end of a task is made of.
@@ -523,7 +540,8 @@ struct End {
     result: Option<Json>,
     failure: Option<Failure>,
     started_at: Option<Timestamp>,
-    worker_id: Option<String>,
+    worker_id: Option<Arc<str>>,
+    version: Option<ModuleVersion>,
 }
 
 /// How long a request may be parked.

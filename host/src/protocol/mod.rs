@@ -13,11 +13,14 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     json::Json,
-    task::{ModuleInfo, NewTask, Outcome, Report, Task, TaskId, TaskResult},
+    task::{ModuleInfo, ModuleVersion, NewTask, Outcome, Report, Task, TaskId, TaskResult},
 };
 
 pub mod codec;
+mod look;
 pub mod original;
+
+pub use look::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
 
 /// The version of both conversations.
 pub const VERSION: u32 = 1;
@@ -48,6 +51,10 @@ pub enum Request {
     Workers,
     /// What does this task say about itself? Answered with [`Reply::Reports`].
     Follow(Follow),
+    /// Which tasks are there? Answered with [`Reply::Tasks`].
+    Tasks(TaskQuery),
+    /// What happened? Answered with [`Reply::Events`].
+    Events(EventQuery),
 }
 
 /// Some tasks, and how their submitter learns of their end.
@@ -120,6 +127,10 @@ pub enum Reply {
     Workers(Vec<WorkerInfo>),
     /// Answers [`Request::Follow`].
     Reports(Reports),
+    /// Answers [`Request::Tasks`].
+    Tasks(TaskPage),
+    /// Answers [`Request::Events`].
+    Events(Events),
     /// The request was not understood or not allowed; says why.
     Refused(String),
 }
@@ -282,6 +293,8 @@ pub struct Ended {
     pub outcome: Option<Outcome>,
     /// How long the attempt ran.
     pub ran_us: u64,
+    /// The version of the module that ran it.
+    pub version: Option<ModuleVersion>,
     /// What it said that was not told yet, oldest first.
     pub reports: Vec<Report>,
 }

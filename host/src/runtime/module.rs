@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     clock::{Now, Timestamp},
-    task::{ModuleInfo, TASK_NAME_MAX, TaskInfo},
+    task::{ModuleInfo, ModuleVersion, TASK_NAME_MAX, TaskInfo},
 };
 
 /// Tasks that a module may have.
@@ -156,6 +156,7 @@ pub struct Module(Arc<Loaded>);
 
 struct Loaded {
     info: ModuleInfo,
+    version: ModuleVersion,
     path: PathBuf,
     /// The places of the tasks by their names.
     by_name: HashMap<String, usize>,
@@ -183,6 +184,11 @@ impl Module {
     /// BLAKE3 of the file, in hexadecimal.
     pub fn hash(&self) -> &str {
         &self.0.info.hash
+    }
+
+    /// The version of the file, as results name it.
+    pub fn version(&self) -> ModuleVersion {
+        self.0.version
     }
 
     /// The task of that name.
@@ -214,6 +220,8 @@ pub(super) fn load(runtime: &Inner, path: &Path) -> Result<Module, Unusable> {
     let Live { prepared, run, tasks, engine } = live?;
     let by_name = tasks.iter().enumerate().map(|(place, task)| (task.name.clone(), place)).collect();
     let imports = component::imports(prepared.pre.engine(), prepared.pre.component());
+    let version = hash.as_bytes().first_chunk().map(|first| ModuleVersion(u64::from_be_bytes(*first)));
+    let version = version.expect("a hash has 32 bytes");
     let info = ModuleInfo {
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         path: path.display().to_string(),
@@ -224,7 +232,7 @@ pub(super) fn load(runtime: &Inner, path: &Path) -> Result<Module, Unusable> {
         imports,
         tasks,
     };
-    Ok(Module(Arc::new(Loaded { info, path: path.to_owned(), by_name, prepared, run })))
+    Ok(Module(Arc::new(Loaded { info, version, path: path.to_owned(), by_name, prepared, run })))
 }
 
 fn read(path: &Path, max: u64) -> Result<Vec<u8>, Unusable> {

@@ -28,7 +28,7 @@ use crate::{
         WorkerRequest,
     },
     runtime::{AttemptId, Catalog, Invocation, Reports, Runtime, Slot, Stopper},
-    task::{ErrorKind, Failure, FollowUp, Outcome, Report},
+    task::{ErrorKind, Failure, FollowUp, ModuleVersion, Outcome, Report},
     transport::{CallError, PAYLOAD_MAX},
 };
 
@@ -395,9 +395,9 @@ impl Shared {
         desk.papers().waiting = leases.into();
         while let Some(lease) = desk.begin() {
             let started = Instant::now();
-            let outcome = self.attempt(slot, &lease);
+            let (outcome, version) = self.attempt(slot, &lease);
             let ran_us = clock::micros(started.elapsed());
-            let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, reports: desk.finish() });
+            let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, version, reports: desk.finish() });
             bytes += size(&one);
             ended.push(one);
             if bytes > FRAME_TARGET || self.is_draining() {
@@ -408,11 +408,12 @@ impl Shared {
         ended
     }
 
-    fn attempt(&self, slot: &mut Slot, lease: &Lease) -> Outcome {
+    fn attempt(&self, slot: &mut Slot, lease: &Lease) -> (Outcome, Option<ModuleVersion>) {
         let Some(module) = self.catalog.find(&lease.name) else {
-            return Outcome::Failure(Failure::new(ErrorKind::NotFound, format!("Task {} not found", lease.name)));
+            let failure = Failure::new(ErrorKind::NotFound, format!("Task {} not found", lease.name));
+            return (Outcome::Failure(failure), None);
         };
-        slot.run(
+        let outcome = slot.run(
             module,
             &Invocation {
                 id: AttemptId(lease.id.0),
@@ -423,7 +424,8 @@ impl Shared {
                 args: &lease.args,
                 kwargs: &lease.kwargs,
             },
-        )
+        );
+        (outcome, Some(module.version()))
     }
 
     // The beat.
@@ -511,7 +513,7 @@ fn needs_keeper(papers: &Papers) -> bool {
 }
 
 fn not_begun(lease: LeaseId) -> Ended {
-    Ended { lease, outcome: None, ran_us: 0, reports: Vec::new() }
+    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new() }
 }
 
 /// What every item of a frame takes beyond its documents, at most.

@@ -369,7 +369,9 @@ impl World {
             Ask::Worker(WorkerRequest::Work(work)) => state.work(now, work, ticket),
             Ask::Worker(WorkerRequest::Beat(beat)) => state.beat(now, &beat, line.peer, ticket),
             Ask::Worker(WorkerRequest::Note(note)) => state.note(now, note, ticket),
-            Ask::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(worker, ticket),
+            Ask::Client(Request::Tasks(query)) => state.tasks(now, &query, ticket),
+            Ask::Client(Request::Events(query)) => state.events(now, query, ticket),
+            Ask::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(now, worker, ticket),
             Ask::Worker(WorkerRequest::Leave(worker)) => state.leave(now, worker, ticket),
         }
         self.after(&Cause::Asked(ask))

@@ -5,10 +5,10 @@ use std::{mem, time::Duration};
 use uuid::Uuid;
 
 use super::{Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Standing, State, Timer, Way};
-use crate::control_plane::queue::Place;
+use crate::control_plane::{events::Told, queue::Place};
 use crate::{
     clock::Now,
-    protocol::{FRAME_TARGET, Lease, LeaseId, WorkerReply},
+    protocol::{EventKind, FRAME_TARGET, Lease, LeaseId, WorkerReply},
     task::TaskId,
 };
 
@@ -83,6 +83,11 @@ impl<R: Way> State<R> {
             // Only the first begins now.
             let started_at = leases.is_empty().then_some(now.wall);
             entry.standing = Standing::Leased { lease, started_at, position: place.position };
+            if started_at.is_some() {
+                let told = Told::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
+                let worker = self.roster.get(key).map(|worker| &worker.id);
+                self.feed.push(now.wall, Told { worker, attempt: entry.attempt, ..told });
+            }
             longest = longest.saturating_add(entry.timeout());
             leases.push(entry.lease(lease, &id));
             self.leases.insert(lease, Granted { task: id, worker: key });

@@ -5,13 +5,23 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 use super::{End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, Taken, Timer, Way};
-use crate::control_plane::{queue::Position, reports::ReportLog, retry};
+use crate::control_plane::{events::Told, queue::Position, reports::ReportLog, results::About, retry};
 use crate::{
     clock::{Now, Timestamp, micros},
-    protocol::{Ended, LeaseId, Order},
-    task::{ErrorKind, Failure, FollowUp, NewTask, Outcome, TASK_NAME_MAX, TaskId, TaskResult, TaskStatus, Unknown},
+    protocol::{Ended, EventKind, LeaseId, Order},
+    task::{
+        ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId, TaskPriority, TaskResult,
+        TaskStatus, Unknown,
+    },
     transport::PAYLOAD_MAX,
 };
+
+/// What became of an attempt.
+struct Ran {
+    outcome: Outcome,
+    span: Duration,
+    version: Option<ModuleVersion>,
+}
 
 impl<R: Way> State<R> {
     /// Takes a client's task in, unless the control plane is about to stop.
@@ -74,6 +84,10 @@ impl<R: Way> State<R> {
         if wait.is_zero() {
             self.enqueue(now, &task.id);
         } else {
+            if let Some(entry) = self.tasks.get(&task.id) {
+                self.feed
+                    .push(now.wall, Told::of_task(EventKind::TaskScheduled, &task.id, &entry.name, entry.priority));
+            }
             self.timers.insert((at, Timer::Due(task.id)));
         }
         Taken::Live
@@ -107,22 +121,28 @@ impl<R: Way> State<R> {
         } else if self.roster.iter().next().is_none() {
             error.push_str(": no worker is connected");
         }
+        self.end_at_once(now, task.id, task.name.into(), task.policy.priority, ErrorKind::NotFound, error)
+    }
+
+    /// Records the failure of a task that never came to wait.
+    fn end_at_once(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        name: Arc<str>,
+        priority: Option<TaskPriority>,
+        kind: ErrorKind,
+        why: String,
+    ) -> Arc<TaskResult> {
         self.counts.accepted += 1;
-        self.keep(
-            now,
-            TaskResult {
-                task_id: task.id,
-                status: TaskStatus::Failure,
-                result: None,
-                error: Some(error),
-                started_at: None,
-                completed_at: Some(now.wall),
-                error_kind: Some(ErrorKind::NotFound),
-                worker_id: None,
-                attempts: 0,
-            },
-            ReportLog::default(),
-        )
+        let result = TaskResult {
+            error: Some(why),
+            completed_at: Some(now.wall),
+            error_kind: Some(kind),
+            ..TaskResult::new(id, TaskStatus::Failure)
+        };
+        let about = About { name, priority: priority.unwrap_or_default(), created_at: now.wall };
+        self.keep(now, result, about, ReportLog::default())
     }
 
     /// Puts a task at the end of its line.
@@ -132,6 +152,8 @@ impl<R: Way> State<R> {
         if let Some(entry) = self.tasks.get_mut(id) {
             entry.standing = Standing::Queued(position);
             entry.waiting_since = now.mono;
+            let told = Told::of_task(EventKind::TaskQueued, id, &entry.name, entry.priority);
+            self.feed.push(now.wall, Told { attempt: entry.attempt, ..told });
             self.queue.push(&entry.place(position), id.clone(), now.mono);
         }
     }
@@ -145,7 +167,7 @@ impl<R: Way> State<R> {
 
     /// Closes the books on what a slot was granted.
     pub(super) fn settle(&mut self, now: Now, worker: Uuid, granted: Vec<LeaseId>, ended: Vec<Ended>) -> Vec<LeaseId> {
-        for Ended { lease, outcome, ran_us, reports } in ended {
+        for Ended { lease, outcome, ran_us, version, reports } in ended {
             // A late outcome, under a lease that was taken back, counts for nothing.
             if !self.holds(worker, lease) {
                 continue;
@@ -154,23 +176,33 @@ impl<R: Way> State<R> {
                 self.report(now, lease, reports);
             }
             match outcome {
-                Some(outcome) => self.outcome(now, worker, lease, outcome, Duration::from_micros(ran_us)),
+                Some(outcome) => {
+                    let span = Duration::from_micros(ran_us);
+                    self.outcome(now, worker, lease, Ran { outcome, span, version });
+                }
                 None => self.put_back(now, lease, Loss::No),
             }
         }
         granted.into_iter().filter(|lease| self.holds(worker, *lease)).collect()
     }
 
-    pub(super) fn outcome(&mut self, now: Now, worker: Uuid, lease: LeaseId, outcome: Outcome, ran: Duration) {
+    fn outcome(&mut self, now: Now, worker: Uuid, lease: LeaseId, ran: Ran) {
+        let Ran { outcome, span, version } = ran;
         let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
         let Some(entry) = self.tasks.get_mut(&id) else { return };
-        let ran_us = i64::try_from(micros(ran)).unwrap_or(i64::MAX);
-        let started_at = Some(Timestamp::from_micros(now.wall.micros().saturating_sub(ran_us)));
+        let ran_us = i64::try_from(micros(span)).unwrap_or(i64::MAX);
+        let began = Timestamp::from_micros(now.wall.micros().saturating_sub(ran_us));
+        let was_told = matches!(entry.standing, Standing::Leased { started_at: Some(_), .. });
         let worker_id = self.roster.get_mut(worker).map(|worker| {
-            worker.ran(&entry.name, ran);
+            worker.ran(&entry.name, span);
             worker.id.clone()
         });
-        let end = End { started_at, worker_id: worker_id.as_deref().map(str::to_owned), ..End::default() };
+        let told = Told::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
+        let told = Told { worker: worker_id.as_ref(), attempt: entry.attempt, ..told };
+        if !was_told {
+            self.feed.push(began, told);
+        }
+        let end = End { started_at: Some(began), worker_id: worker_id.clone(), version, ..End::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
                 self.finish(now, &id, TaskStatus::Success, End { result: Some(result), ..end });
@@ -182,6 +214,8 @@ impl<R: Way> State<R> {
                 Some(wait) => {
                     let at = now.mono + wait;
                     entry.standing = Standing::Due { at, retry: true };
+                    let detail = Some(failure.message.as_str());
+                    self.feed.push(now.wall, Told { kind: EventKind::TaskRetrying, detail, ..told });
                     self.timers.insert((at, Timer::Due(id)));
                 }
                 None => self.finish(now, &id, TaskStatus::Failure, End { failure: Some(failure), ..end }),
@@ -196,26 +230,11 @@ impl<R: Way> State<R> {
 
     pub(super) fn follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
         let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
-        let task = NewTask { id, args, kwargs, policy, countdown, ..NewTask::new(name) };
-        let id = task.id.clone();
+        let (task_name, priority) = (Arc::from(name.as_str()), policy.priority);
+        let task = NewTask { id: id.clone(), args, kwargs, policy, countdown, ..NewTask::new(name) };
         if let Taken::Refused(why) = self.accept(now, task, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
-            self.counts.accepted += 1;
-            self.keep(
-                now,
-                TaskResult {
-                    task_id: id,
-                    status: TaskStatus::Failure,
-                    result: None,
-                    error: Some(why),
-                    started_at: None,
-                    completed_at: Some(now.wall),
-                    error_kind: Some(ErrorKind::Failed),
-                    worker_id: None,
-                    attempts: 0,
-                },
-                ReportLog::default(),
-            );
+            self.end_at_once(now, id, task_name, priority, ErrorKind::Failed, why);
         }
     }
 
@@ -231,7 +250,7 @@ impl<R: Way> State<R> {
             if entry.losses >= LOSSES_MAX {
                 let message = format!("the workers that ran it were lost, {LOSSES_MAX} times");
                 let failure = Some(Failure::new(ErrorKind::WorkerLost, message));
-                let end = End { failure, started_at, worker_id: Some(worker.to_owned()), ..End::default() };
+                let end = End { failure, started_at, worker_id: Some(worker.clone()), ..End::default() };
                 return self.finish(now, &id, TaskStatus::Failure, end);
             }
         }
@@ -250,7 +269,7 @@ impl<R: Way> State<R> {
                 end.started_at = started_at;
                 if let Some(granted) = self.leases.remove(&lease) {
                     let worker = self.roster.get(granted.worker).filter(|_| started_at.is_some());
-                    end.worker_id = worker.map(|worker| worker.id.to_string());
+                    end.worker_id = worker.map(|worker| worker.id.clone());
                     orders.entry(granted.worker).or_default().push(Order::Stop(lease));
                 }
             }
@@ -269,17 +288,18 @@ impl<R: Way> State<R> {
             (None, _) => (None, None),
         };
         let result = TaskResult {
-            task_id: id.clone(),
-            status,
             result: end.result,
             error,
             started_at: end.started_at,
             completed_at: Some(now.wall),
             error_kind,
-            worker_id: end.worker_id,
+            worker_id: end.worker_id.as_deref().map(str::to_owned),
             attempts: entry.attempt,
+            module_version: end.version,
+            ..TaskResult::new(id.clone(), status)
         };
-        let result = self.keep(now, result, entry.reports);
+        let about = entry.about();
+        let result = self.keep(now, result, about, entry.reports);
         for session in entry.session.into_iter().chain(entry.other_sessions) {
             if self.sessions.tell(session, result.clone()) {
                 self.answer_session(session);
@@ -291,14 +311,19 @@ impl<R: Way> State<R> {
         }
     }
 
-    pub(super) fn keep(&mut self, now: Now, result: TaskResult, reports: ReportLog) -> Arc<TaskResult> {
+    pub(super) fn keep(&mut self, now: Now, result: TaskResult, about: About, reports: ReportLog) -> Arc<TaskResult> {
         let result = Arc::new(result);
-        match result.status {
-            TaskStatus::Success => self.counts.ended[0] += 1,
-            TaskStatus::Cancelled => self.counts.ended[2] += 1,
-            _ => self.counts.ended[1] += 1,
-        }
-        self.results.store(now.mono, result.clone(), reports);
+        let (place, kind) = match result.status {
+            TaskStatus::Success => (0, EventKind::TaskSuccess),
+            TaskStatus::Cancelled => (2, EventKind::TaskCancelled),
+            _ => (1, EventKind::TaskFailure),
+        };
+        self.counts.ended[place] += 1;
+        let worker = result.worker_id.as_deref().map(Arc::from);
+        let told = Told::of_task(kind, &result.task_id, &about.name, about.priority);
+        let detail = result.error.as_deref();
+        self.note_event(now, Told { worker: worker.as_ref(), attempt: result.attempts, detail, ..told });
+        self.results.store(now.mono, result.clone(), about, reports);
         self.await_expiry();
         result
     }

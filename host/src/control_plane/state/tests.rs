@@ -79,7 +79,7 @@ fn failure() -> Outcome {
 }
 
 fn ended(lease: LeaseId, outcome: Outcome) -> Ended {
-    Ended { lease, outcome: Some(outcome), ran_us: 100, reports: Vec::new() }
+    Ended { lease, outcome: Some(outcome), ran_us: 100, version: None, reports: Vec::new() }
 }
 
 impl Story {
@@ -544,7 +544,7 @@ fn a_worker_that_comes_and_goes_is_watched_by_one_timer() {
 fn a_worker_that_drains_is_told_at_once_that_there_is_nothing_more() {
     let mut story = Story::with_worker(2);
     story.work(W, 0, Vec::new(), 1);
-    story.state.drain_worker(W, To("drain"));
+    story.state.drain_worker(story.now, W, To("drain"));
     assert_eq!(story.said("slot"), [Answer::Worker(WorkerReply::Leases(Vec::new()))]);
     story.sequence += 1;
     story.state.work(story.now, Work { worker: W, slot: 1, sequence: 9, ended: Vec::new(), capacity: 1 }, To("slot"));

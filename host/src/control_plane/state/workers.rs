@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 use uuid::Uuid;
 
 use super::{Loss, SECOND_LOOK, Standing, State, Timer, Way};
+use crate::control_plane::events::Told;
 use crate::control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX, SLOTS_MAX, Worker};
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{BEAT_WAIT, Beat, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply},
+    protocol::{BEAT_WAIT, Beat, EventKind, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply},
     task::Report,
     transport::Peer,
 };
@@ -41,6 +42,8 @@ impl<R: Way> State<R> {
         if self.born == Timestamp::default() {
             self.born = now.wall;
         }
+        let id = Arc::from(registration.worker_id.as_str());
+        self.note_event(now, Told::of_worker(EventKind::WorkerJoined, &id));
         for name in self.roster.add(now, registration, peer) {
             self.queue.offer(name);
         }
@@ -152,11 +155,12 @@ impl<R: Way> State<R> {
         let holds: BTreeSet<LeaseId> = holds.iter().copied().collect();
         for slot in worker.slots.values().filter(|slot| slot.granted.len() > 1) {
             let Some(lease) = slot.granted.iter().find(|lease| holds.contains(lease)) else { continue };
-            let Some(entry) = self.leases.get(lease).and_then(|granted| self.tasks.get_mut(&granted.task)) else {
-                continue;
-            };
-            if let Standing::Leased { started_at, .. } = &mut entry.standing {
-                started_at.get_or_insert(now.wall);
+            let Some(task) = self.leases.get(lease).map(|granted| &granted.task) else { continue };
+            let Some(entry) = self.tasks.get_mut(task) else { continue };
+            if let Standing::Leased { started_at: started_at @ None, .. } = &mut entry.standing {
+                *started_at = Some(now.wall);
+                let told = Told::of_task(EventKind::TaskStarted, task, &entry.name, entry.priority);
+                self.feed.push(now.wall, Told { worker: Some(&worker.id), attempt: entry.attempt, ..told });
             }
         }
     }
@@ -198,9 +202,13 @@ impl<R: Way> State<R> {
     }
 
     /// Grants nothing more to a worker that wants to finish.
-    pub fn drain_worker(&mut self, worker: Uuid, from: R) {
+    pub fn drain_worker(&mut self, now: Now, worker: Uuid, from: R) {
         let Some(draining) = self.roster.get_mut(worker) else { return self.tell(from, WorkerReply::Unknown) };
-        draining.draining = true;
+        if !mem::replace(&mut draining.draining, true) {
+            let id = draining.id.clone();
+            self.note_event(now, Told::of_worker(EventKind::WorkerDraining, &id));
+        }
+        let Some(draining) = self.roster.get(worker) else { return };
         let numbers: Vec<u32> = draining.slots.keys().copied().collect();
         for number in numbers {
             self.unpark_slot(worker, number);
@@ -222,6 +230,7 @@ impl<R: Way> State<R> {
     /// Lets a worker go. What it holds goes back to the queue, and is not counted as a loss.
     pub fn leave(&mut self, now: Now, worker: Uuid, from: R) {
         if let Some((gone, names)) = self.roster.remove(now, worker) {
+            self.note_event(now, Told::of_worker(EventKind::WorkerLeft, &gone.id));
             self.dismiss(now, worker, gone, &names, Loss::No);
         }
         self.tell(from, WorkerReply::Noted);
@@ -261,6 +270,7 @@ impl<R: Way> State<R> {
         let Some((worker, names)) = self.roster.remove(now, key) else { return };
         self.roster.note_lost(now, &worker);
         let id = worker.id.clone();
+        self.note_event(now, Told::of_worker(EventKind::WorkerLost, &id));
         self.dismiss(now, key, worker, &names, Loss::Of(&id));
     }
 

@@ -1,0 +1,121 @@
+//! The feed: what happened lately, for whoever looks on.
+//!
+//! Numbered and bounded, the oldest go first, so that a reader can tell what it has seen and that
+//! it missed something. Kept whether anybody reads or not: an event is a few words, and whoever
+//! comes to look wants to see what happened just before.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    clock::Timestamp,
+    protocol::{Event, EventKind, Events},
+    task::{TaskId, TaskPriority},
+};
+
+/// How many events are kept.
+pub const EVENTS_MAX: usize = 4_096;
+/// How many events go into one answer.
+pub const EVENTS_TOLD_MAX: usize = 500;
+/// Bytes of a detail that are kept.
+pub const DETAIL_MAX: usize = 256;
+
+/// The newest events.
+#[derive(Debug, Default)]
+pub struct Feed {
+    kept: VecDeque<Event>,
+    /// The number of the newest; the first one is number 1.
+    last: u64,
+}
+
+impl Feed {
+    /// Adds what happened.
+    pub fn push(&mut self, at: Timestamp, told: Told<'_>) {
+        self.last += 1;
+        if self.kept.len() >= EVENTS_MAX {
+            self.kept.pop_front();
+        }
+        let Told { kind, task, name, priority, worker, attempt, detail } = told;
+        let detail = detail.map(|text| text[..text.floor_char_boundary(DETAIL_MAX)].into());
+        self.kept.push_back(Event {
+            number: self.last,
+            at,
+            kind,
+            task_id: task.cloned(),
+            name: name.cloned(),
+            priority,
+            worker_id: worker.cloned(),
+            attempt,
+            detail,
+        });
+    }
+
+    /// The number of the newest event, 0 if there is none.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The events after number `after`, as many as one answer holds.
+    pub fn after(&self, after: u64) -> Events {
+        let first = self.kept.front().map_or(self.last + 1, |event| event.number);
+        let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let events: Vec<Event> = self.kept.iter().skip(skip).take(EVENTS_TOLD_MAX).cloned().collect();
+        // Who names a number that was never given knows another control plane: it starts anew.
+        let last = events.last().map_or(after.min(self.last), |event| event.number);
+        Events { events, last, missed: (first - 1).saturating_sub(after) }
+    }
+}
+
+/// What an event tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// What happened.
+    pub kind: EventKind,
+    /// To which task.
+    pub task: Option<&'a TaskId>,
+    /// Its task name.
+    pub name: Option<&'a Arc<str>>,
+    /// Its priority.
+    pub priority: Option<TaskPriority>,
+    /// At which worker.
+    pub worker: Option<&'a Arc<str>>,
+    /// The attempt, 0 where there is none.
+    pub attempt: u32,
+    /// More, for people.
+    pub detail: Option<&'a str>,
+}
+
+impl<'a> Told<'a> {
+    /// Something that happened to a worker.
+    pub fn of_worker(kind: EventKind, worker: &'a Arc<str>) -> Self {
+        Self { kind, task: None, name: None, priority: None, worker: Some(worker), attempt: 0, detail: None }
+    }
+
+    /// Something that happened to a task.
+    pub fn of_task(kind: EventKind, task: &'a TaskId, name: &'a Arc<str>, priority: TaskPriority) -> Self {
+        let (task, name, priority) = (Some(task), Some(name), Some(priority));
+        Self { kind, task, name, priority, worker: None, attempt: 0, detail: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_gets_each_event_once_and_hears_how_many_it_missed() {
+        let (mut feed, worker) = (Feed::default(), Arc::from("sw1"));
+        let numbers = |events: &Events| events.events.iter().map(|event| event.number).collect::<Vec<_>>();
+        assert_eq!(feed.after(0), Events { events: Vec::new(), last: 0, missed: 0 });
+        for _ in 0..3 {
+            feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerJoined, &worker));
+        }
+        assert_eq!((numbers(&feed.after(0)), feed.after(0).last), (vec![1, 2, 3], 3));
+        assert_eq!((numbers(&feed.after(2)), feed.after(3).events.len()), (vec![3], 0));
+        assert_eq!(feed.after(99).last, 3, "a number of another control plane");
+        for _ in 0..EVENTS_MAX {
+            feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerLeft, &worker));
+        }
+        let late = feed.after(1);
+        assert_eq!((late.missed, late.events[0].number, late.events.len()), (2, 4, EVENTS_TOLD_MAX));
+    }
+}

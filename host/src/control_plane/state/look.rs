@@ -1,0 +1,136 @@
+//! What is shown of the state: tasks by how they stand, and what happened lately.
+
+use super::{Entry, Question, Standing, State, Timer, Way, wait};
+use crate::control_plane::events::Told;
+use crate::{
+    clock::Now,
+    protocol::{EventQuery, Reply, TaskPage, TaskQuery, TaskSummary},
+    task::TaskId,
+};
+
+/// Tasks that one page may have.
+const PAGE_MAX: usize = 1_000;
+/// Tasks that are looked at for one page: it is made under the lock.
+const SCAN_MAX: usize = 20_000;
+
+impl<R: Way> State<R> {
+    /// Tells a client of tasks.
+    pub fn tasks(&mut self, now: Now, query: &TaskQuery, from: R) {
+        let page = self.page(now, query);
+        self.say(from, Reply::Tasks(page));
+    }
+
+    /// The tasks that a query asks for: running ones first, then waiting ones in the order of the
+    /// queue, then those that wait for their moment, the next first, then ended ones, the newest first.
+    pub fn page(&self, now: Now, query: &TaskQuery) -> TaskPage {
+        let running = self.leases.values().filter_map(|granted| self.summary(&granted.task));
+        let waiting = self.queue.iter().filter_map(|(_, id)| self.summary(id));
+        let scheduled = self.timers.iter().filter_map(|(_, timer)| match timer {
+            Timer::Due(id) => self.summary(id),
+            _ => None,
+        });
+        let ended = self.results.newest(now.mono).map(|kept| {
+            let (result, about) = (&kept.result, &kept.about);
+            TaskSummary {
+                task_id: result.task_id.clone(),
+                name: about.name.clone(),
+                status: result.status,
+                priority: about.priority,
+                created_at: about.created_at,
+                started_at: result.started_at,
+                completed_at: result.completed_at,
+                worker_id: result.worker_id.as_deref().map(Into::into),
+                attempt: result.attempts,
+                error: result.error.as_deref().map(first_line),
+            }
+        });
+        let all = running.chain(waiting).chain(scheduled).chain(ended);
+        let mut scanned = 0;
+        let limit = (query.limit as usize).min(PAGE_MAX);
+        let skip = usize::try_from(query.offset).unwrap_or(usize::MAX);
+        let (mut matching, mut tasks) = (0, Vec::new());
+        for task in all.take(SCAN_MAX) {
+            scanned += 1;
+            if !query.matches(&task) {
+                continue;
+            }
+            matching += 1;
+            if matching > skip && tasks.len() < limit {
+                tasks.push(task);
+            }
+        }
+        TaskPage { tasks, total: matching as u64, complete: scanned < SCAN_MAX }
+    }
+
+    fn summary(&self, id: &TaskId) -> Option<TaskSummary> {
+        let entry = self.tasks.get(id)?;
+        let (started_at, worker) = match entry.standing {
+            Standing::Leased { lease, started_at, .. } => {
+                let granted = self.leases.get(&lease).filter(|_| started_at.is_some());
+                (started_at, granted.and_then(|granted| self.roster.get(granted.worker)))
+            }
+            Standing::Queued(_) | Standing::Due { .. } => (None, None),
+        };
+        Some(TaskSummary {
+            task_id: id.clone(),
+            name: entry.name.clone(),
+            status: entry.status(),
+            priority: entry.priority,
+            created_at: entry.created_at,
+            started_at,
+            completed_at: None,
+            worker_id: worker.map(|worker| worker.id.clone()),
+            attempt: entry.attempt,
+            error: None,
+        })
+    }
+
+    /// Tells a client what happened, once there is something to tell.
+    pub fn events(&mut self, now: Now, query: EventQuery, from: R) {
+        let question = Question::Events { after: query.after };
+        if self.feed.last() == query.after && query.wait_ms > 0 {
+            self.park(now, question, wait(query.wait_ms), from);
+            // Those whose wait is over make room, so that they cannot pile up.
+            if self.onlookers.len() == self.onlookers.capacity() {
+                self.onlookers.retain(|park| self.parked.contains_key(park));
+            }
+            self.onlookers.push(self.last_park);
+        } else {
+            let answer = self.answer_to(now, &question);
+            self.say(from, answer);
+        }
+    }
+
+    /// Notes what happened. Who waits for it is told when the state is left.
+    pub(super) fn note_event(&mut self, now: Now, told: Told<'_>) {
+        self.feed.push(now.wall, told);
+    }
+
+    /// Tells those who wait for events, if there are any and something happened.
+    pub fn tell_onlookers(&mut self, now: Now) {
+        if self.onlookers.is_empty() || self.told == self.feed.last() {
+            return;
+        }
+        self.told = self.feed.last();
+        for park in std::mem::take(&mut self.onlookers) {
+            self.unpark(now, park);
+        }
+    }
+}
+
+impl Entry {
+    /// What is kept of it beside its result.
+    pub(super) fn about(&self) -> crate::control_plane::results::About {
+        crate::control_plane::results::About {
+            name: self.name.clone(),
+            priority: self.priority,
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// As much of an error as a list shows.
+fn first_line(error: &str) -> String {
+    let line = error.lines().next().unwrap_or_default();
+    line[..line.floor_char_boundary(200)].to_owned()
+}

@@ -1,0 +1,187 @@
+//! How a task ended, and what became of its callback.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeStruct};
+
+use super::{ErrorKind, TaskId, TaskStatus, policy::Said};
+use crate::{clock::Timestamp, json::Json};
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(from = "TaskResultRead")]
+pub struct TaskResult {
+    /// The task.
+    pub task_id: TaskId,
+    /// Success, failure or cancelled.
+    pub status: TaskStatus,
+    /// What the task returned, if it succeeded.
+    pub result: Option<Json>,
+    /// Why it failed, for people.
+    pub error: Option<String>,
+    /// When its last attempt began; none if there was no attempt.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// Why it failed, for programs.
+    pub error_kind: Option<ErrorKind>,
+    /// The worker that ran the last attempt.
+    pub worker_id: Option<String>,
+    /// How many attempts there were.
+    pub attempts: u32,
+    /// The version of the module that ran the last attempt.
+    pub module_version: Option<ModuleVersion>,
+    /// What became of its callback; none if it has none.
+    pub callback: Option<Box<Delivery>>,
+}
+
+impl TaskResult {
+    /// The bare end of a task: no result, no error, no attempt.
+    pub fn new(task_id: TaskId, status: TaskStatus) -> Self {
+        Self {
+            task_id,
+            status,
+            result: None,
+            error: None,
+            started_at: None,
+            completed_at: None,
+            error_kind: None,
+            worker_id: None,
+            attempts: 0,
+            module_version: None,
+            callback: None,
+        }
+    }
+
+    /// About how many bytes it takes in a frame, beyond a fixed part.
+    pub(crate) fn size(&self) -> usize {
+        self.result.as_ref().map_or(0, |json| json.as_str().len()) + self.error.as_ref().map_or(0, String::len)
+    }
+}
+
+impl Serialize for TaskResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let said = Said::by(&serializer);
+        let mut fields = serializer.serialize_struct("TaskResult", 11)?;
+        fields.serialize_field("task_id", &self.task_id)?;
+        fields.serialize_field("status", &self.status)?;
+        fields.serialize_field("result", &self.result)?;
+        fields.serialize_field("error", &self.error)?;
+        fields.serialize_field("started_at", &self.started_at)?;
+        fields.serialize_field("completed_at", &self.completed_at)?;
+        fields.serialize_field("error_kind", &self.error_kind)?;
+        fields.serialize_field("worker_id", &self.worker_id)?;
+        fields.serialize_field("attempts", &self.attempts)?;
+        said.field(&mut fields, "module_version", &self.module_version, self.module_version.is_some())?;
+        said.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
+        fields.end()
+    }
+}
+
+/// A result as it is read. JSON cannot tell a task that returned null from one that returned
+/// nothing; its status can.
+#[derive(Deserialize)]
+struct TaskResultRead {
+    task_id: TaskId,
+    status: TaskStatus,
+    result: Option<Json>,
+    error: Option<String>,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    #[serde(default)]
+    error_kind: Option<ErrorKind>,
+    #[serde(default)]
+    worker_id: Option<String>,
+    #[serde(default)]
+    attempts: u32,
+    #[serde(default)]
+    module_version: Option<ModuleVersion>,
+    #[serde(default)]
+    callback: Option<Box<Delivery>>,
+}
+
+impl From<TaskResultRead> for TaskResult {
+    fn from(read: TaskResultRead) -> Self {
+        let returned_null = read.status == TaskStatus::Success && read.result.is_none();
+        Self {
+            task_id: read.task_id,
+            status: read.status,
+            result: if returned_null { Some(Json::null()) } else { read.result },
+            error: read.error,
+            started_at: read.started_at,
+            completed_at: read.completed_at,
+            error_kind: read.error_kind,
+            worker_id: read.worker_id,
+            attempts: read.attempts,
+            module_version: read.module_version,
+            callback: read.callback,
+        }
+    }
+}
+
+/// A version of a task module: the first 8 bytes of the BLAKE3 hash of its file. Written as 16
+/// hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleVersion(pub u64);
+
+impl ModuleVersion {
+    /// The version of a file with this hash in hexadecimal; none if it is no hash.
+    pub fn of_hash(hash: &str) -> Option<Self> {
+        u64::from_str_radix(hash.get(..16)?, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for ModuleVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for ModuleVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ModuleVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_u64(self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for ModuleVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return u64::deserialize(deserializer).map(Self);
+        }
+        let text = String::deserialize(deserializer)?;
+        let version = Some(&text).filter(|text| text.len() == 16).and_then(|text| Self::of_hash(text));
+        version
+            .ok_or_else(|| D::Error::custom(format_args!("'{text:.32}' is no module version: 16 hexadecimal digits")))
+    }
+}
+
+/// What became of a callback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Where it goes.
+    pub address: String,
+    /// How it stands.
+    pub state: DeliveryState,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+/// How a callback stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeliveryState {
+    /// On its way.
+    Pending,
+    /// Taken by the other side's socket.
+    Delivered,
+    /// Given up.
+    Failed,
+}
