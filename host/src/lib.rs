@@ -15,6 +15,7 @@ pub mod protocol;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 pub mod shutdown;
+pub mod signature;
 #[cfg(feature = "runtime")]
 pub mod subworker;
 pub mod task;

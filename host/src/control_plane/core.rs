@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    signatures::Signatures,
     state::{Limits, State},
     way::Way,
 };
@@ -27,6 +28,7 @@ pub struct Core {
     watched: AtomicBool,
     changed: Condvar,
     alarm: Alarm,
+    signatures: Signatures,
 }
 
 /// When the timer thread wakes next.
@@ -53,6 +55,7 @@ impl Core {
             watched: AtomicBool::new(false),
             changed: Condvar::new(),
             alarm,
+            signatures: Signatures::default(),
         })
     }
 
@@ -63,7 +66,15 @@ impl Core {
         let given = enter(&mut state, now);
         state.tell_onlookers(now);
         let (effects, wake) = (state.take_outbox(), state.next_wake());
+        let changes = state.take_changes();
+        let has_changes = !changes.is_empty();
+        if has_changes {
+            self.signatures.note(changes);
+        }
         drop(state);
+        if has_changes {
+            self.signatures.settle();
+        }
         if self.watched.load(Ordering::Relaxed) {
             self.changed.notify_all();
         }
@@ -72,6 +83,11 @@ impl Core {
             effect.to.send(effect.answer);
         }
         given
+    }
+
+    /// Which calls the loaded tasks take.
+    pub fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     /// Waits on this thread until the state is as `wanted`, looking after each change, but not

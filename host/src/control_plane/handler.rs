@@ -58,7 +58,10 @@ impl Clients {
         }
         match request {
             Request::Hello => way.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
-            Request::Submit(submit) => self.core.enter(|state, now| state.submit(now, submit, way)),
+            Request::Submit(submit) => {
+                let misfits = self.core.signatures().misfits(&submit.tasks);
+                self.core.enter(|state, now| state.submit_checked(now, submit, misfits, way));
+            }
             Request::Collect(collect) => self.core.enter(|state, now| state.collect(now, &collect, way)),
             Request::Lookup(lookup) => self.core.enter(|state, now| state.lookup(now, lookup, way)),
             Request::Cancel(ids) => self.core.enter(|state, now| state.cancel(now, &ids, way)),
@@ -74,7 +77,8 @@ impl Clients {
             Ok(Call::Submit(task)) => {
                 let question = Question::Submit { id: task.id.clone(), callback: task.callback.clone() };
                 let way = Way::Original { reply, question };
-                self.core.enter(|state, now| state.submit_and_hold(now, *task, way));
+                let misfit = self.core.signatures().misfit(&task);
+                self.core.enter(|state, now| state.submit_and_hold(now, *task, misfit, way));
             }
             Ok(Call::Batch(tasks)) => reply.send(&self.take_batch(tasks)),
             Ok(Call::Query(id)) => match id.parse::<TaskId>() {
@@ -105,8 +109,9 @@ impl Clients {
         let mut taken = Vec::with_capacity(ids.len());
         let mut tasks = tasks.into_iter().peekable();
         while tasks.peek().is_some() {
-            let part = tasks.by_ref().take(FRAME_ITEMS_MAX).collect();
-            taken.extend(self.core.enter(|state, now| state.take(now, part)));
+            let part: Vec<NewTask> = tasks.by_ref().take(FRAME_ITEMS_MAX).collect();
+            let misfits = self.core.signatures().misfits(&part);
+            taken.extend(self.core.enter(|state, now| state.take(now, part, misfits)));
         }
         original::batch(&ids, &taken)
     }

@@ -41,6 +41,7 @@ pub mod results;
 pub mod retry;
 pub mod roster;
 pub mod sessions;
+pub mod signatures;
 pub mod state;
 pub mod way;
 

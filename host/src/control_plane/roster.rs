@@ -12,6 +12,7 @@ use std::{
 
 use uuid::Uuid;
 
+use super::signatures::Change;
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{LeaseId, Registration, WorkerInfo, WorkerStatus},
@@ -201,6 +202,8 @@ pub struct Roster<R> {
     idle: BTreeSet<(usize, Uuid)>,
     slots: usize,
     departed: VecDeque<(Moment, WorkerInfo)>,
+    /// Tasks that came and went since somebody asked.
+    changes: Vec<Change>,
 }
 
 impl<R> Default for Roster<R> {
@@ -212,6 +215,7 @@ impl<R> Default for Roster<R> {
             idle: BTreeSet::new(),
             slots: 0,
             departed: VecDeque::new(),
+            changes: Vec::new(),
         }
     }
 }
@@ -240,6 +244,7 @@ impl<R> Roster<R> {
         }
         self.departed.retain(|(_, gone)| gone.id != registration.worker_id);
         self.slots += registration.slots as usize;
+        self.changes.extend(Change::of(&registration.modules, true));
         let replaced = self.workers.insert(key, Worker::new(now, registration, peer));
         debug_assert!(replaced.is_none(), "a worker registered twice under one key");
         new
@@ -249,6 +254,7 @@ impl<R> Roster<R> {
     pub fn remove(&mut self, now: Now, key: Uuid) -> Option<(Worker<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
         self.slots -= worker.size as usize;
+        self.changes.extend(Change::of(&worker.modules, false));
         if let Some(freedom) = worker.freedom() {
             self.idle.remove(&(freedom, key));
         }
@@ -349,6 +355,11 @@ impl<R> Roster<R> {
             .collect();
         alike.sort_by(|a, b| b.0.total_cmp(&a.0));
         alike.into_iter().take(SHOWN).map(|(_, offered)| offered.clone()).collect()
+    }
+
+    /// Takes what came and went since the last time.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// How many slots there are in all.

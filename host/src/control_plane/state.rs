@@ -31,6 +31,7 @@ use super::{
     results::Results,
     roster::Roster,
     sessions::Sessions,
+    signatures::Change,
 };
 use crate::{
     clock::{Moment, Now, Timestamp, micros},
@@ -380,6 +381,11 @@ impl<R: Way> State<R> {
     /// Takes what is to be said, in order.
     pub fn take_outbox(&mut self) -> Vec<Effect<R>> {
         mem::take(&mut self.outbox)
+    }
+
+    /// Takes which tasks came and went with workers, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.roster.take_changes()
     }
 
     /// When [`State::tick`] has something to do next.

@@ -358,7 +358,7 @@ impl World {
         self.checks.before(&self.state, self.scene.now, Some(ask));
         let (state, now) = (&mut self.state, self.scene.now);
         match (**ask).clone() {
-            Ask::Hold(task) => state.submit_and_hold(now, *task, ticket),
+            Ask::Hold(task) => state.submit_and_hold(now, *task, None, ticket),
             Ask::Client(Request::Submit(submit)) => state.submit(now, submit, ticket),
             Ask::Client(Request::Collect(collect)) => state.collect(now, &collect, ticket),
             Ask::Client(Request::Lookup(lookup)) => state.lookup(now, lookup, ticket),

@@ -9,6 +9,7 @@ use crate::control_plane::{events::Told, queue::Position, reports::ReportLog, re
 use crate::{
     clock::{Now, Timestamp, micros},
     protocol::{Ended, EventKind, LeaseId, Order},
+    signature::Misfit,
     task::{
         ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId, TaskPriority, TaskResult,
         TaskStatus, Unknown,
@@ -25,16 +26,16 @@ struct Ran {
 
 impl<R: Way> State<R> {
     /// Takes a client's task in, unless the control plane is about to stop.
-    pub(super) fn offer(&mut self, now: Now, task: NewTask, session: Option<Uuid>) -> Taken {
+    pub(super) fn offer(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
         let knows = |id| self.tasks.contains_key(id) || self.results.peek(now.mono, id).is_some();
         if self.draining && !knows(&task.id) {
             return Taken::Refused("the control plane is stopping and takes no more tasks".into());
         }
-        self.accept(now, task, session)
+        self.accept(now, task, misfit, session)
     }
 
     /// Takes a task in, or attaches to the one that has its id.
-    pub(super) fn accept(&mut self, now: Now, task: NewTask, session: Option<Uuid>) -> Taken {
+    pub(super) fn accept(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
         if let Some(entry) = self.tasks.get_mut(&task.id) {
             if let Some(session) = session {
                 entry.attach(session, &self.sessions);
@@ -55,6 +56,10 @@ impl<R: Way> State<R> {
             Some((name, own)) => (name.clone(), task.policy.or(own)),
             None => (task.name.as_str().into(), task.policy),
         };
+        if let Some(misfit) = misfit {
+            let why = misfit.to_string();
+            return Taken::Ended(self.end_at_once(now, task.id, name, policy.priority, ErrorKind::BadArguments, why));
+        }
         let wait = match (task.countdown, task.eta) {
             (Some(countdown), _) => countdown,
             (None, Some(eta)) => eta.since(now.wall),
@@ -232,7 +237,7 @@ impl<R: Way> State<R> {
         let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
         let (task_name, priority) = (Arc::from(name.as_str()), policy.priority);
         let task = NewTask { id: id.clone(), args, kwargs, policy, countdown, ..NewTask::new(name) };
-        if let Taken::Refused(why) = self.accept(now, task, None) {
+        if let Taken::Refused(why) = self.accept(now, task, None, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
             self.end_at_once(now, id, task_name, priority, ErrorKind::Failed, why);
         }
