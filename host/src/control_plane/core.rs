@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -17,7 +17,10 @@ use super::{
     state::{Limits, State},
     way::Way,
 };
-use crate::clock::{Moment, Now};
+use crate::{
+    clock::{Moment, Now},
+    lock::lock,
+};
 
 /// The state, shared by everything that brings it messages.
 #[derive(Debug)]
@@ -130,10 +133,4 @@ impl Alarm {
             asleep = self.changed.wait_timeout(asleep, until.since(now)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
-}
-
-/// The state is never left half changed by a panic that we know of, and going on serves its users
-/// better than losing all tasks would.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

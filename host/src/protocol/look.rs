@@ -19,6 +19,8 @@ pub struct TaskQuery {
     pub name: Option<String>,
     /// The worker that runs or ran them.
     pub worker_id: Option<String>,
+    /// The moment since which something of them is new: they were submitted, began or ended.
+    pub since: Option<Timestamp>,
     /// How many of the matching ones to leave out.
     pub offset: u64,
     /// How many to tell of.
@@ -31,6 +33,7 @@ impl TaskQuery {
         (self.statuses.is_empty() || self.statuses.contains(&task.status))
             && self.name.as_deref().is_none_or(|name| *name == *task.name)
             && self.worker_id.as_deref().is_none_or(|worker| task.worker_id.as_deref() == Some(worker))
+            && self.since.is_none_or(|since| task.changed_at() >= since)
     }
 }
 
@@ -69,6 +72,13 @@ pub struct TaskSummary {
     pub attempt: u32,
     /// The first line of why it failed.
     pub error: Option<String>,
+}
+
+impl TaskSummary {
+    /// When it last changed: ended, else began, else was submitted.
+    pub fn changed_at(&self) -> Timestamp {
+        self.completed_at.or(self.started_at).unwrap_or(self.created_at)
+    }
 }
 
 /// Asks what happened.

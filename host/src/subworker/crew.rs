@@ -23,6 +23,7 @@ use super::link::Link;
 use crate::{
     clock,
     control_plane::state::LOOKAHEAD_MAX,
+    lock::lock,
     protocol::{
         Beat, Ended, FRAME_TARGET, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply,
         WorkerRequest,
@@ -584,9 +585,4 @@ impl Reports for DeskReports {
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name).stack_size(SLOT_STACK).spawn(run)
-}
-
-/// No thread leaves its papers half written.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
