@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::{Args, builder::BoolishValueParser};
+use clap_complete::engine::ArgValueCompleter;
 
-use super::{Failure, Json, NOT_FOUND, Outcome, array, json_array, object, pair, render, span};
+use super::{Failure, Json, NOT_FOUND, Outcome, array, complete, json_array, object, pair, render, span};
 use crate::{
     clock::Timestamp,
     runtime::{AttemptId, Invocation, Module, Reports},
@@ -15,7 +16,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(super) struct Dev {
     /// The task module
-    #[arg(value_name = "MODULE")]
+    #[arg(value_name = "MODULE", add = ArgValueCompleter::new(complete::modules()))]
     module: String,
     /// The task name to execute
     #[arg(value_name = "NAME")]

@@ -1,14 +1,16 @@
 //! `fastworker list`
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 
-use super::{Connection, Failure, NOT_FOUND, Outcome, render};
+use super::{Connection, Failure, NOT_FOUND, Outcome, complete, render};
 use crate::subworker::ModulesConfig;
 
 #[derive(Args, Debug)]
 pub(super) struct List {
     /// Inspect these .wasm files, folders and patterns, without a control plane
-    #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',')]
+    #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
+          add = ArgValueCompleter::new(complete::modules()))]
     task_modules: Vec<String>,
     #[command(flatten)]
     connection: Connection,

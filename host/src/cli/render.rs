@@ -23,6 +23,10 @@ use crate::{
     task::{ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo, TaskResult, TaskStatus},
 };
 
+mod looks;
+
+pub(super) use looks::{crew, events, tasks};
+
 /// Starts logging to the standard error.
 pub(super) fn log(level: Level) {
     let level = match level {
@@ -80,6 +84,23 @@ pub(super) fn failure(failure: &Failure) {
     }
 }
 
+/// Says something about what is printed.
+pub(super) fn note(words: &str) {
+    err(format_args!("note: {words}"));
+}
+
+/// Says what could be done next, to a person at a terminal and to nobody else.
+fn hint(next: impl Display) {
+    if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        err(format_args!("hint: {next}"));
+    }
+}
+
+/// Prints a text that stands for itself, such as a script.
+pub(super) fn text(text: &str) {
+    out(text.trim_end_matches('\n'));
+}
+
 /// Says that a server is ready, in one line of JSON. It serves on if nobody reads that.
 pub(super) fn ready(worker_id: &str, address: &Address) -> Result<(), Failure> {
     #[derive(Serialize)]
@@ -106,6 +127,7 @@ pub(super) fn submitted(id: &TaskId, json: bool) -> Outcome {
         out_json(&Submitted { task_id: id, status: TaskStatus::Pending })?;
     } else {
         out(id);
+        hint(format_args!("fastworker result {id} --wait"));
     }
     Ok(0)
 }
@@ -242,14 +264,9 @@ pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["WORKER", "STATUS", "SLOTS", "BUSY", "RAN", "TASKS", "LAST SEEN"]);
     for worker in workers {
-        let status = match worker.status {
-            WorkerStatus::Active => "active",
-            WorkerStatus::Draining => "draining",
-            WorkerStatus::Lost => "lost",
-        };
         table.add_row([
             worker.id.clone(),
-            status.to_owned(),
+            status_of(worker).to_owned(),
             worker.slots.to_string(),
             worker.load.to_string(),
             worker.attempts.to_string(),
@@ -263,6 +280,14 @@ pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
         worker.modules.iter().for_each(show_module);
     }
     Ok(0)
+}
+
+fn status_of(worker: &WorkerInfo) -> &'static str {
+    match worker.status {
+        WorkerStatus::Active => "active",
+        WorkerStatus::Draining => "draining",
+        WorkerStatus::Lost => "lost",
+    }
 }
 
 /// How many tasks a worker has loaded.
@@ -317,7 +342,7 @@ fn signature(task: &TaskInfo) -> String {
 }
 
 fn policy(policy: &Policy) -> String {
-    let seconds = |span: std::time::Duration| format!("{} s", span.as_secs_f64());
+    let seconds = |span: std::time::Duration| format!("{} s", crate::clock::seconds(span));
     let parts = [
         policy.priority.map(|priority| format!("priority {priority}")),
         policy.timeout.map(|timeout| format!("timeout {}", seconds(timeout))),

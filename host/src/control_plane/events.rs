@@ -25,12 +25,15 @@ pub struct Feed {
     kept: VecDeque<Event>,
     /// The number of the newest; the first one is number 1.
     last: u64,
+    /// When number 1 happened.
+    began: Option<Timestamp>,
 }
 
 impl Feed {
     /// Adds what happened.
     pub fn push(&mut self, at: Timestamp, told: Told<'_>) {
         self.last += 1;
+        self.began.get_or_insert(at);
         if self.kept.len() >= EVENTS_MAX {
             self.kept.pop_front();
         }
@@ -61,7 +64,7 @@ impl Feed {
         let events: Vec<Event> = self.kept.iter().skip(skip).take(EVENTS_TOLD_MAX).cloned().collect();
         // Who names a number that was never given knows another control plane: it starts anew.
         let last = events.last().map_or(after.min(self.last), |event| event.number);
-        Events { events, last, missed: (first - 1).saturating_sub(after) }
+        Events { events, last, missed: (first - 1).saturating_sub(after), began: self.began }
     }
 }
 
@@ -105,13 +108,14 @@ mod tests {
     fn a_reader_gets_each_event_once_and_hears_how_many_it_missed() {
         let (mut feed, worker) = (Feed::default(), Arc::from("sw1"));
         let numbers = |events: &Events| events.events.iter().map(|event| event.number).collect::<Vec<_>>();
-        assert_eq!(feed.after(0), Events { events: Vec::new(), last: 0, missed: 0 });
+        assert_eq!(feed.after(0), Events { events: Vec::new(), last: 0, missed: 0, began: None });
         for _ in 0..3 {
             feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerJoined, &worker));
         }
         assert_eq!((numbers(&feed.after(0)), feed.after(0).last), (vec![1, 2, 3], 3));
         assert_eq!((numbers(&feed.after(2)), feed.after(3).events.len()), (vec![3], 0));
         assert_eq!(feed.after(99).last, 3, "a number of another control plane");
+        assert_eq!(feed.after(99).began, Some(Timestamp::default()), "which this tells");
         for _ in 0..EVENTS_MAX {
             feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerLeft, &worker));
         }

@@ -99,6 +99,8 @@ pub struct Events {
     pub last: u64,
     /// How many that were asked for are no longer known.
     pub missed: u64,
+    /// When number 1 happened, which tells the events of one control plane from those of the next.
+    pub began: Option<Timestamp>,
 }
 
 /// One thing that happened.
