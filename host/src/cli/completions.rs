@@ -3,10 +3,7 @@
 use std::env;
 
 use clap::Args;
-use clap_complete::{
-    engine::ArgValueCandidates,
-    env::Shells,
-};
+use clap_complete::{engine::ArgValueCandidates, env::Shells};
 
 use super::{Failure, Outcome, TASK_FAILED, complete, render};
 
@@ -34,7 +31,9 @@ impl Completions {
         let completer = completer();
         Shells::builtins()
             .completer(&self.shell)
-            .map(|shell| shell.write_registration(complete::VARIABLE, "fastworker", "fastworker", &completer, &mut script))
+            .map(|shell| {
+                shell.write_registration(complete::VARIABLE, "fastworker", "fastworker", &completer, &mut script)
+            })
             .transpose()
             .map_err(|error| Failure::new(TASK_FAILED, format!("cannot write the script: {error}")))?;
         render::text(&String::from_utf8_lossy(&script));

@@ -46,9 +46,11 @@ impl ShowEvents {
     pub(super) fn run(self) -> Outcome {
         let kinds = self.kind.concat();
         let mut reader = Reader { kinds, json: self.connection.json, after: self.after, began: None };
-        self.connection.run(async |client| {
-            if self.follow { reader.follow(client).await } else { reader.read_all(client).await }
-        })
+        self.connection.run(
+            async |client| {
+                if self.follow { reader.follow(client).await } else { reader.read_all(client).await }
+            },
+        )
     }
 }
 

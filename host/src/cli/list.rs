@@ -1,5 +1,7 @@
 //! `fastworker list`
 
+use std::env;
+
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
@@ -19,9 +21,14 @@ pub(super) struct List {
 impl List {
     pub(super) fn run(self) -> Outcome {
         let json = self.connection.json;
+        let is_by_variable =
+            env::var("FASTWORKER_TASK_MODULES").is_ok_and(|files| files == self.task_modules.join(","));
         if !self.task_modules.is_empty() {
             let config = ModulesConfig { sources: self.task_modules, concurrency: 1, ..ModulesConfig::default() };
             let (_runtime, catalog) = config.load()?;
+            if is_by_variable {
+                render::note("these are the files of FASTWORKER_TASK_MODULES; without it, list asks the control plane");
+            }
             return render::modules(&catalog.describe(), json);
         }
         self.connection.run(async |client| {

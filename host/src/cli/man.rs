@@ -26,7 +26,8 @@ impl Man {
             let wanted = self.command.map_or("fastworker".to_owned(), |command| format!("fastworker-{command}"));
             let page = pages.into_iter().find(|(name, _)| *name == wanted);
             let (_, page) = page.ok_or_else(|| {
-                Failure::new(NOT_FOUND, format!("there is no page {wanted}")).hint("fastworker --help lists the commands")
+                Failure::new(NOT_FOUND, format!("there is no page {wanted}"))
+                    .hint("fastworker --help lists the commands")
             })?;
             render::text(&page.map_err(|error| Failure::new(TASK_FAILED, error))?);
             return Ok(0);

@@ -5,7 +5,7 @@
 
 use std::{fmt, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint, builder::BoolishValueParser};
+use clap::{Args, Parser, Subcommand, ValueHint, builder::BoolishValueParser};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use crate::{
@@ -27,6 +27,7 @@ mod dev;
 mod events;
 mod list;
 mod man;
+mod new;
 mod render;
 mod result;
 mod status;
@@ -85,6 +86,8 @@ enum Command {
     Events(events::ShowEvents),
     /// List the tasks that workers have loaded, or what module files offer.
     List(list::List),
+    /// Make a crate of tasks in Rust that builds, tests and runs as it stands.
+    New(new::New),
     /// Run one call of a module in this process, without ports: the loop of a task's author.
     Dev(dev::Dev),
     /// Measure this machine: latency and throughput next to what the parts alone can do.
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Workers(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::List(command) => command.run(),
+        Command::New(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Completions(command) => command.run(),
@@ -240,9 +244,13 @@ impl Modules {
 /// How a server runs.
 #[derive(Args, Debug)]
 struct Serving {
-    /// The least important log lines to print
-    #[arg(long, env = "FASTWORKER_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
-    log_level: Level,
+    /// The least important log lines to print: trace, debug, info, warn or error; also for parts,
+    /// such as info,task=debug for what tasks say
+    #[arg(long, env = "FASTWORKER_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = render::levels)]
+    log_level: render::Levels,
+    /// How log lines are written
+    #[arg(long, env = "FASTWORKER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: render::LogFormat,
     /// How long running tasks may take to finish after the first SIGTERM or Ctrl-C
     #[arg(long, env = "FASTWORKER_SHUTDOWN_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
     shutdown_timeout: Duration,
@@ -251,22 +259,12 @@ struct Serving {
     json: bool,
 }
 
-/// Log levels, as they are written on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Level {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
 impl Serving {
     /// Starts logging, raises the limit on open files, starts what `start` starts, and stops it
     /// with `stop` after the first signal. A second signal ends the process at once.
     fn run<S>(&self, start: impl FnOnce() -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
         crate::memory::give_large_blocks_back();
-        render::log(self.log_level);
+        render::log(&self.log_level, self.log_format);
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    log,
     state::{Limits, State},
     way::Way,
 };
@@ -26,6 +27,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Core {
     state: Mutex<State<Way>>,
+    /// The last event that was logged. Written under the lock of the state.
+    logged: AtomicU64,
     /// Whether a thread waits for a change of the state.
     watched: AtomicBool,
     changed: Condvar,
@@ -53,6 +56,7 @@ impl Core {
         };
         Arc::new(Self {
             state: Mutex::new(State::new(limits)),
+            logged: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             changed: Condvar::new(),
             alarm,
@@ -66,6 +70,7 @@ impl Core {
         let given = enter(&mut state, now);
         state.tell_onlookers(now);
         let (effects, wake) = (state.take_outbox(), state.next_wake());
+        let lines = self.lines(&state, now);
         drop(state);
         if self.watched.load(Ordering::Relaxed) {
             self.changed.notify_all();
@@ -74,7 +79,18 @@ impl Core {
         for effect in effects {
             effect.to.send(effect.answer);
         }
+        lines.iter().for_each(log::Line::write);
         given
+    }
+
+    /// What is to be logged of what happened since this was last asked.
+    fn lines(&self, state: &State<Way>, now: Now) -> Vec<log::Line> {
+        let (last, logged) = (state.feed().last(), self.logged.load(Ordering::Relaxed));
+        if last == logged {
+            return Vec::new();
+        }
+        self.logged.store(last, Ordering::Relaxed);
+        log::lines(state, now, logged)
     }
 
     /// Waits on this thread until the state is as `wanted`, looking after each change, but not

@@ -57,11 +57,17 @@ impl Feed {
         self.last
     }
 
+    /// The events after number `after`, as far as they are kept.
+    pub fn since(&self, after: u64) -> impl Iterator<Item = &Event> {
+        let first = self.kept.front().map_or(self.last + 1, |event| event.number);
+        let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        self.kept.range(skip.min(self.kept.len())..)
+    }
+
     /// The events after number `after`, as many as one answer holds.
     pub fn after(&self, after: u64) -> Events {
         let first = self.kept.front().map_or(self.last + 1, |event| event.number);
-        let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
-        let events: Vec<Event> = self.kept.iter().skip(skip).take(EVENTS_TOLD_MAX).cloned().collect();
+        let events: Vec<Event> = self.since(after).take(EVENTS_TOLD_MAX).cloned().collect();
         // Who names a number that was never given knows another control plane: it starts anew.
         let last = events.last().map_or(after.min(self.last), |event| event.number);
         Events { events, last, missed: (first - 1).saturating_sub(after), began: self.began }

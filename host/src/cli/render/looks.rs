@@ -79,7 +79,9 @@ pub(in crate::cli) fn crew(workers: &[WorkerInfo], json: bool) -> Outcome {
         return Ok(0);
     }
     if workers.is_empty() {
-        note("no worker is connected; start one with: fastworker subworker --worker-id sw1 --control-plane-address … --task-modules X.wasm");
+        note(
+            "no worker is connected; start one with: fastworker subworker --worker-id sw1 --control-plane-address … --task-modules X.wasm",
+        );
         return Ok(0);
     }
     let now = Timestamp::now();
