@@ -10,6 +10,7 @@ pub mod config;
 pub mod control_plane;
 pub mod discovery;
 pub mod json;
+mod lock;
 pub mod memory;
 pub mod protocol;
 #[cfg(feature = "runtime")]

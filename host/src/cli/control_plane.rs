@@ -1,9 +1,10 @@
 //! `fastworker control-plane`
 
 use clap::{Args, builder::BoolishValueParser};
+use clap_complete::engine::ArgValueCandidates;
 use tracing::info;
 
-use super::{Failure, Modules, Outcome, Serving, render};
+use super::{Failure, Modules, Outcome, Serving, complete, render};
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, SUBWORKER_PORT},
     control_plane::{ControlPlaneConfig, ControlPlaneWorker},
@@ -33,7 +34,8 @@ pub(super) struct ControlPlane {
     #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value_t = 3_600, value_name = "SECONDS")]
     result_cache_ttl: u64,
     /// How the control plane writes messages of its own; questions are answered in their own form
-    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT")]
+    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT",
+          add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
     /// The base address that others dial, where it is not the one to listen on
     #[arg(long, env = "FASTWORKER_ADVERTISE_ADDRESS", value_name = "ADDRESS")]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use tracing::info;
 
-use super::{Failure, Modules, Outcome, Serving, render, span};
+use super::{Failure, Modules, Outcome, Serving, complete, render, span};
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
     subworker::{SubWorker, SubWorkerConfig},
@@ -27,7 +28,8 @@ pub(super) struct Subworker {
     #[arg(long, env = "FASTWORKER_DISCOVERY_ADDRESS", default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS")]
     discovery_address: Address,
     /// How messages are written: json or postcard
-    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT")]
+    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT",
+          add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
     /// How long to look for the control plane at the start
     #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]

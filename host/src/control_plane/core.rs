@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -14,16 +14,22 @@ use std::{
 };
 
 use super::{
+    log,
     signatures::Signatures,
     state::{Limits, State},
     way::Way,
 };
-use crate::clock::{Moment, Now};
+use crate::{
+    clock::{Moment, Now},
+    lock::lock,
+};
 
 /// The state, shared by everything that brings it messages.
 #[derive(Debug)]
 pub struct Core {
     state: Mutex<State<Way>>,
+    /// The last event that was logged. Written under the lock of the state.
+    logged: AtomicU64,
     /// Whether a thread waits for a change of the state.
     watched: AtomicBool,
     changed: Condvar,
@@ -52,6 +58,7 @@ impl Core {
         };
         Arc::new(Self {
             state: Mutex::new(State::new(limits)),
+            logged: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             changed: Condvar::new(),
             alarm,
@@ -71,6 +78,7 @@ impl Core {
         if has_changes {
             self.signatures.note(changes);
         }
+        let lines = self.lines(&state, now);
         drop(state);
         if has_changes {
             self.signatures.settle();
@@ -82,12 +90,23 @@ impl Core {
         for effect in effects {
             effect.to.send(effect.answer);
         }
+        lines.iter().for_each(log::Line::write);
         given
     }
 
     /// Which calls the loaded tasks take.
     pub fn signatures(&self) -> &Signatures {
         &self.signatures
+    }
+
+    /// What is to be logged of what happened since this was last asked.
+    fn lines(&self, state: &State<Way>, now: Now) -> Vec<log::Line> {
+        let (last, logged) = (state.feed().last(), self.logged.load(Ordering::Relaxed));
+        if last == logged {
+            return Vec::new();
+        }
+        self.logged.store(last, Ordering::Relaxed);
+        log::lines(state, now, logged)
     }
 
     /// Waits on this thread until the state is as `wanted`, looking after each change, but not
@@ -146,10 +165,4 @@ impl Alarm {
             asleep = self.changed.wait_timeout(asleep, until.since(now)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
-}
-
-/// The state is never left half changed by a panic that we know of, and going on serves its users
-/// better than losing all tasks would.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -35,6 +35,7 @@ use crate::{
 pub mod core;
 pub mod events;
 pub mod handler;
+mod log;
 pub mod queue;
 pub mod reports;
 pub mod results;

@@ -16,7 +16,7 @@ use super::signatures::Change;
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{LeaseId, Registration, WorkerInfo, WorkerStatus},
-    task::{ModuleInfo, Policy},
+    task::{ModuleInfo, ModuleVersion, Policy},
     transport::Peer,
 };
 
@@ -140,6 +140,12 @@ impl<R> Worker<R> {
         if let Some(mean) = self.names.get_mut(name) {
             mean.add(span.as_secs_f64() * 1e6);
         }
+    }
+
+    /// The name of its module of this version.
+    pub fn module(&self, version: ModuleVersion) -> Option<&str> {
+        let module = self.modules.iter().find(|module| ModuleVersion::of_hash(&module.hash) == Some(version));
+        module.map(|module| module.name.as_str())
     }
 
     /// Room for running attempts.

@@ -112,7 +112,7 @@ pub enum Unusable {
     #[error("failed while it registered its tasks: {0}")]
     Register(String),
     /// It took too long to come up or to register.
-    #[error("did not register its tasks within {} s", .0.as_secs_f64())]
+    #[error("did not register its tasks within {} s", crate::clock::seconds(*.0))]
     RegisterTimeout(Duration),
     /// It registered no task.
     #[error("registers no tasks: does it contain a function with #[task]?")]

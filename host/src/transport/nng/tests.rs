@@ -18,9 +18,10 @@ use super::{
         CallError, Caller, FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Peer, Refusal, Reply, Server, Service,
         Transport, call, call_blocking,
     },
-    Nng, lock,
+    Nng,
     server::{Bounds, NngServer},
 };
+use crate::lock::lock;
 
 mod unsent;
 

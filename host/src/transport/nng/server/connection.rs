@@ -11,7 +11,8 @@ use std::{
 
 use ::nng::Pipe;
 
-use super::{super::super::Peer, super::lock, slot::Slot};
+use super::{super::super::Peer, slot::Slot};
+use crate::lock::lock;
 
 /// One connection.
 pub(super) struct Connection {

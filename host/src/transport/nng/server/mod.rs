@@ -32,8 +32,9 @@ use ::nng::{
 use self::{connection::Connection, sending::Sending, slot::Slot};
 use super::{
     super::{FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, Server, Service},
-    Gate, close_off_callbacks, guarded, lock, prepare, refused, settle,
+    Gate, close_off_callbacks, guarded, prepare, refused, settle,
 };
+use crate::lock::lock;
 
 mod slot;
 

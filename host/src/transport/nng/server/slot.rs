@@ -16,10 +16,11 @@ use ::nng::{Aio, AioResult, Context, Error, Message};
 
 use super::{
     super::super::{Answer, Refusal, Reply},
-    super::{guarded, lock},
+    super::guarded,
     Shared,
     connection::Connection,
 };
+use crate::lock::lock;
 
 /// One context and its `Aio`.
 pub(super) struct Slot {
