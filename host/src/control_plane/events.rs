@@ -57,7 +57,7 @@ impl Feed {
     /// The events after number `after`, as many as one answer holds.
     pub fn after(&self, after: u64) -> Events {
         let first = self.kept.front().map_or(self.last + 1, |event| event.number);
-        let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let skip = usize::try_from(after.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
         let events: Vec<Event> = self.kept.iter().skip(skip).take(EVENTS_TOLD_MAX).cloned().collect();
         // Who names a number that was never given knows another control plane: it starts anew.
         let last = events.last().map_or(after.min(self.last), |event| event.number);
@@ -112,6 +112,7 @@ mod tests {
         assert_eq!((numbers(&feed.after(0)), feed.after(0).last), (vec![1, 2, 3], 3));
         assert_eq!((numbers(&feed.after(2)), feed.after(3).events.len()), (vec![3], 0));
         assert_eq!(feed.after(99).last, 3, "a number of another control plane");
+        assert_eq!((feed.after(u64::MAX).events.len(), feed.after(u64::MAX).last), (0, 3));
         for _ in 0..EVENTS_MAX {
             feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerLeft, &worker));
         }
