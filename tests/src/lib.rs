@@ -23,10 +23,12 @@ pub mod cli;
 pub mod cluster;
 pub mod modules;
 pub mod original;
+pub mod peer;
 pub mod ports;
 pub mod process;
 pub mod python;
 pub mod sim;
+pub mod steady;
 pub mod story;
 pub mod wait;
 

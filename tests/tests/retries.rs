@@ -88,7 +88,8 @@ async fn a_timeout_ends_a_task_that_computes_and_one_that_waits() {
         let late = client.submit_task(name, ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
         assert_eq!((late.status, late.error_kind), (TaskStatus::Failure, Some(ErrorKind::Timeout)));
         let took = started.elapsed();
-        assert!(took >= Duration::from_millis(100) && took < Duration::from_secs(2), "{name} {took:?}");
+        // Nothing else would end it before five minutes; a busy machine may take a while.
+        assert!(took >= Duration::from_millis(100) && took < Duration::from_mins(1), "{name} {took:?}");
     }
     // Time that passes between attempts, or before the first, does not count.
     let call = client.submit_task("flaky", (1,)).task_timeout(Duration::from_millis(50));

@@ -8,6 +8,7 @@ use super::{Failure, Modules, Outcome, Serving, complete, render};
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, SUBWORKER_PORT},
     control_plane::{ControlPlaneConfig, ControlPlaneWorker},
+    shutdown::Signals,
     task::SerializationFormat,
 };
 
@@ -65,10 +66,11 @@ impl ControlPlane {
             ..ControlPlaneConfig::default()
         };
         let json = self.serving.json;
-        let start = || {
+        let start = |signals: &Signals| {
             let mut control_plane = ControlPlaneWorker::new(config.clone());
             control_plane.start()?;
             let tasks = control_plane.get_subworker_status().iter().map(render::task_count).sum::<usize>();
+            signals.serve();
             info!(
                 worker = config.worker_id,
                 base = %config.base_address,

@@ -14,6 +14,7 @@ use crate::{
     config::Address,
     control_plane::ControlPlaneError,
     json::Json,
+    shutdown::Signals,
     subworker::{ModulesConfig, ModulesError, SubWorkerError, crew::CrewError, link::NotFound},
     task::{SerializationFormat, TaskId, TaskPriority},
 };
@@ -261,17 +262,17 @@ struct Serving {
 
 impl Serving {
     /// Starts logging, raises the limit on open files, starts what `start` starts, and stops it
-    /// with `stop` after the first signal. A second signal ends the process at once.
-    fn run<S>(&self, start: impl FnOnce() -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
+    /// with `stop` after the first signal. A second signal ends the process at once. What `start`
+    /// starts must serve signals before it says that it is ready: whoever hears that may send one.
+    fn run<S>(&self, start: impl FnOnce(&Signals) -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
         crate::memory::give_large_blocks_back();
         render::log(&self.log_level, self.log_format);
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
-        let mut signals = crate::shutdown::Signals::listen(INTERRUPTED)
+        let mut signals = Signals::listen(INTERRUPTED)
             .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
-        let started = start()?;
-        signals.serve();
+        let started = start(&signals)?;
         signals.first();
         tracing::info!(timeout_s = crate::clock::seconds(self.shutdown_timeout), "draining; signal again to stop now");
         signals.exit_on_next(INTERRUPTED);

@@ -9,6 +9,7 @@ use tracing::info;
 use super::{Failure, Modules, Outcome, Serving, complete, render, span};
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
+    shutdown::Signals,
     subworker::{SubWorker, SubWorkerConfig},
     task::SerializationFormat,
 };
@@ -52,11 +53,12 @@ impl Subworker {
             timeout: self.timeout,
         };
         let json = self.serving.json;
-        let start = || {
+        let start = |signals: &Signals| {
             let (runtime, catalog) = config.modules.load()?;
             let tasks: usize = catalog.describe().iter().map(|module| module.tasks.len()).sum();
             let mut subworker = SubWorker::new(config.clone());
             subworker.start_with(runtime, catalog)?;
+            signals.serve();
             info!(
                 worker = config.worker_id,
                 control_plane = %config.control_plane_address,

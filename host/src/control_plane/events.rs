@@ -60,7 +60,7 @@ impl Feed {
     /// The events after number `after`, as far as they are kept.
     pub fn since(&self, after: u64) -> impl Iterator<Item = &Event> {
         let first = self.kept.front().map_or(self.last + 1, |event| event.number);
-        let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let skip = usize::try_from(after.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
         self.kept.range(skip.min(self.kept.len())..)
     }
 
@@ -122,6 +122,7 @@ mod tests {
         assert_eq!((numbers(&feed.after(2)), feed.after(3).events.len()), (vec![3], 0));
         assert_eq!(feed.after(99).last, 3, "a number of another control plane");
         assert_eq!(feed.after(99).began, Some(Timestamp::default()), "which this tells");
+        assert_eq!((feed.after(u64::MAX).events.len(), feed.after(u64::MAX).last), (0, 3));
         for _ in 0..EVENTS_MAX {
             feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerLeft, &worker));
         }

@@ -17,9 +17,6 @@ use crate::{
     transport::{self, Peer, Refusal, Service},
 };
 
-/// How many tasks a batch of the original may have.
-const BATCH_MAX: usize = 10_000;
-
 /// Serves clients: ours, and the original's.
 #[derive(Debug)]
 pub struct Clients {
@@ -37,25 +34,10 @@ impl Clients {
 
     fn serve(&self, body: &[u8], reply: transport::Reply, format: SerializationFormat) {
         let way = Way::Peer { reply, format };
-        let refuse = |way: Way, why: String| way.send(super::state::Answer::Client(Reply::Refused(why)));
         let request = match codec::decode::<Request>(body) {
             Ok(request) => request,
-            Err(error) => return refuse(way, error.to_string()),
+            Err(error) => return way.send(super::state::Answer::Client(Reply::Refused(error.to_string()))),
         };
-        let items = match &request {
-            Request::Submit(submit) => submit.tasks.len(),
-            Request::Lookup(lookup) => lookup.ids.len(),
-            Request::Cancel(ids) => ids.len(),
-            Request::Hello
-            | Request::Collect(_)
-            | Request::Workers
-            | Request::Follow(_)
-            | Request::Tasks(_)
-            | Request::Events(_) => 0,
-        };
-        if items > FRAME_ITEMS_MAX {
-            return refuse(way, format!("{items} tasks in one message: at most {FRAME_ITEMS_MAX} are taken"));
-        }
         match request {
             Request::Hello => way.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
             Request::Submit(submit) => {
@@ -102,9 +84,6 @@ impl Clients {
 
     /// Takes a batch, in parts, so that others get their turn between them.
     fn take_batch(&self, tasks: Vec<NewTask>) -> Vec<u8> {
-        if tasks.len() > BATCH_MAX {
-            return original::error(&format!("{} tasks in one batch: at most {BATCH_MAX} are taken", tasks.len()));
-        }
         let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
         let mut taken = Vec::with_capacity(ids.len());
         let mut tasks = tasks.into_iter().peekable();

@@ -55,6 +55,10 @@ pub const LOOKAHEAD_MAX: usize = 256;
 pub const LOSSES_MAX: u32 = 3;
 /// So soon a worker is asked again what it holds, after something was taken back from it.
 pub const SECOND_LOOK: Duration = Duration::from_millis(20);
+/// So many tasks may be named by requests that wait; further ones are answered with what there is.
+pub const WATCHING_MAX: usize = 1_000_000;
+/// So many sessions may hear of the end of one task.
+pub const TASK_SESSIONS_MAX: usize = 64;
 /// A slot that says nothing so long after its grants must have ended is given up.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 
@@ -151,17 +155,21 @@ impl Entry {
         self.args.as_str().len() + self.kwargs.as_str().len()
     }
 
-    /// Lets one more session hear of its end.
-    fn attach<R>(&mut self, session: Uuid, open: &Sessions<R>) {
+    /// Lets one more session hear of its end, if there is room.
+    fn attach<R>(&mut self, session: Uuid, open: &Sessions<R>) -> bool {
         let first = *self.session.get_or_insert(session);
         if first == session || self.other_sessions.contains(&session) {
-            return;
+            return true;
         }
         // Those that were forgotten make room, so that they cannot pile up.
         if self.other_sessions.len() == self.other_sessions.capacity() {
             self.other_sessions.retain(|other| open.is_open(*other));
         }
-        self.other_sessions.push(session);
+        let has_room = self.other_sessions.len() < TASK_SESSIONS_MAX;
+        if has_room {
+            self.other_sessions.push(session);
+        }
+        has_room
     }
 
     fn place(&self, position: Position) -> Place {
@@ -332,6 +340,8 @@ pub struct State<R> {
     /// Whether the timer for the longest unused session is set.
     watches_sessions: bool,
     parked: BTreeMap<ParkId, Parked<R>>,
+    /// How many tasks they name.
+    watching: usize,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
     feed: Feed,
@@ -363,6 +373,7 @@ impl<R: Way> State<R> {
             sessions: Sessions::default(),
             watches_sessions: false,
             parked: BTreeMap::new(),
+            watching: 0,
             timers: BTreeSet::new(),
             outbox: Vec::new(),
             feed: Feed::default(),
@@ -502,6 +513,7 @@ impl<R: Way> State<R> {
     pub fn farewell(&mut self) {
         const STOPPING: &str = "the control plane is stopping and has not finished this";
         self.stopped = true;
+        self.watching = 0;
         for (_, parked) in mem::take(&mut self.parked) {
             self.say(parked.way, Reply::Refused(STOPPING.into()));
         }

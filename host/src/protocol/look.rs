@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::at_most;
 use crate::{
     clock::Timestamp,
     task::{TaskId, TaskPriority, TaskStatus, named},
@@ -14,6 +15,7 @@ use crate::{
 #[serde(default)]
 pub struct TaskQuery {
     /// How they may stand.
+    #[serde(deserialize_with = "at_most::<{ TaskStatus::ALL.len() }, _, _>")]
     pub statuses: Vec<TaskStatus>,
     /// Their task name.
     pub name: Option<String>,

@@ -21,6 +21,7 @@ use super::{
     grants::Grants,
     names,
     network::{Ask, Ticket},
+    shown::Shown,
     told::Told,
 };
 
@@ -119,6 +120,7 @@ pub(crate) struct Checks {
     live: BTreeMap<TaskId, Record>,
     grants: Grants,
     told: Told,
+    shown: Shown,
     newcomers: Vec<Newcomer>,
     now: Now,
 }
@@ -136,6 +138,7 @@ impl Checks {
             live: BTreeMap::new(),
             grants: Grants::default(),
             told: Told::default(),
+            shown: Shown::default(),
             newcomers: Vec::new(),
             now: Now::default(),
         }
@@ -199,6 +202,7 @@ impl Checks {
         effects: &[Effect<Ticket>],
     ) -> Result<(), String> {
         self.seen.steps += 1;
+        self.shown.after(state, now, self.seen.steps)?;
         self.adopt(state, now)?;
         self.grants.after(state, now, effects, &mut self.live, &mut self.seen)?;
         self.ends(state, now, cause)?;
@@ -252,6 +256,7 @@ impl Checks {
         for id in over {
             let Some(record) = self.live.remove(&id) else { continue };
             let end = state.results().peek(now.mono, &id).map(|kept| kept.result.clone());
+            self.shown.end(&id, end.as_deref())?;
             match &end {
                 Some(end) => self.check_end(&record, end, cause)?,
                 None => ensure(self.lets_go(state), || format!("{id} is gone without an end"))?,

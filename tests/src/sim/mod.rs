@@ -28,6 +28,7 @@ mod grants;
 mod history;
 mod names;
 mod network;
+mod shown;
 mod told;
 mod worker;
 
@@ -379,6 +380,7 @@ impl World {
 
     /// Checks what the core did and carries away what it says.
     fn after(&mut self, cause: &Cause<'_>) -> Result<(), String> {
+        self.state.tell_onlookers(self.scene.now);
         let mut effects = self.state.take_outbox();
         if let Some(sabotage) = self.scene.sabotage {
             tamper(sabotage, &mut self.scene.dice, &mut effects);

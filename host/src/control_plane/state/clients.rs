@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Question, State, Taken, Timer, Way, wait};
+use super::{Question, State, Taken, Timer, WATCHING_MAX, Way, wait};
 use crate::control_plane::{
     sessions::{self, Turn},
     signatures::Misfits,
@@ -128,7 +128,8 @@ impl<R: Way> State<R> {
     /// Tells a client how tasks stand, once one of them has ended or the wait is over.
     pub fn lookup(&mut self, now: Now, lookup: Lookup, from: R) {
         let none_ended = lookup.ids.iter().all(|id| self.tasks.contains_key(id));
-        if none_ended && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
+        let has_room = self.watching + lookup.ids.len() <= WATCHING_MAX;
+        if none_ended && has_room && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
             self.park(now, Question::Lookup(lookup.ids), wait(lookup.wait_ms), from);
         } else {
             let found = self.found(now, &lookup.ids);

@@ -90,9 +90,10 @@ impl<R: Way> State<R> {
         let question = Question::Events { after: query.after };
         if self.feed.last() == query.after && query.wait_ms > 0 {
             self.park(now, question, wait(query.wait_ms), from);
-            // Those whose wait is over make room, so that they cannot pile up.
+            // Those whose wait is over, or who are gone, make room, so that they cannot pile up.
             if self.onlookers.len() == self.onlookers.capacity() {
-                self.onlookers.retain(|park| self.parked.contains_key(park));
+                let onlookers = std::mem::take(&mut self.onlookers);
+                self.onlookers = self.those_who_wait(onlookers);
             }
             self.onlookers.push(self.last_park);
         } else {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, Taken, Timer, Way};
+use super::{End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, TASK_SESSIONS_MAX, Taken, Timer, Way};
 use crate::control_plane::{events::Told, queue::Position, reports::ReportLog, results::About, retry};
 use crate::{
     clock::{Now, Timestamp, micros},
@@ -16,6 +16,10 @@ use crate::{
     },
     transport::PAYLOAD_MAX,
 };
+
+fn too_many_sessions() -> String {
+    format!("over {TASK_SESSIONS_MAX} sessions wait for this task, which is the limit: look it up")
+}
 
 /// What became of an attempt.
 struct Ran {
@@ -37,10 +41,8 @@ impl<R: Way> State<R> {
     /// Takes a task in, or attaches to the one that has its id.
     pub(super) fn accept(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
         if let Some(entry) = self.tasks.get_mut(&task.id) {
-            if let Some(session) = session {
-                entry.attach(session, &self.sessions);
-            }
-            return Taken::Live;
+            let told = session.is_none_or(|session| entry.attach(session, &self.sessions));
+            return if told { Taken::Live } else { Taken::Refused(too_many_sessions()) };
         }
         if let Some(kept) = self.results.get(now.mono, &task.id) {
             return Taken::Ended(kept.result.clone());

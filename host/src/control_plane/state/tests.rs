@@ -13,6 +13,8 @@ use crate::{
     transport::Peer,
 };
 
+mod hostile;
+
 /// A way back, by the name of who asked. Those that begin with "shut" are closed.
 #[derive(Debug)]
 struct To(&'static str);
