@@ -9,6 +9,8 @@ pub mod clock;
 pub mod config;
 pub mod control_plane;
 pub mod discovery;
+#[cfg(feature = "runtime")]
+pub mod gui;
 pub mod json;
 pub mod memory;
 pub mod protocol;

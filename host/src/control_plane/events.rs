@@ -25,6 +25,7 @@ pub struct Feed {
     kept: VecDeque<Event>,
     /// The number of the newest; the first one is number 1.
     last: u64,
+    counts: [u64; EventKind::ALL.len()],
 }
 
 impl Feed {
@@ -35,6 +36,7 @@ impl Feed {
             self.kept.pop_front();
         }
         let Told { kind, task, name, priority, worker, attempt, detail } = told;
+        self.counts[kind as usize] += 1;
         let detail = detail.map(|text| text[..text.floor_char_boundary(DETAIL_MAX)].into());
         self.kept.push_back(Event {
             number: self.last,
@@ -52,6 +54,11 @@ impl Feed {
     /// The number of the newest event, 0 if there is none.
     pub fn last(&self) -> u64 {
         self.last
+    }
+
+    /// How many events of a kind there were.
+    pub fn count(&self, kind: EventKind) -> u64 {
+        self.counts[kind as usize]
     }
 
     /// The events after number `after`, as many as one answer holds.
