@@ -31,6 +31,7 @@ pub struct Builder {
     subworkers: u16,
     slots: u16,
     gui: bool,
+    gui_port: u16,
     control_plane_args: Vec<String>,
     subworker_args: Vec<String>,
 }
@@ -121,6 +122,7 @@ impl Cluster {
             subworkers: 0,
             slots: 1,
             gui: false,
+            gui_port: 0,
             control_plane_args: Vec::new(),
             subworker_args: Vec::new(),
         }
@@ -147,6 +149,12 @@ impl Cluster {
     /// Starts the control plane again, after it has ended.
     pub fn restart_control_plane(&mut self) {
         (self.control_plane, self.ready) = start_control_plane(&self.plan, &self.ports, self.folder.path());
+    }
+
+    /// Starts the control plane again, after it has ended, with its web interface at this port.
+    pub fn restart_control_plane_with_gui_at(&mut self, port: u16) {
+        self.plan.gui_port = port;
+        self.restart_control_plane();
     }
 
     /// Its base address.
@@ -242,7 +250,7 @@ fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> (Process
     command.args(["--discovery-address", &address(ports.discovery())]);
     command.args(["--subworker-port", &ports.subworkers().to_string()]);
     if plan.gui {
-        command.env("FASTWORKER_GUI_ENABLED", "true").args(["--gui-port", "0"]);
+        command.env("FASTWORKER_GUI_ENABLED", "true").args(["--gui-port", &plan.gui_port.to_string()]);
     }
     if plan.own_slots > 0 {
         command.args(["--concurrency", &plan.own_slots.to_string()]);

@@ -51,7 +51,8 @@ function heard(kind, data) {
     showHealth(data);
     overview.show(data);
     tasks.showWorkers(data.workers);
-    detail.tick(data.at);
+    tasks.tick(data.at);
+    detail.tick();
     return;
   }
   if (kind === 'missed') return skipped(data.missed);

@@ -4,6 +4,8 @@ import { svg } from './dom.js';
 
 /** Values that are kept: one a second. */
 export const POINTS = 300;
+/** So many seconds are shown at least, so that a young chart is not squeezed. */
+const POINTS_LEAST = 60;
 const WIDTH = 300;
 const HEIGHT = 60;
 
@@ -52,7 +54,7 @@ export class Chart {
     const known = values.filter((value) => value !== null);
     const top = Math.max(most, ...known);
     this.#top.textContent = known.length > 1 && top > 0 ? this.#say(top) : '';
-    const step = WIDTH / (POINTS - 1);
+    const step = WIDTH / (Math.max(POINTS_LEAST, values.length) - 1);
     const start = WIDTH - (values.length - 1) * step;
     const y = (value) => (top > 0 ? HEIGHT - 1 - (value / top) * (HEIGHT - 4) : HEIGHT - 1);
     let line = '';

@@ -1,6 +1,6 @@
 // One task, in a drawer: everything that is known of it, its log as it comes, and what can be done.
 
-import { badge, between, byId, bytes, count, el, moment, span, toast } from './dom.js';
+import { badge, between, byId, bytes, count, el, moment, span, those, toast } from './dom.js';
 import { get, post } from './server.js';
 
 const AGAIN_AFTER = 500;
@@ -84,7 +84,7 @@ function draw(task) {
   const follows = !log || log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
   const opened = new Set([...drawer.querySelectorAll('details')].map((node) => `${node.className} ${node.open}`));
   const focus = drawer.contains(document.activeElement) ? document.activeElement.dataset.keep : undefined;
-  drawer.replaceChildren(
+  const parts = those(
     el(
       'header',
       {},
@@ -102,6 +102,7 @@ function draw(task) {
     task.result_bytes !== null && section('Result', paper(task.result, task.result_bytes), bytes(task.result_bytes)),
     reports(task.reports),
   );
+  drawer.replaceChildren(...parts);
   for (const node of drawer.querySelectorAll('details')) if (opened.has(`${node.className} true`)) node.open = true;
   const written = drawer.querySelector('.reports');
   if (written && follows) written.scrollTop = written.scrollHeight;

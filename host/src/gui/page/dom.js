@@ -4,18 +4,23 @@ const SVG = 'http://www.w3.org/2000/svg';
 
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (value === undefined || value === null || value === false) continue;
+    if (value === undefined || value === null) continue;
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
+    else if (name.startsWith('aria-')) node.setAttribute(name, String(value));
+    else if (value === false) continue;
     else node.setAttribute(name, value === true ? '' : String(value));
   }
   for (const child of children.flat()) {
-    if (child !== undefined && child !== null && child !== false) node.append(child);
+    node.append(...those(child));
   }
   return node;
 }
 
 /** An element: el('td', { class: 'num' }, '5'). */
 export const el = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
+
+/** Those of them that are there: for replaceChildren, which would write "null". */
+export const those = (...nodes) => nodes.filter((node) => node !== undefined && node !== null && node !== false);
 
 /** An element of a drawing. */
 export const svg = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
@@ -82,9 +87,14 @@ export function span(seconds) {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-  return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+  if (seconds < 3600) return parts(seconds, 60, 'min', 1, 's');
+  if (seconds < 86400) return parts(seconds, 3600, 'h', 60, 'min');
+  return parts(seconds, 86400, 'd', 3600, 'h');
+}
+
+function parts(seconds, large, name, small, rest) {
+  const left = Math.floor((seconds % large) / small);
+  return `${Math.floor(seconds / large)} ${name}${left ? ` ${left} ${rest}` : ''}`;
 }
 
 /** Bytes: 1536 is 1.5 KB. */
@@ -99,14 +109,18 @@ export function bytes(number) {
   return `${unit > 0 && value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
+/** A moment as the server writes it, in seconds, to the microsecond: a Date knows milliseconds only. */
+const secondsOf = (text) => Date.parse(text) / 1000 + Number(/\.\d{3}(\d{3})/.exec(text)?.[1] ?? 0) / 1e6;
+
 /** Seconds between two moments as the server writes them. */
-export const between = (from, to) => (from && to ? Math.max(0, (new Date(to) - new Date(from)) / 1000) : undefined);
+export const between = (from, to) => (from && to ? Math.max(0, secondsOf(to) - secondsOf(from)) : undefined);
 
 /** How long ago, by the server's clock. */
 export function ago(then, now) {
   const seconds = between(then, now);
   if (seconds === undefined) return '';
-  return seconds < 1 ? 'just now' : `${span(Math.floor(seconds))} ago`;
+  if (seconds < 1) return 'just now';
+  return seconds < 10 ? `${Math.floor(seconds)} s ago` : `${span(Math.floor(seconds))} ago`;
 }
 
 /** A moment in local time. */

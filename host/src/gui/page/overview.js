@@ -21,7 +21,7 @@ export function start() {
     charts[name] = new Chart(byId(`chart-${name}`), say[name]);
     series[name] = new Series();
   }
-  empty('worker-table', 6, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
+  empty('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
   byId('modules').append(el('p', { class: 'empty' }, 'Nothing is loaded.'));
 }
 
@@ -55,7 +55,7 @@ function showQueues(now) {
   const all = now.queues.reduce((sum, lane) => sum + lane.count, 0);
   const most = Math.max(1, ...now.queues.map((lane) => lane.count));
   say('waiting', count(all));
-  say('due', now.due ? `${count(now.due)} more wait for their moment` : 'none waits for its moment');
+  say('due', now.due ? `${count(now.due)} scheduled or to be retried` : 'none scheduled or to be retried');
   list(
     byId('lanes'),
     now.queues,
@@ -117,35 +117,34 @@ function showWorkers(now) {
   const parts = ['active', 'draining', 'lost'].filter((status) => by(status)).map((status) => `${by(status)} ${status}`);
   say('workers-foot', now.workers.length ? `workers: ${parts.join(', ')}` : 'no worker is connected');
   if (!now.workers.length) {
-    return empty('worker-table', 6, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
+    return empty('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
   }
   const body = byId('worker-table').tBodies[0];
   const order = { active: 0, draining: 1, lost: 2 };
   const sorted = now.workers.toSorted((a, b) => order[a.status] - order[b.status] || a.id.localeCompare(b.id));
   list(body, sorted, (worker) => `${worker.id} ${worker.registered_at}`, workerRow, (row, worker) => {
-    const [, status, load, attempts, tasks, since] = row.cells;
+    const [name, status, load, attempts] = row.cells;
+    const since = name.querySelector('.since');
     rebadge(status.firstElementChild, worker.status);
     load.querySelector('.bar span').style.width = `${(100 * worker.load) / worker.slots}%`;
     load.querySelector('small').textContent = `${worker.load} of ${worker.slots}`;
     attempts.textContent = count(worker.attempts);
-    tasks.textContent = count(worker.tasks);
-    const text = worker.status === 'lost' ? `lost, heard ${ago(worker.last_seen, now.at)}` : ago(worker.registered_at, now.at);
+    attempts.title = `${count(worker.tasks)} tasks of ${count(worker.modules)} modules are loaded`;
+    const text = worker.status === 'lost' ? `heard ${ago(worker.last_seen, now.at)}` : `since ${ago(worker.registered_at, now.at).replace(' ago', '')}`;
     since.textContent = text;
-    since.title = `registered ${moment(worker.registered_at)}, last heard ${moment(worker.last_seen)}`;
+    since.title = `${worker.address}, registered ${moment(worker.registered_at)}, last heard ${moment(worker.last_seen)}`;
   });
 }
 
 function workerRow(worker) {
-  const own = worker.is_control_plane ? 'the control plane itself' : worker.address;
+  const own = worker.is_control_plane ? 'the control plane itself, ' : '';
   return el(
     'tr',
     {},
-    el('td', { 'data-label': 'Worker' }, el('b', {}, worker.id), el('small', { class: 'under' }, own)),
+    el('td', { 'data-label': 'Worker' }, el('b', {}, worker.id), el('small', { class: 'under' }, own, el('span', { class: 'since' }))),
     el('td', { 'data-label': 'Status' }, badge(worker.status)),
     el('td', { 'data-label': 'Load' }, el('span', { class: 'load' }, el('span', { class: 'bar' }, el('span')), el('small'))),
     el('td', { 'data-label': 'Attempts', class: 'num' }),
-    el('td', { 'data-label': 'Tasks', class: 'num' }),
-    el('td', { 'data-label': 'Since' }),
   );
 }
 

@@ -5,7 +5,7 @@ import { get } from './server.js';
 import * as detail from './detail.js';
 import { empty } from './overview.js';
 
-const PAGE = 25;
+const PAGE = 15;
 const AGAIN_AFTER = 1000;
 
 const TABS = [
@@ -71,6 +71,13 @@ export function showWorkers(workers) {
   select.value = chosen;
 }
 
+/** Some time went by. */
+export function tick(now) {
+  serverTime = now;
+  const rows = byId('task-table').tBodies[0].rows;
+  listed.forEach((task, index) => rows[index].dataset.key === task.task_id && showTimes(rows[index], task));
+}
+
 // --- Asking ---
 
 let timer = null;
@@ -79,6 +86,9 @@ let asking = false;
 let askAgain = false;
 /** While something runs, its progress is looked at, too. */
 let runs = false;
+/** What is shown, and the server's time at the last overview. */
+let listed = [];
+let serverTime = null;
 
 /** Something happened to a task. */
 export function changed() {
@@ -122,14 +132,14 @@ function draw(page) {
   shown = page.tasks.length;
   total = page.total;
   runs = page.tasks.some((task) => task.status === 'started');
-  const now = new Date().toISOString();
+  listed = page.tasks;
   const filtered = byId('filter-name').value.trim() || byId('filter-worker').value;
   if (!shown) {
     const first = tab === TABS[0] && !filtered && !offset;
     empty('task-table', 7, filtered ? 'No task is like this.' : tab.none, first && SUBMIT);
   } else {
     const body = byId('task-table').tBodies[0];
-    list(body, page.tasks, (task) => task.task_id, row, (node, task) => update(node, task, now));
+    list(body, page.tasks, (task) => task.task_id, row, update);
   }
   const more = page.complete ? '' : ' at least';
   say('task-count', shown ? `${count(offset + 1)} to ${count(offset + shown)} of${more} ${count(total)}` : '');
@@ -145,8 +155,12 @@ function row(task) {
     el(
       'td',
       { 'data-label': 'Task', class: 'task' },
-      el('button', { type: 'button', class: 'link', onclick: open }, task.name),
-      el('small', { class: 'under id' }, task.task_id),
+      el(
+        'span',
+        { class: 'name' },
+        el('button', { type: 'button', class: 'link', onclick: open }, task.name),
+        el('small', { class: 'id' }, task.task_id),
+      ),
       el('small', { class: 'under why' }),
     ),
     el('td', { 'data-label': 'Status' }, badge(task.status)),
@@ -158,8 +172,8 @@ function row(task) {
   );
 }
 
-function update(node, task, now) {
-  const [name, status, , worker, attempt, took, when] = node.cells;
+function update(node, task) {
+  const [name, status, , worker, attempt] = node.cells;
   const why = name.querySelector('.why');
   const progress = task.status === 'started' ? task.progress : null;
   why.classList.toggle('bad', !progress);
@@ -167,7 +181,15 @@ function update(node, task, now) {
   else why.textContent = task.error ?? '';
   rebadge(status.firstElementChild, task.status);
   worker.textContent = task.worker_id ?? '–';
+  worker.toggleAttribute('data-usual', !task.worker_id);
   attempt.textContent = task.attempt || '–';
+  attempt.toggleAttribute('data-usual', task.attempt < 2);
+  showTimes(node, task);
+}
+
+function showTimes(node, task) {
+  const [, , , , , took, when] = node.cells;
+  const now = serverTime ?? new Date().toISOString();
   took.textContent = span(between(task.started_at, task.completed_at ?? (task.started_at && now))) || '–';
   const at = task.completed_at ?? task.started_at ?? task.created_at;
   when.textContent = ago(at, now);
