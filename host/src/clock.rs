@@ -92,19 +92,19 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-impl Sub<Duration> for Timestamp {
-    type Output = Timestamp;
-
-    fn sub(self, span: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_sub(i64::try_from(micros(span)).unwrap_or(i64::MAX)))
-    }
-}
-
 impl Add<Duration> for Timestamp {
     type Output = Timestamp;
 
     fn add(self, span: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(i64::try_from(micros(span)).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Timestamp;
+
+    fn sub(self, span: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(i64::try_from(micros(span)).unwrap_or(i64::MAX)))
     }
 }
 

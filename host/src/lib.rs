@@ -9,6 +9,8 @@ pub mod clock;
 pub mod config;
 pub mod control_plane;
 pub mod discovery;
+#[cfg(feature = "runtime")]
+pub mod gui;
 pub mod json;
 mod lock;
 pub mod memory;

@@ -21,6 +21,7 @@
 pub mod binary;
 pub mod cli;
 pub mod cluster;
+pub mod http;
 pub mod modules;
 pub mod original;
 pub mod peer;

@@ -13,6 +13,7 @@ use crate::{
     clock::SPAN_MAX,
     config::Address,
     control_plane::ControlPlaneError,
+    gui::GuiError,
     json::Json,
     shutdown::Signals,
     subworker::{ModulesConfig, ModulesError, SubWorkerError, crew::CrewError, link::NotFound},
@@ -394,6 +395,11 @@ impl From<ControlPlaneError> for Failure {
                 .hint("say what others dial, such as --advertise-address tcp://10.0.0.5:5555"),
             ControlPlaneError::Address(_) | ControlPlaneError::WorkerId(_) => Self::new(WRONG_USAGE, message),
             ControlPlaneError::Crew(error) => error.into(),
+            ControlPlaneError::Gui(GuiError::Listen { .. }) => Self::new(TASK_FAILED, message)
+                .hint("choose another port with --gui-port, 0 for any that is free, or do without: --no-gui"),
+            ControlPlaneError::Gui(GuiError::Exposed(_)) => Self::new(WRONG_USAGE, message).hint(
+                "set a key by FASTWORKER_GUI_API_KEY, or say --insecure on a network where you trust everybody",
+            ),
             ControlPlaneError::Thread(_) => Self::new(TASK_FAILED, message),
         }
     }

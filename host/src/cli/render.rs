@@ -82,15 +82,17 @@ pub(super) fn text(text: &str) {
 }
 
 /// Says that a server is ready, in one line of JSON. It serves on if nobody reads that.
-pub(super) fn ready(worker_id: &str, address: &Address) -> Result<(), Failure> {
+pub(super) fn ready(worker_id: &str, address: &Address, gui: Option<&str>) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Ready<'a> {
         event: &'static str,
         worker_id: &'a str,
         address: &'a Address,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gui: Option<&'a str>,
         pid: u32,
     }
-    let ready = Ready { event: "ready", worker_id, address, pid: process::id() };
+    let ready = Ready { event: "ready", worker_id, address, gui, pid: process::id() };
     let text = serde_json::to_string(&ready).map_err(|error| Failure::new(TASK_FAILED, error))?;
     let _ = writeln!(io::stdout().lock(), "{text}");
     Ok(())

@@ -67,7 +67,7 @@ impl Subworker {
                 "subworker ready"
             );
             if json {
-                render::ready(&config.worker_id, &config.control_plane_address)?;
+                render::ready(&config.worker_id, &config.control_plane_address, None)?;
             }
             Ok::<_, Failure>(subworker)
         };

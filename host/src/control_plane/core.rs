@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -68,7 +68,20 @@ impl Core {
 
     /// Lets `enter` change the state, and then says what is to be said.
     pub fn enter<T>(&self, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> T {
-        let mut state = lock(&self.state);
+        self.change(lock(&self.state), enter)
+    }
+
+    /// The same, if the state is free at this moment.
+    pub fn try_enter<T>(&self, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> Option<T> {
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.change(state, enter))
+    }
+
+    fn change<T>(&self, mut state: MutexGuard<'_, State<Way>>, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> T {
         let now = Now::read();
         let given = enter(&mut state, now);
         state.tell_onlookers(now);

@@ -27,6 +27,7 @@ pub struct Feed {
     last: u64,
     /// When number 1 happened.
     began: Option<Timestamp>,
+    counts: [u64; EventKind::ALL.len()],
 }
 
 impl Feed {
@@ -38,6 +39,7 @@ impl Feed {
             self.kept.pop_front();
         }
         let Told { kind, task, name, priority, worker, attempt, detail } = told;
+        self.counts[kind as usize] += 1;
         let detail = detail.map(|text| text[..text.floor_char_boundary(DETAIL_MAX)].into());
         self.kept.push_back(Event {
             number: self.last,
@@ -62,6 +64,11 @@ impl Feed {
         let first = self.kept.front().map_or(self.last + 1, |event| event.number);
         let skip = usize::try_from(after.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
         self.kept.range(skip.min(self.kept.len())..)
+    }
+
+    /// How many events of a kind there were.
+    pub fn count(&self, kind: EventKind) -> u64 {
+        self.counts[kind as usize]
     }
 
     /// The events after number `after`, as many as one answer holds.

@@ -168,6 +168,21 @@ impl<R> Worker<R> {
         self.size
     }
 
+    /// The address that is shown for it.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it has loaded.
+    pub fn modules(&self) -> &[ModuleInfo] {
+        &self.modules
+    }
+
+    /// When it registered.
+    pub fn registered_at(&self) -> Timestamp {
+        self.registered_at
+    }
+
     /// The names that it can run.
     pub fn names(&self) -> &BTreeMap<Arc<str>, Mean> {
         &self.names
@@ -421,6 +436,12 @@ impl<R> Roster<R> {
         self.slots
     }
 
+    /// Those that were lost lately, as they were last.
+    pub fn lost(&self, now: Moment) -> impl Iterator<Item = &WorkerInfo> {
+        let recent = self.departed.iter().filter(move |(at, _)| now.since(*at) < DEPARTED_SHOWN);
+        recent.map(|(_, info)| info)
+    }
+
     /// How all workers are shown, those that went lately last.
     pub fn infos(&self, now: Moment) -> Vec<WorkerInfo> {
         let status = |worker: &Worker<R>| if worker.draining { WorkerStatus::Draining } else { WorkerStatus::Active };
@@ -431,9 +452,7 @@ impl<R> Roster<R> {
             let modules = if fits { worker.modules.clone() } else { Vec::new() };
             WorkerInfo { modules, ..worker.info(status(worker)) }
         });
-        let recent = |at: &Moment| now.since(*at) < DEPARTED_SHOWN;
-        let departed = self.departed.iter().filter(|(at, _)| recent(at)).map(|(_, info)| info.clone());
-        present.chain(departed).collect()
+        present.chain(self.lost(now).cloned()).collect()
     }
 }
 

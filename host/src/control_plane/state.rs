@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 use super::{
     events::Feed,
+    meters::Meters,
     queue::{Place, Position, Queue},
     reports::ReportLog,
     results::Results,
@@ -46,6 +47,8 @@ mod look;
 mod parked;
 mod tasks;
 mod workers;
+
+pub use look::Detail;
 
 /// So much work may be granted at a time to a slot, beyond the first task.
 pub const LOOKAHEAD: Duration = Duration::from_millis(2);
@@ -133,6 +136,8 @@ struct Entry {
     policy: Policy,
     priority: TaskPriority,
     created_at: Timestamp,
+    /// When it was first due.
+    due_at: Moment,
     waiting_since: Moment,
     standing: Standing,
     /// Attempts that were begun and not lost.
@@ -349,6 +354,7 @@ pub struct State<R> {
     onlookers: Vec<ParkId>,
     told: u64,
     counts: Counts,
+    meters: Meters,
     position: u64,
     last_lease: u64,
     /// When the first worker registered: where the numbers of leases begin.
@@ -380,6 +386,7 @@ impl<R: Way> State<R> {
             onlookers: Vec::new(),
             told: 0,
             counts: Counts::default(),
+            meters: Meters::default(),
             position: 0,
             last_lease: 0,
             born: Timestamp::default(),
@@ -407,6 +414,11 @@ impl<R: Way> State<R> {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// What was measured of tasks so far.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// How many tasks are unfinished.
@@ -502,6 +514,11 @@ impl<R: Way> State<R> {
     /// Takes no more tasks. What was accepted is still run.
     pub fn drain(&mut self) {
         self.draining = true;
+    }
+
+    /// Whether it takes no more tasks.
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// Whether nothing waits to be run now and nothing runs. Scheduled tasks do not count.

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 use super::{End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, TASK_SESSIONS_MAX, Taken, Timer, Way};
-use crate::control_plane::{events::Told, queue::Position, reports::ReportLog, results::About, retry};
+use crate::control_plane::{events::Told, meters, queue::Position, reports::ReportLog, results::About, retry};
 use crate::{
     clock::{Now, Timestamp, micros},
     protocol::{Ended, EventKind, LeaseId, Order},
     signature::Misfit,
     task::{
-        ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId, TaskPriority, TaskResult,
-        TaskStatus, Unknown,
+        ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId, TaskResult, TaskStatus,
+        Unknown,
     },
     transport::PAYLOAD_MAX,
 };
@@ -50,6 +50,9 @@ impl<R: Way> State<R> {
         if let Some(why) = self.refusal(&task) {
             return Taken::Refused(why);
         }
+        if let Some(misfit) = misfit {
+            return Taken::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, misfit.to_string()));
+        }
         let offered = self.roster.offered(now.mono, &task.name);
         if offered.is_none() && task.unknown == Unknown::Fail {
             return Taken::Ended(self.not_found(now, task));
@@ -58,10 +61,6 @@ impl<R: Way> State<R> {
             Some((name, own)) => (name.clone(), task.policy.or(own)),
             None => (task.name.as_str().into(), task.policy),
         };
-        if let Some(misfit) = misfit {
-            let why = misfit.to_string();
-            return Taken::Ended(self.end_at_once(now, task.id, name, policy.priority, ErrorKind::BadArguments, why));
-        }
         let wait = match (task.countdown, task.eta) {
             (Some(countdown), _) => countdown,
             (None, Some(eta)) => eta.since(now.wall),
@@ -75,6 +74,7 @@ impl<R: Way> State<R> {
             priority: policy.priority.unwrap_or_default(),
             policy,
             created_at: now.wall,
+            due_at: at,
             waiting_since: now.mono,
             standing: Standing::Due { at, retry: false },
             attempt: 0,
@@ -128,27 +128,26 @@ impl<R: Way> State<R> {
         } else if self.roster.iter().next().is_none() {
             error.push_str(": no worker is connected");
         }
-        self.end_at_once(now, task.id, task.name.into(), task.policy.priority, ErrorKind::NotFound, error)
+        self.end_at_once(now, task, ErrorKind::NotFound, error)
     }
 
     /// Records the failure of a task that never came to wait.
-    fn end_at_once(
-        &mut self,
-        now: Now,
-        id: TaskId,
-        name: Arc<str>,
-        priority: Option<TaskPriority>,
-        kind: ErrorKind,
-        why: String,
-    ) -> Arc<TaskResult> {
+    fn end_at_once(&mut self, now: Now, task: NewTask, kind: ErrorKind, why: String) -> Arc<TaskResult> {
         self.counts.accepted += 1;
         let result = TaskResult {
             error: Some(why),
             completed_at: Some(now.wall),
             error_kind: Some(kind),
-            ..TaskResult::new(id, TaskStatus::Failure)
+            ..TaskResult::new(task.id, TaskStatus::Failure)
         };
-        let about = About { name, priority: priority.unwrap_or_default(), created_at: now.wall };
+        let about = About {
+            name: task.name.into(),
+            priority: task.policy.priority.unwrap_or_default(),
+            created_at: now.wall,
+            args: task.args,
+            kwargs: task.kwargs,
+            policy: task.policy,
+        };
         self.keep(now, result, about, ReportLog::default())
     }
 
@@ -209,6 +208,8 @@ impl<R: Way> State<R> {
         if !was_told {
             self.feed.push(began, told);
         }
+        let waited = now.mono.since(entry.waiting_since).saturating_sub(span);
+        self.meters.attempt(&entry.name, entry.priority, waited, span);
         let end = End { started_at: Some(began), worker_id: worker_id.clone(), version, ..End::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
@@ -237,11 +238,10 @@ impl<R: Way> State<R> {
 
     pub(super) fn follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
         let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
-        let (task_name, priority) = (Arc::from(name.as_str()), policy.priority);
-        let task = NewTask { id: id.clone(), args, kwargs, policy, countdown, ..NewTask::new(name) };
-        if let Taken::Refused(why) = self.accept(now, task, None, None) {
+        let task = NewTask { id, args, kwargs, policy, countdown, ..NewTask::new(name) };
+        if let Taken::Refused(why) = self.accept(now, task.clone(), None, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
-            self.end_at_once(now, id, task_name, priority, ErrorKind::Failed, why);
+            self.end_at_once(now, task, ErrorKind::Failed, why);
         }
     }
 
@@ -306,6 +306,7 @@ impl<R: Way> State<R> {
             ..TaskResult::new(id.clone(), status)
         };
         let about = entry.about();
+        self.meters.took(entry.priority, now.mono.since(entry.due_at));
         let result = self.keep(now, result, about, entry.reports);
         for session in entry.session.into_iter().chain(entry.other_sessions) {
             if self.sessions.tell(session, result.clone()) {
@@ -320,12 +321,16 @@ impl<R: Way> State<R> {
 
     pub(super) fn keep(&mut self, now: Now, result: TaskResult, about: About, reports: ReportLog) -> Arc<TaskResult> {
         let result = Arc::new(result);
-        let (place, kind) = match result.status {
-            TaskStatus::Success => (0, EventKind::TaskSuccess),
-            TaskStatus::Cancelled => (2, EventKind::TaskCancelled),
-            _ => (1, EventKind::TaskFailure),
+        let kind = match result.status {
+            TaskStatus::Success => EventKind::TaskSuccess,
+            TaskStatus::Cancelled => EventKind::TaskCancelled,
+            _ => EventKind::TaskFailure,
         };
-        self.counts.ended[place] += 1;
+        self.counts.ended[meters::place(result.status)] += 1;
+        match result.error_kind {
+            Some(ErrorKind::NotFound) => self.meters.refused(result.status),
+            _ => self.meters.ended(&about.name, result.status),
+        }
         let worker = result.worker_id.as_deref().map(Arc::from);
         let told = Told::of_task(kind, &result.task_id, &about.name, about.priority);
         let detail = result.error.as_deref();
