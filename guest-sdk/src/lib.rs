@@ -105,6 +105,25 @@
 //! A panic ends the attempt as a failure; its message and place are in the task's log. All keys of
 //! the attribute are described at [`task`].
 //!
+//! # Again and again
+//!
+//! A task whose parameters may all be left out can say when it is submitted by itself: at
+//! intervals, or when a clock shows what a cron pattern says. It is, as long as a worker has its
+//! module.
+//!
+//! ```
+//! use fastworker_guest::task;
+//!
+//! /// Forgets what is old.
+//! #[task(every = "10m")]
+//! fn clean_up() {}
+//!
+//! /// Reports on working days at nine.
+//! #[task(cron = "0 9 * * MON-FRI", tz = "Europe/Paris", overlap = "queue")]
+//! fn report() {}
+//! # fn main() {}
+//! ```
+//!
 //! # Talking to the host
 //!
 //! [`context`] knows the attempt: its id, number and deadline. It reports progress, tells when
@@ -217,6 +236,12 @@ pub use error::TaskError;
 /// | `retry_delay` | `"5s"` | the time to wait before the second attempt |
 /// | `retry_backoff` | `2.0` | what the wait is multiplied by before each further attempt |
 /// | `retry_backoff_max` | `"1h"` | the longest wait between two attempts |
+/// | `every` | `"10s"` | submitted by itself each time so much has passed, at least `"100ms"` |
+/// | `cron` | `"0 9 * * 1-5"` | submitted by itself when a clock shows this: minute, hour, day of month, month, day of week (0 and 7 are Sunday) |
+/// | `tz` | `"Europe/Paris"` | the time zone of that clock; UTC if left out |
+/// | `overlap` | `"skip"`, `"queue"` | while the last one has not ended, leave it out (the default), or let one wait |
+/// | `count` | `3` | submitted by itself so often at most |
+/// | `until` | `"2026-12-31T18:00:00Z"` | not submitted by itself after this |
 ///
 /// Durations are numbers with units: `"500ms"`, `"1.5s"`, `"1h 30m"`, `"2d"`.
 ///

@@ -16,10 +16,12 @@ use crate::{
 
 mod policy;
 mod result;
+pub mod schedule;
 
 pub use policy::Policy;
 use policy::{Said, seconds};
 pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
+pub use schedule::ScheduleSpec;
 
 /// Longest task id in bytes.
 pub const TASK_ID_MAX: usize = 128;
@@ -588,6 +590,8 @@ pub struct TaskInfo {
     pub schema: Json,
     /// Its own defaults.
     pub policy: Policy,
+    /// When it is submitted by itself.
+    pub schedule: Option<ScheduleSpec>,
     /// Keys of its policy that this version does not know, and values it could not read.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub warnings: Vec<String>,

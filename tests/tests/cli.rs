@@ -228,7 +228,7 @@ fn all_example_modules_load_together() {
     command.args(["list", "--json", "--task-modules"]).arg(modules::folder());
     let listed = cli::run(command).with_code(0).json();
     let names: Vec<&str> = listed.as_array().expect("a list").iter().filter_map(|it| it["name"].as_str()).collect();
-    for name in ["arithmetic", "compress", "flaky", "follow", "hostile", "primes", "slow", "text"] {
+    for name in ["arithmetic", "compress", "flaky", "follow", "hostile", "periodic", "primes", "slow", "text"] {
         assert!(names.contains(&name), "{name} in {names:?}");
     }
 }

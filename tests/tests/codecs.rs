@@ -11,14 +11,16 @@ use fastworker::{
     json::Json,
     protocol::{
         Beat, Collect, Collected, Ended, Event, EventKind, EventQuery, Events, Follow, Found, Lease, LeaseId, Lookup,
-        Note, Notify, Order, Registration, Reply, Reports, Request, Submit, Submitted, TaskPage, TaskQuery,
-        TaskSummary, Welcome, Work, WorkerInfo, WorkerReply, WorkerRequest, WorkerStatus, codec,
+        NewSchedule, Note, Notify, Order, Registration, Reply, Reports, Request, ScheduleInfo, ScheduleRequest,
+        ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery, TaskSummary, Welcome, Work, WorkerInfo,
+        WorkerReply, WorkerRequest, WorkerStatus, codec,
         original::{self, Call},
     },
     task::{
         CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleVersion,
-        NewTask, Outcome, Policy, Progress, Report, SerializationFormat, Task, TaskId, TaskInfo, TaskPriority,
-        TaskResult, TaskStatus, Unknown,
+        NewTask, Outcome, Policy, Progress, Report, ScheduleSpec, SerializationFormat, Task, TaskId, TaskInfo,
+        TaskPriority, TaskResult, TaskStatus, Unknown,
+        schedule::{Overlap, When},
     },
 };
 use fastworker_tests::{
@@ -434,8 +436,15 @@ fn results() -> impl Strategy<Value = Arc<TaskResult>> {
 }
 
 fn modules() -> impl Strategy<Value = ModuleInfo> {
-    let task = (text(), text(), documents(), policies(), vec(text(), 0..3)).prop_map(
-        |(name, documentation, schema, policy, warnings)| TaskInfo { name, documentation, schema, policy, warnings },
+    let task = (text(), text(), documents(), policies(), option::of(specs()), vec(text(), 0..3)).prop_map(
+        |(name, documentation, schema, policy, schedule, warnings)| TaskInfo {
+            name,
+            documentation,
+            schema,
+            policy,
+            schedule,
+            warnings,
+        },
     );
     (text(), text(), text(), any::<u64>(), moments(), text(), vec(text(), 0..3), vec(task, 0..3)).prop_map(
         |(name, path, hash, size, loaded_at, engine, imports, tasks)| ModuleInfo {
@@ -447,6 +456,62 @@ fn modules() -> impl Strategy<Value = ModuleInfo> {
             engine,
             imports,
             tasks,
+        },
+    )
+}
+
+fn specs() -> impl Strategy<Value = ScheduleSpec> {
+    let cron = (text(), text()).prop_map(|(pattern, tz)| When::Cron { pattern, tz });
+    let when = prop_oneof![spans().prop_map(When::Every), cron];
+    (when, any::<Option<u64>>(), option::of(moments()), select(Overlap::ALL.to_vec()))
+        .prop_map(|(when, count, until, overlap)| ScheduleSpec { when, count, until, overlap })
+}
+
+fn new_schedules() -> impl Strategy<Value = NewSchedule> {
+    let unknown = select(vec![Unknown::Fail, Unknown::Wait]);
+    (text(), specs(), text(), documents(), documents(), policies(), unknown).prop_map(
+        |(name, spec, task_name, args, kwargs, policy, unknown)| NewSchedule {
+            name,
+            spec,
+            task_name,
+            args,
+            kwargs,
+            policy,
+            unknown,
+        },
+    )
+}
+
+fn schedule_requests() -> impl Strategy<Value = ScheduleRequest> {
+    prop_oneof![
+        (new_schedules(), any::<bool>())
+            .prop_map(|(schedule, replace)| ScheduleRequest::Add { schedule: Box::new(schedule), replace }),
+        Just(ScheduleRequest::List),
+        text().prop_map(ScheduleRequest::Pause),
+        text().prop_map(ScheduleRequest::Resume),
+        (text(), ids()).prop_map(|(name, task_id)| ScheduleRequest::Trigger { name, task_id }),
+        text().prop_map(ScheduleRequest::Remove),
+    ]
+}
+
+fn schedule_infos() -> impl Strategy<Value = ScheduleInfo> {
+    let source =
+        prop_oneof![Just(ScheduleSource::Command), text().prop_map(|name| ScheduleSource::Module(name.into()))];
+    let status = select(ScheduleStatus::ALL.to_vec());
+    let last = (option::of(moments()), option::of(ids()), option::of(select(TaskStatus::ALL.to_vec())));
+    let numbers = (any::<u64>(), any::<u64>(), any::<Option<u64>>());
+    (new_schedules(), source, status, option::of(moments()), last, numbers).prop_map(
+        |(schedule, source, status, next_run, last, (runs, skipped, remaining))| ScheduleInfo {
+            schedule: Arc::new(schedule),
+            source,
+            status,
+            next_run,
+            last_run: last.0,
+            last_task_id: last.1,
+            last_status: last.2,
+            runs,
+            skipped,
+            remaining,
         },
     )
 }
@@ -473,6 +538,7 @@ fn requests() -> impl Strategy<Value = Request> {
         })),
         task_queries().prop_map(Request::Tasks),
         (any::<u64>(), any::<u32>()).prop_map(|(after, wait_ms)| Request::Events(EventQuery { after, wait_ms })),
+        schedule_requests().prop_map(Request::Schedule),
     ]
 }
 
@@ -590,6 +656,7 @@ fn replies() -> impl Strategy<Value = Reply> {
         told.prop_map(Reply::Reports),
         page.prop_map(Reply::Tasks),
         lately.prop_map(Reply::Events),
+        vec(schedule_infos(), 0..3).prop_map(Reply::Schedules),
         text().prop_map(Reply::Refused),
     ]
 }

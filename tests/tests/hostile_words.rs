@@ -380,6 +380,7 @@ fn module(names: &[&str], documentation: &str) -> ModuleInfo {
         documentation: documentation.to_owned(),
         schema: Json::empty_object(),
         policy: Policy::default(),
+        schedule: None,
         warnings: Vec::new(),
     };
     ModuleInfo {

@@ -9,6 +9,7 @@ use syn::{
 };
 
 use crate::parse::{Parsed, Setting};
+use crate::schedule::{self, Schedule};
 
 /// A task as `expand` writes it: everything here is known to be sound.
 pub(crate) struct Task {
@@ -20,6 +21,7 @@ pub(crate) struct Task {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) result: Returns,
     pub(crate) policy: Policy,
+    pub(crate) schedule: Schedule,
     /// The `#[cfg(…)]` of the function, which hold for its registration too.
     pub(crate) conditions: Vec<Attribute>,
 }
@@ -69,8 +71,21 @@ pub(crate) struct Policy {
     pub(crate) retry_backoff_max: Option<f64>,
 }
 
-const KEYS: [&str; 7] =
-    ["name", "priority", "timeout", "max_retries", "retry_delay", "retry_backoff", "retry_backoff_max"];
+const KEYS: [&str; 13] = [
+    "name",
+    "priority",
+    "timeout",
+    "max_retries",
+    "retry_delay",
+    "retry_backoff",
+    "retry_backoff_max",
+    "every",
+    "cron",
+    "tz",
+    "overlap",
+    "count",
+    "until",
+];
 const PRIORITIES: [&str; 4] = ["critical", "high", "normal", "low"];
 const NAME_BYTES_MAX: usize = 128;
 
@@ -78,9 +93,13 @@ const NAME_BYTES_MAX: usize = 128;
 pub(crate) fn check(parsed: &Parsed) -> syn::Result<Task> {
     let mut mistakes = Mistakes::default();
     let signature = &parsed.function.sig;
-    let (name, policy) = check_settings(&parsed.settings, &mut mistakes);
+    let (name, policy, schedule) = check_settings(&parsed.settings, &mut mistakes);
     check_signature(signature, &mut mistakes);
-    let parameters = signature.inputs.iter().filter_map(|input| mistakes.keep(check_parameter(input))).collect();
+    let parameters: Vec<Parameter> =
+        signature.inputs.iter().filter_map(|input| mistakes.keep(check_parameter(input))).collect();
+    for mistake in schedule::check(&parsed.settings, &parameters) {
+        mistakes.push(mistake);
+    }
     mistakes.finish(Task {
         function: signature.ident.clone(),
         is_async: signature.asyncness.is_some(),
@@ -89,6 +108,7 @@ pub(crate) fn check(parsed: &Parsed) -> syn::Result<Task> {
         parameters,
         result: returns(signature),
         policy,
+        schedule,
         conditions: parsed
             .function
             .attrs
@@ -99,9 +119,10 @@ pub(crate) fn check(parsed: &Parsed) -> syn::Result<Task> {
     })
 }
 
-fn check_settings(settings: &[Setting], mistakes: &mut Mistakes) -> (Option<String>, Policy) {
+fn check_settings(settings: &[Setting], mistakes: &mut Mistakes) -> (Option<String>, Policy, Schedule) {
     let mut name = None;
     let mut policy = Policy::default();
+    let mut schedule = Schedule::default();
     let mut seen: Vec<&Ident> = Vec::new();
     for setting in settings {
         if seen.contains(&&setting.key) {
@@ -117,11 +138,12 @@ fn check_settings(settings: &[Setting], mistakes: &mut Mistakes) -> (Option<Stri
             "retry_delay" => duration(setting).map(|it| policy.retry_delay = Some(it)),
             "retry_backoff" => factor(setting).map(|it| policy.retry_backoff = Some(it)),
             "retry_backoff_max" => duration(setting).map(|it| policy.retry_backoff_max = Some(it)),
+            of_schedule if schedule::KEYS.contains(&of_schedule) => schedule.take(setting),
             unknown => Err(unknown_key(&setting.key, unknown)),
         };
         mistakes.keep(checked);
     }
-    (name, policy)
+    (name, policy, schedule)
 }
 
 fn unknown_key(key: &Ident, text: &str) -> syn::Error {
@@ -169,7 +191,7 @@ fn timeout(setting: &Setting) -> syn::Result<f64> {
     }
 }
 
-fn count(setting: &Setting) -> syn::Result<u32> {
+pub(crate) fn count(setting: &Setting) -> syn::Result<u32> {
     match literal(setting) {
         Some(Lit::Int(number)) => number.base10_parse().map_err(|_| wrong_value(setting, "a count", "3")),
         _ => Err(wrong_value(setting, "a count", "3")),
@@ -187,7 +209,7 @@ fn factor(setting: &Setting) -> syn::Result<f64> {
         .ok_or_else(|| wrong_value(setting, "a factor of at least 1", "2.0"))
 }
 
-fn duration(setting: &Setting) -> syn::Result<f64> {
+pub(crate) fn duration(setting: &Setting) -> syn::Result<f64> {
     let (text, at) = text(setting, "\"30s\"")?;
     seconds(&text).ok_or_else(|| {
         let message = format!(
@@ -224,7 +246,7 @@ fn seconds(text: &str) -> Option<f64> {
     total.is_finite().then_some(total)
 }
 
-fn text(setting: &Setting, example: &str) -> syn::Result<(String, proc_macro2::Span)> {
+pub(crate) fn text(setting: &Setting, example: &str) -> syn::Result<(String, proc_macro2::Span)> {
     match literal(setting) {
         Some(Lit::Str(text)) => Ok((text.value(), text.span())),
         _ => Err(wrong_value(setting, "a text", example)),
@@ -539,6 +561,41 @@ mod tests {
         assert_mistake("priority = \"urgent\"", f, "\"urgent\"", "critical, high, normal, low");
         assert_mistake("name = \"\"", f, "\"\"", "1 to 128 bytes");
         assert_mistake("name = \"a\\nb\"", f, "\"a\\nb\"", "control characters");
+    }
+
+    #[test]
+    fn a_schedule_is_checked_as_far_as_its_shape_goes() {
+        let f = "fn f(x: Option<u8>) {}";
+        for sound in [
+            r#"every = "10s""#,
+            r#"every = "1h 30m", count = 3, until = "2026-12-31T18:00:00+01:00", overlap = "queue""#,
+            r#"cron = "0 9 * * 1-5", tz = "Europe/Paris""#,
+            r#"cron = "*/20 0-59/5 1,12 L JAN-MAR FRI#2", tz = "Etc/GMT+5""#,
+            r#"cron = "@daily", until = "2026-12-31T18:00:00.5Z""#,
+        ] {
+            assert_eq!(mistakes(sound, f), [], "{sound}");
+        }
+        assert_mistake("every = 10", f, "10", "`every = \"30s\"`");
+        assert_mistake("every = \"50ms\"", f, "\"50ms\"", "at least \"100ms\"");
+        assert_mistake("cron = \"0 9 * *\"", f, "\"0 9 * *\"", "this one has 4");
+        assert_mistake(
+            "cron = \"0 24 * * *\"",
+            f,
+            "\"0 24 * * *\"",
+            "the hour \"24\" is out of range: 24 is more than 23",
+        );
+        assert_mistake("cron = \"0 0 * * 1-8\"", f, "\"0 0 * * 1-8\"", "8 is more than 7");
+        assert_mistake("cron = \"0 0 * * !\"", f, "\"0 0 * * !\"", "'!' has no meaning");
+        assert_mistake("cron = \"@noon\"", f, "\"@noon\"", "@hourly");
+        assert_mistake("cron = \"@daily\", tz = \"10\"", f, "\"10\"", "no time zone");
+        assert_mistake("cron = \"@daily\", every = \"1s\"", f, "cron", "exclude each other");
+        assert_mistake("every = \"1s\", tz = \"UTC\"", f, "tz", "`tz` is for `cron`");
+        assert_mistake("count = 3", f, "count", "needs `every` or `cron`");
+        assert_mistake("every = \"1s\", count = 0", f, "0", "never submit");
+        assert_mistake("every = \"1s\", until = \"tomorrow\"", f, "\"tomorrow\"", "no point in time");
+        assert_mistake("every = \"1s\", overlap = \"both\"", f, "\"both\"", "skip or queue");
+        assert_mistake("every = \"1s\"", "fn f(x: u8) {}", "every", "make `x` an `Option`");
+        assert_mistake("evry = \"1s\"", f, "evry", "did you mean `every`?");
     }
 
     #[test]

@@ -7,13 +7,14 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use crate::check::{Parameter, Pass, Policy, Task};
+use crate::schedule::{self, Schedule};
 
 /// Writes the task's registration.
 pub(crate) fn expand(task: &Task) -> TokenStream {
     let Task { name, documentation, conditions, .. } = task;
     let parameters = task.parameters.iter().map(describe);
     let result = &task.result.type_text;
-    let policy = policy_json(&task.policy);
+    let policy = policy_json(&task.policy, &task.schedule);
     let run = run(task);
     quote! {
         #(#conditions)*
@@ -88,7 +89,7 @@ fn run(task: &Task) -> TokenStream {
 }
 
 /// The policy as the text of the descriptor's `policy`.
-fn policy_json(policy: &Policy) -> String {
+fn policy_json(policy: &Policy, schedule: &Schedule) -> String {
     let number = |value: f64| Literal::f64_unsuffixed(value).to_string();
     let fields = [
         ("priority", policy.priority.as_ref().map(|it| format!("\"{it}\""))),
@@ -98,7 +99,8 @@ fn policy_json(policy: &Policy) -> String {
         ("retry_backoff", policy.retry_backoff.map(number)),
         ("retry_backoff_max", policy.retry_backoff_max.map(number)),
     ];
+    let fields = fields.into_iter().chain(schedule::json(schedule, number));
     let fields: Vec<String> =
-        fields.into_iter().filter_map(|(key, value)| value.map(|value| format!("\"{key}\":{value}"))).collect();
+        fields.filter_map(|(key, value)| value.map(|value| format!("\"{key}\":{value}"))).collect();
     format!("{{{}}}", fields.join(","))
 }

@@ -9,6 +9,8 @@ mod parse;
 
 mod check;
 
+mod schedule;
+
 mod expand;
 
 use proc_macro::TokenStream;

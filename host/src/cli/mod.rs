@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod bench;
+mod call;
 mod cancel;
 mod complete;
 mod completions;
@@ -32,6 +33,7 @@ mod man;
 mod new;
 mod render;
 mod result;
+mod schedule;
 mod status;
 mod submit;
 mod subworker;
@@ -86,6 +88,8 @@ enum Command {
     Workers(workers::Workers),
     /// Show what happened: tasks that ended, workers that came and went.
     Events(events::ShowEvents),
+    /// Submit a task again and again: at intervals, or when a clock shows what a cron pattern says.
+    Schedule(schedule::Schedule),
     /// List the tasks that workers have loaded, or what module files offer.
     List(list::List),
     /// Make a crate of tasks in Rust that builds, tests and runs as it stands.
@@ -143,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Tasks(command) => command.run(),
         Command::Workers(command) => command.run(),
         Command::Events(command) => command.run(),
+        Command::Schedule(command) => command.run(),
         Command::List(command) => command.run(),
         Command::New(command) => command.run(),
         Command::Dev(command) => command.run(),
@@ -290,6 +295,7 @@ fn span(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return Err("write a span like 250ms, 30s, 5m, 1h or 30".into()),
     };
     let number: f64 = digits.parse().map_err(|_| "write a span like 250ms, 30s, 5m, 1h or 30".to_owned())?;

@@ -20,14 +20,19 @@ use crate::{
     bench::{Must, Plan, Row},
     config::Address,
     protocol::{WorkerInfo, WorkerStatus},
-    task::{ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo, TaskResult, TaskStatus},
+    task::{
+        ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo, TaskResult, TaskStatus,
+        schedule::When,
+    },
 };
 
 mod log;
 mod looks;
+mod schedules;
 
 pub(super) use log::{Levels, LogFormat, levels, log};
 pub(super) use looks::{crew, events, tasks};
+pub(super) use schedules::{schedule, schedules};
 
 fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -308,7 +313,13 @@ fn show_module(module: &ModuleInfo) {
     for task in tasks {
         out(format_args!("  {}", signature(task)));
         task.documentation.lines().for_each(|line| out(format_args!("      {line}").to_string().trim_end()));
-        let policy = policy(&task.policy);
+        let schedule = task.schedule.as_ref().map(|spec| match &spec.when {
+            When::Every(_) => spec.to_string(),
+            When::Cron { .. } => format!("cron {spec}"),
+        });
+        let policy: Vec<String> =
+            Some(policy(&task.policy)).filter(|it| !it.is_empty()).into_iter().chain(schedule).collect();
+        let policy = policy.join(", ");
         if !policy.is_empty() {
             out(format_args!("      [{policy}]"));
         }

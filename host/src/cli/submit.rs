@@ -3,44 +3,18 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, builder::BoolishValueParser};
-use clap_complete::engine::ArgValueCandidates;
 
-use super::{
-    Connection, Failure, Json, NOT_FOUND, Outcome, TaskId, TaskPriority, array, complete, json_array, object, pair,
-    render, span,
-};
+use super::{Connection, Failure, NOT_FOUND, Outcome, TaskId, call::TaskCall, render, span};
 use crate::{
     client::Client,
     protocol::{Found, WAIT_MAX},
-    task::{NewTask, Policy, TaskStatus, Unknown},
+    task::{NewTask, TaskStatus},
 };
 
 #[derive(Args, Debug)]
 pub(super) struct SubmitTask {
-    /// Task name to execute
-    #[arg(long, env = "FASTWORKER_TASK_NAME", value_name = "NAME", add = ArgValueCandidates::new(complete::task_names))]
-    task_name: String,
-    /// Task arguments: each is read as JSON where it is JSON, else as text
-    #[arg(long, env = "FASTWORKER_ARGS", value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
-    args: Vec<String>,
-    /// Named arguments
-    #[arg(long, env = "FASTWORKER_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pair)]
-    kwargs: Vec<(String, Json)>,
-    /// Task arguments as one JSON array
-    #[arg(long, env = "FASTWORKER_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
-    args_json: Option<Json>,
-    /// critical, high, normal or low [default: the task's own, else normal]
-    #[arg(long, env = "FASTWORKER_PRIORITY", add = ArgValueCandidates::new(complete::priorities))]
-    priority: Option<TaskPriority>,
-    /// How many attempts may follow a failed one [default: the task's own, else 0]
-    #[arg(long, env = "FASTWORKER_MAX_RETRIES", value_name = "COUNT")]
-    max_retries: Option<u32>,
-    /// The wait before the first retry [default: the task's own, else 60s]
-    #[arg(long, env = "FASTWORKER_RETRY_DELAY", value_name = "SPAN", value_parser = span)]
-    retry_delay: Option<Duration>,
-    /// How long each attempt may run [default: the task's own, else 300s]
-    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span)]
-    task_timeout: Option<Duration>,
+    #[command(flatten)]
+    call: TaskCall,
     /// Wait so long before the first attempt
     #[arg(long, env = "FASTWORKER_COUNTDOWN", value_name = "SPAN", value_parser = span)]
     countdown: Option<Duration>,
@@ -48,9 +22,6 @@ pub(super) struct SubmitTask {
     /// variable, under which every submission would be the first one again
     #[arg(long, value_name = "ID")]
     task_id: Option<TaskId>,
-    /// If no worker has the task, wait for one that has
-    #[arg(long, env = "FASTWORKER_WAIT_FOR_WORKER", value_parser = BoolishValueParser::new())]
-    wait_for_worker: bool,
     /// Return immediately with the task id
     #[arg(long, env = "FASTWORKER_NON_BLOCKING", value_parser = BoolishValueParser::new(), conflicts_with = "follow")]
     non_blocking: bool,
@@ -85,18 +56,12 @@ impl SubmitTask {
     fn task(&self) -> NewTask {
         NewTask {
             id: self.task_id.clone().unwrap_or_default(),
-            args: self.args_json.clone().unwrap_or_else(|| array(&self.args)),
-            kwargs: object(&self.kwargs),
-            policy: Policy {
-                priority: self.priority,
-                timeout: self.task_timeout,
-                max_retries: self.max_retries,
-                retry_delay: self.retry_delay,
-                ..Policy::default()
-            },
+            args: self.call.args(),
+            kwargs: self.call.kwargs(),
+            policy: self.call.policy(),
             countdown: self.countdown,
-            unknown: if self.wait_for_worker { Unknown::Wait } else { Unknown::Fail },
-            ..NewTask::new(&self.task_name)
+            unknown: self.call.unknown(),
+            ..NewTask::new(&self.call.task_name)
         }
     }
 }

@@ -35,9 +35,11 @@ use crate::{
 
 mod call;
 mod gather;
+mod schedules;
 
 pub use call::Call;
 use gather::Gather;
+pub use schedules::{Namesake, Schedules};
 
 /// How many ended and unended tasks a client remembers.
 pub const SEEN_MAX: usize = 10_000;

@@ -106,6 +106,11 @@ impl<'a> Told<'a> {
         Self { kind, task: None, name: None, priority: None, worker: Some(worker), attempt: 0, detail: None }
     }
 
+    /// Something that a schedule did.
+    pub fn of_schedule(kind: EventKind, schedule: &'a Arc<str>) -> Self {
+        Self { kind, task: None, name: Some(schedule), priority: None, worker: None, attempt: 0, detail: None }
+    }
+
     /// Something that happened to a task.
     pub fn of_task(kind: EventKind, task: &'a TaskId, name: &'a Arc<str>, priority: TaskPriority) -> Self {
         let (task, name, priority) = (Some(task), Some(name), Some(priority));

@@ -51,6 +51,7 @@ impl Clients {
             Request::Follow(follow) => self.core.enter(|state, now| state.follow(now, follow, way)),
             Request::Tasks(query) => self.core.enter(|state, now| state.tasks(now, &query, way)),
             Request::Events(query) => self.core.enter(|state, now| state.events(now, query, way)),
+            Request::Schedule(request) => self.core.enter(|state, now| state.schedule(now, request, way)),
         }
     }
 

@@ -43,6 +43,7 @@ pub mod reports;
 pub mod results;
 pub mod retry;
 pub mod roster;
+pub mod schedules;
 pub mod sessions;
 pub mod signatures;
 pub mod state;

@@ -142,6 +142,7 @@ mod tests {
             documentation: String::new(),
             schema: Json::parse(&schema).expect("JSON"),
             policy: Policy::default(),
+            schedule: None,
             warnings: Vec::new(),
         };
         vec![ModuleInfo {

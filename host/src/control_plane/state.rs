@@ -5,7 +5,7 @@
 //! which the core carries and never uses. What is to be said goes to the outbox, in order; the
 //! caller takes it from there once it has let go of the lock.
 //!
-//! Split by what comes in: `clients`, `tasks`, `grants`, `workers`, and `parked` for what waits; this
+//! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, and `parked` for what waits; this
 //! file holds what they share.
 //!
 //! Invariants:
@@ -31,6 +31,7 @@ use super::{
     reports::ReportLog,
     results::Results,
     roster::Roster,
+    schedules::Schedules,
     sessions::Sessions,
     signatures::Change,
 };
@@ -45,6 +46,7 @@ mod clients;
 mod grants;
 mod look;
 mod parked;
+mod schedules;
 mod tasks;
 mod workers;
 
@@ -266,6 +268,8 @@ enum Timer {
     Sessions,
     /// A result may be too old.
     Expiry,
+    /// A schedule may be due.
+    Schedules,
 }
 
 /// What the state counts.
@@ -344,6 +348,9 @@ pub struct State<R> {
     sessions: Sessions<R>,
     /// Whether the timer for the longest unused session is set.
     watches_sessions: bool,
+    schedules: Schedules,
+    /// When the timer for the next schedule is set.
+    next_schedule: Moment,
     parked: BTreeMap<ParkId, Parked<R>>,
     /// How many tasks they name.
     watching: usize,
@@ -378,6 +385,8 @@ impl<R: Way> State<R> {
             expiry: None,
             sessions: Sessions::default(),
             watches_sessions: false,
+            schedules: Schedules::default(),
+            next_schedule: Moment::NEVER,
             parked: BTreeMap::new(),
             watching: 0,
             timers: BTreeSet::new(),
@@ -470,6 +479,11 @@ impl<R: Way> State<R> {
         &self.roster
     }
 
+    /// What submits tasks by itself.
+    pub fn schedules(&self) -> &Schedules {
+        &self.schedules
+    }
+
     /// The sessions.
     pub fn sessions(&self) -> &Sessions<R> {
         &self.sessions
@@ -501,6 +515,7 @@ impl<R: Way> State<R> {
                 Timer::Silence(worker) => self.check_silence(now, worker),
                 Timer::Collect(session) => self.answer_session(session),
                 Timer::Sessions => self.check_sessions(now),
+                Timer::Schedules => self.run_schedules(now),
                 Timer::Expiry => {
                     self.results.expire(now.mono);
                     self.expiry = None;

@@ -20,9 +20,11 @@ mod bounded;
 pub mod codec;
 mod look;
 pub mod original;
+mod schedule;
 
 pub(crate) use bounded::at_most;
 pub use look::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
+pub use schedule::{NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus};
 
 /// The version of both conversations.
 pub const VERSION: u32 = 1;
@@ -61,6 +63,8 @@ pub enum Request {
     Tasks(TaskQuery),
     /// What happened? Answered with [`Reply::Events`].
     Events(EventQuery),
+    /// Something about periodic tasks. Answered with [`Reply::Schedules`].
+    Schedule(ScheduleRequest),
 }
 
 /// Some tasks, and how their submitter learns of their end.
@@ -139,6 +143,8 @@ pub enum Reply {
     Tasks(TaskPage),
     /// Answers [`Request::Events`].
     Events(Events),
+    /// Answers [`Request::Schedule`].
+    Schedules(Vec<ScheduleInfo>),
     /// The request was not understood or not allowed; says why.
     Refused(String),
 }

@@ -122,11 +122,19 @@ pub(super) fn task_info(descriptor: Descriptor) -> TaskInfo {
         Json::empty_object()
     });
     warnings.extend(Signature::read(&descriptor.name, &schema).warnings().iter().cloned());
+    let schedule = wishes.schedule.filter(|_| {
+        let required = descriptor::required(&schema);
+        if let Some(name) = required.first() {
+            warnings.push(format!("the task is not scheduled: a call must have its argument '{name}'"));
+        }
+        required.is_empty()
+    });
     TaskInfo {
         name: descriptor.name,
         documentation: shortened(descriptor.documentation, DOCUMENTATION_MAX),
         schema,
         policy: wishes.policy,
+        schedule,
         warnings,
     }
 }
@@ -134,6 +142,22 @@ pub(super) fn task_info(descriptor: Descriptor) -> TaskInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_that_needs_arguments_is_not_scheduled() {
+        let describe = |schema: &str| {
+            task_info(Descriptor {
+                name: "tick".into(),
+                documentation: String::new(),
+                schema: schema.into(),
+                policy: r#"{"every": 10}"#.into(),
+            })
+        };
+        assert!(describe(r#"{"parameters": [{"name": "x", "required": false}]}"#).schedule.is_some());
+        let info = describe(r#"{"parameters": [{"name": "x", "required": true}]}"#);
+        assert_eq!(info.schedule, None);
+        assert_eq!(info.warnings, ["the task is not scheduled: a call must have its argument 'x'"]);
+    }
 
     #[test]
     fn a_descriptor_that_cannot_be_read_in_part_is_a_warning() {

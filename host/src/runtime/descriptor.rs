@@ -8,8 +8,12 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::{
+    clock::{SPAN_MAX, Timestamp},
     json::Json,
-    task::{Policy, TASK_NAME_MAX, TaskPriority},
+    task::{
+        Policy, ScheduleSpec, TASK_NAME_MAX, TaskPriority,
+        schedule::{Overlap, Rhythm, TZ_DEFAULT, When},
+    },
 };
 
 /// Bytes of a text with wishes: it is read into values, which take more.
@@ -24,6 +28,8 @@ pub(super) struct Wishes {
     pub(super) policy: Policy,
     /// How long a follow-up task waits first.
     pub(super) countdown: Option<Duration>,
+    /// When the task is submitted by itself.
+    pub(super) schedule: Option<ScheduleSpec>,
     /// Keys that this version does not know.
     pub(super) unknown: Vec<String>,
     /// Values that could not be read, and what they should be.
@@ -50,15 +56,77 @@ pub(super) fn wishes(text: &str, keys: Keys) -> Wishes {
         return wishes;
     }
     match serde_json::from_str::<Map<String, Value>>(text) {
-        Ok(object) => object.iter().for_each(|(key, value)| wishes.take(key, value, keys)),
+        Ok(object) => {
+            let mut times = Times::default();
+            object.iter().for_each(|(key, value)| wishes.take(key, value, keys, &mut times));
+            wishes.schedule = times.schedule().unwrap_or_else(|why| {
+                wishes.unreadable.push(why);
+                None
+            });
+        }
         Err(error) => wishes.unreadable.push(format!("not a JSON object: {error}")),
     }
     wishes
 }
 
+/// When a task is to be submitted by itself, key by key.
+#[derive(Default)]
+struct Times {
+    every: Option<Duration>,
+    cron: Option<String>,
+    tz: Option<String>,
+    count: Option<u64>,
+    until: Option<Timestamp>,
+    overlap: Option<Overlap>,
+    /// A key of it could not be read: half a schedule would be another one.
+    is_broken: bool,
+}
+
+impl Times {
+    fn schedule(self) -> Result<Option<ScheduleSpec>, String> {
+        let Self { every, cron, tz, count, until, overlap, is_broken } = self;
+        let has_more = tz.is_some() || count.is_some() || until.is_some() || overlap.is_some();
+        if is_broken {
+            return Ok(None);
+        }
+        let when = match (every, cron) {
+            (Some(_), Some(_)) => return Err("every and cron exclude each other: the task is not scheduled".into()),
+            (Some(_), None) if tz.is_some() => {
+                return Err("tz is for cron and not for every: the task is not scheduled".into());
+            }
+            (Some(span), None) => When::Every(span),
+            (None, Some(pattern)) => When::Cron { pattern, tz: tz.unwrap_or_else(|| TZ_DEFAULT.to_owned()) },
+            (None, None) if has_more => {
+                return Err("tz, count, until and overlap need every or cron beside them".into());
+            }
+            (None, None) => return Ok(None),
+        };
+        let spec = ScheduleSpec { when, count, until, overlap: overlap.unwrap_or_default() };
+        match Rhythm::of(&spec) {
+            Ok(_) => Ok(Some(spec)),
+            Err(why) => Err(format!("the task is not scheduled: {why}")),
+        }
+    }
+}
+
 impl Wishes {
-    fn take(&mut self, key: &str, value: &Value, keys: Keys) {
+    fn take(&mut self, key: &str, value: &Value, keys: Keys, times: &mut Times) {
         if value.is_null() {
+            return;
+        }
+        if keys == Keys::Policy && SCHEDULE_KEYS.contains(&key) {
+            let read = match key {
+                "every" => set(&mut times.every, span(value).filter(|span| *span <= SPAN_MAX), SPAN),
+                "cron" => set(&mut times.cron, value.as_str().map(str::to_owned), "a cron pattern"),
+                "tz" => set(&mut times.tz, value.as_str().map(str::to_owned), "a time zone such as Europe/Paris"),
+                "count" => set(&mut times.count, value.as_u64(), "a whole number"),
+                "until" => set(&mut times.until, moment(value), "a point in time like 2026-11-24T17:30:00Z"),
+                _ => set(&mut times.overlap, value.as_str().and_then(|text| text.parse().ok()), "skip or queue"),
+            };
+            if let Err(expected) = read {
+                times.is_broken = true;
+                self.unreadable.push(format!("{key} is {value} and should be {expected}: the task is not scheduled"));
+            }
             return;
         }
         let policy = &mut self.policy;
@@ -78,11 +146,16 @@ impl Wishes {
     }
 }
 
+const SCHEDULE_KEYS: [&str; 6] = ["every", "cron", "tz", "count", "until", "overlap"];
 const SPAN: &str = "seconds, or text like 30s, 5m or 1h";
 
 fn set<T>(slot: &mut Option<T>, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
     *slot = Some(value.ok_or(expected)?);
     Ok(())
+}
+
+fn moment(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
 }
 
 fn priority(value: &Value) -> Option<TaskPriority> {
@@ -121,6 +194,23 @@ pub(super) fn schema(text: &str) -> Result<Json, String> {
         return Err(format!("schema has {} bytes and may have {SCHEMA_MAX}", text.len()));
     }
     object(text).map_err(|why| format!("schema {why}"))
+}
+
+/// The parameters of a schema that a call must have.
+pub(super) fn required(schema: &Json) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct Schema {
+        #[serde(default)]
+        parameters: Vec<Parameter>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Parameter {
+        name: String,
+        #[serde(default)]
+        required: bool,
+    }
+    let parameters = schema.read::<Schema>().map(|schema| schema.parameters).unwrap_or_default();
+    parameters.into_iter().filter(|parameter| parameter.required).map(|parameter| parameter.name).collect()
 }
 
 /// A text that must be one JSON array.
@@ -176,6 +266,32 @@ mod tests {
         assert_eq!(wishes("[]", Keys::Policy).unreadable.len(), 1);
         assert_eq!(wishes(&" {}".repeat(WISHES_MAX), Keys::Policy).unreadable.len(), 1);
         assert_eq!(wishes(r#"{"countdown": 2}"#, Keys::Options).countdown, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_schedule_is_read_whole_or_not_at_all() {
+        let spec = |text: &str| (wishes(text, Keys::Policy).schedule, wishes(text, Keys::Policy).unreadable);
+        assert_eq!(spec(r#"{"every": "10s"}"#).0, Some(ScheduleSpec::new(When::Every(Duration::from_secs(10)))));
+        let text = r#"{"cron": "0 9 * * 1-5", "tz": "Europe/Paris", "count": 3, "until": "2027-01-01T00:00:00Z", "overlap": "queue"}"#;
+        let when = When::Cron { pattern: "0 9 * * 1-5".into(), tz: "Europe/Paris".into() };
+        let until = Some("2027-01-01T00:00:00Z".parse().expect("a point in time"));
+        assert_eq!(spec(text), (Some(ScheduleSpec { when, count: Some(3), until, overlap: Overlap::Queue }), vec![]));
+        for (wrong, words) in [
+            (r#"{"every": 1, "cron": "* * * * *"}"#, "exclude each other"),
+            (r#"{"every": 1, "tz": "UTC"}"#, "tz is for cron"),
+            (r#"{"every": "0.01s"}"#, "an interval is 0.1 s to ten years"),
+            (r#"{"every": "soon"}"#, "every is \"soon\" and should be seconds"),
+            (r#"{"every": 1e300}"#, "should be seconds"),
+            (r#"{"every": 1, "count": -1}"#, "count is -1"),
+            (r#"{"count": 1}"#, "need every or cron"),
+            (r#"{"cron": "0 25 * * *"}"#, "'0 25 * * *' is no cron pattern: "),
+            (r#"{"cron": "0 9 * * *", "tz": "Paris"}"#, "no time zone 'Paris': did you mean Europe/Paris?"),
+        ] {
+            let (read, why) = spec(wrong);
+            assert_eq!((read, why.len()), (None, 1), "{wrong} {why:?}");
+            assert!(why[0].contains(words) && !why[0].contains('\n'), "{wrong}: {why:?}");
+        }
+        assert_eq!(wishes(r#"{"every": 1}"#, Keys::Options).unknown, ["every"], "a follow-up has no schedule");
     }
 
     #[test]

@@ -105,15 +105,39 @@ pub(super) mod seconds {
     }
 
     /// Reads seconds as a span, to the microsecond.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a span of up to ten years")]
     pub(in crate::task) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-        match Duration::try_from_secs_f64(seconds) {
-            // A fraction in binary is a little off: what was a whole microsecond is one again.
-            Ok(span) if span <= SPAN_MAX => Ok(Some(Duration::from_micros((seconds * 1e6).round() as u64))),
-            _ => Err(D::Error::custom(format_args!("{seconds} is no span of time in seconds, up to ten years"))),
+        span(seconds).map(Some).ok_or_else(|| D::Error::custom(no_span(seconds)))
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a span of up to ten years")]
+    fn span(seconds: f64) -> Option<Duration> {
+        let span = Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= SPAN_MAX)?;
+        // A fraction in binary is a little off: what was a whole microsecond is one again.
+        Some(if span.is_zero() { span } else { Duration::from_micros((seconds * 1e6).round() as u64) })
+    }
+
+    fn no_span(seconds: f64) -> String {
+        format!("{seconds} is no span of time in seconds, up to ten years")
+    }
+
+    /// A span that is always there.
+    pub(in crate::task) mod always {
+        use std::time::Duration;
+
+        use serde::{Deserializer, Serializer, de::Error as _};
+
+        /// Writes a span as seconds.
+        pub(in crate::task) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_f64(span.as_secs_f64())
+        }
+
+        /// Reads seconds as a span, to the microsecond.
+        pub(in crate::task) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+            let seconds = <f64 as serde::Deserialize>::deserialize(deserializer)?;
+            super::span(seconds).ok_or_else(|| D::Error::custom(super::no_span(seconds)))
         }
     }
 }

@@ -372,6 +372,7 @@ impl World {
             Ask::Worker(WorkerRequest::Note(note)) => state.note(now, note, ticket),
             Ask::Client(Request::Tasks(query)) => state.tasks(now, &query, ticket),
             Ask::Client(Request::Events(query)) => state.events(now, query, ticket),
+            Ask::Client(Request::Schedule(request)) => state.schedule(now, request, ticket),
             Ask::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(now, worker, ticket),
             Ask::Worker(WorkerRequest::Leave(worker)) => state.leave(now, worker, ticket),
         }

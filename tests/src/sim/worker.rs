@@ -407,6 +407,7 @@ fn module(names: &[&'static Name]) -> ModuleInfo {
         documentation: String::new(),
         schema: Json::empty_object(),
         policy: Policy { max_retries: name.max_retries, ..Policy::default() },
+        schedule: None,
         warnings: Vec::new(),
     };
     ModuleInfo {

@@ -317,6 +317,9 @@ impl<R: Way> State<R> {
         for park in entry.watchers {
             self.unpark(now, park);
         }
+        if self.schedules.has_live() {
+            self.go_on_with_schedule(now, id, status);
+        }
     }
 
     pub(super) fn keep(&mut self, now: Now, result: TaskResult, about: About, reports: ReportLog) -> Arc<TaskResult> {

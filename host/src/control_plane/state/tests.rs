@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod hostile;
+mod schedules;
 
 /// A way back, by the name of who asked. Those that begin with "shut" are closed.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ fn task(text: &str) -> NewTask {
 
 fn info(name: &str, policy: Policy) -> TaskInfo {
     let (name, documentation) = (name.into(), String::new());
-    TaskInfo { name, documentation, schema: Json::empty_object(), policy, warnings: Vec::new() }
+    TaskInfo { name, documentation, schema: Json::empty_object(), policy, schedule: None, warnings: Vec::new() }
 }
 
 fn module(tasks: Vec<TaskInfo>) -> ModuleInfo {

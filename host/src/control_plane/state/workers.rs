@@ -43,6 +43,7 @@ impl<R: Way> State<R> {
         }
         let id = Arc::from(registration.worker_id.as_str());
         self.note_event(now, Told::of_worker(EventKind::WorkerJoined, &id));
+        self.offer_schedules(now, &registration.modules);
         for name in self.roster.add(now, registration, peer) {
             self.queue.offer(name);
         }
@@ -284,6 +285,7 @@ impl<R: Way> State<R> {
         for name in names {
             self.queue.withdraw(name);
         }
+        self.withdraw_schedules(now, names);
         self.timers.remove(&(worker.watched, Timer::Silence(key)));
         for (number, slot) in worker.slots {
             self.timers.remove(&(slot.until, Timer::Slot(key, number)));

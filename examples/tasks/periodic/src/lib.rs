@@ -1,0 +1,44 @@
+//! The lesson: tasks that are submitted by themselves, at intervals or by the clock on the wall.
+
+use fastworker_guest::{context, info, task};
+
+/// Ticks every ten seconds, and gives the id of this tick.
+#[task(every = "10s")]
+fn tick() -> String {
+    info!("tick");
+    context::task_id()
+}
+
+/// Ticks three times, and then never again.
+#[task(every = "200ms", count = 3)]
+fn countdown() {
+    info!("tick");
+}
+
+/// Reports on working days at nine, in the summer and in the winter. One report waits while the last
+/// one is being written.
+#[task(cron = "0 9 * * MON-FRI", tz = "Europe/Paris", overlap = "queue")]
+fn morning_report(title: Option<&str>) -> String {
+    format!("{}: all is well", title.unwrap_or("Report"))
+}
+
+#[cfg(test)]
+mod tests {
+    use fastworker_guest::testing;
+
+    use super::*;
+
+    #[test]
+    fn a_task_that_is_submitted_by_itself_needs_no_arguments() {
+        assert_eq!(morning_report(None), "Report: all is well");
+        assert_eq!(testing::call("morning_report", "[]", "{}").as_deref(), Ok("\"Report: all is well\""));
+    }
+
+    #[test]
+    fn the_attribute_says_when() {
+        let policy = |name: &str| testing::tasks().into_iter().find(|task| task.name == name).map(|task| task.policy);
+        assert_eq!(policy("countdown"), Some(r#"{"every":0.2,"count":3}"#));
+        let report = r#"{"cron":"0 9 * * MON-FRI","tz":"Europe/Paris","overlap":"queue"}"#;
+        assert_eq!(policy("morning_report"), Some(report));
+    }
+}

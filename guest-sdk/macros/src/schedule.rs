@@ -1,0 +1,175 @@
+//! What the attribute says about when a task is submitted by itself.
+//!
+//! Only the shape is checked here: a pattern's fields and their characters, that a zone could be
+//! one. The host knows calendars and zones; what it cannot use is a warning of `fastworker list`.
+
+use proc_macro2::Span;
+use syn::Ident;
+
+use crate::check::{Parameter, count as whole, duration, text};
+use crate::parse::Setting;
+
+/// The keys, which `check` knows too.
+pub(crate) const KEYS: [&str; 6] = ["every", "cron", "tz", "overlap", "count", "until"];
+const OVERLAPS: [&str; 2] = ["skip", "queue"];
+/// The shortest interval, in seconds.
+const EVERY_MIN: f64 = 0.1;
+
+/// When the task is submitted by itself.
+#[derive(Default)]
+pub(crate) struct Schedule {
+    pub(crate) every: Option<f64>,
+    pub(crate) cron: Option<String>,
+    pub(crate) tz: Option<String>,
+    pub(crate) overlap: Option<String>,
+    pub(crate) count: Option<u32>,
+    pub(crate) until: Option<String>,
+}
+
+impl Schedule {
+    /// Takes one setting.
+    pub(crate) fn take(&mut self, setting: &Setting) -> syn::Result<()> {
+        match setting.key.to_string().as_str() {
+            "every" => self.every = Some(every(setting)?),
+            "cron" => self.cron = Some(cron(setting)?),
+            "tz" => self.tz = Some(zone(setting)?),
+            "overlap" => self.overlap = Some(overlap(setting)?),
+            "count" => self.count = Some(count(setting)?),
+            _ => self.until = Some(until(setting)?),
+        }
+        Ok(())
+    }
+}
+
+/// What does not go together: with each other, and with the parameters.
+pub(crate) fn check(settings: &[Setting], parameters: &[Parameter]) -> Vec<syn::Error> {
+    let key = |name: &str| settings.iter().map(|setting| &setting.key).find(|key| *key == name);
+    let mistake = |key: &Ident, message: String| syn::Error::new(key.span(), message);
+    let mut mistakes = Vec::new();
+    match (key("every"), key("cron")) {
+        (Some(_), Some(cron)) => mistakes.push(mistake(cron, "`every` and `cron` exclude each other".to_owned())),
+        (None, None) => {
+            let more = KEYS.iter().filter_map(|name| key(name));
+            let lonely = |key: &Ident| mistake(key, format!("`{key}` needs `every` or `cron` beside it"));
+            return more.map(lonely).collect();
+        }
+        (Some(_), None) => mistakes.extend(
+            key("tz").map(|tz| mistake(tz, "`tz` is for `cron`: an interval is the same everywhere".to_owned())),
+        ),
+        (None, Some(_)) => {}
+    }
+    if let (Some(when), Some(required)) =
+        (key("every").or(key("cron")), parameters.iter().find(|parameter| !parameter.optional))
+    {
+        let name = &required.name;
+        let message = format!(
+            "a task that is submitted by itself gets no arguments: make `{name}` an `Option`, or use \
+             `fastworker schedule add`, which gives it some"
+        );
+        mistakes.push(mistake(when, message));
+    }
+    mistakes
+}
+
+fn every(setting: &Setting) -> syn::Result<f64> {
+    let seconds = duration(setting)?;
+    if seconds >= EVERY_MIN {
+        return Ok(seconds);
+    }
+    Err(syn::Error::new(value_span(setting), "an interval is at least \"100ms\""))
+}
+
+fn cron(setting: &Setting) -> syn::Result<String> {
+    let (pattern, at) = text(setting, "\"0 9 * * MON-FRI\"")?;
+    let wrong = |message: String| Err(syn::Error::new(at, message));
+    if let Some(nickname) = pattern.strip_prefix('@') {
+        const NICKNAMES: [&str; 6] = ["yearly", "annually", "monthly", "weekly", "daily", "hourly"];
+        if NICKNAMES.contains(&nickname) {
+            return Ok(pattern);
+        }
+        return wrong(format!("unknown pattern \"{pattern}\"; there are @{}", NICKNAMES.join(", @")));
+    }
+    let fields: Vec<&str> = pattern.split_whitespace().collect();
+    if !(5..=6).contains(&fields.len()) {
+        return wrong(format!(
+            "a cron pattern has five fields (minute, hour, day of month, month, day of week), or six with seconds in \
+             front; this one has {}",
+            fields.len()
+        ));
+    }
+    const NAMES: [&str; 6] = ["second", "minute", "hour", "day of month", "month", "day of week"];
+    const MOST: [u32; 6] = [59, 59, 23, 31, 12, 7];
+    let skipped = 6 - fields.len();
+    for ((field, name), most) in fields.iter().zip(&NAMES[skipped..]).zip(&MOST[skipped..]) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "*/,-#?+".contains(c);
+        if let Some(c) = field.chars().find(|c| !is_allowed(*c)) {
+            return wrong(format!("'{c}' has no meaning in a cron pattern"));
+        }
+        for part in field.split(',') {
+            // What follows a slash or a # is a step or a number of weeks.
+            let range = part.split(['/', '#']).next().unwrap_or_default();
+            let is_beyond = |number: &u32| number > most;
+            if let Some(number) = range.split('-').filter_map(|end| end.parse().ok()).find(is_beyond) {
+                return wrong(format!("the {name} \"{field}\" is out of range: {number} is more than {most}"));
+            }
+        }
+    }
+    Ok(pattern)
+}
+
+fn zone(setting: &Setting) -> syn::Result<String> {
+    let (zone, at) = text(setting, "\"Europe/Paris\"")?;
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "/_+-".contains(c);
+    if zone.starts_with(|c: char| c.is_ascii_alphabetic()) && zone.chars().all(is_allowed) {
+        return Ok(zone);
+    }
+    Err(syn::Error::new(at, format!("\"{zone}\" is no time zone; write one like \"Europe/Paris\" or \"UTC\"")))
+}
+
+fn overlap(setting: &Setting) -> syn::Result<String> {
+    let (overlap, at) = text(setting, "\"queue\"")?;
+    if OVERLAPS.contains(&overlap.as_str()) {
+        return Ok(overlap);
+    }
+    let message = format!("unknown overlap \"{overlap}\"; while the last task has not ended: skip or queue");
+    Err(syn::Error::new(at, message))
+}
+
+fn count(setting: &Setting) -> syn::Result<u32> {
+    match whole(setting)? {
+        0 => Err(syn::Error::new(value_span(setting), "a count of zero would never submit the task")),
+        count => Ok(count),
+    }
+}
+
+fn until(setting: &Setting) -> syn::Result<String> {
+    let (until, at) = text(setting, "\"2026-12-31T18:00:00Z\"")?;
+    // 2026-12-31T18:00:00, and then a fraction and an offset.
+    const SHAPE: &str = "dddd-dd-ddTdd:dd:dd";
+    let fits = |(shape, c): (char, char)| if shape == 'd' { c.is_ascii_digit() } else { c == shape };
+    let (moment, offset) = until.split_at_checked(SHAPE.len()).unwrap_or(("", ""));
+    let offset = offset.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+    let has_offset = offset == "Z" || (offset.len() == 6 && offset.starts_with(['+', '-']));
+    if !moment.is_empty() && SHAPE.chars().zip(moment.chars()).all(fits) && has_offset {
+        return Ok(until);
+    }
+    let message = format!("\"{until}\" is no point in time; write one like \"2026-12-31T18:00:00Z\"");
+    Err(syn::Error::new(at, message))
+}
+
+fn value_span(setting: &Setting) -> Span {
+    setting.value.as_ref().map_or_else(|| setting.key.span(), syn::spanned::Spanned::span)
+}
+
+/// The keys of the descriptor's `policy` that say so.
+pub(crate) fn json(schedule: &Schedule, number: impl Fn(f64) -> String) -> Vec<(&'static str, Option<String>)> {
+    let quoted = |text: &Option<String>| text.as_ref().map(|text| format!("\"{text}\""));
+    vec![
+        ("every", schedule.every.map(number)),
+        ("cron", quoted(&schedule.cron)),
+        ("tz", quoted(&schedule.tz)),
+        ("overlap", quoted(&schedule.overlap)),
+        ("count", schedule.count.map(|count| count.to_string())),
+        ("until", quoted(&schedule.until)),
+    ]
+}

@@ -1,0 +1,306 @@
+//! The book over turned clocks.
+
+use super::*;
+use crate::task::{ScheduleSpec, schedule::When};
+
+/// A book, and both clocks.
+struct Story {
+    book: Schedules,
+    now: Now,
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a point in time")
+}
+
+fn every(seconds: u64) -> ScheduleSpec {
+    ScheduleSpec::new(When::Every(secs(seconds)))
+}
+
+fn cron(pattern: &str, tz: &str) -> ScheduleSpec {
+    ScheduleSpec::new(When::Cron { pattern: pattern.into(), tz: tz.into() })
+}
+
+impl Story {
+    fn at(text: &str) -> Self {
+        Self { book: Schedules::default(), now: Now { mono: Moment::from_micros(1), wall: at(text) } }
+    }
+
+    fn with(text: &str, spec: ScheduleSpec) -> Self {
+        let mut story = Self::at(text);
+        story.add("s", spec);
+        story
+    }
+
+    fn add(&mut self, name: &str, spec: ScheduleSpec) {
+        self.book.add(self.now, NewSchedule::new(name, "tick", spec), false).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Turns both clocks to the next time somebody must look, up to `span` from now, and takes what is due. What
+    /// is fired has ended when it is `ends`.
+    fn run(&mut self, span: Duration, ends: Option<TaskStatus>) -> Vec<(Timestamp, Turn)> {
+        let (until, mut turns) = (self.now.mono + span, Vec::new());
+        loop {
+            let wake = self.book.wake(self.now);
+            let next = wake.min(until);
+            self.pass(next.since(self.now.mono));
+            self.book.look(self.now);
+            while let Some(turn) = self.book.turn(self.now) {
+                if let Turn::Fire(fire) = &turn {
+                    self.book.submitted(self.now, &fire.name, &fire.task.id, By::Time, ends);
+                }
+                turns.push((self.now.wall, turn));
+            }
+            if wake >= until {
+                return turns;
+            }
+        }
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now = Now { mono: self.now.mono + span, wall: self.now.wall + span };
+    }
+
+    /// The times at which tasks are submitted that end at once.
+    fn fired(&mut self, span: Duration) -> Vec<Timestamp> {
+        let turns = self.run(span, Some(TaskStatus::Success)).into_iter();
+        turns.filter(|(_, turn)| matches!(turn, Turn::Fire(_))).map(|(at, _)| at).collect()
+    }
+
+    fn info(&self) -> ScheduleInfo {
+        self.book.info(self.now, "s").expect("the schedule")
+    }
+}
+
+fn skips(turns: &[(Timestamp, Turn)]) -> Vec<Skip> {
+    turns.iter().filter_map(|(_, turn)| if let Turn::Skip(_, why) = turn { Some(*why) } else { None }).collect()
+}
+
+#[test]
+fn a_day_of_cron_goes_right_through_a_change_of_the_clocks() {
+    // Paris, from midnight to midnight: 23 hours in March, 25 in October.
+    for (midnight, hours) in [("2026-03-28T23:00:00Z", 23), ("2026-10-24T22:00:00Z", 25)] {
+        let mut story = Story::at(midnight);
+        for (name, pattern) in
+            [("minute", "* * * * *"), ("hour", "0 * * * *"), ("night", "30 2 * * *"), ("noon", "0 12 * * SUN")]
+        {
+            story.add(name, cron(pattern, "Europe/Paris"));
+        }
+        let turns = story.run(secs(hours * 3_600), Some(TaskStatus::Success));
+        assert_eq!(skips(&turns), []);
+        let of = |wanted: &str| -> Vec<Timestamp> {
+            let is_it = |turn: &Turn| matches!(turn, Turn::Fire(fire) if &*fire.name == wanted);
+            turns.iter().filter(|(_, turn)| is_it(turn)).map(|(at, _)| *at).collect()
+        };
+        assert_eq!((of("minute").len() as u64, of("hour").len() as u64), (hours * 60, hours), "{midnight}");
+        assert_eq!((of("night").len(), of("noon").len()), (1, 1), "{midnight}");
+        let minutes = of("minute");
+        assert!(minutes.windows(2).all(|pair| pair[1].since(pair[0]) == secs(60)), "{minutes:?}");
+        let night = if hours == 23 { at("2026-03-29T01:00:00Z") } else { at("2026-10-25T00:30:00Z") };
+        assert_eq!(of("night"), [night]);
+        let ids: BTreeSet<String> = turns
+            .iter()
+            .map(|(_, turn)| match turn {
+                Turn::Fire(fire) => fire.task.id.to_string(),
+                Turn::Skip(..) => panic!("none was left out"),
+            })
+            .collect();
+        assert_eq!(ids.len(), turns.len(), "every task has an id of its own");
+    }
+}
+
+#[test]
+fn an_interval_keeps_its_anchor_however_late_it_is_looked_at() {
+    let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
+    assert_eq!(story.fired(secs(60)).len(), 6);
+    story.pass(Duration::from_millis(34_567));
+    let late = story.fired(Duration::ZERO);
+    assert_eq!(late, [at("2026-11-24T12:01:34.567Z")], "three times were missed: one is made up for");
+    assert_eq!(story.fired(secs(10)), [at("2026-11-24T12:01:40Z")]);
+}
+
+#[test]
+fn a_count_and_a_moment_end_it() {
+    let mut story = Story::with("2026-11-24T12:00:00Z", ScheduleSpec { count: Some(3), ..every(10) });
+    assert_eq!(story.info().remaining, Some(3));
+    assert_eq!(story.fired(secs(3_600)).len(), 3);
+    let info = story.info();
+    assert_eq!((info.status, info.runs, info.remaining, info.next_run), (ScheduleStatus::Finished, 3, Some(0), None));
+    assert_eq!(story.book.wake(story.now), Moment::NEVER);
+
+    let until = Some(at("2026-11-24T12:00:30Z"));
+    let mut story = Story::with("2026-11-24T12:00:00Z", ScheduleSpec { until, ..every(10) });
+    assert_eq!(story.fired(secs(3_600)).last(), Some(&at("2026-11-24T12:00:30Z")), "that moment is within");
+    assert_eq!(story.info().status, ScheduleStatus::Finished);
+
+    let until = Some(at("2026-11-24T14:59:59Z"));
+    let mut story = Story::with("2026-11-24T12:00:00Z", ScheduleSpec { until, ..cron("0 * * * *", "UTC") });
+    assert_eq!(story.fired(secs(86_400)), [at("2026-11-24T13:00:00Z"), at("2026-11-24T14:00:00Z")]);
+}
+
+#[test]
+fn while_the_last_task_runs_times_are_left_out() {
+    let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
+    let turns = story.run(secs(50), None);
+    let Turn::Fire(first) = &turns[0].1 else { panic!("{turns:?}") };
+    assert_eq!((turns.len(), skips(&turns)), (5, vec![Skip::Busy; 4]));
+    assert_eq!((story.info().runs, story.info().skipped), (1, 4));
+    assert_eq!(story.book.ended(&first.task.id, TaskStatus::Success), None);
+    assert_eq!(story.info().last_status, Some(TaskStatus::Success));
+    assert_eq!(story.run(secs(10), None).len(), 1);
+}
+
+#[test]
+fn or_one_of_them_waits_for_its_end() {
+    let spec = ScheduleSpec { overlap: Overlap::Queue, count: Some(2), ..every(10) };
+    let mut story = Story::with("2026-11-24T12:00:00Z", spec);
+    let turns = story.run(secs(50), None);
+    let Turn::Fire(first) = &turns[0].1 else { panic!("{turns:?}") };
+    assert_eq!(skips(&turns), [Skip::Full; 3], "the second waits, and the others do not pile up");
+    let second = story.book.ended(&first.task.id, TaskStatus::Failure).expect("the one that waited");
+    assert_ne!(second.task.id, first.task.id);
+    story.book.submitted(story.now, &second.name, &second.task.id, By::Time, None);
+    assert_eq!(story.info().status, ScheduleStatus::Finished);
+    assert_eq!(story.book.ended(&second.task.id, TaskStatus::Success), None, "nothing waits any more");
+    assert!(!story.book.has_live());
+}
+
+#[test]
+fn paused_it_submits_nothing_and_resumed_it_goes_on_in_step() {
+    let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
+    assert!(story.book.pause("s") && story.book.pause("s") && !story.book.pause("t"));
+    assert_eq!((story.fired(secs(33)).len(), story.info().status), (0, ScheduleStatus::Paused));
+    assert!(story.book.resume(story.now, "s") && !story.book.resume(story.now, "t"));
+    assert_eq!(story.fired(secs(10)), [at("2026-11-24T12:00:40Z")]);
+}
+
+#[test]
+fn what_was_missed_by_more_than_the_grace_is_told_and_not_made_up_for() {
+    let mut story = Story::with("2026-11-24T12:00:00Z", cron("0 * * * *", "UTC"));
+    story.pass(secs(3_600 * 5 + 59));
+    assert_eq!(story.fired(Duration::ZERO), [story.now.wall], "17:00 is 59 s ago, and of five times it is one");
+    story.pass(secs(3_600 + 61));
+    let turns = story.run(Duration::ZERO, None);
+    assert_eq!(skips(&turns), [Skip::Missed(at("2026-11-24T18:00:00Z"))]);
+    assert_eq!(story.info().next_run, Some(at("2026-11-24T19:00:00Z")));
+}
+
+#[test]
+fn a_wall_clock_that_is_set_forth_or_back_neither_floods_nor_silences() {
+    let mut story = Story::with("2026-11-24T12:00:30Z", cron("0 * * * *", "UTC"));
+    assert_eq!(story.fired(secs(3_600)), [at("2026-11-24T13:00:00Z")]);
+    // Back by an hour: 13:00 was, and comes only once.
+    story.now.wall = at("2026-11-24T12:00:40Z");
+    assert_eq!(story.fired(secs(7_200)), [at("2026-11-24T14:00:00Z")]);
+    // Ten years ahead, for a moment: at most one run, and then all is as it was.
+    story.now.wall = at("2036-11-24T14:30:00Z");
+    assert_eq!(story.fired(secs(120)), []);
+    story.now.wall = at("2026-11-24T14:30:00Z");
+    assert_eq!(story.fired(secs(3_600)), [at("2026-11-24T15:00:00Z")]);
+    assert_eq!(story.fired(secs(3 * 3_600)).len(), 3);
+
+    // Intervals do not look at it.
+    let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
+    for wall in ["2036-01-01T00:00:00Z", "1999-01-01T00:00:00Z"] {
+        story.now.wall = at(wall);
+        assert_eq!(story.fired(secs(60)).len(), 6, "{wall}");
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_is_noticed_within_a_minute() {
+    let mut story = Story::with("2026-11-24T12:00:00Z", cron("0 0 1 1 *", "UTC"));
+    assert!(story.book.wake(story.now).since(story.now.mono) <= CLOCK_LOOK);
+    story.now.wall = at("2026-12-31T23:59:30Z");
+    assert_eq!(story.fired(CLOCK_LOOK), [at("2027-01-01T00:00:00Z")]);
+}
+
+#[test]
+fn the_same_again_is_fine_and_another_one_needs_to_be_told() {
+    let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
+    story.fired(secs(30));
+    story.add("s", every(10));
+    assert_eq!(story.info().runs, 3, "it is the same schedule");
+    let other = NewSchedule::new("s", "tock", every(20));
+    assert!(matches!(story.book.add(story.now, other.clone(), false), Err(NotKept::Taken(_))));
+    assert_eq!(story.info().schedule.task_name, "tick");
+    story.book.add(story.now, other, true).expect("it is replaced");
+    assert_eq!((story.info().schedule.task_name.as_str(), story.info().runs), ("tock", 0));
+    assert_eq!(story.fired(secs(60)).len(), 3);
+    assert!(story.book.remove(story.now, "s").expect("it may go").is_some());
+    assert!(story.book.remove(story.now, "s").expect("it may go").is_none());
+    assert!(story.book.is_empty() && story.book.wake(story.now) == Moment::NEVER);
+}
+
+#[test]
+fn what_cannot_be_kept_says_why() {
+    let mut story = Story::at("2026-11-24T12:00:00Z");
+    let plain = NewSchedule::new("s", "tick", every(10));
+    let json = |text: &str| crate::json::Json::parse(text).expect("JSON");
+    for (wrong, words) in [
+        (NewSchedule { name: String::new(), ..plain.clone() }, "a schedule's name"),
+        (NewSchedule { task_name: "a\nb".into(), ..plain.clone() }, "a task name"),
+        (NewSchedule { args: json("{}"), ..plain.clone() }, "JSON array"),
+        (
+            NewSchedule { args: json(&format!("[\"{}\"]", "x".repeat(SCHEDULE_BYTES_MAX))), ..plain.clone() },
+            "bytes together",
+        ),
+        (NewSchedule { spec: cron("* * *", "UTC"), ..plain.clone() }, "no cron pattern"),
+    ] {
+        let why = story.book.add(story.now, wrong, true).expect_err("a refusal").to_string();
+        assert!(why.contains(words), "{why}");
+    }
+    assert!(story.book.is_empty());
+}
+
+#[test]
+fn a_thousand_are_kept_and_what_is_over_makes_room() {
+    let mut story = Story::at("2026-11-24T12:00:30Z");
+    for number in 0..SCHEDULES_MAX {
+        story.add(&format!("s{number}"), cron("*/5 * * * *", "Europe/Paris"));
+    }
+    let one_more = NewSchedule::new("more", "tick", ScheduleSpec { count: Some(1), ..every(10) });
+    assert!(matches!(story.book.add(story.now, one_more.clone(), false), Err(NotKept::TooMany)));
+    assert_eq!(story.fired(secs(3_600)).len(), 12 * SCHEDULES_MAX);
+    story.book.remove(story.now, "s7").expect("it may go");
+    story.book.add(story.now, one_more, false).expect("there is room");
+    story.fired(secs(10));
+    story.add("another", every(10));
+    assert_eq!(story.book.len(), SCHEDULES_MAX);
+    assert!(story.book.info(story.now, "more").is_none(), "its count was over");
+}
+
+#[test]
+fn the_schedule_of_a_module_lives_as_long_as_a_worker_has_it() {
+    let mut story = Story::at("2026-11-24T12:00:00Z");
+    let new = |spec| NewSchedule::new("s", "s", spec);
+    story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
+    assert_eq!(story.info().source, ScheduleSource::Module("clock".into()));
+    assert!(matches!(story.book.remove(story.now, "s"), Err(NotKept::OfModule { .. })));
+    let own = story.book.add(story.now, new(every(20)), true);
+    assert!(matches!(own, Err(NotKept::OfModule { .. })), "{own:?}");
+
+    story.book.withdraw(story.now, "s");
+    assert_eq!(story.fired(secs(20)).len(), 2, "its worker may come back");
+    story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
+    assert_eq!((story.fired(secs(60)).len(), story.info().runs), (6, 8));
+    story.book.offer(story.now, new(every(30)), "clock").expect("it is changed");
+    assert_eq!(story.fired(secs(60)).len(), 2);
+    story.book.withdraw(story.now, "s");
+    story.run(RETURN_GRACE + secs(1), None);
+    assert!(story.book.is_empty());
+
+    // Paused stays paused.
+    story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
+    story.book.pause("s");
+    story.book.withdraw(story.now, "s");
+    story.run(RETURN_GRACE + secs(1), None);
+    assert_eq!(story.info().status, ScheduleStatus::Absent);
+    story.book.offer(story.now, new(every(20)), "clock").expect("it is kept");
+    assert_eq!((story.fired(secs(60)).len(), story.info().status), (0, ScheduleStatus::Paused));
+    assert!(story.book.revoke("s") && story.book.is_empty());
+}

@@ -1,0 +1,176 @@
+//! Tasks that are submitted by themselves.
+
+use std::sync::Arc;
+
+use super::{State, Taken, Timer, Way};
+use crate::control_plane::{
+    events::Told,
+    schedules::{By, Fire, NotKept, Skip, Turn},
+};
+use crate::{
+    clock::{Moment, Now},
+    protocol::{EventKind, NewSchedule, Reply, ScheduleInfo, ScheduleRequest},
+    task::{ModuleInfo, TaskId, TaskStatus},
+};
+
+impl<R: Way> State<R> {
+    /// Does what a client asks about schedules.
+    pub fn schedule(&mut self, now: Now, request: ScheduleRequest, from: R) {
+        let answer = match request {
+            ScheduleRequest::List => Ok(self.schedules.infos(now)),
+            ScheduleRequest::Add { schedule, replace } => {
+                self.schedules.add(now, *schedule, replace).map(|name| self.schedule_info(now, &name))
+            }
+            ScheduleRequest::Pause(name) => {
+                self.schedules.pause(&name);
+                Ok(self.schedule_info(now, &name))
+            }
+            ScheduleRequest::Resume(name) => {
+                self.schedules.resume(now, &name);
+                Ok(self.schedule_info(now, &name))
+            }
+            ScheduleRequest::Remove(name) => {
+                self.schedules.remove(now, &name).map(|removed| removed.into_iter().collect())
+            }
+            ScheduleRequest::Trigger { name, task_id } => match self.trigger(now, &name, &task_id) {
+                Ok(()) => Ok(self.schedule_info(now, &name)),
+                Err(why) => return self.say(from, Reply::Refused(why)),
+            },
+        };
+        let reply = match answer {
+            Ok(infos) => Reply::Schedules(infos.into_iter().map(|info| self.with_status(now, info)).collect()),
+            Err(why) => Reply::Refused(why.to_string()),
+        };
+        self.arm_schedules(now);
+        self.say(from, reply);
+        self.dispatch(now);
+    }
+
+    fn schedule_info(&self, now: Now, name: &str) -> Vec<ScheduleInfo> {
+        self.schedules.info(now, name).into_iter().collect()
+    }
+
+    /// The book knows how a last task ended, not how it stands.
+    fn with_status(&self, now: Now, mut info: ScheduleInfo) -> ScheduleInfo {
+        if let (Some(id), None) = (&info.last_task_id, info.last_status) {
+            let live = self.tasks.get(id).map(|entry| entry.status());
+            info.last_status = live.or_else(|| Some(self.results.peek(now.mono, id)?.result.status));
+        }
+        info
+    }
+
+    /// Submits a schedule's task now. Nothing happens if there is no such schedule.
+    fn trigger(&mut self, now: Now, name: &str, id: &TaskId) -> Result<(), String> {
+        let is_known = self.tasks.contains_key(id) || self.results.peek(now.mono, id).is_some();
+        let Some(Fire { name, task }) = self.schedules.task(name, id.clone()).filter(|_| !is_known) else {
+            return Ok(());
+        };
+        let end = match self.offer(now, task, None, None) {
+            Taken::Live => None,
+            Taken::Ended(result) => Some(result.status),
+            Taken::Refused(why) => return Err(why),
+        };
+        self.note_fired(now, &name, id, By::Hand, end);
+        Ok(())
+    }
+
+    /// Submits what is due.
+    pub(super) fn run_schedules(&mut self, now: Now) {
+        self.next_schedule = Moment::NEVER;
+        // What is due while the control plane stops is left to the next one.
+        if self.draining {
+            return;
+        }
+        self.schedules.look(now);
+        while let Some(turn) = self.schedules.turn(now) {
+            match turn {
+                Turn::Fire(fire) => self.fire(now, *fire),
+                Turn::Skip(name, why) => self.note_skipped(now, &name, &reason(why)),
+            }
+        }
+        self.arm_schedules(now);
+    }
+
+    fn fire(&mut self, now: Now, Fire { name, task }: Fire) {
+        let id = task.id.clone();
+        match self.accept(now, task, None, None) {
+            Taken::Live => self.note_fired(now, &name, &id, By::Time, None),
+            Taken::Ended(result) => self.note_fired(now, &name, &id, By::Time, Some(result.status)),
+            Taken::Refused(why) => {
+                self.schedules.refused(&name);
+                self.note_skipped(now, &name, &why);
+            }
+        }
+    }
+
+    fn note_fired(&mut self, now: Now, name: &Arc<str>, id: &TaskId, by: By, end: Option<TaskStatus>) {
+        self.schedules.submitted(now, name, id, by, end);
+        let told = Told { task: Some(id), ..Told::of_schedule(EventKind::ScheduleFired, name) };
+        self.note_event(now, told);
+    }
+
+    fn note_skipped(&mut self, now: Now, name: &Arc<str>, why: &str) {
+        self.note_event(now, Told { detail: Some(why), ..Told::of_schedule(EventKind::ScheduleSkipped, name) });
+    }
+
+    /// A task has ended: perhaps the next one of its schedule waits for that.
+    pub(super) fn go_on_with_schedule(&mut self, now: Now, id: &TaskId, status: TaskStatus) {
+        if let Some(fire) = self.schedules.ended(id, status).filter(|_| !self.draining) {
+            self.fire(now, fire);
+        }
+    }
+
+    /// Takes up the schedules that a worker's modules have.
+    pub(super) fn offer_schedules(&mut self, now: Now, modules: &[ModuleInfo]) {
+        let tasks = modules.iter().flat_map(|module| module.tasks.iter().map(|task| (&*module.name, task)));
+        let mut changed = false;
+        for (module, task) in tasks {
+            let Some(spec) = &task.schedule else {
+                changed |= self.schedules.revoke(&task.name);
+                continue;
+            };
+            changed = true;
+            let schedule = NewSchedule::new(&task.name, &task.name, spec.clone());
+            match self.schedules.offer(now, schedule, module) {
+                // Somebody's own schedule of that name goes first.
+                Ok(()) | Err(NotKept::Taken(_)) => {}
+                Err(why) => self.note_skipped(now, &task.name.as_str().into(), &why.to_string()),
+            }
+        }
+        if changed {
+            self.arm_schedules(now);
+        }
+    }
+
+    /// Nobody offers these names any more.
+    pub(super) fn withdraw_schedules(&mut self, now: Now, names: &[Arc<str>]) {
+        if self.schedules.is_empty() {
+            return;
+        }
+        for name in names {
+            self.schedules.withdraw(now, name);
+        }
+        self.arm_schedules(now);
+    }
+
+    /// Sets the timer for what is due next.
+    fn arm_schedules(&mut self, now: Now) {
+        let wake = self.schedules.wake(now);
+        if wake == self.next_schedule {
+            return;
+        }
+        self.timers.remove(&(self.next_schedule, Timer::Schedules));
+        self.next_schedule = wake;
+        if wake != Moment::NEVER && !self.draining {
+            self.timers.insert((wake, Timer::Schedules));
+        }
+    }
+}
+
+fn reason(why: Skip) -> String {
+    match why {
+        Skip::Busy => "its last task has not ended".into(),
+        Skip::Full => "its last task has not ended, and the next one waits for that".into(),
+        Skip::Missed(at) => format!("nobody was awake at {at}"),
+    }
+}

@@ -1,0 +1,154 @@
+//! Tasks that are submitted by themselves.
+
+use super::*;
+use crate::{
+    protocol::{EventKind, NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleStatus},
+    task::{
+        ScheduleSpec,
+        schedule::{Overlap, When},
+    },
+};
+
+fn every(seconds: u64) -> ScheduleSpec {
+    ScheduleSpec::new(When::Every(secs(seconds)))
+}
+
+/// A worker whose task "a" says when it is submitted.
+fn clock(worker: Uuid, spec: Option<ScheduleSpec>) -> Registration {
+    let tasks = vec![TaskInfo { schedule: spec, ..info("a", Policy::default()) }];
+    Registration { modules: vec![module(tasks)], ..registration(worker, 1, &[]) }
+}
+
+impl Story {
+    fn ask(&mut self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, String> {
+        self.state.schedule(self.now, request, To("schedule"));
+        match self.said_keeping_slots("schedule") {
+            Answer::Client(Reply::Schedules(infos)) => Ok(infos),
+            Answer::Client(Reply::Refused(why)) => Err(why),
+            other => panic!("{other:?} is no answer about schedules"),
+        }
+    }
+
+    /// The answer to `whom`; what was said to slots can still be looked at.
+    fn said_keeping_slots(&mut self, whom: &str) -> Answer {
+        let (to_whom, others): (Vec<_>, Vec<_>) =
+            self.state.take_outbox().into_iter().partition(|effect| effect.to.0 == whom);
+        self.state.outbox = others;
+        to_whom.into_iter().next().expect("an answer").answer
+    }
+
+    fn add(&mut self, name: &str, task: &str, spec: ScheduleSpec) {
+        let schedule = Box::new(NewSchedule::new(name, task, spec));
+        self.ask(ScheduleRequest::Add { schedule, replace: false }).expect("it is kept");
+    }
+
+    fn schedules(&mut self) -> Vec<ScheduleInfo> {
+        self.ask(ScheduleRequest::List).expect("a list")
+    }
+
+    fn kinds(&self) -> Vec<EventKind> {
+        self.state.feed().after(0).events.iter().map(|event| event.kind).collect()
+    }
+}
+
+#[test]
+fn a_task_that_says_when_is_granted_to_a_slot_that_waits() {
+    let mut story = Story::new();
+    story.register(clock(W, Some(every(10))));
+    assert_eq!(story.work(W, 0, Vec::new(), 1), []);
+    story.later(secs(9));
+    assert_eq!(story.granted(), []);
+    story.later(secs(1));
+    let leases = story.granted();
+    assert_eq!((leases.len(), &*leases[0].name), (1, "a"));
+    assert!(story.kinds().contains(&EventKind::ScheduleFired));
+    let infos = story.schedules();
+    assert_eq!((infos[0].last_status, infos[0].runs), (Some(TaskStatus::Started), 1));
+    story.later(secs(10));
+    assert_eq!(story.kinds().last(), Some(&EventKind::ScheduleSkipped), "the last one runs still");
+    story.work(W, 0, vec![ended(leases[0].id, success())], 1);
+    let infos = story.schedules();
+    assert_eq!((infos[0].last_status, infos[0].skipped), (Some(TaskStatus::Success), 1));
+    story.later(secs(10));
+    assert_eq!(story.granted().len(), 1);
+}
+
+#[test]
+fn what_waits_for_the_end_of_the_last_one_is_granted_with_it() {
+    let mut story = Story::with_worker(1);
+    story.add("s", "a", ScheduleSpec { overlap: Overlap::Queue, ..every(10) });
+    story.later(secs(10));
+    let first = story.run(W);
+    story.later(secs(10));
+    assert_eq!(story.state.unfinished(), 1, "it waits outside of the queue");
+    let second = story.work(W, 0, vec![ended(first.id, success())], 1);
+    assert_eq!(second.len(), 1);
+    assert_ne!(second[0].task_id, first.task_id);
+}
+
+#[test]
+fn by_hand_it_is_submitted_once_however_often_that_arrives() {
+    let mut story = Story::with_worker(1);
+    story.add("s", "a", every(3_600));
+    let trigger = |name: &str| ScheduleRequest::Trigger { name: name.into(), task_id: id("by hand") };
+    assert_eq!(story.ask(trigger("t")), Ok(Vec::new()), "there is none of that name");
+    for _ in 0..2 {
+        let infos = story.ask(trigger("s")).expect("it is taken");
+        assert_eq!((infos[0].last_task_id.clone(), infos[0].runs), (Some(id("by hand")), 0));
+    }
+    assert_eq!(story.state.unfinished(), 1);
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, success())], 1);
+    story.ask(trigger("s")).expect("it has ended");
+    assert_eq!(story.state.unfinished(), 0);
+}
+
+#[test]
+fn a_control_plane_that_stops_submits_nothing_more() {
+    let mut story = Story::with_worker(1);
+    story.add("s", "a", ScheduleSpec { overlap: Overlap::Queue, ..every(10) });
+    story.later(secs(10));
+    let lease = story.run(W);
+    story.later(secs(10));
+    story.state.drain();
+    story.work(W, 0, vec![ended(lease.id, success())], 1);
+    story.later(secs(100));
+    assert!(story.state.is_quiet());
+    assert_eq!(story.state.unfinished(), 0);
+    let late = ScheduleRequest::Trigger { name: "s".into(), task_id: id("late") };
+    assert!(story.ask(late).is_err_and(|why| why.contains("stopping")));
+}
+
+#[test]
+fn a_task_that_nobody_has_fails_each_time_and_the_schedule_goes_on() {
+    let mut story = Story::with_worker(1);
+    story.add("s", "nobody_has_it", every(10));
+    story.later(secs(25));
+    story.later(secs(10));
+    let infos = story.schedules();
+    assert_eq!((infos[0].last_status, infos[0].runs, infos[0].skipped), (Some(TaskStatus::Failure), 2, 0));
+}
+
+#[test]
+fn the_schedule_of_a_module_goes_with_its_last_worker_and_changes_with_the_newest() {
+    let mut story = Story::new();
+    story.register(clock(W, Some(every(10))));
+    story.state.leave(story.now, W, To("leave"));
+    story.later(secs(29));
+    assert_eq!(story.schedules().len(), 1);
+    story.later(secs(2));
+    assert_eq!(story.schedules(), []);
+    story.register(clock(W, Some(every(10))));
+    let mut newer = clock(V, Some(every(20)));
+    newer.worker_id = "newer".into();
+    story.register(newer);
+    assert_eq!(story.schedules()[0].schedule.spec, every(20));
+    story.state.leave(story.now, V, To("leave"));
+    assert_eq!(story.schedules()[0].status, ScheduleStatus::Active, "another worker has it");
+    story.state.leave(story.now, W, To("leave"));
+    story.register(clock(W, None));
+    assert_eq!(story.schedules(), [], "it says no more when");
+    story.state.leave(story.now, W, To("leave"));
+    story.later(secs(31));
+    assert_eq!(story.state.books().timers, 0);
+}
