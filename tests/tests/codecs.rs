@@ -184,7 +184,8 @@ fn policies() -> impl Strategy<Value = Policy> {
 }
 
 fn new_tasks() -> impl Strategy<Value = NewTask> {
-    let callback = (text(), option::of(documents())).prop_map(|(address, data)| CallbackInfo { address, data });
+    let callback = (text(), option::of(documents()))
+        .prop_map(|(address, data)| CallbackInfo { data, ..CallbackInfo::new(address) });
     let unknown = select(vec![Unknown::Fail, Unknown::Wait]);
     let when = (option::of(moments()), option::of(spans()));
     (ids(), text(), documents(), documents(), policies(), when, option::of(callback), unknown).prop_map(

@@ -22,6 +22,7 @@ mod cancel;
 mod control_plane;
 mod dev;
 mod list;
+mod listen;
 mod render;
 mod status;
 mod submit;
@@ -69,6 +70,8 @@ enum Command {
     Cancel(cancel::Cancel),
     /// List the tasks that workers have loaded, or what module files offer.
     List(list::List),
+    /// Show callbacks as they come in, to try them out.
+    Listen(listen::Listen),
     /// Run one call of a module in this process, without ports: the loop of a task's author.
     Dev(dev::Dev),
     /// Measure this machine: latency and throughput next to what the parts alone can do.
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(),
         Command::Cancel(command) => command.run(),
         Command::List(command) => command.run(),
+        Command::Listen(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Bench(command) => command.run(),
     };
@@ -292,6 +296,11 @@ fn pair(text: &str) -> Result<(String, Json), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), argument(value))),
         _ => Err("write a named argument like name=value".into()),
     }
+}
+
+/// Reads a JSON document.
+fn document(text: &str) -> Result<Json, String> {
+    Json::parse(text).map_err(|error| format!("{error}: a text is written with quotes, like '\"text\"'"))
 }
 
 /// Reads a JSON array.

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
-    Connection, Failure, Json, NOT_FOUND, Outcome, TIMED_OUT, TaskId, TaskPriority, array, json_array, object, pair,
-    render, span,
+    Connection, Failure, Json, NOT_FOUND, Outcome, TIMED_OUT, TaskId, TaskPriority, array, document, json_array,
+    object, pair, render, span,
 };
 use crate::{
     client::Client,
+    config::Address,
     protocol::{Found, WAIT_MAX},
-    task::{NewTask, Policy, TaskStatus, Unknown},
+    task::{CallbackInfo, NewTask, Policy, TaskStatus, Unknown},
 };
 
 #[derive(Args, Debug)]
@@ -46,6 +47,12 @@ pub(super) struct SubmitTask {
     /// The task's id, instead of a new one: submitting an id twice is submitting once
     #[arg(long, env = "FASTWORKER_TASK_ID", value_name = "ID")]
     task_id: Option<TaskId>,
+    /// Send word of the task's end to this address: fastworker listen shows it
+    #[arg(long, env = "FASTWORKER_CALLBACK", value_name = "ADDRESS")]
+    callback: Option<Address>,
+    /// A JSON document to send along with the callback
+    #[arg(long, env = "FASTWORKER_CALLBACK_DATA", value_name = "JSON", value_parser = document, requires = "callback")]
+    callback_data: Option<Json>,
     /// If no worker has the task, wait for one that has
     #[arg(long, env = "FASTWORKER_WAIT_FOR_WORKER", value_parser = BoolishValueParser::new())]
     wait_for_worker: bool,
@@ -93,6 +100,10 @@ impl SubmitTask {
                 ..Policy::default()
             },
             countdown: self.countdown,
+            callback: self.callback.as_ref().map(|address| CallbackInfo {
+                data: self.callback_data.clone(),
+                ..CallbackInfo::new(address.to_string())
+            }),
             unknown: if self.wait_for_worker { Unknown::Wait } else { Unknown::Fail },
             ..NewTask::new(&self.task_name)
         }

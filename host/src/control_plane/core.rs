@@ -6,18 +6,22 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
-    state::{Limits, State},
+    callbacks::Callbacks,
+    state::{Callback, Effect, Limits, State},
     way::Way,
 };
-use crate::clock::{Moment, Now};
+use crate::{
+    clock::{Moment, Now},
+    transport::nng::Nng,
+};
 
 /// The state, shared by everything that brings it messages.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub struct Core {
     watched: AtomicBool,
     changed: Condvar,
     alarm: Alarm,
+    /// Whoever sends callbacks, once it has started.
+    callbacks: OnceLock<Callbacks>,
 }
 
 /// When the timer thread wakes next.
@@ -53,6 +59,7 @@ impl Core {
             watched: AtomicBool::new(false),
             changed: Condvar::new(),
             alarm,
+            callbacks: OnceLock::new(),
         })
     }
 
@@ -69,7 +76,10 @@ impl Core {
         }
         self.alarm.set(wake);
         for effect in effects {
-            effect.to.send(effect.answer);
+            match effect {
+                Effect::Say { to, answer } => to.send(answer),
+                Effect::Call(callback) => self.call_back(callback),
+            }
         }
         given
     }
@@ -85,6 +95,35 @@ impl Core {
         }
         self.watched.store(false, Ordering::SeqCst);
         true
+    }
+
+    /// Starts the thread that sends callbacks.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub fn start_callbacks(self: &Arc<Self>) -> std::io::Result<()> {
+        let core = Arc::downgrade(self);
+        let callbacks = Callbacks::start(Arc::new(Nng), move |end| {
+            if let Some(core) = core.upgrade() {
+                core.enter(|state, now| state.callback_ended(now, end));
+            }
+        })?;
+        self.callbacks.get_or_init(|| callbacks);
+        Ok(())
+    }
+
+    /// Sends the callbacks that wait, at most `limit` long, and ends the thread that does.
+    pub fn stop_callbacks(&self, limit: Duration) {
+        if let Some(callbacks) = self.callbacks.get() {
+            callbacks.stop(limit);
+        }
+    }
+
+    fn call_back(&self, callback: Callback) {
+        match self.callbacks.get() {
+            Some(callbacks) => callbacks.post(callback),
+            None => tracing::error!(task.id = %callback.result.task_id, "nobody sends callbacks"),
+        }
     }
 
     /// Starts the thread that ticks the state when something is due.

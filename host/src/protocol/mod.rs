@@ -16,10 +16,12 @@ use crate::{
     task::{ModuleInfo, ModuleVersion, NewTask, Outcome, Report, Task, TaskId, TaskResult},
 };
 
+mod callback;
 pub mod codec;
 mod look;
 pub mod original;
 
+pub use callback::{CALLBACK_MESSAGE_MAX, CallbackMessage, write as write_callback};
 pub use look::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
 
 /// The version of both conversations.

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, Taken, Timer, Way};
+use super::{Callback, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, Taken, Timer, Way};
 use crate::control_plane::{events::Told, queue::Position, reports::ReportLog, results::About, retry};
 use crate::{
     clock::{Now, Timestamp, micros},
     protocol::{Ended, EventKind, LeaseId, Order},
     task::{
-        ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId, TaskPriority, TaskResult,
-        TaskStatus, Unknown,
+        CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId,
+        TaskResult, TaskStatus, Unknown,
     },
     transport::PAYLOAD_MAX,
 };
@@ -77,6 +77,7 @@ impl<R: Way> State<R> {
             other_sessions: Vec::new(),
             watchers: Vec::new(),
             reports: ReportLog::default(),
+            callback: task.callback.map(Arc::new),
         };
         self.bytes += entry.bytes();
         self.counts.accepted += 1;
@@ -96,13 +97,15 @@ impl<R: Way> State<R> {
     /// Why a task is not taken, if it is not.
     pub(super) fn refusal(&self, task: &NewTask) -> Option<String> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
-        let size = task.args.as_str().len() + task.kwargs.as_str().len();
+        let size = task.size();
         if task.name.is_empty() || task.name.len() > TASK_NAME_MAX || task.name.chars().any(char::is_control) {
             Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"))
         } else if size > PAYLOAD_MAX {
             Some(format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes"))
         } else if !task.args.as_str().starts_with('[') || !task.kwargs.as_str().starts_with('{') {
             Some("positional arguments are a JSON array, and named arguments a JSON object".into())
+        } else if let Some(why) = task.callback.as_ref().and_then(CallbackInfo::fault) {
+            Some(why)
         } else if self.tasks.len() >= tasks_max {
             Some(format!("the queue is full: {tasks_max} tasks are unfinished; try again later"))
         } else if self.bytes + size > bytes_max {
@@ -121,7 +124,10 @@ impl<R: Way> State<R> {
         } else if self.roster.iter().next().is_none() {
             error.push_str(": no worker is connected");
         }
-        self.end_at_once(now, task.id, task.name.into(), task.policy.priority, ErrorKind::NotFound, error)
+        let about =
+            About { name: task.name.into(), priority: task.policy.priority.unwrap_or_default(), created_at: now.wall };
+        let callback = task.callback.map(Arc::new);
+        self.end_at_once(now, task.id, about, Failure::new(ErrorKind::NotFound, error), callback)
     }
 
     /// Records the failure of a task that never came to wait.
@@ -129,20 +135,18 @@ impl<R: Way> State<R> {
         &mut self,
         now: Now,
         id: TaskId,
-        name: Arc<str>,
-        priority: Option<TaskPriority>,
-        kind: ErrorKind,
-        why: String,
+        about: About,
+        failure: Failure,
+        callback: Option<Arc<CallbackInfo>>,
     ) -> Arc<TaskResult> {
         self.counts.accepted += 1;
         let result = TaskResult {
-            error: Some(why),
+            error: Some(failure.message),
             completed_at: Some(now.wall),
-            error_kind: Some(kind),
+            error_kind: Some(failure.kind),
             ..TaskResult::new(id, TaskStatus::Failure)
         };
-        let about = About { name, priority: priority.unwrap_or_default(), created_at: now.wall };
-        self.keep(now, result, about, ReportLog::default())
+        self.keep(now, result, (about, ReportLog::default()), callback)
     }
 
     /// Puts a task at the end of its line.
@@ -230,11 +234,15 @@ impl<R: Way> State<R> {
 
     pub(super) fn follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
         let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
-        let (task_name, priority) = (Arc::from(name.as_str()), policy.priority);
+        let about = About {
+            name: Arc::from(name.as_str()),
+            priority: policy.priority.unwrap_or_default(),
+            created_at: now.wall,
+        };
         let task = NewTask { id: id.clone(), args, kwargs, policy, countdown, ..NewTask::new(name) };
         if let Taken::Refused(why) = self.accept(now, task, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
-            self.end_at_once(now, id, task_name, priority, ErrorKind::Failed, why);
+            self.end_at_once(now, id, about, Failure::new(ErrorKind::Failed, why), None);
         }
     }
 
@@ -299,7 +307,7 @@ impl<R: Way> State<R> {
             ..TaskResult::new(id.clone(), status)
         };
         let about = entry.about();
-        let result = self.keep(now, result, about, entry.reports);
+        let result = self.keep(now, result, (about, entry.reports), entry.callback);
         for session in entry.session.into_iter().chain(entry.other_sessions) {
             if self.sessions.tell(session, result.clone()) {
                 self.answer_session(session);
@@ -311,7 +319,15 @@ impl<R: Way> State<R> {
         }
     }
 
-    pub(super) fn keep(&mut self, now: Now, result: TaskResult, about: About, reports: ReportLog) -> Arc<TaskResult> {
+    /// Records an end, and sends word of it to whoever wanted to be called back.
+    fn keep(
+        &mut self,
+        now: Now,
+        mut result: TaskResult,
+        (about, reports): (About, ReportLog),
+        callback: Option<Arc<CallbackInfo>>,
+    ) -> Arc<TaskResult> {
+        result.callback = callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address)));
         let result = Arc::new(result);
         let (place, kind) = match result.status {
             TaskStatus::Success => (0, EventKind::TaskSuccess),
@@ -325,6 +341,9 @@ impl<R: Way> State<R> {
         self.note_event(now, Told { worker: worker.as_ref(), attempt: result.attempts, detail, ..told });
         self.results.store(now.mono, result.clone(), about, reports);
         self.await_expiry();
+        if let Some(info) = callback {
+            self.outbox.push(Effect::Call(Callback { result: result.clone(), info }));
+        }
         result
     }
 
