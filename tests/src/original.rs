@@ -14,6 +14,7 @@ use crate::wait::SOON;
 const BUS: u8 = 0x70;
 const REQUEST: u8 = 0x30;
 const REPLY: u8 = 0x31;
+const PAIR: u8 = 0x10;
 
 /// A connection that has shaken hands.
 #[derive(Debug)]
@@ -36,8 +37,28 @@ impl Wire {
         Self::connect(port, BUS, BUS)
     }
 
+    /// Connects to a listener for callbacks.
+    ///
+    /// # Panics
+    /// When nobody listens there, or no such listener.
+    pub fn pair(port: u16) -> Self {
+        Self::connect(port, PAIR, PAIR)
+    }
+
+    /// Shakes hands as a listener for callbacks with whoever has connected.
+    ///
+    /// # Panics
+    /// When that is nobody who sends callbacks.
+    pub fn paired(stream: TcpStream) -> Self {
+        Self::shake_hands(stream, PAIR, PAIR)
+    }
+
     fn connect(port: u16, ours: u8, theirs: u8) -> Self {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("somebody listens there");
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("somebody listens there");
+        Self::shake_hands(stream, ours, theirs)
+    }
+
+    fn shake_hands(mut stream: TcpStream, ours: u8, theirs: u8) -> Self {
         stream.set_read_timeout(Some(3 * SOON)).expect("a time limit");
         stream.set_nodelay(true).expect("small messages go at once");
         stream.write_all(&[0, b'S', b'P', 0, 0, ours, 0, 0]).expect("a connection");

@@ -179,9 +179,9 @@ fn delivery(delivery: &Delivery) -> String {
     };
     let reason = reason.as_deref().unwrap_or("for no known reason");
     match state {
-        DeliveryState::Pending => format!("pending to {address}"),
+        DeliveryState::Pending => format!("pending, to {address}"),
         DeliveryState::Delivered => format!("delivered to {address} after {tries}"),
-        DeliveryState::Failed => format!("failed to {address} after {tries}: {reason}"),
+        DeliveryState::Failed => format!("failed after {tries} to reach {address}: {reason}"),
     }
 }
 

@@ -260,7 +260,7 @@ impl Shared {
         match timeout(limit, line.connected()).await {
             Ok(Ok(())) => {}
             Ok(Err(Parted)) => return Err(DROPPED.into()),
-            Err(_) => return Err(format!("nobody answers there, not within {} s", seconds(limit))),
+            Err(_) => return Err(format!("no connection within {} s: does anybody listen there?", seconds(limit))),
         }
         let settle = begun.elapsed().clamp(SETTLE_MIN, SETTLE_MAX);
         match timeout(settle, line.parted()).await {
@@ -282,13 +282,13 @@ impl Shared {
         }
         if !place.later {
             let Ok(permit) = self.later_places.try_acquire() else {
-                return Err(format!("it takes nothing, not within {} s", seconds(PROMPT)));
+                return Err(format!("it has not taken the message within {} s", seconds(PROMPT)));
             };
             *place = Place { later: true, _permit: Some(permit) };
         }
         match within(STUCK.saturating_sub(PROMPT), sending).await {
             Some(sent) => sent.map_err(gone),
-            None => Err(format!("it is connected and takes nothing, not within {} s", seconds(STUCK))),
+            None => Err(format!("it has not taken the message within {} s", seconds(STUCK))),
         }
     }
 
