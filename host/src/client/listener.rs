@@ -54,9 +54,6 @@ impl Listener {
     ///
     /// # Errors
     /// [`OpenError`] when the address makes no sense, or is taken.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
     pub fn bind(address: &str) -> Result<Self, OpenError> {
         Ok(Self { inbox: Nng.inbox(address, CALLBACK_MESSAGE_MAX)? })
     }

@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - A callback ends exactly once: delivered, or failed after at most [`TRIES_MAX`] tries or for want
-//!   of room. It is sent again only when the other side cannot have got it whole.
+//!   of room. It is sent again only when no connection has taken it.
 //! - There are at most [`PLACES`] and [`LATER_PLACES`] connections. Who does not answer at once waits
 //!   in a line of its own from then on, so that it holds nobody up.
 
@@ -58,8 +58,12 @@ const SETTLE_MAX: Duration = Duration::from_millis(500);
 const PROMPT: Duration = Duration::from_secs(1);
 /// A message that has not left after this is stuck.
 pub const STUCK: Duration = Duration::from_secs(30);
-/// A connection is kept so long after the last message.
+/// A connection is kept so long after the last message, in which that leaves.
 pub const KEEP_OPEN: Duration = Duration::from_secs(1);
+/// A message that took longer to be taken, or is larger, may take longer to leave, too: its connection
+/// is kept for as long as it may be stuck.
+const SWIFT: Duration = Duration::from_millis(100);
+const SMALL: usize = 64 * 1024;
 /// A connection is given up after so long, if others wait for its place.
 const TURN: Duration = Duration::from_secs(1);
 
@@ -162,7 +166,10 @@ impl Shared {
         let mut failures = 0;
         loop {
             match self.visit(&address, &news, failures).await {
-                Ok(()) => failures = 0,
+                Ok(()) => {
+                    failures = 0;
+                    lock(&self.book).return_from(&address);
+                }
                 Err(Unreached { why, was_reached }) => {
                     debug!(address = &*address, why, "a callback address was not reached");
                     failures = if was_reached { 1 } else { failures + 1 };
@@ -197,20 +204,25 @@ impl Shared {
         let mut was_reached = false;
         let unreached = |why: String, was_reached| Unreached { why, was_reached };
         let mut place = self.place(failures).await;
-        lock(&self.book).begin_try(address);
+        lock(&self.book).set_out(address);
         let begun = Instant::now();
         let line = self.connect(address, failures).await.map_err(|why| unreached(why, was_reached))?;
-        let line = &*line;
+        let (line, mut keep) = (&*line, KEEP_OPEN);
         loop {
             let Some(waiting) = self.next(address) else {
                 if self.is_crowded() {
                     return Ok(());
                 }
-                tokio::select! {
-                    () = news.notified() => continue,
-                    () = line.parted() => return Ok(()),
-                    () = sleep(KEEP_OPEN) => return Ok(()),
+                if keep.is_zero() {
+                    return Ok(());
                 }
+                tokio::select! {
+                    () = news.notified() => {}
+                    () = line.parted() => return Ok(()),
+                    // Looks now and then whether others want its place.
+                    () = sleep(KEEP_OPEN) => keep = keep.saturating_sub(KEEP_OPEN),
+                }
+                continue;
             };
             if was_reached && begun.elapsed() > TURN && self.is_crowded() {
                 lock(&self.book).put_back(address, waiting);
@@ -222,9 +234,11 @@ impl Shared {
                 self.sent(address, waiting, Err(why));
                 continue;
             }
+            let sent_at = Instant::now();
             match self.send(line, &body, &mut place).await {
                 Ok(()) => {
                     was_reached = true;
+                    keep = if sent_at.elapsed() < SWIFT && body.len() <= SMALL { KEEP_OPEN } else { STUCK };
                     self.sent(address, waiting, Ok(()));
                 }
                 Err(why) => {
@@ -275,7 +289,7 @@ impl Shared {
 
     /// Sends one message. Who takes long for it gives its place to a quick one.
     async fn send<'a>(&'a self, line: &dyn Line, body: &[u8], place: &mut Place<'a>) -> Result<(), String> {
-        let gone = |Parted| "it closed the connection before it had the message".to_owned();
+        let gone = |Parted| "it closed the connection before it had taken the message".to_owned();
         let mut sending = pin!(line.send(body));
         if let Some(sent) = within(PROMPT, sending.as_mut()).await {
             return sent.map_err(gone);

@@ -193,8 +193,9 @@ pub trait Line: Send + Sync {
     /// Waits until the connection is gone.
     fn parted(&self) -> Waiting<'_, ()>;
 
-    /// Sends a message, and waits until the kernel has all of it. [`Parted`] means that the other side
-    /// cannot have got it whole. One at a time; what is given up half way leaves a line of no use.
+    /// Sends a message, and waits until the connection has taken it, which it does when the message
+    /// before has left. [`Parted`] means that it was not taken. One at a time; a wait that is given up
+    /// leaves a line of no use.
     fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Parted>>;
 }
 
@@ -264,14 +265,14 @@ pub trait Transport: Send + Sync + 'static {
     /// [`OpenError`] when the address makes no sense.
     fn hearer(&self, address: &str, heard: OnHeard) -> Result<Box<dyn Hearer>, OpenError>;
 
-    /// Dials an address in the background, to send messages there (PAIR). Within a tokio runtime.
+    /// Dials an address in the background, to send messages there (PAIR).
     ///
     /// # Errors
     /// [`OpenError`] when the address makes no sense, or the system refuses.
     fn line(&self, address: &str) -> Result<Box<dyn Line>, OpenError>;
 
     /// Listens for messages of at most `message_max` bytes (PAIR), at any free port if the address's
-    /// is 0. Within a tokio runtime.
+    /// is 0.
     ///
     /// # Errors
     /// [`OpenError`] when the address cannot be had.

@@ -45,7 +45,7 @@ pub struct Waiting {
     /// What is to be sent, and to whom.
     pub callback: Callback,
     bytes: usize,
-    /// How many tries had begun when it came.
+    /// How many tries had failed, or were under way, when it came.
     came: u64,
 }
 
@@ -56,8 +56,10 @@ struct Line {
     /// Callbacks that have not ended: those that wait, and the one that is being sent.
     count: usize,
     bytes: usize,
-    /// Tries that have begun.
-    tries: u64,
+    /// Tries that failed.
+    failed: u64,
+    /// Somebody is on the way, or there.
+    is_visited: bool,
     news: Arc<Notify>,
 }
 
@@ -101,7 +103,7 @@ impl Book {
         let line = entry.or_default();
         line.count += 1;
         line.bytes += bytes;
-        line.waiting.push_back(Waiting { callback, bytes, came: line.tries });
+        line.waiting.push_back(Waiting { callback, bytes, came: line.failed + u64::from(line.is_visited) });
         if is_first {
             return Posted::First(address, line.news.clone());
         }
@@ -127,9 +129,18 @@ impl Book {
     }
 
     /// Somebody sets out for this address.
-    pub fn begin_try(&mut self, address: &str) {
+    pub fn set_out(&mut self, address: &str) {
+        self.visit(address, true);
+    }
+
+    /// Somebody was there and has left. What still waits was not tried.
+    pub fn return_from(&mut self, address: &str) {
+        self.visit(address, false);
+    }
+
+    fn visit(&mut self, address: &str, is_visited: bool) {
         if let Some(line) = self.lines.get_mut(address) {
-            line.tries += 1;
+            line.is_visited = is_visited;
         }
     }
 
@@ -149,13 +160,13 @@ impl Book {
     pub fn end(&mut self, address: &str, waiting: Waiting, outcome: Result<(), String>) -> CallbackEnd {
         self.count -= 1;
         self.bytes -= waiting.bytes;
-        let tries = self.lines.get_mut(address).map_or(0, |line| {
+        let failed = self.lines.get_mut(address).map_or(0, |line| {
             line.count -= 1;
             line.bytes -= waiting.bytes;
-            line.tries
+            line.failed
         });
-        // Whoever came while somebody was there already was tried once.
-        let attempts = u32::try_from(tries - waiting.came).unwrap_or(u32::MAX).max(1);
+        let tries = failed.saturating_sub(waiting.came) + u64::from(outcome.is_ok());
+        let attempts = u32::try_from(tries).unwrap_or(u32::MAX);
         CallbackEnd { result: waiting.callback.result, outcome, attempts }
     }
 
@@ -163,10 +174,14 @@ impl Book {
     /// of their line, as all were tried in order.
     pub fn give_up(&mut self, address: &str, reason: &str) -> Vec<CallbackEnd> {
         let mut given_up = Vec::new();
+        self.visit(address, false);
+        if let Some(line) = self.lines.get_mut(address) {
+            line.failed += 1;
+        }
         loop {
             let Some(line) = self.lines.get_mut(address) else { return given_up };
-            let tries = line.tries;
-            let is_over = |waiting: &Waiting| tries - waiting.came >= u64::from(TRIES_MAX);
+            let failed = line.failed;
+            let is_over = |waiting: &Waiting| failed.saturating_sub(waiting.came) >= u64::from(TRIES_MAX);
             let Some(waiting) = line.waiting.pop_front_if(|waiting| is_over(waiting)) else { return given_up };
             given_up.push(self.end(address, waiting, Err(reason.to_owned())));
         }
@@ -222,7 +237,7 @@ mod tests {
         assert!(matches!(book.post(callback(A, "1")), Posted::First(address, _) if *address == *A));
         assert!(matches!(book.post(callback(A, "2")), Posted::Queued));
         assert!(matches!(book.post(callback(B, "3")), Posted::First(..)));
-        book.begin_try(A);
+        book.set_out(A);
         assert_eq!(names(&[send(&mut book, A)]), ["1 1"]);
         let back = book.take(A).expect("the second");
         assert!(!book.leave(A), "it is being sent");
@@ -236,18 +251,33 @@ mod tests {
     fn each_callback_gets_all_its_tries_whenever_it_came() {
         let mut book = Book::new(Bounds::default());
         book.post(callback(A, "1"));
-        book.begin_try(A);
+        book.set_out(A);
         book.post(callback(A, "2"));
         assert!(book.give_up(A, "gone").is_empty());
-        book.begin_try(A);
+        book.set_out(A);
         assert!(book.give_up(A, "gone").is_empty());
-        book.begin_try(A);
+        book.set_out(A);
         let ends = book.give_up(A, "gone");
         assert_eq!((names(&ends), &ends[0].outcome), (vec!["1 3".to_owned()], &Err("gone".to_owned())));
-        book.begin_try(A);
+        book.set_out(A);
         assert_eq!(names(&book.give_up(A, "gone")), ["2 3"]);
         assert!(book.is_empty() && book.leave(A));
         assert_eq!(book.bytes, 0);
+    }
+
+    #[test]
+    fn a_visit_that_ends_well_before_its_turn_is_no_failed_try() {
+        let mut book = Book::new(Bounds::default());
+        book.post(callback(A, "1"));
+        book.post(callback(A, "2"));
+        for _ in 0..5 {
+            book.set_out(A);
+            book.return_from(A);
+        }
+        book.set_out(A);
+        assert!(book.give_up(A, "gone").is_empty());
+        book.set_out(A);
+        assert_eq!(names(&[send(&mut book, A), send(&mut book, A)]), ["1 2", "2 2"]);
     }
 
     #[test]

@@ -1,49 +1,39 @@
 //! The PAIR sockets: who sends one-way messages to an address, and who listens for them.
 //!
-//! Neither posts an operation: NNG raises a file descriptor when a message can be sent or taken, tokio
-//! waits for that, and what is then asked of NNG never blocks. So there is no `Aio` to settle, and
-//! whoever reads slowly slows its peer down and nobody else.
-//!
 //! A PAIR socket has one peer at a time. NNG shakes hands with a second one and only then shows it the
-//! door, so a connection that has just come up may be none; and it takes a message as soon as its
-//! connection has taken the last, whether or not that has left. Hence:
+//! door, so a connection that has just come up may be none. And it takes a message as soon as its
+//! connection has passed on the last one, so what was taken last may not have left yet. Invariants:
 //!
 //! - A line holds one connection and never a second: what was meant for the first must not slip into
 //!   another that nobody has looked at yet.
-//! - It buffers nothing, so that it can be sent on again just when the kernel has the whole of what was
-//!   sent before.
+//! - A line buffers nothing, so that a message is taken by a connection or not at all.
+//! - An inbox receives while it has room. Beyond that its peer waits, and nothing is lost when that goes.
+//! - No file descriptor is asked of these sockets: NNG 1.4 never closes those of a PAIR.
 
 use std::{
-    os::fd::RawFd,
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
-    task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
 };
 
 use ::nng::{
-    Error, Listener, Message, PipeEvent, Protocol, Socket,
-    options::{
-        Options as _, ReconnectMaxTime, ReconnectMinTime, RecvBufferSize, RecvFd, SendBufferSize, SendFd,
-        transport::tcp::BoundPort,
-    },
+    Aio, AioResult, Error, Listener, Message, PipeEvent, Protocol, Socket,
+    options::{Options as _, ReconnectMaxTime, ReconnectMinTime, SendBufferSize, transport::tcp::BoundPort},
 };
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::watch,
-};
+use tokio::sync::{oneshot, watch};
 
 use super::{
     super::{Inbox, Line, OpenError, Parted, Waiting},
-    RECONNECT_MAX, RECONNECT_MIN, bound, check, prepare, refused,
+    Gate, RECONNECT_MAX, RECONNECT_MIN, bound, check, close_off_callbacks, lock, prepare, refused, settle,
 };
 
 /// Nobody should send anything to a line; as much of it is taken in.
 const UNWANTED_MAX: usize = 64 * 1024;
 /// So many messages wait in an inbox, so that its peer need not wait for each.
-const WAITING_MAX: i32 = 16;
-/// A connection that is gone so soon after it took a message most likely had it all: who gets what it
-/// waits for often closes at once. After more than this, the message is known to be stuck.
-const SURE: Duration = Duration::from_secs(1);
+const WAITING_MAX: usize = 16;
 
 /// How the connection of a line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +45,18 @@ enum Stand {
 
 /// A dialled PAIR socket.
 pub(super) struct NngLine {
-    /// Readable while the connection takes a message. Before the socket, which it belongs to: fields
-    /// are dropped in this order.
-    room: AsyncFd<RawFd>,
+    sender: Arc<Sender>,
     stand: watch::Receiver<Stand>,
+}
+
+/// The socket of a line with the one `Aio` that it needs.
+struct Sender {
     socket: Socket,
+    gate: Gate,
+    /// Set once, as its callback needs the sender.
+    aio: OnceLock<Aio>,
+    /// Hears whether the message under way was taken.
+    taken: Mutex<Option<oneshot::Sender<bool>>>,
 }
 
 impl NngLine {
@@ -71,13 +68,14 @@ impl NngLine {
         let set = || {
             socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
             socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
-            socket.set_opt::<SendBufferSize>(0)?;
-            socket.get_opt::<SendFd>()
+            socket.set_opt::<SendBufferSize>(0)
         };
-        let room = watched(set().map_err(fail)?, address)?;
+        set().map_err(fail)?;
         let stand = watch_connection(&socket).map_err(fail)?;
-        let line = Self { room, stand, socket };
-        line.socket.dial_async(address).map_err(fail)?;
+        let sender = Sender { socket, gate: Gate::default(), aio: OnceLock::new(), taken: Mutex::default() };
+        let line = Self { sender: Arc::new(sender), stand };
+        line.sender.set_up().map_err(fail)?;
+        line.sender.socket.dial_async(address).map_err(fail)?;
         Ok(line)
     }
 
@@ -88,29 +86,6 @@ impl NngLine {
             Ok(stand) => *stand,
             // The socket is gone, and with it what told of its connection.
             Err(_) => Stand::Parted,
-        }
-    }
-
-    async fn send_whole(&self, body: &[u8]) -> Result<(), Parted> {
-        let mut message = Message::from(body);
-        loop {
-            let mut room = tokio::select! {
-                room = self.room.readable() => room.map_err(|_| Parted)?,
-                _ = self.until(Stand::Parted) => return Err(Parted),
-            };
-            // Before it is sent: what is raised from here on tells that it has left.
-            room.clear_ready();
-            match self.socket.try_send(message) {
-                Ok(()) => break,
-                Err((back, Error::TryAgain)) => message = back,
-                Err(_) => return Err(Parted),
-            }
-        }
-        let taken = Instant::now();
-        tokio::select! {
-            biased;
-            room = self.room.readable() => room.map(drop).map_err(|_| Parted),
-            _ = self.until(Stand::Parted) => if taken.elapsed() < SURE { Ok(()) } else { Err(Parted) },
         }
     }
 }
@@ -132,7 +107,57 @@ impl Line for NngLine {
     }
 
     fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Parted>> {
-        Box::pin(self.send_whole(body))
+        Box::pin(async move {
+            let taken = self.sender.send(Message::from(body))?;
+            tokio::select! {
+                biased;
+                taken = taken => if taken == Ok(true) { Ok(()) } else { Err(Parted) },
+                _ = self.until(Stand::Parted) => Err(Parted),
+            }
+        })
+    }
+}
+
+impl Drop for NngLine {
+    fn drop(&mut self) {
+        let sender = Arc::clone(&self.sender);
+        close_off_callbacks(move || sender.close());
+    }
+}
+
+impl Sender {
+    fn set_up(self: &Arc<Self>) -> Result<(), Error> {
+        let this: Weak<Self> = Arc::downgrade(self);
+        let aio = Aio::new(move |_, result| {
+            let hears = this.upgrade().and_then(|sender| lock(&sender.taken).take());
+            if let Some(hears) = hears {
+                // Nobody hears it who has given it up.
+                let _ = hears.send(matches!(result, AioResult::Send(Ok(()))));
+            }
+        })?;
+        self.aio.get_or_init(|| aio);
+        Ok(())
+    }
+
+    /// Gives a message to the socket, which tells when its connection has taken it.
+    fn send(&self, message: Message) -> Result<oneshot::Receiver<bool>, Parted> {
+        let (hears, taken) = oneshot::channel();
+        *lock(&self.taken) = Some(hears);
+        let post = || {
+            let aio = self.aio.get().ok_or(Error::Closed)?;
+            Ok::<(), Error>(self.socket.send_async(aio, message)?)
+        };
+        match self.gate.pass(post) {
+            Some(Ok(())) => Ok(taken),
+            Some(Err(_)) | None => Err(Parted),
+        }
+    }
+
+    /// The closing order that NNG needs. Not on a callback thread.
+    fn close(&self) {
+        self.gate.shut();
+        settle(self.aio.get().into_iter());
+        self.socket.close();
     }
 }
 
@@ -140,35 +165,49 @@ impl Line for NngLine {
 fn watch_connection(socket: &Socket) -> Result<watch::Receiver<Stand>, Error> {
     let (told, stand) = watch::channel(Stand::Dialling);
     let has_one = AtomicBool::new(false);
-    let moved = move |from: Stand, to: Stand| {
-        told.send_if_modified(|stand| {
-            let moves = *stand == from;
-            if moves {
-                *stand = to;
-            }
-            moves
-        })
-    };
     socket.pipe_notify(move |pipe, event| match event {
         PipeEvent::AddPre if has_one.swap(true, SeqCst) => pipe.close(),
         PipeEvent::AddPre => {}
-        PipeEvent::AddPost => drop(moved(Stand::Dialling, Stand::Connected)),
-        // Only the first can go before it is the second's turn to be refused.
-        _ => {
-            if !moved(Stand::Connected, Stand::Parted) {
-                moved(Stand::Dialling, Stand::Parted);
-            }
+        PipeEvent::AddPost => {
+            // It can be gone before NNG tells that it was added.
+            told.send_if_modified(|stand| {
+                let is_new = *stand == Stand::Dialling;
+                if is_new {
+                    *stand = Stand::Connected;
+                }
+                is_new
+            });
         }
+        // There is a second, to be refused, only when the first is about to go.
+        _ => drop(told.send_replace(Stand::Parted)),
     })?;
     Ok(stand)
 }
 
 /// A listening PAIR socket.
 pub(super) struct NngInbox {
-    /// Readable while there is a message. Before the socket, which it belongs to.
-    filled: AsyncFd<RawFd>,
+    receiver: Arc<Receiver>,
     address: String,
+}
+
+/// The socket of an inbox with the one `Aio` that it needs.
+struct Receiver {
     socket: Socket,
+    gate: Gate,
+    /// Set once, as its callback needs the receiver.
+    aio: OnceLock<Aio>,
+    tray: Mutex<Tray>,
+}
+
+/// What has come in.
+#[derive(Default)]
+struct Tray {
+    messages: VecDeque<Message>,
+    /// Whoever waits for the next.
+    reader: Option<Waker>,
+    /// Whether the next is being received.
+    receives: bool,
+    has_failed: bool,
 }
 
 impl NngInbox {
@@ -178,12 +217,15 @@ impl NngInbox {
         check(address, 0)?;
         let socket = Socket::new(Protocol::Pair0).map_err(fail)?;
         bound(&socket, address, message_max)?;
-        socket.set_opt::<RecvBufferSize>(WAITING_MAX).map_err(fail)?;
-        let filled = watched(socket.get_opt::<RecvFd>().map_err(fail)?, address)?;
-        let listener = Listener::new(&socket, address).map_err(fail)?;
+        let tray = Mutex::new(Tray { receives: true, ..Tray::default() });
+        let receiver = Arc::new(Receiver { socket, gate: Gate::default(), aio: OnceLock::new(), tray });
+        let mut inbox = Self { receiver, address: String::new() };
+        inbox.receiver.set_up().map_err(fail)?;
+        inbox.receiver.receive();
+        let listener = Listener::new(&inbox.receiver.socket, address).map_err(fail)?;
         let host = address.trim_end_matches('/').rsplit_once(':').map_or(address, |(host, _)| host);
-        let address = format!("{host}:{}", listener.get_opt::<BoundPort>().map_err(fail)?);
-        Ok(Self { filled, address, socket })
+        inbox.address = format!("{host}:{}", listener.get_opt::<BoundPort>().map_err(fail)?);
+        Ok(inbox)
     }
 }
 
@@ -193,24 +235,82 @@ impl Inbox for NngInbox {
     }
 
     fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
-        loop {
-            let Ok(mut filled) = ready!(self.filled.poll_read_ready(context)) else { return Poll::Ready(None) };
-            match self.socket.try_recv() {
-                Ok(message) => return Poll::Ready(Some(message.as_slice().to_vec())),
-                Err(Error::TryAgain) => filled.clear_ready(),
-                Err(error) => {
-                    tracing::error!(%error, address = self.address, "a socket that listens has failed");
-                    return Poll::Ready(None);
-                }
+        let mut tray = lock(&self.receiver.tray);
+        let Some(message) = tray.messages.pop_front() else {
+            if tray.has_failed {
+                return Poll::Ready(None);
             }
+            tray.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        };
+        let was_full = !std::mem::replace(&mut tray.receives, true);
+        drop(tray);
+        if was_full {
+            self.receiver.receive();
         }
+        Poll::Ready(Some(message.as_slice().to_vec()))
     }
 }
 
-/// Has tokio watch a descriptor of NNG's, which is open as long as its socket, and that is dropped
-/// after this.
-#[expect(deprecated, reason = "what takes its place is unsafe code, and would say what is said above")]
-fn watched(descriptor: RawFd, address: &str) -> Result<AsyncFd<RawFd>, OpenError> {
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
-        .map_err(|error| OpenError::Refused { address: address.to_owned(), cause: error.to_string() })
+impl Drop for NngInbox {
+    fn drop(&mut self) {
+        let receiver = Arc::clone(&self.receiver);
+        close_off_callbacks(move || receiver.close());
+    }
+}
+
+impl Receiver {
+    fn set_up(self: &Arc<Self>) -> Result<(), Error> {
+        let this: Weak<Self> = Arc::downgrade(self);
+        let aio = Aio::new(move |_, result| {
+            if let Some(receiver) = this.upgrade() {
+                receiver.step(result);
+            }
+        })?;
+        self.aio.get_or_init(|| aio);
+        Ok(())
+    }
+
+    /// Waits for the next message.
+    fn receive(&self) {
+        let post = || self.aio.get().ok_or(Error::Closed).and_then(|aio| self.socket.recv_async(aio));
+        if let Some(Err(error)) = self.gate.pass(post) {
+            tracing::error!(%error, "an inbox was busy");
+            self.fail();
+        }
+    }
+
+    /// A message has come in, or none will.
+    fn step(&self, result: AioResult) {
+        match result {
+            AioResult::Recv(Ok(message)) => {
+                let mut tray = lock(&self.tray);
+                tray.messages.push_back(message);
+                tray.receives = tray.messages.len() < WAITING_MAX;
+                let (receives, reader) = (tray.receives, tray.reader.take());
+                drop(tray);
+                reader.into_iter().for_each(Waker::wake);
+                if receives {
+                    self.receive();
+                }
+            }
+            AioResult::Recv(Err(error)) if !matches!(error, Error::Closed | Error::Canceled) => self.receive(),
+            _ => self.fail(),
+        }
+    }
+
+    fn fail(&self) {
+        let mut tray = lock(&self.tray);
+        tray.has_failed = true;
+        let reader = tray.reader.take();
+        drop(tray);
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    /// The closing order that NNG needs. Not on a callback thread.
+    fn close(&self) {
+        self.gate.shut();
+        settle(self.aio.get().into_iter());
+        self.socket.close();
+    }
 }

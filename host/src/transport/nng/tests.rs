@@ -22,6 +22,7 @@ use super::{
     server::{Bounds, NngServer},
 };
 
+mod pair;
 mod unsent;
 
 /// Long enough for a busy machine; nothing here takes that long unless it hangs.
