@@ -9,12 +9,16 @@ pub mod clock;
 pub mod config;
 pub mod control_plane;
 pub mod discovery;
+#[cfg(feature = "runtime")]
+pub mod gui;
 pub mod json;
+mod lock;
 pub mod memory;
 pub mod protocol;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 pub mod shutdown;
+pub mod signature;
 #[cfg(feature = "runtime")]
 pub mod subworker;
 pub mod task;

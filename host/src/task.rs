@@ -8,7 +8,11 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeStruct};
 use uuid::Uuid;
 
-use crate::{clock::Timestamp, json::Json};
+use crate::{
+    clock::Timestamp,
+    json::Json,
+    protocol::{FRAME_ITEMS_MAX, at_most},
+};
 
 mod callback;
 mod policy;
@@ -23,6 +27,8 @@ pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
 pub const TASK_ID_MAX: usize = 128;
 /// Longest task name in bytes.
 pub const TASK_NAME_MAX: usize = 128;
+/// How many tasks a module may offer.
+pub const MODULE_TASKS_MAX: usize = 10_000;
 /// How long an attempt may run when neither the submitter nor the task says.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 
@@ -541,6 +547,7 @@ pub enum Outcome {
         /// What it returned.
         result: Json,
         /// What it wants submitted now; index `n` gets the id [`TaskId::follow_up`]`(n)`.
+        #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
         follow_ups: Vec<FollowUp>,
     },
     /// The attempt failed.
@@ -580,6 +587,7 @@ pub struct TaskInfo {
     /// Its own defaults.
     pub policy: Policy,
     /// Keys of its policy that this version does not know, and values it could not read.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub warnings: Vec<String>,
 }
 
@@ -599,8 +607,10 @@ pub struct ModuleInfo {
     /// How its instances are made: "pooling", or "on-demand" where it does not fit into the pool.
     pub engine: String,
     /// The interfaces that the module imports.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub imports: Vec<String>,
     /// The tasks it offers.
+    #[serde(deserialize_with = "at_most::<MODULE_TASKS_MAX, _, _>")]
     pub tasks: Vec<TaskInfo>,
 }
 

@@ -30,6 +30,8 @@ pub struct Builder {
     own_slots: u16,
     subworkers: u16,
     slots: u16,
+    gui: bool,
+    gui_port: u16,
     control_plane_args: Vec<String>,
     subworker_args: Vec<String>,
 }
@@ -63,6 +65,13 @@ impl Builder {
         self
     }
 
+    /// With the web interface, on a free port.
+    #[must_use]
+    pub fn gui(mut self) -> Self {
+        self.gui = true;
+        self
+    }
+
     /// More options of the control plane.
     #[must_use]
     pub fn control_plane_args(mut self, args: &[&str]) -> Self {
@@ -81,8 +90,8 @@ impl Builder {
     pub fn start(self) -> Cluster {
         let folder = TempDir::new().expect("a temporary folder");
         let ports = Ports::claim();
-        let control_plane = start_control_plane(&self, &ports, folder.path());
-        let mut cluster = Cluster { control_plane, subworkers: Vec::new(), plan: self, ports, folder };
+        let (control_plane, ready) = start_control_plane(&self, &ports, folder.path());
+        let mut cluster = Cluster { control_plane, ready, subworkers: Vec::new(), plan: self, ports, folder };
         for number in 1..=cluster.plan.subworkers {
             cluster.start_subworker(&format!("sw{number}"));
         }
@@ -97,6 +106,8 @@ pub struct Cluster {
     pub control_plane: Process,
     /// Its subworkers, in the order in which they were started.
     pub subworkers: Vec<Process>,
+    /// What the control plane said when it was ready.
+    ready: String,
     plan: Builder,
     ports: Ports,
     folder: TempDir,
@@ -110,6 +121,8 @@ impl Cluster {
             own_slots: 0,
             subworkers: 0,
             slots: 1,
+            gui: false,
+            gui_port: 0,
             control_plane_args: Vec::new(),
             subworker_args: Vec::new(),
         }
@@ -135,7 +148,13 @@ impl Cluster {
 
     /// Starts the control plane again, after it has ended.
     pub fn restart_control_plane(&mut self) {
-        self.control_plane = start_control_plane(&self.plan, &self.ports, self.folder.path());
+        (self.control_plane, self.ready) = start_control_plane(&self.plan, &self.ports, self.folder.path());
+    }
+
+    /// Starts the control plane again, after it has ended, with its web interface at this port.
+    pub fn restart_control_plane_with_gui_at(&mut self, port: u16) {
+        self.plan.gui_port = port;
+        self.restart_control_plane();
     }
 
     /// Its base address.
@@ -146,6 +165,15 @@ impl Cluster {
     /// Where it announces itself.
     pub fn discovery(&self) -> String {
         address(self.ports.discovery())
+    }
+
+    /// Where its web interface is.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn gui(&self) -> String {
+        let ready: serde_json::Value = serde_json::from_str(&self.ready).expect("a line of JSON");
+        ready["gui"].as_str().expect("there is a web interface").to_owned()
     }
 
     /// Its ports.
@@ -216,19 +244,22 @@ impl Cluster {
     }
 }
 
-fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> Process {
+fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> (Process, String) {
     let mut command = fastworker();
     command.args(["control-plane", "--json", "--base-address", &address(ports.base())]);
     command.args(["--discovery-address", &address(ports.discovery())]);
     command.args(["--subworker-port", &ports.subworkers().to_string()]);
+    if plan.gui {
+        command.env("FASTWORKER_GUI_ENABLED", "true").args(["--gui-port", &plan.gui_port.to_string()]);
+    }
     if plan.own_slots > 0 {
         command.args(["--concurrency", &plan.own_slots.to_string()]);
         load(&mut command, &plan.modules);
     }
     command.args(&plan.control_plane_args);
     let mut process = Process::start("control-plane", command, folder);
-    process.wait_until_ready();
-    process
+    let ready = process.wait_until_ready();
+    (process, ready)
 }
 
 fn load(command: &mut Command, modules: &[PathBuf]) {

@@ -21,12 +21,15 @@
 pub mod binary;
 pub mod cli;
 pub mod cluster;
+pub mod http;
 pub mod modules;
 pub mod original;
+pub mod peer;
 pub mod ports;
 pub mod process;
 pub mod python;
 pub mod sim;
+pub mod steady;
 pub mod story;
 pub mod wait;
 

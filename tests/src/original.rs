@@ -1,24 +1,14 @@
 //! The wire of the Python original, byte by byte: what NNG puts around a message, over plain TCP.
 
-use std::{
-    io::{self, Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
+use std::{io, net::TcpStream, time::Duration};
 
 use serde_json::Value;
 
-use crate::wait::SOON;
-
-/// Protocol numbers of nanomsg's scalability protocols.
-const BUS: u8 = 0x70;
-const REQUEST: u8 = 0x30;
-const REPLY: u8 = 0x31;
-const PAIR: u8 = 0x10;
+use crate::peer::{BUS, PAIR, Peer, REPLY, REQUEST, greeting};
 
 /// A connection that has shaken hands.
 #[derive(Debug)]
-pub struct Wire(TcpStream);
+pub struct Wire(Peer);
 
 impl Wire {
     /// Connects as a client that asks.
@@ -50,22 +40,17 @@ impl Wire {
     /// # Panics
     /// When that is nobody who sends callbacks.
     pub fn paired(stream: TcpStream) -> Self {
-        Self::shake_hands(stream, PAIR, PAIR)
+        Self::shake_hands(Peer::over(stream).expect("a connection"), PAIR, PAIR)
     }
 
     fn connect(port: u16, ours: u8, theirs: u8) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("somebody listens there");
-        Self::shake_hands(stream, ours, theirs)
+        Self::shake_hands(Peer::connect(port).expect("somebody listens there"), ours, theirs)
     }
 
-    fn shake_hands(mut stream: TcpStream, ours: u8, theirs: u8) -> Self {
-        stream.set_read_timeout(Some(3 * SOON)).expect("a time limit");
-        stream.set_nodelay(true).expect("small messages go at once");
-        stream.write_all(&[0, b'S', b'P', 0, 0, ours, 0, 0]).expect("a connection");
-        let mut header = [0; 8];
-        stream.read_exact(&mut header).expect("the other side shakes hands");
-        assert_eq!(header, [0, b'S', b'P', 0, 0, theirs, 0, 0]);
-        Self(stream)
+    fn shake_hands(mut peer: Peer, ours: u8, theirs: u8) -> Self {
+        peer.write(&greeting(ours)).expect("a connection");
+        assert_eq!(peer.read(8).expect("the other side shakes hands"), greeting(theirs));
+        Self(peer)
     }
 
     /// Sends a frame: its length, and these bytes.
@@ -73,8 +58,7 @@ impl Wire {
     /// # Panics
     /// When the connection is gone.
     pub fn send(&mut self, body: &[u8]) {
-        let length = u64::try_from(body.len()).expect("a length").to_be_bytes();
-        self.0.write_all(&[&length, body].concat()).expect("a connection");
+        self.0.send(body).expect("a connection");
     }
 
     /// Sends a request under this id.
@@ -82,7 +66,7 @@ impl Wire {
     /// # Panics
     /// When the connection is gone.
     pub fn ask(&mut self, id: u32, message: impl AsRef<[u8]>) {
-        self.send(&[&(id | 0x8000_0000).to_be_bytes(), message.as_ref()].concat());
+        self.0.ask(id, message.as_ref()).expect("a connection");
     }
 
     /// The next frame.
@@ -90,13 +74,7 @@ impl Wire {
     /// # Errors
     /// When the connection is gone, or nothing comes.
     pub fn receive(&mut self) -> io::Result<Vec<u8>> {
-        let mut length = [0; 8];
-        self.0.read_exact(&mut length)?;
-        let length = usize::try_from(u64::from_be_bytes(length)).expect("a length");
-        assert!(length < 64 << 20, "{length} bytes");
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body)?;
-        Ok(body)
+        self.0.receive()
     }
 
     /// The answer to the request under this id, as JSON.
@@ -114,16 +92,12 @@ impl Wire {
     /// # Panics
     /// When the connection is gone.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).expect("a connection");
+        self.0.write(bytes).expect("a connection");
     }
 
     /// Whether the other side closes this connection within `limit`.
     pub fn is_closed_within(&mut self, limit: Duration) -> bool {
-        self.0.set_read_timeout(Some(limit)).expect("a time limit");
-        match self.0.read(&mut [0]) {
-            Ok(read) => read == 0,
-            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
-        }
+        self.0.is_cut_within(limit)
     }
 }
 

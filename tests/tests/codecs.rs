@@ -1,25 +1,33 @@
 //! Both codecs carry everything: the whole line in each, and every message there and back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fastworker::{
     clock::Timestamp,
     json::Json,
     protocol::{
-        Beat, Collect, Collected, Ended, Follow, Found, Lease, LeaseId, Lookup, Note, Notify, Order, Registration,
-        Reply, Reports, Request, Submit, Submitted, Welcome, Work, WorkerInfo, WorkerReply, WorkerRequest,
-        WorkerStatus, codec,
+        Beat, Collect, Collected, Ended, Event, EventKind, EventQuery, Events, Follow, Found, Lease, LeaseId, Lookup,
+        Note, Notify, Order, Registration, Reply, Reports, Request, Submit, Submitted, TaskPage, TaskQuery,
+        TaskSummary, Welcome, Work, WorkerInfo, WorkerReply, WorkerRequest, WorkerStatus, codec,
+        original::{self, Call},
     },
     task::{
-        CallbackInfo, ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleVersion, NewTask, Outcome, Policy,
-        Progress, Report, SerializationFormat, Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleVersion,
+        NewTask, Outcome, Policy, Progress, Report, SerializationFormat, Task, TaskId, TaskInfo, TaskPriority,
+        TaskResult, TaskStatus, Unknown,
     },
 };
 use fastworker_tests::{
     Cluster,
     story::{end_of, success, until_status},
 };
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::vec, option, prelude::*, sample::select, strategy::ValueTree as _, test_runner::TestRunner,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,6 +133,54 @@ proptest! {
     }
 
     #[test]
+    fn what_the_original_asks_is_read_as_it_was_meant(
+        id in ids(), name in text(), args in documents(), kwargs in documents(), spans in (1_u32..9_000, 1_u32..9_000),
+        callback in option::of(callbacks()), lane in option::of(select(TaskPriority::ALL.to_vec())),
+    ) {
+        let (timeout, delay) = spans;
+        let address = callback.as_ref().map(|callback| &callback.address);
+        let data = callback.as_ref().and_then(|callback| callback.data.as_ref());
+        let callback_text = serde_json::to_string(&callback).expect("JSON");
+        let message = format!(
+            r#"{{"id": {}, "name": {}, "args": {args}, "kwargs": {kwargs}, "priority": "low", "started_at": null,
+                "callback": {callback_text}, "timeout": {timeout}, "retry_delay": {delay}.5, "invented": [{{}}]}}"#,
+            Json::of(&id.to_string()).expect("JSON"), Json::of(&name).expect("JSON"),
+        );
+        let Ok(Call::Submit(task)) = original::read(message.as_bytes(), lane) else { panic!("{message}") };
+        prop_assert_eq!((&task.id, &task.name, &task.args, &task.kwargs), (&id, &name, &args, &kwargs));
+        prop_assert_eq!(task.policy.priority, Some(lane.unwrap_or(TaskPriority::Low)));
+        prop_assert_eq!(task.policy.timeout, Some(Duration::from_secs(timeout.into())));
+        let delayed = task.policy.retry_delay.map_or(0.0, |delay| delay.as_secs_f64());
+        prop_assert!((delayed - f64::from(delay) - 0.5).abs() < 1e-9);
+        prop_assert_eq!(task.callback.as_ref().map(|callback| &callback.address), address);
+        prop_assert_eq!(task.callback.as_ref().and_then(|callback| callback.data.as_ref()), data);
+        let batch = format!(r#"{{"action": "batch_submit", "tasks": [{message}, {message}]}}"#);
+        prop_assert!(matches!(original::read(batch.as_bytes(), lane), Ok(Call::Batch(tasks)) if tasks.len() == 2));
+        let asked = format!(r#"{{"task_id": {}}}"#, Json::of(&id.to_string()).expect("JSON"));
+        prop_assert!(matches!(original::read(asked.as_bytes(), lane), Ok(Call::Query(asked)) if asked == id.to_string()));
+    }
+
+    #[test]
+    fn what_the_original_is_answered_has_all_of_the_result(result in results(), callback in option::of(callbacks())) {
+        let id = result.task_id.to_string();
+        let found = Found::Ended(result.clone());
+        let answers = [original::ended(&result, callback.as_ref()), original::query(&id, &found)];
+        let [ended, queried] = answers.map(|answer| serde_json::from_slice::<serde_json::Value>(&answer));
+        // Python reads numbers beyond those of this reader.
+        if let (Ok(ended), Ok(queried)) = (ended, queried) {
+            for answer in [&ended, &queried["result"]] {
+                prop_assert_eq!(answer["task_id"].as_str(), Some(&*id));
+                prop_assert_eq!(answer["error"].as_str(), result.error.as_deref());
+                let read = result.result.as_ref().map(|result| result.read::<serde_json::Value>().expect("JSON"));
+                prop_assert_eq!(&answer["result"], &read.unwrap_or_default());
+                prop_assert_eq!(answer.as_object().map(serde_json::Map::len), Some(7));
+            }
+        } else {
+            prop_assert!(result.result.as_ref().is_some_and(|result| result.as_str() == "1e400"));
+        }
+    }
+
+    #[test]
     fn no_bytes_are_more_than_an_error(bytes in vec(any::<u8>(), 0..200), first in select(vec![b'{', 1, 0x80])) {
         let bytes = [&[first], &bytes[..]].concat();
         drop(codec::decode::<Request>(&bytes));
@@ -132,6 +188,105 @@ proptest! {
         drop(codec::decode::<Reply>(&bytes));
         drop(codec::decode::<WorkerReply>(&bytes));
     }
+}
+
+/// Every message in both forms, and the original's.
+fn frames() -> Vec<Vec<u8>> {
+    const EACH: usize = 60;
+    fn of<T: Serialize>(frames: &mut Vec<Vec<u8>>, runner: &mut TestRunner, messages: &impl Strategy<Value = T>) {
+        for format in SerializationFormat::ALL {
+            for _ in 0..EACH {
+                let message = messages.new_tree(runner).expect("a message").current();
+                frames.push(codec::encode(format, &message));
+            }
+        }
+    }
+    let (mut frames, mut runner) = (Vec::new(), TestRunner::deterministic());
+    of(&mut frames, &mut runner, &requests());
+    of(&mut frames, &mut runner, &replies());
+    of(&mut frames, &mut runner, &worker_requests());
+    of(&mut frames, &mut runner, &worker_replies());
+    let originals = [
+        r#"{"id": "8f6b", "name": "add", "args": [5, 3], "kwargs": {"a": 1.5}, "priority": "normal", "created_at": "2026-11-24 05:37:30.601531", "status": "pending", "callback": {"address": "tcp://127.0.0.1:16000", "data": {"source": "t"}}, "max_retries": 0, "retry_delay": 60.0, "timeout": null, "eta": "2026-11-24T05:37:30"}"#,
+        r#"{"action": "batch_submit", "tasks": [{"id": "a", "name": "add", "args": [1, 2]}, {"name": "x", "timeout": 5}]}"#,
+        r#"{"action": "cancel", "task_id": "cc6f2bcd"}"#,
+        r#"{"task_id": "e8da884f"}"#,
+    ];
+    frames.extend(originals.map(|text| text.as_bytes().to_vec()));
+    frames
+}
+
+/// Changes a frame in a few places.
+fn tamper(dice: &mut fastrand::Rng, frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = frames[dice.usize(..frames.len())].clone();
+    for _ in 0..dice.usize(1..5) {
+        let at = dice.usize(..=bytes.len());
+        let to = dice.usize(at..=bytes.len().min(at + 40));
+        match dice.u8(0..9) {
+            0 | 1 if at < bytes.len() => bytes[at] ^= 1 << dice.u8(0..8),
+            2 if at < bytes.len() => bytes[at] = *[0, 1, 0x7f, 0x80, 0xff].get(dice.usize(..5)).unwrap_or(&0),
+            3 => bytes.truncate(at),
+            4 => drop(bytes.drain(at..to)),
+            5 => drop(bytes.splice(at..at, std::iter::repeat_with(|| dice.u8(..)).take(3).collect::<Vec<_>>())),
+            // A number of postcard, as large as can be written.
+            6 => drop(bytes.splice(at..at, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])),
+            7 => {
+                let part = bytes[at..to].repeat(dice.usize(1..20));
+                bytes.splice(at..at, part);
+            }
+            _ => {
+                let other = &frames[dice.usize(..frames.len())];
+                let from = dice.usize(..=other.len());
+                bytes.splice(at.., other[from..].iter().copied());
+            }
+        }
+    }
+    bytes
+}
+
+/// Reads bytes as a message; what is read is written and read the same.
+fn read_as<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
+    let Ok(message) = codec::decode::<T>(bytes) else { return false };
+    let format = codec::form(bytes).expect("it was read");
+    let written = codec::encode(format, &message);
+    let again = codec::decode::<T>(&written).unwrap_or_else(|error| panic!("{error} in what we wrote"));
+    assert_eq!(codec::encode(format, &again), written, "it changes with every reading");
+    true
+}
+
+/// `FASTWORKER_MUTATIONS=1000000` tries more of them.
+#[test]
+fn frames_that_were_tampered_with_are_read_or_refused_in_bounds() {
+    const TIMES: u64 = 200_000;
+    let times = std::env::var("FASTWORKER_MUTATIONS").ok().map_or(TIMES, |times| times.parse().expect("a number"));
+    let frames = frames();
+    let before = peak_memory();
+    let mut read = 0_u64;
+    for seed in 0..times {
+        let bytes = tamper(&mut fastrand::Rng::with_seed(seed), &frames);
+        let began = Instant::now();
+        let all = || {
+            let known = [read_as::<Request>, read_as::<Reply>, read_as::<WorkerRequest>, read_as::<WorkerReply>];
+            let lane = Some(TaskPriority::Low).filter(|_| seed % 2 == 0);
+            codec::is_envelope(&bytes);
+            let asked = original::read(&bytes, lane).is_ok();
+            known.into_iter().filter(|read| read(&bytes)).count() + usize::from(asked)
+        };
+        let tried = catch_unwind(AssertUnwindSafe(all));
+        read += tried.unwrap_or_else(|_| panic!("seed {seed}: {}", bytes.escape_ascii())) as u64;
+        // Most take microseconds; a busy machine may stand still for a while.
+        assert!(began.elapsed() < Duration::from_secs(5), "seed {seed} took {:?}", began.elapsed());
+    }
+    assert!(read > times / 50, "of {times} frames {read} are read: the others say little");
+    let grown = peak_memory().saturating_sub(before);
+    assert!(grown < 64 << 20, "reading small frames took {grown} bytes");
+}
+
+/// The most memory that this process had, in bytes.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    peak.and_then(|peak| peak.trim().parse::<u64>().ok()).map_or(0, |kilobytes| kilobytes * 1024)
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -183,12 +338,24 @@ fn policies() -> impl Strategy<Value = Policy> {
     )
 }
 
+fn callbacks() -> impl Strategy<Value = CallbackInfo> {
+    (text(), option::of(documents())).prop_map(|(address, data)| CallbackInfo { data, ..CallbackInfo::new(address) })
+}
+
+fn deliveries() -> impl Strategy<Value = Delivery> {
+    let state = select(vec![DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Failed]);
+    (text(), state, any::<u32>(), option::of(text())).prop_map(|(address, state, attempts, reason)| Delivery {
+        address,
+        state,
+        attempts,
+        reason,
+    })
+}
+
 fn new_tasks() -> impl Strategy<Value = NewTask> {
-    let callback = (text(), option::of(documents()))
-        .prop_map(|(address, data)| CallbackInfo { data, ..CallbackInfo::new(address) });
     let unknown = select(vec![Unknown::Fail, Unknown::Wait]);
     let when = (option::of(moments()), option::of(spans()));
-    (ids(), text(), documents(), documents(), policies(), when, option::of(callback), unknown).prop_map(
+    (ids(), text(), documents(), documents(), policies(), when, option::of(callbacks()), unknown).prop_map(
         |(id, name, args, kwargs, policy, (eta, countdown), callback, unknown)| NewTask {
             id,
             name,
@@ -242,8 +409,11 @@ fn results() -> impl Strategy<Value = Arc<TaskResult>> {
     let moments = || option::of(moments());
     let end = (option::of(documents()), option::of(text()), option::of(select(ErrorKind::ALL.to_vec())));
     let status = select(TaskStatus::ALL.to_vec());
-    (ids(), status, end, moments(), moments(), option::of(text()), any::<u32>()).prop_map(
-        |(task_id, status, (result, error, error_kind), started_at, completed_at, worker_id, attempts)| {
+    let when = (moments(), moments());
+    let by = (option::of(text()), any::<u32>(), option::of(any::<u64>().prop_map(ModuleVersion)));
+    (ids(), status, end, when, by, option::of(deliveries())).prop_map(
+        |(task_id, status, (result, error, error_kind), when, (worker_id, attempts, module_version), callback)| {
+            let (started_at, completed_at) = when;
             // A success has a result, if only null.
             let result = if status == TaskStatus::Success { result.or_else(|| Some(Json::null())) } else { result };
             Arc::new(TaskResult {
@@ -256,8 +426,8 @@ fn results() -> impl Strategy<Value = Arc<TaskResult>> {
                 error_kind,
                 worker_id,
                 attempts,
-                module_version: Some(ModuleVersion(attempts.into())).filter(|_| attempts % 2 == 0),
-                callback: None,
+                module_version,
+                callback: callback.map(Box::new),
             })
         },
     )
@@ -301,7 +471,55 @@ fn requests() -> impl Strategy<Value = Request> {
             after,
             wait_ms
         })),
+        task_queries().prop_map(Request::Tasks),
+        (any::<u64>(), any::<u32>()).prop_map(|(after, wait_ms)| Request::Events(EventQuery { after, wait_ms })),
     ]
+}
+
+fn task_queries() -> impl Strategy<Value = TaskQuery> {
+    let statuses = vec(select(TaskStatus::ALL.to_vec()), 0..TaskStatus::ALL.len());
+    (statuses, option::of(text()), option::of(text()), any::<u64>(), any::<u32>())
+        .prop_map(|(statuses, name, worker_id, offset, limit)| TaskQuery { statuses, name, worker_id, offset, limit })
+}
+
+fn summaries() -> impl Strategy<Value = TaskSummary> {
+    let status = (select(TaskStatus::ALL.to_vec()), select(TaskPriority::ALL.to_vec()));
+    let when = (moments(), option::of(moments()), option::of(moments()));
+    (ids(), text(), status, when, option::of(text()), any::<u32>(), option::of(text())).prop_map(
+        |(task_id, name, (status, priority), (created_at, started_at, completed_at), worker_id, attempt, error)| {
+            let (name, worker_id) = (name.into(), worker_id.map(Into::into));
+            TaskSummary {
+                task_id,
+                name,
+                status,
+                priority,
+                created_at,
+                started_at,
+                completed_at,
+                worker_id,
+                attempt,
+                error,
+            }
+        },
+    )
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let what = (select(EventKind::ALL.to_vec()), option::of(ids()), option::of(text()));
+    let more = (option::of(select(TaskPriority::ALL.to_vec())), option::of(text()), any::<u32>(), option::of(text()));
+    (any::<u64>(), moments(), what, more).prop_map(
+        |(number, at, (kind, task_id, name), (priority, worker_id, attempt, detail))| Event {
+            number,
+            at,
+            kind,
+            task_id,
+            name: name.map(Into::into),
+            priority,
+            worker_id: worker_id.map(Into::into),
+            attempt,
+            detail: detail.map(Into::into),
+        },
+    )
 }
 
 fn found() -> impl Strategy<Value = Found> {
@@ -352,6 +570,16 @@ fn replies() -> impl Strategy<Value = Reply> {
     let collected = (any::<bool>(), vec(results(), 0..4)).prop_map(|(known, results)| Collected { known, results });
     let told =
         (vec(reports(), 0..4), any::<u64>(), found()).prop_map(|(reports, last, task)| Reports { reports, last, task });
+    let page = (vec(summaries(), 0..4), any::<u64>(), any::<bool>()).prop_map(|(tasks, total, complete)| TaskPage {
+        tasks,
+        total,
+        complete,
+    });
+    let lately = (vec(events(), 0..4), any::<u64>(), any::<u64>()).prop_map(|(events, last, missed)| Events {
+        events,
+        last,
+        missed,
+    });
     prop_oneof![
         welcome.prop_map(Reply::Welcome),
         vec(submitted, 0..4).prop_map(Reply::Submitted),
@@ -360,6 +588,8 @@ fn replies() -> impl Strategy<Value = Reply> {
         vec(any::<bool>(), 0..4).prop_map(Reply::Cancelled),
         vec(workers(), 0..3).prop_map(Reply::Workers),
         told.prop_map(Reply::Reports),
+        page.prop_map(Reply::Tasks),
+        lately.prop_map(Reply::Events),
         text().prop_map(Reply::Refused),
     ]
 }

@@ -60,7 +60,7 @@ async fn what_would_fail_again_is_not_tried_again() {
     let picky = client.submit_task("picky", (7,)).await.expect("a result");
     assert_eq!((picky.error_kind, picky.attempts), (Some(ErrorKind::BadArguments), 1));
     let missing = client.submit_task("flaky", ()).await.expect("a result");
-    assert_eq!((missing.error_kind, missing.attempts), (Some(ErrorKind::BadArguments), 1));
+    assert_eq!((missing.error_kind, missing.attempts), (Some(ErrorKind::BadArguments), 0));
     let unknown = client.submit_task("flakey", ()).max_retries(3).await.expect("a result");
     assert_eq!((unknown.error_kind, unknown.attempts), (Some(ErrorKind::NotFound), 0));
 }
@@ -88,7 +88,8 @@ async fn a_timeout_ends_a_task_that_computes_and_one_that_waits() {
         let late = client.submit_task(name, ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
         assert_eq!((late.status, late.error_kind), (TaskStatus::Failure, Some(ErrorKind::Timeout)));
         let took = started.elapsed();
-        assert!(took >= Duration::from_millis(100) && took < Duration::from_secs(2), "{name} {took:?}");
+        // Nothing else would end it before five minutes; a busy machine may take a while.
+        assert!(took >= Duration::from_millis(100) && took < Duration::from_mins(1), "{name} {took:?}");
     }
     // Time that passes between attempts, or before the first, does not count.
     let call = client.submit_task("flaky", (1,)).task_timeout(Duration::from_millis(50));

@@ -118,7 +118,7 @@ impl Cluster {
         let modules = words(&["--task-modules", &module, "--concurrency", &slots]);
         let common = words(&["--discovery-address", &discovery.to_string(), "--log-level", "warn", "--json"]);
         let subworker_port = (first + 6).to_string();
-        let mut arguments = words(&["control-plane", "--base-address", &base.to_string()]);
+        let mut arguments = words(&["control-plane", "--no-gui", "--base-address", &base.to_string()]);
         arguments.extend(words(&["--subworker-port", &subworker_port]));
         arguments.extend(common.clone());
         if shape == Shape::OwnSlots {

@@ -88,7 +88,7 @@ fn example() -> Result<PathBuf, Failure> {
 
 fn serve_echo(address: &Address) -> Outcome {
     let _server = bench::echo(&address.to_string()).map_err(|error| Failure::new(TASK_FAILED, error))?;
-    render::ready("echo", address)?;
+    render::ready("echo", address, None)?;
     let mut signals =
         crate::shutdown::Signals::listen(INTERRUPTED).map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
     signals.serve();

@@ -3,22 +3,29 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 
-use super::{Connection, Failure, Outcome, TASK_FAILED, TaskId, render, status::unknown};
+use super::{
+    Connection, Failure, Outcome, TASK_FAILED, TaskId, complete, render,
+    status::{TASK_ID, one, unknown},
+};
 use crate::protocol::Found;
 
 #[derive(Args, Debug)]
 pub(super) struct Cancel {
     /// The task's id
-    #[arg(long, env = "FASTWORKER_TASK_ID", value_name = "ID")]
-    task_id: TaskId,
+    #[arg(value_name = "ID", required_unless_present = "task_id", add = ArgValueCandidates::new(complete::unfinished_tasks))]
+    id: Option<TaskId>,
+    /// The same, as an option
+    #[arg(long, env = TASK_ID, value_name = "ID", add = ArgValueCandidates::new(complete::unfinished_tasks))]
+    task_id: Option<TaskId>,
     #[command(flatten)]
     connection: Connection,
 }
 
 impl Cancel {
     pub(super) fn run(self) -> Outcome {
-        let id = &self.task_id;
+        let id = &one(self.id, self.task_id)?;
         self.connection.run(async |client| {
             if client.cancel(id).await? {
                 return render::cancelled(id, self.connection.json);
@@ -27,7 +34,8 @@ impl Cancel {
                 Found::Ended(result) => Err(Failure::new(
                     TASK_FAILED,
                     format!("task {id} had ended already, with status {}", result.status),
-                )),
+                )
+                .hint(format!("see how with: fastworker result {id}"))),
                 Found::Live(_) | Found::Unknown => Err(unknown(id)),
             }
         })

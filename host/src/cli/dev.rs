@@ -3,19 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::{Args, builder::BoolishValueParser};
+use clap_complete::engine::ArgValueCompleter;
 
-use super::{Failure, Json, NOT_FOUND, Outcome, array, json_array, object, pair, render, span};
+use super::{Failure, Json, NOT_FOUND, Outcome, array, complete, json_array, object, pair, render, span};
 use crate::{
     clock::Timestamp,
     runtime::{AttemptId, Invocation, Module, Reports},
-    subworker::ModulesConfig,
+    subworker::{ModulesConfig, ModulesError},
     task::{self, Report, TIMEOUT_DEFAULT, TaskId, TaskResult, TaskStatus},
 };
 
 #[derive(Args, Debug)]
 pub(super) struct Dev {
     /// The task module
-    #[arg(value_name = "MODULE")]
+    #[arg(value_name = "MODULE", add = ArgValueCompleter::new(complete::modules()))]
     module: String,
     /// The task name to execute
     #[arg(value_name = "NAME")]
@@ -43,7 +44,7 @@ pub(super) struct Dev {
 impl Dev {
     pub(super) fn run(self) -> Outcome {
         let config = ModulesConfig { sources: vec![self.module.clone()], concurrency: 1, ..ModulesConfig::default() };
-        let (runtime, catalog) = config.load()?;
+        let (runtime, catalog) = config.load().map_err(cannot_load)?;
         let module = catalog.find(&self.name).ok_or_else(|| self.no_such_task(catalog.modules()))?;
         let own = module.info().tasks.iter().find(|task| task.name == self.name).and_then(|task| task.policy.timeout);
         let (task_id, started_at) = (TaskId::new(), Timestamp::now());
@@ -85,6 +86,14 @@ impl Dev {
             modules.iter().flat_map(|module| &module.info().tasks).map(|task| task.name.as_str()).collect();
         Failure::new(NOT_FOUND, format!("{} has no task '{}'", self.module, self.name))
             .hint(format!("its tasks are: {}", names.join(", ")))
+    }
+}
+
+fn cannot_load(error: ModulesError) -> Failure {
+    match error {
+        ModulesError::Source(_) => Failure::new(NOT_FOUND, error)
+            .hint("MODULE is the .wasm file that cargo build --release --target wasm32-wasip2 leaves in target/wasm32-wasip2/release"),
+        other => other.into(),
     }
 }
 

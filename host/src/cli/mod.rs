@@ -5,28 +5,39 @@
 
 use std::{fmt, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use clap::{Args, Parser, Subcommand, ValueHint, builder::BoolishValueParser};
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use crate::{
     client::{Client, ClientError},
     clock::SPAN_MAX,
     config::Address,
     control_plane::ControlPlaneError,
+    gui::GuiError,
     json::Json,
+    shutdown::Signals,
     subworker::{ModulesConfig, ModulesError, SubWorkerError, crew::CrewError, link::NotFound},
     task::{SerializationFormat, TaskId, TaskPriority},
 };
 
 mod bench;
 mod cancel;
+mod complete;
+mod completions;
 mod control_plane;
 mod dev;
+mod events;
 mod list;
 mod listen;
+mod man;
+mod new;
 mod render;
+mod result;
 mod status;
 mod submit;
 mod subworker;
+mod tasks;
+mod workers;
 
 /// The task failed.
 const TASK_FAILED: u8 = 1;
@@ -34,7 +45,7 @@ const TASK_FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 /// Nobody answered where the control plane should be.
 const UNREACHABLE: u8 = 3;
-/// The wait was over before the task.
+/// The task has not ended, or not within the wait.
 const TIMED_OUT: u8 = 4;
 /// Nobody knows that task, worker or file.
 const NOT_FOUND: u8 = 5;
@@ -52,8 +63,8 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Every option can be set by a variable FASTWORKER_…, shown with it; the flag goes before the variable.
 
-Exit codes: 0 done, 1 the task failed, 2 wrong usage, 3 control plane unreachable, 4 wait timed out,
-5 not found, 130 interrupted.";
+Exit codes: 0 done, 1 the task failed, 2 wrong usage, 3 control plane unreachable, 4 wait timed out \
+or task not ended, 5 not found, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -64,18 +75,32 @@ enum Command {
     Subworker(subworker::Subworker),
     /// Submit a task, and wait for its result unless told otherwise.
     Submit(submit::SubmitTask),
+    /// Print a task's result, as submit does.
+    Result(result::ResultOf),
     /// Show how a task stands or ended.
     Status(status::Status),
     /// Stop a task, whether it waits or runs.
     Cancel(cancel::Cancel),
+    /// Show recent tasks: running, waiting and ended ones.
+    Tasks(tasks::Tasks),
+    /// Show the workers and how they stand.
+    Workers(workers::Workers),
+    /// Show what happened: tasks that ended, workers that came and went.
+    Events(events::ShowEvents),
     /// List the tasks that workers have loaded, or what module files offer.
     List(list::List),
     /// Show callbacks as they come in, to try them out.
     Listen(listen::Listen),
+    /// Make a crate of tasks in Rust that builds, tests and runs as it stands.
+    New(new::New),
     /// Run one call of a module in this process, without ports: the loop of a task's author.
     Dev(dev::Dev),
     /// Measure this machine: latency and throughput next to what the parts alone can do.
     Bench(bench::Bench),
+    /// Print the script that lets a shell complete commands, options, task names and ids.
+    Completions(completions::Completions),
+    /// Print a page of the manual, or write all of them.
+    Man(man::Man),
 }
 
 /// How a command ends.
@@ -94,6 +119,11 @@ impl Failure {
         Self { code, message: message.to_string(), hint: None }
     }
 
+    /// A task that has not ended in time.
+    fn not_ended(id: &TaskId, waited: Duration) -> Self {
+        ClientError::TimedOut { task_id: id.clone(), waited }.into()
+    }
+
     fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -102,17 +132,27 @@ impl Failure {
 
 /// Runs the command line. The exit code says how it ended.
 pub fn main() -> ExitCode {
+    if complete::answer_shell() {
+        return ExitCode::SUCCESS;
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::ControlPlane(command) => command.run(),
         Command::Subworker(command) => command.run(),
         Command::Submit(command) => command.run(),
+        Command::Result(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Cancel(command) => command.run(),
+        Command::Tasks(command) => command.run(),
+        Command::Workers(command) => command.run(),
+        Command::Events(command) => command.run(),
         Command::List(command) => command.run(),
         Command::Listen(command) => command.run(),
+        Command::New(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     };
     let code = outcome.unwrap_or_else(|failure| {
         render::failure(&failure);
@@ -134,7 +174,8 @@ struct Connection {
     #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
     timeout: Duration,
     /// How messages are written: json or postcard
-    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT")]
+    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT",
+          add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
     /// Print JSON
     #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
@@ -184,13 +225,14 @@ fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
 #[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 struct Modules {
     /// Task modules to load: .wasm files, folders and patterns; several, and repeated
-    #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',')]
+    #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
+          add = ArgValueCompleter::new(complete::modules()))]
     task_modules: Vec<String>,
     /// Slots: how many tasks run at a time [default: the number of cores]
     #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: Option<u16>,
     /// Where compiled modules are kept [default: fastworker/compiled in the user's cache folder]
-    #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER")]
+    #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     cache_dir: Option<std::path::PathBuf>,
 }
 
@@ -208,9 +250,13 @@ impl Modules {
 /// How a server runs.
 #[derive(Args, Debug)]
 struct Serving {
-    /// The least important log lines to print
-    #[arg(long, env = "FASTWORKER_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
-    log_level: Level,
+    /// The least important log lines to print: trace, debug, info, warn or error; also for parts,
+    /// such as info,task=debug for what tasks say
+    #[arg(long, env = "FASTWORKER_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = render::levels)]
+    log_level: render::Levels,
+    /// How log lines are written
+    #[arg(long, env = "FASTWORKER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: render::LogFormat,
     /// How long running tasks may take to finish after the first SIGTERM or Ctrl-C
     #[arg(long, env = "FASTWORKER_SHUTDOWN_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
     shutdown_timeout: Duration,
@@ -219,31 +265,21 @@ struct Serving {
     json: bool,
 }
 
-/// Log levels, as they are written on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Level {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
 impl Serving {
     /// Starts logging, raises the limit on open files, starts what `start` starts, and stops it
-    /// with `stop` after the first signal. A second signal ends the process at once.
-    fn run<S>(&self, start: impl FnOnce() -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
+    /// with `stop` after the first signal. A second signal ends the process at once. What `start`
+    /// starts must serve signals before it says that it is ready: whoever hears that may send one.
+    fn run<S>(&self, start: impl FnOnce(&Signals) -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
         crate::memory::give_large_blocks_back();
-        render::log(self.log_level);
+        render::log(&self.log_level, self.log_format);
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
-        let mut signals = crate::shutdown::Signals::listen(INTERRUPTED)
+        let mut signals = Signals::listen(INTERRUPTED)
             .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
-        let started = start()?;
-        signals.serve();
+        let started = start(&signals)?;
         signals.first();
-        tracing::info!(timeout_s = self.shutdown_timeout.as_secs_f64(), "draining; signal again to stop now");
+        tracing::info!(timeout_s = crate::clock::seconds(self.shutdown_timeout), "draining; signal again to stop now");
         signals.exit_on_next(INTERRUPTED);
         stop(started, self.shutdown_timeout);
         Ok(0)
@@ -320,7 +356,7 @@ impl From<ClientError> for Failure {
                 Self::new(UNREACHABLE, message).hint("start one with: fastworker control-plane --task-modules X.wasm")
             }
             ClientError::TimedOut { task_id, .. } => {
-                Self::new(TIMED_OUT, message).hint(format!("ask later with: fastworker status --task-id {task_id}"))
+                Self::new(TIMED_OUT, message).hint(format!("wait for it with: fastworker result {task_id} --wait"))
             }
             ClientError::BadArguments(_) | ClientError::TooLarge { .. } | ClientError::Address(_) => {
                 Self::new(WRONG_USAGE, message)
@@ -368,6 +404,11 @@ impl From<ControlPlaneError> for Failure {
                 .hint("say what others dial, such as --advertise-address tcp://10.0.0.5:5555"),
             ControlPlaneError::Address(_) | ControlPlaneError::WorkerId(_) => Self::new(WRONG_USAGE, message),
             ControlPlaneError::Crew(error) => error.into(),
+            ControlPlaneError::Gui(GuiError::Listen { .. }) => Self::new(TASK_FAILED, message)
+                .hint("choose another port with --gui-port, 0 for any that is free, or do without: --no-gui"),
+            ControlPlaneError::Gui(GuiError::Exposed(_)) => Self::new(WRONG_USAGE, message).hint(
+                "set a key by FASTWORKER_GUI_API_KEY, or say --insecure on a network where you trust everybody",
+            ),
             ControlPlaneError::Thread(_) => Self::new(TASK_FAILED, message),
         }
     }
@@ -414,7 +455,8 @@ mod tests {
                 .filter(|option| option.get_long().is_some_and(|long| !["help", "version"].contains(&long)))
             {
                 let variable = option.get_env().and_then(|name| name.to_str()).unwrap_or_default();
-                assert!(variable.starts_with("FASTWORKER_"), "{} {option:?}", command.get_name());
+                let is_exempt = (command.get_name(), option.get_long()) == ("submit", Some("task-id"));
+                assert!(is_exempt || variable.starts_with("FASTWORKER_"), "{} {option:?}", command.get_name());
             }
             command.get_subcommands().for_each(check);
         }

@@ -7,15 +7,15 @@
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
+    path::Path,
     process,
 };
 
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tracing_subscriber::filter::LevelFilter;
 
-use super::{Failure, Level, NOT_FOUND, Outcome, TASK_FAILED};
+use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED};
 use crate::{
     bench::{Must, Plan, Row},
     config::Address,
@@ -26,27 +26,11 @@ use crate::{
     },
 };
 
-/// Starts logging to the standard error.
-pub(super) fn log(level: Level) {
-    let level = match level {
-        Level::Trace => LevelFilter::TRACE,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Info => LevelFilter::INFO,
-        Level::Warn => LevelFilter::WARN,
-        Level::Error => LevelFilter::ERROR,
-    };
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(LevelFilter::WARN.into())
-        .parse_lossy(format!("fastworker={level}"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(colours(&io::stderr()))
-        .with_target(false)
-        // It tells of a closed pipe by eprintln!, which panics for the same reason.
-        .log_internal_errors(false)
-        .try_init();
-}
+mod log;
+mod looks;
+
+pub(super) use log::{Levels, LogFormat, levels, log};
+pub(super) use looks::{crew, events, tasks};
 
 fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -83,19 +67,59 @@ pub(super) fn failure(failure: &Failure) {
     }
 }
 
+/// Says something about what is printed.
+pub(super) fn note(words: &str) {
+    err(format_args!("note: {words}"));
+}
+
+/// Says what could be done next, to a person at a terminal and to nobody else.
+fn hint(next: impl Display) {
+    if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        err(format_args!("hint: {next}"));
+    }
+}
+
+/// Prints a text that stands for itself, such as a script.
+pub(super) fn text(text: &str) {
+    out(text.trim_end_matches('\n'));
+}
+
 /// Says that a server is ready, in one line of JSON. It serves on if nobody reads that.
-pub(super) fn ready(worker_id: &str, address: &Address) -> Result<(), Failure> {
+pub(super) fn ready(worker_id: &str, address: &Address, gui: Option<&str>) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Ready<'a> {
         event: &'static str,
         worker_id: &'a str,
         address: &'a Address,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gui: Option<&'a str>,
         pid: u32,
     }
-    let ready = Ready { event: "ready", worker_id, address, pid: process::id() };
+    let ready = Ready { event: "ready", worker_id, address, gui, pid: process::id() };
     let text = serde_json::to_string(&ready).map_err(|error| Failure::new(TASK_FAILED, error))?;
     let _ = writeln!(io::stdout().lock(), "{text}");
     Ok(())
+}
+
+/// Says what a new crate is and what comes next.
+pub(super) fn created(name: &str, folder: &Path, json: bool) -> Outcome {
+    #[derive(Serialize)]
+    struct Created<'a> {
+        name: &'a str,
+        path: &'a Path,
+        module: &'a str,
+    }
+    let module = format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
+    if json {
+        out_json(&Created { name, path: folder, module: &module })?;
+        return Ok(0);
+    }
+    out(format_args!("made the crate {name} in {}, with the tasks greet and mean. Next:\n", folder.display()));
+    out(format_args!("    cd {}", folder.display()));
+    out("    cargo test");
+    out("    cargo build --release --target wasm32-wasip2");
+    out(format_args!("    fastworker dev {module} greet Ada"));
+    Ok(0)
 }
 
 /// Shows the id of a submitted task.
@@ -109,6 +133,7 @@ pub(super) fn submitted(id: &TaskId, json: bool) -> Outcome {
         out_json(&Submitted { task_id: id, status: TaskStatus::Pending })?;
     } else {
         out(id);
+        hint(format_args!("fastworker result {id} --wait"));
     }
     Ok(0)
 }
@@ -288,14 +313,9 @@ pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["WORKER", "STATUS", "SLOTS", "BUSY", "RAN", "TASKS", "LAST SEEN"]);
     for worker in workers {
-        let status = match worker.status {
-            WorkerStatus::Active => "active",
-            WorkerStatus::Draining => "draining",
-            WorkerStatus::Lost => "lost",
-        };
         table.add_row([
             worker.id.clone(),
-            status.to_owned(),
+            status_of(worker).to_owned(),
             worker.slots.to_string(),
             worker.load.to_string(),
             worker.attempts.to_string(),
@@ -309,6 +329,14 @@ pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
         worker.modules.iter().for_each(show_module);
     }
     Ok(0)
+}
+
+fn status_of(worker: &WorkerInfo) -> &'static str {
+    match worker.status {
+        WorkerStatus::Active => "active",
+        WorkerStatus::Draining => "draining",
+        WorkerStatus::Lost => "lost",
+    }
 }
 
 /// How many tasks a worker has loaded.
@@ -363,7 +391,7 @@ fn signature(task: &TaskInfo) -> String {
 }
 
 fn policy(policy: &Policy) -> String {
-    let seconds = |span: std::time::Duration| format!("{} s", span.as_secs_f64());
+    let seconds = |span: std::time::Duration| format!("{} s", crate::clock::seconds(span));
     let parts = [
         policy.priority.map(|priority| format!("priority {priority}")),
         policy.timeout.map(|timeout| format!("timeout {}", seconds(timeout))),
@@ -406,10 +434,9 @@ impl Watch {
         if !io::stderr().is_terminal() {
             return Self(None);
         }
-        let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}") {
-            bar.set_style(style);
-        }
+        // Nothing is known yet, so there is nothing to draw.
+        let bar = ProgressBar::new_spinner();
+        style(&bar, "{wide_msg}");
         Self(Some(bar))
     }
 
@@ -420,6 +447,7 @@ impl Watch {
             match told {
                 Report::Log { level, message } => bar.suspend(|| log_line(*level, message)),
                 Report::Progress(progress) => {
+                    style(bar, if progress.total > 0 { "{bar:30} {pos}/{len} {wide_msg}" } else { "{pos} {wide_msg}" });
                     bar.set_length(progress.total);
                     bar.set_position(progress.done);
                     bar.set_message(progress.message.clone());
@@ -436,6 +464,12 @@ impl Watch {
     }
 }
 
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
+
 /// How far a long command is: a bar on a terminal, nothing elsewhere.
 pub(super) struct Bar(ProgressBar);
 
@@ -443,9 +477,7 @@ impl Bar {
     /// Shows nothing yet.
     pub(super) fn new() -> Self {
         let bar = if io::stderr().is_terminal() { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}") {
-            bar.set_style(style);
-        }
+        style(&bar, "{bar:30} {pos}/{len} {wide_msg}");
         Self(bar)
     }
 

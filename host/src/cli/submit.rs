@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, builder::BoolishValueParser};
+use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    Connection, Failure, Json, NOT_FOUND, Outcome, TIMED_OUT, TaskId, TaskPriority, array, document, json_array,
-    object, pair, render, span,
+    Connection, Failure, Json, NOT_FOUND, Outcome, TaskId, TaskPriority, array, complete, document, json_array, object,
+    pair, render, span,
 };
 use crate::{
     client::Client,
@@ -18,7 +19,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(super) struct SubmitTask {
     /// Task name to execute
-    #[arg(long, env = "FASTWORKER_TASK_NAME", value_name = "NAME")]
+    #[arg(long, env = "FASTWORKER_TASK_NAME", value_name = "NAME", add = ArgValueCandidates::new(complete::task_names))]
     task_name: String,
     /// Task arguments: each is read as JSON where it is JSON, else as text
     #[arg(long, env = "FASTWORKER_ARGS", value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
@@ -30,7 +31,7 @@ pub(super) struct SubmitTask {
     #[arg(long, env = "FASTWORKER_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
     args_json: Option<Json>,
     /// critical, high, normal or low [default: the task's own, else normal]
-    #[arg(long, env = "FASTWORKER_PRIORITY")]
+    #[arg(long, env = "FASTWORKER_PRIORITY", add = ArgValueCandidates::new(complete::priorities))]
     priority: Option<TaskPriority>,
     /// How many attempts may follow a failed one [default: the task's own, else 0]
     #[arg(long, env = "FASTWORKER_MAX_RETRIES", value_name = "COUNT")]
@@ -44,8 +45,9 @@ pub(super) struct SubmitTask {
     /// Wait so long before the first attempt
     #[arg(long, env = "FASTWORKER_COUNTDOWN", value_name = "SPAN", value_parser = span)]
     countdown: Option<Duration>,
-    /// The task's id, instead of a new one: submitting an id twice is submitting once
-    #[arg(long, env = "FASTWORKER_TASK_ID", value_name = "ID")]
+    /// The task's id, instead of a new one: submitting an id twice is submitting once. It has no
+    /// variable, under which every submission would be the first one again
+    #[arg(long, value_name = "ID")]
     task_id: Option<TaskId>,
     /// Send word of the task's end to this address: fastworker listen shows it
     #[arg(long, env = "FASTWORKER_CALLBACK", value_name = "ADDRESS")]
@@ -118,11 +120,7 @@ async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool) -
     loop {
         let Some(left) = timeout.checked_sub(started.elapsed()) else {
             watch.finish();
-            return Err(Failure::new(
-                TIMED_OUT,
-                format!("task {id} has not ended within {} s; it goes on", timeout.as_secs_f64()),
-            )
-            .hint(format!("ask later with: fastworker status --task-id {id}")));
+            return Err(Failure::not_ended(&id, timeout));
         };
         let told = client.follow(&id, after, left.min(WAIT_MAX)).await?;
         after = told.last;

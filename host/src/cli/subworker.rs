@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use tracing::info;
 
-use super::{Failure, Modules, Outcome, Serving, render, span};
+use super::{Failure, Modules, Outcome, Serving, complete, render, span};
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
+    shutdown::Signals,
     subworker::{SubWorker, SubWorkerConfig},
     task::SerializationFormat,
 };
@@ -27,7 +29,8 @@ pub(super) struct Subworker {
     #[arg(long, env = "FASTWORKER_DISCOVERY_ADDRESS", default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS")]
     discovery_address: Address,
     /// How messages are written: json or postcard
-    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT")]
+    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT",
+          add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
     /// How long to look for the control plane at the start
     #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
@@ -50,11 +53,12 @@ impl Subworker {
             timeout: self.timeout,
         };
         let json = self.serving.json;
-        let start = || {
+        let start = |signals: &Signals| {
             let (runtime, catalog) = config.modules.load()?;
             let tasks: usize = catalog.describe().iter().map(|module| module.tasks.len()).sum();
             let mut subworker = SubWorker::new(config.clone());
             subworker.start_with(runtime, catalog)?;
+            signals.serve();
             info!(
                 worker = config.worker_id,
                 control_plane = %config.control_plane_address,
@@ -63,7 +67,7 @@ impl Subworker {
                 "subworker ready"
             );
             if json {
-                render::ready(&config.worker_id, &config.control_plane_address)?;
+                render::ready(&config.worker_id, &config.control_plane_address, None)?;
             }
             Ok::<_, Failure>(subworker)
         };

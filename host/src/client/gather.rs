@@ -8,7 +8,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::{ClientError, FRAME_ITEMS_MAX, Inner, SEEN_MAX, frame_len, millis};
 use crate::{
+    lock::lock,
     protocol::{Collect, Collected, Found, Notify, Reply, Request, Submit, Submitted, WAIT_MAX},
     task::{NewTask, TaskId, TaskResult},
 };
@@ -81,7 +82,7 @@ impl Default for Heap {
 
 impl Gather {
     fn heap(&self) -> MutexGuard<'_, Heap> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// The heap, if it is still that of this session.

@@ -10,7 +10,7 @@ use std::{
     future::Future,
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -24,6 +24,7 @@ use crate::{
     clock::{SPAN_MAX, after, seconds},
     config::{Address, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, NotAnAddress},
     discovery::Discovery,
+    lock::lock,
     protocol::{
         self, EventQuery, Events, FRAME_ITEMS_MAX, Follow, Found, Lookup, Reply, Reports, Request, Submit, Submitted,
         TaskPage, TaskQuery, WAIT_MAX, Welcome, WorkerInfo, codec,
@@ -690,10 +691,6 @@ fn check_size(task: &NewTask) -> Result<(), ClientError> {
 
 fn millis(span: Duration) -> u32 {
     u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many of these tasks go into one frame.

@@ -14,7 +14,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
@@ -31,6 +31,7 @@ use tracing::{debug, warn};
 use super::state::{Callback, CallbackEnd};
 use crate::{
     clock::seconds,
+    lock::lock,
     protocol::{CALLBACK_MESSAGE_MAX as MESSAGE_MAX, write_callback},
     transport::{Line, Parted, Transport},
 };
@@ -324,8 +325,4 @@ struct Place<'a> {
 /// What it gives, if it does so in time.
 async fn within<T>(limit: Duration, what: impl Future<Output = T>) -> Option<T> {
     timeout(limit, what).await.ok()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -15,11 +15,14 @@ use std::{
 
 use super::{
     callbacks::Callbacks,
+    log,
+    signatures::Signatures,
     state::{Callback, Effect, Limits, State},
     way::Way,
 };
 use crate::{
     clock::{Moment, Now},
+    lock::lock,
     transport::nng::Nng,
 };
 
@@ -27,12 +30,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Core {
     state: Mutex<State<Way>>,
+    /// The last event that was logged. Written under the lock of the state.
+    logged: AtomicU64,
     /// Whether a thread waits for a change of the state.
     watched: AtomicBool,
     changed: Condvar,
     alarm: Alarm,
     /// Whoever sends callbacks, once it has started.
     callbacks: OnceLock<Callbacks>,
+    signatures: Signatures,
 }
 
 /// When the timer thread wakes next.
@@ -56,21 +62,45 @@ impl Core {
         };
         Arc::new(Self {
             state: Mutex::new(State::new(limits)),
+            logged: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             changed: Condvar::new(),
             alarm,
             callbacks: OnceLock::new(),
+            signatures: Signatures::default(),
         })
     }
 
     /// Lets `enter` change the state, and then says what is to be said.
     pub fn enter<T>(&self, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> T {
-        let mut state = lock(&self.state);
+        self.change(lock(&self.state), enter)
+    }
+
+    /// The same, if the state is free at this moment.
+    pub fn try_enter<T>(&self, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> Option<T> {
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.change(state, enter))
+    }
+
+    fn change<T>(&self, mut state: MutexGuard<'_, State<Way>>, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> T {
         let now = Now::read();
         let given = enter(&mut state, now);
         state.tell_onlookers(now);
         let (effects, wake) = (state.take_outbox(), state.next_wake());
+        let changes = state.take_changes();
+        let has_changes = !changes.is_empty();
+        if has_changes {
+            self.signatures.note(changes);
+        }
+        let lines = self.lines(&state, now);
         drop(state);
+        if has_changes {
+            self.signatures.settle();
+        }
         if self.watched.load(Ordering::Relaxed) {
             self.changed.notify_all();
         }
@@ -81,7 +111,23 @@ impl Core {
                 Effect::Call(callback) => self.call_back(callback),
             }
         }
+        lines.iter().for_each(log::Line::write);
         given
+    }
+
+    /// Which calls the loaded tasks take.
+    pub fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
+    /// What is to be logged of what happened since this was last asked.
+    fn lines(&self, state: &State<Way>, now: Now) -> Vec<log::Line> {
+        let (last, logged) = (state.feed().last(), self.logged.load(Ordering::Relaxed));
+        if last == logged {
+            return Vec::new();
+        }
+        self.logged.store(last, Ordering::Relaxed);
+        log::lines(state, now, logged)
     }
 
     /// Waits on this thread until the state is as `wanted`, looking after each change, but not
@@ -169,10 +215,4 @@ impl Alarm {
             asleep = self.changed.wait_timeout(asleep, until.since(now)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
-}
-
-/// The state is never left half changed by a panic that we know of, and going on serves its users
-/// better than losing all tasks would.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

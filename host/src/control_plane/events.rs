@@ -25,16 +25,21 @@ pub struct Feed {
     kept: VecDeque<Event>,
     /// The number of the newest; the first one is number 1.
     last: u64,
+    /// When number 1 happened.
+    began: Option<Timestamp>,
+    counts: [u64; EventKind::ALL.len()],
 }
 
 impl Feed {
     /// Adds what happened.
     pub fn push(&mut self, at: Timestamp, told: Told<'_>) {
         self.last += 1;
+        self.began.get_or_insert(at);
         if self.kept.len() >= EVENTS_MAX {
             self.kept.pop_front();
         }
         let Told { kind, task, name, priority, worker, attempt, detail } = told;
+        self.counts[kind as usize] += 1;
         let detail = detail.map(|text| text[..text.floor_char_boundary(DETAIL_MAX)].into());
         self.kept.push_back(Event {
             number: self.last,
@@ -54,14 +59,25 @@ impl Feed {
         self.last
     }
 
+    /// The events after number `after`, as far as they are kept.
+    pub fn since(&self, after: u64) -> impl Iterator<Item = &Event> {
+        let first = self.kept.front().map_or(self.last + 1, |event| event.number);
+        let skip = usize::try_from(after.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
+        self.kept.range(skip.min(self.kept.len())..)
+    }
+
+    /// How many events of a kind there were.
+    pub fn count(&self, kind: EventKind) -> u64 {
+        self.counts[kind as usize]
+    }
+
     /// The events after number `after`, as many as one answer holds.
     pub fn after(&self, after: u64) -> Events {
         let first = self.kept.front().map_or(self.last + 1, |event| event.number);
-        let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
-        let events: Vec<Event> = self.kept.iter().skip(skip).take(EVENTS_TOLD_MAX).cloned().collect();
+        let events: Vec<Event> = self.since(after).take(EVENTS_TOLD_MAX).cloned().collect();
         // Who names a number that was never given knows another control plane: it starts anew.
         let last = events.last().map_or(after.min(self.last), |event| event.number);
-        Events { events, last, missed: (first - 1).saturating_sub(after) }
+        Events { events, last, missed: (first - 1).saturating_sub(after), began: self.began }
     }
 }
 
@@ -105,13 +121,15 @@ mod tests {
     fn a_reader_gets_each_event_once_and_hears_how_many_it_missed() {
         let (mut feed, worker) = (Feed::default(), Arc::from("sw1"));
         let numbers = |events: &Events| events.events.iter().map(|event| event.number).collect::<Vec<_>>();
-        assert_eq!(feed.after(0), Events { events: Vec::new(), last: 0, missed: 0 });
+        assert_eq!(feed.after(0), Events { events: Vec::new(), last: 0, missed: 0, began: None });
         for _ in 0..3 {
             feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerJoined, &worker));
         }
         assert_eq!((numbers(&feed.after(0)), feed.after(0).last), (vec![1, 2, 3], 3));
         assert_eq!((numbers(&feed.after(2)), feed.after(3).events.len()), (vec![3], 0));
         assert_eq!(feed.after(99).last, 3, "a number of another control plane");
+        assert_eq!(feed.after(99).began, Some(Timestamp::default()), "which this tells");
+        assert_eq!((feed.after(u64::MAX).events.len(), feed.after(u64::MAX).last), (0, 3));
         for _ in 0..EVENTS_MAX {
             feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerLeft, &worker));
         }

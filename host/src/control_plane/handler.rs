@@ -17,9 +17,6 @@ use crate::{
     transport::{self, Peer, Refusal, Service},
 };
 
-/// How many tasks a batch of the original may have.
-const BATCH_MAX: usize = 10_000;
-
 /// Serves clients: ours, and the original's.
 #[derive(Debug)]
 pub struct Clients {
@@ -37,28 +34,16 @@ impl Clients {
 
     fn serve(&self, body: &[u8], reply: transport::Reply, format: SerializationFormat) {
         let way = Way::Peer { reply, format };
-        let refuse = |way: Way, why: String| way.send(super::state::Answer::Client(Reply::Refused(why)));
         let request = match codec::decode::<Request>(body) {
             Ok(request) => request,
-            Err(error) => return refuse(way, error.to_string()),
+            Err(error) => return way.send(super::state::Answer::Client(Reply::Refused(error.to_string()))),
         };
-        let items = match &request {
-            Request::Submit(submit) => submit.tasks.len(),
-            Request::Lookup(lookup) => lookup.ids.len(),
-            Request::Cancel(ids) => ids.len(),
-            Request::Hello
-            | Request::Collect(_)
-            | Request::Workers
-            | Request::Follow(_)
-            | Request::Tasks(_)
-            | Request::Events(_) => 0,
-        };
-        if items > FRAME_ITEMS_MAX {
-            return refuse(way, format!("{items} tasks in one message: at most {FRAME_ITEMS_MAX} are taken"));
-        }
         match request {
             Request::Hello => way.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
-            Request::Submit(submit) => self.core.enter(|state, now| state.submit(now, submit, way)),
+            Request::Submit(submit) => {
+                let misfits = self.core.signatures().misfits(&submit.tasks);
+                self.core.enter(|state, now| state.submit_checked(now, submit, misfits, way));
+            }
             Request::Collect(collect) => self.core.enter(|state, now| state.collect(now, &collect, way)),
             Request::Lookup(lookup) => self.core.enter(|state, now| state.lookup(now, lookup, way)),
             Request::Cancel(ids) => self.core.enter(|state, now| state.cancel(now, &ids, way)),
@@ -74,7 +59,8 @@ impl Clients {
             Ok(Call::Submit(task)) => {
                 let question = Question::Submit { id: task.id.clone(), callback: task.callback.clone() };
                 let way = Way::Original { reply, question };
-                self.core.enter(|state, now| state.submit_and_hold(now, *task, way));
+                let misfit = self.core.signatures().misfit(&task);
+                self.core.enter(|state, now| state.submit_and_hold(now, *task, misfit, way));
             }
             Ok(Call::Batch(tasks)) => reply.send(&self.take_batch(tasks)),
             Ok(Call::Query(id)) => match id.parse::<TaskId>() {
@@ -98,15 +84,13 @@ impl Clients {
 
     /// Takes a batch, in parts, so that others get their turn between them.
     fn take_batch(&self, tasks: Vec<NewTask>) -> Vec<u8> {
-        if tasks.len() > BATCH_MAX {
-            return original::error(&format!("{} tasks in one batch: at most {BATCH_MAX} are taken", tasks.len()));
-        }
         let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
         let mut taken = Vec::with_capacity(ids.len());
         let mut tasks = tasks.into_iter().peekable();
         while tasks.peek().is_some() {
-            let part = tasks.by_ref().take(FRAME_ITEMS_MAX).collect();
-            taken.extend(self.core.enter(|state, now| state.take(now, part)));
+            let part: Vec<NewTask> = tasks.by_ref().take(FRAME_ITEMS_MAX).collect();
+            let misfits = self.core.signatures().misfits(&part);
+            taken.extend(self.core.enter(|state, now| state.take(now, part, misfits)));
         }
         original::batch(&ids, &taken)
     }

@@ -24,6 +24,7 @@ use crate::{
 };
 #[cfg(feature = "runtime")]
 use crate::{
+    gui::{Bound, Gui, GuiConfig, GuiError, Identity as Shown},
     runtime::{Catalog, Runtime},
     subworker::{
         ModulesConfig, ModulesError,
@@ -36,12 +37,15 @@ pub mod callbacks;
 pub mod core;
 pub mod events;
 pub mod handler;
+mod log;
+pub mod meters;
 pub mod queue;
 pub mod reports;
 pub mod results;
 pub mod retry;
 pub mod roster;
 pub mod sessions;
+pub mod signatures;
 pub mod state;
 pub mod way;
 
@@ -74,6 +78,9 @@ pub struct ControlPlaneConfig {
     pub insecure: bool,
     /// How many requests each address holds open.
     pub open_requests_max: usize,
+    /// The web interface; none for no such thing.
+    #[cfg(feature = "runtime")]
+    pub gui: Option<GuiConfig>,
     /// The modules that it runs itself. With no sources it runs nothing.
     #[cfg(feature = "runtime")]
     pub modules: ModulesConfig,
@@ -93,6 +100,8 @@ impl Default for ControlPlaneConfig {
             advertise_address: None,
             insecure: false,
             open_requests_max: OPEN_REQUESTS_MAX,
+            #[cfg(feature = "runtime")]
+            gui: None,
             #[cfg(feature = "runtime")]
             modules: ModulesConfig::default(),
         }
@@ -117,6 +126,10 @@ pub enum ControlPlaneError {
     /// The system has no more threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// Its web interface could not start.
+    #[cfg(feature = "runtime")]
+    #[error(transparent)]
+    Gui(#[from] GuiError),
     /// Its modules could not be loaded.
     #[cfg(feature = "runtime")]
     #[error(transparent)]
@@ -141,6 +154,8 @@ struct Running {
     threads: Vec<JoinHandle<()>>,
     #[cfg(feature = "runtime")]
     crew: Option<Crew>,
+    #[cfg(feature = "runtime")]
+    gui: Option<Gui>,
 }
 
 impl std::fmt::Debug for Running {
@@ -179,6 +194,8 @@ impl ControlPlaneWorker {
     ) -> Result<(), ControlPlaneError> {
         let config = &self.config;
         let peers = Peers::of(config)?;
+        #[cfg(feature = "runtime")]
+        let gui = config.gui.as_ref().map(|gui| Bound::listen(gui, config.insecure)).transpose()?.flatten();
         let core = Core::new(Limits {
             results_max: config.result_cache_max_size,
             result_ttl: Duration::from_secs(config.result_cache_ttl_seconds),
@@ -196,6 +213,8 @@ impl ControlPlaneWorker {
                 announcer.announce(&message);
             }
         })?;
+        #[cfg(feature = "runtime")]
+        let gui = gui.map(|gui| gui.serve(Arc::clone(&core), shown(config))).transpose()?;
         // Last, as its threads do not end by themselves.
         #[cfg(feature = "runtime")]
         let crew = loaded.map(|(runtime, catalog)| start_crew(config, &core, runtime, catalog)).transpose()?;
@@ -207,6 +226,8 @@ impl ControlPlaneWorker {
             threads,
             #[cfg(feature = "runtime")]
             crew,
+            #[cfg(feature = "runtime")]
+            gui,
         });
         Ok(())
     }
@@ -230,6 +251,8 @@ impl ControlPlaneWorker {
         for server in &running.servers {
             server.flush(FLUSH_LIMIT);
         }
+        #[cfg(feature = "runtime")]
+        drop(running.gui);
         drop(running.announcements);
         running.core.stop_timer();
         for thread in running.threads {
@@ -242,6 +265,12 @@ impl ControlPlaneWorker {
     pub fn get_subworker_status(&self) -> Vec<WorkerInfo> {
         let Some(running) = &self.running else { return Vec::new() };
         running.core.enter(|state, now| state.roster().infos(now.mono))
+    }
+
+    /// Where the page of the web interface is, if there is one.
+    #[cfg(feature = "runtime")]
+    pub fn gui_url(&self) -> Option<&str> {
+        Some(self.running.as_ref()?.gui.as_ref()?.url())
     }
 
     /// What it counted since it started.
@@ -304,6 +333,16 @@ fn listen(
 fn announcer(config: &ControlPlaneConfig, announcement: &Announcement) -> Result<Box<dyn Announcer>, OpenError> {
     let joined = announcement.clone();
     Nng.announcer(&config.discovery_address.to_string(), Box::new(move || joined.to_message()))
+}
+
+/// Who it is, as the web interface shows it.
+#[cfg(feature = "runtime")]
+fn shown(config: &ControlPlaneConfig) -> Shown {
+    Shown {
+        worker_id: config.worker_id.clone(),
+        base_address: config.base_address.clone(),
+        discovery_address: config.discovery_address.clone(),
+    }
 }
 
 /// Starts the control plane's own slots.

@@ -7,7 +7,8 @@
 //! put back takes the place it had.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     sync::Arc,
     time::Duration,
 };
@@ -21,6 +22,8 @@ use crate::{
 pub const GUARD_AFTER: Duration = Duration::from_mins(1);
 /// How many grants pass between two that ignore the priority.
 pub const GUARD_EVERY: u32 = 16;
+/// How many task names of a priority are looked at for whoever looks on.
+const NAMES_LOOKED_AT: usize = 10_000;
 
 /// A place in the queue: grows with every task that joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -203,10 +206,37 @@ impl Queue {
         })
     }
 
-    /// Since when the oldest task at `priority` waits.
+    /// Since when the oldest task at `priority` waits. Looks at the first names only if there are
+    /// very many.
     pub fn oldest(&self, priority: TaskPriority) -> Option<Moment> {
-        let lane = &self.lanes[priority.level()];
-        lane.by_name.values().filter_map(|queued| Some(queued.first_key_value()?.1.since)).min()
+        let names = self.lanes[priority.level()].by_name.values().take(NAMES_LOOKED_AT);
+        names.filter_map(|queued| Some(queued.first_key_value()?.1.since)).min()
+    }
+
+    /// The first tasks at `priority`, in order, and their names. Looks at the first names only if
+    /// there are very many.
+    pub fn first(&self, priority: TaskPriority, count: usize) -> Vec<(TaskId, Arc<str>)> {
+        let mut lines: Vec<_> = Vec::new();
+        let mut heads = BinaryHeap::new();
+        for (name, queued) in self.lanes[priority.level()].by_name.iter().take(NAMES_LOOKED_AT) {
+            let mut line = queued.iter();
+            if let Some((position, waiting)) = line.next() {
+                heads.push(Reverse((*position, lines.len())));
+                lines.push((name, line, &waiting.task));
+            }
+        }
+        let mut first = Vec::new();
+        while first.len() < count
+            && let Some(Reverse((_, index))) = heads.pop()
+        {
+            let (name, line, head) = &mut lines[index];
+            first.push(((*head).clone(), (*name).clone()));
+            if let Some((position, waiting)) = line.next() {
+                *head = &waiting.task;
+                heads.push(Reverse((*position, index)));
+            }
+        }
+        first
     }
 
     /// The task below `priority` that waits longest, if it has waited too long.
@@ -270,6 +300,19 @@ mod tests {
             queue.push(&place(priority, name, position as u64), task(&position.to_string()), Moment::default());
         }
         assert_eq!(drain(&mut queue, Moment::default()), ["6", "7", "4", "5", "2", "3", "0", "1"]);
+    }
+
+    #[test]
+    fn the_first_of_a_priority_are_told_in_order_whatever_their_names() {
+        let mut queue = queue();
+        for (n, name) in ["a", "b", "b", "mine", "a"].into_iter().enumerate() {
+            queue.push(&place(TaskPriority::Low, name, n as u64), task(&n.to_string()), Moment::default());
+        }
+        let first = |count| -> Vec<_> {
+            queue.first(TaskPriority::Low, count).iter().map(|(id, name)| format!("{id}{name}")).collect()
+        };
+        assert_eq!(first(9), ["0a", "1b", "2b", "3mine", "4a"]);
+        assert_eq!((first(2).len(), first(0).len(), queue.first(TaskPriority::High, 9).len()), (2, 0, 0));
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lru::LruCache;
 
-use super::reports::ReportLog;
+use super::{meters, reports::ReportLog};
 use crate::{
-    clock::{Moment, Timestamp},
-    task::{TaskId, TaskPriority, TaskResult},
+    clock::{Moment, Now, Timestamp},
+    json::Json,
+    task::{Policy, TaskId, TaskPriority, TaskResult},
 };
 
 /// One ended task.
@@ -24,10 +25,11 @@ pub struct Kept {
     /// What it said.
     pub reports: ReportLog,
     stored: u64,
+    used_at: Moment,
     expires_at: Moment,
 }
 
-/// What is known of an ended task beside its result.
+/// What is known of an ended task beside its result: all that it takes to run it again.
 #[derive(Clone, Debug)]
 pub struct About {
     /// Its task name.
@@ -36,11 +38,23 @@ pub struct About {
     pub priority: TaskPriority,
     /// When it was submitted.
     pub created_at: Timestamp,
+    /// Its positional arguments.
+    pub args: Json,
+    /// Its named arguments.
+    pub kwargs: Json,
+    /// How it wanted to be treated.
+    pub policy: Policy,
 }
 
 impl Kept {
     fn bytes(&self) -> usize {
-        self.result.size() + self.reports.bytes()
+        let About { args, kwargs, .. } = &self.about;
+        self.result.size() + self.reports.bytes() + args.as_str().len() + kwargs.as_str().len()
+    }
+
+    /// When it was last asked for, or else stored, as the wall clock of `now` counts.
+    pub fn used_at(&self, now: Now) -> Timestamp {
+        now.wall - now.mono.since(self.used_at)
     }
 }
 
@@ -55,13 +69,48 @@ pub struct Results {
     max: usize,
     bytes_max: usize,
     ttl: Duration,
+    by_status: [usize; 3],
+    evicted: u64,
+    expired: u64,
+}
+
+/// How full the cache is.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    /// Results.
+    pub size: usize,
+    /// The most results.
+    pub size_max: usize,
+    /// Bytes that they hold, with their arguments and reports.
+    pub bytes: usize,
+    /// The most bytes.
+    pub bytes_max: usize,
+    /// How long a result is kept.
+    pub ttl: Duration,
+    /// Results by how their tasks ended: success, failure, cancelled.
+    pub by_status: [usize; 3],
+    /// Results that went since there was no room.
+    pub evicted: u64,
+    /// Results that went since they were too old.
+    pub expired: u64,
 }
 
 impl Results {
     /// An empty cache of `max` results that hold `bytes_max`, each kept for `ttl`.
     pub fn new(max: usize, bytes_max: usize, ttl: Duration) -> Self {
         let (max, ttl) = (max.max(1), ttl.max(Duration::from_micros(1)));
-        Self { kept: LruCache::unbounded(), by_age: BTreeMap::new(), stored: 0, bytes: 0, max, bytes_max, ttl }
+        Self {
+            kept: LruCache::unbounded(),
+            by_age: BTreeMap::new(),
+            stored: 0,
+            bytes: 0,
+            max,
+            bytes_max,
+            ttl,
+            by_status: [0; 3],
+            evicted: 0,
+            expired: 0,
+        }
     }
 
     /// Keeps a result, and lets go of what is over the bounds.
@@ -70,13 +119,15 @@ impl Results {
         self.stored += 1;
         self.by_age.insert(self.stored, result.task_id.clone());
         let id = result.task_id.clone();
-        let kept = Kept { result, about, reports, stored: self.stored, expires_at: now + self.ttl };
+        let kept = Kept { result, about, reports, stored: self.stored, used_at: now, expires_at: now + self.ttl };
         self.bytes += kept.bytes();
+        self.by_status[meters::place(kept.result.status)] += 1;
         if let Some(older) = self.kept.put(id, kept) {
             self.let_go(&older);
         }
         while self.kept.len() > self.max || (self.bytes > self.bytes_max && self.kept.len() > 1) {
             let Some((_, least_used)) = self.kept.pop_lru() else { break };
+            self.evicted += 1;
             self.let_go(&least_used);
         }
     }
@@ -87,7 +138,9 @@ impl Results {
             self.remove(id);
             return None;
         }
-        self.kept.get(id)
+        let kept = self.kept.get_mut(id)?;
+        kept.used_at = now;
+        Some(kept)
     }
 
     /// A result that is still known, without counting as a use.
@@ -140,13 +193,29 @@ impl Results {
         self.kept.len()
     }
 
+    /// How full it is.
+    pub fn fill(&self) -> Fill {
+        Fill {
+            size: self.kept.len(),
+            size_max: self.max,
+            bytes: self.bytes,
+            bytes_max: self.bytes_max,
+            ttl: self.ttl,
+            by_status: self.by_status,
+            evicted: self.evicted,
+            expired: self.expired,
+        }
+    }
+
     /// Whether no result is known.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
+    /// Lets go of one that is too old.
     fn remove(&mut self, id: &TaskId) {
         if let Some(kept) = self.kept.pop(id) {
+            self.expired += 1;
             self.let_go(&kept);
         }
     }
@@ -154,6 +223,7 @@ impl Results {
     fn let_go(&mut self, kept: &Kept) {
         self.by_age.remove(&kept.stored);
         self.bytes -= kept.bytes();
+        self.by_status[meters::place(kept.result.status)] -= 1;
     }
 }
 
@@ -167,7 +237,14 @@ mod tests {
     }
 
     fn about() -> About {
-        About { name: "add".into(), priority: TaskPriority::Normal, created_at: Timestamp::default() }
+        About {
+            name: "add".into(),
+            priority: TaskPriority::Normal,
+            created_at: Timestamp::default(),
+            args: Json::empty_array(),
+            kwargs: Json::empty_object(),
+            policy: Policy::default(),
+        }
     }
 
     fn known(results: &mut Results, now: Moment, id: &str) -> bool {
@@ -203,8 +280,9 @@ mod tests {
             results.store(now, Arc::new(large), about(), ReportLog::default());
             assert!(known(&mut results, now, id));
         }
-        assert_eq!((results.len(), results.bytes), (1, 4_000));
+        assert_eq!((results.len(), results.bytes, results.fill().by_status), (1, 4_004, [1, 0, 0]));
         results.expire(now + Duration::from_secs(1));
-        assert_eq!((results.len(), results.bytes), (0, 0));
+        assert_eq!((results.len(), results.bytes, results.fill().by_status), (0, 0, [0; 3]));
+        assert_eq!((results.fill().evicted, results.fill().expired), (3, 1));
     }
 }

@@ -12,10 +12,11 @@ use std::{
 
 use uuid::Uuid;
 
+use super::signatures::Change;
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{LeaseId, Registration, WorkerInfo, WorkerStatus},
-    task::{ModuleInfo, Policy},
+    task::{ModuleInfo, ModuleVersion, Policy, TASK_NAME_MAX, TaskInfo},
     transport::Peer,
 };
 
@@ -29,6 +30,19 @@ pub const RETURN_GRACE: Duration = Duration::from_secs(30);
 const MISSED_MAX: usize = 10_000;
 /// The most slots that a worker may have.
 pub const SLOTS_MAX: u32 = 4_096;
+/// How many workers there may be.
+pub const WORKERS_MAX: usize = 1_000;
+/// How many bytes of catalog a worker has.
+pub const CATALOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How many bytes of catalogs all workers have together.
+pub const CATALOGS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How many bytes of catalogs go into one answer.
+const CATALOGS_TOLD_MAX: usize = 4 * 1024 * 1024;
+/// How many bytes a worker id has, and the address that is shown for it.
+const WORKER_ID_MAX: usize = 128;
+const ADDRESS_MAX: usize = 256;
+/// How many names are looked through for those that look like one that nobody has.
+const ALIKE_AMONG_MAX: usize = 1_000;
 /// How long, and how many, lost workers are shown.
 const DEPARTED_SHOWN: Duration = Duration::from_mins(5);
 const DEPARTED_MAX: usize = 64;
@@ -64,6 +78,7 @@ pub struct Worker<R> {
     size: u32,
     address: String,
     modules: Vec<ModuleInfo>,
+    catalog_bytes: usize,
     registered_at: Timestamp,
 }
 
@@ -118,6 +133,7 @@ impl<R> Worker<R> {
             parked: BTreeSet::new(),
             size: registration.slots,
             address: registration.address,
+            catalog_bytes: catalog_bytes(&registration.modules),
             modules: registration.modules,
             registered_at: now.wall,
         }
@@ -141,9 +157,30 @@ impl<R> Worker<R> {
         }
     }
 
+    /// The name of its module of this version.
+    pub fn module(&self, version: ModuleVersion) -> Option<&str> {
+        let module = self.modules.iter().find(|module| ModuleVersion::of_hash(&module.hash) == Some(version));
+        module.map(|module| module.name.as_str())
+    }
+
     /// Room for running attempts.
     pub fn size(&self) -> u32 {
         self.size
+    }
+
+    /// The address that is shown for it.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it has loaded.
+    pub fn modules(&self) -> &[ModuleInfo] {
+        &self.modules
+    }
+
+    /// When it registered.
+    pub fn registered_at(&self) -> Timestamp {
+        self.registered_at
     }
 
     /// The names that it can run.
@@ -166,7 +203,7 @@ impl<R> Worker<R> {
         (!self.parked.is_empty()).then(|| self.busy * 1_000 / self.size.max(1) as usize)
     }
 
-    /// How it is shown.
+    /// How it is shown, without its catalog.
     pub fn info(&self, status: WorkerStatus) -> WorkerInfo {
         WorkerInfo {
             id: self.id.to_string(),
@@ -178,7 +215,7 @@ impl<R> Worker<R> {
             registered_at: self.registered_at,
             last_seen: self.last_seen.wall,
             attempts: self.attempts,
-            modules: self.modules.clone(),
+            modules: Vec::new(),
         }
     }
 }
@@ -200,7 +237,10 @@ pub struct Roster<R> {
     /// Workers that have a parked slot, by how full they are.
     idle: BTreeSet<(usize, Uuid)>,
     slots: usize,
+    catalog_bytes: usize,
     departed: VecDeque<(Moment, WorkerInfo)>,
+    /// Tasks that came and went since somebody asked.
+    changes: Vec<Change>,
 }
 
 impl<R> Default for Roster<R> {
@@ -211,12 +251,40 @@ impl<R> Default for Roster<R> {
             missed: BTreeMap::new(),
             idle: BTreeSet::new(),
             slots: 0,
+            catalog_bytes: 0,
             departed: VecDeque::new(),
+            changes: Vec::new(),
         }
     }
 }
 
 impl<R> Roster<R> {
+    /// Why a worker cannot be taken in, if it cannot.
+    pub fn refusal(&self, registration: &Registration) -> Option<String> {
+        let Registration { worker_id, address, slots, modules, .. } = registration;
+        let catalog = catalog_bytes(modules);
+        let is_name = |name: &str| (1..=TASK_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+        let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
+        if !(1..=WORKER_ID_MAX).contains(&worker_id.len()) || worker_id.chars().any(char::is_control) {
+            Some(format!("a worker id is text of 1 to {WORKER_ID_MAX} bytes without control characters"))
+        } else if address.len() > ADDRESS_MAX || address.chars().any(char::is_control) {
+            Some(format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters"))
+        } else if !(1..=SLOTS_MAX).contains(slots) {
+            Some(format!("a worker has 1 to {SLOTS_MAX} slots, not {slots}"))
+        } else if let Some(wrong) = names.find(|name| !is_name(name)) {
+            let shown: String = wrong.chars().take(64).collect();
+            Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters, not {shown:?}"))
+        } else if catalog > CATALOG_BYTES_MAX {
+            Some(format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes"))
+        } else if self.workers.len() >= WORKERS_MAX {
+            Some(format!("{WORKERS_MAX} workers are connected already, which is the limit"))
+        } else if self.catalog_bytes + catalog > CATALOGS_BYTES_MAX {
+            Some(format!("the catalogs of all workers together are over the limit of {CATALOGS_BYTES_MAX} bytes"))
+        } else {
+            None
+        }
+    }
+
     /// Takes a worker in. `peer` is none for the control plane's own. Returns the names that
     /// nobody offered before.
     pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) -> Vec<Arc<str>> {
@@ -240,7 +308,10 @@ impl<R> Roster<R> {
         }
         self.departed.retain(|(_, gone)| gone.id != registration.worker_id);
         self.slots += registration.slots as usize;
-        let replaced = self.workers.insert(key, Worker::new(now, registration, peer));
+        self.changes.extend(Change::of(&registration.modules, true));
+        let worker = Worker::new(now, registration, peer);
+        self.catalog_bytes += worker.catalog_bytes;
+        let replaced = self.workers.insert(key, worker);
         debug_assert!(replaced.is_none(), "a worker registered twice under one key");
         new
     }
@@ -249,6 +320,8 @@ impl<R> Roster<R> {
     pub fn remove(&mut self, now: Now, key: Uuid) -> Option<(Worker<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
         self.slots -= worker.size as usize;
+        self.changes.extend(Change::of(&worker.modules, false));
+        self.catalog_bytes -= worker.catalog_bytes;
         if let Some(freedom) = worker.freedom() {
             self.idle.remove(&(freedom, key));
         }
@@ -270,7 +343,7 @@ impl<R> Roster<R> {
 
     /// Notes that a worker was lost, so that it is shown a while longer.
     pub fn note_lost(&mut self, now: Now, worker: &Worker<R>) {
-        let info = WorkerInfo { modules: Vec::new(), load: 0, ..worker.info(WorkerStatus::Lost) };
+        let info = WorkerInfo { load: 0, ..worker.info(WorkerStatus::Lost) };
         self.departed.push_back((now.mono, info));
         let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= DEPARTED_SHOWN;
         while self.departed.len() > DEPARTED_MAX || self.departed.front().is_some_and(is_old) {
@@ -341,14 +414,21 @@ impl<R> Roster<R> {
     pub fn nearest(&self, name: &str) -> Vec<Arc<str>> {
         const ALIKE: f64 = 0.75;
         const SHOWN: usize = 3;
+        let name = name.to_lowercase();
         let mut alike: Vec<_> = self
             .offers
             .keys()
-            .map(|offered| (strsim::jaro_winkler(&offered.to_lowercase(), &name.to_lowercase()), offered))
+            .take(ALIKE_AMONG_MAX)
+            .map(|offered| (strsim::jaro_winkler(&offered.to_lowercase(), &name), offered))
             .filter(|(likeness, _)| *likeness > ALIKE)
             .collect();
         alike.sort_by(|a, b| b.0.total_cmp(&a.0));
         alike.into_iter().take(SHOWN).map(|(_, offered)| offered.clone()).collect()
+    }
+
+    /// Takes what came and went since the last time.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// How many slots there are in all.
@@ -356,12 +436,37 @@ impl<R> Roster<R> {
         self.slots
     }
 
+    /// Those that were lost lately, as they were last.
+    pub fn lost(&self, now: Moment) -> impl Iterator<Item = &WorkerInfo> {
+        let recent = self.departed.iter().filter(move |(at, _)| now.since(*at) < DEPARTED_SHOWN);
+        recent.map(|(_, info)| info)
+    }
+
     /// How all workers are shown, those that went lately last.
     pub fn infos(&self, now: Moment) -> Vec<WorkerInfo> {
         let status = |worker: &Worker<R>| if worker.draining { WorkerStatus::Draining } else { WorkerStatus::Active };
-        let present = self.workers.values().map(|worker| worker.info(status(worker)));
-        let recent = |at: &Moment| now.since(*at) < DEPARTED_SHOWN;
-        let departed = self.departed.iter().filter(|(at, _)| recent(at)).map(|(_, info)| info.clone());
-        present.chain(departed).collect()
+        let mut bytes = 0;
+        let present = self.workers.values().map(|worker| {
+            let fits = bytes + worker.catalog_bytes <= CATALOGS_TOLD_MAX;
+            bytes += if fits { worker.catalog_bytes } else { 0 };
+            let modules = if fits { worker.modules.clone() } else { Vec::new() };
+            WorkerInfo { modules, ..worker.info(status(worker)) }
+        });
+        present.chain(self.lost(now).cloned()).collect()
     }
+}
+
+/// About how many bytes a catalog takes.
+fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
+    /// What an item takes beyond its texts.
+    const ITEM: usize = 128;
+    let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
+    let task = |task: &TaskInfo| {
+        task.name.len() + task.documentation.len() + task.schema.as_str().len() + texts(&task.warnings) + ITEM
+    };
+    let module = |module: &ModuleInfo| {
+        let own = module.name.len() + module.path.len() + module.hash.len() + module.engine.len();
+        own + texts(&module.imports) + module.tasks.iter().map(task).sum::<usize>() + ITEM
+    };
+    modules.iter().map(module).sum()
 }

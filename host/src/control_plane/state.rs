@@ -26,11 +26,13 @@ use uuid::Uuid;
 
 use super::{
     events::Feed,
+    meters::Meters,
     queue::{Place, Position, Queue},
     reports::ReportLog,
     results::Results,
     roster::Roster,
     sessions::Sessions,
+    signatures::Change,
 };
 use crate::{
     clock::{Moment, Now, Timestamp, micros},
@@ -49,6 +51,8 @@ mod parked;
 mod tasks;
 mod workers;
 
+pub use look::Detail;
+
 /// So much work may be granted at a time to a slot, beyond the first task.
 pub const LOOKAHEAD: Duration = Duration::from_millis(2);
 /// So many tasks may be granted at a time to a slot.
@@ -57,6 +61,10 @@ pub const LOOKAHEAD_MAX: usize = 256;
 pub const LOSSES_MAX: u32 = 3;
 /// So soon a worker is asked again what it holds, after something was taken back from it.
 pub const SECOND_LOOK: Duration = Duration::from_millis(20);
+/// So many tasks may be named by requests that wait; further ones are answered with what there is.
+pub const WATCHING_MAX: usize = 1_000_000;
+/// So many sessions may hear of the end of one task.
+pub const TASK_SESSIONS_MAX: usize = 64;
 /// A slot that says nothing so long after its grants must have ended is given up.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 
@@ -166,6 +174,8 @@ struct Entry {
     policy: Policy,
     priority: TaskPriority,
     created_at: Timestamp,
+    /// When it was first due.
+    due_at: Moment,
     waiting_since: Moment,
     standing: Standing,
     /// Attempts that were begun and not lost.
@@ -191,17 +201,21 @@ impl Entry {
         self.args.as_str().len() + self.kwargs.as_str().len() + callback
     }
 
-    /// Lets one more session hear of its end.
-    fn attach<R>(&mut self, session: Uuid, open: &Sessions<R>) {
+    /// Lets one more session hear of its end, if there is room.
+    fn attach<R>(&mut self, session: Uuid, open: &Sessions<R>) -> bool {
         let first = *self.session.get_or_insert(session);
         if first == session || self.other_sessions.contains(&session) {
-            return;
+            return true;
         }
         // Those that were forgotten make room, so that they cannot pile up.
         if self.other_sessions.len() == self.other_sessions.capacity() {
             self.other_sessions.retain(|other| open.is_open(*other));
         }
-        self.other_sessions.push(session);
+        let has_room = self.other_sessions.len() < TASK_SESSIONS_MAX;
+        if has_room {
+            self.other_sessions.push(session);
+        }
+        has_room
     }
 
     fn place(&self, position: Position) -> Place {
@@ -372,6 +386,8 @@ pub struct State<R> {
     /// Whether the timer for the longest unused session is set.
     watches_sessions: bool,
     parked: BTreeMap<ParkId, Parked<R>>,
+    /// How many tasks they name.
+    watching: usize,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
     feed: Feed,
@@ -379,6 +395,7 @@ pub struct State<R> {
     onlookers: Vec<ParkId>,
     told: u64,
     counts: Counts,
+    meters: Meters,
     position: u64,
     last_lease: u64,
     /// When the first worker registered: where the numbers of leases begin.
@@ -403,12 +420,14 @@ impl<R: Way> State<R> {
             sessions: Sessions::default(),
             watches_sessions: false,
             parked: BTreeMap::new(),
+            watching: 0,
             timers: BTreeSet::new(),
             outbox: Vec::new(),
             feed: Feed::default(),
             onlookers: Vec::new(),
             told: 0,
             counts: Counts::default(),
+            meters: Meters::default(),
             position: 0,
             last_lease: 0,
             born: Timestamp::default(),
@@ -423,6 +442,11 @@ impl<R: Way> State<R> {
         mem::take(&mut self.outbox)
     }
 
+    /// Takes which tasks came and went with workers, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.roster.take_changes()
+    }
+
     /// When [`State::tick`] has something to do next.
     pub fn next_wake(&self) -> Moment {
         self.timers.first().map_or(Moment::NEVER, |(at, _)| *at)
@@ -431,6 +455,11 @@ impl<R: Way> State<R> {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// What was measured of tasks so far.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// How many tasks are unfinished.
@@ -528,6 +557,11 @@ impl<R: Way> State<R> {
         self.draining = true;
     }
 
+    /// Whether it takes no more tasks.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Whether nothing waits to be run now and nothing runs. Scheduled tasks do not count.
     pub fn is_quiet(&self) -> bool {
         self.queue.ready() == 0 && self.leases.is_empty()
@@ -537,6 +571,7 @@ impl<R: Way> State<R> {
     pub fn farewell(&mut self) {
         const STOPPING: &str = "the control plane is stopping and has not finished this";
         self.stopped = true;
+        self.watching = 0;
         for (_, parked) in mem::take(&mut self.parked) {
             self.say(parked.way, Reply::Refused(STOPPING.into()));
         }

@@ -2,6 +2,8 @@
 
 use std::sync::mpsc::SyncSender;
 
+use tokio::sync::oneshot;
+
 use super::state::{self, Answer};
 use crate::{
     protocol::{Reply, Submitted, WorkerReply, codec, original},
@@ -28,6 +30,8 @@ pub enum Way {
     },
     /// To a thread of this process.
     Local(SyncSender<WorkerReply>),
+    /// To async work in this process.
+    Awaited(oneshot::Sender<Reply>),
     /// Nobody asked.
     Nobody,
 }
@@ -63,6 +67,8 @@ impl Way {
             (Way::Original { reply, question }, Answer::Client(answer)) => reply.send(&question.answer(&answer)),
             // A thread that no longer listens is on its way out.
             (Way::Local(sender), Answer::Worker(answer)) => drop(sender.try_send(answer)),
+            // Who no longer waits has gone.
+            (Way::Awaited(sender), Answer::Client(answer)) => drop(sender.send(answer)),
             (Way::Nobody, _) => {}
             (way, answer) => debug_assert!(false, "{answer:?} cannot go to {way:?}"),
         }
@@ -83,6 +89,7 @@ impl state::Way for Way {
         match self {
             Way::Peer { reply, .. } | Way::Original { reply, .. } => reply.is_open(),
             Way::Local(_) => true,
+            Way::Awaited(sender) => !sender.is_closed(),
             Way::Nobody => false,
         }
     }

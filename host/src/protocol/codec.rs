@@ -34,9 +34,25 @@ pub enum Unreadable {
     /// JSON, but not this.
     #[error("cannot read the message: {0}")]
     Json(#[from] serde_json::Error),
+    /// Postcard, and more behind it.
+    #[error("cannot read the message: {0} bytes follow its end, in postcard of protocol version {VERSION}")]
+    Trailing(usize),
     /// Postcard, but not this.
-    #[error("cannot read the message: {0}")]
+    #[error("cannot read the message: {}", explain(.0))]
     Postcard(#[from] postcard::Error),
+}
+
+/// What postcard means. It keeps no words of ours.
+fn explain(error: &postcard::Error) -> String {
+    match error {
+        postcard::Error::SerdeDeCustom => "a value in it is not allowed: an id, a name of a choice, a document that \
+            is not JSON, a span of time, or a list that is too long"
+            .into(),
+        postcard::Error::DeserializeUnexpectedEnd => {
+            format!("it ends too early for postcard of protocol version {VERSION}")
+        }
+        other => format!("{other}, in postcard of protocol version {VERSION}"),
+    }
 }
 
 #[derive(Serialize)]
@@ -94,7 +110,10 @@ pub fn encode<T: Serialize>(format: SerializationFormat, message: &T) -> Vec<u8>
 /// [`Unreadable`]: answer with its text, the other side can do nothing with less.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     match form(bytes)? {
-        SerializationFormat::Postcard => Ok(postcard::from_bytes(&bytes[1..])?),
+        SerializationFormat::Postcard => match postcard::take_from_bytes(&bytes[1..])? {
+            (message, []) => Ok(message),
+            (_, rest) => Err(Unreadable::Trailing(rest.len())),
+        },
         SerializationFormat::Json => match serde_json::from_slice::<Incoming<T>>(bytes) {
             Ok(incoming) if incoming.v == VERSION => Ok(incoming.message),
             Ok(incoming) => Err(Unreadable::UnknownVersion(incoming.v)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::at_most;
 use crate::{
     clock::Timestamp,
     task::{TaskId, TaskPriority, TaskStatus, named},
@@ -14,11 +15,14 @@ use crate::{
 #[serde(default)]
 pub struct TaskQuery {
     /// How they may stand.
+    #[serde(deserialize_with = "at_most::<{ TaskStatus::ALL.len() }, _, _>")]
     pub statuses: Vec<TaskStatus>,
     /// Their task name.
     pub name: Option<String>,
     /// The worker that runs or ran them.
     pub worker_id: Option<String>,
+    /// The moment since which something of them is new: they were submitted, began or ended.
+    pub since: Option<Timestamp>,
     /// How many of the matching ones to leave out.
     pub offset: u64,
     /// How many to tell of.
@@ -31,6 +35,7 @@ impl TaskQuery {
         (self.statuses.is_empty() || self.statuses.contains(&task.status))
             && self.name.as_deref().is_none_or(|name| *name == *task.name)
             && self.worker_id.as_deref().is_none_or(|worker| task.worker_id.as_deref() == Some(worker))
+            && self.since.is_none_or(|since| task.changed_at() >= since)
     }
 }
 
@@ -71,6 +76,13 @@ pub struct TaskSummary {
     pub error: Option<String>,
 }
 
+impl TaskSummary {
+    /// When it last changed: ended, else began, else was submitted.
+    pub fn changed_at(&self) -> Timestamp {
+        self.completed_at.or(self.started_at).unwrap_or(self.created_at)
+    }
+}
+
 /// Asks what happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventQuery {
@@ -89,6 +101,8 @@ pub struct Events {
     pub last: u64,
     /// How many that were asked for are no longer known.
     pub missed: u64,
+    /// When number 1 happened, which tells the events of one control plane from those of the next.
+    pub began: Option<Timestamp>,
 }
 
 /// One thing that happened.

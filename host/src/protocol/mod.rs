@@ -16,11 +16,13 @@ use crate::{
     task::{ModuleInfo, ModuleVersion, NewTask, Outcome, Report, Task, TaskId, TaskResult},
 };
 
+mod bounded;
 mod callback;
 pub mod codec;
 mod look;
 pub mod original;
 
+pub(crate) use bounded::at_most;
 pub use callback::{CALLBACK_MESSAGE_MAX, CallbackMessage, write as write_callback};
 pub use look::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
 
@@ -32,8 +34,12 @@ pub const WAIT_MAX: Duration = Duration::from_secs(20);
 pub const BEAT_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes of documents a frame gathers before it goes out.
 pub const FRAME_TARGET: usize = 256 * 1024;
-/// How many items a frame gathers before it goes out.
+/// How many items a frame gathers before it goes out; more of them are not read.
 pub const FRAME_ITEMS_MAX: usize = 1_000;
+/// How many leases a worker can tell of in one message.
+pub const HOLDS_MAX: usize = 1 << 20;
+/// How many reports a worker can tell in one message.
+pub const NOTE_REPORTS_MAX: usize = 100_000;
 
 /// What a client asks. Sent to the management address (base + 4).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +54,7 @@ pub enum Request {
     /// How do these tasks stand? Answered with [`Reply::Found`].
     Lookup(Lookup),
     /// Stop these tasks. Answered with [`Reply::Cancelled`].
-    Cancel(Vec<TaskId>),
+    Cancel(#[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")] Vec<TaskId>),
     /// Which workers are there, and what have they loaded? Answered with [`Reply::Workers`].
     Workers,
     /// What does this task say about itself? Answered with [`Reply::Reports`].
@@ -63,6 +69,7 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Submit {
     /// At most [`FRAME_ITEMS_MAX`] tasks.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub tasks: Vec<NewTask>,
     /// How the submitter learns of their end.
     pub notify: Notify,
@@ -94,7 +101,8 @@ pub struct Collect {
 /// Asks how some tasks stand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lookup {
-    /// The tasks.
+    /// The tasks, at most [`FRAME_ITEMS_MAX`].
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub ids: Vec<TaskId>,
     /// How long to wait until the first of them has ended.
     pub wait_ms: u32,
@@ -267,6 +275,7 @@ pub struct Registration {
     /// Room for running attempts.
     pub slots: u32,
     /// Its catalog.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub modules: Vec<ModuleInfo>,
 }
 
@@ -280,6 +289,7 @@ pub struct Work {
     /// Counts the requests of the slot, from 1. The same number again gets the same answer.
     pub sequence: u64,
     /// What became of leases.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub ended: Vec<Ended>,
     /// How many leases it takes: none when it drains, or has more to tell than fits here. Asking
     /// for some says that everything that was granted before is accounted for.
@@ -298,6 +308,7 @@ pub struct Ended {
     /// The version of the module that ran it.
     pub version: Option<ModuleVersion>,
     /// What it said that was not told yet, oldest first.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub reports: Vec<Report>,
 }
 
@@ -331,6 +342,7 @@ pub struct Beat {
     /// The worker.
     pub worker: Uuid,
     /// The leases it holds.
+    #[serde(deserialize_with = "at_most::<HOLDS_MAX, _, _>")]
     pub holds: Vec<LeaseId>,
 }
 
@@ -342,8 +354,10 @@ pub struct Note {
     /// Counts these messages, from 1.
     pub sequence: u64,
     /// What running attempts say about themselves, oldest first.
+    #[serde(deserialize_with = "at_most::<NOTE_REPORTS_MAX, _, _>")]
     pub reports: Vec<(LeaseId, Report)>,
     /// Leases that were not begun and would wait too long here.
+    #[serde(deserialize_with = "at_most::<HOLDS_MAX, _, _>")]
     pub returned: Vec<LeaseId>,
 }
 

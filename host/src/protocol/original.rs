@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Found, Submitted};
+use super::{Found, Submitted, at_most};
 use crate::{
-    clock::Timestamp,
+    clock::{SPAN_MAX, Timestamp},
     json::{Json, NotJson},
-    task::{CallbackInfo, Dialect, NewTask, Policy, TaskId, TaskPriority, TaskResult, TaskStatus},
+    task::{CallbackInfo, Dialect, NewTask, Policy, TASK_ID_MAX, TaskId, TaskPriority, TaskResult, TaskStatus},
 };
+
+/// How many tasks a batch may have.
+const BATCH_MAX: usize = 10_000;
 
 /// What a client of the original asks.
 #[derive(Debug)]
@@ -71,7 +74,10 @@ impl Submission {
     /// must not override what the task module says of itself.
     fn into_task(self, lane: Option<TaskPriority>) -> NewTask {
         let unless = |value: Option<f64>, default: f64| value.filter(|value| (value - default).abs() > f64::EPSILON);
-        let span = |seconds: Option<f64>| seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let span = |seconds: Option<f64>| {
+            let span = Duration::try_from_secs_f64(seconds?).ok()?;
+            Some(span.min(SPAN_MAX))
+        };
         NewTask {
             id: self.id.unwrap_or_default(),
             args: self.args.unwrap_or_else(Json::empty_array),
@@ -105,6 +111,7 @@ struct Kind {
 
 #[derive(Deserialize)]
 struct Batch {
+    #[serde(deserialize_with = "at_most::<BATCH_MAX, _, _>")]
     tasks: Vec<Submission>,
 }
 
@@ -116,6 +123,9 @@ struct Batch {
 pub fn read(bytes: &[u8], lane: Option<TaskPriority>) -> Result<Call, Malformed> {
     let malformed = |error: &serde_json::Error| malformed(bytes, error);
     let kind: Kind = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+    if kind.task_id.as_ref().is_some_and(|id| id.len() > TASK_ID_MAX) {
+        return Err(Malformed { id: None, why: format!("a task id is text of 1 to {TASK_ID_MAX} bytes") });
+    }
     match (kind.action.as_deref(), kind.task_id) {
         (Some("batch_submit"), _) => {
             let batch: Batch = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
@@ -132,7 +142,7 @@ pub fn read(bytes: &[u8], lane: Option<TaskPriority>) -> Result<Call, Malformed>
         }
         (None | Some("query" | "cancel"), None) => Err(Malformed { id: id_in(bytes), why: "Missing name".into() }),
         (Some(other), _) => {
-            let why = format!("unknown action '{other}': known are batch_submit, query and cancel");
+            let why = format!("unknown action '{other:.64}': known are batch_submit, query and cancel");
             Err(Malformed { id: None, why })
         }
     }
@@ -153,7 +163,7 @@ fn id_in(bytes: &[u8]) -> Option<String> {
     let (_, after) = text.split_once("\"id\"")?;
     let (_, value) = after.split_once('"')?;
     let (id, _) = value.split_once('"')?;
-    (id.len() <= crate::task::TASK_ID_MAX).then(|| id.to_owned())
+    (id.len() <= TASK_ID_MAX).then(|| id.to_owned())
 }
 
 /// A result in the original's words: seven fields, and naive local time with a space in it.

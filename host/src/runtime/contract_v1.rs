@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     json::Json,
+    signature::Signature,
     task::{ErrorKind, Failure, LogLevel, TaskInfo},
 };
 
@@ -120,6 +121,7 @@ pub(super) fn task_info(descriptor: Descriptor) -> TaskInfo {
         warnings.push(why);
         Json::empty_object()
     });
+    warnings.extend(Signature::read(&descriptor.name, &schema).warnings().iter().cloned());
     TaskInfo {
         name: descriptor.name,
         documentation: shortened(descriptor.documentation, DOCUMENTATION_MAX),

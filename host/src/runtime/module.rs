@@ -29,11 +29,8 @@ use super::{
 };
 use crate::{
     clock::{Now, Timestamp},
-    task::{ModuleInfo, ModuleVersion, TASK_NAME_MAX, TaskInfo},
+    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleVersion, TASK_NAME_MAX, TaskInfo},
 };
-
-/// Tasks that a module may have.
-const TASKS_MAX: usize = 10_000;
 
 /// Why a file is not used as a task module.
 #[derive(Debug, thiserror::Error)]
@@ -112,13 +109,13 @@ pub enum Unusable {
     #[error("failed while it registered its tasks: {0}")]
     Register(String),
     /// It took too long to come up or to register.
-    #[error("did not register its tasks within {} s", .0.as_secs_f64())]
+    #[error("did not register its tasks within {} s", crate::clock::seconds(*.0))]
     RegisterTimeout(Duration),
     /// It registered no task.
     #[error("registers no tasks: does it contain a function with #[task]?")]
     Nothing,
     /// It registered more tasks than a module may have.
-    #[error("registers {0} tasks, a module may have {TASKS_MAX}")]
+    #[error("registers {0} tasks, a module may have {MODULE_TASKS_MAX}")]
     TooManyTasks(usize),
     /// It registered a task under an impossible name.
     #[error(
@@ -326,7 +323,7 @@ fn check_names(tasks: &[TaskInfo]) -> Result<(), Unusable> {
     if tasks.is_empty() {
         return Err(Unusable::Nothing);
     }
-    if tasks.len() > TASKS_MAX {
+    if tasks.len() > MODULE_TASKS_MAX {
         return Err(Unusable::TooManyTasks(tasks.len()));
     }
     let mut names = HashSet::new();

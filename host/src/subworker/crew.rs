@@ -19,10 +19,11 @@ use std::{
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
-use super::link::Link;
+use super::{link::Link, log::Speaker};
 use crate::{
     clock,
     control_plane::state::LOOKAHEAD_MAX,
+    lock::lock,
     protocol::{
         Beat, Ended, FRAME_TARGET, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply,
         WorkerRequest,
@@ -115,6 +116,8 @@ struct Papers {
     waiting: VecDeque<Lease>,
     running: Option<(LeaseId, Instant)>,
     reports: VecDeque<Report>,
+    /// Who says them, where that is logged.
+    speaker: Option<Speaker>,
     /// Some reports are on their way.
     telling: bool,
 }
@@ -395,7 +398,7 @@ impl Shared {
         desk.papers().waiting = leases.into();
         while let Some(lease) = desk.begin() {
             let started = Instant::now();
-            let (outcome, version) = self.attempt(slot, &lease);
+            let (outcome, version) = self.attempt(desk, slot, &lease);
             let ran_us = clock::micros(started.elapsed());
             let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, version, reports: desk.finish() });
             bytes += size(&one);
@@ -408,11 +411,16 @@ impl Shared {
         ended
     }
 
-    fn attempt(&self, slot: &mut Slot, lease: &Lease) -> (Outcome, Option<ModuleVersion>) {
+    fn attempt(&self, desk: &Desk, slot: &mut Slot, lease: &Lease) -> (Outcome, Option<ModuleVersion>) {
         let Some(module) = self.catalog.find(&lease.name) else {
             let failure = Failure::new(ErrorKind::NotFound, format!("Task {} not found", lease.name));
             return (Outcome::Failure(failure), None);
         };
+        let speaker = Speaker::of(lease, &self.identity.worker_id, module);
+        if speaker.is_some() {
+            desk.papers().speaker.clone_from(&speaker);
+        }
+        let started = Instant::now();
         let outcome = slot.run(
             module,
             &Invocation {
@@ -425,6 +433,9 @@ impl Shared {
                 kwargs: &lease.kwargs,
             },
         );
+        if let Some(speaker) = speaker {
+            speaker.ended(&outcome, started.elapsed());
+        }
         (outcome, Some(module.version()))
     }
 
@@ -573,20 +584,19 @@ impl Reports for DeskReports {
         if papers.running.is_none_or(|(lease, _)| lease.0 != attempt.0) {
             return;
         }
+        let told = papers.speaker.clone().map(|speaker| (speaker, report.clone()));
         if papers.reports.len() >= REPORTS_MAX {
             papers.reports.pop_front();
         }
         papers.reports.push_back(report);
         drop(papers);
+        if let Some((speaker, report)) = told {
+            speaker.says(&report);
+        }
         shared.keeper.call();
     }
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name).stack_size(SLOT_STACK).spawn(run)
-}
-
-/// No thread leaves its papers half written.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! How a worker asks its control plane: over a socket, or within the process.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use crate::{
     config::{Address, MANAGEMENT_OFFSET},
     control_plane::{core::Core, handler::serve_worker, way::Way},
     discovery::Discovery,
+    lock::lock,
     protocol::{BEAT_WAIT, Reply, Request, Welcome, WorkerReply, WorkerRequest, codec},
     task::SerializationFormat,
     transport::{CallError, Caller, Transport, call_blocking},
@@ -115,7 +116,7 @@ impl RemoteLink {
     }
 
     fn caller(&self) -> Arc<dyn Caller> {
-        self.caller.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.caller).clone()
     }
 }
 
@@ -135,7 +136,7 @@ impl Link for RemoteLink {
         }
         if let Ok(caller) = self.transport.connect(&welcome.subworker_address) {
             info!(address = %heard.base_address, "the control plane has moved");
-            *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
+            *lock(&self.caller) = caller;
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
 
 pub mod crew;
 pub mod link;
+mod log;
 
 use crew::{Crew, CrewError, Identity};
 use link::{NotFound, RemoteLink};

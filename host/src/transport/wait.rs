@@ -4,7 +4,7 @@
 //! copied once, into what it means. A decoder must be quick, as all that runs there.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread::{self, Thread},
     time::Duration,
 };
@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{CallError, Caller};
+use crate::lock::lock;
 
 /// Asks and parks this thread until the answer is there, at most `limit`. Not for transport threads.
 ///
@@ -66,13 +67,13 @@ enum State<T> {
 
 impl<T> Mailbox<T> {
     fn set(&self, state: State<T>) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *lock(&self.state) = state;
         self.reader.unpark();
     }
 
     fn take(&self) -> Option<Result<T, CallError>> {
         loop {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = lock(&self.state);
             match std::mem::replace(&mut *state, State::Waiting) {
                 State::Here(answer) => return Some(answer),
                 State::Lost => return None,

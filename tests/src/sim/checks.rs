@@ -21,6 +21,7 @@ use super::{
     grants::Grants,
     names,
     network::{Ask, Ticket},
+    shown::Shown,
     told::Told,
 };
 
@@ -126,6 +127,7 @@ pub(crate) struct Checks {
     live: BTreeMap<TaskId, Record>,
     grants: Grants,
     told: Told,
+    shown: Shown,
     newcomers: Vec<Newcomer>,
     now: Now,
 }
@@ -143,6 +145,7 @@ impl Checks {
             live: BTreeMap::new(),
             grants: Grants::default(),
             told: Told::default(),
+            shown: Shown::default(),
             newcomers: Vec::new(),
             now: Now::default(),
         }
@@ -213,6 +216,7 @@ impl Checks {
         effects: &[Effect<Ticket>],
     ) -> Result<(), String> {
         self.seen.steps += 1;
+        self.shown.after(state, now, self.seen.steps)?;
         self.adopt(state, now)?;
         self.grants.after(state, now, effects, &mut self.live, &mut self.seen)?;
         self.ends(state, now, cause, effects)?;
@@ -281,6 +285,7 @@ impl Checks {
             ensure(calls == usize::from(record.calls), || format!("{id} ended with {calls} callbacks"))?;
             called.retain(|called| *called != &id);
             let end = state.results().peek(now.mono, &id).map(|kept| kept.result.clone());
+            self.shown.end(&id, end.as_deref())?;
             match &end {
                 Some(end) => self.check_end(&record, end, cause)?,
                 None => ensure(self.lets_go(state), || format!("{id} is gone without an end"))?,

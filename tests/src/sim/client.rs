@@ -6,8 +6,8 @@ use fastworker::{
     clock::Timestamp,
     control_plane::state::Answer,
     json::Json,
-    protocol::{Collect, Follow, Lookup, Notify, Reply, Request, Submit, Submitted},
-    task::{CallbackInfo, NewTask, Policy, TaskId, TaskPriority, Unknown},
+    protocol::{Collect, EventQuery, Follow, Lookup, Notify, Reply, Request, Submit, Submitted, TaskQuery},
+    task::{CallbackInfo, NewTask, Policy, TaskId, TaskPriority, TaskStatus, Unknown},
 };
 use uuid::Uuid;
 
@@ -26,6 +26,8 @@ pub(crate) struct Client {
     pub(crate) session: Uuid,
     sequence: u64,
     collecting: bool,
+    /// The last event that it was told of.
+    seen: u64,
     /// Tasks that it may still submit.
     budget: usize,
     /// Ends that it was told of, in whatever way.
@@ -42,7 +44,7 @@ impl Client {
         scene.alarm_within(1, 200, me, Alarm::Act);
         let session = scene.uuid();
         let budget = if scene.dice.u8(0..4) == 0 { scene.dice.usize(100..250) } else { scene.dice.usize(20..90) };
-        Self { me, line, session, sequence: 0, collecting: false, budget, heard: BTreeSet::new(), gone: false }
+        Self { me, line, session, sequence: 0, collecting: false, seen: 0, budget, heard: BTreeSet::new(), gone: false }
     }
 
     /// Does something.
@@ -54,7 +56,7 @@ impl Client {
             self.budget = 0;
             return self.collect(scene);
         }
-        match scene.dice.u8(0..40) {
+        match scene.dice.u8(0..42) {
             0..15 => self.submit(scene),
             15..18 => self.hold(scene),
             18..24 => self.look_up(scene),
@@ -62,6 +64,8 @@ impl Client {
             28..32 => self.cancel(scene),
             32..38 => self.collect(scene),
             38 => self.ask(scene, Request::Workers, Purpose::Other),
+            39 => self.look_around(scene),
+            40 => self.look_on(scene),
             _ if scene.dice.u8(0..8) == 0 => return self.vanish(scene),
             _ => {}
         }
@@ -90,6 +94,7 @@ impl Client {
                     }
                 }
             }
+            (Purpose::Other, Some(Answer::Client(Reply::Events(events)))) => self.seen = events.last,
             _ => {}
         }
     }
@@ -155,6 +160,19 @@ impl Client {
         let (id, after) = (some_id(scene), scene.dice.u64(0..4));
         let wait_ms = scene.dice.u32(0..8_000);
         self.ask(scene, Request::Follow(Follow { id, after, wait_ms }), Purpose::Other);
+    }
+
+    fn look_around(&self, scene: &mut Scene) {
+        let statuses = TaskStatus::ALL[scene.dice.usize(0..7)..].to_vec();
+        let (offset, limit) = (scene.dice.u64(0..20), scene.dice.u32(0..50));
+        self.ask(scene, Request::Tasks(TaskQuery { statuses, offset, limit, ..TaskQuery::default() }), Purpose::Other);
+    }
+
+    /// Waits for what happens, mostly after what it has just seen.
+    fn look_on(&mut self, scene: &mut Scene) {
+        let after = if scene.dice.u8(0..4) == 0 { scene.dice.u64(..) } else { self.seen };
+        let wait_ms = scene.dice.u32(0..30_000);
+        self.ask(scene, Request::Events(EventQuery { after, wait_ms }), Purpose::Other);
     }
 
     fn cancel(&self, scene: &mut Scene) {

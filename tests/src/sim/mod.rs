@@ -28,6 +28,7 @@ mod grants;
 mod history;
 mod names;
 mod network;
+mod shown;
 mod told;
 mod worker;
 
@@ -365,7 +366,7 @@ impl World {
         self.checks.before(&self.state, self.scene.now, Some(ask));
         let (state, now) = (&mut self.state, self.scene.now);
         match (**ask).clone() {
-            Ask::Hold(task) => state.submit_and_hold(now, *task, ticket),
+            Ask::Hold(task) => state.submit_and_hold(now, *task, None, ticket),
             Ask::Client(Request::Submit(submit)) => state.submit(now, submit, ticket),
             Ask::Client(Request::Collect(collect)) => state.collect(now, &collect, ticket),
             Ask::Client(Request::Lookup(lookup)) => state.lookup(now, lookup, ticket),
@@ -386,6 +387,7 @@ impl World {
 
     /// Checks what the core did and carries away what it says.
     fn after(&mut self, cause: &Cause<'_>) -> Result<(), String> {
+        self.state.tell_onlookers(self.scene.now);
         let mut effects = self.state.take_outbox();
         if let Some(sabotage) = self.scene.sabotage {
             tamper(sabotage, &mut self.scene.dice, &mut effects);

@@ -4,17 +4,26 @@ use std::{collections::BTreeMap, mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Question, State, Taken, Timer, Way, wait};
-use crate::control_plane::sessions::{self, Turn};
+use super::{Question, State, Taken, Timer, WATCHING_MAX, Way, wait};
+use crate::control_plane::{
+    sessions::{self, Turn},
+    signatures::Misfits,
+};
 use crate::{
     clock::Now,
     protocol::{Collect, FRAME_TARGET, Follow, Lookup, Notify, Reply, Submit, Submitted, WAIT_MAX},
+    signature::Misfit,
     task::{NewTask, TaskId},
 };
 
 impl<R: Way> State<R> {
     /// Takes tasks in.
     pub fn submit(&mut self, now: Now, submit: Submit, from: R) {
+        self.submit_checked(now, submit, Misfits::default(), from);
+    }
+
+    /// Takes tasks in that were checked. Those that do not fit end at once.
+    pub fn submit_checked(&mut self, now: Now, submit: Submit, mut misfits: Misfits, from: R) {
         let session = match &submit.notify {
             Notify::Session(session) => Some(*session),
             Notify::No | Notify::Answer => None,
@@ -23,7 +32,9 @@ impl<R: Way> State<R> {
             self.touch_session(now, session);
         }
         let ids: Vec<TaskId> = submit.tasks.iter().map(|task| task.id.clone()).collect();
-        let taken: Vec<Taken> = submit.tasks.into_iter().map(|task| self.offer(now, task, session)).collect();
+        let tasks = submit.tasks.into_iter().enumerate();
+        let taken: Vec<Taken> =
+            tasks.map(|(place, task)| self.offer(now, task, misfits.take(place), session)).collect();
         if let ([Taken::Live], Notify::Answer) = (&taken[..], &submit.notify) {
             self.park(now, Question::Submitted(ids[0].clone()), WAIT_MAX, from);
         } else {
@@ -34,8 +45,9 @@ impl<R: Way> State<R> {
     }
 
     /// Takes tasks in and returns what became of each. Nobody is told of their ends.
-    pub fn take(&mut self, now: Now, tasks: Vec<NewTask>) -> Vec<Submitted> {
-        let taken = tasks.into_iter().map(|task| self.offer(now, task, None)).collect();
+    pub fn take(&mut self, now: Now, tasks: Vec<NewTask>, mut misfits: Misfits) -> Vec<Submitted> {
+        let tasks = tasks.into_iter().enumerate();
+        let taken = tasks.map(|(place, task)| self.offer(now, task, misfits.take(place), None)).collect();
         let Reply::Submitted(answers) = self.submitted(taken, None) else { return Vec::new() };
         self.dispatch(now);
         answers
@@ -71,9 +83,9 @@ impl<R: Way> State<R> {
 
     /// Takes one task of the Python original in, whose submitter waits for its end however long
     /// that takes.
-    pub fn submit_and_hold(&mut self, now: Now, task: NewTask, from: R) {
+    pub fn submit_and_hold(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, from: R) {
         let id = task.id.clone();
-        let answer = match self.offer(now, task, None) {
+        let answer = match self.offer(now, task, misfit, None) {
             Taken::Live => {
                 self.park(now, Question::Submitted(id), Duration::MAX, from);
                 return self.dispatch(now);
@@ -116,7 +128,8 @@ impl<R: Way> State<R> {
     /// Tells a client how tasks stand, once one of them has ended or the wait is over.
     pub fn lookup(&mut self, now: Now, lookup: Lookup, from: R) {
         let none_ended = lookup.ids.iter().all(|id| self.tasks.contains_key(id));
-        if none_ended && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
+        let has_room = self.watching + lookup.ids.len() <= WATCHING_MAX;
+        if none_ended && has_room && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
             self.park(now, Question::Lookup(lookup.ids), wait(lookup.wait_ms), from);
         } else {
             let found = self.found(now, &lookup.ids);

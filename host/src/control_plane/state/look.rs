@@ -1,17 +1,44 @@
 //! What is shown of the state: tasks by how they stand, and what happened lately.
 
+use std::sync::Arc;
+
 use super::{Entry, Question, Standing, State, Timer, Way, wait};
-use crate::control_plane::events::Told;
+use crate::control_plane::{
+    events::Told,
+    results::{About, Kept},
+};
 use crate::{
     clock::Now,
+    json::Json,
     protocol::{EventQuery, Reply, TaskPage, TaskQuery, TaskSummary},
-    task::TaskId,
+    task::{NewTask, Policy, Progress, Report, TaskId, TaskResult, TaskStatus},
 };
 
 /// Tasks that one page may have.
 const PAGE_MAX: usize = 1_000;
 /// Tasks that are looked at for one page: it is made under the lock.
 const SCAN_MAX: usize = 20_000;
+/// Reports that are shown of one task, the newest.
+const REPORTS_SHOWN: usize = 200;
+
+/// All that is known of one task.
+#[derive(Debug)]
+pub struct Detail {
+    /// How it stands.
+    pub summary: TaskSummary,
+    /// Its positional arguments.
+    pub args: Json,
+    /// Its named arguments.
+    pub kwargs: Json,
+    /// How it wants to be treated.
+    pub policy: Policy,
+    /// How it ended, if it has.
+    pub ended: Option<Arc<TaskResult>>,
+    /// How far it is.
+    pub progress: Option<Progress>,
+    /// What it said lately, oldest first.
+    pub reports: Vec<Report>,
+}
 
 impl<R: Way> State<R> {
     /// Tells a client of tasks.
@@ -23,27 +50,23 @@ impl<R: Way> State<R> {
     /// The tasks that a query asks for: running ones first, then waiting ones in the order of the
     /// queue, then those that wait for their moment, the next first, then ended ones, the newest first.
     pub fn page(&self, now: Now, query: &TaskQuery) -> TaskPage {
-        let running = self.leases.values().filter_map(|granted| self.summary(&granted.task));
-        let waiting = self.queue.iter().filter_map(|(_, id)| self.summary(id));
-        let scheduled = self.timers.iter().filter_map(|(_, timer)| match timer {
-            Timer::Due(id) => self.summary(id),
-            _ => None,
+        // Only those are looked at that can match, so that few are found behind many others.
+        let wanted = |statuses: &[TaskStatus]| {
+            query.statuses.is_empty() || statuses.iter().any(|status| query.statuses.contains(status))
+        };
+        let running = wanted(&[TaskStatus::Started, TaskStatus::Pending])
+            .then(|| self.leases.values().filter_map(|granted| self.summary(&granted.task)));
+        let waiting = wanted(&[TaskStatus::Pending]).then(|| self.queue.iter().filter_map(|(_, id)| self.summary(id)));
+        let scheduled = wanted(&[TaskStatus::Scheduled, TaskStatus::Retrying]).then(|| {
+            self.timers.iter().filter_map(|(_, timer)| match timer {
+                Timer::Due(id) => self.summary(id),
+                _ => None,
+            })
         });
-        let ended = self.results.newest(now.mono).map(|kept| {
-            let (result, about) = (&kept.result, &kept.about);
-            TaskSummary {
-                task_id: result.task_id.clone(),
-                name: about.name.clone(),
-                status: result.status,
-                priority: about.priority,
-                created_at: about.created_at,
-                started_at: result.started_at,
-                completed_at: result.completed_at,
-                worker_id: result.worker_id.as_deref().map(Into::into),
-                attempt: result.attempts,
-                error: result.error.as_deref().map(first_line),
-            }
-        });
+        let ended = wanted(&[TaskStatus::Success, TaskStatus::Failure, TaskStatus::Cancelled])
+            .then(|| self.results.newest(now.mono).map(ended));
+        let (running, waiting) = (running.into_iter().flatten(), waiting.into_iter().flatten());
+        let (scheduled, ended) = (scheduled.into_iter().flatten(), ended.into_iter().flatten());
         let all = running.chain(waiting).chain(scheduled).chain(ended);
         let mut scanned = 0;
         let limit = (query.limit as usize).min(PAGE_MAX);
@@ -60,6 +83,40 @@ impl<R: Way> State<R> {
             }
         }
         TaskPage { tasks, total: matching as u64, complete: scanned < SCAN_MAX }
+    }
+
+    /// All that is known of a task. Looking counts as no use of its result.
+    pub fn detail(&self, now: Now, id: &TaskId) -> Option<Detail> {
+        let newest = |log: &crate::control_plane::reports::ReportLog| {
+            log.after(log.last().saturating_sub(REPORTS_SHOWN as u64)).cloned().collect()
+        };
+        if let Some(entry) = self.tasks.get(id) {
+            return Some(Detail {
+                summary: self.summary(id)?,
+                args: entry.args.clone(),
+                kwargs: entry.kwargs.clone(),
+                policy: entry.policy.clone(),
+                ended: None,
+                progress: entry.reports.progress().cloned(),
+                reports: newest(&entry.reports),
+            });
+        }
+        let kept = self.results.peek(now.mono, id)?;
+        let About { args, kwargs, policy, .. } = kept.about.clone();
+        let progress = kept.reports.progress().cloned();
+        let reports = newest(&kept.reports);
+        Some(Detail { summary: ended(kept), args, kwargs, policy, ended: Some(kept.result.clone()), progress, reports })
+    }
+
+    /// How far a task is that has not ended, if it told.
+    pub fn progress(&self, id: &TaskId) -> Option<&Progress> {
+        self.tasks.get(id)?.reports.progress()
+    }
+
+    /// The call of a task that has ended, as another task with the id `new`.
+    pub fn again(&self, now: Now, ended: &TaskId, new: TaskId) -> Option<NewTask> {
+        let About { name, args, kwargs, policy, .. } = self.results.peek(now.mono, ended)?.about.clone();
+        Some(NewTask { id: new, args, kwargs, policy, ..NewTask::new(&*name) })
     }
 
     fn summary(&self, id: &TaskId) -> Option<TaskSummary> {
@@ -90,9 +147,10 @@ impl<R: Way> State<R> {
         let question = Question::Events { after: query.after };
         if self.feed.last() == query.after && query.wait_ms > 0 {
             self.park(now, question, wait(query.wait_ms), from);
-            // Those whose wait is over make room, so that they cannot pile up.
+            // Those whose wait is over, or who are gone, make room, so that they cannot pile up.
             if self.onlookers.len() == self.onlookers.capacity() {
-                self.onlookers.retain(|park| self.parked.contains_key(park));
+                let onlookers = std::mem::take(&mut self.onlookers);
+                self.onlookers = self.those_who_wait(onlookers);
             }
             self.onlookers.push(self.last_park);
         } else {
@@ -120,12 +178,31 @@ impl<R: Way> State<R> {
 
 impl Entry {
     /// What is kept of it beside its result.
-    pub(super) fn about(&self) -> crate::control_plane::results::About {
-        crate::control_plane::results::About {
+    pub(super) fn about(&self) -> About {
+        About {
             name: self.name.clone(),
             priority: self.priority,
             created_at: self.created_at,
+            args: self.args.clone(),
+            kwargs: self.kwargs.clone(),
+            policy: self.policy.clone(),
         }
+    }
+}
+
+fn ended(kept: &Kept) -> TaskSummary {
+    let (result, about) = (&kept.result, &kept.about);
+    TaskSummary {
+        task_id: result.task_id.clone(),
+        name: about.name.clone(),
+        status: result.status,
+        priority: about.priority,
+        created_at: about.created_at,
+        started_at: result.started_at,
+        completed_at: result.completed_at,
+        worker_id: result.worker_id.as_deref().map(Into::into),
+        attempt: result.attempts,
+        error: result.error.as_deref().map(first_line),
     }
 }
 

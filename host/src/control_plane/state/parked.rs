@@ -21,18 +21,17 @@ impl<R: Way> State<R> {
             let Some(entry) = self.tasks.get_mut(id) else { continue };
             // Who gave up is forgotten when the room is used up, so that it cannot pile up.
             if entry.watchers.len() == entry.watchers.capacity() {
-                let (open, shut): (Vec<_>, Vec<_>) = mem::take(&mut entry.watchers)
-                    .into_iter()
-                    .partition(|watcher| self.parked.get(watcher).is_some_and(|parked| parked.way.is_open()));
-                entry.watchers = open;
-                for watcher in shut {
-                    if let Some(shut) = self.parked.remove(&watcher) {
-                        self.timers.remove(&(shut.until, Timer::Parked(watcher)));
-                    }
+                let watchers = mem::take(&mut entry.watchers);
+                let open = self.those_who_wait(watchers);
+                if let Some(entry) = self.tasks.get_mut(id) {
+                    entry.watchers = open;
                 }
             }
-            entry.watchers.push(park);
+            if let Some(entry) = self.tasks.get_mut(id) {
+                entry.watchers.push(park);
+            }
         }
+        self.watching += question.tasks().len();
         let until = now.mono + limit;
         if until != Moment::NEVER {
             self.timers.insert((until, Timer::Parked(park)));
@@ -40,9 +39,26 @@ impl<R: Way> State<R> {
         self.parked.insert(park, Parked { way, question, until });
     }
 
+    /// Takes a parked request out.
+    fn take_parked(&mut self, park: ParkId) -> Option<Parked<R>> {
+        let parked = self.parked.remove(&park)?;
+        self.timers.remove(&(parked.until, Timer::Parked(park)));
+        self.watching -= parked.question.tasks().len();
+        Some(parked)
+    }
+
+    /// Those of some parked requests for whose answer somebody waits. The others are forgotten.
+    pub(super) fn those_who_wait(&mut self, parks: Vec<ParkId>) -> Vec<ParkId> {
+        let waits = |park: &ParkId| self.parked.get(park).is_some_and(|parked| parked.way.is_open());
+        let (open, shut): (Vec<_>, Vec<_>) = parks.into_iter().partition(waits);
+        for park in shut {
+            drop(self.take_parked(park));
+        }
+        open
+    }
+
     pub(super) fn unpark(&mut self, now: Now, park: ParkId) {
-        let Some(Parked { way, question, until }) = self.parked.remove(&park) else { return };
-        self.timers.remove(&(until, Timer::Parked(park)));
+        let Some(Parked { way, question, .. }) = self.take_parked(park) else { return };
         let answer = self.answer_to(now, &question);
         self.say(way, answer);
     }

@@ -4,17 +4,25 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Callback, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, Taken, Timer, Way};
-use crate::control_plane::{events::Told, queue::Position, reports::ReportLog, results::About, retry};
+use super::{
+    Callback, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, TASK_SESSIONS_MAX, Taken, Timer,
+    Way,
+};
+use crate::control_plane::{events::Told, meters, queue::Position, reports::ReportLog, results::About, retry};
 use crate::{
     clock::{Now, Timestamp, micros},
     protocol::{Ended, EventKind, LeaseId, Order},
+    signature::Misfit,
     task::{
         CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId,
         TaskResult, TaskStatus, Unknown,
     },
     transport::PAYLOAD_MAX,
 };
+
+fn too_many_sessions() -> String {
+    format!("over {TASK_SESSIONS_MAX} sessions wait for this task, which is the limit: look it up")
+}
 
 /// What became of an attempt.
 struct Ran {
@@ -25,27 +33,28 @@ struct Ran {
 
 impl<R: Way> State<R> {
     /// Takes a client's task in, unless the control plane is about to stop.
-    pub(super) fn offer(&mut self, now: Now, task: NewTask, session: Option<Uuid>) -> Taken {
+    pub(super) fn offer(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
         let knows = |id| self.tasks.contains_key(id) || self.results.peek(now.mono, id).is_some();
         if self.draining && !knows(&task.id) {
             return Taken::Refused("the control plane is stopping and takes no more tasks".into());
         }
-        self.accept(now, task, session)
+        self.accept(now, task, misfit, session)
     }
 
     /// Takes a task in, or attaches to the one that has its id.
-    pub(super) fn accept(&mut self, now: Now, task: NewTask, session: Option<Uuid>) -> Taken {
+    pub(super) fn accept(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
         if let Some(entry) = self.tasks.get_mut(&task.id) {
-            if let Some(session) = session {
-                entry.attach(session, &self.sessions);
-            }
-            return Taken::Live;
+            let told = session.is_none_or(|session| entry.attach(session, &self.sessions));
+            return if told { Taken::Live } else { Taken::Refused(too_many_sessions()) };
         }
         if let Some(kept) = self.results.get(now.mono, &task.id) {
             return Taken::Ended(kept.result.clone());
         }
         if let Some(why) = self.refusal(&task) {
             return Taken::Refused(why);
+        }
+        if let Some(misfit) = misfit {
+            return Taken::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, misfit.to_string()));
         }
         let offered = self.roster.offered(now.mono, &task.name);
         if offered.is_none() && task.unknown == Unknown::Fail {
@@ -68,6 +77,7 @@ impl<R: Way> State<R> {
             priority: policy.priority.unwrap_or_default(),
             policy,
             created_at: now.wall,
+            due_at: at,
             waiting_since: now.mono,
             standing: Standing::Due { at, retry: false },
             attempt: 0,
@@ -124,27 +134,26 @@ impl<R: Way> State<R> {
         } else if self.roster.iter().next().is_none() {
             error.push_str(": no worker is connected");
         }
-        let about =
-            About { name: task.name.into(), priority: task.policy.priority.unwrap_or_default(), created_at: now.wall };
-        let callback = task.callback.map(Arc::new);
-        self.end_at_once(now, task.id, about, Failure::new(ErrorKind::NotFound, error), callback)
+        self.end_at_once(now, task, ErrorKind::NotFound, error)
     }
 
     /// Records the failure of a task that never came to wait.
-    fn end_at_once(
-        &mut self,
-        now: Now,
-        id: TaskId,
-        about: About,
-        failure: Failure,
-        callback: Option<Arc<CallbackInfo>>,
-    ) -> Arc<TaskResult> {
+    fn end_at_once(&mut self, now: Now, task: NewTask, kind: ErrorKind, why: String) -> Arc<TaskResult> {
         self.counts.accepted += 1;
         let result = TaskResult {
-            error: Some(failure.message),
+            error: Some(why),
             completed_at: Some(now.wall),
-            error_kind: Some(failure.kind),
-            ..TaskResult::new(id, TaskStatus::Failure)
+            error_kind: Some(kind),
+            ..TaskResult::new(task.id, TaskStatus::Failure)
+        };
+        let callback = task.callback.map(Arc::new);
+        let about = About {
+            name: task.name.into(),
+            priority: task.policy.priority.unwrap_or_default(),
+            created_at: now.wall,
+            args: task.args,
+            kwargs: task.kwargs,
+            policy: task.policy,
         };
         self.keep(now, result, (about, ReportLog::default()), callback)
     }
@@ -206,6 +215,8 @@ impl<R: Way> State<R> {
         if !was_told {
             self.feed.push(began, told);
         }
+        let waited = now.mono.since(entry.waiting_since).saturating_sub(span);
+        self.meters.attempt(&entry.name, entry.priority, waited, span);
         let end = End { started_at: Some(began), worker_id: worker_id.clone(), version, ..End::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
@@ -234,15 +245,10 @@ impl<R: Way> State<R> {
 
     pub(super) fn follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
         let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
-        let about = About {
-            name: Arc::from(name.as_str()),
-            priority: policy.priority.unwrap_or_default(),
-            created_at: now.wall,
-        };
-        let task = NewTask { id: id.clone(), args, kwargs, policy, countdown, ..NewTask::new(name) };
-        if let Taken::Refused(why) = self.accept(now, task, None) {
+        let task = NewTask { id, args, kwargs, policy, countdown, ..NewTask::new(name) };
+        if let Taken::Refused(why) = self.accept(now, task.clone(), None, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
-            self.end_at_once(now, id, about, Failure::new(ErrorKind::Failed, why), None);
+            self.end_at_once(now, task, ErrorKind::Failed, why);
         }
     }
 
@@ -307,6 +313,7 @@ impl<R: Way> State<R> {
             ..TaskResult::new(id.clone(), status)
         };
         let about = entry.about();
+        self.meters.took(entry.priority, now.mono.since(entry.due_at));
         let result = self.keep(now, result, (about, entry.reports), entry.callback);
         for session in entry.session.into_iter().chain(entry.other_sessions) {
             if self.sessions.tell(session, result.clone()) {
@@ -329,12 +336,16 @@ impl<R: Way> State<R> {
     ) -> Arc<TaskResult> {
         result.callback = callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address)));
         let result = Arc::new(result);
-        let (place, kind) = match result.status {
-            TaskStatus::Success => (0, EventKind::TaskSuccess),
-            TaskStatus::Cancelled => (2, EventKind::TaskCancelled),
-            _ => (1, EventKind::TaskFailure),
+        let kind = match result.status {
+            TaskStatus::Success => EventKind::TaskSuccess,
+            TaskStatus::Cancelled => EventKind::TaskCancelled,
+            _ => EventKind::TaskFailure,
         };
-        self.counts.ended[place] += 1;
+        self.counts.ended[meters::place(result.status)] += 1;
+        match result.error_kind {
+            Some(ErrorKind::NotFound) => self.meters.refused(result.status),
+            _ => self.meters.ended(&about.name, result.status),
+        }
         let worker = result.worker_id.as_deref().map(Arc::from);
         let told = Told::of_task(kind, &result.task_id, &about.name, about.priority);
         let detail = result.error.as_deref();

@@ -8,11 +8,13 @@ use crate::{
         BEAT_WAIT, Beat, Collect, Collected, Ended, Follow, Lookup, Note, Notify, Order, Registration, Submit,
         Submitted, Work, WorkerInfo, WorkerStatus,
     },
+    signature::Misfit,
     task::{ErrorKind, FollowUp, LogLevel, ModuleInfo, NewTask, Outcome, Report, TaskInfo, Unknown},
     transport::Peer,
 };
 
 mod callbacks;
+mod hostile;
 
 /// A way back, by the name of who asked. Those that begin with "shut" are closed.
 #[derive(Debug)]
@@ -210,7 +212,7 @@ fn a_task_is_submitted_granted_run_and_answered() {
 #[test]
 fn whoever_waits_for_a_task_hears_of_its_end() {
     let mut story = Story::with_worker(1);
-    story.state.submit_and_hold(story.now, task("a 1"), To("client"));
+    story.state.submit_and_hold(story.now, task("a 1"), None, To("client"));
     story.state.lookup(story.now, Lookup { ids: vec![id("a 1")], wait_ms: 5_000 }, To("lookup"));
     story.state.follow(story.now, Follow { id: id("a 1"), after: 0, wait_ms: 5_000 }, To("follow"));
     let lease = story.run(W);
@@ -234,7 +236,7 @@ fn whoever_waits_for_a_task_hears_of_its_end() {
 fn a_waiter_is_told_even_if_results_are_not_kept() {
     let mut story = Story::within(Limits { result_ttl: Duration::ZERO, ..Limits::default() });
     story.register(registration(W, 1, &["a"]));
-    story.state.submit_and_hold(story.now, task("a 1"), To("client"));
+    story.state.submit_and_hold(story.now, task("a 1"), None, To("client"));
     let lease = story.run(W);
     story.state.work(
         story.now,
@@ -637,7 +639,7 @@ fn those_who_gave_up_do_not_pile_up() {
     let mut story = Story::new();
     let waits = || NewTask { unknown: Unknown::Wait, ..task("x") };
     for _ in 0..1_000 {
-        story.state.submit_and_hold(story.now, waits(), To("shut"));
+        story.state.submit_and_hold(story.now, waits(), None, To("shut"));
         story.state.lookup(story.now, Lookup { ids: vec![id("x")], wait_ms: 20_000 }, To("shut"));
     }
     let books = story.state.books();
@@ -659,4 +661,24 @@ fn the_bounds_hold_and_say_so() {
     story.cancel("a 1");
     story.cancel("a 2");
     assert_eq!(story.state.books().bytes, 0);
+}
+
+#[test]
+fn a_task_that_does_not_fit_ends_at_once_and_an_id_that_is_known_attaches() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    let misfit = || Some(Misfit::Unknown { task: "a".into(), name: "x".into() });
+    story.state.submit_and_hold(story.now, task("a 2"), misfit(), To("client"));
+    let said = story.said("client");
+    let [Answer::Client(Reply::Submitted(taken))] = &said[..] else { panic!("{said:?}") };
+    let [Submitted::Ended(result)] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!((result.error_kind, result.attempts), (Some(ErrorKind::BadArguments), 0));
+    assert_eq!(result.error.as_deref(), Some("a() got an unexpected keyword argument 'x'"));
+    story.state.submit_and_hold(story.now, task("a 1"), misfit(), To("client"));
+    assert_eq!(story.said("client"), []);
+    assert_eq!(story.state.unfinished(), 1);
+    // One that nobody has is told of as such.
+    story.state.submit_and_hold(story.now, task("z 1"), misfit(), To("client"));
+    let said = format!("{:?}", story.said("client"));
+    assert!(said.contains("not found"), "{said}");
 }

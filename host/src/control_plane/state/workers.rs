@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{Loss, SECOND_LOOK, Standing, State, Timer, Way};
+use super::{LOOKAHEAD_MAX, Loss, SECOND_LOOK, Standing, State, Timer, Way};
 use crate::control_plane::events::Told;
-use crate::control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX, SLOTS_MAX, Worker};
+use crate::control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX, Worker};
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{BEAT_WAIT, Beat, EventKind, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply},
@@ -21,12 +21,11 @@ impl<R: Way> State<R> {
         if self.roster.get(key).is_some() {
             return self.tell(from, WorkerReply::Registered);
         }
-        if registration.slots == 0 || registration.slots > SLOTS_MAX {
-            let why = format!("a worker has 1 to {SLOTS_MAX} slots, not {}", registration.slots);
-            return self.tell(from, WorkerReply::Refused(why));
-        }
         if self.stopped {
             return self.tell(from, WorkerReply::Refused("the control plane is stopping".into()));
+        }
+        if let Some(why) = self.roster.refusal(&registration) {
+            return self.tell(from, WorkerReply::Refused(why));
         }
         let namesake = self.roster.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
         match namesake.map(|(key, worker)| (key, worker.disconnected.is_none())) {
@@ -108,6 +107,11 @@ impl<R: Way> State<R> {
     pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, from: R) {
         let key = beat.worker;
         let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        let holds_max = worker.size() as usize * LOOKAHEAD_MAX;
+        if beat.holds.len() > holds_max {
+            let why = format!("{} leases held: {} slots hold at most {holds_max}", beat.holds.len(), worker.size());
+            return self.tell(from, WorkerReply::Refused(why));
+        }
         worker.last_seen = now;
         worker.peer = peer;
         worker.disconnected = None;

@@ -118,7 +118,9 @@ impl Bus {
         self.socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
         self.socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
         self.socket.set_opt::<SendBufferSize>(WAITING_MAX)?;
-        self.socket.set_opt::<RecvBufferSize>(WAITING_MAX)?;
+        // Nobody reads what comes to the one who announces: it would only be kept.
+        let heard = if matches!(self.does, Does::Greet(_)) { 1 } else { WAITING_MAX };
+        self.socket.set_opt::<RecvBufferSize>(heard)?;
         let this: Weak<Self> = Arc::downgrade(self);
         let aio = Aio::new(move |_, result| {
             if let Some(bus) = this.upgrade() {

@@ -29,9 +29,10 @@ use ::nng::{
 
 use super::{
     super::{CallError, Caller, FRAME_MAX, OnAnswer, OpenError},
-    Gate, RECONNECT_MAX, RECONNECT_MIN, close_off_callbacks, guarded, lock, prepare, refused, settle,
+    Gate, RECONNECT_MAX, RECONNECT_MIN, close_off_callbacks, guarded, prepare, refused, settle,
     watch::{NEVER, Tick, Watch},
 };
+use crate::lock::lock;
 
 /// NNG repeats a request by timer after this. Not never: that would end repeating altogether.
 const RESEND: Duration = Duration::from_hours(24);

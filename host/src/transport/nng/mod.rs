@@ -17,7 +17,7 @@
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     thread,
     time::Duration,
 };
@@ -173,9 +173,4 @@ fn refused(address: &str, error: Error) -> OpenError {
         Error::AddressInvalid | Error::InvalidInput | Error::NotSupported => bad_address(address),
         other => OpenError::Refused { address: address.to_owned(), cause: other.to_string() },
     }
-}
-
-/// Locks past a poisoned mutex: what is guarded here is whole between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,8 +27,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     super::{Inbox, Line, OpenError, Parted, Waiting},
-    Gate, RECONNECT_MAX, RECONNECT_MIN, bound, check, close_off_callbacks, lock, prepare, refused, settle,
+    Gate, RECONNECT_MAX, RECONNECT_MIN, bound, check, close_off_callbacks, prepare, refused, settle,
 };
+use crate::lock::lock;
 
 /// Nobody should send anything to a line; as much of it is taken in.
 const UNWANTED_MAX: usize = 64 * 1024;

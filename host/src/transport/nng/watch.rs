@@ -16,7 +16,7 @@ use std::{
 
 use ::nng::{Aio, Error};
 
-use super::lock;
+use crate::lock::lock;
 
 /// A moment that does not come.
 pub(super) const NEVER: Tick = Tick(u64::MAX);

@@ -5,19 +5,24 @@ use std::{
     mem,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use ::nng::Pipe;
 
-use super::{super::super::Peer, super::lock, slot::Slot};
+use super::{super::super::Peer, slot::Slot};
+use crate::lock::lock;
 
 /// One connection.
 pub(super) struct Connection {
     peer: Peer,
     pipe: Pipe,
     requests: Mutex<Requests>,
+    /// What waits for this peer to read it, in bytes.
+    unsent: AtomicUsize,
+    /// It is being closed for that.
+    cut: AtomicBool,
 }
 
 /// What one connection has asked.
@@ -36,7 +41,7 @@ impl Connection {
     pub(super) fn new(pipe: Pipe) -> Self {
         static LATEST: AtomicU64 = AtomicU64::new(0);
         let peer = Peer(LATEST.fetch_add(1, Relaxed) + 1);
-        Self { peer, pipe, requests: Mutex::default() }
+        Self { peer, pipe, requests: Mutex::default(), unsent: AtomicUsize::new(0), cut: AtomicBool::new(false) }
     }
 
     pub(super) fn peer(&self) -> Peer {
@@ -75,9 +80,33 @@ impl Connection {
         mem::take(&mut requests.open).into_values().collect()
     }
 
+    /// Notes that so much waits for this peer to read it.
+    pub(super) fn owe(&self, bytes: usize) {
+        self.unsent.fetch_add(bytes, Relaxed);
+    }
+
+    /// Notes that so much no longer waits.
+    pub(super) fn settle(&self, bytes: usize) {
+        self.unsent.fetch_sub(bytes, Relaxed);
+    }
+
+    /// What waits for this peer to read it, in bytes.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.load(Relaxed)
+    }
+
+    /// Closes the connection as one whose peer does not read. Whether it is the first to do so.
+    pub(super) fn cut_off(&self) -> bool {
+        let is_first = !self.cut.swap(true, Relaxed);
+        if is_first {
+            self.disconnect();
+        }
+        is_first
+    }
+
     /// Closes the connection, unless it is gone: the crate panics over a pipe that is no more. While
     /// this holds the lock, NNG cannot forget the pipe, as it tells us before.
-    pub(super) fn disconnect(&self) {
+    fn disconnect(&self) {
         let requests = lock(&self.requests);
         if !requests.gone {
             self.pipe.close();

@@ -32,8 +32,9 @@ use ::nng::{
 use self::{connection::Connection, sending::Sending, slot::Slot};
 use super::{
     super::{FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, Server, Service},
-    Gate, close_off_callbacks, guarded, lock, prepare, refused, settle,
+    Gate, close_off_callbacks, guarded, prepare, refused, settle,
 };
+use crate::lock::lock;
 
 mod slot;
 
@@ -41,6 +42,8 @@ mod connection;
 
 mod sending;
 
+/// How many bytes of answers wait on one address for peers to read them.
+const UNSENT_MAX: usize = 1024 * 1024 * 1024;
 /// How many slots wait for requests at the start.
 const IDLE_AT_START: usize = 64;
 /// How many slots beyond the bound of open requests there are to refuse with.
@@ -55,11 +58,13 @@ pub(super) struct Bounds {
     pub(super) open_requests_max: usize,
     /// How long an answer may wait for a peer that reads none, before its connection is closed.
     pub(super) answer_limit: Duration,
+    /// How much may wait for peers to read it, in bytes, before the one that lets most wait is cut off.
+    pub(super) unsent_max: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { open_requests_max: OPEN_REQUESTS_MAX, answer_limit: Duration::from_mins(1) }
+        Self { open_requests_max: OPEN_REQUESTS_MAX, answer_limit: Duration::from_mins(1), unsent_max: UNSENT_MAX }
     }
 }
 
@@ -115,6 +120,8 @@ struct Shared {
     /// How many requests are with the service, unanswered.
     open: AtomicUsize,
     sending: Sending,
+    /// What waits for peers to read it, in bytes.
+    unsent: AtomicUsize,
     connections: Mutex<HashMap<Pipe, Arc<Connection>>>,
 }
 
@@ -129,6 +136,7 @@ impl Shared {
             idle: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             sending: Sending::new(),
+            unsent: AtomicUsize::new(0),
             connections: Mutex::default(),
         }
     }
@@ -172,24 +180,53 @@ impl Shared {
         lock(&self.connections).get(&pipe).cloned()
     }
 
-    /// Makes one more slot and lets it receive. Inside the gate.
-    fn add_slot(self: &Arc<Self>) -> Result<(), Error> {
+    /// Makes one more slot, if there is room, and lets it receive. Inside the gate.
+    fn add_slot(self: &Arc<Self>) -> Result<bool, Error> {
         let mut slots = lock(&self.slots);
-        if slots.len() < self.bounds.open_requests_max.saturating_add(REFUSALS) {
+        let has_room = slots.len() < self.bounds.open_requests_max.saturating_add(REFUSALS);
+        if has_room {
             let slot = Slot::new(self, slots.len())?;
             slots.push(Arc::clone(&slot));
             drop(slots);
             slot.post_receive();
         }
-        Ok(())
+        Ok(has_room)
     }
 
     /// Counts a slot out of the idle ones, and makes another if it was the last.
     fn leave_idle(self: &Arc<Self>) {
-        if self.idle.fetch_sub(1, AcqRel) == 1
-            && let Some(Err(error)) = self.gate.pass(|| self.add_slot())
+        if self.idle.fetch_sub(1, AcqRel) > 1 {
+            return;
+        }
+        match self.gate.pass(|| self.add_slot()) {
+            Some(Ok(false)) => self.cut_off_the_deafest(),
+            Some(Err(error)) => tracing::error!(%error, "no room for another open request"),
+            Some(Ok(true)) | None => {}
+        }
+    }
+
+    /// Notes that so much waits for a peer to read it.
+    fn owe(&self, to: &Connection, bytes: usize) {
+        to.owe(bytes);
+        if self.unsent.fetch_add(bytes, Relaxed) > self.bounds.unsent_max {
+            self.cut_off_the_deafest();
+        }
+    }
+
+    /// Notes that so much no longer waits.
+    fn settle(&self, to: &Connection, bytes: usize) {
+        to.settle(bytes);
+        self.unsent.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Closes the connection of the peer that lets most wait, as it takes the room of others. One
+    /// that is being closed gives its room back in a moment, so that nobody else has to go.
+    fn cut_off_the_deafest(&self) {
+        let deafest = lock(&self.connections).values().max_by_key(|connection| connection.unsent()).cloned();
+        if let Some(deafest) = deafest.filter(|connection| connection.unsent() > 0)
+            && deafest.cut_off()
         {
-            tracing::error!(%error, "no room for another open request");
+            tracing::warn!(peer = deafest.peer().0, "a peer reads no answers, and others need its room: disconnected");
         }
     }
 

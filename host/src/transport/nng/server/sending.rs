@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::lock;
+use crate::lock::lock;
 
 /// What the kernel takes of one answer at once, in bytes.
 const TAKEN_AT_ONCE: usize = 16 * 1024;

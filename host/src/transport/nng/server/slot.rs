@@ -16,10 +16,14 @@ use ::nng::{Aio, AioResult, Context, Error, Message};
 
 use super::{
     super::super::{Answer, Refusal, Reply},
-    super::{guarded, lock},
+    super::guarded,
     Shared,
     connection::Connection,
 };
+use crate::lock::lock;
+
+/// What an answer takes that waits for its peer, beyond its bytes.
+const ANSWER_OVERHEAD: usize = 1024;
 
 /// One context and its `Aio`.
 pub(super) struct Slot {
@@ -32,8 +36,8 @@ pub(super) struct Slot {
     open: AtomicU64,
     /// The generation of the latest request. Written in the receive callback only.
     latest: AtomicU64,
-    /// Whose answer is on its way.
-    answering: Mutex<Option<Arc<Connection>>>,
+    /// Whose answer is on its way, and what it takes.
+    answering: Mutex<Option<(Arc<Connection>, usize)>>,
 }
 
 impl Slot {
@@ -123,11 +127,21 @@ impl Slot {
 
     fn send(&self, to: &Arc<Connection>, body: &[u8]) {
         let message = Message::from(body);
-        *lock(&self.answering) = Some(Arc::clone(to));
+        let size = body.len() + ANSWER_OVERHEAD;
+        *lock(&self.answering) = Some((Arc::clone(to), size));
         self.shared.sending.begin(body.len());
+        self.shared.owe(to, size);
         if self.shared.gate.pass(|| self.post_send(message)).is_none() {
-            self.shared.sending.end();
+            self.settle();
         }
+    }
+
+    /// Notes that no answer of this slot is on its way any more, and gives whose it was.
+    fn settle(&self) -> Option<Arc<Connection>> {
+        let (to, size) = lock(&self.answering).take()?;
+        self.shared.settle(&to, size);
+        self.shared.sending.end();
+        Some(to)
     }
 
     /// Inside the gate, as the one who claimed.
@@ -136,18 +150,17 @@ impl Slot {
         let timed = aio.set_timeout(Some(self.shared.bounds.answer_limit));
         if timed.is_err() || self.context.send(aio, message).is_err() {
             tracing::error!("a slot was busy when it had to send");
-            self.shared.sending.end();
+            self.settle();
         }
     }
 
     fn sent(&self, outcome: Result<(), Error>) {
-        let to = lock(&self.answering).take();
-        self.shared.sending.end();
+        let to = self.settle();
         if outcome == Err(Error::TimedOut)
             && let Some(to) = to
+            && to.cut_off()
         {
             tracing::warn!(peer = to.peer().0, "a peer reads no answers: disconnected");
-            to.disconnect();
         }
         self.receive();
     }

@@ -1,0 +1,61 @@
+//! `fastworker completions`
+
+use std::env;
+
+use clap::Args;
+use clap_complete::{engine::ArgValueCandidates, env::Shells};
+
+use super::{Failure, Outcome, TASK_FAILED, complete, render};
+
+#[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Completions {
+    /// bash, zsh, fish, elvish or powershell
+    #[arg(value_name = "SHELL", value_parser = shell, add = ArgValueCandidates::new(shells))]
+    shell: String,
+}
+
+const AFTER_HELP: &str = "\
+It completes commands, options and their values, and what the running control plane knows: task names,
+worker ids and task ids. To have it in every shell, once:
+
+  bash   echo 'source <(fastworker completions bash)' >> ~/.bashrc
+  zsh    echo 'source <(fastworker completions zsh)' >> ~/.zshrc
+  fish   echo 'fastworker completions fish | source' >> ~/.config/fish/config.fish
+
+The script belongs to this version of fastworker: have it written anew at each start, as above.";
+
+impl Completions {
+    pub(super) fn run(self) -> Outcome {
+        let mut script = Vec::new();
+        let completer = completer();
+        Shells::builtins()
+            .completer(&self.shell)
+            .map(|shell| {
+                shell.write_registration(complete::VARIABLE, "fastworker", "fastworker", &completer, &mut script)
+            })
+            .transpose()
+            .map_err(|error| Failure::new(TASK_FAILED, format!("cannot write the script: {error}")))?;
+        render::text(&String::from_utf8_lossy(&script));
+        Ok(0)
+    }
+}
+
+/// This program, as the shell will call it: by the name that was called here, or by its whole path.
+fn completer() -> String {
+    let called = env::args().next().unwrap_or_else(|| "fastworker".into());
+    if !called.contains('/') {
+        return called;
+    }
+    env::current_exe().map_or(called, |path| path.to_string_lossy().into_owned())
+}
+
+fn shells() -> Vec<clap_complete::engine::CompletionCandidate> {
+    Shells::builtins().names().map(Into::into).collect()
+}
+
+fn shell(text: &str) -> Result<String, String> {
+    let shells = Shells::builtins();
+    let known = shells.completer(text).map(|shell| shell.name().to_owned());
+    known.ok_or_else(|| format!("write one of {}", shells.names().collect::<Vec<_>>().join(", ")))
+}

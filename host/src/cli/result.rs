@@ -1,0 +1,43 @@
+//! `fastworker result`
+
+use std::time::Duration;
+
+use clap::{Args, builder::BoolishValueParser};
+use clap_complete::engine::ArgValueCandidates;
+
+use super::{Connection, Failure, Outcome, TIMED_OUT, TaskId, complete, render, status::unknown};
+use crate::protocol::Found;
+
+#[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct ResultOf {
+    /// The task's id
+    #[arg(value_name = "ID", add = ArgValueCandidates::new(complete::tasks))]
+    id: TaskId,
+    /// Wait for its end, at most --timeout
+    #[arg(long, env = "FASTWORKER_WAIT", value_parser = BoolishValueParser::new())]
+    wait: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 with the result on the standard output, 1 the task failed or was cancelled, 4 it has not \
+ended (yet, or within --timeout), 5 nobody knows it.";
+
+impl ResultOf {
+    pub(super) fn run(self) -> Outcome {
+        let (id, json) = (&self.id, self.connection.json);
+        let wait = if self.wait { self.connection.timeout } else { Duration::ZERO };
+        self.connection.run(async |client| match client.lookup(id, wait).await? {
+            Found::Ended(result) => render::result(&result, json),
+            Found::Unknown => Err(unknown(id)),
+            Found::Live(task) if json => render::status_of_live(&task, json).map(|_| TIMED_OUT),
+            Found::Live(_) if self.wait => Err(Failure::not_ended(id, wait)),
+            Found::Live(task) => {
+                let words = format!("task {id} has not ended: it is {}", task.status);
+                Err(Failure::new(TIMED_OUT, words).hint(format!("wait for it with: fastworker result {id} --wait")))
+            }
+        })
+    }
+}

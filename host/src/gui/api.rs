@@ -1,0 +1,279 @@
+//! The endpoints of the Python original, in its shapes and words.
+//!
+//! What it has is here under the same names; more fields may stand beside them. Other than there,
+//! cancel and retry do what they say, and tell the truth.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::StatusCode,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{App, Refusal};
+use crate::{
+    clock::{Now, Timestamp, seconds},
+    control_plane::{signatures::Misfits, state, way::Way},
+    json,
+    protocol::{Submitted, TaskQuery, TaskSummary, WorkerInfo, WorkerStatus},
+    task::{ErrorKind, Progress, TaskId, TaskPriority, TaskStatus},
+};
+
+/// Tasks of one page, unless asked otherwise, and at most.
+const LIMIT: u32 = 50;
+const LIMIT_MAX: u32 = 500;
+/// Waiting tasks that are named of each priority.
+const QUEUED_SHOWN: usize = 100;
+/// Bytes of results in one page of tasks. Those beyond are left out, and said to be.
+const RESULTS_MAX: usize = 1024 * 1024;
+/// Statuses of tasks that have ended.
+const ENDED: [TaskStatus; 3] = [TaskStatus::Success, TaskStatus::Failure, TaskStatus::Cancelled];
+
+/// `GET /api/status`
+pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
+    let (active, inactive, books, fill, now) = app.core.enter(|state, now| {
+        let active = state.roster().iter().filter(|(_, worker)| worker.peer.is_some()).count();
+        (active, state.roster().lost(now.mono).count(), state.books(), state.results().fill(), now)
+    });
+    Json(json!({
+        "worker_id": app.identity.worker_id,
+        "running": true,
+        "base_address": app.identity.base_address,
+        "discovery_address": app.identity.discovery_address,
+        "uptime_seconds": seconds(app.started.elapsed()),
+        "subworkers": { "total": active + inactive, "active": active, "inactive": inactive },
+        "tasks": { "queued": books.queued, "active": books.leases, "cached_results": fill.size },
+        "cache": { "max_size": fill.size_max, "current_size": fill.size, "ttl_seconds": seconds(fill.ttl) },
+        "timestamp": now.wall,
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+/// `GET /api/workers`
+pub(super) async fn workers(State(app): State<Arc<App>>) -> Json<Value> {
+    let infos = app.core.enter(|state, now| state.roster().infos(now.mono));
+    let workers: Vec<Value> = infos.iter().map(worker).collect();
+    Json(json!({ "count": workers.len(), "workers": workers }))
+}
+
+fn worker(info: &WorkerInfo) -> Value {
+    let status = match info.status {
+        WorkerStatus::Active => "active",
+        WorkerStatus::Draining => "draining",
+        WorkerStatus::Lost => "inactive",
+    };
+    json!({
+        "id": info.id,
+        "address": info.address,
+        "status": status,
+        "load": info.load,
+        "last_seen": info.last_seen,
+        "registered_at": info.registered_at,
+        "is_control_plane": info.is_control_plane,
+        "slots": info.slots,
+        "attempts": info.attempts,
+    })
+}
+
+/// What `GET /api/tasks` may be asked.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    limit: Option<u32>,
+    #[serde(default)]
+    offset: u64,
+    /// One status or several, with commas between. Without it, tasks that have ended.
+    #[serde(default)]
+    status: String,
+    name: Option<String>,
+    worker: Option<String>,
+}
+
+/// One task of a page.
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    summary: TaskSummary,
+    result: Option<json::Json>,
+    /// The bytes of a result that is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_left_out: Option<usize>,
+    cached_at: Option<Timestamp>,
+    last_accessed: Option<Timestamp>,
+    progress: Option<Progress>,
+}
+
+/// `GET /api/tasks?limit=50&offset=0&status=&name=&worker=`
+pub(super) async fn tasks(
+    State(app): State<Arc<App>>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Query(asked) = asked.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let words = asked.status.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let statuses: Vec<TaskStatus> = words
+        .map(|word| word.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}"))))
+        .collect::<Result<_, _>>()?;
+    let not_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let query = TaskQuery {
+        statuses: if statuses.is_empty() { ENDED.to_vec() } else { statuses },
+        name: not_empty(asked.name),
+        worker_id: not_empty(asked.worker),
+        since: None,
+        offset: asked.offset,
+        limit: asked.limit.unwrap_or(LIMIT).min(LIMIT_MAX),
+    };
+    let (rows, total, complete) = app.core.enter(|state, now| {
+        let page = state.page(now, &query);
+        let mut room = RESULTS_MAX;
+        let rows: Vec<Row> = page.tasks.into_iter().map(|summary| row(state, now, summary, &mut room)).collect();
+        (rows, page.total, page.complete)
+    });
+    Ok(Json(json!({
+        "tasks": rows,
+        "total": total,
+        "limit": query.limit,
+        "offset": query.offset,
+        "complete": complete,
+    })))
+}
+
+fn row(state: &state::State<Way>, now: Now, summary: TaskSummary, room: &mut usize) -> Row {
+    let kept = state.results().peek(now.mono, &summary.task_id);
+    let whole = kept.and_then(|kept| kept.result.result.clone());
+    let size = whole.as_ref().map_or(0, |result| result.as_str().len());
+    let left_out = (size > *room).then_some(size);
+    *room -= if left_out.is_some() { 0 } else { size };
+    Row {
+        result: whole.filter(|_| left_out.is_none()),
+        result_left_out: left_out,
+        cached_at: kept.and(summary.completed_at),
+        last_accessed: kept.map(|kept| kept.used_at(now)),
+        progress: state.progress(&summary.task_id).cloned(),
+        summary,
+    }
+}
+
+/// `GET /api/queues`
+pub(super) async fn queues(State(app): State<Arc<App>>) -> Json<Value> {
+    let lanes = app.core.enter(|state, now| {
+        TaskPriority::ALL.map(|priority| {
+            let queue = state.queue();
+            let oldest = queue.oldest(priority).map(|since| now.mono.since(since));
+            (queue.depth(priority), oldest, queue.first(priority, QUEUED_SHOWN))
+        })
+    });
+    let mut queues = serde_json::Map::new();
+    let mut total = 0;
+    for (priority, (count, oldest, first)) in TaskPriority::ALL.into_iter().zip(lanes) {
+        let tasks: Vec<Value> = first.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect();
+        let lane = json!({ "count": count, "tasks": tasks, "oldest_age_seconds": oldest.map(seconds) });
+        queues.insert(priority.to_string(), lane);
+        total += count;
+    }
+    Json(json!({ "queues": queues, "total_queued": total }))
+}
+
+/// `GET /api/cache`
+pub(super) async fn cache(State(app): State<Arc<App>>) -> Json<Value> {
+    let fill = app.core.enter(|state, _| state.results().fill());
+    let percent = |size: usize, max: usize| {
+        let share = u32::try_from(size.saturating_mul(10_000) / max.max(1)).unwrap_or(u32::MAX);
+        f64::from(share) / 100.0
+    };
+    let by_status: serde_json::Map<_, _> = ENDED
+        .iter()
+        .zip(fill.by_status)
+        .filter(|(_, count)| *count > 0)
+        .map(|(status, count)| (status.to_string(), count.into()))
+        .collect();
+    Json(json!({
+        "max_size": fill.size_max,
+        "current_size": fill.size,
+        "utilization_percent": percent(fill.size, fill.size_max),
+        "ttl_seconds": seconds(fill.ttl),
+        "by_status": by_status,
+        "bytes": fill.bytes,
+        "bytes_max": fill.bytes_max,
+        "evicted": fill.evicted,
+        "expired": fill.expired,
+    }))
+}
+
+/// `GET /api/registered-tasks`
+pub(super) async fn registered_tasks(State(app): State<Arc<App>>) -> Json<Value> {
+    let infos = app.core.enter(|state, now| state.roster().infos(now.mono));
+    let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
+    let mut tasks = std::collections::BTreeMap::new();
+    for module in present.flat_map(|info| &info.modules) {
+        for task in &module.tasks {
+            let known = json!({
+                "name": task.name,
+                "module": module.name,
+                "doc": task.documentation,
+                "schema": task.schema,
+                "policy": task.policy,
+            });
+            tasks.entry(&task.name).or_insert(known);
+        }
+    }
+    let tasks: Vec<Value> = tasks.into_values().collect();
+    Json(json!({ "count": tasks.len(), "tasks": tasks }))
+}
+
+/// Reads the id of a task out of a path.
+pub(super) fn id(text: &str) -> Result<TaskId, Refusal> {
+    text.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}")))
+}
+
+/// `POST /api/tasks/{id}/cancel`
+pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Json<Value>, Refusal> {
+    let id = id(&text)?;
+    let before = app.core.enter(|state, now| {
+        let before = state.detail(now, &id).map(|detail| detail.summary.status)?;
+        state.cancel(now, std::slice::from_ref(&id), Way::Nobody);
+        Some(before)
+    });
+    match before {
+        None => Err(Refusal::unknown_task(&id)),
+        Some(before) if before.is_final() => Ok(Json(json!({
+            "cancelled": false,
+            "task_id": id,
+            "status": before,
+            "message": format!("the task had ended already: {before}"),
+        }))),
+        Some(_) => Ok(Json(json!({ "cancelled": true, "task_id": id, "status": TaskStatus::Cancelled }))),
+    }
+}
+
+/// `POST /api/tasks/{id}/retry`: the same call once more, as a task of its own.
+pub(super) async fn retry(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Json<Value>, Refusal> {
+    let id = id(&text)?;
+    let new = TaskId::new();
+    let taken = app.core.enter(|state, now| match state.again(now, &id, new.clone()) {
+        Some(task) => Ok(state.take(now, vec![task], Misfits::default()).pop()),
+        None => Err(state.look(&id).map(|look| look.status)),
+    });
+    let (status, error) = match taken {
+        Ok(Some(Submitted::Accepted)) => (None, None),
+        Ok(Some(Submitted::Ended(result))) if result.error_kind == Some(ErrorKind::NotFound) => {
+            (Some(result.status), result.error.clone())
+        }
+        Ok(Some(Submitted::Ended(result))) => (Some(result.status), None),
+        Ok(Some(Submitted::Refused(why))) => return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+        Ok(None) => return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the task was not taken")),
+        Err(None) => return Err(Refusal::unknown_task(&id)),
+        Err(Some(status)) => {
+            let why = format!("task {id} has not ended: it is {status}; cancel it first, or let it end");
+            return Err(Refusal::new(StatusCode::CONFLICT, why));
+        }
+    };
+    Ok(Json(json!({
+        "retried": true,
+        "task_id": new,
+        "retry_of": id,
+        "status": status.unwrap_or(TaskStatus::Pending),
+        "error": error,
+    })))
+}

@@ -1,0 +1,51 @@
+//! The page: files that are part of the program. No build step and nothing from other hosts.
+
+use std::sync::Arc;
+
+use axum::{Router, http::header, response::IntoResponse, routing::get};
+
+use super::App;
+
+/// Path, type and content of each file.
+const FILES: [(&str, &str, &str); 10] = [
+    ("/", HTML, include_str!("page/index.html")),
+    ("/page/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
+    ("/page/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+    ("/page/app.js", SCRIPT, include_str!("page/app.js")),
+    ("/page/server.js", SCRIPT, include_str!("page/server.js")),
+    ("/page/dom.js", SCRIPT, include_str!("page/dom.js")),
+    ("/page/charts.js", SCRIPT, include_str!("page/charts.js")),
+    ("/page/overview.js", SCRIPT, include_str!("page/overview.js")),
+    ("/page/tasks.js", SCRIPT, include_str!("page/tasks.js")),
+    ("/page/detail.js", SCRIPT, include_str!("page/detail.js")),
+];
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Adds the page to `router`. It holds no data, so it is open to everybody: it asks for the key.
+pub(super) fn routes(router: Router<Arc<App>>) -> Router<Arc<App>> {
+    FILES.into_iter().fold(router, |router, (path, kind, content)| {
+        router.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content).into_response() }))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_the_page_names_is_there_and_none_comes_from_elsewhere() {
+        for (path, _, content) in FILES {
+            for end in [".js", ".css", ".svg"] {
+                for (at, _) in content.match_indices(end) {
+                    let start = content[..at].rfind(['"', '\'']).map_or(0, |quote| quote + 1);
+                    let named = content[start..at + end.len()].replace("./", "/page/");
+                    assert!(FILES.iter().any(|(known, ..)| *known == named), "{path} names {named}");
+                }
+            }
+            let elsewhere = content.replace("http://www.w3.org/2000/svg", "");
+            assert!(!elsewhere.contains("http:") && !elsewhere.contains("https:"), "{path} names another host");
+            assert!(!content.contains("innerHTML") && !content.contains("insertAdjacentHTML"), "{path} writes HTML");
+        }
+    }
+}

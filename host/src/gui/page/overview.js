@@ -1,0 +1,251 @@
+// The whole at a glance: cards with charts, workers, modules, the result cache.
+
+import { ago, badge, between, byId, bytes, clock, count, el, list, moment, rate, rebadge, say, span } from './dom.js';
+import { Chart, Series, quantile } from './charts.js';
+import { get } from './server.js';
+
+/** Seconds over which the numbers beside the charts are taken. */
+const SMOOTH = 3;
+/** Seconds over which the time of tasks is taken. */
+const TOOK_OVER = 30;
+
+const charts = {};
+const series = {};
+let before = null;
+/** Overviews of the last seconds, to tell what changed since. */
+const recent = [];
+
+export function start() {
+  const say = { busy: count, success: (top) => `${rate(top)}/s`, failure: (top) => `${rate(top)}/s`, took: span };
+  for (const name of Object.keys(say)) {
+    charts[name] = new Chart(byId(`chart-${name}`), say[name]);
+    series[name] = new Series();
+  }
+  empty('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
+  byId('modules').append(el('p', { class: 'empty' }, 'Nothing is loaded.'));
+}
+
+/** A table's only row while it has none. */
+export function empty(table, columns, text, command) {
+  byId(table).tBodies[0].replaceChildren(
+    el('tr', { class: 'empty' }, el('td', { colspan: columns }, text, command && ' ', command && el('code', {}, command))),
+  );
+}
+
+/** The server is away: the charts have a gap, and what it counts may begin anew. */
+export function lost() {
+  if (!before) return;
+  before = null;
+  recent.length = 0;
+  for (const one of Object.values(series)) one.add(null);
+}
+
+export function show(now) {
+  say('worker', now.worker_id);
+  say('version', `v${now.version}`);
+  say('uptime', `up ${span(Math.floor(now.uptime_seconds))}`);
+  document.title = `${now.worker_id} · fastworker`;
+  showQueues(now);
+  showRates(now);
+  showWorkers(now);
+  showCache(now.cache);
+}
+
+function showQueues(now) {
+  const all = now.queues.reduce((sum, lane) => sum + lane.count, 0);
+  const most = Math.max(1, ...now.queues.map((lane) => lane.count));
+  say('waiting', count(all));
+  say('due', now.due ? `${count(now.due)} scheduled or to be retried` : 'none scheduled or to be retried');
+  list(
+    byId('lanes'),
+    now.queues,
+    (lane) => lane.priority,
+    (lane) =>
+      el(
+        'div',
+        { class: `lane ${lane.priority}` },
+        el('dt', {}, lane.priority),
+        el('dd', {}, el('span', { class: 'bar' }, el('span')), el('b'), el('small')),
+      ),
+    (node, lane) => {
+      node.querySelector('.bar span').style.width = `${(100 * lane.count) / most}%`;
+      node.querySelector('b').textContent = count(lane.count);
+      node.querySelector('small').textContent = lane.count ? span(lane.oldest_age_seconds) : '';
+      node.querySelector('small').title = lane.count ? 'how long the oldest waits' : '';
+    },
+  );
+}
+
+function showRates(now) {
+  const seconds = between(before?.at, now.at);
+  if (seconds > 0) {
+    // A tab in the background, or a machine that slept, was told less often.
+    const times = Math.min(60, Math.max(1, Math.round(seconds)));
+    const per = (to, from) => Math.max(0, to - from) / seconds;
+    for (let n = 0; n < times; n += 1) {
+      series.success.add(per(now.ended.success, before.ended.success));
+      series.failure.add(per(now.ended.failure, before.ended.failure));
+      series.busy.add(now.busy);
+    }
+    recent.push(before);
+    if (recent.length > TOOK_OVER) recent.shift();
+    const counts = now.took.counts.map((n, index) => n - recent[0].took.counts[index]);
+    const median = quantile(now.took.bounds, counts, 0.5);
+    const high = quantile(now.took.bounds, counts, 0.99);
+    series.took.add(median);
+    say('took-median', median === null ? '–' : span(median));
+    say('took-high', high === null ? 'no task ended lately' : `99 of 100 within ${span(high)}`);
+  }
+  before = now;
+  say('rate-success', rate(series.success.mean(SMOOTH)));
+  say('rate-failure', rate(series.failure.mean(SMOOTH)));
+  byId('rate-failure').classList.toggle('bad', series.failure.mean(SMOOTH) > 0);
+  say('success-total', `${count(now.ended.success)} since the start`);
+  const cancelled = now.ended.cancelled ? `, ${count(now.ended.cancelled)} cancelled` : '';
+  say('failure-total', `${count(now.ended.failure)} since the start${cancelled}`);
+  say('busy', count(now.busy));
+  say('slots', `of ${count(now.slots)} slots`);
+  byId('busy-meter').firstElementChild.style.width = `${now.slots ? (100 * now.busy) / now.slots : 0}%`;
+  charts.busy.draw(series.busy.values, now.slots);
+  charts.success.draw(series.success.values);
+  charts.failure.draw(series.failure.values, 1);
+  charts.took.draw(series.took.values);
+}
+
+function showWorkers(now) {
+  const by = (status) => now.workers.filter((worker) => worker.status === status).length;
+  const parts = ['active', 'draining', 'lost'].filter((status) => by(status)).map((status) => `${by(status)} ${status}`);
+  say('workers-foot', now.workers.length ? `workers: ${parts.join(', ')}` : 'no worker is connected');
+  if (!now.workers.length) {
+    return empty('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
+  }
+  const body = byId('worker-table').tBodies[0];
+  const order = { active: 0, draining: 1, lost: 2 };
+  const sorted = now.workers.toSorted((a, b) => order[a.status] - order[b.status] || a.id.localeCompare(b.id));
+  list(body, sorted, (worker) => `${worker.id} ${worker.registered_at}`, workerRow, (row, worker) => {
+    const [name, status, load, attempts] = row.cells;
+    const since = name.querySelector('.since');
+    rebadge(status.firstElementChild, worker.status);
+    load.querySelector('.bar span').style.width = `${(100 * worker.load) / worker.slots}%`;
+    load.querySelector('small').textContent = `${worker.load} of ${worker.slots}`;
+    attempts.textContent = count(worker.attempts);
+    attempts.title = `${count(worker.tasks)} tasks of ${count(worker.modules)} modules are loaded`;
+    const text = worker.status === 'lost' ? `heard ${ago(worker.last_seen, now.at)}` : `since ${ago(worker.registered_at, now.at).replace(' ago', '')}`;
+    since.textContent = text;
+    since.title = `${worker.address}, registered ${moment(worker.registered_at)}, last heard ${moment(worker.last_seen)}`;
+  });
+}
+
+function workerRow(worker) {
+  const own = worker.is_control_plane ? 'the control plane itself, ' : '';
+  return el(
+    'tr',
+    {},
+    el('td', { 'data-label': 'Worker' }, el('b', {}, worker.id), el('small', { class: 'under' }, own, el('span', { class: 'since' }))),
+    el('td', { 'data-label': 'Status' }, badge(worker.status)),
+    el('td', { 'data-label': 'Load' }, el('span', { class: 'load' }, el('span', { class: 'bar' }, el('span')), el('small'))),
+    el('td', { 'data-label': 'Attempts', class: 'num' }),
+  );
+}
+
+function showCache(cache) {
+  const bar = (label, part, all, text) =>
+    el(
+      'div',
+      { class: 'fill' },
+      el('span', {}, label),
+      el('span', { class: 'bar', 'aria-hidden': 'true' }, widthOf(el('span'), part / Math.max(1, all))),
+      el('small', {}, text),
+    );
+  const share = (status) =>
+    cache[status] > 0 && el('span', { class: 'share' }, badge(status), ` ${count(cache[status])}`);
+  const gone = [
+    cache.evicted && `${count(cache.evicted)} made room for newer ones`,
+    cache.expired && `${count(cache.expired)} became too old`,
+  ].filter(Boolean);
+  byId('cache').replaceChildren(
+    bar('Results', cache.size, cache.size_max, `${count(cache.size)} of ${count(cache.size_max)}`),
+    bar('Memory', cache.bytes, cache.bytes_max, `${bytes(cache.bytes)} of ${bytes(cache.bytes_max)}`),
+    el('p', { class: 'shares' }, share('success'), share('failure'), share('cancelled'), !cache.size && 'No result yet.'),
+    el('p', { class: 'note' }, `Each is kept for ${span(cache.ttl_seconds)}. `, gone.length ? `${gone.join(', ')}.` : ''),
+  );
+}
+
+function widthOf(node, share) {
+  node.style.width = `${Math.min(100, 100 * share)}%`;
+  return node;
+}
+
+// --- Modules ---
+
+let asking = false;
+let askAgain = false;
+
+/** Asks for the modules, and shows them. */
+export async function showModules() {
+  if (asking) {
+    askAgain = true;
+    return;
+  }
+  asking = true;
+  try {
+    const { modules } = await get('/api/modules');
+    drawModules(modules);
+    const names = new Set(modules.flatMap((module) => module.tasks.map((task) => task.name)));
+    byId('task-names').replaceChildren(...[...names].sort().map((name) => el('option', { value: name })));
+  } catch {
+    // The stream tells when the server is away.
+  }
+  asking = false;
+  if (askAgain) {
+    askAgain = false;
+    setTimeout(showModules, 500);
+  }
+}
+
+/** One entry for each version of a module, with the workers that have it. */
+function drawModules(loaded) {
+  const versions = new Map();
+  for (const module of loaded) {
+    const key = `${module.name} ${module.hash} ${module.missing ?? ''} ${module.error ?? module.last_error ?? ''}`;
+    const known = versions.get(key);
+    if (known) known.workers.push(module.worker_id);
+    else versions.set(key, { ...module, workers: [module.worker_id] });
+  }
+  const parent = byId('modules');
+  if (!versions.size) return parent.replaceChildren(el('p', { class: 'empty' }, 'Nothing is loaded.'));
+  parent.querySelector(':scope > .empty')?.remove();
+  const sorted = [...versions].sort(([, a], [, b]) => a.name.localeCompare(b.name) || b.loaded_at.localeCompare(a.loaded_at));
+  const state = ([key, module]) => `${key} ${module.workers.join()}`;
+  list(parent, sorted, state, ([, module]) => moduleEntry(module), () => {});
+}
+
+function moduleEntry(module) {
+  const error = module.error ?? module.last_error;
+  return el(
+    'details',
+    { class: 'module' },
+    el(
+      'summary',
+      {},
+      el('b', {}, module.name),
+      el('code', { title: `BLAKE3 ${module.hash}` }, module.hash.slice(0, 16)),
+      module.missing && badge('missing'),
+      error && badge('refused'),
+      el('small', {}, `${bytes(module.size)} · ${count(module.tasks.length)} ${module.tasks.length === 1 ? 'task' : 'tasks'} · loaded ${clock(module.loaded_at)}`),
+      el('small', { class: 'on' }, module.workers.join(', ')),
+    ),
+    error && el('pre', { class: 'bad' }, typeof error === 'string' ? error : JSON.stringify(error, null, 2)),
+    el('p', { class: 'note' }, `${module.path} · ${module.engine} engine · loaded ${moment(module.loaded_at)}`),
+    module.imports.length > 0 && el('p', { class: 'note' }, `imports ${module.imports.join(', ')}`),
+    el('ul', {}, module.tasks.map((task) => el('li', {}, el('code', {}, signature(task)), task.documentation && el('p', {}, task.documentation)))),
+  );
+}
+
+/** A task as one would call it. */
+function signature(task) {
+  const parameters = (task.schema.parameters ?? []).map(
+    ({ name, type, required }) => `${name}${required ? '' : '?'}${type ? `: ${type}` : ''}`,
+  );
+  return `${task.name}(${parameters.join(', ')})${task.schema.result ? ` → ${task.schema.result}` : ''}`;
+}

@@ -1,0 +1,204 @@
+// The list of tasks: asked for again when something happened to a task, at most once a second.
+
+import { ago, badge, between, byId, count, el, list, moment, rebadge, say, span } from './dom.js';
+import { get } from './server.js';
+import * as detail from './detail.js';
+import { empty } from './overview.js';
+
+const PAGE = 15;
+const AGAIN_AFTER = 1000;
+
+const TABS = [
+  { name: 'Activity', status: 'started,success,failure,cancelled', none: 'No task has run yet. Submit one:' },
+  { name: 'Running', status: 'started', none: 'Nothing runs.' },
+  { name: 'Waiting', status: 'pending,scheduled,retrying', none: 'Nothing waits.' },
+  { name: 'Failed', status: 'failure', none: 'No task that is still known has failed.' },
+  { name: 'Done', status: 'success', none: 'No task that is still known was done.' },
+  { name: 'Cancelled', status: 'cancelled', none: 'No task that is still known was cancelled.' },
+];
+const SUBMIT = 'fastworker submit --task-name add --args 5 3';
+
+let tab = TABS[0];
+let offset = 0;
+let shown = 0;
+let total = 0;
+
+export function start() {
+  byId('task-tabs').append(
+    ...TABS.map((one) =>
+      el('button', { type: 'button', 'aria-pressed': one === tab, onclick: () => choose(one) }, one.name),
+    ),
+  );
+  byId('task-filters').addEventListener('submit', (event) => {
+    event.preventDefault();
+    const id = byId('filter-id').value.trim();
+    if (id) detail.open(id);
+    else refresh();
+  });
+  for (const id of ['filter-name', 'filter-worker']) {
+    byId(id).addEventListener('change', () => {
+      offset = 0;
+      refresh();
+    });
+  }
+  byId('task-newer').addEventListener('click', () => turn(-PAGE));
+  byId('task-older').addEventListener('click', () => turn(PAGE));
+  document.addEventListener('visibilitychange', () => !document.hidden && changed());
+  empty('task-table', 7, 'Asking…');
+}
+
+function choose(one) {
+  tab = one;
+  offset = 0;
+  for (const button of byId('task-tabs').children) button.setAttribute('aria-pressed', button.textContent === tab.name);
+  refresh();
+}
+
+function turn(by) {
+  offset = Math.max(0, offset + by);
+  refresh();
+}
+
+/** The workers to choose from. */
+export function showWorkers(workers) {
+  const select = byId('filter-worker');
+  const ids = [...new Set(workers.map((worker) => worker.id))].sort();
+  const known = [...select.options].slice(1).map((option) => option.value);
+  if (ids.join('\n') === known.join('\n')) return;
+  const chosen = select.value;
+  if (chosen && !ids.includes(chosen)) ids.push(chosen);
+  select.replaceChildren(el('option', { value: '' }, 'any'), ...ids.map((id) => el('option', { value: id }, id)));
+  select.value = chosen;
+}
+
+/** Some time went by. */
+export function tick(now) {
+  serverTime = now;
+  const rows = byId('task-table').tBodies[0].rows;
+  listed.forEach((task, index) => rows[index].dataset.key === task.task_id && showTimes(rows[index], task));
+}
+
+// --- Asking ---
+
+let timer = null;
+let askedAt = 0;
+let asking = false;
+let askAgain = false;
+/** While something runs, its progress is looked at, too. */
+let runs = false;
+/** What is shown, and the server's time at the last overview. */
+let listed = [];
+let serverTime = null;
+
+/** Something happened to a task. */
+export function changed() {
+  if (timer || document.hidden) return;
+  timer = setTimeout(refresh, Math.max(0, askedAt + AGAIN_AFTER - performance.now()));
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  timer = null;
+  if (asking) {
+    askAgain = true;
+    return;
+  }
+  asking = true;
+  askedAt = performance.now();
+  const query = new URLSearchParams({
+    status: tab.status,
+    limit: PAGE,
+    offset,
+    name: byId('filter-name').value.trim(),
+    worker: byId('filter-worker').value,
+  });
+  try {
+    const page = await get(`/api/tasks?${query}`);
+    draw(page);
+    say('filter-note', '');
+  } catch (error) {
+    if (error.status) say('filter-note', error.message);
+  }
+  asking = false;
+  if (askAgain) {
+    askAgain = false;
+    refresh();
+  } else if (runs) changed();
+}
+
+// --- Showing ---
+
+function draw(page) {
+  shown = page.tasks.length;
+  total = page.total;
+  runs = page.tasks.some((task) => task.status === 'started');
+  listed = page.tasks;
+  const filtered = byId('filter-name').value.trim() || byId('filter-worker').value;
+  if (!shown) {
+    const first = tab === TABS[0] && !filtered && !offset;
+    empty('task-table', 7, filtered ? 'No task is like this.' : tab.none, first && SUBMIT);
+  } else {
+    const body = byId('task-table').tBodies[0];
+    list(body, page.tasks, (task) => task.task_id, row, update);
+  }
+  const more = page.complete ? '' : ' at least';
+  say('task-count', shown ? `${count(offset + 1)} to ${count(offset + shown)} of${more} ${count(total)}` : '');
+  byId('task-newer').disabled = offset === 0;
+  byId('task-older').disabled = offset + shown >= total;
+}
+
+function row(task) {
+  const open = () => detail.open(task.task_id);
+  return el(
+    'tr',
+    { onclick: (event) => event.target.closest('button') || getSelection().toString() || open() },
+    el(
+      'td',
+      { 'data-label': 'Task', class: 'task' },
+      el(
+        'span',
+        { class: 'name' },
+        el('button', { type: 'button', class: 'link', onclick: open }, task.name),
+        el('small', { class: 'id' }, task.task_id),
+      ),
+      el('small', { class: 'under why' }),
+    ),
+    el('td', { 'data-label': 'Status' }, badge(task.status)),
+    el('td', { 'data-label': 'Priority' }, el('span', { class: `priority ${task.priority}` }, task.priority)),
+    el('td', { 'data-label': 'Worker' }),
+    el('td', { 'data-label': 'Attempt', class: 'num' }),
+    el('td', { 'data-label': 'Took', class: 'num' }),
+    el('td', { 'data-label': 'When' }),
+  );
+}
+
+function update(node, task) {
+  const [name, status, , worker, attempt] = node.cells;
+  const why = name.querySelector('.why');
+  const progress = task.status === 'started' ? task.progress : null;
+  why.classList.toggle('bad', !progress);
+  if (progress) showProgress(why, progress);
+  else why.textContent = task.error ?? '';
+  rebadge(status.firstElementChild, task.status);
+  worker.textContent = task.worker_id ?? '–';
+  worker.toggleAttribute('data-usual', !task.worker_id);
+  attempt.textContent = task.attempt || '–';
+  attempt.toggleAttribute('data-usual', task.attempt < 2);
+  showTimes(node, task);
+}
+
+function showTimes(node, task) {
+  const [, , , , , took, when] = node.cells;
+  const now = serverTime ?? new Date().toISOString();
+  took.textContent = span(between(task.started_at, task.completed_at ?? (task.started_at && now))) || '–';
+  const at = task.completed_at ?? task.started_at ?? task.created_at;
+  when.textContent = ago(at, now);
+  when.title = moment(at);
+}
+
+function showProgress(node, progress) {
+  const text = progress.total ? `${count(progress.done)} of ${count(progress.total)}` : count(progress.done);
+  const bar = el('span', { class: 'bar' }, el('span'));
+  bar.firstElementChild.style.width = `${progress.total ? (100 * progress.done) / progress.total : 0}%`;
+  node.replaceChildren(bar, ` ${[text, progress.message].filter(Boolean).join(' · ')}`);
+}

@@ -1,0 +1,174 @@
+//! Accepts connections, each with its bounds: how many, how long a request may take to come, how
+//! much of it is read, how long an answer may take to go.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, oneshot},
+    time::{Instant, Sleep, sleep},
+};
+use tracing::warn;
+
+/// Connections that are served at a time.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a request's head may take to come, and a connection may be idle.
+const HEAD_WAIT: Duration = Duration::from_secs(10);
+/// The largest head of a request, in bytes.
+const HEAD_MAX: usize = 32 * 1024;
+/// How long a peer may take nothing of what it is sent.
+const WRITE_WAIT: Duration = Duration::from_secs(30);
+/// How long to wait when the system can give no connection, such as for want of open files.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+
+/// Serves until `stopped`.
+pub(super) async fn serve(listener: TcpListener, app: Router, mut stopped: oneshot::Receiver<()>) {
+    let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            _ = &mut stopped => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "the web interface cannot accept a connection");
+                sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
+            tokio::spawn(turn_away(stream));
+            continue;
+        };
+        let app = app.clone();
+        tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT).max_buf_size(HEAD_MAX);
+            let served = http
+                .serve_connection(TokioIo::new(Patient::new(stream, WRITE_WAIT)), TowerToHyperService::new(app))
+                .await;
+            // A peer that breaks off, or sends nonsense, is nobody's concern.
+            drop((served, seat));
+        });
+    }
+}
+
+/// Says that there are too many connections.
+async fn turn_away(stream: TcpStream) {
+    const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+        connection: close\r\ncontent-length: 49\r\n\r\n{\"error\":\"too many connections: try again later\"}";
+    // It fits into the buffer of a new connection.
+    if stream.writable().await.is_ok() {
+        drop(stream.try_write(BUSY));
+    }
+}
+
+/// A stream whose peer must take something of what it is sent within a while.
+struct Patient<S> {
+    stream: S,
+    wait: Duration,
+    /// Runs while the peer takes nothing.
+    patience: Pin<Box<Sleep>>,
+    waits: bool,
+}
+
+impl<S> Patient<S> {
+    fn new(stream: S, wait: Duration) -> Self {
+        Self { stream, wait, patience: Box::pin(sleep(wait)), waits: false }
+    }
+
+    /// What a write ends in, given what it ended in below.
+    fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.waits = false;
+            return written;
+        }
+        if !std::mem::replace(&mut self.waits, true) {
+            self.patience.as_mut().reset(Instant::now() + self.wait);
+        }
+        ready!(self.patience.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.judge(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.judge(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.judge(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// A peer that takes nothing.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_dropped() {
+        let wait = Duration::from_millis(20);
+        let (mut patient, began) = (Patient::new(Stuck, wait), Instant::now());
+        let written = poll_fn(|cx| Pin::new(&mut patient).poll_write(cx, b"anything")).await;
+        assert_eq!(written.expect_err("nobody takes it").kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() >= wait);
+    }
+}

@@ -1,0 +1,260 @@
+//! What the page shows beyond the endpoints of the original.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{App, Refusal, api};
+use crate::{
+    clock::{Timestamp, seconds},
+    control_plane::{roster::Worker, state::Detail, way::Way},
+    json,
+    protocol::{WorkerInfo, WorkerStatus},
+    task::{ModuleInfo, TaskPriority, TaskStatus},
+};
+
+/// Workers that one overview tells of.
+const WORKERS_MAX: usize = 500;
+/// Bytes of a document that are shown. Of larger ones only the size.
+const DOCUMENT_MAX: usize = 256 * 1024;
+
+/// The whole at a glance: what the page shows of it each second.
+#[derive(Debug, Serialize)]
+pub(super) struct Overview {
+    /// The number of the newest event.
+    number: u64,
+    at: Timestamp,
+    worker_id: String,
+    version: &'static str,
+    uptime_seconds: f64,
+    draining: bool,
+    /// By priority, the most urgent first.
+    queues: [Lane; 4],
+    /// Tasks that wait for their moment: scheduled ones, and retries.
+    due: usize,
+    /// Tasks that workers hold.
+    leased: usize,
+    slots: usize,
+    busy: usize,
+    /// Since the start.
+    accepted: u64,
+    ended: Ended,
+    /// How many tasks took how long, since the start; the bounds are in seconds.
+    took: Took,
+    workers: Vec<WorkerView>,
+    cache: CacheView,
+}
+
+#[derive(Debug, Serialize)]
+struct Lane {
+    priority: TaskPriority,
+    count: usize,
+    oldest_age_seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ended {
+    success: u64,
+    failure: u64,
+    cancelled: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Took {
+    bounds: Vec<f64>,
+    counts: Vec<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct WorkerView {
+    id: Arc<str>,
+    address: String,
+    status: WorkerStatus,
+    is_control_plane: bool,
+    slots: u32,
+    load: usize,
+    attempts: u64,
+    registered_at: Timestamp,
+    last_seen: Timestamp,
+    modules: usize,
+    tasks: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct CacheView {
+    size: usize,
+    size_max: usize,
+    bytes: usize,
+    bytes_max: usize,
+    ttl_seconds: f64,
+    success: usize,
+    failure: usize,
+    cancelled: usize,
+    evicted: u64,
+    expired: u64,
+}
+
+impl Overview {
+    /// Looks at the state.
+    pub(super) fn of(app: &App) -> Self {
+        app.core.enter(|state, now| {
+            let (books, counts, fill) = (state.books(), state.counts(), state.results().fill());
+            let queues = TaskPriority::ALL.map(|priority| Lane {
+                priority,
+                count: state.queue().depth(priority),
+                oldest_age_seconds: state.queue().oldest(priority).map(|since| seconds(now.mono.since(since))),
+            });
+            let mut workers: Vec<WorkerView> =
+                state.roster().iter().take(WORKERS_MAX).map(|(_, worker)| WorkerView::of(worker)).collect();
+            workers.extend(state.roster().lost(now.mono).map(WorkerView::of_lost));
+            let [success, failure, cancelled] = counts.ended;
+            Self {
+                number: state.feed().last(),
+                at: now.wall,
+                worker_id: app.identity.worker_id.clone(),
+                version: env!("CARGO_PKG_VERSION"),
+                uptime_seconds: seconds(app.started.elapsed()),
+                draining: state.is_draining(),
+                queues,
+                due: books.unfinished.saturating_sub(books.queued + books.leases),
+                leased: books.leases,
+                slots: state.roster().slots(),
+                busy: state.roster().iter().map(|(_, worker)| worker.load()).sum(),
+                accepted: counts.accepted,
+                ended: Ended { success, failure, cancelled },
+                took: Took::of(state.meters().priorities().iter().map(|meter| &meter.total)),
+                workers,
+                cache: CacheView::of(&fill),
+            }
+        })
+    }
+}
+
+impl Took {
+    fn of<'a>(histograms: impl Iterator<Item = &'a crate::control_plane::meters::Histogram>) -> Self {
+        use crate::control_plane::meters::BOUNDS_US;
+        let mut counts = vec![0; BOUNDS_US.len() + 1];
+        for histogram in histograms {
+            counts.iter_mut().zip(histogram.counts).for_each(|(sum, count)| *sum += count);
+        }
+        Self { bounds: BOUNDS_US.map(|us| Duration::from_micros(us).as_secs_f64()).to_vec(), counts }
+    }
+}
+
+impl WorkerView {
+    fn of(worker: &Worker<Way>) -> Self {
+        Self {
+            id: worker.id.clone(),
+            address: worker.address().to_owned(),
+            status: if worker.draining { WorkerStatus::Draining } else { WorkerStatus::Active },
+            is_control_plane: worker.peer.is_none(),
+            slots: worker.size(),
+            load: worker.load(),
+            attempts: worker.attempts,
+            registered_at: worker.registered_at(),
+            last_seen: worker.last_seen.wall,
+            modules: worker.modules().len(),
+            tasks: worker.names().len(),
+        }
+    }
+
+    fn of_lost(info: &WorkerInfo) -> Self {
+        Self {
+            id: info.id.as_str().into(),
+            address: info.address.clone(),
+            status: info.status,
+            is_control_plane: info.is_control_plane,
+            slots: info.slots,
+            load: info.load as usize,
+            attempts: info.attempts,
+            registered_at: info.registered_at,
+            last_seen: info.last_seen,
+            modules: info.modules.len(),
+            tasks: info.modules.iter().map(|module| module.tasks.len()).sum(),
+        }
+    }
+}
+
+impl CacheView {
+    fn of(fill: &crate::control_plane::results::Fill) -> Self {
+        let [success, failure, cancelled] = fill.by_status;
+        Self {
+            size: fill.size,
+            size_max: fill.size_max,
+            bytes: fill.bytes,
+            bytes_max: fill.bytes_max,
+            ttl_seconds: seconds(fill.ttl),
+            success,
+            failure,
+            cancelled,
+            evicted: fill.evicted,
+            expired: fill.expired,
+        }
+    }
+}
+
+/// `GET /api/overview`
+pub(super) async fn overview(State(app): State<Arc<App>>) -> Json<Overview> {
+    Json(Overview::of(&app))
+}
+
+/// `GET /api/modules`: what each worker has loaded.
+pub(super) async fn modules(State(app): State<Arc<App>>) -> Json<Value> {
+    #[derive(Serialize)]
+    struct Loaded<'a> {
+        worker_id: &'a str,
+        #[serde(flatten)]
+        module: &'a ModuleInfo,
+    }
+    let infos = app.core.enter(|state, now| state.roster().infos(now.mono));
+    let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
+    let loaded: Vec<Loaded<'_>> =
+        present.flat_map(|info| info.modules.iter().map(|module| Loaded { worker_id: &info.id, module })).collect();
+    Json(json!({ "modules": loaded, "count": loaded.len() }))
+}
+
+/// `GET /api/tasks/{id}`: all that is known of a task.
+pub(super) async fn task(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Json<Value>, Refusal> {
+    let id = api::id(&text)?;
+    let detail = app.core.enter(|state, now| state.detail(now, &id)).ok_or_else(|| Refusal::unknown_task(&id))?;
+    let Detail { summary, args, kwargs, policy, ended, progress, reports } = detail;
+    let ended = ended.as_deref();
+    let result = ended.and_then(|ended| ended.result.as_ref());
+    Ok(Json(json!({
+        "task_id": summary.task_id,
+        "name": summary.name,
+        "status": summary.status,
+        "priority": summary.priority,
+        "created_at": summary.created_at,
+        "started_at": summary.started_at,
+        "completed_at": summary.completed_at,
+        "worker_id": summary.worker_id,
+        "attempt": summary.attempt,
+        "args": shown(Some(&args)),
+        "args_bytes": args.as_str().len(),
+        "kwargs": shown(Some(&kwargs)),
+        "kwargs_bytes": kwargs.as_str().len(),
+        "policy": policy,
+        "result": shown(result),
+        "result_bytes": result.map(|result| result.as_str().len()),
+        "error": ended.and_then(|ended| ended.error.as_ref()),
+        "error_kind": ended.and_then(|ended| ended.error_kind),
+        "module_version": ended.and_then(|ended| ended.module_version),
+        "callback": ended.and_then(|ended| ended.callback.as_ref()),
+        "progress": progress,
+        "reports": reports,
+        "can_cancel": !summary.status.is_final(),
+        "can_retry": TaskStatus::is_final(summary.status),
+    })))
+}
+
+/// A document as its own text, unless it is too large to show. As text, since numbers that are
+/// exact in it might not be so elsewhere.
+fn shown(document: Option<&json::Json>) -> Option<&str> {
+    document.map(json::Json::as_str).filter(|text| text.len() <= DOCUMENT_MAX)
+}

@@ -1,0 +1,245 @@
+//! Signatures: which calls a task takes, so that a wrong one is refused before it is queued.
+//!
+//! Made from what a module says of its task ([`TaskInfo::schema`]), once; a check then walks the text
+//! of the arguments and builds no value of it. A call of a task with plain parameters costs well under
+//! a microsecond and allocates nothing. What a signature does not say is let through: the task reads
+//! its arguments itself, and has the last word.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use crate::{json::Json, task::TaskInfo};
+
+mod form;
+mod text;
+
+use form::{Fault, Form};
+
+/// Parameters that a task may have for its calls to be checked: a bit each while one is.
+pub const PARAMETERS_MAX: usize = 64;
+
+/// Which calls a task takes.
+#[derive(Debug)]
+pub struct Signature {
+    task: Box<str>,
+    /// None if the module does not say.
+    parameters: Option<Box<[Parameter]>>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Parameter {
+    name: Box<str>,
+    required: bool,
+    form: Option<Form>,
+}
+
+/// Why a task does not take a call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// More positional arguments than parameters.
+    #[error("{task}() takes {} but {given} {} given", range(*least, *most), if *given == 1 { "was" } else { "were" })]
+    TooMany {
+        /// The task name.
+        task: Box<str>,
+        /// How many it needs.
+        least: usize,
+        /// How many it takes.
+        most: usize,
+        /// How many there were.
+        given: usize,
+    },
+    /// Parameters without an argument.
+    #[error("{task}() missing {}: {}", counted(names.len(), "required argument"), listed(names))]
+    Missing {
+        /// The task name.
+        task: Box<str>,
+        /// The parameters.
+        names: Vec<Box<str>>,
+    },
+    /// An argument for no parameter.
+    #[error("{task}() got an unexpected keyword argument '{name}'")]
+    Unknown {
+        /// The task name.
+        task: Box<str>,
+        /// The argument's.
+        name: Box<str>,
+    },
+    /// A parameter with two arguments.
+    #[error("{task}() got multiple values for argument '{name}'")]
+    Twice {
+        /// The task name.
+        task: Box<str>,
+        /// The parameter's.
+        name: Box<str>,
+    },
+    /// An argument, or something in it, of another form.
+    #[error("{path}: expected {expected}, found {found}")]
+    Form {
+        /// Where: `args[1].items[3].price`.
+        path: Box<str>,
+        /// What should be there.
+        expected: Box<str>,
+        /// What is there, shortened.
+        found: Box<str>,
+    },
+}
+
+/// What a module says of a task.
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    parameters: Option<Vec<SaidOfParameter>>,
+}
+
+#[derive(Deserialize)]
+struct SaidOfParameter {
+    name: String,
+    #[serde(rename = "type", default)]
+    type_text: Option<String>,
+    #[serde(default)]
+    required: bool,
+    #[serde(default)]
+    schema: Option<Box<RawValue>>,
+}
+
+impl Signature {
+    /// The signature of a task.
+    pub fn of(task: &TaskInfo) -> Self {
+        Self::read(&task.name, &task.schema)
+    }
+
+    /// The signature of a task of this name and schema.
+    pub fn read(task: &str, schema: &Json) -> Self {
+        let mut signature = Self { task: task.into(), parameters: None, warnings: Vec::new() };
+        match schema.read::<Said>() {
+            Err(error) => signature.warn(format!("its schema cannot be read: {error}")),
+            Ok(Said { parameters: None }) => {}
+            Ok(Said { parameters: Some(said) }) if said.len() > PARAMETERS_MAX => {
+                signature.warn(format!("it has {} parameters, more than {PARAMETERS_MAX}", said.len()));
+            }
+            Ok(Said { parameters: Some(said) }) => {
+                let parameters = said.into_iter().map(|said| signature.parameter(said)).collect();
+                signature.parameters = Some(parameters);
+            }
+        }
+        signature
+    }
+
+    fn parameter(&mut self, said: SaidOfParameter) -> Parameter {
+        let SaidOfParameter { name, type_text, required, schema } = said;
+        let form = match schema {
+            Some(schema) => {
+                let schema = serde_json::from_str::<Value>(schema.get()).map_err(|error| error.to_string());
+                match schema.and_then(|schema| Form::of_schema(&schema)) {
+                    Ok(form) => Some(form),
+                    Err(why) => {
+                        self.warn(format!("the schema of '{name}' cannot be used: {why}"));
+                        None
+                    }
+                }
+            }
+            None => type_text.as_deref().and_then(Form::of_type),
+        };
+        Parameter { name: name.into(), required, form }
+    }
+
+    fn warn(&mut self, why: String) {
+        self.warnings.push(format!("arguments are checked by the task only: {why}"));
+    }
+
+    /// What of it could not be used.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Checks a call: `args` is a JSON array, `kwargs` a JSON object.
+    ///
+    /// # Errors
+    /// [`Misfit`] if the task does not take it: it must not be queued.
+    pub fn check(&self, args: &Json, kwargs: &Json) -> Result<(), Misfit> {
+        let Some(parameters) = &self.parameters else { return Ok(()) };
+        let (mut given, mut bound, mut fault) = (0, 0_u64, None);
+        for item in text::items(args.as_str()) {
+            if let Some(parameter) = parameters.get(given)
+                && fault.is_none()
+            {
+                bound |= 1 << given;
+                fault = parameter.check(item).err().map(|fault| misfit(fault, &format!("args[{given}]")));
+            }
+            given += 1;
+        }
+        for (name, value) in text::entries(kwargs.as_str()) {
+            let Some(place) = parameters.iter().position(|parameter| *parameter.name == *name) else {
+                return Err(Misfit::Unknown { task: self.task.clone(), name: name.into() });
+            };
+            if bound & (1 << place) != 0 {
+                return Err(Misfit::Twice { task: self.task.clone(), name: name.into() });
+            }
+            bound |= 1 << place;
+            if fault.is_none() {
+                fault = parameters[place].check(value).err().map(|fault| misfit(fault, &of_name(&name)));
+            }
+        }
+        let is_missing = |(place, parameter): &(usize, &Parameter)| parameter.required && bound & (1 << place) == 0;
+        if given > parameters.len() {
+            let least = parameters.iter().filter(|parameter| parameter.required).count();
+            return Err(Misfit::TooMany { task: self.task.clone(), least, most: parameters.len(), given });
+        }
+        if parameters.iter().enumerate().any(|each| is_missing(&each)) {
+            let missing = parameters.iter().enumerate().filter(is_missing);
+            let names = missing.map(|(_, parameter)| parameter.name.clone()).collect();
+            return Err(Misfit::Missing { task: self.task.clone(), names });
+        }
+        fault.map_or(Ok(()), Err)
+    }
+}
+
+impl Parameter {
+    fn check(&self, value: &str) -> Result<(), Box<Fault>> {
+        match &self.form {
+            // One that may be left out may be null.
+            Some(_) if !self.required && value == "null" => Ok(()),
+            Some(form) => form.check(value),
+            None => Ok(()),
+        }
+    }
+}
+
+fn of_name(name: &str) -> String {
+    let mut path = "kwargs".to_owned();
+    form::push_key(&mut path, name);
+    path
+}
+
+#[cold]
+fn misfit(fault: Box<Fault>, root: &str) -> Misfit {
+    let (path, expected, found) = fault.told(root);
+    Misfit::Form { path: path.into(), expected: expected.into(), found: found.into() }
+}
+
+fn range(least: usize, most: usize) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        if least < most {
+            write!(f, "from {least} to ")?;
+        }
+        write!(f, "{}", counted(most, "argument"))
+    })
+}
+
+fn counted(count: usize, what: &str) -> impl fmt::Display {
+    fmt::from_fn(move |f| write!(f, "{count} {what}{}", if count == 1 { "" } else { "s" }))
+}
+
+fn listed(names: &[Box<str>]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    match quoted.as_slice() {
+        [some @ .., last] if !some.is_empty() => format!("{} and {last}", some.join(", ")),
+        quoted => quoted.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests;

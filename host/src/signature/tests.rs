@@ -1,0 +1,293 @@
+//! What is refused and how it is told, and that nothing is refused that a complete validator takes.
+
+use serde_json::json;
+
+use super::*;
+
+fn document(text: &str) -> Json {
+    Json::parse(text).expect("a document")
+}
+
+fn signature(parameters: &Value) -> Signature {
+    let schema = Json::of(&json!({"parameters": parameters, "result": "i64"})).expect("JSON");
+    let signature = Signature::read("add", &schema);
+    assert!(signature.warnings().is_empty(), "{:?}", signature.warnings());
+    signature
+}
+
+fn typed(types: &[&str]) -> Signature {
+    let parameters = types
+        .iter()
+        .zip(["a", "b", "c"])
+        .map(|(text, name)| json!({"name": name, "type": text, "required": !text.starts_with("Option")}));
+    signature(&parameters.collect())
+}
+
+/// A task with one parameter of this schema.
+fn schemed(schema: &Value) -> Signature {
+    signature(&json!([{"name": "order", "type": "Order", "required": true, "schema": schema}]))
+}
+
+#[track_caller]
+fn told(signature: &Signature, args: &str, kwargs: &str) -> String {
+    signature.check(&document(args), &document(kwargs)).map_or_else(|misfit| misfit.to_string(), |()| String::new())
+}
+
+#[track_caller]
+fn fits(signature: &Signature, args: &str) {
+    assert_eq!(told(signature, args, "{}"), "", "{args}");
+}
+
+#[test]
+fn arguments_are_bound_by_position_and_name_as_the_guest_binds_them() {
+    let add = typed(&["i64", "i64", "Option<i64>"]);
+    for (args, kwargs, expected) in [
+        ("[1, 2]", "{}", ""),
+        ("[1]", r#"{"b": 2}"#, ""),
+        ("[]", r#"{"\u0062": 2, "a": 1, "c": null}"#, ""),
+        ("[]", "{}", "add() missing 2 required arguments: 'a' and 'b'"),
+        ("[1]", r#"{"c": 1}"#, "add() missing 1 required argument: 'b'"),
+        ("[1, 2, 3, 4]", "{}", "add() takes from 2 to 3 arguments but 4 were given"),
+        ("[1, 2]", r#"{"d": 1}"#, "add() got an unexpected keyword argument 'd'"),
+        ("[1, 2]", r#"{"b": 1}"#, "add() got multiple values for argument 'b'"),
+        ("[1]", r#"{"b": 1, "b": 1}"#, "add() got multiple values for argument 'b'"),
+        ("[1, 2.5]", "{}", "args[1]: expected integer, found number 2.5"),
+        ("[1]", r#"{"b": "two"}"#, r#"kwargs.b: expected integer, found string "two""#),
+        ("[1, 2]", r#"{"c": []}"#, "kwargs.c: expected integer or null, found array []"),
+        // How they are bound comes before what they are, as in the guest.
+        ("[\"x\"]", "{}", "add() missing 1 required argument: 'b'"),
+    ] {
+        assert_eq!(told(&add, args, kwargs), expected, "{args} {kwargs}");
+    }
+    assert_eq!(told(&typed(&[]), "[1]", "{}"), "add() takes 0 arguments but 1 was given");
+}
+
+#[test]
+fn a_type_says_what_serde_reads_into_it() {
+    for (text, takes, refuses) in [
+        ("i64", &["1", "-1", "0", "-0"][..], &["1.0", "1e2", "\"1\"", "null", "true", "[1]"][..]),
+        ("u8", &["0", "255"], &["256", "-1", "1.0", "null"]),
+        ("i8", &["-128", "127"], &["-129", "128"]),
+        ("usize", &["0", "18446744073709551615"], &["-1", "0.5"]),
+        ("f64", &["1", "1.5", "-1e3"], &["null", "\"1\""]),
+        ("bool", &["true", "false"], &["0", "\"true\"", "null"]),
+        ("&str", &["\"\"", "\"x\""], &["1", "null", "{}"]),
+        ("Option<String>", &["null", "\"x\""], &["1", "[]"]),
+        ("Option<&[u8]>", &["null", "[]", "[1, 2]"], &["[1, -2]", "\"x\""]),
+        ("Vec<Option<f64>>", &["[]", "[1, null]"], &["[\"1\"]", "{}"]),
+        ("std::collections::HashMap<String, Vec<i32>>", &["{}", r#"{"a": [1]}"#], &["[]", r#"{"a": [1.5]}"#]),
+        ("Order", &["1", "null", "{}"], &[]),
+        ("(u8, u8)", &["1", "[1, 2]"], &[]),
+        ("Value", &["1", "[1]"], &[]),
+    ] {
+        let signature = signature(&json!([{"name": "a", "type": text, "required": true}]));
+        for value in takes {
+            fits(&signature, &format!("[{value}]"));
+        }
+        for value in refuses {
+            assert_ne!(told(&signature, &format!("[{value}]"), "{}"), "", "{text} takes {value}");
+        }
+    }
+}
+
+fn order() -> Value {
+    json!({
+        "$defs": {
+            "Item": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "minLength": 1},
+                    "price": {"type": "number", "format": "double"},
+                    "count": {"type": "integer", "format": "uint8", "minimum": 0, "maximum": 255},
+                    "gift": {"anyOf": [{"$ref": "#/$defs/Gift"}, {"type": "null"}]},
+                },
+                "required": ["name", "price"],
+            },
+            "Gift": {"oneOf": [
+                {"type": "object", "properties": {"kind": {"const": "card"}, "text": {"type": "string"}}, "required": ["kind", "text"]},
+                {"type": "object", "properties": {"kind": {"const": "box"}, "size": {"enum": ["s", "m", "l"]}}, "required": ["kind"]},
+            ]},
+        },
+        "type": "object",
+        "properties": {
+            "items": {"type": "array", "items": {"$ref": "#/$defs/Item"}, "maxItems": 9},
+            "unit price": {"type": ["integer", "null"]},
+        },
+        "required": ["items"],
+        "additionalProperties": false,
+    })
+}
+
+#[test]
+fn what_is_wrong_deep_inside_is_told_with_its_path() {
+    let signature = schemed(&order());
+    let item = |text: &str| format!(r#"[{{"items": [{{"name": "a", "price": 1}}, {text}]}}]"#);
+    fits(&signature, &item(r#"{"price": 2.5, "name": "b", "count": 3, "gift": {"kind": "box", "size": "m"}}"#));
+    for (text, expected) in [
+        (r#"{"name": "b", "price": "x"}"#, r#"args[0].items[1].price: expected number, found string "x""#),
+        (r#"{"name": "b"}"#, "args[0].items[1].price: expected number, found nothing"),
+        (
+            r#"{"name": "", "price": 1}"#,
+            r#"args[0].items[1].name: expected string of at least 1 character, found string """#,
+        ),
+        (r#"{"count": 256}"#, "args[0].items[1].count: expected integer from 0 to 255, found number 256"),
+        (r#"{"count": 1.5}"#, "args[0].items[1].count: expected integer from 0 to 255, found number 1.5"),
+        (r#"{"gift": 1}"#, "args[0].items[1].gift: expected object or null, found number 1"),
+        (r#"{"gift": {"kind": "car"}}"#, r#"args[0].items[1].gift.kind: expected "card" or "box", found string "car""#),
+        (r#"{"gift": {"kind": "card"}}"#, "args[0].items[1].gift.text: expected string, found nothing"),
+        (
+            r#"{"gift": {"kind": "box", "size": "xl"}}"#,
+            r#"args[0].items[1].gift.size: expected "s", "m" or "l", found string "xl""#,
+        ),
+        ("7", "args[0].items[1]: expected object, found number 7"),
+    ] {
+        assert_eq!(told(&signature, &item(text), "{}"), expected, "{text}");
+    }
+    for (value, expected) in [
+        (r#"{"items": [], "colour": 1}"#, "kwargs.order.colour: expected no such property, found number 1"),
+        (
+            r#"{"items": [], "unit price": ""}"#,
+            r#"kwargs.order["unit price"]: expected integer or null, found string """#,
+        ),
+        ("{}", "kwargs.order.items: expected array, found nothing"),
+        ("[[1]]", "kwargs.order: expected object, found array [[1]]"),
+    ] {
+        assert_eq!(told(&signature, "[]", &format!(r#"{{"order": {value}}}"#)), expected);
+    }
+    let ten = format!(r#"[{{"items": [{}]}}]"#, [r#"{"name": "a", "price": 1}"#; 10].join(","));
+    assert_eq!(told(&signature, &ten, "{}"), "args[0].items: expected array of at most 9 items, found array of 10");
+}
+
+#[test]
+fn a_long_value_is_shown_in_part() {
+    let text = told(&typed(&["i64"]), &format!("[\"{}\"]", "ü".repeat(200)), "{}");
+    assert!(text.starts_with("args[0]: expected integer, found string \"üü") && text.ends_with("ü…"), "{text}");
+    assert!(text.len() < 120, "{text}");
+}
+
+#[test]
+fn what_a_module_does_not_say_is_let_through() {
+    for schema in ["{}", r#"{"result": "i64"}"#, r#"{"parameters": null}"#] {
+        let unknown = Signature::read("add", &document(schema));
+        assert_eq!(told(&unknown, "[1, 2, 3]", r#"{"x": 1}"#), "", "{schema}");
+        assert!(unknown.warnings().is_empty());
+    }
+    let unnamed = Signature::read("add", &document(r#"{"parameters": [{"name": "x"}]}"#));
+    assert_eq!(told(&unnamed, "[]", "{}"), "");
+    assert_eq!(told(&unnamed, "[{}]", "{}"), "");
+}
+
+#[test]
+fn a_schema_that_cannot_be_used_is_a_warning_and_the_rest_is_checked() {
+    for schema in [json!({"$ref": "#/$defs/None"}), json!(7), json!({"items": {"$ref": "#/a%20b"}})] {
+        let said = json!({"parameters": [{"name": "x", "schema": schema, "required": true}]});
+        let signature = Signature::read("add", &Json::of(&said).expect("JSON"));
+        assert_eq!(signature.warnings().len(), 1, "{schema}");
+        assert_eq!(told(&signature, "[1]", "{}"), "");
+        assert_eq!(told(&signature, "[]", "{}"), "add() missing 1 required argument: 'x'");
+    }
+    let wrong = Signature::read("add", &document(r#"{"parameters": 7}"#));
+    assert_eq!((wrong.warnings().len(), told(&wrong, "[1]", "{}")), (1, String::new()));
+    let many: Vec<Value> = (0..65).map(|number| json!({"name": format!("p{number}")})).collect();
+    let many = Signature::read("add", &Json::of(&json!({"parameters": many})).expect("JSON"));
+    assert_eq!(many.warnings().len(), 1);
+}
+
+#[test]
+fn nothing_is_fetched_and_a_hostile_schema_takes_no_time() {
+    fits(&schemed(&json!({"$ref": "https://example.com/schema.json"})), "[1]");
+    fits(&schemed(&json!({"$ref": "#"})), "[1]");
+    // Each level doubles the work: 2^60 looks without a budget.
+    let twice =
+        |next: usize| json!({"allOf": [{"$ref": format!("#/$defs/d{next}")}, {"$ref": format!("#/$defs/d{next}")}]});
+    let mut defs: serde_json::Map<String, Value> =
+        (0..60).map(|level| (format!("d{level}"), twice(level + 1))).collect();
+    defs.insert("d60".into(), json!({"type": "string"}));
+    let started = std::time::Instant::now();
+    told(&schemed(&json!({"$defs": defs, "$ref": "#/$defs/d0"})), "[1]", "{}");
+    let any = json!({"anyOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}, false], "type": "array"});
+    told(&schemed(&any), &format!("[{}7{}]", "[".repeat(60), "]".repeat(60)), "{}");
+    assert!(started.elapsed() < std::time::Duration::from_millis(500), "{:?}", started.elapsed());
+    let deep = format!("[{}{}]", "[".repeat(100_000), "]".repeat(100_000));
+    fits(&schemed(&json!({"type": "array", "items": {"$ref": "#"}})), &deep);
+}
+
+/// Values that are near each other, of a seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn value(&mut self, deep: u64) -> Value {
+        match self.below(if deep == 0 { 6 } else { 9 }) {
+            0 => Value::Null,
+            1 => json!(self.below(2) == 0),
+            2 => json!(self.below(4)),
+            3 => json!(-1.5 + f64::from(u32::try_from(self.below(4)).expect("small"))),
+            4 => json!(["a", "b", "ü\n", ""][usize::try_from(self.below(4)).expect("small")]),
+            5 => json!(u64::MAX - self.below(3)),
+            6 => (0..self.below(4)).map(|_| self.value(deep - 1)).collect(),
+            _ => Value::Object((0..self.below(4)).map(|_| (self.key(), self.value(deep - 1))).collect()),
+        }
+    }
+
+    fn key(&mut self) -> String {
+        ["a", "b", "c d"][usize::try_from(self.below(3)).expect("small")].to_owned()
+    }
+
+    fn schema(&mut self, deep: u64) -> Value {
+        let kinds = ["null", "boolean", "integer", "number", "string", "array", "object"];
+        let mut schema = serde_json::Map::new();
+        for _ in 0..=self.below(3) {
+            let inner =
+                |random: &mut Self| if deep == 0 { json!(random.below(4) > 0) } else { random.schema(deep - 1) };
+            let (key, value) = match self.below(16) {
+                0..3 => ("type", json!(kinds[usize::try_from(self.below(7)).expect("small")])),
+                3 => ("type", json!([kinds[usize::try_from(self.below(7)).expect("small")], "object"])),
+                4 => ("enum", (0..3).map(|_| self.value(1)).collect()),
+                5 => ("const", self.value(0)),
+                6 => ("properties", json!({self.key(): inner(self), self.key(): inner(self)})),
+                7 => ("required", json!([self.key()])),
+                8 => ("additionalProperties", inner(self)),
+                9 => ("items", inner(self)),
+                10 => ("prefixItems", json!([inner(self), inner(self)])),
+                11 => ("anyOf", json!([inner(self), inner(self)])),
+                12 => ("oneOf", json!([inner(self), inner(self)])),
+                13 => ("minimum", json!(self.below(3))),
+                14 => ("exclusiveMaximum", json!(self.below(3))),
+                _ => (["maxLength", "minItems"][usize::try_from(self.below(2)).expect("small")], json!(self.below(3))),
+            };
+            schema.insert(key.into(), value);
+        }
+        if self.below(8) == 0 {
+            schema.insert("$ref".into(), json!("#/$defs/x"));
+        }
+        Value::Object(schema)
+    }
+}
+
+#[test]
+fn nothing_is_refused_that_a_complete_validator_takes_and_little_else_is_taken() {
+    let mut random = Random(7);
+    let (mut refused, mut missed) = (0, 0);
+    for _ in 0..4_000 {
+        let mut schema = random.schema(2);
+        schema["$defs"] = json!({"x": random.schema(1)});
+        let Ok(complete) = jsonschema::validator_for(&schema) else { continue };
+        let form = Form::of_schema(&schema).expect("a schema that compiles");
+        for _ in 0..10 {
+            let value = random.value(2);
+            let fits = form.check(&value.to_string()).is_ok();
+            match (complete.is_valid(&value), fits) {
+                (true, fits) => assert!(fits, "{value} has the form of {schema}"),
+                (false, false) => refused += 1,
+                (false, true) => missed += 1,
+            }
+        }
+    }
+    // Those that are let through: two of `oneOf` at once, and lists of choices with arrays in them.
+    assert!(refused > 5_000 && missed * 6 < refused, "{refused} refused, {missed} let through");
+}

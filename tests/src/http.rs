@@ -1,0 +1,212 @@
+//! Plain HTTP/1.1 over a socket, for tests of the web interface: what is sent is exactly what is
+//! written here.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::SOON;
+
+/// What a server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status code.
+    pub status: u16,
+    /// Its headers, their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The same, after a look at the status code.
+    ///
+    /// # Panics
+    /// When it is another one.
+    #[must_use]
+    #[track_caller]
+    pub fn with_status(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+}
+
+/// A request that is settled piece by piece.
+#[derive(Clone, Debug)]
+pub struct Request {
+    address: String,
+    method: &'static str,
+    path: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    /// Asks `http://HOST:PORT` for a path.
+    ///
+    /// # Panics
+    /// When that is no such address.
+    pub fn get(url: &str, path: &str) -> Self {
+        let address = url.strip_prefix("http://").expect("an http address").to_owned();
+        Self { headers: vec![("Host".into(), address.clone())], address, method: "GET", path: path.into() }
+    }
+
+    /// Asks for something to be done.
+    pub fn post(url: &str, path: &str) -> Self {
+        Self { method: "POST", ..Self::get(url, path) }
+    }
+
+    /// With this header, in place of one of the same name.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sends it, and reads the whole answer.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn send(&self) -> Answer {
+        let mut stream = self.begin("close");
+        let (status, headers) = read_head(&mut stream);
+        let mut body = Vec::new();
+        if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+            while let Some(chunk) = read_chunk(&mut stream) {
+                body.extend(chunk);
+            }
+        } else {
+            stream.read_to_end(&mut body).expect("a body");
+        }
+        Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+    }
+
+    /// Sends it, and reads the answer as it comes.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn follow(&self) -> Stream {
+        let mut stream = self.begin("keep-alive");
+        let (status, headers) = read_head(&mut stream);
+        assert_eq!(status, 200, "{headers:?}");
+        Stream { stream, rest: String::new() }
+    }
+
+    /// Sends it, and reads nothing.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    pub fn begin(&self, connection: &str) -> BufReader<TcpStream> {
+        let mut stream = TcpStream::connect(&self.address).expect("somebody listens");
+        stream.set_read_timeout(Some(SOON)).expect("a socket can time out");
+        let mut head = format!("{} {} HTTP/1.1\r\nConnection: {connection}\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes()).expect("it can be sent");
+        BufReader::new(stream)
+    }
+}
+
+/// Server-sent events, as they come.
+#[derive(Debug)]
+pub struct Stream {
+    stream: BufReader<TcpStream>,
+    rest: String,
+}
+
+/// One server-sent event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sent {
+    /// Its `id:`.
+    pub id: Option<u64>,
+    /// Its `event:`; a comment, such as a heartbeat, has none.
+    pub event: String,
+    /// Its `data:`.
+    pub data: Value,
+}
+
+impl Stream {
+    /// The next event, within `limit`. None if none came, or the stream ended.
+    pub fn next(&mut self, limit: Duration) -> Option<Sent> {
+        self.stream.get_ref().set_read_timeout(Some(limit)).expect("a socket can time out");
+        loop {
+            if let Some((frame, rest)) = self.rest.split_once("\n\n") {
+                let sent = read_frame(frame);
+                self.rest = rest.to_owned();
+                if let Some(sent) = sent {
+                    return Some(sent);
+                }
+                continue;
+            }
+            let chunk = read_chunk(&mut self.stream)?;
+            self.rest.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+
+    /// The next event with this name.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn until(&mut self, event: &str) -> Sent {
+        loop {
+            let sent = self.next(SOON).unwrap_or_else(|| panic!("no {event} came"));
+            if sent.event == event {
+                return sent;
+            }
+        }
+    }
+}
+
+fn read_frame(frame: &str) -> Option<Sent> {
+    let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let data = field("data")?;
+    let data = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error} in {data}"));
+    let id = field("id").map(|id| id.parse().expect("a number"));
+    Some(Sent { id, event: field("event").unwrap_or_default().to_owned(), data })
+}
+
+fn read_head(stream: &mut BufReader<TcpStream>) -> (u16, BTreeMap<String, String>) {
+    let mut line = String::new();
+    let mut next = |stream: &mut BufReader<TcpStream>| {
+        line.clear();
+        stream.read_line(&mut line).expect("a line of the head");
+        line.trim_end().to_owned()
+    };
+    let first = next(stream);
+    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.unwrap_or_else(|| panic!("'{first}' begins no answer"));
+    let mut headers = BTreeMap::new();
+    loop {
+        let line = next(stream);
+        let Some((name, value)) = line.split_once(':') else { return (status, headers) };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+}
+
+/// The next chunk; none after the last, or when none came in time.
+fn read_chunk(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut size = String::new();
+    stream.read_line(&mut size).ok()?;
+    let size = usize::from_str_radix(size.trim(), 16).ok().filter(|size| *size > 0)?;
+    let mut chunk = vec![0; size + 2];
+    stream.read_exact(&mut chunk).ok()?;
+    chunk.truncate(size);
+    Some(chunk)
+}

@@ -1,0 +1,103 @@
+//! What is shown of the core: its pages of tasks and its feed of events must agree with what it
+//! does, whoever looks and whenever.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastworker::{
+    clock::Now,
+    control_plane::state::State,
+    protocol::{Event, EventKind, TaskPage, TaskQuery},
+    task::{TaskId, TaskResult, TaskStatus},
+};
+
+use super::{checks::ensure, network::Ticket};
+
+/// Pages are looked at in one step of so many.
+const LOOK_EVERY: u64 = 64;
+/// So many tasks are on a page, so that there are several.
+const PAGE: u32 = 7;
+
+/// What was shown so far.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// The number of the last event.
+    last: u64,
+    /// Ends that were shown, in order of [`TaskStatus`]: success, failure, cancelled.
+    ended: [u64; 3],
+    /// The ends that the last step showed.
+    now: BTreeMap<TaskId, Vec<TaskStatus>>,
+}
+
+impl Shown {
+    /// Looks at the core after a step.
+    pub(crate) fn after(&mut self, state: &State<Ticket>, now: Now, step: u64) -> Result<(), String> {
+        self.read(state)?;
+        ensure(self.ended == state.counts().ended, || {
+            format!("{:?} ends were shown of {:?}", self.ended, state.counts().ended)
+        })?;
+        if step % LOOK_EVERY == 0 { pages(state, now) } else { Ok(()) }
+    }
+
+    /// Reads the new events.
+    fn read(&mut self, state: &State<Ticket>) -> Result<(), String> {
+        self.now.clear();
+        while self.last < state.feed().last() {
+            let told = state.feed().after(self.last);
+            let first = told.events.first().map_or(0, |event| event.number);
+            ensure(told.missed == 0 && first == self.last + 1, || format!("event {first} follows {}", self.last))?;
+            for event in &told.events {
+                ensure(event.number == self.last + 1, || format!("event {} follows {}", event.number, self.last))?;
+                self.last = event.number;
+                self.note(event);
+            }
+            ensure(told.last == self.last, || format!("{} is told as the last event, not {}", told.last, self.last))?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, event: &Event) {
+        let (place, status) = match event.kind {
+            EventKind::TaskSuccess => (0, TaskStatus::Success),
+            EventKind::TaskFailure => (1, TaskStatus::Failure),
+            EventKind::TaskCancelled => (2, TaskStatus::Cancelled),
+            _ => return,
+        };
+        self.ended[place] += 1;
+        if let Some(id) = &event.task_id {
+            self.now.entry(id.clone()).or_default().push(status);
+        }
+    }
+
+    /// Looks whether the end of a task in this step was shown, once and rightly.
+    pub(crate) fn end(&self, id: &TaskId, end: Option<&TaskResult>) -> Result<(), String> {
+        let shown = self.now.get(id).map(Vec::as_slice).unwrap_or_default();
+        // An end that is forgotten at once may be followed by another.
+        let is_right = end.map_or(!shown.is_empty(), |end| shown == [end.status]);
+        ensure(is_right, || format!("the end of {id} was shown as {shown:?}, and it is {end:?}"))
+    }
+}
+
+/// Pages show every task once, and rightly.
+fn pages(state: &State<Ticket>, now: Now) -> Result<(), String> {
+    let whole = state.page(now, &TaskQuery { limit: u32::MAX, ..TaskQuery::default() });
+    // The simulation is small enough for one page.
+    let known = state.unfinished() + state.results().newest(now.mono).count();
+    ensure(whole.complete && whole.total == known as u64 && whole.tasks.len() == known, || {
+        format!("{} of {} tasks are on the page of all {known}", whole.tasks.len(), whole.total)
+    })?;
+    let ids: BTreeSet<&TaskId> = whole.tasks.iter().map(|task| &task.task_id).collect();
+    ensure(ids.len() == known, || "a task is on the page twice".into())?;
+    for task in &whole.tasks {
+        let status = state.look(&task.task_id).map(|look| look.status);
+        let ended = || state.results().peek(now.mono, &task.task_id).map(|kept| kept.result.status);
+        ensure(status.or_else(ended) == Some(task.status), || format!("{task:?} is not so"))?;
+    }
+    let turned = (0..known as u64)
+        .step_by(PAGE as usize)
+        .flat_map(|offset| state.page(now, &TaskQuery { offset, limit: PAGE, ..TaskQuery::default() }).tasks);
+    ensure(turned.eq(whole.tasks.iter().cloned()), || "the pages are not the whole".into())?;
+    let of = |status| state.page(now, &TaskQuery { statuses: vec![status], limit: u32::MAX, ..TaskQuery::default() });
+    let parts: Vec<TaskPage> = TaskStatus::ALL.into_iter().map(of).collect();
+    let total: u64 = parts.iter().map(|part| part.total).sum();
+    ensure(total == known as u64, || format!("{total} tasks stand in some way, of {known}"))
+}

@@ -1,0 +1,460 @@
+//! The web interface as programs see it: endpoints, events, guards, metrics.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpListener,
+    time::Duration,
+};
+
+use fastworker::{json::Json, task::NewTask};
+use fastworker_tests::{
+    Cluster, Process, SOON, cli, eventually, fastworker,
+    http::{Answer, Request, Sent},
+    ports::Ports,
+};
+use serde_json::{Value, json};
+
+fn cluster() -> Cluster {
+    Cluster::builder().modules(&["arithmetic", "slow", "flaky", "hostile"]).subworkers(1).gui().start()
+}
+
+fn get(cluster: &Cluster, path: &str) -> Answer {
+    Request::get(&cluster.gui(), path).send()
+}
+
+fn post(cluster: &Cluster, path: &str) -> Answer {
+    Request::post(&cluster.gui(), path).send()
+}
+
+/// Submits without waiting, and gives the id.
+fn submit(cluster: &Cluster, args: &[&str]) -> String {
+    let ran = cluster.cli(["submit", "--non-blocking", "--task-name"].iter().chain(args)).with_code(0);
+    ran.stdout.trim().to_owned()
+}
+
+/// Waits until a task stands like this, and gives all that is known of it.
+fn until_status(cluster: &Cluster, id: &str, status: &str) -> Value {
+    eventually(status, SOON, || {
+        Some(get(cluster, &format!("/api/tasks/{id}")))
+            .map(|answer| answer.json())
+            .filter(|task| task["status"] == status)
+    })
+}
+
+#[track_caller]
+fn has_fields(value: &Value, names: &[&str]) {
+    for name in names {
+        assert!(value.get(name).is_some(), "no '{name}' in {value}");
+    }
+}
+
+#[test]
+fn the_endpoints_of_the_original_have_their_shapes() {
+    let cluster = cluster();
+    let _ = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
+
+    let status = get(&cluster, "/api/status").with_status(200).json();
+    has_fields(&status, &["worker_id", "running", "base_address", "discovery_address", "uptime_seconds", "timestamp"]);
+    assert_eq!(status["base_address"], json!(cluster.base()));
+    assert_eq!(status["subworkers"], json!({ "total": 1, "active": 1, "inactive": 0 }));
+    assert_eq!(status["tasks"], json!({ "queued": 0, "active": 0, "cached_results": 1 }));
+    assert_eq!(status["cache"], json!({ "max_size": 10_000, "current_size": 1, "ttl_seconds": 3600.0 }));
+
+    let workers = get(&cluster, "/api/workers").with_status(200).json();
+    assert_eq!((&workers["count"], &workers["workers"][0]["id"]), (&json!(1), &json!("sw1")));
+    let fields = ["id", "address", "status", "load", "last_seen", "registered_at", "is_control_plane"];
+    has_fields(&workers["workers"][0], &fields);
+    assert_eq!(workers["workers"][0]["status"], "active");
+
+    let tasks = get(&cluster, "/api/tasks?limit=7").with_status(200).json();
+    assert_eq!((&tasks["total"], &tasks["limit"], &tasks["offset"]), (&json!(1), &json!(7), &json!(0)));
+    let fields = ["task_id", "status", "result", "error", "started_at", "completed_at", "cached_at", "last_accessed"];
+    has_fields(&tasks["tasks"][0], &fields);
+    assert_eq!((&tasks["tasks"][0]["status"], &tasks["tasks"][0]["result"]), (&json!("success"), &json!(8)));
+
+    let queues = get(&cluster, "/api/queues").with_status(200).json();
+    assert_eq!(queues["total_queued"], 0);
+    for priority in ["critical", "high", "normal", "low"] {
+        assert_eq!(
+            (&queues["queues"][priority]["count"], &queues["queues"][priority]["tasks"]),
+            (&json!(0), &json!([]))
+        );
+    }
+
+    let cache = get(&cluster, "/api/cache").with_status(200).json();
+    assert_eq!((&cache["max_size"], &cache["current_size"]), (&json!(10_000), &json!(1)));
+    assert_eq!((&cache["utilization_percent"], &cache["by_status"]), (&json!(0.01), &json!({ "success": 1 })));
+    assert_eq!(cache["ttl_seconds"], 3600.0);
+
+    let registered = get(&cluster, "/api/registered-tasks").with_status(200).json();
+    let known = registered["tasks"].as_array().expect("tasks");
+    assert_eq!(registered["count"], known.len());
+    let add = known.iter().find(|task| task["name"] == "add").expect("it is loaded");
+    assert!(add["module"] == "arithmetic" && add["doc"].is_string(), "{add}");
+}
+
+#[test]
+fn tasks_are_found_by_status_name_and_worker_and_waiting_ones_in_their_order() {
+    let cluster = cluster();
+    let running = submit(&cluster, &["slow", "--args", "30"]);
+    until_status(&cluster, &running, "started");
+    let waiting: Vec<String> = ["low", "high"]
+        .iter()
+        .map(|priority| submit(&cluster, &["add", "--args", "1", "2", "--priority", priority]))
+        .collect();
+    let of = |query: &str| -> Vec<String> {
+        let page = get(&cluster, &format!("/api/tasks?{query}")).with_status(200).json();
+        let tasks = page["tasks"].as_array().expect("tasks").clone();
+        tasks.iter().map(|task| task["task_id"].as_str().expect("an id").to_owned()).collect()
+    };
+    assert!(of("").is_empty(), "nothing has ended");
+    assert_eq!(of("status=started"), [running.clone()]);
+    assert_eq!(of("status=pending,scheduled"), [waiting[1].clone(), waiting[0].clone()]);
+    assert_eq!(of("status=pending&limit=1&offset=1"), [waiting[0].clone()]);
+    assert!(of("status=started&name=add").is_empty() && of("status=started&worker=other").is_empty());
+    assert_eq!(of("status=started&name=slow&worker=sw1"), [running.clone()]);
+    let queues = get(&cluster, "/api/queues").json();
+    assert_eq!(queues["queues"]["high"]["tasks"], json!([{ "id": waiting[1], "name": "add" }]));
+    assert!(queues["queues"]["low"]["oldest_age_seconds"].is_number(), "{queues}");
+    let _ = get(&cluster, "/api/tasks?status=queued").with_status(400);
+    let _ = get(&cluster, "/api/tasks?limit=many").with_status(400);
+}
+
+#[test]
+fn cancel_tells_the_truth() {
+    let cluster = cluster();
+    let running = submit(&cluster, &["endless_loop"]);
+    until_status(&cluster, &running, "started");
+    let waiting = submit(&cluster, &["add", "--args", "1", "2"]);
+    for id in [&waiting, &running] {
+        let cancelled = post(&cluster, &format!("/api/tasks/{id}/cancel")).with_status(200).json();
+        assert_eq!((&cancelled["cancelled"], &cancelled["task_id"]), (&json!(true), &json!(id)));
+        until_status(&cluster, id, "cancelled");
+    }
+    let again = post(&cluster, &format!("/api/tasks/{running}/cancel")).with_status(200).json();
+    assert_eq!((&again["cancelled"], &again["status"]), (&json!(false), &json!("cancelled")));
+    let unknown = post(&cluster, "/api/tasks/nobody/cancel").with_status(404).json();
+    assert!(unknown["error"].as_str().is_some_and(|error| error.contains("nobody")), "{unknown}");
+    let _ = get(&cluster, &format!("/api/tasks/{running}/cancel")).with_status(405);
+}
+
+#[test]
+fn retry_runs_the_same_call_as_a_task_of_its_own() {
+    let cluster = cluster();
+    let first = submit(&cluster, &["multiply", "--args", "6", "7", "--priority", "high"]);
+    let before = until_status(&cluster, &first, "success");
+    let retried = post(&cluster, &format!("/api/tasks/{first}/retry")).with_status(200).json();
+    assert_eq!((&retried["retried"], &retried["retry_of"]), (&json!(true), &json!(first)));
+    let new = retried["task_id"].as_str().expect("an id").to_owned();
+    assert_ne!(new, first);
+    let after = until_status(&cluster, &new, "success");
+    for same in ["name", "args", "kwargs", "priority", "result"] {
+        assert_eq!(after[same], before[same], "{same}");
+    }
+    assert_eq!(
+        get(&cluster, &format!("/api/tasks/{first}")).json()["result"],
+        before["result"],
+        "the first is as it was"
+    );
+
+    let _ = post(&cluster, "/api/tasks/nobody/retry").with_status(404);
+    let running = submit(&cluster, &["endless_loop"]);
+    until_status(&cluster, &running, "started");
+    let conflict = post(&cluster, &format!("/api/tasks/{running}/retry")).with_status(409).json();
+    assert!(conflict["error"].as_str().is_some_and(|error| error.contains("started")), "{conflict}");
+}
+
+#[test]
+fn a_task_is_shown_with_its_arguments_error_log_and_progress() {
+    let cluster = cluster();
+    let failed = submit(&cluster, &["panic_now", "--args", "as asked"]);
+    let task = until_status(&cluster, &failed, "failure");
+    assert_eq!((&task["args"], &task["error_kind"]), (&json!("[\"as asked\"]"), &json!("trap")));
+    assert!(task["error"].as_str().is_some_and(|error| error.contains("as asked")), "{task}");
+    let slow = submit(&cluster, &["slow", "--args", "30", "3000"]);
+    let progress = eventually("progress", SOON, || {
+        let task = get(&cluster, &format!("/api/tasks/{slow}")).json();
+        task["progress"]["total"].as_u64().filter(|total| *total > 0)
+    });
+    assert_eq!(progress, 3_000);
+    let listed = get(&cluster, "/api/tasks?status=started").json();
+    assert_eq!(listed["tasks"][0]["progress"]["total"], 3_000);
+}
+
+#[test]
+fn events_stream_with_the_names_of_the_original_and_go_on_where_a_reader_was() {
+    let cluster = cluster();
+    let mut stream = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
+    assert_eq!(stream.next(SOON).map(|sent| sent.event).as_deref(), Some("overview"));
+    let id = submit(&cluster, &["add", "--args", "5", "3"]);
+    let mut told = Vec::new();
+    for event in ["task.queued", "task.started", "task.success"] {
+        let sent = stream.until(event);
+        assert_eq!((&sent.data["task_id"], &sent.data["kind"]), (&json!(id), &json!(event)));
+        told.push(sent);
+    }
+    let later = stream.until("overview");
+    assert_eq!(later.data["ended"]["success"], 1);
+
+    let again = |last: Option<u64>, path: &str| {
+        let asked = Request::get(&cluster.gui(), path);
+        last.map_or(asked.clone(), |last| asked.header("Last-Event-ID", &last.to_string())).follow()
+    };
+    let mut resumed = again(told[0].id, "/api/events");
+    assert_eq!(resumed.next(SOON).as_ref(), Some(&told[1]));
+    assert_eq!(resumed.next(SOON).as_ref(), Some(&told[2]));
+    let mut recent = again(None, "/api/events?recent=1");
+    assert_eq!(recent.next(SOON).as_ref(), Some(&told[2]));
+    let mut fresh = again(None, "/api/events");
+    let next = submit(&cluster, &["add", "--args", "1", "1"]);
+    for stream in [&mut fresh, &mut recent, &mut resumed] {
+        let first: Sent = stream.next(SOON).expect("an event");
+        assert_eq!((first.event.as_str(), &first.data["task_id"]), ("task.queued", &json!(next)));
+    }
+    let other = again(Some(1_000_000), "/api/events").next(Duration::from_millis(50));
+    assert_eq!(other, None, "a number of another control plane");
+}
+
+#[test]
+fn a_reader_hears_how_many_events_it_missed() {
+    let cluster = cluster();
+    // Each is at least two events; 4,096 are kept.
+    let call = || NewTask { args: Json::parse("[5, 3]").expect("an array"), ..NewTask::new("add") };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let client = cluster.client().await;
+        let ended = client.submit_many((0..2_500).map(|_| call()).collect()).await.expect("they are taken");
+        assert_eq!(ended.len(), 2_500);
+    });
+    let mut stream = Request::get(&cluster.gui(), "/api/events").header("Last-Event-ID", "1").follow();
+    let missed = stream.next(SOON).expect("word of them");
+    assert_eq!(missed.event, "missed");
+    let first = stream.next(SOON).and_then(|sent| sent.id).expect("the first that is known");
+    assert_eq!(missed.data["missed"], first - 2);
+}
+
+#[test]
+fn followers_are_bounded_and_a_place_is_free_again_when_one_goes() {
+    let cluster = cluster();
+    let asked = Request::get(&cluster.gui(), "/api/events");
+    let mut streams: Vec<_> = (0..64).map(|_| asked.follow()).collect();
+    let refused = asked.send().with_status(503).json();
+    assert!(refused["error"].as_str().is_some_and(|error| error.contains("64")), "{refused}");
+    streams.pop();
+    let mut late = eventually("a place", SOON, || {
+        // The server sees that somebody went when it has something to say to them.
+        let _ = submit(&cluster, &["add", "--args", "1", "1"]);
+        let mut answer = asked.begin("close");
+        let mut first = [0; 12];
+        answer.read_exact(&mut first).expect("an answer");
+        (&first == b"HTTP/1.1 200").then_some(answer)
+    });
+    assert!(late.read_exact(&mut [0; 12]).is_ok());
+}
+
+#[test]
+fn with_a_key_everything_but_health_and_the_empty_page_needs_it() {
+    let cluster = Cluster::builder().gui().control_plane_args(&["--gui-api-key", "s3cret-key"]).start();
+    let guarded = [
+        "/api/status",
+        "/api/workers",
+        "/api/tasks",
+        "/api/queues",
+        "/api/cache",
+        "/api/registered-tasks",
+        "/api/events",
+        "/api/overview",
+        "/api/modules",
+        "/api/tasks/x",
+        "/metrics",
+    ];
+    for path in guarded {
+        let asked = Request::get(&cluster.gui(), path);
+        let refused = asked.send().with_status(401);
+        assert_eq!(refused.headers["www-authenticate"], "Bearer");
+        for wrong in ["Bearer s3cret", "Bearer s3cret-key2", "Basic s3cret-key", "s3cret-key", "Bearer "] {
+            let _ = asked.clone().header("Authorization", wrong).send().with_status(401);
+        }
+    }
+    for path in ["/api/tasks/x/cancel", "/api/tasks/x/retry"] {
+        let asked = Request::post(&cluster.gui(), path);
+        let _ = asked.send().with_status(401);
+        let _ = asked.header("Authorization", "Bearer s3cret-key").send().with_status(404);
+    }
+    for path in ["/", "/page/app.js", "/healthz", "/readyz"] {
+        let _ = get(&cluster, path).with_status(200);
+    }
+    let shown = Request::get(&cluster.gui(), "/api/status").header("Authorization", "bearer s3cret-key");
+    let _ = shown.header("Host", "queue.example").send().with_status(200);
+}
+
+#[test]
+fn pages_of_strangers_cannot_ask_through_a_browser() {
+    let cluster = Cluster::builder().gui().start();
+    let asked = Request::get(&cluster.gui(), "/api/status");
+    for host in ["evil.example", "evil.example:8080", "localhost.evil.example", ""] {
+        let _ = asked.clone().header("Host", host).send().with_status(421);
+    }
+    for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080"] {
+        let _ = asked.clone().header("Host", host).send().with_status(200);
+    }
+    let own = cluster.gui();
+    let cancel = Request::post(&own, "/api/tasks/x/cancel");
+    for origin in ["http://evil.example", "null", "http://localhost:1", "http://127.0.0.1"] {
+        let _ = cancel.clone().header("Origin", origin).send().with_status(403);
+    }
+    let _ = cancel.clone().header("Origin", &own).send().with_status(404);
+    let _ = cancel.send().with_status(404);
+    let page = get(&cluster, "/").with_status(200);
+    let policy = &page.headers["content-security-policy"];
+    assert!(policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert_eq!(
+        (page.headers["x-content-type-options"].as_str(), page.headers["cache-control"].as_str()),
+        ("nosniff", "no-store")
+    );
+    let _ = get(&cluster, "/nothing").with_status(404).json();
+}
+
+#[test]
+fn large_and_slow_requests_are_cut_off_and_hinder_nobody() {
+    let cluster = Cluster::builder().gui().start();
+    let large = Request::get(&cluster.gui(), "/api/status").header("X", &"x".repeat(100_000));
+    let mut cut = large.begin("close");
+    let mut answer = String::new();
+    let _ = cut.read_to_string(&mut answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    let address = cluster.gui().replace("http://", "");
+    let mut idle: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(&address).expect("it listens")).collect();
+    idle.iter_mut().for_each(|one| drop(one.write_all(b"GET /api/status HTTP/1.1\r\nHost: ")));
+    let _ = get(&cluster, "/healthz").with_status(200);
+    let mut rest = Vec::new();
+    idle[0].set_read_timeout(Some(2 * SOON)).expect("a socket can time out");
+    let ended = idle[0].read_to_end(&mut rest);
+    assert!(ended.is_ok(), "the head of a request has a time limit: {ended:?}");
+}
+
+#[test]
+fn a_control_plane_that_drains_is_alive_and_not_ready() {
+    let mut cluster = cluster();
+    assert_eq!(get(&cluster, "/healthz").with_status(200).json(), json!({ "healthy": true }));
+    assert_eq!(get(&cluster, "/readyz").with_status(200).json(), json!({ "ready": true, "workers": 1 }));
+    let running = submit(&cluster, &["slow", "--args", "30"]);
+    until_status(&cluster, &running, "started");
+    cluster.control_plane.terminate();
+    let answer = eventually("not ready", SOON, || Some(get(&cluster, "/readyz")).filter(|answer| answer.status == 503));
+    assert_eq!(answer.json()["ready"], false);
+    let _ = get(&cluster, "/healthz").with_status(200);
+    let _ = post(&cluster, &format!("/api/tasks/{running}/cancel")).with_status(200);
+    assert!(cluster.control_plane.wait_for_exit(SOON).success());
+}
+
+/// The values of a page of metrics, by name and labels.
+fn values(text: &str) -> BTreeMap<String, f64> {
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("'{line}' is no sample"));
+            (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("'{line}' has no value")))
+        })
+        .collect()
+}
+
+#[test]
+fn metrics_are_well_formed_and_move() {
+    let cluster = cluster();
+    let read = || {
+        let answer = get(&cluster, "/metrics").with_status(200);
+        assert!(answer.headers["content-type"].starts_with("application/openmetrics-text"), "{answer:?}");
+        for line in answer.body.lines().filter(|line| line.starts_with("# TYPE ")) {
+            let name = line.split(' ').nth(2).unwrap_or_default();
+            assert!(answer.body.contains(&format!("# HELP {name} ")), "{name} has no help");
+        }
+        values(&answer.body)
+    };
+    let before = read();
+    assert_eq!((before["fastworker_slots"], before[r#"fastworker_workers{status="active"}"#]), (1.0, 1.0));
+    for priority in ["critical", "high", "normal", "low"] {
+        assert_eq!(before[&format!(r#"fastworker_queue_depth{{priority="{priority}"}}"#)], 0.0);
+        assert_eq!(before[&format!(r#"fastworker_queue_oldest_age_seconds{{priority="{priority}"}}"#)], 0.0);
+    }
+    for _ in 0..3 {
+        let _ = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
+    }
+    let _ = cluster.cli(["submit", "--task-name", "panic_now", "--args", "x"]).with_code(1);
+    let _ = cluster.cli(["submit", "--task-name", "no\"such\\thing"]).with_code(5);
+    let running = submit(&cluster, &["slow", "--args", "30"]);
+    until_status(&cluster, &running, "started");
+    let _ = submit(&cluster, &["add", "--args", "1", "2", "--priority", "low"]);
+    let after = eventually("an age", SOON, || {
+        Some(read()).filter(|after| after[r#"fastworker_queue_oldest_age_seconds{priority="low"}"#] > 0.0)
+    });
+    let value = |name: &str| after.get(name).copied().unwrap_or_else(|| panic!("no {name} in {after:#?}"));
+    assert_eq!(value(r#"fastworker_tasks_ended_total{name="add",status="success"}"#), 3.0);
+    assert_eq!(value(r#"fastworker_tasks_ended_total{name="panic_now",status="failure"}"#), 1.0);
+    assert_eq!(value(r#"fastworker_tasks_ended_total{name="(unknown)",status="failure"}"#), 1.0);
+    assert_eq!(value(r#"fastworker_queue_depth{priority="low"}"#), 1.0);
+    assert_eq!((value("fastworker_slots_busy"), value("fastworker_tasks_accepted_total")), (1.0, 7.0));
+    assert_eq!(value(r#"fastworker_result_cache_results{status="success"}"#), 3.0);
+    for name in [r#"task_run_seconds_count{name="add"}"#, r#"task_run_seconds_bucket{le="+Inf",name="add"}"#] {
+        let found = after.iter().find(|(key, _)| same_labels(key, &format!("fastworker_{name}")));
+        assert_eq!(found.map(|(_, value)| *value), Some(3.0), "{name} in {after:#?}");
+    }
+    assert_eq!(value(r#"fastworker_task_wait_seconds_count{priority="normal"}"#), 4.0);
+    assert_eq!(value(r#"fastworker_task_total_seconds_count{priority="normal"}"#), 4.0);
+    assert!(value(r#"fastworker_task_total_seconds_sum{priority="normal"}"#) > 0.0);
+}
+
+/// Whether two samples are the same, in whatever order their labels are.
+fn same_labels(one: &str, other: &str) -> bool {
+    let parts = |text: &str| {
+        let (name, labels) = text.split_once('{').unwrap_or((text, ""));
+        let mut labels: Vec<String> = labels.trim_end_matches('}').split(',').map(ToOwned::to_owned).collect();
+        labels.sort();
+        (name.to_owned(), labels)
+    };
+    parts(one) == parts(other)
+}
+
+#[test]
+fn a_taken_port_is_an_error_only_for_who_asked_for_it() {
+    let (ports, folder) = (Ports::claim(), tempfile::tempdir().expect("a folder"));
+    let taken = TcpListener::bind(("127.0.0.1", ports.spare(0))).expect("a free port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let address = |port: u16| format!("tcp://127.0.0.1:{port}");
+    let command = || {
+        let mut command = fastworker();
+        command.env("FASTWORKER_GUI_ENABLED", "true");
+        command.args(["control-plane", "--json", "--base-address", &address(ports.base())]);
+        command.args(["--discovery-address", &address(ports.discovery())]);
+        command.args(["--subworker-port", &ports.subworkers().to_string()]);
+        command
+    };
+    let mut asked_for = command();
+    asked_for.args(["--gui-port", &port]);
+    let _ = cli::run(asked_for).with_code(1).says(&port).hints("--gui-port");
+    let mut off = command();
+    off.env("FASTWORKER_GUI_ENABLED", "false").args(["--gui-port", &port]);
+    let ready = Process::start("control-plane", off, folder.path()).wait_until_ready();
+    assert!(!ready.contains("gui"), "{ready}");
+    let mut exposed = command();
+    exposed.args(["--gui-host", "0.0.0.0", "--gui-port", "0"]);
+    let _ = cli::run(exposed).with_code(2).says("other machines").hints("FASTWORKER_GUI_API_KEY");
+    let mut no_key = command();
+    no_key.env("FASTWORKER_GUI_API_KEY", "");
+    let _ = cli::run(no_key).with_code(2);
+    let mut keyed = command();
+    keyed.args(["--gui-host", "0.0.0.0", "--gui-port", "0"]).env("FASTWORKER_GUI_API_KEY", "k");
+    let ready = Process::start("control-plane", keyed, folder.path()).wait_until_ready();
+    assert!(ready.contains(r#""gui":"http://0.0.0.0:"#), "{ready}");
+}
+
+#[test]
+fn the_control_plane_stays_small() {
+    let cluster = cluster();
+    let _stream = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
+    let _ = get(&cluster, "/metrics").with_status(200);
+    let memory = cluster.control_plane.memory();
+    assert!(memory < 25 * 1024 * 1024, "{memory} bytes");
+}

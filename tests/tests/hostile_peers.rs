@@ -1,0 +1,430 @@
+//! Peers that mean harm, at every port: whatever they send, they are told so or cut off, nobody
+//! else waits for it, and nothing is left of them.
+
+use std::{
+    io, iter,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use fastworker::{
+    protocol::{
+        Beat, EventQuery, Follow, Lookup, Note, Notify, Registration, Reply, Request, Submit, TaskQuery, Work,
+        WorkerRequest, codec,
+    },
+    task::{NewTask, SerializationFormat, TaskId},
+    transport::FRAME_MAX,
+};
+use fastworker_tests::{
+    Cluster, SOON, eventually,
+    peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, question},
+    steady::Steady,
+};
+use uuid::Uuid;
+
+/// Memory may grow so much over the frames of a storm.
+const GROWTH_MAX: u64 = 10 << 20;
+/// So many open files more or less say nothing.
+const FILES_SLACK: usize = 16;
+
+fn cluster() -> Cluster {
+    let few = ["--result-cache-size", "100"];
+    Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).control_plane_args(&few).start()
+}
+
+/// Every port of a control plane, and the kind of socket that belongs there.
+fn ports(cluster: &Cluster) -> Vec<(u16, u8)> {
+    let ports = cluster.ports();
+    let asked = (0..=4).map(|offset| ports.base() + offset).chain([ports.subworkers()]);
+    asked.map(|port| (port, REQUEST)).chain([(ports.discovery(), BUS)]).collect()
+}
+
+/// What every peer of good will hears at this port.
+fn serves(port: u16, kind: u8) {
+    let mut peer = Peer::shake(port, kind).expect("it is served");
+    if kind == BUS {
+        let heard = peer.receive().expect("an announcement");
+        assert!(heard.starts_with(b"WORKER_ANNOUNCE:"), "{heard:?}");
+    } else {
+        assert!(!peer.call(b"?").expect("an answer").is_empty());
+    }
+}
+
+/// Waits until the files that hostile peers held are back.
+fn files_are_back(cluster: &Cluster, before: usize) {
+    let open = || cluster.control_plane.open_files();
+    let what = format!("the open files: {before} before, {} at first", open());
+    eventually(&what, 2 * SOON, || (open() <= before + FILES_SLACK).then_some(()));
+}
+
+#[test]
+fn who_greets_wrongly_is_cut_off() {
+    let cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let before = cluster.control_plane.open_files();
+    let noise = noise(&mut Rng::with_seed(7), 64 << 10);
+    for (port, kind) in ports(&cluster) {
+        let other = if kind == BUS { REQUEST } else { BUS };
+        let greetings: [&[u8]; 11] = [
+            b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello",
+            &[0; 8],
+            &[0xff; 8],
+            b"\0SP\x01\0\x30\0\0",
+            b"\0SP\0\0\x30\0\x01",
+            b"\0SP\0\xff\xff\0\0",
+            &greeting(PAIR),
+            &greeting(REPLY),
+            &greeting(other),
+            &noise,
+        ];
+        for (number, wrong) in greetings.into_iter().enumerate() {
+            let mut peer = Peer::connect(port).expect("somebody listens");
+            // It may be cut off before the end.
+            drop(peer.write(wrong));
+            assert!(peer.is_cut_within(SOON), "greeting {number} at {port}");
+        }
+        for length in 0..8 {
+            let mut peer = Peer::connect(port).expect("somebody listens");
+            peer.write(&greeting(kind)[..length]).expect("a connection");
+        }
+        serves(port, kind);
+    }
+    steady.stop();
+    files_are_back(&cluster, before);
+}
+
+#[test]
+fn frames_that_are_none_are_cut_off_or_left_unanswered() {
+    let cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let before = cluster.control_plane.open_files();
+    for (port, kind) in ports(&cluster) {
+        let lengths = [u64::MAX, 1 << 63, 1 << 62, (1 << 32) + 4, FRAME_MAX as u64 + 1];
+        for length in lengths {
+            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            peer.write(&length.to_be_bytes()).expect("a connection");
+            drop(peer.write(&[0x80; 64]));
+            assert!(peer.is_cut_within(SOON), "a frame of {length} bytes at {port}");
+        }
+        // Of what was announced, a part, and gone.
+        for cut in [0, 1, 7, 8, 9, 12, 13, 200] {
+            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            let whole = question(1, &[b'{'; 300]);
+            peer.write(&whole[..cut]).expect("a connection");
+        }
+        if kind == REQUEST {
+            // No request id, or none that ends.
+            for short in [&b""[..], b"\x80", b"\0\0\0", &[0; 16]] {
+                let mut peer = Peer::shake(port, kind).expect("a handshake");
+                peer.send(short).expect("a connection");
+                assert!(peer.is_cut_within(SOON), "{short:?} at {port}");
+            }
+            // Too many hops: left unanswered, and the next one is answered.
+            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            let hops = [[0, 0, 0, 9].repeat(40), vec![0x80, 0, 0, 9], b"?".to_vec()].concat();
+            drop(peer.send(&hops));
+            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            let eight = [[0, 0, 0, 9].repeat(7), vec![0x80, 0, 0, 9], b"?".to_vec()].concat();
+            peer.send(&eight).expect("a connection");
+            assert_eq!(peer.receive().expect("an answer")[..32], eight[..32]);
+        } else {
+            // Nobody there listens to what others announce.
+            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            for size in [0, 1, 4_000] {
+                drop(peer.send(&vec![b'x'; size]));
+            }
+        }
+        serves(port, kind);
+    }
+    steady.stop();
+    files_are_back(&cluster, before);
+}
+
+#[test]
+fn half_open_connections_by_the_thousand_take_nobodys_room() {
+    const EACH: usize = 600;
+    rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised");
+    let mut cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let before = cluster.control_plane.open_files();
+    let mut open = Vec::new();
+    for (port, kind) in ports(&cluster) {
+        for number in 0..EACH {
+            let mut peer = Peer::connect(port).expect("somebody listens");
+            let part: Vec<u8> = match number % 5 {
+                0 => Vec::new(),
+                1 => greeting(kind)[..5].to_vec(),
+                2 => greeting(kind).to_vec(),
+                3 => [&greeting(kind)[..], &[0, 0, 0]].concat(),
+                // As much as is taken, of which a little comes.
+                _ => [&greeting(kind)[..], &(FRAME_MAX as u64).to_be_bytes()[..], &[0x80, 0, 0, 1, b'{']].concat(),
+            };
+            drop(peer.write(&part));
+            open.push(peer);
+        }
+    }
+    let held = || (cluster.control_plane.open_files() > before + open.len() / 2).then_some(());
+    eventually("that they are connected", SOON, held);
+    let memory = cluster.control_plane.memory();
+    assert!(memory < 256 << 20, "{memory} bytes for {} connections", open.len());
+    steady.goes_on();
+    for (port, kind) in ports(&cluster) {
+        serves(port, kind);
+    }
+    // Somebody who is slow, but right, is served beside them.
+    let management = cluster.ports().base() + 4;
+    let asked = question(5, br#"{"v":1,"message":"hello"}"#);
+    let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("a handshake")).collect();
+    for byte in &asked {
+        for peer in &mut slow {
+            peer.write(&[*byte]).expect("a connection");
+        }
+        thread::yield_now();
+    }
+    for peer in &mut slow {
+        let (id, body) = peer.answer().expect("an answer");
+        assert!(id == 5 && matches!(codec::decode(&body), Ok(Reply::Welcome(_))), "{id}: {body:?}");
+    }
+    cluster.start_subworker("sw2");
+    // Who never says who he is, is not waited for for ever.
+    let mut silent = open.swap_remove(0);
+    assert!(silent.is_cut_within(3 * SOON), "a connection without a greeting stays");
+    drop((slow, silent, open));
+    steady.goes_on();
+    // The new worker has a connection or two of its own.
+    files_are_back(&cluster, before);
+    steady.stop();
+}
+
+#[test]
+fn connections_that_come_and_go_leave_nothing() {
+    const TIMES: usize = 10_000;
+    let cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let ports = ports(&cluster);
+    let storm = |times: usize| {
+        for number in 0..times {
+            let (port, kind) = ports[number % ports.len()];
+            let mut peer = Peer::connect(port).expect("somebody listens");
+            match number % 4 {
+                0 => {}
+                1 => drop(peer.write(&greeting(kind))),
+                2 => drop(peer.write(&[&greeting(kind)[..], &question(1, b"?")].concat())),
+                _ => drop(peer.write(b"\0SP")),
+            }
+        }
+    };
+    storm(TIMES / 5);
+    let before = (cluster.control_plane.open_files(), cluster.control_plane.memory());
+    storm(TIMES);
+    steady.goes_on();
+    files_are_back(&cluster, before.0);
+    let growth = cluster.control_plane.memory().saturating_sub(before.1);
+    assert!(growth < GROWTH_MAX, "{growth} bytes more after {TIMES} connections");
+    steady.stop();
+}
+
+#[test]
+fn who_asks_and_reads_nothing_is_cut_off_before_others_wait_for_him() {
+    const FRAMES: usize = 100_000;
+    let cluster = cluster();
+    let steady = Steady::start(&cluster);
+    for (port, kind) in ports(&cluster) {
+        if kind == BUS {
+            continue;
+        }
+        let before = cluster.control_plane.memory();
+        let mut deaf: Vec<_> = (0..2).map(|_| Peer::shake(port, kind).expect("a handshake")).collect();
+        let asked = question(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
+        for peer in &mut deaf {
+            peer.write_within(Duration::from_secs(1));
+            for _ in 0..FRAMES / 100 {
+                if peer.write(&asked).is_err() {
+                    break;
+                }
+            }
+        }
+        let began = Instant::now();
+        serves(port, kind);
+        assert!(began.elapsed() < SOON, "{port} answers others after {:?}", began.elapsed());
+        steady.goes_on();
+        let grown = cluster.control_plane.memory().saturating_sub(before);
+        assert!(grown < 1 << 30, "{grown} bytes for what nobody reads");
+    }
+    steady.stop();
+}
+
+/// One frame of a storm.
+enum Shot {
+    /// Is answered.
+    Asked(Vec<u8>),
+    /// May be anything: answered, left unanswered, or the end of the connection.
+    Wild(Vec<u8>),
+}
+
+/// Frames of every kind, from good ones to noise.
+struct Arsenal {
+    dice: Rng,
+    good: Vec<Vec<u8>>,
+}
+
+impl Arsenal {
+    fn new(seed: u64) -> Self {
+        let mut good = Vec::new();
+        for format in SerializationFormat::ALL {
+            good.extend(requests().iter().map(|request| codec::encode(format, request)));
+            good.extend(worker_requests().iter().map(|request| codec::encode(format, request)));
+        }
+        let originals = [
+            r#"{"id": "a", "name": "nosuch", "args": [5, 3], "kwargs": {}, "priority": "normal", "timeout": null}"#,
+            r#"{"action": "batch_submit", "tasks": [{"id": "b", "name": "nosuch"}, {"name": "nosuch"}]}"#,
+            r#"{"task_id": "c"}"#,
+            r#"{"action": "cancel", "task_id": "d"}"#,
+            r#"{"id": "e", "name": "nosuch", "args": [NaN, Infinity]}"#,
+            "{}",
+        ];
+        good.extend(originals.map(|text| text.as_bytes().to_vec()));
+        Self { dice: Rng::with_seed(seed), good }
+    }
+
+    fn shot(&mut self) -> Shot {
+        let dice = &mut self.dice;
+        let mut body = self.good[dice.usize(..self.good.len())].clone();
+        match dice.u8(0..20) {
+            0..8 => {}
+            8..13 => {
+                for _ in 0..dice.usize(1..4) {
+                    let at = dice.usize(..body.len());
+                    body[at] ^= 1 << dice.u8(0..8);
+                }
+            }
+            13 | 14 => body.truncate(dice.usize(..body.len())),
+            15 => body = b"\x80\x04\x95\x12\0\0\0\0\0\0\0}\x94\x8c\x07task_id\x94\x8c\x01x\x94s.".to_vec(),
+            16 => body = noise(dice, 300),
+            17 => body = [br#"{"v":1,"message":"#.to_vec(), b"[".repeat(dice.usize(1..5_000))].concat(),
+            18 => body = br#"{"v":1,"message":{"explode":["\ud800",1e999,"\u0000"]}}"#.to_vec(),
+            _ => {
+                let noise = noise(dice, 40);
+                return Shot::Wild(if dice.bool() { frame(&noise) } else { noise });
+            }
+        }
+        Shot::Asked(body)
+    }
+}
+
+/// Up to so many bytes of anything.
+fn noise(dice: &mut Rng, most: usize) -> Vec<u8> {
+    let length = dice.usize(..most);
+    iter::repeat_with(|| dice.u8(..)).take(length).collect()
+}
+
+/// None of them waits.
+fn requests() -> Vec<Request> {
+    let id = || TaskId::from(Uuid::from_u128(7));
+    let task = NewTask { id: id(), ..NewTask::new("nosuch") };
+    vec![
+        Request::Hello,
+        Request::Workers,
+        Request::Submit(Submit { tasks: vec![task; 3], notify: Notify::No }),
+        Request::Lookup(Lookup { ids: vec![id(), "x".parse().expect("an id")], wait_ms: 0 }),
+        Request::Cancel(vec![id()]),
+        Request::Follow(Follow { id: id(), after: 0, wait_ms: 0 }),
+        Request::Tasks(TaskQuery { limit: 3, ..TaskQuery::default() }),
+        Request::Events(EventQuery { after: 0, wait_ms: 0 }),
+    ]
+}
+
+/// No worker is known by this key, so that none of them waits.
+fn worker_requests() -> Vec<WorkerRequest> {
+    let worker = Uuid::from_u128(9);
+    vec![
+        WorkerRequest::Register(Registration {
+            worker: Uuid::nil(),
+            worker_id: "sw1".into(),
+            address: "tcp://127.0.0.1:1".into(),
+            slots: 1,
+            modules: Vec::new(),
+        }),
+        WorkerRequest::Work(Work { worker, slot: 0, sequence: 1, ended: Vec::new(), capacity: 1 }),
+        WorkerRequest::Beat(Beat { worker, holds: Vec::new() }),
+        WorkerRequest::Note(Note { worker, sequence: 1, reports: Vec::new(), returned: Vec::new() }),
+        WorkerRequest::Drain(worker),
+        WorkerRequest::Leave(worker),
+    ]
+}
+
+/// Fires so many frames at a port, and waits until each is answered that must be.
+fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result<()> {
+    const ROUND: usize = 50;
+    let mut left = frames;
+    while left > 0 {
+        let mut peer = Peer::shake(port, kind)?;
+        let (mut asked, mut wild) = (Vec::new(), None);
+        while asked.len() < ROUND && left > 0 && wild.is_none() {
+            left -= 1;
+            match arsenal.shot() {
+                Shot::Asked(body) => asked.push(body),
+                Shot::Wild(bytes) => wild = Some(bytes),
+            }
+        }
+        for (number, body) in asked.iter().enumerate() {
+            peer.ask(u32::try_from(number).expect("a few"), body)?;
+        }
+        if kind != BUS {
+            let mut answered = vec![false; asked.len()];
+            for _ in 0..asked.len() {
+                let (id, body) = peer.answer()?;
+                assert!(!body.is_empty(), "{:?} is answered with nothing", asked[id as usize]);
+                answered[id as usize] = true;
+            }
+            assert!(answered.into_iter().all(|answered| answered));
+        }
+        if let Some(bytes) = wild {
+            drop(peer.write(&bytes));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_hundred_thousand_frames_of_every_kind_leave_nothing() {
+    const FRAMES: usize = 100_000;
+    const THREADS: u64 = 2;
+    let mut cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let ports = ports(&cluster);
+    let storm = |frames: usize, seed: u64| {
+        let fired = Arc::new(AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (ports, fired) = (&ports, Arc::clone(&fired));
+                scope.spawn(move || {
+                    let mut arsenal = Arsenal::new(seed + thread);
+                    while fired.fetch_add(100, Ordering::Relaxed) < frames {
+                        let (port, kind) = ports[arsenal.dice.usize(..ports.len())];
+                        let shot = fire(port, kind, &mut arsenal, 100);
+                        shot.unwrap_or_else(|error| panic!("{error} at {port}, seed {}", seed + thread));
+                    }
+                });
+            }
+        });
+    };
+    storm(FRAMES / 5, 1_000);
+    let before = (cluster.control_plane.open_files(), cluster.control_plane.memory());
+    storm(FRAMES, 2_000);
+    steady.goes_on();
+    files_are_back(&cluster, before.0);
+    let growth = cluster.control_plane.memory().saturating_sub(before.1);
+    assert!(growth < GROWTH_MAX, "{growth} bytes more after {FRAMES} frames");
+    for (port, kind) in ports {
+        serves(port, kind);
+    }
+    assert!(cluster.control_plane.is_running() && cluster.subworkers[0].is_running());
+    steady.stop();
+}

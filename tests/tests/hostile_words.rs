@@ -1,0 +1,534 @@
+//! Messages that are read and mean harm: odd words, odd numbers, workers and clients that lie.
+//! Each is answered with a sentence that says what is wrong, and changes nothing for others.
+
+use std::time::Duration;
+
+use fastworker::{
+    clock::Timestamp,
+    json::Json,
+    protocol::{
+        Beat, Collect, Ended, EventQuery, FRAME_ITEMS_MAX, Follow, LeaseId, Lookup, Note, Notify, Registration, Reply,
+        Request, Submit, Submitted, TaskQuery, Work, WorkerReply, WorkerRequest, codec,
+    },
+    task::{
+        ErrorKind, LogLevel, ModuleInfo, NewTask, Outcome, Policy, Report, SerializationFormat, TaskId, TaskInfo,
+        TaskPriority, TaskStatus, Unknown,
+    },
+};
+use fastworker_tests::{
+    Cluster, SOON, eventually,
+    original::ask,
+    peer::{Peer, REQUEST},
+    steady::Steady,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+fn cluster() -> Cluster {
+    let few = ["--result-cache-size", "100"];
+    Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).control_plane_args(&few).start()
+}
+
+fn management(cluster: &Cluster) -> Peer {
+    Peer::shake(cluster.ports().base() + 4, REQUEST).expect("a handshake")
+}
+
+fn subworkers(cluster: &Cluster) -> Peer {
+    Peer::shake(cluster.ports().subworkers(), REQUEST).expect("a handshake")
+}
+
+/// Asks in one form, and reads the answer in the same.
+fn call<Q: Serialize, A: DeserializeOwned>(peer: &mut Peer, format: SerializationFormat, question: &Q) -> A {
+    let answer = peer.call(&codec::encode(format, question)).expect("an answer");
+    assert_eq!(codec::form(&answer).expect("a form"), format);
+    codec::decode(&answer).expect("a reply")
+}
+
+/// Asks in both forms. The answers are the same.
+fn ask_both(peer: &mut Peer, request: &Request) -> Reply {
+    let [json, postcard] = SerializationFormat::ALL.map(|format| call::<_, Reply>(peer, format, request));
+    assert_eq!(std::mem::discriminant(&json), std::mem::discriminant(&postcard), "{json:?} and {postcard:?}");
+    json
+}
+
+fn worker_says(peer: &mut Peer, request: &WorkerRequest) -> WorkerReply {
+    call(peer, SerializationFormat::Postcard, request)
+}
+
+/// The sentence of a refusal, wherever it is in an answer.
+fn sentence(answer: &[u8]) -> String {
+    if answer.first() == Some(&codec::POSTCARD) {
+        let refused = codec::decode::<Reply>(answer).ok().and_then(|reply| match reply {
+            Reply::Refused(why) => Some(why),
+            _ => None,
+        });
+        let worker = || match codec::decode::<WorkerReply>(answer) {
+            Ok(WorkerReply::Refused(why)) => why,
+            other => panic!("no refusal: {other:?}"),
+        };
+        return refused.unwrap_or_else(worker);
+    }
+    let answer: Value = serde_json::from_slice(answer).expect("JSON");
+    let places = [&answer["message"]["refused"], &answer["error"], &answer["result"]["error"]];
+    places.into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("no refusal: {answer}")).to_owned()
+}
+
+#[test]
+fn what_cannot_be_read_is_answered_with_a_sentence_that_says_why() {
+    let cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let base = cluster.ports().base();
+    let pickle = b"\x80\x04\x95\x12\0\0\0\0\0\0\0}\x94\x8c\x07task_id\x94\x8c\x01x\x94s.";
+    let envelope = |message: &str| format!(r#"{{"v":1,"message":{message}}}"#).into_bytes();
+    let ours: [(Vec<u8>, &str); 17] = [
+        (Vec::new(), "empty"),
+        (b"hello".to_vec(), "starts with byte 0x68: send JSON, or postcard"),
+        (b"\xff\xfe\0".to_vec(), "starts with byte 0xff"),
+        (pickle.to_vec(), "postcard"),
+        (br#"{"v":2,"message":"hello"}"#.to_vec(), "protocol version 2"),
+        (br#"{"v":4294967296,"message":"hello"}"#.to_vec(), "u32"),
+        (br#"{"v":"1","message":"hello"}"#.to_vec(), "u32"),
+        (envelope(r#""explode""#), "unknown variant `explode`"),
+        (envelope(r#"{"submit":{"tasks":[]},"cancel":[]}"#), "expected"),
+        (envelope(r#"{"cancel":["a\u0000b"]}"#), "task id"),
+        (envelope(&format!(r#"{{"cancel":["{}"]}}"#, "x".repeat(129))), "task id"),
+        (envelope(r#"{"submit":{"tasks":[],"tasks":[],"notify":"no"}}"#), "duplicate field `tasks`"),
+        (envelope(r#"{"collect":{"session":"x","sequence":1e99,"wait_ms":-1}}"#), "cannot read the message"),
+        (b"{\"v\":1,\"message\":{\"cancel\":[\"\xff\xfe\"]}}".to_vec(), "unicode"),
+        ([&envelope(r#""hello""#)[..], b" {}"].concat(), "trailing"),
+        (vec![1], "ends too early"),
+        (vec![1, 0, 0], "follow its end"),
+    ];
+    for port in (base..=base + 4).chain([cluster.ports().subworkers()]) {
+        let mut peer = Peer::shake(port, REQUEST).expect("a handshake");
+        for (message, why) in &ours {
+            let message = match message[..] {
+                // The first verb of a worker has fields.
+                [1, 0, 0] if port == cluster.ports().subworkers() => continue,
+                _ => message,
+            };
+            let answer = peer.call(message).expect("an answer");
+            let sentence = sentence(&answer);
+            let is_verb = sentence.contains("unknown variant") && port == cluster.ports().subworkers();
+            assert!(
+                sentence.contains(why) || is_verb,
+                "'{sentence}' to {:?} at {port}",
+                message.escape_ascii().to_string()
+            );
+            assert!(sentence.len() < 1_000, "{sentence}");
+        }
+    }
+    steady.stop();
+}
+
+#[test]
+fn ids_and_names_of_strange_bytes_are_carried_or_refused() {
+    let cluster = cluster();
+    let mut peer = management(&cluster);
+    let whole = "\u{202e}gnp.exe \u{200b}\u{1f600} ' \" \\ <b> %s ${x} ../..";
+    let right = [whole.to_owned(), "x".repeat(128), "ü".repeat(64), "null".into(), "0".into()];
+    for id in right {
+        let task = NewTask { id: id.parse().expect("an id"), args: two(), ..NewTask::new("add") };
+        let submit = Request::Submit(Submit { tasks: vec![task], notify: Notify::Answer });
+        for format in SerializationFormat::ALL {
+            match call::<_, Reply>(&mut peer, format, &submit) {
+                Reply::Submitted(taken) => match &taken[..] {
+                    [Submitted::Ended(ended)] => assert_eq!(ended.task_id.to_string(), id),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        }
+        let cancelled = ask(cluster.ports().base() + 4, json!({ "action": "cancel", "task_id": id }).to_string());
+        assert_eq!(cancelled, json!({ "cancelled": false, "task_id": id }));
+    }
+    let names = [String::new(), "x".repeat(129), "a\0b".into(), "a\nb".into(), "\u{7f}".into()];
+    for name in names {
+        let submit = Request::Submit(Submit { tasks: vec![NewTask::new(name)], notify: Notify::Answer });
+        match ask_both(&mut peer, &submit) {
+            Reply::Submitted(taken) => match &taken[..] {
+                [Submitted::Refused(why)] => assert!(why.contains("a task name is text of 1 to 128 bytes"), "{why}"),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+    // The original's words for the same. A long id does not come back twice as long.
+    let long = "y".repeat(1 << 20);
+    let [base, queries] = [0, 4].map(|offset| cluster.ports().base() + offset);
+    for action in ["query", "cancel", &long] {
+        let answer = ask(queries, json!({ "action": action, "task_id": long }).to_string());
+        let error = answer["error"].as_str().expect("a sentence");
+        assert!(error.contains("a task id is text of 1 to 128 bytes") && error.len() < 200, "{error:.300}");
+    }
+    let answer = ask(queries, json!({ "action": long, "task_id": "x" }).to_string());
+    assert!(answer["error"].as_str().is_some_and(|error| error.contains("unknown action") && error.len() < 200));
+    for id in [json!("a\u{0}b"), json!(""), json!(5), json!(long)] {
+        let answer = ask(base, json!({ "id": id, "name": "add", "args": [1, 2] }).to_string());
+        assert_eq!(answer["status"], "failure", "{answer:.300}");
+        assert!(answer["error"].as_str().is_some_and(|error| error.len() < 1_000), "{answer:.300}");
+    }
+}
+
+fn two() -> Json {
+    Json::parse("[5, 3]").expect("JSON")
+}
+
+/// Deep enough for every stack to overflow on which it is read level by level.
+#[tokio::test(flavor = "multi_thread")]
+async fn deeply_nested_json_overflows_nobodys_stack() {
+    const DEPTH: usize = 100_000;
+    let mut cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(DEPTH), close.repeat(DEPTH));
+    let client = cluster.client().await;
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+        let document = Json::parse(&format!("[{}]", deep(open, close))).expect("JSON, however deep");
+        let task = NewTask { args: document.clone(), ..NewTask::new("add") };
+        let ended = client.submit_many(vec![task]).await.expect("an answer").remove(0).expect("a result");
+        assert_eq!((ended.status, ended.error_kind), (TaskStatus::Failure, Some(ErrorKind::BadArguments)), "{ended:?}");
+        let error = ended.error.clone().unwrap_or_default();
+        assert!(error.len() < 10_000, "{} bytes of error", error.len());
+        // A task that waits shows its arguments as they came.
+        let waiting = NewTask { args: document.clone(), unknown: Unknown::Wait, ..NewTask::new("nobody") };
+        let id = waiting.id.clone();
+        let mut peer = management(&cluster);
+        ask_both(&mut peer, &Request::Submit(Submit { tasks: vec![waiting], notify: Notify::No }));
+        match ask_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 })) {
+            Reply::Found(found) => assert!(format!("{found:?}").contains(document.as_str())),
+            other => panic!("{other:?}"),
+        }
+        assert!(client.cancel(&id).await.expect("an answer"));
+        // The original's clients can send it anywhere.
+        let base = cluster.ports().base();
+        let nested = deep(open, close);
+        for field in ["args", "kwargs", "id", "name", "timeout", "callback", "tasks", "action", "task_id", "v", "x"] {
+            let other = if field == "name" { "other" } else { "name" };
+            for message in [
+                format!(r#"{{"{other}":"add","{field}":{nested}}}"#),
+                format!(r#"{{"{field}":{nested}"#),
+                nested.clone(),
+            ] {
+                for port in [base, base + 4, cluster.ports().subworkers()] {
+                    let answer = Peer::shake(port, REQUEST).and_then(|mut peer| peer.call(message.as_bytes()));
+                    assert!(answer.is_ok_and(|answer| answer.len() < 10_000), "{field} at {port}");
+                }
+            }
+        }
+        let message = format!(r#"{{"v":1,"message":{{"submit":{{"tasks":{nested},"notify":{nested}}}}}}}"#);
+        assert!(sentence(&peer.call(message.as_bytes()).expect("an answer")).len() < 1_000);
+    }
+    steady.stop();
+    assert!(cluster.control_plane.is_running() && cluster.subworkers[0].is_running());
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
+    let cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let mut peer = management(&cluster);
+    let submit = |task: &str| {
+        let message = format!(r#"{{"v":1,"message":{{"submit":{{"tasks":[{task}],"notify":"no"}}}}}}"#);
+        message.into_bytes()
+    };
+    let spans = ["-1", "1e300", "1e999", "\"5\"", "NaN", "Infinity", "-0.5", "9007199254740993e300"];
+    for span in spans {
+        for field in ["countdown", "policy"] {
+            let value = if field == "policy" { format!(r#"{{"timeout":{span}}}"#) } else { span.to_owned() };
+            let message = submit(&format!(r#"{{"id":"a","name":"add","args":[1,2],"{field}":{value}}}"#));
+            let why = sentence(&peer.call(&message).expect("an answer"));
+            assert!(why.contains("cannot read the message"), "{why}");
+        }
+    }
+    for args in ["{}", "5", "\"[]\"", "null", "[1,]", "[NaN]"] {
+        let message = submit(&format!(r#"{{"id":"a","name":"add","args":{args}}}"#));
+        let answer = peer.call(&message).expect("an answer");
+        let text = String::from_utf8_lossy(&answer);
+        assert!(text.contains("refused"), "{args}: {text}");
+    }
+    // What cannot be, but can be written, waits, or ends, as it says.
+    let far = [
+        NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), ..NewTask::new("add") },
+        NewTask { eta: Some(Timestamp::from_micros(i64::MIN)), args: two(), ..NewTask::new("add") },
+        NewTask { countdown: Some(fastworker::clock::SPAN_MAX), ..NewTask::new("add") },
+        NewTask { eta: "9999-12-31T23:59:59Z".parse().ok(), ..NewTask::new("add") },
+    ];
+    for task in far {
+        let (id, soon) = (task.id.clone(), task.eta.is_some_and(|eta| eta.micros() < 0));
+        let taken = ask_both(&mut peer, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
+        assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
+        let wait_ms = if soon { 5_000 } else { 0 };
+        let found = ask_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms }));
+        let Reply::Found(found) = found else { panic!("{found:?}") };
+        assert!(format!("{found:?}").contains(if soon { "status: success" } else { "status: scheduled" }), "{found:?}");
+        ask_both(&mut peer, &Request::Cancel(vec![id]));
+    }
+    let absurd = Policy {
+        priority: Some(TaskPriority::Critical),
+        timeout: Some(Duration::ZERO),
+        max_retries: Some(u32::MAX),
+        retry_delay: Some(fastworker::clock::SPAN_MAX),
+        retry_backoff: Some(f64::NAN),
+        retry_backoff_max: Some(fastworker::clock::SPAN_MAX),
+    };
+    for retry_backoff in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MIN_POSITIVE, f64::MAX] {
+        let policy = Policy { retry_backoff: Some(retry_backoff), ..absurd.clone() };
+        let task = NewTask { args: two(), policy, ..NewTask::new("add") };
+        let id = task.id.clone();
+        let submit = Request::Submit(Submit { tasks: vec![task], notify: Notify::No });
+        let taken: Reply = call(&mut peer, SerializationFormat::Postcard, &submit);
+        assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
+        // Its time is over before it begins, and the next attempt is as far away as can be.
+        eventually("the first attempt", SOON, || {
+            let lookup = Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 });
+            let found = format!("{:?}", ask_both(&mut peer, &lookup));
+            (found.contains("status: retrying") || found.contains("status: success")).then_some(())
+        });
+        ask_both(&mut peer, &Request::Cancel(vec![id]));
+    }
+    // The original's numbers: what it cannot mean is as if it were not there.
+    for field in ["timeout", "retry_delay", "retry_backoff", "retry_backoff_max", "max_retries"] {
+        for number in ["-1", "1e308", "1e15", "0", "null"] {
+            let message = format!(r#"{{"name":"add","args":[5,3],"{field}":{number}}}"#);
+            let answer = ask(cluster.ports().base(), message);
+            let refused = field == "max_retries" && number.contains(['-', 'e']);
+            assert!(answer["result"] == 8 || (refused && answer["status"] == "failure"), "{field} {number}: {answer}");
+        }
+    }
+    steady.stop();
+}
+
+#[test]
+fn questions_without_measure_are_refused_or_answered_in_bounds() {
+    let mut cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let mut peer = management(&cluster);
+    let many =
+        |count: usize| (0..count).map(|number| TaskId::from(Uuid::from_u128(number as u128))).collect::<Vec<_>>();
+    let over = FRAME_ITEMS_MAX + 1;
+    let tasks = vec![NewTask::new("add"); over];
+    let refused = [
+        Request::Submit(Submit { tasks, notify: Notify::No }),
+        Request::Lookup(Lookup { ids: many(over), wait_ms: 0 }),
+        Request::Cancel(many(over)),
+        Request::Tasks(TaskQuery { statuses: vec![TaskStatus::Cancelled; 1_000_000], ..TaskQuery::default() }),
+    ];
+    for request in refused {
+        for format in SerializationFormat::ALL {
+            match call::<_, Reply>(&mut peer, format, &request) {
+                Reply::Refused(why) => {
+                    assert!(why.contains("a list has more than") || why.contains("too long"), "{why}")
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let ids: Reply = {
+        let lookup =
+            codec::encode(SerializationFormat::Postcard, &Request::Lookup(Lookup { ids: many(900_000), wait_ms: 0 }));
+        codec::decode(&peer.call(&lookup).expect("an answer")).expect("a reply")
+    };
+    assert!(matches!(ids, Reply::Refused(_)), "{ids:?}");
+
+    let session = Uuid::from_u128(3);
+    let answered = [
+        Request::Tasks(TaskQuery { offset: u64::MAX, limit: u32::MAX, ..TaskQuery::default() }),
+        Request::Tasks(TaskQuery { limit: u32::MAX, name: Some("x".repeat(1 << 20)), ..TaskQuery::default() }),
+        Request::Events(EventQuery { after: u64::MAX, wait_ms: u32::MAX }),
+        Request::Events(EventQuery { after: u64::MAX - 1, wait_ms: 0 }),
+        Request::Follow(Follow { id: TaskId::new(), after: u64::MAX, wait_ms: u32::MAX }),
+        Request::Collect(Collect { session, sequence: u64::MAX, wait_ms: 0 }),
+        Request::Collect(Collect { session, sequence: 0, wait_ms: u32::MAX }),
+    ];
+    for request in answered {
+        let answer = ask_both(&mut peer, &request);
+        assert!(!matches!(answer, Reply::Refused(_)), "{request:?}: {answer:?}");
+    }
+    // Sessions by the thousand: the room is bounded, and nobody is told another's results.
+    let before = cluster.control_plane.memory();
+    for round in 0..20 {
+        for number in 0..1_000_u32 {
+            let session = Uuid::from_u128(u128::from(round * 1_000 + number) << 64);
+            let collect = Request::Collect(Collect { session, sequence: 1, wait_ms: 0 });
+            peer.ask(number, &codec::encode(SerializationFormat::Postcard, &collect)).expect("a connection");
+        }
+        for _ in 0..1_000 {
+            let (_, body) = peer.answer().expect("an answer");
+            assert!(matches!(codec::decode(&body), Ok(Reply::Collected(told)) if told.results.is_empty()));
+        }
+    }
+    let grown = cluster.control_plane.memory().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes for sessions");
+    steady.stop();
+    assert!(cluster.control_plane.is_running());
+}
+
+fn registration(worker_id: &str) -> Registration {
+    Registration {
+        worker: Uuid::new_v4(),
+        worker_id: worker_id.into(),
+        address: "tcp://127.0.0.1:1".into(),
+        slots: 1,
+        modules: Vec::new(),
+    }
+}
+
+fn module(names: &[&str], documentation: &str) -> ModuleInfo {
+    let task = |name: &&str| TaskInfo {
+        name: (*name).to_owned(),
+        documentation: documentation.to_owned(),
+        schema: Json::empty_object(),
+        policy: Policy::default(),
+        warnings: Vec::new(),
+    };
+    ModuleInfo {
+        name: "fake".into(),
+        path: "fake.wasm".into(),
+        hash: "0".repeat(64),
+        size: 1,
+        loaded_at: Timestamp::from_micros(0),
+        engine: "pooling".into(),
+        imports: Vec::new(),
+        tasks: names.iter().map(task).collect(),
+    }
+}
+
+#[test]
+fn workers_that_lie_of_themselves_are_refused() {
+    let cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let mut peer = subworkers(&cluster);
+    let of = |modules| Registration { modules, ..registration("fake") };
+    let large = "d".repeat(9 << 20);
+    let long = "n".repeat(129);
+    let lies = [
+        (Registration { slots: 0, ..registration("fake") }, "1 to 4096 slots"),
+        (Registration { slots: u32::MAX, ..registration("fake") }, "1 to 4096 slots"),
+        (registration(""), "worker id"),
+        (registration(&long), "worker id"),
+        (registration("a\u{1b}[2Jb"), "worker id"),
+        (registration("sw1"), "connected already"),
+        (Registration { address: "\0".into(), ..registration("fake") }, "address"),
+        (Registration { address: "x".repeat(1 << 20), ..registration("fake") }, "address"),
+        (of(vec![module(&["a\nb"], "")]), "task name"),
+        (of(vec![module(&[""], "")]), "task name"),
+        (of(vec![module(&[&long], "")]), "task name"),
+        (of(vec![module(&["a"], &large)]), "over the limit of 8388608 bytes"),
+    ];
+    for (lie, why) in lies {
+        match worker_says(&mut peer, &WorkerRequest::Register(lie)) {
+            WorkerReply::Refused(said) => assert!(said.contains(why) && said.len() < 1_000, "{said}"),
+            other => panic!("{why}: {other:?}"),
+        }
+    }
+    // A schema that is no JSON cannot be written in either form by us: so by hand.
+    let json = codec::encode(SerializationFormat::Json, &WorkerRequest::Register(of(vec![module(&["a"], "")])));
+    let json = String::from_utf8(json).expect("text").replace(r#""schema":{}"#, r#""schema":{]"#);
+    assert!(sentence(&peer.call(json.as_bytes()).expect("an answer")).contains("cannot read"));
+    let mut postcard =
+        codec::encode(SerializationFormat::Postcard, &WorkerRequest::Register(of(vec![module(&["a"], "")])));
+    let schema = postcard.windows(3).position(|bytes| bytes == [2, b'{', b'}']).expect("a schema");
+    postcard[schema + 2] = b']';
+    assert!(sentence(&peer.call(&postcard).expect("an answer")).contains("a document that is not JSON"));
+    // Too many of everything.
+    let modules = vec![module(&[], ""); 1_001];
+    assert!(matches!(worker_says(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
+    let names: Vec<String> = (0..10_001).map(|number| number.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let modules = vec![module(&names, "")];
+    assert!(matches!(worker_says(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
+
+    // Two tasks of a name are one, and a large catalog does not keep others from asking.
+    let twice = of(vec![module(&["odd", "odd"], ""), module(&["odd"], &"d".repeat(7 << 20))]);
+    let key = twice.worker;
+    assert_eq!(worker_says(&mut peer, &WorkerRequest::Register(twice)), WorkerReply::Registered);
+    match ask_both(&mut management(&cluster), &Request::Workers) {
+        Reply::Workers(workers) => {
+            assert_eq!(workers.len(), 2);
+            assert!(workers.iter().any(|worker| worker.id == "sw1" && worker.slots == 2));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(worker_says(&mut peer, &WorkerRequest::Leave(key)), WorkerReply::Noted);
+    steady.stop();
+}
+
+#[test]
+fn workers_by_the_thousand_are_bounded_and_go_when_they_are_silent() {
+    let cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let mut peer = subworkers(&cluster);
+    let (mut taken, mut refused) = (0, 0);
+    for number in 0..3_000 {
+        let register = WorkerRequest::Register(registration(&format!("fake-{number}")));
+        match worker_says(&mut peer, &register) {
+            WorkerReply::Registered => taken += 1,
+            WorkerReply::Refused(why) if why.contains("which is the limit") => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(taken > 900 && refused > 0, "{taken} taken, {refused} refused");
+    steady.goes_on();
+    drop(peer);
+    let mut management = management(&cluster);
+    eventually("that they are gone", 2 * SOON, || match ask_both(&mut management, &Request::Workers) {
+        Reply::Workers(workers) => {
+            let active = workers.iter().filter(|worker| worker.status != fastworker::protocol::WorkerStatus::Lost);
+            (active.count() == 1 && workers.len() < 100).then_some(())
+        }
+        other => panic!("{other:?}"),
+    });
+    steady.stop();
+}
+
+#[test]
+fn outcomes_that_nobody_asked_for_change_nothing() {
+    let cluster = cluster();
+    let steady = Steady::start(&cluster);
+    let mut peer = subworkers(&cluster);
+    let registration = registration("fake");
+    let worker = registration.worker;
+    assert_eq!(worker_says(&mut peer, &WorkerRequest::Register(registration)), WorkerReply::Registered);
+    let forged = |lease: u64| Ended {
+        lease: LeaseId(lease),
+        outcome: Some(Outcome::Success { result: Json::parse("-1").expect("JSON"), follow_ups: Vec::new() }),
+        ran_us: u64::MAX,
+        version: None,
+        reports: vec![Report::Log { level: LogLevel::Error, message: "forged".into() }],
+    };
+    // Leases have numbers in the order of time, in microseconds since 1970.
+    let now = u64::try_from(Timestamp::now().micros()).expect("after 1970");
+    let leases = (0..500).chain(now - 500..now + 500).chain([u64::MAX]);
+    let forgeries: Vec<u64> = leases.collect();
+    for (sequence, some) in (1..).zip(forgeries.chunks(100)) {
+        let ended = some.iter().copied().map(forged).collect();
+        let work = Work { worker, slot: 0, sequence, ended, capacity: 0 };
+        assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(work)), WorkerReply::Leases(Vec::new()));
+    }
+    // Numbers that go backwards, slots that it does not have, keys that nobody has.
+    let work = |slot, sequence| Work { worker, slot, sequence, ended: vec![forged(1)], capacity: 0 };
+    assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(work(0, 1))), WorkerReply::Leases(Vec::new()));
+    assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(work(0, 0))), WorkerReply::Leases(Vec::new()));
+    for slot in [1, u32::MAX] {
+        let said = worker_says(&mut peer, &WorkerRequest::Work(work(slot, u64::MAX)));
+        assert!(matches!(&said, WorkerReply::Refused(why) if why.contains("no slot")), "{said:?}");
+    }
+    let nobody = Work { worker: Uuid::nil(), ..work(0, 1) };
+    assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(nobody)), WorkerReply::Unknown);
+    let returned = (0..1_000).map(LeaseId).collect();
+    let reports = forgeries.iter().map(|lease| (LeaseId(*lease), forged(1).reports.remove(0))).collect();
+    let note = Note { worker, sequence: u64::MAX, reports, returned };
+    assert_eq!(worker_says(&mut peer, &WorkerRequest::Note(note)), WorkerReply::Noted);
+    let holds = |count: usize| WorkerRequest::Beat(Beat { worker, holds: vec![LeaseId(7); count] });
+    assert!(matches!(worker_says(&mut peer, &holds(256)), WorkerReply::Orders(orders) if orders.len() == 256));
+    for count in [257, 2_000_000] {
+        let said = worker_says(&mut peer, &holds(count));
+        assert!(matches!(said, WorkerReply::Refused(_)), "{count} leases held");
+    }
+    let many = Work { ended: vec![forged(1); 1_001], ..work(0, u64::MAX) };
+    assert!(matches!(worker_says(&mut peer, &WorkerRequest::Work(many)), WorkerReply::Refused(_)));
+    assert_eq!(worker_says(&mut peer, &WorkerRequest::Leave(worker)), WorkerReply::Noted);
+    assert_eq!(worker_says(&mut peer, &WorkerRequest::Leave(worker)), WorkerReply::Noted);
+    steady.stop();
+}

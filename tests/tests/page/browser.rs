@@ -1,0 +1,117 @@
+//! A real browser: Chromium without a window, driven through its `chromedriver`.
+
+use std::{env, fs, path::PathBuf, process::Stdio, time::Duration};
+
+use fantoccini::{Client, ClientBuilder};
+use fastworker_tests::{
+    Cluster, eventually,
+    process::{self, Background},
+    wait::eventually_async,
+};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+
+/// Long enough for a browser on a machine that does much else.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// The variable by which scripts/test says that this machine cannot have a browser.
+const WITHOUT: &str = "FASTWORKER_TEST_WITHOUT_BROWSER";
+
+/// How wide a window is, and how high.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window(pub(crate) u32, pub(crate) u32);
+
+/// A browser that shows the page of a cluster.
+pub(crate) struct Page {
+    client: Client,
+    log: PathBuf,
+    _driver: Background,
+}
+
+/// Whether this machine can have no browser. Says so.
+#[allow(clippy::print_stderr, reason = "whoever reads the results must know what was left out")]
+pub(crate) fn is_without_browser() -> bool {
+    let without = env::var_os(WITHOUT).is_some_and(|value| !value.is_empty());
+    if without {
+        eprintln!("SKIPPED: {WITHOUT} is set, so the page is not tested in a browser");
+    }
+    without
+}
+
+impl Page {
+    /// Opens the page of a cluster.
+    pub(crate) async fn open(cluster: &Cluster, window: Window) -> Self {
+        let port = cluster.ports().spare(0);
+        let _driver = start_driver(port);
+        let log = cluster.folder().join("chromium.log");
+        let options = json!({
+            "args": [
+                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+                "--enable-logging", format!("--log-file={}", log.display()),
+                format!("--user-data-dir={}", cluster.folder().join("browser").display()),
+            ],
+            // A window without a phone in it does not get as narrow as a phone.
+            "mobileEmulation": { "deviceMetrics": { "width": window.0, "height": window.1, "pixelRatio": 1.0, "mobile": false } },
+        });
+        let wanted = json!({ "goog:chromeOptions": options }).as_object().expect("an object").clone();
+        let driver = format!("http://127.0.0.1:{port}");
+        let client = eventually_async("a browser", PATIENCE, || async {
+            ClientBuilder::new(HttpConnector::new()).capabilities(wanted.clone()).connect(&driver).await.ok()
+        });
+        let page = Self { client: client.await, log, _driver };
+        page.client.goto(&cluster.gui()).await.expect("the page opens");
+        page
+    }
+
+    /// What a script returns.
+    pub(crate) async fn ask(&self, script: &str) -> Value {
+        let answer = self.client.execute(&format!("return {script}"), Vec::new()).await;
+        answer.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// Runs a script.
+    pub(crate) async fn run(&self, script: &str) {
+        self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("{script}: {error}"));
+    }
+
+    /// Waits until a script returns true.
+    pub(crate) async fn until(&self, script: &str) {
+        let ask = || async { (self.ask(script).await == Value::Bool(true)).then_some(()) };
+        eventually_async(script, PATIENCE, ask).await;
+    }
+
+    /// Waits until an element has these words in it.
+    pub(crate) async fn until_shows(&self, selector: &str, words: &str) {
+        let shows =
+            format!("[...document.querySelectorAll({selector:?})].some(it => it.innerText.includes({words:?}))");
+        self.until(&shows).await;
+    }
+
+    /// Ends the browser, and gives what it complained of.
+    pub(crate) async fn close(self) -> Vec<String> {
+        self.client.close().await.expect("a browser ends");
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| line.contains("CONSOLE")).map(ToOwned::to_owned).collect()
+    }
+}
+
+fn start_driver(port: u16) -> Background {
+    let path = ["chromedriver", "chromium.chromedriver"].iter().find_map(|name| find(name));
+    let path = path.unwrap_or_else(|| {
+        panic!("there is no chromedriver: run scripts/setup --tests, or set {WITHOUT}=1 to do without")
+    });
+    let mut command = process::command(&path);
+    command.arg(format!("--port={port}")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut driver = Background::start(command);
+    let listens = || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).ok().or_else(|| {
+            assert!(driver.is_running(), "chromedriver has ended");
+            None
+        })
+    };
+    eventually("chromedriver", PATIENCE, listens);
+    driver
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}

@@ -1,0 +1,167 @@
+//! The page of the web interface in a real browser.
+
+mod browser;
+
+use browser::{Page, Window, is_without_browser};
+use fastworker_tests::Cluster;
+use serde_json::json;
+
+const WIDE: Window = Window(1440, 1000);
+const NARROW: Window = Window(360, 760);
+/// A task name that does something wherever it is taken for HTML.
+const EVIL: &str = "<img src=x onerror=\"document.title='owned'\">";
+
+fn cluster(args: &[&str]) -> Cluster {
+    let modules = ["arithmetic", "slow", "hostile"];
+    Cluster::builder().modules(&modules).subworkers(1).slots(2).gui().control_plane_args(args).start()
+}
+
+fn submit(cluster: &Cluster, args: &[&str]) -> String {
+    let ran = cluster.cli(["submit", "--non-blocking", "--task-name"].iter().chain(args)).with_code(0);
+    ran.stdout.trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_workers_tasks_and_events_as_they_happen() {
+    if is_without_browser() {
+        return;
+    }
+    let mut cluster = cluster(&[]);
+    let page = Page::open(&cluster, WIDE).await;
+    page.until_shows("#state", "live").await;
+    page.until_shows("#worker-table td", "sw1").await;
+    page.until_shows("#modules", "arithmetic").await;
+    page.until_shows("#task-table", "No task has run yet").await;
+
+    // Nothing is loaded anew from here on.
+    page.run("window.stays = true").await;
+    submit(&cluster, &["slow", "--args", "60", "600"]);
+    page.until_shows("#task-table .badge", "started").await;
+    page.until_shows("#task-table .why", "of 600").await;
+    page.until_shows("#log", "started").await;
+    page.until_shows("#busy", "1").await;
+    submit(&cluster, &["panic_now", "--args", "the disk is on fire"]);
+    page.until_shows("#task-table .why", "the disk is on fire").await;
+    page.until_shows("#failure-total", "1 since the start").await;
+    cluster.start_subworker("sw2");
+    page.until_shows("#worker-table td", "sw2").await;
+    page.until_shows("#log", "sw2").await;
+    assert_eq!(page.ask("window.stays").await, true);
+
+    cluster.subworkers[1].stop();
+    page.until("![...document.querySelectorAll('#worker-table td')].some(it => it.innerText.includes('sw2'))").await;
+    assert_eq!(page.close().await, Vec::<String>::new(), "the browser complains of nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_opens_with_its_error_and_can_run_again_and_be_cancelled() {
+    if is_without_browser() {
+        return;
+    }
+    let cluster = cluster(&[]);
+    let page = Page::open(&cluster, WIDE).await;
+    let failed = submit(&cluster, &["panic_now", "--args", "the disk is on fire"]);
+    page.until_shows("#task-table .why", "the disk is on fire").await;
+    page.run("document.querySelector('#task-table tbody button').click()").await;
+    page.until_shows("#detail pre.bad", "panicked").await;
+    page.until_shows("#detail", "the disk is on fire").await;
+    page.until_shows("#detail p.id", &failed).await;
+    page.run("document.getElementById('retry').click()").await;
+    page.until(&format!("document.querySelector('#detail p.id code').textContent !== '{failed}'")).await;
+    page.until_shows("#detail .badge", "failure").await;
+    page.run("document.getElementById('detail').close()").await;
+    page.until_shows("#failure-total", "2 since the start").await;
+
+    let endless = submit(&cluster, &["endless_loop"]);
+    page.run(&format!("document.getElementById('filter-id').value = '{endless}'")).await;
+    page.run("document.getElementById('task-filters').requestSubmit()").await;
+    page.until_shows("#detail .badge", "started").await;
+    page.run("document.getElementById('cancel').click()").await;
+    page.until_shows("#detail .badge", "cancelled").await;
+    page.run("document.getElementById('detail').close()").await;
+    page.run("[...document.querySelectorAll('#task-tabs button')].find(it => it.innerText === 'Cancelled').click()")
+        .await;
+    page.until_shows("#task-table .id", &endless).await;
+    page.until("document.querySelectorAll('#task-table tbody tr').length === 1").await;
+    assert_eq!(page.close().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_text_and_light_and_dark_can_be_chosen() {
+    if is_without_browser() {
+        return;
+    }
+    let cluster = cluster(&[]);
+    let page = Page::open(&cluster, WIDE).await;
+    submit(&cluster, &[EVIL]);
+    page.until_shows("#task-table td.task button", EVIL).await;
+    page.until_shows("#log", EVIL).await;
+    page.run("document.querySelector('#task-table tbody button').click()").await;
+    page.until_shows("#detail h2", EVIL).await;
+    assert_eq!(page.ask("document.querySelectorAll('img').length").await, 1, "the logo alone");
+    assert_ne!(page.ask("document.title").await, "owned");
+    page.run("document.getElementById('detail').close()").await;
+
+    let ground = "getComputedStyle(document.body).backgroundColor";
+    let before = page.ask(ground).await;
+    page.run("document.getElementById('theme').click()").await;
+    let after = page.ask(ground).await;
+    assert_ne!(before, after);
+    page.run("location.reload()").await;
+    page.until_shows("#state", "live").await;
+    assert_eq!(page.ask(ground).await, after, "the choice is kept");
+    page.run("document.getElementById('theme').click()").await;
+    assert_eq!(page.ask(ground).await, before);
+    assert_eq!(page.close().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_fits_on_a_phone() {
+    if is_without_browser() {
+        return;
+    }
+    let cluster = cluster(&[]);
+    let page = Page::open(&cluster, NARROW).await;
+    submit(&cluster, &["slow", "--args", "60", "600"]);
+    submit(&cluster, &["panic_now", "--args", &"a long error ".repeat(20)]);
+    submit(&cluster, &[&"very_long_task_name_".repeat(6)]);
+    page.until_shows("#task-table .why", "a long error").await;
+    page.until_shows("#worker-table td", "sw1").await;
+    page.until("document.querySelectorAll('#task-table tbody tr').length === 3").await;
+    let widths = "[document.documentElement.scrollWidth, innerWidth]";
+    assert_eq!(page.ask(widths).await, json!([NARROW.0, NARROW.0]));
+    page.run("document.querySelector('#task-table tbody button').click()").await;
+    page.until_shows("#detail h2", "slow").await;
+    assert_eq!(page.ask("document.getElementById('detail').scrollWidth").await, NARROW.0);
+    assert_eq!(page.close().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_asks_for_the_key_and_comes_back_when_the_control_plane_does() {
+    if is_without_browser() {
+        return;
+    }
+    let mut cluster = cluster(&["--gui-api-key", "s3cret"]);
+    let page = Page::open(&cluster, WIDE).await;
+    let enter = |key: &str| {
+        format!("const input = document.getElementById('key-input'); input.value = '{key}'; input.form.requestSubmit()")
+    };
+    page.until("document.getElementById('key-dialog').open").await;
+    page.run(&enter("wrong")).await;
+    page.until_shows("#key-note", "not the key").await;
+    page.run(&enter("s3cret")).await;
+    page.until_shows("#state", "live").await;
+    page.until_shows("#worker-table td", "sw1").await;
+    assert_eq!(page.ask("Object.keys(localStorage).length").await, 0, "the key ends with the tab");
+
+    let address = cluster.gui();
+    let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    cluster.control_plane.kill();
+    page.until_shows("#away", "does not answer").await;
+    cluster.restart_control_plane_with_gui_at(port);
+    page.until_shows("#state", "live").await;
+    page.until("document.getElementById('away').hidden").await;
+    page.until_shows("#worker-table td", "sw1").await;
+    // It complains of the requests that were refused or not answered, as browsers do.
+    drop(page.close().await);
+}
