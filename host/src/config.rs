@@ -99,7 +99,7 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = text.strip_prefix("tcp://").and_then(|rest| rest.rsplit_once(':'));
-        let is_host = |host: &str| !host.is_empty() && !host.contains(['/', ' ', '\0']);
+        let is_host = |host: &str| !host.is_empty() && !host.contains(|c: char| c == '/' || c == ' ' || c.is_control());
         match parts.map(|(host, port)| (host, port.parse())) {
             Some((host, Ok(port))) if is_host(host) && port > 0 => Ok(Self { host: host.to_owned(), port }),
             _ => Err(NotAnAddress(text.chars().take(128).collect())),

@@ -14,10 +14,12 @@ use crate::{
     protocol::{FRAME_ITEMS_MAX, at_most},
 };
 
+mod callback;
 mod policy;
 mod result;
 pub mod schedule;
 
+pub use callback::{CALLBACK_ADDRESS_MAX, CALLBACK_DATA_MAX, CallbackInfo, Dialect};
 pub use policy::Policy;
 use policy::{Said, seconds};
 pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
@@ -351,16 +353,6 @@ impl<'de> Deserialize<'de> for TaskId {
     }
 }
 
-/// Where to send word when a task has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallbackInfo {
-    /// The NNG address to send the callback to.
-    pub address: String,
-    /// Sent along with it.
-    #[serde(default)]
-    pub data: Option<Json>,
-}
-
 /// What to do with a task that no worker has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -416,6 +408,12 @@ impl NewTask {
             callback: None,
             unknown: Unknown::Fail,
         }
+    }
+
+    /// How many bytes of documents come with it.
+    pub(crate) fn size(&self) -> usize {
+        let callback = self.callback.as_ref().map_or(0, CallbackInfo::size);
+        self.args.as_str().len() + self.kwargs.as_str().len() + callback
     }
 }
 
@@ -649,7 +647,7 @@ mod tests {
             policy: Policy { timeout: Some(Duration::from_millis(1_500)), max_retries: Some(2), ..Policy::default() },
             eta: Some(Timestamp::from_micros(5)),
             countdown: Some(Duration::from_secs(3)),
-            callback: Some(CallbackInfo { address: "tcp://127.0.0.1:1".into(), data: None }),
+            callback: Some(CallbackInfo::new("tcp://127.0.0.1:1")),
             unknown: Unknown::Wait,
             ..plain.clone()
         };

@@ -1,10 +1,10 @@
 //! The wire of the Python original, byte by byte: what NNG puts around a message, over plain TCP.
 
-use std::{io, time::Duration};
+use std::{io, net::TcpStream, time::Duration};
 
 use serde_json::Value;
 
-use crate::peer::{BUS, Peer, REPLY, REQUEST, greeting};
+use crate::peer::{BUS, PAIR, Peer, REPLY, REQUEST, greeting};
 
 /// A connection that has shaken hands.
 #[derive(Debug)]
@@ -27,8 +27,27 @@ impl Wire {
         Self::connect(port, BUS, BUS)
     }
 
+    /// Connects to a listener for callbacks.
+    ///
+    /// # Panics
+    /// When nobody listens there, or no such listener.
+    pub fn pair(port: u16) -> Self {
+        Self::connect(port, PAIR, PAIR)
+    }
+
+    /// Shakes hands as a listener for callbacks with whoever has connected.
+    ///
+    /// # Panics
+    /// When that is nobody who sends callbacks.
+    pub fn paired(stream: TcpStream) -> Self {
+        Self::shake_hands(Peer::over(stream).expect("a connection"), PAIR, PAIR)
+    }
+
     fn connect(port: u16, ours: u8, theirs: u8) -> Self {
-        let mut peer = Peer::connect(port).expect("somebody listens there");
+        Self::shake_hands(Peer::connect(port).expect("somebody listens there"), ours, theirs)
+    }
+
+    fn shake_hands(mut peer: Peer, ours: u8, theirs: u8) -> Self {
         peer.write(&greeting(ours)).expect("a connection");
         assert_eq!(peer.read(8).expect("the other side shakes hands"), greeting(theirs));
         Self(peer)

@@ -33,7 +33,14 @@ impl Peer {
     /// # Errors
     /// When nobody listens there.
     pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Self::over(TcpStream::connect(("127.0.0.1", port))?)
+    }
+
+    /// Speaks over a connection that is there.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(3 * SOON))?;
         stream.set_write_timeout(Some(3 * SOON))?;

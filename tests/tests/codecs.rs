@@ -341,7 +341,7 @@ fn policies() -> impl Strategy<Value = Policy> {
 }
 
 fn callbacks() -> impl Strategy<Value = CallbackInfo> {
-    (text(), option::of(documents())).prop_map(|(address, data)| CallbackInfo { address, data })
+    (text(), option::of(documents())).prop_map(|(address, data)| CallbackInfo { data, ..CallbackInfo::new(address) })
 }
 
 fn deliveries() -> impl Strategy<Value = Delivery> {

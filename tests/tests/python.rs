@@ -32,6 +32,15 @@ fn the_newer_version_cancels_schedules_and_submits_batches() {
 }
 
 #[test]
+fn both_versions_are_called_back() {
+    let cluster = cluster();
+    for (number, version) in (0..).zip(VERSIONS) {
+        let address = format!("tcp://127.0.0.1:{}", cluster.ports().spare(number));
+        python::run(version, "callbacks.py", &cluster, &[&address]);
+    }
+}
+
+#[test]
 fn a_call_that_is_sent_again_after_its_timeout_runs_once() {
     let cluster = cluster();
     for version in VERSIONS {

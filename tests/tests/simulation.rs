@@ -73,6 +73,7 @@ fn nothing_is_lost_doubled_or_left_over_whatever_goes_wrong() {
         collected,
         repeated,
         lost_sessions,
+        callbacks,
     } = run_all(0..number("FASTWORKER_SIM_SEEDS").unwrap_or(SEEDS));
     // A simulation in which something never happens says nothing about it.
     let happened = [
@@ -91,6 +92,7 @@ fn nothing_is_lost_doubled_or_left_over_whatever_goes_wrong() {
         collected,
         repeated,
         lost_sessions,
+        callbacks,
     ];
     assert!(happened.iter().all(|times| *times > 0), "something never happened: {happened:?}");
 }
@@ -115,4 +117,5 @@ fn the_simulation_finds_deliberate_faults() {
     finds(Sabotage::ForgedEnd, "was recorded");
     finds(Sabotage::RepeatedEnd, "not owed");
     finds(Sabotage::ReversedGrant, "out of order");
+    finds(Sabotage::RepeatedCall, "2 callbacks");
 }

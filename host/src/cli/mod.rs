@@ -29,6 +29,7 @@ mod control_plane;
 mod dev;
 mod events;
 mod list;
+mod listen;
 mod man;
 mod new;
 mod render;
@@ -92,6 +93,8 @@ enum Command {
     Schedule(schedule::Schedule),
     /// List the tasks that workers have loaded, or what module files offer.
     List(list::List),
+    /// Show callbacks as they come in, to try them out.
+    Listen(listen::Listen),
     /// Make a crate of tasks in Rust that builds, tests and runs as it stands.
     New(new::New),
     /// Run one call of a module in this process, without ports: the loop of a task's author.
@@ -149,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => command.run(),
         Command::Schedule(command) => command.run(),
         Command::List(command) => command.run(),
+        Command::Listen(command) => command.run(),
         Command::New(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Bench(command) => command.run(),
@@ -334,6 +338,11 @@ fn pair(text: &str) -> Result<(String, Json), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), argument(value))),
         _ => Err("write a named argument like name=value".into()),
     }
+}
+
+/// Reads a JSON document.
+fn document(text: &str) -> Result<Json, String> {
+    Json::parse(text).map_err(|error| format!("{error}: a text is written with quotes, like '\"text\"'"))
 }
 
 /// Reads a JSON array.

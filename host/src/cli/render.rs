@@ -19,10 +19,10 @@ use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED};
 use crate::{
     bench::{Must, Plan, Row},
     config::Address,
-    protocol::{WorkerInfo, WorkerStatus},
+    protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
     task::{
-        ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo, TaskResult, TaskStatus,
-        schedule::When,
+        Delivery, DeliveryState, ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo,
+        TaskResult, TaskStatus, schedule::When,
     },
 };
 
@@ -193,7 +193,50 @@ pub(super) fn status_of_ended(result: &TaskResult, json: bool) -> Outcome {
     field("attempts", result.attempts);
     field_if("started", result.started_at);
     field_if("completed", result.completed_at);
+    field_if("callback", result.callback.as_deref().map(delivery));
     Ok(code(result.status))
+}
+
+/// What became of a callback: `delivered to tcp://127.0.0.1:6000 after 1 attempt`.
+fn delivery(delivery: &Delivery) -> String {
+    let Delivery { address, state, attempts, reason } = delivery;
+    let tries = match attempts {
+        1 => "1 attempt".to_owned(),
+        many => format!("{many} attempts"),
+    };
+    let reason = reason.as_deref().unwrap_or("for no known reason");
+    match state {
+        DeliveryState::Pending => format!("pending, to {address}"),
+        DeliveryState::Delivered => format!("delivered to {address} after {tries}"),
+        DeliveryState::Failed => format!("failed after {tries} to reach {address}: {reason}"),
+    }
+}
+
+/// Says where callbacks are listened for.
+pub(super) fn listening(address: &str) {
+    err(format_args!("listening at {address}"));
+}
+
+/// Shows a callback that came in: in a line of JSON, or for people.
+pub(super) fn callback(message: &CallbackMessage, json: bool) -> Result<(), Failure> {
+    if json {
+        out(serde_json::to_string(message).map_err(|error| Failure::new(TASK_FAILED, error))?);
+        return Ok(());
+    }
+    let CallbackMessage { task_id, status, result, error, callback_data, .. } = message;
+    let end = match (result, error) {
+        (Some(result), _) => format!(" {result}"),
+        (None, Some(error)) => format!(" {}", error.replace('\n', "\n    ")),
+        (None, None) => String::new(),
+    };
+    let data = callback_data.as_ref().map(|data| format!("  {data}")).unwrap_or_default();
+    out(format_args!("{task_id} {status}{end}{data}"));
+    Ok(())
+}
+
+/// Tells of something that is wrong and does not matter to what goes on.
+pub(super) fn warning(what: &impl Display) {
+    err(format_args!("warning: {what}"));
 }
 
 /// Shows a task that has not ended.

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, builder::BoolishValueParser};
 
-use super::{Connection, Failure, NOT_FOUND, Outcome, TaskId, call::TaskCall, render, span};
+use super::{Connection, Failure, NOT_FOUND, Outcome, TaskId, call::TaskCall, document, render, span};
 use crate::{
     client::Client,
+    config::Address,
+    json::Json,
     protocol::{Found, WAIT_MAX},
-    task::{NewTask, TaskStatus},
+    task::{CallbackInfo, NewTask, TaskStatus},
 };
 
 #[derive(Args, Debug)]
@@ -22,6 +24,12 @@ pub(super) struct SubmitTask {
     /// variable, under which every submission would be the first one again
     #[arg(long, value_name = "ID")]
     task_id: Option<TaskId>,
+    /// Send word of the task's end to this address: fastworker listen shows it
+    #[arg(long, env = "FASTWORKER_CALLBACK", value_name = "ADDRESS")]
+    callback: Option<Address>,
+    /// A JSON document to send along with the callback
+    #[arg(long, env = "FASTWORKER_CALLBACK_DATA", value_name = "JSON", value_parser = document, requires = "callback")]
+    callback_data: Option<Json>,
     /// Return immediately with the task id
     #[arg(long, env = "FASTWORKER_NON_BLOCKING", value_parser = BoolishValueParser::new(), conflicts_with = "follow")]
     non_blocking: bool,
@@ -60,6 +68,10 @@ impl SubmitTask {
             kwargs: self.call.kwargs(),
             policy: self.call.policy(),
             countdown: self.countdown,
+            callback: self.callback.as_ref().map(|address| CallbackInfo {
+                data: self.callback_data.clone(),
+                ..CallbackInfo::new(address.to_string())
+            }),
             unknown: self.call.unknown(),
             ..NewTask::new(&self.call.task_name)
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Client, ClientError};
 use crate::{
     json::Json,
-    task::{NewTask, TaskId, TaskPriority, Unknown},
+    task::{CallbackInfo, NewTask, TaskId, TaskPriority, Unknown},
 };
 
 /// A submission being put together. Awaiting it sends it.
@@ -92,6 +92,29 @@ impl<'a, T> Call<'a, T> {
     /// The id of the task, instead of a new one. Submitting an id twice is submitting once.
     pub fn task_id(self, id: TaskId) -> Self {
         self.with(|task| task.id = id)
+    }
+
+    /// Sends word of the task's end to this address, where a [`Listener`](super::Listener) listens, or
+    /// any NNG PAIR socket.
+    pub fn callback(self, address: impl Into<String>) -> Self {
+        self.with(|task| task.callback = Some(CallbackInfo::new(address)))
+    }
+
+    /// What is sent along with the callback: whatever serialises. Only after
+    /// [`callback`](Call::callback) or [`Client::delay_with_callback`].
+    pub fn callback_data(mut self, data: impl Serialize) -> Self {
+        let data = Json::of(&data).map_err(|error| ClientError::BadArguments(error.to_string()));
+        if let Ok(task) = &mut self.task {
+            match (&mut task.callback, data) {
+                (Some(callback), Ok(data)) => callback.data = Some(data),
+                (_, Err(error)) => self.task = Err(error),
+                (None, _) => {
+                    let why = "callback data without a callback to send it with: name its address first";
+                    self.task = Err(ClientError::BadArguments(why.into()));
+                }
+            }
+        }
+        self
     }
 
     /// If no worker has the task, wait for one that has, instead of failing.

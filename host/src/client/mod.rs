@@ -35,10 +35,12 @@ use crate::{
 
 mod call;
 mod gather;
+mod listener;
 mod schedules;
 
 pub use call::Call;
 use gather::Gather;
+pub use listener::{Listener, Unreadable};
 pub use schedules::{Namesake, Schedules};
 
 /// How many ended and unended tasks a client remembers.
@@ -270,6 +272,18 @@ impl Client {
     /// `args` is whatever serialises as a JSON list: a tuple, an array, a `Vec`, or `()`.
     pub fn delay(&self, task_name: &str, args: impl Serialize) -> Call<'_, TaskId> {
         Call::new(self, task_name, args, |client, task| Box::pin(async move { client.send(task).await }))
+    }
+
+    /// Submits a task and gives its id at once; when it has ended, word of it goes to
+    /// `callback_address`, where a [`Listener`] listens, or any NNG PAIR socket:
+    /// `client.delay_with_callback("add", "tcp://127.0.0.1:6000", (5, 3)).callback_data("mine").await?`
+    pub fn delay_with_callback(
+        &self,
+        task_name: &str,
+        callback_address: &str,
+        args: impl Serialize,
+    ) -> Call<'_, TaskId> {
+        self.delay(task_name, args).callback(callback_address)
     }
 
     /// Submits a task and waits for its result.
@@ -673,7 +687,7 @@ fn confused(caller: &dyn Caller, reply: &Reply) -> ClientError {
 }
 
 fn check_size(task: &NewTask) -> Result<(), ClientError> {
-    let size = task.args.as_str().len() + task.kwargs.as_str().len();
+    let size = task.size();
     if size > PAYLOAD_MAX { Err(ClientError::TooLarge { size }) } else { Ok(()) }
 }
 
@@ -685,7 +699,7 @@ fn millis(span: Duration) -> u32 {
 fn frame_len<'a>(tasks: impl IntoIterator<Item = &'a NewTask>) -> usize {
     let mut bytes = 0;
     let fits = tasks.into_iter().take(FRAME_ITEMS_MAX).take_while(|task| {
-        bytes += task.args.as_str().len() + task.kwargs.as_str().len() + task.name.len();
+        bytes += task.size() + task.name.len();
         bytes <= protocol::FRAME_TARGET
     });
     fits.count().max(1)

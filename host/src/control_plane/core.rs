@@ -6,22 +6,24 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
+    callbacks::Callbacks,
     log,
     signatures::Signatures,
-    state::{Limits, State},
+    state::{Callback, Effect, Limits, State},
     way::Way,
 };
 use crate::{
     clock::{Moment, Now},
     lock::lock,
+    transport::nng::Nng,
 };
 
 /// The state, shared by everything that brings it messages.
@@ -34,6 +36,8 @@ pub struct Core {
     watched: AtomicBool,
     changed: Condvar,
     alarm: Alarm,
+    /// Whoever sends callbacks, once it has started.
+    callbacks: OnceLock<Callbacks>,
     signatures: Signatures,
 }
 
@@ -62,6 +66,7 @@ impl Core {
             watched: AtomicBool::new(false),
             changed: Condvar::new(),
             alarm,
+            callbacks: OnceLock::new(),
             signatures: Signatures::default(),
         })
     }
@@ -101,7 +106,10 @@ impl Core {
         }
         self.alarm.set(wake);
         for effect in effects {
-            effect.to.send(effect.answer);
+            match effect {
+                Effect::Say { to, answer } => to.send(answer),
+                Effect::Call(callback) => self.call_back(callback),
+            }
         }
         lines.iter().for_each(log::Line::write);
         given
@@ -133,6 +141,35 @@ impl Core {
         }
         self.watched.store(false, Ordering::SeqCst);
         true
+    }
+
+    /// Starts the thread that sends callbacks.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub fn start_callbacks(self: &Arc<Self>) -> std::io::Result<()> {
+        let core = Arc::downgrade(self);
+        let callbacks = Callbacks::start(Arc::new(Nng), move |end| {
+            if let Some(core) = core.upgrade() {
+                core.enter(|state, now| state.callback_ended(now, end));
+            }
+        })?;
+        self.callbacks.get_or_init(|| callbacks);
+        Ok(())
+    }
+
+    /// Sends the callbacks that wait, at most `limit` long, and ends the thread that does.
+    pub fn stop_callbacks(&self, limit: Duration) {
+        if let Some(callbacks) = self.callbacks.get() {
+            callbacks.stop(limit);
+        }
+    }
+
+    fn call_back(&self, callback: Callback) {
+        let Some(callbacks) = self.callbacks.get() else {
+            return tracing::error!(task.id = %callback.result.task_id, "nobody sends callbacks");
+        };
+        callbacks.post(callback);
     }
 
     /// Starts the thread that ticks the state when something is due.

@@ -33,6 +33,7 @@ use crate::{
     },
 };
 
+pub mod callbacks;
 pub mod core;
 pub mod events;
 pub mod handler;
@@ -205,6 +206,7 @@ impl ControlPlaneWorker {
         let (announcements, stop) = mpsc::channel();
         let announcer = announcer(config, &peers.announcement)?;
         let timer = core.start_timer()?;
+        core.start_callbacks()?;
         let announcing = thread::Builder::new().name("fw-announce".into()).spawn(move || {
             let message = peers.announcement.to_message();
             announcer.announce(&message);
@@ -246,6 +248,7 @@ impl ControlPlaneWorker {
             crew.drain(until.saturating_duration_since(Instant::now()));
         }
         running.core.enter(|state, _| state.farewell());
+        running.core.stop_callbacks(CALLBACKS_LIMIT.min(until.saturating_duration_since(Instant::now())));
         for server in &running.servers {
             server.flush(FLUSH_LIMIT);
         }
@@ -277,6 +280,8 @@ impl ControlPlaneWorker {
     }
 }
 
+/// How long the last callbacks may take to leave.
+const CALLBACKS_LIMIT: Duration = Duration::from_secs(3);
 /// How long the last answers may take to leave.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 

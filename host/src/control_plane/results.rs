@@ -148,6 +148,23 @@ impl Results {
         self.kept.peek(id).filter(|kept| kept.expires_at > now)
     }
 
+    /// Changes what is known of how a task ended, if this end of it is still known, without counting
+    /// as a use. Must not change its size.
+    pub fn amend(
+        &mut self,
+        now: Moment,
+        end: &Arc<TaskResult>,
+        change: impl FnOnce(&mut TaskResult),
+    ) -> Option<&About> {
+        let kept = self.kept.peek_mut(&end.task_id).filter(|kept| kept.expires_at > now)?;
+        // A task whose end was forgotten may have run anew under its id.
+        if !Arc::ptr_eq(&kept.result, end) {
+            return None;
+        }
+        change(Arc::make_mut(&mut kept.result));
+        Some(&kept.about)
+    }
+
     /// The results that are still known, the newest first.
     pub fn newest(&self, now: Moment) -> impl Iterator<Item = &Kept> {
         let kept = self.by_age.values().rev().filter_map(|id| self.kept.peek(id));

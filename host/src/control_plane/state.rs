@@ -5,8 +5,8 @@
 //! which the core carries and never uses. What is to be said goes to the outbox, in order; the
 //! caller takes it from there once it has let go of the lock.
 //!
-//! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, and `parked` for what waits; this
-//! file holds what they share.
+//! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, `calls` for callbacks, and
+//! `parked` for what waits; this file holds what they share.
 //!
 //! Invariants:
 //! - a task that was accepted ends exactly once, and its first recorded end stands;
@@ -39,9 +39,12 @@ use crate::{
     clock::{Moment, Now, Timestamp, micros},
     json::Json,
     protocol::{Lease, LeaseId, Reply, WAIT_MAX, WorkerReply},
-    task::{Failure, ModuleVersion, Policy, TIMEOUT_DEFAULT, TaskId, TaskPriority, TaskResult, TaskStatus},
+    task::{
+        CallbackInfo, Failure, ModuleVersion, Policy, TIMEOUT_DEFAULT, TaskId, TaskPriority, TaskResult, TaskStatus,
+    },
 };
 
+mod calls;
 mod clients;
 mod grants;
 mod look;
@@ -109,13 +112,48 @@ pub enum Answer {
     Worker(WorkerReply),
 }
 
-/// Something to be said, and to whom.
+/// Something to be done outside, once the state is left.
 #[derive(Debug)]
-pub struct Effect<R> {
-    /// To whom.
-    pub to: R,
-    /// What.
-    pub answer: Answer,
+pub enum Effect<R> {
+    /// Something is to be said to somebody who asked.
+    Say {
+        /// To whom.
+        to: R,
+        /// What.
+        answer: Answer,
+    },
+    /// Word is to be sent that a task has ended.
+    Call(Callback),
+}
+
+impl<R> Effect<R> {
+    /// What is to be said, and to whom, if this is something to be said.
+    pub fn said(self) -> Option<(R, Answer)> {
+        match self {
+            Self::Say { to, answer } => Some((to, answer)),
+            Self::Call(_) => None,
+        }
+    }
+}
+
+/// The word that a task has ended, for whoever wanted to be called back. There is one for each end.
+#[derive(Clone, Debug)]
+pub struct Callback {
+    /// How it ended.
+    pub result: Arc<TaskResult>,
+    /// Where to send it, and what goes along.
+    pub info: Arc<CallbackInfo>,
+}
+
+/// What became of a callback.
+#[derive(Clone, Debug)]
+pub struct CallbackEnd {
+    /// The end that it told of.
+    pub result: Arc<TaskResult>,
+    /// Whether it was delivered, or why not.
+    pub outcome: Result<(), String>,
+    /// How often it was tried.
+    pub attempts: u32,
 }
 
 /// How an unfinished task stands, with what only that standing has.
@@ -155,11 +193,14 @@ struct Entry {
     /// Parked requests that wait for its end or its reports.
     watchers: Vec<ParkId>,
     reports: ReportLog,
+    /// Who is called back at its end.
+    callback: Option<Arc<CallbackInfo>>,
 }
 
 impl Entry {
     fn bytes(&self) -> usize {
-        self.args.as_str().len() + self.kwargs.as_str().len()
+        let callback = self.callback.as_ref().map_or(0, |callback| callback.size());
+        self.args.as_str().len() + self.kwargs.as_str().len() + callback
     }
 
     /// Lets one more session hear of its end, if there is room.
@@ -568,11 +609,11 @@ impl<R: Way> State<R> {
     // What is said.
 
     fn say(&mut self, to: R, reply: Reply) {
-        self.outbox.push(Effect { to, answer: Answer::Client(reply) });
+        self.outbox.push(Effect::Say { to, answer: Answer::Client(reply) });
     }
 
     fn tell(&mut self, to: R, reply: WorkerReply) {
-        self.outbox.push(Effect { to, answer: Answer::Worker(reply) });
+        self.outbox.push(Effect::Say { to, answer: Answer::Worker(reply) });
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Found, Submitted, at_most};
 use crate::{
     clock::{SPAN_MAX, Timestamp},
     json::{Json, NotJson},
-    task::{CallbackInfo, NewTask, Policy, TASK_ID_MAX, TaskId, TaskPriority, TaskResult, TaskStatus},
+    task::{CallbackInfo, Dialect, NewTask, Policy, TASK_ID_MAX, TaskId, TaskPriority, TaskResult, TaskStatus},
 };
 
 /// How many tasks a batch may have.
@@ -92,7 +92,7 @@ impl Submission {
                 retry_backoff_max: span(unless(self.retry_backoff_max, 3600.0)),
             },
             eta: self.eta,
-            callback: self.callback,
+            callback: self.callback.map(|callback| CallbackInfo { dialect: Dialect::Original, ..callback }),
             ..NewTask::new(self.name)
         }
     }
@@ -185,8 +185,8 @@ impl<'a> OriginalResult<'a> {
             status: status(ended.status),
             result: ended.result.as_ref(),
             error: ended.error.as_deref(),
-            started_at: ended.started_at.map(local),
-            completed_at: ended.completed_at.map(local),
+            started_at: ended.started_at.map(|time| local(time, ' ')),
+            completed_at: ended.completed_at.map(|time| local(time, ' ')),
             callback,
         }
     }
@@ -200,11 +200,12 @@ fn status(status: TaskStatus) -> &'static str {
     }
 }
 
-/// Local time without an offset, as the original writes it.
-fn local(time: Timestamp) -> String {
+/// Local time without an offset, as the original writes it: with a space before the hour in answers,
+/// and with a `T` in callbacks.
+pub(super) fn local(time: Timestamp, separator: char) -> String {
     let instant = jiff::Timestamp::from_microsecond(time.micros()).unwrap_or_default();
     let zoned = instant.to_zoned_datetime(jiff::tz::TimeZone::system());
-    zoned.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string()
+    zoned.strftime(&format!("%Y-%m-%d{separator}%H:%M:%S.%6f")).to_string()
 }
 
 /// Answers a submission whose task has ended.
@@ -221,7 +222,7 @@ pub fn failure(id: &str, why: &str) -> Vec<u8> {
         result: None,
         error: Some(why),
         started_at: None,
-        completed_at: Some(local(Timestamp::now())),
+        completed_at: Some(local(Timestamp::now(), ' ')),
         callback: None,
     })
 }

@@ -174,6 +174,13 @@ pub struct Delivery {
     pub reason: Option<String>,
 }
 
+impl Delivery {
+    /// A callback that is on its way.
+    pub(crate) fn pending(address: &str) -> Self {
+        Self { address: address.to_owned(), state: DeliveryState::Pending, attempts: 0, reason: None }
+    }
+}
+
 /// How a callback stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -5,7 +5,14 @@
 //! Invariants: a [`Service`] never blocks, every request is answered exactly once, and no method
 //! here waits longer than the time it was given.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 pub mod nng;
 
@@ -168,6 +175,40 @@ pub trait Announcer: Send + Sync {
 /// Hears the announcements of one bus until it is dropped.
 pub trait Hearer: Send + Sync {}
 
+/// A wait in async code.
+pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The connection is gone, or was refused by the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is gone")]
+pub struct Parted;
+
+/// A socket that dials one address and sends one-way messages there (PAIR). It connects once, in the
+/// background, and is of no more use when that connection is gone. Its methods wait without a limit:
+/// whoever calls them has one.
+pub trait Line: Send + Sync {
+    /// Waits for the connection.
+    fn connected(&self) -> Waiting<'_, Result<(), Parted>>;
+
+    /// Waits until the connection is gone.
+    fn parted(&self) -> Waiting<'_, ()>;
+
+    /// Sends a message, and waits until the connection has taken it, which it does when the message
+    /// before has left. [`Parted`] means that it was not taken. One at a time; a wait that is given up
+    /// leaves a line of no use.
+    fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Parted>>;
+}
+
+/// A socket that listens for one-way messages (PAIR), from one peer at a time. What is not taken out
+/// waits with the peer, up to a few messages.
+pub trait Inbox: Send + Sync {
+    /// Where it listens: with the real port, where it was asked for any.
+    fn address(&self) -> &str;
+
+    /// The next message. None when the socket has failed.
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Vec<u8>>>;
+}
+
 /// A socket that could not be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -223,4 +264,17 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     /// [`OpenError`] when the address makes no sense.
     fn hearer(&self, address: &str, heard: OnHeard) -> Result<Box<dyn Hearer>, OpenError>;
+
+    /// Dials an address in the background, to send messages there (PAIR).
+    ///
+    /// # Errors
+    /// [`OpenError`] when the address makes no sense, or the system refuses.
+    fn line(&self, address: &str) -> Result<Box<dyn Line>, OpenError>;
+
+    /// Listens for messages of at most `message_max` bytes (PAIR), at any free port if the address's
+    /// is 0.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the address cannot be had.
+    fn inbox(&self, address: &str, message_max: usize) -> Result<Box<dyn Inbox>, OpenError>;
 }

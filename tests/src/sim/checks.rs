@@ -32,6 +32,7 @@ pub(crate) enum Cause<'a> {
     Tick,
     Gone,
     Farewell,
+    Called,
 }
 
 /// How often what happened, so that a run that tried nothing is told apart from one that passed.
@@ -67,6 +68,8 @@ pub struct Coverage {
     pub repeated: u64,
     /// Sessions that were forgotten before their client came back.
     pub lost_sessions: u64,
+    /// Callbacks that were due.
+    pub callbacks: u64,
 }
 
 impl Coverage {
@@ -89,6 +92,7 @@ impl Coverage {
             collected: self.collected + other.collected,
             repeated: self.repeated + other.repeated,
             lost_sessions: self.lost_sessions + other.lost_sessions,
+            callbacks: self.callbacks + other.callbacks,
         }
     }
 }
@@ -101,6 +105,8 @@ pub(crate) struct Record {
     /// Its newest lease.
     pub(crate) newest: Option<LeaseId>,
     losses: u32,
+    /// Somebody is to be called back.
+    calls: bool,
 }
 
 /// A task that the step may bring to life.
@@ -110,6 +116,7 @@ struct Newcomer {
     max_retries: u32,
     session: Option<Uuid>,
     was_known: bool,
+    calls: bool,
 }
 
 /// The books.
@@ -171,7 +178,7 @@ impl Checks {
                                 let parent = task.clone();
                                 for (index, follow_up) in follow_ups.iter().enumerate() {
                                     let id = parent.follow_up(index);
-                                    self.newcomer(state, id, &follow_up.policy, &follow_up.name, None);
+                                    self.newcomer(state, id, (&follow_up.policy, &follow_up.name), None, false);
                                 }
                             }
                         }
@@ -184,13 +191,20 @@ impl Checks {
     }
 
     fn expect(&mut self, state: &State<Ticket>, task: &NewTask, session: Option<Uuid>) {
-        self.newcomer(state, task.id.clone(), &task.policy, &task.name, session);
+        self.newcomer(state, task.id.clone(), (&task.policy, &task.name), session, task.callback.is_some());
     }
 
-    fn newcomer(&mut self, state: &State<Ticket>, id: TaskId, policy: &Policy, name: &str, session: Option<Uuid>) {
+    fn newcomer(
+        &mut self,
+        state: &State<Ticket>,
+        id: TaskId,
+        (policy, name): (&Policy, &str),
+        session: Option<Uuid>,
+        calls: bool,
+    ) {
         let max_retries = policy.max_retries.unwrap_or_else(|| names::max_retries(name));
         let was_known = state.results().peek(self.now.mono, &id).is_some();
-        self.newcomers.push(Newcomer { id, max_retries, session, was_known });
+        self.newcomers.push(Newcomer { id, max_retries, session, was_known, calls });
     }
 
     /// Looks at the core after a step.
@@ -205,7 +219,7 @@ impl Checks {
         self.shown.after(state, now, self.seen.steps)?;
         self.adopt(state, now)?;
         self.grants.after(state, now, effects, &mut self.live, &mut self.seen)?;
-        self.ends(state, now, cause)?;
+        self.ends(state, now, cause, effects)?;
         self.told.after(state, effects, &mut self.seen)?;
         Grants::no_slot_waits(state)?;
         self.books(state)?;
@@ -217,16 +231,16 @@ impl Checks {
 
     /// Takes in the tasks that the step brought to life.
     fn adopt(&mut self, state: &State<Ticket>, now: Now) -> Result<(), String> {
-        for Newcomer { id, max_retries, session, was_known } in std::mem::take(&mut self.newcomers) {
+        for Newcomer { id, max_retries, session, was_known, calls } in std::mem::take(&mut self.newcomers) {
             let lives = state.look(&id).is_some();
             if self.live.contains_key(&id) {
                 self.seen.duplicates += 1;
             } else if lives {
                 ensure(!was_known || self.lets_go(state), || format!("{id} runs again although its end was known"))?;
-                self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0 });
+                self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0, calls });
             } else if !was_known && state.results().peek(now.mono, &id).is_some() {
                 // Nobody has it, so that it ended at once.
-                self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0 });
+                self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0, calls });
             }
             if !lives && self.lets_go(state) {
                 // It may have ended at once, and its end be gone already.
@@ -240,8 +254,20 @@ impl Checks {
     }
 
     /// Takes note of the tasks that the step brought to their end.
-    fn ends(&mut self, state: &State<Ticket>, now: Now, cause: &Cause<'_>) -> Result<(), String> {
+    fn ends(
+        &mut self,
+        state: &State<Ticket>,
+        now: Now,
+        cause: &Cause<'_>,
+        effects: &[Effect<Ticket>],
+    ) -> Result<(), String> {
         let mut over = Vec::new();
+        let mut called: Vec<&TaskId> = Vec::new();
+        for effect in effects {
+            let Effect::Call(callback) = effect else { continue };
+            called.push(&callback.result.task_id);
+            self.seen.callbacks += 1;
+        }
         for (id, record) in &mut self.live {
             match state.look(id) {
                 Some(look) => {
@@ -255,6 +281,9 @@ impl Checks {
         }
         for id in over {
             let Some(record) = self.live.remove(&id) else { continue };
+            let calls = called.iter().filter(|called| **called == &id).count();
+            ensure(calls == usize::from(record.calls), || format!("{id} ended with {calls} callbacks"))?;
+            called.retain(|called| *called != &id);
             let end = state.results().peek(now.mono, &id).map(|kept| kept.result.clone());
             self.shown.end(&id, end.as_deref())?;
             match &end {
@@ -263,6 +292,8 @@ impl Checks {
             }
             self.told.ended(id, end);
         }
+        // What ended at once may have been let go at once, too.
+        ensure(called.is_empty() || self.lets_go(state), || format!("callbacks of {called:?}, which have not ended"))?;
         let counts = state.counts();
         let ended: u64 = counts.ended.iter().sum();
         ensure(counts.accepted == ended + state.unfinished() as u64, || {

@@ -7,7 +7,7 @@ use fastworker::{
     control_plane::state::Answer,
     json::Json,
     protocol::{Collect, EventQuery, Follow, Lookup, Notify, Reply, Request, Submit, Submitted, TaskQuery},
-    task::{NewTask, Policy, TaskId, TaskPriority, TaskStatus, Unknown},
+    task::{CallbackInfo, NewTask, Policy, TaskId, TaskPriority, TaskStatus, Unknown},
 };
 use uuid::Uuid;
 
@@ -237,7 +237,8 @@ fn new_task(scene: &mut Scene) -> NewTask {
     };
     let unknown = if dice.u8(0..5) == 0 { Unknown::Wait } else { Unknown::Fail };
     let kwargs = Json::empty_object();
-    let task = NewTask { id, kwargs, policy, eta, countdown: waits, unknown, ..NewTask::new(name) };
+    let callback = (dice.u8(0..4) == 0).then(|| CallbackInfo::new("tcp://127.0.0.1:1"));
+    let task = NewTask { id, kwargs, policy, eta, countdown: waits, callback, unknown, ..NewTask::new(name) };
     scene.offered.push(task.clone());
     task
 }

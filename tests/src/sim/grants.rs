@@ -46,7 +46,8 @@ impl Grants {
         seen: &mut Coverage,
     ) -> Result<(), String> {
         let mut grants = Vec::new();
-        for Effect { to, answer } in effects {
+        for effect in effects {
+            let Effect::Say { to, answer } = effect else { continue };
             let Answer::Worker(WorkerReply::Leases(leases)) = answer else { continue };
             let Ask::Worker(WorkerRequest::Work(work)) = &*to.ask else {
                 return Err(format!("leases for somebody who asked {:?}", to.ask));

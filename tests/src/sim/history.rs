@@ -29,7 +29,10 @@ impl History {
         }
         self.add(format!("{:>12} {cause:?}", now.mono.micros()));
         for effect in effects {
-            self.add(format!("{:>12} -> call {}: {:?}", "", effect.to.call, effect.answer));
+            self.add(match effect {
+                Effect::Say { to, answer } => format!("{:>12} -> call {}: {answer:?}", "", to.call),
+                Effect::Call(callback) => format!("{:>12} -> callback: {:?}", "", callback.result),
+            });
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 use fastrand::Rng;
 use fastworker::{
     clock::{Moment, Now, Timestamp},
-    control_plane::state::{Answer, Effect, Limits, State},
+    control_plane::state::{Answer, CallbackEnd, Effect, Limits, State},
     protocol::{Reply, Request, WorkerReply, WorkerRequest},
     task::{NewTask, TaskStatus},
 };
@@ -53,6 +53,8 @@ pub enum Sabotage {
     RepeatedEnd,
     /// Leases are handed out in the wrong order.
     ReversedGrant,
+    /// A callback is sent twice.
+    RepeatedCall,
 }
 
 /// What a run has shown to be wrong.
@@ -328,6 +330,11 @@ impl World {
                     }
                 }
             }
+            Event::Called(end) => {
+                self.checks.before(&self.state, self.scene.now, None);
+                self.state.callback_ended(self.scene.now, end);
+                return self.after(&Cause::Called);
+            }
             Event::Alarm(actor, alarm) => match (actor, self.frozen(actor)) {
                 (_, Some(until)) => self.scene.net.alarm(until, actor, alarm),
                 (Actor::Client(number), None) => self.clients[number].act(&mut self.scene),
@@ -391,10 +398,20 @@ impl World {
         if let Some(call) = self.scene.net.take_forgotten().first() {
             return Err(format!("call {call} was dropped without an answer"));
         }
-        Checks::parked(&self.state, self.scene.net.tickets() - effects.len())?;
+        let answers = effects.iter().filter(|effect| matches!(effect, Effect::Say { .. })).count();
+        Checks::parked(&self.state, self.scene.net.tickets() - answers)?;
         let Scene { net, now, dice, .. } = &mut self.scene;
-        for Effect { to, answer } in effects {
-            net.answer(now.mono, dice, to, answer);
+        for effect in effects {
+            match effect {
+                Effect::Say { to, answer } => net.answer(now.mono, dice, to, answer),
+                Effect::Call(callback) => {
+                    let reached = dice.u8(0..3) > 0;
+                    let outcome = if reached { Ok(()) } else { Err("nobody answers there".into()) };
+                    let end = CallbackEnd { result: callback.result, outcome, attempts: dice.u32(1..4) };
+                    let after = Duration::from_millis(dice.u64(1..10_000));
+                    net.write_down(now.mono + after, Event::Called(end));
+                }
+            }
         }
         Ok(())
     }
@@ -429,16 +446,23 @@ fn tamper(sabotage: Sabotage, dice: &mut Rng, effects: &mut Vec<Effect<Ticket>>)
     match sabotage {
         Sabotage::IgnoredFence => {}
         Sabotage::ForgottenAnswer => drop(effects.pop()),
+        Sabotage::RepeatedCall => {
+            let again = effects.iter().find_map(|effect| match effect {
+                Effect::Call(callback) => Some(Effect::Call(callback.clone())),
+                Effect::Say { .. } => None,
+            });
+            effects.extend(again);
+        }
         Sabotage::ReversedGrant => {
             for effect in effects {
-                if let Answer::Worker(WorkerReply::Leases(leases)) = &mut effect.answer {
+                if let Effect::Say { answer: Answer::Worker(WorkerReply::Leases(leases)), .. } = effect {
                     leases.reverse();
                 }
             }
         }
         Sabotage::ForgedEnd | Sabotage::RepeatedEnd => {
             for effect in effects {
-                let Answer::Client(Reply::Collected(collected)) = &mut effect.answer else { continue };
+                let Effect::Say { answer: Answer::Client(Reply::Collected(collected)), .. } = effect else { continue };
                 let Some(first) = collected.results.first_mut() else { continue };
                 if sabotage == Sabotage::ForgedEnd {
                     Arc::make_mut(first).status = TaskStatus::Cancelled;

@@ -14,7 +14,7 @@ use std::{
 use fastrand::Rng;
 use fastworker::{
     clock::Moment,
-    control_plane::state::{Answer, Way},
+    control_plane::state::{Answer, CallbackEnd, Way},
     protocol::{Request, WorkerRequest},
     task::NewTask,
     transport::Peer,
@@ -66,6 +66,8 @@ pub(crate) enum Event {
     Gone(Line),
     /// Somebody's alarm.
     Alarm(Actor, Alarm),
+    /// It is known what became of a callback.
+    Called(CallbackEnd),
 }
 
 /// A connection, as long as the control plane believes in it.

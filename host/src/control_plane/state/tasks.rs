@@ -4,15 +4,18 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, TASK_SESSIONS_MAX, Taken, Timer, Way};
+use super::{
+    Callback, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, TASK_SESSIONS_MAX, Taken, Timer,
+    Way,
+};
 use crate::control_plane::{events::Told, meters, queue::Position, reports::ReportLog, results::About, retry};
 use crate::{
     clock::{Now, Timestamp, micros},
     protocol::{Ended, EventKind, LeaseId, Order},
     signature::Misfit,
     task::{
-        ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId, TaskResult, TaskStatus,
-        Unknown,
+        CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId,
+        TaskResult, TaskStatus, Unknown,
     },
     transport::PAYLOAD_MAX,
 };
@@ -84,6 +87,7 @@ impl<R: Way> State<R> {
             other_sessions: Vec::new(),
             watchers: Vec::new(),
             reports: ReportLog::default(),
+            callback: task.callback.map(Arc::new),
         };
         self.bytes += entry.bytes();
         self.counts.accepted += 1;
@@ -103,13 +107,15 @@ impl<R: Way> State<R> {
     /// Why a task is not taken, if it is not.
     pub(super) fn refusal(&self, task: &NewTask) -> Option<String> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
-        let size = task.args.as_str().len() + task.kwargs.as_str().len();
+        let size = task.size();
         if task.name.is_empty() || task.name.len() > TASK_NAME_MAX || task.name.chars().any(char::is_control) {
             Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"))
         } else if size > PAYLOAD_MAX {
             Some(format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes"))
         } else if !task.args.as_str().starts_with('[') || !task.kwargs.as_str().starts_with('{') {
             Some("positional arguments are a JSON array, and named arguments a JSON object".into())
+        } else if let Some(why) = task.callback.as_ref().and_then(CallbackInfo::fault) {
+            Some(why)
         } else if self.tasks.len() >= tasks_max {
             Some(format!("the queue is full: {tasks_max} tasks are unfinished; try again later"))
         } else if self.bytes + size > bytes_max {
@@ -140,6 +146,7 @@ impl<R: Way> State<R> {
             error_kind: Some(kind),
             ..TaskResult::new(task.id, TaskStatus::Failure)
         };
+        let callback = task.callback.map(Arc::new);
         let about = About {
             name: task.name.into(),
             priority: task.policy.priority.unwrap_or_default(),
@@ -148,7 +155,7 @@ impl<R: Way> State<R> {
             kwargs: task.kwargs,
             policy: task.policy,
         };
-        self.keep(now, result, about, ReportLog::default())
+        self.keep(now, result, (about, ReportLog::default()), callback)
     }
 
     /// Puts a task at the end of its line.
@@ -307,7 +314,7 @@ impl<R: Way> State<R> {
         };
         let about = entry.about();
         self.meters.took(entry.priority, now.mono.since(entry.due_at));
-        let result = self.keep(now, result, about, entry.reports);
+        let result = self.keep(now, result, (about, entry.reports), entry.callback);
         for session in entry.session.into_iter().chain(entry.other_sessions) {
             if self.sessions.tell(session, result.clone()) {
                 self.answer_session(session);
@@ -322,7 +329,15 @@ impl<R: Way> State<R> {
         }
     }
 
-    pub(super) fn keep(&mut self, now: Now, result: TaskResult, about: About, reports: ReportLog) -> Arc<TaskResult> {
+    /// Records an end, and sends word of it to whoever wanted to be called back.
+    fn keep(
+        &mut self,
+        now: Now,
+        mut result: TaskResult,
+        (about, reports): (About, ReportLog),
+        callback: Option<Arc<CallbackInfo>>,
+    ) -> Arc<TaskResult> {
+        result.callback = callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address)));
         let result = Arc::new(result);
         let kind = match result.status {
             TaskStatus::Success => EventKind::TaskSuccess,
@@ -340,6 +355,9 @@ impl<R: Way> State<R> {
         self.note_event(now, Told { worker: worker.as_ref(), attempt: result.attempts, detail, ..told });
         self.results.store(now.mono, result.clone(), about, reports);
         self.await_expiry();
+        if let Some(info) = callback {
+            self.outbox.push(Effect::Call(Callback { result: result.clone(), info }));
+        }
         result
     }
 

@@ -13,6 +13,7 @@ use crate::{
     transport::Peer,
 };
 
+mod callbacks;
 mod hostile;
 mod schedules;
 
@@ -111,7 +112,7 @@ impl Story {
     /// Everything that was said since, to `whom`.
     fn said(&mut self, whom: &str) -> Vec<Answer> {
         let effects = self.state.take_outbox().into_iter();
-        effects.filter(|effect| effect.to.0 == whom).map(|effect| effect.answer).collect()
+        effects.filter_map(Effect::said).filter(|(to, _)| to.0 == whom).map(|(_, answer)| answer).collect()
     }
 
     fn later(&mut self, span: Duration) {
@@ -165,9 +166,8 @@ impl Story {
 
     fn cancel(&mut self, text: &str) -> Vec<Answer> {
         self.state.cancel(self.now, &[id(text)], To("cancel"));
-        let mut said = self.state.take_outbox();
-        said.retain(|effect| effect.to.0 != "slot");
-        said.into_iter().map(|effect| effect.answer).collect()
+        let said = self.state.take_outbox().into_iter().filter_map(Effect::said);
+        said.filter(|(to, _)| to.0 != "slot").map(|(_, answer)| answer).collect()
     }
 
     fn status(&self, text: &str) -> Option<TaskStatus> {
@@ -229,7 +229,7 @@ fn whoever_waits_for_a_task_hears_of_its_end() {
         Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 },
         To("slot"),
     );
-    let effects: Vec<_> = story.state.take_outbox().into_iter().map(|effect| effect.to.0).collect();
+    let effects: Vec<_> = story.state.take_outbox().into_iter().filter_map(Effect::said).map(|(to, _)| to.0).collect();
     assert_eq!(effects, ["client", "lookup", "slot"]);
 }
 
@@ -565,10 +565,10 @@ fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
     story.work(W, 1, Vec::new(), 1);
     story.beat(&[]);
     story.state.leave(story.now, W, To("leave"));
-    let effects = story.state.take_outbox();
-    let said: Vec<_> = effects.iter().map(|effect| (effect.to.0, &effect.answer)).collect();
-    let unknown = Answer::Worker(WorkerReply::Unknown);
-    assert_eq!(said, [("slot", &unknown), ("beat", &unknown), ("leave", &Answer::Worker(WorkerReply::Noted))]);
+    let effects = story.state.take_outbox().into_iter().filter_map(Effect::said);
+    let said: Vec<_> = effects.map(|(to, answer)| (to.0, answer)).collect();
+    let unknown = || Answer::Worker(WorkerReply::Unknown);
+    assert_eq!(said, [("slot", unknown()), ("beat", unknown()), ("leave", Answer::Worker(WorkerReply::Noted))]);
     let look = story.state.look(&id("a 1")).expect("a task");
     assert_eq!((look.status, look.losses, look.attempt), (TaskStatus::Pending, 0, 0));
     assert_eq!(story.state.books().timers, 0);
@@ -585,8 +585,7 @@ fn the_farewell_answers_everybody() {
     story.state.drain();
     assert!(matches!(story.submit(vec![task("a 1")], Notify::No)[..], [Submitted::Refused(_)]));
     story.state.farewell();
-    let effects = story.state.take_outbox();
-    let said: Vec<_> = effects.iter().map(|effect| effect.to.0).collect();
+    let said: Vec<_> = story.state.take_outbox().into_iter().filter_map(Effect::said).map(|(to, _)| to.0).collect();
     assert_eq!(said, ["client", "collect", "slot", "beat"]);
 }
 

@@ -27,7 +27,7 @@ use ::nng::{
     options::{Options as _, RecvMaxSize, transport::tcp::KeepAlive},
 };
 
-use super::{Announcer, Caller, Hearer, OnHeard, OnJoined, OpenError, Server, Service, Transport};
+use super::{Announcer, Caller, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, Server, Service, Transport};
 
 mod server;
 
@@ -39,6 +39,8 @@ mod watch;
 mod tests;
 
 mod bus;
+
+mod pair;
 
 /// How soon a lost connection is dialled again, at first and at most.
 const RECONNECT_MIN: Duration = Duration::from_millis(20);
@@ -69,6 +71,14 @@ impl Transport for Nng {
 
     fn hearer(&self, address: &str, heard: OnHeard) -> Result<Box<dyn Hearer>, OpenError> {
         Ok(Box::new(bus::NngHearer::dial(address, heard)?))
+    }
+
+    fn line(&self, address: &str) -> Result<Box<dyn Line>, OpenError> {
+        Ok(Box::new(pair::NngLine::dial(address)?))
+    }
+
+    fn inbox(&self, address: &str, message_max: usize) -> Result<Box<dyn Inbox>, OpenError> {
+        Ok(Box::new(pair::NngInbox::listen(address, message_max)?))
     }
 }
 
@@ -128,7 +138,12 @@ fn close_off_callbacks(close: impl FnOnce() + Send + 'static) {
 
 /// Sets what every socket needs before it listens or dials.
 fn prepare(socket: &Socket, address: &str, frame_max: usize) -> Result<(), OpenError> {
-    check(address)?;
+    check(address, 1)?;
+    bound(socket, address, frame_max)
+}
+
+/// Bounds what a socket takes in, and has it notice a peer that is silently gone.
+fn bound(socket: &Socket, address: &str, frame_max: usize) -> Result<(), OpenError> {
     let set = || {
         socket.set_opt::<RecvMaxSize>(frame_max)?;
         socket.set_opt::<KeepAlive>(true)
@@ -138,11 +153,12 @@ fn prepare(socket: &Socket, address: &str, frame_max: usize) -> Result<(), OpenE
 
 /// Only TCP: it is what has been tested to hold, and no other transport may call back at once. NNG
 /// itself notices a port that is no number only when it dials, and then just dials on.
-fn check(address: &str) -> Result<(), OpenError> {
+fn check(address: &str, lowest_port: u16) -> Result<(), OpenError> {
     let schemes = ["tcp://", "tcp4://", "tcp6://"];
     let place = schemes.iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or_default();
     let parts = place.strip_suffix('/').unwrap_or(place).rsplit_once(':');
-    let is_known = parts.is_some_and(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port != 0));
+    let is_known =
+        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port >= lowest_port));
     if is_known { Ok(()) } else { Err(bad_address(address)) }
 }
 

@@ -24,6 +24,7 @@ use super::{
 use crate::lock::lock;
 
 mod deaf;
+mod pair;
 mod unsent;
 
 /// Long enough for a busy machine; nothing here takes that long unless it hangs.

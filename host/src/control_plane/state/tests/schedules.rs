@@ -31,10 +31,10 @@ impl Story {
 
     /// The answer to `whom`; what was said to slots can still be looked at.
     fn said_keeping_slots(&mut self, whom: &str) -> Answer {
-        let (to_whom, others): (Vec<_>, Vec<_>) =
-            self.state.take_outbox().into_iter().partition(|effect| effect.to.0 == whom);
+        let is_it = |effect: &Effect<To>| matches!(effect, Effect::Say { to, .. } if to.0 == whom);
+        let (to_whom, others): (Vec<_>, Vec<_>) = self.state.take_outbox().into_iter().partition(is_it);
         self.state.outbox = others;
-        to_whom.into_iter().next().expect("an answer").answer
+        to_whom.into_iter().find_map(Effect::said).expect("an answer").1
     }
 
     fn add(&mut self, name: &str, task: &str, spec: ScheduleSpec) {

@@ -1,0 +1,317 @@
+//! The PAIR sockets: who sends one-way messages to an address, and who listens for them.
+//!
+//! A PAIR socket has one peer at a time. NNG shakes hands with a second one and only then shows it the
+//! door, so a connection that has just come up may be none. And it takes a message as soon as its
+//! connection has passed on the last one, so what was taken last may not have left yet. Invariants:
+//!
+//! - A line holds one connection and never a second: what was meant for the first must not slip into
+//!   another that nobody has looked at yet.
+//! - A line buffers nothing, so that a message is taken by a connection or not at all.
+//! - An inbox receives while it has room. Beyond that its peer waits, and nothing is lost when that goes.
+//! - No file descriptor is asked of these sockets: NNG 1.4 never closes those of a PAIR.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use ::nng::{
+    Aio, AioResult, Error, Listener, Message, PipeEvent, Protocol, Socket,
+    options::{Options as _, ReconnectMaxTime, ReconnectMinTime, SendBufferSize, transport::tcp::BoundPort},
+};
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    super::{Inbox, Line, OpenError, Parted, Waiting},
+    Gate, RECONNECT_MAX, RECONNECT_MIN, bound, check, close_off_callbacks, prepare, refused, settle,
+};
+use crate::lock::lock;
+
+/// Nobody should send anything to a line; as much of it is taken in.
+const UNWANTED_MAX: usize = 64 * 1024;
+/// So many messages wait in an inbox, so that its peer need not wait for each.
+const WAITING_MAX: usize = 16;
+
+/// How the connection of a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    Dialling,
+    Connected,
+    Parted,
+}
+
+/// A dialled PAIR socket.
+pub(super) struct NngLine {
+    sender: Arc<Sender>,
+    stand: watch::Receiver<Stand>,
+}
+
+/// The socket of a line with the one `Aio` that it needs.
+struct Sender {
+    socket: Socket,
+    gate: Gate,
+    /// Set once, as its callback needs the sender.
+    aio: OnceLock<Aio>,
+    /// Hears whether the message under way was taken.
+    taken: Mutex<Option<oneshot::Sender<bool>>>,
+}
+
+impl NngLine {
+    /// Opens the socket; it connects in the background.
+    pub(super) fn dial(address: &str) -> Result<Self, OpenError> {
+        let fail = |error| refused(address, error);
+        let socket = Socket::new(Protocol::Pair0).map_err(fail)?;
+        prepare(&socket, address, UNWANTED_MAX)?;
+        let set = || {
+            socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
+            socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
+            socket.set_opt::<SendBufferSize>(0)
+        };
+        set().map_err(fail)?;
+        let stand = watch_connection(&socket).map_err(fail)?;
+        let sender = Sender { socket, gate: Gate::default(), aio: OnceLock::new(), taken: Mutex::default() };
+        let line = Self { sender: Arc::new(sender), stand };
+        line.sender.set_up().map_err(fail)?;
+        line.sender.socket.dial_async(address).map_err(fail)?;
+        Ok(line)
+    }
+
+    /// Waits until the connection stands so, or is gone.
+    async fn until(&self, wanted: Stand) -> Stand {
+        let mut stand = self.stand.clone();
+        match stand.wait_for(|stand| *stand == wanted || *stand == Stand::Parted).await {
+            Ok(stand) => *stand,
+            // The socket is gone, and with it what told of its connection.
+            Err(_) => Stand::Parted,
+        }
+    }
+}
+
+impl Line for NngLine {
+    fn connected(&self) -> Waiting<'_, Result<(), Parted>> {
+        Box::pin(async {
+            match self.until(Stand::Connected).await {
+                Stand::Parted => Err(Parted),
+                Stand::Dialling | Stand::Connected => Ok(()),
+            }
+        })
+    }
+
+    fn parted(&self) -> Waiting<'_, ()> {
+        Box::pin(async {
+            self.until(Stand::Parted).await;
+        })
+    }
+
+    fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Parted>> {
+        Box::pin(async move {
+            let taken = self.sender.send(Message::from(body))?;
+            tokio::select! {
+                biased;
+                taken = taken => if taken == Ok(true) { Ok(()) } else { Err(Parted) },
+                _ = self.until(Stand::Parted) => Err(Parted),
+            }
+        })
+    }
+}
+
+impl Drop for NngLine {
+    fn drop(&mut self) {
+        let sender = Arc::clone(&self.sender);
+        close_off_callbacks(move || sender.close());
+    }
+}
+
+impl Sender {
+    fn set_up(self: &Arc<Self>) -> Result<(), Error> {
+        let this: Weak<Self> = Arc::downgrade(self);
+        let aio = Aio::new(move |_, result| {
+            let hears = this.upgrade().and_then(|sender| lock(&sender.taken).take());
+            if let Some(hears) = hears {
+                // Nobody hears it who has given it up.
+                let _ = hears.send(matches!(result, AioResult::Send(Ok(()))));
+            }
+        })?;
+        self.aio.get_or_init(|| aio);
+        Ok(())
+    }
+
+    /// Gives a message to the socket, which tells when its connection has taken it.
+    fn send(&self, message: Message) -> Result<oneshot::Receiver<bool>, Parted> {
+        let (hears, taken) = oneshot::channel();
+        *lock(&self.taken) = Some(hears);
+        let post = || {
+            let aio = self.aio.get().ok_or(Error::Closed)?;
+            Ok::<(), Error>(self.socket.send_async(aio, message)?)
+        };
+        match self.gate.pass(post) {
+            Some(Ok(())) => Ok(taken),
+            Some(Err(_)) | None => Err(Parted),
+        }
+    }
+
+    /// The closing order that NNG needs. Not on a callback thread.
+    fn close(&self) {
+        self.gate.shut();
+        settle(self.aio.get().into_iter());
+        self.socket.close();
+    }
+}
+
+/// Tells how the first connection of a socket stands, and refuses every further one.
+fn watch_connection(socket: &Socket) -> Result<watch::Receiver<Stand>, Error> {
+    let (told, stand) = watch::channel(Stand::Dialling);
+    let has_one = AtomicBool::new(false);
+    socket.pipe_notify(move |pipe, event| match event {
+        PipeEvent::AddPre if has_one.swap(true, SeqCst) => pipe.close(),
+        PipeEvent::AddPre => {}
+        PipeEvent::AddPost => {
+            // It can be gone before NNG tells that it was added.
+            told.send_if_modified(|stand| {
+                let is_new = *stand == Stand::Dialling;
+                if is_new {
+                    *stand = Stand::Connected;
+                }
+                is_new
+            });
+        }
+        // There is a second, to be refused, only when the first is about to go.
+        _ => drop(told.send_replace(Stand::Parted)),
+    })?;
+    Ok(stand)
+}
+
+/// A listening PAIR socket.
+pub(super) struct NngInbox {
+    receiver: Arc<Receiver>,
+    address: String,
+}
+
+/// The socket of an inbox with the one `Aio` that it needs.
+struct Receiver {
+    socket: Socket,
+    gate: Gate,
+    /// Set once, as its callback needs the receiver.
+    aio: OnceLock<Aio>,
+    tray: Mutex<Tray>,
+}
+
+/// What has come in.
+#[derive(Default)]
+struct Tray {
+    messages: VecDeque<Message>,
+    /// Whoever waits for the next.
+    reader: Option<Waker>,
+    /// Whether the next is being received.
+    receives: bool,
+    has_failed: bool,
+}
+
+impl NngInbox {
+    /// Opens the socket.
+    pub(super) fn listen(address: &str, message_max: usize) -> Result<Self, OpenError> {
+        let fail = |error| refused(address, error);
+        check(address, 0)?;
+        let socket = Socket::new(Protocol::Pair0).map_err(fail)?;
+        bound(&socket, address, message_max)?;
+        let tray = Mutex::new(Tray { receives: true, ..Tray::default() });
+        let receiver = Arc::new(Receiver { socket, gate: Gate::default(), aio: OnceLock::new(), tray });
+        let mut inbox = Self { receiver, address: String::new() };
+        inbox.receiver.set_up().map_err(fail)?;
+        inbox.receiver.receive();
+        let listener = Listener::new(&inbox.receiver.socket, address).map_err(fail)?;
+        let host = address.trim_end_matches('/').rsplit_once(':').map_or(address, |(host, _)| host);
+        inbox.address = format!("{host}:{}", listener.get_opt::<BoundPort>().map_err(fail)?);
+        Ok(inbox)
+    }
+}
+
+impl Inbox for NngInbox {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        let mut tray = lock(&self.receiver.tray);
+        let Some(message) = tray.messages.pop_front() else {
+            if tray.has_failed {
+                return Poll::Ready(None);
+            }
+            tray.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        };
+        let was_full = !std::mem::replace(&mut tray.receives, true);
+        drop(tray);
+        if was_full {
+            self.receiver.receive();
+        }
+        Poll::Ready(Some(message.as_slice().to_vec()))
+    }
+}
+
+impl Drop for NngInbox {
+    fn drop(&mut self) {
+        let receiver = Arc::clone(&self.receiver);
+        close_off_callbacks(move || receiver.close());
+    }
+}
+
+impl Receiver {
+    fn set_up(self: &Arc<Self>) -> Result<(), Error> {
+        let this: Weak<Self> = Arc::downgrade(self);
+        let aio = Aio::new(move |_, result| {
+            if let Some(receiver) = this.upgrade() {
+                receiver.step(result);
+            }
+        })?;
+        self.aio.get_or_init(|| aio);
+        Ok(())
+    }
+
+    /// Waits for the next message.
+    fn receive(&self) {
+        let post = || self.aio.get().ok_or(Error::Closed).and_then(|aio| self.socket.recv_async(aio));
+        if let Some(Err(error)) = self.gate.pass(post) {
+            tracing::error!(%error, "an inbox was busy");
+            self.fail();
+        }
+    }
+
+    /// A message has come in, or none will.
+    fn step(&self, result: AioResult) {
+        match result {
+            AioResult::Recv(Ok(message)) => {
+                let mut tray = lock(&self.tray);
+                tray.messages.push_back(message);
+                tray.receives = tray.messages.len() < WAITING_MAX;
+                let (receives, reader) = (tray.receives, tray.reader.take());
+                drop(tray);
+                reader.into_iter().for_each(Waker::wake);
+                if receives {
+                    self.receive();
+                }
+            }
+            AioResult::Recv(Err(error)) if !matches!(error, Error::Closed | Error::Canceled) => self.receive(),
+            _ => self.fail(),
+        }
+    }
+
+    fn fail(&self) {
+        let mut tray = lock(&self.tray);
+        tray.has_failed = true;
+        let reader = tray.reader.take();
+        drop(tray);
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    /// The closing order that NNG needs. Not on a callback thread.
+    fn close(&self) {
+        self.gate.shut();
+        settle(self.aio.get().into_iter());
+        self.socket.close();
+    }
+}

@@ -1,0 +1,351 @@
+//! Callbacks: each end is told once, and who does not listen costs nobody anything.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::TcpListener,
+    time::Duration,
+};
+
+use fastworker::{
+    client::{Client, Listener},
+    json::Json,
+    protocol::{CallbackMessage, EventKind},
+    task::{CallbackInfo, Delivery, DeliveryState, ErrorKind, NewTask, Policy, TaskId, TaskStatus},
+};
+use fastworker_tests::{
+    Cluster, SOON,
+    original::{Wire, ask},
+    story::end_of,
+    wait::eventually_async,
+};
+use futures::{StreamExt, future::join_all};
+use serde_json::{Value, json};
+
+/// Long enough for all tries of many dead addresses.
+const LONG: Duration = Duration::from_secs(60);
+
+fn cluster() -> Cluster {
+    Cluster::builder().modules(&["arithmetic", "flaky", "hostile"]).subworkers(1).slots(2).start()
+}
+
+fn listen() -> Listener {
+    Listener::bind("tcp://127.0.0.1:0").expect("a free port")
+}
+
+/// A call of `add` that calls back with this number.
+fn add(number: usize, address: &str) -> NewTask {
+    let data = Json::of(&number).expect("JSON");
+    NewTask {
+        args: Json::of(&(number, 1)).expect("JSON"),
+        callback: Some(CallbackInfo::new(address).with_data(data)),
+        ..NewTask::new("add")
+    }
+}
+
+async fn next(listener: &mut Listener) -> CallbackMessage {
+    next_within(listener, SOON).await
+}
+
+async fn next_within(listener: &mut Listener, limit: Duration) -> CallbackMessage {
+    let message = tokio::time::timeout(limit, listener.next()).await.expect("a message in time");
+    message.expect("the socket works").expect("a callback")
+}
+
+async fn delivery(client: &Client, id: &TaskId) -> Delivery {
+    *end_of(client, id).await.callback.expect("it has a callback")
+}
+
+/// Waits until it is known what became of a callback.
+async fn fate_of(client: &Client, id: &TaskId) -> Delivery {
+    let known = || async {
+        let delivery = delivery(client, id).await;
+        (delivery.state != DeliveryState::Pending).then_some(delivery)
+    };
+    eventually_async("what became of a callback", LONG, known).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_a_thousand_tasks_is_told_once_however_it_ends() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let mut listener = listen();
+    let address = listener.address().to_owned();
+    let task = |number: usize| match number % 100 {
+        0 => NewTask { name: "picky".into(), args: Json::of(&[3]).expect("JSON"), ..add(number, &address) },
+        1 => NewTask { name: "nosuch".into(), ..add(number, &address) },
+        2 => NewTask {
+            name: "endless_loop".into(),
+            args: Json::empty_array(),
+            policy: Policy { timeout: Some(Duration::from_millis(20)), ..Policy::default() },
+            ..add(number, &address)
+        },
+        3 => NewTask { countdown: Some(LONG), ..add(number, &address) },
+        _ => add(number, &address),
+    };
+    let sends = join_all((0..1_000).map(|number| client.send(task(number)))).await;
+    let ids: Vec<TaskId> = sends.into_iter().map(|sent| sent.expect("it is taken")).collect();
+    for late in ids.iter().skip(3).step_by(100) {
+        assert!(client.cancel(late).await.expect("an answer"));
+    }
+    let mut told: HashMap<TaskId, CallbackMessage> = HashMap::new();
+    while told.len() < ids.len() {
+        let message = next(&mut listener).await;
+        let again = told.insert(message.task_id.clone(), message);
+        assert!(again.is_none(), "told twice: {again:?}");
+    }
+    let mut ends: BTreeMap<(TaskStatus, Option<ErrorKind>), usize> = BTreeMap::new();
+    for (number, id) in ids.iter().enumerate() {
+        let (message, end) = (&told[id], end_of(&client, id).await);
+        assert_eq!((message.status, &message.result, &message.error), (end.status, &end.result, &end.error));
+        assert_eq!((message.started_at, message.completed_at), (end.started_at, end.completed_at));
+        assert_eq!((message.error_kind, &message.worker_id), (end.error_kind, &end.worker_id));
+        assert_eq!(message.callback_data.as_ref().map(Json::as_str), Some(&*number.to_string()));
+        let fate = fate_of(&client, id).await;
+        assert_eq!((fate.state, &*fate.address, fate.reason), (DeliveryState::Delivered, &*address, None));
+        *ends.entry((end.status, end.error_kind)).or_default() += 1;
+    }
+    let failed = |kind| (TaskStatus::Failure, Some(kind));
+    let expected = [
+        ((TaskStatus::Success, None), 960),
+        (failed(ErrorKind::BadArguments), 10),
+        (failed(ErrorKind::Timeout), 10),
+        (failed(ErrorKind::NotFound), 10),
+        ((TaskStatus::Cancelled, None), 10),
+    ];
+    assert_eq!(ends, expected.into_iter().collect());
+    // All are known to be delivered: whatever were still to come would be one too many.
+    assert!(tokio::time::timeout(Duration::from_millis(100), listener.next()).await.is_err(), "one too many");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_callbacks_to_dead_addresses_cost_the_tasks_nothing() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let mut listener = listen();
+    // Opens what stays open, so that it does not count.
+    client.send(add(0, listener.address())).await.expect("it is taken");
+    next(&mut listener).await;
+    let files = || cluster.control_plane.open_files();
+    let before = files();
+    let port = cluster.ports().spare(0);
+    // Every other goes to an address of its own, the others to one that they share.
+    let dead = |number: usize| match number % 2 {
+        0 => format!("tcp://127.9.{}.{}:{port}", number / 200, number % 200 + 1),
+        _ => format!("tcp://127.0.0.1:{port}"),
+    };
+    let tasks = (0..1_000).map(|number| add(number, &dead(number))).collect::<Vec<_>>();
+    let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
+    let results = client.submit_many(tasks).await.expect("they are taken");
+    assert!(results.iter().all(|result| result.as_ref().is_ok_and(|end| end.status == TaskStatus::Success)));
+    let live: Vec<TaskId> = join_all((0..100).map(|number| client.send(add(number, listener.address()))))
+        .await
+        .into_iter()
+        .map(|sent| sent.expect("it is taken"))
+        .collect();
+    for _ in &live {
+        next(&mut listener).await;
+    }
+    assert_eq!(delivery(&client, &ids[999]).await.state, DeliveryState::Pending, "the dead ones are still tried");
+    for id in &ids {
+        let fate = fate_of(&client, id).await;
+        let reason = fate.reason.unwrap_or_default();
+        assert_eq!((fate.state, fate.attempts), (DeliveryState::Failed, 3), "{reason}");
+        assert!(reason.contains("no connection within"), "{reason}");
+    }
+    let are_back = || async { (files() <= before).then_some(()) };
+    eventually_async("that the files are back", SOON, are_back).await;
+    let events = client.events(0, Duration::ZERO).await.expect("events");
+    assert!(events.last > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_addresses_hold_up_nobody() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    // One that takes connections and never says a word, and one that shakes hands and never reads.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let deaf = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = |listener: &TcpListener| format!("tcp://{}", listener.local_addr().expect("an address"));
+    let (to_silent, to_deaf) = (address(&silent), address(&deaf));
+    let shakes = std::thread::spawn(move || Wire::paired(deaf.accept().expect("a connection").0));
+    let first = client.send(add(1, &to_silent)).await.expect("it is taken");
+    let large = Json::of(&"x".repeat(1_000_000)).expect("JSON");
+    let mut stuck = Vec::new();
+    for number in 0..20 {
+        let callback = CallbackInfo::new(&*to_deaf).with_data(large.clone());
+        stuck.push(client.send(NewTask { callback: Some(callback), ..add(number, &to_deaf) }).await.expect("taken"));
+    }
+    let _deaf = shakes.join().expect("it shakes hands");
+    let mut listener = listen();
+    for number in 0..100 {
+        client.send(add(number, listener.address())).await.expect("it is taken");
+        assert_eq!(next(&mut listener).await.callback_data.expect("data").as_str(), number.to_string());
+    }
+    let last = stuck.last().expect("some");
+    assert_eq!(delivery(&client, last).await.state, DeliveryState::Pending);
+    let fate = fate_of(&client, &first).await;
+    assert!(fate.state == DeliveryState::Failed && fate.reason.is_some(), "{fate:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_comes_late_or_starts_anew_misses_nothing() {
+    let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1);
+    let cluster = cluster.control_plane_args(&["--log-level", "debug"]).start();
+    let client = cluster.client().await;
+    let address = format!("tcp://127.0.0.1:{}", cluster.ports().spare(0));
+    let late = client.send(add(1, &address)).await.expect("it is taken");
+    let has_failed = || async { cluster.control_plane.log().contains("was not reached").then_some(()) };
+    eventually_async("a first try in vain", SOON, has_failed).await;
+    let bind = || async { Listener::bind(&address).ok() };
+    let mut listener = eventually_async("the port", SOON, bind).await;
+    assert_eq!(next_within(&mut listener, LONG).await.task_id, late);
+    let fate = fate_of(&client, &late).await;
+    assert!(fate.state == DeliveryState::Delivered && fate.attempts > 1, "{fate:?}");
+
+    drop(listener);
+    let next_id = client.send(add(2, &address)).await.expect("it is taken");
+    end_of(&client, &next_id).await;
+    let mut listener = eventually_async("the port", SOON, bind).await;
+    assert_eq!(next_within(&mut listener, LONG).await.task_id, next_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_listener_gets_everything_and_holds_up_no_task() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let mut listener = listen();
+    let padding = Json::of(&"x".repeat(20_000)).expect("JSON");
+    let task = || NewTask {
+        callback: Some(CallbackInfo::new(listener.address()).with_data(padding.clone())),
+        ..add(1, listener.address())
+    };
+    // More than the kernel holds for a connection, and nobody takes any of it.
+    let tasks: Vec<NewTask> = (0..1_000).map(|_| task()).collect();
+    let ends = client.submit_many(tasks).await.expect("they are taken");
+    let ids: std::collections::HashSet<TaskId> =
+        ends.into_iter().map(|end| end.expect("an end").task_id.clone()).collect();
+    assert_eq!(ids.len(), 1_000);
+    let mut told = std::collections::HashSet::new();
+    while told.len() < ids.len() {
+        let message = next(&mut listener).await;
+        assert!(ids.contains(&message.task_id) && told.insert(message.task_id));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_a_listener_taken_comes_again() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let mut listener = listen();
+    // The same listener under another name is another address, so a second connection.
+    let other_name = listener.address().replace("127.0.0.1", "127.1");
+    let first = client.delay_with_callback("add", listener.address(), (1, 2)).await.expect("it is taken");
+    assert_eq!(next(&mut listener).await.task_id, first);
+    let second = client.delay_with_callback("add", &other_name, (1, 2)).callback_data([1]).await.expect("it is taken");
+    assert_eq!(next_within(&mut listener, LONG).await.task_id, second);
+    assert_eq!(fate_of(&client, &second).await.state, DeliveryState::Delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_callback_is_told_and_the_next_is_heard() {
+    let mut listener = listen();
+    let port = listener.address().rsplit_once(':').expect("a port").1.parse().expect("a number");
+    let mut peer = Wire::pair(port);
+    peer.send(b"hello");
+    peer.send(br#"{"task_id": "t", "status": "success", "result": null}"#);
+    let unreadable = StreamExt::next(&mut listener).await.expect("the socket works").expect_err("no callback");
+    assert_eq!(unreadable.text, "hello");
+    let message = next(&mut listener).await;
+    assert_eq!((message.status, message.result), (TaskStatus::Success, Some(Json::null())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_original_s_submissions_are_called_back_in_its_own_words() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let callbacks = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("tcp://{}", callbacks.local_addr().expect("an address"));
+    let submission = json!({
+        "id": "T1", "name": "add", "args": [5, 3],
+        "callback": { "address": address, "data": { "source": "t" } },
+    });
+    let normal = cluster.ports().base() + 2;
+    let answer = tokio::task::spawn_blocking(move || ask(normal, submission.to_string())).await.expect("an answer");
+    assert_eq!(answer["result"], 8);
+    let body = tokio::task::spawn_blocking(move || {
+        let mut wire = Wire::paired(callbacks.accept().expect("a connection").0);
+        wire.receive().expect("a message")
+    });
+    let message: Value = serde_json::from_slice(&body.await.expect("a message")).expect("JSON");
+    let with_t = |field: &str| Value::String(answer[field].as_str().expect("a time").replace(' ', "T"));
+    let expected = json!({
+        "task_id": "T1", "status": "success", "result": 8, "error": null,
+        "started_at": with_t("started_at"), "completed_at": with_t("completed_at"),
+        "callback_data": { "source": "t" },
+    });
+    assert_eq!(message, expected);
+    // Its reply is not kept waiting by the callback, and a listener that goes at once has been told.
+    let fate = fate_of(&client, &"T1".parse().expect("an id")).await;
+    assert_eq!((fate.state, fate.attempts), (DeliveryState::Delivered, 1));
+    let events = client.events(0, Duration::ZERO).await.expect("events").events;
+    assert!(events.iter().any(|event| event.kind == EventKind::CallbackDelivered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_be_called_is_refused_with_a_reason() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let refused = client.delay_with_callback("add", "ipc:///tmp/x", (1, 2)).await.expect_err("no such address");
+    assert!(refused.to_string().contains("'ipc:///tmp/x' is no address"), "{refused}");
+    let aimless = client.delay("add", (1, 2)).callback_data("x").await.expect_err("no address");
+    assert!(aimless.to_string().contains("without a callback"), "{aimless}");
+    let normal = cluster.ports().base() + 2;
+    let submission = json!({ "name": "add", "args": [5, 3], "callback": { "address": "inproc://x" } }).to_string();
+    let answer = tokio::task::spawn_blocking(move || ask(normal, submission)).await.expect("an answer");
+    assert_eq!(answer["status"], "failure");
+    assert!(answer["error"].as_str().is_some_and(|error| error.contains("'inproc://x' is no address")), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_stops_sends_what_waits_and_does_not_wait_for_the_dead() {
+    let mut cluster = cluster();
+    let client = cluster.client().await;
+    let mut listener = listen();
+    let dead = format!("tcp://127.0.0.1:{}", cluster.ports().spare(0));
+    let tasks = (0..200).map(|number| add(number, listener.address())).chain([add(0, &dead)]).collect();
+    client.submit_many(tasks).await.expect("they are taken");
+    cluster.control_plane.terminate();
+    for _ in 0..200 {
+        next(&mut listener).await;
+    }
+    assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
+    let log = cluster.control_plane.log();
+    assert!(log.contains("callbacks that were not delivered, which are lost"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_submits_listens_and_tells() {
+    let cluster = cluster();
+    let mut listen = fastworker_tests::Process::start(
+        "listen",
+        cluster.command(["listen", "tcp://127.0.0.1:0", "--count", "1", "--json"]),
+        cluster.folder(),
+    );
+    let said = || async { listen.log().lines().find_map(|line| line.strip_prefix("listening at ").map(str::to_owned)) };
+    let address = eventually_async("where it listens", SOON, said).await;
+    let submit = ["submit", "--task-name", "add", "--args", "5", "3", "--json", "--callback", &address];
+    let ran = cluster.cli(submit.into_iter().chain(["--callback-data", r#"{"a": 1}"#]));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let result: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let line = listen.line(SOON).expect("a callback");
+    let message: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!((&message["task_id"], &message["callback_data"]), (&result["task_id"], &json!({ "a": 1 })));
+    assert_eq!(listen.wait_for_exit(SOON).code(), Some(0));
+    let client = cluster.client().await;
+    let id = result["task_id"].as_str().expect("an id");
+    fate_of(&client, &id.parse().expect("an id")).await;
+    let status = cluster.cli(["status", "--task-id", id]).stdout;
+    assert!(status.contains(&format!("callback   delivered to {address} after 1 attempt\n")), "{status}");
+    let ran = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3", "--callback-data", "1"]);
+    assert_eq!(ran.code, Some(2), "data without a callback");
+}
