@@ -79,7 +79,8 @@ impl Timestamp {
     }
 
     pub(crate) fn civil(self) -> jiff::Timestamp {
-        jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX)
+        let nearest = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(nearest)
     }
 }
 
@@ -207,5 +208,10 @@ mod tests {
         assert!("2026-11-24 05:37:30.604487".parse::<Timestamp>().is_ok());
         assert_eq!("2026-11-24T05:37:30+01:00".parse::<Timestamp>(), "2026-11-24T04:37:30Z".parse::<Timestamp>());
         assert!("tomorrow".parse::<Timestamp>().is_err());
+        // What is beyond the calendar is shown as its near end, and not as the other.
+        for beyond in [i64::MIN, i64::MAX] {
+            let shown: Timestamp = Timestamp::from_micros(beyond).to_string().parse().expect("a point in time");
+            assert_eq!(shown.micros().signum(), beyond.signum());
+        }
     }
 }

@@ -35,7 +35,7 @@ impl Shown {
         ensure(self.ended == state.counts().ended, || {
             format!("{:?} ends were shown of {:?}", self.ended, state.counts().ended)
         })?;
-        if step % LOOK_EVERY == 0 { pages(state, now) } else { Ok(()) }
+        if step.is_multiple_of(LOOK_EVERY) { pages(state, now) } else { Ok(()) }
     }
 
     /// Reads the new events.
