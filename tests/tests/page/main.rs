@@ -132,7 +132,7 @@ async fn it_fits_on_a_phone() {
     assert_eq!(page.ask(widths).await, json!([NARROW.0, NARROW.0]));
     page.run("document.querySelector('#task-table tbody button').click()").await;
     page.until_shows("#detail h2", "slow").await;
-    assert_eq!(page.ask("document.getElementById('detail').scrollWidth").await, NARROW.0);
+    assert_eq!(page.ask("document.getElementById('detail').scrollWidth <= innerWidth").await, true);
     assert_eq!(page.close().await, Vec::<String>::new());
 }
 
