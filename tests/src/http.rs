@@ -115,7 +115,7 @@ impl Request {
         stream.set_read_timeout(Some(SOON)).expect("a socket can time out");
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: {connection}\r\n", self.method, self.path);
         for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes()).expect("it can be sent");

@@ -66,7 +66,7 @@ struct Gui {
     /// What everybody must show who asks it. Better set by the variable: others can see a command line
     #[arg(long, env = "FASTWORKER_GUI_API_KEY", hide_env_values = true, value_name = "KEY")]
     gui_api_key: Option<ApiKey>,
-    /// No web interface, and no /metrics and /healthz [env: `FASTWORKER_GUI_ENABLED=false`]
+    /// No web interface, nor metrics and health [env: `FASTWORKER_GUI_ENABLED=false`]
     #[arg(long)]
     no_gui: bool,
     /// What --no-gui says, as the Python original says it

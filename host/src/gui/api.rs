@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use super::{App, Refusal};
 use crate::{
     clock::{Now, Timestamp, seconds},
-    control_plane::{signatures::Misfits, state, way::Way},
+    control_plane::{state, way::Way},
     json,
     protocol::{Submitted, TaskQuery, TaskSummary, WorkerInfo, WorkerStatus},
-    task::{ErrorKind, Progress, TaskId, TaskPriority, TaskStatus},
+    task::{Progress, TaskId, TaskPriority, TaskStatus},
 };
 
 /// Tasks of one page, unless asked otherwise, and at most.
@@ -120,9 +120,9 @@ pub(super) async fn tasks(
         statuses: if statuses.is_empty() { ENDED.to_vec() } else { statuses },
         name: not_empty(asked.name),
         worker_id: not_empty(asked.worker),
-        since: None,
         offset: asked.offset,
         limit: asked.limit.unwrap_or(LIMIT).min(LIMIT_MAX),
+        ..TaskQuery::default()
     };
     let (rows, total, complete) = app.core.enter(|state, now| {
         let page = state.page(now, &query);
@@ -251,16 +251,18 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Json<Value>, Refusal> {
     let id = id(&text)?;
     let new = TaskId::new();
-    let taken = app.core.enter(|state, now| match state.again(now, &id, new.clone()) {
-        Some(task) => Ok(state.take(now, vec![task], Misfits::default()).pop()),
-        None => Err(state.look(&id).map(|look| look.status)),
+    let call = app
+        .core
+        .enter(|state, now| state.again(now, &id, new.clone()).ok_or_else(|| state.look(&id).map(|look| look.status)));
+    let taken = call.map(|task| {
+        let tasks = vec![task];
+        let misfits = app.core.signatures().misfits(&tasks);
+        app.core.enter(|state, now| state.take(now, tasks, misfits)).pop()
     });
     let (status, error) = match taken {
         Ok(Some(Submitted::Accepted)) => (None, None),
-        Ok(Some(Submitted::Ended(result))) if result.error_kind == Some(ErrorKind::NotFound) => {
-            (Some(result.status), result.error.clone())
-        }
-        Ok(Some(Submitted::Ended(result))) => (Some(result.status), None),
+        // Nobody has it any more, or it has changed and does not take these arguments.
+        Ok(Some(Submitted::Ended(result))) => (Some(result.status), result.error.clone()),
         Ok(Some(Submitted::Refused(why))) => return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
         Ok(None) => return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the task was not taken")),
         Err(None) => return Err(Refusal::unknown_task(&id)),

@@ -9,7 +9,7 @@
 use std::{
     convert::Infallible,
     fmt::Write as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -29,6 +29,7 @@ use tokio::{
 use super::{App, Refusal, views::Overview};
 use crate::{
     control_plane::{core::Core, way::Way},
+    lock::lock,
     protocol::{EventQuery, Events, Reply},
 };
 
@@ -73,7 +74,7 @@ impl Pump {
 
     /// Joins the readers, and sees to it that the pump runs.
     fn join(self: &Arc<Self>, app: &Arc<App>) -> broadcast::Receiver<News> {
-        let mut runs = self.runs();
+        let mut runs = lock(&self.runs);
         let joined = self.news.subscribe();
         if !std::mem::replace(&mut *runs, true) {
             tokio::spawn(Arc::clone(self).run(Arc::clone(app)));
@@ -103,7 +104,7 @@ impl Pump {
                     drop(self.news.send(News::Overview(overview(&app))));
                 }
             }
-            let mut runs = self.runs();
+            let mut runs = lock(&self.runs);
             if self.news.receiver_count() == 0 {
                 *runs = false;
                 return;
@@ -118,10 +119,6 @@ impl Pump {
             state.events(now, EventQuery { after, wait_ms: ASK_WAIT_MS }, Way::Awaited(way));
         });
         answer
-    }
-
-    fn runs(&self) -> MutexGuard<'_, bool> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,7 +146,9 @@ pub(super) async fn stream(
     })?;
     let news = app.pump.join(&app);
     let newest = app.core.enter(|state, _| state.feed().last());
+    // A number that was never given is one of another control plane: its reader begins anew.
     let last_seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+    let last_seen = last_seen.filter(|number| *number <= newest);
     let reader = Reader {
         cursor: last_seen.unwrap_or(newest.saturating_sub(asked.recent.min(RECENT_MAX))),
         behind: true,

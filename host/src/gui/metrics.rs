@@ -1,4 +1,4 @@
-//! `GET /metrics`: what is measured, as OpenMetrics text, which Prometheus reads.
+//! `GET /metrics`: what is measured, as `OpenMetrics` text, which Prometheus reads.
 //!
 //! Everything is copied out of the state in one look, and written after that.
 

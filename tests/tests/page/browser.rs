@@ -41,7 +41,7 @@ impl Page {
     /// Opens the page of a cluster.
     pub(crate) async fn open(cluster: &Cluster, window: Window) -> Self {
         let port = cluster.ports().spare(0);
-        let _driver = start_driver(port);
+        let driver = start_driver(port);
         let log = cluster.folder().join("chromium.log");
         let options = json!({
             "args": [
@@ -53,11 +53,11 @@ impl Page {
             "mobileEmulation": { "deviceMetrics": { "width": window.0, "height": window.1, "pixelRatio": 1.0, "mobile": false } },
         });
         let wanted = json!({ "goog:chromeOptions": options }).as_object().expect("an object").clone();
-        let driver = format!("http://127.0.0.1:{port}");
+        let url = format!("http://127.0.0.1:{port}");
         let client = eventually_async("a browser", PATIENCE, || async {
-            ClientBuilder::new(HttpConnector::new()).capabilities(wanted.clone()).connect(&driver).await.ok()
+            ClientBuilder::new(HttpConnector::new()).capabilities(wanted.clone()).connect(&url).await.ok()
         });
-        let page = Self { client: client.await, log, _driver };
+        let page = Self { client: client.await, log, _driver: driver };
         page.client.goto(&cluster.gui()).await.expect("the page opens");
         page
     }
@@ -88,9 +88,13 @@ impl Page {
 
     /// Ends the browser, and gives what it complained of.
     pub(crate) async fn close(self) -> Vec<String> {
+        const LAST: &str = "nothing comes after this";
+        self.run(&format!("console.error('{LAST}')")).await;
+        let read = || fs::read_to_string(&self.log).ok().filter(|log| log.contains(LAST));
+        let log = eventually("the browser's log", PATIENCE, read);
         self.client.close().await.expect("a browser ends");
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().filter(|line| line.contains("CONSOLE")).map(ToOwned::to_owned).collect()
+        let complaints = log.lines().filter(|line| line.contains("CONSOLE") && !line.contains(LAST));
+        complaints.map(ToOwned::to_owned).collect()
     }
 }
 

@@ -21,6 +21,11 @@ fn submit(cluster: &Cluster, args: &[&str]) -> String {
     ran.stdout.trim().to_owned()
 }
 
+/// Submits a task that nobody has: it ends at once.
+fn submit_unknown(cluster: &Cluster, name: &str) {
+    let _ = cluster.cli(["submit", "--task-name", name]).with_code(5);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_shows_workers_tasks_and_events_as_they_happen() {
     if is_without_browser() {
@@ -93,7 +98,7 @@ async fn names_are_text_and_light_and_dark_can_be_chosen() {
     }
     let cluster = cluster(&[]);
     let page = Page::open(&cluster, WIDE).await;
-    submit(&cluster, &[EVIL]);
+    submit_unknown(&cluster, EVIL);
     page.until_shows("#task-table td.task button", EVIL).await;
     page.until_shows("#log", EVIL).await;
     page.run("document.querySelector('#task-table tbody button').click()").await;
@@ -124,7 +129,7 @@ async fn it_fits_on_a_phone() {
     let page = Page::open(&cluster, NARROW).await;
     submit(&cluster, &["slow", "--args", "60", "600"]);
     submit(&cluster, &["panic_now", "--args", &"a long error ".repeat(20)]);
-    submit(&cluster, &[&"very_long_task_name_".repeat(6)]);
+    submit_unknown(&cluster, &"very_long_task_name_".repeat(6));
     page.until_shows("#task-table .why", "a long error").await;
     page.until_shows("#worker-table td", "sw1").await;
     page.until("document.querySelectorAll('#task-table tbody tr').length === 3").await;
@@ -132,7 +137,7 @@ async fn it_fits_on_a_phone() {
     assert_eq!(page.ask(widths).await, json!([NARROW.0, NARROW.0]));
     page.run("document.querySelector('#task-table tbody button').click()").await;
     page.until_shows("#detail h2", "slow").await;
-    assert_eq!(page.ask("document.getElementById('detail').scrollWidth").await, NARROW.0);
+    assert_eq!(page.ask("document.getElementById('detail').scrollWidth <= innerWidth").await, true);
     assert_eq!(page.close().await, Vec::<String>::new());
 }
 

@@ -137,7 +137,7 @@ function showWorkers(now) {
 }
 
 function workerRow(worker) {
-  const own = worker.is_control_plane ? 'the control plane itself, ' : '';
+  const own = worker.is_control_plane ? 'own slots, ' : '';
   return el(
     'tr',
     {},
