@@ -188,15 +188,12 @@ impl Form {
     /// # Errors
     /// With a sentence when it cannot be used.
     pub(super) fn of_schema(schema: &Value) -> Result<Self, String> {
-        Compiler::new(schema).compile()
+        Compiler::new(schema, Numbers::Integers).compile()
     }
 
-    /// The form of what serde reads into a Rust type, as far as its text tells; none if it tells
-    /// nothing.
-    pub(super) fn of_type(text: &str) -> Option<Self> {
-        let mut nodes = vec![Node::default()];
-        let root = of_type(&mut nodes, text, 0);
-        (root != ANY).then_some(Self { nodes, root })
+    /// The form of what serde reads into a type of this schema: an integer is written as one.
+    pub(super) fn of_type(schema: &Value) -> Result<Self, String> {
+        Compiler::new(schema, Numbers::WithoutPoint).compile()
     }
 
     /// Checks a value.
@@ -484,6 +481,8 @@ fn either(names: &[String]) -> String {
 
 struct Compiler<'a> {
     root: &'a Value,
+    /// What `integer` means.
+    integers: Numbers,
     nodes: Vec<Node>,
     /// The forms of places in the schema that references name.
     named: HashMap<Cow<'a, str>, u32>,
@@ -492,8 +491,8 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(root: &'a Value) -> Self {
-        Self { root, nodes: vec![Node::default()], named: HashMap::new(), open: Vec::new() }
+    fn new(root: &'a Value, integers: Numbers) -> Self {
+        Self { root, integers, nodes: vec![Node::default()], named: HashMap::new(), open: Vec::new() }
     }
 
     fn compile(mut self) -> Result<Form, String> {
@@ -549,7 +548,7 @@ impl<'a> Compiler<'a> {
             return Ok(Node::default());
         }
         let mut node = Node { object: self.object(schema)?, array: self.array(schema)?, ..Node::default() };
-        (node.kinds, node.numbers) = kinds_of(schema.get("type"));
+        (node.kinds, node.numbers) = kinds_of(schema.get("type"), self.integers);
         node.choices = choices(schema);
         let bounds = Bounds::of(schema);
         node.bounds = (bounds != Bounds::default()).then(|| Box::new(bounds));
@@ -636,7 +635,7 @@ impl Bounds {
     }
 }
 
-fn kinds_of(types: Option<&Value>) -> (u8, Numbers) {
+fn kinds_of(types: Option<&Value>, integers: Numbers) -> (u8, Numbers) {
     let names = match types {
         Some(Value::String(name)) => vec![name.as_str()],
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
@@ -645,7 +644,7 @@ fn kinds_of(types: Option<&Value>) -> (u8, Numbers) {
     if names.is_empty() {
         return (EVERYTHING, Numbers::All);
     }
-    let mut numbers = Numbers::Integers;
+    let mut numbers = integers;
     let kinds = names.iter().map(|name| match *name {
         "null" => NULL,
         "boolean" => BOOLEAN,
@@ -671,79 +670,4 @@ fn choices(schema: &Map<String, Value>) -> Option<Box<[Value]>> {
     };
     let is_plain = |choice: &Value| !choice.is_array() && !choice.is_object();
     choices.iter().all(is_plain).then(|| choices.into())
-}
-
-// Reading a Rust type.
-
-/// The form of what serde reads into the type that this text names.
-fn of_type(nodes: &mut Vec<Node>, text: &str, depth: u32) -> u32 {
-    let text = text.trim();
-    if depth > DEPTH_MAX || nodes.len() >= FORMS_MAX {
-        return ANY;
-    }
-    let node = if let Some(node) = scalar(text) {
-        node
-    } else if let Some(target) = text.strip_prefix('&') {
-        return of_type(nodes, target, depth + 1);
-    } else if let Some(inner) = generic(text, &["Option"]) {
-        return optional(nodes, inner, depth);
-    } else if let Some(inner) = generic(text, &["Box"]) {
-        return of_type(nodes, inner, depth + 1);
-    } else if let Some(item) = generic(text, &["Vec", "VecDeque"]).or_else(|| slice(text)) {
-        let others = Some(of_type(nodes, item, depth + 1));
-        Node { kinds: ARRAY, array: Some(Box::new(Array { first: Vec::new(), others })), ..Node::default() }
-    } else if let Some(value) = generic(text, &["HashMap", "BTreeMap"]).and_then(|inner| inner.strip_prefix("String,"))
-    {
-        let others = Some(of_type(nodes, value, depth + 1));
-        Node { kinds: OBJECT, object: Some(Box::new(Object { others, ..Object::default() })), ..Node::default() }
-    } else {
-        return ANY;
-    };
-    nodes.push(node);
-    u32::try_from(nodes.len() - 1).unwrap_or(ANY)
-}
-
-fn optional(nodes: &mut Vec<Node>, inner: &str, depth: u32) -> u32 {
-    let form = of_type(nodes, inner, depth + 1);
-    if form == ANY {
-        return ANY;
-    }
-    // Nobody else refers to it yet.
-    nodes[form as usize].kinds |= NULL;
-    form
-}
-
-fn scalar(text: &str) -> Option<Node> {
-    let (kinds, numbers, bounds) = match text {
-        "bool" => (BOOLEAN, Numbers::All, None),
-        "String" | "str" | "char" => (STRING, Numbers::All, None),
-        "f32" | "f64" => (NUMBER, Numbers::All, None),
-        "()" => (NULL, Numbers::All, None),
-        "i64" | "u64" | "i128" | "u128" | "usize" | "isize" => {
-            (NUMBER, Numbers::WithoutPoint, text.starts_with('u').then_some((0.0, f64::INFINITY)))
-        }
-        "i8" => (NUMBER, Numbers::WithoutPoint, Some((i8::MIN.into(), i8::MAX.into()))),
-        "i16" => (NUMBER, Numbers::WithoutPoint, Some((i16::MIN.into(), i16::MAX.into()))),
-        "i32" => (NUMBER, Numbers::WithoutPoint, Some((i32::MIN.into(), i32::MAX.into()))),
-        "u8" => (NUMBER, Numbers::WithoutPoint, Some((0.0, u8::MAX.into()))),
-        "u16" => (NUMBER, Numbers::WithoutPoint, Some((0.0, u16::MAX.into()))),
-        "u32" => (NUMBER, Numbers::WithoutPoint, Some((0.0, u32::MAX.into()))),
-        _ => return None,
-    };
-    let bounds = bounds.map(|(least, most): (f64, f64)| {
-        Box::new(Bounds { least: Some(least), most: Some(most).filter(|most| most.is_finite()), ..Bounds::default() })
-    });
-    Some(Node { kinds, numbers, bounds, ..Node::default() })
-}
-
-/// The `T` of `Name<T>`.
-fn generic<'a>(text: &'a str, names: &[&str]) -> Option<&'a str> {
-    let (name, rest) = text.split_once('<')?;
-    let name = name.rsplit("::").next()?;
-    names.contains(&name).then(|| rest.strip_suffix('>')).flatten()
-}
-
-/// The `T` of `[T]`. An array `[T; 3]` is left to the task.
-fn slice(text: &str) -> Option<&str> {
-    text.strip_prefix('[')?.strip_suffix(']').filter(|item| !item.contains(';'))
 }
