@@ -281,7 +281,7 @@ pub mod __private {
     pub use crate::log::write as log;
     #[cfg(feature = "schema")]
     pub use crate::schema::{Described, Probe, Undescribed};
-    pub use crate::schema::{UNKNOWN, describe};
+    pub use crate::schema::{Describe, UNKNOWN, describe};
     pub use crate::task::{Outcome, Parameter, Registered, Returned, Task, finish, finish_result};
     pub use crate::wait::block_on;
     pub use inventory;
