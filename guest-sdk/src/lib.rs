@@ -279,9 +279,9 @@ pub use wait::{Sleep, WaitsOnNothing, block_on, sleep};
 pub mod __private {
     pub use crate::arguments::{Argument, Arguments, optional, required};
     pub use crate::log::write as log;
+    pub use crate::schema::{Describe, UNKNOWN, describe};
     #[cfg(feature = "schema")]
     pub use crate::schema::{Described, Probe, Undescribed};
-    pub use crate::schema::{Describe, UNKNOWN, describe};
     pub use crate::task::{Outcome, Parameter, Registered, Returned, Task, finish, finish_result};
     pub use crate::wait::block_on;
     pub use inventory;

@@ -198,10 +198,10 @@ impl Signature {
     pub fn read(task: &str, schema: &Json) -> Self {
         let mut signature = Self { task: task.into(), parameters: None, warnings: Vec::new() };
         match schema.read::<Said>() {
-            Err(error) => signature.warn(format!("its schema cannot be read: {error}")),
+            Err(error) => signature.warn(&format!("its schema cannot be read: {error}")),
             Ok(Said { parameters: None, .. }) => {}
             Ok(Said { parameters: Some(said), .. }) if said.len() > PARAMETERS_MAX => {
-                signature.warn(format!("it has {} parameters, more than {PARAMETERS_MAX}", said.len()));
+                signature.warn(&format!("it has {} parameters, more than {PARAMETERS_MAX}", said.len()));
             }
             Ok(Said { parameters: Some(said), .. }) => {
                 let parameters = said.into_iter().map(|said| signature.parameter(said)).collect();
@@ -219,7 +219,7 @@ impl Signature {
                 match schema.and_then(|schema| Form::of_schema(&schema)) {
                     Ok(form) => Some(form),
                     Err(why) => {
-                        self.warn(format!("the schema of '{name}' cannot be used: {why}"));
+                        self.warn(&format!("the schema of '{name}' cannot be used: {why}"));
                         None
                     }
                 }
@@ -229,7 +229,7 @@ impl Signature {
         Parameter { name: name.into(), required, form }
     }
 
-    fn warn(&mut self, why: String) {
+    fn warn(&mut self, why: &str) {
         self.warnings.push(format!("arguments are checked by the task only: {why}"));
     }
 
@@ -281,7 +281,7 @@ impl Signature {
 }
 
 impl Parameter {
-    fn check(&self, value: &str) -> Result<(), Box<Fault>> {
+    fn check(&self, value: &str) -> Result<(), Fault> {
         match &self.form {
             // One that may be left out may be null.
             Some(_) if !self.required && value == "null" => Ok(()),
@@ -298,7 +298,7 @@ fn of_name(name: &str) -> String {
 }
 
 #[cold]
-fn misfit(fault: Box<Fault>, root: &str) -> Misfit {
+fn misfit(fault: Fault, root: &str) -> Misfit {
     let (path, expected, found) = fault.told(root);
     Misfit::Form { path: path.into(), expected: expected.into(), found: found.into() }
 }

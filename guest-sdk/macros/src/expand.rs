@@ -65,9 +65,11 @@ fn run(task: &Task) -> TokenStream {
         let owned = &parameter.owned;
         let name = &parameter.name;
         // With the type spelled out, what it lacks is shown on the parameter's type.
-        let read = match option_of(owned).filter(|_| parameter.optional) {
-            Some(inner) => quote_spanned!(owned.span()=> __sdk::optional::<#inner>),
-            None => quote_spanned!(owned.span()=> __sdk::required::<#owned>),
+        let inner = option_of(owned).filter(|_| parameter.optional);
+        let read = if let Some(inner) = inner {
+            quote_spanned!(owned.span()=> __sdk::optional::<#inner>)
+        } else {
+            quote_spanned!(owned.span()=> __sdk::required::<#owned>)
         };
         quote_spanned! {owned.span()=>
             let #slot: #owned = #read(#name, #slot)?;

@@ -143,8 +143,8 @@ enum Step {
 }
 
 impl Fault {
-    fn here(expected: impl Into<String>, found: String) -> Box<Self> {
-        Box::new(Self { path: Vec::new(), expected: expected.into(), found, is_tag: false })
+    fn here(expected: impl Into<String>, found: String) -> Self {
+        Self { path: Vec::new(), expected: expected.into(), found, is_tag: false }
     }
 
     /// How near it is to what was meant: what is wrong inside of a value is nearer than another kind
@@ -153,7 +153,7 @@ impl Fault {
         (!self.path.is_empty(), !self.is_tag, self.path.len())
     }
 
-    fn at(mut self: Box<Self>, step: Step) -> Box<Self> {
+    fn at(mut self, step: Step) -> Self {
         self.path.push(step);
         self
     }
@@ -200,7 +200,7 @@ impl Form {
     ///
     /// # Errors
     /// The first fault that was found in it.
-    pub(super) fn check(&self, value: &str) -> Result<(), Box<Fault>> {
+    pub(super) fn check(&self, value: &str) -> Result<(), Fault> {
         let steps = value.len().saturating_mul(STEPS_PER_BYTE) + STEPS_LEAST;
         Check { nodes: &self.nodes, steps }.check(self.root, value, 0)
     }
@@ -213,7 +213,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn check(&mut self, form: u32, value: &str, depth: u32) -> Result<(), Box<Fault>> {
+    fn check(&mut self, form: u32, value: &str, depth: u32) -> Result<(), Fault> {
         if form == ANY || depth > DEPTH_MAX || !self.pay(LOOK) {
             return Ok(());
         }
@@ -234,7 +234,7 @@ impl Check<'_> {
             && self.pay(value.len() + choices.len())
             && !may_be_one_of(choices, kind, value)
         {
-            return Err(Box::new(Fault { is_tag: choices.len() == 1, ..*self.misfit(form, value) }));
+            return Err(Fault { is_tag: choices.len() == 1, ..self.misfit(form, value) });
         }
         for form in &node.all {
             self.check(*form, value, depth + 1)?;
@@ -252,12 +252,12 @@ impl Check<'_> {
         left.is_some()
     }
 
-    fn misfit(&mut self, form: u32, value: &str) -> Box<Fault> {
+    fn misfit(&mut self, form: u32, value: &str) -> Fault {
         self.pay(LOOK * LOOK);
         Fault::here(describe(self.nodes, form, DESCRIBED_DEEP), found(value))
     }
 
-    fn check_number(&mut self, form: u32, node: &Node, value: &str) -> Result<(), Box<Fault>> {
+    fn check_number(&mut self, form: u32, node: &Node, value: &str) -> Result<(), Fault> {
         if node.numbers == Numbers::All && node.bounds.is_none() {
             return Ok(());
         }
@@ -273,7 +273,7 @@ impl Check<'_> {
         if (is_integer || node.numbers == Numbers::All) && fits { Ok(()) } else { Err(self.misfit(form, value)) }
     }
 
-    fn check_length(&mut self, node: &Node, value: &str) -> Result<(), Box<Fault>> {
+    fn check_length(&mut self, node: &Node, value: &str) -> Result<(), Fault> {
         let Some(bounds) = &node.bounds else { return Ok(()) };
         if (bounds.length_least, bounds.length_most) == (None, None) || !self.pay(value.len()) {
             return Ok(());
@@ -283,7 +283,7 @@ impl Check<'_> {
             .map_err(|expected| Fault::here(format!("string of {expected}"), found(value)))
     }
 
-    fn check_items(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Box<Fault>> {
+    fn check_items(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Fault> {
         let counts = node.bounds.as_ref().map(|bounds| (bounds.items_least, bounds.items_most));
         let counts = counts.filter(|counts| *counts != (None, None));
         if (node.array.is_none() && counts.is_none()) || !self.pay(value.len()) {
@@ -304,7 +304,7 @@ impl Check<'_> {
             .map_err(|expected| Fault::here(format!("array of {expected}"), format!("array of {count}")))
     }
 
-    fn check_properties(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Box<Fault>> {
+    fn check_properties(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Fault> {
         let Some(object) = &node.object else { return Ok(()) };
         if !self.pay(value.len()) {
             return Ok(());
@@ -328,8 +328,8 @@ impl Check<'_> {
         Err(Fault::here(describe(self.nodes, form, DESCRIBED_DEEP), "nothing".into()).at(Step::Key(key.to_string())))
     }
 
-    fn check_any(&mut self, forms: &[u32], value: &str, depth: u32) -> Result<(), Box<Fault>> {
-        let mut nearest: Vec<Box<Fault>> = Vec::new();
+    fn check_any(&mut self, forms: &[u32], value: &str, depth: u32) -> Result<(), Fault> {
+        let mut nearest: Vec<Fault> = Vec::new();
         for form in forms {
             let Err(fault) = self.check(*form, value, depth) else { return Ok(()) };
             match nearest.first().map_or(Ordering::Greater, |first| fault.nearness().cmp(&first.nearness())) {
