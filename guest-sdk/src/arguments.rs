@@ -65,22 +65,46 @@ impl<'a> Arguments<'a> {
     }
 }
 
+/// A type that may be a parameter.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a parameter of a task: it cannot be read from JSON",
+    label = "has no `serde::Deserialize`",
+    note = "it and every type in it need `#[derive(serde::Deserialize)]`"
+)]
+pub trait Argument<'a>: Sized {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// When the JSON does not fit.
+    fn read(json: &'a str) -> serde_json::Result<Self>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<'a, T: Deserialize<'a>> Argument<'a> for T {
+    fn read(json: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(json)
+    }
+}
+
 /// Reads a parameter that must be given.
 ///
 /// # Errors
 /// [`TaskError::BadArguments`] if the argument does not fit the type.
-pub fn required<'a, T: Deserialize<'a>>(name: &str, slot: Slot<'a>) -> Result<T, TaskError> {
+pub fn required<'a, T: Argument<'a>>(name: &str, slot: Slot<'a>) -> Result<T, TaskError> {
     // `bind` has refused the call if a required argument is missing.
     let json = slot.map_or("null", RawValue::get);
-    serde_json::from_str(json).map_err(|error| misfit(name, &error))
+    T::read(json).map_err(|error| misfit(name, &error))
 }
 
 /// Reads a parameter that may be left out.
 ///
 /// # Errors
 /// [`TaskError::BadArguments`] if the argument does not fit the type.
-pub fn optional<'a, T: Deserialize<'a>>(name: &str, slot: Slot<'a>) -> Result<Option<T>, TaskError> {
-    required(name, slot)
+pub fn optional<'a, T: Argument<'a>>(name: &str, slot: Slot<'a>) -> Result<Option<T>, TaskError> {
+    match slot.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(json) => T::read(json).map(Some).map_err(|error| misfit(name, &error)),
+    }
 }
 
 /// `{"name": value, …}`, with repeated names kept so that they can be refused.

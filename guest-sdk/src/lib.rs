@@ -71,6 +71,26 @@
 //! # }
 //! ```
 //!
+//! With the feature `schema`, types that derive `JsonSchema` tell the host what they look like. A call
+//! that does not fit is then refused before it is queued, with the place in its arguments, such as
+//! `args[0].count: expected integer, found string "two"`; `fastworker list --schema` shows the schemas.
+//! Other types go on working without one. Plain types such as `i64`, `&str` or `Vec<f64>` need none.
+//!
+//! ```toml
+//! [dependencies]
+//! fastworker-guest = { version = "0.1", features = ["schema"] }
+//! ```
+//!
+//! ```ignore
+//! use fastworker_guest::schemars::{self, JsonSchema};
+//!
+//! #[derive(Deserialize, JsonSchema)]
+//! struct Order {
+//!     item: String,
+//!     count: u32,
+//! }
+//! ```
+//!
 //! # Failing, and being tried again
 //!
 //! A task fails by returning an `Err`, of any error type: [`TaskError`], a standard error, a
@@ -197,6 +217,8 @@
 
 mod task;
 
+mod schema;
+
 mod arguments;
 
 mod error;
@@ -271,14 +293,21 @@ pub use error::TaskError;
 pub use fastworker_guest_macros::task;
 pub use follow_up::{FollowUp, Priority};
 pub use log::Level;
+/// Derive [`JsonSchema`](schemars::JsonSchema) on the types of a task, and its arguments are checked
+/// before it is queued. See [the crate's text](crate#arguments-and-results).
+#[cfg(feature = "schema")]
+pub use schemars;
 pub use wait::{Sleep, WaitsOnNothing, block_on, sleep};
 
 /// What the code that `#[task]` writes uses. Not for people: it may change with any version.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::arguments::{Arguments, optional, required};
+    pub use crate::arguments::{Argument, Arguments, optional, required};
     pub use crate::log::write as log;
-    pub use crate::task::{Outcome, Parameter, Registered, Task, finish, finish_result};
+    pub use crate::schema::{Describe, UNKNOWN, describe};
+    #[cfg(feature = "schema")]
+    pub use crate::schema::{Described, Probe, Undescribed};
+    pub use crate::task::{Outcome, Parameter, Registered, Returned, Task, finish, finish_result};
     pub use crate::wait::block_on;
     pub use inventory;
 }

@@ -6,9 +6,12 @@
 use std::error::Error;
 
 use serde::Serialize;
+#[cfg(feature = "schema")]
+use serde_json::value::RawValue;
 
 use crate::arguments::Arguments;
 use crate::error::TaskError;
+use crate::schema::Describe;
 
 /// What an attempt ends in: the text of one JSON document, or an error.
 pub type Outcome = Result<String, TaskError>;
@@ -22,8 +25,8 @@ pub struct Task {
     pub documentation: &'static str,
     /// In the order of the function.
     pub parameters: &'static [Parameter],
-    /// The result's type, for people.
-    pub result: &'static str,
+    /// What it returns.
+    pub result: Returned,
     /// A JSON object, as the contract describes it.
     pub policy: &'static str,
     /// `file:line` of the function.
@@ -33,15 +36,53 @@ pub struct Task {
 }
 
 /// A parameter of a task.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Parameter {
     /// The name that an argument may be given by.
     pub name: &'static str,
     /// The type as written, for people.
-    #[serde(rename = "type")]
     pub type_text: &'static str,
     /// Whether a call without it is refused.
     pub required: bool,
+    #[cfg(feature = "schema")]
+    describe: Describe,
+}
+
+impl Parameter {
+    /// One of this name and type.
+    pub const fn new(name: &'static str, type_text: &'static str, required: bool, describe: Describe) -> Self {
+        #[cfg(not(feature = "schema"))]
+        let _ = describe;
+        Self {
+            name,
+            type_text,
+            required,
+            #[cfg(feature = "schema")]
+            describe,
+        }
+    }
+}
+
+/// What a task returns.
+#[derive(Debug)]
+pub struct Returned {
+    /// The type of a success as written, for people.
+    pub type_text: &'static str,
+    #[cfg(feature = "schema")]
+    describe: Describe,
+}
+
+impl Returned {
+    /// One of this type.
+    pub const fn new(type_text: &'static str, describe: Describe) -> Self {
+        #[cfg(not(feature = "schema"))]
+        let _ = describe;
+        Self {
+            type_text,
+            #[cfg(feature = "schema")]
+            describe,
+        }
+    }
 }
 
 /// An entry of the registry.
@@ -82,29 +123,111 @@ pub(crate) fn run(name: &str, arguments: Arguments<'_>) -> Outcome {
 pub(crate) fn schema(task: &Task) -> String {
     #[derive(Serialize)]
     struct Schema<'a> {
-        parameters: &'a [Parameter],
+        parameters: Vec<Said<'a>>,
+        #[cfg(not(feature = "schema"))]
         result: &'a str,
+        #[cfg(feature = "schema")]
+        result: Result<'a>,
     }
-    let schema = Schema { parameters: task.parameters, result: task.result };
+    #[derive(Serialize)]
+    struct Said<'a> {
+        name: &'a str,
+        #[serde(rename = "type")]
+        type_text: &'a str,
+        required: bool,
+        #[cfg(feature = "schema")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        schema: Option<Box<RawValue>>,
+    }
+    #[cfg(feature = "schema")]
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Result<'a> {
+        Plain(&'a str),
+        Described {
+            #[serde(rename = "type")]
+            type_text: &'a str,
+            schema: Box<RawValue>,
+        },
+    }
+    let said = |parameter: &'static Parameter| Said {
+        name: parameter.name,
+        type_text: parameter.type_text,
+        required: parameter.required,
+        #[cfg(feature = "schema")]
+        schema: described(parameter.describe),
+    };
+    let type_text = task.result.type_text;
+    #[cfg(not(feature = "schema"))]
+    let result = type_text;
+    #[cfg(feature = "schema")]
+    let result = match described(task.result.describe) {
+        Some(schema) => Result::Described { type_text, schema },
+        None => Result::Plain(type_text),
+    };
+    let schema = Schema { parameters: task.parameters.iter().map(said).collect(), result };
     serde_json::to_string(&schema).expect("texts and flags can always be written")
+}
+
+#[cfg(feature = "schema")]
+fn described(describe: Describe) -> Option<Box<RawValue>> {
+    RawValue::from_string(describe.and_then(|describe| describe())?).ok()
+}
+
+/// A type that may be a result.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the result of a task: it cannot be written as JSON",
+    label = "has no `serde::Serialize`",
+    note = "it and every type in it need `#[derive(serde::Serialize)]`"
+)]
+pub trait Writable {
+    /// Its JSON.
+    ///
+    /// # Errors
+    /// When it has none, such as a map whose keys are no texts.
+    fn write(&self) -> serde_json::Result<String>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize> Writable for T {
+    fn write(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
+/// A type that may be an error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a task",
+    label = "cannot become a `Box<dyn Error>`",
+    note = "take `TaskError`, a `String`, or a type that implements `std::error::Error`"
+)]
+pub trait Telling {
+    /// It as any error.
+    fn boxed(self) -> Box<dyn Error>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<Box<dyn Error>>> Telling for E {
+    fn boxed(self) -> Box<dyn Error> {
+        self.into()
+    }
 }
 
 /// Writes the result of a task that cannot fail.
 ///
 /// # Errors
-/// [`TaskError::Failed`] if it has no JSON form, such as a map whose keys are no texts.
-pub fn finish<T: Serialize>(result: &T) -> Outcome {
-    serde_json::to_string(result)
-        .map_err(|error| TaskError::failed(format!("the result cannot be written as JSON: {error}")))
+/// [`TaskError::Failed`] if it has no JSON form.
+pub fn finish<T: Writable>(result: &T) -> Outcome {
+    result.write().map_err(|error| TaskError::failed(format!("the result cannot be written as JSON: {error}")))
 }
 
 /// Writes the result of a task that can fail.
 ///
 /// # Errors
 /// The task's own, or that of [`finish`].
-pub fn finish_result<T: Serialize, E: Into<Box<dyn Error>>>(result: Result<T, E>) -> Outcome {
+pub fn finish_result<T: Writable, E: Telling>(result: Result<T, E>) -> Outcome {
     match result {
         Ok(result) => finish(&result),
-        Err(error) => Err(TaskError::from_any(error.into())),
+        Err(error) => Err(TaskError::from_any(error.boxed())),
     }
 }

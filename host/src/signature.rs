@@ -7,12 +7,13 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use crate::{json::Json, task::TaskInfo};
 
 mod form;
+mod rust_type;
 mod text;
 
 use form::{Fault, Form};
@@ -92,6 +93,8 @@ pub enum Misfit {
 struct Said {
     #[serde(default)]
     parameters: Option<Vec<SaidOfParameter>>,
+    #[serde(default)]
+    result: Option<SaidOfResult>,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +108,86 @@ struct SaidOfParameter {
     schema: Option<Box<RawValue>>,
 }
 
+/// The text of a type, and its schema if it has one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SaidOfResult {
+    Plain(String),
+    Described {
+        #[serde(rename = "type", default)]
+        type_text: Option<String>,
+        #[serde(default)]
+        schema: Option<Value>,
+    },
+}
+
+impl SaidOfResult {
+    fn type_text(&self) -> Option<&str> {
+        match self {
+            Self::Plain(text) => Some(text),
+            Self::Described { type_text, .. } => type_text.as_deref(),
+        }
+    }
+}
+
+/// A task as one would call it: `add(x: i64, y?: i64) -> i64`.
+pub fn line(task: &TaskInfo) -> String {
+    let Ok(Said { parameters, result }) = task.schema.read() else { return format!("{}(…)", task.name) };
+    let parameters = parameters.into_iter().flatten().map(|parameter| {
+        let optional = if parameter.required { "" } else { "?" };
+        let kind = parameter.type_text.map(|kind| format!(": {kind}")).unwrap_or_default();
+        format!("{}{optional}{kind}", parameter.name)
+    });
+    let parameters: Vec<String> = parameters.collect();
+    let result = result.as_ref().and_then(SaidOfResult::type_text).map(|result| format!(" -> {result}"));
+    format!("{}({}){}", task.name, parameters.join(", "), result.unwrap_or_default())
+}
+
+/// All that is known of a task's parameters and result.
+#[derive(Debug, Serialize)]
+pub struct Document<'a> {
+    task: &'a str,
+    documentation: &'a str,
+    parameters: Vec<Documented>,
+    result: Documented,
+}
+
+/// A parameter or the result.
+#[derive(Debug, Serialize)]
+struct Documented {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(rename = "type")]
+    type_text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required: Option<bool>,
+    /// A JSON Schema.
+    schema: Option<Value>,
+}
+
+impl<'a> Document<'a> {
+    /// What a module says of this task, with the schemas of the types that are known by their name.
+    pub fn of(task: &'a TaskInfo) -> Self {
+        let of_type = |text: &Option<String>| text.as_deref().and_then(rust_type::schema);
+        let said = task.schema.read().unwrap_or(Said { parameters: None, result: None });
+        let parameters = said.parameters.into_iter().flatten().map(|said| {
+            let SaidOfParameter { name, type_text, required, schema } = said;
+            let schema = schema.and_then(|schema| serde_json::from_str(schema.get()).ok());
+            let schema = schema.or_else(|| of_type(&type_text));
+            Documented { name: Some(name), type_text, required: Some(required), schema }
+        });
+        let parameters = parameters.collect();
+        let (type_text, schema) = match said.result {
+            Some(SaidOfResult::Plain(text)) => (Some(text), None),
+            Some(SaidOfResult::Described { type_text, schema }) => (type_text, schema),
+            None => (None, None),
+        };
+        let schema = schema.or_else(|| of_type(&type_text));
+        let result = Documented { name: None, type_text, required: None, schema };
+        Self { task: &task.name, documentation: &task.documentation, parameters, result }
+    }
+}
+
 impl Signature {
     /// The signature of a task.
     pub fn of(task: &TaskInfo) -> Self {
@@ -115,12 +198,12 @@ impl Signature {
     pub fn read(task: &str, schema: &Json) -> Self {
         let mut signature = Self { task: task.into(), parameters: None, warnings: Vec::new() };
         match schema.read::<Said>() {
-            Err(error) => signature.warn(format!("its schema cannot be read: {error}")),
-            Ok(Said { parameters: None }) => {}
-            Ok(Said { parameters: Some(said) }) if said.len() > PARAMETERS_MAX => {
-                signature.warn(format!("it has {} parameters, more than {PARAMETERS_MAX}", said.len()));
+            Err(error) => signature.warn(&format!("its schema cannot be read: {error}")),
+            Ok(Said { parameters: None, .. }) => {}
+            Ok(Said { parameters: Some(said), .. }) if said.len() > PARAMETERS_MAX => {
+                signature.warn(&format!("it has {} parameters, more than {PARAMETERS_MAX}", said.len()));
             }
-            Ok(Said { parameters: Some(said) }) => {
+            Ok(Said { parameters: Some(said), .. }) => {
                 let parameters = said.into_iter().map(|said| signature.parameter(said)).collect();
                 signature.parameters = Some(parameters);
             }
@@ -136,17 +219,17 @@ impl Signature {
                 match schema.and_then(|schema| Form::of_schema(&schema)) {
                     Ok(form) => Some(form),
                     Err(why) => {
-                        self.warn(format!("the schema of '{name}' cannot be used: {why}"));
+                        self.warn(&format!("the schema of '{name}' cannot be used: {why}"));
                         None
                     }
                 }
             }
-            None => type_text.as_deref().and_then(Form::of_type),
+            None => type_text.and_then(|text| Form::of_type(&rust_type::schema(&text)?).ok()),
         };
         Parameter { name: name.into(), required, form }
     }
 
-    fn warn(&mut self, why: String) {
+    fn warn(&mut self, why: &str) {
         self.warnings.push(format!("arguments are checked by the task only: {why}"));
     }
 
@@ -198,7 +281,7 @@ impl Signature {
 }
 
 impl Parameter {
-    fn check(&self, value: &str) -> Result<(), Box<Fault>> {
+    fn check(&self, value: &str) -> Result<(), Fault> {
         match &self.form {
             // One that may be left out may be null.
             Some(_) if !self.required && value == "null" => Ok(()),
@@ -215,7 +298,7 @@ fn of_name(name: &str) -> String {
 }
 
 #[cold]
-fn misfit(fault: Box<Fault>, root: &str) -> Misfit {
+fn misfit(fault: Fault, root: &str) -> Misfit {
     let (path, expected, found) = fault.told(root);
     Misfit::Form { path: path.into(), expected: expected.into(), found: found.into() }
 }

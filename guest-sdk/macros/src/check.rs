@@ -4,10 +4,11 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Expr, ExprLit, FnArg, GenericArgument, Ident, Lit, Meta, Pat, PatType, PathArguments, ReturnType,
-    Signature, Type,
+    Attribute, Expr, ExprLit, FnArg, GenericArgument, GenericParam, Ident, ItemFn, Lit, Meta, Pat, PatType,
+    PathArguments, ReturnType, Signature, Type,
 };
 
+use crate::mistakes::Mistakes;
 use crate::parse::{Parsed, Setting};
 use crate::schedule::{self, Schedule};
 
@@ -36,6 +37,8 @@ pub(crate) struct Parameter {
     /// An `Option`, which is `None` when the argument is missing.
     pub(crate) optional: bool,
     pub(crate) pass: Pass,
+    /// The type whose schema is told, unless the host knows it by its text.
+    pub(crate) described: Option<Type>,
 }
 
 /// How the value read from JSON becomes what the function takes.
@@ -56,6 +59,8 @@ pub(crate) struct Returns {
     /// The type of a success as written, for people.
     pub(crate) type_text: String,
     pub(crate) fallible: bool,
+    /// The type whose schema is told, unless the host knows it by its text.
+    pub(crate) described: Option<Type>,
     /// Where mistakes in the type are shown.
     pub(crate) span: proc_macro2::Span,
 }
@@ -90,33 +95,48 @@ const PRIORITIES: [&str; 4] = ["critical", "high", "normal", "low"];
 const NAME_BYTES_MAX: usize = 128;
 
 /// Checks all of it and reports all mistakes.
-pub(crate) fn check(parsed: &Parsed) -> syn::Result<Task> {
-    let mut mistakes = Mistakes::default();
-    let signature = &parsed.function.sig;
-    let (name, policy, schedule) = check_settings(&parsed.settings, &mut mistakes);
-    check_signature(signature, &mut mistakes);
-    let parameters: Vec<Parameter> =
-        signature.inputs.iter().filter_map(|input| mistakes.keep(check_parameter(input))).collect();
-    for mistake in schedule::check(&parsed.settings, &parameters) {
-        mistakes.push(mistake);
+pub(crate) fn check(parsed: Parsed) -> syn::Result<(ItemFn, Task)> {
+    let Parsed { settings, function, mut mistakes } = parsed;
+    let (name, policy, schedule) = check_settings(&settings, &mut mistakes);
+    let task = function.map(|function| {
+        let task = check_function(&function, name, policy, schedule, &mut mistakes);
+        for mistake in schedule::check(&settings, &task.parameters) {
+            mistakes.push(mistake);
+        }
+        (function, task)
+    });
+    mistakes.finish(task)
+}
+
+fn check_function(
+    function: &ItemFn,
+    name: Option<String>,
+    policy: Policy,
+    schedule: Schedule,
+    mistakes: &mut Mistakes,
+) -> Task {
+    let signature = &function.sig;
+    check_signature(signature, mistakes);
+    let parameters = signature.inputs.iter().filter_map(|input| mistakes.keep(check_parameter(input))).collect();
+    let name = name.unwrap_or_else(|| plain_name(&signature.ident));
+    if name.len() > NAME_BYTES_MAX {
+        mistakes.add(&signature.ident, too_long(&name));
     }
-    mistakes.finish(Task {
+    Task {
         function: signature.ident.clone(),
         is_async: signature.asyncness.is_some(),
-        name: name.unwrap_or_else(|| plain_name(&signature.ident)),
-        documentation: documentation(&parsed.function.attrs),
+        name,
+        documentation: documentation(&function.attrs),
         parameters,
         result: returns(signature),
         policy,
         schedule,
-        conditions: parsed
-            .function
-            .attrs
-            .iter()
-            .filter(|attribute| attribute.path().is_ident("cfg"))
-            .cloned()
-            .collect(),
-    })
+        conditions: function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect(),
+    }
+}
+
+fn too_long(name: &str) -> String {
+    format!("a task name has 1 to {NAME_BYTES_MAX} bytes, this one {}", name.len())
 }
 
 fn check_settings(settings: &[Setting], mistakes: &mut Mistakes) -> (Option<String>, Policy, Schedule) {
@@ -162,8 +182,7 @@ fn unknown_key(key: &Ident, text: &str) -> syn::Error {
 fn task_name(setting: &Setting) -> syn::Result<String> {
     let (text, at) = text(setting, "\"reports.weekly\"")?;
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
-        let message = format!("a task name has 1 to {NAME_BYTES_MAX} bytes, this one {}", text.len());
-        return Err(syn::Error::new(at, message));
+        return Err(syn::Error::new(at, too_long(&text)));
     }
     if text.chars().any(char::is_control) {
         return Err(syn::Error::new(at, "a task name has no control characters"));
@@ -270,11 +289,11 @@ fn wrong_value(setting: &Setting, wanted: &str, example: &str) -> syn::Error {
 }
 
 fn check_signature(signature: &Signature, mistakes: &mut Mistakes) {
-    if !signature.generics.params.is_empty() {
-        mistakes.add(
-            &signature.generics.params,
-            "a task cannot be generic: its arguments come as JSON, so their types must be known",
-        );
+    let generics = &signature.generics.params;
+    if generics.iter().all(|generic| matches!(generic, GenericParam::Lifetime(_))) && !generics.is_empty() {
+        mistakes.add(generics, "a task's arguments live as long as its call: leave the lifetime out");
+    } else if !generics.is_empty() {
+        mistakes.add(generics, "a task cannot be generic: its arguments come as JSON, so their types must be known");
     }
     if let Some(clause) = &signature.generics.where_clause {
         mistakes.add(clause, "a task cannot be generic: remove the where clause");
@@ -309,7 +328,9 @@ fn check_parameter(input: &FnArg) -> syn::Result<Parameter> {
                        inside of another type";
         return Err(syn::Error::new_spanned(&parameter.ty, message));
     }
-    Ok(Parameter { name, type_text: type_text(&parameter.ty), optional: option_of(&owned).is_some(), owned, pass })
+    let described = Some(owned.clone()).filter(|ty| !is_plain(ty));
+    let optional = option_of(&owned).is_some();
+    Ok(Parameter { name, type_text: type_text(&parameter.ty), optional, owned, pass, described })
 }
 
 fn parameter_name(parameter: &PatType) -> syn::Result<String> {
@@ -376,7 +397,7 @@ fn has_reference(tokens: TokenStream) -> bool {
 }
 
 /// The `T` of `Option<T>`.
-fn option_of(ty: &Type) -> Option<&Type> {
+pub(crate) fn option_of(ty: &Type) -> Option<&Type> {
     let Type::Path(path) = ty else { return None };
     let last = path.path.segments.last()?;
     if last.ident != "Option" {
@@ -397,14 +418,48 @@ fn first_argument(arguments: &PathArguments) -> Option<&Type> {
 
 fn returns(signature: &Signature) -> Returns {
     let ReturnType::Type(_, ty) = &signature.output else {
-        return Returns { type_text: "()".to_owned(), fallible: false, span: signature.ident.span() };
+        return Returns { type_text: "()".to_owned(), fallible: false, described: None, span: signature.ident.span() };
     };
     let result = match &**ty {
         Type::Path(path) => path.path.segments.last().filter(|last| last.ident == "Result"),
         _ => None,
     };
     let success = result.and_then(|last| first_argument(&last.arguments));
-    Returns { type_text: type_text(success.unwrap_or(ty)), fallible: result.is_some(), span: ty.span() }
+    let success = success.unwrap_or(ty);
+    // One that has no name cannot be asked for its schema.
+    let has_name = |ty: &Type| !matches!(ty, Type::Never(_)) && !has_impl(ty.to_token_stream());
+    let described = Some(success.clone()).filter(|ty| !is_plain(ty) && has_name(ty));
+    Returns { type_text: type_text(success), fallible: result.is_some(), described, span: ty.span() }
+}
+
+fn has_impl(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == "impl",
+        TokenTree::Group(group) => has_impl(group.stream()),
+        _ => false,
+    })
+}
+
+/// Whether the host knows from the text of a type which JSON it is read from.
+fn is_plain(ty: &Type) -> bool {
+    const SCALARS: [&str; 19] = [
+        "bool", "char", "str", "String", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32",
+        "u64", "u128", "usize", "()",
+    ];
+    match ty {
+        Type::Reference(reference) => is_plain(&reference.elem),
+        Type::Slice(slice) => is_plain(&slice.elem),
+        Type::Tuple(tuple) => tuple.elems.is_empty(),
+        Type::Path(path) if path.qself.is_none() => {
+            let Some(last) = path.path.segments.last() else { return false };
+            match (last.ident.to_string().as_str(), first_argument(&last.arguments)) {
+                ("Option" | "Vec" | "VecDeque" | "Box", Some(inner)) => is_plain(inner),
+                (name, None) => path.path.segments.len() == 1 && SCALARS.contains(&name),
+                _ => false,
+            }
+        }
+        _ => false,
+    }
 }
 
 /// The doc comment as text: without the one space that follows `///`.
@@ -454,31 +509,6 @@ fn listed(words: &[&str]) -> String {
     words.join(", ")
 }
 
-/// Collects mistakes, so that one compilation shows them all.
-#[derive(Default)]
-struct Mistakes(Option<syn::Error>);
-
-impl Mistakes {
-    fn add(&mut self, at: impl ToTokens, message: impl std::fmt::Display) {
-        self.push(syn::Error::new_spanned(at, message));
-    }
-
-    fn keep<T>(&mut self, checked: syn::Result<T>) -> Option<T> {
-        checked.map_err(|mistake| self.push(mistake)).ok()
-    }
-
-    fn push(&mut self, mistake: syn::Error) {
-        match &mut self.0 {
-            Some(first) => first.combine(mistake),
-            None => self.0 = Some(mistake),
-        }
-    }
-
-    fn finish<T>(self, checked: T) -> syn::Result<T> {
-        self.0.map_or(Ok(checked), Err)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -488,7 +518,7 @@ mod tests {
     fn mistakes(attribute: &str, item: &str) -> Vec<(String, String)> {
         let attribute = attribute.parse().expect("the test's attribute has tokens");
         let item = item.parse().expect("the test's item has tokens");
-        match parse(attribute, item).and_then(|parsed| check(&parsed)) {
+        match check(parse(attribute, item)) {
             Ok(_) => Vec::new(),
             Err(error) => {
                 error.into_iter().map(|it| (it.span().source_text().unwrap_or_default(), it.to_string())).collect()
@@ -497,7 +527,7 @@ mod tests {
     }
 
     fn checked(attribute: &str, item: &str) -> syn::Result<Task> {
-        check(&parse(attribute.parse()?, item.parse()?)?)
+        check(parse(attribute.parse()?, item.parse()?)).map(|(_, task)| task)
     }
 
     /// Asserts that there is one mistake, on that token, with a message that has these words.
@@ -610,6 +640,26 @@ mod tests {
         assert_mistake("", "fn f(x: Vec<&str>) {}", "Vec<&str>", "use `String`");
         assert_mistake("", "fn f(x: &[&str]) {}", "&[&str]", "use `String`");
         assert_mistake("", "fn f(#[cfg(a)] x: u8) {}", "#[cfg(a)]", "no attributes");
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_hide_the_rest() {
+        let found = mistakes(r#"max_retries = , "high", timeout("3s"), priority = "a" "b", colour = 1"#, "enum E {}");
+        let tokens: Vec<_> = found.iter().map(|(token, _)| token.as_str()).collect();
+        let expected = ["\"high\"", "(", "\"b\"", "enum", "max_retries", "colour"];
+        assert_eq!(tokens, expected, "{found:#?}");
+        let long = "f".repeat(129);
+        assert_mistake("", &format!("fn {long}() {{}}"), &long, "1 to 128 bytes");
+    }
+
+    #[test]
+    fn types_that_the_host_knows_by_their_text_are_told_by_it_alone() {
+        for text in ["i64", "&str", "Option<&[u8]>", "Vec<Vec<String>>", "std::vec::Vec<Box<f64>>", "()"] {
+            assert!(syn::parse_str(text).is_ok_and(|ty: Type| is_plain(&ty)), "{text}");
+        }
+        for text in ["Order", "Vec<Order>", "(u8, u8)", "[u8; 3]", "BTreeMap<String, u8>", "my::String"] {
+            assert!(syn::parse_str(text).is_ok_and(|ty: Type| !is_plain(&ty)), "{text}");
+        }
     }
 
     #[test]

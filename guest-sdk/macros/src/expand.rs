@@ -6,7 +6,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use crate::check::{Parameter, Pass, Policy, Task};
+use crate::check::{Parameter, Pass, Policy, Task, option_of};
 use crate::schedule::{self, Schedule};
 
 /// Writes the task's registration.
@@ -14,6 +14,11 @@ pub(crate) fn expand(task: &Task) -> TokenStream {
     let Task { name, documentation, conditions, .. } = task;
     let parameters = task.parameters.iter().map(describe);
     let result = &task.result.type_text;
+    let result_schema = task
+        .result
+        .described
+        .as_ref()
+        .map_or_else(|| quote!(__sdk::UNKNOWN), |ty| quote!(__sdk::describe!(result, #ty)));
     let policy = policy_json(&task.policy, &task.schedule);
     let run = run(task);
     quote! {
@@ -25,7 +30,7 @@ pub(crate) fn expand(task: &Task) -> TokenStream {
                 name: #name,
                 documentation: #documentation,
                 parameters: &[#(#parameters),*],
-                result: #result,
+                result: __sdk::Returned::new(#result, #result_schema),
                 policy: #policy,
                 declared_at: ::core::concat!(::core::file!(), ":", ::core::line!()),
                 run: __run,
@@ -39,10 +44,12 @@ pub(crate) fn expand(task: &Task) -> TokenStream {
 }
 
 fn describe(parameter: &Parameter) -> TokenStream {
-    let Parameter { name, type_text, .. } = parameter;
+    let Parameter { name, type_text, described, .. } = parameter;
     let required = !parameter.optional;
+    let schema =
+        described.as_ref().map_or_else(|| quote!(__sdk::UNKNOWN), |ty| quote!(__sdk::describe!(parameter, #ty)));
     quote! {
-        __sdk::Parameter { name: #name, type_text: #type_text, required: #required }
+        __sdk::Parameter::new(#name, #type_text, #required, #schema)
     }
 }
 
@@ -58,9 +65,15 @@ fn run(task: &Task) -> TokenStream {
     let reads = task.parameters.iter().zip(&slots).map(|(parameter, slot)| {
         let owned = &parameter.owned;
         let name = &parameter.name;
-        let read = if parameter.optional { quote!(optional) } else { quote!(required) };
+        // With the type spelled out, what it lacks is shown on the parameter's type.
+        let inner = option_of(owned).filter(|_| parameter.optional);
+        let read = if let Some(inner) = inner {
+            quote_spanned!(owned.span()=> __sdk::optional::<#inner>)
+        } else {
+            quote_spanned!(owned.span()=> __sdk::required::<#owned>)
+        };
         quote_spanned! {owned.span()=>
-            let #slot: #owned = __sdk::#read(#name, #slot)?;
+            let #slot: #owned = #read(#name, #slot)?;
         }
     });
     let passed = task.parameters.iter().zip(&slots).map(|(parameter, slot)| match parameter.pass {

@@ -5,6 +5,8 @@
 //! writes the code, which cannot fail. The function itself is passed on as it was written, also
 //! when there were mistakes, so that rustc does not add complaints about a missing function.
 
+mod mistakes;
+
 mod parse;
 
 mod check;
@@ -20,11 +22,9 @@ use quote::ToTokens;
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let item = proc_macro2::TokenStream::from(item);
-    let checked = parse::parse(attribute.into(), item.clone())
-        .and_then(|parsed| check::check(&parsed).map(|task| (parsed, task)));
-    match checked {
-        Ok((parsed, task)) => {
-            let mut tokens = parsed.function.into_token_stream();
+    match check::check(parse::parse(attribute.into(), item.clone())) {
+        Ok((function, task)) => {
+            let mut tokens = function.into_token_stream();
             tokens.extend(expand::expand(&task));
             tokens.into()
         }

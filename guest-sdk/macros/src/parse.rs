@@ -1,14 +1,22 @@
 //! From tokens to syntax, without judging it: what the attribute says and the function it is on.
+//!
+//! What cannot be read does not keep the rest from being read, so that all mistakes are told at once.
 
-use proc_macro2::TokenStream;
-use syn::parse::{Parse, ParseStream, Parser};
-use syn::punctuated::Punctuated;
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
 use syn::{Expr, Ident, Item, ItemFn, Token};
 
-/// One `#[task(…)]` and the function below it.
+use crate::mistakes::Mistakes;
+
+/// One `#[task(…)]` and what is below it.
 pub(crate) struct Parsed {
     pub(crate) settings: Vec<Setting>,
-    pub(crate) function: ItemFn,
+    /// None if it is something else.
+    pub(crate) function: Option<ItemFn>,
+    /// What could not be read.
+    pub(crate) mistakes: Mistakes,
 }
 
 /// One `key = value` of the attribute.
@@ -20,35 +28,47 @@ pub(crate) struct Setting {
 
 impl Parse for Setting {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let key = input.parse()?;
-        let value = match input.parse::<Option<Token![=]>>()? {
-            Some(_) => Some(input.parse()?),
-            None => None,
-        };
+        let key = Ident::parse_any(input)
+            .map_err(|error| syn::Error::new(error.span(), "a setting begins with its key, as in `max_retries = 3`"))?;
+        if input.is_empty() {
+            return Ok(Self { key, value: None });
+        }
+        input.parse::<Token![=]>().map_err(|error| {
+            syn::Error::new(error.span(), format!("the value comes behind a `=`, as in `{key} = …`"))
+        })?;
+        if input.is_empty() {
+            return Ok(Self { key, value: None });
+        }
+        let value = Some(input.parse()?);
+        if !input.is_empty() {
+            return Err(input.error("settings are separated by commas"));
+        }
         Ok(Self { key, value })
     }
 }
 
 /// Reads the attribute's settings and the function.
-pub(crate) fn parse(attribute: TokenStream, item: TokenStream) -> syn::Result<Parsed> {
-    let settings = Punctuated::<Setting, Token![,]>::parse_terminated.parse2(attribute);
-    let function = match syn::parse2(item)? {
-        Item::Fn(function) => Ok(function),
-        other => Err(syn::Error::new_spanned(
-            first_token(&other),
-            "#[task] goes on a function, such as `fn add(x: i64, y: i64) -> i64`",
-        )),
-    };
-    match (settings, function) {
-        (Ok(settings), Ok(function)) => Ok(Parsed { settings: settings.into_iter().collect(), function }),
-        (Err(mut first), Err(second)) => {
-            first.combine(second);
-            Err(first)
+pub(crate) fn parse(attribute: TokenStream, item: TokenStream) -> Parsed {
+    let mut mistakes = Mistakes::default();
+    let settings =
+        between_commas(attribute).into_iter().filter_map(|tokens| mistakes.keep(syn::parse2(tokens))).collect();
+    let function = match mistakes.keep(syn::parse2(item)) {
+        Some(Item::Fn(function)) => Some(function),
+        Some(other) => {
+            let message = "#[task] goes on a function, such as `fn add(x: i64, y: i64) -> i64`";
+            mistakes.add(other.to_token_stream().into_iter().next(), message);
+            None
         }
-        (Err(mistake), _) | (_, Err(mistake)) => Err(mistake),
-    }
+        None => None,
+    };
+    Parsed { settings, function, mistakes }
 }
 
-fn first_token(item: &Item) -> Option<proc_macro2::TokenTree> {
-    quote::ToTokens::to_token_stream(item).into_iter().next()
+fn between_commas(tokens: TokenStream) -> Vec<TokenStream> {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
+    let mut parts: Vec<TokenStream> = tokens.split(is_comma).map(|part| part.iter().cloned().collect()).collect();
+    // Behind the last comma there may be nothing.
+    parts.pop_if(|last| last.is_empty());
+    parts
 }

@@ -9,8 +9,9 @@ use super::{Failure, Json, NOT_FOUND, Outcome, array, complete, json_array, obje
 use crate::{
     clock::Timestamp,
     runtime::{AttemptId, Invocation, Module, Reports},
+    signature::Signature,
     subworker::{ModulesConfig, ModulesError},
-    task::{self, Report, TIMEOUT_DEFAULT, TaskId, TaskResult, TaskStatus},
+    task::{self, ErrorKind, Report, TIMEOUT_DEFAULT, TaskId, TaskResult, TaskStatus},
 };
 
 #[derive(Args, Debug)]
@@ -46,8 +47,21 @@ impl Dev {
         let config = ModulesConfig { sources: vec![self.module.clone()], concurrency: 1, ..ModulesConfig::default() };
         let (runtime, catalog) = config.load().map_err(cannot_load)?;
         let module = catalog.find(&self.name).ok_or_else(|| self.no_such_task(catalog.modules()))?;
-        let own = module.info().tasks.iter().find(|task| task.name == self.name).and_then(|task| task.policy.timeout);
+        let info = module.info().tasks.iter().find(|task| task.name == self.name);
+        let own = info.and_then(|task| task.policy.timeout);
+        let (args, kwargs) = (self.args_json.clone().unwrap_or_else(|| array(&self.args)), object(&self.kwargs));
         let (task_id, started_at) = (TaskId::new(), Timestamp::now());
+        if let Some(misfit) = info.and_then(|task| Signature::of(task).check(&args, &kwargs).err()) {
+            return render::result(
+                &TaskResult {
+                    completed_at: Some(started_at),
+                    error: Some(misfit.to_string()),
+                    error_kind: Some(ErrorKind::BadArguments),
+                    ..TaskResult::new(task_id, TaskStatus::Failure)
+                },
+                self.json,
+            );
+        }
         let outcome = runtime.slot(Arc::new(Shown)).run(
             module,
             &Invocation {
@@ -56,8 +70,8 @@ impl Dev {
                 name: &self.name,
                 attempt: self.attempt,
                 timeout: self.task_timeout.or(own).unwrap_or(TIMEOUT_DEFAULT),
-                args: &self.args_json.clone().unwrap_or_else(|| array(&self.args)),
-                kwargs: &object(&self.kwargs),
+                args: &args,
+                kwargs: &kwargs,
             },
         );
         let mut result = TaskResult {

@@ -20,9 +20,10 @@ use crate::{
     bench::{Must, Plan, Row},
     config::Address,
     protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
+    signature,
     task::{
-        Delivery, DeliveryState, ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskInfo,
-        TaskResult, TaskStatus, schedule::When,
+        Delivery, DeliveryState, ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskResult,
+        TaskStatus, schedule::When,
     },
 };
 
@@ -166,8 +167,31 @@ pub(super) fn result(result: &TaskResult, json: bool) -> Outcome {
                 if result.attempts > 1 { format!(" after {} attempts", result.attempts) } else { String::new() };
             let verb = if status == TaskStatus::Cancelled { "was cancelled" } else { "failed" };
             let error = result.error.as_deref().unwrap_or_default();
-            Err(Failure::new(TASK_FAILED, format!("task {} {verb}{kind}{worker}{attempts}\n{error}", result.task_id)))
+            let failure =
+                Failure::new(TASK_FAILED, format!("task {} {verb}{kind}{worker}{attempts}\n{error}", result.task_id));
+            Err(match result.error_kind {
+                Some(ErrorKind::BadArguments) => failure.hint(hint_of_misfit(error)),
+                _ => failure,
+            })
         }
+    }
+}
+
+/// What to do about wrong arguments. A value that reads as JSON is not taken as text on a command line.
+fn hint_of_misfit(error: &str) -> String {
+    let split = error.split_once(": expected string, found ");
+    let is_argument = |path: &str| matches!(path.split_once(['[', '.']), Some(("args" | "kwargs", rest)) if !rest.contains(['.', '[']));
+    let quoted = split.filter(|(path, _)| is_argument(path)).and_then(|(path, found)| {
+        let (kind, value) = found.split_once(' ').unwrap_or((found, found));
+        let is_scalar = matches!(kind, "number" | "boolean" | "null") && !value.ends_with('…');
+        is_scalar.then(|| match path.strip_prefix("kwargs.") {
+            Some(name) => format!("'{name}=\"{value}\"'"),
+            None => format!("'\"{value}\"'"),
+        })
+    });
+    match quoted {
+        Some(quoted) => format!("quote it twice to pass text: {quoted}"),
+        None => "fastworker list shows what each task takes, and list --schema NAME all of it".into(),
     }
 }
 
@@ -326,10 +350,27 @@ pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
         ]);
     }
     out(table.trim_fmt());
+    // A module that several have loaded is shown once, with those that have it.
+    let mut loaded: Vec<(&ModuleInfo, Vec<&str>)> = Vec::new();
     for worker in workers.iter().filter(|worker| worker.status != WorkerStatus::Lost) {
-        out(format_args!("\n{}", worker.id));
-        worker.modules.iter().for_each(show_module);
+        for module in &worker.modules {
+            match loaded.iter_mut().find(|(other, _)| (&other.name, &other.hash) == (&module.name, &module.hash)) {
+                Some((_, ids)) => ids.push(&worker.id),
+                None => loaded.push((module, vec![&worker.id])),
+            }
+        }
     }
+    for (module, ids) in loaded {
+        out("");
+        show_module(module);
+        out(format_args!("  loaded by {}", ids.join(", ")));
+    }
+    Ok(0)
+}
+
+/// Shows a document as it is.
+pub(super) fn document(document: &impl Serialize) -> Outcome {
+    out_json(document)?;
     Ok(0)
 }
 
@@ -354,7 +395,7 @@ fn show_module(module: &ModuleInfo) {
         out(format_args!("  imports {}", imports.join(", ")));
     }
     for task in tasks {
-        out(format_args!("  {}", signature(task)));
+        out(format_args!("  {}", signature::line(task)));
         task.documentation.lines().for_each(|line| out(format_args!("      {line}").to_string().trim_end()));
         let schedule = task.schedule.as_ref().map(|spec| match &spec.when {
             When::Every(_) => spec.to_string(),
@@ -368,34 +409,6 @@ fn show_module(module: &ModuleInfo) {
         }
         task.warnings.iter().for_each(|warning| out(format_args!("      warning: {warning}")));
     }
-}
-
-/// A task as one would call it: `add(x: i64, y?: i64) -> i64`.
-fn signature(task: &TaskInfo) -> String {
-    #[derive(serde::Deserialize)]
-    struct Schema {
-        #[serde(default)]
-        parameters: Vec<Parameter>,
-        #[serde(default)]
-        result: Option<String>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Parameter {
-        name: String,
-        #[serde(rename = "type", default)]
-        kind: Option<String>,
-        #[serde(default)]
-        required: bool,
-    }
-    let Ok(schema) = task.schema.read::<Schema>() else { return format!("{}(…)", task.name) };
-    let parameters = schema.parameters.iter().map(|parameter| {
-        let optional = if parameter.required { "" } else { "?" };
-        let kind = parameter.kind.as_ref().map(|kind| format!(": {kind}")).unwrap_or_default();
-        format!("{}{optional}{kind}", parameter.name)
-    });
-    let parameters: Vec<String> = parameters.collect();
-    let result = schema.result.map(|result| format!(" -> {result}")).unwrap_or_default();
-    format!("{}({}){result}", task.name, parameters.join(", "))
 }
 
 fn policy(policy: &Policy) -> String {

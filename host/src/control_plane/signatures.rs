@@ -5,7 +5,7 @@
 //! this keeps the signatures of those that are there, each compiled once.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     mem,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -30,7 +30,7 @@ impl Change {
     /// All that a worker offers with these modules, or ceases to offer.
     pub fn of(modules: &[ModuleInfo], is_offered: bool) -> impl Iterator<Item = Self> {
         // Of two modules with one name, the last one's word counts, as in the roster.
-        let tasks: HashMap<&str, &Json> =
+        let tasks: BTreeMap<&str, &Json> =
             modules.iter().flat_map(|module| &module.tasks).map(|task| (task.name.as_str(), &task.schema)).collect();
         tasks.into_iter().map(move |(name, schema)| Self { name: name.into(), schema: schema.clone(), is_offered })
     }
@@ -44,8 +44,11 @@ pub struct Signatures {
     /// Locked while signatures are made.
     books: Mutex<HashMap<Arc<str>, Vec<Offer>>>,
     /// Locked for the length of a look or of a change.
-    current: RwLock<HashMap<Arc<str>, Arc<[Arc<Signature>]>, DefaultHasher>>,
+    current: RwLock<HashMap<Arc<str>, Versions, DefaultHasher>>,
 }
+
+/// The signatures of the versions of a task, the newest last.
+type Versions = Arc<[Arc<Signature>]>;
 
 /// One version of a task.
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl Signatures {
                 }
                 (None, false) => {}
             }
-            let signatures: Arc<[_]> = offers.iter().map(|offer| offer.signature.clone()).collect();
+            let signatures: Versions = offers.iter().map(|offer| offer.signature.clone()).collect();
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
             if signatures.is_empty() {
                 current.remove(&name);

@@ -143,8 +143,8 @@ enum Step {
 }
 
 impl Fault {
-    fn here(expected: impl Into<String>, found: String) -> Box<Self> {
-        Box::new(Self { path: Vec::new(), expected: expected.into(), found, is_tag: false })
+    fn here(expected: impl Into<String>, found: String) -> Self {
+        Self { path: Vec::new(), expected: expected.into(), found, is_tag: false }
     }
 
     /// How near it is to what was meant: what is wrong inside of a value is nearer than another kind
@@ -153,7 +153,7 @@ impl Fault {
         (!self.path.is_empty(), !self.is_tag, self.path.len())
     }
 
-    fn at(mut self: Box<Self>, step: Step) -> Box<Self> {
+    fn at(mut self, step: Step) -> Self {
         self.path.push(step);
         self
     }
@@ -188,22 +188,19 @@ impl Form {
     /// # Errors
     /// With a sentence when it cannot be used.
     pub(super) fn of_schema(schema: &Value) -> Result<Self, String> {
-        Compiler::new(schema).compile()
+        Compiler::new(schema, Numbers::Integers).compile()
     }
 
-    /// The form of what serde reads into a Rust type, as far as its text tells; none if it tells
-    /// nothing.
-    pub(super) fn of_type(text: &str) -> Option<Self> {
-        let mut nodes = vec![Node::default()];
-        let root = of_type(&mut nodes, text, 0);
-        (root != ANY).then_some(Self { nodes, root })
+    /// The form of what serde reads into a type of this schema: an integer is written as one.
+    pub(super) fn of_type(schema: &Value) -> Result<Self, String> {
+        Compiler::new(schema, Numbers::WithoutPoint).compile()
     }
 
     /// Checks a value.
     ///
     /// # Errors
     /// The first fault that was found in it.
-    pub(super) fn check(&self, value: &str) -> Result<(), Box<Fault>> {
+    pub(super) fn check(&self, value: &str) -> Result<(), Fault> {
         let steps = value.len().saturating_mul(STEPS_PER_BYTE) + STEPS_LEAST;
         Check { nodes: &self.nodes, steps }.check(self.root, value, 0)
     }
@@ -216,7 +213,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn check(&mut self, form: u32, value: &str, depth: u32) -> Result<(), Box<Fault>> {
+    fn check(&mut self, form: u32, value: &str, depth: u32) -> Result<(), Fault> {
         if form == ANY || depth > DEPTH_MAX || !self.pay(LOOK) {
             return Ok(());
         }
@@ -237,7 +234,7 @@ impl Check<'_> {
             && self.pay(value.len() + choices.len())
             && !may_be_one_of(choices, kind, value)
         {
-            return Err(Box::new(Fault { is_tag: choices.len() == 1, ..*self.misfit(form, value) }));
+            return Err(Fault { is_tag: choices.len() == 1, ..self.misfit(form, value) });
         }
         for form in &node.all {
             self.check(*form, value, depth + 1)?;
@@ -255,12 +252,12 @@ impl Check<'_> {
         left.is_some()
     }
 
-    fn misfit(&mut self, form: u32, value: &str) -> Box<Fault> {
+    fn misfit(&mut self, form: u32, value: &str) -> Fault {
         self.pay(LOOK * LOOK);
         Fault::here(describe(self.nodes, form, DESCRIBED_DEEP), found(value))
     }
 
-    fn check_number(&mut self, form: u32, node: &Node, value: &str) -> Result<(), Box<Fault>> {
+    fn check_number(&mut self, form: u32, node: &Node, value: &str) -> Result<(), Fault> {
         if node.numbers == Numbers::All && node.bounds.is_none() {
             return Ok(());
         }
@@ -276,7 +273,7 @@ impl Check<'_> {
         if (is_integer || node.numbers == Numbers::All) && fits { Ok(()) } else { Err(self.misfit(form, value)) }
     }
 
-    fn check_length(&mut self, node: &Node, value: &str) -> Result<(), Box<Fault>> {
+    fn check_length(&mut self, node: &Node, value: &str) -> Result<(), Fault> {
         let Some(bounds) = &node.bounds else { return Ok(()) };
         if (bounds.length_least, bounds.length_most) == (None, None) || !self.pay(value.len()) {
             return Ok(());
@@ -286,7 +283,7 @@ impl Check<'_> {
             .map_err(|expected| Fault::here(format!("string of {expected}"), found(value)))
     }
 
-    fn check_items(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Box<Fault>> {
+    fn check_items(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Fault> {
         let counts = node.bounds.as_ref().map(|bounds| (bounds.items_least, bounds.items_most));
         let counts = counts.filter(|counts| *counts != (None, None));
         if (node.array.is_none() && counts.is_none()) || !self.pay(value.len()) {
@@ -307,7 +304,7 @@ impl Check<'_> {
             .map_err(|expected| Fault::here(format!("array of {expected}"), format!("array of {count}")))
     }
 
-    fn check_properties(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Box<Fault>> {
+    fn check_properties(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Fault> {
         let Some(object) = &node.object else { return Ok(()) };
         if !self.pay(value.len()) {
             return Ok(());
@@ -331,8 +328,8 @@ impl Check<'_> {
         Err(Fault::here(describe(self.nodes, form, DESCRIBED_DEEP), "nothing".into()).at(Step::Key(key.to_string())))
     }
 
-    fn check_any(&mut self, forms: &[u32], value: &str, depth: u32) -> Result<(), Box<Fault>> {
-        let mut nearest: Vec<Box<Fault>> = Vec::new();
+    fn check_any(&mut self, forms: &[u32], value: &str, depth: u32) -> Result<(), Fault> {
+        let mut nearest: Vec<Fault> = Vec::new();
         for form in forms {
             let Err(fault) = self.check(*form, value, depth) else { return Ok(()) };
             match nearest.first().map_or(Ordering::Greater, |first| fault.nearness().cmp(&first.nearness())) {
@@ -484,6 +481,8 @@ fn either(names: &[String]) -> String {
 
 struct Compiler<'a> {
     root: &'a Value,
+    /// What `integer` means.
+    integers: Numbers,
     nodes: Vec<Node>,
     /// The forms of places in the schema that references name.
     named: HashMap<Cow<'a, str>, u32>,
@@ -492,8 +491,8 @@ struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(root: &'a Value) -> Self {
-        Self { root, nodes: vec![Node::default()], named: HashMap::new(), open: Vec::new() }
+    fn new(root: &'a Value, integers: Numbers) -> Self {
+        Self { root, integers, nodes: vec![Node::default()], named: HashMap::new(), open: Vec::new() }
     }
 
     fn compile(mut self) -> Result<Form, String> {
@@ -549,7 +548,7 @@ impl<'a> Compiler<'a> {
             return Ok(Node::default());
         }
         let mut node = Node { object: self.object(schema)?, array: self.array(schema)?, ..Node::default() };
-        (node.kinds, node.numbers) = kinds_of(schema.get("type"));
+        (node.kinds, node.numbers) = kinds_of(schema.get("type"), self.integers);
         node.choices = choices(schema);
         let bounds = Bounds::of(schema);
         node.bounds = (bounds != Bounds::default()).then(|| Box::new(bounds));
@@ -636,7 +635,7 @@ impl Bounds {
     }
 }
 
-fn kinds_of(types: Option<&Value>) -> (u8, Numbers) {
+fn kinds_of(types: Option<&Value>, integers: Numbers) -> (u8, Numbers) {
     let names = match types {
         Some(Value::String(name)) => vec![name.as_str()],
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
@@ -645,7 +644,7 @@ fn kinds_of(types: Option<&Value>) -> (u8, Numbers) {
     if names.is_empty() {
         return (EVERYTHING, Numbers::All);
     }
-    let mut numbers = Numbers::Integers;
+    let mut numbers = integers;
     let kinds = names.iter().map(|name| match *name {
         "null" => NULL,
         "boolean" => BOOLEAN,
@@ -671,79 +670,4 @@ fn choices(schema: &Map<String, Value>) -> Option<Box<[Value]>> {
     };
     let is_plain = |choice: &Value| !choice.is_array() && !choice.is_object();
     choices.iter().all(is_plain).then(|| choices.into())
-}
-
-// Reading a Rust type.
-
-/// The form of what serde reads into the type that this text names.
-fn of_type(nodes: &mut Vec<Node>, text: &str, depth: u32) -> u32 {
-    let text = text.trim();
-    if depth > DEPTH_MAX || nodes.len() >= FORMS_MAX {
-        return ANY;
-    }
-    let node = if let Some(node) = scalar(text) {
-        node
-    } else if let Some(target) = text.strip_prefix('&') {
-        return of_type(nodes, target, depth + 1);
-    } else if let Some(inner) = generic(text, &["Option"]) {
-        return optional(nodes, inner, depth);
-    } else if let Some(inner) = generic(text, &["Box"]) {
-        return of_type(nodes, inner, depth + 1);
-    } else if let Some(item) = generic(text, &["Vec", "VecDeque"]).or_else(|| slice(text)) {
-        let others = Some(of_type(nodes, item, depth + 1));
-        Node { kinds: ARRAY, array: Some(Box::new(Array { first: Vec::new(), others })), ..Node::default() }
-    } else if let Some(value) = generic(text, &["HashMap", "BTreeMap"]).and_then(|inner| inner.strip_prefix("String,"))
-    {
-        let others = Some(of_type(nodes, value, depth + 1));
-        Node { kinds: OBJECT, object: Some(Box::new(Object { others, ..Object::default() })), ..Node::default() }
-    } else {
-        return ANY;
-    };
-    nodes.push(node);
-    u32::try_from(nodes.len() - 1).unwrap_or(ANY)
-}
-
-fn optional(nodes: &mut Vec<Node>, inner: &str, depth: u32) -> u32 {
-    let form = of_type(nodes, inner, depth + 1);
-    if form == ANY {
-        return ANY;
-    }
-    // Nobody else refers to it yet.
-    nodes[form as usize].kinds |= NULL;
-    form
-}
-
-fn scalar(text: &str) -> Option<Node> {
-    let (kinds, numbers, bounds) = match text {
-        "bool" => (BOOLEAN, Numbers::All, None),
-        "String" | "str" | "char" => (STRING, Numbers::All, None),
-        "f32" | "f64" => (NUMBER, Numbers::All, None),
-        "()" => (NULL, Numbers::All, None),
-        "i64" | "u64" | "i128" | "u128" | "usize" | "isize" => {
-            (NUMBER, Numbers::WithoutPoint, text.starts_with('u').then_some((0.0, f64::INFINITY)))
-        }
-        "i8" => (NUMBER, Numbers::WithoutPoint, Some((i8::MIN.into(), i8::MAX.into()))),
-        "i16" => (NUMBER, Numbers::WithoutPoint, Some((i16::MIN.into(), i16::MAX.into()))),
-        "i32" => (NUMBER, Numbers::WithoutPoint, Some((i32::MIN.into(), i32::MAX.into()))),
-        "u8" => (NUMBER, Numbers::WithoutPoint, Some((0.0, u8::MAX.into()))),
-        "u16" => (NUMBER, Numbers::WithoutPoint, Some((0.0, u16::MAX.into()))),
-        "u32" => (NUMBER, Numbers::WithoutPoint, Some((0.0, u32::MAX.into()))),
-        _ => return None,
-    };
-    let bounds = bounds.map(|(least, most): (f64, f64)| {
-        Box::new(Bounds { least: Some(least), most: Some(most).filter(|most| most.is_finite()), ..Bounds::default() })
-    });
-    Some(Node { kinds, numbers, bounds, ..Node::default() })
-}
-
-/// The `T` of `Name<T>`.
-fn generic<'a>(text: &'a str, names: &[&str]) -> Option<&'a str> {
-    let (name, rest) = text.split_once('<')?;
-    let name = name.rsplit("::").next()?;
-    names.contains(&name).then(|| rest.strip_suffix('>')).flatten()
-}
-
-/// The `T` of `[T]`. An array `[T; 3]` is left to the task.
-fn slice(text: &str) -> Option<&str> {
-    text.strip_prefix('[')?.strip_suffix(']').filter(|item| !item.contains(';'))
 }

@@ -1,0 +1,77 @@
+//! The lesson: types with a JSON Schema have their calls checked before they are queued.
+
+use fastworker_guest::schemars::{self, JsonSchema};
+use fastworker_guest::{TaskError, task};
+use serde::{Deserialize, Serialize};
+
+/// What a customer wants.
+#[derive(Deserialize, JsonSchema)]
+struct Order {
+    /// What to send.
+    items: Vec<Item>,
+    /// How to send it, by post if not said.
+    #[serde(default)]
+    delivery: Delivery,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Item {
+    name: String,
+    /// The price of one, in euros.
+    price: f64,
+    /// One if not said.
+    count: Option<u8>,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(tag = "by", rename_all = "lowercase")]
+enum Delivery {
+    #[default]
+    Post,
+    Courier {
+        /// The last hour of the day at which it is of use.
+        until: u8,
+    },
+}
+
+/// What it costs.
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+struct Receipt {
+    customer: String,
+    total: f64,
+}
+
+/// Adds up an order.
+#[task]
+fn total(customer: &str, order: &Order) -> Result<Receipt, TaskError> {
+    let delivery = match order.delivery {
+        Delivery::Post => 3.5,
+        Delivery::Courier { until: 12.. } => 9.0,
+        Delivery::Courier { until } => return Err(TaskError::failed(format!("no courier comes before {until}"))),
+    };
+    let items = order.items.iter().map(|Item { price, count, name: _ }| price * f64::from(count.unwrap_or(1)));
+    Ok(Receipt { customer: customer.to_owned(), total: items.sum::<f64>() + delivery })
+}
+
+#[cfg(test)]
+mod tests {
+    use fastworker_guest::testing;
+
+    use super::*;
+
+    #[test]
+    fn an_order_is_added_up() {
+        let args = r#"["Ada", {"items": [{"name": "tea", "price": 4.25, "count": 2}, {"name": "pot", "price": 20}]}]"#;
+        assert_eq!(testing::call("total", args, "{}").as_deref(), Ok(r#"{"customer":"Ada","total":32.0}"#));
+        let late = r#"{"order": {"items": [], "delivery": {"by": "courier", "until": 9}}}"#;
+        assert_eq!(testing::call("total", r#"["Ada"]"#, late).unwrap_err().message(), "no courier comes before 9");
+    }
+
+    #[test]
+    fn the_host_is_told_what_an_order_is() {
+        let schema = &testing::tasks()[0].schema;
+        let begins = r#"{"parameters":[{"name":"customer","type":"&str","required":true},{"name":"order","type":"&Order","required":true,"schema":{"#;
+        assert!(schema.starts_with(begins), "{schema}");
+        assert!(schema.contains(r#""result":{"type":"Receipt","schema":{"#), "{schema}");
+    }
+}
