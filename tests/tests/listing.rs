@@ -51,7 +51,7 @@ fn a_task_is_named_behind_the_command_or_by_the_option_or_by_the_variable() {
         command.env("FASTWORKER_TASK_ID", variable);
         cli::run(command)
     };
-    for args in [&[][..], &[&id], &["--task-id", &id]] {
+    for args in [&[][..], &[id.as_str()], &["--task-id", &id]] {
         assert_eq!(status(args, &id).with_code(0).json()["task_id"], id.as_str());
     }
     assert_eq!(status(&[&id], "another").with_code(0).json()["task_id"], id.as_str());
