@@ -465,8 +465,8 @@ mod tests {
     #[test]
     fn the_operating_manual_has_every_command_and_every_option_with_its_variable_and_default() {
         const MANUAL: &str = include_str!("../../../docs/operating.md");
-        fn check(command: &clap::Command) {
-            let name = command.get_name();
+        fn check(command: &clap::Command, above: &str) {
+            let name = format!("{above}{}", command.get_name());
             assert!(MANUAL.contains(&format!("`fastworker {name}")), "docs/operating.md: no `fastworker {name}`");
             for option in command.get_arguments().filter(|option| !option.is_hide_set()) {
                 let Some(long) = option.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
@@ -477,10 +477,12 @@ mod tests {
                 let is_told = |row: &str| words.iter().all(|word| row.contains(word.as_str()));
                 assert!(rows.any(is_told), "docs/operating.md: no row of --{long} of {name} with {words:?}");
             }
+            let below = command.get_subcommands().filter(|command| command.get_name() != "help");
+            below.for_each(|command| check(command, &format!("{name} ")));
         }
         let mut command = Cli::command();
         command.build();
-        command.get_subcommands().filter(|command| command.get_name() != "help").for_each(check);
+        command.get_subcommands().filter(|command| command.get_name() != "help").for_each(|it| check(it, ""));
     }
 
     #[test]
