@@ -25,7 +25,7 @@ fn names_and_ids_come_from_the_running_control_plane() {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
     cluster.start_subworker("sw1");
     let submitted =
-        cluster.cli(["submit", "--non-blocking", "--countdown", "10m", "--task-name", "add", "--args", "1"]);
+        cluster.cli(["submit", "--non-blocking", "--countdown", "10m", "--task-name", "add", "--args", "1", "2"]);
     let (id, ended) = (submitted.stdout.trim(), "add-5-3");
     let ran = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3", "--task-id", ended]).with_code(0);
     assert_eq!(ran.stdout, "8\n");

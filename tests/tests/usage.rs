@@ -43,7 +43,7 @@ fn a_wrong_option_is_named_with_what_would_be_right() {
     refused(&["submit", "--task-name", "add", "--max-retries", "many"], "--max-retries");
     refused(&["submit", "--task-name", "add", "--discovery-address", "127.0.0.1:5550"], "like tcp://127.0.0.1:5555");
     refused(&["submit", "--task-name", "add", "--serialization-format", "pickle"], "json, postcard");
-    refused(&["status"], "--task-id <ID>");
+    refused(&["status"], "<ID>");
     refused(&["subworker", "--worker-id", "sw1"], "--control-plane-address <ADDRESS>");
     refused(&["subworker", "--control-plane-address", "tcp://127.0.0.1:5555"], "--worker-id <ID>");
     refused(&["control-plane", "--concurrency", "0"], "1..=1024");
