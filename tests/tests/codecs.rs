@@ -545,8 +545,16 @@ fn requests() -> impl Strategy<Value = Request> {
 
 fn task_queries() -> impl Strategy<Value = TaskQuery> {
     let statuses = vec(select(TaskStatus::ALL.to_vec()), 0..TaskStatus::ALL.len());
-    (statuses, option::of(text()), option::of(text()), any::<u64>(), any::<u32>())
-        .prop_map(|(statuses, name, worker_id, offset, limit)| TaskQuery { statuses, name, worker_id, offset, limit })
+    (statuses, option::of(text()), option::of(text()), option::of(moments()), any::<u64>(), any::<u32>()).prop_map(
+        |(statuses, name, worker_id, since, offset, limit)| TaskQuery {
+            statuses,
+            name,
+            worker_id,
+            since,
+            offset,
+            limit,
+        },
+    )
 }
 
 fn summaries() -> impl Strategy<Value = TaskSummary> {
@@ -642,11 +650,8 @@ fn replies() -> impl Strategy<Value = Reply> {
         total,
         complete,
     });
-    let lately = (vec(events(), 0..4), any::<u64>(), any::<u64>()).prop_map(|(events, last, missed)| Events {
-        events,
-        last,
-        missed,
-    });
+    let lately = (vec(events(), 0..4), any::<u64>(), any::<u64>(), option::of(moments()));
+    let lately = lately.prop_map(|(events, last, missed, began)| Events { events, last, missed, began });
     prop_oneof![
         welcome.prop_map(Reply::Welcome),
         vec(submitted, 0..4).prop_map(Reply::Submitted),

@@ -43,7 +43,7 @@ fn a_wrong_option_is_named_with_what_would_be_right() {
     refused(&["submit", "--task-name", "add", "--max-retries", "many"], "--max-retries");
     refused(&["submit", "--task-name", "add", "--discovery-address", "127.0.0.1:5550"], "like tcp://127.0.0.1:5555");
     refused(&["submit", "--task-name", "add", "--serialization-format", "pickle"], "json, postcard");
-    refused(&["status"], "--task-id <ID>");
+    refused(&["status"], "<ID>");
     refused(&["subworker", "--worker-id", "sw1"], "--control-plane-address <ADDRESS>");
     refused(&["subworker", "--control-plane-address", "tcp://127.0.0.1:5555"], "--worker-id <ID>");
     refused(&["control-plane", "--concurrency", "0"], "1..=1024");
@@ -88,8 +88,8 @@ fn a_wait_that_is_over_is_exit_code_4_and_says_how_to_ask_later() {
     for follow in [&[][..], &["--follow"]] {
         let options = ["submit", "--timeout", "300ms", "--task-name", "slow", "--args", "30"];
         let ran = cluster.cli([&options[..], follow].concat()).with_code(4).says("has not ended within 0.3 s");
-        let ran = ran.hints("fastworker status --task-id ");
-        let (_, id) = ran.stderr.trim().rsplit_once(' ').expect("the id is last");
+        let ran = ran.hints("fastworker result ");
+        let id = ran.stderr.trim().rsplit(' ').nth(1).expect("the id is last but one: result ID --wait");
         let _ = cluster.cli(["status", "--task-id", id]).with_code(0);
         let _ = cluster.cli(["cancel", "--task-id", id]).with_code(0);
     }

@@ -17,7 +17,8 @@ impl Mistakes {
         checked.map_err(|mistake| self.push(mistake)).ok()
     }
 
-    fn push(&mut self, mistake: syn::Error) {
+    /// Adds one.
+    pub(crate) fn push(&mut self, mistake: syn::Error) {
         match &mut self.0 {
             Some(first) => first.combine(mistake),
             None => self.0 = Some(mistake),

@@ -14,6 +14,8 @@ use crate::{
 
 /// How long one question is parked.
 const WAIT: Duration = Duration::from_secs(2);
+/// How soon to ask again after a refusal.
+const PAUSE: Duration = Duration::from_millis(500);
 /// An answer that is so late means that the control plane is away.
 const LATE: Duration = Duration::from_secs(4);
 
@@ -101,6 +103,14 @@ impl Reader {
                     self.show(&told)?;
                 }
                 Err(ClientError::Unreachable { .. }) => {}
+                // One that stops refuses what waits, and answers so until it is gone.
+                Err(ClientError::Refused(_)) if self.began.is_some() => {
+                    if !away {
+                        away = true;
+                        render::note("the control plane stops: waiting for the next");
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -11,7 +11,7 @@ use super::{Cli, Failure, NOT_FOUND, Outcome, TASK_FAILED, complete, render};
 #[derive(Args, Debug)]
 #[command(after_help = "Read one with: fastworker man submit | man -l -")]
 pub(super) struct Man {
-    /// The command whose page to print [default: fastworker itself]
+    /// The command whose page to print, such as submit or schedule-add [default: fastworker itself]
     #[arg(value_name = "COMMAND", add = ArgValueCandidates::new(complete::commands))]
     command: Option<String>,
     /// Write the pages of all commands into this folder instead
@@ -47,14 +47,19 @@ impl Man {
 fn pages() -> Vec<(String, io::Result<String>)> {
     let mut whole = Cli::command().disable_help_subcommand(true);
     whole.build();
-    let commands: Vec<clap::Command> = whole.get_subcommands().cloned().collect();
-    let of_command = |command: clap::Command| {
-        let name = format!("fastworker-{}", command.get_name());
-        let spoken = format!("fastworker {}", command.get_name());
-        let command = command.display_name(name.clone()).bin_name(spoken);
-        (name, page(command))
-    };
-    std::iter::once(("fastworker".to_owned(), page(whole))).chain(commands.into_iter().map(of_command)).collect()
+    let mut pages = Vec::new();
+    add_pages(whole, String::new(), &mut pages);
+    pages
+}
+
+/// Adds the page of a command below `above`, and those of the commands below it.
+fn add_pages(command: clap::Command, above: String, pages: &mut Vec<(String, io::Result<String>)>) {
+    let spoken = above + command.get_name();
+    let name = spoken.replace(' ', "-");
+    for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+        add_pages(below.clone(), format!("{spoken} "), pages);
+    }
+    pages.push((name.clone(), page(command.display_name(name).bin_name(spoken))));
 }
 
 fn page(command: clap::Command) -> io::Result<String> {

@@ -259,7 +259,7 @@ struct Serving {
     /// such as info,task=debug for what tasks say
     #[arg(long, env = "FASTWORKER_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = render::levels)]
     log_level: render::Levels,
-    /// How log lines are written
+    /// How log lines are written: for people, or one JSON object a line
     #[arg(long, env = "FASTWORKER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     log_format: render::LogFormat,
     /// How long running tasks may take to finish after the first SIGTERM or Ctrl-C
@@ -469,6 +469,29 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         command.get_subcommands().filter(|command| command.get_name() != "help").for_each(check);
+    }
+
+    #[test]
+    fn the_operating_manual_has_every_command_and_every_option_with_its_variable_and_default() {
+        const MANUAL: &str = include_str!("../../../docs/operating.md");
+        fn check(command: &clap::Command, above: &str) {
+            let name = format!("{above}{}", command.get_name());
+            assert!(MANUAL.contains(&format!("`fastworker {name}")), "docs/operating.md: no `fastworker {name}`");
+            for option in command.get_arguments().filter(|option| !option.is_hide_set()) {
+                let Some(long) = option.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
+                let variable = option.get_env().map(|name| format!("`{}`", name.to_string_lossy()));
+                let defaults = option.get_default_values().iter().filter(|_| option.get_action().takes_values());
+                let words: Vec<String> = defaults.map(|value| value.to_string_lossy().into()).chain(variable).collect();
+                let mut rows = MANUAL.lines().filter(|line| line.starts_with(&format!("| `--{long}")));
+                let is_told = |row: &str| words.iter().all(|word| row.contains(word.as_str()));
+                assert!(rows.any(is_told), "docs/operating.md: no row of --{long} of {name} with {words:?}");
+            }
+            let below = command.get_subcommands().filter(|command| command.get_name() != "help");
+            below.for_each(|command| check(command, &format!("{name} ")));
+        }
+        let mut command = Cli::command();
+        command.build();
+        command.get_subcommands().filter(|command| command.get_name() != "help").for_each(|it| check(it, ""));
     }
 
     #[test]

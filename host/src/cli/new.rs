@@ -67,8 +67,8 @@ impl New {
         // Within a text of TOML.
         let dependency = dependency.replace('\\', "\\\\").replace('"', "\\\"");
         for (path, text) in TEMPLATE {
-            let text = text.replace("{name}", &self.name).replace("{library}", &library);
-            put(&folder.join(path), &text.replace("{sdk}", &dependency))?;
+            let text = text.replace("@NAME@", &self.name).replace("@LIBRARY@", &library);
+            put(&folder.join(path), &text.replace("@SDK@", &dependency))?;
         }
         if sdk.is_none() {
             for (path, text) in sdk::FILES {

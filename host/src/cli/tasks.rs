@@ -40,8 +40,11 @@ ones, the newest first. Ended ones are shown as long as their result is kept.";
 impl Tasks {
     pub(super) fn run(self) -> Outcome {
         let now = Timestamp::now();
+        let mut statuses = self.status;
+        statuses.sort_unstable();
+        statuses.dedup();
         let query = TaskQuery {
-            statuses: self.status,
+            statuses,
             name: self.name,
             worker_id: self.worker,
             since: self.since.map(|span| now - span),

@@ -17,6 +17,7 @@ use super::{
     watchdog::Why,
 };
 use crate::{
+    clock::seconds,
     json::Json,
     task::{ErrorKind, Failure, Outcome},
 };
@@ -57,7 +58,7 @@ fn success(text: &str, attempt: &Attempt) -> Result<Json, Failure> {
 }
 
 fn timed_out(timeout: Duration) -> Failure {
-    Failure::new(ErrorKind::Timeout, format!("Task timed out after {}s", Seconds(timeout)))
+    Failure::new(ErrorKind::Timeout, format!("Task timed out after {}s", seconds(timeout)))
 }
 
 /// Why a call that did not return ended.
@@ -121,15 +122,6 @@ fn write_part(f: &mut fmt::Formatter<'_>, bytes: usize, unit: usize, name: &str)
     if tenths == 0 { write!(f, "{whole} {name}") } else { write!(f, "{whole}.{tenths} {name}") }
 }
 
-/// Seconds as Python prints them.
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.subsec_nanos() == 0 { self.0.as_secs().fmt(f) } else { self.0.as_secs_f64().fmt(f) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,9 +131,6 @@ mod tests {
         let written = [(0, "0 bytes"), (1536, "1.5 KiB"), (512 << 20, "512 MiB"), ((1 << 20) + 1, "1 MiB")];
         for (bytes, text) in written {
             assert_eq!(Bytes(bytes).to_string(), text);
-        }
-        for (millis, text) in [(500, "0.5"), (300_000, "300"), (1250, "1.25")] {
-            assert_eq!(Seconds(Duration::from_millis(millis)).to_string(), text);
         }
     }
 }

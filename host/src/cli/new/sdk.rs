@@ -11,13 +11,14 @@ macro_rules! source {
 }
 
 /// The files of the SDK, by their path below its folder.
-pub(super) const FILES: [(&str, &str); 21] = [
+pub(super) const FILES: [(&str, &str); 22] = [
     source!("guest-sdk/Cargo.toml"),
     source!("guest-sdk/macros/Cargo.toml"),
     source!("guest-sdk/macros/src/check.rs"),
     source!("guest-sdk/macros/src/expand.rs"),
     source!("guest-sdk/macros/src/lib.rs"),
     source!("guest-sdk/macros/src/parse.rs"),
+    source!("guest-sdk/macros/src/schedule.rs"),
     source!("guest-sdk/src/arguments.rs"),
     source!("guest-sdk/src/context.rs"),
     source!("guest-sdk/src/error.rs"),

@@ -11,12 +11,10 @@ use super::colours;
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct Levels(String);
 
-/// How a line is written.
+/// How a line is written: for people, or as one JSON object for programs.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(in crate::cli) enum LogFormat {
-    /// For people.
     Text,
-    /// One JSON object a line, for programs.
     Json,
 }
 

@@ -1,0 +1,105 @@
+//! Shell completion: what the binary answers a shell, and what a real bash makes of it.
+
+use std::{path::Path, process::Command};
+
+use fastworker_tests::{Cluster, SOON, binary, cli, eventually, fastworker, process};
+
+/// What is offered for the last of these words.
+fn offered(cluster: Option<&Cluster>, words: &[&str]) -> Vec<String> {
+    let mut command = match cluster {
+        Some(cluster) => cluster.command(["--", "fastworker"]),
+        None => {
+            let mut command = fastworker();
+            command.env("FASTWORKER_DISCOVERY_ADDRESS", "tcp://127.0.0.1:9").args(["--", "fastworker"]);
+            command
+        }
+    };
+    command.args(words).env("FASTWORKER_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+    let ran = cli::run(command).with_code(0);
+    assert_eq!(ran.stderr, "");
+    ran.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn names_and_ids_come_from_the_running_control_plane() {
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
+    cluster.start_subworker("sw1");
+    let submitted =
+        cluster.cli(["submit", "--non-blocking", "--countdown", "10m", "--task-name", "add", "--args", "1", "2"]);
+    let (id, ended) = (submitted.stdout.trim(), "add-5-3");
+    let ran = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3", "--task-id", ended]).with_code(0);
+    assert_eq!(ran.stdout, "8\n");
+    let offered = |words: &[&str]| offered(Some(&cluster), words);
+    // On a busy machine an answer may come after the patience of a press of Tab: press it again.
+    let until = |words: &[&str], expected: &[&str]| {
+        eventually(&format!("{expected:?} for {words:?}"), SOON, || (offered(words) == expected).then_some(()));
+    };
+    until(&["submit", "--task-name", ""], &["add", "multiply"]);
+    until(&["submit", "--task-name", "m"], &["multiply"]);
+    until(&["tasks", "--worker", ""], &["control-plane", "sw1"]);
+    until(&["status", "--task-id", ""], &[id, ended]);
+    until(&["cancel", "--task-id", ""], &[id]);
+    until(&["result", "add-"], &[ended]);
+}
+
+#[test]
+fn the_line_that_is_written_says_which_control_plane_is_asked() {
+    let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
+    let base = cluster.base();
+    let words = ["submit", "--control-plane-address", &base, "--task-name", "a"];
+    eventually("the names of that one", SOON, || (offered(None, &words) == ["add"]).then_some(()));
+    let assigned = format!("--control-plane-address={base}");
+    let words = ["submit", &assigned, "--task-name", "a"];
+    eventually("the names of that one", SOON, || (offered(None, &words) == ["add"]).then_some(()));
+}
+
+#[test]
+fn without_a_control_plane_commands_options_and_fixed_words_are_offered_and_nothing_is_said() {
+    assert_eq!(offered(None, &["submit", "--task-name", ""]), [""; 0]);
+    assert_eq!(offered(None, &["res"]), ["result"]);
+    assert_eq!(offered(None, &["submit", "--prio"]), ["--priority"]);
+    assert_eq!(offered(None, &["submit", "--priority", ""]), ["critical", "high", "normal", "low"]);
+    assert_eq!(offered(None, &["tasks", "--status", "s"]), ["scheduled", "started", "success"]);
+    assert_eq!(offered(None, &["events", "--kind", "worker.l"]), ["worker.left", "worker.lost"]);
+    assert_eq!(offered(None, &["submit", "--serialization-format", "p"]), ["postcard"]);
+}
+
+#[test]
+fn module_files_and_folders_are_offered_where_modules_are_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["a.wasm", "b.txt"] {
+        std::fs::write(folder.path().join(name), "").expect("a file");
+    }
+    let beginning = format!("{}/", folder.path().display());
+    let found = offered(None, &["control-plane", "--task-modules", &beginning]);
+    assert_eq!(found, [format!("{beginning}a.wasm")]);
+}
+
+#[test]
+fn every_shell_gets_a_script() {
+    for (shell, word) in [("bash", "complete -o"), ("zsh", "#compdef fastworker"), ("fish", "complete --keep-order")] {
+        let mut command = fastworker();
+        command.args(["completions", shell]);
+        let script = cli::run(command).with_code(0).stdout;
+        assert!(script.contains(word) && script.contains("FASTWORKER_COMPLETE"), "{script}");
+    }
+    let mut command = fastworker();
+    command.args(["completions", "tcsh"]);
+    let _ = cli::run(command).with_code(2).says("bash, elvish, fish, powershell, zsh");
+}
+
+#[test]
+fn a_real_bash_completes_with_the_script() {
+    const LINES: &str = r#"
+        source <("$0" completions bash)
+        COMP_WORDS=(fastworker submit --priority h) COMP_CWORD=3 COMP_TYPE=9
+        "$(complete -p fastworker | sed 's/.*-F \([^ ]*\) .*/\1/')" fastworker h --priority
+        echo "${COMPREPLY[@]}"
+    "#;
+    if !Path::new("/bin/bash").exists() && Command::new("bash").arg("--version").output().is_err() {
+        return;
+    }
+    let mut command = process::command(Path::new("bash"));
+    command.args(["--norc", "-c", LINES]).arg(binary::path());
+    assert_eq!(cli::run(command).with_code(0).stdout, "high\n");
+}

@@ -1,0 +1,219 @@
+//! What a person or a script asks after submitting: results, tasks, workers, events, and the log.
+
+use std::{collections::BTreeSet, fs};
+
+use fastworker_tests::{Cluster, Process, SOON, cli, eventually, fastworker, module};
+use serde_json::Value;
+
+fn cluster() -> Cluster {
+    Cluster::builder().modules(&["arithmetic", "flaky", "slow"]).own_slots(2).start()
+}
+
+fn submit(cluster: &Cluster, args: &[&str]) -> String {
+    let ran = cluster.cli([&["submit", "--non-blocking", "--task-name"], args].concat()).with_code(0);
+    assert_eq!(ran.stderr, "", "a hint is for terminals");
+    ran.stdout.trim().to_owned()
+}
+
+/// The lines of JSON in a text.
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
+}
+
+#[test]
+fn a_result_is_printed_as_submit_does_and_its_exit_code_tells_how_the_task_stands() {
+    let cluster = cluster();
+    let id = submit(&cluster, &["add", "--args", "5", "3"]);
+    let ran = cluster.cli(["result", &id, "--wait"]).with_code(0);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("8\n", ""));
+    assert_eq!(cluster.cli(["result", &id, "--json"]).with_code(0).json()["result"], 8);
+
+    let failed = submit(&cluster, &["picky", "--args", "1"]);
+    let _ = cluster.cli(["result", &failed, "--wait"]).with_code(1).says("not to my taste");
+
+    let slow = submit(&cluster, &["slow", "--args", "60"]);
+    let _ = cluster.cli(["result", &slow]).with_code(4).says("has not ended: it is ").hints("--wait");
+    let late = cluster.cli(["result", &slow, "--wait", "--timeout", "123.4567ms"]).with_code(4);
+    let _ = late.says("has not ended within 0.123 s");
+    assert_eq!(cluster.cli(["result", &slow, "--json"]).with_code(4).json()["name"], "slow");
+    let _ = cluster.cli(["cancel", &slow]).with_code(0);
+    let _ = cluster.cli(["result", &slow]).with_code(1).says("was cancelled");
+    let _ = cluster.cli(["result", "nobody-knows-it"]).with_code(5).says("no task nobody-knows-it is known");
+}
+
+#[test]
+fn a_task_is_named_behind_the_command_or_by_the_option_or_by_the_variable() {
+    let cluster = cluster();
+    let id = submit(&cluster, &["add", "--args", "5", "3"]);
+    let _ = cluster.cli(["result", &id, "--wait"]).with_code(0);
+    let status = |args: &[&str], variable: &str| {
+        let mut command = cluster.command([&["status", "--json"], args].concat());
+        command.env("FASTWORKER_TASK_ID", variable);
+        cli::run(command)
+    };
+    for args in [&[][..], &[id.as_str()], &["--task-id", &id]] {
+        assert_eq!(status(args, &id).with_code(0).json()["task_id"], id.as_str());
+    }
+    assert_eq!(status(&[&id], "another").with_code(0).json()["task_id"], id.as_str());
+    let _ = status(&[&id, "--task-id", "a-third"], "another").with_code(2).says("two tasks are named");
+    let mut again = cluster.command(["submit", "--json", "--task-name", "add", "--args", "1", "1"]);
+    again.env("FASTWORKER_TASK_ID", &id);
+    assert_eq!(cli::run(again).with_code(0).json()["result"], 2, "a variable makes no submission the first one again");
+}
+
+#[test]
+fn tasks_are_listed_by_how_they_stand_and_by_what_they_are() {
+    let mut cluster = cluster();
+    cluster.start_subworker("sw1");
+    for args in [&["add", "--args", "1", "2"][..], &["picky", "--args", "1"]] {
+        let id = submit(&cluster, args);
+        let _ = cluster.cli(["result", &id, "--wait"]);
+    }
+    let scheduled = submit(&cluster, &["add", "--countdown", "10m", "--args", "1", "2", "--priority", "high"]);
+    let list = |args: &[&str]| {
+        let page = cluster.cli([&["tasks", "--json"], args].concat()).with_code(0).json();
+        let tasks = page["tasks"].as_array().expect("a list").clone();
+        tasks.iter().map(|task| task["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&[]), ["add", "picky", "add"], "scheduled ones before ended ones, the newest first");
+    assert_eq!(list(&["--status", "failure"]), ["picky"]);
+    assert_eq!(list(&["--status", "failure", "scheduled"]), ["add", "picky"]);
+    assert_eq!(list(&["--name", "add", "--status", "success,scheduled"]), ["add", "add"]);
+    assert_eq!(list(&["--worker", "nobody"]), [""; 0]);
+    assert_eq!(list(&["--since", "1h"]).len(), 3);
+    assert_eq!(list(&["--since", "0s"]), [""; 0]);
+    assert_eq!(list(&["--limit", "1"]), ["add"]);
+
+    let shown = cluster.cli(["tasks", "--limit", "2"]).with_code(0);
+    assert!(shown.stdout.contains(&scheduled) && shown.stdout.contains("high"), "{shown:?}");
+    assert!(shown.stdout.contains("not to my taste"), "{shown:?}");
+    assert!(shown.stderr.starts_with("note: 2 of 3 tasks; --limit shows more"), "{shown:?}");
+    let none = cluster.cli(["tasks", "--name", "nobody"]).with_code(0);
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "note: no such task is known\n"));
+    let _ = cluster.cli(["tasks", "--status", "queued"]).with_code(2).says("pending, scheduled, started");
+}
+
+#[test]
+fn workers_are_listed_with_how_they_stand() {
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).start();
+    assert_eq!(cluster.cli(["workers", "--json"]).with_code(0).stdout, "[]\n");
+    assert!(cluster.cli(["workers"]).with_code(0).stderr.contains("no worker is connected"));
+    cluster.start_subworker("sw1");
+    let shown = cluster.cli(["workers"]).with_code(0).stdout;
+    assert!(shown.contains("sw1") && shown.contains("active") && shown.contains(" ago"), "{shown}");
+    let workers = cluster.cli(["workers", "--json"]).with_code(0).json();
+    assert_eq!((&workers[0]["id"], &workers[0]["tasks"]), (&"sw1".into(), &2.into()), "{workers}");
+    assert_eq!(workers[0]["modules"][0], "arithmetic");
+}
+
+#[test]
+fn events_are_shown_by_kind_and_after_a_number() {
+    let cluster = cluster();
+    let id = submit(&cluster, &["add", "--args", "1", "2"]);
+    let _ = cluster.cli(["result", &id, "--wait"]).with_code(0);
+    let ended = cluster.cli(["events", "--json", "--kind", "task.success"]).with_code(0);
+    let ended = lines(&ended.stdout);
+    assert_eq!((ended.len(), &ended[0]["task_id"]), (1, &id.as_str().into()));
+    let kinds = |args: &[&str]| {
+        let ran = cluster.cli([&["events", "--json"], args].concat()).with_code(0);
+        lines(&ran.stdout)
+            .iter()
+            .map(|event| event["kind"].as_str().expect("a kind").to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(kinds(&["--kind", "worker"]), BTreeSet::from(["worker.joined".to_owned()]));
+    assert!(kinds(&[]).len() > 1);
+    assert_eq!(kinds(&["--after", &ended[0]["number"].to_string()]), BTreeSet::new());
+    let text = cluster.cli(["events", "--kind", "task.success"]).with_code(0).stdout;
+    assert!(text.contains(&format!("task.success       add {id} on control-plane\n")), "{text}");
+    let _ = cluster.cli(["events", "--kind", "tusk"]).with_code(2).says("task.queued");
+}
+
+#[test]
+fn events_are_followed_beyond_the_end_of_a_control_plane_until_interrupted() {
+    let mut cluster = cluster();
+    let command = cluster.command(["events", "--follow", "--json", "--kind", "task.success", "worker.joined"]);
+    let mut events = Process::start("events", command, cluster.folder());
+    let mut next = || events.line(SOON).map(|line| lines(&line).remove(0)).expect("an event");
+    assert_eq!(next()["kind"], "worker.joined");
+    let first = submit(&cluster, &["add", "--args", "1", "2"]);
+    assert_eq!(next()["task_id"], first.as_str());
+    cluster.control_plane.stop();
+    cluster.restart_control_plane();
+    // The new one's events begin at 1 and none is left out.
+    let joined = next();
+    assert_eq!((&joined["kind"], &joined["number"]), (&"worker.joined".into(), &1.into()));
+    let second = submit(&cluster, &["add", "--args", "3", "4"]);
+    assert_eq!(next()["task_id"], second.as_str());
+    cluster.control_plane.kill();
+    cluster.restart_control_plane();
+    assert_eq!(next()["number"], 1);
+    events.interrupt();
+    assert_eq!(events.wait_for_exit(SOON).code(), Some(130));
+    assert!(events.log().contains("note: the control plane has started anew"), "{}", events.log());
+}
+
+#[test]
+fn the_log_has_what_happened_as_fields() {
+    let cluster = Cluster::builder()
+        .modules(&["flaky", "slow"])
+        .own_slots(1)
+        .control_plane_args(&["--log-format", "json", "--log-level", "debug"])
+        .start();
+    let failed = submit(&cluster, &["picky", "--args", "1"]);
+    let _ = cluster.cli(["result", &failed, "--wait"]).with_code(1);
+    let slow = submit(&cluster, &["slow", "--args", "0.01", "1"]);
+    let _ = cluster.cli(["result", &slow, "--wait"]).with_code(0);
+    let find = |message: &str, id: &str| {
+        eventually(message, SOON, || {
+            lines(&cluster.control_plane.log())
+                .into_iter()
+                .find(|line| line["message"] == message && line["task"] == id)
+        })
+    };
+    let line = find("a task failed", &failed);
+    for (field, value) in [("level", "WARN"), ("name", "picky"), ("worker", "control-plane"), ("module", "flaky")] {
+        assert_eq!(line[field], value, "{line}");
+    }
+    assert_eq!(line["attempt"], 1);
+    assert!(line["version"].is_string() && line["error"].as_str().is_some_and(|it| it.contains("taste")), "{line}");
+    assert_eq!(find("an attempt ended", &slow)["outcome"], "success");
+    assert_eq!(find("a task succeeded", &slow)["level"], "DEBUG");
+    let said = find("slept 0.01 s", &slow);
+    assert_eq!((&said["target"], &said["severity"], &said["module"]), (&"task".into(), &"info".into(), &"slow".into()));
+}
+
+#[test]
+fn by_default_the_log_tells_of_failures_and_not_of_successes() {
+    let cluster = cluster();
+    let succeeded = submit(&cluster, &["add", "--args", "1", "2"]);
+    let _ = cluster.cli(["result", &succeeded, "--wait"]).with_code(0);
+    let failed = submit(&cluster, &["picky", "--args", "1"]);
+    let _ = cluster.cli(["result", &failed, "--wait"]).with_code(1);
+    eventually("the failure in the log", SOON, || cluster.control_plane.log().contains(&failed).then_some(()));
+    assert!(!cluster.control_plane.log().contains(&succeeded));
+}
+
+#[test]
+fn list_says_when_a_variable_made_it_look_at_files() {
+    let mut command = fastworker();
+    command.arg("list").env("FASTWORKER_TASK_MODULES", module("arithmetic"));
+    assert!(cli::run(command).with_code(0).stderr.starts_with("note: these are the files of FASTWORKER_TASK_MODULES"));
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = fastworker();
+    command.args(["man", "--out"]).arg(folder.path());
+    let _ = cli::run(command).with_code(0);
+    let page = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a page");
+    assert!(page("fastworker.1").contains("fastworker\\-submit(1)"));
+    for name in ["fastworker-control-plane.1", "fastworker-result.1", "fastworker-man.1"] {
+        assert!(page(name).starts_with(".ie"), "{name} is no page");
+    }
+    assert!(page("fastworker-submit.1").contains("FASTWORKER_TASK_NAME"));
+    let mut command = fastworker();
+    command.args(["man", "nothing"]);
+    let _ = cli::run(command).with_code(5).says("there is no page fastworker-nothing");
+}

@@ -1,0 +1,80 @@
+//! `fastworker new`: the crate builds, passes its tests and runs, as it stands.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use fastworker_tests::{Cluster, Ran, binary, cli, fastworker};
+
+fn new(folder: &Path, args: &[&str]) -> Ran {
+    let mut command = fastworker();
+    command.current_dir(folder).arg("new").args(args);
+    cli::run(command)
+}
+
+/// Runs a command of the new crate. It may take long: the SDK is compiled.
+fn build(crate_folder: &Path, program: impl Into<OsString>, args: &[&str]) {
+    let mut command = Command::new(program.into());
+    // Kept from run to run, as nothing else is built there.
+    let target = binary::target_dir().join("new-crate");
+    command.current_dir(crate_folder).args(args).env("CARGO_TARGET_DIR", target);
+    let ran = command.output().expect("cargo can be started");
+    assert!(ran.status.success(), "{args:?}:\n{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Builds the crate's module as `scripts/build-tasks` builds the examples.
+fn module(crate_folder: &Path) -> PathBuf {
+    let prepared = Command::new(binary::root().join("scripts/guest-toolchain")).status();
+    assert!(prepared.is_ok_and(|status| status.success()), "there is no compiler for modules");
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/wasm-sdk");
+    let sdk = env::var_os("WASM_SDK_DIR").map_or_else(home, PathBuf::from);
+    build(crate_folder, sdk.join("guest-cargo"), &["build", "--release"]);
+    let settings = fs::read_to_string(sdk.join("env.sh")).expect("the compiler's settings");
+    let target = if settings.contains("wasm32-wasip1") { "wasm32-wasip1" } else { "wasm32-wasip2" };
+    binary::target_dir().join("new-crate").join(target).join("release/my_tasks.wasm")
+}
+
+#[test]
+fn a_new_crate_builds_passes_its_tests_and_serves_its_tasks_as_it_stands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = new(folder.path(), &["my-tasks"]).with_code(0).stdout;
+    assert!(told.contains("    cargo build --release --target wasm32-wasip2\n"), "{told}");
+    let made = folder.path().join("my-tasks");
+    let dependency = fs::read_to_string(made.join("Cargo.toml")).expect("a manifest");
+    assert!(dependency.contains(r#"fastworker-guest = { path = ".fastworker/sdk/guest-sdk" }"#), "{dependency}");
+    // The versions of crates that are here already: what is newest is another question.
+    fs::copy(binary::root().join("Cargo.lock"), made.join("Cargo.lock")).expect("a copy");
+
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    build(&made, cargo, &["test", "--quiet"]);
+    let module = module(&made);
+    let mut dev = fastworker();
+    dev.arg("dev").arg(&module).args(["greet", "Ada", "--kwargs", "times=2"]);
+    assert_eq!(cli::run(dev).with_code(0).stdout, "[\"Hello, Ada!\",\"Hello, Ada!\"]\n");
+
+    let served = module.to_str().expect("UTF-8");
+    let cluster = Cluster::builder().control_plane_args(&["--task-modules", served, "--concurrency", "1"]).start();
+    let mean = cluster.cli(["submit", "--task-name", "mean", "--args", "[1, 2, 6]"]).with_code(0);
+    assert_eq!(mean.stdout, "3.0\n");
+    let _ = cluster.cli(["submit", "--task-name", "mean", "--args", "[]"]).with_code(1).says("no mean of nothing");
+}
+
+#[test]
+fn a_new_crate_goes_where_it_is_told_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = new(folder.path(), &["tasks", "--path", "a/b", "--json"]).with_code(0).json();
+    assert_eq!((&made["name"], &made["path"]), (&"tasks".into(), &"a/b".into()));
+    assert!(folder.path().join("a/b/src/lib.rs").exists());
+    let _ = new(folder.path(), &["other", "--path", "a/b"]).with_code(2).says("is there already, and not empty");
+    let _ = new(folder.path(), &["../up"]).with_code(2).says("letters, digits, - and _");
+    let _ = new(folder.path(), &["x", "--sdk", "a"]).with_code(2).says("does not hold the crate fastworker-guest");
+    let sdk = binary::root().join("guest-sdk");
+    let _ = new(folder.path(), &["with-sdk", "--sdk", sdk.to_str().expect("UTF-8")]).with_code(0);
+    let manifest = fs::read_to_string(folder.path().join("with-sdk/Cargo.toml")).expect("a manifest");
+    assert!(manifest.contains(&format!("{{ path = \"{}\" }}", sdk.canonicalize().expect("it is there").display())));
+    assert!(!folder.path().join("with-sdk/.fastworker").exists());
+}
