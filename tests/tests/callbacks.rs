@@ -22,7 +22,7 @@ use futures::{StreamExt, future::join_all};
 use serde_json::{Value, json};
 
 /// Long enough for all tries of many dead addresses.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn cluster() -> Cluster {
     Cluster::builder().modules(&["arithmetic", "flaky", "hostile"]).subworkers(1).slots(2).start()

@@ -6,13 +6,12 @@ use fastworker_tests::{Cluster, SOON, binary, cli, eventually, fastworker, proce
 
 /// What is offered for the last of these words.
 fn offered(cluster: Option<&Cluster>, words: &[&str]) -> Vec<String> {
-    let mut command = match cluster {
-        Some(cluster) => cluster.command(["--", "fastworker"]),
-        None => {
-            let mut command = fastworker();
-            command.env("FASTWORKER_DISCOVERY_ADDRESS", "tcp://127.0.0.1:9").args(["--", "fastworker"]);
-            command
-        }
+    let mut command = if let Some(cluster) = cluster {
+        cluster.command(["--", "fastworker"])
+    } else {
+        let mut command = fastworker();
+        command.env("FASTWORKER_DISCOVERY_ADDRESS", "tcp://127.0.0.1:9").args(["--", "fastworker"]);
+        command
     };
     command.args(words).env("FASTWORKER_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
     let ran = cli::run(command).with_code(0);

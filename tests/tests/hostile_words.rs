@@ -318,7 +318,7 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
         for format in SerializationFormat::ALL {
             match call::<_, Reply>(&mut peer, format, &request) {
                 Reply::Refused(why) => {
-                    assert!(why.contains("a list has more than") || why.contains("too long"), "{why}")
+                    assert!(why.contains("a list has more than") || why.contains("too long"), "{why}");
                 }
                 other => panic!("{other:?}"),
             }

@@ -53,9 +53,6 @@ impl<R: Way> State<R> {
         if let Some(why) = self.refusal(&task) {
             return Taken::Refused(why);
         }
-        if let Some(misfit) = misfit {
-            return Taken::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, misfit.to_string()));
-        }
         let offered = self.roster.offered(now.mono, &task.name);
         if offered.is_none() && task.unknown == Unknown::Fail {
             return Taken::Ended(self.not_found(now, task));
@@ -64,6 +61,10 @@ impl<R: Way> State<R> {
             Some((name, own)) => (name.clone(), task.policy.or(own)),
             None => (task.name.as_str().into(), task.policy),
         };
+        if let Some(misfit) = misfit {
+            let task = NewTask { policy, ..task };
+            return Taken::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, misfit.to_string()));
+        }
         let wait = match (task.countdown, task.eta) {
             (Some(countdown), _) => countdown,
             (None, Some(eta)) => eta.since(now.wall),
