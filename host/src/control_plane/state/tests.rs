@@ -120,6 +120,20 @@ impl Story {
         self.state.tick(self.now);
     }
 
+    /// The same, while all workers give signs of life.
+    fn later_alive(&mut self, span: Duration) {
+        let mut left = span;
+        while !left.is_zero() {
+            let step = left.min(Duration::from_secs(1));
+            left -= step;
+            self.now = Now { mono: self.now.mono + step, wall: self.now.wall + step };
+            for (_, worker) in self.state.roster.iter_mut() {
+                worker.last_seen = self.now;
+            }
+            self.state.tick(self.now);
+        }
+    }
+
     fn submit(&mut self, tasks: Vec<NewTask>, notify: Notify) -> Vec<Submitted> {
         self.state.submit(self.now, Submit { tasks, notify }, To("client"));
         match self.said("client").pop() {

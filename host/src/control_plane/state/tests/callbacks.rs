@@ -85,7 +85,7 @@ fn a_retry_is_no_end() {
         let (sequence, ended) = (story.sequence, vec![ended(lease.id, failure())]);
         story.state.work(story.now, Work { worker: W, slot: 0, sequence, ended, capacity: 0 }, To("slot"));
         assert_eq!(story.calls().len(), attempt - 1);
-        story.later(secs(10));
+        story.later_alive(secs(10));
     }
 }
 

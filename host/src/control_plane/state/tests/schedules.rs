@@ -56,20 +56,20 @@ fn a_task_that_says_when_is_granted_to_a_slot_that_waits() {
     let mut story = Story::new();
     story.register(clock(W, Some(every(10))));
     assert_eq!(story.work(W, 0, Vec::new(), 1), []);
-    story.later(secs(9));
+    story.later_alive(secs(9));
     assert_eq!(story.granted(), []);
-    story.later(secs(1));
+    story.later_alive(secs(1));
     let leases = story.granted();
     assert_eq!((leases.len(), &*leases[0].name), (1, "a"));
     assert!(story.kinds().contains(&EventKind::ScheduleFired));
     let infos = story.schedules();
     assert_eq!((infos[0].last_status, infos[0].runs), (Some(TaskStatus::Started), 1));
-    story.later(secs(10));
+    story.later_alive(secs(10));
     assert_eq!(story.kinds().last(), Some(&EventKind::ScheduleSkipped), "the last one runs still");
     story.work(W, 0, vec![ended(leases[0].id, success())], 1);
     let infos = story.schedules();
     assert_eq!((infos[0].last_status, infos[0].skipped), (Some(TaskStatus::Success), 1));
-    story.later(secs(10));
+    story.later_alive(secs(10));
     assert_eq!(story.granted().len(), 1);
 }
 
@@ -77,9 +77,9 @@ fn a_task_that_says_when_is_granted_to_a_slot_that_waits() {
 fn what_waits_for_the_end_of_the_last_one_is_granted_with_it() {
     let mut story = Story::with_worker(1);
     story.add("s", "a", ScheduleSpec { overlap: Overlap::Queue, ..every(10) });
-    story.later(secs(10));
+    story.later_alive(secs(10));
     let first = story.run(W);
-    story.later(secs(10));
+    story.later_alive(secs(10));
     assert_eq!(story.state.unfinished(), 1, "it waits outside of the queue");
     let second = story.work(W, 0, vec![ended(first.id, success())], 1);
     assert_eq!(second.len(), 1);
@@ -107,12 +107,12 @@ fn by_hand_it_is_submitted_once_however_often_that_arrives() {
 fn a_control_plane_that_stops_submits_nothing_more() {
     let mut story = Story::with_worker(1);
     story.add("s", "a", ScheduleSpec { overlap: Overlap::Queue, ..every(10) });
-    story.later(secs(10));
+    story.later_alive(secs(10));
     let lease = story.run(W);
-    story.later(secs(10));
+    story.later_alive(secs(10));
     story.state.drain();
     story.work(W, 0, vec![ended(lease.id, success())], 1);
-    story.later(secs(100));
+    story.later_alive(secs(100));
     assert!(story.state.is_quiet());
     assert_eq!(story.state.unfinished(), 0);
     let late = ScheduleRequest::Trigger { name: "s".into(), task_id: id("late") };
