@@ -596,13 +596,13 @@ pub struct TaskInfo {
 }
 
 /// A task module that a worker has loaded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModuleInfo {
     /// The file name without `.wasm`.
     pub name: String,
     /// The file.
     pub path: String,
-    /// BLAKE3 of the file, in hexadecimal.
+    /// BLAKE3 of the file, in hexadecimal; empty if it was never loaded.
     pub hash: String,
     /// Size of the file in bytes.
     pub size: u64,
@@ -616,6 +616,42 @@ pub struct ModuleInfo {
     /// The tasks it offers.
     #[serde(deserialize_with = "at_most::<MODULE_TASKS_MAX, _, _>")]
     pub tasks: Vec<TaskInfo>,
+    /// How it stands.
+    pub status: ModuleStatus,
+    /// Why the newest content of its file is not what runs; none if it is.
+    pub last_error: Option<LoadFailure>,
+}
+
+impl ModuleInfo {
+    /// Its version, as results name it; empty if it was never loaded.
+    pub fn version(&self) -> &str {
+        self.hash.get(..16).unwrap_or_default()
+    }
+}
+
+/// How a module of a worker stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModuleStatus {
+    /// Loaded: its tasks run.
+    #[default]
+    Loaded,
+    /// Its file is gone. The version that was loaded last runs on.
+    Missing,
+    /// Its file has been gone from a watched folder for too long: it runs what was submitted before,
+    /// and takes nothing new.
+    Leaving,
+    /// Was never loaded: its tasks are not known.
+    Broken,
+}
+
+/// Why a version of a module was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadFailure {
+    /// When it was tried first.
+    pub at: Timestamp,
+    /// What is wrong with it.
+    pub message: String,
 }
 
 #[cfg(test)]

@@ -44,6 +44,13 @@ impl Builder {
         self
     }
 
+    /// These files, folders and patterns instead.
+    #[must_use]
+    pub fn sources<P: Into<PathBuf>>(mut self, sources: impl IntoIterator<Item = P>) -> Self {
+        self.modules = sources.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// So many slots of the control plane itself. With none, the default, it runs no tasks.
     #[must_use]
     pub fn own_slots(mut self, slots: u16) -> Self {

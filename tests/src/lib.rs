@@ -11,7 +11,7 @@
 //! # }
 //! ```
 //!
-//! [`binary`] and [`modules`] see to what is tested, [`ports`] and [`process`] to where it runs,
+//! [`binary`], [`modules`] and [`guests`] see to what is tested, [`ports`] and [`process`] to where it runs,
 //! [`cluster`] puts them together, and [`wait`] is how a test waits: for a condition, with a
 //! deadline, never by sleeping. What a server logged is printed when its test fails. [`sim`] is for
 //! itself: a seeded simulation of whole clusters over the pure core.
@@ -21,6 +21,7 @@
 pub mod binary;
 pub mod cli;
 pub mod cluster;
+pub mod guests;
 pub mod http;
 pub mod modules;
 pub mod original;
@@ -35,6 +36,7 @@ pub mod wait;
 
 pub use cli::{Ran, fastworker};
 pub use cluster::Cluster;
+pub use guests::Guest;
 pub use modules::module;
 pub use process::Process;
 pub use wait::{SOON, eventually};

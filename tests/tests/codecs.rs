@@ -10,16 +10,16 @@ use fastworker::{
     clock::Timestamp,
     json::Json,
     protocol::{
-        Beat, Collect, Collected, Ended, Event, EventKind, EventQuery, Events, Follow, Found, Lease, LeaseId, Lookup,
-        NewSchedule, Note, Notify, Order, Registration, Reply, Reports, Request, ScheduleInfo, ScheduleRequest,
-        ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery, TaskSummary, Welcome, Work, WorkerInfo,
-        WorkerReply, WorkerRequest, WorkerStatus, codec,
+        Beat, CatalogChange, Collect, Collected, Ended, Event, EventKind, EventQuery, Events, Follow, Found, Lease,
+        LeaseId, Lookup, NewSchedule, Note, Notify, Order, Registration, Reply, Reports, Request, ScheduleInfo,
+        ScheduleRequest, ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery, TaskSummary, Welcome,
+        Work, WorkerInfo, WorkerReply, WorkerRequest, WorkerStatus, codec,
         original::{self, Call},
     },
     task::{
-        CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleVersion,
-        NewTask, Outcome, Policy, Progress, Report, ScheduleSpec, SerializationFormat, Task, TaskId, TaskInfo,
-        TaskPriority, TaskResult, TaskStatus, Unknown,
+        CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LoadFailure, LogLevel, ModuleInfo,
+        ModuleStatus, ModuleVersion, NewTask, Outcome, Policy, Progress, Report, ScheduleSpec, SerializationFormat,
+        Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
         schedule::{Overlap, When},
     },
 };
@@ -447,8 +447,8 @@ fn modules() -> impl Strategy<Value = ModuleInfo> {
             warnings,
         },
     );
-    (text(), text(), text(), any::<u64>(), moments(), text(), vec(text(), 0..3), vec(task, 0..3)).prop_map(
-        |(name, path, hash, size, loaded_at, engine, imports, tasks)| ModuleInfo {
+    let loaded = (text(), text(), text(), any::<u64>(), moments(), text(), vec(text(), 0..3), vec(task, 0..3))
+        .prop_map(|(name, path, hash, size, loaded_at, engine, imports, tasks)| ModuleInfo {
             name,
             path,
             hash,
@@ -457,8 +457,16 @@ fn modules() -> impl Strategy<Value = ModuleInfo> {
             engine,
             imports,
             tasks,
-        },
-    )
+            status: ModuleStatus::default(),
+            last_error: None,
+        });
+    let statuses = [ModuleStatus::Loaded, ModuleStatus::Missing, ModuleStatus::Leaving, ModuleStatus::Broken];
+    let failures = option::of((moments(), text()).prop_map(|(at, message)| LoadFailure { at, message }));
+    (loaded, select(statuses.to_vec()), failures).prop_map(|(module, status, last_error)| ModuleInfo {
+        status,
+        last_error,
+        ..module
+    })
 }
 
 fn specs() -> impl Strategy<Value = ScheduleSpec> {
@@ -692,6 +700,8 @@ fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
         .prop_map(|(worker, slot, sequence, ended, capacity)| Work { worker, slot, sequence, ended, capacity });
     let note = (uuids(), any::<u64>(), vec((leases(), reports()), 0..3), vec(leases(), 0..3))
         .prop_map(|(worker, sequence, reports, returned)| Note { worker, sequence, reports, returned });
+    let change = (uuids(), any::<u64>(), vec(modules(), 0..2), any::<bool>())
+        .prop_map(|(worker, sequence, modules, force)| CatalogChange { worker, sequence, modules, force });
     prop_oneof![
         register.prop_map(WorkerRequest::Register),
         work.prop_map(WorkerRequest::Work),
@@ -699,6 +709,7 @@ fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
         note.prop_map(WorkerRequest::Note),
         uuids().prop_map(WorkerRequest::Drain),
         uuids().prop_map(WorkerRequest::Leave),
+        change.prop_map(WorkerRequest::Catalog),
     ]
 }
 
@@ -721,5 +732,6 @@ fn worker_replies() -> impl Strategy<Value = WorkerReply> {
         Just(WorkerReply::Noted),
         Just(WorkerReply::Unknown),
         text().prop_map(WorkerReply::Refused),
+        text().prop_map(WorkerReply::Declined),
     ]
 }

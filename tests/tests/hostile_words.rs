@@ -390,8 +390,8 @@ fn module(names: &[&str], documentation: &str) -> ModuleInfo {
         size: 1,
         loaded_at: Timestamp::from_micros(0),
         engine: "pooling".into(),
-        imports: Vec::new(),
         tasks: names.iter().map(task).collect(),
+        ..ModuleInfo::default()
     }
 }
 

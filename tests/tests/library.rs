@@ -319,6 +319,7 @@ async fn a_control_plane_and_a_subworker_run_within_a_program() {
         sources: vec![module("arithmetic").to_str().expect("UTF-8").to_owned()],
         concurrency,
         cache_dir: Some(cli::cache()),
+        ..ModulesConfig::default()
     };
     let mut control_plane = ControlPlaneWorker::new(ControlPlaneConfig {
         worker_id: "cp".into(),

@@ -74,6 +74,8 @@ fn nothing_is_lost_doubled_or_left_over_whatever_goes_wrong() {
         repeated,
         lost_sessions,
         callbacks,
+        changes,
+        declined,
     } = run_all(0..number("FASTWORKER_SIM_SEEDS").unwrap_or(SEEDS));
     // A simulation in which something never happens says nothing about it.
     let happened = [
@@ -93,6 +95,8 @@ fn nothing_is_lost_doubled_or_left_over_whatever_goes_wrong() {
         repeated,
         lost_sessions,
         callbacks,
+        changes,
+        declined,
     ];
     assert!(happened.iter().all(|times| *times > 0), "something never happened: {happened:?}");
 }

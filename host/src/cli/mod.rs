@@ -239,6 +239,15 @@ struct Modules {
     /// Where compiled modules are kept [default: fastworker/compiled in the user's cache folder]
     #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     cache_dir: Option<std::path::PathBuf>,
+    /// How long a module may be gone from its folder before it is dropped
+    #[arg(long, env = "FASTWORKER_MODULE_GRACE", default_value = "5s", value_parser = span, value_name = "SPAN")]
+    module_grace: Duration,
+    /// Reload a module although tasks wait whose arguments the new version does not take
+    #[arg(long, env = "FASTWORKER_FORCE_RELOAD", value_parser = BoolishValueParser::new())]
+    force_reload: bool,
+    /// Keep what was loaded at the start, whatever becomes of the files
+    #[arg(long, env = "FASTWORKER_NO_RELOAD", value_parser = BoolishValueParser::new())]
+    no_reload: bool,
 }
 
 impl Modules {
@@ -248,6 +257,9 @@ impl Modules {
             sources: self.task_modules.clone(),
             concurrency: self.concurrency.map_or(usual.concurrency, usize::from),
             cache_dir: self.cache_dir.clone().or(usual.cache_dir),
+            reload: !self.no_reload,
+            module_grace: self.module_grace,
+            force_reload: self.force_reload,
         }
     }
 }

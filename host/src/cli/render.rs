@@ -22,8 +22,8 @@ use crate::{
     protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
     signature,
     task::{
-        Delivery, DeliveryState, ErrorKind, FollowUp, LogLevel, ModuleInfo, Policy, Report, Task, TaskId, TaskResult,
-        TaskStatus, schedule::When,
+        Delivery, DeliveryState, ErrorKind, FollowUp, LoadFailure, LogLevel, ModuleInfo, ModuleStatus, Policy, Report,
+        Task, TaskId, TaskResult, TaskStatus, schedule::When,
     },
 };
 
@@ -354,7 +354,8 @@ pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
     let mut loaded: Vec<(&ModuleInfo, Vec<&str>)> = Vec::new();
     for worker in workers.iter().filter(|worker| worker.status != WorkerStatus::Lost) {
         for module in &worker.modules {
-            match loaded.iter_mut().find(|(other, _)| (&other.name, &other.hash) == (&module.name, &module.hash)) {
+            let is_same = |other: &ModuleInfo| stands(other) == stands(module);
+            match loaded.iter_mut().find(|(other, _)| is_same(other)) {
                 Some((_, ids)) => ids.push(&worker.id),
                 None => loaded.push((module, vec![&worker.id])),
             }
@@ -387,10 +388,28 @@ pub(super) fn task_count(worker: &WorkerInfo) -> usize {
     worker.modules.iter().map(|module| module.tasks.len()).sum()
 }
 
+/// What must be the same of a module for workers to have it alike.
+fn stands(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
+    let error = module.last_error.as_ref().map(|error| error.message.as_str());
+    (&module.name, &module.hash, module.status, error)
+}
+
 fn show_module(module: &ModuleInfo) {
-    let ModuleInfo { name, path, hash, size, imports, tasks, engine, .. } = module;
-    let hash = &hash[..hash.len().min(16)];
-    out(format_args!("{name}  {path}  {} KB  {hash}  {engine} engine", size.div_ceil(1024)));
+    let ModuleInfo { name, path, size, imports, tasks, engine, loaded_at, status, last_error, .. } = module;
+    if *status == ModuleStatus::Broken {
+        out(format_args!("{name}  {path}  not loaded"));
+    } else {
+        out(format_args!("{name}  {path}  {} KB  {}  {engine} engine", size.div_ceil(1024), module.version()));
+        out(format_args!("  loaded {loaded_at}"));
+    }
+    match status {
+        ModuleStatus::Missing => out("  missing: its file is gone; this version runs on"),
+        ModuleStatus::Leaving => out("  leaving: its file is gone; it runs what was submitted before"),
+        ModuleStatus::Loaded | ModuleStatus::Broken => {}
+    }
+    if let Some(LoadFailure { at, message }) = last_error {
+        out(format_args!("  error {at}: {}", message.replace('\n', "\n      ")));
+    }
     if !imports.is_empty() {
         out(format_args!("  imports {}", imports.join(", ")));
     }

@@ -174,6 +174,7 @@ pub fn serve_worker(state: &mut State<Way>, now: Now, request: WorkerRequest, pe
         WorkerRequest::Note(note) => state.note(now, note, way),
         WorkerRequest::Drain(worker) => state.drain_worker(now, worker, way),
         WorkerRequest::Leave(worker) => state.leave(now, worker, way),
+        WorkerRequest::Catalog(change) => state.change_catalog(now, change, way),
     }
 }
 

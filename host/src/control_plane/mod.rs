@@ -359,5 +359,5 @@ fn start_crew(
         address: config.base_address.to_string(),
         slots: u32::try_from(config.modules.concurrency).unwrap_or(u32::MAX),
     };
-    Crew::start(Arc::new(LocalLink(Arc::clone(core))), runtime, catalog, identity)
+    Crew::start(Arc::new(LocalLink(Arc::clone(core))), runtime, catalog, identity, config.modules.reload())
 }

@@ -195,6 +195,12 @@ impl Queue {
         self.lanes.iter().any(|lane| lane.first(names).is_some())
     }
 
+    /// The waiting tasks of a name.
+    pub fn of_name(&self, name: &str) -> impl Iterator<Item = &TaskId> {
+        let queued = self.lanes.iter().filter_map(move |lane| lane.by_name.get(name));
+        queued.flat_map(|queued| queued.values().map(|waiting| &waiting.task))
+    }
+
     /// Every waiting task and its place, lane by lane, the tasks of one name together.
     pub fn iter(&self) -> impl Iterator<Item = (Place, &TaskId)> {
         TaskPriority::ALL.into_iter().zip(&self.lanes).flat_map(|(priority, lane)| {

@@ -1,11 +1,13 @@
 //! The roster: which workers there are, what they have loaded and what their slots do.
 //!
 //! Keeps books, decides nothing: who gets what is decided in [`super::state`]. Invariants: `offers`
-//! counts, for each task name, the workers in the roster whose catalog has it; `idle` holds the
+//! counts, for each task name, the workers in the roster whose catalog has it, and how many of them
+//! are about to lose it; `idle` holds the
 //! workers that have a parked slot, the freest first.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    mem,
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +18,7 @@ use super::signatures::Change;
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{LeaseId, Registration, WorkerInfo, WorkerStatus},
-    task::{ModuleInfo, ModuleVersion, Policy, TASK_NAME_MAX, TaskInfo},
+    task::{ModuleInfo, ModuleStatus, ModuleVersion, Policy, TASK_NAME_MAX, TaskInfo},
     transport::Peer,
 };
 
@@ -68,10 +70,14 @@ pub struct Worker<R> {
     pub beat: Option<(R, Moment)>,
     /// The number of its last note.
     pub noted: u64,
+    /// The number of its last change of modules, and why that was not taken, if it was not.
+    pub changed: (u64, Option<String>),
     /// Attempts that it has ended.
     pub attempts: u64,
     /// What it can run, and how long each takes.
     names: BTreeMap<Arc<str>, Mean>,
+    /// Those of them that it runs for tasks submitted before only.
+    leaving: BTreeSet<Arc<str>>,
     /// Slots that hold leases, and slots whose request is parked.
     busy: usize,
     parked: BTreeSet<u32>,
@@ -116,7 +122,7 @@ impl Mean {
 
 impl<R> Worker<R> {
     fn new(now: Now, registration: Registration, peer: Option<Peer>) -> Self {
-        let names = registration.modules.iter().flat_map(|module| &module.tasks);
+        let offered = names_in(&registration.modules);
         Self {
             id: registration.worker_id.into(),
             peer,
@@ -127,8 +133,10 @@ impl<R> Worker<R> {
             slots: BTreeMap::new(),
             beat: None,
             noted: 0,
+            changed: (0, None),
             attempts: 0,
-            names: names.map(|task| (task.name.as_str().into(), Mean::default())).collect(),
+            leaving: leaving(&offered),
+            names: offered.into_keys().map(|name| (name, Mean::default())).collect(),
             busy: 0,
             parked: BTreeSet::new(),
             size: registration.slots,
@@ -224,7 +232,40 @@ impl<R> Worker<R> {
 #[derive(Debug)]
 struct Offer {
     workers: usize,
+    /// How many of them run it for tasks submitted before only.
+    leaving: usize,
     policy: Policy,
+}
+
+/// What a catalog says of one task name.
+struct Has {
+    policy: Policy,
+    leaving: bool,
+}
+
+impl Offer {
+    fn is_leaving(&self) -> bool {
+        self.leaving == self.workers
+    }
+}
+
+fn names_in(modules: &[ModuleInfo]) -> BTreeMap<Arc<str>, Has> {
+    let tasks = modules.iter().flat_map(|module| module.tasks.iter().map(move |task| (module.status, task)));
+    let has = |status, policy: &Policy| Has { policy: policy.clone(), leaving: status == ModuleStatus::Leaving };
+    tasks.map(|(status, task)| (task.name.as_str().into(), has(status, &task.policy))).collect()
+}
+
+fn leaving(names: &BTreeMap<Arc<str>, Has>) -> BTreeSet<Arc<str>> {
+    names.iter().filter(|(_, has)| has.leaving).map(|(name, _)| name.clone()).collect()
+}
+
+/// What a change of a worker's modules means for all.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Turnover {
+    /// Names that nobody offered before.
+    pub new: Vec<Arc<str>>,
+    /// Names that nobody offers any more.
+    pub gone: Vec<Arc<str>>,
 }
 
 /// The workers.
@@ -262,23 +303,31 @@ impl<R> Roster<R> {
     /// Why a worker cannot be taken in, if it cannot.
     pub fn refusal(&self, registration: &Registration) -> Option<String> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
-        let catalog = catalog_bytes(modules);
-        let is_name = |name: &str| (1..=TASK_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
-        let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
         if !(1..=WORKER_ID_MAX).contains(&worker_id.len()) || worker_id.chars().any(char::is_control) {
             Some(format!("a worker id is text of 1 to {WORKER_ID_MAX} bytes without control characters"))
         } else if address.len() > ADDRESS_MAX || address.chars().any(char::is_control) {
             Some(format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters"))
         } else if !(1..=SLOTS_MAX).contains(slots) {
             Some(format!("a worker has 1 to {SLOTS_MAX} slots, not {slots}"))
-        } else if let Some(wrong) = names.find(|name| !is_name(name)) {
+        } else if self.workers.len() >= WORKERS_MAX {
+            Some(format!("{WORKERS_MAX} workers are connected already, which is the limit"))
+        } else {
+            self.refusal_of(modules, None)
+        }
+    }
+
+    /// Why a catalog is not taken, if it is not: a new one, or in the place of that of a worker.
+    pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<Uuid>) -> Option<String> {
+        let catalog = catalog_bytes(modules);
+        let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);
+        let is_name = |name: &str| (1..=TASK_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+        let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
+        if let Some(wrong) = names.find(|name| !is_name(name)) {
             let shown: String = wrong.chars().take(64).collect();
             Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters, not {shown:?}"))
         } else if catalog > CATALOG_BYTES_MAX {
             Some(format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes"))
-        } else if self.workers.len() >= WORKERS_MAX {
-            Some(format!("{WORKERS_MAX} workers are connected already, which is the limit"))
-        } else if self.catalog_bytes + catalog > CATALOGS_BYTES_MAX {
+        } else if self.catalog_bytes - before + catalog > CATALOGS_BYTES_MAX {
             Some(format!("the catalogs of all workers together are over the limit of {CATALOGS_BYTES_MAX} bytes"))
         } else {
             None
@@ -289,23 +338,8 @@ impl<R> Roster<R> {
     /// nobody offered before.
     pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) -> Vec<Arc<str>> {
         let key = registration.worker;
-        let policies: BTreeMap<Arc<str>, Policy> = registration
-            .modules
-            .iter()
-            .flat_map(|module| &module.tasks)
-            .map(|task| (task.name.as_str().into(), task.policy.clone()))
-            .collect();
-        let mut new = Vec::new();
-        for (name, policy) in policies {
-            self.missed.remove(&name);
-            let offer = self.offers.entry(name.clone()).or_insert_with(|| {
-                new.push(name);
-                Offer { workers: 0, policy: Policy::default() }
-            });
-            offer.workers += 1;
-            // The newest module's word counts.
-            offer.policy = policy;
-        }
+        let names = names_in(&registration.modules);
+        let new = names.into_iter().filter_map(|(name, has)| self.offer(name, has)).collect();
         self.departed.retain(|(_, gone)| gone.id != registration.worker_id);
         self.slots += registration.slots as usize;
         self.changes.extend(Change::of(&registration.modules, true));
@@ -328,17 +362,54 @@ impl<R> Roster<R> {
         let mut gone = Vec::new();
         self.missed.retain(|_, (until, _)| *until > now.mono);
         for name in worker.names.keys() {
-            let Some(offer) = self.offers.get_mut(name) else { continue };
-            offer.workers -= 1;
-            if offer.workers > 0 {
-                continue;
-            }
+            let Some(policy) = self.withdraw(name, worker.leaving.contains(name)) else { continue };
             gone.push(name.clone());
-            if let Some(offer) = self.offers.remove(name).filter(|_| self.missed.len() < MISSED_MAX) {
-                self.missed.insert(name.clone(), (now.mono + RETURN_GRACE, offer.policy));
+            if self.missed.len() < MISSED_MAX {
+                self.missed.insert(name.clone(), (now.mono + RETURN_GRACE, policy));
             }
         }
         Some((worker, gone))
+    }
+
+    /// Changes what a worker has loaded. A name that goes this way is not expected to come back.
+    pub fn change(&mut self, key: Uuid, modules: Vec<ModuleInfo>) -> Turnover {
+        let Some(worker) = self.workers.get_mut(&key) else { return Turnover::default() };
+        let offered = names_in(&modules);
+        let kept = |name: &Arc<str>| worker.names.get(name).copied().unwrap_or_default();
+        let names = offered.keys().map(|name| (name.clone(), kept(name))).collect();
+        let before = mem::replace(&mut worker.names, names);
+        let before_leaving = mem::replace(&mut worker.leaving, leaving(&offered));
+        let bytes = catalog_bytes(&modules);
+        self.catalog_bytes = self.catalog_bytes - mem::replace(&mut worker.catalog_bytes, bytes) + bytes;
+        self.changes.extend(Change::of(&modules, true));
+        self.changes.extend(Change::of(&worker.modules, false));
+        worker.modules = modules;
+        // In this order, so that a name that stays is never nobody's.
+        let new = offered.into_iter().filter_map(|(name, has)| self.offer(name, has)).collect();
+        let gone = before.into_keys().filter(|name| self.withdraw(name, before_leaving.contains(name)).is_some());
+        let gone = gone.collect();
+        Turnover { new, gone }
+    }
+
+    /// Counts one worker more that has a name. Gives the name back if it is the first.
+    fn offer(&mut self, name: Arc<str>, has: Has) -> Option<Arc<str>> {
+        self.missed.remove(&name);
+        let is_new = !self.offers.contains_key(&name);
+        let offer =
+            self.offers.entry(name.clone()).or_insert(Offer { workers: 0, leaving: 0, policy: Policy::default() });
+        offer.workers += 1;
+        offer.leaving += usize::from(has.leaving);
+        // The newest module's word counts.
+        offer.policy = has.policy;
+        is_new.then_some(name)
+    }
+
+    /// Counts one worker less that has a name. Gives the policy back if it was the last.
+    fn withdraw(&mut self, name: &Arc<str>, leaving: bool) -> Option<Policy> {
+        let offer = self.offers.get_mut(name)?;
+        offer.workers -= 1;
+        offer.leaving -= usize::from(leaving);
+        if offer.workers > 0 { None } else { self.offers.remove(name).map(|offer| offer.policy) }
     }
 
     /// Notes that a worker was lost, so that it is shown a while longer.
@@ -400,9 +471,24 @@ impl<R> Roster<R> {
         self.workers.iter_mut().map(|(key, worker)| (*key, worker))
     }
 
-    /// The name as it is shared among tasks, and its module's policy, if a worker offers it or
-    /// one that did went only a moment ago.
+    /// The name as it is shared among tasks, and its module's policy, if a worker takes new tasks
+    /// of it or one that did went only a moment ago.
     pub fn offered(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
+        if self.is_leaving(name) { None } else { self.known(now, name) }
+    }
+
+    /// Whether workers run a name for tasks submitted before only.
+    pub fn is_leaving(&self, name: &str) -> bool {
+        self.offers.get(name).is_some_and(Offer::is_leaving)
+    }
+
+    /// Whether nobody but one worker has a name.
+    pub fn has_one(&self, name: &str) -> bool {
+        self.offers.get(name).is_some_and(|offer| offer.workers == 1)
+    }
+
+    /// As [`Roster::offered`], for tasks submitted before, too.
+    pub fn known(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
         let offer = self.offers.get_key_value(name).map(|(name, offer)| (name, &offer.policy));
         offer.or_else(|| {
             let (name, (until, policy)) = self.missed.get_key_value(name)?;
@@ -417,9 +503,10 @@ impl<R> Roster<R> {
         let name = name.to_lowercase();
         let mut alike: Vec<_> = self
             .offers
-            .keys()
+            .iter()
+            .filter(|(_, offer)| !offer.is_leaving())
             .take(ALIKE_AMONG_MAX)
-            .map(|offered| (strsim::jaro_winkler(&offered.to_lowercase(), &name), offered))
+            .map(|(offered, _)| (strsim::jaro_winkler(&offered.to_lowercase(), &name), offered))
             .filter(|(likeness, _)| *likeness > ALIKE)
             .collect();
         alike.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -466,7 +553,8 @@ fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
     };
     let module = |module: &ModuleInfo| {
         let own = module.name.len() + module.path.len() + module.hash.len() + module.engine.len();
-        own + texts(&module.imports) + module.tasks.iter().map(task).sum::<usize>() + ITEM
+        let error = module.last_error.as_ref().map_or(0, |error| error.message.len());
+        own + error + texts(&module.imports) + module.tasks.iter().map(task).sum::<usize>() + ITEM
     };
     modules.iter().map(module).sum()
 }

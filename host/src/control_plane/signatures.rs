@@ -133,10 +133,7 @@ impl Signatures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::Timestamp,
-        task::{Policy, TaskInfo},
-    };
+    use crate::task::{Policy, TaskInfo};
 
     fn module(types: &str) -> Vec<ModuleInfo> {
         let schema = format!(r#"{{"parameters": [{{"name": "x", "type": "{types}", "required": true}}]}}"#);
@@ -148,16 +145,7 @@ mod tests {
             schedule: None,
             warnings: Vec::new(),
         };
-        vec![ModuleInfo {
-            name: "module".into(),
-            path: String::new(),
-            hash: String::new(),
-            size: 0,
-            loaded_at: Timestamp::default(),
-            engine: String::new(),
-            imports: Vec::new(),
-            tasks: vec![task],
-        }]
+        vec![ModuleInfo { name: "module".into(), tasks: vec![task], ..ModuleInfo::default() }]
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! which the core carries and never uses. What is to be said goes to the outbox, in order; the
 //! caller takes it from there once it has let go of the lock.
 //!
-//! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, `calls` for callbacks, and
+//! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, `catalog`, `calls` for callbacks, and
 //! `parked` for what waits; this file holds what they share.
 //!
 //! Invariants:
@@ -45,6 +45,7 @@ use crate::{
 };
 
 mod calls;
+mod catalog;
 mod clients;
 mod grants;
 mod look;

@@ -267,6 +267,9 @@ pub enum WorkerRequest {
     Drain(Uuid),
     /// I am going; whatever I hold is yours again. Answered with [`WorkerReply::Noted`].
     Leave(Uuid),
+    /// My modules are about to change to these. Answered with [`WorkerReply::Noted`], or with
+    /// [`WorkerReply::Declined`] when tasks wait that could not run any more.
+    Catalog(CatalogChange),
 }
 
 /// A subworker introduces itself.
@@ -283,6 +286,21 @@ pub struct Registration {
     /// Its catalog.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub modules: Vec<ModuleInfo>,
+}
+
+/// The modules of a worker change. It asks before it acts: once this is noted, it is granted tasks
+/// of the new catalog only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CatalogChange {
+    /// The worker.
+    pub worker: Uuid,
+    /// Counts these messages, from 1. The same number again gets the same answer.
+    pub sequence: u64,
+    /// Its catalog from now on, the whole of it.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub modules: Vec<ModuleInfo>,
+    /// Whether it changes although tasks wait that could not run any more.
+    pub force: bool,
 }
 
 /// A slot tells what it ran and asks for more.
@@ -383,6 +401,8 @@ pub enum WorkerReply {
     Unknown,
     /// The request was not understood or not allowed; says why.
     Refused(String),
+    /// Answers [`WorkerRequest::Catalog`]: the old catalog stays; says why.
+    Declined(String),
 }
 
 /// What a subworker is to do at once.

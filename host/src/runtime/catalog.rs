@@ -4,8 +4,7 @@
 //! of its modules have a task of the same name, so a name leads to one module.
 
 use std::{
-    collections::HashMap,
-    fs, io,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -15,87 +14,27 @@ use std::{
 };
 
 use super::{LoadError, Module, Runtime, Unusable};
-use crate::task::ModuleInfo;
-
-/// A source of modules that leads to none.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// There is no such file or folder.
-    #[error("there is no file or folder {0}")]
-    Missing(String),
-    /// The pattern cannot be understood.
-    #[error("'{pattern}' is not a pattern: {why}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        why: glob::PatternError,
-    },
-    /// The pattern fits no file.
-    #[error("no file fits the pattern '{0}'")]
-    NoMatch(String),
-    /// The folder has no module.
-    #[error("the folder {0} has no .wasm file")]
-    EmptyFolder(String),
-    /// The folder cannot be read.
-    #[error("cannot read the folder {path}: {why}")]
-    Unreadable {
-        /// The folder.
-        path: String,
-        /// Why not.
-        why: io::Error,
-    },
-}
-
-/// The files that `sources` stand for: files themselves, folders for all the `.wasm` files in
-/// them, and patterns such as `build/*.wasm`. Each file once, in the order of the sources.
-///
-/// # Errors
-/// [`SourceError`] for the first source that leads to no file.
-pub fn expand(sources: &[String]) -> Result<Vec<PathBuf>, SourceError> {
-    let mut files = Vec::new();
-    for source in sources {
-        for file in expand_one(source)? {
-            if !files.contains(&file) {
-                files.push(file);
-            }
-        }
-    }
-    Ok(files)
-}
-
-fn expand_one(source: &str) -> Result<Vec<PathBuf>, SourceError> {
-    let path = Path::new(source);
-    if path.is_dir() {
-        return modules_in(path);
-    }
-    // A file may have a star in its name.
-    if path.exists() {
-        return Ok(vec![path.to_owned()]);
-    }
-    if !source.contains(['*', '?', '[']) {
-        return Err(SourceError::Missing(source.to_owned()));
-    }
-    let pattern = |why| SourceError::Pattern { pattern: source.to_owned(), why };
-    let files: Vec<PathBuf> = glob::glob(source).map_err(pattern)?.flatten().filter(|path| path.is_file()).collect();
-    if files.is_empty() { Err(SourceError::NoMatch(source.to_owned())) } else { Ok(files) }
-}
-
-fn modules_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
-    let shown = || folder.display().to_string();
-    let entries = fs::read_dir(folder).map_err(|why| SourceError::Unreadable { path: shown(), why })?;
-    let paths = entries.flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|it| it == "wasm") && path.is_file()).collect();
-    files.sort();
-    if files.is_empty() { Err(SourceError::EmptyFolder(shown())) } else { Ok(files) }
-}
+use crate::task::{LoadFailure, ModuleInfo, ModuleStatus};
 
 /// Modules, found by the names of their tasks.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     modules: Vec<Module>,
     by_task: HashMap<String, usize>,
+    /// What is known of files beside the module that was loaded from them, if one was.
+    notes: BTreeMap<PathBuf, Note>,
+    /// Modules for names that this catalog does not have, but another that is just taking its
+    /// place or losing it.
+    beside: HashMap<String, Module>,
+    /// Grows with every change of what runs.
+    revision: u64,
+}
+
+/// What is known of the file of a module.
+#[derive(Clone, Debug, Default)]
+struct Note {
+    status: ModuleStatus,
+    last_error: Option<LoadFailure>,
 }
 
 impl Catalog {
@@ -116,6 +55,7 @@ impl Catalog {
     pub fn put(&mut self, module: Module) -> Result<(), LoadError> {
         let place = self.modules.iter().position(|other| other.path() == module.path());
         self.check_names(&module, place)?;
+        self.notes.remove(module.path());
         match place {
             Some(place) => self.modules[place] = module,
             None => self.modules.push(module),
@@ -124,8 +64,38 @@ impl Catalog {
         Ok(())
     }
 
-    /// Takes the module out that was loaded from `path`.
+    /// Adds several modules, or puts them in the places of those that were loaded from the same
+    /// paths, at once: a task may move from one of them to another.
+    ///
+    /// # Errors
+    /// [`Unusable::TaskTaken`] if two modules have a task of one name. The catalog is of no use then.
+    pub fn put_together(&mut self, modules: Vec<Module>) -> Result<(), LoadError> {
+        let paths: Vec<PathBuf> = modules.iter().map(|module| module.path().to_owned()).collect();
+        for module in modules {
+            self.notes.remove(module.path());
+            match self.modules.iter_mut().find(|other| other.path() == module.path()) {
+                Some(place) => *place = module,
+                None => self.modules.push(module),
+            }
+        }
+        self.index();
+        let places = self.modules.iter().enumerate();
+        let mut tasks = places.flat_map(|(place, module)| module.info().tasks.iter().map(move |task| (place, task)));
+        // The last one that has a name has it in the index.
+        let Some((place, task)) = tasks.find(|(place, task)| self.by_task.get(&task.name) != Some(place)) else {
+            return Ok(());
+        };
+        let mut two = [place, self.by_task[&task.name]].map(|place| self.modules[place].path().to_owned());
+        if paths.contains(&two[0]) && !paths.contains(&two[1]) {
+            two.reverse();
+        }
+        let [other, path] = two;
+        Err(LoadError { path, why: Unusable::TaskTaken { task: task.name.clone(), other } })
+    }
+
+    /// Takes the module out that was loaded from `path`, and what was noted of that file.
     pub fn remove(&mut self, path: &Path) -> Option<Module> {
+        self.notes.remove(path);
         let place = self.modules.iter().position(|module| module.path() == path)?;
         let module = self.modules.remove(place);
         self.index();
@@ -134,7 +104,59 @@ impl Catalog {
 
     /// The module that has a task of that name.
     pub fn find(&self, task: &str) -> Option<&Module> {
-        self.by_task.get(task).map(|place| &self.modules[*place])
+        self.by_task.get(task).map(|place| &self.modules[*place]).or_else(|| self.beside.get(task))
+    }
+
+    /// The module that was loaded from `path`.
+    pub fn loaded_from(&self, path: &Path) -> Option<&Module> {
+        self.modules.iter().find(|module| module.path() == path)
+    }
+
+    /// This catalog, which also finds what only `other` has: an attempt that was granted under
+    /// the other one can run.
+    #[must_use]
+    pub fn beside(&self, other: &Catalog) -> Catalog {
+        let names = other.by_task.keys().chain(other.beside.keys());
+        let only_there = names.filter(|name| !self.by_task.contains_key(*name));
+        let beside = only_there.filter_map(|name| Some((name.clone(), other.find(name)?.clone()))).collect();
+        Catalog { beside, ..self.clone() }
+    }
+
+    /// This catalog alone, without what was beside it.
+    #[must_use]
+    pub fn alone(&self) -> Catalog {
+        Catalog { beside: HashMap::new(), ..self.clone() }
+    }
+
+    /// Tells it from the catalogs of before.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// This catalog under that number.
+    #[must_use]
+    pub fn with_revision(self, revision: u64) -> Catalog {
+        Catalog { revision, ..self }
+    }
+
+    /// Notes how the file of a module stands.
+    pub fn set_status(&mut self, path: &Path, status: ModuleStatus) {
+        self.notes.entry(path.to_owned()).or_default().status = status;
+    }
+
+    /// How the file of a module stands.
+    pub fn status(&self, path: &Path) -> ModuleStatus {
+        self.notes.get(path).map(|note| note.status).unwrap_or_default()
+    }
+
+    /// Notes that a file is not used, and why.
+    pub fn set_error(&mut self, path: &Path, error: LoadFailure) {
+        self.notes.entry(path.to_owned()).or_default().last_error = Some(error);
+    }
+
+    /// Forgets what was noted of a file.
+    pub fn clear_notes(&mut self, path: &Path) {
+        self.notes.remove(path);
     }
 
     /// All modules, in the order of their sources.
@@ -142,9 +164,24 @@ impl Catalog {
         &self.modules
     }
 
-    /// What is known about all modules.
+    /// What is known about all modules, those that could not be loaded last.
     pub fn describe(&self) -> Vec<ModuleInfo> {
-        self.modules.iter().map(|module| module.info().clone()).collect()
+        let loaded = self.modules.iter().map(|module| match self.notes.get(module.path()) {
+            Some(Note { status, last_error }) => {
+                ModuleInfo { status: *status, last_error: last_error.clone(), ..module.info().clone() }
+            }
+            None => module.info().clone(),
+        });
+        let broken =
+            self.notes.iter().filter(|(path, note)| note.last_error.is_some() && self.loaded_from(path).is_none());
+        let broken = broken.map(|(path, note)| ModuleInfo {
+            name: super::module::name_of(path),
+            path: path.display().to_string(),
+            status: ModuleStatus::Broken,
+            last_error: note.last_error.clone(),
+            ..ModuleInfo::default()
+        });
+        loaded.chain(broken).collect()
     }
 
     fn check_names(&self, module: &Module, place: Option<usize>) -> Result<(), LoadError> {

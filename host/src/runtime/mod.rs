@@ -25,13 +25,16 @@ mod host_calls;
 mod limits;
 mod module;
 mod output;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod wasi;
+mod watch;
 mod watchdog;
 
 use std::{
     fmt,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -39,8 +42,10 @@ use std::{
 
 pub use self::{
     call::{Invocation, Slot},
-    catalog::{Catalog, SourceError, expand},
+    catalog::Catalog,
     module::{LoadError, Module, Unusable},
+    sources::{SourceError, expand},
+    watch::{Change, Content, POLL, Watch, WatchEnd},
     watchdog::Stopper,
 };
 use self::{compiled::Cache, engine::Ground, watchdog::Watchdog};
@@ -160,6 +165,43 @@ impl Runtime {
         module::load(&self.0, path).map_err(|why| LoadError { path: path.to_owned(), why })
     }
 
+    /// Loads the module at `path` beside the work of the slots: on one thread, which gives way to
+    /// all others. None if its content is another by now, or gone.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the path and what is wrong with the module.
+    pub fn load_aside(&self, path: &Path, content: Content) -> Result<Option<Module>, LoadError> {
+        let load = || {
+            let bytes = match module::read(path, self.0.config.module_max) {
+                Ok(bytes) if blake3::hash(&bytes) == content => bytes,
+                Ok(_) | Err(Unusable::Missing) => return Ok(None),
+                Err(why) => return Err(why),
+            };
+            // A compiler that stumbles over a module must not take the thread along.
+            panic::catch_unwind(AssertUnwindSafe(|| module::load_bytes(&self.0, path, &bytes)))
+                .unwrap_or(Err(Unusable::Invalid("the compiler broke on it, which is a bug".to_owned())))
+                .map(Some)
+        };
+        // wasmtime compiles on the threads of the pool that it is called in.
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .stack_size(LOADER_STACK)
+            .thread_name(|_| "fw-load".to_owned())
+            .start_handler(|_| give_way())
+            .build();
+        let loaded = match pool {
+            Ok(pool) => pool.install(load),
+            // The system has no more threads.
+            Err(_) => load(),
+        };
+        loaded.map_err(|why| LoadError { path: path.to_owned(), why })
+    }
+
+    /// The bounds within which attempts run.
+    pub fn config(&self) -> &RuntimeConfig {
+        &self.0.config
+    }
+
     /// How many attempts can run at once. It is at least [`RuntimeConfig::slots`], so that a worker
     /// can grow a little; attempts beyond it fail.
     pub fn slots_max(&self) -> usize {
@@ -169,6 +211,20 @@ impl Runtime {
     /// Room for one running attempt, whose reports go to `reports`.
     pub fn slot(&self, reports: Arc<dyn Reports>) -> Slot {
         Slot::new(&self.0.config, &self.0.watchdog, reports)
+    }
+}
+
+/// How far a thread that loads modules steps back: to about a quarter of a busy processor.
+const LOADER_NICENESS: i32 = 5;
+/// Its stack: the guest's, while the module registers its tasks, and what the host needs above it.
+const LOADER_STACK: usize = 4 * 1024 * 1024;
+
+/// Lets all other threads go before this one.
+fn give_way() {
+    // On Linux this is about the calling thread; elsewhere it would be about the process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, LOADER_NICENESS) {
+        tracing::debug!(%error, "modules are loaded at the same priority as everything else");
     }
 }
 

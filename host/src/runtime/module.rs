@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     clock::{Now, Timestamp},
-    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleVersion, TASK_NAME_MAX, TaskInfo},
+    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo},
 };
 
 /// Why a file is not used as a task module.
@@ -154,6 +154,7 @@ pub struct Module(Arc<Loaded>);
 struct Loaded {
     info: ModuleInfo,
     version: ModuleVersion,
+    content: [u8; 32],
     path: PathBuf,
     /// The places of the tasks by their names.
     by_name: HashMap<String, usize>,
@@ -183,6 +184,11 @@ impl Module {
         &self.0.info.hash
     }
 
+    /// BLAKE3 of the file.
+    pub fn content(&self) -> &[u8; 32] {
+        &self.0.content
+    }
+
     /// The version of the file, as results name it.
     pub fn version(&self) -> ModuleVersion {
         self.0.version
@@ -201,15 +207,19 @@ impl Module {
 
 /// Loads the module at `path`; see [`Runtime::load`](super::Runtime::load).
 pub(super) fn load(runtime: &Inner, path: &Path) -> Result<Module, Unusable> {
-    let bytes = read(path, runtime.config.module_max)?;
-    component::check(&bytes)?;
-    let hash = blake3::hash(&bytes);
+    load_bytes(runtime, path, &read(path, runtime.config.module_max)?)
+}
+
+/// Loads what was read from `path`.
+pub(super) fn load_bytes(runtime: &Inner, path: &Path, bytes: &[u8]) -> Result<Module, Unusable> {
+    component::check(bytes)?;
+    let hash = blake3::hash(bytes);
     let compiler = &runtime.grounds[0].engine;
-    let code = runtime.cache.code(compiler, &hash, &bytes).map_err(|error| invalid(&error))?;
+    let code = runtime.cache.code(compiler, &hash, bytes).map_err(|error| invalid(&error))?;
     let live = match bring_up(runtime, &code) {
         // Code of an earlier start that no engine takes any more.
         Err(Unusable::Invalid(_)) if code.kept => {
-            let code = runtime.cache.compile(compiler, &hash, &bytes).map_err(|error| invalid(&error))?;
+            let code = runtime.cache.compile(compiler, &hash, bytes).map_err(|error| invalid(&error))?;
             bring_up(runtime, &code)
         }
         result => result,
@@ -220,7 +230,7 @@ pub(super) fn load(runtime: &Inner, path: &Path) -> Result<Module, Unusable> {
     let version = hash.as_bytes().first_chunk().map(|first| ModuleVersion(u64::from_be_bytes(*first)));
     let version = version.expect("a hash has 32 bytes");
     let info = ModuleInfo {
-        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        name: name_of(path),
         path: path.display().to_string(),
         hash: hash.to_hex().to_string(),
         size: bytes.len() as u64,
@@ -228,11 +238,27 @@ pub(super) fn load(runtime: &Inner, path: &Path) -> Result<Module, Unusable> {
         engine: engine.to_owned(),
         imports,
         tasks,
+        status: ModuleStatus::Loaded,
+        last_error: None,
     };
-    Ok(Module(Arc::new(Loaded { info, version, path: path.to_owned(), by_name, prepared, run })))
+    Ok(Module(Arc::new(Loaded {
+        info,
+        version,
+        content: *hash.as_bytes(),
+        path: path.to_owned(),
+        by_name,
+        prepared,
+        run,
+    })))
 }
 
-fn read(path: &Path, max: u64) -> Result<Vec<u8>, Unusable> {
+/// What a module is called, after its file.
+pub(super) fn name_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Reads a file whole, unless it has more than `max` bytes.
+pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>, Unusable> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Unusable::Missing,
         io::ErrorKind::IsADirectory => Unusable::Folder,

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     mem,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError},
     },
@@ -28,10 +28,15 @@ use crate::{
         Beat, Ended, FRAME_TARGET, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply,
         WorkerRequest,
     },
-    runtime::{AttemptId, Catalog, Invocation, Reports, Runtime, Slot, Stopper},
+    runtime::{AttemptId, Catalog, Invocation, Module, Reports, Runtime, Slot, Stopper, WatchEnd},
     task::{ErrorKind, Failure, FollowUp, ModuleVersion, Outcome, Report},
     transport::{CallError, PAYLOAD_MAX},
 };
+
+mod reload;
+
+pub use reload::Reload;
+use reload::Reloader;
 
 /// An answer that should come at once is given up after so long.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -41,6 +46,9 @@ const SOON: Duration = Duration::from_secs(1);
 const KEEPER_STEP: Duration = Duration::from_millis(10);
 /// The pause after an order, which takes a moment to carry out: it is not asked for again meanwhile.
 const BEAT_STEP: Duration = Duration::from_millis(20);
+/// The pause before a lease is handed back whose task is not in the catalog, as its change may just
+/// be under way.
+const ODD_LEASE_STEP: Duration = Duration::from_millis(20);
 /// Untold reports that a slot holds; the oldest go first.
 const REPORTS_MAX: usize = 1_000;
 /// Stack of a slot's thread: the guest's stack and what the host needs above it.
@@ -78,12 +86,18 @@ pub struct Crew {
     /// Closed once every slot's thread has ended.
     slots: Receiver<()>,
     others: Vec<JoinHandle<()>>,
+    reloading: Option<WatchEnd>,
 }
 
 struct Shared {
     link: Arc<dyn Link>,
     runtime: Runtime,
-    catalog: Catalog,
+    /// What runs now. Changed as a whole, and read for a moment only.
+    catalog: RwLock<Catalog>,
+    /// The revision of the catalog that the control plane knows.
+    told: AtomicU64,
+    /// Changes of the catalog that the control plane was asked about.
+    changes: AtomicU64,
     identity: Identity,
     /// The key of the registration that holds now.
     key: Mutex<Uuid>,
@@ -187,7 +201,7 @@ impl Keeper {
 }
 
 impl Crew {
-    /// Registers and starts to work.
+    /// Registers and starts to work. With `reload`, what changes in the modules goes live.
     ///
     /// # Errors
     /// [`CrewError`] when the control plane refuses or does not answer.
@@ -196,12 +210,15 @@ impl Crew {
         runtime: Runtime,
         catalog: Catalog,
         identity: Identity,
+        reload: Option<Reload>,
     ) -> Result<Self, CrewError> {
         let desks = (0..identity.slots).map(|_| Desk::default()).collect();
         let shared = Arc::new(Shared {
             link,
             runtime,
-            catalog,
+            catalog: RwLock::new(catalog),
+            told: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             identity,
             key: Mutex::new(Uuid::now_v7()),
             desks,
@@ -222,17 +239,26 @@ impl Crew {
             })?;
         }
         let (beat, keeper) = (Arc::clone(&shared), Arc::clone(&shared));
-        let others = vec![
+        let mut others = vec![
             spawn("fw-beat".into(), move || beat.run_beat())?,
             spawn("fw-keeper".into(), move || keeper.run_keeper())?,
         ];
-        Ok(Self { shared, slots, others })
+        let mut reloading = None;
+        if let Some(reload) = reload {
+            let (reloader, stop) = Reloader::new(Arc::clone(&shared), reload);
+            others.push(spawn("fw-reload".into(), move || reloader.run())?);
+            reloading = Some(stop);
+        }
+        Ok(Self { shared, slots, others, reloading })
     }
 
     /// Takes no more work, finishes what runs, at most `limit` long, hands the rest back, and ends.
     /// With nothing to finish and nobody to tell, it ends within moments.
     pub fn drain(mut self, limit: Duration) {
         self.shared.draining.store(true, Ordering::SeqCst);
+        if let Some(reloading) = &self.reloading {
+            reloading.stop();
+        }
         if self.shared.renewing.load(Ordering::SeqCst) {
             // Whatever this worker ran is void, and there is nobody to tell.
             return self.give_up();
@@ -289,12 +315,29 @@ impl Shared {
         self.stopping.load(Ordering::SeqCst)
     }
 
+    /// The catalog as it is now.
+    fn catalog(&self) -> Catalog {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_catalog(&self, catalog: Catalog) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+    }
+
+    /// The module that has a task of that name now.
+    fn find(&self, name: &str) -> Option<Module> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner).find(name).cloned()
+    }
+
     fn register(&self, key: Uuid, limit: Duration) -> Result<(), CrewError> {
         let Identity { worker_id, address, slots } = self.identity.clone();
-        let modules = self.catalog.describe();
-        let registration = Registration { worker: key, worker_id, address, slots, modules };
+        let catalog = self.catalog();
+        let registration = Registration { worker: key, worker_id, address, slots, modules: catalog.describe() };
         match self.link.ask(&WorkerRequest::Register(registration), limit)? {
-            WorkerReply::Registered => Ok(()),
+            WorkerReply::Registered => {
+                self.told.store(catalog.revision(), Ordering::SeqCst);
+                Ok(())
+            }
             WorkerReply::Refused(why) => Err(CrewError::Refused(why)),
             other => Err(CrewError::Refused(format!("an answer that makes no sense: {other:?}"))),
         }
@@ -398,9 +441,19 @@ impl Shared {
         desk.papers().waiting = leases.into();
         while let Some(lease) = desk.begin() {
             let started = Instant::now();
-            let (outcome, version) = self.attempt(desk, slot, &lease);
+            let Some((outcome, version)) = self.attempt(desk, slot, &lease) else {
+                desk.finish();
+                ended.push(not_begun(lease.id));
+                continue;
+            };
             let ran_us = clock::micros(started.elapsed());
-            let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, version, reports: desk.finish() });
+            let one = fit(Ended {
+                lease: lease.id,
+                outcome: Some(outcome),
+                ran_us,
+                version: Some(version),
+                reports: desk.finish(),
+            });
             bytes += size(&one);
             ended.push(one);
             if bytes > FRAME_TARGET || self.is_draining() {
@@ -411,18 +464,24 @@ impl Shared {
         ended
     }
 
-    fn attempt(&self, desk: &Desk, slot: &mut Slot, lease: &Lease) -> (Outcome, Option<ModuleVersion>) {
-        let Some(module) = self.catalog.find(&lease.name) else {
-            let failure = Failure::new(ErrorKind::NotFound, format!("Task {} not found", lease.name));
-            return (Outcome::Failure(failure), None);
+    /// None if it cannot begin, as nothing here has that name.
+    fn attempt(&self, desk: &Desk, slot: &mut Slot, lease: &Lease) -> Option<(Outcome, ModuleVersion)> {
+        let Some(module) = self.find(&lease.name) else {
+            warn!(
+                lease = lease.id.0,
+                name = &*lease.name,
+                "a task was granted that is not in the catalog: handed back"
+            );
+            thread::park_timeout(ODD_LEASE_STEP);
+            return None;
         };
-        let speaker = Speaker::of(lease, &self.identity.worker_id, module);
+        let speaker = Speaker::of(lease, &self.identity.worker_id, &module);
         if speaker.is_some() {
             desk.papers().speaker.clone_from(&speaker);
         }
         let started = Instant::now();
         let outcome = slot.run(
-            module,
+            &module,
             &Invocation {
                 id: AttemptId(lease.id.0),
                 task_id: &lease.task_id,
@@ -436,7 +495,7 @@ impl Shared {
         if let Some(speaker) = speaker {
             speaker.ended(&outcome, started.elapsed());
         }
-        (outcome, Some(module.version()))
+        Some((outcome, module.version()))
     }
 
     // The beat.

@@ -16,7 +16,7 @@ pub mod crew;
 pub mod link;
 mod log;
 
-use crew::{Crew, CrewError, Identity};
+use crew::{Crew, CrewError, Identity, Reload};
 use link::{NotFound, RemoteLink};
 
 /// What a subworker is told before it starts.
@@ -63,7 +63,16 @@ pub struct ModulesConfig {
     pub concurrency: usize,
     /// Where compiled code is kept; none to compile anew each time.
     pub cache_dir: Option<PathBuf>,
+    /// Whether a changed file goes live, or only what was loaded at the start.
+    pub reload: bool,
+    /// How long a module may be gone from its folder before it is dropped.
+    pub module_grace: Duration,
+    /// Whether a version goes live although tasks wait whose arguments it does not take.
+    pub force_reload: bool,
 }
+
+/// How long a module may be gone from its folder.
+pub const MODULE_GRACE: Duration = Duration::from_secs(5);
 
 impl Default for ModulesConfig {
     fn default() -> Self {
@@ -71,6 +80,9 @@ impl Default for ModulesConfig {
             sources: Vec::new(),
             concurrency: thread::available_parallelism().map_or(1, NonZeroUsize::get),
             cache_dir: default_cache_dir(),
+            reload: true,
+            module_grace: MODULE_GRACE,
+            force_reload: false,
         }
     }
 }
@@ -86,6 +98,12 @@ impl ModulesConfig {
         let runtime = Runtime::new(RuntimeConfig { slots: self.concurrency, cache_dir, ..RuntimeConfig::default() })?;
         let (catalog, errors) = Catalog::load(&runtime, &paths);
         if errors.is_empty() { Ok((runtime, catalog)) } else { Err(ModulesError::Load(errors)) }
+    }
+
+    /// How what was loaded changes, if it does.
+    pub(crate) fn reload(&self) -> Option<Reload> {
+        let (sources, grace, force) = (self.sources.clone(), self.module_grace, self.force_reload);
+        self.reload.then_some(Reload { sources, grace, force })
     }
 }
 
@@ -165,7 +183,7 @@ impl SubWorker {
             address: config.base_address.to_string(),
             slots: u32::try_from(config.modules.concurrency).unwrap_or(u32::MAX),
         };
-        self.crew = Some(Crew::start(Arc::new(link), runtime, catalog, identity)?);
+        self.crew = Some(Crew::start(Arc::new(link), runtime, catalog, identity, config.modules.reload())?);
         Ok(())
     }
 

@@ -70,6 +70,10 @@ pub struct Coverage {
     pub lost_sessions: u64,
     /// Callbacks that were due.
     pub callbacks: u64,
+    /// Changes of modules that were noted.
+    pub changes: u64,
+    /// Changes of modules that were declined.
+    pub declined: u64,
 }
 
 impl Coverage {
@@ -93,6 +97,8 @@ impl Coverage {
             repeated: self.repeated + other.repeated,
             lost_sessions: self.lost_sessions + other.lost_sessions,
             callbacks: self.callbacks + other.callbacks,
+            changes: self.changes + other.changes,
+            declined: self.declined + other.declined,
         }
     }
 }

@@ -48,6 +48,10 @@ impl Grants {
         let mut grants = Vec::new();
         for effect in effects {
             let Effect::Say { to, answer } = effect else { continue };
+            if matches!(&*to.ask, Ask::Worker(WorkerRequest::Catalog(_))) {
+                seen.changes += u64::from(*answer == Answer::Worker(WorkerReply::Noted));
+                seen.declined += u64::from(matches!(answer, Answer::Worker(WorkerReply::Declined(_))));
+            }
             let Answer::Worker(WorkerReply::Leases(leases)) = answer else { continue };
             let Ask::Worker(WorkerRequest::Work(work)) = &*to.ask else {
                 return Err(format!("leases for somebody who asked {:?}", to.ask));

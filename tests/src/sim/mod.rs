@@ -123,6 +123,7 @@ pub(crate) enum Purpose {
     Note,
     Drain,
     Leave,
+    Catalog,
     Other,
 }
 
@@ -382,6 +383,7 @@ impl World {
             Ask::Client(Request::Schedule(request)) => state.schedule(now, request, ticket),
             Ask::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(now, worker, ticket),
             Ask::Worker(WorkerRequest::Leave(worker)) => state.leave(now, worker, ticket),
+            Ask::Worker(WorkerRequest::Catalog(change)) => state.change_catalog(now, change, ticket),
         }
         self.after(&Cause::Asked(ask))
     }

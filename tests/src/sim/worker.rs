@@ -6,15 +6,21 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    iter,
     time::Duration,
 };
 
 use fastworker::{
-    clock::{Moment, Timestamp, micros},
+    clock::{Moment, micros},
     control_plane::state::{Answer, LOOKAHEAD_MAX},
     json::Json,
-    protocol::{Beat, Ended, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply, WorkerRequest},
-    task::{ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, Outcome, Policy, Report, TaskId, TaskInfo},
+    protocol::{
+        Beat, CatalogChange, Ended, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply,
+        WorkerRequest,
+    },
+    task::{
+        ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, Outcome, Policy, Report, TaskId, TaskInfo,
+    },
 };
 use uuid::Uuid;
 
@@ -28,6 +34,7 @@ use super::{
 const PROMPT: Duration = Duration::from_secs(5);
 const BEAT_STEP: Duration = Duration::from_millis(20);
 const KEEPER_STEP: Duration = Duration::from_millis(10);
+const BESIDE_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mood {
@@ -49,7 +56,12 @@ pub(crate) struct Worker {
     /// Grows with each start, so that an alarm of an earlier life is told apart.
     life: u64,
     mood: Mood,
-    names: Vec<&'static Name>,
+    catalog: Catalog,
+    /// The catalog that it has asked for.
+    changing: Option<Catalog>,
+    changes: u64,
+    /// Names that it had or was about to have, and until when it finds them still.
+    beside: BTreeMap<&'static str, Moment>,
     desks: Vec<Desk>,
     /// The key that its beat goes by; none while it waits for a new one.
     beats_as: Option<Uuid>,
@@ -57,6 +69,25 @@ pub(crate) struct Worker {
     pub(crate) frozen_until: Moment,
     /// For sabotage: under which lease it first ran a task.
     ran: BTreeMap<TaskId, LeaseId>,
+}
+
+/// What it can run.
+#[derive(Clone, Debug, Default)]
+struct Catalog {
+    names: Vec<&'static Name>,
+    /// For tasks that were submitted before only.
+    leaving: Vec<&'static Name>,
+}
+
+impl Catalog {
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.names.iter().chain(&self.leaving).map(|name| name.text)
+    }
+
+    fn modules(&self) -> Vec<ModuleInfo> {
+        let leaving = ModuleInfo { path: "leaving".into(), status: ModuleStatus::Leaving, ..module(&self.leaving) };
+        vec![module(&self.names), leaving]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +125,10 @@ impl Worker {
             key: Uuid::nil(),
             life: 0,
             mood: Mood::Away,
-            names: Vec::new(),
+            catalog: Catalog::default(),
+            changing: None,
+            changes: 0,
+            beside: BTreeMap::new(),
             desks: Vec::new(),
             beats_as: None,
             notes: 0,
@@ -142,6 +176,14 @@ impl Worker {
                     self.renew(scene, old);
                 }
             }
+            (Purpose::Catalog, Some(WorkerReply::Noted)) => {
+                if let Some(new) = self.changing.take() {
+                    self.stay_beside(scene);
+                    self.catalog = new;
+                }
+            }
+            // Declined, or it is about to register anew with the old one.
+            (Purpose::Catalog, _) => self.changing = None,
             (Purpose::Leave, _) => {
                 self.die(scene, Some(Duration::from_millis(1)));
                 let pause = scene.dice.u64(100..20_000);
@@ -172,7 +214,9 @@ impl Worker {
         self.line = scene.net.connect(self.local);
         self.desks = (0..slots).map(|_| Desk { stuck: true, ..Desk::default() }).collect();
         self.beats_as = None;
-        self.names = names::catalog(&mut scene.dice, self.me == Actor::Worker(0), self.local);
+        let names = names::catalog(&mut scene.dice, self.me == Actor::Worker(0), self.local);
+        self.catalog = Catalog { names, leaving: Vec::new() };
+        self.changing = None;
         self.register(scene);
     }
 
@@ -184,7 +228,7 @@ impl Worker {
             worker_id: self.id.clone(),
             address: String::new(),
             slots: u32::try_from(self.desks.len()).unwrap_or(1),
-            modules: vec![module(&self.names)],
+            modules: self.catalog.modules(),
         };
         self.ask(scene, WorkerRequest::Register(registration), Purpose::Register, PROMPT);
     }
@@ -227,6 +271,33 @@ impl Worker {
         }
     }
 
+    // Its modules change.
+
+    fn change(&mut self, scene: &mut Scene) {
+        let names = names::catalog(&mut scene.dice, self.me == Actor::Worker(0), self.local);
+        let gone = self.catalog.names.iter().chain(&self.catalog.leaving).copied();
+        let gone = gone.filter(|old| names.iter().all(|name| name.text != old.text));
+        let leaving = if scene.dice.bool() { gone.collect() } else { Vec::new() };
+        let new = Catalog { names, leaving };
+        self.changes += 1;
+        let force = scene.dice.u8(0..8) == 0;
+        let change = CatalogChange { worker: self.key, sequence: self.changes, modules: new.modules(), force };
+        self.changing = Some(new);
+        self.ask(scene, WorkerRequest::Catalog(change), Purpose::Catalog, PROMPT);
+    }
+
+    /// What it has now is found for a while longer.
+    fn stay_beside(&mut self, scene: &Scene) {
+        let until = scene.now.mono + BESIDE_MAX;
+        self.beside.extend(self.catalog.names().map(|name| (name, until)));
+    }
+
+    fn finds(&self, now: Moment, name: &str) -> bool {
+        let catalogs = iter::once(&self.catalog).chain(&self.changing);
+        catalogs.flat_map(Catalog::names).any(|found| found == name)
+            || self.beside.get(name).is_some_and(|until| now <= *until)
+    }
+
     // It works.
 
     fn ask_for_work(&mut self, scene: &mut Scene, slot: u32) {
@@ -258,6 +329,8 @@ impl Worker {
         let (me, life) = (self.me, self.life);
         let desk = &mut self.desks[slot as usize];
         let Some(lease) = desk.waiting.pop_front() else { return self.ask_for_work(scene, slot) };
+        assert!(self.finds(scene.now.mono, &lease.name), "{} was granted {lease:?} and does not have it", self.id);
+        let desk = &mut self.desks[slot as usize];
         let first = *self.ran.entry(lease.task_id.clone()).or_insert(lease.id);
         let signs_as = if scene.sabotage == Some(Sabotage::IgnoredFence) { first } else { lease.id };
         let plan = names::plan(&mut scene.dice, &lease.name, signs_as);
@@ -339,6 +412,7 @@ impl Worker {
                 self.frozen_until = scene.now.mono + Duration::from_millis(scene.dice.u64(100..15_000));
             }
             6 if self.mood == Mood::Working => self.leave(scene),
+            7 | 8 if self.mood == Mood::Working && self.changing.is_none() => self.change(scene),
             _ => {}
         }
     }
@@ -410,14 +484,5 @@ fn module(names: &[&'static Name]) -> ModuleInfo {
         schedule: None,
         warnings: Vec::new(),
     };
-    ModuleInfo {
-        name: "model".into(),
-        path: String::new(),
-        hash: String::new(),
-        size: 0,
-        loaded_at: Timestamp::default(),
-        engine: String::new(),
-        imports: Vec::new(),
-        tasks: names.iter().map(task).collect(),
-    }
+    ModuleInfo { name: "model".into(), tasks: names.iter().map(task).collect(), ..ModuleInfo::default() }
 }

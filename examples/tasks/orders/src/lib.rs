@@ -58,7 +58,6 @@ fn total(customer: &str, order: &Order) -> Result<Receipt, TaskError> {
 mod tests {
     use fastworker_guest::testing;
 
-
     #[test]
     fn an_order_is_added_up() {
         let args = r#"["Ada", {"items": [{"name": "tea", "price": 4.25, "count": 2}, {"name": "pot", "price": 20}]}]"#;

@@ -73,7 +73,7 @@ impl<R: Way> State<R> {
         for (place, id) in chosen {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
             // It may have been submitted before anybody knew the name.
-            if let Some((_, own)) = self.roster.offered(now.mono, &place.name).filter(|_| entry.attempt == 0) {
+            if let Some((_, own)) = self.roster.known(now.mono, &place.name).filter(|_| entry.attempt == 0) {
                 entry.policy = entry.policy.or(own);
             }
             // Numbers of an earlier control plane, which a worker may still hold, are never used again.

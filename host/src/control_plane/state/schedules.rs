@@ -10,7 +10,7 @@ use crate::control_plane::{
 use crate::{
     clock::{Moment, Now},
     protocol::{EventKind, NewSchedule, Reply, ScheduleInfo, ScheduleRequest},
-    task::{ModuleInfo, TaskId, TaskStatus},
+    task::{ModuleInfo, ModuleStatus, TaskId, TaskStatus},
 };
 
 impl<R: Way> State<R> {
@@ -122,7 +122,8 @@ impl<R: Way> State<R> {
 
     /// Takes up the schedules that a worker's modules have.
     pub(super) fn offer_schedules(&mut self, now: Now, modules: &[ModuleInfo]) {
-        let tasks = modules.iter().flat_map(|module| module.tasks.iter().map(|task| (&*module.name, task)));
+        let here = modules.iter().filter(|module| module.status != ModuleStatus::Leaving);
+        let tasks = here.flat_map(|module| module.tasks.iter().map(|task| (&*module.name, task)));
         let mut changed = false;
         for (module, task) in tasks {
             let Some(spec) = &task.schedule else {

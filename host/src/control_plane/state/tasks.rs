@@ -246,7 +246,9 @@ impl<R: Way> State<R> {
 
     pub(super) fn follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
         let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
-        let task = NewTask { id, args, kwargs, policy, countdown, ..NewTask::new(name) };
+        // Its parent was submitted before, so it counts as submitted before.
+        let unknown = if self.roster.is_leaving(&name) { Unknown::Wait } else { Unknown::Fail };
+        let task = NewTask { id, args, kwargs, policy, countdown, unknown, ..NewTask::new(name) };
         if let Taken::Refused(why) = self.accept(now, task.clone(), None, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
             self.end_at_once(now, task, ErrorKind::Failed, why);

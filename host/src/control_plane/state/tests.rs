@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod callbacks;
+mod catalog;
 mod hostile;
 mod schedules;
 
@@ -57,16 +58,7 @@ fn info(name: &str, policy: Policy) -> TaskInfo {
 }
 
 fn module(tasks: Vec<TaskInfo>) -> ModuleInfo {
-    ModuleInfo {
-        name: "module".into(),
-        path: String::new(),
-        hash: String::new(),
-        size: 0,
-        loaded_at: Timestamp::default(),
-        engine: String::new(),
-        imports: Vec::new(),
-        tasks,
-    }
+    ModuleInfo { name: "module".into(), tasks, ..ModuleInfo::default() }
 }
 
 fn registration(worker: Uuid, slots: u32, names: &[&str]) -> Registration {

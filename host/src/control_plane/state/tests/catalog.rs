@@ -1,0 +1,194 @@
+//! Stories of workers whose modules change.
+
+use super::*;
+use crate::{
+    control_plane::roster::Worker,
+    protocol::{CatalogChange, EventKind},
+    task::{LoadFailure, ModuleStatus, ScheduleSpec, schedule::When},
+};
+
+/// A module of that path and version with these tasks, each with its schema.
+fn version(path: &str, hash: &str, tasks: &[(&str, &str)]) -> ModuleInfo {
+    let task = |(name, schema): &(&str, &str)| TaskInfo {
+        schema: Json::parse(schema).expect("JSON"),
+        ..info(name, Policy::default())
+    };
+    let tasks = tasks.iter().map(task).collect();
+    ModuleInfo { path: path.into(), hash: hash.repeat(64), ..module(tasks) }
+}
+
+const NONE: &str = r#"{"parameters":[]}"#;
+const X: &str = r#"{"parameters":[{"name":"x","required":true}]}"#;
+
+impl Story {
+    fn with_modules(modules: Vec<ModuleInfo>) -> Self {
+        let mut story = Self::new();
+        story.register(Registration { modules, ..registration(W, 1, &[]) });
+        story
+    }
+
+    fn change(&mut self, sequence: u64, force: bool, modules: &[ModuleInfo]) -> WorkerReply {
+        let change = CatalogChange { worker: W, sequence, modules: modules.to_vec(), force };
+        self.state.change_catalog(self.now, change, To("change"));
+        match self.said("change").pop() {
+            Some(Answer::Worker(reply)) => reply,
+            other => panic!("{other:?} is no answer to a change"),
+        }
+    }
+
+    fn declined(&mut self, sequence: u64, modules: &[ModuleInfo]) -> String {
+        match self.change(sequence, false, modules) {
+            WorkerReply::Declined(why) => why,
+            other => panic!("{other:?} should be a refusal"),
+        }
+    }
+
+    fn is_refused(&mut self, text: &str) -> bool {
+        matches!(self.submit(vec![task(text)], Notify::No)[..], [Submitted::Ended(_)])
+    }
+
+    fn told(&self) -> Vec<(EventKind, String)> {
+        let events = self.state.feed().after(0).events;
+        let told = events.into_iter().filter_map(|event| Some((event.kind, event.detail?.to_string())));
+        told.filter(|(kind, _)| matches!(kind, EventKind::ModulesChanged | EventKind::ModuleRefused)).collect()
+    }
+}
+
+#[test]
+fn a_slot_that_waits_gets_a_task_whose_name_appears() {
+    let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)])]);
+    story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("b 1") }], Notify::No);
+    assert_eq!(story.work(W, 0, Vec::new(), 1), []);
+    let new = [version("m", "2", &[("a", NONE), ("b", NONE)])];
+    let change = CatalogChange { worker: W, sequence: 1, modules: new.to_vec(), force: false };
+    story.state.change_catalog(story.now, change, To("change"));
+    let said: Vec<_> =
+        story.state.take_outbox().into_iter().filter_map(Effect::said).map(|(to, answer)| (to.0, answer)).collect();
+    assert_eq!(said[0], ("change", Answer::Worker(WorkerReply::Noted)), "it is told first");
+    assert!(matches!(&said[1], ("slot", Answer::Worker(WorkerReply::Leases(leases))) if ids(leases) == ["b 1"]));
+    assert_eq!(story.told(), [(EventKind::ModulesChanged, "module: 1111111111111111 -> 2222222222222222".into())]);
+}
+
+#[test]
+fn a_name_that_goes_is_unknown_from_then_on_without_any_grace() {
+    let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)]), version("n", "3", &[("b", NONE)])]);
+    assert_eq!(story.change(1, false, &[version("m", "1", &[("a", NONE)])]), WorkerReply::Noted);
+    assert!(story.is_refused("b 1"));
+    story.accept(&["a 1"]);
+    assert_eq!(story.told(), [(EventKind::ModulesChanged, "module: 3333333333333333 dropped".into())]);
+    story.register(Registration { modules: vec![version("n", "3", &[("b", NONE)])], ..registration(V, 1, &[]) });
+    story.accept(&["b 2"]);
+    assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["b 2"]);
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 1"]);
+}
+
+#[test]
+fn a_name_does_not_go_while_tasks_of_it_wait_run_or_are_scheduled_unless_another_worker_has_it() {
+    let both = [version("m", "1", &[("a", NONE), ("b", NONE)])];
+    let only_b = [version("m", "2", &[("b", NONE)])];
+    let mut story = Story::with_modules(both.to_vec());
+    story.accept(&["a runs", "a waits"]);
+    story.submit(vec![NewTask { countdown: Some(secs(4)), ..task("a scheduled") }], Notify::No);
+    let lease = story.run(W);
+    assert_eq!(story.declined(1, &only_b), "it has no 'a', which would leave 3 unfinished tasks without a worker");
+    story.work(W, 0, vec![ended(lease.id, success())], 0);
+    story.cancel("a waits");
+    assert_eq!(story.declined(2, &only_b), "it has no 'a', which would leave 1 unfinished task without a worker");
+    assert_eq!(story.state.roster().get(W).map(Worker::modules), Some(&both[..]), "nothing has changed");
+    story.register(Registration { modules: both.to_vec(), ..registration(V, 1, &[]) });
+    assert_eq!(story.change(3, false, &only_b), WorkerReply::Noted);
+    story.later(secs(4));
+    assert_eq!(story.work(W, 0, Vec::new(), 1), []);
+    assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["a scheduled"]);
+}
+
+#[test]
+fn a_signature_does_not_change_while_tasks_wait_that_it_does_not_take_unless_it_must() {
+    let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE), ("b", X)])]);
+    story.accept(&["a 1", "a 2"]);
+    let new = [version("m", "2", &[("a", X), ("b", NONE)])];
+    let why = story.declined(1, &new);
+    assert_eq!(
+        why,
+        "it does not take the arguments of 2 unfinished tasks of 'a': a() missing 1 required argument: 'x'"
+    );
+    story.cancel("a 1");
+    assert!(story.declined(1, &new).contains("2 unfinished tasks "), "the same question has the same answer");
+    assert!(story.declined(2, &new).contains("1 unfinished task "));
+    assert_eq!(story.change(3, false, &[version("m", "2", &[("a", NONE), ("b", NONE)])]), WorkerReply::Noted);
+    assert_eq!(story.change(4, true, &new), WorkerReply::Noted, "forced");
+    assert_eq!(story.change(3, false, &[]), WorkerReply::Noted, "a late one changes nothing");
+    assert_eq!(story.state.roster().get(W).map(Worker::modules), Some(&new[..]));
+    assert_eq!(story.change(5, false, &[version("m", "1", &[("a", NONE), ("b", X)])]), WorkerReply::Noted);
+}
+
+#[test]
+fn a_module_that_leaves_runs_what_was_submitted_before_and_takes_nothing_new() {
+    let (mut story, m) = (Story::new(), version("m", "1", &[("a", NONE)]));
+    let policy = Policy { max_retries: Some(1), ..Policy::default() };
+    let mut leaving = ModuleInfo { status: ModuleStatus::Leaving, ..version("n", "2", &[("b", NONE)]) };
+    leaving.tasks[0].policy = policy;
+    let loaded = ModuleInfo { status: ModuleStatus::Loaded, ..leaving.clone() };
+    story.register(Registration { modules: vec![m.clone(), loaded], ..registration(W, 1, &[]) });
+    story.accept(&["b 1", "a 1"]);
+    assert_eq!(story.change(1, false, &[m.clone(), leaving.clone()]), WorkerReply::Noted);
+    assert!(story.is_refused("b 2"));
+    let lease = story.run(W);
+    assert_eq!(lease.task_id, id("b 1"));
+    let parent = Outcome::Success {
+        result: Json::null(),
+        follow_ups: vec![FollowUp {
+            name: "b".into(),
+            args: Json::empty_array(),
+            kwargs: Json::empty_object(),
+            policy: Policy::default(),
+            countdown: None,
+        }],
+    };
+    story.work(W, 0, vec![ended(lease.id, parent)], 0);
+    assert!(
+        story.declined(2, std::slice::from_ref(&m)).starts_with("it has no 'b'"),
+        "what it submitted itself waits still"
+    );
+    let lease = story.run(W);
+    assert_eq!(&*lease.name, "a");
+    let lease = story.work(W, 0, vec![ended(lease.id, success())], 1).remove(0);
+    assert_eq!(&*lease.name, "b");
+    story.work(W, 0, vec![ended(lease.id, failure())], 0);
+    assert_eq!(story.status(&lease.task_id.to_string()), Some(TaskStatus::Retrying), "by its own policy");
+    story.cancel(&lease.task_id.to_string());
+    assert_eq!(story.change(3, false, &[m]), WorkerReply::Noted);
+    assert!(story.told().iter().any(|(_, told)| told.ends_with("it runs what was submitted before")));
+}
+
+#[test]
+fn the_schedule_of_a_task_comes_changes_and_goes_with_its_module() {
+    let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)])]);
+    let mut clock = version("m", "2", &[("a", NONE)]);
+    clock.tasks[0].schedule = Some(ScheduleSpec::new(When::Every(secs(3_600))));
+    let plain = version("m", "3", &[("a", NONE)]);
+    for (sequence, modules, schedules) in [(1, &clock, 1), (2, &plain, 0), (3, &clock, 1)] {
+        assert_eq!(story.change(sequence, false, std::slice::from_ref(modules)), WorkerReply::Noted);
+        assert_eq!(story.state.schedules.len(), schedules);
+    }
+    let leaving = ModuleInfo { status: ModuleStatus::Leaving, ..clock };
+    assert_eq!(story.change(4, false, &[leaving]), WorkerReply::Noted);
+    story.later(secs(31));
+    assert!(story.state.schedules.is_empty(), "it takes nothing new, from its schedule neither");
+}
+
+#[test]
+fn what_could_not_be_loaded_is_shown_and_told_once() {
+    let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)])]);
+    let last_error = Some(LoadFailure { at: Timestamp::from_micros(1), message: "is not WebAssembly".into() });
+    let broken = [ModuleInfo { last_error, ..version("m", "1", &[("a", NONE)]) }];
+    assert_eq!(story.change(1, false, &broken), WorkerReply::Noted);
+    assert_eq!(story.change(2, false, &broken), WorkerReply::Noted);
+    assert_eq!(story.told(), [(EventKind::ModuleRefused, "module: is not WebAssembly".into())]);
+    assert_eq!(story.state.roster().infos(story.now.mono)[0].modules, broken);
+}
+
+#[test]
+fn a_worker_that_nobody_knows_is_told_so() {
+    assert_eq!(Story::new().change(1, false, &[]), WorkerReply::Unknown);
+}

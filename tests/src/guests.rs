@@ -1,0 +1,117 @@
+//! Small task modules of which a test needs many versions, written as WebAssembly text.
+//!
+//! Apart from [`crate::modules`], which are built with a compiler from what an author writes.
+
+use std::fmt::Write as _;
+
+/// A module with one task, which answers with the same each time.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// Its task name.
+    pub task: String,
+    /// The names of its parameters, all required.
+    pub parameters: Vec<String>,
+    /// Its answer, as JSON.
+    pub answer: String,
+    /// How many steps it takes before it answers; a million are about a millisecond.
+    pub steps: u32,
+}
+
+impl Guest {
+    /// A task without parameters.
+    pub fn new(task: &str, answer: &str) -> Self {
+        Self { task: task.to_owned(), parameters: Vec::new(), answer: answer.to_owned(), steps: 0 }
+    }
+
+    /// The same, with these parameters.
+    #[must_use]
+    pub fn taking(self, parameters: &[&str]) -> Self {
+        Self { parameters: parameters.iter().map(ToString::to_string).collect(), ..self }
+    }
+
+    /// The same, which takes so many steps.
+    #[must_use]
+    pub fn steps(self, steps: u32) -> Self {
+        Self { steps, ..self }
+    }
+
+    /// The file.
+    ///
+    /// # Panics
+    /// When what it says cannot be written down so.
+    pub fn bytes(&self) -> Vec<u8> {
+        wat::parse_str(self.text()).expect("WebAssembly text")
+    }
+
+    fn text(&self) -> String {
+        let Self { task, parameters, answer, steps } = self;
+        let parameters: Vec<String> =
+            parameters.iter().map(|name| format!(r#"{{"name":"{name}","required":true}}"#)).collect();
+        let schema = format!(r#"{{"parameters":[{}]}}"#, parameters.join(","));
+        // Where its texts are: name, documentation, schema, policy; the answer comes after them.
+        let texts = [task.as_str(), "", &schema, "{}"];
+        let (mut table, mut at) = (String::new(), 2048);
+        for text in texts {
+            for number in [at, text.len()] {
+                table += &escaped(&u32::try_from(number).expect("a small number").to_le_bytes());
+            }
+            at += text.len();
+        }
+        let data = escaped([texts.concat().as_str(), answer].concat().as_bytes());
+        let length = answer.len();
+        format!(
+            r#"(component
+  (core module $guest
+    (memory (export "memory") 1)
+    (global $free (mut i32) (i32.const 16384))
+    (data (i32.const 1024) "{table}")
+    (data (i32.const 2048) "{data}")
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $free) (i32.const 7)) (i32.const -8)))
+      (global.set $free (i32.add (local.get $at) (local.get 3)))
+      (local.get $at))
+    (func (export "register") (result i32)
+      (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 1))
+      (i32.const 0))
+    (func (export "run")
+      (param i32 i32 i32 i32 i32) (param i64) (param i32 i32 i32 i32) (result i32)
+      (local $left i32)
+      (local.set $left (i32.const {steps}))
+      (block $done (loop $more
+        (br_if $done (i32.eqz (local.get $left)))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br $more)))
+      (i32.store8 (i32.const 0) (i32.const 0))
+      (i32.store (i32.const 8) (i32.const {at})) (i32.store (i32.const 12) (i32.const {length}))
+      (i32.const 0)))
+  (core instance $guest (instantiate $guest))
+  (alias core export $guest "memory" (core memory $mem))
+  (alias core export $guest "realloc" (core func $realloc))
+  (type $descriptor (record
+    (field "name" string) (field "documentation" string) (field "schema" string) (field "policy" string)))
+  (type $invocation (record
+    (field "task-id" string) (field "name" string) (field "attempt" u32) (field "deadline-ms" u64)
+    (field "args" string) (field "kwargs" string)))
+  (type $retry (record (field "message" string) (field "delay-ms" u64)))
+  (type $failure (variant (case "bad-arguments" string) (case "failed" string) (case "try-again-after" $retry)))
+  (func $register (result (list $descriptor))
+    (canon lift (core func $guest "register") (memory $mem)))
+  (func $run (param "call" $invocation) (result (result string (error $failure)))
+    (canon lift (core func $guest "run") (memory $mem) (realloc $realloc)))
+  (instance $tasks
+    (export "descriptor" (type $descriptor)) (export "invocation" (type $invocation))
+    (export "retry" (type $retry)) (export "failure" (type $failure))
+    (export "register" (func $register)) (export "run" (func $run)))
+  (export "fastworker:task/tasks@1.0.0" (instance $tasks)))"#
+        )
+    }
+}
+
+/// Bytes as WebAssembly text writes them.
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "\\{byte:02x}").expect("text takes all");
+        text
+    })
+}

@@ -1,0 +1,458 @@
+//! Hot reload: what happens to files of modules, and that no task suffers from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fastworker::{
+    client::Client,
+    protocol::WorkerStatus,
+    task::{ErrorKind, ModuleInfo, ModuleStatus, TaskResult},
+};
+use fastworker_tests::{
+    Cluster, Guest, SOON, eventually,
+    story::{end_of, end_of_within, success},
+    wait::eventually_async,
+};
+use tempfile::TempDir;
+
+/// A folder of modules.
+struct Shelf(TempDir);
+
+impl Shelf {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a folder"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file beside its place and moves it there.
+    fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        move_to(&self.file(name), bytes);
+        self.file(name)
+    }
+}
+
+fn move_to(path: &Path, bytes: &[u8]) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, bytes).expect("a file");
+    fs::rename(&beside, path).expect("it can be moved");
+}
+
+/// A version of the module `greeting`.
+fn greeting(answer: &str) -> Vec<u8> {
+    Guest::new("greet", &format!("\"{answer}\"")).bytes()
+}
+
+/// What the first worker has loaded, by the names of the modules.
+async fn modules(client: &Client) -> BTreeMap<String, ModuleInfo> {
+    let workers = client.list_tasks().await.expect("an answer");
+    let live = workers.into_iter().find(|worker| worker.status == WorkerStatus::Active && !worker.modules.is_empty());
+    live.into_iter().flat_map(|worker| worker.modules).map(|module| (module.name.clone(), module)).collect()
+}
+
+/// Waits until a module of the first worker is so.
+async fn until(client: &Client, name: &str, what: &str, is_so: impl Fn(&ModuleInfo) -> bool) -> ModuleInfo {
+    let ask = || async { modules(client).await.remove(name).filter(&is_so) };
+    eventually_async(&format!("{name}: {what}"), SOON, ask).await
+}
+
+async fn until_gone(client: &Client, name: &str) {
+    let ask = || async { (!modules(client).await.contains_key(name)).then_some(()) };
+    eventually_async(&format!("that {name} is gone"), SOON, ask).await;
+}
+
+async fn greet(client: &Client) -> TaskResult {
+    client.submit_task("greet", ()).await.expect("a result")
+}
+
+/// Waits for another version than `before`, which answers so.
+async fn until_it_answers(client: &Client, before: &ModuleInfo, answer: &str) -> ModuleInfo {
+    let module = until(client, &before.name, answer, |module| module.hash != before.hash).await;
+    let result = greet(client).await;
+    assert_eq!(success(&result), format!("\"{answer}\""));
+    assert_eq!(result.module_version.map(|version| version.to_string()).as_deref(), Some(module.version()));
+    module
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_moved_into_place_is_live_at_once_and_so_is_the_old_one_when_it_is_put_back() {
+    let shelf = Shelf::new();
+    let file = shelf.put("greeting.wasm", &greeting("one"));
+    let cluster = Cluster::builder().sources([&file]).subworkers(1).start();
+    let client = cluster.client().await;
+    let first = until(&client, "greeting", "loaded", |module| module.status == ModuleStatus::Loaded).await;
+    assert_eq!(success(&greet(&client).await), "\"one\"");
+    shelf.put("greeting.wasm", &greeting("two"));
+    let second = until_it_answers(&client, &first, "two").await;
+    assert!(second.loaded_at > first.loaded_at);
+    shelf.put("greeting.wasm", &greeting("one"));
+    let third = until_it_answers(&client, &second, "one").await;
+    assert_eq!(third.hash, first.hash);
+    let listed = cluster.cli(["list"]).with_code(0).stdout;
+    assert!(listed.contains(third.version()) && listed.contains("loaded 20"), "{listed}");
+    let log = cluster.subworkers[0].log();
+    assert_eq!(log.matches("module reloaded").count(), 2, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_in_place_is_live_when_it_is_whole() {
+    let shelf = Shelf::new();
+    let file = shelf.put("greeting.wasm", &greeting("one"));
+    let mut cluster = Cluster::builder().sources([&file]).own_slots(1).start();
+    let client = cluster.client().await;
+    let first = until(&client, "greeting", "loaded", |_| true).await;
+    let new = greeting("two");
+    let mut writing = File::create(&file).expect("it can be truncated");
+    for part in new.chunks(new.len().div_ceil(5)) {
+        writing.write_all(part).expect("it can be written");
+        // The old version runs meanwhile.
+        for _ in 0..20 {
+            assert_eq!(success(&greet(&client).await), "\"one\"");
+        }
+    }
+    drop(writing);
+    until_it_answers(&client, &first, "two").await;
+    assert!(!cluster.control_plane.log().contains("not loaded"), "{}", cluster.control_plane.log());
+    cluster.control_plane.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_changes_at_once_the_last_one_counts() {
+    let shelf = Shelf::new();
+    shelf.put("greeting.wasm", &greeting("one"));
+    let cluster = Cluster::builder().sources([shelf.path()]).subworkers(1).start();
+    let client = cluster.client().await;
+    let first = until(&client, "greeting", "loaded", |_| true).await;
+    // As editors do: a probe, a backup, a swap file, and the file again and again.
+    for number in 0..300 {
+        fs::write(shelf.file("4913"), "").expect("a file");
+        fs::remove_file(shelf.file("4913")).expect("it is there");
+        fs::write(shelf.file(".greeting.wasm"), "hidden").expect("a file");
+        fs::copy(shelf.file("greeting.wasm"), shelf.file("greeting.wasm~")).expect("it is there");
+        shelf.put("greeting.wasm", &greeting(&format!("number {number}")));
+    }
+    shelf.put("greeting.wasm", &greeting("two"));
+    let ask = || async { (success(&greet(&client).await) == "\"two\"").then_some(()) };
+    eventually_async("the last version", SOON, ask).await;
+    until(&client, "greeting", "without error", |module| module.hash != first.hash && module.last_error.is_none())
+        .await;
+    assert_eq!(modules(&client).await.len(), 1, "nothing else is a module");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_leaves_the_version_that_was_live_and_is_listed_with_its_error() {
+    let shelf = Shelf::new();
+    let file = shelf.put("greeting.wasm", &greeting("one"));
+    let cluster = Cluster::builder().sources([&file]).subworkers(1).start();
+    let client = cluster.client().await;
+    let whole = greeting("two");
+    for (broken, why) in [(&b"no module"[..], "is not WebAssembly"), (&whole[..whole.len() / 2], "ends in the middle")]
+    {
+        shelf.put("greeting.wasm", broken);
+        let says_so = |module: &ModuleInfo| module.last_error.as_ref().is_some_and(|error| error.message.contains(why));
+        let module = until(&client, "greeting", why, says_so).await;
+        assert_eq!(module.status, ModuleStatus::Loaded);
+        assert_eq!(success(&greet(&client).await), "\"one\"");
+        assert!(cluster.cli(["list"]).with_code(0).stdout.contains(why));
+        assert!(cluster.cli(["list", "--json"]).with_code(0).stdout.contains(why));
+    }
+    let live = until(&client, "greeting", "loaded", |_| true).await;
+    shelf.put("greeting.wasm", &whole);
+    let mended = until_it_answers(&client, &live, "two").await;
+    assert_eq!(mended.last_error, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modules_appear_in_a_folder_move_within_it_and_are_dropped_when_they_are_gone() {
+    let shelf = Shelf::new();
+    shelf.put("greeting.wasm", &greeting("one"));
+    let grace = ["--module-grace", "400ms"];
+    let cluster = Cluster::builder().sources([shelf.path()]).subworkers(1).subworker_args(&grace).start();
+    let client = cluster.client().await;
+    // A broken one is listed without tasks, and another may not take what is taken.
+    fs::write(shelf.file("broken.wasm"), "no module").expect("a file");
+    shelf.put("rival.wasm", &greeting("three"));
+    let broken = until(&client, "broken", "listed", |module| module.status == ModuleStatus::Broken).await;
+    assert!(broken.tasks.is_empty() && broken.last_error.is_some_and(|error| error.message.contains("WebAssembly")));
+    let rival = until(&client, "rival", "listed", |module| module.status == ModuleStatus::Broken).await;
+    assert!(rival.last_error.is_some_and(|error| error.message.contains("has a task 'greet'")));
+    fs::remove_file(shelf.file("broken.wasm")).expect("it is there");
+    fs::remove_file(shelf.file("rival.wasm")).expect("it is there");
+    until_gone(&client, "broken").await;
+    until_gone(&client, "rival").await;
+
+    shelf.put("farewell.wasm", &Guest::new("part", "\"bye\"").bytes());
+    until(&client, "farewell", "there", |module| module.status == ModuleStatus::Loaded).await;
+    assert_eq!(success(&client.submit_task("part", ()).await.expect("a result")), "\"bye\"");
+    // A name is always there while its file is renamed.
+    fs::rename(shelf.file("greeting.wasm"), shelf.file("welcome.wasm")).expect("it can be moved");
+    for _ in 0..50 {
+        assert_eq!(success(&greet(&client).await), "\"one\"");
+    }
+    until(&client, "welcome", "there", |module| module.status == ModuleStatus::Loaded).await;
+    until_gone(&client, "greeting").await;
+    assert_eq!(success(&greet(&client).await), "\"one\"");
+
+    fs::remove_file(shelf.file("farewell.wasm")).expect("it is there");
+    until(&client, "farewell", "missing", |module| module.status == ModuleStatus::Missing).await;
+    assert_eq!(success(&client.submit_task("part", ()).await.expect("a result")), "\"bye\"", "the grace is not over");
+    until_gone(&client, "farewell").await;
+    let result = client.submit_task("part", ()).await.expect("a result");
+    assert_eq!(result.error_kind, Some(ErrorKind::NotFound));
+    assert!(cluster.subworkers[0].log().contains("module dropped"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_were_submitted_before_a_module_went_run_on_its_last_version() {
+    let shelf = Shelf::new();
+    shelf.put("greeting.wasm", &greeting("one"));
+    shelf.put("busy.wasm", &Guest::new("busy", "1").steps(2_000_000_000).bytes());
+    let grace = ["--module-grace", "300ms"];
+    let cluster = Cluster::builder().sources([shelf.path()]).subworkers(1).subworker_args(&grace).start();
+    let client = cluster.client().await;
+    let busy = client.delay("busy", ()).await.expect("it is taken");
+    let queued = client.delay("greet", ()).await.expect("it is taken");
+    let scheduled = client.delay("greet", ()).countdown(Duration::from_secs(3)).await.expect("it is taken");
+    fs::remove_file(shelf.file("greeting.wasm")).expect("it is there");
+    until(&client, "greeting", "leaving", |module| module.status == ModuleStatus::Leaving).await;
+    let late = client.submit_task("greet", ()).await.expect("a result");
+    assert_eq!(late.error_kind, Some(ErrorKind::NotFound), "it takes nothing new");
+    end_of_within(&client, &busy, Duration::from_mins(1)).await;
+    assert_eq!(success(&end_of(&client, &queued).await), "\"one\"");
+    assert_eq!(success(&end_of(&client, &scheduled).await), "\"one\"");
+    until_gone(&client, "greeting").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_named_and_gone_is_missing_and_its_last_version_runs_on() {
+    let shelf = Shelf::new();
+    let file = shelf.put("greeting.wasm", &greeting("one"));
+    let grace = ["--module-grace", "0s"];
+    let cluster = Cluster::builder().sources([&file]).subworkers(1).subworker_args(&grace).start();
+    let client = cluster.client().await;
+    fs::remove_file(&file).expect("it is there");
+    let missing = until(&client, "greeting", "missing", |module| module.status == ModuleStatus::Missing).await;
+    assert_eq!(success(&greet(&client).await), "\"one\"");
+    assert!(cluster.cli(["list"]).with_code(0).stdout.contains("missing: its file is gone"));
+    shelf.put("greeting.wasm", &greeting("one"));
+    let back = until(&client, "greeting", "back", |module| module.status == ModuleStatus::Loaded).await;
+    assert_eq!((&back.hash, back.loaded_at), (&missing.hash, missing.loaded_at), "it was not loaded again");
+    fs::remove_file(&file).expect("it is there");
+    until(&client, "greeting", "missing", |module| module.status == ModuleStatus::Missing).await;
+    shelf.put("greeting.wasm", &greeting("two"));
+    until_it_answers(&client, &back, "two").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_and_files_behind_links_are_watched_where_they_are() {
+    let shelf = Shelf::new();
+    for (folder, answer) in [("blue", "one"), ("green", "two")] {
+        fs::create_dir(shelf.file(folder)).expect("a folder");
+        move_to(&shelf.file(folder).join("greeting.wasm"), &greeting(answer));
+    }
+    let point_to = |target: PathBuf, link: &str| {
+        symlink(target, shelf.file("beside")).expect("a link");
+        fs::rename(shelf.file("beside"), shelf.file(link)).expect("it can be moved");
+    };
+    // A folder behind a link, in the first worker; a file behind two, in the second.
+    point_to(shelf.file("blue"), "current");
+    point_to(shelf.file("current").join("greeting.wasm"), "linked.wasm");
+    for (source, name) in [("current", "greeting"), ("linked.wasm", "linked")] {
+        let cluster = Cluster::builder().sources([shelf.file(source)]).subworkers(1).start();
+        let client = cluster.client().await;
+        let blue = until(&client, name, "loaded", |_| true).await;
+        point_to(shelf.file("green"), "current");
+        let green = until_it_answers(&client, &blue, "two").await;
+        move_to(&shelf.file("green/greeting.wasm"), &greeting("three"));
+        let third = until_it_answers(&client, &green, "three").await;
+        move_to(&shelf.file("green/greeting.wasm"), &greeting("two"));
+        let green = until_it_answers(&client, &third, "two").await;
+        point_to(shelf.file("blue"), "current");
+        until_it_answers(&client, &green, "one").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_does_not_take_the_arguments_of_tasks_that_wait_is_refused_until_they_have_ended() {
+    let shelf = Shelf::new();
+    let version = |parameters: &[&str], answer| Guest::new("greet", answer).taking(parameters).bytes();
+    let file = shelf.put("greeting.wasm", &version(&["name"], "1"));
+    let cluster = Cluster::builder().sources([&file]).subworkers(1).start();
+    let client = cluster.client().await;
+    let first = until(&client, "greeting", "loaded", |_| true).await;
+    let waits = client
+        .delay("greet", ())
+        .kwargs(BTreeMap::from([("name", "Ada")]))
+        .countdown(Duration::from_mins(10))
+        .await
+        .expect("it is taken");
+    shelf.put("greeting.wasm", &version(&["who"], "2"));
+    let refused = until(&client, "greeting", "refused", |module| module.last_error.is_some()).await;
+    let why = refused.last_error.map(|error| error.message).unwrap_or_default();
+    assert!(
+        why.contains("1 unfinished task of 'greet'") && why.contains("'name'") && why.contains("--force-reload"),
+        "{why}"
+    );
+    assert_eq!((refused.status, &refused.hash), (ModuleStatus::Loaded, &first.hash));
+    assert_eq!(success(&client.submit_task("greet", ("Ada",)).await.expect("a result")), "1");
+    // A version that takes them is welcome, and so is the other once nobody waits.
+    shelf.put("greeting.wasm", &version(&["name", "who"], "3"));
+    shelf.put("greeting.wasm", &version(&["who"], "2"));
+    client.cancel(&waits).await.expect("an answer");
+    let second =
+        until(&client, "greeting", "reloaded", |module| module.hash != first.hash && module.last_error.is_none());
+    let second = second.await;
+    assert_eq!(success(&client.submit_task("greet", ("Ada",)).await.expect("a result")), "2");
+    // A name that tasks wait for does not go either.
+    client.delay("greet", ("Ada",)).countdown(Duration::from_mins(10)).await.expect("it is taken");
+    shelf.put("greeting.wasm", &Guest::new("other", "4").bytes());
+    let refused = until(&client, "greeting", "refused", |module| module.last_error.is_some()).await;
+    assert!(refused.last_error.is_some_and(|error| error.message.contains("it has no 'greet'")));
+    assert_eq!(refused.hash, second.hash);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_force_reload_a_version_goes_live_whatever_waits() {
+    let shelf = Shelf::new();
+    let file = shelf.put("greeting.wasm", &Guest::new("greet", "1").taking(&["name"]).bytes());
+    let force = ["--force-reload"];
+    let cluster = Cluster::builder().sources([&file]).own_slots(1).control_plane_args(&force).start();
+    let client = cluster.client().await;
+    let first = until(&client, "greeting", "loaded", |_| true).await;
+    client.delay("greet", ("Ada",)).countdown(Duration::from_mins(10)).await.expect("it is taken");
+    shelf.put("greeting.wasm", &Guest::new("greet", "2").bytes());
+    let second = until(&client, "greeting", "reloaded", |module| module.hash != first.hash).await;
+    assert_eq!((second.last_error, success(&greet(&client).await)), (None, "2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_reload_what_was_loaded_at_the_start_stays() {
+    let shelf = Shelf::new();
+    let file = shelf.put("greeting.wasm", &greeting("one"));
+    let cluster = Cluster::builder().sources([&file]).subworkers(1).subworker_args(&["--no-reload"]).start();
+    let client = cluster.client().await;
+    shelf.put("greeting.wasm", &greeting("two"));
+    let watched = Cluster::builder().sources([&file]).subworkers(1).start();
+    let other = watched.client().await;
+    let before = until(&other, "greeting", "loaded", |_| true).await;
+    shelf.put("greeting.wasm", &greeting("three"));
+    until_it_answers(&other, &before, "three").await;
+    assert_eq!(success(&greet(&client).await), "\"one\"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reloaded_while_there_is_no_control_plane_is_told_to_the_next() {
+    let shelf = Shelf::new();
+    let file = shelf.put("greeting.wasm", &greeting("one"));
+    let mut cluster = Cluster::builder().sources([&file]).subworkers(1).start();
+    let client = cluster.client().await;
+    let before = until(&client, "greeting", "loaded", |_| true).await;
+    cluster.control_plane.kill();
+    shelf.put("greeting.wasm", &greeting("two"));
+    let log = |words: &str| cluster.subworkers[0].log().contains(words).then_some(());
+    eventually("that it is reloaded", Duration::from_secs(20), || log("module reloaded"));
+    cluster.restart_control_plane();
+    let client = cluster.client().await;
+    cluster.until_workers(&client, "its return", |workers| !workers.is_empty()).await;
+    until_it_answers(&client, &before, "two").await;
+}
+
+const REPLACEMENTS: usize = 50;
+
+/// Submits and waits, again and again, until it is over. Gives each answer and the version it is of.
+async fn load(client: Client, over: Arc<AtomicBool>) -> Vec<(String, String)> {
+    let mut seen = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let result = greet(&client).await;
+        seen.push((success(&result).to_owned(), result.module_version.expect("it was run").to_string()));
+    }
+    seen
+}
+
+/// Replaces a module, in another way each time.
+async fn replace(client: &Client, file: &Path, number: usize, new: &[u8]) {
+    match number % 5 {
+        // In place, in two halves.
+        0 => {
+            let mut writing = File::create(file).expect("it can be truncated");
+            let (head, tail) = new.split_at(new.len() / 2);
+            writing.write_all(head).expect("it can be written");
+            greet(client).await;
+            writing.write_all(tail).expect("it can be written");
+        }
+        // After a broken one.
+        1 => {
+            move_to(file, b"\0asm and no more");
+            until(client, "greeting", "broken", |module| module.last_error.is_some()).await;
+            move_to(file, new);
+        }
+        // By return, after its absence was noticed.
+        2 => {
+            fs::remove_file(file).expect("it is there");
+            until(client, "greeting", "missing", |module| module.status == ModuleStatus::Missing).await;
+            move_to(file, new);
+        }
+        _ => move_to(file, new),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_is_replaced_50_times_under_constant_load_costs_no_task_and_every_result_is_of_a_whole_version() {
+    let shelf = Shelf::new();
+    let answers = ["\"one\"", "\"two\""];
+    let versions = answers.map(|answer| Guest::new("greet", answer).steps(200_000).bytes());
+    let file = shelf.put("greeting.wasm", &versions[0]);
+    let cluster = Cluster::builder().sources([shelf.path()]).subworkers(2).start();
+    let hashes = ["first", "second"].map(|name| cluster.folder().join(name).with_extension("wasm"));
+    let hashes = [0, 1].map(|number| {
+        let path = &hashes[number];
+        fs::write(path, &versions[number]).expect("a file");
+        let listed =
+            fastworker_tests::cli::run(cluster.command(["list", "--json", "--task-modules", &path.to_string_lossy()]));
+        listed.json()[0]["hash"].as_str().expect("a hash").to_owned()
+    });
+    let client = cluster.client().await;
+    let over = Arc::new(AtomicBool::new(false));
+    let loads: Vec<_> = (0..8).map(|_| tokio::spawn(load(client.clone(), over.clone()))).collect();
+    for number in 1..=REPLACEMENTS {
+        let wanted = &hashes[number % 2];
+        replace(&client, &file, number, &versions[number % 2]).await;
+        let is_live = |module: &ModuleInfo| module.hash == *wanted && module.status == ModuleStatus::Loaded;
+        cluster
+            .until_workers(&client, &format!("replacement {number} in both workers"), |workers| {
+                workers.len() == 2 && workers.iter().all(|worker| worker.modules.iter().all(is_live))
+            })
+            .await;
+        if number % 10 == 0 {
+            assert_eq!(success(&greet(&client).await), answers[number % 2], "nothing older runs any more");
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    let mut seen = BTreeMap::<String, BTreeSet<String>>::new();
+    let mut tasks = 0;
+    for load in loads {
+        for (answer, version) in load.await.expect("no task failed") {
+            tasks += 1;
+            seen.entry(answer).or_default().insert(version);
+        }
+    }
+    let pairs = [0, 1].map(|number| (answers[number].to_owned(), BTreeSet::from([hashes[number][..16].to_owned()])));
+    assert_eq!(seen, pairs.into(), "every answer is of the version that its result names");
+    assert!(tasks > 1_000, "{tasks} tasks are no constant load");
+}
