@@ -246,11 +246,11 @@ impl Signature {
         let Some(parameters) = &self.parameters else { return Ok(()) };
         let (mut given, mut bound, mut fault) = (0, 0_u64, None);
         for item in text::items(args.as_str()) {
-            if let Some(parameter) = parameters.get(given)
-                && fault.is_none()
-            {
+            if let Some(parameter) = parameters.get(given) {
                 bound |= 1 << given;
-                fault = parameter.check(item).err().map(|fault| misfit(fault, &format!("args[{given}]")));
+                if fault.is_none() {
+                    fault = parameter.check(item).err().map(|fault| misfit(fault, &format!("args[{given}]")));
+                }
             }
             given += 1;
         }

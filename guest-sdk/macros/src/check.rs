@@ -328,7 +328,7 @@ fn check_parameter(input: &FnArg) -> syn::Result<Parameter> {
                        inside of another type";
         return Err(syn::Error::new_spanned(&parameter.ty, message));
     }
-    let described = Some(owned.clone()).filter(|ty| !is_plain(ty));
+    let described = Some(owned.clone()).filter(|_| !is_plain(&parameter.ty));
     let optional = option_of(&owned).is_some();
     Ok(Parameter { name, type_text: type_text(&parameter.ty), optional, owned, pass, described })
 }
@@ -557,6 +557,7 @@ mod tests {
         let [x, y] = task.parameters.as_slice() else { panic!("two parameters") };
         assert_eq!((x.type_text.as_str(), x.optional), ("&str", false));
         assert_eq!((y.type_text.as_str(), y.optional), ("Option<&[u8]>", true));
+        assert!(x.described.is_none() && y.described.is_none() && task.result.described.is_none());
     }
 
     #[test]

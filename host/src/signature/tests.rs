@@ -51,6 +51,8 @@ fn arguments_are_bound_by_position_and_name_as_the_guest_binds_them() {
         ("[1, 2]", r#"{"d": 1}"#, "add() got an unexpected keyword argument 'd'"),
         ("[1, 2]", r#"{"b": 1}"#, "add() got multiple values for argument 'b'"),
         ("[1]", r#"{"b": 1, "b": 1}"#, "add() got multiple values for argument 'b'"),
+        ("[\"x\", \"y\"]", "{}", "args[0]: expected integer, found string \"x\""),
+        ("[\"x\"]", r#"{"b": 1, "a": 2}"#, "add() got multiple values for argument 'a'"),
         ("[1, 2.5]", "{}", "args[1]: expected integer, found number 2.5"),
         ("[1]", r#"{"b": "two"}"#, r#"kwargs.b: expected integer, found string "two""#),
         ("[1, 2]", r#"{"c": []}"#, "kwargs.c: expected integer or null, found array []"),

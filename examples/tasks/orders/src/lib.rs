@@ -16,7 +16,6 @@ struct Order {
 
 #[derive(Deserialize, JsonSchema)]
 struct Item {
-    #[expect(dead_code, reason = "an order names its items, and their names do not change its price")]
     name: String,
     /// The price of one, in euros.
     price: f64,
@@ -50,8 +49,14 @@ fn total(customer: &str, order: &Order) -> Result<Receipt, TaskError> {
         Delivery::Courier { until: 12.. } => 9.0,
         Delivery::Courier { until } => return Err(TaskError::failed(format!("no courier comes before {until}"))),
     };
-    let items = order.items.iter().map(|item| item.price * f64::from(item.count.unwrap_or(1)));
-    Ok(Receipt { customer: customer.to_owned(), total: items.sum::<f64>() + delivery })
+    let mut total = delivery;
+    for Item { name, price, count } in &order.items {
+        if *price < 0.0 {
+            return Err(TaskError::bad_arguments(format!("{name} has a price below zero")));
+        }
+        total += price * f64::from(count.unwrap_or(1));
+    }
+    Ok(Receipt { customer: customer.to_owned(), total })
 }
 
 #[cfg(test)]
