@@ -11,12 +11,13 @@ macro_rules! source {
 }
 
 /// The files of the SDK, by their path below its folder.
-pub(super) const FILES: [(&str, &str); 22] = [
+pub(super) const FILES: [(&str, &str); 24] = [
     source!("guest-sdk/Cargo.toml"),
     source!("guest-sdk/macros/Cargo.toml"),
     source!("guest-sdk/macros/src/check.rs"),
     source!("guest-sdk/macros/src/expand.rs"),
     source!("guest-sdk/macros/src/lib.rs"),
+    source!("guest-sdk/macros/src/mistakes.rs"),
     source!("guest-sdk/macros/src/parse.rs"),
     source!("guest-sdk/macros/src/schedule.rs"),
     source!("guest-sdk/src/arguments.rs"),
@@ -28,6 +29,7 @@ pub(super) const FILES: [(&str, &str); 22] = [
     source!("guest-sdk/src/host/mod.rs"),
     source!("guest-sdk/src/lib.rs"),
     source!("guest-sdk/src/log.rs"),
+    source!("guest-sdk/src/schema.rs"),
     source!("guest-sdk/src/task.rs"),
     source!("guest-sdk/src/testing.rs"),
     source!("guest-sdk/src/wait.rs"),
