@@ -249,10 +249,14 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
     }
     // What cannot be, but can be written, waits, or ends, as it says.
     let far = [
-        NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), ..NewTask::new("add") },
+        NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), args: two(), ..NewTask::new("add") },
         NewTask { eta: Some(Timestamp::from_micros(i64::MIN)), args: two(), ..NewTask::new("add") },
-        NewTask { countdown: Some(fastworker::clock::SPAN_MAX), ..NewTask::new("add") },
-        NewTask { eta: Some("9999-12-30T00:00:00Z".parse().expect("a point in time")), ..NewTask::new("add") },
+        NewTask { countdown: Some(fastworker::clock::SPAN_MAX), args: two(), ..NewTask::new("add") },
+        NewTask {
+            eta: Some("9999-12-30T00:00:00Z".parse().expect("a point in time")),
+            args: two(),
+            ..NewTask::new("add")
+        },
     ];
     for task in far {
         let (id, soon) = (task.id.clone(), task.eta.is_some_and(|eta| eta.micros() < 0));

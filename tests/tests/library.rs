@@ -98,7 +98,8 @@ async fn stop_answers_every_open_wait_and_start_begins_anew() {
     waits.push(tokio::spawn({
         let client = client.clone();
         async move {
-            let ends = client.submit_many(vec![NewTask::new("add"); 3]).await;
+            let task = NewTask { args: Json::parse("[1, 2]").expect("JSON"), ..NewTask::new("add") };
+            let ends = client.submit_many(vec![task; 3]).await;
             ends.and_then(|ends| ends.into_iter().collect::<Result<Vec<_>, _>>()).map(drop)
         }
     }));

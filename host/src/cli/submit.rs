@@ -10,7 +10,7 @@ use crate::{
     config::Address,
     json::Json,
     protocol::{Found, WAIT_MAX},
-    task::{CallbackInfo, NewTask, TaskStatus},
+    task::{CallbackInfo, NewTask, TaskResult, TaskStatus},
 };
 
 #[derive(Args, Debug)]
@@ -47,8 +47,10 @@ impl SubmitTask {
         self.connection.run(async |client| {
             if self.non_blocking {
                 let id = client.send(task).await?;
-                // One that nobody has, say, has ended already, and will not be missed by a script.
-                return match client.get_result(&id).filter(|result| result.status == TaskStatus::Failure) {
+                // One that was refused, as nobody has it, say, is an error. One that ran is not, however
+                // quick it was: a script gets its id, and asks how it ended.
+                let refused = |result: &TaskResult| result.status == TaskStatus::Failure && result.attempts == 0;
+                return match client.get_result(&id).filter(refused) {
                     Some(failed) => render::result(&failed, json),
                     None => render::submitted(&id, json),
                 };

@@ -153,6 +153,8 @@ impl<R: Way> State<R> {
                 self.onlookers = self.those_who_wait(onlookers);
             }
             self.onlookers.push(self.last_park);
+            // Nothing is new to it, and to those who waited before.
+            self.told = self.feed.last();
         } else {
             let answer = self.answer_to(now, &question);
             self.say(from, answer);
