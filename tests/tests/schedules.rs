@@ -54,7 +54,7 @@ async fn a_task_that_says_when_is_submitted_by_itself_as_long_as_a_worker_has_it
     assert_eq!((counted.source, counted.next_run), (ScheduleSource::Module("periodic".into()), None));
 
     let listed = cluster.cli(["schedule", "list"]).with_code(0).stdout;
-    let line = |name: &str| listed.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{listed}"));
+    let line = |name: &str| listed.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{listed}"));
     assert!(line("morning_report").contains(" 09:00:00 CE"), "{listed}");
     assert!(line("morning_report").contains("0 9 * * MON-FRI Europe/Paris, queue"), "{listed}");
     assert!(line("tick").contains("every 10s") && line("tick").contains("module periodic"), "{listed}");
