@@ -205,7 +205,7 @@ fn hint_of_misfit(list: &str, error: &str) -> String {
     });
     match quoted {
         Some(quoted) => format!("quote it twice to pass text: {quoted}"),
-        None => format!("{list} shows what each task takes, and with --schema NAME all of it"),
+        None => format!("{list} shows what each task takes, and {list} --schema NAME all of it"),
     }
 }
 
