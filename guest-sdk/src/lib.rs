@@ -22,14 +22,14 @@
 //! That is the whole module: there is no list to keep, the doc comment is what people read about
 //! the task, and clients call it with `add(5, 3)`, `add(5, y=3)` or `add(x=5, y=3)`. Its
 //! `Cargo.toml` makes it a component and keeps it testable. `fastworker new NAME` makes such a crate,
-//! with a copy of this SDK in the place of the version where no registry has it:
+//! with a copy of this SDK in it, as no registry has it yet:
 //!
 //! ```toml
 //! [lib]
 //! crate-type = ["cdylib", "rlib"]
 //!
 //! [dependencies]
-//! fastworker-guest = "0.1"
+//! fastworker-guest = { path = ".fastworker/guest-sdk" }
 //! ```
 //!
 //! `cargo build --release --target wasm32-wasip2` builds it, `fastworker dev` runs it.

@@ -117,7 +117,7 @@ fn a_failed_task_is_shown_with_its_kind_its_worker_and_its_attempts() {
     let cluster = cluster();
     let options = ["submit", "--retry-delay", "1ms", "--task-name", "flaky", "--args", "10"];
     let failed = cluster.cli(options).with_code(1).says("attempt 6 of 10 that fail");
-    assert!(failed.stderr.contains("failed (failed) on control-plane after 6 attempts"), "{failed:?}");
+    assert!(failed.stderr.contains("failed on control-plane after 6 attempts"), "{failed:?}");
     assert_eq!(failed.stdout, "");
 }
 
@@ -198,7 +198,7 @@ fn list_inspects_files_without_a_server() {
     let [arithmetic, text] = [&arithmetic, &text].map(|path| path.to_str().expect("UTF-8"));
     let shown = list(&["--task-modules", arithmetic]).stdout;
     assert!(shown.contains("  add(x: i64, y: i64) -> i64\n      Adds two numbers.\n"), "{shown}");
-    assert!(shown.contains("imports fastworker:task/host@1.0.0"), "{shown}");
+    assert!(shown.contains("  imports ") && shown.contains(" interfaces\n"), "{shown}");
     let flaky = module("flaky");
     let policy = list(&["--task-modules", flaky.to_str().expect("UTF-8")]).stdout;
     assert!(policy.contains("[max_retries 5, retry_delay 0.1 s, retry_backoff 2, retry_backoff_max 1 s]"), "{policy}");

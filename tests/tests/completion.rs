@@ -39,6 +39,10 @@ fn names_and_ids_come_from_the_running_control_plane() {
     until(&["status", "--task-id", ""], &[id, ended]);
     until(&["cancel", "--task-id", ""], &[id]);
     until(&["result", "add-"], &[ended]);
+    until(&["list", "--schema", "m"], &["multiply"]);
+    let add = ["schedule", "add", "sums", "--task-name", "add", "--every", "1h", "--args", "5", "3"];
+    drop(cluster.cli(add).with_code(0));
+    until(&["schedule", "pause", ""], &["sums"]);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn tasks_are_listed_by_how_they_stand_and_by_what_they_are() {
     assert!(shown.stdout.contains("not to my taste"), "{shown:?}");
     assert!(shown.stderr.starts_with("note: 2 of 3 tasks; --limit shows more"), "{shown:?}");
     let none = cluster.cli(["tasks", "--name", "nobody"]).with_code(0);
-    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "note: no such task is known\n"));
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "note: no task fits\n"));
     let _ = cluster.cli(["tasks", "--status", "queued"]).with_code(2).says("pending, scheduled, started");
 }
 

@@ -54,7 +54,9 @@ async fn a_task_that_says_when_is_submitted_by_itself_as_long_as_a_worker_has_it
     assert_eq!((counted.source, counted.next_run), (ScheduleSource::Module("periodic".into()), None));
 
     let listed = cluster.cli(["schedule", "list"]).with_code(0).stdout;
-    let line = |name: &str| listed.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{listed}"));
+    let line = |name: &str| {
+        listed.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{listed}"))
+    };
     assert!(line("morning_report").contains(" 09:00:00 CE"), "{listed}");
     assert!(line("morning_report").contains("0 9 * * MON-FRI Europe/Paris, queue"), "{listed}");
     assert!(line("tick").contains("every 10s") && line("tick").contains("module periodic"), "{listed}");
@@ -107,7 +109,9 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     assert_eq!((over.status, over.runs), (ScheduleStatus::Finished, 3));
 
     // The same again changes nothing, another one must say that it takes its place.
-    drop(cluster.cli(add).with_code(0));
+    assert!(cluster.cli(add).with_code(0).stdout.starts_with("unchanged sums\n"));
+    let resumed = cluster.cli(["schedule", "resume", "sums"]).with_code(0);
+    assert!(resumed.stdout.starts_with("finished sums\n") && resumed.stderr.contains("stays so"), "{resumed:?}");
     let daily = ["schedule", "add", "sums", "--task-name", "add", "--cron", "0 9 * * MON-FRI", "--tz", "Europe/Paris"];
     drop(cluster.cli(daily).with_code(1).says("'sums' with other content").hints("--replace"));
     let replace = [&daily[..], &["--args-json", "[20,22]", "--replace", "--json"]].concat();
@@ -123,6 +127,16 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     drop(cluster.cli(["schedule", "trigger", "sum"]).with_code(5).hints("did you mean 'sums'?"));
     assert!(cluster.cli(["schedule", "remove", "sums"]).with_code(0).stdout.starts_with("removed sums\n"));
     drop(cluster.cli(["schedule", "remove", "sums"]).with_code(5).says("no schedule 'sums'"));
+
+    // What cannot work as things are is told, and added all the same: a worker may come.
+    let doubt = |name: &str, more: &[&str]| {
+        let add = ["schedule", "add", name, "--every", "1h", "--task-name"];
+        cluster.cli([&add, more].concat()).with_code(0).stderr
+    };
+    assert!(doubt("a", &["ad"]).starts_with("note: no worker has the task 'ad'"));
+    assert!(doubt("b", &["add", "--args", "1"]).contains("add() missing 1 required argument: 'y'"));
+    assert_eq!(doubt("c", &["ad", "--wait-for-worker"]), "");
+    assert_eq!(doubt("d", &["add", "--args", "1", "2"]), "");
 }
 
 #[test]
@@ -137,6 +151,7 @@ fn a_wrong_schedule_is_wrong_usage_and_says_what_is_wrong_with_it() {
     assert!(add(&[]).stderr.contains("--every"));
     assert!(add(&["--every", "1s", "--cron", "@daily"]).stderr.contains("cannot be used with"));
     assert!(add(&["--every", "1s", "--until", "tomorrow"]).stderr.contains("no point in time"));
+    drop(add(&["--every", "1s", "--until", "2020-01-01T00:00:00Z"]).says("has passed"));
     assert!(add(&["--every", "1s", "--overlap", "both"]).stderr.contains("skip, queue"));
     let help = cluster.cli(["schedule", "add", "--help"]).with_code(0).stdout;
     assert!(help.contains("Sunday") && help.contains("FASTWORKER_CRON"), "{help}");

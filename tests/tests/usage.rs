@@ -37,6 +37,9 @@ fn a_wrong_option_is_named_with_what_would_be_right() {
     refused(&["submit", "--task-name", "add", "--args-json", "{}"], "one JSON array, like '[5, 3]'");
     refused(&["submit", "--task-name", "add", "--args-json", "[5,"], "--args-json");
     refused(&["submit", "--task-name", "add", "--args-json", "[1]", "--args", "1"], "cannot be used with");
+    refused(&["submit", "--task-name", "add", "--task-timeout", "0"], "within no time nothing can run");
+    refused(&["submit", "--task-name", "add", "--countdown=-1s"], "a span is not negative");
+    refused(&["submit", "--task-name", "add", "--countdown", "99999d"], "a span is at most ten years");
     refused(&["submit", "--task-name", "add", "--kwargs", "five"], "name=value");
     refused(&["submit", "--task-name", "add", "--non-blocking", "--follow"], "cannot be used with");
     refused(&["submit", "--task-name", "add", "--task-id", ""], "--task-id");
@@ -50,6 +53,16 @@ fn a_wrong_option_is_named_with_what_would_be_right() {
     refused(&["control-plane", "--subworker-port", "0"], "--subworker-port");
     refused(&["control-plane", "--log-level", "loud"], "trace, debug, info, warn, error");
     refused(&["dev"], "<MODULE>");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let mut command = fastworker();
+    let ended = command.args(["man", "submit"]).stdout(full).output().expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(said.starts_with("error: cannot write the output: "), "{said}");
 }
 
 #[test]
@@ -70,6 +83,7 @@ fn nobody_there_is_exit_code_3_after_the_timeout() {
             &["submit", "--task-name", "add"][..],
             &["status", "--task-id", "x"],
             &["cancel", "--task-id", "x"],
+            &["result", "--task-id", "x"],
             &["list"],
         ] {
             let ran = run(&[command, &[option, address, "--timeout", "200ms"]].concat()).with_code(3);
@@ -142,7 +156,11 @@ fn ctrl_c_is_exit_code_130() {
     eventually("its first progress", SOON, || waiting.log().contains("step 1").then_some(()));
     waiting.interrupt();
     assert_eq!(waiting.wait_for_exit(SOON).code(), Some(130));
-    assert!(waiting.log().ends_with("error: interrupted\n"), "{}", waiting.log());
+    let said = waiting.log();
+    assert!(
+        said.contains("error: interrupted; task ") && said.contains("hint: wait for it with: fastworker result"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, builder::BoolishValueParser};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Json, TaskPriority, array, complete, json_array, object, pair, span};
+use super::{Json, TaskPriority, array, complete, json_array, object, pair, span, span_above_zero};
 use crate::task::{Policy, Unknown};
 
 #[derive(Args, Debug)]
@@ -32,7 +32,7 @@ pub(super) struct TaskCall {
     #[arg(long, env = "FASTWORKER_RETRY_DELAY", value_name = "SPAN", value_parser = span)]
     retry_delay: Option<Duration>,
     /// How long each attempt may run [default: the task's own, else 300s]
-    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span)]
+    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span_above_zero)]
     task_timeout: Option<Duration>,
     /// If no worker has the task, wait for one that has
     #[arg(long, env = "FASTWORKER_WAIT_FOR_WORKER", value_parser = BoolishValueParser::new())]

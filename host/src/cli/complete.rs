@@ -70,6 +70,12 @@ fn tasks_that(statuses: Vec<TaskStatus>) -> Vec<CompletionCandidate> {
     tasks.into_iter().enumerate().map(in_order).collect()
 }
 
+/// The names of the schedules.
+pub(super) fn schedules() -> Vec<CompletionCandidate> {
+    let schedules = ask(async |client| client.schedules().list().await);
+    schedules.into_iter().map(|info| candidate(info.schedule.name.clone(), &info.schedule.task_name)).collect()
+}
+
 /// How a task may stand.
 pub(super) fn statuses() -> Vec<CompletionCandidate> {
     TaskStatus::ALL.map(|status| status.as_str().into()).into()

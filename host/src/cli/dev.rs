@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use clap::{Args, builder::BoolishValueParser};
 use clap_complete::engine::ArgValueCompleter;
 
-use super::{Failure, Json, NOT_FOUND, Outcome, array, complete, json_array, object, pair, render, span};
+use super::{Failure, Json, NOT_FOUND, Outcome, array, complete, json_array, object, pair, render, span_above_zero};
 use crate::{
     clock::Timestamp,
     runtime::{AttemptId, Invocation, Module, Reports},
@@ -35,7 +35,7 @@ pub(super) struct Dev {
     #[arg(long, env = "FASTWORKER_ATTEMPT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     attempt: u32,
     /// How long it may run [default: the task's own, else 300s]
-    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span)]
+    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span_above_zero)]
     task_timeout: Option<Duration>,
     /// Print the result as JSON
     #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
@@ -52,7 +52,8 @@ impl Dev {
         let (args, kwargs) = (self.args_json.clone().unwrap_or_else(|| array(&self.args)), object(&self.kwargs));
         let (task_id, started_at) = (TaskId::new(), Timestamp::now());
         if let Some(misfit) = info.and_then(|task| Signature::of(task).check(&args, &kwargs).err()) {
-            return render::result(
+            return render::result_by(
+                &format!("fastworker list --task-modules {}", self.module),
                 &TaskResult {
                     completed_at: Some(started_at),
                     error: Some(misfit.to_string()),

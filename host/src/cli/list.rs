@@ -3,7 +3,7 @@
 use std::env;
 
 use clap::Args;
-use clap_complete::engine::ArgValueCompleter;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{Connection, Failure, NOT_FOUND, Outcome, complete, render};
 use crate::{
@@ -24,7 +24,7 @@ pub(super) struct List {
           add = ArgValueCompleter::new(complete::modules()))]
     task_modules: Vec<String>,
     /// Print the JSON Schemas of the parameters and the result of this task
-    #[arg(long, env = "FASTWORKER_SCHEMA", value_name = "NAME")]
+    #[arg(long, env = "FASTWORKER_SCHEMA", value_name = "NAME", add = ArgValueCandidates::new(complete::task_names))]
     schema: Option<String>,
     #[command(flatten)]
     connection: Connection,
@@ -36,14 +36,16 @@ impl List {
         let is_by_variable =
             env::var("FASTWORKER_TASK_MODULES").is_ok_and(|files| files == self.task_modules.join(","));
         if !self.task_modules.is_empty() {
-            let config = ModulesConfig { sources: self.task_modules, concurrency: 1, ..ModulesConfig::default() };
+            let files = self.task_modules;
+            let config = ModulesConfig { sources: files.clone(), concurrency: 1, ..ModulesConfig::default() };
             let (_runtime, catalog) = config.load()?;
             if is_by_variable {
                 render::note("these are the files of FASTWORKER_TASK_MODULES; without it, list asks the control plane");
             }
             let modules = catalog.describe();
+            let list = format!("fastworker list --task-modules {}", files.join(" "));
             return match &self.schema {
-                Some(name) => schema(name, modules.iter()),
+                Some(name) => schema(&list, name, modules.iter()),
                 None => render::modules(&modules, json),
             };
         }
@@ -54,7 +56,7 @@ impl List {
                     .hint("start one with: fastworker subworker --worker-id sw1 --control-plane-address … --task-modules X.wasm"));
             }
             match &self.schema {
-                Some(name) => schema(name, workers.iter().flat_map(|worker| &worker.modules)),
+                Some(name) => schema("fastworker list", name, workers.iter().flat_map(|worker| &worker.modules)),
                 None => render::workers(&workers, json),
             }
         })
@@ -62,7 +64,7 @@ impl List {
 }
 
 /// Shows what is known of the parameters and the result of a task.
-fn schema<'a>(name: &str, modules: impl Iterator<Item = &'a ModuleInfo>) -> Outcome {
+fn schema<'a>(list: &str, name: &str, modules: impl Iterator<Item = &'a ModuleInfo>) -> Outcome {
     let tasks: Vec<&TaskInfo> = modules.flat_map(|module| &module.tasks).collect();
     if let Some(task) = tasks.iter().find(|task| task.name == name) {
         return render::document(&Document::of(task));
@@ -74,7 +76,7 @@ fn schema<'a>(name: &str, modules: impl Iterator<Item = &'a ModuleInfo>) -> Outc
     near.dedup();
     let names: Vec<&str> = near.into_iter().take(NAMED_MAX).map(|(_, name)| name).collect();
     let hint = match names.as_slice() {
-        [] => "fastworker list shows the tasks that there are".to_owned(),
+        [] => format!("{list} shows the tasks that there are"),
         names => format!("did you mean {}?", names.join(" or ")),
     };
     Err(Failure::new(NOT_FOUND, format!("there is no task '{name}'")).hint(hint))

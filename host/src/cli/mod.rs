@@ -54,7 +54,7 @@ const NOT_FOUND: u8 = 5;
 /// Stopped by a signal.
 const INTERRUPTED: u8 = 130;
 
-/// A task queue without a broker, whose tasks are WebAssembly components in any language.
+/// A task queue without a broker, whose tasks are WebAssembly components, written in Rust.
 #[derive(Debug, Parser)]
 #[command(name = "fastworker", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
@@ -63,7 +63,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Every option can be set by a variable FASTWORKER_…, shown with it; the flag goes before the variable.
+Every option can be set by a variable FASTWORKER_…, shown with it; the flag goes before the variable. \
+Of options that exclude each other only one may be set, by flag or variable.
 
 Exit codes: 0 done, 1 the task failed, 2 wrong usage, 3 control plane unreachable, 4 wait timed out \
 or task not ended, 5 not found, 130 interrupted.";
@@ -126,6 +127,15 @@ impl Failure {
     /// A task that has not ended in time.
     fn not_ended(id: &TaskId, waited: Duration) -> Self {
         ClientError::TimedOut { task_id: id.clone(), waited }.into()
+    }
+
+    /// An interruption, where it leaves this task to itself.
+    fn leaves(self, id: &TaskId) -> Self {
+        if self.code != INTERRUPTED {
+            return self;
+        }
+        Self::new(INTERRUPTED, format!("interrupted; task {id} goes on"))
+            .hint(format!("wait for it with: fastworker result {id} --wait; or stop it: fastworker cancel {id}"))
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -303,22 +313,44 @@ impl Serving {
     }
 }
 
-/// Reads `250ms`, `30s`, `5m`, `1h`, or a number of seconds.
+/// Reads `250ms`, `30s`, `5m`, `1h 30m`, `2d`, or a number of seconds.
 fn span(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
-        _ => return Err("write a span like 250ms, 30s, 5m, 1h or 30".into()),
-    };
-    let number: f64 = digits.parse().map_err(|_| "write a span like 250ms, 30s, 5m, 1h or 30".to_owned())?;
-    match Duration::try_from_secs_f64(number * scale) {
-        Ok(span) if span <= SPAN_MAX => Ok(span),
-        Ok(_) => Err("a span is at most ten years".into()),
-        Err(error) => Err(error.to_string()),
+    const FORMS: &str = "write a span like 250ms, 30s, 5m, 1h 30m, 2d or 30";
+    const TOO_LONG: &str = "a span is at most ten years";
+    let mut left = text.trim();
+    if let Some(number) = left.strip_prefix('-')
+        && number.starts_with(|first: char| first.is_ascii_digit())
+    {
+        return Err("a span is not negative".into());
+    }
+    let (mut seconds, mut parts) = (0.0, 0);
+    while !left.is_empty() || parts == 0 {
+        let unit = left.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(left.len());
+        let (number, rest) = left.split_at(unit);
+        let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let (unit, rest) = rest.split_at(end);
+        left = rest.trim_start();
+        parts += 1;
+        let scale = match unit {
+            "ms" => 0.001,
+            // Without a unit only where it is all there is.
+            "" if parts == 1 && left.is_empty() => 1.0,
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return Err(FORMS.into()),
+        };
+        seconds += scale * number.parse::<f64>().map_err(|_| FORMS)?;
+    }
+    Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= SPAN_MAX).ok_or_else(|| TOO_LONG.into())
+}
+
+/// Reads a span in which something can happen.
+fn span_above_zero(text: &str) -> Result<Duration, String> {
+    match span(text)? {
+        Duration::ZERO => Err("within no time nothing can run: write a span like 30s".into()),
+        span => Ok(span),
     }
 }
 
@@ -370,9 +402,10 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let message = error.to_string();
         match error {
-            ClientError::Unreachable { .. } => {
-                Self::new(UNREACHABLE, message).hint("start one with: fastworker control-plane --task-modules X.wasm")
-            }
+            ClientError::Unreachable { .. } => Self::new(UNREACHABLE, message).hint(
+                "start one with: fastworker control-plane --task-modules X.wasm, \
+                     or say where it is: --control-plane-address, --discovery-address",
+            ),
             ClientError::TimedOut { task_id, .. } => {
                 Self::new(TIMED_OUT, message).hint(format!("wait for it with: fastworker result {task_id} --wait"))
             }
@@ -401,9 +434,10 @@ impl From<ModulesError> for Failure {
 impl From<NotFound> for Failure {
     fn from(error: NotFound) -> Self {
         match &error {
-            NotFound::Unreachable { .. } => {
-                Self::new(UNREACHABLE, error).hint("start one with: fastworker control-plane")
-            }
+            NotFound::Unreachable { .. } => Self::new(UNREACHABLE, error).hint(
+                "start one with: fastworker control-plane, \
+                     or say where it is: --control-plane-address, --discovery-address",
+            ),
             NotFound::Open(_) | NotFound::Address(_) => Self::new(WRONG_USAGE, error),
         }
     }
@@ -526,6 +560,15 @@ mod tests {
         assert_eq!(span("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(span("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(span("5m"), Ok(Duration::from_mins(5)));
-        assert!(span("5 parsecs").is_err() && span("-1").is_err() && span("").is_err());
+        assert_eq!(span("1h 30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(span("2d"), Ok(Duration::from_hours(48)));
+        let refused = ["5 parsecs", "", "1h 30", "s", "1.2.3"].map(|text| span(text).unwrap_err());
+        assert!(refused.iter().all(|why| why.starts_with("write a span like")), "{refused:?}");
+        assert_eq!(span("-1s"), Err("a span is not negative".into()));
+        assert_eq!(
+            [span("11000d"), span(&"9".repeat(400))],
+            [(); 2].map(|()| Err("a span is at most ten years".into()))
+        );
+        assert!(span_above_zero("0").is_err() && span_above_zero("1ms").is_ok());
     }
 }

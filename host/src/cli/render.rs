@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED};
 use crate::{
     bench::{Must, Plan, Row},
+    clock::Timestamp,
     config::Address,
     protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
     signature,
@@ -32,6 +33,7 @@ mod looks;
 mod schedules;
 
 pub(super) use log::{Levels, LogFormat, levels, log};
+use looks::last_seen;
 pub(super) use looks::{crew, events, tasks};
 pub(super) use schedules::{schedule, schedules};
 
@@ -41,10 +43,14 @@ fn colours(stream: &impl IsTerminal) -> bool {
 
 /// Prints a line to the standard output.
 fn out(line: impl Display) {
-    let written = writeln!(io::stdout().lock(), "{line}");
-    if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+    match writeln!(io::stdout().lock(), "{line}") {
+        Ok(()) => {}
         // Whoever read this has read enough.
-        process::exit(0);
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
+        Err(error) => {
+            err(format_args!("error: cannot write the output: {error}"));
+            process::exit(TASK_FAILED.into());
+        }
     }
 }
 
@@ -144,6 +150,11 @@ pub(super) fn submitted(id: &TaskId, json: bool) -> Outcome {
 /// Shows how a task ended. The exit code tells success from failure, and a task that failed from
 /// one that nobody has.
 pub(super) fn result(result: &TaskResult, json: bool) -> Outcome {
+    result_by("fastworker list", result, json)
+}
+
+/// The same, where `list` is the command that lists the task.
+pub(super) fn result_by(list: &str, result: &TaskResult, json: bool) -> Outcome {
     let is_unknown = result.error_kind == Some(ErrorKind::NotFound);
     if json {
         out_json(result)?;
@@ -151,9 +162,9 @@ pub(super) fn result(result: &TaskResult, json: bool) -> Outcome {
     }
     if is_unknown {
         let error = result.error.as_deref().unwrap_or("no worker has this task");
-        return Err(Failure::new(NOT_FOUND, error).hint(
-            "fastworker list shows the tasks that there are; with --wait-for-worker a task waits for its worker",
-        ));
+        return Err(Failure::new(NOT_FOUND, error).hint(format!(
+            "{list} shows the tasks that there are; with --wait-for-worker a task waits for its worker",
+        )));
     }
     match result.status {
         TaskStatus::Success => {
@@ -161,16 +172,19 @@ pub(super) fn result(result: &TaskResult, json: bool) -> Outcome {
             Ok(0)
         }
         status => {
-            let kind = result.error_kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
+            // It would say once more what the verb says.
+            let kind = result.error_kind.filter(|kind| *kind != ErrorKind::Failed);
+            let kind = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
             let worker = result.worker_id.as_ref().map(|id| format!(" on {id}")).unwrap_or_default();
             let attempts =
                 if result.attempts > 1 { format!(" after {} attempts", result.attempts) } else { String::new() };
             let verb = if status == TaskStatus::Cancelled { "was cancelled" } else { "failed" };
             let error = result.error.as_deref().unwrap_or_default();
+            let why = if status == TaskStatus::Cancelled { String::new() } else { format!("\n{error}") };
             let failure =
-                Failure::new(TASK_FAILED, format!("task {} {verb}{kind}{worker}{attempts}\n{error}", result.task_id));
+                Failure::new(TASK_FAILED, format!("task {} {verb}{kind}{worker}{attempts}{why}", result.task_id));
             Err(match result.error_kind {
-                Some(ErrorKind::BadArguments) => failure.hint(hint_of_misfit(error)),
+                Some(ErrorKind::BadArguments) => failure.hint(hint_of_misfit(list, error)),
                 _ => failure,
             })
         }
@@ -178,7 +192,7 @@ pub(super) fn result(result: &TaskResult, json: bool) -> Outcome {
 }
 
 /// What to do about wrong arguments. A value that reads as JSON is not taken as text on a command line.
-fn hint_of_misfit(error: &str) -> String {
+fn hint_of_misfit(list: &str, error: &str) -> String {
     let split = error.split_once(": expected string, found ");
     let is_argument = |path: &str| matches!(path.split_once(['[', '.']), Some(("args" | "kwargs", rest)) if !rest.contains(['.', '[']));
     let quoted = split.filter(|(path, _)| is_argument(path)).and_then(|(path, found)| {
@@ -191,7 +205,7 @@ fn hint_of_misfit(error: &str) -> String {
     });
     match quoted {
         Some(quoted) => format!("quote it twice to pass text: {quoted}"),
-        None => "fastworker list shows what each task takes, and list --schema NAME all of it".into(),
+        None => format!("{list} shows what each task takes, and {list} --schema NAME all of it"),
     }
 }
 
@@ -280,7 +294,7 @@ pub(super) fn status_of_live(task: &Task, json: bool) -> Outcome {
     field("status", task.status);
     field("name", &task.name);
     field("priority", task.priority);
-    field("attempt", task.attempt);
+    field_if("attempt", Some(task.attempt).filter(|attempt| *attempt > 0));
     field_if(
         "progress",
         task.progress.as_ref().map(|progress| match progress.total {
@@ -336,6 +350,7 @@ pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
         out_json(&workers)?;
         return Ok(0);
     }
+    let now = Timestamp::now();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["WORKER", "STATUS", "SLOTS", "BUSY", "RAN", "TASKS", "LAST SEEN"]);
     for worker in workers {
@@ -346,7 +361,7 @@ pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
             worker.load.to_string(),
             worker.attempts.to_string(),
             task_count(worker).to_string(),
-            worker.last_seen.to_string(),
+            last_seen(worker, now),
         ]);
     }
     out(table.trim_fmt());
@@ -410,8 +425,10 @@ fn show_module(module: &ModuleInfo) {
     if let Some(LoadFailure { at, message }) = last_error {
         out(format_args!("  error {at}: {}", message.replace('\n', "\n      ")));
     }
-    if !imports.is_empty() {
-        out(format_args!("  imports {}", imports.join(", ")));
+    match imports.len() {
+        0 => {}
+        1 => out("  imports 1 interface"),
+        many => out(format_args!("  imports {many} interfaces")),
     }
     for task in tasks {
         out(format_args!("  {}", signature::line(task)));

@@ -5,15 +5,21 @@ use std::time::Duration;
 use clap::{Args, builder::BoolishValueParser};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Connection, Failure, Outcome, TIMED_OUT, TaskId, complete, render, status::unknown};
+use super::{
+    Connection, Failure, Outcome, TIMED_OUT, TaskId, complete, render,
+    status::{TASK_ID, one, unknown},
+};
 use crate::protocol::Found;
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct ResultOf {
     /// The task's id
-    #[arg(value_name = "ID", add = ArgValueCandidates::new(complete::tasks))]
-    id: TaskId,
+    #[arg(value_name = "ID", required_unless_present = "task_id", add = ArgValueCandidates::new(complete::tasks))]
+    id: Option<TaskId>,
+    /// The same, as an option
+    #[arg(long, env = TASK_ID, value_name = "ID", add = ArgValueCandidates::new(complete::tasks))]
+    task_id: Option<TaskId>,
     /// Wait for its end, at most --timeout
     #[arg(long, env = "FASTWORKER_WAIT", value_parser = BoolishValueParser::new())]
     wait: bool,
@@ -27,9 +33,9 @@ ended (yet, or within --timeout), 5 nobody knows it.";
 
 impl ResultOf {
     pub(super) fn run(self) -> Outcome {
-        let (id, json) = (&self.id, self.connection.json);
+        let (id, json) = (&one(self.id, self.task_id)?, self.connection.json);
         let wait = if self.wait { self.connection.timeout } else { Duration::ZERO };
-        self.connection.run(async |client| match client.lookup(id, wait).await? {
+        let outcome = self.connection.run(async |client| match client.lookup(id, wait).await? {
             Found::Ended(result) => render::result(&result, json),
             Found::Unknown => Err(unknown(id)),
             Found::Live(task) if json => render::status_of_live(&task, json).map(|_| TIMED_OUT),
@@ -38,6 +44,7 @@ impl ResultOf {
                 let words = format!("task {id} has not ended: it is {}", task.status);
                 Err(Failure::new(TIMED_OUT, words).hint(format!("wait for it with: fastworker result {id} --wait")))
             }
-        })
+        });
+        outcome.map_err(|failure| failure.leaves(id))
     }
 }

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, builder::BoolishValueParser};
+use clap_complete::engine::ArgValueCandidates;
 
-use super::{Connection, Failure, NOT_FOUND, Outcome, WRONG_USAGE, call::TaskCall, render, span};
+use super::{Connection, Failure, NOT_FOUND, Outcome, WRONG_USAGE, call::TaskCall, complete, render, span};
 use crate::{
-    client::{Client, Namesake},
+    client::{Client, ClientError, Namesake},
     clock::Timestamp,
-    protocol::{Found, NewSchedule},
+    protocol::{Found, NewSchedule, ScheduleInfo, ScheduleSource, ScheduleStatus},
+    signature::Signature,
     task::{
-        ScheduleSpec, TaskStatus,
+        ScheduleSpec, TaskStatus, Unknown,
         schedule::{BadSchedule, Overlap, Rhythm, TZ_DEFAULT, When},
     },
 };
@@ -87,7 +89,7 @@ struct List {
 #[derive(Args, Debug)]
 struct Named {
     /// The schedule's name
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::schedules))]
     name: String,
     #[command(flatten)]
     connection: Connection,
@@ -106,6 +108,10 @@ impl Schedule {
             }),
             Verb::Resume(named) => {
                 named.run(async |client, name, json| match client.schedules().resume(name).await? {
+                    Some(finished) if finished.status == ScheduleStatus::Finished => {
+                        render::note("its count or its time is over, and stays so: add it again with --replace");
+                        render::schedule("finished", &finished, json)
+                    }
                     Some(resumed) => render::schedule("resumed", &resumed, json),
                     None => Err(unknown(client, name).await),
                 })
@@ -136,17 +142,24 @@ impl Add {
         let schedule = self.schedule();
         // Said here, with what to do about it, rather than by the control plane.
         Rhythm::of(&schedule.spec).map_err(wrong)?;
+        if let Some(until) = schedule.spec.until.filter(|until| *until <= Timestamp::now()) {
+            return Err(Failure::new(WRONG_USAGE, format!("--until {until} has passed, so it would submit nothing"))
+                .hint("give a moment to come, or leave --until out for a schedule without an end"));
+        }
         let namesake = if self.replace { Namesake::Replace } else { Namesake::Keep };
         self.connection.run(async |client| {
-            let added = client.schedules().add(schedule, namesake).await.map_err(|error| {
-                let is_refused = matches!(&error, crate::client::ClientError::Refused(_));
-                match Failure::from(error) {
-                    refused if is_refused && namesake == Namesake::Keep => refused
-                        .hint("take another name, or --replace to put this one in the place of one that was added"),
-                    failure => failure,
-                }
-            })?;
-            render::schedule("added", &added, self.connection.json)
+            let known = client.schedules().list().await?;
+            let before = known.into_iter().find(|known| known.schedule.name == schedule.name);
+            let added = client
+                .schedules()
+                .add(schedule, namesake)
+                .await
+                .map_err(|error| refused(error, &self.name, before.as_ref(), namesake))?;
+            if let Some(doubt) = doubt(client, &added.schedule).await? {
+                render::note(&doubt);
+            }
+            let is_known = before.is_some_and(|before| before.schedule == added.schedule);
+            render::schedule(if is_known { "unchanged" } else { "added" }, &added, self.connection.json)
         })
     }
 
@@ -166,6 +179,41 @@ impl Add {
             ..NewSchedule::new(&self.name, &self.call.task_name, spec)
         }
     }
+}
+
+/// Why a schedule was not added, and what can be done.
+fn refused(error: ClientError, name: &str, before: Option<&ScheduleInfo>, namesake: Namesake) -> Failure {
+    let is_refused = matches!(error, ClientError::Refused(_));
+    let failure = Failure::from(error);
+    match before.map(|before| &before.source) {
+        Some(ScheduleSource::Module(_)) if is_refused => {
+            failure.hint(format!("take another name; stop that one with: fastworker schedule pause {name}"))
+        }
+        Some(ScheduleSource::Command) if is_refused && namesake == Namesake::Keep => {
+            failure.hint("take another name, or --replace to put this one in its place")
+        }
+        _ => failure,
+    }
+}
+
+/// What speaks against a schedule as things are: nobody has the task, or it does not take the arguments.
+async fn doubt(client: &Client, schedule: &NewSchedule) -> Result<Option<String>, ClientError> {
+    let workers = client.list_tasks().await?;
+    let tasks = workers.iter().flat_map(|worker| &worker.modules).flat_map(|module| &module.tasks);
+    let checks = tasks
+        .filter(|task| task.name == schedule.task_name)
+        .map(|task| Signature::of(task).check(&schedule.args, &schedule.kwargs));
+    // Versions of a task may differ: one that takes the call is enough.
+    let mut misfit = None;
+    for check in checks {
+        let Err(why) = check else { return Ok(None) };
+        misfit = Some(why);
+    }
+    Ok(match misfit {
+        Some(misfit) => Some(format!("its tasks will fail: {misfit}")),
+        None if schedule.unknown == Unknown::Wait => None,
+        None => Some(format!("no worker has the task '{}' now: its tasks fail until one has", schedule.task_name)),
+    })
 }
 
 async fn trigger(client: &Client, name: &str, json: bool) -> Outcome {

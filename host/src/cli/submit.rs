@@ -1,6 +1,9 @@
 //! `fastworker submit`
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use clap::{Args, builder::BoolishValueParser};
 
@@ -44,7 +47,10 @@ impl SubmitTask {
     pub(super) fn run(self) -> Outcome {
         let json = self.connection.json;
         let task = self.task();
-        self.connection.run(async |client| {
+        // Before the control plane has answered, there is no task.
+        let (id, is_there) = (task.id.clone(), Cell::new(false));
+        let outcome = self.connection.run(async |client| {
+            is_there.set(true);
             if self.non_blocking {
                 let id = client.send(task).await?;
                 // One that was refused, as nobody has it, say, is an error. One that ran is not, however
@@ -60,7 +66,8 @@ impl SubmitTask {
             }
             let result = client.run(task).await?;
             render::result(&result, json)
-        })
+        });
+        outcome.map_err(|failure| if is_there.get() { failure.leaves(&id) } else { failure })
     }
 
     fn task(&self) -> NewTask {

@@ -22,7 +22,7 @@ pub(in crate::cli) fn tasks(page: &TaskPage, json: bool) -> Outcome {
         return Ok(0);
     }
     if page.tasks.is_empty() {
-        note("no such task is known");
+        note("no task fits");
         return Ok(0);
     }
     let now = Timestamp::now();
@@ -87,8 +87,6 @@ pub(in crate::cli) fn crew(workers: &[WorkerInfo], json: bool) -> Outcome {
     let now = Timestamp::now();
     let mut table = table(&["WORKER", "STATUS", "SLOTS", "BUSY", "RAN", "TASKS", "LAST SEEN", "ADDRESS"]);
     for worker in workers {
-        // The control plane sends itself no signs of life.
-        let seen = if worker.is_control_plane { "-".to_owned() } else { short(now.since(worker.last_seen)) + " ago" };
         table.add_row([
             worker.id.clone(),
             status_of(worker).to_owned(),
@@ -96,12 +94,17 @@ pub(in crate::cli) fn crew(workers: &[WorkerInfo], json: bool) -> Outcome {
             worker.load.to_string(),
             worker.attempts.to_string(),
             task_count(worker).to_string(),
-            seen,
+            last_seen(worker, now),
             worker.address.clone(),
         ]);
     }
     out(table.trim_fmt());
     Ok(0)
+}
+
+/// How long ago a worker was heard of. The control plane sends itself no signs of life.
+pub(super) fn last_seen(worker: &WorkerInfo, now: Timestamp) -> String {
+    if worker.is_control_plane { "-".to_owned() } else { short(now.since(worker.last_seen)) + " ago" }
 }
 
 /// A worker without its catalog.

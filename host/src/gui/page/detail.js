@@ -4,6 +4,8 @@ import { badge, between, byId, bytes, count, el, moment, span, those, toast } fr
 import { get, post } from './server.js';
 
 const AGAIN_AFTER = 500;
+/** Documents of so many bytes are shown as they are. */
+const SPREAD_MAX = 20000;
 
 let id = null;
 let timer = null;
@@ -138,8 +140,9 @@ function paper(text, size) {
   let shown = text;
   // Numbers that a browser would change are left as they are.
   try {
-    const value = JSON.parse(text);
-    if (JSON.stringify(value) === text.replace(/\s+(?=(?:[^"]*"[^"]*")*[^"]*$)/g, '') && size < 20000) shown = JSON.stringify(value, null, 2);
+    const value = size < SPREAD_MAX && JSON.parse(text);
+    const tight = size < SPREAD_MAX && text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, '$1');
+    if (tight && JSON.stringify(value) === tight) shown = JSON.stringify(value, null, 2);
   } catch {
     // It is shown as it is.
   }

@@ -207,7 +207,7 @@ export async function showModules() {
 function drawModules(loaded) {
   const versions = new Map();
   for (const module of loaded) {
-    const key = `${module.name} ${module.hash} ${module.missing ?? ''} ${module.error ?? module.last_error ?? ''}`;
+    const key = JSON.stringify([module.name, module.hash, module.status, module.last_error?.message]);
     const known = versions.get(key);
     if (known) known.workers.push(module.worker_id);
     else versions.set(key, { ...module, workers: [module.worker_id] });
@@ -221,7 +221,7 @@ function drawModules(loaded) {
 }
 
 function moduleEntry(module) {
-  const error = module.error ?? module.last_error;
+  const error = module.last_error;
   return el(
     'details',
     { class: 'module' },
@@ -230,12 +230,12 @@ function moduleEntry(module) {
       {},
       el('b', {}, module.name),
       el('code', { title: `BLAKE3 ${module.hash}` }, module.hash.slice(0, 16)),
-      module.missing && badge('missing'),
-      error && badge('refused'),
+      module.status !== 'loaded' && badge(module.status),
+      error && module.status !== 'broken' && badge('refused'),
       el('small', {}, `${bytes(module.size)} · ${count(module.tasks.length)} ${module.tasks.length === 1 ? 'task' : 'tasks'} · loaded ${clock(module.loaded_at)}`),
       el('small', { class: 'on' }, module.workers.join(', ')),
     ),
-    error && el('pre', { class: 'bad' }, typeof error === 'string' ? error : JSON.stringify(error, null, 2)),
+    error && el('pre', { class: 'bad' }, `${moment(error.at)}: ${error.message}`),
     el('p', { class: 'note' }, `${module.path} · ${module.engine} engine · loaded ${moment(module.loaded_at)}`),
     module.imports.length > 0 && el('p', { class: 'note' }, `imports ${module.imports.join(', ')}`),
     el('ul', {}, module.tasks.map((task) => el('li', {}, el('code', {}, signature(task)), task.documentation && el('p', {}, task.documentation)))),
@@ -244,8 +244,11 @@ function moduleEntry(module) {
 
 /** A task as one would call it. */
 function signature(task) {
-  const parameters = (task.schema.parameters ?? []).map(
-    ({ name, type, required }) => `${name}${required ? '' : '?'}${type ? `: ${type}` : ''}`,
-  );
-  return `${task.name}(${parameters.join(', ')})${task.schema.result ? ` → ${task.schema.result}` : ''}`;
+  // A module may say anything here.
+  const { parameters, result } = task.schema ?? {};
+  const told = (Array.isArray(parameters) ? parameters : [])
+    .filter(Boolean)
+    .map(({ name, type, required }) => `${name}${required ? '' : '?'}${type ? `: ${type}` : ''}`);
+  const type = typeof result === 'string' ? result : result?.type;
+  return `${task.name}(${told.join(', ')})${type ? ` → ${type}` : ''}`;
 }

@@ -163,7 +163,11 @@ impl Reloader {
             Err(LoadError { path, why }) => {
                 self.candidates.remove(&path);
                 let error = why.to_string();
-                warn!(worker = self.worker(), module = %path.display(), error, "module not loaded; what was live stays");
+                let words = match draft.loaded_from(&path) {
+                    Some(_) => "module not reloaded; what was live stays",
+                    None => "module not loaded",
+                };
+                warn!(worker = self.worker(), module = %path.display(), error, "{words}");
                 draft.set_error(&path, failure(&error));
                 true
             }
@@ -271,11 +275,9 @@ impl Reloader {
         let refused = match put {
             Ok(()) => match self.publish(&trial, self.force) {
                 Ok(()) => None,
-                Err(why) => {
-                    Some(format!("refused: {why}; it goes live when they have ended, or at once with --force-reload"))
-                }
+                Err(why) => Some(format!("{why}; it goes live when they have ended, or at once with --force-reload")),
             },
-            Err(error) => Some(format!("refused: {}", error.why)),
+            Err(error) => Some(error.why.to_string()),
         };
         let Some(why) = refused else {
             self.told_of_new(draft, paths);
@@ -292,7 +294,11 @@ impl Reloader {
             candidate.turned_down = true;
             let version = candidate.module.version();
             let worker = &self.shared.identity.worker_id;
-            warn!(worker, module = %path.display(), %version, why, "module not reloaded; what was live stays");
+            let words = match draft.loaded_from(path) {
+                Some(_) => "module not reloaded; what was live stays",
+                None => "module not loaded",
+            };
+            warn!(worker, module = %path.display(), %version, why, "{words}");
             draft.set_error(path, failure(&why));
             *noted = true;
         }
