@@ -562,7 +562,7 @@ mod tests {
         assert_eq!(span("5m"), Ok(Duration::from_mins(5)));
         assert_eq!(span("1h 30m"), Ok(Duration::from_mins(90)));
         assert_eq!(span("2d"), Ok(Duration::from_hours(48)));
-        let refused = ["5 parsecs", "", "1h 30", "s", "1.2.3"].map(|text| span(text).unwrap_err());
+        let refused = ["5 parsecs", "", "1h 30", "s", "1.2.3"].map(|text| span(text).expect_err("it is no span"));
         assert!(refused.iter().all(|why| why.starts_with("write a span like")), "{refused:?}");
         assert_eq!(span("-1s"), Err("a span is not negative".into()));
         assert_eq!(
