@@ -177,7 +177,11 @@ impl File {
         self.named = sight.named;
         // It may have come back as another.
         self.suspect |= self.gone_since.take().is_some();
-        let Some(stat) = sight.stat else { return false };
+        let Some(stat) = sight.stat else {
+            // There is nothing to read until it can be seen again.
+            self.read = None;
+            return false;
+        };
         if self.stat != Some(stat) {
             // Nothing is known of one that was written to after it was moved there.
             self.moved = moved && self.stat.is_none_or(|before| before.inode != stat.inode);
@@ -280,6 +284,18 @@ mod tests {
         assert_eq!(story.look(stat(1, 3), false), [Step::Read(path())]);
         assert_eq!(story.read(NEW), Verdict::New);
         assert_eq!((story.look(stat(1, 3), false), story.files.next()), (vec![], Moment::NEVER));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_seen_any_more_wakes_nobody_until_it_can() {
+        let mut story = Story::new();
+        story.look(stat(1, 2), false);
+        assert_eq!(story.read(HALF), Verdict::Later);
+        let unseen = || Some(Sight { stat: None, named: false });
+        assert_eq!((story.see(unseen(), false), story.files.next()), (vec![], Moment::NEVER));
+        story.later(1_000);
+        assert_eq!((story.see(unseen(), false), story.files.next()), (vec![], Moment::NEVER));
+        assert_eq!(story.look(stat(1, 2), false), [Step::Read(path())], "it is looked into then");
     }
 
     #[test]
