@@ -6,7 +6,13 @@
 //! not know or has no budget left for is let through: the task itself still reads its arguments.
 //! Invariant, checked against a complete validator: no value is refused that the schema allows.
 
-use std::{borrow::Cow, cmp::Ordering, collections::HashMap, fmt::Write as _, mem};
+use std::{
+    borrow::Cow,
+    cmp::Ordering,
+    collections::HashMap,
+    fmt::{self, Write as _},
+    mem,
+};
 
 use serde_json::{Map, Value};
 
@@ -231,8 +237,7 @@ impl Check<'_> {
             _ => {}
         }
         if let Some(choices) = &node.choices
-            && self.pay(value.len() + choices.len())
-            && !may_be_one_of(choices, kind, value)
+            && !self.may_be_one_of(choices, kind, value)
         {
             return Err(Fault { is_tag: choices.len() == 1, ..self.misfit(form, value) });
         }
@@ -302,6 +307,27 @@ impl Check<'_> {
         let (least, most) = counts.unwrap_or_default();
         between(count, least, most, "item")
             .map_err(|expected| Fault::here(format!("array of {expected}"), format!("array of {count}")))
+    }
+
+    fn may_be_one_of(&mut self, choices: &[Value], kind: u8, value: &str) -> bool {
+        if !self.pay(value.len() + choices.len()) {
+            return true;
+        }
+        // Compared as a number, `1` is `1.0`.
+        let number = value.parse::<f64>().ok().filter(|_| kind == NUMBER);
+        let text = (kind == STRING).then(|| text::unquoted(value));
+        choices.iter().any(|choice| match (choice, kind) {
+            (Value::Number(choice), NUMBER) => number.is_some_and(|number| {
+                choice.as_f64().is_none_or(|choice| choice.partial_cmp(&number) == Some(Ordering::Equal))
+            }),
+            // Those of another length are told apart at once.
+            (Value::String(choice), STRING) => text
+                .as_deref()
+                .is_some_and(|text| choice.len() == text.len() && (!self.pay(text.len()) || choice == text)),
+            (Value::Bool(choice), BOOLEAN) => (value == "true") == *choice,
+            (Value::Null, NULL) => true,
+            _ => false,
+        })
     }
 
     fn check_properties(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Fault> {
@@ -391,23 +417,6 @@ fn kind(value: &str) -> u8 {
     }
 }
 
-fn may_be_one_of(choices: &[Value], kind: u8, value: &str) -> bool {
-    if kind & (ARRAY | OBJECT) != 0 {
-        return false;
-    }
-    // Compared as a number, `1` is `1.0`.
-    let number = value.parse::<f64>().ok().filter(|_| kind == NUMBER);
-    choices.iter().any(|choice| match (choice, number) {
-        (Value::Number(choice), Some(number)) => {
-            choice.as_f64().is_none_or(|choice| choice.partial_cmp(&number) == Some(Ordering::Equal))
-        }
-        (Value::String(choice), None) => kind == STRING && **choice == *text::unquoted(value),
-        (Value::Bool(choice), None) => (value == "true") == *choice && kind == BOOLEAN,
-        (Value::Null, None) => kind == NULL,
-        _ => false,
-    })
-}
-
 /// The value as a complaint shows it: `string "x"`.
 fn found(value: &str) -> String {
     let kind = match kind(value) {
@@ -431,7 +440,8 @@ fn found(value: &str) -> String {
 fn describe(nodes: &[Node], form: u32, deep: u32) -> String {
     let Some(node) = nodes.get(form as usize).filter(|_| deep > 0) else { return "a value".into() };
     if let Some(choices) = &node.choices {
-        return either(&choices.iter().map(Value::to_string).collect::<Vec<_>>());
+        let named: Vec<String> = choices.iter().take(NAMED_MAX).map(choice).collect();
+        return one_of(&named, choices.len());
     }
     if node.kinds != EVERYTHING {
         return kinds(node);
@@ -467,13 +477,38 @@ fn kinds(node: &Node) -> String {
     either(&named)
 }
 
+/// A choice as a complaint shows it.
+fn choice(value: &Value) -> String {
+    let mut shown = Cut(String::new());
+    if write!(shown, "{value}").is_err() {
+        shown.0.push('…');
+    }
+    shown.0
+}
+
+/// The beginning of what is written, which ends the writing.
+struct Cut(String);
+
+impl fmt::Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let fits = text.floor_char_boundary(SHOWN_MAX - self.0.len());
+        self.0.push_str(&text[..fits]);
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
 /// `a, b or c`.
 fn either(names: &[String]) -> String {
+    one_of(names, names.len())
+}
+
+/// The same of `count` names, of which those beyond the first few need not be given.
+fn one_of(names: &[String], count: usize) -> String {
     match names {
         [] => "a value".into(),
-        [only] => only.clone(),
-        [some @ .., last] if names.len() <= NAMED_MAX => format!("{} or {last}", some.join(", ")),
-        names => format!("{} or {} others", names[..NAMED_MAX - 1].join(", "), names.len() + 1 - NAMED_MAX),
+        [only] if count == 1 => only.clone(),
+        [some @ .., last] if count <= NAMED_MAX => format!("{} or {last}", some.join(", ")),
+        names => format!("{} or {} others", names[..NAMED_MAX - 1].join(", "), count + 1 - NAMED_MAX),
     }
 }
 

@@ -121,6 +121,26 @@ fn order() -> Value {
 }
 
 #[test]
+fn choices_are_told_as_a_few_short_ones_however_many_and_long_they_are() {
+    let many: Vec<String> = (0..9).map(|number| format!("{number}{}", "x".repeat(99))).collect();
+    let why = told(&schemed(&json!({"enum": many})), r#"["y"]"#, "{}");
+    let shown = |number: u32| format!("\"{number}{}…", "x".repeat(58));
+    assert_eq!(
+        why,
+        format!(
+            "args[0]: expected {}, {}, {}, {} or 5 others, found string \"y\"",
+            shown(0),
+            shown(1),
+            shown(2),
+            shown(3)
+        )
+    );
+    // Long ones that are alike cost as much as they are compared, and are let through beyond that.
+    let alike: Vec<String> = (0..2_000).map(|number| format!("{}{number:04}", "x".repeat(2_000))).collect();
+    fits(&schemed(&json!({"enum": alike})), &format!("[\"{}\"]", "x".repeat(2_004)));
+}
+
+#[test]
 fn what_is_wrong_deep_inside_is_told_with_its_path() {
     let signature = schemed(&order());
     let item = |text: &str| format!(r#"[{{"items": [{{"name": "a", "price": 1}}, {text}]}}]"#);
