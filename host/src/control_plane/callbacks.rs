@@ -111,7 +111,7 @@ impl Callbacks {
                 drop(self.visitors.spawn(Arc::clone(&self.shared).see_to(address, news)));
             }
             Posted::Queued => {}
-            Posted::Full(end) => self.shared.end(end),
+            Posted::Refused(end) => self.shared.end(end),
         }
     }
 
@@ -120,7 +120,10 @@ impl Callbacks {
         let Some(thread) = lock(&self.thread).take() else { return };
         let book = lock(&self.shared.book);
         let waits = self.shared.empty.wait_timeout_while(book, limit, |book| !book.is_empty());
-        let left = waits.unwrap_or_else(PoisonError::into_inner).0.len();
+        let mut book = waits.unwrap_or_else(PoisonError::into_inner).0;
+        book.stop();
+        let left = book.len();
+        drop(book);
         if left > 0 {
             warn!(callbacks = left, "stopping with callbacks that were not delivered, which are lost");
         }

@@ -202,11 +202,13 @@ impl ControlPlaneWorker {
             result_ttl: Duration::from_secs(config.result_cache_ttl_seconds),
             ..Limits::default()
         });
+        let threads = CoreThreads(Some(Arc::clone(&core)));
+        // Before anybody can submit a task that wants to be called back.
+        core.start_callbacks()?;
         let servers = listen(config, &core, &peers.welcome)?;
         let (announcements, stop) = mpsc::channel();
         let announcer = announcer(config, &peers.announcement)?;
         let timer = core.start_timer()?;
-        core.start_callbacks()?;
         let announcing = thread::Builder::new().name("fw-announce".into()).spawn(move || {
             let message = peers.announcement.to_message();
             announcer.announce(&message);
@@ -219,6 +221,7 @@ impl ControlPlaneWorker {
         // Last, as its threads do not end by themselves.
         #[cfg(feature = "runtime")]
         let crew = loaded.map(|(runtime, catalog)| start_crew(config, &core, runtime, catalog)).transpose()?;
+        threads.keep();
         let threads = vec![timer, announcing];
         self.running = Some(Running {
             core,
@@ -239,8 +242,10 @@ impl ControlPlaneWorker {
         let Some(mut running) = self.running.take() else { return };
         let until = Instant::now() + limit.min(SPAN_MAX);
         running.core.enter(|state, _| state.drain());
-        if !running.core.wait_until(until, state::State::is_quiet) {
-            let left = running.core.enter(|state, _| state.unfinished());
+        running.core.wait_until(until, state::State::is_quiet);
+        // Those that nobody can run, that are scheduled or that wait for a retry were not waited for.
+        let left = running.core.enter(|state, _| state.unfinished());
+        if left > 0 {
             warn!(unfinished = left, "stopping with unfinished tasks, which are lost");
         }
         #[cfg(feature = "runtime")]
@@ -277,6 +282,24 @@ impl ControlPlaneWorker {
     /// What it counted since it started.
     pub fn counts(&self) -> Counts {
         self.running.as_ref().map(|running| running.core.enter(|state, _| state.counts())).unwrap_or_default()
+    }
+}
+
+/// Ends the threads of the core when a control plane cannot start.
+struct CoreThreads(Option<Arc<Core>>);
+
+impl CoreThreads {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CoreThreads {
+    fn drop(&mut self) {
+        if let Some(core) = self.0.take() {
+            core.stop_callbacks(Duration::ZERO);
+            core.stop_timer();
+        }
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Book {
     lines: HashMap<Arc<str>, Line>,
     count: usize,
     bytes: usize,
+    /// Nothing is sent any more.
+    stopped: bool,
 }
 
 /// What is to be done about a callback that came.
@@ -79,21 +81,23 @@ pub enum Posted {
     First(Arc<str>, Arc<Notify>),
     /// Somebody is on the way already, and was woken.
     Queued,
-    /// There is no room for it.
-    Full(CallbackEnd),
+    /// There is no room for it, or nobody sends it any more.
+    Refused(CallbackEnd),
 }
 
 impl Book {
     /// Nothing waits yet.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, lines: HashMap::new(), count: 0, bytes: 0 }
+        Self { bounds, lines: HashMap::new(), count: 0, bytes: 0, stopped: false }
     }
 
     /// Takes a callback in.
     pub fn post(&mut self, callback: Callback) -> Posted {
         let bytes = callback.result.size() + callback.info.size();
-        if let Some(why) = self.full(&callback.info.address, bytes) {
-            return Posted::Full(CallbackEnd { result: callback.result, outcome: Err(why), attempts: 0 });
+        let stopped = || "the control plane has stopped".to_owned();
+        let refusal = if self.stopped { Some(stopped()) } else { self.full(&callback.info.address, bytes) };
+        if let Some(why) = refusal {
+            return Posted::Refused(CallbackEnd { result: callback.result, outcome: Err(why), attempts: 0 });
         }
         self.count += 1;
         self.bytes += bytes;
@@ -109,6 +113,11 @@ impl Book {
         }
         line.news.notify_one();
         Posted::Queued
+    }
+
+    /// Takes nothing more in.
+    pub fn stop(&mut self) {
+        self.stopped = true;
     }
 
     /// Why there is no room for one more.
@@ -281,11 +290,21 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_when_nothing_is_sent_any_more_ends_at_once() {
+        let mut book = Book::new(Bounds::default());
+        book.post(callback(A, "1"));
+        book.stop();
+        let refused = book.post(callback(A, "2"));
+        assert!(matches!(refused, Posted::Refused(CallbackEnd { outcome: Err(why), .. }) if why.contains("stopped")));
+        assert_eq!(book.len(), 1);
+    }
+
+    #[test]
     fn what_does_not_fit_ends_at_once_and_the_others_go_on() {
         let bounds = Bounds { address_max: 2, all_max: 3, ..Bounds::default() };
         let mut book = Book::new(bounds);
         let why = |posted: Posted| match posted {
-            Posted::Full(CallbackEnd { outcome: Err(why), attempts: 0, .. }) => why,
+            Posted::Refused(CallbackEnd { outcome: Err(why), attempts: 0, .. }) => why,
             other => panic!("{other:?}"),
         };
         book.post(callback(A, "1"));
