@@ -211,6 +211,10 @@ impl<R> Worker<R> {
         (!self.parked.is_empty()).then(|| self.busy * 1_000 / self.size.max(1) as usize)
     }
 
+    fn status(&self) -> WorkerStatus {
+        if self.draining { WorkerStatus::Draining } else { WorkerStatus::Active }
+    }
+
     /// How it is shown, without its catalog.
     pub fn info(&self, status: WorkerStatus) -> WorkerInfo {
         WorkerInfo {
@@ -482,9 +486,11 @@ impl<R> Roster<R> {
         self.offers.get(name).is_some_and(Offer::is_leaving)
     }
 
-    /// Whether nobody but one worker has a name.
-    pub fn has_one(&self, name: &str) -> bool {
-        self.offers.get(name).is_some_and(|offer| offer.workers == 1)
+    /// Whether another worker than this one has a name and goes on taking work.
+    pub fn has_other(&self, key: Uuid, name: &str) -> bool {
+        let stays = |worker: &Worker<R>| !worker.draining && worker.disconnected.is_none();
+        self.offers.get(name).is_some_and(|offer| offer.workers > 1)
+            && self.workers.iter().any(|(other, worker)| *other != key && stays(worker) && worker.can_run(name))
     }
 
     /// As [`Roster::offered`], for tasks submitted before, too.
@@ -529,15 +535,20 @@ impl<R> Roster<R> {
         recent.map(|(_, info)| info)
     }
 
-    /// How all workers are shown, those that went lately last.
+    /// How all workers are shown, without their catalogs, those that went lately last.
+    pub fn briefs(&self, now: Moment) -> Vec<WorkerInfo> {
+        let present = self.workers.values().map(|worker| worker.info(worker.status()));
+        present.chain(self.lost(now).cloned()).collect()
+    }
+
+    /// The same, with their catalogs.
     pub fn infos(&self, now: Moment) -> Vec<WorkerInfo> {
-        let status = |worker: &Worker<R>| if worker.draining { WorkerStatus::Draining } else { WorkerStatus::Active };
         let mut bytes = 0;
         let present = self.workers.values().map(|worker| {
             let fits = bytes + worker.catalog_bytes <= CATALOGS_TOLD_MAX;
             bytes += if fits { worker.catalog_bytes } else { 0 };
             let modules = if fits { worker.modules.clone() } else { Vec::new() };
-            WorkerInfo { modules, ..worker.info(status(worker)) }
+            WorkerInfo { modules, ..worker.info(worker.status()) }
         });
         present.chain(self.lost(now).cloned()).collect()
     }

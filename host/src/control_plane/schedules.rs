@@ -16,7 +16,6 @@ use std::{
 
 use uuid::Uuid;
 
-use super::roster::RETURN_GRACE;
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{NewSchedule, ScheduleInfo, ScheduleSource, ScheduleStatus},
@@ -249,12 +248,26 @@ impl Schedules {
         Ok(())
     }
 
-    /// Nobody has the module of this schedule any more. It may come back for a while.
-    pub fn withdraw(&mut self, now: Now, name: &str) {
+    /// Nobody has the module of this schedule any more. It may come back within `grace`.
+    pub fn withdraw(&mut self, now: Now, name: &str, grace: Duration) {
         let Some((name, schedule)) = self.all.get_key_value(name) else { return };
         if matches!(schedule.source, ScheduleSource::Module(_)) && schedule.presence == Presence::Here {
             let name = name.clone();
-            self.set_presence(now, &name, Presence::Leaving(now.mono + RETURN_GRACE));
+            if grace.is_zero() {
+                self.retire(now, &name);
+            } else {
+                self.set_presence(now, &name, Presence::Leaving(now.mono + grace));
+            }
+        }
+    }
+
+    /// The module of this schedule is not expected to come back.
+    fn retire(&mut self, now: Now, name: &Arc<str>) {
+        // Paused stays paused, and counted stays counted, when it is back all the same.
+        if self.all.get(name).is_some_and(|schedule| schedule.paused || schedule.new.spec.count.is_some()) {
+            self.set_presence(now, name, Presence::Gone);
+        } else {
+            self.forget(name);
         }
     }
 
@@ -393,12 +406,7 @@ impl Schedules {
     /// Looks at both clocks before [`Schedules::turn`] is called until it has nothing left.
     pub fn look(&mut self, now: Now) {
         while let Some((_, name)) = self.leaving.first().filter(|(at, _)| *at <= now.mono).cloned() {
-            // Paused stays paused, and counted stays counted, when the module is back.
-            if self.all.get(&name).is_some_and(|schedule| schedule.paused || schedule.new.spec.count.is_some()) {
-                self.set_presence(now, &name, Presence::Gone);
-            } else {
-                self.forget(&name);
-            }
+            self.retire(now, &name);
         }
         if self.wall.since(now.wall) >= CORRECTION_MAX {
             // What was dealt with is not repeated, unless the clock was set to another day.

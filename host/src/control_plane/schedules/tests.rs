@@ -1,7 +1,10 @@
 //! The book over turned clocks.
 
 use super::*;
-use crate::task::{ScheduleSpec, schedule::When};
+use crate::{
+    control_plane::roster::RETURN_GRACE,
+    task::{ScheduleSpec, schedule::When},
+};
 
 /// A book, and both clocks.
 struct Story {
@@ -284,20 +287,20 @@ fn the_schedule_of_a_module_lives_as_long_as_a_worker_has_it() {
     let own = story.book.add(story.now, new(every(20)), true);
     assert!(matches!(own, Err(NotKept::OfModule { .. })), "{own:?}");
 
-    story.book.withdraw(story.now, "s");
+    story.book.withdraw(story.now, "s", RETURN_GRACE);
     assert_eq!(story.fired(secs(20)).len(), 2, "its worker may come back");
     story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
     assert_eq!((story.fired(secs(60)).len(), story.info().runs), (6, 8));
     story.book.offer(story.now, new(every(30)), "clock").expect("it is changed");
     assert_eq!(story.fired(secs(60)).len(), 2);
-    story.book.withdraw(story.now, "s");
+    story.book.withdraw(story.now, "s", RETURN_GRACE);
     story.run(RETURN_GRACE + secs(1), None);
     assert!(story.book.is_empty());
 
     // Paused stays paused.
     story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
     story.book.pause("s");
-    story.book.withdraw(story.now, "s");
+    story.book.withdraw(story.now, "s", RETURN_GRACE);
     story.run(RETURN_GRACE + secs(1), None);
     assert_eq!(story.info().status, ScheduleStatus::Absent);
     story.book.offer(story.now, new(every(20)), "clock").expect("it is kept");

@@ -5,13 +5,15 @@
 //! was accepted for the old modules.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use uuid::Uuid;
 
-use super::{Entry, State, Timer, Way};
+use super::{Entry, State, Timer, Way, schedules::whens};
 use crate::{
     clock::Now,
     control_plane::events::Told,
@@ -21,19 +23,20 @@ use crate::{
     task::{ModuleInfo, ModuleStatus},
 };
 
-/// Unfinished tasks, and bytes of their arguments, that are checked against a changed signature:
-/// it is done under the lock. Those beyond are taken to fit.
+/// Waiting tasks that are looked at for one change, shared evenly among the names that it concerns,
+/// but at least one of each. All this is done under the lock.
 const CHECKED_MAX: usize = 10_000;
+/// Bytes of arguments that are checked against changed signatures. Those beyond are taken to fit.
 const CHECKED_BYTES_MAX: usize = 4 << 20;
-/// Scheduled tasks that are looked at for one change.
+/// Scheduled tasks, and leases, that are looked at for one change.
 const SCANNED_MAX: usize = 20_000;
 
 /// A task name of which the new catalog may not run everything that was submitted.
-enum Concern {
+enum Concern<'a> {
     /// No worker will have it.
     Gone,
-    /// It has another signature.
-    Changed(Box<Signature>),
+    /// It has another signature, which is read once there is a task to check.
+    Changed(&'a Json, OnceCell<Signature>),
 }
 
 /// Tasks of one name that could not run any more.
@@ -67,19 +70,23 @@ impl<R: Way> State<R> {
 
     fn take_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {
         let Some(worker) = self.roster.get(key) else { return };
-        let (id, news) = (worker.id.clone(), news(worker.modules(), &modules));
+        let (id, news, before) = (worker.id.clone(), news(worker.modules(), &modules), whens(worker.modules()));
         for (kind, detail) in &news {
             self.note_event(now, Told { detail: Some(detail), ..Told::of_worker(*kind, &id) });
         }
-        self.offer_schedules(now, &modules);
+        self.offer_schedules(now, key, &before, &modules);
+        let after = whens(&modules);
+        let dropped = before.into_iter().filter(|(name, _)| !after.contains_key(name)).collect();
+        let lone = self.lone_schedules(key, &dropped);
         let names = modules.iter().filter(|module| module.status == ModuleStatus::Leaving);
         let leaving: Vec<Arc<str>> =
             names.flat_map(|module| &module.tasks).map(|task| task.name.as_str().into()).collect();
         let turnover = self.roster.change(key, modules);
         let nobody_takes = |name: &Arc<str>| self.roster.is_leaving(name);
         let closed: Vec<Arc<str>> =
-            leaving.into_iter().filter(nobody_takes).chain(turnover.gone.iter().cloned()).collect();
-        self.withdraw_schedules(now, &closed);
+            leaving.into_iter().filter(nobody_takes).chain(turnover.gone.iter().cloned()).chain(lone).collect();
+        // Whatever is due from now on would fail.
+        self.withdraw_schedules(now, &closed, Duration::ZERO);
         for name in &turnover.gone {
             self.queue.withdraw(name);
         }
@@ -92,15 +99,19 @@ impl<R: Way> State<R> {
     fn objection(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<String> {
         let (old, new) = (schemas(self.roster.get(key)?.modules()), schemas(modules));
         let concern = |name: &str, schema: &Json| match new.get(name) {
-            None => self.roster.has_one(name).then_some(Concern::Gone),
+            None => (!self.roster.has_other(key, name)).then_some(Concern::Gone),
             Some(new) if *new == schema => None,
-            Some(new) => Some(Concern::Changed(Box::new(Signature::read(name, new)))),
+            Some(new) => Some(Concern::Changed(new, OnceCell::new())),
         };
-        let concerns: BTreeMap<&str, Concern> =
+        let concerns: BTreeMap<&str, Concern<'_>> =
             old.into_iter().filter_map(|(name, schema)| Some((name, concern(name, schema)?))).collect();
         let first = if concerns.is_empty() { None } else { self.stranded(&concerns).into_iter().next() };
         first.map(|Stranded { name, count, why }| {
-            let tasks = if count == 1 { "1 unfinished task".to_owned() } else { format!("{count} unfinished tasks") };
+            let tasks = match count {
+                1 => "1 unfinished task".to_owned(),
+                _ if count < share(concerns.len()) => format!("{count} unfinished tasks"),
+                _ => format!("{count} or more unfinished tasks"),
+            };
             match why {
                 None => format!("it has no '{name}', which would leave {tasks} without a worker"),
                 Some(why) => format!("it does not take the arguments of {tasks} of '{name}': {why}"),
@@ -109,16 +120,17 @@ impl<R: Way> State<R> {
     }
 
     /// Tasks that have not ended and could not run any more, by their names.
-    fn stranded<'a>(&'a self, concerns: &BTreeMap<&'a str, Concern>) -> Vec<Stranded<'a>> {
-        let (mut tasks, mut bytes) = (0, 0);
+    fn stranded<'a>(&'a self, concerns: &BTreeMap<&'a str, Concern<'_>>) -> Vec<Stranded<'a>> {
+        let mut bytes = 0;
         let mut stranded = BTreeMap::<&str, Stranded<'_>>::new();
         for entry in self.unfinished_of(concerns) {
             let Some((name, concern)) = concerns.get_key_value(&*entry.name) else { continue };
             let why = match concern {
                 Concern::Gone => None,
-                Concern::Changed(_) if tasks >= CHECKED_MAX || bytes >= CHECKED_BYTES_MAX => continue,
-                Concern::Changed(signature) => {
-                    (tasks, bytes) = (tasks + 1, bytes + entry.bytes());
+                Concern::Changed(..) if bytes >= CHECKED_BYTES_MAX => continue,
+                Concern::Changed(schema, signature) => {
+                    bytes += entry.bytes();
+                    let signature = signature.get_or_init(|| Signature::read(name, schema));
                     let Err(why) = signature.check(&entry.args, &entry.kwargs) else { continue };
                     Some(why.to_string())
                 }
@@ -130,18 +142,23 @@ impl<R: Way> State<R> {
 
     /// The unfinished tasks of these names: those that wait, those that are scheduled, and those
     /// that are with a worker, which may be tried again.
-    fn unfinished_of<'a>(&'a self, names: &BTreeMap<&'a str, Concern>) -> impl Iterator<Item = &'a Entry> {
-        let queued: Vec<_> = names.keys().map(|name| self.queue.of_name(name).take(CHECKED_MAX)).collect();
+    fn unfinished_of<'a>(&'a self, names: &BTreeMap<&'a str, Concern<'_>>) -> impl Iterator<Item = &'a Entry> {
+        let queued: Vec<_> = names.keys().map(|name| self.queue.of_name(name).take(share(names.len()))).collect();
         let scheduled = self.timers.iter().take(SCANNED_MAX).filter_map(|(_, timer)| match timer {
             Timer::Due(id) => Some(id),
             _ => None,
         });
         // By way of the slots, so that the order is the same each time.
         let granted = self.roster.iter().flat_map(|(_, worker)| worker.slots.values().flat_map(|slot| &slot.granted));
-        let granted = granted.filter_map(|lease| self.leases.get(lease).map(|granted| &granted.task));
+        let granted = granted.take(SCANNED_MAX).filter_map(|lease| self.leases.get(lease).map(|granted| &granted.task));
         let all = queued.into_iter().flatten().chain(scheduled).chain(granted);
         all.filter_map(|id| self.tasks.get(id)).map(|entry| &**entry)
     }
+}
+
+/// Waiting tasks that are looked at of each of so many names.
+fn share(names: usize) -> usize {
+    (CHECKED_MAX / names.max(1)).max(1)
 }
 
 /// The schemas of the tasks in a catalog.

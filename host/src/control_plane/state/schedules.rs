@@ -1,6 +1,8 @@
 //! Tasks that are submitted by themselves.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use uuid::Uuid;
 
 use super::{State, Taken, Timer, Way};
 use crate::control_plane::{
@@ -10,7 +12,7 @@ use crate::control_plane::{
 use crate::{
     clock::{Moment, Now},
     protocol::{EventKind, NewSchedule, Reply, ScheduleInfo, ScheduleRequest},
-    task::{ModuleInfo, ModuleStatus, TaskId, TaskStatus},
+    task::{ModuleInfo, ModuleStatus, ScheduleSpec, TaskId, TaskInfo, TaskStatus},
 };
 
 impl<R: Way> State<R> {
@@ -120,14 +122,18 @@ impl<R: Way> State<R> {
         }
     }
 
-    /// Takes up the schedules that a worker's modules have.
-    pub(super) fn offer_schedules(&mut self, now: Now, modules: &[ModuleInfo]) {
-        let here = modules.iter().filter(|module| module.status != ModuleStatus::Leaving);
-        let tasks = here.flat_map(|module| module.tasks.iter().map(|task| (&*module.name, task)));
+    /// Takes up what a worker's modules say now of schedules, where that is not what they said
+    /// `before`. What was not changed here is left as it is, as other workers may have newer modules.
+    pub(super) fn offer_schedules(&mut self, now: Now, key: Uuid, before: &Whens, modules: &[ModuleInfo]) {
         let mut changed = false;
-        for (module, task) in tasks {
+        for (module, task) in takers(modules) {
+            if before.get(&*task.name) == Some(&task.schedule) {
+                continue;
+            }
             let Some(spec) = &task.schedule else {
-                changed |= self.schedules.revoke(&task.name);
+                // One that comes may have an older module than those who are here.
+                let is_newest = before.contains_key(&*task.name) || !self.is_scheduled_elsewhere(key, &task.name);
+                changed |= is_newest && self.schedules.revoke(&task.name);
                 continue;
             };
             changed = true;
@@ -143,13 +149,27 @@ impl<R: Way> State<R> {
         }
     }
 
-    /// Nobody offers these names any more.
-    pub(super) fn withdraw_schedules(&mut self, now: Now, names: &[Arc<str>]) {
-        if self.schedules.is_empty() {
+    /// Those of a worker's schedules that no other worker has.
+    pub(super) fn lone_schedules(&self, key: Uuid, of: &Whens) -> Vec<Arc<str>> {
+        let named = of.iter().filter(|(_, spec)| spec.is_some()).map(|(name, _)| name);
+        named.filter(|name| !self.is_scheduled_elsewhere(key, name)).cloned().collect()
+    }
+
+    /// Whether another worker has a schedule for a task of this name.
+    fn is_scheduled_elsewhere(&self, key: Uuid, name: &str) -> bool {
+        let others = self.roster.iter().filter(|(other, worker)| *other != key && worker.can_run(name));
+        others
+            .flat_map(|(_, worker)| takers(worker.modules()))
+            .any(|(_, task)| task.schedule.is_some() && task.name == name)
+    }
+
+    /// Nobody offers these names any more, but may do so again within `grace`.
+    pub(super) fn withdraw_schedules(&mut self, now: Now, names: &[Arc<str>], grace: Duration) {
+        if self.schedules.is_empty() || names.is_empty() {
             return;
         }
         for name in names {
-            self.schedules.withdraw(now, name);
+            self.schedules.withdraw(now, name, grace);
         }
         self.arm_schedules(now);
     }
@@ -166,6 +186,19 @@ impl<R: Way> State<R> {
             self.timers.insert((wake, Timer::Schedules));
         }
     }
+}
+
+/// When each task of a worker's modules is to be submitted, by its name.
+pub(super) type Whens = BTreeMap<Arc<str>, Option<ScheduleSpec>>;
+
+pub(super) fn whens(modules: &[ModuleInfo]) -> Whens {
+    takers(modules).map(|(_, task)| (task.name.as_str().into(), task.schedule.clone())).collect()
+}
+
+/// The tasks that may be submitted anew, each with the name of its module.
+fn takers(modules: &[ModuleInfo]) -> impl Iterator<Item = (&str, &TaskInfo)> {
+    let here = modules.iter().filter(|module| module.status != ModuleStatus::Leaving);
+    here.flat_map(|module| module.tasks.iter().map(|task| (&*module.name, task)))
 }
 
 fn reason(why: Skip) -> String {

@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 
 use uuid::Uuid;
 
+use super::schedules::{Whens, whens};
 use super::{LOOKAHEAD_MAX, Loss, SECOND_LOOK, Standing, State, Timer, Way};
 use crate::control_plane::events::Told;
-use crate::control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX, Worker};
+use crate::control_plane::roster::{RECONNECT_GRACE, RETURN_GRACE, SILENCE_MAX, Worker};
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{BEAT_WAIT, Beat, EventKind, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply},
@@ -43,7 +44,7 @@ impl<R: Way> State<R> {
         }
         let id = Arc::from(registration.worker_id.as_str());
         self.note_event(now, Told::of_worker(EventKind::WorkerJoined, &id));
-        self.offer_schedules(now, &registration.modules);
+        self.offer_schedules(now, key, &Whens::new(), &registration.modules);
         for name in self.roster.add(now, registration, peer) {
             self.queue.offer(name);
         }
@@ -285,7 +286,9 @@ impl<R: Way> State<R> {
         for name in names {
             self.queue.withdraw(name);
         }
-        self.withdraw_schedules(now, names);
+        let lone = self.lone_schedules(key, &whens(worker.modules()));
+        let without: Vec<Arc<str>> = names.iter().cloned().chain(lone).collect();
+        self.withdraw_schedules(now, &without, RETURN_GRACE);
         self.timers.remove(&(worker.watched, Timer::Silence(key)));
         for (number, slot) in worker.slots {
             self.timers.remove(&(slot.until, Timer::Slot(key, number)));

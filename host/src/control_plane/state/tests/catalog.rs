@@ -99,7 +99,10 @@ fn a_name_does_not_go_while_tasks_of_it_wait_run_or_are_scheduled_unless_another
     assert_eq!(story.change(3, false, &only_b), WorkerReply::Noted);
     story.later(secs(4));
     assert_eq!(story.work(W, 0, Vec::new(), 1), []);
-    assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["a scheduled"]);
+    assert_eq!(story.change(4, false, &both), WorkerReply::Noted);
+    story.state.drain_worker(story.now, V, To("drain"));
+    assert!(story.declined(5, &only_b).starts_with("it has no 'a'"), "the other one takes nothing more");
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a scheduled"]);
 }
 
 #[test]
@@ -171,10 +174,15 @@ fn the_schedule_of_a_task_comes_changes_and_goes_with_its_module() {
         assert_eq!(story.change(sequence, false, std::slice::from_ref(modules)), WorkerReply::Noted);
         assert_eq!(story.state.schedules.len(), schedules);
     }
-    let leaving = ModuleInfo { status: ModuleStatus::Leaving, ..clock };
+    let leaving = ModuleInfo { status: ModuleStatus::Leaving, ..clock.clone() };
     assert_eq!(story.change(4, false, &[leaving]), WorkerReply::Noted);
-    story.later(secs(31));
     assert!(story.state.schedules.is_empty(), "it takes nothing new, from its schedule neither");
+    assert_eq!(story.change(5, false, std::slice::from_ref(&clock)), WorkerReply::Noted);
+    assert_eq!(story.state.schedules.len(), 1, "its file is back");
+    assert_eq!(story.change(6, false, &[]), WorkerReply::Noted);
+    assert!(story.state.schedules.is_empty(), "each time would fail");
+    story.later(Duration::ZERO);
+    assert_eq!(story.state.books().timers, 1, "for the silence of the worker");
 }
 
 #[test]

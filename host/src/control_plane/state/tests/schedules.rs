@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    protocol::{EventKind, NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleStatus},
+    protocol::{CatalogChange, EventKind, NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleStatus},
     task::{
         ScheduleSpec,
         schedule::{Overlap, When},
@@ -151,4 +151,28 @@ fn the_schedule_of_a_module_goes_with_its_last_worker_and_changes_with_the_newes
     story.state.leave(story.now, W, To("leave"));
     story.later(secs(31));
     assert_eq!(story.state.books().timers, 0);
+}
+
+#[test]
+fn a_worker_with_an_older_module_does_not_undo_the_schedule_that_others_have() {
+    let mut story = Story::new();
+    story.register(clock(W, Some(every(20))));
+    let mut other = clock(V, None);
+    other.worker_id = "other".into();
+    story.register(other.clone());
+    assert_eq!(story.schedules()[0].schedule.spec, every(20), "it has none, and may be older");
+    let mut sequence = 0;
+    let mut change = |story: &mut Story, worker, modules| {
+        sequence += 1;
+        story.state.change_catalog(story.now, CatalogChange { worker, sequence, modules, force: false }, To("change"));
+    };
+    change(&mut story, W, clock(W, Some(every(30))).modules);
+    other.modules[0].hash = "2".repeat(64);
+    change(&mut story, V, other.modules.clone());
+    assert_eq!(story.schedules()[0].schedule.spec, every(30), "nothing changed there for this task");
+    story.state.leave(story.now, W, To("leave"));
+    story.later_alive(secs(29));
+    assert_eq!(story.schedules().len(), 1);
+    story.later_alive(secs(2));
+    assert_eq!(story.schedules(), [], "nobody who is here says when");
 }
