@@ -54,7 +54,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// `GET /api/workers`
 pub(super) async fn workers(State(app): State<Arc<App>>) -> Json<Value> {
-    let infos = app.core.enter(|state, now| state.roster().infos(now.mono));
+    let infos = app.core.enter(|state, now| state.roster().briefs(now.mono));
     let workers: Vec<Value> = infos.iter().map(worker).collect();
     Json(json!({ "count": workers.len(), "workers": workers }))
 }

@@ -30,12 +30,13 @@ pub struct TaskQuery {
 }
 
 impl TaskQuery {
-    /// Whether it asks for a task.
-    pub(crate) fn matches(&self, task: &TaskSummary) -> bool {
-        (self.statuses.is_empty() || self.statuses.contains(&task.status))
-            && self.name.as_deref().is_none_or(|name| *name == *task.name)
-            && self.worker_id.as_deref().is_none_or(|worker| task.worker_id.as_deref() == Some(worker))
-            && self.since.is_none_or(|since| task.changed_at() >= since)
+    /// Whether it asks for a task of this status and name, at this worker, that ended, else began,
+    /// else was submitted then.
+    pub(crate) fn matches(&self, status: TaskStatus, name: &str, worker: Option<&str>, changed_at: Timestamp) -> bool {
+        (self.statuses.is_empty() || self.statuses.contains(&status))
+            && self.name.as_deref().is_none_or(|asked| *asked == *name)
+            && self.worker_id.as_deref().is_none_or(|asked| worker == Some(asked))
+            && self.since.is_none_or(|since| changed_at >= since)
     }
 }
 
@@ -74,13 +75,6 @@ pub struct TaskSummary {
     pub attempt: u32,
     /// The first line of why it failed.
     pub error: Option<String>,
-}
-
-impl TaskSummary {
-    /// When it last changed: ended, else began, else was submitted.
-    pub fn changed_at(&self) -> Timestamp {
-        self.completed_at.or(self.started_at).unwrap_or(self.created_at)
-    }
 }
 
 /// Asks what happened.

@@ -8,7 +8,7 @@ use crate::control_plane::{
     results::{About, Kept},
 };
 use crate::{
-    clock::Now,
+    clock::{Now, Timestamp},
     json::Json,
     protocol::{EventQuery, Reply, TaskPage, TaskQuery, TaskSummary},
     task::{NewTask, Policy, Progress, Report, TaskId, TaskResult, TaskStatus},
@@ -40,6 +40,12 @@ pub struct Detail {
     pub reports: Vec<Report>,
 }
 
+/// A task that may be shown.
+enum Seen<'a> {
+    Live(&'a TaskId, &'a Entry),
+    Ended(&'a Kept),
+}
+
 impl<R: Way> State<R> {
     /// Tells a client of tasks.
     pub fn tasks(&mut self, now: Now, query: &TaskQuery, from: R) {
@@ -55,16 +61,16 @@ impl<R: Way> State<R> {
             query.statuses.is_empty() || statuses.iter().any(|status| query.statuses.contains(status))
         };
         let running = wanted(&[TaskStatus::Started, TaskStatus::Pending])
-            .then(|| self.leases.values().filter_map(|granted| self.summary(&granted.task)));
-        let waiting = wanted(&[TaskStatus::Pending]).then(|| self.queue.iter().filter_map(|(_, id)| self.summary(id)));
+            .then(|| self.leases.values().filter_map(|granted| self.live(&granted.task)));
+        let waiting = wanted(&[TaskStatus::Pending]).then(|| self.queue.iter().filter_map(|(_, id)| self.live(id)));
         let scheduled = wanted(&[TaskStatus::Scheduled, TaskStatus::Retrying]).then(|| {
             self.timers.iter().filter_map(|(_, timer)| match timer {
-                Timer::Due(id) => self.summary(id),
+                Timer::Due(id) => self.live(id),
                 _ => None,
             })
         });
         let ended = wanted(&[TaskStatus::Success, TaskStatus::Failure, TaskStatus::Cancelled])
-            .then(|| self.results.newest(now.mono).map(ended));
+            .then(|| self.results.newest(now.mono).map(Seen::Ended));
         let (running, waiting) = (running.into_iter().flatten(), waiting.into_iter().flatten());
         let (scheduled, ended) = (scheduled.into_iter().flatten(), ended.into_iter().flatten());
         let all = running.chain(waiting).chain(scheduled).chain(ended);
@@ -74,12 +80,15 @@ impl<R: Way> State<R> {
         let (mut matching, mut tasks) = (0, Vec::new());
         for task in all.take(SCAN_MAX) {
             scanned += 1;
-            if !query.matches(&task) {
+            if !self.is_asked_for(query, &task) {
                 continue;
             }
             matching += 1;
             if matching > skip && tasks.len() < limit {
-                tasks.push(task);
+                tasks.push(match task {
+                    Seen::Live(id, entry) => self.summary(id, entry),
+                    Seen::Ended(kept) => summary_of(kept),
+                });
             }
         }
         TaskPage { tasks, total: matching as u64, complete: scanned < SCAN_MAX }
@@ -92,7 +101,7 @@ impl<R: Way> State<R> {
         };
         if let Some(entry) = self.tasks.get(id) {
             return Some(Detail {
-                summary: self.summary(id)?,
+                summary: self.summary(id, entry),
                 args: entry.args.clone(),
                 kwargs: entry.kwargs.clone(),
                 policy: entry.policy.clone(),
@@ -105,7 +114,15 @@ impl<R: Way> State<R> {
         let About { args, kwargs, policy, .. } = kept.about.clone();
         let progress = kept.reports.progress().cloned();
         let reports = newest(&kept.reports);
-        Some(Detail { summary: ended(kept), args, kwargs, policy, ended: Some(kept.result.clone()), progress, reports })
+        Some(Detail {
+            summary: summary_of(kept),
+            args,
+            kwargs,
+            policy,
+            ended: Some(kept.result.clone()),
+            progress,
+            reports,
+        })
     }
 
     /// How far a task is that has not ended, if it told.
@@ -119,27 +136,52 @@ impl<R: Way> State<R> {
         Some(NewTask { id: new, args, kwargs, policy, ..NewTask::new(&*name) })
     }
 
-    fn summary(&self, id: &TaskId) -> Option<TaskSummary> {
-        let entry = self.tasks.get(id)?;
-        let (started_at, worker) = match entry.standing {
-            Standing::Leased { lease, started_at, .. } => {
-                let granted = self.leases.get(&lease).filter(|_| started_at.is_some());
-                (started_at, granted.and_then(|granted| self.roster.get(granted.worker)))
+    fn live<'a>(&'a self, id: &'a TaskId) -> Option<Seen<'a>> {
+        self.tasks.get(id).map(|entry| Seen::Live(id, entry))
+    }
+
+    /// Whether a query asks for a task. The summary is only made of those that are shown.
+    fn is_asked_for(&self, query: &TaskQuery, task: &Seen<'_>) -> bool {
+        match task {
+            Seen::Live(_, entry) => {
+                let begun = self.begun(entry);
+                query.matches(
+                    entry.status(),
+                    &entry.name,
+                    begun.and_then(|(_, worker)| worker).map(|id| &**id),
+                    begun.map_or(entry.created_at, |(at, _)| at),
+                )
             }
-            Standing::Queued(_) | Standing::Due { .. } => (None, None),
-        };
-        Some(TaskSummary {
+            Seen::Ended(Kept { result, about, .. }) => query.matches(
+                result.status,
+                &about.name,
+                result.worker_id.as_deref(),
+                result.completed_at.or(result.started_at).unwrap_or(about.created_at),
+            ),
+        }
+    }
+
+    /// When the attempt that runs began, and at which worker.
+    fn begun(&self, entry: &Entry) -> Option<(Timestamp, Option<&Arc<str>>)> {
+        let Standing::Leased { lease, started_at, .. } = entry.standing else { return None };
+        let worker = || self.roster.get(self.leases.get(&lease)?.worker).map(|worker| &worker.id);
+        started_at.map(|at| (at, worker()))
+    }
+
+    fn summary(&self, id: &TaskId, entry: &Entry) -> TaskSummary {
+        let begun = self.begun(entry);
+        TaskSummary {
             task_id: id.clone(),
             name: entry.name.clone(),
             status: entry.status(),
             priority: entry.priority,
             created_at: entry.created_at,
-            started_at,
+            started_at: begun.map(|(at, _)| at),
             completed_at: None,
-            worker_id: worker.map(|worker| worker.id.clone()),
+            worker_id: begun.and_then(|(_, worker)| worker).cloned(),
             attempt: entry.attempt,
             error: None,
-        })
+        }
     }
 
     /// Tells a client what happened, once there is something to tell.
@@ -178,21 +220,7 @@ impl<R: Way> State<R> {
     }
 }
 
-impl Entry {
-    /// What is kept of it beside its result.
-    pub(super) fn about(&self) -> About {
-        About {
-            name: self.name.clone(),
-            priority: self.priority,
-            created_at: self.created_at,
-            args: self.args.clone(),
-            kwargs: self.kwargs.clone(),
-            policy: self.policy.clone(),
-        }
-    }
-}
-
-fn ended(kept: &Kept) -> TaskSummary {
+fn summary_of(kept: &Kept) -> TaskSummary {
     let (result, about) = (&kept.result, &kept.about);
     TaskSummary {
         task_id: result.task_id.clone(),

@@ -156,7 +156,7 @@ impl<R: Way> State<R> {
             kwargs: task.kwargs,
             policy: task.policy,
         };
-        self.keep(now, result, (about, ReportLog::default()), callback)
+        self.keep(now, result, None, (about, ReportLog::default()), callback)
     }
 
     /// Puts a task at the end of its line.
@@ -315,9 +315,16 @@ impl<R: Way> State<R> {
             module_version: end.version,
             ..TaskResult::new(id.clone(), status)
         };
-        let about = entry.about();
         self.meters.took(entry.priority, now.mono.since(entry.due_at));
-        let result = self.keep(now, result, (about, entry.reports), entry.callback);
+        let about = About {
+            name: entry.name,
+            priority: entry.priority,
+            created_at: entry.created_at,
+            args: entry.args,
+            kwargs: entry.kwargs,
+            policy: entry.policy,
+        };
+        let result = self.keep(now, result, end.worker_id.as_ref(), (about, entry.reports), entry.callback);
         for session in entry.session.into_iter().chain(entry.other_sessions) {
             if self.sessions.tell(session, result.clone()) {
                 self.answer_session(session);
@@ -337,6 +344,7 @@ impl<R: Way> State<R> {
         &mut self,
         now: Now,
         mut result: TaskResult,
+        worker: Option<&Arc<str>>,
         (about, reports): (About, ReportLog),
         callback: Option<Arc<CallbackInfo>>,
     ) -> Arc<TaskResult> {
@@ -352,10 +360,9 @@ impl<R: Way> State<R> {
             Some(ErrorKind::NotFound) => self.meters.refused(result.status),
             _ => self.meters.ended(&about.name, result.status),
         }
-        let worker = result.worker_id.as_deref().map(Arc::from);
         let told = Told::of_task(kind, &result.task_id, &about.name, about.priority);
         let detail = result.error.as_deref();
-        self.note_event(now, Told { worker: worker.as_ref(), attempt: result.attempts, detail, ..told });
+        self.note_event(now, Told { worker, attempt: result.attempts, detail, ..told });
         self.results.store(now.mono, result.clone(), about, reports);
         self.await_expiry();
         if let Some(info) = callback {
