@@ -54,7 +54,7 @@ const NOT_FOUND: u8 = 5;
 /// Stopped by a signal.
 const INTERRUPTED: u8 = 130;
 
-/// A task queue without a broker, whose tasks are WebAssembly components, written in Rust.
+/// A task queue without a broker, whose tasks are WebAssembly components.
 #[derive(Debug, Parser)]
 #[command(name = "fastworker", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {

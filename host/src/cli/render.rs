@@ -18,7 +18,6 @@ use serde::Serialize;
 use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED};
 use crate::{
     bench::{Must, Plan, Row},
-    clock::Timestamp,
     config::Address,
     protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
     signature,
@@ -33,7 +32,6 @@ mod looks;
 mod schedules;
 
 pub(super) use log::{Levels, LogFormat, levels, log};
-use looks::last_seen;
 pub(super) use looks::{crew, events, tasks};
 pub(super) use schedules::{schedule, schedules};
 
@@ -350,21 +348,7 @@ pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
         out_json(&workers)?;
         return Ok(0);
     }
-    let now = Timestamp::now();
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["WORKER", "STATUS", "SLOTS", "BUSY", "RAN", "TASKS", "LAST SEEN"]);
-    for worker in workers {
-        table.add_row([
-            worker.id.clone(),
-            status_of(worker).to_owned(),
-            worker.slots.to_string(),
-            worker.load.to_string(),
-            worker.attempts.to_string(),
-            task_count(worker).to_string(),
-            last_seen(worker, now),
-        ]);
-    }
-    out(table.trim_fmt());
+    out(looks::worker_table(workers).trim_fmt());
     // A module that several have loaded is shown once, with those that have it.
     let mut loaded: Vec<(&ModuleInfo, Vec<&str>)> = Vec::new();
     for worker in workers.iter().filter(|worker| worker.status != WorkerStatus::Lost) {

@@ -14,6 +14,7 @@ use lru::DefaultHasher;
 
 use crate::{
     json::Json,
+    lock::lock,
     signature::{Misfit, Signature},
     task::{ModuleInfo, NewTask},
 };
@@ -73,13 +74,13 @@ impl Misfits {
 impl Signatures {
     /// Notes changes in the order in which they happen. Quick: call it under the state's lock.
     pub fn note(&self, changes: Vec<Change>) {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).extend(changes);
+        lock(&self.changes).extend(changes);
     }
 
     /// Takes what was noted into account. Call it under no lock.
     pub fn settle(&self) {
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut books = lock(&self.books);
+        let changes = mem::take(&mut *lock(&self.changes));
         for Change { name, schema, is_offered } in changes {
             let offers = books.entry(name.clone()).or_default();
             let known = offers.iter().position(|offer| offer.schema == schema);

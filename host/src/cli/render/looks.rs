@@ -84,6 +84,12 @@ pub(in crate::cli) fn crew(workers: &[WorkerInfo], json: bool) -> Outcome {
         );
         return Ok(0);
     }
+    out(worker_table(workers).trim_fmt());
+    Ok(0)
+}
+
+/// The workers, one in a line.
+pub(super) fn worker_table(workers: &[WorkerInfo]) -> Table {
     let now = Timestamp::now();
     let mut table = table(&["WORKER", "STATUS", "SLOTS", "BUSY", "RAN", "TASKS", "LAST SEEN", "ADDRESS"]);
     for worker in workers {
@@ -98,12 +104,11 @@ pub(in crate::cli) fn crew(workers: &[WorkerInfo], json: bool) -> Outcome {
             worker.address.clone(),
         ]);
     }
-    out(table.trim_fmt());
-    Ok(0)
+    table
 }
 
 /// How long ago a worker was heard of. The control plane sends itself no signs of life.
-pub(super) fn last_seen(worker: &WorkerInfo, now: Timestamp) -> String {
+fn last_seen(worker: &WorkerInfo, now: Timestamp) -> String {
     if worker.is_control_plane { "-".to_owned() } else { short(now.since(worker.last_seen)) + " ago" }
 }
 
