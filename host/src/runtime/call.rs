@@ -154,6 +154,8 @@ impl Attempt {
 pub struct Slot {
     shared: Arc<Shared>,
     timer: Timer,
+    /// What the last attempt left behind. Nobody waits for its removal.
+    spent: Option<Store<Attempt>>,
 }
 
 /// Drives the waits of modules that wait, on the slot's own thread.
@@ -191,14 +193,14 @@ pub(super) struct Ended<R> {
     /// Why it was ended from outside, if it was.
     pub(super) why: Option<Why>,
     /// What is left of it.
-    pub(super) attempt: Attempt,
+    pub(super) store: Store<Attempt>,
 }
 
 impl Slot {
     pub(super) fn new(config: &Arc<RuntimeConfig>, watchdog: &Watchdog, reports: Arc<dyn Reports>) -> Self {
         let output = Arc::new(Mutex::new(Output::new(reports, config.log_max)));
         let shared = Shared { config: Arc::clone(config), watch: watchdog.watch(), output };
-        Self { shared: Arc::new(shared), timer: Timer::new() }
+        Self { shared: Arc::new(shared), timer: Timer::new(), spent: None }
     }
 
     /// Stops what this slot runs, from another thread.
@@ -207,7 +209,8 @@ impl Slot {
     }
 
     /// Makes one attempt and tells how it ended. Returns at the latest some 20 ms after its
-    /// timeout, whatever the guest does.
+    /// timeout, whatever the guest does. What it used is given back by [`Self::clear`], or else
+    /// before the next attempt.
     pub fn run(&mut self, module: &Module, call: &Invocation<'_>) -> Outcome {
         if module.task(call.name).is_none() {
             let message = format!("the module {} has no task '{}'", module.info().name, call.name);
@@ -228,8 +231,17 @@ impl Slot {
             Call { task_id: call.task_id.clone(), name: call.name.to_owned(), attempt: call.attempt, deadline_ms };
         let span = Span { id: call.id, deadline: now.mono + call.timeout };
         let (prepared, export) = module.run();
-        let ended = self.call::<RunParams<'_>, RunResults>(prepared, export, (invocation,), self.attempt(about), span);
-        ending::outcome(ended, call.timeout)
+        let Ended { result, why, mut store } =
+            self.call::<RunParams<'_>, RunResults>(prepared, export, (invocation,), self.attempt(about), span);
+        let outcome = ending::outcome(result, why, store.data_mut(), call.timeout);
+        self.spent = Some(store);
+        outcome
+    }
+
+    /// Gives back the memory of the last attempt. It takes about as long as making it did, so tell
+    /// the outcome first.
+    pub fn clear(&mut self) {
+        self.spent = None;
     }
 
     /// An attempt with nothing used yet.
@@ -259,6 +271,7 @@ impl Slot {
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
+        self.clear();
         let mut store = store(prepared, attempt);
         self.shared.speak(|output| output.begin(span.id));
         let watched = self.shared.watch.begin(span.id, span.deadline);
@@ -274,7 +287,7 @@ impl Slot {
         };
         let why = watched.end();
         self.shared.speak(Output::end);
-        Ended { result, why, attempt: store.into_data() }
+        Ended { result, why, store }
     }
 }
 

@@ -10,7 +10,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::{
     backtrace::Backtrace,
-    call::{Attempt, Ended},
+    call::Attempt,
     contract_v1::{self, RunResults},
     limits::Refused,
     output::Flood,
@@ -25,21 +25,26 @@ use crate::{
 /// What is said of a guest whose stack is full.
 const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
 
-/// The outcome of a `run` that had `timeout`.
-pub(super) fn outcome(ended: Ended<RunResults>, timeout: Duration) -> Outcome {
-    let Ended { result, why, attempt } = ended;
+/// The outcome of a `run` that had `timeout`: what it returned, and why it was ended from outside, if
+/// it was.
+pub(super) fn outcome(
+    result: wasmtime::Result<RunResults>,
+    why: Option<Why>,
+    attempt: &mut Attempt,
+    timeout: Duration,
+) -> Outcome {
     if why == Some(Why::Stopped) {
         return Outcome::Stopped;
     }
     let failure = match result {
-        Ok((Ok(text),)) => match success(&text, &attempt) {
-            Ok(result) => return Outcome::Success { result, follow_ups: attempt.follow_ups.into_tasks() },
+        Ok((Ok(text),)) => match success(&text, attempt) {
+            Ok(result) => return Outcome::Success { result, follow_ups: attempt.follow_ups.take_tasks() },
             Err(failure) => failure,
         },
         // A guest that saw its deadline and gave up has timed out all the same.
         _ if why == Some(Why::TimedOut) => timed_out(timeout),
         Ok((Err(said),)) => contract_v1::failure(said),
-        Err(error) => cut_short(&error, &attempt),
+        Err(error) => cut_short(&error, attempt),
     };
     Outcome::Failure(failure)
 }

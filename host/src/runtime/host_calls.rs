@@ -3,7 +3,7 @@
 //! Apart because here the guest acts on the world. Invariant: every call costs the host a bounded
 //! amount of time and memory, however often and with whatever it is called.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -104,9 +104,9 @@ impl FollowUps {
         self.bytes
     }
 
-    /// The tasks, in the order of their submission.
-    pub(super) fn into_tasks(self) -> Vec<FollowUp> {
-        self.tasks
+    /// Takes the tasks out, in the order of their submission.
+    pub(super) fn take_tasks(&mut self) -> Vec<FollowUp> {
+        mem::take(&mut self.tasks)
     }
 
     fn admit(&self, bytes: usize) -> Result<(), String> {

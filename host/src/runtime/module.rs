@@ -338,8 +338,10 @@ fn register(runtime: &Inner, prepared: &Prepared, exports: &Exports) -> Result<V
     let tasks = match ended.result {
         _ if ended.why == Some(Why::TimedOut) => return Err(Unusable::RegisterTimeout(timeout)),
         Ok((descriptors,)) => descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>(),
-        Err(error) if ending::is_refusal(&error, &ended.attempt) => return Err(Unusable::Unfit(format!("{error:#}"))),
-        Err(error) => return Err(Unusable::Register(ending::cut_short(&error, &ended.attempt).message)),
+        Err(error) if ending::is_refusal(&error, ended.store.data()) => {
+            return Err(Unusable::Unfit(format!("{error:#}")));
+        }
+        Err(error) => return Err(Unusable::Register(ending::cut_short(&error, ended.store.data()).message)),
     };
     check_names(&tasks)?;
     Ok(tasks)

@@ -378,8 +378,13 @@ impl Shared {
 
     /// Asks until there is an answer. None when this worker stops.
     fn ask(&self, request: &WorkerRequest, limit: Duration) -> Option<WorkerReply> {
+        self.ask_while(request, limit, || {})
+    }
+
+    /// The same, and does something else while the request is on its way.
+    fn ask_while(&self, request: &WorkerRequest, limit: Duration, mut meanwhile: impl FnMut()) -> Option<WorkerReply> {
         loop {
-            match self.link.ask(request, limit) {
+            match self.link.ask_while(request, limit, &mut meanwhile) {
                 Ok(WorkerReply::Refused(why)) => {
                     error!(why, "the control plane refused a request: trying again");
                     if self.is_draining() {
@@ -417,7 +422,8 @@ impl Shared {
             }
             sequence += 1;
             let work = Work { worker: key, slot: number, sequence, ended: frame, capacity };
-            match self.ask(&WorkerRequest::Work(work), WAIT_MAX + PROMPT) {
+            // The outcomes are told before the room of the last attempt is cleared.
+            match self.ask_while(&WorkerRequest::Work(work), WAIT_MAX + PROMPT, || slot.clear()) {
                 Some(WorkerReply::Leases(leases)) => ended.extend(self.run_leases(desk, &mut slot, leases)),
                 Some(WorkerReply::Unknown) => match self.renew(key) {
                     Some(new) => {

@@ -14,7 +14,7 @@ use crate::{
     lock::lock,
     protocol::{BEAT_WAIT, Reply, Request, Welcome, WorkerReply, WorkerRequest, codec},
     task::SerializationFormat,
-    transport::{CallError, Caller, Transport, call_blocking},
+    transport::{CallError, Caller, Transport, call_blocking, call_while},
 };
 
 /// A way to ask the control plane.
@@ -23,7 +23,20 @@ pub trait Link: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CallError`] when there was none. Ask the same again: every request means the same once.
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError>;
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
+        self.ask_while(request, limit, &mut || {})
+    }
+
+    /// Asks, does something else once the request is on its way, and then waits for the answer.
+    ///
+    /// # Errors
+    /// As for [`Self::ask`].
+    fn ask_while(
+        &self,
+        request: &WorkerRequest,
+        limit: Duration,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<WorkerReply, CallError>;
 
     /// Looks for the control plane elsewhere, as it does not answer where it was.
     fn look_around(&self);
@@ -37,9 +50,15 @@ pub trait Link: Send + Sync + 'static {
 pub struct LocalLink(pub Arc<Core>);
 
 impl Link for LocalLink {
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
+    fn ask_while(
+        &self,
+        request: &WorkerRequest,
+        limit: Duration,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<WorkerReply, CallError> {
         let (sender, answer) = mpsc::sync_channel(1);
         self.0.enter(|state, now| serve_worker(state, now, request.clone(), None, Way::Local(sender)));
+        meanwhile();
         let address = || "the control plane in this process".to_owned();
         answer.recv_timeout(limit).map_err(|error| match error {
             mpsc::RecvTimeoutError::Timeout => CallError::TimedOut { address: address(), waited: limit },
@@ -121,9 +140,14 @@ impl RemoteLink {
 }
 
 impl Link for RemoteLink {
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
+    fn ask_while(
+        &self,
+        request: &WorkerRequest,
+        limit: Duration,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.format, request);
-        let answer = call_blocking(&*self.caller(), &body, limit, codec::decode::<WorkerReply>)?;
+        let answer = call_while(&*self.caller(), &body, limit, codec::decode::<WorkerReply>, meanwhile)?;
         Ok(answer.unwrap_or_else(|error| WorkerReply::Refused(error.to_string())))
     }
 

@@ -18,7 +18,7 @@ pub mod nng;
 
 mod wait;
 
-pub use wait::{call, call_blocking};
+pub use wait::{call, call_blocking, call_while};
 
 /// The largest document or frame body that we accept, in bytes.
 pub const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
