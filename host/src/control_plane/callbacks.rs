@@ -208,18 +208,14 @@ impl Shared {
     /// Connects, and sends what waits until there is nothing more.
     async fn visit(&self, address: &str, news: &Notify, failures: usize) -> Result<(), Unreached> {
         let mut was_reached = false;
-        let unreached = |why: String, was_reached| Unreached { why, was_reached };
         let mut place = self.place(failures).await;
         lock(&self.book).set_out(address);
         let begun = Instant::now();
-        let line = self.connect(address, failures).await.map_err(|why| unreached(why, was_reached))?;
+        let line = self.connect(address, failures).await.map_err(|why| Unreached { why, was_reached })?;
         let (line, mut keep) = (&*line, KEEP_OPEN);
         loop {
             let Some(waiting) = self.next(address) else {
-                if self.is_crowded() {
-                    return Ok(());
-                }
-                if keep.is_zero() {
+                if keep.is_zero() || self.is_crowded() {
                     return Ok(());
                 }
                 tokio::select! {
@@ -249,7 +245,7 @@ impl Shared {
                 }
                 Err(why) => {
                     lock(&self.book).put_back(address, waiting);
-                    return Err(unreached(why, was_reached));
+                    return Err(Unreached { why, was_reached });
                 }
             }
         }

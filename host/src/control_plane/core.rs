@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -32,8 +32,8 @@ pub struct Core {
     state: Mutex<State<Way>>,
     /// The last event that was logged. Written under the lock of the state.
     logged: AtomicU64,
-    /// Whether a thread waits for a change of the state.
-    watched: AtomicBool,
+    /// How many threads wait for a change of the state.
+    watched: AtomicUsize,
     changed: Condvar,
     alarm: Alarm,
     /// Whoever sends callbacks, once it has started.
@@ -63,7 +63,7 @@ impl Core {
         Arc::new(Self {
             state: Mutex::new(State::new(limits)),
             logged: AtomicU64::new(0),
-            watched: AtomicBool::new(false),
+            watched: AtomicUsize::new(0),
             changed: Condvar::new(),
             alarm,
             callbacks: OnceLock::new(),
@@ -101,7 +101,7 @@ impl Core {
         if has_changes {
             self.signatures.settle();
         }
-        if self.watched.load(Ordering::Relaxed) {
+        if self.watched.load(Ordering::Relaxed) > 0 {
             self.changed.notify_all();
         }
         self.alarm.set(wake);
@@ -133,14 +133,12 @@ impl Core {
     /// Waits on this thread until the state is as `wanted`, looking after each change, but not
     /// beyond `until`. Returns whether it is.
     pub fn wait_until(&self, until: Instant, wanted: impl Fn(&State<Way>) -> bool) -> bool {
-        let mut state = lock(&self.state);
-        while !wanted(&state) {
-            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
-            self.watched.store(true, Ordering::SeqCst);
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        self.watched.store(false, Ordering::SeqCst);
-        true
+        let state = lock(&self.state);
+        self.watched.fetch_add(1, Ordering::SeqCst);
+        let left = until.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(state, left, |state| !wanted(state));
+        self.watched.fetch_sub(1, Ordering::SeqCst);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Starts the thread that sends callbacks.

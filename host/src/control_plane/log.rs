@@ -120,6 +120,6 @@ fn words(kind: EventKind) -> &'static str {
         EventKind::CallbackDelivered => "a callback was delivered",
         EventKind::CallbackFailed => "a callback was given up",
         EventKind::ScheduleFired => "a schedule submitted a task",
-        EventKind::ScheduleSkipped => "a schedule was left out, as its last task has not ended",
+        EventKind::ScheduleSkipped => "a schedule submitted nothing",
     }
 }

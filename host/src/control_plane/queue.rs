@@ -9,6 +9,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    iter,
     sync::Arc,
     time::Duration,
 };
@@ -22,7 +23,7 @@ use crate::{
 pub const GUARD_AFTER: Duration = Duration::from_mins(1);
 /// How many grants pass between two that ignore the priority.
 pub const GUARD_EVERY: u32 = 16;
-/// How many task names of a priority are looked at for whoever looks on.
+/// The tasks of how many names of a priority are put in order for whoever looks on.
 const NAMES_LOOKED_AT: usize = 10_000;
 
 /// A place in the queue: grows with every task that joins.
@@ -69,6 +70,26 @@ impl Lane {
             Some((*queued.first_key_value()?.0, name))
         });
         heads.min()
+    }
+
+    /// Its tasks in order. Those of the names beyond [`NAMES_LOOKED_AT`] come last, name by name.
+    fn in_order(&self) -> impl Iterator<Item = (Position, &Arc<str>, &Waiting)> {
+        let names = self.by_name.iter().take(NAMES_LOOKED_AT);
+        let mut lines: Vec<_> = names.map(|(name, queued)| (name, queued.iter().peekable())).collect();
+        let heads = lines.iter_mut().enumerate();
+        let mut heads: BinaryHeap<_> =
+            heads.filter_map(|(index, (_, line))| Some(Reverse((*line.peek()?.0, index)))).collect();
+        let merged = iter::from_fn(move || {
+            let Reverse((position, index)) = heads.pop()?;
+            let (name, line) = &mut lines[index];
+            let (_, waiting) = line.next()?;
+            heads.extend(line.peek().map(|(next, _)| Reverse((**next, index))));
+            Some((position, *name, waiting))
+        });
+        let rest = self.by_name.iter().skip(NAMES_LOOKED_AT);
+        merged.chain(
+            rest.flat_map(|(name, queued)| queued.iter().map(move |(position, waiting)| (*position, name, waiting))),
+        )
     }
 }
 
@@ -172,7 +193,7 @@ impl Queue {
     /// taken out. Counts as a grant for the guard that keeps low tasks from starving.
     pub fn next<V>(&mut self, now: Moment, names: &BTreeMap<Arc<str>, V>) -> Option<(Place, TaskId)> {
         let first = TaskPriority::ALL.into_iter().find_map(|priority| self.head(priority, names))?;
-        self.grants_since_guard += 1;
+        self.grants_since_guard = self.grants_since_guard.saturating_add(1);
         if self.grants_since_guard < GUARD_EVERY {
             return Some(first);
         }
@@ -201,14 +222,12 @@ impl Queue {
         queued.flat_map(|queued| queued.values().map(|waiting| &waiting.task))
     }
 
-    /// Every waiting task and its place, lane by lane, the tasks of one name together.
+    /// Every waiting task and its place, lane by lane and in order. Where there are very many names,
+    /// the tasks of some come behind all others.
     pub fn iter(&self) -> impl Iterator<Item = (Place, &TaskId)> {
         TaskPriority::ALL.into_iter().zip(&self.lanes).flat_map(|(priority, lane)| {
-            lane.by_name.iter().flat_map(move |(name, queued)| {
-                queued.iter().map(move |(position, waiting)| {
-                    (Place { priority, name: name.clone(), position: *position }, &waiting.task)
-                })
-            })
+            lane.in_order()
+                .map(move |(position, name, waiting)| (Place { priority, name: name.clone(), position }, &waiting.task))
         })
     }
 
@@ -219,30 +238,10 @@ impl Queue {
         names.filter_map(|queued| Some(queued.first_key_value()?.1.since)).min()
     }
 
-    /// The first tasks at `priority`, in order, and their names. Looks at the first names only if
-    /// there are very many.
+    /// The first tasks at `priority`, in order, and their names.
     pub fn first(&self, priority: TaskPriority, count: usize) -> Vec<(TaskId, Arc<str>)> {
-        let mut lines: Vec<_> = Vec::new();
-        let mut heads = BinaryHeap::new();
-        for (name, queued) in self.lanes[priority.level()].by_name.iter().take(NAMES_LOOKED_AT) {
-            let mut line = queued.iter();
-            if let Some((position, waiting)) = line.next() {
-                heads.push(Reverse((*position, lines.len())));
-                lines.push((name, line, &waiting.task));
-            }
-        }
-        let mut first = Vec::new();
-        while first.len() < count
-            && let Some(Reverse((_, index))) = heads.pop()
-        {
-            let (name, line, head) = &mut lines[index];
-            first.push(((*head).clone(), (*name).clone()));
-            if let Some((position, waiting)) = line.next() {
-                *head = &waiting.task;
-                heads.push(Reverse((*position, index)));
-            }
-        }
-        first
+        let tasks = self.lanes[priority.level()].in_order();
+        tasks.take(count).map(|(_, name, waiting)| (waiting.task.clone(), name.clone())).collect()
     }
 
     /// The task below `priority` that waits longest, if it has waited too long.
@@ -318,6 +317,8 @@ mod tests {
             queue.first(TaskPriority::Low, count).iter().map(|(id, name)| format!("{id}{name}")).collect()
         };
         assert_eq!(first(9), ["0a", "1b", "2b", "3mine", "4a"]);
+        let all: Vec<u64> = queue.iter().map(|(place, _)| place.position.0).collect();
+        assert_eq!(all, [0, 1, 2, 3, 4]);
         assert_eq!((first(2).len(), first(0).len(), queue.first(TaskPriority::High, 9).len()), (2, 0, 0));
     }
 

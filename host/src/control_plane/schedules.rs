@@ -391,6 +391,11 @@ impl Schedules {
         Some(Fire { name: name.clone(), task: schedule.task(id) })
     }
 
+    /// Whether there is a schedule of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.all.contains_key(name)
+    }
+
     /// How a schedule stands.
     pub fn info(&self, now: Now, name: &str) -> Option<ScheduleInfo> {
         self.all.get(name).map(|schedule| schedule.info(now))

@@ -68,6 +68,8 @@ pub const SECOND_LOOK: Duration = Duration::from_millis(20);
 pub const WATCHING_MAX: usize = 1_000_000;
 /// So many sessions may hear of the end of one task.
 pub const TASK_SESSIONS_MAX: usize = 64;
+/// A look at a worker that comes so late says that the control plane stood still itself.
+pub const STALL: Duration = Duration::from_secs(1);
 /// A slot that says nothing so long after its grants must have ended is given up.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 
@@ -382,7 +384,7 @@ pub struct State<R> {
     tasks: HashMap<TaskId, Box<Entry>, DefaultHasher>,
     bytes: usize,
     queue: Queue,
-    leases: HashMap<LeaseId, Granted, DefaultHasher>,
+    leases: BTreeMap<LeaseId, Granted>,
     roster: Roster<R>,
     results: Results,
     /// When the timer for the oldest result is set.
@@ -422,7 +424,7 @@ impl<R: Way> State<R> {
             tasks: HashMap::default(),
             bytes: 0,
             queue: Queue::default(),
-            leases: HashMap::default(),
+            leases: BTreeMap::new(),
             roster: Roster::default(),
             expiry: None,
             sessions: Sessions::default(),
@@ -554,7 +556,7 @@ impl<R: Way> State<R> {
                 Timer::Parked(park) => self.unpark(now, park),
                 Timer::Slot(worker, slot) => self.slot_over(now, at, worker, slot),
                 Timer::Beat(worker) => self.answer_beat(worker, Vec::new()),
-                Timer::Silence(worker) => self.check_silence(now, worker),
+                Timer::Silence(worker) => self.check_silence(now, at, worker),
                 Timer::Collect(session) => self.answer_session(session),
                 Timer::Sessions => self.check_sessions(now),
                 Timer::Schedules => self.run_schedules(now),
@@ -594,15 +596,18 @@ impl<R: Way> State<R> {
         for way in self.sessions.take_parked() {
             self.say(way, Reply::Refused(STOPPING.into()));
         }
-        let parked: Vec<R> = self
+        let slots: Vec<(Uuid, u32)> = self
             .roster
-            .iter_mut()
-            .flat_map(|(_, worker)| {
-                let beat = worker.beat.take().map(|(way, _)| way);
-                worker.slots.values_mut().filter_map(|slot| slot.parked.take()).chain(beat)
-            })
+            .iter()
+            .flat_map(|(key, worker)| worker.slots.keys().map(move |number| (key, *number)))
             .collect();
-        for way in parked {
+        for (key, number) in slots {
+            if let Some(way) = self.roster.change_slot(key, number, |slot| slot.parked.take()).flatten() {
+                self.tell(way, WorkerReply::Unknown);
+            }
+        }
+        let beats: Vec<R> = self.roster.iter_mut().filter_map(|(_, worker)| Some(worker.beat.take()?.0)).collect();
+        for way in beats {
             self.tell(way, WorkerReply::Unknown);
         }
     }

@@ -231,7 +231,8 @@ pub(super) fn id(text: &str) -> Result<TaskId, Refusal> {
 pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Json<Value>, Refusal> {
     let id = id(&text)?;
     let before = app.core.enter(|state, now| {
-        let before = state.detail(now, &id).map(|detail| detail.summary.status)?;
+        let ended = || state.results().peek(now.mono, &id).map(|kept| kept.result.status);
+        let before = state.look(&id).map(|look| look.status).or_else(ended)?;
         state.cancel(now, std::slice::from_ref(&id), Way::Nobody);
         Some(before)
     });

@@ -99,6 +99,7 @@ struct Desk {
     stuck: bool,
     waiting: VecDeque<Lease>,
     running: Option<Running>,
+    /// What it has not told yet.
     ended: Vec<Ended>,
 }
 
@@ -308,12 +309,17 @@ impl Worker {
         }
         desk.sequence += 1;
         desk.asking = true;
-        let capacity = match draining {
+        // Sometimes it has more to tell than one frame holds; until all is told it takes nothing.
+        let rest = match desk.ended.len() {
+            count @ 2.. if scene.dice.u8(0..4) == 0 => desk.ended.split_off(scene.dice.usize(1..count)),
+            _ => Vec::new(),
+        };
+        let capacity = match draining || !rest.is_empty() {
             true => 0,
             false if scene.dice.u8(0..10) == 0 => scene.dice.u32(1..4),
             false => u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX),
         };
-        let ended = std::mem::take(&mut desk.ended);
+        let ended = std::mem::replace(&mut desk.ended, rest);
         let work = Work { worker: desk.key, slot, sequence: desk.sequence, ended, capacity };
         self.ask(scene, WorkerRequest::Work(work), Purpose::Work(slot), WAIT_MAX + PROMPT);
     }

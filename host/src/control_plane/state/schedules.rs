@@ -32,7 +32,11 @@ impl<R: Way> State<R> {
                 Ok(self.schedule_info(now, &name))
             }
             ScheduleRequest::Remove(name) => {
-                self.schedules.remove(now, &name).map(|removed| removed.into_iter().collect())
+                let removed = self.schedules.remove(now, &name);
+                if matches!(removed, Ok(Some(_))) {
+                    self.offer_again(now);
+                }
+                removed.map(|removed| removed.into_iter().collect())
             }
             ScheduleRequest::Trigger { name, task_id } => match self.trigger(now, &name, &task_id) {
                 Ok(()) => Ok(self.schedule_info(now, &name)),
@@ -146,6 +150,22 @@ impl<R: Way> State<R> {
         }
         if changed {
             self.arm_schedules(now);
+        }
+    }
+
+    /// Takes up the schedules of modules that had to stand back, as there is room now.
+    fn offer_again(&mut self, now: Now) {
+        let of_modules = self.roster.iter().flat_map(|(_, worker)| takers(worker.modules()));
+        let waiting: Vec<(String, NewSchedule)> = of_modules
+            .filter(|(_, task)| !self.schedules.has(&task.name))
+            .filter_map(|(module, task)| {
+                let spec = task.schedule.clone()?;
+                Some((module.to_owned(), NewSchedule::new(&task.name, &task.name, spec)))
+            })
+            .collect();
+        for (module, schedule) in waiting {
+            // Whatever is in its way now was told when it came.
+            let _ = self.schedules.offer(now, schedule, &module);
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::control_plane::{events::Told, meters, queue::Position, reports::ReportLog, results::About, retry};
 use crate::{
     clock::{Now, Timestamp, micros},
+    json::Json,
     protocol::{Ended, EventKind, LeaseId, Order},
     signature::Misfit,
     task::{
@@ -34,11 +35,26 @@ struct Ran {
 impl<R: Way> State<R> {
     /// Takes a client's task in, unless the control plane is about to stop.
     pub(super) fn offer(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
-        let knows = |id| self.tasks.contains_key(id) || self.results.peek(now.mono, id).is_some();
-        if self.draining && !knows(&task.id) {
-            return Taken::Refused("the control plane is stopping and takes no more tasks".into());
+        match self.known_call(now, &task.id) {
+            Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
+                let why = format!("the task id {} is taken by another call, of {name}: use a new one", task.id);
+                return Taken::Refused(why);
+            }
+            None if self.draining => {
+                return Taken::Refused("the control plane is stopping and takes no more tasks".into());
+            }
+            Some(_) | None => {}
         }
         self.accept(now, task, misfit, session)
+    }
+
+    /// What was called under an id that is still known, and with which arguments.
+    fn known_call(&self, now: Now, id: &TaskId) -> Option<(&str, &Json, &Json)> {
+        if let Some(entry) = self.tasks.get(id) {
+            return Some((&entry.name, &entry.args, &entry.kwargs));
+        }
+        let About { name, args, kwargs, .. } = &self.results.peek(now.mono, id)?.about;
+        Some((name, args, kwargs))
     }
 
     /// Takes a task in, or attaches to the one that has its id.

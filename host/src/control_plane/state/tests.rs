@@ -107,7 +107,17 @@ impl Story {
         effects.filter_map(Effect::said).filter(|(to, _)| to.0 == whom).map(|(_, answer)| answer).collect()
     }
 
+    /// Time passes, and everything happens when it is due.
     fn later(&mut self, span: Duration) {
+        let end = self.now.mono + span;
+        while self.now.mono < end {
+            let next = self.state.next_wake().clamp(self.now.mono + Duration::from_micros(1), end);
+            self.jump(next.since(self.now.mono));
+        }
+    }
+
+    /// Time passes in which nothing happens, since this process stands still.
+    fn jump(&mut self, span: Duration) {
         self.now = Now { mono: self.now.mono + span, wall: self.now.wall + span };
         self.state.tick(self.now);
     }
@@ -268,6 +278,39 @@ fn a_lost_worker_gives_its_tasks_back_to_the_front() {
     story.register(registration(V, 1, &["a"]));
     let leases = story.work(V, 0, Vec::new(), 9);
     assert_eq!((ids(&leases), leases[0].attempt), (vec!["a 1".to_owned()], 1), "a loss is no attempt");
+}
+
+#[test]
+fn a_control_plane_that_stood_still_holds_no_silence_against_its_workers() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    story.run(W);
+    story.jump(SILENCE_MAX * 2);
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Started), "its beats wait in the sockets");
+    story.beat(&[]);
+    story.later(SILENCE_MAX / 2);
+    assert!(story.state.roster().get(W).is_some());
+    story.jump(SILENCE_MAX * 2);
+    story.later(STALL);
+    assert!(story.state.roster().get(W).is_none(), "nothing came from it even then");
+}
+
+#[test]
+fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
+    let mut story = Story::with_worker(2);
+    for (slot, way) in [(0, "shut slot"), (1, "slot")] {
+        let work = Work { worker: W, slot, sequence: 1, ended: Vec::new(), capacity: 1 };
+        story.state.work(story.now, work, To(way));
+    }
+    story.state.peer_gone(story.now, PEER);
+    story.accept(&["a 1", "a 2"]);
+    assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "nobody would hear of it");
+    let again = Work { worker: W, slot: 0, sequence: 1, ended: Vec::new(), capacity: 1 };
+    story.state.work(story.now, again, To("again"));
+    assert_eq!(story.said("again"), [Answer::Worker(WorkerReply::Leases(Vec::new()))], "so that it asks anew");
+    story.sequence = 1;
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 2"]);
+    assert_eq!(story.state.books().timers, 3, "two grants and the silence of the worker");
 }
 
 #[test]
@@ -534,6 +577,36 @@ fn an_outcome_that_does_not_fit_comes_with_the_next_request() {
     for name in ["a 1", "a 2", "a 3"] {
         assert_eq!(story.end(name).attempts, 1, "{name}");
     }
+}
+
+#[test]
+fn the_repeat_of_a_request_that_takes_nothing_grants_nothing() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    let first = story.work(W, 0, Vec::new(), 8);
+    story.accept(&["a 2", "a 3", "a 4"]);
+    let leases = story.work(W, 0, vec![ended(first[0].id, success())], 8);
+    assert_eq!(leases.len(), 3, "all are short");
+    let part = vec![ended(leases[0].id, success())];
+    assert_eq!(story.work(W, 0, part.clone(), 0), []);
+    assert_eq!(story.work_again(W, 0, part, 0), [], "it has run the others already");
+}
+
+#[test]
+fn an_id_that_is_used_for_another_call_is_refused() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    let other = NewTask { args: Json::of(&[2]).expect("a document"), ..task("a 1") };
+    let is_refused = |story: &mut Story, task: &NewTask| {
+        let taken = story.submit(vec![task.clone()], Notify::No);
+        matches!(&taken[..], [Submitted::Refused(why)] if why.contains("another call, of a"))
+    };
+    assert!(is_refused(&mut story, &other), "while it waits");
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, success())], 0);
+    assert!(is_refused(&mut story, &other), "when it has ended");
+    assert!(is_refused(&mut story, &NewTask { name: "b".into(), ..task("a 1") }));
+    assert!(!is_refused(&mut story, &task("a 1")), "the same call is the same task");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 use uuid::Uuid;
 
 use super::schedules::{Whens, whens};
-use super::{LOOKAHEAD_MAX, Loss, SECOND_LOOK, Standing, State, Timer, Way};
+use super::{LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Standing, State, Timer, Way};
 use crate::control_plane::events::Told;
 use crate::control_plane::roster::{RECONNECT_GRACE, RETURN_GRACE, SILENCE_MAX, Worker};
 use crate::{
@@ -64,7 +64,7 @@ impl<R: Way> State<R> {
         let opened = self.roster.change_slot(key, number, |slot| {
             let is_new = sequence > slot.sequence;
             is_new.then(|| {
-                slot.sequence = sequence;
+                (slot.sequence, slot.capacity) = (sequence, capacity);
                 let until = mem::replace(&mut slot.until, Moment::NEVER);
                 (mem::take(&mut slot.granted), until, slot.parked.take())
             })
@@ -97,7 +97,7 @@ impl<R: Way> State<R> {
         } else {
             let until = now.mono + WAIT_MAX;
             self.roster.change_slot(key, number, |slot| {
-                (slot.parked, slot.capacity, slot.until) = (Some(from), capacity, until);
+                (slot.parked, slot.until) = (Some(from), until);
             });
             self.timers.insert((until, Timer::Slot(key, number)));
         }
@@ -246,14 +246,30 @@ impl<R: Way> State<R> {
     /// Notes that a connection is gone. A worker on it is lost unless it comes back soon.
     pub fn peer_gone(&mut self, now: Now, peer: Peer) {
         let on_it = self.roster.iter_mut().filter(|(_, worker)| worker.peer == Some(peer));
-        let gone: Vec<Uuid> = on_it
+        let gone: Vec<(Uuid, Vec<u32>)> = on_it
             .map(|(key, worker)| {
                 worker.disconnected = Some(now.mono);
-                key
+                (key, worker.slots.keys().copied().collect())
             })
             .collect();
-        for key in gone {
+        for (key, numbers) in gone {
             self.watch(key, now.mono + RECONNECT_GRACE);
+            for number in numbers {
+                self.forget_shut(key, number);
+            }
+        }
+    }
+
+    /// Grants nothing to a slot whose request cannot be answered any more. A worker that comes back
+    /// repeats it.
+    fn forget_shut(&mut self, key: Uuid, number: u32) {
+        let shut = self.roster.change_slot(key, number, |slot| {
+            let way = slot.parked.take_if(|way| !way.is_open())?;
+            Some((way, mem::replace(&mut slot.until, Moment::NEVER)))
+        });
+        if let Some((way, until)) = shut.flatten() {
+            self.timers.remove(&(until, Timer::Slot(key, number)));
+            drop(way);
         }
     }
 
@@ -265,8 +281,13 @@ impl<R: Way> State<R> {
         self.timers.insert((at, Timer::Silence(key)));
     }
 
-    pub(super) fn check_silence(&mut self, now: Now, key: Uuid) {
+    /// Looks whether a worker was silent for too long. `at` is when that was due.
+    pub(super) fn check_silence(&mut self, now: Now, at: Moment, key: Uuid) {
         let Some(worker) = self.roster.get(key) else { return };
+        if now.mono.since(at) > STALL && worker.disconnected.is_none() {
+            // It was this process that stood still: what the worker said meanwhile comes in now.
+            return self.watch(key, now.mono + STALL);
+        }
         let silent = worker.last_seen.mono + SILENCE_MAX;
         let lost_at = worker.disconnected.map_or(silent, |at| silent.min(at + RECONNECT_GRACE));
         if lost_at <= now.mono { self.lose(now, key) } else { self.watch(key, lost_at) }
@@ -337,7 +358,8 @@ impl<R: Way> State<R> {
     /// Gives a slot the answer again that it did not get.
     pub(super) fn answer_again(&mut self, key: Uuid, number: u32, sequence: u64, from: R) {
         let again = self.roster.change_slot(key, number, |slot| {
-            if sequence < slot.sequence {
+            // Who takes none has what it holds from an earlier answer.
+            if sequence < slot.sequence || slot.capacity == 0 {
                 (Vec::new(), Some(from))
             } else if slot.parked.is_some() {
                 (Vec::new(), slot.parked.replace(from))

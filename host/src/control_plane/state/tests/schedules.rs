@@ -126,7 +126,7 @@ fn a_task_that_nobody_has_fails_each_time_and_the_schedule_goes_on() {
     story.later(secs(25));
     story.later(secs(10));
     let infos = story.schedules();
-    assert_eq!((infos[0].last_status, infos[0].runs, infos[0].skipped), (Some(TaskStatus::Failure), 2, 0));
+    assert_eq!((infos[0].last_status, infos[0].runs, infos[0].skipped), (Some(TaskStatus::Failure), 3, 0));
 }
 
 #[test]
@@ -175,4 +175,16 @@ fn a_worker_with_an_older_module_does_not_undo_the_schedule_that_others_have() {
     assert_eq!(story.schedules().len(), 1);
     story.later_alive(secs(2));
     assert_eq!(story.schedules(), [], "nobody who is here says when");
+}
+
+#[test]
+fn the_schedule_of_a_module_comes_back_when_the_one_in_its_place_is_removed() {
+    let mut story = Story::new();
+    story.add("a", "a", every(3600));
+    story.register(clock(W, Some(every(10))));
+    assert_eq!(story.schedules()[0].schedule.spec, every(3600), "somebody's own goes first");
+    story.ask(ScheduleRequest::Remove("a".into())).expect("it is removed");
+    assert_eq!(story.schedules()[0].schedule.spec, every(10));
+    story.later_alive(secs(10));
+    assert!(story.kinds().contains(&EventKind::ScheduleFired), "{:?}", story.kinds());
 }
