@@ -25,8 +25,7 @@ use crate::{
     control_plane::state::LOOKAHEAD_MAX,
     lock::lock,
     protocol::{
-        Beat, Ended, FRAME_TARGET, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply,
-        WorkerRequest,
+        Beat, Ended, FRAME_TARGET, Lease, LeaseId, Note, Order, Registration, Work, WorkerReply, WorkerRequest,
     },
     runtime::{AttemptId, Catalog, Invocation, Module, Reports, Runtime, Slot, Stopper, WatchEnd},
     task::{ErrorKind, Failure, FollowUp, ModuleVersion, Outcome, Report},
@@ -378,13 +377,13 @@ impl Shared {
 
     /// Asks until there is an answer. None when this worker stops.
     fn ask(&self, request: &WorkerRequest, limit: Duration) -> Option<WorkerReply> {
-        self.ask_while(request, limit, || {})
+        self.insist(|| self.link.ask(request, limit))
     }
 
-    /// The same, and does something else while the request is on its way.
-    fn ask_while(&self, request: &WorkerRequest, limit: Duration, mut meanwhile: impl FnMut()) -> Option<WorkerReply> {
+    /// The same, in whichever way.
+    fn insist(&self, mut ask: impl FnMut() -> Result<WorkerReply, CallError>) -> Option<WorkerReply> {
         loop {
-            match self.link.ask_while(request, limit, &mut meanwhile) {
+            match ask() {
                 Ok(WorkerReply::Refused(why)) => {
                     error!(why, "the control plane refused a request: trying again");
                     if self.is_draining() {
@@ -411,6 +410,7 @@ impl Shared {
         let reports = DeskReports { shared: Arc::downgrade(self), number: number as usize };
         let mut slot = self.runtime.slot(Arc::new(reports));
         let _ = desk.stopper.set(slot.stopper());
+        let mut line = self.link.line();
         let (mut key, mut sequence, mut ended) = (*lock(&self.key), 0, VecDeque::new());
         loop {
             let frame = take_frame(&mut ended);
@@ -422,8 +422,9 @@ impl Shared {
             }
             sequence += 1;
             let work = Work { worker: key, slot: number, sequence, ended: frame, capacity };
+            let work = WorkerRequest::Work(work);
             // The outcomes are told before the room of the last attempt is cleared.
-            match self.ask_while(&WorkerRequest::Work(work), WAIT_MAX + PROMPT, || slot.clear()) {
+            match self.insist(|| line.ask(&work, &mut || slot.clear())) {
                 Some(WorkerReply::Leases(leases)) => ended.extend(self.run_leases(desk, &mut slot, leases)),
                 Some(WorkerReply::Unknown) => match self.renew(key) {
                     Some(new) => {

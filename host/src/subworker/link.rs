@@ -5,17 +5,20 @@ use std::{
     time::Duration,
 };
 
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
     config::{Address, MANAGEMENT_OFFSET},
     control_plane::{core::Core, handler::serve_worker, way::Way},
     discovery::Discovery,
     lock::lock,
-    protocol::{BEAT_WAIT, Reply, Request, Welcome, WorkerReply, WorkerRequest, codec},
+    protocol::{BEAT_WAIT, Reply, Request, WAIT_MAX, Welcome, WorkerReply, WorkerRequest, codec},
     task::SerializationFormat,
-    transport::{CallError, Caller, Transport, call_blocking, call_while},
+    transport::{CallError, Caller, Dialog, Transport, call_blocking},
 };
+
+/// How long a slot waits for the answer to a request for work, which may be parked.
+pub const WORK_LIMIT: Duration = WAIT_MAX.saturating_add(Duration::from_secs(5));
 
 /// A way to ask the control plane.
 pub trait Link: Send + Sync + 'static {
@@ -23,20 +26,10 @@ pub trait Link: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CallError`] when there was none. Ask the same again: every request means the same once.
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
-        self.ask_while(request, limit, &mut || {})
-    }
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError>;
 
-    /// Asks, does something else once the request is on its way, and then waits for the answer.
-    ///
-    /// # Errors
-    /// As for [`Self::ask`].
-    fn ask_while(
-        &self,
-        request: &WorkerRequest,
-        limit: Duration,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<WorkerReply, CallError>;
+    /// A way for a slot, which asks for work and nothing else.
+    fn line(&self) -> Box<dyn WorkLine + '_>;
 
     /// Looks for the control plane elsewhere, as it does not answer where it was.
     fn look_around(&self);
@@ -45,25 +38,43 @@ pub trait Link: Send + Sync + 'static {
     fn beat_limit(&self) -> Duration;
 }
 
+/// How one slot asks for work.
+pub trait WorkLine {
+    /// Asks, does something else once the request is on its way, and then waits for the answer, at
+    /// most [`WORK_LIMIT`] and as long again for a connection.
+    ///
+    /// # Errors
+    /// As for [`Link::ask`].
+    fn ask(&mut self, request: &WorkerRequest, meanwhile: &mut dyn FnMut()) -> Result<WorkerReply, CallError>;
+}
+
 /// The control plane in this process.
 #[derive(Debug)]
 pub struct LocalLink(pub Arc<Core>);
 
-impl Link for LocalLink {
-    fn ask_while(
-        &self,
-        request: &WorkerRequest,
-        limit: Duration,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<WorkerReply, CallError> {
+impl LocalLink {
+    fn post(&self, request: &WorkerRequest) -> mpsc::Receiver<WorkerReply> {
         let (sender, answer) = mpsc::sync_channel(1);
         self.0.enter(|state, now| serve_worker(state, now, request.clone(), None, Way::Local(sender)));
-        meanwhile();
-        let address = || "the control plane in this process".to_owned();
-        answer.recv_timeout(limit).map_err(|error| match error {
-            mpsc::RecvTimeoutError::Timeout => CallError::TimedOut { address: address(), waited: limit },
-            mpsc::RecvTimeoutError::Disconnected => CallError::Closed { address: address() },
-        })
+        answer
+    }
+}
+
+fn wait(answer: &mpsc::Receiver<WorkerReply>, limit: Duration) -> Result<WorkerReply, CallError> {
+    let address = || "the control plane in this process".to_owned();
+    answer.recv_timeout(limit).map_err(|error| match error {
+        mpsc::RecvTimeoutError::Timeout => CallError::TimedOut { address: address(), waited: limit },
+        mpsc::RecvTimeoutError::Disconnected => CallError::Closed { address: address() },
+    })
+}
+
+impl Link for LocalLink {
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
+        wait(&self.post(request), limit)
+    }
+
+    fn line(&self) -> Box<dyn WorkLine + '_> {
+        Box::new(self)
     }
 
     fn look_around(&self) {}
@@ -71,6 +82,14 @@ impl Link for LocalLink {
     fn beat_limit(&self) -> Duration {
         // Nobody checks on a worker of the same process, so its beat waits for an order only.
         Duration::from_hours(1)
+    }
+}
+
+impl WorkLine for &LocalLink {
+    fn ask(&mut self, request: &WorkerRequest, meanwhile: &mut dyn FnMut()) -> Result<WorkerReply, CallError> {
+        let answer = self.post(request);
+        meanwhile();
+        wait(&answer, WORK_LIMIT)
     }
 }
 
@@ -140,15 +159,14 @@ impl RemoteLink {
 }
 
 impl Link for RemoteLink {
-    fn ask_while(
-        &self,
-        request: &WorkerRequest,
-        limit: Duration,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<WorkerReply, CallError> {
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.format, request);
-        let answer = call_while(&*self.caller(), &body, limit, codec::decode::<WorkerReply>, meanwhile)?;
+        let answer = call_blocking(&*self.caller(), &body, limit, codec::decode::<WorkerReply>)?;
         Ok(answer.unwrap_or_else(|error| WorkerReply::Refused(error.to_string())))
+    }
+
+    fn line(&self) -> Box<dyn WorkLine + '_> {
+        Box::new(RemoteLine { link: self, dialog: None })
     }
 
     fn look_around(&self) {
@@ -166,6 +184,38 @@ impl Link for RemoteLink {
 
     fn beat_limit(&self) -> Duration {
         BEAT_WAIT + Duration::from_secs(2)
+    }
+}
+
+/// The line of a slot to a control plane elsewhere.
+struct RemoteLine<'a> {
+    link: &'a RemoteLink,
+    /// None until it is needed, and when the control plane has moved.
+    dialog: Option<Box<dyn Dialog>>,
+}
+
+impl RemoteLine<'_> {
+    /// A dialog with the control plane, wherever that is now.
+    fn dialog(&mut self) -> Result<&mut Box<dyn Dialog>, CallError> {
+        let caller = self.link.caller();
+        let dialog = match self.dialog.take().filter(|dialog| dialog.address() == caller.address()) {
+            Some(dialog) => dialog,
+            None => self.link.transport.dialog(caller.address(), WORK_LIMIT).map_err(|error| {
+                error!(%error, "cannot open a slot's socket");
+                CallError::Closed { address: caller.address().to_owned() }
+            })?,
+        };
+        Ok(self.dialog.insert(dialog))
+    }
+}
+
+impl WorkLine for RemoteLine<'_> {
+    fn ask(&mut self, request: &WorkerRequest, meanwhile: &mut dyn FnMut()) -> Result<WorkerReply, CallError> {
+        let body = codec::encode(self.link.format, request);
+        let mut answer = None;
+        self.dialog()?.ask(&body, meanwhile, &mut |body| answer = Some(codec::decode::<WorkerReply>(body)))?;
+        let answer = answer.expect("a dialog reads the answer that it got");
+        Ok(answer.unwrap_or_else(|error| WorkerReply::Refused(error.to_string())))
     }
 }
 

@@ -18,7 +18,7 @@ pub mod nng;
 
 mod wait;
 
-pub use wait::{call, call_blocking, call_while};
+pub use wait::{call, call_blocking};
 
 /// The largest document or frame body that we accept, in bytes.
 pub const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
@@ -161,6 +161,21 @@ pub trait Caller: Send + Sync {
     fn address(&self) -> &str;
 }
 
+/// A client socket of one thread, which asks one question at a time and waits for its answer there:
+/// quicker than a [`Caller`], as nothing is handed on between threads. It connects in the background,
+/// again after each loss, and repeats what was open over the new connection.
+pub trait Dialog: Send {
+    /// Asks, does something else once the question is on its way, and waits for the answer, which
+    /// `read` takes in.
+    ///
+    /// # Errors
+    /// [`CallError`] when no answer came. The request may have been taken all the same.
+    fn ask(&mut self, body: &[u8], meanwhile: &mut dyn FnMut(), read: &mut dyn FnMut(&[u8])) -> Result<(), CallError>;
+
+    /// The address of the server.
+    fn address(&self) -> &str;
+}
+
 /// Makes the message for a new connection; runs on a transport thread and must not block.
 pub type OnJoined = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
 /// What becomes of an announcement; runs on a transport thread and must not block.
@@ -252,6 +267,13 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     /// [`OpenError`] when the address makes no sense.
     fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError>;
+
+    /// Connects to a server (REQ), in the background, for one thread. Each wait, for the connection and
+    /// for an answer, takes at most `limit`.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the address makes no sense.
+    fn dialog(&self, address: &str, limit: Duration) -> Result<Box<dyn Dialog>, OpenError>;
 
     /// Listens on a bus (BUS). `joined` makes the message that a new connection hears at once.
     ///

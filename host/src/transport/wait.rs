@@ -25,24 +25,9 @@ pub fn call_blocking<T: Send + 'static>(
     limit: Duration,
     decode: impl FnOnce(&[u8]) -> T + Send + 'static,
 ) -> Result<T, CallError> {
-    call_while(caller, body, limit, decode, || {})
-}
-
-/// Asks, does something else, and then waits like [`call_blocking`].
-///
-/// # Errors
-/// As for [`call_blocking`].
-pub fn call_while<T: Send + 'static>(
-    caller: &dyn Caller,
-    body: &[u8],
-    limit: Duration,
-    decode: impl FnOnce(&[u8]) -> T + Send + 'static,
-    meanwhile: impl FnOnce(),
-) -> Result<T, CallError> {
     let mailbox = Arc::new(Mailbox { state: Mutex::new(State::Waiting), reader: thread::current() });
     let slip = Slip(Some(Arc::clone(&mailbox)));
     caller.call(body, limit, Box::new(move |answer| slip.put(answer.map(decode))));
-    meanwhile();
     mailbox.take().unwrap_or_else(|| Err(closed(caller)))
 }
 

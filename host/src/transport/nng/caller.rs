@@ -29,15 +29,11 @@ use ::nng::{
 
 use super::{
     super::{CallError, Caller, FRAME_MAX, OnAnswer, OpenError},
-    Gate, RECONNECT_MAX, RECONNECT_MIN, close_off_callbacks, guarded, prepare, refused, settle,
+    BODY_MAX, Gate, RECONNECT_MAX, RECONNECT_MIN, RESEND, close_off_callbacks, guarded, prepare, refused, settle,
     watch::{NEVER, Tick, Watch},
 };
 use crate::lock::lock;
 
-/// NNG repeats a request by timer after this. Not never: that would end repeating altogether.
-const RESEND: Duration = Duration::from_hours(24);
-/// The largest body that fits a frame with the request id and the hops of any devices before it.
-const BODY_MAX: usize = FRAME_MAX - 64;
 /// How many calls may be open at a time.
 const CALLS_MAX: usize = 65_536;
 /// How soon to look again after a call that is out of time, which may have been between its send

@@ -27,11 +27,15 @@ use ::nng::{
     options::{Options as _, RecvMaxSize, transport::tcp::KeepAlive},
 };
 
-use super::{Announcer, Caller, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, Server, Service, Transport};
+use super::{
+    Announcer, Caller, Dialog, FRAME_MAX, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, Server, Service, Transport,
+};
 
 mod server;
 
 mod caller;
+
+mod dialog;
 
 mod watch;
 
@@ -45,6 +49,11 @@ mod pair;
 /// How soon a lost connection is dialled again, at first and at most.
 const RECONNECT_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_MAX: Duration = Duration::from_millis(500);
+
+/// NNG repeats a request by timer after this. Not never: that would end repeating altogether.
+const RESEND: Duration = Duration::from_hours(24);
+/// The largest body of a request that fits a frame with its id and the hops of any devices before it.
+const BODY_MAX: usize = FRAME_MAX - 64;
 
 /// Sockets over TCP, driven by NNG.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +72,10 @@ impl Transport for Nng {
 
     fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError> {
         Ok(Arc::new(caller::NngCaller::dial(address)?))
+    }
+
+    fn dialog(&self, address: &str, limit: Duration) -> Result<Box<dyn Dialog>, OpenError> {
+        Ok(Box::new(dialog::NngDialog::dial(address, limit)?))
     }
 
     fn announcer(&self, address: &str, joined: OnJoined) -> Result<Box<dyn Announcer>, OpenError> {

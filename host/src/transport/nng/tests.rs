@@ -24,6 +24,7 @@ use super::{
 use crate::lock::lock;
 
 mod deaf;
+mod dialog;
 mod pair;
 mod unsent;
 

@@ -1,0 +1,72 @@
+//! Stories of a thread that asks and waits on a socket of its own.
+
+use super::*;
+use crate::transport::Dialog;
+
+fn dial(address: &str, limit: Duration) -> Box<dyn Dialog> {
+    Nng.dialog(address, limit).expect("an address")
+}
+
+fn ask(dialog: &mut dyn Dialog, body: &str) -> Result<String, CallError> {
+    let mut answer = None;
+    dialog.ask(body.as_bytes(), &mut || {}, &mut |body| answer = Some(String::from_utf8_lossy(body).into_owned()))?;
+    Ok(answer.expect("an answer is read"))
+}
+
+#[test]
+fn a_dialog_is_answered_question_by_question_and_does_something_else_meanwhile() {
+    let (keeper, heard) = Keeper::new();
+    let address = free_address();
+    let _server = serve(&address, keeper);
+    let mut dialog = dial(&address, LONG);
+    for question in ["one", "two", "three"] {
+        let (mut read, mut done) = (Vec::new(), 0);
+        let mut answer = || {
+            done += 1;
+            let (_, body, reply) = next_request(&heard);
+            assert_eq!(body, question.as_bytes(), "it is on its way");
+            reply.send(format!("{question}!").as_bytes());
+        };
+        dialog.ask(question.as_bytes(), &mut answer, &mut |body| read = body.to_vec()).expect("an answer");
+        assert_eq!((String::from_utf8_lossy(&read).into_owned(), done), (format!("{question}!"), 1));
+    }
+}
+
+#[test]
+fn a_dialog_gives_up_in_time_and_goes_on_afterwards() {
+    let address = free_address();
+    let waited = Duration::from_millis(50);
+    let mut dialog = dial(&address, waited);
+    let timed_out = Err(CallError::TimedOut { address: address.clone(), waited });
+    assert_eq!(ask(&mut *dialog, "to nobody"), timed_out);
+    let too_large = dialog.ask(&vec![1; FRAME_MAX], &mut || {}, &mut |_| {});
+    assert_eq!(too_large, Err(CallError::TooLarge { size: FRAME_MAX }));
+    let (keeper, heard) = Keeper::new();
+    let _server = serve(&address, keeper);
+    let mut patient = dial(&address, LONG);
+    drop(dialog);
+    let mut dialog = dial(&address, Duration::from_secs(1));
+    let held = ask(&mut *dialog, "to silence");
+    assert!(matches!(held, Err(CallError::TimedOut { .. })), "{held:?}");
+    let (_, body, late) = next_request(&heard);
+    assert_eq!(body, b"to silence");
+    let answering = thread::spawn(move || next_request(&heard).2.send(b"in time"));
+    late.send(b"too late");
+    assert_eq!(ask(&mut *patient, "again"), Ok("in time".to_owned()));
+    answering.join().expect("it answers");
+}
+
+#[test]
+fn a_dialog_repeats_its_question_to_a_server_that_came_back() {
+    let address = free_address();
+    let (keeper, heard) = Keeper::new();
+    let server = serve(&address, keeper);
+    let mut dialog = dial(&address, LONG);
+    let asking = thread::spawn(move || ask(&mut *dialog, "who?"));
+    let (_, _, reply) = next_request(&heard);
+    within_time("closing the server", move || drop(server));
+    reply.send(b"nobody");
+    let _server = serve(&address, Arc::new(Echo::default()));
+    let answer = within_time("the second server's answer", move || asking.join().expect("it asks"));
+    assert_eq!(answer, Ok("who?".to_owned()));
+}
