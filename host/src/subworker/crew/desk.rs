@@ -153,3 +153,33 @@ impl Reports for DeskReports {
         shared.keeper.call();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{json::Json, task::TaskId};
+
+    fn lease(id: u64) -> Lease {
+        Lease {
+            id: LeaseId(id),
+            task_id: TaskId::new(),
+            name: "add".into(),
+            attempt: 1,
+            timeout_us: 1,
+            args: Json::empty_array(),
+            kwargs: Json::empty_object(),
+        }
+    }
+
+    #[test]
+    fn what_comes_to_a_shut_desk_does_not_begin_and_stays_to_be_handed_back() {
+        let desk = Desk::default();
+        desk.papers().waiting = VecDeque::from([lease(1), lease(2)]);
+        assert_eq!(desk.begin().map(|lease| lease.id), Some(LeaseId(1)));
+        desk.shut();
+        // An answer that was on its way.
+        desk.papers().waiting.push_back(lease(3));
+        assert_eq!(desk.begin(), None);
+        assert!(desk.papers().held().eq([2, 3, 1].map(LeaseId)));
+    }
+}
