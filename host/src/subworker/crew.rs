@@ -296,8 +296,7 @@ impl Shared {
         let worker = &self.identity.worker_id;
         for module in lock::read(&self.catalog).modules() {
             let (info, version) = (module.info(), module.version());
-            let (name, path, tasks) = (&info.name, &info.path, info.tasks.len());
-            info!(worker, module = name, path, %version, tasks, "module loaded");
+            info!(worker, module = info.name, path = %info.path, %version, tasks = info.tasks.len(), "module loaded");
         }
     }
 

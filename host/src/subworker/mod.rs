@@ -187,10 +187,11 @@ impl SubWorker {
             address: config.base_address.to_string(),
             slots: u32::try_from(config.modules.concurrency).unwrap_or(u32::MAX),
         };
-        if catalog.modules().is_empty() {
+        let is_empty = catalog.modules().is_empty();
+        self.crew = Some(Crew::start(Arc::new(link), runtime, catalog, identity, config.modules.reload())?);
+        if is_empty {
             warn!(worker = config.worker_id, "this subworker has no task modules, so it gets no tasks");
         }
-        self.crew = Some(Crew::start(Arc::new(link), runtime, catalog, identity, config.modules.reload())?);
         Ok(())
     }
 
