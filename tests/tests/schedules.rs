@@ -149,10 +149,10 @@ fn a_wrong_schedule_is_wrong_usage_and_says_what_is_wrong_with_it() {
     let cluster = Cluster::builder().start();
     let add =
         |more: &[&str]| cluster.cli([&["schedule", "add", "s", "--task-name", "add"], more].concat()).with_code(2);
-    drop(add(&["--cron", "0 25 * * *"]).says("'0 25 * * *' is no cron pattern").hints("'0 9 * * MON-FRI'"));
+    drop(add(&["--cron", "0 25 * * *"]).says("'0 25 * * *' is not a cron pattern").hints("'0 9 * * MON-FRI'"));
     drop(add(&["--cron", "0 0 31 2 *"]).says("is never due").hints("minute, hour"));
     drop(add(&["--cron", "@daily", "--tz", "Pariss"]).says("did you mean Europe/Paris?").hints("America/New_York"));
-    drop(add(&["--every", "1ms"]).says("an interval is 0.1 s to ten years").hints("follow-up"));
+    drop(add(&["--every", "1ms"]).says("an interval must be 0.1 s to ten years").hints("follow-up"));
     assert!(add(&[]).stderr.contains("--every"));
     assert!(add(&["--every", "1s", "--cron", "@daily"]).stderr.contains("cannot be used with"));
     assert!(add(&["--every", "1s", "--until", "tomorrow"]).stderr.contains("write it like 2026-11-24T17:30:00Z"));

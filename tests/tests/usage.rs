@@ -163,7 +163,7 @@ fn nobody_there_is_exit_code_3_after_the_timeout() {
     let lost = ["subworker", "--worker-id", "sw1", "--timeout", "200ms", "--control-plane-address", &base];
     let ran = run(&[&lost[..], &["--discovery-address", &discovery]].concat()).with_code(3);
     assert!(
-        ran.stderr.contains("within 0.2 s, and none announced") && ran.stderr.contains("hint: start one with"),
+        ran.stderr.contains("within 0.2 s, and no other was announced") && ran.stderr.contains("hint: start one with"),
         "{ran:?}"
     );
 }
@@ -199,7 +199,7 @@ fn what_nobody_knows_is_exit_code_5() {
 fn a_wrong_task_name_names_the_nearest() {
     let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
     let wrong = cluster.cli(["submit", "--task-name", "ad", "--args", "1", "2"]).with_code(5);
-    let _ = wrong.says("Task ad not found: did you mean 'add'?").hints("fastworker list");
+    let _ = wrong.says("ad").hints("did you mean 'add'? fastworker list");
     let wrong = cluster.cli(["submit", "--task-name", "word-count", "--args", "x"]).with_code(5);
     let _ = wrong.says("word_count");
     let json = cluster.cli(["submit", "--json", "--task-name", "mul"]).with_code(5).json();
@@ -300,8 +300,8 @@ fn a_broken_module_is_told_by_name_and_reason() {
     let core_module = [b"\0asm".as_slice(), &[1, 0, 0, 0]].concat();
     let bare_component = [b"\0asm".as_slice(), &[0x0d, 0, 1, 0]].concat();
     let broken = [
-        (file("empty.wasm", b""), "empty", "once more"),
-        (file("truncated.wasm", &whole[..whole.len() / 2]), "", "once more"),
+        (file("empty.wasm", b""), "empty", "again"),
+        (file("truncated.wasm", &whole[..whole.len() / 2]), "", "again"),
         (file("text.wasm", b"(module)"), "", "wasm32-wasip2"),
         (file("core.wasm", &core_module), "component", "wasm32-wasip2"),
         (file("bare.wasm", &bare_component), "export", "fastworker new"),

@@ -35,19 +35,19 @@ pub(super) struct Bench {
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT",
           value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
-    /// Give each worker so many slots [default: the number of cores]
+    /// Give each worker this many slots [default: the number of cores]
     #[arg(long, env = "FASTWORKER_BENCH_CONCURRENCY", value_name = "SLOTS", value_parser = number::<u16, 1, 1024>,
           conflicts_with = "control_plane_address")]
     concurrency: Option<u16>,
-    /// Submit so many tasks in one bulk
+    /// Submit this many tasks in one bulk
     #[arg(long, env = "FASTWORKER_BULK", default_value = "100000", value_name = "COUNT",
           value_parser = number::<u32, 1, { BULK_MAX }>)]
     bulk: u32,
-    /// Measure each case so often
+    /// Measure each case this many times
     #[arg(long, env = "FASTWORKER_ROUNDS", default_value = "3", value_name = "COUNT",
           value_parser = number::<u32, 1, { ROUNDS_MAX }>)]
     rounds: u32,
-    /// Measure each case for so long at a time
+    /// Measure each case for this long at a time
     #[arg(long, env = "FASTWORKER_TURN", default_value = "1s", value_parser = span_above_zero, value_name = "SPAN")]
     turn: Duration,
     /// Print JSON

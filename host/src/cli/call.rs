@@ -23,17 +23,17 @@ pub(super) struct TaskCall {
     /// Pass these named arguments, one after another or as a JSON object
     #[arg(long, env = "FASTWORKER_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pairs)]
     kwargs: Vec<Pairs>,
-    /// Pass these arguments, a JSON array
+    /// Pass the arguments as a JSON array
     #[arg(long, env = "FASTWORKER_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
     args_json: Option<Json>,
     /// Queue it as critical, high, normal or low [default: the task's own, else normal]
     #[arg(long, env = "FASTWORKER_PRIORITY", value_name = "PRIORITY", value_parser = named::<TaskPriority>,
           add = ArgValueCandidates::new(complete::priorities))]
     priority: Option<TaskPriority>,
-    /// Retry it at most so often when it fails [default: the task's own, else 0]
+    /// Retry it at most this many times [default: the task's own, else 0]
     #[arg(long, env = "FASTWORKER_MAX_RETRIES", value_name = "COUNT", value_parser = number::<u32, 0, { u32::MAX as u64 }>)]
     max_retries: Option<u32>,
-    /// Wait so long before the first retry, and longer before each further one [default: the task's own, else 60s]
+    /// Wait this long before the first retry, and longer before each further one [default: the task's own, else 60s]
     #[arg(long, env = "FASTWORKER_RETRY_DELAY", value_name = "SPAN", value_parser = span)]
     retry_delay: Option<Duration>,
     /// Stop an attempt that runs longer than this [default: the task's own, else 300s]

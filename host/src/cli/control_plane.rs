@@ -20,13 +20,13 @@ use crate::{
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "With --task-modules it runs tasks itself, too. A first SIGTERM or Ctrl-C drains it, a second one stops it."
+    after_help = "With --task-modules it also runs tasks itself. The first SIGTERM or Ctrl-C drains it, a second one stops it at once."
 )]
 pub(super) struct ControlPlane {
     /// Name the control plane
     #[arg(long, env = "FASTWORKER_WORKER_ID", default_value = "control-plane", value_name = "ID", value_parser = worker_id)]
     worker_id: String,
-    /// Listen at this port and the four after it: for critical, high, normal and low tasks, and for
+    /// Listen on this port and the four after it: for critical, high, normal and low tasks, and for
     /// everything else
     #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS",
           value_parser = base_address)]
@@ -35,15 +35,15 @@ pub(super) struct ControlPlane {
     #[arg(long, env = DISCOVERY_VARIABLE, default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS",
           value_parser = named::<Address>)]
     discovery_address: Address,
-    /// Listen for subworkers at this port, on the host of the base address
+    /// Listen for subworkers on this port, on the host of the base address
     #[arg(long, env = "FASTWORKER_SUBWORKER_PORT", default_value_t = SUBWORKER_PORT, value_name = "PORT",
           value_parser = number::<u16, 1, { u16::MAX as u64 }>)]
     subworker_port: u16,
-    /// Keep at most so many results
+    /// Keep at most this many results
     #[arg(long, env = "FASTWORKER_RESULT_CACHE_SIZE", default_value = "10000", value_name = "COUNT",
           value_parser = number::<usize, 0, { u64::MAX }>)]
     result_cache_size: usize,
-    /// Keep each result at most so long
+    /// Keep each result at most this long
     #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value = "1h", value_name = "SPAN", value_parser = span)]
     result_cache_ttl: Duration,
     /// Write the control plane's own messages as json or postcard. Answers are written like their questions
@@ -71,7 +71,7 @@ struct Gui {
     /// Serve the web interface on this host
     #[arg(long, env = "FASTWORKER_GUI_HOST", default_value = gui::HOST, value_name = "HOST")]
     gui_host: String,
-    /// Serve it at this port, 0 for any free one [default: 8080, and no web interface if that is taken]
+    /// Serve it on this port, 0 for any free one [default: 8080, and no web interface if that is taken]
     #[arg(long, env = "FASTWORKER_GUI_PORT", value_name = "PORT", value_parser = number::<u16, 0, { u16::MAX as u64 }>)]
     gui_port: Option<u16>,
     /// Serve it only to those who show this key. Prefer the variable: others can see a command line
@@ -102,7 +102,8 @@ impl ControlPlane {
         let base = &self.base_address;
         let last = base.port().saturating_add(MANAGEMENT_OFFSET);
         let twice = |port: u16, with: String| {
-            Err(Failure::new(WRONG_USAGE, format!("port {port} is given twice: {with}")).hint("give each its own port"))
+            Err(Failure::new(WRONG_USAGE, format!("port {port} is given twice: {with}"))
+                .hint("give each a port of its own"))
         };
         let of_base = |port: u16| (base.port()..=last).contains(&port);
         let five = format!("--base-address, which takes {} to {last}", base.port());

@@ -33,10 +33,10 @@ pub(super) struct Dev {
     /// Pass these named arguments, one after another or as a JSON object
     #[arg(long, env = "FASTWORKER_DEV_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pairs)]
     kwargs: Vec<Pairs>,
-    /// Pass these arguments, a JSON array
+    /// Pass the arguments as a JSON array
     #[arg(long, env = "FASTWORKER_DEV_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
     args_json: Option<Json>,
-    /// Tell the task that this is attempt number so
+    /// Run it as this attempt, counted from 1
     #[arg(long, env = "FASTWORKER_ATTEMPT", default_value = "1", value_name = "NUMBER",
           value_parser = number::<u32, 1, { u32::MAX as u64 }>)]
     attempt: u32,

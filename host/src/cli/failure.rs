@@ -4,7 +4,7 @@
 //! is left out where nothing but the message itself would be known.
 
 use std::{
-    fmt,
+    fmt, io,
     net::{IpAddr, ToSocketAddrs as _},
     sync::mpsc,
     thread,
@@ -94,6 +94,12 @@ impl Failure {
     }
 }
 
+/// What the system says, without its number for it.
+pub(super) fn plain(error: &io::Error) -> String {
+    let told = error.to_string();
+    told.split_once(" (os error").map(|(what, _)| what.to_owned()).unwrap_or(told)
+}
+
 /// Proposes the names that are most like one that nobody has: `did you mean 'add'?`
 pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase());
@@ -118,7 +124,7 @@ impl From<ClientError> for Failure {
                 .hint(format!("wait for it with: fastworker result {task_id} --wait"))
                 .about(&task_id),
             ClientError::Refused(why) if why.contains("is stopping") => {
-                Self::new(UNREACHABLE, why).hint("try again once it has started anew")
+                Self::new(UNREACHABLE, why).hint("try again once it has restarted")
             }
             ClientError::BadArguments(_) | ClientError::Address(_) => Self::new(WRONG_USAGE, message),
             ClientError::TooLarge { .. } => {
@@ -141,15 +147,15 @@ fn unreachable(place: &Place, message: String) -> Failure {
             "--discovery-address",
             DISCOVERY_VARIABLE,
             format!(
-                "{START_ONE}; or say where it is with --discovery-address, \
-                 or with --control-plane-address, its base address"
+                "{START_ONE}; or say where it is announced with --discovery-address, \
+                 or give its base address with --control-plane-address"
             ),
         ),
         Place::Given(address) => (
             address,
             "--control-plane-address",
             ADDRESS_VARIABLE,
-            format!("{START_ONE}; or say where it is with --control-plane-address, its base address"),
+            format!("{START_ONE}; or give its base address with --control-plane-address"),
         ),
         Place::Announced { base, .. } => {
             let hint = "it may have stopped, or its address cannot be reached from here: \
@@ -194,11 +200,13 @@ impl From<OpenError> for Failure {
         match error {
             OpenError::BadAddress { address } => Self::new(WRONG_USAGE, format!("'{address}' is not an address"))
                 .hint("write it like tcp://127.0.0.1:5555"),
-            OpenError::InUse { .. } => Self::new(TASK_FAILED, message).hint("choose another port"),
+            OpenError::InUse { .. } => {
+                Self::new(TASK_FAILED, message).hint("choose another port, or port 0 for any that is free")
+            }
             OpenError::NotHere { address } => match address.parse::<Address>() {
                 Ok(address) if is_unknown_host(&address) => no_host(WRONG_USAGE, address.host(), &address.to_string()),
                 _ => Self::new(WRONG_USAGE, message)
-                    .hint("listen at an address of this machine, such as tcp://127.0.0.1:5555"),
+                    .hint("listen on an address of this machine, such as tcp://127.0.0.1:5555"),
             },
             OpenError::Refused { .. } => Self::new(TASK_FAILED, message),
         }
@@ -235,8 +243,8 @@ fn hint_of(why: &Unusable) -> Option<&'static str> {
                  fastworker new NAME makes a crate to start from",
             )
         }
-        Unusable::Empty | Unusable::Truncated { .. } => Some("build it, or copy it, once more"),
-        Unusable::Unreadable(_) => Some("check who may read the file"),
+        Unusable::Empty | Unusable::Truncated { .. } => Some("build or copy it again"),
+        Unusable::Unreadable(_) => Some("check the permissions of the file"),
         Unusable::TaskTaken { .. } => Some("fastworker list --task-modules FILE shows the tasks of one file"),
         _ => None,
     }
@@ -248,7 +256,7 @@ impl From<NotFound> for Failure {
             NotFound::Unreachable { address, waited } => {
                 let waited = seconds(waited);
                 let message = format!(
-                    "no answer from the control plane at {address} within {waited} s, and none announced elsewhere"
+                    "no answer from the control plane at {address} within {waited} s, and no other was announced"
                 );
                 unreachable(&Place::Given(address), message)
             }
@@ -272,7 +280,7 @@ impl From<ControlPlaneError> for Failure {
                 no_host(WRONG_USAGE, address.host(), &address.to_string())
             }
             ControlPlaneError::Exposed(Exposed::WithoutToken(_)) => Self::new(WRONG_USAGE, message)
-                .hint("listen at 127.0.0.1, or allow it with --insecure on a network where you trust everybody"),
+                .hint("listen on 127.0.0.1, or allow it with --insecure on a network where you trust everybody"),
             ControlPlaneError::Exposed(Exposed::NotDialable(_)) => Self::new(WRONG_USAGE, message)
                 .hint("say what others dial, such as --advertise-address tcp://10.0.0.5:5555"),
             ControlPlaneError::Address(_) => Self::new(WRONG_USAGE, message),
@@ -299,11 +307,11 @@ impl From<GuiError> for Failure {
             ),
             GuiError::Listen { host, port, why } => {
                 let why = match why.kind() {
-                    std::io::ErrorKind::AddrInUse => "another program uses this port".to_owned(),
-                    std::io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
-                    _ => why.to_string(),
+                    io::ErrorKind::AddrInUse => "another program uses this port".to_owned(),
+                    io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+                    _ => plain(&why),
                 };
-                Self::new(TASK_FAILED, format!("the web interface cannot listen at {host}:{port}: {why}"))
+                Self::new(TASK_FAILED, format!("the web interface cannot listen on {host}:{port}: {why}"))
                     .hint("choose another port with --gui-port, 0 for any that is free; or go without: --no-gui")
             }
         }
@@ -317,7 +325,7 @@ impl From<CrewError> for Failure {
             CrewError::Refused(why) => match why.split_once(": give ") {
                 Some((what, _)) => Self::new(WRONG_USAGE, what).hint("give this worker another --worker-id"),
                 None if why.contains("is stopping") => {
-                    Self::new(UNREACHABLE, why).hint("try again once it has started anew")
+                    Self::new(UNREACHABLE, why).hint("try again once it has restarted")
                 }
                 None => Self::new(WRONG_USAGE, message),
             },

@@ -7,10 +7,10 @@ use crate::client::Listener;
 
 #[derive(Args, Debug)]
 pub(super) struct Listen {
-    /// Listen at this address, which tasks are submitted with as --callback. Port 0 takes any free port
+    /// Listen on this address, to which tasks are submitted with --callback. Port 0 takes any free port
     #[arg(env = "FASTWORKER_LISTEN_ADDRESS", value_name = "ADDRESS")]
     address: String,
-    /// End after so many callbacks
+    /// Exit after this many callbacks
     #[arg(long, env = "FASTWORKER_LISTEN_COUNT", value_name = "COUNT", value_parser = number::<u64, 1, { u64::MAX }>)]
     count: Option<u64>,
     /// Print each callback as a line of JSON

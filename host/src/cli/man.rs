@@ -6,7 +6,11 @@ use clap::{Args, CommandFactory as _, builder::Resettable};
 use clap_complete::engine::ArgValueCandidates;
 use clap_mangen::Man as Page;
 
-use super::{Cli, Failure, Outcome, TASK_FAILED, WRONG_USAGE, complete, failure::did_you_mean, render};
+use super::{
+    Cli, Failure, Outcome, TASK_FAILED, WRONG_USAGE, complete,
+    failure::{did_you_mean, plain},
+    render,
+};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Read a page with: fastworker man submit | man -l -")]
@@ -42,7 +46,7 @@ impl Man {
             pages.into_iter().try_for_each(|(name, page)| fs::write(folder.join(name).with_extension("1"), page?))
         });
         written.map_err(|error| {
-            Failure::new(TASK_FAILED, format!("cannot write manual pages to {shown}: {error}"))
+            Failure::new(TASK_FAILED, format!("cannot write manual pages to {shown}: {}", plain(&error)))
                 .hint("choose a folder that you may write to with --out")
         })?;
         let what = if count == 1 { "1 page".to_owned() } else { format!("{count} pages") };
@@ -103,8 +107,8 @@ fn page(mut command: clap::Command) -> io::Result<String> {
 /// A section of paragraphs. A line that is indented is an example, and stays a line.
 fn section(name: &str, text: &str) -> String {
     let shown = |line: &str| {
-        let escaped = line.trim_start().replace('\\', "\\e").replace('-', "\\-");
-        let escaped = if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped };
+        let escaped = line.trim_start().replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+        let escaped = if escaped.starts_with('.') { format!("\\&{escaped}") } else { escaped };
         match line {
             "" => ".PP".to_owned(),
             example if example.starts_with("  ") => format!(".nf\n    {escaped}\n.fi"),

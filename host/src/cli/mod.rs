@@ -73,12 +73,12 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Every option can also be set by the variable shown with it. The option wins over the variable, and an empty \
-variable counts as unset. Options that exclude each other do so as variables, too.
+variable counts as unset. Options that exclude each other also do so when set by variables.
 
-A SPAN is written 250ms, 30s, 5m, 1h 30m or 2d; a bare number is seconds. It is at most ten years.
+Write a SPAN as 250ms, 30s, 5m, 1h 30m or 2d; a bare number is seconds. The longest is ten years.
 
-With --json an error is also printed as an object on the standard output: error, hint, code and, where there is \
-one, task_id.
+With --json an error is also printed to the standard output, as an object with error, hint, code and, where there \
+is one, task_id.
 
 Exit codes: 0 done, 1 the task failed or was cancelled, 2 wrong usage, 3 control plane unreachable or stopping, \
 4 the task has not ended, 5 not found, 130 interrupted.";
@@ -248,13 +248,13 @@ struct Modules {
     #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
           add = ArgValueCompleter::new(complete::modules()))]
     task_modules: Vec<String>,
-    /// Run so many tasks at a time [default: the number of cores]
+    /// Run this many tasks at a time [default: the number of cores]
     #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = number::<u16, 1, 1024>)]
     concurrency: Option<u16>,
     /// Keep compiled modules here [default: fastworker/compiled in your cache folder]
     #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     cache_dir: Option<std::path::PathBuf>,
-    /// Drop a module once its file has been gone for so long
+    /// Drop a module once its file has been gone for this long
     #[arg(long, env = "FASTWORKER_MODULE_GRACE", default_value = "5s", value_parser = span, value_name = "SPAN")]
     module_grace: Duration,
     /// Reload a module even if its new version does not take the arguments of waiting tasks
@@ -295,7 +295,7 @@ struct Serving {
         hide_possible_values = true
     )]
     log_format: render::LogFormat,
-    /// Give running tasks so long to end after the first SIGTERM or Ctrl-C
+    /// Give running tasks this long to end after the first SIGTERM or Ctrl-C
     #[arg(long, env = "FASTWORKER_SHUTDOWN_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
     shutdown_timeout: Duration,
     /// Print a line of JSON when ready

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, render, switch};
+use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, failure::plain, render, switch};
 
 mod sdk;
 
@@ -52,7 +52,7 @@ impl New {
         }
         let sdk = self.sdk.as_deref().map(sdk_at).transpose()?;
         self.write(&folder, sdk.as_deref()).map_err(|error| {
-            Failure::new(TASK_FAILED, format!("cannot create the crate in {}: {error}", folder.display()))
+            Failure::new(TASK_FAILED, format!("cannot create the crate in {}: {}", folder.display(), plain(&error)))
                 .hint("choose a folder that you may write to with --path")
         })?;
         render::created(&self.name, &folder, self.json)

@@ -15,7 +15,7 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED};
+use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::plain};
 use crate::{
     bench::{Must, Plan, Row},
     config::Address,
@@ -48,8 +48,8 @@ fn out(line: impl Display) {
         // Whoever read this has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
         Err(error) => {
-            let failure = Failure::new(TASK_FAILED, format!("cannot write the output: {error}"));
-            say::failure(&failure.hint("look at where the output goes: the disk may be full"), false);
+            let failure = Failure::new(TASK_FAILED, format!("cannot write the output: {}", plain(&error)));
+            say::failure(&failure.hint("check where the output goes: the disk may be full"), false);
             process::exit(TASK_FAILED.into());
         }
     }
@@ -149,9 +149,11 @@ pub(super) fn result_by(list: &str, result: &TaskResult, json: bool) -> Outcome 
     }
     if is_unknown {
         let error = result.error.as_deref().unwrap_or("no worker has this task");
-        return Err(Failure::new(NOT_FOUND, error).hint(format!(
-            "{list} shows the tasks that there are; with --wait-for-worker a task waits for its worker",
-        )));
+        let all = format!("{list} shows every task; with --wait-for-worker a task waits for its worker");
+        return Err(match error.split_once(": did you mean ") {
+            Some((what, near)) => Failure::new(NOT_FOUND, what).hint(format!("did you mean {near} {all}")),
+            None => Failure::new(NOT_FOUND, error).hint(all),
+        });
     }
     match result.status {
         TaskStatus::Success => {

@@ -13,7 +13,7 @@ use super::{
 use crate::protocol::Found;
 
 #[derive(Args, Debug)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, override_usage = "fastworker result [OPTIONS] <ID>")]
 pub(super) struct ResultOf {
     /// The task's id
     #[arg(value_name = "ID", value_parser = values::task_id, required_unless_present = "task_id", add = ArgValueCandidates::new(complete::tasks))]

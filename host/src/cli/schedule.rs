@@ -57,7 +57,7 @@ struct Add {
     /// Read the pattern in this time zone, such as Europe/Paris [default: UTC]
     #[arg(long, env = "FASTWORKER_TZ", value_name = "ZONE", conflicts_with = "every")]
     tz: Option<String>,
-    /// Submit at most so many tasks
+    /// Submit at most this many tasks
     #[arg(long, env = "FASTWORKER_SCHEDULE_COUNT", value_name = "COUNT", value_parser = number::<u64, 1, { u64::MAX }>)]
     count: Option<u64>,
     /// Submit none after this time, such as 2026-12-31T18:00:00Z. Without an offset it is local time
@@ -124,7 +124,7 @@ impl Schedule {
                 Ok(Some(removed)) => render::removed(&removed, json),
                 Ok(None) => Err(unknown(client, name).await),
                 Err(error) => {
-                    let hint = format!("stop it with: fastworker schedule pause {name}");
+                    let hint = format!("pause it with: fastworker schedule pause {name}");
                     Err(kept(error, Some(hint)))
                 }
             }),
@@ -216,7 +216,7 @@ fn finished(over: &ScheduleInfo) -> Failure {
     let hint = match &over.source {
         ScheduleSource::Command => format!("start it again with: fastworker schedule add {name} --replace …"),
         ScheduleSource::Module(module) => {
-            format!("it belongs to the module {module}, which would have to declare more")
+            format!("it belongs to the module {module}: change its count or its end there")
         }
     };
     Failure::new(TASK_FAILED, format!("schedule '{name}' is finished: it has submitted its last task")).hint(hint)

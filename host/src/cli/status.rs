@@ -9,7 +9,7 @@ use super::{Connection, Failure, NOT_FOUND, Outcome, TaskId, WRONG_USAGE, comple
 use crate::protocol::Found;
 
 #[derive(Args, Debug)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, override_usage = "fastworker status [OPTIONS] <ID>")]
 pub(super) struct Status {
     /// The task's id
     #[arg(value_name = "ID", value_parser = values::task_id, required_unless_present = "task_id", add = ArgValueCandidates::new(complete::tasks))]
@@ -57,8 +57,8 @@ pub(super) fn one(behind: Option<TaskId>, option: Option<TaskId>) -> Result<Task
 pub(super) fn unknown(id: &TaskId) -> Failure {
     Failure::new(NOT_FOUND, format!("there is no task {id}"))
         .hint(
-            "fastworker tasks lists the known ones; a result is dropped after --result-cache-ttl of the control plane, \
-             or for newer ones",
+            "fastworker tasks lists the tasks that are known; results expire after the control plane's \
+             --result-cache-ttl",
         )
         .about(id)
 }

@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct SubmitTask {
     #[command(flatten)]
     call: TaskCall,
-    /// Wait so long before the first attempt
+    /// Delay the first attempt by this much
     #[arg(long, env = "FASTWORKER_COUNTDOWN", value_name = "SPAN", value_parser = span)]
     countdown: Option<Duration>,
     /// Use this task id instead of a new one. Submitting the same id twice is submitting once, so no variable sets it

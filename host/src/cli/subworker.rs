@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "A first SIGTERM or Ctrl-C drains it, a second one stops it.")]
+#[command(after_help = "The first SIGTERM or Ctrl-C drains it, a second one stops it at once.")]
 pub(super) struct Subworker {
     /// Name the subworker. No two workers of a control plane have the same name
     #[arg(long, env = "FASTWORKER_WORKER_ID", value_name = "ID", value_parser = worker_id)]
@@ -38,7 +38,7 @@ pub(super) struct Subworker {
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT",
           value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
-    /// Look for the control plane for so long at the start
+    /// Look for the control plane for this long at the start
     #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span_above_zero, value_name = "SPAN")]
     timeout: Duration,
     #[command(flatten)]

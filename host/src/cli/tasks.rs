@@ -22,10 +22,10 @@ pub(super) struct Tasks {
     /// List only tasks that this worker runs or ran
     #[arg(long, env = "FASTWORKER_WORKER", value_name = "ID", add = ArgValueCandidates::new(complete::workers))]
     worker: Option<String>,
-    /// List only tasks that were submitted, started or ended so recently
+    /// List only tasks that were submitted, started or ended within this span
     #[arg(long, env = "FASTWORKER_SINCE", value_name = "SPAN", value_parser = span_above_zero)]
     since: Option<Duration>,
-    /// List at most so many, up to 1000
+    /// List at most this many, up to 1000
     #[arg(long, env = "FASTWORKER_LIMIT", value_name = "COUNT", default_value = "25",
           value_parser = number::<u32, 1, 1000>)]
     limit: u32,

@@ -49,7 +49,7 @@ fn prepared(command: Command, is_left_out: &impl Fn(&OsStr) -> bool) -> Command 
         let option = if takes_measure { option.allow_hyphen_values(true) } else { option };
         if option.get_env().is_some_and(is_left_out) { option.env(None::<&'static str>) } else { option }
     };
-    command.mut_args(prepare).mut_subcommands(|below| prepared(below, is_left_out))
+    command.display_name("fastworker").mut_args(prepare).mut_subcommands(|below| prepared(below, is_left_out))
 }
 
 /// Help names all variables, also those that are empty now.
@@ -140,7 +140,9 @@ impl<'a> Line<'a> {
         let (option, value) = (one(ContextKind::InvalidArg), one(ContextKind::InvalidValue));
         let wrong = |message: String| Failure::new(WRONG_USAGE, message);
         match error.kind() {
-            ErrorKind::InvalidValue if value.is_empty() => wrong(format!("{option} lacks its value")).hint(self.help()),
+            ErrorKind::InvalidValue if value.is_empty() => {
+                wrong(format!("{} needs a value", self.told(&option))).hint(self.help())
+            }
             ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
                 let is_secret = self.option(&option).is_some_and(Arg::is_hide_env_values_set);
                 let value = if is_secret { "value".to_owned() } else { format!("value '{value}'") };
@@ -152,7 +154,7 @@ impl<'a> Line<'a> {
                 let missing: Vec<String> =
                     of(ContextKind::InvalidArg).iter().map(|shown| alternatives(shown)).collect();
                 let verb = if missing.len() > 1 { "are" } else { "is" };
-                let hint = format!("{}\n      {}", self.usage(), self.help());
+                let hint = format!("{}; {}", self.usage(), self.help());
                 wrong(format!("{} {verb} missing", missing.join(" and "))).hint(hint)
             }
             ErrorKind::UnknownArgument if option.starts_with('-') => {

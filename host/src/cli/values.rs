@@ -60,7 +60,8 @@ pub(super) fn span_above_zero(text: &str) -> Result<Duration, String> {
 pub(super) fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
     let read = text.trim().parse::<u64>().ok().filter(|number| (MIN..=MAX).contains(number));
     read.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match MAX {
-        u64::MAX => format!("write a whole number, {MIN} or more"),
+        // Of those nobody reaches the end.
+        max if max >= u64::from(u32::MAX) => format!("write a whole number, {MIN} or more"),
         max => format!("write a whole number from {MIN} to {max}"),
     })
 }

@@ -89,7 +89,7 @@ impl fmt::Display for Place {
             Self::Discovery(address) => write!(f, "no control plane announced itself at {address}"),
             Self::Given(base) => write!(f, "no answer from the control plane at {base}"),
             Self::Announced { base, discovery } => {
-                write!(f, "no answer from the control plane at {base}, which {discovery} announces,")
+                write!(f, "no answer from the control plane at {base}, announced at {discovery},")
             }
         }
     }

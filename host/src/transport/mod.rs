@@ -234,7 +234,7 @@ pub enum OpenError {
         address: String,
     },
     /// The host cannot be found, or is another machine.
-    #[error("cannot listen at {address}: this machine has no such address")]
+    #[error("cannot listen on {address}: this machine has no such address")]
     NotHere {
         /// The address.
         address: String,
