@@ -21,10 +21,21 @@ pub struct Address {
     port: u16,
 }
 
-/// A text that is no address.
+/// No address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no address: write it like tcp://127.0.0.1:5555")]
-pub struct NotAnAddress(String);
+pub enum NotAnAddress {
+    /// A text that is none.
+    #[error("'{0}' is not an address: write it like tcp://127.0.0.1:5555")]
+    Text(String),
+    /// A port that is too high to have others after it.
+    #[error("the port of {address} is too high: {offset} more are used after it")]
+    Port {
+        /// The address.
+        address: Address,
+        /// How far after it a port was wanted.
+        offset: u16,
+    },
+}
 
 /// An address that may not be listened on as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +44,7 @@ pub enum Exposed {
     #[error("{0} can be reached from other machines, and whoever reaches it can run tasks")]
     WithoutToken(Address),
     /// Nobody can be told to dial "all addresses".
-    #[error("{0} is no address that others can dial")]
+    #[error("others cannot dial {0}")]
     NotDialable(Address),
 }
 
@@ -48,7 +59,7 @@ impl Address {
     /// # Errors
     /// [`NotAnAddress`] if there is no such port.
     pub fn plus(&self, offset: u16) -> Result<Self, NotAnAddress> {
-        let port = self.port.checked_add(offset).ok_or_else(|| NotAnAddress(format!("{self} + {offset}")))?;
+        let port = self.port.checked_add(offset).ok_or_else(|| NotAnAddress::Port { address: self.clone(), offset })?;
         Ok(self.with_port(port))
     }
 
@@ -56,6 +67,11 @@ impl Address {
     #[must_use]
     pub fn with_port(&self, port: u16) -> Self {
         Self { host: self.host.clone(), port }
+    }
+
+    /// The host, as it was written.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// The port.
@@ -102,7 +118,7 @@ impl FromStr for Address {
         let is_host = |host: &str| !host.is_empty() && !host.contains(|c: char| c == '/' || c == ' ' || c.is_control());
         match parts.map(|(host, port)| (host, port.parse())) {
             Some((host, Ok(port))) if is_host(host) && port > 0 => Ok(Self { host: host.to_owned(), port }),
-            _ => Err(NotAnAddress(text.chars().take(128).collect())),
+            _ => Err(NotAnAddress::Text(text.chars().take(128).collect())),
         }
     }
 }

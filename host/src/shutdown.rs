@@ -20,11 +20,12 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts to listen. A signal ends the process with `code` until [`Signals::serve`].
+    /// Starts to listen. Until [`Signals::serve`] a signal ends the process, with the code that `leave`
+    /// gives once it has said so.
     ///
     /// # Errors
     /// When the system has no more threads or refuses handlers.
-    pub fn listen(code: u8) -> io::Result<Self> {
+    pub fn listen(leave: impl Fn() -> u8 + Send + 'static) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut terminate, mut interrupt) = {
             let _context = runtime.enter();
@@ -41,7 +42,7 @@ impl Signals {
                         _ = interrupt.recv() => {}
                     }
                     if !has_started.load(Ordering::SeqCst) {
-                        std::process::exit(code.into());
+                        std::process::exit(leave().into());
                     }
                     if sender.send(()).is_err() {
                         return;
@@ -62,11 +63,11 @@ impl Signals {
         let _ = self.heard.recv();
     }
 
-    /// Ends the process at the next signal.
-    pub fn exit_on_next(self, code: u8) {
+    /// Ends the process at the next signal, as [`Signals::listen`] does.
+    pub fn exit_on_next(self, leave: impl Fn() -> u8 + Send + 'static) {
         thread::spawn(move || {
             if self.heard.recv().is_ok() {
-                std::process::exit(code.into());
+                std::process::exit(leave().into());
             }
         });
     }

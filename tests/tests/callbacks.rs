@@ -296,14 +296,14 @@ async fn who_cannot_be_called_is_refused_with_a_reason() {
     let cluster = cluster();
     let client = cluster.client().await;
     let refused = client.delay_with_callback("add", "ipc:///tmp/x", (1, 2)).await.expect_err("no such address");
-    assert!(refused.to_string().contains("'ipc:///tmp/x' is no address"), "{refused}");
+    assert!(refused.to_string().contains("'ipc:///tmp/x' is not an address"), "{refused}");
     let aimless = client.delay("add", (1, 2)).callback_data("x").await.expect_err("no address");
     assert!(aimless.to_string().contains("without a callback"), "{aimless}");
     let normal = cluster.ports().base() + 2;
     let submission = json!({ "name": "add", "args": [5, 3], "callback": { "address": "inproc://x" } }).to_string();
     let answer = tokio::task::spawn_blocking(move || ask(normal, submission)).await.expect("an answer");
     assert_eq!(answer["status"], "failure");
-    assert!(answer["error"].as_str().is_some_and(|error| error.contains("'inproc://x' is no address")), "{answer}");
+    assert!(answer["error"].as_str().is_some_and(|error| error.contains("'inproc://x' is not an address")), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,11 +81,12 @@ fn an_id_that_is_chosen_is_submitted_once() {
     let cluster = cluster();
     let submit = |args: [&str; 2]| {
         let options = ["submit", "--json", "--task-id", "mine", "--task-name", "add", "--args"];
-        cluster.cli([&options[..], &args[..]].concat()).with_code(0).json()
+        cluster.cli([&options[..], &args[..]].concat())
     };
-    let first = submit(["5", "3"]);
+    let first = submit(["5", "3"]).with_code(0).json();
     assert_eq!(first["task_id"], "mine");
-    assert_eq!(submit(["100", "100"]), first);
+    assert_eq!(submit(["5", "3"]).with_code(0).json(), first);
+    drop(submit(["100", "100"]).with_code(2).says("the task id mine is taken").hints("another --task-id"));
 }
 
 #[test]
@@ -131,7 +132,7 @@ fn cancel_stops_a_running_task_and_says_so() {
     let status = cluster.cli(["status", "--json", "--task-id", id]).with_code(1).json();
     assert_eq!(status["status"], "cancelled");
     let again = cluster.cli(["cancel", "--task-id", id]).with_code(1);
-    let _ = again.says("had ended already, with status cancelled");
+    let _ = again.says("has already ended with status cancelled");
     let id = cluster.cli(["submit", "--non-blocking", "--task-name", "endless_loop"]).stdout;
     let told = cluster.cli(["cancel", "--json", "--task-id", id.trim()]).with_code(0).json();
     assert_eq!(told, json!({ "task_id": id.trim(), "cancelled": true }));
@@ -151,7 +152,7 @@ fn a_flag_goes_before_a_variable_and_a_variable_before_the_default() {
     assert_eq!(submit(&["--args-json", "[2, 2]"], &both).with_code(0).json()["result"], 4);
     let nowhere = [("FASTWORKER_DISCOVERY_ADDRESS", "tcp://127.0.0.1:9"), ("FASTWORKER_TIMEOUT", "100ms")];
     let asked = ["--task-name", "add", "--args", "1", "1"];
-    let _ = submit(&asked, &nowhere).with_code(3).says("no answer from tcp://127.0.0.1:9 within 0.1 s");
+    let _ = submit(&asked, &nowhere).with_code(3).says("no control plane announced itself at tcp://127.0.0.1:9");
     let discovery = cluster.discovery();
     let there = [&asked[..], &["--discovery-address", &discovery]].concat();
     let found = submit(&there, &[nowhere[0]]).with_code(0);
@@ -248,10 +249,11 @@ fn dev_runs_a_call_without_ports_and_shows_what_it_says() {
     assert_eq!(dev("flaky", &["flaky", "1", "--attempt", "2"]).with_code(0).stdout, "2\n");
     let failed = dev("flaky", &["flaky", "1"]).with_code(1);
     assert!(failed.stderr.contains("warn  attempt 1 fails as asked\nerror: task "), "{failed:?}");
+    assert!(failed.stderr.contains("error: task flaky failed"), "nobody could look up an id: {failed:?}");
     let late = dev("hostile", &["endless_loop", "--task-timeout", "100ms"]).with_code(1);
     let _ = late.says("failed (timeout)");
     let missing = dev("arithmetic", &["ad"]).with_code(5);
-    let _ = missing.says("has no task 'ad'").hints("add, multiply");
+    let _ = missing.says("has no task 'ad'").hints("did you mean 'add'? its tasks are: add, multiply");
     let spread = dev("follow", &["spread", "2"]).with_code(0);
     assert!(spread.stderr.contains("follow-up leaf [1] {}"), "{spread:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use fastworker_tests::{Cluster, SOON, binary, cli, eventually, fastworker, process};
+use fastworker_tests::{Cluster, SOON, binary, cli, eventually, fastworker, module, process};
 
 /// What is offered for the last of these words.
 fn offered(cluster: Option<&Cluster>, words: &[&str]) -> Vec<String> {
@@ -65,6 +65,8 @@ fn without_a_control_plane_commands_options_and_fixed_words_are_offered_and_noth
     assert_eq!(offered(None, &["tasks", "--status", "s"]), ["scheduled", "started", "success"]);
     assert_eq!(offered(None, &["events", "--kind", "worker.l"]), ["worker.left", "worker.lost"]);
     assert_eq!(offered(None, &["submit", "--serialization-format", "p"]), ["postcard"]);
+    assert_eq!(offered(None, &["schedule", "add", "x", "--overlap", ""]), ["skip", "queue"]);
+    assert_eq!(offered(None, &["man", "schedule-a"]), ["schedule-add"]);
 }
 
 #[test]
@@ -76,6 +78,17 @@ fn module_files_and_folders_are_offered_where_modules_are_taken() {
     let beginning = format!("{}/", folder.path().display());
     let found = offered(None, &["control-plane", "--task-modules", &beginning]);
     assert_eq!(found, [format!("{beginning}a.wasm")]);
+    // Compiling it may take longer than a press of Tab waits: press it again.
+    let module = module("arithmetic");
+    let module = module.to_str().expect("UTF-8");
+    eventually("the tasks of a module", SOON, || {
+        let _ = cli::run({
+            let mut command = fastworker();
+            command.args(["list", "--task-modules", module]);
+            command
+        });
+        (offered(None, &["dev", module, "m"]) == ["multiply"]).then_some(())
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fastworker::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, Place},
     config::Address,
     control_plane::{ControlPlaneConfig, ControlPlaneWorker},
     json::Json,
@@ -31,11 +31,12 @@ async fn a_client_that_finds_nobody_says_so_within_its_timeout() {
     let timeout = Duration::from_millis(300);
     let looking = Client::builder().discovery_address(address(ports.discovery())).timeout(timeout).build();
     let going = Client::builder().control_plane_address(address(ports.base())).timeout(timeout).build();
-    for (client, asked) in [(looking, address(ports.discovery())), (going, address(ports.base()))] {
+    let [discovery, given] = [Place::Discovery(address(ports.discovery())), Place::Given(address(ports.base()))];
+    for (client, asked) in [(looking, discovery), (going, given)] {
         let from = Instant::now();
         match client.start().await {
-            Err(ClientError::Unreachable { address, waited }) => {
-                assert_eq!((address, waited), (asked.to_string(), timeout));
+            Err(ClientError::Unreachable { place, waited }) => {
+                assert_eq!((place, waited), (asked, timeout));
             }
             other => panic!("{other:?}"),
         }

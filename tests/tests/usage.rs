@@ -19,12 +19,16 @@ fn run(args: &[&str]) -> Ran {
     cli::run(command)
 }
 
-/// What clap finds wrong: the error, and where to read on.
+/// What cannot be read: the error with its hint, and nothing of clap's own words. With --json it is an object, too.
 #[track_caller]
 fn refused(args: &[&str], words: &str) {
     let ran = run(args).with_code(2).says(words);
-    assert!(ran.stderr.contains("try '--help'"), "{ran:?}");
+    assert!(ran.stderr.contains("\n\nhint: ") && !ran.stderr.contains("try '--help'"), "{ran:?}");
     assert_eq!(ran.stdout, "");
+    let told = run(&[&args[..1], &["--json"], &args[1..]].concat()).with_code(2);
+    let (error, hint) = (told.json()["error"].clone(), told.json()["hint"].clone());
+    assert!(told.stderr.contains(error.as_str().expect("words")) && hint.is_string(), "{told:?}");
+    assert_eq!(told.json()["code"], 2);
 }
 
 #[test]
@@ -33,12 +37,20 @@ fn a_wrong_option_is_named_with_what_would_be_right() {
     refused(&["sumbit"], "submit");
     refused(&["submit", "--task-nam", "x"], "--task-name");
     refused(&["submit", "--task-name", "add", "--priority", "urgent"], "critical, high, normal, low");
-    refused(&["submit", "--task-name", "add", "--task-timeout", "5 parsecs"], "write a span like");
-    refused(&["submit", "--task-name", "add", "--args-json", "{}"], "one JSON array, like '[5, 3]'");
+    refused(&["submit", "--task-name", "add", "--task-timeout", "5 parsecs"], "write a span such as");
+    refused(&["submit", "--task-name", "add", "--args-json", "{}"], "one JSON array, such as '[5, 3]'");
     refused(&["submit", "--task-name", "add", "--args-json", "[5,"], "--args-json");
     refused(&["submit", "--task-name", "add", "--args-json", "[1]", "--args", "1"], "cannot be used with");
-    refused(&["submit", "--task-name", "add", "--task-timeout", "0"], "within no time nothing can run");
-    refused(&["submit", "--task-name", "add", "--countdown=-1s"], "a span is not negative");
+    refused(&["submit", "--task-name", "add", "--task-timeout", "0"], "longer than 0");
+    refused(&["submit", "--task-name", "add", "--countdown=-1s"], "a span cannot be negative");
+    refused(&["submit", "--task-name", "add", "--countdown", "-1"], "a span cannot be negative");
+    refused(&["submit", "--task-name", "add", "--max-retries", "-1"], "write a whole number");
+    refused(&["submit", "--task-name", "add", "--timeout", "0"], "longer than 0");
+    refused(&["submit", "--task-name", ""], "a task name has 1 to 128 bytes");
+    refused(&["schedule", "add", "", "--task-name", "add", "--every", "1s"], "a schedule's name has 1 to 128 bytes");
+    refused(&["listen", "--count", "0", "tcp://127.0.0.1:0"], "write a whole number, 1 or more");
+    refused(&["bench", "--rounds", "0"], "write a whole number from 1");
+    refused(&["control-plane", "--base-address", "tcp://127.0.0.1:65534"], "at most 65531");
     refused(&["submit", "--task-name", "add", "--countdown", "99999d"], "a span is at most ten years");
     refused(&["submit", "--task-name", "add", "--kwargs", "five"], "name=value");
     refused(&["submit", "--task-name", "add", "--non-blocking", "--follow"], "cannot be used with");
@@ -49,8 +61,12 @@ fn a_wrong_option_is_named_with_what_would_be_right() {
     refused(&["status"], "<ID>");
     refused(&["subworker", "--worker-id", "sw1"], "--control-plane-address <ADDRESS>");
     refused(&["subworker", "--control-plane-address", "tcp://127.0.0.1:5555"], "--worker-id <ID>");
-    refused(&["control-plane", "--concurrency", "0"], "1..=1024");
+    refused(&["control-plane", "--concurrency", "0"], "a whole number from 1 to 1024");
     refused(&["control-plane", "--subworker-port", "0"], "--subworker-port");
+    refused(
+        &["control-plane", "--subworker-port", "5557"],
+        "--subworker-port and by --base-address, which takes 5555 to 5559",
+    );
     refused(&["control-plane", "--log-level", "loud"], "trace, debug, info, warn, error");
     refused(&["dev"], "<MODULE>");
 }
@@ -69,8 +85,57 @@ fn output_that_cannot_be_written_is_an_error() {
 fn a_wrong_variable_is_named_too() {
     let mut command = fastworker();
     command.args(["submit", "--task-name", "add"]).env("FASTWORKER_TIMEOUT", "soon");
-    let ran = cli::run(command).with_code(2).says("write a span like");
-    assert!(ran.stderr.contains("--timeout"), "{ran:?}");
+    let _ = cli::run(command).with_code(2).says("'soon' for --timeout (from FASTWORKER_TIMEOUT)").hints("write a span");
+    let mut command = fastworker();
+    command.args(["submit", "--task-name", "add", "--args", "1"]).env("FASTWORKER_ARGS_JSON", "[1]");
+    let _ = cli::run(command).with_code(2).says("--args-json (from FASTWORKER_ARGS_JSON)");
+    let mut command = fastworker();
+    command.arg("control-plane").env("FASTWORKER_GUI_ENABLED", "x");
+    let _ = cli::run(command).with_code(2).says("'x' for FASTWORKER_GUI_ENABLED").hints("true, false, 1, 0, yes or no");
+    // No option is named that only a variable has set.
+    let mut command = fastworker();
+    command.arg("status").env("FASTWORKER_CONTROL_PLANE_ADDRESS", "tcp://127.0.0.1:5555");
+    let usage = cli::run(command).with_code(2).hints("usage: fastworker status [OPTIONS] <ID>");
+    assert!(!usage.stderr.contains("--control-plane-address"), "{usage:?}");
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let mut command = fastworker();
+    command.args(["man", "status"]);
+    for name in ["FASTWORKER_JSON", "FASTWORKER_OUT"] {
+        command.env(name, "");
+    }
+    assert!(cli::run(command).with_code(0).stdout.contains("FASTWORKER_TASK_ID"));
+    let mut command = fastworker();
+    command.args(["workers", "--control-plane-address", "tcp://127.0.0.1:9", "--timeout", "10ms"]);
+    command.env("FASTWORKER_SERIALIZATION_FORMAT", "").env("FASTWORKER_DISCOVERY_ADDRESS", "");
+    let _ = cli::run(command).with_code(3);
+}
+
+#[test]
+fn an_error_is_an_object_where_json_is_asked_for() {
+    let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
+    let late = ["submit", "--json", "--timeout", "200ms", "--task-name", "slow", "--args", "30"];
+    let late = cluster.cli(late).with_code(4).says("has not ended within 0.2 s").json();
+    assert_eq!(late["code"], 4);
+    assert!(late["hint"].as_str().is_some_and(|hint| hint.starts_with("wait for it with")), "{late}");
+    let id = late["task_id"].as_str().expect("an id");
+    let _ = cluster.cli(["cancel", id]).with_code(0);
+    let again = cluster.cli(["cancel", id, "--json"]).with_code(1).json();
+    assert_eq!((&again["task_id"], &again["code"]), (&id.into(), &1.into()));
+    for unknown in [&["status", "x"][..], &["schedule", "pause", "x"], &["list", "--task-modules", "nofile"]] {
+        assert_eq!(cluster.cli([unknown, &["--json"]].concat()).with_code(5).json()["code"], 5);
+    }
+}
+
+#[test]
+fn another_port_than_the_base_port_is_told_as_that() {
+    let cluster = Cluster::builder().start();
+    let ports = cluster.ports();
+    let wrong = format!("tcp://127.0.0.1:{}", ports.subworkers() - 4);
+    let ran = run(&["workers", "--control-plane-address", &wrong, "--timeout", "5s"]).with_code(3);
+    let _ = ran.says(&format!("{wrong} is not the base address of a control plane")).hints("base=tcp://");
 }
 
 #[test]
@@ -87,13 +152,20 @@ fn nobody_there_is_exit_code_3_after_the_timeout() {
             &["list"],
         ] {
             let ran = run(&[command, &[option, address, "--timeout", "200ms"]].concat()).with_code(3);
-            let ran = ran.says(&format!("no answer from {address} within 0.2 s"));
+            let words = match option {
+                "--discovery-address" => format!("no control plane announced itself at {address} within 0.2 s"),
+                _ => format!("no answer from the control plane at {address} within 0.2 s"),
+            };
+            let ran = ran.says(&words);
             let _ = ran.hints("fastworker control-plane");
         }
     }
     let lost = ["subworker", "--worker-id", "sw1", "--timeout", "200ms", "--control-plane-address", &base];
     let ran = run(&[&lost[..], &["--discovery-address", &discovery]].concat()).with_code(3);
-    assert!(ran.stderr.contains("within 0.2 s") && ran.stderr.contains("hint: start one with"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("within 0.2 s, and no other was announced") && ran.stderr.contains("hint: start one with"),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -114,7 +186,7 @@ fn what_nobody_knows_is_exit_code_5() {
     let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
     for command in ["status", "cancel"] {
         let ran =
-            cluster.cli([command, "--task-id", "no-such-task"]).with_code(5).says("no task no-such-task is known");
+            cluster.cli([command, "--task-id", "no-such-task"]).with_code(5).says("there is no task no-such-task");
         let _ = ran.hints("--result-cache-ttl");
     }
     let empty = Cluster::builder().start();
@@ -127,7 +199,7 @@ fn what_nobody_knows_is_exit_code_5() {
 fn a_wrong_task_name_names_the_nearest() {
     let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
     let wrong = cluster.cli(["submit", "--task-name", "ad", "--args", "1", "2"]).with_code(5);
-    let _ = wrong.says("Task ad not found: did you mean 'add'?").hints("fastworker list");
+    let _ = wrong.says("ad").hints("did you mean 'add'? fastworker list");
     let wrong = cluster.cli(["submit", "--task-name", "word-count", "--args", "x"]).with_code(5);
     let _ = wrong.says("word_count");
     let json = cluster.cli(["submit", "--json", "--task-name", "mul"]).with_code(5).json();
@@ -174,7 +246,7 @@ fn a_control_plane_beyond_this_machine_is_refused_unless_asked_for() {
         run(&[&usual[..], &["--discovery-address", &discovery], more].concat())
     };
     let _ = start(&[]).with_code(2).says("can be reached from other machines").hints("--insecure");
-    let _ = start(&["--insecure"]).with_code(2).says("no address that others can dial").hints("--advertise-address");
+    let _ = start(&["--insecure"]).with_code(2).says("others cannot dial tcp://0.0.0.0:").hints("--advertise-address");
     let elsewhere = format!("tcp://0.0.0.0:{}", ports.discovery());
     let inside = format!("tcp://127.0.0.1:{}", ports.base());
     let usual = ["control-plane", "--base-address", &inside, "--subworker-port", &port];
@@ -228,14 +300,14 @@ fn a_broken_module_is_told_by_name_and_reason() {
     let core_module = [b"\0asm".as_slice(), &[1, 0, 0, 0]].concat();
     let bare_component = [b"\0asm".as_slice(), &[0x0d, 0, 1, 0]].concat();
     let broken = [
-        (file("empty.wasm", b""), "empty"),
-        (file("truncated.wasm", &whole[..whole.len() / 2]), ""),
-        (file("text.wasm", b"(module)"), ""),
-        (file("core.wasm", &core_module), "component"),
-        (file("bare.wasm", &bare_component), "export"),
+        (file("empty.wasm", b""), "empty", "again"),
+        (file("truncated.wasm", &whole[..whole.len() / 2]), "", "again"),
+        (file("text.wasm", b"(module)"), "", "wasm32-wasip2"),
+        (file("core.wasm", &core_module), "component", "wasm32-wasip2"),
+        (file("bare.wasm", &bare_component), "export", "fastworker new"),
     ];
-    for (path, reason) in &broken {
-        let listed = run(&["list", "--task-modules", path]).with_code(2).says(path).says(reason).hints("docs/tasks.md");
+    for (path, reason, hint) in &broken {
+        let listed = run(&["list", "--task-modules", path]).with_code(2).says(path).says(reason).hints(hint);
         assert_eq!(listed.stdout, "");
         let _ = run(&["dev", path, "add"]).with_code(2).says(path);
         let _ = run(&["control-plane", "--task-modules", path]).with_code(2);
@@ -285,7 +357,7 @@ fn there_is_no_colour_in_a_pipe_and_none_where_it_is_not_wanted() {
     let plain = on_terminal("1").with_code(3);
     assert!(plain.stdout.starts_with("error: ") && !plain.stdout.contains('\x1b'), "{plain:?}");
     let coloured = on_terminal("").with_code(3);
-    assert!(coloured.stdout.contains("\x1b[1;31merror\x1b[0m: "), "{coloured:?}");
+    assert!(coloured.stdout.contains("\x1b[1m\x1b[31merror:\x1b[0m "), "{coloured:?}");
 }
 
 #[test]

@@ -155,7 +155,7 @@ async fn run_elsewhere(
     Ok(vec![
         figure("one after another, p50", micros(median(&mut samples.through_subworker)), "us"),
         figure("64 in flight", median(&mut samples.in_flight), "tasks/s"),
-        figure(format!("{} in bulk", plan.bulk), median(&mut samples.bulk), "tasks/s"),
+        figure(format!("bulk of {}", plan.bulk), median(&mut samples.bulk), "tasks/s"),
     ])
 }
 
@@ -258,7 +258,7 @@ fn rows(plan: &Plan, mut samples: Samples, memory: Option<cluster::Memory>) -> V
         held("one after another, one subworker, p50", through_subworker, "us", ("raw", raw), Must::AtMost(2.5)),
         held("64 in flight, one subworker", in_flight, "tasks/s", (floor_name, floor), Must::AtLeast(floor_part)),
         held(
-            format!("{} in bulk, one subworker", plan.bulk),
+            format!("bulk of {}, one subworker", plan.bulk),
             bulk,
             "tasks/s",
             ("runtime alone", alone),

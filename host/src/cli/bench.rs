@@ -2,46 +2,59 @@
 
 use std::{env, path::PathBuf, thread, time::Duration};
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 
-use super::{Failure, INTERRUPTED, NOT_FOUND, Outcome, TASK_FAILED, WRONG_USAGE, block_on, render, span};
+use super::{
+    Failure, NOT_FOUND, Outcome, TASK_FAILED, WRONG_USAGE, base_address, block_on, complete, leave, named, number,
+    render, span_above_zero, switch,
+};
 use crate::{
     bench::{self, BenchError, Plan},
     config::Address,
     task::SerializationFormat,
 };
 
+/// Tasks in one bulk; a control plane takes no more at a time.
+const BULK_MAX: u64 = 1_000_000;
+/// How often a case is measured at most.
+const ROUNDS_MAX: u64 = 10_000;
+
 #[derive(Args, Debug)]
 pub(super) struct Bench {
-    /// A module with a task add(x, y) [default: arithmetic.wasm of the examples, once they are built]
-    #[arg(long, env = "FASTWORKER_TASK_MODULES", value_name = "PATH")]
+    /// Use this module, which has a task add(x, y) [default: arithmetic.wasm of the examples, once built]
+    #[arg(long, env = "FASTWORKER_BENCH_TASK_MODULES", value_name = "PATH", conflicts_with = "control_plane_address")]
     task_modules: Option<PathBuf>,
-    /// Measure the cluster at this base address, instead of starting one
-    #[arg(long, env = "FASTWORKER_CONTROL_PLANE_ADDRESS", value_name = "ADDRESS")]
+    /// Measure the running cluster at this base address instead of starting one. It needs a task add(x, y)
+    #[arg(long, env = "FASTWORKER_BENCH_CONTROL_PLANE_ADDRESS", value_name = "ADDRESS", value_parser = base_address)]
     control_plane_address: Option<Address>,
-    /// A Python environment with the original fastworker in it, to measure that, too
-    #[arg(long, env = "FASTWORKER_ORIGINAL", value_name = "FOLDER", conflicts_with = "control_plane_address")]
+    /// Also measure the Python original, installed in this virtual environment
+    #[arg(long, env = "FASTWORKER_BENCH_ORIGINAL", value_name = "FOLDER", conflicts_with = "control_plane_address")]
     original: Option<PathBuf>,
-    /// How messages are written: json or postcard
-    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT")]
+    /// Write messages as json or postcard
+    #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT",
+          value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
-    /// Slots of each worker [default: the number of cores]
-    #[arg(long, env = "FASTWORKER_CONCURRENCY", value_name = "SLOTS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Give each worker this many slots [default: the number of cores]
+    #[arg(long, env = "FASTWORKER_BENCH_CONCURRENCY", value_name = "SLOTS", value_parser = number::<u16, 1, 1024>,
+          conflicts_with = "control_plane_address")]
     concurrency: Option<u16>,
-    /// Tasks in one bulk
-    #[arg(long, env = "FASTWORKER_BULK", default_value_t = 100_000, value_name = "COUNT")]
-    bulk: usize,
-    /// How often each case is measured, in turns
-    #[arg(long, env = "FASTWORKER_ROUNDS", default_value_t = 3, value_name = "COUNT")]
-    rounds: usize,
-    /// How long each turn takes
-    #[arg(long, env = "FASTWORKER_TURN", default_value = "1s", value_parser = span, value_name = "SPAN")]
+    /// Submit this many tasks in one bulk
+    #[arg(long, env = "FASTWORKER_BULK", default_value = "100000", value_name = "COUNT",
+          value_parser = number::<u32, 1, { BULK_MAX }>)]
+    bulk: u32,
+    /// Measure each case this many times
+    #[arg(long, env = "FASTWORKER_ROUNDS", default_value = "3", value_name = "COUNT",
+          value_parser = number::<u32, 1, { ROUNDS_MAX }>)]
+    rounds: u32,
+    /// Measure each case for this long at a time
+    #[arg(long, env = "FASTWORKER_TURN", default_value = "1s", value_parser = span_above_zero, value_name = "SPAN")]
     turn: Duration,
     /// Print JSON
-    #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = switch)]
     json: bool,
     /// Be the raw server of another bench
-    #[arg(long, env = "FASTWORKER_ECHO", hide = true)]
+    #[arg(long, env = "FASTWORKER_ECHO", hide = true, value_parser = named::<Address>)]
     echo: Option<Address>,
 }
 
@@ -51,6 +64,9 @@ impl Bench {
             return serve_echo(address);
         }
         let plan = self.plan()?;
+        if let Some(address) = &plan.control_plane_address {
+            render::note(&format!("measuring the cluster at {address}"));
+        }
         let bar = render::Bar::new();
         block_on(async {
             let rows = bench::run(&plan, |what, done, all| bar.show(what, done, all)).await;
@@ -62,13 +78,18 @@ impl Bench {
     fn plan(&self) -> Result<Plan, Failure> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Plan {
-            module: self.task_modules.clone().map_or_else(example, Ok)?,
+            module: match (&self.task_modules, &self.control_plane_address) {
+                (Some(module), _) => module.clone(),
+                // The cluster has modules of its own.
+                (None, Some(_)) => PathBuf::new(),
+                (None, None) => example()?,
+            },
             control_plane_address: self.control_plane_address.clone(),
             format: self.serialization_format,
             original: self.original.clone(),
             slots: self.concurrency.map_or(cores, usize::from),
-            bulk: self.bulk.max(1),
-            rounds: self.rounds.max(1),
+            bulk: self.bulk as usize,
+            rounds: self.rounds as usize,
             turn: self.turn,
         })
     }
@@ -80,8 +101,8 @@ fn example() -> Result<PathBuf, Failure> {
     let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.to_owned()));
     let modules = [Some(target), beside].into_iter().flatten().map(|folder| folder.join("tasks/arithmetic.wasm"));
     modules.into_iter().find(|module| module.is_file()).ok_or_else(|| {
-        Failure::new(NOT_FOUND, "no module to measure with: there is no target/tasks/arithmetic.wasm").hint(
-            "build it with scripts/build-tasks arithmetic, or name a module with a task add(x, y) by --task-modules",
+        Failure::new(NOT_FOUND, "there is no module to measure with").hint(
+            "name a module with a task add(x, y) with --task-modules; in a clone, scripts/build-tasks arithmetic builds one",
         )
     })
 }
@@ -89,8 +110,8 @@ fn example() -> Result<PathBuf, Failure> {
 fn serve_echo(address: &Address) -> Outcome {
     let _server = bench::echo(&address.to_string()).map_err(|error| Failure::new(TASK_FAILED, error))?;
     render::ready("echo", address, None)?;
-    let mut signals =
-        crate::shutdown::Signals::listen(INTERRUPTED).map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
+    let mut signals = crate::shutdown::Signals::listen(leave("interrupted", false))
+        .map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
     signals.serve();
     signals.first();
     Ok(0)
@@ -101,7 +122,9 @@ impl From<BenchError> for Failure {
         match error {
             BenchError::Modules(error) => error.into(),
             BenchError::Client(error) => error.into(),
-            BenchError::NoTask(_) => Self::new(WRONG_USAGE, error),
+            BenchError::NoTask(_) => {
+                Self::new(WRONG_USAGE, error).hint("name a module with a task add(x, y) with --task-modules")
+            }
             _ => Self::new(TASK_FAILED, error),
         }
     }

@@ -2,40 +2,45 @@
 
 use std::time::Duration;
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Json, TaskPriority, array, complete, json_array, object, pair, span, span_above_zero};
+use super::{
+    Json, Pairs, TaskPriority, array, complete, json_array, named, number, object, pairs, span, span_above_zero,
+    switch, values::task_name,
+};
 use crate::task::{Policy, Unknown};
 
 #[derive(Args, Debug)]
 pub(super) struct TaskCall {
-    /// Task name to execute
-    #[arg(long, env = "FASTWORKER_TASK_NAME", value_name = "NAME", add = ArgValueCandidates::new(complete::task_names))]
+    /// Call this task
+    #[arg(long, env = "FASTWORKER_TASK_NAME", value_name = "NAME", value_parser = task_name,
+          add = ArgValueCandidates::new(complete::task_names))]
     pub(super) task_name: String,
-    /// Task arguments: each is read as JSON where it is JSON, else as text
+    /// Pass these arguments. Each is read as JSON if it is JSON, else as text
     #[arg(long, env = "FASTWORKER_ARGS", value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
     args: Vec<String>,
-    /// Named arguments
-    #[arg(long, env = "FASTWORKER_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pair)]
-    kwargs: Vec<(String, Json)>,
-    /// Task arguments as one JSON array
+    /// Pass these named arguments, one after another or as a JSON object
+    #[arg(long, env = "FASTWORKER_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pairs)]
+    kwargs: Vec<Pairs>,
+    /// Pass the arguments as a JSON array
     #[arg(long, env = "FASTWORKER_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
     args_json: Option<Json>,
-    /// critical, high, normal or low [default: the task's own, else normal]
-    #[arg(long, env = "FASTWORKER_PRIORITY", add = ArgValueCandidates::new(complete::priorities))]
+    /// Queue it as critical, high, normal or low [default: the task's own, else normal]
+    #[arg(long, env = "FASTWORKER_PRIORITY", value_name = "PRIORITY", value_parser = named::<TaskPriority>,
+          add = ArgValueCandidates::new(complete::priorities))]
     priority: Option<TaskPriority>,
-    /// How many attempts may follow a failed one [default: the task's own, else 0]
-    #[arg(long, env = "FASTWORKER_MAX_RETRIES", value_name = "COUNT")]
+    /// Retry it at most this many times [default: the task's own, else 0]
+    #[arg(long, env = "FASTWORKER_MAX_RETRIES", value_name = "COUNT", value_parser = number::<u32, 0, { u32::MAX as u64 }>)]
     max_retries: Option<u32>,
-    /// The wait before the first retry [default: the task's own, else 60s]
+    /// Wait this long before the first retry, and longer before each further one [default: the task's own, else 60s]
     #[arg(long, env = "FASTWORKER_RETRY_DELAY", value_name = "SPAN", value_parser = span)]
     retry_delay: Option<Duration>,
-    /// How long each attempt may run [default: the task's own, else 300s]
+    /// Stop an attempt that runs longer than this [default: the task's own, else 300s]
     #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span_above_zero)]
     task_timeout: Option<Duration>,
-    /// If no worker has the task, wait for one that has
-    #[arg(long, env = "FASTWORKER_WAIT_FOR_WORKER", value_parser = BoolishValueParser::new())]
+    /// If no worker has the task, wait for one instead of failing
+    #[arg(long, env = "FASTWORKER_WAIT_FOR_WORKER", value_parser = switch)]
     wait_for_worker: bool,
 }
 

@@ -8,20 +8,25 @@ use clap_complete::engine::ArgValueCandidates;
 use super::{
     Connection, Failure, Outcome, TASK_FAILED, TaskId, complete, render,
     status::{TASK_ID, one, unknown},
+    values,
 };
 use crate::protocol::Found;
 
 #[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP, override_usage = "fastworker cancel [OPTIONS] <ID>")]
 pub(super) struct Cancel {
     /// The task's id
-    #[arg(value_name = "ID", required_unless_present = "task_id", add = ArgValueCandidates::new(complete::unfinished_tasks))]
+    #[arg(value_name = "ID", value_parser = values::task_id, required_unless_present = "task_id", add = ArgValueCandidates::new(complete::unfinished_tasks))]
     id: Option<TaskId>,
-    /// The same, as an option
-    #[arg(long, env = TASK_ID, value_name = "ID", add = ArgValueCandidates::new(complete::unfinished_tasks))]
+    /// The task's id, as an option
+    #[arg(long, env = TASK_ID, value_name = "ID", value_parser = values::task_id,
+          add = ArgValueCandidates::new(complete::unfinished_tasks))]
     task_id: Option<TaskId>,
     #[command(flatten)]
     connection: Connection,
 }
+
+const AFTER_HELP: &str = "Exit codes: 0 cancelled, 1 it had ended already, 5 no such task is known.";
 
 impl Cancel {
     pub(super) fn run(self) -> Outcome {
@@ -31,11 +36,11 @@ impl Cancel {
                 return render::cancelled(id, self.connection.json);
             }
             match client.lookup(id, Duration::ZERO).await? {
-                Found::Ended(result) => Err(Failure::new(
-                    TASK_FAILED,
-                    format!("task {id} had ended already, with status {}", result.status),
-                )
-                .hint(format!("see how with: fastworker result {id}"))),
+                Found::Ended(result) => {
+                    Err(Failure::new(TASK_FAILED, format!("task {id} has already ended with status {}", result.status))
+                        .hint(format!("see its result with: fastworker result {id}"))
+                        .about(id))
+                }
                 Found::Live(_) | Found::Unknown => Err(unknown(id)),
             }
         })

@@ -3,19 +3,19 @@
 //! Apart because it is asked by the shell, at each press of Tab, with a line that is not finished:
 //! it never fails and never keeps anybody waiting. Without a control plane it knows nothing.
 
-use std::{env, path::Path, time::Duration};
+use std::{env, path::Path, sync::mpsc, thread, time::Duration};
 
-use clap::CommandFactory as _;
 use clap_complete::{
     CompleteEnv,
     engine::{CompletionCandidate, PathCompleter},
 };
 
-use super::{Cli, Connection};
+use super::{Connection, man, usage};
 use crate::{
     client::{Client, ClientError},
     protocol::{EventKind, TaskQuery, TaskSummary},
-    task::{SerializationFormat, TaskPriority, TaskStatus},
+    subworker::ModulesConfig,
+    task::{SerializationFormat, TaskPriority, TaskStatus, schedule::Overlap},
 };
 
 /// Tells this program which shell asks it to complete a line.
@@ -28,7 +28,7 @@ const TASKS_OFFERED: u32 = 50;
 /// Answers a shell, if it is one that called this program. Returns whether it was.
 pub(super) fn answer_shell() -> bool {
     let here = env::current_dir().ok();
-    CompleteEnv::with_factory(Cli::command)
+    CompleteEnv::with_factory(usage::command)
         .var(VARIABLE)
         .try_complete(env::args_os(), here.as_deref())
         .unwrap_or_else(|error| error.exit())
@@ -76,7 +76,30 @@ pub(super) fn schedules() -> Vec<CompletionCandidate> {
     schedules.into_iter().map(|info| candidate(info.schedule.name.clone(), &info.schedule.task_name)).collect()
 }
 
-/// How a task may stand.
+/// The tasks of the module that the line names.
+pub(super) fn tasks_of_module() -> Vec<CompletionCandidate> {
+    let line: Vec<String> = env::args().skip_while(|word| word != "--").collect();
+    let module = line.into_iter().skip_while(|word| word != "dev").nth(1);
+    let Some(module) = module.filter(|module| Path::new(module).is_file()) else { return Vec::new() };
+    let (sender, answer) = mpsc::channel();
+    // One that has not been compiled yet takes longer, and is left to do so until this process ends.
+    thread::spawn(move || {
+        let config = ModulesConfig { sources: vec![module], concurrency: 1, ..ModulesConfig::default() };
+        if let Ok((_runtime, catalog)) = config.load() {
+            drop(sender.send(catalog.describe()));
+        }
+    });
+    let modules = answer.recv_timeout(PATIENCE).unwrap_or_default();
+    let tasks = modules.into_iter().flat_map(|module| module.tasks);
+    tasks.map(|task| candidate(task.name, task.documentation.lines().next().unwrap_or_default())).collect()
+}
+
+/// What a schedule may do while its last task has not ended.
+pub(super) fn overlaps() -> Vec<CompletionCandidate> {
+    Overlap::ALL.map(|overlap| overlap.as_str().into()).into()
+}
+
+/// The statuses of tasks.
 pub(super) fn statuses() -> Vec<CompletionCandidate> {
     TaskStatus::ALL.map(|status| status.as_str().into()).into()
 }
@@ -98,7 +121,8 @@ pub(super) fn event_kinds() -> Vec<CompletionCandidate> {
 
 /// The commands that have a page of the manual.
 pub(super) fn commands() -> Vec<CompletionCandidate> {
-    Cli::command().get_subcommands().map(|command| command.get_name().into()).collect()
+    let names = man::names();
+    names.into_iter().map(CompletionCandidate::new).collect()
 }
 
 /// Task modules, and folders that may hold some.
@@ -147,5 +171,5 @@ fn said(option: &str) -> Option<String> {
         rest => rest.strip_prefix('=').map(str::to_owned),
     };
     let variable = || env::var(format!("FASTWORKER{}", option[1..].replace('-', "_").to_uppercase()));
-    line.iter().enumerate().rev().find_map(behind).or_else(|| variable().ok())
+    line.iter().enumerate().rev().find_map(behind).or_else(|| variable().ok().filter(|value| !value.is_empty()))
 }

@@ -10,20 +10,20 @@ use super::{Failure, Outcome, TASK_FAILED, complete, render};
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Completions {
-    /// bash, zsh, fish, elvish or powershell
+    /// The shell: bash, elvish, fish, powershell or zsh
     #[arg(value_name = "SHELL", value_parser = shell, add = ArgValueCandidates::new(shells))]
     shell: String,
 }
 
 const AFTER_HELP: &str = "\
-It completes commands, options and their values, and what the running control plane knows: task names,
-worker ids and task ids. To have it in every shell, once:
+It completes commands, options and their values, and what the running control plane knows: task names, \
+worker ids, task ids and schedules. To set it up, run the line for your shell once:
 
-  bash   echo 'source <(fastworker completions bash)' >> ~/.bashrc
-  zsh    echo 'source <(fastworker completions zsh)' >> ~/.zshrc
-  fish   echo 'fastworker completions fish | source' >> ~/.config/fish/config.fish
+  echo 'source <(fastworker completions bash)' >> ~/.bashrc
+  echo 'source <(fastworker completions zsh)' >> ~/.zshrc
+  echo 'fastworker completions fish | source' >> ~/.config/fish/config.fish
 
-The script belongs to this version of fastworker: have it written anew at each start, as above.";
+The script belongs to this version of fastworker. These lines create it afresh whenever a shell starts.";
 
 impl Completions {
     pub(super) fn run(self) -> Outcome {
@@ -57,5 +57,5 @@ fn shells() -> Vec<clap_complete::engine::CompletionCandidate> {
 fn shell(text: &str) -> Result<String, String> {
     let shells = Shells::builtins();
     let known = shells.completer(text).map(|shell| shell.name().to_owned());
-    known.ok_or_else(|| format!("write one of {}", shells.names().collect::<Vec<_>>().join(", ")))
+    known.ok_or_else(|| format!("choose one of {}", shells.names().collect::<Vec<_>>().join(", ")))
 }

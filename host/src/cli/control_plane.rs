@@ -1,12 +1,17 @@
 //! `fastworker control-plane`
 
-use clap::{ArgAction, Args, builder::BoolishValueParser};
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
 use clap_complete::engine::ArgValueCandidates;
 use tracing::info;
 
-use super::{Failure, Modules, Outcome, Serving, complete, render};
+use super::{
+    DISCOVERY_VARIABLE, Failure, Modules, Outcome, Serving, WRONG_USAGE, base_address, complete, named, number, render,
+    span, switch, values::worker_id,
+};
 use crate::{
-    config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, SUBWORKER_PORT},
+    config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, SUBWORKER_PORT},
     control_plane::{ControlPlaneConfig, ControlPlaneWorker},
     gui::{self, ApiKey, GuiConfig},
     shutdown::Signals,
@@ -14,36 +19,42 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "With --task-modules it also runs tasks itself. The first SIGTERM or Ctrl-C drains it, a second one stops it at once."
+)]
 pub(super) struct ControlPlane {
-    /// Worker identifier
-    #[arg(long, env = "FASTWORKER_WORKER_ID", default_value = "control-plane", value_name = "ID")]
+    /// Name the control plane
+    #[arg(long, env = "FASTWORKER_WORKER_ID", default_value = "control-plane", value_name = "ID", value_parser = worker_id)]
     worker_id: String,
-    /// Base address: this port takes critical tasks, the next three high, normal and low ones,
-    /// and the fourth after it everything else
-    #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS")]
+    /// Listen on this port and the four after it: for critical, high, normal and low tasks, and for
+    /// everything else
+    #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS",
+          value_parser = base_address)]
     base_address: Address,
-    /// Where the control plane announces itself
-    #[arg(long, env = "FASTWORKER_DISCOVERY_ADDRESS", default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS")]
+    /// Announce the base address here
+    #[arg(long, env = DISCOVERY_VARIABLE, default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS",
+          value_parser = named::<Address>)]
     discovery_address: Address,
-    /// Subworker management port, on the host of the base address
+    /// Listen for subworkers on this port, on the host of the base address
     #[arg(long, env = "FASTWORKER_SUBWORKER_PORT", default_value_t = SUBWORKER_PORT, value_name = "PORT",
-          value_parser = clap::value_parser!(u16).range(1..))]
+          value_parser = number::<u16, 1, { u16::MAX as u64 }>)]
     subworker_port: u16,
-    /// Maximum cached results
-    #[arg(long, env = "FASTWORKER_RESULT_CACHE_SIZE", default_value_t = 10_000, value_name = "COUNT")]
+    /// Keep at most this many results
+    #[arg(long, env = "FASTWORKER_RESULT_CACHE_SIZE", default_value = "10000", value_name = "COUNT",
+          value_parser = number::<usize, 0, { u64::MAX }>)]
     result_cache_size: usize,
-    /// Cache TTL in seconds
-    #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value_t = 3_600, value_name = "SECONDS")]
-    result_cache_ttl: u64,
-    /// How the control plane writes messages of its own; questions are answered in their own form
+    /// Keep each result at most this long
+    #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value = "1h", value_name = "SPAN", value_parser = span)]
+    result_cache_ttl: Duration,
+    /// Write the control plane's own messages as json or postcard. Answers are written like their questions
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT",
-          add = ArgValueCandidates::new(complete::formats))]
+          value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
-    /// The base address that others dial, where it is not the one to listen on
-    #[arg(long, env = "FASTWORKER_ADVERTISE_ADDRESS", value_name = "ADDRESS")]
+    /// Tell others to dial this base address, where it differs from --base-address
+    #[arg(long, env = "FASTWORKER_ADVERTISE_ADDRESS", value_name = "ADDRESS", value_parser = base_address)]
     advertise_address: Option<Address>,
-    /// Listen beyond this machine although whoever reaches the ports can run tasks
-    #[arg(long, env = "FASTWORKER_INSECURE", value_parser = BoolishValueParser::new())]
+    /// Allow listening beyond this machine, where everyone who reaches the ports can run tasks
+    #[arg(long, env = "FASTWORKER_INSECURE", value_parser = switch)]
     insecure: bool,
     #[command(flatten)]
     gui: Gui,
@@ -57,33 +68,66 @@ pub(super) struct ControlPlane {
 #[derive(Args, Debug)]
 #[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 struct Gui {
-    /// Where the web interface listens
+    /// Serve the web interface on this host
     #[arg(long, env = "FASTWORKER_GUI_HOST", default_value = gui::HOST, value_name = "HOST")]
     gui_host: String,
-    /// Its port, 0 for any that is free [default: 8080, and no web interface where that is taken]
-    #[arg(long, env = "FASTWORKER_GUI_PORT", value_name = "PORT")]
+    /// Serve it on this port, 0 for any free one [default: 8080, and no web interface if that is taken]
+    #[arg(long, env = "FASTWORKER_GUI_PORT", value_name = "PORT", value_parser = number::<u16, 0, { u16::MAX as u64 }>)]
     gui_port: Option<u16>,
-    /// What everybody must show who asks it. Better set by the variable: others can see a command line
-    #[arg(long, env = "FASTWORKER_GUI_API_KEY", hide_env_values = true, value_name = "KEY")]
+    /// Serve it only to those who show this key. Prefer the variable: others can see a command line
+    #[arg(long, env = "FASTWORKER_GUI_API_KEY", hide_env_values = true, value_name = "KEY", value_parser = named::<ApiKey>)]
     gui_api_key: Option<ApiKey>,
-    /// No web interface, nor metrics and health [env: `FASTWORKER_GUI_ENABLED=false`]
+    /// Serve no web interface, no metrics and no health check [env: `FASTWORKER_GUI_ENABLED=false`]
     #[arg(long)]
     no_gui: bool,
     /// What --no-gui says, as the Python original says it
-    #[arg(long, env = "FASTWORKER_GUI_ENABLED", hide = true, default_value = "true", value_parser = BoolishValueParser::new(),
+    #[arg(long, env = "FASTWORKER_GUI_ENABLED", hide = true, default_value = "true", value_parser = switch,
           action = ArgAction::Set, value_name = "BOOL")]
     gui_enabled: bool,
 }
 
 impl Gui {
+    fn is_wanted(&self) -> bool {
+        self.gui_enabled && !self.no_gui
+    }
+
     fn config(self) -> Option<GuiConfig> {
-        let wanted = self.gui_enabled && !self.no_gui;
-        wanted.then_some(GuiConfig { host: self.gui_host, port: self.gui_port, api_key: self.gui_api_key })
+        self.is_wanted().then_some(GuiConfig { host: self.gui_host, port: self.gui_port, api_key: self.gui_api_key })
     }
 }
 
 impl ControlPlane {
+    /// Finds a port that is given twice, before the system says that another program has it.
+    fn check_ports(&self) -> Result<(), Failure> {
+        let base = &self.base_address;
+        let last = base.port().saturating_add(MANAGEMENT_OFFSET);
+        let twice = |port: u16, with: String| {
+            Err(Failure::new(WRONG_USAGE, format!("port {port} is given twice: {with}"))
+                .hint("give each a port of its own"))
+        };
+        let of_base = |port: u16| (base.port()..=last).contains(&port);
+        let five = format!("--base-address, which takes {} to {last}", base.port());
+        if of_base(self.subworker_port) {
+            return twice(self.subworker_port, format!("by --subworker-port and by {five}"));
+        }
+        let discovery = &self.discovery_address;
+        if discovery.host() == base.host() {
+            if of_base(discovery.port()) {
+                return twice(discovery.port(), format!("by --discovery-address and by {five}"));
+            }
+            if discovery.port() == self.subworker_port {
+                return twice(discovery.port(), "by --discovery-address and by --subworker-port".into());
+            }
+        }
+        match self.gui.gui_port.filter(|_| self.gui.gui_host == base.host() && self.gui.is_wanted()) {
+            Some(port) if of_base(port) => twice(port, format!("by --gui-port and by {five}")),
+            Some(port) if port == self.subworker_port => twice(port, "by --gui-port and by --subworker-port".into()),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn run(self) -> Outcome {
+        self.check_ports()?;
         let config = ControlPlaneConfig {
             worker_id: self.worker_id,
             base_address: self.base_address,
@@ -91,7 +135,8 @@ impl ControlPlane {
             serialization_format: self.serialization_format,
             subworker_management_port: self.subworker_port,
             result_cache_max_size: self.result_cache_size,
-            result_cache_ttl_seconds: self.result_cache_ttl,
+            // Whole seconds, and so that a short time is not none.
+            result_cache_ttl_seconds: self.result_cache_ttl.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
             advertise_address: self.advertise_address,
             insecure: self.insecure,
             gui: self.gui.config(),

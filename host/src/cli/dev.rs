@@ -2,48 +2,57 @@
 
 use std::{sync::Arc, time::Duration};
 
-use clap::{Args, builder::BoolishValueParser};
-use clap_complete::engine::ArgValueCompleter;
+use clap::Args;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
-use super::{Failure, Json, NOT_FOUND, Outcome, array, complete, json_array, object, pair, render, span_above_zero};
+use super::{
+    Failure, Json, NOT_FOUND, Outcome, Pairs, TASK_FAILED, array, complete, failure::did_you_mean, json_array, leave,
+    number, object, pairs, render, span_above_zero, switch,
+};
 use crate::{
     clock::Timestamp,
-    runtime::{AttemptId, Invocation, Module, Reports},
+    runtime::{AttemptId, Invocation, Module, Reports, SourceError},
+    shutdown::Signals,
     signature::Signature,
     subworker::{ModulesConfig, ModulesError},
     task::{self, ErrorKind, Report, TIMEOUT_DEFAULT, TaskId, TaskResult, TaskStatus},
 };
 
 #[derive(Args, Debug)]
+#[command(after_help = "Exit codes: 0 the task has succeeded, 1 it failed, 5 the module has no such task.")]
 pub(super) struct Dev {
     /// The task module
     #[arg(value_name = "MODULE", add = ArgValueCompleter::new(complete::modules()))]
     module: String,
-    /// The task name to execute
-    #[arg(value_name = "NAME")]
+    /// The task to call
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::tasks_of_module))]
     name: String,
-    /// Task arguments: each is read as JSON where it is JSON, else as text
+    /// Its arguments. Each is read as JSON if it is JSON, else as text
     #[arg(value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
     args: Vec<String>,
-    /// Named arguments
-    #[arg(long, env = "FASTWORKER_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pair)]
-    kwargs: Vec<(String, Json)>,
-    /// Task arguments as one JSON array
-    #[arg(long, env = "FASTWORKER_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
+    /// Pass these named arguments, one after another or as a JSON object
+    #[arg(long, env = "FASTWORKER_DEV_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pairs)]
+    kwargs: Vec<Pairs>,
+    /// Pass the arguments as a JSON array
+    #[arg(long, env = "FASTWORKER_DEV_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
     args_json: Option<Json>,
-    /// The number of the attempt to be
-    #[arg(long, env = "FASTWORKER_ATTEMPT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Run it as this attempt, counted from 1
+    #[arg(long, env = "FASTWORKER_ATTEMPT", default_value = "1", value_name = "NUMBER",
+          value_parser = number::<u32, 1, { u32::MAX as u64 }>)]
     attempt: u32,
-    /// How long it may run [default: the task's own, else 300s]
+    /// Stop it if it runs longer than this [default: the task's own, else 300s]
     #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span_above_zero)]
     task_timeout: Option<Duration>,
     /// Print the result as JSON
-    #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = switch)]
     json: bool,
 }
 
 impl Dev {
     pub(super) fn run(self) -> Outcome {
+        // Held to the end: until it serves, which it never does, a signal ends the process.
+        let _signals = Signals::listen(leave("interrupted", self.json))
+            .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
         let config = ModulesConfig { sources: vec![self.module.clone()], concurrency: 1, ..ModulesConfig::default() };
         let (runtime, catalog) = config.load().map_err(cannot_load)?;
         let module = catalog.find(&self.name).ok_or_else(|| self.no_such_task(catalog.modules()))?;
@@ -52,16 +61,13 @@ impl Dev {
         let (args, kwargs) = (self.args_json.clone().unwrap_or_else(|| array(&self.args)), object(&self.kwargs));
         let (task_id, started_at) = (TaskId::new(), Timestamp::now());
         if let Some(misfit) = info.and_then(|task| Signature::of(task).check(&args, &kwargs).err()) {
-            return render::result_by(
-                &format!("fastworker list --task-modules {}", self.module),
-                &TaskResult {
-                    completed_at: Some(started_at),
-                    error: Some(misfit.to_string()),
-                    error_kind: Some(ErrorKind::BadArguments),
-                    ..TaskResult::new(task_id, TaskStatus::Failure)
-                },
-                self.json,
-            );
+            let result = TaskResult {
+                completed_at: Some(started_at),
+                error: Some(misfit.to_string()),
+                error_kind: Some(ErrorKind::BadArguments),
+                ..TaskResult::new(task_id, TaskStatus::Failure)
+            };
+            return self.show(&result);
         }
         let outcome = runtime.slot(Arc::new(Shown)).run(
             module,
@@ -93,21 +99,35 @@ impl Dev {
             }
             task::Outcome::Stopped => result.status = TaskStatus::Cancelled,
         }
-        render::result(&result, self.json)
+        self.show(&result)
+    }
+
+    fn show(&self, result: &TaskResult) -> Outcome {
+        let list = format!("fastworker list --task-modules {}", self.module);
+        render::result_by(&list, result, self.json).map_err(|mut failure| {
+            // Nobody could look its id up.
+            failure.message = failure.message.replacen(&result.task_id.to_string(), &self.name, 1);
+            failure
+        })
     }
 
     fn no_such_task(&self, modules: &[Module]) -> Failure {
-        let names: Vec<&str> =
-            modules.iter().flat_map(|module| &module.info().tasks).map(|task| task.name.as_str()).collect();
-        Failure::new(NOT_FOUND, format!("{} has no task '{}'", self.module, self.name))
-            .hint(format!("its tasks are: {}", names.join(", ")))
+        let tasks = modules.iter().flat_map(|module| &module.info().tasks);
+        let names: Vec<&str> = tasks.map(|task| task.name.as_str()).collect();
+        let all = format!("its tasks are: {}", names.join(", "));
+        let hint = match did_you_mean(&self.name, names.iter().copied()) {
+            Some(near) => format!("{near} {all}"),
+            None => all,
+        };
+        Failure::new(NOT_FOUND, format!("{} has no task '{}'", self.module, self.name)).hint(hint)
     }
 }
 
 fn cannot_load(error: ModulesError) -> Failure {
     match error {
-        ModulesError::Source(_) => Failure::new(NOT_FOUND, error)
-            .hint("MODULE is the .wasm file that cargo build --release --target wasm32-wasip2 leaves in target/wasm32-wasip2/release"),
+        ModulesError::Source(SourceError::Missing(_)) => Failure::new(NOT_FOUND, error).hint(
+            "cargo build --release --target wasm32-wasip2 writes the module to target/wasm32-wasip2/release/*.wasm",
+        ),
         other => other.into(),
     }
 }

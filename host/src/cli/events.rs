@@ -2,10 +2,10 @@
 
 use std::{pin::pin, time::Duration};
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Connection, Failure, Outcome, complete, render};
+use super::{Connection, Failure, Outcome, complete, number, render, switch};
 use crate::{
     client::{Client, ClientError},
     clock::Timestamp,
@@ -22,14 +22,15 @@ const LATE: Duration = Duration::from_secs(4);
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct ShowEvents {
-    /// Show what happens until interrupted
-    #[arg(long, env = "FASTWORKER_FOLLOW", value_parser = BoolishValueParser::new())]
+    /// Go on showing what happens, until interrupted
+    #[arg(long, env = "FASTWORKER_EVENTS_FOLLOW", value_parser = switch)]
     follow: bool,
-    /// Only events after this number
-    #[arg(long, env = "FASTWORKER_AFTER", value_name = "NUMBER", default_value_t = 0)]
+    /// Show only events after this number
+    #[arg(long, env = "FASTWORKER_AFTER", value_name = "NUMBER", default_value = "0",
+          value_parser = number::<u64, 0, { u64::MAX }>)]
     after: u64,
-    /// Only events of this kind, such as task.failure, or of all kinds of task, worker, …; several,
-    /// and repeated
+    /// Show only this kind of event, such as task.failure, or all those of task, worker and so on.
+    /// Takes several, and can be repeated
     #[arg(long, env = "FASTWORKER_KIND", value_name = "KIND", num_args = 1.., value_delimiter = ',',
           value_parser = kinds, add = ArgValueCandidates::new(complete::event_kinds))]
     kind: Vec<Kinds>,
@@ -38,8 +39,9 @@ pub(super) struct ShowEvents {
 }
 
 const AFTER_HELP: &str = "\
-The control plane keeps the newest 4096 events, numbered from 1. With --json each is a line. A control \
-plane that starts anew is found again, and its events begin at 1. Ctrl-C ends --follow with 130.";
+The control plane keeps the newest 4096 events, numbered from 1. With --json each is printed as one line. \
+With --follow a control plane that restarts is found again, and its events begin at 1. Ctrl-C ends --follow \
+with exit code 130.";
 
 /// Kinds of events that one word names.
 type Kinds = Vec<EventKind>;
@@ -92,7 +94,7 @@ impl Reader {
             };
             match told {
                 Ok(told) if self.is_another(&told) => {
-                    render::note("the control plane has started anew: its events begin at 1");
+                    render::note("the control plane has restarted: its events begin at 1");
                     (self.after, self.began, away) = (0, None, false);
                 }
                 Ok(told) => {
@@ -107,7 +109,7 @@ impl Reader {
                 Err(ClientError::Refused(_)) if self.began.is_some() => {
                     if !away {
                         away = true;
-                        render::note("the control plane stops: waiting for the next");
+                        render::note("the control plane is stopping: waiting for the next one");
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -144,5 +146,5 @@ fn kinds(text: &str) -> Result<Kinds, String> {
         return Ok(kinds);
     }
     let names = EventKind::ALL.map(EventKind::as_str).join(", ");
-    Err(format!("write one of {names}, or the first word of several"))
+    Err(format!("choose one of {names}, or the word before the dot for all of its kinds"))
 }

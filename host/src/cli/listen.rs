@@ -1,22 +1,20 @@
 //! `fastworker listen`
 
-use std::num::NonZeroU64;
+use clap::Args;
 
-use clap::{Args, builder::BoolishValueParser};
-
-use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, block_on, render};
-use crate::{client::Listener, transport::OpenError};
+use super::{Failure, Outcome, TASK_FAILED, block_on, number, render, switch};
+use crate::client::Listener;
 
 #[derive(Args, Debug)]
 pub(super) struct Listen {
-    /// Where to listen: what callbacks are sent to. With port 0 at any free port
-    #[arg(env = "FASTWORKER_CALLBACK", value_name = "ADDRESS")]
+    /// Listen on this address, to which tasks are submitted with --callback. Port 0 takes any free port
+    #[arg(env = "FASTWORKER_LISTEN_ADDRESS", value_name = "ADDRESS")]
     address: String,
-    /// End after so many callbacks
-    #[arg(long, env = "FASTWORKER_COUNT", value_name = "NUMBER")]
-    count: Option<NonZeroU64>,
+    /// Exit after this many callbacks
+    #[arg(long, env = "FASTWORKER_LISTEN_COUNT", value_name = "COUNT", value_parser = number::<u64, 1, { u64::MAX }>)]
+    count: Option<u64>,
     /// Print each callback as a line of JSON
-    #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = switch)]
     json: bool,
 }
 
@@ -25,7 +23,7 @@ impl Listen {
         block_on(async {
             let mut listener = Listener::bind(&self.address)?;
             render::listening(listener.address());
-            let mut left = self.count.map_or(u64::MAX, NonZeroU64::get);
+            let mut left = self.count.unwrap_or(u64::MAX);
             while left > 0 {
                 match listener.next().await {
                     Some(Ok(message)) => render::callback(&message, self.json)?,
@@ -39,17 +37,5 @@ impl Listen {
             }
             Ok(0)
         })
-    }
-}
-
-impl From<OpenError> for Failure {
-    fn from(error: OpenError) -> Self {
-        match &error {
-            OpenError::BadAddress { .. } => Self::new(WRONG_USAGE, error),
-            OpenError::InUse { .. } => {
-                Self::new(TASK_FAILED, error).hint("take another port, or port 0 for any that is free")
-            }
-            OpenError::Refused { .. } => Self::new(TASK_FAILED, error),
-        }
     }
 }

@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, ValueHint, builder::BoolishValueParser};
+use clap::{Args, ValueHint};
 
-use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, render};
+use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, failure::plain, render, switch};
 
 mod sdk;
 
@@ -28,31 +28,32 @@ pub(super) struct New {
     /// The crate's name: letters, digits, - and _
     #[arg(value_name = "NAME", value_parser = name)]
     name: String,
-    /// The folder to make it in, new or empty [default: NAME]
+    /// Create it in this folder, new or empty [default: NAME]
     #[arg(long, env = "FASTWORKER_PATH", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     path: Option<PathBuf>,
-    /// Depend on the guest SDK in this folder, such as guest-sdk of a clone, instead of a copy
+    /// Depend on the guest SDK in this folder, such as guest-sdk of a clone, instead of a copy of it
     #[arg(long, env = "FASTWORKER_SDK", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     sdk: Option<PathBuf>,
     /// Print JSON
-    #[arg(long, env = "FASTWORKER_JSON", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = switch)]
     json: bool,
 }
 
 const AFTER_HELP: &str = "\
-The crate has two tasks with their tests. It builds with cargo alone, for the target wasm32-wasip2: a \
-copy of the guest SDK of this version is in its folder .fastworker.";
+The crate has two tasks and their tests. Cargo builds it for the target wasm32-wasip2. Its folder .fastworker \
+contains a copy of this version's guest SDK.";
 
 impl New {
     pub(super) fn run(self) -> Outcome {
         let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(&self.name));
         if fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
-            let words = format!("{} is there already, and not empty", folder.display());
+            let words = format!("the folder {} is not empty", folder.display());
             return Err(Failure::new(WRONG_USAGE, words).hint("choose another folder with --path"));
         }
         let sdk = self.sdk.as_deref().map(sdk_at).transpose()?;
         self.write(&folder, sdk.as_deref()).map_err(|error| {
-            Failure::new(TASK_FAILED, format!("cannot make the crate in {}: {error}", folder.display()))
+            Failure::new(TASK_FAILED, format!("cannot create the crate in {}: {}", folder.display(), plain(&error)))
+                .hint("choose a folder that you may write to with --path")
         })?;
         render::created(&self.name, &folder, self.json)
     }
@@ -100,7 +101,7 @@ fn sdk_at(folder: &Path) -> Result<PathBuf, Failure> {
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
     if !manifest.contains("name = \"fastworker-guest\"\n") {
         let words = format!("{} does not hold the crate fastworker-guest", folder.display());
-        return Err(Failure::new(WRONG_USAGE, words).hint("in a clone of fastworker it is the folder guest-sdk"));
+        return Err(Failure::new(WRONG_USAGE, words).hint("in a clone of fastworker it is in the folder guest-sdk"));
     }
     fs::canonicalize(folder).map_err(|error| Failure::new(TASK_FAILED, format!("{}: {error}", folder.display())))
 }
@@ -109,13 +110,13 @@ fn sdk_at(folder: &Path) -> Result<PathBuf, Failure> {
 fn name(text: &str) -> Result<String, String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || !text.chars().all(is_allowed) {
-        return Err("a crate's name is letters, digits, - and _, and begins with a letter".into());
+        return Err("write letters, digits, - and _, beginning with a letter".into());
     }
     if text.len() > NAME_MAX {
-        return Err(format!("a crate's name has at most {NAME_MAX} characters"));
+        return Err(format!("choose a name of at most {NAME_MAX} characters"));
     }
     if RESERVED.contains(&text) || KEYWORDS.split(' ').any(|word| word == text) {
-        return Err("this name is reserved by cargo or the compiler".into());
+        return Err("choose another name: cargo or the compiler reserves this one".into());
     }
     Ok(text.to_owned())
 }

@@ -15,7 +15,7 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED};
+use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::plain};
 use crate::{
     bench::{Must, Plan, Row},
     config::Address,
@@ -29,11 +29,13 @@ use crate::{
 
 mod log;
 mod looks;
+mod say;
 mod schedules;
 
 pub(super) use log::{Levels, LogFormat, levels, log};
 pub(super) use looks::{crew, events, tasks};
-pub(super) use schedules::{schedule, schedules};
+pub(super) use say::{STYLES, failure, note, warning};
+pub(super) use schedules::{removed, schedule, schedules};
 
 fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -46,7 +48,8 @@ fn out(line: impl Display) {
         // Whoever read this has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
         Err(error) => {
-            err(format_args!("error: cannot write the output: {error}"));
+            let failure = Failure::new(TASK_FAILED, format!("cannot write the output: {}", plain(&error)));
+            say::failure(&failure.hint("check where the output goes: the disk may be full"), false);
             process::exit(TASK_FAILED.into());
         }
     }
@@ -65,24 +68,10 @@ fn out_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says why a command did not work out, and what to do.
-pub(super) fn failure(failure: &Failure) {
-    let (red, plain) = if colours(&io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    err(format_args!("{red}error{plain}: {}", failure.message));
-    if let Some(hint) = &failure.hint {
-        err(format_args!("\nhint: {hint}"));
-    }
-}
-
-/// Says something about what is printed.
-pub(super) fn note(words: &str) {
-    err(format_args!("note: {words}"));
-}
-
 /// Says what could be done next, to a person at a terminal and to nobody else.
 fn hint(next: impl Display) {
-    if io::stdout().is_terminal() && io::stderr().is_terminal() {
-        err(format_args!("hint: {next}"));
+    if io::stdout().is_terminal() {
+        say::hint(next);
     }
 }
 
@@ -160,9 +149,11 @@ pub(super) fn result_by(list: &str, result: &TaskResult, json: bool) -> Outcome 
     }
     if is_unknown {
         let error = result.error.as_deref().unwrap_or("no worker has this task");
-        return Err(Failure::new(NOT_FOUND, error).hint(format!(
-            "{list} shows the tasks that there are; with --wait-for-worker a task waits for its worker",
-        )));
+        let all = format!("{list} shows every task; with --wait-for-worker a task waits for its worker");
+        return Err(match error.split_once(": did you mean ") {
+            Some((what, near)) => Failure::new(NOT_FOUND, what).hint(format!("did you mean {near} {all}")),
+            None => Failure::new(NOT_FOUND, error).hint(all),
+        });
     }
     match result.status {
         TaskStatus::Success => {
@@ -268,11 +259,6 @@ pub(super) fn callback(message: &CallbackMessage, json: bool) -> Result<(), Fail
     let data = callback_data.as_ref().map(|data| format!("  {data}")).unwrap_or_default();
     out(format_args!("{task_id} {status}{end}{data}"));
     Ok(())
-}
-
-/// Tells of something that is wrong and does not matter to what goes on.
-pub(super) fn warning(what: &impl Display) {
-    err(format_args!("warning: {what}"));
 }
 
 /// Shows a task that has not ended.
@@ -558,7 +544,10 @@ pub(super) fn bench(rows: &[Row], plan: &Plan, json: bool) -> Outcome {
         return Ok(0);
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["CASE", "MEASURED", "RATIO", "MUST", ""]);
+    // Of a cluster elsewhere there is nothing to compare with.
+    let is_compared = rows.iter().any(|row| row.must.is_some() || row.ratio.is_some());
+    let header = ["CASE", "MEASURED", "RATIO", "MUST", ""];
+    table.load_style(presets::NOTHING).set_header(&header[..if is_compared { 5 } else { 2 }]);
     for row in rows {
         let digits = usize::from(row.value < 100.0);
         let ratio = row.ratio.zip(row.against.as_ref()).map(|(ratio, against)| format!("{ratio:.2} x {against}"));
@@ -567,13 +556,14 @@ pub(super) fn bench(rows: &[Row], plan: &Plan, json: bool) -> Outcome {
             Must::AtLeast(bound) => format!(">= {bound}"),
         });
         let holds = row.holds().map(|holds| if holds { "ok" } else { "short" });
-        table.add_row([
+        let cells = [
             row.case.clone(),
-            format!("{:.digits$} {}", row.value, row.unit),
+            format!("{:.digits$} {}", row.value, row.unit.replace("us", "µs")),
             ratio.unwrap_or_default(),
             must.unwrap_or_default(),
             holds.unwrap_or_default().to_owned(),
-        ]);
+        ];
+        table.add_row(cells.into_iter().take(if is_compared { 5 } else { 2 }));
     }
     out(table.trim_fmt());
     Ok(0)

@@ -2,34 +2,36 @@
 
 use std::time::Duration;
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
     Connection, Failure, Outcome, TIMED_OUT, TaskId, complete, render,
     status::{TASK_ID, one, unknown},
+    switch, values,
 };
 use crate::protocol::Found;
 
 #[derive(Args, Debug)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, override_usage = "fastworker result [OPTIONS] <ID>")]
 pub(super) struct ResultOf {
     /// The task's id
-    #[arg(value_name = "ID", required_unless_present = "task_id", add = ArgValueCandidates::new(complete::tasks))]
+    #[arg(value_name = "ID", value_parser = values::task_id, required_unless_present = "task_id", add = ArgValueCandidates::new(complete::tasks))]
     id: Option<TaskId>,
-    /// The same, as an option
-    #[arg(long, env = TASK_ID, value_name = "ID", add = ArgValueCandidates::new(complete::tasks))]
+    /// The task's id, as an option
+    #[arg(long, env = TASK_ID, value_name = "ID", value_parser = values::task_id,
+          add = ArgValueCandidates::new(complete::tasks))]
     task_id: Option<TaskId>,
-    /// Wait for its end, at most --timeout
-    #[arg(long, env = "FASTWORKER_WAIT", value_parser = BoolishValueParser::new())]
+    /// Wait for the task to end, at most --timeout
+    #[arg(long, env = "FASTWORKER_WAIT", value_parser = switch)]
     wait: bool,
     #[command(flatten)]
     connection: Connection,
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 with the result on the standard output, 1 the task failed or was cancelled, 4 it has not \
-ended (yet, or within --timeout), 5 nobody knows it.";
+Exit codes: 0 it has succeeded, 1 it failed or was cancelled, 4 it has not ended (yet, or within --timeout), \
+5 no such task is known.";
 
 impl ResultOf {
     pub(super) fn run(self) -> Outcome {
@@ -42,7 +44,9 @@ impl ResultOf {
             Found::Live(_) if self.wait => Err(Failure::not_ended(id, wait)),
             Found::Live(task) => {
                 let words = format!("task {id} has not ended: it is {}", task.status);
-                Err(Failure::new(TIMED_OUT, words).hint(format!("wait for it with: fastworker result {id} --wait")))
+                Err(Failure::new(TIMED_OUT, words)
+                    .hint(format!("wait for it with: fastworker result {id} --wait"))
+                    .about(id))
             }
         });
         outcome.map_err(|failure| failure.leaves(id))

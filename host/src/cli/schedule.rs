@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Subcommand, builder::BoolishValueParser};
+use clap::{ArgGroup, Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Connection, Failure, NOT_FOUND, Outcome, WRONG_USAGE, call::TaskCall, complete, render, span};
+use super::{
+    Connection, Failure, Outcome, TASK_FAILED, WRONG_USAGE, call::TaskCall, complete, named, number, render, span,
+    switch, values::schedule_name,
+};
 use crate::{
     client::{Client, ClientError, Namesake},
     clock::Timestamp,
@@ -25,17 +28,17 @@ pub(super) struct Schedule {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Add a schedule. It lives as long as the control plane.
+    /// Add a schedule, which lasts as long as the control plane runs
     Add(Box<Add>),
-    /// List all schedules, those of task modules too.
+    /// List the schedules, including those of task modules
     List(List),
-    /// Let a schedule submit nothing until it is resumed.
+    /// Pause a schedule
     Pause(Named),
-    /// Let a schedule go on.
+    /// Resume a paused schedule
     Resume(Named),
-    /// Submit the task of a schedule now, beside its times.
+    /// Submit a schedule's task now, in addition to its times
     Trigger(Named),
-    /// Forget a schedule. What it submitted goes on.
+    /// Remove a schedule. Tasks that it has submitted go on
     Remove(Named),
 }
 
@@ -43,28 +46,29 @@ enum Verb {
 #[command(after_help = ADD_HELP, group = ArgGroup::new("when").required(true).args(["every", "cron"]))]
 struct Add {
     /// The schedule's name
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = schedule_name)]
     name: String,
-    /// Submit each time so much has passed: 100ms to ten years
+    /// Submit at this interval, 100ms or longer
     #[arg(long, env = "FASTWORKER_EVERY", value_name = "SPAN", value_parser = span)]
     every: Option<Duration>,
-    /// Submit when a clock shows this: minute, hour, day of month, month, day of week
+    /// Submit at the times of this cron pattern: minute, hour, day of month, month, day of week
     #[arg(long, env = "FASTWORKER_CRON", value_name = "PATTERN")]
     cron: Option<String>,
-    /// The time zone of that clock, such as Europe/Paris [default: UTC]
+    /// Read the pattern in this time zone, such as Europe/Paris [default: UTC]
     #[arg(long, env = "FASTWORKER_TZ", value_name = "ZONE", conflicts_with = "every")]
     tz: Option<String>,
-    /// Submit so many tasks at most
-    #[arg(long, env = "FASTWORKER_COUNT", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Submit at most this many tasks
+    #[arg(long, env = "FASTWORKER_SCHEDULE_COUNT", value_name = "COUNT", value_parser = number::<u64, 1, { u64::MAX }>)]
     count: Option<u64>,
-    /// Submit none after this moment, like 2026-12-31T18:00:00Z; without an offset it is local time
-    #[arg(long, env = "FASTWORKER_UNTIL", value_name = "TIME")]
+    /// Submit none after this time, such as 2026-12-31T18:00:00Z. Without an offset it is local time
+    #[arg(long, env = "FASTWORKER_UNTIL", value_name = "TIME", value_parser = named::<Timestamp>)]
     until: Option<Timestamp>,
-    /// While the last task has not ended: skip, or queue one
-    #[arg(long, env = "FASTWORKER_OVERLAP", value_name = "WHAT", default_value = "skip")]
+    /// While the last task has not ended, skip a submission or queue one
+    #[arg(long, env = "FASTWORKER_OVERLAP", value_name = "WHAT", default_value = "skip", value_parser = named::<Overlap>,
+          add = ArgValueCandidates::new(complete::overlaps))]
     overlap: Overlap,
-    /// Take the place of another schedule of that name
-    #[arg(long, env = "FASTWORKER_REPLACE", value_parser = BoolishValueParser::new())]
+    /// Replace a schedule of the same name
+    #[arg(long, env = "FASTWORKER_REPLACE", value_parser = switch)]
     replace: bool,
     #[command(flatten)]
     call: TaskCall,
@@ -73,12 +77,14 @@ struct Add {
 }
 
 const ADD_HELP: &str = "\
-Cron patterns have numbers, names (MON-SUN, JAN-DEC), lists (1,15), ranges (MON-FRI) and steps
-(*/10). Sunday is 0 or 7. L is the last day of the month, FRI#2 the second Friday, FRI#L the last.
-A sixth field in front has seconds. @hourly, @daily, @weekly, @monthly and @yearly are patterns too.
+A cron pattern takes numbers, names (MON-SUN, JAN-DEC), lists (1,15), ranges (MON-FRI) and steps (*/10). \
+Sunday is 0 or 7. L is the last day of the month, FRI#2 the second Friday, FRI#L the last one. A sixth field in \
+front is for seconds. @hourly, @daily, @weekly, @monthly and @yearly are patterns, too.
+
+Examples:
 
   fastworker schedule add cleanup --task-name cleanup --every 10m
-  fastworker schedule add report --task-name report --cron '0 9 * * MON-FRI' --tz Europe/Paris";
+  fastworker schedule add report --task-name report --cron '0 9 * * MON-FRI'";
 
 #[derive(Args, Debug)]
 struct List {
@@ -108,22 +114,18 @@ impl Schedule {
             }),
             Verb::Resume(named) => {
                 named.run(async |client, name, json| match client.schedules().resume(name).await? {
-                    Some(finished) if finished.status == ScheduleStatus::Finished => {
-                        render::note("its count or its time is over, and stays so: add it again with --replace");
-                        render::schedule("finished", &finished, json)
-                    }
+                    Some(over) if over.status == ScheduleStatus::Finished => Err(finished(&over)),
                     Some(resumed) => render::schedule("resumed", &resumed, json),
                     None => Err(unknown(client, name).await),
                 })
             }
             Verb::Trigger(named) => named.run(trigger),
-            Verb::Remove(named) => named.run(async |client, name, json| {
-                let removed = client.schedules().remove(name).await.map_err(|error| {
-                    Failure::from(error).hint(format!("stop it with: fastworker schedule pause {name}"))
-                })?;
-                match removed {
-                    Some(removed) => render::schedule("removed", &removed, json),
-                    None => Err(unknown(client, name).await),
+            Verb::Remove(named) => named.run(async |client, name, json| match client.schedules().remove(name).await {
+                Ok(Some(removed)) => render::removed(&removed, json),
+                Ok(None) => Err(unknown(client, name).await),
+                Err(error) => {
+                    let hint = format!("pause it with: fastworker schedule pause {name}");
+                    Err(kept(error, Some(hint)))
                 }
             }),
         }
@@ -143,11 +145,12 @@ impl Add {
         // Said here, with what to do about it, rather than by the control plane.
         Rhythm::of(&schedule.spec).map_err(wrong)?;
         if let Some(until) = schedule.spec.until.filter(|until| *until <= Timestamp::now()) {
-            return Err(Failure::new(WRONG_USAGE, format!("--until {until} has passed, so it would submit nothing"))
-                .hint("give a moment to come, or leave --until out for a schedule without an end"));
+            return Err(Failure::new(WRONG_USAGE, format!("--until {until} is in the past"))
+                .hint("give a time in the future, or leave --until out"));
         }
         let namesake = if self.replace { Namesake::Replace } else { Namesake::Keep };
         self.connection.run(async |client| {
+            let doubt = doubt(client, &schedule).await?;
             let known = client.schedules().list().await?;
             let before = known.into_iter().find(|known| known.schedule.name == schedule.name);
             let added = client
@@ -155,11 +158,15 @@ impl Add {
                 .add(schedule, namesake)
                 .await
                 .map_err(|error| refused(error, &self.name, before.as_ref(), namesake))?;
-            if let Some(doubt) = doubt(client, &added.schedule).await? {
+            if let Some(doubt) = doubt {
                 render::note(&doubt);
             }
-            let is_known = before.is_some_and(|before| before.schedule == added.schedule);
-            render::schedule(if is_known { "unchanged" } else { "added" }, &added, self.connection.json)
+            let done = match before {
+                Some(before) if before.schedule == added.schedule => "unchanged",
+                Some(_) => "replaced",
+                None => "added",
+            };
+            render::schedule(done, &added, self.connection.json)
         })
     }
 
@@ -183,21 +190,43 @@ impl Add {
 
 /// Why a schedule was not added, and what can be done.
 fn refused(error: ClientError, name: &str, before: Option<&ScheduleInfo>, namesake: Namesake) -> Failure {
-    let is_refused = matches!(error, ClientError::Refused(_));
-    let failure = Failure::from(error);
-    match before.map(|before| &before.source) {
-        Some(ScheduleSource::Module(_)) if is_refused => {
-            failure.hint(format!("take another name; stop that one with: fastworker schedule pause {name}"))
+    let hint = match before.map(|before| &before.source) {
+        Some(ScheduleSource::Module(_)) => {
+            Some(format!("choose another name; pause that one with: fastworker schedule pause {name}"))
         }
-        Some(ScheduleSource::Command) if is_refused && namesake == Namesake::Keep => {
-            failure.hint("take another name, or --replace to put this one in its place")
+        Some(ScheduleSource::Command) if namesake == Namesake::Keep => {
+            Some("choose another name, or replace it with --replace".to_owned())
         }
-        _ => failure,
+        _ => None,
+    };
+    kept(error, hint)
+}
+
+/// A refusal that leaves a schedule as it is, in the control plane's words.
+fn kept(error: ClientError, hint: Option<String>) -> Failure {
+    match (error, hint) {
+        (ClientError::Refused(why), Some(hint)) => Failure::new(WRONG_USAGE, why).hint(hint),
+        (error, _) => error.into(),
     }
 }
 
-/// What speaks against a schedule as things are: nobody has the task, or it does not take the arguments.
-async fn doubt(client: &Client, schedule: &NewSchedule) -> Result<Option<String>, ClientError> {
+/// A schedule that cannot be resumed, as it has submitted its last task.
+fn finished(over: &ScheduleInfo) -> Failure {
+    let name = &over.schedule.name;
+    let hint = match &over.source {
+        ScheduleSource::Command => format!("start it again with: fastworker schedule add {name} --replace …"),
+        ScheduleSource::Module(module) => {
+            format!("it belongs to the module {module}: change its count or its end there")
+        }
+    };
+    Failure::new(TASK_FAILED, format!("schedule '{name}' is finished: it has submitted its last task")).hint(hint)
+}
+
+/// What speaks against a schedule for now: nobody has the task.
+///
+/// # Errors
+/// When somebody has it, and it does not take the arguments.
+async fn doubt(client: &Client, schedule: &NewSchedule) -> Result<Option<String>, Failure> {
     let workers = client.list_tasks().await?;
     let tasks = workers.iter().flat_map(|worker| &worker.modules).flat_map(|module| &module.tasks);
     let checks = tasks
@@ -209,11 +238,16 @@ async fn doubt(client: &Client, schedule: &NewSchedule) -> Result<Option<String>
         let Err(why) = check else { return Ok(None) };
         misfit = Some(why);
     }
-    Ok(match misfit {
-        Some(misfit) => Some(format!("its tasks will fail: {misfit}")),
-        None if schedule.unknown == Unknown::Wait => None,
-        None => Some(format!("no worker has the task '{}' now: its tasks fail until one has", schedule.task_name)),
-    })
+    let name = &schedule.task_name;
+    match misfit {
+        Some(misfit) => {
+            Err(Failure::new(WRONG_USAGE, format!("the task {name} does not take these arguments: {misfit}")).hint(
+                format!("fastworker list shows what each task takes, and fastworker list --schema {name} all of it"),
+            ))
+        }
+        None if schedule.unknown == Unknown::Wait => Ok(None),
+        None => Ok(Some(format!("no worker has the task {name} now: submissions fail until one has"))),
+    }
 }
 
 async fn trigger(client: &Client, name: &str, json: bool) -> Outcome {
@@ -228,28 +262,22 @@ async fn trigger(client: &Client, name: &str, json: bool) -> Outcome {
 fn wrong(why: BadSchedule) -> Failure {
     let hint = match &why {
         BadSchedule::Pattern { .. } | BadSchedule::Never(_) => {
-            "a pattern is like '0 9 * * MON-FRI': minute, hour, day of month, month, day of week; \
-             fastworker schedule add --help has more"
+            "write a pattern like '0 9 * * MON-FRI': minute, hour, day of month, month, day of week; \
+             fastworker schedule add --help says more"
         }
-        BadSchedule::Zone { .. } => "a time zone is like Europe/Paris, America/New_York or UTC",
-        BadSchedule::Interval(_) => "for what should run all the time, write a task that submits itself as a follow-up",
-        BadSchedule::Count => "leave --count out for a schedule without an end",
+        BadSchedule::Zone { .. } => "write a time zone like Europe/Paris, America/New_York or UTC",
+        BadSchedule::Interval(_) => "for work without pauses, write a task that submits itself as a follow-up",
+        BadSchedule::Count => "leave --count out to submit without end",
     };
     Failure::new(WRONG_USAGE, why).hint(hint)
 }
 
 /// A schedule that nobody knows, and those that it could be.
 async fn unknown(client: &Client, name: &str) -> Failure {
-    let failure = Failure::new(NOT_FOUND, format!("there is no schedule '{name}'"));
     let known = client.schedules().list().await.unwrap_or_default();
-    let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase());
-    let names = known.iter().map(|known| known.schedule.name.as_str());
-    let nearest = names.map(|name| (likeness(name), name)).max_by(|one, other| one.0.total_cmp(&other.0));
-    match nearest {
-        Some((likeness, nearest)) if likeness > 0.75 => failure.hint(format!("did you mean '{nearest}'?")),
-        Some(_) => failure.hint("fastworker schedule list shows those that there are"),
-        None => {
-            failure.hint("there is none at all; add one with: fastworker schedule add NAME --task-name … --every 10s")
-        }
-    }
+    let otherwise = match known.as_slice() {
+        [] => "there are none; add one with: fastworker schedule add NAME --task-name … --every 10s",
+        _ => "fastworker schedule list shows every schedule",
+    };
+    Failure::unknown("schedule", name, known.iter().map(|known| known.schedule.name.as_str()), otherwise)
 }

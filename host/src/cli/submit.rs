@@ -5,9 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::Args;
 
-use super::{Connection, Failure, NOT_FOUND, Outcome, TaskId, call::TaskCall, document, render, span};
+use super::{
+    Connection, Failure, NOT_FOUND, Outcome, TaskId, call::TaskCall, document, named, render, span, switch, values,
+};
 use crate::{
     client::Client,
     config::Address,
@@ -17,31 +19,35 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct SubmitTask {
     #[command(flatten)]
     call: TaskCall,
-    /// Wait so long before the first attempt
+    /// Delay the first attempt by this much
     #[arg(long, env = "FASTWORKER_COUNTDOWN", value_name = "SPAN", value_parser = span)]
     countdown: Option<Duration>,
-    /// The task's id, instead of a new one: submitting an id twice is submitting once. It has no
-    /// variable, under which every submission would be the first one again
-    #[arg(long, value_name = "ID")]
+    /// Use this task id instead of a new one. Submitting the same id twice is submitting once, so no variable sets it
+    #[arg(long, value_name = "ID", value_parser = values::task_id)]
     task_id: Option<TaskId>,
-    /// Send word of the task's end to this address: fastworker listen shows it
-    #[arg(long, env = "FASTWORKER_CALLBACK", value_name = "ADDRESS")]
+    /// Send a message to this address when the task ends. fastworker listen prints it
+    #[arg(long, env = "FASTWORKER_CALLBACK", value_name = "ADDRESS", value_parser = named::<Address>)]
     callback: Option<Address>,
-    /// A JSON document to send along with the callback
+    /// Send this JSON document along with the callback
     #[arg(long, env = "FASTWORKER_CALLBACK_DATA", value_name = "JSON", value_parser = document, requires = "callback")]
     callback_data: Option<Json>,
-    /// Return immediately with the task id
-    #[arg(long, env = "FASTWORKER_NON_BLOCKING", value_parser = BoolishValueParser::new(), conflicts_with = "follow")]
+    /// Print the task's id and do not wait
+    #[arg(long, env = "FASTWORKER_NON_BLOCKING", value_parser = switch, conflicts_with = "follow")]
     non_blocking: bool,
     /// Show the task's progress and log while it runs
-    #[arg(long, env = "FASTWORKER_FOLLOW", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "FASTWORKER_SUBMIT_FOLLOW", value_parser = switch)]
     follow: bool,
     #[command(flatten)]
     connection: Connection,
 }
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 the task has succeeded, or with --non-blocking was submitted; 1 it failed or was cancelled; \
+4 it has not ended within --timeout, and goes on; 5 no worker has it.";
 
 impl SubmitTask {
     pub(super) fn run(self) -> Outcome {
@@ -108,7 +114,8 @@ async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool) -
             Found::Live(_) => {}
             Found::Unknown => {
                 return Err(Failure::new(NOT_FOUND, format!("the control plane no longer knows task {id}"))
-                    .hint("it may have started anew since; submit the task again"));
+                    .hint("it may have restarted: submit the task again")
+                    .about(&id));
             }
         }
     }

@@ -6,7 +6,10 @@ use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 use tracing::info;
 
-use super::{Failure, Modules, Outcome, Serving, complete, render, span};
+use super::{
+    ADDRESS_VARIABLE, DISCOVERY_VARIABLE, Failure, Modules, Outcome, Serving, base_address, complete, named, render,
+    span_above_zero, values::worker_id,
+};
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
     shutdown::Signals,
@@ -15,25 +18,28 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
+#[command(after_help = "The first SIGTERM or Ctrl-C drains it, a second one stops it at once.")]
 pub(super) struct Subworker {
-    /// Worker identifier; no two workers of a control plane have the same
-    #[arg(long, env = "FASTWORKER_WORKER_ID", value_name = "ID")]
+    /// Name the subworker. No two workers of a control plane have the same name
+    #[arg(long, env = "FASTWORKER_WORKER_ID", value_name = "ID", value_parser = worker_id)]
     worker_id: String,
-    /// Control plane address: its base address
-    #[arg(long, env = "FASTWORKER_CONTROL_PLANE_ADDRESS", value_name = "ADDRESS")]
+    /// Run tasks for the control plane at this base address
+    #[arg(long, env = ADDRESS_VARIABLE, value_name = "ADDRESS", value_parser = base_address)]
     control_plane_address: Address,
-    /// Base address to be shown for this subworker; nothing listens there
-    #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS")]
+    /// Show this address for the subworker. Nothing listens there
+    #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS",
+          value_parser = named::<Address>)]
     base_address: Address,
-    /// Where to look for the control plane when it does not answer at its address
-    #[arg(long, env = "FASTWORKER_DISCOVERY_ADDRESS", default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS")]
+    /// If the control plane does not answer there, find it by its announcements at this address
+    #[arg(long, env = DISCOVERY_VARIABLE, default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS",
+          value_parser = named::<Address>)]
     discovery_address: Address,
-    /// How messages are written: json or postcard
+    /// Write messages as json or postcard
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT",
-          add = ArgValueCandidates::new(complete::formats))]
+          value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
-    /// How long to look for the control plane at the start
-    #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
+    /// Look for the control plane for this long at the start
+    #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span_above_zero, value_name = "SPAN")]
     timeout: Duration,
     #[command(flatten)]
     modules: Modules,
@@ -56,6 +62,7 @@ impl Subworker {
         let start = |signals: &Signals| {
             let (runtime, catalog) = config.modules.load()?;
             let tasks: usize = catalog.describe().iter().map(|module| module.tasks.len()).sum();
+            info!(control_plane = %config.control_plane_address, "looking for the control plane");
             let mut subworker = SubWorker::new(config.clone());
             subworker.start_with(runtime, catalog)?;
             signals.serve();

@@ -5,37 +5,37 @@ use std::time::Duration;
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Connection, Outcome, complete, render, span};
+use super::{Connection, Outcome, complete, named, number, render, span};
 use crate::{clock::Timestamp, protocol::TaskQuery, task::TaskStatus};
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Tasks {
-    /// Only tasks that stand so: pending, scheduled, started, retrying, success, failure, cancelled;
-    /// several, and repeated
+    /// List only tasks with this status: pending, scheduled, started, retrying, success, failure or
+    /// cancelled. Takes several, and can be repeated
     #[arg(long, env = "FASTWORKER_STATUS", value_name = "STATUS", num_args = 1.., value_delimiter = ',',
-          add = ArgValueCandidates::new(complete::statuses))]
+          value_parser = named::<TaskStatus>, add = ArgValueCandidates::new(complete::statuses))]
     status: Vec<TaskStatus>,
-    /// Only tasks of this task name
+    /// List only calls of this task
     #[arg(long, env = "FASTWORKER_NAME", value_name = "NAME", add = ArgValueCandidates::new(complete::task_names))]
     name: Option<String>,
-    /// Only tasks that this worker runs or ran
+    /// List only tasks that this worker runs or ran
     #[arg(long, env = "FASTWORKER_WORKER", value_name = "ID", add = ArgValueCandidates::new(complete::workers))]
     worker: Option<String>,
-    /// Only tasks that were submitted, began or ended within so long
+    /// List only tasks that were submitted, started or ended within this span
     #[arg(long, env = "FASTWORKER_SINCE", value_name = "SPAN", value_parser = span)]
     since: Option<Duration>,
-    /// How many to show, at most 1000
-    #[arg(long, env = "FASTWORKER_LIMIT", value_name = "COUNT", default_value_t = 25,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// List at most this many, up to 1000
+    #[arg(long, env = "FASTWORKER_LIMIT", value_name = "COUNT", default_value = "25",
+          value_parser = number::<u32, 1, 1000>)]
     limit: u32,
     #[command(flatten)]
     connection: Connection,
 }
 
 const AFTER_HELP: &str = "\
-Running tasks come first, then waiting ones in the order of the queue, then scheduled ones, then ended \
-ones, the newest first. Ended ones are shown as long as their result is kept.";
+Started tasks come first, then pending ones in the order of the queue, then scheduled ones, then ended ones, the \
+newest first. An ended task is listed as long as its result is kept.";
 
 impl Tasks {
     pub(super) fn run(self) -> Outcome {

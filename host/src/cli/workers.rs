@@ -12,7 +12,7 @@ pub(super) struct Workers {
 }
 
 const AFTER_HELP: &str = "\
-Exits with 0 whenever the control plane answers, also if there is no worker: good for a health check. \
+It exits with 0 if the control plane answers, even if there is no worker, and so can be a health check. \
 fastworker list shows what the workers have loaded.";
 
 impl Workers {

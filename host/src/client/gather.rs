@@ -369,7 +369,7 @@ fn note_taken(inner: &Inner, heap: &mut Heap, ids: &[TaskId], answer: Result<Rep
             }
             return;
         }
-        Ok(other) => inner.confused(&other),
+        Ok(_) => inner.confused(),
         Err(error) => error,
     };
     for id in ids {

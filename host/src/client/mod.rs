@@ -21,8 +21,8 @@ use serde::Serialize;
 use tokio::{sync::Notify, time::timeout_at};
 
 use crate::{
-    clock::{SPAN_MAX, after, seconds},
-    config::{Address, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, NotAnAddress},
+    clock::{SPAN_MAX, after},
+    config::{Address, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET},
     discovery::Discovery,
     lock::lock,
     protocol::{
@@ -30,15 +30,17 @@ use crate::{
         TaskPage, TaskQuery, WAIT_MAX, Welcome, WorkerInfo, codec,
     },
     task::{NewTask, SerializationFormat, TaskId, TaskResult, TaskStatus},
-    transport::{self, CallError, Caller, OpenError, PAYLOAD_MAX, Transport, nng::Nng},
+    transport::{self, CallError, Caller, PAYLOAD_MAX, Transport, nng::Nng},
 };
 
 mod call;
+mod error;
 mod gather;
 mod listener;
 mod schedules;
 
 pub use call::Call;
+pub use error::{ClientError, Place};
 use gather::Gather;
 pub use listener::{Listener, Unreadable};
 pub use schedules::{Namesake, Schedules};
@@ -51,63 +53,6 @@ const DIRECT_MAX: usize = 2;
 const PROMPT: Duration = Duration::from_secs(5);
 /// The pause before the same is asked again that should have been parked, and was not.
 const EARLY_PAUSE: Duration = Duration::from_millis(250);
-
-/// Why a call did not work out.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody answered.
-    #[error("no answer from {address} within {} s", seconds(*waited))]
-    Unreachable {
-        /// Who was asked.
-        address: String,
-        /// How long we waited.
-        waited: Duration,
-    },
-    /// The task has not ended in time. It goes on; ask for its result later.
-    #[error("task {task_id} has not ended within {} s; it goes on", seconds(*waited))]
-    TimedOut {
-        /// The task.
-        task_id: TaskId,
-        /// How long we waited.
-        waited: Duration,
-    },
-    /// The client was stopped, or never started.
-    #[error("the client is stopped")]
-    Stopped,
-    /// The control plane said no.
-    #[error("the control plane refused: {0}")]
-    Refused(String),
-    /// The arguments have no JSON form, or are no list.
-    #[error("bad arguments: {0}")]
-    BadArguments(String),
-    /// The task is larger than may be sent.
-    #[error("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes")]
-    TooLarge {
-        /// Their size in bytes.
-        size: usize,
-    },
-    /// The control plane answered what makes no sense.
-    #[error("{address} answered what makes no sense: {what}")]
-    Confused {
-        /// Who was asked.
-        address: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The socket could not be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// There is no such port.
-    #[error(transparent)]
-    Address(#[from] NotAnAddress),
-}
-
-impl ClientError {
-    /// Whether the task was certainly not taken.
-    fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::TooLarge { .. } | Self::BadArguments(_))
-    }
-}
 
 /// Settles what a client does. From [`Client::builder`].
 #[derive(Clone, Debug)]
@@ -211,6 +156,17 @@ struct Connection {
     welcome: Arc<OnceLock<Welcome>>,
 }
 
+impl Connection {
+    /// Where this control plane should be.
+    fn place(&self, config: &ClientBuilder) -> Place {
+        let base = self.base.clone();
+        match self.discovery {
+            None => Place::Given(base),
+            Some(_) => Place::Announced { base, discovery: config.discovery_address.clone() },
+        }
+    }
+}
+
 /// What this client knows of a task.
 #[derive(Clone, Debug)]
 enum Seen {
@@ -231,26 +187,34 @@ impl Client {
     /// `fastworker control-plane`.
     pub async fn start(&self) -> Result<(), ClientError> {
         let config = &self.0.config;
-        let unreachable =
-            |address: &Address| ClientError::Unreachable { address: address.to_string(), waited: config.timeout };
+        let unreachable = |place: Place| ClientError::Unreachable { place, waited: config.timeout };
         let until = after(config.timeout);
         let (base, discovery) = if let Some(base) = &config.control_plane_address {
             (base.clone(), None)
         } else {
             let discovery = Discovery::listen(&Nng, &config.discovery_address)?;
             let heard = timeout_at(until.into(), discovery.first()).await;
-            let heard = heard.map_err(|_| unreachable(&config.discovery_address))?;
+            let heard = heard.map_err(|_| unreachable(Place::Discovery(config.discovery_address.clone())))?;
             (heard.base_address, Some(Arc::new(discovery)))
         };
         let caller = Nng.connect(&base.plus(MANAGEMENT_OFFSET)?.to_string())?;
         let left = until.saturating_duration_since(Instant::now());
-        let reply = self.0.ask_on(&caller, &Request::Hello, left).await.map_err(|error| match error {
-            ClientError::Unreachable { .. } => unreachable(&base),
-            other => other,
-        })?;
-        let Reply::Welcome(welcome) = reply else { return Err(confused(&*caller, &reply)) };
-        let welcome = Arc::new(OnceLock::from(welcome));
-        *lock(&self.0.connection) = Some(Arc::new(Connection { caller, base, discovery, welcome }));
+        let mut connection = Connection { caller, base, discovery, welcome: Arc::default() };
+        let stranger = || {
+            let base = connection.base.clone();
+            let port = base.port() + MANAGEMENT_OFFSET;
+            ClientError::NotAControlPlane { base, port }
+        };
+        let welcome = match self.0.ask_on(&connection, &Request::Hello, left).await {
+            Ok(Reply::Welcome(welcome)) => welcome,
+            // Such as a control plane of another version, or one that has too much to do.
+            Ok(Reply::Refused(why)) if !why.starts_with(codec::UNREADABLE) => return Err(ClientError::Refused(why)),
+            Ok(_) | Err(ClientError::Confused { .. }) => return Err(stranger()),
+            Err(ClientError::Unreachable { place, .. }) => return Err(unreachable(place)),
+            Err(error) => return Err(error),
+        };
+        connection.welcome = Arc::new(OnceLock::from(welcome));
+        *lock(&self.0.connection) = Some(Arc::new(connection));
         self.0.stopped.store(false, Ordering::SeqCst);
         Ok(())
     }
@@ -424,7 +388,7 @@ impl Client {
         let reply = self.0.unless_stopped(self.0.ask(&Request::Cancel(vec![task_id.clone()]))).await?;
         match reply {
             Reply::Cancelled(stopped) if stopped.len() == 1 => Ok(stopped[0]),
-            other => Err(self.0.confused(&other)),
+            _ => Err(self.0.confused()),
         }
     }
 
@@ -435,7 +399,7 @@ impl Client {
     pub async fn list_tasks(&self) -> Result<Vec<WorkerInfo>, ClientError> {
         match self.0.unless_stopped(self.0.ask(&Request::Workers)).await? {
             Reply::Workers(workers) => Ok(workers),
-            other => Err(self.0.confused(&other)),
+            _ => Err(self.0.confused()),
         }
     }
 
@@ -446,7 +410,7 @@ impl Client {
     pub async fn tasks(&self, query: TaskQuery) -> Result<TaskPage, ClientError> {
         match self.0.unless_stopped(self.0.ask(&Request::Tasks(query))).await? {
             Reply::Tasks(page) => Ok(page),
-            other => Err(self.0.confused(&other)),
+            _ => Err(self.0.confused()),
         }
     }
 
@@ -459,7 +423,7 @@ impl Client {
         let query = EventQuery { after, wait_ms: millis(wait) };
         match self.0.unless_stopped(self.0.ask_for(&Request::Events(query), wait)).await? {
             Reply::Events(events) => Ok(events),
-            other => Err(self.0.confused(&other)),
+            _ => Err(self.0.confused()),
         }
     }
 
@@ -472,7 +436,7 @@ impl Client {
         let follow = Follow { id: task_id.clone(), after, wait_ms: millis(wait) };
         match self.0.unless_stopped(self.0.ask_for(&Request::Follow(follow), wait)).await? {
             Reply::Reports(reports) => Ok(reports),
-            other => Err(self.0.confused(&other)),
+            _ => Err(self.0.confused()),
         }
     }
 }
@@ -542,7 +506,7 @@ impl Inner {
                     }
                     Some(Found::Live(_)) | None => pause_if_early(asked, left.min(WAIT_MAX)).await?,
                 },
-                Ok(other) => return Err(self.confused(&other)),
+                Ok(_) => return Err(self.confused()),
                 // A task that was taken is waited for, however long its control plane is away.
                 Err(ClientError::Unreachable { .. }) if taken => {}
                 Err(ClientError::Unreachable { .. }) if Instant::now() >= until => break,
@@ -565,7 +529,7 @@ impl Inner {
         let waited = self.config.timeout;
         match lock(&self.connection).as_ref() {
             Some(connection) if !taken && !connection.caller.is_connected() => {
-                ClientError::Unreachable { address: connection.caller.address().to_owned(), waited }
+                ClientError::Unreachable { place: connection.place(&self.config), waited }
             }
             _ => ClientError::TimedOut { task_id, waited },
         }
@@ -591,7 +555,7 @@ impl Inner {
         let lookup = Lookup { ids, wait_ms: millis(wait) };
         match self.ask_for(&Request::Lookup(lookup), wait).await? {
             Reply::Found(found) => Ok(found),
-            other => Err(self.confused(&other)),
+            _ => Err(self.confused()),
         }
     }
 
@@ -610,12 +574,12 @@ impl Inner {
             let connection = lock(&self.connection).clone().ok_or(ClientError::Stopped)?;
             let left = until.saturating_duration_since(Instant::now());
             let limit = left.min(parked + self.config.timeout.min(PROMPT));
-            match self.ask_on(&connection.caller, request, limit).await {
-                Err(ClientError::Unreachable { address, .. }) => {
+            match self.ask_on(&connection, request, limit).await {
+                Err(ClientError::Unreachable { place, .. }) => {
                     tries += 1;
                     self.look_around(&connection)?;
                     if tries > self.config.retries || Instant::now() >= until {
-                        return Err(ClientError::Unreachable { address, waited: started.elapsed() });
+                        return Err(ClientError::Unreachable { place, waited: started.elapsed() });
                     }
                 }
                 Ok(Reply::Refused(why)) => return Err(ClientError::Refused(why)),
@@ -625,14 +589,17 @@ impl Inner {
     }
 
     /// Asks once.
-    async fn ask_on(&self, caller: &Arc<dyn Caller>, request: &Request, limit: Duration) -> Result<Reply, ClientError> {
+    async fn ask_on(&self, connection: &Connection, request: &Request, limit: Duration) -> Result<Reply, ClientError> {
         let body = codec::encode(self.config.serialization_format, request);
-        let answer = transport::call(&**caller, &body, limit, codec::decode::<Reply>).await;
-        let address = || caller.address().to_owned();
-        match answer {
+        let caller = &*connection.caller;
+        match transport::call(caller, &body, limit, codec::decode::<Reply>).await {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(ClientError::Confused { address: address(), what: error.to_string() }),
-            Err(CallError::TimedOut { waited, .. }) => Err(ClientError::Unreachable { address: address(), waited }),
+            Ok(Err(error)) => {
+                Err(ClientError::Confused { address: caller.address().to_owned(), what: error.to_string() })
+            }
+            Err(CallError::TimedOut { waited, .. }) => {
+                Err(ClientError::Unreachable { place: connection.place(&self.config), waited })
+            }
             Err(CallError::Closed { .. }) => Err(ClientError::Stopped),
             Err(CallError::TooLarge { size }) => Err(ClientError::TooLarge { size }),
             Err(error @ CallError::TooMany { .. }) => Err(ClientError::Refused(error.to_string())),
@@ -677,17 +644,15 @@ impl Inner {
         welcome
     }
 
-    fn confused(&self, reply: &Reply) -> ClientError {
+    fn confused(&self) -> ClientError {
         match lock(&self.connection).as_ref() {
-            Some(connection) => confused(&*connection.caller, reply),
+            Some(connection) => ClientError::Confused {
+                address: connection.caller.address().to_owned(),
+                what: "it answers another question".to_owned(),
+            },
             None => ClientError::Stopped,
         }
     }
-}
-
-fn confused(caller: &dyn Caller, reply: &Reply) -> ClientError {
-    let what: String = format!("{reply:?}").chars().take(200).collect();
-    ClientError::Confused { address: caller.address().to_owned(), what }
 }
 
 fn check_size(task: &NewTask) -> Result<(), ClientError> {

@@ -37,7 +37,7 @@ impl Schedules<'_> {
         let schedule = Box::new(schedule);
         match self.ask(ScheduleRequest::Add { schedule, replace }).await?.pop() {
             Some(added) => Ok(added),
-            None => Err(self.0.0.confused(&Reply::Schedules(Vec::new()))),
+            None => Err(self.0.0.confused()),
         }
     }
 
@@ -88,7 +88,7 @@ impl Schedules<'_> {
         let inner = &self.0.0;
         match inner.unless_stopped(inner.ask(&Request::Schedule(request))).await? {
             Reply::Schedules(schedules) => Ok(schedules),
-            other => Err(inner.confused(&other)),
+            _ => Err(inner.confused()),
         }
     }
 }

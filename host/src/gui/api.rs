@@ -3,7 +3,7 @@
 //! What it has is here under the same names; more fields may stand beside them. Other than there,
 //! cancel and retry do what they say, and tell the truth.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use axum::{
     Json,
@@ -23,8 +23,8 @@ use crate::{
 };
 
 /// Tasks of one page, unless asked otherwise, and at most.
-const LIMIT: u32 = 50;
-const LIMIT_MAX: u32 = 500;
+const LIMIT: u64 = 50;
+const LIMIT_MAX: u64 = 500;
 /// Waiting tasks that are named of each priority.
 const QUEUED_SHOWN: usize = 100;
 /// Bytes of results in one page of tasks. Those beyond are left out, and said to be.
@@ -81,14 +81,26 @@ fn worker(info: &WorkerInfo) -> Value {
 /// What `GET /api/tasks` may be asked.
 #[derive(Debug, Deserialize)]
 pub(super) struct Asked {
-    limit: Option<u32>,
-    #[serde(default)]
-    offset: u64,
+    limit: Option<String>,
+    offset: Option<String>,
     /// One status or several, with commas between. Without it, tasks that have ended.
     #[serde(default)]
     status: String,
     name: Option<String>,
     worker: Option<String>,
+}
+
+impl Asked {
+    /// A parameter that is a whole number between two bounds, which both count.
+    fn number(name: &str, given: Option<&str>, usual: u64, bounds: RangeInclusive<u64>) -> Result<u64, Refusal> {
+        let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(usual) };
+        text.parse().ok().filter(|number| bounds.contains(number)).ok_or_else(|| {
+            let text: String = text.chars().take(64).collect();
+            let most = if *bounds.end() == u64::MAX { String::new() } else { format!(" to {}", bounds.end()) };
+            let why = format!("{name} is a whole number from {}{most}, not '{text}'", bounds.start());
+            Refusal::new(StatusCode::BAD_REQUEST, why)
+        })
+    }
 }
 
 /// One task of a page.
@@ -110,7 +122,13 @@ pub(super) async fn tasks(
     State(app): State<Arc<App>>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    let Query(asked) = asked.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Query(asked) = asked.map_err(|error| {
+        let told = error.body_text();
+        let why = told.rsplit_once(": ").map_or(told.as_str(), |(_, why)| why);
+        Refusal::new(StatusCode::BAD_REQUEST, format!("the query cannot be read: {why}"))
+    })?;
+    let limit = Asked::number("limit", asked.limit.as_deref(), LIMIT, 1..=LIMIT_MAX)?;
+    let offset = Asked::number("offset", asked.offset.as_deref(), 0, 0..=u64::MAX)?;
     let words = asked.status.split(',').map(str::trim).filter(|word| !word.is_empty());
     let statuses: Vec<TaskStatus> = words
         .map(|word| word.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}"))))
@@ -120,8 +138,8 @@ pub(super) async fn tasks(
         statuses: if statuses.is_empty() { ENDED.to_vec() } else { statuses },
         name: not_empty(asked.name),
         worker_id: not_empty(asked.worker),
-        offset: asked.offset,
-        limit: asked.limit.unwrap_or(LIMIT).min(LIMIT_MAX),
+        offset,
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
         ..TaskQuery::default()
     };
     let (rows, total, complete) = app.core.enter(|state, now| {

@@ -14,6 +14,9 @@ pub const POSTCARD: u8 = 0x01;
 /// The first byte of a Python pickle.
 pub const PICKLE: u8 = 0x80;
 
+/// How a refusal begins of whoever does not know such a message.
+pub const UNREADABLE: &str = "cannot read the message";
+
 /// Bytes that are no message of ours.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {

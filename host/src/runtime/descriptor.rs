@@ -284,12 +284,12 @@ mod tests {
         for (wrong, words) in [
             (r#"{"every": 1, "cron": "* * * * *"}"#, "exclude each other"),
             (r#"{"every": 1, "tz": "UTC"}"#, "tz is for cron"),
-            (r#"{"every": "0.01s"}"#, "an interval is 0.1 s to ten years"),
+            (r#"{"every": "0.01s"}"#, "an interval must be 0.1 s to ten years"),
             (r#"{"every": "soon"}"#, "every is \"soon\" and should be seconds"),
             (r#"{"every": 1e300}"#, "should be seconds"),
             (r#"{"every": 1, "count": -1}"#, "count is -1"),
             (r#"{"count": 1}"#, "need every or cron"),
-            (r#"{"cron": "0 25 * * *"}"#, "'0 25 * * *' is no cron pattern: "),
+            (r#"{"cron": "0 25 * * *"}"#, "'0 25 * * *' is not a cron pattern: "),
             (r#"{"cron": "0 9 * * *", "tz": "Paris"}"#, "no time zone 'Paris': did you mean Europe/Paris?"),
         ] {
             let (read, why) = spec(wrong);

@@ -146,10 +146,10 @@ impl fmt::Display for When {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSchedule {
     /// An interval out of bounds.
-    #[error("an interval is {} s to ten years, not {} s", EVERY_MIN.as_secs_f64(), .0.as_secs_f64())]
+    #[error("an interval must be {} s to ten years, not {} s", EVERY_MIN.as_secs_f64(), .0.as_secs_f64())]
     Interval(Duration),
     /// No cron pattern.
-    #[error("'{pattern}' is no cron pattern: {why}")]
+    #[error("'{pattern}' is not a cron pattern: {why}")]
     Pattern {
         /// What was given.
         pattern: String,
@@ -168,7 +168,7 @@ pub enum BadSchedule {
         nearest: Option<String>,
     },
     /// A count of nothing.
-    #[error("a count is 1 or more")]
+    #[error("a count must be 1 or more")]
     Count,
 }
 

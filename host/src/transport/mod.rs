@@ -228,9 +228,15 @@ pub trait Inbox: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The text is no address that we know.
-    #[error("'{address}' is no address: write it like tcp://127.0.0.1:5555")]
+    #[error("'{address}' is not an address: write it like tcp://127.0.0.1:5555")]
     BadAddress {
         /// The text.
+        address: String,
+    },
+    /// The host cannot be found, or is another machine.
+    #[error("cannot listen on {address}: this machine has no such address")]
+    NotHere {
+        /// The address.
         address: String,
     },
     /// Somebody listens there already.

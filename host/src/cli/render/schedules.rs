@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 
-use super::{field, field_if, out, out_json};
+use super::{Failure, TASK_FAILED, field, field_if, out, out_json};
 use crate::{
     cli::Outcome,
     clock::Timestamp,
@@ -58,10 +58,20 @@ pub(in crate::cli) fn schedule(done: &str, info: &ScheduleInfo, json: bool) -> O
     field("task", format_args!("{} {} {}", schedule.task_name, schedule.args, schedule.kwargs));
     field("when", &schedule.spec);
     field("status", info.status);
-    if done != "removed" {
-        field_if("next run", next(info, Timestamp::now()));
-    }
+    field_if("next run", next(info, Timestamp::now()));
     field("runs", info.runs);
+    Ok(0)
+}
+
+/// Shows a schedule that is no more.
+pub(in crate::cli) fn removed(info: &ScheduleInfo, json: bool) -> Outcome {
+    if json {
+        let mut shown = serde_json::to_value(info).map_err(|error| Failure::new(TASK_FAILED, error))?;
+        (shown["status"], shown["next_run"]) = ("removed".into(), serde_json::Value::Null);
+        out_json(&shown)?;
+        return Ok(0);
+    }
+    out(format_args!("removed {}", info.schedule.name));
     Ok(0)
 }
 

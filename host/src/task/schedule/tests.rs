@@ -121,7 +121,7 @@ fn seconds_are_a_sixth_field_in_front() {
 
 #[test]
 fn what_cannot_be_a_schedule_says_why() {
-    assert!(why(&cron("0 25 * * *", "UTC")).contains("'0 25 * * *' is no cron pattern: "));
+    assert!(why(&cron("0 25 * * *", "UTC")).contains("'0 25 * * *' is not a cron pattern: "));
     for (pattern, words) in [
         ("", "it is empty"),
         ("* * * *", "it has five fields"),
@@ -144,7 +144,7 @@ fn what_cannot_be_a_schedule_says_why() {
     assert_eq!(why(&cron("0 0 * * *", "tokyo")), "there is no time zone 'tokyo': did you mean Asia/Tokyo?");
     assert_eq!(why(&cron("0 0 * * *", "")), "there is no time zone ''");
     let every = |span| ScheduleSpec::new(When::Every(span));
-    assert_eq!(why(&every(Duration::ZERO)), "an interval is 0.1 s to ten years, not 0 s");
+    assert_eq!(why(&every(Duration::ZERO)), "an interval must be 0.1 s to ten years, not 0 s");
     assert!(Rhythm::of(&every(EVERY_MIN)).is_ok() && Rhythm::of(&every(SPAN_MAX)).is_ok());
     assert_eq!(why(&ScheduleSpec { count: Some(0), ..every(EVERY_MIN) }), "a count is 1 or more");
 }

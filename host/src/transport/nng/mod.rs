@@ -184,7 +184,9 @@ fn bad_address(address: &str) -> OpenError {
 fn refused(address: &str, error: Error) -> OpenError {
     match error {
         Error::AddressInUse => OpenError::InUse { address: address.to_owned() },
-        Error::AddressInvalid | Error::InvalidInput | Error::NotSupported => bad_address(address),
+        // Of an address that has been looked at before, so it is not how it is written.
+        Error::AddressInvalid => OpenError::NotHere { address: address.to_owned() },
+        Error::InvalidInput | Error::NotSupported => bad_address(address),
         other => OpenError::Refused { address: address.to_owned(), cause: other.to_string() },
     }
 }
