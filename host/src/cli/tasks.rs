@@ -29,6 +29,9 @@ pub(super) struct Tasks {
     #[arg(long, env = "FASTWORKER_LIMIT", value_name = "COUNT", default_value = "25",
           value_parser = number::<u32, 1, 1000>)]
     limit: u32,
+    /// How many to leave out at the beginning
+    #[arg(long, env = "FASTWORKER_OFFSET", value_name = "COUNT", default_value_t = 0)]
+    offset: u64,
     #[command(flatten)]
     connection: Connection,
 }
@@ -48,10 +51,10 @@ impl Tasks {
             name: self.name,
             worker_id: self.worker,
             since: self.since.map(|span| now - span),
-            offset: 0,
+            offset: self.offset,
             limit: self.limit,
         };
         let json = self.connection.json;
-        self.connection.run(async |client| render::tasks(&client.tasks(query).await?, json))
+        self.connection.run(async |client| render::tasks(&client.tasks(query.clone()).await?, &query, json))
     }
 }

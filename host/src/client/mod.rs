@@ -368,7 +368,7 @@ impl Client {
     pub async fn describe(&self, task_id: &TaskId) -> Result<Option<Task>, ClientError> {
         match self.0.unless_stopped(self.0.ask(&Request::Describe(task_id.clone()))).await? {
             Reply::Described(task) => Ok(task.map(|task| *task)),
-            other => Err(self.0.confused(&other)),
+            _ => Err(self.0.confused()),
         }
     }
 
