@@ -465,7 +465,7 @@ pub struct Task {
     pub progress: Option<Progress>,
     /// The same as `error`, for programs.
     pub error_kind: Option<ErrorKind>,
-    /// The worker that runs it or ran its last attempt.
+    /// The worker that runs it, or that ran its last attempt once it has ended.
     pub worker_id: Option<String>,
     /// When its next attempt is due, while it waits for that moment.
     pub due_at: Option<Timestamp>,

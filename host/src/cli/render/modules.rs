@@ -87,7 +87,10 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
         (ModuleStatus::Broken, _) => words(&format!("could not be loaded: {path}")),
         // Each worker may have it elsewhere.
         (_, Telling::Short) if !workers.is_empty() => words(&format!("version {version}, {imports}")),
-        (_, Telling::Short) => words(&format!("{path}, {kilobytes} KB, hash {version}, {imports}")),
+        (_, Telling::Short) => {
+            words(&format!("{path}, {kilobytes} KB"));
+            words(&format!("hash {version}, {imports}"));
+        }
         (_, Telling::Whole) => {
             words(&format!("{path}, {kilobytes} KB, {engine} engine, loaded {}", moment(module.loaded_at)));
             words(&format!("hash {}", module.hash));
@@ -96,8 +99,8 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
         }
     }
     match module.status {
-        ModuleStatus::Missing => words("its file is gone; this version runs on"),
-        ModuleStatus::Leaving => words("its file is gone; it runs what was submitted before"),
+        ModuleStatus::Missing => words("missing: its file is gone; this version runs on"),
+        ModuleStatus::Leaving => words("leaving: its file is gone; it runs what was submitted before"),
         ModuleStatus::Loaded | ModuleStatus::Broken => {}
     }
     if let Some(LoadFailure { at, message }) = &module.last_error {

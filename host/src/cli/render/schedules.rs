@@ -11,6 +11,7 @@ use crate::{
     cli::Outcome,
     clock::Timestamp,
     protocol::{ScheduleInfo, ScheduleSource},
+    task::schedule::When,
 };
 
 const COLUMNS: [Column; 10] = [
@@ -80,12 +81,18 @@ fn row(info: &ScheduleInfo, now: Timestamp) -> [String; COLUMNS.len()] {
         info.runs.to_string(),
         info.skipped.to_string(),
         info.schedule.spec.to_string(),
-        info.next_run.map(|at| info.schedule.spec.shown(at)).unwrap_or_default(),
+        next_on(info).unwrap_or_default(),
         match &info.source {
             ScheduleSource::Command => String::new(),
             ScheduleSource::Module(module) => format!("module {module}"),
         },
     ]
+}
+
+/// What its clock shows when it is due next, if it goes by a clock.
+fn next_on(info: &ScheduleInfo) -> Option<String> {
+    let spec = &info.schedule.spec;
+    info.next_run.filter(|_| matches!(spec.when, When::Cron { .. })).map(|at| spec.shown(at))
 }
 
 /// Shows one schedule, of which this was asked.

@@ -44,12 +44,18 @@ pub(super) fn lines<const N: usize>(columns: [Column; N], rows: &[[String; N]]) 
 fn lines_in<const N: usize>(room: usize, columns: [Column; N], rows: &[[String; N]]) -> Vec<String> {
     let is_told = |at: &usize| rows.iter().any(|row| !row[*at].is_empty() && row[*at] != columns[*at].usual);
     let told: Vec<usize> = (0..N).filter(is_told).collect();
-    let natural = |at: usize| rows.iter().map(|row| width(&row[at])).max().unwrap_or(0).max(columns[at].head.len());
+    let widths = |at: usize| rows.iter().map(move |row| width(&row[at]));
+    let up_to =
+        |most: usize, at: usize| widths(at).filter(|wide| *wide <= most).max().unwrap_or(0).max(columns[at].head.len());
+    let natural = |at: usize| up_to(usize::MAX, at);
     let all: usize = told.iter().map(|at| natural(*at) + GAP.len()).sum();
     let (mut main, mut below, mut used) = (Vec::new(), Vec::new(), 0);
     for at in told {
-        let most = if main.is_empty() { FIRST_MAX } else { CELL_MAX };
-        let wide = if all <= room + GAP.len() { natural(at) } else { natural(at).min(most) };
+        let wide = match main.as_slice() {
+            _ if all <= room + GAP.len() => natural(at),
+            [] => up_to(FIRST_MAX, at),
+            _ => natural(at).min(CELL_MAX),
+        };
         if main.is_empty() || used + wide <= room {
             used += wide + GAP.len();
             main.push((at, wide));

@@ -134,13 +134,13 @@ const COLUMNS: [Column; 11] = [
     column("TASK", ""),
     column("NAME", "name "),
     column("STATUS", ""),
-    column("PRIORITY", "priority ").unless("normal"),
-    column("ATTEMPTS", "attempt ").unless("1"),
     column("AGE", "age "),
-    column("DUE", "due "),
-    column("WAITED", "waited "),
     column("RAN", "ran "),
     column("WORKER", "on "),
+    column("DUE", "due "),
+    column("WAITED", "waited "),
+    column("PRIORITY", "priority ").unless("normal"),
+    column("ATTEMPTS", "attempt ").unless("1"),
     column("ERROR", ""),
 ];
 /// What waited shorter did not wait.
@@ -166,7 +166,11 @@ pub(in crate::cli) fn tasks(page: &TaskPage, query: &TaskQuery, json: bool) -> O
         });
     } else if page.total > shown || !page.complete {
         let (from, to) = (query.offset + 1, query.offset + shown);
-        let next = if page.total > to { format!("; --offset {to} shows the next") } else { String::new() };
+        let next = match page.complete {
+            _ if page.total > to => format!("; --offset {to} shows the next"),
+            true => String::new(),
+            false => "; --status looks at fewer, and finds more".to_owned(),
+        };
         note(&format!("tasks {from} to {to} of {least}{}{next}", page.total));
     }
     Ok(0)
@@ -177,13 +181,13 @@ fn row(task: &TaskSummary, now: Timestamp) -> [String; COLUMNS.len()] {
         task.task_id.to_string(),
         task.name.to_string(),
         task.status.to_string(),
-        task.priority.to_string(),
-        Some(task.attempt).filter(|attempts| *attempts > 0).map(|attempts| attempts.to_string()).unwrap_or_default(),
         about(now.since(task.created_at)),
-        task.due_at.map(|at| from_now(at, now)).unwrap_or_default(),
-        Some(waited(task, now)).filter(|waited| *waited >= WAITED_MIN).map(about).unwrap_or_default(),
         ran(task, now).map(span).unwrap_or_default(),
         task.worker_id.as_deref().unwrap_or_default().to_owned(),
+        task.due_at.map(|at| from_now(at, now)).unwrap_or_default(),
+        Some(waited(task, now)).filter(|waited| *waited >= WAITED_MIN).map(about).unwrap_or_default(),
+        task.priority.to_string(),
+        Some(task.attempt).filter(|attempts| *attempts > 0).map(|attempts| attempts.to_string()).unwrap_or_default(),
         task.error.as_deref().map(plain).unwrap_or_default(),
     ]
 }
