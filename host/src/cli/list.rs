@@ -20,7 +20,7 @@ pub(super) struct List {
     #[arg(long, env = "FASTWORKER_SCHEMA", value_name = "NAME", value_parser = task_name,
           add = ArgValueCandidates::new(complete::task_names))]
     schema: Option<String>,
-    /// Show also where each module comes from, what it imports and when it was loaded
+    /// Also show where each module comes from, what it imports and when it was loaded
     #[arg(long, env = "FASTWORKER_VERBOSE", value_parser = switch)]
     verbose: bool,
     #[command(flatten)]

@@ -129,25 +129,28 @@ pub(super) fn created(name: &str, folder: &Path, json: bool) -> Outcome {
 /// Shows how a task ended, of which more may be `known`. The exit code tells success from failure,
 /// and a task that failed from one that nobody has.
 pub(super) fn result_of(result: &TaskResult, known: Option<&Task>, json: bool) -> Outcome {
-    result_and_task("fastworker list", result, known, json)
-}
-
-/// The same of a task that ran here, where `list` is the command that lists it.
-pub(super) fn result_by(list: &str, result: &TaskResult, json: bool) -> Outcome {
-    result_and_task(list, result, None, json)
-}
-
-fn result_and_task(list: &str, result: &TaskResult, known: Option<&Task>, json: bool) -> Outcome {
-    let is_unknown = result.error_kind == Some(ErrorKind::NotFound);
     if json {
         // Its id may have been taken anew since.
         match known.filter(|task| task.status == result.status) {
             Some(task) => out_json(&TaskShape::from(task))?,
             None => out_json(&TaskShape::from(result))?,
         }
-        return Ok(if is_unknown { NOT_FOUND } else { code(result.status) });
+        return Ok(if result.error_kind == Some(ErrorKind::NotFound) { NOT_FOUND } else { code(result.status) });
     }
-    if is_unknown {
+    ended("fastworker list", result)
+}
+
+/// The same of a call of `name` that ran here, where `list` is the command that lists that task.
+pub(super) fn result_by(list: &str, name: &str, result: &TaskResult, json: bool) -> Outcome {
+    if json {
+        out_json(&TaskShape::of_call(name, result))?;
+        return Ok(code(result.status));
+    }
+    ended(list, result)
+}
+
+fn ended(list: &str, result: &TaskResult) -> Outcome {
+    if result.error_kind == Some(ErrorKind::NotFound) {
         let error = result.error.as_deref().unwrap_or("no worker has this task");
         let all = format!("{list} shows every task; with --wait-for-worker a task waits for its worker");
         return Err(match error.split_once(": did you mean ") {

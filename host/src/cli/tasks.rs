@@ -29,8 +29,9 @@ pub(super) struct Tasks {
     #[arg(long, env = "FASTWORKER_LIMIT", value_name = "COUNT", default_value = "25",
           value_parser = number::<u32, 1, 1000>)]
     limit: u32,
-    /// How many to leave out at the beginning
-    #[arg(long, env = "FASTWORKER_OFFSET", value_name = "COUNT", default_value_t = 0)]
+    /// Skip this many of them
+    #[arg(long, env = "FASTWORKER_OFFSET", value_name = "COUNT", default_value = "0",
+          value_parser = number::<u64, 0, { u64::MAX }>)]
     offset: u64,
     #[command(flatten)]
     connection: Connection,

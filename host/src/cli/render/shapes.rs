@@ -130,6 +130,15 @@ impl<'a> From<&'a TaskResult> for TaskShape<'a> {
     }
 }
 
+impl<'a> TaskShape<'a> {
+    /// A call that ran without a control plane.
+    pub(super) fn of_call(name: &'a str, result: &'a TaskResult) -> Self {
+        let mut task = Self::from(result);
+        task.line.name = Some(name);
+        task
+    }
+}
+
 /// A worker.
 #[derive(Serialize)]
 pub(super) struct WorkerShape<'a> {
