@@ -86,11 +86,12 @@ fn an_id_that_is_chosen_is_submitted_once() {
     let cluster = cluster();
     let submit = |args: [&str; 2]| {
         let options = ["submit", "--json", "--task-id", "mine", "--task-name", "add", "--args"];
-        cluster.cli([&options[..], &args[..]].concat()).with_code(0).json()
+        cluster.cli([&options[..], &args[..]].concat())
     };
-    let first = submit(["5", "3"]);
+    let first = submit(["5", "3"]).with_code(0).json();
     assert_eq!(first["task_id"], "mine");
-    assert_eq!(submit(["100", "100"]), first);
+    assert_eq!(submit(["5", "3"]).with_code(0).json(), first);
+    let _ = submit(["100", "100"]).with_code(1).says("another call");
 }
 
 #[test]

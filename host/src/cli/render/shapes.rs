@@ -151,7 +151,8 @@ pub(super) struct WorkerShape<'a> {
     modules: Vec<&'a str>,
     task_count: usize,
     registered_at: Timestamp,
-    last_seen: Timestamp,
+    /// None for the control plane's own, which sends itself no signs of life.
+    last_seen: Option<Timestamp>,
     address: Option<&'a str>,
 }
 
@@ -167,7 +168,7 @@ impl<'a> From<&'a WorkerInfo> for WorkerShape<'a> {
             modules: worker.modules.iter().map(|module| module.name.as_str()).collect(),
             task_count: super::task_count(worker),
             registered_at: worker.registered_at,
-            last_seen: worker.last_seen,
+            last_seen: Some(worker.last_seen).filter(|_| !worker.is_control_plane),
             address: address(worker),
         }
     }
