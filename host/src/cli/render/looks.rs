@@ -91,6 +91,6 @@ fn lines(event: &Event) -> Vec<String> {
         words.push(format!("attempt {}", event.attempt));
     }
     let detail = event.detail.as_deref().and_then(|detail| detail.lines().next()).map(plain);
-    words.extend(detail.iter().flat_map(|detail| detail.split(' ')).map(str::to_owned));
+    words.extend(detail.iter().flat_map(|detail| std::iter::once("-").chain(detail.split(' '))).map(str::to_owned));
     fold(words.iter().map(String::as_str), " ", "", INDENT)
 }

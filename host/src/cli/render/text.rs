@@ -95,9 +95,9 @@ pub(super) fn span(span: Duration) -> String {
 pub(super) fn about(span: Duration) -> String {
     match span.as_secs() {
         secs @ 0..120 => format!("{secs} s"),
-        secs @ 120..7_200 => format!("{} min", secs / 60),
-        secs @ 7_200..172_800 => format!("{} h", secs / 3_600),
-        secs => format!("{} d", secs / 86_400),
+        secs @ 120..7_200 => format!("{} min", (secs + 30) / 60),
+        secs @ 7_200..172_800 => format!("{} h", (secs + 1_800) / 3_600),
+        secs => format!("{} d", (secs + 43_200) / 86_400),
     }
 }
 
