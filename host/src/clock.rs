@@ -181,6 +181,17 @@ pub fn seconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e3).round() / 1e3
 }
 
+/// A span for people, in the largest unit in which it is whole: `0.25 s`, `90 s`, `5 min`, `1 h`, `2 d`.
+pub fn exactly(span: Duration) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let secs = span.as_secs();
+    if span.subsec_nanos() > 0 || secs == 0 {
+        return format!("{} s", span.as_secs_f64());
+    }
+    let (unit, name) = UNITS.into_iter().find(|(unit, _)| secs.is_multiple_of(*unit)).unwrap_or((1, "s"));
+    format!("{} {name}", secs / unit)
+}
+
 /// A span as whole microseconds.
 pub fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)

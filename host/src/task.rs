@@ -457,12 +457,25 @@ pub struct Task {
     pub status: TaskStatus,
     /// What it returned.
     pub result: Option<Json>,
-    /// Why it failed.
+    /// Why it failed; before its end, the beginning of why its last attempt did.
     pub error: Option<String>,
     /// The attempt that runs or ran last, 0 before the first.
     pub attempt: u32,
     /// The last progress an attempt told of.
     pub progress: Option<Progress>,
+    /// The same as `error`, for programs.
+    pub error_kind: Option<ErrorKind>,
+    /// The worker that runs it, or that ran its last attempt once it has ended.
+    pub worker_id: Option<String>,
+    /// When its next attempt is due, while it waits for that moment.
+    pub due_at: Option<Timestamp>,
+    /// Whether a worker has a task of its name.
+    #[serde(default)]
+    pub offered: bool,
+    /// The version of the module that ran its last attempt, once it has ended.
+    pub module_version: Option<ModuleVersion>,
+    /// What became of its callback; none if it has none.
+    pub callback: Option<Box<Delivery>>,
 }
 
 /// How far an attempt is.

@@ -213,7 +213,7 @@ pub fn command(program: &Path) -> Command {
         Command::new(program)
     };
     for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("FASTWORKER_") || name == "NO_COLOR" {
+        if name.to_string_lossy().starts_with("FASTWORKER_") || name == "NO_COLOR" || name == "COLUMNS" {
             command.env_remove(name);
         }
     }

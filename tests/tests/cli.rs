@@ -27,8 +27,13 @@ fn json_results_have_the_names_of_the_api_reference() {
         assert!(sum[field].is_string(), "{field} in {sum}");
     }
     let id = sum["task_id"].as_str().expect("an id");
-    let status = cluster.cli(["status", "--json", "--task-id", id]).with_code(0).json();
-    assert_eq!(status, sum);
+    // Those of a task, too: it is the same in each command.
+    let task = ["id", "name", "args", "kwargs", "priority", "created_at"].map(|field| sum[field].clone());
+    assert_eq!(task[..5], [json!(id), json!("add"), json!([5, 3]), json!({}), json!("normal")]);
+    assert!(task[5].is_string(), "{sum}");
+    for command in ["status", "result"] {
+        assert_eq!(cluster.cli([command, "--json", id]).with_code(0).json(), sum);
+    }
     let failed = cluster.cli(["submit", "--json", "--task-name", "picky", "--args", "1"]).with_code(1).json();
     assert_eq!(failed["status"], "failure");
     assert_eq!(failed["result"], Value::Null);
@@ -86,7 +91,7 @@ fn an_id_that_is_chosen_is_submitted_once() {
     let first = submit(["5", "3"]).with_code(0).json();
     assert_eq!(first["task_id"], "mine");
     assert_eq!(submit(["5", "3"]).with_code(0).json(), first);
-    drop(submit(["100", "100"]).with_code(2).says("the task id mine is taken").hints("another --task-id"));
+    let _ = submit(["100", "100"]).with_code(2).says("the task id mine is taken").hints("another --task-id");
 }
 
 #[test]
@@ -135,7 +140,7 @@ fn cancel_stops_a_running_task_and_says_so() {
     let _ = again.says("has already ended with status cancelled");
     let id = cluster.cli(["submit", "--non-blocking", "--task-name", "endless_loop"]).stdout;
     let told = cluster.cli(["cancel", "--json", "--task-id", id.trim()]).with_code(0).json();
-    assert_eq!(told, json!({ "task_id": id.trim(), "cancelled": true }));
+    assert_eq!((&told["task_id"], &told["status"]), (&json!(id.trim()), &json!("cancelled")));
 }
 
 #[test]
@@ -181,11 +186,11 @@ fn list_shows_what_each_worker_has_loaded() {
     let shown = cluster.cli(["list"]).with_code(0);
     assert!(shown.stdout.contains("\n  loaded by control-plane, sw1\n"), "{}", shown.stdout);
     assert!(shown.stdout.contains("add(x: i64, y: i64) -> i64\n      Adds two numbers.\n"), "{}", shown.stdout);
-    let workers = cluster.cli(["list", "--json"]).with_code(0).json();
-    let ids: Vec<&str> = workers.as_array().expect("a list").iter().filter_map(|it| it["id"].as_str()).collect();
-    assert_eq!(ids, ["control-plane", "sw1"]);
-    assert_eq!(workers[1]["modules"][0]["name"], "arithmetic");
-    assert_eq!(workers[1]["slots"], 1);
+    let modules = cluster.cli(["list", "--json"]).with_code(0).json();
+    let of = |module: &Value| (module["worker_id"].clone(), module["name"].clone());
+    let loaded: Vec<_> = modules.as_array().expect("a list").iter().map(of).collect();
+    assert_eq!(loaded, ["control-plane", "sw1"].map(|worker| (json!(worker), json!("arithmetic"))));
+    assert_eq!(modules[1]["tasks"][0]["signature"], "add(x: i64, y: i64) -> i64");
 }
 
 #[test]
@@ -199,7 +204,9 @@ fn list_inspects_files_without_a_server() {
     let [arithmetic, text] = [&arithmetic, &text].map(|path| path.to_str().expect("UTF-8"));
     let shown = list(&["--task-modules", arithmetic]).stdout;
     assert!(shown.contains("  add(x: i64, y: i64) -> i64\n      Adds two numbers.\n"), "{shown}");
-    assert!(shown.contains("  imports ") && shown.contains(" interfaces\n"), "{shown}");
+    assert!(shown.contains(", imports ") && shown.contains(" interfaces\n"), "{shown}");
+    let whole = list(&["--verbose", "--task-modules", arithmetic]).stdout;
+    assert!(whole.contains("\n    wasi:cli/") && whole.contains("pooling engine"), "{whole}");
     let flaky = module("flaky");
     let policy = list(&["--task-modules", flaky.to_str().expect("UTF-8")]).stdout;
     assert!(policy.contains("[max_retries 5, retry_delay 0.1 s, retry_backoff 2, retry_backoff_max 1 s]"), "{policy}");
@@ -255,7 +262,7 @@ fn dev_runs_a_call_without_ports_and_shows_what_it_says() {
     let missing = dev("arithmetic", &["ad"]).with_code(5);
     let _ = missing.says("has no task 'ad'").hints("did you mean 'add'? its tasks are: add, multiply");
     let spread = dev("follow", &["spread", "2"]).with_code(0);
-    assert!(spread.stderr.contains("follow-up leaf [1] {}"), "{spread:?}");
+    assert!(spread.stderr.contains("follow-up leaf(1)"), "{spread:?}");
 }
 
 #[test]

@@ -389,8 +389,11 @@ fn tasks() -> impl Strategy<Value = Task> {
     let what = (text(), documents(), documents());
     let status = (select(TaskStatus::ALL.to_vec()), select(TaskPriority::ALL.to_vec()));
     let end = (option::of(documents()), option::of(text()), option::of(progresses()), any::<u32>());
-    (ids(), what, when, status, end).prop_map(
-        |(id, (name, args, kwargs), (created_at, started_at, completed_at), (status, priority), end)| Task {
+    let version = option::of(any::<u64>().prop_map(ModuleVersion));
+    let kind = option::of(select(ErrorKind::ALL.to_vec()));
+    let more = (kind, option::of(text()), moments(), any::<bool>(), version, option::of(deliveries()));
+    (ids(), what, when, status, end, more).prop_map(
+        |(id, (name, args, kwargs), (created_at, started_at, completed_at), (status, priority), end, more)| Task {
             id,
             name,
             args,
@@ -404,6 +407,12 @@ fn tasks() -> impl Strategy<Value = Task> {
             error: end.1,
             progress: end.2,
             attempt: end.3,
+            error_kind: more.0,
+            worker_id: more.1,
+            due_at: more.2,
+            offered: more.3,
+            module_version: more.4,
+            callback: more.5.map(Box::new),
         },
     )
 }
@@ -548,6 +557,7 @@ fn requests() -> impl Strategy<Value = Request> {
         task_queries().prop_map(Request::Tasks),
         (any::<u64>(), any::<u32>()).prop_map(|(after, wait_ms)| Request::Events(EventQuery { after, wait_ms })),
         schedule_requests().prop_map(Request::Schedule),
+        ids().prop_map(Request::Describe),
     ]
 }
 
@@ -567,9 +577,10 @@ fn task_queries() -> impl Strategy<Value = TaskQuery> {
 
 fn summaries() -> impl Strategy<Value = TaskSummary> {
     let status = (select(TaskStatus::ALL.to_vec()), select(TaskPriority::ALL.to_vec()));
-    let when = (moments(), option::of(moments()), option::of(moments()));
+    let when = (moments(), option::of(moments()), option::of(moments()), option::of(moments()));
     (ids(), text(), status, when, option::of(text()), any::<u32>(), option::of(text())).prop_map(
-        |(task_id, name, (status, priority), (created_at, started_at, completed_at), worker_id, attempt, error)| {
+        |(task_id, name, (status, priority), when, worker_id, attempt, error)| {
+            let (created_at, started_at, completed_at, due_at) = when;
             let (name, worker_id) = (name.into(), worker_id.map(Into::into));
             TaskSummary {
                 task_id,
@@ -582,6 +593,7 @@ fn summaries() -> impl Strategy<Value = TaskSummary> {
                 worker_id,
                 attempt,
                 error,
+                due_at,
             }
         },
     )
@@ -672,6 +684,7 @@ fn replies() -> impl Strategy<Value = Reply> {
         lately.prop_map(Reply::Events),
         vec(schedule_infos(), 0..3).prop_map(Reply::Schedules),
         text().prop_map(Reply::Refused),
+        option::of(tasks()).prop_map(|task| Reply::Described(task.map(Box::new))),
     ]
 }
 

@@ -6,7 +6,7 @@ use fastworker_tests::{Cluster, Process, SOON, cli, eventually, fastworker, modu
 use serde_json::Value;
 
 fn cluster() -> Cluster {
-    Cluster::builder().modules(&["arithmetic", "flaky", "slow"]).own_slots(2).start()
+    Cluster::builder().modules(&["arithmetic", "flaky", "hostile", "slow"]).own_slots(2).start()
 }
 
 fn submit(cluster: &Cluster, args: &[&str]) -> String {
@@ -71,8 +71,8 @@ fn tasks_are_listed_by_how_they_stand_and_by_what_they_are() {
     }
     let scheduled = submit(&cluster, &["add", "--countdown", "10m", "--args", "1", "2", "--priority", "high"]);
     let list = |args: &[&str]| {
-        let page = cluster.cli([&["tasks", "--json"], args].concat()).with_code(0).json();
-        let tasks = page["tasks"].as_array().expect("a list").clone();
+        let tasks = cluster.cli([&["tasks", "--json"], args].concat()).with_code(0).json();
+        let tasks = tasks.as_array().expect("a list").clone();
         tasks.iter().map(|task| task["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(list(&[]), ["add", "picky", "add"], "scheduled ones before ended ones, the newest first");
@@ -81,16 +81,106 @@ fn tasks_are_listed_by_how_they_stand_and_by_what_they_are() {
     assert_eq!(list(&["--name", "add", "--status", "success,scheduled"]), ["add", "add"]);
     assert_eq!(list(&["--worker", "nobody"]), [""; 0]);
     assert_eq!(list(&["--since", "1h"]).len(), 3);
-    assert_eq!(list(&["--since", "0s"]), [""; 0]);
+    let _ = cluster.cli(["tasks", "--since", "0s"]).with_code(2).says("--since");
     assert_eq!(list(&["--limit", "1"]), ["add"]);
+    assert_eq!(list(&["--limit", "1", "--offset", "1"]), ["picky"]);
 
     let shown = cluster.cli(["tasks", "--limit", "2"]).with_code(0);
     assert!(shown.stdout.contains(&scheduled) && shown.stdout.contains("high"), "{shown:?}");
     assert!(shown.stdout.contains("not to my taste"), "{shown:?}");
-    assert!(shown.stderr.starts_with("note: 2 of 3 tasks; --limit shows more"), "{shown:?}");
+    assert_eq!(shown.stderr, "note: tasks 1 to 2 of 3; --offset 2 shows the next\n");
     let none = cluster.cli(["tasks", "--name", "nobody"]).with_code(0);
-    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "note: no task fits\n"));
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "note: no task matches\n"));
     let _ = cluster.cli(["tasks", "--status", "queued"]).with_code(2).says("pending, scheduled, started");
+}
+
+#[test]
+fn what_there_is_none_of_is_a_note_and_an_empty_list() {
+    let cluster = Cluster::builder().start();
+    for (command, note) in [
+        (&["tasks"][..], "no tasks"),
+        (&["tasks", "--since", "1h"], "no task matches"),
+        (&["events", "--kind", "task"], "no event matches"),
+        (&["schedule", "list"], "no schedules"),
+        (&["workers"], "no worker is connected"),
+        (&["list"], "no worker is connected"),
+    ] {
+        let ran = cluster.cli(command).with_code(0);
+        assert_eq!(ran.stdout, "");
+        assert!(ran.stderr.starts_with(&format!("note: {note}")), "{ran:?}");
+        let json = cluster.cli([command, &["--json"]].concat()).with_code(0).stdout;
+        assert_eq!(json, if command[0] == "events" { "" } else { "[]\n" });
+    }
+}
+
+#[test]
+fn a_task_has_the_same_fields_whatever_shows_it() {
+    let cluster = cluster();
+    let fields = |task: &Value| -> BTreeSet<String> { task.as_object().expect("a task").keys().cloned().collect() };
+    let scheduled =
+        ["submit", "--json", "--non-blocking", "--countdown", "10m", "--task-name", "add", "--args", "5", "3"];
+    let scheduled = cluster.cli(scheduled).with_code(0).json();
+    assert_eq!((&scheduled["status"], &scheduled["attempts"]), (&"scheduled".into(), &0.into()));
+    let (all, id) = (fields(&scheduled), scheduled["task_id"].as_str().expect("an id"));
+    assert_eq!(cluster.cli(["status", "--json", id]).with_code(0).json(), scheduled);
+    assert_eq!(cluster.cli(["result", "--json", id]).with_code(4).json(), scheduled);
+    let cancelled = cluster.cli(["cancel", "--json", id]).with_code(0).json();
+    assert_eq!((fields(&cancelled), &cancelled["status"]), (all.clone(), &"cancelled".into()));
+    assert_eq!((&cancelled["name"], &cancelled["args"]), (&scheduled["name"], &scheduled["args"]));
+    let failed = cluster.cli(["submit", "--json", "--task-name", "picky", "--args", "1"]).with_code(1).json();
+    assert_eq!(fields(&failed), all);
+    for listed in cluster.cli(["tasks", "--json"]).with_code(0).json().as_array().expect("a list") {
+        assert!(fields(listed).is_subset(&all), "{listed}");
+        let whole = cluster.cli(["status", "--json", listed["task_id"].as_str().expect("an id")]).json();
+        assert!(fields(listed).iter().all(|field| listed[field] == whole[field]), "{listed} {whole}");
+    }
+}
+
+#[test]
+fn status_says_what_a_task_was_and_what_it_waits_for() {
+    let cluster = cluster();
+    let status = |id: &str| cluster.cli(["status", id]).stdout;
+    let scheduled = submit(&cluster, &["add", "--countdown", "10m", "--args", "5", "3"]);
+    let shown = status(&scheduled);
+    assert!(shown.contains("status     scheduled\ndue        20") && shown.contains("(in 10 min)"), "{shown}");
+
+    let wait = ["submit", "--wait-for-worker", "--timeout", "200ms", "--task-id", "odd", "--task-name", "nope"];
+    let _ = cluster.cli(wait).with_code(4).says("it waits for a worker that has the task 'nope'");
+    assert!(status("odd").contains("waits for  a worker that has this task"), "{}", status("odd"));
+
+    let retried = submit(&cluster, &["panic_now", "--max-retries", "1", "--retry-delay", "10m"]);
+    let shown = eventually("its first attempt", SOON, || Some(status(&retried)).filter(|it| it.contains("retrying")));
+    assert!(shown.contains("due        20") && shown.contains("kind       trap\nerror      "), "{shown}");
+    let asked = cluster.cli(["result", &retried]).with_code(4).stderr;
+    assert!(asked.contains("attempt 1 failed: ") && asked.contains("the next is due in "), "{asked}");
+
+    let _ = cluster.cli(["cancel", &scheduled]).with_code(0);
+    let shown = status(&scheduled);
+    for line in ["name       add\n", "call       add(5, 3)\n", "priority   normal\n", "created    20"] {
+        assert!(shown.contains(line), "{shown}");
+    }
+}
+
+#[test]
+fn what_is_shown_fits_eighty_columns_and_ids_are_whole() {
+    let cluster = cluster();
+    let (id, name) = (format!("größe-日本-{}", "i".repeat(100)), "n".repeat(100));
+    let _ = cluster.cli(["submit", "--task-id", &id, "--task-name", "add", "--args", "1", "2"]).with_code(0);
+    let _ = cluster.cli(["submit", "--task-name", &name, "--priority", "low"]).with_code(5);
+    let unknown = cluster.cli(["submit", "--json", "--task-name", &name]).with_code(5).json();
+    let daily = ["--cron", "0 9 * * MON-FRI", "--tz", "America/Argentina/Buenos_Aires", "--task-name", "add"];
+    let _ = cluster.cli([&["schedule", "add", &name], &daily[..]].concat());
+    for command in [&["tasks"][..], &["events"], &["workers"], &["list"], &["schedule", "list"], &["status", &id]] {
+        let shown = cluster.cli(command).with_code(0).stdout;
+        for line in shown.lines() {
+            // What is one word, such as an id, is not broken.
+            let is_word = line.split_whitespace().count() == 1 || line.starts_with("task ");
+            assert!(line.chars().count() <= 80 || is_word, "{command:?}: {line}");
+        }
+    }
+    let tasks = cluster.cli(["tasks"]).with_code(0).stdout;
+    assert!(tasks.contains(&format!("\n{id}\n")) && tasks.contains(&format!("    {name},")), "{tasks}");
+    assert!(tasks.contains(unknown["task_id"].as_str().expect("an id")) && tasks.contains("priority low"), "{tasks}");
 }
 
 #[test]
@@ -102,7 +192,8 @@ fn workers_are_listed_with_how_they_stand() {
     let shown = cluster.cli(["workers"]).with_code(0).stdout;
     assert!(shown.contains("sw1") && shown.contains("active") && shown.contains(" ago"), "{shown}");
     let workers = cluster.cli(["workers", "--json"]).with_code(0).json();
-    assert_eq!((&workers[0]["id"], &workers[0]["tasks"]), (&"sw1".into(), &2.into()), "{workers}");
+    assert_eq!((&workers[0]["worker_id"], &workers[0]["task_count"]), (&"sw1".into(), &2.into()), "{workers}");
+    assert_eq!(workers[0]["address"], Value::Null, "it listens nowhere");
     assert_eq!(workers[0]["modules"][0], "arithmetic");
 }
 
@@ -125,7 +216,8 @@ fn events_are_shown_by_kind_and_after_a_number() {
     assert!(kinds(&[]).len() > 1);
     assert_eq!(kinds(&["--after", &ended[0]["number"].to_string()]), BTreeSet::new());
     let text = cluster.cli(["events", "--kind", "task.success"]).with_code(0).stdout;
-    assert!(text.contains(&format!("task.success       add {id} on control-plane\n")), "{text}");
+    assert!(text.contains(" task.success       add\n"), "{text}");
+    assert!(text.contains(&format!("\n       {id} on control-plane\n")), "{text}");
     let _ = cluster.cli(["events", "--kind", "tusk"]).with_code(2).says("task.queued");
 }
 
@@ -199,7 +291,7 @@ fn the_modules_of_a_worker_do_not_make_list_look_at_files() {
     let cluster = cluster();
     let mut command = cluster.command(["list", "--json"]);
     command.env("FASTWORKER_TASK_MODULES", module("arithmetic")).env("FASTWORKER_FOLLOW", "true");
-    assert_eq!(cli::run(command).with_code(0).json()[0]["id"], "control-plane");
+    assert_eq!(cli::run(command).with_code(0).json()[0]["worker_id"], "control-plane");
     let mut command = fastworker();
     command.args(["list", "--json"]).env("FASTWORKER_LIST_TASK_MODULES", module("arithmetic"));
     assert_eq!(cli::run(command).with_code(0).json()[0]["name"], "arithmetic");

@@ -104,7 +104,7 @@ async fn a_file_that_is_moved_into_place_is_live_at_once_and_so_is_the_old_one_w
     shelf.put("greeting.wasm", &greeting("one"));
     let third = until_it_answers(&client, &second, "one").await;
     assert_eq!(third.hash, first.hash);
-    let listed = cluster.cli(["list"]).with_code(0).stdout;
+    let listed = cluster.cli(["list", "--verbose"]).with_code(0).stdout;
     assert!(listed.contains(third.version()) && listed.contains("loaded 20"), "{listed}");
     let log = cluster.subworkers[0].log();
     assert_eq!(log.matches("module reloaded").count(), 2, "{log}");

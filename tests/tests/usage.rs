@@ -190,9 +190,7 @@ fn what_nobody_knows_is_exit_code_5() {
         let _ = ran.hints("--result-cache-ttl");
     }
     let empty = Cluster::builder().start();
-    let _ = empty.cli(["list"]).with_code(5).says("no worker is connected").hints("fastworker subworker");
-    let listed = empty.cli(["list", "--json"]).with_code(0);
-    assert_eq!(listed.json(), serde_json::json!([]));
+    let _ = empty.cli(["list", "--schema", "add"]).with_code(5).says("no worker is connected");
 }
 
 #[test]

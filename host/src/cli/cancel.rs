@@ -8,6 +8,7 @@ use clap_complete::engine::ArgValueCandidates;
 use super::{
     Connection, Failure, Outcome, TASK_FAILED, TaskId, complete, render,
     status::{TASK_ID, one, unknown},
+    submit::known,
     values,
 };
 use crate::protocol::Found;
@@ -33,7 +34,9 @@ impl Cancel {
         let id = &one(self.id, self.task_id)?;
         self.connection.run(async |client| {
             if client.cancel(id).await? {
-                return render::cancelled(id, self.connection.json);
+                let json = self.connection.json;
+                let known = known(client, id, json).await?;
+                return render::cancelled(id, known.as_ref(), json);
             }
             match client.lookup(id, Duration::ZERO).await? {
                 Found::Ended(result) => {

@@ -104,7 +104,7 @@ impl Dev {
 
     fn show(&self, result: &TaskResult) -> Outcome {
         let list = format!("fastworker list --task-modules {}", self.module);
-        render::result_by(&list, result, self.json).map_err(|mut failure| {
+        render::result_by(&list, &self.name, result, self.json).map_err(|mut failure| {
             // Nobody could look its id up.
             failure.message = failure.message.replacen(&result.task_id.to_string(), &self.name, 1);
             failure

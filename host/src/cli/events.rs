@@ -9,7 +9,7 @@ use super::{Connection, Failure, Outcome, complete, number, render, switch};
 use crate::{
     client::{Client, ClientError},
     clock::Timestamp,
-    protocol::{EventKind, Events},
+    protocol::{Event, EventKind, Events},
 };
 
 /// How long one question is parked.
@@ -49,7 +49,7 @@ type Kinds = Vec<EventKind>;
 impl ShowEvents {
     pub(super) fn run(self) -> Outcome {
         let kinds = self.kind.concat();
-        let mut reader = Reader { kinds, json: self.connection.json, after: self.after, began: None };
+        let mut reader = Reader { kinds, json: self.connection.json, after: self.after, began: None, has_shown: false };
         self.connection.run(
             async |client| {
                 if self.follow { reader.follow(client).await } else { reader.read_all(client).await }
@@ -64,14 +64,20 @@ struct Reader {
     json: bool,
     after: u64,
     began: Option<Timestamp>,
+    has_shown: bool,
 }
 
 impl Reader {
     /// Shows what there is.
     async fn read_all(&mut self, client: &Client) -> Outcome {
+        let begin = self.after;
         loop {
             let told = client.events(self.after, Duration::ZERO).await?;
             if told.events.is_empty() {
+                if !self.has_shown {
+                    let is_narrowed = !self.kinds.is_empty() || begin > 0;
+                    render::note(if is_narrowed { "no event matches" } else { "no events" });
+                }
                 return Ok(0);
             }
             self.show(&told)?;
@@ -127,7 +133,9 @@ impl Reader {
         if told.missed > 0 && self.began.is_some() {
             render::note(&format!("{} events are no longer kept", told.missed));
         }
-        let wanted = told.events.iter().filter(|event| self.kinds.is_empty() || self.kinds.contains(&event.kind));
+        let is_wanted = |event: &&Event| self.kinds.is_empty() || self.kinds.contains(&event.kind);
+        let wanted: Vec<&Event> = told.events.iter().filter(is_wanted).collect();
+        self.has_shown |= !wanted.is_empty();
         render::events(wanted, self.json)?;
         self.after = told.last;
         self.began = told.began;

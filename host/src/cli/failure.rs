@@ -71,6 +71,14 @@ impl Failure {
             .about(id)
     }
 
+    /// With more to say, in a line of its own.
+    pub(super) fn with(mut self, more: Option<String>) -> Self {
+        if let Some(more) = more {
+            self.message = format!("{}\n{more}", self.message);
+        }
+        self
+    }
+
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
-use super::{Connection, Failure, NOT_FOUND, Outcome, complete, render, values::task_name};
+use super::{Connection, Failure, NOT_FOUND, Outcome, complete, render, switch, values::task_name};
 use crate::{
     signature::Document,
     subworker::ModulesConfig,
@@ -20,6 +20,9 @@ pub(super) struct List {
     #[arg(long, env = "FASTWORKER_SCHEMA", value_name = "NAME", value_parser = task_name,
           add = ArgValueCandidates::new(complete::task_names))]
     schema: Option<String>,
+    /// Also show where each module comes from, what it imports and when it was loaded
+    #[arg(long, env = "FASTWORKER_VERBOSE", value_parser = switch)]
+    verbose: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -27,6 +30,7 @@ pub(super) struct List {
 impl List {
     pub(super) fn run(self) -> Outcome {
         let json = self.connection.json;
+        let telling = if self.verbose { render::Telling::Whole } else { render::Telling::Short };
         if !self.task_modules.is_empty() {
             let files = self.task_modules;
             let config = ModulesConfig { sources: files.clone(), concurrency: 1, ..ModulesConfig::default() };
@@ -35,18 +39,18 @@ impl List {
             let list = format!("fastworker list --task-modules {}", files.join(" "));
             return match &self.schema {
                 Some(name) => schema(&list, name, modules.iter()),
-                None => render::modules(&modules, json),
+                None => render::modules(&modules, telling, json),
             };
         }
         self.connection.run(async |client| {
             let workers = client.list_tasks().await?;
-            if workers.is_empty() && (!json || self.schema.is_some()) {
+            if workers.is_empty() && self.schema.is_some() {
                 return Err(Failure::new(NOT_FOUND, "no worker is connected to the control plane")
                     .hint("start one with: fastworker subworker --worker-id sw1 --control-plane-address … --task-modules X.wasm"));
             }
             match &self.schema {
                 Some(name) => schema("fastworker list", name, workers.iter().flat_map(|worker| &worker.modules)),
-                None => render::workers(&workers, json),
+                None => render::loaded(&workers, telling, json),
             }
         })
     }

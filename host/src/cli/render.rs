@@ -15,27 +15,31 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use self::shapes::TaskShape;
 use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::plain};
 use crate::{
     bench::{Must, Plan, Row},
     config::Address,
     protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
-    signature,
-    task::{
-        Delivery, DeliveryState, ErrorKind, FollowUp, LoadFailure, LogLevel, ModuleInfo, ModuleStatus, Policy, Report,
-        Task, TaskId, TaskResult, TaskStatus, schedule::When,
-    },
+    task::{ErrorKind, FollowUp, LogLevel, Report, Task, TaskResult, TaskStatus},
 };
 
 mod log;
 mod looks;
+mod modules;
 mod say;
 mod schedules;
+mod shapes;
+mod table;
+mod tasks;
+mod text;
 
 pub(super) use log::{Levels, LogFormat, levels, log};
-pub(super) use looks::{crew, events, tasks};
+pub(super) use looks::{crew, events};
+pub(super) use modules::{Telling, loaded, modules};
 pub(super) use say::{STYLES, failure, note, warning};
-pub(super) use schedules::{removed, schedule, schedules};
+pub(super) use schedules::{Done, schedule, schedules};
+pub(super) use tasks::{cancelled, standing, status, submitted, tasks};
 
 fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -53,6 +57,10 @@ fn out(line: impl Display) {
             process::exit(TASK_FAILED.into());
         }
     }
+}
+
+fn out_lines(lines: Vec<String>) {
+    lines.into_iter().for_each(out);
 }
 
 /// Prints a line to the standard error.
@@ -118,36 +126,31 @@ pub(super) fn created(name: &str, folder: &Path, json: bool) -> Outcome {
     Ok(0)
 }
 
-/// Shows the id of a submitted task.
-pub(super) fn submitted(id: &TaskId, json: bool) -> Outcome {
-    #[derive(Serialize)]
-    struct Submitted<'a> {
-        task_id: &'a TaskId,
-        status: TaskStatus,
-    }
+/// Shows how a task ended, of which more may be `known`. The exit code tells success from failure,
+/// and a task that failed from one that nobody has.
+pub(super) fn result_of(result: &TaskResult, known: Option<&Task>, json: bool) -> Outcome {
     if json {
-        out_json(&Submitted { task_id: id, status: TaskStatus::Pending })?;
-    } else {
-        out(id);
-        hint(format_args!("fastworker result {id} --wait"));
+        // Its id may have been taken anew since.
+        match known.filter(|task| task.status == result.status) {
+            Some(task) => out_json(&TaskShape::from(task))?,
+            None => out_json(&TaskShape::from(result))?,
+        }
+        return Ok(if result.error_kind == Some(ErrorKind::NotFound) { NOT_FOUND } else { code(result.status) });
     }
-    Ok(0)
+    ended("fastworker list", result)
 }
 
-/// Shows how a task ended. The exit code tells success from failure, and a task that failed from
-/// one that nobody has.
-pub(super) fn result(result: &TaskResult, json: bool) -> Outcome {
-    result_by("fastworker list", result, json)
+/// The same of a call of `name` that ran here, where `list` is the command that lists that task.
+pub(super) fn result_by(list: &str, name: &str, result: &TaskResult, json: bool) -> Outcome {
+    if json {
+        out_json(&TaskShape::of_call(name, result))?;
+        return Ok(code(result.status));
+    }
+    ended(list, result)
 }
 
-/// The same, where `list` is the command that lists the task.
-pub(super) fn result_by(list: &str, result: &TaskResult, json: bool) -> Outcome {
-    let is_unknown = result.error_kind == Some(ErrorKind::NotFound);
-    if json {
-        out_json(result)?;
-        return Ok(if is_unknown { NOT_FOUND } else { code(result.status) });
-    }
-    if is_unknown {
+fn ended(list: &str, result: &TaskResult) -> Outcome {
+    if result.error_kind == Some(ErrorKind::NotFound) {
         let error = result.error.as_deref().unwrap_or("no worker has this task");
         let all = format!("{list} shows every task; with --wait-for-worker a task waits for its worker");
         return Err(match error.split_once(": did you mean ") {
@@ -205,40 +208,6 @@ fn code(status: TaskStatus) -> u8 {
     }
 }
 
-/// Shows a task that has ended.
-pub(super) fn status_of_ended(result: &TaskResult, json: bool) -> Outcome {
-    if json {
-        out_json(result)?;
-        return Ok(code(result.status));
-    }
-    field("task", &result.task_id);
-    field("status", result.status);
-    field_if("result", result.result.as_ref());
-    field_if("kind", result.error_kind);
-    field_if("error", result.error.as_deref().map(|error| error.replace('\n', "\n           ")));
-    field_if("worker", result.worker_id.as_ref());
-    field("attempts", result.attempts);
-    field_if("started", result.started_at);
-    field_if("completed", result.completed_at);
-    field_if("callback", result.callback.as_deref().map(delivery));
-    Ok(code(result.status))
-}
-
-/// What became of a callback: `delivered to tcp://127.0.0.1:6000 after 1 attempt`.
-fn delivery(delivery: &Delivery) -> String {
-    let Delivery { address, state, attempts, reason } = delivery;
-    let tries = match attempts {
-        1 => "1 attempt".to_owned(),
-        many => format!("{many} attempts"),
-    };
-    let reason = reason.as_deref().unwrap_or("for no known reason");
-    match state {
-        DeliveryState::Pending => format!("pending, to {address}"),
-        DeliveryState::Delivered => format!("delivered to {address} after {tries}"),
-        DeliveryState::Failed => format!("failed after {tries} to reach {address}: {reason}"),
-    }
-}
-
 /// Says where callbacks are listened for.
 pub(super) fn listening(address: &str) {
     err(format_args!("listening at {address}"));
@@ -261,99 +230,6 @@ pub(super) fn callback(message: &CallbackMessage, json: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// Shows a task that has not ended.
-pub(super) fn status_of_live(task: &Task, json: bool) -> Outcome {
-    if json {
-        #[derive(Serialize)]
-        struct Live<'a> {
-            task_id: &'a TaskId,
-            #[serde(flatten)]
-            task: &'a Task,
-        }
-        // `id` is the Task's own word, `task_id` that of a TaskResult: scripts may look for either.
-        out_json(&Live { task_id: &task.id, task })?;
-        return Ok(0);
-    }
-    field("task", &task.id);
-    field("status", task.status);
-    field("name", &task.name);
-    field("priority", task.priority);
-    field_if("attempt", Some(task.attempt).filter(|attempt| *attempt > 0));
-    field_if(
-        "progress",
-        task.progress.as_ref().map(|progress| match progress.total {
-            0 => format!("{} {}", progress.done, progress.message),
-            total => format!("{}/{total} {}", progress.done, progress.message),
-        }),
-    );
-    field("created", task.created_at);
-    field_if("started", task.started_at);
-    Ok(0)
-}
-
-fn field(name: &str, value: impl Display) {
-    out(format_args!("{name:<10} {value}"));
-}
-
-fn field_if(name: &str, value: Option<impl Display>) {
-    if let Some(value) = value {
-        field(name, value);
-    }
-}
-
-/// Says that a task was stopped.
-pub(super) fn cancelled(id: &TaskId, json: bool) -> Outcome {
-    #[derive(Serialize)]
-    struct Cancelled<'a> {
-        task_id: &'a TaskId,
-        cancelled: bool,
-    }
-    if json {
-        out_json(&Cancelled { task_id: id, cancelled: true })?;
-    } else {
-        out(format_args!("cancelled {id}"));
-    }
-    Ok(0)
-}
-
-/// Shows what module files offer.
-pub(super) fn modules(modules: &[ModuleInfo], json: bool) -> Outcome {
-    if json {
-        out_json(&modules)?;
-        return Ok(0);
-    }
-    for module in modules {
-        show_module(module);
-    }
-    Ok(0)
-}
-
-/// Shows the workers and what each has loaded.
-pub(super) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
-    if json {
-        out_json(&workers)?;
-        return Ok(0);
-    }
-    out(looks::worker_table(workers).trim_fmt());
-    // A module that several have loaded is shown once, with those that have it.
-    let mut loaded: Vec<(&ModuleInfo, Vec<&str>)> = Vec::new();
-    for worker in workers.iter().filter(|worker| worker.status != WorkerStatus::Lost) {
-        for module in &worker.modules {
-            let is_same = |other: &ModuleInfo| stands(other) == stands(module);
-            match loaded.iter_mut().find(|(other, _)| is_same(other)) {
-                Some((_, ids)) => ids.push(&worker.id),
-                None => loaded.push((module, vec![&worker.id])),
-            }
-        }
-    }
-    for (module, ids) in loaded {
-        out("");
-        show_module(module);
-        out(format_args!("  loaded by {}", ids.join(", ")));
-    }
-    Ok(0)
-}
-
 /// Shows a document as it is.
 pub(super) fn document(document: &impl Serialize) -> Outcome {
     out_json(document)?;
@@ -371,63 +247,6 @@ fn status_of(worker: &WorkerInfo) -> &'static str {
 /// How many tasks a worker has loaded.
 pub(super) fn task_count(worker: &WorkerInfo) -> usize {
     worker.modules.iter().map(|module| module.tasks.len()).sum()
-}
-
-/// What must be the same of a module for workers to have it alike.
-fn stands(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
-    let error = module.last_error.as_ref().map(|error| error.message.as_str());
-    (&module.name, &module.hash, module.status, error)
-}
-
-fn show_module(module: &ModuleInfo) {
-    let ModuleInfo { name, path, size, imports, tasks, engine, loaded_at, status, last_error, .. } = module;
-    if *status == ModuleStatus::Broken {
-        out(format_args!("{name}  {path}  not loaded"));
-    } else {
-        out(format_args!("{name}  {path}  {} KB  {}  {engine} engine", size.div_ceil(1024), module.version()));
-        out(format_args!("  loaded {loaded_at}"));
-    }
-    match status {
-        ModuleStatus::Missing => out("  missing: its file is gone; this version runs on"),
-        ModuleStatus::Leaving => out("  leaving: its file is gone; it runs what was submitted before"),
-        ModuleStatus::Loaded | ModuleStatus::Broken => {}
-    }
-    if let Some(LoadFailure { at, message }) = last_error {
-        out(format_args!("  error {at}: {}", message.replace('\n', "\n      ")));
-    }
-    match imports.len() {
-        0 => {}
-        1 => out("  imports 1 interface"),
-        many => out(format_args!("  imports {many} interfaces")),
-    }
-    for task in tasks {
-        out(format_args!("  {}", signature::line(task)));
-        task.documentation.lines().for_each(|line| out(format_args!("      {line}").to_string().trim_end()));
-        let schedule = task.schedule.as_ref().map(|spec| match &spec.when {
-            When::Every(_) => spec.to_string(),
-            When::Cron { .. } => format!("cron {spec}"),
-        });
-        let policy: Vec<String> =
-            Some(policy(&task.policy)).filter(|it| !it.is_empty()).into_iter().chain(schedule).collect();
-        let policy = policy.join(", ");
-        if !policy.is_empty() {
-            out(format_args!("      [{policy}]"));
-        }
-        task.warnings.iter().for_each(|warning| out(format_args!("      warning: {warning}")));
-    }
-}
-
-fn policy(policy: &Policy) -> String {
-    let seconds = |span: std::time::Duration| format!("{} s", crate::clock::seconds(span));
-    let parts = [
-        policy.priority.map(|priority| format!("priority {priority}")),
-        policy.timeout.map(|timeout| format!("timeout {}", seconds(timeout))),
-        policy.max_retries.map(|retries| format!("max_retries {retries}")),
-        policy.retry_delay.map(|delay| format!("retry_delay {}", seconds(delay))),
-        policy.retry_backoff.map(|backoff| format!("retry_backoff {backoff}")),
-        policy.retry_backoff_max.map(|longest| format!("retry_backoff_max {}", seconds(longest))),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Shows a line that a task logged, or how far it is.
@@ -448,7 +267,7 @@ fn log_line(level: LogLevel, message: &str) {
 /// Says what a task would have submitted.
 pub(super) fn follow_ups(follow_ups: &[FollowUp]) {
     for task in follow_ups {
-        err(format_args!("follow-up {} {} {}", task.name, task.args, task.kwargs));
+        err(format_args!("follow-up {}", text::call(&task.name, &task.args, &task.kwargs)));
     }
 }
 

@@ -8,6 +8,7 @@ use clap_complete::engine::ArgValueCandidates;
 use super::{
     Connection, Failure, Outcome, TIMED_OUT, TaskId, complete, render,
     status::{TASK_ID, one, unknown},
+    submit::known,
     switch, values,
 };
 use crate::protocol::Found;
@@ -38,12 +39,16 @@ impl ResultOf {
         let (id, json) = (&one(self.id, self.task_id)?, self.connection.json);
         let wait = if self.wait { self.connection.timeout } else { Duration::ZERO };
         let outcome = self.connection.run(async |client| match client.lookup(id, wait).await? {
-            Found::Ended(result) => render::result(&result, json),
+            Found::Ended(result) => {
+                let known = known(client, id, json).await?;
+                render::result_of(&result, known.as_ref(), json)
+            }
             Found::Unknown => Err(unknown(id)),
-            Found::Live(task) if json => render::status_of_live(&task, json).map(|_| TIMED_OUT),
-            Found::Live(_) if self.wait => Err(Failure::not_ended(id, wait)),
+            Found::Live(task) if json => render::status(&task, json).map(|_| TIMED_OUT),
+            Found::Live(task) if self.wait => Err(Failure::not_ended(id, wait).with(render::standing(&task))),
             Found::Live(task) => {
                 let words = format!("task {id} has not ended: it is {}", task.status);
+                let words = render::standing(&task).map_or(words.clone(), |standing| format!("{words}; {standing}"));
                 Err(Failure::new(TIMED_OUT, words)
                     .hint(format!("wait for it with: fastworker result {id} --wait"))
                     .about(id))

@@ -6,8 +6,14 @@ use clap::{ArgGroup, Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    Connection, Failure, Outcome, TASK_FAILED, WRONG_USAGE, call::TaskCall, complete, named, number, render, span,
-    switch, values::schedule_name,
+    Connection, Failure, Outcome, TASK_FAILED, WRONG_USAGE,
+    call::TaskCall,
+    complete, named, number,
+    render::{self, Done},
+    span,
+    submit::known,
+    switch,
+    values::schedule_name,
 };
 use crate::{
     client::{Client, ClientError, Namesake},
@@ -109,19 +115,19 @@ impl Schedule {
                 connection.run(async |client| render::schedules(&client.schedules().list().await?, connection.json))
             }
             Verb::Pause(named) => named.run(async |client, name, json| match client.schedules().pause(name).await? {
-                Some(paused) => render::schedule("paused", &paused, json),
+                Some(paused) => render::schedule(Done::Paused, &paused, json),
                 None => Err(unknown(client, name).await),
             }),
             Verb::Resume(named) => {
                 named.run(async |client, name, json| match client.schedules().resume(name).await? {
                     Some(over) if over.status == ScheduleStatus::Finished => Err(finished(&over)),
-                    Some(resumed) => render::schedule("resumed", &resumed, json),
+                    Some(resumed) => render::schedule(Done::Resumed, &resumed, json),
                     None => Err(unknown(client, name).await),
                 })
             }
             Verb::Trigger(named) => named.run(trigger),
             Verb::Remove(named) => named.run(async |client, name, json| match client.schedules().remove(name).await {
-                Ok(Some(removed)) => render::removed(&removed, json),
+                Ok(Some(removed)) => render::schedule(Done::Removed, &removed, json),
                 Ok(None) => Err(unknown(client, name).await),
                 Err(error) => {
                     let hint = format!("pause it with: fastworker schedule pause {name}");
@@ -162,9 +168,9 @@ impl Add {
                 render::note(&doubt);
             }
             let done = match before {
-                Some(before) if before.schedule == added.schedule => "unchanged",
-                Some(_) => "replaced",
-                None => "added",
+                Some(before) if before.schedule == added.schedule => Done::Unchanged,
+                Some(_) => Done::Replaced,
+                None => Done::Added,
             };
             render::schedule(done, &added, self.connection.json)
         })
@@ -253,9 +259,13 @@ async fn doubt(client: &Client, schedule: &NewSchedule) -> Result<Option<String>
 async fn trigger(client: &Client, name: &str, json: bool) -> Outcome {
     let Some(id) = client.schedules().trigger(name).await? else { return Err(unknown(client, name).await) };
     // One that nobody has, say, has ended already, and will not be missed by a script.
-    match client.lookup(&id, Duration::ZERO).await? {
-        Found::Ended(result) if result.status == TaskStatus::Failure => render::result(&result, json),
-        Found::Ended(_) | Found::Live(_) | Found::Unknown => render::submitted(&id, json),
+    let found = client.lookup(&id, Duration::ZERO).await?;
+    let known = known(client, &id, json).await?;
+    match found {
+        Found::Ended(result) if result.status == TaskStatus::Failure => {
+            render::result_of(&result, known.as_ref(), json)
+        }
+        Found::Ended(_) | Found::Live(_) | Found::Unknown => render::submitted(&id, known.as_ref(), json),
     }
 }
 

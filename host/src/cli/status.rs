@@ -1,12 +1,11 @@
 //! `fastworker status`
 
-use std::{env, time::Duration};
+use std::env;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{Connection, Failure, NOT_FOUND, Outcome, TaskId, WRONG_USAGE, complete, render, values};
-use crate::protocol::Found;
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP, override_usage = "fastworker status [OPTIONS] <ID>")]
@@ -31,10 +30,9 @@ Exit codes: 0 it has not ended, or has succeeded; 1 it failed or was cancelled; 
 impl Status {
     pub(super) fn run(self) -> Outcome {
         let id = one(self.id, self.task_id)?;
-        self.connection.run(async |client| match client.lookup(&id, Duration::ZERO).await? {
-            Found::Ended(result) => render::status_of_ended(&result, self.connection.json),
-            Found::Live(task) => render::status_of_live(&task, self.connection.json),
-            Found::Unknown => Err(unknown(&id)),
+        self.connection.run(async |client| match client.describe(&id).await? {
+            Some(task) => render::status(&task, self.connection.json),
+            None => Err(unknown(&id)),
         })
     }
 }

@@ -11,12 +11,15 @@ use super::{
     Connection, Failure, NOT_FOUND, Outcome, TaskId, call::TaskCall, document, named, render, span, switch, values,
 };
 use crate::{
-    client::Client,
+    client::{Client, ClientError},
     config::Address,
     json::Json,
     protocol::{Found, WAIT_MAX},
-    task::{CallbackInfo, NewTask, TaskResult, TaskStatus},
+    task::{CallbackInfo, NewTask, Task, TaskResult, TaskStatus},
 };
+
+/// How long to ask what a task waits for, after its submitter has waited long enough.
+const STANDING_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
@@ -62,16 +65,21 @@ impl SubmitTask {
                 // One that was refused, as nobody has it, say, is an error. One that ran is not, however
                 // quick it was: a script gets its id, and asks how it ended.
                 let refused = |result: &TaskResult| result.status == TaskStatus::Failure && result.attempts == 0;
+                let known = known(client, &id, json).await?;
                 return match client.get_result(&id).filter(refused) {
-                    Some(failed) => render::result(&failed, json),
-                    None => render::submitted(&id, json),
+                    Some(failed) => render::result_of(&failed, known.as_ref(), json),
+                    None => render::submitted(&id, known.as_ref(), json),
                 };
             }
             if self.follow {
                 return follow(client, task, self.connection.timeout, json).await;
             }
-            let result = client.run(task).await?;
-            render::result(&result, json)
+            let id = task.id.clone();
+            match client.run(task).await {
+                Ok(result) => render::result_of(&result, known(client, &id, json).await?.as_ref(), json),
+                Err(late @ ClientError::TimedOut { .. }) => Err(Failure::from(late).with(standing(client, &id).await)),
+                Err(error) => Err(error.into()),
+            }
         });
         outcome.map_err(|failure| if is_there.get() { failure.leaves(&id) } else { failure })
     }
@@ -93,6 +101,17 @@ impl SubmitTask {
     }
 }
 
+/// All that is known of a task, if it is to be shown.
+pub(super) async fn known(client: &Client, id: &TaskId, json: bool) -> Result<Option<Task>, ClientError> {
+    if json { client.describe(id).await } else { Ok(None) }
+}
+
+/// What a task that has not ended in time waits for, if anybody can say.
+async fn standing(client: &Client, id: &TaskId) -> Option<String> {
+    let asked = tokio::time::timeout(STANDING_MAX, client.describe(id)).await.ok()?;
+    render::standing(&asked.ok()??)
+}
+
 /// Submits a task and shows what it says until it has ended.
 async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool) -> Outcome {
     let id = client.send(task).await?;
@@ -101,7 +120,7 @@ async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool) -
     loop {
         let Some(left) = timeout.checked_sub(started.elapsed()) else {
             watch.finish();
-            return Err(Failure::not_ended(&id, timeout));
+            return Err(Failure::not_ended(&id, timeout).with(standing(client, &id).await));
         };
         let told = client.follow(&id, after, left.min(WAIT_MAX)).await?;
         after = told.last;
@@ -109,7 +128,7 @@ async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool) -
         match told.task {
             Found::Ended(result) => {
                 watch.finish();
-                return render::result(&result, json);
+                return render::result_of(&result, known(client, &id, json).await?.as_ref(), json);
             }
             Found::Live(_) => {}
             Found::Unknown => {

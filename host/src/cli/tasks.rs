@@ -29,6 +29,10 @@ pub(super) struct Tasks {
     #[arg(long, env = "FASTWORKER_LIMIT", value_name = "COUNT", default_value = "25",
           value_parser = number::<u32, 1, 1000>)]
     limit: u32,
+    /// Skip this many of them
+    #[arg(long, env = "FASTWORKER_OFFSET", value_name = "COUNT", default_value = "0",
+          value_parser = number::<u64, 0, { u64::MAX }>)]
+    offset: u64,
     #[command(flatten)]
     connection: Connection,
 }
@@ -48,10 +52,10 @@ impl Tasks {
             name: self.name,
             worker_id: self.worker,
             since: self.since.map(|span| now - span),
-            offset: 0,
+            offset: self.offset,
             limit: self.limit,
         };
         let json = self.connection.json;
-        self.connection.run(async |client| render::tasks(&client.tasks(query).await?, json))
+        self.connection.run(async |client| render::tasks(&client.tasks(query.clone()).await?, &query, json))
     }
 }

@@ -29,7 +29,7 @@ use crate::{
         self, EventQuery, Events, FRAME_ITEMS_MAX, Follow, Found, Lookup, Reply, Reports, Request, Submit, Submitted,
         TaskPage, TaskQuery, WAIT_MAX, Welcome, WorkerInfo, codec,
     },
-    task::{NewTask, SerializationFormat, TaskId, TaskResult, TaskStatus},
+    task::{NewTask, SerializationFormat, Task, TaskId, TaskResult, TaskStatus},
     transport::{self, CallError, Caller, PAYLOAD_MAX, Transport, nng::Nng},
 };
 
@@ -361,6 +361,17 @@ impl Client {
                 }
                 None => return Ok(Found::Unknown),
             }
+        }
+    }
+
+    /// All that is known of a task, ended or not; none if nobody knows it.
+    ///
+    /// # Errors
+    /// [`ClientError`] when nobody answered.
+    pub async fn describe(&self, task_id: &TaskId) -> Result<Option<Task>, ClientError> {
+        match self.0.unless_stopped(self.0.ask(&Request::Describe(task_id.clone()))).await? {
+            Reply::Described(task) => Ok(task.map(|task| *task)),
+            _ => Err(self.0.confused()),
         }
     }
 

@@ -52,6 +52,7 @@ impl Clients {
             Request::Tasks(query) => self.core.enter(|state, now| state.tasks(now, &query, way)),
             Request::Events(query) => self.core.enter(|state, now| state.events(now, query, way)),
             Request::Schedule(request) => self.core.enter(|state, now| state.schedule(now, request, way)),
+            Request::Describe(id) => self.core.enter(|state, now| state.describe(now, &id, way)),
         }
     }
 

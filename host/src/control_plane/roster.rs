@@ -501,6 +501,11 @@ impl<R> Roster<R> {
         })
     }
 
+    /// Whether a worker has a name now.
+    pub fn has(&self, name: &str) -> bool {
+        self.offers.contains_key(name)
+    }
+
     /// Names that look like `name`, the most alike first.
     pub fn nearest(&self, name: &str) -> Vec<Arc<str>> {
         const ALIKE: f64 = 0.75;

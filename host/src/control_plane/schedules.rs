@@ -45,6 +45,8 @@ struct Schedule {
     source: ScheduleSource,
     rhythm: Rhythm,
     next: Next,
+    /// What the wall clock is to show at `next`, as it was when that was reckoned.
+    next_at: Timestamp,
     /// Where intervals are measured from.
     anchor: Moment,
     paused: bool,
@@ -299,6 +301,7 @@ impl Schedules {
             source,
             rhythm,
             next: Next::Never,
+            next_at: now.wall,
             anchor: now.mono,
             paused: false,
             presence: Presence::Here,
@@ -506,6 +509,9 @@ impl Schedules {
         if before == next {
             return;
         }
+        if let Next::At(at) = next {
+            schedule.next_at = now.wall + at.since(now.mono);
+        }
         self.unset(name, before);
         match next {
             Next::At(at) => drop(self.moments.insert((at, name.clone()))),
@@ -602,6 +608,13 @@ impl Schedule {
         }
     }
 
+    /// When it is due, which is `at` by the clocks as they are: the same moment whenever it is asked,
+    /// unless the wall clock was set.
+    fn next_at(&self, at: Timestamp) -> Timestamp {
+        let off = at.since(self.next_at).max(self.next_at.since(at));
+        if off < CORRECTION_MAX { self.next_at } else { at }
+    }
+
     fn info(&self, now: Now) -> ScheduleInfo {
         let status = match (self.presence, self.paused, self.next) {
             (Presence::Gone, ..) => ScheduleStatus::Absent,
@@ -615,7 +628,7 @@ impl Schedule {
             status,
             next_run: match self.next {
                 Next::Never => None,
-                Next::At(at) => Some(now.wall + at.since(now.mono)),
+                Next::At(at) => Some(self.next_at(now.wall + at.since(now.mono))),
                 Next::On(at) => Some(at),
             },
             last_run: self.last.as_ref().map(|last| last.at),

@@ -40,7 +40,8 @@ use crate::{
     json::Json,
     protocol::{Lease, LeaseId, Reply, WAIT_MAX, WorkerReply},
     task::{
-        CallbackInfo, Failure, ModuleVersion, Policy, TIMEOUT_DEFAULT, TaskId, TaskPriority, TaskResult, TaskStatus,
+        CallbackInfo, ErrorKind, Failure, ModuleVersion, Policy, TIMEOUT_DEFAULT, TaskId, TaskPriority, TaskResult,
+        TaskStatus,
     },
 };
 
@@ -70,6 +71,8 @@ pub const WATCHING_MAX: usize = 1_000_000;
 pub const TASK_SESSIONS_MAX: usize = 64;
 /// A look at a worker that comes so late says that the control plane stood still itself.
 pub const STALL: Duration = Duration::from_secs(1);
+/// Bytes that are kept of why an attempt failed, until its task ends.
+pub const SETBACK_MAX: usize = 1_024;
 /// A slot that says nothing so long after its grants must have ended is given up.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 
@@ -198,6 +201,18 @@ struct Entry {
     reports: ReportLog,
     /// Who is called back at its end.
     callback: Option<Arc<CallbackInfo>>,
+    /// How its last attempt failed, if one did.
+    setback: Option<Box<Setback>>,
+}
+
+/// How an attempt failed that is not the last one.
+#[derive(Debug)]
+struct Setback {
+    kind: ErrorKind,
+    /// Why, at most [`SETBACK_MAX`] bytes of it.
+    message: Box<str>,
+    /// When the next attempt is due.
+    next_at: Timestamp,
 }
 
 impl Entry {
@@ -237,6 +252,15 @@ impl Entry {
             timeout_us: micros(self.timeout()),
             args: self.args.clone(),
             kwargs: self.kwargs.clone(),
+        }
+    }
+
+    /// When its next attempt is due, while it waits for that moment.
+    fn due_on(&self) -> Option<Timestamp> {
+        match self.standing {
+            Standing::Due { retry: true, .. } => self.setback.as_ref().map(|setback| setback.next_at),
+            Standing::Due { retry: false, .. } => Some(self.created_at + self.due_at.since(self.waiting_since)),
+            Standing::Queued(_) | Standing::Leased { .. } => None,
         }
     }
 

@@ -73,8 +73,10 @@ pub struct TaskSummary {
     pub worker_id: Option<Arc<str>>,
     /// The attempt that runs or ran last, 0 before the first.
     pub attempt: u32,
-    /// The first line of why it failed.
+    /// The first line of why it, or its last attempt, failed.
     pub error: Option<String>,
+    /// When its next attempt is due, while it waits for that moment.
+    pub due_at: Option<Timestamp>,
 }
 
 /// Asks what happened.

@@ -74,6 +74,8 @@ pub enum Request {
     Events(EventQuery),
     /// Something about periodic tasks. Answered with [`Reply::Schedules`].
     Schedule(ScheduleRequest),
+    /// What is known of this task, ended or not? Answered with [`Reply::Described`].
+    Describe(TaskId),
 }
 
 /// Some tasks, and how their submitter learns of their end.
@@ -156,6 +158,9 @@ pub enum Reply {
     Schedules(Vec<ScheduleInfo>),
     /// The request was not understood or not allowed; says why.
     Refused(String),
+    /// Answers [`Request::Describe`]; none if nobody knows it. Arguments that do not fit into a frame
+    /// beside the result are null.
+    Described(Option<Box<Task>>),
 }
 
 /// Who the control plane is.

@@ -24,7 +24,7 @@ use jiff::{
 use serde::{Deserialize, Serialize};
 
 use super::{named, policy::seconds};
-use crate::clock::{SPAN_MAX, Timestamp};
+use crate::clock::{SPAN_MAX, Timestamp, exactly};
 
 /// The shortest interval.
 pub const EVERY_MIN: Duration = Duration::from_millis(100);
@@ -128,14 +128,8 @@ impl fmt::Display for ScheduleSpec {
 
 impl fmt::Display for When {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
         match self {
-            Self::Every(span) if span.subsec_nanos() > 0 => write!(f, "every {}s", span.as_secs_f64()),
-            Self::Every(span) => {
-                let secs = span.as_secs();
-                let (unit, name) = UNITS.into_iter().find(|(unit, _)| secs % unit == 0).unwrap_or((1, "s"));
-                write!(f, "every {}{name}", secs / unit)
-            }
+            Self::Every(span) => write!(f, "every {}", exactly(*span)),
             Self::Cron { pattern, tz } if tz == TZ_DEFAULT => f.write_str(pattern),
             Self::Cron { pattern, tz } => write!(f, "{pattern} {tz}"),
         }

@@ -381,6 +381,7 @@ impl World {
             Ask::Client(Request::Tasks(query)) => state.tasks(now, &query, ticket),
             Ask::Client(Request::Events(query)) => state.events(now, query, ticket),
             Ask::Client(Request::Schedule(request)) => state.schedule(now, request, ticket),
+            Ask::Client(Request::Describe(id)) => state.describe(now, &id, ticket),
             Ask::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(now, worker, ticket),
             Ask::Worker(WorkerRequest::Leave(worker)) => state.leave(now, worker, ticket),
             Ask::Worker(WorkerRequest::Catalog(change)) => state.change_catalog(now, change, ticket),

@@ -1,103 +1,117 @@
 //! How schedules are shown.
 
-use std::time::Duration;
-
-use comfy_table::{Table, presets};
-
-use super::{Failure, TASK_FAILED, field, field_if, out, out_json};
+use super::{
+    note, out, out_json, out_lines,
+    shapes::ScheduleShape,
+    table::{self, Column, column},
+    tasks::{field, field_if},
+    text::{about, call, cut, from_now, terminal_width, with_distance},
+};
 use crate::{
     cli::Outcome,
     clock::Timestamp,
     protocol::{ScheduleInfo, ScheduleSource},
+    task::schedule::When,
 };
+
+const COLUMNS: [Column; 10] = [
+    column("NAME", ""),
+    column("STATUS", ""),
+    column("TASK", "task "),
+    column("NEXT", "next "),
+    column("LAST", "last "),
+    column("RUNS", "runs "),
+    column("SKIPPED", "skipped ").unless("0"),
+    column("WHEN", ""),
+    column("NEXT RUN", "next on "),
+    column("FROM", "from "),
+];
+
+/// What became of a schedule of which something was asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Done {
+    Added,
+    Replaced,
+    Unchanged,
+    Paused,
+    Resumed,
+    Removed,
+}
+
+impl Done {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Replaced => "replaced",
+            Self::Unchanged => "unchanged",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+            Self::Removed => "removed",
+        }
+    }
+}
 
 /// Shows all schedules.
 pub(in crate::cli) fn schedules(schedules: &[ScheduleInfo], json: bool) -> Outcome {
     if json {
-        out_json(&schedules)?;
-        return Ok(0);
+        out_json(&schedules.iter().map(ScheduleShape::of).collect::<Vec<_>>())?;
+    } else if !schedules.is_empty() {
+        let now = Timestamp::now();
+        let rows: Vec<_> = schedules.iter().map(|info| row(info, now)).collect();
+        out_lines(table::lines(COLUMNS, &rows));
     }
     if schedules.is_empty() {
-        out("no schedules");
-        return Ok(0);
+        note("no schedules");
     }
-    let now = Timestamp::now();
-    let mut table = Table::new();
-    let header = ["NAME", "STATUS", "TASK", "WHEN", "NEXT RUN", "RUNS", "SKIPPED", "LAST", "FROM"];
-    table.load_style(presets::NOTHING).set_header(header);
-    for info in schedules {
-        let last = match (info.last_run, info.last_status) {
-            (Some(at), Some(status)) => format!("{status} {}", ago(now.since(at))),
-            (Some(at), None) => ago(now.since(at)),
-            (None, _) => "-".to_owned(),
-        };
-        table.add_row([
-            info.schedule.name.clone(),
-            info.status.to_string(),
-            info.schedule.task_name.clone(),
-            info.schedule.spec.to_string(),
-            next(info, now).unwrap_or_else(|| "-".to_owned()),
-            info.runs.to_string(),
-            info.skipped.to_string(),
-            last,
-            source(info),
-        ]);
-    }
-    out(table.trim_fmt());
     Ok(0)
+}
+
+fn row(info: &ScheduleInfo, now: Timestamp) -> [String; COLUMNS.len()] {
+    let last = match (info.last_run, info.last_status) {
+        (Some(at), Some(status)) => format!("{status} {} ago", about(now.since(at))),
+        (Some(at), None) => format!("{} ago", about(now.since(at))),
+        (None, _) => String::new(),
+    };
+    [
+        info.schedule.name.clone(),
+        info.status.to_string(),
+        info.schedule.task_name.clone(),
+        info.next_run.map(|at| from_now(at, now)).unwrap_or_default(),
+        last,
+        info.runs.to_string(),
+        info.skipped.to_string(),
+        info.schedule.spec.to_string(),
+        next_on(info).unwrap_or_default(),
+        match &info.source {
+            ScheduleSource::Command => String::new(),
+            ScheduleSource::Module(module) => format!("module {module}"),
+        },
+    ]
+}
+
+/// What its clock shows when it is due next, if it goes by a clock.
+fn next_on(info: &ScheduleInfo) -> Option<String> {
+    let spec = &info.schedule.spec;
+    info.next_run.filter(|_| matches!(spec.when, When::Cron { .. })).map(|at| spec.shown(at))
 }
 
 /// Shows one schedule, of which this was asked.
-pub(in crate::cli) fn schedule(done: &str, info: &ScheduleInfo, json: bool) -> Outcome {
+pub(in crate::cli) fn schedule(done: Done, info: &ScheduleInfo, json: bool) -> Outcome {
+    let is_removed = done == Done::Removed;
     if json {
-        out_json(info)?;
+        out_json(&if is_removed { ScheduleShape::removed(info) } else { ScheduleShape::of(info) })?;
         return Ok(0);
     }
     let schedule = &info.schedule;
-    out(format_args!("{done} {}", schedule.name));
-    field("task", format_args!("{} {} {}", schedule.task_name, schedule.args, schedule.kwargs));
-    field("when", &schedule.spec);
-    field("status", info.status);
-    field_if("next run", next(info, Timestamp::now()));
-    field("runs", info.runs);
-    Ok(0)
-}
-
-/// Shows a schedule that is no more.
-pub(in crate::cli) fn removed(info: &ScheduleInfo, json: bool) -> Outcome {
-    if json {
-        let mut shown = serde_json::to_value(info).map_err(|error| Failure::new(TASK_FAILED, error))?;
-        (shown["status"], shown["next_run"]) = ("removed".into(), serde_json::Value::Null);
-        out_json(&shown)?;
+    out(format_args!("{} {}", done.as_str(), schedule.name));
+    if is_removed {
         return Ok(0);
     }
-    out(format_args!("removed {}", info.schedule.name));
+    let called = call(&schedule.task_name, &schedule.args, &schedule.kwargs);
+    field("task", cut(&called, terminal_width().saturating_sub(12)));
+    field("when", &schedule.spec);
+    field("status", info.status);
+    field_if("next run", info.next_run.map(|at| with_distance(schedule.spec.shown(at), at)));
+    field("runs", info.runs);
     Ok(0)
-}
-
-/// When it is due next, by its own clock and from now.
-fn next(info: &ScheduleInfo, now: Timestamp) -> Option<String> {
-    let at = info.next_run?;
-    Some(format!("{} (in {})", info.schedule.spec.shown(at), about(at.since(now))))
-}
-
-fn source(info: &ScheduleInfo) -> String {
-    match &info.source {
-        ScheduleSource::Command => "command".to_owned(),
-        ScheduleSource::Module(module) => format!("module {module}"),
-    }
-}
-
-fn ago(span: Duration) -> String {
-    format!("{} ago", about(span))
-}
-
-/// A span as people say it, in its largest unit.
-fn about(span: Duration) -> String {
-    match span.as_secs() {
-        secs @ 0..120 => format!("{secs} s"),
-        secs @ 120..7_200 => format!("{} min", secs / 60),
-        secs @ 7_200..172_800 => format!("{} h", secs / 3_600),
-        secs => format!("{} days", secs / 86_400),
-    }
 }

@@ -11,7 +11,8 @@ use crate::{
     clock::{Now, Timestamp},
     json::Json,
     protocol::{EventQuery, Reply, TaskPage, TaskQuery, TaskSummary},
-    task::{NewTask, Policy, Progress, Report, TaskId, TaskResult, TaskStatus},
+    task::{Delivery, NewTask, Policy, Progress, Report, Task, TaskId, TaskResult, TaskStatus},
+    transport::PAYLOAD_MAX,
 };
 
 /// Tasks that one page may have.
@@ -125,6 +126,70 @@ impl<R: Way> State<R> {
         })
     }
 
+    /// Tells a client all that is known of a task.
+    pub fn describe(&mut self, now: Now, id: &TaskId, from: R) {
+        let task = match self.tasks.get(id) {
+            Some(entry) => Some(self.view(id, entry)),
+            None => self.results.peek(now.mono, id).map(|kept| self.view_of_ended(kept)),
+        };
+        self.say(from, Reply::Described(task.map(Box::new)));
+    }
+
+    /// A task that has not ended.
+    pub(super) fn view(&self, id: &TaskId, entry: &Entry) -> Task {
+        let begun = self.begun(entry);
+        let setback = entry.setback.as_deref();
+        Task {
+            id: id.clone(),
+            name: entry.name.to_string(),
+            args: entry.args.clone(),
+            kwargs: entry.kwargs.clone(),
+            priority: entry.priority,
+            created_at: entry.created_at,
+            started_at: begun.map(|(at, _)| at),
+            completed_at: None,
+            status: entry.status(),
+            result: None,
+            error: setback.map(|setback| setback.message.to_string()),
+            attempt: entry.attempt,
+            progress: entry.reports.progress().cloned(),
+            error_kind: setback.map(|setback| setback.kind),
+            worker_id: begun.and_then(|(_, worker)| worker).map(ToString::to_string),
+            due_at: entry.due_on(),
+            offered: self.roster.has(&entry.name),
+            module_version: None,
+            callback: entry.callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address))),
+        }
+    }
+
+    fn view_of_ended(&self, kept: &Kept) -> Task {
+        let (about, result) = (&kept.about, TaskResult::clone(&kept.result));
+        let documents = [&about.args, &about.kwargs].map(|document| document.as_str().len()).iter().sum::<usize>();
+        let fits = documents + result.size() <= PAYLOAD_MAX;
+        let shown = |document: &Json| if fits { document.clone() } else { Json::null() };
+        Task {
+            id: result.task_id,
+            name: about.name.to_string(),
+            args: shown(&about.args),
+            kwargs: shown(&about.kwargs),
+            priority: about.priority,
+            created_at: about.created_at,
+            started_at: result.started_at,
+            completed_at: result.completed_at,
+            status: result.status,
+            result: result.result,
+            error: result.error,
+            attempt: result.attempts,
+            progress: kept.reports.progress().cloned(),
+            error_kind: result.error_kind,
+            worker_id: result.worker_id,
+            due_at: None,
+            offered: self.roster.has(&about.name),
+            module_version: result.module_version,
+            callback: result.callback,
+        }
+    }
+
     /// How far a task is that has not ended, if it told.
     pub fn progress(&self, id: &TaskId) -> Option<&Progress> {
         self.tasks.get(id)?.reports.progress()
@@ -180,7 +245,8 @@ impl<R: Way> State<R> {
             completed_at: None,
             worker_id: begun.and_then(|(_, worker)| worker).cloned(),
             attempt: entry.attempt,
-            error: None,
+            error: entry.setback.as_deref().map(|setback| first_line(&setback.message)),
+            due_at: entry.due_on(),
         }
     }
 
@@ -233,6 +299,7 @@ fn summary_of(kept: &Kept) -> TaskSummary {
         worker_id: result.worker_id.as_deref().map(Into::into),
         attempt: result.attempts,
         error: result.error.as_deref().map(first_line),
+        due_at: None,
     }
 }
 

@@ -4,13 +4,13 @@ use std::{mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Entry, ParkId, Parked, Question, Standing, State, Timer, Way};
+use super::{ParkId, Parked, Question, State, Timer, Way};
 use crate::control_plane::{reports::ReportLog, sessions::Shed};
 use crate::{
     clock::{Moment, Now},
     json::Json,
     protocol::{Collected, FRAME_TARGET, Found, Reply, Reports, Submitted},
-    task::{Task, TaskId},
+    task::TaskId,
 };
 
 impl<R: Way> State<R> {
@@ -107,7 +107,7 @@ impl<R: Way> State<R> {
 
     pub(super) fn find(&mut self, now: Now, id: &TaskId) -> Found {
         if let Some(entry) = self.tasks.get(id) {
-            return Found::Live(Box::new(view(id, entry)));
+            return Found::Live(Box::new(self.view(id, entry)));
         }
         self.results.get(now.mono, id).map_or(Found::Unknown, |kept| Found::Ended(kept.result.clone()))
     }
@@ -169,27 +169,5 @@ impl<R: Way> State<R> {
             let answer = self.sessions.answer(session, true);
             self.say(way, Reply::Collected(answer));
         }
-    }
-}
-
-fn view(id: &TaskId, entry: &Entry) -> Task {
-    let started_at = match entry.standing {
-        Standing::Leased { started_at, .. } => started_at,
-        Standing::Queued(_) | Standing::Due { .. } => None,
-    };
-    Task {
-        id: id.clone(),
-        name: entry.name.to_string(),
-        args: entry.args.clone(),
-        kwargs: entry.kwargs.clone(),
-        priority: entry.priority,
-        created_at: entry.created_at,
-        started_at,
-        completed_at: None,
-        status: entry.status(),
-        result: None,
-        error: None,
-        attempt: entry.attempt,
-        progress: entry.reports.progress().cloned(),
     }
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    Callback, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, Standing, State, TASK_SESSIONS_MAX, Taken, Timer,
-    Way,
+    Callback, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, SETBACK_MAX, Setback, Standing, State,
+    TASK_SESSIONS_MAX, Taken, Timer, Way,
 };
 use crate::control_plane::{events::Told, meters, queue::Position, reports::ReportLog, results::About, retry};
 use crate::{
@@ -105,6 +105,7 @@ impl<R: Way> State<R> {
             watchers: Vec::new(),
             reports: ReportLog::default(),
             callback: task.callback.map(Arc::new),
+            setback: None,
         };
         self.bytes += entry.bytes();
         self.counts.accepted += 1;
@@ -247,6 +248,8 @@ impl<R: Way> State<R> {
                     let at = now.mono + wait;
                     entry.standing = Standing::Due { at, retry: true };
                     let detail = Some(failure.message.as_str());
+                    let message = failure.message[..failure.message.floor_char_boundary(SETBACK_MAX)].into();
+                    entry.setback = Some(Box::new(Setback { kind: failure.kind, message, next_at: now.wall + wait }));
                     self.feed.push(now.wall, Told { kind: EventKind::TaskRetrying, detail, ..told });
                     self.timers.insert((at, Timer::Due(id)));
                 }

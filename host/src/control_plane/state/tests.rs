@@ -15,6 +15,7 @@ use crate::{
 
 mod callbacks;
 mod catalog;
+mod describe;
 mod hostile;
 mod schedules;
 

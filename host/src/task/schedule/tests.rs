@@ -173,7 +173,7 @@ fn no_text_is_more_than_an_error() {
 fn schedules_read_as_people_write_them() {
     let every = |secs| ScheduleSpec::new(When::Every(Duration::from_secs_f64(secs))).to_string();
     let written = [every(10.0), every(90.0), every(3_600.0), every(86_400.0), every(1.5), every(0.25)];
-    assert_eq!(written, ["every 10s", "every 90s", "every 1h", "every 1d", "every 1.5s", "every 0.25s"]);
+    assert_eq!(written, ["every 10 s", "every 90 s", "every 1 h", "every 1 d", "every 1.5 s", "every 0.25 s"]);
     let spec = ScheduleSpec {
         count: Some(3),
         until: Some(at("2026-12-31T17:00:00Z")),

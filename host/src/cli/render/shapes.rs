@@ -1,0 +1,312 @@
+//! Tasks, workers, modules and schedules as `--json` writes them: each in one shape, whatever the
+//! command.
+//!
+//! Apart from the types that travel, since those have what a conversation needs. A field that says
+//! nothing is null. `docs/operating.md` lists them.
+
+use serde::Serialize;
+
+use crate::{
+    clock::Timestamp,
+    config::BASE_ADDRESS,
+    json::Json,
+    protocol::{ScheduleInfo, ScheduleSource, TaskSummary, WorkerInfo, WorkerStatus},
+    signature,
+    task::{
+        Delivery, ErrorKind, LoadFailure, ModuleInfo, ModuleStatus, ModuleVersion, Policy, Progress, ScheduleSpec,
+        Task, TaskId, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        schedule::{Overlap, When},
+    },
+};
+
+/// What a list tells of a task, too.
+#[derive(Serialize)]
+pub(super) struct TaskLine<'a> {
+    task_id: &'a TaskId,
+    /// The same: the API reference has this name in a task, and the other one in a result.
+    id: &'a TaskId,
+    name: Option<&'a str>,
+    status: TaskStatus,
+    priority: Option<TaskPriority>,
+    created_at: Option<Timestamp>,
+    due_at: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    worker_id: Option<&'a str>,
+    attempts: u32,
+    error: Option<&'a str>,
+}
+
+/// A task, whole.
+#[derive(Serialize)]
+pub(super) struct TaskShape<'a> {
+    #[serde(flatten)]
+    line: TaskLine<'a>,
+    error_kind: Option<ErrorKind>,
+    args: Option<&'a Json>,
+    kwargs: Option<&'a Json>,
+    result: Option<&'a Json>,
+    progress: Option<&'a Progress>,
+    offered: Option<bool>,
+    module_version: Option<ModuleVersion>,
+    callback: Option<&'a Delivery>,
+}
+
+impl<'a> From<&'a TaskSummary> for TaskLine<'a> {
+    fn from(task: &'a TaskSummary) -> Self {
+        Self {
+            task_id: &task.task_id,
+            id: &task.task_id,
+            name: Some(&task.name),
+            status: task.status,
+            priority: Some(task.priority),
+            created_at: Some(task.created_at),
+            due_at: task.due_at,
+            started_at: task.started_at,
+            completed_at: task.completed_at,
+            worker_id: task.worker_id.as_deref(),
+            attempts: task.attempt,
+            error: task.error.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Task> for TaskShape<'a> {
+    fn from(task: &'a Task) -> Self {
+        Self {
+            line: TaskLine {
+                task_id: &task.id,
+                id: &task.id,
+                name: Some(&task.name),
+                status: task.status,
+                priority: Some(task.priority),
+                created_at: Some(task.created_at),
+                due_at: task.due_at,
+                started_at: task.started_at,
+                completed_at: task.completed_at,
+                worker_id: task.worker_id.as_deref(),
+                attempts: task.attempt,
+                error: task.error.as_deref(),
+            },
+            error_kind: task.error_kind,
+            args: Some(&task.args),
+            kwargs: Some(&task.kwargs),
+            result: task.result.as_ref(),
+            progress: task.progress.as_ref(),
+            offered: Some(task.offered),
+            module_version: task.module_version,
+            callback: task.callback.as_deref(),
+        }
+    }
+}
+
+/// A task of which only the end is known.
+impl<'a> From<&'a TaskResult> for TaskShape<'a> {
+    fn from(result: &'a TaskResult) -> Self {
+        Self {
+            line: TaskLine {
+                task_id: &result.task_id,
+                id: &result.task_id,
+                name: None,
+                status: result.status,
+                priority: None,
+                created_at: None,
+                due_at: None,
+                started_at: result.started_at,
+                completed_at: result.completed_at,
+                worker_id: result.worker_id.as_deref(),
+                attempts: result.attempts,
+                error: result.error.as_deref(),
+            },
+            error_kind: result.error_kind,
+            args: None,
+            kwargs: None,
+            result: result.result.as_ref(),
+            progress: None,
+            offered: None,
+            module_version: result.module_version,
+            callback: result.callback.as_deref(),
+        }
+    }
+}
+
+impl<'a> TaskShape<'a> {
+    /// A call that ran without a control plane.
+    pub(super) fn of_call(name: &'a str, result: &'a TaskResult) -> Self {
+        let mut task = Self::from(result);
+        task.line.name = Some(name);
+        task
+    }
+}
+
+/// A worker.
+#[derive(Serialize)]
+pub(super) struct WorkerShape<'a> {
+    worker_id: &'a str,
+    status: WorkerStatus,
+    is_control_plane: bool,
+    slots: u32,
+    busy: u32,
+    attempts: u64,
+    modules: Vec<&'a str>,
+    task_count: usize,
+    registered_at: Timestamp,
+    /// None for the control plane's own, which sends itself no signs of life.
+    last_seen: Option<Timestamp>,
+    address: Option<&'a str>,
+}
+
+impl<'a> From<&'a WorkerInfo> for WorkerShape<'a> {
+    fn from(worker: &'a WorkerInfo) -> Self {
+        Self {
+            worker_id: &worker.id,
+            status: worker.status,
+            is_control_plane: worker.is_control_plane,
+            slots: worker.slots,
+            busy: worker.load,
+            attempts: worker.attempts,
+            modules: worker.modules.iter().map(|module| module.name.as_str()).collect(),
+            task_count: super::task_count(worker),
+            registered_at: worker.registered_at,
+            last_seen: Some(worker.last_seen).filter(|_| !worker.is_control_plane),
+            address: address(worker),
+        }
+    }
+}
+
+/// A worker's address, if it was given one. A subworker listens nowhere, and shows the default.
+pub(super) fn address(worker: &WorkerInfo) -> Option<&str> {
+    Some(worker.address.as_str()).filter(|address| worker.is_control_plane || *address != BASE_ADDRESS)
+}
+
+/// A module as one worker has it, or as a file is.
+#[derive(Serialize)]
+pub(super) struct ModuleShape<'a> {
+    name: &'a str,
+    worker_id: Option<&'a str>,
+    path: &'a str,
+    status: ModuleStatus,
+    last_error: Option<&'a LoadFailure>,
+    version: Option<&'a str>,
+    hash: Option<&'a str>,
+    size: Option<u64>,
+    engine: Option<&'a str>,
+    loaded_at: Option<Timestamp>,
+    imports: &'a [String],
+    tasks: Vec<OfferShape<'a>>,
+}
+
+/// A task that a module offers.
+#[derive(Serialize)]
+struct OfferShape<'a> {
+    name: &'a str,
+    signature: String,
+    documentation: &'a str,
+    policy: &'a Policy,
+    schedule: Option<&'a ScheduleSpec>,
+    schema: &'a Json,
+    warnings: &'a [String],
+}
+
+impl<'a> ModuleShape<'a> {
+    pub(super) fn of(module: &'a ModuleInfo, worker_id: Option<&'a str>) -> Self {
+        let is_known = !module.hash.is_empty();
+        Self {
+            name: &module.name,
+            worker_id,
+            path: &module.path,
+            status: module.status,
+            last_error: module.last_error.as_ref(),
+            version: is_known.then(|| module.version()),
+            hash: is_known.then_some(&module.hash),
+            size: is_known.then_some(module.size),
+            engine: is_known.then_some(&module.engine),
+            loaded_at: is_known.then_some(module.loaded_at),
+            imports: &module.imports,
+            tasks: module.tasks.iter().map(OfferShape::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a TaskInfo> for OfferShape<'a> {
+    fn from(task: &'a TaskInfo) -> Self {
+        Self {
+            name: &task.name,
+            signature: signature::line(task),
+            documentation: &task.documentation,
+            policy: &task.policy,
+            schedule: task.schedule.as_ref(),
+            schema: &task.schema,
+            warnings: &task.warnings,
+        }
+    }
+}
+
+/// A schedule.
+#[derive(Serialize)]
+pub(super) struct ScheduleShape<'a> {
+    name: &'a str,
+    /// As the schedule stands, or `removed`.
+    status: &'a str,
+    task_name: &'a str,
+    args: &'a Json,
+    kwargs: &'a Json,
+    policy: &'a Policy,
+    wait_for_worker: bool,
+    /// Seconds.
+    every: Option<f64>,
+    cron: Option<&'a str>,
+    tz: Option<&'a str>,
+    count: Option<u64>,
+    until: Option<Timestamp>,
+    overlap: Overlap,
+    module: Option<&'a str>,
+    next_run: Option<Timestamp>,
+    last_run: Option<Timestamp>,
+    last_task_id: Option<&'a TaskId>,
+    last_status: Option<TaskStatus>,
+    runs: u64,
+    skipped: u64,
+    remaining: Option<u64>,
+}
+
+impl<'a> ScheduleShape<'a> {
+    pub(super) fn of(info: &'a ScheduleInfo) -> Self {
+        let (schedule, spec) = (&*info.schedule, &info.schedule.spec);
+        let (every, cron, tz) = match &spec.when {
+            When::Every(span) => (Some(span.as_secs_f64()), None, None),
+            When::Cron { pattern, tz } => (None, Some(pattern.as_str()), Some(tz.as_str())),
+        };
+        Self {
+            name: &schedule.name,
+            status: info.status.as_str(),
+            task_name: &schedule.task_name,
+            args: &schedule.args,
+            kwargs: &schedule.kwargs,
+            policy: &schedule.policy,
+            wait_for_worker: schedule.unknown == Unknown::Wait,
+            every,
+            cron,
+            tz,
+            count: spec.count,
+            until: spec.until,
+            overlap: spec.overlap,
+            module: match &info.source {
+                ScheduleSource::Command => None,
+                ScheduleSource::Module(module) => Some(module),
+            },
+            next_run: info.next_run,
+            last_run: info.last_run,
+            last_task_id: info.last_task_id.as_ref(),
+            last_status: info.last_status,
+            runs: info.runs,
+            skipped: info.skipped,
+            remaining: info.remaining,
+        }
+    }
+
+    /// One that is no more.
+    pub(super) fn removed(info: &'a ScheduleInfo) -> Self {
+        Self { status: "removed", next_run: None, ..Self::of(info) }
+    }
+}

@@ -1,0 +1,172 @@
+//! How spans, moments, calls and long lines are written for people.
+
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
+
+use comfy_table::Table;
+
+use crate::{clock::Timestamp, json::Json};
+
+/// How wide the output is where it goes to no terminal, in columns.
+const WIDTH: usize = 80;
+/// The least that is made use of.
+const WIDTH_MIN: usize = 40;
+/// How much of a call is shown, in bytes.
+const CALL_MAX: usize = 400;
+
+/// How wide the output is: as `COLUMNS` says, else as the terminal is.
+pub(super) fn terminal_width() -> usize {
+    let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    asked.or_else(|| Table::new().width().map(usize::from)).unwrap_or(WIDTH).max(WIDTH_MIN)
+}
+
+/// How many columns a text takes on a terminal.
+pub(super) fn width(text: &str) -> usize {
+    if text.is_ascii() {
+        return text.len();
+    }
+    let mut table = Table::new();
+    table.add_row([text]);
+    table.column_max_content_widths().first().copied().map_or(0, usize::from)
+}
+
+/// A line without what could move the cursor of a terminal: tasks are not trusted.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+/// As much of a text as fits into so many columns.
+pub(super) fn cut(text: &str, room: usize) -> String {
+    if width(text) <= room {
+        return text.to_owned();
+    }
+    let mut cut = String::new();
+    for char in text.chars() {
+        cut.push(char);
+        if width(&cut) >= room {
+            cut.pop();
+            break;
+        }
+    }
+    cut + "…"
+}
+
+/// Lines of words, at most so wide; the first is indented by `first`, the others by `rest`. A word
+/// that is too wide has a line of its own, and is not broken, so that it can be copied.
+pub(super) fn fold<'a>(words: impl IntoIterator<Item = &'a str>, gap: &str, first: &str, rest: &str) -> Vec<String> {
+    fold_to(terminal_width(), words, gap, first, rest)
+}
+
+fn fold_to<'a>(
+    room: usize,
+    words: impl IntoIterator<Item = &'a str>,
+    gap: &str,
+    first: &str,
+    rest: &str,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut line, mut is_empty) = (first.to_owned(), true);
+    for word in words {
+        if !is_empty && width(&line) + gap.len() + width(word) > room {
+            lines.push(std::mem::replace(&mut line, rest.to_owned()));
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push_str(gap);
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    lines.push(line);
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// A span as short as it is still useful: `195 µs`, `3 ms`, `4.2 s`, `5 min`, `3 h`, `12 d`.
+pub(super) fn span(span: Duration) -> String {
+    match span.as_micros() {
+        0 => "0 s".to_owned(),
+        micros @ 1..1_000 => format!("{micros} µs"),
+        micros @ 1_000..1_000_000 => format!("{} ms", micros / 1_000),
+        1_000_000..10_000_000 => format!("{:.1} s", span.as_secs_f64()),
+        _ => about(span),
+    }
+}
+
+/// A span in its largest unit, of which there are at least two: `0 s`, `9 s`, `5 min`, `3 h`, `12 d`.
+pub(super) fn about(span: Duration) -> String {
+    match span.as_secs() {
+        secs @ 0..120 => format!("{secs} s"),
+        secs @ 120..7_200 => format!("{} min", (secs + 30) / 60),
+        secs @ 7_200..172_800 => format!("{} h", (secs + 1_800) / 3_600),
+        secs => format!("{} d", (secs + 43_200) / 86_400),
+    }
+}
+
+/// How far a moment is from now: `in 9 s`, `3 h ago`.
+pub(super) fn from_now(at: Timestamp, now: Timestamp) -> String {
+    // To the nearest second ahead: what is due in 9.9 s is due in 10 s.
+    match at.since(now) {
+        Duration::ZERO => format!("{} ago", about(now.since(at))),
+        ahead => format!("in {}", about(ahead + Duration::from_millis(500))),
+    }
+}
+
+/// A moment: `2026-11-24 14:12:07 UTC (9 s ago)`.
+pub(super) fn moment(at: Timestamp) -> String {
+    with_distance(at.civil().strftime("%Y-%m-%d %H:%M:%S UTC"), at)
+}
+
+/// A moment that is written already, and how far it is from now.
+pub(super) fn with_distance(written: impl Display, at: Timestamp) -> String {
+    format!("{written} ({})", from_now(at, Timestamp::now()))
+}
+
+/// A call as it is written in most languages: `add(5, y=3)`.
+pub(super) fn call(name: &str, args: &Json, kwargs: &Json) -> String {
+    let (Ok(args), Ok(kwargs)) = (args.read::<Vec<Json>>(), kwargs.read::<BTreeMap<String, Json>>()) else {
+        return format!("{name}(…)");
+    };
+    let args = args.iter().map(ToString::to_string);
+    let kwargs = kwargs.iter().map(|(name, value)| format!("{name}={value}"));
+    let call = plain(&format!("{name}({})", args.chain(kwargs).collect::<Vec<_>>().join(", ")));
+    match call.len() {
+        0..=CALL_MAX => call,
+        _ => format!("{}…", &call[..call.floor_char_boundary(CALL_MAX)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        let shown = [0, 195, 3_999, 4_200_000, 42_900_000, 65_000_000, 7_200_000_000, 172_800_000_000]
+            .map(|micros| span(Duration::from_micros(micros)));
+        assert_eq!(shown, ["0 s", "195 µs", "3 ms", "4.2 s", "42 s", "65 s", "2 h", "2 d"]);
+    }
+
+    #[test]
+    fn words_are_folded_and_never_broken() {
+        let folded = |room, text: &str| fold_to(room, text.split(' '), " ", "", "  ");
+        assert_eq!(folded(9, "to be or not to be"), ["to be or", "  not to", "  be"]);
+        assert_eq!(folded(5, "a very-long-id b"), ["a", "  very-long-id", "  b"]);
+        assert_eq!(folded(6, "größe größe"), ["größe", "  größe"]);
+        assert_eq!(folded(8, "日本 日本"), ["日本", "  日本"], "each of them takes two columns");
+    }
+
+    #[test]
+    fn what_is_cut_ends_between_characters_and_fits() {
+        assert_eq!(
+            (cut("short", 5), cut("longer", 5), cut("日本語", 5)),
+            ("short".into(), "long…".into(), "日本…".into())
+        );
+    }
+
+    #[test]
+    fn a_call_is_written_as_in_most_languages() {
+        let json = |text| Json::parse(text).expect("JSON");
+        assert_eq!(call("add", &json("[5,\"a\"]"), &json(r#"{"y":[1]}"#)), r#"add(5, "a", y=[1])"#);
+        assert_eq!(call("now", &json("[]"), &json("{}")), "now()");
+        assert_eq!(call("large", &Json::null(), &Json::null()), "large(…)");
+    }
+}
