@@ -22,6 +22,7 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, SOON, eventually,
+    http::Request as WebRequest,
     peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, question},
     steady::Steady,
 };
@@ -95,6 +96,46 @@ fn who_greets_wrongly_is_cut_off() {
         }
         serves(port, kind);
     }
+    steady.stop();
+    files_are_back(&cluster, before);
+}
+
+#[test]
+fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
+    let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).gui().start();
+    let steady = Steady::start(&cluster);
+    let before = cluster.control_plane.open_files();
+    let port = cluster.gui().rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port");
+    let long = [b"GET /".to_vec(), vec![b'x'; 64 << 10], b" HTTP/1.1\r\n\r\n".to_vec()].concat();
+    let noise = noise(&mut Rng::with_seed(11), 64 << 10);
+    let nonsense: [&[u8]; 8] = [
+        b"\0SP\0\0\x30\0\0",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello",
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /api/tasks/x/cancel HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        &long,
+        &noise,
+    ];
+    for (number, wrong) in nonsense.into_iter().enumerate() {
+        let mut peer = Peer::connect(port).expect("somebody listens");
+        drop(peer.write(wrong));
+        assert!(peer.is_cut_within(2 * SOON), "nonsense {number}");
+    }
+    let ask = || WebRequest::get(&cluster.gui(), "/healthz").send().status;
+    assert_eq!(ask(), 200);
+    let crowd: Vec<Peer> = (0..600)
+        .map(|_| {
+            let mut peer = Peer::connect(port).expect("somebody listens");
+            // Beyond the bound it is told so, and cut off.
+            drop(peer.write(b"GET /"));
+            peer
+        })
+        .collect();
+    eventually("a refusal", SOON, || (ask() == 503).then_some(()));
+    drop(crowd);
+    eventually("room for others", 2 * SOON, || (ask() == 200).then_some(()));
     steady.stop();
     files_are_back(&cluster, before);
 }

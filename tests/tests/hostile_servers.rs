@@ -1,0 +1,252 @@
+//! Servers that mean harm: a client and a subworker of ours that end up with one say so, or go on
+//! asking. They do not hang, break or grow.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use fastworker::{
+    json::Json,
+    protocol::{Lease, LeaseId, Order, Reply, Request, VERSION, Welcome, WorkerReply, WorkerRequest, codec},
+    task::{SerializationFormat, TaskId},
+};
+use fastworker_tests::{
+    Process, SOON, cli, eventually, fastworker, module,
+    peer::{Peer, REPLY, REQUEST, frame, greeting},
+    ports::Ports,
+};
+
+const JSON: SerializationFormat = SerializationFormat::Json;
+/// A subworker that is told nonsense may have so much memory of its own.
+const MEMORY_MAX: u64 = 64 << 20;
+
+/// What a server does about a request.
+enum Act {
+    /// Answers it with this.
+    Answer(Vec<u8>),
+    /// Writes these bytes instead of an answer, and then nothing.
+    Write(Vec<u8>),
+    /// Closes the connection.
+    Cut,
+    /// Nothing.
+    Hold,
+}
+
+/// Serves a port with whatever `act` makes of each request. Runs until the test ends.
+fn serve(port: u16, act: impl Fn(&[u8]) -> Act + Send + Sync + 'static) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let act = Arc::new(act);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let act = Arc::clone(&act);
+            // A connection that fails is over.
+            thread::spawn(move || drop(converse(stream, &*act)));
+        }
+    });
+}
+
+fn converse(stream: TcpStream, act: &dyn Fn(&[u8]) -> Act) -> std::io::Result<()> {
+    let mut peer = Peer::over(stream)?;
+    peer.write(&greeting(REPLY))?;
+    peer.read(8)?;
+    loop {
+        let request = match peer.receive() {
+            Ok(request) => request,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        let (id, body) = request.split_at(4);
+        match act(body) {
+            Act::Answer(answer) => peer.send(&[id, &answer].concat())?,
+            Act::Write(bytes) => peer.write(&bytes)?,
+            Act::Cut => return Ok(()),
+            Act::Hold => {}
+        }
+    }
+}
+
+fn welcome(ports: &Ports) -> Vec<u8> {
+    let address = |port: u16| format!("tcp://127.0.0.1:{port}");
+    codec::encode(
+        JSON,
+        &Reply::Welcome(Welcome {
+            worker_id: "control-plane".into(),
+            version: "0".into(),
+            protocol: VERSION,
+            base_address: address(ports.base()),
+            subworker_address: address(ports.subworkers()),
+            payload_max: u64::MAX,
+        }),
+    )
+}
+
+/// Answers that are none.
+fn nonsense() -> Vec<Vec<u8>> {
+    let nested = [br#"{"v":1,"message":"#.to_vec(), vec![b'['; 200_000]].concat();
+    let text = |text: &str| text.as_bytes().to_vec();
+    vec![
+        Vec::new(),
+        vec![0; 100],
+        vec![0x80; 100],
+        // Postcard: a list of nearly 2^64 items.
+        vec![0x01, 0x03, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+        vec![0x01; 1 << 20],
+        text("{"),
+        text("{}"),
+        text(r#"{"v":99,"message":{"found":[]}}"#),
+        text(r#"{"v":1,"message":{"found":[]}}"#),
+        text(r#"{"v":1,"message":{"found":["unknown","unknown","unknown"]}}"#),
+        text(r#"{"v":1,"message":{"cancelled":[true]}}"#),
+        text(r#"{"v":1,"message":{"refused":"no \u001b[2J\u0007"}}"#),
+        text(r#"{"v":1,"message":{"leases":[]}}"#),
+        nested,
+        [br#"{"v":1,"message":{"refused":""#.to_vec(), vec![b'x'; 15 << 20], br#""}}"#.to_vec()].concat(),
+    ]
+}
+
+/// Bytes in the place of an answer.
+fn no_frames() -> Vec<Vec<u8>> {
+    vec![
+        vec![0xff; 64],
+        (1_u64 << 40).to_be_bytes().to_vec(),
+        // An answer to something that nobody asked, and one that ends halfway.
+        frame(b"\x80\x00\x00\x00{}"),
+        frame(&[0x80; 1000])[..500].to_vec(),
+        frame(b""),
+    ]
+}
+
+fn acts() -> Vec<Act> {
+    let (answers, others) = (nonsense().into_iter().map(Act::Answer), no_frames().into_iter().map(Act::Write));
+    answers.chain(others).chain([Act::Cut, Act::Hold]).collect()
+}
+
+/// Asks for the state of a task, and checks that the command ends by itself, with an error.
+fn status_fails(ports: &Ports, what: &str) {
+    let mut command = fastworker();
+    command.args(["status", "a-task", "--timeout", "2s"]);
+    command.args(["--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
+    command.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
+    let begun = Instant::now();
+    let ran = cli::run(command);
+    assert!(begun.elapsed() < SOON, "{what}: after {:?}", begun.elapsed());
+    assert!(matches!(ran.code, Some(1 | 3 | 4 | 5)), "{what}: {ran:?}");
+    assert!(ran.stderr.starts_with("error: ") && !ran.stderr.contains("panicked"), "{what}: {ran:?}");
+    assert!(!ran.stderr.contains('\u{1b}') && ran.stderr.len() < 4_000, "{what}: {} bytes", ran.stderr.len());
+}
+
+#[test]
+fn a_client_that_is_told_nonsense_says_so_in_time() {
+    thread::scope(|scope| {
+        for number in 0..acts().len() {
+            for greets in [false, true] {
+                scope.spawn(move || {
+                    let ports = Ports::claim();
+                    let hello = welcome(&ports);
+                    serve(ports.base() + 4, move |body| {
+                        let is_hello = matches!(codec::decode::<Request>(body), Ok(Request::Hello));
+                        if is_hello && greets { Act::Answer(hello.clone()) } else { acts().swap_remove(number) }
+                    });
+                    status_fails(&ports, &format!("act {number}, greets: {greets}"));
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_gives_up_on_whoever_greets_wrongly() {
+    let greetings: [&'static [u8]; 4] = [b"HTTP/1.1 400 Bad Request\r\n\r\n", &[0; 8], b"\0SP\0\0\x70\0\0", b"\0SP"];
+    thread::scope(|scope| {
+        for wrong in greetings {
+            scope.spawn(move || {
+                let ports = Ports::claim();
+                let listener = TcpListener::bind(("127.0.0.1", ports.base() + 4)).expect("a free port");
+                thread::spawn(move || {
+                    for stream in listener.incoming().flatten() {
+                        let Ok(mut peer) = Peer::over(stream) else { continue };
+                        drop(peer.write(wrong));
+                        // It hears what we say, and says no more.
+                        thread::spawn(move || peer.is_cut_within(SOON));
+                    }
+                });
+                status_fails(&ports, &String::from_utf8_lossy(wrong));
+            });
+        }
+    });
+}
+
+/// What a control plane of ill will answers to a request for work.
+fn ill_work(number: usize) -> Act {
+    let lease = |number: u64| Lease {
+        id: LeaseId(number),
+        task_id: TaskId::new(),
+        name: if number % 2 == 0 { "add".into() } else { "nobody_has_it".into() },
+        attempt: u32::MAX,
+        timeout_us: if number % 3 == 0 { 0 } else { u64::MAX },
+        args: Json::of(&(u64::MAX, "x")).expect("a document"),
+        kwargs: Json::empty_object(),
+    };
+    let told = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
+    let strange = nonsense();
+    match number {
+        0 => told(&WorkerReply::Leases(vec![lease(0), lease(0), lease(1), lease(2)])),
+        1 => told(&WorkerReply::Leases((0..900).map(lease).collect())),
+        2 => told(&WorkerReply::Orders((0..900).map(|lease| Order::Stop(LeaseId(lease))).collect())),
+        3 => told(&WorkerReply::Unknown),
+        4 => Act::Write(vec![0xff; 64]),
+        5 => Act::Cut,
+        _ => Act::Answer(strange[number % strange.len()].clone()),
+    }
+}
+
+#[test]
+fn a_subworker_outlives_a_control_plane_that_tells_it_nonsense() {
+    let ports = Ports::claim();
+    let hello = welcome(&ports);
+    serve(ports.base() + 4, move |_| Act::Answer(hello.clone()));
+    let works = Arc::new(AtomicUsize::new(0));
+    let (counted, beats) = (Arc::clone(&works), AtomicUsize::new(0));
+    serve(ports.subworkers(), move |body| {
+        let told = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
+        match codec::decode::<WorkerRequest>(body) {
+            Ok(WorkerRequest::Register(_)) => told(&WorkerReply::Registered),
+            Ok(WorkerRequest::Work(_)) => ill_work(counted.fetch_add(1, Ordering::SeqCst)),
+            Ok(WorkerRequest::Beat(_)) => {
+                let orders = (0..900).map(|lease| Order::Stop(LeaseId(lease))).collect();
+                match beats.fetch_add(1, Ordering::SeqCst) % 3 {
+                    0 => told(&WorkerReply::Orders(orders)),
+                    1 => Act::Answer(b"{}".to_vec()),
+                    _ => told(&WorkerReply::Leases(Vec::new())),
+                }
+            }
+            Ok(_) => told(&WorkerReply::Noted),
+            Err(error) => panic!("the subworker asks what nobody can read: {error}"),
+        }
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = fastworker();
+    command.args(["subworker", "--worker-id", "brave", "--concurrency", "2", "--json", "--task-modules"]);
+    command.arg(module("arithmetic"));
+    command.args(["--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
+    command.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
+    let mut subworker = Process::start("subworker", command, folder.path());
+    subworker.wait_until_ready();
+    let before = subworker.memory();
+    eventually("a subworker that still asks for work", Duration::from_secs(50), || {
+        assert!(subworker.is_running(), "it ended:\n{}", subworker.log());
+        (works.load(Ordering::SeqCst) >= 12).then_some(())
+    });
+    let grown = subworker.memory().saturating_sub(before);
+    assert!(grown < MEMORY_MAX, "it grew by {grown} bytes");
+    assert!(!subworker.log().contains("panicked"), "{}", subworker.log());
+    subworker.terminate();
+    assert!(subworker.wait_for_exit(Duration::from_secs(45)).success(), "{}", subworker.log());
+    assert!(Peer::shake(ports.subworkers(), REQUEST).is_ok(), "the server is still there");
+}
