@@ -34,6 +34,9 @@ const ALIKE: f64 = 0.7;
 /// Names that are proposed instead of one that nobody has.
 const NAMED_MAX: usize = 3;
 
+/// How much is told of what a server said, in bytes.
+const MESSAGE_MAX: usize = 2_000;
+
 const START_ONE: &str = "start one with: fastworker control-plane --task-modules X.wasm";
 
 /// Why a command did not work out, in words for people.
@@ -121,7 +124,9 @@ pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a s
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        let message = error.to_string();
+        let mut message = error.to_string();
+        // Whoever answers may not be what it should be.
+        message.truncate(message.floor_char_boundary(MESSAGE_MAX));
         match error {
             ClientError::Unreachable { place, .. } => unreachable(&place, message),
             ClientError::NotAControlPlane { .. } => Self::new(UNREACHABLE, message).hint(

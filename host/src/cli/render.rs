@@ -47,7 +47,7 @@ fn colours(stream: &impl IsTerminal) -> bool {
 
 /// Prints a line to the standard output.
 fn out(line: impl Display) {
-    match writeln!(io::stdout().lock(), "{line}") {
+    match writeln!(io::stdout().lock(), "{}", text::tame(&line.to_string())) {
         Ok(()) => {}
         // Whoever read this has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
@@ -66,7 +66,7 @@ fn out_lines(lines: Vec<String>) {
 /// Prints a line to the standard error.
 fn err(line: impl Display) {
     // There is nobody left to tell when this fails.
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", text::tame(&line.to_string()));
 }
 
 fn out_json(value: &impl Serialize) -> Result<(), Failure> {
@@ -296,7 +296,7 @@ impl Watch {
                     style(bar, if progress.total > 0 { "{bar:30} {pos}/{len} {wide_msg}" } else { "{pos} {wide_msg}" });
                     bar.set_length(progress.total);
                     bar.set_position(progress.done);
-                    bar.set_message(progress.message.clone());
+                    bar.set_message(text::plain(&progress.message));
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! How spans, moments, calls and long lines are written for people.
 
-use std::{collections::BTreeMap, fmt::Display, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Display, time::Duration};
 
 use comfy_table::Table;
 
@@ -32,6 +32,30 @@ pub(super) fn width(text: &str) -> usize {
 /// A line without what could move the cursor of a terminal: tasks are not trusted.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+/// The same for all that is printed, as tasks and servers have their words in it: colours are let
+/// through, and line breaks.
+pub(super) fn tame(text: &str) -> Cow<'_, str> {
+    let is_wild = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    if !text.contains(is_wild) {
+        return text.into();
+    }
+    let mut tame = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(char) = rest.chars().next() {
+        let taken = colour(rest).unwrap_or(&rest[..char.len_utf8()]);
+        tame.push_str(if taken.len() == char.len_utf8() && is_wild(char) { " " } else { taken });
+        rest = &rest[taken.len()..];
+    }
+    tame.into()
+}
+
+/// The change of colour that a text begins with.
+fn colour(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("\x1b[")?;
+    let end = rest.find(|char: char| !char.is_ascii_digit() && char != ';')?;
+    rest[end..].starts_with('m').then(|| &text[..text.len() - rest.len() + end + 1])
 }
 
 /// As much of a text as fits into so many columns.
@@ -152,6 +176,13 @@ mod tests {
         assert_eq!(folded(5, "a very-long-id b"), ["a", "  very-long-id", "  b"]);
         assert_eq!(folded(6, "größe größe"), ["größe", "  größe"]);
         assert_eq!(folded(8, "日本 日本"), ["日本", "  日本"], "each of them takes two columns");
+    }
+
+    #[test]
+    fn what_is_printed_changes_colours_and_nothing_else_of_a_terminal() {
+        let tamed =
+            ["plain\n\tgrün", "\x1b[1;31mred\x1b[0m", "\x1b]0;title\x07", "a\rb\x1b[2Jc\u{9b}d", "\x1b[1"].map(tame);
+        assert_eq!(tamed, ["plain\n\tgrün", "\x1b[1;31mred\x1b[0m", " ]0;title ", "a b [2Jc d", " [1"]);
     }
 
     #[test]
