@@ -187,11 +187,15 @@ async fn an_id_submitted_many_times_runs_once_and_everybody_gets_its_result() {
     let workers = clients[0].list_tasks().await.expect("an answer");
     assert_eq!(workers[0].attempts, 1);
     // The same in one go, and after its end.
-    let again = NewTask { id: id.clone(), ..NewTask::new("slow") };
+    let args = Json::of(&(0.3, 3)).expect("JSON");
+    let again = NewTask { id: id.clone(), args, ..NewTask::new("slow") };
     for result in clients[0].submit_many(vec![again.clone(), again]).await.expect("results") {
         assert_eq!(*result.expect("a result"), results[0]);
     }
-    assert_eq!(clients[1].delay("slow", (9, 9)).task_id(id.clone()).await.expect("it is taken"), id);
+    assert_eq!(clients[1].delay("slow", (0.3, 3)).task_id(id.clone()).await.expect("it is taken"), id);
+    // Another call is not answered with the result of this one.
+    let other = clients[1].delay("slow", (9, 9)).task_id(id.clone()).await;
+    assert!(matches!(&other, Err(ClientError::Refused(why)) if why.contains("taken by another call")), "{other:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
