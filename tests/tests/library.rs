@@ -426,13 +426,16 @@ async fn workers_that_are_dropped_stop_at_once() {
     let runs = || async { (control_plane.get_subworker_status()[0].load == 1).then_some(()) };
     eventually_async("that it runs at sw2", SOON, runs).await;
 
-    let waits = tokio::spawn({
-        let client = client.clone();
-        async move { client.lookup(&busy, Duration::from_mins(1)).await.map(drop) }
-    });
+    let mut waits = Box::pin(client.lookup(&busy, Duration::from_mins(1)));
+    // It has arrived when what was asked after it is answered.
+    tokio::select! {
+        biased;
+        early = &mut waits => panic!("{early:?}"),
+        workers = client.list_tasks() => assert_eq!(workers.expect("an answer").len(), 1),
+    }
     let took = drop_of(control_plane).await;
     assert!(took < AT_ONCE, "{took:?}");
-    match waits.await.expect("no panic") {
+    match waits.await {
         Err(ClientError::Refused(why)) => assert!(why.contains("stopping"), "{why}"),
         other => panic!("{other:?}"),
     }
