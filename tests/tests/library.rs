@@ -187,11 +187,15 @@ async fn an_id_submitted_many_times_runs_once_and_everybody_gets_its_result() {
     let workers = clients[0].list_tasks().await.expect("an answer");
     assert_eq!(workers[0].attempts, 1);
     // The same in one go, and after its end.
-    let again = NewTask { id: id.clone(), ..NewTask::new("slow") };
+    let args = Json::of(&(0.3, 3)).expect("JSON");
+    let again = NewTask { id: id.clone(), args, ..NewTask::new("slow") };
     for result in clients[0].submit_many(vec![again.clone(), again]).await.expect("results") {
         assert_eq!(*result.expect("a result"), results[0]);
     }
-    assert_eq!(clients[1].delay("slow", (9, 9)).task_id(id.clone()).await.expect("it is taken"), id);
+    assert_eq!(clients[1].delay("slow", (0.3, 3)).task_id(id.clone()).await.expect("it is taken"), id);
+    // Another call is not answered with the result of this one.
+    let other = clients[1].delay("slow", (9, 9)).task_id(id.clone()).await;
+    assert!(matches!(&other, Err(ClientError::Refused(why)) if why.contains("taken by another call")), "{other:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -422,13 +426,16 @@ async fn workers_that_are_dropped_stop_at_once() {
     let runs = || async { (control_plane.get_subworker_status()[0].load == 1).then_some(()) };
     eventually_async("that it runs at sw2", SOON, runs).await;
 
-    let waits = tokio::spawn({
-        let client = client.clone();
-        async move { client.lookup(&busy, Duration::from_mins(1)).await.map(drop) }
-    });
+    let mut waits = Box::pin(client.lookup(&busy, Duration::from_mins(1)));
+    // It has arrived when what was asked after it is answered.
+    tokio::select! {
+        biased;
+        early = &mut waits => panic!("{early:?}"),
+        workers = client.list_tasks() => assert_eq!(workers.expect("an answer").len(), 1),
+    }
     let took = drop_of(control_plane).await;
     assert!(took < AT_ONCE, "{took:?}");
-    match waits.await.expect("no panic") {
+    match waits.await {
         Err(ClientError::Refused(why)) => assert!(why.contains("stopping"), "{why}"),
         other => panic!("{other:?}"),
     }

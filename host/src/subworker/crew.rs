@@ -378,7 +378,7 @@ impl Shared {
                         debug!(worker, %error, "cannot register: trying on");
                     }
                     self.link.look_around();
-                    thread::sleep(REGISTER_STEP);
+                    pause(REGISTER_STEP);
                 }
             }
         }
@@ -403,7 +403,7 @@ impl Shared {
                     if self.is_draining() {
                         return Err(NoAnswer::Stopping);
                     }
-                    thread::sleep(PAUSE);
+                    pause(PAUSE);
                 }
                 Ok(reply) => return Ok(reply),
                 Err(_) if self.is_stopping() => return Err(NoAnswer::Stopping),
@@ -414,7 +414,7 @@ impl Shared {
                 Err(CallError::TimedOut { .. }) => self.link.look_around(),
                 Err(error) => {
                     error!(worker, %error, "cannot ask the control plane: trying again");
-                    thread::sleep(PAUSE);
+                    pause(PAUSE);
                     self.link.look_around();
                 }
             }
@@ -435,7 +435,7 @@ impl Shared {
                         self.desks.iter().for_each(|desk| desk.stop(*lease));
                     }
                     if !orders.is_empty() {
-                        thread::sleep(BEAT_STEP);
+                        pause(BEAT_STEP);
                     }
                 }
                 Ok(WorkerReply::Unknown) if self.is_stopping() => return,
@@ -445,9 +445,18 @@ impl Shared {
                 },
                 Ok(other) => error!(?other, "the control plane answered a beat with something else"),
                 Err(NoAnswer::Stopping) => return,
-                Err(NoAnswer::TooLarge) => thread::sleep(PAUSE),
+                Err(NoAnswer::TooLarge) => pause(PAUSE),
             }
         }
+    }
+}
+
+/// Lets `span` go by. Whoever unparks this thread, for an answer that it waited for before, does not
+/// cut it short.
+fn pause(span: Duration) {
+    let until = Instant::now() + span;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
     }
 }
 

@@ -9,11 +9,10 @@ use std::{
         Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::Duration,
 };
 
-use super::{NoAnswer, PROMPT, Shared, desk::Desk, frame};
+use super::{NoAnswer, PROMPT, Shared, desk::Desk, frame, pause};
 use crate::{
     lock::{self, lock},
     protocol::{FRAME_TARGET, LeaseId, Note, WorkerRequest},
@@ -53,7 +52,7 @@ impl Shared {
                 continue;
             }
             drop(asleep);
-            thread::sleep(KEEPER_STEP);
+            pause(KEEPER_STEP);
             if !self.look_after_slots() {
                 self.keeper.awake.store(false, Ordering::SeqCst);
                 // A slot may have called between the look and the store.

@@ -7,7 +7,6 @@ use std::{
     collections::VecDeque,
     mem,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +17,7 @@ use super::{
     NoAnswer, Shared,
     desk::{Desk, DeskReports},
     frame::{cut_down, fit, not_begun, size, take_frame},
+    pause,
 };
 use crate::{
     clock,
@@ -106,7 +106,7 @@ impl Shared {
         let Some(module) = self.find(&lease.name) else {
             let (task, name) = (&lease.task_id, &*lease.name);
             warn!(%task, name, worker, "a task was granted that is not in the catalog: handed back");
-            thread::sleep(ODD_LEASE_STEP);
+            pause(ODD_LEASE_STEP);
             return None;
         };
         let speaker = Speaker::of(lease, worker, &module);
