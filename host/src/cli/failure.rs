@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    ADDRESS_VARIABLE, DISCOVERY_VARIABLE, INTERRUPTED, NOT_FOUND, TASK_FAILED, TIMED_OUT, UNREACHABLE, WRONG_USAGE,
-    usage,
-};
+use super::{INTERRUPTED, NOT_FOUND, TASK_FAILED, TIMED_OUT, UNREACHABLE, WRONG_USAGE, usage};
 use crate::{
     client::{ClientError, Place},
     clock::seconds,
@@ -158,11 +155,10 @@ impl From<ClientError> for Failure {
 
 /// Nobody at a place where the control plane should be, or no such place.
 fn unreachable(place: &Place, message: String) -> Failure {
-    let (address, option, name, hint) = match place {
+    let (address, option, hint) = match place {
         Place::Discovery(address) => (
             address,
             "--discovery-address",
-            DISCOVERY_VARIABLE,
             format!(
                 "{START_ONE}; or say where it is announced with --discovery-address, \
                  or give its base address with --control-plane-address"
@@ -171,7 +167,6 @@ fn unreachable(place: &Place, message: String) -> Failure {
         Place::Given(address) => (
             address,
             "--control-plane-address",
-            ADDRESS_VARIABLE,
             format!("{START_ONE}; or give its base address with --control-plane-address"),
         ),
         Place::Announced { base, .. } => {
@@ -187,12 +182,13 @@ fn unreachable(place: &Place, message: String) -> Failure {
             });
         }
     };
-    let origin = usage::variable(option, name).map(|name| format!(" (from {name})")).unwrap_or_default();
+    let variable = usage::variable(option);
     if is_unknown_host(address) {
+        let origin = variable.map(|name| format!(" (from {name})")).unwrap_or_default();
         return no_host(UNREACHABLE, address.host(), &format!("{option}{origin}"));
     }
-    let hint = if origin.is_empty() { hint } else { format!("{hint}; this one is from {name}") };
-    Failure::new(UNREACHABLE, message).hint(hint)
+    let origin = variable.map(|name| format!("; {option} is set by {name}")).unwrap_or_default();
+    Failure::new(UNREACHABLE, message).hint(hint + &origin)
 }
 
 fn no_host(code: u8, host: &str, option: &str) -> Failure {

@@ -28,12 +28,11 @@ pub(super) enum Stop {
 /// # Errors
 /// [`Stop`] when there is no command to run.
 pub(super) fn read() -> Result<Cli, Stop> {
-    let line: Vec<String> = env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let read = command().try_get_matches_from(env::args_os()).and_then(|matches| Cli::from_arg_matches(&matches));
     read.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp => Stop::Shown(help(error)),
         ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Stop::Shown(error),
-        _ => Stop::Wrong(Line::of(&line).failure(&error)),
+        _ => Stop::Wrong(Line::of(&words()).failure(&error)),
     })
 }
 
@@ -64,10 +63,13 @@ pub(super) fn wants_json() -> bool {
 }
 
 /// The variable that an option was set by, if it was and the flag was not given.
-pub(super) fn variable(long: &str, name: &'static str) -> Option<&'static str> {
-    let is_set = env::var_os(name).is_some_and(|value| !value.is_empty());
-    let line: Vec<String> = env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    (is_set && !is_given(&line, long)).then_some(name)
+pub(super) fn variable(long: &str) -> Option<String> {
+    Line::of(&words()).variable(long)
+}
+
+/// The command line of this process, as far as it is text.
+fn words() -> Vec<String> {
+    env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 fn is_given(line: &[String], long: &str) -> bool {
@@ -120,14 +122,19 @@ impl<'a> Line<'a> {
         })
     }
 
+    /// The variable that an option is set by, if the flag is not given.
+    fn variable(&self, shown: &str) -> Option<String> {
+        let option = self.option(shown)?;
+        let is_typed = option.get_long().is_some_and(|long| is_given(self.words, &format!("--{long}")));
+        let variable = option.get_env().filter(|variable| !is_typed && env::var_os(variable).is_some())?;
+        Some(variable.to_string_lossy().into_owned())
+    }
+
     /// The option's name, and the variable that its value came from.
     fn told(&self, shown: &str) -> String {
         let name = shown.split([' ', '=']).next().unwrap_or(shown);
-        let Some(option) = self.option(shown) else { return name.to_owned() };
-        let is_typed = option.get_long().is_some_and(|long| is_given(self.words, &format!("--{long}")));
-        let variable = option.get_env().filter(|variable| !is_typed && env::var_os(variable).is_some());
-        match variable.map(OsStr::to_string_lossy) {
-            Some(variable) if option.is_hide_set() => variable.into_owned(),
+        match self.variable(shown) {
+            Some(variable) if self.option(shown).is_some_and(Arg::is_hide_set) => variable,
             Some(variable) => format!("{name} (from {variable})"),
             None => name.to_owned(),
         }

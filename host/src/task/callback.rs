@@ -77,10 +77,10 @@ mod tests {
     fn what_cannot_be_called_is_told_why() {
         assert_eq!(CallbackInfo::new("tcp://localhost:6000").fault(), None);
         for (address, why) in [
-            ("ipc:///tmp/socket", "is no address"),
+            ("ipc:///tmp/socket", "is not an address"),
             ("tcp://0.0.0.0:6000", "name a host"),
             ("tcp://*:6000", "name a host"),
-            ("tcp://a\n:6000", "is no address"),
+            ("tcp://a\n:6000", "is not an address"),
             (&format!("tcp://{}:1", "x".repeat(300)), "at most 256 bytes"),
         ] {
             let fault = CallbackInfo::new(address).fault().expect("a fault");

@@ -171,8 +171,9 @@ fn check(address: &str, lowest_port: u16) -> Result<(), OpenError> {
     let schemes = ["tcp://", "tcp4://", "tcp6://"];
     let place = schemes.iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or_default();
     let parts = place.strip_suffix('/').unwrap_or(place).rsplit_once(':');
+    let is_host = |host: &str| !host.is_empty() && !host.contains(char::is_control);
     let is_known =
-        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port >= lowest_port));
+        parts.is_some_and(|(host, port)| is_host(host) && port.parse().is_ok_and(|port: u16| port >= lowest_port));
     if is_known { Ok(()) } else { Err(bad_address(address)) }
 }
 
