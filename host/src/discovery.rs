@@ -5,7 +5,7 @@
 
 use std::{
     str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::{
     config::Address,
+    lock::lock,
     transport::{Hearer, OpenError, Transport},
 };
 
@@ -58,7 +59,7 @@ struct Heard {
 
 impl Heard {
     fn newest(&self) -> MutexGuard<'_, Option<Announcement>> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.newest)
     }
 }
 

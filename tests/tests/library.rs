@@ -314,28 +314,38 @@ async fn a_second_worker_of_the_same_id_takes_the_place_of_the_first_or_is_refus
     assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_and_a_subworker_run_within_a_program() {
-    let ports = Ports::claim();
-    let modules = |concurrency| ModulesConfig {
-        sources: vec![module("arithmetic").to_str().expect("UTF-8").to_owned()],
+fn modules(name: &str, concurrency: usize) -> ModulesConfig {
+    ModulesConfig {
+        sources: vec![module(name).to_str().expect("UTF-8").to_owned()],
         concurrency,
         cache_dir: Some(cli::cache()),
         ..ModulesConfig::default()
-    };
-    let mut control_plane = ControlPlaneWorker::new(ControlPlaneConfig {
+    }
+}
+
+fn control_plane_at(ports: &Ports) -> ControlPlaneConfig {
+    ControlPlaneConfig {
         worker_id: "cp".into(),
         base_address: address(ports.base()),
         discovery_address: address(ports.discovery()),
         subworker_management_port: ports.subworkers(),
-        modules: ModulesConfig { sources: Vec::new(), ..modules(1) },
         ..ControlPlaneConfig::default()
-    });
-    let mut subworker = SubWorker::new(SubWorkerConfig {
+    }
+}
+
+fn subworker_at(ports: &Ports, id: &str, modules: ModulesConfig) -> SubWorkerConfig {
+    SubWorkerConfig {
         discovery_address: address(ports.discovery()),
-        modules: modules(2),
-        ..SubWorkerConfig::new("sw1", address(ports.base()))
-    });
+        modules,
+        ..SubWorkerConfig::new(id, address(ports.base()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_and_a_subworker_run_within_a_program() {
+    let ports = Ports::claim();
+    let mut control_plane = ControlPlaneWorker::new(control_plane_at(&ports));
+    let mut subworker = SubWorker::new(subworker_at(&ports, "sw1", modules("arithmetic", 2)));
     let started = tokio::task::spawn_blocking(move || {
         control_plane.start().expect("the ports are free");
         subworker.start().expect("the control plane is there");
@@ -365,4 +375,74 @@ async fn a_control_plane_and_a_subworker_run_within_a_program() {
     // The ports are free again.
     assert!(std::net::TcpListener::bind(("127.0.0.1", ports.base())).is_ok());
     drop(Arc::new(ports));
+}
+
+/// Drops it, and tells how long that took.
+async fn drop_of<T: Send + 'static>(dropped: T) -> Duration {
+    let drops = tokio::task::spawn_blocking(move || {
+        let from = Instant::now();
+        drop(dropped);
+        from.elapsed()
+    });
+    drops.await.expect("no panic")
+}
+
+async fn started_subworker(ports: &Ports, id: &str) -> SubWorker {
+    let mut subworker = SubWorker::new(subworker_at(ports, id, modules("hostile", 1)));
+    let starts = tokio::task::spawn_blocking(move || {
+        subworker.start().expect("the control plane is there");
+        subworker
+    });
+    starts.await.expect("no panic")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_are_dropped_stop_at_once() {
+    const AT_ONCE: Duration = Duration::from_secs(2);
+    let ports = Ports::claim();
+    let mut control_plane = ControlPlaneWorker::new(control_plane_at(&ports));
+    control_plane.start().expect("the ports are free");
+    let client = Client::builder().discovery_address(address(ports.discovery())).build();
+    client.start().await.expect("it is there");
+
+    // One that is refused for the id of the control plane has nothing to end.
+    let mut namesake = SubWorker::new(subworker_at(&ports, "cp", ModulesConfig::default()));
+    let refused = tokio::task::spawn_blocking(move || namesake.start().map_err(|error| error.to_string()));
+    let why = refused.await.expect("no panic").expect_err("the id is taken");
+    assert!(why.contains("the control plane itself has the id 'cp'"), "{why}");
+
+    let first = started_subworker(&ports, "sw1").await;
+    let busy = client.delay("endless_loop", ()).await.expect("it is taken");
+    until_status(&client, &busy, TaskStatus::Started).await;
+    let took = drop_of(first).await;
+    assert!(took < AT_ONCE, "{took:?}");
+    // It left, and what it ran is another's.
+    assert!(control_plane.get_subworker_status().is_empty());
+    let second = started_subworker(&ports, "sw2").await;
+    let runs = || async { (control_plane.get_subworker_status()[0].load == 1).then_some(()) };
+    eventually_async("that it runs at sw2", SOON, runs).await;
+
+    let waits = tokio::spawn({
+        let client = client.clone();
+        async move { client.lookup(&busy, Duration::from_mins(1)).await.map(drop) }
+    });
+    let took = drop_of(control_plane).await;
+    assert!(took < AT_ONCE, "{took:?}");
+    match waits.await.expect("no panic") {
+        Err(ClientError::Refused(why)) => assert!(why.contains("stopping"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    // With nobody to tell.
+    let took = drop_of(second).await;
+    assert!(took < AT_ONCE, "{took:?}");
+
+    // The ports are free again, for one that runs tasks itself.
+    let config = ControlPlaneConfig { modules: modules("hostile", 1), ..control_plane_at(&ports) };
+    let mut control_plane = ControlPlaneWorker::new(config);
+    control_plane.start().expect("the ports are free");
+    let busy = client.delay("endless_loop", ()).await.expect("it is taken");
+    until_status(&client, &busy, TaskStatus::Started).await;
+    let took = drop_of(control_plane).await;
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(std::net::TcpListener::bind(("127.0.0.1", ports.base())).is_ok());
 }

@@ -51,6 +51,8 @@ pub const SEEN_MAX: usize = 10_000;
 const DIRECT_MAX: usize = 2;
 /// An answer that should come at once is asked for again after so long.
 const PROMPT: Duration = Duration::from_secs(5);
+/// The pause before the same is asked again that should have been parked, and was not.
+const EARLY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Settles what a client does. From [`Client::builder`].
 #[derive(Clone, Debug)]
@@ -346,10 +348,11 @@ impl Client {
     pub async fn lookup(&self, task_id: &TaskId, wait: Duration) -> Result<Found, ClientError> {
         let until = after(wait);
         loop {
-            let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
+            let asked = Instant::now();
+            let left = until.saturating_duration_since(asked).min(WAIT_MAX);
             let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left)).await?.pop();
             match found {
-                Some(Found::Live(_)) if !left.is_zero() => {}
+                Some(Found::Live(_)) if !left.is_zero() => self.0.unless_stopped(pause_if_early(asked, left)).await?,
                 Some(found) => {
                     if let Found::Ended(result) = &found {
                         self.0.remember(result);
@@ -493,8 +496,9 @@ impl Inner {
         let mut taken = false;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             let question = lookup.as_ref().unwrap_or(&submit);
-            let asked = timeout_at(until.into(), self.ask_for(question, left.min(WAIT_MAX))).await;
-            let Ok(reply) = asked else { break };
+            let asked = Instant::now();
+            let answered = timeout_at(until.into(), self.ask_for(question, left.min(WAIT_MAX))).await;
+            let Ok(reply) = answered else { break };
             match reply {
                 Ok(Reply::Submitted(mut told)) if told.len() == 1 => match told.pop() {
                     Some(Submitted::Ended(result)) => return Ok(result),
@@ -511,7 +515,7 @@ impl Inner {
                         lookup = None;
                         continue;
                     }
-                    Some(Found::Live(_)) | None => {}
+                    Some(Found::Live(_)) | None => pause_if_early(asked, left.min(WAIT_MAX)).await?,
                 },
                 Ok(_) => return Err(self.confused()),
                 // A task that was taken is waited for, however long its control plane is away.
@@ -667,6 +671,16 @@ fn check_size(task: &NewTask) -> Result<(), ClientError> {
     if size > PAYLOAD_MAX { Err(ClientError::TooLarge { size }) } else { Ok(()) }
 }
 
+/// Pauses where an answer came long before its `wait` was over although nothing has ended: a control
+/// plane with which too many wait lets nobody else wait, and would be asked without a pause.
+async fn pause_if_early(asked: Instant, wait: Duration) -> Result<(), ClientError> {
+    let left = wait.saturating_sub(asked.elapsed());
+    if left > wait / 2 {
+        tokio::time::sleep(EARLY_PAUSE.min(left)).await;
+    }
+    Ok(())
+}
+
 fn millis(span: Duration) -> u32 {
     u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
 }
@@ -680,6 +694,9 @@ fn frame_len<'a>(tasks: impl IntoIterator<Item = &'a NewTask>) -> usize {
     });
     fits.count().max(1)
 }
+
+#[cfg(test)]
+mod full;
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ use crate::{
     clock::SPAN_MAX,
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, Exposed, MANAGEMENT_OFFSET, NotAnAddress, SUBWORKER_PORT},
     discovery::{ANNOUNCE_EVERY, Announcement},
-    protocol::{self, Welcome, WorkerInfo},
+    protocol::{self, WORKER_ID_MAX, Welcome, WorkerInfo},
     task::{SerializationFormat, TaskPriority},
     transport::{Announcer, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Server, Transport, nng::Nng},
 };
@@ -122,7 +122,7 @@ pub enum ControlPlaneError {
     #[error(transparent)]
     Exposed(#[from] Exposed),
     /// The worker id cannot be announced.
-    #[error("the worker id '{0}' has a colon or a control character in it, or is empty, or is over 128 bytes")]
+    #[error("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters, not {0:?}")]
     WorkerId(String),
     /// The system has no more threads.
     #[error("cannot start a thread: {0}")]
@@ -141,7 +141,10 @@ pub enum ControlPlaneError {
     Crew(#[from] CrewError),
 }
 
-/// Orders tasks and hands them to workers; with modules it runs tasks itself, too.
+/// Orders tasks and hands them to workers; with modules it runs tasks itself, too. From
+/// [`ControlPlaneWorker::start`] to [`ControlPlaneWorker::stop`]; dropped without that, it stops at
+/// once: whoever waits is told so, what runs is stopped, and what was accepted is lost. The drop waits
+/// about a second at most.
 #[derive(Debug)]
 pub struct ControlPlaneWorker {
     config: ControlPlaneConfig,
@@ -202,6 +205,7 @@ impl ControlPlaneWorker {
             result_ttl: Duration::from_secs(config.result_cache_ttl_seconds),
             ..Limits::default()
         });
+        core.enter(|state, _| state.set_own_id(&config.worker_id));
         let threads = CoreThreads(Some(Arc::clone(&core)));
         // Before anybody can submit a task that wants to be called back.
         core.start_callbacks()?;
@@ -257,13 +261,7 @@ impl ControlPlaneWorker {
         for server in &running.servers {
             server.flush(FLUSH_LIMIT);
         }
-        #[cfg(feature = "runtime")]
-        drop(running.gui);
-        drop(running.announcements);
-        running.core.stop_timer();
-        for thread in running.threads {
-            drop(thread.join());
-        }
+        running.close();
         info!("stopped");
     }
 
@@ -282,6 +280,35 @@ impl ControlPlaneWorker {
     /// What it counted since it started.
     pub fn counts(&self) -> Counts {
         self.running.as_ref().map(|running| running.core.enter(|state, _| state.counts())).unwrap_or_default()
+    }
+}
+
+impl Drop for ControlPlaneWorker {
+    fn drop(&mut self) {
+        let Some(mut running) = self.running.take() else { return };
+        let until = Instant::now() + DROP_LIMIT;
+        running.core.enter(|state, _| state.drain());
+        #[cfg(feature = "runtime")]
+        drop(running.crew.take());
+        running.core.enter(|state, _| state.farewell());
+        for server in &running.servers {
+            server.flush(until.saturating_duration_since(Instant::now()));
+        }
+        running.core.stop_callbacks(Duration::ZERO);
+        running.close();
+    }
+}
+
+impl Running {
+    /// Closes everything, once all has been said.
+    fn close(self) {
+        #[cfg(feature = "runtime")]
+        drop(self.gui);
+        drop(self.announcements);
+        self.core.stop_timer();
+        for thread in self.threads {
+            drop(thread.join());
+        }
     }
 }
 
@@ -307,6 +334,8 @@ impl Drop for CoreThreads {
 const CALLBACKS_LIMIT: Duration = Duration::from_secs(3);
 /// How long the last answers may take to leave.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// How long the last answers may take to leave of a control plane that is dropped.
+const DROP_LIMIT: Duration = Duration::from_millis(500);
 
 /// What peers are told.
 struct Peers {
@@ -317,8 +346,8 @@ struct Peers {
 impl Peers {
     fn of(config: &ControlPlaneConfig) -> Result<Self, ControlPlaneError> {
         let id = &config.worker_id;
-        if id.is_empty() || id.len() > 128 || id.contains(|c: char| c == ':' || c.is_control()) {
-            return Err(ControlPlaneError::WorkerId(id.chars().take(128).collect()));
+        if !protocol::is_worker_id(id) {
+            return Err(ControlPlaneError::WorkerId(id.chars().take(WORKER_ID_MAX).collect()));
         }
         let base_address = config.base_address.for_peers(config.advertise_address.as_ref(), config.insecure)?;
         // Nobody is told where the bus is, so it need only be guarded.

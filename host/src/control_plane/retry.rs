@@ -12,6 +12,8 @@ pub const RETRY_DELAY_DEFAULT: Duration = Duration::from_mins(1);
 pub const RETRY_BACKOFF_DEFAULT: f64 = 2.0;
 /// Longest wait between attempts where nobody says.
 pub const RETRY_BACKOFF_MAX_DEFAULT: Duration = Duration::from_hours(1);
+/// The longest wait that a failed attempt can ask for itself.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(7 * 24);
 /// A wait is lengthened by up to this part of itself.
 pub const JITTER: f64 = 0.25;
 
@@ -22,13 +24,18 @@ pub fn delay(policy: &Policy, task: &TaskId, attempt: u32, failure: &Failure) ->
     if !can_help || attempt > policy.max_retries.unwrap_or(0) {
         return None;
     }
-    let delay = policy.retry_delay.unwrap_or(RETRY_DELAY_DEFAULT).as_secs_f64();
+    let asked = failure.retry_after.unwrap_or(Duration::ZERO).min(RETRY_AFTER_MAX);
+    let delay = policy.retry_delay.unwrap_or(RETRY_DELAY_DEFAULT);
+    if delay.is_zero() {
+        // No power makes a wait of it, and an infinite one would make it no number at all.
+        return Some(asked);
+    }
     let longest = policy.retry_backoff_max.unwrap_or(RETRY_BACKOFF_MAX_DEFAULT);
     let backoff = policy.retry_backoff.unwrap_or(RETRY_BACKOFF_DEFAULT).max(0.0);
     // A power that overflows is infinite, and infinity is capped like any other wait.
-    let grown = delay * backoff.powf(f64::from(attempt - 1)) * (1.0 + JITTER * jitter(task, attempt));
+    let grown = delay.as_secs_f64() * backoff.powf(f64::from(attempt - 1)) * (1.0 + JITTER * jitter(task, attempt));
     let wait = Duration::try_from_secs_f64(grown).map_or(longest, |wait| wait.min(longest));
-    Some(wait.max(failure.retry_after.unwrap_or(Duration::ZERO)))
+    Some(wait.max(asked))
 }
 
 /// A number from 0 to 1 that is always the same for one attempt of one task.
@@ -75,5 +82,19 @@ mod tests {
         let failure = Failure { retry_after: Some(Duration::from_mins(10)), ..failed() };
         assert_eq!(delay(&policy(1), &TaskId::new(), 1, &failure), Some(Duration::from_mins(10)));
         assert_eq!(delay(&policy(1), &TaskId::new(), 2, &failure), None);
+    }
+
+    #[test]
+    fn a_guest_cannot_ask_for_a_wait_without_an_end() {
+        let failure = Failure { retry_after: Some(Duration::from_millis(u64::MAX)), ..failed() };
+        assert_eq!(delay(&policy(1), &TaskId::new(), 1, &failure), Some(RETRY_AFTER_MAX));
+    }
+
+    #[test]
+    fn no_delay_stays_no_delay_however_often_it_is_tried() {
+        let policy = Policy { retry_delay: Some(Duration::ZERO), ..policy(u32::MAX) };
+        for attempt in [1, 2, 5_000, u32::MAX] {
+            assert_eq!(delay(&policy, &TaskId::new(), attempt, &failed()), Some(Duration::ZERO), "{attempt}");
+        }
     }
 }

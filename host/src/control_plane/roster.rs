@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::signatures::Change;
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{LeaseId, Registration, WorkerInfo, WorkerStatus},
+    protocol::{LeaseId, Registration, WORKER_ID_MAX, WorkerInfo, WorkerStatus, is_worker_id},
     task::{ModuleInfo, ModuleStatus, ModuleVersion, Policy, TASK_NAME_MAX, TaskInfo},
     transport::Peer,
 };
@@ -40,8 +40,7 @@ pub const CATALOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const CATALOGS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How many bytes of catalogs go into one answer.
 const CATALOGS_TOLD_MAX: usize = 4 * 1024 * 1024;
-/// How many bytes a worker id has, and the address that is shown for it.
-const WORKER_ID_MAX: usize = 128;
+/// How many bytes the address has that is shown for a worker.
 const ADDRESS_MAX: usize = 256;
 /// How many names are looked through for those that look like one that nobody has.
 const ALIKE_AMONG_MAX: usize = 1_000;
@@ -307,8 +306,8 @@ impl<R> Roster<R> {
     /// Why a worker cannot be taken in, if it cannot.
     pub fn refusal(&self, registration: &Registration) -> Option<String> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
-        if !(1..=WORKER_ID_MAX).contains(&worker_id.len()) || worker_id.chars().any(char::is_control) {
-            Some(format!("a worker id is text of 1 to {WORKER_ID_MAX} bytes without control characters"))
+        if !is_worker_id(worker_id) {
+            Some(format!("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters"))
         } else if address.len() > ADDRESS_MAX || address.chars().any(char::is_control) {
             Some(format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters"))
         } else if !(1..=SLOTS_MAX).contains(slots) {

@@ -437,6 +437,8 @@ pub struct State<R> {
     last_park: ParkId,
     draining: bool,
     stopped: bool,
+    /// The worker id of the control plane itself.
+    own_id: String,
 }
 
 impl<R: Way> State<R> {
@@ -470,7 +472,13 @@ impl<R: Way> State<R> {
             last_park: 0,
             draining: false,
             stopped: false,
+            own_id: String::new(),
         }
+    }
+
+    /// Takes the worker id of the control plane itself: no other worker gets it.
+    pub fn set_own_id(&mut self, id: &str) {
+        id.clone_into(&mut self.own_id);
     }
 
     /// Takes what is to be said, in order.

@@ -10,7 +10,7 @@
 use std::{
     fmt,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -34,6 +34,7 @@ use super::{
 use crate::{
     clock::{Moment, Now},
     json::Json,
+    lock::lock,
     task::{ErrorKind, Failure, Outcome, TaskId},
 };
 
@@ -121,7 +122,7 @@ struct Shared {
 
 impl Shared {
     fn speak<R>(&self, say: impl FnOnce(&mut Output) -> R) -> R {
-        say(&mut self.output.lock().unwrap_or_else(PoisonError::into_inner))
+        say(&mut lock(&self.output))
     }
 }
 

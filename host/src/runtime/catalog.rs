@@ -7,14 +7,17 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
 };
 
 use super::{LoadError, Module, Runtime, Unusable};
-use crate::task::{LoadFailure, ModuleInfo, ModuleStatus};
+use crate::{
+    lock::{self, lock},
+    task::{LoadFailure, ModuleInfo, ModuleStatus},
+};
 
 /// Modules, found by the names of their tasks.
 #[derive(Clone, Debug, Default)]
@@ -213,7 +216,7 @@ fn load_all(runtime: &Runtime, paths: &[PathBuf]) -> Vec<Result<Module, LoadErro
             paths.get(place).map(|path| (place, path))
         } {
             let result = runtime.load(path);
-            results.lock().unwrap_or_else(PoisonError::into_inner).push((place, result));
+            lock(&results).push((place, result));
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from).min(paths.len());
@@ -222,7 +225,7 @@ fn load_all(runtime: &Runtime, paths: &[PathBuf]) -> Vec<Result<Module, LoadErro
             scope.spawn(work);
         }
     });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut results = lock::into_inner(results);
     results.sort_by_key(|(place, _)| *place);
     results.into_iter().map(|(_, result)| result).collect()
 }

@@ -25,6 +25,8 @@ const MAGIC: &[u8; 8] = b"fwcode01";
 const EXTENSION: &str = "fwcode";
 /// What nobody used for so long is removed.
 const UNUSED_MAX: Duration = Duration::from_hours(30 * 24);
+/// Bytes that the folder may have: beyond it, what was not used for longest goes first.
+const CACHE_BYTES_MAX: u64 = 2 << 30;
 
 /// Makes compiled code ready for an engine with the settings it was compiled under.
 ///
@@ -96,7 +98,7 @@ impl Cache {
             if let Err(error) = write(dir, &path, &code) {
                 tracing::warn!(path = %path.display(), %error, "compiled code could not be kept");
             }
-            remove_unused(dir);
+            clean(dir, &path, CACHE_BYTES_MAX);
         }
         Ok(Code { bytes: code, kept: false })
     }
@@ -181,14 +183,57 @@ fn write(dir: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Removes files of ours that were not used for long, left-overs of a crash too.
-fn remove_unused(dir: &Path) {
+/// Removes files of ours that were not used for long, left-overs of a crash too, and then those that
+/// were not used for longest until no more than `bytes_max` are left. The file at `newest` stays.
+fn clean(dir: &Path, newest: &Path, bytes_max: u64) {
     let Ok(entries) = fs::read_dir(dir) else { return };
-    for entry in entries.flatten().filter(|entry| Path::new(&entry.file_name()).extension() == Some(EXTENSION.as_ref()))
-    {
-        let unused = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-        if unused.is_some_and(|age| age > UNUSED_MAX) {
-            fs::remove_file(entry.path()).ok();
+    let is_ours = |path: &PathBuf| path.extension() == Some(EXTENSION.as_ref()) && path.as_path() != newest;
+    let mut files: Vec<(Duration, u64, PathBuf)> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(is_ours)
+        .filter_map(|path| {
+            let meta = fs::metadata(&path).ok()?;
+            // A time to come is the clock's fault: as good as now.
+            let unused = meta.modified().ok()?.elapsed().unwrap_or_default();
+            Some((unused, meta.len(), path))
+        })
+        .collect();
+    files.sort();
+    let mut bytes = fs::metadata(newest).map_or(0, |meta| meta.len());
+    for (unused, size, path) in files {
+        bytes = bytes.saturating_add(size);
+        if unused > UNUSED_MAX || bytes > bytes_max {
+            fs::remove_file(path).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::fixtures;
+
+    #[test]
+    fn the_folder_keeps_what_was_used_last_within_its_bounds() {
+        let folder = fixtures::Folder::new();
+        let file = |name: &str, unused: Duration| {
+            let path = folder.write(name, &[0; 100]);
+            let file = File::options().append(true).open(&path).expect("a file");
+            file.set_modified(SystemTime::now() - unused).expect("a time");
+            path
+        };
+        let hours = Duration::from_hours;
+        let ancient = file("ancient.fwcode", UNUSED_MAX + hours(1));
+        let old = file("old.fwcode", hours(3));
+        let older = file("older.fwcode", hours(4));
+        let recent = file("recent.fwcode", hours(1));
+        let others = file("others.txt", UNUSED_MAX + hours(1));
+        let newest = file("newest.fwcode", hours(5));
+        clean(folder.path(), &newest, 300);
+        let left = [&ancient, &old, &older, &recent, &others, &newest].map(|path| path.exists());
+        assert_eq!(left, [false, true, false, true, true, true]);
+        clean(folder.path(), &newest, 0);
+        assert!(newest.exists() && !recent.exists() && !old.exists());
     }
 }

@@ -116,7 +116,7 @@ impl Wishes {
         }
         if keys == Keys::Policy && SCHEDULE_KEYS.contains(&key) {
             let read = match key {
-                "every" => set(&mut times.every, span(value).filter(|span| *span <= SPAN_MAX), SPAN),
+                "every" => set(&mut times.every, span(value), SPAN),
                 "cron" => set(&mut times.cron, value.as_str().map(str::to_owned), "a cron pattern"),
                 "tz" => set(&mut times.tz, value.as_str().map(str::to_owned), "a time zone such as Europe/Paris"),
                 "count" => set(&mut times.count, value.as_u64(), "a whole number"),
@@ -147,7 +147,7 @@ impl Wishes {
 }
 
 const SCHEDULE_KEYS: [&str; 6] = ["every", "cron", "tz", "count", "until", "overlap"];
-const SPAN: &str = "seconds, or text like 30s, 5m or 1h";
+const SPAN: &str = "seconds, or text like 30s, 5m or 1h, up to ten years";
 
 fn set<T>(slot: &mut Option<T>, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
     *slot = Some(value.ok_or(expected)?);
@@ -170,13 +170,13 @@ fn factor(value: &Value) -> Option<f64> {
     value.as_f64().filter(|factor| *factor >= 1.0)
 }
 
-/// Seconds as a number, or text with a unit.
+/// Seconds as a number, or text with a unit; at most [`SPAN_MAX`].
 fn span(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::String(text) => seconds(text.trim())?,
         other => other.as_f64()?,
     };
-    Duration::try_from_secs_f64(seconds).ok()
+    Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= SPAN_MAX)
 }
 
 fn seconds(text: &str) -> Option<f64> {
@@ -257,7 +257,10 @@ mod tests {
     fn what_cannot_be_read_is_told_and_the_rest_is_taken() {
         let read = wishes(r#"{"timeout": "soon", "colour": 1, "countdown": 2, "max_retries": 1}"#, Keys::Policy);
         assert_eq!(read.unknown, ["colour", "countdown"]);
-        assert_eq!(read.unreadable, [r#"timeout is "soon" and should be seconds, or text like 30s, 5m or 1h"#]);
+        assert_eq!(
+            read.unreadable,
+            [r#"timeout is "soon" and should be seconds, or text like 30s, 5m or 1h, up to ten years"#]
+        );
         assert_eq!(read.policy, Policy { max_retries: Some(1), ..Policy::default() });
         for wrong in ["-1", "\"-1s\"", "\"s\"", "1e300", "\"NaN\"", "true"] {
             let read = wishes(&format!(r#"{{"retry_delay": {wrong}}}"#), Keys::Policy);
@@ -266,6 +269,8 @@ mod tests {
         assert_eq!(wishes("[]", Keys::Policy).unreadable.len(), 1);
         assert_eq!(wishes(&" {}".repeat(WISHES_MAX), Keys::Policy).unreadable.len(), 1);
         assert_eq!(wishes(r#"{"countdown": 2}"#, Keys::Options).countdown, Some(Duration::from_secs(2)));
+        let beyond = wishes(r#"{"countdown": "3651d", "timeout": 1e12}"#, Keys::Options);
+        assert_eq!((beyond.countdown, beyond.policy.timeout, beyond.unreadable.len()), (None, None, 2));
     }
 
     #[test]

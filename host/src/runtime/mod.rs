@@ -36,10 +36,11 @@ use std::{
     fmt,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+pub(crate) use self::module::name_of;
 pub use self::{
     call::{Invocation, Slot},
     catalog::Catalog,
@@ -49,7 +50,7 @@ pub use self::{
     watchdog::Stopper,
 };
 use self::{compiled::Cache, engine::Ground, watchdog::Watchdog};
-use crate::{task::Report, transport::PAYLOAD_MAX};
+use crate::{lock::lock, task::Report, transport::PAYLOAD_MAX};
 
 /// The bounds within which attempts run.
 #[derive(Clone, Debug)]
@@ -231,7 +232,7 @@ fn give_way() {
 impl Inner {
     /// Runs `work` in the slot that is kept for loading modules.
     fn with_registry<R>(&self, work: impl FnOnce(&mut Slot) -> R) -> R {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = lock(&self.registry);
         let slot = registry.get_or_insert_with(|| Slot::new(&self.config, &self.watchdog, Arc::new(DebugLog)));
         work(slot)
     }

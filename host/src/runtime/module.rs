@@ -7,8 +7,9 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    fs::File,
+    fs::{self, File, Metadata},
     io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -46,19 +47,19 @@ pub struct LoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// The file cannot be read.
-    #[error("cannot be read: {0}")]
+    #[error("the file cannot be read: {0}")]
     Unreadable(io::Error),
     /// There is no such file.
     #[error("there is no such file")]
     Missing,
-    /// The path is a folder.
-    #[error("is a folder, not a file")]
-    Folder,
+    /// The path leads to something that is no file and cannot be read as one.
+    #[error("this is {0}, not a file")]
+    NoFile(&'static str),
     /// The file has no content.
     #[error("the file is empty: it may still be written, or its build failed")]
     Empty,
     /// The file is larger than a module may be.
-    #[error("has {size} bytes, a module may have {max}")]
+    #[error("the file has {size} bytes, and a module may have {max}")]
     TooLarge {
         /// Its size in bytes.
         size: u64,
@@ -72,61 +73,61 @@ pub enum Unusable {
         size: usize,
     },
     /// The file is the text format.
-    #[error("is WebAssembly text: assemble it with `wasm-tools parse`")]
+    #[error("the file is WebAssembly text: assemble it with `wasm-tools parse`")]
     Text,
     /// The file is something else.
-    #[error("is not WebAssembly")]
+    #[error("the file is not WebAssembly")]
     NotWasm,
     /// The file is a core module.
     #[error(
-        "is a core module, not a component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+        "the file is a core module, not a component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
     /// The compiler refuses it.
-    #[error("cannot be compiled: {0}")]
+    #[error("the module cannot be compiled: {0}")]
     Invalid(String),
     /// It is a component, but no task module.
-    #[error("is a component but no task module: it does not export {TASKS}{}", Exported(exports))]
+    #[error("the file is a component but no task module: it exports {}, and not {TASKS}", Exported(exports))]
     NoTasks {
         /// What it does export.
         exports: Vec<String>,
     },
     /// It imports what nothing grants.
     #[error(
-        "imports {interface}, which is not granted to task modules; they get fastworker:task/host@1 and WASI 0.2 without files and network"
+        "the module imports {interface}, which is not granted to task modules; they get fastworker:task/host@1 and WASI 0.2 without files and network"
     )]
     Import {
         /// The interface.
         interface: String,
     },
     /// The engine does not take it.
-    #[error("cannot be instantiated: {0}")]
+    #[error("the module cannot be instantiated: {0}")]
     Unfit(String),
     /// Its imports or exports have other types than the contract's.
-    #[error("does not fit the contract: {0}")]
+    #[error("the module does not fit the contract: {0}")]
     Contract(String),
     /// It did not come up or did not register.
-    #[error("failed while it registered its tasks: {0}")]
+    #[error("the module failed while it registered its tasks: {0}")]
     Register(String),
     /// It took too long to come up or to register.
-    #[error("did not register its tasks within {} s", crate::clock::seconds(*.0))]
+    #[error("the module did not register its tasks within {} s", crate::clock::seconds(*.0))]
     RegisterTimeout(Duration),
     /// It registered no task.
-    #[error("registers no tasks: does it contain a function with #[task]?")]
+    #[error("the module registers no tasks: does it contain a function with #[task]?")]
     Nothing,
     /// It registered more tasks than a module may have.
-    #[error("registers {0} tasks, a module may have {MODULE_TASKS_MAX}")]
+    #[error("the module registers {0} tasks, and may register {MODULE_TASKS_MAX}")]
     TooManyTasks(usize),
     /// It registered a task under an impossible name.
     #[error(
-        "registers a task under the name {0:?}: a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"
+        "the module registers a task under the name {0:?}: a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"
     )]
     TaskName(String),
     /// It registered two tasks under one name.
-    #[error("registers two tasks under the name '{0}': rename one of them")]
+    #[error("the module registers two tasks under the name '{0}': rename one of them")]
     TaskTwice(String),
     /// Another module has a task of that name.
-    #[error("has a task '{task}', and so has {}: rename one of them or load only one of the two", other.display())]
+    #[error("the module has a task '{task}', and so has {}: rename one of them or load only one of the two", other.display())]
     TaskTaken {
         /// The task name.
         task: String,
@@ -141,8 +142,8 @@ struct Exported<'a>(&'a [String]);
 impl fmt::Display for Exported<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            [] => f.write_str(" or anything else"),
-            names => write!(f, ", but {}", names.join(", ")),
+            [] => f.write_str("nothing"),
+            names => f.write_str(&names.join(", ")),
         }
     }
 }
@@ -253,7 +254,7 @@ pub(super) fn load_bytes(runtime: &Inner, path: &Path, bytes: &[u8]) -> Result<M
 }
 
 /// What a module is called, after its file.
-pub(super) fn name_of(path: &Path) -> String {
+pub(crate) fn name_of(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -261,15 +262,33 @@ pub(super) fn name_of(path: &Path) -> String {
 pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>, Unusable> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Unusable::Missing,
-        io::ErrorKind::IsADirectory => Unusable::Folder,
         _ => Unusable::Unreadable(error),
     };
-    let file = File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len();
+    check_kind(&fs::metadata(path).map_err(unreadable)?)?;
+    // What has become a pipe since then must not let us wait for a writer.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    check_kind(&meta)?;
+    let size = meta.len();
     let mut bytes = Vec::new();
-    // One more than allowed: a file may grow, or be a device without an end.
+    // One more than allowed, as a file may grow.
     let read = file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if read as u64 > max { Err(Unusable::TooLarge { size: size.max(max + 1), max }) } else { Ok(bytes) }
+}
+
+/// Only a file is read: a pipe would keep us waiting, and a device may never end.
+fn check_kind(meta: &Metadata) -> Result<(), Unusable> {
+    let kind = meta.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    let names = [
+        (kind.is_dir(), "a folder"),
+        (kind.is_fifo(), "a pipe"),
+        (kind.is_socket(), "a socket"),
+        (kind.is_char_device() || kind.is_block_device(), "a device"),
+    ];
+    Err(Unusable::NoFile(names.into_iter().find_map(|(is_it, name)| is_it.then_some(name)).unwrap_or("something else")))
 }
 
 fn invalid(error: &wasmtime::Error) -> Unusable {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -264,7 +265,7 @@ fn a_module_that_cannot_be_used_says_why() {
     let other = "(component (core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
       (func (export \"hello\") (canon lift (core func $i \"f\"))))";
     stage.folder.write_text("other.wasm", other);
-    assert!(why("other.wasm").ends_with("no task module: it does not export fastworker:task/tasks@1.0.0, but hello"));
+    assert!(why("other.wasm").ends_with("no task module: it exports hello, and not fastworker:task/tasks@1.0.0"));
     let component = "(import \"mine:own/thing@1.0.0\" (instance (export \"f\" (func))))";
     let reach = Reach { component, ..Reach::default() };
     stage.folder.write_guest("import.wasm", &Guest { reach, ..Guest::default() });
@@ -275,6 +276,25 @@ fn a_module_that_cannot_be_used_says_why() {
     assert!(why("nameless.wasm").contains("registers a task under the name \"\""));
     stage.folder.write_guest("nothing.wasm", &Guest { names: &[], ..Guest::default() });
     assert!(why("nothing.wasm").contains("registers no tasks"));
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_not_waited_for() {
+    let stage = Stage::new();
+    let (reader, _writer) = std::io::pipe().expect("a pipe");
+    let pipe = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+    let socket = stage.folder.path().join("socket.wasm");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let kinds = [
+        (PathBuf::from(pipe), "a pipe"),
+        (PathBuf::from("/dev/zero"), "a device"),
+        (socket, "a socket"),
+        (stage.folder.path().to_owned(), "a folder"),
+    ];
+    for (path, kind) in kinds {
+        let why = stage.runtime.load(&path).expect_err("no module").to_string();
+        assert_eq!(why, format!("{}: this is {kind}, not a file", path.display()));
+    }
 }
 
 #[test]
@@ -325,7 +345,10 @@ fn a_catalog_leads_from_names_to_modules_and_says_who_has_a_name_twice() {
     let (mut catalog, errors) = Catalog::load(&stage.runtime, &[first.clone(), second.clone(), third.clone()]);
     let [error] = errors.as_slice() else { panic!("expected one error, not {errors:?}") };
     let message = error.to_string();
-    assert!(message.contains("b.wasm: has a task 'b', and so has ") && message.contains("a.wasm: rename"), "{message}");
+    assert!(
+        message.contains("b.wasm: the module has a task 'b', and so has ") && message.contains("a.wasm: rename"),
+        "{message}"
+    );
     assert_eq!(catalog.describe().iter().map(|info| info.name.as_str()).collect::<Vec<_>>(), ["a", "c"]);
     assert_eq!(catalog.find("b").expect("a module").path(), first);
     assert!(catalog.find("c").is_none());

@@ -8,7 +8,7 @@
 //! are our own and cost nothing before; everything else comes from wasmtime-wasi's context,
 //! which most attempts never need.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rand::Rng as _;
@@ -26,6 +26,7 @@ use super::{
     call::Attempt,
     output::{Flood, Output, Stream},
 };
+use crate::lock::lock;
 
 /// Resources that a guest may hold at once.
 const RESOURCES_MAX: usize = 10_000;
@@ -136,7 +137,7 @@ impl Pollable for Printer {
 #[wasmtime_wasi::async_trait]
 impl OutputStream for Printer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut output = lock(&self.output);
         output.print(self.stream, &bytes).map_err(|flood: Flood| StreamError::Trap(flood.into()))
     }
 

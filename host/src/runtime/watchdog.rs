@@ -16,7 +16,7 @@ use std::{
     future::poll_fn,
     io, mem,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     task::Poll,
@@ -28,7 +28,10 @@ use futures::task::AtomicWaker;
 use wasmtime::Engine;
 
 use super::AttemptId;
-use crate::clock::{Moment, Now};
+use crate::{
+    clock::{Moment, Now},
+    lock::lock,
+};
 
 /// Between asking an attempt to end and ending it.
 const GRACE: Duration = Duration::from_millis(10);
@@ -73,7 +76,7 @@ pub(super) struct Watch {
 
 impl Watch {
     fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current)
     }
 
     /// Says that `attempt` begins and may run until `deadline`.
@@ -218,7 +221,7 @@ impl Shared {
     }
 
     fn watches(&self) -> MutexGuard<'_, Vec<Weak<Watch>>> {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.watches)
     }
 
     /// Looks at every slot once, and says when to look again.

@@ -5,10 +5,8 @@
 //! returned. What the control plane has taken back is not begun.
 
 use std::{
-    collections::VecDeque,
-    mem,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError},
     },
@@ -19,21 +17,26 @@ use std::{
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
-use super::{link::Link, log::Speaker};
+use super::link::Link;
 use crate::{
-    clock,
-    control_plane::state::LOOKAHEAD_MAX,
-    lock::lock,
-    protocol::{
-        Beat, Ended, FRAME_TARGET, Lease, LeaseId, Note, Order, Registration, Work, WorkerReply, WorkerRequest,
-    },
-    runtime::{AttemptId, Catalog, Invocation, Module, Reports, Runtime, Slot, Stopper, WatchEnd},
-    task::{ErrorKind, Failure, FollowUp, ModuleVersion, Outcome, Report},
-    transport::{CallError, PAYLOAD_MAX},
+    lock::{self, lock},
+    protocol::{Beat, HOLDS_MAX, Order, Registration, WorkerReply, WorkerRequest},
+    runtime::{Catalog, Module, Runtime, WatchEnd},
+    transport::CallError,
 };
+
+mod slot;
+
+mod desk;
+
+mod keeper;
+
+mod frame;
 
 mod reload;
 
+use desk::Desk;
+use keeper::Keeper;
 pub use reload::Reload;
 use reload::Reloader;
 
@@ -41,15 +44,20 @@ use reload::Reloader;
 const PROMPT: Duration = Duration::from_secs(5);
 /// An answer that is not worth waiting for is given up after so long.
 const SOON: Duration = Duration::from_secs(1);
-/// How long the keeper lets a slot work before it helps.
-const KEEPER_STEP: Duration = Duration::from_millis(10);
+/// The pause before the same is tried again that has just failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two tries to register.
+const REGISTER_STEP: Duration = Duration::from_millis(200);
+/// How often it is worth a warning that a worker cannot register.
+const WARN_EVERY: Duration = Duration::from_mins(1);
 /// The pause after an order, which takes a moment to carry out: it is not asked for again meanwhile.
 const BEAT_STEP: Duration = Duration::from_millis(20);
-/// The pause before a lease is handed back whose task is not in the catalog, as its change may just
-/// be under way.
-const ODD_LEASE_STEP: Duration = Duration::from_millis(20);
-/// Untold reports that a slot holds; the oldest go first.
-const REPORTS_MAX: usize = 1_000;
+/// How often what runs is told to stop: it may just be about to begin.
+const STOP_STEP: Duration = Duration::from_millis(20);
+/// How long whoever drops a crew waits for its slots to end, once they are told to.
+const DROP_LIMIT: Duration = Duration::from_millis(200);
+/// How many leases a beat tells of: so many fit into a frame. The next one tells of the others.
+const BEAT_HOLDS: usize = HOLDS_MAX / 2;
 /// Stack of a slot's thread: the guest's stack and what the host needs above it.
 const SLOT_STACK: usize = 4 * 1024 * 1024;
 
@@ -78,7 +86,7 @@ pub enum CrewError {
     Thread(#[from] std::io::Error),
 }
 
-/// The running threads of a worker.
+/// The running threads of a worker. Dropped without [`Crew::drain`], it stops at once.
 #[derive(Debug)]
 pub struct Crew {
     shared: Arc<Shared>,
@@ -86,6 +94,8 @@ pub struct Crew {
     slots: Receiver<()>,
     others: Vec<JoinHandle<()>>,
     reloading: Option<WatchEnd>,
+    /// Somebody has seen to its end.
+    over: bool,
 }
 
 struct Shared {
@@ -115,88 +125,13 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// What a slot has on its desk.
-#[derive(Default)]
-struct Desk {
-    papers: Mutex<Papers>,
-    /// Tells the slot that its reports have arrived.
-    told: Condvar,
-    stopper: OnceLock<Stopper>,
-}
-
-#[derive(Default)]
-struct Papers {
-    waiting: VecDeque<Lease>,
-    running: Option<(LeaseId, Instant)>,
-    reports: VecDeque<Report>,
-    /// Who says them, where that is logged.
-    speaker: Option<Speaker>,
-    /// Some reports are on their way.
-    telling: bool,
-}
-
-impl Desk {
-    fn papers(&self) -> MutexGuard<'_, Papers> {
-        lock(&self.papers)
-    }
-
-    /// Takes the next lease from it.
-    fn begin(&self) -> Option<Lease> {
-        let mut papers = self.papers();
-        let lease = papers.waiting.pop_front()?;
-        papers.running = Some((lease.id, Instant::now()));
-        papers.reports.clear();
-        Some(lease)
-    }
-
-    /// Takes what the attempt said that was not told yet, once what is being told has arrived: a
-    /// report counts only while its lease is live.
-    fn finish(&self) -> Vec<Report> {
-        let mut papers = self.papers();
-        papers.running = None;
-        while papers.telling {
-            let (woken, waited) = self.told.wait_timeout(papers, PROMPT).unwrap_or_else(PoisonError::into_inner);
-            papers = woken;
-            papers.telling &= !waited.timed_out();
-        }
-        mem::take(&mut papers.reports).into()
-    }
-
-    /// Stops everything on it.
-    fn clear(&self) {
-        let held = held(&self.papers());
-        for lease in held {
-            self.stop(lease);
-        }
-    }
-
-    /// Ends an attempt, or sees to it that it does not begin.
-    fn stop(&self, lease: LeaseId) {
-        let mut papers = self.papers();
-        papers.waiting.retain(|waiting| waiting.id != lease);
-        let runs = papers.running.is_some_and(|(running, _)| running == lease);
-        drop(papers);
-        if runs && let Some(stopper) = self.stopper.get() {
-            stopper.stop(AttemptId(lease.0));
-        }
-    }
-}
-
-/// Lets the keeper sleep while no slot needs it.
-#[derive(Default)]
-struct Keeper {
-    awake: AtomicBool,
-    asleep: Mutex<()>,
-    called: Condvar,
-}
-
-impl Keeper {
-    fn call(&self) {
-        if !self.awake.swap(true, Ordering::SeqCst) {
-            let _asleep = lock(&self.asleep);
-            self.called.notify_all();
-        }
-    }
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoAnswer {
+    /// This worker stops.
+    Stopping,
+    /// The request is too large to be sent, which no repetition mends.
+    TooLarge,
 }
 
 impl Crew {
@@ -229,7 +164,10 @@ impl Crew {
         });
         let key = *lock(&shared.key);
         shared.register(key, PROMPT)?;
+        shared.tell_of_modules();
         let (ended, slots) = mpsc::channel();
+        // From here on, whatever fails ends the threads that run already.
+        let mut crew = Self { shared: Arc::clone(&shared), slots, others: Vec::new(), reloading: None, over: false };
         for number in 0..shared.identity.slots {
             let (shared, ended) = (Arc::clone(&shared), ended.clone());
             spawn(format!("fw-slot-{number}"), move || {
@@ -238,70 +176,104 @@ impl Crew {
             })?;
         }
         let (beat, keeper) = (Arc::clone(&shared), Arc::clone(&shared));
-        let mut others = vec![
-            spawn("fw-beat".into(), move || beat.run_beat())?,
-            spawn("fw-keeper".into(), move || keeper.run_keeper())?,
-        ];
-        let mut reloading = None;
+        crew.others.push(spawn("fw-beat".into(), move || beat.run_beat())?);
+        crew.others.push(spawn("fw-keeper".into(), move || keeper.run_keeper())?);
         if let Some(reload) = reload {
-            let (reloader, stop) = Reloader::new(Arc::clone(&shared), reload);
-            others.push(spawn("fw-reload".into(), move || reloader.run())?);
-            reloading = Some(stop);
+            let (reloader, stop) = Reloader::new(shared, reload);
+            crew.others.push(spawn("fw-reload".into(), move || reloader.run())?);
+            crew.reloading = Some(stop);
         }
-        Ok(Self { shared, slots, others, reloading })
+        Ok(crew)
     }
 
     /// Takes no more work, finishes what runs, at most `limit` long, hands the rest back, and ends.
     /// With nothing to finish and nobody to tell, it ends within moments.
     pub fn drain(mut self, limit: Duration) {
-        self.shared.draining.store(true, Ordering::SeqCst);
-        if let Some(reloading) = &self.reloading {
-            reloading.stop();
-        }
+        self.take_no_more();
         if self.shared.renewing.load(Ordering::SeqCst) {
             // Whatever this worker ran is void, and there is nobody to tell.
-            return self.give_up();
+            self.shared.shut_desks();
+            return self.stop_others();
         }
         let key = *lock(&self.shared.key);
         let told = self.shared.link.ask(&WorkerRequest::Drain(key), SOON);
         if let Err(error) = &told {
-            warn!(%error, "the control plane does not know that this worker drains");
+            warn!(worker = self.worker(), %error, "the control plane does not know that this worker drains");
         }
-        let has_work = self.shared.desks.iter().any(|desk| !held(&desk.papers()).is_empty());
+        let has_work = self.shared.desks.iter().any(|desk| desk.papers().held().next().is_some());
         let limit = if told.is_ok() || has_work { limit } else { Duration::ZERO };
-        if self.slots.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) && has_work {
-            self.stop_attempts();
+        if self.slots.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            // Not only what was there before the wait: a grant may have been on its way.
+            let tells = told.is_ok() || self.has_running();
             // A stopped attempt ends within milliseconds, and its slot tells of it.
-            let _ = self.slots.recv_timeout(if told.is_ok() { PROMPT } else { SOON });
+            let limit = if told.is_ok() { PROMPT } else { SOON };
+            self.stop_slots(if tells { limit } else { Duration::ZERO });
         }
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.keeper.call();
+        self.stop_others();
         // Nobody is known by the key after this, so a parked beat is answered too.
         let left = told.and_then(|_| self.shared.link.ask(&WorkerRequest::Leave(key), PROMPT));
         match left {
             Ok(_) => self.others.drain(..).for_each(|thread| drop(thread.join())),
             // Then the threads end by themselves, when their own questions time out.
-            Err(error) => debug!(%error, "the control plane does not know that this worker left"),
+            Err(error) => {
+                debug!(worker = self.worker(), %error, "the control plane does not know that this worker left");
+            }
         }
     }
 
-    /// Ends without a control plane. The threads end by themselves, when their own questions time
-    /// out.
-    fn give_up(&self) {
-        self.stop_attempts();
+    fn worker(&self) -> &str {
+        &self.shared.identity.worker_id
+    }
+
+    fn has_running(&self) -> bool {
+        self.shared.desks.iter().any(|desk| desk.papers().running.is_some())
+    }
+
+    /// Begins to end: asks for no more work, and for no more changes of modules.
+    fn take_no_more(&mut self) {
+        self.over = true;
+        self.shared.draining.store(true, Ordering::SeqCst);
+        if let Some(reloading) = &self.reloading {
+            reloading.stop();
+        }
+    }
+
+    /// Stops what runs, and waits until the slots have ended, at most `limit`.
+    fn stop_slots(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        loop {
+            self.shared.shut_desks();
+            let left = until.saturating_duration_since(Instant::now());
+            let ended = self.slots.recv_timeout(left.min(STOP_STEP)) != Err(RecvTimeoutError::Timeout);
+            if ended || left.is_zero() {
+                return;
+            }
+        }
+    }
+
+    /// Lets the threads end that are no slots.
+    fn stop_others(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.keeper.call();
     }
+}
 
-    /// Stops what runs.
-    fn stop_attempts(&self) {
-        for desk in &self.shared.desks {
-            let running = desk.papers().running;
-            if let Some((lease, _)) = running {
-                info!(lease = lease.0, "stopped at the end of the shutdown timeout; another worker will run it");
-                desk.stop(lease);
-            }
+impl Drop for Crew {
+    /// Stops what runs, leaves, and waits little more than a second, however things stand.
+    fn drop(&mut self) {
+        if self.over {
+            return;
         }
+        self.take_no_more();
+        self.shared.shut_desks();
+        self.stop_others();
+        if let Some(key) = self.shared.current_key()
+            && let Err(error) = self.shared.link.ask(&WorkerRequest::Leave(key), SOON)
+        {
+            debug!(worker = self.worker(), %error, "the control plane does not know that this worker left");
+        }
+        // The threads that are no slots end by themselves.
+        self.stop_slots(DROP_LIMIT);
     }
 }
 
@@ -314,18 +286,32 @@ impl Shared {
         self.stopping.load(Ordering::SeqCst)
     }
 
+    /// Stops what runs, and lets nothing more begin.
+    fn shut_desks(&self) {
+        self.desks.iter().for_each(Desk::shut);
+    }
+
+    /// Logs what this worker runs from now on.
+    fn tell_of_modules(&self) {
+        let worker = &self.identity.worker_id;
+        for module in lock::read(&self.catalog).modules() {
+            let (info, version) = (module.info(), module.version());
+            info!(worker, module = info.name, path = %info.path, %version, tasks = info.tasks.len(), "module loaded");
+        }
+    }
+
     /// The catalog as it is now.
     fn catalog(&self) -> Catalog {
-        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+        lock::read(&self.catalog).clone()
     }
 
     fn set_catalog(&self, catalog: Catalog) {
-        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+        *lock::write(&self.catalog) = catalog;
     }
 
     /// The module that has a task of that name now.
     fn find(&self, name: &str) -> Option<Module> {
-        self.catalog.read().unwrap_or_else(PoisonError::into_inner).find(name).cloned()
+        lock::read(&self.catalog).find(name).cloned()
     }
 
     fn register(&self, key: Uuid, limit: Duration) -> Result<(), CrewError> {
@@ -338,7 +324,24 @@ impl Shared {
                 Ok(())
             }
             WorkerReply::Refused(why) => Err(CrewError::Refused(why)),
-            other => Err(CrewError::Refused(format!("an answer that makes no sense: {other:?}"))),
+            other => {
+                debug!(?other, "the control plane answered a registration with something else");
+                Err(CrewError::Refused("it answered a registration with something else".into()))
+            }
+        }
+    }
+
+    /// The key of the registration, unless this worker has none just now.
+    fn current_key(&self) -> Option<Uuid> {
+        loop {
+            if self.renewing.load(Ordering::SeqCst) {
+                return None;
+            }
+            // It is held for as long as it takes to register.
+            match lock::try_lock(&self.key) {
+                Some(key) => return Some(*key),
+                None => thread::yield_now(),
+            }
         }
     }
 
@@ -353,313 +356,98 @@ impl Shared {
             // Whatever is still held is void, and no more is wanted.
             return None;
         }
-        warn!("the control plane does not know this worker any more: registering anew");
+        let worker = &self.identity.worker_id;
+        warn!(worker, "the control plane does not know this worker any more: registering anew");
         self.desks.iter().for_each(Desk::clear);
         let new = Uuid::now_v7();
         self.renewing.store(true, Ordering::SeqCst);
+        let mut warned: Option<Instant> = None;
         while !self.is_draining() {
             match self.register(new, SOON) {
                 Ok(()) => {
                     self.renewing.store(false, Ordering::SeqCst);
                     *key = new;
-                    info!("registered anew");
+                    info!(worker, "registered anew");
                     return Some(new);
                 }
                 Err(error) => {
-                    warn!(%error, "cannot register: trying again");
+                    if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+                        warned = Some(Instant::now());
+                        warn!(worker, %error, "cannot register: trying on");
+                    } else {
+                        debug!(worker, %error, "cannot register: trying on");
+                    }
                     self.link.look_around();
-                    thread::park_timeout(Duration::from_millis(200));
+                    thread::sleep(REGISTER_STEP);
                 }
             }
         }
         None
     }
 
-    /// Asks until there is an answer. None when this worker stops.
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Option<WorkerReply> {
+    /// Asks until there is an answer.
+    ///
+    /// # Errors
+    /// [`NoAnswer`] when there will be none.
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, NoAnswer> {
         self.insist(|| self.link.ask(request, limit))
     }
 
     /// The same, in whichever way.
-    fn insist(&self, mut ask: impl FnMut() -> Result<WorkerReply, CallError>) -> Option<WorkerReply> {
+    fn insist(&self, mut ask: impl FnMut() -> Result<WorkerReply, CallError>) -> Result<WorkerReply, NoAnswer> {
+        let worker = &self.identity.worker_id;
         loop {
             match ask() {
                 Ok(WorkerReply::Refused(why)) => {
-                    error!(why, "the control plane refused a request: trying again");
+                    error!(worker, why, "the control plane refused a request: trying again");
                     if self.is_draining() {
-                        return None;
+                        return Err(NoAnswer::Stopping);
                     }
-                    thread::park_timeout(SOON);
+                    thread::sleep(PAUSE);
                 }
-                Ok(reply) => return Some(reply),
-                Err(_) if self.is_stopping() => return None,
+                Ok(reply) => return Ok(reply),
+                Err(_) if self.is_stopping() => return Err(NoAnswer::Stopping),
+                Err(error @ CallError::TooLarge { .. }) => {
+                    error!(worker, %error, "a request cannot be sent, which is a bug in fastworker");
+                    return Err(NoAnswer::TooLarge);
+                }
                 Err(CallError::TimedOut { .. }) => self.link.look_around(),
                 Err(error) => {
-                    error!(%error, "cannot ask the control plane: trying again");
-                    thread::park_timeout(SOON);
+                    error!(worker, %error, "cannot ask the control plane: trying again");
+                    thread::sleep(PAUSE);
                     self.link.look_around();
                 }
             }
         }
     }
 
-    // A slot.
-
-    fn run_slot(self: &Arc<Self>, number: u32) {
-        let desk = &self.desks[number as usize];
-        let reports = DeskReports { shared: Arc::downgrade(self), number: number as usize };
-        let mut slot = self.runtime.slot(Arc::new(reports));
-        let _ = desk.stopper.set(slot.stopper());
-        let mut line = self.link.line();
-        let (mut key, mut sequence, mut ended) = (*lock(&self.key), 0, VecDeque::new());
-        loop {
-            let frame = take_frame(&mut ended);
-            // What does not fit goes with the next request; until then nothing more is wanted.
-            let done = ended.is_empty() && !self.is_draining();
-            let capacity = if done { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
-            if capacity == 0 && frame.is_empty() {
-                return;
-            }
-            sequence += 1;
-            let work = Work { worker: key, slot: number, sequence, ended: frame, capacity };
-            let work = WorkerRequest::Work(work);
-            // The outcomes are told before the room of the last attempt is cleared.
-            match self.insist(|| line.ask(&work, &mut || slot.clear())) {
-                Some(WorkerReply::Leases(leases)) => ended.extend(self.run_leases(desk, &mut slot, leases)),
-                Some(WorkerReply::Unknown) => match self.renew(key) {
-                    Some(new) => {
-                        (key, sequence) = (new, 0);
-                        ended.clear();
-                    }
-                    None => return,
-                },
-                Some(other) => error!(?other, "the control plane answered a request for work with something else"),
-                None => return,
-            }
-        }
-    }
-
-    fn run_leases(&self, desk: &Desk, slot: &mut Slot, leases: Vec<Lease>) -> Vec<Ended> {
-        let mut ended = Vec::with_capacity(leases.len());
-        let mut bytes = 0;
-        if leases.len() > 1 {
-            self.keeper.call();
-        }
-        desk.papers().waiting = leases.into();
-        while let Some(lease) = desk.begin() {
-            let started = Instant::now();
-            let Some((outcome, version)) = self.attempt(desk, slot, &lease) else {
-                desk.finish();
-                ended.push(not_begun(lease.id));
-                continue;
-            };
-            let ran_us = clock::micros(started.elapsed());
-            let one = fit(Ended {
-                lease: lease.id,
-                outcome: Some(outcome),
-                ran_us,
-                version: Some(version),
-                reports: desk.finish(),
-            });
-            bytes += size(&one);
-            ended.push(one);
-            if bytes > FRAME_TARGET || self.is_draining() {
-                let waiting = mem::take(&mut desk.papers().waiting);
-                ended.extend(waiting.into_iter().map(|lease| not_begun(lease.id)));
-            }
-        }
-        ended
-    }
-
-    /// None if it cannot begin, as nothing here has that name.
-    fn attempt(&self, desk: &Desk, slot: &mut Slot, lease: &Lease) -> Option<(Outcome, ModuleVersion)> {
-        let Some(module) = self.find(&lease.name) else {
-            warn!(
-                lease = lease.id.0,
-                name = &*lease.name,
-                "a task was granted that is not in the catalog: handed back"
-            );
-            thread::park_timeout(ODD_LEASE_STEP);
-            return None;
-        };
-        let speaker = Speaker::of(lease, &self.identity.worker_id, &module);
-        if speaker.is_some() {
-            desk.papers().speaker.clone_from(&speaker);
-        }
-        let started = Instant::now();
-        let outcome = slot.run(
-            &module,
-            &Invocation {
-                id: AttemptId(lease.id.0),
-                task_id: &lease.task_id,
-                name: &lease.name,
-                attempt: lease.attempt,
-                timeout: Duration::from_micros(lease.timeout_us),
-                args: &lease.args,
-                kwargs: &lease.kwargs,
-            },
-        );
-        if let Some(speaker) = speaker {
-            speaker.ended(&outcome, started.elapsed());
-        }
-        Some((outcome, module.version()))
-    }
-
-    // The beat.
-
     fn run_beat(&self) {
         let mut key = *lock(&self.key);
         while !self.is_stopping() {
-            let holds = self.desks.iter().flat_map(|desk| held(&desk.papers())).collect();
+            let mut holds = Vec::new();
+            for desk in &self.desks {
+                let room = BEAT_HOLDS - holds.len();
+                holds.extend(desk.papers().held().take(room));
+            }
             match self.ask(&WorkerRequest::Beat(Beat { worker: key, holds }), self.link.beat_limit()) {
-                Some(WorkerReply::Orders(orders)) => {
+                Ok(WorkerReply::Orders(orders)) => {
                     for Order::Stop(lease) in &orders {
                         self.desks.iter().for_each(|desk| desk.stop(*lease));
                     }
                     if !orders.is_empty() {
-                        thread::park_timeout(BEAT_STEP);
+                        thread::sleep(BEAT_STEP);
                     }
                 }
-                Some(WorkerReply::Unknown) if self.is_stopping() => return,
-                Some(WorkerReply::Unknown) => match self.renew(key) {
+                Ok(WorkerReply::Unknown) if self.is_stopping() => return,
+                Ok(WorkerReply::Unknown) => match self.renew(key) {
                     Some(new) => key = new,
                     None => return,
                 },
-                Some(other) => error!(?other, "the control plane answered a beat with something else"),
-                None => return,
+                Ok(other) => error!(?other, "the control plane answered a beat with something else"),
+                Err(NoAnswer::Stopping) => return,
+                Err(NoAnswer::TooLarge) => thread::sleep(PAUSE),
             }
         }
-    }
-
-    // The keeper.
-
-    /// Tells what running tasks say, and returns what waits behind one that takes its time.
-    fn run_keeper(&self) {
-        while !self.is_stopping() {
-            let asleep = lock(&self.keeper.asleep);
-            if !self.keeper.awake.load(Ordering::SeqCst) {
-                drop(self.keeper.called.wait(asleep).unwrap_or_else(PoisonError::into_inner));
-                continue;
-            }
-            drop(asleep);
-            thread::park_timeout(KEEPER_STEP);
-            if !self.look_after_slots() {
-                self.keeper.awake.store(false, Ordering::SeqCst);
-                // A slot may have called between the look and the store.
-                if self.desks.iter().any(|desk| needs_keeper(&desk.papers())) {
-                    self.keeper.call();
-                }
-            }
-        }
-    }
-
-    /// Returns whether a slot still needs looking after.
-    fn look_after_slots(&self) -> bool {
-        let (mut reports, mut returned, mut needed) = (Vec::new(), Vec::new(), false);
-        for desk in &self.desks {
-            let mut papers = desk.papers();
-            needed |= needs_keeper(&papers);
-            let Some((lease, since)) = papers.running else { continue };
-            if since.elapsed() >= KEEPER_STEP {
-                returned.extend(papers.waiting.drain(..).map(|lease| lease.id));
-                papers.telling = !papers.reports.is_empty();
-                reports.extend(papers.reports.drain(..).map(|report| (lease, report)));
-            }
-        }
-        if reports.is_empty() && returned.is_empty() {
-            return needed;
-        }
-        let sequence = self.notes.fetch_add(1, Ordering::SeqCst) + 1;
-        let note = Note { worker: *lock(&self.key), sequence, reports, returned };
-        let told = self.ask(&WorkerRequest::Note(note), PROMPT).is_some();
-        for desk in &self.desks {
-            desk.papers().telling = false;
-            desk.told.notify_all();
-        }
-        told && needed
-    }
-}
-
-/// What a slot is about to run or runs.
-fn held(papers: &Papers) -> Vec<LeaseId> {
-    papers.waiting.iter().map(|lease| lease.id).chain(papers.running.map(|(lease, _)| lease)).collect()
-}
-
-fn needs_keeper(papers: &Papers) -> bool {
-    papers.running.is_some() && (!papers.waiting.is_empty() || !papers.reports.is_empty())
-}
-
-fn not_begun(lease: LeaseId) -> Ended {
-    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new() }
-}
-
-/// What every item of a frame takes beyond its documents, at most.
-const ITEM_BYTES: usize = 512;
-
-/// About how many bytes it takes in a frame.
-fn size(ended: &Ended) -> usize {
-    let report = |report: &Report| match report {
-        Report::Log { message, .. } => message.len(),
-        Report::Progress(progress) => progress.message.len(),
-    };
-    let outcome = match &ended.outcome {
-        Some(Outcome::Success { result, follow_ups }) => {
-            let follow_up =
-                |task: &FollowUp| task.name.len() + task.args.as_str().len() + task.kwargs.as_str().len() + ITEM_BYTES;
-            result.as_str().len() + follow_ups.iter().map(follow_up).sum::<usize>()
-        }
-        Some(Outcome::Failure(failure)) => failure.message.len(),
-        Some(Outcome::Stopped) | None => 0,
-    };
-    outcome + ended.reports.iter().map(|one| report(one) + ITEM_BYTES).sum::<usize>() + ITEM_BYTES
-}
-
-/// Sees to it that an outcome fits into a frame: without its last reports, or else as a failure.
-fn fit(mut ended: Ended) -> Ended {
-    if size(&ended) > PAYLOAD_MAX {
-        ended.reports.clear();
-    }
-    if size(&ended) > PAYLOAD_MAX {
-        let message = format!("the result and the follow-up tasks are over the limit of {PAYLOAD_MAX} bytes together");
-        ended.outcome = Some(Outcome::Failure(Failure::new(ErrorKind::OutputLimit, message)));
-    }
-    ended
-}
-
-/// Takes from the front what goes into one frame: at least one, if there is one.
-fn take_frame(ended: &mut VecDeque<Ended>) -> Vec<Ended> {
-    let mut bytes = 0;
-    let fits = ended.iter().take_while(|one| {
-        bytes += size(one);
-        bytes <= FRAME_TARGET
-    });
-    let count = fits.count().max(1).min(ended.len());
-    ended.drain(..count).collect()
-}
-
-/// Puts what a guest says on its slot's desk.
-struct DeskReports {
-    shared: Weak<Shared>,
-    number: usize,
-}
-
-impl Reports for DeskReports {
-    fn report(&self, attempt: AttemptId, report: Report) {
-        let Some(shared) = self.shared.upgrade() else { return };
-        let mut papers = shared.desks[self.number].papers();
-        if papers.running.is_none_or(|(lease, _)| lease.0 != attempt.0) {
-            return;
-        }
-        let told = papers.speaker.clone().map(|speaker| (speaker, report.clone()));
-        if papers.reports.len() >= REPORTS_MAX {
-            papers.reports.pop_front();
-        }
-        papers.reports.push_back(report);
-        drop(papers);
-        if let Some((speaker, report)) = told {
-            speaker.says(&report);
-        }
-        shared.keeper.call();
     }
 }
 

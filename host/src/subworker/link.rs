@@ -36,6 +36,9 @@ pub trait Link: Send + Sync + 'static {
 
     /// How long a beat may take that is parked until there is an order.
     fn beat_limit(&self) -> Duration;
+
+    /// Whether the control plane is in this process, and so ends with this worker.
+    fn is_within_the_process(&self) -> bool;
 }
 
 /// How one slot asks for work.
@@ -82,6 +85,10 @@ impl Link for LocalLink {
     fn beat_limit(&self) -> Duration {
         // Nobody checks on a worker of the same process, so its beat waits for an order only.
         Duration::from_hours(1)
+    }
+
+    fn is_within_the_process(&self) -> bool {
+        true
     }
 }
 
@@ -184,6 +191,10 @@ impl Link for RemoteLink {
 
     fn beat_limit(&self) -> Duration {
         BEAT_WAIT + Duration::from_secs(2)
+    }
+
+    fn is_within_the_process(&self) -> bool {
+        false
     }
 }
 

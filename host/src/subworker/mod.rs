@@ -5,6 +5,8 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, thread, time::Duration};
 
+use tracing::{info, warn};
+
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
     runtime::{Catalog, LoadError, Runtime, RuntimeConfig, RuntimeError, SourceError, expand},
@@ -142,7 +144,9 @@ pub enum SubWorkerError {
     Crew(#[from] CrewError),
 }
 
-/// Runs tasks for a control plane.
+/// Runs tasks for a control plane, from [`SubWorker::start`] to [`SubWorker::stop`]. Dropped without
+/// that, it stops at once: what runs is stopped and given back to the control plane, which the drop
+/// waits for, about a second at most.
 #[derive(Debug)]
 pub struct SubWorker {
     config: SubWorkerConfig,
@@ -183,7 +187,11 @@ impl SubWorker {
             address: config.base_address.to_string(),
             slots: u32::try_from(config.modules.concurrency).unwrap_or(u32::MAX),
         };
+        let is_empty = catalog.modules().is_empty();
         self.crew = Some(Crew::start(Arc::new(link), runtime, catalog, identity, config.modules.reload())?);
+        if is_empty {
+            warn!(worker = config.worker_id, "this subworker has no task modules, so it gets no tasks");
+        }
         Ok(())
     }
 
@@ -191,6 +199,7 @@ impl SubWorker {
     pub fn stop(&mut self, limit: Duration) {
         if let Some(crew) = self.crew.take() {
             crew.drain(limit);
+            info!(worker = self.config.worker_id, "stopped");
         }
     }
 }

@@ -28,6 +28,11 @@ impl<R: Way> State<R> {
         if let Some(why) = self.roster.refusal(&registration) {
             return self.tell(from, WorkerReply::Refused(why));
         }
+        if peer.is_some() && registration.worker_id == self.own_id {
+            let id = &registration.worker_id;
+            let why = format!("the control plane itself has the id '{id}': give this worker another --worker-id");
+            return self.tell(from, WorkerReply::Refused(why));
+        }
         let namesake = self.roster.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
         match namesake.map(|(key, worker)| (key, worker.disconnected.is_none())) {
             Some((_, true)) => {

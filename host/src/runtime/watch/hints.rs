@@ -2,13 +2,15 @@
 //!
 //! A hint only says that it is time to look: some file systems give none, and the system drops
 //! some when there are many. Only one thing is believed: that a file was moved to its place.
+//! However many come while nobody listens, they are one hint, with a bounded list of such files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, mem,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::mpsc::Sender,
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
 };
 
 use notify::{
@@ -16,18 +18,83 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 
+use crate::{
+    lock::{self, lock},
+    protocol::FRAME_ITEMS_MAX,
+};
+
 /// Folders that are watched; changes in others show when they are looked at anyway.
 const FOLDERS_MAX: usize = 1_000;
+/// Files of which it is known between two looks that they were moved.
+const MOVED_MAX: usize = FRAME_ITEMS_MAX;
 /// Links that are followed from a file to where it really is.
 const LINKS_MAX: usize = 16;
 
 /// Why the watching thread wakes up.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wake {
     /// Something changed; these were moved to where they are.
-    Hint(Vec<PathBuf>),
+    Hint(BTreeSet<PathBuf>),
     /// Nobody needs it any more.
     Stop,
+    /// Nobody said anything for as long as it waited.
+    Quiet,
+}
+
+/// Wakes the watching thread.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rung: Mutex<Rung>,
+    rings: Condvar,
+}
+
+/// What was said since the watching thread listened last.
+#[derive(Debug, Default)]
+struct Rung {
+    /// There is something to look at.
+    hint: bool,
+    moved: BTreeSet<PathBuf>,
+    stop: bool,
+}
+
+impl Bell {
+    /// Says that something changed, and which files were moved to where they are.
+    pub(super) fn hint(&self, moved: impl IntoIterator<Item = PathBuf>) {
+        let mut rung = lock(&self.rung);
+        rung.hint = true;
+        // What does not fit is looked at as if it was not moved.
+        for path in moved {
+            if rung.moved.len() < MOVED_MAX {
+                rung.moved.insert(path);
+            }
+        }
+        self.rings.notify_one();
+    }
+
+    /// Says that nobody needs the watch any more.
+    pub(super) fn stop(&self) {
+        lock(&self.rung).stop = true;
+        self.rings.notify_one();
+    }
+
+    /// Waits for word, at most `limit`.
+    pub(super) fn wait(&self, limit: Duration) -> Wake {
+        let until = Instant::now() + limit;
+        let mut rung = lock(&self.rung);
+        loop {
+            if rung.stop {
+                return Wake::Stop;
+            }
+            if mem::take(&mut rung.hint) {
+                return Wake::Hint(mem::take(&mut rung.moved));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Wake::Quiet;
+            }
+            rung = lock::wait_timeout(&self.rings, rung, left).0;
+        }
+    }
 }
 
 /// Asks the system to tell of changes in some folders.
@@ -40,8 +107,8 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    /// Lets hints go to `wakes`.
-    pub(super) fn new(wakes: Sender<Wake>) -> Self {
+    /// Lets hints ring `bell`.
+    pub(super) fn new(bell: Arc<Bell>) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error, such as an overflow, may hide anything.
             let moved = match event {
@@ -49,7 +116,7 @@ impl Hints {
                 Ok(event) if is_arrival(event.kind) => event.paths,
                 Ok(_) | Err(_) => Vec::new(),
             };
-            let _ = wakes.send(Wake::Hint(moved));
+            bell.hint(moved);
         });
         let watcher = watcher.inspect_err(|error| {
             tracing::warn!(%error, "changes of modules show after a moment only: the system cannot tell of them");
@@ -107,4 +174,36 @@ pub(super) fn folders_of(path: &Path) -> Vec<PathBuf> {
         path = folder.join(target);
     }
     folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_hints_are_one_and_no_move_is_lost_within_the_bound() {
+        let bell = Bell::default();
+        bell.hint([]);
+        bell.hint([PathBuf::from("a")]);
+        bell.hint([PathBuf::from("b"), PathBuf::from("a")]);
+        let moved = BTreeSet::from([PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(bell.wait(Duration::ZERO), Wake::Hint(moved));
+        assert_eq!(bell.wait(Duration::ZERO), Wake::Quiet);
+        bell.hint((0..2 * MOVED_MAX).map(|number| PathBuf::from(number.to_string())));
+        assert!(matches!(bell.wait(Duration::ZERO), Wake::Hint(moved) if moved.len() == MOVED_MAX));
+        bell.hint([]);
+        bell.stop();
+        assert_eq!(bell.wait(Duration::from_mins(1)), Wake::Stop);
+    }
+
+    #[test]
+    fn a_hint_ends_the_wait_of_another_thread() {
+        let bell = Arc::new(Bell::default());
+        let waits = std::thread::spawn({
+            let bell = Arc::clone(&bell);
+            move || bell.wait(Duration::from_mins(1))
+        });
+        bell.hint([]);
+        assert_eq!(waits.join().expect("no panic"), Wake::Hint(BTreeSet::new()));
+    }
 }

@@ -9,13 +9,13 @@ use std::{
     fs::{self, Metadata},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use self::{
     files::{Files, Sight, Stat, Step, Verdict},
-    hints::{Hints, Wake, folders_of},
+    hints::{Bell, Hints, Wake, folders_of},
 };
 use super::{
     Catalog, Unusable, module,
@@ -55,25 +55,25 @@ pub struct Watch {
     sources: Vec<String>,
     files: Files,
     hints: Hints,
-    wakes: Receiver<Wake>,
-    moved: Vec<PathBuf>,
+    bell: Arc<Bell>,
+    moved: BTreeSet<PathBuf>,
     module_max: u64,
     first: bool,
 }
 
 /// The other end of a [`Watch`]: ends its waits.
 #[derive(Clone, Debug)]
-pub struct WatchEnd(Sender<Wake>);
+pub struct WatchEnd(Arc<Bell>);
 
 impl WatchEnd {
     /// Ends the watch.
     pub fn stop(&self) {
-        let _ = self.0.send(Wake::Stop);
+        self.0.stop();
     }
 
     /// Ends the wait that is, so that it is looked at once.
     pub fn wake(&self) {
-        let _ = self.0.send(Wake::Hint(Vec::new()));
+        self.0.hint([]);
     }
 }
 
@@ -81,12 +81,12 @@ impl Watch {
     /// Watches what `sources` lead to, of which `catalog` was loaded. A file may be gone from its
     /// folder for `grace`.
     pub fn new(sources: Vec<String>, catalog: &Catalog, grace: Duration, module_max: u64) -> (Self, WatchEnd) {
-        let (sender, wakes) = mpsc::channel();
+        let bell = Arc::new(Bell::default());
         let loaded = catalog.modules().iter().map(|module| (module.path().to_owned(), *module.content()));
         let files = Files::new(loaded, grace);
-        let hints = Hints::new(sender.clone());
-        let watch = Self { sources, files, hints, wakes, moved: Vec::new(), module_max, first: true };
-        (watch, WatchEnd(sender))
+        let hints = Hints::new(Arc::clone(&bell));
+        let end = WatchEnd(Arc::clone(&bell));
+        (Self { sources, files, hints, bell, moved: BTreeSet::new(), module_max, first: true }, end)
     }
 
     /// Waits until it is time to look. Returns whether to go on.
@@ -98,15 +98,15 @@ impl Watch {
         let mut left = self.files.next().since(now).min(POLL);
         let mut crowd = None;
         loop {
-            match self.wakes.recv_timeout(left) {
-                Ok(Wake::Hint(moved)) => {
+            match self.bell.wait(left) {
+                Wake::Hint(moved) => {
                     // Whatever does not fit is looked at as if it was not moved.
                     self.moved.extend(moved.into_iter().take(FILES_MAX.saturating_sub(self.moved.len())));
                     let over = *crowd.get_or_insert_with(|| Instant::now() + CROWD_MAX);
                     left = over.saturating_duration_since(Instant::now()).min(CROWD_GAP);
                 }
-                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => return true,
+                Wake::Stop => return false,
+                Wake::Quiet => return true,
             }
         }
     }
@@ -175,7 +175,7 @@ impl Watch {
 
     /// Those of the files that were moved to where they are, by their own or their real path.
     fn moved(&mut self, sights: &BTreeMap<PathBuf, Sight>) -> BTreeSet<PathBuf> {
-        let moved: BTreeSet<PathBuf> = std::mem::take(&mut self.moved).into_iter().collect();
+        let moved = std::mem::take(&mut self.moved);
         if moved.is_empty() {
             return BTreeSet::new();
         }

@@ -9,23 +9,21 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError, TryLockError,
+        Arc,
         atomic::Ordering,
         mpsc::{self, Receiver, Sender},
     },
-    thread,
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
-use uuid::Uuid;
+use tracing::{debug, error, field::display, info, warn};
 
 use super::{PROMPT, Shared, spawn};
 use crate::{
     clock::Timestamp,
     protocol::{CatalogChange, WorkerReply, WorkerRequest},
-    runtime::{Catalog, Change, Content, LoadError, Module, Watch, WatchEnd},
-    task::{LoadFailure, ModuleStatus},
+    runtime::{Catalog, Change, Content, LoadError, Module, Watch, WatchEnd, name_of},
+    task::{LoadFailure, ModuleStatus, ModuleVersion},
 };
 
 /// How long a name that went is still found: no lease of before takes longer to begin.
@@ -163,11 +161,7 @@ impl Reloader {
             Err(LoadError { path, why }) => {
                 self.candidates.remove(&path);
                 let error = why.to_string();
-                let words = match draft.loaded_from(&path) {
-                    Some(_) => "module not reloaded; what was live stays",
-                    None => "module not loaded",
-                };
-                warn!(worker = self.worker(), module = %path.display(), error, "{words}");
+                self.log_refusal(draft, &path, None, &error);
                 draft.set_error(&path, failure(&error));
                 true
             }
@@ -186,14 +180,16 @@ impl Reloader {
             Change::Back(path) => {
                 if let Some(module) = draft.loaded_from(&path) {
                     let version = module.version();
-                    info!(worker = self.worker(), module = %path.display(), %version, "module returned");
+                    let module = name_of(&path);
+                    info!(worker = self.worker(), module, path = %path.display(), %version, "module returned");
                     draft.set_status(&path, ModuleStatus::Loaded);
                 }
             }
             Change::Missing(path) => match draft.loaded_from(&path) {
                 Some(module) => {
                     let version = module.version();
-                    warn!(worker = self.worker(), module = %path.display(), %version, "module missing: the version that was loaded runs on");
+                    let (worker, module) = (self.worker(), name_of(&path));
+                    warn!(worker, module, path = %path.display(), %version, "module missing: the version that was loaded runs on");
                     draft.set_status(&path, ModuleStatus::Missing);
                 }
                 None => self.forget(draft, &path),
@@ -211,7 +207,8 @@ impl Reloader {
         let is_it = |module: &&Module| *module.content() == content;
         if let Some(module) = draft.loaded_from(path).filter(is_it) {
             let version = module.version();
-            info!(worker = self.worker(), module = %path.display(), %version, "module is as it was before");
+            let module = name_of(path);
+            info!(worker = self.worker(), module, path = %path.display(), %version, "module is as it was before");
             self.candidates.remove(path);
             draft.clear_notes(path);
             return true;
@@ -253,8 +250,9 @@ impl Reloader {
             let mut without = draft.clone();
             let module = without.remove(&path);
             if self.publish(&without, false).is_ok() {
-                let version = module.map(|module| module.version().to_string());
-                info!(worker = self.worker(), module = %path.display(), version, "module dropped: its file is gone");
+                let version = module.map(|module| display(module.version()));
+                let (worker, module) = (self.worker(), name_of(&path));
+                info!(worker, module, path = %path.display(), version, "module dropped: its file is gone");
                 (draft, noted) = (without, false);
                 self.forget(&mut draft, &path);
             }
@@ -293,12 +291,7 @@ impl Reloader {
             };
             candidate.turned_down = true;
             let version = candidate.module.version();
-            let worker = &self.shared.identity.worker_id;
-            let words = match draft.loaded_from(path) {
-                Some(_) => "module not reloaded; what was live stays",
-                None => "module not loaded",
-            };
-            warn!(worker, module = %path.display(), %version, why, "{words}");
+            self.log_refusal(draft, path, Some(version), &why);
             draft.set_error(path, failure(&why));
             *noted = true;
         }
@@ -321,9 +314,25 @@ impl Reloader {
     fn told_of_new(&mut self, old: &Catalog, paths: &[PathBuf]) {
         for path in paths {
             let Some(Candidate { module, .. }) = self.candidates.remove(path) else { continue };
-            let before = old.loaded_from(path).map(|before| before.version().to_string());
+            let before = old.loaded_from(path).map(|before| display(before.version()));
+            let (worker, name, version) = (self.worker(), &module.info().name, module.version());
             let tasks = module.info().tasks.len();
-            info!(worker = self.worker(), module = %path.display(), version = %module.version(), before, tasks, "module reloaded");
+            let words = if before.is_some() { "module reloaded" } else { "module loaded" };
+            info!(worker, module = name, path = %path.display(), %version, before, tasks, "{words}");
+        }
+    }
+
+    /// Logs that a version is not taken, once: a control plane in this process does it, too.
+    fn log_refusal(&self, draft: &Catalog, path: &Path, version: Option<ModuleVersion>, error: &str) {
+        let words = match draft.loaded_from(path) {
+            Some(_) => "module not reloaded; what was live stays",
+            None => "module not loaded",
+        };
+        let (worker, module, version) = (self.worker(), name_of(path), version.map(display));
+        if self.shared.link.is_within_the_process() {
+            debug!(worker, module, path = %path.display(), version, error, "{words}");
+        } else {
+            warn!(worker, module, path = %path.display(), version, error, "{words}");
         }
     }
 
@@ -365,7 +374,7 @@ impl Reloader {
         let sequence = self.shared.changes.fetch_add(1, Ordering::SeqCst) + 1;
         let modules = catalog.describe();
         for _ in 0..ASKED_MAX {
-            let Some(worker) = self.key() else { break };
+            let Some(worker) = self.shared.current_key() else { break };
             let change = CatalogChange { worker, sequence, modules: modules.clone(), force };
             match self.shared.link.ask(&WorkerRequest::Catalog(change), PROMPT) {
                 Ok(WorkerReply::Noted) => return Told::Noted,
@@ -380,19 +389,6 @@ impl Reloader {
             }
         }
         Told::ByNobody
-    }
-
-    /// The key of the registration, unless this worker has none just now.
-    fn key(&self) -> Option<Uuid> {
-        loop {
-            // It is held for as long as it takes to register.
-            match self.shared.key.try_lock() {
-                _ if self.shared.renewing.load(Ordering::SeqCst) => return None,
-                Ok(key) => return Some(*key),
-                Err(TryLockError::Poisoned(key)) => return Some(*PoisonError::into_inner(key)),
-                Err(TryLockError::WouldBlock) => thread::yield_now(),
-            }
-        }
     }
 }
 

@@ -17,7 +17,7 @@
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, RwLock},
     thread,
     time::Duration,
 };
@@ -30,6 +30,7 @@ use ::nng::{
 use super::{
     Announcer, Caller, Dialog, FRAME_MAX, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, Server, Service, Transport,
 };
+use crate::lock;
 
 mod server;
 
@@ -104,17 +105,17 @@ struct Gate {
 impl Gate {
     /// Runs `post` unless the gate is shut; [`Gate::shut`] waits for it.
     fn pass<T>(&self, post: impl FnOnce() -> T) -> Option<T> {
-        let shut = self.shut.read().unwrap_or_else(PoisonError::into_inner);
+        let shut = lock::read(&self.shut);
         (!*shut).then(post)
     }
 
     fn is_open(&self) -> bool {
-        !*self.shut.read().unwrap_or_else(PoisonError::into_inner)
+        !*lock::read(&self.shut)
     }
 
     /// Shuts the gate. What passed before has been posted when this returns.
     fn shut(&self) {
-        *self.shut.write().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock::write(&self.shut) = true;
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::{
     sync::{
-        Condvar, Mutex, PoisonError,
+        Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
 
-use crate::lock::lock;
+use crate::lock::{self, lock};
 
 /// What the kernel takes of one answer at once, in bytes.
 const TAKEN_AT_ONCE: usize = 16 * 1024;
@@ -66,7 +66,7 @@ impl Sending {
             if span.is_zero() {
                 return;
             }
-            turn = self.none.wait_timeout(turn, span).unwrap_or_else(PoisonError::into_inner).0;
+            turn = lock::wait_timeout(&self.none, turn, span).0;
         }
     }
 

@@ -1,0 +1,77 @@
+//! A control plane with which too many wait already: it lets nobody else wait, and says so at once.
+
+use super::*;
+use crate::{
+    clock::Timestamp,
+    json::Json,
+    task::{Task, TaskPriority},
+    transport::{Peer, Refusal, Server, Service},
+};
+
+/// Answers every question about a task at once: it lives.
+#[derive(Default)]
+struct Full {
+    lookups: AtomicUsize,
+}
+
+impl Service for Full {
+    fn request(&self, _from: Peer, body: &[u8], reply: transport::Reply) {
+        let answer = match codec::decode::<Request>(body) {
+            Ok(Request::Submit(submit)) => Reply::Submitted(vec![Submitted::Accepted; submit.tasks.len()]),
+            Ok(Request::Lookup(lookup)) => {
+                self.lookups.fetch_add(1, Ordering::SeqCst);
+                Reply::Found(lookup.ids.into_iter().map(|id| Found::Live(Box::new(live(id)))).collect())
+            }
+            other => panic!("{other:?}"),
+        };
+        reply.send(&codec::encode(SerializationFormat::Json, &answer));
+    }
+
+    fn refuse(&self, _body: &[u8], _why: Refusal) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn gone(&self, _peer: Peer) {}
+}
+
+fn live(id: TaskId) -> Task {
+    Task {
+        id,
+        name: "add".into(),
+        args: Json::empty_array(),
+        kwargs: Json::empty_object(),
+        priority: TaskPriority::Normal,
+        created_at: Timestamp::now(),
+        started_at: None,
+        completed_at: None,
+        status: TaskStatus::Pending,
+        result: None,
+        error: None,
+        attempt: 0,
+        progress: None,
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_wait_at_the_control_plane_asks_again_with_pauses() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+    let base: Address = format!("tcp://127.0.0.1:{}", port - MANAGEMENT_OFFSET).parse().expect("an address");
+    let address = base.plus(MANAGEMENT_OFFSET).expect("a port").to_string();
+    let full = Arc::new(Full::default());
+    let _server: Box<dyn Server> = Nng.serve(&address, 16, Arc::clone(&full) as Arc<dyn Service>).expect("a server");
+    let wait = Duration::from_millis(900);
+    let client = Client::builder().control_plane_address(base.clone()).timeout(wait).build();
+    let caller = Nng.connect(&address).expect("an address");
+    let connection = Connection { caller, base, discovery: None, welcome: Arc::default() };
+    *lock(&client.0.connection) = Some(Arc::new(connection));
+    client.0.stopped.store(false, Ordering::SeqCst);
+
+    let run = client.run(NewTask::new("add")).await;
+    assert!(matches!(run, Err(ClientError::TimedOut { .. })), "{run:?}");
+    let asked = full.lookups.swap(0, Ordering::SeqCst);
+    assert!((1..=6).contains(&asked), "asked {asked} times");
+    let found = client.lookup(&TaskId::new(), wait).await;
+    assert!(matches!(found, Ok(Found::Live(_))), "{found:?}");
+    let asked = full.lookups.load(Ordering::SeqCst);
+    assert!((1..=6).contains(&asked), "asked {asked} times");
+}

@@ -1,0 +1,139 @@
+//! A slot: asks for work, runs it, tells what came of it, and asks for more.
+//!
+//! Apart because this is the way of a task. Invariant: what a slot was granted is in one of its next
+//! requests, as an outcome or as not begun.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tracing::{error, info, warn};
+
+use super::{
+    super::log::Speaker,
+    NoAnswer, Shared,
+    desk::{Desk, DeskReports},
+    frame::{cut_down, fit, not_begun, size, take_frame},
+};
+use crate::{
+    clock,
+    control_plane::state::LOOKAHEAD_MAX,
+    lock::lock,
+    protocol::{Ended, FRAME_TARGET, Lease, Work, WorkerReply, WorkerRequest},
+    runtime::{AttemptId, Invocation, Slot},
+    task::{ModuleVersion, Outcome},
+};
+
+/// The pause before a lease is handed back whose task is not in the catalog, as its change may just
+/// be under way.
+const ODD_LEASE_STEP: Duration = Duration::from_millis(20);
+
+impl Shared {
+    pub(super) fn run_slot(self: &Arc<Self>, number: u32) {
+        let desk = &self.desks[number as usize];
+        let reports = DeskReports { shared: Arc::downgrade(self), number: number as usize };
+        let mut slot = self.runtime.slot(Arc::new(reports));
+        let _ = desk.stopper.set(slot.stopper());
+        let mut line = self.link.line();
+        let (mut key, mut sequence, mut ended) = (*lock(&self.key), 0, VecDeque::new());
+        loop {
+            let frame = take_frame(&mut ended);
+            // What does not fit goes with the next request; until then nothing more is wanted.
+            let done = ended.is_empty() && !self.is_draining();
+            let capacity = if done { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
+            if capacity == 0 && frame.is_empty() {
+                return;
+            }
+            sequence += 1;
+            let work = Work { worker: key, slot: number, sequence, ended: frame, capacity };
+            let request = WorkerRequest::Work(work);
+            // The outcomes are told before the room of the last attempt is cleared.
+            match self.insist(|| line.ask(&request, &mut || slot.clear())) {
+                Ok(WorkerReply::Leases(leases)) => ended.extend(self.run_leases(desk, &mut slot, leases)),
+                Ok(WorkerReply::Unknown) => match self.renew(key) {
+                    Some(new) => {
+                        (key, sequence) = (new, 0);
+                        ended.clear();
+                    }
+                    None => return,
+                },
+                Ok(other) => error!(?other, "the control plane answered a request for work with something else"),
+                Err(NoAnswer::Stopping) => return,
+                // Counted too low. It did not leave, so its tasks end as too large.
+                Err(NoAnswer::TooLarge) => {
+                    let WorkerRequest::Work(work) = request else { return };
+                    work.ended.into_iter().rev().for_each(|one| ended.push_front(cut_down(one)));
+                }
+            }
+        }
+    }
+
+    fn run_leases(&self, desk: &Desk, slot: &mut Slot, leases: Vec<Lease>) -> Vec<Ended> {
+        let mut ended = Vec::with_capacity(leases.len());
+        let mut bytes = 0;
+        if leases.len() > 1 {
+            self.keeper.call();
+        }
+        desk.papers().waiting = leases.into();
+        while let Some(lease) = desk.begin() {
+            let started = Instant::now();
+            let Some((outcome, version)) = self.attempt(desk, slot, &lease) else {
+                desk.finish();
+                ended.push(not_begun(lease.id));
+                continue;
+            };
+            let ran_us = clock::micros(started.elapsed());
+            let reports = desk.finish();
+            let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, version: Some(version), reports });
+            bytes += size(&one);
+            ended.push(one);
+            if bytes > FRAME_TARGET || self.is_draining() {
+                break;
+            }
+        }
+        let left = mem::take(&mut desk.papers().waiting);
+        ended.extend(left.into_iter().map(|lease| not_begun(lease.id)));
+        ended
+    }
+
+    /// None if it cannot begin, as nothing here has that name.
+    fn attempt(&self, desk: &Desk, slot: &mut Slot, lease: &Lease) -> Option<(Outcome, ModuleVersion)> {
+        let worker = &self.identity.worker_id;
+        let Some(module) = self.find(&lease.name) else {
+            let (task, name) = (&lease.task_id, &*lease.name);
+            warn!(%task, name, worker, "a task was granted that is not in the catalog: handed back");
+            thread::sleep(ODD_LEASE_STEP);
+            return None;
+        };
+        let speaker = Speaker::of(lease, worker, &module);
+        if speaker.is_some() {
+            desk.papers().speaker.clone_from(&speaker);
+        }
+        let started = Instant::now();
+        let outcome = slot.run(
+            &module,
+            &Invocation {
+                id: AttemptId(lease.id.0),
+                task_id: &lease.task_id,
+                name: &lease.name,
+                attempt: lease.attempt,
+                timeout: Duration::from_micros(lease.timeout_us),
+                args: &lease.args,
+                kwargs: &lease.kwargs,
+            },
+        );
+        if let Some(speaker) = speaker {
+            speaker.ended(&outcome, started.elapsed());
+        }
+        if matches!(outcome, Outcome::Stopped) && desk.papers().shut {
+            let fate = if self.link.is_within_the_process() { "its task is lost" } else { "its task goes back" };
+            let (task, name, attempt) = (&lease.task_id, &*lease.name, lease.attempt);
+            info!(%task, name, attempt, worker, "an attempt was stopped, as the worker ends: {fate}");
+        }
+        Some((outcome, module.version()))
+    }
+}
