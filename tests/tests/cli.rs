@@ -91,7 +91,7 @@ fn an_id_that_is_chosen_is_submitted_once() {
     let first = submit(["5", "3"]).with_code(0).json();
     assert_eq!(first["task_id"], "mine");
     assert_eq!(submit(["5", "3"]).with_code(0).json(), first);
-    let _ = submit(["100", "100"]).with_code(1).says("another call");
+    drop(submit(["100", "100"]).with_code(2).says("the task id mine is taken").hints("another --task-id"));
 }
 
 #[test]

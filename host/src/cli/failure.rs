@@ -134,6 +134,10 @@ impl From<ClientError> for Failure {
             ClientError::Refused(why) if why.contains("is stopping") => {
                 Self::new(UNREACHABLE, why).hint("try again once it has restarted")
             }
+            ClientError::Refused(why) if why.ends_with(": use a new one") => {
+                Self::new(WRONG_USAGE, why.trim_end_matches(": use a new one"))
+                    .hint("choose another --task-id, or leave it out for a new one")
+            }
             ClientError::BadArguments(_) | ClientError::Address(_) => Self::new(WRONG_USAGE, message),
             ClientError::TooLarge { .. } => {
                 Self::new(WRONG_USAGE, message).hint("pass where the data is, such as a URL, instead of the data")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Connection, Outcome, complete, named, number, render, span_above_zero};
+use super::{Connection, Outcome, complete, named, number, render, span};
 use crate::{clock::Timestamp, protocol::TaskQuery, task::TaskStatus};
 
 #[derive(Args, Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Tasks {
     #[arg(long, env = "FASTWORKER_WORKER", value_name = "ID", add = ArgValueCandidates::new(complete::workers))]
     worker: Option<String>,
     /// List only tasks that were submitted, started or ended within this span
-    #[arg(long, env = "FASTWORKER_SINCE", value_name = "SPAN", value_parser = span_above_zero)]
+    #[arg(long, env = "FASTWORKER_SINCE", value_name = "SPAN", value_parser = span)]
     since: Option<Duration>,
     /// List at most this many, up to 1000
     #[arg(long, env = "FASTWORKER_LIMIT", value_name = "COUNT", default_value = "25",

@@ -171,7 +171,7 @@ impl<'a> Line<'a> {
             ErrorKind::InvalidSubcommand => {
                 let hint = match of(ContextKind::SuggestedSubcommand).as_slice() {
                     [] => format!("{} --help lists the commands", self.name()),
-                    near => format!("did you mean {}?", near.join(" or ")),
+                    near => format!("did you mean '{}'?", near.join("' or '")),
                 };
                 wrong(format!("{} has no command '{}'", self.name(), one(ContextKind::InvalidSubcommand))).hint(hint)
             }

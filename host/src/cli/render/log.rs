@@ -30,7 +30,9 @@ pub(in crate::cli) fn levels(text: &str) -> Result<Levels, String> {
     let lower = text.to_lowercase();
     let directives: Option<Vec<String>> = lower.split(',').map(|part| directive(part.trim())).collect();
     let directives = directives.map(|directives| Levels(directives.join(",")));
-    directives.ok_or_else(|| format!("choose one of {}, also for parts, as in info,task=debug", LEVELS.join(", ")))
+    directives.ok_or_else(|| {
+        format!("choose one of {}; parts can have levels of their own, as in info,task=debug", LEVELS.join(", "))
+    })
 }
 
 /// Starts logging to the standard error.
