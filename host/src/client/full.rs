@@ -49,6 +49,12 @@ fn live(id: TaskId) -> Task {
         error: None,
         attempt: 0,
         progress: None,
+        error_kind: None,
+        worker_id: None,
+        due_at: None,
+        offered: true,
+        module_version: None,
+        callback: None,
     }
 }
 
