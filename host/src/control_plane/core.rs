@@ -136,9 +136,9 @@ impl Core {
         let state = lock(&self.state);
         self.watched.fetch_add(1, Ordering::SeqCst);
         let left = until.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout_while(state, left, |state| !wanted(state));
+        let over = self.changed.wait_timeout_while(state, left, |state| !wanted(state));
         self.watched.fetch_sub(1, Ordering::SeqCst);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        !over.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Starts the thread that sends callbacks.

@@ -18,7 +18,7 @@ fn a_task_is_described_whole_before_and_after_its_end() {
     let late = NewTask { countdown: Some(secs(60)), ..task("a late") };
     let policy = Policy { max_retries: Some(1), retry_delay: Some(secs(100)), ..Policy::default() };
     let args = Json::parse("[1]").expect("JSON");
-    story.submit(vec![wait, late, NewTask { policy, args, ..task("a retried") }], Notify::No);
+    story.submit(vec![wait, late, NewTask { args, policy, ..task("a retried") }], Notify::No);
     let other = describe(&mut story, "other").expect("it waits");
     assert_eq!((other.status, other.offered, other.due_at), (TaskStatus::Pending, false, None));
     let due = story.now.wall + secs(60);
