@@ -64,8 +64,8 @@ pub fn progress(done: u64, total: u64, message: &str) {
 
 /// Tells whether the attempt is about to be stopped: cancelled, or past its deadline.
 ///
-/// An attempt that asks now and then may end in good order. One that does not is stopped all the
-/// same, in the middle of whatever it does.
+/// An attempt that asks now and then can clean up before it ends. One that does not is stopped all
+/// the same, whatever it is doing.
 pub fn is_cancelled() -> bool {
     host::is_cancelled()
 }

@@ -1,4 +1,4 @@
-//! How a task fails: what the host decides from whether to try it again.
+//! How a task fails, from which the host decides whether to retry it.
 
 use std::error::Error;
 use std::fmt;
@@ -20,12 +20,12 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskError {
-    /// The arguments do not fit the task. Never tried again.
+    /// The arguments do not fit the task. Never retried.
     BadArguments(String),
-    /// The task failed. Tried again while its policy has retries left.
+    /// The task failed. Retried while its policy has retries left.
     Failed(String),
-    /// The task failed and knows when another attempt makes sense. Tried again after the delay
-    /// while its policy has retries left.
+    /// The task failed and knows when another attempt makes sense. Retried after the delay while
+    /// its policy has retries left.
     RetryAfter {
         /// Why this attempt did not succeed.
         message: String,
@@ -35,12 +35,12 @@ pub enum TaskError {
 }
 
 impl TaskError {
-    /// The arguments do not fit the task, so trying again is of no use.
+    /// The arguments do not fit the task, so a retry would not help.
     pub fn bad_arguments(message: impl Into<String>) -> Self {
         Self::BadArguments(message.into())
     }
 
-    /// The task failed; its policy decides whether it is tried again.
+    /// The task failed; its policy decides whether it is retried.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::Failed(message.into())
     }
@@ -57,7 +57,7 @@ impl TaskError {
         }
     }
 
-    /// Finds the `TaskError` in a boxed error, or makes one of it.
+    /// Finds the `TaskError` in a boxed error, or makes one from it.
     pub(crate) fn from_any(error: Box<dyn Error>) -> Self {
         match error.downcast::<Boxed>() {
             Ok(own) => own.0,

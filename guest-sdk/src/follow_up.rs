@@ -46,9 +46,9 @@ pub struct FollowUp {
 pub enum Priority {
     /// Before everything else.
     Critical,
-    /// Before what is normal.
+    /// Before normal and low.
     High,
-    /// What tasks have that say nothing.
+    /// The default.
     Normal,
     /// When nothing else waits.
     Low,

@@ -1,7 +1,7 @@
 //! Write `fastworker` tasks in Rust.
 //!
-//! A task module is a WebAssembly component: one `.wasm` file that a worker loads, and whose
-//! tasks it runs in sandboxes of their own. With this crate it is a library of plain functions.
+//! A task module is a WebAssembly component: one `.wasm` file, which a worker loads. It runs every
+//! attempt of a task in a fresh sandbox. With this crate a module is a library of plain functions.
 //!
 //! # A task is a function
 //!
@@ -19,25 +19,25 @@
 //! # }
 //! ```
 //!
-//! That is the whole module: there is no list to keep, the doc comment is what people read about
-//! the task, and clients call it with `add(5, 3)`, `add(5, y=3)` or `add(x=5, y=3)`. Its
-//! `Cargo.toml` makes it a component and keeps it testable. `fastworker new NAME` makes such a crate,
-//! with a copy of this SDK in it, as no registry has it yet:
+//! That is the whole module. There is no list of tasks to maintain; the doc comment is shown as the
+//! task's documentation; and clients call it with `add(5, 3)`, `add(5, y=3)` or `add(x=5, y=3)`.
+//! `Cargo.toml` makes it a component and keeps it testable. `fastworker new NAME` creates such a
+//! crate, with a copy of this SDK, which is in no registry yet:
 //!
 //! ```toml
 //! [lib]
 //! crate-type = ["cdylib", "rlib"]
 //!
 //! [dependencies]
-//! fastworker-guest = { path = ".fastworker/guest-sdk" }
+//! fastworker-guest = { path = ".fastworker/sdk/guest-sdk" }
 //! ```
 //!
 //! `cargo build --release --target wasm32-wasip2` builds it, `fastworker dev` runs it.
 //!
 //! # Arguments and results
 //!
-//! Everything that serde can read may be a parameter, and everything that it can write a result.
-//! An `Option` may be left out; `&str`, `&[T]` and `&T` borrow for the length of the call.
+//! Anything that serde can read may be a parameter, and anything that it can write a result. An
+//! `Option` may be left out; `&str`, `&[T]` and `&T` borrow for the duration of the call.
 //!
 //! ```
 //! use fastworker_guest::{task, testing};
@@ -66,20 +66,20 @@
 //! let receipt = testing::call("confirm", r#"[{"item": "tea", "count": 2}]"#, "{}");
 //! assert_eq!(receipt.as_deref(), Ok(r#"{"text":"Thank you for 2 x tea"}"#));
 //!
-//! // What does not fit is refused before the task runs, and never tried again:
+//! // Arguments that do not fit are refused before the task runs, and never retried:
 //! let error = testing::call("confirm", "[]", "{}").unwrap_err();
 //! assert_eq!(error.message(), "confirm() missing 1 required argument: 'order'");
 //! # }
 //! ```
 //!
-//! With the feature `schema`, types that derive `JsonSchema` tell the host what they look like. A call
+//! With the feature `schema`, types that derive `JsonSchema` describe themselves to the host. A call
 //! that does not fit is then refused before it is queued, with the place in its arguments, such as
 //! `args[0].count: expected integer, found string "two"`; `fastworker list --schema` shows the schemas.
-//! Other types go on working without one. Plain types such as `i64`, `&str` or `Vec<f64>` need none.
+//! Other types work without one. Plain types such as `i64`, `&str` or `Vec<f64>` need none.
 //!
 //! ```toml
 //! [dependencies]
-//! fastworker-guest = { version = "0.1", features = ["schema"] }
+//! fastworker-guest = { path = ".fastworker/sdk/guest-sdk", features = ["schema"] }
 //! ```
 //!
 //! ```ignore
@@ -92,11 +92,11 @@
 //! }
 //! ```
 //!
-//! # Failing, and being tried again
+//! # Errors and retries
 //!
 //! A task fails by returning an `Err`, of any error type: [`TaskError`], a standard error, a
 //! `String`, or a boxed error such as `anyhow`'s. `?` turns standard errors into [`TaskError`].
-//! The policy in the attribute says what happens then.
+//! The policy in the attribute decides what happens then.
 //!
 //! ```
 //! use std::time::Duration;
@@ -106,14 +106,14 @@
 //! #[task(max_retries = 3, retry_delay = "5s", retry_backoff = 2.0, timeout = "30s")]
 //! fn charge(account: &str, cents: &str) -> Result<u64, TaskError> {
 //!     if account.is_empty() {
-//!         // Never tried again.
+//!         // Never retried.
 //!         return Err(TaskError::bad_arguments("the account has no name"));
 //!     }
 //!     if account == "busy" {
-//!         // Tried again when the task says so.
+//!         // Retried after the delay that the task chose.
 //!         return Err(TaskError::retry_after("the bank is busy", Duration::from_secs(60)));
 //!     }
-//!     // Tried again as the policy says.
+//!     // An error is retried as the policy says.
 //!     Ok(cents.parse()?)
 //! }
 //! #
@@ -123,19 +123,18 @@
 //! # }
 //! ```
 //!
-//! A panic ends the attempt as a failure; its message and place are in the task's log. All keys of
-//! the attribute are described at [`task`].
+//! A panic ends the attempt as a failure; its message and place are in the task's log. [`task`]
+//! describes all keys of the attribute.
 //!
-//! # Again and again
+//! # Schedules
 //!
-//! A task whose parameters may all be left out can say when it is submitted by itself: at
-//! intervals, or when a clock shows what a cron pattern says. It is, as long as a worker has its
-//! module.
+//! A task without required parameters can declare its own schedule, as an interval or a cron
+//! pattern. It is in force as long as a worker has the module.
 //!
 //! ```
 //! use fastworker_guest::task;
 //!
-//! /// Forgets what is old.
+//! /// Removes what is old.
 //! #[task(every = "10m")]
 //! fn clean_up() {}
 //!
@@ -147,9 +146,9 @@
 //!
 //! # Talking to the host
 //!
-//! [`context`] knows the attempt: its id, number and deadline. It reports progress, tells when
-//! the task is cancelled, and submits follow-up tasks. [`info!`], [`warn!`](crate::warn!) and the
-//! others write to the task's log; so do `println!` and `eprintln!`.
+//! [`context`] knows the task's id, the number of the attempt and its deadline. It reports progress,
+//! tells whether the task was cancelled, and submits follow-up tasks. [`info!`],
+//! [`warn!`](crate::warn!) and the others write to the task's log; so do `println!` and `eprintln!`.
 //!
 //! ```
 //! use fastworker_guest::{TaskError, context, info, task};
@@ -174,8 +173,8 @@
 //!
 //! # Waiting
 //!
-//! A task may be an `async fn`. There is one thread and nothing to schedule: [`sleep`] is what it
-//! can wait on, alone or joined with others.
+//! A task may be an `async fn`. There is one thread and no runtime: [`sleep`] is the only thing that
+//! it can wait for, alone or joined with others.
 //!
 //! ```
 //! use std::time::Duration;
@@ -192,8 +191,8 @@
 //!
 //! # Testing
 //!
-//! Tasks compile for the host too, where `cargo test` calls them like any function.
-//! [`testing::Context`] plays the host: it sets the attempt and shows what the task told it.
+//! Tasks compile for your machine too, where `cargo test` calls them like any function.
+//! [`testing::Context`] stands in for the host: it sets the attempt and shows what the task reported.
 //!
 //! ```
 //! use fastworker_guest::testing::Context;
@@ -243,28 +242,29 @@ pub mod testing;
 pub use error::TaskError;
 /// Makes a function a task.
 ///
-/// The function stays what it was and can be called like any other. Its parameters need
-/// [`serde::Deserialize`], its result [`serde::Serialize`] or a `Result` of it whose error becomes
-/// a `Box<dyn Error>`, as every standard error, `String` and [`TaskError`] does. It may be async.
-/// It cannot be generic, unsafe or a method.
+/// The function stays as it is and can be called like any other. Its parameters need
+/// [`serde::Deserialize`], its result [`serde::Serialize`] or a `Result` of it whose error converts
+/// into a `Box<dyn Error>`, as every standard error, `String` and [`TaskError`] does. It may be
+/// async. It cannot be generic, unsafe or a method.
 ///
-/// What is left out is up to the host and whoever submits the task:
+/// Every key is optional; whoever submits the task may set values of their own, which take
+/// precedence:
 ///
 /// | key | value | meaning |
 /// | --- | --- | --- |
-/// | `name` | `"reports.weekly"` | the name clients submit under; that of the function if left out |
+/// | `name` | `"reports.weekly"` | the name that clients submit; by default the function's |
 /// | `priority` | `"critical"`, `"high"`, `"normal"`, `"low"` | which of the waiting tasks goes first |
 /// | `timeout` | `"30s"` | how long one attempt may run |
-/// | `max_retries` | `3` | how many more attempts it gets when the first one fails |
-/// | `retry_delay` | `"5s"` | the time to wait before the second attempt |
+/// | `max_retries` | `3` | how many more attempts follow a failed one |
+/// | `retry_delay` | `"5s"` | the wait before the second attempt |
 /// | `retry_backoff` | `2.0` | what the wait is multiplied by before each further attempt |
 /// | `retry_backoff_max` | `"1h"` | the longest wait between two attempts |
-/// | `every` | `"10s"` | submitted by itself each time so much has passed, at least `"100ms"` |
-/// | `cron` | `"0 9 * * 1-5"` | submitted by itself when a clock shows this: minute, hour, day of month, month, day of week (0 and 7 are Sunday) |
-/// | `tz` | `"Europe/Paris"` | the time zone of that clock; UTC if left out |
-/// | `overlap` | `"skip"`, `"queue"` | while the last one has not ended, leave it out (the default), or let one wait |
-/// | `count` | `3` | submitted by itself so often at most |
-/// | `until` | `"2026-12-31T18:00:00Z"` | not submitted by itself after this |
+/// | `every` | `"10s"` | schedule: the interval, at least `"100ms"` |
+/// | `cron` | `"0 9 * * 1-5"` | schedule: minute, hour, day of month, month, day of week (0 and 7 are Sunday) |
+/// | `tz` | `"Europe/Paris"` | the pattern's time zone; by default UTC |
+/// | `overlap` | `"skip"`, `"queue"` | while the last task has not ended: skip this time (the default), or let one wait |
+/// | `count` | `3` | schedule: at most this many tasks |
+/// | `until` | `"2026-12-31T18:00:00Z"` | schedule: none after this time |
 ///
 /// Durations are numbers with units: `"500ms"`, `"1.5s"`, `"1h 30m"`, `"2d"`.
 ///
@@ -285,7 +285,7 @@ pub use error::TaskError;
 /// # }
 /// ```
 ///
-/// Mistakes are compile errors, all of them at once:
+/// Mistakes are compile errors, all reported at once:
 ///
 /// ```compile_fail
 /// #[fastworker_guest::task(max_retry = 3, timeout = "soon")]
@@ -294,8 +294,8 @@ pub use error::TaskError;
 pub use fastworker_guest_macros::task;
 pub use follow_up::{FollowUp, Priority};
 pub use log::Level;
-/// Derive [`JsonSchema`](schemars::JsonSchema) on the types of a task, and its arguments are checked
-/// before it is queued. See [the crate's text](crate#arguments-and-results).
+/// Derive [`JsonSchema`](schemars::JsonSchema) on a task's types to have its arguments checked before
+/// it is queued. See [the crate's documentation](crate#arguments-and-results).
 #[cfg(feature = "schema")]
 pub use schemars;
 pub use wait::{Sleep, WaitsOnNothing, block_on, sleep};

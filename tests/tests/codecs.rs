@@ -32,6 +32,11 @@ use proptest::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+#[path = "codecs/documents.rs"]
+mod documents;
+#[path = "codecs/shapes.rs"]
+mod shapes;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_verb_works_in_both_formats_through_workers_of_both_formats() {
     for worker in SerializationFormat::ALL {

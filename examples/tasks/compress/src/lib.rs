@@ -1,4 +1,4 @@
-//! The lesson: crates from crates.io work in a task, as long as they ask nothing of the system.
+//! The lesson: crates from crates.io work in a task, as long as they need nothing from the system.
 
 use fastworker_guest::{TaskError, task};
 use miniz_oxide::deflate::compress_to_vec;

@@ -1,4 +1,4 @@
-//! The lesson: a task that fails is tried again as its policy says, or when it says itself.
+//! The lesson: a task that fails is retried as its policy says, or after a delay that it chooses.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn flaky(fail_times: u32) -> Result<u32, TaskError> {
     Ok(attempt())
 }
 
-/// Fails the first time and asks to be tried again after `ms` milliseconds.
+/// Fails the first time and asks to be retried after `ms` milliseconds.
 #[task(max_retries = 5, retry_delay = "100ms")]
 fn flaky_after(ms: u64) -> Result<u32, TaskError> {
     if attempt() == 1 {
@@ -25,7 +25,7 @@ fn flaky_after(ms: u64) -> Result<u32, TaskError> {
     Ok(attempt())
 }
 
-/// Refuses its argument, which is never tried again.
+/// Refuses its argument, which is never retried.
 #[task(max_retries = 5)]
 fn picky(value: i64) -> Result<i64, TaskError> {
     Err(TaskError::bad_arguments(format!("argument 'value': {value} is not to my taste")))

@@ -1,11 +1,11 @@
-//! The lesson: change a word, build, and put the new file in the place of the old one; it is live a
-//! moment later, while the worker runs. `scripts/demo` does it.
+//! The lesson: change a word, build, and replace the old file with the new one; it is live a moment
+//! later, while the worker runs. `scripts/demo` does it.
 
 use fastworker_guest::task;
 
-/// Greets somebody.
+/// Welcomes somebody.
 #[task]
-fn greet(name: &str) -> String {
+fn welcome(name: &str) -> String {
     format!("Hello, {name}!")
 }
 
@@ -15,6 +15,6 @@ mod tests {
 
     #[test]
     fn a_greeting_has_the_name_in_it() {
-        assert_eq!(greet("Ada"), "Hello, Ada!");
+        assert_eq!(welcome("Ada"), "Hello, Ada!");
     }
 }

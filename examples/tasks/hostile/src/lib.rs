@@ -1,4 +1,4 @@
-//! The lesson: whatever a task does, it ends alone. Each of these tries to take its worker along.
+//! The lesson: whatever a task does, it harms nothing else. Each of these tries to take down its worker.
 
 use std::hint::black_box;
 use std::io::Write;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 struct Order {
     /// What to send.
     items: Vec<Item>,
-    /// How to send it, by post if not said.
+    /// How to send it; by default by post.
     #[serde(default)]
     delivery: Delivery,
 }
@@ -19,7 +19,7 @@ struct Item {
     name: String,
     /// The price of one, in euros.
     price: f64,
-    /// One if not said.
+    /// By default one.
     count: Option<u8>,
 }
 
@@ -29,7 +29,7 @@ enum Delivery {
     #[default]
     Post,
     Courier {
-        /// The last hour of the day at which it is of use.
+        /// The hour of the day by which it has to arrive.
         until: u8,
     },
 }

@@ -1,8 +1,8 @@
-//! The lesson: tasks that are submitted by themselves, at intervals or by the clock on the wall.
+//! The lesson: tasks can have schedules, at intervals or by the time of day.
 
 use fastworker_guest::{context, info, task};
 
-/// Ticks every ten seconds, and gives the id of this tick.
+/// Ticks every ten seconds, and returns the id of this tick.
 #[task(every = "10s")]
 fn tick() -> String {
     info!("tick");
@@ -15,8 +15,7 @@ fn countdown() {
     info!("tick");
 }
 
-/// Reports on working days at nine, in the summer and in the winter. One report waits while the last
-/// one is being written.
+/// Reports on working days at nine, local time. If the last report is still being written, one waits.
 #[task(cron = "0 9 * * MON-FRI", tz = "Europe/Paris", overlap = "queue")]
 fn morning_report(title: Option<&str>) -> String {
     format!("{}: all is well", title.unwrap_or("Report"))

@@ -1,4 +1,4 @@
-//! The lesson: work for the processor runs at nearly native speed, one sandbox to a core.
+//! The lesson: computing runs at nearly native speed, with one sandbox on each core.
 
 use fastworker_guest::{TaskError, task};
 use serde::Serialize;

@@ -1,13 +1,13 @@
-//! The lesson: a task that takes its time says how far it is, and stops when it is cancelled.
+//! The lesson: a long task reports its progress, and stops when it is cancelled.
 
 use std::time::Duration;
 
 use fastworker_guest::context::{is_cancelled, progress};
 use fastworker_guest::{TaskError, info, sleep, task};
 
-/// Sleeps for `seconds` in `steps` steps (default 10), and says after each how far it is.
+/// Sleeps for `seconds` in `steps` steps (default 10), and reports its progress after each.
 ///
-/// Returns the steps it made. A cancelled attempt ends after the step it is in.
+/// Returns the number of steps. A cancelled attempt ends after the current step.
 #[task(timeout = "10m")]
 fn slow(seconds: f64, steps: Option<u32>) -> Result<u32, TaskError> {
     let (steps, pause) = plan(seconds, steps)?;

@@ -16,7 +16,7 @@ struct WordCount {
 
 /// Counts the words of a text, and finds the `top` most frequent ones (default 10).
 ///
-/// A word is what letters and digits make; case does not matter.
+/// A word consists of letters and digits; case does not matter.
 #[task]
 fn word_count(text: &str, top: Option<usize>) -> WordCount {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -38,7 +38,7 @@ fn reverse(text: &str) -> String {
     text.chars().rev().collect()
 }
 
-/// Makes a text fit for a URL: words in lower case, joined by `separator` (default `-`).
+/// Turns a text into a part of a URL: words in lower case, joined by `separator` (default `-`).
 #[task]
 fn slugify(text: &str, separator: Option<&str>) -> String {
     words(text).collect::<Vec<_>>().join(separator.unwrap_or("-"))

@@ -1,0 +1,270 @@
+//! `docs/protocol.md` is true: its fields are those that are written, its examples can be read, and
+//! its bytes are those that travel.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+use fastworker::{
+    protocol::{
+        CallbackMessage, EventKind, Reply, Request, ScheduleStatus, WorkerReply, WorkerRequest, codec, original,
+    },
+    task::{ErrorKind, LogLevel, NewTask, SerializationFormat, TaskPriority, TaskStatus, schedule::Overlap},
+};
+use fastworker_tests::binary::root;
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::shapes::Book;
+
+/// A block of the document: lines that are indented, under the headings above them.
+struct Block {
+    line: usize,
+    chapter: String,
+    section: String,
+    lines: Vec<String>,
+}
+
+fn blocks() -> Vec<Block> {
+    let text = fs::read_to_string(root().join("docs/protocol.md")).expect("there is a document");
+    let (mut chapter, mut section) = (String::new(), String::new());
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut goes_on = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let is_block = line.starts_with("    ");
+        match line.strip_prefix("    ") {
+            Some(line) if goes_on => {
+                blocks.last_mut().expect("it goes on").lines.push(line.to_owned());
+            }
+            Some(line) => blocks.push(Block {
+                line: number,
+                chapter: chapter.clone(),
+                section: section.clone(),
+                lines: vec![line.to_owned()],
+            }),
+            None => {
+                if let Some(title) = line.strip_prefix("## ") {
+                    title.clone_into(&mut chapter);
+                    section.clear();
+                } else if let Some(title) = line.strip_prefix("### ") {
+                    title.clone_into(&mut section);
+                }
+            }
+        }
+        goes_on = is_block;
+    }
+    blocks
+}
+
+impl Block {
+    /// Its lines, each with those below it that are indented further.
+    fn items(&self) -> Vec<String> {
+        let mut items: Vec<String> = Vec::new();
+        for line in &self.lines {
+            match (line.strip_prefix(' '), items.last_mut()) {
+                (Some(rest), Some(item)) => {
+                    item.push(' ');
+                    item.push_str(rest.trim());
+                }
+                _ => items.push(line.clone()),
+            }
+        }
+        items
+    }
+}
+
+/// JSON without the spaces and breaks between its parts.
+fn compact(text: &str) -> String {
+    let (mut within, mut escaped) = (false, false);
+    let keep = |character: &char| {
+        within ^= *character == '"' && !escaped;
+        escaped = *character == '\\' && !escaped;
+        within || !character.is_whitespace()
+    };
+    text.chars().filter(keep).collect()
+}
+
+#[test]
+fn the_document_lists_each_field_and_each_variant_as_it_is_written() {
+    const EACH: usize = 400;
+    fn read<T: Serialize>(book: &Book, messages: &impl Strategy<Value = T>) {
+        let mut runner = TestRunner::deterministic();
+        for _ in 0..EACH {
+            book.read(&messages.new_tree(&mut runner).expect("a message").current());
+        }
+    }
+    let book = Book::default();
+    read(&book, &super::requests());
+    read(&book, &super::replies());
+    read(&book, &super::worker_requests());
+    read(&book, &super::worker_replies());
+    book.choice("TaskPriority", &TaskPriority::ALL.map(TaskPriority::as_str));
+    book.choice("TaskStatus", &TaskStatus::ALL.map(TaskStatus::as_str));
+    book.choice("ErrorKind", &ErrorKind::ALL.map(ErrorKind::as_str));
+    book.choice("LogLevel", &LogLevel::ALL.map(LogLevel::as_str));
+    book.choice("EventKind", &EventKind::ALL.map(EventKind::as_str));
+    book.choice("Overlap", &Overlap::ALL.map(Overlap::as_str));
+    book.choice("ScheduleStatus", &ScheduleStatus::ALL.map(ScheduleStatus::as_str));
+
+    let is_definition =
+        |line: &String| line.starts_with(|first: char| first.is_ascii_uppercase()) && line.contains(" = ");
+    let written = blocks().into_iter().flat_map(|block| block.items()).filter(is_definition);
+    let told: BTreeMap<String, String> =
+        written.map(|line| (line.split(" = ").next().unwrap_or_default().trim().to_owned(), line)).collect();
+    let known = book.lines();
+    let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut wrong = Vec::new();
+    for (name, line) in &known {
+        match told.get(name) {
+            Some(told) if plain(told) == *line => {}
+            Some(told) => wrong.push(format!("it says    {}\nbut it is  {line}", plain(told))),
+            None => wrong.push(format!("it lacks   {line}")),
+        }
+    }
+    wrong.extend(
+        told.iter().filter(|(name, _)| !known.contains_key(*name)).map(|(_, line)| format!("it invents {line}")),
+    );
+    assert!(wrong.is_empty(), "docs/protocol.md is to be edited where\n{}", wrong.join("\n"));
+}
+
+/// The names of the variants, as serde tells them to whoever gives another one.
+fn variants<T: DeserializeOwned>() -> usize {
+    let error = serde_json::from_str::<T>("\"no such thing\"").err().expect("there is no such thing").to_string();
+    error.matches('`').count() / 2 - 1
+}
+
+#[test]
+fn no_verb_is_without_an_example() {
+    let shown = |chapter: &str, arrow: &str| {
+        let lines = blocks().into_iter().filter(|block| block.chapter == chapter).flat_map(|block| block.items());
+        let verbs = lines.filter_map(|line| {
+            let message = line.strip_prefix(arrow)?.trim().strip_prefix(r#"{"v":1,"message":"#)?.to_owned();
+            message.split('"').nth(1).map(str::to_owned)
+        });
+        verbs.collect::<BTreeSet<_>>().len()
+    };
+    let clients = "Between a client and the control plane";
+    let workers = "Between a subworker and the control plane";
+    assert_eq!(shown(clients, "→"), variants::<Request>(), "requests of clients");
+    assert_eq!(shown(clients, "←"), variants::<Reply>(), "replies to clients");
+    assert_eq!(shown(workers, "→"), variants::<WorkerRequest>(), "requests of subworkers");
+    assert_eq!(shown(workers, "←"), variants::<WorkerReply>(), "replies to subworkers");
+}
+
+/// Whether this text is what we write of the message that it is.
+#[track_caller]
+fn is_written_so<T: Serialize + DeserializeOwned>(text: &str, place: &str) -> T {
+    let text = compact(text);
+    let message: T = codec::decode(text.as_bytes()).unwrap_or_else(|error| panic!("{place}: {error} in {text}"));
+    let written = codec::encode(SerializationFormat::Json, &message);
+    assert_eq!(text, String::from_utf8_lossy(&written), "{place}: the example is not what is written");
+    message
+}
+
+#[test]
+fn the_examples_in_json_are_what_is_written() {
+    let mut read = 0;
+    for block in blocks() {
+        let place = format!("docs/protocol.md:{}", block.line);
+        for item in block.items() {
+            let question = item.strip_prefix("→ ");
+            let answer = item.strip_prefix("← ");
+            read += usize::from(question.is_some() || answer.is_some() || item.starts_with('{'));
+            match (&*block.chapter, question, answer) {
+                ("Between a client and the control plane", Some(text), _) => {
+                    is_written_so::<Request>(text, &place);
+                }
+                ("Between a client and the control plane", _, Some(text)) => {
+                    is_written_so::<Reply>(text, &place);
+                }
+                ("Between a subworker and the control plane", Some(text), _) => {
+                    is_written_so::<WorkerRequest>(text, &place);
+                }
+                ("Between a subworker and the control plane", _, Some(text)) => {
+                    is_written_so::<WorkerReply>(text, &place);
+                }
+                ("The original's dialect", Some(text), _) if text != "{}" => {
+                    let read = original::read(text.as_bytes(), Some(TaskPriority::Low));
+                    assert!(read.is_ok(), "{place}: {text}");
+                }
+                ("The original's dialect", _, Some(text)) => {
+                    let read = serde_json::from_str::<serde_json::Value>(text);
+                    assert!(read.is_ok(), "{place}: {text}");
+                }
+                ("Callbacks", ..) if item.starts_with('{') => {
+                    let message = serde_json::from_str::<CallbackMessage>(&item).expect(&place);
+                    assert_eq!(serde_json::to_string(&message).expect("JSON"), compact(&item), "{place}");
+                }
+                _ if item.starts_with(r#"{"id""#) => {
+                    let task = serde_json::from_str::<NewTask>(&item).expect(&place);
+                    assert_eq!(serde_json::to_string(&task).expect("JSON"), compact(&item), "{place}");
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(read > 40, "the document has {read} examples only");
+}
+
+/// The bytes of a block, from either side: what stands before two spaces, up to an ellipsis.
+fn bytes(block: &Block) -> [Vec<u8>; 2] {
+    let mut sides = [Vec::new(), Vec::new()];
+    let mut side = 0;
+    for line in &block.lines {
+        let hex = match line.split_once('→').or_else(|| line.split_once('←')) {
+            Some((_, rest)) => {
+                side = usize::from(line.contains('←'));
+                rest.trim_start()
+            }
+            None => line.trim_start(),
+        };
+        let hex = hex.split("  ").next().unwrap_or_default().trim_end_matches('…');
+        let read = |byte| u8::from_str_radix(byte, 16).unwrap_or_else(|_| panic!("no bytes: {line}"));
+        sides[side].extend(hex.split_whitespace().map(read));
+    }
+    sides
+}
+
+/// Cuts a frame into its length, its request id and its body.
+fn frame(bytes: &[u8]) -> (u64, [u8; 4], &[u8]) {
+    let (length, rest) = bytes.split_first_chunk().expect("eight bytes of length");
+    let (id, body) = rest.split_first_chunk().expect("four bytes of a request id");
+    assert!(id[0] & 0x80 != 0, "the highest bit of a request id is set");
+    (u64::from_be_bytes(*length), *id, body)
+}
+
+#[test]
+fn the_exchange_byte_by_byte_is_one() {
+    let all = blocks();
+    let example = |arrow: &str| {
+        let mut items = all.iter().filter(|block| block.section == "submit").flat_map(Block::items);
+        items.find_map(|item| item.strip_prefix(arrow).map(compact)).expect("its example")
+    };
+    let request: Request = codec::decode(example("→ ").as_bytes()).expect("a request");
+    let reply: Reply = codec::decode(example("← ").as_bytes()).expect("a reply");
+    let messages = |format| [codec::encode(format, &request), codec::encode(format, &reply)];
+
+    for (section, format) in [("In JSON", SerializationFormat::Json), ("In postcard", SerializationFormat::Postcard)] {
+        let block = all.iter().find(|block| block.section == section).expect("its section");
+        let mut sides = bytes(block);
+        if section == "In JSON" {
+            // Both sides greet each other first.
+            for (side, protocol) in sides.iter_mut().zip([0x30, 0x31]) {
+                let greeting: Vec<u8> = side.drain(..8).collect();
+                assert_eq!(greeting, [0, b'S', b'P', 0, 0, protocol, 0, 0]);
+            }
+        }
+        let mut ids = Vec::new();
+        for (side, message) in sides.iter().zip(messages(format)) {
+            let (length, id, body) = frame(side);
+            assert_eq!(length, 4 + message.len() as u64, "{section}: the length of {message:x?}");
+            match format {
+                SerializationFormat::Json => assert!(message.starts_with(body), "{section}: {body:x?}"),
+                SerializationFormat::Postcard => assert_eq!(body, message, "{section}: {body:x?} and {message:x?}"),
+            }
+            ids.push(id);
+        }
+        assert_eq!(ids[0], ids[1], "an answer has the id of its question");
+    }
+}
