@@ -55,7 +55,7 @@ pub(super) fn tame(text: &str) -> Cow<'_, str> {
 fn colour(text: &str) -> Option<&str> {
     let rest = text.strip_prefix("\x1b[")?;
     let end = rest.find(|char: char| !char.is_ascii_digit() && char != ';')?;
-    rest[end..].starts_with('m').then(|| &text[..text.len() - rest.len() + end + 1])
+    rest[end..].starts_with('m').then(|| &text[..=text.len() - rest.len() + end])
 }
 
 /// As much of a text as fits into so many columns.
