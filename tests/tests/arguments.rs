@@ -1,6 +1,9 @@
 //! Wrong arguments are refused before a task is queued, whoever sends them, and told by their path.
 
-use fastworker::task::{ErrorKind, NewTask, SerializationFormat, TaskId, TaskResult, TaskStatus};
+use fastworker::{
+    client::ClientError,
+    task::{ErrorKind, NewTask, SerializationFormat, TaskId, TaskResult, TaskStatus},
+};
 use fastworker_tests::{
     Cluster, cli, module,
     original::ask,
@@ -70,17 +73,18 @@ async fn the_library_is_told_the_path_and_no_worker_sees_the_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_is_known_attaches_whatever_comes_with_it() {
+async fn an_id_that_is_known_is_for_the_same_call_only() {
     let cluster = cluster();
     let client = cluster.client().await;
     let id = TaskId::new();
     let first = client.submit_task("add", (1, 2)).task_id(id.clone()).await.expect("a result");
-    let again = client.submit_task("add", ("x",)).task_id(id.clone()).await.expect("a result");
+    let again = client.submit_task("add", (1, 2)).task_id(id.clone()).await.expect("a result");
     assert_eq!((success(&first), success(&again)), ("3", "3"));
+    let other = client.submit_task("add", ("x",)).task_id(id).await;
+    assert!(matches!(&other, Err(ClientError::Refused(why)) if why.contains("another call")), "{other:?}");
     let wrong = TaskId::new();
-    let refused = client.submit_task("add", (1,)).task_id(wrong.clone()).await.expect("a result");
-    let again = client.submit_task("add", (1, 2)).task_id(wrong).await.expect("a result");
-    assert_eq!(refused, again);
+    let misfit = client.submit_task("add", (1,)).task_id(wrong.clone()).await.expect("a result");
+    assert_eq!(client.submit_task("add", (1,)).task_id(wrong).await.expect("a result"), misfit);
 }
 
 #[test]

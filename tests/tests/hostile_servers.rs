@@ -187,9 +187,9 @@ fn ill_work(number: usize) -> Act {
     let lease = |number: u64| Lease {
         id: LeaseId(number),
         task_id: TaskId::new(),
-        name: if number % 2 == 0 { "add".into() } else { "nobody_has_it".into() },
+        name: if number.is_multiple_of(2) { "add".into() } else { "nobody_has_it".into() },
         attempt: u32::MAX,
-        timeout_us: if number % 3 == 0 { 0 } else { u64::MAX },
+        timeout_us: if number.is_multiple_of(3) { 0 } else { u64::MAX },
         args: Json::of(&(u64::MAX, "x")).expect("a document"),
         kwargs: Json::empty_object(),
     };

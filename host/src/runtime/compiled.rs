@@ -218,7 +218,7 @@ mod tests {
     fn the_folder_keeps_what_was_used_last_within_its_bounds() {
         let folder = fixtures::Folder::new();
         let file = |name: &str, unused: Duration| {
-            let path = folder.write(name, &[0; 100]);
+            let path = folder.write(name, [0; 100]);
             let file = File::options().append(true).open(&path).expect("a file");
             file.set_modified(SystemTime::now() - unused).expect("a time");
             path
