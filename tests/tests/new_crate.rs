@@ -69,7 +69,7 @@ fn a_new_crate_goes_where_it_is_told_and_overwrites_nothing() {
     let made = new(folder.path(), &["tasks", "--path", "a/b", "--json"]).with_code(0).json();
     assert_eq!((&made["name"], &made["path"]), (&"tasks".into(), &"a/b".into()));
     assert!(folder.path().join("a/b/src/lib.rs").exists());
-    let _ = new(folder.path(), &["other", "--path", "a/b"]).with_code(2).says("is there already, and not empty");
+    let _ = new(folder.path(), &["other", "--path", "a/b"]).with_code(2).says("is not empty");
     let _ = new(folder.path(), &["../up"]).with_code(2).says("letters, digits, - and _");
     let _ = new(folder.path(), &["x", "--sdk", "a"]).with_code(2).says("does not hold the crate fastworker-guest");
     let sdk = binary::root().join("guest-sdk");

@@ -252,7 +252,7 @@ fn what_cannot_be_kept_says_why() {
             NewSchedule { args: json(&format!("[\"{}\"]", "x".repeat(SCHEDULE_BYTES_MAX))), ..plain.clone() },
             "bytes together",
         ),
-        (NewSchedule { spec: cron("* * *", "UTC"), ..plain.clone() }, "no cron pattern"),
+        (NewSchedule { spec: cron("* * *", "UTC"), ..plain.clone() }, "not a cron pattern"),
     ] {
         let why = story.book.add(story.now, wrong, true).expect_err("a refusal").to_string();
         assert!(why.contains(words), "{why}");
