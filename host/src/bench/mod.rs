@@ -1,9 +1,10 @@
 //! `fastworker bench`: this machine's speed, next to what the parts alone can do on it.
 //!
 //! Figures of different runs do not compare, least of all on shared machines, so every case is
-//! measured in turns with the parts it is held against, and what counts is the ratio: *raw* is one
-//! question and answer of 100 bytes between two processes over our transport; *runtime alone* is
-//! fresh instances of the same module, run on as many threads as slots, with nothing else to do.
+//! measured in short turns with the parts it is held against, and what counts is the ratio: the median
+//! of the ratios of the rounds, so that a machine that is slow for some seconds is slow in both. *Raw*
+//! is one question and answer of 100 bytes between two processes over our transport; *runtime alone*
+//! is fresh instances of the same module, run on as many threads as slots, with nothing else to do.
 //! Every result is checked.
 
 use std::{path::PathBuf, time::Duration};
@@ -60,7 +61,7 @@ pub struct Row {
     pub unit: &'static str,
     /// What it is held against, if anything.
     pub against: Option<String>,
-    /// The figure as a part of that.
+    /// The figure as a part of that: the median over the rounds.
     pub ratio: Option<f64>,
     /// The bound on the ratio, or on the figure where there is no ratio.
     pub must: Option<Must>,
@@ -142,25 +143,26 @@ async fn run_elsewhere(
 ) -> Result<Vec<Row>, BenchError> {
     let client = Client::builder().control_plane_address(address.clone()).serialization_format(plan.format).build();
     client.start().await?;
-    let mut samples = Samples::default();
+    let mut rounds = Rounds::default();
     for round in 0..plan.rounds {
         told("one after another", 3 * round, 3 * plan.rounds);
-        samples.through_subworker.extend(load::sequential(&client, plan.turn).await?);
+        rounds.through_subworker.push(p50_micros(&load::sequential(&client, plan.turn).await?));
         told("64 in flight", 3 * round + 1, 3 * plan.rounds);
-        samples.in_flight.push(load::in_flight(&client, plan.turn).await?);
+        rounds.in_flight.push(load::in_flight(&client, plan.turn).await?);
         told("bulk", 3 * round + 2, 3 * plan.rounds);
-        samples.bulk.push(load::bulk(&client, plan.bulk).await?);
+        rounds.bulk.push(load::bulk(&client, plan.bulk).await?);
     }
     client.stop();
     Ok(vec![
-        figure("one after another, p50", micros(median(&mut samples.through_subworker)), "us"),
-        figure("64 in flight", median(&mut samples.in_flight), "tasks/s"),
-        figure(format!("bulk of {}", plan.bulk), median(&mut samples.bulk), "tasks/s"),
+        measured("one after another, p50", &rounds.through_subworker, "us"),
+        measured("64 in flight", &rounds.in_flight, "tasks/s"),
+        measured(format!("bulk of {}", plan.bulk), &rounds.bulk, "tasks/s"),
     ])
 }
 
+/// One figure for each round, in the unit of its row.
 #[derive(Default)]
-struct Samples {
+struct Rounds {
     raw: Vec<f64>,
     own_slot: Vec<f64>,
     through_subworker: Vec<f64>,
@@ -177,26 +179,26 @@ async fn run_here(plan: &Plan, told: impl Fn(&str, usize, usize)) -> Result<Vec<
     let split = cluster::Cluster::start(plan, cluster::Shape::OneSubworker).await?;
     // Idle, before the first task.
     let memory = split.memory();
-    let mut samples = Samples::default();
+    let mut rounds = Rounds::default();
     let all = 7 * plan.rounds;
     for round in 0..plan.rounds {
         let step = |what: &str, number: usize| told(what, 7 * round + number, all);
         step("raw", 0);
-        samples.raw.extend(parts::raw_sequential(echo.caller(), plan.turn).await?);
+        rounds.raw.push(p50_micros(&parts::raw_sequential(echo.caller(), plan.turn).await?));
         step("one after another, control plane's own slot", 1);
-        samples.own_slot.extend(load::sequential(&own.client, plan.turn).await?);
+        rounds.own_slot.push(p50_micros(&load::sequential(&own.client, plan.turn).await?));
         step("one after another, through a subworker", 2);
-        samples.through_subworker.extend(load::sequential(&split.client, plan.turn).await?);
+        rounds.through_subworker.push(p50_micros(&load::sequential(&split.client, plan.turn).await?));
         step("raw, 64 in flight", 3);
-        samples.raw_in_flight.push(parts::raw_in_flight(echo.caller(), plan.turn).await?);
+        rounds.raw_in_flight.push(parts::raw_in_flight(echo.caller(), plan.turn).await?);
         step("64 in flight, through a subworker", 4);
-        samples.in_flight.push(load::in_flight(&split.client, plan.turn).await?);
+        rounds.in_flight.push(load::in_flight(&split.client, plan.turn).await?);
         step("runtime alone", 5);
-        samples.runtime_alone.push(alone.per_second(plan));
+        rounds.runtime_alone.push(alone.per_second(plan));
         step("bulk, through a subworker", 6);
-        samples.bulk.push(load::bulk(&split.client, plan.bulk).await?);
+        rounds.bulk.push(load::bulk(&split.client, plan.bulk).await?);
     }
-    let mut rows = rows(plan, samples, memory);
+    let mut rows = rows(plan, &rounds, memory);
     if let Some(environment) = &plan.original {
         rows.extend(against_original(plan, environment, &own, told).await?);
     }
@@ -216,8 +218,8 @@ async fn against_original(
     let (mut their_rates, mut our_rates, mut our_wrong) = (Vec::new(), Vec::new(), 0);
     for round in 0..plan.rounds {
         told("one after another, the original and this", 2 * round, 2 * plan.rounds);
-        their_times.extend(original::sequential(&*original.caller, plan.turn).await?);
-        our_times.extend(original::sequential(&*ours, plan.turn).await?);
+        their_times.push(p50_micros(&original::sequential(&*original.caller, plan.turn).await?));
+        our_times.push(p50_micros(&original::sequential(&*ours, plan.turn).await?));
         told("64 in flight, the original and this", 2 * round + 1, 2 * plan.rounds);
         their_rates.push(original::in_flight(&*original.caller, plan.turn).await?.0);
         let (rate, wrong) = original::in_flight(&*ours, plan.turn).await?;
@@ -227,43 +229,31 @@ async fn against_original(
     if our_wrong > 0 {
         return Err(BenchError::Wrong { x: our_wrong.into(), got: "a wrong answer, or none".into() });
     }
-    let (theirs, ours) = (micros(median(&mut their_times)), micros(median(&mut our_times)));
-    let (their_rate, our_rate) = (median(&mut their_rates), median(&mut our_rates));
+    let their_name = "the original";
     Ok(vec![
-        figure("the original, one after another, p50", theirs, "us"),
-        held("the same wire, this program, p50", ours, "us", ("the original", theirs), Must::AtMost(0.125)),
-        figure("the original, 64 in flight, right answers", their_rate, "tasks/s"),
-        held("the same wire, this program", our_rate, "tasks/s", ("the original", their_rate), Must::AtLeast(50.0)),
+        measured("the original, one after another, p50", &their_times, "us"),
+        held("the same wire, this program, p50", &our_times, "us", (their_name, &their_times), Must::AtMost(0.125)),
+        measured("the original, 64 in flight, right answers", &their_rates, "tasks/s"),
+        held("the same wire, this program", &our_rates, "tasks/s", (their_name, &their_rates), Must::AtLeast(50.0)),
     ])
 }
 
-fn rows(plan: &Plan, mut samples: Samples, memory: Option<cluster::Memory>) -> Vec<Row> {
-    let raw = micros(median(&mut samples.raw));
-    let raw_in_flight = median(&mut samples.raw_in_flight);
-    let alone = median(&mut samples.runtime_alone);
-    let own_slot = micros(median(&mut samples.own_slot));
-    let through_subworker = micros(median(&mut samples.through_subworker));
-    let in_flight = median(&mut samples.in_flight);
-    let bulk = median(&mut samples.bulk);
-    let (floor, floor_name, floor_part) = if 0.8 * raw_in_flight <= 0.6 * alone {
+fn rows(plan: &Plan, rounds: &Rounds, memory: Option<cluster::Memory>) -> Vec<Row> {
+    let Rounds { raw, own_slot, through_subworker, raw_in_flight, runtime_alone: alone, in_flight, bulk } = rounds;
+    let (floor, floor_name, floor_part) = if 0.8 * median(raw_in_flight) <= 0.6 * median(alone) {
         (raw_in_flight, "raw, 64 in flight", 0.8)
     } else {
         (alone, "runtime alone", 0.6)
     };
+    let bulk_case = format!("bulk of {}, one subworker", plan.bulk);
     let mut rows = vec![
-        figure("raw, p50", raw, "us"),
-        figure("raw, 64 in flight", raw_in_flight, "messages/s"),
-        figure(format!("runtime alone, {} slots", plan.slots), alone, "tasks/s"),
+        measured("raw, p50", raw, "us"),
+        measured("raw, 64 in flight", raw_in_flight, "messages/s"),
+        measured(format!("runtime alone, {} slots", plan.slots), alone, "tasks/s"),
         held("one after another, control plane's own slot, p50", own_slot, "us", ("raw", raw), Must::AtMost(1.5)),
         held("one after another, one subworker, p50", through_subworker, "us", ("raw", raw), Must::AtMost(2.5)),
         held("64 in flight, one subworker", in_flight, "tasks/s", (floor_name, floor), Must::AtLeast(floor_part)),
-        held(
-            format!("bulk of {}, one subworker", plan.bulk),
-            bulk,
-            "tasks/s",
-            ("runtime alone", alone),
-            Must::AtLeast(0.6),
-        ),
+        held(bulk_case, bulk, "tasks/s", ("runtime alone", alone), Must::AtLeast(0.6)),
     ];
     if let Some(memory) = memory {
         let bounded = |case: &str, value, bound| Row { must: Some(Must::AtMost(bound)), ..figure(case, value, "MB") };
@@ -277,17 +267,28 @@ fn figure(case: impl Into<String>, value: f64, unit: &'static str) -> Row {
     Row { case: case.into(), value, unit, against: None, ratio: None, must: None }
 }
 
-fn held(case: impl Into<String>, value: f64, unit: &'static str, against: (&str, f64), must: Must) -> Row {
-    let (name, other) = against;
-    let ratio = Some(value / other);
-    Row { against: Some(name.to_owned()), ratio, must: Some(must), ..figure(case, value, unit) }
+fn measured(case: impl Into<String>, rounds: &[f64], unit: &'static str) -> Row {
+    figure(case, median(rounds), unit)
 }
 
-fn median(samples: &mut [f64]) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
+fn held(case: impl Into<String>, rounds: &[f64], unit: &'static str, against: (&str, &[f64]), must: Must) -> Row {
+    let (name, others) = against;
+    let ratios: Vec<f64> = rounds.iter().zip(others).map(|(one, other)| one / other).collect();
+    Row {
+        against: Some(name.to_owned()),
+        ratio: Some(median(&ratios)),
+        must: Some(must),
+        ..measured(case, rounds, unit)
+    }
 }
 
-fn micros(seconds: f64) -> f64 {
-    seconds * 1e6
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The median of some seconds, in microseconds.
+fn p50_micros(seconds: &[f64]) -> f64 {
+    median(seconds) * 1e6
 }

@@ -44,11 +44,11 @@ pub(super) struct Bench {
           value_parser = number::<u32, 1, { BULK_MAX }>)]
     bulk: u32,
     /// Measure each case this many times
-    #[arg(long, env = "FASTWORKER_ROUNDS", default_value = "3", value_name = "COUNT",
+    #[arg(long, env = "FASTWORKER_ROUNDS", default_value = "10", value_name = "COUNT",
           value_parser = number::<u32, 1, { ROUNDS_MAX }>)]
     rounds: u32,
     /// Measure each case for this long at a time
-    #[arg(long, env = "FASTWORKER_TURN", default_value = "1s", value_parser = span_above_zero, value_name = "SPAN")]
+    #[arg(long, env = "FASTWORKER_TURN", default_value = "300ms", value_parser = span_above_zero, value_name = "SPAN")]
     turn: Duration,
     /// Print JSON
     #[arg(long, env = "FASTWORKER_JSON", value_parser = switch)]
