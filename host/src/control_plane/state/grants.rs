@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Standing, State, Timer, Way};
 use crate::control_plane::{events::Told, queue::Place};
 use crate::{
-    clock::Now,
+    clock::{Moment, Now},
     protocol::{EventKind, FRAME_TARGET, Lease, LeaseId, WorkerReply},
     task::TaskId,
 };
@@ -19,12 +19,29 @@ impl<R: Way> State<R> {
         while self.queue.ready() > 0
             && let Some((worker, slot)) = self.idle_slot()
         {
+            if self.forget_shut(worker, slot) {
+                continue;
+            }
             let capacity = self.roster.change_slot(worker, slot, |slot| slot.capacity);
             let leases = self.grant(now, worker, slot, capacity.unwrap_or(1) as usize);
             let parked = self.roster.change_slot(worker, slot, |slot| slot.parked.take());
             let Some(way) = parked.flatten() else { return };
             self.tell(way, WorkerReply::Leases(leases));
         }
+    }
+
+    /// Whether the parked request of a slot cannot be answered any more, as its connection is gone: then
+    /// it is forgotten. A worker that comes back repeats it.
+    fn forget_shut(&mut self, key: Uuid, number: u32) -> bool {
+        let shut = self.roster.change_slot(key, number, |slot| {
+            drop(slot.parked.take_if(|way| !way.is_open())?);
+            Some(mem::replace(&mut slot.until, Moment::NEVER))
+        });
+        let until = shut.flatten();
+        if let Some(until) = until {
+            self.timers.remove(&(until, Timer::Slot(key, number)));
+        }
+        until.is_some()
     }
 
     /// The slot that should have the next task: of those that wait and can run one, one of the

@@ -303,7 +303,6 @@ fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
         let work = Work { worker: W, slot, sequence: 1, ended: Vec::new(), capacity: 1 };
         story.state.work(story.now, work, To(way));
     }
-    story.state.peer_gone(story.now, PEER);
     story.accept(&["a 1", "a 2"]);
     assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "nobody would hear of it");
     let again = Work { worker: W, slot: 0, sequence: 1, ended: Vec::new(), capacity: 1 };

@@ -251,30 +251,14 @@ impl<R: Way> State<R> {
     /// Notes that a connection is gone. A worker on it is lost unless it comes back soon.
     pub fn peer_gone(&mut self, now: Now, peer: Peer) {
         let on_it = self.roster.iter_mut().filter(|(_, worker)| worker.peer == Some(peer));
-        let gone: Vec<(Uuid, Vec<u32>)> = on_it
+        let gone: Vec<Uuid> = on_it
             .map(|(key, worker)| {
                 worker.disconnected = Some(now.mono);
-                (key, worker.slots.keys().copied().collect())
+                key
             })
             .collect();
-        for (key, numbers) in gone {
+        for key in gone {
             self.watch(key, now.mono + RECONNECT_GRACE);
-            for number in numbers {
-                self.forget_shut(key, number);
-            }
-        }
-    }
-
-    /// Grants nothing to a slot whose request cannot be answered any more. A worker that comes back
-    /// repeats it.
-    fn forget_shut(&mut self, key: Uuid, number: u32) {
-        let shut = self.roster.change_slot(key, number, |slot| {
-            let way = slot.parked.take_if(|way| !way.is_open())?;
-            Some((way, mem::replace(&mut slot.until, Moment::NEVER)))
-        });
-        if let Some((way, until)) = shut.flatten() {
-            self.timers.remove(&(until, Timer::Slot(key, number)));
-            drop(way);
         }
     }
 

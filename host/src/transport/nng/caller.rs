@@ -22,14 +22,11 @@ use std::{
     time::Duration,
 };
 
-use ::nng::{
-    Aio, AioResult, Context, Error, Message, PipeEvent, Protocol, Socket,
-    options::{Options as _, ReconnectMaxTime, ReconnectMinTime, protocol::reqrep::ResendTime},
-};
+use ::nng::{Aio, AioResult, Context, Error, Message, PipeEvent, Socket};
 
 use super::{
-    super::{CallError, Caller, FRAME_MAX, OnAnswer, OpenError},
-    BODY_MAX, Gate, RECONNECT_MAX, RECONNECT_MIN, RESEND, close_off_callbacks, guarded, prepare, refused, settle,
+    super::{CallError, Caller, OnAnswer, OpenError},
+    BODY_MAX, Gate, close_off_callbacks, guarded, refused, request_socket, settle,
     watch::{NEVER, Tick, Watch},
 };
 use crate::lock::lock;
@@ -49,15 +46,7 @@ impl NngCaller {
     /// Opens the socket; it connects in the background.
     pub(super) fn dial(address: &str) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
-        let socket = Socket::new(Protocol::Req0).map_err(fail)?;
-        prepare(&socket, address, FRAME_MAX)?;
-        let set = || {
-            socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
-            socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
-            socket.set_opt::<ResendTime>(Some(RESEND))
-        };
-        set().map_err(fail)?;
-        let caller = Self { shared: Arc::new(Shared::new(socket, address)) };
+        let caller = Self { shared: Arc::new(Shared::new(request_socket(address)?, address)) };
         caller.shared.set_up().map_err(fail)?;
         caller.shared.socket.dial_async(address).map_err(fail)?;
         Ok(caller)

@@ -7,15 +7,13 @@
 use std::time::Duration;
 
 use ::nng::{
-    Error, Message, Protocol, Socket,
-    options::{
-        Options as _, ReconnectMaxTime, ReconnectMinTime, RecvTimeout, SendTimeout, protocol::reqrep::ResendTime,
-    },
+    Error, Message, Socket,
+    options::{Options as _, RecvTimeout, SendTimeout},
 };
 
 use super::{
-    super::{CallError, Dialog, FRAME_MAX, OpenError},
-    BODY_MAX, RECONNECT_MAX, RECONNECT_MIN, RESEND, prepare, refused,
+    super::{CallError, Dialog, OpenError},
+    BODY_MAX, refused, request_socket,
 };
 
 /// A dialled REQ socket for one question at a time. Nothing is posted on it but by who owns it, so it
@@ -30,16 +28,9 @@ impl NngDialog {
     /// Opens the socket; it connects in the background.
     pub(super) fn dial(address: &str, limit: Duration) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
-        let socket = Socket::new(Protocol::Req0).map_err(fail)?;
-        prepare(&socket, address, FRAME_MAX)?;
-        let set = || {
-            socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
-            socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
-            socket.set_opt::<ResendTime>(Some(RESEND))?;
-            socket.set_opt::<SendTimeout>(Some(limit))?;
-            socket.set_opt::<RecvTimeout>(Some(limit))
-        };
-        set().map_err(fail)?;
+        let socket = request_socket(address)?;
+        socket.set_opt::<SendTimeout>(Some(limit)).map_err(fail)?;
+        socket.set_opt::<RecvTimeout>(Some(limit)).map_err(fail)?;
         socket.dial_async(address).map_err(fail)?;
         Ok(Self { socket, address: address.to_owned(), limit })
     }

@@ -23,8 +23,11 @@ use std::{
 };
 
 use ::nng::{
-    Aio, Error, Socket,
-    options::{Options as _, RecvMaxSize, transport::tcp::KeepAlive},
+    Aio, Error, Protocol, Socket,
+    options::{
+        Options as _, ReconnectMaxTime, ReconnectMinTime, RecvMaxSize, protocol::reqrep::ResendTime,
+        transport::tcp::KeepAlive,
+    },
 };
 
 use super::{
@@ -148,6 +151,20 @@ fn close_off_callbacks(close: impl FnOnce() + Send + 'static) {
     if let Err(error) = thread::Builder::new().name("close socket".to_owned()).spawn(close) {
         tracing::error!(%error, "no thread to close a socket on: it stays open");
     }
+}
+
+/// A REQ socket that dials again after a loss, and then repeats what is open.
+fn request_socket(address: &str) -> Result<Socket, OpenError> {
+    let fail = |error| refused(address, error);
+    let socket = Socket::new(Protocol::Req0).map_err(fail)?;
+    prepare(&socket, address, FRAME_MAX)?;
+    let set = || {
+        socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
+        socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
+        socket.set_opt::<ResendTime>(Some(RESEND))
+    };
+    set().map_err(fail)?;
+    Ok(socket)
 }
 
 /// Sets what every socket needs before it listens or dials.
