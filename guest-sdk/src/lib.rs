@@ -82,14 +82,25 @@
 //! fastworker-guest = { path = ".fastworker/sdk/guest-sdk", features = ["schema"] }
 //! ```
 //!
-//! ```ignore
-//! use fastworker_guest::schemars::{self, JsonSchema};
+#![cfg_attr(feature = "schema", doc = "```")]
+#![cfg_attr(not(feature = "schema"), doc = "```ignore")]
+//! use fastworker_guest::{
+//!     schemars::{self, JsonSchema},
+//!     task,
+//! };
+//! use serde::Deserialize;
 //!
 //! #[derive(Deserialize, JsonSchema)]
 //! struct Order {
 //!     item: String,
 //!     count: u32,
 //! }
+//!
+//! #[task]
+//! fn pack(order: &Order) -> String {
+//!     format!("{} x {}", order.count, order.item)
+//! }
+//! # fn main() {}
 //! ```
 //!
 //! # Errors and retries
