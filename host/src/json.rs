@@ -4,7 +4,10 @@
 //! builds a value of them. Invariant: a [`Json`] holds exactly one valid JSON document. It is
 //! checked where it comes in, and never again.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
@@ -48,17 +51,20 @@ impl Json {
 
     /// The document `null`.
     pub fn null() -> Self {
-        Self(RawValue::NULL.to_owned().into())
+        static NULL: LazyLock<Json> = LazyLock::new(|| fixed("null"));
+        NULL.clone()
     }
 
     /// The document `[]`.
     pub fn empty_array() -> Self {
-        Self(fixed("[]").into())
+        static EMPTY: LazyLock<Json> = LazyLock::new(|| fixed("[]"));
+        EMPTY.clone()
     }
 
     /// The document `{}`.
     pub fn empty_object() -> Self {
-        Self(fixed("{}").into())
+        static EMPTY: LazyLock<Json> = LazyLock::new(|| fixed("{}"));
+        EMPTY.clone()
     }
 
     /// The text of the document.
@@ -75,9 +81,9 @@ impl Json {
     }
 }
 
-/// A document that the program itself wrote out.
-fn fixed(text: &str) -> Box<RawValue> {
-    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+/// A document that the program itself wrote out, and shares.
+fn fixed(text: &str) -> Json {
+    Json::parse(text).expect("the texts in this file are documents")
 }
 
 impl From<Box<RawValue>> for Json {
