@@ -497,9 +497,7 @@ impl Inner {
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             let question = lookup.as_ref().unwrap_or(&submit);
             let asked = Instant::now();
-            let answered = timeout_at(until.into(), self.ask_for(question, left.min(WAIT_MAX))).await;
-            let Ok(reply) = answered else { break };
-            match reply {
+            match self.ask_until(question, left.min(WAIT_MAX), until).await {
                 Ok(Reply::Submitted(mut told)) if told.len() == 1 => match told.pop() {
                     Some(Submitted::Ended(result)) => return Ok(result),
                     Some(Submitted::Refused(why)) => {
@@ -579,8 +577,12 @@ impl Inner {
     /// elsewhere, when there is no answer; at most `retries` times, and no longer than the timeout
     /// beyond `parked`.
     async fn ask_for(&self, request: &Request, parked: Duration) -> Result<Reply, ClientError> {
+        self.ask_until(request, parked, after(parked + self.config.timeout)).await
+    }
+
+    /// The same, no longer than until then.
+    async fn ask_until(&self, request: &Request, parked: Duration, until: Instant) -> Result<Reply, ClientError> {
         let (started, mut tries) = (Instant::now(), 0);
-        let until = after(parked + self.config.timeout);
         loop {
             let connection = lock(&self.connection).clone().ok_or(ClientError::Stopped)?;
             let left = until.saturating_duration_since(Instant::now());
