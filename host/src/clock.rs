@@ -176,6 +176,15 @@ pub fn after(span: Duration) -> Instant {
     Instant::now() + span.min(SPAN_MAX)
 }
 
+/// Lets `span` go by. Whoever unparks this thread, for an answer that it waited for before, does not
+/// cut it short.
+pub(crate) fn pause(span: Duration) {
+    let until = Instant::now() + span;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
 /// A span in seconds as people want to read it: to the millisecond.
 pub fn seconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e3).round() / 1e3

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::link::Link;
 use crate::{
+    clock::pause,
     lock::{self, lock},
     protocol::{Beat, HOLDS_MAX, Order, Registration, WorkerReply, WorkerRequest},
     runtime::{Catalog, Module, Runtime, WatchEnd},
@@ -448,15 +449,6 @@ impl Shared {
                 Err(NoAnswer::TooLarge) => pause(PAUSE),
             }
         }
-    }
-}
-
-/// Lets `span` go by. Whoever unparks this thread, for an answer that it waited for before, does not
-/// cut it short.
-fn pause(span: Duration) {
-    let until = Instant::now() + span;
-    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        thread::park_timeout(left);
     }
 }
 

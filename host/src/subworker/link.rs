@@ -11,7 +11,7 @@ use crate::{
     config::{Address, MANAGEMENT_OFFSET},
     control_plane::{core::Core, handler::serve_worker, way::Way},
     discovery::Discovery,
-    lock::lock,
+    lock::{lock, try_lock},
     protocol::{BEAT_WAIT, Reply, Request, WAIT_MAX, Welcome, WorkerReply, WorkerRequest, codec},
     task::SerializationFormat,
     transport::{CallError, Caller, Dialog, Transport, call_blocking},
@@ -44,7 +44,7 @@ pub trait Link: Send + Sync + 'static {
 /// How one slot asks for work.
 pub trait WorkLine {
     /// Asks, does something else once the request is on its way, and then waits for the answer, at
-    /// most [`WORK_LIMIT`] and as long again for a connection.
+    /// most [`WORK_LIMIT`], or a second where there is no connection.
     ///
     /// # Errors
     /// As for [`Link::ask`].
@@ -106,6 +106,8 @@ pub struct RemoteLink {
     format: SerializationFormat,
     discovery: Discovery,
     caller: Mutex<Arc<dyn Caller>>,
+    /// Held by who looks around.
+    looking: Mutex<()>,
 }
 
 impl std::fmt::Debug for RemoteLink {
@@ -157,7 +159,7 @@ impl RemoteLink {
         };
         let welcome = welcome.ok_or_else(|| NotFound::Unreachable { address: address.clone(), waited: limit })?;
         let caller = Mutex::new(transport.connect(&welcome.subworker_address)?);
-        Ok(Self { transport, format, discovery, caller })
+        Ok(Self { transport, format, discovery, caller, looking: Mutex::default() })
     }
 
     fn caller(&self) -> Arc<dyn Caller> {
@@ -177,6 +179,8 @@ impl Link for RemoteLink {
     }
 
     fn look_around(&self) {
+        // What one slot finds is for all.
+        let Some(_looking) = try_lock(&self.looking) else { return };
         let Some(heard) = self.discovery.newest() else { return };
         let limit = Duration::from_secs(1);
         let Ok(Some(welcome)) = hello(&*self.transport, &heard.base_address, self.format, limit) else { return };

@@ -1,7 +1,8 @@
 //! Bytes out, bytes in, or a named failure.
 //!
 //! The line runs through four kinds of sockets; this file says what each must do and [`nng`] does
-//! it with NNG. Apart so that another binding of the same protocols can take its place in one file.
+//! it with NNG, but for a slot's, which is a plain stream. Apart so that another binding of the same
+//! protocols can take its place in one file.
 //! Invariants: a [`Service`] never blocks, every request is answered exactly once, and no method
 //! here waits longer than the time it was given.
 
@@ -16,6 +17,7 @@ use std::{
 
 pub mod nng;
 
+mod stream;
 mod wait;
 
 pub use wait::{call, call_blocking};
@@ -162,14 +164,14 @@ pub trait Caller: Send + Sync {
 }
 
 /// A client socket of one thread, which asks one question at a time and waits for its answer there:
-/// quicker than a [`Caller`], as nothing is handed on between threads. It connects in the background,
-/// again after each loss, and repeats what was open over the new connection.
+/// quicker than a [`Caller`], as nothing is handed on between threads. It connects when there is
+/// something to ask, again after each loss, and repeats what was open over the new connection.
 pub trait Dialog: Send {
-    /// Asks, does something else once the question is on its way, and waits for the answer, which
-    /// `read` takes in.
+    /// Asks, does something else each time that the question is on its way, and waits for the answer,
+    /// which `read` takes in.
     ///
     /// # Errors
-    /// [`CallError`] when no answer came. The request may have been taken all the same.
+    /// [`CallError`] when no answer came, or there was no connection for a second. The request may have been taken all the same.
     fn ask(&mut self, body: &[u8], meanwhile: &mut dyn FnMut(), read: &mut dyn FnMut(&[u8])) -> Result<(), CallError>;
 
     /// The address of the server.
@@ -274,8 +276,7 @@ pub trait Transport: Send + Sync + 'static {
     /// [`OpenError`] when the address makes no sense.
     fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError>;
 
-    /// Connects to a server (REQ), in the background, for one thread. Each wait, for the connection and
-    /// for an answer, takes at most `limit`.
+    /// Talks to a server (REQ) on one thread. A question takes at most `limit`.
     ///
     /// # Errors
     /// [`OpenError`] when the address makes no sense.

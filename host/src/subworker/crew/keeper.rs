@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
-use super::{NoAnswer, PROMPT, Shared, desk::Desk, frame, pause};
+use super::{NoAnswer, PROMPT, Shared, desk::Desk, frame};
 use crate::{
+    clock::pause,
     lock::{self, lock},
     protocol::{FRAME_TARGET, LeaseId, Note, WorkerRequest},
     task::Report,

@@ -17,10 +17,9 @@ use super::{
     NoAnswer, Shared,
     desk::{Desk, DeskReports},
     frame::{cut_down, fit, not_begun, size, take_frame},
-    pause,
 };
 use crate::{
-    clock,
+    clock::{self, pause},
     control_plane::state::LOOKAHEAD_MAX,
     lock::lock,
     protocol::{Ended, FRAME_TARGET, Lease, Work, WorkerReply, WorkerRequest},

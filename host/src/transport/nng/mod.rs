@@ -31,15 +31,14 @@ use ::nng::{
 };
 
 use super::{
-    Announcer, Caller, Dialog, FRAME_MAX, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, Server, Service, Transport,
+    Announcer, Caller, Dialog, FRAME_MAX, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, Server, Service,
+    Transport, stream::StreamDialog,
 };
 use crate::lock;
 
 mod server;
 
 mod caller;
-
-mod dialog;
 
 mod watch;
 
@@ -59,7 +58,7 @@ const RESEND: Duration = Duration::from_hours(24);
 /// The largest body of a request that fits a frame with its id and the hops of any devices before it.
 const BODY_MAX: usize = FRAME_MAX - 64;
 
-/// Sockets over TCP, driven by NNG.
+/// Sockets over TCP, driven by NNG, but for those of a single thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nng;
 
@@ -79,7 +78,7 @@ impl Transport for Nng {
     }
 
     fn dialog(&self, address: &str, limit: Duration) -> Result<Box<dyn Dialog>, OpenError> {
-        Ok(Box::new(dialog::NngDialog::dial(address, limit)?))
+        Ok(Box::new(StreamDialog::new(address, limit)?))
     }
 
     fn announcer(&self, address: &str, joined: OnJoined) -> Result<Box<dyn Announcer>, OpenError> {
