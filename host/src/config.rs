@@ -74,6 +74,11 @@ impl Address {
         &self.host
     }
 
+    /// The host without the brackets of an IPv6 address.
+    pub(crate) fn bare_host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
@@ -106,7 +111,7 @@ impl Address {
     }
 
     fn ip(&self) -> Option<IpAddr> {
-        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+        self.bare_host().parse().ok()
     }
 }
 

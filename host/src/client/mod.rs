@@ -590,8 +590,11 @@ impl Inner {
             match self.ask_on(&connection, request, limit).await {
                 Err(ClientError::Unreachable { place, .. }) => {
                     tries += 1;
-                    self.look_around(&connection)?;
-                    if tries > self.config.retries || Instant::now() >= until {
+                    let is_over = Instant::now() >= until;
+                    if !is_over {
+                        self.look_around(&connection)?;
+                    }
+                    if is_over || tries > self.config.retries {
                         return Err(ClientError::Unreachable { place, waited: started.elapsed() });
                     }
                 }

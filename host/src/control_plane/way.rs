@@ -78,7 +78,7 @@ impl Way {
 /// The answer, or a refusal where it is larger than the other side takes in: it would be cut off
 /// for it, ask again, and be cut off again.
 fn fit(answer: Vec<u8>, refuse: impl FnOnce(String) -> Vec<u8>) -> Vec<u8> {
-    if answer.len() <= transport::FRAME_MAX - transport::HEADER_MAX {
+    if answer.len() <= transport::BODY_MAX {
         return answer;
     }
     refuse(format!("the answer of {} bytes is over the limit of {} bytes", answer.len(), transport::PAYLOAD_MAX))

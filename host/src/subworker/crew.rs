@@ -118,6 +118,8 @@ struct Shared {
     stopping: AtomicBool,
     /// Nobody knows this worker at the moment; a thread registers it anew.
     renewing: AtomicBool,
+    /// The control plane does not answer, which was told.
+    unheard: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -162,6 +164,7 @@ impl Crew {
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             renewing: AtomicBool::new(false),
+            unheard: AtomicBool::new(false),
         });
         let key = *lock(&shared.key);
         shared.register(key, PROMPT)?;
@@ -406,13 +409,23 @@ impl Shared {
                     }
                     pause(PAUSE);
                 }
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    if self.unheard.load(Ordering::Relaxed) && self.unheard.swap(false, Ordering::SeqCst) {
+                        info!(worker, "the control plane answers again");
+                    }
+                    return Ok(reply);
+                }
                 Err(_) if self.is_stopping() => return Err(NoAnswer::Stopping),
                 Err(error @ CallError::TooLarge { .. }) => {
                     error!(worker, %error, "a request cannot be sent, which is a bug in fastworker");
                     return Err(NoAnswer::TooLarge);
                 }
-                Err(CallError::TimedOut { .. }) => self.link.look_around(),
+                Err(error @ CallError::TimedOut { .. }) => {
+                    if !self.unheard.swap(true, Ordering::SeqCst) {
+                        warn!(worker, %error, "the control plane does not answer: trying on");
+                    }
+                    self.link.look_around();
+                }
                 Err(error) => {
                     error!(worker, %error, "cannot ask the control plane: trying again");
                     pause(PAUSE);
@@ -420,6 +433,13 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Tells of an answer that does not fit its question, and lets a moment pass before the next.
+    fn marvel(&self, question: &str, answer: &WorkerReply) {
+        let worker = &self.identity.worker_id;
+        error!(worker, ?answer, "the control plane answered {question} with something else: trying again");
+        pause(PAUSE);
     }
 
     fn run_beat(&self) {
@@ -444,7 +464,7 @@ impl Shared {
                     Some(new) => key = new,
                     None => return,
                 },
-                Ok(other) => error!(?other, "the control plane answered a beat with something else"),
+                Ok(other) => self.marvel("a beat", &other),
                 Err(NoAnswer::Stopping) => return,
                 Err(NoAnswer::TooLarge) => pause(PAUSE),
             }

@@ -17,7 +17,8 @@ use crate::{
     transport::{CallError, Caller, Dialog, Transport, call_blocking},
 };
 
-/// How long a slot waits for the answer to a request for work, which may be parked.
+/// How long a slot waits for the answer to a request for work, which may be parked. A control plane
+/// whose machine is gone without a word is noticed after so long.
 pub const WORK_LIMIT: Duration = WAIT_MAX.saturating_add(Duration::from_secs(5));
 
 /// A way to ask the control plane.
@@ -43,8 +44,8 @@ pub trait Link: Send + Sync + 'static {
 
 /// How one slot asks for work.
 pub trait WorkLine {
-    /// Asks, does something else once the request is on its way, and then waits for the answer, at
-    /// most [`WORK_LIMIT`], or a second where there is no connection.
+    /// Asks, does something else each time that the request is on its way, and then waits for the
+    /// answer, at most [`WORK_LIMIT`], or a second where there is no connection.
     ///
     /// # Errors
     /// As for [`Link::ask`].
@@ -158,7 +159,8 @@ impl RemoteLink {
             },
         };
         let welcome = welcome.ok_or_else(|| NotFound::Unreachable { address: address.clone(), waited: limit })?;
-        let caller = Mutex::new(transport.connect(&welcome.subworker_address)?);
+        let told: Address = welcome.subworker_address.parse()?;
+        let caller = Mutex::new(transport.connect(&told.to_string())?);
         Ok(Self { transport, format, discovery, caller, looking: Mutex::default() })
     }
 
@@ -170,8 +172,7 @@ impl RemoteLink {
 impl Link for RemoteLink {
     fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.format, request);
-        let answer = call_blocking(&*self.caller(), &body, limit, codec::decode::<WorkerReply>)?;
-        Ok(answer.unwrap_or_else(|error| WorkerReply::Refused(error.to_string())))
+        call_blocking(&*self.caller(), &body, limit, read)
     }
 
     fn line(&self) -> Box<dyn WorkLine + '_> {
@@ -179,15 +180,16 @@ impl Link for RemoteLink {
     }
 
     fn look_around(&self) {
-        // What one slot finds is for all.
+        // What one thread finds is for all.
         let Some(_looking) = try_lock(&self.looking) else { return };
         let Some(heard) = self.discovery.newest() else { return };
         let limit = Duration::from_secs(1);
         let Ok(Some(welcome)) = hello(&*self.transport, &heard.base_address, self.format, limit) else { return };
-        if self.caller().address() == welcome.subworker_address {
+        let Ok(told) = welcome.subworker_address.parse::<Address>().map(|told| told.to_string()) else { return };
+        if self.caller().address() == told {
             return;
         }
-        if let Ok(caller) = self.transport.connect(&welcome.subworker_address) {
+        if let Ok(caller) = self.transport.connect(&told) {
             info!(address = %heard.base_address, "the control plane has moved");
             *lock(&self.caller) = caller;
         }
@@ -216,7 +218,7 @@ impl RemoteLine<'_> {
         let dialog = match self.dialog.take().filter(|dialog| dialog.address() == caller.address()) {
             Some(dialog) => dialog,
             None => self.link.transport.dialog(caller.address(), WORK_LIMIT).map_err(|error| {
-                error!(%error, "cannot open a slot's socket");
+                error!(%error, "a slot cannot ask there");
                 CallError::Closed { address: caller.address().to_owned() }
             })?,
         };
@@ -228,10 +230,14 @@ impl WorkLine for RemoteLine<'_> {
     fn ask(&mut self, request: &WorkerRequest, meanwhile: &mut dyn FnMut()) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.link.format, request);
         let mut answer = None;
-        self.dialog()?.ask(&body, meanwhile, &mut |body| answer = Some(codec::decode::<WorkerReply>(body)))?;
-        let answer = answer.expect("a dialog reads the answer that it got");
-        Ok(answer.unwrap_or_else(|error| WorkerReply::Refused(error.to_string())))
+        self.dialog()?.ask(&body, meanwhile, &mut |body| answer = Some(read(body)))?;
+        Ok(answer.expect("a dialog reads the answer that it got"))
     }
+}
+
+/// The answer, or in its place why it makes no sense.
+fn read(body: &[u8]) -> WorkerReply {
+    codec::decode(body).unwrap_or_else(|error| WorkerReply::Refused(format!("its answer makes no sense: {error}")))
 }
 
 /// Asks who is at a base address. None if nobody answers within `limit`.

@@ -2,7 +2,7 @@
 //!
 //! The line runs through four kinds of sockets; this file says what each must do and [`nng`] does
 //! it with NNG, but for a slot's, which is a plain stream. Apart so that another binding of the same
-//! protocols can take its place in one file.
+//! protocols can take its place by implementing [`Transport`].
 //! Invariants: a [`Service`] never blocks, every request is answered exactly once, and no method
 //! here waits longer than the time it was given.
 
@@ -28,6 +28,11 @@ pub const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
 pub const FRAME_MAX: usize = PAYLOAD_MAX + 64 * 1024;
 /// What the protocol puts before a body, at most: eight hops and a request id.
 pub const HEADER_MAX: usize = 64;
+/// The largest body of a request that fits a frame with its header.
+pub(crate) const BODY_MAX: usize = FRAME_MAX - HEADER_MAX;
+/// How soon a lost connection is dialled again, at first and at most.
+const RECONNECT_MIN: Duration = Duration::from_millis(20);
+const RECONNECT_MAX: Duration = Duration::from_millis(500);
 /// How many requests one server socket holds open at a time by default.
 pub const OPEN_REQUESTS_MAX: usize = 65_536;
 

@@ -3,7 +3,8 @@
 //! Apart from the sockets of NNG, whose threads hand each answer on twice before who waits for it
 //! runs: here the thread itself waits in the kernel, which saves a slot two wake-ups on the way of
 //! each task. The bytes are the same; `docs/protocol.md` describes them. Invariants: a question whose
-//! connection failed is asked again over the next one, and no wait is longer than its limit.
+//! connection failed is asked again over the next one, and no wait is longer than its limit, but for
+//! the system's search for a host by its name.
 
 use std::{
     io::{self, BufRead as _, BufReader, ErrorKind, Write as _},
@@ -13,18 +14,18 @@ use std::{
 
 use tracing::debug;
 
-use super::{CallError, Dialog, FRAME_MAX, HEADER_MAX, OpenError};
-use crate::{clock::pause, config::Address};
+use super::{BODY_MAX, CallError, Dialog, FRAME_MAX, OpenError, RECONNECT_MAX, RECONNECT_MIN};
+use crate::{
+    clock::{after, pause},
+    config::Address,
+};
 
 /// How long a question waits for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// How soon a failed connection is dialled again, at first and at most.
-const RECONNECT_MIN: Duration = Duration::from_millis(20);
-const RECONNECT_MAX: Duration = Duration::from_millis(500);
 /// What a REQ socket says first, and what a REP socket answers.
 const REQ: [u8; 8] = [0, b'S', b'P', 0, 0, 0x30, 0, 0];
 const REP: [u8; 8] = [0, b'S', b'P', 0, 0, 0x31, 0, 0];
-/// Bytes of the length before each frame, and of the question's number at its begin.
+/// Bytes of the length before each frame, and of the question's number at its beginning.
 const LENGTH_LEN: usize = 8;
 const NUMBER_LEN: usize = 4;
 /// Marks the number as the last part of the header.
@@ -33,6 +34,8 @@ const LAST_HOP: u32 = 1 << 31;
 const READ_SIZE: usize = 64 * 1024;
 /// Room for a message that is kept for the next one.
 const KEPT_MAX: usize = 1024 * 1024;
+/// So much longer than its limit a wait may take, for which the kernel is not told a new limit.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// A dialled REQ socket for one question at a time. It connects when there is something to ask.
 pub(super) struct StreamDialog {
@@ -56,6 +59,36 @@ impl StreamDialog {
         Ok(Self { address, text, limit, connection: None, number: 0, question: Vec::new(), answer: Vec::new() })
     }
 
+    fn write_question(&mut self, body: &[u8]) {
+        self.number = (self.number + 1) & !LAST_HOP;
+        self.question.clear();
+        self.question.extend_from_slice(&((NUMBER_LEN + body.len()) as u64).to_be_bytes());
+        self.question.extend_from_slice(&(self.number | LAST_HOP).to_be_bytes());
+        self.question.extend_from_slice(body);
+    }
+
+    /// Asks until there is an answer.
+    fn converse(&mut self, meanwhile: &mut dyn FnMut()) -> Result<(), CallError> {
+        let until = after(self.limit);
+        let mut step = RECONNECT_MIN;
+        loop {
+            if self.connection.is_none()
+                && let Err(error) = self.connect(until.min(after(CONNECT_MAX)))
+            {
+                debug!(%error, address = self.text, "no connection");
+                return Err(self.late(until));
+            }
+            let Err(error) = self.exchange(until, meanwhile) else { return Ok(()) };
+            debug!(%error, address = self.text, "a connection failed");
+            // Whatever it may still bring is of no use.
+            self.connection = None;
+            let Ok(left) = left(until) else { return Err(self.late(until)) };
+            // Some servers take a connection only to drop it.
+            pause(step.min(left));
+            step = (step * 2).min(RECONNECT_MAX);
+        }
+    }
+
     /// Sends the question over the connection that is there, and waits for the answer.
     fn exchange(&mut self, until: Instant, meanwhile: &mut dyn FnMut()) -> io::Result<()> {
         let connection = self.connection.as_mut().ok_or(ErrorKind::NotConnected)?;
@@ -69,9 +102,10 @@ impl StreamDialog {
 
     /// Connects, and tries again until then.
     fn connect(&mut self, until: Instant) -> io::Result<()> {
+        let places: Vec<_> = (self.address.bare_host(), self.address.port()).to_socket_addrs()?.collect();
         let mut step = RECONNECT_MIN;
         loop {
-            match Connection::open(&self.address, until, self.limit) {
+            match Connection::open(&places, until) {
                 Ok(connection) => {
                     self.connection = Some(connection);
                     return Ok(());
@@ -82,50 +116,28 @@ impl StreamDialog {
         }
     }
 
-    fn write_question(&mut self, body: &[u8]) {
-        self.number = (self.number + 1) & !LAST_HOP;
-        self.question.clear();
-        self.question.extend_from_slice(&((NUMBER_LEN + body.len()) as u64).to_be_bytes());
-        self.question.extend_from_slice(&(self.number | LAST_HOP).to_be_bytes());
-        self.question.extend_from_slice(body);
-    }
-
-    fn late(&self, waited: Duration) -> CallError {
+    /// What a question ends in that is given up before then, or at that time.
+    fn late(&self, until: Instant) -> CallError {
+        let waited = if left(until).is_err() { self.limit } else { CONNECT_MAX };
         CallError::TimedOut { address: self.text.clone(), waited }
     }
 }
 
 impl Dialog for StreamDialog {
     fn ask(&mut self, body: &[u8], meanwhile: &mut dyn FnMut(), read: &mut dyn FnMut(&[u8])) -> Result<(), CallError> {
-        if body.len() > FRAME_MAX - HEADER_MAX {
+        if body.len() > BODY_MAX {
             return Err(CallError::TooLarge { size: body.len() });
         }
         self.write_question(body);
-        let until = Instant::now() + self.limit;
-        let connect_max = self.limit.min(CONNECT_MAX);
-        let mut step = RECONNECT_MIN;
-        loop {
-            if self.connection.is_none()
-                && let Err(error) = self.connect(until.min(Instant::now() + connect_max))
-            {
-                debug!(%error, address = self.text, "no connection");
-                return Err(self.late(connect_max));
-            }
-            let Err(error) = self.exchange(until, meanwhile) else { break };
-            debug!(%error, address = self.text, "a connection failed");
-            // Whatever it may still bring is of no use.
-            self.connection = None;
-            let Ok(left) = left(until) else { return Err(self.late(self.limit)) };
-            // Some servers take a connection only to drop it.
-            pause(step.min(left));
-            step = (step * 2).min(RECONNECT_MAX);
+        let outcome = self.converse(meanwhile);
+        if outcome.is_ok() {
+            read(&self.answer[NUMBER_LEN..]);
         }
-        read(&self.answer[NUMBER_LEN..]);
         for frame in [&mut self.question, &mut self.answer] {
             frame.clear();
             frame.shrink_to(KEPT_MAX);
         }
-        Ok(())
+        outcome
     }
 
     fn address(&self) -> &str {
@@ -134,16 +146,20 @@ impl Dialog for StreamDialog {
 }
 
 /// A connection over which hands were shaken.
-struct Connection(BufReader<TcpStream>);
+struct Connection {
+    stream: BufReader<TcpStream>,
+    /// How long the kernel waits on it at most.
+    wait: Duration,
+}
 
 impl Connection {
-    /// Connects until then, for waits of at most `limit`.
-    fn open(address: &Address, until: Instant, limit: Duration) -> io::Result<Self> {
-        let host = address.host().trim_start_matches('[').trim_end_matches(']');
+    /// Connects to one of these until then. Each has its part of the time.
+    fn open(places: &[SocketAddr], until: Instant) -> io::Result<Self> {
         let mut failure = ErrorKind::NotFound.into();
-        for place in (host, address.port()).to_socket_addrs()? {
-            match Self::greet(&place, until) {
-                Ok(connection) => return connection.with_limit(limit),
+        for (place, others) in places.iter().zip((0..places.len()).rev()) {
+            let part = left(until)? / u32::try_from(others + 1).unwrap_or(u32::MAX);
+            match Self::greet(place, after(part)) {
+                Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,
             }
         }
@@ -153,27 +169,31 @@ impl Connection {
     fn greet(place: &SocketAddr, until: Instant) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(place, left(until)?)?;
         stream.set_nodelay(true)?;
-        let mut connection = Self(BufReader::with_capacity(READ_SIZE, stream)).with_limit(left(until)?)?;
+        let mut connection = Self { stream: BufReader::with_capacity(READ_SIZE, stream), wait: Duration::ZERO };
         connection.send(&REQ, until)?;
         let mut said = Vec::new();
         connection.read(REP.len(), &mut said, until)?;
         if said == REP { Ok(connection) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
-    /// Bounds each wait for the kernel.
-    fn with_limit(self, limit: Duration) -> io::Result<Self> {
-        self.0.get_ref().set_read_timeout(Some(limit))?;
-        self.0.get_ref().set_write_timeout(Some(limit))?;
-        Ok(self)
+    /// Bounds the next wait for the kernel.
+    fn bound(&mut self, until: Instant) -> io::Result<()> {
+        let left = left(until)?;
+        if left.abs_diff(self.wait) > SLACK {
+            self.stream.get_ref().set_read_timeout(Some(left))?;
+            self.stream.get_ref().set_write_timeout(Some(left))?;
+            self.wait = left;
+        }
+        Ok(())
     }
 
     fn send(&mut self, mut bytes: &[u8], until: Instant) -> io::Result<()> {
         while !bytes.is_empty() {
-            left(until)?;
-            match self.0.get_mut().write(bytes) {
+            self.bound(until)?;
+            match self.stream.get_mut().write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(sent) => bytes = &bytes[sent..],
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_early(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -192,19 +212,26 @@ impl Connection {
     fn read(&mut self, len: usize, into: &mut Vec<u8>, until: Instant) -> io::Result<()> {
         into.clear();
         while into.len() < len {
-            left(until)?;
-            let some = match self.0.fill_buf() {
+            if self.stream.buffer().is_empty() {
+                self.bound(until)?;
+            }
+            let some = match self.stream.fill_buf() {
                 Ok([]) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(some) => &some[..some.len().min(len - into.len())],
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if is_early(&error) => continue,
                 Err(error) => return Err(error),
             };
             into.extend_from_slice(some);
             let taken = some.len();
-            self.0.consume(taken);
+            self.stream.consume(taken);
         }
         Ok(())
     }
+}
+
+/// Whether the kernel's wait was cut short, or took as long as it was told: ours may go on.
+fn is_early(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// How long it is until then.
@@ -212,3 +239,6 @@ fn left(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
+
+#[cfg(test)]
+mod tests;

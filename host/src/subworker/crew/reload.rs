@@ -70,7 +70,7 @@ type LoadedVersion = (PathBuf, Content, Result<Option<Module>, LoadError>);
 
 struct Candidate {
     module: Module,
-    /// Why it was not taken, once that was told.
+    /// Whether it was told that it is not taken.
     turned_down: bool,
 }
 

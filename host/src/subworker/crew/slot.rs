@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     super::log::Speaker,
@@ -30,6 +30,8 @@ use crate::{
 /// The pause before a lease is handed back whose task is not in the catalog, as its change may just
 /// be under way.
 const ODD_LEASE_STEP: Duration = Duration::from_millis(20);
+/// The pause before work is asked for again that should have been waited for, and was not.
+const EMPTY_STEP: Duration = Duration::from_millis(50);
 
 impl Shared {
     pub(super) fn run_slot(self: &Arc<Self>, number: u32) {
@@ -42,16 +44,23 @@ impl Shared {
         loop {
             let frame = take_frame(&mut ended);
             // What does not fit goes with the next request; until then nothing more is wanted.
-            let done = ended.is_empty() && !self.is_draining();
-            let capacity = if done { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
+            let wants_more = ended.is_empty() && !self.is_draining();
+            let capacity = if wants_more { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
             if capacity == 0 && frame.is_empty() {
                 return;
             }
             sequence += 1;
+            let (asked, tells) = (Instant::now(), !frame.is_empty());
             let work = Work { worker: key, slot: number, sequence, ended: frame, capacity };
             let request = WorkerRequest::Work(work);
             // The outcomes are told before the room of the last attempt is cleared.
             match self.insist(|| line.ask(&request, &mut || slot.clear())) {
+                Ok(WorkerReply::Leases(leases)) if leases.is_empty() => {
+                    // Such a request waits for a task, unless something is wrong or about to end.
+                    if !tells && asked.elapsed() < EMPTY_STEP {
+                        pause(EMPTY_STEP);
+                    }
+                }
                 Ok(WorkerReply::Leases(leases)) => ended.extend(self.run_leases(desk, &mut slot, leases)),
                 Ok(WorkerReply::Unknown) => match self.renew(key) {
                     Some(new) => {
@@ -60,7 +69,13 @@ impl Shared {
                     }
                     None => return,
                 },
-                Ok(other) => error!(?other, "the control plane answered a request for work with something else"),
+                Ok(_) if self.is_stopping() => return,
+                Ok(other) => {
+                    self.marvel("a request for work", &other);
+                    // Told again with the next request.
+                    let WorkerRequest::Work(work) = request else { return };
+                    work.ended.into_iter().rev().for_each(|one| ended.push_front(one));
+                }
                 Err(NoAnswer::Stopping) => return,
                 // Counted too low. It did not leave, so its tasks end as too large.
                 Err(NoAnswer::TooLarge) => {

@@ -18,8 +18,8 @@ use ::nng::{
 };
 
 use super::{
-    super::{Announcer, Hearer, OnHeard, OnJoined, OpenError},
-    Gate, RECONNECT_MAX, RECONNECT_MIN, close_off_callbacks, guarded, prepare, refused, settle,
+    super::{Announcer, Hearer, OnHeard, OnJoined, OpenError, RECONNECT_MAX, RECONNECT_MIN},
+    Gate, close_off_callbacks, guarded, prepare, refused, settle,
 };
 
 /// The largest announcement that is taken in, in bytes.

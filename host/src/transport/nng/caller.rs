@@ -25,8 +25,8 @@ use std::{
 use ::nng::{Aio, AioResult, Context, Error, Message, PipeEvent, Socket};
 
 use super::{
-    super::{CallError, Caller, OnAnswer, OpenError},
-    BODY_MAX, Gate, close_off_callbacks, guarded, refused, request_socket, settle,
+    super::{BODY_MAX, CallError, Caller, OnAnswer, OpenError},
+    Gate, close_off_callbacks, guarded, refused, request_socket, settle,
     watch::{NEVER, Tick, Watch},
 };
 use crate::lock::lock;

@@ -31,8 +31,8 @@ use ::nng::{
 };
 
 use super::{
-    Announcer, Caller, Dialog, FRAME_MAX, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, Server, Service,
-    Transport, stream::StreamDialog,
+    Announcer, Caller, Dialog, FRAME_MAX, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, RECONNECT_MAX,
+    RECONNECT_MIN, Server, Service, Transport, stream::StreamDialog,
 };
 use crate::lock;
 
@@ -49,14 +49,8 @@ mod bus;
 
 mod pair;
 
-/// How soon a lost connection is dialled again, at first and at most.
-const RECONNECT_MIN: Duration = Duration::from_millis(20);
-const RECONNECT_MAX: Duration = Duration::from_millis(500);
-
 /// NNG repeats a request by timer after this. Not never: that would end repeating altogether.
 const RESEND: Duration = Duration::from_hours(24);
-/// The largest body of a request that fits a frame with its id and the hops of any devices before it.
-const BODY_MAX: usize = FRAME_MAX - 64;
 
 /// Sockets over TCP, driven by NNG, but for those of a single thread.
 #[derive(Clone, Copy, Debug, Default)]

@@ -26,8 +26,8 @@ use ::nng::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    super::{Inbox, Line, OpenError, Parted, Waiting},
-    Gate, RECONNECT_MAX, RECONNECT_MIN, bound, check, close_off_callbacks, prepare, refused, settle,
+    super::{Inbox, Line, OpenError, Parted, RECONNECT_MAX, RECONNECT_MIN, Waiting},
+    Gate, bound, check, close_off_callbacks, prepare, refused, settle,
 };
 use crate::lock::lock;
 
