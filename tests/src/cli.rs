@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{binary, eventually, process};
 
 /// No command of a test may take longer.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

