@@ -97,7 +97,7 @@ fn an_id_that_is_chosen_is_submitted_once() {
 #[test]
 fn a_countdown_holds_a_task_back() {
     let cluster = cluster();
-    let options = ["submit", "--non-blocking", "--countdown", "700ms", "--task-name", "add", "--args", "1", "2"];
+    let options = ["submit", "--non-blocking", "--countdown", "4s", "--task-name", "add", "--args", "1", "2"];
     let id = cluster.cli(options).with_code(0).stdout.trim().to_owned();
     let status = |id: &str| cluster.cli(["status", "--json", "--task-id", id]).json();
     assert_eq!(status(&id)["status"], "scheduled");

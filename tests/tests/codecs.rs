@@ -69,9 +69,11 @@ async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
     let unknown = client.submit_task("ad", ()).await.expect("a result");
     assert_eq!(unknown.error_kind, Some(ErrorKind::NotFound));
 
-    let id = client.delay("slow", (0.2, 2)).priority(TaskPriority::Critical).await.expect("it is taken");
-    let task = until_status(&client, &id, TaskStatus::Started).await;
-    assert_eq!((task.name.as_str(), task.priority, task.args.as_str()), ("slow", TaskPriority::Critical, "[0.2,2]"));
+    let long = client.delay("slow", (60, 600)).priority(TaskPriority::Critical).await.expect("it is taken");
+    let task = until_status(&client, &long, TaskStatus::Started).await;
+    assert_eq!((task.name.as_str(), task.priority, task.args.as_str()), ("slow", TaskPriority::Critical, "[60,600]"));
+    assert!(client.cancel(&long).await.expect("an answer"));
+    let id = client.delay("slow", (0.2, 2)).await.expect("it is taken");
     let (mut after, mut seen) = (0, Vec::new());
     let followed = loop {
         let told = client.follow(&id, after, Duration::from_secs(5)).await.expect("an answer");
