@@ -45,7 +45,7 @@ async def schedules(client):
     assert time.monotonic() - started >= 0.35, "too early"
     succeeded(await client.submit_task("add", (4, 2), eta=datetime(2020, 1, 1)), 6)
     # Not yet: there is no result to be had.
-    later = await client.delay("add", 1, 1, countdown=0.5)
+    later = await client.delay("add", 1, 1, countdown=4)
     equal(await client.get_task_result(later), None)
     succeeded(await eventually(lambda: client.get_task_result(later)), 2)
 

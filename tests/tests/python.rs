@@ -1,5 +1,7 @@
 //! Unmodified clients of the Python original, as they come from `PyPI`.
 
+use std::thread;
+
 use fastworker_tests::{
     Cluster,
     python::{self, VERSIONS},
@@ -42,8 +44,9 @@ fn both_versions_are_called_back() {
 
 #[test]
 fn a_call_that_is_sent_again_after_its_timeout_runs_once() {
-    let cluster = cluster();
-    for version in VERSIONS {
-        python::run(version, "timeouts.py", &cluster, &[]);
-    }
+    thread::scope(|scope| {
+        for version in VERSIONS {
+            scope.spawn(|| python::run(version, "timeouts.py", &cluster(), &[]));
+        }
+    });
 }
