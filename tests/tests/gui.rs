@@ -223,6 +223,8 @@ fn events_stream_with_the_names_of_the_original_and_go_on_where_a_reader_was() {
         let first: Sent = stream.next(SOON).expect("an event");
         assert_eq!((first.event.as_str(), &first.data["task_id"]), ("task.queued", &json!(next)));
     }
+    // Nothing more happens to that task.
+    fresh.until("task.success");
     let other = again(Some(1_000_000), "/api/events").next(Duration::from_millis(50));
     assert_eq!(other, None, "a number of another control plane");
 }

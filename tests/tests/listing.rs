@@ -33,8 +33,8 @@ fn a_result_is_printed_as_submit_does_and_its_exit_code_tells_how_the_task_stand
 
     let slow = submit(&cluster, &["slow", "--args", "60"]);
     let _ = cluster.cli(["result", &slow]).with_code(4).says("has not ended: it is ").hints("--wait");
-    let late = cluster.cli(["result", &slow, "--wait", "--timeout", "123.4567ms"]).with_code(4);
-    let _ = late.says("has not ended within 0.123 s");
+    let late = cluster.cli(["result", &slow, "--wait", "--timeout", "3123.4567ms"]).with_code(4);
+    let _ = late.says("has not ended within 3.123 s");
     assert_eq!(cluster.cli(["result", &slow, "--json"]).with_code(4).json()["name"], "slow");
     let _ = cluster.cli(["cancel", &slow]).with_code(0);
     let _ = cluster.cli(["result", &slow]).with_code(1).says("was cancelled");
@@ -144,7 +144,7 @@ fn status_says_what_a_task_was_and_what_it_waits_for() {
     let shown = status(&scheduled);
     assert!(shown.contains("status     scheduled\ndue        20") && shown.contains("(in 10 min)"), "{shown}");
 
-    let wait = ["submit", "--wait-for-worker", "--timeout", "200ms", "--task-id", "odd", "--task-name", "nope"];
+    let wait = ["submit", "--wait-for-worker", "--timeout", "3s", "--task-id", "odd", "--task-name", "nope"];
     let _ = cluster.cli(wait).with_code(4).says("it waits for a worker that has the task 'nope'");
     assert!(status("odd").contains("waits for  a worker that has this task"), "{}", status("odd"));
 

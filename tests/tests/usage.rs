@@ -116,8 +116,8 @@ fn an_empty_variable_is_as_good_as_none() {
 #[test]
 fn an_error_is_an_object_where_json_is_asked_for() {
     let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
-    let late = ["submit", "--json", "--timeout", "200ms", "--task-name", "slow", "--args", "30"];
-    let late = cluster.cli(late).with_code(4).says("has not ended within 0.2 s").json();
+    let late = ["submit", "--json", "--timeout", "3s", "--task-name", "slow", "--args", "30"];
+    let late = cluster.cli(late).with_code(4).says("has not ended within 3 s").json();
     assert_eq!(late["code"], 4);
     assert!(late["hint"].as_str().is_some_and(|hint| hint.starts_with("wait for it with")), "{late}");
     let id = late["task_id"].as_str().expect("an id");
@@ -172,8 +172,8 @@ fn nobody_there_is_exit_code_3_after_the_timeout() {
 fn a_wait_that_is_over_is_exit_code_4_and_says_how_to_ask_later() {
     let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     for follow in [&[][..], &["--follow"]] {
-        let options = ["submit", "--timeout", "300ms", "--task-name", "slow", "--args", "30"];
-        let ran = cluster.cli([&options[..], follow].concat()).with_code(4).says("has not ended within 0.3 s");
+        let options = ["submit", "--timeout", "3s", "--task-name", "slow", "--args", "30"];
+        let ran = cluster.cli([&options[..], follow].concat()).with_code(4).says("has not ended within 3 s");
         let ran = ran.hints("fastworker result ");
         let id = ran.stderr.trim().rsplit(' ').nth(1).expect("the id is last but one: result ID --wait");
         let _ = cluster.cli(["status", "--task-id", id]).with_code(0);
@@ -393,7 +393,8 @@ fn a_server_goes_on_when_nobody_reads_what_it_says() {
     drop(reader);
     command.stdin(Stdio::null()).stdout(writer.try_clone().expect("a pipe")).stderr(writer);
     let mut server = Background::start(command);
-    let options = ["submit", "--discovery-address", &discovery, "--task-name", "add", "--args", "1", "2"];
+    let options =
+        ["submit", "--wait-for-worker", "--discovery-address", &discovery, "--task-name", "add", "--args", "1", "2"];
     let sum = cluster.cli(options).with_code(0);
     assert_eq!(sum.stdout, "3\n");
     assert!(server.is_running());
