@@ -65,7 +65,7 @@ async fn who_may_not_wait_at_the_control_plane_asks_again_with_pauses() {
     let address = base.plus(MANAGEMENT_OFFSET).expect("a port").to_string();
     let full = Arc::new(Full::default());
     let _server: Box<dyn Server> = Nng.serve(&address, 16, Arc::clone(&full) as Arc<dyn Service>).expect("a server");
-    let wait = Duration::from_millis(900);
+    let wait = Duration::from_secs(3);
     let client = Client::builder().control_plane_address(base.clone()).timeout(wait).build();
     let caller = Nng.connect(&address).expect("an address");
     let connection = Connection { caller, base, discovery: None, welcome: Arc::default() };
@@ -75,9 +75,9 @@ async fn who_may_not_wait_at_the_control_plane_asks_again_with_pauses() {
     let run = client.run(NewTask::new("add")).await;
     assert!(matches!(run, Err(ClientError::TimedOut { .. })), "{run:?}");
     let asked = full.lookups.swap(0, Ordering::SeqCst);
-    assert!((1..=6).contains(&asked), "asked {asked} times");
+    assert!((1..=20).contains(&asked), "asked {asked} times");
     let found = client.lookup(&TaskId::new(), wait).await;
     assert!(matches!(found, Ok(Found::Live(_))), "{found:?}");
     let asked = full.lookups.load(Ordering::SeqCst);
-    assert!((1..=6).contains(&asked), "asked {asked} times");
+    assert!((1..=20).contains(&asked), "asked {asked} times");
 }

@@ -730,7 +730,7 @@ mod tests {
         for error in errors {
             assert!(matches!(error, Some(ClientError::Unreachable { .. })), "{error:?}");
         }
-        assert!(begun.elapsed() < timeout + Duration::from_secs(2), "it took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < timeout + Duration::from_secs(20), "it took {:?}", begun.elapsed());
     }
 
     #[tokio::test]

@@ -234,20 +234,19 @@ fn follow_up_tasks_travel_with_the_outcome() {
 
 #[test]
 fn loading_is_bounded_like_running() {
-    let stage = Stage::with(RuntimeConfig {
-        register_timeout: Duration::from_millis(50),
-        memory_max: 1 << 20,
-        ..RuntimeConfig::default()
-    });
-    let refused = |guest: &Guest| {
+    let limits = RuntimeConfig { memory_max: 1 << 20, ..RuntimeConfig::default() };
+    let hasty = Stage::with(RuntimeConfig { register_timeout: Duration::from_millis(50), ..limits.clone() });
+    let stage = Stage::with(limits);
+    let refused = |stage: &Stage, guest: &Guest| {
         let path = stage.folder.write_guest("refused.wasm", guest);
         stage.runtime.load(&path).expect_err("a module that cannot be used").to_string()
     };
-    let spins = refused(&Guest { more: "(func $spin (loop $again (br $again))) (start $spin)", ..Guest::default() });
+    let spins =
+        refused(&hasty, &Guest { more: "(func $spin (loop $again (br $again))) (start $spin)", ..Guest::default() });
     assert!(spins.ends_with("did not register its tasks within 0.05 s"), "{spins}");
-    let hog = refused(&Guest { pages: 17, ..Guest::default() });
+    let hog = refused(&stage, &Guest { pages: 17, ..Guest::default() });
     assert!(hog.ends_with("out of memory: it had 0 bytes and wanted 1 MiB more, 1 MiB is the most"), "{hog}");
-    let traps = refused(&Guest { more: "(func $trap (unreachable)) (start $trap)", ..Guest::default() });
+    let traps = refused(&stage, &Guest { more: "(func $trap (unreachable)) (start $trap)", ..Guest::default() });
     assert!(traps.contains("failed while it registered its tasks: wasm trap: unreachable"), "{traps}");
 }
 
