@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpStream},
     process,
     sync::atomic::{AtomicU16, Ordering},
 };
@@ -65,6 +65,8 @@ impl Ports {
     }
 }
 
+/// Whether nobody listens there. Listening to it for a moment would not do: a process that another
+/// thread is about to start has a copy of that socket, until it runs a program of its own.
 fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()
 }

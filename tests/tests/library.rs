@@ -1,6 +1,7 @@
 //! The crate as a library: what a program that uses it can rely on.
 
 use std::{
+    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use fastworker::{
     task::{ErrorKind, NewTask, Policy, TaskId, TaskPriority, TaskStatus},
 };
 use fastworker_tests::{
-    Cluster, SOON, cli, module,
+    Cluster, SOON, cli, eventually, module,
     ports::Ports,
     story::{end_of, success, until_status},
     wait::eventually_async,
@@ -378,7 +379,7 @@ async fn a_control_plane_and_a_subworker_run_within_a_program() {
     stopped.await.expect("no panic");
     client.stop();
     // The ports are free again.
-    assert!(std::net::TcpListener::bind(("127.0.0.1", ports.base())).is_ok());
+    until_free(ports.base());
     drop(Arc::new(ports));
 }
 
@@ -390,6 +391,12 @@ async fn drop_of<T: Send + 'static>(dropped: T) -> Duration {
         from.elapsed()
     });
     drops.await.expect("no panic")
+}
+
+/// Waits until a port can be listened to. A process that another test is about to start has copies
+/// of our sockets for a moment.
+fn until_free(port: u16) {
+    eventually("a free port", SOON, || TcpListener::bind(("127.0.0.1", port)).ok());
 }
 
 async fn started_subworker(ports: &Ports, id: &str) -> SubWorker {
@@ -454,5 +461,5 @@ async fn workers_that_are_dropped_stop_at_once() {
     until_status(&client, &busy, TaskStatus::Started).await;
     let took = drop_of(control_plane).await;
     assert!(took < AT_ONCE, "{took:?}");
-    assert!(std::net::TcpListener::bind(("127.0.0.1", ports.base())).is_ok());
+    until_free(ports.base());
 }
