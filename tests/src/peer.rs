@@ -133,6 +133,8 @@ impl Peer {
             match self.0.read(&mut bytes) {
                 Ok(0) => return true,
                 Ok(_) => {}
+                // So a pause of this process shows.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     return matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
                 }

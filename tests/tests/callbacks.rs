@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs,
     net::TcpListener,
     time::{Duration, Instant},
 };
@@ -209,10 +210,25 @@ async fn a_listener_that_comes_late_or_starts_anew_misses_nothing() {
     assert!(fate.state == DeliveryState::Delivered && fate.attempts > 1, "{fate:?}");
 
     drop(listener);
+    // What is sent while a connection closes is lost with it: nobody says whether it has arrived.
+    let port = cluster.ports().spare(0);
+    let is_over = || async { (!is_connected_to(port)).then_some(()) };
+    eventually_async("the end of the connection", SOON, is_over).await;
     let next_id = client.send(add(2, &address)).await.expect("it is taken");
     end_of(&client, &next_id).await;
     let mut listener = eventually_async("the port", SOON, bind).await;
     assert_eq!(next_within(&mut listener, LONG).await.task_id, next_id);
+}
+
+/// Whether a socket of this machine is connected to this port, or was and has not been closed yet.
+fn is_connected_to(port: u16) -> bool {
+    let sockets = fs::read_to_string("/proc/net/tcp").expect("/proc tells of sockets");
+    sockets.lines().any(|socket| {
+        let mut fields = socket.split_whitespace().skip(2);
+        let is_there = fields.next().is_some_and(|remote| remote.ends_with(&format!(":{port:04X}")));
+        // ESTABLISHED and CLOSE_WAIT.
+        is_there && fields.next().is_some_and(|state| state == "01" || state == "08")
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
