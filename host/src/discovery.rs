@@ -96,15 +96,27 @@ impl Discovery {
 
     /// Waits for the first announcement, without an end.
     pub async fn first(&self) -> Announcement {
+        self.until(Option::clone).await
+    }
+
+    /// Waits until another base address is announced at a moment when `is_lost`, without an end.
+    pub async fn elsewhere(&self, base: &Address, is_lost: impl Fn() -> bool) {
+        let is_elsewhere = |heard: &Option<Announcement>| heard.as_ref().is_some_and(|it| it.base_address != *base);
+        self.until(|heard| (is_lost() && is_elsewhere(heard)).then_some(())).await;
+    }
+
+    /// Waits for what `look` finds, now or at a later announcement.
+    async fn until<T>(&self, look: impl Fn(&Option<Announcement>) -> Option<T>) -> T {
         loop {
             let arrived = self.heard.notify.notified();
             tokio::pin!(arrived);
             // Registered before the look, so that what comes between is not missed.
             arrived.as_mut().enable();
-            if let Some(newest) = self.newest() {
-                return newest;
+            let found = look(&self.heard.newest());
+            match found {
+                Some(found) => return found,
+                None => arrived.await,
             }
-            arrived.await;
         }
     }
 }

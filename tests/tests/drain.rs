@@ -150,6 +150,20 @@ async fn a_subworker_gives_back_what_it_cannot_finish_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subworker_whose_control_plane_is_gone_ends_when_its_time_is_over() {
+    let limit = ["--shutdown-timeout", "300ms"];
+    let mut cluster = Cluster::builder().modules(&["hostile"]).subworkers(1).slots(2).subworker_args(&limit).start();
+    let client = cluster.client().await;
+    let id = client.delay("endless_loop", ()).await.expect("it is taken");
+    until_status(&client, &id, TaskStatus::Started).await;
+    cluster.control_plane.kill();
+    let subworker = &mut cluster.subworkers[0];
+    eventually("that it tells", SOON, || subworker.log().contains("does not answer: trying on").then_some(()));
+    subworker.terminate();
+    assert_eq!(subworker.wait_for_exit(SOON).code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_cluster_ends_promptly_in_either_order() {
     for control_plane_first in [true, false] {
         let what = format!("the end, the control plane first: {control_plane_first}");

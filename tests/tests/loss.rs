@@ -210,20 +210,23 @@ async fn who_waits_while_the_control_plane_starts_anew_gets_the_result_all_the_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_follows_a_control_plane_that_comes_back_elsewhere() {
-    let first = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
-    let client = first.client().await;
+async fn clients_and_subworkers_follow_a_control_plane_that_comes_back_elsewhere() {
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).start();
+    let client = cluster.client().await;
     assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
     let ports = fastworker_tests::ports::Ports::claim();
-    let mut first = first;
-    first.control_plane.kill();
-    let mut command = first.command(["control-plane", "--json"]);
+    cluster.control_plane.kill();
+    let mut command = cluster.command(["control-plane", "--json"]);
     command.args(["--base-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     command.args(["--subworker-port", &ports.subworkers().to_string()]);
-    command.arg("--task-modules").arg(fastworker_tests::module("arithmetic"));
-    first.control_plane = fastworker_tests::Process::start("elsewhere", command, first.folder());
-    first.control_plane.wait_until_ready();
-    assert_eq!(success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
+    cluster.control_plane = fastworker_tests::Process::start("elsewhere", command, cluster.folder());
+    cluster.control_plane.wait_until_ready();
+    let asked = Instant::now();
+    let result = client.submit_task("add", (5, 3)).wait_for_worker().await.expect("a result");
+    // Long before a question that the first one took would be given up.
+    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    assert_eq!((success(&result), result.worker_id.as_deref()), ("8", Some("sw1")));
+    assert_eq!(cluster.subworkers[0].log().matches("the control plane has moved").count(), 1);
 }
 
 /// Waits until a task has started anew, and tells when.

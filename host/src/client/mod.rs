@@ -165,6 +165,14 @@ impl Connection {
             Some(_) => Place::Announced { base, discovery: config.discovery_address.clone() },
         }
     }
+
+    /// Waits until the connection is lost and the control plane announced elsewhere, without an end.
+    async fn moved(&self) {
+        match &self.discovery {
+            Some(discovery) => discovery.elsewhere(&self.base, || !self.caller.is_connected()).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// What this client knows of a task.
@@ -587,7 +595,14 @@ impl Inner {
             let connection = lock(&self.connection).clone().ok_or(ClientError::Stopped)?;
             let left = until.saturating_duration_since(Instant::now());
             let limit = left.min(parked + self.config.timeout.min(PROMPT));
-            match self.ask_on(&connection, request, limit).await {
+            let answered = tokio::select! {
+                biased;
+                answered = self.ask_on(&connection, request, limit) => answered,
+                () = connection.moved() => {
+                    Err(ClientError::Unreachable { place: connection.place(&self.config), waited: started.elapsed() })
+                }
+            };
+            match answered {
                 Err(ClientError::Unreachable { place, .. }) => {
                     tries += 1;
                     let is_over = Instant::now() >= until;
