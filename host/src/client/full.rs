@@ -3,9 +3,11 @@
 use super::*;
 use crate::{
     clock::Timestamp,
+    config::Address,
     json::Json,
-    task::{Task, TaskPriority},
-    transport::{Peer, Refusal, Server, Service},
+    protocol::Submitted,
+    task::{SerializationFormat, Task, TaskPriority, TaskStatus},
+    transport::{self, Peer, Refusal, Server, Service},
 };
 
 /// Answers every question about a task at once: it lives.

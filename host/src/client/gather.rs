@@ -19,10 +19,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{ClientError, FRAME_ITEMS_MAX, Inner, SEEN_MAX, frame_len, millis};
+use super::{ClientError, FRAME_ITEMS_MAX, Inner, SEEN_MAX, millis};
 use crate::{
     lock::lock,
-    protocol::{Collect, Collected, Found, Notify, Reply, Request, Submit, Submitted, WAIT_MAX},
+    protocol::{Collect, Collected, FRAME_TARGET, Found, Notify, Reply, Request, Submit, Submitted, WAIT_MAX},
     task::{NewTask, TaskId, TaskResult},
 };
 
@@ -442,6 +442,16 @@ async fn ask_one_by_one(inner: &Arc<Inner>, session: Uuid) {
         }
     }
     pump(inner);
+}
+
+/// How many of these tasks go into one frame.
+fn frame_len<'a>(tasks: impl IntoIterator<Item = &'a NewTask>) -> usize {
+    let mut bytes = 0;
+    let fits = tasks.into_iter().take(FRAME_ITEMS_MAX).take_while(|task| {
+        bytes += task.size() + task.name.len();
+        bytes <= FRAME_TARGET
+    });
+    fits.count().max(1)
 }
 
 #[cfg(test)]

@@ -21,111 +21,38 @@ use serde::Serialize;
 use tokio::{sync::Notify, time::timeout_at};
 
 use crate::{
-    clock::{SPAN_MAX, after},
-    config::{Address, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET},
+    clock::after,
+    config::MANAGEMENT_OFFSET,
     discovery::Discovery,
     lock::lock,
     protocol::{
-        self, EventQuery, Events, FRAME_ITEMS_MAX, Follow, Found, Lookup, Reply, Reports, Request, Submit, Submitted,
-        TaskPage, TaskQuery, WAIT_MAX, Welcome, WorkerInfo, codec,
+        EventQuery, Events, FRAME_ITEMS_MAX, Follow, Found, Lookup, Reply, Reports, Request, TaskPage, TaskQuery,
+        WAIT_MAX, Welcome, WorkerInfo, codec,
     },
-    task::{NewTask, SerializationFormat, Task, TaskId, TaskResult, TaskStatus},
-    transport::{self, CallError, Caller, PAYLOAD_MAX, Transport, nng::Nng},
+    task::{NewTask, Task, TaskId, TaskResult},
+    transport::{PAYLOAD_MAX, Transport as _, nng::Nng},
 };
 
+mod builder;
 mod call;
+mod connection;
+mod direct;
 mod error;
 mod gather;
 mod listener;
 mod schedules;
+mod seen;
 
+pub use builder::ClientBuilder;
 pub use call::Call;
+use connection::Connection;
+use direct::{Direct, pause_if_early};
 pub use error::{ClientError, Place};
 use gather::Gather;
 pub use listener::{Listener, Unreadable};
 pub use schedules::{Namesake, Schedules};
-
-/// How many ended and unended tasks a client remembers.
-pub const SEEN_MAX: usize = 10_000;
-/// So many waits at a time go one by one; further ones are gathered.
-const DIRECT_MAX: usize = 2;
-/// An answer that should come at once is asked for again after so long.
-const PROMPT: Duration = Duration::from_secs(5);
-/// The pause before the same is asked again that should have been parked, and was not.
-const EARLY_PAUSE: Duration = Duration::from_millis(250);
-
-/// Settles what a client does. From [`Client::builder`].
-#[derive(Clone, Debug)]
-pub struct ClientBuilder {
-    discovery_address: Address,
-    control_plane_address: Option<Address>,
-    serialization_format: SerializationFormat,
-    timeout: Duration,
-    retries: u32,
-}
-
-impl ClientBuilder {
-    /// Where to listen for the control plane; default `tcp://127.0.0.1:5550`.
-    #[must_use]
-    pub fn discovery_address(mut self, address: Address) -> Self {
-        self.discovery_address = address;
-        self
-    }
-
-    /// The control plane's base address, for a client that need not look for it.
-    #[must_use]
-    pub fn control_plane_address(mut self, address: Address) -> Self {
-        self.control_plane_address = Some(address);
-        self
-    }
-
-    /// How messages are written; default JSON.
-    #[must_use]
-    pub fn serialization_format(mut self, format: SerializationFormat) -> Self {
-        self.serialization_format = format;
-        self
-    }
-
-    /// Bounds the whole of each wait; default 30 s, at most [`SPAN_MAX`].
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.min(SPAN_MAX);
-        self
-    }
-
-    /// How often a question is asked again that brought no answer, within the timeout; default 3.
-    #[must_use]
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.retries = retries;
-        self
-    }
-
-    /// A client that has not started.
-    pub fn build(self) -> Client {
-        let seen = LruCache::new(NonZeroUsize::new(SEEN_MAX).unwrap_or(NonZeroUsize::MIN));
-        Client(Arc::new(Inner {
-            config: self,
-            connection: Mutex::new(None),
-            seen: Mutex::new(seen),
-            gather: Gather::default(),
-            direct: AtomicUsize::new(0),
-            stopped: AtomicBool::new(true),
-            stopping: Notify::new(),
-        }))
-    }
-}
-
-impl Default for ClientBuilder {
-    fn default() -> Self {
-        Self {
-            discovery_address: DISCOVERY_ADDRESS.parse().expect("the default addresses are addresses"),
-            control_plane_address: None,
-            serialization_format: SerializationFormat::Json,
-            timeout: Duration::from_secs(30),
-            retries: 3,
-        }
-    }
-}
+pub use seen::SEEN_MAX;
+use seen::Seen;
 
 /// Submits tasks and asks about them. Cheap to clone; all clones are one client.
 #[derive(Clone, Debug)]
@@ -146,40 +73,6 @@ impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-struct Connection {
-    caller: Arc<dyn Caller>,
-    base: Address,
-    discovery: Option<Arc<Discovery>>,
-    /// Empty until the control plane that was found since has answered.
-    welcome: Arc<OnceLock<Welcome>>,
-}
-
-impl Connection {
-    /// Where this control plane should be.
-    fn place(&self, config: &ClientBuilder) -> Place {
-        let base = self.base.clone();
-        match self.discovery {
-            None => Place::Given(base),
-            Some(_) => Place::Announced { base, discovery: config.discovery_address.clone() },
-        }
-    }
-
-    /// Waits until the connection is lost and the control plane announced elsewhere, without an end.
-    async fn moved(&self) {
-        match &self.discovery {
-            Some(discovery) => discovery.elsewhere(&self.base, || !self.caller.is_connected()).await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// What this client knows of a task.
-#[derive(Clone, Debug)]
-enum Seen {
-    Submitted,
-    Ended(Arc<TaskResult>),
 }
 
 impl Client {
@@ -383,22 +276,6 @@ impl Client {
         }
     }
 
-    /// The result of a task, if this client has seen it. Asks nobody.
-    pub fn get_result(&self, task_id: &TaskId) -> Option<TaskResult> {
-        match lock(&self.0.seen).get(task_id)? {
-            Seen::Ended(result) => Some((**result).clone()),
-            Seen::Submitted => None,
-        }
-    }
-
-    /// How a task stands, as far as this client has seen. Asks nobody.
-    pub fn get_status(&self, task_id: &TaskId) -> Option<TaskStatus> {
-        match lock(&self.0.seen).get(task_id)? {
-            Seen::Ended(result) => Some(result.status),
-            Seen::Submitted => Some(TaskStatus::Pending),
-        }
-    }
-
     /// Stops a task. False if it had ended, or nobody knows it.
     ///
     /// # Errors
@@ -460,26 +337,19 @@ impl Client {
     }
 }
 
-/// Room among the waits that go one by one.
-struct Direct<'a>(&'a Inner);
-
-impl<'a> Direct<'a> {
-    fn enter(inner: &'a Inner) -> Option<Self> {
-        if inner.direct.fetch_add(1, Ordering::Relaxed) < DIRECT_MAX {
-            return Some(Self(inner));
-        }
-        inner.direct.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Drop for Direct<'_> {
-    fn drop(&mut self) {
-        self.0.direct.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Inner {
+    fn new(config: ClientBuilder) -> Self {
+        Self {
+            config,
+            connection: Mutex::new(None),
+            seen: Mutex::new(LruCache::new(NonZeroUsize::new(SEEN_MAX).unwrap_or(NonZeroUsize::MIN))),
+            gather: Gather::default(),
+            direct: AtomicUsize::new(0),
+            stopped: AtomicBool::new(true),
+            stopping: Notify::new(),
+        }
+    }
+
     /// The outcome of `work`, or that the client was stopped meanwhile.
     async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
         let stopping = self.stopping.notified();
@@ -495,193 +365,11 @@ impl Inner {
         }
     }
 
-    /// Submits one task by a question of its own, and waits for its end.
-    async fn run_directly(&self, task: NewTask, until: Instant) -> Result<Arc<TaskResult>, ClientError> {
-        let id = task.id.clone();
-        let submit = Request::Submit(Submit { tasks: vec![task], notify: protocol::Notify::Answer });
-        // Asked instead of submitting, once it was taken.
-        let mut lookup = None;
-        let mut taken = false;
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            let question = lookup.as_ref().unwrap_or(&submit);
-            let asked = Instant::now();
-            match self.ask_until(question, left.min(WAIT_MAX), until).await {
-                Ok(Reply::Submitted(mut told)) if told.len() == 1 => match told.pop() {
-                    Some(Submitted::Ended(result)) => return Ok(result),
-                    Some(Submitted::Refused(why)) => {
-                        self.forget(&id);
-                        return Err(ClientError::Refused(why));
-                    }
-                    Some(Submitted::Accepted) | None => {}
-                },
-                Ok(Reply::Found(mut found)) if found.len() == 1 => match found.pop() {
-                    Some(Found::Ended(result)) => return Ok(result),
-                    // The control plane has forgotten it, for it started anew: so do we.
-                    Some(Found::Unknown) => {
-                        lookup = None;
-                        continue;
-                    }
-                    Some(Found::Live(_)) | None => pause_if_early(asked, left.min(WAIT_MAX)).await?,
-                },
-                Ok(_) => return Err(self.confused()),
-                // A task that was taken is waited for, however long its control plane is away.
-                Err(ClientError::Unreachable { .. }) if taken => {}
-                Err(ClientError::Unreachable { .. }) if Instant::now() >= until => break,
-                Err(error) => {
-                    if error.is_refusal() && !taken {
-                        self.forget(&id);
-                    }
-                    return Err(error);
-                }
-            }
-            taken = true;
-            let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
-            lookup = Some(Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: millis(left) }));
-        }
-        Err(self.out_of_time(id, taken))
-    }
-
-    /// Why a wait for a task is over, which is known to have been taken or not.
-    fn out_of_time(&self, task_id: TaskId, taken: bool) -> ClientError {
-        let waited = self.config.timeout;
-        match lock(&self.connection).as_ref() {
-            Some(connection) if !taken && !connection.caller.is_connected() => {
-                ClientError::Unreachable { place: connection.place(&self.config), waited }
-            }
-            _ => ClientError::TimedOut { task_id, waited },
-        }
-    }
-
-    fn note_submitted(&self, id: &TaskId) {
-        lock(&self.seen).put(id.clone(), Seen::Submitted);
-    }
-
-    fn remember(&self, result: &Arc<TaskResult>) {
-        lock(&self.seen).put(result.task_id.clone(), Seen::Ended(Arc::clone(result)));
-    }
-
-    /// Forgets a task that was not taken, or that nobody knows any more.
-    fn forget(&self, id: &TaskId) {
-        let mut seen = lock(&self.seen);
-        if matches!(seen.peek(id), Some(Seen::Submitted)) {
-            seen.pop(id);
-        }
-    }
-
     async fn look_up(&self, ids: Vec<TaskId>, wait: Duration) -> Result<Vec<Found>, ClientError> {
         let lookup = Lookup { ids, wait_ms: millis(wait) };
         match self.ask_for(&Request::Lookup(lookup), wait).await? {
             Reply::Found(found) => Ok(found),
             _ => Err(self.confused()),
-        }
-    }
-
-    /// Asks what should be answered at once.
-    async fn ask(&self, request: &Request) -> Result<Reply, ClientError> {
-        self.ask_for(request, Duration::ZERO).await
-    }
-
-    /// Asks what may be parked for `parked`. Asks again, and looks for the control plane
-    /// elsewhere, when there is no answer; at most `retries` times, and no longer than the timeout
-    /// beyond `parked`.
-    async fn ask_for(&self, request: &Request, parked: Duration) -> Result<Reply, ClientError> {
-        self.ask_until(request, parked, after(parked + self.config.timeout)).await
-    }
-
-    /// The same, no longer than until then.
-    async fn ask_until(&self, request: &Request, parked: Duration, until: Instant) -> Result<Reply, ClientError> {
-        let (started, mut tries) = (Instant::now(), 0);
-        loop {
-            let connection = lock(&self.connection).clone().ok_or(ClientError::Stopped)?;
-            let left = until.saturating_duration_since(Instant::now());
-            let limit = left.min(parked + self.config.timeout.min(PROMPT));
-            let answered = tokio::select! {
-                biased;
-                answered = self.ask_on(&connection, request, limit) => answered,
-                () = connection.moved() => {
-                    Err(ClientError::Unreachable { place: connection.place(&self.config), waited: started.elapsed() })
-                }
-            };
-            match answered {
-                Err(ClientError::Unreachable { place, .. }) => {
-                    tries += 1;
-                    let is_over = Instant::now() >= until;
-                    if !is_over {
-                        self.look_around(&connection)?;
-                    }
-                    if is_over || tries > self.config.retries {
-                        return Err(ClientError::Unreachable { place, waited: started.elapsed() });
-                    }
-                }
-                Ok(Reply::Refused(why)) => return Err(ClientError::Refused(why)),
-                answered => return answered,
-            }
-        }
-    }
-
-    /// Asks once.
-    async fn ask_on(&self, connection: &Connection, request: &Request, limit: Duration) -> Result<Reply, ClientError> {
-        let body = codec::encode(self.config.serialization_format, request);
-        let caller = &*connection.caller;
-        match transport::call(caller, &body, limit, codec::decode::<Reply>).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => {
-                Err(ClientError::Confused { address: caller.address().to_owned(), what: error.to_string() })
-            }
-            Err(CallError::TimedOut { waited, .. }) => {
-                Err(ClientError::Unreachable { place: connection.place(&self.config), waited })
-            }
-            Err(CallError::Closed { .. }) => Err(ClientError::Stopped),
-            Err(CallError::TooLarge { size }) => Err(ClientError::TooLarge { size }),
-            Err(error @ CallError::TooMany { .. }) => Err(ClientError::Refused(error.to_string())),
-        }
-    }
-
-    /// Goes to where the control plane is announced now, if that is elsewhere or another one.
-    fn look_around(&self, connection: &Arc<Connection>) -> Result<(), ClientError> {
-        let Some(discovery) = &connection.discovery else { return Ok(()) };
-        let Some(heard) = discovery.newest() else { return Ok(()) };
-        let is_elsewhere = heard.base_address != connection.base;
-        if !is_elsewhere && connection.welcome.get().is_some_and(|welcome| welcome.worker_id == heard.worker_id) {
-            return Ok(());
-        }
-        let mut current = lock(&self.connection);
-        if !current.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
-            // Somebody else has looked around meanwhile, or the client was stopped.
-            return Ok(());
-        }
-        let base = heard.base_address;
-        let caller = if is_elsewhere {
-            Nng.connect(&base.plus(MANAGEMENT_OFFSET)?.to_string())?
-        } else {
-            Arc::clone(&connection.caller)
-        };
-        let welcome = self.greet(&*caller);
-        *current = Some(Arc::new(Connection { caller, base, discovery: Some(Arc::clone(discovery)), welcome }));
-        Ok(())
-    }
-
-    /// Asks a control plane who it is; the answer comes in its own time.
-    fn greet(&self, caller: &dyn Caller) -> Arc<OnceLock<Welcome>> {
-        let welcome = Arc::new(OnceLock::new());
-        let slot = Arc::clone(&welcome);
-        let hello = codec::encode(self.config.serialization_format, &Request::Hello);
-        let done = move |answer: Result<&[u8], CallError>| {
-            if let Ok(Ok(Reply::Welcome(said))) = answer.map(codec::decode::<Reply>) {
-                slot.get_or_init(|| said);
-            }
-        };
-        caller.call(&hello, self.config.timeout, Box::new(done));
-        welcome
-    }
-
-    fn confused(&self) -> ClientError {
-        match lock(&self.connection).as_ref() {
-            Some(connection) => ClientError::Confused {
-                address: connection.caller.address().to_owned(),
-                what: "it answers another question".to_owned(),
-            },
-            None => ClientError::Stopped,
         }
     }
 }
@@ -691,28 +379,8 @@ fn check_size(task: &NewTask) -> Result<(), ClientError> {
     if size > PAYLOAD_MAX { Err(ClientError::TooLarge { size }) } else { Ok(()) }
 }
 
-/// Pauses where an answer came long before its `wait` was over although nothing has ended: a control
-/// plane with which too many wait lets nobody else wait, and would be asked without a pause.
-async fn pause_if_early(asked: Instant, wait: Duration) -> Result<(), ClientError> {
-    let left = wait.saturating_sub(asked.elapsed());
-    if left > wait / 2 {
-        tokio::time::sleep(EARLY_PAUSE.min(left)).await;
-    }
-    Ok(())
-}
-
 fn millis(span: Duration) -> u32 {
     u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// How many of these tasks go into one frame.
-fn frame_len<'a>(tasks: impl IntoIterator<Item = &'a NewTask>) -> usize {
-    let mut bytes = 0;
-    let fits = tasks.into_iter().take(FRAME_ITEMS_MAX).take_while(|task| {
-        bytes += task.size() + task.name.len();
-        bytes <= protocol::FRAME_TARGET
-    });
-    fits.count().max(1)
 }
 
 #[cfg(test)]
@@ -720,7 +388,8 @@ mod full;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{direct::DIRECT_MAX, *};
+    use crate::config::Address;
 
     fn nobody(timeout: Duration) -> Client {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
