@@ -188,3 +188,35 @@ fn every_crate_comes_from_the_public_registry() {
         assert_eq!(line, usual);
     }
 }
+
+#[test]
+fn the_top_folder_holds_only_what_belongs_there() {
+    let known = [
+        ".cargo",
+        ".ci",
+        ".dockerignore",
+        ".git",
+        ".gitignore",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "docs",
+        "examples",
+        "guest-sdk",
+        "host",
+        "packaging",
+        "rustfmt.toml",
+        "scripts",
+        "target",
+        "tests",
+        "wit",
+    ];
+    let entries = fs::read_dir(root()).expect("the repository").map(|entry| entry.expect("an entry").file_name());
+    let strangers: Vec<_> = entries.filter(|name| !known.iter().any(|known| name == known)).collect();
+    assert!(strangers.is_empty(), "measurements and notes belong elsewhere: {strangers:?}");
+}
