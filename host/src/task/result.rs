@@ -192,3 +192,22 @@ pub enum DeliveryState {
     /// Given up.
     Failed,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_returned_null_returned_null_in_both_codecs() {
+        let result = TaskResult {
+            result: Some(Json::null()),
+            module_version: Some(ModuleVersion(7)),
+            attempts: 1,
+            ..TaskResult::new(TaskId::new(), TaskStatus::Success)
+        };
+        let text = serde_json::to_string(&result).expect("to JSON");
+        assert_eq!(serde_json::from_str::<TaskResult>(&text).expect("from JSON"), result);
+        let bytes = postcard::to_stdvec(&result).expect("to postcard");
+        assert_eq!(postcard::from_bytes(&bytes), Ok(result));
+    }
+}

@@ -1,0 +1,93 @@
+//! What one attempt says while it runs, and what it ends in.
+//!
+//! Apart from results because an attempt need not be the last: what becomes of its task is the state's
+//! to decide.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ErrorKind, LogLevel, Policy, policy::seconds};
+use crate::{
+    json::Json,
+    protocol::{FRAME_ITEMS_MAX, at_most},
+};
+
+/// How far an attempt is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all, 0 if not known.
+    pub total: u64,
+    /// What is being done.
+    pub message: String,
+}
+
+/// What a running attempt says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Report {
+    /// A line for the task's log.
+    Log {
+        /// How much it matters.
+        level: LogLevel,
+        /// The line.
+        message: String,
+    },
+    /// How far it is.
+    Progress(Progress),
+}
+
+/// A call that an attempt wants submitted when it succeeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FollowUp {
+    /// The task name.
+    pub name: String,
+    /// A JSON array.
+    pub args: Json,
+    /// A JSON object.
+    pub kwargs: Json,
+    /// How it wants to be treated.
+    pub policy: Policy,
+    /// How long it waits first.
+    #[serde(with = "seconds")]
+    pub countdown: Option<Duration>,
+}
+
+/// What one attempt ended in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The task returned.
+    Success {
+        /// What it returned.
+        result: Json,
+        /// What it wants submitted now; index `n` gets the id [`TaskId::follow_up`](super::TaskId::follow_up)`(n)`.
+        #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+        follow_ups: Vec<FollowUp>,
+    },
+    /// The attempt failed.
+    Failure(Failure),
+    /// The attempt was stopped because the task was cancelled or its lease taken back.
+    Stopped,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For programs.
+    pub kind: ErrorKind,
+    /// For people.
+    pub message: String,
+    /// The least wait before another attempt, where the guest asked for one.
+    #[serde(with = "seconds")]
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure of `kind` that says why.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None }
+    }
+}

@@ -1,0 +1,275 @@
+//! Choices that have names, and how names are read and written.
+//!
+//! Apart because every enum that people name is made alike: lower case where it is written, any case
+//! where it is read, a number in postcard. `named!` makes it so here and elsewhere.
+
+/// How urgent a task is. Text in lower case, read in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskPriority {
+    /// Before everything else (0).
+    Critical,
+    /// Before normal and low (1).
+    High,
+    /// The default (2).
+    #[default]
+    Normal,
+    /// When nothing else waits (3).
+    Low,
+}
+
+impl TaskPriority {
+    /// All four, the most urgent first.
+    pub const ALL: [TaskPriority; 4] = [Self::Critical, Self::High, Self::Normal, Self::Low];
+
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// 0 for critical to 3 for low.
+    pub const fn level(self) -> usize {
+        self as usize
+    }
+}
+
+/// How a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskStatus {
+    /// Waits in the queue.
+    Pending,
+    /// Waits for its moment (eta, countdown).
+    Scheduled,
+    /// A slot runs it.
+    Started,
+    /// An attempt failed; waits for the next one.
+    Retrying,
+    /// Ended with a result.
+    Success,
+    /// Ended with an error.
+    Failure,
+    /// Ended because somebody asked for it.
+    Cancelled,
+}
+
+impl TaskStatus {
+    /// All of them.
+    pub const ALL: [TaskStatus; 7] =
+        [Self::Pending, Self::Scheduled, Self::Started, Self::Retrying, Self::Success, Self::Failure, Self::Cancelled];
+
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Scheduled => "scheduled",
+            Self::Started => "started",
+            Self::Retrying => "retrying",
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more will happen to a task that stands so.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Success | Self::Failure | Self::Cancelled)
+    }
+}
+
+/// Why a task failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ErrorKind {
+    /// The arguments do not fit the task.
+    BadArguments,
+    /// The task itself said so.
+    Failed,
+    /// An attempt ran longer than its timeout.
+    Timeout,
+    /// An attempt wanted more memory than it may have.
+    OutOfMemory,
+    /// An attempt recursed too deeply.
+    StackOverflow,
+    /// An attempt returned, printed or logged more than it may.
+    OutputLimit,
+    /// An attempt ended in a WebAssembly trap: a panic, a bad access, a division by zero.
+    Trap,
+    /// The workers that ran it were lost, again and again.
+    WorkerLost,
+    /// No worker has a task of this name.
+    NotFound,
+}
+
+impl ErrorKind {
+    /// All of them.
+    pub const ALL: [ErrorKind; 9] = [
+        Self::BadArguments,
+        Self::Failed,
+        Self::Timeout,
+        Self::OutOfMemory,
+        Self::StackOverflow,
+        Self::OutputLimit,
+        Self::Trap,
+        Self::WorkerLost,
+        Self::NotFound,
+    ];
+
+    /// The name in lower case with hyphens.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadArguments => "bad-arguments",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::OutOfMemory => "out-of-memory",
+            Self::StackOverflow => "stack-overflow",
+            Self::OutputLimit => "output-limit",
+            Self::Trap => "trap",
+            Self::WorkerLost => "worker-lost",
+            Self::NotFound => "not-found",
+        }
+    }
+}
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SerializationFormat {
+    /// JSON text, the default; what the Python clients speak.
+    #[default]
+    Json,
+    /// Postcard, a compact binary form. Takes the place of the original's PICKLE.
+    Postcard,
+}
+
+impl SerializationFormat {
+    /// Both.
+    pub const ALL: [SerializationFormat; 2] = [Self::Json, Self::Postcard];
+
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Postcard => "postcard",
+        }
+    }
+}
+
+/// How much a log line of a task matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// For the author, in detail.
+    Trace,
+    /// For the author.
+    Debug,
+    /// For the operator.
+    Info,
+    /// Something is odd.
+    Warn,
+    /// Something went wrong.
+    Error,
+}
+
+impl LogLevel {
+    /// All of them.
+    pub const ALL: [LogLevel; 5] = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
+
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A text that names none of the choices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{given}' is no {what}: choose one of {choices}")]
+pub struct UnknownName {
+    what: &'static str,
+    given: String,
+    choices: String,
+}
+
+impl UnknownName {
+    pub(crate) fn new(what: &'static str, given: &str, choices: &[&str]) -> Self {
+        Self { what, given: given.chars().take(64).collect(), choices: choices.join(", ") }
+    }
+}
+
+/// Gives an enum of names its text forms. Text in JSON, a number in postcard.
+macro_rules! named {
+    ($type:ty, $what:literal) => {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::task::UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let named = Self::ALL.into_iter().find(|choice| choice.as_str().eq_ignore_ascii_case(text));
+                named.ok_or_else(|| $crate::task::UnknownName::new($what, text, &Self::ALL.map(Self::as_str)))
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    serializer.serialize_str(self.as_str())
+                } else {
+                    serializer.serialize_u8(*self as u8)
+                }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    <String as serde::Deserialize>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                } else {
+                    let number = <u8 as serde::Deserialize>::deserialize(deserializer)?;
+                    Self::ALL
+                        .into_iter()
+                        .find(|choice| *choice as u8 == number)
+                        .ok_or_else(|| serde::de::Error::custom(format_args!("{number} is no {}", $what)))
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use named;
+
+named!(TaskPriority, "priority");
+named!(TaskStatus, "task status");
+named!(ErrorKind, "error kind");
+named!(SerializationFormat, "serialization format");
+named!(LogLevel, "log level");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_in_any_case_and_written_in_lower_case() {
+        assert_eq!("CRITICAL".parse(), Ok(TaskPriority::Critical));
+        assert_eq!(serde_json::to_string(&TaskPriority::High).expect("text"), "\"high\"");
+        assert!(
+            "urgent"
+                .parse::<TaskPriority>()
+                .is_err_and(|error| error.to_string().contains("critical, high, normal, low"))
+        );
+        for status in TaskStatus::ALL {
+            let bytes = postcard::to_stdvec(&status).expect("to postcard");
+            assert_eq!(postcard::from_bytes::<TaskStatus>(&bytes), Ok(status));
+        }
+    }
+}
