@@ -35,6 +35,11 @@ pub const TASK_NAME_MAX: usize = 128;
 /// How long an attempt may run when neither the submitter nor the task says.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 
+/// Whether `name` can be the name of a task, or that of a schedule.
+pub(crate) fn is_task_name(name: &str) -> bool {
+    (1..=TASK_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
 /// A task as the control plane knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -77,4 +82,15 @@ pub struct Task {
     pub module_version: Option<ModuleVersion>,
     /// What became of its callback; none if it has none.
     pub callback: Option<Box<Delivery>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_name_is_a_short_text_without_control_characters() {
+        assert!(is_task_name("resize") && is_task_name(&"x".repeat(TASK_NAME_MAX)));
+        assert!(!is_task_name("") && !is_task_name("a\nb") && !is_task_name(&"x".repeat(TASK_NAME_MAX + 1)));
+    }
 }

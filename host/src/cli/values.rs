@@ -9,7 +9,7 @@ use crate::{
     clock::SPAN_MAX,
     config::{Address, MANAGEMENT_OFFSET},
     json::Json,
-    task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId},
+    task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, is_task_name},
 };
 
 /// Bytes of a worker's id.
@@ -112,8 +112,7 @@ pub(super) fn schedule_name(text: &str) -> Result<String, String> {
 }
 
 fn name(text: &str) -> Option<String> {
-    let fits = !text.is_empty() && text.len() <= TASK_NAME_MAX && !text.contains(char::is_control);
-    fits.then(|| text.to_owned())
+    is_task_name(text).then(|| text.to_owned())
 }
 
 /// Reads the id of a worker. In an announcement a colon ends it.

@@ -18,7 +18,7 @@ use super::signatures::Change;
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{LeaseId, Registration, WORKER_ID_MAX, WorkerInfo, WorkerStatus, is_worker_id},
-    task::{ModuleInfo, ModuleStatus, ModuleVersion, Policy, TASK_NAME_MAX, TaskInfo},
+    task::{ModuleInfo, ModuleStatus, ModuleVersion, Policy, TASK_NAME_MAX, TaskInfo, is_task_name},
     transport::Peer,
 };
 
@@ -323,9 +323,8 @@ impl<R> Roster<R> {
     pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<Uuid>) -> Option<String> {
         let catalog = catalog_bytes(modules);
         let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);
-        let is_name = |name: &str| (1..=TASK_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
         let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
-        if let Some(wrong) = names.find(|name| !is_name(name)) {
+        if let Some(wrong) = names.find(|name| !is_task_name(name)) {
             let shown: String = wrong.chars().take(64).collect();
             Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters, not {shown:?}"))
         } else if catalog > CATALOG_BYTES_MAX {

@@ -20,7 +20,7 @@ use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{NewSchedule, ScheduleInfo, ScheduleSource, ScheduleStatus},
     task::{
-        NewTask, TASK_NAME_MAX, TaskId, TaskStatus,
+        NewTask, TASK_NAME_MAX, TaskId, TaskStatus, is_task_name,
         schedule::{BadSchedule, Overlap, Rhythm},
     },
 };
@@ -198,12 +198,11 @@ impl Schedules {
     /// # Errors
     /// [`NotKept`] says why not. What was kept before is as it was.
     pub fn add(&mut self, now: Now, new: NewSchedule, replace: bool) -> Result<Arc<str>, NotKept> {
-        let is_name = |name: &str| (1..=TASK_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
         let rhythm = Rhythm::of(&new.spec)?;
-        if !is_name(&new.name) {
+        if !is_task_name(&new.name) {
             return Err(NotKept::Name);
         }
-        if !is_name(&new.task_name) {
+        if !is_task_name(&new.task_name) {
             return Err(NotKept::TaskName);
         }
         if !new.args.as_str().starts_with('[') || !new.kwargs.as_str().starts_with('{') {

@@ -11,7 +11,7 @@ use crate::{
     clock::{SPAN_MAX, Timestamp},
     json::Json,
     task::{
-        Policy, ScheduleSpec, TASK_NAME_MAX, TaskPriority,
+        Policy, ScheduleSpec, TaskPriority,
         schedule::{Overlap, Rhythm, TZ_DEFAULT, When},
     },
 };
@@ -228,11 +228,6 @@ fn document(text: &str, first: char, what: &str) -> Result<Json, String> {
     if json.as_str().starts_with(first) { Ok(json) } else { Err(format!("should be {what}")) }
 }
 
-/// Whether `name` can be a task name.
-pub(super) fn is_task_name(name: &str) -> bool {
-    (1..=TASK_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,8 +298,5 @@ mod tests {
     fn documents_must_have_the_shape_that_is_asked_for() {
         assert!(array(" [1] ").is_ok() && object("{}").is_ok());
         assert!(array("{}").is_err() && object("[]").is_err() && array("[1").is_err());
-        assert!(
-            is_task_name("resize") && !is_task_name("") && !is_task_name("a\nb") && !is_task_name(&"x".repeat(129))
-        );
     }
 }

@@ -13,7 +13,7 @@ use super::{
     descriptor::{self, Keys, Wishes},
     output::Flood,
 };
-use crate::task::{FollowUp, LogLevel, TASK_NAME_MAX};
+use crate::task::{FollowUp, LogLevel, TASK_NAME_MAX, is_task_name};
 
 /// Lets modules reach the contract's host interface.
 pub(super) fn add_to_linker(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
@@ -69,7 +69,7 @@ impl Attempt {
 }
 
 fn follow_up(task: GuestFollowUp, wishes: Wishes) -> Result<FollowUp, String> {
-    if !descriptor::is_task_name(&task.name) {
+    if !is_task_name(&task.name) {
         return Err(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"));
     }
     if let Some(wrong) = wishes.unreadable.first() {

@@ -23,14 +23,14 @@ use super::{
     compiled::{self, Code},
     component,
     contract_v1::{self, Exports, RegisterResults, TASKS},
-    descriptor, ending,
+    ending,
     engine::Ground,
     output::cut,
     watchdog::Why,
 };
 use crate::{
     clock::{Now, Timestamp},
-    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo},
+    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo, is_task_name},
 };
 
 /// Why a file is not used as a task module.
@@ -375,7 +375,7 @@ fn check_names(tasks: &[TaskInfo]) -> Result<(), Unusable> {
     }
     let mut names = HashSet::new();
     for TaskInfo { name, .. } in tasks {
-        if !descriptor::is_task_name(name) {
+        if !is_task_name(name) {
             return Err(Unusable::TaskName(cut(name, TASK_NAME_MAX).into_owned()));
         }
         if !names.insert(name) {

@@ -16,7 +16,7 @@ use crate::{
     signature::Misfit,
     task::{
         CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId,
-        TaskResult, TaskStatus, Unknown,
+        TaskResult, TaskStatus, Unknown, is_task_name,
     },
     transport::PAYLOAD_MAX,
 };
@@ -126,7 +126,7 @@ impl<R: Way> State<R> {
     pub(super) fn refusal(&self, task: &NewTask) -> Option<String> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
         let size = task.size();
-        if task.name.is_empty() || task.name.len() > TASK_NAME_MAX || task.name.chars().any(char::is_control) {
+        if !is_task_name(&task.name) {
             Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"))
         } else if size > PAYLOAD_MAX {
             Some(format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes"))
