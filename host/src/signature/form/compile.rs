@@ -1,0 +1,210 @@
+//! From a JSON Schema to a form.
+//!
+//! What still has to be read is kept in a list and not on the stack, so that no schema nests too deeply
+//! for it. What has no place in a form is left out, which lets more values through and never fewer.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use serde_json::{Map, Value};
+
+use super::{
+    ANY, ARRAY, Array, BOOLEAN, Bounds, EVERYTHING, Form, NULL, NUMBER, Node, Numbers, OBJECT, Object, Property,
+    REQUIRED_MAX, STRING,
+};
+
+/// The forms that one schema or type may be made of.
+const FORMS_MAX: usize = 4_096;
+
+/// A schema on its way to a form.
+pub(super) struct Compiler<'a> {
+    root: &'a Value,
+    /// What `integer` means.
+    integers: Numbers,
+    nodes: Vec<Node>,
+    /// The forms of places in the schema that references name.
+    named: HashMap<Cow<'a, str>, u32>,
+    /// What still has to be read, so that no schema nests too deeply for the stack.
+    open: Vec<(u32, &'a Map<String, Value>)>,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(root: &'a Value, integers: Numbers) -> Self {
+        Self { root, integers, nodes: vec![Node::default()], named: HashMap::new(), open: Vec::new() }
+    }
+
+    pub(super) fn compile(mut self) -> Result<Form, String> {
+        if !self.root.is_object() && !self.root.is_boolean() {
+            return Err("a JSON Schema is an object or a boolean".into());
+        }
+        let root = self.reference("")?;
+        while let Some((form, schema)) = self.open.pop() {
+            let node = self.node(schema)?;
+            self.nodes[form as usize] = node;
+        }
+        Ok(Form { nodes: self.nodes, root })
+    }
+
+    /// The form of a part of the schema.
+    fn form(&mut self, schema: &'a Value) -> Result<u32, String> {
+        let node = match schema {
+            Value::Object(keys) if !keys.is_empty() => {
+                let form = self.add(Node::default())?;
+                self.open.push((form, keys));
+                return Ok(form);
+            }
+            Value::Bool(false) => Node { kinds: 0, ..Node::default() },
+            _ => return Ok(ANY),
+        };
+        self.add(node)
+    }
+
+    fn add(&mut self, node: Node) -> Result<u32, String> {
+        if self.nodes.len() >= FORMS_MAX {
+            return Err(format!("it has more than {FORMS_MAX} parts"));
+        }
+        self.nodes.push(node);
+        u32::try_from(self.nodes.len() - 1).map_err(|error| error.to_string())
+    }
+
+    /// The form of the part that a JSON pointer leads to.
+    fn reference(&mut self, pointer: &'a str) -> Result<u32, String> {
+        if let Some(form) = self.named.get(pointer) {
+            return Ok(*form);
+        }
+        let Some(schema) = self.root.pointer(pointer) else {
+            return Err(format!("its reference '#{pointer:.100}' leads nowhere"));
+        };
+        let form = self.form(schema)?;
+        self.named.insert(Cow::Borrowed(pointer), form);
+        Ok(form)
+    }
+
+    fn node(&mut self, schema: &'a Map<String, Value>) -> Result<Node, String> {
+        if schema.contains_key("$id") && !self.root.as_object().is_some_and(|root| std::ptr::eq(root, schema)) {
+            // A document of its own, in which references mean something else.
+            return Ok(Node::default());
+        }
+        let mut node = Node { object: self.object(schema)?, array: self.array(schema)?, ..Node::default() };
+        (node.kinds, node.numbers) = kinds_of(schema.get("type"), self.integers);
+        node.choices = choices(schema);
+        let bounds = Bounds::of(schema);
+        node.bounds = (bounds != Bounds::default()).then(|| Box::new(bounds));
+        if let Some(Value::String(reference)) = schema.get("$ref") {
+            // One to another document is not followed: nothing is fetched.
+            if let Some(pointer) = reference.strip_prefix('#').filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+                if pointer.contains('%') {
+                    return Err(format!("its reference '{reference:.100}' has escapes"));
+                }
+                node.all.push(self.reference(pointer)?);
+            }
+        }
+        node.all.extend(self.forms(schema.get("allOf"))?);
+        // `oneOf` allows only one to fit, and serde takes the first that does.
+        for key in ["anyOf", "oneOf"] {
+            let forms = self.forms(schema.get(key))?;
+            if !forms.is_empty() {
+                node.any.push(forms);
+            }
+        }
+        Ok(node)
+    }
+
+    fn forms(&mut self, schemas: Option<&'a Value>) -> Result<Vec<u32>, String> {
+        schemas.and_then(Value::as_array).into_iter().flatten().map(|schema| self.form(schema)).collect()
+    }
+
+    fn object(&mut self, schema: &'a Map<String, Value>) -> Result<Option<Box<Object>>, String> {
+        let others = match schema.get("additionalProperties") {
+            // With patterns it takes running them to know what the others are.
+            None => Some(ANY),
+            Some(_) if schema.contains_key("patternProperties") => Some(ANY),
+            Some(Value::Bool(false)) => None,
+            Some(others) => Some(self.form(others)?),
+        };
+        let mut object = Object { others, ..Object::default() };
+        if let Some(Value::Object(properties)) = schema.get("properties") {
+            for (key, schema) in properties {
+                let property = Property { form: self.form(schema)?, required: None };
+                object.properties.insert(key.as_str().into(), property);
+            }
+        }
+        let required = schema.get("required").and_then(Value::as_array);
+        for key in required.into_iter().flatten().filter_map(Value::as_str).take(REQUIRED_MAX) {
+            let unnamed = Property { form: others.unwrap_or(ANY), required: None };
+            let property = object.properties.entry(key.into()).or_insert(unnamed);
+            if property.required.is_none() {
+                property.required = u8::try_from(object.required.len()).ok();
+                object.required.push(key.into());
+            }
+        }
+        let says_something = !object.properties.is_empty() || others != Some(ANY);
+        Ok(says_something.then(|| Box::new(object)))
+    }
+
+    fn array(&mut self, schema: &'a Map<String, Value>) -> Result<Option<Box<Array>>, String> {
+        let mut array = Array { first: self.forms(schema.get("prefixItems"))?, others: Some(ANY) };
+        match schema.get("items") {
+            // The older way to write `prefixItems`.
+            Some(Value::Array(_)) => array.first = self.forms(schema.get("items"))?,
+            Some(Value::Bool(false)) => array.others = None,
+            Some(items) => array.others = Some(self.form(items)?),
+            None => {}
+        }
+        let says_something = !array.first.is_empty() || array.others != Some(ANY);
+        Ok(says_something.then(|| Box::new(array)))
+    }
+}
+
+impl Bounds {
+    fn of(schema: &Map<String, Value>) -> Self {
+        let number = |key| schema.get(key).and_then(Value::as_f64);
+        let count = |key| schema.get(key).and_then(Value::as_u64);
+        Self {
+            least: number("minimum"),
+            most: number("maximum"),
+            above: number("exclusiveMinimum"),
+            below: number("exclusiveMaximum"),
+            length_least: count("minLength"),
+            length_most: count("maxLength"),
+            items_least: count("minItems"),
+            items_most: count("maxItems"),
+        }
+    }
+}
+
+fn kinds_of(types: Option<&Value>, integers: Numbers) -> (u8, Numbers) {
+    let names = match types {
+        Some(Value::String(name)) => vec![name.as_str()],
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    if names.is_empty() {
+        return (EVERYTHING, Numbers::All);
+    }
+    let mut numbers = integers;
+    let kinds = names.iter().map(|name| match *name {
+        "null" => NULL,
+        "boolean" => BOOLEAN,
+        "integer" => NUMBER,
+        "number" => {
+            numbers = Numbers::All;
+            NUMBER
+        }
+        "string" => STRING,
+        "array" => ARRAY,
+        "object" => OBJECT,
+        _ => EVERYTHING,
+    });
+    let kinds = kinds.fold(0, |all, kind| all | kind);
+    if kinds == EVERYTHING { (EVERYTHING, Numbers::All) } else { (kinds, numbers) }
+}
+
+fn choices(schema: &Map<String, Value>) -> Option<Box<[Value]>> {
+    let choices = match (schema.get("const"), schema.get("enum")) {
+        (Some(only), _) => vec![only.clone()],
+        (None, Some(Value::Array(choices))) => choices.clone(),
+        _ => return None,
+    };
+    let is_plain = |choice: &Value| !choice.is_array() && !choice.is_object();
+    choices.iter().all(is_plain).then(|| choices.into())
+}

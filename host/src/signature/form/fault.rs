@@ -1,0 +1,190 @@
+//! What is wrong with a value, in words.
+//!
+//! Apart from the check because it is for people: it shows a little of a value, which may be large, and
+//! names a few of the alternatives, which may be many.
+
+use std::fmt::{self, Write as _};
+
+use serde_json::Value;
+
+use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, STRING, check::kind};
+
+/// Bytes of a value that a complaint shows.
+const SHOWN_MAX: usize = 60;
+/// Alternatives that a complaint names, and references it looks through for them.
+const NAMED_MAX: usize = 5;
+pub(super) const DESCRIBED_DEEP: u32 = 4;
+
+/// A value that has not the form it should have.
+#[derive(Debug)]
+pub(in crate::signature) struct Fault {
+    /// From the inside out.
+    pub(super) path: Vec<Step>,
+    pub(super) expected: String,
+    pub(super) found: String,
+    /// It is not the only value that there may be, such as the name of another variant.
+    pub(super) is_tag: bool,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    Item(usize),
+    Key(String),
+}
+
+impl Fault {
+    pub(super) fn here(expected: impl Into<String>, found: String) -> Self {
+        Self { path: Vec::new(), expected: expected.into(), found, is_tag: false }
+    }
+
+    /// How near it is to what was meant: what is wrong inside of a value is nearer than another kind
+    /// of value, and what is wrong in a variant nearer than the name of another variant.
+    pub(super) fn nearness(&self) -> (bool, bool, usize) {
+        (!self.path.is_empty(), !self.is_tag, self.path.len())
+    }
+
+    pub(super) fn at(mut self, step: Step) -> Self {
+        self.path.push(step);
+        self
+    }
+
+    /// The path behind `root`, what was expected there and what was found.
+    pub(in crate::signature) fn told(self, root: &str) -> (String, String, String) {
+        let mut path = root.to_owned();
+        for step in self.path.iter().rev() {
+            match step {
+                Step::Item(index) => drop(write!(path, "[{index}]")),
+                Step::Key(key) => push_key(&mut path, key),
+            }
+        }
+        (path, self.expected, self.found)
+    }
+}
+
+/// Adds a key to a path: `.price`, or `["unit price"]`.
+pub(in crate::signature) fn push_key(path: &mut String, key: &str) {
+    let is_plain = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let shown: String = key.chars().take(SHOWN_MAX).collect();
+    if !key.is_empty() && key.chars().all(is_plain) && !key.starts_with(|c: char| c.is_ascii_digit()) {
+        let _ = write!(path, ".{shown}");
+    } else {
+        let _ = write!(path, "[{shown:?}]");
+    }
+}
+
+impl Bounds {
+    fn describe(&self) -> String {
+        match (self.least, self.most, self.above, self.below) {
+            (Some(least), Some(most), ..) => format!(" from {least} to {most}"),
+            (Some(least), None, ..) => format!(" of at least {least}"),
+            (None, Some(most), ..) => format!(" of at most {most}"),
+            (None, None, Some(above), _) => format!(" above {above}"),
+            (None, None, None, Some(below)) => format!(" below {below}"),
+            (None, None, None, None) => String::new(),
+        }
+    }
+}
+
+pub(super) fn between(count: u64, least: Option<u64>, most: Option<u64>, what: &str) -> Result<(), String> {
+    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    match (least, most) {
+        (Some(least), _) if count < least => Err(format!("at least {least} {what}{}", plural(least))),
+        (_, Some(most)) if count > most => Err(format!("at most {most} {what}{}", plural(most))),
+        _ => Ok(()),
+    }
+}
+
+/// The value as a complaint shows it: `string "x"`.
+pub(super) fn found(value: &str) -> String {
+    let kind = match kind(value) {
+        NULL => return "null".into(),
+        BOOLEAN => "boolean",
+        STRING => "string",
+        ARRAY => "array",
+        OBJECT => "object",
+        _ => "number",
+    };
+    let shown = &value[..value.floor_char_boundary(SHOWN_MAX)];
+    let mut told = format!("{kind} ");
+    told.extend(shown.chars().map(|c| if c.is_control() { ' ' } else { c }));
+    if shown.len() < value.len() {
+        told.push('…');
+    }
+    told
+}
+
+/// What a value of this form is, for people. Looks through `deep` references, as they may go round.
+pub(super) fn describe(nodes: &[Node], form: u32, deep: u32) -> String {
+    let Some(node) = nodes.get(form as usize).filter(|_| deep > 0) else { return "a value".into() };
+    if let Some(choices) = &node.choices {
+        let named: Vec<String> = choices.iter().take(NAMED_MAX).map(choice).collect();
+        return one_of(&named, choices.len());
+    }
+    if node.kinds != EVERYTHING {
+        return kinds(node);
+    }
+    if let Some(forms) = node.any.first() {
+        let mut names: Vec<String> = Vec::new();
+        for form in forms.iter().take(NAMED_MAX) {
+            let name = describe(nodes, *form, deep - 1);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        return either(&names);
+    }
+    node.all.first().map_or_else(|| "a value".into(), |form| describe(nodes, *form, deep - 1))
+}
+
+fn kinds(node: &Node) -> String {
+    if node.kinds == 0 {
+        return "nothing".into();
+    }
+    let bounds = node.bounds.as_ref().map(|bounds| bounds.describe()).unwrap_or_default();
+    let number = if node.numbers == Numbers::All { "number" } else { "integer" };
+    let all = [
+        (NUMBER, format!("{number}{bounds}")),
+        (STRING, "string".into()),
+        (BOOLEAN, "boolean".into()),
+        (ARRAY, "array".into()),
+        (OBJECT, "object".into()),
+        (NULL, "null".into()),
+    ];
+    let named: Vec<String> = all.into_iter().filter(|(kind, _)| node.kinds & kind != 0).map(|(_, name)| name).collect();
+    either(&named)
+}
+
+/// A choice as a complaint shows it.
+fn choice(value: &Value) -> String {
+    let mut shown = Cut(String::new());
+    if write!(shown, "{value}").is_err() {
+        shown.0.push('…');
+    }
+    shown.0
+}
+
+/// The beginning of what is written, which ends the writing.
+struct Cut(String);
+
+impl fmt::Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let fits = text.floor_char_boundary(SHOWN_MAX - self.0.len());
+        self.0.push_str(&text[..fits]);
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// `a, b or c`.
+pub(super) fn either(names: &[String]) -> String {
+    one_of(names, names.len())
+}
+
+/// The same of `count` names, of which those beyond the first few need not be given.
+fn one_of(names: &[String], count: usize) -> String {
+    match names {
+        [] => "a value".into(),
+        [only] if count == 1 => only.clone(),
+        [some @ .., last] if count <= NAMED_MAX => format!("{} or {last}", some.join(", ")),
+        names => format!("{} or {} others", names[..NAMED_MAX - 1].join(", "), count + 1 - NAMED_MAX),
+    }
+}
