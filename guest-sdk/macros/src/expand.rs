@@ -6,8 +6,9 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use crate::check::{Parameter, Pass, Policy, Task, option_of};
 use crate::schedule::{self, Schedule};
+use crate::task::{Parameter, Pass, Policy, Task};
+use crate::types::option_of;
 
 /// Writes the task's registration.
 pub(crate) fn expand(task: &Task) -> TokenStream {

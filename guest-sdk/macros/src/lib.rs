@@ -2,8 +2,9 @@
 //!
 //! Three stations, each a file: `parse` reads tokens without judging them, `check` turns them
 //! into a `Task` or into every mistake at once, each on its own token, and `expand`
-//! writes the code, which cannot fail. The function itself is passed on as it was written, also
-//! when there were mistakes, so that rustc does not add complaints about a missing function.
+//! writes the code, which cannot fail. `settings`, `schedule` and `types` are parts of `check`. The
+//! function itself is passed on as it was written, also when there were mistakes, so that rustc does
+//! not add complaints about a missing function.
 
 mod mistakes;
 
@@ -11,7 +12,13 @@ mod parse;
 
 mod check;
 
+mod settings;
+
 mod schedule;
+
+mod types;
+
+mod task;
 
 mod expand;
 

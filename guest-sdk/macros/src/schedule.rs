@@ -6,10 +6,11 @@
 use proc_macro2::Span;
 use syn::Ident;
 
-use crate::check::{Parameter, count as whole, duration, text};
 use crate::parse::Setting;
+use crate::settings::{count as whole, duration, text};
+use crate::task::Parameter;
 
-/// The keys, which `check` knows too.
+/// The keys that say so.
 pub(crate) const KEYS: [&str; 6] = ["every", "cron", "tz", "overlap", "count", "until"];
 const OVERLAPS: [&str; 2] = ["skip", "queue"];
 /// The shortest interval, in seconds.
@@ -172,4 +173,44 @@ pub(crate) fn json(schedule: &Schedule, number: impl Fn(f64) -> String) -> Vec<(
         ("count", schedule.count.map(|count| count.to_string())),
         ("until", quoted(&schedule.until)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::tests::{assert_mistake, mistakes};
+
+    #[test]
+    fn a_schedule_is_checked_as_far_as_its_shape_goes() {
+        let f = "fn f(x: Option<u8>) {}";
+        for sound in [
+            r#"every = "10s""#,
+            r#"every = "1h 30m", count = 3, until = "2026-12-31T18:00:00+01:00", overlap = "queue""#,
+            r#"cron = "0 9 * * 1-5", tz = "Europe/Paris""#,
+            r#"cron = "*/20 0-59/5 1,12 L JAN-MAR FRI#2", tz = "Etc/GMT+5""#,
+            r#"cron = "@daily", until = "2026-12-31T18:00:00.5Z""#,
+        ] {
+            assert_eq!(mistakes(sound, f), [], "{sound}");
+        }
+        assert_mistake("every = 10", f, "10", "`every = \"30s\"`");
+        assert_mistake("every = \"50ms\"", f, "\"50ms\"", "at least \"100ms\"");
+        assert_mistake("cron = \"0 9 * *\"", f, "\"0 9 * *\"", "this one has 4");
+        assert_mistake(
+            "cron = \"0 24 * * *\"",
+            f,
+            "\"0 24 * * *\"",
+            "the hour \"24\" is out of range: 24 is more than 23",
+        );
+        assert_mistake("cron = \"0 0 * * 1-8\"", f, "\"0 0 * * 1-8\"", "8 is more than 7");
+        assert_mistake("cron = \"0 0 * * !\"", f, "\"0 0 * * !\"", "'!' has no meaning");
+        assert_mistake("cron = \"@noon\"", f, "\"@noon\"", "@hourly");
+        assert_mistake("cron = \"@daily\", tz = \"10\"", f, "\"10\"", "no time zone");
+        assert_mistake("cron = \"@daily\", every = \"1s\"", f, "cron", "exclude each other");
+        assert_mistake("every = \"1s\", tz = \"UTC\"", f, "tz", "`tz` is for `cron`");
+        assert_mistake("count = 3", f, "count", "needs `every` or `cron`");
+        assert_mistake("every = \"1s\", count = 0", f, "0", "never submit");
+        assert_mistake("every = \"1s\", until = \"tomorrow\"", f, "\"tomorrow\"", "no point in time");
+        assert_mistake("every = \"1s\", overlap = \"both\"", f, "\"both\"", "skip or queue");
+        assert_mistake("every = \"1s\"", "fn f(x: u8) {}", "every", "make `x` an `Option`");
+        assert_mistake("evry = \"1s\"", f, "evry", "did you mean `every`?");
+    }
 }

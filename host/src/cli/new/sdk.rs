@@ -11,7 +11,7 @@ macro_rules! source {
 }
 
 /// The files of the SDK, by their path below its folder.
-pub(super) const FILES: [(&str, &str); 24] = [
+pub(super) const FILES: [(&str, &str); 27] = [
     source!("guest-sdk/Cargo.toml"),
     source!("guest-sdk/macros/Cargo.toml"),
     source!("guest-sdk/macros/src/check.rs"),
@@ -20,6 +20,9 @@ pub(super) const FILES: [(&str, &str); 24] = [
     source!("guest-sdk/macros/src/mistakes.rs"),
     source!("guest-sdk/macros/src/parse.rs"),
     source!("guest-sdk/macros/src/schedule.rs"),
+    source!("guest-sdk/macros/src/settings.rs"),
+    source!("guest-sdk/macros/src/task.rs"),
+    source!("guest-sdk/macros/src/types.rs"),
     source!("guest-sdk/src/arguments.rs"),
     source!("guest-sdk/src/context.rs"),
     source!("guest-sdk/src/error.rs"),

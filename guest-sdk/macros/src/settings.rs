@@ -1,0 +1,204 @@
+//! What stands in the brackets of `#[task(…)]`, each value checked on its own token.
+//!
+//! Apart from the function's side because it knows nothing of functions. `schedule` takes its own keys
+//! from here, and reads them with the same readers.
+
+use syn::spanned::Spanned;
+use syn::{Expr, ExprLit, Ident, Lit};
+
+use crate::mistakes::Mistakes;
+use crate::parse::Setting;
+use crate::schedule::{self, Schedule};
+use crate::task::Policy;
+
+/// The keys, besides those of a schedule.
+const KEYS: [&str; 7] =
+    ["name", "priority", "timeout", "max_retries", "retry_delay", "retry_backoff", "retry_backoff_max"];
+const PRIORITIES: [&str; 4] = ["critical", "high", "normal", "low"];
+pub(crate) const NAME_BYTES_MAX: usize = 128;
+
+pub(crate) fn check_settings(settings: &[Setting], mistakes: &mut Mistakes) -> (Option<String>, Policy, Schedule) {
+    let mut name = None;
+    let mut policy = Policy::default();
+    let mut schedule = Schedule::default();
+    let mut seen: Vec<&Ident> = Vec::new();
+    for setting in settings {
+        if seen.contains(&&setting.key) {
+            mistakes.add(&setting.key, format!("`{}` is given twice", setting.key));
+            continue;
+        }
+        seen.push(&setting.key);
+        let checked = match setting.key.to_string().as_str() {
+            "name" => task_name(setting).map(|it| name = Some(it)),
+            "priority" => priority(setting).map(|it| policy.priority = Some(it)),
+            "timeout" => timeout(setting).map(|it| policy.timeout = Some(it)),
+            "max_retries" => count(setting).map(|it| policy.max_retries = Some(it)),
+            "retry_delay" => duration(setting).map(|it| policy.retry_delay = Some(it)),
+            "retry_backoff" => factor(setting).map(|it| policy.retry_backoff = Some(it)),
+            "retry_backoff_max" => duration(setting).map(|it| policy.retry_backoff_max = Some(it)),
+            of_schedule if schedule::KEYS.contains(&of_schedule) => schedule.take(setting),
+            unknown => Err(unknown_key(&setting.key, unknown)),
+        };
+        mistakes.keep(checked);
+    }
+    (name, policy, schedule)
+}
+
+fn unknown_key(key: &Ident, text: &str) -> syn::Error {
+    let keys: Vec<&str> = KEYS.into_iter().chain(schedule::KEYS).collect();
+    let nearest = keys
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(known, text), known))
+        .min()
+        .filter(|(distance, known)| *distance <= known.len() / 3 + 1);
+    let message = match nearest {
+        Some((_, known)) => format!("unknown key `{text}`; did you mean `{known}`?"),
+        None => format!("unknown key `{text}`; the keys are {}", listed(&keys)),
+    };
+    syn::Error::new(key.span(), message)
+}
+
+fn task_name(setting: &Setting) -> syn::Result<String> {
+    let (text, at) = text(setting, "\"reports.weekly\"")?;
+    if text.is_empty() || text.len() > NAME_BYTES_MAX {
+        return Err(syn::Error::new(at, too_long(&text)));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(syn::Error::new(at, "a task name has no control characters"));
+    }
+    Ok(text)
+}
+
+fn priority(setting: &Setting) -> syn::Result<String> {
+    let (text, at) = text(setting, "\"high\"")?;
+    if PRIORITIES.contains(&text.as_str()) {
+        Ok(text)
+    } else {
+        let message = format!("unknown priority \"{text}\"; the priorities are {}", listed(&PRIORITIES));
+        Err(syn::Error::new(at, message))
+    }
+}
+
+fn timeout(setting: &Setting) -> syn::Result<f64> {
+    let seconds = duration(setting)?;
+    if seconds > 0.0 {
+        Ok(seconds)
+    } else {
+        let message = "a timeout of zero would stop the task before it starts";
+        Err(syn::Error::new(setting.value.span(), message))
+    }
+}
+
+pub(crate) fn count(setting: &Setting) -> syn::Result<u32> {
+    match literal(setting) {
+        Some(Lit::Int(number)) => number.base10_parse().map_err(|_| wrong_value(setting, "a count", "3")),
+        _ => Err(wrong_value(setting, "a count", "3")),
+    }
+}
+
+fn factor(setting: &Setting) -> syn::Result<f64> {
+    let parsed = match literal(setting) {
+        Some(Lit::Int(number)) => number.base10_parse::<f64>().ok(),
+        Some(Lit::Float(number)) => number.base10_parse::<f64>().ok(),
+        _ => None,
+    };
+    parsed
+        .filter(|factor| *factor >= 1.0 && factor.is_finite())
+        .ok_or_else(|| wrong_value(setting, "a factor of at least 1", "2.0"))
+}
+
+pub(crate) fn duration(setting: &Setting) -> syn::Result<f64> {
+    let (text, at) = text(setting, "\"30s\"")?;
+    seconds(&text).ok_or_else(|| {
+        let message = format!(
+            "\"{text}\" is not a duration; write numbers with a unit (ms, s, m, h, d), such as \
+             \"500ms\", \"30s\" or \"1h 30m\""
+        );
+        syn::Error::new(at, message)
+    })
+}
+
+/// Reads `1h 30m`, `500ms`, `1.5s`, in seconds.
+fn seconds(text: &str) -> Option<f64> {
+    let mut total = 0.0;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(unit_at);
+        let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        let number: f64 = number.parse().ok()?;
+        total += match unit {
+            "ms" => number / 1000.0,
+            "s" => number,
+            "m" => number * 60.0,
+            "h" => number * 3600.0,
+            "d" => number * 86400.0,
+            _ => return None,
+        };
+        rest = after.trim_start();
+    }
+    total.is_finite().then_some(total)
+}
+
+pub(crate) fn text(setting: &Setting, example: &str) -> syn::Result<(String, proc_macro2::Span)> {
+    match literal(setting) {
+        Some(Lit::Str(text)) => Ok((text.value(), text.span())),
+        _ => Err(wrong_value(setting, "a text", example)),
+    }
+}
+
+fn literal(setting: &Setting) -> Option<&Lit> {
+    match &setting.value {
+        Some(Expr::Lit(ExprLit { lit, .. })) => Some(lit),
+        _ => None,
+    }
+}
+
+fn wrong_value(setting: &Setting, wanted: &str, example: &str) -> syn::Error {
+    let key = &setting.key;
+    let message = format!("`{key}` takes {wanted}, as in `{key} = {example}`");
+    match &setting.value {
+        Some(value) => syn::Error::new_spanned(value, message),
+        None => syn::Error::new(key.span(), message),
+    }
+}
+
+fn listed(words: &[&str]) -> String {
+    words.join(", ")
+}
+
+pub(crate) fn too_long(name: &str) -> String {
+    format!("a task name has 1 to {NAME_BYTES_MAX} bytes, this one {}", name.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::tests::assert_mistake;
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_or_all() {
+        let f = "fn f() {}";
+        assert_mistake("max_retry = 3", f, "max_retry", "did you mean `max_retries`?");
+        assert_mistake("colour = 3", f, "colour", "the keys are name, priority, timeout");
+        assert_mistake("name = \"a\", name = \"b\"", f, "name", "given twice");
+    }
+
+    #[test]
+    fn a_wrong_value_shows_a_right_one() {
+        let f = "fn f() {}";
+        assert_mistake("timeout", f, "timeout", "`timeout = \"30s\"`");
+        assert_mistake("timeout = 30", f, "30", "`timeout = \"30s\"`");
+        assert_mistake("timeout = \"30\"", f, "\"30\"", "with a unit");
+        assert_mistake("timeout = \"30 parsecs\"", f, "\"30 parsecs\"", "with a unit");
+        assert_mistake("timeout = \"0s\"", f, "\"0s\"", "before it starts");
+        assert_mistake("max_retries = -1", f, "-1", "`max_retries = 3`");
+        assert_mistake("retry_backoff = 0.5", f, "0.5", "at least 1");
+        assert_mistake("priority = \"urgent\"", f, "\"urgent\"", "critical, high, normal, low");
+        assert_mistake("name = \"\"", f, "\"\"", "1 to 128 bytes");
+        assert_mistake("name = \"a\\nb\"", f, "\"a\\nb\"", "control characters");
+    }
+}

@@ -1,0 +1,69 @@
+//! A task that is known to be sound: what `check` makes and `expand` writes.
+
+use syn::{Attribute, Ident, Type};
+
+use crate::schedule::Schedule;
+
+/// A task as `expand` writes it: everything here is known to be sound.
+pub(crate) struct Task {
+    /// The function to call.
+    pub(crate) function: Ident,
+    pub(crate) is_async: bool,
+    pub(crate) name: String,
+    pub(crate) documentation: String,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) result: Returns,
+    pub(crate) policy: Policy,
+    pub(crate) schedule: Schedule,
+    /// The `#[cfg(…)]` of the function, which hold for its registration too.
+    pub(crate) conditions: Vec<Attribute>,
+}
+
+/// One parameter of the function.
+pub(crate) struct Parameter {
+    pub(crate) name: String,
+    /// The type as written, for people.
+    pub(crate) type_text: String,
+    /// The type that is read from JSON.
+    pub(crate) owned: Type,
+    /// An `Option`, which is `None` when the argument is missing.
+    pub(crate) optional: bool,
+    pub(crate) pass: Pass,
+    /// The type whose schema is told, unless the host knows it by its text.
+    pub(crate) described: Option<Type>,
+}
+
+/// How the value read from JSON becomes what the function takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// `T` from `T`.
+    Owned,
+    /// `&T` from `T`, `&str` from `String`, `&[T]` from `Vec<T>`.
+    Borrowed,
+    /// `Option<&T>` from `Option<T>`.
+    OptionRef,
+    /// `Option<&str>` from `Option<String>`, `Option<&[T]>` from `Option<Vec<T>>`.
+    OptionDeref,
+}
+
+/// What the function returns.
+pub(crate) struct Returns {
+    /// The type of a success as written, for people.
+    pub(crate) type_text: String,
+    pub(crate) fallible: bool,
+    /// The type whose schema is told, unless the host knows it by its text.
+    pub(crate) described: Option<Type>,
+    /// Where mistakes in the type are shown.
+    pub(crate) span: proc_macro2::Span,
+}
+
+/// The task's defaults. Durations are in seconds.
+#[derive(Default)]
+pub(crate) struct Policy {
+    pub(crate) priority: Option<String>,
+    pub(crate) timeout: Option<f64>,
+    pub(crate) max_retries: Option<u32>,
+    pub(crate) retry_delay: Option<f64>,
+    pub(crate) retry_backoff: Option<f64>,
+    pub(crate) retry_backoff_max: Option<f64>,
+}
