@@ -1,15 +1,21 @@
 //! Stories of the state, told by hand. What goes wrong in a thousand ways at once is left to the
 //! simulation in `tests/`.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX},
+    json::Json,
     protocol::{
-        BEAT_WAIT, Beat, Collect, Collected, Ended, Follow, Lookup, Note, Notify, Order, Registration, Submit,
+        BEAT_WAIT, Beat, Collect, Collected, Ended, Follow, Lease, Lookup, Note, Notify, Order, Registration, Submit,
         Submitted, Work, WorkerInfo, WorkerStatus,
     },
     signature::Misfit,
-    task::{ErrorKind, FollowUp, LogLevel, ModuleInfo, NewTask, Outcome, Report, TaskInfo, Unknown},
+    task::{
+        ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, NewTask, Outcome, Policy, Report, TIMEOUT_DEFAULT,
+        TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+    },
     transport::Peer,
 };
 

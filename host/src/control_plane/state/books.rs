@@ -1,0 +1,117 @@
+//! How much there is of everything, for whoever looks: the simulation, `/metrics` and tests.
+//!
+//! Nothing here decides anything or is kept for its own sake.
+
+use uuid::Uuid;
+
+use super::{Standing, State, Way};
+use crate::{
+    clock::Moment,
+    control_plane::{meters::Meters, queue::Position},
+    protocol::LeaseId,
+    task::{TaskId, TaskPriority, TaskStatus},
+};
+
+/// What the state counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tasks accepted.
+    pub accepted: u64,
+    /// Tasks ended, in order of [`TaskStatus`]: success, failure, cancelled.
+    pub ended: [u64; 3],
+    /// Leases granted.
+    pub granted: u64,
+}
+
+/// How much there is of everything, for whoever looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Tasks that have not ended.
+    pub unfinished: usize,
+    /// Bytes of arguments that they hold.
+    pub bytes: usize,
+    /// Those of them that wait in the queue.
+    pub queued: usize,
+    /// Leases that are live.
+    pub leases: usize,
+    /// Requests of clients that wait, besides those of sessions.
+    pub parked: usize,
+    /// Sessions whose client waits.
+    pub collecting: usize,
+    /// Sessions that are open.
+    pub sessions: usize,
+    /// Things that will happen by themselves.
+    pub timers: usize,
+}
+
+/// How one unfinished task stands, for whoever looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Its task name.
+    pub name: &'a str,
+    /// How it stands.
+    pub status: TaskStatus,
+    /// Its lane.
+    pub priority: TaskPriority,
+    /// Its place in the lane; none while it is scheduled.
+    pub position: Option<Position>,
+    /// Since when it waits, if it waits.
+    pub waiting_since: Moment,
+    /// Attempts that were begun and not lost.
+    pub attempt: u32,
+    /// Attempts that were lost with their worker.
+    pub losses: u32,
+    /// Its live lease, and the key of the worker that has it.
+    pub lease: Option<(LeaseId, Uuid)>,
+}
+
+impl<R: Way> State<R> {
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What was measured of tasks so far.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// How many tasks are unfinished.
+    pub fn unfinished(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// How much there is of everything.
+    pub fn books(&self) -> Books {
+        Books {
+            unfinished: self.tasks.len(),
+            bytes: self.bytes,
+            queued: self.queue.len(),
+            leases: self.leases.len(),
+            parked: self.parked.len(),
+            collecting: self.sessions.parked(),
+            sessions: self.sessions.len(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// How a task stands that has not ended.
+    pub fn look(&self, id: &TaskId) -> Option<Look<'_>> {
+        let entry = self.tasks.get(id)?;
+        let (position, lease) = match entry.standing {
+            Standing::Queued(position) => (Some(position), None),
+            Standing::Due { .. } => (None, None),
+            Standing::Leased { lease, position, .. } => (Some(position), Some(lease)),
+        };
+        Some(Look {
+            name: &entry.name,
+            status: entry.status(),
+            priority: entry.priority,
+            position,
+            waiting_since: entry.waiting_since,
+            attempt: entry.attempt,
+            losses: entry.losses,
+            lease: lease.and_then(|lease| Some((lease, self.leases.get(&lease)?.worker))),
+        })
+    }
+}
