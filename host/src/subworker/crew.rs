@@ -436,7 +436,7 @@ impl Shared {
     }
 
     /// Tells of an answer that does not fit its question, and lets a moment pass before the next.
-    fn marvel(&self, question: &str, answer: &WorkerReply) {
+    fn tell_unexpected(&self, question: &str, answer: &WorkerReply) {
         let worker = &self.identity.worker_id;
         error!(worker, ?answer, "the control plane answered {question} with something else: trying again");
         pause(PAUSE);
@@ -464,7 +464,7 @@ impl Shared {
                     Some(new) => key = new,
                     None => return,
                 },
-                Ok(other) => self.marvel("a beat", &other),
+                Ok(other) => self.tell_unexpected("a beat", &other),
                 Err(NoAnswer::Stopping) => return,
                 Err(NoAnswer::TooLarge) => pause(PAUSE),
             }

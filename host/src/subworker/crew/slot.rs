@@ -71,7 +71,7 @@ impl Shared {
                 },
                 Ok(_) if self.is_stopping() => return,
                 Ok(other) => {
-                    self.marvel("a request for work", &other);
+                    self.tell_unexpected("a request for work", &other);
                     // Told again with the next request.
                     let WorkerRequest::Work(work) = request else { return };
                     work.ended.into_iter().rev().for_each(|one| ended.push_front(one));
