@@ -243,7 +243,7 @@ impl ControlPlaneWorker {
     /// Takes no more tasks, runs what was accepted, at most `limit` long, answers whoever still
     /// waits, and closes. Blocks so long.
     pub fn stop(&mut self, limit: Duration) {
-        let Some(mut running) = self.running.take() else { return };
+        let Some(running) = &mut self.running else { return };
         let until = Instant::now() + limit.min(SPAN_MAX);
         running.core.enter(|state, _| state.drain());
         running.core.wait_until(until, state::State::is_quiet);
@@ -261,8 +261,14 @@ impl ControlPlaneWorker {
         for server in &running.servers {
             server.flush(FLUSH_LIMIT);
         }
-        running.close();
+        self.close();
         info!("stopped");
+    }
+
+    fn close(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.close();
+        }
     }
 
     /// The workers, its own first.
@@ -285,7 +291,7 @@ impl ControlPlaneWorker {
 
 impl Drop for ControlPlaneWorker {
     fn drop(&mut self) {
-        let Some(mut running) = self.running.take() else { return };
+        let Some(running) = &mut self.running else { return };
         let until = Instant::now() + DROP_LIMIT;
         running.core.enter(|state, _| state.drain());
         #[cfg(feature = "runtime")]
@@ -295,7 +301,7 @@ impl Drop for ControlPlaneWorker {
             server.flush(until.saturating_duration_since(Instant::now()));
         }
         running.core.stop_callbacks(Duration::ZERO);
-        running.close();
+        self.close();
     }
 }
 

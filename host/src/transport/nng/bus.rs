@@ -14,12 +14,12 @@ use std::{
 
 use ::nng::{
     Aio, AioResult, Error, PipeEvent, Protocol, Socket,
-    options::{Options as _, ReconnectMaxTime, ReconnectMinTime, RecvBufferSize, SendBufferSize},
+    options::{Options as _, RecvBufferSize, SendBufferSize},
 };
 
 use super::{
-    super::{Announcer, Hearer, OnHeard, OnJoined, OpenError, RECONNECT_MAX, RECONNECT_MIN},
-    Gate, close_off_callbacks, guarded, prepare, refused, settle,
+    super::{Announcer, Hearer, OnHeard, OnJoined, OpenError},
+    Gate, close_off_callbacks, guarded, prepare, redial, refused, settle,
 };
 
 /// The largest announcement that is taken in, in bytes.
@@ -115,8 +115,7 @@ impl Bus {
     }
 
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
-        self.socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
-        self.socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
+        redial(&self.socket)?;
         self.socket.set_opt::<SendBufferSize>(WAITING_MAX)?;
         // Nobody reads what comes to the one who announces: it would only be kept.
         let heard = if matches!(self.does, Does::Greet(_)) { 1 } else { WAITING_MAX };

@@ -151,13 +151,14 @@ fn request_socket(address: &str) -> Result<Socket, OpenError> {
     let fail = |error| refused(address, error);
     let socket = Socket::new(Protocol::Req0).map_err(fail)?;
     prepare(&socket, address, FRAME_MAX)?;
-    let set = || {
-        socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
-        socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
-        socket.set_opt::<ResendTime>(Some(RESEND))
-    };
-    set().map_err(fail)?;
+    redial(&socket).and_then(|()| socket.set_opt::<ResendTime>(Some(RESEND))).map_err(fail)?;
     Ok(socket)
+}
+
+/// Sets how soon a socket dials again.
+fn redial(socket: &Socket) -> Result<(), Error> {
+    socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
+    socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))
 }
 
 /// Sets what every socket needs before it listens or dials.

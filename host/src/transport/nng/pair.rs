@@ -21,13 +21,13 @@ use std::{
 
 use ::nng::{
     Aio, AioResult, Error, Listener, Message, PipeEvent, Protocol, Socket,
-    options::{Options as _, ReconnectMaxTime, ReconnectMinTime, SendBufferSize, transport::tcp::BoundPort},
+    options::{Options as _, SendBufferSize, transport::tcp::BoundPort},
 };
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    super::{Inbox, Line, OpenError, Parted, RECONNECT_MAX, RECONNECT_MIN, Waiting},
-    Gate, bound, check, close_off_callbacks, prepare, refused, settle,
+    super::{Inbox, Line, OpenError, Parted, Waiting},
+    Gate, bound, check, close_off_callbacks, prepare, redial, refused, settle,
 };
 use crate::lock::lock;
 
@@ -66,12 +66,7 @@ impl NngLine {
         let fail = |error| refused(address, error);
         let socket = Socket::new(Protocol::Pair0).map_err(fail)?;
         prepare(&socket, address, UNWANTED_MAX)?;
-        let set = || {
-            socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
-            socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))?;
-            socket.set_opt::<SendBufferSize>(0)
-        };
-        set().map_err(fail)?;
+        redial(&socket).and_then(|()| socket.set_opt::<SendBufferSize>(0)).map_err(fail)?;
         let stand = watch_connection(&socket).map_err(fail)?;
         let sender = Sender { socket, gate: Gate::default(), aio: OnceLock::new(), taken: Mutex::default() };
         let line = Self { sender: Arc::new(sender), stand };
