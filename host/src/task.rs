@@ -78,6 +78,9 @@ pub struct Task {
     /// Whether a worker has a task of its name.
     #[serde(default)]
     pub offered: bool,
+    /// When it fails as not found unless a worker with its name connects before; none once one has.
+    #[serde(default)]
+    pub unknown_until: Option<Timestamp>,
     /// The version of the module that ran its last attempt, once it has ended.
     pub module_version: Option<ModuleVersion>,
     /// What became of its callback; none if it has none.

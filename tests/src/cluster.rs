@@ -78,6 +78,12 @@ impl Builder {
         self
     }
 
+    /// Calls of a name that no worker has fail at once, and do not wait for workers to come.
+    #[must_use]
+    pub fn without_unknown_grace(self) -> Self {
+        self.control_plane_args(&["--unknown-grace", "0s"])
+    }
+
     /// More options of the control plane.
     #[must_use]
     pub fn control_plane_args(mut self, args: &[&str]) -> Self {

@@ -29,7 +29,12 @@ const LONG: Duration = Duration::from_mins(1);
 const ALL_TRIES: Duration = Duration::from_secs(8);
 
 fn cluster() -> Cluster {
-    Cluster::builder().modules(&["arithmetic", "flaky", "hostile"]).subworkers(1).slots(2).start()
+    Cluster::builder()
+        .modules(&["arithmetic", "flaky", "hostile"])
+        .subworkers(1)
+        .slots(2)
+        .without_unknown_grace()
+        .start()
 }
 
 fn listen() -> Listener {

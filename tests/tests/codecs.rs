@@ -42,7 +42,13 @@ async fn every_verb_works_in_both_formats_through_workers_of_both_formats() {
     for worker in SerializationFormat::ALL {
         let format = ["--serialization-format", worker.as_str()];
         let modules = ["arithmetic", "slow", "hostile", "flaky", "text"];
-        let cluster = Cluster::builder().modules(&modules).subworkers(1).slots(2).subworker_args(&format).start();
+        let cluster = Cluster::builder()
+            .modules(&modules)
+            .subworkers(1)
+            .slots(2)
+            .without_unknown_grace()
+            .subworker_args(&format)
+            .start();
         for asker in SerializationFormat::ALL {
             every_verb(&cluster, asker).await;
             let options =
@@ -418,6 +424,7 @@ fn tasks() -> impl Strategy<Value = Task> {
             worker_id: more.1,
             due_at: more.2,
             offered: more.3,
+            unknown_until: more.2,
             module_version: more.4,
             callback: more.5.map(Box::new),
         },
@@ -710,8 +717,15 @@ fn leases() -> impl Strategy<Value = LeaseId> {
 }
 
 fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
-    let register = (uuids(), text(), text(), any::<u32>(), vec(modules(), 0..2)).prop_map(
-        |(worker, worker_id, address, slots, modules)| Registration { worker, worker_id, address, slots, modules },
+    let register = (uuids(), option::of(uuids()), text(), text(), any::<u32>(), vec(modules(), 0..2)).prop_map(
+        |(worker, previous, worker_id, address, slots, modules)| Registration {
+            worker,
+            previous,
+            worker_id,
+            address,
+            slots,
+            modules,
+        },
     );
     let version = option::of(any::<u64>().prop_map(ModuleVersion));
     let ended = (leases(), option::of(outcomes()), any::<u64>(), version, vec(reports(), 0..3))

@@ -19,7 +19,12 @@ use fastworker_tests::{
 use serde_json::{Value, json};
 
 fn cluster() -> Cluster {
-    Cluster::builder().modules(&["arithmetic", "slow", "flaky", "hostile"]).subworkers(1).gui().start()
+    Cluster::builder()
+        .modules(&["arithmetic", "slow", "flaky", "hostile"])
+        .subworkers(1)
+        .gui()
+        .without_unknown_grace()
+        .start()
 }
 
 fn get(cluster: &Cluster, path: &str) -> Answer {

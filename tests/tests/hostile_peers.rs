@@ -34,7 +34,13 @@ const FILES_SLACK: usize = 16;
 
 fn cluster() -> Cluster {
     let few = ["--result-cache-size", "100"];
-    Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).control_plane_args(&few).start()
+    Cluster::builder()
+        .modules(&["arithmetic"])
+        .subworkers(1)
+        .slots(2)
+        .without_unknown_grace()
+        .control_plane_args(&few)
+        .start()
 }
 
 /// Every port of a control plane, and the kind of socket that belongs there.
@@ -410,6 +416,7 @@ fn worker_requests() -> Vec<WorkerRequest> {
     let worker = Uuid::from_u128(9);
     vec![
         WorkerRequest::Register(Registration {
+            previous: None,
             worker: Uuid::nil(),
             worker_id: "sw1".into(),
             address: "tcp://127.0.0.1:1".into(),

@@ -370,6 +370,7 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
 
 fn registration(worker_id: &str) -> Registration {
     Registration {
+        previous: None,
         worker: Uuid::new_v4(),
         worker_id: worker_id.into(),
         address: "tcp://127.0.0.1:1".into(),

@@ -285,7 +285,7 @@ async fn results_are_kept_within_their_bounds_of_count_and_age() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_may_wait_for_a_worker_that_has_it() {
-    let mut cluster = Cluster::builder().modules(&["arithmetic"]).start();
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).without_unknown_grace().start();
     let client = cluster.client().await;
     let unknown = client.submit_task("add", (1, 2)).await.expect("a result");
     assert_eq!(unknown.error_kind, Some(ErrorKind::NotFound));

@@ -6,7 +6,7 @@ use fastworker_tests::{Cluster, Process, SOON, cli, eventually, fastworker, modu
 use serde_json::Value;
 
 fn cluster() -> Cluster {
-    Cluster::builder().modules(&["arithmetic", "flaky", "hostile", "slow"]).own_slots(2).start()
+    Cluster::builder().modules(&["arithmetic", "flaky", "hostile", "slow"]).own_slots(2).without_unknown_grace().start()
 }
 
 fn submit(cluster: &Cluster, args: &[&str]) -> String {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 const SUBMISSION: &str = r#"{"id": "8f6b8253-4446-40d6-b65a-6b320883fdcf", "name": "add", "args": [5, 3], "kwargs": {}, "priority": "normal", "created_at": "2026-11-24 05:37:30.601531", "started_at": null, "completed_at": null, "status": "pending", "result": null, "error": null, "callback": null, "retry_count": 0, "max_retries": 0, "retry_delay": 60.0, "retry_backoff": 2.0, "retry_backoff_max": 3600.0, "timeout": null, "eta": null, "assigned_worker": null}"#;
 
 fn cluster() -> Cluster {
-    Cluster::builder().modules(&["arithmetic", "flaky", "hostile", "slow"]).own_slots(1).start()
+    Cluster::builder().modules(&["arithmetic", "flaky", "hostile", "slow"]).own_slots(1).without_unknown_grace().start()
 }
 
 /// The four priorities' ports: critical, high, normal, low.

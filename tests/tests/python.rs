@@ -9,7 +9,7 @@ use fastworker_tests::{
 
 fn cluster() -> Cluster {
     let modules = ["arithmetic", "text", "flaky", "slow", "hostile"];
-    Cluster::builder().modules(&modules).subworkers(1).slots(2).start()
+    Cluster::builder().modules(&modules).subworkers(1).slots(2).without_unknown_grace().start()
 }
 
 #[test]

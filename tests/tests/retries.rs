@@ -6,7 +6,7 @@ use fastworker::task::{ErrorKind, TaskStatus};
 use fastworker_tests::{Cluster, story::success};
 
 fn cluster() -> Cluster {
-    Cluster::builder().modules(&["flaky", "hostile", "slow"]).subworkers(1).slots(2).start()
+    Cluster::builder().modules(&["flaky", "hostile", "slow"]).subworkers(1).slots(2).without_unknown_grace().start()
 }
 
 #[tokio::test(flavor = "multi_thread")]

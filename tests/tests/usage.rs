@@ -195,7 +195,7 @@ fn what_nobody_knows_is_exit_code_5() {
 
 #[test]
 fn a_wrong_task_name_names_the_nearest() {
-    let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
+    let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).without_unknown_grace().start();
     let wrong = cluster.cli(["submit", "--task-name", "ad", "--args", "1", "2"]).with_code(5);
     let _ = wrong.says("ad").hints("did you mean 'add'? fastworker list");
     let wrong = cluster.cli(["submit", "--task-name", "word-count", "--args", "x"]).with_code(5);

@@ -46,6 +46,10 @@ pub(super) struct ControlPlane {
     /// Keep each result at most this long
     #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value = "1h", value_name = "SPAN", value_parser = span)]
     result_cache_ttl: Duration,
+    /// Let calls of a task that no worker has wait this long for one, after the start and after each loss of
+    /// a worker. Then they fail as not found
+    #[arg(long, env = "FASTWORKER_UNKNOWN_GRACE", default_value = "30s", value_name = "SPAN", value_parser = span)]
+    unknown_grace: Duration,
     /// Write the control plane's own messages as json or postcard. Answers are written like their questions
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT",
           value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
@@ -137,6 +141,7 @@ impl ControlPlane {
             result_cache_max_size: self.result_cache_size,
             // Whole seconds, and so that a short time is not none.
             result_cache_ttl_seconds: self.result_cache_ttl.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
+            unknown_grace: self.unknown_grace,
             advertise_address: self.advertise_address,
             insecure: self.insecure,
             gui: self.gui.config(),

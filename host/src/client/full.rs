@@ -55,6 +55,7 @@ fn live(id: TaskId) -> Task {
         worker_id: None,
         due_at: None,
         offered: true,
+        unknown_until: None,
         module_version: None,
         callback: None,
     }

@@ -53,7 +53,7 @@ pub mod way;
 use self::{
     core::Core,
     handler::{Clients, Workers},
-    state::{Counts, Limits},
+    state::{Counts, Limits, UNKNOWN_GRACE},
 };
 
 /// What a control plane is told before it starts.
@@ -73,6 +73,9 @@ pub struct ControlPlaneConfig {
     pub result_cache_max_size: usize,
     /// How long a result is kept, in seconds.
     pub result_cache_ttl_seconds: u64,
+    /// How long calls of a name that no worker has wait for one, after the start and after each loss
+    /// of a worker.
+    pub unknown_grace: Duration,
     /// The base address as peers reach it, where that is another than it listens on.
     pub advertise_address: Option<Address>,
     /// Listen off loopback although anybody who reaches it can run tasks.
@@ -98,6 +101,7 @@ impl Default for ControlPlaneConfig {
             subworker_management_port: SUBWORKER_PORT,
             result_cache_max_size: 10_000,
             result_cache_ttl_seconds: 3_600,
+            unknown_grace: UNKNOWN_GRACE,
             advertise_address: None,
             insecure: false,
             open_requests_max: OPEN_REQUESTS_MAX,
@@ -203,9 +207,13 @@ impl ControlPlaneWorker {
         let core = Core::new(Limits {
             results_max: config.result_cache_max_size,
             result_ttl: Duration::from_secs(config.result_cache_ttl_seconds),
+            unknown_grace: config.unknown_grace,
             ..Limits::default()
         });
-        core.enter(|state, _| state.set_own_id(&config.worker_id));
+        core.enter(|state, now| {
+            state.set_own_id(&config.worker_id);
+            state.start(now);
+        });
         let threads = CoreThreads(Some(Arc::clone(&core)));
         // Before anybody can submit a task that wants to be called back.
         core.start_callbacks()?;

@@ -102,25 +102,28 @@ pub struct Queue {
     /// Tasks of those names.
     ready: usize,
     grants_since_guard: u32,
+    /// Tasks that are to run alone on their worker, by lane: they are granted apart from the others.
+    isolated: BTreeMap<(usize, Position), (Arc<str>, Waiting)>,
 }
 
 impl Queue {
     /// How many tasks wait.
     pub fn len(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.len).sum()
+        self.lanes.iter().map(|lane| lane.len).sum::<usize>() + self.isolated.len()
     }
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.len == 0)
+        self.len() == 0
     }
 
     /// How many tasks wait at one priority.
     pub fn depth(&self, priority: TaskPriority) -> usize {
-        self.lanes[priority.level()].len
+        let isolated = self.isolated.keys().filter(|(level, _)| *level == priority.level());
+        self.lanes[priority.level()].len + isolated.count()
     }
 
-    /// How many tasks wait that some worker could run.
+    /// How many tasks wait that some worker could run beside others.
     pub fn ready(&self) -> usize {
         self.ready
     }
@@ -167,8 +170,29 @@ impl Queue {
         self.ready += usize::from(offered);
     }
 
+    /// Takes a task in that is to run alone on its worker.
+    pub fn push_isolated(&mut self, place: &Place, task: TaskId, since: Moment) {
+        self.isolated.insert((place.priority.level(), place.position), (place.name.clone(), Waiting { task, since }));
+    }
+
+    /// Whether tasks wait that are to run alone on their worker.
+    pub fn has_isolated(&self) -> bool {
+        !self.isolated.is_empty()
+    }
+
+    /// The tasks that are to run alone on their worker, in order.
+    pub fn isolated(&self) -> impl Iterator<Item = (Place, &TaskId)> {
+        self.isolated.iter().map(|((level, position), (name, waiting))| {
+            let priority = TaskPriority::ALL[*level];
+            (Place { priority, name: name.clone(), position: *position }, &waiting.task)
+        })
+    }
+
     /// Takes a task out. Returns it if it stood there.
     pub fn remove(&mut self, place: &Place) -> Option<TaskId> {
+        if let Some((_, waiting)) = self.isolated.remove(&(place.priority.level(), place.position)) {
+            return Some(waiting.task);
+        }
         let lane = &mut self.lanes[place.priority.level()];
         let queued = lane.by_name.get_mut(&place.name)?;
         let was_head = queued.first_key_value().is_some_and(|(position, _)| *position == place.position);
@@ -219,29 +243,35 @@ impl Queue {
     /// The waiting tasks of a name.
     pub fn of_name(&self, name: &str) -> impl Iterator<Item = &TaskId> {
         let queued = self.lanes.iter().filter_map(move |lane| lane.by_name.get(name));
-        queued.flat_map(|queued| queued.values().map(|waiting| &waiting.task))
+        let isolated = self.isolated.values().filter(move |(of, _)| &**of == name).map(|(_, waiting)| &waiting.task);
+        isolated.chain(queued.flat_map(|queued| queued.values().map(|waiting| &waiting.task)))
     }
 
-    /// Every waiting task and its place, lane by lane and in order. Where there are very many names,
+    /// Every waiting task and its place, those that are to run alone first, then lane by lane and in order. Where there are very many names,
     /// the tasks of some come behind all others.
     pub fn iter(&self) -> impl Iterator<Item = (Place, &TaskId)> {
-        TaskPriority::ALL.into_iter().zip(&self.lanes).flat_map(|(priority, lane)| {
+        let lanes = TaskPriority::ALL.into_iter().zip(&self.lanes).flat_map(|(priority, lane)| {
             lane.in_order()
                 .map(move |(position, name, waiting)| (Place { priority, name: name.clone(), position }, &waiting.task))
-        })
+        });
+        self.isolated().chain(lanes)
     }
 
     /// Since when the oldest task at `priority` waits. Looks at the first names only if there are
     /// very many.
     pub fn oldest(&self, priority: TaskPriority) -> Option<Moment> {
         let names = self.lanes[priority.level()].by_name.values().take(NAMES_LOOKED_AT);
-        names.filter_map(|queued| Some(queued.first_key_value()?.1.since)).min()
+        let isolated = self.isolated.iter().filter(|((level, _), _)| *level == priority.level());
+        let isolated = isolated.map(|(_, (_, waiting))| waiting.since);
+        names.filter_map(|queued| Some(queued.first_key_value()?.1.since)).chain(isolated).min()
     }
 
     /// The first tasks at `priority`, in order, and their names.
     pub fn first(&self, priority: TaskPriority, count: usize) -> Vec<(TaskId, Arc<str>)> {
         let tasks = self.lanes[priority.level()].in_order();
-        tasks.take(count).map(|(_, name, waiting)| (waiting.task.clone(), name.clone())).collect()
+        let tasks = tasks.map(|(_, name, waiting)| (waiting.task.clone(), name.clone()));
+        let isolated = self.isolated().filter(|(place, _)| place.priority == priority);
+        isolated.map(|(place, task)| (task.clone(), place.name)).chain(tasks).take(count).collect()
     }
 
     /// The task below `priority` that waits longest, if it has waited too long.

@@ -26,8 +26,6 @@ use crate::{
 pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// A worker whose connection is gone may come back on a new one for so long.
 pub const RECONNECT_GRACE: Duration = Duration::from_millis(500);
-/// A task name whose last worker went so long ago may still come back: its tasks wait.
-pub const RETURN_GRACE: Duration = Duration::from_secs(30);
 /// How many names are kept that may come back.
 const MISSED_MAX: usize = 10_000;
 /// The most slots that a worker may have.
@@ -63,6 +61,8 @@ pub struct Worker<R> {
     pub watched: Moment,
     /// Takes no more work.
     pub draining: bool,
+    /// Runs one task alone, or finishes what it has in order to do so: it gets no other task.
+    reserved: bool,
     /// Its slots, by number, from the first time each asked for work.
     pub slots: BTreeMap<u32, Slot<R>>,
     /// Its parked beat, and until when.
@@ -129,6 +129,7 @@ impl<R> Worker<R> {
             disconnected: None,
             watched: Moment::NEVER,
             draining: false,
+            reserved: false,
             slots: BTreeMap::new(),
             beat: None,
             noted: 0,
@@ -200,14 +201,19 @@ impl<R> Worker<R> {
         self.busy
     }
 
+    /// Whether it gets no task but the one that it is reserved for.
+    pub fn is_reserved(&self) -> bool {
+        self.reserved
+    }
+
     /// A slot that waits for work.
-    pub fn idle_slot(&self) -> Option<u32> {
+    pub fn first_parked(&self) -> Option<u32> {
         self.parked.first().copied()
     }
 
     /// How full it is, in thousandths, if a slot waits.
     fn freedom(&self) -> Option<usize> {
-        (!self.parked.is_empty()).then(|| self.busy * 1_000 / self.size.max(1) as usize)
+        (!self.parked.is_empty() && !self.reserved).then(|| self.busy * 1_000 / self.size.max(1) as usize)
     }
 
     fn status(&self) -> WorkerStatus {
@@ -352,8 +358,9 @@ impl<R> Roster<R> {
         new
     }
 
-    /// Takes a worker out. Returns it and the names that nobody offers any more.
-    pub fn remove(&mut self, now: Now, key: Uuid) -> Option<(Worker<R>, Vec<Arc<str>>)> {
+    /// Takes a worker out, whose names may come back within `grace`. Returns it and the names that
+    /// nobody offers any more.
+    pub fn remove(&mut self, now: Now, key: Uuid, grace: Duration) -> Option<(Worker<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
         self.slots -= worker.size as usize;
         self.changes.extend(Change::of(&worker.modules, false));
@@ -367,7 +374,7 @@ impl<R> Roster<R> {
             let Some(policy) = self.withdraw(name, worker.leaving.contains(name)) else { continue };
             gone.push(name.clone());
             if self.missed.len() < MISSED_MAX {
-                self.missed.insert(name.clone(), (now.mono + RETURN_GRACE, policy));
+                self.missed.insert(name.clone(), (now.mono + grace, policy));
             }
         }
         Some((worker, gone))
@@ -424,6 +431,25 @@ impl<R> Roster<R> {
         }
     }
 
+    /// Reserves a worker for one task that is to run alone there, or ends that.
+    pub fn set_reserved(&mut self, key: Uuid, reserved: bool) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        let before = worker.freedom();
+        worker.reserved = reserved;
+        let after = worker.freedom();
+        self.move_idle(key, before, after);
+    }
+
+    /// Keeps `idle` in order when the load of a worker changes.
+    fn move_idle(&mut self, key: Uuid, before: Option<usize>, after: Option<usize>) {
+        if before != after {
+            self.idle.extend(after.map(|freedom| (freedom, key)));
+            if let Some(freedom) = before {
+                self.idle.remove(&(freedom, key));
+            }
+        }
+    }
+
     /// Changes a worker's slot, with what is known of the worker's load. Opens the slot if it was
     /// not. Returns nothing for a worker that is not here or a slot that it does not have.
     pub fn change_slot<T>(&mut self, key: Uuid, number: u32, change: impl FnOnce(&mut Slot<R>) -> T) -> Option<T> {
@@ -439,12 +465,7 @@ impl<R> Roster<R> {
             worker.parked.remove(&number);
         }
         let after = worker.freedom();
-        if before != after {
-            self.idle.extend(after.map(|freedom| (freedom, key)));
-            if let Some(freedom) = before {
-                self.idle.remove(&(freedom, key));
-            }
-        }
+        self.move_idle(key, before, after);
         Some(given)
     }
 

@@ -16,8 +16,9 @@
 //! - everything has a bound: see [`Limits`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     mem,
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,8 +26,14 @@ use lru::DefaultHasher;
 use uuid::Uuid;
 
 use super::{
-    events::Feed, meters::Meters, queue::Queue, results::Results, roster::Roster, schedules::Schedules,
-    sessions::Sessions, signatures::Change,
+    events::Feed,
+    meters::Meters,
+    queue::{Place, Queue},
+    results::Results,
+    roster::Roster,
+    schedules::Schedules,
+    sessions::Sessions,
+    signatures::Change,
 };
 use crate::{
     clock::{Moment, Now, Timestamp},
@@ -40,15 +47,17 @@ mod catalog;
 mod clients;
 mod entry;
 mod grants;
+mod isolation;
 mod look;
 mod outbox;
 mod parked;
 mod schedules;
 mod tasks;
+mod unclaimed;
 mod workers;
 
 pub use books::{Books, Counts, Look};
-use entry::{End, Entry, Granted, Loss, Setback, Standing, Taken};
+use entry::{End, Entry, Granted, Loss, Setback, Standing, Taken, Wait};
 pub use entry::{SETBACK_MAX, TASK_SESSIONS_MAX};
 pub use look::Detail;
 pub use outbox::{Answer, Callback, CallbackEnd, Effect, Way};
@@ -57,8 +66,10 @@ pub use outbox::{Answer, Callback, CallbackEnd, Effect, Way};
 pub const LOOKAHEAD: Duration = Duration::from_millis(2);
 /// So many tasks may be granted at a time to a slot.
 pub const LOOKAHEAD_MAX: usize = 256;
-/// A task that was lost so often while it ran ends as `worker-lost`.
+/// Maximum number of worker crashes while a task ran; the last one ends it as `worker-lost`.
 pub const LOSSES_MAX: u32 = 3;
+/// Interval at which the wall clock is compared with the next `eta`, as it may jump.
+pub const ETA_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// So soon a worker is asked again what it holds, after something was taken back from it.
 pub const SECOND_LOOK: Duration = Duration::from_millis(20);
 /// So many tasks may be named by requests that wait; further ones are answered with what there is.
@@ -67,6 +78,9 @@ pub const WATCHING_MAX: usize = 1_000_000;
 pub const STALL: Duration = Duration::from_secs(1);
 /// A slot that says nothing so long after its grants must have ended is given up.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
+
+/// Default time in which a worker is expected back after a start or a loss.
+pub const UNKNOWN_GRACE: Duration = Duration::from_secs(30);
 
 /// The bounds of the state.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +95,8 @@ pub struct Limits {
     pub result_bytes_max: usize,
     /// How long a result is kept.
     pub result_ttl: Duration,
+    /// How long calls of a name that no worker has wait after a start or the loss of a worker.
+    pub unknown_grace: Duration,
 }
 
 impl Default for Limits {
@@ -91,6 +107,7 @@ impl Default for Limits {
             results_max: 10_000,
             result_bytes_max: 1024 * 1024 * 1024,
             result_ttl: Duration::from_hours(1),
+            unknown_grace: UNKNOWN_GRACE,
         }
     }
 }
@@ -148,6 +165,10 @@ enum Timer {
     Expiry,
     /// A schedule may be due.
     Schedules,
+    /// The first `eta` may be reached.
+    Eta,
+    /// Calls of names that no worker has may have waited long enough.
+    Unclaimed,
 }
 
 /// The core.
@@ -159,6 +180,20 @@ pub struct State<R> {
     bytes: usize,
     queue: Queue,
     leases: BTreeMap<LeaseId, Granted>,
+    /// Workers that run one task alone, or finish what they have in order to do so.
+    reservations: BTreeMap<Uuid, TaskId>,
+    /// The attempts that each crash of a worker counted against, by the key of its registration.
+    crashes: VecDeque<(Uuid, Vec<TaskId>)>,
+    /// Tasks that wait until the wall clock shows their `eta`.
+    etas: BTreeSet<(Timestamp, TaskId)>,
+    /// When the timer for the first of them is set.
+    eta_check: Moment,
+    /// Calls of names that no worker has, by name: they fail if that lasts beyond `absent_until`.
+    unclaimed: BTreeMap<Arc<str>, BTreeSet<TaskId>>,
+    /// When the timer for them is set.
+    unclaimed_check: Moment,
+    /// Until when workers may take to connect, after the start and after each loss.
+    absent_until: Now,
     roster: Roster<R>,
     results: Results,
     /// When the timer for the oldest result is set.
@@ -201,6 +236,13 @@ impl<R: Way> State<R> {
             bytes: 0,
             queue: Queue::default(),
             leases: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            crashes: VecDeque::new(),
+            etas: BTreeSet::new(),
+            eta_check: Moment::NEVER,
+            unclaimed: BTreeMap::new(),
+            unclaimed_check: Moment::NEVER,
+            absent_until: Now::default(),
             roster: Roster::default(),
             expiry: None,
             sessions: Sessions::default(),
@@ -234,6 +276,11 @@ impl<R: Way> State<R> {
     /// Takes which tasks came and went with workers, in order.
     pub fn take_changes(&mut self) -> Vec<Change> {
         self.roster.take_changes()
+    }
+
+    /// Begins to expect the workers that were there before a restart.
+    pub fn start(&mut self, now: Now) {
+        self.expect_workers(now);
     }
 
     /// When [`State::tick`] has something to do next.
@@ -288,6 +335,8 @@ impl<R: Way> State<R> {
                 Timer::Collect(session) => self.answer_session(session),
                 Timer::Sessions => self.check_sessions(now),
                 Timer::Schedules => self.run_schedules(now),
+                Timer::Eta => self.enqueue_due_etas(now),
+                Timer::Unclaimed => self.fail_unclaimed(now),
                 Timer::Expiry => {
                     self.results.expire(now.mono);
                     self.expiry = None;
@@ -310,7 +359,8 @@ impl<R: Way> State<R> {
 
     /// Whether nothing waits to be run now and nothing runs. Scheduled tasks do not count.
     pub fn is_quiet(&self) -> bool {
-        self.queue.ready() == 0 && self.leases.is_empty()
+        let is_runnable = |(place, _): (Place, &TaskId)| self.roster.has(&place.name);
+        self.queue.ready() == 0 && self.leases.is_empty() && !self.queue.isolated().any(is_runnable)
     }
 
     /// Tells everybody who waits that the control plane stops.

@@ -289,6 +289,8 @@ pub enum WorkerRequest {
 pub struct Registration {
     /// Made at each start and after each loss: what was granted to an older one is void.
     pub worker: Uuid,
+    /// The key of this process' registration before this one: it did not crash meanwhile.
+    pub previous: Option<Uuid>,
     /// Its worker id, for people.
     pub worker_id: String,
     /// The address to show for it.

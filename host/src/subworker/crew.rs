@@ -167,7 +167,7 @@ impl Crew {
             unheard: AtomicBool::new(false),
         });
         let key = *lock(&shared.key);
-        shared.register(key, PROMPT)?;
+        shared.register(key, None, PROMPT)?;
         shared.tell_of_modules();
         let (ended, slots) = mpsc::channel();
         // From here on, whatever fails ends the threads that run already.
@@ -318,10 +318,11 @@ impl Shared {
         lock::read(&self.catalog).find(name).cloned()
     }
 
-    fn register(&self, key: Uuid, limit: Duration) -> Result<(), CrewError> {
+    fn register(&self, key: Uuid, previous: Option<Uuid>, limit: Duration) -> Result<(), CrewError> {
         let Identity { worker_id, address, slots } = self.identity.clone();
         let catalog = self.catalog();
-        let registration = Registration { worker: key, worker_id, address, slots, modules: catalog.describe() };
+        let registration =
+            Registration { worker: key, previous, worker_id, address, slots, modules: catalog.describe() };
         match self.link.ask(&WorkerRequest::Register(registration), limit)? {
             WorkerReply::Registered => {
                 self.told.store(catalog.revision(), Ordering::SeqCst);
@@ -367,7 +368,7 @@ impl Shared {
         self.renewing.store(true, Ordering::SeqCst);
         let mut warned: Option<Instant> = None;
         while !self.is_draining() {
-            match self.register(new, SOON) {
+            match self.register(new, Some(old), SOON) {
                 Ok(()) => {
                     self.renewing.store(false, Ordering::SeqCst);
                     *key = new;

@@ -292,7 +292,7 @@ impl Checks {
                 Some(look) => {
                     ensure(look.attempt <= record.max_retries + 1, || format!("{id} is at attempt {}", look.attempt))?;
                     ensure(look.losses < LOSSES_MAX, || format!("{id} was lost {} times and lives", look.losses))?;
-                    self.seen.losses += u64::from(look.losses - record.losses);
+                    self.seen.losses += u64::from(look.losses.saturating_sub(record.losses));
                     record.losses = look.losses;
                 }
                 None => over.push(id.clone()),
@@ -332,7 +332,9 @@ impl Checks {
     fn check_end(&mut self, record: &Record, end: &Arc<TaskResult>, cause: &Cause<'_>) -> Result<(), String> {
         let id = &end.task_id;
         let wrong = |why: &str| Err(format!("{id} ended {why}: {end:?}, {record:?}"));
-        if end.attempts > record.max_retries + 1 {
+        // The attempts that crashes ended are counted then, too.
+        let lost = if end.error_kind == Some(ErrorKind::WorkerLost) { LOSSES_MAX } else { 0 };
+        if end.attempts > record.max_retries + 1 + lost {
             return wrong("after too many attempts");
         }
         self.seen.retried += u64::from(end.attempts > 1);
@@ -384,7 +386,7 @@ impl Checks {
         let slots: usize = state.roster().iter().map(|(_, worker)| worker.slots.len()).sum();
         let workers = state.roster().iter().count();
         let due = books.unfinished.saturating_sub(placed);
-        let timers = due + books.parked + 2 * books.sessions + slots + 2 * workers + 1;
+        let timers = due + books.parked + 2 * books.sessions + slots + 2 * workers + 3;
         ensure(
             books.unfinished <= limits.tasks_max
                 && books.bytes <= limits.bytes_max

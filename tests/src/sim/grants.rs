@@ -1,12 +1,12 @@
 //! What is handed out: to whom, in which order, and that nobody waits in vain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fastworker::{
     clock::Now,
     control_plane::{
         queue::{GUARD_AFTER, GUARD_EVERY, Position},
-        state::{Answer, Effect, LOOKAHEAD_MAX, State},
+        state::{Answer, Effect, LOOKAHEAD_MAX, LOSSES_MAX, State},
     },
     protocol::{Lease, LeaseId, WorkerReply, WorkerRequest},
     task::{TaskId, TaskPriority},
@@ -91,6 +91,7 @@ impl Grants {
                 format!("{id} is granted as {lease:?} and stands as {look:?} at {now:?}")
             })?;
             ensure(look.losses == 0 || leases.len() == 1, || format!("{id} was lost and is not granted alone"))?;
+            Self::runs_alone(state, worker, lease, look.losses)?;
             if let Some(record) = live.get_mut(id) {
                 record.newest = Some(lease.id);
             }
@@ -101,6 +102,15 @@ impl Grants {
             }
         }
         Ok(Grant { worker, tasks })
+    }
+
+    /// What one more crash ends has its worker for itself, and that worker gets nothing else.
+    fn runs_alone(state: &State<Ticket>, worker: Uuid, lease: &Lease, losses: u32) -> Result<(), String> {
+        let Some(worker) = state.roster().get(worker) else { return Ok(()) };
+        let alone = losses + 1 >= LOSSES_MAX;
+        ensure(alone == worker.is_reserved(), || format!("{lease:?} after {losses} crashes, on {}", worker.id))?;
+        let held = worker.slots.values().map(|slot| slot.granted.len()).sum::<usize>();
+        ensure(!alone || held <= 1, || format!("{lease:?} is one of {held} on {}", worker.id))
     }
 
     fn check_repeat(&self, state: &State<Ticket>, worker: Uuid, leases: &[Lease]) -> Result<(), String> {
@@ -122,12 +132,19 @@ impl Grants {
         later: &[Grant],
         seen: &mut Coverage,
     ) -> Result<(), String> {
-        self.since_guard += 1;
         let Some(worker) = state.roster().get(grant.worker) else { return Err("a grant to nobody".into()) };
+        if worker.is_reserved() {
+            // It runs one task alone, whatever else waits.
+            return Ok(());
+        }
+        self.since_guard += 1;
         let (Some(first), Some(last)) = (grant.tasks.first(), grant.tasks.last()) else { return Ok(()) };
         let sorted = grant.tasks.is_sorted_by_key(|(priority, position, _)| (*priority, *position));
         ensure(sorted && first.0 == last.0, || format!("a grant out of order: {:?}", grant.tasks))?;
-        let queued = state.queue().iter().map(|(place, _)| (place.priority, place.position, place.name.to_string()));
+        // Those that are to run alone wait for a worker of their own.
+        let isolated: BTreeSet<&TaskId> = state.queue().isolated().map(|(_, id)| id).collect();
+        let queued = state.queue().iter().filter(|(_, id)| !isolated.contains(id));
+        let queued = queued.map(|(place, _)| (place.priority, place.position, place.name.to_string()));
         let waiting = queued.chain(later.iter().flat_map(|grant| grant.tasks.iter().cloned()));
         let mut passed_over = None;
         for (priority, position, name) in waiting.filter(|(_, _, name)| worker.can_run(name)) {
@@ -158,7 +175,11 @@ impl Grants {
                 continue;
             }
             ensure(!worker.draining, || format!("a slot of {key} waits although its worker drains"))?;
-            let task = state.queue().iter().find(|(place, _)| worker.can_run(&place.name));
+            if worker.is_reserved() {
+                continue;
+            }
+            let isolated = state.queue().isolated().count();
+            let task = state.queue().iter().skip(isolated).find(|(place, _)| worker.can_run(&place.name));
             ensure(task.is_none(), || format!("{task:?} waits, and so does a slot of {} that can run it", worker.id))?;
         }
         Ok(())

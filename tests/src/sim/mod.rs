@@ -193,7 +193,8 @@ impl World {
         for number in 0..workers.len() {
             scene.alarm_within(200, 9_000, Actor::Worker(number), Alarm::Mishap);
         }
-        let state = State::new(limits);
+        let mut state = State::new(limits);
+        state.start(start);
         let checks = Checks::new(limits);
         Self { scene, state, checks, clients, workers, history: History::new(remembers) }
     }
@@ -437,6 +438,9 @@ fn limits(dice: &mut Rng) -> Limits {
     }
     if dice.u8(0..6) == 0 {
         limits.result_ttl = Duration::from_millis(dice.u64(0..30_000));
+    }
+    if dice.bool() {
+        limits.unknown_grace = Duration::from_millis(dice.u64(0..40_000));
     }
     limits
 }

@@ -218,14 +218,16 @@ impl Worker {
         let names = names::catalog(&mut scene.dice, self.me == Actor::Worker(0), self.local);
         self.catalog = Catalog { names, leaving: Vec::new() };
         self.changing = None;
-        self.register(scene);
+        self.register(scene, None);
     }
 
-    fn register(&mut self, scene: &mut Scene) {
+    /// Registers under a new key, after `previous` if this process did so before.
+    fn register(&mut self, scene: &mut Scene, previous: Option<Uuid>) {
         self.mood = Mood::Joining;
         self.key = scene.uuid();
         let registration = Registration {
             worker: self.key,
+            previous,
             worker_id: self.id.clone(),
             address: String::new(),
             slots: u32::try_from(self.desks.len()).unwrap_or(1),
@@ -265,7 +267,7 @@ impl Worker {
                 for lease in self.holds() {
                     self.stop(scene, lease);
                 }
-                self.register(scene);
+                self.register(scene, Some(old));
             }
             Mood::Leaving => self.leave_if_done(scene),
             Mood::Away | Mood::Joining => {}

@@ -13,7 +13,14 @@ const EVIL: &str = "<img src=x onerror=\"document.title='owned'\">";
 
 fn cluster(args: &[&str]) -> Cluster {
     let modules = ["arithmetic", "slow", "hostile"];
-    Cluster::builder().modules(&modules).subworkers(1).slots(2).gui().control_plane_args(args).start()
+    Cluster::builder()
+        .modules(&modules)
+        .subworkers(1)
+        .slots(2)
+        .gui()
+        .without_unknown_grace()
+        .control_plane_args(args)
+        .start()
 }
 
 fn submit(cluster: &Cluster, args: &[&str]) -> String {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    control_plane::roster::RETURN_GRACE,
+    control_plane::state::UNKNOWN_GRACE,
     task::{ScheduleSpec, schedule::When},
 };
 
@@ -287,21 +287,21 @@ fn the_schedule_of_a_module_lives_as_long_as_a_worker_has_it() {
     let own = story.book.add(story.now, new(every(20)), true);
     assert!(matches!(own, Err(NotKept::OfModule { .. })), "{own:?}");
 
-    story.book.withdraw(story.now, "s", RETURN_GRACE);
+    story.book.withdraw(story.now, "s", UNKNOWN_GRACE);
     assert_eq!(story.fired(secs(20)).len(), 2, "its worker may come back");
     story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
     assert_eq!((story.fired(secs(60)).len(), story.info().runs), (6, 8));
     story.book.offer(story.now, new(every(30)), "clock").expect("it is changed");
     assert_eq!(story.fired(secs(60)).len(), 2);
-    story.book.withdraw(story.now, "s", RETURN_GRACE);
-    story.run(RETURN_GRACE + secs(1), None);
+    story.book.withdraw(story.now, "s", UNKNOWN_GRACE);
+    story.run(UNKNOWN_GRACE + secs(1), None);
     assert!(story.book.is_empty());
 
     // Paused stays paused.
     story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
     story.book.pause("s");
-    story.book.withdraw(story.now, "s", RETURN_GRACE);
-    story.run(RETURN_GRACE + secs(1), None);
+    story.book.withdraw(story.now, "s", UNKNOWN_GRACE);
+    story.run(UNKNOWN_GRACE + secs(1), None);
     assert_eq!(story.info().status, ScheduleStatus::Absent);
     story.book.offer(story.now, new(every(20)), "clock").expect("it is kept");
     assert_eq!((story.fired(secs(60)).len(), story.info().status), (0, ScheduleStatus::Paused));

@@ -91,7 +91,8 @@ impl<R: Way> State<R> {
             self.queue.withdraw(name);
         }
         for name in turnover.new {
-            self.queue.offer(name);
+            self.queue.offer(name.clone());
+            self.claim(now, &name);
         }
     }
 
@@ -151,7 +152,8 @@ impl<R: Way> State<R> {
         // By way of the slots, so that the order is the same each time.
         let granted = self.roster.iter().flat_map(|(_, worker)| worker.slots.values().flat_map(|slot| &slot.granted));
         let granted = granted.take(SCANNED_MAX).filter_map(|lease| self.leases.get(lease).map(|granted| &granted.task));
-        let all = queued.into_iter().flatten().chain(scheduled).chain(granted);
+        let etas = self.etas.iter().take(SCANNED_MAX).map(|(_, id)| id);
+        let all = queued.into_iter().flatten().chain(scheduled).chain(etas).chain(granted);
         all.filter_map(|id| self.tasks.get(id)).map(|entry| &**entry)
     }
 }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::ParkId;
+use super::{LOSSES_MAX, ParkId};
 use crate::{
     clock::{Moment, Timestamp, micros},
     control_plane::{
@@ -33,10 +33,21 @@ pub const SETBACK_MAX: usize = 1_024;
 pub(super) enum Standing {
     /// In the queue, at this place.
     Queued(Position),
-    /// In the schedule; `retry` tells a retry from a countdown.
-    Due { at: Moment, retry: bool },
+    /// Waits for a moment.
+    Due(Wait),
     /// Granted to a slot.
     Leased { lease: LeaseId, started_at: Option<Timestamp>, position: Position },
+}
+
+/// What a scheduled task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The end of its countdown.
+    Countdown(Moment),
+    /// Its next attempt.
+    Retry(Moment),
+    /// That the wall clock shows this.
+    Eta(Timestamp),
 }
 
 /// An unfinished task.
@@ -54,10 +65,13 @@ pub(super) struct Entry {
     pub(super) standing: Standing,
     /// Attempts that were begun and not lost.
     pub(super) attempt: u32,
+    /// Crashes of workers while it ran.
     pub(super) losses: u32,
-    /// Was granted to a worker that was lost: granted alone from now on, so that a task that
+    /// Was granted to a worker that crashed: granted alone from now on, so that a task that
     /// kills its worker is told apart from those around it.
     pub(super) suspect: bool,
+    /// Accepted while no worker had its name, because one may still come.
+    pub(super) unclaimed: bool,
     /// The session that hears of its end.
     pub(super) session: Option<Uuid>,
     /// Those under which it was submitted again.
@@ -104,6 +118,11 @@ impl Entry {
         has_room
     }
 
+    /// Whether its next attempt runs alone on its worker, as one more crash ends it.
+    pub(super) fn runs_alone(&self) -> bool {
+        self.losses + 1 >= LOSSES_MAX
+    }
+
     pub(super) fn place(&self, position: Position) -> Place {
         Place { priority: self.priority, name: self.name.clone(), position }
     }
@@ -124,8 +143,9 @@ impl Entry {
     /// When its next attempt is due, while it waits for that moment.
     pub(super) fn due_on(&self) -> Option<Timestamp> {
         match self.standing {
-            Standing::Due { retry: true, .. } => self.setback.as_ref().map(|setback| setback.next_at),
-            Standing::Due { retry: false, .. } => Some(self.created_at + self.due_at.since(self.waiting_since)),
+            Standing::Due(Wait::Retry(_)) => self.setback.as_ref().map(|setback| setback.next_at),
+            Standing::Due(Wait::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
+            Standing::Due(Wait::Eta(eta)) => Some(eta),
             Standing::Queued(_) | Standing::Leased { .. } => None,
         }
     }
@@ -137,8 +157,8 @@ impl Entry {
     pub(super) fn status(&self) -> TaskStatus {
         match &self.standing {
             Standing::Leased { started_at: Some(_), .. } => TaskStatus::Started,
-            Standing::Due { retry: true, .. } => TaskStatus::Retrying,
-            Standing::Due { retry: false, .. } => TaskStatus::Scheduled,
+            Standing::Due(Wait::Retry(_)) => TaskStatus::Retrying,
+            Standing::Due(Wait::Countdown(_) | Wait::Eta(_)) => TaskStatus::Scheduled,
             Standing::Queued(_) | Standing::Leased { started_at: None, .. } => TaskStatus::Pending,
         }
     }
@@ -158,12 +178,39 @@ pub(super) enum Taken {
     Refused(String),
 }
 
-/// Whether a lease that is taken back was lost with its worker.
+/// Why a lease is taken back from the worker of this id.
 #[derive(Clone, Copy)]
 pub(super) enum Loss<'a> {
+    /// It was returned, or never arrived.
     No,
-    /// With the worker of this id.
-    Of(&'a Arc<str>),
+    /// The worker left.
+    Left(&'a Arc<str>),
+    /// The worker, or its slot, fell silent: it may run on, and nothing says that it was the task.
+    Silent(&'a Arc<str>),
+    /// The connection of the worker was closed, as it is when its process dies.
+    Crashed(&'a Arc<str>),
+}
+
+impl Loss<'_> {
+    /// What `status` shows of an attempt that had begun, after this many crashes.
+    pub(super) fn message(self, losses: u32) -> Option<String> {
+        match self {
+            Self::No => None,
+            Self::Left(worker) => Some(format!(
+                "worker '{worker}' stopped while it ran; it runs again, and this does not count against it"
+            )),
+            Self::Silent(worker) => Some(format!(
+                "worker '{worker}' fell silent while it ran; it runs again, and this does not count against it"
+            )),
+            Self::Crashed(worker) => {
+                let next = if losses + 1 >= LOSSES_MAX { ", alone on its worker" } else { "" };
+                Some(format!(
+                    "worker '{worker}' was lost while it ran, {losses} of the {LOSSES_MAX} times that end it; it runs \
+                     again{next}"
+                ))
+            }
+        }
+    }
 }
 
 /// What the end of a task is made of.

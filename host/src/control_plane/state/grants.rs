@@ -16,6 +16,7 @@ impl<R: Way> State<R> {
     /// Gives waiting tasks to waiting slots, the freest worker first. Each entrance to the state
     /// ends with it, so that its books are complete before the first task goes out.
     pub(super) fn dispatch(&mut self, now: Now) {
+        self.dispatch_isolated(now);
         while self.queue.ready() > 0
             && let Some((worker, slot)) = self.idle_slot()
         {
@@ -32,7 +33,7 @@ impl<R: Way> State<R> {
 
     /// Whether the parked request of a slot cannot be answered any more, as its connection is gone: then
     /// it is forgotten. A worker that comes back repeats it.
-    fn forget_shut(&mut self, key: Uuid, number: u32) -> bool {
+    pub(super) fn forget_shut(&mut self, key: Uuid, number: u32) -> bool {
         let shut = self.roster.change_slot(key, number, |slot| {
             drop(slot.parked.take_if(|way| !way.is_open())?);
             Some(mem::replace(&mut slot.until, Moment::NEVER))
@@ -48,13 +49,15 @@ impl<R: Way> State<R> {
     /// worker that is least loaded.
     pub(super) fn idle_slot(&self) -> Option<(Uuid, u32)> {
         let (key, worker) = self.roster.idle().find(|(_, worker)| self.queue.has(worker.names()))?;
-        Some((key, worker.idle_slot()?))
+        Some((key, worker.first_parked()?))
     }
 
     /// Leases to a slot the next task that it can run, and as many short ones behind it as fit
     /// into the lookahead.
     pub(super) fn grant(&mut self, now: Now, key: Uuid, slot: u32, capacity: usize) -> Vec<Lease> {
-        let Some(worker) = self.roster.get(key).filter(|worker| !worker.draining && capacity > 0) else {
+        let Some(worker) =
+            self.roster.get(key).filter(|worker| !worker.draining && !worker.is_reserved() && capacity > 0)
+        else {
             return Vec::new();
         };
         // Nobody takes more than its share: the others would wait for work that is here.

@@ -65,10 +65,12 @@ impl<R: Way> State<R> {
             .then(|| self.leases.values().filter_map(|granted| self.live(&granted.task)));
         let waiting = wanted(&[TaskStatus::Pending]).then(|| self.queue.iter().filter_map(|(_, id)| self.live(id)));
         let scheduled = wanted(&[TaskStatus::Scheduled, TaskStatus::Retrying]).then(|| {
-            self.timers.iter().filter_map(|(_, timer)| match timer {
+            let timed = self.timers.iter().filter_map(|(_, timer)| match timer {
                 Timer::Due(id) => self.live(id),
                 _ => None,
-            })
+            });
+            let etas = self.etas.iter().filter_map(|(_, id)| self.live(id));
+            timed.chain(etas)
         });
         let ended = wanted(&[TaskStatus::Success, TaskStatus::Failure, TaskStatus::Cancelled])
             .then(|| self.results.newest(now.mono).map(Seen::Ended));
@@ -157,6 +159,7 @@ impl<R: Way> State<R> {
             worker_id: begun.and_then(|(_, worker)| worker).map(ToString::to_string),
             due_at: entry.due_on(),
             offered: self.roster.has(&entry.name),
+            unknown_until: if entry.unclaimed { self.claimable_until(&entry.name, id) } else { None },
             module_version: None,
             callback: entry.callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address))),
         }
@@ -185,6 +188,7 @@ impl<R: Way> State<R> {
             worker_id: result.worker_id,
             due_at: None,
             offered: self.roster.has(&about.name),
+            unknown_until: None,
             module_version: result.module_version,
             callback: result.callback,
         }

@@ -5,12 +5,19 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    Callback, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, SETBACK_MAX, Setback, Standing, State,
-    TASK_SESSIONS_MAX, Taken, Timer, Way,
+    Callback, ETA_CHECK_INTERVAL, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, SETBACK_MAX, Setback,
+    Standing, State, TASK_SESSIONS_MAX, Taken, Timer, Wait, Way,
 };
-use crate::control_plane::{events::Told, meters, queue::Position, reports::ReportLog, results::About, retry};
+use crate::control_plane::{
+    events::Told,
+    meters,
+    queue::{Position, Queue},
+    reports::ReportLog,
+    results::About,
+    retry,
+};
 use crate::{
-    clock::{Now, Timestamp, micros},
+    clock::{Moment, Now, Timestamp, micros},
     json::Json,
     protocol::{Ended, EventKind, LeaseId, Order},
     signature::Misfit,
@@ -30,6 +37,17 @@ struct Ran {
     outcome: Outcome,
     span: Duration,
     version: Option<ModuleVersion>,
+}
+
+/// Puts a task at a place of the queue.
+fn push(queue: &mut Queue, entry: &mut Entry, id: TaskId, position: Position) {
+    entry.standing = Standing::Queued(position);
+    let place = entry.place(position);
+    if entry.runs_alone() {
+        queue.push_isolated(&place, id, entry.waiting_since);
+    } else {
+        queue.push(&place, id, entry.waiting_since);
+    }
 }
 
 impl<R: Way> State<R> {
@@ -70,23 +88,28 @@ impl<R: Way> State<R> {
             return Taken::Refused(why);
         }
         let offered = self.roster.offered(now.mono, &task.name);
-        if offered.is_none() && task.unknown == Unknown::Fail {
+        let unclaimed = offered.is_none() && task.unknown == Unknown::Fail;
+        if unclaimed && !self.may_be_claimed(now, &task.name) {
             return Taken::Ended(self.not_found(now, task));
         }
         let (name, policy) = match offered {
             Some((name, own)) => (name.clone(), task.policy.or(own)),
-            None => (task.name.as_str().into(), task.policy),
+            None => (self.shared_name(&task.name), task.policy),
         };
-        if let Some(misfit) = misfit {
+        if let Some(misfit) = misfit.filter(|_| !unclaimed) {
             let task = NewTask { policy, ..task };
             return Taken::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, misfit.to_string()));
         }
         let wait = match (task.countdown, task.eta) {
-            (Some(countdown), _) => countdown,
-            (None, Some(eta)) => eta.since(now.wall),
-            (None, None) => Duration::ZERO,
+            (Some(countdown), _) if !countdown.is_zero() => Some(Wait::Countdown(now.mono + countdown)),
+            (None, Some(eta)) if eta > now.wall => Some(Wait::Eta(eta)),
+            _ => None,
         };
-        let at = now.mono + wait;
+        let due_at = match wait {
+            Some(Wait::Countdown(at) | Wait::Retry(at)) => at,
+            Some(Wait::Eta(eta)) => now.mono + eta.since(now.wall),
+            None => now.mono,
+        };
         let entry = Entry {
             name,
             args: task.args,
@@ -94,12 +117,13 @@ impl<R: Way> State<R> {
             priority: policy.priority.unwrap_or_default(),
             policy,
             created_at: now.wall,
-            due_at: at,
+            due_at,
             waiting_since: now.mono,
-            standing: Standing::Due { at, retry: false },
+            standing: Standing::Due(wait.unwrap_or(Wait::Countdown(now.mono))),
             attempt: 0,
             losses: 0,
             suspect: false,
+            unclaimed,
             session,
             other_sessions: Vec::new(),
             watchers: Vec::new(),
@@ -109,15 +133,16 @@ impl<R: Way> State<R> {
         };
         self.bytes += entry.bytes();
         self.counts.accepted += 1;
-        self.tasks.insert(task.id.clone(), Box::new(entry));
-        if wait.is_zero() {
-            self.enqueue(now, &task.id);
+        if unclaimed {
+            self.await_claim(entry.name.clone(), task.id.clone());
+        }
+        if let Some(wait) = wait {
+            self.feed.push(now.wall, Told::of_task(EventKind::TaskScheduled, &task.id, &entry.name, entry.priority));
+            self.tasks.insert(task.id.clone(), Box::new(entry));
+            self.await_moment(now, wait, task.id);
         } else {
-            if let Some(entry) = self.tasks.get(&task.id) {
-                self.feed
-                    .push(now.wall, Told::of_task(EventKind::TaskScheduled, &task.id, &entry.name, entry.priority));
-            }
-            self.timers.insert((at, Timer::Due(task.id)));
+            self.tasks.insert(task.id.clone(), Box::new(entry));
+            self.enqueue(now, &task.id);
         }
         Taken::Live
     }
@@ -143,16 +168,59 @@ impl<R: Way> State<R> {
         }
     }
 
-    pub(super) fn not_found(&mut self, now: Now, task: NewTask) -> Arc<TaskResult> {
-        let mut error = format!("Task {} not found", task.name);
-        let nearest = self.roster.nearest(&task.name);
+    fn not_found(&mut self, now: Now, task: NewTask) -> Arc<TaskResult> {
+        let error = self.not_found_message(&task.name);
+        self.end_at_once(now, task, ErrorKind::NotFound, error)
+    }
+
+    /// Says that no worker has a name, and which names are nearest.
+    pub(super) fn not_found_message(&self, name: &str) -> String {
+        let mut message = format!("Task {name} not found");
+        let nearest = self.roster.nearest(name);
         if !nearest.is_empty() {
             let quoted: Vec<String> = nearest.iter().map(|name| format!("'{name}'")).collect();
-            let _ = write!(error, ": did you mean {}?", quoted.join(" or "));
+            let _ = write!(message, ": did you mean {}?", quoted.join(" or "));
         } else if self.roster.iter().next().is_none() {
-            error.push_str(": no worker is connected");
+            message.push_str(": no worker is connected");
         }
-        self.end_at_once(now, task, ErrorKind::NotFound, error)
+        message
+    }
+
+    /// Sets the timer of a task that waits for a moment.
+    fn await_moment(&mut self, now: Now, wait: Wait, id: TaskId) {
+        match wait {
+            Wait::Countdown(at) | Wait::Retry(at) => drop(self.timers.insert((at, Timer::Due(id)))),
+            Wait::Eta(eta) => {
+                self.etas.insert((eta, id));
+                self.arm_etas(now);
+            }
+        }
+    }
+
+    /// Sets the timer for the first `eta`, at most [`ETA_CHECK_INTERVAL`] ahead.
+    fn arm_etas(&mut self, now: Now) {
+        let Some((eta, _)) = self.etas.first() else { return };
+        let at = now.mono + eta.since(now.wall).min(ETA_CHECK_INTERVAL);
+        if at < self.eta_check {
+            self.timers.remove(&(self.eta_check, Timer::Eta));
+            self.eta_check = at;
+            self.timers.insert((at, Timer::Eta));
+        }
+    }
+
+    /// Queues the tasks whose `eta` the wall clock shows by now.
+    pub(super) fn enqueue_due_etas(&mut self, now: Now) {
+        self.eta_check = Moment::NEVER;
+        while let Some((eta, _)) = self.etas.first()
+            && *eta <= now.wall
+            && let Some((_, id)) = self.etas.pop_first()
+        {
+            if let Some(entry) = self.tasks.get_mut(&id) {
+                entry.due_at = now.mono;
+            }
+            self.enqueue(now, &id);
+        }
+        self.arm_etas(now);
     }
 
     /// Records the failure of a task that never came to wait.
@@ -181,17 +249,20 @@ impl<R: Way> State<R> {
         self.position += 1;
         let position = Position(self.position);
         if let Some(entry) = self.tasks.get_mut(id) {
-            entry.standing = Standing::Queued(position);
             entry.waiting_since = now.mono;
             let told = Told::of_task(EventKind::TaskQueued, id, &entry.name, entry.priority);
             self.feed.push(now.wall, Told { attempt: entry.attempt, ..told });
-            self.queue.push(&entry.place(position), id.clone(), now.mono);
+            push(&mut self.queue, entry, id.clone(), position);
         }
     }
 
     pub(super) fn due(&mut self, now: Now, id: &TaskId) {
         let standing = self.tasks.get(id).map(|entry| &entry.standing);
-        if matches!(standing, Some(Standing::Due { at, .. }) if *at <= now.mono) {
+        let wait = standing.and_then(|standing| match standing {
+            Standing::Due(wait) => Some(*wait),
+            Standing::Queued(_) | Standing::Leased { .. } => None,
+        });
+        if matches!(wait, Some(Wait::Countdown(at) | Wait::Retry(at)) if at <= now.mono) {
             self.enqueue(now, id);
         }
     }
@@ -211,7 +282,7 @@ impl<R: Way> State<R> {
                     let span = Duration::from_micros(ran_us);
                     self.outcome(now, worker, lease, Ran { outcome, span, version });
                 }
-                None => self.put_back(now, lease, Loss::No),
+                None => drop(self.put_back(now, lease, Loss::No)),
             }
         }
         granted.into_iter().filter(|lease| self.holds(worker, *lease)).collect()
@@ -246,7 +317,7 @@ impl<R: Way> State<R> {
             Outcome::Failure(failure) => match retry::delay(&entry.policy, &id, entry.attempt, &failure) {
                 Some(wait) => {
                     let at = now.mono + wait;
-                    entry.standing = Standing::Due { at, retry: true };
+                    entry.standing = Standing::Due(Wait::Retry(at));
                     let detail = Some(failure.message.as_str());
                     let message = failure.message[..failure.message.floor_char_boundary(SETBACK_MAX)].into();
                     entry.setback = Some(Box::new(Setback { kind: failure.kind, message, next_at: now.wall + wait }));
@@ -274,50 +345,94 @@ impl<R: Way> State<R> {
         }
     }
 
-    /// Takes a lease back, and its task to the place that it had in the queue.
-    pub(super) fn put_back(&mut self, now: Now, lease: LeaseId, loss: Loss<'_>) {
-        let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
-        let Some(entry) = self.tasks.get_mut(&id) else { return };
-        let Standing::Leased { started_at, position, .. } = entry.standing else { return };
+    /// Takes a lease back, and its task to the place that it had in the queue. Returns the task if
+    /// this counts as a crash of its worker.
+    pub(super) fn put_back(&mut self, now: Now, lease: LeaseId, loss: Loss<'_>) -> Option<TaskId> {
+        let Granted { task: id, .. } = self.leases.remove(&lease)?;
+        let entry = self.tasks.get_mut(&id)?;
+        let Standing::Leased { started_at, position, .. } = entry.standing else { return None };
         entry.attempt -= 1;
-        if let Loss::Of(worker) = loss {
+        let mut counts = false;
+        if let Loss::Crashed(worker) = loss {
             entry.suspect = true;
-            entry.losses += u32::from(started_at.is_some());
+            counts = started_at.is_some();
+            entry.losses += u32::from(counts);
             if entry.losses >= LOSSES_MAX {
-                let message = format!("the workers that ran it were lost, {LOSSES_MAX} times");
+                let message = format!(
+                    "{LOSSES_MAX} workers were lost while they ran it; the last, '{worker}', ran nothing else: \
+                     it is not run again"
+                );
+                entry.attempt += entry.losses;
                 let failure = Some(Failure::new(ErrorKind::WorkerLost, message));
                 let end = End { failure, started_at, worker_id: Some(worker.clone()), ..End::default() };
-                return self.finish(now, &id, TaskStatus::Failure, end);
+                self.finish(now, &id, TaskStatus::Failure, end);
+                return None;
             }
         }
-        entry.standing = Standing::Queued(position);
-        self.queue.push(&entry.place(position), id, entry.waiting_since);
+        if started_at.is_some()
+            && let Some(message) = loss.message(entry.losses)
+        {
+            let message = message.into();
+            entry.setback = Some(Box::new(Setback { kind: ErrorKind::WorkerLost, message, next_at: now.wall }));
+        }
+        push(&mut self.queue, entry, id.clone(), position);
+        counts.then_some(id)
+    }
+
+    /// Takes back what the crash of a worker counted against tasks, as its process is still there.
+    pub(super) fn forgive_crash(&mut self, worker: Uuid) {
+        let Some(index) = self.crashes.iter().position(|(key, _)| *key == worker) else { return };
+        let Some((_, tasks)) = self.crashes.remove(index) else { return };
+        for id in tasks {
+            let Some(entry) = self.tasks.get_mut(&id) else { continue };
+            let ran_alone = entry.runs_alone();
+            entry.losses = entry.losses.saturating_sub(1);
+            if let Standing::Queued(position) = entry.standing
+                && ran_alone
+                && let Some(id) = self.queue.remove(&entry.place(position))
+            {
+                push(&mut self.queue, entry, id, position);
+            }
+        }
     }
 
     /// Stops a task. Notes in `orders` which worker is to end its attempt.
     pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<Uuid, Vec<Order>>) -> bool {
         let Some(entry) = self.tasks.get(id) else { return false };
         let mut end = End::default();
-        match entry.standing {
-            Standing::Queued(position) => drop(self.queue.remove(&entry.place(position))),
-            Standing::Due { at, .. } => drop(self.timers.remove(&(at, Timer::Due(id.clone())))),
-            Standing::Leased { lease, started_at, .. } => {
-                end.started_at = started_at;
-                if let Some(granted) = self.leases.remove(&lease) {
-                    let worker = self.roster.get(granted.worker).filter(|_| started_at.is_some());
-                    end.worker_id = worker.map(|worker| worker.id.clone());
-                    orders.entry(granted.worker).or_default().push(Order::Stop(lease));
-                }
+        if let Standing::Leased { lease, started_at, .. } = entry.standing {
+            end.started_at = started_at;
+            if let Some(granted) = self.leases.remove(&lease) {
+                let worker = self.roster.get(granted.worker).filter(|_| started_at.is_some());
+                end.worker_id = worker.map(|worker| worker.id.clone());
+                orders.entry(granted.worker).or_default().push(Order::Stop(lease));
             }
         }
+        self.stop_waiting(id);
         self.finish(now, id, TaskStatus::Cancelled, end);
         true
+    }
+
+    /// Takes a task out of the queue, or out of the schedule.
+    pub(super) fn stop_waiting(&mut self, id: &TaskId) {
+        let Some(entry) = self.tasks.get(id) else { return };
+        match entry.standing {
+            Standing::Queued(position) => drop(self.queue.remove(&entry.place(position))),
+            Standing::Due(Wait::Countdown(at) | Wait::Retry(at)) => {
+                self.timers.remove(&(at, Timer::Due(id.clone())));
+            }
+            Standing::Due(Wait::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
+            Standing::Leased { .. } => {}
+        }
     }
 
     /// Ends a task, once, and tells everybody who waits for it.
     pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: End) {
         let Some(entry) = self.tasks.remove(id) else { return };
         self.bytes -= entry.bytes();
+        if entry.unclaimed {
+            self.forget_unclaimed(&entry.name, id);
+        }
         let (error, error_kind) = match (end.failure, status) {
             (Some(failure), _) => (Some(failure.message), Some(failure.kind)),
             (None, TaskStatus::Cancelled) => (Some("Task cancelled".to_owned()), None),

@@ -8,8 +8,8 @@ use crate::{
     control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX},
     json::Json,
     protocol::{
-        BEAT_WAIT, Beat, Collect, Collected, Ended, Follow, Lease, Lookup, Note, Notify, Order, Registration, Submit,
-        Submitted, Work, WorkerInfo, WorkerStatus,
+        BEAT_WAIT, Beat, CatalogChange, Collect, Collected, Ended, Follow, Lease, Lookup, Note, Notify, Order,
+        Registration, Submit, Submitted, Work, WorkerInfo, WorkerStatus,
     },
     signature::Misfit,
     task::{
@@ -71,7 +71,7 @@ fn module(tasks: Vec<TaskInfo>) -> ModuleInfo {
 fn registration(worker: Uuid, slots: u32, names: &[&str]) -> Registration {
     let tasks = names.iter().map(|name| info(name, Policy::default())).collect();
     let (worker_id, address) = (format!("worker-{}", worker.as_u128()), String::new());
-    Registration { worker, worker_id, address, slots, modules: vec![module(tasks)] }
+    Registration { worker, previous: None, worker_id, address, slots, modules: vec![module(tasks)] }
 }
 
 fn success() -> Outcome {
@@ -121,6 +121,12 @@ impl Story {
             let next = self.state.next_wake().clamp(self.now.mono + Duration::from_micros(1), end);
             self.jump(next.since(self.now.mono));
         }
+    }
+
+    /// The connection of the workers is closed, and none of them comes back.
+    fn crash(&mut self) {
+        self.state.peer_gone(self.now, PEER);
+        self.later(RECONNECT_GRACE);
     }
 
     /// Time passes in which nothing happens, since this process stands still.
@@ -329,9 +335,10 @@ fn a_task_that_is_lost_three_times_with_its_worker_ends_as_worker_lost() {
             story.accept(&["a poison"]);
         }
         story.run(key);
-        story.later(SILENCE_MAX);
+        story.crash();
     }
     let end = story.end("a poison");
+    assert_eq!(end.attempts, 3);
     assert_eq!((end.error_kind, end.worker_id.as_deref()), (Some(ErrorKind::WorkerLost), Some("worker-3")));
     assert_eq!(story.state.books().leases, 0);
 }
@@ -344,7 +351,7 @@ fn a_task_that_was_with_a_lost_worker_is_granted_alone() {
     story.work(W, 0, vec![ended(lease.id, success())], 0);
     story.accept(&["a 1", "a 2", "a 3"]);
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 2)), ["a 1", "a 2"]);
-    story.later(SILENCE_MAX);
+    story.crash();
     story.register(registration(W, 1, &["a"]));
     story.sequence = 0;
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 9)), ["a 1"]);
@@ -767,4 +774,195 @@ fn a_task_that_does_not_fit_ends_at_once_and_an_id_that_is_known_attaches() {
     story.state.submit_and_hold(story.now, task("z 1"), misfit(), To("client"));
     let said = format!("{:?}", story.said("client"));
     assert!(said.contains("not found"), "{said}");
+}
+
+#[test]
+fn an_unknown_name_waits_for_a_worker_for_a_while_after_the_start() {
+    let mut story = Story::new();
+    story.state.start(story.now);
+    let eta = Some(story.now.wall + secs(3600));
+    let taken = story.submit(vec![task("a 1"), NewTask { eta, ..task("a later") }, task("z 1")], Notify::No);
+    assert_eq!(taken, [Submitted::Accepted, Submitted::Accepted, Submitted::Accepted]);
+    story.state.submit_and_hold(story.now, task("z original"), None, To("client"));
+    let urgent = Policy { priority: Some(TaskPriority::High), ..Policy::default() };
+    let modules = vec![module(vec![info("a", urgent)])];
+    story.later_alive(secs(29));
+    story.register(Registration { modules, ..registration(W, 1, &[]) });
+    let look = |story: &Story, text: &str| story.state.look(&id(text)).map(|look| (look.status, look.priority));
+    assert_eq!(look(&story, "a 1"), Some((TaskStatus::Pending, TaskPriority::High)), "its module came later");
+    story.later_alive(secs(1));
+    assert_eq!(story.end("z 1").error_kind, Some(ErrorKind::NotFound));
+    assert_eq!(story.end("z 1").error.as_deref(), Some("Task z not found"));
+    assert_eq!(story.said("client").len(), 1, "clients of the original hear of it, too");
+    assert_eq!(look(&story, "a later"), Some((TaskStatus::Scheduled, TaskPriority::High)));
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 1"]);
+    assert!(matches!(story.submit(vec![task("z 2")], Notify::No)[..], [Submitted::Ended(_)]), "workers had their time");
+}
+
+#[test]
+fn each_loss_of_a_worker_gives_unknown_names_their_time_again() {
+    let mut story = Story::with_worker(1);
+    story.later_alive(secs(60));
+    assert!(matches!(story.submit(vec![task("z 1")], Notify::No)[..], [Submitted::Ended(_)]));
+    story.crash();
+    story.accept(&["z 2"]);
+    story.later(secs(20));
+    story.register(registration(V, 1, &["b"]));
+    story.state.leave(story.now, V, To("leave"));
+    story.later(secs(20));
+    assert_eq!(story.status("z 2"), Some(TaskStatus::Pending), "the last loss counts");
+    story.cancel("z 2");
+    story.later(secs(20));
+    assert_eq!(story.state.books().unfinished, 0);
+}
+
+#[test]
+fn a_task_of_a_name_that_was_known_waits_without_a_limit() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    story.crash();
+    story.later(secs(24 * 3600));
+    story.register(registration(V, 1, &["a"]));
+    assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["a 1"]);
+}
+
+#[test]
+fn very_many_unknown_calls_fail_in_steps() {
+    let mut story = Story::new();
+    story.state.start(story.now);
+    for batch in 0..30 {
+        let tasks = (0..100).map(|n| task(&format!("z{batch} {n}"))).collect();
+        story.submit(tasks, Notify::No);
+    }
+    story.jump(secs(30));
+    assert!((1..3_000).contains(&story.state.books().unfinished), "{:?}", story.state.books());
+    story.later(secs(1));
+    assert_eq!(story.state.books(), Books { timers: 1, ..Books::default() }, "the results expire");
+}
+
+#[test]
+fn only_a_crash_of_its_worker_counts_against_a_task() {
+    let mut story = Story::new();
+    story.register(registration(W, 1, &["a"]));
+    story.accept(&["a 1"]);
+    let loses = |story: &mut Story, lose: &mut dyn FnMut(&mut Story)| {
+        story.run(W);
+        lose(story);
+        story.register(registration(W, 1, &["a"]));
+        let look = story.state.look(&id("a 1")).expect("a task");
+        (look.status, look.losses, look.attempt)
+    };
+    let uncounted = (TaskStatus::Pending, 0, 0);
+    for _ in 0..5 {
+        let leaves = &mut |story: &mut Story| {
+            story.state.leave(story.now, W, To("leave"));
+            story.said("leave");
+        };
+        assert_eq!(loses(&mut story, leaves), uncounted);
+        assert_eq!(loses(&mut story, &mut |story| story.later(SILENCE_MAX)), uncounted);
+    }
+    let message = |story: &mut Story| {
+        story.state.describe(story.now, &id("a 1"), To("described"));
+        let said = story.said("described");
+        let [Answer::Client(Reply::Described(Some(task)))] = &said[..] else { panic!("{said:?}") };
+        task.error.clone().unwrap_or_default()
+    };
+    assert!(message(&mut story).contains("'worker-1' fell silent while it ran"));
+    assert_eq!(loses(&mut story, &mut Story::crash), (TaskStatus::Pending, 1, 0));
+    assert!(message(&mut story).contains("'worker-1' was lost while it ran, 1 of the 3 times"));
+}
+
+#[test]
+fn what_was_cut_off_and_comes_back_has_not_crashed() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    let mut key = W;
+    for n in 3..9 {
+        story.run(key);
+        story.crash();
+        assert_eq!(story.state.look(&id("a 1")).map(|look| look.losses), Some(1));
+        let previous = Some(key);
+        key = Uuid::from_u128(n);
+        story.register(Registration { previous, worker_id: "worker-1".into(), ..registration(key, 1, &["a"]) });
+        assert_eq!(story.state.look(&id("a 1")).map(|look| look.losses), Some(0));
+    }
+}
+
+#[test]
+fn before_the_last_crash_a_task_runs_alone_on_its_worker() {
+    let mut story = Story::new();
+    story.register(registration(W, 2, &["a"]));
+    story.accept(&["a poison"]);
+    for n in 10..12 {
+        let key = Uuid::from_u128(n);
+        if n == 11 {
+            story.register(registration(W, 2, &["a"]));
+        }
+        story.run(W);
+        story.crash();
+        assert!(story.state.look(&id("a poison")).is_some(), "{key}");
+    }
+    // Two workers: one runs something, the other is free.
+    story.register(registration(W, 2, &["b"]));
+    story.register(registration(V, 2, &["a", "b"]));
+    story.accept(&["b 1"]);
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["b 1"]);
+    assert_eq!(story.work(W, 1, Vec::new(), 1), []);
+    assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["a poison"]);
+    story.accept(&["b 2", "b 3"]);
+    assert_eq!(story.status("b 2"), Some(TaskStatus::Started), "the other worker goes on");
+    assert_eq!(story.work(V, 1, Vec::new(), 1), [], "nothing runs beside it");
+    assert_eq!(story.status("b 3"), Some(TaskStatus::Pending));
+    story.cancel("a poison");
+    assert_eq!(story.status("b 3"), Some(TaskStatus::Started), "and then its worker is free again");
+}
+
+#[test]
+fn a_busy_worker_is_held_free_for_a_task_that_must_run_alone() {
+    let mut story = Story::new();
+    for _ in 0..2 {
+        story.register(registration(W, 2, &["a", "b"]));
+        if story.state.books().unfinished == 0 {
+            story.accept(&["a poison"]);
+        }
+        story.run(W);
+        story.crash();
+    }
+    story.register(registration(W, 2, &["b"]));
+    story.accept(&["b 1", "b 2", "b 3"]);
+    let first = story.work(W, 0, Vec::new(), 1);
+    let change = CatalogChange {
+        worker: W,
+        sequence: 1,
+        modules: vec![module(vec![info("a", Policy::default()), info("b", Policy::default())])],
+        force: false,
+    };
+    story.state.change_catalog(story.now, change, To("change"));
+    assert_eq!(story.work(W, 1, Vec::new(), 1), [], "it is to finish what it has");
+    assert_eq!(ids(&story.work(W, 0, vec![ended(first[0].id, success())], 1)), ["a poison"]);
+    let end = story.state.look(&id("a poison")).and_then(|look| look.lease).expect("a lease");
+    story.work(W, 0, vec![ended(end.0, success())], 1);
+    assert_eq!(story.end("a poison").status, TaskStatus::Success);
+    assert_eq!((story.status("b 2"), story.status("b 3")), (Some(TaskStatus::Started), Some(TaskStatus::Started)));
+}
+
+#[test]
+fn an_eta_follows_the_wall_clock_wherever_that_jumps() {
+    let mut story = Story::with_worker(1);
+    let eta = |story: &Story, text: &str| NewTask { eta: Some(story.now.wall + secs(3600)), ..task(text) };
+    let tasks = vec![eta(&story, "a 1"), eta(&story, "a 2")];
+    story.submit(tasks, Notify::No);
+    story.now.wall = story.now.wall + secs(7200);
+    story.later_alive(ETA_CHECK_INTERVAL);
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Pending), "the clock was set forward");
+    let early = eta(&story, "a 3");
+    story.submit(vec![early], Notify::No);
+    story.now.wall = Timestamp::from_micros(story.now.wall.micros() - 3_600_000_000);
+    story.later_alive(secs(3601));
+    assert_eq!(story.status("a 3"), Some(TaskStatus::Scheduled), "it was set back by an hour");
+    story.later_alive(secs(3600));
+    assert_eq!(story.status("a 3"), Some(TaskStatus::Pending));
+    story.submit(vec![eta(&story, "a 4")], Notify::No);
+    story.cancel("a 4");
+    assert_eq!(story.end("a 4").status, TaskStatus::Cancelled);
 }

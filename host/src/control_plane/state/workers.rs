@@ -7,13 +7,16 @@ use uuid::Uuid;
 use super::schedules::{Whens, whens};
 use super::{LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Standing, State, Timer, Way};
 use crate::control_plane::events::Told;
-use crate::control_plane::roster::{RECONNECT_GRACE, RETURN_GRACE, SILENCE_MAX, Worker};
+use crate::control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX, Worker};
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{BEAT_WAIT, Beat, EventKind, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply},
     task::Report,
     transport::Peer,
 };
+
+/// Maximum number of crashes that are remembered, in case that the worker turns out to be there.
+const CRASHES_MAX: usize = 64;
 
 impl<R: Way> State<R> {
     /// Takes a worker in. `peer` is none for the control plane's own.
@@ -44,6 +47,9 @@ impl<R: Way> State<R> {
             Some((older, false)) => self.lose(now, older),
             None => {}
         }
+        if let Some(previous) = registration.previous {
+            self.forgive_crash(previous);
+        }
         if self.born == Timestamp::default() {
             self.born = now.wall;
         }
@@ -51,7 +57,8 @@ impl<R: Way> State<R> {
         self.note_event(now, Told::of_worker(EventKind::WorkerJoined, &id));
         self.offer_schedules(now, key, &Whens::new(), &registration.modules);
         for name in self.roster.add(now, registration, peer) {
-            self.queue.offer(name);
+            self.queue.offer(name.clone());
+            self.claim(now, &name);
         }
         if peer.is_some() {
             self.watch(key, now.mono + SILENCE_MAX);
@@ -240,9 +247,10 @@ impl<R: Way> State<R> {
 
     /// Lets a worker go. What it holds goes back to the queue, and is not counted as a loss.
     pub fn leave(&mut self, now: Now, worker: Uuid, from: R) {
-        if let Some((gone, names)) = self.roster.remove(now, worker) {
-            self.note_event(now, Told::of_worker(EventKind::WorkerLeft, &gone.id));
-            self.dismiss(now, worker, gone, &names, Loss::No);
+        if let Some((gone, names)) = self.roster.remove(now, worker, self.limits.unknown_grace) {
+            let id = gone.id.clone();
+            self.note_event(now, Told::of_worker(EventKind::WorkerLeft, &id));
+            self.dismiss(now, worker, gone, &names, Loss::Left(&id));
         }
         self.tell(from, WorkerReply::Noted);
         self.dispatch(now);
@@ -283,31 +291,38 @@ impl<R: Way> State<R> {
     }
 
     pub(super) fn lose(&mut self, now: Now, key: Uuid) {
-        let Some((worker, names)) = self.roster.remove(now, key) else { return };
+        let Some((worker, names)) = self.roster.remove(now, key, self.limits.unknown_grace) else { return };
         self.roster.note_lost(now, &worker);
         let id = worker.id.clone();
         self.note_event(now, Told::of_worker(EventKind::WorkerLost, &id));
-        self.dismiss(now, key, worker, &names, Loss::Of(&id));
+        let loss = if worker.disconnected.is_some() { Loss::Crashed(&id) } else { Loss::Silent(&id) };
+        self.dismiss(now, key, worker, &names, loss);
     }
 
     /// Closes the books on a worker that is not in the roster any more. `names` are those that
     /// nobody offers now.
     pub(super) fn dismiss(&mut self, now: Now, key: Uuid, worker: Worker<R>, names: &[Arc<str>], loss: Loss<'_>) {
+        self.expect_workers(now);
         for name in names {
             self.queue.withdraw(name);
         }
         let lone = self.lone_schedules(key, &whens(worker.modules()));
         let without: Vec<Arc<str>> = names.iter().cloned().chain(lone).collect();
-        self.withdraw_schedules(now, &without, RETURN_GRACE);
+        self.withdraw_schedules(now, &without, self.limits.unknown_grace);
         self.timers.remove(&(worker.watched, Timer::Silence(key)));
+        let mut counted = Vec::new();
         for (number, slot) in worker.slots {
             self.timers.remove(&(slot.until, Timer::Slot(key, number)));
             if let Some(way) = slot.parked {
                 self.tell(way, WorkerReply::Unknown);
             }
-            for lease in slot.granted {
-                self.put_back(now, lease, loss);
+            counted.extend(slot.granted.into_iter().filter_map(|lease| self.put_back(now, lease, loss)));
+        }
+        if !counted.is_empty() {
+            if self.crashes.len() == CRASHES_MAX {
+                self.crashes.pop_front();
             }
+            self.crashes.push_back((key, counted));
         }
         if let Some((way, until)) = worker.beat {
             self.timers.remove(&(until, Timer::Beat(key)));
@@ -331,7 +346,7 @@ impl<R: Way> State<R> {
         let Some(id) = self.roster.get(key).map(|worker| worker.id.clone()) else { return };
         let orders = granted.iter().filter(|lease| self.leases.contains_key(lease)).copied().map(Order::Stop).collect();
         for lease in granted {
-            self.put_back(now, lease, Loss::Of(&id));
+            self.put_back(now, lease, Loss::Silent(&id));
         }
         self.answer_beat(key, orders);
     }

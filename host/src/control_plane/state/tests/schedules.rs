@@ -123,8 +123,8 @@ fn a_control_plane_that_stops_submits_nothing_more() {
 fn a_task_that_nobody_has_fails_each_time_and_the_schedule_goes_on() {
     let mut story = Story::with_worker(1);
     story.add("s", "nobody_has_it", every(10));
-    story.later(secs(25));
-    story.later(secs(10));
+    story.later_alive(secs(25));
+    story.later_alive(secs(10));
     let infos = story.schedules();
     assert_eq!((infos[0].last_status, infos[0].runs, infos[0].skipped), (Some(TaskStatus::Failure), 3, 0));
 }
