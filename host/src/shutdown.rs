@@ -1,18 +1,24 @@
-//! Signals: the first asks to finish, the second to stop now.
+//! Signals: the first asks to finish, a later one to stop now.
 
 use std::{
-    io,
+    fs, io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Hears SIGTERM and SIGINT from the moment it is made.
+/// Further signals within this time of the first are the same one: whoever signals a process and then its
+/// group, as GNU timeout does, or sends SIGTERM and SIGHUP, as systemd can, means one. A person who presses
+/// Ctrl-C again to stop now does so later, or once more.
+pub const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
+/// Hears SIGTERM, SIGINT and SIGHUP from the moment it is made.
 #[derive(Debug)]
 pub struct Signals {
     heard: mpsc::Receiver<()>,
@@ -27,23 +33,25 @@ impl Signals {
     /// When the system has no more threads or refuses handlers.
     pub fn listen(leave: impl Fn() -> u8 + Send + 'static) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (mut terminate, mut interrupt) = {
+        let mut stops = {
             let _context = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+            Stops::listen()?
         };
         let (sender, heard) = mpsc::channel();
         let serving = Arc::new(AtomicBool::new(false));
         let has_started = Arc::clone(&serving);
         thread::Builder::new().name("fw-signals".into()).spawn(move || {
             runtime.block_on(async {
+                let mut first: Option<Instant> = None;
                 loop {
-                    tokio::select! {
-                        _ = terminate.recv() => {}
-                        _ = interrupt.recv() => {}
-                    }
+                    stops.next().await;
                     if !has_started.load(Ordering::SeqCst) {
                         std::process::exit(leave().into());
                     }
+                    if first.is_some_and(|first| first.elapsed() < SAME_SIGNAL) {
+                        continue;
+                    }
+                    first.get_or_insert_with(Instant::now);
                     if sender.send(()).is_err() {
                         return;
                     }
@@ -70,5 +78,65 @@ impl Signals {
                 std::process::exit(leave().into());
             }
         });
+    }
+}
+
+/// The signals that ask a process to stop.
+#[derive(Debug)]
+pub(crate) struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+    /// None where it was ignored when the process started, as under `nohup`: then it stays ignored.
+    hang_up: Option<Signal>,
+}
+
+impl Stops {
+    /// Handles them from now on. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the system refuses handlers.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let hang_up = SignalKind::hangup();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: if is_ignored(hang_up) { None } else { Some(signal(hang_up)?) },
+        })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = hang_up => {}
+        }
+    }
+}
+
+/// Whether this process was started with the signal ignored. Where the system does not say, it was: that
+/// leaves the signal as it is.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_told_from_others() {
+        // Rust's runtime ignores SIGPIPE; nobody starts tests with SIGCHLD ignored.
+        assert!(is_ignored(SignalKind::pipe()));
+        assert!(!is_ignored(SignalKind::child()));
     }
 }

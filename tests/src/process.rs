@@ -104,6 +104,13 @@ impl Process {
         self.signal("CONT");
     }
 
+    /// Sends several signals one right after another, as `["TERM", "HUP"]`.
+    pub fn signals(&self, names: &[&str]) {
+        let each = "id=$1; shift; for name; do kill -s $name $id; done";
+        let sent = Command::new("sh").args(["-c", each, "sh", &self.id().to_string()]).args(names).status();
+        assert!(sent.is_ok_and(|sent| sent.success()), "cannot send {names:?} to {}", self.name);
+    }
+
     fn signal(&self, name: &str) {
         signal(self.id(), name);
     }

@@ -79,13 +79,64 @@ async fn what_is_not_finished_in_time_is_given_up_and_whoever_waits_is_told() {
     assert!(cluster.control_plane.log().contains("unfinished=1"), "{}", cluster.control_plane.log());
 }
 
+/// Signals within this time of the first are the same.
+const SAME_SIGNAL: Duration = fastworker::shutdown::SAME_SIGNAL;
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_stops_at_once() {
-    at_best("the end after a second signal", Duration::from_secs(1), after_a_second_signal).await;
+async fn signals_at_the_same_time_are_one_and_drain() {
+    // GNU timeout signals its command and then the group; systemd adds SIGHUP.
+    for signals in [&["TERM", "TERM"][..], &["TERM", "HUP", "TERM"], &["HUP"], &["INT", "INT", "INT"]] {
+        let mut cluster = Cluster::builder().modules(&["slow"]).own_slots(1).subworkers(1).start();
+        let client = cluster.client().await;
+        let mut waits = Vec::new();
+        for _ in 0..2 {
+            let client = client.clone();
+            waits.push(tokio::spawn(async move { client.submit_task("slow", (2.0, 3)).await }));
+        }
+        cluster.until_workers(&client, "busy slots", |workers| workers.iter().all(|worker| worker.load == 1)).await;
+        cluster.subworkers[0].signals(signals);
+        cluster.control_plane.signals(signals);
+        for wait in waits {
+            assert_eq!(success(&wait.await.expect("no panic").expect("a result")), "3", "{signals:?}");
+        }
+        for process in [&mut cluster.subworkers[0], &mut cluster.control_plane] {
+            assert_eq!(process.wait_for_exit(SOON).code(), Some(0), "{signals:?} {}", process.log());
+        }
+    }
 }
 
-/// How long a process took at most to end.
-async fn after_a_second_signal() -> Duration {
+#[test]
+fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
+    let ports = Ports::claim();
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = fastworker();
+    let mut nohup = fastworker_tests::process::command(std::path::Path::new("sh"));
+    // What nohup does. The second word is the program: sh has no name then.
+    nohup.args(["-c", r#"trap "" HUP; exec "$0" "$@""#]).arg(server.get_program()).args(server.get_args());
+    for (name, value) in server.get_envs() {
+        value.map(|value| nohup.env(name, value));
+    }
+    nohup.args(["control-plane", "--json", "--base-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
+    nohup.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
+    nohup.args(["--subworker-port", &ports.subworkers().to_string()]);
+    let mut process = Process::start("control-plane", nohup, folder.path());
+    process.wait_until_ready();
+    process.signals(&["HUP", "HUP"]);
+    // It still answers, after the signals were delivered, and one that counts is the first.
+    let mut ask = fastworker();
+    ask.args(["workers", "--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
+    drop(fastworker_tests::cli::run(ask).with_code(0));
+    assert!(process.is_running() && !process.log().contains("draining"), "{}", process.log());
+    process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_later_than_the_first_stops_at_once() {
+    at_best("the end after a later signal", SAME_SIGNAL + Duration::from_secs(1), after_a_later_signal).await;
+}
+
+/// How long a process took at most to end, from the first signal on.
+async fn after_a_later_signal() -> Duration {
     let mut longest = Duration::ZERO;
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).subworkers(1).start();
     let client = cluster.client().await;
@@ -94,13 +145,18 @@ async fn after_a_second_signal() -> Duration {
     }
     cluster.until_workers(&client, "busy slots", |workers| workers.iter().all(|worker| worker.load == 1)).await;
     for process in [&mut cluster.subworkers[0], &mut cluster.control_plane] {
+        let from = Instant::now();
         process.interrupt();
         eventually("that it drains", SOON, || process.log().contains("draining").then_some(()));
-        assert!(process.is_running());
-        let from = Instant::now();
-        process.terminate();
+        // Signals without end: those in the beginning are the first one.
+        eventually("the end", SOON, || {
+            process.terminate();
+            (!process.is_running()).then_some(())
+        });
+        let took = from.elapsed();
         assert_eq!(process.wait_for_exit(SOON).code(), Some(130));
-        longest = longest.max(from.elapsed());
+        assert!(took >= SAME_SIGNAL, "{took:?}");
+        longest = longest.max(took);
     }
     longest
 }

@@ -20,7 +20,7 @@ use crate::{
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "With --task-modules it also runs tasks itself. The first SIGTERM or Ctrl-C drains it, a second one stops it at once."
+    after_help = "With --task-modules it also runs tasks itself. SIGTERM, SIGHUP or Ctrl-C drains it, a second signal later than 500 ms after the first stops it at once."
 )]
 pub(super) struct ControlPlane {
     /// Name the control plane

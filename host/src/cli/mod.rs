@@ -7,13 +7,12 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     client::Client,
     config::Address,
     json::Json,
-    shutdown::Signals,
+    shutdown::{Signals, Stops},
     subworker::ModulesConfig,
     task::{SerializationFormat, TaskId, TaskPriority},
 };
@@ -206,7 +205,7 @@ impl Connection {
         }
     }
 
-    /// Runs `work` with a started client. Ctrl-C ends it.
+    /// Runs `work` with a started client. A signal ends it.
     fn run(&self, work: impl AsyncFnOnce(&Client) -> Outcome) -> Outcome {
         let client = self.client();
         block_on(async {
@@ -223,11 +222,10 @@ fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
     let cannot = |error| Failure::new(TASK_FAILED, format!("cannot start: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        let mut stops = Stops::listen().map_err(cannot)?;
         tokio::select! {
             outcome = work => outcome,
-            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
-            _ = terminate.recv() => Err(Failure::interrupted()),
+            () = stops.next() => Err(Failure::interrupted()),
         }
     })
 }
@@ -305,7 +303,7 @@ struct Serving {
 
 impl Serving {
     /// Starts logging, raises the limit on open files, starts what `start` starts, and stops it
-    /// with `stop` after the first signal. A second signal ends the process at once. What `start`
+    /// with `stop` after the first signal. A later signal ends the process at once. What `start`
     /// starts must serve signals before it says that it is ready: whoever hears that may send one.
     fn run<S>(&self, start: impl FnOnce(&Signals) -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
         crate::memory::give_large_blocks_back();
