@@ -13,10 +13,9 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Further signals within this time of the first are the same one: whoever signals a process and then its
-/// group, as GNU timeout does, or sends SIGTERM and SIGHUP, as systemd can, means one. A person who presses
-/// Ctrl-C again to stop now does so later, or once more.
-pub const SAME_SIGNAL: Duration = Duration::from_millis(500);
+/// Signals within this time of the first count as the same one: GNU timeout signals a process and then its
+/// group, and systemd can send SIGTERM and SIGHUP. A person who presses Ctrl-C twice takes longer.
+pub const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Hears SIGTERM, SIGINT and SIGHUP from the moment it is made.
 #[derive(Debug)]

@@ -168,6 +168,7 @@ impl ControlPlane {
             }
             Ok::<_, Failure>(control_plane)
         };
-        self.serving.run(start, |mut control_plane, limit| control_plane.stop(limit))
+        let stop_now = |_: &ControlPlaneWorker| -> Box<dyn Fn() + Send> { Box::new(|| {}) };
+        self.serving.run(start, stop_now, |mut control_plane, limit| control_plane.stop(limit))
     }
 }

@@ -305,7 +305,12 @@ impl Serving {
     /// Starts logging, raises the limit on open files, starts what `start` starts, and stops it
     /// with `stop` after the first signal. A later signal ends the process at once. What `start`
     /// starts must serve signals before it says that it is ready: whoever hears that may send one.
-    fn run<S>(&self, start: impl FnOnce(&Signals) -> Result<S, Failure>, stop: impl FnOnce(S, Duration)) -> Outcome {
+    fn run<S>(
+        &self,
+        start: impl FnOnce(&Signals) -> Result<S, Failure>,
+        stop_now: impl FnOnce(&S) -> Box<dyn Fn() + Send>,
+        stop: impl FnOnce(S, Duration),
+    ) -> Outcome {
         crate::memory::give_large_blocks_back();
         render::log(&self.log_level, self.log_format);
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -316,7 +321,13 @@ impl Serving {
         let started = start(&signals)?;
         signals.first();
         tracing::info!(timeout_s = crate::clock::seconds(self.shutdown_timeout), "draining; signal again to stop now");
-        signals.exit_on_next(leave("stopped by a second signal, without waiting for running tasks", false));
+        let (stop_now, message) =
+            (stop_now(&started), leave("stopped by a second signal, without waiting for running tasks", false));
+        signals.exit_on_next(move || {
+            let code = message();
+            stop_now();
+            code
+        });
         stop(started, self.shutdown_timeout);
         Ok(0)
     }

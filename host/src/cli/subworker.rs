@@ -18,7 +18,9 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "SIGTERM, SIGHUP or Ctrl-C drains it, a second signal later than 500 ms after the first stops it at once.")]
+#[command(
+    after_help = "SIGTERM, SIGHUP or Ctrl-C drains it, a second signal later than 500 ms after the first stops it at once."
+)]
 pub(super) struct Subworker {
     /// Name the subworker. No two workers of a control plane have the same name
     #[arg(long, env = "FASTWORKER_WORKER_ID", value_name = "ID", value_parser = worker_id)]
@@ -78,6 +80,7 @@ impl Subworker {
             }
             Ok::<_, Failure>(subworker)
         };
-        self.serving.run(start, |mut subworker, limit| subworker.stop(limit))
+        let stop_now = |subworker: &SubWorker| subworker.leave();
+        self.serving.run(start, stop_now, |mut subworker, limit| subworker.stop(limit))
     }
 }

@@ -225,6 +225,17 @@ impl Crew {
         }
     }
 
+    /// A call that leaves the control plane at once, from another thread.
+    pub(super) fn leave(&self) -> impl Fn() + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            shared.draining.store(true, Ordering::SeqCst);
+            if let Some(key) = shared.current_key() {
+                drop(shared.link.ask(&WorkerRequest::Leave(key), SOON));
+            }
+        }
+    }
+
     fn worker(&self) -> &str {
         &self.shared.identity.worker_id
     }

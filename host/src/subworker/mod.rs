@@ -195,6 +195,15 @@ impl SubWorker {
         Ok(())
     }
 
+    /// A call that leaves the control plane at once, from another thread, for a process that is about to end:
+    /// what runs here is run elsewhere, and nothing is held against it. It takes about a second at most.
+    pub fn leave(&self) -> Box<dyn Fn() + Send> {
+        match &self.crew {
+            Some(crew) => Box::new(crew.leave()),
+            None => Box::new(|| {}),
+        }
+    }
+
     /// Finishes what runs, at most `limit` long, hands the rest back and leaves. Blocks so long.
     pub fn stop(&mut self, limit: Duration) {
         if let Some(crew) = self.crew.take() {
