@@ -275,7 +275,7 @@ pub use error::TaskError;
 /// | `tz` | `"Europe/Paris"` | the pattern's time zone; by default UTC |
 /// | `overlap` | `"skip"`, `"queue"` | while the last task has not ended: skip this time (the default), or let one wait |
 /// | `count` | `3` | schedule: at most this many tasks |
-/// | `until` | `"2026-12-31T18:00:00Z"` | schedule: none after this time |
+/// | `until` | `"2026-12-31T18:00:00Z"` | schedule: none after this time; without an offset it is a time in `tz` |
 ///
 /// Durations are numbers with units: `"500ms"`, `"1.5s"`, `"1h 30m"`, `"2d"`.
 ///

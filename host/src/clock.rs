@@ -126,12 +126,62 @@ impl FromStr for Timestamp {
     /// Reads RFC 3339, and what the Python original sends: a space for the `T`, and local time
     /// where no offset is given.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let with_offset = text.parse::<jiff::Timestamp>().ok();
-        let parsed = with_offset.or_else(|| {
-            let local = text.parse::<jiff::civil::DateTime>().ok()?;
-            Some(local.to_zoned_datetime(jiff::tz::TimeZone::system()).ok()?.timestamp())
-        });
-        parsed.map(|time| Self(time.as_microsecond())).ok_or_else(|| NotATimestamp(text.chars().take(64).collect()))
+        text.parse::<TimeText>().map(|written| written.within(jiff::tz::TimeZone::system()))
+    }
+}
+
+/// A point in time as it is written: RFC 3339, or the same with a space for the `T`, or without an
+/// offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeText {
+    /// A point in time: with an offset.
+    At(Timestamp),
+    /// What some clock shows then: without one.
+    Shown(jiff::civil::DateTime),
+}
+
+impl TimeText {
+    /// The point in time, if the clock is one of `zone`. A time that does not exist there is the same time
+    /// after the gap, and one that comes twice is the first.
+    pub fn within(self, zone: jiff::tz::TimeZone) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Shown(shown) => {
+                let at = shown.to_zoned_datetime(zone).map_or(jiff::Timestamp::MAX, |zoned| zoned.timestamp());
+                Timestamp(at.as_microsecond())
+            }
+        }
+    }
+
+    /// How much later it is than `earlier`, zero if it is not, if one and the same clock shows both.
+    pub fn since_shown(self, earlier: Self) -> Option<Duration> {
+        match (self, earlier) {
+            (Self::Shown(shown), Self::Shown(earlier)) => {
+                Some(shown.duration_since(earlier).try_into().unwrap_or_default())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for TimeText {
+    type Err = NotATimestamp;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(at) = text.parse::<jiff::Timestamp>() {
+            return Ok(Self::At(Timestamp(at.as_microsecond())));
+        }
+        text.parse().map(Self::Shown).map_err(|_| NotATimestamp(text.chars().take(64).collect()))
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        } else {
+            Timestamp::deserialize(deserializer).map(Self::At)
+        }
     }
 }
 

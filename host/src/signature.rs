@@ -86,6 +86,9 @@ pub enum Misfit {
         /// What is there, shortened.
         found: Box<str>,
     },
+    /// A call that no task could take, as it cannot be read.
+    #[error("{0}")]
+    Unreadable(Box<str>),
 }
 
 /// What a module says of a task.

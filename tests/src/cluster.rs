@@ -31,6 +31,7 @@ pub struct Builder {
     subworkers: u16,
     slots: u16,
     gui: bool,
+    advertised: Option<String>,
     control_plane_args: Vec<String>,
     subworker_args: Vec<String>,
 }
@@ -84,6 +85,13 @@ impl Builder {
         self.control_plane_args(&["--unknown-grace", "0s"])
     }
 
+    /// It says that it is to be reached at this address of this machine, with the same ports.
+    #[must_use]
+    pub fn advertised_at(mut self, host: &str) -> Self {
+        self.advertised = Some(host.to_owned());
+        self
+    }
+
     /// More options of the control plane.
     #[must_use]
     pub fn control_plane_args(mut self, args: &[&str]) -> Self {
@@ -103,7 +111,15 @@ impl Builder {
         let folder = TempDir::new().expect("a temporary folder");
         let ports = Ports::claim();
         let (control_plane, ready) = start_control_plane(&self, &ports, folder.path());
-        let mut cluster = Cluster { control_plane, ready, subworkers: Vec::new(), plan: self, ports, folder };
+        let mut cluster = Cluster {
+            control_plane,
+            ready,
+            subworkers: Vec::new(),
+            host: LOCALHOST.to_owned(),
+            plan: self,
+            ports,
+            folder,
+        };
         for number in 1..=cluster.plan.subworkers {
             cluster.start_subworker(&format!("sw{number}"));
         }
@@ -120,6 +136,8 @@ pub struct Cluster {
     pub subworkers: Vec<Process>,
     /// What the control plane said when it was ready.
     ready: String,
+    /// Where everybody else reaches it.
+    host: String,
     plan: Builder,
     ports: Ports,
     folder: TempDir,
@@ -134,6 +152,7 @@ impl Cluster {
             subworkers: 0,
             slots: 1,
             gui: false,
+            advertised: None,
             control_plane_args: Vec::new(),
             subworker_args: Vec::new(),
         }
@@ -164,12 +183,17 @@ impl Cluster {
 
     /// Its base address.
     pub fn base(&self) -> String {
-        address(self.ports.base())
+        address(&self.host, self.ports.base())
+    }
+
+    /// From now on, subworkers and clients look for it at this address.
+    pub fn reach_at(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
     }
 
     /// Where it announces itself.
     pub fn discovery(&self) -> String {
-        address(self.ports.discovery())
+        address(&self.host, self.ports.discovery())
     }
 
     /// Where its web interface is.
@@ -251,8 +275,8 @@ impl Cluster {
 
 fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> (Process, String) {
     let mut command = fastworker();
-    command.args(["control-plane", "--json", "--base-address", &address(ports.base())]);
-    command.args(["--discovery-address", &address(ports.discovery())]);
+    command.args(["control-plane", "--json", "--base-address", &address(LOCALHOST, ports.base())]);
+    command.args(["--discovery-address", &address(LOCALHOST, ports.discovery())]);
     command.args(["--subworker-port", &ports.subworkers().to_string()]);
     if plan.gui {
         command.env("FASTWORKER_GUI_ENABLED", "true").args(["--gui-port", &ports.spare(8).to_string()]);
@@ -260,6 +284,9 @@ fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> (Process
     if plan.own_slots > 0 {
         command.args(["--concurrency", &plan.own_slots.to_string()]);
         load(&mut command, &plan.modules);
+    }
+    if let Some(host) = &plan.advertised {
+        command.args(["--advertise-address", &address(host, ports.base())]);
     }
     command.args(&plan.control_plane_args);
     let mut process = Process::start("control-plane", command, folder);
@@ -273,6 +300,8 @@ fn load(command: &mut Command, modules: &[PathBuf]) {
     }
 }
 
-fn address(port: u16) -> String {
-    format!("tcp://127.0.0.1:{port}")
+const LOCALHOST: &str = "127.0.0.1";
+
+fn address(host: &str, port: u16) -> String {
+    format!("tcp://{host}:{port}")
 }

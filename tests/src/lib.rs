@@ -13,7 +13,7 @@
 //!
 //! [`binary`], [`modules`] and [`guests`] see to what is tested, [`ports`] and [`process`] to where it runs,
 //! [`cluster`] puts them together, and [`wait`] is how a test waits: for a condition, with a
-//! deadline, never by sleeping. What a server logged is printed when its test fails. [`sim`] is for
+//! deadline, never by sleeping. [`faults`] has the fault suites. What a server logged is printed when its test fails. [`sim`] is for
 //! itself: a seeded simulation of whole clusters over the pure core.
 
 #![allow(clippy::missing_panics_doc, reason = "the harness panics where a test fails")]
@@ -21,6 +21,7 @@
 pub mod binary;
 pub mod cli;
 pub mod cluster;
+pub mod faults;
 pub mod guests;
 pub mod http;
 pub mod modules;

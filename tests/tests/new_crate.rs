@@ -64,6 +64,32 @@ fn a_new_crate_builds_passes_its_tests_and_serves_its_tasks_as_it_stands() {
 }
 
 #[test]
+fn a_new_crate_in_a_workspace_leaves_both_buildable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |path: &str| folder.path().join(path);
+    let write = |path: &str, text: &str| {
+        fs::create_dir_all(at(path).parent().expect("a folder")).expect("a folder");
+        fs::write(at(path), text).expect("a file");
+    };
+    write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\nexclude = [\"crates/out\"]\n");
+    write("crates/old/Cargo.toml", "[package]\nname = \"old\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+    write("crates/old/src/lib.rs", "");
+    for path in ["crates/one", "crates/two", "crates/out", "elsewhere", "crates/one/deep"] {
+        let name = path.replace('/', "-");
+        let _ = new(folder.path(), &[&name, "--path", path]).with_code(0);
+    }
+    // Those that the workspace takes share its SDK.
+    assert!(at(".fastworker/sdk/Cargo.toml").exists() && !at("crates/one/.fastworker").exists());
+    let cargo = || env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // Without building them: cargo has read all manifests, and found every crate in its workspace.
+    for path in ["", "crates/one", "crates/two", "crates/out", "elsewhere", "crates/one/deep"] {
+        build(&at(path), cargo(), &["metadata", "--format-version", "1", "--quiet"]);
+    }
+    write("nest/Cargo.toml", "[workspace]\nmembers = [\"**\"]\n");
+    let _ = new(&at("nest"), &["greedy"]).with_code(2).says("copy of the guest SDK").hints("exclude");
+}
+
+#[test]
 fn a_new_crate_goes_where_it_is_told_and_overwrites_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let made = new(folder.path(), &["tasks", "--path", "a/b", "--json"]).with_code(0).json();

@@ -34,6 +34,19 @@ fn the_newer_version_cancels_schedules_and_submits_batches() {
 }
 
 #[test]
+fn a_countdown_from_another_time_zone_is_as_long_as_here() {
+    python::run("0.3.0", "zones.py", &cluster(), &[]);
+}
+
+#[test]
+fn clients_that_pickle_are_told_that_they_must_not() {
+    let cluster = cluster();
+    for version in VERSIONS {
+        python::run(version, "pickles.py", &cluster, &[]);
+    }
+}
+
+#[test]
 fn both_versions_are_called_back() {
     let cluster = cluster();
     for (number, version) in (0..).zip(VERSIONS) {

@@ -114,6 +114,30 @@ fn an_empty_variable_is_as_good_as_none() {
 }
 
 #[test]
+fn the_variables_of_a_kubernetes_service_are_ignored_with_a_warning() {
+    let service = |command: &mut Command, name: &str| drop(command.env(name, "tcp://10.0.0.1:8080"));
+    // They are read: what is wrong is the address, which is said last.
+    let mut command = fastworker();
+    command.args(["control-plane", "--base-address", "tcp://10.0.0.1:5555"]);
+    for name in ["FASTWORKER_GUI_PORT", "FASTWORKER_SUBWORKER_PORT", "FASTWORKER_PORT", "FASTWORKER_CONCURRENCY"] {
+        service(&mut command, name);
+    }
+    let ran = cli::run(command);
+    for name in ["FASTWORKER_GUI_PORT", "FASTWORKER_SUBWORKER_PORT", "FASTWORKER_CONCURRENCY"] {
+        assert!(ran.stderr.contains(&format!("{name}=tcp://10.0.0.1:8080 is ignored")), "{ran:?}");
+    }
+    assert!(ran.stderr.contains("error: ") && !ran.stderr.contains("invalid value"), "{ran:?}");
+    // An address may well be one, and a command says nothing of what is not for it.
+    let mut command = fastworker();
+    command.args(["workers", "--timeout", "10ms"]);
+    for name in ["FASTWORKER_CONTROL_PLANE_ADDRESS", "FASTWORKER_GUI_PORT"] {
+        service(&mut command, name);
+    }
+    let ran = cli::run(command).with_code(3).says("tcp://10.0.0.1:8080");
+    assert!(!ran.stderr.contains("is ignored"), "{ran:?}");
+}
+
+#[test]
 fn an_error_is_an_object_where_json_is_asked_for() {
     let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let late = ["submit", "--json", "--timeout", "3s", "--task-name", "slow", "--args", "30"];

@@ -84,9 +84,12 @@ fn cron(setting: &Setting) -> syn::Result<String> {
     let (pattern, at) = text(setting, "\"0 9 * * MON-FRI\"")?;
     let wrong = |message: String| Err(syn::Error::new(at, message));
     if let Some(nickname) = pattern.strip_prefix('@') {
-        const NICKNAMES: [&str; 6] = ["yearly", "annually", "monthly", "weekly", "daily", "hourly"];
+        const NICKNAMES: [&str; 7] = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
         if NICKNAMES.contains(&nickname) {
             return Ok(pattern);
+        }
+        if nickname == "reboot" {
+            return wrong("a control plane has no reboot; submit the task when you start it".to_owned());
         }
         return wrong(format!("unknown pattern \"{pattern}\"; there are @{}", NICKNAMES.join(", @")));
     }
@@ -99,9 +102,11 @@ fn cron(setting: &Setting) -> syn::Result<String> {
         ));
     }
     const NAMES: [&str; 6] = ["second", "minute", "hour", "day of month", "month", "day of week"];
+    const LEAST: [u32; 6] = [0, 0, 0, 1, 1, 0];
     const MOST: [u32; 6] = [59, 59, 23, 31, 12, 7];
     let skipped = 6 - fields.len();
-    for ((field, name), most) in fields.iter().zip(&NAMES[skipped..]).zip(&MOST[skipped..]) {
+    for (index, field) in (skipped..).zip(&fields) {
+        let (name, least, most) = (NAMES[index], LEAST[index], &MOST[index]);
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "*/,-#?+".contains(c);
         if let Some(c) = field.chars().find(|c| !is_allowed(*c)) {
             return wrong(format!("'{c}' has no meaning in a cron pattern"));
@@ -113,9 +118,50 @@ fn cron(setting: &Setting) -> syn::Result<String> {
             if let Some(number) = range.split('-').filter_map(|end| end.parse().ok()).find(is_beyond) {
                 return wrong(format!("the {name} \"{field}\" is out of range: {number} is more than {most}"));
             }
+            // A week has seven days, although both 0 and 7 are Sunday.
+            let whole = (least, if name == "day of week" { 6 } else { *most });
+            if let Some(why) = step_fault(part, whole) {
+                return wrong(format!("the {name} \"{part}\" has {why}"));
+            }
         }
     }
     Ok(pattern)
+}
+
+/// What is wrong with the step of a part of a field, which has values from `least` to `most`. A step that
+/// ends the range at once is a mistake: `*/90` in the minute field would only match 0.
+fn step_fault(part: &str, whole: (u32, u32)) -> Option<String> {
+    let (range, step) = part.split_once('/')?;
+    let (least, most) = match range.split_once('-') {
+        Some((from, to)) => {
+            let (from, to) = (value(from)?, value(to)?);
+            // Sunday ends a week as well.
+            (from, if to < from && to == 0 { 7 } else { to })
+        }
+        None if matches!(range, "*" | "?") => whole,
+        None => return None,
+    };
+    if step.is_empty() || !step.chars().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    match step.parse::<u32>() {
+        Ok(0) => Some("a step of 0".to_owned()),
+        Ok(step) if step <= most.checked_sub(least)? + 1 => None,
+        _ => Some(format!(
+            "a step beyond its range, which is {least} to {most}, and would only match {least}; for a longer interval, \
+             use `every`"
+        )),
+    }
+}
+
+/// A number, or the name of a month or a day of the week.
+fn value(text: &str) -> Option<u32> {
+    const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+    const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+    let day = DAYS.iter().zip(0..);
+    let month = MONTHS.iter().zip(1..);
+    let named = day.chain(month).find(|(name, _)| name.eq_ignore_ascii_case(text));
+    named.map(|(_, value)| value).or_else(|| text.parse().ok())
 }
 
 fn zone(setting: &Setting) -> syn::Result<String> {
@@ -145,12 +191,12 @@ fn count(setting: &Setting) -> syn::Result<u32> {
 
 fn until(setting: &Setting) -> syn::Result<String> {
     let (until, at) = text(setting, "\"2026-12-31T18:00:00Z\"")?;
-    // 2026-12-31T18:00:00, and then a fraction and an offset.
+    // 2026-12-31T18:00:00, and then a fraction and an offset. Without one it is in the schedule's time zone.
     const SHAPE: &str = "dddd-dd-ddTdd:dd:dd";
     let fits = |(shape, c): (char, char)| if shape == 'd' { c.is_ascii_digit() } else { c == shape };
     let (moment, offset) = until.split_at_checked(SHAPE.len()).unwrap_or(("", ""));
     let offset = offset.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
-    let has_offset = offset == "Z" || (offset.len() == 6 && offset.starts_with(['+', '-']));
+    let has_offset = matches!(offset, "" | "Z") || (offset.len() == 6 && offset.starts_with(['+', '-']));
     if !moment.is_empty() && SHAPE.chars().zip(moment.chars()).all(fits) && has_offset {
         return Ok(until);
     }
@@ -188,6 +234,8 @@ mod tests {
             r#"cron = "0 9 * * 1-5", tz = "Europe/Paris""#,
             r#"cron = "*/20 0-59/5 1,12 L JAN-MAR FRI#2", tz = "Etc/GMT+5""#,
             r#"cron = "@daily", until = "2026-12-31T18:00:00.5Z""#,
+            r#"cron = "@midnight", tz = "Europe/Paris", until = "2026-12-31T18:00:00""#,
+            r#"cron = "*/60 */24 * */12 MON-FRI/2""#,
         ] {
             assert_eq!(mistakes(sound, f), [], "{sound}");
         }
@@ -201,6 +249,18 @@ mod tests {
             "the hour \"24\" is out of range: 24 is more than 23",
         );
         assert_mistake("cron = \"0 0 * * 1-8\"", f, "\"0 0 * * 1-8\"", "8 is more than 7");
+        assert_mistake(
+            "cron = \"*/90 * * * *\"",
+            f,
+            "\"*/90 * * * *\"",
+            "the minute \"*/90\" has a step beyond its range, which is 0 to 59",
+        );
+        assert_mistake("cron = \"0 */36 * * *\"", f, "\"0 */36 * * *\"", "which is 0 to 23, and would only match 0");
+        assert_mistake("cron = \"0 0 */36 * * *\"", f, "\"0 0 */36 * * *\"", "the hour \"*/36\" has a step beyond");
+        assert_mistake("cron = \"1-10/20 * * * *\"", f, "\"1-10/20 * * * *\"", "which is 1 to 10");
+        assert_mistake("cron = \"0 0 * * FRI-SUN/4\"", f, "\"0 0 * * FRI-SUN/4\"", "which is 5 to 7");
+        assert_mistake("cron = \"*/0 * * * *\"", f, "\"*/0 * * * *\"", "a step of 0");
+        assert_mistake("cron = \"@reboot\"", f, "\"@reboot\"", "no reboot");
         assert_mistake("cron = \"0 0 * * !\"", f, "\"0 0 * * !\"", "'!' has no meaning");
         assert_mistake("cron = \"@noon\"", f, "\"@noon\"", "@hourly");
         assert_mistake("cron = \"@daily\", tz = \"10\"", f, "\"10\"", "no time zone");

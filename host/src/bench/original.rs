@@ -46,11 +46,20 @@ impl Original {
         let folder = std::env::temp_dir().join(format!("fastworker-bench-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(failed)?;
         fs::write(folder.join("bench_tasks.py"), MODULE).map_err(failed)?;
-        let child = Command::new(environment.join("bin/fastworker"))
-            .args(["control-plane", "--no-gui", "--task-modules", "bench_tasks"])
+        let program = environment.join("bin/fastworker");
+        // Versions before 0.3 have no web interface, and run one task at a time.
+        let help = Command::new(&program).args(["control-plane", "--help"]).stdin(Stdio::null()).output();
+        let help = help.map_err(failed)?.stdout;
+        let help = String::from_utf8_lossy(&help);
+        let slots = slots.to_string();
+        let options = [&["--no-gui"][..], &["--concurrency", &slots]];
+        let known = options.iter().filter(|option| help.contains(option[0]));
+        let child = Command::new(program)
+            .args(["control-plane", "--task-modules", "bench_tasks"])
             .args(["--base-address", &base.to_string()])
             .args(["--discovery-address", &Address::loopback(first).to_string()])
-            .args(["--subworker-port", &(first + 6).to_string(), "--concurrency", &slots.to_string()])
+            .args(["--subworker-port", &(first + 6).to_string()])
+            .args(known.copied().flatten())
             .current_dir(&folder)
             .env("PYTHONPATH", &folder)
             .stdin(Stdio::null())

@@ -141,6 +141,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(failure.code);
         }
     };
+    for note in usage::notes() {
+        render::note(&note);
+    }
     let outcome = match cli.command {
         Command::ControlPlane(command) => command.run(),
         Command::Subworker(command) => command.run(),

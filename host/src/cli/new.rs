@@ -13,6 +13,9 @@ use clap::{Args, ValueHint};
 use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, failure::plain, render, switch};
 
 mod sdk;
+mod surroundings;
+
+use surroundings::{Workspace, normal};
 
 /// Bytes of a crate's name.
 const NAME_MAX: usize = 64;
@@ -51,34 +54,118 @@ impl New {
             return Err(Failure::new(WRONG_USAGE, words).hint("choose another folder with --path"));
         }
         let sdk = self.sdk.as_deref().map(sdk_at).transpose()?;
-        self.write(&folder, sdk.as_deref()).map_err(|error| {
+        let home = self.home(&folder, sdk.as_deref())?;
+        self.write(&folder, sdk.as_deref(), &home).map_err(|error| {
             Failure::new(TASK_FAILED, format!("cannot create the crate in {}: {}", folder.display(), plain(&error)))
                 .hint("choose a folder that you may write to with --path")
         })?;
-        render::created(&self.name, &folder, self.json)
+        if let Home::Member { root } = &home {
+            render::note(&format!(
+                "the crate is a member of the workspace in {}: cargo builds it to the target folder there, by the profiles \
+                 in its Cargo.toml",
+                root.display()
+            ));
+        }
+        render::created(&self.name, &folder, &home.above(&folder).join("target"), self.json)
+    }
+
+    /// Whether the crate is a workspace of its own, or has to be a member of one around it.
+    fn home(&self, folder: &Path, sdk: Option<&Path>) -> Result<Home, Failure> {
+        let whole = normal(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()));
+        let around = Workspace::around(&whole);
+        let home = match around.iter().position(|workspace| workspace.takes(&whole)) {
+            None => Home::Own,
+            Some(0) => Home::Member { root: around[0].root.clone() },
+            Some(outer) => return Err(between(&around[outer].root, &around[0].root)),
+        };
+        let inner = match &home {
+            Home::Own => &whole,
+            Home::Member { root } => root,
+        };
+        let inner = inner.join(SDK);
+        let copies = [inner.clone(), inner.join("guest-sdk"), inner.join("guest-sdk/macros")];
+        let taken = around.iter().find(|workspace| copies.iter().any(|folder| workspace.takes(folder)));
+        match taken.filter(|_| sdk.is_none()) {
+            Some(workspace) => Err(Failure::new(
+                WRONG_USAGE,
+                format!(
+                    "the workspace in {} would take the copy of the guest SDK for a member of its own",
+                    workspace.root.display()
+                ),
+            )
+            .hint("add exclude = [\".fastworker\"] to its [workspace], or choose another folder with --path")),
+            None => Ok(home),
+        }
     }
 
     /// Writes the files of the crate, and those of the SDK unless another is to be used.
-    fn write(&self, folder: &Path, sdk: Option<&Path>) -> io::Result<()> {
+    fn write(&self, folder: &Path, sdk: Option<&Path>, home: &Home) -> io::Result<()> {
+        // Crates of one workspace share one: it has no place for two of one version.
+        let above = home.above(folder);
+        let copy = above.join(SDK);
         let dependency = match sdk {
             Some(sdk) => sdk.display().to_string(),
-            None => format!("{SDK}/guest-sdk"),
+            None => copy.join("guest-sdk").display().to_string(),
         };
         let library = self.name.replace('-', "_");
         // Within a text of TOML.
         let dependency = dependency.replace('\\', "\\\\").replace('"', "\\\"");
         for (path, text) in TEMPLATE {
             let text = text.replace("@NAME@", &self.name).replace("@LIBRARY@", &library);
-            put(&folder.join(path), &text.replace("@SDK@", &dependency))?;
+            let text = text.replace("@TARGET@", &above.join("target").display().to_string());
+            let own = if path == "Cargo.toml" && *home == Home::Own { OWN_WORKSPACE } else { "" };
+            put(&folder.join(path), &(text.replace("@SDK@", &dependency) + own))?;
         }
-        if sdk.is_none() {
+        let copy = normal(&std::path::absolute(folder)?.join(copy));
+        if sdk.is_none() && !copy.join("Cargo.toml").exists() {
             for (path, text) in sdk::FILES {
-                put(&folder.join(SDK).join(path), text)?;
+                put(&copy.join(path), text)?;
             }
-            put(&folder.join(SDK).join("Cargo.toml"), &sdk::workspace())?;
+            put(&copy.join("Cargo.toml"), &sdk::workspace())?;
         }
         Ok(())
     }
+}
+
+/// What a new crate is to cargo.
+#[derive(Debug, PartialEq, Eq)]
+enum Home {
+    /// A workspace of its own.
+    Own,
+    /// A member of the workspace in this folder.
+    Member { root: PathBuf },
+}
+
+/// What a crate has that is a workspace of its own. Of a member, cargo would refuse or ignore it.
+const OWN_WORKSPACE: &str = r#"
+[profile.release]
+opt-level = "s"
+lto = true
+strip = "debuginfo" # keeps the function names that a backtrace shows
+
+# A workspace of its own, wherever it is. The SDK's folder is another.
+[workspace]
+exclude = [".fastworker"]
+"#;
+
+impl Home {
+    /// The way from the crate's folder up to that of the workspace: `../..`, or nothing.
+    fn above(&self, folder: &Path) -> PathBuf {
+        let Self::Member { root } = self else { return PathBuf::new() };
+        let whole = normal(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()));
+        let below = whole.strip_prefix(root).map_or(0, |below| below.components().count());
+        std::iter::repeat_n("..", below).collect()
+    }
+}
+
+/// No crate can be here: two workspaces, one in the other, would quarrel about it.
+fn between(outer: &Path, inner: &Path) -> Failure {
+    let words = format!(
+        "the workspace in {} would take the crate for a member, and the one in {} lies between",
+        outer.display(),
+        inner.display()
+    );
+    Failure::new(WRONG_USAGE, words).hint("choose another folder with --path")
 }
 
 /// The files of a new crate.

@@ -106,14 +106,15 @@ pub(super) fn ready(worker_id: &str, address: &Address, gui: Option<&str>) -> Re
 }
 
 /// Says what a new crate is and what comes next.
-pub(super) fn created(name: &str, folder: &Path, json: bool) -> Outcome {
+/// cargo builds it to `target`, a path from its folder.
+pub(super) fn created(name: &str, folder: &Path, target: &Path, json: bool) -> Outcome {
     #[derive(Serialize)]
     struct Created<'a> {
         name: &'a str,
         path: &'a Path,
         module: &'a str,
     }
-    let module = format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
+    let module = format!("{}/wasm32-wasip2/release/{}.wasm", target.display(), name.replace('-', "_"));
     if json {
         out_json(&Created { name, path: folder, module: &module })?;
         return Ok(0);

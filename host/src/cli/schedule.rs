@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     client::{Client, ClientError, Namesake},
-    clock::Timestamp,
+    clock::{TimeText, Timestamp},
     protocol::{Found, NewSchedule, ScheduleInfo, ScheduleSource, ScheduleStatus},
     signature::Signature,
     task::{
@@ -66,9 +66,9 @@ struct Add {
     /// Submit at most this many tasks
     #[arg(long, env = "FASTWORKER_SCHEDULE_COUNT", value_name = "COUNT", value_parser = number::<u64, 1, { u64::MAX }>)]
     count: Option<u64>,
-    /// Submit none after this time, such as 2026-12-31T18:00:00Z. Without an offset it is local time
-    #[arg(long, env = "FASTWORKER_UNTIL", value_name = "TIME", value_parser = named::<Timestamp>)]
-    until: Option<Timestamp>,
+    /// Submit none after this time, such as 2026-12-31T18:00:00Z. Without an offset it is in the time zone of --tz
+    #[arg(long, env = "FASTWORKER_UNTIL", value_name = "TIME", value_parser = named::<TimeText>)]
+    until: Option<TimeText>,
     /// While the last task has not ended, skip a submission or queue one
     #[arg(long, env = "FASTWORKER_OVERLAP", value_name = "WHAT", default_value = "skip", value_parser = named::<Overlap>,
           add = ArgValueCandidates::new(complete::overlaps))]
@@ -85,7 +85,7 @@ struct Add {
 const ADD_HELP: &str = "\
 A cron pattern takes numbers, names (MON-SUN, JAN-DEC), lists (1,15), ranges (MON-FRI) and steps (*/10). \
 Sunday is 0 or 7. L is the last day of the month, FRI#2 the second Friday, FRI#L the last one. A sixth field in \
-front is for seconds. @hourly, @daily, @weekly, @monthly and @yearly are patterns, too.
+front is for seconds. @hourly, @daily (or @midnight), @weekly, @monthly and @yearly (or @annually) are patterns, too.
 
 Examples:
 
@@ -147,7 +147,7 @@ impl Named {
 
 impl Add {
     fn run(self) -> Outcome {
-        let schedule = self.schedule();
+        let schedule = self.schedule().map_err(wrong)?;
         // Said here, with what to do about it, rather than by the control plane.
         Rhythm::of(&schedule.spec).map_err(wrong)?;
         if let Some(until) = schedule.spec.until.filter(|until| *until <= Timestamp::now()) {
@@ -176,21 +176,22 @@ impl Add {
         })
     }
 
-    fn schedule(&self) -> NewSchedule {
+    fn schedule(&self) -> Result<NewSchedule, BadSchedule> {
         let when = match (&self.cron, self.every) {
             (Some(pattern), _) => {
                 When::Cron { pattern: pattern.clone(), tz: self.tz.clone().unwrap_or_else(|| TZ_DEFAULT.to_owned()) }
             }
             (None, every) => When::Every(every.unwrap_or_default()),
         };
-        let spec = ScheduleSpec { when, count: self.count, until: self.until, overlap: self.overlap };
-        NewSchedule {
+        let until = self.until.map(|until| when.read(until)).transpose()?;
+        let spec = ScheduleSpec { when, count: self.count, until, overlap: self.overlap };
+        Ok(NewSchedule {
             args: self.call.args(),
             kwargs: self.call.kwargs(),
             policy: self.call.policy(),
             unknown: self.call.unknown(),
             ..NewSchedule::new(&self.name, &self.call.task_name, spec)
-        }
+        })
     }
 }
 

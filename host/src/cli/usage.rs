@@ -3,7 +3,7 @@
 //! Apart because clap finds these mistakes before there is a command to run. Empty variables are as
 //! good as unset.
 
-use std::{env, error::Error as _, ffi::OsStr};
+use std::{env, error::Error as _, ffi::OsString};
 
 use clap::{
     Arg, Command, CommandFactory as _, FromArgMatches as _,
@@ -36,17 +36,55 @@ pub(super) fn read() -> Result<Cli, Stop> {
     })
 }
 
-/// The command line, without the variables that are empty.
+/// The command line, without the variables that are empty or a service's.
 pub(super) fn command() -> Command {
-    prepared(Cli::command(), &|variable| env::var_os(variable).is_some_and(|value| value.is_empty()))
+    prepared(Cli::command(), &|option| value_of(option).is_some_and(|value| value.is_empty()) || is_services(option))
 }
 
-fn prepared(command: Command, is_left_out: &impl Fn(&OsStr) -> bool) -> Command {
+/// What the variable of an option says.
+fn value_of(option: &Arg) -> Option<OsString> {
+    env::var_os(option.get_env()?)
+}
+
+/// Whether the variable of an option is one that Kubernetes sets for a service: next to a service called
+/// `fastworker-gui`, `FASTWORKER_GUI_PORT` is `tcp://10.0.0.1:8080`. No number reads like that; addresses do.
+fn is_services(option: &Arg) -> bool {
+    const SCHEMES: [&str; 3] = ["tcp://", "udp://", "sctp://"];
+    let value = takes_measure(option).then(|| value_of(option)).flatten();
+    value.is_some_and(|value| SCHEMES.iter().any(|scheme| value.to_string_lossy().starts_with(scheme)))
+}
+
+fn takes_measure(option: &Arg) -> bool {
+    let name = option.get_value_names().and_then(|names| names.first());
+    name.is_some_and(|name| MEASURES.contains(&name.as_str()))
+}
+
+/// What to say of the variables that are left out, as they are a service's. A flag says what they do not.
+pub(super) fn notes() -> Vec<String> {
+    let words = words();
+    let line = Line::of(&words);
+    let left_out = line.raw().into_iter().filter(|option| {
+        let long = option.get_long().map(|long| format!("--{long}"));
+        is_services(option) && !long.is_some_and(|long| is_given(line.words, &long))
+    });
+    let note = |option: Arg| {
+        let variable = option.get_env().unwrap_or_default().display();
+        let value = value_of(&option).unwrap_or_default();
+        let long = option.get_long().unwrap_or_default();
+        format!(
+            "{variable}={} is ignored: Kubernetes sets it for a service of that name; set --{long}, or give the service \
+             another name",
+            value.display()
+        )
+    };
+    left_out.map(note).collect()
+}
+
+fn prepared(command: Command, is_left_out: &impl Fn(&Arg) -> bool) -> Command {
     let prepare = |option: Arg| {
-        let measures = option.get_value_names().and_then(|names| names.first());
-        let takes_measure = measures.is_some_and(|name| MEASURES.contains(&name.as_str()));
-        let option = if takes_measure { option.allow_hyphen_values(true) } else { option };
-        if option.get_env().is_some_and(is_left_out) { option.env(None::<&'static str>) } else { option }
+        let is_left_out = option.get_env().is_some() && is_left_out(&option);
+        let option = if takes_measure(&option) { option.allow_hyphen_values(true) } else { option };
+        if is_left_out { option.env(None::<&'static str>) } else { option }
     };
     command.display_name("fastworker").mut_args(prepare).mut_subcommands(|below| prepared(below, is_left_out))
 }
@@ -98,6 +136,19 @@ impl<'a> Line<'a> {
     /// How it is called: `fastworker schedule add`.
     fn name(&self) -> &str {
         self.command.get_bin_name().unwrap_or("fastworker")
+    }
+
+    /// The options of the command, with all of their variables.
+    fn raw(&self) -> Vec<Arg> {
+        let mut command = prepared(Cli::command(), &|_| false);
+        command.build();
+        for name in self.name().split_whitespace().skip(1) {
+            match command.find_subcommand(name) {
+                Some(below) => command = below.clone(),
+                None => break,
+            }
+        }
+        command.get_arguments().cloned().collect()
     }
 
     fn help(&self) -> String {
@@ -247,10 +298,10 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_left_out_everywhere() {
-        let emptied = prepared(Cli::command(), &|variable| variable == "FASTWORKER_TIMEOUT");
+        let emptied = prepared(Cli::command(), &|option| option.get_env().is_some_and(|it| it == "FASTWORKER_TIMEOUT"));
         let submit = emptied.find_subcommand("submit").expect("there is a submit");
         let variable =
             |long: &str| submit.get_arguments().find(|it| it.get_long() == Some(long)).and_then(Arg::get_env);
-        assert_eq!((variable("timeout"), variable("json")), (None, Some(OsStr::new("FASTWORKER_JSON"))));
+        assert_eq!((variable("timeout"), variable("json")), (None, Some(std::ffi::OsStr::new("FASTWORKER_JSON"))));
     }
 }

@@ -1,6 +1,6 @@
 //! From bytes to the state: reads a request and calls the method that it names. No decisions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use super::{
     core::Core,
@@ -10,9 +10,11 @@ use super::{
 use crate::{
     clock::Now,
     protocol::{
-        FRAME_ITEMS_MAX, Lookup, Reply, Request, Welcome, WorkerReply, WorkerRequest, codec,
+        FRAME_ITEMS_MAX, Lookup, Reply, Request, Welcome, WorkerReply, WorkerRequest,
+        codec::{self, Unreadable},
         original::{self, Call, Malformed},
     },
+    signature::Misfit,
     task::{NewTask, SerializationFormat, TaskId, TaskPriority},
     transport::{self, Peer, Refusal, Service},
 };
@@ -85,16 +87,32 @@ impl Clients {
     }
 
     /// Takes a batch, in parts, so that others get their turn between them.
-    fn take_batch(&self, tasks: Vec<NewTask>) -> Vec<u8> {
-        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id.clone()).collect();
+    fn take_batch(&self, tasks: Vec<(NewTask, Option<String>)>) -> Vec<u8> {
+        let ids: Vec<TaskId> = tasks.iter().map(|(task, _)| task.id.clone()).collect();
         let mut taken = Vec::with_capacity(ids.len());
         let mut tasks = tasks.into_iter().peekable();
         while tasks.peek().is_some() {
-            let part: Vec<NewTask> = tasks.by_ref().take(FRAME_ITEMS_MAX).collect();
-            let misfits = self.core.signatures().misfits(&part);
+            let (part, faults): (Vec<NewTask>, Vec<Option<String>>) = tasks.by_ref().take(FRAME_ITEMS_MAX).unzip();
+            let mut misfits = self.core.signatures().misfits(&part);
+            misfits.set_all(faults.into_iter().map(|why| why.map(|why| Misfit::Unreadable(why.into()))));
             taken.extend(self.core.enter(|state, now| state.take(now, part, misfits)));
         }
         original::batch(&ids, &taken)
+    }
+
+    /// Answers what is neither JSON nor postcard.
+    fn unreadable(&self, body: &[u8], error: &Unreadable) -> Vec<u8> {
+        static PICKLES: Once = Once::new();
+        let why = error.to_string();
+        if !matches!(error, Unreadable::Pickle) {
+            return self.complaint(None, &why);
+        }
+        // Whoever sends one may send thousands: one line says what to do.
+        PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {why}; this is logged once"));
+        match self.lane {
+            Some(_) => original::pickled_failure(body, &why),
+            None => original::pickled_error(&why),
+        }
     }
 
     /// What a client of the original understands as "no".
@@ -111,7 +129,7 @@ impl Service for Clients {
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => self.serve_original(body, reply),
             Ok(format) => self.serve(body, reply, format),
-            Err(error) => reply.send(&self.complaint(None, &error.to_string())),
+            Err(error) => reply.send(&self.unreadable(body, &error)),
         }
     }
 
@@ -126,7 +144,7 @@ impl Service for Clients {
                 self.complaint(id.as_deref(), why)
             }
             Ok(format) => codec::encode(format, &Reply::Refused(why.into())),
-            Err(error) => self.complaint(None, &error.to_string()),
+            Err(error) => self.unreadable(body, &error),
         }
     }
 

@@ -71,6 +71,18 @@ impl Misfits {
     }
 }
 
+impl Misfits {
+    /// Notes what is known of each task of the frame otherwise, which counts for more.
+    pub fn set_all(&mut self, misfits: impl IntoIterator<Item = Option<Misfit>>) {
+        for (place, misfit) in misfits.into_iter().enumerate() {
+            let Some(misfit) = misfit else { continue };
+            self.0.retain(|(other, _)| *other != place);
+            let at = self.0.partition_point(|(other, _)| *other > place);
+            self.0.insert(at, (place, misfit));
+        }
+    }
+}
+
 impl Signatures {
     /// Notes changes in the order in which they happen. Quick: call it under the state's lock.
     pub fn note(&self, changes: Vec<Change>) {

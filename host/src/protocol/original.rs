@@ -5,15 +5,19 @@
 //! submission, answered when the task has ended; `{"task_id"}` and `{"action": …}` ask and cancel.
 //! Where the original answers nothing to what it cannot read, we answer with a failure.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{Found, Submitted, at_most};
 use crate::{
-    clock::{SPAN_MAX, Timestamp},
+    clock::{SPAN_MAX, TimeText, Timestamp},
     json::{Json, NotJson},
-    task::{CallbackInfo, Dialect, NewTask, Policy, TASK_ID_MAX, TaskId, TaskPriority, TaskResult, TaskStatus},
+    task::{
+        CallbackInfo, Dialect, NewTask, Policy, TASK_ID_MAX, TaskId, TaskPriority, TaskResult, TaskStatus, is_task_name,
+    },
 };
 
 /// How many tasks a batch may have.
@@ -24,8 +28,8 @@ const BATCH_MAX: usize = 10_000;
 pub enum Call {
     /// Run this and answer when it has ended.
     Submit(Box<NewTask>),
-    /// Take these and answer at once.
-    Batch(Vec<NewTask>),
+    /// Take these and answer at once. Of those that cannot run, with what is wrong.
+    Batch(Vec<(NewTask, Option<String>)>),
     /// How did this task end?
     Query(String),
     /// Stop this task.
@@ -66,7 +70,9 @@ struct Submission {
     #[serde(default)]
     timeout: Option<f64>,
     #[serde(default)]
-    eta: Option<Timestamp>,
+    eta: Option<TimeText>,
+    #[serde(default)]
+    created_at: Option<TimeText>,
 }
 
 impl Submission {
@@ -78,6 +84,9 @@ impl Submission {
             let span = Duration::try_from_secs_f64(seconds?).ok()?;
             Some(span.min(SPAN_MAX))
         };
+        // Without an offset both are what the client's clock shows, which may be in another time zone: how
+        // far apart they are is the same everywhere.
+        let countdown = self.eta.zip(self.created_at).and_then(|(eta, created_at)| eta.since_shown(created_at));
         NewTask {
             id: self.id.unwrap_or_default(),
             args: self.args.unwrap_or_else(Json::empty_array),
@@ -91,7 +100,8 @@ impl Submission {
                 retry_backoff: unless(self.retry_backoff, 2.0),
                 retry_backoff_max: span(unless(self.retry_backoff_max, 3600.0)),
             },
-            eta: self.eta,
+            eta: self.eta.filter(|_| countdown.is_none()).map(|eta| eta.within(TimeZone::system())),
+            countdown: countdown.map(|countdown| countdown.min(SPAN_MAX)),
             callback: self.callback.map(|callback| CallbackInfo { dialect: Dialect::Original, ..callback }),
             ..NewTask::new(self.name)
         }
@@ -109,10 +119,79 @@ struct Kind {
     name: Option<serde::de::IgnoredAny>,
 }
 
+impl Kind {
+    fn is_batch(&self) -> bool {
+        self.action.as_deref() == Some(BATCH)
+    }
+}
+
+/// The action of a batch.
+const BATCH: &str = "batch_submit";
+
 #[derive(Deserialize)]
-struct Batch {
-    #[serde(deserialize_with = "at_most::<BATCH_MAX, _, _>")]
-    tasks: Vec<Submission>,
+struct Batch<'a> {
+    #[serde(borrow, deserialize_with = "at_most::<BATCH_MAX, _, _>")]
+    tasks: Vec<&'a RawValue>,
+}
+
+/// Reads a batch, in which each task is for itself: what is wrong with one says nothing of the others.
+fn batch_of(bytes: &[u8]) -> Result<Vec<(NewTask, Option<String>)>, serde_json::Error> {
+    let (readable, oddities) = finite(bytes);
+    let batch: Batch<'_> = serde_json::from_slice(&readable)?;
+    let start = readable.as_ptr().addr();
+    let read = |task: &RawValue| {
+        let from = task.get().as_ptr().addr() - start;
+        let holds_oddity = oddities.iter().any(|at| (from..from + task.get().len()).contains(at));
+        let why = match serde_json::from_str::<Submission>(task.get()) {
+            Ok(task) if !holds_oddity => return (task.into_task(None), None),
+            Ok(_) => NotJson::NotANumber.to_string(),
+            Err(error) => format!("cannot read the task: {error}"),
+        };
+        (unreadable(task.get()), Some(why))
+    };
+    Ok(batch.tasks.into_iter().map(read).collect())
+}
+
+/// Stands for a task that cannot run: what it is called, without its arguments.
+fn unreadable(task: &str) -> NewTask {
+    /// The task names of what has none.
+    const NAMELESS: &str = "(unreadable)";
+    #[derive(Deserialize)]
+    struct Called<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        name: Option<&'a RawValue>,
+    }
+    let called = serde_json::from_str(task).unwrap_or(Called { id: None, name: None });
+    let id = called.id.and_then(|id| serde_json::from_str(id.get()).ok());
+    let name = called.name.and_then(|name| serde_json::from_str::<String>(name.get()).ok());
+    let name = name.filter(|name| is_task_name(name)).unwrap_or_else(|| NAMELESS.to_owned());
+    NewTask { id: id.unwrap_or_default(), ..NewTask::new(name) }
+}
+
+/// The message with a number for each NaN and Infinity that Python wrote into it, and where those are.
+fn finite(bytes: &[u8]) -> (Cow<'_, [u8]>, Vec<usize>) {
+    const ODDITIES: [(&[u8], &[u8]); 2] = [(b"NaN", b"0.0"), (b"Infinity", b"0.000000")];
+    let (mut readable, mut found) = (Cow::Borrowed(bytes), Vec::new());
+    let (mut at, mut is_text) = (0, false);
+    while let Some(byte) = bytes.get(at) {
+        let oddity = ODDITIES.iter().find(|(oddity, _)| !is_text && bytes[at..].starts_with(oddity));
+        match (byte, oddity) {
+            (_, Some((oddity, number))) => {
+                found.push(at);
+                readable.to_mut()[at..at + oddity.len()].copy_from_slice(number);
+                at += oddity.len();
+                continue;
+            }
+            // What is escaped ends no text.
+            (b'\\', _) if is_text => at += 1,
+            (b'"', _) => is_text = !is_text,
+            _ => {}
+        }
+        at += 1;
+    }
+    (readable, found)
 }
 
 /// Reads a message that came in on a priority's address, or on the management address.
@@ -122,15 +201,18 @@ struct Batch {
 /// management address.
 pub fn read(bytes: &[u8], lane: Option<TaskPriority>) -> Result<Call, Malformed> {
     let malformed = |error: &serde_json::Error| malformed(bytes, error);
-    let kind: Kind = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+    let kind: Kind = match serde_json::from_slice(bytes) {
+        Ok(kind) => kind,
+        Err(error) => match serde_json::from_slice(&finite(bytes).0) {
+            Ok(kind @ Kind { action: Some(_), .. }) if kind.is_batch() => kind,
+            _ => return Err(malformed(&error)),
+        },
+    };
     if kind.task_id.as_ref().is_some_and(|id| id.len() > TASK_ID_MAX) {
         return Err(Malformed { id: None, why: format!("a task id is text of 1 to {TASK_ID_MAX} bytes") });
     }
     match (kind.action.as_deref(), kind.task_id) {
-        (Some("batch_submit"), _) => {
-            let batch: Batch = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
-            Ok(Call::Batch(batch.tasks.into_iter().map(|task| task.into_task(None)).collect()))
-        }
+        (Some(BATCH), _) => Ok(Call::Batch(batch_of(bytes).map_err(|error| malformed(&error))?)),
         (Some("cancel"), Some(id)) => Ok(Call::Cancel(id)),
         (None | Some("query"), Some(id)) => Ok(Call::Query(id)),
         (None, None) if kind.name.is_some() => {
@@ -204,7 +286,7 @@ fn status(status: TaskStatus) -> &'static str {
 /// and with a `T` in callbacks.
 pub(super) fn local(time: Timestamp, separator: char) -> String {
     let instant = jiff::Timestamp::from_microsecond(time.micros()).unwrap_or_default();
-    let zoned = instant.to_zoned_datetime(jiff::tz::TimeZone::system());
+    let zoned = instant.to_zoned_datetime(TimeZone::system());
     zoned.strftime(&format!("%Y-%m-%d{separator}%H:%M:%S.%6f")).to_string()
 }
 
@@ -225,6 +307,49 @@ pub fn failure(id: &str, why: &str) -> Vec<u8> {
         completed_at: Some(local(Timestamp::now(), ' ')),
         callback: None,
     })
+}
+
+/// Answers a pickle on a priority's address with a pickle: the original's client reads nothing else.
+pub fn pickled_failure(pickle: &[u8], why: &str) -> Vec<u8> {
+    let id = pickled_id(pickle).unwrap_or_default();
+    let nothing = ["result", "started_at", "completed_at", "callback"].map(|key| (key, None));
+    let told = [("task_id", Some(id)), ("status", Some("failure")), ("error", Some(why))];
+    pickled(told.into_iter().chain(nothing))
+}
+
+/// Answers a pickle on the management address with a pickle.
+pub fn pickled_error(why: &str) -> Vec<u8> {
+    pickled([("error", Some(why))])
+}
+
+/// A pickle of a dict, in protocol 2, which every Python reads.
+fn pickled<'a>(items: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Vec<u8> {
+    fn text(pickle: &mut Vec<u8>, text: &str) {
+        pickle.push(b'X');
+        pickle.extend(u32::try_from(text.len()).unwrap_or_default().to_le_bytes());
+        pickle.extend(text.as_bytes());
+    }
+    let mut pickle = b"\x80\x02}(".to_vec();
+    for (key, value) in items {
+        text(&mut pickle, key);
+        match value {
+            Some(value) => text(&mut pickle, value),
+            None => pickle.push(b'N'),
+        }
+    }
+    pickle.extend(b"u.");
+    pickle
+}
+
+/// The task id in a pickle of protocol 4 or later, found without reading it: the text after the text `id`.
+fn pickled_id(pickle: &[u8]) -> Option<&str> {
+    const KEY: &[u8] = b"\x8c\x02id";
+    let at = pickle.windows(KEY.len()).position(|bytes| bytes == KEY)?;
+    let after = &pickle[at + KEY.len()..];
+    let after = after.strip_prefix(b"\x94").unwrap_or(after);
+    let (length, text) = after.strip_prefix(b"\x8c")?.split_first()?;
+    let id = std::str::from_utf8(text.get(..usize::from(*length))?).ok()?;
+    (id.len() <= TASK_ID_MAX).then_some(id)
 }
 
 /// Answers a batch.
@@ -308,6 +433,70 @@ mod tests {
         assert!(matches!(read(br#"{"task_id": "x"}"#, None), Ok(Call::Query(id)) if id == "x"));
         assert!(matches!(read(br#"{"action": "cancel", "task_id": "x"}"#, None), Ok(Call::Cancel(id)) if id == "x"));
         assert!(matches!(read(b"{}", None), Err(Malformed { why, .. }) if why == "Missing task_id"));
+    }
+
+    #[test]
+    fn a_countdown_is_the_same_in_every_time_zone() {
+        // Both are what a clock somewhere shows; the difference is what was meant.
+        for (eta, created_at, countdown) in [
+            ("2026-11-24 05:38:30.601531", "2026-11-24 05:37:30.601531", 60.0),
+            ("2031-01-01T00:00:05", "2031-01-01 00:00:00", 5.0),
+            ("2020-01-01 00:00:00", "2026-11-24 05:37:30", 0.0),
+        ] {
+            let message = format!(r#"{{"name": "add", "eta": "{eta}", "created_at": "{created_at}"}}"#);
+            let Ok(Call::Submit(task)) = read(message.as_bytes(), Some(TaskPriority::High)) else {
+                panic!("a submission")
+            };
+            assert_eq!((task.eta, task.countdown), (None, Some(Duration::from_secs_f64(countdown))), "{eta}");
+        }
+        let message = br#"{"name": "add", "eta": "2026-11-24 05:37:30+01:00", "created_at": "2026-11-24 05:37:30"}"#;
+        let Ok(Call::Submit(task)) = read(message, Some(TaskPriority::High)) else { panic!("a submission") };
+        assert_eq!(task.countdown, None);
+        assert_eq!(task.eta, Some("2026-11-24T04:37:30Z".parse().expect("a point in time")));
+    }
+
+    #[test]
+    fn each_task_of_a_batch_is_read_for_itself() {
+        let message = br#"{"action": "batch_submit", "tasks": [
+            {"id": "a", "name": "add", "args": [1, "NaN \" Infinity"]},
+            {"id": "b", "name": "add", "args": [NaN, 1]},
+            {"id": "c", "name": "add", "kwargs": {"x": [-Infinity]}},
+            {"id": "d", "name": "add", "timeout": Infinity, "args": [2, 2]},
+            {"id": "e", "name": 5},
+            {"id": "f", "name": "add", "args": [3, 3]}
+        ]}"#;
+        let Ok(Call::Batch(tasks)) = read(message, Some(TaskPriority::Normal)) else { panic!("a batch") };
+        let told: Vec<(String, &str, bool)> =
+            tasks.iter().map(|(task, why)| (task.id.to_string(), task.args.as_str(), why.is_none())).collect();
+        let expected = [
+            ("a", r#"[1, "NaN \" Infinity"]"#, true),
+            ("b", "[]", false),
+            ("c", "[]", false),
+            ("d", "[]", false),
+            ("e", "[]", false),
+            ("f", "[3, 3]", true),
+        ];
+        assert_eq!(told, expected.map(|(id, args, is_sound)| (id.to_owned(), args, is_sound)));
+        let why = |index: usize| tasks[index].1.clone().unwrap_or_default();
+        assert!(why(1).contains("NaN") && why(4).contains("invalid type"), "{} {}", why(1), why(4));
+        assert!(read(br#"{"action": "batch_submit", "tasks": [NaN"#, None).is_err());
+    }
+
+    #[test]
+    fn a_pickle_is_answered_with_a_pickle() {
+        // pickle.dumps({"id": "abc", "name": "add"}, 4)
+        let asked = b"\x80\x04\x95\x19\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x02id\x94\x8c\x03abc\x94\x8c\x04name\x94\x8c\x03add\x94u.";
+        assert_eq!(pickled_id(asked), Some("abc"));
+        assert_eq!(pickled_error("no"), b"\x80\x02}(X\x05\0\0\0errorX\x02\0\0\0nou.");
+        let failure = pickled_failure(asked, "no");
+        assert!(
+            failure.starts_with(b"\x80\x02}(X\x07\0\0\0task_idX\x03\0\0\0abcX") && failure.ends_with(b"callbackNu.")
+        );
+        for odd in
+            [&b""[..], b"\x80", b"\x8c\x02id", b"\x8c\x02id\x8c", b"\x8c\x02id\x8c\x09abc", b"\x8c\x02id\x8c\x01\xff"]
+        {
+            assert_eq!(pickled_id(odd), None);
+        }
     }
 
     #[test]

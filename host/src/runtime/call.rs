@@ -41,7 +41,7 @@ use crate::{
 /// Bytes that a guest can always pass to the host in one call.
 const HOSTCALL_MIN: usize = 1 << 20;
 /// Handles that a guest may hold at once.
-const HANDLES_MAX: usize = 10_000;
+pub(super) const HANDLES_MAX: usize = 10_000;
 
 /// One attempt to be made.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::{
-    clock::{SPAN_MAX, Timestamp},
+    clock::{SPAN_MAX, TimeText},
     json::Json,
     task::{
         Policy, ScheduleSpec, TaskPriority,
@@ -76,7 +76,7 @@ struct Times {
     cron: Option<String>,
     tz: Option<String>,
     count: Option<u64>,
-    until: Option<Timestamp>,
+    until: Option<TimeText>,
     overlap: Option<Overlap>,
     /// A key of it could not be read: half a schedule would be another one.
     is_broken: bool,
@@ -101,11 +101,11 @@ impl Times {
             }
             (None, None) => return Ok(None),
         };
+        let not_scheduled = |why| format!("the task is not scheduled: {why}");
+        let until = until.map(|until| when.read(until)).transpose().map_err(not_scheduled)?;
         let spec = ScheduleSpec { when, count, until, overlap: overlap.unwrap_or_default() };
-        match Rhythm::of(&spec) {
-            Ok(_) => Ok(Some(spec)),
-            Err(why) => Err(format!("the task is not scheduled: {why}")),
-        }
+        Rhythm::of(&spec).map_err(not_scheduled)?;
+        Ok(Some(spec))
     }
 }
 
@@ -120,7 +120,11 @@ impl Wishes {
                 "cron" => set(&mut times.cron, value.as_str().map(str::to_owned), "a cron pattern"),
                 "tz" => set(&mut times.tz, value.as_str().map(str::to_owned), "a time zone such as Europe/Paris"),
                 "count" => set(&mut times.count, value.as_u64(), "a whole number"),
-                "until" => set(&mut times.until, moment(value), "a point in time like 2026-11-24T17:30:00Z"),
+                "until" => set(
+                    &mut times.until,
+                    value.as_str().and_then(|text| text.parse().ok()),
+                    "a point in time like 2026-11-24T17:30:00Z",
+                ),
                 _ => set(&mut times.overlap, value.as_str().and_then(|text| text.parse().ok()), "skip or queue"),
             };
             if let Err(expected) = read {
@@ -152,10 +156,6 @@ const SPAN: &str = "seconds, or text like 30s, 5m or 1h, up to ten years";
 fn set<T>(slot: &mut Option<T>, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
     *slot = Some(value.ok_or(expected)?);
     Ok(())
-}
-
-fn moment(value: &Value) -> Option<Timestamp> {
-    value.as_str()?.parse().ok()
 }
 
 fn priority(value: &Value) -> Option<TaskPriority> {

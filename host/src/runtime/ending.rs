@@ -3,7 +3,7 @@
 //! Apart because every way to end has its kind, its sentence and its consequence for retries.
 //! Invariant: told apart by what happened (types and our own flags), never by a message's text.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::Utf8Error, time::Duration};
 
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -88,13 +88,24 @@ pub(super) fn cut_short(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
         (Some(trap), _) => (ErrorKind::Trap, trap.to_string()),
         // wasmtime has no type for a call that passes too much; only a guest that has so much
         // memory can have made one.
-        (None, _) if attempt.limits.used() > attempt.hostcall_max() => {
-            (ErrorKind::OutputLimit, error.root_cause().to_string())
+        (None, _) if attempt.limits.used() > attempt.hostcall_max() && !error.is::<Utf8Error>() => {
+            (ErrorKind::OutputLimit, too_much(error, attempt))
         }
         (None, _) => (ErrorKind::Trap, error.root_cause().to_string()),
     };
     let reason = attempt.speak(|output| output.last_words()).map(|words| words + "\n").unwrap_or_default();
     Failure::new(kind, format!("{reason}{summary}{backtrace}"))
+}
+
+/// What is said of a guest that passed more to the host than it takes in. While it runs, the error knows
+/// where; what it returns is read when it no longer does.
+fn too_much(error: &wasmtime::Error, attempt: &Attempt) -> String {
+    let (passed, most) = (Bytes(attempt.hostcall_max()), Bytes(attempt.config().result_max));
+    if error.is::<WasmBacktrace>() {
+        format!("passed more than {passed} to the host in one call")
+    } else {
+        format!("returned a result of more than {passed}, {most} is the most")
+    }
 }
 
 /// Whether wasmtime refused a component, rather than the guest failed.

@@ -166,6 +166,41 @@ fn a_result_must_be_one_json_document() {
 }
 
 #[test]
+fn a_result_beyond_all_measure_is_one_that_is_too_large() {
+    // More than one call may pass to the host at all: the same limit, in the same words.
+    let config = RuntimeConfig { result_max: 1 << 20, ..RuntimeConfig::default() };
+    let mut stage = Stage::with(config);
+    for (bytes, words) in
+        [(1_100_000, "returned a result of 1 MiB, 1 MiB"), (3 << 20, "returned a result of more than 2 MiB, 1 MiB")]
+    {
+        let run = format!("(call $ok (i32.const 0) (i32.const {bytes}))");
+        let large = stage.fail(&Guest { pages: 64, ..Guest::that(run.leak()) });
+        assert_eq!(large.kind, ErrorKind::OutputLimit, "{large:?}");
+        assert_eq!(large.message, format!("{words} is the most"));
+    }
+}
+
+#[test]
+fn a_guest_may_hold_as_many_handles_as_the_manual_says() {
+    let mut stage = Stage::new();
+    let held = |count: u32| {
+        format!(
+            "(local $n i32)
+             (loop $again
+               (drop (call $subscribe (i64.const 1)))
+               (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const {count}))))
+             (call $ok (i32.const 96) (i32.const 2))"
+        )
+    };
+    let module = stage.load(&Guest { reach: SLEEP, ..Guest::that(held(10_000).leak()) });
+    let ended = stage.run(&module);
+    assert!(succeeds(&ended), "{ended:?}");
+    let failure = stage.fail(&Guest { reach: SLEEP, ..Guest::that(held(10_001).leak()) });
+    assert_eq!(failure.kind, ErrorKind::Trap, "{failure:?}");
+    assert!(failure.message.contains("handle"), "{failure:?}");
+}
+
+#[test]
 fn what_a_guest_says_of_its_failure_is_passed_on() {
     let mut stage = Stage::new();
     let bad = stage.fail(&Guest::that("(call $err (i32.const 0) (i32.const 96) (i32.const 2))"));

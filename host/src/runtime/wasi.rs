@@ -23,13 +23,14 @@ use wasmtime_wasi::{
 };
 
 use super::{
-    call::Attempt,
+    call::{Attempt, HANDLES_MAX},
     output::{Flood, Output, Stream},
 };
 use crate::lock::lock;
 
-/// Resources that a guest may hold at once.
-const RESOURCES_MAX: usize = 10_000;
+/// Entries of the table of resources: a pollable has two, its own and what it waits for. So a guest reaches
+/// its bound of handles first, whatever they are of.
+const RESOURCES_MAX: usize = 2 * HANDLES_MAX + 100;
 /// Random bytes that one call may ask for.
 const RANDOM_MAX: u64 = 1 << 20;
 /// Bytes that a printing stream takes at once.

@@ -13,10 +13,12 @@ use serde_json::Value;
 mod check;
 mod compile;
 mod fault;
+mod width;
 
 use check::Check;
 use compile::Compiler;
 pub(super) use fault::{Fault, push_key};
+use width::Width;
 
 /// Says nothing about a value.
 const ANY: u32 = 0;
@@ -43,6 +45,8 @@ pub(super) struct Form {
 struct Node {
     kinds: u8,
     numbers: Numbers,
+    /// What a number is read into.
+    width: Option<Width>,
     bounds: Option<Box<Bounds>>,
     /// The only values, none of them an array or an object.
     choices: Option<Box<[Value]>>,
@@ -59,6 +63,7 @@ impl Default for Node {
         Self {
             kinds: EVERYTHING,
             numbers: Numbers::All,
+            width: None,
             bounds: None,
             choices: None,
             object: None,

@@ -54,6 +54,31 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
+/// Whether an escape in a JSON text stands for half of a character: `"\\ud800"` and nothing behind it.
+/// JSON allows that, and no text of Rust can hold it.
+pub(super) fn is_torn(quoted: &str) -> bool {
+    let unit = |at: usize| {
+        let digits = quoted.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut at, mut rest) = (0, quoted);
+    while let Some(next) = rest.find('\\') {
+        at += next;
+        at += match unit(at) {
+            Some(0xd800..=0xdbff) => match unit(at + 6) {
+                Some(0xdc00..=0xdfff) => 12,
+                _ => return true,
+            },
+            Some(0xdc00..=0xdfff) => return true,
+            Some(_) => 6,
+            None => 2,
+        };
+        let Some(left) = quoted.get(at..) else { break };
+        rest = left;
+    }
+    false
+}
+
 /// The text that a JSON text stands for.
 pub(super) fn unquoted(quoted: &str) -> Cow<'_, str> {
     let inner = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(quoted);
@@ -111,6 +136,27 @@ fn skip(bytes: &[u8], from: usize, is_skipped: impl Fn(u8) -> bool) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lone_half_of_a_character_is_found() {
+        for whole in
+            [r#""""#, r#""a\\ud800""#, r#""\u0041\n\"ü""#, r#""\ud83d\ude00""#, r#""\uD83D\uDE00x""#, r#""\\\n""#]
+        {
+            assert!(!is_torn(whole), "{whole}");
+            assert!(serde_json::from_str::<String>(whole).is_ok(), "{whole}");
+        }
+        for torn in [
+            r#""\ud800""#,
+            r#""\udc00""#,
+            r#""\ud800\ud800\udc00""#,
+            r#""ü\ud800x""#,
+            r#""\\\uD83D\n""#,
+            r#""\ude00\ud83d""#,
+        ] {
+            assert!(is_torn(torn), "{torn}");
+            assert!(serde_json::from_str::<String>(torn).is_err(), "{torn}");
+        }
+    }
 
     #[test]
     fn values_are_found_between_brackets_in_texts_and_spaces() {

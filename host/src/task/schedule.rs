@@ -24,7 +24,7 @@ use jiff::{
 use serde::{Deserialize, Serialize};
 
 use super::{named, policy::seconds};
-use crate::clock::{SPAN_MAX, Timestamp, exactly};
+use crate::clock::{SPAN_MAX, TimeText, Timestamp, exactly};
 
 /// The shortest interval.
 pub const EVERY_MIN: Duration = Duration::from_millis(100);
@@ -35,18 +35,39 @@ pub const TZ_DEFAULT: &str = "UTC";
 
 /// When tasks are submitted by themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct ScheduleSpec {
     /// When it is due.
     pub when: When,
     /// How many tasks at most.
-    #[serde(default)]
     pub count: Option<u64>,
     /// No task after this moment.
-    #[serde(default)]
     pub until: Option<Timestamp>,
     /// What to do while the last task has not ended.
-    #[serde(default)]
     pub overlap: Overlap,
+}
+
+/// The same as it is written: its end may lack an offset.
+#[derive(Deserialize)]
+#[serde(rename = "ScheduleSpec")]
+struct Written {
+    when: When,
+    #[serde(default)]
+    count: Option<u64>,
+    #[serde(default)]
+    until: Option<TimeText>,
+    #[serde(default)]
+    overlap: Overlap,
+}
+
+impl TryFrom<Written> for ScheduleSpec {
+    type Error = BadSchedule;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let Written { when, count, until, overlap } = written;
+        let until = until.map(|until| when.read(until)).transpose()?;
+        Ok(Self { when, count, until, overlap })
+    }
 }
 
 /// When a schedule is due.
@@ -63,6 +84,21 @@ pub enum When {
         #[serde(default = "tz_default")]
         tz: String,
     },
+}
+
+impl When {
+    /// A point in time that is written beside it: without an offset it is what the pattern's clock shows. An
+    /// interval has the clock of UTC, in which its times are shown as well.
+    ///
+    /// # Errors
+    /// [`BadSchedule::Zone`] if there is no such time zone.
+    pub fn read(&self, time: TimeText) -> Result<Timestamp, BadSchedule> {
+        let zone = match self {
+            Self::Every(_) => TimeZone::UTC,
+            Self::Cron { tz, .. } => zone(tz)?,
+        };
+        Ok(time.within(zone))
+    }
 }
 
 fn tz_default() -> String {
@@ -209,8 +245,10 @@ impl Clockwork {
         if pattern.len() > CRON_MAX {
             return Err(bad(format!("it has more than {CRON_MAX} bytes")));
         }
+        let spelled_out = pattern::spelled_out(pattern).map_err(&bad)?;
+        pattern::check_steps(&spelled_out).map_err(&bad)?;
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser.parse(pattern).map_err(|error| bad(reason(error)))?;
+        let cron = parser.parse(&spelled_out).map_err(|error| bad(pattern::reason(error)))?;
         let zone = zone(tz)?;
         let clockwork = Self { cron, zone };
         match clockwork.after(Timestamp::default()) {
@@ -225,22 +263,6 @@ impl Clockwork {
         let at = jiff::Timestamp::from_second(at.micros().div_euclid(1_000_000)).ok()?;
         let next = self.cron.find_next_occurrence(&Local { at, zone: &self.zone }, false).ok()?;
         Some(Timestamp::from_micros(next.at.as_microsecond()))
-    }
-}
-
-/// What croner says, without the names of its parts.
-fn reason(error: CronError) -> String {
-    match error {
-        CronError::EmptyPattern => "it is empty".into(),
-        CronError::InvalidPattern(_) => {
-            "it has five fields (minute, hour, day of month, month, day of week), or six with seconds in front".into()
-        }
-        CronError::IllegalCharacters(why) | CronError::ComponentError(why) => {
-            let why = why.trim_end_matches('.').replace("CronPattern contains", "it contains the");
-            let mut letters = why.chars();
-            letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
-        }
-        other => other.to_string(),
     }
 }
 
@@ -328,6 +350,8 @@ impl CronDateTime for Local<'_> {
         self.at.cmp(&other.at)
     }
 }
+
+mod pattern;
 
 #[cfg(test)]
 mod tests;

@@ -87,6 +87,10 @@ impl<R: Way> State<R> {
         if let Some(why) = self.refusal(&task) {
             return Taken::Refused(why);
         }
+        if let Some(Misfit::Unreadable(why)) = misfit {
+            // It can never run, whether or not somebody has the task.
+            return Taken::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, why.into()));
+        }
         let offered = self.roster.offered(now.mono, &task.name);
         let unclaimed = offered.is_none() && task.unknown == Unknown::Fail;
         if unclaimed && !self.may_be_claimed(now, &task.name) {

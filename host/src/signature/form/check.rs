@@ -8,7 +8,7 @@ use std::{cmp::Ordering, mem};
 use serde_json::Value;
 
 use super::{
-    ANY, ARRAY, BOOLEAN, Bounds, NULL, NUMBER, Node, Numbers, OBJECT, Property, STRING,
+    ANY, ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Property, STRING,
     fault::{DESCRIBED_DEEP, Fault, Step, between, describe, either, found},
 };
 use crate::signature::text;
@@ -48,7 +48,7 @@ impl<'a> Check<'a> {
         }
         match kind {
             NUMBER => self.check_number(form, node, value)?,
-            STRING => self.check_length(node, value)?,
+            STRING => self.check_text(node, value)?,
             ARRAY => self.check_items(node, value, depth)?,
             OBJECT => self.check_properties(node, value, depth)?,
             _ => {}
@@ -80,6 +80,9 @@ impl<'a> Check<'a> {
     }
 
     fn check_number(&mut self, form: u32, node: &Node, value: &str) -> Result<(), Fault> {
+        if node.width.is_some_and(|width| !width.holds(value)) {
+            return Err(self.misfit(form, value));
+        }
         if node.numbers == Numbers::All && node.bounds.is_none() {
             return Ok(());
         }
@@ -95,7 +98,13 @@ impl<'a> Check<'a> {
         if (is_integer || node.numbers == Numbers::All) && fits { Ok(()) } else { Err(self.misfit(form, value)) }
     }
 
-    fn check_length(&mut self, node: &Node, value: &str) -> Result<(), Fault> {
+    fn check_text(&mut self, node: &Node, value: &str) -> Result<(), Fault> {
+        if node.kinds != EVERYTHING && self.pay(value.len()) && text::is_torn(value) {
+            return Err(Fault::here(
+                "string of whole characters",
+                format!("half of one (a lone surrogate) in {}", found(value)),
+            ));
+        }
         let Some(bounds) = &node.bounds else { return Ok(()) };
         if (bounds.length_least, bounds.length_most) == (None, None) || !self.pay(value.len()) {
             return Ok(());

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ANY, ARRAY, Array, BOOLEAN, Bounds, EVERYTHING, Form, NULL, NUMBER, Node, Numbers, OBJECT, Object, Property,
-    REQUIRED_MAX, STRING,
+    REQUIRED_MAX, STRING, Width,
 };
 
 /// The forms that one schema or type may be made of.
@@ -86,6 +86,10 @@ impl<'a> Compiler<'a> {
         }
         let mut node = Node { object: self.object(schema)?, array: self.array(schema)?, ..Node::default() };
         (node.kinds, node.numbers) = kinds_of(schema.get("type"), self.integers);
+        let width = schema.get("format").and_then(Value::as_str).and_then(Width::of);
+        // A format of integers says nothing about other numbers, and none about anything else.
+        let is_typed = node.kinds & NUMBER != 0 && node.kinds != EVERYTHING;
+        node.width = width.filter(|width| is_typed && width.is_integer() == (node.numbers != Numbers::All));
         node.choices = choices(schema);
         let bounds = Bounds::of(schema);
         node.bounds = (bounds != Bounds::default()).then(|| Box::new(bounds));

@@ -129,8 +129,12 @@ fn what_cannot_be_a_schedule_says_why() {
         ("0 0 * * MOO", "illegal character 'M'"),
         ("0 0 30 2 *", "is never due"),
         ("99 * * * *", "out of bounds"),
-        ("*/0 * * * *", ""),
+        ("*/0 * * * *", "the minute '*/0' has a step of 0"),
+        ("0 0-5/0 * * *", "the hour '0-5/0' has a step of 0"),
         ("5-1 * * * *", ""),
+        ("@reboot", "no reboot"),
+        ("@every 5m", "for an interval, use every"),
+        ("@noon", "there are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually"),
         ("a b c d e", "illegal character"),
         (&"1,".repeat(200), "more than 256 bytes"),
     ] {
@@ -147,6 +151,72 @@ fn what_cannot_be_a_schedule_says_why() {
     assert_eq!(why(&every(Duration::ZERO)), "an interval must be 0.1 s to ten years, not 0 s");
     assert!(Rhythm::of(&every(EVERY_MIN)).is_ok() && Rhythm::of(&every(SPAN_MAX)).is_ok());
     assert_eq!(why(&ScheduleSpec { count: Some(0), ..every(EVERY_MIN) }), "a count must be 1 or more");
+}
+
+#[test]
+fn a_step_beyond_its_range_is_refused_in_a_sentence() {
+    for (pattern, words) in [
+        ("*/90 * * * *", "the minute '*/90' has a step beyond its range, which is 0 to 59, and would only match 0"),
+        ("*/90 0 0 * * *", "the second '*/90' "),
+        ("0 */90 * * * *", "the minute '*/90' "),
+        ("0 */36 * * *", "the hour '*/36' has a step beyond its range, which is 0 to 23"),
+        ("0 0 */36 * * *", "the hour '*/36' "),
+        (
+            "1-10/20 * * * *",
+            "the minute '1-10/20' has a step beyond its range, which is 1 to 10, and would only match 1",
+        ),
+        ("0 0 */40 * *", "the day of month '*/40' "),
+        ("0 0 ?/32 * *", "the day of month '?/32' "),
+        ("0 0 1 */13 *", "the month '*/13' "),
+        ("0 0 1 jan-mar/4 *", "the month 'jan-mar/4' has a step beyond its range, which is 1 to 3"),
+        ("0 0 * * */8", "the day of week '*/8' "),
+        ("0 0 * * +FRI-SUN/4", "the day of week 'FRI-SUN/4' has a step beyond its range, which is 5 to 7"),
+        ("5,10-12/7,*/10 * * * *", "the minute '10-12/7' "),
+        ("*/99999999999999999999999 * * * *", "the minute '*/99999999999999999999999' "),
+    ] {
+        let why = why(&cron(pattern, "UTC"));
+        assert!(why.contains(words), "{pattern}: {why}");
+    }
+    // Once around is what it says.
+    for sound in
+        ["*/60 * * * *", "0 */24 * * *", "1-10/5 * * * *", "0 0 1 */12 *", "0 0 * * MON-FRI/2", "*/30 */2 * * * *"]
+    {
+        clockwork(sound, "UTC");
+    }
+}
+
+#[test]
+fn every_usual_name_of_a_pattern_is_known() {
+    let next = |pattern: &str| clockwork(pattern, "UTC").after(at("2026-11-25T12:30:00Z")).expect("a next time");
+    for (names, expected) in [
+        (&["@hourly", " @Hourly "][..], "2026-11-25T13:00:00Z"),
+        (&["@daily", "@midnight", "@MIDNIGHT"], "2026-11-26T00:00:00Z"),
+        (&["@weekly"], "2026-11-29T00:00:00Z"),
+        (&["@monthly"], "2026-12-01T00:00:00Z"),
+        (&["@yearly", "@annually"], "2027-01-01T00:00:00Z"),
+    ] {
+        for name in names {
+            assert_eq!(next(name), at(expected), "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_end_without_an_offset_is_what_the_schedules_clock_shows() {
+    let end = |text: &str, when: &When| when.read(text.parse().expect("a point in time")).map(|at| at.to_string());
+    let paris = cron("@daily", "Europe/Paris").when;
+    for text in ["2026-12-31T18:00:00", "2026-12-31 18:00"] {
+        assert_eq!(end(text, &paris), Ok("2026-12-31T17:00:00.000000Z".into()));
+        assert_eq!(end(text, &cron("@daily", "UTC").when), Ok("2026-12-31T18:00:00.000000Z".into()));
+        assert_eq!(end(text, &When::Every(EVERY_MIN)), Ok("2026-12-31T18:00:00.000000Z".into()));
+    }
+    assert_eq!(end("2026-07-31T18:00:00", &paris), Ok("2026-07-31T16:00:00.000000Z".into()), "in summer");
+    assert_eq!(end("2026-12-31T18:00:00-05:00", &paris), Ok("2026-12-31T23:00:00.000000Z".into()));
+    assert!(end("2026-12-31T18:00:00", &cron("@daily", "Europe/Pariss").when).is_err());
+    assert!("tomorrow".parse::<TimeText>().is_err());
+    let sent = r#"{"when": {"cron": {"pattern": "@daily", "tz": "Europe/Paris"}}, "until": "2026-12-31T18:00:00"}"#;
+    let read = serde_json::from_str::<ScheduleSpec>(sent).expect("from JSON");
+    assert_eq!(read.until, Some(at("2026-12-31T17:00:00Z")));
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! A steady load of calls, each of which must end with its own result.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use fastworker::{
+    client::Client,
+    json::Json,
+    task::{TaskId, TaskStatus},
+};
+use tokio::task::JoinHandle;
+
+/// Calls that are open at a time.
+const WIDTH: u64 = 8;
+/// One call in so many takes a while, so that faults meet tasks that run.
+const SLOW: u64 = 8;
+/// The results that are looked up again at the end.
+const CHECKED: usize = 500;
+
+/// What went wrong, in words; and how much went well.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Calls that ended with their result.
+    pub(super) right: u64,
+    /// Calls that ended with an error, or not in time.
+    pub(super) lost: Vec<String>,
+    /// Calls that ended with another result, or are told differently later.
+    pub(super) wrong: Vec<String>,
+}
+
+/// Calls without end. Each is one after another of its lane.
+#[derive(Debug)]
+pub(super) struct Load {
+    shared: Arc<Shared>,
+    lanes: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    stop: AtomicBool,
+    asked: AtomicU64,
+    right: AtomicU64,
+    tally: Mutex<Tally>,
+    ended: Mutex<Vec<(TaskId, String)>>,
+}
+
+impl Load {
+    /// Starts, with a client that has found the control plane. Its timeout is how long a call may take.
+    pub(super) fn start(client: Client) -> Self {
+        let shared = Arc::new(Shared {
+            client,
+            stop: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            right: AtomicU64::new(0),
+            tally: Mutex::default(),
+            ended: Mutex::default(),
+        });
+        let lane = |_| tokio::spawn(Arc::clone(&shared).ask_on());
+        let lanes = (0..WIDTH).map(lane).collect();
+        Self { shared, lanes }
+    }
+
+    /// Waits until calls end that were asked from now on: as many as there are lanes, and one more. Gives how
+    /// long that took, or the limit.
+    pub(super) async fn goes_on_within(&self, limit: Duration) -> Duration {
+        let (from, before) = (Instant::now(), self.shared.right.load(Ordering::SeqCst));
+        while self.shared.right.load(Ordering::SeqCst) <= before + WIDTH && from.elapsed() < limit {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        from.elapsed()
+    }
+
+    /// Lets the open calls end, and tells how all went. `is_kept` says that the control plane has been the
+    /// same all the time: then it must tell each result as it told it before.
+    pub(super) async fn stop(self, is_kept: bool) -> Tally {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for lane in self.lanes {
+            lane.await.expect("a lane ends");
+        }
+        let ended = std::mem::take(&mut *self.shared.ended.lock().expect("nobody panics with it"));
+        let mut tally = std::mem::take(&mut *self.shared.tally.lock().expect("nobody panics with it"));
+        for (id, told) in ended.iter().rev().take(CHECKED).filter(|_| is_kept) {
+            let kept = self.shared.client.get_task_result(id).await;
+            let kept = kept.ok().flatten().and_then(|kept| kept.result.as_ref().map(|it| it.as_str().to_owned()));
+            if kept.as_ref() != Some(told) {
+                tally.wrong.push(format!("{id} ended with {told}, and is kept with {kept:?}"));
+            }
+        }
+        self.shared.client.stop();
+        tally.right = self.shared.right.load(Ordering::SeqCst);
+        tally
+    }
+}
+
+impl Shared {
+    async fn ask_on(self: Arc<Self>) {
+        while !self.stop.load(Ordering::SeqCst) {
+            let number = self.asked.fetch_add(1, Ordering::SeqCst);
+            let (id, from) = (TaskId::new(), Instant::now());
+            let (answer, expected) = if number % SLOW == 0 {
+                (self.client.submit_task("slow", (0.2, 2)).task_id(id.clone()).await, "2".to_owned())
+            } else {
+                (self.client.submit_task("add", (number, 1)).task_id(id.clone()).await, (number + 1).to_string())
+            };
+            let mut tally = self.tally.lock().expect("nobody panics with it");
+            match answer {
+                Ok(ended) if ended.status == TaskStatus::Success => {
+                    let told = ended.result.as_ref().map(Json::as_str).unwrap_or_default();
+                    if told == expected {
+                        self.right.fetch_add(1, Ordering::SeqCst);
+                        self.ended.lock().expect("nobody panics with it").push((id, expected));
+                    } else {
+                        tally.wrong.push(format!("{id} ended with {told} and not {expected}"));
+                    }
+                }
+                Ok(ended) => tally.lost.push(format!("{id} after {:?}: {:?}", from.elapsed(), ended.error)),
+                Err(error) => tally.lost.push(format!("{id} after {:?}: {error}", from.elapsed())),
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The fault suites: a cluster of real processes under a steady load, to which one kind of fault happens
+//! again and again. Nothing may be lost, doubled or wrong, and whatever stops must go on in time.
+//!
+//! A short form is among the tests; `scripts/faults` runs as many rounds as it is told.
+
+mod load;
+mod proxy;
+
+use std::{env, time::Duration};
+
+use self::{load::Load, proxy::Proxy};
+use crate::{Cluster, SOON, eventually};
+
+/// From a fault to work elsewhere.
+const WORK_ELSEWHERE: Duration = Duration::from_secs(5);
+/// From the end of a fault to work.
+const BACK_AT_WORK: Duration = Duration::from_secs(2);
+/// What a machine that does other things may add, and a process that starts.
+const SLACK: Duration = Duration::from_secs(3);
+/// No call may take longer.
+const CALL_MAX: Duration = Duration::from_secs(60);
+/// The subworkers.
+const WORKERS: u16 = 3;
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Subworkers are killed one after another, and others take their place.
+    KillWorkers,
+    /// The control plane is killed and started again.
+    KillControlPlane,
+    /// Each process is stopped (SIGSTOP) for a while.
+    Stop,
+    /// The network between control plane and subworkers is cut, forgets, resets and delays.
+    Cut,
+    /// Each process is told to end, and started again.
+    Restart,
+    /// Each process is told to end twice at once.
+    SignalTwice,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::KillWorkers, Self::KillControlPlane, Self::Stop, Self::Cut, Self::Restart, Self::SignalTwice];
+
+    /// Its name, as `scripts/faults` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KillWorkers => "kill-workers",
+            Self::KillControlPlane => "kill-control-plane",
+            Self::Stop => "stop",
+            Self::Cut => "cut",
+            Self::Restart => "restart",
+            Self::SignalTwice => "signal-twice",
+        }
+    }
+}
+
+/// One run of one kind.
+struct Run {
+    kind: Kind,
+    cluster: Cluster,
+    load: Load,
+    proxy: Option<Proxy>,
+    random: fastrand::Rng,
+    /// The number of the next subworker.
+    next: u32,
+    /// The longest that the load stood still after a fault, and what was wrong with that.
+    slowest: Duration,
+    late: Vec<String>,
+    faults: u32,
+}
+
+/// Does it for `FASTWORKER_FAULTS_ROUNDS` rounds, one if not said, with the choices of `FASTWORKER_FAULTS_SEED`.
+///
+/// # Panics
+/// When something was lost, doubled or wrong, or came late.
+pub async fn run(kind: Kind) {
+    let number = |name: &str, usual: u64| match env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is '{text}' and should be a whole number")),
+        Err(_) => usual,
+    };
+    let (rounds, seed) = (number("FASTWORKER_FAULTS_ROUNDS", 1), number("FASTWORKER_FAULTS_SEED", 1));
+    let mut run = Run::start(kind, seed).await;
+    for round in 1..=rounds {
+        run.round().await;
+        let Run { faults, slowest, late, .. } = &run;
+        say(&format!(
+            "{}: round {round} of {rounds}, {faults} faults, slowest {slowest:.1?}, {} late",
+            kind.name(),
+            late.len()
+        ));
+    }
+    run.end(rounds, seed).await;
+}
+
+#[allow(clippy::print_stderr, reason = "the progress of a run that may take minutes, seen with --nocapture")]
+fn say(words: &str) {
+    eprintln!("{words}");
+}
+
+impl Run {
+    async fn start(kind: Kind, seed: u64) -> Self {
+        let builder = Cluster::builder().modules(&["arithmetic", "slow"]).slots(2);
+        let (mut cluster, proxy) = if kind == Kind::Cut {
+            // Everybody else reaches the control plane through the proxy.
+            let mut cluster = builder.advertised_at(proxy::HOST).start();
+            let base = cluster.ports().base();
+            let mut ports: Vec<u16> = (base..=base + 4).collect();
+            ports.push(cluster.ports().subworkers());
+            ports.push(cluster.ports().discovery());
+            let proxy = Proxy::start(&ports);
+            cluster.reach_at(proxy::HOST);
+            (cluster, Some(proxy))
+        } else {
+            (builder.start(), None)
+        };
+        for number in 1..=WORKERS {
+            cluster.start_subworker(&format!("sw{number}"));
+        }
+        let client = cluster.client_with(|builder| {
+            let address = cluster.base().parse().expect("an address");
+            builder.control_plane_address(address).timeout(CALL_MAX)
+        });
+        let load = Load::start(client.await);
+        let mut run = Self {
+            kind,
+            cluster,
+            load,
+            proxy,
+            random: fastrand::Rng::with_seed(seed),
+            next: u32::from(WORKERS) + 1,
+            slowest: Duration::ZERO,
+            late: Vec::new(),
+            faults: 0,
+        };
+        run.goes_on("the start", SOON).await;
+        (run.slowest, run.faults) = (Duration::ZERO, 0);
+        run
+    }
+
+    /// Waits until the load goes on after a fault, and notes how long that took.
+    async fn goes_on(&mut self, what: &str, limit: Duration) {
+        let took = self.load.goes_on_within(limit + CALL_MAX).await;
+        self.slowest = self.slowest.max(took);
+        self.faults += 1;
+        if took > limit {
+            say(&format!("{}: {what}: the load stood still for {took:.1?}, more than {limit:?}", self.kind.name()));
+            self.late.push(format!("{what}: {took:.1?}, more than {limit:?}"));
+        }
+    }
+
+    /// Lets the load run for a moment, so that a fault meets it in the middle.
+    async fn moment(&mut self) {
+        let span = Duration::from_millis(self.random.u64(50..400));
+        tokio::time::sleep(span).await;
+    }
+
+    async fn round(&mut self) {
+        match self.kind {
+            Kind::KillWorkers => self.kill_workers().await,
+            Kind::KillControlPlane => self.kill_control_plane().await,
+            Kind::Stop => self.stop_each().await,
+            Kind::Cut => self.cut().await,
+            Kind::Restart => self.restart_each(&["TERM"]).await,
+            Kind::SignalTwice => self.restart_each(&["TERM", "TERM", "HUP"]).await,
+        }
+    }
+
+    async fn kill_workers(&mut self) {
+        for _ in 0..WORKERS {
+            self.moment().await;
+            let victim = self.random.usize(..self.cluster.subworkers.len());
+            let mut victim = self.cluster.subworkers.swap_remove(victim);
+            victim.kill();
+            self.goes_on("a subworker was killed", WORK_ELSEWHERE + SLACK).await;
+            self.one_more_subworker();
+        }
+    }
+
+    fn one_more_subworker(&mut self) {
+        let id = format!("sw{}", self.next);
+        self.next += 1;
+        self.cluster.start_subworker(&id);
+    }
+
+    async fn kill_control_plane(&mut self) {
+        self.moment().await;
+        self.cluster.control_plane.kill();
+        self.moment().await;
+        self.cluster.restart_control_plane();
+        self.goes_on("the control plane was killed and is back", WORK_ELSEWHERE + SLACK).await;
+    }
+
+    async fn stop_each(&mut self) {
+        for place in 0..self.cluster.subworkers.len() {
+            self.moment().await;
+            self.cluster.subworkers[place].pause();
+            self.goes_on("a subworker is stopped", WORK_ELSEWHERE + SLACK).await;
+            self.cluster.subworkers[place].resume();
+            self.goes_on("a subworker is no longer stopped", BACK_AT_WORK + SLACK).await;
+        }
+        self.moment().await;
+        self.cluster.control_plane.pause();
+        tokio::time::sleep(Duration::from_millis(self.random.u64(500..7000))).await;
+        self.cluster.control_plane.resume();
+        self.goes_on("the control plane is no longer stopped", BACK_AT_WORK + SLACK).await;
+    }
+
+    async fn cut(&mut self) {
+        let proxy = self.proxy.take().expect("this kind has a proxy");
+        self.moment().await;
+        proxy.forget();
+        self.goes_on("the network forgot the connections", WORK_ELSEWHERE + SLACK).await;
+        self.moment().await;
+        proxy.reset();
+        self.goes_on("the network reset the connections", BACK_AT_WORK + SLACK).await;
+        self.moment().await;
+        proxy.cut();
+        tokio::time::sleep(Duration::from_millis(self.random.u64(500..9000))).await;
+        proxy.heal();
+        self.goes_on("the network is whole again", BACK_AT_WORK + SLACK).await;
+        proxy.delay(Duration::from_millis(self.random.u64(10..100)));
+        self.goes_on("the network is slow", WORK_ELSEWHERE + SLACK).await;
+        proxy.heal();
+        self.goes_on("the network is quick again", BACK_AT_WORK + SLACK).await;
+        self.proxy = Some(proxy);
+    }
+
+    /// Ends each process with these signals, which it must take for one that drains it, and starts it again.
+    async fn restart_each(&mut self, signals: &[&str]) {
+        for _ in 0..WORKERS {
+            self.moment().await;
+            let mut worker = self.cluster.subworkers.remove(0);
+            worker.signals(signals);
+            self.goes_on("a subworker drains", WORK_ELSEWHERE + SLACK).await;
+            let ended = worker.wait_for_exit(SOON);
+            assert_eq!(ended.code(), Some(0), "a subworker was cut off while it drained");
+            // The same name, as an upgrade would give it.
+            let id = worker.name.clone();
+            self.cluster.start_subworker(&id);
+        }
+        self.moment().await;
+        self.cluster.control_plane.signals(signals);
+        let ended = self.cluster.control_plane.wait_for_exit(2 * SOON);
+        assert_eq!(ended.code(), Some(0), "the control plane was cut off while it drained");
+        self.cluster.restart_control_plane();
+        self.goes_on("the control plane is back", WORK_ELSEWHERE + SLACK).await;
+    }
+
+    /// Ends the run, and says how it went: a row for the table of `scripts/faults`.
+    async fn end(mut self, rounds: u64, seed: u64) {
+        self.proxy.iter().for_each(Proxy::heal);
+        let is_kept = matches!(self.kind, Kind::KillWorkers | Kind::Stop | Kind::Cut);
+        let tally = self.load.stop(is_kept).await;
+        let is_good = tally.lost.is_empty() && tally.wrong.is_empty() && self.late.is_empty();
+        say(&format!(
+            "row: {} | {rounds} | {} | {} | {} | {} | {:.1} s | {} | {}",
+            self.kind.name(),
+            self.faults,
+            tally.right,
+            tally.lost.len(),
+            tally.wrong.len(),
+            self.slowest.as_secs_f64(),
+            self.late.len(),
+            if is_good { "good" } else { "BAD" },
+        ));
+        let some = |words: &[String]| words.iter().take(5).cloned().collect::<Vec<_>>().join("\n  ");
+        assert!(
+            is_good,
+            "{} with seed {seed}: {} right\n{} lost\n  {}\n{} wrong\n  {}\n{} late\n  {}",
+            self.kind.name(),
+            tally.right,
+            tally.lost.len(),
+            some(&tally.lost),
+            tally.wrong.len(),
+            some(&tally.wrong),
+            self.late.len(),
+            some(&self.late),
+        );
+        // What outlives its faults can still be asked to end.
+        self.cluster.subworkers.iter().for_each(crate::Process::terminate);
+        for worker in &mut self.cluster.subworkers {
+            eventually("the end of a subworker", SOON, || (!worker.is_running()).then_some(()));
+        }
+    }
+}
