@@ -100,9 +100,14 @@ impl Discovery {
     }
 
     /// Waits until another base address is announced at a moment when `is_lost`, without an end.
-    pub async fn elsewhere(&self, base: &Address, is_lost: impl Fn() -> bool) {
-        let is_elsewhere = |heard: &Option<Announcement>| heard.as_ref().is_some_and(|it| it.base_address != *base);
-        self.until(|heard| (is_lost() && is_elsewhere(heard)).then_some(())).await;
+    pub async fn elsewhere(&self, base: &Address, is_lost: impl Fn() -> bool) -> Announcement {
+        let elsewhere = |heard: &Option<Announcement>| heard.clone().filter(|it| it.base_address != *base);
+        self.until(|heard| elsewhere(heard).filter(|_| is_lost())).await
+    }
+
+    /// Waits for the next announcement, without an end.
+    pub async fn next(&self) {
+        self.heard.notify.notified().await;
     }
 
     /// Waits for what `look` finds, now or at a later announcement.

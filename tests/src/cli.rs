@@ -78,13 +78,18 @@ impl Ran {
 pub fn fastworker() -> Command {
     let mut command = process::command(binary::path());
     // Many tests run at a time, and the web interface has one port where none is asked for.
-    command.env("XDG_CACHE_HOME", cache()).env("FASTWORKER_GUI_ENABLED", "false");
+    command.env("XDG_CACHE_HOME", cache()).env("XDG_STATE_HOME", state()).env("FASTWORKER_GUI_ENABLED", "false");
     command
 }
 
 /// Compiled modules are kept here for all tests, so that each is compiled once.
 pub fn cache() -> PathBuf {
     binary::target_dir().join("tests-cache")
+}
+
+/// The ids of clusters are kept here for all tests.
+fn state() -> PathBuf {
+    binary::target_dir().join("tests-state")
 }
 
 /// Runs a command to its end.

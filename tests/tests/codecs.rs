@@ -661,14 +661,15 @@ fn workers() -> impl Strategy<Value = WorkerInfo> {
 }
 
 fn replies() -> impl Strategy<Value = Reply> {
-    let welcome = (text(), text(), any::<u32>(), text(), text(), any::<u64>()).prop_map(
-        |(worker_id, version, protocol, base_address, subworker_address, payload_max)| Welcome {
+    let welcome = (text(), text(), any::<u32>(), text(), text(), any::<u64>(), any::<u128>()).prop_map(
+        |(worker_id, version, protocol, base_address, subworker_address, payload_max, cluster)| Welcome {
             worker_id,
             version,
             protocol,
             base_address,
             subworker_address,
             payload_max,
+            cluster_id: uuid::Uuid::from_u128(cluster),
         },
     );
     let submitted = prop_oneof![

@@ -31,7 +31,8 @@ async fn a_control_plane_finishes_what_was_accepted_takes_no_more_and_exits_0() 
     cluster.control_plane.terminate();
     let log = || cluster.control_plane.log().contains("draining; signal again to stop now").then_some(());
     eventually("that it drains", SOON, log);
-    match client.submit_task("slow", (0.0, 1)).await {
+    let hasty = cluster.client_with(|builder| builder.timeout(Duration::from_secs(1))).await;
+    match hasty.submit_task("slow", (0.0, 1)).await {
         Err(ClientError::Refused(why)) => assert!(why.contains("stopping"), "{why}"),
         other => panic!("{other:?}"),
     }

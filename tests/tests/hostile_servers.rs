@@ -82,6 +82,7 @@ fn welcome(ports: &Ports) -> Vec<u8> {
             base_address: address(ports.base()),
             subworker_address: address(ports.subworkers()),
             payload_max: u64::MAX,
+            cluster_id: uuid::Uuid::from_u128(1),
         }),
     )
 }

@@ -331,6 +331,7 @@ fn modules(name: &str, concurrency: usize) -> ModulesConfig {
 
 fn control_plane_at(ports: &Ports) -> ControlPlaneConfig {
     ControlPlaneConfig {
+        state_dir: None,
         worker_id: "cp".into(),
         base_address: address(ports.base()),
         discovery_address: address(ports.discovery()),
@@ -445,10 +446,7 @@ async fn workers_that_are_dropped_stop_at_once() {
     }
     let took = drop_of(control_plane).await;
     assert!(took < AT_ONCE, "{took:?}");
-    match waits.await {
-        Err(ClientError::Refused(why)) => assert!(why.contains("stopping"), "{why}"),
-        other => panic!("{other:?}"),
-    }
+    // Who waits goes to the next one, which does not know the task.
     // With nobody to tell.
     let took = drop_of(second).await;
     assert!(took < AT_ONCE, "{took:?}");
@@ -457,6 +455,7 @@ async fn workers_that_are_dropped_stop_at_once() {
     let config = ControlPlaneConfig { modules: modules("hostile", 1), ..control_plane_at(&ports) };
     let mut control_plane = ControlPlaneWorker::new(config);
     control_plane.start().expect("the ports are free");
+    assert!(matches!(waits.await, Ok(Found::Unknown)));
     let busy = client.delay("endless_loop", ()).await.expect("it is taken");
     until_status(&client, &busy, TaskStatus::Started).await;
     let took = drop_of(control_plane).await;

@@ -211,13 +211,15 @@ async fn who_waits_while_the_control_plane_starts_anew_gets_the_result_all_the_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_and_subworkers_follow_a_control_plane_that_comes_back_elsewhere() {
-    let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).start();
+    let id = ["--cluster-id", "5f0c2d7e-6a51-4a0e-9d8e-3b1f0c9a7e42"];
+    let mut cluster =
+        Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).control_plane_args(&id).start();
     let client = cluster.client().await;
     assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
     let ports = fastworker_tests::ports::Ports::claim();
     cluster.control_plane.kill();
     let mut command = cluster.command(["control-plane", "--json"]);
-    command.args(["--base-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
+    command.args(id).args(["--base-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     command.args(["--subworker-port", &ports.subworkers().to_string()]);
     cluster.control_plane = fastworker_tests::Process::start("elsewhere", command, cluster.folder());
     cluster.control_plane.wait_until_ready();

@@ -119,6 +119,8 @@ impl Cluster {
         let common = words(&["--discovery-address", &discovery.to_string(), "--log-level", "warn", "--json"]);
         let subworker_port = (first + 6).to_string();
         let mut arguments = words(&["control-plane", "--no-gui", "--base-address", &base.to_string()]);
+        // Nothing of it is kept.
+        arguments.extend(words(&["--cluster-id", &uuid::Uuid::new_v4().to_string()]));
         arguments.extend(words(&["--subworker-port", &subworker_port]));
         arguments.extend(common.clone());
         if shape == Shape::OwnSlots {

@@ -5,10 +5,12 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use clap_complete::engine::ArgValueCandidates;
 use tracing::info;
+use uuid::Uuid;
 
 use super::{
     DISCOVERY_VARIABLE, Failure, Modules, Outcome, Serving, WRONG_USAGE, base_address, complete, named, number, render,
-    span, switch, values::worker_id,
+    span, switch,
+    values::{self, worker_id},
 };
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, SUBWORKER_PORT},
@@ -60,6 +62,10 @@ pub(super) struct ControlPlane {
     /// Allow listening beyond this machine, where everyone who reaches the ports can run tasks
     #[arg(long, env = "FASTWORKER_INSECURE", value_parser = switch)]
     insecure: bool,
+    /// Be the cluster with this id, a UUID: those who joined it find it again by it, at whatever address it is
+    /// announced [default: a random one, kept in fastworker in your state folder]
+    #[arg(long, env = "FASTWORKER_CLUSTER_ID", value_name = "UUID", value_parser = values::cluster_id)]
+    cluster_id: Option<Uuid>,
     #[command(flatten)]
     gui: Gui,
     #[command(flatten)]
@@ -144,6 +150,7 @@ impl ControlPlane {
             unknown_grace: self.unknown_grace,
             advertise_address: self.advertise_address,
             insecure: self.insecure,
+            cluster_id: self.cluster_id,
             gui: self.gui.config(),
             modules: self.modules.config(),
             ..ControlPlaneConfig::default()
@@ -160,11 +167,13 @@ impl ControlPlane {
                 discovery = %config.discovery_address,
                 subworkers = %config.base_address.with_port(config.subworker_management_port),
                 gui = control_plane.gui_url(),
+                cluster = %control_plane.cluster_id().unwrap_or_default(),
                 tasks,
                 "control plane ready"
             );
             if json {
-                render::ready(&config.worker_id, &config.base_address, control_plane.gui_url())?;
+                let cluster = control_plane.cluster_id().unwrap_or_default();
+                render::ready(&config.worker_id, &config.base_address, control_plane.gui_url(), Some(cluster))?;
             }
             Ok::<_, Failure>(control_plane)
         };

@@ -164,6 +164,14 @@ fn unreachable(place: &Place, message: String) -> Failure {
                  or give its base address with --control-plane-address"
             ),
         ),
+        Place::GivenNotAnnounced { base, announced, discovery } => (
+            base,
+            "--control-plane-address",
+            format!(
+                "another control plane announces itself at {discovery}, with the base address {announced}: if it is \
+                 meant, give that one with --control-plane-address; else {START_ONE}"
+            ),
+        ),
         Place::Given(address) => (
             address,
             "--control-plane-address",
@@ -266,12 +274,19 @@ fn hint_of(why: &Unusable) -> Option<&'static str> {
 impl From<NotFound> for Failure {
     fn from(error: NotFound) -> Self {
         match error {
-            NotFound::Unreachable { address, waited } => {
+            NotFound::Unreachable { address, waited, announced } => {
                 let waited = seconds(waited);
-                let message = format!(
-                    "no answer from the control plane at {address} within {waited} s, and no other was announced"
-                );
-                unreachable(&Place::Given(address), message)
+                let message = format!("no answer from the control plane at {address} within {waited} s");
+                match announced {
+                    None => unreachable(&Place::Given(address), message + ", and no other was announced"),
+                    Some(announced) => {
+                        let hint = format!(
+                            "another control plane is announced, with the base address {announced}: if it is meant, \
+                             give that one with --control-plane-address; else {START_ONE}"
+                        );
+                        Failure::new(UNREACHABLE, message).hint(hint)
+                    }
+                }
             }
             NotFound::Open(error) => error.into(),
             NotFound::Address(_) => Self::new(WRONG_USAGE, error),

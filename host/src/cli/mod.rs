@@ -39,6 +39,7 @@ mod subworker;
 mod tasks;
 mod usage;
 mod values;
+mod waiting;
 mod workers;
 
 use self::{
@@ -181,7 +182,7 @@ struct Connection {
     #[arg(long, env = DISCOVERY_VARIABLE, default_value = crate::config::DISCOVERY_ADDRESS, value_parser = named::<Address>,
           value_name = "ADDRESS")]
     discovery_address: Address,
-    /// Go to the control plane's base address, without discovery
+    /// Go to the control plane at this base address, and to no other
     #[arg(long, env = ADDRESS_VARIABLE, value_parser = base_address, value_name = "ADDRESS")]
     control_plane_address: Option<Address>,
     /// Wait no longer than this
@@ -212,7 +213,8 @@ impl Connection {
     fn run(&self, work: impl AsyncFnOnce(&Client) -> Outcome) -> Outcome {
         let client = self.client();
         block_on(async {
-            client.start().await?;
+            let given = self.control_plane_address.as_ref();
+            waiting::start(&client, given, &self.discovery_address, self.timeout).await?;
             let outcome = work(&client).await;
             client.stop();
             outcome

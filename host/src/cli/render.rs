@@ -14,6 +14,7 @@ use std::{
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use uuid::Uuid;
 
 use self::shapes::TaskShape;
 use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::plain};
@@ -39,7 +40,7 @@ pub(super) use looks::{crew, events};
 pub(super) use modules::{Telling, loaded, modules};
 pub(super) use say::{STYLES, failure, note, warning};
 pub(super) use schedules::{Done, schedule, schedules};
-pub(super) use tasks::{cancelled, standing, status, submitted, tasks};
+pub(super) use tasks::{cancelled, limit, standing, status, submitted, tasks, waiting};
 
 fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -89,7 +90,12 @@ pub(super) fn text(text: &str) {
 }
 
 /// Says that a server is ready, in one line of JSON. It serves on if nobody reads that.
-pub(super) fn ready(worker_id: &str, address: &Address, gui: Option<&str>) -> Result<(), Failure> {
+pub(super) fn ready(
+    worker_id: &str,
+    address: &Address,
+    gui: Option<&str>,
+    cluster_id: Option<Uuid>,
+) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Ready<'a> {
         event: &'static str,
@@ -97,9 +103,11 @@ pub(super) fn ready(worker_id: &str, address: &Address, gui: Option<&str>) -> Re
         address: &'a Address,
         #[serde(skip_serializing_if = "Option::is_none")]
         gui: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cluster_id: Option<Uuid>,
         pid: u32,
     }
-    let ready = Ready { event: "ready", worker_id, address, gui, pid: process::id() };
+    let ready = Ready { event: "ready", worker_id, address, gui, cluster_id, pid: process::id() };
     let text = serde_json::to_string(&ready).map_err(|error| Failure::new(TASK_FAILED, error))?;
     let _ = writeln!(io::stdout().lock(), "{text}");
     Ok(())

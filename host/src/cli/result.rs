@@ -1,6 +1,6 @@
 //! `fastworker result`
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
@@ -9,9 +9,9 @@ use super::{
     Connection, Failure, Outcome, TIMED_OUT, TaskId, complete, render,
     status::{TASK_ID, one, unknown},
     submit::known,
-    switch, values,
+    switch, values, waiting,
 };
-use crate::protocol::Found;
+use crate::{client::Client, protocol::Found};
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP, override_usage = "fastworker result [OPTIONS] <ID>")]
@@ -38,7 +38,14 @@ impl ResultOf {
     pub(super) fn run(self) -> Outcome {
         let (id, json) = (&one(self.id, self.task_id)?, self.connection.json);
         let wait = if self.wait { self.connection.timeout } else { Duration::ZERO };
-        let outcome = self.connection.run(async |client| match client.lookup(id, wait).await? {
+        let look = async |client: &Client| {
+            let lookup = client.lookup(id, wait);
+            if !self.wait {
+                return lookup.await;
+            }
+            waiting::until_ended(client, id, wait, &Cell::new(false), lookup).await
+        };
+        let outcome = self.connection.run(async |client| match look(client).await? {
             Found::Ended(result) => {
                 let known = known(client, id, json).await?;
                 render::result_of(&result, known.as_ref(), json)

@@ -56,7 +56,7 @@ pub(super) fn unknown(id: &TaskId) -> Failure {
     Failure::new(NOT_FOUND, format!("there is no task {id}"))
         .hint(
             "fastworker tasks lists the tasks that are known; results expire after the control plane's \
-             --result-cache-ttl",
+             --result-cache-ttl, and are lost when it restarts",
         )
         .about(id)
 }

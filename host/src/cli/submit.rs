@@ -8,10 +8,11 @@ use std::{
 use clap::Args;
 
 use super::{
-    Connection, Failure, NOT_FOUND, Outcome, TaskId, call::TaskCall, document, named, render, span, switch, values,
+    Connection, Failure, Outcome, TaskId, call::TaskCall, document, named, render, span, switch, values, waiting,
 };
 use crate::{
     client::{Client, ClientError},
+    clock::after,
     config::Address,
     json::Json,
     protocol::{Found, WAIT_MAX},
@@ -60,8 +61,9 @@ impl SubmitTask {
         let (id, is_there) = (task.id.clone(), Cell::new(false));
         let outcome = self.connection.run(async |client| {
             is_there.set(true);
+            let (timeout, shown) = (self.connection.timeout, Cell::new(false));
             if self.non_blocking {
-                let id = client.send(task).await?;
+                waiting::until_ended(client, &id, timeout, &shown, client.send(task)).await?;
                 // One that was refused, as nobody has it, say, is an error. One that ran is not, however
                 // quick it was: a script gets its id, and asks how it ended.
                 let refused = |result: &TaskResult| result.status == TaskStatus::Failure && result.attempts == 0;
@@ -72,10 +74,10 @@ impl SubmitTask {
                 };
             }
             if self.follow {
-                return follow(client, task, self.connection.timeout, json).await;
+                let follow = follow(client, task, timeout, json, &shown);
+                return waiting::until_ended(client, &id, timeout, &shown, follow).await;
             }
-            let id = task.id.clone();
-            match client.run(task).await {
+            match waiting::until_ended(client, &id, timeout, &shown, client.run(task)).await {
                 Ok(result) => render::result_of(&result, known(client, &id, json).await?.as_ref(), json),
                 Err(late @ ClientError::TimedOut { .. }) => Err(Failure::from(late).with(standing(client, &id).await)),
                 Err(error) => Err(error.into()),
@@ -112,19 +114,29 @@ async fn standing(client: &Client, id: &TaskId) -> Option<String> {
     render::standing(&asked.ok()??)
 }
 
-/// Submits a task and shows what it says until it has ended.
-async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool) -> Outcome {
-    let id = client.send(task).await?;
-    let (started, mut after) = (Instant::now(), 0);
+/// Submits a task and shows what it says until it has ended. One that a restarted control plane does not
+/// know is submitted again.
+async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool, shown: &Cell<bool>) -> Outcome {
+    let until = after(timeout);
+    let id = client.send(task.clone()).await?;
+    let mut seen = 0;
     let mut watch = render::Watch::new();
-    loop {
-        let Some(left) = timeout.checked_sub(started.elapsed()) else {
-            watch.finish();
-            return Err(Failure::not_ended(&id, timeout).with(standing(client, &id).await));
+    let outcome = loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break Err(Failure::not_ended(&id, timeout).with(standing(client, &id).await));
+        }
+        let asked = tokio::time::timeout(left + STANDING_MAX, client.follow(&id, seen, left.min(WAIT_MAX)));
+        let told = match asked.await {
+            Ok(Ok(told)) => told,
+            Ok(Err(ClientError::Unreachable { .. })) | Err(_) => continue,
+            Ok(Err(error)) => break Err(error.into()),
         };
-        let told = client.follow(&id, after, left.min(WAIT_MAX)).await?;
-        after = told.last;
-        watch.show(&told.reports);
+        seen = told.last;
+        if !told.reports.is_empty() {
+            shown.set(true);
+            watch.show(&told.reports);
+        }
         match told.task {
             Found::Ended(result) => {
                 watch.finish();
@@ -132,10 +144,14 @@ async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool) -
             }
             Found::Live(_) => {}
             Found::Unknown => {
-                return Err(Failure::new(NOT_FOUND, format!("the control plane no longer knows task {id}"))
-                    .hint("it may have restarted: submit the task again")
-                    .about(&id));
+                seen = 0;
+                match client.send(task.clone()).await {
+                    Ok(_) | Err(ClientError::Unreachable { .. }) => {}
+                    Err(error) => break Err(error.into()),
+                }
             }
         }
-    }
+    };
+    watch.finish();
+    outcome
 }

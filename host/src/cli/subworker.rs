@@ -32,7 +32,8 @@ pub(super) struct Subworker {
     #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS",
           value_parser = named::<Address>)]
     base_address: Address,
-    /// If the control plane does not answer there, find it by its announcements at this address
+    /// If the control plane has moved since this subworker joined it, find it by its announcements at this
+    /// address
     #[arg(long, env = DISCOVERY_VARIABLE, default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS",
           value_parser = named::<Address>)]
     discovery_address: Address,
@@ -68,15 +69,19 @@ impl Subworker {
             let mut subworker = SubWorker::new(config.clone());
             subworker.start_with(runtime, catalog)?;
             signals.serve();
+            let joined = subworker.control_plane();
+            let cluster = joined.map(|joined| joined.cluster_id);
             info!(
                 worker = config.worker_id,
                 control_plane = %config.control_plane_address,
+                control_plane_id = joined.map(|joined| joined.worker_id.as_str()),
+                cluster = cluster.map(tracing::field::display),
                 slots = config.modules.concurrency,
                 tasks,
                 "subworker ready"
             );
             if json {
-                render::ready(&config.worker_id, &config.control_plane_address, None)?;
+                render::ready(&config.worker_id, &config.control_plane_address, None, cluster)?;
             }
             Ok::<_, Failure>(subworker)
         };

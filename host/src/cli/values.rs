@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
 
+use uuid::Uuid;
+
 use crate::{
     clock::SPAN_MAX,
     config::{Address, MANAGEMENT_OFFSET},
@@ -120,6 +122,12 @@ pub(super) fn worker_id(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.len() <= WORKER_ID_MAX && !text.contains(|c: char| c == ':' || c.is_control());
     let why = || format!("a worker id has 1 to {WORKER_ID_MAX} bytes, and neither colons nor control characters");
     fits.then(|| text.to_owned()).ok_or_else(why)
+}
+
+/// Reads the id of a cluster.
+pub(super) fn cluster_id(text: &str) -> Result<Uuid, String> {
+    let id = text.trim().parse::<Uuid>().ok().filter(|id| !id.is_nil());
+    id.ok_or_else(|| "write a UUID, such as the one that a control plane logs as cluster=… when it starts".into())
 }
 
 /// Reads an argument as JSON where it is JSON, else as text.

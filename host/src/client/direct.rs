@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ClientError, Inner, millis};
+use super::{ClientError, Inner, connection::STOPPING_PAUSE, millis};
 use crate::{
     protocol::{Found, Lookup, Notify, Reply, Request, Submit, Submitted, WAIT_MAX},
     task::{NewTask, TaskResult},
@@ -45,6 +45,8 @@ impl Inner {
         // Asked instead of submitting, once it was taken.
         let mut lookup = None;
         let mut taken = false;
+        // Why the control plane that stopped last did not take it.
+        let mut refused = None;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             let question = lookup.as_ref().unwrap_or(&submit);
             let asked = Instant::now();
@@ -52,8 +54,14 @@ impl Inner {
                 Ok(Reply::Submitted(mut told)) if told.len() == 1 => match told.pop() {
                     Some(Submitted::Ended(result)) => return Ok(result),
                     Some(Submitted::Refused(why)) => {
+                        let error = ClientError::Refused(why);
+                        if error.is_stopping() {
+                            refused = Some(error);
+                            tokio::time::sleep(STOPPING_PAUSE.min(left)).await;
+                            continue;
+                        }
                         self.forget(&id);
-                        return Err(ClientError::Refused(why));
+                        return Err(error);
                     }
                     Some(Submitted::Accepted) | None => {}
                 },
@@ -61,7 +69,7 @@ impl Inner {
                     Some(Found::Ended(result)) => return Ok(result),
                     // The control plane has forgotten it, for it started anew: so do we.
                     Some(Found::Unknown) => {
-                        lookup = None;
+                        (lookup, taken) = (None, false);
                         continue;
                     }
                     Some(Found::Live(_)) | None => pause_if_early(asked, left.min(WAIT_MAX)).await?,
@@ -77,9 +85,13 @@ impl Inner {
                     return Err(error);
                 }
             }
-            taken = true;
+            (taken, refused) = (true, None);
             let left = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
             lookup = Some(Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: millis(left) }));
+        }
+        if let Some(refused) = refused {
+            self.forget(&id);
+            return Err(refused);
         }
         Err(self.out_of_time(id, taken))
     }

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use crate::{
     clock::seconds,
     config::{Address, NotAnAddress},
+    protocol,
     task::TaskId,
     transport::{OpenError, PAYLOAD_MAX},
 };
@@ -74,6 +75,15 @@ pub enum Place {
     Discovery(Address),
     /// At the base address that the client was given.
     Given(Address),
+    /// At the base address that the client was given, while another one was announced.
+    GivenNotAnnounced {
+        /// The base address that was given.
+        base: Address,
+        /// The base address that was announced.
+        announced: Address,
+        /// The bus.
+        discovery: Address,
+    },
     /// At a base address that was announced.
     Announced {
         /// The base address.
@@ -87,7 +97,9 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Discovery(address) => write!(f, "no control plane announced itself at {address}"),
-            Self::Given(base) => write!(f, "no answer from the control plane at {base}"),
+            Self::Given(base) | Self::GivenNotAnnounced { base, .. } => {
+                write!(f, "no answer from the control plane at {base}")
+            }
             Self::Announced { base, discovery } => {
                 write!(f, "no answer from the control plane at {base}, announced at {discovery},")
             }
@@ -99,5 +111,11 @@ impl ClientError {
     /// Whether the task was certainly not taken.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::TooLarge { .. } | Self::BadArguments(_))
+    }
+
+    /// Whether a control plane refused something because it is about to stop, so that the next one
+    /// may take it.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self, Self::Refused(why) if protocol::is_stopping(why))
     }
 }

@@ -3,11 +3,11 @@
 use super::*;
 use crate::{
     clock::Timestamp,
-    config::Address,
+    config::{Address, MANAGEMENT_OFFSET},
     json::Json,
-    protocol::Submitted,
+    protocol::{Submitted, codec},
     task::{SerializationFormat, Task, TaskPriority, TaskStatus},
-    transport::{self, Peer, Refusal, Server, Service},
+    transport::{self, Peer, Refusal, Server, Service, Transport as _, nng::Nng},
 };
 
 /// Answers every question about a task at once: it lives.
@@ -78,7 +78,7 @@ async fn who_may_not_wait_at_the_control_plane_asks_again_with_pauses() {
     let wait = Duration::from_secs(3);
     let client = Client::builder().control_plane_address(base.clone()).timeout(wait).build();
     let caller = Nng.connect(&address).expect("an address");
-    let connection = Connection { caller, base, discovery: None, welcome: Arc::default() };
+    let connection = Connection::new(caller, base, None, Arc::default());
     *lock(&client.0.connection) = Some(Arc::new(connection));
     client.0.stopped.store(false, Ordering::SeqCst);
 

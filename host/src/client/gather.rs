@@ -19,10 +19,13 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{ClientError, FRAME_ITEMS_MAX, Inner, SEEN_MAX, millis};
+use super::{ClientError, FRAME_ITEMS_MAX, Inner, SEEN_MAX, connection::STOPPING_PAUSE, millis};
 use crate::{
+    clock::after,
     lock::lock,
-    protocol::{Collect, Collected, FRAME_TARGET, Found, Notify, Reply, Request, Submit, Submitted, WAIT_MAX},
+    protocol::{
+        Collect, Collected, FRAME_TARGET, Found, Notify, Reply, Request, Submit, Submitted, WAIT_MAX, is_stopping,
+    },
     task::{NewTask, TaskId, TaskResult},
 };
 
@@ -52,6 +55,8 @@ struct Heap {
     /// Tasks whose end nobody waits for, but which is remembered when it comes: the newest
     /// [`SEEN_MAX`].
     watched: LruCache<TaskId, ()>,
+    /// Why the control plane that was asked last took nothing, if that is because it is stopping.
+    stopping: Option<ClientError>,
     sending: bool,
     collecting: bool,
 }
@@ -74,6 +79,7 @@ impl Default for Heap {
             taken: HashMap::new(),
             ended: HashMap::new(),
             watched: LruCache::unbounded(),
+            stopping: None,
             sending: false,
             collecting: false,
         }
@@ -143,8 +149,11 @@ async fn hear<T>(
         Ok(Ok(verdict)) => verdict,
         Ok(Err(_)) => Err(ClientError::Stopped),
         Err(_) => {
-            let taken = inner.gather.heap().give_up(&task_id);
-            Err(inner.out_of_time(task_id, taken))
+            let (taken, stopping) = {
+                let mut heap = inner.gather.heap();
+                (heap.give_up(&task_id), heap.stopping.clone())
+            };
+            Err(stopping.filter(|_| !taken).unwrap_or_else(|| inner.out_of_time(task_id, taken)))
         }
     }
 }
@@ -195,6 +204,18 @@ impl Heap {
             && let Some(awaited) = self.ended.remove(id)
         {
             tell(awaited.verdicts, &Err(refusal.clone()));
+        }
+    }
+
+    /// Puts tasks back that a control plane did not take as it is stopping, if somebody still waits for
+    /// them.
+    fn send_again(&mut self, tasks: Vec<NewTask>) {
+        for task in tasks.into_iter().rev() {
+            let is_taking = |verdicts: &Vec<Verdict<()>>| verdicts.iter().any(|verdict| !verdict.is_closed());
+            let is_awaited = self.ended.get(&task.id).is_some_and(Awaited::is_awaited);
+            if is_awaited || self.taken.get(&task.id).is_some_and(is_taking) {
+                self.outgoing.push_front(task);
+            }
         }
     }
 
@@ -335,24 +356,37 @@ async fn send_all(mut pump: Pump) {
             let len = frame_len(&heap.outgoing);
             heap.outgoing.drain(..len).collect()
         };
-        let ids: Vec<TaskId> = frame.iter().map(|task| task.id.clone()).collect();
-        let request = Request::Submit(Submit { tasks: frame, notify: Notify::Session(pump.session) });
+        let submit = Submit { tasks: frame, notify: Notify::Session(pump.session) };
+        let request = Request::Submit(submit);
         let answer = inner.unless_stopped(inner.ask(&request)).await;
-        let collector = {
+        let Request::Submit(Submit { tasks, .. }) = request else { return };
+        let (collector, is_stopping) = {
             let Some(mut heap) = inner.gather.heap_of(pump.session) else { return };
-            note_taken(&inner, &mut heap, &ids, answer);
-            if heap.expects_ends() { Pump::start(&inner, &mut heap, Kind::Collector) } else { None }
+            let again = note_taken(&inner, &mut heap, tasks, answer);
+            let is_stopping = !again.is_empty();
+            heap.send_again(again);
+            let collector = if heap.expects_ends() { Pump::start(&inner, &mut heap, Kind::Collector) } else { None };
+            (collector, is_stopping)
         };
         if let Some(collector) = collector {
             tokio::spawn(collect_all(collector));
         }
+        if is_stopping {
+            drop(inner);
+            sleep(STOPPING_PAUSE).await;
+        }
     }
 }
 
-fn note_taken(inner: &Inner, heap: &mut Heap, ids: &[TaskId], answer: Result<Reply, ClientError>) {
+/// Tells whoever waits what became of the tasks of a frame, and gives those to send again, as the control
+/// plane that did not take them is stopping.
+fn note_taken(inner: &Inner, heap: &mut Heap, tasks: Vec<NewTask>, answer: Result<Reply, ClientError>) -> Vec<NewTask> {
     let error = match answer {
-        Ok(Reply::Submitted(taken)) if taken.len() == ids.len() => {
-            for (id, taken) in ids.iter().zip(taken) {
+        Ok(Reply::Submitted(taken)) if taken.len() == tasks.len() => {
+            let mut again = Vec::new();
+            heap.stopping = None;
+            for (task, taken) in tasks.into_iter().zip(taken) {
+                let id = &task.id;
                 match taken {
                     Submitted::Accepted => heap.tell_taken(id),
                     Submitted::Ended(result) => {
@@ -361,23 +395,32 @@ fn note_taken(inner: &Inner, heap: &mut Heap, ids: &[TaskId], answer: Result<Rep
                         heap.tell_taken(id);
                         heap.tell_end(&result);
                     }
+                    Submitted::Refused(why) if is_stopping(&why) => {
+                        heap.stopping = Some(ClientError::Refused(why));
+                        again.push(task);
+                    }
                     Submitted::Refused(why) => {
                         inner.forget(id);
                         heap.tell_refusal(id, &ClientError::Refused(why));
                     }
                 }
             }
-            return;
+            return again;
         }
         Ok(_) => inner.confused(),
+        Err(error) if error.is_stopping() => {
+            heap.stopping = Some(error);
+            return tasks;
+        }
         Err(error) => error,
     };
-    for id in ids {
+    for NewTask { id, .. } in &tasks {
         if error.is_refusal() {
             inner.forget(id);
         }
         heap.tell_refusal(id, &error);
     }
+    Vec::new()
 }
 
 async fn collect_all(mut pump: Pump) {
@@ -423,7 +466,8 @@ async fn ask_one_by_one(inner: &Arc<Inner>, session: Uuid) {
     let Some(mut ids) = inner.gather.heap_of(session).map(|mut heap| heap.in_doubt()) else { return };
     while !ids.is_empty() {
         let asked = ids[..ids.len().min(FRAME_ITEMS_MAX)].to_vec();
-        let found = inner.unless_stopped(inner.look_up(asked, Duration::ZERO)).await;
+        let latest = after(inner.config.timeout);
+        let found = inner.unless_stopped(inner.look_up(asked, Duration::ZERO, latest)).await;
         let Some(found) = found.ok().filter(|found| !found.is_empty()) else { break };
         let Some(mut heap) = inner.gather.heap_of(session) else { return };
         for (id, found) in ids.drain(..found.len().min(ids.len())).zip(found) {
@@ -536,19 +580,38 @@ mod tests {
     fn a_task_that_ended_at_once_is_remembered_and_a_refused_one_is_forgotten() {
         let client = client();
         let inner = &client.0;
-        let ids = ["ended", "refused"].map(|id| task(id).id);
+        let tasks = ["ended", "refused"].map(task);
+        let ids = tasks.clone().map(|task| task.id);
         for id in &ids {
             inner.note_submitted(id);
         }
         let mut heap = Heap::default();
         let (mut first, mut second) = (heap.await_taken(task("ended")), heap.await_taken(task("refused")));
         let taken = vec![Submitted::Ended(ended("ended")), Submitted::Refused("no".into())];
-        note_taken(inner, &mut heap, &ids, Ok(Reply::Submitted(taken)));
+        let again = note_taken(inner, &mut heap, tasks.to_vec(), Ok(Reply::Submitted(taken)));
+        assert!(again.is_empty());
         assert!(matches!(first.try_recv(), Ok(Ok(()))));
         assert!(matches!(second.try_recv(), Ok(Err(ClientError::Refused(_)))));
         assert_eq!(client.get_status(&ids[0]), Some(TaskStatus::Success));
         assert_eq!(client.get_status(&ids[1]), None);
         assert!(!heap.expects_ends());
+    }
+
+    #[test]
+    fn what_a_stopping_control_plane_did_not_take_is_sent_again() {
+        let client = client();
+        let mut heap = Heap::default();
+        let (mut waits, gone) = (heap.await_end(task("waits")), heap.await_end(task("gone")));
+        let tasks: Vec<NewTask> = heap.outgoing.drain(..).collect();
+        drop(gone);
+        let why = "the control plane is stopping and takes no more tasks";
+        let refused = Reply::Submitted(vec![Submitted::Refused(why.into()); 2]);
+        let again = note_taken(&client.0, &mut heap, tasks, Ok(refused));
+        heap.send_again(again);
+        assert!(waits.try_recv().is_err(), "it waits on");
+        assert_eq!(heap.outgoing.iter().map(|task| task.id.to_string()).collect::<Vec<_>>(), ["waits"]);
+        let tasks: Vec<NewTask> = heap.outgoing.drain(..).collect();
+        assert_eq!(note_taken(&client.0, &mut heap, tasks, Err(ClientError::Refused(why.into()))).len(), 1);
     }
 
     #[test]

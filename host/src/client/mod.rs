@@ -10,7 +10,7 @@ use std::{
     future::Future,
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -18,19 +18,17 @@ use std::{
 
 use lru::LruCache;
 use serde::Serialize;
-use tokio::{sync::Notify, time::timeout_at};
+use tokio::sync::Notify;
 
 use crate::{
     clock::after,
-    config::MANAGEMENT_OFFSET,
-    discovery::Discovery,
     lock::lock,
     protocol::{
         EventQuery, Events, FRAME_ITEMS_MAX, Follow, Found, Lookup, Reply, Reports, Request, TaskPage, TaskQuery,
-        WAIT_MAX, Welcome, WorkerInfo, codec,
+        WAIT_MAX, Welcome, WorkerInfo,
     },
     task::{NewTask, Task, TaskId, TaskResult},
-    transport::{PAYLOAD_MAX, Transport as _, nng::Nng},
+    transport::PAYLOAD_MAX,
 };
 
 mod builder;
@@ -39,6 +37,7 @@ mod connection;
 mod direct;
 mod error;
 mod gather;
+mod join;
 mod listener;
 mod schedules;
 mod seen;
@@ -53,6 +52,9 @@ pub use listener::{Listener, Unreadable};
 pub use schedules::{Namesake, Schedules};
 pub use seen::SEEN_MAX;
 use seen::Seen;
+
+/// So much later than a wait for a task is over the answer may still come.
+const LOOKUP_SLACK: Duration = Duration::from_secs(2);
 
 /// Submits tasks and asks about them. Cheap to clone; all clones are one client.
 #[derive(Clone, Debug)]
@@ -81,40 +83,18 @@ impl Client {
         ClientBuilder::default()
     }
 
-    /// Finds the control plane.
+    /// Finds the control plane: at the address that was given, or where it is announced. A given
+    /// address is never replaced by what is announced.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] if there is none within the timeout; start one with
     /// `fastworker control-plane`.
     pub async fn start(&self) -> Result<(), ClientError> {
-        let config = &self.0.config;
-        let unreachable = |place: Place| ClientError::Unreachable { place, waited: config.timeout };
-        let until = after(config.timeout);
-        let (base, discovery) = if let Some(base) = &config.control_plane_address {
-            (base.clone(), None)
-        } else {
-            let discovery = Discovery::listen(&Nng, &config.discovery_address)?;
-            let heard = timeout_at(until.into(), discovery.first()).await;
-            let heard = heard.map_err(|_| unreachable(Place::Discovery(config.discovery_address.clone())))?;
-            (heard.base_address, Some(Arc::new(discovery)))
+        let until = after(self.0.config.timeout);
+        let connection = match &self.0.config.control_plane_address {
+            Some(base) => self.0.join_given(base, until).await?,
+            None => self.0.join_announced(until).await?,
         };
-        let caller = Nng.connect(&base.plus(MANAGEMENT_OFFSET)?.to_string())?;
-        let left = until.saturating_duration_since(Instant::now());
-        let mut connection = Connection { caller, base, discovery, welcome: Arc::default() };
-        let stranger = || {
-            let base = connection.base.clone();
-            let port = base.port() + MANAGEMENT_OFFSET;
-            ClientError::NotAControlPlane { base, port }
-        };
-        let welcome = match self.0.ask_on(&connection, &Request::Hello, left).await {
-            Ok(Reply::Welcome(welcome)) => welcome,
-            // Such as a control plane of another version, or one that has too much to do.
-            Ok(Reply::Refused(why)) if !why.starts_with(codec::UNREADABLE) => return Err(ClientError::Refused(why)),
-            Ok(_) | Err(ClientError::Confused { .. }) => return Err(stranger()),
-            Err(ClientError::Unreachable { place, .. }) => return Err(unreachable(place)),
-            Err(error) => return Err(error),
-        };
-        connection.welcome = Arc::new(OnceLock::from(welcome));
         *lock(&self.0.connection) = Some(Arc::new(connection));
         self.0.stopped.store(false, Ordering::SeqCst);
         Ok(())
@@ -248,10 +228,11 @@ impl Client {
     /// [`ClientError`] when nobody answered.
     pub async fn lookup(&self, task_id: &TaskId, wait: Duration) -> Result<Found, ClientError> {
         let until = after(wait);
+        let latest = after(self.0.config.timeout.max(wait.saturating_add(LOOKUP_SLACK)));
         loop {
             let asked = Instant::now();
             let left = until.saturating_duration_since(asked).min(WAIT_MAX);
-            let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left)).await?.pop();
+            let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left, latest)).await?.pop();
             match found {
                 Some(Found::Live(_)) if !left.is_zero() => self.0.unless_stopped(pause_if_early(asked, left)).await?,
                 Some(found) => {
@@ -365,9 +346,10 @@ impl Inner {
         }
     }
 
-    async fn look_up(&self, ids: Vec<TaskId>, wait: Duration) -> Result<Vec<Found>, ClientError> {
+    /// Asks how tasks stand, and gives up asking at `latest`.
+    async fn look_up(&self, ids: Vec<TaskId>, wait: Duration, latest: Instant) -> Result<Vec<Found>, ClientError> {
         let lookup = Lookup { ids, wait_ms: millis(wait) };
-        match self.ask_for(&Request::Lookup(lookup), wait).await? {
+        match self.ask_until(&Request::Lookup(lookup), wait, latest).await? {
             Reply::Found(found) => Ok(found),
             _ => Err(self.confused()),
         }
@@ -389,14 +371,14 @@ mod full;
 #[cfg(test)]
 mod tests {
     use super::{direct::DIRECT_MAX, *};
-    use crate::config::Address;
+    use crate::config::{Address, MANAGEMENT_OFFSET};
 
     fn nobody(timeout: Duration) -> Client {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
         let base: Address = format!("tcp://127.0.0.1:{}", port - MANAGEMENT_OFFSET).parse().expect("an address");
         let client = Client::builder().control_plane_address(base.clone()).timeout(timeout).retries(100).build();
-        let caller = Nng.connect(&base.plus(MANAGEMENT_OFFSET).expect("a port").to_string()).expect("an address");
-        let connection = Connection { caller, base, discovery: None, welcome: Arc::default() };
+        let caller = connection::dial(&base, client.0.config.serialization_format).expect("an address");
+        let connection = Connection::new(caller, base, None, Arc::default());
         *lock(&client.0.connection) = Some(Arc::new(connection));
         client.0.stopped.store(false, Ordering::SeqCst);
         client

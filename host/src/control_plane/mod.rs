@@ -4,6 +4,7 @@
 //! is to be said leaves on its [`way`]. The rest are the state's books.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError, Sender},
@@ -13,6 +14,7 @@ use std::{
 };
 
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::{
     clock::SPAN_MAX,
@@ -34,6 +36,7 @@ use crate::{
 };
 
 pub mod callbacks;
+pub mod cluster;
 pub mod core;
 pub mod events;
 pub mod handler;
@@ -82,6 +85,10 @@ pub struct ControlPlaneConfig {
     pub insecure: bool,
     /// How many requests each address holds open.
     pub open_requests_max: usize,
+    /// Which cluster it is. None for the id that is kept in the state folder, or else a new one.
+    pub cluster_id: Option<Uuid>,
+    /// Where that id is kept; none to keep nothing.
+    pub state_dir: Option<PathBuf>,
     /// The web interface; none for no such thing.
     #[cfg(feature = "runtime")]
     pub gui: Option<GuiConfig>,
@@ -105,6 +112,8 @@ impl Default for ControlPlaneConfig {
             advertise_address: None,
             insecure: false,
             open_requests_max: OPEN_REQUESTS_MAX,
+            cluster_id: None,
+            state_dir: cluster::default_state_dir(),
             #[cfg(feature = "runtime")]
             gui: None,
             #[cfg(feature = "runtime")]
@@ -157,6 +166,7 @@ pub struct ControlPlaneWorker {
 
 struct Running {
     core: Arc<Core>,
+    cluster_id: Uuid,
     servers: Vec<Box<dyn Server>>,
     announcements: Sender<()>,
     threads: Vec<JoinHandle<()>>,
@@ -217,6 +227,7 @@ impl ControlPlaneWorker {
         let threads = CoreThreads(Some(Arc::clone(&core)));
         // Before anybody can submit a task that wants to be called back.
         core.start_callbacks()?;
+        let cluster_id = peers.welcome.cluster_id;
         let servers = listen(config, &core, &peers.welcome)?;
         let (announcements, stop) = mpsc::channel();
         let announcer = announcer(config, &peers.announcement)?;
@@ -237,6 +248,7 @@ impl ControlPlaneWorker {
         let threads = vec![timer, announcing];
         self.running = Some(Running {
             core,
+            cluster_id,
             servers,
             announcements,
             threads,
@@ -283,6 +295,11 @@ impl ControlPlaneWorker {
     pub fn get_subworker_status(&self) -> Vec<WorkerInfo> {
         let Some(running) = &self.running else { return Vec::new() };
         running.core.enter(|state, now| state.roster().infos(now.mono))
+    }
+
+    /// Which cluster it is, while it runs.
+    pub fn cluster_id(&self) -> Option<Uuid> {
+        self.running.as_ref().map(|running| running.cluster_id)
     }
 
     /// Where the page of the web interface is, if there is one.
@@ -373,9 +390,27 @@ impl Peers {
             base_address: base_address.to_string(),
             subworker_address: base_address.with_port(config.subworker_management_port).to_string(),
             payload_max: PAYLOAD_MAX as u64,
+            cluster_id: cluster_id(config),
         };
         Ok(Self { welcome, announcement: Announcement { worker_id: id.clone(), base_address } })
     }
+}
+
+/// Which cluster this control plane is.
+fn cluster_id(config: &ControlPlaneConfig) -> Uuid {
+    if let Some(id) = config.cluster_id {
+        return id;
+    }
+    let Some(folder) = &config.state_dir else { return Uuid::new_v4() };
+    cluster::id_in(folder, &config.worker_id, config.base_address.port()).unwrap_or_else(|(id, error)| {
+        warn!(
+            folder = %folder.display(),
+            %error,
+            "cannot keep the cluster's id: after a restart at another address, clients and subworkers will not \
+             find this cluster again by its announcements; set XDG_STATE_HOME or --cluster-id"
+        );
+        id
+    })
 }
 
 /// Opens the sockets of the four priorities, of management and of subworkers.

@@ -45,6 +45,15 @@ pub const WORKER_ID_MAX: usize = 128;
 /// How many reports a worker can tell in one message.
 pub const NOTE_REPORTS_MAX: usize = 100_000;
 
+/// Whether a refusal only means that this control plane is about to stop: the next one takes the same
+/// request.
+pub fn is_stopping(why: &str) -> bool {
+    why.starts_with(STOPPING)
+}
+
+/// How a control plane that stops begins its refusals.
+const STOPPING: &str = "the control plane is stopping";
+
 /// Whether a worker can have that id. Not with a colon: an announcement ends an id with one.
 pub fn is_worker_id(id: &str) -> bool {
     (1..=WORKER_ID_MAX).contains(&id.len()) && !id.contains(|c: char| c == ':' || c.is_control())
@@ -178,6 +187,17 @@ pub struct Welcome {
     pub subworker_address: String,
     /// The largest document in bytes.
     pub payload_max: u64,
+    /// Which cluster it is: the same after a restart, and another one's is different. Nil if it does
+    /// not say.
+    #[serde(default)]
+    pub cluster_id: Uuid,
+}
+
+impl Welcome {
+    /// Whether this is the control plane of that cluster.
+    pub fn is_of(&self, cluster: Uuid) -> bool {
+        self.cluster_id == cluster && !cluster.is_nil()
+    }
 }
 
 /// What became of one submitted task.

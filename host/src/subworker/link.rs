@@ -2,12 +2,14 @@
 
 use std::{
     sync::{Arc, Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tracing::{error, info};
+use tracing::{debug, error, info};
+use uuid::Uuid;
 
 use crate::{
+    clock::{after, pause},
     config::{Address, MANAGEMENT_OFFSET},
     control_plane::{core::Core, handler::serve_worker, way::Way},
     discovery::Discovery,
@@ -20,6 +22,9 @@ use crate::{
 /// How long a slot waits for the answer to a request for work, which may be parked. A control plane
 /// whose machine is gone without a word is noticed after so long.
 pub const WORK_LIMIT: Duration = WAIT_MAX.saturating_add(Duration::from_secs(5));
+
+/// The pause before a control plane is asked again that answered who it is with something else.
+const HELLO_STEP: Duration = Duration::from_millis(200);
 
 /// A way to ask the control plane.
 pub trait Link: Send + Sync + 'static {
@@ -107,6 +112,9 @@ pub struct RemoteLink {
     format: SerializationFormat,
     discovery: Discovery,
     caller: Mutex<Arc<dyn Caller>>,
+    /// The base address at which the control plane answered last, and its cluster's id.
+    cluster: Mutex<(Address, Uuid)>,
+    joined: Welcome,
     /// Held by who looks around.
     looking: Mutex<()>,
 }
@@ -127,6 +135,8 @@ pub enum NotFound {
         address: Address,
         /// How long we waited.
         waited: Duration,
+        /// Where another one was announced meanwhile.
+        announced: Option<Address>,
     },
     /// The socket could not be opened.
     #[error(transparent)]
@@ -137,11 +147,12 @@ pub enum NotFound {
 }
 
 impl RemoteLink {
-    /// Finds the control plane: at `address`, or else where the bus at `discovery` says. Waits at
+    /// Finds the control plane at `address`, and nowhere else: what is announced on the bus at
+    /// `discovery` may be another cluster. From then on it is found again by its cluster id. Waits at
     /// most `limit`.
     ///
     /// # Errors
-    /// [`NotFound`] when neither leads to one.
+    /// [`NotFound`] when nobody answers there.
     pub fn find(
         transport: Arc<dyn Transport>,
         address: &Address,
@@ -150,18 +161,29 @@ impl RemoteLink {
         limit: Duration,
     ) -> Result<Self, NotFound> {
         let discovery = Discovery::listen(&*transport, discovery)?;
-        let half = limit / 2;
-        let welcome = match hello(&*transport, address, format, half)? {
-            Some(welcome) => Some(welcome),
-            None => match discovery.newest() {
-                Some(heard) => hello(&*transport, &heard.base_address, format, half)?,
-                None => hello(&*transport, address, format, half)?,
-            },
+        let until = after(limit);
+        let welcome = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(welcome) = hello(&*transport, address, format, left)? {
+                break welcome;
+            }
+            if Instant::now() >= until {
+                let heard = discovery.newest().map(|heard| heard.base_address);
+                let announced = heard.filter(|announced| announced != address);
+                return Err(NotFound::Unreachable { address: address.clone(), waited: limit, announced });
+            }
+            // It had too much to do, say.
+            pause(HELLO_STEP.min(left));
         };
-        let welcome = welcome.ok_or_else(|| NotFound::Unreachable { address: address.clone(), waited: limit })?;
         let told: Address = welcome.subworker_address.parse()?;
         let caller = Mutex::new(transport.connect(&told.to_string())?);
-        Ok(Self { transport, format, discovery, caller, looking: Mutex::default() })
+        let cluster = Mutex::new((address.clone(), welcome.cluster_id));
+        Ok(Self { transport, format, discovery, caller, cluster, joined: welcome, looking: Mutex::default() })
+    }
+
+    /// Who the control plane said it is when it was found first.
+    pub fn joined(&self) -> &Welcome {
+        &self.joined
     }
 
     fn caller(&self) -> Arc<dyn Caller> {
@@ -185,12 +207,19 @@ impl Link for RemoteLink {
         let Some(heard) = self.discovery.newest() else { return };
         let limit = Duration::from_secs(1);
         let Ok(Some(welcome)) = hello(&*self.transport, &heard.base_address, self.format, limit) else { return };
+        let (base, cluster) = lock(&self.cluster).clone();
+        // At the address where it was, it may have lost its id; elsewhere another id is another cluster.
+        if heard.base_address != base && !welcome.is_of(cluster) {
+            debug!(address = %heard.base_address, cluster = %welcome.cluster_id, "another cluster is announced");
+            return;
+        }
+        *lock(&self.cluster) = (heard.base_address.clone(), welcome.cluster_id);
         let Ok(told) = welcome.subworker_address.parse::<Address>().map(|told| told.to_string()) else { return };
         if self.caller().address() == told {
             return;
         }
         if let Ok(caller) = self.transport.connect(&told) {
-            info!(address = %heard.base_address, "the control plane has moved");
+            info!(address = %heard.base_address, cluster = %welcome.cluster_id, "the control plane has moved");
             *lock(&self.caller) = caller;
         }
     }

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
+    protocol::Welcome,
     runtime::{Catalog, LoadError, Runtime, RuntimeConfig, RuntimeError, SourceError, expand},
     task::SerializationFormat,
     transport::nng::Nng,
@@ -30,7 +31,7 @@ pub struct SubWorkerConfig {
     pub control_plane_address: Address,
     /// The address that is shown for it; nothing listens there.
     pub base_address: Address,
-    /// Where it looks for the control plane when that does not answer.
+    /// Where it looks for the control plane when that has moved, once it has joined it.
     pub discovery_address: Address,
     /// How its messages are written. Postcard by default, as nobody but the control plane reads
     /// them: measured, it takes a tenth to a sixth off a task's way through a subworker.
@@ -151,12 +152,14 @@ pub enum SubWorkerError {
 pub struct SubWorker {
     config: SubWorkerConfig,
     crew: Option<Crew>,
+    /// Who its control plane said it is when it joined.
+    joined: Option<Welcome>,
 }
 
 impl SubWorker {
     /// A subworker that has not started.
     pub fn new(config: SubWorkerConfig) -> Self {
-        Self { config, crew: None }
+        Self { config, crew: None, joined: None }
     }
 
     /// Loads the modules, registers and takes work. Blocks while it loads and looks for its control
@@ -188,6 +191,7 @@ impl SubWorker {
             slots: u32::try_from(config.modules.concurrency).unwrap_or(u32::MAX),
         };
         let is_empty = catalog.modules().is_empty();
+        self.joined = Some(link.joined().clone());
         self.crew = Some(Crew::start(Arc::new(link), runtime, catalog, identity, config.modules.reload())?);
         if is_empty {
             warn!(worker = config.worker_id, "this subworker has no task modules, so it gets no tasks");
@@ -202,6 +206,11 @@ impl SubWorker {
             Some(crew) => Box::new(crew.leave()),
             None => Box::new(|| {}),
         }
+    }
+
+    /// Who the control plane said it is that this subworker joined when it started.
+    pub fn control_plane(&self) -> Option<&Welcome> {
+        self.joined.as_ref()
     }
 
     /// Finishes what runs, at most `limit` long, hands the rest back and leaves. Blocks so long.

@@ -155,7 +155,8 @@ pub enum CallError {
 pub type OnAnswer = Box<dyn FnOnce(Result<&[u8], CallError>) + Send>;
 
 /// A client socket that asks one server, as many questions at a time as one likes. It connects in
-/// the background, again after each loss, and repeats what was open over the new connection. What
+/// the background, again after each loss, and repeats what was open over the new connection. While
+/// something is open, an attempt to connect that takes long is started again about every second. What
 /// is open when it is dropped ends as closed.
 pub trait Caller: Send + Sync {
     /// Asks, and calls `done` exactly once: with the answer, or after `limit`.
@@ -280,6 +281,13 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     /// [`OpenError`] when the address makes no sense.
     fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError>;
+
+    /// The same, and notices within about five seconds a connection that died silently while calls are
+    /// open: `probe` is a request that the server answers at once, however long others wait.
+    ///
+    /// # Errors
+    /// As for [`Transport::connect`].
+    fn connect_probed(&self, address: &str, probe: Vec<u8>) -> Result<Arc<dyn Caller>, OpenError>;
 
     /// Talks to a server (REQ) on one thread. A question takes at most `limit`.
     ///

@@ -89,6 +89,30 @@ pub(in crate::cli) fn standing(task: &Task) -> Option<String> {
     }
 }
 
+/// What a command waits for: a task that is known or not yet accepted.
+pub(in crate::cli) fn waiting(id: &TaskId, task: Option<&Task>, left: Duration) -> String {
+    let Some(task) = task else {
+        return format!("the control plane has not accepted task {id} yet: waiting for that{}", limit(left));
+    };
+    let state = match task.status {
+        TaskStatus::Started => {
+            let worker = task.worker_id.as_deref().map(|worker| format!(" on {worker}")).unwrap_or_default();
+            let since = task.started_at.map(|at| format!(" since {}", moment(at))).unwrap_or_default();
+            format!("runs{worker}{since}")
+        }
+        TaskStatus::Pending if task.offered => "is queued behind others".to_owned(),
+        TaskStatus::Pending => format!("is queued, and no worker has the task '{}' yet", task.name),
+        status => standing(task).unwrap_or_else(|| format!("is {status}")),
+    };
+    let state = state.strip_prefix("it ").unwrap_or(&state);
+    format!("task {id} {state}: waiting for its end{}", limit(left))
+}
+
+/// How long a wait is at most.
+pub(in crate::cli) fn limit(left: Duration) -> String {
+    format!(", at most {}", span(left))
+}
+
 fn is_without_worker(task: &Task) -> bool {
     !task.offered && !task.status.is_final() && task.status != TaskStatus::Started
 }

@@ -6,14 +6,14 @@
 
 use std::{
     sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use ::nng::{
-    Aio, AioResult, Error, PipeEvent, Protocol, Socket,
+    Aio, AioResult, Dialer, Error, PipeEvent, Protocol, Socket,
     options::{Options as _, RecvBufferSize, SendBufferSize},
 };
 
@@ -21,6 +21,7 @@ use super::{
     super::{Announcer, Hearer, OnHeard, OnJoined, OpenError},
     Gate, close_off_callbacks, guarded, prepare, redial, refused, settle,
 };
+use crate::lock::lock;
 
 /// The largest announcement that is taken in, in bytes.
 const ANNOUNCEMENT_MAX: usize = 64 * 1024;
@@ -28,6 +29,11 @@ const ANNOUNCEMENT_MAX: usize = 64 * 1024;
 const WAITING_MAX: i32 = 128;
 /// How long newcomers are gathered before they are greeted.
 const GATHER: Duration = Duration::from_millis(2);
+
+/// A connection on which nothing was heard for this long is dialled again.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long an attempt to connect may take before it is started again.
+const ATTEMPT_MAX: Duration = Duration::from_secs(2);
 
 /// A listening BUS socket.
 pub(super) struct NngAnnouncer {
@@ -68,7 +74,7 @@ impl NngHearer {
         let fail = |error| refused(address, error);
         let hearer = Self { bus: Bus::open(address, Does::Hear(heard))? };
         hearer.bus.hear_next();
-        hearer.bus.socket.dial_async(address).map_err(fail)?;
+        hearer.bus.dial(&mut lock(&hearer.bus.dialer)).map_err(fail)?;
         Ok(hearer)
     }
 }
@@ -92,7 +98,11 @@ enum Does {
 struct Bus {
     socket: Socket,
     gate: Gate,
+    address: String,
     does: Does,
+    /// Of one who hears.
+    dialer: Mutex<Option<Dialer>>,
+    connections: AtomicUsize,
     /// Whether a greeting is due.
     greeting: AtomicBool,
     /// Set once, as its callback needs the bus.
@@ -106,7 +116,10 @@ impl Bus {
         let bus = Arc::new(Self {
             socket,
             gate: Gate::default(),
+            address: address.to_owned(),
             does,
+            dialer: Mutex::default(),
+            connections: AtomicUsize::new(0),
             greeting: AtomicBool::new(false),
             aio: OnceLock::new(),
         });
@@ -129,10 +142,33 @@ impl Bus {
         self.aio.get_or_init(|| aio);
         let this: Weak<Self> = Arc::downgrade(self);
         self.socket.pipe_notify(move |_, event| {
-            if let (PipeEvent::AddPost, Some(bus)) = (event, this.upgrade()) {
-                bus.newcomer();
+            let Some(bus) = this.upgrade() else { return };
+            match event {
+                PipeEvent::AddPre => drop(bus.connections.fetch_add(1, SeqCst)),
+                PipeEvent::AddPost => bus.newcomer(),
+                _ => drop(bus.connections.fetch_sub(1, SeqCst)),
             }
         })
+    }
+
+    fn dial(&self, dialer: &mut Option<Dialer>) -> Result<(), Error> {
+        *dialer = Some(Dialer::new(&self.socket, &self.address, true)?);
+        Ok(())
+    }
+
+    /// Closes the connection, or the attempt to connect, and dials again. Inside the gate, as NNG
+    /// knows no dialler whose socket is closed.
+    fn dial_again(&self) {
+        let dial = || {
+            let mut dialer = lock(&self.dialer);
+            if let Some(old) = dialer.take() {
+                old.close();
+            }
+            self.dial(&mut dialer)
+        };
+        if let Some(Err(error)) = self.gate.pass(dial) {
+            tracing::debug!(%error, address = self.address, "cannot dial a bus again yet");
+        }
     }
 
     fn newcomer(&self) {
@@ -142,7 +178,11 @@ impl Bus {
     }
 
     fn hear_next(&self) {
-        self.post(|aio| self.socket.recv_async(aio));
+        let is_connected = self.connections.load(SeqCst) > 0;
+        self.post(|aio| {
+            aio.set_timeout(Some(if is_connected { SILENCE_MAX } else { ATTEMPT_MAX }))?;
+            self.socket.recv_async(aio)
+        });
     }
 
     fn post(&self, operation: impl FnOnce(&Aio) -> Result<(), Error>) {
@@ -164,6 +204,10 @@ impl Bus {
             }
             (Does::Hear(heard), AioResult::Recv(Ok(message))) => {
                 guarded("heard", || heard(&message));
+                self.hear_next();
+            }
+            (Does::Hear(_), AioResult::Recv(Err(Error::TimedOut))) => {
+                self.dial_again();
                 self.hear_next();
             }
             (Does::Hear(_), AioResult::Recv(Err(error))) if !matches!(error, Error::Closed | Error::Canceled) => {

@@ -1,7 +1,8 @@
 //! The REQ socket: a line, which is one context and one `Aio`, for each open call.
 //!
 //! A line sends, then receives, then goes back to the pool. NNG repeats what is open when the
-//! connection comes back; it repeats nothing by timer. A watch cancels what is out of time.
+//! connection comes back; it repeats nothing by timer. A watch cancels what is out of time, and has
+//! [`Liveness`] judge the connection: a call that waits behind a dead one is repeated over the next.
 //! Invariants:
 //!
 //! - Whoever takes the `Call` out of its line, and only they, ends it. So `done` runs once.
@@ -9,27 +10,31 @@
 //!   the line's next call.
 //! - A line receives only after its send has ended: NNG asserts it when a send is cancelled.
 //! - A line that failed or ran out of time holds no request: cancelling resets its context.
+//! - The dialler is closed only inside the gate: NNG knows none whose socket is closed.
 //! - A line's `Aio` never sleeps: NNG would take each later timeout of it for a success. Calls that
 //!   are not sent are ended by the watch.
 
 use std::{
     collections::HashMap,
     mem,
+    net::IpAddr,
     sync::{
         Arc, Mutex, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use ::nng::{Aio, AioResult, Context, Error, Message, PipeEvent, Socket};
+use ::nng::{Aio, AioResult, Context, Dialer, Error, Message, PipeEvent, Socket};
 
 use super::{
     super::{BODY_MAX, CallError, Caller, OnAnswer, OpenError},
-    Gate, close_off_callbacks, guarded, refused, request_socket, settle,
+    Gate, close_off_callbacks, guarded,
+    liveness::{self, Act, Facts, Liveness},
+    refused, request_socket, settle,
     watch::{NEVER, Tick, Watch},
 };
-use crate::lock::lock;
+use crate::{config::Address, lock::lock};
 
 /// How many calls may be open at a time.
 const CALLS_MAX: usize = 65_536;
@@ -43,19 +48,22 @@ pub(super) struct NngCaller {
 }
 
 impl NngCaller {
-    /// Opens the socket; it connects in the background.
-    pub(super) fn dial(address: &str) -> Result<Self, OpenError> {
+    /// Opens the socket; it connects in the background. With a `probe` it notices a connection that
+    /// died silently.
+    pub(super) fn dial(address: &str, probe: Option<Vec<u8>>) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
-        let caller = Self { shared: Arc::new(Shared::new(request_socket(address)?, address)) };
+        let caller = Self { shared: Arc::new(Shared::new(request_socket(address)?, address, probe)) };
         caller.shared.set_up().map_err(fail)?;
-        caller.shared.socket.dial_async(address).map_err(fail)?;
+        caller.shared.dial(&mut lock(&caller.shared.dialer)).map_err(fail)?;
         Ok(caller)
     }
 }
 
 impl Caller for NngCaller {
     fn call(&self, body: &[u8], limit: Duration, done: OnAnswer) {
-        let call = Call { done, limit, until: self.shared.watch.after(limit) };
+        let asked = self.shared.watch.now();
+        let until = self.shared.watch.after(limit);
+        let call = Call { done, limit, until, asked, size: body.len(), is_probe: false };
         if body.len() > BODY_MAX {
             return self.shared.fail(call, CallError::TooLarge { size: body.len() });
         }
@@ -86,7 +94,17 @@ struct Shared {
     socket: Socket,
     gate: Gate,
     address: String,
+    dialer: Mutex<Option<Dialer>>,
     connected: AtomicBool,
+    /// Counts the connections, and when the last came up.
+    connections: AtomicU64,
+    since: AtomicU64,
+    /// What any server answers at once.
+    probe: Option<Vec<u8>>,
+    liveness: Mutex<Liveness>,
+    /// When the last answer arrived, and when the last probe was sent that has been answered.
+    heard: AtomicU64,
+    probed: AtomicU64,
     lines: Mutex<Lines>,
     /// Calls that were not sent, for the watch to end.
     failed: Mutex<Vec<(Call, CallError)>>,
@@ -101,12 +119,19 @@ struct Lines {
 }
 
 impl Shared {
-    fn new(socket: Socket, address: &str) -> Self {
+    fn new(socket: Socket, address: &str, probe: Option<Vec<u8>>) -> Self {
         Self {
             socket,
             gate: Gate::default(),
             address: address.to_owned(),
+            dialer: Mutex::default(),
             connected: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            liveness: Mutex::new(Liveness::new(probe.is_some(), is_named(address))),
+            probe,
+            heard: AtomicU64::new(0),
+            probed: AtomicU64::new(0),
             lines: Mutex::default(),
             failed: Mutex::default(),
             watch: Watch::new(),
@@ -123,15 +148,86 @@ impl Shared {
         })
     }
 
-    /// Cancels what is out of time, and ends what was not sent.
-    fn look(&self) {
-        let end_late = |now| lock(&self.lines).all.iter().map(|line| line.end_if_late(now)).min().unwrap_or(NEVER);
-        if let Some(Err(error)) = self.gate.pass(|| self.watch.look(end_late)) {
+    /// Cancels what is out of time, judges the connection, and ends what was not sent.
+    fn look(self: &Arc<Self>) {
+        let mut act = Act::Wait(NEVER);
+        let look = |now| {
+            let late = lock(&self.lines).all.iter().map(|line| line.end_if_late(now)).min().unwrap_or(NEVER);
+            act = self.judge(now);
+            match act {
+                Act::Wait(until) => late.min(until),
+                // It is judged again at once.
+                Act::Probe(_) | Act::Redial => late.min(now),
+            }
+        };
+        if let Some(Err(error)) = self.gate.pass(|| self.watch.look(look)) {
             tracing::error!(%error, "the watch over calls was busy");
         }
         // Only now: what fails from here on wakes the watch again. And outside the gate, as who
         // hears of it may ask again.
+        match act {
+            Act::Wait(_) => {}
+            Act::Probe(limit) => self.send_probe(limit),
+            Act::Redial => self.redial(),
+        }
         self.end_failed();
+    }
+
+    /// Asks [`Liveness`] about the connection.
+    fn judge(&self, now: Tick) -> Act {
+        let mut liveness = lock(&self.liveness);
+        let tick = |bits: &AtomicU64| Tick::from_bits(bits.load(Relaxed));
+        let (since, heard, probed) = (tick(&self.since), tick(&self.heard), tick(&self.probed));
+        let connection = self.connected.load(Relaxed).then(|| (self.connections.load(Relaxed), since));
+        // What was asked before a probe that was answered has left; over a new connection it is repeated.
+        let delivered = if probed >= since { probed } else { Tick::ZERO };
+        let (mut oldest, mut unsent) = (None, 0);
+        for line in &lock(&self.lines).all {
+            let call = lock(&line.call);
+            let Some(call) = call.as_ref().filter(|call| !call.is_probe) else { continue };
+            oldest = Some(oldest.map_or(call.asked, |oldest: Tick| oldest.min(call.asked)));
+            if call.asked > delivered {
+                unsent += call.size;
+            }
+        }
+        liveness.decide(&Facts { now, connection, oldest, heard, unsent })
+    }
+
+    /// Asks what any server answers at once.
+    fn send_probe(self: &Arc<Self>, limit: Duration) {
+        let Some(probe) = &self.probe else { return };
+        let (asked, this) = (self.watch.now(), Arc::downgrade(self));
+        let done = move |answer: Result<&[u8], CallError>| {
+            if let (Ok(_), Some(shared)) = (answer, this.upgrade()) {
+                shared.probed.store(asked.to_bits(), Relaxed);
+            }
+        };
+        let until = self.watch.after(limit);
+        let call = Call { done: Box::new(done), limit, until, asked, size: probe.len(), is_probe: true };
+        // With as many calls open as there may be, the next look tries again.
+        if let Ok(line) = self.take_line() {
+            line.ask(call, Message::from(&probe[..]));
+        }
+    }
+
+    /// Closes the connection, or the attempt to connect, and dials again.
+    fn redial(&self) {
+        let redial = || {
+            let mut dialer = lock(&self.dialer);
+            if let Some(old) = dialer.take() {
+                old.close();
+            }
+            self.dial(&mut dialer)
+        };
+        tracing::debug!(address = self.address, "dialling again");
+        if let Some(Err(error)) = self.gate.pass(redial) {
+            tracing::warn!(%error, address = self.address, "cannot dial again yet");
+        }
+    }
+
+    fn dial(&self, dialer: &mut Option<Dialer>) -> Result<(), Error> {
+        *dialer = Some(Dialer::new(&self.socket, &self.address, true)?);
+        Ok(())
     }
 
     /// Ends a call with an error, but on a transport thread, as its caller expects.
@@ -159,11 +255,31 @@ impl Shared {
             let mut pipes = lock(&pipes);
             match event {
                 PipeEvent::AddPre => drop(pipes.insert(pipe, false)),
-                PipeEvent::AddPost => drop(pipes.get_mut(&pipe).map(|added| *added = true)),
+                PipeEvent::AddPost => {
+                    shared.since.store(shared.watch.now().to_bits(), Relaxed);
+                    shared.connections.fetch_add(1, Relaxed);
+                    if let Some(added) = pipes.get_mut(&pipe) {
+                        *added = true;
+                    }
+                }
                 _ => drop(pipes.remove(&pipe)),
             }
-            shared.connected.store(pipes.values().any(|added| *added), Relaxed);
+            let is_connected = pipes.values().any(|added| *added);
+            drop(pipes);
+            if shared.connected.swap(is_connected, Relaxed) && !is_connected {
+                shared.lost();
+            }
         })
+    }
+
+    /// The connection is gone: the attempt to connect that follows is minded.
+    fn lost(&self) {
+        let now = self.watch.now();
+        lock(&self.liveness).lost(now);
+        // It ends at once where no call is open.
+        if let Some(Err(error)) = self.gate.pass(|| self.watch.mind(now)) {
+            tracing::error!(%error, "the watch over calls was busy");
+        }
     }
 
     /// A free line, or a new one.
@@ -206,12 +322,23 @@ impl Shared {
     }
 }
 
+/// Whether the host of an address is written as a name.
+fn is_named(address: &str) -> bool {
+    let host = address.parse::<Address>().map(|address| address.bare_host().to_owned());
+    host.is_ok_and(|host| host.parse::<IpAddr>().is_err())
+}
+
 /// A call that has not ended.
 struct Call {
     done: OnAnswer,
     limit: Duration,
     /// When it ends at the latest.
     until: Tick,
+    asked: Tick,
+    /// Of its request, in bytes.
+    size: usize,
+    /// Whether it only asks for a sign of life.
+    is_probe: bool,
 }
 
 impl Call {
@@ -249,10 +376,12 @@ impl Line {
 
     /// Sends the request.
     fn ask(self: &Arc<Self>, call: Call, message: Message) {
-        let until = call.until;
+        let shared = &self.shared;
+        let first_look = liveness::first_look(shared.probe.is_some(), shared.connected.load(Relaxed));
+        let until = first_look.map_or(call.until, |span| call.until.min(call.asked.plus(span)));
         *lock(&self.call) = Some(call);
         self.post(|aio| {
-            self.shared.watch.mind(until)?;
+            shared.watch.mind(until)?;
             Ok(self.context.send(aio, message)?)
         });
     }
@@ -287,7 +416,10 @@ impl Line {
     fn step(self: &Arc<Self>, result: AioResult) {
         match result {
             AioResult::Send(Ok(())) => self.listen(),
-            AioResult::Recv(Ok(message)) => self.finish(Ok(message)),
+            AioResult::Recv(Ok(message)) => {
+                self.shared.heard.store(self.shared.watch.now().to_bits(), Relaxed);
+                self.finish(Ok(message));
+            }
             AioResult::Send(Err((_, error))) | AioResult::Recv(Err(error)) => self.finish(Err(error)),
             // A line never sleeps.
             AioResult::Sleep(_) => self.finish(Err(Error::Closed)),

@@ -40,6 +40,8 @@ mod server;
 
 mod caller;
 
+mod liveness;
+
 mod watch;
 
 #[cfg(test)]
@@ -68,7 +70,11 @@ impl Transport for Nng {
     }
 
     fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError> {
-        Ok(Arc::new(caller::NngCaller::dial(address)?))
+        Ok(Arc::new(caller::NngCaller::dial(address, None)?))
+    }
+
+    fn connect_probed(&self, address: &str, probe: Vec<u8>) -> Result<Arc<dyn Caller>, OpenError> {
+        Ok(Arc::new(caller::NngCaller::dial(address, Some(probe))?))
     }
 
     fn dialog(&self, address: &str, limit: Duration) -> Result<Box<dyn Dialog>, OpenError> {

@@ -7,6 +7,8 @@
 //! - A line holds one connection and never a second: what was meant for the first must not slip into
 //!   another that nobody has looked at yet.
 //! - A line buffers nothing, so that a message is taken by a connection or not at all.
+//! - An inbox keeps its peer while that sends. A peer that has been quiet makes room for another, as its
+//!   connection may have died silently: the other one is refused once more, and then let in.
 //! - An inbox receives while it has room. Beyond that its peer waits, and nothing is lost when that goes.
 //! - No file descriptor is asked of these sockets: NNG 1.4 never closes those of a PAIR.
 
@@ -17,10 +19,11 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use ::nng::{
-    Aio, AioResult, Error, Listener, Message, PipeEvent, Protocol, Socket,
+    Aio, AioResult, Error, Listener, Message, Pipe, PipeEvent, Protocol, Socket,
     options::{Options as _, SendBufferSize, transport::tcp::BoundPort},
 };
 use tokio::sync::{oneshot, watch};
@@ -35,6 +38,10 @@ use crate::lock::lock;
 const UNWANTED_MAX: usize = 64 * 1024;
 /// So many messages wait in an inbox, so that its peer need not wait for each.
 const WAITING_MAX: usize = 16;
+
+/// A peer of an inbox that has sent nothing for this long makes room for another. Longer than a large
+/// message is on its way.
+const QUIET_MAX: Duration = Duration::from_secs(10);
 
 /// How the connection of a line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,6 +211,8 @@ struct Tray {
     /// Whether the next is being received.
     receives: bool,
     has_failed: bool,
+    /// The peer, and when it was last heard.
+    peer: Option<(Pipe, Instant)>,
 }
 
 impl NngInbox {
@@ -264,7 +273,29 @@ impl Receiver {
             }
         })?;
         self.aio.get_or_init(|| aio);
-        Ok(())
+        let this: Weak<Self> = Arc::downgrade(self);
+        self.socket.pipe_notify(move |pipe, event| {
+            if let Some(receiver) = this.upgrade() {
+                receiver.note_peer(pipe, event);
+            }
+        })
+    }
+
+    /// Keeps account of the peer.
+    fn note_peer(&self, pipe: Pipe, event: PipeEvent) {
+        let mut tray = lock(&self.tray);
+        let has_room = tray.receives;
+        match (event, &tray.peer) {
+            // What waits with a peer because there is no room here would be lost with it.
+            (PipeEvent::AddPre, Some((old, heard))) if has_room && heard.elapsed() >= QUIET_MAX => {
+                let old = *old;
+                drop(tray);
+                old.close();
+            }
+            (PipeEvent::AddPost, _) => tray.peer = Some((pipe, Instant::now())),
+            (PipeEvent::RemovePost, Some((old, _))) if *old == pipe => tray.peer = None,
+            _ => {}
+        }
     }
 
     /// Waits for the next message.
@@ -281,6 +312,9 @@ impl Receiver {
         match result {
             AioResult::Recv(Ok(message)) => {
                 let mut tray = lock(&self.tray);
+                if let Some((_, heard)) = &mut tray.peer {
+                    *heard = Instant::now();
+                }
                 tray.messages.push_back(message);
                 tray.receives = tray.messages.len() < WAITING_MAX;
                 let (receives, reader) = (tray.receives, tray.reader.take());

@@ -26,6 +26,7 @@ use crate::lock::lock;
 mod deaf;
 mod dialog;
 mod pair;
+mod silent;
 mod unsent;
 
 /// Long enough for a busy machine; nothing here takes that long unless it hangs.

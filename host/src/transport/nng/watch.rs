@@ -25,6 +25,26 @@ pub(super) const NEVER: Tick = Tick(u64::MAX);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tick(u64);
 
+impl Tick {
+    /// The moment at which a [`Watch`] begins.
+    pub(super) const ZERO: Tick = Tick(0);
+
+    /// The moment this much later.
+    pub(super) fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(millis(span)))
+    }
+
+    /// As a number that can be shared between threads.
+    pub(super) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`Tick::to_bits`] made.
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
 /// Looks after deadlines. Its methods that post belong inside the gate of its socket.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -50,6 +70,11 @@ impl Watch {
 
     pub(super) fn aio(&self) -> Option<&Aio> {
         self.aio.get()
+    }
+
+    /// This moment.
+    pub(super) fn now(&self) -> Tick {
+        Tick(millis(self.zero.elapsed()))
     }
 
     /// A moment at which this much time has passed from now.
@@ -83,7 +108,7 @@ impl Watch {
         let begun = lock(&self.asleep);
         self.next.store(NEVER.0, SeqCst);
         drop(begun);
-        let earliest = look(Tick(millis(self.zero.elapsed())));
+        let earliest = look(self.now());
         let mut asleep = lock(&self.asleep);
         let next = earliest.min(Tick(self.next.load(SeqCst)));
         self.next.store(next.0, SeqCst);

@@ -68,6 +68,24 @@ async fn a_second_line_to_one_inbox_is_parted_and_the_first_goes_on() {
 }
 
 #[tokio::test]
+async fn a_peer_that_has_been_quiet_makes_room_for_another() {
+    let inbox = inbox();
+    let quiet = Nng.line(inbox.address()).expect("an address");
+    quiet.connected().await.expect("a connection");
+    let begun = Instant::now();
+    let other = loop {
+        let line = Nng.line(inbox.address()).expect("an address");
+        if line.connected().await.is_ok() && timeout(Duration::from_millis(500), line.parted()).await.is_err() {
+            break line;
+        }
+        assert!(begun.elapsed() < LONG, "it is refused for good");
+    };
+    timeout(LONG, quiet.parted()).await.expect("it is dropped");
+    other.send(b"heard").await.expect("it is taken");
+    assert_eq!(next(&*inbox).await, b"heard");
+}
+
+#[tokio::test]
 async fn a_line_hears_that_its_inbox_is_gone_and_connects_to_no_other() {
     let inbox = inbox();
     let address = inbox.address().to_owned();

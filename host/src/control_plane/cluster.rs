@@ -1,0 +1,121 @@
+//! The id of a cluster: random, made when a control plane first starts, and kept on disk.
+//!
+//! It lets a client or a subworker tell its own cluster from another one that is announced in the same
+//! place. Losing it costs little: who was given the address joins again, and only those who follow
+//! announcements to another address do not.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use uuid::Uuid;
+
+/// How many bytes of a file are read: an id and a line end take 37.
+const FILE_MAX: u64 = 64;
+
+/// Where the state of the user's programs is kept, after the XDG base directory specification.
+pub fn default_state_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    Some(state.join("fastworker"))
+}
+
+/// The id of the control plane with that worker id and base port: the one that is kept in `folder`, else
+/// a new one, which is kept from now on.
+///
+/// # Errors
+/// A new id all the same, with the reason why it cannot be kept.
+pub fn id_in(folder: &Path, worker_id: &str, port: u16) -> Result<Uuid, (Uuid, io::Error)> {
+    let path = folder.join(file_name(worker_id, port));
+    match read(&path) {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => {
+            let id = Uuid::new_v4();
+            keep(folder, &path, id).map(|()| id).map_err(|error| (id, error))
+        }
+        Err(error) => Err((Uuid::new_v4(), error)),
+    }
+}
+
+/// A file name for every worker id: a short and plain one is in it, another one by its hash.
+fn file_name(worker_id: &str, port: u16) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_".contains(byte);
+    if worker_id.len() <= 64 && worker_id.bytes().all(|byte| is_plain(&byte)) {
+        return format!("cluster-{port}-{worker_id}");
+    }
+    let digest = blake3::hash(worker_id.as_bytes()).to_hex();
+    format!("cluster-{port}-%{}", &digest[..32])
+}
+
+/// The id in a file. None if there is no such file, or it holds no id.
+fn read(path: &Path) -> io::Result<Option<Uuid>> {
+    // A pipe of that name must not stop the start.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX).read_to_end(&mut bytes)?;
+    let id = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse::<Uuid>().ok());
+    Ok(id.filter(|id| !id.is_nil()))
+}
+
+/// Writes the file as a whole, so that nobody reads half of it.
+fn keep(folder: &Path, path: &Path, id: Uuid) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let written = folder.join(format!(".cluster-{}", Uuid::new_v4()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written)?;
+        writeln!(file, "{id}")?;
+        file.sync_all()?;
+        fs::rename(&written, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&written)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn folder() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("fastworker-cluster-{}", Uuid::new_v4()));
+        folder.join("state")
+    }
+
+    #[test]
+    fn an_id_is_kept_for_each_worker_id_and_port_and_in_nobody_elses_sight() {
+        let folder = folder();
+        let id = |worker: &str, port| id_in(&folder, worker, port).expect("it is kept");
+        let first = id("control-plane", 5555);
+        assert_eq!(id("control-plane", 5555), first);
+        let others = [id("control-plane", 6555), id("other", 5555), id("a/b", 5555), id("a b", 5555)];
+        assert!(!others.contains(&first));
+        assert_eq!(id("a/b", 5555), others[2]);
+        assert_ne!(others[2], others[3]);
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        let file = folder.join("cluster-5555-control-plane");
+        assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+        fs::write(&file, "not an id").expect("it can be written");
+        assert_ne!(id("control-plane", 5555), first, "what cannot be read is replaced");
+        drop(fs::remove_dir_all(folder.parent().expect("it has one")));
+    }
+
+    #[test]
+    fn an_id_that_cannot_be_kept_is_new_each_time() {
+        let folder = folder();
+        fs::create_dir_all(folder.join("cluster-1-cp")).expect("a folder");
+        let (first, why) = id_in(&folder, "cp", 1).expect_err("it cannot be kept");
+        assert!(!why.to_string().is_empty());
+        assert_ne!(id_in(&folder, "cp", 1).expect_err("it cannot be kept").0, first);
+        drop(fs::remove_dir_all(folder.parent().expect("it has one")));
+    }
+}
