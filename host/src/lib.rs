@@ -21,5 +21,6 @@ pub mod shutdown;
 pub mod signature;
 #[cfg(feature = "runtime")]
 pub mod subworker;
+mod system;
 pub mod task;
 pub mod transport;

@@ -11,13 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::MissedTickBehavior,
+};
+
+use crate::system::{self, DescriptorWatch, LOOK_EVERY};
 
 /// Signals within this time of the first count as the same one: GNU timeout signals a process and then its
 /// group, and systemd can send SIGTERM and SIGHUP. A person who presses Ctrl-C twice takes longer.
 pub const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
-/// Hears SIGTERM, SIGINT and SIGHUP from the moment it is made.
+/// Hears SIGTERM, SIGINT and SIGHUP from the moment it is made. Its thread also notices when the process runs
+/// out of file descriptors.
 #[derive(Debug)]
 pub struct Signals {
     heard: mpsc::Receiver<()>,
@@ -42,8 +48,17 @@ impl Signals {
         thread::Builder::new().name("fw-signals".into()).spawn(move || {
             runtime.block_on(async {
                 let mut first: Option<Instant> = None;
+                let mut descriptors = DescriptorWatch::default();
+                let mut looks = tokio::time::interval(LOOK_EVERY);
+                looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
-                    stops.next().await;
+                    tokio::select! {
+                        _ = looks.tick() => {
+                            descriptors.look();
+                            continue;
+                        }
+                        () = stops.next() => {}
+                    }
                     if !has_started.load(Ordering::SeqCst) {
                         std::process::exit(leave().into());
                     }
@@ -72,11 +87,15 @@ impl Signals {
 
     /// Ends the process at the next signal, as [`Signals::listen`] does.
     pub fn exit_on_next(self, leave: impl Fn() -> u8 + Send + 'static) {
-        thread::spawn(move || {
+        let wait = move || {
             if self.heard.recv().is_ok() {
                 std::process::exit(leave().into());
             }
-        });
+        };
+        if let Err(error) = thread::Builder::new().name("fw-exit".into()).spawn(wait) {
+            let error = system::explain(&error);
+            tracing::error!(error, "no thread to wait for a second signal: only SIGKILL stops this process sooner");
+        }
     }
 }
 

@@ -167,11 +167,23 @@ impl Cluster {
 
     /// Starts one more subworker, without waiting.
     pub fn launch_subworker(&mut self, id: &str) -> &mut Process {
+        let command = self.subworker(id);
+        self.subworkers.push(Process::start(id, command, self.folder.path()));
+        self.subworkers.last_mut().expect("just added")
+    }
+
+    fn subworker(&self, id: &str) -> Command {
         let mut command = fastworker();
         command.args(["subworker", "--json", "--worker-id", id, "--control-plane-address", &self.base()]);
         command.args(["--discovery-address", &self.discovery(), "--concurrency", &self.plan.slots.to_string()]);
         load(&mut command, &self.plan.modules);
         command.args(&self.plan.subworker_args);
+        command
+    }
+
+    /// Starts one more subworker with a command that `change` makes of its usual one, without waiting.
+    pub fn launch_subworker_as(&mut self, id: &str, change: impl FnOnce(&Command) -> Command) -> &mut Process {
+        let command = change(&self.subworker(id));
         self.subworkers.push(Process::start(id, command, self.folder.path()));
         self.subworkers.last_mut().expect("just added")
     }

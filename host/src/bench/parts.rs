@@ -97,9 +97,16 @@ impl Alone {
         let count = AtomicU64::new(0);
         let started = Instant::now();
         thread::scope(|scope| {
-            for _ in 0..plan.slots {
-                scope.spawn(|| count.fetch_add(self.run_for(plan.turn), Ordering::Relaxed));
+            let run = || {
+                count.fetch_add(self.run_for(plan.turn), Ordering::Relaxed);
+            };
+            for _ in 1..plan.slots {
+                // Fewer than there should be measure less, and do not end the program.
+                if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                    break;
+                }
             }
+            run();
         });
         #[allow(clippy::cast_precision_loss, reason = "counts of a second are small")]
         let count = count.into_inner() as f64;

@@ -83,12 +83,15 @@ pub(super) fn tasks_of_module() -> Vec<CompletionCandidate> {
     let Some(module) = module.filter(|module| Path::new(module).is_file()) else { return Vec::new() };
     let (sender, answer) = mpsc::channel();
     // One that has not been compiled yet takes longer, and is left to do so until this process ends.
-    thread::spawn(move || {
+    let load = move || {
         let config = ModulesConfig { sources: vec![module], concurrency: 1, ..ModulesConfig::default() };
         if let Ok((_runtime, catalog)) = config.load() {
             drop(sender.send(catalog.describe()));
         }
-    });
+    };
+    if thread::Builder::new().spawn(load).is_err() {
+        return Vec::new();
+    }
     let modules = answer.recv_timeout(PATIENCE).unwrap_or_default();
     let tasks = modules.into_iter().flat_map(|module| module.tasks);
     tasks.map(|task| candidate(task.name, task.documentation.lines().next().unwrap_or_default())).collect()

@@ -211,8 +211,9 @@ fn is_unknown_host(address: &Address) -> bool {
         return false;
     }
     let (sender, answer) = mpsc::channel();
-    thread::spawn(move || sender.send((host.as_str(), 0).to_socket_addrs().is_err()));
-    answer.recv_timeout(RESOLVE_WAIT).unwrap_or(false)
+    let resolve = move || sender.send((host.as_str(), 0).to_socket_addrs().is_err());
+    // Without a thread it is not known.
+    thread::Builder::new().spawn(resolve).is_ok() && answer.recv_timeout(RESOLVE_WAIT).unwrap_or(false)
 }
 
 impl From<OpenError> for Failure {

@@ -14,6 +14,7 @@ use crate::{
     json::Json,
     shutdown::{Signals, Stops},
     subworker::ModulesConfig,
+    system,
     task::{SerializationFormat, TaskId, TaskPriority},
 };
 
@@ -121,6 +122,11 @@ enum Command {
     Man(man::Man),
 }
 
+/// The files that every command may need to have open: without them tokio panics.
+const DESCRIPTORS_MIN: usize = 12;
+/// The files that a server opens before the first connection.
+const SERVER_DESCRIPTORS_MIN: usize = 40;
+
 /// How a command ends.
 type Outcome = Result<u8, Failure>;
 
@@ -129,6 +135,7 @@ pub fn main() -> ExitCode {
     if complete::answer_shell() {
         return ExitCode::SUCCESS;
     }
+    crate::memory::spare_address_space();
     let json = usage::wants_json();
     let cli = match usage::read() {
         Ok(cli) => cli,
@@ -144,6 +151,11 @@ pub fn main() -> ExitCode {
     };
     for note in usage::notes() {
         render::note(&note);
+    }
+    if let Err(error) = system::check_descriptors(DESCRIPTORS_MIN) {
+        let failure = Failure::new(TASK_FAILED, format!("cannot start: {error}"));
+        render::failure(&failure, json);
+        return ExitCode::from(failure.code);
     }
     let outcome = match cli.command {
         Command::ControlPlane(command) => command.run(),
@@ -224,7 +236,7 @@ impl Connection {
 
 /// Runs async work on this thread, until it is done or a signal asks to stop.
 fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
-    let cannot = |error| Failure::new(TASK_FAILED, format!("cannot start: {error}"));
+    let cannot = |error| Failure::new(TASK_FAILED, format!("cannot start: {}", system::explain(&error)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
     runtime.block_on(async {
         let mut stops = Stops::listen().map_err(cannot)?;
@@ -321,8 +333,11 @@ impl Serving {
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
-        let mut signals = Signals::listen(leave("interrupted before it was ready", self.json))
-            .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
+        system::check_descriptors(SERVER_DESCRIPTORS_MIN)
+            .map_err(|error| Failure::new(TASK_FAILED, format!("cannot start: {error}")))?;
+        let mut signals = Signals::listen(leave("interrupted before it was ready", self.json)).map_err(|error| {
+            Failure::new(TASK_FAILED, format!("cannot listen for signals: {}", system::explain(&error)))
+        })?;
         let started = start(&signals)?;
         signals.first();
         tracing::info!(timeout_s = crate::clock::seconds(self.shutdown_timeout), "draining; signal again to stop now");

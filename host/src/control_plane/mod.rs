@@ -138,7 +138,7 @@ pub enum ControlPlaneError {
     #[error("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters, not {0:?}")]
     WorkerId(String),
     /// The system has no more threads.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {}", crate::system::explain(.0))]
     Thread(#[from] std::io::Error),
     /// Its web interface could not start.
     #[cfg(feature = "runtime")]
@@ -458,7 +458,7 @@ fn start_crew(
     let identity = Identity {
         worker_id: config.worker_id.clone(),
         address: config.base_address.to_string(),
-        slots: u32::try_from(config.modules.concurrency).unwrap_or(u32::MAX),
+        slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),
     };
     Crew::start(Arc::new(LocalLink(Arc::clone(core))), runtime, catalog, identity, config.modules.reload())
 }

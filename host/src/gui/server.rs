@@ -34,6 +34,9 @@ const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// How long to wait when the system can give no connection, such as for want of open files.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
+/// Connections that could not be accepted are logged rarely.
+static FAILED: crate::system::Rarely = crate::system::Rarely::new();
+
 /// Serves until `stopped`.
 pub(super) async fn serve(listener: TcpListener, app: Router, mut stopped: oneshot::Receiver<()>) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -45,7 +48,10 @@ pub(super) async fn serve(listener: TcpListener, app: Router, mut stopped: onesh
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(%error, "the web interface cannot accept a connection");
+                if FAILED.is_time() {
+                    let error = crate::system::explain(&error);
+                    warn!(error, "the web interface cannot accept connections: trying again");
+                }
                 sleep(ACCEPT_AGAIN).await;
                 continue;
             }

@@ -35,6 +35,7 @@ use crate::{
     clock::{Moment, Now},
     json::Json,
     lock::lock,
+    system,
     task::{ErrorKind, Failure, Outcome, TaskId},
 };
 
@@ -188,9 +189,30 @@ impl fmt::Debug for Slot {
     }
 }
 
+/// An attempt for which this host had no room: it says nothing about the task.
+#[derive(Debug)]
+pub struct NoSandbox {
+    /// What is missing, and which limit is behind it.
+    pub why: String,
+    /// The outcome where there is nobody else to try it.
+    pub otherwise: Failure,
+    /// Whether the guest had begun.
+    pub began: bool,
+}
+
+/// Address space that is left alone where it is limited: without it, the process itself could not go
+/// on beside a new sandbox.
+const LEFT_ALONE: usize = 32 << 20;
+/// Address space that a slot and everything else take later than the engines are set up.
+pub(super) const TAKEN_LATER: usize = 160 << 20;
+/// How long a sandbox may take to be set up when that is only tried.
+const TRIAL_LIMIT: Duration = Duration::from_secs(10);
+
 /// How a call ended.
 pub(super) struct Ended<R> {
     pub(super) result: wasmtime::Result<R>,
+    /// Whether the function was called.
+    pub(super) began: bool,
     /// Why it was ended from outside, if it was.
     pub(super) why: Option<Why>,
     /// What is left of it.
@@ -209,13 +231,26 @@ impl Slot {
         Stopper::of(&self.shared.watch)
     }
 
+    /// Makes one attempt and tells how it ended, as [`Slot::try_run`] does. Where this host has no
+    /// room for it, it ends as a failure.
+    pub fn run(&mut self, module: &Module, call: &Invocation<'_>) -> Outcome {
+        self.try_run(module, call).unwrap_or_else(|none| Outcome::Failure(none.otherwise))
+    }
+
     /// Makes one attempt and tells how it ended. Returns at the latest some 20 ms after its
     /// timeout, whatever the guest does. What it used is given back by [`Self::clear`], or else
     /// before the next attempt.
-    pub fn run(&mut self, module: &Module, call: &Invocation<'_>) -> Outcome {
+    ///
+    /// # Errors
+    /// [`NoSandbox`] if this host has no room for it. Let another one make it, or try again later.
+    pub fn try_run(&mut self, module: &Module, call: &Invocation<'_>) -> Result<Outcome, NoSandbox> {
         if module.task(call.name).is_none() {
             let message = format!("the module {} has no task '{}'", module.info().name, call.name);
-            return Outcome::Failure(Failure::new(ErrorKind::NotFound, message));
+            return Ok(Outcome::Failure(Failure::new(ErrorKind::NotFound, message)));
+        }
+        if let Err(why) = self.check_room() {
+            let otherwise = Failure::new(ErrorKind::OutOfMemory, format!("the worker has no room for it: {why}"));
+            return Err(NoSandbox { why, otherwise, began: false });
         }
         let now = Now::read();
         let deadline_ms = u64::try_from((now.wall + call.timeout).micros() / 1000).unwrap_or(0);
@@ -232,11 +267,73 @@ impl Slot {
             Call { task_id: call.task_id.clone(), name: call.name.to_owned(), attempt: call.attempt, deadline_ms };
         let span = Span { id: call.id, deadline: now.mono + call.timeout };
         let (prepared, export) = module.run();
-        let Ended { result, why, mut store } =
+        let Ended { result, began, why, mut store } =
             self.call::<RunParams<'_>, RunResults>(prepared, export, (invocation,), self.attempt(about), span);
+        let failed = result.as_ref().err().filter(|_| why.is_none());
+        let no_sandbox = failed.and_then(|error| ending::no_sandbox(error, store.data(), began));
         let outcome = ending::outcome(result, why, store.data_mut(), call.timeout);
+        if let (Some(why), Outcome::Failure(failure)) = (no_sandbox, &outcome) {
+            let otherwise = if began {
+                failure.clone()
+            } else {
+                Failure::new(ErrorKind::OutOfMemory, format!("the worker has no room for it: {why}"))
+            };
+            // At once: whatever there is should be there for others.
+            drop(store);
+            return Err(NoSandbox { why, otherwise, began });
+        }
         self.spent = Some(store);
-        outcome
+        Ok(outcome)
+    }
+
+    /// Checks, where address space is limited, that something is left beside a new sandbox.
+    fn check_room(&mut self) -> Result<(), String> {
+        if !system::has_limited_address_space() {
+            return Ok(());
+        }
+        // What the last attempt left is room, too.
+        self.clear();
+        system::reserve(LEFT_ALONE).map(drop).ok_or_else(|| {
+            format!("less than {} of memory are left: {}", system::bytes(LEFT_ALONE as u64), system::memory())
+        })
+    }
+
+    /// Tries whether there is room for a sandbox of this module, without running a task in it.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn try_sandbox(&mut self, module: &Module) -> Result<(), String> {
+        self.check_room()?;
+        let (result, store) = self.set_up(module.run().0);
+        match result {
+            // Whatever the guest does with it.
+            Err(error) => ending::no_sandbox(&error, store.data(), false).map_or(Ok(()), Err),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Sets up a sandbox, in which nothing is called.
+    pub(super) fn set_up(&mut self, prepared: &Prepared) -> (wasmtime::Result<()>, Store<Attempt>) {
+        self.clear();
+        let id = AttemptId(0);
+        let mut store = store(prepared, self.attempt(Call::register()));
+        self.shared.speak(|output| output.begin(id));
+        let watched = self.shared.watch.begin(id, Now::read().mono + TRIAL_LIMIT);
+        let pre = &prepared.pre;
+        let result = match prepared.calling {
+            Calling::Plain => pre.instantiate(&mut store).map(drop),
+            Calling::Entered => {
+                let _entered = self.timer.get().enter();
+                pre.instantiate(&mut store).map(drop)
+            }
+            Calling::Waiting => {
+                let set_up = async { pre.instantiate_async(&mut store).await.map(drop) };
+                self.timer.get().block_on(until_over(&self.shared.watch, set_up))
+            }
+        };
+        watched.end();
+        self.shared.speak(Output::end);
+        (result, store)
     }
 
     /// Gives back the memory of the last attempt. It takes about as long as making it did, so tell
@@ -276,19 +373,21 @@ impl Slot {
         let mut store = store(prepared, attempt);
         self.shared.speak(|output| output.begin(span.id));
         let watched = self.shared.watch.begin(span.id, span.deadline);
+        let mut began = false;
         let result = match prepared.calling {
-            Calling::Plain => at_once(prepared, export, params, &mut store),
+            Calling::Plain => at_once(prepared, export, params, &mut store, &mut began),
             Calling::Entered => {
                 let _entered = self.timer.get().enter();
-                at_once(prepared, export, params, &mut store)
+                at_once(prepared, export, params, &mut store, &mut began)
             }
             Calling::Waiting => {
-                self.timer.get().block_on(until_over(&self.shared.watch, waiting(prepared, export, params, &mut store)))
+                let call = waiting(prepared, export, params, &mut store, &mut began);
+                self.timer.get().block_on(until_over(&self.shared.watch, call))
             }
         };
         let why = watched.end();
         self.shared.speak(Output::end);
-        Ended { result, why, store }
+        Ended { result, began, why, store }
     }
 }
 
@@ -313,6 +412,7 @@ fn at_once<P, R>(
     export: &ComponentExportIndex,
     params: P,
     store: &mut Store<Attempt>,
+    began: &mut bool,
 ) -> wasmtime::Result<R>
 where
     P: ComponentNamedList + Lower,
@@ -320,6 +420,7 @@ where
 {
     let instance = prepared.pre.instantiate(&mut *store)?;
     let function = instance.get_typed_func::<P, R>(&mut *store, export)?;
+    *began = true;
     function.call(store, params)
 }
 
@@ -328,6 +429,7 @@ async fn waiting<P, R>(
     export: &ComponentExportIndex,
     params: P,
     store: &mut Store<Attempt>,
+    began: &mut bool,
 ) -> wasmtime::Result<R>
 where
     P: ComponentNamedList + Lower + Send + Sync,
@@ -335,6 +437,7 @@ where
 {
     let instance = prepared.pre.instantiate_async(&mut *store).await?;
     let function = instance.get_typed_func::<P, R>(&mut *store, export)?;
+    *began = true;
     function.call_async(store, params).await
 }
 

@@ -16,6 +16,7 @@ use std::{
 use super::{LoadError, Module, Runtime, Unusable};
 use crate::{
     lock::{self, lock},
+    system,
     task::{LoadFailure, ModuleInfo, ModuleStatus},
 };
 
@@ -221,9 +222,15 @@ fn load_all(runtime: &Runtime, paths: &[PathBuf]) -> Vec<Result<Module, LoadErro
     };
     let threads = thread::available_parallelism().map_or(1, usize::from).min(paths.len());
     thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(work);
+        for _ in 1..threads {
+            // This thread works as well, so what cannot be started is not needed.
+            if let Err(error) = thread::Builder::new().spawn_scoped(scope, work) {
+                let error = system::explain(&error);
+                tracing::warn!(error, "cannot start a thread: modules are loaded by fewer");
+                break;
+            }
         }
+        work();
     });
     let mut results = lock::into_inner(results);
     results.sort_by_key(|(place, _)| *place);

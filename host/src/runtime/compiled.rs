@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use wasmtime::{Engine, component::Component};
+use wasmtime::{Config, Engine, component::Component};
 
 use crate::clock::Timestamp;
 
@@ -27,6 +27,9 @@ const EXTENSION: &str = "fwcode";
 const UNUSED_MAX: Duration = Duration::from_hours(30 * 24);
 /// Bytes that the folder may have: beyond it, what was not used for longest goes first.
 const CACHE_BYTES_MAX: u64 = 2 << 30;
+
+/// Bytes that the compiled code of one module may have.
+const CODE_MAX: u64 = 1 << 30;
 
 /// Makes compiled code ready for an engine with the settings it was compiled under.
 ///
@@ -41,7 +44,8 @@ pub(super) fn instantiable(engine: &Engine, code: &Code) -> wasmtime::Result<Com
     }
 }
 
-/// Compiled code that this host made. Invariant: unchanged output of [`Cache::compile`].
+/// Compiled code that this host made. Invariant: unchanged output of [`Cache::compile`] or
+/// [`Cache::compile_here`].
 pub(super) struct Code {
     bytes: Vec<u8>,
     /// Whether it was taken from the folder.
@@ -57,7 +61,7 @@ pub(super) struct Cache {
 /// Why a folder is not used.
 #[derive(Debug, thiserror::Error)]
 enum Untrusted {
-    #[error("{0}")]
+    #[error("{}", crate::system::explain(.0))]
     Io(#[from] io::Error),
     #[error("it belongs to another user")]
     Owner,
@@ -87,6 +91,15 @@ impl Cache {
         kept.map_or_else(|| self.compile(engine, hash, bytes), |bytes| Ok(Code { bytes, kept: true }))
     }
 
+    /// Compiles a component of our own, on this thread alone, for engines with these settings.
+    ///
+    /// # Errors
+    /// wasmtime's, if the component is not valid.
+    pub(super) fn compile_here(settings: &Config, bytes: &[u8]) -> wasmtime::Result<Code> {
+        let engine = Engine::new(settings.clone().parallel_compilation(false))?;
+        Ok(Code { bytes: engine.precompile_component(bytes)?, kept: false })
+    }
+
     /// Compiles a component and keeps its code.
     ///
     /// # Errors
@@ -96,7 +109,8 @@ impl Cache {
         if let Some(dir) = &self.dir {
             let path = dir.join(file_name(engine, hash));
             if let Err(error) = write(dir, &path, &code) {
-                tracing::warn!(path = %path.display(), %error, "compiled code could not be kept");
+                let error = crate::system::explain(&error);
+                tracing::warn!(path = %path.display(), error, "compiled code could not be kept");
             }
             clean(dir, &path, CACHE_BYTES_MAX);
         }
@@ -152,20 +166,44 @@ impl Hasher for Key {
 
 /// The code in a file, if it is there and whole.
 fn read(path: &Path) -> Option<Vec<u8>> {
-    let mut file = File::options().read(true).open(path).ok()?;
+    match read_whole(path) {
+        Ok(code) => Some(code),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            let error = crate::system::explain(&error);
+            tracing::warn!(path = %path.display(), error, "compiled code cannot be read: it is made again");
+            None
+        }
+    }
+}
+
+/// Reads the code in a file. Whatever else has its name does not keep anybody waiting: a pipe, a device,
+/// a link, a folder or a file of another size than code can have.
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(wrong("it is no file"));
+    }
+    if meta.len() > CODE_MAX {
+        return Err(wrong("it is larger than compiled code can be"));
+    }
     let mut head = [0; MAGIC.len() + blake3::OUT_LEN];
-    let mut code = Vec::new();
-    let whole = file.read_exact(&mut head).and_then(|()| file.read_to_end(&mut code));
+    file.read_exact(&mut head)?;
     let (magic, hash) = head.split_at(MAGIC.len());
-    if whole.is_err() || magic != MAGIC || blake3::hash(&code).as_bytes() != hash {
-        tracing::debug!(path = %path.display(), "compiled code is damaged and made again");
-        return None;
+    if magic != MAGIC {
+        return Err(wrong("it is of another format"));
+    }
+    let mut code = Vec::new();
+    // It may grow meanwhile.
+    (&mut file).take(CODE_MAX).read_to_end(&mut code)?;
+    if blake3::hash(&code).as_bytes() != hash {
+        return Err(wrong("it is damaged"));
     }
     // Says that it is still in use.
-    if let Ok(file) = File::options().append(true).open(path) {
-        file.set_modified(SystemTime::now()).ok();
-    }
-    Some(code)
+    file.set_modified(SystemTime::now()).ok();
+    Ok(code)
 }
 
 /// Writes beside the place and moves it there, so that nobody reads half a file.
@@ -235,5 +273,26 @@ mod tests {
         assert_eq!(left, [false, true, false, true, true, true]);
         clean(folder.path(), &newest, 0);
         assert!(newest.exists() && !recent.exists() && !old.exists());
+    }
+
+    #[test]
+    fn what_only_has_the_name_of_compiled_code_keeps_nobody_waiting() {
+        let folder = fixtures::Folder::new();
+        let place = |name: &str| folder.path().join(name);
+        let made = std::process::Command::new("mkfifo").arg(place("pipe")).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        fs::create_dir(place("folder")).expect("a folder");
+        std::os::unix::fs::symlink("/dev/zero", place("link")).expect("a link");
+        let _listens = std::os::unix::net::UnixListener::bind(place("socket")).expect("a socket");
+        File::create(place("huge")).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+        folder.write("other", [1; 100]);
+        for name in ["pipe", "folder", "link", "socket", "huge", "other", "nothing"] {
+            assert_eq!(read(&place(name)), None, "{name}");
+        }
+        // And all but a folder make room for what is written next.
+        for name in ["pipe", "link", "socket", "huge", "other"] {
+            write(folder.path(), &place(name), b"code").expect("there is room");
+            assert_eq!(read(&place(name)).as_deref(), Some(b"code".as_slice()), "{name}");
+        }
     }
 }

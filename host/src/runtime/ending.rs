@@ -5,7 +5,7 @@
 
 use std::{fmt, str::Utf8Error, time::Duration};
 
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock::seconds,
     json::Json,
+    system,
     task::{ErrorKind, Failure, Outcome},
 };
 
@@ -108,13 +109,52 @@ fn too_much(error: &wasmtime::Error, attempt: &Attempt) -> String {
     }
 }
 
+/// Whether an error is the host's own want of something: memory, address space, room in the pool.
+pub(super) fn is_hosts(error: &wasmtime::Error) -> bool {
+    error.is::<rustix::io::Errno>()
+        || error.is::<std::io::Error>()
+        || error.is::<wasmtime::OutOfMemory>()
+        || error.is::<PoolConcurrencyLimitError>()
+}
+
+/// Why the host could not set up or go on with a sandbox, if that is how a call ended. `began` says
+/// whether the guest's function had been called; before that, whatever is not the guest's doing is the
+/// host's, as the same module has been instantiated when it was loaded.
+pub(super) fn no_sandbox(error: &wasmtime::Error, attempt: &Attempt, began: bool) -> Option<String> {
+    let by_host = attempt.limits.refused().is_some_and(|refused| refused.by_host);
+    let refused = is_refusal(error, attempt) && (!began || is_hosts(error));
+    if refused {
+        return Some(explained(error));
+    }
+    by_host.then(|| format!("a memory could not grow: {}", system::memory()))
+}
+
+/// An error of the engine, with the limit that is behind it, if one is.
+pub(super) fn explained(error: &wasmtime::Error) -> String {
+    if !is_hosts(error) {
+        return format!("{error:#}");
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return error.root_cause().to_string();
+    }
+    format!("{}: {}", error.root_cause(), system::memory())
+}
+
 /// Whether wasmtime refused a component, rather than the guest failed.
 pub(super) fn is_refusal(error: &wasmtime::Error, attempt: &Attempt) -> bool {
     let is_guests = error.is::<Trap>() || error.is::<WasmBacktrace>() || error.is::<I32Exit>() || error.is::<Flood>();
     !is_guests && attempt.limits.refused().is_none()
 }
 
-fn out_of_memory(Refused { had, wanted, max }: Refused) -> String {
+fn out_of_memory(Refused { had, wanted, max, by_host }: Refused) -> String {
+    if by_host {
+        let limit = system::memory();
+        return format!(
+            "out of memory: it had {} and wanted {} more, which the worker could not get: {limit}",
+            Bytes(had),
+            Bytes(wanted)
+        );
+    }
     format!("out of memory: it had {} and wanted {} more, {} is the most", Bytes(had), Bytes(wanted), Bytes(max))
 }
 

@@ -8,7 +8,7 @@
 //! Invariant: the pool reserves address space, not memory. Where address space is limited
 //! (`ulimit -v`) there is no pool, and memories are reserved small and move when they grow.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::LazyLock};
 
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
@@ -17,11 +17,13 @@ use wasmtime::{
 
 use super::{
     RuntimeConfig,
-    call::{Attempt, Calling},
+    call::{Attempt, Calling, Prepared},
+    compiled::{self, Cache},
     host_calls,
     limits::INSTANCES_MAX,
     wasi,
 };
+use crate::system;
 
 /// Bytes of stack that a guest may use; the slot's thread has at least twice as much.
 const WASM_STACK: usize = 1 << 20;
@@ -48,6 +50,15 @@ const MEMORIES: usize = 1;
 const INSTANCE_SIZE: usize = 16 << 20;
 /// Room is reserved for at least so many attempts at once, so that a worker can grow.
 const SLOTS_MIN: usize = 16;
+
+/// Whether there are threads to compile on: the pool of threads that wasmtime uses panics without them.
+static THREADS_TO_COMPILE: LazyLock<bool> = LazyLock::new(|| {
+    let checked = system::check_threads(std::thread::available_parallelism().map_or(1, usize::from));
+    if let Err(error) = &checked {
+        tracing::warn!(%error, "modules are compiled on one thread");
+    }
+    checked.is_ok()
+});
 
 /// An engine, and what modules can import on it.
 pub(super) struct Ground {
@@ -78,40 +89,65 @@ impl Ground {
 }
 
 /// The engines to try for a component, the better one first.
-pub(super) fn grounds(config: &RuntimeConfig) -> wasmtime::Result<Vec<Ground>> {
-    match pooling(config) {
-        Ok(pooling) => {
-            let on_demand = Engine::new(&roomy())?;
-            Ok(vec![Ground::new(pooling, "pooling")?, Ground::new(on_demand, "on-demand")?])
+pub(super) struct Grounds {
+    pub(super) grounds: Vec<Ground>,
+    /// How many attempts can run at once: as many as the pool has room for.
+    pub(super) slots_max: usize,
+    /// What sets up the same sandboxes as the first engine.
+    settings: Config,
+}
+
+impl Grounds {
+    /// Sets up the engines: with a pool for as many slots as there is address space for.
+    pub(super) fn new(config: &RuntimeConfig) -> wasmtime::Result<Self> {
+        let wanted = config.slots.max(SLOTS_MIN);
+        match pooling(config, wanted).or_else(|_| pooling(config, config.slots)) {
+            Ok((pooling, slots_max)) => {
+                let on_demand = Engine::new(&roomy())?;
+                let grounds = vec![Ground::new(pooling, "pooling")?, Ground::new(on_demand, "on-demand")?];
+                Ok(Self { grounds, slots_max, settings: roomy() })
+            }
+            Err(why) => {
+                tracing::warn!(why, "no pool of instances: attempts start slower");
+                let grounds = vec![Ground::new(Engine::new(&tight())?, "on-demand")?];
+                Ok(Self { grounds, slots_max: wanted, settings: tight() })
+            }
         }
-        Err(why) => {
-            tracing::warn!(why, "no pool of instances: attempts start slower");
-            Ok(vec![Ground::new(Engine::new(&tight())?, "on-demand")?])
-        }
+    }
+
+    /// The smallest sandbox with a memory on each engine, to try whether there is room for it.
+    pub(super) fn trials(&self) -> wasmtime::Result<Vec<Prepared>> {
+        let code = Cache::compile_here(&self.settings, &TRIAL)?;
+        let prepare = |ground: &Ground| {
+            let component = compiled::instantiable(&ground.engine, &code)?;
+            // On a stack of its own, which takes room as well.
+            let calling = Calling::Waiting;
+            Ok(Prepared { pre: ground.linker(calling).instantiate_pre(&component)?, calling })
+        };
+        self.grounds.iter().map(prepare).collect()
     }
 }
 
-/// How many attempts can run at once.
-pub(super) fn slots_max(config: &RuntimeConfig) -> usize {
-    config.slots.max(SLOTS_MIN)
-}
+/// `(component (core module (memory 1)) (core instance (instantiate 0)))`
+const TRIAL: [u8; 29] = *b"\0asm\x0d\0\x01\0\x01\x0d\0asm\x01\0\0\0\x05\x03\x01\0\x01\x02\x04\x01\0\0\0";
 
-/// The engine with the pool, or why there is none.
-fn pooling(config: &RuntimeConfig) -> Result<Engine, String> {
-    let slots = slots_max(config) + 1; // one for loading modules
-    let needed = (MEMORY_RESERVATION + MEMORY_GUARD).saturating_mul((slots * MEMORIES) as u64);
-    let allowed = address_space_max();
+/// The engine with a pool for so many slots, or why there is none.
+fn pooling(config: &RuntimeConfig, slots: usize) -> Result<(Engine, usize), String> {
+    let places = slots + 1; // one for loading modules
+    let needed = (MEMORY_RESERVATION + MEMORY_GUARD).saturating_mul((places * MEMORIES) as u64);
     // On-demand memories, code and everything else want their share.
-    if allowed < needed.saturating_mul(2) {
-        return Err(format!("it needs {needed} bytes of address space and `ulimit -v` allows {allowed} in all"));
+    let needed = needed.saturating_mul(2);
+    if let Some(allowed) = system::address_space_max().filter(|allowed| *allowed < needed) {
+        let (needed, allowed) = (system::bytes(needed), system::bytes(allowed));
+        return Err(format!(
+            "{slots} slots need {needed} of address space, and RLIMIT_AS (ulimit -v) is {allowed}: raise it, or lower \
+             --concurrency"
+        ));
     }
     let mut settings = roomy();
-    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots, config.memory_max)));
-    Engine::new(&settings).map_err(|error| format!("{error:#}"))
-}
-
-fn address_space_max() -> u64 {
-    rlimit::Resource::AS.get().map_or(u64::MAX, |(soft, _hard)| soft)
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(places, config.memory_max)));
+    let engine = Engine::new(&settings).map_err(|error| format!("{error:#}: {}", system::memory()))?;
+    Ok((engine, slots))
 }
 
 fn pool(slots: usize, memory_max: usize) -> PoolingAllocationConfig {
@@ -164,8 +200,20 @@ fn common() -> Config {
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(ASYNC_STACK)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))
+        .parallel_compilation(*THREADS_TO_COMPILE)
         // Names are enough for people; offsets would only make code larger.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .generate_address_map(false);
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sandbox_that_is_tried_is_what_it_is_said_to_be() {
+        let text = "(component (core module (memory 1)) (core instance (instantiate 0)))";
+        assert_eq!(wat::parse_str(text).expect("a component"), TRIAL);
+    }
 }

@@ -23,6 +23,8 @@ pub(super) struct Refused {
     pub(super) wanted: usize,
     /// Bytes it may have.
     pub(super) max: usize,
+    /// Whether it was the host that had no more, although the guest might have had it.
+    pub(super) by_host: bool,
 }
 
 /// Counts what the guest holds and refuses what is too much.
@@ -57,8 +59,8 @@ impl Limits {
         self.used
     }
 
-    fn refuse(&mut self, wanted: usize) {
-        self.refused = Some(Refused { had: self.used, wanted, max: self.max });
+    fn refuse(&mut self, wanted: usize, by_host: bool) {
+        self.refused = Some(Refused { had: self.used, wanted, max: self.max, by_host });
         self.regained = 0;
     }
 }
@@ -73,7 +75,7 @@ impl ResourceLimiter for Limits {
             self.regained += growth;
             self.refused = self.refused.filter(|refused| self.regained < refused.wanted.min(OVER_IT));
         } else {
-            self.refuse(growth);
+            self.refuse(growth, false);
         }
         Ok(fits)
     }
@@ -81,7 +83,8 @@ impl ResourceLimiter for Limits {
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         tracing::debug!(%error, "the host could not grow a guest's memory");
         self.used -= self.last_growth;
-        self.refuse(self.last_growth);
+        // wasmtime also refuses what the type of the memory does not allow, where there is no growth.
+        self.refuse(self.last_growth, self.last_growth > 0 && crate::runtime::ending::is_hosts(&error));
         self.last_growth = 0;
         Ok(())
     }
@@ -117,7 +120,7 @@ mod tests {
         let mut limits = Limits::new(100);
         assert!(limits.memory_growing(0, 60, None).expect("an answer"));
         assert!(!limits.memory_growing(0, 60, None).expect("an answer"));
-        assert_eq!(limits.refused(), Some(Refused { had: 60, wanted: 60, max: 100 }));
+        assert_eq!(limits.refused(), Some(Refused { had: 60, wanted: 60, max: 100, by_host: false }));
         assert!(limits.memory_growing(60, 100, None).expect("an answer"));
         assert_eq!(limits.used(), 100);
     }
@@ -127,10 +130,10 @@ mod tests {
         let mut limits = Limits::new(200);
         assert!(!limits.memory_growing(0, 201, None).expect("an answer"));
         assert!(limits.memory_growing(0, 20, None).expect("an answer"));
-        assert_eq!(limits.refused(), Some(Refused { had: 0, wanted: 201, max: 200 }));
+        assert_eq!(limits.refused(), Some(Refused { had: 0, wanted: 201, max: 200, by_host: false }));
         assert!(!limits.memory_growing(20, 201, None).expect("an answer"));
         assert!(limits.memory_growing(20, 200, None).expect("an answer"));
-        assert_eq!(limits.refused(), Some(Refused { had: 20, wanted: 181, max: 200 }));
+        assert_eq!(limits.refused(), Some(Refused { had: 20, wanted: 181, max: 200, by_host: false }));
 
         let mut limits = Limits::new(8 * OVER_IT);
         assert!(!limits.memory_growing(0, 9 * OVER_IT, None).expect("an answer"));

@@ -41,16 +41,21 @@ use std::{
 };
 
 pub(crate) use self::module::name_of;
+use self::{
+    call::Prepared,
+    compiled::Cache,
+    engine::{Ground, Grounds},
+    watchdog::Watchdog,
+};
 pub use self::{
-    call::{Invocation, Slot},
+    call::{Invocation, NoSandbox, Slot},
     catalog::Catalog,
     module::{LoadError, Module, Unusable},
     sources::{SourceError, expand},
     watch::{Change, Content, POLL, Watch, WatchEnd},
     watchdog::Stopper,
 };
-use self::{compiled::Cache, engine::Ground, watchdog::Watchdog};
-use crate::{lock::lock, task::Report, transport::PAYLOAD_MAX};
+use crate::{lock::lock, system, task::Report, transport::PAYLOAD_MAX};
 
 /// The bounds within which attempts run.
 #[derive(Clone, Debug)]
@@ -96,8 +101,11 @@ pub enum RuntimeError {
     #[error("cannot set up the WebAssembly engine: {0:#}")]
     Engine(wasmtime::Error),
     /// The thread that ends overdue attempts could not be started.
-    #[error("cannot start the watchdog thread: {0}")]
+    #[error("cannot start the watchdog thread: {}", system::explain(.0))]
     Watchdog(std::io::Error),
+    /// There is no room for a single sandbox.
+    #[error("cannot set up a sandbox for a task: {0}")]
+    NoRoom(String),
 }
 
 /// The caller's number for an attempt. No two attempts share one.
@@ -126,6 +134,10 @@ struct Inner {
     config: Arc<RuntimeConfig>,
     /// The engines, the better one first.
     grounds: Vec<Ground>,
+    /// How many attempts the engines take at a time.
+    slots_max: usize,
+    /// How many there was room for at the start.
+    room: usize,
     cache: Cache,
     watchdog: Watchdog,
     /// Where modules register their tasks, one at a time.
@@ -146,12 +158,23 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] if WebAssembly cannot run here at all.
     pub fn new(config: RuntimeConfig) -> Result<Runtime, RuntimeError> {
-        let grounds = engine::grounds(&config).map_err(RuntimeError::Engine)?;
+        let set_up = Grounds::new(&config).map_err(engine_error)?;
+        let trials = set_up.trials().map_err(engine_error)?;
+        let Grounds { grounds, slots_max, .. } = set_up;
         let engines = grounds.iter().map(|ground| ground.engine.clone()).collect();
         let watchdog = Watchdog::start(engines).map_err(RuntimeError::Watchdog)?;
         let cache = Cache::open(config.cache_dir.as_deref());
         let registry = Mutex::new(None);
-        Ok(Self(Arc::new(Inner { config: Arc::new(config), grounds, cache, watchdog, registry })))
+        let room = config.slots;
+        let mut inner = Inner { config: Arc::new(config), grounds, slots_max, room, cache, watchdog, registry };
+        inner.room = inner.try_sandboxes(&trials).map_err(RuntimeError::NoRoom)?;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// For how many slots sandboxes could be set up at a time when this began: at most
+    /// [`RuntimeConfig::slots`], and less where memory or address space are short.
+    pub fn room(&self) -> usize {
+        self.0.room
     }
 
     /// Loads a module: reads its file, compiles it or takes its code from the cache, and lets it
@@ -206,7 +229,7 @@ impl Runtime {
     /// How many attempts can run at once. It is at least [`RuntimeConfig::slots`], so that a worker
     /// can grow a little; attempts beyond it fail.
     pub fn slots_max(&self) -> usize {
-        engine::slots_max(&self.0.config)
+        self.0.slots_max
     }
 
     /// Room for one running attempt, whose reports go to `reports`.
@@ -229,7 +252,61 @@ fn give_way() {
     }
 }
 
+fn engine_error(error: wasmtime::Error) -> RuntimeError {
+    if ending::is_hosts(&error) { RuntimeError::NoRoom(ending::explained(&error)) } else { RuntimeError::Engine(error) }
+}
+
 impl Inner {
+    /// Sets up a sandbox on every engine, and on the first one as many at a time as there are slots.
+    /// Returns for how many there was room.
+    ///
+    /// # Errors
+    /// What was missing for even one.
+    fn try_sandboxes(&self, trials: &[Prepared]) -> Result<usize, String> {
+        let slots = self.config.slots.max(1);
+        // Whatever else a worker takes later: its threads, and the transport's.
+        let taken = call::TAKEN_LATER + slots * LOADER_STACK;
+        let _taken = if system::has_limited_address_space() {
+            let room = system::reserve(taken);
+            Some(room.ok_or_else(|| format!("{} are not left: {}", system::bytes(taken as u64), system::memory()))?)
+        } else {
+            None
+        };
+        let (mut sandboxes, mut room) = (Vec::with_capacity(slots), 0);
+        for (place, trial) in trials.iter().enumerate() {
+            let wanted = if place == 0 { slots } else { 1 };
+            for count in 0..wanted {
+                let mut slot = Slot::new(&self.config, &self.watchdog, Arc::new(DebugLog));
+                let (result, store) = slot.set_up(trial);
+                match result {
+                    Ok(()) if place == 0 => {
+                        room += 1;
+                        sandboxes.push((slot, store));
+                    }
+                    Ok(()) => {}
+                    Err(error) if place == 0 && count > 0 => {
+                        let why = ending::explained(&error);
+                        tracing::warn!(
+                            room,
+                            slots,
+                            why,
+                            "there is room for fewer slots than were asked for: the others are left out"
+                        );
+                        break;
+                    }
+                    // Only modules that do not fit into the pool miss it.
+                    Err(error) if place > 0 => {
+                        let why = ending::explained(&error);
+                        tracing::warn!(why, "no room for modules that do not fit into the pool of instances");
+                    }
+                    Err(error) => return Err(ending::explained(&error)),
+                }
+            }
+            sandboxes.clear();
+        }
+        Ok(room)
+    }
+
     /// Runs `work` in the slot that is kept for loading modules.
     fn with_registry<R>(&self, work: impl FnOnce(&mut Slot) -> R) -> R {
         let mut registry = lock(&self.registry);

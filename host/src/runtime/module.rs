@@ -358,7 +358,7 @@ fn register(runtime: &Inner, prepared: &Prepared, exports: &Exports) -> Result<V
         _ if ended.why == Some(Why::TimedOut) => return Err(Unusable::RegisterTimeout(timeout)),
         Ok((descriptors,)) => descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>(),
         Err(error) if ending::is_refusal(&error, ended.store.data()) => {
-            return Err(Unusable::Unfit(format!("{error:#}")));
+            return Err(Unusable::Unfit(ending::explained(&error)));
         }
         Err(error) => return Err(Unusable::Register(ending::cut_short(&error, ended.store.data()).message)),
     };

@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::{
-    AttemptId, Catalog, Reports, RuntimeConfig, SourceError, Stopper, expand,
+    AttemptId, Catalog, Invocation, Reports, RuntimeConfig, Slot, SourceError, Stopper, expand,
     fixtures::{ATTEMPT, Folder, Guest, PRINT, Reach, SLEEP, Stage, failure, run},
 };
 use crate::{
     json::Json,
-    task::{ErrorKind, FollowUp, Outcome, Policy, Report},
+    task::{ErrorKind, FollowUp, Outcome, Policy, Report, TaskId},
 };
 
 /// Never returns.
@@ -408,4 +408,39 @@ fn sources_are_files_folders_and_patterns() {
     assert!(matches!(expand(&[format!("{root}/x*")]), Err(SourceError::NoMatch(_))));
     assert!(matches!(expand(&[format!("{root}/x")]), Err(SourceError::Missing(_))));
     assert!(matches!(expand(&[format!("{root}/[")]), Err(SourceError::Pattern { .. })));
+}
+
+#[test]
+fn an_attempt_without_room_for_its_sandbox_says_nothing_about_its_task() {
+    let stage = Stage::with(RuntimeConfig { slots: 1, ..RuntimeConfig::default() });
+    let module = stage.load(&Guest::that("(call $ok (i32.const 96) (i32.const 2))"));
+    let (task_id, args, kwargs) = (TaskId::new(), Json::empty_array(), Json::empty_object());
+    let timeout = Duration::from_mins(1);
+    let call = Invocation {
+        id: AttemptId(7),
+        task_id: &task_id,
+        name: "t",
+        attempt: 1,
+        timeout,
+        args: &args,
+        kwargs: &kwargs,
+    };
+    let new = || stage.runtime.slot(Arc::new(Unheard));
+    // What an attempt used is there until it is cleared, so these fill the pool; one place is for loading.
+    let mut slots: Vec<Slot> = (0..=stage.runtime.slots_max()).map(|_| new()).collect();
+    let mut outcomes = slots.iter_mut().map(|slot| slot.try_run(&module, &call));
+    assert!(outcomes.all(|outcome| outcome.is_ok_and(|outcome| succeeds(&outcome))));
+    let mut slot = new();
+    let none = slot.try_run(&module, &call).expect_err("the pool is full");
+    assert!(!none.began && none.why.contains("concurrent limit"), "{none:?}");
+    assert!(slot.try_sandbox(&module).is_err());
+    slots[0].clear();
+    assert!(slot.try_sandbox(&module).is_ok());
+    assert!(slot.try_run(&module, &call).is_ok_and(|outcome| succeeds(&outcome)));
+}
+
+struct Unheard;
+
+impl Reports for Unheard {
+    fn report(&self, _: AttemptId, _: Report) {}
 }

@@ -36,6 +36,8 @@ mod frame;
 
 mod reload;
 
+mod room;
+
 use desk::Desk;
 use keeper::Keeper;
 pub use reload::Reload;
@@ -83,7 +85,7 @@ pub enum CrewError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// The system has no more threads.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {}", crate::system::explain(.0))]
     Thread(#[from] std::io::Error),
 }
 
@@ -120,6 +122,7 @@ struct Shared {
     renewing: AtomicBool,
     /// The control plane does not answer, which was told.
     unheard: AtomicBool,
+    room: room::Room,
 }
 
 impl std::fmt::Debug for Shared {
@@ -165,6 +168,7 @@ impl Crew {
             stopping: AtomicBool::new(false),
             renewing: AtomicBool::new(false),
             unheard: AtomicBool::new(false),
+            room: room::Room::default(),
         });
         let key = *lock(&shared.key);
         shared.register(key, None, PROMPT)?;

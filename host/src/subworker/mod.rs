@@ -188,7 +188,7 @@ impl SubWorker {
         let identity = Identity {
             worker_id: config.worker_id.clone(),
             address: config.base_address.to_string(),
-            slots: u32::try_from(config.modules.concurrency).unwrap_or(u32::MAX),
+            slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),
         };
         let is_empty = catalog.modules().is_empty();
         self.joined = Some(link.joined().clone());

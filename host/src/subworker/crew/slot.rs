@@ -17,6 +17,7 @@ use super::{
     NoAnswer, Shared,
     desk::{Desk, DeskReports},
     frame::{cut_down, fit, not_begun, size, take_frame},
+    room::{self, SlotRoom},
 };
 use crate::{
     clock::{self, pause},
@@ -24,7 +25,7 @@ use crate::{
     lock::lock,
     protocol::{Ended, FRAME_TARGET, Lease, Work, WorkerReply, WorkerRequest},
     runtime::{AttemptId, Invocation, Slot},
-    task::{ModuleVersion, Outcome},
+    task::{ModuleVersion, Outcome, Report},
 };
 
 /// The pause before a lease is handed back whose task is not in the catalog, as its change may just
@@ -41,12 +42,17 @@ impl Shared {
         let _ = desk.stopper.set(slot.stopper());
         let mut line = self.link.line();
         let (mut key, mut sequence, mut ended) = (*lock(&self.key), 0, VecDeque::new());
+        let mut room = SlotRoom::default();
         loop {
             let frame = take_frame(&mut ended);
             // What does not fit goes with the next request; until then nothing more is wanted.
-            let wants_more = ended.is_empty() && !self.is_draining();
+            let wants_more = ended.is_empty() && !self.is_draining() && !room.is_missing();
             let capacity = if wants_more { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
             if capacity == 0 && frame.is_empty() {
+                if room.is_missing() && !self.is_draining() {
+                    self.wait_for_room(&mut slot, &mut room);
+                    continue;
+                }
                 return;
             }
             sequence += 1;
@@ -61,7 +67,9 @@ impl Shared {
                         pause(EMPTY_STEP);
                     }
                 }
-                Ok(WorkerReply::Leases(leases)) => ended.extend(self.run_leases(desk, &mut slot, leases)),
+                Ok(WorkerReply::Leases(leases)) => {
+                    ended.extend(self.run_leases(desk, &mut slot, leases, &mut room));
+                }
                 Ok(WorkerReply::Unknown) => match self.renew(key) {
                     Some(new) => {
                         (key, sequence) = (new, 0);
@@ -86,7 +94,7 @@ impl Shared {
         }
     }
 
-    fn run_leases(&self, desk: &Desk, slot: &mut Slot, leases: Vec<Lease>) -> Vec<Ended> {
+    fn run_leases(&self, desk: &Desk, slot: &mut Slot, leases: Vec<Lease>, room: &mut SlotRoom) -> Vec<Ended> {
         let mut ended = Vec::with_capacity(leases.len());
         let mut bytes = 0;
         if leases.len() > 1 {
@@ -95,17 +103,23 @@ impl Shared {
         desk.papers().waiting = leases.into();
         while let Some(lease) = desk.begin() {
             let started = Instant::now();
-            let Some((outcome, version)) = self.attempt(desk, slot, &lease) else {
-                desk.finish();
-                ended.push(not_begun(lease.id));
-                continue;
+            let (outcome, version) = match self.attempt(desk, slot, &lease, room) {
+                Ok(made) => made,
+                Err(reports) => {
+                    desk.finish();
+                    ended.push(Ended { reports, ..not_begun(lease.id) });
+                    if room.is_missing() {
+                        break;
+                    }
+                    continue;
+                }
             };
             let ran_us = clock::micros(started.elapsed());
             let reports = desk.finish();
             let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, version: Some(version), reports });
             bytes += size(&one);
             ended.push(one);
-            if bytes > FRAME_TARGET || self.is_draining() {
+            if bytes > FRAME_TARGET || self.is_draining() || room.is_missing() {
                 break;
             }
         }
@@ -114,21 +128,28 @@ impl Shared {
         ended
     }
 
-    /// None if it cannot begin, as nothing here has that name.
-    fn attempt(&self, desk: &Desk, slot: &mut Slot, lease: &Lease) -> Option<(Outcome, ModuleVersion)> {
+    /// # Errors
+    /// What is told of a lease that is handed back: nothing here has that name, or there is no room.
+    fn attempt(
+        &self,
+        desk: &Desk,
+        slot: &mut Slot,
+        lease: &Lease,
+        room: &mut SlotRoom,
+    ) -> Result<(Outcome, ModuleVersion), Vec<Report>> {
         let worker = &self.identity.worker_id;
         let Some(module) = self.find(&lease.name) else {
             let (task, name) = (&lease.task_id, &*lease.name);
             warn!(%task, name, worker, "a task was granted that is not in the catalog: handed back");
             pause(ODD_LEASE_STEP);
-            return None;
+            return Err(Vec::new());
         };
         let speaker = Speaker::of(lease, worker, &module);
         if speaker.is_some() {
             desk.papers().speaker.clone_from(&speaker);
         }
         let started = Instant::now();
-        let outcome = slot.run(
+        let made = slot.try_run(
             &module,
             &Invocation {
                 id: AttemptId(lease.id.0),
@@ -140,6 +161,16 @@ impl Shared {
                 kwargs: &lease.kwargs,
             },
         );
+        let outcome = match made {
+            Ok(outcome) => {
+                room.found();
+                outcome
+            }
+            Err(none) => {
+                let report = room::report(worker, &none.why);
+                self.has_no_room(room, lease, module.clone(), none).ok_or_else(|| vec![report])?
+            }
+        };
         if let Some(speaker) = speaker {
             speaker.ended(&outcome, started.elapsed());
         }
@@ -148,6 +179,6 @@ impl Shared {
             let (task, name, attempt) = (&lease.task_id, &*lease.name, lease.attempt);
             info!(%task, name, attempt, worker, "an attempt was stopped, as the worker ends: {fate}");
         }
-        Some((outcome, module.version()))
+        Ok((outcome, module.version()))
     }
 }

@@ -19,7 +19,7 @@ use ::nng::{
 
 use super::{
     super::{Announcer, Hearer, OnHeard, OnJoined, OpenError},
-    Gate, close_off_callbacks, guarded, prepare, redial, refused, settle,
+    Gate, close_off_callbacks, guarded, new_socket, prepare, redial, refused, settle,
 };
 use crate::lock::lock;
 
@@ -111,7 +111,7 @@ struct Bus {
 
 impl Bus {
     fn open(address: &str, does: Does) -> Result<Arc<Self>, OpenError> {
-        let socket = Socket::new(Protocol::Bus0).map_err(|error| refused(address, error))?;
+        let socket = new_socket(Protocol::Bus0, address)?;
         prepare(&socket, address, ANNOUNCEMENT_MAX)?;
         let bus = Arc::new(Self {
             socket,

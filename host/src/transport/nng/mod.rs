@@ -16,8 +16,9 @@
 
 use std::{
     cell::Cell,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, RwLock},
     thread,
     time::Duration,
 };
@@ -34,7 +35,7 @@ use super::{
     Announcer, Caller, Dialog, FRAME_MAX, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, RECONNECT_MAX,
     RECONNECT_MIN, Server, Service, Transport, stream::StreamDialog,
 };
-use crate::lock;
+use crate::{lock, system};
 
 mod server;
 
@@ -53,6 +54,9 @@ mod pair;
 
 /// NNG repeats a request by timer after this. Not never: that would end repeating altogether.
 const RESEND: Duration = Duration::from_hours(24);
+
+/// The files that NNG opens when it starts, and one for the first socket.
+const NNG_DESCRIPTORS: usize = 4;
 
 /// Sockets over TCP, driven by NNG, but for those of a single thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -148,14 +152,55 @@ fn close_off_callbacks(close: impl FnOnce() + Send + 'static) {
         return close();
     }
     if let Err(error) = thread::Builder::new().name("close socket".to_owned()).spawn(close) {
-        tracing::error!(%error, "no thread to close a socket on: it stays open");
+        let error = system::explain(&error);
+        tracing::error!(error, "no thread to close a socket on: it stays open");
     }
+}
+
+/// A socket of NNG. Every one is made here.
+fn new_socket(protocol: Protocol, address: &str) -> Result<Socket, OpenError> {
+    check_start().map_err(|error| OpenError::Refused { address: address.to_owned(), cause: error.to_string() })?;
+    Socket::new(protocol).map_err(|error| refused(address, error))
+}
+
+/// Checks, before the first socket, that NNG can start: without the threads that it starts then, it
+/// would wait for itself for ever.
+fn check_start() -> io::Result<()> {
+    static CHECKED: Mutex<bool> = Mutex::new(false);
+    let mut checked = lock::lock(&CHECKED);
+    if !*checked {
+        system::check_descriptors(NNG_DESCRIPTORS)?;
+        system::check_threads(nng_threads())?;
+        *checked = true;
+    }
+    Ok(())
+}
+
+/// The threads that NNG starts: a poller, a reaper, a timer and four resolvers, and for each
+/// processor two that run callbacks and one that watches time.
+fn nng_threads() -> usize {
+    const FIXED: usize = 7;
+    // NNG counts the processors of the machine, not those that this process may use.
+    let count = cpu_set_size();
+    FIXED + 2 * count + count.min(256)
+}
+
+/// The processors that are online.
+fn cpu_set_size() -> usize {
+    // `0-3,8` and the like.
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?)? + 1)
+    };
+    let counted = online.trim().split(',').map(range).sum::<Option<usize>>();
+    counted.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// A REQ socket that dials again after a loss, and then repeats what is open.
 fn request_socket(address: &str) -> Result<Socket, OpenError> {
     let fail = |error| refused(address, error);
-    let socket = Socket::new(Protocol::Req0).map_err(fail)?;
+    let socket = new_socket(Protocol::Req0, address)?;
     prepare(&socket, address, FRAME_MAX)?;
     redial(&socket).and_then(|()| socket.set_opt::<ResendTime>(Some(RESEND))).map_err(fail)?;
     Ok(socket)
@@ -205,6 +250,13 @@ fn refused(address: &str, error: Error) -> OpenError {
         // Of an address that has been looked at before, so it is not how it is written.
         Error::AddressInvalid => OpenError::NotHere { address: address.to_owned() },
         Error::InvalidInput | Error::NotSupported => bad_address(address),
-        other => OpenError::Refused { address: address.to_owned(), cause: other.to_string() },
+        other => {
+            let limit = match other {
+                Error::OutOfFiles => format!(": {}", system::descriptors()),
+                Error::OutOfMemory => format!(": {}", system::memory()),
+                _ => String::new(),
+            };
+            OpenError::Refused { address: address.to_owned(), cause: format!("{other}{limit}") }
+        }
     }
 }

@@ -30,7 +30,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     super::{Inbox, Line, OpenError, Parted, Waiting},
-    Gate, bound, check, close_off_callbacks, prepare, redial, refused, settle,
+    Gate, bound, check, close_off_callbacks, new_socket, prepare, redial, refused, settle,
 };
 use crate::lock::lock;
 
@@ -71,7 +71,7 @@ impl NngLine {
     /// Opens the socket; it connects in the background.
     pub(super) fn dial(address: &str) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
-        let socket = Socket::new(Protocol::Pair0).map_err(fail)?;
+        let socket = new_socket(Protocol::Pair0, address)?;
         prepare(&socket, address, UNWANTED_MAX)?;
         redial(&socket).and_then(|()| socket.set_opt::<SendBufferSize>(0)).map_err(fail)?;
         let stand = watch_connection(&socket).map_err(fail)?;
@@ -220,7 +220,7 @@ impl NngInbox {
     pub(super) fn listen(address: &str, message_max: usize) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
         check(address, 0)?;
-        let socket = Socket::new(Protocol::Pair0).map_err(fail)?;
+        let socket = new_socket(Protocol::Pair0, address)?;
         bound(&socket, address, message_max)?;
         let tray = Mutex::new(Tray { receives: true, ..Tray::default() });
         let receiver = Arc::new(Receiver { socket, gate: Gate::default(), aio: OnceLock::new(), tray });

@@ -32,7 +32,7 @@ use ::nng::{
 use self::{connection::Connection, sending::Sending, slot::Slot};
 use super::{
     super::{FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, Server, Service},
-    Gate, close_off_callbacks, guarded, prepare, refused, settle,
+    Gate, close_off_callbacks, guarded, new_socket, prepare, refused, settle,
 };
 use crate::lock::lock;
 
@@ -77,7 +77,7 @@ impl NngServer {
     /// Opens the socket and serves.
     pub(super) fn listen(address: &str, bounds: Bounds, service: Arc<dyn Service>) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
-        let socket = Socket::new(Protocol::Rep0).map_err(fail)?;
+        let socket = new_socket(Protocol::Rep0, address)?;
         prepare(&socket, address, FRAME_MAX)?;
         socket.set_opt::<MaxTtl>(HOPS_MAX).map_err(fail)?;
         let server = Self { shared: Arc::new(Shared::new(socket, bounds, service)) };

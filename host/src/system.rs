@@ -1,0 +1,288 @@
+//! What the system allows this process: its limits by name, and what is left of them.
+//!
+//! Apart because every part of the program meets them, and an error number alone does not say which
+//! limit was reached, what it is set to and how to raise it. Also here: the checks at the start for
+//! what third-party code answers with a panic, an abort or a hang (tokio's signal handling without
+//! descriptors, NNG's start without threads).
+
+use std::{
+    fs::{self, File},
+    io,
+    sync::{
+        Arc, Condvar, LazyLock, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rlimit::Resource;
+
+use crate::{
+    clock::{Moment, Now},
+    lock::lock,
+};
+
+/// How often the log repeats that a limit is reached.
+const REPEAT_EVERY: Duration = Duration::from_mins(1);
+/// The stack that a thread of the C library gets where the limit on stacks is "unlimited".
+const STACK_WITHOUT_LIMIT: usize = 2 << 20;
+/// The least stack that a thread is checked with.
+const STACK_MIN: usize = 64 << 10;
+
+/// An error of the system, with the limit that is behind it, if one is.
+pub(crate) fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => format!("{error}: {}", descriptors()),
+        Some(libc::ENFILE) => {
+            format!("{error}: the whole machine is out of file descriptors: raise the sysctl fs.file-max")
+        }
+        Some(libc::ENOMEM) => format!("{error}: {}", memory()),
+        Some(libc::EAGAIN) => format!("{error}: {}", threads()),
+        _ => error.to_string(),
+    }
+}
+
+/// The limit on open files, for people.
+pub(crate) fn descriptors() -> String {
+    let limit = shown(Resource::NOFILE, |limit| limit.to_string());
+    format!("RLIMIT_NOFILE (ulimit -n) is {limit}: raise it, with systemd by LimitNOFILE=")
+}
+
+/// The limits on memory, for people: those that are set.
+pub(crate) fn memory() -> String {
+    let mut set = Vec::new();
+    let named = [
+        (Resource::AS, "RLIMIT_AS (ulimit -v)", "LimitAS="),
+        (Resource::DATA, "RLIMIT_DATA (ulimit -d)", "LimitDATA="),
+    ];
+    for (resource, name, unit) in named {
+        if let Some(limit) = limit_of(resource) {
+            set.push(format!("{name} is {}: raise it, with systemd by {unit}", bytes(limit)));
+        }
+    }
+    if set.is_empty() {
+        return "no limit of this process is set: the machine or its container is out of memory, or the sysctls \
+                vm.overcommit_memory and vm.max_map_count allow no more"
+            .to_owned();
+    }
+    if let Some(used) = address_space_used() {
+        set.push(format!("this process uses {} of address space", bytes(used)));
+    }
+    set.join("; ")
+}
+
+/// The limits on threads, for people.
+pub(crate) fn threads() -> String {
+    let processes = shown(Resource::NPROC, |limit| limit.to_string());
+    let mut text = format!(
+        "RLIMIT_NPROC (ulimit -u), which counts all threads of this user, is {processes}: raise it, with systemd by \
+         LimitNPROC= and TasksMax="
+    );
+    if let Some(limit) = pids_max() {
+        text += &format!("; its container allows {limit} threads (pids.max)");
+    }
+    if let Some(limit) = limit_of(Resource::AS) {
+        text += &format!("; RLIMIT_AS (ulimit -v) is {}, and each thread needs address space", bytes(limit));
+    }
+    text
+}
+
+/// How many threads the container of this process may have, if that is limited.
+fn pids_max() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let paths = [format!("/sys/fs/cgroup{group}/pids.max"), "/sys/fs/cgroup/pids.max".to_owned()];
+    paths.iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+}
+
+fn limit_of(resource: Resource) -> Option<u64> {
+    resource.get().ok().map(|(soft, _hard)| soft).filter(|limit| *limit != rlimit::INFINITY)
+}
+
+fn shown(resource: Resource, show: impl Fn(u64) -> String) -> String {
+    limit_of(resource).map_or_else(|| "unlimited".to_owned(), show)
+}
+
+/// The bytes of address space that this process may have, if that is limited.
+pub(crate) fn address_space_max() -> Option<u64> {
+    limit_of(Resource::AS)
+}
+
+/// Whether it was limited when this was first asked.
+pub(crate) fn has_limited_address_space() -> bool {
+    static LIMITED: LazyLock<bool> =
+        LazyLock::new(|| limit_of(Resource::AS).is_some() || limit_of(Resource::DATA).is_some());
+    *LIMITED
+}
+
+fn address_space_used() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kib: u64 =
+        status.lines().find_map(|line| line.strip_prefix("VmSize:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| count >= *unit) else {
+        return format!("{count} bytes");
+    };
+    let tenths = count % unit * 10 / unit;
+    if tenths == 0 { format!("{} {name}", count / unit) } else { format!("{}.{tenths} {name}", count / unit) }
+}
+
+/// Holds address space without using it: none if there is not so much left.
+pub(crate) fn reserve(bytes: usize) -> Option<Vec<u8>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(bytes).ok()?;
+    Some(room)
+}
+
+/// Checks that `count` more files can be open at a time.
+///
+/// # Errors
+/// The system's, with [`descriptors`] in its text.
+pub(crate) fn check_descriptors(count: usize) -> io::Result<()> {
+    let mut open = Vec::new();
+    for _ in 0..count {
+        match File::open("/dev/null") {
+            Ok(file) => open.push(file),
+            Err(error) if is_out_of_descriptors(&error) => {
+                let left = open.len();
+                drop(open);
+                let text = format!("only {left} more files can be opened, and {count} are needed: {}", descriptors());
+                return Err(io::Error::other(text));
+            }
+            // There may be no such device: that says nothing about the limit.
+            Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Checks that `count` more threads can run at a time, with the stacks that the C library gives.
+///
+/// # Errors
+/// The system's, with [`threads`] in its text.
+pub(crate) fn check_threads(count: usize) -> io::Result<()> {
+    let stack = limit_of(Resource::STACK).and_then(|limit| usize::try_from(limit).ok()).unwrap_or(STACK_WITHOUT_LIMIT);
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let mut running = Vec::with_capacity(count);
+    let mut refused = None;
+    for _ in 0..count {
+        let gate = Arc::clone(&gate);
+        let wait = move || {
+            let (open, opened) = &*gate;
+            let mut is_open = lock(open);
+            while !*is_open {
+                is_open = opened.wait(is_open).unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
+        };
+        match thread::Builder::new().stack_size(stack.max(STACK_MIN)).spawn(wait) {
+            Ok(thread) => running.push(thread),
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    let started = running.len();
+    *lock(&gate.0) = true;
+    gate.1.notify_all();
+    running.into_iter().for_each(|thread| drop(thread.join()));
+    match refused {
+        None => Ok(()),
+        Some(error) => {
+            Err(io::Error::other(format!("only {started} of {count} threads could be started: {}", explain(&error))))
+        }
+    }
+}
+
+/// Lets something be logged at most once a minute.
+#[derive(Debug)]
+pub(crate) struct Rarely(AtomicU64);
+
+impl Rarely {
+    /// Lets it be logged at once.
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Whether to log it now. From then on a minute must pass.
+    pub(crate) fn is_time(&self) -> bool {
+        let now = Now::read().mono;
+        let next = self.0.load(Ordering::Relaxed);
+        let after = (now + REPEAT_EVERY).micros();
+        next <= now.micros() && self.0.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// How often a server looks whether it can still open a file.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Notices that the process is out of file descriptors, which the transport does not tell of: it lets
+/// new connections wait.
+#[derive(Debug, Default)]
+pub(crate) struct DescriptorWatch {
+    /// When it was logged last, while it lasts.
+    logged: Option<Moment>,
+}
+
+impl DescriptorWatch {
+    /// Looks once, and logs what has changed: that there are none left again after a minute.
+    pub(crate) fn look(&mut self) {
+        let out_of_them = File::open("/dev/null").err().filter(is_out_of_descriptors);
+        let now = Now::read().mono;
+        match (out_of_them, self.logged) {
+            (Some(error), logged) if logged.is_none_or(|at| now.since(at) >= REPEAT_EVERY) => {
+                self.logged = Some(now);
+                tracing::warn!("out of file descriptors, so new connections wait: {}", explain(&error));
+            }
+            (None, Some(_)) => {
+                self.logged = None;
+                tracing::info!("file descriptors are free again");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_limit_that_is_behind_it() {
+        let named = |number: i32| explain(&io::Error::from_raw_os_error(number));
+        assert!(named(libc::EMFILE).contains("RLIMIT_NOFILE (ulimit -n) is "), "{}", named(libc::EMFILE));
+        assert!(named(libc::EAGAIN).contains("RLIMIT_NPROC (ulimit -u)"), "{}", named(libc::EAGAIN));
+        assert!(named(libc::ENOMEM).len() > io::Error::from_raw_os_error(libc::ENOMEM).to_string().len());
+        assert_eq!(named(libc::EPERM), io::Error::from_raw_os_error(libc::EPERM).to_string());
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_and_what_is_there_is_not() {
+        assert!(check_descriptors(8).is_ok() && check_threads(4).is_ok());
+        assert!(reserve(1 << 20).is_some() && reserve(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn a_line_is_logged_once_a_minute() {
+        let rarely = Rarely::new();
+        assert!(rarely.is_time() && !rarely.is_time());
+    }
+
+    #[test]
+    fn bytes_are_written_for_people() {
+        let written = [(1 << 30, "1 GiB"), (1_610_612_736, "1.5 GiB"), (800, "800 bytes"), (200 << 20, "200 MiB")];
+        for (count, text) in written {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Processes whose system gives them too little: they say which limit it is, and nothing hangs, panics
+//! or aborts.
+
+use std::process::Command;
+
+use fastworker_tests::{Cluster, cli, fastworker, module};
+
+/// The same command under a limit, such as `-n 16`.
+fn limited(command: &Command, limit: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
+#[test]
+fn a_command_without_files_names_the_limit() {
+    for (limit, command) in [("-n 12", "status"), ("-n 12", "control-plane"), ("-n 32", "control-plane")] {
+        let mut started = fastworker();
+        started.arg(command);
+        if command == "status" {
+            started.arg("00000000-0000-4000-8000-000000000000");
+        }
+        let ran = cli::run(limited(&started, limit)).with_code(1);
+        assert!(ran.stderr.contains("RLIMIT_NOFILE (ulimit -n) is ") && !ran.stderr.contains("panicked"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_worker_without_address_space_does_not_start() {
+    let arithmetic = module("arithmetic");
+    let mut subworker = fastworker();
+    subworker.args(["subworker", "--worker-id", "sick", "--control-plane-address", "tcp://127.0.0.1:1"]);
+    subworker.arg("--task-modules").arg(arithmetic);
+    let ran = cli::run(limited(&subworker, "-v 250000")).with_code(1);
+    assert!(ran.stderr.contains("RLIMIT_AS (ulimit -v) is 244.1 MiB"), "{ran:?}");
+    assert!(!ran.stderr.contains("panicked"), "{ran:?}");
+}
+
+#[test]
+fn tasks_do_not_fail_because_a_worker_lost_its_address_space() {
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).slots(2).start();
+    // A limit at the start leaves it without a pool, so each attempt needs address space of its own.
+    cluster.launch_subworker_as("sick", |command| limited(command, "-v 2000000")).wait_until_ready();
+    let sick = cluster.subworkers[0].id().to_string();
+    // From now on it gets no more.
+    let mut prlimit = Command::new("prlimit");
+    let taken = prlimit.args(["--pid", &sick, "--as=1000000"]).status().expect("util-linux is there");
+    assert!(taken.success());
+    let submit = ["submit", "--task-name", "add", "--args", "1", "2", "--timeout", "2s", "--json"];
+    // It is given back, and waits: there is nobody else.
+    let ran = cluster.cli(submit).with_code(4);
+    assert!(!ran.stdout.contains("failure"), "{ran:?}");
+    let log = cluster.subworkers[0].log();
+    assert!(log.contains("no room for a sandbox: the task is given back"), "{log}");
+    assert!(log.contains("RLIMIT_AS (ulimit -v) is 976.5 KiB"), "{log}");
+    assert_eq!(log.matches("no room").count(), 1, "{log}");
+    // And another worker gets it, and whatever comes.
+    cluster.start_subworker("healthy");
+    for _ in 0..20 {
+        let ran = cluster.cli(["submit", "--task-name", "add", "--args", "1", "2", "--json"]).with_code(0);
+        assert_eq!(ran.json()["worker_id"], "healthy");
+    }
+    assert!(cluster.subworkers[0].is_running());
+    assert!(cluster.subworkers[0].log().matches("no room").count() <= 2);
+}
