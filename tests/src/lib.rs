@@ -30,6 +30,7 @@ pub mod peer;
 pub mod ports;
 pub mod process;
 pub mod python;
+pub mod relay;
 pub mod sim;
 pub mod steady;
 pub mod story;

@@ -768,5 +768,6 @@ fn worker_replies() -> impl Strategy<Value = WorkerReply> {
         Just(WorkerReply::Unknown),
         text().prop_map(WorkerReply::Refused),
         text().prop_map(WorkerReply::Declined),
+        text().prop_map(WorkerReply::IdInUse),
     ]
 }

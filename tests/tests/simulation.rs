@@ -76,6 +76,7 @@ fn nothing_is_lost_doubled_or_left_over_whatever_goes_wrong() {
         callbacks,
         changes,
         declined,
+        undelivered,
     } = run_all(0..number("FASTWORKER_SIM_SEEDS").unwrap_or(SEEDS));
     // A simulation in which something never happens says nothing about it.
     let happened = [
@@ -97,6 +98,7 @@ fn nothing_is_lost_doubled_or_left_over_whatever_goes_wrong() {
         callbacks,
         changes,
         declined,
+        undelivered,
     ];
     assert!(happened.iter().all(|times| *times > 0), "something never happened: {happened:?}");
 }

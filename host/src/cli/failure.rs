@@ -358,6 +358,10 @@ impl From<CrewError> for Failure {
                 }
                 None => Self::new(WRONG_USAGE, message),
             },
+            CrewError::IdInUse { .. } => Self::new(WRONG_USAGE, message).hint(
+                "stop that worker, give this one another --worker-id, or wait longer with --timeout; \
+                 see: fastworker workers",
+            ),
             CrewError::Call(_) => Self::new(UNREACHABLE, message).hint(
                 "the control plane was found, but not its subworker port: see its --subworker-port and \
                  --advertise-address",

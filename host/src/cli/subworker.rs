@@ -41,7 +41,7 @@ pub(super) struct Subworker {
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT",
           value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
-    /// Look for the control plane for this long at the start
+    /// Look for the control plane for this long at the start, and wait for a worker of the same name to be gone
     #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span_above_zero, value_name = "SPAN")]
     timeout: Duration,
     #[command(flatten)]

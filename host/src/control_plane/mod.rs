@@ -460,5 +460,6 @@ fn start_crew(
         address: config.base_address.to_string(),
         slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),
     };
-    Crew::start(Arc::new(LocalLink(Arc::clone(core))), runtime, catalog, identity, config.modules.reload())
+    let link = Arc::new(LocalLink(Arc::clone(core)));
+    Crew::start(link, runtime, catalog, identity, config.modules.reload(), Duration::ZERO)
 }

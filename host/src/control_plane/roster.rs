@@ -100,11 +100,26 @@ pub struct Slot<R> {
     pub capacity: u32,
     /// When the park or the grant is over.
     pub until: Moment,
+    /// What is known of the answer with the grant.
+    pub arrival: Arrival,
+}
+
+/// Whether the leases that a slot was granted have arrived there. They come in one answer, so one stands
+/// for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// They should have by then.
+    Expected(Moment),
+    /// They should have, and a beat that came at this moment did not mention them.
+    Missed(Moment),
+    /// They have.
+    Confirmed,
 }
 
 impl<R> Default for Slot<R> {
     fn default() -> Self {
-        Self { sequence: 0, granted: Vec::new(), parked: None, capacity: 0, until: Moment::NEVER }
+        let (until, arrival) = (Moment::NEVER, Arrival::Confirmed);
+        Self { sequence: 0, granted: Vec::new(), parked: None, capacity: 0, until, arrival }
     }
 }
 

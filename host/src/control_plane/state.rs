@@ -72,6 +72,12 @@ pub const LOSSES_MAX: u32 = 3;
 pub const ETA_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// So soon a worker is asked again what it holds, after something was taken back from it.
 pub const SECOND_LOOK: Duration = Duration::from_millis(20);
+/// How long a lease may be on its way to its slot. Longer than a slot takes to repeat a request that
+/// carried outcomes: a lease that was run in that time is not taken for one that never arrived.
+pub const DELIVERY_MAX: Duration = Duration::from_millis(2_800);
+/// How far apart two beats are at least that together show that a lease never arrived: one alone may
+/// have been written before it did.
+pub const BEATS_APART: Duration = Duration::from_millis(500);
 /// So many tasks may be named by requests that wait; further ones are answered with what there is.
 pub const WATCHING_MAX: usize = 1_000_000;
 /// A look at a worker that comes so late says that the control plane stood still itself.

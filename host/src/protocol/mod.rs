@@ -32,6 +32,11 @@ pub use schedule::{NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleSource, S
 pub const VERSION: u32 = 1;
 /// The longest that a request may stay parked for its answer.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
+/// The longest that a subworker's request for work stays parked. Each answer shows the slot that its
+/// connection works.
+pub const WORK_WAIT: Duration = Duration::from_secs(3);
+/// The same where it carries outcomes: the answer confirms them.
+pub const CONFIRM_WAIT: Duration = Duration::from_secs(1);
 /// The longest that a beat stays parked.
 pub const BEAT_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes of documents a frame gathers before it goes out.
@@ -437,6 +442,9 @@ pub enum WorkerReply {
     Refused(String),
     /// Answers [`WorkerRequest::Catalog`]: the old catalog stays; says why.
     Declined(String),
+    /// Answers [`WorkerRequest::Register`]: another worker of that worker id is connected; says so. Ask
+    /// again: it may be about to leave, or be lost.
+    IdInUse(String),
 }
 
 /// What a subworker is to do at once.

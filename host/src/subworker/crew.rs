@@ -81,12 +81,25 @@ pub enum CrewError {
     /// The control plane does not want it.
     #[error("the control plane refused this worker: {0}")]
     Refused(String),
+    /// Another worker has its id.
+    #[error("another worker with the id '{worker_id}' is still connected{}", after(*waited))]
+    IdInUse {
+        /// The id.
+        worker_id: String,
+        /// How long we waited for it to go.
+        waited: Duration,
+    },
     /// The control plane does not answer.
     #[error(transparent)]
     Call(#[from] CallError),
     /// The system has no more threads.
     #[error("cannot start a thread: {}", crate::system::explain(.0))]
     Thread(#[from] std::io::Error),
+}
+
+/// Says how long something was waited for, if it was.
+fn after(waited: Duration) -> String {
+    if waited.is_zero() { String::new() } else { format!(" after {} s", crate::clock::seconds(waited)) }
 }
 
 /// The running threads of a worker. Dropped without [`Crew::drain`], it stops at once.
@@ -141,7 +154,8 @@ enum NoAnswer {
 }
 
 impl Crew {
-    /// Registers and starts to work. With `reload`, what changes in the modules goes live.
+    /// Registers and starts to work. With `reload`, what changes in the modules goes live. Waits at most
+    /// `patience` for another worker of the same id to leave, and for a control plane that is just away.
     ///
     /// # Errors
     /// [`CrewError`] when the control plane refuses or does not answer.
@@ -151,6 +165,7 @@ impl Crew {
         catalog: Catalog,
         identity: Identity,
         reload: Option<Reload>,
+        patience: Duration,
     ) -> Result<Self, CrewError> {
         let desks = (0..identity.slots).map(|_| Desk::default()).collect();
         let shared = Arc::new(Shared {
@@ -171,7 +186,7 @@ impl Crew {
             room: room::Room::default(),
         });
         let key = *lock(&shared.key);
-        shared.register(key, None, PROMPT)?;
+        shared.register_within(key, patience)?;
         shared.tell_of_modules();
         let (ended, slots) = mpsc::channel();
         // From here on, whatever fails ends the threads that run already.
@@ -333,6 +348,38 @@ impl Shared {
         lock::read(&self.catalog).find(name).cloned()
     }
 
+    /// Registers for the first time. Another worker of the same id may be draining, or hang until it is
+    /// lost, and the control plane may be away for a moment.
+    fn register_within(&self, key: Uuid, patience: Duration) -> Result<(), CrewError> {
+        let worker = &self.identity.worker_id;
+        let (begun, mut is_announced) = (Instant::now(), false);
+        loop {
+            let failure = match self.register(key, None, PROMPT) {
+                Ok(()) if is_announced => {
+                    info!(worker, "the other worker is gone: registered");
+                    return Ok(());
+                }
+                Err(failure @ (CrewError::IdInUse { .. } | CrewError::Call(_))) => failure,
+                other => return other,
+            };
+            let waited = begun.elapsed();
+            if waited >= patience {
+                return Err(match failure {
+                    CrewError::IdInUse { worker_id, .. } => {
+                        CrewError::IdInUse { worker_id, waited: patience.max(Duration::from_secs(waited.as_secs())) }
+                    }
+                    other => other,
+                });
+            }
+            if !is_announced && waited >= SOON && matches!(failure, CrewError::IdInUse { .. }) {
+                is_announced = true;
+                let timeout_s = crate::clock::seconds(patience);
+                warn!(worker, timeout_s, "another worker with this id is still connected: waiting until it is gone");
+            }
+            pause(REGISTER_STEP.min(patience.saturating_sub(waited)));
+        }
+    }
+
     fn register(&self, key: Uuid, previous: Option<Uuid>, limit: Duration) -> Result<(), CrewError> {
         let Identity { worker_id, address, slots } = self.identity.clone();
         let catalog = self.catalog();
@@ -344,6 +391,10 @@ impl Shared {
                 Ok(())
             }
             WorkerReply::Refused(why) => Err(CrewError::Refused(why)),
+            WorkerReply::IdInUse(_) => {
+                let worker_id = self.identity.worker_id.clone();
+                Err(CrewError::IdInUse { worker_id, waited: Duration::ZERO })
+            }
             other => {
                 debug!(?other, "the control plane answered a registration with something else");
                 Err(CrewError::Refused("it answered a registration with something else".into()))
@@ -459,14 +510,15 @@ impl Shared {
     }
 
     fn run_beat(&self) {
-        let mut key = *lock(&self.key);
+        let (mut key, mut line) = (*lock(&self.key), self.link.line());
         while !self.is_stopping() {
             let mut holds = Vec::new();
             for desk in &self.desks {
                 let room = BEAT_HOLDS - holds.len();
                 holds.extend(desk.papers().held().take(room));
             }
-            match self.ask(&WorkerRequest::Beat(Beat { worker: key, holds }), self.link.beat_limit()) {
+            let (beat, limit) = (WorkerRequest::Beat(Beat { worker: key, holds }), self.link.beat_limit());
+            match self.insist(|| line.ask(&beat, limit, &mut || {})) {
                 Ok(WorkerReply::Orders(orders)) => {
                     for Order::Stop(lease) in &orders {
                         self.desks.iter().for_each(|desk| desk.stop(*lease));

@@ -14,14 +14,16 @@ use crate::{
     control_plane::{core::Core, handler::serve_worker, way::Way},
     discovery::Discovery,
     lock::{lock, try_lock},
-    protocol::{BEAT_WAIT, Reply, Request, WAIT_MAX, Welcome, WorkerReply, WorkerRequest, codec},
+    protocol::{
+        BEAT_WAIT, CONFIRM_WAIT, Reply, Request, WAIT_MAX, WORK_WAIT, Welcome, WorkerReply, WorkerRequest, codec,
+    },
     task::SerializationFormat,
-    transport::{CallError, Caller, Dialog, Transport, call_blocking},
+    transport::{CallError, Dialog, Transport, call_blocking},
 };
 
-/// How long a slot waits for the answer to a request for work, which may be parked. A control plane
-/// whose machine is gone without a word is noticed after so long.
-pub const WORK_LIMIT: Duration = WAIT_MAX.saturating_add(Duration::from_secs(5));
+/// How much longer than the control plane lets it wait a question waits on one connection. Then that is
+/// taken to be dead, and the question is repeated over a new one.
+const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
 
 /// The pause before a control plane is asked again that answered who it is with something else.
 const HELLO_STEP: Duration = Duration::from_millis(200);
@@ -34,11 +36,15 @@ pub trait Link: Send + Sync + 'static {
     /// [`CallError`] when there was none. Ask the same again: every request means the same once.
     fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError>;
 
-    /// A way for a slot, which asks for work and nothing else.
+    /// A way for one thread, which nobody else keeps waiting.
     fn line(&self) -> Box<dyn WorkLine + '_>;
 
     /// Looks for the control plane elsewhere, as it does not answer where it was.
     fn look_around(&self);
+
+    /// How long a slot's request for work may take, which is parked until there is a task; of one that
+    /// carries outcomes or not.
+    fn work_limit(&self, has_outcomes: bool) -> Duration;
 
     /// How long a beat may take that is parked until there is an order.
     fn beat_limit(&self) -> Duration;
@@ -47,14 +53,19 @@ pub trait Link: Send + Sync + 'static {
     fn is_within_the_process(&self) -> bool;
 }
 
-/// How one slot asks for work.
+/// How one thread asks.
 pub trait WorkLine {
     /// Asks, does something else each time that the request is on its way, and then waits for the
-    /// answer, at most [`WORK_LIMIT`], or a second where there is no connection.
+    /// answer, at most `limit`, or a second where there is no connection.
     ///
     /// # Errors
     /// As for [`Link::ask`].
-    fn ask(&mut self, request: &WorkerRequest, meanwhile: &mut dyn FnMut()) -> Result<WorkerReply, CallError>;
+    fn ask(
+        &mut self,
+        request: &WorkerRequest,
+        limit: Duration,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<WorkerReply, CallError>;
 }
 
 /// The control plane in this process.
@@ -88,6 +99,10 @@ impl Link for LocalLink {
 
     fn look_around(&self) {}
 
+    fn work_limit(&self, _has_outcomes: bool) -> Duration {
+        WAIT_MAX + Duration::from_secs(5)
+    }
+
     fn beat_limit(&self) -> Duration {
         // Nobody checks on a worker of the same process, so its beat waits for an order only.
         Duration::from_hours(1)
@@ -99,10 +114,15 @@ impl Link for LocalLink {
 }
 
 impl WorkLine for &LocalLink {
-    fn ask(&mut self, request: &WorkerRequest, meanwhile: &mut dyn FnMut()) -> Result<WorkerReply, CallError> {
+    fn ask(
+        &mut self,
+        request: &WorkerRequest,
+        limit: Duration,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<WorkerReply, CallError> {
         let answer = self.post(request);
         meanwhile();
-        wait(&answer, WORK_LIMIT)
+        wait(&answer, limit)
     }
 }
 
@@ -111,17 +131,20 @@ pub struct RemoteLink {
     transport: Arc<dyn Transport>,
     format: SerializationFormat,
     discovery: Discovery,
-    caller: Mutex<Arc<dyn Caller>>,
     /// The base address at which the control plane answered last, and its cluster's id.
     cluster: Mutex<(Address, Uuid)>,
     joined: Welcome,
+    /// Where the control plane serves subworkers.
+    address: Mutex<String>,
+    /// A connection for [`Link::ask`] that nobody uses at the moment.
+    spare: Mutex<Option<Box<dyn Dialog>>>,
     /// Held by who looks around.
     looking: Mutex<()>,
 }
 
 impl std::fmt::Debug for RemoteLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RemoteLink({})", self.caller().address())
+        write!(f, "RemoteLink({})", self.address())
     }
 }
 
@@ -176,9 +199,9 @@ impl RemoteLink {
             pause(HELLO_STEP.min(left));
         };
         let told: Address = welcome.subworker_address.parse()?;
-        let caller = Mutex::new(transport.connect(&told.to_string())?);
-        let cluster = Mutex::new((address.clone(), welcome.cluster_id));
-        Ok(Self { transport, format, discovery, caller, cluster, joined: welcome, looking: Mutex::default() })
+        let (cluster, spare) = (Mutex::new((address.clone(), welcome.cluster_id)), Mutex::default());
+        let address = Mutex::new(told.to_string());
+        Ok(Self { transport, format, discovery, cluster, joined: welcome, address, spare, looking: Mutex::default() })
     }
 
     /// Who the control plane said it is when it was found first.
@@ -186,19 +209,52 @@ impl RemoteLink {
         &self.joined
     }
 
-    fn caller(&self) -> Arc<dyn Caller> {
-        lock(&self.caller).clone()
+    fn address(&self) -> String {
+        lock(&self.address).clone()
+    }
+
+    /// This connection if it is to the control plane, wherever that is now, and else a new one.
+    fn dialog(&self, before: Option<Box<dyn Dialog>>) -> Result<Box<dyn Dialog>, CallError> {
+        let address = lock(&self.address);
+        match before.filter(|dialog| dialog.address() == *address) {
+            Some(dialog) => Ok(dialog),
+            None => self.transport.dialog(&address).map_err(|error| {
+                error!(%error, "a worker cannot ask there");
+                CallError::Closed { address: address.clone() }
+            }),
+        }
     }
 }
 
 impl Link for RemoteLink {
     fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.format, request);
-        call_blocking(&*self.caller(), &body, limit, read)
+        let until = after(limit);
+        let mut dialog = lock(&self.spare).take();
+        loop {
+            let mut asked = self.dialog(dialog.take())?;
+            let left = until.saturating_duration_since(Instant::now());
+            let mut answer = None;
+            // All that is asked this way is answered at once.
+            let outcome = asked.ask(&body, left.min(ANSWER_GRACE), &mut || {}, &mut |body| answer = Some(read(body)));
+            match outcome {
+                Ok(()) => {
+                    *lock(&self.spare) = Some(asked);
+                    return Ok(answer.expect("a dialog reads the answer that it got"));
+                }
+                Err(CallError::TimedOut { .. }) if Instant::now() < until => dialog = Some(asked),
+                Err(CallError::TimedOut { address, .. }) => return Err(CallError::TimedOut { address, waited: limit }),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn line(&self) -> Box<dyn WorkLine + '_> {
         Box::new(RemoteLine { link: self, dialog: None })
+    }
+
+    fn work_limit(&self, has_outcomes: bool) -> Duration {
+        if has_outcomes { CONFIRM_WAIT + ANSWER_GRACE } else { WORK_WAIT + ANSWER_GRACE }
     }
 
     fn look_around(&self) {
@@ -215,17 +271,15 @@ impl Link for RemoteLink {
         }
         *lock(&self.cluster) = (heard.base_address.clone(), welcome.cluster_id);
         let Ok(told) = welcome.subworker_address.parse::<Address>().map(|told| told.to_string()) else { return };
-        if self.caller().address() == told {
+        if self.address() == told {
             return;
         }
-        if let Ok(caller) = self.transport.connect(&told) {
-            info!(address = %heard.base_address, cluster = %welcome.cluster_id, "the control plane has moved");
-            *lock(&self.caller) = caller;
-        }
+        info!(address = %heard.base_address, cluster = %welcome.cluster_id, "the control plane has moved");
+        *lock(&self.address) = told;
     }
 
     fn beat_limit(&self) -> Duration {
-        BEAT_WAIT + Duration::from_secs(2)
+        BEAT_WAIT + ANSWER_GRACE
     }
 
     fn is_within_the_process(&self) -> bool {
@@ -233,33 +287,24 @@ impl Link for RemoteLink {
     }
 }
 
-/// The line of a slot to a control plane elsewhere.
+/// The line of one thread to a control plane elsewhere.
 struct RemoteLine<'a> {
     link: &'a RemoteLink,
-    /// None until it is needed, and when the control plane has moved.
+    /// None until it is needed.
     dialog: Option<Box<dyn Dialog>>,
 }
 
-impl RemoteLine<'_> {
-    /// A dialog with the control plane, wherever that is now.
-    fn dialog(&mut self) -> Result<&mut Box<dyn Dialog>, CallError> {
-        let caller = self.link.caller();
-        let dialog = match self.dialog.take().filter(|dialog| dialog.address() == caller.address()) {
-            Some(dialog) => dialog,
-            None => self.link.transport.dialog(caller.address(), WORK_LIMIT).map_err(|error| {
-                error!(%error, "a slot cannot ask there");
-                CallError::Closed { address: caller.address().to_owned() }
-            })?,
-        };
-        Ok(self.dialog.insert(dialog))
-    }
-}
-
 impl WorkLine for RemoteLine<'_> {
-    fn ask(&mut self, request: &WorkerRequest, meanwhile: &mut dyn FnMut()) -> Result<WorkerReply, CallError> {
+    fn ask(
+        &mut self,
+        request: &WorkerRequest,
+        limit: Duration,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.link.format, request);
+        let dialog = self.link.dialog(self.dialog.take())?;
         let mut answer = None;
-        self.dialog()?.ask(&body, meanwhile, &mut |body| answer = Some(read(body)))?;
+        self.dialog.insert(dialog).ask(&body, limit, meanwhile, &mut |body| answer = Some(read(body)))?;
         Ok(answer.expect("a dialog reads the answer that it got"))
     }
 }

@@ -3,7 +3,13 @@
 //! A subworker dials the control plane and listens nowhere. [`crew`] holds its threads, which are
 //! the same as those of the control plane's own slots; [`link`] is how they ask.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tracing::{info, warn};
 
@@ -38,7 +44,7 @@ pub struct SubWorkerConfig {
     pub serialization_format: SerializationFormat,
     /// The modules it loads.
     pub modules: ModulesConfig,
-    /// How long it looks for its control plane.
+    /// How long it looks for its control plane, and waits for another worker of its id to be gone.
     pub timeout: Duration,
 }
 
@@ -177,7 +183,7 @@ impl SubWorker {
     /// # Errors
     /// As for [`SubWorker::start`].
     pub fn start_with(&mut self, runtime: Runtime, catalog: Catalog) -> Result<(), SubWorkerError> {
-        let config = &self.config;
+        let (config, begun) = (&self.config, Instant::now());
         let link = RemoteLink::find(
             Arc::new(Nng),
             &config.control_plane_address,
@@ -192,7 +198,11 @@ impl SubWorker {
         };
         let is_empty = catalog.modules().is_empty();
         self.joined = Some(link.joined().clone());
-        self.crew = Some(Crew::start(Arc::new(link), runtime, catalog, identity, config.modules.reload())?);
+        let (link, reload) = (Arc::new(link), config.modules.reload());
+        // To a tenth of a second, as it is told to people.
+        let left = config.timeout.saturating_sub(begun.elapsed()).as_millis().div_ceil(100);
+        let patience = Duration::from_millis(u64::try_from(left * 100).unwrap_or(u64::MAX));
+        self.crew = Some(Crew::start(link, runtime, catalog, identity, reload, patience)?);
         if is_empty {
             warn!(worker = config.worker_id, "this subworker has no task modules, so it gets no tasks");
         }

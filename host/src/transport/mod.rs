@@ -30,11 +30,19 @@ pub const FRAME_MAX: usize = PAYLOAD_MAX + 64 * 1024;
 pub const HEADER_MAX: usize = 64;
 /// The largest body of a request that fits a frame with its header.
 pub(crate) const BODY_MAX: usize = FRAME_MAX - HEADER_MAX;
+/// The slowest network that is planned for: so much of a second a byte takes.
+const BYTE_TIME_NS: u64 = 1_500;
 /// How soon a lost connection is dialled again, at first and at most.
 const RECONNECT_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_MAX: Duration = Duration::from_millis(500);
 /// How many requests one server socket holds open at a time by default.
 pub const OPEN_REQUESTS_MAX: usize = 65_536;
+
+/// How long a message of this size may take on a slow network: 25 s for the largest. Whoever waits for
+/// one waits so much longer.
+pub fn transfer_time(bytes: usize) -> Duration {
+    Duration::from_nanos((bytes as u64).saturating_mul(BYTE_TIME_NS))
+}
 
 /// One connection to a server socket. Never the same number twice in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,11 +182,18 @@ pub trait Caller: Send + Sync {
 /// something to ask, again after each loss, and repeats what was open over the new connection.
 pub trait Dialog: Send {
     /// Asks, does something else each time that the question is on its way, and waits for the answer,
-    /// which `read` takes in.
+    /// which `read` takes in: at most `limit`, and [`transfer_time`] for both messages. After that, the
+    /// next question goes over a new connection.
     ///
     /// # Errors
     /// [`CallError`] when no answer came, or there was no connection for a second. The request may have been taken all the same.
-    fn ask(&mut self, body: &[u8], meanwhile: &mut dyn FnMut(), read: &mut dyn FnMut(&[u8])) -> Result<(), CallError>;
+    fn ask(
+        &mut self,
+        body: &[u8],
+        limit: Duration,
+        meanwhile: &mut dyn FnMut(),
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), CallError>;
 
     /// The address of the server.
     fn address(&self) -> &str;
@@ -289,11 +304,11 @@ pub trait Transport: Send + Sync + 'static {
     /// As for [`Transport::connect`].
     fn connect_probed(&self, address: &str, probe: Vec<u8>) -> Result<Arc<dyn Caller>, OpenError>;
 
-    /// Talks to a server (REQ) on one thread. A question takes at most `limit`.
+    /// Talks to a server (REQ) on one thread.
     ///
     /// # Errors
     /// [`OpenError`] when the address makes no sense.
-    fn dialog(&self, address: &str, limit: Duration) -> Result<Box<dyn Dialog>, OpenError>;
+    fn dialog(&self, address: &str) -> Result<Box<dyn Dialog>, OpenError>;
 
     /// Listens on a bus (BUS). `joined` makes the message that a new connection hears at once.
     ///

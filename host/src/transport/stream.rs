@@ -3,8 +3,12 @@
 //! Apart from the sockets of NNG, whose threads hand each answer on twice before who waits for it
 //! runs: here the thread itself waits in the kernel, which saves a slot two wake-ups on the way of
 //! each task. The bytes are the same; `docs/protocol.md` describes them. Invariants: a question whose
-//! connection failed is asked again over the next one, and no wait is longer than its limit, but for
-//! the system's search for a host by its name.
+//! connection failed is asked again over the next one, and no wait is longer than its limit and what
+//! its frames need on a slow network ([`transfer_time`]), but for the system's search for a host by its
+//! name.
+//!
+//! A connection that stays silent is not closed before another one has brought an answer: the server
+//! takes a closed connection for the end of its peer, and a slow one may just be slow.
 
 use std::{
     io::{self, BufRead as _, BufReader, ErrorKind, Write as _},
@@ -14,14 +18,17 @@ use std::{
 
 use tracing::debug;
 
-use super::{BODY_MAX, CallError, Dialog, FRAME_MAX, OpenError, RECONNECT_MAX, RECONNECT_MIN};
+use super::{BODY_MAX, CallError, Dialog, FRAME_MAX, OpenError, RECONNECT_MAX, RECONNECT_MIN, transfer_time};
 use crate::{
     clock::{after, pause},
     config::Address,
 };
 
-/// How long a question waits for a connection.
+/// How long a question waits for a connection. So short that the system sends a single packet in that
+/// time: after an outage the next attempt succeeds, where a long one would wait for a retransmission.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// How long a new connection waits for the server's greeting. Longer, as the server is reachable.
+const GREETING_MAX: Duration = Duration::from_secs(2);
 /// What a REQ socket says first, and what a REP socket answers.
 const REQ: [u8; 8] = [0, b'S', b'P', 0, 0, 0x30, 0, 0];
 const REP: [u8; 8] = [0, b'S', b'P', 0, 0, 0x31, 0, 0];
@@ -32,6 +39,8 @@ const NUMBER_LEN: usize = 4;
 const LAST_HOP: u32 = 1 << 31;
 /// How much is read at once.
 const READ_SIZE: usize = 64 * 1024;
+/// How much the system takes of a message before the other side has it.
+const SEND_BUFFER_MAX: usize = 4 * 1024 * 1024;
 /// Room for a message that is kept for the next one.
 const KEPT_MAX: usize = 1024 * 1024;
 /// So much longer than its limit a wait may take, for which the kernel is not told a new limit.
@@ -42,8 +51,9 @@ pub(super) struct StreamDialog {
     address: Address,
     /// The address as it was given.
     text: String,
-    limit: Duration,
     connection: Option<Connection>,
+    /// A connection that stayed silent, kept open until another one has brought an answer.
+    silent: Option<Connection>,
     /// The number of the last question.
     number: u32,
     /// The frame of the last question, and of the last answer.
@@ -52,11 +62,12 @@ pub(super) struct StreamDialog {
 }
 
 impl StreamDialog {
-    /// Notes where to ask, and how long a question waits at most.
-    pub(super) fn new(address: &str, limit: Duration) -> Result<Self, OpenError> {
+    /// Notes where to ask.
+    pub(super) fn new(address: &str) -> Result<Self, OpenError> {
         let text = address.to_owned();
         let address = address.parse().map_err(|_| OpenError::BadAddress { address: text.clone() })?;
-        Ok(Self { address, text, limit, connection: None, number: 0, question: Vec::new(), answer: Vec::new() })
+        let (question, answer) = (Vec::new(), Vec::new());
+        Ok(Self { address, text, connection: None, silent: None, number: 0, question, answer })
     }
 
     fn write_question(&mut self, body: &[u8]) {
@@ -68,68 +79,97 @@ impl StreamDialog {
     }
 
     /// Asks until there is an answer.
-    fn converse(&mut self, meanwhile: &mut dyn FnMut()) -> Result<(), CallError> {
-        let until = after(self.limit);
+    fn converse(&mut self, limit: Duration, meanwhile: &mut dyn FnMut()) -> Result<(), CallError> {
+        let begun = Instant::now();
+        let until = after(limit.saturating_add(transfer_time(self.question.len())));
         let mut step = RECONNECT_MIN;
         loop {
             if self.connection.is_none()
-                && let Err(error) = self.connect(until.min(after(CONNECT_MAX)))
+                && let Err(error) = self.connect(until)
             {
                 debug!(%error, address = self.text, "no connection");
-                return Err(self.late(until));
+                return Err(self.late(begun, limit));
             }
-            let Err(error) = self.exchange(until, meanwhile) else { return Ok(()) };
+            let Err(error) = self.exchange(limit, until, meanwhile) else {
+                self.silent = None;
+                return Ok(());
+            };
             debug!(%error, address = self.text, "a connection failed");
             // Whatever it may still bring is of no use.
-            self.connection = None;
-            let Ok(left) = left(until) else { return Err(self.late(until)) };
+            let failed = self.connection.take();
+            if error.kind() == ErrorKind::TimedOut {
+                self.silent = self.silent.take().or(failed);
+            }
+            let Ok(left) = left(until) else { return Err(self.late(begun, limit)) };
             // Some servers take a connection only to drop it.
             pause(step.min(left));
             step = (step * 2).min(RECONNECT_MAX);
         }
     }
 
-    /// Sends the question over the connection that is there, and waits for the answer.
-    fn exchange(&mut self, until: Instant, meanwhile: &mut dyn FnMut()) -> io::Result<()> {
+    /// Sends the question over the connection that is there, and waits for the answer. Gives up when
+    /// nothing moves for `limit`, or at `until`.
+    fn exchange(&mut self, limit: Duration, until: Instant, meanwhile: &mut dyn FnMut()) -> io::Result<()> {
         let connection = self.connection.as_mut().ok_or(ErrorKind::NotConnected)?;
+        connection.moves(limit);
         connection.send(&self.question, until)?;
         meanwhile();
+        // The last of it may still be in the system's buffers.
+        connection.moves(limit.saturating_add(transfer_time(self.question.len().min(SEND_BUFFER_MAX))));
         connection.receive(&mut self.answer, until)?;
         // Every earlier question of this connection was answered, so this answers no other.
         let number = &self.question[LENGTH_LEN..LENGTH_LEN + NUMBER_LEN];
         if self.answer.starts_with(number) { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
-    /// Connects, and tries again until then.
+    /// Connects, and tries again for [`CONNECT_MAX`], but not beyond `until`.
     fn connect(&mut self, until: Instant) -> io::Result<()> {
-        let places: Vec<_> = (self.address.bare_host(), self.address.port()).to_socket_addrs()?.collect();
+        let tries_until = until.min(after(CONNECT_MAX));
         let mut step = RECONNECT_MIN;
+        let mut places = Vec::new();
         loop {
-            match Connection::open(&places, until) {
+            if places.is_empty() {
+                places = self.resolve().unwrap_or_default();
+            }
+            let opened = Connection::open(&places, tries_until, until);
+            match opened {
                 Ok(connection) => {
                     self.connection = Some(connection);
                     return Ok(());
                 }
-                Err(error) => pause(step.min(left(until).map_err(|_| error)?)),
+                Err(error) => pause(step.min(left(tries_until).map_err(|_| error)?)),
             }
             step = (step * 2).min(RECONNECT_MAX);
         }
     }
 
-    /// What a question ends in that is given up before then, or at that time.
-    fn late(&self, until: Instant) -> CallError {
-        let waited = if left(until).is_err() { self.limit } else { CONNECT_MAX };
+    /// Looks for the host, which may succeed another time.
+    fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        Ok((self.address.bare_host(), self.address.port()).to_socket_addrs()?.collect())
+    }
+
+    /// What a question ends in that is given up.
+    fn late(&self, begun: Instant, limit: Duration) -> CallError {
+        let waited = begun.elapsed().min(limit);
+        // Nobody wants to read of milliseconds.
+        let waited = if waited < limit { CONNECT_MAX.max(Duration::from_secs(waited.as_secs())) } else { waited };
         CallError::TimedOut { address: self.text.clone(), waited }
     }
 }
 
 impl Dialog for StreamDialog {
-    fn ask(&mut self, body: &[u8], meanwhile: &mut dyn FnMut(), read: &mut dyn FnMut(&[u8])) -> Result<(), CallError> {
+    fn ask(
+        &mut self,
+        body: &[u8],
+        limit: Duration,
+        meanwhile: &mut dyn FnMut(),
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), CallError> {
         if body.len() > BODY_MAX {
             return Err(CallError::TooLarge { size: body.len() });
         }
         self.write_question(body);
-        let outcome = self.converse(meanwhile);
+        let outcome = self.converse(limit, meanwhile);
         if outcome.is_ok() {
             read(&self.answer[NUMBER_LEN..]);
         }
@@ -150,15 +190,19 @@ struct Connection {
     stream: BufReader<TcpStream>,
     /// How long the kernel waits on it at most.
     wait: Duration,
+    /// When something moved on it last, and how long nothing may.
+    moved: Instant,
+    silence_max: Duration,
 }
 
 impl Connection {
-    /// Connects to one of these until then. Each has its part of the time.
-    fn open(places: &[SocketAddr], until: Instant) -> io::Result<Self> {
+    /// Connects to one of these. Each has its part of the time for a connection, and time of its own for
+    /// the greeting, within `until`.
+    fn open(places: &[SocketAddr], tries_until: Instant, until: Instant) -> io::Result<Self> {
         let mut failure = ErrorKind::NotFound.into();
         for (place, others) in places.iter().zip((0..places.len()).rev()) {
-            let part = left(until)? / u32::try_from(others + 1).unwrap_or(u32::MAX);
-            match Self::greet(place, after(part)) {
+            let part = left(tries_until)? / u32::try_from(others + 1).unwrap_or(u32::MAX);
+            match Self::greet(place, part, until.min(after(GREETING_MAX))) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,
             }
@@ -166,19 +210,25 @@ impl Connection {
         Err(failure)
     }
 
-    fn greet(place: &SocketAddr, until: Instant) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(place, left(until)?)?;
+    fn greet(place: &SocketAddr, part: Duration, until: Instant) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(place, part)?;
         stream.set_nodelay(true)?;
-        let mut connection = Self { stream: BufReader::with_capacity(READ_SIZE, stream), wait: Duration::ZERO };
+        let (wait, moved, silence_max) = (Duration::ZERO, Instant::now(), GREETING_MAX);
+        let mut connection = Self { stream: BufReader::with_capacity(READ_SIZE, stream), wait, moved, silence_max };
         connection.send(&REQ, until)?;
         let mut said = Vec::new();
         connection.read(REP.len(), &mut said, until)?;
         if said == REP { Ok(connection) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
+    /// Something moved, or is about to: then nothing may for so long.
+    fn moves(&mut self, silence_max: Duration) {
+        (self.moved, self.silence_max) = (Instant::now(), silence_max);
+    }
+
     /// Bounds the next wait for the kernel.
     fn bound(&mut self, until: Instant) -> io::Result<()> {
-        let left = left(until)?;
+        let left = left(until)?.min(left(self.moved + self.silence_max)?);
         if left.abs_diff(self.wait) > SLACK {
             self.stream.get_ref().set_read_timeout(Some(left))?;
             self.stream.get_ref().set_write_timeout(Some(left))?;
@@ -192,7 +242,10 @@ impl Connection {
             self.bound(until)?;
             match self.stream.get_mut().write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(sent) => bytes = &bytes[sent..],
+                Ok(sent) => {
+                    self.moved = Instant::now();
+                    bytes = &bytes[sent..];
+                }
                 Err(error) if is_early(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -205,7 +258,8 @@ impl Connection {
         self.read(LENGTH_LEN, frame, until)?;
         let len = frame.iter().fold(0, |len: u64, byte| len << 8 | u64::from(*byte));
         let len = usize::try_from(len).ok().filter(|len| (NUMBER_LEN..=FRAME_MAX).contains(len));
-        self.read(len.ok_or(ErrorKind::InvalidData)?, frame, until)
+        let len = len.ok_or(ErrorKind::InvalidData)?;
+        self.read(len, frame, until + transfer_time(len))
     }
 
     /// Reads so many bytes. What it takes of memory has come in.
@@ -224,6 +278,7 @@ impl Connection {
             into.extend_from_slice(some);
             let taken = some.len();
             self.stream.consume(taken);
+            self.moved = Instant::now();
         }
         Ok(())
     }

@@ -87,6 +87,8 @@ pub struct Coverage {
     pub changes: u64,
     /// Changes of modules that were declined.
     pub declined: u64,
+    /// Leases that never arrived and were taken back.
+    pub undelivered: u64,
 }
 
 impl Coverage {
@@ -112,6 +114,7 @@ impl Coverage {
             callbacks: self.callbacks + other.callbacks,
             changes: self.changes + other.changes,
             declined: self.declined + other.declined,
+            undelivered: self.undelivered + other.undelivered,
         }
     }
 }
@@ -148,6 +151,8 @@ pub(crate) struct Checks {
     told: Told,
     shown: Shown,
     newcomers: Vec<Newcomer>,
+    /// What the worker held whose beat comes in, and how often each was lost.
+    held: Vec<(TaskId, LeaseId, u32)>,
     now: Now,
 }
 
@@ -166,6 +171,7 @@ impl Checks {
             told: Told::default(),
             shown: Shown::default(),
             newcomers: Vec::new(),
+            held: Vec::new(),
             now: Now::default(),
         }
     }
@@ -174,7 +180,15 @@ impl Checks {
     pub(crate) fn before(&mut self, state: &State<Ticket>, now: Now, ask: Option<&Ask>) {
         self.now = now;
         self.newcomers.clear();
+        self.held.clear();
         match ask {
+            Some(Ask::Worker(WorkerRequest::Beat(beat))) => {
+                for id in self.live.keys() {
+                    let Some(look) = state.look(id) else { continue };
+                    let Some((lease, _)) = look.lease.filter(|(_, worker)| *worker == beat.worker) else { continue };
+                    self.held.push((id.clone(), lease, look.losses));
+                }
+            }
             Some(Ask::Hold(task)) => self.expect(state, task, None),
             Some(Ask::Client(Request::Submit(submit))) => {
                 let session = match submit.notify {
@@ -235,6 +249,7 @@ impl Checks {
         effects: &[Effect<Ticket>],
     ) -> Result<(), String> {
         self.seen.steps += 1;
+        self.undelivered(state)?;
         self.shown.after(state, now, self.seen.steps)?;
         self.adopt(state, now)?;
         self.grants.after(state, now, effects, &mut self.live, &mut self.seen)?;
@@ -244,6 +259,18 @@ impl Checks {
         self.books(state)?;
         if matches!(cause, Cause::Tick) {
             ensure(state.next_wake() > now.mono, || format!("the next wake is in the past at {:?}", now.mono))?;
+        }
+        Ok(())
+    }
+
+    /// What a beat takes from its worker never arrived there, and was not lost with it.
+    fn undelivered(&mut self, state: &State<Ticket>) -> Result<(), String> {
+        for (id, lease, losses) in std::mem::take(&mut self.held) {
+            let Some(look) = state.look(&id) else { return Err(format!("a beat ended {id}")) };
+            if look.lease.map(|(lease, _)| lease) != Some(lease) {
+                self.seen.undelivered += 1;
+                ensure(look.losses == losses, || format!("{id} never arrived, which counted as a loss"))?;
+            }
         }
         Ok(())
     }

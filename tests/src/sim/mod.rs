@@ -17,7 +17,7 @@ use fastrand::Rng;
 use fastworker::{
     clock::{Moment, Now, Timestamp},
     control_plane::state::{Answer, CallbackEnd, Effect, Limits, State},
-    protocol::{Reply, Request, WorkerReply, WorkerRequest},
+    protocol::{LeaseId, Reply, Request, WorkerReply, WorkerRequest},
     task::{NewTask, TaskStatus},
 };
 use uuid::Uuid;
@@ -119,6 +119,8 @@ pub(crate) enum Purpose {
     Collect,
     Register,
     Work(u32),
+    /// What ended in a slot that is still at work: under which key, and these.
+    Outcomes(u32, Uuid, Vec<LeaseId>),
     Beat,
     Note,
     Drain,
@@ -326,6 +328,7 @@ impl World {
                 if let Some(until) = self.frozen(actor) {
                     self.scene.net.write_down(until, Event::Impatient(number, sent));
                 } else {
+                    self.redial(actor, number);
                     let Scene { net, now, dice, .. } = &mut self.scene;
                     if let Some(call) = net.impatient(now.mono, dice, (number, sent)) {
                         self.tell(actor, &call.purpose, None);
@@ -344,6 +347,15 @@ impl World {
             },
         }
         Ok(())
+    }
+
+    /// Who waited in vain on a connection of its own asks over another one.
+    fn redial(&mut self, actor: Actor, call: u64) {
+        let Actor::Worker(number) = actor else { return };
+        let Some(Purpose::Work(slot)) = self.scene.net.purpose(call) else { return };
+        let slot = *slot;
+        let line = self.workers[number].redial(&mut self.scene, slot);
+        self.scene.net.move_call(call, &line);
     }
 
     fn frozen(&self, actor: Actor) -> Option<Moment> {

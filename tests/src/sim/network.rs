@@ -85,6 +85,15 @@ impl Line {
         self.open.set(false);
         self.connected.set(false);
     }
+
+    /// Dies, and neither side is told.
+    pub(crate) fn die_silently(&self) {
+        self.connected.set(false);
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.get()
+    }
 }
 
 /// The way back of one copy of a request.
@@ -180,6 +189,7 @@ impl<P> Network<P> {
         let (ask, line, patience, sent) = (Rc::clone(&call.ask), call.line.clone(), call.patience, call.sent);
         let local = line.peer.is_none();
         let copies = if local { 1 } else { self.copies(dice) };
+        let copies = if line.is_connected() { copies } else { 0 };
         for _ in 0..copies {
             let at = now + if local { Duration::from_micros(1) } else { self.delay(dice) };
             self.write_down(at, Event::Arrives(number, Rc::clone(&ask), line.clone()));
@@ -249,6 +259,18 @@ impl<P> Network<P> {
     /// Who hears the answer to a call, if nobody heard one before.
     pub(crate) fn hears(&self, call: u64) -> Option<Actor> {
         self.calls.get(&call).map(|call| call.actor)
+    }
+
+    /// What a call is for.
+    pub(crate) fn purpose(&self, call: u64) -> Option<&P> {
+        self.calls.get(&call).map(|call| &call.purpose)
+    }
+
+    /// Has a call go over this connection from now on.
+    pub(crate) fn move_call(&mut self, call: u64, line: &Line) {
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.line = line.clone();
+        }
     }
 
     /// Ends a call.

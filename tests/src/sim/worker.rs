@@ -15,8 +15,8 @@ use fastworker::{
     control_plane::state::{Answer, LOOKAHEAD_MAX},
     json::Json,
     protocol::{
-        Beat, CatalogChange, Ended, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply,
-        WorkerRequest,
+        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, WORK_WAIT, Work,
+        WorkerReply, WorkerRequest,
     },
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, Outcome, Policy, Report, TaskId, TaskInfo,
@@ -32,6 +32,8 @@ use super::{
 
 /// An answer that should come at once is asked for again after so long.
 const PROMPT: Duration = Duration::from_secs(5);
+/// A connection that brings no answer for so much longer than a request is parked is dead.
+const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
 const BEAT_STEP: Duration = Duration::from_millis(20);
 const KEEPER_STEP: Duration = Duration::from_millis(10);
 const BESIDE_MAX: Duration = Duration::from_secs(30);
@@ -92,6 +94,8 @@ impl Catalog {
 
 #[derive(Debug, Default)]
 struct Desk {
+    /// The connection of its requests for work, once it has one of its own.
+    line: Option<Line>,
     key: Uuid,
     sequence: u64,
     asking: bool,
@@ -160,6 +164,12 @@ impl Worker {
             (Purpose::Register, Some(WorkerReply::Registered)) => self.registered(scene),
             (Purpose::Register, _) => self.again_in(scene, Duration::from_millis(200)),
             (Purpose::Work(slot), Some(WorkerReply::Leases(leases))) => self.take(scene, *slot, leases),
+            (Purpose::Outcomes(slot, key, leases), Some(WorkerReply::Leases(_))) => {
+                let desk = &mut self.desks[*slot as usize];
+                if desk.key == *key {
+                    desk.ended.retain(|ended| !leases.contains(&ended.lease));
+                }
+            }
             (Purpose::Work(slot), _) => {
                 let desk = &mut self.desks[*slot as usize];
                 (desk.asking, desk.stuck) = (false, true);
@@ -213,7 +223,9 @@ impl Worker {
         self.life += 1;
         let slots = if self.desks.is_empty() { scene.dice.usize(1..4) } else { self.desks.len() };
         self.line = scene.net.connect(self.local);
-        self.desks = (0..slots).map(|_| Desk { stuck: true, ..Desk::default() }).collect();
+        let own_lines = !self.local && scene.dice.bool();
+        let line = |scene: &mut Scene| own_lines.then(|| scene.net.connect(false));
+        self.desks = (0..slots).map(|_| Desk { line: line(scene), stuck: true, ..Desk::default() }).collect();
         self.beats_as = None;
         let names = names::catalog(&mut scene.dice, self.me == Actor::Worker(0), self.local);
         self.catalog = Catalog { names, leaving: Vec::new() };
@@ -322,8 +334,36 @@ impl Worker {
             false => u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX),
         };
         let ended = std::mem::replace(&mut desk.ended, rest);
+        let patience = match (self.local, ended.is_empty()) {
+            (true, _) => WAIT_MAX + PROMPT,
+            (false, true) => WORK_WAIT + ANSWER_GRACE,
+            (false, false) => CONFIRM_WAIT + ANSWER_GRACE,
+        };
         let work = Work { worker: desk.key, slot, sequence: desk.sequence, ended, capacity };
-        self.ask(scene, WorkerRequest::Work(work), Purpose::Work(slot), WAIT_MAX + PROMPT);
+        let line = desk.line.clone().unwrap_or_else(|| self.line.clone());
+        let ask = Ask::Worker(WorkerRequest::Work(work));
+        scene.ask((self.me, &line), (ask, Purpose::Work(slot)), (patience, u32::MAX));
+    }
+
+    /// The connection of a slot whose last one brought no answer.
+    pub(crate) fn redial(&mut self, scene: &mut Scene, slot: u32) -> Line {
+        let desk = &mut self.desks[slot as usize];
+        match desk.line.as_ref().filter(|line| line.is_connected()) {
+            Some(line) => line.clone(),
+            None if self.local => self.line.clone(),
+            None => desk.line.insert(scene.net.connect(false)).clone(),
+        }
+    }
+
+    /// A firewall forgets the connection of a slot.
+    fn forget_line(&mut self, scene: &mut Scene) {
+        if self.desks.is_empty() {
+            return;
+        }
+        let slot = scene.dice.usize(0..self.desks.len());
+        if let Some(line) = &self.desks[slot].line {
+            line.die_silently();
+        }
     }
 
     fn take(&mut self, scene: &mut Scene, slot: u32, leases: Vec<Lease>) {
@@ -354,7 +394,7 @@ impl Worker {
             false => (plan.span, plan.outcome),
         };
         scene.alarm_in(span, me, Alarm::Done(life, slot, lease.id.0));
-        if !desk.waiting.is_empty() || !plan.says.is_empty() {
+        if !desk.waiting.is_empty() || !plan.says.is_empty() || !desk.ended.is_empty() {
             scene.alarm_in(KEEPER_STEP, me, Alarm::Keeper(life, slot, lease.id.0));
         }
         desk.running = Some(Running { lease, began: scene.now.mono, outcome, hung, says: plan.says });
@@ -396,6 +436,20 @@ impl Worker {
         self.notes += 1;
         let note = Note { worker: self.key, sequence: self.notes, reports, returned };
         self.ask(scene, WorkerRequest::Note(note), Purpose::Note, PROMPT);
+        self.send_late_outcomes(scene, slot);
+    }
+
+    /// Sends what ended before the attempt that is under way. It is kept until that is confirmed.
+    fn send_late_outcomes(&mut self, scene: &mut Scene, slot: u32) {
+        let desk = &mut self.desks[slot as usize];
+        if desk.ended.is_empty() {
+            return;
+        }
+        desk.sequence += 1;
+        let (worker, sequence, ended) = (desk.key, desk.sequence, desk.ended.clone());
+        let leases = ended.iter().map(|ended| ended.lease).collect();
+        let work = Work { worker, slot, sequence, ended, capacity: 0 };
+        self.ask(scene, WorkerRequest::Work(work), Purpose::Outcomes(slot, worker, leases), PROMPT);
     }
 
     fn holds(&self) -> Vec<LeaseId> {
@@ -424,6 +478,7 @@ impl Worker {
                 self.frozen_until = scene.now.mono + Duration::from_millis(scene.dice.u64(100..15_000));
             }
             6 if self.mood == Mood::Working => self.leave(scene),
+            9 if !self.local => self.forget_line(scene),
             7 | 8 if self.mood == Mood::Working && self.changing.is_none() => self.change(scene),
             _ => {}
         }
@@ -457,6 +512,9 @@ impl Worker {
 
     fn die(&mut self, scene: &mut Scene, noticed: Option<Duration>) {
         scene.net.silence(self.me);
+        for line in self.desks.iter_mut().filter_map(|desk| desk.line.take()) {
+            scene.net.cut(&line, noticed.map(|span| scene.now.mono + span));
+        }
         scene.net.cut(&self.line, noticed.map(|span| scene.now.mono + span));
         self.life += 1;
         self.mood = Mood::Away;
@@ -467,6 +525,11 @@ impl Worker {
         let noticed = Duration::from_micros(scene.dice.u64(50..800_000));
         scene.net.cut(&self.line, Some(scene.now.mono + noticed));
         self.line = scene.net.connect(false);
+        for desk in &mut self.desks {
+            if let Some(line) = desk.line.take() {
+                scene.net.cut(&line, Some(scene.now.mono + noticed));
+            }
+        }
         scene.net.move_calls(scene.now.mono, &mut scene.dice, self.me, &self.line);
     }
 }

@@ -4,12 +4,13 @@ use std::{mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Standing, State, Timer, Way};
-use crate::control_plane::{events::Told, queue::Place};
+use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Standing, State, Timer, Way};
+use crate::control_plane::{events::Told, queue::Place, roster::Arrival};
 use crate::{
     clock::{Moment, Now},
     protocol::{EventKind, FRAME_TARGET, Lease, LeaseId, WorkerReply},
     task::TaskId,
+    transport::transfer_time,
 };
 
 impl<R: Way> State<R> {
@@ -89,7 +90,7 @@ impl<R: Way> State<R> {
 
     pub(super) fn lease(&mut self, now: Now, key: Uuid, number: u32, chosen: Vec<(Place, TaskId)>) -> Vec<Lease> {
         let mut leases = Vec::with_capacity(chosen.len());
-        let mut longest = Duration::ZERO;
+        let (mut longest, mut bytes) = (Duration::ZERO, 0);
         for (place, id) in chosen {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
             // It may have been submitted before anybody knew the name.
@@ -109,13 +110,16 @@ impl<R: Way> State<R> {
                 self.feed.push(now.wall, Told { worker, attempt: entry.attempt, ..told });
             }
             longest = longest.saturating_add(entry.timeout());
+            bytes += entry.bytes();
             leases.push(entry.lease(lease, &id));
             self.leases.insert(lease, Granted { task: id, worker: key });
         }
         self.counts.granted += leases.len() as u64;
         let until = now.mono + longest + LEASE_GRACE;
+        let arrival = Arrival::Expected(now.mono + DELIVERY_MAX + transfer_time(bytes));
         let parked_until = self.roster.change_slot(key, number, |slot| {
             slot.granted = leases.iter().map(|lease| lease.id).collect();
+            slot.arrival = arrival;
             mem::replace(&mut slot.until, until)
         });
         if let Some(parked_until) = parked_until {

@@ -5,12 +5,15 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 use uuid::Uuid;
 
 use super::schedules::{Whens, whens};
-use super::{LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Standing, State, Timer, Way};
+use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Standing, State, Timer, Way};
 use crate::control_plane::events::Told;
-use crate::control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX, Worker};
+use crate::control_plane::roster::{Arrival, RECONNECT_GRACE, SILENCE_MAX, Worker};
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{BEAT_WAIT, Beat, EventKind, LeaseId, Note, Order, Registration, WAIT_MAX, Work, WorkerReply},
+    protocol::{
+        BEAT_WAIT, Beat, CONFIRM_WAIT, EventKind, HOLDS_MAX, LeaseId, Note, Order, Registration, WAIT_MAX, WORK_WAIT,
+        Work, WorkerReply,
+    },
     task::Report,
     transport::Peer,
 };
@@ -40,9 +43,8 @@ impl<R: Way> State<R> {
         match namesake.map(|(key, worker)| (key, worker.disconnected.is_none())) {
             Some((_, true)) => {
                 let id = &registration.worker_id;
-                let why =
-                    format!("a worker with the id '{id}' is connected already: give this one another --worker-id");
-                return self.tell(from, WorkerReply::Refused(why));
+                let why = format!("a worker with the id '{id}' is connected already");
+                return self.tell(from, WorkerReply::IdInUse(why));
             }
             Some((older, false)) => self.lose(now, older),
             None => {}
@@ -73,6 +75,12 @@ impl<R: Way> State<R> {
         let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
         worker.last_seen = now;
         let draining = worker.draining;
+        let wait = match (worker.peer, ended.is_empty()) {
+            // Nothing gets lost on the way to the control plane's own.
+            (None, _) => WAIT_MAX,
+            (Some(_), true) => WORK_WAIT,
+            (Some(_), false) => CONFIRM_WAIT,
+        };
         let opened = self.roster.change_slot(key, number, |slot| {
             let is_new = sequence > slot.sequence;
             is_new.then(|| {
@@ -99,7 +107,9 @@ impl<R: Way> State<R> {
             }
         } else if !held.is_empty() {
             // It has more to tell than one request holds.
-            self.roster.change_slot(key, number, |slot| (slot.granted, slot.until) = (held, until));
+            self.roster.change_slot(key, number, |slot| {
+                (slot.granted, slot.until, slot.arrival) = (held, until, Arrival::Confirmed);
+            });
             self.timers.insert((until, Timer::Slot(key, number)));
         }
 
@@ -107,7 +117,7 @@ impl<R: Way> State<R> {
         if !leases.is_empty() || at_once {
             self.tell(from, WorkerReply::Leases(leases));
         } else {
-            let until = now.mono + WAIT_MAX;
+            let until = now.mono + wait;
             self.roster.change_slot(key, number, |slot| {
                 (slot.parked, slot.until) = (Some(from), until);
             });
@@ -135,10 +145,17 @@ impl<R: Way> State<R> {
         if !orders.is_empty() {
             return self.tell(from, WorkerReply::Orders(orders));
         }
-        self.note_begun(now, key, &beat.holds);
-        let until = if self.forget_dead_grants(key) {
+        let holds: BTreeSet<LeaseId> = beat.holds.iter().copied().collect();
+        self.note_begun(now, key, &holds);
+        // A beat that does not tell of all leases says nothing about those that it does not mention.
+        let is_whole = peer.is_some() && holds.len() < HOLDS_MAX / 2;
+        let is_missing = is_whole && self.find_undelivered(now, key, &holds);
+        let is_back = is_whole && self.take_back_undelivered(now, key);
+        let until = if self.forget_dead_grants(key) || is_back {
             // What was taken back may still have been on its way there: ask for its holds soon.
             now.mono + SECOND_LOOK
+        } else if is_missing {
+            now.mono + BEATS_APART
         } else if peer.is_some() {
             now.mono + BEAT_WAIT
         } else {
@@ -151,6 +168,56 @@ impl<R: Way> State<R> {
         if until != Moment::NEVER {
             self.timers.insert((until, Timer::Beat(key)));
         }
+        if is_back {
+            self.dispatch(now);
+        }
+    }
+
+    /// Looks by a beat which leases have arrived at their slots. Returns whether it misses some for the
+    /// first time.
+    fn find_undelivered(&mut self, now: Now, key: Uuid, holds: &BTreeSet<LeaseId>) -> bool {
+        let Some(worker) = self.roster.get_mut(key) else { return false };
+        let mut is_missing = false;
+        for slot in worker.slots.values_mut().filter(|slot| !slot.granted.is_empty()) {
+            let is_held = || slot.granted.iter().any(|lease| holds.contains(lease));
+            slot.arrival = match slot.arrival {
+                Arrival::Confirmed => continue,
+                _ if is_held() => Arrival::Confirmed,
+                Arrival::Expected(by) if by <= now.mono => Arrival::Missed(now.mono),
+                unclear => unclear,
+            };
+            is_missing |= slot.arrival == Arrival::Missed(now.mono);
+        }
+        is_missing
+    }
+
+    /// Takes back the leases that never arrived: a beat missed them a while ago, and the one that has
+    /// just come does not mention them either. Their slot's connection is dead, and has not noticed it
+    /// yet, which is no loss. Returns whether there were any.
+    fn take_back_undelivered(&mut self, now: Now, key: Uuid) -> bool {
+        let Some(worker) = self.roster.get(key) else { return false };
+        let is_overdue = |arrival| matches!(arrival, Arrival::Missed(at) if at + BEATS_APART <= now.mono);
+        let overdue = worker.slots.iter().filter(|(_, slot)| !slot.granted.is_empty() && is_overdue(slot.arrival));
+        let overdue: Vec<u32> = overdue.map(|(number, _)| *number).collect();
+        if overdue.is_empty() {
+            return false;
+        }
+        // The connections of its other slots may be dead as well. Those whose are not ask again at once.
+        let numbers: Vec<u32> = worker.slots.keys().copied().collect();
+        for number in numbers {
+            self.unpark_slot(key, number);
+        }
+        for number in overdue {
+            let taken = self.roster.change_slot(key, number, |slot| {
+                (mem::take(&mut slot.granted), mem::replace(&mut slot.until, Moment::NEVER))
+            });
+            let Some((granted, until)) = taken else { continue };
+            self.timers.remove(&(until, Timer::Slot(key, number)));
+            for lease in granted {
+                self.put_back(now, lease, Loss::No);
+            }
+        }
+        true
     }
 
     /// Strikes what was taken back from what the slots of a worker were granted. Returns whether
@@ -168,10 +235,9 @@ impl<R: Way> State<R> {
     }
 
     /// A slot runs its leases in order: the first that it still holds has begun.
-    pub(super) fn note_begun(&mut self, now: Now, key: Uuid, holds: &[LeaseId]) {
+    fn note_begun(&mut self, now: Now, key: Uuid, holds: &BTreeSet<LeaseId>) {
         let Some(worker) = self.roster.get(key) else { return };
-        let holds: BTreeSet<LeaseId> = holds.iter().copied().collect();
-        for slot in worker.slots.values().filter(|slot| slot.granted.len() > 1) {
+        for slot in worker.slots.values() {
             let Some(lease) = slot.granted.iter().find(|lease| holds.contains(lease)) else { continue };
             let Some(task) = self.leases.get(lease).map(|granted| &granted.task) else { continue };
             let Some(entry) = self.tasks.get_mut(task) else { continue };

@@ -1,19 +1,28 @@
 //! A slot's desk: what was granted to it, what it runs, and what its guest says.
 //!
 //! Apart because it is where three threads meet: the slot works on it, the keeper tells of it, and
-//! orders to stop reach it. Invariant: once it is shut, nothing on it begins.
+//! orders to stop reach it. Invariants: once it is shut, nothing on it begins; an outcome that the
+//! keeper sends stays on it until that is confirmed; each request has the next number, whoever of both
+//! sends it.
 
 use std::{
     collections::VecDeque,
     mem,
     sync::{Condvar, Mutex, MutexGuard, OnceLock, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use super::{super::log::Speaker, PROMPT, Shared};
+use uuid::Uuid;
+
+use super::{
+    super::log::Speaker,
+    PROMPT, Shared,
+    frame::{frame_len, take_frame},
+};
 use crate::{
+    control_plane::state::LOOKAHEAD_MAX,
     lock::{self, lock},
-    protocol::{Lease, LeaseId},
+    protocol::{Ended, Lease, LeaseId, Work},
     runtime::{AttemptId, Reports, Stopper},
     task::Report,
 };
@@ -32,6 +41,15 @@ pub(super) struct Desk {
 
 #[derive(Default)]
 pub(super) struct Papers {
+    /// The key of the registration under which the slot asks, and the number of its last request.
+    key: Uuid,
+    sequence: u64,
+    /// What has ended and was not confirmed yet, the oldest first.
+    ended: VecDeque<Ended>,
+    /// When the oldest of it ended.
+    unsent_since: Option<Instant>,
+    /// The request with which the keeper is sending the first of it, and how many.
+    sending: Option<(u64, usize)>,
     pub(super) waiting: VecDeque<Lease>,
     pub(super) running: Option<(LeaseId, Instant)>,
     pub(super) reports: VecDeque<Report>,
@@ -50,7 +68,62 @@ impl Papers {
     }
 
     pub(super) fn needs_keeper(&self) -> bool {
-        self.running.is_some() && (!self.waiting.is_empty() || !self.reports.is_empty())
+        let has_news = !self.waiting.is_empty() || !self.reports.is_empty() || self.unsent_since.is_some();
+        self.running.is_some() && has_news
+    }
+
+    /// Begins to ask under a registration. What ended under another one is void.
+    pub(super) fn ask_as(&mut self, key: Uuid) {
+        (self.key, self.sequence, self.unsent_since, self.sending) = (key, 0, None, None);
+        self.ended.clear();
+    }
+
+    /// Keeps what came of a lease until it is confirmed.
+    pub(super) fn keep(&mut self, one: Ended, at: Instant) {
+        self.ended.push_back(one);
+        self.unsent_since.get_or_insert(at);
+    }
+
+    /// The slot's next request. It takes what has ended: also what the keeper is sending just now, as
+    /// that may arrive later. None where there is nothing to say and nothing more is wanted.
+    pub(super) fn next_work(&mut self, slot: u32, takes_none: bool) -> Option<Work> {
+        (self.sending, self.unsent_since) = (None, None);
+        let ended = take_frame(&mut self.ended);
+        // What does not fit goes with the next request; until then nothing more is wanted.
+        let wants_more = self.ended.is_empty() && !takes_none;
+        let capacity = if wants_more { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
+        (capacity > 0 || !ended.is_empty()).then(|| self.work(slot, ended, capacity))
+    }
+
+    /// A request that sends what ended `late` ago or earlier, while the slot still runs something. The
+    /// slot keeps it until [`Papers::confirm`].
+    pub(super) fn late_work(&mut self, slot: u32, late: Duration) -> Option<Work> {
+        self.running?;
+        self.unsent_since.filter(|since| since.elapsed() >= late)?;
+        let ended: Vec<Ended> = self.ended.range(..frame_len(&self.ended)).cloned().collect();
+        let count = ended.len();
+        let work = self.work(slot, ended, 0);
+        (self.sending, self.unsent_since) = (Some((work.sequence, count)), None);
+        Some(work)
+    }
+
+    fn work(&mut self, slot: u32, ended: Vec<Ended>, capacity: u32) -> Work {
+        self.sequence += 1;
+        Work { worker: self.key, slot, sequence: self.sequence, ended, capacity }
+    }
+
+    /// What this request of the keeper sent has arrived.
+    pub(super) fn confirm(&mut self, sequence: u64) {
+        let Some((_, count)) = self.sending.take_if(|(sent, _)| *sent == sequence) else { return };
+        self.ended.drain(..count.min(self.ended.len()));
+        if !self.ended.is_empty() {
+            self.unsent_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Takes back what a request could not send. `change` is done to each.
+    pub(super) fn take_back(&mut self, ended: Vec<Ended>, change: impl Fn(Ended) -> Ended) {
+        ended.into_iter().rev().for_each(|one| self.ended.push_front(change(one)));
     }
 }
 
@@ -169,6 +242,41 @@ mod tests {
             args: Json::empty_array(),
             kwargs: Json::empty_object(),
         }
+    }
+
+    fn not_begun(id: u64) -> Ended {
+        super::super::frame::not_begun(LeaseId(id))
+    }
+
+    fn leases(work: &Work) -> Vec<u64> {
+        work.ended.iter().map(|ended| ended.lease.0).collect()
+    }
+
+    #[test]
+    fn what_ended_is_sent_while_the_slot_is_at_work_and_kept_until_confirmed() {
+        let (mut papers, key) = (Papers::default(), Uuid::from_u128(7));
+        papers.ask_as(key);
+        let now = Instant::now();
+        papers.keep(not_begun(1), now);
+        papers.keep(not_begun(2), now);
+        assert_eq!(papers.late_work(0, Duration::ZERO), None, "the slot's own request is next");
+        papers.running = Some((LeaseId(4), now));
+        assert_eq!(papers.late_work(0, Duration::from_hours(1)), None, "it is not late");
+        let first = papers.late_work(0, Duration::ZERO).expect("a request");
+        assert_eq!((leases(&first), first.capacity, first.worker), (vec![1, 2], 0, key));
+        assert_eq!(papers.late_work(0, Duration::ZERO), None, "it is on its way");
+        papers.keep(not_begun(3), now);
+        papers.confirm(first.sequence);
+        let second = papers.late_work(0, Duration::ZERO).expect("a request");
+        assert_eq!((leases(&second), second.sequence), (vec![3], first.sequence + 1));
+        // That one may arrive after the slot's own request, which therefore says it again.
+        papers.keep(not_begun(4), now);
+        let own = papers.next_work(0, false).expect("a request");
+        assert_eq!((leases(&own), own.sequence), (vec![3, 4], second.sequence + 1));
+        papers.keep(not_begun(5), now);
+        papers.confirm(second.sequence);
+        assert_eq!(leases(&papers.next_work(0, true).expect("a request")), [5], "a late confirmation takes nothing");
+        assert_eq!(papers.next_work(0, true), None);
     }
 
     #[test]

@@ -69,15 +69,19 @@ pub(super) fn cut_down(ended: Ended) -> Ended {
     Ended { outcome: ended.outcome.map(too_much), reports: Vec::new(), ..ended }
 }
 
-/// Takes from the front what goes into one frame: at least one, if there is one.
-pub(super) fn take_frame(ended: &mut VecDeque<Ended>) -> Vec<Ended> {
+/// How many from the front go into one frame: at least one, if there is one.
+pub(super) fn frame_len(ended: &VecDeque<Ended>) -> usize {
     let mut bytes = 0;
     let fits = ended.iter().take_while(|one| {
         bytes += size(one);
         bytes <= FRAME_TARGET
     });
-    let count = fits.count().max(1).min(ended.len());
-    ended.drain(..count).collect()
+    fits.count().max(1).min(ended.len())
+}
+
+/// Takes these.
+pub(super) fn take_frame(ended: &mut VecDeque<Ended>) -> Vec<Ended> {
+    ended.drain(..frame_len(ended)).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The keeper: tells what running tasks say, and returns what waits behind one that takes its time.
+//! The keeper: tells what running tasks say, returns what waits behind one that takes its time, and
+//! sends the outcomes of those that ended before it.
 //!
 //! Apart because it alone looks at all desks. Invariant: what it takes from them fits into a frame; the
 //! rest stays where it is for the next one.
@@ -16,7 +17,7 @@ use super::{NoAnswer, PROMPT, Shared, desk::Desk, frame};
 use crate::{
     clock::pause,
     lock::{self, lock},
-    protocol::{FRAME_TARGET, LeaseId, Note, WorkerRequest},
+    protocol::{FRAME_TARGET, LeaseId, Note, WorkerReply, WorkerRequest},
     task::Report,
 };
 
@@ -66,6 +67,7 @@ impl Shared {
 
     /// Returns whether a slot still needs looking after.
     fn look_after_slots(&self) -> bool {
+        self.send_late_outcomes();
         let sequence = self.notes.fetch_add(1, Ordering::SeqCst) + 1;
         // Another desk comes first each time, so that none is kept waiting by the others.
         let first = usize::try_from(sequence).unwrap_or(0) % self.desks.len().max(1);
@@ -78,6 +80,21 @@ impl Shared {
         self.desks.iter().for_each(Desk::told);
         // What could not be told is lost: reports, and leases that their slots account for.
         needed && !matches!(told, Err(NoAnswer::Stopping))
+    }
+}
+
+impl Shared {
+    /// Sends what ended a while ago in slots that are still at work: nobody is to wait for a result that
+    /// is there. The slot's own requests carry what ends quickly, many at a time.
+    fn send_late_outcomes(&self) {
+        for (number, desk) in (0..).zip(&self.desks) {
+            let Some(work) = desk.papers().late_work(number, KEEPER_STEP) else { continue };
+            let sequence = work.sequence;
+            // Whatever else is answered, the slot hears itself, and what was not sent it sends.
+            if let Ok(WorkerReply::Leases(_)) = self.ask(&WorkerRequest::Work(work), PROMPT) {
+                desk.papers().confirm(sequence);
+            }
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! A slot: asks for work, runs it, tells what came of it, and asks for more.
 //!
 //! Apart because this is the way of a task. Invariant: what a slot was granted is in one of its next
-//! requests, as an outcome or as not begun.
+//! requests, as an outcome or as not begun, unless the keeper has sent or returned it before.
 
 use std::{
-    collections::VecDeque,
+    convert::identity,
     mem,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,14 +16,13 @@ use super::{
     super::log::Speaker,
     NoAnswer, Shared,
     desk::{Desk, DeskReports},
-    frame::{cut_down, fit, not_begun, size, take_frame},
+    frame::{cut_down, fit, not_begun, size},
     room::{self, SlotRoom},
 };
 use crate::{
     clock::{self, pause},
-    control_plane::state::LOOKAHEAD_MAX,
     lock::lock,
-    protocol::{Ended, FRAME_TARGET, Lease, Work, WorkerReply, WorkerRequest},
+    protocol::{Ended, FRAME_TARGET, Lease, WorkerReply, WorkerRequest},
     runtime::{AttemptId, Invocation, Slot},
     task::{ModuleVersion, Outcome, Report},
 };
@@ -41,39 +40,33 @@ impl Shared {
         let mut slot = self.runtime.slot(Arc::new(reports));
         let _ = desk.stopper.set(slot.stopper());
         let mut line = self.link.line();
-        let (mut key, mut sequence, mut ended) = (*lock(&self.key), 0, VecDeque::new());
+        let mut key = *lock(&self.key);
         let mut room = SlotRoom::default();
+        desk.papers().ask_as(key);
         loop {
-            let frame = take_frame(&mut ended);
-            // What does not fit goes with the next request; until then nothing more is wanted.
-            let wants_more = ended.is_empty() && !self.is_draining() && !room.is_missing();
-            let capacity = if wants_more { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
-            if capacity == 0 && frame.is_empty() {
-                if room.is_missing() && !self.is_draining() {
-                    self.wait_for_room(&mut slot, &mut room);
-                    continue;
+            let next = desk.papers().next_work(number, self.is_draining() || room.is_missing());
+            let Some(work) = next else {
+                if self.is_draining() || !room.is_missing() {
+                    return;
                 }
-                return;
-            }
-            sequence += 1;
-            let (asked, tells) = (Instant::now(), !frame.is_empty());
-            let work = Work { worker: key, slot: number, sequence, ended: frame, capacity };
-            let request = WorkerRequest::Work(work);
+                self.wait_for_room(&mut slot, &mut room);
+                continue;
+            };
+            let (asked, has_outcomes) = (Instant::now(), !work.ended.is_empty());
+            let (request, limit) = (WorkerRequest::Work(work), self.link.work_limit(has_outcomes));
             // The outcomes are told before the room of the last attempt is cleared.
-            match self.insist(|| line.ask(&request, &mut || slot.clear())) {
+            match self.insist(|| line.ask(&request, limit, &mut || slot.clear())) {
                 Ok(WorkerReply::Leases(leases)) if leases.is_empty() => {
                     // Such a request waits for a task, unless something is wrong or about to end.
-                    if !tells && asked.elapsed() < EMPTY_STEP {
+                    if !has_outcomes && asked.elapsed() < EMPTY_STEP {
                         pause(EMPTY_STEP);
                     }
                 }
-                Ok(WorkerReply::Leases(leases)) => {
-                    ended.extend(self.run_leases(desk, &mut slot, leases, &mut room));
-                }
+                Ok(WorkerReply::Leases(leases)) => self.run_leases(desk, &mut slot, leases, &mut room),
                 Ok(WorkerReply::Unknown) => match self.renew(key) {
                     Some(new) => {
-                        (key, sequence) = (new, 0);
-                        ended.clear();
+                        key = new;
+                        desk.papers().ask_as(key);
                     }
                     None => return,
                 },
@@ -82,20 +75,20 @@ impl Shared {
                     self.tell_unexpected("a request for work", &other);
                     // Told again with the next request.
                     let WorkerRequest::Work(work) = request else { return };
-                    work.ended.into_iter().rev().for_each(|one| ended.push_front(one));
+                    desk.papers().take_back(work.ended, identity);
                 }
                 Err(NoAnswer::Stopping) => return,
                 // Counted too low. It did not leave, so its tasks end as too large.
                 Err(NoAnswer::TooLarge) => {
                     let WorkerRequest::Work(work) = request else { return };
-                    work.ended.into_iter().rev().for_each(|one| ended.push_front(cut_down(one)));
+                    desk.papers().take_back(work.ended, cut_down);
                 }
             }
         }
     }
 
-    fn run_leases(&self, desk: &Desk, slot: &mut Slot, leases: Vec<Lease>, room: &mut SlotRoom) -> Vec<Ended> {
-        let mut ended = Vec::with_capacity(leases.len());
+    /// Runs them, and leaves what comes of each on the desk.
+    fn run_leases(&self, desk: &Desk, slot: &mut Slot, leases: Vec<Lease>, room: &mut SlotRoom) {
         let mut bytes = 0;
         if leases.len() > 1 {
             self.keeper.call();
@@ -107,25 +100,27 @@ impl Shared {
                 Ok(made) => made,
                 Err(reports) => {
                     desk.finish();
-                    ended.push(Ended { reports, ..not_begun(lease.id) });
+                    desk.papers().keep(Ended { reports, ..not_begun(lease.id) }, started);
                     if room.is_missing() {
                         break;
                     }
                     continue;
                 }
             };
-            let ran_us = clock::micros(started.elapsed());
+            let ended_at = Instant::now();
+            let ran_us = clock::micros(ended_at.duration_since(started));
             let reports = desk.finish();
             let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, version: Some(version), reports });
             bytes += size(&one);
-            ended.push(one);
+            desk.papers().keep(one, ended_at);
             if bytes > FRAME_TARGET || self.is_draining() || room.is_missing() {
                 break;
             }
         }
-        let left = mem::take(&mut desk.papers().waiting);
-        ended.extend(left.into_iter().map(|lease| not_begun(lease.id)));
-        ended
+        let mut papers = desk.papers();
+        for lease in mem::take(&mut papers.waiting) {
+            papers.keep(not_begun(lease.id), Instant::now());
+        }
     }
 
     /// # Errors

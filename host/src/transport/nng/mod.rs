@@ -81,8 +81,8 @@ impl Transport for Nng {
         Ok(Arc::new(caller::NngCaller::dial(address, Some(probe))?))
     }
 
-    fn dialog(&self, address: &str, limit: Duration) -> Result<Box<dyn Dialog>, OpenError> {
-        Ok(Box::new(StreamDialog::new(address, limit)?))
+    fn dialog(&self, address: &str) -> Result<Box<dyn Dialog>, OpenError> {
+        Ok(Box::new(StreamDialog::new(address)?))
     }
 
     fn announcer(&self, address: &str, joined: OnJoined) -> Result<Box<dyn Announcer>, OpenError> {

@@ -60,21 +60,25 @@ fn echo(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(&frame(&question))
 }
 
-fn dial(address: &str, limit: Duration) -> StreamDialog {
-    StreamDialog::new(address, limit).expect("an address")
+fn dial(address: &str) -> StreamDialog {
+    StreamDialog::new(address).expect("an address")
 }
 
-fn ask(dialog: &mut StreamDialog, body: &[u8]) -> Result<Vec<u8>, CallError> {
+fn ask_within(dialog: &mut StreamDialog, body: &[u8], limit: Duration) -> Result<Vec<u8>, CallError> {
     let mut answer = None;
-    dialog.ask(body, &mut || {}, &mut |body| answer = Some(body.to_vec()))?;
+    dialog.ask(body, limit, &mut || {}, &mut |body| answer = Some(body.to_vec()))?;
     Ok(answer.expect("an answer is read"))
 }
 
+fn ask(dialog: &mut StreamDialog, body: &[u8]) -> Result<Vec<u8>, CallError> {
+    ask_within(dialog, body, LONG)
+}
+
 /// Asks a server that will not answer, and gives how long that took.
-fn ask_in_vain(dialog: &mut StreamDialog, body: &[u8]) -> Duration {
+fn ask_in_vain(dialog: &mut StreamDialog, body: &[u8], waited: Duration) -> Duration {
     let begun = Instant::now();
-    let waited = dialog.limit;
-    assert_eq!(ask(dialog, body), Err(CallError::TimedOut { address: dialog.text.clone(), waited }));
+    let late = Err(CallError::TimedOut { address: dialog.text.clone(), waited });
+    assert_eq!(ask_within(dialog, body, waited), late);
     begun.elapsed()
 }
 
@@ -95,7 +99,7 @@ fn a_question_is_asked_until_somebody_makes_sense() {
     ]);
     let (mut times, mut answer) = (0, Vec::new());
     let mut read = |body: &[u8]| answer = body.to_vec();
-    dial(&address, LONG).ask(b"anybody?", &mut || times += 1, &mut read).expect("an answer");
+    dial(&address).ask(b"anybody?", LONG, &mut || times += 1, &mut read).expect("an answer");
     assert_eq!((&answer[..], times), (&b"anybody?"[..], 6), "it was on its way six times");
     server.join().expect("each connection was used");
 }
@@ -112,7 +116,7 @@ fn an_answer_that_comes_twice_is_not_taken_for_the_next_one() {
         },
         echo,
     ]);
-    let mut dialog = dial(&address, LONG);
+    let mut dialog = dial(&address);
     for question in ["one", "two"] {
         assert_eq!(ask(&mut dialog, question.as_bytes()), Ok(question.into()));
     }
@@ -129,7 +133,7 @@ fn the_numbers_of_questions_begin_again_after_the_last() {
         }
         Ok(())
     }]);
-    let mut dialog = dial(&address, LONG);
+    let mut dialog = dial(&address);
     dialog.number = LAST_HOP - 1;
     for _ in 0..2 {
         assert_eq!(ask(&mut dialog, b"?"), Ok(b"?".to_vec()));
@@ -142,7 +146,7 @@ fn servers_that_keep_silent_or_do_not_read_or_dribble_are_given_up_in_time() {
     let limit = Duration::from_secs(1);
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("tcp://{}", silent.local_addr().expect("its address"));
-    let took = ask_in_vain(&mut dial(&address, limit), b"?");
+    let took = ask_in_vain(&mut dial(&address), b"?", limit);
     assert!(took < 20 * limit, "silence took {took:?}");
 
     let (address, server) = treat(&[|stream| {
@@ -151,7 +155,7 @@ fn servers_that_keep_silent_or_do_not_read_or_dribble_are_given_up_in_time() {
         thread::park_timeout(Duration::from_secs(2));
         Ok(())
     }]);
-    let took = ask_in_vain(&mut dial(&address, limit), &vec![0; BODY_MAX]);
+    let took = ask_in_vain(&mut dial(&address), &vec![0; BODY_MAX], limit);
     assert!(took < 20 * limit, "a server that does not read took {took:?}");
     server.join().expect("it greets");
 
@@ -167,7 +171,7 @@ fn servers_that_keep_silent_or_do_not_read_or_dribble_are_given_up_in_time() {
         }
         panic!("it was waited for to the end");
     }]);
-    ask_in_vain(&mut dial(&address, limit), b"?");
+    ask_in_vain(&mut dial(&address), b"?", limit);
     server.join().expect("it is hung up on");
 }
 
@@ -181,7 +185,7 @@ fn bodies_of_every_size_that_is_allowed_come_back() {
         }
         Ok(())
     }]);
-    let mut dialog = dial(&address, LONG);
+    let mut dialog = dial(&address);
     for size in [0, BODY_MAX, 1, PAYLOAD_MAX] {
         let body = vec![b'x'; size];
         assert!(ask(&mut dialog, &body).is_ok_and(|answer| answer == body), "{size} bytes");
@@ -194,6 +198,6 @@ fn bodies_of_every_size_that_is_allowed_come_back() {
 #[test]
 fn only_addresses_are_taken() {
     for wrong in ["", "127.0.0.1:5560", "tcp://127.0.0.1", "ipc:///tmp/x"] {
-        assert!(matches!(StreamDialog::new(wrong, LONG), Err(OpenError::BadAddress { .. })), "{wrong}");
+        assert!(matches!(StreamDialog::new(wrong), Err(OpenError::BadAddress { .. })), "{wrong}");
     }
 }

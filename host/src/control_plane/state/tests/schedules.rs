@@ -58,6 +58,7 @@ fn a_task_that_says_when_is_granted_to_a_slot_that_waits() {
     assert_eq!(story.work(W, 0, Vec::new(), 1), []);
     story.later_alive(secs(9));
     assert_eq!(story.granted(), []);
+    assert_eq!(story.work(W, 0, Vec::new(), 1), [], "as it asks again and again");
     story.later_alive(secs(1));
     let leases = story.granted();
     assert_eq!((leases.len(), &*leases[0].name), (1, "a"));
@@ -69,7 +70,9 @@ fn a_task_that_says_when_is_granted_to_a_slot_that_waits() {
     story.work(W, 0, vec![ended(leases[0].id, success())], 1);
     let infos = story.schedules();
     assert_eq!((infos[0].last_status, infos[0].skipped), (Some(TaskStatus::Success), 1));
-    story.later_alive(secs(10));
+    story.later_alive(secs(9));
+    assert_eq!(story.work(W, 0, Vec::new(), 1), []);
+    story.later_alive(secs(1));
     assert_eq!(story.granted().len(), 1);
 }
 

@@ -1,0 +1,131 @@
+//! Connections that die without a word, and workers that hang: work goes on within seconds.
+
+use std::time::{Duration, Instant};
+
+use fastworker::{
+    client::Client,
+    json::Json,
+    protocol::{EventKind, Found},
+    task::{NewTask, TaskId, TaskStatus},
+};
+use fastworker_tests::{
+    Cluster, SOON, eventually,
+    relay::{RELAY, Relay, Use},
+    story::{end_of, success, until_status},
+    wait::{at_best, eventually_async},
+};
+
+/// Until a task that was sent to a dead connection runs.
+const WORKS_AGAIN: Duration = Duration::from_secs(6);
+
+/// A cluster whose subworkers reach it through a relay, and a client that does not.
+async fn relayed(modules: &[&str], subworkers: u16, slots: u16) -> (Cluster, Relay, Client) {
+    // The control plane chooses its ports first, as they are claimed with it.
+    let advertised = format!("tcp://{RELAY}:1");
+    let plan =
+        Cluster::builder().modules(modules).slots(slots).control_plane_args(&["--advertise-address", &advertised]);
+    let mut cluster = plan.start();
+    let relay = Relay::start(cluster.ports().subworkers());
+    for number in 1..=subworkers {
+        cluster.start_subworker(&format!("sw{number}"));
+    }
+    let base = cluster.base().parse().expect("an address");
+    let client = cluster.client_with(|builder| builder.control_plane_address(base)).await;
+    (cluster, relay, client)
+}
+
+async fn add(client: &Client) -> Duration {
+    let asked = Instant::now();
+    assert_eq!(success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
+    asked.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_for_a_slot_on_a_dead_connection_runs_within_seconds() {
+    at_best("that it runs", WORKS_AGAIN, || async {
+        let (_cluster, relay, client) = relayed(&["arithmetic"], 1, 2).await;
+        add(&client).await;
+        assert_eq!(relay.forget(Some(Use::Work)), 2);
+        add(&client).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_connections_all_die_goes_on_as_if_nothing_was() {
+    let (cluster, relay, client) = relayed(&["slow", "arithmetic"], 1, 2).await;
+    let running = client.delay("slow", (7.0, 7)).await.expect("it is taken");
+    until_status(&client, &running, TaskStatus::Started).await;
+    assert!(relay.forget(None) >= 3);
+    assert!(add(&client).await < SOON);
+    let result = end_of(&client, &running).await;
+    assert_eq!((success(&result), result.attempts), ("7", 1));
+    let events = client.events(0, Duration::ZERO).await.expect("events").events;
+    assert!(events.iter().all(|event| event.kind != EventKind::WorkerLost), "its beats came over a new connection");
+    assert!(!cluster.subworkers[0].log().contains("registering anew"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quick_results_do_not_wait_for_a_long_task_behind_them() {
+    let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).slots(1).start();
+    let client = cluster.client().await;
+    // So that the control plane knows the task as quick, and hands out many at a time.
+    let quick = |seconds: u32| NewTask { args: Json::of(&(seconds, 1)).expect("JSON"), ..NewTask::new("slow") };
+    client.submit_many((0..2_000).map(|_| quick(0)).collect()).await.expect("results");
+    let mut tasks: Vec<NewTask> = (0..200).map(|_| quick(0)).collect();
+    tasks.insert(100, quick(600));
+    let (long, ids) = (tasks[100].id.clone(), tasks.iter().map(|task| task.id.clone()).collect::<Vec<TaskId>>());
+    let waits = tokio::spawn({
+        let client = client.clone();
+        async move { client.submit_many(tasks).await }
+    });
+    until_status(&client, &long, TaskStatus::Started).await;
+    let before_it = &ids[..100];
+    eventually_async("the results of what ended before it", SOON, || async {
+        let mut found = Vec::new();
+        for id in before_it {
+            found.push(client.lookup(id, Duration::ZERO).await.expect("an answer"));
+        }
+        found.iter().all(|found| matches!(found, Found::Ended(_))).then_some(())
+    })
+    .await;
+    assert!(client.cancel(&long).await.expect("an answer"));
+    waits.await.expect("no panic").expect("results");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_waits_for_the_one_of_its_id_that_drains() {
+    let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let running = client.delay("slow", (4.0, 4)).await.expect("it is taken");
+    until_status(&client, &running, TaskStatus::Started).await;
+    cluster.subworkers[0].terminate();
+    cluster.start_subworker("sw1");
+    let log = cluster.subworkers[1].log();
+    assert!(log.contains("another worker with this id is still connected"), "{log}");
+    let result = end_of(&client, &running).await;
+    assert_eq!((success(&result), result.attempts), ("4", 1));
+    assert_eq!(success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_takes_the_place_of_one_that_hangs() {
+    let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
+    let client = cluster.client().await;
+    cluster.subworkers[0].pause();
+    cluster.start_subworker("sw1");
+    assert_eq!(success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
+    cluster.subworkers[0].resume();
+    let refused = || cluster.subworkers[0].log().contains("still connected").then_some(());
+    eventually("that the first one finds its id taken", SOON, refused);
+}
+
+#[test]
+fn a_worker_whose_id_stays_taken_says_what_to_do() {
+    let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
+    let mut command = cluster.command(["subworker", "--worker-id", "sw1", "--timeout", "2s"]);
+    command.args(["--control-plane-address", &cluster.base()]);
+    let ran = fastworker_tests::cli::run(command).with_code(2);
+    assert!(ran.stderr.contains("another worker with the id 'sw1' is still connected after 2 s"), "{ran:?}");
+    let _ = ran.hints("--worker-id");
+}
