@@ -14,6 +14,7 @@ pub mod gui;
 pub mod json;
 mod lock;
 pub mod memory;
+mod panics;
 pub mod protocol;
 #[cfg(feature = "runtime")]
 pub mod runtime;
@@ -24,3 +25,5 @@ pub mod subworker;
 mod system;
 pub mod task;
 pub mod transport;
+#[cfg(feature = "runtime")]
+mod visible;

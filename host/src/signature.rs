@@ -96,8 +96,9 @@ pub enum Misfit {
 struct Said {
     #[serde(default)]
     parameters: Option<Vec<SaidOfParameter>>,
+    /// Text as the rest: a value does not hold every document.
     #[serde(default)]
-    result: Option<SaidOfResult>,
+    result: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -112,23 +113,20 @@ struct SaidOfParameter {
 }
 
 /// The text of a type, and its schema if it has one.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SaidOfResult {
-    Plain(String),
-    Described {
-        #[serde(rename = "type", default)]
-        type_text: Option<String>,
-        #[serde(default)]
-        schema: Option<Value>,
-    },
+#[derive(Default, Deserialize)]
+struct SaidOfResult {
+    #[serde(rename = "type", default)]
+    type_text: Option<String>,
+    #[serde(default)]
+    schema: Option<Box<RawValue>>,
 }
 
 impl SaidOfResult {
-    fn type_text(&self) -> Option<&str> {
-        match self {
-            Self::Plain(text) => Some(text),
-            Self::Described { type_text, .. } => type_text.as_deref(),
+    /// It is said in an object, or as the text of the type alone.
+    fn read(said: &RawValue) -> Self {
+        match serde_json::from_str(said.get()) {
+            Ok(text) => Self { type_text: Some(text), schema: None },
+            Err(_) => serde_json::from_str(said.get()).unwrap_or_default(),
         }
     }
 }
@@ -142,7 +140,7 @@ pub fn line(task: &TaskInfo) -> String {
         format!("{}{optional}{kind}", parameter.name)
     });
     let parameters: Vec<String> = parameters.collect();
-    let result = result.as_ref().and_then(SaidOfResult::type_text).map(|result| format!(" -> {result}"));
+    let result = result.and_then(|said| SaidOfResult::read(&said).type_text).map(|result| format!(" -> {result}"));
     format!("{}({}){}", task.name, parameters.join(", "), result.unwrap_or_default())
 }
 
@@ -165,27 +163,24 @@ struct Documented {
     #[serde(skip_serializing_if = "Option::is_none")]
     required: Option<bool>,
     /// A JSON Schema.
-    schema: Option<Value>,
+    schema: Option<Json>,
 }
 
 impl<'a> Document<'a> {
     /// What a module says of this task, with the schemas of the types that are known by their name.
     pub fn of(task: &'a TaskInfo) -> Self {
-        let of_type = |text: &Option<String>| text.as_deref().and_then(rust_type::schema);
+        let of_type = |text: &Option<String>| {
+            text.as_deref().and_then(rust_type::schema).and_then(|schema| Json::of(&schema).ok())
+        };
         let said = task.schema.read().unwrap_or(Said { parameters: None, result: None });
         let parameters = said.parameters.into_iter().flatten().map(|said| {
             let SaidOfParameter { name, type_text, required, schema } = said;
-            let schema = schema.and_then(|schema| serde_json::from_str(schema.get()).ok());
-            let schema = schema.or_else(|| of_type(&type_text));
+            let schema = schema.map(Json::from).or_else(|| of_type(&type_text));
             Documented { name: Some(name), type_text, required: Some(required), schema }
         });
         let parameters = parameters.collect();
-        let (type_text, schema) = match said.result {
-            Some(SaidOfResult::Plain(text)) => (Some(text), None),
-            Some(SaidOfResult::Described { type_text, schema }) => (type_text, schema),
-            None => (None, None),
-        };
-        let schema = schema.or_else(|| of_type(&type_text));
+        let SaidOfResult { type_text, schema } = said.result.map(|said| SaidOfResult::read(&said)).unwrap_or_default();
+        let schema = schema.map(Json::from).or_else(|| of_type(&type_text));
         let result = Documented { name: None, type_text, required: None, schema };
         Self { task: &task.name, documentation: &task.documentation, parameters, result }
     }

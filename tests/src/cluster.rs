@@ -217,6 +217,11 @@ impl Cluster {
         ready["gui"].as_str().expect("there is a web interface").to_owned()
     }
 
+    /// The line of JSON that its control plane printed when it was ready.
+    pub fn ready(&self) -> &str {
+        &self.ready
+    }
+
     /// Its ports.
     pub fn ports(&self) -> &Ports {
         &self.ports

@@ -13,6 +13,7 @@ use std::{
 use fastworker::{json::Json, task::NewTask};
 use fastworker_tests::{
     Cluster, Process, SOON, cli, eventually, fastworker,
+    guests::Guest,
     http::{Answer, Request, Sent},
     ports::Ports,
 };
@@ -352,6 +353,134 @@ fn large_and_slow_requests_are_cut_off_and_hinder_nobody() {
     idle[0].set_read_timeout(Some(2 * SOON)).expect("a socket can time out");
     let ended = idle[0].read_to_end(&mut rest);
     assert!(ended.is_ok(), "the head of a request has a time limit: {ended:?}");
+}
+
+/// Documents that are JSON and that no value of a JSON library holds as they are.
+fn odd_documents() -> Vec<String> {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let texts = [r#""\ud800""#, "1e999", "1e-999", "-0", r#"{"a":1,"a":2,"":3,"__proto__":{"x":1}}"#];
+    let unseen = "\"</script><!-- \u{202e}gnp \u{2028}\u{9b}31m\u{7f}\"";
+    let texts = texts.map(str::to_owned).into_iter();
+    texts.chain(["9".repeat(400), nested(128), nested(10_000), unseen.to_owned()]).collect()
+}
+
+/// Writes a module with one task for each document, which returns it.
+fn module_of(documents: &[String], folder: &std::path::Path) -> Vec<String> {
+    let write = |(number, document): (usize, &String)| {
+        let path = folder.join(format!("odd{number}.wasm"));
+        std::fs::write(&path, Guest::new(&format!("odd{number}"), document).bytes()).expect("a file");
+        path.display().to_string()
+    };
+    documents.iter().enumerate().map(write).collect()
+}
+
+#[test]
+fn documents_that_no_value_holds_end_no_answer() {
+    let documents = odd_documents();
+    let folder = tempfile::tempdir().expect("a folder");
+    let modules = module_of(&documents, folder.path());
+    let cluster = Cluster::builder().sources(modules).own_slots(1).gui().start();
+    let mut stream = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
+    for (number, document) in documents.iter().enumerate() {
+        let name = format!("odd{number}");
+        let ran = cluster.cli(["submit", "--task-name", &name]).with_code(0);
+        assert_eq!(ran.stdout.trim_end(), document, "a program gets what the task returned");
+        let page = get(&cluster, &format!("/api/tasks?name={name}")).with_status(200);
+        let shown = document.replace('\u{202e}', "\\u202e").replace('\u{2028}', "\\u2028");
+        let shown = shown.replace('\u{9b}', "\\u009b").replace('\u{7f}', "\\u007f");
+        assert!(page.body.contains(&format!(r#""result":{shown},"#)), "{:.600}", page.body);
+        let all = cluster.cli(["tasks", "--name", &name, "--json"]).with_code(0);
+        let id = all.stdout.split('"').nth(3).expect("an id").to_owned();
+        let detail = get(&cluster, &format!("/api/tasks/{id}")).with_status(200).json();
+        assert_eq!(detail["result"].as_str(), Some(document.as_str()));
+        for command in ["result", "status"] {
+            let whole = cluster.cli([command, &id, "--json"]).with_code(0);
+            assert!(whole.stdout.contains(document), "{command}: {:.600}", whole.stdout);
+            let _ = cluster.cli([command, &id]).with_code(0);
+        }
+        let without = get(&cluster, &format!("/api/tasks?name={name}&results=false")).with_status(200).json();
+        assert_eq!(without["tasks"][0]["result_left_out"], document.len());
+    }
+    for path in ["status", "workers", "queues", "cache", "registered-tasks", "modules", "overview"] {
+        let _ = get(&cluster, &format!("/api/{path}")).with_status(200);
+    }
+    let _ = stream.until("overview");
+    let values = values(&get(&cluster, "/metrics").with_status(200).body);
+    assert_eq!(values["fastworker_panics_total{place=\"http\"}"], 0.0);
+}
+
+#[test]
+fn half_sent_requests_keep_nobody_out() {
+    let cluster = Cluster::builder().gui().start();
+    let address = cluster.gui().replace("http://", "");
+    let half = || {
+        let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
+        stream.write_all(b"GET /api/status HTTP/1.1\r\nHost: ").expect("it can be sent");
+        stream
+    };
+    let mut followed = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
+    let mut crowd: Vec<_> = (0..300).map(|_| half()).collect();
+    let _ = get(&cluster, "/healthz").with_status(200);
+    let _ = get(&cluster, "/api/status").with_status(200);
+    let _ = followed.until("overview");
+    // The oldest went for the newest; those that stay have a time limit.
+    for stream in [0, 299] {
+        crowd[stream].set_read_timeout(Some(2 * SOON)).expect("a socket can time out");
+        let ended = crowd[stream].read_to_end(&mut Vec::new());
+        assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "{stream} is still there");
+    }
+}
+
+#[test]
+fn the_health_address_answers_apart_from_the_web_interface() {
+    let health = |cluster: &Cluster| {
+        let ready: Value = serde_json::from_str(cluster.ready()).expect("a line of JSON");
+        ready["health"].as_str().expect("there is a health address").to_owned()
+    };
+    let cluster = Cluster::builder().gui().control_plane_args(&["--health-address", "127.0.0.1:0"]).start();
+    let url = health(&cluster);
+    let (web, own) = (cluster.gui().replace("http://", ""), url.replace("http://", ""));
+    // On both, more than there is room for, all with a part of a request.
+    let mut crowd = Vec::new();
+    for address in [&web, &own] {
+        for _ in 0..300 {
+            let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+            stream.write_all(b"GET /").expect("it can be sent");
+            crowd.push(stream);
+        }
+    }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let _ = Request::get(&url, path).send().with_status(200);
+    }
+    let _ = Request::get(&url, "/api/status").send().with_status(404).json();
+    let _ = Request::get(&url, "/").send().with_status(404);
+    drop(crowd);
+    // Without a web interface, and with a key for the metrics.
+    let args = ["--health-address", "0.0.0.0:0", "--gui-api-key", "s3cret", "--no-gui"];
+    let cluster = Cluster::builder().control_plane_args(&args).start();
+    let url = health(&cluster).replace("0.0.0.0", "127.0.0.1");
+    let _ = Request::get(&url, "/healthz").header("Host", "pod.example").send().with_status(200);
+    let _ = Request::get(&url, "/metrics").send().with_status(401);
+    let _ = Request::get(&url, "/metrics").header("Authorization", "Bearer s3cret").send().with_status(200);
+    // Beyond this machine and without a key, metrics are for nobody.
+    let cluster = Cluster::builder().control_plane_args(&["--health-address", "0.0.0.0:0", "--no-gui"]).start();
+    let url = health(&cluster).replace("0.0.0.0", "127.0.0.1");
+    let _ = Request::get(&url, "/readyz").send().with_status(200);
+    let refused = Request::get(&url, "/metrics").send().with_status(403).json();
+    assert!(refused["error"].as_str().is_some_and(|error| error.contains("--insecure")), "{refused}");
+}
+
+#[test]
+fn health_checks_are_answered_under_any_name() {
+    let cluster = Cluster::builder().gui().start();
+    for host in ["queue.internal:8080", "", "evil.example"] {
+        for path in ["/healthz", "/readyz"] {
+            let _ = Request::get(&cluster.gui(), path).header("Host", host).send().with_status(200);
+        }
+        for path in ["/metrics", "/api/status", "/"] {
+            let _ = Request::get(&cluster.gui(), path).header("Host", host).send().with_status(421);
+        }
+    }
 }
 
 #[test]

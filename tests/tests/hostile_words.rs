@@ -16,7 +16,7 @@ use fastworker::{
     },
 };
 use fastworker_tests::{
-    Cluster, SOON, eventually,
+    Cluster, SOON, eventually, http,
     original::ask,
     peer::{Peer, REQUEST},
     steady::Steady,
@@ -539,4 +539,61 @@ fn outcomes_that_nobody_asked_for_change_nothing() {
     assert_eq!(worker_says(&mut peer, &WorkerRequest::Leave(worker)), WorkerReply::Noted);
     assert_eq!(worker_says(&mut peer, &WorkerRequest::Leave(worker)), WorkerReply::Noted);
     steady.stop();
+}
+
+#[test]
+fn what_others_write_is_shown_and_moves_nothing() {
+    const EVIL: &str = "no\u{1b}[31m red\u{1b}[8m hidden\u{1b}]52;c;ZXZpbA==\u{7} \u{202e}gnp.exe\u{2069}\u{200b} \
+        \u{9b}2J\u{85}\u{2028}\r\nhint: run this\t.";
+    let folder = tempfile::tempdir().expect("a folder");
+    let module = folder.path().join("odd\u{202e}\n2026 ERROR forged\u{1b}[31m.wasm");
+    std::fs::copy(fastworker_tests::modules::module("hostile"), &module).expect("a copy");
+    let broken = folder.path().join("broken\n\u{1b}[31m\u{202e}.wasm");
+    std::fs::write(&broken, "no module").expect("a file");
+    let cluster = Cluster::builder().sources([module]).own_slots(1).gui().start();
+    let name = "pay\u{202e}eno";
+    let args = Json::of(&(EVIL,)).expect("JSON");
+    let failed = cluster.cli(["submit", "--task-name", "panic_now", "--args-json", args.as_str()]).with_code(1);
+    assert!(
+        failed.stderr.contains("\\u001b[31m red") && failed.stderr.contains("\n  hint: run this"),
+        "{}",
+        failed.stderr
+    );
+    let id = cluster.cli(["tasks", "--json"]).with_code(0);
+    let id = id.stdout.split('"').nth(3).expect("an id").to_owned();
+    let waiting = ["submit", "--task-name", name, "--non-blocking", "--wait-for-worker"];
+    let _ = cluster.cli(waiting).with_code(0);
+    let schedule = ["schedule", "add", name, "--task-name", name, "--every", "1h", "--wait-for-worker"];
+    let _ = cluster.cli(schedule).with_code(0);
+    let broken = broken.display().to_string();
+    let commands: [(&[&str], i32); 9] = [
+        (&["status", &id], 1),
+        (&["result", &id], 1),
+        (&["tasks"], 0),
+        (&["events"], 0),
+        (&["workers"], 0),
+        (&["list", "--verbose"], 0),
+        (&["schedule", "list"], 0),
+        (&["list", "--task-modules", &broken], 2),
+        (&["submit", "--task-name", "\u{202e}nothing", "--args", "1"], 5),
+    ];
+    let is_wild = |char: char| {
+        char.is_control() && !matches!(char, '\n' | '\t')
+            || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    for (command, code) in commands {
+        let ran = cluster.cli(command).with_code(code);
+        for text in [&ran.stdout, &ran.stderr] {
+            assert!(!text.contains(is_wild), "{command:?}: {text:?}");
+            assert!(!text.lines().any(|line| line.starts_with("2026 ERROR")), "{command:?}: {text}");
+            assert!(!text.lines().any(|line| line == "hint: run this\t."), "{command:?}: {text}");
+        }
+    }
+    for path in ["tasks", "modules", "registered-tasks", "queues", &format!("tasks/{id}")] {
+        let answer = http::Request::get(&cluster.gui(), &format!("/api/{path}")).send().with_status(200);
+        assert!(!answer.body.contains(is_wild), "{path}: {:?}", answer.body);
+    }
+    let log = cluster.control_plane.log();
+    assert!(log.contains("forged") && !log.contains(is_wild), "{log:?}");
+    assert!(!log.lines().any(|line| line.starts_with("2026 ERROR") || line.starts_with("hint:")), "{log}");
 }

@@ -109,7 +109,7 @@ fn example() -> Result<PathBuf, Failure> {
 
 fn serve_echo(address: &Address) -> Outcome {
     let _server = bench::echo(&address.to_string()).map_err(|error| Failure::new(TASK_FAILED, error))?;
-    render::ready("echo", address, None, None)?;
+    render::ready("echo", address, None, None, None)?;
     let mut signals = crate::shutdown::Signals::listen(leave("interrupted", false))
         .map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
     signals.serve();

@@ -16,6 +16,7 @@ use crate::{
     protocol::{EventKind, TaskQuery, TaskSummary},
     subworker::ModulesConfig,
     task::{SerializationFormat, TaskPriority, TaskStatus, schedule::Overlap},
+    visible,
 };
 
 /// Tells this program which shell asks it to complete a line.
@@ -41,13 +42,13 @@ pub(super) fn task_names() -> Vec<CompletionCandidate> {
     let mut names: Vec<(String, String)> = tasks.map(|task| (task.name, task.documentation)).collect();
     names.sort();
     names.dedup_by(|later, first| later.0 == first.0);
-    names.into_iter().map(|(name, about)| candidate(name, about.lines().next().unwrap_or_default())).collect()
+    names.into_iter().filter_map(|(name, about)| candidate(name, about.lines().next().unwrap_or_default())).collect()
 }
 
 /// The ids of the workers.
 pub(super) fn workers() -> Vec<CompletionCandidate> {
     let workers = ask(async |client| client.list_tasks().await);
-    workers.into_iter().map(|worker| candidate(worker.id, &worker.address)).collect()
+    workers.into_iter().filter_map(|worker| candidate(worker.id, &worker.address)).collect()
 }
 
 /// The ids of tasks, unfinished ones first.
@@ -65,15 +66,15 @@ fn tasks_that(statuses: Vec<TaskStatus>) -> Vec<CompletionCandidate> {
     let tasks = ask(async |client| client.tasks(query).await.map(|page| page.tasks));
     let about = |task: &TaskSummary| format!("{} {}", task.name, task.status);
     let in_order = |(order, task): (usize, TaskSummary)| {
-        candidate(task.task_id.to_string(), &about(&task)).display_order(Some(order))
+        Some(candidate(task.task_id.to_string(), &about(&task))?.display_order(Some(order)))
     };
-    tasks.into_iter().enumerate().map(in_order).collect()
+    tasks.into_iter().enumerate().filter_map(in_order).collect()
 }
 
 /// The names of the schedules.
 pub(super) fn schedules() -> Vec<CompletionCandidate> {
     let schedules = ask(async |client| client.schedules().list().await);
-    schedules.into_iter().map(|info| candidate(info.schedule.name.clone(), &info.schedule.task_name)).collect()
+    schedules.into_iter().filter_map(|info| candidate(info.schedule.name.clone(), &info.schedule.task_name)).collect()
 }
 
 /// The tasks of the module that the line names.
@@ -94,7 +95,7 @@ pub(super) fn tasks_of_module() -> Vec<CompletionCandidate> {
     }
     let modules = answer.recv_timeout(PATIENCE).unwrap_or_default();
     let tasks = modules.into_iter().flat_map(|module| module.tasks);
-    tasks.map(|task| candidate(task.name, task.documentation.lines().next().unwrap_or_default())).collect()
+    tasks.filter_map(|task| candidate(task.name, task.documentation.lines().next().unwrap_or_default())).collect()
 }
 
 /// What a schedule may do while its last task has not ended.
@@ -133,8 +134,11 @@ pub(super) fn modules() -> PathCompleter {
     PathCompleter::any().filter(|path: &Path| path.is_dir() || path.extension().is_some_and(|it| it == "wasm"))
 }
 
-fn candidate(value: String, about: &str) -> CompletionCandidate {
-    CompletionCandidate::new(value).help(Some(about.to_owned().into()))
+/// A word to choose, unless it has something in it that a terminal would not show: it must be inserted as
+/// it is.
+fn candidate(value: String, about: &str) -> Option<CompletionCandidate> {
+    let is_plain = visible::line(&value) == value;
+    is_plain.then(|| CompletionCandidate::new(value).help(Some(visible::line(about).into_owned().into())))
 }
 
 /// What the control plane answers, or nothing if it does not do so in time.

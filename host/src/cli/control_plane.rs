@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, SUBWORKER_PORT},
     control_plane::{ControlPlaneConfig, ControlPlaneWorker},
-    gui::{self, ApiKey, GuiConfig},
+    gui::{self, ApiKey, GuiConfig, HealthAddress, HealthConfig},
     shutdown::Signals,
     task::SerializationFormat,
 };
@@ -87,7 +87,11 @@ struct Gui {
     /// Serve it only to those who show this key. Prefer the variable: others can see a command line
     #[arg(long, env = "FASTWORKER_GUI_API_KEY", hide_env_values = true, value_name = "KEY", value_parser = named::<ApiKey>)]
     gui_api_key: Option<ApiKey>,
-    /// Serve no web interface, no metrics and no health check [env: `FASTWORKER_GUI_ENABLED=false`]
+    /// Serve health checks and metrics on this host and port, too, where no crowd on the web interface's port can keep
+    /// others out: /healthz and /readyz for everybody; /metrics needs the key, or --insecure beyond this machine
+    #[arg(long, env = "FASTWORKER_HEALTH_ADDRESS", value_name = "HOST:PORT", value_parser = named::<HealthAddress>)]
+    health_address: Option<HealthAddress>,
+    /// Serve no web interface, and metrics and health checks at --health-address only [env: `FASTWORKER_GUI_ENABLED=false`]
     #[arg(long)]
     no_gui: bool,
     /// What --no-gui says, as the Python original says it
@@ -99,6 +103,11 @@ struct Gui {
 impl Gui {
     fn is_wanted(&self) -> bool {
         self.gui_enabled && !self.no_gui
+    }
+
+    fn health(&self) -> Option<HealthConfig> {
+        let address = self.health_address.clone()?;
+        Some(HealthConfig { address, api_key: self.gui_api_key.clone() })
     }
 
     fn config(self) -> Option<GuiConfig> {
@@ -130,8 +139,24 @@ impl ControlPlane {
             }
         }
         match self.gui.gui_port.filter(|_| self.gui.gui_host == base.host() && self.gui.is_wanted()) {
-            Some(port) if of_base(port) => twice(port, format!("by --gui-port and by {five}")),
-            Some(port) if port == self.subworker_port => twice(port, "by --gui-port and by --subworker-port".into()),
+            Some(port) if of_base(port) => return twice(port, format!("by --gui-port and by {five}")),
+            Some(port) if port == self.subworker_port => {
+                return twice(port, "by --gui-port and by --subworker-port".into());
+            }
+            _ => {}
+        }
+        let Some(health) = self.gui.health_address.as_ref().filter(|health| health.port() != 0) else { return Ok(()) };
+        let is_web = self.gui.is_wanted() && self.gui.gui_host == health.host();
+        match health.port() {
+            port if is_web && self.gui.gui_port == Some(port) => {
+                twice(port, "by --health-address and by --gui-port".into())
+            }
+            port if health.host() == base.host() && of_base(port) => {
+                twice(port, format!("by --health-address and by {five}"))
+            }
+            port if health.host() == base.host() && port == self.subworker_port => {
+                twice(port, "by --health-address and by --subworker-port".into())
+            }
             _ => Ok(()),
         }
     }
@@ -151,6 +176,7 @@ impl ControlPlane {
             advertise_address: self.advertise_address,
             insecure: self.insecure,
             cluster_id: self.cluster_id,
+            health: self.gui.health(),
             gui: self.gui.config(),
             modules: self.modules.config(),
             ..ControlPlaneConfig::default()
@@ -168,12 +194,14 @@ impl ControlPlane {
                 subworkers = %config.base_address.with_port(config.subworker_management_port),
                 gui = control_plane.gui_url(),
                 cluster = %control_plane.cluster_id().unwrap_or_default(),
+                health = control_plane.health_url(),
                 tasks,
                 "control plane ready"
             );
             if json {
+                let (gui, health) = (control_plane.gui_url(), control_plane.health_url());
                 let cluster = control_plane.cluster_id().unwrap_or_default();
-                render::ready(&config.worker_id, &config.base_address, control_plane.gui_url(), Some(cluster))?;
+                render::ready(&config.worker_id, &config.base_address, gui, health, Some(cluster))?;
             }
             Ok::<_, Failure>(control_plane)
         };

@@ -330,20 +330,33 @@ impl From<GuiError> for Failure {
             GuiError::Listen { host, .. } | GuiError::Exposed(host) if is_unknown(&host) => {
                 no_host(WRONG_USAGE, &host, "--gui-host")
             }
+            GuiError::Health { address, .. } if is_unknown(address.host()) => {
+                no_host(WRONG_USAGE, address.host(), "--health-address")
+            }
+            GuiError::Health { address, why } => Self::new(
+                TASK_FAILED,
+                format!("the health address {address} cannot be listened on: {}", listening(&why)),
+            )
+            .hint("choose another with --health-address, with port 0 for any that is free"),
             GuiError::Exposed(_) => Self::new(WRONG_USAGE, message).hint(
                 "set a key with FASTWORKER_GUI_API_KEY, or allow it with --insecure on a network where you trust \
                  everybody",
             ),
             GuiError::Listen { host, port, why } => {
-                let why = match why.kind() {
-                    io::ErrorKind::AddrInUse => "another program uses this port".to_owned(),
-                    io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
-                    _ => plain(&why),
-                };
+                let why = listening(&why);
                 Self::new(TASK_FAILED, format!("the web interface cannot listen on {host}:{port}: {why}"))
                     .hint("choose another port with --gui-port, 0 for any that is free; or go without: --no-gui")
             }
         }
+    }
+}
+
+/// Why an address cannot be listened on.
+fn listening(why: &io::Error) -> String {
+    match why.kind() {
+        io::ErrorKind::AddrInUse => "another program uses this port".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        _ => plain(why),
     }
 }
 

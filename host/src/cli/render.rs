@@ -23,6 +23,7 @@ use crate::{
     config::Address,
     protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
     task::{ErrorKind, FollowUp, LogLevel, Report, Task, TaskResult, TaskStatus},
+    visible,
 };
 
 mod log;
@@ -46,9 +47,24 @@ fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Prints a line to the standard output.
+/// Prints a line to the standard output, or several. Whatever others wrote in it is made visible.
 fn out(line: impl Display) {
-    match writeln!(io::stdout().lock(), "{}", text::tame(&line.to_string())) {
+    write_out(&visible::lines(&line.to_string()));
+}
+
+/// Prints a JSON document to the standard output: to a program as it is, on a terminal with escapes
+/// for what cannot be seen, which mean the same.
+fn out_document(document: &str) {
+    if io::stdout().is_terminal() { write_out(&visible::json(document)) } else { write_out(document) }
+}
+
+/// Prints an id or a name for programs as it is, and on a terminal so that all of it can be seen.
+fn out_name(name: &str) {
+    if io::stdout().is_terminal() { write_out(&visible::line(name)) } else { write_out(name) }
+}
+
+fn write_out(text: &str) {
+    match writeln!(io::stdout().lock(), "{text}") {
         Ok(()) => {}
         // Whoever read this has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
@@ -64,16 +80,21 @@ fn out_lines(lines: Vec<String>) {
     lines.into_iter().for_each(out);
 }
 
-/// Prints a line to the standard error.
+/// Prints a line to the standard error, or several. Whatever others wrote in it is made visible.
 fn err(line: impl Display) {
+    write_err(&visible::lines(&line.to_string()));
+}
+
+/// Prints what has been made visible already, and may have colours of ours.
+fn write_err(text: &str) {
     // There is nobody left to tell when this fails.
-    let _ = writeln!(io::stderr().lock(), "{}", text::tame(&line.to_string()));
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 fn out_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::new(TASK_FAILED, format!("cannot write JSON: {error}")))?;
-    out(text);
+    out_document(&text);
     Ok(())
 }
 
@@ -94,6 +115,7 @@ pub(super) fn ready(
     worker_id: &str,
     address: &Address,
     gui: Option<&str>,
+    health: Option<&str>,
     cluster_id: Option<Uuid>,
 ) -> Result<(), Failure> {
     #[derive(Serialize)]
@@ -104,10 +126,12 @@ pub(super) fn ready(
         #[serde(skip_serializing_if = "Option::is_none")]
         gui: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        health: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         cluster_id: Option<Uuid>,
         pid: u32,
     }
-    let ready = Ready { event: "ready", worker_id, address, gui, cluster_id, pid: process::id() };
+    let ready = Ready { event: "ready", worker_id, address, gui, health, cluster_id, pid: process::id() };
     let text = serde_json::to_string(&ready).map_err(|error| Failure::new(TASK_FAILED, error))?;
     let _ = writeln!(io::stdout().lock(), "{text}");
     Ok(())
@@ -169,18 +193,18 @@ fn ended(list: &str, result: &TaskResult) -> Outcome {
     }
     match result.status {
         TaskStatus::Success => {
-            out(result.result.as_ref().map_or("null", |json| json.as_str()));
+            out_document(result.result.as_ref().map_or("null", |json| json.as_str()));
             Ok(0)
         }
         status => {
             // It would say once more what the verb says.
             let kind = result.error_kind.filter(|kind| *kind != ErrorKind::Failed);
             let kind = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
-            let worker = result.worker_id.as_ref().map(|id| format!(" on {id}")).unwrap_or_default();
+            let worker = result.worker_id.as_ref().map(|id| format!(" on {}", visible::line(id))).unwrap_or_default();
             let attempts =
                 if result.attempts > 1 { format!(" after {} attempts", result.attempts) } else { String::new() };
             let verb = if status == TaskStatus::Cancelled { "was cancelled" } else { "failed" };
-            let error = result.error.as_deref().unwrap_or_default();
+            let error = result.error.as_deref().unwrap_or_default().trim_start_matches(['\n', '\r']);
             let why = if status == TaskStatus::Cancelled { String::new() } else { format!("\n{error}") };
             let failure =
                 Failure::new(TASK_FAILED, format!("task {} {verb}{kind}{worker}{attempts}{why}", result.task_id));
@@ -225,23 +249,26 @@ pub(super) fn listening(address: &str) {
 /// Shows a callback that came in: in a line of JSON, or for people.
 pub(super) fn callback(message: &CallbackMessage, json: bool) -> Result<(), Failure> {
     if json {
-        out(serde_json::to_string(message).map_err(|error| Failure::new(TASK_FAILED, error))?);
+        out_document(&serde_json::to_string(message).map_err(|error| Failure::new(TASK_FAILED, error))?);
         return Ok(());
     }
     let CallbackMessage { task_id, status, result, error, callback_data, .. } = message;
     let end = match (result, error) {
-        (Some(result), _) => format!(" {result}"),
-        (None, Some(error)) => format!(" {}", error.replace('\n', "\n    ")),
+        (Some(result), _) => format!(" {}", visible::line(result.as_str())),
+        (None, Some(error)) => format!(" {}", visible::indented(error.trim_start_matches(['\n', '\r']), "    ")),
         (None, None) => String::new(),
     };
-    let data = callback_data.as_ref().map(|data| format!("  {data}")).unwrap_or_default();
-    out(format_args!("{task_id} {status}{end}{data}"));
+    let data = callback_data.as_ref().map(|data| format!("  {}", visible::line(data.as_str()))).unwrap_or_default();
+    let id = task_id.to_string();
+    out(format_args!("{} {status}{end}{data}", visible::line(&id)));
     Ok(())
 }
 
-/// Shows a document as it is.
+/// Shows a document, spread over lines, which changes nothing else of it.
 pub(super) fn document(document: &impl Serialize) -> Outcome {
-    out_json(document)?;
+    let written = serde_json::to_string(document);
+    let text = written.map_err(|error| Failure::new(TASK_FAILED, format!("cannot write JSON: {error}")))?;
+    out_document(&text::spread(&text));
     Ok(0)
 }
 
@@ -263,14 +290,14 @@ pub(super) fn report(report: &Report) {
     match report {
         Report::Log { level, message } => log_line(*level, message),
         Report::Progress(progress) if progress.total > 0 => {
-            err(format_args!("{}/{} {}", progress.done, progress.total, progress.message));
+            err(format_args!("{}/{} {}", progress.done, progress.total, text::flat(&progress.message)));
         }
-        Report::Progress(progress) => err(format_args!("{} {}", progress.done, progress.message)),
+        Report::Progress(progress) => err(format_args!("{} {}", progress.done, text::flat(&progress.message))),
     }
 }
 
 fn log_line(level: LogLevel, message: &str) {
-    err(format_args!("{level:<5} {message}"));
+    err(format_args!("{level:<5} {}", visible::indented(message, "      ")));
 }
 
 /// Says what a task would have submitted.
@@ -305,7 +332,7 @@ impl Watch {
                     style(bar, if progress.total > 0 { "{bar:30} {pos}/{len} {wide_msg}" } else { "{pos} {wide_msg}" });
                     bar.set_length(progress.total);
                     bar.set_position(progress.done);
-                    bar.set_message(text::plain(&progress.message));
+                    bar.set_message(text::flat(&progress.message));
                 }
             }
         }

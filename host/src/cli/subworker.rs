@@ -81,7 +81,7 @@ impl Subworker {
                 "subworker ready"
             );
             if json {
-                render::ready(&config.worker_id, &config.control_plane_address, None, cluster)?;
+                render::ready(&config.worker_id, &config.control_plane_address, None, None, cluster)?;
             }
             Ok::<_, Failure>(subworker)
         };

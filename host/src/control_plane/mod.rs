@@ -26,7 +26,7 @@ use crate::{
 };
 #[cfg(feature = "runtime")]
 use crate::{
-    gui::{Bound, Gui, GuiConfig, GuiError, Identity as Shown},
+    gui::{Bound, Gui, GuiConfig, GuiError, HealthConfig, Identity as Shown},
     runtime::{Catalog, Runtime},
     subworker::{
         ModulesConfig, ModulesError,
@@ -92,6 +92,9 @@ pub struct ControlPlaneConfig {
     /// The web interface; none for no such thing.
     #[cfg(feature = "runtime")]
     pub gui: Option<GuiConfig>,
+    /// Where health checks and metrics are served apart from the web interface; none for nowhere.
+    #[cfg(feature = "runtime")]
+    pub health: Option<HealthConfig>,
     /// The modules that it runs itself. With no sources it runs nothing.
     #[cfg(feature = "runtime")]
     pub modules: ModulesConfig,
@@ -116,6 +119,8 @@ impl Default for ControlPlaneConfig {
             state_dir: cluster::default_state_dir(),
             #[cfg(feature = "runtime")]
             gui: None,
+            #[cfg(feature = "runtime")]
+            health: None,
             #[cfg(feature = "runtime")]
             modules: ModulesConfig::default(),
         }
@@ -174,6 +179,8 @@ struct Running {
     crew: Option<Crew>,
     #[cfg(feature = "runtime")]
     gui: Option<Gui>,
+    #[cfg(feature = "runtime")]
+    health: Option<Gui>,
 }
 
 impl std::fmt::Debug for Running {
@@ -214,6 +221,8 @@ impl ControlPlaneWorker {
         let peers = Peers::of(config)?;
         #[cfg(feature = "runtime")]
         let gui = config.gui.as_ref().map(|gui| Bound::listen(gui, config.insecure)).transpose()?.flatten();
+        #[cfg(feature = "runtime")]
+        let health = config.health.as_ref().map(|health| Bound::for_health(health, config.insecure)).transpose()?;
         let core = Core::new(Limits {
             results_max: config.result_cache_max_size,
             result_ttl: Duration::from_secs(config.result_cache_ttl_seconds),
@@ -241,6 +250,8 @@ impl ControlPlaneWorker {
         })?;
         #[cfg(feature = "runtime")]
         let gui = gui.map(|gui| gui.serve(Arc::clone(&core), shown(config))).transpose()?;
+        #[cfg(feature = "runtime")]
+        let health = health.map(|health| health.serve_health(Arc::clone(&core), shown(config))).transpose()?;
         // Last, as its threads do not end by themselves.
         #[cfg(feature = "runtime")]
         let crew = loaded.map(|(runtime, catalog)| start_crew(config, &core, runtime, catalog)).transpose()?;
@@ -256,6 +267,8 @@ impl ControlPlaneWorker {
             crew,
             #[cfg(feature = "runtime")]
             gui,
+            #[cfg(feature = "runtime")]
+            health,
         });
         Ok(())
     }
@@ -308,6 +321,12 @@ impl ControlPlaneWorker {
         Some(self.running.as_ref()?.gui.as_ref()?.url())
     }
 
+    /// Where health checks are answered apart from the web interface, if they are.
+    #[cfg(feature = "runtime")]
+    pub fn health_url(&self) -> Option<&str> {
+        Some(self.running.as_ref()?.health.as_ref()?.url())
+    }
+
     /// What it counted since it started.
     pub fn counts(&self) -> Counts {
         self.running.as_ref().map(|running| running.core.enter(|state, _| state.counts())).unwrap_or_default()
@@ -334,7 +353,7 @@ impl Running {
     /// Closes everything, once all has been said.
     fn close(self) {
         #[cfg(feature = "runtime")]
-        drop(self.gui);
+        drop((self.gui, self.health));
         drop(self.announcements);
         self.core.stop_timer();
         for thread in self.threads {

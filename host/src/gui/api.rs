@@ -6,14 +6,15 @@
 use std::{ops::RangeInclusive, sync::Arc};
 
 use axum::{
-    Json,
     extract::{Path, Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::{App, Refusal};
+use super::{
+    App, Refusal,
+    answer::{Answer, Object, object},
+};
 use crate::{
     clock::{Now, Timestamp, seconds},
     control_plane::{state, way::Way},
@@ -33,39 +34,39 @@ const RESULTS_MAX: usize = 1024 * 1024;
 const ENDED: [TaskStatus; 3] = [TaskStatus::Success, TaskStatus::Failure, TaskStatus::Cancelled];
 
 /// `GET /api/status`
-pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Value> {
+pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
     let (active, inactive, books, fill, now) = app.core.enter(|state, now| {
         let active = state.roster().iter().filter(|(_, worker)| worker.peer.is_some()).count();
         (active, state.roster().lost(now.mono).count(), state.books(), state.results().fill(), now)
     });
-    Json(json!({
+    Answer(object! {
         "worker_id": app.identity.worker_id,
         "running": true,
         "base_address": app.identity.base_address,
         "discovery_address": app.identity.discovery_address,
         "uptime_seconds": seconds(app.started.elapsed()),
-        "subworkers": { "total": active + inactive, "active": active, "inactive": inactive },
-        "tasks": { "queued": books.queued, "active": books.leases, "cached_results": fill.size },
-        "cache": { "max_size": fill.size_max, "current_size": fill.size, "ttl_seconds": seconds(fill.ttl) },
+        "subworkers": object! { "total": active + inactive, "active": active, "inactive": inactive },
+        "tasks": object! { "queued": books.queued, "active": books.leases, "cached_results": fill.size },
+        "cache": object! { "max_size": fill.size_max, "current_size": fill.size, "ttl_seconds": seconds(fill.ttl) },
         "timestamp": now.wall,
         "version": env!("CARGO_PKG_VERSION"),
-    }))
+    })
 }
 
 /// `GET /api/workers`
-pub(super) async fn workers(State(app): State<Arc<App>>) -> Json<Value> {
+pub(super) async fn workers(State(app): State<Arc<App>>) -> Answer<Object> {
     let infos = app.core.enter(|state, now| state.roster().briefs(now.mono));
-    let workers: Vec<Value> = infos.iter().map(worker).collect();
-    Json(json!({ "count": workers.len(), "workers": workers }))
+    let workers: Vec<Object> = infos.iter().map(worker).collect();
+    Answer(object! { "count": workers.len(), "workers": workers })
 }
 
-fn worker(info: &WorkerInfo) -> Value {
+fn worker(info: &WorkerInfo) -> Object {
     let status = match info.status {
         WorkerStatus::Active => "active",
         WorkerStatus::Draining => "draining",
         WorkerStatus::Lost => "inactive",
     };
-    json!({
+    object! {
         "id": info.id,
         "address": info.address,
         "status": status,
@@ -75,7 +76,7 @@ fn worker(info: &WorkerInfo) -> Value {
         "is_control_plane": info.is_control_plane,
         "slots": info.slots,
         "attempts": info.attempts,
-    })
+    }
 }
 
 /// What `GET /api/tasks` may be asked.
@@ -88,6 +89,8 @@ pub(super) struct Asked {
     status: String,
     name: Option<String>,
     worker: Option<String>,
+    /// `false` leaves results out, whatever their size.
+    results: Option<String>,
 }
 
 impl Asked {
@@ -117,11 +120,11 @@ struct Row {
     progress: Option<Progress>,
 }
 
-/// `GET /api/tasks?limit=50&offset=0&status=&name=&worker=`
+/// `GET /api/tasks?limit=50&offset=0&status=&name=&worker=&results=true`
 pub(super) async fn tasks(
     State(app): State<Arc<App>>,
     asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Answer<Object>, Refusal> {
     let Query(asked) = asked.map_err(|error| {
         let told = error.body_text();
         let why = told.rsplit_once(": ").map_or(told.as_str(), |(_, why)| why);
@@ -133,6 +136,11 @@ pub(super) async fn tasks(
     let statuses: Vec<TaskStatus> = words
         .map(|word| word.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}"))))
         .collect::<Result<_, _>>()?;
+    let without_results = match asked.results.as_deref() {
+        None | Some("" | "true") => false,
+        Some("false") => true,
+        Some(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "results is true or false")),
+    };
     let not_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
     let query = TaskQuery {
         statuses: if statuses.is_empty() { ENDED.to_vec() } else { statuses },
@@ -144,17 +152,17 @@ pub(super) async fn tasks(
     };
     let (rows, total, complete) = app.core.enter(|state, now| {
         let page = state.page(now, &query);
-        let mut room = RESULTS_MAX;
+        let mut room = if without_results { 0 } else { RESULTS_MAX };
         let rows: Vec<Row> = page.tasks.into_iter().map(|summary| row(state, now, summary, &mut room)).collect();
         (rows, page.total, page.complete)
     });
-    Ok(Json(json!({
+    Ok(Answer(object! {
         "tasks": rows,
         "total": total,
         "limit": query.limit,
         "offset": query.offset,
         "complete": complete,
-    })))
+    }))
 }
 
 fn row(state: &state::State<Way>, now: Now, summary: TaskSummary, room: &mut usize) -> Row {
@@ -174,7 +182,7 @@ fn row(state: &state::State<Way>, now: Now, summary: TaskSummary, room: &mut usi
 }
 
 /// `GET /api/queues`
-pub(super) async fn queues(State(app): State<Arc<App>>) -> Json<Value> {
+pub(super) async fn queues(State(app): State<Arc<App>>) -> Answer<Object> {
     let lanes = app.core.enter(|state, now| {
         TaskPriority::ALL.map(|priority| {
             let queue = state.queue();
@@ -182,31 +190,29 @@ pub(super) async fn queues(State(app): State<Arc<App>>) -> Json<Value> {
             (queue.depth(priority), oldest, queue.first(priority, QUEUED_SHOWN))
         })
     });
-    let mut queues = serde_json::Map::new();
+    let mut queues = Object::default();
     let mut total = 0;
     for (priority, (count, oldest, first)) in TaskPriority::ALL.into_iter().zip(lanes) {
-        let tasks: Vec<Value> = first.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect();
-        let lane = json!({ "count": count, "tasks": tasks, "oldest_age_seconds": oldest.map(seconds) });
-        queues.insert(priority.to_string(), lane);
+        let tasks: Vec<Object> = first.iter().map(|(id, name)| object! { "id": id, "name": name }).collect();
+        let lane = object! { "count": count, "tasks": tasks, "oldest_age_seconds": oldest.map(seconds) };
+        queues.put(priority.as_str(), &lane);
         total += count;
     }
-    Json(json!({ "queues": queues, "total_queued": total }))
+    Answer(object! { "queues": queues, "total_queued": total })
 }
 
 /// `GET /api/cache`
-pub(super) async fn cache(State(app): State<Arc<App>>) -> Json<Value> {
+pub(super) async fn cache(State(app): State<Arc<App>>) -> Answer<Object> {
     let fill = app.core.enter(|state, _| state.results().fill());
     let percent = |size: usize, max: usize| {
         let share = u32::try_from(size.saturating_mul(10_000) / max.max(1)).unwrap_or(u32::MAX);
         f64::from(share) / 100.0
     };
-    let by_status: serde_json::Map<_, _> = ENDED
-        .iter()
-        .zip(fill.by_status)
-        .filter(|(_, count)| *count > 0)
-        .map(|(status, count)| (status.to_string(), count.into()))
-        .collect();
-    Json(json!({
+    let mut by_status = Object::default();
+    for (status, count) in ENDED.iter().zip(fill.by_status).filter(|(_, count)| *count > 0) {
+        by_status.put(status.as_str(), &count);
+    }
+    Answer(object! {
         "max_size": fill.size_max,
         "current_size": fill.size,
         "utilization_percent": percent(fill.size, fill.size_max),
@@ -216,28 +222,28 @@ pub(super) async fn cache(State(app): State<Arc<App>>) -> Json<Value> {
         "bytes_max": fill.bytes_max,
         "evicted": fill.evicted,
         "expired": fill.expired,
-    }))
+    })
 }
 
 /// `GET /api/registered-tasks`
-pub(super) async fn registered_tasks(State(app): State<Arc<App>>) -> Json<Value> {
+pub(super) async fn registered_tasks(State(app): State<Arc<App>>) -> Answer<Object> {
     let infos = app.core.enter(|state, now| state.roster().infos(now.mono));
     let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
     let mut tasks = std::collections::BTreeMap::new();
     for module in present.flat_map(|info| &info.modules) {
         for task in &module.tasks {
-            let known = json!({
+            let known = object! {
                 "name": task.name,
                 "module": module.name,
                 "doc": task.documentation,
                 "schema": task.schema,
                 "policy": task.policy,
-            });
+            };
             tasks.entry(&task.name).or_insert(known);
         }
     }
-    let tasks: Vec<Value> = tasks.into_values().collect();
-    Json(json!({ "count": tasks.len(), "tasks": tasks }))
+    let tasks: Vec<Object> = tasks.into_values().collect();
+    Answer(object! { "count": tasks.len(), "tasks": tasks })
 }
 
 /// Reads the id of a task out of a path.
@@ -246,7 +252,7 @@ pub(super) fn id(text: &str) -> Result<TaskId, Refusal> {
 }
 
 /// `POST /api/tasks/{id}/cancel`
-pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
     let id = id(&text)?;
     let before = app.core.enter(|state, now| {
         let ended = || state.results().peek(now.mono, &id).map(|kept| kept.result.status);
@@ -256,18 +262,18 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>
     });
     match before {
         None => Err(Refusal::unknown_task(&id)),
-        Some(before) if before.is_final() => Ok(Json(json!({
+        Some(before) if before.is_final() => Ok(Answer(object! {
             "cancelled": false,
             "task_id": id,
             "status": before,
             "message": format!("the task had ended already: {before}"),
-        }))),
-        Some(_) => Ok(Json(json!({ "cancelled": true, "task_id": id, "status": TaskStatus::Cancelled }))),
+        })),
+        Some(_) => Ok(Answer(object! { "cancelled": true, "task_id": id, "status": TaskStatus::Cancelled })),
     }
 }
 
 /// `POST /api/tasks/{id}/retry`: the same call once more, as a task of its own.
-pub(super) async fn retry(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn retry(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
     let id = id(&text)?;
     let new = TaskId::new();
     let call = app
@@ -290,11 +296,11 @@ pub(super) async fn retry(State(app): State<Arc<App>>, Path(text): Path<String>)
             return Err(Refusal::new(StatusCode::CONFLICT, why));
         }
     };
-    Ok(Json(json!({
+    Ok(Answer(object! {
         "retried": true,
         "task_id": new,
         "retry_of": id,
         "status": status.unwrap_or(TaskStatus::Pending),
         "error": error,
-    })))
+    }))
 }

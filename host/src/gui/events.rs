@@ -9,6 +9,7 @@
 use std::{
     convert::Infallible,
     fmt::Write as _,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,8 +20,8 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures::FutureExt as _;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot},
     time::{Instant, sleep, timeout_at},
@@ -30,7 +31,9 @@ use super::{App, Refusal, views::Overview};
 use crate::{
     control_plane::{core::Core, way::Way},
     lock::lock,
+    panics::{self, Place},
     protocol::{EventQuery, Events, Reply},
+    visible,
 };
 
 /// Readers at a time.
@@ -82,7 +85,15 @@ impl Pump {
         joined
     }
 
+    /// Runs as long as there is a reader, whatever fails on the way: readers catch up from the feed.
     async fn run(self: Arc<Self>, app: Arc<App>) {
+        while let Err(panic) = AssertUnwindSafe(self.pass_on(&app)).catch_unwind().await {
+            panics::caught(Place::Http, "the stream of events", &*panic);
+            sleep(OVERVIEW_EVERY).await;
+        }
+    }
+
+    async fn pass_on(&self, app: &App) {
         let mut after = self.core.enter(|state, _| state.feed().last());
         let mut overview_at = Instant::now() + OVERVIEW_EVERY;
         let mut asked = self.ask(after);
@@ -101,7 +112,7 @@ impl Pump {
                 Ok(Ok(_) | Err(_)) => return,
                 Err(_) => {
                     overview_at += OVERVIEW_EVERY;
-                    drop(self.news.send(News::Overview(overview(&app))));
+                    drop(self.news.send(News::Overview(overview(app))));
                 }
             }
             let mut runs = lock(&self.runs);
@@ -159,7 +170,8 @@ pub(super) async fn stream(
         _seat: seat,
     };
     let body = futures::stream::unfold(reader, |mut reader| async move {
-        let text = reader.next().await?;
+        let next = AssertUnwindSafe(reader.next()).catch_unwind().await;
+        let text = next.map_err(|panic| panics::caught(Place::Http, "GET /api/events", &*panic)).ok()??;
         Some((Ok::<_, Infallible>(text), reader))
     });
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body)).into_response())
@@ -219,11 +231,12 @@ fn opening(overview: Option<Bytes>) -> Bytes {
 fn frames(events: &Events) -> Bytes {
     let mut text = String::with_capacity(events.events.len() * 256);
     if events.missed > 0 {
-        let _ = write!(text, "event: missed\ndata: {}\n\n", json!({ "missed": events.missed }));
+        let _ = write!(text, "event: missed\ndata: {}\n\n", format_args!("{{\"missed\":{}}}", events.missed));
     }
     for event in &events.events {
         // JSON has no line breaks of its own.
         let data = serde_json::to_string(event).unwrap_or_default();
+        let data = visible::json(&data);
         let _ = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.number, event.kind);
     }
     text.into()
@@ -231,5 +244,6 @@ fn frames(events: &Events) -> Bytes {
 
 fn overview(app: &App) -> Bytes {
     let data = serde_json::to_string(&Overview::of(app)).unwrap_or_default();
+    let data = visible::json(&data);
     format!("event: overview\ndata: {data}\n\n").into()
 }

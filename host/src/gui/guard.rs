@@ -6,7 +6,7 @@
 //! that no stranger can point here (DNS rebinding), and what changes something must come from our
 //! own page (CSRF).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -15,7 +15,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{ApiKey, App, Refusal};
+use futures::FutureExt as _;
+
+use super::{ApiKey, App, Refusal, is_loopback};
+use crate::panics::{self, Place};
 
 /// Who may ask.
 #[derive(Debug)]
@@ -23,11 +26,14 @@ pub(super) struct Guard {
     /// The host that it listens on, as it was given.
     host: String,
     key: Option<ApiKey>,
+    /// Whether whoever can reach it may know what it tells.
+    is_private: bool,
 }
 
 impl Guard {
-    pub(super) fn new(host: String, key: Option<ApiKey>) -> Self {
-        Self { host, key }
+    pub(super) fn new(host: String, key: Option<ApiKey>, insecure: bool) -> Self {
+        let is_private = insecure || is_loopback(&host);
+        Self { host, key, is_private }
     }
 
     /// Whether the request shows the key, if one is needed.
@@ -84,6 +90,30 @@ pub(super) async fn key(State(app): State<Arc<App>>, request: Request, next: Nex
     ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response()
 }
 
+/// Lets through to the metrics of the health address who shows the key, where there is one; without
+/// one only who is on this machine, or trusted as a whole: they name tasks and workers.
+pub(super) async fn metrics(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if app.guard.key.is_none() && !app.guard.is_private {
+        let why = "the health address can be reached from other machines, and metrics name tasks and workers: set an \
+                   API key, listen on 127.0.0.1, or allow it with --insecure";
+        return Refusal::new(StatusCode::FORBIDDEN, why).into_response();
+    }
+    key(State(app), request, next).await
+}
+
+/// Answers for code of ours that panics, so that nothing but this request has failed.
+pub(super) async fn unharmed(request: Request, next: Next) -> Response {
+    let what = format!("{} {}", request.method(), request.uri().path());
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => {
+            panics::caught(Place::Http, &what, &*panic);
+            let why = "fastworker failed to answer this, which is a bug: its log says more; other requests go on";
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
+        }
+    }
+}
+
 /// Lets through what no page of a stranger can have sent.
 pub(super) async fn origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.guard.strange(request.method(), request.headers()) {
@@ -113,6 +143,10 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, body::Body, middleware, routing::get};
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
 
     #[test]
@@ -124,12 +158,31 @@ mod tests {
 
     #[test]
     fn names_that_a_stranger_can_point_here_are_refused() {
-        let guard = Guard::new("queue.internal".into(), None);
+        let guard = Guard::new("queue.internal".into(), None, false);
         for ours in ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "10.0.0.5", "queue.internal:80"] {
             assert!(guard.is_ours(ours), "{ours}");
         }
         for other in ["", "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example:80"] {
             assert!(!guard.is_ours(other), "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_request_with_a_sentence_and_is_counted() {
+        async fn fails() -> &'static str {
+            panic!("a document that nobody thought of")
+        }
+        let app = Router::new().route("/fails", get(fails)).route("/works", get(|| async { "works" }));
+        let app = TowerToHyperService::new(app.layer(middleware::from_fn(unharmed)));
+        let before = panics::count(Place::Http);
+        for (path, status) in [("/fails", 500), ("/works", 200), ("/fails", 500)] {
+            let request = Request::builder().uri(path).body(Body::empty()).expect("a request");
+            let answer = app.call(request).await.expect("an answer");
+            assert_eq!(answer.status(), status);
+            let body = axum::body::to_bytes(answer.into_body(), 1_000).await.expect("a body");
+            let body = String::from_utf8_lossy(&body).into_owned();
+            assert!(body == "works" || body.starts_with("{\"error\":\"fastworker failed"), "{body}");
+        }
+        assert_eq!(panics::count(Place::Http) - before, 2);
     }
 }

@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
-use serde_json::json;
+use axum::{extract::State, http::StatusCode, response::IntoResponse};
 use tokio::time::{Instant, sleep};
 
-use super::App;
+use super::{
+    App,
+    answer::{Answer, object},
+};
 
 /// The state is held for microseconds; if it is not free for so long, something is wrong.
 const FREE_WITHIN: Duration = Duration::from_secs(2);
@@ -16,8 +18,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Whether the process works: its state can be entered.
 pub(super) async fn alive(State(app): State<Arc<App>>) -> impl IntoResponse {
     match workers(&app).await {
-        Some(_) => (StatusCode::OK, Json(json!({ "healthy": true }))),
-        None => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "healthy": false, "why": "the state is stuck" }))),
+        Some(_) => (StatusCode::OK, Answer(object! { "healthy": true })),
+        None => (StatusCode::SERVICE_UNAVAILABLE, Answer(object! { "healthy": false, "why": "the state is stuck" })),
     }
 }
 
@@ -25,14 +27,14 @@ pub(super) async fn alive(State(app): State<Arc<App>>) -> impl IntoResponse {
 /// addresses, which a balancer would keep shut until one has come.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> impl IntoResponse {
     let (status, answer) = match workers(&app).await {
-        Some((false, workers)) => (StatusCode::OK, json!({ "ready": true, "workers": workers })),
+        Some((false, workers)) => (StatusCode::OK, object! { "ready": true, "workers": workers }),
         Some((true, workers)) => {
             let why = "draining: what was accepted is finished, and no more is taken";
-            (StatusCode::SERVICE_UNAVAILABLE, json!({ "ready": false, "why": why, "workers": workers }))
+            (StatusCode::SERVICE_UNAVAILABLE, object! { "ready": false, "why": why, "workers": workers })
         }
-        None => (StatusCode::SERVICE_UNAVAILABLE, json!({ "ready": false, "why": "the state is stuck" })),
+        None => (StatusCode::SERVICE_UNAVAILABLE, object! { "ready": false, "why": "the state is stuck" }),
     };
-    (status, Json(answer))
+    (status, Answer(answer))
 }
 
 /// Whether it drains, and how many workers there are; none if the state cannot be entered.

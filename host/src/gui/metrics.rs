@@ -24,8 +24,10 @@ use crate::{
         results::Fill,
         state::{Books, Counts},
     },
+    panics::{self, Place},
     protocol::EventKind,
     task::{TaskPriority, TaskStatus},
+    visible,
 };
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -122,11 +124,11 @@ impl Snapshot {
 
     fn tasks(&self, page: &mut Page<'_>) -> fmt::Result {
         page.counter("tasks_accepted", "Tasks that were accepted", self.counts.accepted)?;
-        let mut names: Vec<_> = self.meters.names().collect();
-        names.sort_by_key(|(name, _)| *name);
+        let mut names: Vec<_> = self.meters.names().map(|(name, meter)| (visible::label(name), meter)).collect();
+        names.sort_by(|(one, _), (other, _)| one.cmp(other));
         let ended = names.iter().flat_map(|(name, meter)| {
             let counted = ENDED.into_iter().zip(meter.ended).filter(|(_, count)| *count > 0);
-            counted.map(move |(status, count)| ([("name", *name), ("status", status)], count))
+            counted.map(move |(status, count)| ([("name", &**name), ("status", status)], count))
         });
         page.counters("tasks_ended", "Tasks that ended, by task name and status", ended)?;
         let attempts = "Retries of tasks after a failed attempt";
@@ -138,7 +140,7 @@ impl Snapshot {
         let help = "How long tasks took in all, from when they were first due to their end";
         page.histograms("task_total", help, lanes().map(|(labels, meter)| (labels, &meter.total)))?;
         let ran = names.iter().filter(|(_, meter)| meter.run.count() > 0);
-        let ran = ran.map(|(name, meter)| ([("name", *name)], &meter.run));
+        let ran = ran.map(|(name, meter)| ([("name", &**name)], &meter.run));
         page.histograms("task_run", "How long attempts ran, by task name", ran)
     }
 
@@ -172,8 +174,10 @@ impl Snapshot {
     }
 
     fn process(&self, page: &mut Page<'_>) -> fmt::Result {
-        let labels = [("version", env!("CARGO_PKG_VERSION")), ("worker_id", &self.worker_id)];
+        let labels = [("version", env!("CARGO_PKG_VERSION")), ("worker_id", &*visible::label(&self.worker_id))];
         page.gauges("build_info", "Always 1", None, [(labels, 1.0)])?;
+        let caught = Place::ALL.map(|place| ([("place", place.as_str())], panics::count(place)));
+        page.counters("panics", "Requests that failed because of a bug in fastworker", caught)?;
         page.gauge("uptime", "How long it serves", Some(&Unit::Seconds), self.uptime.as_secs_f64())?;
         page.gauge("draining", "Whether it takes no more tasks", None, f64::from(u8::from(self.draining)))
     }

@@ -4,35 +4,39 @@
 //! It hangs off the line of a task and can be skipped: it looks into the state for a few
 //! microseconds at a time and changes it only by the same methods as everybody else. Only this
 //! folder names the web framework. Everything runs on one thread, [`THREAD`], that does not exist
-//! when the server is off.
+//! when the server is off; the health address has another, [`HEALTH_THREAD`], so that nothing that
+//! happens to the one can be felt by the other.
 //!
-//! [`server`] accepts connections, [`guard`] decides who may ask, [`api`] answers as the original
-//! does, [`views`] shows what the page needs beyond that, [`events`] streams, [`metrics`] and
-//! [`health`] are for machines, [`page`] is for people. Invariants: nothing here waits for a reader;
-//! every answer has a bound.
+//! [`server`] accepts connections, [`crowd`] decides who may stay when there are too many, [`guard`]
+//! who may ask, [`api`] answers as the original does, [`views`] shows what the page needs beyond
+//! that, [`answer`] writes, [`events`] streams, [`metrics`] and [`health`] are for machines, [`page`]
+//! is for people. Invariants: nothing here waits for a reader; every answer has a bound; a panic ends
+//! one request; a document of a task or client is never read into a value.
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Instant,
 };
 
 use axum::{
-    Json, Router,
+    Router,
     http::StatusCode,
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde_json::json;
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use self::answer::{Answer, object};
 use crate::{config::Address, control_plane::core::Core};
 
+mod answer;
 mod api;
+mod crowd;
 mod events;
 mod guard;
 mod health;
@@ -47,6 +51,8 @@ pub const PORT: u16 = 8080;
 pub const HOST: &str = "127.0.0.1";
 /// The name of the thread that serves.
 const THREAD: &str = "fw-gui";
+/// The name of the thread that serves the health address.
+const HEALTH_THREAD: &str = "fw-health";
 /// The longest API key.
 const KEY_MAX: usize = 512;
 
@@ -64,6 +70,63 @@ pub struct GuiConfig {
 impl Default for GuiConfig {
     fn default() -> Self {
         Self { host: HOST.into(), port: None, api_key: None }
+    }
+}
+
+/// Where only the health checks and the metrics are served, apart from the web interface, so that no
+/// crowd there can take them.
+#[derive(Clone, Debug)]
+pub struct HealthConfig {
+    /// Where.
+    pub address: HealthAddress,
+    /// What must be shown for the metrics. The checks are for everybody.
+    pub api_key: Option<ApiKey>,
+}
+
+/// A host and a port to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthAddress {
+    /// A host name or an IP address.
+    host: String,
+    /// The port; 0 for any that is free.
+    port: u16,
+}
+
+/// A text that is no address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a host and a port, such as 127.0.0.1:8081 or 0.0.0.0:8081")]
+pub struct NotAHealthAddress;
+
+impl std::str::FromStr for HealthAddress {
+    type Err = NotAHealthAddress;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or(NotAHealthAddress)?;
+        let port = port.parse().map_err(|_| NotAHealthAddress)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let bare = bare.filter(|host| host.parse::<Ipv6Addr>().is_ok());
+        let host = bare.unwrap_or(host);
+        let is_host = !host.is_empty() && (bare.is_some() || !host.contains([':', '/', '[', ']', ' ']));
+        if is_host { Ok(Self { host: host.to_owned(), port }) } else { Err(NotAHealthAddress) }
+    }
+}
+
+impl fmt::Display for HealthAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+impl HealthAddress {
+    /// The host, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 
@@ -104,6 +167,14 @@ pub enum GuiError {
         /// Why not.
         why: io::Error,
     },
+    /// The health address cannot be listened on.
+    #[error("the health address {address} cannot be listened on: {why}")]
+    Health {
+        /// The address.
+        address: HealthAddress,
+        /// Why not.
+        why: io::Error,
+    },
     /// Others could reach it without a key.
     #[error(
         "the web interface on {0} can be reached from other machines, and whoever reaches it can read results and \
@@ -119,6 +190,7 @@ pub(crate) struct Bound {
     address: SocketAddr,
     host: String,
     api_key: Option<ApiKey>,
+    insecure: bool,
 }
 
 impl Bound {
@@ -132,12 +204,7 @@ impl Bound {
             return Err(GuiError::Exposed(host.to_owned()));
         }
         let port = config.port.unwrap_or(PORT);
-        let listened = TcpListener::bind((host, port)).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            let address = listener.local_addr()?;
-            Ok(Self { listener, address, host: host.to_owned(), api_key: config.api_key.clone() })
-        });
-        match listened {
+        match Self::on(host, port, config.api_key.clone(), insecure) {
             Ok(bound) => Ok(Some(bound)),
             Err(why) if config.port.is_none() && why.kind() == io::ErrorKind::AddrInUse => {
                 warn!(
@@ -150,14 +217,50 @@ impl Bound {
         }
     }
 
-    /// Begins to answer.
+    /// Listens for health checks and metrics only.
+    ///
+    /// # Errors
+    /// [`GuiError`] says why not.
+    pub(crate) fn for_health(config: &HealthConfig, insecure: bool) -> Result<Self, GuiError> {
+        let HealthConfig { address, api_key } = config;
+        let bound = Self::on(&address.host, address.port, api_key.clone(), insecure);
+        bound.map_err(|why| GuiError::Health { address: address.clone(), why })
+    }
+
+    fn on(host: &str, port: u16, api_key: Option<ApiKey>, insecure: bool) -> io::Result<Self> {
+        let listener = TcpListener::bind((host, port))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, host: host.to_owned(), api_key, insecure })
+    }
+
+    /// Begins to answer with the web interface.
     ///
     /// # Errors
     /// When the system has no more threads.
     pub(crate) fn serve(self, core: Arc<Core>, identity: Identity) -> io::Result<Gui> {
+        self.start(core, identity, THREAD, server::WEB, router)
+    }
+
+    /// Begins to answer to health checks only.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub(crate) fn serve_health(self, core: Arc<Core>, identity: Identity) -> io::Result<Gui> {
+        self.start(core, identity, HEALTH_THREAD, server::HEALTH, health_router)
+    }
+
+    fn start(
+        self,
+        core: Arc<Core>,
+        identity: Identity,
+        name: &str,
+        bounds: server::Bounds,
+        router: fn(Arc<App>) -> Router,
+    ) -> io::Result<Gui> {
         let url = format!("http://{}", self.address);
         let app = Arc::new(App {
-            guard: guard::Guard::new(self.host, self.api_key),
+            guard: guard::Guard::new(self.host, self.api_key, self.insecure),
             pump: events::Pump::new(Arc::clone(&core)),
             core,
             identity,
@@ -169,8 +272,8 @@ impl Bound {
             tokio::net::TcpListener::from_std(self.listener)?
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let thread = thread::Builder::new().name(THREAD.into()).spawn(move || {
-            runtime.block_on(server::serve(listener, router(app), stopped));
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            runtime.block_on(server::serve(listener, router(app), bounds, stopped));
             // Whatever is still open is cut with the runtime.
         })?;
         Ok(Gui { url, stop: Some(stop), thread: Some(thread) })
@@ -186,7 +289,7 @@ pub(crate) struct Gui {
 }
 
 impl Gui {
-    /// Where the page is.
+    /// Where it is.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -236,14 +339,34 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/tasks/{id}", get(views::task))
         .route("/metrics", get(metrics::metrics));
     let guarded = original.merge(ours).layer(middleware::from_fn_with_state(Arc::clone(&app), guard::key));
-    let open = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
-    page::routes(guarded.merge(open))
+    let guarded = page::routes(guarded).layer(middleware::from_fn_with_state(Arc::clone(&app), guard::origin));
+    finished(guarded.merge(checks()), app)
+}
+
+fn health_router(app: Arc<App>) -> Router {
+    let metrics = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::metrics))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::origin));
+    finished(metrics.merge(checks()), app)
+}
+
+/// The health checks. Under any name and without a key: they tell nothing that a stranger could use,
+/// and those who ask know an address only.
+fn checks() -> Router<Arc<App>> {
+    Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
+}
+
+/// What all answers have in common.
+fn finished(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    routes
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing here") })
         .method_not_allowed_fallback(|| async {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this can be asked with another method only")
         })
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::origin))
+        .layer(middleware::from_fn(guard::unharmed))
         .layer(middleware::from_fn(guard::headers))
+        .layer(middleware::from_fn(crowd::serve))
         .with_state(app)
 }
 
@@ -266,7 +389,7 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.error }))).into_response()
+        (self.status, Answer(object! { "error": self.error })).into_response()
     }
 }
 
@@ -285,6 +408,20 @@ mod tests {
         assert!("x".repeat(KEY_MAX + 1).parse::<ApiKey>().is_err());
         let config = GuiConfig { api_key: "secret".parse().ok(), ..GuiConfig::default() };
         assert!(config.api_key.is_some() && !format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_health_address_is_a_host_and_a_port() {
+        for (text, host, port) in
+            [("127.0.0.1:8081", "127.0.0.1", 8081), ("[::]:0", "::", 0), ("localhost:80", "localhost", 80)]
+        {
+            let address: HealthAddress = text.parse().expect("an address");
+            assert_eq!((address.host(), address.port(), address.to_string().as_str()), (host, port, text));
+        }
+        for wrong in ["", "8081", ":8081", "::1:8081", "host:port", "tcp://10.0.0.1:80", "[host]:1", "a b:1", "x:65536"]
+        {
+            assert!(wrong.parse::<HealthAddress>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

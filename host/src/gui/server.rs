@@ -1,5 +1,6 @@
 //! Accepts connections, each with its bounds: how many, how long a request may take to come, how
-//! much of it is read, how long an answer may take to go.
+//! much of it is read, how long an answer may take to go. Who goes when there are too many is
+//! decided in [`crowd`](super::crowd).
 
 use std::{
     io,
@@ -10,7 +11,11 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -18,19 +23,42 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, oneshot},
+    sync::oneshot,
     time::{Instant, Sleep, sleep},
 };
 use tracing::warn;
 
-/// Connections that are served at a time.
-const CONNECTIONS_MAX: usize = 256;
-/// How long a request's head may take to come, and a connection may be idle.
-const HEAD_WAIT: Duration = Duration::from_secs(10);
+use super::crowd::{Crowd, Joined, SETTLE};
+
+/// What a server lets its peers take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Connections that are served at a time.
+    connections_max: usize,
+    /// How long a request's head may take to come, and a connection may be idle.
+    head_wait: Duration,
+    /// How long a peer may take nothing of what it is sent.
+    write_wait: Duration,
+    /// Whether a connection may have more than one request.
+    keeps_alive: bool,
+}
+
+/// The bounds of the web interface.
+pub(super) const WEB: Bounds = Bounds {
+    connections_max: 256,
+    head_wait: Duration::from_secs(5),
+    write_wait: Duration::from_secs(30),
+    keeps_alive: true,
+};
+/// Those of the health address: each question is short, and so is each answer.
+pub(super) const HEALTH: Bounds = Bounds {
+    connections_max: 64,
+    head_wait: Duration::from_secs(3),
+    write_wait: Duration::from_secs(5),
+    keeps_alive: false,
+};
 /// The largest head of a request, in bytes.
 const HEAD_MAX: usize = 32 * 1024;
-/// How long a peer may take nothing of what it is sent.
-const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// How long to wait when the system can give no connection, such as for want of open files.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
@@ -38,15 +66,16 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 static FAILED: crate::system::Rarely = crate::system::Rarely::new();
 
 /// Serves until `stopped`.
-pub(super) async fn serve(listener: TcpListener, app: Router, mut stopped: oneshot::Receiver<()>) {
-    let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub(super) async fn serve(listener: TcpListener, app: Router, bounds: Bounds, mut stopped: oneshot::Receiver<()>) {
+    let crowd = Crowd::new(bounds.connections_max, SETTLE);
+    let app = TowerToHyperService::new(app);
     loop {
         let accepted = tokio::select! {
             _ = &mut stopped => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if FAILED.is_time() {
                     let error = crate::system::explain(&error);
@@ -56,19 +85,33 @@ pub(super) async fn serve(listener: TcpListener, app: Router, mut stopped: onesh
                 continue;
             }
         };
-        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
+        let seat = loop {
+            match crowd.join(peer.ip()) {
+                Joined::Seated(seat) => break Some(seat),
+                Joined::Soon => sleep(SETTLE / 4).await,
+                Joined::Full => break None,
+            }
+        };
+        let Some(seat) = seat else {
             tokio::spawn(turn_away(stream));
             continue;
         };
         let app = app.clone();
         tokio::spawn(async move {
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT).max_buf_size(HEAD_MAX);
-            let served = http
-                .serve_connection(TokioIo::new(Patient::new(stream, WRITE_WAIT)), TowerToHyperService::new(app))
-                .await;
+            http.timer(TokioTimer::new()).header_read_timeout(bounds.head_wait).max_buf_size(HEAD_MAX);
+            http.keep_alive(bounds.keeps_alive);
+            let holder = Arc::clone(&seat);
+            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(Arc::clone(&holder));
+                app.call(request)
+            });
+            let stream = TokioIo::new(Patient::new(stream, bounds.write_wait));
             // A peer that breaks off, or sends nonsense, is nobody's concern.
-            drop((served, seat));
+            tokio::select! {
+                served = http.serve_connection(stream, service) => drop(served),
+                () = seat.lost() => {}
+            }
         });
     }
 }

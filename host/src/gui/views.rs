@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::extract::{Path, State};
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use super::{App, Refusal, api};
+use super::{
+    App, Refusal,
+    answer::{Answer, Object, object},
+    api,
+};
 use crate::{
     clock::{Timestamp, seconds},
     control_plane::{roster::Worker, state::Detail, way::Way},
@@ -199,12 +199,12 @@ impl CacheView {
 }
 
 /// `GET /api/overview`
-pub(super) async fn overview(State(app): State<Arc<App>>) -> Json<Overview> {
-    Json(Overview::of(&app))
+pub(super) async fn overview(State(app): State<Arc<App>>) -> Answer<Overview> {
+    Answer(Overview::of(&app))
 }
 
 /// `GET /api/modules`: what each worker has loaded.
-pub(super) async fn modules(State(app): State<Arc<App>>) -> Json<Value> {
+pub(super) async fn modules(State(app): State<Arc<App>>) -> Answer<Object> {
     #[derive(Serialize)]
     struct Loaded<'a> {
         worker_id: &'a str,
@@ -215,17 +215,17 @@ pub(super) async fn modules(State(app): State<Arc<App>>) -> Json<Value> {
     let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
     let loaded: Vec<Loaded<'_>> =
         present.flat_map(|info| info.modules.iter().map(|module| Loaded { worker_id: &info.id, module })).collect();
-    Json(json!({ "modules": loaded, "count": loaded.len() }))
+    Answer(object! { "modules": loaded, "count": loaded.len() })
 }
 
 /// `GET /api/tasks/{id}`: all that is known of a task.
-pub(super) async fn task(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn task(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
     let id = api::id(&text)?;
     let detail = app.core.enter(|state, now| state.detail(now, &id)).ok_or_else(|| Refusal::unknown_task(&id))?;
     let Detail { summary, args, kwargs, policy, ended, progress, reports } = detail;
     let ended = ended.as_deref();
     let result = ended.and_then(|ended| ended.result.as_ref());
-    Ok(Json(json!({
+    Ok(Answer(object! {
         "task_id": summary.task_id,
         "name": summary.name,
         "status": summary.status,
@@ -250,7 +250,7 @@ pub(super) async fn task(State(app): State<Arc<App>>, Path(text): Path<String>) 
         "reports": reports,
         "can_cancel": !summary.status.is_final(),
         "can_retry": TaskStatus::is_final(summary.status),
-    })))
+    }))
 }
 
 /// A document as its own text, unless it is too large to show. As text, since numbers that are

@@ -3,9 +3,9 @@
 //! Apart because it is lenient where the rest is strict: the text may come from a guest that is
 //! newer or older than this host, so unknown keys are a warning and never an error.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
     clock::{SPAN_MAX, TimeText},
@@ -55,10 +55,14 @@ pub(super) fn wishes(text: &str, keys: Keys) -> Wishes {
         wishes.unreadable.push(format!("{} bytes of wishes are more than {WISHES_MAX}", text.len()));
         return wishes;
     }
-    match serde_json::from_str::<Map<String, Value>>(text) {
+    // Key by key: a value that cannot be held, such as 1e999, takes no others along.
+    match serde_json::from_str::<BTreeMap<String, Json>>(text) {
         Ok(object) => {
             let mut times = Times::default();
-            object.iter().for_each(|(key, value)| wishes.take(key, value, keys, &mut times));
+            for (key, said) in &object {
+                let value = said.read().unwrap_or_else(|_| Value::String(said.to_string()));
+                wishes.take(key, &value, keys, &mut times);
+            }
             wishes.schedule = times.schedule().unwrap_or_else(|why| {
                 wishes.unreadable.push(why);
                 None
@@ -231,6 +235,13 @@ fn document(text: &str, first: char, what: &str) -> Result<Json, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_cannot_be_held_takes_no_others_along() {
+        let read = wishes(&format!(r#"{{"timeout":"30s","max_retries":{},"x":1e999}}"#, "9".repeat(400)), Keys::Policy);
+        assert_eq!(read.policy.timeout, Some(Duration::from_secs(30)));
+        assert_eq!((read.unreadable.len(), read.unknown), (1, vec!["x".to_owned()]));
+    }
 
     #[test]
     fn spans_are_seconds_or_text_with_a_unit() {

@@ -25,6 +25,8 @@ use crate::{
 
 /// What is said of a guest whose stack is full.
 const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
+/// What is said of a guest that failed and said nothing.
+const WORDLESS: &str = "the task failed and did not say why";
 
 /// The outcome of a `run` that had `timeout`: what it returned, and why it was ended from outside, if
 /// it was.
@@ -44,7 +46,7 @@ pub(super) fn outcome(
         },
         // A guest that saw its deadline and gave up has timed out all the same.
         _ if why == Some(Why::TimedOut) => timed_out(timeout),
-        Ok((Err(said),)) => contract_v1::failure(said),
+        Ok((Err(said),)) => in_words(contract_v1::failure(said), attempt),
         Err(error) => cut_short(&error, attempt),
     };
     Outcome::Failure(failure)
@@ -75,7 +77,7 @@ pub(super) fn cut_short(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
         return Failure::new(ErrorKind::OutputLimit, message);
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        let message = format!("the task called exit({}) instead of returning", exit.0);
+        let message = format!("{}the task called exit({}) instead of returning", reason(attempt), exit.0);
         return Failure::new(ErrorKind::Failed, message);
     }
     let backtrace = Backtrace::of(error);
@@ -94,8 +96,21 @@ pub(super) fn cut_short(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
         }
         (None, _) => (ErrorKind::Trap, error.root_cause().to_string()),
     };
-    let reason = attempt.speak(|output| output.last_words()).map(|words| words + "\n").unwrap_or_default();
-    Failure::new(kind, format!("{reason}{summary}{backtrace}"))
+    Failure::new(kind, format!("{}{summary}{backtrace}", reason(attempt)))
+}
+
+/// What the guest said last, before what is said of it.
+fn reason(attempt: &Attempt) -> String {
+    attempt.speak(|output| output.last_words()).map(|words| words + "\n").unwrap_or_default()
+}
+
+/// What the guest said itself: with words, which a message of nothing but empty lines has not.
+fn in_words(mut failure: Failure, attempt: &Attempt) -> Failure {
+    failure.message = match failure.message.trim() {
+        "" => attempt.speak(|output| output.last_words()).unwrap_or_else(|| WORDLESS.to_owned()),
+        words => words.to_owned(),
+    };
+    failure
 }
 
 /// What is said of a guest that passed more to the host than it takes in. While it runs, the error knows

@@ -22,6 +22,7 @@ mod engine;
 #[cfg(test)]
 mod fixtures;
 mod host_calls;
+mod last_words;
 mod limits;
 mod module;
 mod output;

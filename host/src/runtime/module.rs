@@ -35,7 +35,7 @@ use crate::{
 
 /// Why a file is not used as a task module.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {why}", path.display())]
+#[error("{}: {why}", crate::visible::line(&path.display().to_string()))]
 pub struct LoadError {
     /// The file.
     pub path: PathBuf,
@@ -127,7 +127,7 @@ pub enum Unusable {
     #[error("the module registers two tasks under the name '{0}': rename one of them")]
     TaskTwice(String),
     /// Another module has a task of that name.
-    #[error("the module has a task '{task}', and so has {}: rename one of them or load only one of the two", other.display())]
+    #[error("the module has a task '{task}', and so has {}: rename one of them or load only one of the two", crate::visible::line(&other.display().to_string()))]
     TaskTaken {
         /// The task name.
         task: String,

@@ -7,13 +7,12 @@
 
 use std::{
     borrow::Cow,
-    collections::VecDeque,
     mem,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{AttemptId, Reports};
+use super::{AttemptId, Reports, last_words::LastWords};
 use crate::task::{LogLevel, Progress, Report};
 
 /// Longest log line in bytes; what is longer is cut.
@@ -24,8 +23,6 @@ const PROGRESS_MESSAGE_MAX: usize = 1 << 10;
 const LINE_COST: usize = 32;
 /// The least time between two reports of progress. The last one is always passed on.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
-/// How many of its last error lines are kept for the reason of a trap.
-const LAST_WORDS: usize = 16;
 
 /// The attempt logged and printed more than it may.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -59,7 +56,7 @@ pub(super) struct Output {
     flooded: bool,
     /// Begun lines of stdout and stderr.
     begun: [Vec<u8>; 2],
-    last_words: VecDeque<String>,
+    last_words: LastWords,
     progress: Option<Progress>,
     progress_at: Option<Instant>,
 }
@@ -74,7 +71,7 @@ impl Output {
             left: 0,
             flooded: false,
             begun: [Vec::new(), Vec::new()],
-            last_words: VecDeque::new(),
+            last_words: LastWords::default(),
             progress: None,
             progress_at: None,
         }
@@ -153,40 +150,20 @@ impl Output {
         }
         self.left -= cost;
         if level == LogLevel::Error {
-            self.remember(&message);
+            self.last_words.error(&message);
+        } else {
+            self.last_words.other(&message);
         }
         self.pass_on_progress();
         self.reports.report(self.attempt, Report::Log { level, message: message.into_owned() });
         Ok(())
     }
 
-    fn remember(&mut self, line: &str) {
-        if self.last_words.len() == LAST_WORDS {
-            self.last_words.pop_front();
-        }
-        self.last_words.push_back(line.to_owned());
-    }
-
-    /// Why the guest gave up, in its own last words: the message of its panic, or else its last
-    /// error line.
+    /// Why the guest gave up, in its own last words.
     pub(super) fn last_words(&self) -> Option<String> {
-        let panicked = self.last_words.iter().rposition(|line| line.contains(PANICKED));
-        let Some(first) = panicked else {
-            return self.last_words.iter().rfind(|line| !line.starts_with(NOTE)).cloned();
-        };
-        let mut lines = self.last_words.range(first..).map(String::as_str).filter(|line| !line.starts_with(NOTE));
-        let head = lines.next().and_then(|line| line.find(PANICKED).map(|at| &line[at..])).unwrap_or_default();
-        let rest = lines.collect::<Vec<_>>().join("\n");
-        // The standard library ends its first line with a colon and the text on the next one.
-        let gap = if head.ends_with(':') { " " } else { "\n" };
-        Some(if rest.is_empty() { head.to_owned() } else { format!("{head}{gap}{rest}") })
+        self.last_words.reason()
     }
 }
-
-/// How the message of a panic begins.
-const PANICKED: &str = "panicked at ";
-/// How the hint begins that Rust's standard library prints after a panic.
-const NOTE: &str = "note: run with `RUST_BACKTRACE";
 
 /// At most `max` bytes of `text`, with an ellipsis where it was cut.
 pub(super) fn cut(text: &str, max: usize) -> Cow<'_, str> {

@@ -313,3 +313,28 @@ fn nothing_is_refused_that_a_complete_validator_takes_and_little_else_is_taken()
     // Those that are let through: two of `oneOf` at once, and lists of choices with arrays in them.
     assert!(refused > 5_000 && missed * 6 < refused, "{refused} refused, {missed} let through");
 }
+
+#[test]
+fn schemas_that_no_value_holds_go_through_as_they_are() {
+    let (huge, deep) = ("9".repeat(400), format!("{}{}", "[".repeat(200), "]".repeat(200)));
+    let schema = format!(
+        r#"{{"parameters":[{{"name":"x","type":"X","schema":{{"maximum":{huge}}}}}],"result":{{"type":"Y","schema":{deep}}}}}"#
+    );
+    let schema = Json::parse(&schema).expect("JSON");
+    assert_eq!(Signature::read("odd", &schema).warnings().len(), 1, "it is not used");
+    let task = TaskInfo { name: "odd".into(), schema, ..blank() };
+    assert_eq!(line(&task), "odd(x?: X) -> Y");
+    let document = serde_json::to_string(&Document::of(&task)).expect("JSON");
+    assert!(document.contains(&huge) && document.contains(&deep), "{document}");
+}
+
+fn blank() -> TaskInfo {
+    TaskInfo {
+        name: String::new(),
+        documentation: String::new(),
+        schema: Json::empty_object(),
+        policy: crate::task::Policy::default(),
+        schedule: None,
+        warnings: Vec::new(),
+    }
+}

@@ -1,11 +1,16 @@
 //! The log of servers: which lines, and how they are written.
 
-use std::io;
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io, panic, thread,
+};
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
+use tracing::Metadata;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, fmt::MakeWriter};
 
 use super::colours;
+use crate::visible;
 
 /// The least important lines to print, of everything or of parts.
 #[derive(Clone, Debug)]
@@ -40,15 +45,96 @@ pub(in crate::cli) fn log(levels: &Levels, format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse_lossy(&levels.0);
     // It tells of a closed pipe by eprintln!, which panics for the same reason: hence no internal errors.
     let lines = fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
+    let lines = lines.map_writer(Visible);
     let _ = match format {
         LogFormat::Text => lines.with_target(false).with_ansi(colours(&io::stderr())).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
+    panic::set_hook(Box::new(log_panic));
+}
+
+/// Logs a panic like everything else: what it says may come from a task.
+fn log_panic(panic: &panic::PanicHookInfo<'_>) {
+    let backtrace = Some(Backtrace::capture()).filter(|trace| trace.status() == BacktraceStatus::Captured);
+    let current = thread::current();
+    tracing::error!(
+        thread = current.name(),
+        at = panic.location().map(tracing::field::display),
+        backtrace = backtrace.map(tracing::field::display),
+        panic = panic.payload_as_str(),
+        "a thread of fastworker panicked, which is a bug"
+    );
+}
+
+/// Writes each event of the log in one line, of characters that can be seen: file names and tasks
+/// have their words in it. In JSON the escapes mean the same as what they stand for.
+struct Visible<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Visible<W> {
+    type Writer = Visible<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Visible(self.0.make_writer())
+    }
+
+    fn make_writer_for(&'a self, about: &Metadata<'_>) -> Self::Writer {
+        Visible(self.0.make_writer_for(about))
+    }
+}
+
+impl<W: io::Write> io::Write for Visible<W> {
+    /// Each call is one event.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let line = String::from_utf8_lossy(event);
+        self.0.write_all(visible_event(&line).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The event with everything escaped but its last line break and our own colours: of those of
+/// others, the formatter has escaped the start.
+fn visible_event(event: &str) -> String {
+    let line = event.strip_suffix('\n').unwrap_or(event);
+    let mut shown = String::with_capacity(event.len());
+    let mut rest = line;
+    while let Some(at) = rest.find('\x1b') {
+        let (before, from) = rest.split_at(at);
+        let taken = colour(from).unwrap_or(&from[..0]);
+        shown.push_str(&visible::line(before));
+        shown.push_str(taken);
+        rest = &from[taken.len()..];
+        if taken.is_empty() {
+            shown.push_str(&visible::line(&from[..1]));
+            rest = &from[1..];
+        }
+    }
+    shown.push_str(&visible::line(rest));
+    shown.push('\n');
+    shown
+}
+
+/// The change of colour that a text begins with.
+fn colour(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("\x1b[")?;
+    let end = rest.find(|char: char| !char.is_ascii_digit() && char != ';')?;
+    rest[end..].starts_with('m').then(|| &text[..=text.len() - rest.len() + end])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_one_line_and_only_our_colours_are_colours() {
+        let event = "\x1b[2mtime\x1b[0m WARN a\nfake\u{202e} \x1b]0;title\x07\n";
+        assert_eq!(visible_event(event), "\x1b[2mtime\x1b[0m WARN a\\nfake\\u202e \\u001b]0;title\\u0007\n");
+        assert_eq!(visible_event("plain\n"), "plain\n");
+        assert_eq!(visible_event("{\"a\":\"\u{9b}\"}\n"), "{\"a\":\"\\u009b\"}\n");
+    }
 
     #[test]
     fn levels_are_those_of_all_or_of_parts() {

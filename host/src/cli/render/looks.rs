@@ -1,16 +1,19 @@
 //! Workers in a table, and events in lines.
 
+use std::borrow::Cow;
+
 use super::{
-    Failure, Outcome, TASK_FAILED, note, out, out_json, out_lines,
+    Failure, Outcome, TASK_FAILED, note, out_document, out_json, out_lines,
     shapes::{self, WorkerShape},
     status_of,
     table::{self, Column, column},
     task_count,
-    text::{about, fold, plain},
+    text::{about, flat, fold},
 };
 use crate::{
     clock::Timestamp,
     protocol::{Event, WorkerInfo},
+    visible,
 };
 
 /// What to do where there is no worker.
@@ -72,7 +75,7 @@ fn last_seen(worker: &WorkerInfo, now: Timestamp) -> String {
 pub(in crate::cli) fn events(events: Vec<&Event>, json: bool) -> Result<(), Failure> {
     for event in events {
         if json {
-            out(serde_json::to_string(event).map_err(|error| Failure::new(TASK_FAILED, error))?);
+            out_document(&serde_json::to_string(event).map_err(|error| Failure::new(TASK_FAILED, error))?);
         } else {
             out_lines(lines(event));
         }
@@ -83,14 +86,14 @@ pub(in crate::cli) fn events(events: Vec<&Event>, json: bool) -> Result<(), Fail
 fn lines(event: &Event) -> Vec<String> {
     let at = event.at.civil().strftime("%Y-%m-%d %H:%M:%S%.3f UTC");
     let mut words = vec![format!("{:>5}  {at}  {:<18}", event.number, event.kind.as_str())];
-    words.extend(event.name.as_deref().map(str::to_owned));
-    words.extend(event.task_id.as_ref().map(ToString::to_string));
+    words.extend(event.name.as_deref().map(visible::line).map(Cow::into_owned));
+    words.extend(event.task_id.as_ref().map(|id| visible::line(&id.to_string()).into_owned()));
     let on = if event.task_id.is_some() { "on " } else { "" };
-    words.extend(event.worker_id.as_ref().map(|worker| format!("{on}{worker}")));
+    words.extend(event.worker_id.as_ref().map(|worker| format!("{on}{}", visible::line(worker))));
     if event.attempt > 1 {
         words.push(format!("attempt {}", event.attempt));
     }
-    let detail = event.detail.as_deref().and_then(|detail| detail.lines().next()).map(plain);
+    let detail = event.detail.as_deref().and_then(|detail| detail.trim_start().lines().next()).map(flat);
     words.extend(detail.iter().flat_map(|detail| std::iter::once("-").chain(detail.split(' '))).map(str::to_owned));
     fold(words.iter().map(String::as_str), " ", "", INDENT)
 }

@@ -5,13 +5,14 @@ use super::{
     looks::note_no_worker,
     note, out, out_json, out_lines,
     shapes::ModuleShape,
-    text::{fold, moment, plain},
+    text::{fold, moment},
 };
 use crate::{
     clock::exactly,
     protocol::{WorkerInfo, WorkerStatus},
     signature,
     task::{LoadFailure, ModuleInfo, ModuleStatus, Policy, TaskInfo, schedule::When},
+    visible,
 };
 
 /// How much is told of a module.
@@ -74,7 +75,7 @@ fn stands(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
 }
 
 fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
-    out(&module.name);
+    out(visible::line(&module.name));
     module.tasks.iter().for_each(task);
     let (path, engine) = (&module.path, &module.engine);
     let (version, kilobytes) = (module.version(), module.size.div_ceil(1024));
@@ -95,7 +96,7 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
             words(&format!("{path}, {kilobytes} KB, {engine} engine, loaded {}", moment(module.loaded_at)));
             words(&format!("hash {}", module.hash));
             words(&format!("{imports}{}", if module.imports.is_empty() { "" } else { ":" }));
-            module.imports.iter().for_each(|import| out(format_args!("    {import}")));
+            module.imports.iter().for_each(|import| out(format_args!("    {}", visible::line(import))));
         }
     }
     match module.status {
@@ -105,7 +106,7 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
     }
     if let Some(LoadFailure { at, message }) = &module.last_error {
         out(format_args!("  error since {}:", moment(*at)));
-        message.lines().for_each(|line| out_lines(fold(plain(line).split(' '), " ", "    ", "    ")));
+        message.lines().for_each(|line| below("    ", line));
     }
     if !workers.is_empty() {
         let verb = if module.status == ModuleStatus::Broken { "not loaded by" } else { "loaded by" };
@@ -115,12 +116,17 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
 
 /// A line below the name of a module.
 fn words(line: &str) {
-    out_lines(fold(line.split(' '), " ", "  ", "    "));
+    out_lines(fold(visible::line(line).split(' '), " ", "  ", "    "));
+}
+
+/// A line of a longer text, further in.
+fn below(indent: &str, line: &str) {
+    out_lines(fold(visible::line(line).split(' '), " ", indent, indent));
 }
 
 fn task(task: &TaskInfo) {
     words(&signature::line(task));
-    let below = |line: &str| out_lines(fold(plain(line).split(' '), " ", "      ", "      "));
+    let below = |line: &str| below("      ", line);
     task.documentation.lines().for_each(below);
     let schedule = task.schedule.as_ref().map(|spec| match &spec.when {
         When::Every(_) => spec.to_string(),

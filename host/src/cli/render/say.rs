@@ -8,8 +8,8 @@ use std::{
 use clap::builder::styling::{AnsiColor, Effects, Style, Styles};
 use serde::Serialize;
 
-use super::{Failure, colours, err, out};
-use crate::task::TaskId;
+use super::{Failure, colours, err, out_document, write_err};
+use crate::{task::TaskId, visible};
 
 const ERROR: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
 const WARNING: Style = AnsiColor::Yellow.on_default().effects(Effects::BOLD);
@@ -23,9 +23,12 @@ pub(in crate::cli) const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default())
     .error(ERROR);
 
-/// A word and its colon, in colour where there is any.
-fn label(style: Style, word: &str) -> String {
-    if colours(&io::stderr()) { format!("{style}{word}:{style:#}") } else { format!("{word}:") }
+/// What is said after a word and its colon, which is in colour where there is any. Lines after the
+/// first are indented, so that none of them can pass for one of ours.
+fn labelled(style: Style, word: &str, text: impl Display) {
+    let text = visible::indented(&text.to_string(), "  ");
+    let label = if colours(&io::stderr()) { format!("{style}{word}:{style:#}") } else { format!("{word}:") };
+    write_err(&format!("{label} {text}"));
 }
 
 /// Says why a command did not work out, and what to do; to programs that asked for JSON on the
@@ -40,31 +43,31 @@ pub(in crate::cli) fn failure(failure: &Failure, json: bool) {
         task_id: Option<&'a TaskId>,
     }
     let Failure { code, message, hint: next, task_id } = failure;
-    err(format_args!("{} {message}", label(ERROR, "error")));
+    labelled(ERROR, "error", message);
     if let Some(next) = next {
         err("");
-        err(format_args!("{} {next}", label(NOTE, "hint")));
+        labelled(NOTE, "hint", next);
     }
     if json {
         let told = Told { error: message, hint: next.as_deref(), code: *code, task_id: task_id.as_ref() };
         // One line, as it may follow lines of JSON.
-        out(serde_json::to_string(&told).unwrap_or_default());
+        out_document(&serde_json::to_string(&told).unwrap_or_default());
     }
 }
 
 /// Says something about what is printed.
 pub(in crate::cli) fn note(words: &str) {
-    err(format_args!("{} {words}", label(NOTE, "note")));
+    labelled(NOTE, "note", words);
 }
 
 /// Tells of something that is wrong and does not matter to what goes on.
 pub(in crate::cli) fn warning(what: &impl Display) {
-    err(format_args!("{} {what}", label(WARNING, "warning")));
+    labelled(WARNING, "warning", what);
 }
 
 /// Says what could be done next, if a person reads it.
 pub(super) fn hint(next: impl Display) {
     if io::stderr().is_terminal() {
-        err(format_args!("{} {next}", label(NOTE, "hint")));
+        labelled(NOTE, "hint", next);
     }
 }

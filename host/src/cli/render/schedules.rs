@@ -12,6 +12,7 @@ use crate::{
     clock::Timestamp,
     protocol::{ScheduleInfo, ScheduleSource},
     task::schedule::When,
+    visible,
 };
 
 const COLUMNS: [Column; 10] = [
@@ -103,7 +104,7 @@ pub(in crate::cli) fn schedule(done: Done, info: &ScheduleInfo, json: bool) -> O
         return Ok(0);
     }
     let schedule = &info.schedule;
-    out(format_args!("{} {}", done.as_str(), schedule.name));
+    out(format_args!("{} {}", done.as_str(), visible::line(&schedule.name)));
     if is_removed {
         return Ok(0);
     }

@@ -4,6 +4,7 @@
 //! lines below it. Nothing is cut that somebody may want to copy.
 
 use super::text::{cut, fold, terminal_width, width};
+use crate::visible;
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -38,7 +39,9 @@ impl Column {
 
 /// Rows under the heads of their columns. An empty cell says that there is nothing to say.
 pub(super) fn lines<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> Vec<String> {
-    lines_in(terminal_width(), columns, rows)
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| visible::line(cell).into_owned())).collect();
+    lines_in(terminal_width(), columns, &rows)
 }
 
 fn lines_in<const N: usize>(room: usize, columns: [Column; N], rows: &[[String; N]]) -> Vec<String> {

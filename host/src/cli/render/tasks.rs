@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use super::{
-    code, hint, note, out, out_json, out_lines,
+    code, hint, note, out, out_json, out_lines, out_name,
     shapes::{TaskLine, TaskShape},
     table::{self, Column, column},
-    text::{about, call, cut, from_now, moment, plain, span, terminal_width},
+    text::{about, call, cut, flat, from_now, moment, span, terminal_width},
 };
 use crate::{
     cli::Outcome,
     clock::Timestamp,
     protocol::{TaskPage, TaskQuery, TaskSummary},
     task::{Delivery, DeliveryState, ErrorKind, Progress, Task, TaskId, TaskResult, TaskStatus},
+    visible,
 };
 
 /// Before the second line of a field.
-const CONTINUED: &str = "\n           ";
+const BELOW: &str = "           ";
 
 /// Shows the id of a submitted task, or the task as it is `known`.
 pub(in crate::cli) fn submitted(id: &TaskId, known: Option<&Task>, json: bool) -> Outcome {
@@ -26,7 +27,7 @@ pub(in crate::cli) fn submitted(id: &TaskId, known: Option<&Task>, json: bool) -
             None => out_json(&TaskShape::from(&TaskResult::new(id.clone(), TaskStatus::Pending)))?,
         }
     } else {
-        out(id);
+        out_name(&id.to_string());
         hint(format_args!("fastworker result {id} --wait"));
     }
     Ok(0)
@@ -37,7 +38,7 @@ pub(in crate::cli) fn cancelled(id: &TaskId, known: Option<&Task>, json: bool) -
     match known {
         Some(task) if json => out_json(&TaskShape::from(task))?,
         None if json => out_json(&TaskShape::from(&TaskResult::new(id.clone(), TaskStatus::Cancelled)))?,
-        _ => out(format_args!("cancelled {id}")),
+        _ => out(visible::line(&format!("cancelled {id}"))),
     }
     Ok(0)
 }
@@ -52,17 +53,17 @@ pub(in crate::cli) fn status(task: &Task, json: bool) -> Outcome {
     field("task", &task.id);
     field("name", &task.name);
     field("status", task.status);
-    field_if("result", task.result.as_ref());
+    field_if("result", task.result.as_ref().map(|result| visible::json(result.as_str())));
     // "failed" says no more than that there is an error.
     field_if("kind", task.error_kind.filter(|kind| *kind != ErrorKind::Failed));
-    field_if("error", task.error.as_deref().map(lines));
+    block_if("error", task.error.as_deref());
     field_if("due", task.due_at.map(moment));
     if is_without_worker(task) {
         field("waits for", "a worker that has this task: there is none now");
     }
     field_if("progress", task.progress.as_ref().map(progress));
     let called = call(&task.name, &task.args, &task.kwargs);
-    field("call", cut(&called, terminal_width().saturating_sub(CONTINUED.len())));
+    field("call", cut(&called, terminal_width().saturating_sub(BELOW.len() + 1)));
     field("priority", task.priority);
     field_if("attempts", Some(task.attempt).filter(|attempts| *attempts > 0));
     field_if("worker", task.worker_id.as_ref());
@@ -81,10 +82,13 @@ pub(in crate::cli) fn standing(task: &Task) -> Option<String> {
     match task.status {
         TaskStatus::Scheduled => Some(format!("it is due {}", due())),
         TaskStatus::Retrying => {
-            let error = task.error.as_deref().and_then(|error| error.lines().next()).map(plain).unwrap_or_default();
+            let error =
+                task.error.as_deref().and_then(|error| error.trim_start().lines().next()).map(flat).unwrap_or_default();
             Some(format!("attempt {} failed: {error}; the next is due {}", task.attempt, due()))
         }
-        _ if is_without_worker(task) => Some(format!("it waits for a worker that has the task '{}'", task.name)),
+        _ if is_without_worker(task) => {
+            Some(format!("it waits for a worker that has the task '{}'", visible::line(&task.name)))
+        }
         _ => None,
     }
 }
@@ -117,12 +121,8 @@ fn is_without_worker(task: &Task) -> bool {
     !task.offered && !task.status.is_final() && task.status != TaskStatus::Started
 }
 
-fn lines(text: &str) -> String {
-    text.lines().map(plain).collect::<Vec<_>>().join(CONTINUED)
-}
-
 fn progress(progress: &Progress) -> String {
-    let message = plain(&progress.message);
+    let message = flat(&progress.message);
     match progress.total {
         0 => format!("{} {message}", progress.done),
         total => format!("{}/{total} {message}", progress.done),
@@ -145,7 +145,14 @@ fn delivery(delivery: &Delivery) -> String {
 }
 
 pub(super) fn field(name: &str, value: impl std::fmt::Display) {
-    out(format_args!("{name:<10} {value}"));
+    out(visible::line(&format!("{name:<10} {value}")));
+}
+
+/// A field of several lines.
+fn block_if(name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        out(format_args!("{name:<10} {}", visible::indented(value.trim_start_matches(['\n', '\r']), BELOW)));
+    }
 }
 
 pub(super) fn field_if(name: &str, value: Option<impl std::fmt::Display>) {
@@ -212,7 +219,7 @@ fn row(task: &TaskSummary, now: Timestamp) -> [String; COLUMNS.len()] {
         Some(waited(task, now)).filter(|waited| *waited >= WAITED_MIN).map(about).unwrap_or_default(),
         task.priority.to_string(),
         Some(task.attempt).filter(|attempts| *attempts > 0).map(|attempts| attempts.to_string()).unwrap_or_default(),
-        task.error.as_deref().map(plain).unwrap_or_default(),
+        task.error.as_deref().map(flat).unwrap_or_default(),
     ]
 }
 

@@ -1,10 +1,10 @@
 //! How spans, moments, calls and long lines are written for people.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Display, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use comfy_table::Table;
 
-use crate::{clock::Timestamp, json::Json};
+use crate::{clock::Timestamp, json::Json, visible};
 
 /// How wide the output is where it goes to no terminal, in columns.
 const WIDTH: usize = 80;
@@ -29,33 +29,66 @@ pub(super) fn width(text: &str) -> usize {
     table.column_max_content_widths().first().copied().map_or(0, usize::from)
 }
 
-/// A line without what could move the cursor of a terminal: tasks are not trusted.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+/// A text of several lines in one, as tables and lists show it.
+pub(super) fn flat(text: &str) -> String {
+    let words = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    visible::line(&words).into_owned()
 }
 
-/// The same for all that is printed, as tasks and servers have their words in it: colours are let
-/// through, and line breaks.
-pub(super) fn tame(text: &str) -> Cow<'_, str> {
-    let is_wild = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
-    if !text.contains(is_wild) {
-        return text.into();
-    }
-    let mut tame = String::with_capacity(text.len());
-    let mut rest = text;
+/// How deep a JSON document is indented at most: it may nest deeper than any line is wide.
+const INDENTED_MAX: usize = 32;
+
+/// A JSON document with a line for each of its parts. Its numbers and texts stay as they are, which
+/// they would not as values.
+pub(super) fn spread(document: &str) -> String {
+    let (mut spread, mut depth, mut rest) = (String::with_capacity(document.len() * 2), 0_usize, document);
+    let line = |spread: &mut String, depth: usize| {
+        spread.push('\n');
+        spread.push_str(&"  ".repeat(depth.min(INDENTED_MAX)));
+    };
     while let Some(char) = rest.chars().next() {
-        let taken = colour(rest).unwrap_or(&rest[..char.len_utf8()]);
-        tame.push_str(if taken.len() == char.len_utf8() && is_wild(char) { " " } else { taken });
-        rest = &rest[taken.len()..];
+        let taken = if char == '"' { quoted(rest) } else { char.len_utf8() };
+        let (part, after) = rest.split_at(taken);
+        let inside = after.trim_start();
+        match char {
+            ' ' | '\t' | '\r' | '\n' => {}
+            '{' | '[' if inside.starts_with(['}', ']']) => {
+                spread.push_str(part);
+                spread.push_str(&inside[..1]);
+                rest = &inside[1..];
+                continue;
+            }
+            '{' | '[' => {
+                depth += 1;
+                spread.push_str(part);
+                line(&mut spread, depth);
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut spread, depth);
+                spread.push_str(part);
+            }
+            ',' => {
+                spread.push_str(part);
+                line(&mut spread, depth);
+            }
+            ':' => spread.push_str(": "),
+            _ => spread.push_str(part),
+        }
+        rest = after;
     }
-    tame.into()
+    spread
 }
 
-/// The change of colour that a text begins with.
-fn colour(text: &str) -> Option<&str> {
-    let rest = text.strip_prefix("\x1b[")?;
-    let end = rest.find(|char: char| !char.is_ascii_digit() && char != ';')?;
-    rest[end..].starts_with('m').then(|| &text[..=text.len() - rest.len() + end])
+/// The length of the JSON string that a text begins with.
+fn quoted(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.bytes().skip(1).position(|byte| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(text.len(), |end| end + 2)
 }
 
 /// As much of a text as fits into so many columns.
@@ -151,9 +184,10 @@ pub(super) fn call(name: &str, args: &Json, kwargs: &Json) -> String {
     };
     let args = args.iter().map(ToString::to_string);
     let kwargs = kwargs.iter().map(|(name, value)| format!("{name}={value}"));
-    let call = plain(&format!("{name}({})", args.chain(kwargs).collect::<Vec<_>>().join(", ")));
+    let call = format!("{name}({})", args.chain(kwargs).collect::<Vec<_>>().join(", "));
+    let call = visible::line(&call);
     match call.len() {
-        0..=CALL_MAX => call,
+        0..=CALL_MAX => call.into_owned(),
         _ => format!("{}…", &call[..call.floor_char_boundary(CALL_MAX)]),
     }
 }
@@ -179,10 +213,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_changes_colours_and_nothing_else_of_a_terminal() {
-        let tamed =
-            ["plain\n\tgrün", "\x1b[1;31mred\x1b[0m", "\x1b]0;title\x07", "a\rb\x1b[2Jc\u{9b}d", "\x1b[1"].map(tame);
-        assert_eq!(tamed, ["plain\n\tgrün", "\x1b[1;31mred\x1b[0m", " ]0;title ", "a b [2Jc d", " [1"]);
+    fn a_text_of_several_lines_is_one_in_a_table() {
+        assert_eq!(flat("\n\npanicked:\n  \x1b[31mboom\u{202e}\n"), "panicked: \\u001b[31mboom\\u202e");
+    }
+
+    #[test]
+    fn a_document_is_spread_over_lines_and_stays_the_same() {
+        let text = "{\"a\": [1e999,\n{}, [ ]],\"b, \\\"]\":\"x{\\\\\"}";
+        let lines = ["{", "  \"a\": [", "    1e999,", "    {},", "    []", "  ],", "  \"b, \\\"]\": \"x{\\\\\"", "}"];
+        assert_eq!(spread(text), lines.join("\n"));
+        let deep = 10_000;
+        assert!(spread(&format!("{}{}", "[".repeat(deep), "]".repeat(deep))).len() < deep * 200);
     }
 
     #[test]
@@ -198,6 +239,7 @@ mod tests {
         let json = |text| Json::parse(text).expect("JSON");
         assert_eq!(call("add", &json("[5,\"a\"]"), &json(r#"{"y":[1]}"#)), r#"add(5, "a", y=[1])"#);
         assert_eq!(call("now", &json("[]"), &json("{}")), "now()");
+        assert_eq!(call("f\u{202e}", &json("[\"\u{7f}\",\n1]"), &json("{}")), "f\\u202e(\"\\u007f\", 1)");
         assert_eq!(call("large", &Json::null(), &Json::null()), "large(…)");
     }
 }

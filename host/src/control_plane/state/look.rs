@@ -309,6 +309,6 @@ fn summary_of(kept: &Kept) -> TaskSummary {
 
 /// As much of an error as a list shows.
 fn first_line(error: &str) -> String {
-    let line = error.lines().next().unwrap_or_default();
+    let line = error.trim_start().lines().next().unwrap_or_default();
     line[..line.floor_char_boundary(200)].to_owned()
 }

@@ -6,6 +6,8 @@ import { get, post } from './server.js';
 const AGAIN_AFTER = 500;
 /** Documents of so many bytes are shown as they are. */
 const SPREAD_MAX = 20000;
+/** Documents that nest deeper are shown as they are: each level is indented further. */
+const DEPTH_MAX = 32;
 
 let id = null;
 let timer = null;
@@ -134,10 +136,22 @@ function facts(task) {
   return el('dl', { class: 'facts-list' }, told.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, String(value)))));
 }
 
+/** How deep a document nests, up to a bound. */
+function isDeep(text) {
+  let depth = 0;
+  for (const part of text.matchAll(/"(?:[^"\\]|\\.)*"|[[{]|[\]}]/g)) {
+    if (part[0] === '[' || part[0] === '{') depth += 1;
+    else if (part[0] === ']' || part[0] === '}') depth -= 1;
+    if (depth > DEPTH_MAX) return true;
+  }
+  return false;
+}
+
 /** A document, with line breaks where that can be. */
 function paper(text, size) {
   if (text === null) return el('p', { class: 'note' }, `${bytes(size)} are too large to show here`);
   let shown = text;
+  if (isDeep(text)) return el('pre', {}, shown);
   // Numbers that a browser would change are left as they are.
   try {
     const value = size < SPREAD_MAX && JSON.parse(text);

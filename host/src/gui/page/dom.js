@@ -1,6 +1,21 @@
-// Makes elements, and text for people. Data becomes text nodes and attributes only, never HTML.
+// Makes elements, and text for people. Data becomes text nodes and attributes only, never HTML; and
+// what others wrote in it is made visible, as visible.rs does elsewhere.
 
 const SVG = 'http://www.w3.org/2000/svg';
+
+/** Controls but line breaks and tabs, marks of direction, letters without a shape. */
+const HIDDEN =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb]|[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]/g;
+/** Of the characters in two halves, those that are not seen. */
+const HIDDEN_PAIR = /^(?:[\u{13430}-\u{1345f}\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]|[\ud800-\udfff])$/u;
+
+/** A text that hides nothing and changes no order: what would is written as the escape that JSON has. */
+export const visible = (text) =>
+  String(text).replace(HIDDEN, (found) =>
+    found >= '\ud800' && found < '\ue000' && !HIDDEN_PAIR.test(found)
+      ? found
+      : [...Array(found.length).keys()].map((at) => `\\u${found.charCodeAt(at).toString(16).padStart(4, '0')}`).join(''),
+  );
 
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
@@ -8,10 +23,11 @@ function fill(node, attributes, children) {
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
     else if (name.startsWith('aria-')) node.setAttribute(name, String(value));
     else if (value === false) continue;
+    else if (name === 'title') node.setAttribute(name, visible(value));
     else node.setAttribute(name, value === true ? '' : String(value));
   }
   for (const child of children.flat()) {
-    node.append(...those(child));
+    node.append(...those(child).map((part) => (part instanceof Node ? part : visible(part))));
   }
   return node;
 }
@@ -30,8 +46,13 @@ export const byId = (id) => document.getElementById(id);
 
 /** Sets a text, if it is another one. */
 export function say(id, text) {
-  const node = byId(id);
-  if (node.textContent !== text) node.textContent = text;
+  write(byId(id), text);
+}
+
+/** The same for an element that is at hand. */
+export function write(node, text) {
+  const shown = visible(text);
+  if (node.textContent !== shown) node.textContent = shown;
 }
 
 /**

@@ -1,6 +1,6 @@
 // The whole at a glance: cards with charts, workers, modules, the result cache.
 
-import { ago, badge, between, byId, bytes, clock, count, el, list, moment, rate, rebadge, say, span } from './dom.js';
+import { ago, badge, between, byId, bytes, clock, count, el, list, moment, rate, rebadge, say, span, visible } from './dom.js';
 import { Chart, Series, quantile } from './charts.js';
 import { get } from './server.js';
 
@@ -44,7 +44,7 @@ export function show(now) {
   say('worker', now.worker_id);
   say('version', `v${now.version}`);
   say('uptime', `up ${span(Math.floor(now.uptime_seconds))}`);
-  document.title = `${now.worker_id} · fastworker`;
+  document.title = `${visible(now.worker_id)} · fastworker`;
   showQueues(now);
   showRates(now);
   showWorkers(now);
@@ -132,7 +132,7 @@ function showWorkers(now) {
     attempts.title = `${count(worker.tasks)} tasks of ${count(worker.modules)} modules are loaded`;
     const text = worker.status === 'lost' ? `heard ${ago(worker.last_seen, now.at)}` : `since ${ago(worker.registered_at, now.at).replace(' ago', '')}`;
     since.textContent = text;
-    since.title = `${worker.address}, registered ${moment(worker.registered_at)}, last heard ${moment(worker.last_seen)}`;
+    since.title = `${visible(worker.address)}, registered ${moment(worker.registered_at)}, last heard ${moment(worker.last_seen)}`;
   });
 }
 
@@ -248,7 +248,10 @@ function signature(task) {
   const { parameters, result } = task.schema ?? {};
   const told = (Array.isArray(parameters) ? parameters : [])
     .filter(Boolean)
-    .map(({ name, type, required }) => `${name}${required ? '' : '?'}${type ? `: ${type}` : ''}`);
+    .map(({ name, type, required }) => `${word(name)}${required ? '' : '?'}${type ? `: ${word(type)}` : ''}`);
   const type = typeof result === 'string' ? result : result?.type;
-  return `${task.name}(${told.join(', ')})${type ? ` → ${type}` : ''}`;
+  return `${task.name}(${told.join(', ')})${type ? ` → ${word(type)}` : ''}`;
 }
+
+/** What should be a text, and may be anything. */
+const word = (said) => (typeof said === 'string' ? said : '…');

@@ -1,6 +1,6 @@
 // The list of tasks: asked for again when something happened to a task, at most once a second.
 
-import { ago, badge, between, byId, count, el, list, moment, rebadge, say, span } from './dom.js';
+import { ago, badge, between, byId, count, el, list, moment, rebadge, say, span, visible, write } from './dom.js';
 import { get } from './server.js';
 import * as detail from './detail.js';
 import { empty } from './overview.js';
@@ -109,6 +109,8 @@ async function refresh() {
     status: tab.status,
     limit: PAGE,
     offset,
+    // The list shows none, and they may be large.
+    results: false,
     name: byId('filter-name').value.trim(),
     worker: byId('filter-worker').value,
   });
@@ -178,9 +180,9 @@ function update(node, task) {
   const progress = task.status === 'started' ? task.progress : null;
   why.classList.toggle('bad', !progress);
   if (progress) showProgress(why, progress);
-  else why.textContent = task.error ?? '';
+  else write(why, task.error ?? '');
   rebadge(status.firstElementChild, task.status);
-  worker.textContent = task.worker_id ?? '–';
+  write(worker, task.worker_id ?? '–');
   worker.toggleAttribute('data-usual', !task.worker_id);
   attempt.textContent = task.attempt || '–';
   attempt.toggleAttribute('data-usual', task.attempt < 2);
@@ -200,5 +202,5 @@ function showProgress(node, progress) {
   const text = progress.total ? `${count(progress.done)} of ${count(progress.total)}` : count(progress.done);
   const bar = el('span', { class: 'bar' }, el('span'));
   bar.firstElementChild.style.width = `${progress.total ? (100 * progress.done) / progress.total : 0}%`;
-  node.replaceChildren(bar, ` ${[text, progress.message].filter(Boolean).join(' · ')}`);
+  node.replaceChildren(bar, visible(` ${[text, progress.message].filter(Boolean).join(' · ')}`));
 }

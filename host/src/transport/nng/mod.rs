@@ -35,7 +35,7 @@ use super::{
     Announcer, Caller, Dialog, FRAME_MAX, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, RECONNECT_MAX,
     RECONNECT_MIN, Server, Service, Transport, stream::StreamDialog,
 };
-use crate::{lock, system};
+use crate::{lock, panics, system};
 
 mod server;
 
@@ -140,10 +140,7 @@ fn guarded<T>(what: &'static str, code: impl FnOnce() -> T) -> Option<T> {
     let before = IN_CALLBACK.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(code));
     IN_CALLBACK.set(before);
-    if outcome.is_err() {
-        tracing::error!(what, "a handler of the transport panicked");
-    }
-    outcome.ok()
+    outcome.map_err(|panic| panics::caught(panics::Place::Transport, what, &*panic)).ok()
 }
 
 /// Closes here, or on a thread of its own when this is a callback, which closing would wait for.

@@ -1,0 +1,282 @@
+//! Why a guest gave up, in its own words: found in what it printed and logged before it trapped.
+//!
+//! Apart because every language ends in its own way: some print the reason first and a stack below
+//! it, some a stack and then the reason, some end with empty lines. What is found here is only what
+//! an error begins with; every line is in the log of the task as it came.
+
+use std::collections::VecDeque;
+
+use super::output::cut;
+
+/// How many of the last lines are kept.
+const LINES_MAX: usize = 64;
+/// How much is kept of each, in bytes.
+const LINE_MAX: usize = 4 << 10;
+/// How many lines a reason has at most.
+const REASON_MAX: usize = 16;
+
+/// The last error lines of an attempt.
+#[derive(Debug, Default)]
+pub(super) struct LastWords {
+    lines: VecDeque<String>,
+    /// The last line that a runtime begins its last message with, and those after it: a stack may
+    /// be longer than what is kept.
+    crash: Vec<String>,
+    has_crashed: bool,
+}
+
+impl LastWords {
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        self.crash.clear();
+        self.has_crashed = false;
+    }
+
+    /// An error line, or several: a logged message may have line breaks in it.
+    pub(super) fn error(&mut self, message: &str) {
+        message.split('\n').for_each(|line| self.line(line));
+    }
+
+    fn line(&mut self, line: &str) {
+        let line = cut(line, LINE_MAX).trim_end().to_owned();
+        if crash(&line).is_some() {
+            self.has_crashed = true;
+            self.crash.clear();
+        }
+        if self.has_crashed && self.crash.len() < LINES_MAX {
+            self.crash.push(line.clone());
+        }
+        if self.lines.len() == LINES_MAX {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    /// Another line. Some runtimes print their last message to the standard output.
+    pub(super) fn other(&mut self, line: &str) {
+        if line.starts_with(PANIC) {
+            self.error(line);
+        }
+    }
+
+    /// The reason, if the attempt said one.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.of_crash().or_else(|| self.of_lines())
+    }
+
+    /// What follows the beginning of a runtime's last message, up to its stack.
+    fn of_crash(&self) -> Option<String> {
+        let (first, rest) = self.crash.split_first()?;
+        let head = crash(first)?;
+        let is_rust = head.starts_with(PANICKED);
+        // The message of a Rust panic may have anything in it; what follows others is their stack.
+        let is_end = |line: &&String| {
+            if is_rust {
+                line.as_str() == "stack backtrace:" || line.starts_with("note: run with ")
+            } else {
+                line.is_empty() || is_frame(line)
+            }
+        };
+        let mut lines: Vec<&str> =
+            rest.iter().take_while(|line| !is_end(line)).take(REASON_MAX).map(String::as_str).collect();
+        while lines.last().is_some_and(|line| line.trim().is_empty()) {
+            lines.pop();
+        }
+        // What C++ says of an exception: its type in the first line, and then what it is about.
+        if let Some(what) = lines.iter().find_map(|line| line.trim_start().strip_prefix("what():")) {
+            return Some(what.trim().to_owned()).filter(|what| !what.is_empty());
+        }
+        // Rust ends its first line with a colon and has the message in the next one.
+        let gap = if head.ends_with(':') { " " } else { "\n" };
+        let rest = lines.join("\n");
+        Some(if rest.is_empty() { head.to_owned() } else { format!("{head}{gap}{rest}") })
+    }
+
+    /// The last line that is none of a stack, from where its exception begins.
+    fn of_lines(&self) -> Option<String> {
+        let is_telling = |line: &String| !line.trim().is_empty() && !is_frame(line);
+        let last = self.lines.iter().rposition(is_telling);
+        let Some(last) = last else {
+            return self.lines.iter().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned());
+        };
+        let block = (0..=last).rev().take(REASON_MAX).take_while(|at| is_telling(&self.lines[*at]));
+        let first = block.into_iter().find(|at| is_exception(&self.lines[*at])).unwrap_or(last);
+        let lines: Vec<&str> = self.lines.range(first..=last).map(String::as_str).collect();
+        Some(lines.join("\n").trim().to_owned())
+    }
+}
+
+/// How the message of a Rust panic begins.
+const PANICKED: &str = "panicked at ";
+/// How those of Go and others begin.
+const PANIC: &str = "panic: ";
+
+/// The last message of a runtime, if a line is its beginning: without the name of a thread or
+/// program in front.
+fn crash(line: &str) -> Option<&str> {
+    if let Some(at) = line.find(PANICKED) {
+        return Some(&line[at..]);
+    }
+    if let Some(at) = line.find(" panic: ").filter(|_| line.starts_with("thread ")) {
+        return Some(&line[at + 1..]);
+    }
+    let after = |word: &str| line.split_once(word).map(|(_, after)| after).filter(|after| !after.trim().is_empty());
+    if line.starts_with("libc++abi: ") {
+        return Some(after("exception of type ").unwrap_or(line));
+    }
+    if line.starts_with("Unhandled exception") {
+        return Some(after(". ").or_else(|| after(": ")).unwrap_or(line));
+    }
+    const BEGINNINGS: [&str; 6] =
+        [PANIC, "fatal error: ", "abort: ", "terminate called", "Assertion failed", "Fatal error: "];
+    (BEGINNINGS.iter().any(|beginning| line.starts_with(beginning)) || line.contains(": Fatal error: ")).then_some(line)
+}
+
+/// Whether a line begins an exception: `ValueError: no`, `Error: no`, `java.lang.Exception`.
+fn is_exception(line: &str) -> bool {
+    let name = line.split_once(':').map_or(line, |(name, _)| name);
+    let name = name.strip_prefix("Uncaught ").or_else(|| name.strip_prefix("uncaught exception: ")).unwrap_or(name);
+    let is_name = name.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '.' | '$'));
+    is_name && ["Error", "Exception"].iter().any(|end| name.ends_with(end))
+}
+
+/// Whether a line is a part of a stack, or a runtime's own beside it.
+fn is_frame(line: &str) -> bool {
+    let text = line.trim();
+    const WHOLE: [&str; 8] = [
+        "Stack:",
+        "stack:",
+        "Stack trace:",
+        "stack trace:",
+        "Backtrace:",
+        "stack backtrace:",
+        "stack traceback:",
+        "Aborted",
+    ];
+    const BEGINNINGS: [&str; 6] = [
+        "note: ",
+        "exit status ",
+        "Traceback (most recent call last)",
+        "Raised at ",
+        "Called from ",
+        "Unable to dump stack trace",
+    ];
+    let is_indented = line.starts_with([' ', '\t']) && text.starts_with("at ");
+    let is_python = text.starts_with("File \"") && text.contains(", line ");
+    let is_goroutine = text.starts_with("goroutine ") && text.ends_with("]:");
+    let is_underline = !text.is_empty() && text.chars().all(|char| matches!(char, '^' | '~' | ' '));
+    let is_numbered = text.split_once(": ").is_some_and(|(number, rest)| {
+        !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && line.starts_with(' ')
+            && !rest.is_empty()
+    });
+    let is_address = text.contains(": 0x") && text.contains(" in ");
+    WHOLE.contains(&text)
+        || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+        || is_indented
+        || is_python
+        || is_goroutine
+        || is_underline
+        || is_numbered
+        || is_address
+        || is_place(text)
+}
+
+/// Whether a text is a place in a script, as stacks of JavaScript may have them: `run@task.js:3:9`.
+fn is_place(text: &str) -> bool {
+    let Some((_, place)) = text.split_once('@').filter(|(function, _)| !function.contains(' ')) else { return false };
+    let mut parts = place.rsplit(':');
+    let is_number = |part: Option<&str>| {
+        part.is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    is_number(parts.next()) && (is_number(parts.next()) || place.contains(".js:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(printed: &str) -> Option<String> {
+        let mut words = LastWords::default();
+        printed.split('\n').for_each(|line| words.error(line));
+        let mut logged = LastWords::default();
+        logged.error(printed);
+        assert_eq!(words.reason(), logged.reason(), "in one message or in many");
+        words.reason()
+    }
+
+    #[test]
+    fn every_language_says_why_in_its_own_place() {
+        let python = "Traceback (most recent call last):\n  File \"app.py\", line 3, in run\n    pay(1)\n    ~~~^^^\n  \
+                      File \"app.py\", line 9, in pay\n    raise ValueError(\"no\\nmoney\")\nValueError: no\nmoney\n";
+        let chained = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\nKeyError: 'a'\n\nDuring handling \
+                       of the above exception, another exception occurred:\n\nTraceback (most recent call last):\n  File \
+                       \"a.py\", line 2, in f\ntill.Closed: the till is closed\n\n";
+        let go = "panic: no till [recovered]\n\tpanic: no till\n\ngoroutine 1 [running]:\nmain.run(0x1)\n\t/src/main.go:10 +0x1d\n";
+        let zig =
+            "thread 1 panic: no till\n/src/main.zig:3:5: 0x2f1 in run (main.wasm)\n    @panic(\"no till\");\n    ^\n";
+        let rust = "\nthread 'main' (1) panicked at src/lib.rs:3:5:\nno till\n\nat all\nstack backtrace:\n   0: std\n\
+                    note: run with `RUST_BACKTRACE=1` environment variable";
+        let cases = [
+            ("Error: no till\n    at run (task.js:3:9)\n    at main (task.js:9:1)\n\n\n", "Error: no till"),
+            ("Error: no till\nStack:\nrun@task.js:3:9\n@task.js:9:1\n\n", "Error: no till"),
+            ("TypeError: one\ntwo\n    at run (task.js:3:9)\n", "TypeError: one\ntwo"),
+            (python, "ValueError: no\nmoney"),
+            (chained, "till.Closed: the till is closed"),
+            (go, "panic: no till [recovered]\n\tpanic: no till"),
+            (zig, "panic: no till"),
+            (rust, "panicked at src/lib.rs:3:5: no till\n\nat all"),
+            (
+                "terminate called after throwing an instance of 'std::runtime_error'\n  what():  no till\nAborted",
+                "no till",
+            ),
+            (
+                "libc++abi: terminating due to uncaught exception of type std::runtime_error: no till\n",
+                "std::runtime_error: no till",
+            ),
+            ("Assertion failed: till (main.c: run: 3)\n", "Assertion failed: till (main.c: run: 3)"),
+            ("abort: no till in assembly/index.ts(3:5)\n", "abort: no till in assembly/index.ts(3:5)"),
+            (
+                "Unhandled exception. System.InvalidOperationException: no till\n   at Run() in Task.cs:line 3\n",
+                "System.InvalidOperationException: no till",
+            ),
+            ("main.swift:3: Fatal error: no till\n\n", "main.swift:3: Fatal error: no till"),
+            (
+                "java.lang.IllegalStateException: no till\n\tat Task.run(Task.java:3)\n",
+                "java.lang.IllegalStateException: no till",
+            ),
+            ("lua: task.lua:3: no till\nstack traceback:\n", "lua: task.lua:3: no till"),
+            ("cannot reach the till\n\n  \n", "cannot reach the till"),
+            ("first\nsecond\n", "second"),
+            ("Error: an old one\n\nsomething else\n", "something else"),
+            ("    at run (task.js:3:9)\n\n", "at run (task.js:3:9)"),
+        ];
+        for (printed, expected) in cases {
+            assert_eq!(reason(printed).as_deref(), Some(expected), "{printed}");
+        }
+        assert_eq!((reason(""), reason("\n \n")), (None, None));
+    }
+
+    #[test]
+    fn a_long_stack_does_not_push_the_reason_out() {
+        let stack = "main.run(...)\n\t/src/main.go:10 +0x1d\n".repeat(1000);
+        assert_eq!(
+            reason(&format!("panic: no till\n\ngoroutine 1 [running]:\n{stack}")).as_deref(),
+            Some("panic: no till")
+        );
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_begins_anew() {
+        let mut words = LastWords::default();
+        words.error(&"x".repeat(1 << 20));
+        assert!(words.reason().is_some_and(|reason| reason.len() < LINE_MAX + 8));
+        words.other("panic: on the standard output");
+        words.other("not an error");
+        assert_eq!(words.reason().as_deref(), Some("panic: on the standard output"));
+        words.clear();
+        assert_eq!(words.reason(), None);
+    }
+}

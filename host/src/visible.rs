@@ -1,0 +1,160 @@
+//! Text that others wrote, made safe to show: what a task, a file name or a peer can write must not
+//! move a cursor, set a colour, hide a part of itself or change the order in which it reads.
+//!
+//! One place for everything that is shown to people: terminal, log, labels of metrics and answers
+//! of the web server. Nothing is removed: each such character is written as the escape that JSON has
+//! for it (`\u202e`, `\n`), so in a JSON document the escaped text means the same as before. The page
+//! does the same in `gui/page/dom.js`.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+/// Characters that are not shown as themselves, or change how others are shown: controls, format and
+/// bidirectional controls, line separators, and letters without a shape. In order.
+const HIDDEN: [(char, char); 20] = [
+    ('\0', '\u{1f}'),
+    ('\u{7f}', '\u{9f}'),
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{3164}', '\u{3164}'),
+    // Of the variation selectors, the last two belong to many emoji.
+    ('\u{fe00}', '\u{fe0d}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{13430}', '\u{1345f}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
+/// Whether a character is one of those.
+fn is_hidden(char: char) -> bool {
+    let at = HIDDEN.partition_point(|(_, last)| *last < char);
+    HIDDEN.get(at).is_some_and(|(first, _)| *first <= char)
+}
+
+/// A text in one line.
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
+    escaped(text, |_| false)
+}
+
+/// A text of several lines, which stay lines.
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
+    if text.contains("\r\n") {
+        return escaped(&text.replace("\r\n", "\n"), |char| matches!(char, '\n' | '\t')).into_owned().into();
+    }
+    escaped(text, |char| matches!(char, '\n' | '\t'))
+}
+
+/// A text of several lines, of which all but the first are indented by `indent`, so that none of
+/// them can pass for a line of ours. Empty lines at the end are left out.
+pub(crate) fn indented(text: &str, indent: &str) -> String {
+    lines(text.trim_end()).replace('\n', &format!("\n{indent}"))
+}
+
+/// A JSON document, or several in a text: the same documents, of characters that can be shown.
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
+    // A raw control character can only stand between the parts of a document, where a line break
+    // and a space mean the same.
+    if text.contains('\r') {
+        return escaped(&text.replace('\r', " "), |char| matches!(char, '\n' | '\t')).into_owned().into();
+    }
+    escaped(text, |char| matches!(char, '\n' | '\t'))
+}
+
+/// The value of a label: two texts that differ stay different.
+pub(crate) fn label(text: &str) -> Cow<'_, str> {
+    let is_changed = text.contains("\\u") || text.contains(is_hidden);
+    if is_changed { line(&text.replace('\\', "\\\\")).into_owned().into() } else { text.into() }
+}
+
+fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_wild = |char: char| is_hidden(char) && !is_kept(char);
+    // Nearly every text, and without a look at each character's table entry.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(is_wild) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if is_wild(char) { write_escape(&mut shown, char) } else { shown.push(char) }
+    }
+    shown.into()
+}
+
+fn write_escape(shown: &mut String, char: char) {
+    match char {
+        '\n' => shown.push_str("\\n"),
+        '\r' => shown.push_str("\\r"),
+        '\t' => shown.push_str("\\t"),
+        _ => {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                // Writing to a string does not fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_seen_is_shown_as_it_is() {
+        for text in ["plain", "größe", "日本語", "שלום", "مرحبا", "\u{26a0}\u{fe0f} ✓ 👍🏽", "a\u{301}", "\\u202e"]
+        {
+            assert_eq!((line(text), lines(text), json(text)), (text.into(), text.into(), text.into()));
+        }
+        assert!(HIDDEN.is_sorted() && HIDDEN.iter().all(|(first, last)| first <= last));
+    }
+
+    #[test]
+    fn what_moves_hides_or_turns_text_is_shown_as_an_escape() {
+        let cases = [
+            ("\x1b[31mred\x1b[8mhidden", "\\u001b[31mred\\u001b[8mhidden"),
+            ("\x1b]52;c;ZXZpbA==\x07", "\\u001b]52;c;ZXZpbA==\\u0007"),
+            ("pay\u{202e}deco\u{202c}", "pay\\u202edeco\\u202c"),
+            ("a\u{2066}b\u{2069}\u{200f}\u{61c}", "a\\u2066b\\u2069\\u200f\\u061c"),
+            ("zero\u{200b}\u{200d}width\u{feff}", "zero\\u200b\\u200dwidth\\ufeff"),
+            ("c1\u{9b}31m\u{85}\x7f\0", "c1\\u009b31m\\u0085\\u007f\\u0000"),
+            ("tag\u{e0041}", "tag\\udb40\\udc41"),
+            ("line\u{2028}separator", "line\\u2028separator"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!((line(text), lines(text), json(text)), (shown.into(), shown.into(), shown.into()));
+        }
+    }
+
+    #[test]
+    fn lines_stay_lines_only_where_they_are_meant_to() {
+        assert_eq!(line("a\nb\r\tc"), "a\\nb\\r\\tc");
+        assert_eq!(lines("a\r\nb\n\tc\rd"), "a\nb\n\tc\\rd");
+        assert_eq!(indented("error\nhint: none\n\n", "  "), "error\n  hint: none");
+    }
+
+    #[test]
+    fn a_document_means_the_same_when_it_is_shown() {
+        let text = "{\"a\u{202e}\":\r\n [\"\u{7f}\u{9b}\u{e0041}\", 1e999]}";
+        let shown = json(text);
+        assert!(!shown.contains(|char| is_hidden(char) && char != '\n'), "{shown:?}");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(&text.replace("1e999", "0")).expect("JSON");
+        assert_eq!(read(&shown), read(text));
+    }
+
+    #[test]
+    fn labels_that_differ_stay_different() {
+        let names = ["a\u{202e}", "a\\u202e", "a\\\\u202e", "a\\\u{202e}", "a\\b", "a"];
+        let mut labels = names.map(label).to_vec();
+        assert_eq!((&*labels[4], &*labels[5]), ("a\\b", "a"), "usual names are left as they are");
+        labels.sort();
+        labels.dedup();
+        assert_eq!(labels.len(), names.len());
+    }
+}
