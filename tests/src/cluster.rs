@@ -34,6 +34,8 @@ pub struct Builder {
     advertised: Option<String>,
     control_plane_args: Vec<String>,
     subworker_args: Vec<String>,
+    /// For its modules.
+    waits: bool,
 }
 
 impl Builder {
@@ -106,8 +108,18 @@ impl Builder {
         self
     }
 
-    /// Starts all of it, and waits until it is ready.
+    /// Starts all of it, and waits until it is ready and all modules are loaded or refused.
     pub fn start(self) -> Cluster {
+        self.start_and(true)
+    }
+
+    /// The same, without waiting for modules.
+    pub fn start_at_once(self) -> Cluster {
+        self.start_and(false)
+    }
+
+    fn start_and(mut self, waits: bool) -> Cluster {
+        self.waits = waits;
         let folder = TempDir::new().expect("a temporary folder");
         let ports = Ports::claim();
         let (control_plane, ready) = start_control_plane(&self, &ports, folder.path());
@@ -155,13 +167,18 @@ impl Cluster {
             advertised: None,
             control_plane_args: Vec::new(),
             subworker_args: Vec::new(),
+            waits: true,
         }
     }
 
     /// Starts one more subworker and waits until it is ready.
     pub fn start_subworker(&mut self, id: &str) -> &mut Process {
+        let has_modules = self.plan.waits && !self.plan.modules.is_empty();
         let process = self.launch_subworker(id);
         process.wait_until_ready();
+        if has_modules {
+            process.wait_until_loaded();
+        }
         process
     }
 
@@ -308,6 +325,9 @@ fn start_control_plane(plan: &Builder, ports: &Ports, folder: &Path) -> (Process
     command.args(&plan.control_plane_args);
     let mut process = Process::start("control-plane", command, folder);
     let ready = process.wait_until_ready();
+    if plan.waits && plan.own_slots > 0 && !plan.modules.is_empty() {
+        process.wait_until_loaded();
+    }
     (process, ready)
 }
 

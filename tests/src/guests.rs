@@ -15,12 +15,14 @@ pub struct Guest {
     pub answer: String,
     /// How many steps it takes before it answers; a million are about a millisecond.
     pub steps: u32,
+    /// More functions of its core module, as text.
+    pub more: String,
 }
 
 impl Guest {
     /// A task without parameters.
     pub fn new(task: &str, answer: &str) -> Self {
-        Self { task: task.to_owned(), parameters: Vec::new(), answer: answer.to_owned(), steps: 0 }
+        Self { task: task.to_owned(), parameters: Vec::new(), answer: answer.to_owned(), steps: 0, more: String::new() }
     }
 
     /// The same, with these parameters.
@@ -35,6 +37,61 @@ impl Guest {
         Self { steps, ..self }
     }
 
+    /// The same, whose start never ends.
+    #[must_use]
+    pub fn without_end(self) -> Self {
+        Self { more: "(func $start (loop $again (br $again))) (start $start)".into(), ..self }
+    }
+
+    /// The same, with one function that is hard to compile: so many values that are all alive over as many
+    /// branches. 20,000 are 690 KB, 8 GB and a minute.
+    #[must_use]
+    pub fn dense(self, values: usize) -> Self {
+        let mut text = String::from("(func (param i32) (result i64) (local");
+        text += &" i64".repeat(values);
+        text += ")";
+        let write = "text takes all";
+        for value in 0..values {
+            let local = value + 1;
+            write!(text, "(local.set {local} (i64.extend_i32_u (i32.add (local.get 0) (i32.const {value}))))")
+                .expect(write);
+        }
+        for value in 0..values {
+            let [local, one, other] = [1, 7, 13].map(|step| 1 + value * step % values);
+            let bit = 1_u32 << (value % 31);
+            write!(
+                text,
+                "(if (i32.and (local.get 0) (i32.const {bit})) (then (local.set {local} (i64.mul (local.get {one}) (local.get {other})))))"
+            )
+            .expect(write);
+        }
+        text += "(i64.const 0)";
+        for local in 1..=values {
+            write!(text, "(i64.add (local.get {local}))").expect(write);
+        }
+        Self { more: text + ")", ..self }
+    }
+
+    /// The same, with so many functions of some size.
+    #[must_use]
+    pub fn functions(self, count: usize) -> Self {
+        let function = |number: usize| {
+            let mut text = String::from("(func (param i32 i64) (result i64) (local i64)");
+            for step in 0..12 {
+                write!(
+                    text,
+                    "(if (i32.and (local.get 0) (i32.const {})) (then (local.set 2 (i64.add (local.get 2) (i64.rotl (local.get 1) (i64.const {})))) (i64.store offset={} (i32.const 60000) (local.get 2))))",
+                    1 << step,
+                    number % 61 + step,
+                    number % 500 * 8
+                )
+                .expect("text takes all");
+            }
+            text + "(i64.add (local.get 1) (local.get 2)))"
+        };
+        Self { more: (0..count).map(function).collect(), ..self }
+    }
+
     /// The file.
     ///
     /// # Panics
@@ -44,7 +101,7 @@ impl Guest {
     }
 
     fn text(&self) -> String {
-        let Self { task, parameters, answer, steps } = self;
+        let Self { task, parameters, answer, steps, more } = self;
         let parameters: Vec<String> =
             parameters.iter().map(|name| format!(r#"{{"name":"{name}","required":true}}"#)).collect();
         let schema = format!(r#"{{"parameters":[{}]}}"#, parameters.join(","));
@@ -84,7 +141,8 @@ impl Guest {
         (br $more)))
       (i32.store8 (i32.const 0) (i32.const 0))
       (i32.store (i32.const 8) (i32.const {at})) (i32.store (i32.const 12) (i32.const {length}))
-      (i32.const 0)))
+      (i32.const 0))
+    {more})
   (core instance $guest (instantiate $guest))
   (alias core export $guest "memory" (core memory $mem))
   (alias core export $guest "realloc" (core func $realloc))

@@ -48,13 +48,29 @@ impl Process {
     /// # Panics
     /// When it ends before, or says nothing for a while.
     pub fn wait_until_ready(&mut self) -> String {
-        // It compiles modules first, which takes a moment when nothing is in the cache.
+        self.wait_until("ready")
+    }
+
+    /// Waits until it says that its modules are loaded or refused, and gives that line.
+    ///
+    /// # Panics
+    /// As [`Process::wait_until_ready`], after which it is called.
+    pub fn wait_until_loaded(&mut self) -> String {
+        // It takes a moment to compile modules when nothing is in the cache.
+        self.wait_until("loaded")
+    }
+
+    fn wait_until(&mut self, event: &str) -> String {
         match self.lines.recv_timeout(Duration::from_mins(1)) {
             Ok(line) => {
-                assert!(line.contains(r#""event":"ready""#), "{} says {line} instead of being ready", self.name);
+                assert!(
+                    line.contains(&format!(r#""event":"{event}""#)),
+                    "{} says {line} instead of {event}",
+                    self.name
+                );
                 line
             }
-            Err(error) => panic!("{} is not ready ({error}):\n{}", self.name, self.log()),
+            Err(error) => panic!("{} is not {event} ({error}):\n{}", self.name, self.log()),
         }
     }
 

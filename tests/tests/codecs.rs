@@ -483,7 +483,13 @@ fn modules() -> impl Strategy<Value = ModuleInfo> {
             status: ModuleStatus::default(),
             last_error: None,
         });
-    let statuses = [ModuleStatus::Loaded, ModuleStatus::Missing, ModuleStatus::Leaving, ModuleStatus::Broken];
+    let statuses = [
+        ModuleStatus::Loaded,
+        ModuleStatus::Missing,
+        ModuleStatus::Leaving,
+        ModuleStatus::Broken,
+        ModuleStatus::Loading,
+    ];
     let failures = option::of((moments(), text()).prop_map(|(at, message)| LoadFailure { at, message }));
     (loaded, select(statuses.to_vec()), failures).prop_map(|(module, status, last_error)| ModuleInfo {
         status,

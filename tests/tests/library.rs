@@ -356,6 +356,8 @@ async fn a_control_plane_and_a_subworker_run_within_a_program() {
     let started = tokio::task::spawn_blocking(move || {
         control_plane.start().expect("the ports are free");
         subworker.start().expect("the control plane is there");
+        let loaded = subworker.loading().wait(SOON).expect("its modules are loaded");
+        assert_eq!((loaded.modules, loaded.broken, loaded.tasks, subworker.tasks()), (1, 0, 2, 2));
         (control_plane, subworker)
     });
     let (mut control_plane, mut subworker) = started.await.expect("no panic");

@@ -115,7 +115,9 @@ fn only_the_web_interface_names_its_framework() {
 fn only_one_file_prints() {
     let is_wrong = |source: &Source, line: &str| {
         let prints = ["println!", "eprintln!", "print!", "eprint!", "dbg!", "io::stdout", "io::stderr"];
-        !source.is_below(&["host/src/cli/render.rs", "host/src/cli/render/"])
+        // A compiler answers its parent.
+        let answers = "host/src/runtime/compiler/child.rs";
+        !source.is_below(&["host/src/cli/render.rs", "host/src/cli/render/", answers])
             && prints.iter().any(|word| names(line, word))
     };
     no_line(&rust(&["host/src"]), "only cli/render.rs prints", is_wrong);
@@ -131,7 +133,8 @@ fn libraries_have_errors_with_names() {
 
 #[test]
 fn unsafe_code_is_where_it_is_explained() {
-    let allowed = ["host/src/memory.rs", "host/src/runtime/compiled.rs", "guest-sdk/src/"];
+    let allowed =
+        ["host/src/memory.rs", "host/src/runtime/compiled.rs", "host/src/runtime/compiler/child.rs", "guest-sdk/src/"];
     let is_wrong = |source: &Source, line: &str| {
         let word = concat!("unsafe", "_code");
         line.contains(word) && line.contains("allow") && !source.is_below(&allowed)

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     DISCOVERY_VARIABLE, Failure, Modules, Outcome, Serving, WRONG_USAGE, base_address, complete, named, number, render,
-    span, switch,
+    span, switch, tell_when_loaded,
     values::{self, worker_id},
 };
 use crate::{
@@ -202,6 +202,9 @@ impl ControlPlane {
                 let (gui, health) = (control_plane.gui_url(), control_plane.health_url());
                 let cluster = control_plane.cluster_id().unwrap_or_default();
                 render::ready(&config.worker_id, &config.base_address, gui, health, Some(cluster))?;
+                if !config.modules.sources.is_empty() {
+                    tell_when_loaded(&config.worker_id, control_plane.loading());
+                }
             }
             Ok::<_, Failure>(control_plane)
         };

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    runtime::{AttemptId, Invocation, Module, Reports, SourceError},
+    runtime::{AttemptId, Catalog, Invocation, Reports, SourceError},
     shutdown::Signals,
     signature::Signature,
     subworker::{ModulesConfig, ModulesError},
@@ -55,7 +55,7 @@ impl Dev {
             .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
         let config = ModulesConfig { sources: vec![self.module.clone()], concurrency: 1, ..ModulesConfig::default() };
         let (runtime, catalog) = config.load().map_err(cannot_load)?;
-        let module = catalog.find(&self.name).ok_or_else(|| self.no_such_task(catalog.modules()))?;
+        let module = catalog.find(&self.name).ok_or_else(|| self.no_such_task(&catalog))?;
         let info = module.info().tasks.iter().find(|task| task.name == self.name);
         let own = info.and_then(|task| task.policy.timeout);
         let (args, kwargs) = (self.args_json.clone().unwrap_or_else(|| array(&self.args)), object(&self.kwargs));
@@ -111,15 +111,19 @@ impl Dev {
         })
     }
 
-    fn no_such_task(&self, modules: &[Module]) -> Failure {
-        let tasks = modules.iter().flat_map(|module| &module.info().tasks);
+    fn no_such_task(&self, catalog: &Catalog) -> Failure {
+        let tasks = catalog.modules().iter().flat_map(|module| &module.info().tasks);
         let names: Vec<&str> = tasks.map(|task| task.name.as_str()).collect();
         let all = format!("its tasks are: {}", names.join(", "));
         let hint = match did_you_mean(&self.name, names.iter().copied()) {
             Some(near) => format!("{near} {all}"),
             None => all,
         };
-        Failure::new(NOT_FOUND, format!("{} has no task '{}'", self.module, self.name)).hint(hint)
+        let message = format!("{} has no task '{}'", self.module, self.name);
+        // One of a folder that could not be loaded may have it.
+        let broken = catalog.describe().into_iter().filter_map(|info| Some((info.path, info.last_error?.message)));
+        let message = broken.fold(message, |message, (path, why)| format!("{message}\n{path}: {why}"));
+        Failure::new(NOT_FOUND, message).hint(hint)
     }
 }
 

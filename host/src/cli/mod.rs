@@ -13,7 +13,7 @@ use crate::{
     config::Address,
     json::Json,
     shutdown::{Signals, Stops},
-    subworker::ModulesConfig,
+    subworker::{Loading, ModulesConfig},
     system,
     task::{SerializationFormat, TaskId, TaskPriority},
 };
@@ -269,6 +269,13 @@ struct Modules {
     /// Keep compiled modules here [default: fastworker/compiled in your cache folder]
     #[arg(long, env = "FASTWORKER_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     cache_dir: Option<std::path::PathBuf>,
+    /// Let compiling a module take this much memory, in MiB
+    #[arg(long, env = "FASTWORKER_COMPILE_MEMORY", default_value = "2048", value_name = "MIB",
+          value_parser = number::<u64, 64, { 1 << 20 }>)]
+    compile_memory: u64,
+    /// Let compiling a module take this much processor time
+    #[arg(long, env = "FASTWORKER_COMPILE_TIMEOUT", default_value = "2m", value_name = "SPAN", value_parser = span_above_zero)]
+    compile_timeout: Duration,
     /// Drop a module once its file has been gone for this long
     #[arg(long, env = "FASTWORKER_MODULE_GRACE", default_value = "5s", value_parser = span, value_name = "SPAN")]
     module_grace: Duration,
@@ -286,10 +293,13 @@ impl Modules {
         ModulesConfig {
             sources: self.task_modules.clone(),
             concurrency: self.concurrency.map_or(usual.concurrency, usize::from),
-            cache_dir: self.cache_dir.clone().or(usual.cache_dir),
+            cache_dir: self.cache_dir.clone().or_else(|| usual.cache_dir.clone()),
             reload: !self.no_reload,
             module_grace: self.module_grace,
             force_reload: self.force_reload,
+            compile_memory_max: self.compile_memory << 20,
+            compile_timeout: self.compile_timeout,
+            ..usual
         }
     }
 }
@@ -313,7 +323,7 @@ struct Serving {
     /// Give running tasks this long to end after the first SIGTERM or Ctrl-C
     #[arg(long, env = "FASTWORKER_SHUTDOWN_TIMEOUT", default_value = "30s", value_parser = span, value_name = "SPAN")]
     shutdown_timeout: Duration,
-    /// Print a line of JSON when ready
+    /// Print a line of JSON when ready, and another when all modules are loaded
     #[arg(long, env = "FASTWORKER_JSON", value_parser = switch)]
     json: bool,
 }
@@ -350,6 +360,19 @@ impl Serving {
         });
         stop(started, self.shutdown_timeout);
         Ok(0)
+    }
+}
+
+/// Prints a line of JSON once the modules of a server are loaded. It serves on if nobody can wait for that.
+fn tell_when_loaded(worker_id: &str, loading: Loading) {
+    let worker_id = worker_id.to_owned();
+    let wait = move || {
+        if let Some(end) = loading.wait(crate::clock::SPAN_MAX) {
+            render::loaded_all(&worker_id, end);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("fw-loaded".into()).spawn(wait) {
+        tracing::warn!(%error, "no thread to tell when all modules are loaded");
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     bench::{Must, Plan, Row},
     config::Address,
     protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
+    subworker::LoadingEnd,
     task::{ErrorKind, FollowUp, LogLevel, Report, Task, TaskResult, TaskStatus},
     visible,
 };
@@ -135,6 +136,23 @@ pub(super) fn ready(
     let text = serde_json::to_string(&ready).map_err(|error| Failure::new(TASK_FAILED, error))?;
     let _ = writeln!(io::stdout().lock(), "{text}");
     Ok(())
+}
+
+/// Says that the modules of a server are loaded or refused, in one line of JSON.
+pub(super) fn loaded_all(worker_id: &str, end: LoadingEnd) {
+    #[derive(Serialize)]
+    struct Loaded<'a> {
+        event: &'static str,
+        worker_id: &'a str,
+        modules: usize,
+        broken: usize,
+        tasks: usize,
+    }
+    let LoadingEnd { modules, broken, tasks } = end;
+    let loaded = Loaded { event: "loaded", worker_id, modules, broken, tasks };
+    if let Ok(text) = serde_json::to_string(&loaded) {
+        let _ = writeln!(io::stdout().lock(), "{text}");
+    }
 }
 
 /// Says what a new crate is and what comes next.

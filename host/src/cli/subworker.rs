@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::{
     ADDRESS_VARIABLE, DISCOVERY_VARIABLE, Failure, Modules, Outcome, Serving, base_address, complete, named, render,
-    span_above_zero, values::worker_id,
+    span_above_zero, tell_when_loaded, values::worker_id,
 };
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
@@ -63,11 +63,9 @@ impl Subworker {
         };
         let json = self.serving.json;
         let start = |signals: &Signals| {
-            let (runtime, catalog) = config.modules.load()?;
-            let tasks: usize = catalog.describe().iter().map(|module| module.tasks.len()).sum();
             info!(control_plane = %config.control_plane_address, "looking for the control plane");
             let mut subworker = SubWorker::new(config.clone());
-            subworker.start_with(runtime, catalog)?;
+            subworker.start()?;
             signals.serve();
             let joined = subworker.control_plane();
             let cluster = joined.map(|joined| joined.cluster_id);
@@ -77,11 +75,14 @@ impl Subworker {
                 control_plane_id = joined.map(|joined| joined.worker_id.as_str()),
                 cluster = cluster.map(tracing::field::display),
                 slots = config.modules.concurrency,
-                tasks,
+                tasks = subworker.tasks(),
                 "subworker ready"
             );
             if json {
                 render::ready(&config.worker_id, &config.control_plane_address, None, None, cluster)?;
+                if !config.modules.sources.is_empty() {
+                    tell_when_loaded(&config.worker_id, subworker.loading());
+                }
             }
             Ok::<_, Failure>(subworker)
         };

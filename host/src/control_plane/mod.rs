@@ -29,7 +29,7 @@ use crate::{
     gui::{Bound, Gui, GuiConfig, GuiError, HealthConfig, Identity as Shown},
     runtime::{Catalog, Runtime},
     subworker::{
-        ModulesConfig, ModulesError,
+        Loading, ModulesConfig, ModulesError, START_WAIT,
         crew::{Crew, CrewError, Identity},
         link::LocalLink,
     },
@@ -195,14 +195,15 @@ impl ControlPlaneWorker {
         Self { config, running: None }
     }
 
-    /// Loads the modules, listens and announces itself. Blocks while it loads; call it through
-    /// `spawn_blocking` from async code.
+    /// Listens, announces itself and begins to load its modules: each runs as soon as it is loaded. Blocks for
+    /// up to a second while they load; call it through `spawn_blocking` from async code.
+    /// [`ControlPlaneWorker::loading`] tells when all modules are loaded.
     ///
     /// # Errors
     /// [`ControlPlaneError`] says what to mend. Nothing listens then.
     pub fn start(&mut self) -> Result<(), ControlPlaneError> {
         #[cfg(feature = "runtime")]
-        let loaded = if self.config.modules.sources.is_empty() { None } else { Some(self.config.modules.load()?) };
+        let loaded = if self.config.modules.sources.is_empty() { None } else { Some(self.config.modules.begin()?) };
         self.start_with(
             #[cfg(feature = "runtime")]
             loaded,
@@ -270,7 +271,16 @@ impl ControlPlaneWorker {
             #[cfg(feature = "runtime")]
             health,
         });
+        #[cfg(feature = "runtime")]
+        self.loading().wait(START_WAIT);
         Ok(())
+    }
+
+    /// The loading of the modules that were there at the start.
+    #[cfg(feature = "runtime")]
+    pub fn loading(&self) -> Loading {
+        let crew = self.running.as_ref().and_then(|running| running.crew.as_ref());
+        crew.map(Crew::loading).unwrap_or_default()
     }
 
     /// Takes no more tasks, runs what was accepted, at most `limit` long, answers whoever still

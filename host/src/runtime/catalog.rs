@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use super::{LoadError, Module, Runtime, Unusable};
+use super::{LOADS_MAX, LoadError, Module, Runtime, Unusable};
 use crate::{
     lock::{self, lock},
     system,
@@ -97,6 +97,12 @@ impl Catalog {
         Err(LoadError { path, why: Unusable::TaskTaken { task: task.name.clone(), other } })
     }
 
+    /// Orders the modules by what `place` says of their files.
+    pub fn order_by<K: Ord>(&mut self, place: impl Fn(&Path) -> K) {
+        self.modules.sort_by_key(|module| place(module.path()));
+        self.index();
+    }
+
     /// Takes the module out that was loaded from `path`, and what was noted of that file.
     pub fn remove(&mut self, path: &Path) -> Option<Module> {
         self.notes.remove(path);
@@ -168,6 +174,11 @@ impl Catalog {
         &self.modules
     }
 
+    /// Notes that a module is to be loaded from a file of which nothing runs.
+    pub fn set_loading(&mut self, path: &Path) {
+        self.notes.insert(path.to_owned(), Note { status: ModuleStatus::Loading, last_error: None });
+    }
+
     /// What is known about all modules, those that could not be loaded last.
     pub fn describe(&self) -> Vec<ModuleInfo> {
         let loaded = self.modules.iter().map(|module| match self.notes.get(module.path()) {
@@ -176,16 +187,22 @@ impl Catalog {
             }
             None => module.info().clone(),
         });
-        let broken =
-            self.notes.iter().filter(|(path, note)| note.last_error.is_some() && self.loaded_from(path).is_none());
-        let broken = broken.map(|(path, note)| ModuleInfo {
-            name: super::module::name_of(path),
-            path: path.display().to_string(),
-            status: ModuleStatus::Broken,
-            last_error: note.last_error.clone(),
-            ..ModuleInfo::default()
+        let others = self.notes.iter().filter(|(path, _)| self.loaded_from(path).is_none());
+        let others = others.filter_map(|(path, note)| {
+            let status = match note {
+                Note { last_error: Some(_), .. } => ModuleStatus::Broken,
+                Note { status: ModuleStatus::Loading, .. } => ModuleStatus::Loading,
+                Note { .. } => return None,
+            };
+            Some(ModuleInfo {
+                name: super::module::name_of(path),
+                path: path.display().to_string(),
+                status,
+                last_error: note.last_error.clone(),
+                ..ModuleInfo::default()
+            })
         });
-        loaded.chain(broken).collect()
+        loaded.chain(others).collect()
     }
 
     fn check_names(&self, module: &Module, place: Option<usize>) -> Result<(), LoadError> {
@@ -220,7 +237,7 @@ fn load_all(runtime: &Runtime, paths: &[PathBuf]) -> Vec<Result<Module, LoadErro
             lock(&results).push((place, result));
         }
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(paths.len());
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(LOADS_MAX).min(paths.len());
     thread::scope(|scope| {
         for _ in 1..threads {
             // This thread works as well, so what cannot be started is not needed.

@@ -1,7 +1,7 @@
 //! Compiled code, and the folder that keeps it.
 //!
 //! Apart because it uses `unsafe`: wasmtime runs what it is given here without looking. Invariant:
-//! [`instantiable`] sees only bytes that this process has just compiled, or that lay in a folder
+//! [`instantiable`] sees only bytes that our compiler has just made, or that lay in a folder
 //! which nobody else can write, under a name made of the content, the compiler's version and its
 //! settings, with a BLAKE3 that fits.
 
@@ -17,6 +17,11 @@ use std::{
 
 use wasmtime::{Config, Engine, component::Component};
 
+use super::{
+    Inner,
+    compiler::{self, Effort},
+    module::Unusable,
+};
 use crate::clock::Timestamp;
 
 /// How a file of ours begins; the number is the format's version.
@@ -82,13 +87,10 @@ impl Cache {
         }
     }
 
-    /// The code of a component whose BLAKE3 is `hash`: from the folder, or else compiled.
-    ///
-    /// # Errors
-    /// wasmtime's, if the component is not valid.
-    pub(super) fn code(&self, engine: &Engine, hash: &blake3::Hash, bytes: &[u8]) -> wasmtime::Result<Code> {
-        let kept = self.dir.as_ref().and_then(|dir| read(&dir.join(file_name(engine, hash))));
-        kept.map_or_else(|| self.compile(engine, hash, bytes), |bytes| Ok(Code { bytes, kept: true }))
+    /// The code of a component whose BLAKE3 is `hash`, if it is in the folder.
+    pub(super) fn kept(&self, engine: &Engine, hash: &blake3::Hash) -> Option<Code> {
+        let dir = self.dir.as_ref()?;
+        Some(Code { bytes: read(&dir.join(file_name(engine, hash)))?, kept: true })
     }
 
     /// Compiles a component of our own, on this thread alone, for engines with these settings.
@@ -100,12 +102,24 @@ impl Cache {
         Ok(Code { bytes: engine.precompile_component(bytes)?, kept: false })
     }
 
-    /// Compiles a component and keeps its code.
+    /// Whether the code of a component seems to be in the folder.
+    pub(super) fn has(&self, engine: &Engine, hash: &blake3::Hash) -> bool {
+        self.dir.as_ref().is_some_and(|dir| dir.join(file_name(engine, hash)).exists())
+    }
+
+    /// Compiles a component and keeps its code. `bytes` are the component, whose BLAKE3 is `hash`.
     ///
     /// # Errors
-    /// wasmtime's, if the component is not valid.
-    pub(super) fn compile(&self, engine: &Engine, hash: &blake3::Hash, bytes: &[u8]) -> wasmtime::Result<Code> {
-        let code = engine.precompile_component(bytes)?;
+    /// [`Unusable`] if it is no component, or cannot be compiled within bounds.
+    pub(super) fn compile<'a>(
+        &self,
+        runtime: &'a Inner,
+        hash: &blake3::Hash,
+        bytes: &[u8],
+        effort: &Effort<'a>,
+    ) -> Result<Code, Unusable> {
+        let engine = &runtime.grounds[0].engine;
+        let code = compiler::compile(runtime, bytes, effort)?;
         if let Some(dir) = &self.dir {
             let path = dir.join(file_name(engine, hash));
             if let Err(error) = write(dir, &path, &code) {
@@ -137,6 +151,13 @@ fn unique(dir: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     dir.join(format!(".{}-{count}-{}.{EXTENSION}", std::process::id(), Timestamp::now().micros()))
+}
+
+/// Tells engines apart whose compiled code is not the same.
+pub(super) fn digest(engine: &Engine) -> [u8; 32] {
+    let mut key = Key(blake3::Hasher::new());
+    engine.precompile_compatibility_hash().hash(&mut key);
+    *key.0.finalize().as_bytes()
 }
 
 /// A name that another content, compiler or setting does not have.

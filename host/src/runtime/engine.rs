@@ -16,7 +16,7 @@ use wasmtime::{
 };
 
 use super::{
-    RuntimeConfig,
+    LOADS_MAX, RuntimeConfig,
     call::{Attempt, Calling, Prepared},
     compiled::{self, Cache},
     host_calls,
@@ -65,18 +65,20 @@ pub(super) struct Ground {
     pub(super) engine: Engine,
     /// What `inspect` shows.
     pub(super) name: &'static str,
+    /// Whether it is set up for little address space.
+    pub(super) tight: bool,
     plain: Linker<Attempt>,
     waiting: Linker<Attempt>,
 }
 
 impl Ground {
-    fn new(engine: Engine, name: &'static str) -> wasmtime::Result<Self> {
+    fn new(engine: Engine, name: &'static str, tight: bool) -> wasmtime::Result<Self> {
         let (mut plain, mut waiting) = (Linker::new(&engine), Linker::new(&engine));
         wasi::add_to_linker_sync(&mut plain)?;
         wasi::add_to_linker_async(&mut waiting)?;
         host_calls::add_to_linker(&mut plain)?;
         host_calls::add_to_linker(&mut waiting)?;
-        Ok(Self { engine, name, plain, waiting })
+        Ok(Self { engine, name, tight, plain, waiting })
     }
 
     /// What a module can import that is called so.
@@ -104,12 +106,13 @@ impl Grounds {
         match pooling(config, wanted).or_else(|_| pooling(config, config.slots)) {
             Ok((pooling, slots_max)) => {
                 let on_demand = Engine::new(&roomy())?;
-                let grounds = vec![Ground::new(pooling, "pooling")?, Ground::new(on_demand, "on-demand")?];
+                let grounds =
+                    vec![Ground::new(pooling, "pooling", false)?, Ground::new(on_demand, "on-demand", false)?];
                 Ok(Self { grounds, slots_max, settings: roomy() })
             }
             Err(why) => {
                 tracing::warn!(why, "no pool of instances: attempts start slower");
-                let grounds = vec![Ground::new(Engine::new(&tight())?, "on-demand")?];
+                let grounds = vec![Ground::new(Engine::new(&tight())?, "on-demand", true)?];
                 Ok(Self { grounds, slots_max: wanted, settings: tight() })
             }
         }
@@ -133,7 +136,7 @@ const TRIAL: [u8; 29] = *b"\0asm\x0d\0\x01\0\x01\x0d\0asm\x01\0\0\0\x05\x03\x01\
 
 /// The engine with a pool for so many slots, or why there is none.
 fn pooling(config: &RuntimeConfig, slots: usize) -> Result<(Engine, usize), String> {
-    let places = slots + 1; // one for loading modules
+    let places = slots + LOADS_MAX;
     let needed = (MEMORY_RESERVATION + MEMORY_GUARD).saturating_mul((places * MEMORIES) as u64);
     // On-demand memories, code and everything else want their share.
     let needed = needed.saturating_mul(2);
@@ -175,14 +178,14 @@ fn pool(slots: usize, memory_max: usize) -> PoolingAllocationConfig {
 }
 
 /// Settings for machines with address space to spare.
-fn roomy() -> Config {
+pub(super) fn roomy() -> Config {
     let mut settings = common();
     settings.memory_reservation(MEMORY_RESERVATION).memory_guard_size(MEMORY_GUARD);
     settings
 }
 
 /// Settings for processes whose address space is limited.
-fn tight() -> Config {
+pub(super) fn tight() -> Config {
     let mut settings = common();
     settings
         .memory_reservation(64 << 20)

@@ -14,6 +14,7 @@ mod backtrace;
 mod call;
 mod catalog;
 mod compiled;
+mod compiler;
 mod component;
 mod contract_v1;
 mod descriptor;
@@ -37,7 +38,7 @@ use std::{
     fmt,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -45,14 +46,16 @@ pub(crate) use self::module::name_of;
 use self::{
     call::Prepared,
     compiled::Cache,
+    compiler::{Effort, Turns},
     engine::{Ground, Grounds},
     watchdog::Watchdog,
 };
 pub use self::{
     call::{Invocation, NoSandbox, Slot},
     catalog::Catalog,
+    compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, CompileError, Compiler, compile_if_asked},
     module::{LoadError, Module, Unusable},
-    sources::{SourceError, expand},
+    sources::{SourceError, awaited, expand, in_order},
     watch::{Change, Content, POLL, Watch, WatchEnd},
     watchdog::Stopper,
 };
@@ -78,6 +81,12 @@ pub struct RuntimeConfig {
     pub module_max: u64,
     /// Where compiled code is kept; none to compile each time.
     pub cache_dir: Option<PathBuf>,
+    /// Who compiles.
+    pub compiler: Compiler,
+    /// Bytes of memory that compiling a module may take, in a process of its own.
+    pub compile_memory_max: u64,
+    /// Processor time that compiling a module may take, in a process of its own.
+    pub compile_timeout: Duration,
 }
 
 impl Default for RuntimeConfig {
@@ -91,6 +100,9 @@ impl Default for RuntimeConfig {
             register_timeout: Duration::from_secs(10),
             module_max: 256 << 20,
             cache_dir: None,
+            compiler: Compiler::default(),
+            compile_memory_max: COMPILE_MEMORY_MAX,
+            compile_timeout: COMPILE_TIMEOUT,
         }
     }
 }
@@ -141,8 +153,10 @@ struct Inner {
     room: usize,
     cache: Cache,
     watchdog: Watchdog,
-    /// Where modules register their tasks, one at a time.
-    registry: Mutex<Option<Slot>>,
+    /// Which modules are compiled now.
+    turns: Turns,
+    /// Slots in which modules register their tasks, while none does.
+    registries: Mutex<Vec<Slot>>,
 }
 
 impl fmt::Debug for Runtime {
@@ -165,9 +179,9 @@ impl Runtime {
         let engines = grounds.iter().map(|ground| ground.engine.clone()).collect();
         let watchdog = Watchdog::start(engines).map_err(RuntimeError::Watchdog)?;
         let cache = Cache::open(config.cache_dir.as_deref());
-        let registry = Mutex::new(None);
-        let room = config.slots;
-        let mut inner = Inner { config: Arc::new(config), grounds, slots_max, room, cache, watchdog, registry };
+        let (turns, registries, room) = (Turns::default(), Mutex::new(Vec::new()), config.slots);
+        let config = Arc::new(config);
+        let mut inner = Inner { config, grounds, slots_max, room, cache, watchdog, turns, registries };
         inner.room = inner.try_sandboxes(&trials).map_err(RuntimeError::NoRoom)?;
         Ok(Self(Arc::new(inner)))
     }
@@ -181,45 +195,48 @@ impl Runtime {
     /// Loads a module: reads its file, compiles it or takes its code from the cache, and lets it
     /// register its tasks. What this returns can run.
     ///
-    /// Blocks for as long as that takes, so it is not for async code. Modules compile side by side
-    /// and register one after the other.
+    /// Blocks for as long as that takes, so it is not for async code. At most [`LOADS_MAX`] modules are
+    /// to be loaded at a time.
     ///
     /// # Errors
     /// [`LoadError`] with the path and what is wrong with the module.
     pub fn load(&self, path: &Path) -> Result<Module, LoadError> {
-        module::load(&self.0, path).map_err(|why| LoadError { path: path.to_owned(), why })
+        let wanted = AtomicBool::new(false);
+        module::load(&self.0, path, &Effort::new(threads_max(), &wanted))
+            .map_err(|why| LoadError { path: path.to_owned(), why })
     }
 
-    /// Loads the module at `path` beside the work of the slots: on one thread, which gives way to
-    /// all others. None if its content is another by now, or gone.
+    /// Loads the module at `path` on this thread, which gives way to all others once the module runs. None
+    /// if its content is another by now, or gone, or once it is `unwanted`.
     ///
     /// # Errors
     /// [`LoadError`] with the path and what is wrong with the module.
-    pub fn load_aside(&self, path: &Path, content: Content) -> Result<Option<Module>, LoadError> {
-        let load = || {
-            let bytes = match module::read(path, self.0.config.module_max) {
-                Ok(bytes) if blake3::hash(&bytes) == content => bytes,
-                Ok(_) | Err(Unusable::Missing) => return Ok(None),
-                Err(why) => return Err(why),
-            };
-            // A compiler that stumbles over a module must not take the thread along.
-            panic::catch_unwind(AssertUnwindSafe(|| module::load_bytes(&self.0, path, &bytes)))
-                .unwrap_or(Err(Unusable::Invalid("the compiler broke on it, which is a bug".to_owned())))
-                .map(Some)
+    pub fn load_aside(
+        &self,
+        path: &Path,
+        content: Content,
+        pace: Pace,
+        unwanted: &AtomicBool,
+    ) -> Result<Option<Module>, LoadError> {
+        let threads = if pace == Pace::Fast { threads_max() } else { 1 };
+        let effort = Effort::aside(threads, unwanted);
+        let is_kept = self.0.cache.has(&self.0.grounds[0].engine, &content.into());
+        if !is_kept && !effort.take_turn(&self.0.turns) {
+            return Ok(None);
+        }
+        let bytes = match module::read(path, self.0.config.module_max) {
+            Ok(bytes) if blake3::hash(&bytes) == content => bytes,
+            Ok(_) | Err(Unusable::Missing) => return Ok(None),
+            Err(why) => return Err(LoadError { path: path.to_owned(), why }),
         };
-        // wasmtime compiles on the threads of the pool that it is called in.
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(1)
-            .stack_size(LOADER_STACK)
-            .thread_name(|_| "fw-load".to_owned())
-            .start_handler(|_| give_way())
-            .build();
-        let loaded = match pool {
-            Ok(pool) => pool.install(load),
-            // The system has no more threads.
-            Err(_) => load(),
-        };
-        loaded.map_err(|why| LoadError { path: path.to_owned(), why })
+        // Whatever breaks on a module must not take the thread along, for which others wait.
+        let loaded = panic::catch_unwind(AssertUnwindSafe(|| module::load_bytes(&self.0, path, &bytes, &effort)));
+        let broke = || Err(Unusable::Invalid("fastworker broke on it, which is a bug".to_owned()));
+        match loaded.unwrap_or_else(|_| broke()) {
+            Ok(module) => Ok(Some(module)),
+            Err(Unusable::Compile(CompileError::Unwanted)) => Ok(None),
+            Err(why) => Err(LoadError { path: path.to_owned(), why }),
+        }
     }
 
     /// The bounds within which attempts run.
@@ -239,10 +256,26 @@ impl Runtime {
     }
 }
 
-/// How far a thread that loads modules steps back: to about a quarter of a busy processor.
+/// Modules that can be loaded at a time: each has room in the pool while it registers its tasks.
+pub const LOADS_MAX: usize = 16;
+/// Threads on which one module is compiled.
+const COMPILE_THREADS_MAX: usize = 4;
+/// How far whoever loads modules steps back: to about a quarter of a busy processor.
 const LOADER_NICENESS: i32 = 5;
-/// Its stack: the guest's, while the module registers its tasks, and what the host needs above it.
-const LOADER_STACK: usize = 4 * 1024 * 1024;
+
+/// How fast modules are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// On several threads: tasks wait for these modules.
+    Fast,
+    /// On one thread, beside the work of the slots.
+    Beside,
+}
+
+/// The most threads on which one module is compiled.
+fn threads_max() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(COMPILE_THREADS_MAX)
+}
 
 /// Lets all other threads go before this one.
 fn give_way() {
@@ -266,7 +299,7 @@ impl Inner {
     fn try_sandboxes(&self, trials: &[Prepared]) -> Result<usize, String> {
         let slots = self.config.slots.max(1);
         // Whatever else a worker takes later: its threads, and the transport's.
-        let taken = call::TAKEN_LATER + slots * LOADER_STACK;
+        let taken = call::TAKEN_LATER + slots * compiler::STACK;
         let _taken = if system::has_limited_address_space() {
             let room = system::reserve(taken);
             Some(room.ok_or_else(|| format!("{} are not left: {}", system::bytes(taken as u64), system::memory()))?)
@@ -308,11 +341,15 @@ impl Inner {
         Ok(room)
     }
 
-    /// Runs `work` in the slot that is kept for loading modules.
+    /// Runs `work` in a slot that is kept for loading modules.
     fn with_registry<R>(&self, work: impl FnOnce(&mut Slot) -> R) -> R {
-        let mut registry = lock(&self.registry);
-        let slot = registry.get_or_insert_with(|| Slot::new(&self.config, &self.watchdog, Arc::new(DebugLog)));
-        work(slot)
+        let free = lock(&self.registries).pop();
+        let mut slot = free.unwrap_or_else(|| Slot::new(&self.config, &self.watchdog, Arc::new(DebugLog)));
+        let done = work(&mut slot);
+        // Its last attempt is over and gives back what it used.
+        slot.clear();
+        lock(&self.registries).push(slot);
+        done
     }
 }
 

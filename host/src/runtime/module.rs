@@ -21,6 +21,7 @@ use super::{
     AttemptId, Inner,
     call::{Call, Ended, Prepared, Span},
     compiled::{self, Code},
+    compiler::{CompileError, Effort},
     component,
     contract_v1::{self, Exports, RegisterResults, TASKS},
     ending,
@@ -86,6 +87,9 @@ pub enum Unusable {
     /// The compiler refuses it.
     #[error("the module cannot be compiled: {0}")]
     Invalid(String),
+    /// It cannot be compiled within bounds, or not just now.
+    #[error("the module is not compiled: {0}")]
+    Compile(#[from] CompileError),
     /// It is a component, but no task module.
     #[error("the file is a component but no task module: it exports {}, and not {TASKS}", Exported(exports))]
     NoTasks {
@@ -148,6 +152,13 @@ impl fmt::Display for Exported<'_> {
     }
 }
 
+impl Unusable {
+    /// Whether the same file may well be of use a little later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Compile(error) if error.may_pass())
+    }
+}
+
 /// A task module that can run. Cloning it is cheap; it lives on while attempts run on it.
 #[derive(Clone)]
 pub struct Module(Arc<Loaded>);
@@ -207,22 +218,29 @@ impl Module {
 }
 
 /// Loads the module at `path`; see [`Runtime::load`](super::Runtime::load).
-pub(super) fn load(runtime: &Inner, path: &Path) -> Result<Module, Unusable> {
-    load_bytes(runtime, path, &read(path, runtime.config.module_max)?)
+pub(super) fn load<'a>(runtime: &'a Inner, path: &Path, effort: &Effort<'a>) -> Result<Module, Unusable> {
+    load_bytes(runtime, path, &read(path, runtime.config.module_max)?, effort)
 }
 
 /// Loads what was read from `path`.
-pub(super) fn load_bytes(runtime: &Inner, path: &Path, bytes: &[u8]) -> Result<Module, Unusable> {
+pub(super) fn load_bytes<'a>(
+    runtime: &'a Inner,
+    path: &Path,
+    bytes: &[u8],
+    effort: &Effort<'a>,
+) -> Result<Module, Unusable> {
     component::check(bytes)?;
     let hash = blake3::hash(bytes);
-    let compiler = &runtime.grounds[0].engine;
-    let code = runtime.cache.code(compiler, &hash, bytes).map_err(|error| invalid(&error))?;
+    let compile = || {
+        tracing::info!(module = name_of(path), path = %path.display(), bytes = bytes.len(), "compiling a module");
+        runtime.cache.compile(runtime, &hash, bytes, effort)
+    };
+    let code = runtime.cache.kept(&runtime.grounds[0].engine, &hash).map_or_else(compile, Ok)?;
+    effort.give_turn_back();
+    effort.before_it_runs();
     let live = match bring_up(runtime, &code) {
         // Code of an earlier start that no engine takes any more.
-        Err(Unusable::Invalid(_)) if code.kept => {
-            let code = runtime.cache.compile(compiler, &hash, bytes).map_err(|error| invalid(&error))?;
-            bring_up(runtime, &code)
-        }
+        Err(Unusable::Invalid(_)) if code.kept => bring_up(runtime, &compile()?),
         result => result,
     };
     let Live { prepared, run, tasks, engine } = live?;

@@ -75,6 +75,22 @@ fn expand_one(source: &str) -> Result<Vec<PathBuf>, SourceError> {
     if files.is_empty() { Err(nothing) } else { Ok(files) }
 }
 
+/// The same, without what leads to no file.
+pub fn in_order(sources: &[String]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for file in sources.iter().flat_map(|source| expand_one(source).unwrap_or_default()) {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files
+}
+
+/// What is the matter with a source that leads to no file, if it leads to none now.
+pub fn awaited(source: &str) -> Option<SourceError> {
+    expand_one(source).err()
+}
+
 /// What a source is at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -34,12 +34,15 @@ mod keeper;
 
 mod frame;
 
+mod loading;
+
 mod reload;
 
 mod room;
 
 use desk::Desk;
 use keeper::Keeper;
+pub use loading::{Loading, LoadingEnd};
 pub use reload::Reload;
 use reload::Reloader;
 
@@ -110,6 +113,7 @@ pub struct Crew {
     slots: Receiver<()>,
     others: Vec<JoinHandle<()>>,
     reloading: Option<WatchEnd>,
+    loading: Loading,
     /// Somebody has seen to its end.
     over: bool,
 }
@@ -154,8 +158,8 @@ enum NoAnswer {
 }
 
 impl Crew {
-    /// Registers and starts to work. With `reload`, what changes in the modules goes live. Waits at most
-    /// `patience` for another worker of the same id to leave, and for a control plane that is just away.
+    /// Registers and starts to work. With `reload`, modules are loaded meanwhile, and what changes goes live. Waits
+    /// at most `patience` for another worker of the same id to leave, and for a control plane that is just away.
     ///
     /// # Errors
     /// [`CrewError`] when the control plane refuses or does not answer.
@@ -190,7 +194,14 @@ impl Crew {
         shared.tell_of_modules();
         let (ended, slots) = mpsc::channel();
         // From here on, whatever fails ends the threads that run already.
-        let mut crew = Self { shared: Arc::clone(&shared), slots, others: Vec::new(), reloading: None, over: false };
+        let mut crew = Self {
+            shared: Arc::clone(&shared),
+            slots,
+            others: Vec::new(),
+            reloading: None,
+            loading: Loading::default(),
+            over: false,
+        };
         for number in 0..shared.identity.slots {
             let (shared, ended) = (Arc::clone(&shared), ended.clone());
             spawn(format!("fw-slot-{number}"), move || {
@@ -202,9 +213,9 @@ impl Crew {
         crew.others.push(spawn("fw-beat".into(), move || beat.run_beat())?);
         crew.others.push(spawn("fw-keeper".into(), move || keeper.run_keeper())?);
         if let Some(reload) = reload {
-            let (reloader, stop) = Reloader::new(shared, reload);
+            let (reloader, stop, loading) = Reloader::new(shared, reload);
             crew.others.push(spawn("fw-reload".into(), move || reloader.run())?);
-            crew.reloading = Some(stop);
+            (crew.reloading, crew.loading) = (Some(stop), loading);
         }
         Ok(crew)
     }
@@ -253,6 +264,16 @@ impl Crew {
                 drop(shared.link.ask(&WorkerRequest::Leave(key), SOON));
             }
         }
+    }
+
+    /// How many tasks its modules have now.
+    pub fn tasks(&self) -> usize {
+        lock::read(&self.shared.catalog).modules().iter().map(|module| module.info().tasks.len()).sum()
+    }
+
+    /// The loading of the modules that were there at the start.
+    pub fn loading(&self) -> Loading {
+        self.loading.clone()
     }
 
     fn worker(&self) -> &str {

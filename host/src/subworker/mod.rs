@@ -4,8 +4,10 @@
 //! the same as those of the control plane's own slots; [`link`] is how they ask.
 
 use std::{
+    fs::File,
+    io::Read as _,
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -14,10 +16,14 @@ use std::{
 use tracing::{info, warn};
 
 use crate::{
+    clock::Timestamp,
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
     protocol::Welcome,
-    runtime::{Catalog, LoadError, Runtime, RuntimeConfig, RuntimeError, SourceError, expand},
-    task::SerializationFormat,
+    runtime::{
+        COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, Runtime, RuntimeConfig, RuntimeError,
+        SourceError, Unusable, awaited, expand,
+    },
+    task::{LoadFailure, SerializationFormat},
     transport::nng::Nng,
 };
 
@@ -26,6 +32,7 @@ pub mod link;
 mod log;
 
 use crew::{Crew, CrewError, Identity, Reload};
+pub use crew::{Loading, LoadingEnd};
 use link::{NotFound, RemoteLink};
 
 /// What a subworker is told before it starts.
@@ -78,7 +85,16 @@ pub struct ModulesConfig {
     pub module_grace: Duration,
     /// Whether a version goes live although tasks wait whose arguments it does not take.
     pub force_reload: bool,
+    /// Who compiles: by default this program if it has said that it can, else this process.
+    pub compiler: Compiler,
+    /// Bytes of memory that compiling a module may take, in a process of its own.
+    pub compile_memory_max: u64,
+    /// Processor time that compiling a module may take, in a process of its own.
+    pub compile_timeout: Duration,
 }
+
+/// How long the start of a worker waits for its modules: long enough for those that are in the cache.
+pub const START_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a module may be gone from its folder.
 pub const MODULE_GRACE: Duration = Duration::from_secs(5);
@@ -92,28 +108,79 @@ impl Default for ModulesConfig {
             reload: true,
             module_grace: MODULE_GRACE,
             force_reload: false,
+            compiler: Compiler::default(),
+            compile_memory_max: COMPILE_MEMORY_MAX,
+            compile_timeout: COMPILE_TIMEOUT,
         }
     }
 }
 
 impl ModulesConfig {
-    /// Loads the modules.
+    /// Loads the modules that are there now, for somebody who wants to look at them. A file that cannot be
+    /// loaded is in the catalog with its error, if a folder or a pattern led to it.
     ///
     /// # Errors
-    /// [`ModulesError`] if a source names nothing, or a module cannot be loaded: nothing half loaded starts.
+    /// [`ModulesError`] if a source leads to no file, or names a file that cannot be loaded.
     pub fn load(&self) -> Result<(Runtime, Catalog), ModulesError> {
         let paths = expand(&self.sources)?;
-        let cache_dir = self.cache_dir.clone();
-        let runtime = Runtime::new(RuntimeConfig { slots: self.concurrency, cache_dir, ..RuntimeConfig::default() })?;
-        let (catalog, errors) = Catalog::load(&runtime, &paths);
-        if errors.is_empty() { Ok((runtime, catalog)) } else { Err(ModulesError::Load(errors)) }
+        let runtime = self.runtime()?;
+        let (mut catalog, errors) = Catalog::load(&runtime, &paths);
+        let is_named = |error: &LoadError| self.sources.iter().any(|source| Path::new(source) == error.path);
+        if errors.iter().any(is_named) {
+            return Err(ModulesError::Load(errors));
+        }
+        for LoadError { path, why } in errors {
+            catalog.set_error(&path, LoadFailure { at: Timestamp::now(), message: why.to_string() });
+        }
+        Ok((runtime, catalog))
     }
 
-    /// How what was loaded changes, if it does.
+    /// What a worker starts with: no modules yet, they are loaded while it works.
+    ///
+    /// # Errors
+    /// [`ModulesError`] if a source can never lead to a module, or the machine cannot run any.
+    pub(crate) fn begin(&self) -> Result<(Runtime, Catalog), ModulesError> {
+        for source in &self.sources {
+            match awaited(source) {
+                Some(error @ SourceError::Pattern { .. }) => return Err(error.into()),
+                // Nothing that comes later is looked at.
+                Some(error @ SourceError::Missing(_)) if !self.reload => return Err(error.into()),
+                _ => {}
+            }
+            if let Some(why) = never_a_module(Path::new(source)) {
+                return Err(ModulesError::Load(vec![LoadError { path: source.into(), why }]));
+            }
+        }
+        Ok((self.runtime()?, Catalog::default()))
+    }
+
+    fn runtime(&self) -> Result<Runtime, ModulesError> {
+        Ok(Runtime::new(RuntimeConfig {
+            slots: self.concurrency,
+            cache_dir: self.cache_dir.clone(),
+            compiler: self.compiler.clone(),
+            compile_memory_max: self.compile_memory_max,
+            compile_timeout: self.compile_timeout,
+            ..RuntimeConfig::default()
+        })?)
+    }
+
+    /// How modules are loaded and change.
     pub(crate) fn reload(&self) -> Option<Reload> {
         let (sources, grace, force) = (self.sources.clone(), self.module_grace, self.force_reload);
-        self.reload.then_some(Reload { sources, grace, force })
+        (!sources.is_empty()).then_some(Reload { sources, grace, force, watch: self.reload })
     }
+}
+
+/// Why a file that a source names will never be a module: its content is something else, and so is its
+/// name. Another may well become one.
+fn never_a_module(path: &Path) -> Option<Unusable> {
+    if path.extension().is_some_and(|it| it == "wasm") || !path.is_file() {
+        return None;
+    }
+    let mut first = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
+    (read.is_ok() && first != *b"\0asm").then_some(Unusable::NotWasm)
 }
 
 /// Where the user's cache is, after the XDG base directory specification.
@@ -168,17 +235,18 @@ impl SubWorker {
         Self { config, crew: None, joined: None }
     }
 
-    /// Loads the modules, registers and takes work. Blocks while it loads and looks for its control
-    /// plane; call it through `spawn_blocking` from async code.
+    /// Registers, begins to load its modules, and takes work for each as soon as it is loaded. Blocks while
+    /// it looks for its control plane, and then for up to [`START_WAIT`] while it loads; call it through
+    /// `spawn_blocking` from async code. [`SubWorker::loading`] tells when all modules are loaded.
     ///
     /// # Errors
     /// [`SubWorkerError`] says what to mend. Nothing runs then.
     pub fn start(&mut self) -> Result<(), SubWorkerError> {
-        let (runtime, catalog) = self.config.modules.load()?;
+        let (runtime, catalog) = self.config.modules.begin()?;
         self.start_with(runtime, catalog)
     }
 
-    /// Registers with modules that are loaded already.
+    /// The same, with modules that are loaded already.
     ///
     /// # Errors
     /// As for [`SubWorker::start`].
@@ -196,7 +264,7 @@ impl SubWorker {
             address: config.base_address.to_string(),
             slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),
         };
-        let is_empty = catalog.modules().is_empty();
+        let is_empty = catalog.modules().is_empty() && config.modules.sources.is_empty();
         self.joined = Some(link.joined().clone());
         let (link, reload) = (Arc::new(link), config.modules.reload());
         // To a tenth of a second, as it is told to people.
@@ -206,6 +274,7 @@ impl SubWorker {
         if is_empty {
             warn!(worker = config.worker_id, "this subworker has no task modules, so it gets no tasks");
         }
+        self.loading().wait(START_WAIT);
         Ok(())
     }
 
@@ -221,6 +290,16 @@ impl SubWorker {
     /// Who the control plane said it is that this subworker joined when it started.
     pub fn control_plane(&self) -> Option<&Welcome> {
         self.joined.as_ref()
+    }
+
+    /// How many tasks its modules have now.
+    pub fn tasks(&self) -> usize {
+        self.crew.as_ref().map_or(0, Crew::tasks)
+    }
+
+    /// The loading of the modules that were there at the start.
+    pub fn loading(&self) -> Loading {
+        self.crew.as_ref().map(Crew::loading).unwrap_or_default()
     }
 
     /// Finishes what runs, at most `limit` long, hands the rest back and leaves. Blocks so long.

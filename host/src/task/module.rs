@@ -78,6 +78,8 @@ pub enum ModuleStatus {
     Leaving,
     /// Was never loaded: its tasks are not known.
     Broken,
+    /// Is being compiled or registers its tasks: they are not known yet.
+    Loading,
 }
 
 /// Why a version of a module was not taken.

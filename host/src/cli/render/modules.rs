@@ -86,6 +86,7 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
     };
     match (module.status, telling) {
         (ModuleStatus::Broken, _) => words(&format!("could not be loaded: {path}")),
+        (ModuleStatus::Loading, _) => words(&format!("loading: it is compiled or registers its tasks: {path}")),
         // Each worker may have it elsewhere.
         (_, Telling::Short) if !workers.is_empty() => words(&format!("version {version}, {imports}")),
         (_, Telling::Short) => {
@@ -102,14 +103,18 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
     match module.status {
         ModuleStatus::Missing => words("missing: its file is gone; this version runs on"),
         ModuleStatus::Leaving => words("leaving: its file is gone; it runs what was submitted before"),
-        ModuleStatus::Loaded | ModuleStatus::Broken => {}
+        ModuleStatus::Loaded | ModuleStatus::Broken | ModuleStatus::Loading => {}
     }
     if let Some(LoadFailure { at, message }) = &module.last_error {
         out(format_args!("  error since {}:", moment(*at)));
         message.lines().for_each(|line| below("    ", line));
     }
     if !workers.is_empty() {
-        let verb = if module.status == ModuleStatus::Broken { "not loaded by" } else { "loaded by" };
+        let verb = match module.status {
+            ModuleStatus::Broken => "not loaded by",
+            ModuleStatus::Loading => "being loaded by",
+            _ => "loaded by",
+        };
         words(&format!("{verb} {}", workers.join(", ")));
     }
 }

@@ -194,7 +194,7 @@ fn change(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
         Some(before) if before.status != module.status => Some(match module.status {
             ModuleStatus::Missing => "its file is missing".to_owned(),
             ModuleStatus::Leaving => "its file is gone: it runs what was submitted before".to_owned(),
-            ModuleStatus::Loaded | ModuleStatus::Broken => "its file is back".to_owned(),
+            ModuleStatus::Loaded | ModuleStatus::Broken | ModuleStatus::Loading => "its file is back".to_owned(),
         }),
         Some(_) => None,
     }

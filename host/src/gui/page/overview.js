@@ -232,11 +232,11 @@ function moduleEntry(module) {
       el('code', { title: `BLAKE3 ${module.hash}` }, module.hash.slice(0, 16)),
       module.status !== 'loaded' && badge(module.status),
       error && module.status !== 'broken' && badge('refused'),
-      el('small', {}, `${bytes(module.size)} · ${count(module.tasks.length)} ${module.tasks.length === 1 ? 'task' : 'tasks'} · loaded ${clock(module.loaded_at)}`),
+      el('small', {}, module.hash ? `${bytes(module.size)} · ${count(module.tasks.length)} ${module.tasks.length === 1 ? 'task' : 'tasks'} · loaded ${clock(module.loaded_at)}` : module.path),
       el('small', { class: 'on' }, module.workers.join(', ')),
     ),
     error && el('pre', { class: 'bad' }, `${moment(error.at)}: ${error.message}`),
-    el('p', { class: 'note' }, `${module.path} · ${module.engine} engine · loaded ${moment(module.loaded_at)}`),
+    el('p', { class: 'note' }, module.hash ? `${module.path} · ${module.engine} engine · loaded ${moment(module.loaded_at)}` : `${module.path} · ${module.status === 'loading' ? 'is compiled or registers its tasks' : 'could not be loaded'}`),
     module.imports.length > 0 && el('p', { class: 'note' }, `imports ${module.imports.join(', ')}`),
     el('ul', {}, module.tasks.map((task) => el('li', {}, el('code', {}, signature(task)), task.documentation && el('p', {}, task.documentation)))),
   );

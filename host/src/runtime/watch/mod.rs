@@ -58,7 +58,10 @@ pub struct Watch {
     bell: Arc<Bell>,
     moved: BTreeSet<PathBuf>,
     module_max: u64,
+    /// Whether it has not waited yet.
     first: bool,
+    /// Whether it has not looked yet.
+    new: bool,
 }
 
 /// The other end of a [`Watch`]: ends its waits.
@@ -86,7 +89,7 @@ impl Watch {
         let files = Files::new(loaded, grace);
         let hints = Hints::new(Arc::clone(&bell));
         let end = WatchEnd(Arc::clone(&bell));
-        (Self { sources, files, hints, bell, moved: BTreeSet::new(), module_max, first: true }, end)
+        (Self { sources, files, hints, bell, moved: BTreeSet::new(), module_max, first: true, new: true }, end)
     }
 
     /// Waits until it is time to look. Returns whether to go on.
@@ -116,7 +119,11 @@ impl Watch {
         // First, so that what changes during the look is noticed after it.
         self.hints.watch(&self.folders());
         let sights = self.sights();
-        let moved = self.moved(&sights);
+        let mut moved = self.moved(&sights);
+        if std::mem::take(&mut self.new) {
+            // What is there at the start is taken to be whole: nobody can say since when it is there.
+            moved.extend(sights.keys().cloned());
+        }
         for step in self.files.look(Now::read().mono, &sights, &moved) {
             match step {
                 Step::Read(path) => {
@@ -165,7 +172,8 @@ impl Watch {
         let unread = |path: &Path| found.unread.iter().any(|folder| path.starts_with(folder));
         let hidden: Vec<PathBuf> = self.files.paths().filter(|path| unread(path)).map(Path::to_owned).collect();
         let sight = |(path, named): (PathBuf, bool)| match fs::metadata(&path) {
-            Ok(meta) if meta.is_file() => Some((path, Sight { stat: Some(stat(&meta)), named })),
+            // One that a source names is read, whatever it is: that says what is wrong with it.
+            Ok(meta) if meta.is_file() || named => Some((path, Sight { stat: Some(stat(&meta)), named })),
             Err(error) if !is_absence(&error) => Some((path, Sight { stat: None, named })),
             Ok(_) | Err(_) => None,
         };

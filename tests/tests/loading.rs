@@ -1,0 +1,306 @@
+//! Loading modules: whatever a file does to the compiler, or while it registers its tasks, takes nobody along.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use fastworker_tests::{Cluster, Guest, Process, SOON, cli, eventually, fastworker, module};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Values of a function that no compiler likes: some 10 s and 700 MB.
+const DENSE: usize = 6_000;
+/// The same, for seconds and little memory.
+const SLOW: usize = 2_500;
+
+fn folder() -> TempDir {
+    TempDir::new().expect("a folder")
+}
+
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let (beside, path) = (folder.join("beside"), folder.join(name));
+    fs::write(&beside, bytes).expect("a file");
+    fs::rename(&beside, &path).expect("it can be moved");
+    path
+}
+
+fn answering(task: &str, answer: &str) -> Guest {
+    Guest::new(task, answer)
+}
+
+/// Compiled code of its own, so that each module is compiled.
+fn cache(folder: &TempDir) -> String {
+    folder.path().join("cache").display().to_string()
+}
+
+/// What is listed of the modules, by name.
+fn row(cluster: &Cluster, name: &str) -> Option<Value> {
+    let listed = cluster.cli(["list", "--json"]).with_code(0).json();
+    listed.as_array().expect("a list").iter().find(|row| row["name"] == name).cloned()
+}
+
+/// Waits until a module is listed with an error that has these words.
+fn until_refused(cluster: &Cluster, name: &str, words: &str, limit: Duration) -> Value {
+    let is_so = |row: &Value| row["last_error"]["message"].as_str().is_some_and(|it| it.contains(words));
+    eventually(&format!("{name} is refused: {words}"), limit, || row(cluster, name).filter(is_so))
+}
+
+fn until_answer(cluster: &Cluster, task: &str, answer: &str) {
+    let ask = || {
+        let ran = cluster.cli(["submit", "--task-name", task, "--wait-for-worker"]);
+        (ran.code == Some(0) && ran.stdout.trim() == answer).then_some(())
+    };
+    eventually(&format!("{task} answers {answer}"), SOON, ask);
+}
+
+/// The processes that compile for another.
+fn compilers(of: u32) -> Vec<u32> {
+    let parent = |id: u32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let (_, after) = stat.rsplit_once(") ")?;
+        after.split(' ').nth(1)?.parse::<u32>().ok()
+    };
+    let entries = fs::read_dir("/proc").expect("Linux").flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| parent(*id) == Some(of)).collect()
+}
+
+/// Whether a process is there, and not only as a number that nobody has asked for.
+fn is_running(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, after)| !after.starts_with(['Z', 'X']))
+}
+
+/// The most memory that a process ever had, in bytes.
+fn peak(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
+}
+
+#[test]
+fn a_module_that_needs_too_much_memory_or_time_is_refused_alone() {
+    let (modules, kept) = (folder(), folder());
+    let add = module("arithmetic");
+    fs::copy(&add, modules.path().join("arithmetic.wasm")).expect("a copy");
+    let bounds = ["--cache-dir", &cache(&kept), "--compile-memory", "256", "--compile-timeout", "2s"];
+    let mut cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&bounds).start();
+    put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
+    put(modules.path(), "slow.wasm", &Guest::new("slow", "2").functions(12_000).bytes());
+    let refused = until_refused(&cluster, "dense", "more than 256 MiB of memory", Duration::from_mins(2));
+    assert!(refused["last_error"]["message"].as_str().is_some_and(|it| it.contains("--compile-memory")), "{refused}");
+    let refused = until_refused(&cluster, "slow", "more than 2 s of processor time", Duration::from_mins(2));
+    assert!(refused["last_error"]["message"].as_str().is_some_and(|it| it.contains("--compile-timeout")), "{refused}");
+    let sum = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
+    assert_eq!(sum.stdout, "8\n");
+    assert!(peak(&cluster.control_plane) < 256 << 20, "{}", peak(&cluster.control_plane));
+    assert_eq!(compilers(cluster.control_plane.id()), [0; 0]);
+    cluster.control_plane.stop();
+}
+
+#[test]
+fn a_worker_starts_beside_broken_endless_and_rival_modules_and_lists_them() {
+    let (modules, kept) = (folder(), folder());
+    for number in 0..3 {
+        let name = format!("endless{number}");
+        put(modules.path(), &format!("{name}.wasm"), &Guest::new(&name, "1").without_end().bytes());
+        put(modules.path(), &format!("broken{number}.wasm"), b"no module");
+    }
+    put(modules.path(), "first.wasm", &Guest::new("greet", "\"first\"").functions(3_000).bytes());
+    put(modules.path(), "second.wasm", &answering("greet", "\"second\"").bytes());
+    put(modules.path(), "third.wasm", &answering("part", "\"third\"").bytes());
+    let args = ["--cache-dir", &cache(&kept)];
+    let started = Instant::now();
+    let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
+    until_answer(&cluster, "part", "\"third\"");
+    assert!(started.elapsed() < Duration::from_secs(9), "the endless ones held it up: {:?}", started.elapsed());
+    // Whichever of the two is loaded first.
+    until_answer(&cluster, "greet", "\"first\"");
+    until_refused(&cluster, "second", "and so has", SOON);
+    until_refused(&cluster, "broken1", "is not WebAssembly", SOON);
+    until_refused(&cluster, "endless2", "did not register its tasks within 10 s", SOON);
+    let loaded = eventually("the end of it", SOON, || {
+        let log = cluster.control_plane.log();
+        log.lines().find(|line| line.contains("all modules are loaded or refused")).map(str::to_owned)
+    });
+    assert!(loaded.contains("modules=2") && loaded.contains("broken=7") && loaded.contains("tasks=2"), "{loaded}");
+    // Once the first is gone, the other takes over.
+    fs::remove_file(modules.path().join("first.wasm")).expect("it is there");
+    until_answer(&cluster, "greet", "\"second\"");
+    assert_eq!(row(&cluster, "second").expect("it is listed")["status"], "loaded");
+}
+
+#[test]
+fn folders_and_files_may_be_empty_or_come_later() {
+    let (modules, kept) = (folder(), folder());
+    let later = modules.path().join("later");
+    let (file, empty) = (modules.path().join("file.wasm"), modules.path().join("empty"));
+    fs::create_dir(&empty).expect("a folder");
+    let pattern = modules.path().join("pattern-*.wasm");
+    let args = ["--cache-dir", &cache(&kept)];
+    let sources = [&later, &file, &empty, &pattern];
+    let cluster = Cluster::builder().sources(sources).own_slots(1).control_plane_args(&args).start();
+    let log = cluster.control_plane.log();
+    assert!(log.contains("there is no file or folder") && log.contains("has no .wasm file"), "{log}");
+    until_refused(&cluster, "file", "there is no file or folder", SOON);
+    assert_eq!(row(&cluster, "later").expect("it is listed")["status"], "broken");
+    fs::create_dir(&later).expect("a folder");
+    put(&later, "one.wasm", &answering("one", "1").bytes());
+    put(&empty, "two.wasm", &answering("two", "2").bytes());
+    put(modules.path(), "file.wasm", &answering("three", "3").bytes());
+    put(modules.path(), "pattern-4.wasm", &answering("four", "4").bytes());
+    for (task, answer) in [("one", "1"), ("two", "2"), ("three", "3"), ("four", "4")] {
+        until_answer(&cluster, task, answer);
+    }
+    assert_eq!(row(&cluster, "later"), None);
+    assert_eq!(row(&cluster, "file").expect("it is listed")["last_error"], Value::Null);
+}
+
+#[test]
+fn what_can_never_be_a_module_stops_the_start() {
+    let modules = folder();
+    let notes = modules.path().join("notes.txt");
+    fs::write(&notes, "no module").expect("a file");
+    let missing = modules.path().join("missing.wasm");
+    let run = |args: &[&str], source: &Path| {
+        let mut command = fastworker();
+        command.arg("control-plane").args(args).arg("--task-modules").arg(source);
+        cli::run(command)
+    };
+    let _ = run(&[], &notes).with_code(2).says("notes.txt").says("is not WebAssembly");
+    let _ = run(&[], Path::new("a[")).with_code(2).says("is not a pattern");
+    let _ = run(&["--no-reload"], &missing).with_code(5).says("there is no file or folder");
+}
+
+#[test]
+fn without_reload_what_is_there_at_the_start_is_loaded_and_nothing_later() {
+    let modules = folder();
+    put(modules.path(), "one.wasm", &answering("one", "1").bytes());
+    let cluster =
+        Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&["--no-reload"]).start();
+    put(modules.path(), "one.wasm", &answering("one", "2").bytes());
+    until_answer(&cluster, "one", "1");
+    assert_eq!(row(&cluster, "one").expect("it is listed")["last_error"], Value::Null);
+}
+
+#[test]
+fn a_compiler_has_nothing_of_its_worker_and_ends_with_it() {
+    let (modules, kept) = (folder(), folder());
+    put(modules.path(), "good.wasm", &answering("good", "1").bytes());
+    let args = ["--cache-dir", &cache(&kept)];
+    let mut cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
+    put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
+    let id = cluster.control_plane.id();
+    let compiler = || eventually("a compiler", SOON, || compilers(id).pop());
+    let first = compiler();
+    let is_alone = || {
+        let open = fs::read_dir(format!("/proc/{first}/fd")).ok()?.count();
+        let environment = fs::read(format!("/proc/{first}/environ")).ok()?;
+        // The descriptors that it begins with, and at most the copies that it reads and writes through.
+        (environment.is_empty() && open <= 5).then_some(())
+    };
+    eventually("a compiler that has only its pipes", SOON, is_alone);
+    let limits = fs::read_to_string(format!("/proc/{first}/limits")).expect("it runs");
+    let limit = |name: &str| limits.lines().find(|line| line.starts_with(name)).expect("a limit").to_owned();
+    assert!(limit("Max core file size").contains(" 0 "), "{limits}");
+    assert!(limit("Max data size").contains("2147483648"), "{limits}");
+    // One that is killed is told, and tried again.
+    let killed = std::process::Command::new("kill").args(["-KILL", &first.to_string()]).status();
+    assert!(killed.is_ok_and(|killed| killed.success()));
+    until_refused(&cluster, "dense", "was killed by signal 9", SOON);
+    until_answer(&cluster, "good", "1");
+    let second = eventually("another compiler", 2 * SOON, || compilers(id).pop());
+    assert_ne!(first, second);
+    // The worker does not wait for it, and takes it along.
+    let asked = Instant::now();
+    cluster.control_plane.stop();
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    eventually("the end of the compiler", SOON, || (!is_running(second)).then_some(()));
+}
+
+#[test]
+fn a_compiler_ends_when_its_worker_is_killed() {
+    let (modules, kept) = (folder(), folder());
+    put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
+    let args = ["--cache-dir", &cache(&kept)];
+    let mut cluster =
+        Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
+    assert_eq!(row(&cluster, "dense").expect("it is listed")["status"], "loading");
+    let id = cluster.control_plane.id();
+    let compiler = eventually("a compiler", SOON, || compilers(id).pop());
+    cluster.control_plane.kill();
+    eventually("the end of the compiler", SOON, || (!is_running(compiler)).then_some(()));
+}
+
+#[test]
+fn of_a_module_that_changes_while_it_is_compiled_the_last_version_counts() {
+    let (modules, kept) = (folder(), folder());
+    put(modules.path(), "module.wasm", &Guest::new("task", "1").dense(DENSE).bytes());
+    let args = ["--cache-dir", &cache(&kept)];
+    let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
+    let first = eventually("a compiler", SOON, || compilers(cluster.control_plane.id()).pop());
+    put(modules.path(), "module.wasm", &answering("task", "2").bytes());
+    until_answer(&cluster, "task", "2");
+    eventually("the end of the first compiler", SOON, || (!is_running(first)).then_some(()));
+    assert_eq!(row(&cluster, "module").expect("it is listed")["last_error"], Value::Null);
+}
+
+#[test]
+fn a_worker_does_not_grow_with_each_version_that_it_compiles() {
+    let (modules, kept) = (folder(), folder());
+    let version = |number: usize| Guest::new("version", &number.to_string()).functions(2_000).bytes();
+    put(modules.path(), "version.wasm", &version(100));
+    let args = ["--cache-dir", &cache(&kept)];
+    let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
+    let mut before = 0;
+    for number in 101..110 {
+        put(modules.path(), "version.wasm", &version(number));
+        until_answer(&cluster, "version", &number.to_string());
+        if number == 103 {
+            before = cluster.control_plane.memory();
+        }
+    }
+    let grown = cluster.control_plane.memory().saturating_sub(before);
+    assert!(grown < 20 << 20, "six versions added {grown} bytes to {before}");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_costs_time_and_nothing_else() {
+    let (modules, kept) = (folder(), folder());
+    let file = kept.path().join("file");
+    fs::write(&file, "").expect("a file");
+    put(modules.path(), "good.wasm", &answering("good", "1").bytes());
+    // Not even the owner can make a folder below a file.
+    let args = ["--cache-dir", &file.join("cache").display().to_string()];
+    let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
+    until_answer(&cluster, "good", "1");
+    assert!(cluster.control_plane.log().contains("no cache of compiled code"), "{}", cluster.control_plane.log());
+}
+
+#[test]
+fn a_compiler_is_no_command_for_people() {
+    let mut command = fastworker();
+    command.arg("compile-module");
+    assert_eq!(cli::run(command).with_code(2).stdout, "");
+}
+
+#[test]
+fn modules_of_some_seconds_let_others_pass() {
+    let (modules, kept) = (folder(), folder());
+    for number in 0..3 {
+        let name = format!("slow{number}");
+        put(modules.path(), &format!("a-{name}.wasm"), &Guest::new(&name, "1").dense(SLOW + number).bytes());
+    }
+    put(modules.path(), "quick.wasm", &answering("quick", "1").bytes());
+    let args = ["--cache-dir", &cache(&kept)];
+    let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
+    until_answer(&cluster, "quick", "1");
+    for number in 0..3 {
+        let name = format!("slow{number}");
+        eventually(&name, Duration::from_mins(2), || {
+            row(&cluster, &format!("a-{name}")).filter(|row| row["status"] == "loaded")
+        });
+    }
+}
