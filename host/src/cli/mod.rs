@@ -180,6 +180,7 @@ pub fn main() -> ExitCode {
         render::failure(&failure, json);
         failure.code
     });
+    render::flush();
     ExitCode::from(code)
 }
 
@@ -251,6 +252,7 @@ fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
 fn leave(words: &'static str, json: bool) -> impl Fn() -> u8 + Send + 'static {
     move || {
         render::failure(&Failure::new(INTERRUPTED, words), json);
+        render::flush();
         INTERRUPTED
     }
 }
@@ -340,6 +342,8 @@ impl Serving {
     ) -> Outcome {
         crate::memory::give_large_blocks_back();
         render::log(&self.log_level, self.log_format);
+        let _flush = FlushOnPanic;
+        crate::memory::give_free_memory_back();
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
@@ -373,6 +377,17 @@ fn tell_when_loaded(worker_id: &str, loading: Loading) {
     };
     if let Err(error) = std::thread::Builder::new().name("fw-loaded".into()).spawn(wait) {
         tracing::warn!(%error, "no thread to tell when all modules are loaded");
+    }
+}
+
+/// Has the last lines of the log written when a panic unwinds through a server.
+struct FlushOnPanic;
+
+impl Drop for FlushOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            render::flush();
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
 mod log;
 mod looks;
 mod modules;
+mod queue;
 mod say;
 mod schedules;
 mod shapes;
@@ -37,7 +38,7 @@ mod table;
 mod tasks;
 mod text;
 
-pub(super) use log::{Levels, LogFormat, levels, log};
+pub(super) use log::{Levels, LogFormat, flush, levels, log};
 pub(super) use looks::{crew, events};
 pub(super) use modules::{Telling, loaded, modules};
 pub(super) use say::{STYLES, failure, note, warning};
@@ -65,6 +66,9 @@ fn out_name(name: &str) {
 }
 
 fn write_out(text: &str) {
+    if log::print(text) {
+        return;
+    }
     match writeln!(io::stdout().lock(), "{text}") {
         Ok(()) => {}
         // Whoever read this has read enough.
@@ -88,8 +92,10 @@ fn err(line: impl Display) {
 
 /// Prints what has been made visible already, and may have colours of ours.
 fn write_err(text: &str) {
-    // There is nobody left to tell when this fails.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    if !log::add(text) {
+        // There is nobody left to tell when this fails.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
 }
 
 fn out_json(value: &impl Serialize) -> Result<(), Failure> {
@@ -134,7 +140,9 @@ pub(super) fn ready(
     }
     let ready = Ready { event: "ready", worker_id, address, gui, health, cluster_id, pid: process::id() };
     let text = serde_json::to_string(&ready).map_err(|error| Failure::new(TASK_FAILED, error))?;
-    let _ = writeln!(io::stdout().lock(), "{text}");
+    if !log::print(&text) {
+        let _ = writeln!(io::stdout().lock(), "{text}");
+    }
     Ok(())
 }
 

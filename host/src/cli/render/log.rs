@@ -2,15 +2,25 @@
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
-    io, panic, thread,
+    io::{self, Write},
+    panic,
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
 };
 
 use clap::ValueEnum;
 use tracing::Metadata;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, fmt::MakeWriter};
 
-use super::colours;
+use super::{colours, queue::Lines};
 use crate::visible;
+
+/// How long a process that ends waits for its last log lines to be written.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// The lines of this process, if it is a server.
+static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
 /// The least important lines to print, of everything or of parts.
 #[derive(Clone, Debug)]
@@ -40,17 +50,37 @@ pub(in crate::cli) fn levels(text: &str) -> Result<Levels, String> {
     })
 }
 
-/// Starts logging to the standard error.
+/// Starts logging to the standard error, which nothing waits for from now on: see [`Lines`].
 pub(in crate::cli) fn log(levels: &Levels, format: LogFormat) {
+    let colours = colours(&io::stderr());
+    match Lines::start(io::stderr(), |dropped| {
+        tracing::error!(dropped, "log lines were dropped: the log is not read fast enough, or could not be written");
+    }) {
+        Ok(lines) => {
+            let lines = LINES.get_or_init(|| lines);
+            subscribe(levels, format, colours, Writer(Arc::clone(lines)));
+            panic::set_hook(Box::new(log_panic));
+        }
+        Err(error) => {
+            subscribe(levels, format, colours, io::stderr);
+            tracing::warn!(%error, "no thread to write the log: a log that nobody reads will stop this process");
+        }
+    }
+}
+
+fn subscribe(
+    levels: &Levels,
+    format: LogFormat,
+    colours: bool,
+    writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse_lossy(&levels.0);
     // It tells of a closed pipe by eprintln!, which panics for the same reason: hence no internal errors.
-    let lines = fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
-    let lines = lines.map_writer(Visible);
+    let lines = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false).map_writer(Visible);
     let _ = match format {
-        LogFormat::Text => lines.with_target(false).with_ansi(colours(&io::stderr())).try_init(),
+        LogFormat::Text => lines.with_target(false).with_ansi(colours).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
-    panic::set_hook(Box::new(log_panic));
 }
 
 /// Logs a panic like everything else: what it says may come from a task.
@@ -122,6 +152,68 @@ fn colour(text: &str) -> Option<&str> {
     let rest = text.strip_prefix("\x1b[")?;
     let end = rest.find(|char: char| !char.is_ascii_digit() && char != ';')?;
     rest[end..].starts_with('m').then(|| &text[..=text.len() - rest.len() + end])
+}
+
+/// Adds a line to the log of a server as it is. False if this process is none.
+pub(super) fn add(line: &str) -> bool {
+    let Some(lines) = LINES.get() else { return false };
+    lines.push(format!("{line}\n").as_bytes());
+    true
+}
+
+/// Waits for the log lines of a server to be written, but not long. Call it before the process ends.
+pub(in crate::cli) fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(FLUSH_LIMIT);
+    }
+}
+
+/// Prints a line to the standard output of a server, whose reader is not waited for either. False if
+/// this process is none.
+pub(super) fn print(line: &str) -> bool {
+    if LINES.get().is_none() {
+        return false;
+    }
+    let line = format!("{line}\n");
+    let (printed, done) = std::sync::mpsc::channel();
+    let print = move || {
+        let mut out = io::stdout().lock();
+        let _ = printed.send(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
+    };
+    match thread::Builder::new().name("fw-print".into()).spawn(print) {
+        Ok(_) => match done.recv_timeout(FLUSH_LIMIT) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a line of the standard output could not be written"),
+            Err(_) => tracing::warn!("nobody reads the standard output: a line for it waits"),
+        },
+        Err(error) => tracing::warn!(%error, "no thread to write to the standard output"),
+    }
+    true
+}
+
+/// Writes each line of the log into the queue.
+struct Writer(Arc<Lines>);
+
+impl<'a> MakeWriter<'a> for Writer {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(&self.0)
+    }
+}
+
+/// One line of the log, which comes in one piece.
+struct Line<'a>(&'a Lines);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,9 @@ use crate::{
     transport::PAYLOAD_MAX,
 };
 
+/// Room for so many tasks is kept for good.
+const TASKS_ROOM: usize = 65_536;
+
 fn too_many_sessions() -> String {
     format!("over {TASK_SESSIONS_MAX} sessions wait for this task, which is the limit: look it up")
 }
@@ -430,6 +433,15 @@ impl<R: Way> State<R> {
         }
     }
 
+    /// Makes the map of tasks small again once nearly all of very many are gone. Seldom, as it moves
+    /// those that are left.
+    fn give_room_back(&mut self) {
+        let (capacity, len) = (self.tasks.capacity(), self.tasks.len());
+        if capacity > TASKS_ROOM && len < capacity / 64 {
+            self.tasks.shrink_to(TASKS_ROOM / 2);
+        }
+    }
+
     /// Ends a task, once, and tells everybody who waits for it.
     pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: End) {
         let Some(entry) = self.tasks.remove(id) else { return };
@@ -437,6 +449,7 @@ impl<R: Way> State<R> {
         if entry.unclaimed {
             self.forget_unclaimed(&entry.name, id);
         }
+        self.give_room_back();
         let (error, error_kind) = match (end.failure, status) {
             (Some(failure), _) => (Some(failure.message), Some(failure.kind)),
             (None, TaskStatus::Cancelled) => (Some("Task cancelled".to_owned()), None),

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::lock::lock;
 
+mod crowd;
 mod deaf;
 mod dialog;
 mod pair;

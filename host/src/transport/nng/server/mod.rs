@@ -9,11 +9,13 @@
 //! - While a request is being handed to the service, its peer's `gone` is held back: that it is gone
 //!   is the last that the service hears of a peer, and nothing of that peer is open then.
 //! - Slots are made while one takes the last idle one's request, so one is always idle until their
-//!   bound is reached. `REFUSALS` slots above the bound of open requests are there to say no.
+//!   bound is reached. `REFUSALS` slots above the bound of open requests are there to say no, or to
+//!   serve one that has less open than another, who has to go for it: see `make_room`.
 
 use std::{
     collections::HashMap,
     mem,
+    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{
@@ -21,7 +23,7 @@ use std::{
             Ordering::{AcqRel, Relaxed},
         },
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::nng::{
@@ -29,7 +31,7 @@ use ::nng::{
     options::{MaxTtl, Options as _},
 };
 
-use self::{connection::Connection, sending::Sending, slot::Slot};
+use self::{connection::Connection, frames::Frames, sending::Sending, slot::Slot};
 use super::{
     super::{FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, Server, Service},
     Gate, close_off_callbacks, guarded, new_socket, prepare, refused, settle,
@@ -40,6 +42,10 @@ mod slot;
 
 mod connection;
 
+mod frames;
+
+mod received;
+
 mod sending;
 
 /// How many bytes of answers wait on one address for peers to read them.
@@ -48,6 +54,8 @@ const UNSENT_MAX: usize = 1024 * 1024 * 1024;
 const IDLE_AT_START: usize = 64;
 /// How many slots beyond the bound of open requests there are to refuse with.
 const REFUSALS: usize = 64;
+/// How long it is remembered that nobody has more open than who asked for room.
+const FAIR_FOR: Duration = Duration::from_millis(100);
 /// How many hops a request may have come by: devices that forward are rare, and never many.
 const HOPS_MAX: u8 = 8;
 
@@ -76,18 +84,46 @@ pub(super) struct NngServer {
 impl NngServer {
     /// Opens the socket and serves.
     pub(super) fn listen(address: &str, bounds: Bounds, service: Arc<dyn Service>) -> Result<Self, OpenError> {
+        Self::listen_within(address, bounds, service, Frames::of_process())
+    }
+
+    /// The same, with bounds of its own for incomplete messages.
+    fn listen_within(
+        address: &str,
+        bounds: Bounds,
+        service: Arc<dyn Service>,
+        frames: &Arc<Frames>,
+    ) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
         let socket = new_socket(Protocol::Rep0, address)?;
         prepare(&socket, address, FRAME_MAX)?;
         socket.set_opt::<MaxTtl>(HOPS_MAX).map_err(fail)?;
-        let server = Self { shared: Arc::new(Shared::new(socket, bounds, service)) };
+        let server = Self { shared: Arc::new(Shared::new(socket, bounds, service, port(address))) };
         server.shared.watch_connections().map_err(fail)?;
         for _ in 0..IDLE_AT_START {
             server.shared.gate.pass(|| server.shared.add_slot()).transpose().map_err(fail)?;
         }
         server.shared.socket.listen(address).map_err(fail)?;
+        frames.watch(&server.shared);
         Ok(server)
     }
+
+    /// Listens with these bounds for incomplete messages.
+    #[cfg(test)]
+    pub(super) fn listen_with_frames(
+        address: &str,
+        service: Arc<dyn Service>,
+        held_max: u64,
+        time_max: Duration,
+    ) -> Result<Self, OpenError> {
+        let frames = Frames::new(frames::Bounds { held_max, time_max });
+        Self::listen_within(address, Bounds::default(), service, &frames)
+    }
+}
+
+/// The port of an address that has been checked.
+fn port(address: &str) -> u16 {
+    address.trim_end_matches('/').rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
 }
 
 impl Server for NngServer {
@@ -123,10 +159,13 @@ struct Shared {
     /// What waits for peers to read it, in bytes.
     unsent: AtomicUsize,
     connections: Mutex<HashMap<Pipe, Arc<Connection>>>,
+    /// When somebody of this host with so much open last asked for room, and nobody had more.
+    fair: Mutex<Option<(Instant, Option<IpAddr>, usize)>>,
+    port: u16,
 }
 
 impl Shared {
-    fn new(socket: Socket, bounds: Bounds, service: Arc<dyn Service>) -> Self {
+    fn new(socket: Socket, bounds: Bounds, service: Arc<dyn Service>, port: u16) -> Self {
         Self {
             socket,
             gate: Gate::default(),
@@ -138,6 +177,8 @@ impl Shared {
             sending: Sending::new(),
             unsent: AtomicUsize::new(0),
             connections: Mutex::default(),
+            fair: Mutex::default(),
+            port,
         }
     }
 
@@ -159,12 +200,14 @@ impl Shared {
     }
 
     fn went(&self, pipe: Pipe) {
-        let Some(connection) = lock(&self.connections).remove(&pipe) else { return };
+        let Some(connection) = lock(&self.connections).get(&pipe).cloned() else { return };
         for (slot, generation) in connection.leave() {
             if slot.claim(generation) {
                 slot.receive();
             }
         }
+        // Only now, so that nobody else has to make room while this one gives back what it had.
+        lock(&self.connections).remove(&pipe);
         self.exit(&connection);
     }
 
@@ -230,10 +273,64 @@ impl Shared {
         }
     }
 
-    /// Counts one more request open, if there is room.
-    fn admit(&self) -> bool {
+    /// Counts one more request open, if there is room or can be made.
+    fn admit(&self, from: &Connection) -> bool {
         let room = |open| (open < self.bounds.open_requests_max).then_some(open + 1);
-        self.open.fetch_update(Relaxed, Relaxed, room).is_ok()
+        if self.open.fetch_update(Relaxed, Relaxed, room).is_ok() {
+            return true;
+        }
+        let has_room = self.make_room(from);
+        if has_room {
+            // Beyond the bound, but only until the other one is gone, and by no more than `REFUSALS`.
+            self.open.fetch_add(1, Relaxed);
+        }
+        has_room
+    }
+
+    /// Disconnects the peer that has most open, if that is more than this one has: of the host that
+    /// has most, if that is another one. One that is being disconnected gives its room back in a
+    /// moment, so that nobody else has to go.
+    fn make_room(&self, from: &Connection) -> bool {
+        let (host, open) = (from.host(), from.open());
+        let is_known_fair = |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < FAIR_FOR;
+        if lock(&self.fair).is_some_and(is_known_fair) {
+            return false;
+        }
+        let Some(greatest) = self.greatest(host, open) else {
+            *lock(&self.fair) = Some((Instant::now(), host, open));
+            return false;
+        };
+        let count = greatest.open();
+        greatest.give_up(|peer, from| {
+            let why = "a peer has most of the open requests, and others need room";
+            tracing::warn!(peer, from, open = count, "{why}: disconnected");
+        });
+        true
+    }
+
+    /// The connection that has to make room for one of this host with so much open.
+    fn greatest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<Connection>> {
+        let connections = self.connections();
+        let mut hosts = HashMap::<Option<IpAddr>, usize>::new();
+        for connection in &connections {
+            *hosts.entry(connection.host()).or_default() += connection.open();
+        }
+        let own = hosts.get(&host).copied().unwrap_or_default();
+        let (largest, its) = hosts.into_iter().max_by_key(|(_, open)| *open)?;
+        let is_other = its > own + 1;
+        let from = if is_other { largest } else { host };
+        let greatest = connections.into_iter().filter(|one| one.host() == from).max_by_key(|one| one.open())?;
+        (greatest.open() > if is_other { 0 } else { open + 1 }).then_some(greatest)
+    }
+
+    /// The connections at this moment.
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        lock(&self.connections).values().cloned().collect()
+    }
+
+    /// Whether whole messages are received, and do not wait for a slot.
+    fn is_receiving(&self) -> bool {
+        self.idle.load(Relaxed) > 0
     }
 
     /// The closing order that NNG needs. Not on a callback thread.

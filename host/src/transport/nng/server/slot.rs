@@ -80,7 +80,8 @@ impl Slot {
     fn take(self: &Arc<Self>, mut message: Message) {
         self.shared.leave_idle();
         let Some(from) = self.shared.connection(&mut message) else { return self.receive() };
-        if !self.shared.admit() {
+        from.take(message.len());
+        if !self.shared.admit(&from) {
             return self.refuse(&from, &message, Refusal::Busy);
         }
         let generation = self.latest.load(Relaxed) + 1;

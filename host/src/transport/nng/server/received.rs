@@ -1,0 +1,137 @@
+//! How many bytes have come in over a connection, in whole messages or not.
+//!
+//! Separate module because it asks the system about NNG's own descriptors, which takes `unsafe`. NNG
+//! allocates a message of the announced size before it reads it, and has no way to tell how much of
+//! it has come. The kernel counts what came in over each TCP connection. A descriptor that NNG closes
+//! meanwhile gives a wrong number or none, so nothing is done on account of a single one.
+
+/// A descriptor of a connection. Only asked, never read, written or closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Descriptor(i32);
+
+/// What the kernel knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    /// All bytes that came in.
+    pub(super) total: u64,
+    /// Those of them that NNG has not read yet.
+    pub(super) unread: u64,
+}
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::{all, received};
+
+#[cfg(not(target_os = "linux"))]
+pub(super) use elsewhere::{all, received};
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use std::net::SocketAddr;
+
+    use super::{Descriptor, Received};
+
+    pub(in super::super) fn all(_: &dyn Fn(Descriptor) -> bool) -> Vec<(Descriptor, u16, SocketAddr)> {
+        Vec::new()
+    }
+
+    pub(in super::super) fn received(_: Descriptor) -> Option<Received> {
+        None
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    #![allow(unsafe_code, reason = "system calls that fill a structure of the given size, on any number")]
+
+    use std::{
+        fs, mem,
+        net::{Ipv6Addr, SocketAddr},
+        ptr,
+    };
+
+    use super::{Descriptor, Received};
+
+    /// Where `tcpi_bytes_received` stands in Linux' `struct tcp_info`, which only ever grows at its end.
+    const BYTES_RECEIVED: usize = 128;
+
+    /// The TCP connections of this process, but for those to `skip`: their own port and their peer.
+    pub(in super::super) fn all(skip: &dyn Fn(Descriptor) -> bool) -> Vec<(Descriptor, u16, SocketAddr)> {
+        let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
+        let descriptors = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Descriptor));
+        let connection = |descriptor: Descriptor| {
+            let peer = address(descriptor, libc::getpeername)?;
+            Some((descriptor, address(descriptor, libc::getsockname)?.port(), peer))
+        };
+        descriptors.filter(|descriptor| !skip(*descriptor)).filter_map(connection).collect()
+    }
+
+    /// What came in over a connection.
+    pub(in super::super) fn received(Descriptor(fd): Descriptor) -> Option<Received> {
+        let mut info = [0_u8; 256];
+        let mut size = libc::socklen_t::try_from(info.len()).ok()?;
+        // SAFETY: the kernel writes at most `size` bytes to `info`, which has as many.
+        let got =
+            unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut size) };
+        let end = BYTES_RECEIVED + size_of::<u64>();
+        if got != 0 || usize::try_from(size).ok()? < end {
+            return None;
+        }
+        let total = u64::from_ne_bytes(info[BYTES_RECEIVED..end].try_into().ok()?);
+        let mut unread: libc::c_int = 0;
+        // SAFETY: the kernel writes one number to `unread`.
+        let got = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut unread) };
+        (got == 0).then_some(Received { total, unread: u64::try_from(unread).unwrap_or_default() })
+    }
+
+    type Ask = unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+    fn address(Descriptor(fd): Descriptor, ask: Ask) -> Option<SocketAddr> {
+        // SAFETY: all zeros is a `sockaddr_storage`.
+        let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+        let mut size = libc::socklen_t::try_from(size_of_val(&storage)).ok()?;
+        // SAFETY: the kernel writes at most `size` bytes to `storage`, which has as many.
+        let got = unsafe { ask(fd, (&raw mut storage).cast(), &raw mut size) };
+        if got != 0 {
+            return None;
+        }
+        match i32::from(storage.ss_family) {
+            libc::AF_INET => {
+                // SAFETY: the family says that it is one, and `storage` has room and alignment for each.
+                let inet: libc::sockaddr_in = unsafe { ptr::read((&raw const storage).cast()) };
+                Some((inet.sin_addr.s_addr.to_ne_bytes(), u16::from_be(inet.sin_port)).into())
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above.
+                let inet: libc::sockaddr_in6 = unsafe { ptr::read((&raw const storage).cast()) };
+                Some((Ipv6Addr::from(inet.sin6_addr.s6_addr), u16::from_be(inet.sin6_port)).into())
+            }
+            _ => None,
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::{
+            io::Write as _,
+            net::{TcpListener, TcpStream},
+        };
+
+        use super::*;
+
+        #[test]
+        fn what_came_in_is_counted_before_and_after_it_is_read() {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let mut peer = TcpStream::connect(address).expect("a connection");
+            let (stream, from) = listener.accept().expect("a connection");
+            let find = |(_, port, peer): &(Descriptor, u16, SocketAddr)| *port == address.port() && *peer == from;
+            let (descriptor, ..) = all(&|_| false).into_iter().find(find).expect("it is there");
+            assert_eq!(received(descriptor), Some(Received { total: 0, unread: 0 }));
+            peer.write_all(&[1; 1000]).expect("it is sent");
+            let mut bytes = [0; 400];
+            std::io::Read::read_exact(&mut &stream, &mut bytes).expect("it came");
+            assert_eq!(received(descriptor), Some(Received { total: 1000, unread: 600 }));
+            assert!(all(&|other| other == descriptor).iter().all(|found| found.0 != descriptor));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Peers that take the room of others.
+
+use super::*;
+
+/// Asks under each of these ids, and waits until the service has them.
+fn open(peer: &mut RawPeer, heard: &Receiver<Heard>, ids: std::ops::Range<u32>) -> Vec<Reply> {
+    ids.map(|id| {
+        peer.ask(id, b"open");
+        next_request(heard).2
+    })
+    .collect()
+}
+
+fn bounded(address: &str, open_requests_max: usize) -> (NngServer, Receiver<Heard>) {
+    let (keeper, heard) = Keeper::new();
+    let bounds = Bounds { open_requests_max, ..Bounds::default() };
+    (NngServer::listen(address, bounds, keeper).expect("the address is free"), heard)
+}
+
+#[test]
+fn the_peer_with_most_open_requests_goes_when_others_need_room() {
+    let address = free_address();
+    let (server, heard) = bounded(&address, 100);
+    let (mut modest, mut greedy) = (RawPeer::connect(&address), RawPeer::connect(&address));
+    let mut replies = open(&mut modest, &heard, 0..10);
+    replies.extend(open(&mut greedy, &heard, 0..90));
+    // It is refused itself as long as it is the one with most.
+    greedy.ask(90, b"more");
+    assert_eq!(greedy.answer(), (90, b"Busy more".to_vec()));
+    let mut late = RawPeer::connect(&address);
+    late.ask(1, b"late");
+    assert!(greedy.sees_the_end());
+    let late_reply = loop {
+        match heard.recv_timeout(LONG).expect("the late one is heard") {
+            Heard::Request(_, body, reply) if body == b"late" => break reply,
+            Heard::Request(..) => panic!("nobody else asks"),
+            Heard::Gone(_) => {}
+        }
+    };
+    until("the room is given back", || server.open_requests() == 11);
+    late_reply.send(b"welcome");
+    assert_eq!(late.answer(), (1, b"welcome".to_vec()));
+    replies.into_iter().take(10).for_each(|reply| reply.send(b"stayed"));
+    (0..10).for_each(|_| assert_eq!(modest.answer().1, b"stayed"));
+}
+
+#[test]
+fn whoever_comes_later_gets_through_beside_many_greedy_peers() {
+    let address = free_address();
+    let (_server, heard) = bounded(&address, 60);
+    let mut greedy: Vec<_> = (0..10).map(|_| RawPeer::connect(&address)).collect();
+    let mut replies: Vec<_> = greedy.iter_mut().flat_map(|peer| open(peer, &heard, 0..6)).collect();
+    for n in 0..30 {
+        let mut late = RawPeer::connect(&address);
+        late.ask(n, b"late");
+        let reply = loop {
+            match heard.recv_timeout(LONG).expect("the late one is heard") {
+                Heard::Request(_, _, reply) => break reply,
+                Heard::Gone(_) => {}
+            }
+        };
+        reply.send(b"through");
+        assert_eq!(late.answer(), (n, b"through".to_vec()));
+    }
+    replies.clear();
+}
+
+#[test]
+fn among_peers_with_equally_much_open_the_new_one_is_refused() {
+    let address = free_address();
+    let (server, heard) = bounded(&address, 20);
+    let mut peers: Vec<_> = (0..20).map(|_| RawPeer::connect(&address)).collect();
+    let replies: Vec<_> = peers.iter_mut().flat_map(|peer| open(peer, &heard, 1..2)).collect();
+    let mut late = RawPeer::connect(&address);
+    for n in 0..5 {
+        late.ask(n, b"late");
+        assert_eq!(late.answer(), (n, b"Busy late".to_vec()));
+    }
+    assert_eq!(server.open_requests(), 20);
+    replies.into_iter().for_each(|reply| reply.send(b"stayed"));
+    peers.iter_mut().for_each(|peer| assert_eq!(peer.answer(), (1, b"stayed".to_vec())));
+}
+
+/// Announces a message of a megabyte and sends so much of it.
+#[cfg(target_os = "linux")]
+fn half_a_message(address: &str, sent: usize) -> RawPeer {
+    let mut peer = RawPeer::connect(address);
+    peer.0.write_all(&(1_u64 << 20).to_be_bytes()).expect("the server reads");
+    peer.0.write_all(&vec![0x80; sent]).expect("the server reads");
+    peer
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn half_sent_messages_beyond_their_bound_go_and_whole_ones_pass() {
+    const HALF: u64 = 1 << 19;
+    let address = free_address();
+    let server = NngServer::listen_with_frames(&address, Arc::new(Echo::default()), 4 * HALF + 1024, LONG * 10);
+    let _server = server.expect("the address is free");
+    let mut idle = RawPeer::connect(&address);
+    let mut peers: Vec<_> = (0..12).map(|_| half_a_message(&address, 1 << 19)).collect();
+    let mut asking = RawPeer::connect(&address);
+    let ended = |peer: &mut RawPeer| {
+        peer.0.set_nonblocking(true).expect("a socket");
+        let read = peer.0.read(&mut [0]);
+        peer.0.set_nonblocking(false).expect("a socket");
+        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    };
+    let begun = Instant::now();
+    loop {
+        asking.ask(7, b"whole");
+        assert_eq!(asking.answer(), (7, b"whole".to_vec()));
+        peers.retain_mut(|peer| !ended(peer));
+        if peers.len() <= 4 {
+            break;
+        }
+        assert!(begun.elapsed() < LONG, "{} half sent messages are held", peers.len());
+    }
+    assert_eq!(peers.len(), 4, "those that fit stay");
+    // Who goes on is served.
+    let mut last = peers.pop().expect("four");
+    last.0.write_all(&vec![1; 1 << 19]).expect("the server reads");
+    assert_eq!(last.answer().1.len(), (1 << 20) - 4);
+    idle.ask(1, b"still here");
+    assert_eq!(idle.answer(), (1, b"still here".to_vec()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_message_that_takes_too_long_goes_and_an_idle_peer_stays() {
+    let address = free_address();
+    let server =
+        NngServer::listen_with_frames(&address, Arc::new(Echo::default()), u64::MAX, Duration::from_millis(300));
+    let _server = server.expect("the address is free");
+    let mut idle = RawPeer::connect(&address);
+    idle.ask(1, b"before");
+    assert_eq!(idle.answer(), (1, b"before".to_vec()));
+    assert!(half_a_message(&address, 0).sees_the_end(), "a length alone");
+    assert!(half_a_message(&address, 1000).sees_the_end(), "half a body");
+    idle.ask(2, b"after");
+    assert_eq!(idle.answer(), (2, b"after".to_vec()));
+}
