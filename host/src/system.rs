@@ -5,6 +5,8 @@
 //! what third-party code answers with a panic, an abort or a hang (tokio's signal handling without
 //! descriptors, NNG's start without threads).
 
+#![cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "the light client meets fewer limits"))]
+
 use std::{
     fs::{self, File},
     io,
@@ -75,17 +77,15 @@ pub(crate) fn memory() -> String {
 /// The limits on threads, for people.
 pub(crate) fn threads() -> String {
     let processes = shown(Resource::NPROC, |limit| limit.to_string());
-    let mut text = format!(
+    let container = pids_max().map(|limit| format!("; its container allows {limit} threads (pids.max)"));
+    let space = limit_of(Resource::AS)
+        .map(|limit| format!("; RLIMIT_AS (ulimit -v) is {}, and each thread needs address space", bytes(limit)));
+    format!(
         "RLIMIT_NPROC (ulimit -u), which counts all threads of this user, is {processes}: raise it, with systemd by \
-         LimitNPROC= and TasksMax="
-    );
-    if let Some(limit) = pids_max() {
-        text += &format!("; its container allows {limit} threads (pids.max)");
-    }
-    if let Some(limit) = limit_of(Resource::AS) {
-        text += &format!("; RLIMIT_AS (ulimit -v) is {}, and each thread needs address space", bytes(limit));
-    }
-    text
+         LimitNPROC= and TasksMax={}{}",
+        container.unwrap_or_default(),
+        space.unwrap_or_default()
+    )
 }
 
 /// How many threads the container of this process may have, if that is limited.
@@ -195,7 +195,9 @@ pub(crate) fn check_threads(count: usize) -> io::Result<()> {
     let started = running.len();
     *lock(&gate.0) = true;
     gate.1.notify_all();
-    running.into_iter().for_each(|thread| drop(thread.join()));
+    for thread in running {
+        drop(thread.join());
+    }
     match refused {
         None => Ok(()),
         Some(error) => {

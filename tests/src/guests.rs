@@ -120,7 +120,7 @@ impl Guest {
             r#"(component
   (core module $guest
     (memory (export "memory") 1)
-    (global $free (mut i32) (i32.const 16384))
+    (global $free (mut i32) (i32.const 32768))
     (data (i32.const 1024) "{table}")
     (data (i32.const 2048) "{data}")
     (func (export "realloc") (param i32 i32 i32 i32) (result i32)

@@ -71,9 +71,15 @@ fn a_new_crate_in_a_workspace_leaves_both_buildable() {
         fs::create_dir_all(at(path).parent().expect("a folder")).expect("a folder");
         fs::write(at(path), text).expect("a file");
     };
-    write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\nexclude = [\"crates/out\"]\n");
+    let workspace = "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\nexclude = [\"crates/out\"]\n";
+    write("Cargo.toml", workspace);
     write("crates/old/Cargo.toml", "[package]\nname = \"old\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
     write("crates/old/src/lib.rs", "");
+    // The SDK would be taken for a member, and that is not possible.
+    let refused = new(folder.path(), &["one", "--path", "crates/one"]).with_code(2).says("copy of the guest SDK");
+    let _ = refused.hints(r#"exclude = [".fastworker"]"#);
+    assert!(!at("crates/one").exists());
+    write("Cargo.toml", &workspace.replace("\"crates/out\"", "\"crates/out\", \".fastworker\""));
     for path in ["crates/one", "crates/two", "crates/out", "elsewhere", "crates/one/deep"] {
         let name = path.replace('/', "-");
         let _ = new(folder.path(), &[&name, "--path", path]).with_code(0);

@@ -54,7 +54,7 @@ impl New {
             return Err(Failure::new(WRONG_USAGE, words).hint("choose another folder with --path"));
         }
         let sdk = self.sdk.as_deref().map(sdk_at).transpose()?;
-        let home = self.home(&folder, sdk.as_deref())?;
+        let home = Home::of(&folder, sdk.as_deref())?;
         self.write(&folder, sdk.as_deref(), &home).map_err(|error| {
             Failure::new(TASK_FAILED, format!("cannot create the crate in {}: {}", folder.display(), plain(&error)))
                 .hint("choose a folder that you may write to with --path")
@@ -67,35 +67,6 @@ impl New {
             ));
         }
         render::created(&self.name, &folder, &home.above(&folder).join("target"), self.json)
-    }
-
-    /// Whether the crate is a workspace of its own, or has to be a member of one around it.
-    fn home(&self, folder: &Path, sdk: Option<&Path>) -> Result<Home, Failure> {
-        let whole = normal(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()));
-        let around = Workspace::around(&whole);
-        let home = match around.iter().position(|workspace| workspace.takes(&whole)) {
-            None => Home::Own,
-            Some(0) => Home::Member { root: around[0].root.clone() },
-            Some(outer) => return Err(between(&around[outer].root, &around[0].root)),
-        };
-        let inner = match &home {
-            Home::Own => &whole,
-            Home::Member { root } => root,
-        };
-        let inner = inner.join(SDK);
-        let copies = [inner.clone(), inner.join("guest-sdk"), inner.join("guest-sdk/macros")];
-        let taken = around.iter().find(|workspace| copies.iter().any(|folder| workspace.takes(folder)));
-        match taken.filter(|_| sdk.is_none()) {
-            Some(workspace) => Err(Failure::new(
-                WRONG_USAGE,
-                format!(
-                    "the workspace in {} would take the copy of the guest SDK for a member of its own",
-                    workspace.root.display()
-                ),
-            )
-            .hint("add exclude = [\".fastworker\"] to its [workspace], or choose another folder with --path")),
-            None => Ok(home),
-        }
     }
 
     /// Writes the files of the crate, and those of the SDK unless another is to be used.
@@ -149,6 +120,37 @@ exclude = [".fastworker"]
 "#;
 
 impl Home {
+    /// Whether the crate is a workspace of its own, or has to be a member of one around it.
+    fn of(folder: &Path, sdk: Option<&Path>) -> Result<Self, Failure> {
+        let whole = normal(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()));
+        let around = Workspace::around(&whole);
+        let home = match around.iter().position(|workspace| workspace.takes(&whole)) {
+            None => Self::Own,
+            Some(0) => Self::Member { root: around[0].root.clone() },
+            Some(outer) => return Err(between(&around[outer].root, &around[0].root)),
+        };
+        // cargo takes what a member depends on for a member, too, if it is below the workspace.
+        let copies = |folder: &Path| ["", "guest-sdk", "guest-sdk/macros"].map(|part| folder.join(SDK).join(part));
+        let taken = match &home {
+            Self::Own => around.iter().find(|workspace| copies(&whole).iter().any(|folder| workspace.takes(folder))),
+            Self::Member { root } => around.first().filter(|workspace| !workspace.leaves_out(&root.join(SDK))),
+        };
+        match taken.filter(|_| sdk.is_none()) {
+            Some(workspace) => Err(Failure::new(
+                WRONG_USAGE,
+                format!(
+                    "the workspace in {} would take the copy of the guest SDK, which goes along, for a member of its own",
+                    workspace.root.display()
+                ),
+            )
+            .hint(
+                "add exclude = [\".fastworker\"] to [workspace] in its Cargo.toml and try again, or choose a folder \
+                 outside of it with --path",
+            )),
+            None => Ok(home),
+        }
+    }
+
     /// The way from the crate's folder up to that of the workspace: `../..`, or nothing.
     fn above(&self, folder: &Path) -> PathBuf {
         let Self::Member { root } = self else { return PathBuf::new() };

@@ -92,7 +92,7 @@ impl Ground {
 
 /// The engines to try for a component, the better one first.
 pub(super) struct Grounds {
-    pub(super) grounds: Vec<Ground>,
+    pub(super) engines: Vec<Ground>,
     /// How many attempts can run at once: as many as the pool has room for.
     pub(super) slots_max: usize,
     /// What sets up the same sandboxes as the first engine.
@@ -106,14 +106,14 @@ impl Grounds {
         match pooling(config, wanted).or_else(|_| pooling(config, config.slots)) {
             Ok((pooling, slots_max)) => {
                 let on_demand = Engine::new(&roomy())?;
-                let grounds =
+                let engines =
                     vec![Ground::new(pooling, "pooling", false)?, Ground::new(on_demand, "on-demand", false)?];
-                Ok(Self { grounds, slots_max, settings: roomy() })
+                Ok(Self { engines, slots_max, settings: roomy() })
             }
             Err(why) => {
                 tracing::warn!(why, "no pool of instances: attempts start slower");
-                let grounds = vec![Ground::new(Engine::new(&tight())?, "on-demand", true)?];
-                Ok(Self { grounds, slots_max: wanted, settings: tight() })
+                let engines = vec![Ground::new(Engine::new(&tight())?, "on-demand", true)?];
+                Ok(Self { engines, slots_max: wanted, settings: tight() })
             }
         }
     }
@@ -127,7 +127,7 @@ impl Grounds {
             let calling = Calling::Waiting;
             Ok(Prepared { pre: ground.linker(calling).instantiate_pre(&component)?, calling })
         };
-        self.grounds.iter().map(prepare).collect()
+        self.engines.iter().map(prepare).collect()
     }
 }
 

@@ -175,7 +175,7 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Runtime, RuntimeError> {
         let set_up = Grounds::new(&config).map_err(engine_error)?;
         let trials = set_up.trials().map_err(engine_error)?;
-        let Grounds { grounds, slots_max, .. } = set_up;
+        let Grounds { engines: grounds, slots_max, .. } = set_up;
         let engines = grounds.iter().map(|ground| ground.engine.clone()).collect();
         let watchdog = Watchdog::start(engines).map_err(RuntimeError::Watchdog)?;
         let cache = Cache::open(config.cache_dir.as_deref());

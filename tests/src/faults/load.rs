@@ -103,7 +103,7 @@ impl Shared {
         while !self.stop.load(Ordering::SeqCst) {
             let number = self.asked.fetch_add(1, Ordering::SeqCst);
             let (id, from) = (TaskId::new(), Instant::now());
-            let (answer, expected) = if number % SLOW == 0 {
+            let (answer, expected) = if number.is_multiple_of(SLOW) {
                 (self.client.submit_task("slow", (0.2, 2)).task_id(id.clone()).await, "2".to_owned())
             } else {
                 (self.client.submit_task("add", (number, 1)).task_id(id.clone()).await, (number + 1).to_string())

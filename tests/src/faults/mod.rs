@@ -18,7 +18,7 @@ const BACK_AT_WORK: Duration = Duration::from_secs(2);
 /// What a machine that does other things may add, and a process that starts.
 const SLACK: Duration = Duration::from_secs(3);
 /// No call may take longer.
-const CALL_MAX: Duration = Duration::from_secs(60);
+const CALL_MAX: Duration = Duration::from_mins(1);
 /// The subworkers.
 const WORKERS: u16 = 3;
 

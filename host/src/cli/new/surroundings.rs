@@ -40,7 +40,7 @@ impl Workspace {
         while let Some(line) = lines.next() {
             let line = line.trim();
             if line.starts_with('[') {
-                table = line.trim_matches(['[', ']']).trim().to_owned();
+                line.trim_matches(['[', ']']).trim().clone_into(&mut table);
                 is_one |= table == "workspace" || table.starts_with("workspace.");
                 continue;
             }
@@ -66,11 +66,15 @@ impl Workspace {
         is_one.then(|| Self { root: root.to_owned(), members, exclude })
     }
 
+    /// Whether it says that a folder is none of its own. As with cargo, what is named in full is.
+    pub(super) fn leaves_out(&self, folder: &Path) -> bool {
+        let is_below = |path: &String| folder.starts_with(normal(&self.root.join(path)));
+        self.exclude.iter().any(is_below) && !self.members.iter().any(is_below)
+    }
+
     /// Whether it takes a folder for a member.
     pub(super) fn takes(&self, folder: &Path) -> bool {
-        // As cargo does: what is named in full is not left out.
-        let is_below = |path: &String| folder.starts_with(normal(&self.root.join(path)));
-        if self.exclude.iter().any(is_below) && !self.members.iter().any(is_below) {
+        if self.leaves_out(folder) {
             return false;
         }
         let root = Pattern::escape(&self.root.to_string_lossy());
@@ -163,6 +167,9 @@ mod tests {
         let deep = "[workspace]\nmembers = [\"crates/**\", \"tools/a\"]\nexclude = [\"crates/old\", \"tools\"]";
         let told = ["/w/crates/x/y", "/w/crates/old/z", "/w/tools/a", "/w/tools/b"].map(|folder| takes(deep, folder));
         assert_eq!(told, [Some(true), Some(false), Some(true), Some(false)]);
+        let deep = Workspace::of(Path::new("/w"), deep).expect("a workspace");
+        let told = ["/w/tools/b", "/w/tools/a", "/w/.fastworker"].map(|folder| deep.leaves_out(Path::new(folder)));
+        assert_eq!(told, [true, false, false]);
         assert_eq!(takes("[workspace]\n", "/w/x"), Some(false));
         assert_eq!(takes("[workspace.dependencies]\nserde = \"1\"\n", "/w/x"), Some(false));
     }
