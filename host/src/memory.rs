@@ -52,7 +52,7 @@ mod glibc {
         let trim = || {
             let (mut kept, mut wait) = (0, EVERY);
             loop {
-                thread::sleep(wait);
+                thread::park_timeout(wait);
                 let begun = Instant::now();
                 let free = resident_and_free();
                 wait = EVERY.max(begun.elapsed().saturating_mul(LOOK_SHARE));

@@ -203,5 +203,5 @@ fn memory_after_a_burst_goes_back_to_the_system() {
         asked(&mut peer, &Request::Cancel(ids));
     }
     let is_back = || (cluster.control_plane.memory() < before + 30 * MEGABYTE).then_some(());
-    eventually("the memory", Duration::from_secs(60), is_back);
+    eventually("the memory", Duration::from_mins(1), is_back);
 }

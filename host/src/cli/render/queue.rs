@@ -127,7 +127,7 @@ impl Lines {
     /// while nothing can be written, as that line would be lost as well.
     fn note(&self, unwritten: &[u8], is_whole: bool) -> u64 {
         let mut state = lock(&self.state);
-        let lost = unwritten.iter().filter(|byte| **byte == b'\n').count();
+        let lost = unwritten.split(|byte| *byte == b'\n').count() - 1;
         state.dropped += u64::try_from(lost).unwrap_or(u64::MAX);
         if is_whole { mem::take(&mut state.dropped) } else { 0 }
     }
@@ -141,7 +141,7 @@ fn write(stream: &mut impl Write, bytes: &[u8]) -> (usize, bool) {
             Ok(0) => return (count, false),
             Ok(more) => count += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(RETRY),
             Err(_) => return (count, false),
         }
     }

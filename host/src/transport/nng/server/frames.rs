@@ -104,7 +104,7 @@ impl Frames {
     fn run(&self) {
         let (mut wait, mut before) = (EVERY, Instant::now());
         loop {
-            thread::sleep(wait);
+            thread::park_timeout(wait);
             let Some(sockets) = self.sockets() else { return };
             let now = Instant::now();
             let stood_still = now.duration_since(before) > wait + STALL;

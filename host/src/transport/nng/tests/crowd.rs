@@ -77,8 +77,10 @@ fn among_peers_with_equally_much_open_the_new_one_is_refused() {
         assert_eq!(late.answer(), (n, b"Busy late".to_vec()));
     }
     assert_eq!(server.open_requests(), 20);
-    replies.into_iter().for_each(|reply| reply.send(b"stayed"));
-    peers.iter_mut().for_each(|peer| assert_eq!(peer.answer(), (1, b"stayed".to_vec())));
+    for (reply, peer) in replies.into_iter().zip(&mut peers) {
+        reply.send(b"stayed");
+        assert_eq!(peer.answer(), (1, b"stayed".to_vec()));
+    }
 }
 
 /// Announces a message of a megabyte and sends so much of it.
