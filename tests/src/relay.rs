@@ -83,7 +83,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, connection: &Connection, is_clie
     loop {
         let is_forgotten = || connection.is_forgotten.load(Ordering::SeqCst);
         match from.read(&mut bytes) {
-            Ok(0) | Err(_) if is_forgotten() => thread::sleep(STEP),
+            Ok(0) | Err(_) if is_forgotten() => thread::park_timeout(STEP),
             Ok(0) => return drop(to.shutdown(std::net::Shutdown::Both)),
             Ok(_) if is_forgotten() => {}
             Ok(count) => {

@@ -8,8 +8,8 @@ use crate::{
     control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX},
     json::Json,
     protocol::{
-        BEAT_WAIT, Beat, CONFIRM_WAIT, CatalogChange, Collect, Collected, Ended, Follow, Lease, Lookup, Note, Notify,
-        Order, Registration, Submit, Submitted, WORK_WAIT, Work, WorkerInfo, WorkerStatus,
+        BEAT_WAIT, Beat, CatalogChange, Collect, Collected, Ended, Follow, Lease, Lookup, Note, Notify, Order,
+        Registration, Submit, Submitted, Work, WorkerInfo, WorkerStatus,
     },
     signature::Misfit,
     task::{
@@ -21,6 +21,7 @@ use crate::{
 
 mod callbacks;
 mod catalog;
+mod delivery;
 mod describe;
 mod hostile;
 mod schedules;
@@ -571,88 +572,6 @@ fn a_cancel_reaches_a_lease_that_was_on_its_way() {
     story.later(SECOND_LOOK);
     story.said("beat");
     assert_eq!(story.beat(&[lease.id]), [stop]);
-}
-
-/// Beats at intervals for so long, and tells the slots' answers.
-fn beats(story: &mut Story, span: Duration, holds: &[LeaseId]) {
-    let end = story.now.mono + span;
-    while story.now.mono < end {
-        story.state.beat(story.now, &Beat { worker: W, holds: holds.to_vec() }, Some(PEER), To("beat"));
-        story.later(BEAT_WAIT);
-    }
-}
-
-#[test]
-fn a_lease_that_never_arrived_goes_elsewhere_and_counts_as_no_loss() {
-    let mut story = Story::with_worker(2);
-    story.register(registration(V, 1, &["a"]));
-    story.accept(&["a 1"]);
-    let lease = story.run(W);
-    let parked = Work { worker: W, slot: 1, sequence: 1, ended: Vec::new(), capacity: 1 };
-    story.state.work(story.now, parked, To("slot"));
-    story.later(secs(1));
-    beats(&mut story, secs(2), &[]);
-    assert_eq!(story.state.look(&id("a 1")).expect("it lives").lease, Some((lease.id, W)), "it may be on its way");
-    story.work(V, 0, Vec::new(), 1);
-    beats(&mut story, secs(3), &[]);
-    let look = story.state.look(&id("a 1")).expect("it lives");
-    let (again, worker) = look.lease.expect("a lease");
-    assert_eq!((worker, look.losses, look.attempt), (V, 0, 1), "nor to another connection of that worker");
-    let stop = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
-    assert_eq!(story.beat(&[lease.id]).last(), Some(&stop), "it arrived after all");
-    story.work(W, 0, vec![ended(lease.id, success())], 1);
-    assert_eq!(story.status("a 1"), Some(TaskStatus::Started));
-    story.work(V, 0, vec![ended(again, success())], 0);
-    assert_eq!(story.end("a 1").worker_id.as_deref(), Some("worker-2"));
-}
-
-#[test]
-fn a_lease_that_one_beat_told_of_is_not_taken_for_one_that_never_came() {
-    let mut story = Story::with_worker(1);
-    story.accept(&["a 1"]);
-    let lease = story.run(W);
-    story.later(secs(1));
-    story.beat(&[lease.id]);
-    story.later(secs(1));
-    // It has ended, and its outcome is on its way.
-    beats(&mut story, secs(10), &[]);
-    assert_eq!(story.state.look(&id("a 1")).expect("it lives").lease, Some((lease.id, W)));
-    story.work(W, 0, vec![ended(lease.id, success())], 0);
-    assert_eq!(story.end("a 1").status, TaskStatus::Success);
-}
-
-#[test]
-fn outcomes_sent_beside_a_running_task_are_recorded_and_leave_it_alone() {
-    let mut story = Story::with_worker(1);
-    story.accept(&["a 1"]);
-    let first = story.work(W, 0, Vec::new(), 8);
-    story.accept(&["a 2", "a 3"]);
-    let leases = story.work(W, 0, vec![ended(first[0].id, success())], 8);
-    let (quick, slow) = (leases[0].id, leases[1].id);
-    story.work(W, 0, vec![ended(quick, success())], 0);
-    assert_eq!(story.end("a 2").status, TaskStatus::Success, "it does not wait for the other");
-    assert_eq!(story.beat(&[slow]), []);
-    assert_eq!(story.status("a 3"), Some(TaskStatus::Started), "the beat tells of it");
-    // The slot sends both, as it does not know yet whether the first arrived.
-    story.work(W, 0, [quick, slow].map(|lease| ended(lease, success())).into(), 0);
-    assert_eq!((story.end("a 3").status, story.state.counts().ended.iter().sum()), (TaskStatus::Success, 3));
-}
-
-#[test]
-fn a_slot_is_answered_often_so_that_it_knows_its_connection_to_work() {
-    let mut story = Story::with_worker(1);
-    story.accept(&["a 1"]);
-    let lease = story.run(W);
-    let nothing = [Answer::Worker(WorkerReply::Leases(Vec::new()))];
-    for (ended, wait) in [(vec![ended(lease.id, success())], CONFIRM_WAIT), (Vec::new(), WORK_WAIT)] {
-        story.sequence += 1;
-        let work = Work { worker: W, slot: 0, sequence: story.sequence, ended, capacity: 1 };
-        story.state.work(story.now, work, To("slot"));
-        story.later(wait.saturating_sub(Duration::from_millis(1)));
-        assert_eq!(story.said("slot"), []);
-        story.later(Duration::from_millis(1));
-        assert_eq!(story.said("slot"), nothing);
-    }
 }
 
 #[test]
