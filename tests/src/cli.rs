@@ -56,9 +56,16 @@ impl Ran {
     #[track_caller]
     pub fn says(self, words: &str) -> Self {
         assert!(self.stderr.contains(words), "no '{words}' in {self:?}");
-        assert!(self.stderr.starts_with("error: "), "{self:?}");
+        assert!(self.complaint().starts_with("error: "), "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
         self
+    }
+
+    /// What it said, without the notes of what it waited for before.
+    pub fn complaint(&self) -> &str {
+        let is_said_first = |line: &str| line.starts_with("note: ");
+        let notes = self.stderr.split_inclusive('\n').take_while(|line| is_said_first(line));
+        &self.stderr[notes.map(str::len).sum::<usize>()..]
     }
 
     /// The same, after a look at its hint.

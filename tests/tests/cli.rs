@@ -278,7 +278,9 @@ fn the_ready_line_says_who_is_ready_where() {
     };
     let ready: Value = serde_json::from_str(&line).expect("JSON");
     let id = cluster.control_plane.id();
-    let expected = json!({ "event": "ready", "worker_id": "cp7", "address": cluster.base(), "pid": id });
+    let is_uuid = |id: &Value| id.as_str().is_some_and(|id| id.parse::<uuid::Uuid>().is_ok());
+    assert!(is_uuid(&ready["cluster_id"]), "{line}");
+    let expected = json!({ "event": "ready", "worker_id": "cp7", "cluster_id": ready["cluster_id"], "address": cluster.base(), "pid": id });
     assert_eq!(ready, expected);
     cluster.control_plane.terminate();
     assert!(cluster.control_plane.wait_for_exit(Duration::from_secs(10)).success());

@@ -63,7 +63,8 @@ async fn a_control_plane_waits_for_what_its_subworkers_run() {
 async fn what_is_not_finished_in_time_is_given_up_and_whoever_waits_is_told() {
     let limit = ["--shutdown-timeout", "300ms"];
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).control_plane_args(&limit).start();
-    let client = cluster.client().await;
+    // It waits for the next control plane, and there is none.
+    let client = cluster.client_with(|builder| builder.timeout(Duration::from_secs(5))).await;
     let wait = tokio::spawn({
         let client = client.clone();
         async move { client.submit_task("endless_loop", ()).await }

@@ -95,7 +95,8 @@ fn a_command_that_waits_says_after_a_second_what_for() {
     assert_eq!(queued.json()["code"], 4);
     let nobody = submit(&["--wait-for-worker", "--task-name", "nobody"]).with_code(4).stderr;
     assert!(nobody.contains("is queued, and no worker has the task 'nobody' yet"), "{nobody}");
-    let quick = submit(&["--wait-for-worker", "--task-name", "nobody", "--timeout", "500ms"]).with_code(4).stderr;
+    let quick = ["submit", "--wait-for-worker", "--task-name", "nobody", "--timeout", "500ms"];
+    let quick = cluster.cli(quick).with_code(4).stderr;
     assert!(quick.starts_with("error: "), "{quick}");
 
     cluster.control_plane.kill();

@@ -102,6 +102,8 @@ impl Inner {
         until: Instant,
     ) -> Result<Reply, ClientError> {
         let (started, mut tries) = (Instant::now(), 0);
+        // What the control plane said that has stopped since.
+        let mut last_words = None;
         loop {
             let connection = lock(&self.connection).clone().ok_or(ClientError::Stopped)?;
             let left = until.saturating_duration_since(Instant::now());
@@ -116,7 +118,8 @@ impl Inner {
                     // Without a connection nobody was asked.
                     tries += u32::from(connection.caller.is_connected());
                     if Instant::now() >= until || tries > self.config.retries {
-                        return Err(ClientError::Unreachable { place, waited: started.elapsed() });
+                        let unreachable = ClientError::Unreachable { place, waited: started.elapsed() };
+                        return Err(last_words.unwrap_or(unreachable));
                     }
                     self.greet_again(&connection);
                 }
@@ -127,6 +130,7 @@ impl Inner {
                     if !refused.is_stopping() || left.is_zero() || matches!(request, Request::Events(_)) {
                         return Err(refused);
                     }
+                    last_words = Some(refused);
                     tokio::time::sleep(STOPPING_PAUSE.min(left)).await;
                 }
                 answered => return answered,

@@ -35,7 +35,7 @@ impl Inner {
             if let Ok(discovery) = Discovery::listen(&Nng, &self.config.discovery_address) {
                 listening.get_or_init(|| discovery);
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let answer = tokio::select! {
             biased;
