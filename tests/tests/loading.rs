@@ -91,8 +91,9 @@ fn a_module_that_needs_too_much_memory_or_time_is_refused_alone() {
     put(modules.path(), "slow.wasm", &Guest::new("slow", "2").functions(12_000).bytes());
     let refused = until_refused(&cluster, "dense", "more than 256 MiB of memory", Duration::from_mins(2));
     assert!(refused["last_error"]["message"].as_str().is_some_and(|it| it.contains("--compile-memory")), "{refused}");
-    let refused = until_refused(&cluster, "slow", "more than 2 s of processor time", Duration::from_mins(2));
-    assert!(refused["last_error"]["message"].as_str().is_some_and(|it| it.contains("--compile-timeout")), "{refused}");
+    // 2 s of processor time, or by the clock on a machine that does much else.
+    let refused = until_refused(&cluster, "slow", "--compile-timeout", Duration::from_mins(2));
+    assert!(refused["last_error"]["message"].as_str().is_some_and(|it| it.contains("takes more than")), "{refused}");
     let sum = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
     assert_eq!(sum.stdout, "8\n");
     assert!(peak(&cluster.control_plane) < 256 << 20, "{}", peak(&cluster.control_plane));
@@ -202,10 +203,13 @@ fn a_compiler_has_nothing_of_its_worker_and_ends_with_it() {
         (environment.is_empty() && open <= 5).then_some(())
     };
     eventually("a compiler that has only its pipes", SOON, is_alone);
-    let limits = fs::read_to_string(format!("/proc/{first}/limits")).expect("it runs");
-    let limit = |name: &str| limits.lines().find(|line| line.starts_with(name)).expect("a limit").to_owned();
-    assert!(limit("Max core file size").contains(" 0 "), "{limits}");
-    assert!(limit("Max data size").contains("2147483648"), "{limits}");
+    let is_limited = || {
+        let limits = fs::read_to_string(format!("/proc/{first}/limits")).ok()?;
+        let has = |name: &str, limit: &str| limits.lines().any(|line| line.starts_with(name) && line.contains(limit));
+        (has("Max core file size", " 0 ") && has("Max data size", "2147483648") && has("Max cpu time", " 120 "))
+            .then_some(())
+    };
+    eventually("the limits of a compiler", SOON, is_limited);
     // One that is killed is told, and tried again.
     let killed = std::process::Command::new("kill").args(["-KILL", &first.to_string()]).status();
     assert!(killed.is_ok_and(|killed| killed.success()));
