@@ -173,7 +173,7 @@ fn a_result_beyond_all_measure_is_one_that_is_too_large() {
     for (bytes, words) in
         [(1_100_000, "returned a result of 1 MiB, 1 MiB"), (3 << 20, "returned a result of more than 2 MiB, 1 MiB")]
     {
-        let run = format!("(call $ok (i32.const 0) (i32.const {bytes}))");
+        let run = format!("(call $ok (i32.const 4096) (i32.const {bytes}))");
         let large = stage.fail(&Guest { pages: 64, ..Guest::that(run.leak()) });
         assert_eq!(large.kind, ErrorKind::OutputLimit, "{large:?}");
         assert_eq!(large.message, format!("{words} is the most"));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fastworker::{
-    client::Client,
+    client::{Client, ClientError},
     json::Json,
     task::{TaskId, TaskStatus},
 };
@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 const WIDTH: u64 = 8;
 /// One call in so many takes a while, so that faults meet tasks that run.
 const SLOW: u64 = 8;
+/// The pause before a call that was refused is made again.
+const PAUSE: Duration = Duration::from_millis(20);
 /// The results that are looked up again at the end.
 const CHECKED: usize = 500;
 
@@ -108,6 +110,11 @@ impl Shared {
             } else {
                 (self.client.submit_task("add", (number, 1)).task_id(id.clone()).await, (number + 1).to_string())
             };
+            if matches!(&answer, Err(ClientError::Refused(why)) if why.contains("is stopping")) {
+                // A control plane that drains says so, and whoever asks comes again.
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             let mut tally = self.tally.lock().expect("nobody panics with it");
             match answer {
                 Ok(ended) if ended.status == TaskStatus::Success => {

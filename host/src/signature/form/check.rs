@@ -47,7 +47,10 @@ impl<'a> Check<'a> {
             return Err(self.misfit(form, value));
         }
         match kind {
-            NUMBER => self.check_number(form, node, value)?,
+            NUMBER => {
+                self.check_number(form, node, value)?;
+                check_width(node, value)?;
+            }
             STRING => self.check_text(node, value)?,
             ARRAY => self.check_items(node, value, depth)?,
             OBJECT => self.check_properties(node, value, depth)?,
@@ -80,9 +83,6 @@ impl<'a> Check<'a> {
     }
 
     fn check_number(&mut self, form: u32, node: &Node, value: &str) -> Result<(), Fault> {
-        if node.width.is_some_and(|width| !width.holds(value)) {
-            return Err(self.misfit(form, value));
-        }
         if node.numbers == Numbers::All && node.bounds.is_none() {
             return Ok(());
         }
@@ -201,6 +201,13 @@ impl<'a> Check<'a> {
         first.expected = either(&expected);
         Err(first)
     }
+}
+
+/// Checks that a number fits into the type that it is read into.
+fn check_width(node: &Node, value: &str) -> Result<(), Fault> {
+    let Some(width) = node.width.filter(|width| !width.holds(value)) else { return Ok(()) };
+    let what = if width.is_integer() { "integer" } else { "number" };
+    Err(Fault::here(format!("{what}{}", width.describe()), found(value)))
 }
 
 impl Bounds {

@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
-use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, STRING, Width, check::kind};
+use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, STRING, check::kind};
 
 /// Bytes of a value that a complaint shows.
 const SHOWN_MAX: usize = 60;
@@ -141,8 +141,6 @@ fn kinds(node: &Node) -> String {
         return "nothing".into();
     }
     let bounds = node.bounds.as_ref().map(|bounds| bounds.describe()).unwrap_or_default();
-    let is_bounded = node.bounds.as_ref().is_some_and(|bounds| bounds.least.is_some() && bounds.most.is_some());
-    let bounds = node.width.filter(|_| !is_bounded).map_or(bounds, Width::describe);
     let number = if node.numbers == Numbers::All { "number" } else { "integer" };
     let all = [
         (NUMBER, format!("{number}{bounds}")),
