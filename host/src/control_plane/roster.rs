@@ -77,6 +77,8 @@ pub struct Worker<R> {
     names: BTreeMap<Arc<str>, Mean>,
     /// Those of them that it runs for tasks submitted before only.
     leaving: BTreeSet<Arc<str>>,
+    /// Whether modules are being loaded, whose names are not known yet.
+    loading: bool,
     /// Slots that hold leases, and slots whose request is parked.
     busy: usize,
     parked: BTreeSet<u32>,
@@ -151,6 +153,7 @@ impl<R> Worker<R> {
             changed: (0, None),
             attempts: 0,
             leaving: leaving(&offered),
+            loading: is_loading(&registration.modules),
             names: offered.into_keys().map(|name| (name, Mean::default())).collect(),
             busy: 0,
             parked: BTreeSet::new(),
@@ -279,6 +282,10 @@ fn names_in(modules: &[ModuleInfo]) -> BTreeMap<Arc<str>, Has> {
     tasks.map(|(status, task)| (task.name.as_str().into(), has(status, &task.policy))).collect()
 }
 
+fn is_loading(modules: &[ModuleInfo]) -> bool {
+    modules.iter().any(|module| module.status == ModuleStatus::Loading)
+}
+
 fn leaving(names: &BTreeMap<Arc<str>, Has>) -> BTreeSet<Arc<str>> {
     names.iter().filter(|(_, has)| has.leaving).map(|(name, _)| name.clone()).collect()
 }
@@ -403,6 +410,7 @@ impl<R> Roster<R> {
         let names = offered.keys().map(|name| (name.clone(), kept(name))).collect();
         let before = mem::replace(&mut worker.names, names);
         let before_leaving = mem::replace(&mut worker.leaving, leaving(&offered));
+        worker.loading = is_loading(&modules);
         let bytes = catalog_bytes(&modules);
         self.catalog_bytes = self.catalog_bytes - mem::replace(&mut worker.catalog_bytes, bytes) + bytes;
         self.changes.extend(Change::of(&modules, true));
@@ -513,6 +521,11 @@ impl<R> Roster<R> {
     /// of it or one that did went only a moment ago.
     pub fn offered(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
         if self.is_leaving(name) { None } else { self.known(now, name) }
+    }
+
+    /// Whether a worker is loading modules, whose names are not known yet.
+    pub fn is_loading(&self) -> bool {
+        self.workers.values().any(|worker| worker.loading)
     }
 
     /// Whether workers run a name for tasks submitted before only.

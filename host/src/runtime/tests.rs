@@ -426,8 +426,8 @@ fn an_attempt_without_room_for_its_sandbox_says_nothing_about_its_task() {
         kwargs: &kwargs,
     };
     let new = || stage.runtime.slot(Arc::new(Unheard));
-    // What an attempt used is there until it is cleared, so these fill the pool; one place is for loading.
-    let mut slots: Vec<Slot> = (0..=stage.runtime.slots_max()).map(|_| new()).collect();
+    // What an attempt used is there until it is cleared, so these fill the pool, with its places for loading.
+    let mut slots: Vec<Slot> = (0..stage.runtime.slots_max() + super::LOADS_MAX).map(|_| new()).collect();
     let mut outcomes = slots.iter_mut().map(|slot| slot.try_run(&module, &call));
     assert!(outcomes.all(|outcome| outcome.is_ok_and(|outcome| succeeds(&outcome))));
     let mut slot = new();

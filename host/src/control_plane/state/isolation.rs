@@ -8,7 +8,12 @@
 use uuid::Uuid;
 
 use super::{Standing, State, Way};
-use crate::{clock::Now, control_plane::queue::Place, protocol::WorkerReply, task::TaskId};
+use crate::{
+    clock::Now,
+    control_plane::{queue::Place, roster::Worker},
+    protocol::WorkerReply,
+    task::TaskId,
+};
 
 /// Maximum number of such tasks for which a worker is looked for in one step.
 const SOUGHT_MAX: usize = 8;
@@ -24,7 +29,7 @@ impl<R: Way> State<R> {
             self.queue.isolated().take(SOUGHT_MAX).map(|(place, id)| (place, id.clone())).collect();
         for (place, id) in waiting {
             while let Some(key) = self.free_worker(&place, &id) {
-                let Some(slot) = self.roster.get(key).and_then(|worker| worker.first_parked()) else { break };
+                let Some(slot) = self.roster.get(key).and_then(Worker::first_parked) else { break };
                 if self.forget_shut(key, slot) {
                     continue;
                 }

@@ -13,8 +13,8 @@ use crate::{
     },
     signature::Misfit,
     task::{
-        ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, NewTask, Outcome, Policy, Report, TIMEOUT_DEFAULT,
-        TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, NewTask, Outcome, Policy, Report,
+        TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
     },
     transport::Peer,
 };
@@ -798,6 +798,26 @@ fn an_unknown_name_waits_for_a_worker_for_a_while_after_the_start() {
     assert_eq!(look(&story, "a later"), Some((TaskStatus::Scheduled, TaskPriority::High)));
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 1"]);
     assert!(matches!(story.submit(vec![task("z 2")], Notify::No)[..], [Submitted::Ended(_)]), "workers had their time");
+}
+
+#[test]
+fn an_unknown_name_waits_as_long_as_modules_are_loaded() {
+    let mut story = Story::new();
+    let loading = ModuleInfo { status: ModuleStatus::Loading, path: "b.wasm".into(), ..module(Vec::new()) };
+    let registration = Registration { modules: vec![loading], ..registration(W, 1, &[]) };
+    story.register(registration);
+    story.accept(&["b 1", "z 1"]);
+    story.later_alive(secs(120));
+    assert_eq!(story.status("z 1"), Some(TaskStatus::Pending));
+    let modules = vec![module(vec![info("b", Policy::default())])];
+    story.state.change_catalog(
+        story.now,
+        CatalogChange { worker: W, sequence: 1, modules, force: false },
+        To("change"),
+    );
+    story.later_alive(secs(1));
+    assert_eq!(story.end("z 1").error_kind, Some(ErrorKind::NotFound));
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["b 1"]);
 }
 
 #[test]

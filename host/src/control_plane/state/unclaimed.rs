@@ -2,7 +2,7 @@
 //!
 //! After a start, and after each loss of a worker, clients are often back before workers. So an
 //! unknown name is an error only once [`Limits::unknown_grace`](super::Limits::unknown_grace) has
-//! passed without a worker that has it. Invariant: what is in `unclaimed` is unfinished, and no
+//! passed without a worker that has it, and no worker is loading modules, which may have it. Invariant: what is in `unclaimed` is unfinished, and no
 //! worker has had its name since it was accepted.
 
 use std::{sync::Arc, time::Duration};
@@ -17,6 +17,8 @@ use crate::{
 const FAILED_AT_ONCE_MAX: usize = 1_000;
 /// Maximum number of names whose calls fail in one step.
 const NAMES_AT_ONCE_MAX: usize = 20;
+/// Pause before it is checked again whether modules are still being loaded.
+const LOADING_PAUSE: Duration = Duration::from_millis(250);
 /// Pause between two such steps.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Maximum number of calls that move to the priority of a module that came after them.
@@ -31,7 +33,8 @@ impl<R: Way> State<R> {
 
     /// Whether a worker may still come that has a name which no worker has.
     pub(super) fn may_be_claimed(&self, now: Now, name: &str) -> bool {
-        now.mono < self.absent_until.mono && !self.roster.is_leaving(name)
+        let is_expected = now.mono < self.absent_until.mono || self.roster.is_loading();
+        is_expected && !self.roster.is_leaving(name)
     }
 
     /// A name that no worker has, shared with the other calls of it.
@@ -43,6 +46,7 @@ impl<R: Way> State<R> {
     pub(super) fn await_claim(&mut self, name: Arc<str>, id: TaskId) {
         self.unclaimed.entry(name).or_default().insert(id);
         if self.unclaimed_check == Moment::NEVER {
+            // While modules are loaded, this may be in the past.
             self.arm_unclaimed(self.absent_until.mono);
         }
     }
@@ -88,6 +92,9 @@ impl<R: Way> State<R> {
         self.unclaimed_check = Moment::NEVER;
         if now.mono < self.absent_until.mono {
             return self.arm_unclaimed(self.absent_until.mono);
+        }
+        if self.roster.is_loading() {
+            return self.arm_unclaimed(now.mono + LOADING_PAUSE);
         }
         let mut left = FAILED_AT_ONCE_MAX;
         for _ in 0..NAMES_AT_ONCE_MAX {
