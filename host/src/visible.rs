@@ -6,7 +6,7 @@
 //! for it (`\u202e`, `\n`), so in a JSON document the escaped text means the same as before. The page
 //! does the same in `gui/page/dom.js`.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, fmt::Write as _, path::Path};
 
 /// Characters that are not shown as themselves, or change how others are shown: controls, format and
 /// bidirectional controls, line separators, and letters without a shape. In order.
@@ -43,6 +43,11 @@ fn is_hidden(char: char) -> bool {
 /// A text in one line.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
+}
+
+/// The path of a file, in one line.
+pub(crate) fn path(path: &Path) -> String {
+    line(&path.to_string_lossy()).into_owned()
 }
 
 /// A text of several lines, which stay lines.

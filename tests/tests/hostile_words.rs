@@ -69,6 +69,10 @@ fn sentence(answer: &[u8]) -> String {
         };
         return refused.unwrap_or_else(worker);
     }
+    if answer.first() == Some(&0x80) {
+        // A pickle, for those who sent one.
+        return String::from_utf8_lossy(answer).into_owned();
+    }
     let answer: Value = serde_json::from_slice(answer).expect("JSON");
     let places = [&answer["message"]["refused"], &answer["error"], &answer["result"]["error"]];
     places.into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("no refusal: {answer}")).to_owned()

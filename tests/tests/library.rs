@@ -310,7 +310,8 @@ async fn an_eta_and_a_policy_travel_with_a_task() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_worker_of_the_same_id_takes_the_place_of_the_first_or_is_refused() {
-    let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
+    let patience = ["--timeout", "3s"];
+    let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).subworker_args(&patience).start();
     let client = cluster.client().await;
     let second = cluster.launch_subworker("sw1");
     let status = second.wait_for_exit(SOON);

@@ -114,9 +114,11 @@ fn a_seed_has_one_history() {
 #[test]
 fn the_simulation_finds_deliberate_faults() {
     let finds = |sabotage, what: &str| {
-        let found = (0..40).find_map(|seed| sim::run(seed, Some(sabotage)).err());
-        let found = found.unwrap_or_else(|| panic!("{sabotage:?} goes unnoticed"));
-        assert!(found.what.contains(what), "{sabotage:?} is taken for something else: {}", found.what);
+        let found: Vec<String> =
+            (0..40).filter_map(|seed| sim::run(seed, Some(sabotage)).err()).map(|found| found.what).collect();
+        assert!(!found.is_empty(), "{sabotage:?} goes unnoticed");
+        // In some runs another check sees it first.
+        assert!(found.iter().any(|found| found.contains(what)), "{sabotage:?} is taken for something else: {found:?}");
     };
     finds(Sabotage::IgnoredFence, "by a lease that is not its newest");
     finds(Sabotage::ForgottenAnswer, "dropped without an answer");

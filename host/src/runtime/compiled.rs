@@ -124,7 +124,7 @@ impl Cache {
             let path = dir.join(file_name(engine, hash));
             if let Err(error) = write(dir, &path, &code) {
                 let error = crate::system::explain(&error);
-                tracing::warn!(path = %path.display(), error, "compiled code could not be kept");
+                tracing::warn!(path = %crate::visible::path(&path), error, "compiled code could not be kept");
             }
             clean(dir, &path, CACHE_BYTES_MAX);
         }
@@ -192,7 +192,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             let error = crate::system::explain(&error);
-            tracing::warn!(path = %path.display(), error, "compiled code cannot be read: it is made again");
+            tracing::warn!(path = %crate::visible::path(path), error, "compiled code cannot be read: it is made again");
             None
         }
     }

@@ -182,7 +182,15 @@ impl Runtime {
         let (turns, registries, room) = (Turns::default(), Mutex::new(Vec::new()), config.slots);
         let config = Arc::new(config);
         let mut inner = Inner { config, grounds, slots_max, room, cache, watchdog, turns, registries };
-        inner.room = inner.try_sandboxes(&trials).map_err(RuntimeError::NoRoom)?;
+        // On a thread of its own: this one may drive async work, in which no other can be driven.
+        let tried = std::thread::scope(|scope| {
+            let trial = std::thread::Builder::new()
+                .name("fw-trial".into())
+                .spawn_scoped(scope, || inner.try_sandboxes(&trials));
+            let trial = trial.map_err(|error| system::explain(&error))?;
+            trial.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+        });
+        inner.room = tried.map_err(RuntimeError::NoRoom)?;
         Ok(Self(Arc::new(inner)))
     }
 

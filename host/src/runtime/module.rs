@@ -232,7 +232,7 @@ pub(super) fn load_bytes<'a>(
     component::check(bytes)?;
     let hash = blake3::hash(bytes);
     let compile = || {
-        tracing::info!(module = name_of(path), path = %path.display(), bytes = bytes.len(), "compiling a module");
+        tracing::info!(module = name_of(path), path = %crate::visible::path(path), bytes = bytes.len(), "compiling a module");
         runtime.cache.compile(runtime, &hash, bytes, effort)
     };
     let code = runtime.cache.kept(&runtime.grounds[0].engine, &hash).map_or_else(compile, Ok)?;

@@ -351,7 +351,7 @@ impl Shared {
         let worker = &self.identity.worker_id;
         for module in lock::read(&self.catalog).modules() {
             let (info, version) = (module.info(), module.version());
-            info!(worker, module = info.name, path = %info.path, %version, tasks = info.tasks.len(), "module loaded");
+            info!(worker, module = info.name, path = %crate::visible::line(&info.path), %version, tasks = info.tasks.len(), "module loaded");
         }
     }
 

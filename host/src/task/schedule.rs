@@ -93,9 +93,10 @@ impl When {
     /// # Errors
     /// [`BadSchedule::Zone`] if there is no such time zone.
     pub fn read(&self, time: TimeText) -> Result<Timestamp, BadSchedule> {
-        let zone = match self {
-            Self::Every(_) => TimeZone::UTC,
-            Self::Cron { tz, .. } => zone(tz)?,
+        let zone = match (self, time) {
+            // The zone is checked with the pattern.
+            (Self::Every(_), _) | (_, TimeText::At(_)) => TimeZone::UTC,
+            (Self::Cron { tz, .. }, TimeText::Shown(_)) => zone(tz)?,
         };
         Ok(time.within(zone))
     }

@@ -76,7 +76,8 @@ fn subscribe(
 ) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse_lossy(&levels.0);
     // It tells of a closed pipe by eprintln!, which panics for the same reason: hence no internal errors.
-    let lines = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false).map_writer(Visible);
+    let lines = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
+    let lines = lines.map_writer(|writer| Visible { writer, colours });
     let _ = match format {
         LogFormat::Text => lines.with_target(false).with_ansi(colours).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
@@ -98,17 +99,21 @@ fn log_panic(panic: &panic::PanicHookInfo<'_>) {
 
 /// Writes each event of the log in one line, of characters that can be seen: file names and tasks
 /// have their words in it. In JSON the escapes mean the same as what they stand for.
-struct Visible<W>(W);
+struct Visible<W> {
+    writer: W,
+    /// Whether the formatter uses colours.
+    colours: bool,
+}
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Visible<W> {
     type Writer = Visible<W::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Visible(self.0.make_writer())
+        Visible { writer: self.writer.make_writer(), colours: self.colours }
     }
 
     fn make_writer_for(&'a self, about: &Metadata<'_>) -> Self::Writer {
-        Visible(self.0.make_writer_for(about))
+        Visible { writer: self.writer.make_writer_for(about), colours: self.colours }
     }
 }
 
@@ -116,24 +121,24 @@ impl<W: io::Write> io::Write for Visible<W> {
     /// Each call is one event.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let line = String::from_utf8_lossy(event);
-        self.0.write_all(visible_event(&line).as_bytes())?;
+        self.writer.write_all(visible_event(&line, self.colours).as_bytes())?;
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.writer.flush()
     }
 }
 
 /// The event with everything escaped but its last line break and our own colours: of those of
 /// others, the formatter has escaped the start.
-fn visible_event(event: &str) -> String {
+fn visible_event(event: &str, colours: bool) -> String {
     let line = event.strip_suffix('\n').unwrap_or(event);
     let mut shown = String::with_capacity(event.len());
     let mut rest = line;
     while let Some(at) = rest.find('\x1b') {
         let (before, from) = rest.split_at(at);
-        let taken = colour(from).unwrap_or(&from[..0]);
+        let taken = colour(from).filter(|_| colours).unwrap_or(&from[..0]);
         shown.push_str(&visible::line(before));
         shown.push_str(taken);
         rest = &from[taken.len()..];
@@ -223,9 +228,10 @@ mod tests {
     #[test]
     fn an_event_is_one_line_and_only_our_colours_are_colours() {
         let event = "\x1b[2mtime\x1b[0m WARN a\nfake\u{202e} \x1b]0;title\x07\n";
-        assert_eq!(visible_event(event), "\x1b[2mtime\x1b[0m WARN a\\nfake\\u202e \\u001b]0;title\\u0007\n");
-        assert_eq!(visible_event("plain\n"), "plain\n");
-        assert_eq!(visible_event("{\"a\":\"\u{9b}\"}\n"), "{\"a\":\"\\u009b\"}\n");
+        assert_eq!(visible_event(event, true), "\x1b[2mtime\x1b[0m WARN a\\nfake\\u202e \\u001b]0;title\\u0007\n");
+        assert_eq!(visible_event("plain\n", true), "plain\n");
+        assert_eq!(visible_event("\x1b[31mred\n", false), "\\u001b[31mred\n", "where we use none, none is ours");
+        assert_eq!(visible_event("{\"a\":\"\u{9b}\"}\n", true), "{\"a\":\"\\u009b\"}\n");
     }
 
     #[test]

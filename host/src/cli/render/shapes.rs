@@ -48,6 +48,7 @@ pub(super) struct TaskShape<'a> {
     result: Option<&'a Json>,
     progress: Option<&'a Progress>,
     offered: Option<bool>,
+    unknown_until: Option<Timestamp>,
     module_version: Option<ModuleVersion>,
     callback: Option<&'a Delivery>,
 }
@@ -94,6 +95,7 @@ impl<'a> From<&'a Task> for TaskShape<'a> {
             result: task.result.as_ref(),
             progress: task.progress.as_ref(),
             offered: Some(task.offered),
+            unknown_until: task.unknown_until,
             module_version: task.module_version,
             callback: task.callback.as_deref(),
         }
@@ -124,6 +126,7 @@ impl<'a> From<&'a TaskResult> for TaskShape<'a> {
             result: result.result.as_ref(),
             progress: None,
             offered: None,
+            unknown_until: None,
             module_version: result.module_version,
             callback: result.callback.as_deref(),
         }

@@ -87,7 +87,8 @@ pub(in crate::cli) fn standing(task: &Task) -> Option<String> {
             Some(format!("attempt {} failed: {error}; the next is due {}", task.attempt, due()))
         }
         _ if is_without_worker(task) => {
-            Some(format!("it waits for a worker that has the task '{}'", visible::line(&task.name)))
+            let name = visible::line(&task.name);
+            Some(format!("it waits for a worker that has the task '{name}'{}", unless_one_comes(task)))
         }
         _ => None,
     }
@@ -105,7 +106,9 @@ pub(in crate::cli) fn waiting(id: &TaskId, task: Option<&Task>, left: Duration) 
             format!("runs{worker}{since}")
         }
         TaskStatus::Pending if task.offered => "is queued behind others".to_owned(),
-        TaskStatus::Pending => format!("is queued, and no worker has the task '{}' yet", task.name),
+        TaskStatus::Pending => {
+            format!("is queued, and no worker has the task '{}' yet{}", task.name, unless_one_comes(task))
+        }
         status => standing(task).unwrap_or_else(|| format!("is {status}")),
     };
     let state = state.strip_prefix("it ").unwrap_or(&state);
@@ -115,6 +118,15 @@ pub(in crate::cli) fn waiting(id: &TaskId, task: Option<&Task>, left: Duration) 
 /// How long a wait is at most.
 pub(in crate::cli) fn limit(left: Duration) -> String {
     format!(", at most {}", span(left))
+}
+
+/// When a task fails whose name no worker has, if none comes that has it.
+fn unless_one_comes(task: &Task) -> String {
+    let Some(until) = task.unknown_until else { return String::new() };
+    format!(
+        "; it fails {} unless one comes, and `fastworker list` shows what there is",
+        from_now(until, Timestamp::now())
+    )
 }
 
 fn is_without_worker(task: &Task) -> bool {

@@ -21,10 +21,12 @@ use crate::{
 
 mod callbacks;
 mod catalog;
+mod crashes;
 mod delivery;
 mod describe;
 mod hostile;
 mod schedules;
+mod unclaimed;
 
 /// A way back, by the name of who asked. Those that begin with "shut" are closed.
 #[derive(Debug)]
@@ -327,40 +329,6 @@ fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
 }
 
 #[test]
-fn a_task_that_is_lost_three_times_with_its_worker_ends_as_worker_lost() {
-    let mut story = Story::new();
-    for n in 1..=3 {
-        let key = Uuid::from_u128(n);
-        story.register(registration(key, 1, &["a"]));
-        if n == 1 {
-            story.accept(&["a poison"]);
-        }
-        story.run(key);
-        story.crash();
-    }
-    let end = story.end("a poison");
-    assert_eq!(end.attempts, 3);
-    assert_eq!((end.error_kind, end.worker_id.as_deref()), (Some(ErrorKind::WorkerLost), Some("worker-3")));
-    assert_eq!(story.state.books().leases, 0);
-}
-
-#[test]
-fn a_task_that_was_with_a_lost_worker_is_granted_alone() {
-    let mut story = Story::with_worker(1);
-    story.accept(&["a 0"]);
-    let lease = story.run(W);
-    story.work(W, 0, vec![ended(lease.id, success())], 0);
-    story.accept(&["a 1", "a 2", "a 3"]);
-    assert_eq!(ids(&story.work(W, 0, Vec::new(), 2)), ["a 1", "a 2"]);
-    story.crash();
-    story.register(registration(W, 1, &["a"]));
-    story.sequence = 0;
-    assert_eq!(ids(&story.work(W, 0, Vec::new(), 9)), ["a 1"]);
-    let lease = story.state.look(&id("a 1")).and_then(|look| look.lease).expect("a lease").0;
-    assert_eq!(ids(&story.work(W, 0, vec![ended(lease, success())], 9)), ["a 2"]);
-}
-
-#[test]
 fn an_outcome_under_a_lease_that_was_taken_back_counts_for_nothing() {
     let mut story = Story::with_worker(2);
     story.accept(&["a 1"]);
@@ -470,45 +438,6 @@ fn a_session_that_is_left_alone_is_forgotten_even_after_a_wait() {
     assert_eq!(story.state.books(), Books::default());
     story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("x") }], Notify::Session(session));
     assert_eq!(story.collect(session, 5, 0).map(|collected| collected.known), Some(false));
-}
-
-#[test]
-fn an_unknown_name_fails_at_once_and_names_the_nearest() {
-    let mut story = Story::new();
-    story.register(registration(W, 1, &["resize", "reverse"]));
-    let taken = story.submit(vec![task("resise")], Notify::No);
-    let [Submitted::Ended(end)] = &taken[..] else { panic!("{taken:?}") };
-    assert_eq!(end.error_kind, Some(ErrorKind::NotFound));
-    assert_eq!(end.error.as_deref(), Some("Task resise not found: did you mean 'resize'?"));
-}
-
-#[test]
-fn a_name_whose_worker_went_a_moment_ago_waits_with_its_own_policy() {
-    let mut story = Story::new();
-    let policy = Policy { max_retries: Some(2), priority: Some(TaskPriority::High), ..Policy::default() };
-    let both = vec![module(vec![info("a", policy.clone())]), module(vec![info("a", policy)])];
-    let registration = Registration { modules: both, ..registration(W, 1, &[]) };
-    story.register(registration.clone());
-    story.state.leave(story.now, W, To("leave"));
-    assert!(story.state.roster().infos(story.now.mono).is_empty(), "it left and was not lost");
-    story.accept(&["a 1"]);
-    assert_eq!(story.state.look(&id("a 1")).map(|look| look.priority), Some(TaskPriority::High));
-    story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("b 1") }], Notify::No);
-    story.later(secs(31));
-    assert!(
-        matches!(story.submit(vec![task("a 2")], Notify::No)[..], [Submitted::Ended(_)]),
-        "though it was offered twice"
-    );
-
-    story.register(registration);
-    let lease = story.run(W);
-    story.work(W, 0, vec![ended(lease.id, failure())], 0);
-    assert_eq!(story.status("a 1"), Some(TaskStatus::Retrying));
-    let late = Policy { max_retries: Some(1), ..Policy::default() };
-    story.register(Registration { modules: vec![module(vec![info("b", late)])], ..self::registration(V, 1, &[]) });
-    let lease = story.run(V);
-    story.work(V, 0, vec![ended(lease.id, failure())], 0);
-    assert_eq!(story.status("b 1"), Some(TaskStatus::Retrying), "the policy of a module that came later counts");
 }
 
 #[test]
@@ -775,196 +704,6 @@ fn a_task_that_does_not_fit_ends_at_once_and_an_id_that_is_known_attaches() {
     story.state.submit_and_hold(story.now, task("z 1"), misfit(), To("client"));
     let said = format!("{:?}", story.said("client"));
     assert!(said.contains("not found"), "{said}");
-}
-
-#[test]
-fn an_unknown_name_waits_for_a_worker_for_a_while_after_the_start() {
-    let mut story = Story::new();
-    story.state.start(story.now);
-    let eta = Some(story.now.wall + secs(3600));
-    let taken = story.submit(vec![task("a 1"), NewTask { eta, ..task("a later") }, task("z 1")], Notify::No);
-    assert_eq!(taken, [Submitted::Accepted, Submitted::Accepted, Submitted::Accepted]);
-    story.state.submit_and_hold(story.now, task("z original"), None, To("client"));
-    let urgent = Policy { priority: Some(TaskPriority::High), ..Policy::default() };
-    let modules = vec![module(vec![info("a", urgent)])];
-    story.later_alive(secs(29));
-    story.register(Registration { modules, ..registration(W, 1, &[]) });
-    let look = |story: &Story, text: &str| story.state.look(&id(text)).map(|look| (look.status, look.priority));
-    assert_eq!(look(&story, "a 1"), Some((TaskStatus::Pending, TaskPriority::High)), "its module came later");
-    story.later_alive(secs(1));
-    assert_eq!(story.end("z 1").error_kind, Some(ErrorKind::NotFound));
-    assert_eq!(story.end("z 1").error.as_deref(), Some("Task z not found"));
-    assert_eq!(story.said("client").len(), 1, "clients of the original hear of it, too");
-    assert_eq!(look(&story, "a later"), Some((TaskStatus::Scheduled, TaskPriority::High)));
-    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 1"]);
-    assert!(matches!(story.submit(vec![task("z 2")], Notify::No)[..], [Submitted::Ended(_)]), "workers had their time");
-}
-
-#[test]
-fn an_unknown_name_waits_as_long_as_modules_are_loaded() {
-    let mut story = Story::new();
-    let loading = ModuleInfo { status: ModuleStatus::Loading, path: "b.wasm".into(), ..module(Vec::new()) };
-    let registration = Registration { modules: vec![loading], ..registration(W, 1, &[]) };
-    story.register(registration);
-    story.accept(&["b 1", "z 1"]);
-    story.later_alive(secs(120));
-    assert_eq!(story.status("z 1"), Some(TaskStatus::Pending));
-    let modules = vec![module(vec![info("b", Policy::default())])];
-    story.state.change_catalog(
-        story.now,
-        CatalogChange { worker: W, sequence: 1, modules, force: false },
-        To("change"),
-    );
-    story.later_alive(secs(1));
-    assert_eq!(story.end("z 1").error_kind, Some(ErrorKind::NotFound));
-    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["b 1"]);
-}
-
-#[test]
-fn each_loss_of_a_worker_gives_unknown_names_their_time_again() {
-    let mut story = Story::with_worker(1);
-    story.later_alive(secs(60));
-    assert!(matches!(story.submit(vec![task("z 1")], Notify::No)[..], [Submitted::Ended(_)]));
-    story.crash();
-    story.accept(&["z 2"]);
-    story.later(secs(20));
-    story.register(registration(V, 1, &["b"]));
-    story.state.leave(story.now, V, To("leave"));
-    story.later(secs(20));
-    assert_eq!(story.status("z 2"), Some(TaskStatus::Pending), "the last loss counts");
-    story.cancel("z 2");
-    story.later(secs(20));
-    assert_eq!(story.state.books().unfinished, 0);
-}
-
-#[test]
-fn a_task_of_a_name_that_was_known_waits_without_a_limit() {
-    let mut story = Story::with_worker(1);
-    story.accept(&["a 1"]);
-    story.crash();
-    story.later(secs(24 * 3600));
-    story.register(registration(V, 1, &["a"]));
-    assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["a 1"]);
-}
-
-#[test]
-fn very_many_unknown_calls_fail_in_steps() {
-    let mut story = Story::new();
-    story.state.start(story.now);
-    for batch in 0..30 {
-        let tasks = (0..100).map(|n| task(&format!("z{batch} {n}"))).collect();
-        story.submit(tasks, Notify::No);
-    }
-    story.jump(secs(30));
-    assert!((1..3_000).contains(&story.state.books().unfinished), "{:?}", story.state.books());
-    story.later(secs(1));
-    assert_eq!(story.state.books(), Books { timers: 1, ..Books::default() }, "the results expire");
-}
-
-#[test]
-fn only_a_crash_of_its_worker_counts_against_a_task() {
-    let mut story = Story::new();
-    story.register(registration(W, 1, &["a"]));
-    story.accept(&["a 1"]);
-    let loses = |story: &mut Story, lose: &mut dyn FnMut(&mut Story)| {
-        story.run(W);
-        lose(story);
-        story.register(registration(W, 1, &["a"]));
-        let look = story.state.look(&id("a 1")).expect("a task");
-        (look.status, look.losses, look.attempt)
-    };
-    let uncounted = (TaskStatus::Pending, 0, 0);
-    for _ in 0..5 {
-        let leaves = &mut |story: &mut Story| {
-            story.state.leave(story.now, W, To("leave"));
-            story.said("leave");
-        };
-        assert_eq!(loses(&mut story, leaves), uncounted);
-        assert_eq!(loses(&mut story, &mut |story| story.later(SILENCE_MAX)), uncounted);
-    }
-    let message = |story: &mut Story| {
-        story.state.describe(story.now, &id("a 1"), To("described"));
-        let said = story.said("described");
-        let [Answer::Client(Reply::Described(Some(task)))] = &said[..] else { panic!("{said:?}") };
-        task.error.clone().unwrap_or_default()
-    };
-    assert!(message(&mut story).contains("'worker-1' fell silent while it ran"));
-    assert_eq!(loses(&mut story, &mut Story::crash), (TaskStatus::Pending, 1, 0));
-    assert!(message(&mut story).contains("'worker-1' was lost while it ran, 1 of the 3 times"));
-}
-
-#[test]
-fn what_was_cut_off_and_comes_back_has_not_crashed() {
-    let mut story = Story::with_worker(1);
-    story.accept(&["a 1"]);
-    let mut key = W;
-    for n in 3..9 {
-        story.run(key);
-        story.crash();
-        assert_eq!(story.state.look(&id("a 1")).map(|look| look.losses), Some(1));
-        let previous = Some(key);
-        key = Uuid::from_u128(n);
-        story.register(Registration { previous, worker_id: "worker-1".into(), ..registration(key, 1, &["a"]) });
-        assert_eq!(story.state.look(&id("a 1")).map(|look| look.losses), Some(0));
-    }
-}
-
-#[test]
-fn before_the_last_crash_a_task_runs_alone_on_its_worker() {
-    let mut story = Story::new();
-    story.register(registration(W, 2, &["a"]));
-    story.accept(&["a poison"]);
-    for n in 10..12 {
-        let key = Uuid::from_u128(n);
-        if n == 11 {
-            story.register(registration(W, 2, &["a"]));
-        }
-        story.run(W);
-        story.crash();
-        assert!(story.state.look(&id("a poison")).is_some(), "{key}");
-    }
-    // Two workers: one runs something, the other is free.
-    story.register(registration(W, 2, &["b"]));
-    story.register(registration(V, 2, &["a", "b"]));
-    story.accept(&["b 1"]);
-    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["b 1"]);
-    assert_eq!(story.work(W, 1, Vec::new(), 1), []);
-    assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["a poison"]);
-    story.accept(&["b 2", "b 3"]);
-    assert_eq!(story.status("b 2"), Some(TaskStatus::Started), "the other worker goes on");
-    assert_eq!(story.work(V, 1, Vec::new(), 1), [], "nothing runs beside it");
-    assert_eq!(story.status("b 3"), Some(TaskStatus::Pending));
-    story.cancel("a poison");
-    assert_eq!(story.status("b 3"), Some(TaskStatus::Started), "and then its worker is free again");
-}
-
-#[test]
-fn a_busy_worker_is_held_free_for_a_task_that_must_run_alone() {
-    let mut story = Story::new();
-    for _ in 0..2 {
-        story.register(registration(W, 2, &["a", "b"]));
-        if story.state.books().unfinished == 0 {
-            story.accept(&["a poison"]);
-        }
-        story.run(W);
-        story.crash();
-    }
-    story.register(registration(W, 2, &["b"]));
-    story.accept(&["b 1", "b 2", "b 3"]);
-    let first = story.work(W, 0, Vec::new(), 1);
-    let change = CatalogChange {
-        worker: W,
-        sequence: 1,
-        modules: vec![module(vec![info("a", Policy::default()), info("b", Policy::default())])],
-        force: false,
-    };
-    story.state.change_catalog(story.now, change, To("change"));
-    assert_eq!(story.work(W, 1, Vec::new(), 1), [], "it is to finish what it has");
-    assert_eq!(ids(&story.work(W, 0, vec![ended(first[0].id, success())], 1)), ["a poison"]);
-    let end = story.state.look(&id("a poison")).and_then(|look| look.lease).expect("a lease");
-    story.work(W, 0, vec![ended(end.0, success())], 1);
-    assert_eq!(story.end("a poison").status, TaskStatus::Success);
-    assert_eq!((story.status("b 2"), story.status("b 3")), (Some(TaskStatus::Started), Some(TaskStatus::Started)));
 }
 
 #[test]

@@ -343,7 +343,7 @@ impl Reloader {
                 if let Some(module) = draft.loaded_from(&path) {
                     let version = module.version();
                     let module = name_of(&path);
-                    info!(worker = self.worker(), module, path = %path.display(), %version, "module returned");
+                    info!(worker = self.worker(), module, path = %crate::visible::path(&path), %version, "module returned");
                     draft.set_status(&path, ModuleStatus::Loaded);
                 }
             }
@@ -351,7 +351,7 @@ impl Reloader {
                 Some(module) => {
                     let version = module.version();
                     let (worker, module) = (self.worker(), name_of(&path));
-                    warn!(worker, module, path = %path.display(), %version, "module missing: the version that was loaded runs on");
+                    warn!(worker, module, path = %crate::visible::path(&path), %version, "module missing: the version that was loaded runs on");
                     draft.set_status(&path, ModuleStatus::Missing);
                 }
                 None => self.forget(draft, &path),
@@ -376,7 +376,7 @@ impl Reloader {
         if let Some(module) = draft.loaded_from(path).filter(is_it) {
             let version = module.version();
             let module = name_of(path);
-            info!(worker = self.worker(), module, path = %path.display(), %version, "module is as it was before");
+            info!(worker = self.worker(), module, path = %crate::visible::path(path), %version, "module is as it was before");
             self.candidates.remove(path);
             draft.clear_notes(path);
             return true;
@@ -427,7 +427,7 @@ impl Reloader {
             if self.publish(&without, false).is_ok() {
                 let version = module.map(|module| display(module.version()));
                 let (worker, module) = (self.worker(), name_of(&path));
-                info!(worker, module, path = %path.display(), version, "module dropped: its file is gone");
+                info!(worker, module, path = %crate::visible::path(&path), version, "module dropped: its file is gone");
                 (draft, noted) = (without, false);
                 self.forget(&mut draft, &path);
             }
@@ -525,7 +525,7 @@ impl Reloader {
             let tasks = module.info().tasks.len();
             let words = if before.is_some() { "module reloaded" } else { "module loaded" };
             let took_s = clock::seconds(took);
-            info!(worker, module = name, path = %path.display(), %version, before, tasks, took_s, "{words}");
+            info!(worker, module = name, path = %crate::visible::path(path), %version, before, tasks, took_s, "{words}");
         }
     }
 
@@ -537,9 +537,9 @@ impl Reloader {
         };
         let (worker, module, version) = (self.worker(), name_of(path), version.map(display));
         if self.shared.link.is_within_the_process() {
-            debug!(worker, module, path = %path.display(), version, error, "{words}");
+            debug!(worker, module, path = %crate::visible::path(path), version, error, "{words}");
         } else {
-            warn!(worker, module, path = %path.display(), version, error, "{words}");
+            warn!(worker, module, path = %crate::visible::path(path), version, error, "{words}");
         }
     }
 

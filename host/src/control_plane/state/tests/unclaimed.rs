@@ -1,0 +1,126 @@
+//! Stories of calls of names that no worker has.
+
+use super::*;
+
+#[test]
+fn an_unknown_name_waits_for_a_worker_for_a_while_after_the_start() {
+    let mut story = Story::new();
+    story.state.start(story.now);
+    let eta = Some(story.now.wall + secs(3600));
+    let taken = story.submit(vec![task("a 1"), NewTask { eta, ..task("a later") }, task("z 1")], Notify::No);
+    assert_eq!(taken, [Submitted::Accepted, Submitted::Accepted, Submitted::Accepted]);
+    story.state.submit_and_hold(story.now, task("z original"), None, To("client"));
+    let urgent = Policy { priority: Some(TaskPriority::High), ..Policy::default() };
+    let modules = vec![module(vec![info("a", urgent)])];
+    story.later_alive(secs(29));
+    story.register(Registration { modules, ..registration(W, 1, &[]) });
+    let look = |story: &Story, text: &str| story.state.look(&id(text)).map(|look| (look.status, look.priority));
+    assert_eq!(look(&story, "a 1"), Some((TaskStatus::Pending, TaskPriority::High)), "its module came later");
+    story.later_alive(secs(1));
+    assert_eq!(story.end("z 1").error_kind, Some(ErrorKind::NotFound));
+    assert_eq!(story.end("z 1").error.as_deref(), Some("Task z not found"));
+    assert_eq!(story.said("client").len(), 1, "clients of the original hear of it, too");
+    assert_eq!(look(&story, "a later"), Some((TaskStatus::Scheduled, TaskPriority::High)));
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 1"]);
+    assert!(matches!(story.submit(vec![task("z 2")], Notify::No)[..], [Submitted::Ended(_)]), "workers had their time");
+}
+
+#[test]
+fn an_unknown_name_waits_as_long_as_modules_are_loaded() {
+    let mut story = Story::new();
+    let loading = ModuleInfo { status: ModuleStatus::Loading, path: "b.wasm".into(), ..module(Vec::new()) };
+    let registration = Registration { modules: vec![loading], ..registration(W, 1, &[]) };
+    story.register(registration);
+    story.accept(&["b 1", "z 1"]);
+    story.later_alive(secs(120));
+    assert_eq!(story.status("z 1"), Some(TaskStatus::Pending));
+    let modules = vec![module(vec![info("b", Policy::default())])];
+    story.state.change_catalog(
+        story.now,
+        CatalogChange { worker: W, sequence: 1, modules, force: false },
+        To("change"),
+    );
+    story.later_alive(secs(1));
+    assert_eq!(story.end("z 1").error_kind, Some(ErrorKind::NotFound));
+    assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["b 1"]);
+}
+
+#[test]
+fn each_loss_of_a_worker_gives_unknown_names_their_time_again() {
+    let mut story = Story::with_worker(1);
+    story.later_alive(secs(60));
+    assert!(matches!(story.submit(vec![task("z 1")], Notify::No)[..], [Submitted::Ended(_)]));
+    story.crash();
+    story.accept(&["z 2"]);
+    story.later(secs(20));
+    story.register(registration(V, 1, &["b"]));
+    story.state.leave(story.now, V, To("leave"));
+    story.later(secs(20));
+    assert_eq!(story.status("z 2"), Some(TaskStatus::Pending), "the last loss counts");
+    story.cancel("z 2");
+    story.later(secs(20));
+    assert_eq!(story.state.books().unfinished, 0);
+}
+
+#[test]
+fn a_task_of_a_name_that_was_known_waits_without_a_limit() {
+    let mut story = Story::with_worker(1);
+    story.accept(&["a 1"]);
+    story.crash();
+    story.later(secs(24 * 3600));
+    story.register(registration(V, 1, &["a"]));
+    assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["a 1"]);
+}
+
+#[test]
+fn very_many_unknown_calls_fail_in_steps() {
+    let mut story = Story::new();
+    story.state.start(story.now);
+    for batch in 0..30 {
+        let tasks = (0..100).map(|n| task(&format!("z{batch} {n}"))).collect();
+        story.submit(tasks, Notify::No);
+    }
+    story.jump(secs(30));
+    assert!((1..3_000).contains(&story.state.books().unfinished), "{:?}", story.state.books());
+    story.later(secs(1));
+    assert_eq!(story.state.books(), Books { timers: 1, ..Books::default() }, "the results expire");
+}
+
+#[test]
+fn a_name_whose_worker_went_a_moment_ago_waits_with_its_own_policy() {
+    let mut story = Story::new();
+    let policy = Policy { max_retries: Some(2), priority: Some(TaskPriority::High), ..Policy::default() };
+    let both = vec![module(vec![info("a", policy.clone())]), module(vec![info("a", policy)])];
+    let registration = Registration { modules: both, ..registration(W, 1, &[]) };
+    story.register(registration.clone());
+    story.state.leave(story.now, W, To("leave"));
+    assert!(story.state.roster().infos(story.now.mono).is_empty(), "it left and was not lost");
+    story.accept(&["a 1"]);
+    assert_eq!(story.state.look(&id("a 1")).map(|look| look.priority), Some(TaskPriority::High));
+    story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("b 1") }], Notify::No);
+    story.later(secs(31));
+    assert!(
+        matches!(story.submit(vec![task("a 2")], Notify::No)[..], [Submitted::Ended(_)]),
+        "though it was offered twice"
+    );
+
+    story.register(registration);
+    let lease = story.run(W);
+    story.work(W, 0, vec![ended(lease.id, failure())], 0);
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Retrying));
+    let late = Policy { max_retries: Some(1), ..Policy::default() };
+    story.register(Registration { modules: vec![module(vec![info("b", late)])], ..self::registration(V, 1, &[]) });
+    let lease = story.run(V);
+    story.work(V, 0, vec![ended(lease.id, failure())], 0);
+    assert_eq!(story.status("b 1"), Some(TaskStatus::Retrying), "the policy of a module that came later counts");
+}
+
+#[test]
+fn an_unknown_name_fails_at_once_and_names_the_nearest() {
+    let mut story = Story::new();
+    story.register(registration(W, 1, &["resize", "reverse"]));
+    let taken = story.submit(vec![task("resise")], Notify::No);
+    let [Submitted::Ended(end)] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!(end.error_kind, Some(ErrorKind::NotFound));
+    assert_eq!(end.error.as_deref(), Some("Task resise not found: did you mean 'resize'?"));
+}
