@@ -63,7 +63,8 @@ mod glibc {
             }
         };
         if let Err(error) = thread::Builder::new().name("fw-memory".into()).spawn(trim) {
-            tracing::warn!(%error, "no thread to return free memory to the system: it stays with this process");
+            let error = crate::system::explain(&error);
+            tracing::warn!(error, "no thread to return free memory to the system: it stays with this process");
         }
     }
 

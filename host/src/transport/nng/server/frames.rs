@@ -97,7 +97,10 @@ impl Frames {
         let frames = Arc::clone(self);
         match thread::Builder::new().name("fw-frames".into()).spawn(move || frames.run()) {
             Ok(_) => watched.has_thread = true,
-            Err(error) => tracing::warn!(%error, "no thread to bound messages that stay incomplete"),
+            Err(error) => tracing::warn!(
+                error = crate::system::explain(&error),
+                "no thread to bound messages that stay incomplete"
+            ),
         }
     }
 
