@@ -6,13 +6,14 @@
 //! caller takes it from there once it has let go of the lock.
 //!
 //! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, `catalog`, `calls` for
-//! callbacks, and `parked` for what waits. `entry` is what is kept of a task, `outbox` the way out, and
+//! callbacks, `parked` for what waits, `unclaimed` for names that no worker has, and `isolation` for tasks
+//! that run alone. `entry` is what is kept of a task, `outbox` the way out, and
 //! `look` and `books` are for whoever looks. This file holds what they share.
 //!
 //! Invariants:
 //! - a task that was accepted ends exactly once, and its first recorded end stands;
 //! - a task has at most one live lease, and an outcome counts only under a live lease;
-//! - no slot waits while a task waits that it could run;
+//! - no slot waits while a task waits that it could run, unless its worker is reserved for one that runs alone;
 //! - everything has a bound: see [`Limits`].
 
 use std::{
