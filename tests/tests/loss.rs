@@ -15,7 +15,7 @@ use fastworker::{
 use fastworker_tests::{
     Cluster, SOON,
     story::{end_of, end_of_within, success, until_status},
-    wait::{at_best, eventually_async},
+    wait::{at_best, eventually, eventually_async},
 };
 
 /// Until a lost worker's tasks are back in work. A killed one is told by its closed connection.
@@ -135,6 +135,29 @@ async fn a_task_that_takes_its_worker_along_three_times_ends_as_worker_lost() {
     assert_eq!((ended.status, ended.error_kind), (TaskStatus::Failure, Some(ErrorKind::WorkerLost)), "{ended:?}");
     assert!(ended.error.as_deref().is_some_and(|error| error.contains('3')), "{ended:?}");
     assert_eq!(success(&end_of(&client, &innocent).await), "8");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_stopped_at_once_does_not_count_as_lost() {
+    let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
+    let client = cluster.client().await;
+    let long = client.delay("slow", (60, 600)).await.expect("it is taken");
+    let mut started_at = None;
+    for number in 2..=5 {
+        started_at = Some(started_after(&client, &long, started_at).await);
+        let worker = cluster.subworkers.last_mut().expect("a subworker");
+        // Signals without end: the second one that counts stops it.
+        eventually("the end", SOON, || {
+            worker.terminate();
+            (!worker.is_running()).then_some(())
+        });
+        assert_eq!(worker.wait_for_exit(SOON).code(), Some(130), "{}", worker.log());
+        cluster.start_subworker(&format!("sw{number}"));
+    }
+    started_after(&client, &long, started_at).await;
+    let task = until_status(&client, &long, TaskStatus::Started).await;
+    assert!(task.error.as_deref().is_some_and(|error| error.contains("'sw4' stopped while it ran")), "{task:?}");
+    assert!(client.cancel(&long).await.expect("an answer"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
