@@ -72,7 +72,10 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, what, history } = self;
         writeln!(f, "{history}\nseed {seed}: {what}\nrepeat it with:")?;
-        write!(f, "FASTWORKER_SIM_SEED={seed} cargo test --release -p fastworker-tests --test simulation")
+        write!(
+            f,
+            "FASTWORKER_SIM_SEED={seed} cargo test --release --workspace --exclude fastworker-guest-macros --test simulation"
+        )
     }
 }
 
