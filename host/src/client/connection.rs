@@ -126,7 +126,7 @@ impl Inner {
                 Ok(Reply::Refused(why)) => {
                     let refused = ClientError::Refused(why);
                     let left = until.saturating_duration_since(Instant::now());
-                    // Whoever reads events wants to know of it.
+                    // Readers of events are told that it stops.
                     if !refused.is_stopping() || left.is_zero() || matches!(request, Request::Events(_)) {
                         return Err(refused);
                     }
@@ -200,7 +200,7 @@ impl Inner {
         true
     }
 
-    /// Asks anew who it is at the address where the control plane was, if another one is announced
+    /// Asks again who it is at the address where the control plane was, if another one is announced
     /// there: it has restarted under another name.
     fn greet_again(&self, connection: &Arc<Connection>) {
         let Some(discovery) = &connection.discovery else { return };

@@ -378,7 +378,7 @@ async fn send_all(mut pump: Pump) {
     }
 }
 
-/// Tells whoever waits what became of the tasks of a frame, and gives those to send again, as the control
+/// Completes the waits for the tasks of a frame, and returns those to send again, as the control
 /// plane that did not take them is stopping.
 fn note_taken(inner: &Inner, heap: &mut Heap, tasks: Vec<NewTask>, answer: Result<Reply, ClientError>) -> Vec<NewTask> {
     let error = match answer {

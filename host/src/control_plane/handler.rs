@@ -107,7 +107,7 @@ impl Clients {
         if !matches!(error, Unreadable::Pickle) {
             return self.complaint(None, &why);
         }
-        // Whoever sends one may send thousands: one line says what to do.
+        // A client that sends one may send thousands: log one line that says what to do.
         PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {why}; this is logged once"));
         match self.lane {
             Some(_) => original::pickled_failure(body, &why),
