@@ -33,7 +33,7 @@ impl Line {
         let ended = event.task_id.as_ref().and_then(|id| state.results().peek(now.mono, id));
         let version = ended.and_then(|kept| kept.result.module_version);
         let module = version.zip(event.worker_id.as_deref()).and_then(|(version, worker)| {
-            let (_, worker) = state.roster().iter().find(|(_, other)| *other.id == *worker)?;
+            let (_, worker) = state.registry().iter().find(|(_, other)| *other.id == *worker)?;
             worker.module(version).map(str::to_owned)
         });
         Self { event: event.clone(), module, version }

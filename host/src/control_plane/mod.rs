@@ -46,7 +46,7 @@ pub mod queue;
 pub mod reports;
 pub mod results;
 pub mod retry;
-pub mod roster;
+pub mod worker_registry;
 pub mod schedules;
 pub mod sessions;
 pub mod signatures;
@@ -317,7 +317,7 @@ impl ControlPlaneWorker {
     /// The workers, its own first.
     pub fn get_subworker_status(&self) -> Vec<WorkerInfo> {
         let Some(running) = &self.running else { return Vec::new() };
-        running.core.enter(|state, now| state.roster().infos(now.mono))
+        running.core.enter(|state, now| state.registry().infos(now.mono))
     }
 
     /// Which cluster it is, while it runs.

@@ -31,7 +31,7 @@ use super::{
     meters::Meters,
     queue::{Place, Queue},
     results::Results,
-    roster::Roster,
+    worker_registry::WorkerRegistry,
     schedules::Schedules,
     sessions::Sessions,
     signatures::Change,
@@ -201,7 +201,7 @@ pub struct State<R> {
     unclaimed_check: Moment,
     /// Until when workers may take to connect, after the start and after each loss.
     absent_until: Now,
-    roster: Roster<R>,
+    registry: WorkerRegistry<R>,
     results: Results,
     /// When the timer for the oldest result is set.
     expiry: Option<Moment>,
@@ -250,7 +250,7 @@ impl<R: Way> State<R> {
             unclaimed: BTreeMap::new(),
             unclaimed_check: Moment::NEVER,
             absent_until: Now::default(),
-            roster: Roster::default(),
+            registry: WorkerRegistry::default(),
             expiry: None,
             sessions: Sessions::default(),
             watches_sessions: false,
@@ -282,7 +282,7 @@ impl<R: Way> State<R> {
 
     /// Takes which tasks came and went with workers, in order.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        self.roster.take_changes()
+        self.registry.take_changes()
     }
 
     /// Begins to expect the workers that were there before a restart.
@@ -301,8 +301,8 @@ impl<R: Way> State<R> {
     }
 
     /// The workers.
-    pub fn roster(&self) -> &Roster<R> {
-        &self.roster
+    pub fn registry(&self) -> &WorkerRegistry<R> {
+        &self.registry
     }
 
     /// What submits tasks by itself.
@@ -366,7 +366,7 @@ impl<R: Way> State<R> {
 
     /// Whether nothing waits to be run now and nothing runs. Scheduled tasks do not count.
     pub fn is_quiet(&self) -> bool {
-        let is_runnable = |(place, _): (Place, &TaskId)| self.roster.has(&place.name);
+        let is_runnable = |(place, _): (Place, &TaskId)| self.registry.has(&place.name);
         self.queue.ready() == 0 && self.leases.is_empty() && !self.queue.isolated().any(is_runnable)
     }
 
@@ -382,16 +382,16 @@ impl<R: Way> State<R> {
             self.say(way, Reply::Refused(STOPPING.into()));
         }
         let slots: Vec<(Uuid, u32)> = self
-            .roster
+            .registry
             .iter()
             .flat_map(|(key, worker)| worker.slots.keys().map(move |number| (key, *number)))
             .collect();
         for (key, number) in slots {
-            if let Some(way) = self.roster.change_slot(key, number, |slot| slot.parked.take()).flatten() {
+            if let Some(way) = self.registry.change_slot(key, number, |slot| slot.parked.take()).flatten() {
                 self.tell(way, WorkerReply::Unknown);
             }
         }
-        let beats: Vec<R> = self.roster.iter_mut().filter_map(|(_, worker)| Some(worker.beat.take()?.0)).collect();
+        let beats: Vec<R> = self.registry.iter_mut().filter_map(|(_, worker)| Some(worker.beat.take()?.0)).collect();
         for way in beats {
             self.tell(way, WorkerReply::Unknown);
         }

@@ -36,8 +36,8 @@ const ENDED: [TaskStatus; 3] = [TaskStatus::Success, TaskStatus::Failure, TaskSt
 /// `GET /api/status`
 pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
     let (active, inactive, books, fill, now) = app.core.enter(|state, now| {
-        let active = state.roster().iter().filter(|(_, worker)| worker.peer.is_some()).count();
-        (active, state.roster().lost(now.mono).count(), state.books(), state.results().fill(), now)
+        let active = state.registry().iter().filter(|(_, worker)| worker.peer.is_some()).count();
+        (active, state.registry().lost(now.mono).count(), state.books(), state.results().fill(), now)
     });
     Answer(object! {
         "worker_id": app.identity.worker_id,
@@ -55,7 +55,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
 
 /// `GET /api/workers`
 pub(super) async fn workers(State(app): State<Arc<App>>) -> Answer<Object> {
-    let infos = app.core.enter(|state, now| state.roster().briefs(now.mono));
+    let infos = app.core.enter(|state, now| state.registry().briefs(now.mono));
     let workers: Vec<Object> = infos.iter().map(worker).collect();
     Answer(object! { "count": workers.len(), "workers": workers })
 }
@@ -227,7 +227,7 @@ pub(super) async fn cache(State(app): State<Arc<App>>) -> Answer<Object> {
 
 /// `GET /api/registered-tasks`
 pub(super) async fn registered_tasks(State(app): State<Arc<App>>) -> Answer<Object> {
-    let infos = app.core.enter(|state, now| state.roster().infos(now.mono));
+    let infos = app.core.enter(|state, now| state.registry().infos(now.mono));
     let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
     let mut tasks = std::collections::BTreeMap::new();
     for module in present.flat_map(|info| &info.modules) {

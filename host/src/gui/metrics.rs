@@ -67,9 +67,9 @@ struct Snapshot {
 impl Snapshot {
     fn of(app: &App) -> Self {
         app.core.enter(|state, now| {
-            let (queue, roster) = (state.queue(), state.roster());
+            let (queue, workers) = (state.queue(), state.registry());
             let age = |since: Option<Moment>| since.map_or(Duration::ZERO, |since| now.mono.since(since));
-            let draining = roster.iter().filter(|(_, worker)| worker.draining).count();
+            let draining = workers.iter().filter(|(_, worker)| worker.draining).count();
             Self {
                 worker_id: app.identity.worker_id.clone(),
                 uptime: app.started.elapsed(),
@@ -78,9 +78,9 @@ impl Snapshot {
                 ages: TaskPriority::ALL.map(|priority| age(queue.oldest(priority))),
                 books: state.books(),
                 counts: state.counts(),
-                slots: roster.slots(),
-                busy: roster.iter().map(|(_, worker)| worker.load()).sum(),
-                workers: [roster.iter().count() - draining, draining, roster.lost(now.mono).count()],
+                slots: workers.slots(),
+                busy: workers.iter().map(|(_, worker)| worker.load()).sum(),
+                workers: [workers.iter().count() - draining, draining, workers.lost(now.mono).count()],
                 fill: state.results().fill(),
                 meters: state.meters().clone(),
                 events: EventKind::ALL.map(|kind| state.feed().count(kind)),

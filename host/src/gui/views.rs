@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{Timestamp, seconds},
-    control_plane::{roster::Worker, state::Detail, way::Way},
+    control_plane::{worker_registry::Worker, state::Detail, way::Way},
     json,
     protocol::{WorkerInfo, WorkerStatus},
     task::{ModuleInfo, TaskPriority, TaskStatus},
@@ -110,8 +110,8 @@ impl Overview {
                 oldest_age_seconds: state.queue().oldest(priority).map(|since| seconds(now.mono.since(since))),
             });
             let mut workers: Vec<WorkerView> =
-                state.roster().iter().take(WORKERS_MAX).map(|(_, worker)| WorkerView::of(worker)).collect();
-            workers.extend(state.roster().lost(now.mono).map(WorkerView::of_lost));
+                state.registry().iter().take(WORKERS_MAX).map(|(_, worker)| WorkerView::of(worker)).collect();
+            workers.extend(state.registry().lost(now.mono).map(WorkerView::of_lost));
             let [success, failure, cancelled] = counts.ended;
             Self {
                 number: state.feed().last(),
@@ -123,8 +123,8 @@ impl Overview {
                 queues,
                 due: books.unfinished.saturating_sub(books.queued + books.leases),
                 leased: books.leases,
-                slots: state.roster().slots(),
-                busy: state.roster().iter().map(|(_, worker)| worker.load()).sum(),
+                slots: state.registry().slots(),
+                busy: state.registry().iter().map(|(_, worker)| worker.load()).sum(),
                 accepted: counts.accepted,
                 ended: Ended { success, failure, cancelled },
                 took: Took::of(state.meters().priorities().iter().map(|meter| &meter.total)),
@@ -211,7 +211,7 @@ pub(super) async fn modules(State(app): State<Arc<App>>) -> Answer<Object> {
         #[serde(flatten)]
         module: &'a ModuleInfo,
     }
-    let infos = app.core.enter(|state, now| state.roster().infos(now.mono));
+    let infos = app.core.enter(|state, now| state.registry().infos(now.mono));
     let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
     let loaded: Vec<Loaded<'_>> =
         present.flat_map(|info| info.modules.iter().map(|module| Loaded { worker_id: &info.id, module })).collect();

@@ -410,8 +410,8 @@ impl Checks {
         let queued = state.queue().iter().count();
         let leased = self.live.keys().filter(|id| state.look(id).is_some_and(|look| look.lease.is_some())).count();
         let placed = self.live.keys().filter(|id| state.look(id).is_some_and(|look| look.position.is_some())).count();
-        let slots: usize = state.roster().iter().map(|(_, worker)| worker.slots.len()).sum();
-        let workers = state.roster().iter().count();
+        let slots: usize = state.registry().iter().map(|(_, worker)| worker.slots.len()).sum();
+        let workers = state.registry().iter().count();
         let due = books.unfinished.saturating_sub(placed);
         let timers = due + books.parked + 2 * books.sessions + slots + 2 * workers + 3;
         ensure(
@@ -432,10 +432,10 @@ impl Checks {
 
     /// Every way back that the core holds is in one of its books.
     pub(crate) fn parked(state: &State<Ticket>, tickets: usize) -> Result<(), String> {
-        let slots = |worker: &fastworker::control_plane::roster::Worker<Ticket>| {
+        let slots = |worker: &fastworker::control_plane::worker_registry::Worker<Ticket>| {
             worker.slots.values().filter(|slot| slot.parked.is_some()).count() + usize::from(worker.beat.is_some())
         };
-        let workers: usize = state.roster().iter().map(|(_, worker)| slots(worker)).sum();
+        let workers: usize = state.registry().iter().map(|(_, worker)| slots(worker)).sum();
         let books = state.books();
         let held = books.parked + books.collecting + workers;
         ensure(held == tickets, || format!("{tickets} ways back are held and {held} are parked"))
@@ -458,9 +458,9 @@ impl Checks {
     pub(crate) fn empty(state: &State<Ticket>) -> Result<(), String> {
         let books = state.books();
         ensure(
-            books == Books::default() && state.results().is_empty() && state.roster().iter().next().is_none(),
+            books == Books::default() && state.results().is_empty() && state.registry().iter().next().is_none(),
             || {
-                let workers = state.roster().iter().count();
+                let workers = state.registry().iter().count();
                 format!("left over: {books:?}, {} results, {workers} workers", state.results().len())
             },
         )

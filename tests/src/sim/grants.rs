@@ -106,7 +106,7 @@ impl Grants {
 
     /// What one more crash ends has its worker for itself, and that worker gets nothing else.
     fn runs_alone(state: &State<Ticket>, worker: Uuid, lease: &Lease, losses: u32) -> Result<(), String> {
-        let Some(worker) = state.roster().get(worker) else { return Ok(()) };
+        let Some(worker) = state.registry().get(worker) else { return Ok(()) };
         let alone = losses + 1 >= LOSSES_MAX;
         // A worker may be reserved right after a grant, to be free for the next task that must run alone.
         ensure(!alone || worker.is_reserved(), || format!("{lease:?} after {losses} crashes, on {}", worker.id))?;
@@ -133,7 +133,7 @@ impl Grants {
         later: &[Grant],
         seen: &mut Coverage,
     ) -> Result<(), String> {
-        let Some(worker) = state.roster().get(grant.worker) else { return Err("a grant to nobody".into()) };
+        let Some(worker) = state.registry().get(grant.worker) else { return Err("a grant to nobody".into()) };
         if worker.is_reserved() {
             // It runs one task alone, whatever else waits.
             return Ok(());
@@ -171,7 +171,7 @@ impl Grants {
 
     /// No slot waits while a task waits that it could run.
     pub(crate) fn no_slot_waits(state: &State<Ticket>) -> Result<(), String> {
-        for (key, worker) in state.roster().iter() {
+        for (key, worker) in state.registry().iter() {
             if worker.slots.values().all(|slot| slot.parked.is_none()) {
                 continue;
             }

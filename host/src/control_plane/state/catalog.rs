@@ -51,25 +51,25 @@ impl<R: Way> State<R> {
     /// Changes the modules of a worker, unless tasks wait that could then not run.
     pub fn change_catalog(&mut self, now: Now, change: CatalogChange, from: R) {
         let CatalogChange { worker: key, sequence, modules, force } = change;
-        let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
         worker.last_seen = now;
         if sequence > worker.changed.0 {
-            let too_large = self.roster.refusal_of(&modules, Some(key));
+            let too_large = self.registry.refusal_of(&modules, Some(key));
             let objection = too_large.or_else(|| if force { None } else { self.objection(key, &modules) });
-            if let Some(worker) = self.roster.get_mut(key) {
+            if let Some(worker) = self.registry.get_mut(key) {
                 worker.changed = (sequence, objection.clone());
             }
             if objection.is_none() {
                 self.take_catalog(now, key, modules);
             }
         }
-        let declined = self.roster.get(key).and_then(|worker| worker.changed.1.clone());
+        let declined = self.registry.get(key).and_then(|worker| worker.changed.1.clone());
         self.tell(from, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
         self.dispatch(now);
     }
 
     fn take_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {
-        let Some(worker) = self.roster.get(key) else { return };
+        let Some(worker) = self.registry.get(key) else { return };
         let (id, news, before) = (worker.id.clone(), news(worker.modules(), &modules), whens(worker.modules()));
         for (kind, detail) in &news {
             self.note_event(now, Told { detail: Some(detail), ..Told::of_worker(*kind, &id) });
@@ -81,8 +81,8 @@ impl<R: Way> State<R> {
         let names = modules.iter().filter(|module| module.status == ModuleStatus::Leaving);
         let leaving: Vec<Arc<str>> =
             names.flat_map(|module| &module.tasks).map(|task| task.name.as_str().into()).collect();
-        let turnover = self.roster.change(key, modules);
-        let nobody_takes = |name: &Arc<str>| self.roster.is_leaving(name);
+        let turnover = self.registry.change(key, modules);
+        let nobody_takes = |name: &Arc<str>| self.registry.is_leaving(name);
         let closed: Vec<Arc<str>> =
             leaving.into_iter().filter(nobody_takes).chain(turnover.gone.iter().cloned()).chain(lone).collect();
         // Whatever is due from now on would fail.
@@ -98,9 +98,9 @@ impl<R: Way> State<R> {
 
     /// Why a worker's modules should not change to these.
     fn objection(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<String> {
-        let (old, new) = (schemas(self.roster.get(key)?.modules()), schemas(modules));
+        let (old, new) = (schemas(self.registry.get(key)?.modules()), schemas(modules));
         let concern = |name: &str, schema: &Json| match new.get(name) {
-            None => (!self.roster.has_other(key, name)).then_some(Concern::Gone),
+            None => (!self.registry.has_other(key, name)).then_some(Concern::Gone),
             Some(new) if *new == schema => None,
             Some(new) => Some(Concern::Changed(new, OnceCell::new())),
         };
@@ -150,7 +150,7 @@ impl<R: Way> State<R> {
             _ => None,
         });
         // By way of the slots, so that the order is the same each time.
-        let granted = self.roster.iter().flat_map(|(_, worker)| worker.slots.values().flat_map(|slot| &slot.granted));
+        let granted = self.registry.iter().flat_map(|(_, worker)| worker.slots.values().flat_map(|slot| &slot.granted));
         let granted = granted.take(SCANNED_MAX).filter_map(|lease| self.leases.get(lease).map(|granted| &granted.task));
         let etas = self.etas.iter().take(SCANNED_MAX).map(|(_, id)| id);
         let all = queued.into_iter().flatten().chain(scheduled).chain(etas).chain(granted);

@@ -162,7 +162,7 @@ impl<R: Way> State<R> {
 
     /// Tells a client which workers there are.
     pub fn workers(&mut self, now: Now, from: R) {
-        let infos = self.roster.infos(now.mono);
+        let infos = self.registry.infos(now.mono);
         self.say(from, Reply::Workers(infos));
     }
 }

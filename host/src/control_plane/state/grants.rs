@@ -5,7 +5,7 @@ use std::{mem, time::Duration};
 use uuid::Uuid;
 
 use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Standing, State, Timer, Way};
-use crate::control_plane::{events::Told, queue::Place, roster::Arrival};
+use crate::control_plane::{events::Told, queue::Place, worker_registry::Arrival};
 use crate::{
     clock::{Moment, Now},
     protocol::{EventKind, FRAME_TARGET, Lease, LeaseId, WorkerReply},
@@ -24,9 +24,9 @@ impl<R: Way> State<R> {
             if self.forget_shut(worker, slot) {
                 continue;
             }
-            let capacity = self.roster.change_slot(worker, slot, |slot| slot.capacity);
+            let capacity = self.registry.change_slot(worker, slot, |slot| slot.capacity);
             let leases = self.grant(now, worker, slot, capacity.unwrap_or(1) as usize);
-            let parked = self.roster.change_slot(worker, slot, |slot| slot.parked.take());
+            let parked = self.registry.change_slot(worker, slot, |slot| slot.parked.take());
             let Some(way) = parked.flatten() else { return };
             self.tell(way, WorkerReply::Leases(leases));
         }
@@ -35,7 +35,7 @@ impl<R: Way> State<R> {
     /// Whether the parked request of a slot cannot be answered any more, as its connection is gone: then
     /// it is forgotten. A worker that comes back repeats it.
     pub(super) fn forget_shut(&mut self, key: Uuid, number: u32) -> bool {
-        let shut = self.roster.change_slot(key, number, |slot| {
+        let shut = self.registry.change_slot(key, number, |slot| {
             drop(slot.parked.take_if(|way| !way.is_open())?);
             Some(mem::replace(&mut slot.until, Moment::NEVER))
         });
@@ -49,7 +49,7 @@ impl<R: Way> State<R> {
     /// The slot that should have the next task: of those that wait and can run one, one of the
     /// worker that is least loaded.
     pub(super) fn idle_slot(&self) -> Option<(Uuid, u32)> {
-        let (key, worker) = self.roster.idle().find(|(_, worker)| self.queue.has(worker.names()))?;
+        let (key, worker) = self.registry.idle().find(|(_, worker)| self.queue.has(worker.names()))?;
         Some((key, worker.first_parked()?))
     }
 
@@ -57,12 +57,12 @@ impl<R: Way> State<R> {
     /// into the lookahead.
     pub(super) fn grant(&mut self, now: Now, key: Uuid, slot: u32, capacity: usize) -> Vec<Lease> {
         let Some(worker) =
-            self.roster.get(key).filter(|worker| !worker.draining && !worker.is_reserved() && capacity > 0)
+            self.registry.get(key).filter(|worker| !worker.draining && !worker.is_reserved() && capacity > 0)
         else {
             return Vec::new();
         };
         // Nobody takes more than its share: the others would wait for work that is here.
-        let share = self.queue.ready().div_ceil(self.roster.slots().max(1));
+        let share = self.queue.ready().div_ceil(self.registry.slots().max(1));
         let most = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
         let Some((place, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
         let mut ahead = worker.mean_run(&place.name);
@@ -94,7 +94,7 @@ impl<R: Way> State<R> {
         for (place, id) in chosen {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
             // It may have been submitted before anybody knew the name.
-            if let Some((_, own)) = self.roster.known(now.mono, &place.name).filter(|_| entry.attempt == 0) {
+            if let Some((_, own)) = self.registry.known(now.mono, &place.name).filter(|_| entry.attempt == 0) {
                 entry.policy = entry.policy.or(own);
             }
             // Numbers of an earlier control plane, which a worker may still hold, are never used again.
@@ -106,7 +106,7 @@ impl<R: Way> State<R> {
             entry.standing = Standing::Leased { lease, started_at, position: place.position };
             if started_at.is_some() {
                 let told = Told::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
-                let worker = self.roster.get(key).map(|worker| &worker.id);
+                let worker = self.registry.get(key).map(|worker| &worker.id);
                 self.feed.push(now.wall, Told { worker, attempt: entry.attempt, ..told });
             }
             longest = longest.saturating_add(entry.timeout());
@@ -117,7 +117,7 @@ impl<R: Way> State<R> {
         self.counts.granted += leases.len() as u64;
         let until = now.mono + longest + LEASE_GRACE;
         let arrival = Arrival::Expected(now.mono + DELIVERY_MAX + transfer_time(bytes));
-        let parked_until = self.roster.change_slot(key, number, |slot| {
+        let parked_until = self.registry.change_slot(key, number, |slot| {
             slot.granted = leases.iter().map(|lease| lease.id).collect();
             slot.arrival = arrival;
             mem::replace(&mut slot.until, until)

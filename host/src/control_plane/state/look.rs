@@ -158,7 +158,7 @@ impl<R: Way> State<R> {
             error_kind: setback.map(|setback| setback.kind),
             worker_id: begun.and_then(|(_, worker)| worker).map(ToString::to_string),
             due_at: entry.due_on(),
-            offered: self.roster.has(&entry.name),
+            offered: self.registry.has(&entry.name),
             unknown_until: if entry.unclaimed { self.claimable_until(&entry.name, id) } else { None },
             module_version: None,
             callback: entry.callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address))),
@@ -187,7 +187,7 @@ impl<R: Way> State<R> {
             error_kind: result.error_kind,
             worker_id: result.worker_id,
             due_at: None,
-            offered: self.roster.has(&about.name),
+            offered: self.registry.has(&about.name),
             unknown_until: None,
             module_version: result.module_version,
             callback: result.callback,
@@ -233,7 +233,7 @@ impl<R: Way> State<R> {
     /// When the attempt that runs began, and at which worker.
     fn begun(&self, entry: &Entry) -> Option<(Timestamp, Option<&Arc<str>>)> {
         let Standing::Leased { lease, started_at, .. } = entry.standing else { return None };
-        let worker = || self.roster.get(self.leases.get(&lease)?.worker).map(|worker| &worker.id);
+        let worker = || self.registry.get(self.leases.get(&lease)?.worker).map(|worker| &worker.id);
         started_at.map(|at| (at, worker()))
     }
 

@@ -155,7 +155,7 @@ impl<R: Way> State<R> {
 
     /// Takes up the schedules of modules that had to stand back, as there is room now.
     fn offer_again(&mut self, now: Now) {
-        let of_modules = self.roster.iter().flat_map(|(_, worker)| takers(worker.modules()));
+        let of_modules = self.registry.iter().flat_map(|(_, worker)| takers(worker.modules()));
         let waiting: Vec<(String, NewSchedule)> = of_modules
             .filter(|(_, task)| !self.schedules.has(&task.name))
             .filter_map(|(module, task)| {
@@ -177,7 +177,7 @@ impl<R: Way> State<R> {
 
     /// Whether another worker has a schedule for a task of this name.
     fn is_scheduled_elsewhere(&self, key: Uuid, name: &str) -> bool {
-        let others = self.roster.iter().filter(|(other, worker)| *other != key && worker.can_run(name));
+        let others = self.registry.iter().filter(|(other, worker)| *other != key && worker.can_run(name));
         others
             .flat_map(|(_, worker)| takers(worker.modules()))
             .any(|(_, task)| task.schedule.is_some() && task.name == name)

@@ -94,7 +94,7 @@ impl<R: Way> State<R> {
             // It can never run, whether or not somebody has the task.
             return Taken::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, why.into()));
         }
-        let offered = self.roster.offered(now.mono, &task.name);
+        let offered = self.registry.offered(now.mono, &task.name);
         let unclaimed = offered.is_none() && task.unknown == Unknown::Fail;
         if unclaimed && !self.may_be_claimed(now, &task.name) {
             return Taken::Ended(self.not_found(now, task));
@@ -183,11 +183,11 @@ impl<R: Way> State<R> {
     /// Says that no worker has a name, and which names are nearest.
     pub(super) fn not_found_message(&self, name: &str) -> String {
         let mut message = format!("Task {name} not found");
-        let nearest = self.roster.nearest(name);
+        let nearest = self.registry.nearest(name);
         if !nearest.is_empty() {
             let quoted: Vec<String> = nearest.iter().map(|name| format!("'{name}'")).collect();
             let _ = write!(message, ": did you mean {}?", quoted.join(" or "));
-        } else if self.roster.iter().next().is_none() {
+        } else if self.registry.iter().next().is_none() {
             message.push_str(": no worker is connected");
         }
         message
@@ -302,7 +302,7 @@ impl<R: Way> State<R> {
         let ran_us = i64::try_from(micros(span)).unwrap_or(i64::MAX);
         let began = Timestamp::from_micros(now.wall.micros().saturating_sub(ran_us));
         let was_told = matches!(entry.standing, Standing::Leased { started_at: Some(_), .. });
-        let worker_id = self.roster.get_mut(worker).map(|worker| {
+        let worker_id = self.registry.get_mut(worker).map(|worker| {
             worker.ran(&entry.name, span);
             worker.id.clone()
         });
@@ -344,7 +344,7 @@ impl<R: Way> State<R> {
     pub(super) fn follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
         let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
         // Its parent was submitted before, so it counts as submitted before.
-        let unknown = if self.roster.is_leaving(&name) { Unknown::Wait } else { Unknown::Fail };
+        let unknown = if self.registry.is_leaving(&name) { Unknown::Wait } else { Unknown::Fail };
         let task = NewTask { id, args, kwargs, policy, countdown, unknown, ..NewTask::new(name) };
         if let Taken::Refused(why) = self.accept(now, task.clone(), None, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
@@ -410,7 +410,7 @@ impl<R: Way> State<R> {
         if let Standing::Leased { lease, started_at, .. } = entry.standing {
             end.started_at = started_at;
             if let Some(granted) = self.leases.remove(&lease) {
-                let worker = self.roster.get(granted.worker).filter(|_| started_at.is_some());
+                let worker = self.registry.get(granted.worker).filter(|_| started_at.is_some());
                 end.worker_id = worker.map(|worker| worker.id.clone());
                 orders.entry(granted.worker).or_default().push(Order::Stop(lease));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX},
+    control_plane::worker_registry::{RECONNECT_GRACE, SILENCE_MAX},
     json::Json,
     protocol::{
         BEAT_WAIT, Beat, CatalogChange, Collect, Collected, Ended, Follow, Lease, Lookup, Note, Notify, Order,
@@ -145,7 +145,7 @@ impl Story {
             let step = left.min(Duration::from_secs(1));
             left -= step;
             self.now = Now { mono: self.now.mono + step, wall: self.now.wall + step };
-            for (_, worker) in self.state.roster.iter_mut() {
+            for (_, worker) in self.state.registry.iter_mut() {
                 worker.last_seen = self.now;
             }
             self.state.tick(self.now);
@@ -289,7 +289,7 @@ fn a_lost_worker_gives_its_tasks_back_to_the_front() {
     story.state.peer_gone(story.now, PEER);
     story.later(RECONNECT_GRACE);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
-    let shown: Vec<WorkerInfo> = story.state.roster().infos(story.now.mono);
+    let shown: Vec<WorkerInfo> = story.state.registry().infos(story.now.mono);
     assert_eq!(shown[0].status, WorkerStatus::Lost);
     story.register(registration(V, 1, &["a"]));
     let leases = story.work(V, 0, Vec::new(), 9);
@@ -305,10 +305,10 @@ fn a_control_plane_that_stood_still_holds_no_silence_against_its_workers() {
     assert_eq!(story.status("a 1"), Some(TaskStatus::Started), "its beats wait in the sockets");
     story.beat(&[]);
     story.later(SILENCE_MAX / 2);
-    assert!(story.state.roster().get(W).is_some());
+    assert!(story.state.registry().get(W).is_some());
     story.jump(SILENCE_MAX * 2);
     story.later(STALL);
-    assert!(story.state.roster().get(W).is_none(), "nothing came from it even then");
+    assert!(story.state.registry().get(W).is_none(), "nothing came from it even then");
 }
 
 #[test]
@@ -563,7 +563,7 @@ fn a_worker_that_comes_and_goes_is_watched_by_one_timer() {
     }
     assert_eq!(story.state.books().timers, 1);
     story.later(secs(3));
-    assert!(story.state.roster().get(W).is_none(), "and it is still watched");
+    assert!(story.state.registry().get(W).is_none(), "and it is still watched");
 }
 
 #[test]

@@ -33,8 +33,8 @@ impl<R: Way> State<R> {
 
     /// Whether a worker may still come that has a name which no worker has.
     pub(super) fn may_be_claimed(&self, now: Now, name: &str) -> bool {
-        let is_expected = now.mono < self.absent_until.mono || self.roster.is_loading();
-        is_expected && !self.roster.is_leaving(name)
+        let is_expected = now.mono < self.absent_until.mono || self.registry.is_loading();
+        is_expected && !self.registry.is_leaving(name)
     }
 
     /// A name that no worker has, shared with the other calls of it.
@@ -60,7 +60,7 @@ impl<R: Way> State<R> {
     /// module gives them.
     pub(super) fn claim(&mut self, now: Now, name: &Arc<str>) {
         let Some(ids) = self.unclaimed.remove(name) else { return };
-        let Some(priority) = self.roster.known(now.mono, name).and_then(|(_, policy)| policy.priority) else { return };
+        let Some(priority) = self.registry.known(now.mono, name).and_then(|(_, policy)| policy.priority) else { return };
         for id in ids.iter().take(MOVED_MAX) {
             let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.policy.priority.is_none()) else { continue };
             let Standing::Queued(position) = entry.standing else {
@@ -93,7 +93,7 @@ impl<R: Way> State<R> {
         if now.mono < self.absent_until.mono {
             return self.arm_unclaimed(self.absent_until.mono);
         }
-        if self.roster.is_loading() {
+        if self.registry.is_loading() {
             return self.arm_unclaimed(now.mono + LOADING_PAUSE);
         }
         let mut left = FAILED_AT_ONCE_MAX;

@@ -94,7 +94,7 @@ fn a_name_whose_worker_went_a_moment_ago_waits_with_its_own_policy() {
     let registration = Registration { modules: both, ..registration(W, 1, &[]) };
     story.register(registration.clone());
     story.state.leave(story.now, W, To("leave"));
-    assert!(story.state.roster().infos(story.now.mono).is_empty(), "it left and was not lost");
+    assert!(story.state.registry().infos(story.now.mono).is_empty(), "it left and was not lost");
     story.accept(&["a 1"]);
     assert_eq!(story.state.look(&id("a 1")).map(|look| look.priority), Some(TaskPriority::High));
     story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("b 1") }], Notify::No);
