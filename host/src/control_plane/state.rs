@@ -8,7 +8,7 @@
 //! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, `catalog`, `calls` for
 //! callbacks, `parked` for what waits, `unclaimed` for names that no worker has, and `isolation` for tasks
 //! that run alone. `entry` is what is kept of a task, `outbox` the way out, and
-//! `look` and `books` are for whoever looks. This file holds what they share.
+//! `look` and `stats` are for whoever looks. This file holds what they share.
 //!
 //! Invariants:
 //! - a task that was accepted ends exactly once, and its first recorded end stands;
@@ -42,7 +42,7 @@ use crate::{
     task::TaskId,
 };
 
-mod books;
+mod stats;
 mod calls;
 mod catalog;
 mod clients;
@@ -57,7 +57,7 @@ mod tasks;
 mod unclaimed;
 mod workers;
 
-pub use books::{Books, Counts, Look};
+pub use stats::{Stats, Counts, TaskView};
 use entry::{End, Entry, Granted, Loss, Setback, Standing, Taken, Wait};
 pub use entry::{SETBACK_MAX, TASK_SESSIONS_MAX};
 pub use look::Detail;

@@ -35,9 +35,9 @@ const ENDED: [TaskStatus; 3] = [TaskStatus::Success, TaskStatus::Failure, TaskSt
 
 /// `GET /api/status`
 pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
-    let (active, inactive, books, fill, now) = app.core.enter(|state, now| {
+    let (active, inactive, stats, fill, now) = app.core.enter(|state, now| {
         let active = state.registry().iter().filter(|(_, worker)| worker.peer.is_some()).count();
-        (active, state.registry().lost(now.mono).count(), state.books(), state.results().fill(), now)
+        (active, state.registry().lost(now.mono).count(), state.stats(), state.results().fill(), now)
     });
     Answer(object! {
         "worker_id": app.identity.worker_id,
@@ -46,7 +46,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
         "discovery_address": app.identity.discovery_address,
         "uptime_seconds": seconds(app.started.elapsed()),
         "subworkers": object! { "total": active + inactive, "active": active, "inactive": inactive },
-        "tasks": object! { "queued": books.queued, "active": books.leases, "cached_results": fill.size },
+        "tasks": object! { "queued": stats.queued, "active": stats.leases, "cached_results": fill.size },
         "cache": object! { "max_size": fill.size_max, "current_size": fill.size, "ttl_seconds": seconds(fill.ttl) },
         "timestamp": now.wall,
         "version": env!("CARGO_PKG_VERSION"),

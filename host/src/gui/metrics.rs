@@ -22,7 +22,7 @@ use crate::{
     control_plane::{
         meters::{BOUNDS_US, Histogram, Meters},
         results::Fill,
-        state::{Books, Counts},
+        state::{Stats, Counts},
     },
     panics::{self, Place},
     protocol::EventKind,
@@ -53,7 +53,7 @@ struct Snapshot {
     draining: bool,
     depths: [usize; 4],
     ages: [Duration; 4],
-    books: Books,
+    stats: Stats,
     counts: Counts,
     slots: usize,
     busy: usize,
@@ -76,7 +76,7 @@ impl Snapshot {
                 draining: state.is_draining(),
                 depths: TaskPriority::ALL.map(|priority| queue.depth(priority)),
                 ages: TaskPriority::ALL.map(|priority| age(queue.oldest(priority))),
-                books: state.books(),
+                stats: state.stats(),
                 counts: state.counts(),
                 slots: workers.slots(),
                 busy: workers.iter().map(|(_, worker)| worker.load()).sum(),
@@ -111,14 +111,14 @@ impl Snapshot {
         page.gauges("queue_depth", "Tasks that wait in the queue", None, by_priority(self.depths.map(float)))?;
         let ages = by_priority(self.ages.map(|age| age.as_secs_f64()));
         page.gauges("queue_oldest_age", "How long the oldest waiting task waits", Some(&Unit::Seconds), ages)?;
-        page.gauge("tasks_unfinished", "Tasks that have not ended", None, float(self.books.unfinished))?;
+        page.gauge("tasks_unfinished", "Tasks that have not ended", None, float(self.stats.unfinished))?;
         page.gauge(
             "tasks_arguments",
             "Bytes of arguments that unfinished tasks hold",
             Some(&Unit::Bytes),
-            float(self.books.bytes),
+            float(self.stats.bytes),
         )?;
-        let due = self.books.unfinished.saturating_sub(self.books.queued + self.books.leases);
+        let due = self.stats.unfinished.saturating_sub(self.stats.queued + self.stats.leases);
         page.gauge("tasks_due_later", "Scheduled tasks and retries that wait for their moment", None, float(due))
     }
 
@@ -150,7 +150,7 @@ impl Snapshot {
         page.gauges("workers", "Workers, those among them that were lost lately", None, workers)?;
         page.gauge("slots", "Room for running attempts, at all workers", None, float(self.slots))?;
         page.gauge("slots_busy", "Slots that hold work", None, float(self.busy))?;
-        page.gauge("leases", "Attempts that workers hold", None, float(self.books.leases))?;
+        page.gauge("leases", "Attempts that workers hold", None, float(self.stats.leases))?;
         page.counter("workers_lost", "Workers that were lost", self.event(EventKind::WorkerLost))?;
         page.counter("module_reloads", "Changes of a worker's catalog", self.event(EventKind::ModulesChanged))?;
         let help = "Modules that could not be loaded, or were refused";

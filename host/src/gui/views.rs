@@ -103,7 +103,7 @@ impl Overview {
     /// Looks at the state.
     pub(super) fn of(app: &App) -> Self {
         app.core.enter(|state, now| {
-            let (books, counts, fill) = (state.books(), state.counts(), state.results().fill());
+            let (stats, counts, fill) = (state.stats(), state.counts(), state.results().fill());
             let queues = TaskPriority::ALL.map(|priority| Lane {
                 priority,
                 count: state.queue().depth(priority),
@@ -121,8 +121,8 @@ impl Overview {
                 uptime_seconds: seconds(app.started.elapsed()),
                 draining: state.is_draining(),
                 queues,
-                due: books.unfinished.saturating_sub(books.queued + books.leases),
-                leased: books.leases,
+                due: stats.unfinished.saturating_sub(stats.queued + stats.leases),
+                leased: stats.leases,
                 slots: state.registry().slots(),
                 busy: state.registry().iter().map(|(_, worker)| worker.load()).sum(),
                 accepted: counts.accepted,

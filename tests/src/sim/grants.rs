@@ -86,7 +86,7 @@ impl Grants {
         let mut tasks = Vec::new();
         for lease in leases {
             let id = &lease.task_id;
-            let Some(look) = state.look(id) else { return Err(format!("{id} is granted and not unfinished")) };
+            let Some(look) = state.task_view(id) else { return Err(format!("{id} is granted and not unfinished")) };
             ensure(look.lease == Some((lease.id, worker)) && look.attempt == lease.attempt, || {
                 format!("{id} is granted as {lease:?} and stands as {look:?} at {now:?}")
             })?;
@@ -116,7 +116,7 @@ impl Grants {
 
     fn check_repeat(&self, state: &State<Ticket>, worker: Uuid, leases: &[Lease]) -> Result<(), String> {
         leases.iter().try_for_each(|lease| {
-            let look = state.look(&lease.task_id);
+            let look = state.task_view(&lease.task_id);
             let live = look.is_some_and(|look| look.lease == Some((lease.id, worker)));
             ensure(live && self.granted.get(&lease.id) == Some(&lease.task_id), || {
                 format!("{lease:?} is told again and stands as {look:?}")
@@ -158,7 +158,7 @@ impl Grants {
         }
         let Some(better) = passed_over else { return Ok(()) };
         let leased = self.granted.values().rev().find_map(|id| {
-            let look = state.look(id)?;
+            let look = state.task_view(id)?;
             (look.position == Some(first.1)).then_some(look.waiting_since)
         });
         let starved = leased.is_some_and(|since| now.mono.since(since) > GUARD_AFTER);

@@ -182,7 +182,7 @@ fn the_schedule_of_a_task_comes_changes_and_goes_with_its_module() {
     assert_eq!(story.change(6, false, &[]), WorkerReply::Noted);
     assert!(story.state.schedules.is_empty(), "each time would fail");
     story.later(Duration::ZERO);
-    assert_eq!(story.state.books().timers, 1, "for the silence of the worker");
+    assert_eq!(story.state.stats().timers, 1, "for the silence of the worker");
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn tasks_that_requests_wait_for_are_bounded() {
     assert!(!waits(&mut story, "lookup"), "it is answered at once");
     story.later(secs(20));
     drop(story.state.take_outbox());
-    assert_eq!(story.state.books().parked, 0);
+    assert_eq!(story.state.stats().parked, 0);
     assert!(waits(&mut story, "lookup"), "there is room again");
 }
 
@@ -119,7 +119,7 @@ fn onlookers_that_gave_up_do_not_pile_up() {
     for _ in 0..10_000 {
         story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("shut"));
     }
-    assert!(story.state.books().parked < 10, "{:?}", story.state.books());
+    assert!(story.state.stats().parked < 10, "{:?}", story.state.stats());
     assert!(story.state.onlookers.capacity() < 20);
     story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("client"));
     story.register(registration(W, 1, &["a"]));

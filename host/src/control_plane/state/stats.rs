@@ -25,7 +25,7 @@ pub struct Counts {
 
 /// How much there is of everything, for whoever looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Books {
+pub struct Stats {
     /// Tasks that have not ended.
     pub unfinished: usize,
     /// Bytes of arguments that they hold.
@@ -46,7 +46,7 @@ pub struct Books {
 
 /// How one unfinished task stands, for whoever looks.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
+pub struct TaskView<'a> {
     /// Its task name.
     pub name: &'a str,
     /// How it stands.
@@ -82,8 +82,8 @@ impl<R: Way> State<R> {
     }
 
     /// How much there is of everything.
-    pub fn books(&self) -> Books {
-        Books {
+    pub fn stats(&self) -> Stats {
+        Stats {
             unfinished: self.tasks.len(),
             bytes: self.bytes,
             queued: self.queue.len(),
@@ -96,14 +96,14 @@ impl<R: Way> State<R> {
     }
 
     /// How a task stands that has not ended.
-    pub fn look(&self, id: &TaskId) -> Option<Look<'_>> {
+    pub fn task_view(&self, id: &TaskId) -> Option<TaskView<'_>> {
         let entry = self.tasks.get(id)?;
         let (position, lease) = match entry.standing {
             Standing::Queued(position) => (Some(position), None),
             Standing::Due { .. } => (None, None),
             Standing::Leased { lease, position, .. } => (Some(position), Some(lease)),
         };
-        Some(Look {
+        Some(TaskView {
             name: &entry.name,
             status: entry.status(),
             priority: entry.priority,
