@@ -87,7 +87,7 @@ impl<R: Way> State<R> {
         if self.draining {
             return;
         }
-        self.schedules.task_view(now);
+        self.schedules.look(now);
         while let Some(turn) = self.schedules.turn(now) {
             match turn {
                 Turn::Fire(fire) => self.fire(now, *fire),
