@@ -41,7 +41,7 @@ pub mod core;
 pub mod events;
 pub mod handler;
 mod log;
-pub mod meters;
+pub mod metrics;
 pub mod queue;
 pub mod reports;
 pub mod results;

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::{
     events::Feed,
-    meters::Meters,
+    metrics::Metrics,
     queue::{Place, Queue},
     results::Results,
     worker_registry::WorkerRegistry,
@@ -221,7 +221,7 @@ pub struct State<R> {
     onlookers: Vec<ParkId>,
     told: u64,
     counts: Counts,
-    meters: Meters,
+    metrics: Metrics,
     position: u64,
     last_lease: u64,
     /// When the first worker registered: where the numbers of leases begin.
@@ -264,7 +264,7 @@ impl<R: Way> State<R> {
             onlookers: Vec::new(),
             told: 0,
             counts: Counts::default(),
-            meters: Meters::default(),
+            metrics: Metrics::default(),
             position: 0,
             last_lease: 0,
             born: Timestamp::default(),

@@ -20,7 +20,7 @@ use super::{App, Refusal};
 use crate::{
     clock::Moment,
     control_plane::{
-        meters::{BOUNDS_US, Histogram, Meters},
+        metrics::{BOUNDS_US, Histogram, Metrics},
         results::Fill,
         state::{Stats, Counts},
     },
@@ -60,7 +60,7 @@ struct Snapshot {
     /// Active, draining, lost.
     workers: [usize; 3],
     fill: Fill,
-    meters: Meters,
+    metrics: Metrics,
     events: [u64; EventKind::ALL.len()],
 }
 
@@ -82,7 +82,7 @@ impl Snapshot {
                 busy: workers.iter().map(|(_, worker)| worker.load()).sum(),
                 workers: [workers.iter().count() - draining, draining, workers.lost(now.mono).count()],
                 fill: state.results().fill(),
-                meters: state.meters().clone(),
+                metrics: state.metrics().clone(),
                 events: EventKind::ALL.map(|kind| state.feed().count(kind)),
             }
         })
@@ -124,7 +124,7 @@ impl Snapshot {
 
     fn tasks(&self, page: &mut Page<'_>) -> fmt::Result {
         page.counter("tasks_accepted", "Tasks that were accepted", self.counts.accepted)?;
-        let mut names: Vec<_> = self.meters.names().map(|(name, meter)| (visible::label(name), meter)).collect();
+        let mut names: Vec<_> = self.metrics.names().map(|(name, meter)| (visible::label(name), meter)).collect();
         names.sort_by(|(one, _), (other, _)| one.cmp(other));
         let ended = names.iter().flat_map(|(name, meter)| {
             let counted = ENDED.into_iter().zip(meter.ended).filter(|(_, count)| *count > 0);
@@ -134,7 +134,7 @@ impl Snapshot {
         let attempts = "Retries of tasks after a failed attempt";
         page.counter("task_retries", attempts, self.event(EventKind::TaskRetrying))?;
         let lanes =
-            || TaskPriority::ALL.map(|it| [("priority", it.as_str())]).into_iter().zip(self.meters.priorities());
+            || TaskPriority::ALL.map(|it| [("priority", it.as_str())]).into_iter().zip(self.metrics.priorities());
         let help = "How long attempts waited before they began, from when they could have";
         page.histograms("task_wait", help, lanes().map(|(labels, meter)| (labels, &meter.wait)))?;
         let help = "How long tasks took in all, from when they were first due to their end";

@@ -127,7 +127,7 @@ impl Overview {
                 busy: state.registry().iter().map(|(_, worker)| worker.load()).sum(),
                 accepted: counts.accepted,
                 ended: Ended { success, failure, cancelled },
-                took: Took::of(state.meters().priorities().iter().map(|meter| &meter.total)),
+                took: Took::of(state.metrics().priorities().iter().map(|meter| &meter.total)),
                 workers,
                 cache: CacheView::of(&fill),
             }
@@ -136,8 +136,8 @@ impl Overview {
 }
 
 impl Took {
-    fn of<'a>(histograms: impl Iterator<Item = &'a crate::control_plane::meters::Histogram>) -> Self {
-        use crate::control_plane::meters::BOUNDS_US;
+    fn of<'a>(histograms: impl Iterator<Item = &'a crate::control_plane::metrics::Histogram>) -> Self {
+        use crate::control_plane::metrics::BOUNDS_US;
         let mut counts = vec![0; BOUNDS_US.len() + 1];
         for histogram in histograms {
             counts.iter_mut().zip(histogram.counts).for_each(|(sum, count)| *sum += count);

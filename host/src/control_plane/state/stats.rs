@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Standing, State, Way};
 use crate::{
     clock::Moment,
-    control_plane::{meters::Meters, queue::Position},
+    control_plane::{metrics::Metrics, queue::Position},
     protocol::LeaseId,
     task::{TaskId, TaskPriority, TaskStatus},
 };
@@ -72,8 +72,8 @@ impl<R: Way> State<R> {
     }
 
     /// What was measured of tasks so far.
-    pub fn meters(&self) -> &Meters {
-        &self.meters
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// How many tasks are unfinished.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::control_plane::{
     events::Told,
-    meters,
+    metrics,
     queue::{Position, Queue},
     reports::ReportLog,
     results::About,
@@ -312,7 +312,7 @@ impl<R: Way> State<R> {
             self.feed.push(began, told);
         }
         let waited = now.mono.since(entry.waiting_since).saturating_sub(span);
-        self.meters.attempt(&entry.name, entry.priority, waited, span);
+        self.metrics.attempt(&entry.name, entry.priority, waited, span);
         let end = End { started_at: Some(began), worker_id: worker_id.clone(), version, ..End::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
@@ -466,7 +466,7 @@ impl<R: Way> State<R> {
             module_version: end.version,
             ..TaskResult::new(id.clone(), status)
         };
-        self.meters.took(entry.priority, now.mono.since(entry.due_at));
+        self.metrics.took(entry.priority, now.mono.since(entry.due_at));
         let about = About {
             name: entry.name,
             priority: entry.priority,
@@ -506,10 +506,10 @@ impl<R: Way> State<R> {
             TaskStatus::Cancelled => EventKind::TaskCancelled,
             _ => EventKind::TaskFailure,
         };
-        self.counts.ended[meters::place(result.status)] += 1;
+        self.counts.ended[metrics::place(result.status)] += 1;
         match result.error_kind {
-            Some(ErrorKind::NotFound) => self.meters.refused(result.status),
-            _ => self.meters.ended(&about.name, result.status),
+            Some(ErrorKind::NotFound) => self.metrics.refused(result.status),
+            _ => self.metrics.ended(&about.name, result.status),
         }
         let told = Told::of_task(kind, &result.task_id, &about.name, about.priority);
         let detail = result.error.as_deref();
