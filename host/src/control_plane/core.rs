@@ -89,7 +89,7 @@ impl Core {
     fn change<T>(&self, mut state: MutexGuard<'_, State<Way>>, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> T {
         let now = Now::read();
         let given = enter(&mut state, now);
-        state.tell_onlookers(now);
+        state.notify_event_waiters(now);
         let (effects, wake) = (state.take_outbox(), state.next_wake());
         let changes = state.take_changes();
         let has_changes = !changes.is_empty();
@@ -122,7 +122,7 @@ impl Core {
 
     /// What is to be logged of what happened since this was last asked.
     fn lines(&self, state: &State<Way>, now: Now) -> Vec<log::Line> {
-        let (last, logged) = (state.feed().last(), self.logged.load(Ordering::Relaxed));
+        let (last, logged) = (state.event_log().last(), self.logged.load(Ordering::Relaxed));
         if last == logged {
             return Vec::new();
         }

@@ -24,7 +24,7 @@ pub(super) struct Line {
 
 /// What happened after event number `after`, as far as it is logged.
 pub(super) fn lines(state: &State<Way>, now: Now, after: u64) -> Vec<Line> {
-    let wanted = state.feed().since(after).filter(|event| is_wanted(level(event.kind)));
+    let wanted = state.event_log().since(after).filter(|event| is_wanted(level(event.kind)));
     wanted.map(|event| Line::of(state, now, event)).collect()
 }
 

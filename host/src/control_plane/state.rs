@@ -27,7 +27,7 @@ use lru::DefaultHasher;
 use uuid::Uuid;
 
 use super::{
-    events::Feed,
+    events::EventLog,
     metrics::Metrics,
     queue::{Place, Queue},
     results::Results,
@@ -216,9 +216,9 @@ pub struct State<R> {
     watching: usize,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
-    feed: Feed,
+    event_log: EventLog,
     /// Parked requests that wait for an event, and the last event that such were told of.
-    onlookers: Vec<ParkId>,
+    event_waiters: Vec<ParkId>,
     told: u64,
     counts: Counts,
     metrics: Metrics,
@@ -260,8 +260,8 @@ impl<R: Way> State<R> {
             watching: 0,
             timers: BTreeSet::new(),
             outbox: Vec::new(),
-            feed: Feed::default(),
-            onlookers: Vec::new(),
+            event_log: EventLog::default(),
+            event_waiters: Vec::new(),
             told: 0,
             counts: Counts::default(),
             metrics: Metrics::default(),
@@ -316,8 +316,8 @@ impl<R: Way> State<R> {
     }
 
     /// What happened lately.
-    pub fn feed(&self) -> &Feed {
-        &self.feed
+    pub fn event_log(&self) -> &EventLog {
+        &self.event_log
     }
 
     /// The ended tasks that are still known.

@@ -83,7 +83,7 @@ impl Snapshot {
                 workers: [workers.iter().count() - draining, draining, workers.lost(now.mono).count()],
                 fill: state.results().fill(),
                 metrics: state.metrics().clone(),
-                events: EventKind::ALL.map(|kind| state.feed().count(kind)),
+                events: EventKind::ALL.map(|kind| state.event_log().count(kind)),
             }
         })
     }

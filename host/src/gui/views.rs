@@ -114,7 +114,7 @@ impl Overview {
             workers.extend(state.registry().lost(now.mono).map(WorkerView::of_lost));
             let [success, failure, cancelled] = counts.ended;
             Self {
-                number: state.feed().last(),
+                number: state.event_log().last(),
                 at: now.wall,
                 worker_id: app.identity.worker_id.clone(),
                 version: env!("CARGO_PKG_VERSION"),

@@ -407,7 +407,7 @@ impl World {
 
     /// Checks what the core did and carries away what it says.
     fn after(&mut self, cause: &Cause<'_>) -> Result<(), String> {
-        self.state.tell_onlookers(self.scene.now);
+        self.state.notify_event_waiters(self.scene.now);
         let mut effects = self.state.take_outbox();
         if let Some(sabotage) = self.scene.sabotage {
             tamper(sabotage, &mut self.scene.dice, &mut effects);

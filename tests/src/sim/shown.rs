@@ -41,8 +41,8 @@ impl Shown {
     /// Reads the new events.
     fn read(&mut self, state: &State<Ticket>) -> Result<(), String> {
         self.now.clear();
-        while self.last < state.feed().last() {
-            let told = state.feed().after(self.last);
+        while self.last < state.event_log().last() {
+            let told = state.event_log().after(self.last);
             let first = told.events.first().map_or(0, |event| event.number);
             ensure(told.missed == 0 && first == self.last + 1, || format!("event {first} follows {}", self.last))?;
             for event in &told.events {

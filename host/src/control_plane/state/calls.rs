@@ -5,7 +5,7 @@
 use super::{CallbackEnd, State, Way};
 use crate::{
     clock::Now,
-    control_plane::events::Told,
+    control_plane::events::NewEvent,
     protocol::EventKind,
     task::{Delivery, DeliveryState},
 };
@@ -32,6 +32,6 @@ impl<R: Way> State<R> {
         let (name, priority) = about.map(|about| (about.name.clone(), about.priority)).unzip();
         let task = Some(&result.task_id);
         let (detail, name) = (Some(&*detail), name.as_ref());
-        self.note_event(now, Told { kind, task, name, priority, worker: None, attempt: 0, detail });
+        self.note_event(now, NewEvent { kind, task, name, priority, worker: None, attempt: 0, detail });
     }
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Entry, State, Timer, Way, schedules::whens};
 use crate::{
     clock::Now,
-    control_plane::events::Told,
+    control_plane::events::NewEvent,
     json::Json,
     protocol::{CatalogChange, EventKind, WorkerReply},
     signature::Signature,
@@ -72,7 +72,7 @@ impl<R: Way> State<R> {
         let Some(worker) = self.registry.get(key) else { return };
         let (id, news, before) = (worker.id.clone(), news(worker.modules(), &modules), whens(worker.modules()));
         for (kind, detail) in &news {
-            self.note_event(now, Told { detail: Some(detail), ..Told::of_worker(*kind, &id) });
+            self.note_event(now, NewEvent { detail: Some(detail), ..NewEvent::of_worker(*kind, &id) });
         }
         self.offer_schedules(now, key, &before, &modules);
         let after = whens(&modules);

@@ -5,7 +5,7 @@ use std::{mem, time::Duration};
 use uuid::Uuid;
 
 use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Standing, State, Timer, Way};
-use crate::control_plane::{events::Told, queue::Place, worker_registry::Arrival};
+use crate::control_plane::{events::NewEvent, queue::Place, worker_registry::Arrival};
 use crate::{
     clock::{Moment, Now},
     protocol::{EventKind, FRAME_TARGET, Lease, LeaseId, WorkerReply},
@@ -105,9 +105,9 @@ impl<R: Way> State<R> {
             let started_at = leases.is_empty().then_some(now.wall);
             entry.standing = Standing::Leased { lease, started_at, position: place.position };
             if started_at.is_some() {
-                let told = Told::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
+                let told = NewEvent::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
                 let worker = self.registry.get(key).map(|worker| &worker.id);
-                self.feed.push(now.wall, Told { worker, attempt: entry.attempt, ..told });
+                self.event_log.push(now.wall, NewEvent { worker, attempt: entry.attempt, ..told });
             }
             longest = longest.saturating_add(entry.timeout());
             bytes += entry.bytes();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Entry, Question, Standing, State, Timer, Way, wait};
 use crate::control_plane::{
-    events::Told,
+    events::NewEvent,
     results::{About, Kept},
 };
 use crate::{
@@ -257,16 +257,16 @@ impl<R: Way> State<R> {
     /// Tells a client what happened, once there is something to tell.
     pub fn events(&mut self, now: Now, query: EventQuery, from: R) {
         let question = Question::Events { after: query.after };
-        if self.feed.last() == query.after && query.wait_ms > 0 {
+        if self.event_log.last() == query.after && query.wait_ms > 0 {
             self.park(now, question, wait(query.wait_ms), from);
             // Those whose wait is over, or who are gone, make room, so that they cannot pile up.
-            if self.onlookers.len() == self.onlookers.capacity() {
-                let onlookers = std::mem::take(&mut self.onlookers);
-                self.onlookers = self.those_who_wait(onlookers);
+            if self.event_waiters.len() == self.event_waiters.capacity() {
+                let event_waiters = std::mem::take(&mut self.event_waiters);
+                self.event_waiters = self.those_who_wait(event_waiters);
             }
-            self.onlookers.push(self.last_park);
+            self.event_waiters.push(self.last_park);
             // Nothing is new to it, and to those who waited before.
-            self.told = self.feed.last();
+            self.told = self.event_log.last();
         } else {
             let answer = self.answer_to(now, &question);
             self.say(from, answer);
@@ -274,17 +274,17 @@ impl<R: Way> State<R> {
     }
 
     /// Notes what happened. Who waits for it is told when the state is left.
-    pub(super) fn note_event(&mut self, now: Now, told: Told<'_>) {
-        self.feed.push(now.wall, told);
+    pub(super) fn note_event(&mut self, now: Now, told: NewEvent<'_>) {
+        self.event_log.push(now.wall, told);
     }
 
     /// Tells those who wait for events, if there are any and something happened.
-    pub fn tell_onlookers(&mut self, now: Now) {
-        if self.onlookers.is_empty() || self.told == self.feed.last() {
+    pub fn notify_event_waiters(&mut self, now: Now) {
+        if self.event_waiters.is_empty() || self.told == self.event_log.last() {
             return;
         }
-        self.told = self.feed.last();
-        for park in std::mem::take(&mut self.onlookers) {
+        self.told = self.event_log.last();
+        for park in std::mem::take(&mut self.event_waiters) {
             self.unpark(now, park);
         }
     }

@@ -83,7 +83,7 @@ impl<R: Way> State<R> {
             }]),
             Question::Lookup(ids) => Reply::Found(self.found(now, ids)),
             Question::Follow { id, after } => Reply::Reports(self.reports(now, id, *after)),
-            Question::Events { after } => Reply::Events(self.feed.after(*after)),
+            Question::Events { after } => Reply::Events(self.event_log.after(*after)),
         }
     }
 

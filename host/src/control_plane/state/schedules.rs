@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{State, Taken, Timer, Way};
 use crate::control_plane::{
-    events::Told,
+    events::NewEvent,
     schedules::{By, Fire, NotKept, Skip, Turn},
 };
 use crate::{
@@ -111,12 +111,12 @@ impl<R: Way> State<R> {
 
     fn note_fired(&mut self, now: Now, name: &Arc<str>, id: &TaskId, by: By, end: Option<TaskStatus>) {
         self.schedules.submitted(now, name, id, by, end);
-        let told = Told { task: Some(id), ..Told::of_schedule(EventKind::ScheduleFired, name) };
+        let told = NewEvent { task: Some(id), ..NewEvent::of_schedule(EventKind::ScheduleFired, name) };
         self.note_event(now, told);
     }
 
     fn note_skipped(&mut self, now: Now, name: &Arc<str>, why: &str) {
-        self.note_event(now, Told { detail: Some(why), ..Told::of_schedule(EventKind::ScheduleSkipped, name) });
+        self.note_event(now, NewEvent { detail: Some(why), ..NewEvent::of_schedule(EventKind::ScheduleSkipped, name) });
     }
 
     /// A task has ended: perhaps the next one of its schedule waits for that.

@@ -9,7 +9,7 @@ use super::{
     Standing, State, TASK_SESSIONS_MAX, Taken, Timer, Wait, Way,
 };
 use crate::control_plane::{
-    events::Told,
+    events::NewEvent,
     metrics,
     queue::{Position, Queue},
     reports::ReportLog,
@@ -144,7 +144,7 @@ impl<R: Way> State<R> {
             self.await_claim(entry.name.clone(), task.id.clone());
         }
         if let Some(wait) = wait {
-            self.feed.push(now.wall, Told::of_task(EventKind::TaskScheduled, &task.id, &entry.name, entry.priority));
+            self.event_log.push(now.wall, NewEvent::of_task(EventKind::TaskScheduled, &task.id, &entry.name, entry.priority));
             self.tasks.insert(task.id.clone(), Box::new(entry));
             self.await_moment(now, wait, task.id);
         } else {
@@ -257,8 +257,8 @@ impl<R: Way> State<R> {
         let position = Position(self.position);
         if let Some(entry) = self.tasks.get_mut(id) {
             entry.waiting_since = now.mono;
-            let told = Told::of_task(EventKind::TaskQueued, id, &entry.name, entry.priority);
-            self.feed.push(now.wall, Told { attempt: entry.attempt, ..told });
+            let told = NewEvent::of_task(EventKind::TaskQueued, id, &entry.name, entry.priority);
+            self.event_log.push(now.wall, NewEvent { attempt: entry.attempt, ..told });
             push(&mut self.queue, entry, id.clone(), position);
         }
     }
@@ -306,10 +306,10 @@ impl<R: Way> State<R> {
             worker.ran(&entry.name, span);
             worker.id.clone()
         });
-        let told = Told::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
-        let told = Told { worker: worker_id.as_ref(), attempt: entry.attempt, ..told };
+        let told = NewEvent::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
+        let told = NewEvent { worker: worker_id.as_ref(), attempt: entry.attempt, ..told };
         if !was_told {
-            self.feed.push(began, told);
+            self.event_log.push(began, told);
         }
         let waited = now.mono.since(entry.waiting_since).saturating_sub(span);
         self.metrics.attempt(&entry.name, entry.priority, waited, span);
@@ -328,7 +328,7 @@ impl<R: Way> State<R> {
                     let detail = Some(failure.message.as_str());
                     let message = failure.message[..failure.message.floor_char_boundary(SETBACK_MAX)].into();
                     entry.setback = Some(Box::new(Setback { kind: failure.kind, message, next_at: now.wall + wait }));
-                    self.feed.push(now.wall, Told { kind: EventKind::TaskRetrying, detail, ..told });
+                    self.event_log.push(now.wall, NewEvent { kind: EventKind::TaskRetrying, detail, ..told });
                     self.timers.insert((at, Timer::Due(id)));
                 }
                 None => self.finish(now, &id, TaskStatus::Failure, End { failure: Some(failure), ..end }),
@@ -511,9 +511,9 @@ impl<R: Way> State<R> {
             Some(ErrorKind::NotFound) => self.metrics.refused(result.status),
             _ => self.metrics.ended(&about.name, result.status),
         }
-        let told = Told::of_task(kind, &result.task_id, &about.name, about.priority);
+        let told = NewEvent::of_task(kind, &result.task_id, &about.name, about.priority);
         let detail = result.error.as_deref();
-        self.note_event(now, Told { worker, attempt: result.attempts, detail, ..told });
+        self.note_event(now, NewEvent { worker, attempt: result.attempts, detail, ..told });
         self.results.store(now.mono, result.clone(), about, reports);
         self.await_expiry();
         if let Some(info) = callback {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::schedules::{Whens, whens};
 use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Standing, State, Timer, Way};
-use crate::control_plane::events::Told;
+use crate::control_plane::events::NewEvent;
 use crate::control_plane::worker_registry::{Arrival, RECONNECT_GRACE, SILENCE_MAX, Worker};
 use crate::{
     clock::{Moment, Now, Timestamp},
@@ -56,7 +56,7 @@ impl<R: Way> State<R> {
             self.born = now.wall;
         }
         let id = Arc::from(registration.worker_id.as_str());
-        self.note_event(now, Told::of_worker(EventKind::WorkerJoined, &id));
+        self.note_event(now, NewEvent::of_worker(EventKind::WorkerJoined, &id));
         self.offer_schedules(now, key, &Whens::new(), &registration.modules);
         for name in self.registry.add(now, registration, peer) {
             self.queue.offer(name.clone());
@@ -243,8 +243,8 @@ impl<R: Way> State<R> {
             let Some(entry) = self.tasks.get_mut(task) else { continue };
             if let Standing::Leased { started_at: started_at @ None, .. } = &mut entry.standing {
                 *started_at = Some(now.wall);
-                let told = Told::of_task(EventKind::TaskStarted, task, &entry.name, entry.priority);
-                self.feed.push(now.wall, Told { worker: Some(&worker.id), attempt: entry.attempt, ..told });
+                let told = NewEvent::of_task(EventKind::TaskStarted, task, &entry.name, entry.priority);
+                self.event_log.push(now.wall, NewEvent { worker: Some(&worker.id), attempt: entry.attempt, ..told });
             }
         }
     }
@@ -290,7 +290,7 @@ impl<R: Way> State<R> {
         let Some(draining) = self.registry.get_mut(worker) else { return self.tell(from, WorkerReply::Unknown) };
         if !mem::replace(&mut draining.draining, true) {
             let id = draining.id.clone();
-            self.note_event(now, Told::of_worker(EventKind::WorkerDraining, &id));
+            self.note_event(now, NewEvent::of_worker(EventKind::WorkerDraining, &id));
         }
         let Some(draining) = self.registry.get(worker) else { return };
         let numbers: Vec<u32> = draining.slots.keys().copied().collect();
@@ -315,7 +315,7 @@ impl<R: Way> State<R> {
     pub fn leave(&mut self, now: Now, worker: Uuid, from: R) {
         if let Some((gone, names)) = self.registry.remove(now, worker, self.limits.unknown_grace) {
             let id = gone.id.clone();
-            self.note_event(now, Told::of_worker(EventKind::WorkerLeft, &id));
+            self.note_event(now, NewEvent::of_worker(EventKind::WorkerLeft, &id));
             self.dismiss(now, worker, gone, &names, Loss::Left(&id));
         }
         self.tell(from, WorkerReply::Noted);
@@ -360,7 +360,7 @@ impl<R: Way> State<R> {
         let Some((worker, names)) = self.registry.remove(now, key, self.limits.unknown_grace) else { return };
         self.registry.note_lost(now, &worker);
         let id = worker.id.clone();
-        self.note_event(now, Told::of_worker(EventKind::WorkerLost, &id));
+        self.note_event(now, NewEvent::of_worker(EventKind::WorkerLost, &id));
         let loss = if worker.disconnected.is_some() { Loss::Crashed(&id) } else { Loss::Silent(&id) };
         self.dismiss(now, key, worker, &names, loss);
     }

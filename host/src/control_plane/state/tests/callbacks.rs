@@ -99,7 +99,7 @@ fn what_became_of_a_callback_is_shown_with_the_result_and_in_the_events() {
     }
     assert_eq!(delivery(&story.end("x 1")), (DeliveryState::Delivered, 2, None));
     assert_eq!(delivery(&story.end("x 2")), (DeliveryState::Failed, 3, Some("nobody answers")));
-    let events = story.state.feed().after(0).events;
+    let events = story.state.event_log().after(0).events;
     let told: Vec<_> =
         events.iter().filter(|event| event.name.as_deref() == Some("x")).map(|event| event.kind).collect();
     assert_eq!(

@@ -48,7 +48,7 @@ impl Story {
     }
 
     fn told(&self) -> Vec<(EventKind, String)> {
-        let events = self.state.feed().after(0).events;
+        let events = self.state.event_log().after(0).events;
         let told = events.into_iter().filter_map(|event| Some((event.kind, event.detail?.to_string())));
         told.filter(|(kind, _)| matches!(kind, EventKind::ModulesChanged | EventKind::ModuleRefused)).collect()
     }

@@ -120,9 +120,9 @@ fn onlookers_that_gave_up_do_not_pile_up() {
         story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("shut"));
     }
     assert!(story.state.stats().parked < 10, "{:?}", story.state.stats());
-    assert!(story.state.onlookers.capacity() < 20);
+    assert!(story.state.event_waiters.capacity() < 20);
     story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("client"));
     story.register(registration(W, 1, &["a"]));
-    story.state.tell_onlookers(story.now);
+    story.state.notify_event_waiters(story.now);
     assert_eq!(story.said("client").len(), 1);
 }

@@ -47,7 +47,7 @@ impl Story {
     }
 
     fn kinds(&self) -> Vec<EventKind> {
-        self.state.feed().after(0).events.iter().map(|event| event.kind).collect()
+        self.state.event_log().after(0).events.iter().map(|event| event.kind).collect()
     }
 }
 
