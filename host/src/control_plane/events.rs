@@ -32,13 +32,13 @@ pub struct EventLog {
 
 impl EventLog {
     /// Adds what happened.
-    pub fn push(&mut self, at: Timestamp, told: NewEvent<'_>) {
+    pub fn push(&mut self, at: Timestamp, event: NewEvent<'_>) {
         self.last += 1;
         self.began.get_or_insert(at);
         if self.kept.len() >= EVENTS_MAX {
             self.kept.pop_front();
         }
-        let NewEvent { kind, task, name, priority, worker, attempt, detail } = told;
+        let NewEvent { kind, task, name, priority, worker, attempt, detail } = event;
         self.counts[kind as usize] += 1;
         let detail = detail.map(|text| text[..text.floor_char_boundary(DETAIL_MAX)].into());
         self.kept.push_back(Event {

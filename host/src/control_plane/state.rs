@@ -219,7 +219,7 @@ pub struct State<R> {
     event_log: EventLog,
     /// Parked requests that wait for an event, and the last event that such were told of.
     event_waiters: Vec<ParkId>,
-    told: u64,
+    last_notified_event: u64,
     counts: Counts,
     metrics: Metrics,
     position: u64,
@@ -262,7 +262,7 @@ impl<R: Way> State<R> {
             outbox: Vec::new(),
             event_log: EventLog::default(),
             event_waiters: Vec::new(),
-            told: 0,
+            last_notified_event: 0,
             counts: Counts::default(),
             metrics: Metrics::default(),
             position: 0,

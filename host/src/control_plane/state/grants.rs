@@ -105,9 +105,9 @@ impl<R: Way> State<R> {
             let started_at = leases.is_empty().then_some(now.wall);
             entry.standing = Standing::Leased { lease, started_at, position: place.position };
             if started_at.is_some() {
-                let told = NewEvent::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
+                let event = NewEvent::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
                 let worker = self.registry.get(key).map(|worker| &worker.id);
-                self.event_log.push(now.wall, NewEvent { worker, attempt: entry.attempt, ..told });
+                self.event_log.push(now.wall, NewEvent { worker, attempt: entry.attempt, ..event });
             }
             longest = longest.saturating_add(entry.timeout());
             bytes += entry.bytes();

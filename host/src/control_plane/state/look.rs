@@ -266,7 +266,7 @@ impl<R: Way> State<R> {
             }
             self.event_waiters.push(self.last_park);
             // Nothing is new to it, and to those who waited before.
-            self.told = self.event_log.last();
+            self.last_notified_event = self.event_log.last();
         } else {
             let answer = self.answer_to(now, &question);
             self.say(from, answer);
@@ -274,16 +274,16 @@ impl<R: Way> State<R> {
     }
 
     /// Notes what happened. Who waits for it is told when the state is left.
-    pub(super) fn note_event(&mut self, now: Now, told: NewEvent<'_>) {
-        self.event_log.push(now.wall, told);
+    pub(super) fn note_event(&mut self, now: Now, event: NewEvent<'_>) {
+        self.event_log.push(now.wall, event);
     }
 
     /// Tells those who wait for events, if there are any and something happened.
     pub fn notify_event_waiters(&mut self, now: Now) {
-        if self.event_waiters.is_empty() || self.told == self.event_log.last() {
+        if self.event_waiters.is_empty() || self.last_notified_event == self.event_log.last() {
             return;
         }
-        self.told = self.event_log.last();
+        self.last_notified_event = self.event_log.last();
         for park in std::mem::take(&mut self.event_waiters) {
             self.unpark(now, park);
         }

@@ -81,8 +81,8 @@ impl<R: Way> State<R> {
     /// Takes a task in, or attaches to the one that has its id.
     pub(super) fn accept(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
         if let Some(entry) = self.tasks.get_mut(&task.id) {
-            let told = session.is_none_or(|session| entry.attach(session, &self.sessions));
-            return if told { Taken::Live } else { Taken::Refused(too_many_sessions()) };
+            let event = session.is_none_or(|session| entry.attach(session, &self.sessions));
+            return if event { Taken::Live } else { Taken::Refused(too_many_sessions()) };
         }
         if let Some(kept) = self.results.get(now.mono, &task.id) {
             return Taken::Ended(kept.result.clone());
@@ -257,8 +257,8 @@ impl<R: Way> State<R> {
         let position = Position(self.position);
         if let Some(entry) = self.tasks.get_mut(id) {
             entry.waiting_since = now.mono;
-            let told = NewEvent::of_task(EventKind::TaskQueued, id, &entry.name, entry.priority);
-            self.event_log.push(now.wall, NewEvent { attempt: entry.attempt, ..told });
+            let event = NewEvent::of_task(EventKind::TaskQueued, id, &entry.name, entry.priority);
+            self.event_log.push(now.wall, NewEvent { attempt: entry.attempt, ..event });
             push(&mut self.queue, entry, id.clone(), position);
         }
     }
@@ -306,10 +306,10 @@ impl<R: Way> State<R> {
             worker.ran(&entry.name, span);
             worker.id.clone()
         });
-        let told = NewEvent::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
-        let told = NewEvent { worker: worker_id.as_ref(), attempt: entry.attempt, ..told };
+        let event = NewEvent::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
+        let event = NewEvent { worker: worker_id.as_ref(), attempt: entry.attempt, ..event };
         if !was_told {
-            self.event_log.push(began, told);
+            self.event_log.push(began, event);
         }
         let waited = now.mono.since(entry.waiting_since).saturating_sub(span);
         self.metrics.attempt(&entry.name, entry.priority, waited, span);
@@ -328,7 +328,7 @@ impl<R: Way> State<R> {
                     let detail = Some(failure.message.as_str());
                     let message = failure.message[..failure.message.floor_char_boundary(SETBACK_MAX)].into();
                     entry.setback = Some(Box::new(Setback { kind: failure.kind, message, next_at: now.wall + wait }));
-                    self.event_log.push(now.wall, NewEvent { kind: EventKind::TaskRetrying, detail, ..told });
+                    self.event_log.push(now.wall, NewEvent { kind: EventKind::TaskRetrying, detail, ..event });
                     self.timers.insert((at, Timer::Due(id)));
                 }
                 None => self.finish(now, &id, TaskStatus::Failure, End { failure: Some(failure), ..end }),
@@ -511,9 +511,9 @@ impl<R: Way> State<R> {
             Some(ErrorKind::NotFound) => self.metrics.refused(result.status),
             _ => self.metrics.ended(&about.name, result.status),
         }
-        let told = NewEvent::of_task(kind, &result.task_id, &about.name, about.priority);
+        let event = NewEvent::of_task(kind, &result.task_id, &about.name, about.priority);
         let detail = result.error.as_deref();
-        self.note_event(now, NewEvent { worker, attempt: result.attempts, detail, ..told });
+        self.note_event(now, NewEvent { worker, attempt: result.attempts, detail, ..event });
         self.results.store(now.mono, result.clone(), about, reports);
         self.await_expiry();
         if let Some(info) = callback {

@@ -243,8 +243,8 @@ impl<R: Way> State<R> {
             let Some(entry) = self.tasks.get_mut(task) else { continue };
             if let Standing::Leased { started_at: started_at @ None, .. } = &mut entry.standing {
                 *started_at = Some(now.wall);
-                let told = NewEvent::of_task(EventKind::TaskStarted, task, &entry.name, entry.priority);
-                self.event_log.push(now.wall, NewEvent { worker: Some(&worker.id), attempt: entry.attempt, ..told });
+                let event = NewEvent::of_task(EventKind::TaskStarted, task, &entry.name, entry.priority);
+                self.event_log.push(now.wall, NewEvent { worker: Some(&worker.id), attempt: entry.attempt, ..event });
             }
         }
     }
