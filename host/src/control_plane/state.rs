@@ -58,8 +58,8 @@ mod unclaimed;
 mod workers;
 
 pub use stats::{Stats, Counts, TaskView};
-use entry::{End, Entry, Granted, Loss, Setback, Standing, Taken, Wait};
-pub use entry::{SETBACK_MAX, TASK_SESSIONS_MAX};
+use entry::{End, Entry, Granted, Loss, LastFailure, Phase, Taken, Wait};
+pub use entry::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
 pub use look::Detail;
 pub use outbox::{Answer, Callback, CallbackEnd, Effect, Way};
 

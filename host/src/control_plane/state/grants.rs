@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Standing, State, Timer, Way};
+use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Phase, State, Timer, Way};
 use crate::control_plane::{events::NewEvent, queue::Place, worker_registry::Arrival};
 use crate::{
     clock::{Moment, Now},
@@ -103,7 +103,7 @@ impl<R: Way> State<R> {
             entry.attempt += 1;
             // Only the first begins now.
             let started_at = leases.is_empty().then_some(now.wall);
-            entry.standing = Standing::Leased { lease, started_at, position: place.position };
+            entry.phase = Phase::Leased { lease, started_at, position: place.position };
             if started_at.is_some() {
                 let event = NewEvent::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
                 let worker = self.registry.get(key).map(|worker| &worker.id);

@@ -7,7 +7,7 @@
 
 use uuid::Uuid;
 
-use super::{Standing, State, Way};
+use super::{Phase, State, Way};
 use crate::{
     clock::Now,
     control_plane::{queue::Place, worker_registry::Worker},
@@ -52,10 +52,10 @@ impl<R: Way> State<R> {
     fn end_reservations(&mut self) {
         let over = |(key, id): (&Uuid, &TaskId)| {
             let holds = self.registry.get(*key).is_some_and(|worker| !worker.draining)
-                && self.tasks.get(id).is_some_and(|entry| match entry.standing {
-                    Standing::Queued(_) => entry.runs_alone(),
-                    Standing::Leased { lease, .. } => self.holds(*key, lease),
-                    Standing::Due(_) => false,
+                && self.tasks.get(id).is_some_and(|entry| match entry.phase {
+                    Phase::Queued(_) => entry.runs_alone(),
+                    Phase::Leased { lease, .. } => self.holds(*key, lease),
+                    Phase::Due(_) => false,
                 });
             (!holds).then_some(*key)
         };
@@ -67,7 +67,7 @@ impl<R: Way> State<R> {
     }
 
     fn is_waiting(&self, id: &TaskId) -> bool {
-        self.tasks.get(id).is_some_and(|entry| matches!(entry.standing, Standing::Queued(_)))
+        self.tasks.get(id).is_some_and(|entry| matches!(entry.phase, Phase::Queued(_)))
     }
 
     /// Whether a worker is reserved for a task that waits until the worker has nothing else.

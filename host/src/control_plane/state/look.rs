@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Question, Standing, State, Timer, Way, wait};
+use super::{Entry, Question, Phase, State, Timer, Way, wait};
 use crate::control_plane::{
     events::NewEvent,
     results::{About, Kept},
@@ -140,7 +140,7 @@ impl<R: Way> State<R> {
     /// A task that has not ended.
     pub(super) fn view(&self, id: &TaskId, entry: &Entry) -> Task {
         let begun = self.begun(entry);
-        let setback = entry.setback.as_deref();
+        let last_failure = entry.last_failure.as_deref();
         Task {
             id: id.clone(),
             name: entry.name.to_string(),
@@ -152,10 +152,10 @@ impl<R: Way> State<R> {
             completed_at: None,
             status: entry.status(),
             result: None,
-            error: setback.map(|setback| setback.message.to_string()),
+            error: last_failure.map(|last_failure| last_failure.message.to_string()),
             attempt: entry.attempt,
             progress: entry.reports.progress().cloned(),
-            error_kind: setback.map(|setback| setback.kind),
+            error_kind: last_failure.map(|last_failure| last_failure.kind),
             worker_id: begun.and_then(|(_, worker)| worker).map(ToString::to_string),
             due_at: entry.due_on(),
             offered: self.registry.has(&entry.name),
@@ -232,7 +232,7 @@ impl<R: Way> State<R> {
 
     /// When the attempt that runs began, and at which worker.
     fn begun(&self, entry: &Entry) -> Option<(Timestamp, Option<&Arc<str>>)> {
-        let Standing::Leased { lease, started_at, .. } = entry.standing else { return None };
+        let Phase::Leased { lease, started_at, .. } = entry.phase else { return None };
         let worker = || self.registry.get(self.leases.get(&lease)?.worker).map(|worker| &worker.id);
         started_at.map(|at| (at, worker()))
     }
@@ -249,7 +249,7 @@ impl<R: Way> State<R> {
             completed_at: None,
             worker_id: begun.and_then(|(_, worker)| worker).cloned(),
             attempt: entry.attempt,
-            error: entry.setback.as_deref().map(|setback| first_line(&setback.message)),
+            error: entry.last_failure.as_deref().map(|last_failure| first_line(&last_failure.message)),
             due_at: entry.due_on(),
         }
     }

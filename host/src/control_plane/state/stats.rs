@@ -4,7 +4,7 @@
 
 use uuid::Uuid;
 
-use super::{Standing, State, Way};
+use super::{Phase, State, Way};
 use crate::{
     clock::Moment,
     control_plane::{metrics::Metrics, queue::Position},
@@ -98,10 +98,10 @@ impl<R: Way> State<R> {
     /// How a task stands that has not ended.
     pub fn task_view(&self, id: &TaskId) -> Option<TaskView<'_>> {
         let entry = self.tasks.get(id)?;
-        let (position, lease) = match entry.standing {
-            Standing::Queued(position) => (Some(position), None),
-            Standing::Due { .. } => (None, None),
-            Standing::Leased { lease, position, .. } => (Some(position), Some(lease)),
+        let (position, lease) = match entry.phase {
+            Phase::Queued(position) => (Some(position), None),
+            Phase::Due { .. } => (None, None),
+            Phase::Leased { lease, position, .. } => (Some(position), Some(lease)),
         };
         Some(TaskView {
             name: &entry.name,

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    Callback, ETA_CHECK_INTERVAL, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, SETBACK_MAX, Setback,
-    Standing, State, TASK_SESSIONS_MAX, Taken, Timer, Wait, Way,
+    Callback, ETA_CHECK_INTERVAL, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, LAST_FAILURE_MAX, LastFailure,
+    Phase, State, TASK_SESSIONS_MAX, Taken, Timer, Wait, Way,
 };
 use crate::control_plane::{
     events::NewEvent,
@@ -44,7 +44,7 @@ struct Ran {
 
 /// Puts a task at a place of the queue.
 fn push(queue: &mut Queue, entry: &mut Entry, id: TaskId, position: Position) {
-    entry.standing = Standing::Queued(position);
+    entry.phase = Phase::Queued(position);
     let place = entry.place(position);
     if entry.runs_alone() {
         queue.push_isolated(&place, id, entry.waiting_since);
@@ -81,8 +81,8 @@ impl<R: Way> State<R> {
     /// Takes a task in, or attaches to the one that has its id.
     pub(super) fn accept(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
         if let Some(entry) = self.tasks.get_mut(&task.id) {
-            let event = session.is_none_or(|session| entry.attach(session, &self.sessions));
-            return if event { Taken::Live } else { Taken::Refused(too_many_sessions()) };
+            let attached = session.is_none_or(|session| entry.attach(session, &self.sessions));
+            return if attached { Taken::Live } else { Taken::Refused(too_many_sessions()) };
         }
         if let Some(kept) = self.results.get(now.mono, &task.id) {
             return Taken::Ended(kept.result.clone());
@@ -126,7 +126,7 @@ impl<R: Way> State<R> {
             created_at: now.wall,
             due_at,
             waiting_since: now.mono,
-            standing: Standing::Due(wait.unwrap_or(Wait::Countdown(now.mono))),
+            phase: Phase::Due(wait.unwrap_or(Wait::Countdown(now.mono))),
             attempt: 0,
             losses: 0,
             suspect: false,
@@ -136,7 +136,7 @@ impl<R: Way> State<R> {
             watchers: Vec::new(),
             reports: ReportLog::default(),
             callback: task.callback.map(Arc::new),
-            setback: None,
+            last_failure: None,
         };
         self.bytes += entry.bytes();
         self.counts.accepted += 1;
@@ -264,10 +264,10 @@ impl<R: Way> State<R> {
     }
 
     pub(super) fn due(&mut self, now: Now, id: &TaskId) {
-        let standing = self.tasks.get(id).map(|entry| &entry.standing);
-        let wait = standing.and_then(|standing| match standing {
-            Standing::Due(wait) => Some(*wait),
-            Standing::Queued(_) | Standing::Leased { .. } => None,
+        let phase = self.tasks.get(id).map(|entry| &entry.phase);
+        let wait = phase.and_then(|phase| match phase {
+            Phase::Due(wait) => Some(*wait),
+            Phase::Queued(_) | Phase::Leased { .. } => None,
         });
         if matches!(wait, Some(Wait::Countdown(at) | Wait::Retry(at)) if at <= now.mono) {
             self.enqueue(now, id);
@@ -301,14 +301,14 @@ impl<R: Way> State<R> {
         let Some(entry) = self.tasks.get_mut(&id) else { return };
         let ran_us = i64::try_from(micros(span)).unwrap_or(i64::MAX);
         let began = Timestamp::from_micros(now.wall.micros().saturating_sub(ran_us));
-        let was_told = matches!(entry.standing, Standing::Leased { started_at: Some(_), .. });
+        let was_announced = matches!(entry.phase, Phase::Leased { started_at: Some(_), .. });
         let worker_id = self.registry.get_mut(worker).map(|worker| {
             worker.ran(&entry.name, span);
             worker.id.clone()
         });
         let event = NewEvent::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
         let event = NewEvent { worker: worker_id.as_ref(), attempt: entry.attempt, ..event };
-        if !was_told {
+        if !was_announced {
             self.event_log.push(began, event);
         }
         let waited = now.mono.since(entry.waiting_since).saturating_sub(span);
@@ -324,10 +324,10 @@ impl<R: Way> State<R> {
             Outcome::Failure(failure) => match retry::delay(&entry.policy, &id, entry.attempt, &failure) {
                 Some(wait) => {
                     let at = now.mono + wait;
-                    entry.standing = Standing::Due(Wait::Retry(at));
+                    entry.phase = Phase::Due(Wait::Retry(at));
                     let detail = Some(failure.message.as_str());
-                    let message = failure.message[..failure.message.floor_char_boundary(SETBACK_MAX)].into();
-                    entry.setback = Some(Box::new(Setback { kind: failure.kind, message, next_at: now.wall + wait }));
+                    let message = failure.message[..failure.message.floor_char_boundary(LAST_FAILURE_MAX)].into();
+                    entry.last_failure = Some(Box::new(LastFailure { kind: failure.kind, message, next_at: now.wall + wait }));
                     self.event_log.push(now.wall, NewEvent { kind: EventKind::TaskRetrying, detail, ..event });
                     self.timers.insert((at, Timer::Due(id)));
                 }
@@ -357,7 +357,7 @@ impl<R: Way> State<R> {
     pub(super) fn put_back(&mut self, now: Now, lease: LeaseId, loss: Loss<'_>) -> Option<TaskId> {
         let Granted { task: id, .. } = self.leases.remove(&lease)?;
         let entry = self.tasks.get_mut(&id)?;
-        let Standing::Leased { started_at, position, .. } = entry.standing else { return None };
+        let Phase::Leased { started_at, position, .. } = entry.phase else { return None };
         entry.attempt -= 1;
         let mut counts = false;
         if let Loss::Crashed(worker) = loss {
@@ -380,7 +380,7 @@ impl<R: Way> State<R> {
             && let Some(message) = loss.message(entry.losses)
         {
             let message = message.into();
-            entry.setback = Some(Box::new(Setback { kind: ErrorKind::WorkerLost, message, next_at: now.wall }));
+            entry.last_failure = Some(Box::new(LastFailure { kind: ErrorKind::WorkerLost, message, next_at: now.wall }));
         }
         push(&mut self.queue, entry, id.clone(), position);
         counts.then_some(id)
@@ -394,7 +394,7 @@ impl<R: Way> State<R> {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
             let ran_alone = entry.runs_alone();
             entry.losses = entry.losses.saturating_sub(1);
-            if let Standing::Queued(position) = entry.standing
+            if let Phase::Queued(position) = entry.phase
                 && ran_alone
                 && let Some(id) = self.queue.remove(&entry.place(position))
             {
@@ -407,7 +407,7 @@ impl<R: Way> State<R> {
     pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<Uuid, Vec<Order>>) -> bool {
         let Some(entry) = self.tasks.get(id) else { return false };
         let mut end = End::default();
-        if let Standing::Leased { lease, started_at, .. } = entry.standing {
+        if let Phase::Leased { lease, started_at, .. } = entry.phase {
             end.started_at = started_at;
             if let Some(granted) = self.leases.remove(&lease) {
                 let worker = self.registry.get(granted.worker).filter(|_| started_at.is_some());
@@ -423,13 +423,13 @@ impl<R: Way> State<R> {
     /// Takes a task out of the queue, or out of the schedule.
     pub(super) fn stop_waiting(&mut self, id: &TaskId) {
         let Some(entry) = self.tasks.get(id) else { return };
-        match entry.standing {
-            Standing::Queued(position) => drop(self.queue.remove(&entry.place(position))),
-            Standing::Due(Wait::Countdown(at) | Wait::Retry(at)) => {
+        match entry.phase {
+            Phase::Queued(position) => drop(self.queue.remove(&entry.place(position))),
+            Phase::Due(Wait::Countdown(at) | Wait::Retry(at)) => {
                 self.timers.remove(&(at, Timer::Due(id.clone())));
             }
-            Standing::Due(Wait::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
-            Standing::Leased { .. } => {}
+            Phase::Due(Wait::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
+            Phase::Leased { .. } => {}
         }
     }
 

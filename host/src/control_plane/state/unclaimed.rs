@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{End, Standing, State, Timer, Way};
+use super::{End, Phase, State, Timer, Way};
 use crate::{
     clock::{Moment, Now, Timestamp},
     task::{ErrorKind, Failure, TaskId, TaskStatus},
@@ -63,7 +63,7 @@ impl<R: Way> State<R> {
         let Some(priority) = self.registry.known(now.mono, name).and_then(|(_, policy)| policy.priority) else { return };
         for id in ids.iter().take(MOVED_MAX) {
             let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.policy.priority.is_none()) else { continue };
-            let Standing::Queued(position) = entry.standing else {
+            let Phase::Queued(position) = entry.phase else {
                 entry.priority = priority;
                 continue;
             };

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 use uuid::Uuid;
 
 use super::schedules::{Whens, whens};
-use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Standing, State, Timer, Way};
+use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Phase, State, Timer, Way};
 use crate::control_plane::events::NewEvent;
 use crate::control_plane::worker_registry::{Arrival, RECONNECT_GRACE, SILENCE_MAX, Worker};
 use crate::{
@@ -241,7 +241,7 @@ impl<R: Way> State<R> {
             let Some(lease) = slot.granted.iter().find(|lease| holds.contains(lease)) else { continue };
             let Some(task) = self.leases.get(lease).map(|granted| &granted.task) else { continue };
             let Some(entry) = self.tasks.get_mut(task) else { continue };
-            if let Standing::Leased { started_at: started_at @ None, .. } = &mut entry.standing {
+            if let Phase::Leased { started_at: started_at @ None, .. } = &mut entry.phase {
                 *started_at = Some(now.wall);
                 let event = NewEvent::of_task(EventKind::TaskStarted, task, &entry.name, entry.priority);
                 self.event_log.push(now.wall, NewEvent { worker: Some(&worker.id), attempt: entry.attempt, ..event });
