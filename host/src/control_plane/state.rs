@@ -7,7 +7,7 @@
 //!
 //! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, `catalog`, `calls` for
 //! callbacks, `parked` for what waits, `unclaimed` for names that no worker has, and `isolation` for tasks
-//! that run alone. `entry` is what is kept of a task, `outbox` the way out, and
+//! that run alone. `record` is what is kept of a task, `outbox` the way out, and
 //! `look` and `stats` are for whoever looks. This file holds what they share.
 //!
 //! Invariants:
@@ -46,7 +46,7 @@ mod stats;
 mod calls;
 mod catalog;
 mod clients;
-mod entry;
+mod record;
 mod grants;
 mod isolation;
 mod look;
@@ -58,8 +58,8 @@ mod unclaimed;
 mod workers;
 
 pub use stats::{Stats, Counts, TaskView};
-use entry::{End, Entry, Granted, Loss, LastFailure, Phase, Taken, Wait};
-pub use entry::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
+use record::{End, TaskRecord, Granted, Loss, LastFailure, Phase, SubmitOutcome, Wait};
+pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
 pub use look::Detail;
 pub use outbox::{Answer, Callback, CallbackEnd, Effect, Way};
 
@@ -183,7 +183,7 @@ enum Timer {
 pub struct State<R> {
     limits: Limits,
     /// Boxed, so that the map is small to move when it grows.
-    tasks: HashMap<TaskId, Box<Entry>, DefaultHasher>,
+    tasks: HashMap<TaskId, Box<TaskRecord>, DefaultHasher>,
     bytes: usize,
     queue: Queue,
     leases: BTreeMap<LeaseId, Granted>,

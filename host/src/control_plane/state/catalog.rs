@@ -13,7 +13,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Entry, State, Timer, Way, schedules::whens};
+use super::{TaskRecord, State, Timer, Way, schedules::whens};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,
@@ -124,15 +124,15 @@ impl<R: Way> State<R> {
     fn stranded<'a>(&'a self, concerns: &BTreeMap<&'a str, Concern<'_>>) -> Vec<Stranded<'a>> {
         let mut bytes = 0;
         let mut stranded = BTreeMap::<&str, Stranded<'_>>::new();
-        for entry in self.unfinished_of(concerns) {
-            let Some((name, concern)) = concerns.get_key_value(&*entry.name) else { continue };
+        for record in self.unfinished_of(concerns) {
+            let Some((name, concern)) = concerns.get_key_value(&*record.name) else { continue };
             let why = match concern {
                 Concern::Gone => None,
                 Concern::Changed(..) if bytes >= CHECKED_BYTES_MAX => continue,
                 Concern::Changed(schema, signature) => {
-                    bytes += entry.bytes();
+                    bytes += record.bytes();
                     let signature = signature.get_or_init(|| Signature::read(name, schema));
-                    let Err(why) = signature.check(&entry.args, &entry.kwargs) else { continue };
+                    let Err(why) = signature.check(&record.args, &record.kwargs) else { continue };
                     Some(why.to_string())
                 }
             };
@@ -143,7 +143,7 @@ impl<R: Way> State<R> {
 
     /// The unfinished tasks of these names: those that wait, those that are scheduled, and those
     /// that are with a worker, which may be tried again.
-    fn unfinished_of<'a>(&'a self, names: &BTreeMap<&'a str, Concern<'_>>) -> impl Iterator<Item = &'a Entry> {
+    fn unfinished_of<'a>(&'a self, names: &BTreeMap<&'a str, Concern<'_>>) -> impl Iterator<Item = &'a TaskRecord> {
         let queued: Vec<_> = names.keys().map(|name| self.queue.of_name(name).take(share(names.len()))).collect();
         let scheduled = self.timers.iter().take(SCANNED_MAX).filter_map(|(_, timer)| match timer {
             Timer::Due(id) => Some(id),
@@ -154,7 +154,7 @@ impl<R: Way> State<R> {
         let granted = granted.take(SCANNED_MAX).filter_map(|lease| self.leases.get(lease).map(|granted| &granted.task));
         let etas = self.etas.iter().take(SCANNED_MAX).map(|(_, id)| id);
         let all = queued.into_iter().flatten().chain(scheduled).chain(etas).chain(granted);
-        all.filter_map(|id| self.tasks.get(id)).map(|entry| &**entry)
+        all.filter_map(|id| self.tasks.get(id)).map(|record| &**record)
     }
 }
 

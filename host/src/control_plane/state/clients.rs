@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Question, State, Taken, Timer, WATCHING_MAX, Way, wait};
+use super::{Question, State, SubmitOutcome, Timer, WATCHING_MAX, Way, wait};
 use crate::control_plane::{
     sessions::{self, Turn},
     signatures::Misfits,
@@ -33,9 +33,9 @@ impl<R: Way> State<R> {
         }
         let ids: Vec<TaskId> = submit.tasks.iter().map(|task| task.id.clone()).collect();
         let tasks = submit.tasks.into_iter().enumerate();
-        let taken: Vec<Taken> =
+        let taken: Vec<SubmitOutcome> =
             tasks.map(|(place, task)| self.offer(now, task, misfits.take(place), session)).collect();
-        if let ([Taken::Live], Notify::Answer) = (&taken[..], &submit.notify) {
+        if let ([SubmitOutcome::Live], Notify::Answer) = (&taken[..], &submit.notify) {
             self.park(now, Question::Submitted(ids[0].clone()), WAIT_MAX, from);
         } else {
             let answer = self.submitted(taken, session);
@@ -54,12 +54,12 @@ impl<R: Way> State<R> {
     }
 
     /// What became of each task of a frame.
-    pub(super) fn submitted(&mut self, taken: Vec<Taken>, session: Option<Uuid>) -> Reply {
+    pub(super) fn submitted(&mut self, taken: Vec<SubmitOutcome>, session: Option<Uuid>) -> Reply {
         let (mut bytes, mut told) = (0, false);
         let mut answers = Vec::with_capacity(taken.len());
         for taken in taken {
             answers.push(match taken {
-                Taken::Ended(result) => {
+                SubmitOutcome::Ended(result) => {
                     bytes += result.size();
                     // What is too much for one frame is told by the session, or looked up.
                     if mem::replace(&mut told, true) && bytes > FRAME_TARGET {
@@ -73,8 +73,8 @@ impl<R: Way> State<R> {
                         Submitted::Ended(result)
                     }
                 }
-                Taken::Live => Submitted::Accepted,
-                Taken::Refused(why) => Submitted::Refused(why),
+                SubmitOutcome::Live => Submitted::Accepted,
+                SubmitOutcome::Refused(why) => Submitted::Refused(why),
             });
         }
         self.shed_sessions();
@@ -86,12 +86,12 @@ impl<R: Way> State<R> {
     pub fn submit_and_hold(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, from: R) {
         let id = task.id.clone();
         let answer = match self.offer(now, task, misfit, None) {
-            Taken::Live => {
+            SubmitOutcome::Live => {
                 self.park(now, Question::Submitted(id), Duration::MAX, from);
                 return self.dispatch(now);
             }
-            Taken::Ended(result) => Submitted::Ended(result),
-            Taken::Refused(why) => Submitted::Refused(why),
+            SubmitOutcome::Ended(result) => Submitted::Ended(result),
+            SubmitOutcome::Refused(why) => Submitted::Refused(why),
         };
         self.say(from, Reply::Submitted(vec![answer]));
     }
@@ -139,7 +139,7 @@ impl<R: Way> State<R> {
 
     /// Tells a client what a task says about itself, once there is something to tell.
     pub fn follow(&mut self, now: Now, follow: Follow, from: R) {
-        let nothing_new = self.tasks.get(&follow.id).is_some_and(|entry| entry.reports.last() <= follow.after);
+        let nothing_new = self.tasks.get(&follow.id).is_some_and(|record| record.reports.last() <= follow.after);
         let question = Question::Follow { id: follow.id, after: follow.after };
         if nothing_new && follow.wait_ms > 0 {
             self.park(now, question, wait(follow.wait_ms), from);

@@ -66,7 +66,7 @@ impl<R: Way> State<R> {
         let most = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
         let Some((place, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
         let mut ahead = worker.mean_run(&place.name);
-        let weigh = |id: &TaskId| self.tasks.get(id).map_or((false, 0), |entry| (entry.suspect, entry.bytes()));
+        let weigh = |id: &TaskId| self.tasks.get(id).map_or((false, 0), |record| (record.suspect, record.bytes()));
         let (mut alone, mut bytes) = weigh(&first);
         let mut chosen = vec![(place.clone(), first)];
         self.queue.remove(&place);
@@ -92,26 +92,26 @@ impl<R: Way> State<R> {
         let mut leases = Vec::with_capacity(chosen.len());
         let (mut longest, mut bytes) = (Duration::ZERO, 0);
         for (place, id) in chosen {
-            let Some(entry) = self.tasks.get_mut(&id) else { continue };
+            let Some(record) = self.tasks.get_mut(&id) else { continue };
             // It may have been submitted before anybody knew the name.
-            if let Some((_, own)) = self.registry.known(now.mono, &place.name).filter(|_| entry.attempt == 0) {
-                entry.policy = entry.policy.or(own);
+            if let Some((_, own)) = self.registry.known(now.mono, &place.name).filter(|_| record.attempt == 0) {
+                record.policy = record.policy.or(own);
             }
             // Numbers of an earlier control plane, which a worker may still hold, are never used again.
             self.last_lease = (self.last_lease + 1).max(u64::try_from(self.born.micros()).unwrap_or(0));
             let lease = LeaseId(self.last_lease);
-            entry.attempt += 1;
+            record.attempt += 1;
             // Only the first begins now.
             let started_at = leases.is_empty().then_some(now.wall);
-            entry.phase = Phase::Leased { lease, started_at, position: place.position };
+            record.phase = Phase::Leased { lease, started_at, position: place.position };
             if started_at.is_some() {
-                let event = NewEvent::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
+                let event = NewEvent::of_task(EventKind::TaskStarted, &id, &record.name, record.priority);
                 let worker = self.registry.get(key).map(|worker| &worker.id);
-                self.event_log.push(now.wall, NewEvent { worker, attempt: entry.attempt, ..event });
+                self.event_log.push(now.wall, NewEvent { worker, attempt: record.attempt, ..event });
             }
-            longest = longest.saturating_add(entry.timeout());
-            bytes += entry.bytes();
-            leases.push(entry.lease(lease, &id));
+            longest = longest.saturating_add(record.timeout());
+            bytes += record.bytes();
+            leases.push(record.lease(lease, &id));
             self.leases.insert(lease, Granted { task: id, worker: key });
         }
         self.counts.granted += leases.len() as u64;

@@ -52,8 +52,8 @@ impl<R: Way> State<R> {
     fn end_reservations(&mut self) {
         let over = |(key, id): (&Uuid, &TaskId)| {
             let holds = self.registry.get(*key).is_some_and(|worker| !worker.draining)
-                && self.tasks.get(id).is_some_and(|entry| match entry.phase {
-                    Phase::Queued(_) => entry.runs_alone(),
+                && self.tasks.get(id).is_some_and(|record| match record.phase {
+                    Phase::Queued(_) => record.runs_alone(),
                     Phase::Leased { lease, .. } => self.holds(*key, lease),
                     Phase::Due(_) => false,
                 });
@@ -67,7 +67,7 @@ impl<R: Way> State<R> {
     }
 
     fn is_waiting(&self, id: &TaskId) -> bool {
-        self.tasks.get(id).is_some_and(|entry| matches!(entry.phase, Phase::Queued(_)))
+        self.tasks.get(id).is_some_and(|record| matches!(record.phase, Phase::Queued(_)))
     }
 
     /// Whether a worker is reserved for a task that waits until the worker has nothing else.

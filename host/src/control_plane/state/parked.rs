@@ -18,17 +18,17 @@ impl<R: Way> State<R> {
         self.last_park += 1;
         let park = self.last_park;
         for id in question.tasks() {
-            let Some(entry) = self.tasks.get_mut(id) else { continue };
+            let Some(record) = self.tasks.get_mut(id) else { continue };
             // Who gave up is forgotten when the room is used up, so that it cannot pile up.
-            if entry.watchers.len() == entry.watchers.capacity() {
-                let watchers = mem::take(&mut entry.watchers);
+            if record.watchers.len() == record.watchers.capacity() {
+                let watchers = mem::take(&mut record.watchers);
                 let open = self.those_who_wait(watchers);
-                if let Some(entry) = self.tasks.get_mut(id) {
-                    entry.watchers = open;
+                if let Some(record) = self.tasks.get_mut(id) {
+                    record.watchers = open;
                 }
             }
-            if let Some(entry) = self.tasks.get_mut(id) {
-                entry.watchers.push(park);
+            if let Some(record) = self.tasks.get_mut(id) {
+                record.watchers.push(park);
             }
         }
         self.watching += question.tasks().len();
@@ -64,12 +64,12 @@ impl<R: Way> State<R> {
     }
 
     pub(super) fn wake_followers(&mut self, now: Now, id: &TaskId) {
-        let Some(entry) = self.tasks.get_mut(id) else { return };
+        let Some(record) = self.tasks.get_mut(id) else { return };
         let is_follower = |park: &ParkId| {
             self.parked.get(park).is_some_and(|parked| matches!(parked.question, Question::Follow { .. }))
         };
-        let (followers, others) = mem::take(&mut entry.watchers).into_iter().partition::<Vec<_>, _>(is_follower);
-        entry.watchers = others;
+        let (followers, others) = mem::take(&mut record.watchers).into_iter().partition::<Vec<_>, _>(is_follower);
+        record.watchers = others;
         for park in followers {
             self.unpark(now, park);
         }
@@ -106,8 +106,8 @@ impl<R: Way> State<R> {
     }
 
     pub(super) fn find(&mut self, now: Now, id: &TaskId) -> Found {
-        if let Some(entry) = self.tasks.get(id) {
-            return Found::Live(Box::new(self.view(id, entry)));
+        if let Some(record) = self.tasks.get(id) {
+            return Found::Live(Box::new(self.view(id, record)));
         }
         self.results.get(now.mono, id).map_or(Found::Unknown, |kept| Found::Ended(kept.result.clone()))
     }
@@ -119,7 +119,7 @@ impl<R: Way> State<R> {
             (task.args, task.kwargs) = (Json::empty_array(), Json::empty_object());
         }
         let log = match &task {
-            Found::Live(_) => self.tasks.get(id).map(|entry| &entry.reports),
+            Found::Live(_) => self.tasks.get(id).map(|record| &record.reports),
             Found::Ended(_) => self.results.get(now.mono, id).map(|kept| &kept.reports),
             Found::Unknown => None,
         };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{State, Taken, Timer, Way};
+use super::{State, SubmitOutcome, Timer, Way};
 use crate::control_plane::{
     events::NewEvent,
     schedules::{By, Fire, NotKept, Skip, Turn},
@@ -59,7 +59,7 @@ impl<R: Way> State<R> {
     /// The book knows how a last task ended, not how it stands.
     fn with_status(&self, now: Now, mut info: ScheduleInfo) -> ScheduleInfo {
         if let (Some(id), None) = (&info.last_task_id, info.last_status) {
-            let live = self.tasks.get(id).map(|entry| entry.status());
+            let live = self.tasks.get(id).map(|record| record.status());
             info.last_status = live.or_else(|| Some(self.results.peek(now.mono, id)?.result.status));
         }
         info
@@ -72,9 +72,9 @@ impl<R: Way> State<R> {
             return Ok(());
         };
         let end = match self.offer(now, task, None, None) {
-            Taken::Live => None,
-            Taken::Ended(result) => Some(result.status),
-            Taken::Refused(why) => return Err(why),
+            SubmitOutcome::Live => None,
+            SubmitOutcome::Ended(result) => Some(result.status),
+            SubmitOutcome::Refused(why) => return Err(why),
         };
         self.note_fired(now, &name, id, By::Hand, end);
         Ok(())
@@ -100,9 +100,9 @@ impl<R: Way> State<R> {
     fn fire(&mut self, now: Now, Fire { name, task }: Fire) {
         let id = task.id.clone();
         match self.accept(now, task, None, None) {
-            Taken::Live => self.note_fired(now, &name, &id, By::Time, None),
-            Taken::Ended(result) => self.note_fired(now, &name, &id, By::Time, Some(result.status)),
-            Taken::Refused(why) => {
+            SubmitOutcome::Live => self.note_fired(now, &name, &id, By::Time, None),
+            SubmitOutcome::Ended(result) => self.note_fired(now, &name, &id, By::Time, Some(result.status)),
+            SubmitOutcome::Refused(why) => {
                 self.schedules.refused(&name);
                 self.note_skipped(now, &name, &why);
             }
@@ -144,7 +144,7 @@ impl<R: Way> State<R> {
             let schedule = NewSchedule::new(&task.name, &task.name, spec.clone());
             match self.schedules.offer(now, schedule, module) {
                 // Somebody's own schedule of that name goes first.
-                Ok(()) | Err(NotKept::Taken(_)) => {}
+                Ok(()) | Err(NotKept::SubmitOutcome(_)) => {}
                 Err(why) => self.note_skipped(now, &task.name.as_str().into(), &why.to_string()),
             }
         }

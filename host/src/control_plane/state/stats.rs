@@ -97,20 +97,20 @@ impl<R: Way> State<R> {
 
     /// How a task stands that has not ended.
     pub fn task_view(&self, id: &TaskId) -> Option<TaskView<'_>> {
-        let entry = self.tasks.get(id)?;
-        let (position, lease) = match entry.phase {
+        let record = self.tasks.get(id)?;
+        let (position, lease) = match record.phase {
             Phase::Queued(position) => (Some(position), None),
             Phase::Due { .. } => (None, None),
             Phase::Leased { lease, position, .. } => (Some(position), Some(lease)),
         };
         Some(TaskView {
-            name: &entry.name,
-            status: entry.status(),
-            priority: entry.priority,
+            name: &record.name,
+            status: record.status(),
+            priority: record.priority,
             position,
-            waiting_since: entry.waiting_since,
-            attempt: entry.attempt,
-            losses: entry.losses,
+            waiting_since: record.waiting_since,
+            attempt: record.attempt,
+            losses: record.losses,
             lease: lease.and_then(|lease| Some((lease, self.leases.get(&lease)?.worker))),
         })
     }

@@ -62,14 +62,14 @@ impl<R: Way> State<R> {
         let Some(ids) = self.unclaimed.remove(name) else { return };
         let Some(priority) = self.registry.known(now.mono, name).and_then(|(_, policy)| policy.priority) else { return };
         for id in ids.iter().take(MOVED_MAX) {
-            let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.policy.priority.is_none()) else { continue };
-            let Phase::Queued(position) = entry.phase else {
-                entry.priority = priority;
+            let Some(record) = self.tasks.get_mut(id).filter(|record| record.policy.priority.is_none()) else { continue };
+            let Phase::Queued(position) = record.phase else {
+                record.priority = priority;
                 continue;
             };
-            let Some(id) = self.queue.remove(&entry.place(position)) else { continue };
-            entry.priority = priority;
-            self.queue.push(&entry.place(position), id, entry.waiting_since);
+            let Some(id) = self.queue.remove(&record.place(position)) else { continue };
+            record.priority = priority;
+            self.queue.push(&record.place(position), id, record.waiting_since);
         }
     }
 

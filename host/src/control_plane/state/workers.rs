@@ -240,11 +240,11 @@ impl<R: Way> State<R> {
         for slot in worker.slots.values() {
             let Some(lease) = slot.granted.iter().find(|lease| holds.contains(lease)) else { continue };
             let Some(task) = self.leases.get(lease).map(|granted| &granted.task) else { continue };
-            let Some(entry) = self.tasks.get_mut(task) else { continue };
-            if let Phase::Leased { started_at: started_at @ None, .. } = &mut entry.phase {
+            let Some(record) = self.tasks.get_mut(task) else { continue };
+            if let Phase::Leased { started_at: started_at @ None, .. } = &mut record.phase {
                 *started_at = Some(now.wall);
-                let event = NewEvent::of_task(EventKind::TaskStarted, task, &entry.name, entry.priority);
-                self.event_log.push(now.wall, NewEvent { worker: Some(&worker.id), attempt: entry.attempt, ..event });
+                let event = NewEvent::of_task(EventKind::TaskStarted, task, &record.name, record.priority);
+                self.event_log.push(now.wall, NewEvent { worker: Some(&worker.id), attempt: record.attempt, ..event });
             }
         }
     }
@@ -273,9 +273,9 @@ impl<R: Way> State<R> {
     /// Adds to what a task said, as long as the lease is live.
     pub(super) fn report(&mut self, now: Now, lease: LeaseId, reports: Vec<Report>) {
         let Some(id) = self.leases.get(&lease).map(|granted| granted.task.clone()) else { return };
-        if let Some(entry) = self.tasks.get_mut(&id) {
+        if let Some(record) = self.tasks.get_mut(&id) {
             for report in reports {
-                entry.reports.push(report);
+                record.reports.push(report);
             }
             self.wake_followers(now, &id);
         }

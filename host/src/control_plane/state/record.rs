@@ -52,7 +52,7 @@ pub(super) enum Wait {
 
 /// An unfinished task.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct TaskRecord {
     pub(super) name: Arc<str>,
     pub(super) args: Json,
     pub(super) kwargs: Json,
@@ -95,7 +95,7 @@ pub(super) struct LastFailure {
     pub(super) next_at: Timestamp,
 }
 
-impl Entry {
+impl TaskRecord {
     pub(super) fn bytes(&self) -> usize {
         let callback = self.callback.as_ref().map_or(0, |callback| callback.size());
         self.args.as_str().len() + self.kwargs.as_str().len() + callback
@@ -172,7 +172,7 @@ pub(super) struct Granted {
 }
 
 /// What became of an offered task.
-pub(super) enum Taken {
+pub(super) enum SubmitOutcome {
     Live,
     Ended(Arc<TaskResult>),
     Refused(String),
