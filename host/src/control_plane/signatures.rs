@@ -43,7 +43,7 @@ pub struct Signatures {
     /// What was not taken into account yet.
     changes: Mutex<Vec<Change>>,
     /// Locked while signatures are made.
-    stats: Mutex<HashMap<Arc<str>, Vec<Offer>>>,
+    by_name: Mutex<HashMap<Arc<str>, Vec<Offer>>>,
     /// Locked for the length of a look or of a change.
     current: RwLock<HashMap<Arc<str>, Versions, DefaultHasher>>,
 }
@@ -91,10 +91,10 @@ impl Signatures {
 
     /// Takes what was noted into account. Call it under no lock.
     pub fn settle(&self) {
-        let mut stats = lock(&self.stats);
+        let mut by_name = lock(&self.by_name);
         let changes = mem::take(&mut *lock(&self.changes));
         for Change { name, schema, is_offered } in changes {
-            let offers = stats.entry(name.clone()).or_default();
+            let offers = by_name.entry(name.clone()).or_default();
             let known = offers.iter().position(|offer| offer.schema == schema);
             match (known, is_offered) {
                 (Some(known), true) => {
@@ -116,7 +116,7 @@ impl Signatures {
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
             if signatures.is_empty() {
                 current.remove(&name);
-                stats.remove(&name);
+                by_name.remove(&name);
             } else {
                 current.insert(name, signatures);
             }
@@ -184,7 +184,7 @@ mod tests {
         assert!(refused("[1]").is_some() && refused("[true]").is_none());
         change("bool", false);
         assert_eq!(refused("[1]"), None);
-        assert!(signatures.stats.lock().expect("a lock").is_empty());
+        assert!(signatures.by_name.lock().expect("a lock").is_empty());
     }
 
     #[test]
