@@ -138,8 +138,8 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     };
     let doubt = |name: &str, more: &[&str]| every_hour(name, more).with_code(0).stderr;
     assert!(doubt("a", &["ad"]).starts_with("note: no worker has the task ad now"));
-    let misfit = every_hour("b", &["add", "--args", "1"]).with_code(2);
-    drop(misfit.says("add() missing 1 required argument: 'y'").hints("list --schema add"));
+    let error = every_hour("b", &["add", "--args", "1"]).with_code(2);
+    drop(error.says("add() missing 1 required argument: 'y'").hints("list --schema add"));
     assert_eq!(doubt("c", &["ad", "--wait-for-worker"]), "");
     assert_eq!(doubt("d", &["add", "--args", "1", "2"]), "");
 }

@@ -240,15 +240,15 @@ async fn doubt(client: &Client, schedule: &NewSchedule) -> Result<Option<String>
         .filter(|task| task.name == schedule.task_name)
         .map(|task| Signature::of(task).check(&schedule.args, &schedule.kwargs));
     // Versions of a task may differ: one that takes the call is enough.
-    let mut misfit = None;
+    let mut error = None;
     for check in checks {
         let Err(why) = check else { return Ok(None) };
-        misfit = Some(why);
+        error = Some(why);
     }
     let name = &schedule.task_name;
-    match misfit {
-        Some(misfit) => {
-            Err(Failure::new(WRONG_USAGE, format!("the task {name} does not take these arguments: {misfit}")).hint(
+    match error {
+        Some(error) => {
+            Err(Failure::new(WRONG_USAGE, format!("the task {name} does not take these arguments: {error}")).hint(
                 format!("fastworker list shows what each task takes, and fastworker list --schema {name} all of it"),
             ))
         }

@@ -14,7 +14,7 @@ use crate::{
         codec::{self, Unreadable},
         original::{self, Call, Malformed},
     },
-    signature::Misfit,
+    signature::ArgumentError,
     task::{NewTask, SerializationFormat, TaskId, TaskPriority},
     transport::{self, Peer, Refusal, Service},
 };
@@ -43,8 +43,8 @@ impl Clients {
         match request {
             Request::Hello => way.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
             Request::Submit(submit) => {
-                let misfits = self.core.signatures().misfits(&submit.tasks);
-                self.core.enter(|state, now| state.submit_checked(now, submit, misfits, way));
+                let errors = self.core.signatures().errors(&submit.tasks);
+                self.core.enter(|state, now| state.submit_checked(now, submit, errors, way));
             }
             Request::Collect(collect) => self.core.enter(|state, now| state.collect(now, &collect, way)),
             Request::Lookup(lookup) => self.core.enter(|state, now| state.lookup(now, lookup, way)),
@@ -63,8 +63,8 @@ impl Clients {
             Ok(Call::Submit(task)) => {
                 let question = Question::Submit { id: task.id.clone(), callback: task.callback.clone() };
                 let way = Way::Original { reply, question };
-                let misfit = self.core.signatures().misfit(&task);
-                self.core.enter(|state, now| state.submit_and_hold(now, *task, misfit, way));
+                let error = self.core.signatures().check(&task);
+                self.core.enter(|state, now| state.submit_and_hold(now, *task, error, way));
             }
             Ok(Call::Batch(tasks)) => reply.send(&self.take_batch(tasks)),
             Ok(Call::Query(id)) => match id.parse::<TaskId>() {
@@ -93,9 +93,9 @@ impl Clients {
         let mut tasks = tasks.into_iter().peekable();
         while tasks.peek().is_some() {
             let (part, faults): (Vec<NewTask>, Vec<Option<String>>) = tasks.by_ref().take(FRAME_ITEMS_MAX).unzip();
-            let mut misfits = self.core.signatures().misfits(&part);
-            misfits.set_all(faults.into_iter().map(|why| why.map(|why| Misfit::Unreadable(why.into()))));
-            taken.extend(self.core.enter(|state, now| state.take(now, part, misfits)));
+            let mut errors = self.core.signatures().errors(&part);
+            errors.set_all(faults.into_iter().map(|why| why.map(|why| ArgumentError::Unreadable(why.into()))));
+            taken.extend(self.core.enter(|state, now| state.take(now, part, errors)));
         }
         original::batch(&ids, &taken)
     }

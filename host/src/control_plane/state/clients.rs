@@ -7,23 +7,23 @@ use uuid::Uuid;
 use super::{Question, State, SubmitOutcome, Timer, WATCHING_MAX, Way, wait};
 use crate::control_plane::{
     sessions::{self, Turn},
-    signatures::Misfits,
+    signatures::ArgumentErrors,
 };
 use crate::{
     clock::Now,
     protocol::{Collect, FRAME_TARGET, Follow, Lookup, Notify, Reply, Submit, Submitted, WAIT_MAX},
-    signature::Misfit,
+    signature::ArgumentError,
     task::{NewTask, TaskId},
 };
 
 impl<R: Way> State<R> {
     /// Takes tasks in.
     pub fn submit(&mut self, now: Now, submit: Submit, from: R) {
-        self.submit_checked(now, submit, Misfits::default(), from);
+        self.submit_checked(now, submit, ArgumentErrors::default(), from);
     }
 
     /// Takes tasks in that were checked. Those that do not fit end at once.
-    pub fn submit_checked(&mut self, now: Now, submit: Submit, mut misfits: Misfits, from: R) {
+    pub fn submit_checked(&mut self, now: Now, submit: Submit, mut errors: ArgumentErrors, from: R) {
         let session = match &submit.notify {
             Notify::Session(session) => Some(*session),
             Notify::No | Notify::Answer => None,
@@ -34,7 +34,7 @@ impl<R: Way> State<R> {
         let ids: Vec<TaskId> = submit.tasks.iter().map(|task| task.id.clone()).collect();
         let tasks = submit.tasks.into_iter().enumerate();
         let taken: Vec<SubmitOutcome> =
-            tasks.map(|(place, task)| self.offer(now, task, misfits.take(place), session)).collect();
+            tasks.map(|(place, task)| self.offer(now, task, errors.take(place), session)).collect();
         if let ([SubmitOutcome::Live], Notify::Answer) = (&taken[..], &submit.notify) {
             self.park(now, Question::Submitted(ids[0].clone()), WAIT_MAX, from);
         } else {
@@ -45,9 +45,9 @@ impl<R: Way> State<R> {
     }
 
     /// Takes tasks in and returns what became of each. Nobody is told of their ends.
-    pub fn take(&mut self, now: Now, tasks: Vec<NewTask>, mut misfits: Misfits) -> Vec<Submitted> {
+    pub fn take(&mut self, now: Now, tasks: Vec<NewTask>, mut errors: ArgumentErrors) -> Vec<Submitted> {
         let tasks = tasks.into_iter().enumerate();
-        let taken = tasks.map(|(place, task)| self.offer(now, task, misfits.take(place), None)).collect();
+        let taken = tasks.map(|(place, task)| self.offer(now, task, errors.take(place), None)).collect();
         let Reply::Submitted(answers) = self.submitted(taken, None) else { return Vec::new() };
         self.dispatch(now);
         answers
@@ -83,9 +83,9 @@ impl<R: Way> State<R> {
 
     /// Takes one task of the Python original in, whose submitter waits for its end however long
     /// that takes.
-    pub fn submit_and_hold(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, from: R) {
+    pub fn submit_and_hold(&mut self, now: Now, task: NewTask, error: Option<ArgumentError>, from: R) {
         let id = task.id.clone();
-        let answer = match self.offer(now, task, misfit, None) {
+        let answer = match self.offer(now, task, error, None) {
             SubmitOutcome::Live => {
                 self.park(now, Question::Submitted(id), Duration::MAX, from);
                 return self.dispatch(now);

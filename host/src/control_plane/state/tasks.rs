@@ -20,7 +20,7 @@ use crate::{
     clock::{Moment, Now, Timestamp, micros},
     json::Json,
     protocol::{Ended, EventKind, LeaseId, Order},
-    signature::Misfit,
+    signature::ArgumentError,
     task::{
         CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId,
         TaskResult, TaskStatus, Unknown, is_task_name,
@@ -55,7 +55,7 @@ fn push(queue: &mut Queue, record: &mut TaskRecord, id: TaskId, position: Positi
 
 impl<R: Way> State<R> {
     /// Takes a client's task in, unless the control plane is about to stop.
-    pub(super) fn offer(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> SubmitOutcome {
+    pub(super) fn offer(&mut self, now: Now, task: NewTask, error: Option<ArgumentError>, session: Option<Uuid>) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
             Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
                 let why = format!("the task id {} is taken by another call, of {name}: use a new one", task.id);
@@ -66,7 +66,7 @@ impl<R: Way> State<R> {
             }
             Some(_) | None => {}
         }
-        self.accept(now, task, misfit, session)
+        self.accept(now, task, error, session)
     }
 
     /// What was called under an id that is still known, and with which arguments.
@@ -79,7 +79,7 @@ impl<R: Way> State<R> {
     }
 
     /// Takes a task in, or attaches to the one that has its id.
-    pub(super) fn accept(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> SubmitOutcome {
+    pub(super) fn accept(&mut self, now: Now, task: NewTask, error: Option<ArgumentError>, session: Option<Uuid>) -> SubmitOutcome {
         if let Some(record) = self.tasks.get_mut(&task.id) {
             let attached = session.is_none_or(|session| record.attach(session, &self.sessions));
             return if attached { SubmitOutcome::Live } else { SubmitOutcome::Refused(too_many_sessions()) };
@@ -90,7 +90,7 @@ impl<R: Way> State<R> {
         if let Some(why) = self.refusal(&task) {
             return SubmitOutcome::Refused(why);
         }
-        if let Some(Misfit::Unreadable(why)) = misfit {
+        if let Some(ArgumentError::Unreadable(why)) = error {
             // It can never run, whether or not somebody has the task.
             return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, why.into()));
         }
@@ -103,9 +103,9 @@ impl<R: Way> State<R> {
             Some((name, own)) => (name.clone(), task.policy.or(own)),
             None => (self.shared_name(&task.name), task.policy),
         };
-        if let Some(misfit) = misfit.filter(|_| !unclaimed) {
+        if let Some(error) = error.filter(|_| !unclaimed) {
             let task = NewTask { policy, ..task };
-            return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, misfit.to_string()));
+            return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, error.to_string()));
         }
         let wait = match (task.countdown, task.eta) {
             (Some(countdown), _) if !countdown.is_zero() => Some(Wait::Countdown(now.mono + countdown)),

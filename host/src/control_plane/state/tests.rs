@@ -11,7 +11,7 @@ use crate::{
         BEAT_WAIT, Beat, CatalogChange, Collect, Collected, Ended, Follow, Lease, Lookup, Note, Notify, Order,
         Registration, Submit, Submitted, Work, WorkerInfo, WorkerStatus,
     },
-    signature::Misfit,
+    signature::ArgumentError,
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, NewTask, Outcome, Policy, Report,
         TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
@@ -690,18 +690,18 @@ fn the_bounds_hold_and_say_so() {
 fn a_task_that_does_not_fit_ends_at_once_and_an_id_that_is_known_attaches() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
-    let misfit = || Some(Misfit::Unknown { task: "a".into(), name: "x".into() });
-    story.state.submit_and_hold(story.now, task("a 2"), misfit(), To("client"));
+    let error = || Some(ArgumentError::Unknown { task: "a".into(), name: "x".into() });
+    story.state.submit_and_hold(story.now, task("a 2"), error(), To("client"));
     let said = story.said("client");
     let [Answer::Client(Reply::Submitted(taken))] = &said[..] else { panic!("{said:?}") };
     let [Submitted::Ended(result)] = &taken[..] else { panic!("{taken:?}") };
     assert_eq!((result.error_kind, result.attempts), (Some(ErrorKind::BadArguments), 0));
     assert_eq!(result.error.as_deref(), Some("a() got an unexpected keyword argument 'x'"));
-    story.state.submit_and_hold(story.now, task("a 1"), misfit(), To("client"));
+    story.state.submit_and_hold(story.now, task("a 1"), error(), To("client"));
     assert_eq!(story.said("client"), []);
     assert_eq!(story.state.unfinished(), 1);
     // One that nobody has is told of as such.
-    story.state.submit_and_hold(story.now, task("z 1"), misfit(), To("client"));
+    story.state.submit_and_hold(story.now, task("z 1"), error(), To("client"));
     let said = format!("{:?}", story.said("client"));
     assert!(said.contains("not found"), "{said}");
 }
