@@ -1,7 +1,7 @@
 //! The control plane: owns the queue, the leases, the schedule and the results.
 //!
 //! A message comes in through [`handler`], enters [`state`] behind the lock of [`core`], and what
-//! is to be said leaves on its [`way`]. The rest are the state's books.
+//! is to be said leaves on its [`reply_to`]. The rest are the state's books.
 
 use std::{
     path::PathBuf,
@@ -51,7 +51,7 @@ pub mod schedules;
 pub mod sessions;
 pub mod signatures;
 pub mod state;
-pub mod way;
+pub mod reply_to;
 
 use self::{
     core::Core,

@@ -61,7 +61,7 @@ pub use stats::{Stats, Counts, TaskView};
 use record::{End, TaskRecord, Granted, Loss, LastFailure, Phase, SubmitOutcome, Wait};
 pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
 pub use look::Detail;
-pub use outbox::{Answer, Callback, CallbackEnd, Effect, Way};
+pub use outbox::{Answer, Callback, CallbackEnd, Effect, Responder};
 
 /// So much work may be granted at a time to a slot, beyond the first task.
 pub const LOOKAHEAD: Duration = Duration::from_millis(2);
@@ -124,13 +124,13 @@ type ParkId = u64;
 /// A client's request that waits.
 #[derive(Debug)]
 struct Parked<R> {
-    way: R,
-    question: Question,
+    reply_to: R,
+    condition: WaitCondition,
     until: Moment,
 }
 
 #[derive(Debug)]
-enum Question {
+enum WaitCondition {
     /// Has this task ended? Answered like the submission it came with.
     Submitted(TaskId),
     /// Has one of these tasks ended?
@@ -141,12 +141,12 @@ enum Question {
     Events { after: u64 },
 }
 
-impl Question {
+impl WaitCondition {
     fn tasks(&self) -> &[TaskId] {
         match self {
-            Question::Submitted(id) | Question::Follow { id, .. } => std::slice::from_ref(id),
-            Question::Lookup(ids) => ids,
-            Question::Events { .. } => &[],
+            WaitCondition::Submitted(id) | WaitCondition::Follow { id, .. } => std::slice::from_ref(id),
+            WaitCondition::Lookup(ids) => ids,
+            WaitCondition::Events { .. } => &[],
         }
     }
 }
@@ -233,7 +233,7 @@ pub struct State<R> {
     own_id: String,
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// A core that knows nothing yet.
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -376,10 +376,10 @@ impl<R: Way> State<R> {
         self.stopped = true;
         self.watching = 0;
         for (_, parked) in mem::take(&mut self.parked) {
-            self.say(parked.way, Reply::Refused(STOPPING.into()));
+            self.reply(parked.reply_to, Reply::Refused(STOPPING.into()));
         }
-        for way in self.sessions.take_parked() {
-            self.say(way, Reply::Refused(STOPPING.into()));
+        for reply_to in self.sessions.take_parked() {
+            self.reply(reply_to, Reply::Refused(STOPPING.into()));
         }
         let slots: Vec<(Uuid, u32)> = self
             .registry
@@ -387,13 +387,13 @@ impl<R: Way> State<R> {
             .flat_map(|(key, worker)| worker.slots.keys().map(move |number| (key, *number)))
             .collect();
         for (key, number) in slots {
-            if let Some(way) = self.registry.change_slot(key, number, |slot| slot.parked.take()).flatten() {
-                self.tell(way, WorkerReply::Unknown);
+            if let Some(reply_to) = self.registry.change_slot(key, number, |slot| slot.parked.take()).flatten() {
+                self.reply_to_worker(reply_to, WorkerReply::Unknown);
             }
         }
         let beats: Vec<R> = self.registry.iter_mut().filter_map(|(_, worker)| Some(worker.beat.take()?.0)).collect();
-        for way in beats {
-            self.tell(way, WorkerReply::Unknown);
+        for reply_to in beats {
+            self.reply_to_worker(reply_to, WorkerReply::Unknown);
         }
     }
 }

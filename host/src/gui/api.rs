@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::{Now, Timestamp, seconds},
-    control_plane::{state, way::Way},
+    control_plane::{state, reply_to::ReplyTo},
     json,
     protocol::{Submitted, TaskQuery, TaskSummary, WorkerInfo, WorkerStatus},
     task::{Progress, TaskId, TaskPriority, TaskStatus},
@@ -165,7 +165,7 @@ pub(super) async fn tasks(
     }))
 }
 
-fn row(state: &state::State<Way>, now: Now, summary: TaskSummary, room: &mut usize) -> Row {
+fn row(state: &state::State<ReplyTo>, now: Now, summary: TaskSummary, room: &mut usize) -> Row {
     let kept = state.results().peek(now.mono, &summary.task_id);
     let whole = kept.and_then(|kept| kept.result.result.clone());
     let size = whole.as_ref().map_or(0, |result| result.as_str().len());
@@ -257,7 +257,7 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>
     let before = app.core.enter(|state, now| {
         let ended = || state.results().peek(now.mono, &id).map(|kept| kept.result.status);
         let before = state.look(&id).map(|look| look.status).or_else(ended)?;
-        state.cancel(now, std::slice::from_ref(&id), Way::Nobody);
+        state.cancel(now, std::slice::from_ref(&id), ReplyTo::Nobody);
         Some(before)
     });
     match before {

@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{App, Refusal, views::Overview};
 use crate::{
-    control_plane::{core::Core, way::Way},
+    control_plane::{core::Core, reply_to::ReplyTo},
     lock::lock,
     panics::{self, Place},
     protocol::{EventQuery, Events, Reply},
@@ -125,9 +125,9 @@ impl Pump {
 
     /// Asks what happened after number `after`. Answered when something has.
     fn ask(&self, after: u64) -> oneshot::Receiver<Reply> {
-        let (way, answer) = oneshot::channel();
+        let (reply_to, answer) = oneshot::channel();
         self.core.enter(|state, now| {
-            state.events(now, EventQuery { after, wait_ms: ASK_WAIT_MS }, Way::Awaited(way));
+            state.events(now, EventQuery { after, wait_ms: ASK_WAIT_MS }, ReplyTo::Awaited(reply_to));
         });
         answer
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{Timestamp, seconds},
-    control_plane::{worker_registry::Worker, state::Detail, way::Way},
+    control_plane::{worker_registry::Worker, state::Detail, reply_to::ReplyTo},
     json,
     protocol::{WorkerInfo, WorkerStatus},
     task::{ModuleInfo, TaskPriority, TaskStatus},
@@ -147,7 +147,7 @@ impl Took {
 }
 
 impl WorkerView {
-    fn of(worker: &Worker<Way>) -> Self {
+    fn of(worker: &Worker<ReplyTo>) -> Self {
         Self {
             id: worker.id.clone(),
             address: worker.address().to_owned(),

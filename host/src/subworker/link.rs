@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     clock::{after, pause},
     config::{Address, MANAGEMENT_OFFSET},
-    control_plane::{core::Core, handler::serve_worker, way::Way},
+    control_plane::{core::Core, handler::serve_worker, reply_to::ReplyTo},
     discovery::Discovery,
     lock::{lock, try_lock},
     protocol::{
@@ -75,7 +75,7 @@ pub struct LocalLink(pub Arc<Core>);
 impl LocalLink {
     fn post(&self, request: &WorkerRequest) -> mpsc::Receiver<WorkerReply> {
         let (sender, answer) = mpsc::sync_channel(1);
-        self.0.enter(|state, now| serve_worker(state, now, request.clone(), None, Way::Local(sender)));
+        self.0.enter(|state, now| serve_worker(state, now, request.clone(), None, ReplyTo::Local(sender)));
         answer
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! That one is due is an effect of the end of its task; whoever carries it out tells here how it went.
 
-use super::{CallbackEnd, State, Way};
+use super::{CallbackEnd, State, Responder};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,
@@ -10,7 +10,7 @@ use crate::{
     task::{Delivery, DeliveryState},
 };
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Notes what became of a callback.
     pub fn callback_ended(&mut self, now: Now, end: CallbackEnd) {
         let CallbackEnd { result, outcome, attempts } = end;

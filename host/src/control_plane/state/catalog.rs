@@ -13,7 +13,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{TaskRecord, State, Timer, Way, schedules::whens};
+use super::{TaskRecord, State, Timer, Responder, schedules::whens};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,
@@ -47,11 +47,11 @@ struct Stranded<'a> {
     why: Option<String>,
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Changes the modules of a worker, unless tasks wait that could then not run.
-    pub fn change_catalog(&mut self, now: Now, change: CatalogChange, from: R) {
+    pub fn change_catalog(&mut self, now: Now, change: CatalogChange, reply_to: R) {
         let CatalogChange { worker: key, sequence, modules, force } = change;
-        let Some(worker) = self.registry.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
         worker.last_seen = now;
         if sequence > worker.changed.0 {
             let too_large = self.registry.refusal_of(&modules, Some(key));
@@ -64,7 +64,7 @@ impl<R: Way> State<R> {
             }
         }
         let declined = self.registry.get(key).and_then(|worker| worker.changed.1.clone());
-        self.tell(from, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
+        self.reply_to_worker(reply_to, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
         self.dispatch(now);
     }
 

@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Phase, State, Timer, Way};
+use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Phase, State, Timer, Responder};
 use crate::control_plane::{events::NewEvent, queue::Place, worker_registry::Arrival};
 use crate::{
     clock::{Moment, Now},
@@ -13,7 +13,7 @@ use crate::{
     transport::transfer_time,
 };
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Gives waiting tasks to waiting slots, the freest worker first. Each entrance to the state
     /// ends with it, so that its books are complete before the first task goes out.
     pub(super) fn dispatch(&mut self, now: Now) {
@@ -27,8 +27,8 @@ impl<R: Way> State<R> {
             let capacity = self.registry.change_slot(worker, slot, |slot| slot.capacity);
             let leases = self.grant(now, worker, slot, capacity.unwrap_or(1) as usize);
             let parked = self.registry.change_slot(worker, slot, |slot| slot.parked.take());
-            let Some(way) = parked.flatten() else { return };
-            self.tell(way, WorkerReply::Leases(leases));
+            let Some(reply_to) = parked.flatten() else { return };
+            self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
         }
     }
 
@@ -36,7 +36,7 @@ impl<R: Way> State<R> {
     /// it is forgotten. A worker that comes back repeats it.
     pub(super) fn forget_shut(&mut self, key: Uuid, number: u32) -> bool {
         let shut = self.registry.change_slot(key, number, |slot| {
-            drop(slot.parked.take_if(|way| !way.is_open())?);
+            drop(slot.parked.take_if(|reply_to| !reply_to.is_open())?);
             Some(mem::replace(&mut slot.until, Moment::NEVER))
         });
         let until = shut.flatten();

@@ -7,7 +7,7 @@
 
 use uuid::Uuid;
 
-use super::{Phase, State, Way};
+use super::{Phase, State, Responder};
 use crate::{
     clock::Now,
     control_plane::{queue::Place, worker_registry::Worker},
@@ -18,7 +18,7 @@ use crate::{
 /// Maximum number of such tasks for which a worker is looked for in one step.
 const SOUGHT_MAX: usize = 8;
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Grants tasks that are to run alone to workers that are free of others.
     pub(super) fn dispatch_isolated(&mut self, now: Now) {
         if self.reservations.is_empty() && !self.queue.has_isolated() {
@@ -37,8 +37,8 @@ impl<R: Way> State<R> {
                 self.queue.remove(&place);
                 let leases = self.lease(now, key, slot, vec![(place.clone(), id.clone())]);
                 let parked = self.registry.change_slot(key, slot, |slot| slot.parked.take());
-                if let Some(way) = parked.flatten() {
-                    self.tell(way, WorkerReply::Leases(leases));
+                if let Some(reply_to) = parked.flatten() {
+                    self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
                 }
                 break;
             }

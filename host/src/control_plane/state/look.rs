@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{TaskRecord, Question, Phase, State, Timer, Way, wait};
+use super::{TaskRecord, WaitCondition, Phase, State, Timer, Responder, wait};
 use crate::control_plane::{
     events::NewEvent,
     results::{About, Kept},
@@ -47,11 +47,11 @@ enum Seen<'a> {
     Ended(&'a Kept),
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Tells a client of tasks.
-    pub fn tasks(&mut self, now: Now, query: &TaskQuery, from: R) {
+    pub fn tasks(&mut self, now: Now, query: &TaskQuery, reply_to: R) {
         let page = self.page(now, query);
-        self.say(from, Reply::Tasks(page));
+        self.reply(reply_to, Reply::Tasks(page));
     }
 
     /// The tasks that a query asks for: running ones first, then waiting ones in the order of the
@@ -129,12 +129,12 @@ impl<R: Way> State<R> {
     }
 
     /// Tells a client all that is known of a task.
-    pub fn describe(&mut self, now: Now, id: &TaskId, from: R) {
+    pub fn describe(&mut self, now: Now, id: &TaskId, reply_to: R) {
         let task = match self.tasks.get(id) {
             Some(record) => Some(self.view(id, record)),
             None => self.results.peek(now.mono, id).map(|kept| self.view_of_ended(kept)),
         };
-        self.say(from, Reply::Described(task.map(Box::new)));
+        self.reply(reply_to, Reply::Described(task.map(Box::new)));
     }
 
     /// A task that has not ended.
@@ -255,10 +255,10 @@ impl<R: Way> State<R> {
     }
 
     /// Tells a client what happened, once there is something to tell.
-    pub fn events(&mut self, now: Now, query: EventQuery, from: R) {
-        let question = Question::Events { after: query.after };
+    pub fn events(&mut self, now: Now, query: EventQuery, reply_to: R) {
+        let condition = WaitCondition::Events { after: query.after };
         if self.event_log.last() == query.after && query.wait_ms > 0 {
-            self.park(now, question, wait(query.wait_ms), from);
+            self.park(now, condition, wait(query.wait_ms), reply_to);
             // Those whose wait is over, or who are gone, make room, so that they cannot pile up.
             if self.event_waiters.len() == self.event_waiters.capacity() {
                 let event_waiters = std::mem::take(&mut self.event_waiters);
@@ -268,8 +268,8 @@ impl<R: Way> State<R> {
             // Nothing is new to it, and to those who waited before.
             self.last_notified_event = self.event_log.last();
         } else {
-            let answer = self.answer_to(now, &question);
-            self.say(from, answer);
+            let answer = self.answer_to(now, &condition);
+            self.reply(reply_to, answer);
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{State, SubmitOutcome, Timer, Way};
+use super::{State, SubmitOutcome, Timer, Responder};
 use crate::control_plane::{
     events::NewEvent,
     schedules::{By, Fire, NotKept, Skip, Turn},
@@ -15,9 +15,9 @@ use crate::{
     task::{ModuleInfo, ModuleStatus, ScheduleSpec, TaskId, TaskInfo, TaskStatus},
 };
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Does what a client asks about schedules.
-    pub fn schedule(&mut self, now: Now, request: ScheduleRequest, from: R) {
+    pub fn schedule(&mut self, now: Now, request: ScheduleRequest, reply_to: R) {
         let answer = match request {
             ScheduleRequest::List => Ok(self.schedules.infos(now)),
             ScheduleRequest::Add { schedule, replace } => {
@@ -40,7 +40,7 @@ impl<R: Way> State<R> {
             }
             ScheduleRequest::Trigger { name, task_id } => match self.trigger(now, &name, &task_id) {
                 Ok(()) => Ok(self.schedule_info(now, &name)),
-                Err(why) => return self.say(from, Reply::Refused(why)),
+                Err(why) => return self.reply(reply_to, Reply::Refused(why)),
             },
         };
         let reply = match answer {
@@ -48,7 +48,7 @@ impl<R: Way> State<R> {
             Err(why) => Reply::Refused(why.to_string()),
         };
         self.arm_schedules(now);
-        self.say(from, reply);
+        self.reply(reply_to, reply);
         self.dispatch(now);
     }
 

@@ -4,7 +4,7 @@
 
 use uuid::Uuid;
 
-use super::{Phase, State, Way};
+use super::{Phase, State, Responder};
 use crate::{
     clock::Moment,
     control_plane::{metrics::Metrics, queue::Position},
@@ -65,7 +65,7 @@ pub struct TaskView<'a> {
     pub lease: Option<(LeaseId, Uuid)>,
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.counts

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Callback, ETA_CHECK_INTERVAL, Effect, End, TaskRecord, Granted, LOSSES_MAX, Limits, Loss, LAST_FAILURE_MAX, LastFailure,
-    Phase, State, TASK_SESSIONS_MAX, SubmitOutcome, Timer, Wait, Way,
+    Phase, State, TASK_SESSIONS_MAX, SubmitOutcome, Timer, Wait, Responder,
 };
 use crate::control_plane::{
     events::NewEvent,
@@ -53,7 +53,7 @@ fn push(queue: &mut Queue, record: &mut TaskRecord, id: TaskId, position: Positi
     }
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Takes a client's task in, unless the control plane is about to stop.
     pub(super) fn offer(&mut self, now: Now, task: NewTask, error: Option<ArgumentError>, session: Option<Uuid>) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
@@ -477,7 +477,7 @@ impl<R: Way> State<R> {
         };
         let result = self.keep(now, result, end.worker_id.as_ref(), (about, record.reports), record.callback);
         for session in record.session.into_iter().chain(record.other_sessions) {
-            if self.sessions.tell(session, result.clone()) {
+            if self.sessions.reply_to_worker(session, result.clone()) {
                 self.answer_session(session);
             }
         }

@@ -32,7 +32,7 @@ mod unclaimed;
 #[derive(Debug)]
 struct To(&'static str);
 
-impl Way for To {
+impl Responder for To {
     fn is_open(&self) -> bool {
         !self.0.starts_with("shut")
     }
@@ -314,9 +314,9 @@ fn a_control_plane_that_stood_still_holds_no_silence_against_its_workers() {
 #[test]
 fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
     let mut story = Story::with_worker(2);
-    for (slot, way) in [(0, "shut slot"), (1, "slot")] {
+    for (slot, reply_to) in [(0, "shut slot"), (1, "slot")] {
         let work = Work { worker: W, slot, sequence: 1, ended: Vec::new(), capacity: 1 };
-        story.state.work(story.now, work, To(way));
+        story.state.work(story.now, work, To(reply_to));
     }
     story.accept(&["a 1", "a 2"]);
     assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "nobody would hear of it");

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{End, Phase, State, Timer, Way};
+use super::{End, Phase, State, Timer, Responder};
 use crate::{
     clock::{Moment, Now, Timestamp},
     task::{ErrorKind, Failure, TaskId, TaskStatus},
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Maximum number of calls that move to the priority of a module that came after them.
 const MOVED_MAX: usize = 10_000;
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Expects workers to connect within the grace, from now on.
     pub(super) fn expect_workers(&mut self, now: Now) {
         let grace = self.limits.unknown_grace;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 use uuid::Uuid;
 
 use super::schedules::{Whens, whens};
-use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Phase, State, Timer, Way};
+use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Phase, State, Timer, Responder};
 use crate::control_plane::events::NewEvent;
 use crate::control_plane::worker_registry::{Arrival, RECONNECT_GRACE, SILENCE_MAX, Worker};
 use crate::{
@@ -21,30 +21,30 @@ use crate::{
 /// Maximum number of crashes that are remembered, in case that the worker turns out to be there.
 const CRASHES_MAX: usize = 64;
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Takes a worker in. `peer` is none for the control plane's own.
-    pub fn register(&mut self, now: Now, registration: Registration, peer: Option<Peer>, from: R) {
+    pub fn register(&mut self, now: Now, registration: Registration, peer: Option<Peer>, reply_to: R) {
         let key = registration.worker;
         if self.registry.get(key).is_some() {
-            return self.tell(from, WorkerReply::Registered);
+            return self.reply_to_worker(reply_to, WorkerReply::Registered);
         }
         if self.stopped {
-            return self.tell(from, WorkerReply::Refused("the control plane is stopping".into()));
+            return self.reply_to_worker(reply_to, WorkerReply::Refused("the control plane is stopping".into()));
         }
         if let Some(why) = self.registry.refusal(&registration) {
-            return self.tell(from, WorkerReply::Refused(why));
+            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
         }
         if peer.is_some() && registration.worker_id == self.own_id {
             let id = &registration.worker_id;
             let why = format!("the control plane itself has the id '{id}': give this worker another --worker-id");
-            return self.tell(from, WorkerReply::Refused(why));
+            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
         }
         let namesake = self.registry.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
         match namesake.map(|(key, worker)| (key, worker.disconnected.is_none())) {
             Some((_, true)) => {
                 let id = &registration.worker_id;
                 let why = format!("a worker with the id '{id}' is connected already");
-                return self.tell(from, WorkerReply::IdInUse(why));
+                return self.reply_to_worker(reply_to, WorkerReply::IdInUse(why));
             }
             Some((older, false)) => self.lose(now, older),
             None => {}
@@ -65,14 +65,14 @@ impl<R: Way> State<R> {
         if peer.is_some() {
             self.watch(key, now.mono + SILENCE_MAX);
         }
-        self.tell(from, WorkerReply::Registered);
+        self.reply_to_worker(reply_to, WorkerReply::Registered);
         self.dispatch(now);
     }
 
     /// Takes what a slot ran, and gives it more or lets it wait.
-    pub fn work(&mut self, now: Now, work: Work, from: R) {
+    pub fn work(&mut self, now: Now, work: Work, reply_to: R) {
         let Work { worker: key, slot: number, sequence, ended, capacity } = work;
-        let Some(worker) = self.registry.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
         worker.last_seen = now;
         let draining = worker.draining;
         let wait = match (worker.peer, ended.is_empty()) {
@@ -91,12 +91,12 @@ impl<R: Way> State<R> {
         });
         let (granted, until, displaced) = match opened {
             Some(Some(opened)) => opened,
-            Some(None) => return self.answer_again(key, number, sequence, from),
-            None => return self.tell(from, WorkerReply::Refused(format!("there is no slot {number} in this worker"))),
+            Some(None) => return self.answer_again(key, number, sequence, reply_to),
+            None => return self.reply_to_worker(reply_to, WorkerReply::Refused(format!("there is no slot {number} in this worker"))),
         };
         self.timers.remove(&(until, Timer::Slot(key, number)));
         if let Some(displaced) = displaced {
-            self.tell(displaced, WorkerReply::Leases(Vec::new()));
+            self.reply_to_worker(displaced, WorkerReply::Leases(Vec::new()));
         }
         let at_once = capacity == 0 || draining;
         let held = self.settle(now, key, granted, ended);
@@ -115,11 +115,11 @@ impl<R: Way> State<R> {
 
         let leases = self.grant(now, key, number, capacity as usize);
         if !leases.is_empty() || at_once {
-            self.tell(from, WorkerReply::Leases(leases));
+            self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
         } else {
             let until = now.mono + wait;
             self.registry.change_slot(key, number, |slot| {
-                (slot.parked, slot.until) = (Some(from), until);
+                (slot.parked, slot.until) = (Some(reply_to), until);
             });
             self.timers.insert((until, Timer::Slot(key, number)));
         }
@@ -128,13 +128,13 @@ impl<R: Way> State<R> {
     }
 
     /// Takes a sign of life, and parks it until there is an order.
-    pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, from: R) {
+    pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, reply_to: R) {
         let key = beat.worker;
-        let Some(worker) = self.registry.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
         let holds_max = worker.size() as usize * LOOKAHEAD_MAX;
         if beat.holds.len() > holds_max {
             let why = format!("{} leases held: {} slots hold at most {holds_max}", beat.holds.len(), worker.size());
-            return self.tell(from, WorkerReply::Refused(why));
+            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
         }
         worker.last_seen = now;
         worker.peer = peer;
@@ -143,7 +143,7 @@ impl<R: Way> State<R> {
         let is_dead = |lease: &&LeaseId| !self.leases.contains_key(lease);
         let orders: Vec<Order> = beat.holds.iter().filter(is_dead).copied().map(Order::Stop).collect();
         if !orders.is_empty() {
-            return self.tell(from, WorkerReply::Orders(orders));
+            return self.reply_to_worker(reply_to, WorkerReply::Orders(orders));
         }
         let holds: BTreeSet<LeaseId> = beat.holds.iter().copied().collect();
         self.note_begun(now, key, &holds);
@@ -163,7 +163,7 @@ impl<R: Way> State<R> {
             Moment::NEVER
         };
         if let Some(worker) = self.registry.get_mut(key) {
-            worker.beat = Some((from, until));
+            worker.beat = Some((reply_to, until));
         }
         if until != Moment::NEVER {
             self.timers.insert((until, Timer::Beat(key)));
@@ -250,8 +250,8 @@ impl<R: Way> State<R> {
     }
 
     /// Takes what a worker says between two requests for work.
-    pub fn note(&mut self, now: Now, note: Note, from: R) {
-        let Some(worker) = self.registry.get_mut(note.worker) else { return self.tell(from, WorkerReply::Unknown) };
+    pub fn note(&mut self, now: Now, note: Note, reply_to: R) {
+        let Some(worker) = self.registry.get_mut(note.worker) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
         if worker.noted < note.sequence {
             worker.noted = note.sequence;
             let mut reports = note.reports.into_iter().peekable();
@@ -266,7 +266,7 @@ impl<R: Way> State<R> {
                 self.put_back(now, lease, Loss::No);
             }
         }
-        self.tell(from, WorkerReply::Noted);
+        self.reply_to_worker(reply_to, WorkerReply::Noted);
         self.dispatch(now);
     }
 
@@ -286,8 +286,8 @@ impl<R: Way> State<R> {
     }
 
     /// Grants nothing more to a worker that wants to finish.
-    pub fn drain_worker(&mut self, now: Now, worker: Uuid, from: R) {
-        let Some(draining) = self.registry.get_mut(worker) else { return self.tell(from, WorkerReply::Unknown) };
+    pub fn drain_worker(&mut self, now: Now, worker: Uuid, reply_to: R) {
+        let Some(draining) = self.registry.get_mut(worker) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
         if !mem::replace(&mut draining.draining, true) {
             let id = draining.id.clone();
             self.note_event(now, NewEvent::of_worker(EventKind::WorkerDraining, &id));
@@ -297,28 +297,28 @@ impl<R: Way> State<R> {
         for number in numbers {
             self.unpark_slot(worker, number);
         }
-        self.tell(from, WorkerReply::Noted);
+        self.reply_to_worker(reply_to, WorkerReply::Noted);
     }
 
     /// Answers a slot's parked request with nothing.
     pub(super) fn unpark_slot(&mut self, key: Uuid, number: u32) {
         let parked = self.registry.change_slot(key, number, |slot| {
-            slot.parked.take().map(|way| (way, mem::replace(&mut slot.until, Moment::NEVER)))
+            slot.parked.take().map(|reply_to| (reply_to, mem::replace(&mut slot.until, Moment::NEVER)))
         });
-        if let Some((way, until)) = parked.flatten() {
+        if let Some((reply_to, until)) = parked.flatten() {
             self.timers.remove(&(until, Timer::Slot(key, number)));
-            self.tell(way, WorkerReply::Leases(Vec::new()));
+            self.reply_to_worker(reply_to, WorkerReply::Leases(Vec::new()));
         }
     }
 
     /// Lets a worker go. What it holds goes back to the queue, and is not counted as a loss.
-    pub fn leave(&mut self, now: Now, worker: Uuid, from: R) {
+    pub fn leave(&mut self, now: Now, worker: Uuid, reply_to: R) {
         if let Some((gone, names)) = self.registry.remove(now, worker, self.limits.unknown_grace) {
             let id = gone.id.clone();
             self.note_event(now, NewEvent::of_worker(EventKind::WorkerLeft, &id));
             self.dismiss(now, worker, gone, &names, Loss::Left(&id));
         }
-        self.tell(from, WorkerReply::Noted);
+        self.reply_to_worker(reply_to, WorkerReply::Noted);
         self.dispatch(now);
     }
 
@@ -379,8 +379,8 @@ impl<R: Way> State<R> {
         let mut counted = Vec::new();
         for (number, slot) in worker.slots {
             self.timers.remove(&(slot.until, Timer::Slot(key, number)));
-            if let Some(way) = slot.parked {
-                self.tell(way, WorkerReply::Unknown);
+            if let Some(reply_to) = slot.parked {
+                self.reply_to_worker(reply_to, WorkerReply::Unknown);
             }
             counted.extend(slot.granted.into_iter().filter_map(|lease| self.put_back(now, lease, loss)));
         }
@@ -390,9 +390,9 @@ impl<R: Way> State<R> {
             }
             self.crashes.push_back((key, counted));
         }
-        if let Some((way, until)) = worker.beat {
+        if let Some((reply_to, until)) = worker.beat {
             self.timers.remove(&(until, Timer::Beat(key)));
-            self.tell(way, WorkerReply::Unknown);
+            self.reply_to_worker(reply_to, WorkerReply::Unknown);
         }
     }
 
@@ -406,8 +406,8 @@ impl<R: Way> State<R> {
             })
         });
         let Some((parked, granted)) = over.flatten() else { return };
-        if let Some(way) = parked {
-            return self.tell(way, WorkerReply::Leases(Vec::new()));
+        if let Some(reply_to) = parked {
+            return self.reply_to_worker(reply_to, WorkerReply::Leases(Vec::new()));
         }
         let Some(id) = self.registry.get(key).map(|worker| worker.id.clone()) else { return };
         let orders = granted.iter().filter(|lease| self.leases.contains_key(lease)).copied().map(Order::Stop).collect();
@@ -420,30 +420,30 @@ impl<R: Way> State<R> {
     /// Answers a parked beat. The next one makes up for it if none is parked, since it tells what
     /// the worker holds.
     pub(super) fn answer_beat(&mut self, key: Uuid, orders: Vec<Order>) {
-        let Some((way, until)) = self.registry.get_mut(key).and_then(|worker| worker.beat.take()) else { return };
+        let Some((reply_to, until)) = self.registry.get_mut(key).and_then(|worker| worker.beat.take()) else { return };
         self.timers.remove(&(until, Timer::Beat(key)));
-        self.tell(way, WorkerReply::Orders(orders));
+        self.reply_to_worker(reply_to, WorkerReply::Orders(orders));
     }
 
     /// Gives a slot the answer again that it did not get.
-    pub(super) fn answer_again(&mut self, key: Uuid, number: u32, sequence: u64, from: R) {
+    pub(super) fn answer_again(&mut self, key: Uuid, number: u32, sequence: u64, reply_to: R) {
         let again = self.registry.change_slot(key, number, |slot| {
             // Who takes none has what it holds from an earlier answer.
             if sequence < slot.sequence || slot.capacity == 0 {
-                (Vec::new(), Some(from))
+                (Vec::new(), Some(reply_to))
             } else if slot.parked.is_some() {
-                (Vec::new(), slot.parked.replace(from))
+                (Vec::new(), slot.parked.replace(reply_to))
             } else {
-                (slot.granted.clone(), Some(from))
+                (slot.granted.clone(), Some(reply_to))
             }
         });
-        let Some((granted, Some(way))) = again else { return };
+        let Some((granted, Some(reply_to))) = again else { return };
         // A lease that is no longer live must not be begun.
         let leases = granted.into_iter().filter_map(|lease| {
             let id = &self.leases.get(&lease)?.task;
             Some(self.tasks.get(id)?.lease(lease, id))
         });
         let leases = leases.collect();
-        self.tell(way, WorkerReply::Leases(leases));
+        self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
     }
 }
