@@ -39,8 +39,8 @@ impl<R: Responder> State<R> {
             let why = format!("the control plane itself has the id '{id}': give this worker another --worker-id");
             return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
         }
-        let namesake = self.registry.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
-        match namesake.map(|(key, worker)| (key, worker.disconnected.is_none())) {
+        let existing = self.registry.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
+        match existing.map(|(key, worker)| (key, worker.disconnected.is_none())) {
             Some((_, true)) => {
                 let id = &registration.worker_id;
                 let why = format!("a worker with the id '{id}' is connected already");
