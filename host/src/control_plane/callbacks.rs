@@ -33,13 +33,13 @@ use crate::{
     clock::seconds,
     lock::lock,
     protocol::{CALLBACK_MESSAGE_MAX as MESSAGE_MAX, write_callback},
-    transport::{Line, Parted, Transport},
+    transport::{Disconnected, PairSender, Transport},
 };
 
 pub mod queue;
 
-use queue::{CallbackQueue, Posted, Waiting};
 pub use queue::{Bounds, TRIES_MAX};
+use queue::{CallbackQueue, Posted, Waiting};
 
 /// So many addresses that answer, or have not been tried, are visited at a time.
 pub const PLACES: usize = 256;
@@ -268,14 +268,14 @@ impl Shared {
     }
 
     /// A connection that lasts, or why there is none.
-    async fn connect(&self, address: &str, failures: usize) -> Result<Box<dyn Line>, String> {
+    async fn connect(&self, address: &str, failures: usize) -> Result<Box<dyn PairSender>, String> {
         const DROPPED: &str =
             "it drops the connection: is it no PAIR listener, or has it another peer? it takes one at a time";
         let (begun, limit) = (Instant::now(), if failures == 0 { FIRST_TRY } else { LATER_TRY });
-        let line = self.transport.line(address).map_err(|error| error.to_string())?;
+        let line = self.transport.pair_sender(address).map_err(|error| error.to_string())?;
         match timeout(limit, line.connected()).await {
             Ok(Ok(())) => {}
-            Ok(Err(Parted)) => return Err(DROPPED.into()),
+            Ok(Err(Disconnected)) => return Err(DROPPED.into()),
             Err(_) => return Err(format!("no connection within {} s: does anybody listen there?", seconds(limit))),
         }
         let settle = begun.elapsed().clamp(SETTLE_MIN, SETTLE_MAX);
@@ -290,8 +290,8 @@ impl Shared {
     }
 
     /// Sends one message. Who takes long for it gives its place to a quick one.
-    async fn send<'a>(&'a self, line: &dyn Line, body: &[u8], place: &mut Place<'a>) -> Result<(), String> {
-        let gone = |Parted| "it closed the connection before it had taken the message".to_owned();
+    async fn send<'a>(&'a self, line: &dyn PairSender, body: &[u8], place: &mut Place<'a>) -> Result<(), String> {
+        let gone = |Disconnected| "it closed the connection before it had taken the message".to_owned();
         let mut sending = pin!(line.send(body));
         if let Some(sent) = within(PROMPT, sending.as_mut()).await {
             return sent.map_err(gone);

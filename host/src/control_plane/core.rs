@@ -16,9 +16,9 @@ use std::{
 use super::{
     callbacks::Callbacks,
     log,
+    reply_to::ReplyTo,
     signatures::Signatures,
     state::{Callback, Effect, Limits, State},
-    reply_to::ReplyTo,
 };
 use crate::{
     clock::{Moment, Now},
@@ -86,7 +86,11 @@ impl Core {
         Some(self.change(state, enter))
     }
 
-    fn change<T>(&self, mut state: MutexGuard<'_, State<ReplyTo>>, enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T) -> T {
+    fn change<T>(
+        &self,
+        mut state: MutexGuard<'_, State<ReplyTo>>,
+        enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T,
+    ) -> T {
         let now = Now::read();
         let given = enter(&mut state, now);
         state.notify_event_waiters(now);

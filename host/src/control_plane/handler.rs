@@ -4,8 +4,8 @@ use std::sync::{Arc, Once};
 
 use super::{
     core::Core,
-    state::State,
     reply_to::{OriginalRequest, ReplyTo},
+    state::State,
 };
 use crate::{
     clock::Now,
@@ -185,7 +185,13 @@ impl Service for Workers {
 }
 
 /// Calls the method that a worker's request names. `peer` is none for the control plane's own.
-pub fn serve_worker(state: &mut State<ReplyTo>, now: Now, request: WorkerRequest, peer: Option<Peer>, reply_to: ReplyTo) {
+pub fn serve_worker(
+    state: &mut State<ReplyTo>,
+    now: Now,
+    request: WorkerRequest,
+    peer: Option<Peer>,
+    reply_to: ReplyTo,
+) {
     match request {
         WorkerRequest::Register(registration) => state.register(now, registration, peer, reply_to),
         WorkerRequest::Work(work) => state.work(now, work, reply_to),

@@ -6,7 +6,7 @@
 
 use tracing::{Level, enabled};
 
-use super::{state::State, reply_to::ReplyTo};
+use super::{reply_to::ReplyTo, state::State};
 use crate::{
     clock::Now,
     protocol::{Event, EventKind},

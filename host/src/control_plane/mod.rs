@@ -43,15 +43,15 @@ pub mod handler;
 mod log;
 pub mod metrics;
 pub mod queue;
+pub mod reply_to;
 pub mod reports;
 pub mod results;
 pub mod retry;
-pub mod worker_registry;
 pub mod schedules;
 pub mod sessions;
 pub mod signatures;
 pub mod state;
-pub mod reply_to;
+pub mod worker_registry;
 
 use self::{
     core::Core,

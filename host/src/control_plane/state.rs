@@ -31,10 +31,10 @@ use super::{
     metrics::Metrics,
     queue::{Place, Queue},
     results::Results,
-    worker_registry::WorkerRegistry,
     schedules::Schedules,
     sessions::Sessions,
     signatures::Change,
+    worker_registry::WorkerRegistry,
 };
 use crate::{
     clock::{Moment, Now, Timestamp},
@@ -42,26 +42,26 @@ use crate::{
     task::TaskId,
 };
 
-mod stats;
 mod calls;
 mod catalog;
 mod clients;
-mod record;
 mod grants;
 mod isolation;
 mod look;
 mod outbox;
 mod parked;
+mod record;
 mod schedules;
+mod stats;
 mod tasks;
 mod unclaimed;
 mod workers;
 
-pub use stats::{Stats, Counts, TaskView};
-use record::{End, TaskRecord, Granted, Loss, LastFailure, Phase, SubmitOutcome, Wait};
-pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
 pub use look::Detail;
 pub use outbox::{Answer, Callback, CallbackEnd, Effect, Responder};
+use record::{End, Granted, LastFailure, Loss, Phase, SubmitOutcome, TaskRecord, Wait};
+pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
+pub use stats::{Counts, Stats, TaskView};
 
 /// So much work may be granted at a time to a slot, beyond the first task.
 pub const LOOKAHEAD: Duration = Duration::from_millis(2);

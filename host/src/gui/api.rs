@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::{Now, Timestamp, seconds},
-    control_plane::{state, reply_to::ReplyTo},
+    control_plane::{reply_to::ReplyTo, state},
     json,
     protocol::{Submitted, TaskQuery, TaskSummary, WorkerInfo, WorkerStatus},
     task::{Progress, TaskId, TaskPriority, TaskStatus},

@@ -22,7 +22,7 @@ use crate::{
     control_plane::{
         metrics::{BOUNDS_US, Histogram, Metrics},
         results::Fill,
-        state::{Stats, Counts},
+        state::{Counts, Stats},
     },
     panics::{self, Place},
     protocol::EventKind,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{Timestamp, seconds},
-    control_plane::{worker_registry::Worker, state::Detail, reply_to::ReplyTo},
+    control_plane::{reply_to::ReplyTo, state::Detail, worker_registry::Worker},
     json,
     protocol::{WorkerInfo, WorkerStatus},
     task::{ModuleInfo, TaskPriority, TaskStatus},

@@ -11,7 +11,7 @@ use std::{
 
 use fastworker::{
     clock::Now,
-    control_plane::state::{Stats, Effect, LOSSES_MAX, Limits, State},
+    control_plane::state::{Effect, LOSSES_MAX, Limits, State, Stats},
     protocol::{LeaseId, Request, WorkerRequest},
     task::{ErrorKind, NewTask, Outcome, Policy, TaskId, TaskResult, TaskStatus},
 };
@@ -409,7 +409,8 @@ impl Checks {
         let (stats, limits) = (state.stats(), self.limits);
         let queued = state.queue().iter().count();
         let leased = self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.lease.is_some())).count();
-        let placed = self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.position.is_some())).count();
+        let placed =
+            self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.position.is_some())).count();
         let slots: usize = state.registry().iter().map(|(_, worker)| worker.slots.len()).sum();
         let workers = state.registry().iter().count();
         let due = stats.unfinished.saturating_sub(placed);

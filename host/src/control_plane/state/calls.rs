@@ -2,7 +2,7 @@
 //!
 //! That one is due is an effect of the end of its task; whoever carries it out tells here how it went.
 
-use super::{CallbackEnd, State, Responder};
+use super::{CallbackEnd, Responder, State};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,

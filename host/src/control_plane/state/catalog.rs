@@ -13,7 +13,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{TaskRecord, State, Timer, Responder, schedules::whens};
+use super::{Responder, State, TaskRecord, Timer, schedules::whens};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,
@@ -51,7 +51,9 @@ impl<R: Responder> State<R> {
     /// Changes the modules of a worker, unless tasks wait that could then not run.
     pub fn change_catalog(&mut self, now: Now, change: CatalogChange, reply_to: R) {
         let CatalogChange { worker: key, sequence, modules, force } = change;
-        let Some(worker) = self.registry.get_mut(key) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         worker.last_seen = now;
         if sequence > worker.changed.0 {
             let too_large = self.registry.refusal_of(&modules, Some(key));

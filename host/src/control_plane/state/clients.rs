@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{WaitCondition, State, SubmitOutcome, Timer, WATCHING_MAX, Responder, wait};
+use super::{Responder, State, SubmitOutcome, Timer, WATCHING_MAX, WaitCondition, wait};
 use crate::control_plane::{
     sessions::{self, Turn},
     signatures::ArgumentErrors,
@@ -103,7 +103,8 @@ impl<R: Responder> State<R> {
         let displaced = match self.sessions.ask(session, sequence) {
             Turn::New { displaced } => {
                 let until = now.mono + wait(wait_ms);
-                let at_once = if known && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
+                let at_once =
+                    if known && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
                 match at_once {
                     Some(reply_to) => {
                         let answer = self.sessions.answer(session, known);

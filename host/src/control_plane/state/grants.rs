@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Phase, State, Timer, Responder};
+use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Phase, Responder, State, Timer};
 use crate::control_plane::{events::NewEvent, queue::Place, worker_registry::Arrival};
 use crate::{
     clock::{Moment, Now},

@@ -7,7 +7,7 @@
 
 use uuid::Uuid;
 
-use super::{Phase, State, Responder};
+use super::{Phase, Responder, State};
 use crate::{
     clock::Now,
     control_plane::{queue::Place, worker_registry::Worker},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{TaskRecord, WaitCondition, Phase, State, Timer, Responder, wait};
+use super::{Phase, Responder, State, TaskRecord, Timer, WaitCondition, wait};
 use crate::control_plane::{
     events::NewEvent,
     results::{About, Kept},

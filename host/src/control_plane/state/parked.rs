@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{ParkId, Parked, WaitCondition, State, Timer, Responder};
+use super::{ParkId, Parked, Responder, State, Timer, WaitCondition};
 use crate::control_plane::{reports::ReportLog, sessions::Shed};
 use crate::{
     clock::{Moment, Now},

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{State, SubmitOutcome, Timer, Responder};
+use super::{Responder, State, SubmitOutcome, Timer};
 use crate::control_plane::{
     events::NewEvent,
     schedules::{By, Fire, NotKept, Skip, Turn},

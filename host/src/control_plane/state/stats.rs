@@ -4,7 +4,7 @@
 
 use uuid::Uuid;
 
-use super::{Phase, State, Responder};
+use super::{Phase, Responder, State};
 use crate::{
     clock::Moment,
     control_plane::{metrics::Metrics, queue::Position},

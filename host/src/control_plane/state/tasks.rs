@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    Callback, ETA_CHECK_INTERVAL, Effect, End, TaskRecord, Granted, LOSSES_MAX, Limits, Loss, LAST_FAILURE_MAX, LastFailure,
-    Phase, State, TASK_SESSIONS_MAX, SubmitOutcome, Timer, Wait, Responder,
+    Callback, ETA_CHECK_INTERVAL, Effect, End, Granted, LAST_FAILURE_MAX, LOSSES_MAX, LastFailure, Limits, Loss, Phase,
+    Responder, State, SubmitOutcome, TASK_SESSIONS_MAX, TaskRecord, Timer, Wait,
 };
 use crate::control_plane::{
     events::NewEvent,
@@ -55,7 +55,13 @@ fn push(queue: &mut Queue, record: &mut TaskRecord, id: TaskId, position: Positi
 
 impl<R: Responder> State<R> {
     /// Takes a client's task in, unless the control plane is about to stop.
-    pub(super) fn offer(&mut self, now: Now, task: NewTask, error: Option<ArgumentError>, session: Option<Uuid>) -> SubmitOutcome {
+    pub(super) fn offer(
+        &mut self,
+        now: Now,
+        task: NewTask,
+        error: Option<ArgumentError>,
+        session: Option<Uuid>,
+    ) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
             Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
                 let why = format!("the task id {} is taken by another call, of {name}: use a new one", task.id);
@@ -79,7 +85,13 @@ impl<R: Responder> State<R> {
     }
 
     /// Takes a task in, or attaches to the one that has its id.
-    pub(super) fn accept(&mut self, now: Now, task: NewTask, error: Option<ArgumentError>, session: Option<Uuid>) -> SubmitOutcome {
+    pub(super) fn accept(
+        &mut self,
+        now: Now,
+        task: NewTask,
+        error: Option<ArgumentError>,
+        session: Option<Uuid>,
+    ) -> SubmitOutcome {
         if let Some(record) = self.tasks.get_mut(&task.id) {
             let attached = session.is_none_or(|session| record.attach(session, &self.sessions));
             return if attached { SubmitOutcome::Live } else { SubmitOutcome::Refused(too_many_sessions()) };
@@ -144,7 +156,8 @@ impl<R: Responder> State<R> {
             self.await_claim(record.name.clone(), task.id.clone());
         }
         if let Some(wait) = wait {
-            self.event_log.push(now.wall, NewEvent::of_task(EventKind::TaskScheduled, &task.id, &record.name, record.priority));
+            self.event_log
+                .push(now.wall, NewEvent::of_task(EventKind::TaskScheduled, &task.id, &record.name, record.priority));
             self.tasks.insert(task.id.clone(), Box::new(record));
             self.await_moment(now, wait, task.id);
         } else {
@@ -327,7 +340,8 @@ impl<R: Responder> State<R> {
                     record.phase = Phase::Due(Wait::Retry(at));
                     let detail = Some(failure.message.as_str());
                     let message = failure.message[..failure.message.floor_char_boundary(LAST_FAILURE_MAX)].into();
-                    record.last_failure = Some(Box::new(LastFailure { kind: failure.kind, message, next_at: now.wall + wait }));
+                    record.last_failure =
+                        Some(Box::new(LastFailure { kind: failure.kind, message, next_at: now.wall + wait }));
                     self.event_log.push(now.wall, NewEvent { kind: EventKind::TaskRetrying, detail, ..event });
                     self.timers.insert((at, Timer::Due(id)));
                 }
@@ -380,7 +394,8 @@ impl<R: Responder> State<R> {
             && let Some(message) = loss.message(record.losses)
         {
             let message = message.into();
-            record.last_failure = Some(Box::new(LastFailure { kind: ErrorKind::WorkerLost, message, next_at: now.wall }));
+            record.last_failure =
+                Some(Box::new(LastFailure { kind: ErrorKind::WorkerLost, message, next_at: now.wall }));
         }
         push(&mut self.queue, record, id.clone(), position);
         counts.then_some(id)

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{End, Phase, State, Timer, Responder};
+use super::{End, Phase, Responder, State, Timer};
 use crate::{
     clock::{Moment, Now, Timestamp},
     task::{ErrorKind, Failure, TaskId, TaskStatus},
@@ -60,9 +60,13 @@ impl<R: Responder> State<R> {
     /// module gives them.
     pub(super) fn claim(&mut self, now: Now, name: &Arc<str>) {
         let Some(ids) = self.unclaimed.remove(name) else { return };
-        let Some(priority) = self.registry.known(now.mono, name).and_then(|(_, policy)| policy.priority) else { return };
+        let Some(priority) = self.registry.known(now.mono, name).and_then(|(_, policy)| policy.priority) else {
+            return;
+        };
         for id in ids.iter().take(MOVED_MAX) {
-            let Some(record) = self.tasks.get_mut(id).filter(|record| record.policy.priority.is_none()) else { continue };
+            let Some(record) = self.tasks.get_mut(id).filter(|record| record.policy.priority.is_none()) else {
+                continue;
+            };
             let Phase::Queued(position) = record.phase else {
                 record.priority = priority;
                 continue;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 use uuid::Uuid;
 
 use super::schedules::{Whens, whens};
-use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Phase, State, Timer, Responder};
+use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, Phase, Responder, SECOND_LOOK, STALL, State, Timer};
 use crate::control_plane::events::NewEvent;
 use crate::control_plane::worker_registry::{Arrival, RECONNECT_GRACE, SILENCE_MAX, Worker};
 use crate::{
@@ -72,7 +72,9 @@ impl<R: Responder> State<R> {
     /// Takes what a slot ran, and gives it more or lets it wait.
     pub fn work(&mut self, now: Now, work: Work, reply_to: R) {
         let Work { worker: key, slot: number, sequence, ended, capacity } = work;
-        let Some(worker) = self.registry.get_mut(key) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         worker.last_seen = now;
         let draining = worker.draining;
         let wait = match (worker.peer, ended.is_empty()) {
@@ -92,7 +94,12 @@ impl<R: Responder> State<R> {
         let (granted, until, displaced) = match opened {
             Some(Some(opened)) => opened,
             Some(None) => return self.answer_again(key, number, sequence, reply_to),
-            None => return self.reply_to_worker(reply_to, WorkerReply::Refused(format!("there is no slot {number} in this worker"))),
+            None => {
+                return self.reply_to_worker(
+                    reply_to,
+                    WorkerReply::Refused(format!("there is no slot {number} in this worker")),
+                );
+            }
         };
         self.timers.remove(&(until, Timer::Slot(key, number)));
         if let Some(displaced) = displaced {
@@ -130,7 +137,9 @@ impl<R: Responder> State<R> {
     /// Takes a sign of life, and parks it until there is an order.
     pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, reply_to: R) {
         let key = beat.worker;
-        let Some(worker) = self.registry.get_mut(key) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         let holds_max = worker.size() as usize * LOOKAHEAD_MAX;
         if beat.holds.len() > holds_max {
             let why = format!("{} leases held: {} slots hold at most {holds_max}", beat.holds.len(), worker.size());
@@ -251,7 +260,9 @@ impl<R: Responder> State<R> {
 
     /// Takes what a worker says between two requests for work.
     pub fn note(&mut self, now: Now, note: Note, reply_to: R) {
-        let Some(worker) = self.registry.get_mut(note.worker) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(note.worker) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         if worker.noted < note.sequence {
             worker.noted = note.sequence;
             let mut reports = note.reports.into_iter().peekable();
@@ -287,7 +298,9 @@ impl<R: Responder> State<R> {
 
     /// Grants nothing more to a worker that wants to finish.
     pub fn drain_worker(&mut self, now: Now, worker: Uuid, reply_to: R) {
-        let Some(draining) = self.registry.get_mut(worker) else { return self.reply_to_worker(reply_to, WorkerReply::Unknown) };
+        let Some(draining) = self.registry.get_mut(worker) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         if !mem::replace(&mut draining.draining, true) {
             let id = draining.id.clone();
             self.note_event(now, NewEvent::of_worker(EventKind::WorkerDraining, &id));
