@@ -19,7 +19,7 @@ use crate::{
     control_plane::ControlPlaneError,
     gui::GuiError,
     runtime::{SourceError, Unusable},
-    subworker::{ModulesError, SubWorkerError, crew::CrewError, link::NotFound},
+    subworker::{ModulesError, SubWorkerError, worker::WorkerError, link::NotFound},
     task::TaskId,
     transport::OpenError,
 };
@@ -314,7 +314,7 @@ impl From<ControlPlaneError> for Failure {
                 .hint("say what others dial, such as --advertise-address tcp://10.0.0.5:5555"),
             ControlPlaneError::Address(_) => Self::new(WRONG_USAGE, message),
             ControlPlaneError::WorkerId(_) => Self::new(WRONG_USAGE, message).hint("choose another --worker-id"),
-            ControlPlaneError::Crew(error) => error.into(),
+            ControlPlaneError::Worker(error) => error.into(),
             ControlPlaneError::Gui(error) => error.into(),
             ControlPlaneError::Thread(_) => Self::new(TASK_FAILED, message),
         }
@@ -360,26 +360,26 @@ fn listening(why: &io::Error) -> String {
     }
 }
 
-impl From<CrewError> for Failure {
-    fn from(error: CrewError) -> Self {
+impl From<WorkerError> for Failure {
+    fn from(error: WorkerError) -> Self {
         let message = error.to_string();
         match error {
-            CrewError::Refused(why) => match why.split_once(": give ") {
+            WorkerError::Refused(why) => match why.split_once(": give ") {
                 Some((what, _)) => Self::new(WRONG_USAGE, what).hint("give this worker another --worker-id"),
                 None if why.contains("is stopping") => {
                     Self::new(UNREACHABLE, why).hint("try again once it has restarted")
                 }
                 None => Self::new(WRONG_USAGE, message),
             },
-            CrewError::IdInUse { .. } => Self::new(WRONG_USAGE, message).hint(
+            WorkerError::IdInUse { .. } => Self::new(WRONG_USAGE, message).hint(
                 "stop that worker, give this one another --worker-id, or wait longer with --timeout; \
                  see: fastworker workers",
             ),
-            CrewError::Call(_) => Self::new(UNREACHABLE, message).hint(
+            WorkerError::Call(_) => Self::new(UNREACHABLE, message).hint(
                 "the control plane was found, but not its subworker port: see its --subworker-port and \
                  --advertise-address",
             ),
-            CrewError::Thread(_) => Self::new(TASK_FAILED, message),
+            WorkerError::Thread(_) => Self::new(TASK_FAILED, message),
         }
     }
 }
@@ -389,7 +389,7 @@ impl From<SubWorkerError> for Failure {
         match error {
             SubWorkerError::Modules(error) => error.into(),
             SubWorkerError::NotFound(error) => error.into(),
-            SubWorkerError::Crew(error) => error.into(),
+            SubWorkerError::Worker(error) => error.into(),
         }
     }
 }

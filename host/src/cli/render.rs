@@ -28,7 +28,7 @@ use crate::{
 };
 
 mod log;
-mod looks;
+mod workers;
 mod modules;
 mod queue;
 mod say;
@@ -39,7 +39,7 @@ mod tasks;
 mod text;
 
 pub(super) use log::{Levels, LogFormat, flush, levels, log};
-pub(super) use looks::{crew, events};
+pub(super) use workers::{workers, events};
 pub(super) use modules::{Telling, loaded, modules};
 pub(super) use say::{STYLES, failure, note, warning};
 pub(super) use schedules::{Done, schedule, schedules};

@@ -2,7 +2,7 @@
 
 use super::{
     Outcome,
-    looks::note_no_worker,
+    workers::note_no_worker,
     note, out, out_json, out_lines,
     shapes::ModuleShape,
     text::{fold, moment},
