@@ -8,7 +8,7 @@
 //! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, `catalog`, `calls` for
 //! callbacks, `parked` for what waits, `unclaimed` for names that no worker has, and `isolation` for tasks
 //! that run alone. `record` is what is kept of a task, `outbox` the way out, and
-//! `look` and `stats` are for whoever looks. This file holds what they share.
+//! `query` and `stats` are for whoever looks. This file holds what they share.
 //!
 //! Invariants:
 //! - a task that was accepted ends exactly once, and its first recorded end stands;
@@ -47,7 +47,7 @@ mod catalog;
 mod clients;
 mod grants;
 mod isolation;
-mod look;
+mod query;
 mod outbox;
 mod parked;
 mod record;
@@ -57,7 +57,7 @@ mod tasks;
 mod unclaimed;
 mod workers;
 
-pub use look::Detail;
+pub use query::Detail;
 pub use outbox::{Answer, Callback, CallbackEnd, Effect, Responder};
 use record::{End, Granted, LastFailure, Loss, Phase, SubmitOutcome, TaskRecord, Wait};
 pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};

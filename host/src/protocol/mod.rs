@@ -19,13 +19,13 @@ use crate::{
 mod bounded;
 mod callback;
 pub mod codec;
-mod look;
+mod query;
 pub mod original;
 mod schedule;
 
 pub(crate) use bounded::at_most;
 pub use callback::{CALLBACK_MESSAGE_MAX, CallbackMessage, write as write_callback};
-pub use look::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
+pub use query::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
 pub use schedule::{NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus};
 
 /// The version of both conversations.
