@@ -12,7 +12,7 @@ use crate::{
     protocol::{
         FRAME_ITEMS_MAX, Lookup, Reply, Request, Welcome, WorkerReply, WorkerRequest,
         codec::{self, Unreadable},
-        original::{self, Call, Malformed},
+        python_compat::{self, Call, Malformed},
     },
     signature::ArgumentError,
     task::{NewTask, SerializationFormat, TaskId, TaskPriority},
@@ -59,7 +59,7 @@ impl Clients {
     }
 
     fn serve_original(&self, body: &[u8], reply: transport::Reply) {
-        match original::read(body, self.lane) {
+        match python_compat::read(body, self.lane) {
             Ok(Call::Submit(task)) => {
                 let question = OriginalRequest::Submit { id: task.id.clone(), callback: task.callback.clone() };
                 let reply_to = ReplyTo::Original { reply, question };
@@ -73,14 +73,14 @@ impl Clients {
                     let reply_to = ReplyTo::Original { reply, question: OriginalRequest::Query(id) };
                     self.core.enter(|state, now| state.lookup(now, lookup, reply_to));
                 }
-                Err(_) => reply.send(&original::query(&id, &crate::protocol::Found::Unknown)),
+                Err(_) => reply.send(&python_compat::query(&id, &crate::protocol::Found::Unknown)),
             },
             Ok(Call::Cancel(id)) => match id.parse::<TaskId>() {
                 Ok(parsed) => {
                     let reply_to = ReplyTo::Original { reply, question: OriginalRequest::Cancel(id) };
                     self.core.enter(|state, now| state.cancel(now, &[parsed], reply_to));
                 }
-                Err(_) => reply.send(&original::cancel(&id, false)),
+                Err(_) => reply.send(&python_compat::cancel(&id, false)),
             },
             Err(Malformed { id, why }) => reply.send(&self.complaint(id.as_deref(), &why)),
         }
@@ -97,7 +97,7 @@ impl Clients {
             errors.set_all(faults.into_iter().map(|why| why.map(|why| ArgumentError::Unreadable(why.into()))));
             taken.extend(self.core.enter(|state, now| state.take(now, part, errors)));
         }
-        original::batch(&ids, &taken)
+        python_compat::batch(&ids, &taken)
     }
 
     /// Answers what is neither JSON nor postcard.
@@ -110,16 +110,16 @@ impl Clients {
         // A client that sends one may send thousands: log one line that says what to do.
         PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {why}; this is logged once"));
         match self.lane {
-            Some(_) => original::pickled_failure(body, &why),
-            None => original::pickled_error(&why),
+            Some(_) => python_compat::pickled_failure(body, &why),
+            None => python_compat::pickled_error(&why),
         }
     }
 
     /// What a client of the original understands as "no".
     fn complaint(&self, id: Option<&str>, why: &str) -> Vec<u8> {
         match self.lane {
-            Some(_) => original::failure(id.unwrap_or_default(), why),
-            None => original::error(why),
+            Some(_) => python_compat::failure(id.unwrap_or_default(), why),
+            None => python_compat::error(why),
         }
     }
 }
@@ -137,7 +137,7 @@ impl Service for Clients {
         let why = excuse(why);
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => {
-                let id = original::read(body, self.lane).ok().and_then(|call| match call {
+                let id = python_compat::read(body, self.lane).ok().and_then(|call| match call {
                     Call::Submit(task) => Some(task.id.to_string()),
                     Call::Batch(_) | Call::Query(_) | Call::Cancel(_) => None,
                 });

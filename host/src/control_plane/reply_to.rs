@@ -99,12 +99,12 @@ impl OriginalRequest {
     fn answer(&self, answer: &Reply) -> Vec<u8> {
         match (self, answer) {
             (Self::Submit { callback, .. }, Reply::Submitted(taken)) => match &taken[..] {
-                [Submitted::Ended(ended)] => original::ended(ended, callback.as_ref()),
+                [Submitted::Ended(ended)] => python_compat::ended(ended, callback.as_ref()),
                 [Submitted::Refused(why)] => self.refused(why),
                 _ => self.refused("the task has ended, and its result is no longer known"),
             },
-            (Self::Query(id), Reply::Found(found)) if found.len() == 1 => original::query(id, &found[0]),
-            (Self::Cancel(id), Reply::Cancelled(stopped)) => original::cancel(id, stopped == &[true]),
+            (Self::Query(id), Reply::Found(found)) if found.len() == 1 => python_compat::query(id, &found[0]),
+            (Self::Cancel(id), Reply::Cancelled(stopped)) => python_compat::cancel(id, stopped == &[true]),
             (_, Reply::Refused(why)) => self.refused(why),
             (request, answer) => {
                 debug_assert!(false, "{answer:?} is no answer to {request:?}");
@@ -115,8 +115,8 @@ impl OriginalRequest {
 
     fn refused(&self, why: &str) -> Vec<u8> {
         match self {
-            Self::Submit { id, .. } => original::failure(&id.to_string(), why),
-            Self::Query(_) | Self::Cancel(_) => original::error(why),
+            Self::Submit { id, .. } => python_compat::failure(&id.to_string(), why),
+            Self::Query(_) | Self::Cancel(_) => python_compat::error(why),
         }
     }
 }
