@@ -18,7 +18,7 @@ use crate::{
     config::{Address, Exposed},
     control_plane::ControlPlaneError,
     gui::GuiError,
-    runtime::{SourceError, Unusable},
+    runtime::{SourceError, ModuleError},
     subworker::{ModulesError, SubWorkerError, worker::WorkerError, link::NotFound},
     task::TaskId,
     transport::OpenError,
@@ -257,17 +257,17 @@ impl From<ModulesError> for Failure {
 }
 
 /// What to do about a module that cannot be used, where its message does not say it.
-fn hint_of(why: &Unusable) -> Option<&'static str> {
+fn hint_of(why: &ModuleError) -> Option<&'static str> {
     match why {
-        Unusable::NotWasm | Unusable::CoreModule | Unusable::Text | Unusable::NoTasks { .. } | Unusable::Nothing => {
+        ModuleError::NotWasm | ModuleError::CoreModule | ModuleError::Text | ModuleError::NoTasks { .. } | ModuleError::Nothing => {
             Some(
                 "cargo build --release --target wasm32-wasip2 builds a task module; \
                  fastworker new NAME makes a crate to start from",
             )
         }
-        Unusable::Empty | Unusable::Truncated { .. } => Some("build or copy it again"),
-        Unusable::Unreadable(_) => Some("check the permissions of the file"),
-        Unusable::TaskTaken { .. } => Some("fastworker list --task-modules FILE shows the tasks of one file"),
+        ModuleError::Empty | ModuleError::Truncated { .. } => Some("build or copy it again"),
+        ModuleError::Unreadable(_) => Some("check the permissions of the file"),
+        ModuleError::TaskTaken { .. } => Some("fastworker list --task-modules FILE shows the tasks of one file"),
         _ => None,
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     protocol::Welcome,
     runtime::{
         COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, Runtime, RuntimeConfig, RuntimeError,
-        SourceError, Unusable, awaited, expand,
+        SourceError, ModuleError, awaited, expand,
     },
     task::{LoadFailure, SerializationFormat},
     transport::nng::Nng,
@@ -174,13 +174,13 @@ impl ModulesConfig {
 
 /// Why a file that a source names will never be a module: its content is something else, and so is its
 /// name. Another may well become one.
-fn never_a_module(path: &Path) -> Option<Unusable> {
+fn never_a_module(path: &Path) -> Option<ModuleError> {
     if path.extension().is_some_and(|it| it == "wasm") || !path.is_file() {
         return None;
     }
     let mut first = [0; 4];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
-    (read.is_ok() && first != *b"\0asm").then_some(Unusable::NotWasm)
+    (read.is_ok() && first != *b"\0asm").then_some(ModuleError::NotWasm)
 }
 
 /// Where the user's cache is, after the XDG base directory specification.
