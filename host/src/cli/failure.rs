@@ -18,8 +18,8 @@ use crate::{
     config::{Address, Exposed},
     control_plane::ControlPlaneError,
     gui::GuiError,
-    runtime::{SourceError, ModuleError},
-    subworker::{ModulesError, SubWorkerError, worker::WorkerError, link::NotFound},
+    runtime::{ModuleError, SourceError},
+    subworker::{ModulesError, SubWorkerError, link::NotFound, worker::WorkerError},
     task::TaskId,
     transport::OpenError,
 };
@@ -259,12 +259,14 @@ impl From<ModulesError> for Failure {
 /// What to do about a module that cannot be used, where its message does not say it.
 fn hint_of(why: &ModuleError) -> Option<&'static str> {
     match why {
-        ModuleError::NotWasm | ModuleError::CoreModule | ModuleError::Text | ModuleError::NoTasks { .. } | ModuleError::Nothing => {
-            Some(
-                "cargo build --release --target wasm32-wasip2 builds a task module; \
+        ModuleError::NotWasm
+        | ModuleError::CoreModule
+        | ModuleError::Text
+        | ModuleError::NoTasks { .. }
+        | ModuleError::Nothing => Some(
+            "cargo build --release --target wasm32-wasip2 builds a task module; \
                  fastworker new NAME makes a crate to start from",
-            )
-        }
+        ),
         ModuleError::Empty | ModuleError::Truncated { .. } => Some("build or copy it again"),
         ModuleError::Unreadable(_) => Some("check the permissions of the file"),
         ModuleError::TaskTaken { .. } => Some("fastworker list --task-modules FILE shows the tasks of one file"),

@@ -30,8 +30,8 @@ use crate::{
     runtime::{Catalog, Runtime},
     subworker::{
         Loading, ModulesConfig, ModulesError, START_WAIT,
-        worker::{WorkerThreads, WorkerError, Identity},
         link::LocalLink,
+        worker::{Identity, WorkerError, WorkerThreads},
     },
 };
 

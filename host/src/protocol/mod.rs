@@ -19,8 +19,8 @@ use crate::{
 mod bounded;
 mod callback;
 pub mod codec;
-mod query;
 pub mod python_compat;
+mod query;
 mod schedule;
 
 pub(crate) use bounded::at_most;

@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use super::{LOADS_MAX, LoadError, Module, Runtime, ModuleError};
+use super::{LOADS_MAX, LoadError, Module, ModuleError, Runtime};
 use crate::{
     lock::{self, lock},
     system,

@@ -306,7 +306,9 @@ fn check_kind(meta: &Metadata) -> Result<(), ModuleError> {
         (kind.is_socket(), "a socket"),
         (kind.is_char_device() || kind.is_block_device(), "a device"),
     ];
-    Err(ModuleError::NoFile(names.into_iter().find_map(|(is_it, name)| is_it.then_some(name)).unwrap_or("something else")))
+    Err(ModuleError::NoFile(
+        names.into_iter().find_map(|(is_it, name)| is_it.then_some(name)).unwrap_or("something else"),
+    ))
 }
 
 fn invalid(error: &wasmtime::Error) -> ModuleError {

@@ -20,20 +20,20 @@ use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
     protocol::Welcome,
     runtime::{
-        COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, Runtime, RuntimeConfig, RuntimeError,
-        SourceError, ModuleError, awaited, expand,
+        COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, ModuleError, Runtime, RuntimeConfig,
+        RuntimeError, SourceError, awaited, expand,
     },
     task::{LoadFailure, SerializationFormat},
     transport::nng::Nng,
 };
 
-pub mod worker;
 pub mod link;
 mod log;
+pub mod worker;
 
-use worker::{WorkerThreads, WorkerError, Identity, Reload};
-pub use worker::{Loading, LoadingEnd};
 use link::{NotFound, RemoteLink};
+use worker::{Identity, Reload, WorkerError, WorkerThreads};
+pub use worker::{Loading, LoadingEnd};
 
 /// What a subworker is told before it starts.
 #[derive(Clone, Debug)]

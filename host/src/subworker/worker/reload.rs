@@ -24,8 +24,8 @@ use crate::{
     clock::{self, Timestamp},
     protocol::{CatalogChange, WorkerReply, WorkerRequest},
     runtime::{
-        Catalog, Change, Content, LOADS_MAX, LoadError, Module, Pace, SourceError, ModuleError, Watch, WatchEnd, awaited,
-        in_order, name_of,
+        Catalog, Change, Content, LOADS_MAX, LoadError, Module, ModuleError, Pace, SourceError, Watch, WatchEnd,
+        awaited, in_order, name_of,
     },
     task::{LoadFailure, ModuleStatus, ModuleVersion},
 };

@@ -733,7 +733,7 @@ fn an_address_that_is_taken_or_makes_no_sense_is_refused() {
         let bad = OpenError::BadAddress { address: text.to_owned() };
         assert_eq!(Nng.connect(text).map(drop), Err(bad.clone()), "connect {text}");
         assert_eq!(Nng.serve(text, 1, Arc::new(Echo::default())).map(drop), Err(bad.clone()), "serve {text}");
-        assert_eq!(Nng.subscriber(text, Box::new(|_| ())).map(drop), Err(bad), "hearer {text}");
+        assert_eq!(Nng.subscriber(text, Box::new(|_| ())).map(drop), Err(bad), "subscriber {text}");
     }
 }
 
@@ -755,7 +755,7 @@ fn announcements_reach_a_hearer_that_joins_later_at_once() {
     for (_, heard) in &subscribers {
         until("it hears what is for all", || heard.try_recv().is_ok_and(|message| message == b"to all"));
     }
-    within_time("closing hearers", move || drop(subscribers));
+    within_time("closing subscribers", move || drop(subscribers));
     within_time("closing an announcer", move || drop(announcer));
 }
 
