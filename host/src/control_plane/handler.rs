@@ -61,8 +61,8 @@ impl Clients {
     fn serve_original(&self, body: &[u8], reply: transport::Reply) {
         match python_compat::read(body, self.lane) {
             Ok(Call::Submit(task)) => {
-                let question = OriginalRequest::Submit { id: task.id.clone(), callback: task.callback.clone() };
-                let reply_to = ReplyTo::Original { reply, question };
+                let request = OriginalRequest::Submit { id: task.id.clone(), callback: task.callback.clone() };
+                let reply_to = ReplyTo::Original { reply, request };
                 let error = self.core.signatures().check(&task);
                 self.core.enter(|state, now| state.submit_and_hold(now, *task, error, reply_to));
             }
@@ -70,14 +70,14 @@ impl Clients {
             Ok(Call::Query(id)) => match id.parse::<TaskId>() {
                 Ok(parsed) => {
                     let lookup = Lookup { ids: vec![parsed], wait_ms: 0 };
-                    let reply_to = ReplyTo::Original { reply, question: OriginalRequest::Query(id) };
+                    let reply_to = ReplyTo::Original { reply, request: OriginalRequest::Query(id) };
                     self.core.enter(|state, now| state.lookup(now, lookup, reply_to));
                 }
                 Err(_) => reply.send(&python_compat::query(&id, &crate::protocol::Found::Unknown)),
             },
             Ok(Call::Cancel(id)) => match id.parse::<TaskId>() {
                 Ok(parsed) => {
-                    let reply_to = ReplyTo::Original { reply, question: OriginalRequest::Cancel(id) };
+                    let reply_to = ReplyTo::Original { reply, request: OriginalRequest::Cancel(id) };
                     self.core.enter(|state, now| state.cancel(now, &[parsed], reply_to));
                 }
                 Err(_) => reply.send(&python_compat::cancel(&id, false)),

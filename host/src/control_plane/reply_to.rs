@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::state::{self, Answer};
 use crate::{
-    protocol::{Reply, Submitted, WorkerReply, codec, original},
+    protocol::{Reply, Submitted, WorkerReply, codec, python_compat},
     task::{CallbackInfo, SerializationFormat, TaskId},
     transport,
 };

@@ -256,7 +256,7 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>
     let id = id(&text)?;
     let before = app.core.enter(|state, now| {
         let ended = || state.results().peek(now.mono, &id).map(|kept| kept.result.status);
-        let before = state.look(&id).map(|look| look.status).or_else(ended)?;
+        let before = state.task_view(&id).map(|look| look.status).or_else(ended)?;
         state.cancel(now, std::slice::from_ref(&id), ReplyTo::Nobody);
         Some(before)
     });
@@ -276,13 +276,13 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
     let id = id(&text)?;
     let new = TaskId::new();
-    let call = app
-        .core
-        .enter(|state, now| state.again(now, &id, new.clone()).ok_or_else(|| state.look(&id).map(|look| look.status)));
+    let call = app.core.enter(|state, now| {
+        state.again(now, &id, new.clone()).ok_or_else(|| state.task_view(&id).map(|look| look.status))
+    });
     let taken = call.map(|task| {
         let tasks = vec![task];
-        let misfits = app.core.signatures().misfits(&tasks);
-        app.core.enter(|state, now| state.take(now, tasks, misfits)).pop()
+        let errors = app.core.signatures().errors(&tasks);
+        app.core.enter(|state, now| state.take(now, tasks, errors)).pop()
     });
     let (status, error) = match taken {
         Ok(Some(Submitted::Accepted)) => (None, None),

@@ -64,7 +64,7 @@ impl<R: Responder> State<R> {
                     // What is too much for one frame is told by the session, or looked up.
                     if mem::replace(&mut told, true) && bytes > FRAME_TARGET {
                         if let Some(session) = session
-                            && self.sessions.reply_to_worker(session, result)
+                            && self.sessions.tell(session, result)
                         {
                             self.answer_session(session);
                         }

@@ -144,7 +144,7 @@ impl<R: Responder> State<R> {
             let schedule = NewSchedule::new(&task.name, &task.name, spec.clone());
             match self.schedules.offer(now, schedule, module) {
                 // Somebody's own schedule of that name goes first.
-                Ok(()) | Err(NotKept::SubmitOutcome(_)) => {}
+                Ok(()) | Err(NotKept::Taken(_)) => {}
                 Err(why) => self.note_skipped(now, &task.name.as_str().into(), &why.to_string()),
             }
         }

@@ -492,7 +492,7 @@ impl<R: Responder> State<R> {
         };
         let result = self.keep(now, result, end.worker_id.as_ref(), (about, record.reports), record.callback);
         for session in record.session.into_iter().chain(record.other_sessions) {
-            if self.sessions.reply_to_worker(session, result.clone()) {
+            if self.sessions.tell(session, result.clone()) {
                 self.answer_session(session);
             }
         }
