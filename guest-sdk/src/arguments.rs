@@ -29,7 +29,7 @@ impl<'a> Arguments<'a> {
     /// Gives each of the task's parameters its argument, in the order of the parameters.
     ///
     /// # Errors
-    /// [`TaskError::BadArguments`] if there are too many, an unknown or a doubled one, or if one
+    /// [`TaskError::bad_arguments`] if there are too many, an unknown or a doubled one, or if one
     /// that is required is missing.
     pub fn bind<const N: usize>(self, task: &Task) -> Result<[Slot<'a>; N], TaskError> {
         let mut slots = [None; N];
@@ -89,7 +89,7 @@ impl<'a, T: Deserialize<'a>> Argument<'a> for T {
 /// Reads a parameter that must be given.
 ///
 /// # Errors
-/// [`TaskError::BadArguments`] if the argument does not fit the type.
+/// [`TaskError::bad_arguments`] if the argument does not fit the type.
 pub fn required<'a, T: Argument<'a>>(name: &str, slot: Slot<'a>) -> Result<T, TaskError> {
     // `bind` has refused the call if a required argument is missing.
     let json = slot.map_or("null", RawValue::get);
@@ -99,7 +99,7 @@ pub fn required<'a, T: Argument<'a>>(name: &str, slot: Slot<'a>) -> Result<T, Ta
 /// Reads a parameter that may be left out.
 ///
 /// # Errors
-/// [`TaskError::BadArguments`] if the argument does not fit the type.
+/// [`TaskError::bad_arguments`] if the argument does not fit the type.
 pub fn optional<'a, T: Argument<'a>>(name: &str, slot: Slot<'a>) -> Result<Option<T>, TaskError> {
     match slot.map(RawValue::get) {
         None | Some("null") => Ok(None),
@@ -139,7 +139,7 @@ impl<'de> Deserialize<'de> for Named<'de> {
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn complaint(task: &Task, what: &str) -> TaskError {
-    TaskError::BadArguments(format!("{}() {what}", task.name))
+    TaskError::bad_arguments(format!("{}() {what}", task.name))
 }
 
 fn too_many(task: &Task, given: usize) -> TaskError {
@@ -167,11 +167,11 @@ fn plural(count: usize) -> &'static str {
 }
 
 fn misfit(name: &str, error: &serde_json::Error) -> TaskError {
-    TaskError::BadArguments(format!("argument '{name}': {}", without_place(error)))
+    TaskError::bad_arguments(format!("argument '{name}': {}", without_place(error)))
 }
 
 fn malformed(which: &str, form: &str, error: &serde_json::Error) -> TaskError {
-    TaskError::BadArguments(format!("the {which} arguments are not a JSON {form}: {error}"))
+    TaskError::bad_arguments(format!("the {which} arguments are not a JSON {form}: {error}"))
 }
 
 /// The complaint alone: line and column count from the start of a single argument, where nobody

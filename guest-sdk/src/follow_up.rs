@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::TaskError;
 use crate::host;
@@ -41,7 +41,7 @@ pub struct FollowUp {
 }
 
 /// Which of the waiting tasks goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Before everything else.
@@ -134,7 +134,7 @@ impl FollowUp {
     /// Hands it to the host and returns its id.
     ///
     /// # Errors
-    /// [`TaskError::Failed`] if it is malformed or if the attempt has submitted too many.
+    /// [`TaskError::failed`] if it is malformed or if the attempt has submitted too many.
     pub fn submit(self) -> Result<String, TaskError> {
         let Self { name, args, kwargs, options } = self;
         let about = |what: &dyn std::fmt::Display| {

@@ -124,6 +124,10 @@
 //!         // Retried after the delay that the task chose.
 //!         return Err(TaskError::retry_after("the bank is busy", Duration::from_secs(60)));
 //!     }
+//!     if account == "closed" {
+//!         // Never retried either. The kind is for programs.
+//!         return Err(TaskError::give_up("the account is closed").with_kind("AccountClosed"));
+//!     }
 //!     // An error is retried as the policy says.
 //!     Ok(cents.parse()?)
 //! }
@@ -250,7 +254,7 @@ mod export;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
-pub use error::TaskError;
+pub use error::{Retry, TaskError};
 /// Makes a function a task.
 ///
 /// The function stays as it is and can be called like any other. Its parameters need

@@ -216,7 +216,7 @@ impl<E: Into<Box<dyn Error>>> Telling for E {
 /// Writes the result of a task that cannot fail.
 ///
 /// # Errors
-/// [`TaskError::Failed`] if it has no JSON form.
+/// [`TaskError::failed`] if it has no JSON form.
 pub fn finish<T: Writable>(result: &T) -> Outcome {
     result.write().map_err(|error| TaskError::failed(format!("the result cannot be written as JSON: {error}")))
 }
@@ -228,6 +228,6 @@ pub fn finish<T: Writable>(result: &T) -> Outcome {
 pub fn finish_result<T: Writable, E: Telling>(result: Result<T, E>) -> Outcome {
     match result {
         Ok(result) => finish(&result),
-        Err(error) => Err(TaskError::from_any(error.boxed())),
+        Err(error) => Err(TaskError::from_boxed(error.boxed())),
     }
 }

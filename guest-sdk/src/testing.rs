@@ -42,7 +42,7 @@ use crate::task;
 /// its result. `args` is an array, `kwargs` an object.
 ///
 /// # Errors
-/// Those of the task, or [`TaskError::BadArguments`] if the arguments do not fit or no task has
+/// Those of the task, or [`TaskError::bad_arguments`] if the arguments do not fit or no task has
 /// that name.
 pub fn call(name: &str, args: &str, kwargs: &str) -> Result<String, TaskError> {
     task::run(name, Arguments { args, kwargs })
@@ -82,6 +82,7 @@ pub struct Context {
     task_id: String,
     attempt: u32,
     remaining: Duration,
+    metadata: String,
     cancelled_after: Option<u32>,
 }
 
@@ -114,7 +115,13 @@ pub struct FollowUp {
 impl Context {
     /// A first attempt with a minute left.
     pub fn new() -> Self {
-        Self { task_id: "test".to_owned(), attempt: 1, remaining: Duration::from_mins(1), cancelled_after: None }
+        Self {
+            task_id: "test".to_owned(),
+            attempt: 1,
+            remaining: Duration::from_mins(1),
+            metadata: r#"{"priority":"normal"}"#.to_owned(),
+            cancelled_after: None,
+        }
     }
 
     /// The id of the task.
@@ -132,6 +139,12 @@ impl Context {
     /// How much time is left until the deadline.
     pub fn remaining(mut self, remaining: Duration) -> Self {
         self.remaining = remaining;
+        self
+    }
+
+    /// The task's metadata: a JSON object, such as `{"parent": "…", "tags": ["nightly"]}`.
+    pub fn metadata(mut self, json: &str) -> Self {
+        json.clone_into(&mut self.metadata);
         self
     }
 
@@ -154,6 +167,7 @@ impl Context {
                 name: "test".to_owned(),
                 number: self.attempt,
                 deadline: SystemTime::now() + self.remaining,
+                metadata: self.metadata,
             })),
             host: HOST.replace(Host { seen: Seen::default(), asks_left: self.cancelled_after }),
         };

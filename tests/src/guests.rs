@@ -132,7 +132,7 @@ impl Guest {
       (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 1))
       (i32.const 0))
     (func (export "run")
-      (param i32 i32 i32 i32 i32) (param i64) (param i32 i32 i32 i32) (result i32)
+      (param i32 i32 i32 i32 i32) (param i64) (param i32 i32 i32 i32 i32 i32) (result i32)
       (local $left i32)
       (local.set $left (i32.const {steps}))
       (block $done (loop $more
@@ -150,16 +150,18 @@ impl Guest {
     (field "name" string) (field "documentation" string) (field "schema" string) (field "policy" string)))
   (type $invocation (record
     (field "task-id" string) (field "name" string) (field "attempt" u32) (field "deadline-ms" u64)
-    (field "args" string) (field "kwargs" string)))
-  (type $retry (record (field "message" string) (field "delay-ms" u64)))
-  (type $failure (variant (case "bad-arguments" string) (case "failed" string) (case "try-again-after" $retry)))
+    (field "args" string) (field "kwargs" string) (field "metadata" string)))
+  (type $error (record (field "message" string) (field "kind" string) (field "details" string)))
+  (type $retry (record (field "error" $error) (field "delay-ms" u64)))
+  (type $failure (variant (case "bad-arguments" $error) (case "failed" $error) (case "try-again-after" $retry)
+    (case "give-up" $error)))
   (func $register (result (list $descriptor))
     (canon lift (core func $guest "register") (memory $mem)))
   (func $run (param "call" $invocation) (result (result string (error $failure)))
     (canon lift (core func $guest "run") (memory $mem) (realloc $realloc)))
   (instance $tasks
     (export "descriptor" (type $descriptor)) (export "invocation" (type $invocation))
-    (export "retry" (type $retry)) (export "failure" (type $failure))
+    (export "task-error" (type $error)) (export "retry" (type $retry)) (export "failure" (type $failure))
     (export "register" (func $register)) (export "run" (func $run)))
   (export "fastworker:task/tasks@1.0.0" (instance $tasks)))"#
         )

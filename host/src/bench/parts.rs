@@ -121,7 +121,7 @@ impl Alone {
         let until = Instant::now() + turn;
         let mut count = 0;
         while Instant::now() < until {
-            let outcome = slot.run(
+            let ended = slot.run(
                 module,
                 &Invocation {
                     id: AttemptId(count),
@@ -131,9 +131,10 @@ impl Alone {
                     timeout: TIMEOUT_DEFAULT,
                     args: &args,
                     kwargs: &kwargs,
+                    metadata: "{}",
                 },
             );
-            if !matches!(outcome, Outcome::Success { .. }) {
+            if !matches!(ended.outcome, Outcome::Success { .. }) {
                 return 0;
             }
             count += 1;

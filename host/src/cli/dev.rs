@@ -69,7 +69,7 @@ impl Dev {
             };
             return self.show(&result);
         }
-        let outcome = runtime.slot(Arc::new(Shown)).run(
+        let ended = runtime.slot(Arc::new(Shown)).run(
             module,
             &Invocation {
                 id: AttemptId(1),
@@ -79,6 +79,7 @@ impl Dev {
                 timeout: self.task_timeout.or(own).unwrap_or(TIMEOUT_DEFAULT),
                 args: &args,
                 kwargs: &kwargs,
+                metadata: "{}",
             },
         );
         let mut result = TaskResult {
@@ -88,7 +89,7 @@ impl Dev {
             module_version: Some(module.version()),
             ..TaskResult::new(task_id, TaskStatus::Success)
         };
-        match outcome {
+        match ended.outcome {
             task::Outcome::Success { result: document, follow_ups } => {
                 result.result = Some(document);
                 render::follow_ups(&follow_ups);

@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use super::{LOADS_MAX, LoadError, Module, ModuleError, Runtime};
+use super::{LOADS_MAX, LoadError, Module, ModuleError, Runtime, module_name};
 use crate::{
     lock::{self, lock},
     system,
@@ -195,7 +195,7 @@ impl Catalog {
                 Note { .. } => return None,
             };
             Some(ModuleInfo {
-                name: super::module::name_of(path),
+                name: module_name(path),
                 path: path.display().to_string(),
                 status,
                 last_error: note.last_error.clone(),

@@ -76,7 +76,7 @@ fn expand_one(source: &str) -> Result<Vec<PathBuf>, SourceError> {
 }
 
 /// The same, without what leads to no file.
-pub fn in_order(sources: &[String]) -> Vec<PathBuf> {
+pub fn existing_files(sources: &[String]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for file in sources.iter().flat_map(|source| expand_one(source).unwrap_or_default()) {
         if !files.contains(&file) {
@@ -87,7 +87,7 @@ pub fn in_order(sources: &[String]) -> Vec<PathBuf> {
 }
 
 /// What is the matter with a source that leads to no file, if it leads to none now.
-pub fn awaited(source: &str) -> Option<SourceError> {
+pub fn missing_source(source: &str) -> Option<SourceError> {
     expand_one(source).err()
 }
 

@@ -22,7 +22,7 @@ use crate::{
     clock::pause,
     lock::{self, lock},
     protocol::{Beat, HOLDS_MAX, Order, Registration, WorkerReply, WorkerRequest},
-    runtime::{Catalog, Module, Runtime, WatchEnd},
+    runtime::{Catalog, Module, Runtime, WatcherHandle},
     transport::CallError,
 };
 
@@ -112,7 +112,7 @@ pub struct WorkerThreads {
     /// Closed once every slot's thread has ended.
     slots: Receiver<()>,
     others: Vec<JoinHandle<()>>,
-    reloading: Option<WatchEnd>,
+    reloading: Option<WatcherHandle>,
     loading: Loading,
     /// Somebody has seen to its end.
     over: bool,

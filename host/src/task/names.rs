@@ -101,11 +101,13 @@ pub enum ErrorKind {
     WorkerLost,
     /// No worker has a task of this name.
     NotFound,
+    /// The task itself failed and asked not to be retried.
+    GaveUp,
 }
 
 impl ErrorKind {
     /// All of them.
-    pub const ALL: [ErrorKind; 9] = [
+    pub const ALL: [ErrorKind; 10] = [
         Self::BadArguments,
         Self::Failed,
         Self::Timeout,
@@ -115,6 +117,7 @@ impl ErrorKind {
         Self::Trap,
         Self::WorkerLost,
         Self::NotFound,
+        Self::GaveUp,
     ];
 
     /// The name in lower case with hyphens.
@@ -129,6 +132,7 @@ impl ErrorKind {
             Self::Trap => "trap",
             Self::WorkerLost => "worker-lost",
             Self::NotFound => "not-found",
+            Self::GaveUp => "gave-up",
         }
     }
 }

@@ -18,7 +18,7 @@ use self::{
     hints::{Bell, Hints, Wake, folders_of},
 };
 use super::{
-    Catalog, ModuleError, module,
+    Catalog, ModuleError, load,
     sources::{self, Kind, is_absence},
 };
 use crate::{clock::Now, protocol::FRAME_ITEMS_MAX};
@@ -29,7 +29,7 @@ mod hints;
 pub use self::files::Content;
 
 /// How often everything is looked at when nobody says that something changed.
-pub const POLL: Duration = Duration::from_secs(2);
+pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Hints come in crowds: so long after the last one, but no longer after the first, it is looked.
 const CROWD_GAP: Duration = Duration::from_millis(10);
 const CROWD_MAX: Duration = Duration::from_millis(100);
@@ -51,7 +51,7 @@ pub enum Change {
 
 /// Watches the files that sources lead to.
 #[derive(Debug)]
-pub struct Watch {
+pub struct FileWatcher {
     sources: Vec<String>,
     files: Files,
     hints: Hints,
@@ -64,11 +64,11 @@ pub struct Watch {
     new: bool,
 }
 
-/// The other end of a [`Watch`]: ends its waits.
+/// The other end of a [`FileWatcher`]: ends its waits.
 #[derive(Clone, Debug)]
-pub struct WatchEnd(Arc<Bell>);
+pub struct WatcherHandle(Arc<Bell>);
 
-impl WatchEnd {
+impl WatcherHandle {
     /// Ends the watch.
     pub fn stop(&self) {
         self.0.stop();
@@ -80,15 +80,15 @@ impl WatchEnd {
     }
 }
 
-impl Watch {
+impl FileWatcher {
     /// Watches what `sources` lead to, of which `catalog` was loaded. A file may be gone from its
     /// folder for `grace`.
-    pub fn new(sources: Vec<String>, catalog: &Catalog, grace: Duration, module_max: u64) -> (Self, WatchEnd) {
+    pub fn new(sources: Vec<String>, catalog: &Catalog, grace: Duration, module_max: u64) -> (Self, WatcherHandle) {
         let bell = Arc::new(Bell::default());
         let loaded = catalog.modules().iter().map(|module| (module.path().to_owned(), *module.content()));
         let files = Files::new(loaded, grace);
         let hints = Hints::new(Arc::clone(&bell));
-        let end = WatchEnd(Arc::clone(&bell));
+        let end = WatcherHandle(Arc::clone(&bell));
         (Self { sources, files, hints, bell, moved: BTreeSet::new(), module_max, first: true, new: true }, end)
     }
 
@@ -98,7 +98,7 @@ impl Watch {
             return true;
         }
         let now = Now::read().mono;
-        let mut left = self.files.next().since(now).min(POLL);
+        let mut left = self.files.next().since(now).min(POLL_INTERVAL);
         let mut crowd = None;
         loop {
             match self.bell.wait(left) {
@@ -153,7 +153,7 @@ impl Watch {
     }
 
     fn read(&mut self, path: PathBuf) -> Option<Change> {
-        let read = module::read(&path, self.module_max).map(|bytes| *blake3::hash(&bytes).as_bytes());
+        let read = load::read(&path, self.module_max).map(|bytes| *blake3::hash(&bytes).as_bytes());
         let content = match &read {
             Ok(content) => *content,
             // The next look tells of that.

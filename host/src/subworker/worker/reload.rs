@@ -24,8 +24,8 @@ use crate::{
     clock::{self, Timestamp},
     protocol::{CatalogChange, WorkerReply, WorkerRequest},
     runtime::{
-        Catalog, Change, Content, LOADS_MAX, LoadError, Module, ModuleError, Pace, SourceError, Watch, WatchEnd,
-        awaited, in_order, name_of,
+        Catalog, Change, Content, FileWatcher, LOADS_MAX, LoadError, Module, ModuleError, Pace, SourceError,
+        WatcherHandle, existing_files, missing_source, module_name,
     },
     task::{LoadFailure, ModuleStatus, ModuleVersion},
 };
@@ -57,7 +57,7 @@ pub struct Reload {
 /// The thread that loads, and then reloads.
 pub(super) struct Reloader {
     shared: Arc<Shared>,
-    watch: Watch,
+    watch: FileWatcher,
     /// Whether what changes after the start counts.
     watching: bool,
     /// Whether there is something to look at although nothing after the start counts.
@@ -103,7 +103,7 @@ struct Loader {
     busy: Vec<Load>,
     sender: Sender<LoadedVersion>,
     receiver: Receiver<LoadedVersion>,
-    end: WatchEnd,
+    end: WatcherHandle,
 }
 
 /// A module that is being loaded.
@@ -150,10 +150,10 @@ enum Told {
 }
 
 impl Reloader {
-    pub(super) fn new(shared: Arc<Shared>, reload: Reload) -> (Self, WatchEnd, Loading) {
+    pub(super) fn new(shared: Arc<Shared>, reload: Reload) -> (Self, WatcherHandle, Loading) {
         let Reload { sources, grace, force, watch: watching } = reload;
         let module_max = shared.runtime.config().module_max;
-        let order = in_order(&sources).into_iter().enumerate().map(|(place, path)| (path, place)).collect();
+        let order = existing_files(&sources).into_iter().enumerate().map(|(place, path)| (path, place)).collect();
         let loading = Loading::begin();
         let start = Start {
             at: Instant::now(),
@@ -163,7 +163,7 @@ impl Reloader {
             awaited: sources.clone(),
             is_new: true,
         };
-        let (watch, end) = Watch::new(sources, &shared.catalog(), grace, module_max);
+        let (watch, end) = FileWatcher::new(sources, &shared.catalog(), grace, module_max);
         let (sender, receiver) = mpsc::channel();
         let loader = Loader { busy: Vec::new(), sender, receiver, end: end.clone() };
         let (wanted, candidates) = (BTreeMap::new(), BTreeMap::new());
@@ -227,7 +227,7 @@ impl Reloader {
         let mut noted = false;
         self.start.awaited.retain(|source| {
             let path = Path::new(source);
-            match awaited(source) {
+            match missing_source(source) {
                 Some(why @ (SourceError::Missing(_) | SourceError::Unreadable { .. })) => {
                     if is_new {
                         warn!(worker, %why, "its modules are loaded once it is there");
@@ -280,7 +280,7 @@ impl Reloader {
             let (sender, end) = (self.loader.sender.clone(), self.loader.end.clone());
             let pace = if self.start.loading.is_under_way() { Pace::Fast } else { Pace::Beside };
             let run = move || {
-                let loaded = runtime.load_aside(&path, content, pace, &unwanted);
+                let loaded = runtime.load_in_background(&path, content, pace, &unwanted);
                 let _ = sender.send((path, content, loaded));
                 end.wake();
             };
@@ -310,7 +310,7 @@ impl Reloader {
                 false
             }
             Err(LoadError { why, .. }) => {
-                if why.may_pass() {
+                if why.is_temporary() {
                     let tries = wanted.retry.map_or(0, |(_, tries)| tries) + 1;
                     let pause = RETRY_FIRST.saturating_mul(1 << tries.min(10).saturating_sub(1)).min(RETRY_MAX);
                     let retry = Some((Instant::now() + pause, tries));
@@ -342,7 +342,7 @@ impl Reloader {
             Change::Back(path) => {
                 if let Some(module) = draft.loaded_from(&path) {
                     let version = module.version();
-                    let module = name_of(&path);
+                    let module = module_name(&path);
                     info!(worker = self.worker(), module, path = %crate::visible::path(&path), %version, "module returned");
                     draft.set_status(&path, ModuleStatus::Loaded);
                 }
@@ -350,7 +350,7 @@ impl Reloader {
             Change::Missing(path) => match draft.loaded_from(&path) {
                 Some(module) => {
                     let version = module.version();
-                    let (worker, module) = (self.worker(), name_of(&path));
+                    let (worker, module) = (self.worker(), module_name(&path));
                     warn!(worker, module, path = %crate::visible::path(&path), %version, "module missing: the version that was loaded runs on");
                     draft.set_status(&path, ModuleStatus::Missing);
                 }
@@ -375,7 +375,7 @@ impl Reloader {
         let is_it = |module: &&Module| *module.content() == content;
         if let Some(module) = draft.loaded_from(path).filter(is_it) {
             let version = module.version();
-            let module = name_of(path);
+            let module = module_name(path);
             info!(worker = self.worker(), module, path = %crate::visible::path(path), %version, "module is as it was before");
             self.candidates.remove(path);
             draft.clear_notes(path);
@@ -426,7 +426,7 @@ impl Reloader {
             let module = without.remove(&path);
             if self.publish(&without, false).is_ok() {
                 let version = module.map(|module| display(module.version()));
-                let (worker, module) = (self.worker(), name_of(&path));
+                let (worker, module) = (self.worker(), module_name(&path));
                 info!(worker, module, path = %crate::visible::path(&path), version, "module dropped: its file is gone");
                 (draft, noted) = (without, false);
                 self.forget(&mut draft, &path);
@@ -535,7 +535,7 @@ impl Reloader {
             Some(_) => "module not reloaded; what was live stays",
             None => "module not loaded",
         };
-        let (worker, module, version) = (self.worker(), name_of(path), version.map(display));
+        let (worker, module, version) = (self.worker(), module_name(path), version.map(display));
         if self.shared.link.is_within_the_process() {
             debug!(worker, module, path = %crate::visible::path(path), version, error, "{words}");
         } else {

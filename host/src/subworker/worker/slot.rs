@@ -23,7 +23,7 @@ use crate::{
     clock::{self, pause},
     lock::lock,
     protocol::{Ended, FRAME_TARGET, Lease, WorkerReply, WorkerRequest},
-    runtime::{AttemptId, Invocation, Slot},
+    runtime::{AttemptId, AttemptResult, Invocation, Slot},
     task::{ModuleVersion, Outcome, Report},
 };
 
@@ -154,10 +154,11 @@ impl Shared {
                 timeout: Duration::from_micros(lease.timeout_us),
                 args: &lease.args,
                 kwargs: &lease.kwargs,
+                metadata: "{}",
             },
         );
         let outcome = match made {
-            Ok(outcome) => {
+            Ok(AttemptResult { outcome, .. }) => {
                 room.found();
                 outcome
             }
