@@ -193,14 +193,14 @@ impl Reloader {
     fn turn(&mut self) {
         if self.changed.is_some_and(|at| at.elapsed() >= BESIDE_MAX) {
             self.changed = None;
-            self.shared.set_catalog(self.shared.catalog().alone());
+            self.shared.set_catalog(self.shared.catalog().without_fallback());
         }
-        let mut draft = self.shared.catalog().alone();
+        let mut draft = self.shared.catalog().without_fallback();
         let mut noted = self.look_for_sources(&mut draft);
         if self.watching || self.start.is_new || self.look_again {
             self.look_again = false;
             let mut changes = Vec::new();
-            self.watch.look(|change| changes.push(change));
+            self.watch.scan(|change| changes.push(change));
             for change in changes {
                 noted |= self.take(&mut draft, change);
             }
@@ -240,7 +240,7 @@ impl Reloader {
                 _ => {}
             }
             if !is_new {
-                draft.clear_notes(path);
+                draft.clear_state(path);
                 noted = true;
             }
             false
@@ -305,7 +305,7 @@ impl Reloader {
             }
             Ok(None) => {
                 // It has changed since.
-                self.watch.offer_again(path);
+                self.watch.report_again(path);
                 self.look_again = true;
                 false
             }
@@ -339,7 +339,7 @@ impl Reloader {
                 note_return(draft, &path);
                 return self.refuse(draft, &path, &why);
             }
-            Change::Back(path) => {
+            Change::Restored(path) => {
                 if let Some(module) = draft.loaded_from(&path) {
                     let version = module.version();
                     let module = module_name(&path);
@@ -378,7 +378,7 @@ impl Reloader {
             let module = module_name(path);
             info!(worker = self.worker(), module, path = %crate::visible::path(path), %version, "module is as it was before");
             self.candidates.remove(path);
-            draft.clear_notes(path);
+            draft.clear_state(path);
             return true;
         }
         if self.candidates.get(path).is_none_or(|candidate| *candidate.module.content() != content) {
@@ -396,7 +396,7 @@ impl Reloader {
 
     /// Forgets a file that is gone, and of which nothing runs.
     fn forget(&mut self, draft: &mut Catalog, path: &Path) {
-        draft.clear_notes(path);
+        draft.clear_state(path);
         self.candidates.remove(path);
         self.want_no_more(path);
         self.watch.forget(path);
@@ -485,7 +485,7 @@ impl Reloader {
             for task in &module.info().tasks {
                 let other = trial.find(&task.name).map(|other| other.path().to_owned());
                 let Some(other) = other.filter(|other| !paths.contains(other)) else { continue };
-                if self.watch.gives_way(&other) {
+                if self.watch.can_be_replaced(&other) {
                     // A file that was renamed takes over from itself.
                     trial.remove(&other);
                 } else if self.comes_before(module.path(), &other) {
@@ -495,9 +495,9 @@ impl Reloader {
                 }
             }
         }
-        trial.put_together(modules)?;
+        trial.put_all(modules)?;
         // Whichever was loaded first.
-        trial.order_by(|path| (self.start.order.get(path).copied().unwrap_or(usize::MAX), path.to_owned()));
+        trial.sort_by_key(|path| (self.start.order.get(path).copied().unwrap_or(usize::MAX), path.to_owned()));
         Ok(displaced)
     }
 
@@ -553,16 +553,16 @@ impl Reloader {
     /// Why it declined. The old one is live then.
     fn publish(&mut self, new: &Catalog, force: bool) -> Result<(), String> {
         let old = self.shared.catalog();
-        let new = new.alone().with_revision(old.revision() + 1);
+        let new = new.without_fallback().with_revision(old.revision() + 1);
         // Once the control plane has noted it, tasks of new names may come before its answer does.
-        self.shared.set_catalog(old.beside(&new));
+        self.shared.set_catalog(old.with_fallback(&new));
         let told = self.tell(&new, force);
         if let Told::Declined(why) = told {
             self.shared.set_catalog(old);
             return Err(why);
         }
         // And tasks that were granted before may come after it.
-        self.shared.set_catalog(new.beside(&old));
+        self.shared.set_catalog(new.with_fallback(&old));
         self.changed = Some(Instant::now());
         if matches!(told, Told::Noted) {
             self.shared.told.store(new.revision(), Ordering::SeqCst);
