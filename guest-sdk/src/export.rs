@@ -8,12 +8,11 @@ use std::time::{Duration, SystemTime};
 use self::bindings::exports::fastworker::task::tasks::{
     Descriptor, Failure, Guest, Invocation, Retry as RetryRequest, TaskError as GuestError,
 };
-use crate::arguments::Arguments;
 use crate::context::{self, Attempt};
 use crate::error::{Retry, TaskError};
 use crate::host;
 use crate::log::Level;
-use crate::task;
+use crate::task::{self, Arguments};
 
 /// The bindings that wit-bindgen generates from the contract.
 #[allow(

@@ -23,6 +23,7 @@ pub(super) const FILES: [(&str, &str); 27] = [
     source!("guest-sdk/macros/src/settings.rs"),
     source!("guest-sdk/macros/src/task.rs"),
     source!("guest-sdk/macros/src/types.rs"),
+    source!("guest-sdk/macros/src/value.rs"),
     source!("guest-sdk/src/arguments.rs"),
     source!("guest-sdk/src/context.rs"),
     source!("guest-sdk/src/error.rs"),
