@@ -23,7 +23,7 @@ use crate::log::{self, Level};
 /// assert_eq!(error, TaskError::failed("invalid digit found in string"));
 /// ```
 ///
-/// A kind and details tell programs what went wrong. They are part of the task's result:
+/// Programs read the kind and the details, which are part of the task's result:
 ///
 /// ```
 /// use fastworker_guest::{Retry, TaskError};

@@ -151,17 +151,17 @@ impl Guest {
   (type $invocation (record
     (field "task-id" string) (field "name" string) (field "attempt" u32) (field "deadline-ms" u64)
     (field "args" string) (field "kwargs" string) (field "metadata" string)))
-  (type $error (record (field "message" string) (field "kind" string) (field "details" string)))
-  (type $retry (record (field "error" $error) (field "delay-ms" u64)))
-  (type $failure (variant (case "bad-arguments" $error) (case "failed" $error) (case "try-again-after" $retry)
-    (case "give-up" $error)))
+  (type $task-error (record (field "message" string) (field "kind" string) (field "details" string)))
+  (type $retry (record (field "error" $task-error) (field "delay-ms" u64)))
+  (type $failure (variant (case "bad-arguments" $task-error) (case "failed" $task-error) (case "try-again-after" $retry)
+    (case "give-up" $task-error)))
   (func $register (result (list $descriptor))
     (canon lift (core func $guest "register") (memory $mem)))
   (func $run (param "call" $invocation) (result (result string (error $failure)))
     (canon lift (core func $guest "run") (memory $mem) (realloc $realloc)))
   (instance $tasks
     (export "descriptor" (type $descriptor)) (export "invocation" (type $invocation))
-    (export "task-error" (type $error)) (export "retry" (type $retry)) (export "failure" (type $failure))
+    (export "task-error" (type $task-error)) (export "retry" (type $retry)) (export "failure" (type $failure))
     (export "register" (func $register)) (export "run" (func $run)))
   (export "fastworker:task/tasks@1.0.0" (instance $tasks)))"#
         )

@@ -3,10 +3,12 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use super::contract_v1::TASKS;
-use crate::clock::seconds;
-use crate::task::{MODULE_TASKS_MAX, TASK_NAME_MAX};
+use crate::{
+    clock::seconds,
+    task::{MODULE_TASKS_MAX, TASK_NAME_MAX},
+};
 
-/// Why a file is not used as a task module.
+/// A file could not be loaded as a task module.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", crate::visible::line(&path.display().to_string()))]
 pub struct LoadError {
@@ -25,18 +27,18 @@ pub enum ModuleError {
     /// There is no such file.
     #[error("there is no such file")]
     Missing,
-    /// The path leads to something that is no file and cannot be read as one.
+    /// The path leads to something else than a file.
     #[error("this is {0}, not a file")]
     NoFile(&'static str),
     /// The file has no content.
     #[error("the file is empty: it may still be written, or its build failed")]
     Empty,
     /// The file is larger than a module may be.
-    #[error("the file has {size} bytes, and a module may have {max}")]
+    #[error("the file is too large: {size} bytes, limit {max}")]
     TooLarge {
         /// Its size in bytes.
         size: u64,
-        /// The largest size in bytes.
+        /// The limit in bytes.
         max: u64,
     },
     /// The file ends in the middle.
@@ -48,7 +50,7 @@ pub enum ModuleError {
     /// The file is the text format.
     #[error("the file is WebAssembly text: assemble it with `wasm-tools parse`")]
     Text,
-    /// The file is something else.
+    /// The file is not WebAssembly.
     #[error("the file is not WebAssembly")]
     NotWasm,
     /// The file is a core module.
@@ -56,19 +58,19 @@ pub enum ModuleError {
         "the file is a core module, not a component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// The compiler refuses it.
+    /// The compiler rejects it.
     #[error("the module cannot be compiled: {0}")]
     Invalid(String),
-    /// It cannot be compiled within bounds, or not just now.
+    /// It cannot be compiled within its limits, or not at the moment.
     #[error("the module is not compiled: {0}")]
     Compile(#[from] CompileError),
-    /// It is a component, but no task module.
+    /// It is a component, but not a task module.
     #[error("the file is a component but no task module: it exports {}, and not {TASKS}", Exported(exports))]
     NoTasks {
-        /// What it does export.
+        /// Its exports.
         exports: Vec<String>,
     },
-    /// It imports what nothing grants.
+    /// It imports an interface that is not granted.
     #[error(
         "the module imports {interface}, which is not granted to task modules; they get fastworker:task/host@1 and WASI 0.2 without files and network"
     )]
@@ -76,30 +78,30 @@ pub enum ModuleError {
         /// The interface.
         interface: String,
     },
-    /// The engine does not take it.
+    /// The engine rejects it.
     #[error("the module cannot be instantiated: {0}")]
     Unfit(String),
     /// Its imports or exports have other types than the contract's.
     #[error("the module does not fit the contract: {0}")]
     Contract(String),
-    /// It did not come up or did not register.
+    /// It failed while it was instantiated or registered its tasks.
     #[error("the module failed while it registered its tasks: {0}")]
     Register(String),
-    /// It took too long to come up or to register.
+    /// It took too long to be instantiated or to register its tasks.
     #[error("the module did not register its tasks within {} s", seconds(*.0))]
     RegisterTimeout(Duration),
     /// It registered no task.
     #[error("the module registers no tasks: does it contain a function with #[task]?")]
     Nothing,
     /// It registered more tasks than a module may have.
-    #[error("the module registers {0} tasks, and may register {MODULE_TASKS_MAX}")]
+    #[error("the module registers too many tasks: {0}, limit {MODULE_TASKS_MAX}")]
     TooManyTasks(usize),
-    /// It registered a task under an impossible name.
+    /// It registered a task under an invalid name.
     #[error(
         "the module registers a task under the name {0:?}: a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"
     )]
     TaskName(String),
-    /// It registered two tasks under one name.
+    /// It registered two tasks under the same name.
     #[error("the module registers two tasks under the name '{0}': rename one of them")]
     TaskTwice(String),
     /// Another module has a task of that name.
@@ -112,7 +114,7 @@ pub enum ModuleError {
     },
 }
 
-/// The exports of a component that is no task module, for its message.
+/// The exports of a component, for an error message.
 struct Exported<'a>(&'a [String]);
 
 impl fmt::Display for Exported<'_> {
@@ -125,18 +127,18 @@ impl fmt::Display for Exported<'_> {
 }
 
 impl ModuleError {
-    /// Whether the same file may well be of use a little later.
+    /// Whether loading the same file may succeed later.
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(self, Self::Compile(error) if error.is_temporary())
     }
 }
 
-/// A module could not be compiled, for a reason that is not in its bytes alone.
+/// A module could not be compiled within its limits, or its compiler failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// It took too much memory.
+    /// It needs too much memory.
     #[error(
-        "compiling it takes more than {max_mib} MiB of memory, for a module of {} KB: split its largest functions, or let the worker have more with {limit}",
+        "compiling it takes more than {max_mib} MiB of memory, for a module of {} KB: split its largest functions, or raise {limit}",
         size.div_ceil(1024)
     )]
     Memory {
@@ -149,7 +151,7 @@ pub enum CompileError {
     },
     /// It took too long.
     #[error(
-        "compiling it takes more than {} s {clock}, for a module of {} KB: split its largest functions, or let the worker take longer with --compile-timeout",
+        "compiling it takes more than {} s {clock}, for a module of {} KB: split its largest functions, or raise --compile-timeout",
         seconds(*max),
         size.div_ceil(1024)
     )]
@@ -158,19 +160,19 @@ pub enum CompileError {
         size: usize,
         /// The limit.
         max: Duration,
-        /// Which time is meant.
+        /// Which time is limited: processor time, or time by the clock.
         clock: &'static str,
     },
     /// Its code is too large.
-    #[error("its compiled code has {size} bytes, and may have {max}")]
+    #[error("its compiled code is too large: {size} bytes, limit {max}")]
     CodeSize {
         /// Bytes of code.
         size: u64,
         /// The limit.
         max: u64,
     },
-    /// The compiler was ended from outside.
-    #[error("its compiler was killed by signal {signal}: the system may be out of memory. It is tried again")]
+    /// The compiler was killed.
+    #[error("its compiler was killed by signal {signal}: the system may be out of memory. It will be retried")]
     Killed {
         /// The signal.
         signal: i32,
@@ -184,32 +186,32 @@ pub enum CompileError {
         printed: String,
     },
     /// No compiler could be started.
-    #[error("its compiler, {program}, cannot be started: {why}. It is tried again")]
+    #[error("its compiler, {program}, cannot be started: {why}. It will be retried")]
     Start {
         /// The program.
         program: String,
         /// Why not.
         why: io::Error,
     },
-    /// The program that was started is no compiler, or one of another version.
-    #[error("{program} is not a compiler of this version of fastworker: name the one that belongs to this version")]
+    /// The program is not a compiler, or one of another version.
+    #[error("{program} is not the compiler of this version of fastworker: use the program of the same version")]
     WrongProgram {
         /// The program.
         program: String,
     },
-    /// The module is not wanted any more.
-    #[error("it is not wanted any more")]
+    /// The module is no longer needed.
+    #[error("it is no longer needed")]
     Unwanted,
 }
 
 impl CompileError {
-    /// Whether the same module may well be compiled a little later.
+    /// Whether compiling the same module may succeed later.
     pub(super) fn is_temporary(&self) -> bool {
         matches!(self, Self::Killed { .. } | Self::Start { .. })
     }
 }
 
-/// What a compiler printed last, for a message.
+/// The last output of a compiler, for an error message.
 struct CompilerOutput<'a>(&'a str);
 
 impl fmt::Display for CompilerOutput<'_> {

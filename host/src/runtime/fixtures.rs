@@ -21,7 +21,7 @@ use crate::{
 /// result) or `$err` (case, pointer, length of the message), before which `$describe` sets the kind
 /// and the details of the failure (pointer and length of each).
 pub(super) struct Guest {
-    /// The names that it registers; a schema of `{}` and the policy for each.
+    /// The names of its tasks; each has the schema `{}` and the policy.
     pub(super) names: &'static [&'static str],
     pub(super) policy: &'static str,
     /// The body of `run`; must leave a pointer to its result.
@@ -37,7 +37,7 @@ pub(super) struct Guest {
 /// Imports beside the contract's.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Imports {
-    /// Imports of the component, and the core functions made of them.
+    /// Imports of the component, lowered to core functions.
     pub(super) component: &'static str,
     /// These core functions as exports of the core instance `env`.
     pub(super) env: &'static str,
@@ -45,7 +45,7 @@ pub(super) struct Imports {
     pub(super) core: &'static str,
 }
 
-/// `$sleep_a_day`, which waits in the host.
+/// `$subscribe` (nanoseconds) and `$block`, which wait in the host.
 pub(super) const SLEEP: Imports = Imports {
     component: r#"
   (import "wasi:io/poll@0.2.0" (instance $poll
@@ -104,7 +104,7 @@ impl Default for Guest {
 }
 
 impl Guest {
-    /// A module whose `run` does this.
+    /// A module with this body of `run`.
     pub(super) fn with_run(run: &'static str) -> Self {
         Self { run, ..Self::default() }
     }
@@ -184,17 +184,17 @@ impl Guest {
   (type $invocation (record
     (field "task-id" string) (field "name" string) (field "attempt" u32) (field "deadline-ms" u64)
     (field "args" string) (field "kwargs" string) (field "metadata" string)))
-  (type $error (record (field "message" string) (field "kind" string) (field "details" string)))
-  (type $retry (record (field "error" $error) (field "delay-ms" u64)))
-  (type $failure (variant (case "bad-arguments" $error) (case "failed" $error) (case "try-again-after" $retry)
-    (case "give-up" $error)))
+  (type $task-error (record (field "message" string) (field "kind" string) (field "details" string)))
+  (type $retry (record (field "error" $task-error) (field "delay-ms" u64)))
+  (type $failure (variant (case "bad-arguments" $task-error) (case "failed" $task-error) (case "try-again-after" $retry)
+    (case "give-up" $task-error)))
   (func $register (result (list $descriptor))
     (canon lift (core func $guest "register") (memory $mem)))
   (func $run (param "call" $invocation) (result (result string (error $failure)))
     (canon lift (core func $guest "run") (memory $mem) (realloc $realloc)))
   (instance $tasks
     (export "descriptor" (type $descriptor)) (export "invocation" (type $invocation))
-    (export "task-error" (type $error)) (export "retry" (type $retry)) (export "failure" (type $failure))
+    (export "task-error" (type $task-error)) (export "retry" (type $retry)) (export "failure" (type $failure))
     (export "register" (func $register)) (export "run" (func $run)))
   (export "fastworker:task/tasks@1.0.0" (instance $tasks)))"#
         )
@@ -253,19 +253,19 @@ impl Drop for Folder {
     }
 }
 
-/// Keeps what attempts report.
+/// Records the reports of attempts.
 #[derive(Default)]
 pub(super) struct RecordedReports(Mutex<Vec<(AttemptId, Report)>>);
 
 impl RecordedReports {
     pub(super) fn take(&self) -> Vec<(AttemptId, Report)> {
-        std::mem::take(&mut self.0.lock().expect("no panic while a report was kept"))
+        std::mem::take(&mut self.0.lock().expect("no panic while a report was recorded"))
     }
 }
 
 impl Reports for RecordedReports {
     fn report(&self, attempt: AttemptId, report: Report) {
-        self.0.lock().expect("no panic while a report was kept").push((attempt, report));
+        self.0.lock().expect("no panic while a report was recorded").push((attempt, report));
     }
 }
 

@@ -35,8 +35,8 @@ fn picky(value: i64) -> Result<i64, TaskError> {
 
 /// Withdraws `amount` from an account with a balance of 100.
 ///
-/// It gives up if the account has too little, which is never retried. The kind and the details tell
-/// programs why.
+/// It gives up if the balance is too low, which is never retried. Programs read the kind and the
+/// details.
 #[task(max_retries = 5)]
 fn withdraw(amount: u32) -> Result<u32, TaskError> {
     const BALANCE: u32 = 100;

@@ -11,7 +11,7 @@ macro_rules! source {
 }
 
 /// The files of the SDK, by their path below its folder.
-pub(super) const FILES: [(&str, &str); 27] = [
+pub(super) const FILES: [(&str, &str); 28] = [
     source!("guest-sdk/Cargo.toml"),
     source!("guest-sdk/macros/Cargo.toml"),
     source!("guest-sdk/macros/src/check.rs"),
