@@ -90,7 +90,7 @@ impl TaskError {
         Self { kind: kind.into(), ..self }
     }
 
-    /// Sets more facts for programs, as a JSON document of at most 4 KiB. Details that cannot be
+    /// Sets more facts for programs, as a JSON document of at most 2 KiB. Details that cannot be
     /// written as JSON are left out with a warning in the task's log; the host drops larger ones.
     #[must_use]
     pub fn with_details(self, details: &(impl Serialize + ?Sized)) -> Self {

@@ -58,6 +58,7 @@ impl Dev {
         let module = catalog.find(&self.name).ok_or_else(|| self.no_such_task(&catalog))?;
         let info = module.info().tasks.iter().find(|task| task.name == self.name);
         let own = info.and_then(|task| task.policy.timeout);
+        let priority = info.and_then(|task| task.policy.priority).unwrap_or_default();
         let (args, kwargs) = (self.args_json.clone().unwrap_or_else(|| array(&self.args)), object(&self.kwargs));
         let (task_id, started_at) = (TaskId::new(), Timestamp::now());
         if let Some(error) = info.and_then(|task| Signature::of(task).check(&args, &kwargs).err()) {
@@ -79,7 +80,7 @@ impl Dev {
                 timeout: self.task_timeout.or(own).unwrap_or(TIMEOUT_DEFAULT),
                 args: &args,
                 kwargs: &kwargs,
-                metadata: "{}",
+                metadata: &task::metadata::of_attempt(&Json::empty_object(), priority),
             },
         );
         let mut result = TaskResult {
@@ -87,6 +88,7 @@ impl Dev {
             completed_at: Some(Timestamp::now()),
             attempts: self.attempt,
             module_version: Some(module.version()),
+            metadata: ended.metadata.unwrap_or_else(Json::empty_object),
             ..TaskResult::new(task_id, TaskStatus::Success)
         };
         match ended.outcome {

@@ -45,8 +45,9 @@ const DOCUMENTATION_MAX: usize = 64 << 10;
 const MESSAGE_MAX: usize = 64 << 10;
 /// Maximum kind of a failure in bytes; longer ones are dropped.
 const FAILURE_KIND_MAX: usize = 128;
-/// Maximum details of a failure in bytes; larger ones are dropped.
-const FAILURE_DETAILS_MAX: usize = 4 << 10;
+/// Maximum details of a failure in bytes; larger ones are dropped. With the kind they take about half of
+/// a result's metadata, so that the task's own metadata can stay beside them.
+const FAILURE_DETAILS_MAX: usize = 2 << 10;
 
 /// The parameters of `run`.
 pub(super) type RunParams<'a> = (GuestInvocation<'a>,);
@@ -267,7 +268,7 @@ mod tests {
             failure(GuestFailure::BadArguments(error))
         };
         for (kind, details) in
-            [("a\nb", ""), (&*"k".repeat(129), ""), ("", "{"), ("", &format!("\"{}\"", "d".repeat(4095)))]
+            [("a\nb", ""), (&*"k".repeat(129), ""), ("", "{"), ("", &format!("\"{}\"", "d".repeat(2047)))]
         {
             let reported = report(kind, details);
             assert_eq!((reported.metadata, reported.warnings.len()), (None, 1), "{kind} {details}");
@@ -276,6 +277,6 @@ mod tests {
         let half = report("kept", "NaN");
         assert_eq!(half.metadata.map(|json| json.to_string()).as_deref(), Some(r#"{"failure":{"kind":"kept"}}"#));
         assert!(half.warnings[0].starts_with("the failure's details were dropped: "), "{:?}", half.warnings);
-        assert!(report(&"k".repeat(128), &format!("\"{}\"", "d".repeat(4094))).warnings.is_empty());
+        assert!(report(&"k".repeat(128), &format!("\"{}\"", "d".repeat(2046))).warnings.is_empty());
     }
 }

@@ -11,7 +11,10 @@ use super::{
     descriptor::{self, Keys, ParsedPolicy},
     output::OutputLimit,
 };
-use crate::task::{FollowUp, LogLevel, TASK_NAME_MAX, is_task_name};
+use crate::{
+    json::Json,
+    task::{FollowUp, LogLevel, TASK_NAME_MAX, is_task_name},
+};
 
 /// Adds the contract's host interface.
 pub(super) fn add_to_linker(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
@@ -74,5 +77,6 @@ fn follow_up(task: GuestFollowUp, options: ParsedPolicy) -> Result<FollowUp, Str
         kwargs: descriptor::parse_object(&task.kwargs).map_err(|why| format!("kwargs {why}"))?,
         policy: options.policy,
         countdown: options.countdown.filter(|countdown| !countdown.is_zero()),
+        metadata: Json::empty_object(),
     })
 }

@@ -21,10 +21,11 @@ use super::{
 };
 use crate::{
     clock::{self, pause},
+    json::Json,
     lock::lock,
     protocol::{Ended, FRAME_TARGET, Lease, WorkerReply, WorkerRequest},
     runtime::{AttemptId, AttemptResult, Invocation, Slot},
-    task::{ModuleVersion, Outcome, Report},
+    task::{ModuleVersion, Outcome, Report, metadata},
 };
 
 /// The pause before a lease is handed back whose task is not in the catalog, as its change may just
@@ -96,7 +97,7 @@ impl Shared {
         desk.papers().waiting = leases.into();
         while let Some(lease) = desk.begin() {
             let started = Instant::now();
-            let (outcome, version) = match self.attempt(desk, slot, &lease, room) {
+            let (result, version) = match self.attempt(desk, slot, &lease, room) {
                 Ok(made) => made,
                 Err(reports) => {
                     desk.finish();
@@ -110,7 +111,10 @@ impl Shared {
             let ended_at = Instant::now();
             let ran_us = clock::micros(ended_at.duration_since(started));
             let reports = desk.finish();
-            let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, version: Some(version), reports });
+            let AttemptResult { outcome, metadata } = result;
+            let (outcome, version) = (Some(outcome), Some(version));
+            let metadata = metadata.unwrap_or_else(Json::empty_object);
+            let one = fit(Ended { lease: lease.id, outcome, ran_us, version, reports, metadata });
             bytes += size(&one);
             desk.papers().keep(one, ended_at);
             if bytes > FRAME_TARGET || self.is_draining() || room.is_missing() {
@@ -131,7 +135,7 @@ impl Shared {
         slot: &mut Slot,
         lease: &Lease,
         room: &mut SlotRoom,
-    ) -> Result<(Outcome, ModuleVersion), Vec<Report>> {
+    ) -> Result<(AttemptResult, ModuleVersion), Vec<Report>> {
         let worker = &self.identity.worker_id;
         let Some(module) = self.find(&lease.name) else {
             let (task, name) = (&lease.task_id, &*lease.name);
@@ -154,27 +158,28 @@ impl Shared {
                 timeout: Duration::from_micros(lease.timeout_us),
                 args: &lease.args,
                 kwargs: &lease.kwargs,
-                metadata: "{}",
+                metadata: &metadata::of_attempt(&lease.metadata, lease.priority),
             },
         );
-        let outcome = match made {
-            Ok(AttemptResult { outcome, .. }) => {
+        let result = match made {
+            Ok(result) => {
                 room.found();
-                outcome
+                result
             }
             Err(none) => {
                 let report = room::report(worker, &none.why);
-                self.has_no_room(room, lease, module.clone(), none).ok_or_else(|| vec![report])?
+                let outcome = self.has_no_room(room, lease, module.clone(), none).ok_or_else(|| vec![report])?;
+                AttemptResult { outcome, metadata: None }
             }
         };
         if let Some(speaker) = speaker {
-            speaker.ended(&outcome, started.elapsed());
+            speaker.ended(&result.outcome, started.elapsed());
         }
-        if matches!(outcome, Outcome::Stopped) && desk.papers().shut {
+        if matches!(result.outcome, Outcome::Stopped) && desk.papers().shut {
             let fate = if self.link.is_within_the_process() { "its task is lost" } else { "its task goes back" };
             let (task, name, attempt) = (&lease.task_id, &*lease.name, lease.attempt);
             info!(%task, name, attempt, worker, "an attempt was stopped, as the worker ends: {fate}");
         }
-        Ok((outcome, module.version()))
+        Ok((result, module.version()))
     }
 }
