@@ -14,7 +14,7 @@ use crate::error::TaskError;
 use crate::task::{Arguments, Task};
 
 /// The JSON of a parameter's argument, if there is one.
-type Slot<'a> = Option<&'a RawValue>;
+type RawArgument<'a> = Option<&'a RawValue>;
 
 impl<'a> Arguments<'a> {
     /// Finds the argument of each parameter of the task, in the order of the parameters.
@@ -22,17 +22,17 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// [`TaskError::bad_arguments`] if there are too many arguments, an unknown or a repeated one, or
     /// if a required one is missing.
-    pub fn bind<const N: usize>(self, task: &Task) -> Result<[Slot<'a>; N], TaskError> {
-        let mut slots = [None; N];
-        self.fill(task, &mut slots)?;
-        Ok(slots)
+    pub fn bind<const N: usize>(self, task: &Task) -> Result<[RawArgument<'a>; N], TaskError> {
+        let mut arguments = [None; N];
+        self.fill(task, &mut arguments)?;
+        Ok(arguments)
     }
 
-    fn fill(self, task: &Task, slots: &mut [Slot<'a>]) -> Result<(), TaskError> {
+    fn fill(self, task: &Task, arguments: &mut [RawArgument<'a>]) -> Result<(), TaskError> {
         let positional: Vec<&RawValue> =
             serde_json::from_str(self.args).map_err(|error| invalid_json("positional", "array", &error))?;
-        for (slot, value) in slots.iter_mut().zip(&positional) {
-            *slot = Some(*value);
+        for (argument, value) in arguments.iter_mut().zip(&positional) {
+            *argument = Some(*value);
         }
         let named: Named<'_> =
             serde_json::from_str(self.kwargs).map_err(|error| invalid_json("named", "object", &error))?;
@@ -40,16 +40,16 @@ impl<'a> Arguments<'a> {
             let Some(index) = task.parameters.iter().position(|it| it.name == name) else {
                 return Err(argument_error(task, &format!("got an unexpected keyword argument '{name}'")));
             };
-            if slots[index].replace(value).is_some() {
+            if arguments[index].replace(value).is_some() {
                 return Err(argument_error(task, &format!("got multiple values for argument '{name}'")));
             }
         }
-        if positional.len() > slots.len() {
+        if positional.len() > arguments.len() {
             return Err(too_many(task, positional.len()));
         }
-        let is_missing = |index: usize| task.parameters[index].required && slots[index].is_none();
-        if (0..slots.len()).any(is_missing) {
-            let missing = (0..slots.len()).filter(|index| is_missing(*index));
+        let is_missing = |index: usize| task.parameters[index].required && arguments[index].is_none();
+        if (0..arguments.len()).any(is_missing) {
+            let missing = (0..arguments.len()).filter(|index| is_missing(*index));
             return Err(missing_arguments(task, missing.map(|index| task.parameters[index].name)));
         }
         Ok(())
@@ -81,9 +81,9 @@ impl<'a, T: Deserialize<'a>> Argument<'a> for T {
 ///
 /// # Errors
 /// [`TaskError::bad_arguments`] if the argument does not fit the type.
-pub fn required<'a, T: Argument<'a>>(name: &str, slot: Slot<'a>) -> Result<T, TaskError> {
+pub fn required<'a, T: Argument<'a>>(name: &str, argument: RawArgument<'a>) -> Result<T, TaskError> {
     // `bind` has already refused a call without it.
-    let json = slot.map_or("null", RawValue::get);
+    let json = argument.map_or("null", RawValue::get);
     T::read(json).map_err(|error| invalid_argument(name, &error))
 }
 
@@ -91,8 +91,8 @@ pub fn required<'a, T: Argument<'a>>(name: &str, slot: Slot<'a>) -> Result<T, Ta
 ///
 /// # Errors
 /// [`TaskError::bad_arguments`] if the argument does not fit the type.
-pub fn optional<'a, T: Argument<'a>>(name: &str, slot: Slot<'a>) -> Result<Option<T>, TaskError> {
-    match slot.map(RawValue::get) {
+pub fn optional<'a, T: Argument<'a>>(name: &str, argument: RawArgument<'a>) -> Result<Option<T>, TaskError> {
+    match argument.map(RawValue::get) {
         None | Some("null") => Ok(None),
         Some(json) => T::read(json).map(Some).map_err(|error| invalid_argument(name, &error)),
     }
