@@ -66,6 +66,19 @@ async fn what_would_fail_again_is_not_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_gives_up_is_not_retried_and_its_result_says_why() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let result = client.submit_task("withdraw", (130,)).max_retries(3).await.expect("a result");
+    assert_eq!((result.error_kind, result.attempts), (Some(ErrorKind::GaveUp), 1));
+    assert_eq!(result.error.as_deref(), Some("cannot withdraw 130: the balance is 100"));
+    let expected = r#"{"failure":{"kind":"InsufficientFunds","details":{"balance":100,"missing":30}}}"#;
+    assert_eq!(result.metadata.as_str(), expected);
+    let ran = cluster.cli(["submit", "--task-name", "withdraw", "--args", "130"]).with_code(1);
+    ran.says("failed (gave-up)").says("the balance is 100");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn panics_and_timeouts_are_tried_again_while_there_are_retries() {
     let cluster = cluster();
     let client = cluster.client().await;
