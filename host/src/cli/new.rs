@@ -13,9 +13,9 @@ use clap::{Args, ValueHint};
 use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, failure::plain, render, switch};
 
 mod sdk;
-mod surroundings;
+mod workspace;
 
-use surroundings::{Workspace, normal};
+use workspace::{Workspace, normal};
 
 /// Bytes of a crate's name.
 const NAME_MAX: usize = 64;
