@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::plain};
 use crate::{
     config::Address,
-    protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
+    protocol::{CallbackMessage, WorkerInfo},
     subworker::LoadingEnd,
     visible,
 };
@@ -217,12 +217,8 @@ pub(super) fn document(document: &impl Serialize) -> Outcome {
     Ok(0)
 }
 
-fn status_of(worker: &WorkerInfo) -> &'static str {
-    match worker.status {
-        WorkerStatus::Active => "active",
-        WorkerStatus::Draining => "draining",
-        WorkerStatus::Lost => "lost",
-    }
+fn status_of(worker: &WorkerInfo) -> &str {
+    worker.status.as_str()
 }
 
 /// The number of tasks that a worker has loaded.

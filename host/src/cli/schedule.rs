@@ -216,7 +216,7 @@ fn refused(error: ClientError, name: &str, before: Option<&ScheduleInfo>, on_con
 /// A refusal by the control plane, with a hint.
 fn kept(error: ClientError, hint: Option<String>) -> Failure {
     match (error, hint) {
-        (ClientError::Refused(why), Some(hint)) => Failure::new(WRONG_USAGE, why).hint(hint),
+        (ClientError::Refused(refusal), Some(hint)) => Failure::new(WRONG_USAGE, refusal).hint(hint),
         (error, _) => error.into(),
     }
 }

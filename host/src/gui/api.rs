@@ -65,6 +65,7 @@ fn worker(info: &WorkerInfo) -> Object {
         WorkerStatus::Active => "active",
         WorkerStatus::Draining => "draining",
         WorkerStatus::Lost => "inactive",
+        WorkerStatus::Other(_) => info.status.as_str(),
     };
     object! {
         "id": info.id,
@@ -295,7 +296,9 @@ pub(super) async fn retry(
         Ok(Some(Submitted::Accepted)) => (None, None),
         // No worker has the task any more, or its new version does not accept the arguments.
         Ok(Some(Submitted::Ended(result))) => (Some(result.status), result.error.clone()),
-        Ok(Some(Submitted::Refused(why))) => return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+        Ok(Some(Submitted::Refused(refusal))) => {
+            return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, refusal.message));
+        }
         Ok(None) => return Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the task was not accepted")),
         Err(None) => return Err(HttpError::unknown_task(&id)),
         Err(Some(status)) => {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::exactly,
-    protocol::{WorkerInfo, WorkerStatus},
+    protocol::{RefusalCode, WorkerInfo, WorkerStatus},
     signature,
     task::{LoadFailure, ModuleInfo, ModuleStatus, Policy, TaskInfo, schedule::When},
     visible,
@@ -106,9 +106,12 @@ fn module_with(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
             line_below("leaving: its file is gone; it still runs tasks that were submitted before")
         }
         ModuleStatus::Loaded | ModuleStatus::Broken | ModuleStatus::Loading => {}
+        ModuleStatus::Other(status) => line_below(status.as_str()),
     }
-    if let Some(LoadFailure { at, message }) = &module.last_error {
+    if let Some(LoadFailure { at, message, code }) = &module.last_error {
         out(format_args!("  error since {}:", moment(*at)));
+        let force = if *code == Some(RefusalCode::CatalogConflict) { ", or at once with --force-reload" } else { "" };
+        let message = format!("{message}{force}");
         message.lines().for_each(|line| indented_line("    ", line));
     }
     if !workers.is_empty() {

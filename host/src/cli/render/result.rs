@@ -57,8 +57,9 @@ fn failed(list: &str, result: &TaskResult) -> Failure {
     let attempts = if result.attempts > 1 { format!(" after {} attempts", result.attempts) } else { String::new() };
     let error = result.error.as_deref().unwrap_or_default().trim_start_matches(['\n', '\r']);
     let (verb, reason) = match result.status {
-        TaskStatus::Cancelled => ("was cancelled", String::new()),
-        _ => ("failed", format!("\n{error}")),
+        TaskStatus::Cancelled => ("was cancelled".to_owned(), String::new()),
+        TaskStatus::Other(status) => (format!("ended as {}", status.as_str()), format!("\n{error}")),
+        _ => ("failed".to_owned(), format!("\n{error}")),
     };
     let message = format!("task {} {verb}{kind}{worker}{attempts}{reason}", result.task_id);
     let failure = Failure::new(TASK_FAILED, message);

@@ -155,6 +155,7 @@ fn delivery(delivery: &Delivery) -> String {
         DeliveryState::Pending => format!("pending, to {address}"),
         DeliveryState::Delivered => format!("delivered to {address} after {tries}"),
         DeliveryState::Failed => format!("delivery to {address} failed after {tries}: {reason}"),
+        DeliveryState::Other(state) => format!("{}, to {address}", state.as_str()),
     }
 }
 
