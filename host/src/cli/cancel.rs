@@ -42,7 +42,7 @@ impl Cancel {
                 Found::Ended(result) => {
                     Err(Failure::new(TASK_FAILED, format!("task {id} has already ended with status {}", result.status))
                         .hint(format!("see its result with: fastworker result {id}"))
-                        .about(id))
+                        .for_task(id))
                 }
                 Found::Live(_) | Found::Unknown => Err(unknown_task(id)),
             }

@@ -8,7 +8,7 @@ use clap_mangen::Man as Page;
 
 use super::{
     Failure, Outcome, TASK_FAILED, WRONG_USAGE, command_tree, complete,
-    failure::{did_you_mean, plain},
+    failure::{did_you_mean, os_message},
     render,
 };
 
@@ -46,7 +46,7 @@ impl Man {
             pages.into_iter().try_for_each(|(name, page)| fs::write(folder.join(name).with_extension("1"), page?))
         });
         written.map_err(|error| {
-            Failure::new(TASK_FAILED, format!("cannot write manual pages to {shown}: {}", plain(&error)))
+            Failure::new(TASK_FAILED, format!("cannot write manual pages to {shown}: {}", os_message(&error)))
                 .hint("choose a folder that you can write to with --out")
         })?;
         let what = if count == 1 { "1 page".to_owned() } else { format!("{count} pages") };

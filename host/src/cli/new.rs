@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, failure::plain, render, switch};
+use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, failure::os_message, render, switch};
 
 mod sdk;
 mod workspace;
@@ -56,8 +56,11 @@ impl New {
         let sdk = self.sdk.as_deref().map(sdk_at).transpose()?;
         let home = Home::of(&folder, sdk.as_deref())?;
         self.write(&folder, sdk.as_deref(), &home).map_err(|error| {
-            Failure::new(TASK_FAILED, format!("cannot create the crate in {}: {}", folder.display(), plain(&error)))
-                .hint("choose a folder that you can write to with --path")
+            Failure::new(
+                TASK_FAILED,
+                format!("cannot create the crate in {}: {}", folder.display(), os_message(&error)),
+            )
+            .hint("choose a folder that you can write to with --path")
         })?;
         if let Home::Member { root } = &home {
             render::note(&format!(

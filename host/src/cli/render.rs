@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::plain};
+use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::os_message};
 use crate::{
     config::Address,
     protocol::{CallbackMessage, WorkerInfo},
@@ -76,7 +76,7 @@ fn write_out(text: &str) {
         // The reader has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
         Err(error) => {
-            let failure = Failure::new(TASK_FAILED, format!("cannot write the output: {}", plain(&error)));
+            let failure = Failure::new(TASK_FAILED, format!("cannot write the output: {}", os_message(&error)));
             diagnostics::failure(&failure.hint("check the destination of the output: the disk may be full"), false);
             process::exit(TASK_FAILED.into());
         }

@@ -52,15 +52,17 @@ impl ResultOf {
             }
             Found::Unknown => Err(unknown_task(id)),
             Found::Live(task) if json => render::status(&task, json).map(|_| TIMED_OUT),
-            Found::Live(task) if self.wait => Err(Failure::not_ended(id, wait).with(render::pending_reason(&task))),
+            Found::Live(task) if self.wait => {
+                Err(Failure::not_ended(id, wait).with_detail(render::pending_reason(&task)))
+            }
             Found::Live(task) => {
                 let reason = render::pending_reason(&task).map(|reason| format!("; {reason}")).unwrap_or_default();
                 let message = format!("task {id} has not ended: it is {}{reason}", task.status);
                 Err(Failure::new(TIMED_OUT, message)
                     .hint(format!("wait for it with: fastworker result {id} --wait"))
-                    .about(id))
+                    .for_task(id))
             }
         });
-        outcome.map_err(|failure| failure.leaves(id))
+        outcome.map_err(|failure| failure.with_running_task(id))
     }
 }

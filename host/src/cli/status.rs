@@ -58,5 +58,5 @@ pub(super) fn unknown_task(id: &TaskId) -> Failure {
             "fastworker tasks lists the known tasks; results expire after the control plane's --result-cache-ttl, and \
              are lost when it restarts",
         )
-        .about(id)
+        .for_task(id)
 }

@@ -81,12 +81,12 @@ impl SubmitTask {
             match waiting::until_ended(client, &id, timeout, &shown, client.run(task)).await {
                 Ok(result) => render::task_result(&result, describe_for_json(client, &id, json).await?.as_ref(), json),
                 Err(late @ ClientError::TimedOut { .. }) => {
-                    Err(Failure::from(late).with(pending_reason(client, &id).await))
+                    Err(Failure::from(late).with_detail(pending_reason(client, &id).await))
                 }
                 Err(error) => Err(error.into()),
             }
         });
-        outcome.map_err(|failure| if may_exist.get() { failure.leaves(&id) } else { failure })
+        outcome.map_err(|failure| if may_exist.get() { failure.with_running_task(&id) } else { failure })
     }
 
     fn task(&self) -> NewTask {
@@ -127,7 +127,7 @@ async fn follow(client: &Client, task: NewTask, timeout: Duration, json: bool, s
     let outcome = loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break Err(Failure::not_ended(&id, timeout).with(pending_reason(client, &id).await));
+            break Err(Failure::not_ended(&id, timeout).with_detail(pending_reason(client, &id).await));
         }
         let request = tokio::time::timeout(left + DESCRIBE_TIMEOUT, client.follow(&id, seen, left.min(WAIT_MAX)));
         let reply = match request.await {
