@@ -114,7 +114,7 @@ fn the_command_line_tells_the_path_and_what_to_do() {
     assert_eq!((&json["error_kind"], &json["attempts"]), (&json!("bad-arguments"), &json!(0)));
 
     let reverse = |options: &[&str]| cluster.cli([&["submit", "--task-name", "reverse"], options].concat());
-    let _ = reverse(&["--args", "12"]).with_code(1).hints(r#"quote it twice to pass text: '"12"'"#);
+    let _ = reverse(&["--args", "12"]).with_code(1).hints(r#"quote the value twice to pass a string: '"12"'"#);
     let _ = reverse(&["--kwargs", "text=true"]).with_code(1).hints(r#"'text="true"'"#);
     assert_eq!(reverse(&["--args", r#""12""#]).with_code(0).stdout, "\"21\"\n");
     let background = reverse(&["--args", "12", "--non-blocking"]).with_code(1);

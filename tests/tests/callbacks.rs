@@ -385,7 +385,7 @@ async fn the_command_line_submits_listens_and_tells() {
         cluster.command(["listen", "tcp://127.0.0.1:0", "--count", "1", "--json"]),
         cluster.folder(),
     );
-    let said = || async { listen.log().lines().find_map(|line| line.strip_prefix("listening at ").map(str::to_owned)) };
+    let said = || async { listen.log().lines().find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)) };
     let address = eventually_async("where it listens", SOON, said).await;
     let submit = ["submit", "--task-name", "add", "--args", "5", "3", "--json", "--callback", &address];
     let ran = cluster.cli(submit.into_iter().chain(["--callback-data", r#"{"a": 1}"#]));

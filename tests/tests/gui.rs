@@ -128,10 +128,10 @@ fn tasks_are_found_by_status_name_and_worker_and_waiting_ones_in_their_order() {
     assert!(queues["queues"]["low"]["oldest_age_seconds"].is_number(), "{queues}");
     let _ = get(&cluster, "/api/tasks?status=queued").with_status(400);
     for (wrong, why) in [
-        ("limit=many", "limit is a whole number from 1 to 500, not 'many'"),
+        ("limit=many", "limit must be a whole number from 1 to 500, not 'many'"),
         ("limit=501", "from 1 to 500"),
-        ("offset=-1", "offset is a whole number from 0, not '-1'"),
-        ("limit=1&limit=2", "the query cannot be read: duplicate field `limit`"),
+        ("offset=-1", "offset must be a whole number from 0, not '-1'"),
+        ("limit=1&limit=2", "invalid query: duplicate field `limit`"),
     ] {
         let refused = get(&cluster, &format!("/api/tasks?{wrong}")).with_status(400).json();
         assert!(refused["error"].as_str().is_some_and(|error| error.contains(why)), "{refused}");

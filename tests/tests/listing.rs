@@ -55,7 +55,7 @@ fn a_task_is_named_behind_the_command_or_by_the_option_or_by_the_variable() {
         assert_eq!(status(args, &id).with_code(0).json()["task_id"], id.as_str());
     }
     assert_eq!(status(&[&id], "another").with_code(0).json()["task_id"], id.as_str());
-    let _ = status(&[&id, "--task-id", "a-third"], "another").with_code(2).says("two task ids are given");
+    let _ = status(&[&id, "--task-id", "a-third"], "another").with_code(2).says("two different task ids are given");
     let mut again = cluster.command(["submit", "--json", "--task-name", "add", "--args", "1", "1"]);
     again.env("FASTWORKER_TASK_ID", &id);
     assert_eq!(cli::run(again).with_code(0).json()["result"], 2, "a variable makes no submission the first one again");
@@ -145,14 +145,14 @@ fn status_says_what_a_task_was_and_what_it_waits_for() {
     assert!(shown.contains("status     scheduled\ndue        20") && shown.contains("(in 10 min)"), "{shown}");
 
     let wait = ["submit", "--wait-for-worker", "--timeout", "3s", "--task-id", "odd", "--task-name", "nope"];
-    let _ = cluster.cli(wait).with_code(4).says("it waits for a worker that has the task 'nope'");
+    let _ = cluster.cli(wait).with_code(4).says("it is waiting for a worker that has the task 'nope'");
     assert!(status("odd").contains("waits for  a worker that has this task"), "{}", status("odd"));
 
     let retried = submit(&cluster, &["panic_now", "--max-retries", "1", "--retry-delay", "10m"]);
     let shown = eventually("its first attempt", SOON, || Some(status(&retried)).filter(|it| it.contains("retrying")));
     assert!(shown.contains("due        20") && shown.contains("kind       trap\nerror      "), "{shown}");
     let asked = cluster.cli(["result", &retried]).with_code(4).stderr;
-    assert!(asked.contains("attempt 1 failed: ") && asked.contains("the next is due in "), "{asked}");
+    assert!(asked.contains("attempt 1 failed: ") && asked.contains("the next attempt is due in "), "{asked}");
 
     let _ = cluster.cli(["cancel", &scheduled]).with_code(0);
     let shown = status(&scheduled);

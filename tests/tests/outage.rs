@@ -56,7 +56,7 @@ fn a_result_that_a_restart_lost_is_not_found_and_not_waited_for() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let id = cluster.cli(["submit", "--non-blocking", "--task-name", "slow", "--args", "60", "60"]).with_code(0).stdout;
     let mut waiting = Process::start("result", cluster.command(["result", id.trim(), "--wait"]), cluster.folder());
-    eventually("that it waits", SOON, || waiting.log().contains("waiting for its end").then_some(()));
+    eventually("that it waits", SOON, || waiting.log().contains("waiting for it to end").then_some(()));
     cluster.control_plane.kill();
     cluster.restart_control_plane();
     assert_eq!(waiting.wait_for_exit(SOON).code(), Some(5));
@@ -91,7 +91,7 @@ fn a_command_that_waits_says_after_a_second_what_for() {
     let running = submit(&["--task-name", "slow", "--args", "30", "30"]).with_code(4).stderr;
     assert!(running.starts_with("note: task ") && running.contains(" runs on sw1 since "), "{running}");
     let queued = submit(&["--json", "--task-name", "slow", "--args", "0", "1"]).with_code(4);
-    assert!(queued.stderr.contains("is queued behind others: waiting for its end, at most "), "{queued:?}");
+    assert!(queued.stderr.contains("is queued behind other tasks: waiting for it to end, at most "), "{queued:?}");
     assert_eq!(queued.json()["code"], 4);
     let nobody = submit(&["--wait-for-worker", "--task-name", "nobody"]).with_code(4).stderr;
     assert!(nobody.contains("is queued, and no worker has the task 'nobody' yet"), "{nobody}");

@@ -37,13 +37,13 @@ fn a_wrong_option_is_named_with_what_would_be_right() {
     refused(&["sumbit"], "submit");
     refused(&["submit", "--task-nam", "x"], "--task-name");
     refused(&["submit", "--task-name", "add", "--priority", "urgent"], "critical, high, normal, low");
-    refused(&["submit", "--task-name", "add", "--task-timeout", "5 parsecs"], "write a span such as");
+    refused(&["submit", "--task-name", "add", "--task-timeout", "5 parsecs"], "write a duration such as");
     refused(&["submit", "--task-name", "add", "--args-json", "{}"], "one JSON array, such as '[5, 3]'");
     refused(&["submit", "--task-name", "add", "--args-json", "[5,"], "--args-json");
     refused(&["submit", "--task-name", "add", "--args-json", "[1]", "--args", "1"], "cannot be used with");
     refused(&["submit", "--task-name", "add", "--task-timeout", "0"], "longer than 0");
-    refused(&["submit", "--task-name", "add", "--countdown=-1s"], "a span cannot be negative");
-    refused(&["submit", "--task-name", "add", "--countdown", "-1"], "a span cannot be negative");
+    refused(&["submit", "--task-name", "add", "--countdown=-1s"], "a duration cannot be negative");
+    refused(&["submit", "--task-name", "add", "--countdown", "-1"], "a duration cannot be negative");
     refused(&["submit", "--task-name", "add", "--max-retries", "-1"], "write a whole number");
     refused(&["submit", "--task-name", "add", "--timeout", "0"], "longer than 0");
     refused(&["submit", "--task-name", ""], "a task name has 1 to 128 bytes");
@@ -51,7 +51,7 @@ fn a_wrong_option_is_named_with_what_would_be_right() {
     refused(&["listen", "--count", "0", "tcp://127.0.0.1:0"], "write a whole number, 1 or more");
     refused(&["bench", "--rounds", "0"], "write a whole number from 1");
     refused(&["control-plane", "--base-address", "tcp://127.0.0.1:65534"], "at most 65531");
-    refused(&["submit", "--task-name", "add", "--countdown", "99999d"], "a span is at most ten years");
+    refused(&["submit", "--task-name", "add", "--countdown", "99999d"], "the maximum duration is ten years");
     refused(&["submit", "--task-name", "add", "--kwargs", "five"], "name=value");
     refused(&["submit", "--task-name", "add", "--non-blocking", "--follow"], "cannot be used with");
     refused(&["submit", "--task-name", "add", "--task-id", ""], "--task-id");
@@ -85,7 +85,8 @@ fn output_that_cannot_be_written_is_an_error() {
 fn a_wrong_variable_is_named_too() {
     let mut command = fastworker();
     command.args(["submit", "--task-name", "add"]).env("FASTWORKER_TIMEOUT", "soon");
-    let _ = cli::run(command).with_code(2).says("'soon' for --timeout (from FASTWORKER_TIMEOUT)").hints("write a span");
+    let _ =
+        cli::run(command).with_code(2).says("'soon' for --timeout (from FASTWORKER_TIMEOUT)").hints("write a duration");
     let mut command = fastworker();
     command.args(["submit", "--task-name", "add", "--args", "1"]).env("FASTWORKER_ARGS_JSON", "[1]");
     let _ = cli::run(command).with_code(2).says("--args-json (from FASTWORKER_ARGS_JSON)");
