@@ -32,13 +32,16 @@ pub mod process;
 pub mod python;
 pub mod relay;
 pub mod sim;
+pub mod snapshot;
 pub mod steady;
 pub mod story;
 pub mod wait;
+pub mod wording;
 
 pub use cli::{Ran, fastworker};
 pub use cluster::Cluster;
 pub use guests::Guest;
 pub use modules::module;
 pub use process::Process;
+pub use snapshot::Transcript;
 pub use wait::{SOON, eventually};

@@ -1,4 +1,4 @@
-//! Ports that no other test has, below the range that the system hands out by itself.
+//! Ports that no other test uses, below the range of ephemeral ports.
 
 use std::{
     env, fs,
@@ -7,12 +7,14 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-/// How many ports a test gets.
+/// Number of ports of a test.
 const BLOCK: u16 = 16;
-const FIRST: u16 = 10_000;
-const LAST: u16 = 32_000;
+/// The first port that a test may get.
+pub(crate) const FIRST: u16 = 10_000;
+/// Exclusive upper limit of the ports of tests.
+pub(crate) const LAST: u16 = 32_000;
 
-/// Consecutive ports that are this test's alone while it lives.
+/// Consecutive ports, reserved for this test until dropped.
 #[derive(Debug)]
 pub struct Ports {
     first: u16,

@@ -18,6 +18,7 @@ use fastworker_tests::{
     Cluster, Process, SOON, eventually, module,
     peer::{Peer, REQUEST},
     steady::Steady,
+    wording,
 };
 
 const MEGABYTE: u64 = 1 << 20;
@@ -102,7 +103,7 @@ async fn a_log_that_is_read_late_has_every_line() {
     let mut end = end.expect("a pipe");
     let reader = thread::spawn(move || {
         let (mut log, mut buffer) = (String::new(), [0; 4096]);
-        while !log.contains(" stopped") {
+        while !log.contains(wording::STOPPED) {
             let count = end.read(&mut buffer).expect("the pipe is read");
             log.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
@@ -152,7 +153,7 @@ fn one_peer_with_every_open_request_locks_nobody_out() {
         while (0..OPEN_MAX / 8).try_for_each(|id| greedy.ask(id + 2, &lookup)).is_ok() {}
     });
     let steady = Steady::start(&cluster);
-    let disconnected = || cluster.control_plane.log().contains("most of the open requests").then_some(());
+    let disconnected = || cluster.control_plane.log().contains(wording::TOO_MANY_REQUESTS).then_some(());
     eventually("the end of the greedy one", 4 * SOON, disconnected);
     steady.stop();
     ask.join().expect("it ends");

@@ -19,6 +19,7 @@ use fastworker_tests::{
     peer::{PAIR, Peer, greeting},
     story::end_of,
     wait::eventually_async,
+    wording,
 };
 use futures::{StreamExt, future::join_all};
 use serde_json::{Value, json};
@@ -206,7 +207,7 @@ async fn a_listener_that_comes_late_or_starts_anew_misses_nothing() {
     let client = cluster.client().await;
     let address = format!("tcp://127.0.0.1:{}", cluster.ports().spare(0));
     let late = client.send(add(1, &address)).await.expect("it is taken");
-    let has_failed = || async { cluster.control_plane.log().contains("was not reached").then_some(()) };
+    let has_failed = || async { cluster.control_plane.log().contains(wording::CALLBACK_FAILED).then_some(()) };
     eventually_async("a first try in vain", SOON, has_failed).await;
     let bind = || async { Listener::bind(&address).ok() };
     let mut listener = eventually_async("the port", SOON, bind).await;
@@ -374,7 +375,7 @@ async fn a_control_plane_that_stops_sends_what_waits_and_does_not_wait_for_the_d
     }
     assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
     let log = cluster.control_plane.log();
-    assert!(log.contains("callbacks that were not delivered, which are lost"), "{log}");
+    assert!(log.contains(wording::CALLBACKS_LOST), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

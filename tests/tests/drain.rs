@@ -12,6 +12,7 @@ use fastworker_tests::{
     ports::Ports,
     story::{end_of, success, until_status},
     wait::at_best,
+    wording,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +30,7 @@ async fn a_control_plane_finishes_what_was_accepted_takes_no_more_and_exits_0() 
         until_status(&client, &id, status).await;
     }
     cluster.control_plane.terminate();
-    let log = || cluster.control_plane.log().contains("draining; signal again to stop now").then_some(());
+    let log = || cluster.control_plane.log().contains(wording::DRAINS).then_some(());
     eventually("that it drains", SOON, log);
     let hasty = cluster.client_with(|builder| builder.timeout(Duration::from_secs(1))).await;
     match hasty.submit_task("slow", (0.0, 1)).await {
@@ -139,7 +140,7 @@ fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
     let mut ask = fastworker();
     ask.args(["workers", "--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     drop(fastworker_tests::cli::run(ask).with_code(0));
-    assert!(process.is_running() && !process.log().contains("draining"), "{}", process.log());
+    assert!(process.is_running() && !process.log().contains(wording::DRAINS), "{}", process.log());
     process.stop();
 }
 
@@ -160,7 +161,7 @@ async fn after_a_later_signal() -> Duration {
     for process in [&mut cluster.subworkers[0], &mut cluster.control_plane] {
         let from = Instant::now();
         process.interrupt();
-        eventually("that it drains", SOON, || process.log().contains("draining").then_some(()));
+        eventually("that it drains", SOON, || process.log().contains(wording::DRAINS).then_some(()));
         // Signals without end: those in the beginning are the first one.
         eventually("the end", SOON, || {
             process.terminate();
@@ -227,7 +228,7 @@ async fn a_subworker_whose_control_plane_is_gone_ends_when_its_time_is_over() {
     until_status(&client, &id, TaskStatus::Started).await;
     cluster.control_plane.kill();
     let subworker = &mut cluster.subworkers[0];
-    eventually("that it tells", SOON, || subworker.log().contains("does not answer: trying on").then_some(()));
+    eventually("that it tells", SOON, || subworker.log().contains(wording::NO_ANSWER).then_some(()));
     subworker.terminate();
     assert_eq!(subworker.wait_for_exit(SOON).code(), Some(0));
 }

@@ -138,7 +138,7 @@ fn status_fails(ports: &Ports, what: &str) {
     let ran = cli::run(command);
     assert!(begun.elapsed() < 3 * SOON, "{what}: after {:?}", begun.elapsed());
     assert!(matches!(ran.code, Some(1 | 3 | 4 | 5)), "{what}: {ran:?}");
-    assert!(ran.complaint().starts_with("error: ") && !ran.stderr.contains("panicked"), "{what}: {ran:?}");
+    assert!(ran.error().starts_with("error: ") && !ran.stderr.contains("panicked"), "{what}: {ran:?}");
     assert!(!ran.stderr.contains('\u{1b}') && ran.stderr.len() < 4_000, "{what}: {} bytes", ran.stderr.len());
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fastworker_tests::{Cluster, Guest, Process, SOON, cli, eventually, fastworker, module};
+use fastworker_tests::{Cluster, Guest, Process, SOON, Transcript, cli, eventually, fastworker, module, wording};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -124,7 +124,7 @@ fn a_worker_starts_beside_broken_endless_and_rival_modules_and_lists_them() {
     until_refused(&cluster, "endless2", "did not register its tasks within 10 s", SOON);
     let loaded = eventually("the end of it", SOON, || {
         let log = cluster.control_plane.log();
-        log.lines().find(|line| line.contains("all modules are loaded or refused")).map(str::to_owned)
+        log.lines().find(|line| line.contains(wording::MODULES_SETTLED)).map(str::to_owned)
     });
     assert!(loaded.contains("modules=2") && loaded.contains("broken=7") && loaded.contains("tasks=2"), "{loaded}");
     // Once the first is gone, the other takes over.
@@ -170,9 +170,11 @@ fn what_can_never_be_a_module_stops_the_start() {
         command.arg("control-plane").args(args).arg("--task-modules").arg(source);
         cli::run(command)
     };
-    let _ = run(&[], &notes).with_code(2).says("notes.txt").says("is not WebAssembly");
-    let _ = run(&[], Path::new("a[")).with_code(2).says("is not a pattern");
-    let _ = run(&["--no-reload"], &missing).with_code(5).says("there is no file or folder");
+    let mut errors = Transcript::new();
+    errors.add(&run(&[], &notes).with_code(2));
+    errors.add(&run(&[], Path::new("a[")).with_code(2));
+    errors.add(&run(&["--no-reload"], &missing).with_code(5));
+    errors.check();
 }
 
 #[test]
@@ -280,7 +282,7 @@ fn a_cache_that_cannot_be_written_costs_time_and_nothing_else() {
     let args = ["--cache-dir", &file.join("cache").display().to_string()];
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
     until_answer(&cluster, "good", "1");
-    assert!(cluster.control_plane.log().contains("no cache of compiled code"), "{}", cluster.control_plane.log());
+    assert!(cluster.control_plane.log().contains(wording::NO_CODE_CACHE), "{}", cluster.control_plane.log());
 }
 
 #[test]

@@ -22,6 +22,7 @@ use fastworker_tests::{
     Cluster, Guest, SOON, eventually,
     story::{end_of, end_of_within, success},
     wait::eventually_async,
+    wording,
 };
 use serde::Serialize;
 use tempfile::TempDir;
@@ -140,7 +141,7 @@ async fn a_file_that_is_written_in_place_is_live_when_it_is_whole() {
     }
     drop(writing);
     until_it_answers(&client, &first, "two").await;
-    assert!(!cluster.control_plane.log().contains("not loaded"), "{}", cluster.control_plane.log());
+    assert!(!cluster.control_plane.log().contains(wording::MODULE_REFUSED), "{}", cluster.control_plane.log());
     cluster.control_plane.stop();
 }
 
@@ -227,7 +228,7 @@ async fn modules_appear_in_a_folder_move_within_it_and_are_dropped_when_they_are
     until_gone(&client, "farewell").await;
     let result = client.submit_task("part", ()).await.expect("a result");
     assert_eq!(result.error_kind, Some(ErrorKind::NotFound));
-    let is_told = || cluster.subworkers[0].log().contains("module dropped").then_some(());
+    let is_told = || cluster.subworkers[0].log().contains(wording::MODULE_DROPPED).then_some(());
     eventually("that the log tells of it", SOON, is_told);
 }
 
