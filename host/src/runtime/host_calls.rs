@@ -13,7 +13,7 @@ use super::{
     descriptor::{self, Keys, Wishes},
     output::Flood,
 };
-use crate::task::{FollowUp, LogLevel, TASK_NAME_MAX, is_task_name};
+use crate::task::{FollowUp, LogLevel, TaskName};
 
 /// Lets modules reach the contract's host interface.
 pub(super) fn add_to_linker(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
@@ -69,9 +69,7 @@ impl Attempt {
 }
 
 fn follow_up(task: GuestFollowUp, wishes: Wishes) -> Result<FollowUp, String> {
-    if !is_task_name(&task.name) {
-        return Err(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"));
-    }
+    TaskName::check(&task.name).map_err(|invalid| invalid.to_string())?;
     if let Some(wrong) = wishes.unreadable.first() {
         return Err(format!("options: {wrong}"));
     }

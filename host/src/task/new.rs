@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use super::{
     CallbackInfo, Policy, TaskId,
-    policy::{Said, seconds},
+    policy::{SkipDefaults, seconds},
 };
 use crate::{clock::Timestamp, json::Json};
 
@@ -76,17 +76,17 @@ impl NewTask {
 
 impl Serialize for NewTask {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let said = Said::by(&serializer);
+        let defaults = SkipDefaults::of(&serializer);
         let mut fields = serializer.serialize_struct("NewTask", 9)?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("name", &self.name)?;
-        said.field(&mut fields, "args", &self.args, self.args.as_str() != "[]")?;
-        said.field(&mut fields, "kwargs", &self.kwargs, self.kwargs.as_str() != "{}")?;
-        said.field(&mut fields, "policy", &self.policy, self.policy != Policy::default())?;
-        said.field(&mut fields, "eta", &self.eta, self.eta.is_some())?;
-        said.field(&mut fields, "countdown", &seconds::of(self.countdown), self.countdown.is_some())?;
-        said.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
-        said.field(&mut fields, "unknown", &self.unknown, self.unknown != Unknown::Fail)?;
+        defaults.field(&mut fields, "args", &self.args, self.args.as_str() != "[]")?;
+        defaults.field(&mut fields, "kwargs", &self.kwargs, self.kwargs.as_str() != "{}")?;
+        defaults.field(&mut fields, "policy", &self.policy, self.policy != Policy::default())?;
+        defaults.field(&mut fields, "eta", &self.eta, self.eta.is_some())?;
+        defaults.field(&mut fields, "countdown", &seconds::of(self.countdown), self.countdown.is_some())?;
+        defaults.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
+        defaults.field(&mut fields, "unknown", &self.unknown, self.unknown != Unknown::Fail)?;
         fields.end()
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeStruct};
 
-use super::{ErrorKind, TaskId, TaskStatus, policy::Said};
+use super::{ErrorKind, TaskId, TaskStatus, policy::SkipDefaults};
 use crate::{clock::Timestamp, json::Json};
 
 /// How a task ended.
@@ -61,7 +61,7 @@ impl TaskResult {
 
 impl Serialize for TaskResult {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let said = Said::by(&serializer);
+        let defaults = SkipDefaults::of(&serializer);
         let mut fields = serializer.serialize_struct("TaskResult", 11)?;
         fields.serialize_field("task_id", &self.task_id)?;
         fields.serialize_field("status", &self.status)?;
@@ -72,8 +72,8 @@ impl Serialize for TaskResult {
         fields.serialize_field("error_kind", &self.error_kind)?;
         fields.serialize_field("worker_id", &self.worker_id)?;
         fields.serialize_field("attempts", &self.attempts)?;
-        said.field(&mut fields, "module_version", &self.module_version, self.module_version.is_some())?;
-        said.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
+        defaults.field(&mut fields, "module_version", &self.module_version, self.module_version.is_some())?;
+        defaults.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
         fields.end()
     }
 }

@@ -246,10 +246,10 @@ impl Clockwork {
         if pattern.len() > CRON_MAX {
             return Err(bad(format!("it has more than {CRON_MAX} bytes")));
         }
-        let spelled_out = pattern::spelled_out(pattern).map_err(&bad)?;
-        pattern::check_steps(&spelled_out).map_err(&bad)?;
+        let expanded = pattern::expand_nickname(pattern).map_err(&bad)?;
+        pattern::check_steps(&expanded).map_err(&bad)?;
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser.parse(&spelled_out).map_err(|error| bad(pattern::reason(error)))?;
+        let cron = parser.parse(&expanded).map_err(|error| bad(pattern::reason(error)))?;
         let zone = zone(tz)?;
         let clockwork = Self { cron, zone };
         match clockwork.after(Timestamp::default()) {

@@ -22,8 +22,8 @@ use crate::{
     protocol::{Ended, EventKind, LeaseId, Order},
     signature::ArgumentError,
     task::{
-        CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId,
-        TaskResult, TaskStatus, Unknown, is_task_name,
+        CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TaskId, TaskName,
+        TaskResult, TaskStatus, Unknown,
     },
     transport::PAYLOAD_MAX,
 };
@@ -171,13 +171,13 @@ impl<R: Responder> State<R> {
     pub(super) fn refusal(&self, task: &NewTask) -> Option<String> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
         let size = task.size();
-        if !is_task_name(&task.name) {
-            Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"))
+        if let Err(invalid) = TaskName::check(&task.name) {
+            Some(invalid.to_string())
         } else if size > PAYLOAD_MAX {
             Some(format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes"))
         } else if !task.args.as_str().starts_with('[') || !task.kwargs.as_str().starts_with('{') {
             Some("positional arguments are a JSON array, and named arguments a JSON object".into())
-        } else if let Some(why) = task.callback.as_ref().and_then(CallbackInfo::fault) {
+        } else if let Some(why) = task.callback.as_ref().and_then(CallbackInfo::problem) {
             Some(why)
         } else if self.tasks.len() >= tasks_max {
             Some(format!("the queue is full: {tasks_max} tasks are unfinished; try again later"))
