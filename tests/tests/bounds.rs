@@ -79,7 +79,7 @@ async fn run_tasks(cluster: &Cluster, count: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_stops_neither_tasks_nor_the_end() {
+async fn an_unread_log_blocks_neither_tasks_nor_shutdown() {
     let mut end = None;
     let mut cluster = cluster_logging_to(|folder| {
         let (path, file) = pipe(folder);
@@ -138,7 +138,7 @@ async fn a_log_whose_reader_has_gone_or_whose_disk_is_full_stops_nothing() {
 // --- Peers ---
 
 #[test]
-fn one_peer_with_every_open_request_locks_nobody_out() {
+fn one_peer_with_all_open_requests_blocks_no_other() {
     const OPEN_MAX: u32 = 65_536;
     let cluster = Cluster::builder().modules(&["arithmetic", "slow"]).own_slots(2).start();
     let port = cluster.ports().base() + 4;

@@ -75,7 +75,7 @@ async fn fate_of(client: &Client, id: &TaskId) -> Delivery {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_of_a_thousand_tasks_is_told_once_however_it_ends() {
+async fn each_of_a_thousand_tasks_is_reported_once() {
     let cluster = cluster();
     let client = cluster.client().await;
     let mut listener = listen();
@@ -172,7 +172,7 @@ async fn a_thousand_callbacks_to_dead_addresses_cost_the_tasks_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_addresses_hold_up_nobody() {
+async fn silent_callback_addresses_delay_no_others() {
     let cluster = cluster();
     let client = cluster.client().await;
     // One that takes connections and never says a word, and one that shakes hands and never reads.
@@ -201,7 +201,7 @@ async fn silent_addresses_hold_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_that_comes_late_or_starts_anew_misses_nothing() {
+async fn a_listener_that_starts_late_or_again_misses_nothing() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1);
     let cluster = cluster.control_plane_args(&["--log-level", "debug"]).start();
     let client = cluster.client().await;
@@ -261,7 +261,7 @@ async fn a_slow_listener_gets_everything_and_holds_up_no_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_finds_a_listener_taken_comes_again() {
+async fn a_callback_to_a_busy_listener_is_retried() {
     let cluster = cluster();
     let client = cluster.client().await;
     // On a busy machine the first connection may be open at each of the few tries of the second.
@@ -296,7 +296,7 @@ async fn comes_again(client: &Client) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_callback_is_told_and_the_next_is_heard() {
+async fn an_invalid_callback_is_reported_and_the_next_received() {
     let mut listener = listen();
     let port = listener.address().rsplit_once(':').expect("a port").1.parse().expect("a number");
     let mut peer = Wire::pair(port);
@@ -347,7 +347,7 @@ async fn the_original_s_submissions_are_called_back_in_its_own_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cannot_be_called_is_refused_with_a_reason() {
+async fn an_invalid_callback_address_is_refused_with_a_reason() {
     let cluster = cluster();
     let client = cluster.client().await;
     let refused = client.delay_with_callback("add", "ipc:///tmp/x", (1, 2)).await.expect_err("no such address");
@@ -362,7 +362,7 @@ async fn who_cannot_be_called_is_refused_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_that_stops_sends_what_waits_and_does_not_wait_for_the_dead() {
+async fn a_stopping_control_plane_sends_waiting_callbacks() {
     let mut cluster = cluster();
     let client = cluster.client().await;
     let mut listener = listen();
@@ -379,7 +379,7 @@ async fn a_control_plane_that_stops_sends_what_waits_and_does_not_wait_for_the_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_submits_listens_and_tells() {
+async fn the_command_line_submits_and_listens() {
     let cluster = cluster();
     let mut listen = fastworker_tests::Process::start(
         "listen",

@@ -125,7 +125,7 @@ async fn a_task_that_waits_for_its_next_attempt_is_taken_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_ended_and_what_nobody_knows_cannot_be_cancelled() {
+async fn ended_and_unknown_tasks_cannot_be_cancelled() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
     let sum = client.submit_task("add", (1, 2)).await.expect("a result");

@@ -136,7 +136,7 @@ fn a_failed_task_is_shown_with_kind_worker_and_attempts() {
 }
 
 #[test]
-fn cancel_stops_a_running_task_and_says_so() {
+fn cancel_stops_a_running_task() {
     let cluster = cluster();
     let id = cluster.cli(["submit", "--non-blocking", "--task-name", "endless_loop"]).with_code(0).stdout;
     let id = id.trim();

@@ -61,7 +61,7 @@ async fn a_control_plane_waits_for_what_its_subworkers_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_finished_in_time_is_given_up_and_whoever_waits_is_told() {
+async fn unfinished_tasks_are_given_up_and_waiters_refused() {
     let limit = ["--shutdown-timeout", "300ms"];
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).control_plane_args(&limit).start();
     // It waits for the next control plane, and there is none.

@@ -104,7 +104,7 @@ fn the_endpoints_of_the_original_have_their_shapes() {
 }
 
 #[test]
-fn tasks_are_found_by_status_name_and_worker_and_waiting_ones_in_their_order() {
+fn tasks_are_filtered_and_waiting_ones_listed_in_order() {
     let cluster = cluster();
     let running = submit(&cluster, &["slow", "--args", "30"]);
     until_status(&cluster, &running, "started");
@@ -139,7 +139,7 @@ fn tasks_are_found_by_status_name_and_worker_and_waiting_ones_in_their_order() {
 }
 
 #[test]
-fn cancel_tells_the_truth() {
+fn cancel_returns_what_it_cancelled() {
     let cluster = cluster();
     let running = submit(&cluster, &["endless_loop"]);
     until_status(&cluster, &running, "started");
@@ -200,7 +200,7 @@ fn a_task_is_shown_with_its_arguments_error_log_and_progress() {
 }
 
 #[test]
-fn events_stream_with_the_names_of_the_original_and_go_on_where_a_reader_was() {
+fn events_stream_with_the_originals_names_and_can_be_resumed() {
     let cluster = cluster();
     let mut stream = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
     assert_eq!(stream.next(SOON).map(|sent| sent.event).as_deref(), Some("overview"));
@@ -236,7 +236,7 @@ fn events_stream_with_the_names_of_the_original_and_go_on_where_a_reader_was() {
 }
 
 #[test]
-fn a_reader_hears_how_many_events_it_missed() {
+fn a_reader_learns_how_many_events_it_missed() {
     let cluster = cluster();
     // Each is at least two events; 4,096 are kept.
     let call = || NewTask { args: Json::parse("[5, 3]").expect("an array"), ..NewTask::new("add") };
@@ -309,7 +309,7 @@ fn with_a_key_everything_but_health_and_the_empty_page_needs_it() {
 }
 
 #[test]
-fn pages_of_strangers_cannot_ask_through_a_browser() {
+fn other_origins_cannot_send_requests_through_a_browser() {
     let cluster = Cluster::builder().gui().start();
     let asked = Request::get(&cluster.gui(), "/api/status");
     for host in ["evil.example", "evil.example:8080", "localhost.evil.example", ""] {
@@ -336,7 +336,7 @@ fn pages_of_strangers_cannot_ask_through_a_browser() {
 }
 
 #[test]
-fn large_and_slow_requests_are_cut_off_and_hinder_nobody() {
+fn large_and_slow_requests_are_cut_off() {
     let cluster = Cluster::builder().gui().start();
     let large = Request::get(&cluster.gui(), "/api/status").header("X", &"x".repeat(100_000));
     let mut cut = large.begin("close");
@@ -410,7 +410,7 @@ fn documents_that_no_value_holds_end_no_answer() {
 }
 
 #[test]
-fn half_sent_requests_keep_nobody_out() {
+fn half_sent_requests_block_no_other_client() {
     let cluster = Cluster::builder().gui().start();
     let address = cluster.gui().replace("http://", "");
     let half = || {
@@ -567,7 +567,7 @@ fn same_labels(one: &str, other: &str) -> bool {
 }
 
 #[test]
-fn a_taken_port_is_an_error_only_for_who_asked_for_it() {
+fn a_taken_port_is_an_error_only_if_it_was_chosen() {
     let (ports, folder) = (Ports::claim(), tempfile::tempdir().expect("a folder"));
     let taken = TcpListener::bind(("127.0.0.1", ports.spare(0))).expect("a free port");
     let port = taken.local_addr().expect("an address").port().to_string();

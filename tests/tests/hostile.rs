@@ -75,7 +75,7 @@ async fn each_hostile_task_ends_alone_with_its_kind_and_the_worker_serves_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_told_with_its_text_and_the_functions_it_came_from() {
+async fn a_panic_is_reported_with_its_text_and_its_functions() {
     let cluster = cluster();
     let client = cluster.client().await;
     let trap = fails(&client, "panic_now", ("out of patience",), ErrorKind::Trap).await;

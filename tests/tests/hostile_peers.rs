@@ -85,7 +85,7 @@ fn stops_growing(cluster: &Cluster, mut storm: impl FnMut()) {
 }
 
 #[test]
-fn who_greets_wrongly_is_cut_off() {
+fn a_wrong_handshake_is_cut_off() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let before = cluster.control_plane.open_files();
@@ -219,7 +219,7 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
 }
 
 #[test]
-fn half_open_connections_by_the_thousand_take_nobodys_room() {
+fn thousands_of_half_open_connections_do_no_harm() {
     const EACH: usize = 600;
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised");
     let mut cluster = cluster();
@@ -304,7 +304,7 @@ fn connections_that_come_and_go_leave_nothing() {
 }
 
 #[test]
-fn who_asks_and_reads_nothing_is_cut_off_before_others_wait_for_him() {
+fn a_client_that_reads_no_replies_is_cut_off() {
     const FRAMES: usize = 100_000;
     let cluster = cluster();
     let steady = Steady::start(&cluster);

@@ -143,7 +143,7 @@ fn status_fails(ports: &Ports, what: &str) {
 }
 
 #[test]
-fn a_client_that_is_told_nonsense_says_so_in_time() {
+fn a_client_reports_invalid_replies_in_time() {
     thread::scope(|scope| {
         for number in 0..acts().len() {
             for greets in [false, true] {
@@ -162,7 +162,7 @@ fn a_client_that_is_told_nonsense_says_so_in_time() {
 }
 
 #[test]
-fn a_client_gives_up_on_whoever_greets_wrongly() {
+fn a_client_gives_up_after_a_wrong_handshake() {
     let greetings: [&'static [u8]; 4] = [b"HTTP/1.1 400 Bad Request\r\n\r\n", &[0; 8], b"\0SP\0\0\x70\0\0", b"\0SP"];
     thread::scope(|scope| {
         for wrong in greetings {
@@ -208,7 +208,7 @@ fn ill_work(number: usize) -> Act {
 }
 
 #[test]
-fn a_subworker_outlives_a_control_plane_that_tells_it_nonsense() {
+fn a_subworker_survives_invalid_replies() {
     let ports = Ports::claim();
     let hello = welcome(&ports);
     serve(ports.base() + 4, move |_| Act::Answer(hello.clone()));

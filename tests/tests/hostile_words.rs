@@ -79,7 +79,7 @@ fn sentence(answer: &[u8]) -> String {
 }
 
 #[test]
-fn what_cannot_be_read_is_answered_with_a_sentence_that_says_why() {
+fn unreadable_messages_are_refused_with_a_reason() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let base = cluster.ports().base();
@@ -127,7 +127,7 @@ fn what_cannot_be_read_is_answered_with_a_sentence_that_says_why() {
 }
 
 #[test]
-fn ids_and_names_of_strange_bytes_are_carried_or_refused() {
+fn unusual_ids_and_names_are_carried_or_refused() {
     let cluster = cluster();
     let mut peer = management(&cluster);
     let whole = "\u{202e}gnp.exe \u{200b}\u{1f600} ' \" \\ <b> %s ${x} ../..";
@@ -181,7 +181,7 @@ fn two() -> Json {
 
 /// Deep enough for every stack to overflow on which it is read level by level.
 #[tokio::test(flavor = "multi_thread")]
-async fn deeply_nested_json_overflows_nobodys_stack() {
+async fn deeply_nested_json_overflows_no_stack() {
     const DEPTH: usize = 100_000;
     let mut cluster = cluster();
     let steady = Steady::start(&cluster);
@@ -495,7 +495,7 @@ fn workers_by_the_thousand_are_bounded_and_go_when_they_are_silent() {
 }
 
 #[test]
-fn outcomes_that_nobody_asked_for_change_nothing() {
+fn unexpected_outcomes_change_nothing() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = subworkers(&cluster);

@@ -27,7 +27,7 @@ fn address(port: u16) -> Address {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_finds_nobody_says_so_within_its_timeout() {
+async fn a_client_without_a_control_plane_fails_within_its_timeout() {
     let ports = Ports::claim();
     let timeout = Duration::from_millis(300);
     let looking = Client::builder().discovery_address(address(ports.discovery())).timeout(timeout).build();
@@ -78,7 +78,7 @@ async fn a_client_may_be_there_before_the_control_plane() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stop_answers_every_open_wait_and_start_begins_anew() {
+async fn stop_answers_every_open_wait_and_start_works_again() {
     let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
     let busy = client.delay("endless_loop", ()).await.expect("it is taken");
@@ -309,7 +309,7 @@ async fn an_eta_and_a_policy_travel_with_a_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_worker_of_the_same_id_takes_the_place_of_the_first_or_is_refused() {
+async fn a_second_worker_with_the_same_id_replaces_the_first_or_fails() {
     let patience = ["--timeout", "3s"];
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).subworker_args(&patience).start();
     let client = cluster.client().await;

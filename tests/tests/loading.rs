@@ -178,7 +178,7 @@ fn what_can_never_be_a_module_stops_the_start() {
 }
 
 #[test]
-fn without_reload_what_is_there_at_the_start_is_loaded_and_nothing_later() {
+fn without_reload_only_the_modules_of_the_start_are_loaded() {
     let modules = folder();
     put(modules.path(), "one.wasm", &answering("one", "1").bytes());
     let cluster =

@@ -161,7 +161,7 @@ async fn a_worker_that_is_stopped_at_once_does_not_count_as_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_falls_silent_is_lost_and_what_it_says_later_does_not_count() {
+async fn a_silent_worker_is_lost_and_its_late_outcomes_do_not_count() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
     let id = client.delay("slow", (4.0, 4)).await.expect("it is taken");
@@ -207,7 +207,7 @@ async fn a_worker_and_a_client_that_outlive_their_control_plane_find_the_next() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_while_the_control_plane_starts_anew_gets_the_result_all_the_same() {
+async fn a_wait_survives_a_restart_of_the_control_plane() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).slots(8).start();
     let client = cluster.client().await;
     // One that goes by itself, and many that go together.
@@ -233,7 +233,7 @@ async fn who_waits_while_the_control_plane_starts_anew_gets_the_result_all_the_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_and_subworkers_follow_a_control_plane_that_comes_back_elsewhere() {
+async fn clients_and_subworkers_follow_a_control_plane_that_moves() {
     let id = ["--cluster-id", "5f0c2d7e-6a51-4a0e-9d8e-3b1f0c9a7e42"];
     let mut cluster =
         Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).control_plane_args(&id).start();

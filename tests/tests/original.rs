@@ -52,7 +52,7 @@ fn the_bus_announces_at_once_and_every_two_seconds() {
 }
 
 #[test]
-fn a_captured_submission_is_answered_on_every_port_as_the_original_answers() {
+fn a_captured_submission_gets_the_replies_of_the_original() {
     let cluster = cluster();
     for (number, port) in lanes(&cluster).into_iter().enumerate() {
         let id = format!("8f6b8253-4446-40d6-b65a-6b320883fd0{number}");
@@ -246,7 +246,7 @@ fn a_pickle_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn garbage_is_answered_and_harms_nobody() {
+fn garbage_is_answered_and_does_no_harm() {
     let cluster = cluster();
     let [critical, _, normal, _] = lanes(&cluster);
     let mut open = Wire::request(normal);

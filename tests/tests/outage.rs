@@ -132,7 +132,7 @@ fn a_mistyped_address_joins_no_other_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_follows_the_announcements_of_another_cluster() {
+async fn announcements_of_another_cluster_are_ignored() {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).start();
     let client = cluster.client_with(|builder| builder.timeout(Duration::from_secs(6))).await;
     assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");

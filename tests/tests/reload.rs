@@ -103,7 +103,7 @@ async fn until_it_answers(client: &Client, before: &ModuleInfo, answer: &str) ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_moved_into_place_is_live_at_once_and_so_is_the_old_one_when_it_is_put_back() {
+async fn a_replaced_file_is_live_at_once_and_so_is_the_restored_one() {
     let shelf = Shelf::new();
     let file = shelf.put("greeting.wasm", &greeting("one"));
     let cluster = Cluster::builder().sources([&file]).subworkers(1).start();
@@ -169,7 +169,7 @@ async fn of_many_changes_at_once_the_last_one_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_file_leaves_the_version_that_was_live_and_is_listed_with_its_error() {
+async fn a_broken_file_keeps_the_live_version_and_is_listed() {
     let shelf = Shelf::new();
     let file = shelf.put("greeting.wasm", &greeting("one"));
     let cluster = Cluster::builder().sources([&file]).subworkers(1).start();
@@ -192,7 +192,7 @@ async fn a_broken_file_leaves_the_version_that_was_live_and_is_listed_with_its_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn modules_appear_in_a_folder_move_within_it_and_are_dropped_when_they_are_gone() {
+async fn modules_are_added_moved_and_dropped_with_their_files() {
     let shelf = Shelf::new();
     shelf.put("greeting.wasm", &greeting("one"));
     let grace = ["--module-grace", "4s"];
@@ -303,7 +303,7 @@ async fn folders_and_files_behind_links_are_watched_where_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_does_not_take_the_arguments_of_tasks_that_wait_is_refused_until_they_have_ended() {
+async fn a_version_incompatible_with_waiting_tasks_is_refused() {
     let shelf = Shelf::new();
     let version = |parameters: &[&str], answer| Guest::new("greet", answer).taking(parameters).bytes();
     let file = shelf.put("greeting.wasm", &version(&["name"], "1"));
@@ -371,7 +371,7 @@ async fn without_reload_what_was_loaded_at_the_start_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_reloaded_while_there_is_no_control_plane_is_told_to_the_next() {
+async fn modules_reloaded_during_an_outage_are_reported_after_it() {
     let shelf = Shelf::new();
     let file = shelf.put("greeting.wasm", &greeting("one"));
     let mut cluster = Cluster::builder().sources([&file]).subworkers(1).start();
@@ -427,7 +427,7 @@ async fn replace(client: &Client, file: &Path, number: usize, new: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_module_that_is_replaced_50_times_under_constant_load_costs_no_task_and_every_result_is_of_a_whole_version() {
+async fn fifty_reloads_under_load_lose_no_task_and_mix_no_versions() {
     let shelf = Shelf::new();
     let answers = ["\"one\"", "\"two\""];
     let versions = answers.map(|answer| Guest::new("greet", answer).steps(200_000).bytes());

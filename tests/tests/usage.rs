@@ -199,7 +199,7 @@ fn no_control_plane_is_exit_code_3_after_the_timeout() {
 }
 
 #[test]
-fn a_timeout_is_exit_code_4_and_says_how_to_ask_later() {
+fn a_timeout_is_exit_code_4_with_a_command_for_later() {
     let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let mut errors = Transcript::new();
     for follow in [&[][..], &["--follow"]] {

@@ -163,7 +163,7 @@ fn is_written_so<T: Serialize + DeserializeOwned>(text: &str, place: &str) -> T 
 }
 
 #[test]
-fn the_examples_in_json_are_what_is_written() {
+fn the_examples_in_json_match_the_encoder() {
     let mut read = 0;
     for block in blocks() {
         let place = format!("docs/protocol.md:{}", block.line);
