@@ -1,4 +1,4 @@
-//! Callbacks: each end is told once, and who does not listen costs nobody anything.
+//! Callbacks: one message for each end; a dead listener does no harm.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -97,15 +97,15 @@ async fn each_of_a_thousand_tasks_is_reported_once() {
     for late in ids.iter().skip(3).step_by(100) {
         assert!(client.cancel(late).await.expect("an answer"));
     }
-    let mut told: HashMap<TaskId, CallbackMessage> = HashMap::new();
-    while told.len() < ids.len() {
+    let mut received: HashMap<TaskId, CallbackMessage> = HashMap::new();
+    while received.len() < ids.len() {
         let message = next(&mut listener).await;
-        let again = told.insert(message.task_id.clone(), message);
-        assert!(again.is_none(), "told twice: {again:?}");
+        let again = received.insert(message.task_id.clone(), message);
+        assert!(again.is_none(), "received twice: {again:?}");
     }
     let mut ends: BTreeMap<(TaskStatus, Option<ErrorKind>), usize> = BTreeMap::new();
     for (number, id) in ids.iter().enumerate() {
-        let (message, end) = (&told[id], end_of(&client, id).await);
+        let (message, end) = (&received[id], end_of(&client, id).await);
         assert_eq!((message.status, &message.result, &message.error), (end.status, &end.result, &end.error));
         assert_eq!((message.started_at, message.completed_at), (end.started_at, end.completed_at));
         assert_eq!((message.error_kind, &message.worker_id), (end.error_kind, &end.worker_id));
@@ -253,10 +253,10 @@ async fn a_slow_listener_gets_everything_and_holds_up_no_task() {
     let ids: std::collections::HashSet<TaskId> =
         ends.into_iter().map(|end| end.expect("an end").task_id.clone()).collect();
     assert_eq!(ids.len(), 1_000);
-    let mut told = std::collections::HashSet::new();
-    while told.len() < ids.len() {
+    let mut received = std::collections::HashSet::new();
+    while received.len() < ids.len() {
         let message = next(&mut listener).await;
-        assert!(ids.contains(&message.task_id) && told.insert(message.task_id));
+        assert!(ids.contains(&message.task_id) && received.insert(message.task_id));
     }
 }
 
@@ -285,7 +285,7 @@ async fn comes_again(client: &Client) -> bool {
         fate
     };
     tokio::select! {
-        told = next_within(&mut listener, LONG) => assert_eq!(told.task_id, second),
+        received = next_within(&mut listener, LONG) => assert_eq!(received.task_id, second),
         fate = fate => {
             assert_eq!((fate.state, fate.attempts), (DeliveryState::Failed, 3), "{fate:?}");
             return false;
@@ -320,7 +320,7 @@ async fn the_original_s_submissions_are_called_back_in_its_own_words() {
     });
     let normal = cluster.ports().base() + 2;
     // It listens before it asks, and a connection that was given up meanwhile is followed by another.
-    let told = tokio::task::spawn_blocking(move || {
+    let received = tokio::task::spawn_blocking(move || {
         callbacks.incoming().find_map(|stream| {
             let mut peer = Peer::over(stream.ok()?).ok()?;
             peer.write(&greeting(PAIR)).ok()?;
@@ -330,8 +330,8 @@ async fn the_original_s_submissions_are_called_back_in_its_own_words() {
     });
     let answer = tokio::task::spawn_blocking(move || ask(normal, submission.to_string())).await.expect("an answer");
     assert_eq!(answer["result"], 8);
-    let told = tokio::time::timeout(LONG, told).await.expect("a message in time").expect("no panic");
-    let message: Value = serde_json::from_slice(&told.expect("a message")).expect("JSON");
+    let received = tokio::time::timeout(LONG, received).await.expect("a message in time").expect("no panic");
+    let message: Value = serde_json::from_slice(&received.expect("a message")).expect("JSON");
     let with_t = |field: &str| Value::String(answer[field].as_str().expect("a time").replace(' ', "T"));
     let expected = json!({
         "task_id": "T1", "status": "success", "result": 8, "error": null,
@@ -386,8 +386,9 @@ async fn the_command_line_submits_and_listens() {
         cluster.command(["listen", "tcp://127.0.0.1:0", "--count", "1", "--json"]),
         cluster.folder(),
     );
-    let said = || async { listen.log().lines().find_map(|line| line.strip_prefix("listening at ").map(str::to_owned)) };
-    let address = eventually_async("where it listens", SOON, said).await;
+    let address_line =
+        || async { listen.log().lines().find_map(|line| line.strip_prefix("listening at ").map(str::to_owned)) };
+    let address = eventually_async("where it listens", SOON, address_line).await;
     let submit = ["submit", "--task-name", "add", "--args", "5", "3", "--json", "--callback", &address];
     let ran = cluster.cli(submit.into_iter().chain(["--callback-data", r#"{"a": 1}"#]));
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);

@@ -82,10 +82,10 @@ async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
     let id = client.delay("slow", (0.2, 2)).await.expect("it is taken");
     let (mut after, mut seen) = (0, Vec::new());
     let followed = loop {
-        let told = client.follow(&id, after, Duration::from_secs(5)).await.expect("an answer");
-        after = told.last;
-        seen.extend(told.reports);
-        if let Found::Ended(result) = told.task {
+        let reports = client.follow(&id, after, Duration::from_secs(5)).await.expect("an answer");
+        after = reports.last;
+        seen.extend(reports.reports);
+        if let Found::Ended(result) = reports.task {
             break result;
         }
     };
@@ -684,7 +684,7 @@ fn replies() -> impl Strategy<Value = Reply> {
         text().prop_map(Submitted::Refused),
     ];
     let collected = (any::<bool>(), vec(results(), 0..4)).prop_map(|(known, results)| Collected { known, results });
-    let told =
+    let reports =
         (vec(reports(), 0..4), any::<u64>(), found()).prop_map(|(reports, last, task)| Reports { reports, last, task });
     let page = (vec(summaries(), 0..4), any::<u64>(), any::<bool>()).prop_map(|(tasks, total, complete)| TaskPage {
         tasks,
@@ -700,7 +700,7 @@ fn replies() -> impl Strategy<Value = Reply> {
         vec(found(), 0..4).prop_map(Reply::Found),
         vec(any::<bool>(), 0..4).prop_map(Reply::Cancelled),
         vec(workers(), 0..3).prop_map(Reply::Workers),
-        told.prop_map(Reply::Reports),
+        reports.prop_map(Reply::Reports),
         page.prop_map(Reply::Tasks),
         lately.prop_map(Reply::Events),
         vec(schedule_infos(), 0..3).prop_map(Reply::Schedules),

@@ -1,4 +1,4 @@
-//! Ending well: what runs is finished, what waits is handed back, whoever waits is told.
+//! Graceful shutdown: running tasks finish, leases are returned, waiting clients get a reply.
 
 use std::time::{Duration, Instant};
 
@@ -200,7 +200,7 @@ async fn a_subworker_finishes_what_it_runs_and_hands_the_rest_to_others() {
     let finished = end_of(&client, &runs).await;
     assert_eq!((success(&finished), finished.worker_id.as_deref()), ("6", Some("sw1")));
     assert_eq!(cluster.subworkers[0].wait_for_exit(SOON).code(), Some(0));
-    // It said goodbye, so it is not lost: it is gone.
+    // It left, so it is not lost.
     cluster.until_workers(&client, "sw2 alone", |workers| matches!(workers, [worker] if worker.id == "sw2")).await;
 }
 
@@ -228,7 +228,7 @@ async fn a_subworker_whose_control_plane_is_gone_ends_when_its_time_is_over() {
     until_status(&client, &id, TaskStatus::Started).await;
     cluster.control_plane.kill();
     let subworker = &mut cluster.subworkers[0];
-    eventually("that it tells", SOON, || subworker.log().contains(wording::NO_ANSWER).then_some(()));
+    eventually("that it logs that", SOON, || subworker.log().contains(wording::NO_ANSWER).then_some(()));
     subworker.terminate();
     assert_eq!(subworker.wait_for_exit(SOON).code(), Some(0));
 }

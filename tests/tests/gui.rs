@@ -205,11 +205,11 @@ fn events_stream_with_the_originals_names_and_can_be_resumed() {
     let mut stream = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
     assert_eq!(stream.next(SOON).map(|sent| sent.event).as_deref(), Some("overview"));
     let id = submit(&cluster, &["add", "--args", "5", "3"]);
-    let mut told = Vec::new();
+    let mut sent_events = Vec::new();
     for event in ["task.queued", "task.started", "task.success"] {
         let sent = stream.until(event);
         assert_eq!((&sent.data["task_id"], &sent.data["kind"]), (&json!(id), &json!(event)));
-        told.push(sent);
+        sent_events.push(sent);
     }
     let later = stream.until("overview");
     assert_eq!(later.data["ended"]["success"], 1);
@@ -218,11 +218,11 @@ fn events_stream_with_the_originals_names_and_can_be_resumed() {
         let asked = Request::get(&cluster.gui(), path);
         last.map_or(asked.clone(), |last| asked.header("Last-Event-ID", &last.to_string())).follow()
     };
-    let mut resumed = again(told[0].id, "/api/events");
-    assert_eq!(resumed.next(SOON).as_ref(), Some(&told[1]));
-    assert_eq!(resumed.next(SOON).as_ref(), Some(&told[2]));
+    let mut resumed = again(sent_events[0].id, "/api/events");
+    assert_eq!(resumed.next(SOON).as_ref(), Some(&sent_events[1]));
+    assert_eq!(resumed.next(SOON).as_ref(), Some(&sent_events[2]));
     let mut recent = again(None, "/api/events?recent=1");
-    assert_eq!(recent.next(SOON).as_ref(), Some(&told[2]));
+    assert_eq!(recent.next(SOON).as_ref(), Some(&sent_events[2]));
     let mut fresh = again(None, "/api/events");
     let next = submit(&cluster, &["add", "--args", "1", "1"]);
     for stream in [&mut fresh, &mut recent, &mut resumed] {

@@ -54,8 +54,8 @@ fn ports(cluster: &Cluster) -> Vec<(u16, u8)> {
 fn serves(port: u16, kind: u8) {
     let mut peer = Peer::shake(port, kind).expect("it is served");
     if kind == BUS {
-        let heard = peer.receive().expect("an announcement");
-        assert!(heard.starts_with(b"WORKER_ANNOUNCE:"), "{heard:?}");
+        let announcement = peer.receive().expect("an announcement");
+        assert!(announcement.starts_with(b"WORKER_ANNOUNCE:"), "{announcement:?}");
     } else {
         assert!(!peer.call(b"?").expect("an answer").is_empty());
     }
@@ -145,14 +145,14 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
         assert!(peer.is_cut_within(2 * SOON), "nonsense {number}");
     }
     // Who is turned away hears it before it has said anything.
-    let hears = |says: &[u8], status: &[u8]| {
+    let receives = |bytes: &[u8], status: &[u8]| {
         let answer = Peer::connect(port).and_then(|mut peer| {
-            peer.write(says)?;
+            peer.write(bytes)?;
             peer.read(status.len())
         });
         answer.is_ok_and(|answer| answer == status)
     };
-    let is_served = || hears(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200");
+    let is_served = || receives(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200");
     assert!(is_served());
     let mut crowd: Vec<Peer> = (0..600)
         .map(|_| {

@@ -194,13 +194,13 @@ fn ill_work(number: usize) -> Act {
         args: Json::of(&(u64::MAX, "x")).expect("a document"),
         kwargs: Json::empty_object(),
     };
-    let told = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
+    let answer = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
     let strange = nonsense();
     match number {
-        0 => told(&WorkerReply::Leases(vec![lease(0), lease(0), lease(1), lease(2)])),
-        1 => told(&WorkerReply::Leases((0..900).map(lease).collect())),
-        2 => told(&WorkerReply::Orders((0..900).map(|lease| Order::Stop(LeaseId(lease))).collect())),
-        3 => told(&WorkerReply::Unknown),
+        0 => answer(&WorkerReply::Leases(vec![lease(0), lease(0), lease(1), lease(2)])),
+        1 => answer(&WorkerReply::Leases((0..900).map(lease).collect())),
+        2 => answer(&WorkerReply::Orders((0..900).map(|lease| Order::Stop(LeaseId(lease))).collect())),
+        3 => answer(&WorkerReply::Unknown),
         4 => Act::Write(vec![0xff; 64]),
         5 => Act::Cut,
         _ => Act::Answer(strange[number % strange.len()].clone()),
@@ -215,19 +215,19 @@ fn a_subworker_survives_invalid_replies() {
     let works = Arc::new(AtomicUsize::new(0));
     let (counted, beats) = (Arc::clone(&works), AtomicUsize::new(0));
     serve(ports.subworkers(), move |body| {
-        let told = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
+        let answer = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
         match codec::decode::<WorkerRequest>(body) {
-            Ok(WorkerRequest::Register(_)) => told(&WorkerReply::Registered),
+            Ok(WorkerRequest::Register(_)) => answer(&WorkerReply::Registered),
             Ok(WorkerRequest::Work(_)) => ill_work(counted.fetch_add(1, Ordering::SeqCst)),
             Ok(WorkerRequest::Beat(_)) => {
                 let orders = (0..900).map(|lease| Order::Stop(LeaseId(lease))).collect();
                 match beats.fetch_add(1, Ordering::SeqCst) % 3 {
-                    0 => told(&WorkerReply::Orders(orders)),
+                    0 => answer(&WorkerReply::Orders(orders)),
                     1 => Act::Answer(b"{}".to_vec()),
-                    _ => told(&WorkerReply::Leases(Vec::new())),
+                    _ => answer(&WorkerReply::Leases(Vec::new())),
                 }
             }
-            Ok(_) => told(&WorkerReply::Noted),
+            Ok(_) => answer(&WorkerReply::Noted),
             Err(error) => panic!("the subworker asks what nobody can read: {error}"),
         }
     });

@@ -52,7 +52,7 @@ fn ask_both(peer: &mut Peer, request: &Request) -> Reply {
     json
 }
 
-fn worker_says(peer: &mut Peer, request: &WorkerRequest) -> WorkerReply {
+fn worker_reply(peer: &mut Peer, request: &WorkerRequest) -> WorkerReply {
     call(peer, SerializationFormat::Postcard, request)
 }
 
@@ -363,7 +363,7 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
         }
         for _ in 0..1_000 {
             let (_, body) = peer.answer().expect("an answer");
-            assert!(matches!(codec::decode(&body), Ok(Reply::Collected(told)) if told.results.is_empty()));
+            assert!(matches!(codec::decode(&body), Ok(Reply::Collected(collected)) if collected.results.is_empty()));
         }
     }
     let grown = cluster.control_plane.memory().saturating_sub(before);
@@ -427,9 +427,9 @@ fn workers_that_lie_of_themselves_are_refused() {
         (of(vec![module(&["a"], &large)]), "over the limit of 8388608 bytes"),
     ];
     for (lie, why) in lies {
-        match worker_says(&mut peer, &WorkerRequest::Register(lie)) {
-            WorkerReply::Refused(said) | WorkerReply::IdInUse(said) => {
-                assert!(said.contains(why) && said.len() < 1_000, "{said}");
+        match worker_reply(&mut peer, &WorkerRequest::Register(lie)) {
+            WorkerReply::Refused(refusal) | WorkerReply::IdInUse(refusal) => {
+                assert!(refusal.contains(why) && refusal.len() < 1_000, "{refusal}");
             }
             other => panic!("{why}: {other:?}"),
         }
@@ -445,16 +445,16 @@ fn workers_that_lie_of_themselves_are_refused() {
     assert!(sentence(&peer.call(&postcard).expect("an answer")).contains("a document that is not JSON"));
     // Too many of everything.
     let modules = vec![module(&[], ""); 1_001];
-    assert!(matches!(worker_says(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
+    assert!(matches!(worker_reply(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
     let names: Vec<String> = (0..10_001).map(|number| number.to_string()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let modules = vec![module(&names, "")];
-    assert!(matches!(worker_says(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
+    assert!(matches!(worker_reply(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
 
     // Two tasks of a name are one, and a large catalog does not keep others from asking.
     let twice = of(vec![module(&["odd", "odd"], ""), module(&["odd"], &"d".repeat(7 << 20))]);
     let key = twice.worker;
-    assert_eq!(worker_says(&mut peer, &WorkerRequest::Register(twice)), WorkerReply::Registered);
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Register(twice)), WorkerReply::Registered);
     match ask_both(&mut management(&cluster), &Request::Workers) {
         Reply::Workers(workers) => {
             assert_eq!(workers.len(), 2);
@@ -462,7 +462,7 @@ fn workers_that_lie_of_themselves_are_refused() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(worker_says(&mut peer, &WorkerRequest::Leave(key)), WorkerReply::Noted);
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Leave(key)), WorkerReply::Noted);
     steady.stop();
 }
 
@@ -474,7 +474,7 @@ fn workers_by_the_thousand_are_bounded_and_go_when_they_are_silent() {
     let (mut taken, mut refused) = (0, 0);
     for number in 0..3_000 {
         let register = WorkerRequest::Register(registration(&format!("fake-{number}")));
-        match worker_says(&mut peer, &register) {
+        match worker_reply(&mut peer, &register) {
             WorkerReply::Registered => taken += 1,
             WorkerReply::Refused(why) if why.contains("which is the limit") => refused += 1,
             other => panic!("{other:?}"),
@@ -501,7 +501,7 @@ fn unexpected_outcomes_change_nothing() {
     let mut peer = subworkers(&cluster);
     let registration = registration("fake");
     let worker = registration.worker;
-    assert_eq!(worker_says(&mut peer, &WorkerRequest::Register(registration)), WorkerReply::Registered);
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Register(registration)), WorkerReply::Registered);
     let forged = |lease: u64| Ended {
         lease: LeaseId(lease),
         outcome: Some(Outcome::Success { result: Json::parse("-1").expect("JSON"), follow_ups: Vec::new() }),
@@ -516,32 +516,32 @@ fn unexpected_outcomes_change_nothing() {
     for (sequence, some) in (1..).zip(forgeries.chunks(100)) {
         let ended = some.iter().copied().map(forged).collect();
         let work = Work { worker, slot: 0, sequence, ended, capacity: 0 };
-        assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(work)), WorkerReply::Leases(Vec::new()));
+        assert_eq!(worker_reply(&mut peer, &WorkerRequest::Work(work)), WorkerReply::Leases(Vec::new()));
     }
     // Numbers that go backwards, slots that it does not have, keys that nobody has.
     let work = |slot, sequence| Work { worker, slot, sequence, ended: vec![forged(1)], capacity: 0 };
-    assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(work(0, 1))), WorkerReply::Leases(Vec::new()));
-    assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(work(0, 0))), WorkerReply::Leases(Vec::new()));
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Work(work(0, 1))), WorkerReply::Leases(Vec::new()));
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Work(work(0, 0))), WorkerReply::Leases(Vec::new()));
     for slot in [1, u32::MAX] {
-        let said = worker_says(&mut peer, &WorkerRequest::Work(work(slot, u64::MAX)));
-        assert!(matches!(&said, WorkerReply::Refused(why) if why.contains("no slot")), "{said:?}");
+        let refusal = worker_reply(&mut peer, &WorkerRequest::Work(work(slot, u64::MAX)));
+        assert!(matches!(&refusal, WorkerReply::Refused(why) if why.contains("no slot")), "{refusal:?}");
     }
     let nobody = Work { worker: Uuid::nil(), ..work(0, 1) };
-    assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(nobody)), WorkerReply::Unknown);
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Work(nobody)), WorkerReply::Unknown);
     let returned = (0..1_000).map(LeaseId).collect();
     let reports = forgeries.iter().map(|lease| (LeaseId(*lease), forged(1).reports.remove(0))).collect();
     let note = Note { worker, sequence: u64::MAX, reports, returned };
-    assert_eq!(worker_says(&mut peer, &WorkerRequest::Note(note)), WorkerReply::Noted);
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Note(note)), WorkerReply::Noted);
     let holds = |count: usize| WorkerRequest::Beat(Beat { worker, holds: vec![LeaseId(7); count] });
-    assert!(matches!(worker_says(&mut peer, &holds(256)), WorkerReply::Orders(orders) if orders.len() == 256));
+    assert!(matches!(worker_reply(&mut peer, &holds(256)), WorkerReply::Orders(orders) if orders.len() == 256));
     for count in [257, 2_000_000] {
-        let said = worker_says(&mut peer, &holds(count));
-        assert!(matches!(said, WorkerReply::Refused(_)), "{count} leases held");
+        let refusal = worker_reply(&mut peer, &holds(count));
+        assert!(matches!(refusal, WorkerReply::Refused(_)), "{count} leases held");
     }
     let many = Work { ended: vec![forged(1); 1_001], ..work(0, u64::MAX) };
-    assert!(matches!(worker_says(&mut peer, &WorkerRequest::Work(many)), WorkerReply::Refused(_)));
-    assert_eq!(worker_says(&mut peer, &WorkerRequest::Leave(worker)), WorkerReply::Noted);
-    assert_eq!(worker_says(&mut peer, &WorkerRequest::Leave(worker)), WorkerReply::Noted);
+    assert!(matches!(worker_reply(&mut peer, &WorkerRequest::Work(many)), WorkerReply::Refused(_)));
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Leave(worker)), WorkerReply::Noted);
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Leave(worker)), WorkerReply::Noted);
     steady.stop();
 }
 

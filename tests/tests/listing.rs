@@ -280,8 +280,8 @@ fn the_log_has_fields() {
     assert!(line["version"].is_string() && line["error"].as_str().is_some_and(|it| it.contains("taste")), "{line}");
     assert_eq!(find("an attempt ended", &slow)["outcome"], "success");
     assert_eq!(find("a task succeeded", &slow)["level"], "DEBUG");
-    let said = find("slept 0.01 s", &slow);
-    assert_eq!((&said["target"], &said["severity"], &said["module"]), (&"task".into(), &"info".into(), &"slow".into()));
+    let line = find("slept 0.01 s", &slow);
+    assert_eq!((&line["target"], &line["severity"], &line["module"]), (&"task".into(), &"info".into(), &"slow".into()));
 }
 
 #[test]

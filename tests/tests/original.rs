@@ -238,9 +238,9 @@ fn a_pickle_is_refused_with_a_sentence() {
         wire.ask(1, pickle);
         let answer = wire.receive().expect("an answer");
         // A pickle as well, or its sender could not read it.
-        let told = String::from_utf8_lossy(&answer[4..]);
-        assert!(answer[4..].starts_with(b"\x80\x02}(") && answer.ends_with(b"u."), "{told}");
-        assert!(told.contains(words) && told.contains("Python pickle") && told.contains("postcard"), "{told}");
+        let text = String::from_utf8_lossy(&answer[4..]);
+        assert!(answer[4..].starts_with(b"\x80\x02}(") && answer.ends_with(b"u."), "{text}");
+        assert!(text.contains(words) && text.contains("Python pickle") && text.contains("postcard"), "{text}");
     }
     assert_eq!(cluster.control_plane.log().matches("Python pickle").count(), 1, "{}", cluster.control_plane.log());
 }

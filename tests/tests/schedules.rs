@@ -81,7 +81,7 @@ async fn due_times_of_a_running_task_are_skipped_or_one_is_queued() {
     let client = cluster.client().await;
     for (name, overlap) in [("skips", "skip"), ("queues", "queue")] {
         let options = ["--every", "100ms", "--overlap", overlap, "--args", "0.5", "1"];
-        drop(cluster.cli([&["schedule", "add", name, "--task-name", "slow"], &options[..]].concat()).with_code(0));
+        let _ = cluster.cli([&["schedule", "add", name, "--task-name", "slow"], &options[..]].concat()).with_code(0);
     }
     for name in ["skips", "queues"] {
         let info = until(&client, name, "times are left out", |info| info.runs >= 2 && info.skipped >= 4).await;

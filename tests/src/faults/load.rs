@@ -87,11 +87,11 @@ impl Load {
         }
         let ended = std::mem::take(&mut *self.shared.ended.lock().expect("nobody panics with it"));
         let mut tally = std::mem::take(&mut *self.shared.tally.lock().expect("nobody panics with it"));
-        for (id, told) in ended.iter().rev().take(CHECKED).filter(|_| is_kept) {
+        for (id, result_text) in ended.iter().rev().take(CHECKED).filter(|_| is_kept) {
             let kept = self.shared.client.get_task_result(id).await;
             let kept = kept.ok().flatten().and_then(|kept| kept.result.as_ref().map(|it| it.as_str().to_owned()));
-            if kept.as_ref() != Some(told) {
-                tally.wrong.push(format!("{id} ended with {told}, and is kept with {kept:?}"));
+            if kept.as_ref() != Some(result_text) {
+                tally.wrong.push(format!("{id} ended with {result_text}, and is kept with {kept:?}"));
             }
         }
         self.shared.client.stop();
@@ -118,12 +118,12 @@ impl Shared {
             let mut tally = self.tally.lock().expect("nobody panics with it");
             match answer {
                 Ok(ended) if ended.status == TaskStatus::Success => {
-                    let told = ended.result.as_ref().map(Json::as_str).unwrap_or_default();
-                    if told == expected {
+                    let result_text = ended.result.as_ref().map(Json::as_str).unwrap_or_default();
+                    if result_text == expected {
                         self.right.fetch_add(1, Ordering::SeqCst);
                         self.ended.lock().expect("nobody panics with it").push((id, expected));
                     } else {
-                        tally.wrong.push(format!("{id} ended with {told} and not {expected}"));
+                        tally.wrong.push(format!("{id} ended with {result_text} and not {expected}"));
                     }
                 }
                 Ok(ended) => tally.lost.push(format!("{id} after {:?}: {:?}", from.elapsed(), ended.error)),

@@ -110,20 +110,20 @@ fn the_document_lists_each_field_and_each_variant_as_it_is_written() {
     let is_definition =
         |line: &String| line.starts_with(|first: char| first.is_ascii_uppercase()) && line.contains(" = ");
     let written = blocks().into_iter().flat_map(|block| block.items()).filter(is_definition);
-    let told: BTreeMap<String, String> =
+    let documented: BTreeMap<String, String> =
         written.map(|line| (line.split(" = ").next().unwrap_or_default().trim().to_owned(), line)).collect();
     let known = book.lines();
     let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut wrong = Vec::new();
     for (name, line) in &known {
-        match told.get(name) {
-            Some(told) if plain(told) == *line => {}
-            Some(told) => wrong.push(format!("it says    {}\nbut it is  {line}", plain(told))),
+        match documented.get(name) {
+            Some(documented) if plain(documented) == *line => {}
+            Some(documented) => wrong.push(format!("documented {}\nactual     {line}", plain(documented))),
             None => wrong.push(format!("it lacks   {line}")),
         }
     }
     wrong.extend(
-        told.iter().filter(|(name, _)| !known.contains_key(*name)).map(|(_, line)| format!("it invents {line}")),
+        documented.iter().filter(|(name, _)| !known.contains_key(*name)).map(|(_, line)| format!("unknown    {line}")),
     );
     assert!(wrong.is_empty(), "docs/protocol.md is to be edited where\n{}", wrong.join("\n"));
 }
