@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{clock::Timestamp, json::Json};
 
@@ -12,9 +12,11 @@ mod attempt;
 mod callback;
 mod checked_name;
 mod id;
+pub(crate) mod metadata;
 mod module;
 mod names;
 mod new;
+pub(crate) mod open;
 mod policy;
 mod result;
 pub mod schedule;
@@ -23,10 +25,14 @@ pub use attempt::{Failure, FollowUp, Outcome, Progress, Report};
 pub use callback::{CALLBACK_ADDRESS_MAX, CALLBACK_DATA_MAX, CallbackInfo, Dialect};
 pub use checked_name::{InvalidTaskName, InvalidWorkerId, TASK_NAME_MAX, TaskName, WORKER_ID_MAX, WorkerId};
 pub use id::{NotATaskId, TASK_ID_MAX, TaskId};
+pub use metadata::METADATA_MAX;
+pub(crate) use metadata::serialize_with_metadata;
 pub use module::{LoadFailure, MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, TaskInfo};
 pub(crate) use names::named;
 pub use names::{ErrorKind, LogLevel, SerializationFormat, TaskPriority, TaskStatus, UnknownName};
 pub use new::{NewTask, Unknown};
+pub(crate) use open::open_enum;
+pub use open::{OPEN_NAME_MAX, OpenName};
 pub use policy::Policy;
 pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
 pub use schedule::ScheduleSpec;
@@ -35,7 +41,7 @@ pub use schedule::ScheduleSpec;
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 
 /// A task as the control plane knows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Task {
     /// Unique task id.
     pub id: TaskId,
@@ -79,4 +85,30 @@ pub struct Task {
     pub module_version: Option<ModuleVersion>,
     /// The delivery of its callback; none if it has no callback.
     pub callback: Option<Box<Delivery>>,
+    /// A JSON object, at most [`METADATA_MAX`] bytes, that fastworker carries along.
+    #[serde(default = "Json::empty_object")]
+    pub metadata: Json,
 }
+
+serialize_with_metadata!(Task {
+    id,
+    name,
+    args,
+    kwargs,
+    priority,
+    created_at,
+    started_at,
+    completed_at,
+    status,
+    result,
+    error,
+    attempt,
+    progress,
+    error_kind,
+    worker_id,
+    due_at,
+    offered,
+    unknown_until,
+    module_version,
+    callback,
+});

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, ScheduleSpec};
+use super::{Policy, ScheduleSpec, open_enum};
 use crate::{
     clock::Timestamp,
     json::Json,
-    protocol::{FRAME_ITEMS_MAX, at_most},
+    protocol::{FRAME_ITEMS_MAX, RefusalCode, at_most},
 };
 
 /// Maximum tasks of a module.
@@ -64,21 +64,23 @@ impl ModuleInfo {
     }
 }
 
-/// The status of a module on a worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ModuleStatus {
-    /// Loaded: its tasks run.
-    #[default]
-    Loaded,
-    /// Its file is gone. The last version still runs.
-    Missing,
-    /// Its file has been gone from a watched folder for too long: tasks submitted before still run, new ones are refused.
-    Leaving,
-    /// It was never loaded: its tasks are not known.
-    Broken,
-    /// It is being compiled or registers its tasks, which are not known yet.
-    Loading,
+open_enum! {
+    /// The status of a module on a worker.
+    #[derive(Default)]
+    pub enum ModuleStatus: "module status" {
+        /// Loaded: its tasks run.
+        #[default]
+        Loaded = "loaded",
+        /// Its file is gone. The last version still runs.
+        Missing = "missing",
+        /// Its file has been gone from a watched folder for too long: tasks submitted before still run, new ones are
+        /// refused.
+        Leaving = "leaving",
+        /// It was never loaded: its tasks are not known.
+        Broken = "broken",
+        /// It is being compiled or registers its tasks, which are not known yet.
+        Loading = "loading",
+    }
 }
 
 /// Why a version of a module was refused.
@@ -88,4 +90,7 @@ pub struct LoadFailure {
     pub at: Timestamp,
     /// The reason.
     pub message: String,
+    /// Why the control plane refused it; none if the worker did.
+    #[serde(default)]
+    pub code: Option<RefusalCode>,
 }

@@ -409,13 +409,8 @@ impl Worker {
             return self.crash(scene);
         }
         let ran_us = micros(scene.now.mono.since(running.began));
-        model_slot.ended.push(Ended {
-            lease,
-            outcome: Some(running.outcome),
-            ran_us,
-            version: None,
-            reports: running.reports,
-        });
+        let (outcome, reports) = (Some(running.outcome), running.reports);
+        model_slot.ended.push(Ended { outcome, ran_us, reports, ..not_begun(lease) });
         if self.phase == WorkerPhase::Leaving {
             let waiting = std::mem::take(&mut model_slot.waiting);
             model_slot.ended.extend(waiting.into_iter().map(|lease| not_begun(lease.id)));
@@ -561,7 +556,7 @@ pub(crate) fn log_line(message: &str) -> Report {
 }
 
 fn not_begun(lease: LeaseId) -> Ended {
-    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new() }
+    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
 }
 
 fn module(names: &[&'static Name]) -> ModuleInfo {
