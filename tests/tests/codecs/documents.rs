@@ -20,7 +20,7 @@ use fastworker_tests::binary::root;
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::shapes::Book;
+use super::shapes::ShapeTable;
 
 /// A block of the document: lines that are indented, under the headings above them.
 struct Block {
@@ -92,35 +92,35 @@ fn compact(text: &str) -> String {
 #[test]
 fn the_document_lists_each_field_and_each_variant_as_it_is_written() {
     const EACH: usize = 400;
-    fn read<T: Serialize>(book: &Book, messages: &impl Strategy<Value = T>) {
+    fn read<T: Serialize>(table: &ShapeTable, messages: &impl Strategy<Value = T>) {
         let mut runner = TestRunner::deterministic();
         for _ in 0..EACH {
-            book.read(&messages.new_tree(&mut runner).expect("a message").current());
+            table.read(&messages.new_tree(&mut runner).expect("a message").current());
         }
     }
-    let book = Book::default();
-    read(&book, &super::requests());
-    read(&book, &super::replies());
-    read(&book, &super::worker_requests());
-    read(&book, &super::worker_replies());
-    book.choice("TaskPriority", &TaskPriority::ALL.map(TaskPriority::as_str));
-    book.open("TaskStatus", &TaskStatus::ALL);
-    book.open("ErrorKind", &ErrorKind::ALL);
-    book.choice("LogLevel", &LogLevel::ALL.map(LogLevel::as_str));
-    book.open("EventKind", &EventKind::ALL);
-    book.choice("Overlap", &Overlap::ALL.map(Overlap::as_str));
-    book.open("ScheduleStatus", &ScheduleStatus::ALL);
-    book.open("RefusalCode", &RefusalCode::ALL);
-    book.open("WorkerStatus", &WorkerStatus::ALL);
-    book.open("ModuleStatus", &ModuleStatus::ALL);
-    book.open("DeliveryState", &DeliveryState::ALL);
+    let table = ShapeTable::default();
+    read(&table, &super::requests());
+    read(&table, &super::replies());
+    read(&table, &super::worker_requests());
+    read(&table, &super::worker_replies());
+    table.choice("TaskPriority", &TaskPriority::ALL.map(TaskPriority::as_str));
+    table.open("TaskStatus", &TaskStatus::ALL);
+    table.open("ErrorKind", &ErrorKind::ALL);
+    table.choice("LogLevel", &LogLevel::ALL.map(LogLevel::as_str));
+    table.open("EventKind", &EventKind::ALL);
+    table.choice("Overlap", &Overlap::ALL.map(Overlap::as_str));
+    table.open("ScheduleStatus", &ScheduleStatus::ALL);
+    table.open("RefusalCode", &RefusalCode::ALL);
+    table.open("WorkerStatus", &WorkerStatus::ALL);
+    table.open("ModuleStatus", &ModuleStatus::ALL);
+    table.open("DeliveryState", &DeliveryState::ALL);
 
     let is_definition =
         |line: &String| line.starts_with(|first: char| first.is_ascii_uppercase()) && line.contains(" = ");
     let written = blocks().into_iter().flat_map(|block| block.items()).filter(is_definition);
     let documented: BTreeMap<String, String> =
         written.map(|line| (line.split(" = ").next().unwrap_or_default().trim().to_owned(), line)).collect();
-    let known = book.lines();
+    let known = table.lines();
     let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut wrong = Vec::new();
     for (name, line) in &known {

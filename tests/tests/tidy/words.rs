@@ -1,7 +1,7 @@
 //! Exceptions and lists of `tidy`.
 
 /// Words that no identifier contains: the field has better ones.
-pub(crate) const OLD_WORDS: [&str; 66] = [
+pub(crate) const OLD_WORDS: [&str; 64] = [
     "anew",
     "befall",
     "bell",
@@ -63,8 +63,6 @@ pub(crate) const OLD_WORDS: [&str; 66] = [
     "turnover",
     "unheard",
     "verdict",
-    "visit",
-    "visitor",
     "whoever",
     "wish",
     "wishes",
@@ -96,6 +94,9 @@ pub(crate) const STILL_USED: &[&str] = &[];
 
 /// Files with more lines than allowed. To be emptied.
 pub(crate) const LONG_FILES: &[&str] = &[];
+
+/// Names of tests with more characters than allowed. To be emptied.
+pub(crate) const LONG_TEST_NAMES: &[&str] = &[];
 
 /// Functions with more lines than allowed. To be emptied.
 pub(crate) const LONG_FUNCTIONS: &[&str] = &[];
