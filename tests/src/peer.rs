@@ -89,7 +89,7 @@ impl Peer {
     /// # Errors
     /// When the connection is gone.
     pub fn ask(&mut self, id: u32, message: &[u8]) -> io::Result<()> {
-        self.write(&question(id, message))
+        self.write(&request(id, message))
     }
 
     /// The next frame.
@@ -162,6 +162,6 @@ pub fn frame(body: &[u8]) -> Vec<u8> {
 }
 
 /// The frame of a request under this id.
-pub fn question(id: u32, message: &[u8]) -> Vec<u8> {
+pub fn request(id: u32, message: &[u8]) -> Vec<u8> {
     frame(&[&(id | LAST_HOP).to_be_bytes()[..], message].concat())
 }

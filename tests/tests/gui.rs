@@ -151,8 +151,8 @@ fn cancel_returns_what_it_cancelled() {
     }
     let again = post(&cluster, &format!("/api/tasks/{running}/cancel")).with_status(200).json();
     assert_eq!((&again["cancelled"], &again["status"]), (&json!(false), &json!("cancelled")));
-    let unknown = post(&cluster, "/api/tasks/nobody/cancel").with_status(404).json();
-    assert!(unknown["error"].as_str().is_some_and(|error| error.contains("nobody")), "{unknown}");
+    let unknown = post(&cluster, "/api/tasks/unknown-id/cancel").with_status(404).json();
+    assert!(unknown["error"].as_str().is_some_and(|error| error.contains("unknown-id")), "{unknown}");
     let _ = get(&cluster, &format!("/api/tasks/{running}/cancel")).with_status(405);
 }
 
@@ -175,7 +175,7 @@ fn retry_runs_the_same_call_as_a_task_of_its_own() {
         "the first is as it was"
     );
 
-    let _ = post(&cluster, "/api/tasks/nobody/retry").with_status(404);
+    let _ = post(&cluster, "/api/tasks/unknown-id/retry").with_status(404);
     let running = submit(&cluster, &["endless_loop"]);
     until_status(&cluster, &running, "started");
     let conflict = post(&cluster, &format!("/api/tasks/{running}/retry")).with_status(409).json();
@@ -419,14 +419,14 @@ fn half_sent_requests_block_no_other_client() {
         stream
     };
     let mut followed = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
-    let mut crowd: Vec<_> = (0..300).map(|_| half()).collect();
+    let mut streams: Vec<_> = (0..300).map(|_| half()).collect();
     let _ = get(&cluster, "/healthz").with_status(200);
     let _ = get(&cluster, "/api/status").with_status(200);
     let _ = followed.until("overview");
     // The oldest went for the newest; those that stay have a time limit.
     for stream in [0, 299] {
-        crowd[stream].set_read_timeout(Some(2 * SOON)).expect("a socket can time out");
-        let ended = crowd[stream].read_to_end(&mut Vec::new());
+        streams[stream].set_read_timeout(Some(2 * SOON)).expect("a socket can time out");
+        let ended = streams[stream].read_to_end(&mut Vec::new());
         assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "{stream} is still there");
     }
 }
@@ -441,12 +441,12 @@ fn the_health_address_answers_apart_from_the_web_interface() {
     let url = health(&cluster);
     let (web, own) = (cluster.gui().replace("http://", ""), url.replace("http://", ""));
     // On both, more than there is room for, all with a part of a request.
-    let mut crowd = Vec::new();
+    let mut streams = Vec::new();
     for address in [&web, &own] {
         for _ in 0..300 {
             let mut stream = std::net::TcpStream::connect(address).expect("it listens");
             stream.write_all(b"GET /").expect("it can be sent");
-            crowd.push(stream);
+            streams.push(stream);
         }
     }
     for path in ["/healthz", "/readyz", "/metrics"] {
@@ -454,7 +454,7 @@ fn the_health_address_answers_apart_from_the_web_interface() {
     }
     let _ = Request::get(&url, "/api/status").send().with_status(404).json();
     let _ = Request::get(&url, "/").send().with_status(404);
-    drop(crowd);
+    drop(streams);
     // Without a web interface, and with a key for the metrics.
     let args = ["--health-address", "0.0.0.0:0", "--gui-api-key", "s3cret", "--no-gui"];
     let cluster = Cluster::builder().control_plane_args(&args).start();

@@ -22,7 +22,7 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, SOON, eventually,
-    peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, question},
+    peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, request},
     steady::Steady,
 };
 use uuid::Uuid;
@@ -154,7 +154,7 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
     };
     let is_served = || receives(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200");
     assert!(is_served());
-    let mut crowd: Vec<Peer> = (0..600)
+    let mut peers: Vec<Peer> = (0..600)
         .map(|_| {
             let mut peer = Peer::connect(port).expect("somebody listens");
             // Beyond the bound it is told so, and cut off.
@@ -163,9 +163,9 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
         })
         .collect();
     // Those that never ask make room for one that does.
-    eventually("an answer beside the crowd", SOON, || is_served().then_some(()));
-    assert!(crowd[0].is_cut_within(SOON), "the one that waited longest");
-    drop(crowd);
+    eventually("an answer beside the peers", SOON, || is_served().then_some(()));
+    assert!(peers[0].is_cut_within(SOON), "the one that waited longest");
+    drop(peers);
     eventually("room for others", 2 * SOON, || is_served().then_some(()));
     steady.stop();
     files_are_back(&cluster, before);
@@ -187,7 +187,7 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
         // Of what was announced, a part, and gone.
         for cut in [0, 1, 7, 8, 9, 12, 13, 200] {
             let mut peer = Peer::shake(port, kind).expect("a handshake");
-            let whole = question(1, &[b'{'; 300]);
+            let whole = request(1, &[b'{'; 300]);
             peer.write(&whole[..cut]).expect("a connection");
         }
         if kind == REQUEST {
@@ -251,7 +251,7 @@ fn thousands_of_half_open_connections_do_no_harm() {
     }
     // Somebody who is slow, but right, is served beside them.
     let management = cluster.ports().base() + 4;
-    let asked = question(5, br#"{"v":1,"message":"hello"}"#);
+    let asked = request(5, br#"{"v":1,"message":"hello"}"#);
     let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("a handshake")).collect();
     for byte in &asked {
         for peer in &mut slow {
@@ -287,7 +287,7 @@ fn connections_that_come_and_go_leave_nothing() {
             match number % 4 {
                 0 => {}
                 1 => drop(peer.write(&greeting(kind))),
-                2 => drop(peer.write(&[&greeting(kind)[..], &question(1, b"?")].concat())),
+                2 => drop(peer.write(&[&greeting(kind)[..], &request(1, b"?")].concat())),
                 _ => drop(peer.write(b"\0SP")),
             }
         }
@@ -314,7 +314,7 @@ fn a_client_that_reads_no_replies_is_cut_off() {
         }
         let before = cluster.control_plane.memory();
         let mut deaf: Vec<_> = (0..2).map(|_| Peer::shake(port, kind).expect("a handshake")).collect();
-        let asked = question(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
+        let asked = request(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
         for peer in &mut deaf {
             peer.write_within(Duration::from_secs(1));
             for _ in 0..FRAMES / 100 {
@@ -328,7 +328,7 @@ fn a_client_that_reads_no_replies_is_cut_off() {
         assert!(began.elapsed() < SOON, "{port} answers others after {:?}", began.elapsed());
         steady.goes_on();
         let grown = cluster.control_plane.memory().saturating_sub(before);
-        assert!(grown < 1 << 30, "{grown} bytes for what nobody reads");
+        assert!(grown < 1 << 30, "{grown} bytes for unread replies");
     }
     steady.stop();
 }
@@ -343,7 +343,7 @@ enum Shot {
 
 /// Frames of every kind, from good ones to noise.
 struct Arsenal {
-    dice: Rng,
+    rng: Rng,
     good: Vec<Vec<u8>>,
 }
 
@@ -363,28 +363,28 @@ impl Arsenal {
             "{}",
         ];
         good.extend(originals.map(|text| text.as_bytes().to_vec()));
-        Self { dice: Rng::with_seed(seed), good }
+        Self { rng: Rng::with_seed(seed), good }
     }
 
     fn shot(&mut self) -> Shot {
-        let dice = &mut self.dice;
-        let mut body = self.good[dice.usize(..self.good.len())].clone();
-        match dice.u8(0..20) {
+        let rng = &mut self.rng;
+        let mut body = self.good[rng.usize(..self.good.len())].clone();
+        match rng.u8(0..20) {
             0..8 => {}
             8..13 => {
-                for _ in 0..dice.usize(1..4) {
-                    let at = dice.usize(..body.len());
-                    body[at] ^= 1 << dice.u8(0..8);
+                for _ in 0..rng.usize(1..4) {
+                    let at = rng.usize(..body.len());
+                    body[at] ^= 1 << rng.u8(0..8);
                 }
             }
-            13 | 14 => body.truncate(dice.usize(..body.len())),
+            13 | 14 => body.truncate(rng.usize(..body.len())),
             15 => body = b"\x80\x04\x95\x12\0\0\0\0\0\0\0}\x94\x8c\x07task_id\x94\x8c\x01x\x94s.".to_vec(),
-            16 => body = noise(dice, 300),
-            17 => body = [br#"{"v":1,"message":"#.to_vec(), b"[".repeat(dice.usize(1..5_000))].concat(),
+            16 => body = noise(rng, 300),
+            17 => body = [br#"{"v":1,"message":"#.to_vec(), b"[".repeat(rng.usize(1..5_000))].concat(),
             18 => body = br#"{"v":1,"message":{"explode":["\ud800",1e999,"\u0000"]}}"#.to_vec(),
             _ => {
-                let noise = noise(dice, 40);
-                return Shot::Wild(if dice.bool() { frame(&noise) } else { noise });
+                let noise = noise(rng, 40);
+                return Shot::Wild(if rng.bool() { frame(&noise) } else { noise });
             }
         }
         Shot::Asked(body)
@@ -392,9 +392,9 @@ impl Arsenal {
 }
 
 /// Up to so many bytes of anything.
-fn noise(dice: &mut Rng, most: usize) -> Vec<u8> {
-    let length = dice.usize(..most);
-    iter::repeat_with(|| dice.u8(..)).take(length).collect()
+fn noise(rng: &mut Rng, most: usize) -> Vec<u8> {
+    let length = rng.usize(..most);
+    iter::repeat_with(|| rng.u8(..)).take(length).collect()
 }
 
 /// None of them waits.
@@ -481,7 +481,7 @@ fn a_hundred_thousand_frames_of_every_kind_leave_nothing() {
                 scope.spawn(move || {
                     let mut arsenal = Arsenal::new(seed + thread);
                     while fired.fetch_add(100, Ordering::Relaxed) < frames {
-                        let (port, kind) = ports[arsenal.dice.usize(..ports.len())];
+                        let (port, kind) = ports[arsenal.rng.usize(..ports.len())];
                         let shot = fire(port, kind, &mut arsenal, 100);
                         shot.unwrap_or_else(|error| panic!("{error} at {port}, seed {}", seed + thread));
                     }

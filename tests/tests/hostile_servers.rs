@@ -235,7 +235,7 @@ fn a_subworker_survives_invalid_replies() {
                 }
             }
             Ok(_) => answer(&WorkerReply::Noted),
-            Err(error) => panic!("the subworker asks what nobody can read: {error}"),
+            Err(error) => panic!("unreadable request of the subworker: {error}"),
         }
     });
     let folder = tempfile::tempdir().expect("a folder");

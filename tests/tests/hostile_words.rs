@@ -39,8 +39,8 @@ fn subworkers(cluster: &Cluster) -> Peer {
 }
 
 /// Asks in one form, and reads the answer in the same.
-fn call<Q: Serialize, A: DeserializeOwned>(peer: &mut Peer, format: SerializationFormat, question: &Q) -> A {
-    let answer = peer.call(&codec::encode(format, question)).expect("an answer");
+fn call<Q: Serialize, A: DeserializeOwned>(peer: &mut Peer, format: SerializationFormat, request: &Q) -> A {
+    let answer = peer.call(&codec::encode(format, request)).expect("an answer");
     assert_eq!(codec::form(&answer).expect("a form"), format);
     codec::decode(&answer).expect("a reply")
 }
@@ -532,8 +532,8 @@ fn unexpected_outcomes_change_nothing() {
         let reply = worker_reply(&mut peer, &WorkerRequest::Work(work(slot, u64::MAX)));
         assert!(matches!(&reply, WorkerReply::Refused(why) if why.code == RefusalCode::NoSuchSlot), "{reply:?}");
     }
-    let nobody = Work { worker: Uuid::nil(), ..work(0, 1) };
-    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Work(nobody)), WorkerReply::Unknown);
+    let unknown = Work { worker: Uuid::nil(), ..work(0, 1) };
+    assert_eq!(worker_reply(&mut peer, &WorkerRequest::Work(unknown)), WorkerReply::Unknown);
     let returned = (0..1_000).map(LeaseId).collect();
     let reports = forgeries.iter().map(|lease| (LeaseId(*lease), forged(1).reports.remove(0))).collect();
     let note = Note { worker, sequence: u64::MAX, reports, returned };

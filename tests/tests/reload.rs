@@ -178,8 +178,9 @@ async fn a_broken_file_keeps_the_live_version_and_is_listed() {
     for (broken, why) in [(&b"no module"[..], "is not WebAssembly"), (&whole[..whole.len() / 2], "ends in the middle")]
     {
         shelf.put("greeting.wasm", broken);
-        let says_so = |module: &ModuleInfo| module.last_error.as_ref().is_some_and(|error| error.message.contains(why));
-        let module = until(&client, "greeting", why, says_so).await;
+        let is_broken =
+            |module: &ModuleInfo| module.last_error.as_ref().is_some_and(|error| error.message.contains(why));
+        let module = until(&client, "greeting", why, is_broken).await;
         assert_eq!(module.status, ModuleStatus::Loaded);
         assert_eq!(success(&greet(&client).await), "\"one\"");
         assert!(cluster.cli(["list"]).with_code(0).stdout.contains(why));
@@ -228,8 +229,8 @@ async fn modules_are_added_moved_and_dropped_with_their_files() {
     until_gone(&client, "farewell").await;
     let result = client.submit_task("part", ()).await.expect("a result");
     assert_eq!(result.error_kind, Some(ErrorKind::NotFound));
-    let is_told = || cluster.subworkers[0].log().contains(wording::MODULE_DROPPED).then_some(());
-    eventually("that the log tells of it", SOON, is_told);
+    let is_logged = || cluster.subworkers[0].log().contains(wording::MODULE_DROPPED).then_some(());
+    eventually("the log message", SOON, is_logged);
 }
 
 #[tokio::test(flavor = "multi_thread")]

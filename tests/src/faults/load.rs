@@ -85,8 +85,8 @@ impl Load {
         for lane in self.lanes {
             lane.await.expect("a lane ends");
         }
-        let ended = std::mem::take(&mut *self.shared.ended.lock().expect("nobody panics with it"));
-        let mut tally = std::mem::take(&mut *self.shared.tally.lock().expect("nobody panics with it"));
+        let ended = std::mem::take(&mut *self.shared.ended.lock().expect("no panic while locked"));
+        let mut tally = std::mem::take(&mut *self.shared.tally.lock().expect("no panic while locked"));
         for (id, result_text) in ended.iter().rev().take(CHECKED).filter(|_| is_kept) {
             let kept = self.shared.client.get_task_result(id).await;
             let kept = kept.ok().flatten().and_then(|kept| kept.result.as_ref().map(|it| it.as_str().to_owned()));
@@ -115,13 +115,13 @@ impl Shared {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            let mut tally = self.tally.lock().expect("nobody panics with it");
+            let mut tally = self.tally.lock().expect("no panic while locked");
             match answer {
                 Ok(ended) if ended.status == TaskStatus::Success => {
                     let result_text = ended.result.as_ref().map(Json::as_str).unwrap_or_default();
                     if result_text == expected {
                         self.right.fetch_add(1, Ordering::SeqCst);
-                        self.ended.lock().expect("nobody panics with it").push((id, expected));
+                        self.ended.lock().expect("no panic while locked").push((id, expected));
                     } else {
                         tally.wrong.push(format!("{id} ended with {result_text} and not {expected}"));
                     }

@@ -93,7 +93,7 @@ impl Proxy {
     }
 
     fn each(&self, act: impl Fn(&Connection)) {
-        let mut connections = self.0.connections.lock().expect("nobody panics with it");
+        let mut connections = self.0.connections.lock().expect("no panic while locked");
         connections.retain(|connection| !connection.closed.load(Ordering::SeqCst));
         connections.iter().for_each(|connection| act(connection));
     }
@@ -127,7 +127,7 @@ impl Shared {
         }
         let ends = [stream, other];
         let connection = Arc::new(Connection { ends, forgotten: AtomicBool::default(), closed: AtomicBool::default() });
-        self.connections.lock().expect("nobody panics with it").push(Arc::clone(&connection));
+        self.connections.lock().expect("no panic while locked").push(Arc::clone(&connection));
         for from in 0..2 {
             let (shared, connection) = (Arc::clone(self), Arc::clone(&connection));
             thread::spawn(move || {

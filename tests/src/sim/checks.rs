@@ -444,13 +444,13 @@ impl Checks {
     pub(crate) fn finished<'a>(
         &self,
         state: &State<Ticket>,
-        heard: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
+        received: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
     ) -> Result<(), String> {
         for id in self.live.keys() {
             let name = state.task_view(id).map_or("", |look| look.name);
             ensure(!names::is_offered(name), || format!("{id} ({name}) never ended: {:?}", state.task_view(id)))?;
         }
-        self.reported.finished(&self.live, heard)
+        self.reported.finished(&self.live, received)
     }
 
     /// Checks that nothing is left after all actors have left.

@@ -31,7 +31,7 @@ pub(crate) struct Client {
     /// Number of tasks that it may still submit.
     budget: usize,
     /// Tasks whose result it received.
-    pub(crate) heard: BTreeSet<TaskId>,
+    pub(crate) received: BTreeSet<TaskId>,
     /// Its process has ended.
     pub(crate) gone: bool,
 }
@@ -52,7 +52,7 @@ impl Client {
             collecting: false,
             seen: 0,
             budget,
-            heard: BTreeSet::new(),
+            received: BTreeSet::new(),
             gone: false,
         }
     }
@@ -85,12 +85,12 @@ impl Client {
     }
 
     /// Handles a reply, or its absence.
-    pub(crate) fn heard(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<Answer>) {
+    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<Answer>) {
         match (purpose, answer) {
             (Purpose::Collect, answer) => {
                 self.collecting = false;
                 if let Some(Answer::Client(Reply::Collected(collected))) = answer {
-                    self.heard.extend(collected.results.iter().map(|result| result.task_id.clone()));
+                    self.received.extend(collected.results.iter().map(|result| result.task_id.clone()));
                 }
                 let pauses = !scene.calm && scene.rng.u8(0..6) == 0;
                 if !pauses {
@@ -100,7 +100,7 @@ impl Client {
             (Purpose::Submit, Some(Answer::Client(Reply::Submitted(taken)))) => {
                 for taken in taken {
                     if let Submitted::Ended(result) = taken {
-                        self.heard.insert(result.task_id.clone());
+                        self.received.insert(result.task_id.clone());
                     }
                 }
             }

@@ -213,8 +213,8 @@ impl World {
         self.run_until(patience, World::is_finished)?;
         // Replies on their way arrive, and sessions deliver the last results.
         self.run_until(self.scene.now.mono + Duration::from_secs(90), |_| false)?;
-        let heard = |session: Uuid| self.clients.iter().find(|client| client.session == session && !client.gone);
-        self.checks.finished(&self.state, |session| heard(session).map(|client| &client.heard))?;
+        let client_of = |session: Uuid| self.clients.iter().find(|client| client.session == session && !client.gone);
+        self.checks.finished(&self.state, |session| client_of(session).map(|client| &client.received))?;
         if self.scene.rng.u8(0..4) == 0 { self.shut_down() } else { self.leave_all() }
     }
 
@@ -371,8 +371,8 @@ impl World {
 
     fn deliver(&mut self, actor: Actor, purpose: &Purpose, answer: Option<Answer>) {
         match actor {
-            Actor::Client(number) => self.clients[number].heard(&mut self.scene, purpose, answer),
-            Actor::Worker(number) => self.workers[number].heard(&mut self.scene, purpose, answer),
+            Actor::Client(number) => self.clients[number].handle_reply(&mut self.scene, purpose, answer),
+            Actor::Worker(number) => self.workers[number].handle_reply(&mut self.scene, purpose, answer),
         }
     }
 

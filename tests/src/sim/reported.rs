@@ -57,8 +57,8 @@ impl ReportedEnds {
 
     /// Notes a request of a session.
     pub(crate) fn asked(&mut self, collect: &Collect) {
-        let book = self.sessions.entry(collect.session).or_default();
-        book.asked = book.asked.max(collect.sequence);
+        let log = self.sessions.entry(collect.session).or_default();
+        log.asked = log.asked.max(collect.sequence);
     }
 
     /// Notes the recorded end of a task.
@@ -109,14 +109,14 @@ impl ReportedEnds {
                 _ => {}
             }
         }
-        for (session, book) in &mut self.sessions {
+        for (session, log) in &mut self.sessions {
             if !state.sessions().is_open(*session) {
-                book.formerly_expected.append(&mut book.expected);
+                log.formerly_expected.append(&mut log.expected);
                 // The last reply may have been lost, and is not repeated.
-                for result in book.newest.iter().flat_map(|(_, collected)| &collected.results) {
-                    book.reported.remove(&result.task_id);
+                for result in log.newest.iter().flat_map(|(_, collected)| &collected.results) {
+                    log.reported.remove(&result.task_id);
                 }
-                book.forgotten = true;
+                log.forgotten = true;
             }
         }
         Ok(())
@@ -135,21 +135,21 @@ impl ReportedEnds {
     }
 
     fn collected(&mut self, collect: &Collect, collected: &Collected, seen: &mut Coverage) -> Result<(), String> {
-        let book = self.sessions.entry(collect.session).or_default();
-        let newest = book.newest.as_ref().map_or(0, |(sequence, _)| *sequence);
+        let log = self.sessions.entry(collect.session).or_default();
+        let newest = log.newest.as_ref().map_or(0, |(sequence, _)| *sequence);
         if collect.sequence < newest {
             return ensure(collected.results.is_empty(), || format!("an old request {collect:?} gets {collected:?}"));
         }
-        let forgotten = std::mem::take(&mut book.forgotten);
-        if let Some((_, before)) = book.newest.as_ref().filter(|_| collect.sequence == newest) {
+        let forgotten = std::mem::take(&mut log.forgotten);
+        if let Some((_, before)) = log.newest.as_ref().filter(|_| collect.sequence == newest) {
             seen.repeated += 1;
-            let is_old = book.asked > newest && *collected == nothing();
+            let is_old = log.asked > newest && *collected == nothing();
             ensure(before == collected || forgotten || is_old, || {
                 format!("{collect:?} got {before:?} and now {collected:?}")
             })?;
             if forgotten {
                 // A new session keeps its first reply.
-                book.newest = Some((newest, collected.clone()));
+                log.newest = Some((newest, collected.clone()));
             }
             return Ok(());
         }
@@ -160,11 +160,11 @@ impl ReportedEnds {
         for result in &collected.results {
             seen.collected += 1;
             let expected =
-                take(&mut book.expected, &result.task_id) || take(&mut book.formerly_expected, &result.task_id);
+                take(&mut log.expected, &result.task_id) || take(&mut log.formerly_expected, &result.task_id);
             ensure(expected, || format!("{} gets {}, which is not due", collect.session, result.task_id))?;
-            book.reported.insert(result.task_id.clone());
+            log.reported.insert(result.task_id.clone());
         }
-        book.newest = Some((collect.sequence, collected.clone()));
+        log.newest = Some((collect.sequence, collected.clone()));
         Ok(())
     }
 
@@ -172,13 +172,13 @@ impl ReportedEnds {
     pub(crate) fn finished<'a>(
         &self,
         live: &BTreeMap<TaskId, Record>,
-        heard: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
+        received: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
     ) -> Result<(), String> {
-        for (session, book) in &self.sessions {
-            let Some(heard) = heard(*session) else { continue };
-            let expected: Vec<_> = book.expected.iter().filter(|(id, _)| !live.contains_key(id)).collect();
+        for (session, log) in &self.sessions {
+            let Some(received) = received(*session) else { continue };
+            let expected: Vec<_> = log.expected.iter().filter(|(id, _)| !live.contains_key(id)).collect();
             ensure(expected.is_empty(), || format!("session {session} never got {expected:?}"))?;
-            let missing: Vec<_> = book.reported.iter().filter(|id| !heard.contains(*id)).collect();
+            let missing: Vec<_> = log.reported.iter().filter(|id| !received.contains(*id)).collect();
             ensure(missing.is_empty(), || format!("session {session} never received {missing:?}"))?;
         }
         Ok(())

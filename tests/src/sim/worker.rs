@@ -155,7 +155,7 @@ impl Worker {
     }
 
     /// Handles a reply, or its absence.
-    pub(crate) fn heard(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<Answer>) {
+    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<Answer>) {
         let answer = match answer {
             Some(Answer::Worker(answer)) => Some(answer),
             _ => None,

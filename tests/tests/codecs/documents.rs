@@ -176,10 +176,10 @@ fn the_examples_in_json_match_the_encoder() {
     for block in blocks() {
         let place = format!("docs/protocol.md:{}", block.line);
         for item in block.items() {
-            let question = item.strip_prefix("→ ");
+            let request = item.strip_prefix("→ ");
             let answer = item.strip_prefix("← ");
-            read += usize::from(question.is_some() || answer.is_some() || item.starts_with('{'));
-            match (&*block.chapter, question, answer) {
+            read += usize::from(request.is_some() || answer.is_some() || item.starts_with('{'));
+            match (&*block.chapter, request, answer) {
                 ("Between a client and the control plane", Some(text), _) => {
                     is_written_so::<Request>(text, &place);
                 }
@@ -273,6 +273,6 @@ fn the_exchange_byte_by_byte_is_one() {
             }
             ids.push(id);
         }
-        assert_eq!(ids[0], ids[1], "an answer has the id of its question");
+        assert_eq!(ids[0], ids[1], "an answer has the id of its request");
     }
 }
