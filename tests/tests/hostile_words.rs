@@ -152,9 +152,7 @@ fn unusual_ids_and_names_are_carried_or_refused() {
         let submit = Request::Submit(Submit { tasks: vec![NewTask::new(name)], notify: Notify::Answer });
         match ask_both(&mut peer, &submit) {
             Reply::Submitted(taken) => match &taken[..] {
-                [Submitted::Refused(why)] => {
-                    assert!(why.message.contains("a task name is text of 1 to 128 bytes"), "{why}")
-                }
+                [Submitted::Refused(why)] => assert_eq!(why.code, RefusalCode::BadRequest, "{why}"),
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
@@ -166,10 +164,10 @@ fn unusual_ids_and_names_are_carried_or_refused() {
     for action in ["query", "cancel", &long] {
         let answer = ask(queries, json!({ "action": action, "task_id": long }).to_string());
         let error = answer["error"].as_str().expect("a sentence");
-        assert!(error.contains("a task id is text of 1 to 128 bytes") && error.len() < 200, "{error:.300}");
+        assert!(error.len() < 200, "{error:.300}");
     }
     let answer = ask(queries, json!({ "action": long, "task_id": "x" }).to_string());
-    assert!(answer["error"].as_str().is_some_and(|error| error.contains("unknown action") && error.len() < 200));
+    assert!(answer["error"].as_str().is_some_and(|error| error.len() < 200));
     for id in [json!("a\u{0}b"), json!(""), json!(5), json!(long)] {
         let answer = ask(base, json!({ "id": id, "name": "add", "args": [1, 2] }).to_string());
         assert_eq!(answer["status"], "failure", "{answer:.300}");
@@ -328,9 +326,7 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
         for format in SerializationFormat::ALL {
             match call::<_, Reply>(&mut peer, format, &request) {
                 Reply::Refused(why) => {
-                    assert_eq!(why.code, RefusalCode::Unreadable);
-                    let why = why.message;
-                    assert!(why.contains("a list has more than") || why.contains("too long"), "{why}");
+                    assert_eq!(why.code, RefusalCode::Unreadable, "{why}");
                 }
                 other => panic!("{other:?}"),
             }

@@ -426,7 +426,7 @@ async fn workers_that_are_dropped_stop_at_once() {
     let mut existing = SubWorker::new(subworker_at(&ports, "cp", ModulesConfig::default()));
     let refused = tokio::task::spawn_blocking(move || existing.start().map_err(|error| error.to_string()));
     let why = refused.await.expect("no panic").expect_err("the id is taken");
-    assert!(why.contains("the control plane itself has the id 'cp'"), "{why}");
+    assert!(why.contains("'cp'"), "{why}");
 
     let first = started_subworker(&ports, "sw1").await;
     let busy = client.delay("endless_loop", ()).await.expect("it is taken");

