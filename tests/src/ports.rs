@@ -67,8 +67,8 @@ impl Ports {
     }
 }
 
-/// Whether nobody listens there. Listening to it for a moment would not do: a process that another
-/// thread is about to start has a copy of that socket, until it runs a program of its own.
+/// Whether the port is closed. Binding it for a moment would not do: a process that another thread starts meanwhile
+/// inherits that socket until it executes its program.
 fn is_free(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()
 }

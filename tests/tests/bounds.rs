@@ -1,4 +1,4 @@
-//! What one peer, a log that nobody reads, and a burst take from everybody else: nothing for long.
+//! One peer, an unread log or a burst must not hold up others.
 
 use std::{
     fs::{File, OpenOptions},
@@ -46,7 +46,7 @@ fn logging_to(log: &Path, command: &Command) -> Command {
     shell
 }
 
-/// A pipe with a name, and the end of it that nobody reads.
+/// A named pipe, and its unread end.
 fn pipe(folder: &Path) -> (std::path::PathBuf, File) {
     let path = folder.join("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().is_ok_and(|made| made.success()));
@@ -69,7 +69,7 @@ fn cluster_logging_to(log: impl FnOnce(&Path) -> std::path::PathBuf) -> Cluster 
     cluster
 }
 
-/// Runs so many tasks, each of which is several lines of the log.
+/// Runs a number of tasks, each of which logs several lines.
 async fn run_tasks(cluster: &Cluster, count: u32) {
     let client = cluster.client().await;
     for number in 0..count {

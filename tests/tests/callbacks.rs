@@ -175,7 +175,7 @@ async fn a_thousand_callbacks_to_dead_addresses_cost_the_tasks_nothing() {
 async fn silent_callback_addresses_delay_no_others() {
     let cluster = cluster();
     let client = cluster.client().await;
-    // One that takes connections and never says a word, and one that shakes hands and never reads.
+    // One accepts connections and stays silent, one completes the handshake and never reads.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let deaf = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = |listener: &TcpListener| format!("tcp://{}", listener.local_addr().expect("an address"));
@@ -216,7 +216,7 @@ async fn a_listener_that_starts_late_or_again_misses_nothing() {
     assert!(fate.state == DeliveryState::Delivered && fate.attempts > 1, "{fate:?}");
 
     drop(listener);
-    // What is sent while a connection closes is lost with it: nobody says whether it has arrived.
+    // A message sent while a connection closes is lost without notice.
     let port = cluster.ports().spare(0);
     let is_over = || async { (!is_connected_to(port)).then_some(()) };
     eventually_async("the end of the connection", SOON, is_over).await;
@@ -247,7 +247,7 @@ async fn a_slow_listener_gets_everything_and_holds_up_no_task() {
         callback: Some(CallbackInfo::new(listener.address()).with_data(padding.clone())),
         ..add(1, listener.address())
     };
-    // More than the kernel holds for a connection, and nobody takes any of it.
+    // More than the kernel buffers for a connection, and none is read.
     let tasks: Vec<NewTask> = (0..1_000).map(|_| task()).collect();
     let ends = client.submit_many(tasks).await.expect("they are taken");
     let ids: std::collections::HashSet<TaskId> =
@@ -339,7 +339,7 @@ async fn the_original_s_submissions_are_called_back_in_its_own_words() {
         "callback_data": { "source": "t" },
     });
     assert_eq!(message, expected);
-    // Its reply is not kept waiting by the callback, and a listener that goes at once has been told.
+    // The callback does not delay its reply, and has arrived at a listener that leaves at once.
     let fate = fate_of(&client, &"T1".parse().expect("an id")).await;
     assert_eq!(fate.state, DeliveryState::Delivered);
     let events = client.events(0, Duration::ZERO).await.expect("events").events;

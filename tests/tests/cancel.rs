@@ -61,7 +61,7 @@ async fn stops_soon(cluster: &Cluster, name: &str) {
     assert!(taken[0] < STOPPED_WITHIN, "{taken:?}");
 }
 
-/// Submits a task and waits until it runs. Whoever waits for it gets what it ends in.
+/// Submits a task and waits until it runs. Also returns a wait for its result.
 async fn start(client: &Client, name: &str) -> (TaskId, tokio::task::JoinHandle<TaskResult>) {
     let id = TaskId::new();
     let end = tokio::spawn({

@@ -181,7 +181,7 @@ async fn a_subworker_finishes_what_it_runs_and_hands_the_rest_to_others() {
     let client = cluster.client().await;
     let runs = client.delay("slow", (5.0, 6)).await.expect("it is taken");
     until_status(&client, &runs, TaskStatus::Started).await;
-    // What waits behind it is as urgent as can be, and still nobody's of this worker any more.
+    // Tasks behind it have the highest priority, but this worker takes none any more.
     let mut rest = Vec::new();
     for _ in 0..20 {
         rest.push(client.delay("slow", (0.0, 1)).priority(TaskPriority::Critical).await.expect("it is taken"));

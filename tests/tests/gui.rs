@@ -42,7 +42,7 @@ fn submit(cluster: &Cluster, args: &[&str]) -> String {
     ran.stdout.trim().to_owned()
 }
 
-/// Waits until a task stands like this, and gives all that is known of it.
+/// Waits until a task has this status, and returns it.
 fn until_status(cluster: &Cluster, id: &str, status: &str) -> Value {
     eventually(status, SOON, || {
         Some(get(cluster, &format!("/api/tasks/{id}")))
@@ -262,7 +262,7 @@ fn followers_are_bounded_and_a_place_is_free_again_when_one_goes() {
     assert!(refused["error"].as_str().is_some_and(|error| !error.is_empty()), "{refused}");
     streams.pop();
     let mut late = eventually("a place", SOON, || {
-        // The server sees that somebody went when it has something to say to them.
+        // The server notices a closed stream when it sends the next event.
         let _ = submit(&cluster, &["add", "--args", "1", "1"]);
         let mut answer = asked.begin("close");
         let mut first = [0; 12];
@@ -462,7 +462,7 @@ fn the_health_address_answers_apart_from_the_web_interface() {
     let _ = Request::get(&url, "/healthz").header("Host", "pod.example").send().with_status(200);
     let _ = Request::get(&url, "/metrics").send().with_status(401);
     let _ = Request::get(&url, "/metrics").header("Authorization", "Bearer s3cret").send().with_status(200);
-    // Beyond this machine and without a key, metrics are for nobody.
+    // On a public address without a key, metrics are refused.
     let cluster = Cluster::builder().control_plane_args(&["--health-address", "0.0.0.0:0", "--no-gui"]).start();
     let url = health(&cluster).replace("0.0.0.0", "127.0.0.1");
     let _ = Request::get(&url, "/readyz").send().with_status(200);

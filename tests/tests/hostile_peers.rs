@@ -27,9 +27,9 @@ use fastworker_tests::{
 };
 use uuid::Uuid;
 
-/// Memory may grow so much over the frames of a storm.
+/// Maximum growth of memory during a storm of frames.
 const GROWTH_MAX: u64 = 10 << 20;
-/// So many open files more or less say nothing.
+/// Tolerance for the number of open files.
 const FILES_SLACK: usize = 16;
 
 fn cluster() -> Cluster {
@@ -144,7 +144,7 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
         drop(peer.write(wrong));
         assert!(peer.is_cut_within(2 * SOON), "nonsense {number}");
     }
-    // Who is turned away hears it before it has said anything.
+    // A refused connection gets the refusal before it sends anything.
     let receives = |bytes: &[u8], status: &[u8]| {
         let answer = Peer::connect(port).and_then(|mut peer| {
             peer.write(bytes)?;
@@ -157,7 +157,7 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
     let mut peers: Vec<Peer> = (0..600)
         .map(|_| {
             let mut peer = Peer::connect(port).expect("somebody listens");
-            // Beyond the bound it is told so, and cut off.
+            // Beyond the limit it is refused and cut off.
             drop(peer.write(b"GET /"));
             peer
         })
@@ -206,7 +206,7 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
             peer.send(&eight).expect("a connection");
             assert_eq!(peer.receive().expect("an answer")[..32], eight[..32]);
         } else {
-            // Nobody there listens to what others announce.
+            // The control plane ignores announcements of others.
             let mut peer = Peer::shake(port, kind).expect("a handshake");
             for size in [0, 1, 4_000] {
                 drop(peer.send(&vec![b'x'; size]));
@@ -249,7 +249,7 @@ fn thousands_of_half_open_connections_do_no_harm() {
     for (port, kind) in ports(&cluster) {
         serves(port, kind);
     }
-    // Somebody who is slow, but right, is served beside them.
+    // A slow but correct client is served beside them.
     let management = cluster.ports().base() + 4;
     let asked = request(5, br#"{"v":1,"message":"hello"}"#);
     let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("a handshake")).collect();
@@ -264,7 +264,7 @@ fn thousands_of_half_open_connections_do_no_harm() {
         assert!(id == 5 && matches!(codec::decode(&body), Ok(Reply::Welcome(_))), "{id}: {body:?}");
     }
     cluster.start_subworker("sw2");
-    // Who never says who he is, is not waited for for ever.
+    // A client that never sends a handshake is cut off in the end.
     let mut silent = open.swap_remove(0);
     assert!(silent.is_cut_within(3 * SOON), "a connection without a greeting stays");
     drop((slow, silent, open));
@@ -391,7 +391,7 @@ impl Arsenal {
     }
 }
 
-/// Up to so many bytes of anything.
+/// Random bytes, up to `most`.
 fn noise(rng: &mut Rng, most: usize) -> Vec<u8> {
     let length = rng.usize(..most);
     iter::repeat_with(|| rng.u8(..)).take(length).collect()
@@ -433,7 +433,7 @@ fn worker_requests() -> Vec<WorkerRequest> {
     ]
 }
 
-/// Fires so many frames at a port, and waits until each is answered that must be.
+/// Sends a number of frames to a port, and waits for all replies that must come.
 fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result<()> {
     const ROUND: usize = 50;
     let mut left = frames;

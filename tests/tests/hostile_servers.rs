@@ -23,7 +23,7 @@ use fastworker_tests::{
 };
 
 const JSON: SerializationFormat = SerializationFormat::Json;
-/// A subworker that is told nonsense may have so much memory of its own.
+/// Maximum memory of a subworker that gets invalid replies.
 const MEMORY_MAX: u64 = 64 << 20;
 
 /// What a server does about a request.
@@ -121,7 +121,7 @@ fn no_frames() -> Vec<Vec<u8>> {
     vec![
         vec![0xff; 64],
         (1_u64 << 40).to_be_bytes().to_vec(),
-        // An answer to something that nobody asked, and one that ends halfway.
+        // A reply without a request, and a truncated one.
         frame(b"\x80\x00\x00\x00{}"),
         frame(&[0x80; 1000])[..500].to_vec(),
         frame(b""),
@@ -178,7 +178,7 @@ fn a_client_gives_up_after_a_wrong_handshake() {
                     for stream in listener.incoming().flatten() {
                         let Ok(mut peer) = Peer::over(stream) else { continue };
                         drop(peer.write(wrong));
-                        // It hears what we say, and says no more.
+                        // It receives our reply, and stays silent.
                         thread::spawn(move || peer.is_cut_within(SOON));
                     }
                 });

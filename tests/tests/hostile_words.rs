@@ -1,5 +1,5 @@
 //! Messages that are read and mean harm: odd words, odd numbers, workers and clients that lie.
-//! Each is answered with a sentence that says what is wrong, and changes nothing for others.
+//! Each is refused with a reason, and does not affect others.
 
 use std::time::Duration;
 
@@ -251,7 +251,7 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
         let text = String::from_utf8_lossy(&answer);
         assert!(text.contains("refused"), "{args}: {text}");
     }
-    // What cannot be, but can be written, waits, or ends, as it says.
+    // Unusual but valid values have their usual effect.
     let far = [
         NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), args: two(), ..NewTask::new("add") },
         NewTask { eta: Some(Timestamp::from_micros(i64::MIN)), args: two(), ..NewTask::new("add") },
@@ -353,7 +353,7 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
         let answer = ask_both(&mut peer, &request);
         assert!(!matches!(answer, Reply::Refused(_)), "{request:?}: {answer:?}");
     }
-    // Sessions by the thousand: the room is bounded, and nobody is told another's results.
+    // Thousands of sessions: their number is bounded, and none gets the results of another.
     let before = cluster.control_plane.memory();
     for round in 0..20 {
         for number in 0..1_000_u32 {
@@ -520,7 +520,7 @@ fn unexpected_outcomes_change_nothing() {
         let work = Work { worker, slot: 0, sequence, ended, capacity: 0 };
         assert_eq!(worker_reply(&mut peer, &WorkerRequest::Work(work)), WorkerReply::Leases(Vec::new()));
     }
-    // Numbers that go backwards, slots that it does not have, keys that nobody has.
+    // Decreasing sequence numbers, slots that it does not have, unknown keys.
     let work = |slot, sequence| Work { worker, slot, sequence, ended: vec![forged(1)], capacity: 0 };
     assert_eq!(worker_reply(&mut peer, &WorkerRequest::Work(work(0, 1))), WorkerReply::Leases(Vec::new()));
     assert_eq!(worker_reply(&mut peer, &WorkerRequest::Work(work(0, 0))), WorkerReply::Leases(Vec::new()));

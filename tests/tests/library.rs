@@ -387,7 +387,7 @@ async fn a_control_plane_and_a_subworker_run_within_a_program() {
     drop(Arc::new(ports));
 }
 
-/// Drops it, and tells how long that took.
+/// Drops it, and returns how long that took.
 async fn drop_of<T: Send + 'static>(dropped: T) -> Duration {
     let drops = tokio::task::spawn_blocking(move || {
         let from = Instant::now();
@@ -450,7 +450,7 @@ async fn workers_that_are_dropped_stop_at_once() {
     let took = drop_of(control_plane).await;
     assert!(took < AT_ONCE, "{took:?}");
     // Who waits goes to the next one, which does not know the task.
-    // With nobody to tell.
+    // Without a control plane.
     let took = drop_of(second).await;
     assert!(took < AT_ONCE, "{took:?}");
 

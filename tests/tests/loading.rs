@@ -1,4 +1,4 @@
-//! Loading modules: whatever a file does to the compiler, or while it registers its tasks, takes nobody along.
+//! Loading modules: a file that breaks the compiler or its registration affects no other module.
 
 use std::{
     fs,
@@ -210,7 +210,7 @@ fn a_compiler_has_nothing_of_its_worker_and_ends_with_it() {
             .then_some(())
     };
     eventually("the limits of a compiler", SOON, is_limited);
-    // One that is killed is told, and tried again.
+    // A killed compiler is reported, and the module tried again.
     let killed = std::process::Command::new("kill").args(["-KILL", &first.to_string()]).status();
     assert!(killed.is_ok_and(|killed| killed.success()));
     until_refused(&cluster, "dense", "was killed by signal 9", SOON);

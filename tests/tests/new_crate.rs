@@ -1,4 +1,4 @@
-//! `fastworker new`: the crate builds, passes its tests and runs, as it stands.
+//! `fastworker new`: the crate builds, passes its tests and runs without changes.
 
 use std::{
     env,

@@ -39,7 +39,7 @@ fn the_bus_announces_at_once_and_every_two_seconds() {
         assert_eq!(bus.receive().expect("an announcement"), expected.as_bytes());
         began.elapsed()
     };
-    // Whoever comes just after an announcement would wait two seconds for the next.
+    // Just after an announcement, the next comes in two seconds.
     next(&mut Wire::bus(cluster.ports().discovery()));
     let mut joined: Vec<_> = (0..5).map(|_| next(&mut Wire::bus(cluster.ports().discovery()))).collect();
     joined.sort();

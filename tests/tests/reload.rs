@@ -327,7 +327,7 @@ async fn a_version_incompatible_with_waiting_tasks_is_refused() {
     assert_eq!(error.code, Some(RefusalCode::CatalogConflict));
     assert_eq!((refused.status, &refused.hash), (ModuleStatus::Loaded, &first.hash));
     assert_eq!(success(&client.submit_task("greet", ("Ada",)).await.expect("a result")), "1");
-    // A version that takes them is welcome, and so is the other once nobody waits.
+    // A compatible version is accepted, and so is the other one once no task waits.
     modules.put("greeting.wasm", &version(&["name", "who"], "3"));
     modules.put("greeting.wasm", &version(&["who"], "2"));
     client.cancel(&waits).await.expect("an answer");

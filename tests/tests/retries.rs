@@ -95,7 +95,7 @@ async fn a_timeout_ends_a_task_that_computes_and_one_that_waits() {
     let (limit, longer) = (Duration::from_millis(500), Duration::from_millis(600));
     let call = client.submit_task("flaky", (1,)).task_timeout(limit).retry_delay(longer);
     let patient = call.countdown(longer).await.expect("a result");
-    // More on a machine that takes so long for an attempt.
+    // More on a machine on which an attempt takes that long.
     assert!(patient.attempts >= 2, "{patient:?}");
     success(&patient);
 }

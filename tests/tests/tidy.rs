@@ -103,7 +103,7 @@ fn no_line(sources: &[Source], rule: &str, is_wrong: impl Fn(&Source, &str) -> b
     assert!(wrong.is_empty(), "{rule}:\n{}", wrong.join("\n"));
 }
 
-/// Whether this word is in the line, and not only as a part of another.
+/// Whether the line contains this word, not only as a part of another.
 fn names(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word)

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 /// Calls that are open at a time.
 const WIDTH: u64 = 8;
-/// One call in so many takes a while, so that faults meet tasks that run.
+/// One call in this number takes a while, so that faults meet running tasks.
 const SLOW: u64 = 8;
 /// The pause before a call that was refused is made again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -31,7 +31,7 @@ pub(super) struct Tally {
     pub(super) right: u64,
     /// Calls that ended with an error, or not in time.
     pub(super) lost: Vec<String>,
-    /// Calls that ended with another result, or are told differently later.
+    /// Calls with a wrong result, or one that differs later.
     pub(super) wrong: Vec<String>,
 }
 
@@ -78,8 +78,8 @@ impl Load {
         from.elapsed()
     }
 
-    /// Lets the open calls end, and tells how all went. `is_kept` says that the control plane has been the
-    /// same all the time: then it must tell each result as it told it before.
+    /// Waits for the open calls, and returns the tally. `is_kept` means that the control plane was not restarted, so that
+    /// it must still have each result.
     pub(super) async fn stop(self, is_kept: bool) -> Tally {
         self.shared.stop.store(true, Ordering::SeqCst);
         for lane in self.lanes {
@@ -111,7 +111,7 @@ impl Shared {
                 (self.client.submit_task("add", (number, 1)).task_id(id.clone()).await, (number + 1).to_string())
             };
             if matches!(&answer, Err(error) if error.is_stopping()) {
-                // A control plane that drains says so, and whoever asks comes again.
+                // A draining control plane refuses, and the client tries again.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

@@ -97,7 +97,7 @@ counters! {
     fenced,
     /// Leases that a worker lost.
     losses,
-    /// Ends told through sessions.
+    /// Results sent to sessions.
     collected,
     /// Answers given again.
     repeated,

@@ -136,7 +136,7 @@ fn the_document_lists_each_field_and_each_variant_as_it_is_written() {
     assert!(wrong.is_empty(), "docs/protocol.md is to be edited where\n{}", wrong.join("\n"));
 }
 
-/// The names of the variants, as serde tells them to whoever gives another one.
+/// The names of the variants, as serde lists them in the error for an unknown one.
 fn variants<T: DeserializeOwned>() -> usize {
     let error = serde_json::from_str::<T>("\"no such thing\"").err().expect("there is no such thing").to_string();
     error.matches('`').count() / 2 - 1
@@ -215,7 +215,7 @@ fn the_examples_in_json_match_the_encoder() {
     assert!(read > 40, "the document has {read} examples only");
 }
 
-/// The bytes of a block, from either side: what stands before two spaces, up to an ellipsis.
+/// The bytes of a block: the text in front of two spaces, up to an ellipsis.
 fn bytes(block: &Block) -> [Vec<u8>; 2] {
     let mut sides = [Vec::new(), Vec::new()];
     let mut side = 0;

@@ -1,8 +1,7 @@
-//! What serde writes of a message, as names and types instead of bytes.
+//! The shape of messages: names and types instead of bytes.
 //!
-//! A serializer in the place of postcard's: it is told of the same fields and variants, in the same
-//! order and with the same numbers, and keeps them in a [`ShapeTable`]. A field that was empty in one
-//! message is known from another, so it takes some messages of each kind to know all.
+//! A serializer in the place of postcard's: it gets the same fields and variants in the same order, and records them in a
+//! [`ShapeTable`]. It takes several messages of each kind, because an empty field has no shape.
 
 use std::{any::type_name, cell::RefCell, collections::BTreeMap, fmt};
 

@@ -28,7 +28,7 @@ fn submit(cluster: &Cluster, args: &[&str]) -> String {
     ran.stdout.trim().to_owned()
 }
 
-/// Submits a task that nobody has: it ends at once.
+/// Submits a task that no worker has: it ends at once.
 fn submit_unknown(cluster: &Cluster, name: &str) {
     let _ = cluster.cli(["submit", "--task-name", name]).with_code(5);
 }
@@ -45,7 +45,7 @@ async fn it_shows_workers_tasks_and_events_as_they_happen() {
     page.until_shows("#modules", "arithmetic").await;
     page.until_shows("#task-table", "No task has run yet").await;
 
-    // Nothing is loaded anew from here on.
+    // Nothing is reloaded from here on.
     page.run("window.stays = true").await;
     submit(&cluster, &["slow", "--args", "60", "600"]);
     page.until_shows("#task-table .badge", "started").await;
