@@ -404,26 +404,26 @@ impl Checks {
 
     /// Checks the limits, and that counters agree.
     fn stats(&self, state: &State<Ticket>) -> Result<(), String> {
-        let (stats, limits) = (state.stats(), self.limits);
+        let (totals, limits) = (state.stats(), self.limits);
         let queued = state.queue().iter().count();
         let leased = self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.lease.is_some())).count();
         let placed =
             self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.position.is_some())).count();
         let slots: usize = state.registry().iter().map(|(_, worker)| worker.slots.len()).sum();
         let workers = state.registry().iter().count();
-        let due = stats.unfinished.saturating_sub(placed);
-        let timers = due + stats.parked + 2 * stats.sessions + slots + 2 * workers + 3;
+        let due = totals.unfinished.saturating_sub(placed);
+        let timers = due + totals.parked + 2 * totals.sessions + slots + 2 * workers + 3;
         ensure(
-            stats.unfinished <= limits.tasks_max
-                && stats.bytes <= limits.bytes_max
+            totals.unfinished <= limits.tasks_max
+                && totals.bytes <= limits.bytes_max
                 && state.results().len() <= limits.results_max
-                && stats.queued == queued
-                && stats.leases == leased
+                && totals.queued == queued
+                && totals.leases == leased
                 && placed == queued + leased
-                && stats.timers <= timers,
+                && totals.timers <= timers,
             || {
                 format!(
-                    "{stats:?}, with {queued} queued, {leased} leased, {placed} placed and room for {timers} timers"
+                    "{totals:?}, with {queued} queued, {leased} leased, {placed} placed and room for {timers} timers"
                 )
             },
         )
@@ -435,8 +435,8 @@ impl Checks {
             worker.slots.values().filter(|slot| slot.parked.is_some()).count() + usize::from(worker.beat.is_some())
         };
         let workers: usize = state.registry().iter().map(|(_, worker)| slots(worker)).sum();
-        let stats = state.stats();
-        let held = stats.parked + stats.collecting + workers;
+        let totals = state.stats();
+        let held = totals.parked + totals.collecting + workers;
         ensure(held == tickets, || format!("{tickets} reply targets are held and {held} are parked"))
     }
 
@@ -455,12 +455,12 @@ impl Checks {
 
     /// Checks that nothing is left after all actors have left.
     pub(crate) fn empty(state: &State<Ticket>) -> Result<(), String> {
-        let stats = state.stats();
+        let totals = state.stats();
         ensure(
-            stats == Stats::default() && state.results().is_empty() && state.registry().iter().next().is_none(),
+            totals == Stats::default() && state.results().is_empty() && state.registry().iter().next().is_none(),
             || {
                 let workers = state.registry().iter().count();
-                format!("left over: {stats:?}, {} results, {workers} workers", state.results().len())
+                format!("left over: {totals:?}, {} results, {workers} workers", state.results().len())
             },
         )
     }

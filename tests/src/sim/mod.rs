@@ -390,7 +390,7 @@ impl World {
             Ask::Client(Request::Follow(follow)) => state.follow(now, follow, ticket),
             Ask::Client(Request::Workers | Request::Hello) => state.workers(now, ticket),
             Ask::Worker(WorkerRequest::Register(registration)) => {
-                state.register(now, registration, connection.peer, ticket)
+                state.register(now, registration, connection.peer, ticket);
             }
             Ask::Worker(WorkerRequest::Work(work)) => state.work(now, work, ticket),
             Ask::Worker(WorkerRequest::Beat(beat)) => state.beat(now, &beat, connection.peer, ticket),
