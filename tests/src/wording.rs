@@ -3,13 +3,13 @@
 /// A worker was refused because another one with its id is connected.
 pub const ID_IS_TAKEN: &str = "still connected";
 /// A worker registers again after it lost its connection.
-pub const REGISTERS_AGAIN: &str = "registering anew";
+pub const REGISTERS_AGAIN: &str = "registering again";
 /// A server stopped accepting work, and finishes what runs.
 pub const DRAINS: &str = "draining";
 /// A worker gets no answer from its control plane.
-pub const NO_ANSWER: &str = "does not answer: trying on";
+pub const NO_ANSWER: &str = "no answer, retrying";
 /// A command waits for a task.
-pub const WAITS: &str = "waiting for its end";
+pub const WAITS: &str = "waiting for it to end";
 /// The last line of a server.
 pub const STOPPED: &str = " stopped";
 /// A client was disconnected because it has too many open requests.

@@ -386,7 +386,7 @@ async fn the_command_line_submits_and_listens() {
         cluster.folder(),
     );
     let address_line =
-        || async { listen.log().lines().find_map(|line| line.strip_prefix("listening at ").map(str::to_owned)) };
+        || async { listen.log().lines().find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)) };
     let address = eventually_async("where it listens", SOON, address_line).await;
     let submit = ["submit", "--task-name", "add", "--args", "5", "3", "--json", "--callback", &address];
     let ran = cluster.cli(submit.into_iter().chain(["--callback-data", r#"{"a": 1}"#]));
