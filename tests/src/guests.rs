@@ -1,6 +1,6 @@
 //! Small task modules of which a test needs many versions, written as WebAssembly text.
 //!
-//! Apart from [`crate::modules`], which are built with a compiler from what an author writes.
+//! The modules of [`crate::modules`] are compiled from sources instead.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ impl Guest {
         Self { parameters: parameters.iter().map(ToString::to_string).collect(), ..self }
     }
 
-    /// The same, which takes so many steps.
+    /// The same, taking a number of steps.
     #[must_use]
     pub fn steps(self, steps: u32) -> Self {
         Self { steps, ..self }
@@ -43,8 +43,8 @@ impl Guest {
         Self { more: "(func $start (loop $again (br $again))) (start $start)".into(), ..self }
     }
 
-    /// The same, with one function that is hard to compile: so many values that are all alive over as many
-    /// branches. 20,000 are 690 KB, 8 GB and a minute.
+    /// The same, with one function that is hard to compile: a number of values that are all alive over as many branches.
+    /// 20,000 values take 690 KB of code, 8 GB of memory and a minute.
     #[must_use]
     pub fn dense(self, values: usize) -> Self {
         let mut text = String::from("(func (param i32) (result i64) (local");
@@ -72,7 +72,7 @@ impl Guest {
         Self { more: text + ")", ..self }
     }
 
-    /// The same, with so many functions of some size.
+    /// The same, with a number of functions of some size.
     #[must_use]
     pub fn functions(self, count: usize) -> Self {
         let function = |number: usize| {

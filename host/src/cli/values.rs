@@ -11,11 +11,8 @@ use crate::{
     clock::SPAN_MAX,
     config::{Address, MANAGEMENT_OFFSET},
     json::Json,
-    task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, is_task_name},
+    task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, TaskName, WorkerId},
 };
-
-/// Maximum size of a worker id in bytes.
-const WORKER_ID_MAX: usize = 128;
 
 /// Reads `250ms`, `30s`, `5m`, `1h 30m`, `2d`, or a number of seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -107,23 +104,18 @@ pub(super) fn task_id(text: &str) -> Result<TaskId, String> {
 
 /// Reads the name of a task.
 pub(super) fn task_name(text: &str) -> Result<String, String> {
-    name(text).ok_or_else(|| format!("a task name has 1 to {TASK_NAME_MAX} bytes and no control characters"))
+    text.parse::<TaskName>().map(String::from).map_err(|invalid| invalid.to_string())
 }
 
 /// Reads the name of a schedule.
 pub(super) fn schedule_name(text: &str) -> Result<String, String> {
-    name(text).ok_or_else(|| format!("a schedule's name has 1 to {TASK_NAME_MAX} bytes and no control characters"))
-}
-
-fn name(text: &str) -> Option<String> {
-    is_task_name(text).then(|| text.to_owned())
+    let why = |_| format!("a schedule's name is text of 1 to {TASK_NAME_MAX} bytes without control characters");
+    text.parse::<TaskName>().map(String::from).map_err(why)
 }
 
 /// Reads the id of a worker. It cannot contain a colon, which separates the fields of an announcement.
 pub(super) fn worker_id(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.len() <= WORKER_ID_MAX && !text.contains(|c: char| c == ':' || c.is_control());
-    let why = || format!("a worker id has 1 to {WORKER_ID_MAX} bytes, no colons and no control characters");
-    fits.then(|| text.to_owned()).ok_or_else(why)
+    text.parse::<WorkerId>().map(String::from).map_err(|invalid| invalid.to_string())
 }
 
 /// Reads the id of a cluster.

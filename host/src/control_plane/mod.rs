@@ -20,8 +20,8 @@ use crate::{
     clock::SPAN_MAX,
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, Exposed, MANAGEMENT_OFFSET, NotAnAddress, SUBWORKER_PORT},
     discovery::{ANNOUNCE_EVERY, Announcement},
-    protocol::{self, WORKER_ID_MAX, Welcome, WorkerInfo},
-    task::{SerializationFormat, TaskPriority},
+    protocol::{self, Welcome, WorkerInfo},
+    task::{InvalidWorkerId, SerializationFormat, TaskPriority, WorkerId},
     transport::{Announcer, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Server, Transport, nng::Nng},
 };
 #[cfg(feature = "runtime")]
@@ -140,8 +140,8 @@ pub enum ControlPlaneError {
     #[error(transparent)]
     Exposed(#[from] Exposed),
     /// The worker id cannot be announced.
-    #[error("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters, not {0:?}")]
-    WorkerId(String),
+    #[error(transparent)]
+    WorkerId(#[from] InvalidWorkerId),
     /// The system has no more threads.
     #[error("cannot start a thread: {}", crate::system::explain(.0))]
     Thread(#[from] std::io::Error),
@@ -406,9 +406,7 @@ struct Peers {
 impl Peers {
     fn of(config: &ControlPlaneConfig) -> Result<Self, ControlPlaneError> {
         let id = &config.worker_id;
-        if !protocol::is_worker_id(id) {
-            return Err(ControlPlaneError::WorkerId(id.chars().take(WORKER_ID_MAX).collect()));
-        }
+        WorkerId::check(id)?;
         let base_address = config.base_address.for_peers(config.advertise_address.as_ref(), config.insecure)?;
         // Nobody is told where the bus is, so it need only be guarded.
         config.discovery_address.for_peers(Some(&base_address), config.insecure)?;

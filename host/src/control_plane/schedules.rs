@@ -20,7 +20,7 @@ use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{NewSchedule, Refusal, RefusalCode, ScheduleInfo, ScheduleSource, ScheduleStatus},
     task::{
-        NewTask, TASK_NAME_MAX, TaskId, TaskStatus, is_task_name,
+        NewTask, TASK_NAME_MAX, TaskId, TaskName, TaskStatus,
         schedule::{BadSchedule, Overlap, Rhythm},
     },
 };
@@ -211,10 +211,10 @@ impl Schedules {
     /// [`NotKept`] says why not. What was kept before is as it was.
     pub fn add(&mut self, now: Now, new: NewSchedule, replace: bool) -> Result<Arc<str>, NotKept> {
         let rhythm = Rhythm::of(&new.spec)?;
-        if !is_task_name(&new.name) {
+        if TaskName::check(&new.name).is_err() {
             return Err(NotKept::Name);
         }
-        if !is_task_name(&new.task_name) {
+        if TaskName::check(&new.task_name).is_err() {
             return Err(NotKept::TaskName);
         }
         if !new.args.as_str().starts_with('[') || !new.kwargs.as_str().starts_with('{') {

@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::signatures::Change;
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{LeaseId, Refusal, RefusalCode, Registration, WORKER_ID_MAX, WorkerInfo, WorkerStatus, is_worker_id},
-    task::{ModuleInfo, ModuleStatus, ModuleVersion, Policy, TASK_NAME_MAX, TaskInfo, is_task_name},
+    protocol::{LeaseId, Refusal, RefusalCode, Registration, WorkerInfo, WorkerStatus},
+    task::{ModuleInfo, ModuleStatus, ModuleVersion, Policy, TaskInfo, TaskName, WorkerId},
     transport::Peer,
 };
 
@@ -334,10 +334,8 @@ impl<R> WorkerRegistry<R> {
     /// Why a worker cannot be taken in, if it cannot.
     pub fn refusal(&self, registration: &Registration) -> Option<Refusal> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
-        let (code, why) = if !is_worker_id(worker_id) {
-            let why =
-                format!("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters");
-            (RefusalCode::WorkerIdInvalid, why)
+        let (code, why) = if let Err(invalid) = WorkerId::check(worker_id) {
+            (RefusalCode::WorkerIdInvalid, invalid.to_string())
         } else if address.len() > ADDRESS_MAX || address.chars().any(char::is_control) {
             let why =
                 format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters");
@@ -358,11 +356,8 @@ impl<R> WorkerRegistry<R> {
         let catalog = catalog_bytes(modules);
         let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);
         let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
-        if let Some(wrong) = names.find(|name| !is_task_name(name)) {
-            let shown: String = wrong.chars().take(64).collect();
-            let why =
-                format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters, not {shown:?}");
-            Some(Refusal::new(RefusalCode::BadRequest, why))
+        if let Some(invalid) = names.find_map(|name| TaskName::check(name).err()) {
+            Some(Refusal::new(RefusalCode::BadRequest, invalid.to_string()))
         } else if catalog > CATALOG_BYTES_MAX {
             let why = format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes");
             Some(Refusal::new(RefusalCode::CatalogTooLarge, why))

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     json::Json,
-    task::{FollowUp, LogLevel, TASK_NAME_MAX, is_task_name},
+    task::{FollowUp, LogLevel, TaskName},
 };
 
 /// Adds the contract's host interface.
@@ -65,9 +65,7 @@ impl Attempt {
 }
 
 fn follow_up(task: GuestFollowUp, options: ParsedPolicy) -> Result<FollowUp, String> {
-    if !is_task_name(&task.name) {
-        return Err(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"));
-    }
+    TaskName::check(&task.name).map_err(|invalid| invalid.to_string())?;
     if let Some(error) = options.errors.first() {
         return Err(format!("options: {error}"));
     }

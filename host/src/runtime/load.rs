@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     clock::{Now, Timestamp},
-    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo, is_task_name},
+    task::{MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, ModuleVersion, TASK_NAME_MAX, TaskInfo, TaskName},
 };
 
 /// Loads the module at `path`; see [`Runtime::load`](super::Runtime::load).
@@ -205,7 +205,7 @@ fn check_names(tasks: &[TaskInfo]) -> Result<(), ModuleError> {
     }
     let mut names = HashSet::new();
     for TaskInfo { name, .. } in tasks {
-        if !is_task_name(name) {
+        if TaskName::check(name).is_err() {
             return Err(ModuleError::TaskName(cut(name, TASK_NAME_MAX).into_owned()));
         }
         if !names.insert(name) {

@@ -22,8 +22,8 @@ use crate::{
     protocol::{Ended, EventKind, LeaseId, Order, Refusal, RefusalCode},
     signature::ArgumentError,
     task::{
-        CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, METADATA_MAX, ModuleVersion, NewTask, Outcome,
-        TASK_NAME_MAX, TaskId, TaskResult, TaskStatus, Unknown, is_task_name, metadata,
+        CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, METADATA_MAX, ModuleVersion, NewTask, Outcome, TaskId,
+        TaskName, TaskResult, TaskStatus, Unknown, metadata,
     },
     transport::PAYLOAD_MAX,
 };
@@ -175,9 +175,8 @@ impl<R: Responder> State<R> {
     pub(super) fn refusal(&self, task: &NewTask) -> Option<Refusal> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
         let size = task.size();
-        let (code, why) = if !is_task_name(&task.name) {
-            let why = format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters");
-            (RefusalCode::BadRequest, why)
+        let (code, why) = if let Err(invalid) = TaskName::check(&task.name) {
+            (RefusalCode::BadRequest, invalid.to_string())
         } else if size > PAYLOAD_MAX {
             let why = format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes");
             (RefusalCode::TooLarge, why)
@@ -186,7 +185,7 @@ impl<R: Responder> State<R> {
             (RefusalCode::BadRequest, why.into())
         } else if !metadata::is_valid(&task.metadata) {
             (RefusalCode::MetadataInvalid, format!("metadata is a JSON object of at most {METADATA_MAX} bytes"))
-        } else if let Some(why) = task.callback.as_ref().and_then(CallbackInfo::fault) {
+        } else if let Some(why) = task.callback.as_ref().and_then(CallbackInfo::problem) {
             (RefusalCode::CallbackInvalid, why)
         } else if self.tasks.len() >= tasks_max {
             let why = format!("the queue is full: {tasks_max} tasks are unfinished; try again later");
