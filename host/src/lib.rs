@@ -14,6 +14,7 @@ pub mod gui;
 pub mod json;
 mod lock;
 pub mod memory;
+mod nearest;
 mod panics;
 pub mod protocol;
 #[cfg(feature = "runtime")]

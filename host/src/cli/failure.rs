@@ -18,6 +18,7 @@ use crate::{
     config::{Address, Exposed},
     control_plane::ControlPlaneError,
     gui::GuiError,
+    nearest::did_you_mean,
     runtime::{ModuleError, SourceError},
     subworker::{ModulesError, SubWorkerError, link::NotFound, worker::WorkerError},
     task::TaskId,
@@ -26,11 +27,6 @@ use crate::{
 
 /// The longest that an error waits to learn whether its host exists.
 const RESOLVE_WAIT: Duration = Duration::from_secs(1);
-/// How alike a name is to the one that is proposed instead, from 0 to 1.
-const ALIKE: f64 = 0.7;
-/// Names that are proposed instead of one that nobody has.
-const NAMED_MAX: usize = 3;
-
 /// How much is told of what a server said, in bytes.
 const MESSAGE_MAX: usize = 2_000;
 
@@ -106,17 +102,6 @@ impl Failure {
 pub(super) fn plain(error: &io::Error) -> String {
     let told = error.to_string();
     told.split_once(" (os error").map(|(what, _)| what.to_owned()).unwrap_or(told)
-}
-
-/// Proposes the names that are most like one that nobody has: `did you mean 'add'?`
-pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase());
-    let mut near: Vec<(f64, &str)> = known.into_iter().map(|known| (likeness(known), known)).collect();
-    near.retain(|(likeness, _)| *likeness > ALIKE);
-    near.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    near.dedup();
-    let names: Vec<String> = near.into_iter().take(NAMED_MAX).map(|(_, name)| format!("'{name}'")).collect();
-    (!names.is_empty()).then(|| format!("did you mean {}?", names.join(" or ")))
 }
 
 impl From<ClientError> for Failure {
@@ -393,17 +378,5 @@ impl From<SubWorkerError> for Failure {
             SubWorkerError::NotFound(error) => error.into(),
             SubWorkerError::Worker(error) => error.into(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_most_alike_names_are_proposed_first() {
-        let known = ["multiply", "add", "adds", "add", "reverse"];
-        assert_eq!(did_you_mean("ad", known).as_deref(), Some("did you mean 'add' or 'adds'?"));
-        assert_eq!(did_you_mean("xyz", known), None);
     }
 }

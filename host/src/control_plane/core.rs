@@ -31,11 +31,11 @@ use crate::{
 pub struct Core {
     state: Mutex<State<ReplyTo>>,
     /// The last event that was logged. Written under the lock of the state.
-    logged: AtomicU64,
+    last_logged: AtomicU64,
     /// How many threads wait for a change of the state.
-    watched: AtomicUsize,
+    waiters: AtomicUsize,
     changed: Condvar,
-    alarm: Alarm,
+    waker: TimerWaker,
     /// Whoever sends callbacks, once it has started.
     callbacks: OnceLock<Callbacks>,
     signatures: Signatures,
@@ -43,7 +43,7 @@ pub struct Core {
 
 /// When the timer thread wakes next.
 #[derive(Debug)]
-struct Alarm {
+struct TimerWaker {
     /// Microseconds of the [`Moment`] it sleeps to.
     at: AtomicU64,
     stopped: AtomicBool,
@@ -54,7 +54,7 @@ struct Alarm {
 impl Core {
     /// A core that knows nothing yet.
     pub fn new(limits: Limits) -> Arc<Self> {
-        let alarm = Alarm {
+        let waker = TimerWaker {
             at: AtomicU64::new(Moment::NEVER.micros()),
             stopped: AtomicBool::new(false),
             asleep: Mutex::new(()),
@@ -62,10 +62,10 @@ impl Core {
         };
         Arc::new(Self {
             state: Mutex::new(State::new(limits)),
-            logged: AtomicU64::new(0),
-            watched: AtomicUsize::new(0),
+            last_logged: AtomicU64::new(0),
+            waiters: AtomicUsize::new(0),
             changed: Condvar::new(),
-            alarm,
+            waker,
             callbacks: OnceLock::new(),
             signatures: Signatures::default(),
         })
@@ -92,31 +92,31 @@ impl Core {
         enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T,
     ) -> T {
         let now = Now::read();
-        let given = enter(&mut state, now);
+        let output = enter(&mut state, now);
         state.notify_event_waiters(now);
         let (effects, wake) = (state.take_outbox(), state.next_wake());
         let changes = state.take_changes();
         let has_changes = !changes.is_empty();
         if has_changes {
-            self.signatures.note(changes);
+            self.signatures.record(changes);
         }
-        let lines = self.lines(&state, now);
+        let records = self.new_log_records(&state, now);
         drop(state);
         if has_changes {
-            self.signatures.settle();
+            self.signatures.apply();
         }
-        if self.watched.load(Ordering::Relaxed) > 0 {
+        if self.waiters.load(Ordering::Relaxed) > 0 {
             self.changed.notify_all();
         }
-        self.alarm.set(wake);
+        self.waker.set(wake);
         for effect in effects {
             match effect {
-                Effect::Say { to, answer } => to.send(answer),
-                Effect::Call(callback) => self.call_back(callback),
+                Effect::Reply { to, reply } => to.send(reply),
+                Effect::Callback(callback) => self.post_callback(callback),
             }
         }
-        lines.iter().for_each(log::Line::write);
-        given
+        records.iter().for_each(log::LogRecord::write);
+        output
     }
 
     /// Which calls the loaded tasks take.
@@ -125,23 +125,23 @@ impl Core {
     }
 
     /// What is to be logged of what happened since this was last asked.
-    fn lines(&self, state: &State<ReplyTo>, now: Now) -> Vec<log::Line> {
-        let (last, logged) = (state.event_log().last(), self.logged.load(Ordering::Relaxed));
-        if last == logged {
+    fn new_log_records(&self, state: &State<ReplyTo>, now: Now) -> Vec<log::LogRecord> {
+        let (last, last_logged) = (state.event_log().last(), self.last_logged.load(Ordering::Relaxed));
+        if last == last_logged {
             return Vec::new();
         }
-        self.logged.store(last, Ordering::Relaxed);
-        log::lines(state, now, logged)
+        self.last_logged.store(last, Ordering::Relaxed);
+        log::records(state, now, last_logged)
     }
 
     /// Waits on this thread until the state is as `wanted`, looking after each change, but not
     /// beyond `until`. Returns whether it is.
     pub fn wait_until(&self, until: Instant, wanted: impl Fn(&State<ReplyTo>) -> bool) -> bool {
         let state = lock(&self.state);
-        self.watched.fetch_add(1, Ordering::SeqCst);
+        self.waiters.fetch_add(1, Ordering::SeqCst);
         let left = until.saturating_duration_since(Instant::now());
         let over = self.changed.wait_timeout_while(state, left, |state| !wanted(state));
-        self.watched.fetch_sub(1, Ordering::SeqCst);
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
         !over.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
@@ -167,7 +167,7 @@ impl Core {
         }
     }
 
-    fn call_back(&self, callback: Callback) {
+    fn post_callback(&self, callback: Callback) {
         let Some(callbacks) = self.callbacks.get() else {
             return tracing::error!(task.id = %callback.result.task_id, "nobody sends callbacks");
         };
@@ -181,23 +181,23 @@ impl Core {
     pub fn start_timer(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let core = Arc::clone(self);
         thread::Builder::new().name("fw-timer".into()).spawn(move || {
-            while !core.alarm.stopped.load(Ordering::SeqCst) {
-                core.alarm.at.store(Moment::NEVER.micros(), Ordering::SeqCst);
+            while !core.waker.stopped.load(Ordering::SeqCst) {
+                core.waker.at.store(Moment::NEVER.micros(), Ordering::SeqCst);
                 core.enter(State::tick);
-                core.alarm.sleep();
+                core.waker.sleep();
             }
         })
     }
 
     /// Ends the timer thread.
     pub fn stop_timer(&self) {
-        self.alarm.stopped.store(true, Ordering::SeqCst);
-        let _asleep = lock(&self.alarm.asleep);
-        self.alarm.changed.notify_all();
+        self.waker.stopped.store(true, Ordering::SeqCst);
+        let _asleep = lock(&self.waker.asleep);
+        self.waker.changed.notify_all();
     }
 }
 
-impl Alarm {
+impl TimerWaker {
     /// Sees to it that the timer thread wakes by `at`.
     fn set(&self, at: Moment) {
         if self.at.fetch_min(at.micros(), Ordering::SeqCst) > at.micros() {

@@ -21,14 +21,14 @@ use crate::{
 
 /// Serves clients: ours, and the original's.
 #[derive(Debug)]
-pub struct Clients {
+pub struct ClientService {
     core: Arc<Core>,
     welcome: Welcome,
     /// The priority whose address this is; none at the management address.
     lane: Option<TaskPriority>,
 }
 
-impl Clients {
+impl ClientService {
     /// Serves clients at the address of a priority, or at the management address.
     pub fn new(core: Arc<Core>, welcome: Welcome, lane: Option<TaskPriority>) -> Self {
         Self { core, welcome, lane }
@@ -38,12 +38,12 @@ impl Clients {
         let reply_to = ReplyTo::Peer { reply, format };
         let request = match codec::decode::<Request>(body) {
             Ok(request) => request,
-            Err(error) => return reply_to.send(super::state::Answer::Client(Reply::Refused(error.to_string()))),
+            Err(error) => return reply_to.send(super::state::AnyReply::Client(Reply::Refused(error.to_string()))),
         };
         match request {
-            Request::Hello => reply_to.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
+            Request::Hello => reply_to.send(super::state::AnyReply::Client(Reply::Welcome(self.welcome.clone()))),
             Request::Submit(submit) => {
-                let errors = self.core.signatures().errors(&submit.tasks);
+                let errors = self.core.signatures().check_all(&submit.tasks);
                 self.core.enter(|state, now| state.submit_checked(now, submit, errors, reply_to));
             }
             Request::Collect(collect) => self.core.enter(|state, now| state.collect(now, &collect, reply_to)),
@@ -66,7 +66,7 @@ impl Clients {
                 let error = self.core.signatures().check(&task);
                 self.core.enter(|state, now| state.submit_and_hold(now, *task, error, reply_to));
             }
-            Ok(Call::Batch(tasks)) => reply.send(&self.take_batch(tasks)),
+            Ok(Call::Batch(tasks)) => reply.send(&self.submit_batch(tasks)),
             Ok(Call::Query(id)) => match id.parse::<TaskId>() {
                 Ok(parsed) => {
                     let lookup = Lookup { ids: vec![parsed], wait_ms: 0 };
@@ -82,20 +82,20 @@ impl Clients {
                 }
                 Err(_) => reply.send(&python_compat::cancel(&id, false)),
             },
-            Err(Malformed { id, why }) => reply.send(&self.complaint(id.as_deref(), &why)),
+            Err(Malformed { id, why }) => reply.send(&self.error_reply(id.as_deref(), &why)),
         }
     }
 
     /// Takes a batch, in parts, so that others get their turn between them.
-    fn take_batch(&self, tasks: Vec<(NewTask, Option<String>)>) -> Vec<u8> {
+    fn submit_batch(&self, tasks: Vec<(NewTask, Option<String>)>) -> Vec<u8> {
         let ids: Vec<TaskId> = tasks.iter().map(|(task, _)| task.id.clone()).collect();
         let mut taken = Vec::with_capacity(ids.len());
         let mut tasks = tasks.into_iter().peekable();
         while tasks.peek().is_some() {
             let (part, faults): (Vec<NewTask>, Vec<Option<String>>) = tasks.by_ref().take(FRAME_ITEMS_MAX).unzip();
-            let mut errors = self.core.signatures().errors(&part);
+            let mut errors = self.core.signatures().check_all(&part);
             errors.set_all(faults.into_iter().map(|why| why.map(|why| ArgumentError::Unreadable(why.into()))));
-            taken.extend(self.core.enter(|state, now| state.take(now, part, errors)));
+            taken.extend(self.core.enter(|state, now| state.submit_detached(now, part, errors)));
         }
         python_compat::batch(&ids, &taken)
     }
@@ -105,7 +105,7 @@ impl Clients {
         static PICKLES: Once = Once::new();
         let why = error.to_string();
         if !matches!(error, Unreadable::Pickle) {
-            return self.complaint(None, &why);
+            return self.error_reply(None, &why);
         }
         // A client that sends one may send thousands: log one line that says what to do.
         PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {why}; this is logged once"));
@@ -116,7 +116,7 @@ impl Clients {
     }
 
     /// What a client of the original understands as "no".
-    fn complaint(&self, id: Option<&str>, why: &str) -> Vec<u8> {
+    fn error_reply(&self, id: Option<&str>, why: &str) -> Vec<u8> {
         match self.lane {
             Some(_) => python_compat::failure(id.unwrap_or_default(), why),
             None => python_compat::error(why),
@@ -124,7 +124,7 @@ impl Clients {
     }
 }
 
-impl Service for Clients {
+impl Service for ClientService {
     fn request(&self, _from: Peer, body: &[u8], reply: transport::Reply) {
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => self.serve_original(body, reply),
@@ -134,14 +134,14 @@ impl Service for Clients {
     }
 
     fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
-        let why = excuse(why);
+        let why = refusal_text(why);
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => {
                 let id = python_compat::read(body, self.lane).ok().and_then(|call| match call {
                     Call::Submit(task) => Some(task.id.to_string()),
                     Call::Batch(_) | Call::Query(_) | Call::Cancel(_) => None,
                 });
-                self.complaint(id.as_deref(), why)
+                self.error_reply(id.as_deref(), why)
             }
             Ok(format) => codec::encode(format, &Reply::Refused(why.into())),
             Err(error) => self.unreadable(body, &error),
@@ -153,30 +153,30 @@ impl Service for Clients {
 
 /// Serves subworkers.
 #[derive(Debug)]
-pub struct Workers {
+pub struct WorkerService {
     core: Arc<Core>,
 }
 
-impl Workers {
+impl WorkerService {
     /// Serves subworkers.
     pub fn new(core: Arc<Core>) -> Self {
         Self { core }
     }
 }
 
-impl Service for Workers {
+impl Service for WorkerService {
     fn request(&self, from: Peer, body: &[u8], reply: transport::Reply) {
         let format = codec::form(body).unwrap_or_default();
         let reply_to = ReplyTo::Peer { reply, format };
         match codec::decode::<WorkerRequest>(body) {
             Ok(request) => self.core.enter(|state, now| serve_worker(state, now, request, Some(from), reply_to)),
-            Err(error) => reply_to.send(super::state::Answer::Worker(WorkerReply::Refused(error.to_string()))),
+            Err(error) => reply_to.send(super::state::AnyReply::Worker(WorkerReply::Refused(error.to_string()))),
         }
     }
 
     fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
         let format = codec::form(body).unwrap_or_default();
-        codec::encode(format, &WorkerReply::Refused(excuse(why).into()))
+        codec::encode(format, &WorkerReply::Refused(refusal_text(why).into()))
     }
 
     fn gone(&self, peer: Peer) {
@@ -203,7 +203,7 @@ pub fn serve_worker(
     }
 }
 
-fn excuse(why: Refusal) -> &'static str {
+fn refusal_text(why: Refusal) -> &'static str {
     match why {
         Refusal::Busy => "too many requests are open here: try again later",
         Refusal::Broken => "this request broke something here, which is a bug in fastworker; see its log",

@@ -15,7 +15,7 @@ use crate::{
 
 /// One line of the log.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct LogRecord {
     event: Event,
     /// The module that ran the task's last attempt.
     module: Option<String>,
@@ -23,12 +23,12 @@ pub(super) struct Line {
 }
 
 /// What happened after event number `after`, as far as it is logged.
-pub(super) fn lines(state: &State<ReplyTo>, now: Now, after: u64) -> Vec<Line> {
+pub(super) fn records(state: &State<ReplyTo>, now: Now, after: u64) -> Vec<LogRecord> {
     let wanted = state.event_log().since(after).filter(|event| is_wanted(level(event.kind)));
-    wanted.map(|event| Line::of(state, now, event)).collect()
+    wanted.map(|event| LogRecord::of(state, now, event)).collect()
 }
 
-impl Line {
+impl LogRecord {
     fn of(state: &State<ReplyTo>, now: Now, event: &Event) -> Self {
         let ended = event.task_id.as_ref().and_then(|id| state.results().peek(now.mono, id));
         let version = ended.and_then(|kept| kept.result.module_version);
@@ -42,7 +42,7 @@ impl Line {
     /// Writes it.
     pub(super) fn write(&self) {
         let event = &self.event;
-        let (failed, told) = match event.kind {
+        let (failed, detail) = match event.kind {
             EventKind::TaskFailure | EventKind::TaskRetrying | EventKind::CallbackFailed => (&event.detail, &None),
             // It says "cancelled" once more.
             EventKind::TaskCancelled => (&None, &None),
@@ -60,9 +60,9 @@ impl Line {
                     module = self.module.as_deref(),
                     version = self.version.map(tracing::field::display),
                     error = failed.as_deref(),
-                    detail = told.as_deref(),
+                    detail = detail.as_deref(),
                     "{}",
-                    words(event.kind)
+                    message(event.kind)
                 )
             };
         }
@@ -102,7 +102,7 @@ fn is_wanted(level: Level) -> bool {
     }
 }
 
-fn words(kind: EventKind) -> &'static str {
+fn message(kind: EventKind) -> &'static str {
     match kind {
         EventKind::TaskQueued => "a task waits",
         EventKind::TaskScheduled => "a task waits for its moment",

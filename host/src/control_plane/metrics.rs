@@ -98,12 +98,12 @@ impl Metrics {
 
     /// Notes that a task ended.
     pub fn ended(&mut self, name: &Arc<str>, status: TaskStatus) {
-        self.by_name(name).ended[place(status)] += 1;
+        self.by_name(name).ended[status_index(status)] += 1;
     }
 
     /// Notes that a task ended which nobody could run.
     pub fn refused(&mut self, status: TaskStatus) {
-        self.unknown.ended[place(status)] += 1;
+        self.unknown.ended[status_index(status)] += 1;
     }
 
     /// Notes how long a task took from when it was due.
@@ -132,7 +132,7 @@ impl Metrics {
 }
 
 /// Where a final status stands among success, failure, cancelled.
-pub fn place(status: TaskStatus) -> usize {
+pub fn status_index(status: TaskStatus) -> usize {
     match status {
         TaskStatus::Success => 0,
         TaskStatus::Cancelled => 2,

@@ -58,7 +58,7 @@ pub mod worker_registry;
 use self::local_link::LocalLink;
 use self::{
     core::Core,
-    handler::{Clients, Workers},
+    handler::{ClientService, WorkerService},
     state::{Counts, Limits, UNKNOWN_GRACE},
 };
 
@@ -234,7 +234,7 @@ impl ControlPlaneWorker {
             ..Limits::default()
         });
         core.enter(|state, now| {
-            state.set_own_id(&config.worker_id);
+            state.set_control_plane_id(&config.worker_id);
             state.start(now);
         });
         let threads = CoreThreads(Some(Arc::clone(&core)));
@@ -302,7 +302,7 @@ impl ControlPlaneWorker {
         if let Some(worker) = running.worker.take() {
             worker.drain(until.saturating_duration_since(Instant::now()));
         }
-        running.core.enter(|state, _| state.farewell());
+        running.core.enter(|state, _| state.close_all());
         running.core.stop_callbacks(CALLBACKS_LIMIT.min(until.saturating_duration_since(Instant::now())));
         for server in &running.servers {
             server.flush(FLUSH_LIMIT);
@@ -353,7 +353,7 @@ impl Drop for ControlPlaneWorker {
         running.core.enter(|state, _| state.drain());
         #[cfg(feature = "runtime")]
         drop(running.worker.take());
-        running.core.enter(|state, _| state.farewell());
+        running.core.enter(|state, _| state.close_all());
         for server in &running.servers {
             server.flush(until.saturating_duration_since(Instant::now()));
         }
@@ -454,12 +454,12 @@ fn listen(
     let lanes = TaskPriority::ALL.into_iter().map(Some).chain([None]);
     let mut servers = Vec::new();
     for (offset, lane) in (0..=MANAGEMENT_OFFSET).zip(lanes) {
-        let service = Clients::new(Arc::clone(core), welcome.clone(), lane);
+        let service = ClientService::new(Arc::clone(core), welcome.clone(), lane);
         let address = config.base_address.plus(offset)?;
         servers.push(Nng.serve(&address.to_string(), config.open_requests_max, Arc::new(service))?);
     }
     let address = config.base_address.with_port(config.subworker_management_port);
-    let service = Workers::new(Arc::clone(core));
+    let service = WorkerService::new(Arc::clone(core));
     servers.push(Nng.serve(&address.to_string(), config.open_requests_max, Arc::new(service))?);
     Ok(servers)
 }

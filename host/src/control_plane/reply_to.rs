@@ -4,7 +4,7 @@ use std::sync::mpsc::SyncSender;
 
 use tokio::sync::oneshot;
 
-use super::state::{self, Answer};
+use super::state::{self, AnyReply};
 use crate::{
     protocol::{Reply, Submitted, WorkerReply, codec, python_compat},
     task::{CallbackInfo, SerializationFormat, TaskId},
@@ -31,9 +31,9 @@ pub enum ReplyTo {
     /// To a thread of this process.
     Local(SyncSender<WorkerReply>),
     /// To async work in this process.
-    Awaited(oneshot::Sender<Reply>),
+    Oneshot(oneshot::Sender<Reply>),
     /// Nobody asked.
-    Nobody,
+    Discard,
 }
 
 /// What a client of the original asked.
@@ -54,34 +54,32 @@ pub enum OriginalRequest {
 
 impl ReplyTo {
     /// Sends an answer.
-    pub fn send(self, answer: Answer) {
-        match (self, answer) {
-            (ReplyTo::Peer { reply, format }, Answer::Client(answer)) => {
-                reply.send(&fit(codec::encode(format, &answer), |why| codec::encode(format, &Reply::Refused(why))));
+    pub fn send(self, reply: AnyReply) {
+        match (self, reply) {
+            (ReplyTo::Peer { reply: open, format }, AnyReply::Client(reply)) => {
+                open.send(&fit(codec::encode(format, &reply), |why| codec::encode(format, &Reply::Refused(why))));
             }
-            (ReplyTo::Peer { reply, format }, Answer::Worker(answer)) => {
-                reply.send(&fit(codec::encode(format, &answer), |why| {
-                    codec::encode(format, &WorkerReply::Refused(why))
-                }));
+            (ReplyTo::Peer { reply: open, format }, AnyReply::Worker(reply)) => {
+                open.send(&fit(codec::encode(format, &reply), |why| codec::encode(format, &WorkerReply::Refused(why))));
             }
-            (ReplyTo::Original { reply, request }, Answer::Client(answer)) => reply.send(&request.answer(&answer)),
+            (ReplyTo::Original { reply: open, request }, AnyReply::Client(reply)) => open.send(&request.encode(&reply)),
             // A thread that no longer listens is on its way out.
-            (ReplyTo::Local(sender), Answer::Worker(answer)) => drop(sender.try_send(answer)),
-            // Who no longer waits has gone.
-            (ReplyTo::Awaited(sender), Answer::Client(answer)) => drop(sender.send(answer)),
-            (ReplyTo::Nobody, _) => {}
-            (reply_to, answer) => debug_assert!(false, "{answer:?} cannot go to {reply_to:?}"),
+            (ReplyTo::Local(sender), AnyReply::Worker(reply)) => drop(sender.try_send(reply)),
+            // The receiver was dropped: nobody waits any more.
+            (ReplyTo::Oneshot(sender), AnyReply::Client(reply)) => drop(sender.send(reply)),
+            (ReplyTo::Discard, _) => {}
+            (reply_to, reply) => debug_assert!(false, "{reply:?} cannot go to {reply_to:?}"),
         }
     }
 }
 
 /// The answer, or a refusal where it is larger than the other side takes in: it would be cut off
 /// for it, ask again, and be cut off again.
-fn fit(answer: Vec<u8>, refuse: impl FnOnce(String) -> Vec<u8>) -> Vec<u8> {
-    if answer.len() <= transport::BODY_MAX {
-        return answer;
+fn fit(reply: Vec<u8>, refuse: impl FnOnce(String) -> Vec<u8>) -> Vec<u8> {
+    if reply.len() <= transport::BODY_MAX {
+        return reply;
     }
-    refuse(format!("the answer of {} bytes is over the limit of {} bytes", answer.len(), transport::PAYLOAD_MAX))
+    refuse(format!("the answer of {} bytes is over the limit of {} bytes", reply.len(), transport::PAYLOAD_MAX))
 }
 
 impl state::Responder for ReplyTo {
@@ -89,15 +87,15 @@ impl state::Responder for ReplyTo {
         match self {
             ReplyTo::Peer { reply, .. } | ReplyTo::Original { reply, .. } => reply.is_open(),
             ReplyTo::Local(_) => true,
-            ReplyTo::Awaited(sender) => !sender.is_closed(),
-            ReplyTo::Nobody => false,
+            ReplyTo::Oneshot(sender) => !sender.is_closed(),
+            ReplyTo::Discard => false,
         }
     }
 }
 
 impl OriginalRequest {
-    fn answer(&self, answer: &Reply) -> Vec<u8> {
-        match (self, answer) {
+    fn encode(&self, reply: &Reply) -> Vec<u8> {
+        match (self, reply) {
             (Self::Submit { callback, .. }, Reply::Submitted(taken)) => match &taken[..] {
                 [Submitted::Ended(ended)] => python_compat::ended(ended, callback.as_ref()),
                 [Submitted::Refused(why)] => self.refused(why),
@@ -106,8 +104,8 @@ impl OriginalRequest {
             (Self::Query(id), Reply::Found(found)) if found.len() == 1 => python_compat::query(id, &found[0]),
             (Self::Cancel(id), Reply::Cancelled(stopped)) => python_compat::cancel(id, stopped == &[true]),
             (_, Reply::Refused(why)) => self.refused(why),
-            (request, answer) => {
-                debug_assert!(false, "{answer:?} is no answer to {request:?}");
+            (request, reply) => {
+                debug_assert!(false, "{reply:?} is no answer to {request:?}");
                 self.refused("internal error")
             }
         }

@@ -21,7 +21,7 @@ pub struct Kept {
     /// How it ended.
     pub result: Arc<TaskResult>,
     /// What is known of it beside its result.
-    pub about: About,
+    pub meta: TaskMeta,
     /// What it said.
     pub reports: ReportLog,
     stored: u64,
@@ -31,7 +31,7 @@ pub struct Kept {
 
 /// What is known of an ended task beside its result: all that it takes to run it again.
 #[derive(Clone, Debug)]
-pub struct About {
+pub struct TaskMeta {
     /// Its task name.
     pub name: Arc<str>,
     /// How urgent it was.
@@ -48,7 +48,7 @@ pub struct About {
 
 impl Kept {
     fn bytes(&self) -> usize {
-        let About { args, kwargs, .. } = &self.about;
+        let TaskMeta { args, kwargs, .. } = &self.meta;
         self.result.size() + self.reports.bytes() + args.as_str().len() + kwargs.as_str().len()
     }
 
@@ -76,7 +76,7 @@ pub struct Results {
 
 /// How full the cache is.
 #[derive(Clone, Copy, Debug)]
-pub struct Fill {
+pub struct CacheStats {
     /// Results.
     pub size: usize,
     /// The most results.
@@ -114,21 +114,21 @@ impl Results {
     }
 
     /// Keeps a result, and lets go of what is over the bounds.
-    pub fn store(&mut self, now: Moment, result: Arc<TaskResult>, about: About, reports: ReportLog) {
+    pub fn store(&mut self, now: Moment, result: Arc<TaskResult>, meta: TaskMeta, reports: ReportLog) {
         self.expire(now);
         self.stored += 1;
         self.by_age.insert(self.stored, result.task_id.clone());
         let id = result.task_id.clone();
-        let kept = Kept { result, about, reports, stored: self.stored, used_at: now, expires_at: now + self.ttl };
+        let kept = Kept { result, meta, reports, stored: self.stored, used_at: now, expires_at: now + self.ttl };
         self.bytes += kept.bytes();
-        self.by_status[metrics::place(kept.result.status)] += 1;
+        self.by_status[metrics::status_index(kept.result.status)] += 1;
         if let Some(older) = self.kept.put(id, kept) {
-            self.let_go(&older);
+            self.subtract(&older);
         }
         while self.kept.len() > self.max || (self.bytes > self.bytes_max && self.kept.len() > 1) {
             let Some((_, least_used)) = self.kept.pop_lru() else { break };
             self.evicted += 1;
-            self.let_go(&least_used);
+            self.subtract(&least_used);
         }
     }
 
@@ -155,14 +155,14 @@ impl Results {
         now: Moment,
         end: &Arc<TaskResult>,
         change: impl FnOnce(&mut TaskResult),
-    ) -> Option<&About> {
+    ) -> Option<&TaskMeta> {
         let kept = self.kept.peek_mut(&end.task_id).filter(|kept| kept.expires_at > now)?;
         // A task whose end was forgotten may have run anew under its id.
         if !Arc::ptr_eq(&kept.result, end) {
             return None;
         }
         change(Arc::make_mut(&mut kept.result));
-        Some(&kept.about)
+        Some(&kept.meta)
     }
 
     /// The results that are still known, the newest first.
@@ -194,8 +194,8 @@ impl Results {
     }
 
     /// How full it is.
-    pub fn fill(&self) -> Fill {
-        Fill {
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
             size: self.kept.len(),
             size_max: self.max,
             bytes: self.bytes,
@@ -216,14 +216,14 @@ impl Results {
     fn remove(&mut self, id: &TaskId) {
         if let Some(kept) = self.kept.pop(id) {
             self.expired += 1;
-            self.let_go(&kept);
+            self.subtract(&kept);
         }
     }
 
-    fn let_go(&mut self, kept: &Kept) {
+    fn subtract(&mut self, kept: &Kept) {
         self.by_age.remove(&kept.stored);
         self.bytes -= kept.bytes();
-        self.by_status[metrics::place(kept.result.status)] -= 1;
+        self.by_status[metrics::status_index(kept.result.status)] -= 1;
     }
 }
 
@@ -236,8 +236,8 @@ mod tests {
         Arc::new(TaskResult::new(id.parse().expect("an id"), TaskStatus::Success))
     }
 
-    fn about() -> About {
-        About {
+    fn meta() -> TaskMeta {
+        TaskMeta {
             name: "add".into(),
             priority: TaskPriority::Normal,
             created_at: Timestamp::default(),
@@ -254,10 +254,10 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first() {
         let (mut results, now) = (Results::new(2, 1_000, Duration::from_secs(10)), Moment::default());
-        results.store(now, result("a"), about(), ReportLog::default());
-        results.store(now, result("b"), about(), ReportLog::default());
+        results.store(now, result("a"), meta(), ReportLog::default());
+        results.store(now, result("b"), meta(), ReportLog::default());
         assert!(known(&mut results, now, "a"));
-        results.store(now, result("c"), about(), ReportLog::default());
+        results.store(now, result("c"), meta(), ReportLog::default());
         assert!(known(&mut results, now, "a") && !known(&mut results, now, "b"));
         assert_eq!((results.len(), results.by_age.len()), (2, 2));
     }
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn a_use_does_not_lengthen_a_life() {
         let (mut results, start) = (Results::new(9, 1_000, Duration::from_secs(10)), Moment::default());
-        results.store(start, result("a"), about(), ReportLog::default());
+        results.store(start, result("a"), meta(), ReportLog::default());
         assert!(known(&mut results, start + Duration::from_secs(9), "a"));
         assert!(!known(&mut results, start + Duration::from_secs(10), "a"));
         assert!(results.is_empty() && results.by_age.is_empty());
@@ -277,12 +277,12 @@ mod tests {
         for (id, size) in [("a", 400), ("b", 400), ("c", 400), ("d", 4_000)] {
             let mut large = (*result(id)).clone();
             large.error = Some("x".repeat(size));
-            results.store(now, Arc::new(large), about(), ReportLog::default());
+            results.store(now, Arc::new(large), meta(), ReportLog::default());
             assert!(known(&mut results, now, id));
         }
-        assert_eq!((results.len(), results.bytes, results.fill().by_status), (1, 4_004, [1, 0, 0]));
+        assert_eq!((results.len(), results.bytes, results.stats().by_status), (1, 4_004, [1, 0, 0]));
         results.expire(now + Duration::from_secs(1));
-        assert_eq!((results.len(), results.bytes, results.fill().by_status), (0, 0, [0; 3]));
-        assert_eq!((results.fill().evicted, results.fill().expired), (3, 1));
+        assert_eq!((results.len(), results.bytes, results.stats().by_status), (0, 0, [0; 3]));
+        assert_eq!((results.stats().evicted, results.stats().expired), (3, 1));
     }
 }

@@ -3,7 +3,7 @@
 //! Pure: the same book and the same readings of both clocks give the same tasks. Intervals are
 //! measured on the monotonic clock, from one anchor, so that they neither drift nor jump. Cron
 //! patterns look at the wall clock, which may: whoever keeps the book looks at least once in
-//! [`CLOCK_LOOK`]. Times that were missed are not made up for, but for one that is at most
+//! [`CLOCK_CHECK_INTERVAL`]. Times that were missed are not made up for, but for one that is at most
 //! [`SCHEDULE_GRACE`] late.
 //!
 //! Invariant: a schedule is in `moments` or `times` exactly while it is due some time.
@@ -21,7 +21,7 @@ use crate::{
     protocol::{NewSchedule, ScheduleInfo, ScheduleSource, ScheduleStatus},
     task::{
         NewTask, TASK_NAME_MAX, TaskId, TaskStatus, is_task_name,
-        schedule::{BadSchedule, Overlap, Rhythm},
+        schedule::{BadSchedule, Overlap, Recurrence},
     },
 };
 
@@ -32,9 +32,9 @@ pub const SCHEDULE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A cron time that was missed by no more than this is made up for.
 pub const SCHEDULE_GRACE: Duration = Duration::from_mins(1);
 /// The wall clock is looked at so often, as it may jump, while a cron pattern waits for it.
-pub const CLOCK_LOOK: Duration = Duration::from_mins(1);
+pub const CLOCK_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 /// A wall clock that is set back by no more than this does not repeat cron times.
-pub const SET_BACK_MAX: Duration = Duration::from_hours(3);
+pub const CLOCK_SET_BACK_MAX: Duration = Duration::from_hours(3);
 /// A wall clock that goes back by less than this was only corrected.
 const CORRECTION_MAX: Duration = Duration::from_secs(1);
 
@@ -43,18 +43,18 @@ const CORRECTION_MAX: Duration = Duration::from_secs(1);
 struct Schedule {
     new: Arc<NewSchedule>,
     source: ScheduleSource,
-    rhythm: Rhythm,
+    recurrence: Recurrence,
     next: Next,
     /// What the wall clock is to show at `next`, as it was when that was reckoned.
-    next_at: Timestamp,
+    next_wall: Timestamp,
     /// Where intervals are measured from.
     anchor: Moment,
     paused: bool,
-    presence: Presence,
+    availability: Availability,
     /// The last cron time that was dealt with.
-    done: Option<Timestamp>,
+    last_considered: Option<Timestamp>,
     /// A time that waits for the last task's end.
-    waiting: Option<Timestamp>,
+    queued_run: Option<Timestamp>,
     /// Its tasks that have not ended.
     live: usize,
     runs: u64,
@@ -72,11 +72,11 @@ enum Next {
 
 /// Whether there is a worker for the schedule of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
-    Here,
+enum Availability {
+    Available,
     /// The last one went; at this moment the schedule goes, too.
     Leaving(Moment),
-    Gone,
+    Unavailable,
 }
 
 /// The last task of a schedule.
@@ -90,16 +90,16 @@ struct Last {
 
 /// A schedule is due.
 #[derive(Debug, PartialEq)]
-pub enum Turn {
+pub enum DueAction {
     /// A task is to be submitted; what became of it is told by [`Schedules::submitted`].
-    Fire(Box<Fire>),
+    Run(Box<DueRun>),
     /// A time was left out.
     Skip(Arc<str>, Skip),
 }
 
 /// A task of a schedule that is due.
 #[derive(Debug, PartialEq)]
-pub struct Fire {
+pub struct DueRun {
     /// The schedule.
     pub name: Arc<str>,
     /// The task.
@@ -119,7 +119,7 @@ pub enum Skip {
 
 /// Why a schedule is not kept.
 #[derive(Debug, thiserror::Error)]
-pub enum NotKept {
+pub enum ScheduleError {
     /// There can be none such.
     #[error(transparent)]
     Bad(#[from] BadSchedule),
@@ -185,7 +185,7 @@ impl Schedules {
 
     /// When somebody must look again.
     pub fn wake(&self, now: Now) -> Moment {
-        let by_wall = self.times.first().map(|(at, _)| now.mono + at.since(now.wall).min(CLOCK_LOOK));
+        let by_wall = self.times.first().map(|(at, _)| now.mono + at.since(now.wall).min(CLOCK_CHECK_INTERVAL));
         let by_span = self.moments.first().map(|(at, _)| *at);
         let by_grace = self.leaving.first().map(|(at, _)| *at);
         [by_wall, by_span, by_grace].into_iter().flatten().min().unwrap_or(Moment::NEVER)
@@ -196,17 +196,17 @@ impl Schedules {
     /// Keeps a schedule of somebody.
     ///
     /// # Errors
-    /// [`NotKept`] says why not. What was kept before is as it was.
-    pub fn add(&mut self, now: Now, new: NewSchedule, replace: bool) -> Result<Arc<str>, NotKept> {
-        let rhythm = Rhythm::of(&new.spec)?;
+    /// [`ScheduleError`] says why not. What was kept before is as it was.
+    pub fn add(&mut self, now: Now, new: NewSchedule, replace: bool) -> Result<Arc<str>, ScheduleError> {
+        let recurrence = Recurrence::of(&new.spec)?;
         if !is_task_name(&new.name) {
-            return Err(NotKept::Name);
+            return Err(ScheduleError::Name);
         }
         if !is_task_name(&new.task_name) {
-            return Err(NotKept::TaskName);
+            return Err(ScheduleError::TaskName);
         }
         if !new.args.as_str().starts_with('[') || !new.kwargs.as_str().starts_with('{') {
-            return Err(NotKept::Arguments);
+            return Err(ScheduleError::Arguments);
         }
         let mut freed = 0;
         if let Some((name, schedule)) = self.all.get_key_value(&*new.name) {
@@ -214,35 +214,35 @@ impl Schedules {
                 return Ok(name.clone());
             }
             match &schedule.source {
-                ScheduleSource::Module(module) if schedule.presence != Presence::Gone => {
-                    return Err(NotKept::OfModule { name: new.name, module: module.clone() });
+                ScheduleSource::Module(module) if schedule.availability != Availability::Unavailable => {
+                    return Err(ScheduleError::OfModule { name: new.name, module: module.clone() });
                 }
-                ScheduleSource::Command if !replace => return Err(NotKept::Taken(new.name)),
+                ScheduleSource::Command if !replace => return Err(ScheduleError::Taken(new.name)),
                 ScheduleSource::Module(_) | ScheduleSource::Command => freed = size(&schedule.new),
             }
         }
         if self.bytes + size(&new) > SCHEDULE_BYTES_MAX + freed {
-            return Err(NotKept::TooLarge);
+            return Err(ScheduleError::TooLarge);
         }
-        self.keep(now, new, ScheduleSource::Command, rhythm)
+        self.insert(now, new, ScheduleSource::Command, recurrence)
     }
 
     /// Keeps a schedule that a module has, as long as a worker has the module.
     ///
     /// # Errors
-    /// [`NotKept`] says why not.
-    pub fn offer(&mut self, now: Now, new: NewSchedule, module: &str) -> Result<(), NotKept> {
+    /// [`ScheduleError`] says why not.
+    pub fn set_from_module(&mut self, now: Now, new: NewSchedule, module: &str) -> Result<(), ScheduleError> {
         if let Some((name, schedule)) = self.all.get_key_value(&*new.name) {
-            let ScheduleSource::Module(_) = schedule.source else { return Err(NotKept::Taken(new.name)) };
+            let ScheduleSource::Module(_) = schedule.source else { return Err(ScheduleError::Taken(new.name)) };
             if *schedule.new == new {
                 let name = name.clone();
-                self.set_presence(now, &name, Presence::Here);
+                self.set_availability(now, &name, Availability::Available);
                 return Ok(());
             }
         }
-        let rhythm = Rhythm::of(&new.spec)?;
+        let recurrence = Recurrence::of(&new.spec)?;
         let paused = self.all.get(&*new.name).is_some_and(|schedule| schedule.paused);
-        let name = self.keep(now, new, ScheduleSource::Module(module.into()), rhythm)?;
+        let name = self.insert(now, new, ScheduleSource::Module(module.into()), recurrence)?;
         if paused {
             self.pause(&name);
         }
@@ -250,14 +250,14 @@ impl Schedules {
     }
 
     /// Nobody has the module of this schedule any more. It may come back within `grace`.
-    pub fn withdraw(&mut self, now: Now, name: &str, grace: Duration) {
+    pub fn module_gone(&mut self, now: Now, name: &str, grace: Duration) {
         let Some((name, schedule)) = self.all.get_key_value(name) else { return };
-        if matches!(schedule.source, ScheduleSource::Module(_)) && schedule.presence == Presence::Here {
+        if matches!(schedule.source, ScheduleSource::Module(_)) && schedule.availability == Availability::Available {
             let name = name.clone();
             if grace.is_zero() {
                 self.retire(now, &name);
             } else {
-                self.set_presence(now, &name, Presence::Leaving(now.mono + grace));
+                self.set_availability(now, &name, Availability::Leaving(now.mono + grace));
             }
         }
     }
@@ -266,46 +266,46 @@ impl Schedules {
     fn retire(&mut self, now: Now, name: &Arc<str>) {
         // Paused stays paused, and counted stays counted, when it is back all the same.
         if self.all.get(name).is_some_and(|schedule| schedule.paused || schedule.new.spec.count.is_some()) {
-            self.set_presence(now, name, Presence::Gone);
+            self.set_availability(now, name, Availability::Unavailable);
         } else {
-            self.forget(name);
+            self.delete(name);
         }
     }
 
     /// The task of this name has no schedule of its own any more. Tells whether it had one.
-    pub fn revoke(&mut self, name: &str) -> bool {
+    pub fn remove_from_module(&mut self, name: &str) -> bool {
         let is_of_module = |schedule: &Schedule| matches!(schedule.source, ScheduleSource::Module(_));
-        self.all.get(name).is_some_and(is_of_module) && self.forget(name).is_some()
+        self.all.get(name).is_some_and(is_of_module) && self.delete(name).is_some()
     }
 
-    fn keep(
+    fn insert(
         &mut self,
         now: Now,
         new: NewSchedule,
         source: ScheduleSource,
-        rhythm: Rhythm,
-    ) -> Result<Arc<str>, NotKept> {
+        recurrence: Recurrence,
+    ) -> Result<Arc<str>, ScheduleError> {
         let is_new = !self.all.contains_key(&*new.name);
         if is_new && self.all.len() >= SCHEDULES_MAX {
             // What will never be due again makes room.
             let is_over = |schedule: &Schedule| schedule.next == Next::Never && !schedule.paused;
             let over = self.all.iter().find(|(_, schedule)| is_over(schedule)).map(|(name, _)| name.clone());
-            self.forget(&over.ok_or(NotKept::TooMany)?);
+            self.delete(&over.ok_or(ScheduleError::TooMany)?);
         }
-        self.forget(&new.name);
+        self.delete(&new.name);
         let name: Arc<str> = new.name.as_str().into();
         self.bytes += size(&new);
         let schedule = Schedule {
             new: Arc::new(new),
             source,
-            rhythm,
+            recurrence,
             next: Next::Never,
-            next_at: now.wall,
+            next_wall: now.wall,
             anchor: now.mono,
             paused: false,
-            presence: Presence::Here,
-            done: None,
-            waiting: None,
+            availability: Availability::Available,
+            last_considered: None,
+            queued_run: None,
             live: 0,
             runs: 0,
             skipped: 0,
@@ -315,15 +315,15 @@ impl Schedules {
         if self.times.is_empty() {
             self.wall = now.wall;
         }
-        self.reckon(now, &name);
+        self.reschedule(now, &name);
         Ok(name)
     }
 
-    fn forget(&mut self, name: &str) -> Option<Schedule> {
+    fn delete(&mut self, name: &str) -> Option<Schedule> {
         let (name, schedule) = self.all.remove_entry(name)?;
         self.bytes -= size(&schedule.new);
         self.unset(&name, schedule.next);
-        if let Presence::Leaving(at) = schedule.presence {
+        if let Availability::Leaving(at) = schedule.availability {
             self.leaving.remove(&(at, name.clone()));
         }
         if schedule.live > 0 {
@@ -332,18 +332,18 @@ impl Schedules {
         Some(schedule)
     }
 
-    fn set_presence(&mut self, now: Now, name: &Arc<str>, presence: Presence) {
+    fn set_availability(&mut self, now: Now, name: &Arc<str>, availability: Availability) {
         let Some(schedule) = self.all.get_mut(name) else { return };
-        if let Presence::Leaving(at) = schedule.presence {
+        if let Availability::Leaving(at) = schedule.availability {
             self.leaving.remove(&(at, name.clone()));
         }
-        schedule.presence = presence;
-        match presence {
-            Presence::Leaving(at) => drop(self.leaving.insert((at, name.clone()))),
-            Presence::Gone => schedule.waiting = None,
-            Presence::Here => {}
+        schedule.availability = availability;
+        match availability {
+            Availability::Leaving(at) => drop(self.leaving.insert((at, name.clone()))),
+            Availability::Unavailable => schedule.queued_run = None,
+            Availability::Available => {}
         }
-        self.reckon(now, name);
+        self.reschedule(now, name);
     }
 
     // What people do.
@@ -354,7 +354,7 @@ impl Schedules {
         let (name, next) = (name.clone(), schedule.next);
         self.unset(&name, next);
         if let Some(schedule) = self.all.get_mut(&name) {
-            (schedule.paused, schedule.next, schedule.waiting) = (true, Next::Never, None);
+            (schedule.paused, schedule.next, schedule.queued_run) = (true, Next::Never, None);
         }
         true
     }
@@ -366,7 +366,7 @@ impl Schedules {
         if let Some(schedule) = self.all.get_mut(&name) {
             schedule.paused = false;
         }
-        self.reckon(now, &name);
+        self.reschedule(now, &name);
         true
     }
 
@@ -374,23 +374,23 @@ impl Schedules {
     /// schedule.
     ///
     /// # Errors
-    /// [`NotKept::OfModule`] if a module has it.
-    pub fn remove(&mut self, now: Now, name: &str) -> Result<Option<ScheduleInfo>, NotKept> {
+    /// [`ScheduleError::OfModule`] if a module has it.
+    pub fn remove(&mut self, now: Now, name: &str) -> Result<Option<ScheduleInfo>, ScheduleError> {
         let Some(schedule) = self.all.get(name) else { return Ok(None) };
         if let ScheduleSource::Module(module) = &schedule.source
-            && schedule.presence != Presence::Gone
+            && schedule.availability != Availability::Unavailable
         {
-            return Err(NotKept::OfModule { name: name.to_owned(), module: module.clone() });
+            return Err(ScheduleError::OfModule { name: name.to_owned(), module: module.clone() });
         }
         let info = schedule.info(now);
-        self.forget(name);
+        self.delete(name);
         Ok(Some(info))
     }
 
     /// The task that a schedule submits, under this id. None if there is no such schedule.
-    pub fn task(&self, name: &str, id: TaskId) -> Option<Fire> {
+    pub fn task(&self, name: &str, id: TaskId) -> Option<DueRun> {
         let (name, schedule) = self.all.get_key_value(name)?;
-        Some(Fire { name: name.clone(), task: schedule.task(id) })
+        Some(DueRun { name: name.clone(), task: schedule.task(id) })
     }
 
     /// Whether there is a schedule of this name.
@@ -411,53 +411,53 @@ impl Schedules {
     // What time does.
 
     /// Looks at both clocks before [`Schedules::turn`] is called until it has nothing left.
-    pub fn look(&mut self, now: Now) {
+    pub fn observe_clocks(&mut self, now: Now) {
         while let Some((_, name)) = self.leaving.first().filter(|(at, _)| *at <= now.mono).cloned() {
             self.retire(now, &name);
         }
         if self.wall.since(now.wall) >= CORRECTION_MAX {
             // What was dealt with is not repeated, unless the clock was set to another day.
-            let was_another_day = |done: &Timestamp| *done > now.wall + SET_BACK_MAX;
+            let was_another_day = |last: &Timestamp| *last > now.wall + CLOCK_SET_BACK_MAX;
             for schedule in self.all.values_mut() {
-                schedule.done = schedule.done.filter(|done| !was_another_day(done));
+                schedule.last_considered = schedule.last_considered.filter(|last| !was_another_day(last));
             }
             let waiting: Vec<Arc<str>> = self.times.iter().map(|(_, name)| name.clone()).collect();
             for name in &waiting {
-                self.reckon(now, name);
+                self.reschedule(now, name);
             }
         }
         self.wall = now.wall;
     }
 
     /// The next that is due, and what to do.
-    pub fn turn(&mut self, now: Now) -> Option<Turn> {
+    pub fn next_due(&mut self, now: Now) -> Option<DueAction> {
         loop {
             let by_span = self.moments.first().filter(|(at, _)| *at <= now.mono).map(|(_, name)| name);
             let by_wall = || self.times.first().filter(|(at, _)| *at <= now.wall).map(|(_, name)| name);
             let name = by_span.or_else(by_wall)?.clone();
             let schedule = self.all.get_mut(&name)?;
             let (next, occurrence) = (schedule.next, schedule.occurrence(now));
-            if let Rhythm::Cron(_) = schedule.rhythm {
-                schedule.done = Some(now.wall);
+            if let Recurrence::Cron(_) = schedule.recurrence {
+                schedule.last_considered = Some(now.wall);
             }
-            self.reckon(now, &name);
+            self.reschedule(now, &name);
             let schedule = self.all.get_mut(&name)?;
             match (occurrence, next) {
                 (Some(at), _) if schedule.new.spec.until.is_some_and(|until| at > until) => {}
                 (Some(at), _) => match schedule.decide() {
-                    Decision::Fire => {
+                    Decision::Run => {
                         let id = schedule.id(&name, at);
-                        return Some(Turn::Fire(Box::new(Fire { task: schedule.task(id), name })));
+                        return Some(DueAction::Run(Box::new(DueRun { task: schedule.task(id), name })));
                     }
-                    Decision::Wait => schedule.waiting = Some(at),
+                    Decision::Wait => schedule.queued_run = Some(at),
                     Decision::Skip(why) => {
                         schedule.skipped += 1;
-                        return Some(Turn::Skip(name, why));
+                        return Some(DueAction::Skip(name, why));
                     }
                 },
                 (None, Next::On(at)) => {
                     schedule.skipped += 1;
-                    return Some(Turn::Skip(name, Skip::Missed(at)));
+                    return Some(DueAction::Skip(name, Skip::Missed(at)));
                 }
                 (None, Next::At(_) | Next::Never) => {}
             }
@@ -466,15 +466,15 @@ impl Schedules {
 
     /// The task of a schedule was submitted, at one of its times or because somebody wanted it.
     /// `end` is what it ended in already, if it has.
-    pub fn submitted(&mut self, now: Now, name: &Arc<str>, task: &TaskId, by: By, end: Option<TaskStatus>) {
+    pub fn submitted(&mut self, now: Now, name: &Arc<str>, task: &TaskId, by: Trigger, end: Option<TaskStatus>) {
         let Some(schedule) = self.all.get_mut(name) else { return };
-        schedule.runs += u64::from(by == By::Time);
+        schedule.runs += u64::from(by == Trigger::Due);
         schedule.last = Some(Last { at: now.wall, task: task.clone(), end });
         if end.is_none() && self.live.insert(task.clone(), name.clone()).is_none() {
             schedule.live += 1;
         }
-        if by == By::Time && schedule.new.spec.count.is_some() {
-            self.reckon(now, name);
+        if by == Trigger::Due && schedule.new.spec.count.is_some() {
+            self.reschedule(now, name);
         }
     }
 
@@ -486,7 +486,7 @@ impl Schedules {
     }
 
     /// A task has ended. Gives the next one of its schedule, if one waits for that.
-    pub fn ended(&mut self, task: &TaskId, end: TaskStatus) -> Option<Fire> {
+    pub fn ended(&mut self, task: &TaskId, end: TaskStatus) -> Option<DueRun> {
         let name = self.live.remove(task)?;
         let schedule = self.all.get_mut(&name)?;
         schedule.live -= 1;
@@ -496,12 +496,12 @@ impl Schedules {
         if schedule.live > 0 {
             return None;
         }
-        let at = schedule.waiting.take().filter(|_| !schedule.is_used_up())?;
-        Some(Fire { task: schedule.task(schedule.id(&name, at)), name })
+        let at = schedule.queued_run.take().filter(|_| !schedule.is_used_up())?;
+        Some(DueRun { task: schedule.task(schedule.id(&name, at)), name })
     }
 
     /// Sets anew when it is due next.
-    fn reckon(&mut self, now: Now, name: &Arc<str>) {
+    fn reschedule(&mut self, now: Now, name: &Arc<str>) {
         let Some(schedule) = self.all.get_mut(name) else { return };
         let (before, next) = (schedule.next, schedule.next_after(now));
         schedule.next = next;
@@ -509,7 +509,7 @@ impl Schedules {
             return;
         }
         if let Next::At(at) = next {
-            schedule.next_at = now.wall + at.since(now.mono);
+            schedule.next_wall = now.wall + at.since(now.mono);
         }
         self.unset(name, before);
         match next {
@@ -530,34 +530,34 @@ impl Schedules {
 
 /// Why a task of a schedule was submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum Trigger {
     /// It was due.
-    Time,
+    Due,
     /// Somebody wanted it.
-    Hand,
+    Manual,
 }
 
 enum Decision {
-    Fire,
+    Run,
     Wait,
     Skip(Skip),
 }
 
 impl Schedule {
     fn next_after(&self, now: Now) -> Next {
-        if self.paused || self.presence == Presence::Gone || self.is_used_up() {
+        if self.paused || self.availability == Availability::Unavailable || self.is_used_up() {
             return Next::Never;
         }
         let is_over = |at: Timestamp| self.new.spec.until.is_some_and(|until| at > until);
-        match &self.rhythm {
-            Rhythm::Every(span) => {
+        match &self.recurrence {
+            Recurrence::Every(span) => {
                 let passed = now.mono.since(self.anchor).as_micros() / span.as_micros();
                 let ahead = u64::try_from((passed + 1) * span.as_micros()).unwrap_or(u64::MAX);
                 let at = self.anchor + Duration::from_micros(ahead);
                 if is_over(now.wall + at.since(now.mono)) { Next::Never } else { Next::At(at) }
             }
-            Rhythm::Cron(clockwork) => {
-                let next = clockwork.after(self.done.map_or(now.wall, |done| done.max(now.wall)));
+            Recurrence::Cron(pattern) => {
+                let next = pattern.after(self.last_considered.map_or(now.wall, |done| done.max(now.wall)));
                 next.filter(|at| !is_over(*at)).map_or(Next::Never, Next::On)
             }
         }
@@ -565,21 +565,21 @@ impl Schedule {
 
     /// The time for which it is due now. None if that is too long ago.
     fn occurrence(&self, now: Now) -> Option<Timestamp> {
-        match (self.next, &self.rhythm) {
+        match (self.next, &self.recurrence) {
             (Next::At(at), _) => Some(before(now.wall, now.mono.since(at))),
             (Next::On(at), _) if now.wall.since(at) <= SCHEDULE_GRACE => Some(at),
-            (Next::On(_), Rhythm::Cron(clockwork)) => {
-                clockwork.after(before(now.wall, SCHEDULE_GRACE)).filter(|at| *at <= now.wall)
+            (Next::On(_), Recurrence::Cron(pattern)) => {
+                pattern.after(before(now.wall, SCHEDULE_GRACE)).filter(|at| *at <= now.wall)
             }
-            (Next::On(_), Rhythm::Every(_)) | (Next::Never, _) => None,
+            (Next::On(_), Recurrence::Every(_)) | (Next::Never, _) => None,
         }
     }
 
     fn decide(&self) -> Decision {
         match self.new.spec.overlap {
-            _ if self.live == 0 => Decision::Fire,
+            _ if self.live == 0 => Decision::Run,
             Overlap::Skip => Decision::Skip(Skip::Busy),
-            Overlap::Queue if self.waiting.is_none() => Decision::Wait,
+            Overlap::Queue if self.queued_run.is_none() => Decision::Wait,
             Overlap::Queue => Decision::Skip(Skip::Full),
         }
     }
@@ -609,14 +609,14 @@ impl Schedule {
 
     /// When it is due, which is `at` by the clocks as they are: the same moment whenever it is asked,
     /// unless the wall clock was set.
-    fn next_at(&self, at: Timestamp) -> Timestamp {
-        let off = at.since(self.next_at).max(self.next_at.since(at));
-        if off < CORRECTION_MAX { self.next_at } else { at }
+    fn next_wall(&self, at: Timestamp) -> Timestamp {
+        let off = at.since(self.next_wall).max(self.next_wall.since(at));
+        if off < CORRECTION_MAX { self.next_wall } else { at }
     }
 
     fn info(&self, now: Now) -> ScheduleInfo {
-        let status = match (self.presence, self.paused, self.next) {
-            (Presence::Gone, ..) => ScheduleStatus::Absent,
+        let status = match (self.availability, self.paused, self.next) {
+            (Availability::Unavailable, ..) => ScheduleStatus::Absent,
             (_, true, _) => ScheduleStatus::Paused,
             (_, false, Next::Never) => ScheduleStatus::Finished,
             (_, false, _) => ScheduleStatus::Active,
@@ -627,7 +627,7 @@ impl Schedule {
             status,
             next_run: match self.next {
                 Next::Never => None,
-                Next::At(at) => Some(self.next_at(now.wall + at.since(now.mono))),
+                Next::At(at) => Some(self.next_wall(now.wall + at.since(now.mono))),
                 Next::On(at) => Some(at),
             },
             last_run: self.last.as_ref().map(|last| last.at),

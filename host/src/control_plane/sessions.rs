@@ -48,21 +48,21 @@ struct Session<R> {
 
 /// What a question is to its session.
 #[derive(Debug)]
-pub enum Turn<R> {
+pub enum PollKind<R> {
     /// The next one. It takes the place of the one that was parked, if any.
     New {
         /// The way back and the end of the one that was parked.
         displaced: Option<(R, Moment)>,
     },
     /// The newest one again: its answer must not change any more.
-    Again {
+    Repeated {
         /// The way back and the end of its first copy, where that was parked.
         parked: Option<(R, Moment)>,
         /// Its answer.
         answer: Collected,
     },
     /// One that was followed by others: nobody waits for its answer.
-    Old,
+    Stale,
 }
 
 /// All sessions.
@@ -76,7 +76,7 @@ pub struct Sessions<R> {
 
 /// A session that was forgotten while its client waits: its way back, and until when.
 #[derive(Debug)]
-pub struct Shed<R> {
+pub struct Evicted<R> {
     /// The session.
     pub session: Uuid,
     /// The way back.
@@ -99,7 +99,7 @@ impl<R> Sessions<R> {
             parked: None,
             ready: VecDeque::new(),
             sequence: 0,
-            answered: nothing(),
+            answered: empty_reply(),
             used: now,
             bytes: 0,
         });
@@ -109,13 +109,13 @@ impl<R> Sessions<R> {
     }
 
     /// Takes a question of an open session, and the word of the last one's arrival.
-    pub fn ask(&mut self, id: Uuid, sequence: u64) -> Turn<R> {
-        let Some(session) = self.open.get_mut(&id) else { return Turn::Old };
+    pub fn poll(&mut self, id: Uuid, sequence: u64) -> PollKind<R> {
+        let Some(session) = self.open.get_mut(&id) else { return PollKind::Stale };
         if sequence < session.sequence {
-            return Turn::Old;
+            return PollKind::Stale;
         }
         if sequence == session.sequence {
-            return Turn::Again { parked: session.parked.take(), answer: session.answered.clone() };
+            return PollKind::Repeated { parked: session.parked.take(), answer: session.answered.clone() };
         }
         // Opened anew by a submission: the client has asked before and does not know it yet.
         let known = session.sequence > 0 || sequence == 1;
@@ -124,7 +124,7 @@ impl<R> Sessions<R> {
         session.answered = Collected { known, results: Vec::new() };
         session.bytes -= freed;
         self.bytes -= freed;
-        Turn::New { displaced: session.parked.take() }
+        PollKind::New { displaced: session.parked.take() }
     }
 
     /// Parks the newest question, if there is nothing to tell. Gives the way back if there is.
@@ -139,7 +139,7 @@ impl<R> Sessions<R> {
 
     /// Answers the newest question with what there is, and whether the session was `known`.
     pub fn answer(&mut self, id: Uuid, known: bool) -> Collected {
-        let Some(session) = self.open.get_mut(&id) else { return nothing() };
+        let Some(session) = self.open.get_mut(&id) else { return empty_reply() };
         session.answered.known &= known;
         session.answered.results = session.frame();
         session.answered.clone()
@@ -151,7 +151,7 @@ impl<R> Sessions<R> {
     }
 
     /// Adds an ended task. Returns whether its client waits for it right now.
-    pub fn tell(&mut self, id: Uuid, result: Arc<TaskResult>) -> bool {
+    pub fn add_result(&mut self, id: Uuid, result: Arc<TaskResult>) -> bool {
         let Some(session) = self.open.get_mut(&id) else { return false };
         let size = size(&result);
         session.ready.push_back(result);
@@ -175,7 +175,7 @@ impl<R> Sessions<R> {
 
     /// Forgets the session that was not used for longest, if there are too many or they hold too
     /// much. To be called until it forgets none.
-    pub fn shed(&mut self) -> Option<Option<Shed<R>>> {
+    pub fn evict(&mut self) -> Option<Option<Evicted<R>>> {
         if self.open.len() <= SESSIONS_MAX && (self.bytes <= SESSION_BYTES_MAX || self.open.len() == 1) {
             return None;
         }
@@ -184,7 +184,7 @@ impl<R> Sessions<R> {
     }
 
     /// Forgets a session that was left alone for long. To be called until it forgets none.
-    pub fn expire(&mut self, now: Moment) -> Option<Option<Shed<R>>> {
+    pub fn expire(&mut self, now: Moment) -> Option<Option<Evicted<R>>> {
         let (used, id) = self.by_use.first().copied()?;
         (now.since(used) >= SESSION_IDLE_MAX).then(|| self.forget(id))
     }
@@ -194,11 +194,11 @@ impl<R> Sessions<R> {
         self.by_use.first().map(|(used, _)| *used + SESSION_IDLE_MAX)
     }
 
-    fn forget(&mut self, id: Uuid) -> Option<Shed<R>> {
+    fn forget(&mut self, id: Uuid) -> Option<Evicted<R>> {
         let session = self.open.remove(&id)?;
         self.by_use.remove(&(session.used, id));
         self.bytes -= session.bytes;
-        session.parked.map(|(reply_to, until)| Shed { session: id, reply_to, until })
+        session.parked.map(|(reply_to, until)| Evicted { session: id, reply_to, until })
     }
 
     /// How many there are.
@@ -238,7 +238,7 @@ impl<R> Session<R> {
 }
 
 /// The answer when there is nothing to tell.
-pub fn nothing() -> Collected {
+pub fn empty_reply() -> Collected {
     Collected { known: true, results: Vec::new() }
 }
 
@@ -276,33 +276,35 @@ mod tests {
     #[test]
     fn a_question_asked_again_gets_the_same_answer_although_more_has_ended() {
         let mut sessions = open();
-        sessions.tell(ID, result("a", 1));
-        assert!(matches!(sessions.ask(ID, 1), Turn::New { displaced: None }));
+        sessions.add_result(ID, result("a", 1));
+        assert!(matches!(sessions.poll(ID, 1), PollKind::New { displaced: None }));
         assert_eq!(ids(&sessions.answer(ID, true)), ["a"]);
-        sessions.tell(ID, result("b", 1));
-        let Turn::Again { parked: None, answer } = sessions.ask(ID, 1) else { panic!("it is the same question") };
+        sessions.add_result(ID, result("b", 1));
+        let PollKind::Repeated { parked: None, answer } = sessions.poll(ID, 1) else {
+            panic!("it is the same question")
+        };
         assert_eq!(ids(&answer), ["a"]);
-        assert!(matches!(sessions.ask(ID, 2), Turn::New { .. }));
+        assert!(matches!(sessions.poll(ID, 2), PollKind::New { .. }));
         assert_eq!(ids(&sessions.answer(ID, true)), ["b"]);
     }
 
     #[test]
     fn an_old_question_that_arrives_late_takes_nothing_away() {
         let mut sessions = open();
-        assert!(matches!(sessions.ask(ID, 1), Turn::New { .. }));
+        assert!(matches!(sessions.poll(ID, 1), PollKind::New { .. }));
         sessions.answer(ID, true);
-        sessions.tell(ID, result("a", 1));
-        assert!(matches!(sessions.ask(ID, 2), Turn::New { .. }));
+        sessions.add_result(ID, result("a", 1));
+        assert!(matches!(sessions.poll(ID, 2), PollKind::New { .. }));
         assert_eq!(ids(&sessions.answer(ID, true)), ["a"]);
-        assert!(matches!(sessions.ask(ID, 1), Turn::Old));
-        let Turn::Again { answer, .. } = sessions.ask(ID, 2) else { panic!("it is the same question") };
+        assert!(matches!(sessions.poll(ID, 1), PollKind::Stale));
+        let PollKind::Repeated { answer, .. } = sessions.poll(ID, 2) else { panic!("it is the same question") };
         assert_eq!(ids(&answer), ["a"]);
     }
 
     #[test]
     fn a_client_learns_that_its_session_was_forgotten_and_opened_anew() {
         let mut sessions = open();
-        assert!(matches!(sessions.ask(ID, 7), Turn::New { .. }));
+        assert!(matches!(sessions.poll(ID, 7), PollKind::New { .. }));
         assert_eq!(sessions.park(ID, "way", Moment::NEVER), Some("way"), "it is told at once");
         assert!(!sessions.answer(ID, true).known);
     }
@@ -313,8 +315,8 @@ mod tests {
         for n in 0..=SESSIONS_MAX as u128 {
             sessions.touch(Moment::from_micros(u64::try_from(n).expect("small")), Uuid::from_u128(n));
         }
-        assert!(matches!(sessions.shed(), Some(None)));
-        assert!(sessions.shed().is_none());
+        assert!(matches!(sessions.evict(), Some(None)));
+        assert!(sessions.evict().is_none());
         assert!(!sessions.is_open(Uuid::from_u128(0)) && sessions.is_open(Uuid::from_u128(1)));
 
         let mut sessions = open();
@@ -323,12 +325,12 @@ mod tests {
         sessions.park(ID, "way", Moment::NEVER);
         let big = result("big", SESSION_BYTES_MAX / 4);
         for _ in 0..6 {
-            sessions.tell(other, big.clone());
+            sessions.add_result(other, big.clone());
         }
         assert!(sessions.bytes <= SESSION_BYTES_MAX);
-        sessions.tell(ID, big);
-        assert_eq!(sessions.shed().flatten().map(|shed| shed.reply_to), Some("way"));
-        assert!(sessions.shed().is_none());
+        sessions.add_result(ID, big);
+        assert_eq!(sessions.evict().flatten().map(|evict| evict.reply_to), Some("way"));
+        assert!(sessions.evict().is_none());
         while sessions.expire(Moment::default() + SESSION_IDLE_MAX * 2).is_some() {}
         assert_eq!((sessions.bytes, sessions.len(), sessions.by_use.len()), (0, 0, 0));
     }

@@ -1,7 +1,7 @@
 //! Which calls the loaded tasks take, for whoever submits.
 //!
 //! Beside the state and not in it: a check may walk megabytes of arguments, so it runs under no lock,
-//! before a task enters the state. The state says which tasks came and went ([`Change`]), in order;
+//! before a task enters the state. The state says which tasks came and went ([`TaskChange`]), in order;
 //! this keeps the signatures of those that are there, each compiled once.
 
 use std::{
@@ -21,19 +21,19 @@ use crate::{
 
 /// A worker came to offer a task, or ceased to.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct TaskChange {
     name: Arc<str>,
     schema: Json,
-    is_offered: bool,
+    is_added: bool,
 }
 
-impl Change {
+impl TaskChange {
     /// All that a worker offers with these modules, or ceases to offer.
-    pub fn of(modules: &[ModuleInfo], is_offered: bool) -> impl Iterator<Item = Self> {
+    pub fn of(modules: &[ModuleInfo], is_added: bool) -> impl Iterator<Item = Self> {
         // Of two modules with one name, the last one's word counts, as in the roster.
         let tasks: BTreeMap<&str, &Json> =
             modules.iter().flat_map(|module| &module.tasks).map(|task| (task.name.as_str(), &task.schema)).collect();
-        tasks.into_iter().map(move |(name, schema)| Self { name: name.into(), schema: schema.clone(), is_offered })
+        tasks.into_iter().map(move |(name, schema)| Self { name: name.into(), schema: schema.clone(), is_added })
     }
 }
 
@@ -41,9 +41,9 @@ impl Change {
 #[derive(Debug, Default)]
 pub struct Signatures {
     /// What was not taken into account yet.
-    changes: Mutex<Vec<Change>>,
+    changes: Mutex<Vec<TaskChange>>,
     /// Locked while signatures are made.
-    by_name: Mutex<HashMap<Arc<str>, Vec<Offer>>>,
+    by_name: Mutex<HashMap<Arc<str>, Vec<SignatureVersion>>>,
     /// Locked for the length of a look or of a change.
     current: RwLock<HashMap<Arc<str>, Versions, DefaultHasher>>,
 }
@@ -53,7 +53,7 @@ type Versions = Arc<[Arc<Signature>]>;
 
 /// One version of a task.
 #[derive(Debug)]
-struct Offer {
+struct SignatureVersion {
     schema: Json,
     signature: Arc<Signature>,
     workers: usize,
@@ -65,8 +65,8 @@ pub struct ArgumentErrors(Vec<(usize, ArgumentError)>);
 
 impl ArgumentErrors {
     /// Takes out what is known of the task at this place. Ask in the order of the places.
-    pub fn take(&mut self, place: usize) -> Option<ArgumentError> {
-        let is_it = self.0.last().is_some_and(|(last, _)| *last == place);
+    pub fn take(&mut self, index: usize) -> Option<ArgumentError> {
+        let is_it = self.0.last().is_some_and(|(last, _)| *last == index);
         is_it.then(|| self.0.pop()).flatten().map(|(_, error)| error)
     }
 }
@@ -74,45 +74,45 @@ impl ArgumentErrors {
 impl ArgumentErrors {
     /// Notes what is known of each task of the frame otherwise, which counts for more.
     pub fn set_all(&mut self, errors: impl IntoIterator<Item = Option<ArgumentError>>) {
-        for (place, error) in errors.into_iter().enumerate() {
+        for (index, error) in errors.into_iter().enumerate() {
             let Some(error) = error else { continue };
-            self.0.retain(|(other, _)| *other != place);
-            let at = self.0.partition_point(|(other, _)| *other > place);
-            self.0.insert(at, (place, error));
+            self.0.retain(|(other, _)| *other != index);
+            let at = self.0.partition_point(|(other, _)| *other > index);
+            self.0.insert(at, (index, error));
         }
     }
 }
 
 impl Signatures {
     /// Notes changes in the order in which they happen. Quick: call it under the state's lock.
-    pub fn note(&self, changes: Vec<Change>) {
+    pub fn record(&self, changes: Vec<TaskChange>) {
         lock(&self.changes).extend(changes);
     }
 
     /// Takes what was noted into account. Call it under no lock.
-    pub fn settle(&self) {
+    pub fn apply(&self) {
         let mut by_name = lock(&self.by_name);
         let changes = mem::take(&mut *lock(&self.changes));
-        for Change { name, schema, is_offered } in changes {
-            let offers = by_name.entry(name.clone()).or_default();
-            let known = offers.iter().position(|offer| offer.schema == schema);
-            match (known, is_offered) {
+        for TaskChange { name, schema, is_added } in changes {
+            let versions = by_name.entry(name.clone()).or_default();
+            let known = versions.iter().position(|version| version.schema == schema);
+            match (known, is_added) {
                 (Some(known), true) => {
-                    offers[known].workers += 1;
+                    versions[known].workers += 1;
                     continue;
                 }
-                (Some(known), false) if offers[known].workers > 1 => {
-                    offers[known].workers -= 1;
+                (Some(known), false) if versions[known].workers > 1 => {
+                    versions[known].workers -= 1;
                     continue;
                 }
-                (Some(known), false) => drop(offers.remove(known)),
+                (Some(known), false) => drop(versions.remove(known)),
                 (None, true) => {
                     let signature = Arc::new(Signature::read(&name, &schema));
-                    offers.push(Offer { schema, signature, workers: 1 });
+                    versions.push(SignatureVersion { schema, signature, workers: 1 });
                 }
                 (None, false) => {}
             }
-            let signatures: Versions = offers.iter().map(|offer| offer.signature.clone()).collect();
+            let signatures: Versions = versions.iter().map(|version| version.signature.clone()).collect();
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
             if signatures.is_empty() {
                 current.remove(&name);
@@ -137,9 +137,9 @@ impl Signatures {
     }
 
     /// The tasks of a frame that do not fit.
-    pub fn errors(&self, tasks: &[NewTask]) -> ArgumentErrors {
+    pub fn check_all(&self, tasks: &[NewTask]) -> ArgumentErrors {
         let checked = tasks.iter().enumerate().rev();
-        ArgumentErrors(checked.filter_map(|(place, task)| Some((place, self.check(task)?))).collect())
+        ArgumentErrors(checked.filter_map(|(index, task)| Some((index, self.check(task)?))).collect())
     }
 }
 
@@ -165,9 +165,9 @@ mod tests {
     fn a_call_is_refused_only_if_no_version_that_is_there_takes_it() {
         let signatures = Signatures::default();
         let call = |args: &str| NewTask { args: Json::parse(args).expect("JSON"), ..NewTask::new("add") };
-        let change = |types: &str, is_offered| {
-            signatures.note(Change::of(&module(types), is_offered).collect());
-            signatures.settle();
+        let change = |types: &str, is_added| {
+            signatures.record(TaskChange::of(&module(types), is_added).collect());
+            signatures.apply();
         };
         let refused = |args: &str| signatures.check(&call(args)).map(|error| error.to_string());
         assert_eq!(refused(r#"["x"]"#), None);
@@ -190,11 +190,11 @@ mod tests {
     #[test]
     fn misfits_are_told_by_their_places() {
         let signatures = Signatures::default();
-        signatures.note(Change::of(&module("i64"), true).collect());
-        signatures.settle();
+        signatures.record(TaskChange::of(&module("i64"), true).collect());
+        signatures.apply();
         let call = |args: &str| NewTask { args: Json::parse(args).expect("JSON"), ..NewTask::new("add") };
-        let mut errors = signatures.errors(&[call("[1]"), call("[]"), call("[2]"), call("[3.5]")]);
-        let found: Vec<bool> = (0..4).map(|place| errors.take(place).is_some()).collect();
+        let mut errors = signatures.check_all(&[call("[1]"), call("[]"), call("[2]"), call("[3.5]")]);
+        let found: Vec<bool> = (0..4).map(|index| errors.take(index).is_some()).collect();
         assert_eq!(found, [false, true, false, true]);
     }
 }

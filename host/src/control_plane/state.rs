@@ -29,11 +29,11 @@ use uuid::Uuid;
 use super::{
     events::EventLog,
     metrics::Metrics,
-    queue::{Place, Queue},
+    queue::{Queue, QueueKey},
     results::Results,
     schedules::Schedules,
     sessions::Sessions,
-    signatures::Change,
+    signatures::TaskChange,
     worker_registry::WorkerRegistry,
 };
 use crate::{
@@ -57,9 +57,9 @@ mod tasks;
 mod unclaimed;
 mod workers;
 
-pub use outbox::{Answer, Callback, CallbackEnd, Effect, Responder};
+pub use outbox::{AnyReply, Callback, CallbackOutcome, Effect, Responder};
 pub use query::Detail;
-use record::{End, Granted, LastFailure, Loss, Phase, SubmitOutcome, TaskRecord, Wait};
+use record::{DueAt, Granted, LastFailure, Phase, RequeueCause, SubmitOutcome, TaskEnd, TaskRecord};
 pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
 pub use stats::{Counts, Stats, TaskView};
 
@@ -70,17 +70,17 @@ pub const LOSSES_MAX: u32 = 3;
 /// Interval at which the wall clock is compared with the next `eta`, as it may jump.
 pub const ETA_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// So soon a worker is asked again what it holds, after something was taken back from it.
-pub const SECOND_LOOK: Duration = Duration::from_millis(20);
+pub const RECHECK_DELAY: Duration = Duration::from_millis(20);
 /// How long a lease may be on its way to its slot. Longer than a slot takes to repeat a request that
 /// carried outcomes: a lease that was run in that time is not taken for one that never arrived.
 pub const DELIVERY_MAX: Duration = Duration::from_millis(2_800);
 /// How far apart two beats are at least that together show that a lease never arrived: one alone may
 /// have been written before it did.
-pub const BEATS_APART: Duration = Duration::from_millis(500);
+pub const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(500);
 /// So many tasks may be named by requests that wait; further ones are answered with what there is.
-pub const WATCHING_MAX: usize = 1_000_000;
+pub const WAITED_TASKS_MAX: usize = 1_000_000;
 /// A look at a worker that comes so late says that the control plane stood still itself.
-pub const STALL: Duration = Duration::from_secs(1);
+pub const STALL_MIN: Duration = Duration::from_secs(1);
 /// A slot that says nothing so long after its grants must have ended is given up.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 
@@ -193,25 +193,25 @@ pub struct State<R> {
     etas: BTreeSet<(Timestamp, TaskId)>,
     /// When the timer for the first of them is set.
     eta_check: Moment,
-    /// Calls of names that no worker has, by name: they fail if that lasts beyond `absent_until`.
+    /// Calls of names that no worker has, by name: they fail if that lasts beyond `workers_expected_until`.
     unclaimed: BTreeMap<Arc<str>, BTreeSet<TaskId>>,
     /// When the timer for them is set.
     unclaimed_check: Moment,
     /// Until when workers may take to connect, after the start and after each loss.
-    absent_until: Now,
+    workers_expected_until: Now,
     registry: WorkerRegistry<R>,
     results: Results,
     /// When the timer for the oldest result is set.
     expiry: Option<Moment>,
     sessions: Sessions<R>,
     /// Whether the timer for the longest unused session is set.
-    watches_sessions: bool,
+    has_session_timer: bool,
     schedules: Schedules,
     /// When the timer for the next schedule is set.
     next_schedule: Moment,
     parked: BTreeMap<ParkId, Parked<R>>,
     /// How many tasks they name.
-    watching: usize,
+    waited_tasks: usize,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
     event_log: EventLog,
@@ -223,12 +223,12 @@ pub struct State<R> {
     position: u64,
     last_lease: u64,
     /// When the first worker registered: where the numbers of leases begin.
-    born: Timestamp,
+    lease_epoch: Timestamp,
     last_park: ParkId,
     draining: bool,
     stopped: bool,
     /// The worker id of the control plane itself.
-    own_id: String,
+    control_plane_id: String,
 }
 
 impl<R: Responder> State<R> {
@@ -247,15 +247,15 @@ impl<R: Responder> State<R> {
             eta_check: Moment::NEVER,
             unclaimed: BTreeMap::new(),
             unclaimed_check: Moment::NEVER,
-            absent_until: Now::default(),
+            workers_expected_until: Now::default(),
             registry: WorkerRegistry::default(),
             expiry: None,
             sessions: Sessions::default(),
-            watches_sessions: false,
+            has_session_timer: false,
             schedules: Schedules::default(),
             next_schedule: Moment::NEVER,
             parked: BTreeMap::new(),
-            watching: 0,
+            waited_tasks: 0,
             timers: BTreeSet::new(),
             outbox: Vec::new(),
             event_log: EventLog::default(),
@@ -265,21 +265,21 @@ impl<R: Responder> State<R> {
             metrics: Metrics::default(),
             position: 0,
             last_lease: 0,
-            born: Timestamp::default(),
+            lease_epoch: Timestamp::default(),
             last_park: 0,
             draining: false,
             stopped: false,
-            own_id: String::new(),
+            control_plane_id: String::new(),
         }
     }
 
     /// Takes the worker id of the control plane itself: no other worker gets it.
-    pub fn set_own_id(&mut self, id: &str) {
-        id.clone_into(&mut self.own_id);
+    pub fn set_control_plane_id(&mut self, id: &str) {
+        id.clone_into(&mut self.control_plane_id);
     }
 
     /// Takes which tasks came and went with workers, in order.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub fn take_changes(&mut self) -> Vec<TaskChange> {
         self.registry.take_changes()
     }
 
@@ -334,7 +334,7 @@ impl<R: Responder> State<R> {
             match timer {
                 Timer::Due(id) => self.due(now, &id),
                 Timer::Parked(park) => self.unpark(now, park),
-                Timer::Slot(worker, slot) => self.slot_over(now, at, worker, slot),
+                Timer::Slot(worker, slot) => self.slot_timed_out(now, at, worker, slot),
                 Timer::Beat(worker) => self.answer_beat(worker, Vec::new()),
                 Timer::Silence(worker) => self.check_silence(now, at, worker),
                 Timer::Collect(session) => self.answer_session(session),
@@ -364,15 +364,15 @@ impl<R: Responder> State<R> {
 
     /// Whether nothing waits to be run now and nothing runs. Scheduled tasks do not count.
     pub fn is_quiet(&self) -> bool {
-        let is_runnable = |(place, _): (Place, &TaskId)| self.registry.has(&place.name);
+        let is_runnable = |(place, _): (QueueKey, &TaskId)| self.registry.has(&place.name);
         self.queue.ready() == 0 && self.leases.is_empty() && !self.queue.isolated().any(is_runnable)
     }
 
     /// Tells everybody who waits that the control plane stops.
-    pub fn farewell(&mut self) {
+    pub fn close_all(&mut self) {
         const STOPPING: &str = "the control plane is stopping and has not finished this";
         self.stopped = true;
-        self.watching = 0;
+        self.waited_tasks = 0;
         for (_, parked) in mem::take(&mut self.parked) {
             self.reply(parked.reply_to, Reply::Refused(STOPPING.into()));
         }

@@ -1,6 +1,6 @@
 //! The registry of workers: which ones are connected, what they have loaded and what their slots do.
 //!
-//! Keeps books, decides nothing: who gets what is decided in [`super::state`]. Invariants: `offers`
+//! Keeps books, decides nothing: who gets what is decided in [`super::state`]. Invariants: `served`
 //! counts, for each task name, the workers in the roster whose catalog has it, and how many of them
 //! are about to lose it; `idle` holds the
 //! workers that have a parked slot, the freest first.
@@ -14,7 +14,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::signatures::Change;
+use super::signatures::TaskChange;
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{LeaseId, Registration, WORKER_ID_MAX, WorkerInfo, WorkerStatus, is_worker_id},
@@ -27,7 +27,7 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// A worker whose connection is gone may come back on a new one for so long.
 pub const RECONNECT_GRACE: Duration = Duration::from_millis(500);
 /// How many names are kept that may come back.
-const MISSED_MAX: usize = 10_000;
+const RECENT_NAMES_MAX: usize = 10_000;
 /// The most slots that a worker may have.
 pub const SLOTS_MAX: u32 = 4_096;
 /// How many workers there may be.
@@ -37,18 +37,18 @@ pub const CATALOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How many bytes of catalogs all workers have together.
 pub const CATALOGS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How many bytes of catalogs go into one answer.
-const CATALOGS_TOLD_MAX: usize = 4 * 1024 * 1024;
+const CATALOG_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many bytes the address has that is shown for a worker.
 const ADDRESS_MAX: usize = 256;
-/// How many names are looked through for those that look like one that nobody has.
-const ALIKE_AMONG_MAX: usize = 1_000;
+/// Maximum number of names that are compared with an unknown one, to suggest the nearest.
+const SUGGESTED_FROM_MAX: usize = 1_000;
 /// How long, and how many, lost workers are shown.
-const DEPARTED_SHOWN: Duration = Duration::from_mins(5);
-const DEPARTED_MAX: usize = 64;
+const LOST_SHOWN_FOR: Duration = Duration::from_mins(5);
+const LOST_MAX: usize = 64;
 
 /// One worker.
 #[derive(Debug)]
-pub struct Worker<R> {
+pub struct WorkerRecord<R> {
     /// Its worker id.
     pub id: Arc<str>,
     /// The connection it was last heard on; none for the control plane's own.
@@ -58,19 +58,19 @@ pub struct Worker<R> {
     /// When its connection went, if it has no other yet.
     pub disconnected: Option<Moment>,
     /// When somebody looks whether it was silent for too long; never for the control plane's own.
-    pub watched: Moment,
+    pub silence_check: Moment,
     /// Takes no more work.
     pub draining: bool,
     /// Runs one task alone, or finishes what it has in order to do so: it gets no other task.
     reserved: bool,
     /// Its slots, by number, from the first time each asked for work.
-    pub slots: BTreeMap<u32, Slot<R>>,
+    pub slots: BTreeMap<u32, SlotRecord<R>>,
     /// Its parked beat, and until when.
     pub beat: Option<(R, Moment)>,
     /// The number of its last note.
-    pub noted: u64,
+    pub last_note: u64,
     /// The number of its last change of modules, and why that was not taken, if it was not.
-    pub changed: (u64, Option<String>),
+    pub last_change: (u64, Option<String>),
     /// Attempts that it has ended.
     pub attempts: u64,
     /// What it can run, and how long each takes.
@@ -91,7 +91,7 @@ pub struct Worker<R> {
 
 /// One slot of a worker.
 #[derive(Debug)]
-pub struct Slot<R> {
+pub struct SlotRecord<R> {
     /// The number of its last request.
     pub sequence: u64,
     /// The leases that its last answer granted.
@@ -118,7 +118,7 @@ pub enum Arrival {
     Confirmed,
 }
 
-impl<R> Default for Slot<R> {
+impl<R> Default for SlotRecord<R> {
     fn default() -> Self {
         let (until, arrival) = (Moment::NEVER, Arrival::Confirmed);
         Self { sequence: 0, granted: Vec::new(), parked: None, capacity: 0, until, arrival }
@@ -136,25 +136,25 @@ impl Mean {
     }
 }
 
-impl<R> Worker<R> {
+impl<R> WorkerRecord<R> {
     fn new(now: Now, registration: Registration, peer: Option<Peer>) -> Self {
-        let offered = names_in(&registration.modules);
+        let entries = catalog_names(&registration.modules);
         Self {
             id: registration.worker_id.into(),
             peer,
             last_seen: now,
             disconnected: None,
-            watched: Moment::NEVER,
+            silence_check: Moment::NEVER,
             draining: false,
             reserved: false,
             slots: BTreeMap::new(),
             beat: None,
-            noted: 0,
-            changed: (0, None),
+            last_note: 0,
+            last_change: (0, None),
             attempts: 0,
-            leaving: leaving(&offered),
+            leaving: leaving(&entries),
             loading: is_loading(&registration.modules),
-            names: offered.into_keys().map(|name| (name, Mean::default())).collect(),
+            names: entries.into_keys().map(|name| (name, Mean::default())).collect(),
             busy: 0,
             parked: BTreeSet::new(),
             size: registration.slots,
@@ -230,7 +230,7 @@ impl<R> Worker<R> {
     }
 
     /// How full it is, in thousandths, if a slot waits.
-    fn freedom(&self) -> Option<usize> {
+    fn idle_rank(&self) -> Option<usize> {
         (!self.parked.is_empty() && !self.reserved).then(|| self.busy * 1_000 / self.size.max(1) as usize)
     }
 
@@ -257,7 +257,7 @@ impl<R> Worker<R> {
 
 /// One task name that workers offer.
 #[derive(Debug)]
-struct Offer {
+struct ServedName {
     workers: usize,
     /// How many of them run it for tasks submitted before only.
     leaving: usize,
@@ -265,66 +265,67 @@ struct Offer {
 }
 
 /// What a catalog says of one task name.
-struct Has {
+struct CatalogEntry {
     policy: Policy,
     leaving: bool,
 }
 
-impl Offer {
+impl ServedName {
     fn is_leaving(&self) -> bool {
         self.leaving == self.workers
     }
 }
 
-fn names_in(modules: &[ModuleInfo]) -> BTreeMap<Arc<str>, Has> {
+fn catalog_names(modules: &[ModuleInfo]) -> BTreeMap<Arc<str>, CatalogEntry> {
     let tasks = modules.iter().flat_map(|module| module.tasks.iter().map(move |task| (module.status, task)));
-    let has = |status, policy: &Policy| Has { policy: policy.clone(), leaving: status == ModuleStatus::Leaving };
-    tasks.map(|(status, task)| (task.name.as_str().into(), has(status, &task.policy))).collect()
+    let entry =
+        |status, policy: &Policy| CatalogEntry { policy: policy.clone(), leaving: status == ModuleStatus::Leaving };
+    tasks.map(|(status, task)| (task.name.as_str().into(), entry(status, &task.policy))).collect()
 }
 
 fn is_loading(modules: &[ModuleInfo]) -> bool {
     modules.iter().any(|module| module.status == ModuleStatus::Loading)
 }
 
-fn leaving(names: &BTreeMap<Arc<str>, Has>) -> BTreeSet<Arc<str>> {
-    names.iter().filter(|(_, has)| has.leaving).map(|(name, _)| name.clone()).collect()
+fn leaving(names: &BTreeMap<Arc<str>, CatalogEntry>) -> BTreeSet<Arc<str>> {
+    names.iter().filter(|(_, entry)| entry.leaving).map(|(name, _)| name.clone()).collect()
 }
 
 /// What a change of a worker's modules means for all.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Turnover {
+pub struct NameDiff {
     /// Names that nobody offered before.
-    pub new: Vec<Arc<str>>,
+    pub added: Vec<Arc<str>>,
     /// Names that nobody offers any more.
-    pub gone: Vec<Arc<str>>,
+    pub removed: Vec<Arc<str>>,
 }
 
 /// The workers.
 #[derive(Debug)]
 pub struct WorkerRegistry<R> {
-    workers: BTreeMap<Uuid, Worker<R>>,
-    offers: BTreeMap<Arc<str>, Offer>,
+    workers: BTreeMap<Uuid, WorkerRecord<R>>,
+    served_names: BTreeMap<Arc<str>, ServedName>,
     /// Names that nobody offers any more, until when they may come back, and their policy.
-    missed: BTreeMap<Arc<str>, (Moment, Policy)>,
+    recent_names: BTreeMap<Arc<str>, (Moment, Policy)>,
     /// Workers that have a parked slot, by how full they are.
     idle: BTreeSet<(usize, Uuid)>,
     slots: usize,
     catalog_bytes: usize,
-    departed: VecDeque<(Moment, WorkerInfo)>,
+    lost: VecDeque<(Moment, WorkerInfo)>,
     /// Tasks that came and went since somebody asked.
-    changes: Vec<Change>,
+    changes: Vec<TaskChange>,
 }
 
 impl<R> Default for WorkerRegistry<R> {
     fn default() -> Self {
         Self {
             workers: BTreeMap::new(),
-            offers: BTreeMap::new(),
-            missed: BTreeMap::new(),
+            served_names: BTreeMap::new(),
+            recent_names: BTreeMap::new(),
             idle: BTreeSet::new(),
             slots: 0,
             catalog_bytes: 0,
-            departed: VecDeque::new(),
+            lost: VecDeque::new(),
             changes: Vec::new(),
         }
     }
@@ -368,12 +369,12 @@ impl<R> WorkerRegistry<R> {
     /// nobody offered before.
     pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) -> Vec<Arc<str>> {
         let key = registration.worker;
-        let names = names_in(&registration.modules);
-        let new = names.into_iter().filter_map(|(name, has)| self.offer(name, has)).collect();
-        self.departed.retain(|(_, gone)| gone.id != registration.worker_id);
+        let names = catalog_names(&registration.modules);
+        let new = names.into_iter().filter_map(|(name, entry)| self.add_name(name, entry)).collect();
+        self.lost.retain(|(_, gone)| gone.id != registration.worker_id);
         self.slots += registration.slots as usize;
-        self.changes.extend(Change::of(&registration.modules, true));
-        let worker = Worker::new(now, registration, peer);
+        self.changes.extend(TaskChange::of(&registration.modules, true));
+        let worker = WorkerRecord::new(now, registration, peer);
         self.catalog_bytes += worker.catalog_bytes;
         let replaced = self.workers.insert(key, worker);
         debug_assert!(replaced.is_none(), "a worker registered twice under one key");
@@ -382,102 +383,114 @@ impl<R> WorkerRegistry<R> {
 
     /// Takes a worker out, whose names may come back within `grace`. Returns it and the names that
     /// nobody offers any more.
-    pub fn remove(&mut self, now: Now, key: Uuid, grace: Duration) -> Option<(Worker<R>, Vec<Arc<str>>)> {
+    pub fn remove(&mut self, now: Now, key: Uuid, grace: Duration) -> Option<(WorkerRecord<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
         self.slots -= worker.size as usize;
-        self.changes.extend(Change::of(&worker.modules, false));
+        self.changes.extend(TaskChange::of(&worker.modules, false));
         self.catalog_bytes -= worker.catalog_bytes;
-        if let Some(freedom) = worker.freedom() {
-            self.idle.remove(&(freedom, key));
+        if let Some(idle_rank) = worker.idle_rank() {
+            self.idle.remove(&(idle_rank, key));
         }
         let mut gone = Vec::new();
-        self.missed.retain(|_, (until, _)| *until > now.mono);
+        self.recent_names.retain(|_, (until, _)| *until > now.mono);
         for name in worker.names.keys() {
-            let Some(policy) = self.withdraw(name, worker.leaving.contains(name)) else { continue };
+            let Some(policy) = self.remove_name(name, worker.leaving.contains(name)) else { continue };
             gone.push(name.clone());
-            if self.missed.len() < MISSED_MAX {
-                self.missed.insert(name.clone(), (now.mono + grace, policy));
+            if self.recent_names.len() < RECENT_NAMES_MAX {
+                self.recent_names.insert(name.clone(), (now.mono + grace, policy));
             }
         }
         Some((worker, gone))
     }
 
     /// Changes what a worker has loaded. A name that goes this way is not expected to come back.
-    pub fn change(&mut self, key: Uuid, modules: Vec<ModuleInfo>) -> Turnover {
-        let Some(worker) = self.workers.get_mut(&key) else { return Turnover::default() };
-        let offered = names_in(&modules);
+    pub fn change(&mut self, key: Uuid, modules: Vec<ModuleInfo>) -> NameDiff {
+        let Some(worker) = self.workers.get_mut(&key) else { return NameDiff::default() };
+        let entries = catalog_names(&modules);
         let kept = |name: &Arc<str>| worker.names.get(name).copied().unwrap_or_default();
-        let names = offered.keys().map(|name| (name.clone(), kept(name))).collect();
+        let names = entries.keys().map(|name| (name.clone(), kept(name))).collect();
         let before = mem::replace(&mut worker.names, names);
-        let before_leaving = mem::replace(&mut worker.leaving, leaving(&offered));
+        let before_leaving = mem::replace(&mut worker.leaving, leaving(&entries));
         worker.loading = is_loading(&modules);
         let bytes = catalog_bytes(&modules);
         self.catalog_bytes = self.catalog_bytes - mem::replace(&mut worker.catalog_bytes, bytes) + bytes;
-        self.changes.extend(Change::of(&modules, true));
-        self.changes.extend(Change::of(&worker.modules, false));
+        self.changes.extend(TaskChange::of(&modules, true));
+        self.changes.extend(TaskChange::of(&worker.modules, false));
         worker.modules = modules;
         // In this order, so that a name that stays is never nobody's.
-        let new = offered.into_iter().filter_map(|(name, has)| self.offer(name, has)).collect();
-        let gone = before.into_keys().filter(|name| self.withdraw(name, before_leaving.contains(name)).is_some());
-        let gone = gone.collect();
-        Turnover { new, gone }
+        let added = entries.into_iter().filter_map(|(name, entry)| self.add_name(name, entry)).collect();
+        let removed = before.into_keys().filter(|name| self.remove_name(name, before_leaving.contains(name)).is_some());
+        let removed = removed.collect();
+        NameDiff { added, removed }
     }
 
     /// Counts one worker more that has a name. Gives the name back if it is the first.
-    fn offer(&mut self, name: Arc<str>, has: Has) -> Option<Arc<str>> {
-        self.missed.remove(&name);
-        let is_new = !self.offers.contains_key(&name);
-        let offer =
-            self.offers.entry(name.clone()).or_insert(Offer { workers: 0, leaving: 0, policy: Policy::default() });
-        offer.workers += 1;
-        offer.leaving += usize::from(has.leaving);
+    fn add_name(&mut self, name: Arc<str>, entry: CatalogEntry) -> Option<Arc<str>> {
+        self.recent_names.remove(&name);
+        let is_new = !self.served_names.contains_key(&name);
+        let served_name = self.served_names.entry(name.clone()).or_insert(ServedName {
+            workers: 0,
+            leaving: 0,
+            policy: Policy::default(),
+        });
+        served_name.workers += 1;
+        served_name.leaving += usize::from(entry.leaving);
         // The newest module's word counts.
-        offer.policy = has.policy;
+        served_name.policy = entry.policy;
         is_new.then_some(name)
     }
 
     /// Counts one worker less that has a name. Gives the policy back if it was the last.
-    fn withdraw(&mut self, name: &Arc<str>, leaving: bool) -> Option<Policy> {
-        let offer = self.offers.get_mut(name)?;
-        offer.workers -= 1;
-        offer.leaving -= usize::from(leaving);
-        if offer.workers > 0 { None } else { self.offers.remove(name).map(|offer| offer.policy) }
+    fn remove_name(&mut self, name: &Arc<str>, leaving: bool) -> Option<Policy> {
+        let served_name = self.served_names.get_mut(name)?;
+        served_name.workers -= 1;
+        served_name.leaving -= usize::from(leaving);
+        if served_name.workers > 0 {
+            None
+        } else {
+            self.served_names.remove(name).map(|served_name| served_name.policy)
+        }
     }
 
     /// Notes that a worker was lost, so that it is shown a while longer.
-    pub fn note_lost(&mut self, now: Now, worker: &Worker<R>) {
+    pub fn remember_lost(&mut self, now: Now, worker: &WorkerRecord<R>) {
         let info = WorkerInfo { load: 0, ..worker.info(WorkerStatus::Lost) };
-        self.departed.push_back((now.mono, info));
-        let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= DEPARTED_SHOWN;
-        while self.departed.len() > DEPARTED_MAX || self.departed.front().is_some_and(is_old) {
-            self.departed.pop_front();
+        self.lost.push_back((now.mono, info));
+        let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= LOST_SHOWN_FOR;
+        while self.lost.len() > LOST_MAX || self.lost.front().is_some_and(is_old) {
+            self.lost.pop_front();
         }
     }
 
     /// Reserves a worker for one task that is to run alone there, or ends that.
     pub fn set_reserved(&mut self, key: Uuid, reserved: bool) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        let before = worker.freedom();
+        let before = worker.idle_rank();
         worker.reserved = reserved;
-        let after = worker.freedom();
+        let after = worker.idle_rank();
         self.move_idle(key, before, after);
     }
 
     /// Keeps `idle` in order when the load of a worker changes.
     fn move_idle(&mut self, key: Uuid, before: Option<usize>, after: Option<usize>) {
         if before != after {
-            self.idle.extend(after.map(|freedom| (freedom, key)));
-            if let Some(freedom) = before {
-                self.idle.remove(&(freedom, key));
+            self.idle.extend(after.map(|idle_rank| (idle_rank, key)));
+            if let Some(idle_rank) = before {
+                self.idle.remove(&(idle_rank, key));
             }
         }
     }
 
     /// Changes a worker's slot, with what is known of the worker's load. Opens the slot if it was
     /// not. Returns nothing for a worker that is not here or a slot that it does not have.
-    pub fn change_slot<T>(&mut self, key: Uuid, number: u32, change: impl FnOnce(&mut Slot<R>) -> T) -> Option<T> {
+    pub fn change_slot<T>(
+        &mut self,
+        key: Uuid,
+        number: u32,
+        change: impl FnOnce(&mut SlotRecord<R>) -> T,
+    ) -> Option<T> {
         let worker = self.workers.get_mut(&key).filter(|worker| number < worker.size)?;
-        let before = worker.freedom();
+        let before = worker.idle_rank();
         let slot = worker.slots.entry(number).or_default();
         worker.busy -= usize::from(!slot.granted.is_empty());
         let given = change(slot);
@@ -487,39 +500,39 @@ impl<R> WorkerRegistry<R> {
         } else {
             worker.parked.remove(&number);
         }
-        let after = worker.freedom();
+        let after = worker.idle_rank();
         self.move_idle(key, before, after);
         Some(given)
     }
 
     /// Workers with a slot that waits, the freest first.
-    pub fn idle(&self) -> impl Iterator<Item = (Uuid, &Worker<R>)> {
+    pub fn idle(&self) -> impl Iterator<Item = (Uuid, &WorkerRecord<R>)> {
         self.idle.iter().filter_map(|(_, key)| Some((*key, self.workers.get(key)?)))
     }
 
     /// A worker.
-    pub fn get(&self, key: Uuid) -> Option<&Worker<R>> {
+    pub fn get(&self, key: Uuid) -> Option<&WorkerRecord<R>> {
         self.workers.get(&key)
     }
 
     /// A worker, to note something.
-    pub fn get_mut(&mut self, key: Uuid) -> Option<&mut Worker<R>> {
+    pub fn get_mut(&mut self, key: Uuid) -> Option<&mut WorkerRecord<R>> {
         self.workers.get_mut(&key)
     }
 
     /// All workers, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &Worker<R>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &WorkerRecord<R>)> {
         self.workers.iter().map(|(key, worker)| (*key, worker))
     }
 
     /// All workers, by key, to note something.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Uuid, &mut Worker<R>)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Uuid, &mut WorkerRecord<R>)> {
         self.workers.iter_mut().map(|(key, worker)| (*key, worker))
     }
 
     /// The name as it is shared among tasks, and its module's policy, if a worker takes new tasks
     /// of it or one that did went only a moment ago.
-    pub fn offered(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
+    pub fn served(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
         if self.is_leaving(name) { None } else { self.known(now, name) }
     }
 
@@ -530,49 +543,38 @@ impl<R> WorkerRegistry<R> {
 
     /// Whether workers run a name for tasks submitted before only.
     pub fn is_leaving(&self, name: &str) -> bool {
-        self.offers.get(name).is_some_and(Offer::is_leaving)
+        self.served_names.get(name).is_some_and(ServedName::is_leaving)
     }
 
     /// Whether another worker than this one has a name and goes on taking work.
     pub fn has_other(&self, key: Uuid, name: &str) -> bool {
-        let stays = |worker: &Worker<R>| !worker.draining && worker.disconnected.is_none();
-        self.offers.get(name).is_some_and(|offer| offer.workers > 1)
+        let stays = |worker: &WorkerRecord<R>| !worker.draining && worker.disconnected.is_none();
+        self.served_names.get(name).is_some_and(|served_name| served_name.workers > 1)
             && self.workers.iter().any(|(other, worker)| *other != key && stays(worker) && worker.can_run(name))
     }
 
-    /// As [`WorkerRegistry::offered`], for tasks submitted before, too.
+    /// As [`WorkerRegistry::entries`], for tasks submitted before, too.
     pub fn known(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
-        let offer = self.offers.get_key_value(name).map(|(name, offer)| (name, &offer.policy));
-        offer.or_else(|| {
-            let (name, (until, policy)) = self.missed.get_key_value(name)?;
+        let served_name = self.served_names.get_key_value(name).map(|(name, served_name)| (name, &served_name.policy));
+        served_name.or_else(|| {
+            let (name, (until, policy)) = self.recent_names.get_key_value(name)?;
             (*until > now).then_some((name, policy))
         })
     }
 
     /// Whether a worker has a name now.
     pub fn has(&self, name: &str) -> bool {
-        self.offers.contains_key(name)
+        self.served_names.contains_key(name)
     }
 
-    /// Names that look like `name`, the most alike first.
-    pub fn nearest(&self, name: &str) -> Vec<Arc<str>> {
-        const ALIKE: f64 = 0.75;
-        const SHOWN: usize = 3;
-        let name = name.to_lowercase();
-        let mut alike: Vec<_> = self
-            .offers
-            .iter()
-            .filter(|(_, offer)| !offer.is_leaving())
-            .take(ALIKE_AMONG_MAX)
-            .map(|(offered, _)| (strsim::jaro_winkler(&offered.to_lowercase(), &name), offered))
-            .filter(|(likeness, _)| *likeness > ALIKE)
-            .collect();
-        alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-        alike.into_iter().take(SHOWN).map(|(_, offered)| offered.clone()).collect()
+    /// Returns the task names that new tasks can use, for suggestions: at most [`SUGGESTED_FROM_MAX`] of them.
+    pub fn open_names(&self) -> impl Iterator<Item = &str> {
+        let open = self.served_names.iter().filter(|(_, served_name)| !served_name.is_leaving());
+        open.take(SUGGESTED_FROM_MAX).map(|(name, _)| &**name)
     }
 
     /// Takes what came and went since the last time.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub fn take_changes(&mut self) -> Vec<TaskChange> {
         std::mem::take(&mut self.changes)
     }
 
@@ -583,7 +585,7 @@ impl<R> WorkerRegistry<R> {
 
     /// Those that were lost lately, as they were last.
     pub fn lost(&self, now: Moment) -> impl Iterator<Item = &WorkerInfo> {
-        let recent = self.departed.iter().filter(move |(at, _)| now.since(*at) < DEPARTED_SHOWN);
+        let recent = self.lost.iter().filter(move |(at, _)| now.since(*at) < LOST_SHOWN_FOR);
         recent.map(|(_, info)| info)
     }
 
@@ -597,7 +599,7 @@ impl<R> WorkerRegistry<R> {
     pub fn infos(&self, now: Moment) -> Vec<WorkerInfo> {
         let mut bytes = 0;
         let present = self.workers.values().map(|worker| {
-            let fits = bytes + worker.catalog_bytes <= CATALOGS_TOLD_MAX;
+            let fits = bytes + worker.catalog_bytes <= CATALOG_REPLY_BYTES_MAX;
             bytes += if fits { worker.catalog_bytes } else { 0 };
             let modules = if fits { worker.modules.clone() } else { Vec::new() };
             WorkerInfo { modules, ..worker.info(worker.status()) }

@@ -16,7 +16,7 @@ use std::{
 use fastrand::Rng;
 use fastworker::{
     clock::{Moment, Now, Timestamp},
-    control_plane::state::{Answer, CallbackEnd, Effect, Limits, State},
+    control_plane::state::{AnyReply, CallbackOutcome, Effect, Limits, State},
     protocol::{LeaseId, Reply, Request, WorkerReply, WorkerRequest},
     task::{NewTask, TaskStatus},
 };
@@ -238,7 +238,7 @@ impl World {
     /// The control plane stops: whoever still waits is told.
     fn farewell(&mut self) -> Result<(), String> {
         self.state.drain();
-        self.state.farewell();
+        self.state.close_all();
         self.after(&Cause::Farewell)?;
         match self.scene.net.tickets() {
             0 => Ok(()),
@@ -370,7 +370,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, actor: Actor, purpose: &Purpose, answer: Option<Answer>) {
+    fn tell(&mut self, actor: Actor, purpose: &Purpose, answer: Option<AnyReply>) {
         match actor {
             Actor::Client(number) => self.clients[number].heard(&mut self.scene, purpose, answer),
             Actor::Worker(number) => self.workers[number].heard(&mut self.scene, purpose, answer),
@@ -417,16 +417,16 @@ impl World {
         if let Some(call) = self.scene.net.take_forgotten().first() {
             return Err(format!("call {call} was dropped without an answer"));
         }
-        let answers = effects.iter().filter(|effect| matches!(effect, Effect::Say { .. })).count();
-        Checks::parked(&self.state, self.scene.net.tickets() - answers)?;
+        let replies = effects.iter().filter(|effect| matches!(effect, Effect::Reply { .. })).count();
+        Checks::parked(&self.state, self.scene.net.tickets() - replies)?;
         let Scene { net, now, dice, .. } = &mut self.scene;
         for effect in effects {
             match effect {
-                Effect::Say { to, answer } => net.answer(now.mono, dice, to, answer),
-                Effect::Call(callback) => {
+                Effect::Reply { to, reply } => net.answer(now.mono, dice, to, reply),
+                Effect::Callback(callback) => {
                     let reached = dice.u8(0..3) > 0;
                     let outcome = if reached { Ok(()) } else { Err("nobody answers there".into()) };
-                    let end = CallbackEnd { result: callback.result, outcome, attempts: dice.u32(1..4) };
+                    let end = CallbackOutcome { result: callback.result, outcome, attempts: dice.u32(1..4) };
                     let after = Duration::from_millis(dice.u64(1..10_000));
                     net.write_down(now.mono + after, Event::Called(end));
                 }
@@ -470,21 +470,23 @@ fn tamper(sabotage: Sabotage, dice: &mut Rng, effects: &mut Vec<Effect<Ticket>>)
         Sabotage::ForgottenAnswer => drop(effects.pop()),
         Sabotage::RepeatedCall => {
             let again = effects.iter().find_map(|effect| match effect {
-                Effect::Call(callback) => Some(Effect::Call(callback.clone())),
-                Effect::Say { .. } => None,
+                Effect::Callback(callback) => Some(Effect::Callback(callback.clone())),
+                Effect::Reply { .. } => None,
             });
             effects.extend(again);
         }
         Sabotage::ReversedGrant => {
             for effect in effects {
-                if let Effect::Say { answer: Answer::Worker(WorkerReply::Leases(leases)), .. } = effect {
+                if let Effect::Reply { reply: AnyReply::Worker(WorkerReply::Leases(leases)), .. } = effect {
                     leases.reverse();
                 }
             }
         }
         Sabotage::ForgedEnd | Sabotage::RepeatedEnd => {
             for effect in effects {
-                let Effect::Say { answer: Answer::Client(Reply::Collected(collected)), .. } = effect else { continue };
+                let Effect::Reply { reply: AnyReply::Client(Reply::Collected(collected)), .. } = effect else {
+                    continue;
+                };
                 let Some(first) = collected.results.first_mut() else { continue };
                 if sabotage == Sabotage::ForgedEnd {
                     Arc::make_mut(first).status = TaskStatus::Cancelled;

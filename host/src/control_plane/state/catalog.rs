@@ -13,7 +13,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Responder, State, TaskRecord, Timer, schedules::whens};
+use super::{Responder, State, TaskRecord, Timer, schedules::schedule_specs};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,
@@ -32,7 +32,7 @@ const CHECKED_BYTES_MAX: usize = 4 << 20;
 const SCANNED_MAX: usize = 20_000;
 
 /// A task name of which the new catalog may not run everything that was submitted.
-enum Concern<'a> {
+enum CatalogConflict<'a> {
     /// No worker will have it.
     Gone,
     /// It has another signature, which is read once there is a task to check.
@@ -40,7 +40,7 @@ enum Concern<'a> {
 }
 
 /// Tasks of one name that could not run any more.
-struct Stranded<'a> {
+struct BlockedTasks<'a> {
     name: &'a str,
     count: usize,
     /// Why the first of them could not.
@@ -55,64 +55,65 @@ impl<R: Responder> State<R> {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
         worker.last_seen = now;
-        if sequence > worker.changed.0 {
+        if sequence > worker.last_change.0 {
             let too_large = self.registry.refusal_of(&modules, Some(key));
-            let objection = too_large.or_else(|| if force { None } else { self.objection(key, &modules) });
+            let conflict = too_large.or_else(|| if force { None } else { self.conflict(key, &modules) });
             if let Some(worker) = self.registry.get_mut(key) {
-                worker.changed = (sequence, objection.clone());
+                worker.last_change = (sequence, conflict.clone());
             }
-            if objection.is_none() {
-                self.take_catalog(now, key, modules);
+            if conflict.is_none() {
+                self.apply_catalog(now, key, modules);
             }
         }
-        let declined = self.registry.get(key).and_then(|worker| worker.changed.1.clone());
+        let declined = self.registry.get(key).and_then(|worker| worker.last_change.1.clone());
         self.reply_to_worker(reply_to, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
         self.dispatch(now);
     }
 
-    fn take_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {
+    fn apply_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {
         let Some(worker) = self.registry.get(key) else { return };
-        let (id, news, before) = (worker.id.clone(), news(worker.modules(), &modules), whens(worker.modules()));
-        for (kind, detail) in &news {
-            self.note_event(now, NewEvent { detail: Some(detail), ..NewEvent::of_worker(*kind, &id) });
+        let (id, catalog_events, before) =
+            (worker.id.clone(), catalog_events(worker.modules(), &modules), schedule_specs(worker.modules()));
+        for (kind, detail) in &catalog_events {
+            self.record_event(now, NewEvent { detail: Some(detail), ..NewEvent::of_worker(*kind, &id) });
         }
-        self.offer_schedules(now, key, &before, &modules);
-        let after = whens(&modules);
+        self.update_module_schedules(now, key, &before, &modules);
+        let after = schedule_specs(&modules);
         let dropped = before.into_iter().filter(|(name, _)| !after.contains_key(name)).collect();
-        let lone = self.lone_schedules(key, &dropped);
+        let lone = self.exclusive_schedules(key, &dropped);
         let names = modules.iter().filter(|module| module.status == ModuleStatus::Leaving);
         let leaving: Vec<Arc<str>> =
             names.flat_map(|module| &module.tasks).map(|task| task.name.as_str().into()).collect();
-        let turnover = self.registry.change(key, modules);
+        let diff = self.registry.change(key, modules);
         let nobody_takes = |name: &Arc<str>| self.registry.is_leaving(name);
         let closed: Vec<Arc<str>> =
-            leaving.into_iter().filter(nobody_takes).chain(turnover.gone.iter().cloned()).chain(lone).collect();
+            leaving.into_iter().filter(nobody_takes).chain(diff.removed.iter().cloned()).chain(lone).collect();
         // Whatever is due from now on would fail.
-        self.withdraw_schedules(now, &closed, Duration::ZERO);
-        for name in &turnover.gone {
-            self.queue.withdraw(name);
+        self.suspend_schedules(now, &closed, Duration::ZERO);
+        for name in &diff.removed {
+            self.queue.mark_unserved(name);
         }
-        for name in turnover.new {
-            self.queue.offer(name.clone());
+        for name in diff.added {
+            self.queue.mark_served(name.clone());
             self.claim(now, &name);
         }
     }
 
     /// Why a worker's modules should not change to these.
-    fn objection(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<String> {
+    fn conflict(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<String> {
         let (old, new) = (schemas(self.registry.get(key)?.modules()), schemas(modules));
-        let concern = |name: &str, schema: &Json| match new.get(name) {
-            None => (!self.registry.has_other(key, name)).then_some(Concern::Gone),
+        let conflict_of = |name: &str, schema: &Json| match new.get(name) {
+            None => (!self.registry.has_other(key, name)).then_some(CatalogConflict::Gone),
             Some(new) if *new == schema => None,
-            Some(new) => Some(Concern::Changed(new, OnceCell::new())),
+            Some(new) => Some(CatalogConflict::Changed(new, OnceCell::new())),
         };
-        let concerns: BTreeMap<&str, Concern<'_>> =
-            old.into_iter().filter_map(|(name, schema)| Some((name, concern(name, schema)?))).collect();
-        let first = if concerns.is_empty() { None } else { self.stranded(&concerns).into_iter().next() };
-        first.map(|Stranded { name, count, why }| {
+        let conflicts: BTreeMap<&str, CatalogConflict<'_>> =
+            old.into_iter().filter_map(|(name, schema)| Some((name, conflict_of(name, schema)?))).collect();
+        let first = if conflicts.is_empty() { None } else { self.blocked(&conflicts).into_iter().next() };
+        first.map(|BlockedTasks { name, count, why }| {
             let tasks = match count {
                 1 => "1 unfinished task".to_owned(),
-                _ if count < share(concerns.len()) => format!("{count} unfinished tasks"),
+                _ if count < share(conflicts.len()) => format!("{count} unfinished tasks"),
                 _ => format!("{count} or more unfinished tasks"),
             };
             match why {
@@ -123,29 +124,32 @@ impl<R: Responder> State<R> {
     }
 
     /// Tasks that have not ended and could not run any more, by their names.
-    fn stranded<'a>(&'a self, concerns: &BTreeMap<&'a str, Concern<'_>>) -> Vec<Stranded<'a>> {
+    fn blocked<'a>(&'a self, conflicts: &BTreeMap<&'a str, CatalogConflict<'_>>) -> Vec<BlockedTasks<'a>> {
         let mut bytes = 0;
-        let mut stranded = BTreeMap::<&str, Stranded<'_>>::new();
-        for record in self.unfinished_of(concerns) {
-            let Some((name, concern)) = concerns.get_key_value(&*record.name) else { continue };
-            let why = match concern {
-                Concern::Gone => None,
-                Concern::Changed(..) if bytes >= CHECKED_BYTES_MAX => continue,
-                Concern::Changed(schema, signature) => {
+        let mut blocked = BTreeMap::<&str, BlockedTasks<'_>>::new();
+        for record in self.unfinished_of(conflicts) {
+            let Some((name, conflict_of)) = conflicts.get_key_value(&*record.name) else { continue };
+            let why = match conflict_of {
+                CatalogConflict::Gone => None,
+                CatalogConflict::Changed(..) if bytes >= CHECKED_BYTES_MAX => continue,
+                CatalogConflict::Changed(schema, signature) => {
                     bytes += record.bytes();
                     let signature = signature.get_or_init(|| Signature::read(name, schema));
                     let Err(why) = signature.check(&record.args, &record.kwargs) else { continue };
                     Some(why.to_string())
                 }
             };
-            stranded.entry(name).or_insert(Stranded { name, count: 0, why }).count += 1;
+            blocked.entry(name).or_insert(BlockedTasks { name, count: 0, why }).count += 1;
         }
-        stranded.into_values().collect()
+        blocked.into_values().collect()
     }
 
     /// The unfinished tasks of these names: those that wait, those that are scheduled, and those
     /// that are with a worker, which may be tried again.
-    fn unfinished_of<'a>(&'a self, names: &BTreeMap<&'a str, Concern<'_>>) -> impl Iterator<Item = &'a TaskRecord> {
+    fn unfinished_of<'a>(
+        &'a self,
+        names: &BTreeMap<&'a str, CatalogConflict<'_>>,
+    ) -> impl Iterator<Item = &'a TaskRecord> {
         let queued: Vec<_> = names.keys().map(|name| self.queue.of_name(name).take(share(names.len()))).collect();
         let scheduled = self.timers.iter().take(SCANNED_MAX).filter_map(|(_, timer)| match timer {
             Timer::Due(id) => Some(id),
@@ -171,14 +175,14 @@ fn schemas(modules: &[ModuleInfo]) -> BTreeMap<&str, &Json> {
 }
 
 /// What there is to tell of a change.
-fn news(old: &[ModuleInfo], new: &[ModuleInfo]) -> Vec<(EventKind, String)> {
+fn catalog_events(old: &[ModuleInfo], new: &[ModuleInfo]) -> Vec<(EventKind, String)> {
     let old: BTreeMap<&str, &ModuleInfo> = old.iter().map(|module| (module.path.as_str(), module)).collect();
     let paths: BTreeSet<&str> = new.iter().map(|module| module.path.as_str()).collect();
     let changes = new.iter().flat_map(|module| {
         let before = old.get(module.path.as_str()).copied();
-        let told = |kind, what: Option<String>| what.map(|what| (kind, format!("{}: {what}", module.name)));
-        let changed = told(EventKind::ModulesChanged, change(before, module));
-        changed.into_iter().chain(told(EventKind::ModuleRefused, failure(before, module)))
+        let event = |kind, what: Option<String>| what.map(|what| (kind, format!("{}: {what}", module.name)));
+        let changed = event(EventKind::ModulesChanged, change(before, module));
+        changed.into_iter().chain(event(EventKind::ModuleRefused, failure(before, module)))
     });
     let dropped = old.values().filter(|module| !module.hash.is_empty() && !paths.contains(module.path.as_str()));
     let dropped =

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Responder, State, SubmitOutcome, Timer, WATCHING_MAX, WaitCondition, wait};
+use super::{Responder, State, SubmitOutcome, Timer, WAITED_TASKS_MAX, WaitCondition, wait};
 use crate::control_plane::{
-    sessions::{self, Turn},
+    sessions::{self, PollKind},
     signatures::ArgumentErrors,
 };
 use crate::{
@@ -34,7 +34,7 @@ impl<R: Responder> State<R> {
         let ids: Vec<TaskId> = submit.tasks.iter().map(|task| task.id.clone()).collect();
         let tasks = submit.tasks.into_iter().enumerate();
         let taken: Vec<SubmitOutcome> =
-            tasks.map(|(place, task)| self.offer(now, task, errors.take(place), session)).collect();
+            tasks.map(|(place, task)| self.submit_task(now, task, errors.take(place), session)).collect();
         if let ([SubmitOutcome::Live], Notify::Answer) = (&taken[..], &submit.notify) {
             self.park(now, WaitCondition::Submitted(ids[0].clone()), WAIT_MAX, reply_to);
         } else {
@@ -45,9 +45,9 @@ impl<R: Responder> State<R> {
     }
 
     /// Takes tasks in and returns what became of each. Nobody is told of their ends.
-    pub fn take(&mut self, now: Now, tasks: Vec<NewTask>, mut errors: ArgumentErrors) -> Vec<Submitted> {
+    pub fn submit_detached(&mut self, now: Now, tasks: Vec<NewTask>, mut errors: ArgumentErrors) -> Vec<Submitted> {
         let tasks = tasks.into_iter().enumerate();
-        let taken = tasks.map(|(place, task)| self.offer(now, task, errors.take(place), None)).collect();
+        let taken = tasks.map(|(place, task)| self.submit_task(now, task, errors.take(place), None)).collect();
         let Reply::Submitted(answers) = self.submitted(taken, None) else { return Vec::new() };
         self.dispatch(now);
         answers
@@ -55,16 +55,16 @@ impl<R: Responder> State<R> {
 
     /// What became of each task of a frame.
     pub(super) fn submitted(&mut self, taken: Vec<SubmitOutcome>, session: Option<Uuid>) -> Reply {
-        let (mut bytes, mut told) = (0, false);
+        let (mut bytes, mut event) = (0, false);
         let mut answers = Vec::with_capacity(taken.len());
         for taken in taken {
             answers.push(match taken {
                 SubmitOutcome::Ended(result) => {
                     bytes += result.size();
                     // What is too much for one frame is told by the session, or looked up.
-                    if mem::replace(&mut told, true) && bytes > FRAME_TARGET {
+                    if mem::replace(&mut event, true) && bytes > FRAME_TARGET {
                         if let Some(session) = session
-                            && self.sessions.tell(session, result)
+                            && self.sessions.add_result(session, result)
                         {
                             self.answer_session(session);
                         }
@@ -77,7 +77,7 @@ impl<R: Responder> State<R> {
                 SubmitOutcome::Refused(why) => Submitted::Refused(why),
             });
         }
-        self.shed_sessions();
+        self.evict_sessions();
         Reply::Submitted(answers)
     }
 
@@ -85,7 +85,7 @@ impl<R: Responder> State<R> {
     /// that takes.
     pub fn submit_and_hold(&mut self, now: Now, task: NewTask, error: Option<ArgumentError>, reply_to: R) {
         let id = task.id.clone();
-        let answer = match self.offer(now, task, error, None) {
+        let answer = match self.submit_task(now, task, error, None) {
             SubmitOutcome::Live => {
                 self.park(now, WaitCondition::Submitted(id), Duration::MAX, reply_to);
                 return self.dispatch(now);
@@ -100,8 +100,8 @@ impl<R: Responder> State<R> {
     pub fn collect(&mut self, now: Now, collect: &Collect, reply_to: R) {
         let Collect { session, sequence, wait_ms } = *collect;
         let known = self.touch_session(now, session);
-        let displaced = match self.sessions.ask(session, sequence) {
-            Turn::New { displaced } => {
+        let displaced = match self.sessions.poll(session, sequence) {
+            PollKind::New { displaced } => {
                 let until = now.mono + wait(wait_ms);
                 let at_once =
                     if known && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
@@ -114,22 +114,22 @@ impl<R: Responder> State<R> {
                 }
                 displaced
             }
-            Turn::Again { parked, answer } => {
+            PollKind::Repeated { parked, answer } => {
                 self.reply(reply_to, Reply::Collected(answer));
                 parked
             }
-            Turn::Old => return self.reply(reply_to, Reply::Collected(sessions::nothing())),
+            PollKind::Stale => return self.reply(reply_to, Reply::Collected(sessions::empty_reply())),
         };
         if let Some((reply_to, until)) = displaced {
             self.timers.remove(&(until, Timer::Collect(session)));
-            self.reply(reply_to, Reply::Collected(sessions::nothing()));
+            self.reply(reply_to, Reply::Collected(sessions::empty_reply()));
         }
     }
 
     /// Tells a client how tasks stand, once one of them has ended or the wait is over.
     pub fn lookup(&mut self, now: Now, lookup: Lookup, reply_to: R) {
         let none_ended = lookup.ids.iter().all(|id| self.tasks.contains_key(id));
-        let has_room = self.watching + lookup.ids.len() <= WATCHING_MAX;
+        let has_room = self.waited_tasks + lookup.ids.len() <= WAITED_TASKS_MAX;
         if none_ended && has_room && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
             self.park(now, WaitCondition::Lookup(lookup.ids), wait(lookup.wait_ms), reply_to);
         } else {
@@ -145,7 +145,7 @@ impl<R: Responder> State<R> {
         if nothing_new && follow.wait_ms > 0 {
             self.park(now, condition, wait(follow.wait_ms), reply_to);
         } else {
-            let answer = self.answer_to(now, &condition);
+            let answer = self.reply_for(now, &condition);
             self.reply(reply_to, answer);
         }
     }

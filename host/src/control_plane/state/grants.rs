@@ -5,7 +5,7 @@ use std::{mem, time::Duration};
 use uuid::Uuid;
 
 use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, Phase, Responder, State, Timer};
-use crate::control_plane::{events::NewEvent, queue::Place, worker_registry::Arrival};
+use crate::control_plane::{events::NewEvent, queue::QueueKey, worker_registry::Arrival};
 use crate::{
     clock::{Moment, Now},
     protocol::{EventKind, FRAME_TARGET, LOOKAHEAD_MAX, Lease, LeaseId, WorkerReply},
@@ -21,7 +21,7 @@ impl<R: Responder> State<R> {
         while self.queue.ready() > 0
             && let Some((worker, slot)) = self.idle_slot()
         {
-            if self.forget_shut(worker, slot) {
+            if self.drop_closed(worker, slot) {
                 continue;
             }
             let capacity = self.registry.change_slot(worker, slot, |slot| slot.capacity);
@@ -34,7 +34,7 @@ impl<R: Responder> State<R> {
 
     /// Whether the parked request of a slot cannot be answered any more, as its connection is gone: then
     /// it is forgotten. A worker that comes back repeats it.
-    pub(super) fn forget_shut(&mut self, key: Uuid, number: u32) -> bool {
+    pub(super) fn drop_closed(&mut self, key: Uuid, number: u32) -> bool {
         let shut = self.registry.change_slot(key, number, |slot| {
             drop(slot.parked.take_if(|reply_to| !reply_to.is_open())?);
             Some(mem::replace(&mut slot.until, Moment::NEVER))
@@ -64,16 +64,16 @@ impl<R: Responder> State<R> {
         // Nobody takes more than its share: the others would wait for work that is here.
         let share = self.queue.ready().div_ceil(self.registry.slots().max(1));
         let most = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
-        let Some((place, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
-        let mut ahead = worker.mean_run(&place.name);
-        let weigh = |id: &TaskId| self.tasks.get(id).map_or((false, 0), |record| (record.suspect, record.bytes()));
+        let Some((queue_key, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
+        let mut ahead = worker.mean_run(&queue_key.name);
+        let weigh = |id: &TaskId| self.tasks.get(id).map_or((false, 0), |record| (record.quarantined, record.bytes()));
         let (mut alone, mut bytes) = weigh(&first);
-        let mut chosen = vec![(place.clone(), first)];
-        self.queue.remove(&place);
+        let mut chosen = vec![(queue_key.clone(), first)];
+        self.queue.remove(&queue_key);
         while chosen.len() < most
             && !alone
             && let Some(spent) = ahead
-            && let Some((next, id)) = self.queue.head(place.priority, worker.names())
+            && let Some((next, id)) = self.queue.head(queue_key.priority, worker.names())
         {
             ahead = worker.mean_run(&next.name).map(|mean| spent + mean).filter(|sum| *sum <= LOOKAHEAD);
             let size;
@@ -88,22 +88,22 @@ impl<R: Responder> State<R> {
         self.lease(now, key, slot, chosen)
     }
 
-    pub(super) fn lease(&mut self, now: Now, key: Uuid, number: u32, chosen: Vec<(Place, TaskId)>) -> Vec<Lease> {
+    pub(super) fn lease(&mut self, now: Now, key: Uuid, number: u32, chosen: Vec<(QueueKey, TaskId)>) -> Vec<Lease> {
         let mut leases = Vec::with_capacity(chosen.len());
         let (mut longest, mut bytes) = (Duration::ZERO, 0);
-        for (place, id) in chosen {
+        for (queue_key, id) in chosen {
             let Some(record) = self.tasks.get_mut(&id) else { continue };
             // It may have been submitted before anybody knew the name.
-            if let Some((_, own)) = self.registry.known(now.mono, &place.name).filter(|_| record.attempt == 0) {
+            if let Some((_, own)) = self.registry.known(now.mono, &queue_key.name).filter(|_| record.attempt == 0) {
                 record.policy = record.policy.or(own);
             }
             // Numbers of an earlier control plane, which a worker may still hold, are never used again.
-            self.last_lease = (self.last_lease + 1).max(u64::try_from(self.born.micros()).unwrap_or(0));
+            self.last_lease = (self.last_lease + 1).max(u64::try_from(self.lease_epoch.micros()).unwrap_or(0));
             let lease = LeaseId(self.last_lease);
             record.attempt += 1;
             // Only the first begins now.
             let started_at = leases.is_empty().then_some(now.wall);
-            record.phase = Phase::Leased { lease, started_at, position: place.position };
+            record.phase = Phase::Leased { lease, started_at, position: queue_key.position };
             if started_at.is_some() {
                 let event = NewEvent::of_task(EventKind::TaskStarted, &id, &record.name, record.priority);
                 let worker = self.registry.get(key).map(|worker| &worker.id);

@@ -10,13 +10,13 @@ use uuid::Uuid;
 use super::{Phase, Responder, State};
 use crate::{
     clock::Now,
-    control_plane::{queue::Place, worker_registry::Worker},
+    control_plane::{queue::QueueKey, worker_registry::WorkerRecord},
     protocol::WorkerReply,
     task::TaskId,
 };
 
 /// Maximum number of such tasks for which a worker is looked for in one step.
-const SOUGHT_MAX: usize = 8;
+const ISOLATED_PER_STEP_MAX: usize = 8;
 
 impl<R: Responder> State<R> {
     /// Grants tasks that are to run alone to workers that are free of others.
@@ -25,25 +25,25 @@ impl<R: Responder> State<R> {
             return;
         }
         self.end_reservations();
-        let waiting: Vec<(Place, TaskId)> =
-            self.queue.isolated().take(SOUGHT_MAX).map(|(place, id)| (place, id.clone())).collect();
-        for (place, id) in waiting {
-            while let Some(key) = self.free_worker(&place, &id) {
-                let Some(slot) = self.registry.get(key).and_then(Worker::first_parked) else { break };
-                if self.forget_shut(key, slot) {
+        let waiting: Vec<(QueueKey, TaskId)> =
+            self.queue.isolated().take(ISOLATED_PER_STEP_MAX).map(|(queue_key, id)| (queue_key, id.clone())).collect();
+        for (queue_key, id) in waiting {
+            while let Some(key) = self.find_free_worker(&queue_key, &id) {
+                let Some(slot) = self.registry.get(key).and_then(WorkerRecord::first_parked) else { break };
+                if self.drop_closed(key, slot) {
                     continue;
                 }
                 self.reserve(key, &id);
-                self.queue.remove(&place);
-                let leases = self.lease(now, key, slot, vec![(place.clone(), id.clone())]);
+                self.queue.remove(&queue_key);
+                let leases = self.lease(now, key, slot, vec![(queue_key.clone(), id.clone())]);
                 let parked = self.registry.change_slot(key, slot, |slot| slot.parked.take());
                 if let Some(reply_to) = parked.flatten() {
                     self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
                 }
                 break;
             }
-            if self.is_waiting(&id) && !self.is_a_worker_held_free() {
-                self.hold_a_worker_free(&place, &id);
+            if self.is_waiting(&id) && !self.has_waiting_reservation() {
+                self.reserve_least_loaded(&queue_key, &id);
             }
         }
     }
@@ -71,17 +71,17 @@ impl<R: Responder> State<R> {
     }
 
     /// Whether a worker is reserved for a task that waits until the worker has nothing else.
-    fn is_a_worker_held_free(&self) -> bool {
+    fn has_waiting_reservation(&self) -> bool {
         self.reservations.values().any(|id| self.is_waiting(id))
     }
 
     /// A worker that can run the task, has nothing else and is not kept for another.
-    fn free_worker(&self, place: &Place, id: &TaskId) -> Option<Uuid> {
+    fn find_free_worker(&self, queue_key: &QueueKey, id: &TaskId) -> Option<Uuid> {
         let is_kept = |key: &Uuid| self.reservations.get(key).is_some_and(|other| other != id);
         let mut workers = self.registry.iter().filter(|(key, worker)| {
             worker.load() == 0
                 && worker.first_parked().is_some()
-                && worker.can_run(&place.name)
+                && worker.can_run(&queue_key.name)
                 && !worker.draining
                 && !is_kept(key)
         });
@@ -89,9 +89,9 @@ impl<R: Responder> State<R> {
     }
 
     /// Reserves the least loaded worker that can run the task.
-    fn hold_a_worker_free(&mut self, place: &Place, id: &TaskId) {
+    fn reserve_least_loaded(&mut self, queue_key: &QueueKey, id: &TaskId) {
         let able = self.registry.iter().filter(|(key, worker)| {
-            worker.can_run(&place.name)
+            worker.can_run(&queue_key.name)
                 && !worker.draining
                 && worker.disconnected.is_none()
                 && !self.reservations.contains_key(key)

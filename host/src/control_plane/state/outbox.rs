@@ -18,7 +18,7 @@ pub trait Responder {
 
 /// Something to be said.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum AnyReply {
     /// To a client.
     Client(Reply),
     /// To a subworker.
@@ -29,22 +29,22 @@ pub enum Answer {
 #[derive(Debug)]
 pub enum Effect<R> {
     /// Something is to be said to somebody who asked.
-    Say {
+    Reply {
         /// To whom.
         to: R,
         /// What.
-        answer: Answer,
+        reply: AnyReply,
     },
     /// Word is to be sent that a task has ended.
-    Call(Callback),
+    Callback(Callback),
 }
 
 impl<R> Effect<R> {
     /// What is to be said, and to whom, if this is something to be said.
-    pub fn said(self) -> Option<(R, Answer)> {
+    pub fn into_reply(self) -> Option<(R, AnyReply)> {
         match self {
-            Self::Say { to, answer } => Some((to, answer)),
-            Self::Call(_) => None,
+            Self::Reply { to, reply } => Some((to, reply)),
+            Self::Callback(_) => None,
         }
     }
 }
@@ -60,7 +60,7 @@ pub struct Callback {
 
 /// What became of a callback.
 #[derive(Clone, Debug)]
-pub struct CallbackEnd {
+pub struct CallbackOutcome {
     /// The end that it told of.
     pub result: Arc<TaskResult>,
     /// Whether it was delivered, or why not.
@@ -76,10 +76,10 @@ impl<R: Responder> State<R> {
     }
 
     pub(super) fn reply(&mut self, to: R, reply: Reply) {
-        self.outbox.push(Effect::Say { to, answer: Answer::Client(reply) });
+        self.outbox.push(Effect::Reply { to, reply: AnyReply::Client(reply) });
     }
 
     pub(super) fn reply_to_worker(&mut self, to: R, reply: WorkerReply) {
-        self.outbox.push(Effect::Say { to, answer: Answer::Worker(reply) });
+        self.outbox.push(Effect::Reply { to, reply: AnyReply::Worker(reply) });
     }
 }

@@ -5,7 +5,7 @@ use std::{mem, time::Duration};
 use uuid::Uuid;
 
 use super::{ParkId, Parked, Responder, State, Timer, WaitCondition};
-use crate::control_plane::{reports::ReportLog, sessions::Shed};
+use crate::control_plane::{reports::ReportLog, sessions::Evicted};
 use crate::{
     clock::{Moment, Now},
     json::Json,
@@ -22,7 +22,7 @@ impl<R: Responder> State<R> {
             // Who gave up is forgotten when the room is used up, so that it cannot pile up.
             if record.watchers.len() == record.watchers.capacity() {
                 let watchers = mem::take(&mut record.watchers);
-                let open = self.those_who_wait(watchers);
+                let open = self.retain_open(watchers);
                 if let Some(record) = self.tasks.get_mut(id) {
                     record.watchers = open;
                 }
@@ -31,7 +31,7 @@ impl<R: Responder> State<R> {
                 record.watchers.push(park);
             }
         }
-        self.watching += condition.tasks().len();
+        self.waited_tasks += condition.tasks().len();
         let until = now.mono + limit;
         if until != Moment::NEVER {
             self.timers.insert((until, Timer::Parked(park)));
@@ -43,12 +43,12 @@ impl<R: Responder> State<R> {
     fn take_parked(&mut self, park: ParkId) -> Option<Parked<R>> {
         let parked = self.parked.remove(&park)?;
         self.timers.remove(&(parked.until, Timer::Parked(park)));
-        self.watching -= parked.condition.tasks().len();
+        self.waited_tasks -= parked.condition.tasks().len();
         Some(parked)
     }
 
     /// Those of some parked requests for whose answer somebody waits. The others are forgotten.
-    pub(super) fn those_who_wait(&mut self, parks: Vec<ParkId>) -> Vec<ParkId> {
+    pub(super) fn retain_open(&mut self, parks: Vec<ParkId>) -> Vec<ParkId> {
         let waits = |park: &ParkId| self.parked.get(park).is_some_and(|parked| parked.reply_to.is_open());
         let (open, shut): (Vec<_>, Vec<_>) = parks.into_iter().partition(waits);
         for park in shut {
@@ -59,11 +59,11 @@ impl<R: Responder> State<R> {
 
     pub(super) fn unpark(&mut self, now: Now, park: ParkId) {
         let Some(Parked { reply_to, condition, .. }) = self.take_parked(park) else { return };
-        let answer = self.answer_to(now, &condition);
+        let answer = self.reply_for(now, &condition);
         self.reply(reply_to, answer);
     }
 
-    pub(super) fn wake_followers(&mut self, now: Now, id: &TaskId) {
+    pub(super) fn answer_followers(&mut self, now: Now, id: &TaskId) {
         let Some(record) = self.tasks.get_mut(id) else { return };
         let is_follower = |park: &ParkId| {
             self.parked.get(park).is_some_and(|parked| matches!(parked.condition, WaitCondition::Follow { .. }))
@@ -75,7 +75,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    pub(super) fn answer_to(&mut self, now: Now, condition: &WaitCondition) -> Reply {
+    pub(super) fn reply_for(&mut self, now: Now, condition: &WaitCondition) -> Reply {
         match condition {
             WaitCondition::Submitted(id) => Reply::Submitted(vec![match self.results.get(now.mono, id) {
                 Some(kept) => Submitted::Ended(kept.result.clone()),
@@ -130,8 +130,8 @@ impl<R: Responder> State<R> {
     /// Notes that a session is in use. Returns whether it was known.
     pub(super) fn touch_session(&mut self, now: Now, session: Uuid) -> bool {
         let known = self.sessions.touch(now.mono, session);
-        self.shed_sessions();
-        if !mem::replace(&mut self.watches_sessions, true)
+        self.evict_sessions();
+        if !mem::replace(&mut self.has_session_timer, true)
             && let Some(at) = self.sessions.next_expiry()
         {
             self.timers.insert((at, Timer::Sessions));
@@ -141,23 +141,23 @@ impl<R: Responder> State<R> {
 
     /// Forgets sessions that were left alone.
     pub(super) fn check_sessions(&mut self, now: Now) {
-        while let Some(shed) = self.sessions.expire(now.mono) {
-            self.say_forgotten(shed);
+        while let Some(evicted) = self.sessions.expire(now.mono) {
+            self.reply_evicted(evicted);
         }
         let next = self.sessions.next_expiry();
-        self.watches_sessions = next.is_some();
+        self.has_session_timer = next.is_some();
         self.timers.extend(next.map(|at| (at, Timer::Sessions)));
     }
 
     /// Forgets sessions that are too many or hold too much.
-    pub(super) fn shed_sessions(&mut self) {
-        while let Some(shed) = self.sessions.shed() {
-            self.say_forgotten(shed);
+    pub(super) fn evict_sessions(&mut self) {
+        while let Some(evicted) = self.sessions.evict() {
+            self.reply_evicted(evicted);
         }
     }
 
-    pub(super) fn say_forgotten(&mut self, shed: Option<Shed<R>>) {
-        if let Some(Shed { session, reply_to, until }) = shed {
+    pub(super) fn reply_evicted(&mut self, evicted: Option<Evicted<R>>) {
+        if let Some(Evicted { session, reply_to, until }) = evicted {
             self.timers.remove(&(until, Timer::Collect(session)));
             self.reply(reply_to, Reply::Collected(Collected { known: false, results: Vec::new() }));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Phase, Responder, State, TaskRecord, Timer, WaitCondition, wait};
 use crate::control_plane::{
     events::NewEvent,
-    results::{About, Kept},
+    results::{Kept, TaskMeta},
 };
 use crate::{
     clock::{Now, Timestamp},
@@ -42,7 +42,7 @@ pub struct Detail {
 }
 
 /// A task that may be shown.
-enum Seen<'a> {
+enum TaskRef<'a> {
     Live(&'a TaskId, &'a TaskRecord),
     Ended(&'a Kept),
 }
@@ -73,7 +73,7 @@ impl<R: Responder> State<R> {
             timed.chain(etas)
         });
         let ended = wanted(&[TaskStatus::Success, TaskStatus::Failure, TaskStatus::Cancelled])
-            .then(|| self.results.newest(now.mono).map(Seen::Ended));
+            .then(|| self.results.newest(now.mono).map(TaskRef::Ended));
         let (running, waiting) = (running.into_iter().flatten(), waiting.into_iter().flatten());
         let (scheduled, ended) = (scheduled.into_iter().flatten(), ended.into_iter().flatten());
         let all = running.chain(waiting).chain(scheduled).chain(ended);
@@ -83,14 +83,14 @@ impl<R: Responder> State<R> {
         let (mut matching, mut tasks) = (0, Vec::new());
         for task in all.take(SCAN_MAX) {
             scanned += 1;
-            if !self.is_asked_for(query, &task) {
+            if !self.matches(query, &task) {
                 continue;
             }
             matching += 1;
             if matching > skip && tasks.len() < limit {
                 tasks.push(match task {
-                    Seen::Live(id, record) => self.summary(id, record),
-                    Seen::Ended(kept) => summary_of(kept),
+                    TaskRef::Live(id, record) => self.summary(id, record),
+                    TaskRef::Ended(kept) => summary_of(kept),
                 });
             }
         }
@@ -114,7 +114,7 @@ impl<R: Responder> State<R> {
             });
         }
         let kept = self.results.peek(now.mono, id)?;
-        let About { args, kwargs, policy, .. } = kept.about.clone();
+        let TaskMeta { args, kwargs, policy, .. } = kept.meta.clone();
         let progress = kept.reports.progress().cloned();
         let reports = newest(&kept.reports);
         Some(Detail {
@@ -139,7 +139,7 @@ impl<R: Responder> State<R> {
 
     /// A task that has not ended.
     pub(super) fn view(&self, id: &TaskId, record: &TaskRecord) -> Task {
-        let begun = self.begun(record);
+        let running_attempt = self.running_attempt(record);
         let last_failure = record.last_failure.as_deref();
         Task {
             id: id.clone(),
@@ -148,7 +148,7 @@ impl<R: Responder> State<R> {
             kwargs: record.kwargs.clone(),
             priority: record.priority,
             created_at: record.created_at,
-            started_at: begun.map(|(at, _)| at),
+            started_at: running_attempt.map(|(at, _)| at),
             completed_at: None,
             status: record.status(),
             result: None,
@@ -156,7 +156,7 @@ impl<R: Responder> State<R> {
             attempt: record.attempt,
             progress: record.reports.progress().cloned(),
             error_kind: last_failure.map(|last_failure| last_failure.kind),
-            worker_id: begun.and_then(|(_, worker)| worker).map(ToString::to_string),
+            worker_id: running_attempt.and_then(|(_, worker)| worker).map(ToString::to_string),
             due_at: record.due_on(),
             offered: self.registry.has(&record.name),
             unknown_until: if record.unclaimed { self.claimable_until(&record.name, id) } else { None },
@@ -166,17 +166,17 @@ impl<R: Responder> State<R> {
     }
 
     fn view_of_ended(&self, kept: &Kept) -> Task {
-        let (about, result) = (&kept.about, TaskResult::clone(&kept.result));
-        let documents = [&about.args, &about.kwargs].map(|document| document.as_str().len()).iter().sum::<usize>();
+        let (meta, result) = (&kept.meta, TaskResult::clone(&kept.result));
+        let documents = [&meta.args, &meta.kwargs].map(|document| document.as_str().len()).iter().sum::<usize>();
         let fits = documents + result.size() <= PAYLOAD_MAX;
         let shown = |document: &Json| if fits { document.clone() } else { Json::null() };
         Task {
             id: result.task_id,
-            name: about.name.to_string(),
-            args: shown(&about.args),
-            kwargs: shown(&about.kwargs),
-            priority: about.priority,
-            created_at: about.created_at,
+            name: meta.name.to_string(),
+            args: shown(&meta.args),
+            kwargs: shown(&meta.kwargs),
+            priority: meta.priority,
+            created_at: meta.created_at,
             started_at: result.started_at,
             completed_at: result.completed_at,
             status: result.status,
@@ -187,7 +187,7 @@ impl<R: Responder> State<R> {
             error_kind: result.error_kind,
             worker_id: result.worker_id,
             due_at: None,
-            offered: self.registry.has(&about.name),
+            offered: self.registry.has(&meta.name),
             unknown_until: None,
             module_version: result.module_version,
             callback: result.callback,
@@ -201,53 +201,53 @@ impl<R: Responder> State<R> {
 
     /// The call of a task that has ended, as another task with the id `new`.
     pub fn again(&self, now: Now, ended: &TaskId, new: TaskId) -> Option<NewTask> {
-        let About { name, args, kwargs, policy, .. } = self.results.peek(now.mono, ended)?.about.clone();
+        let TaskMeta { name, args, kwargs, policy, .. } = self.results.peek(now.mono, ended)?.meta.clone();
         Some(NewTask { id: new, args, kwargs, policy, ..NewTask::new(&*name) })
     }
 
-    fn live<'a>(&'a self, id: &'a TaskId) -> Option<Seen<'a>> {
-        self.tasks.get(id).map(|record| Seen::Live(id, record))
+    fn live<'a>(&'a self, id: &'a TaskId) -> Option<TaskRef<'a>> {
+        self.tasks.get(id).map(|record| TaskRef::Live(id, record))
     }
 
     /// Whether a query asks for a task. The summary is only made of those that are shown.
-    fn is_asked_for(&self, query: &TaskQuery, task: &Seen<'_>) -> bool {
+    fn matches(&self, query: &TaskQuery, task: &TaskRef<'_>) -> bool {
         match task {
-            Seen::Live(_, record) => {
-                let begun = self.begun(record);
+            TaskRef::Live(_, record) => {
+                let running_attempt = self.running_attempt(record);
                 query.matches(
                     record.status(),
                     &record.name,
-                    begun.and_then(|(_, worker)| worker).map(|id| &**id),
-                    begun.map_or(record.created_at, |(at, _)| at),
+                    running_attempt.and_then(|(_, worker)| worker).map(|id| &**id),
+                    running_attempt.map_or(record.created_at, |(at, _)| at),
                 )
             }
-            Seen::Ended(Kept { result, about, .. }) => query.matches(
+            TaskRef::Ended(Kept { result, meta, .. }) => query.matches(
                 result.status,
-                &about.name,
+                &meta.name,
                 result.worker_id.as_deref(),
-                result.completed_at.or(result.started_at).unwrap_or(about.created_at),
+                result.completed_at.or(result.started_at).unwrap_or(meta.created_at),
             ),
         }
     }
 
     /// When the attempt that runs began, and at which worker.
-    fn begun(&self, record: &TaskRecord) -> Option<(Timestamp, Option<&Arc<str>>)> {
+    fn running_attempt(&self, record: &TaskRecord) -> Option<(Timestamp, Option<&Arc<str>>)> {
         let Phase::Leased { lease, started_at, .. } = record.phase else { return None };
         let worker = || self.registry.get(self.leases.get(&lease)?.worker).map(|worker| &worker.id);
         started_at.map(|at| (at, worker()))
     }
 
     fn summary(&self, id: &TaskId, record: &TaskRecord) -> TaskSummary {
-        let begun = self.begun(record);
+        let running_attempt = self.running_attempt(record);
         TaskSummary {
             task_id: id.clone(),
             name: record.name.clone(),
             status: record.status(),
             priority: record.priority,
             created_at: record.created_at,
-            started_at: begun.map(|(at, _)| at),
+            started_at: running_attempt.map(|(at, _)| at),
             completed_at: None,
-            worker_id: begun.and_then(|(_, worker)| worker).cloned(),
+            worker_id: running_attempt.and_then(|(_, worker)| worker).cloned(),
             attempt: record.attempt,
             error: record.last_failure.as_deref().map(|last_failure| first_line(&last_failure.message)),
             due_at: record.due_on(),
@@ -262,19 +262,19 @@ impl<R: Responder> State<R> {
             // Those whose wait is over, or who are gone, make room, so that they cannot pile up.
             if self.event_waiters.len() == self.event_waiters.capacity() {
                 let event_waiters = std::mem::take(&mut self.event_waiters);
-                self.event_waiters = self.those_who_wait(event_waiters);
+                self.event_waiters = self.retain_open(event_waiters);
             }
             self.event_waiters.push(self.last_park);
             // Nothing is new to it, and to those who waited before.
             self.last_notified_event = self.event_log.last();
         } else {
-            let answer = self.answer_to(now, &condition);
+            let answer = self.reply_for(now, &condition);
             self.reply(reply_to, answer);
         }
     }
 
     /// Notes what happened. Who waits for it is told when the state is left.
-    pub(super) fn note_event(&mut self, now: Now, event: NewEvent<'_>) {
+    pub(super) fn record_event(&mut self, now: Now, event: NewEvent<'_>) {
         self.event_log.push(now.wall, event);
     }
 
@@ -291,13 +291,13 @@ impl<R: Responder> State<R> {
 }
 
 fn summary_of(kept: &Kept) -> TaskSummary {
-    let (result, about) = (&kept.result, &kept.about);
+    let (result, meta) = (&kept.result, &kept.meta);
     TaskSummary {
         task_id: result.task_id.clone(),
-        name: about.name.clone(),
+        name: meta.name.clone(),
         status: result.status,
-        priority: about.priority,
-        created_at: about.created_at,
+        priority: meta.priority,
+        created_at: meta.created_at,
         started_at: result.started_at,
         completed_at: result.completed_at,
         worker_id: result.worker_id.as_deref().map(Into::into),

@@ -11,7 +11,7 @@ use super::{LOSSES_MAX, ParkId};
 use crate::{
     clock::{Moment, Timestamp, micros},
     control_plane::{
-        queue::{Place, Position},
+        queue::{Position, QueueKey},
         reports::ReportLog,
         sessions::Sessions,
     },
@@ -34,14 +34,14 @@ pub(super) enum Phase {
     /// In the queue, at this place.
     Queued(Position),
     /// Waits for a moment.
-    Due(Wait),
+    Due(DueAt),
     /// Granted to a slot.
     Leased { lease: LeaseId, started_at: Option<Timestamp>, position: Position },
 }
 
 /// What a scheduled task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum DueAt {
     /// The end of its countdown.
     Countdown(Moment),
     /// Its next attempt.
@@ -69,7 +69,7 @@ pub(super) struct TaskRecord {
     pub(super) losses: u32,
     /// Was granted to a worker that crashed: granted alone from now on, so that a task that
     /// kills its worker is told apart from those around it.
-    pub(super) suspect: bool,
+    pub(super) quarantined: bool,
     /// Accepted while no worker had its name, because one may still come.
     pub(super) unclaimed: bool,
     /// The session that hears of its end.
@@ -123,8 +123,8 @@ impl TaskRecord {
         self.losses + 1 >= LOSSES_MAX
     }
 
-    pub(super) fn place(&self, position: Position) -> Place {
-        Place { priority: self.priority, name: self.name.clone(), position }
+    pub(super) fn queue_key(&self, position: Position) -> QueueKey {
+        QueueKey { priority: self.priority, name: self.name.clone(), position }
     }
 
     /// The right to run its next attempt.
@@ -143,9 +143,9 @@ impl TaskRecord {
     /// When its next attempt is due, while it waits for that moment.
     pub(super) fn due_on(&self) -> Option<Timestamp> {
         match self.phase {
-            Phase::Due(Wait::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
-            Phase::Due(Wait::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
-            Phase::Due(Wait::Eta(eta)) => Some(eta),
+            Phase::Due(DueAt::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
+            Phase::Due(DueAt::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
+            Phase::Due(DueAt::Eta(eta)) => Some(eta),
             Phase::Queued(_) | Phase::Leased { .. } => None,
         }
     }
@@ -157,8 +157,8 @@ impl TaskRecord {
     pub(super) fn status(&self) -> TaskStatus {
         match &self.phase {
             Phase::Leased { started_at: Some(_), .. } => TaskStatus::Started,
-            Phase::Due(Wait::Retry(_)) => TaskStatus::Retrying,
-            Phase::Due(Wait::Countdown(_) | Wait::Eta(_)) => TaskStatus::Scheduled,
+            Phase::Due(DueAt::Retry(_)) => TaskStatus::Retrying,
+            Phase::Due(DueAt::Countdown(_) | DueAt::Eta(_)) => TaskStatus::Scheduled,
             Phase::Queued(_) | Phase::Leased { started_at: None, .. } => TaskStatus::Pending,
         }
     }
@@ -180,29 +180,29 @@ pub(super) enum SubmitOutcome {
 
 /// Why a lease is taken back from the worker of this id.
 #[derive(Clone, Copy)]
-pub(super) enum Loss<'a> {
+pub(super) enum RequeueCause<'a> {
     /// It was returned, or never arrived.
-    No,
+    Returned,
     /// The worker left.
-    Left(&'a Arc<str>),
+    WorkerLeft(&'a Arc<str>),
     /// The worker, or its slot, fell silent: it may run on, and nothing says that it was the task.
-    Silent(&'a Arc<str>),
+    WorkerSilent(&'a Arc<str>),
     /// The connection of the worker was closed, as it is when its process dies.
-    Crashed(&'a Arc<str>),
+    WorkerCrashed(&'a Arc<str>),
 }
 
-impl Loss<'_> {
+impl RequeueCause<'_> {
     /// What `status` shows of an attempt that had begun, after this many crashes.
     pub(super) fn message(self, losses: u32) -> Option<String> {
         match self {
-            Self::No => None,
-            Self::Left(worker) => Some(format!(
+            Self::Returned => None,
+            Self::WorkerLeft(worker) => Some(format!(
                 "worker '{worker}' stopped while it ran; it runs again, and this does not count against it"
             )),
-            Self::Silent(worker) => Some(format!(
+            Self::WorkerSilent(worker) => Some(format!(
                 "worker '{worker}' fell silent while it ran; it runs again, and this does not count against it"
             )),
-            Self::Crashed(worker) => {
+            Self::WorkerCrashed(worker) => {
                 let next = if losses + 1 >= LOSSES_MAX { ", alone on its worker" } else { "" };
                 Some(format!(
                     "worker '{worker}' was lost while it ran, {losses} of the {LOSSES_MAX} times that end it; it runs \
@@ -215,7 +215,7 @@ impl Loss<'_> {
 
 /// What the end of a task is made of.
 #[derive(Default)]
-pub(super) struct End {
+pub(super) struct TaskEnd {
     pub(super) result: Option<Json>,
     pub(super) failure: Option<Failure>,
     pub(super) started_at: Option<Timestamp>,

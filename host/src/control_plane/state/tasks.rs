@@ -5,20 +5,21 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    Callback, ETA_CHECK_INTERVAL, Effect, End, Granted, LAST_FAILURE_MAX, LOSSES_MAX, LastFailure, Limits, Loss, Phase,
-    Responder, State, SubmitOutcome, TASK_SESSIONS_MAX, TaskRecord, Timer, Wait,
+    Callback, DueAt, ETA_CHECK_INTERVAL, Effect, Granted, LAST_FAILURE_MAX, LOSSES_MAX, LastFailure, Limits, Phase,
+    RequeueCause, Responder, State, SubmitOutcome, TASK_SESSIONS_MAX, TaskEnd, TaskRecord, Timer,
 };
 use crate::control_plane::{
     events::NewEvent,
     metrics,
     queue::{Position, Queue},
     reports::ReportLog,
-    results::About,
+    results::TaskMeta,
     retry,
 };
 use crate::{
     clock::{Moment, Now, Timestamp, micros},
     json::Json,
+    nearest::did_you_mean,
     protocol::{Ended, EventKind, LeaseId, Order},
     signature::ArgumentError,
     task::{
@@ -36,7 +37,7 @@ fn too_many_sessions() -> String {
 }
 
 /// What became of an attempt.
-struct Ran {
+struct AttemptEnd {
     outcome: Outcome,
     span: Duration,
     version: Option<ModuleVersion>,
@@ -45,17 +46,17 @@ struct Ran {
 /// Puts a task at a place of the queue.
 fn push(queue: &mut Queue, record: &mut TaskRecord, id: TaskId, position: Position) {
     record.phase = Phase::Queued(position);
-    let place = record.place(position);
+    let queue_key = record.queue_key(position);
     if record.runs_alone() {
-        queue.push_isolated(&place, id, record.waiting_since);
+        queue.push_isolated(&queue_key, id, record.waiting_since);
     } else {
-        queue.push(&place, id, record.waiting_since);
+        queue.push(&queue_key, id, record.waiting_since);
     }
 }
 
 impl<R: Responder> State<R> {
     /// Takes a client's task in, unless the control plane is about to stop.
-    pub(super) fn offer(
+    pub(super) fn submit_task(
         &mut self,
         now: Now,
         task: NewTask,
@@ -80,7 +81,7 @@ impl<R: Responder> State<R> {
         if let Some(record) = self.tasks.get(id) {
             return Some((&record.name, &record.args, &record.kwargs));
         }
-        let About { name, args, kwargs, .. } = &self.results.peek(now.mono, id)?.about;
+        let TaskMeta { name, args, kwargs, .. } = &self.results.peek(now.mono, id)?.meta;
         Some((name, args, kwargs))
     }
 
@@ -106,7 +107,7 @@ impl<R: Responder> State<R> {
             // It can never run, whether or not somebody has the task.
             return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, why.into()));
         }
-        let offered = self.registry.offered(now.mono, &task.name);
+        let offered = self.registry.served(now.mono, &task.name);
         let unclaimed = offered.is_none() && task.unknown == Unknown::Fail;
         if unclaimed && !self.may_be_claimed(now, &task.name) {
             return SubmitOutcome::Ended(self.not_found(now, task));
@@ -120,13 +121,13 @@ impl<R: Responder> State<R> {
             return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, error.to_string()));
         }
         let wait = match (task.countdown, task.eta) {
-            (Some(countdown), _) if !countdown.is_zero() => Some(Wait::Countdown(now.mono + countdown)),
-            (None, Some(eta)) if eta > now.wall => Some(Wait::Eta(eta)),
+            (Some(countdown), _) if !countdown.is_zero() => Some(DueAt::Countdown(now.mono + countdown)),
+            (None, Some(eta)) if eta > now.wall => Some(DueAt::Eta(eta)),
             _ => None,
         };
         let due_at = match wait {
-            Some(Wait::Countdown(at) | Wait::Retry(at)) => at,
-            Some(Wait::Eta(eta)) => now.mono + eta.since(now.wall),
+            Some(DueAt::Countdown(at) | DueAt::Retry(at)) => at,
+            Some(DueAt::Eta(eta)) => now.mono + eta.since(now.wall),
             None => now.mono,
         };
         let record = TaskRecord {
@@ -138,10 +139,10 @@ impl<R: Responder> State<R> {
             created_at: now.wall,
             due_at,
             waiting_since: now.mono,
-            phase: Phase::Due(wait.unwrap_or(Wait::Countdown(now.mono))),
+            phase: Phase::Due(wait.unwrap_or(DueAt::Countdown(now.mono))),
             attempt: 0,
             losses: 0,
-            suspect: false,
+            quarantined: false,
             unclaimed,
             session,
             other_sessions: Vec::new(),
@@ -193,13 +194,11 @@ impl<R: Responder> State<R> {
         self.end_at_once(now, task, ErrorKind::NotFound, error)
     }
 
-    /// Says that no worker has a name, and which names are nearest.
+    /// Returns the error for a name that no worker has, with the nearest names.
     pub(super) fn not_found_message(&self, name: &str) -> String {
         let mut message = format!("Task {name} not found");
-        let nearest = self.registry.nearest(name);
-        if !nearest.is_empty() {
-            let quoted: Vec<String> = nearest.iter().map(|name| format!("'{name}'")).collect();
-            let _ = write!(message, ": did you mean {}?", quoted.join(" or "));
+        if let Some(suggestion) = did_you_mean(name, self.registry.open_names()) {
+            let _ = write!(message, ": {suggestion}");
         } else if self.registry.iter().next().is_none() {
             message.push_str(": no worker is connected");
         }
@@ -207,10 +206,10 @@ impl<R: Responder> State<R> {
     }
 
     /// Sets the timer of a task that waits for a moment.
-    fn await_moment(&mut self, now: Now, wait: Wait, id: TaskId) {
+    fn await_moment(&mut self, now: Now, wait: DueAt, id: TaskId) {
         match wait {
-            Wait::Countdown(at) | Wait::Retry(at) => drop(self.timers.insert((at, Timer::Due(id)))),
-            Wait::Eta(eta) => {
+            DueAt::Countdown(at) | DueAt::Retry(at) => drop(self.timers.insert((at, Timer::Due(id)))),
+            DueAt::Eta(eta) => {
                 self.etas.insert((eta, id));
                 self.arm_etas(now);
             }
@@ -253,7 +252,7 @@ impl<R: Responder> State<R> {
             ..TaskResult::new(task.id, TaskStatus::Failure)
         };
         let callback = task.callback.map(Arc::new);
-        let about = About {
+        let meta = TaskMeta {
             name: task.name.into(),
             priority: task.policy.priority.unwrap_or_default(),
             created_at: now.wall,
@@ -261,7 +260,7 @@ impl<R: Responder> State<R> {
             kwargs: task.kwargs,
             policy: task.policy,
         };
-        self.keep(now, result, None, (about, ReportLog::default()), callback)
+        self.record_end(now, result, None, (meta, ReportLog::default()), callback)
     }
 
     /// Puts a task at the end of its line.
@@ -282,13 +281,19 @@ impl<R: Responder> State<R> {
             Phase::Due(wait) => Some(*wait),
             Phase::Queued(_) | Phase::Leased { .. } => None,
         });
-        if matches!(wait, Some(Wait::Countdown(at) | Wait::Retry(at)) if at <= now.mono) {
+        if matches!(wait, Some(DueAt::Countdown(at) | DueAt::Retry(at)) if at <= now.mono) {
             self.enqueue(now, id);
         }
     }
 
     /// Closes the books on what a slot was granted.
-    pub(super) fn settle(&mut self, now: Now, worker: Uuid, granted: Vec<LeaseId>, ended: Vec<Ended>) -> Vec<LeaseId> {
+    pub(super) fn complete_leases(
+        &mut self,
+        now: Now,
+        worker: Uuid,
+        granted: Vec<LeaseId>,
+        ended: Vec<Ended>,
+    ) -> Vec<LeaseId> {
         for Ended { lease, outcome, ran_us, version, reports } in ended {
             // A late outcome, under a lease that was taken back, counts for nothing.
             if !self.holds(worker, lease) {
@@ -300,16 +305,16 @@ impl<R: Responder> State<R> {
             match outcome {
                 Some(outcome) => {
                     let span = Duration::from_micros(ran_us);
-                    self.outcome(now, worker, lease, Ran { outcome, span, version });
+                    self.complete_attempt(now, worker, lease, AttemptEnd { outcome, span, version });
                 }
-                None => drop(self.put_back(now, lease, Loss::No)),
+                None => drop(self.requeue(now, lease, RequeueCause::Returned)),
             }
         }
         granted.into_iter().filter(|lease| self.holds(worker, *lease)).collect()
     }
 
-    fn outcome(&mut self, now: Now, worker: Uuid, lease: LeaseId, ran: Ran) {
-        let Ran { outcome, span, version } = ran;
+    fn complete_attempt(&mut self, now: Now, worker: Uuid, lease: LeaseId, ran: AttemptEnd) {
+        let AttemptEnd { outcome, span, version } = ran;
         let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
         let Some(record) = self.tasks.get_mut(&id) else { return };
         let ran_us = i64::try_from(micros(span)).unwrap_or(i64::MAX);
@@ -326,10 +331,10 @@ impl<R: Responder> State<R> {
         }
         let waited = now.mono.since(record.waiting_since).saturating_sub(span);
         self.metrics.attempt(&record.name, record.priority, waited, span);
-        let end = End { started_at: Some(began), worker_id: worker_id.clone(), version, ..End::default() };
+        let end = TaskEnd { started_at: Some(began), worker_id: worker_id.clone(), version, ..TaskEnd::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
-                self.finish(now, &id, TaskStatus::Success, End { result: Some(result), ..end });
+                self.finish(now, &id, TaskStatus::Success, TaskEnd { result: Some(result), ..end });
                 for (index, follow_up) in follow_ups.into_iter().enumerate() {
                     self.follow_up(now, id.follow_up(index), follow_up);
                 }
@@ -337,7 +342,7 @@ impl<R: Responder> State<R> {
             Outcome::Failure(failure) => match retry::delay(&record.policy, &id, record.attempt, &failure) {
                 Some(wait) => {
                     let at = now.mono + wait;
-                    record.phase = Phase::Due(Wait::Retry(at));
+                    record.phase = Phase::Due(DueAt::Retry(at));
                     let detail = Some(failure.message.as_str());
                     let message = failure.message[..failure.message.floor_char_boundary(LAST_FAILURE_MAX)].into();
                     record.last_failure =
@@ -345,12 +350,12 @@ impl<R: Responder> State<R> {
                     self.event_log.push(now.wall, NewEvent { kind: EventKind::TaskRetrying, detail, ..event });
                     self.timers.insert((at, Timer::Due(id)));
                 }
-                None => self.finish(now, &id, TaskStatus::Failure, End { failure: Some(failure), ..end }),
+                None => self.finish(now, &id, TaskStatus::Failure, TaskEnd { failure: Some(failure), ..end }),
             },
             // Stopped by an order that we did not give, such as the worker's own drain.
             Outcome::Stopped => {
                 self.leases.insert(lease, Granted { task: id, worker });
-                self.put_back(now, lease, Loss::No);
+                self.requeue(now, lease, RequeueCause::Returned);
             }
         }
     }
@@ -368,14 +373,14 @@ impl<R: Responder> State<R> {
 
     /// Takes a lease back, and its task to the place that it had in the queue. Returns the task if
     /// this counts as a crash of its worker.
-    pub(super) fn put_back(&mut self, now: Now, lease: LeaseId, loss: Loss<'_>) -> Option<TaskId> {
+    pub(super) fn requeue(&mut self, now: Now, lease: LeaseId, cause: RequeueCause<'_>) -> Option<TaskId> {
         let Granted { task: id, .. } = self.leases.remove(&lease)?;
         let record = self.tasks.get_mut(&id)?;
         let Phase::Leased { started_at, position, .. } = record.phase else { return None };
         record.attempt -= 1;
         let mut counts = false;
-        if let Loss::Crashed(worker) = loss {
-            record.suspect = true;
+        if let RequeueCause::WorkerCrashed(worker) = cause {
+            record.quarantined = true;
             counts = started_at.is_some();
             record.losses += u32::from(counts);
             if record.losses >= LOSSES_MAX {
@@ -385,13 +390,13 @@ impl<R: Responder> State<R> {
                 );
                 record.attempt += record.losses;
                 let failure = Some(Failure::new(ErrorKind::WorkerLost, message));
-                let end = End { failure, started_at, worker_id: Some(worker.clone()), ..End::default() };
+                let end = TaskEnd { failure, started_at, worker_id: Some(worker.clone()), ..TaskEnd::default() };
                 self.finish(now, &id, TaskStatus::Failure, end);
                 return None;
             }
         }
         if started_at.is_some()
-            && let Some(message) = loss.message(record.losses)
+            && let Some(message) = cause.message(record.losses)
         {
             let message = message.into();
             record.last_failure =
@@ -402,7 +407,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Takes back what the crash of a worker counted against tasks, as its process is still there.
-    pub(super) fn forgive_crash(&mut self, worker: Uuid) {
+    pub(super) fn uncount_crash(&mut self, worker: Uuid) {
         let Some(index) = self.crashes.iter().position(|(key, _)| *key == worker) else { return };
         let Some((_, tasks)) = self.crashes.remove(index) else { return };
         for id in tasks {
@@ -411,7 +416,7 @@ impl<R: Responder> State<R> {
             record.losses = record.losses.saturating_sub(1);
             if let Phase::Queued(position) = record.phase
                 && ran_alone
-                && let Some(id) = self.queue.remove(&record.place(position))
+                && let Some(id) = self.queue.remove(&record.queue_key(position))
             {
                 push(&mut self.queue, record, id, position);
             }
@@ -421,7 +426,7 @@ impl<R: Responder> State<R> {
     /// Stops a task. Notes in `orders` which worker is to end its attempt.
     pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<Uuid, Vec<Order>>) -> bool {
         let Some(record) = self.tasks.get(id) else { return false };
-        let mut end = End::default();
+        let mut end = TaskEnd::default();
         if let Phase::Leased { lease, started_at, .. } = record.phase {
             end.started_at = started_at;
             if let Some(granted) = self.leases.remove(&lease) {
@@ -439,11 +444,11 @@ impl<R: Responder> State<R> {
     pub(super) fn stop_waiting(&mut self, id: &TaskId) {
         let Some(record) = self.tasks.get(id) else { return };
         match record.phase {
-            Phase::Queued(position) => drop(self.queue.remove(&record.place(position))),
-            Phase::Due(Wait::Countdown(at) | Wait::Retry(at)) => {
+            Phase::Queued(position) => drop(self.queue.remove(&record.queue_key(position))),
+            Phase::Due(DueAt::Countdown(at) | DueAt::Retry(at)) => {
                 self.timers.remove(&(at, Timer::Due(id.clone())));
             }
-            Phase::Due(Wait::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
+            Phase::Due(DueAt::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
             Phase::Leased { .. } => {}
         }
     }
@@ -458,7 +463,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Ends a task, once, and tells everybody who waits for it.
-    pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: End) {
+    pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: TaskEnd) {
         let Some(record) = self.tasks.remove(id) else { return };
         self.bytes -= record.bytes();
         if record.unclaimed {
@@ -482,7 +487,7 @@ impl<R: Responder> State<R> {
             ..TaskResult::new(id.clone(), status)
         };
         self.metrics.took(record.priority, now.mono.since(record.due_at));
-        let about = About {
+        let meta = TaskMeta {
             name: record.name,
             priority: record.priority,
             created_at: record.created_at,
@@ -490,28 +495,28 @@ impl<R: Responder> State<R> {
             kwargs: record.kwargs,
             policy: record.policy,
         };
-        let result = self.keep(now, result, end.worker_id.as_ref(), (about, record.reports), record.callback);
+        let result = self.record_end(now, result, end.worker_id.as_ref(), (meta, record.reports), record.callback);
         for session in record.session.into_iter().chain(record.other_sessions) {
-            if self.sessions.tell(session, result.clone()) {
+            if self.sessions.add_result(session, result.clone()) {
                 self.answer_session(session);
             }
         }
-        self.shed_sessions();
+        self.evict_sessions();
         for park in record.watchers {
             self.unpark(now, park);
         }
         if self.schedules.has_live() {
-            self.go_on_with_schedule(now, id, status);
+            self.run_queued_schedule(now, id, status);
         }
     }
 
     /// Records an end, and sends word of it to whoever wanted to be called back.
-    fn keep(
+    fn record_end(
         &mut self,
         now: Now,
         mut result: TaskResult,
         worker: Option<&Arc<str>>,
-        (about, reports): (About, ReportLog),
+        (meta, reports): (TaskMeta, ReportLog),
         callback: Option<Arc<CallbackInfo>>,
     ) -> Arc<TaskResult> {
         result.callback = callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address)));
@@ -521,18 +526,18 @@ impl<R: Responder> State<R> {
             TaskStatus::Cancelled => EventKind::TaskCancelled,
             _ => EventKind::TaskFailure,
         };
-        self.counts.ended[metrics::place(result.status)] += 1;
+        self.counts.ended[metrics::status_index(result.status)] += 1;
         match result.error_kind {
             Some(ErrorKind::NotFound) => self.metrics.refused(result.status),
-            _ => self.metrics.ended(&about.name, result.status),
+            _ => self.metrics.ended(&meta.name, result.status),
         }
-        let event = NewEvent::of_task(kind, &result.task_id, &about.name, about.priority);
+        let event = NewEvent::of_task(kind, &result.task_id, &meta.name, meta.priority);
         let detail = result.error.as_deref();
-        self.note_event(now, NewEvent { worker, attempt: result.attempts, detail, ..event });
-        self.results.store(now.mono, result.clone(), about, reports);
+        self.record_event(now, NewEvent { worker, attempt: result.attempts, detail, ..event });
+        self.results.store(now.mono, result.clone(), meta, reports);
         self.await_expiry();
         if let Some(info) = callback {
-            self.outbox.push(Effect::Call(Callback { result: result.clone(), info }));
+            self.outbox.push(Effect::Callback(Callback { result: result.clone(), info }));
         }
         result
     }

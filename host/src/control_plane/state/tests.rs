@@ -108,13 +108,13 @@ impl Story {
 
     fn register(&mut self, registration: Registration) {
         self.state.register(self.now, registration, Some(PEER), To("register"));
-        assert_eq!(self.said("register"), [Answer::Worker(WorkerReply::Registered)]);
+        assert_eq!(self.said("register"), [AnyReply::Worker(WorkerReply::Registered)]);
     }
 
     /// Everything that was said since, to `whom`.
-    fn said(&mut self, whom: &str) -> Vec<Answer> {
+    fn said(&mut self, whom: &str) -> Vec<AnyReply> {
         let effects = self.state.take_outbox().into_iter();
-        effects.filter_map(Effect::said).filter(|(to, _)| to.0 == whom).map(|(_, answer)| answer).collect()
+        effects.filter_map(Effect::into_reply).filter(|(to, _)| to.0 == whom).map(|(_, answer)| answer).collect()
     }
 
     /// Time passes, and everything happens when it is due.
@@ -155,7 +155,7 @@ impl Story {
     fn submit(&mut self, tasks: Vec<NewTask>, notify: Notify) -> Vec<Submitted> {
         self.state.submit(self.now, Submit { tasks, notify }, To("client"));
         match self.said("client").pop() {
-            Some(Answer::Client(Reply::Submitted(taken))) => taken,
+            Some(AnyReply::Client(Reply::Submitted(taken))) => taken,
             None => Vec::new(),
             other => panic!("{other:?} is no answer to a submission"),
         }
@@ -180,7 +180,7 @@ impl Story {
 
     fn granted(&mut self) -> Vec<Lease> {
         let leases = |answer| match answer {
-            Answer::Worker(WorkerReply::Leases(leases)) => leases,
+            AnyReply::Worker(WorkerReply::Leases(leases)) => leases,
             other => panic!("{other:?} is no answer to a slot"),
         };
         self.said("slot").into_iter().flat_map(leases).collect()
@@ -191,14 +191,14 @@ impl Story {
         leases.into_iter().next().expect("a lease")
     }
 
-    fn beat(&mut self, holds: &[LeaseId]) -> Vec<Answer> {
+    fn beat(&mut self, holds: &[LeaseId]) -> Vec<AnyReply> {
         self.state.beat(self.now, &Beat { worker: W, holds: holds.to_vec() }, Some(PEER), To("beat"));
         self.said("beat")
     }
 
-    fn cancel(&mut self, text: &str) -> Vec<Answer> {
+    fn cancel(&mut self, text: &str) -> Vec<AnyReply> {
         self.state.cancel(self.now, &[id(text)], To("cancel"));
-        let said = self.state.take_outbox().into_iter().filter_map(Effect::said);
+        let said = self.state.take_outbox().into_iter().filter_map(Effect::into_reply);
         said.filter(|(to, _)| to.0 != "slot").map(|(_, answer)| answer).collect()
     }
 
@@ -213,7 +213,7 @@ impl Story {
     fn collect(&mut self, session: Uuid, sequence: u64, wait_ms: u32) -> Option<Collected> {
         self.state.collect(self.now, &Collect { session, sequence, wait_ms }, To("collect"));
         match self.said("collect").pop() {
-            Some(Answer::Client(Reply::Collected(collected))) => Some(collected),
+            Some(AnyReply::Client(Reply::Collected(collected))) => Some(collected),
             None => None,
             other => panic!("{other:?} is no answer to a collect"),
         }
@@ -252,16 +252,20 @@ fn whoever_waits_for_a_task_hears_of_its_end() {
     let said = Report::Log { level: LogLevel::Info, message: "hello".into() };
     let note = Note { worker: W, sequence: 1, reports: vec![(lease.id, said.clone())], returned: Vec::new() };
     story.state.note(story.now, note.clone(), To("note"));
-    let told = story.said("follow");
-    assert!(matches!(&told[..], [Answer::Client(Reply::Reports(reports))] if reports.reports == [said]), "{told:?}");
+    let event = story.said("follow");
+    assert!(
+        matches!(&event[..], [AnyReply::Client(Reply::Reports(reports))] if reports.reports == [said]),
+        "{event:?}"
+    );
     story.state.note(story.now, note, To("note"));
-    assert_eq!(story.said("note"), [Answer::Worker(WorkerReply::Noted)], "a repeated note tells nothing new");
+    assert_eq!(story.said("note"), [AnyReply::Worker(WorkerReply::Noted)], "a repeated note tells nothing new");
     story.state.work(
         story.now,
         Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 },
         To("slot"),
     );
-    let effects: Vec<_> = story.state.take_outbox().into_iter().filter_map(Effect::said).map(|(to, _)| to.0).collect();
+    let effects: Vec<_> =
+        story.state.take_outbox().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
     assert_eq!(effects, ["client", "lookup", "slot"]);
 }
 
@@ -277,7 +281,7 @@ fn a_waiter_is_told_even_if_results_are_not_kept() {
         To("slot"),
     );
     assert!(
-        matches!(&story.said("client")[..], [Answer::Client(Reply::Submitted(taken))] if matches!(taken[..], [Submitted::Ended(_)]))
+        matches!(&story.said("client")[..], [AnyReply::Client(Reply::Submitted(taken))] if matches!(taken[..], [Submitted::Ended(_)]))
     );
 }
 
@@ -307,7 +311,7 @@ fn a_control_plane_that_stood_still_holds_no_silence_against_its_workers() {
     story.later(SILENCE_MAX / 2);
     assert!(story.state.registry().get(W).is_some());
     story.jump(SILENCE_MAX * 2);
-    story.later(STALL);
+    story.later(STALL_MIN);
     assert!(story.state.registry().get(W).is_none(), "nothing came from it even then");
 }
 
@@ -322,7 +326,7 @@ fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
     assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "nobody would hear of it");
     let again = Work { worker: W, slot: 0, sequence: 1, ended: Vec::new(), capacity: 1 };
     story.state.work(story.now, again, To("again"));
-    assert_eq!(story.said("again"), [Answer::Worker(WorkerReply::Leases(Vec::new()))], "so that it asks anew");
+    assert_eq!(story.said("again"), [AnyReply::Worker(WorkerReply::Leases(Vec::new()))], "so that it asks anew");
     story.sequence = 1;
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 2"]);
     assert_eq!(story.state.stats().timers, 3, "two grants and the silence of the worker");
@@ -341,8 +345,8 @@ fn an_outcome_under_a_lease_that_was_taken_back_counts_for_nothing() {
     }
     story.later(secs(1));
     assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
-    let told = story.beat(&[stale.id]);
-    assert_eq!(told.last(), Some(&Answer::Worker(WorkerReply::Orders(vec![Order::Stop(stale.id)]))));
+    let event = story.beat(&[stale.id]);
+    assert_eq!(event.last(), Some(&AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(stale.id)]))));
     let fresh = story.work(W, 1, Vec::new(), 1);
     assert_eq!(story.work(W, 0, vec![ended(stale.id, success())], 1), []);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Started));
@@ -443,7 +447,7 @@ fn a_session_that_is_left_alone_is_forgotten_even_after_a_wait() {
 #[test]
 fn cancel_reaches_a_task_wherever_it_stands() {
     let mut story = Story::with_worker(1);
-    let cancelled = |stopped| Answer::Client(Reply::Cancelled(vec![stopped]));
+    let cancelled = |stopped| AnyReply::Client(Reply::Cancelled(vec![stopped]));
     story.accept(&["a 1", "a queued"]);
     story.submit(vec![NewTask { countdown: Some(secs(60)), ..task("a scheduled") }], Notify::No);
     assert_eq!(story.status("a scheduled"), Some(TaskStatus::Scheduled));
@@ -451,7 +455,7 @@ fn cancel_reaches_a_task_wherever_it_stands() {
     assert_eq!(story.beat(&[lease.id]), []);
     assert_eq!(story.cancel("a queued"), [cancelled(true)]);
     assert_eq!(story.cancel("a scheduled"), [cancelled(true)]);
-    let order = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
+    let order = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
     assert_eq!(story.cancel("a 1"), [order.clone(), cancelled(true)], "the beat takes the order");
     assert_eq!(story.cancel("a 1"), [cancelled(false)], "it has ended");
     assert_eq!(story.beat(&[lease.id]), [order], "as long as it is held");
@@ -479,8 +483,8 @@ fn a_beat_that_took_an_order_does_not_shorten_those_that_follow() {
         story.cancel(&format!("a {n}"));
     }
     assert_eq!(story.beat(&[]), []);
-    story.later(SECOND_LOOK);
-    let nothing = [Answer::Worker(WorkerReply::Orders(Vec::new()))];
+    story.later(RECHECK_DELAY);
+    let nothing = [AnyReply::Worker(WorkerReply::Orders(Vec::new()))];
     assert_eq!(story.said("beat"), nothing, "the last one may have been on its way: what does it hold now?");
     assert_eq!(story.beat(&[]), []);
     story.later(BEAT_WAIT.saturating_sub(Duration::from_millis(1)));
@@ -495,10 +499,10 @@ fn a_cancel_reaches_a_lease_that_was_on_its_way() {
     story.accept(&["a 1"]);
     let lease = story.run(W);
     assert_eq!(story.beat(&[]), [], "the lease has not arrived yet");
-    let stop = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
+    let stop = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
     assert!(story.cancel("a 1").contains(&stop));
     assert_eq!(story.beat(&[]), [], "it still has not");
-    story.later(SECOND_LOOK);
+    story.later(RECHECK_DELAY);
     story.said("beat");
     assert_eq!(story.beat(&[lease.id]), [stop]);
 }
@@ -571,10 +575,14 @@ fn a_worker_that_drains_is_told_at_once_that_there_is_nothing_more() {
     let mut story = Story::with_worker(2);
     story.work(W, 0, Vec::new(), 1);
     story.state.drain_worker(story.now, W, To("drain"));
-    assert_eq!(story.said("slot"), [Answer::Worker(WorkerReply::Leases(Vec::new()))]);
+    assert_eq!(story.said("slot"), [AnyReply::Worker(WorkerReply::Leases(Vec::new()))]);
     story.sequence += 1;
     story.state.work(story.now, Work { worker: W, slot: 1, sequence: 9, ended: Vec::new(), capacity: 1 }, To("slot"));
-    assert_eq!(story.said("slot"), [Answer::Worker(WorkerReply::Leases(Vec::new()))], "though it asked before it knew");
+    assert_eq!(
+        story.said("slot"),
+        [AnyReply::Worker(WorkerReply::Leases(Vec::new()))],
+        "though it asked before it knew"
+    );
     story.accept(&["a 1"]);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
 }
@@ -587,10 +595,10 @@ fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
     story.work(W, 1, Vec::new(), 1);
     story.beat(&[]);
     story.state.leave(story.now, W, To("leave"));
-    let effects = story.state.take_outbox().into_iter().filter_map(Effect::said);
+    let effects = story.state.take_outbox().into_iter().filter_map(Effect::into_reply);
     let said: Vec<_> = effects.map(|(to, answer)| (to.0, answer)).collect();
-    let unknown = || Answer::Worker(WorkerReply::Unknown);
-    assert_eq!(said, [("slot", unknown()), ("beat", unknown()), ("leave", Answer::Worker(WorkerReply::Noted))]);
+    let unknown = || AnyReply::Worker(WorkerReply::Unknown);
+    assert_eq!(said, [("slot", unknown()), ("beat", unknown()), ("leave", AnyReply::Worker(WorkerReply::Noted))]);
     let look = story.state.task_view(&id("a 1")).expect("a task");
     assert_eq!((look.status, look.losses, look.attempt), (TaskStatus::Pending, 0, 0));
     assert_eq!(story.state.stats().timers, 0);
@@ -606,8 +614,9 @@ fn the_farewell_answers_everybody() {
     story.beat(&[]);
     story.state.drain();
     assert!(matches!(story.submit(vec![task("a 1")], Notify::No)[..], [Submitted::Refused(_)]));
-    story.state.farewell();
-    let said: Vec<_> = story.state.take_outbox().into_iter().filter_map(Effect::said).map(|(to, _)| to.0).collect();
+    story.state.close_all();
+    let said: Vec<_> =
+        story.state.take_outbox().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
     assert_eq!(said, ["client", "collect", "slot", "beat"]);
 }
 
@@ -646,9 +655,9 @@ fn nonsense_of_a_worker_does_no_harm() {
     let mut story = Story::with_worker(1);
     story.state.register(story.now, registration(V, 0, &[]), Some(PEER), To("register"));
     story.state.register(story.now, registration(V, u32::MAX, &[]), Some(PEER), To("register"));
-    assert!(story.said("register").iter().all(|said| matches!(said, Answer::Worker(WorkerReply::Refused(_)))));
+    assert!(story.said("register").iter().all(|said| matches!(said, AnyReply::Worker(WorkerReply::Refused(_)))));
     story.state.work(story.now, Work { worker: W, slot: 1, sequence: 1, ended: Vec::new(), capacity: 1 }, To("slot"));
-    assert!(matches!(story.said("slot")[..], [Answer::Worker(WorkerReply::Refused(_))]), "it has one slot");
+    assert!(matches!(story.said("slot")[..], [AnyReply::Worker(WorkerReply::Refused(_))]), "it has one slot");
     story.accept(&["a 1"]);
     let lease = story.run(W);
     story.now.wall = Timestamp::from_micros(-5);
@@ -693,7 +702,7 @@ fn a_task_that_does_not_fit_ends_at_once_and_an_id_that_is_known_attaches() {
     let error = || Some(ArgumentError::Unknown { task: "a".into(), name: "x".into() });
     story.state.submit_and_hold(story.now, task("a 2"), error(), To("client"));
     let said = story.said("client");
-    let [Answer::Client(Reply::Submitted(taken))] = &said[..] else { panic!("{said:?}") };
+    let [AnyReply::Client(Reply::Submitted(taken))] = &said[..] else { panic!("{said:?}") };
     let [Submitted::Ended(result)] = &taken[..] else { panic!("{taken:?}") };
     assert_eq!((result.error_kind, result.attempts), (Some(ErrorKind::BadArguments), 0));
     assert_eq!(result.error.as_deref(), Some("a() got an unexpected keyword argument 'x'"));

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{End, Phase, Responder, State, Timer};
+use super::{Phase, Responder, State, TaskEnd, Timer};
 use crate::{
     clock::{Moment, Now, Timestamp},
     task::{ErrorKind, Failure, TaskId, TaskStatus},
@@ -28,12 +28,12 @@ impl<R: Responder> State<R> {
     /// Expects workers to connect within the grace, from now on.
     pub(super) fn expect_workers(&mut self, now: Now) {
         let grace = self.limits.unknown_grace;
-        self.absent_until = Now { mono: now.mono + grace, wall: now.wall + grace };
+        self.workers_expected_until = Now { mono: now.mono + grace, wall: now.wall + grace };
     }
 
     /// Whether a worker may still come that has a name which no worker has.
     pub(super) fn may_be_claimed(&self, now: Now, name: &str) -> bool {
-        let is_expected = now.mono < self.absent_until.mono || self.registry.is_loading();
+        let is_expected = now.mono < self.workers_expected_until.mono || self.registry.is_loading();
         is_expected && !self.registry.is_leaving(name)
     }
 
@@ -47,7 +47,7 @@ impl<R: Responder> State<R> {
         self.unclaimed.entry(name).or_default().insert(id);
         if self.unclaimed_check == Moment::NEVER {
             // While modules are loaded, this may be in the past.
-            self.arm_unclaimed(self.absent_until.mono);
+            self.arm_unclaimed(self.workers_expected_until.mono);
         }
     }
 
@@ -71,9 +71,9 @@ impl<R: Responder> State<R> {
                 record.priority = priority;
                 continue;
             };
-            let Some(id) = self.queue.remove(&record.place(position)) else { continue };
+            let Some(id) = self.queue.remove(&record.queue_key(position)) else { continue };
             record.priority = priority;
-            self.queue.push(&record.place(position), id, record.waiting_since);
+            self.queue.push(&record.queue_key(position), id, record.waiting_since);
         }
     }
 
@@ -88,14 +88,14 @@ impl<R: Responder> State<R> {
 
     /// Until when a call waits for a worker that has its name, if it is to fail then.
     pub(super) fn claimable_until(&self, name: &str, id: &TaskId) -> Option<Timestamp> {
-        self.unclaimed.get(name)?.contains(id).then_some(self.absent_until.wall)
+        self.unclaimed.get(name)?.contains(id).then_some(self.workers_expected_until.wall)
     }
 
     /// Fails the calls whose names no worker has had, once workers are not expected any more.
     pub(super) fn fail_unclaimed(&mut self, now: Now) {
         self.unclaimed_check = Moment::NEVER;
-        if now.mono < self.absent_until.mono {
-            return self.arm_unclaimed(self.absent_until.mono);
+        if now.mono < self.workers_expected_until.mono {
+            return self.arm_unclaimed(self.workers_expected_until.mono);
         }
         if self.registry.is_loading() {
             return self.arm_unclaimed(now.mono + LOADING_PAUSE);
@@ -109,7 +109,7 @@ impl<R: Responder> State<R> {
             for id in ids {
                 self.stop_waiting(&id);
                 let failure = Some(Failure::new(ErrorKind::NotFound, message.clone()));
-                self.finish(now, &id, TaskStatus::Failure, End { failure, ..End::default() });
+                self.finish(now, &id, TaskStatus::Failure, TaskEnd { failure, ..TaskEnd::default() });
             }
             if left == 0 {
                 break;

@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 
 use uuid::Uuid;
 
-use super::schedules::{Whens, whens};
-use super::{BEATS_APART, Loss, Phase, Responder, SECOND_LOOK, STALL, State, Timer};
+use super::schedules::{ScheduleSpecs, schedule_specs};
+use super::{BEAT_INTERVAL_MIN, Phase, RECHECK_DELAY, RequeueCause, Responder, STALL_MIN, State, Timer};
 use crate::control_plane::events::NewEvent;
-use crate::control_plane::worker_registry::{Arrival, RECONNECT_GRACE, SILENCE_MAX, Worker};
+use crate::control_plane::worker_registry::{Arrival, RECONNECT_GRACE, SILENCE_MAX, WorkerRecord};
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{
@@ -34,7 +34,7 @@ impl<R: Responder> State<R> {
         if let Some(why) = self.registry.refusal(&registration) {
             return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
         }
-        if peer.is_some() && registration.worker_id == self.own_id {
+        if peer.is_some() && registration.worker_id == self.control_plane_id {
             let id = &registration.worker_id;
             let why = format!("the control plane itself has the id '{id}': give this worker another --worker-id");
             return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
@@ -46,24 +46,24 @@ impl<R: Responder> State<R> {
                 let why = format!("a worker with the id '{id}' is connected already");
                 return self.reply_to_worker(reply_to, WorkerReply::IdInUse(why));
             }
-            Some((older, false)) => self.lose(now, older),
+            Some((older, false)) => self.mark_lost(now, older),
             None => {}
         }
         if let Some(previous) = registration.previous {
-            self.forgive_crash(previous);
+            self.uncount_crash(previous);
         }
-        if self.born == Timestamp::default() {
-            self.born = now.wall;
+        if self.lease_epoch == Timestamp::default() {
+            self.lease_epoch = now.wall;
         }
         let id = Arc::from(registration.worker_id.as_str());
-        self.note_event(now, NewEvent::of_worker(EventKind::WorkerJoined, &id));
-        self.offer_schedules(now, key, &Whens::new(), &registration.modules);
+        self.record_event(now, NewEvent::of_worker(EventKind::WorkerJoined, &id));
+        self.update_module_schedules(now, key, &ScheduleSpecs::new(), &registration.modules);
         for name in self.registry.add(now, registration, peer) {
-            self.queue.offer(name.clone());
+            self.queue.mark_served(name.clone());
             self.claim(now, &name);
         }
         if peer.is_some() {
-            self.watch(key, now.mono + SILENCE_MAX);
+            self.schedule_silence_check(key, now.mono + SILENCE_MAX);
         }
         self.reply_to_worker(reply_to, WorkerReply::Registered);
         self.dispatch(now);
@@ -93,7 +93,7 @@ impl<R: Responder> State<R> {
         });
         let (granted, until, displaced) = match opened {
             Some(Some(opened)) => opened,
-            Some(None) => return self.answer_again(key, number, sequence, reply_to),
+            Some(None) => return self.repeat_reply(key, number, sequence, reply_to),
             None => {
                 return self.reply_to_worker(
                     reply_to,
@@ -106,11 +106,11 @@ impl<R: Responder> State<R> {
             self.reply_to_worker(displaced, WorkerReply::Leases(Vec::new()));
         }
         let at_once = capacity == 0 || draining;
-        let held = self.settle(now, key, granted, ended);
+        let held = self.complete_leases(now, key, granted, ended);
         if capacity > 0 {
             // A slot that asks for more has nothing left: what it did not mention, it never got.
             for lease in held {
-                self.put_back(now, lease, Loss::No);
+                self.requeue(now, lease, RequeueCause::Returned);
             }
         } else if !held.is_empty() {
             // It has more to tell than one request holds.
@@ -155,16 +155,16 @@ impl<R: Responder> State<R> {
             return self.reply_to_worker(reply_to, WorkerReply::Orders(orders));
         }
         let holds: BTreeSet<LeaseId> = beat.holds.iter().copied().collect();
-        self.note_begun(now, key, &holds);
+        self.mark_started(now, key, &holds);
         // A beat that does not tell of all leases says nothing about those that it does not mention.
         let is_whole = peer.is_some() && holds.len() < HOLDS_MAX / 2;
         let is_missing = is_whole && self.find_undelivered(now, key, &holds);
-        let is_back = is_whole && self.take_back_undelivered(now, key);
-        let until = if self.forget_dead_grants(key) || is_back {
+        let is_back = is_whole && self.requeue_undelivered(now, key);
+        let until = if self.drop_revoked_grants(key) || is_back {
             // What was taken back may still have been on its way there: ask for its holds soon.
-            now.mono + SECOND_LOOK
+            now.mono + RECHECK_DELAY
         } else if is_missing {
-            now.mono + BEATS_APART
+            now.mono + BEAT_INTERVAL_MIN
         } else if peer.is_some() {
             now.mono + BEAT_WAIT
         } else {
@@ -203,9 +203,9 @@ impl<R: Responder> State<R> {
     /// Takes back the leases that never arrived: a beat missed them a while ago, and the one that has
     /// just come does not mention them either. Their slot's connection is dead, and has not noticed it
     /// yet, which is no loss. Returns whether there were any.
-    fn take_back_undelivered(&mut self, now: Now, key: Uuid) -> bool {
+    fn requeue_undelivered(&mut self, now: Now, key: Uuid) -> bool {
         let Some(worker) = self.registry.get(key) else { return false };
-        let is_overdue = |arrival| matches!(arrival, Arrival::Missed(at) if at + BEATS_APART <= now.mono);
+        let is_overdue = |arrival| matches!(arrival, Arrival::Missed(at) if at + BEAT_INTERVAL_MIN <= now.mono);
         let overdue = worker.slots.iter().filter(|(_, slot)| !slot.granted.is_empty() && is_overdue(slot.arrival));
         let overdue: Vec<u32> = overdue.map(|(number, _)| *number).collect();
         if overdue.is_empty() {
@@ -223,7 +223,7 @@ impl<R: Responder> State<R> {
             let Some((granted, until)) = taken else { continue };
             self.timers.remove(&(until, Timer::Slot(key, number)));
             for lease in granted {
-                self.put_back(now, lease, Loss::No);
+                self.requeue(now, lease, RequeueCause::Returned);
             }
         }
         true
@@ -231,7 +231,7 @@ impl<R: Responder> State<R> {
 
     /// Strikes what was taken back from what the slots of a worker were granted. Returns whether
     /// there was any.
-    fn forget_dead_grants(&mut self, key: Uuid) -> bool {
+    fn drop_revoked_grants(&mut self, key: Uuid) -> bool {
         let Some(worker) = self.registry.get(key) else { return false };
         let has_dead = |granted: &[LeaseId]| granted.iter().any(|lease| !self.leases.contains_key(lease));
         let numbers: Vec<u32> =
@@ -244,7 +244,7 @@ impl<R: Responder> State<R> {
     }
 
     /// A slot runs its leases in order: the first that it still holds has begun.
-    fn note_begun(&mut self, now: Now, key: Uuid, holds: &BTreeSet<LeaseId>) {
+    fn mark_started(&mut self, now: Now, key: Uuid, holds: &BTreeSet<LeaseId>) {
         let Some(worker) = self.registry.get(key) else { return };
         for slot in worker.slots.values() {
             let Some(lease) = slot.granted.iter().find(|lease| holds.contains(lease)) else { continue };
@@ -263,8 +263,8 @@ impl<R: Responder> State<R> {
         let Some(worker) = self.registry.get_mut(note.worker) else {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
-        if worker.noted < note.sequence {
-            worker.noted = note.sequence;
+        if worker.last_note < note.sequence {
+            worker.last_note = note.sequence;
             let mut reports = note.reports.into_iter().peekable();
             while let Some((lease, first)) = reports.next() {
                 let more = iter::from_fn(|| reports.next_if(|(next, _)| *next == lease));
@@ -274,7 +274,7 @@ impl<R: Responder> State<R> {
                 }
             }
             for lease in note.returned.into_iter().filter(|lease| self.holds(note.worker, *lease)).collect::<Vec<_>>() {
-                self.put_back(now, lease, Loss::No);
+                self.requeue(now, lease, RequeueCause::Returned);
             }
         }
         self.reply_to_worker(reply_to, WorkerReply::Noted);
@@ -288,7 +288,7 @@ impl<R: Responder> State<R> {
             for report in reports {
                 record.reports.push(report);
             }
-            self.wake_followers(now, &id);
+            self.answer_followers(now, &id);
         }
     }
 
@@ -303,7 +303,7 @@ impl<R: Responder> State<R> {
         };
         if !mem::replace(&mut draining.draining, true) {
             let id = draining.id.clone();
-            self.note_event(now, NewEvent::of_worker(EventKind::WorkerDraining, &id));
+            self.record_event(now, NewEvent::of_worker(EventKind::WorkerDraining, &id));
         }
         let Some(draining) = self.registry.get(worker) else { return };
         let numbers: Vec<u32> = draining.slots.keys().copied().collect();
@@ -328,8 +328,8 @@ impl<R: Responder> State<R> {
     pub fn leave(&mut self, now: Now, worker: Uuid, reply_to: R) {
         if let Some((gone, names)) = self.registry.remove(now, worker, self.limits.unknown_grace) {
             let id = gone.id.clone();
-            self.note_event(now, NewEvent::of_worker(EventKind::WorkerLeft, &id));
-            self.dismiss(now, worker, gone, &names, Loss::Left(&id));
+            self.record_event(now, NewEvent::of_worker(EventKind::WorkerLeft, &id));
+            self.release_worker(now, worker, gone, &names, RequeueCause::WorkerLeft(&id));
         }
         self.reply_to_worker(reply_to, WorkerReply::Noted);
         self.dispatch(now);
@@ -345,14 +345,14 @@ impl<R: Responder> State<R> {
             })
             .collect();
         for key in gone {
-            self.watch(key, now.mono + RECONNECT_GRACE);
+            self.schedule_silence_check(key, now.mono + RECONNECT_GRACE);
         }
     }
 
     /// Looks again at `at` whether a worker was silent for too long.
-    pub(super) fn watch(&mut self, key: Uuid, at: Moment) {
+    pub(super) fn schedule_silence_check(&mut self, key: Uuid, at: Moment) {
         let Some(worker) = self.registry.get_mut(key) else { return };
-        let before = mem::replace(&mut worker.watched, at);
+        let before = mem::replace(&mut worker.silence_check, at);
         self.timers.remove(&(before, Timer::Silence(key)));
         self.timers.insert((at, Timer::Silence(key)));
     }
@@ -360,42 +360,53 @@ impl<R: Responder> State<R> {
     /// Looks whether a worker was silent for too long. `at` is when that was due.
     pub(super) fn check_silence(&mut self, now: Now, at: Moment, key: Uuid) {
         let Some(worker) = self.registry.get(key) else { return };
-        if now.mono.since(at) > STALL && worker.disconnected.is_none() {
+        if now.mono.since(at) > STALL_MIN && worker.disconnected.is_none() {
             // It was this process that stood still: what the worker said meanwhile comes in now.
-            return self.watch(key, now.mono + STALL);
+            return self.schedule_silence_check(key, now.mono + STALL_MIN);
         }
         let silent = worker.last_seen.mono + SILENCE_MAX;
         let lost_at = worker.disconnected.map_or(silent, |at| silent.min(at + RECONNECT_GRACE));
-        if lost_at <= now.mono { self.lose(now, key) } else { self.watch(key, lost_at) }
+        if lost_at <= now.mono { self.mark_lost(now, key) } else { self.schedule_silence_check(key, lost_at) }
     }
 
-    pub(super) fn lose(&mut self, now: Now, key: Uuid) {
+    pub(super) fn mark_lost(&mut self, now: Now, key: Uuid) {
         let Some((worker, names)) = self.registry.remove(now, key, self.limits.unknown_grace) else { return };
-        self.registry.note_lost(now, &worker);
+        self.registry.remember_lost(now, &worker);
         let id = worker.id.clone();
-        self.note_event(now, NewEvent::of_worker(EventKind::WorkerLost, &id));
-        let loss = if worker.disconnected.is_some() { Loss::Crashed(&id) } else { Loss::Silent(&id) };
-        self.dismiss(now, key, worker, &names, loss);
+        self.record_event(now, NewEvent::of_worker(EventKind::WorkerLost, &id));
+        let cause = if worker.disconnected.is_some() {
+            RequeueCause::WorkerCrashed(&id)
+        } else {
+            RequeueCause::WorkerSilent(&id)
+        };
+        self.release_worker(now, key, worker, &names, cause);
     }
 
     /// Closes the books on a worker that is not in the roster any more. `names` are those that
     /// nobody offers now.
-    pub(super) fn dismiss(&mut self, now: Now, key: Uuid, worker: Worker<R>, names: &[Arc<str>], loss: Loss<'_>) {
+    pub(super) fn release_worker(
+        &mut self,
+        now: Now,
+        key: Uuid,
+        worker: WorkerRecord<R>,
+        names: &[Arc<str>],
+        cause: RequeueCause<'_>,
+    ) {
         self.expect_workers(now);
         for name in names {
-            self.queue.withdraw(name);
+            self.queue.mark_unserved(name);
         }
-        let lone = self.lone_schedules(key, &whens(worker.modules()));
+        let lone = self.exclusive_schedules(key, &schedule_specs(worker.modules()));
         let without: Vec<Arc<str>> = names.iter().cloned().chain(lone).collect();
-        self.withdraw_schedules(now, &without, self.limits.unknown_grace);
-        self.timers.remove(&(worker.watched, Timer::Silence(key)));
+        self.suspend_schedules(now, &without, self.limits.unknown_grace);
+        self.timers.remove(&(worker.silence_check, Timer::Silence(key)));
         let mut counted = Vec::new();
         for (number, slot) in worker.slots {
             self.timers.remove(&(slot.until, Timer::Slot(key, number)));
             if let Some(reply_to) = slot.parked {
                 self.reply_to_worker(reply_to, WorkerReply::Unknown);
             }
-            counted.extend(slot.granted.into_iter().filter_map(|lease| self.put_back(now, lease, loss)));
+            counted.extend(slot.granted.into_iter().filter_map(|lease| self.requeue(now, lease, cause)));
         }
         if !counted.is_empty() {
             if self.crashes.len() == CRASHES_MAX {
@@ -410,7 +421,7 @@ impl<R: Responder> State<R> {
     }
 
     /// A slot waited long enough, or did not come back from its grants.
-    pub(super) fn slot_over(&mut self, now: Now, at: Moment, key: Uuid, number: u32) {
+    pub(super) fn slot_timed_out(&mut self, now: Now, at: Moment, key: Uuid, number: u32) {
         let over = self.registry.change_slot(key, number, |slot| {
             let over = slot.until == at;
             over.then(|| {
@@ -425,7 +436,7 @@ impl<R: Responder> State<R> {
         let Some(id) = self.registry.get(key).map(|worker| worker.id.clone()) else { return };
         let orders = granted.iter().filter(|lease| self.leases.contains_key(lease)).copied().map(Order::Stop).collect();
         for lease in granted {
-            self.put_back(now, lease, Loss::Silent(&id));
+            self.requeue(now, lease, RequeueCause::WorkerSilent(&id));
         }
         self.answer_beat(key, orders);
     }
@@ -439,7 +450,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Gives a slot the answer again that it did not get.
-    pub(super) fn answer_again(&mut self, key: Uuid, number: u32, sequence: u64, reply_to: R) {
+    pub(super) fn repeat_reply(&mut self, key: Uuid, number: u32, sequence: u64, reply_to: R) {
         let again = self.registry.change_slot(key, number, |slot| {
             // Who takes none has what it holds from an earlier answer.
             if sequence < slot.sequence || slot.capacity == 0 {

@@ -16,7 +16,9 @@ impl Story {
     /// The callbacks that are due since, by their tasks.
     fn calls(&mut self) -> Vec<Callback> {
         let effects = self.state.take_outbox().into_iter();
-        effects.filter_map(|effect| if let Effect::Call(callback) = effect { Some(callback) } else { None }).collect()
+        effects
+            .filter_map(|effect| if let Effect::Callback(callback) = effect { Some(callback) } else { None })
+            .collect()
     }
 
     fn one_call(&mut self) -> Callback {
@@ -26,7 +28,7 @@ impl Story {
     }
 
     fn call_ended(&mut self, callback: Callback, outcome: Result<(), String>, attempts: u32) {
-        let end = CallbackEnd { result: callback.result, outcome, attempts };
+        let end = CallbackOutcome { result: callback.result, outcome, attempts };
         self.state.callback_ended(self.now, end);
     }
 
@@ -100,10 +102,10 @@ fn what_became_of_a_callback_is_shown_with_the_result_and_in_the_events() {
     assert_eq!(delivery(&story.end("x 1")), (DeliveryState::Delivered, 2, None));
     assert_eq!(delivery(&story.end("x 2")), (DeliveryState::Failed, 3, Some("nobody answers")));
     let events = story.state.event_log().after(0).events;
-    let told: Vec<_> =
+    let event: Vec<_> =
         events.iter().filter(|event| event.name.as_deref() == Some("x")).map(|event| event.kind).collect();
     assert_eq!(
-        told,
+        event,
         [EventKind::TaskFailure, EventKind::CallbackDelivered, EventKind::TaskFailure, EventKind::CallbackFailed]
     );
     assert_eq!(events.last().and_then(|event| event.detail.as_deref()), Some("tcp://127.0.0.1:6000: nobody answers"));

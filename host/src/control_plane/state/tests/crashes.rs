@@ -60,7 +60,7 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
     let message = |story: &mut Story| {
         story.state.describe(story.now, &id("a 1"), To("described"));
         let said = story.said("described");
-        let [Answer::Client(Reply::Described(Some(task)))] = &said[..] else { panic!("{said:?}") };
+        let [AnyReply::Client(Reply::Described(Some(task)))] = &said[..] else { panic!("{said:?}") };
         task.error.clone().unwrap_or_default()
     };
     assert!(message(&mut story).contains("'worker-1' fell silent while it ran"));

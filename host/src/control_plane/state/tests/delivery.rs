@@ -28,7 +28,7 @@ fn a_lease_that_never_arrived_goes_elsewhere_and_counts_as_no_loss() {
     let look = story.state.task_view(&id("a 1")).expect("it lives");
     let (again, worker) = look.lease.expect("a lease");
     assert_eq!((worker, look.losses, look.attempt), (V, 0, 1), "nor to another connection of that worker");
-    let stop = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
+    let stop = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
     assert_eq!(story.beat(&[lease.id]).last(), Some(&stop), "it arrived after all");
     story.work(W, 0, vec![ended(lease.id, success())], 1);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Started));
@@ -73,7 +73,7 @@ fn a_slot_is_answered_often_so_that_it_knows_its_connection_to_work() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let lease = story.run(W);
-    let nothing = [Answer::Worker(WorkerReply::Leases(Vec::new()))];
+    let nothing = [AnyReply::Worker(WorkerReply::Leases(Vec::new()))];
     for (ended, wait) in [(vec![ended(lease.id, success())], CONFIRM_WAIT), (Vec::new(), WORK_WAIT)] {
         story.sequence += 1;
         let work = Work { worker: W, slot: 0, sequence: story.sequence, ended, capacity: 1 };

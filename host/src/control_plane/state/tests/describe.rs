@@ -9,7 +9,7 @@ fn a_task_is_described_whole_before_and_after_its_end() {
     let describe = |story: &mut Story, text: &str| {
         story.state.describe(story.now, &id(text), To("asker"));
         match story.said("asker").pop() {
-            Some(Answer::Client(Reply::Described(task))) => task,
+            Some(AnyReply::Client(Reply::Described(task))) => task,
             other => panic!("{other:?} is no description"),
         }
     };
@@ -55,7 +55,7 @@ fn arguments_that_do_not_fit_beside_a_result_are_left_out() {
     story.work(W, 0, vec![ended(leases[0].id, outcome)], 1);
     story.state.describe(story.now, &id("a"), To("asker"));
     let said = story.said("asker").pop();
-    let Some(Answer::Client(Reply::Described(Some(task)))) = said else { panic!("no description") };
+    let Some(AnyReply::Client(Reply::Described(Some(task)))) = said else { panic!("no description") };
     assert_eq!((task.args, task.kwargs), (Json::null(), Json::null()));
     assert!(task.result == Some(result), "it is whole");
 }

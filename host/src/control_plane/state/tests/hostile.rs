@@ -10,8 +10,8 @@ use crate::{
 fn refused(story: &mut Story, registration: Registration) -> Option<String> {
     story.state.register(story.now, registration, Some(PEER), To("register"));
     match story.said("register").pop() {
-        Some(Answer::Worker(WorkerReply::Registered)) => None,
-        Some(Answer::Worker(WorkerReply::Refused(why))) => Some(why),
+        Some(AnyReply::Worker(WorkerReply::Registered)) => None,
+        Some(AnyReply::Worker(WorkerReply::Refused(why))) => Some(why),
         other => panic!("{other:?} is no answer to a registration"),
     }
 }
@@ -55,8 +55,8 @@ fn workers_and_their_catalogs_are_bounded_and_leave_their_room_to_others() {
     assert_eq!(fit, (CATALOGS_BYTES_MAX / (each + 1)) as u128);
     // What all of them have loaded does not fit into one answer.
     story.state.workers(story.now, To("client"));
-    let told = story.said("client");
-    let [Answer::Client(Reply::Workers(workers))] = &told[..] else { panic!("no workers") };
+    let event = story.said("client");
+    let [AnyReply::Client(Reply::Workers(workers))] = &event[..] else { panic!("no workers") };
     assert_eq!(workers.len() as u128, fit);
     assert_eq!(workers.iter().filter(|worker| !worker.modules.is_empty()).count(), 0);
     for number in 1..=fit {
@@ -71,10 +71,10 @@ fn workers_and_their_catalogs_are_bounded_and_leave_their_room_to_others() {
 fn a_worker_cannot_hold_more_leases_than_its_slots() {
     let mut story = Story::with_worker(2);
     let holds = |count: usize| vec![LeaseId(7); count];
-    let told = story.beat(&holds(2 * LOOKAHEAD_MAX));
-    assert!(matches!(&told[..], [Answer::Worker(WorkerReply::Orders(_))]), "{told:?}");
-    let told = story.beat(&holds(2 * LOOKAHEAD_MAX + 1));
-    assert!(matches!(&told[..], [Answer::Worker(WorkerReply::Refused(_))]), "{told:?}");
+    let event = story.beat(&holds(2 * LOOKAHEAD_MAX));
+    assert!(matches!(&event[..], [AnyReply::Worker(WorkerReply::Orders(_))]), "{event:?}");
+    let event = story.beat(&holds(2 * LOOKAHEAD_MAX + 1));
+    assert!(matches!(&event[..], [AnyReply::Worker(WorkerReply::Refused(_))]), "{event:?}");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn tasks_that_requests_wait_for_are_bounded() {
         story.state.lookup(story.now, Lookup { ids: ids.clone(), wait_ms: 20_000 }, To(whom));
         story.said(whom).is_empty()
     };
-    for _ in 0..WATCHING_MAX / FRAME_ITEMS_MAX {
+    for _ in 0..WAITED_TASKS_MAX / FRAME_ITEMS_MAX {
         assert!(waits(&mut story, "lookup"));
     }
     assert!(!waits(&mut story, "lookup"), "it is answered at once");

@@ -23,18 +23,18 @@ impl Story {
     fn ask(&mut self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, String> {
         self.state.schedule(self.now, request, To("schedule"));
         match self.said_keeping_slots("schedule") {
-            Answer::Client(Reply::Schedules(infos)) => Ok(infos),
-            Answer::Client(Reply::Refused(why)) => Err(why),
+            AnyReply::Client(Reply::Schedules(infos)) => Ok(infos),
+            AnyReply::Client(Reply::Refused(why)) => Err(why),
             other => panic!("{other:?} is no answer about schedules"),
         }
     }
 
     /// The answer to `whom`; what was said to slots can still be looked at.
-    fn said_keeping_slots(&mut self, whom: &str) -> Answer {
-        let is_it = |effect: &Effect<To>| matches!(effect, Effect::Say { to, .. } if to.0 == whom);
+    fn said_keeping_slots(&mut self, whom: &str) -> AnyReply {
+        let is_it = |effect: &Effect<To>| matches!(effect, Effect::Reply { to, .. } if to.0 == whom);
         let (to_whom, others): (Vec<_>, Vec<_>) = self.state.take_outbox().into_iter().partition(is_it);
         self.state.outbox = others;
-        to_whom.into_iter().find_map(Effect::said).expect("an answer").1
+        to_whom.into_iter().find_map(Effect::into_reply).expect("an answer").1
     }
 
     fn add(&mut self, name: &str, task: &str, spec: ScheduleSpec) {
