@@ -18,7 +18,7 @@ use super::{
     log,
     reply_to::ReplyTo,
     signatures::Signatures,
-    state::{Callback, Effect, Limits, State},
+    state::{Applied, Callback, Effect, Limits, State},
 };
 use crate::{
     clock::{Moment, Now},
@@ -92,9 +92,7 @@ impl Core {
         enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T,
     ) -> T {
         let now = Now::read();
-        let output = enter(&mut state, now);
-        state.notify_event_waiters(now);
-        let (effects, wake) = (state.take_outbox(), state.next_wake());
+        let Applied { output, effects, next_wake } = state.apply(now, |state| enter(state, now));
         let changes = state.take_changes();
         let has_changes = !changes.is_empty();
         if has_changes {
@@ -108,7 +106,7 @@ impl Core {
         if self.waiters.load(Ordering::Relaxed) > 0 {
             self.changed.notify_all();
         }
-        self.waker.set(wake);
+        self.waker.set(next_wake);
         for effect in effects {
             match effect {
                 Effect::Reply { to, reply } => to.send(reply),

@@ -176,7 +176,7 @@ impl<R> WorkerRecord<R> {
     }
 
     /// Notes that an attempt ended.
-    pub fn ran(&mut self, name: &str, span: Duration) {
+    pub fn record_run(&mut self, name: &str, span: Duration) {
         self.attempts += 1;
         if let Some(mean) = self.names.get_mut(name) {
             mean.add(span.as_secs_f64() * 1e6);
@@ -312,8 +312,10 @@ pub struct WorkerRegistry<R> {
     slots: usize,
     catalog_bytes: usize,
     lost: VecDeque<(Moment, WorkerInfo)>,
-    /// Tasks that came and went since somebody asked.
+    /// Tasks that were added and removed since [`WorkerRegistry::take_changes`].
     changes: Vec<TaskChange>,
+    /// Whether a slot could take more tasks since [`WorkerRegistry::take_new_slots`].
+    has_new_slots: bool,
 }
 
 impl<R> Default for WorkerRegistry<R> {
@@ -327,6 +329,7 @@ impl<R> Default for WorkerRegistry<R> {
             catalog_bytes: 0,
             lost: VecDeque::new(),
             changes: Vec::new(),
+            has_new_slots: false,
         }
     }
 }
@@ -421,7 +424,14 @@ impl<R> WorkerRegistry<R> {
         let added = entries.into_iter().filter_map(|(name, entry)| self.add_name(name, entry)).collect();
         let removed = before.into_keys().filter(|name| self.remove_name(name, before_leaving.contains(name)).is_some());
         let removed = removed.collect();
+        self.has_new_slots = true;
         NameDiff { added, removed }
+    }
+
+    /// Returns whether slots could take more tasks since the last call: one waits for work, or its worker serves
+    /// other names.
+    pub fn take_new_slots(&mut self) -> bool {
+        mem::take(&mut self.has_new_slots)
     }
 
     /// Counts one worker more that has a name. Gives the name back if it is the first.
@@ -474,6 +484,7 @@ impl<R> WorkerRegistry<R> {
     /// Keeps `idle` in order when the load of a worker changes.
     fn move_idle(&mut self, key: Uuid, before: Option<usize>, after: Option<usize>) {
         if before != after {
+            self.has_new_slots |= after.is_some();
             self.idle.extend(after.map(|idle_rank| (idle_rank, key)));
             if let Some(idle_rank) = before {
                 self.idle.remove(&(idle_rank, key));

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{Timestamp, seconds},
-    control_plane::{reply_to::ReplyTo, state::Detail, worker_registry::WorkerRecord},
+    control_plane::{reply_to::ReplyTo, state::TaskDetail, worker_registry::WorkerRecord},
     json,
     protocol::{WorkerInfo, WorkerStatus},
     task::{ModuleInfo, TaskPriority, TaskStatus},
@@ -222,7 +222,7 @@ pub(super) async fn modules(State(app): State<Arc<App>>) -> Answer<Object> {
 pub(super) async fn task(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
     let id = api::id(&text)?;
     let detail = app.core.enter(|state, now| state.detail(now, &id)).ok_or_else(|| Refusal::unknown_task(&id))?;
-    let Detail { summary, args, kwargs, policy, ended, progress, reports } = detail;
+    let TaskDetail { summary, args, kwargs, policy, ended, progress, reports } = detail;
     let ended = ended.as_deref();
     let result = ended.and_then(|ended| ended.result.as_ref());
     Ok(Answer(object! {

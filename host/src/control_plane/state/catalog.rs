@@ -67,7 +67,6 @@ impl<R: Responder> State<R> {
         }
         let declined = self.registry.get(key).and_then(|worker| worker.last_change.1.clone());
         self.reply_to_worker(reply_to, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
-        self.dispatch(now);
     }
 
     fn apply_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {

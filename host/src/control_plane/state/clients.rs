@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Responder, State, SubmitOutcome, Timer, WAITED_TASKS_MAX, WaitCondition, wait};
+use super::{Responder, State, SubmitOutcome, Timer, WAITED_TASKS_MAX, WaitCondition, park_limit};
 use crate::control_plane::{
     sessions::{self, PollKind},
     signatures::ArgumentErrors,
@@ -41,7 +41,6 @@ impl<R: Responder> State<R> {
             let answer = self.submitted(taken, session);
             self.reply(reply_to, answer);
         }
-        self.dispatch(now);
     }
 
     /// Takes tasks in and returns what became of each. Nobody is told of their ends.
@@ -49,7 +48,6 @@ impl<R: Responder> State<R> {
         let tasks = tasks.into_iter().enumerate();
         let taken = tasks.map(|(place, task)| self.submit_task(now, task, errors.take(place), None)).collect();
         let Reply::Submitted(answers) = self.submitted(taken, None) else { return Vec::new() };
-        self.dispatch(now);
         answers
     }
 
@@ -88,7 +86,7 @@ impl<R: Responder> State<R> {
         let answer = match self.submit_task(now, task, error, None) {
             SubmitOutcome::Live => {
                 self.park(now, WaitCondition::Submitted(id), Duration::MAX, reply_to);
-                return self.dispatch(now);
+                return;
             }
             SubmitOutcome::Ended(result) => Submitted::Ended(result),
             SubmitOutcome::Refused(why) => Submitted::Refused(why),
@@ -102,7 +100,7 @@ impl<R: Responder> State<R> {
         let known = self.touch_session(now, session);
         let displaced = match self.sessions.poll(session, sequence) {
             PollKind::New { displaced } => {
-                let until = now.mono + wait(wait_ms);
+                let until = now.mono + park_limit(wait_ms);
                 let at_once =
                     if known && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
                 match at_once {
@@ -131,9 +129,9 @@ impl<R: Responder> State<R> {
         let none_ended = lookup.ids.iter().all(|id| self.tasks.contains_key(id));
         let has_room = self.waited_tasks + lookup.ids.len() <= WAITED_TASKS_MAX;
         if none_ended && has_room && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
-            self.park(now, WaitCondition::Lookup(lookup.ids), wait(lookup.wait_ms), reply_to);
+            self.park(now, WaitCondition::Lookup(lookup.ids), park_limit(lookup.wait_ms), reply_to);
         } else {
-            let found = self.found(now, &lookup.ids);
+            let found = self.found(now, &lookup.ids, None);
             self.reply(reply_to, Reply::Found(found));
         }
     }
@@ -143,7 +141,7 @@ impl<R: Responder> State<R> {
         let nothing_new = self.tasks.get(&follow.id).is_some_and(|record| record.reports.last() <= follow.after);
         let condition = WaitCondition::Follow { id: follow.id, after: follow.after };
         if nothing_new && follow.wait_ms > 0 {
-            self.park(now, condition, wait(follow.wait_ms), reply_to);
+            self.park(now, condition, park_limit(follow.wait_ms), reply_to);
         } else {
             let answer = self.reply_for(now, &condition);
             self.reply(reply_to, answer);
@@ -158,7 +156,6 @@ impl<R: Responder> State<R> {
             self.answer_beat(worker, orders);
         }
         self.reply(reply_to, Reply::Cancelled(stopped));
-        self.dispatch(now);
     }
 
     /// Tells a client which workers there are.

@@ -14,10 +14,9 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Gives waiting tasks to waiting slots, the freest worker first. Each entrance to the state
-    /// ends with it, so that its books are complete before the first task goes out.
+    /// Grants waiting tasks to waiting slots, the least loaded worker first. Only [`State::apply`] calls it, once the
+    /// transition is complete.
     pub(super) fn dispatch(&mut self, now: Now) {
-        self.dispatch_isolated(now);
         while self.queue.ready() > 0
             && let Some((worker, slot)) = self.idle_slot()
         {

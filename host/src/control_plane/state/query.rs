@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Phase, Responder, State, TaskRecord, Timer, WaitCondition, wait};
-use crate::control_plane::{
-    events::NewEvent,
-    results::{Kept, TaskMeta},
-};
+use super::{Phase, Responder, State, TaskRecord, Timer};
+use crate::control_plane::results::{Kept, TaskMeta};
 use crate::{
     clock::{Now, Timestamp},
     json::Json,
-    protocol::{EventQuery, Reply, TaskPage, TaskQuery, TaskSummary},
+    protocol::{Reply, TaskPage, TaskQuery, TaskSummary},
     task::{Delivery, NewTask, Policy, Progress, Report, Task, TaskId, TaskResult, TaskStatus},
     transport::PAYLOAD_MAX,
 };
@@ -24,7 +21,7 @@ const REPORTS_SHOWN: usize = 200;
 
 /// All that is known of one task.
 #[derive(Debug)]
-pub struct Detail {
+pub struct TaskDetail {
     /// How it stands.
     pub summary: TaskSummary,
     /// Its positional arguments.
@@ -98,12 +95,12 @@ impl<R: Responder> State<R> {
     }
 
     /// All that is known of a task. Looking counts as no use of its result.
-    pub fn detail(&self, now: Now, id: &TaskId) -> Option<Detail> {
+    pub fn detail(&self, now: Now, id: &TaskId) -> Option<TaskDetail> {
         let newest = |log: &crate::control_plane::reports::ReportLog| {
             log.after(log.last().saturating_sub(REPORTS_SHOWN as u64)).cloned().collect()
         };
         if let Some(record) = self.tasks.get(id) {
-            return Some(Detail {
+            return Some(TaskDetail {
                 summary: self.summary(id, record),
                 args: record.args.clone(),
                 kwargs: record.kwargs.clone(),
@@ -117,7 +114,7 @@ impl<R: Responder> State<R> {
         let TaskMeta { args, kwargs, policy, .. } = kept.meta.clone();
         let progress = kept.reports.progress().cloned();
         let reports = newest(&kept.reports);
-        Some(Detail {
+        Some(TaskDetail {
             summary: summary_of(kept),
             args,
             kwargs,
@@ -251,41 +248,6 @@ impl<R: Responder> State<R> {
             attempt: record.attempt,
             error: record.last_failure.as_deref().map(|last_failure| first_line(&last_failure.message)),
             due_at: record.due_on(),
-        }
-    }
-
-    /// Tells a client what happened, once there is something to tell.
-    pub fn events(&mut self, now: Now, query: EventQuery, reply_to: R) {
-        let condition = WaitCondition::Events { after: query.after };
-        if self.event_log.last() == query.after && query.wait_ms > 0 {
-            self.park(now, condition, wait(query.wait_ms), reply_to);
-            // Those whose wait is over, or who are gone, make room, so that they cannot pile up.
-            if self.event_waiters.len() == self.event_waiters.capacity() {
-                let event_waiters = std::mem::take(&mut self.event_waiters);
-                self.event_waiters = self.retain_open(event_waiters);
-            }
-            self.event_waiters.push(self.last_park);
-            // Nothing is new to it, and to those who waited before.
-            self.last_notified_event = self.event_log.last();
-        } else {
-            let answer = self.reply_for(now, &condition);
-            self.reply(reply_to, answer);
-        }
-    }
-
-    /// Notes what happened. Who waits for it is told when the state is left.
-    pub(super) fn record_event(&mut self, now: Now, event: NewEvent<'_>) {
-        self.event_log.push(now.wall, event);
-    }
-
-    /// Tells those who wait for events, if there are any and something happened.
-    pub fn notify_event_waiters(&mut self, now: Now) {
-        if self.event_waiters.is_empty() || self.last_notified_event == self.event_log.last() {
-            return;
-        }
-        self.last_notified_event = self.event_log.last();
-        for park in std::mem::take(&mut self.event_waiters) {
-            self.unpark(now, park);
         }
     }
 }

@@ -49,7 +49,6 @@ impl<R: Responder> State<R> {
         };
         self.arm_schedules(now);
         self.reply(reply_to, reply);
-        self.dispatch(now);
     }
 
     fn schedule_info(&self, now: Now, name: &str) -> Vec<ScheduleInfo> {
@@ -84,7 +83,7 @@ impl<R: Responder> State<R> {
     pub(super) fn run_schedules(&mut self, now: Now) {
         self.next_schedule = Moment::NEVER;
         // What is due while the control plane stops is left to the next one.
-        if self.draining {
+        if self.is_draining {
             return;
         }
         self.schedules.observe_clocks(now);
@@ -124,7 +123,7 @@ impl<R: Responder> State<R> {
 
     /// A task has ended: perhaps the next one of its schedule waits for that.
     pub(super) fn run_queued_schedule(&mut self, now: Now, id: &TaskId, status: TaskStatus) {
-        if let Some(fire) = self.schedules.ended(id, status).filter(|_| !self.draining) {
+        if let Some(fire) = self.schedules.ended(id, status).filter(|_| !self.is_draining) {
             self.fire(now, fire);
         }
     }
@@ -211,7 +210,7 @@ impl<R: Responder> State<R> {
         }
         self.timers.remove(&(self.next_schedule, Timer::Schedules));
         self.next_schedule = wake;
-        if wake != Moment::NEVER && !self.draining {
+        if wake != Moment::NEVER && !self.is_draining {
             self.timers.insert((wake, Timer::Schedules));
         }
     }

@@ -1,7 +1,7 @@
 //! Stories of the state, told by hand. What goes wrong in a thousand ways at once is left to the
 //! simulation in `tests/`.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
@@ -40,6 +40,8 @@ impl Responder for To {
 
 struct Story {
     state: State<To>,
+    /// The effects that no test has looked at.
+    effects: Vec<Effect<To>>,
     now: Now,
     sequence: u64,
 }
@@ -96,7 +98,12 @@ impl Story {
 
     fn within(limits: Limits) -> Self {
         let wall = Timestamp::from_micros(1_800_000_000_000_000);
-        Self { state: State::new(limits), now: Now { mono: Moment::from_micros(1), wall }, sequence: 0 }
+        Self {
+            state: State::new(limits),
+            effects: Vec::new(),
+            now: Now { mono: Moment::from_micros(1), wall },
+            sequence: 0,
+        }
     }
 
     /// With a worker that can run "a" and "b".
@@ -111,9 +118,19 @@ impl Story {
         assert_eq!(self.said("register"), [AnyReply::Worker(WorkerReply::Registered)]);
     }
 
+    /// Completes the transitions that a test called directly.
+    fn settle(&mut self) {
+        self.effects.extend(self.state.apply(self.now, |_| ()).effects);
+    }
+
+    fn take_effects(&mut self) -> Vec<Effect<To>> {
+        self.settle();
+        mem::take(&mut self.effects)
+    }
+
     /// Everything that was said since, to `whom`.
     fn said(&mut self, whom: &str) -> Vec<AnyReply> {
-        let effects = self.state.take_outbox().into_iter();
+        let effects = self.take_effects().into_iter();
         effects.filter_map(Effect::into_reply).filter(|(to, _)| to.0 == whom).map(|(_, answer)| answer).collect()
     }
 
@@ -136,6 +153,7 @@ impl Story {
     fn jump(&mut self, span: Duration) {
         self.now = Now { mono: self.now.mono + span, wall: self.now.wall + span };
         self.state.tick(self.now);
+        self.settle();
     }
 
     /// The same, while all workers give signs of life.
@@ -149,6 +167,7 @@ impl Story {
                 worker.last_seen = self.now;
             }
             self.state.tick(self.now);
+            self.settle();
         }
     }
 
@@ -198,7 +217,7 @@ impl Story {
 
     fn cancel(&mut self, text: &str) -> Vec<AnyReply> {
         self.state.cancel(self.now, &[id(text)], To("cancel"));
-        let said = self.state.take_outbox().into_iter().filter_map(Effect::into_reply);
+        let said = self.take_effects().into_iter().filter_map(Effect::into_reply);
         said.filter(|(to, _)| to.0 != "slot").map(|(_, answer)| answer).collect()
     }
 
@@ -264,8 +283,7 @@ fn whoever_waits_for_a_task_hears_of_its_end() {
         Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 },
         To("slot"),
     );
-    let effects: Vec<_> =
-        story.state.take_outbox().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
+    let effects: Vec<_> = story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
     assert_eq!(effects, ["client", "lookup", "slot"]);
 }
 
@@ -595,7 +613,7 @@ fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
     story.work(W, 1, Vec::new(), 1);
     story.beat(&[]);
     story.state.leave(story.now, W, To("leave"));
-    let effects = story.state.take_outbox().into_iter().filter_map(Effect::into_reply);
+    let effects = story.take_effects().into_iter().filter_map(Effect::into_reply);
     let said: Vec<_> = effects.map(|(to, answer)| (to.0, answer)).collect();
     let unknown = || AnyReply::Worker(WorkerReply::Unknown);
     assert_eq!(said, [("slot", unknown()), ("beat", unknown()), ("leave", AnyReply::Worker(WorkerReply::Noted))]);
@@ -615,8 +633,7 @@ fn the_farewell_answers_everybody() {
     story.state.drain();
     assert!(matches!(story.submit(vec![task("a 1")], Notify::No)[..], [Submitted::Refused(_)]));
     story.state.close_all();
-    let said: Vec<_> =
-        story.state.take_outbox().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
+    let said: Vec<_> = story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
     assert_eq!(said, ["client", "collect", "slot", "beat"]);
 }
 

@@ -15,7 +15,7 @@ fn calling(text: &str) -> NewTask {
 impl Story {
     /// The callbacks that are due since, by their tasks.
     fn calls(&mut self) -> Vec<Callback> {
-        let effects = self.state.take_outbox().into_iter();
+        let effects = self.take_effects().into_iter();
         effects
             .filter_map(|effect| if let Effect::Callback(callback) = effect { Some(callback) } else { None })
             .collect()
@@ -102,14 +102,14 @@ fn what_became_of_a_callback_is_shown_with_the_result_and_in_the_events() {
     assert_eq!(delivery(&story.end("x 1")), (DeliveryState::Delivered, 2, None));
     assert_eq!(delivery(&story.end("x 2")), (DeliveryState::Failed, 3, Some("nobody answers")));
     let events = story.state.event_log().after(0).events;
-    let event: Vec<_> =
+    let kinds: Vec<_> =
         events.iter().filter(|event| event.name.as_deref() == Some("x")).map(|event| event.kind).collect();
     assert_eq!(
-        event,
+        kinds,
         [EventKind::TaskFailure, EventKind::CallbackDelivered, EventKind::TaskFailure, EventKind::CallbackFailed]
     );
     assert_eq!(events.last().and_then(|event| event.detail.as_deref()), Some("tcp://127.0.0.1:6000: nobody answers"));
-    let found = story.state.found(story.now, &[id("x 2")]);
+    let found = story.state.found(story.now, &[id("x 2")], None);
     assert!(matches!(&found[..], [Found::Ended(result)] if delivery(result).0 == DeliveryState::Failed));
 }
 

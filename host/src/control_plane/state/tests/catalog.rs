@@ -47,7 +47,7 @@ impl Story {
         matches!(self.submit(vec![task(text)], Notify::No)[..], [Submitted::Ended(_)])
     }
 
-    fn event(&self) -> Vec<(EventKind, String)> {
+    fn worker_events(&self) -> Vec<(EventKind, String)> {
         let events = self.state.event_log().after(0).events;
         let event = events.into_iter().filter_map(|event| Some((event.kind, event.detail?.to_string())));
         event.filter(|(kind, _)| matches!(kind, EventKind::ModulesChanged | EventKind::ModuleRefused)).collect()
@@ -62,16 +62,14 @@ fn a_slot_that_waits_gets_a_task_whose_name_appears() {
     let new = [version("m", "2", &[("a", NONE), ("b", NONE)])];
     let change = CatalogChange { worker: W, sequence: 1, modules: new.to_vec(), force: false };
     story.state.change_catalog(story.now, change, To("change"));
-    let said: Vec<_> = story
-        .state
-        .take_outbox()
-        .into_iter()
-        .filter_map(Effect::into_reply)
-        .map(|(to, answer)| (to.0, answer))
-        .collect();
-    assert_eq!(said[0], ("change", AnyReply::Worker(WorkerReply::Noted)), "it is told first");
+    let said: Vec<_> =
+        story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, reply)| (to.0, reply)).collect();
+    assert_eq!(said[0], ("change", AnyReply::Worker(WorkerReply::Noted)), "the change is answered first");
     assert!(matches!(&said[1], ("slot", AnyReply::Worker(WorkerReply::Leases(leases))) if ids(leases) == ["b 1"]));
-    assert_eq!(story.event(), [(EventKind::ModulesChanged, "module: 1111111111111111 -> 2222222222222222".into())]);
+    assert_eq!(
+        story.worker_events(),
+        [(EventKind::ModulesChanged, "module: 1111111111111111 -> 2222222222222222".into())]
+    );
 }
 
 #[test]
@@ -80,7 +78,7 @@ fn a_name_that_goes_is_unknown_from_then_on_without_any_grace() {
     assert_eq!(story.change(1, false, &[version("m", "1", &[("a", NONE)])]), WorkerReply::Noted);
     assert!(story.is_refused("b 1"));
     story.accept(&["a 1"]);
-    assert_eq!(story.event(), [(EventKind::ModulesChanged, "module: 3333333333333333 dropped".into())]);
+    assert_eq!(story.worker_events(), [(EventKind::ModulesChanged, "module: 3333333333333333 dropped".into())]);
     story.register(Registration { modules: vec![version("n", "3", &[("b", NONE)])], ..registration(V, 1, &[]) });
     story.accept(&["b 2"]);
     assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["b 2"]);
@@ -166,7 +164,7 @@ fn a_module_that_leaves_runs_what_was_submitted_before_and_takes_nothing_new() {
     assert_eq!(story.status(&lease.task_id.to_string()), Some(TaskStatus::Retrying), "by its own policy");
     story.cancel(&lease.task_id.to_string());
     assert_eq!(story.change(3, false, &[m]), WorkerReply::Noted);
-    assert!(story.event().iter().any(|(_, event)| event.ends_with("it runs what was submitted before")));
+    assert!(story.worker_events().iter().any(|(_, event)| event.ends_with("it runs what was submitted before")));
 }
 
 #[test]
@@ -197,7 +195,7 @@ fn what_could_not_be_loaded_is_shown_and_told_once() {
     let broken = [ModuleInfo { last_error, ..version("m", "1", &[("a", NONE)]) }];
     assert_eq!(story.change(1, false, &broken), WorkerReply::Noted);
     assert_eq!(story.change(2, false, &broken), WorkerReply::Noted);
-    assert_eq!(story.event(), [(EventKind::ModuleRefused, "module: is not WebAssembly".into())]);
+    assert_eq!(story.worker_events(), [(EventKind::ModuleRefused, "module: is not WebAssembly".into())]);
     assert_eq!(story.state.registry().infos(story.now.mono)[0].modules, broken);
 }
 

@@ -55,14 +55,14 @@ fn workers_and_their_catalogs_are_bounded_and_leave_their_room_to_others() {
     assert_eq!(fit, (CATALOGS_BYTES_MAX / (each + 1)) as u128);
     // What all of them have loaded does not fit into one answer.
     story.state.workers(story.now, To("client"));
-    let event = story.said("client");
-    let [AnyReply::Client(Reply::Workers(workers))] = &event[..] else { panic!("no workers") };
+    let replies = story.said("client");
+    let [AnyReply::Client(Reply::Workers(workers))] = &replies[..] else { panic!("no workers") };
     assert_eq!(workers.len() as u128, fit);
     assert_eq!(workers.iter().filter(|worker| !worker.modules.is_empty()).count(), 0);
     for number in 1..=fit {
         story.state.leave(story.now, Uuid::from_u128(number), To("leave"));
     }
-    drop(story.state.take_outbox());
+    drop(story.take_effects());
     let small = (1..10_000).take_while(|number| refused(&mut story, large(*number, 10)).is_none()).count();
     assert_eq!(small, WORKERS_MAX);
 }
@@ -71,10 +71,10 @@ fn workers_and_their_catalogs_are_bounded_and_leave_their_room_to_others() {
 fn a_worker_cannot_hold_more_leases_than_its_slots() {
     let mut story = Story::with_worker(2);
     let holds = |count: usize| vec![LeaseId(7); count];
-    let event = story.beat(&holds(2 * LOOKAHEAD_MAX));
-    assert!(matches!(&event[..], [AnyReply::Worker(WorkerReply::Orders(_))]), "{event:?}");
-    let event = story.beat(&holds(2 * LOOKAHEAD_MAX + 1));
-    assert!(matches!(&event[..], [AnyReply::Worker(WorkerReply::Refused(_))]), "{event:?}");
+    let replies = story.beat(&holds(2 * LOOKAHEAD_MAX));
+    assert!(matches!(&replies[..], [AnyReply::Worker(WorkerReply::Orders(_))]), "{replies:?}");
+    let replies = story.beat(&holds(2 * LOOKAHEAD_MAX + 1));
+    assert!(matches!(&replies[..], [AnyReply::Worker(WorkerReply::Refused(_))]), "{replies:?}");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn tasks_that_requests_wait_for_are_bounded() {
     }
     assert!(!waits(&mut story, "lookup"), "it is answered at once");
     story.later(secs(20));
-    drop(story.state.take_outbox());
+    drop(story.take_effects());
     assert_eq!(story.state.stats().parked, 0);
     assert!(waits(&mut story, "lookup"), "there is room again");
 }

@@ -32,7 +32,7 @@ impl Story {
     /// The answer to `whom`; what was said to slots can still be looked at.
     fn said_keeping_slots(&mut self, whom: &str) -> AnyReply {
         let is_it = |effect: &Effect<To>| matches!(effect, Effect::Reply { to, .. } if to.0 == whom);
-        let (to_whom, others): (Vec<_>, Vec<_>) = self.state.take_outbox().into_iter().partition(is_it);
+        let (to_whom, others): (Vec<_>, Vec<_>) = self.take_effects().into_iter().partition(is_it);
         self.state.outbox = others;
         to_whom.into_iter().find_map(Effect::into_reply).expect("an answer").1
     }
