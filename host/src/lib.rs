@@ -19,6 +19,7 @@ mod panics;
 pub mod protocol;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+pub mod server;
 pub mod shutdown;
 pub mod signature;
 #[cfg(feature = "runtime")]
