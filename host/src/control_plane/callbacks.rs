@@ -1,14 +1,14 @@
-//! Callbacks: carries the word that a task has ended to whoever wanted it.
+//! Delivers task-finished callbacks.
 //!
-//! Apart from the core, and on one thread of its own, because addresses can be dead, slow or silent:
-//! the core only [posts](Callbacks::post), and hears later what became of it. Each address has a
-//! [visitor](Shared::visit), which sends what waits for it, in order, over one connection at a time.
+//! On a thread of its own, because addresses can be dead, slow or silent: the core only [posts](Callbacks::post) a
+//! callback, and learns the outcome later. Each address has a
+//! [sender](SenderContext::run_sender), which sends its callbacks in order, over one connection at a time.
 //!
 //! Invariants:
-//! - A callback ends exactly once: delivered, or failed after at most [`TRIES_MAX`] tries or for want
-//!   of room. It is sent again only when no connection has taken it.
-//! - There are at most [`CONNECTIONS_MAX`] and [`SLOW_CONNECTIONS_MAX`] connections. Who does not answer at once waits
-//!   in a line of its own from then on, so that it holds nobody up.
+//! - A callback ends exactly once: delivered, or failed after at most [`TRIES_MAX`] attempts or for lack
+//!   of room. It is sent again only if no connection has accepted it.
+//! - There are at most [`CONNECTIONS_MAX`] and [`SLOW_CONNECTIONS_MAX`] connections. An address that failed or is slow
+//!   uses the latter, so that it does not delay others.
 
 use std::{
     future::Future,
@@ -41,34 +41,34 @@ pub mod queue;
 pub use queue::{CallbackLimits, TRIES_MAX};
 use queue::{CallbackQueue, PendingCallback, Posted};
 
-/// So many addresses that answer, or have not been tried, are visited at a time.
+/// Maximum number of connections to addresses that have not failed.
 pub const CONNECTIONS_MAX: usize = 256;
-/// So many addresses that did not answer, or are slow, are visited at a time.
+/// Maximum number of connections to addresses that have failed, or are slow.
 pub const SLOW_CONNECTIONS_MAX: usize = 128;
-/// How long the first try waits for a connection.
+/// Timeout of the first attempt to connect.
 pub const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long later tries wait for a connection.
+/// Timeout of later attempts to connect.
 pub const RETRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to wait after the first failed try, and after later ones.
+/// Delay after the first failed attempt, and after later ones.
 pub const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-/// A connection is looked at as long as it took to come up, within these bounds, before it is used:
-/// a listener that has a peer already drops it so soon.
+/// Bounds of the time for which a new connection is observed before it is used, which is as long as it took to
+/// connect: a listener that already has a peer closes it within that time.
 const OBSERVE_MIN: Duration = Duration::from_millis(20);
 const OBSERVE_MAX: Duration = Duration::from_millis(500);
-/// Whoever takes longer for a message is slow.
+/// Time after which an address that has not accepted a message counts as slow.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
-/// A message that has not left after this is stuck.
+/// Timeout of sending one message.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// A connection is kept so long after the last message, in which that leaves.
+/// Time for which an idle connection is kept, in which the last message leaves.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A message that took longer to be taken, or is larger, may take longer to leave, too: its connection
-/// is kept for as long as it may be stuck.
+/// Maximum time to accept a message, and maximum size in bytes, of one that leaves within [`IDLE_TIMEOUT`]. After
+/// others the connection is kept for [`SEND_TIMEOUT`].
 const FAST_SEND: Duration = Duration::from_millis(100);
 const SMALL_MESSAGE: usize = 64 * 1024;
-/// A connection is given up after so long, if others wait for its place.
+/// Time after which a connection is closed if other addresses wait for a permit.
 const CONNECTION_TURN: Duration = Duration::from_secs(1);
 
-/// Sends callbacks. Dropped, it sends no more.
+/// Delivers callbacks, until it is dropped.
 #[derive(Debug)]
 pub struct Callbacks {
     context: Arc<SenderContext>,
@@ -78,7 +78,7 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
-    /// Starts the thread that sends them. `ended` hears what became of each.
+    /// Starts the thread that delivers them. Calls `ended` with the outcome of each.
     ///
     /// # Errors
     /// When the system has no more threads or files.
@@ -103,7 +103,7 @@ impl Callbacks {
         Ok(Self { context, runtime: handle, stop, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Takes a callback to be sent. Never waits.
+    /// Queues a callback. Never blocks.
     pub fn post(&self, callback: Callback) {
         let posted = lock(&self.context.queue).post(callback);
         match posted {
@@ -115,7 +115,7 @@ impl Callbacks {
         }
     }
 
-    /// Sends what waits, at most `limit` long, and ends the thread.
+    /// Delivers the callbacks that wait, for at most `limit`, and ends the thread.
     pub fn stop(&self, limit: Duration) {
         let Some(thread) = lock(&self.thread).take() else { return };
         let queue = lock(&self.context.queue);
@@ -138,16 +138,16 @@ impl Drop for Callbacks {
     }
 }
 
-/// What the visitors share.
+/// What the sender tasks share.
 struct SenderContext {
     transport: Arc<dyn Transport>,
     ended: Box<dyn Fn(CallbackOutcome) + Send + Sync>,
     queue: Mutex<CallbackQueue>,
-    /// Told when nothing waits any more.
+    /// Notified when the queue is empty.
     empty: Condvar,
     permits: Semaphore,
     slow_permits: Semaphore,
-    /// Visitors that wait for one of the first places.
+    /// Number of senders that wait for a permit for an address that has not failed.
     waiting_for_permit: AtomicUsize,
 }
 
@@ -157,15 +157,15 @@ impl std::fmt::Debug for SenderContext {
     }
 }
 
-/// How a visit ended, if not for want of work.
+/// Why a sender stopped before the queue was empty.
 struct Interrupted {
     reason: String,
-    /// Whether something was delivered before.
+    /// Whether it has delivered a callback before.
     has_delivered: bool,
 }
 
 impl SenderContext {
-    /// Sees to an address until nothing waits for it.
+    /// Delivers the callbacks of an address until its queue is empty.
     async fn run_sender(self: Arc<Self>, address: Arc<str>, wake: Arc<Notify>) {
         let mut failures = 0;
         loop {
@@ -175,7 +175,7 @@ impl SenderContext {
                     lock(&self.queue).finish_sending(&address);
                 }
                 Err(Interrupted { reason, has_delivered }) => {
-                    debug!(address = &*address, reason, "a callback address was not reached");
+                    debug!(address = &*address, reason, "callback not delivered");
                     failures = if has_delivered { 1 } else { failures + 1 };
                     let failed = lock(&self.queue).fail_overdue(&address, &reason);
                     for end in failed {
@@ -205,7 +205,7 @@ impl SenderContext {
         (self.ended)(end);
     }
 
-    /// Connects, and sends what waits until there is nothing more.
+    /// Connects, and sends the callbacks of an address until there are no more.
     async fn send_pending(&self, address: &str, wake: &Notify, failures: usize) -> Result<(), Interrupted> {
         let mut has_delivered = false;
         let mut permit = self.acquire_permit(failures).await;
@@ -215,14 +215,14 @@ impl SenderContext {
             self.connect(address, failures).await.map_err(|reason| Interrupted { reason, has_delivered })?;
         let (connection, mut idle_left) = (&*connection, IDLE_TIMEOUT);
         loop {
-            let Some(callback) = self.next(address) else {
+            let Some(callback) = self.take(address) else {
                 if idle_left.is_zero() || self.is_crowded() {
                     return Ok(());
                 }
                 tokio::select! {
                     () = wake.notified() => {}
                     () = connection.parted() => return Ok(()),
-                    // Looks now and then whether others want its place.
+                    // Check now and then whether other addresses wait for a permit.
                     () = sleep(IDLE_TIMEOUT) => idle_left = idle_left.saturating_sub(IDLE_TIMEOUT),
                 }
                 continue;
@@ -256,7 +256,7 @@ impl SenderContext {
         }
     }
 
-    /// Waits for a place: those who failed wait in a line of their own.
+    /// Waits for the permit to connect. Addresses that failed have permits of their own.
     async fn acquire_permit(&self, failures: usize) -> Permit<'_> {
         if failures > 0 {
             return Permit { is_slow: true, _permit: self.slow_permits.acquire().await.ok() };
@@ -267,22 +267,22 @@ impl SenderContext {
         Permit { is_slow: false, _permit: permit }
     }
 
-    /// Whether others wait for one of the first places.
+    /// Whether addresses that have not failed wait for a permit.
     fn is_crowded(&self) -> bool {
         self.waiting_for_permit.load(SeqCst) > 0
     }
 
-    /// A connection that lasts, or why there is none.
+    /// Returns a connection that the peer does not close at once, or why there is none.
     async fn connect(&self, address: &str, failures: usize) -> Result<Box<dyn PairSender>, String> {
         const DROPPED: &str =
-            "it drops the connection: is it no PAIR listener, or has it another peer? it takes one at a time";
+            "it closed the connection: it is not a PAIR listener, or it has another peer (it accepts one at a time)";
         let (begun, limit) =
             (Instant::now(), if failures == 0 { FIRST_CONNECT_TIMEOUT } else { RETRY_CONNECT_TIMEOUT });
         let connection = self.transport.pair_sender(address).map_err(|error| error.to_string())?;
         match timeout(limit, connection.connected()).await {
             Ok(Ok(())) => {}
             Ok(Err(Disconnected)) => return Err(DROPPED.into()),
-            Err(_) => return Err(format!("no connection within {} s: does anybody listen there?", seconds(limit))),
+            Err(_) => return Err(format!("no connection within {} s: is a listener running there?", seconds(limit))),
         }
         let observe = begun.elapsed().clamp(OBSERVE_MIN, OBSERVE_MAX);
         match timeout(observe, connection.parted()).await {
@@ -291,31 +291,31 @@ impl SenderContext {
         }
     }
 
-    fn next(&self, address: &str) -> Option<PendingCallback> {
+    fn take(&self, address: &str) -> Option<PendingCallback> {
         lock(&self.queue).take(address)
     }
 
-    /// Sends one message. Who takes long for it gives its place to a quick one.
+    /// Sends one message. If the address is slow, exchanges its permit.
     async fn send<'a>(
         &'a self,
         connection: &dyn PairSender,
         body: &[u8],
         permit: &mut Permit<'a>,
     ) -> Result<(), String> {
-        let gone = |Disconnected| "it closed the connection before it had taken the message".to_owned();
+        let gone = |Disconnected| "it closed the connection before it had accepted the message".to_owned();
         let mut sending = pin!(connection.send(body));
         if let Some(sent) = within(SLOW_AFTER, sending.as_mut()).await {
             return sent.map_err(gone);
         }
         if !permit.is_slow {
             let Ok(slow) = self.slow_permits.try_acquire() else {
-                return Err(format!("it has not taken the message within {} s", seconds(SLOW_AFTER)));
+                return Err(format!("it has not accepted the message within {} s", seconds(SLOW_AFTER)));
             };
             *permit = Permit { is_slow: true, _permit: Some(slow) };
         }
         match within(SEND_TIMEOUT.saturating_sub(SLOW_AFTER), sending).await {
             Some(sent) => sent.map_err(gone),
-            None => Err(format!("it has not taken the message within {} s", seconds(SEND_TIMEOUT))),
+            None => Err(format!("it has not accepted the message within {} s", seconds(SEND_TIMEOUT))),
         }
     }
 
@@ -328,13 +328,13 @@ impl SenderContext {
     }
 }
 
-/// The right to have a connection open.
+/// The permit to have a connection open.
 struct Permit<'a> {
     is_slow: bool,
     _permit: Option<SemaphorePermit<'a>>,
 }
 
-/// What it gives, if it does so in time.
-async fn within<T>(limit: Duration, what: impl Future<Output = T>) -> Option<T> {
-    timeout(limit, what).await.ok()
+/// Returns the output of a future, if it completes in time.
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    timeout(limit, future).await.ok()
 }

@@ -1,4 +1,4 @@
-//! From bytes to the state: reads a request and calls the method that it names. No decisions.
+//! From bytes to the state: decodes requests, checks arguments and calls the methods of the state.
 
 use std::sync::{Arc, Once};
 
@@ -19,17 +19,17 @@ use crate::{
     transport::{self, Peer, Refusal, Service},
 };
 
-/// Serves clients: ours, and the original's.
+/// Serves clients of this protocol and of the Python original.
 #[derive(Debug)]
 pub struct ClientService {
     core: Arc<Core>,
     welcome: Welcome,
-    /// The priority whose address this is; none at the management address.
+    /// The priority of this address; none for the management address.
     lane: Option<TaskPriority>,
 }
 
 impl ClientService {
-    /// Serves clients at the address of a priority, or at the management address.
+    /// Creates the service for the address of a priority, or for the management address.
     pub fn new(core: Arc<Core>, welcome: Welcome, lane: Option<TaskPriority>) -> Self {
         Self { core, welcome, lane }
     }
@@ -86,28 +86,28 @@ impl ClientService {
         }
     }
 
-    /// Takes a batch, in parts, so that others get their turn between them.
+    /// Submits a batch, in parts, so that the lock is free between them.
     fn submit_batch(&self, tasks: Vec<(NewTask, Option<String>)>) -> Vec<u8> {
         let ids: Vec<TaskId> = tasks.iter().map(|(task, _)| task.id.clone()).collect();
-        let mut taken = Vec::with_capacity(ids.len());
+        let mut submitted = Vec::with_capacity(ids.len());
         let mut tasks = tasks.into_iter().peekable();
         while tasks.peek().is_some() {
             let (part, faults): (Vec<NewTask>, Vec<Option<String>>) = tasks.by_ref().take(FRAME_ITEMS_MAX).unzip();
             let mut errors = self.core.signatures().check_all(&part);
             errors.set_all(faults.into_iter().map(|why| why.map(|why| ArgumentError::Unreadable(why.into()))));
-            taken.extend(self.core.enter(|state, now| state.submit_detached(now, part, errors)));
+            submitted.extend(self.core.enter(|state, now| state.submit_detached(now, part, errors)));
         }
-        python_compat::batch(&ids, &taken)
+        python_compat::batch(&ids, &submitted)
     }
 
-    /// Answers what is neither JSON nor postcard.
+    /// Returns the reply to a request that is neither JSON nor postcard.
     fn unreadable(&self, body: &[u8], error: &Unreadable) -> Vec<u8> {
         static PICKLES: Once = Once::new();
         let why = error.to_string();
         if !matches!(error, Unreadable::Pickle) {
             return self.error_reply(None, &why);
         }
-        // A client that sends one may send thousands: log one line that says what to do.
+        // A client that sends one may send thousands, so this is logged once.
         PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {why}; this is logged once"));
         match self.lane {
             Some(_) => python_compat::pickled_failure(body, &why),
@@ -115,7 +115,7 @@ impl ClientService {
         }
     }
 
-    /// What a client of the original understands as "no".
+    /// Returns a refusal in the form of the original.
     fn error_reply(&self, id: Option<&str>, why: &str) -> Vec<u8> {
         match self.lane {
             Some(_) => python_compat::failure(id.unwrap_or_default(), why),
@@ -158,7 +158,7 @@ pub struct WorkerService {
 }
 
 impl WorkerService {
-    /// Serves subworkers.
+    /// Creates the service for subworkers.
     pub fn new(core: Arc<Core>) -> Self {
         Self { core }
     }
@@ -184,7 +184,7 @@ impl Service for WorkerService {
     }
 }
 
-/// Calls the method that a worker's request names. `peer` is none for the control plane's own.
+/// Calls the method for a worker's request. `peer` is none for the control plane's own worker.
 pub fn serve_worker(
     state: &mut State<ReplyTo>,
     now: Now,

@@ -1,8 +1,7 @@
-//! The log of what happened: the feed's events as log lines, with what they are about as fields.
+//! Writes the events of the state to the log, with their subject as fields.
 //!
-//! Apart from the state, which is pure: it only notes events. The core takes the new ones that
-//! somebody wants to see while it holds the lock, and writes them once it has let go of it and all
-//! answers are on their way. What nobody wants to see costs a look at its level.
+//! Separate from the state, which is pure. The core copies the new events of the enabled levels while it holds the
+//! lock, and writes them after it has unlocked and sent all replies. An event of a disabled level costs one check.
 
 use tracing::{Level, enabled};
 
@@ -13,7 +12,7 @@ use crate::{
     task::ModuleVersion,
 };
 
-/// One line of the log.
+/// An event that is written to the log.
 #[derive(Debug)]
 pub(super) struct LogRecord {
     event: Event,
@@ -22,7 +21,7 @@ pub(super) struct LogRecord {
     version: Option<ModuleVersion>,
 }
 
-/// What happened after event number `after`, as far as it is logged.
+/// Returns the events after number `after` whose level is enabled.
 pub(super) fn records(state: &State<ReplyTo>, now: Now, after: u64) -> Vec<LogRecord> {
     let wanted = state.event_log().since(after).filter(|event| is_wanted(level(event.kind)));
     wanted.map(|event| LogRecord::of(state, now, event)).collect()
@@ -39,12 +38,12 @@ impl LogRecord {
         Self { event: event.clone(), module, version }
     }
 
-    /// Writes it.
+    /// Writes the record.
     pub(super) fn write(&self) {
         let event = &self.event;
         let (failed, detail) = match event.kind {
             EventKind::TaskFailure | EventKind::TaskRetrying | EventKind::CallbackFailed => (&event.detail, &None),
-            // It says "cancelled" once more.
+            // The detail only repeats that it was cancelled.
             EventKind::TaskCancelled => (&None, &None),
             _ => (&None, &event.detail),
         };
@@ -75,7 +74,7 @@ impl LogRecord {
     }
 }
 
-/// How much it matters to whoever runs this.
+/// The log level of an event.
 fn level(kind: EventKind) -> Level {
     match kind {
         EventKind::TaskFailure | EventKind::WorkerLost | EventKind::ModuleRefused | EventKind::CallbackFailed => {
@@ -104,15 +103,15 @@ fn is_wanted(level: Level) -> bool {
 
 fn message(kind: EventKind) -> &'static str {
     match kind {
-        EventKind::TaskQueued => "a task waits",
-        EventKind::TaskScheduled => "a task waits for its moment",
-        EventKind::TaskStarted => "an attempt began",
+        EventKind::TaskQueued => "a task is queued",
+        EventKind::TaskScheduled => "a task is scheduled",
+        EventKind::TaskStarted => "an attempt started",
         EventKind::TaskRetrying => "an attempt failed; another will follow",
         EventKind::TaskSuccess => "a task succeeded",
         EventKind::TaskFailure => "a task failed",
         EventKind::TaskCancelled => "a task was cancelled",
         EventKind::WorkerJoined => "a worker joined",
-        EventKind::WorkerDraining => "a worker takes no more work",
+        EventKind::WorkerDraining => "a worker is draining",
         EventKind::WorkerLeft => "a worker left",
         EventKind::WorkerLost => "a worker was lost",
         EventKind::ModulesChanged => "a worker's modules changed",

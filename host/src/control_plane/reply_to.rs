@@ -14,36 +14,36 @@ use crate::{
 /// Where a reply goes.
 #[derive(Debug)]
 pub enum ReplyTo {
-    /// To a client or subworker of ours, in the form it asked in.
+    /// To a client or subworker, in the format of its request.
     Peer {
         /// The open request.
         reply: transport::Reply,
-        /// The form.
+        /// The format.
         format: SerializationFormat,
     },
     /// To a client of the Python original.
     Original {
         /// The open request.
         reply: transport::Reply,
-        /// What it asked.
+        /// The request.
         request: OriginalRequest,
     },
-    /// To a thread of this process.
+    /// To a thread of this process that blocks.
     Local(SyncSender<WorkerReply>),
-    /// To async work in this process.
+    /// To an async task of this process.
     Oneshot(oneshot::Sender<Reply>),
-    /// Nobody asked.
+    /// Discard the reply.
     Discard,
 }
 
-/// What a client of the original asked.
+/// A request of a client of the original.
 #[derive(Debug)]
 pub enum OriginalRequest {
     /// A submission.
     Submit {
         /// The task.
         id: TaskId,
-        /// Given back with the result.
+        /// Returned with the result.
         callback: Option<CallbackInfo>,
     },
     /// A query for this id.
@@ -53,7 +53,7 @@ pub enum OriginalRequest {
 }
 
 impl ReplyTo {
-    /// Sends an answer.
+    /// Encodes and sends a reply.
     pub fn send(self, reply: AnyReply) {
         match (self, reply) {
             (ReplyTo::Peer { reply: open, format }, AnyReply::Client(reply)) => {
@@ -63,9 +63,9 @@ impl ReplyTo {
                 open.send(&fit(codec::encode(format, &reply), |why| codec::encode(format, &WorkerReply::Refused(why))));
             }
             (ReplyTo::Original { reply: open, request }, AnyReply::Client(reply)) => open.send(&request.encode(&reply)),
-            // A thread that no longer listens is on its way out.
+            // If the channel is full or closed, the thread is ending.
             (ReplyTo::Local(sender), AnyReply::Worker(reply)) => drop(sender.try_send(reply)),
-            // The receiver was dropped: nobody waits any more.
+            // If the receiver was dropped, the task is ending.
             (ReplyTo::Oneshot(sender), AnyReply::Client(reply)) => drop(sender.send(reply)),
             (ReplyTo::Discard, _) => {}
             (reply_to, reply) => debug_assert!(false, "{reply:?} cannot go to {reply_to:?}"),
@@ -73,8 +73,8 @@ impl ReplyTo {
     }
 }
 
-/// The answer, or a refusal where it is larger than the other side takes in: it would be cut off
-/// for it, ask again, and be cut off again.
+/// Returns the encoded reply, or a refusal if it is too large: the peer would close the connection, repeat the
+/// request, and close it again.
 fn fit(reply: Vec<u8>, refuse: impl FnOnce(String) -> Vec<u8>) -> Vec<u8> {
     if reply.len() <= transport::BODY_MAX {
         return reply;

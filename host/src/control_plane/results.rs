@@ -1,8 +1,7 @@
-//! The result cache: how tasks ended, for whoever asks later.
+//! The result cache: the results of finished tasks, for later look-ups.
 //!
-//! Bounded by count and by bytes (the least recently used goes first) and by age, counted from
-//! storing. What a task said about itself is kept with its result. Invariant: the newest result is
-//! known at the moment at which it is stored, so that whoever waits for it can be told.
+//! Bounded by count and by bytes (the least recently used is evicted first) and by age since storing. The reports of a
+//! task are kept with its result. Invariant: the newest result is in the cache, however large it is.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,26 +14,26 @@ use crate::{
     task::{Policy, TaskId, TaskPriority, TaskResult},
 };
 
-/// One ended task.
+/// A finished task.
 #[derive(Debug)]
 pub struct Kept {
-    /// How it ended.
+    /// Its result.
     pub result: Arc<TaskResult>,
-    /// What is known of it beside its result.
+    /// Its call, and when it was submitted.
     pub meta: TaskMeta,
-    /// What it said.
+    /// Its reports.
     pub reports: ReportLog,
     stored: u64,
     used_at: Moment,
     expires_at: Moment,
 }
 
-/// What is known of an ended task beside its result: all that it takes to run it again.
+/// The metadata of a task: its call, which is all that is needed to run it again, and when it was submitted.
 #[derive(Clone, Debug)]
 pub struct TaskMeta {
     /// Its task name.
     pub name: Arc<str>,
-    /// How urgent it was.
+    /// Its priority.
     pub priority: TaskPriority,
     /// When it was submitted.
     pub created_at: Timestamp,
@@ -42,7 +41,7 @@ pub struct TaskMeta {
     pub args: Json,
     /// Its named arguments.
     pub kwargs: Json,
-    /// How it wanted to be treated.
+    /// Its policy.
     pub policy: Policy,
 }
 
@@ -52,13 +51,13 @@ impl Kept {
         self.result.size() + self.reports.bytes() + args.as_str().len() + kwargs.as_str().len()
     }
 
-    /// When it was last asked for, or else stored, as the wall clock of `now` counts.
+    /// When it was last used, or else stored, by the wall clock of `now`.
     pub fn used_at(&self, now: Now) -> Timestamp {
         now.wall - now.mono.since(self.used_at)
     }
 }
 
-/// The ended tasks that are still known.
+/// The results of finished tasks.
 #[derive(Debug)]
 pub struct Results {
     kept: LruCache<TaskId, Kept>,
@@ -74,29 +73,29 @@ pub struct Results {
     expired: u64,
 }
 
-/// How full the cache is.
+/// Statistics of the result cache.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheStats {
-    /// Results.
+    /// Number of results.
     pub size: usize,
-    /// The most results.
+    /// Maximum number of results.
     pub size_max: usize,
-    /// Bytes that they hold, with their arguments and reports.
+    /// Size of the results with their arguments and reports, in bytes.
     pub bytes: usize,
-    /// The most bytes.
+    /// Maximum size, in bytes.
     pub bytes_max: usize,
-    /// How long a result is kept.
+    /// Time to live of a result.
     pub ttl: Duration,
-    /// Results by how their tasks ended: success, failure, cancelled.
+    /// Number of results by status: success, failure, cancelled.
     pub by_status: [usize; 3],
-    /// Results that went since there was no room.
+    /// Number of results that were evicted for lack of room.
     pub evicted: u64,
-    /// Results that went since they were too old.
+    /// Number of results that expired.
     pub expired: u64,
 }
 
 impl Results {
-    /// An empty cache of `max` results that hold `bytes_max`, each kept for `ttl`.
+    /// Creates an empty cache for `max` results of `bytes_max` together, each kept for `ttl`.
     pub fn new(max: usize, bytes_max: usize, ttl: Duration) -> Self {
         let (max, ttl) = (max.max(1), ttl.max(Duration::from_micros(1)));
         Self {
@@ -113,7 +112,7 @@ impl Results {
         }
     }
 
-    /// Keeps a result, and lets go of what is over the bounds.
+    /// Stores a result, and evicts those over the bounds.
     pub fn store(&mut self, now: Moment, result: Arc<TaskResult>, meta: TaskMeta, reports: ReportLog) {
         self.expire(now);
         self.stored += 1;
@@ -132,7 +131,7 @@ impl Results {
         }
     }
 
-    /// A result that is still known. Counts as a use.
+    /// Returns a result. Counts as a use.
     pub fn get(&mut self, now: Moment, id: &TaskId) -> Option<&Kept> {
         if self.kept.peek(id)?.expires_at <= now {
             self.remove(id);
@@ -143,13 +142,13 @@ impl Results {
         Some(kept)
     }
 
-    /// A result that is still known, without counting as a use.
+    /// Returns a result, without counting as a use.
     pub fn peek(&self, now: Moment, id: &TaskId) -> Option<&Kept> {
         self.kept.peek(id).filter(|kept| kept.expires_at > now)
     }
 
-    /// Changes what is known of how a task ended, if this end of it is still known, without counting
-    /// as a use. Must not change its size.
+    /// Changes a result, if it is still the one of this `end`, without counting as a use. `change` must not change its
+    /// size.
     pub fn amend(
         &mut self,
         now: Moment,
@@ -157,7 +156,7 @@ impl Results {
         change: impl FnOnce(&mut TaskResult),
     ) -> Option<&TaskMeta> {
         let kept = self.kept.peek_mut(&end.task_id).filter(|kept| kept.expires_at > now)?;
-        // A task whose end was forgotten may have run anew under its id.
+        // A task whose result was forgotten may have run again under its id.
         if !Arc::ptr_eq(&kept.result, end) {
             return None;
         }
@@ -165,13 +164,13 @@ impl Results {
         Some(&kept.meta)
     }
 
-    /// The results that are still known, the newest first.
+    /// Iterates over the results, the newest first.
     pub fn newest(&self, now: Moment) -> impl Iterator<Item = &Kept> {
         let kept = self.by_age.values().rev().filter_map(|id| self.kept.peek(id));
         kept.filter(move |kept| kept.expires_at > now)
     }
 
-    /// Lets go of what is too old.
+    /// Removes the results that are too old.
     pub fn expire(&mut self, now: Moment) {
         while let Some((_, id)) = self.by_age.first_key_value() {
             if self.kept.peek(id).is_some_and(|kept| kept.expires_at > now) {
@@ -182,18 +181,18 @@ impl Results {
         }
     }
 
-    /// When the oldest result expires.
+    /// Returns when the oldest result expires.
     pub fn next_expiry(&self) -> Option<Moment> {
         let (_, id) = self.by_age.first_key_value()?;
         self.kept.peek(id).map(|kept| kept.expires_at)
     }
 
-    /// How many results are known.
+    /// Number of results.
     pub fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// How full it is.
+    /// Returns its statistics.
     pub fn stats(&self) -> CacheStats {
         CacheStats {
             size: self.kept.len(),
@@ -207,12 +206,12 @@ impl Results {
         }
     }
 
-    /// Whether no result is known.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
-    /// Lets go of one that is too old.
+    /// Removes a result that is too old.
     fn remove(&mut self, id: &TaskId) {
         if let Some(kept) = self.kept.pop(id) {
             self.expired += 1;
@@ -220,6 +219,7 @@ impl Results {
         }
     }
 
+    /// Updates the totals after a result was removed.
     fn subtract(&mut self, kept: &Kept) {
         self.by_age.remove(&kept.stored);
         self.bytes -= kept.bytes();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_does_not_lengthen_a_life() {
+    fn a_use_does_not_extend_the_time_to_live() {
         let (mut results, start) = (Results::new(9, 1_000, Duration::from_secs(10)), Moment::default());
         results.store(start, result("a"), meta(), ReportLog::default());
         assert!(known(&mut results, start + Duration::from_secs(9), "a"));

@@ -1,10 +1,8 @@
-//! Sessions: ended tasks, gathered for the client that submitted many.
+//! Sessions: results collected for a client that submitted many tasks.
 //!
-//! A client with many tasks under way parks one question here, and gets whatever has ended since
-//! the last answer in one frame. Invariants: a question that is asked again gets the answer that it
-//! got before, whatever has happened since; an answer is kept until the next question says that it
-//! came; sessions are forgotten, the longest unused first, when they are left alone for long, when
-//! there are too many or when they hold too much.
+//! The client parks one request here, and gets all results since the last reply in one frame. Invariants: a request
+//! that is repeated gets the same reply; a reply is kept until the next request confirms it; sessions are evicted, the
+//! least recently used first, when they are unused for long, when there are too many or when they hold too much.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,47 +19,47 @@ use crate::{
     task::TaskResult,
 };
 
-/// A session that nobody uses for so long is forgotten.
+/// Time after which an unused session is forgotten.
 pub const SESSION_IDLE_MAX: Duration = Duration::from_mins(1);
-/// So many sessions are open at a time.
+/// Maximum number of open sessions.
 pub const SESSIONS_MAX: usize = 10_000;
-/// So many ended tasks wait for their client; the oldest go first, and can still be looked up.
+/// Maximum number of results that wait in one session. The oldest are dropped first, and can still be looked up.
 pub const SESSION_RESULTS_MAX: usize = 100_000;
-/// How many bytes of ended tasks wait for their clients, in all sessions together.
+/// Maximum size of the results in all sessions together, in bytes.
 pub const SESSION_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What an ended task takes beyond its documents.
+/// Size of a result beyond its documents, in bytes.
 const RESULT_OVERHEAD: usize = 256;
 
-/// One client's ended tasks.
+/// The results of one client.
 #[derive(Debug)]
 struct Session<R> {
-    /// Its parked question, and until when.
+    /// The parked request, and until when it is parked.
     parked: Option<(R, Moment)>,
     ready: VecDeque<Arc<TaskResult>>,
-    /// The number of the newest question, and what it was answered with.
+    /// The number of the newest request, and its reply.
     sequence: u64,
     answered: Collected,
     used: Moment,
-    /// What `ready` and `answered` hold.
+    /// Size of `ready` and `answered`, in bytes.
     bytes: usize,
 }
 
-/// What a question is to its session.
+/// How a request relates to the one before it.
 #[derive(Debug)]
 pub enum PollKind<R> {
-    /// The next one. It takes the place of the one that was parked, if any.
+    /// The next request. It replaces the one that is parked, if any.
     New {
-        /// The way back and the end of the one that was parked.
+        /// Recipient and deadline of the request that was parked.
         displaced: Option<(R, Moment)>,
     },
-    /// The newest one again: its answer must not change any more.
+    /// The newest request again: its reply must not change.
     Repeated {
-        /// The way back and the end of its first copy, where that was parked.
+        /// Recipient and deadline of its first copy, if that was parked.
         parked: Option<(R, Moment)>,
-        /// Its answer.
+        /// The reply.
         answer: Collected,
     },
-    /// One that was followed by others: nobody waits for its answer.
+    /// A request older than the newest one: its client no longer waits for a reply.
     Stale,
 }
 
@@ -69,19 +67,19 @@ pub enum PollKind<R> {
 #[derive(Debug)]
 pub struct Sessions<R> {
     open: BTreeMap<Uuid, Session<R>>,
-    /// The longest unused first.
+    /// The least recently used first.
     by_use: BTreeSet<(Moment, Uuid)>,
     bytes: usize,
 }
 
-/// A session that was forgotten while its client waits: its way back, and until when.
+/// A session that was forgotten while its request was parked.
 #[derive(Debug)]
 pub struct Evicted<R> {
     /// The session.
     pub session: Uuid,
-    /// The way back.
+    /// Where the reply goes.
     pub reply_to: R,
-    /// Until when it was parked.
+    /// Until when the request was parked.
     pub until: Moment,
 }
 
@@ -92,7 +90,7 @@ impl<R> Default for Sessions<R> {
 }
 
 impl<R> Sessions<R> {
-    /// Opens a session or notes its use. Returns whether it was open.
+    /// Opens a session, or marks it as used. Returns whether it was open.
     pub fn touch(&mut self, now: Moment, id: Uuid) -> bool {
         let known = self.open.contains_key(&id);
         let session = self.open.entry(id).or_insert_with(|| Session {
@@ -108,7 +106,7 @@ impl<R> Sessions<R> {
         known
     }
 
-    /// Takes a question of an open session, and the word of the last one's arrival.
+    /// Starts a request of an open session, which confirms the reply to the one before it.
     pub fn poll(&mut self, id: Uuid, sequence: u64) -> PollKind<R> {
         let Some(session) = self.open.get_mut(&id) else { return PollKind::Stale };
         if sequence < session.sequence {
@@ -117,7 +115,7 @@ impl<R> Sessions<R> {
         if sequence == session.sequence {
             return PollKind::Repeated { parked: session.parked.take(), answer: session.answered.clone() };
         }
-        // Opened anew by a submission: the client has asked before and does not know it yet.
+        // A submission opened a new session: the client polled an older one, and does not know yet that it is gone.
         let known = session.sequence > 0 || sequence == 1;
         session.sequence = sequence;
         let freed = sizes(&session.answered.results);
@@ -127,7 +125,7 @@ impl<R> Sessions<R> {
         PollKind::New { displaced: session.parked.take() }
     }
 
-    /// Parks the newest question, if there is nothing to tell. Gives the way back if there is.
+    /// Parks the newest request, if there is no result. Returns the recipient if there is one.
     pub fn park(&mut self, id: Uuid, reply_to: R, until: Moment) -> Option<R> {
         let Some(session) = self.open.get_mut(&id) else { return Some(reply_to) };
         if !session.ready.is_empty() || !session.answered.known {
@@ -137,7 +135,7 @@ impl<R> Sessions<R> {
         None
     }
 
-    /// Answers the newest question with what there is, and whether the session was `known`.
+    /// Returns the reply to the newest request: the results, and whether the session was `known`.
     pub fn answer(&mut self, id: Uuid, known: bool) -> Collected {
         let Some(session) = self.open.get_mut(&id) else { return empty_reply() };
         session.answered.known &= known;
@@ -145,12 +143,12 @@ impl<R> Sessions<R> {
         session.answered.clone()
     }
 
-    /// Takes the parked question and until when it was parked.
+    /// Takes the parked request, and until when it was parked.
     pub fn unpark(&mut self, id: Uuid) -> Option<(R, Moment)> {
         self.open.get_mut(&id)?.parked.take()
     }
 
-    /// Adds an ended task. Returns whether its client waits for it right now.
+    /// Adds a result. Returns whether a request is parked.
     pub fn add_result(&mut self, id: Uuid, result: Arc<TaskResult>) -> bool {
         let Some(session) = self.open.get_mut(&id) else { return false };
         let size = size(&result);
@@ -173,8 +171,8 @@ impl<R> Sessions<R> {
         self.open.contains_key(&id)
     }
 
-    /// Forgets the session that was not used for longest, if there are too many or they hold too
-    /// much. To be called until it forgets none.
+    /// Forgets the least recently used session, if there are too many or they hold too much. Call it until it returns
+    /// none.
     pub fn evict(&mut self) -> Option<Option<Evicted<R>>> {
         if self.open.len() <= SESSIONS_MAX && (self.bytes <= SESSION_BYTES_MAX || self.open.len() == 1) {
             return None;
@@ -183,13 +181,13 @@ impl<R> Sessions<R> {
         Some(self.forget(id))
     }
 
-    /// Forgets a session that was left alone for long. To be called until it forgets none.
+    /// Forgets a session that was unused for too long. Call it until it returns none.
     pub fn expire(&mut self, now: Moment) -> Option<Option<Evicted<R>>> {
         let (used, id) = self.by_use.first().copied()?;
         (now.since(used) >= SESSION_IDLE_MAX).then(|| self.forget(id))
     }
 
-    /// When the next session may have been left alone for long.
+    /// Returns when the next session may expire.
     pub fn next_expiry(&self) -> Option<Moment> {
         self.by_use.first().map(|(used, _)| *used + SESSION_IDLE_MAX)
     }
@@ -201,29 +199,29 @@ impl<R> Sessions<R> {
         session.parked.map(|(reply_to, until)| Evicted { session: id, reply_to, until })
     }
 
-    /// How many there are.
+    /// Number of open sessions.
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether there is none.
+    /// Whether no session is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// How many of them have a parked question.
+    /// Number of sessions with a parked request.
     pub fn parked(&self) -> usize {
         self.open.values().filter(|session| session.parked.is_some()).count()
     }
 
-    /// Takes every parked question.
+    /// Takes all parked requests.
     pub fn take_parked(&mut self) -> Vec<R> {
         self.open.values_mut().filter_map(|session| session.parked.take()).map(|(reply_to, _)| reply_to).collect()
     }
 }
 
 impl<R> Session<R> {
-    /// Takes what fits into one frame.
+    /// Removes and returns as many results as fit into one frame.
     fn frame(&mut self) -> Vec<Arc<TaskResult>> {
         let (mut bytes, mut count) = (0, 0);
         for result in self.ready.iter().take(FRAME_ITEMS_MAX) {
@@ -237,7 +235,7 @@ impl<R> Session<R> {
     }
 }
 
-/// The answer when there is nothing to tell.
+/// Returns a reply without results.
 pub fn empty_reply() -> Collected {
     Collected { known: true, results: Vec::new() }
 }
@@ -274,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn a_question_asked_again_gets_the_same_answer_although_more_has_ended() {
+    fn a_repeated_request_gets_the_same_reply_although_more_has_ended() {
         let mut sessions = open();
         sessions.add_result(ID, result("a", 1));
         assert!(matches!(sessions.poll(ID, 1), PollKind::New { displaced: None }));
         assert_eq!(ids(&sessions.answer(ID, true)), ["a"]);
         sessions.add_result(ID, result("b", 1));
         let PollKind::Repeated { parked: None, answer } = sessions.poll(ID, 1) else {
-            panic!("it is the same question")
+            panic!("it is the same request")
         };
         assert_eq!(ids(&answer), ["a"]);
         assert!(matches!(sessions.poll(ID, 2), PollKind::New { .. }));
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_question_that_arrives_late_takes_nothing_away() {
+    fn a_stale_request_takes_no_results() {
         let mut sessions = open();
         assert!(matches!(sessions.poll(ID, 1), PollKind::New { .. }));
         sessions.answer(ID, true);
@@ -297,15 +295,15 @@ mod tests {
         assert!(matches!(sessions.poll(ID, 2), PollKind::New { .. }));
         assert_eq!(ids(&sessions.answer(ID, true)), ["a"]);
         assert!(matches!(sessions.poll(ID, 1), PollKind::Stale));
-        let PollKind::Repeated { answer, .. } = sessions.poll(ID, 2) else { panic!("it is the same question") };
+        let PollKind::Repeated { answer, .. } = sessions.poll(ID, 2) else { panic!("it is the same request") };
         assert_eq!(ids(&answer), ["a"]);
     }
 
     #[test]
-    fn a_client_learns_that_its_session_was_forgotten_and_opened_anew() {
+    fn a_client_learns_that_its_session_was_forgotten() {
         let mut sessions = open();
         assert!(matches!(sessions.poll(ID, 7), PollKind::New { .. }));
-        assert_eq!(sessions.park(ID, "way", Moment::NEVER), Some("way"), "it is told at once");
+        assert_eq!(sessions.park(ID, "way", Moment::NEVER), Some("way"), "it is answered at once");
         assert!(!sessions.answer(ID, true).known);
     }
 

@@ -1,7 +1,7 @@
-//! Which callbacks wait for which address, and how often each was tried.
+//! The queues of callbacks, one for each address, with the number of delivery attempts.
 //!
-//! Pure: it is told what happened. Invariants: what was first in is first out, for each address; a
-//! callback that was taken in ends exactly once; what waits is bounded, for each address and in all.
+//! Pure: no I/O. Invariants: first in, first out for each address; a queued callback ends exactly once; the queues
+//! are bounded, each and together.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},
@@ -12,19 +12,19 @@ use tokio::sync::Notify;
 
 use crate::control_plane::state::{Callback, CallbackOutcome};
 
-/// A callback is tried so often.
+/// Maximum number of delivery attempts of a callback.
 pub const TRIES_MAX: u32 = 3;
 
-/// How much may wait.
+/// The bounds of the queues.
 #[derive(Clone, Copy, Debug)]
 pub struct CallbackLimits {
-    /// Callbacks for one address.
+    /// Maximum number of callbacks for one address.
     pub address_max: usize,
-    /// Bytes of callbacks for one address.
+    /// Maximum size of the callbacks for one address, in bytes.
     pub address_bytes_max: usize,
-    /// Callbacks in all.
+    /// Maximum number of callbacks for all addresses.
     pub all_max: usize,
-    /// Bytes of callbacks in all.
+    /// Maximum size of the callbacks for all addresses, in bytes.
     pub all_bytes_max: usize,
 }
 
@@ -39,59 +39,60 @@ impl Default for CallbackLimits {
     }
 }
 
-/// A callback that waits.
+/// A callback that was not delivered yet.
 #[derive(Debug)]
 pub struct PendingCallback {
-    /// What is to be sent, and to whom.
+    /// The callback.
     pub callback: Callback,
     bytes: usize,
-    /// How many tries had failed, or were under way, when it came.
+    /// Number of attempts for its address that had failed, or were under way, when it was queued.
     failed_before: u64,
 }
 
-/// What waits for one address.
+/// The callbacks for one address.
 #[derive(Debug, Default)]
 struct AddressQueue {
     waiting: VecDeque<PendingCallback>,
-    /// Callbacks that have not ended: those that wait, and the one that is being sent.
+    /// Number of callbacks that have not ended: those that wait, and the one that is being sent.
     count: usize,
     bytes: usize,
-    /// Tries that failed.
+    /// Number of attempts that failed.
     failed: u64,
-    /// Somebody is on the way, or there.
+    /// Whether a sender connects, or is connected.
     has_sender: bool,
+    /// Wakes the sender.
     wake: Arc<Notify>,
 }
 
-/// Everything that waits.
+/// The callbacks for all addresses.
 #[derive(Debug)]
 pub struct CallbackQueue {
     limits: CallbackLimits,
     queues: HashMap<Arc<str>, AddressQueue>,
     count: usize,
     bytes: usize,
-    /// Nothing is sent any more.
+    /// Whether new callbacks are refused.
     stopped: bool,
 }
 
-/// What is to be done about a callback that came.
+/// What became of a callback that was posted.
 #[derive(Debug)]
 pub enum Posted {
-    /// It is the first for its address: somebody must go there. Woken by the bell when more come.
+    /// It is the first for its address: start a sender. The [`Notify`] wakes it when more come.
     First(Arc<str>, Arc<Notify>),
-    /// Somebody is on the way already, and was woken.
+    /// It was queued, and the sender was woken.
     Queued,
-    /// There is no room for it, or nobody sends it any more.
+    /// It was refused: the queue is full, or stopped.
     Refused(CallbackOutcome),
 }
 
 impl CallbackQueue {
-    /// Nothing waits yet.
+    /// Creates an empty queue.
     pub fn new(limits: CallbackLimits) -> Self {
         Self { limits, queues: HashMap::new(), count: 0, bytes: 0, stopped: false }
     }
 
-    /// Takes a callback in.
+    /// Queues a callback.
     pub fn post(&mut self, callback: Callback) -> Posted {
         let bytes = callback.result.size() + callback.info.size();
         let stopped = || "the control plane has stopped".to_owned();
@@ -119,12 +120,12 @@ impl CallbackQueue {
         Posted::Queued
     }
 
-    /// Takes nothing more in.
+    /// Refuses callbacks from now on.
     pub fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// Why there is no room for one more.
+    /// Returns why there is no room for another callback, if there is none.
     fn full(&self, address: &str, bytes: usize) -> Option<String> {
         let CallbackLimits { address_max, address_bytes_max, all_max, all_bytes_max } = self.limits;
         let (count, held) = self.queues.get(address).map_or((0, 0), |queue_of| (queue_of.count, queue_of.bytes));
@@ -141,12 +142,12 @@ impl CallbackQueue {
         }
     }
 
-    /// Somebody sets out for this address.
+    /// Records that a sender connects to this address.
     pub fn begin_sending(&mut self, address: &str) {
         self.set_has_sender(address, true);
     }
 
-    /// Somebody was there and has left. What still waits was not tried.
+    /// Records that a sender has disconnected without an error. What still waits was not tried.
     pub fn finish_sending(&mut self, address: &str) {
         self.set_has_sender(address, false);
     }
@@ -157,19 +158,20 @@ impl CallbackQueue {
         }
     }
 
-    /// The next to be sent. It still counts, until it is [ended](CallbackQueue::end) or [put back](CallbackQueue::put_back).
+    /// Returns the next callback to send. It counts as unfinished until it is [ended](CallbackQueue::end) or
+    /// [put back](CallbackQueue::put_back).
     pub fn take(&mut self, address: &str) -> Option<PendingCallback> {
         self.queues.get_mut(address)?.waiting.pop_front()
     }
 
-    /// It was not sent, and is the next again.
+    /// Puts a callback back that was not sent: it is the next again.
     pub fn put_back(&mut self, address: &str, waiting: PendingCallback) {
         if let Some(queue_of) = self.queues.get_mut(address) {
             queue_of.waiting.push_front(waiting);
         }
     }
 
-    /// One that was taken has ended so.
+    /// Ends a callback that was taken.
     pub fn end(&mut self, address: &str, waiting: PendingCallback, outcome: Result<(), String>) -> CallbackOutcome {
         self.count -= 1;
         self.bytes -= waiting.bytes;
@@ -183,8 +185,8 @@ impl CallbackQueue {
         CallbackOutcome { result: waiting.callback.result, outcome, attempts }
     }
 
-    /// Nobody could be reached this time: gives up whatever was tried often enough. They are the first
-    /// of their line, as all were tried in order.
+    /// Records a failed attempt, and ends the callbacks that have had [`TRIES_MAX`] of them. These are the first of the
+    /// queue, as it is sent in order.
     pub fn fail_overdue(&mut self, address: &str, reason: &str) -> Vec<CallbackOutcome> {
         let mut given_up = Vec::new();
         self.set_has_sender(address, false);
@@ -201,7 +203,7 @@ impl CallbackQueue {
         }
     }
 
-    /// Forgets an address for which nothing waits. Whether it did.
+    /// Removes the queue of an address if it is empty. Returns whether it was.
     pub fn remove_if_empty(&mut self, address: &str) -> bool {
         let is_over = self.queues.get(address).is_none_or(|queue_of| queue_of.count == 0);
         if is_over {
@@ -210,7 +212,7 @@ impl CallbackQueue {
         is_over
     }
 
-    /// How many callbacks have not ended.
+    /// Number of callbacks that have not ended.
     pub fn len(&self) -> usize {
         self.count
     }
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_first_goes_first_and_an_address_is_forgotten_when_all_is_sent() {
+    fn callbacks_are_sent_in_order_and_an_empty_queue_is_removed() {
         let mut queue = CallbackQueue::new(CallbackLimits::default());
         assert!(matches!(queue.post(callback(A, "1")), Posted::First(address, _) if *address == *A));
         assert!(matches!(queue.post(callback(A, "2")), Posted::Queued));
@@ -258,11 +260,11 @@ mod tests {
         queue.put_back(A, back);
         assert_eq!(names(&[send(&mut queue, A)]), ["2 1"]);
         assert!(queue.remove_if_empty(A) && !queue.remove_if_empty(B) && queue.len() == 1);
-        assert!(matches!(queue.post(callback(A, "4")), Posted::First(..)), "somebody must go there anew");
+        assert!(matches!(queue.post(callback(A, "4")), Posted::First(..)), "a new sender is needed");
     }
 
     #[test]
-    fn each_callback_gets_all_its_tries_whenever_it_came() {
+    fn each_callback_gets_all_its_attempts_whenever_it_was_queued() {
         let mut queue = CallbackQueue::new(CallbackLimits::default());
         queue.post(callback(A, "1"));
         queue.begin_sending(A);
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visit_that_ends_well_before_its_turn_is_no_failed_try() {
+    fn a_sender_that_ends_without_an_error_counts_as_no_attempt() {
         let mut queue = CallbackQueue::new(CallbackLimits::default());
         queue.post(callback(A, "1"));
         queue.post(callback(A, "2"));
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_when_nothing_is_sent_any_more_ends_at_once() {
+    fn callbacks_posted_after_the_stop_end_at_once() {
         let mut queue = CallbackQueue::new(CallbackLimits::default());
         queue.post(callback(A, "1"));
         queue.stop();
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_ends_at_once_and_the_others_go_on() {
+    fn callbacks_over_the_limits_end_at_once() {
         let limits = CallbackLimits { address_max: 2, all_max: 3, ..CallbackLimits::default() };
         let mut queue = CallbackQueue::new(limits);
         let why = |posted: Posted| match posted {

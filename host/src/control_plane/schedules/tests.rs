@@ -5,7 +5,7 @@ use crate::{
     control_plane::state::UNKNOWN_GRACE,
     protocol::ScheduleStatus,
     task::{
-        NewTask, ScheduleSpec, TaskStatus,
+        ScheduleSpec, TaskStatus,
         schedule::{Overlap, When},
     },
 };
@@ -186,7 +186,7 @@ fn paused_it_submits_nothing_and_resumed_it_goes_on_in_step() {
 }
 
 #[test]
-fn what_was_missed_by_more_than_the_grace_is_told_and_not_made_up_for() {
+fn a_run_missed_by_more_than_the_grace_is_skipped_and_reported() {
     let mut story = Story::with("2026-11-24T12:00:00Z", cron("0 * * * *", "UTC"));
     story.pass(secs(3_600 * 5 + 59));
     assert_eq!(story.fired(Duration::ZERO), [story.now.wall], "17:00 is 59 s ago, and of five times it is one");
@@ -227,7 +227,7 @@ fn a_clock_that_jumps_is_noticed_within_a_minute() {
 }
 
 #[test]
-fn the_same_again_is_fine_and_another_one_needs_to_be_told() {
+fn an_identical_schedule_is_accepted_and_another_needs_replace() {
     let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
     story.fired(secs(30));
     story.add("s", every(10));
@@ -244,7 +244,7 @@ fn the_same_again_is_fine_and_another_one_needs_to_be_told() {
 }
 
 #[test]
-fn what_cannot_be_kept_says_why() {
+fn a_refused_schedule_has_a_reason() {
     let mut story = Story::at("2026-11-24T12:00:00Z");
     let plain = NewSchedule::new("s", "tick", every(10));
     let json = |text: &str| crate::json::Json::parse(text).expect("JSON");

@@ -1,6 +1,6 @@
-//! What became of callbacks.
+//! The outcome of callbacks.
 //!
-//! That one is due is an effect of the end of its task; whoever carries it out tells here how it went.
+//! The end of a task has an [`Effect::Callback`](super::Effect); the caller that carries it out reports here how it ended.
 
 use super::{CallbackOutcome, Responder, State};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Notes what became of a callback.
+    /// Records the outcome of a callback.
     pub fn callback_ended(&mut self, now: Now, end: CallbackOutcome) {
         let CallbackOutcome { result, outcome, attempts } = end;
         let Some(pending) = &result.callback else { return };

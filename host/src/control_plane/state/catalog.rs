@@ -1,8 +1,7 @@
-//! A worker's modules change while it works.
+//! A worker's modules change while it runs.
 //!
-//! The worker asks before it changes anything. Either its catalog changes here, in this one
-//! transition, or it stays as it was and the worker hears why: a change must not strand a task that
-//! was accepted for the old modules.
+//! The worker proposes its new catalog before it changes anything. It is applied in this one transition, or declined
+//! with the reason: a change must not block a task that was accepted for the old modules.
 
 use std::{
     cell::OnceCell,
@@ -23,32 +22,32 @@ use crate::{
     task::{ModuleInfo, ModuleStatus},
 };
 
-/// Waiting tasks that are looked at for one change, shared evenly among the names that it concerns,
-/// but at least one of each. All this is done under the lock.
+/// Maximum number of waiting tasks that are checked for one change, shared evenly among the affected names, but at
+/// least one of each. The state is locked meanwhile.
 const CHECKED_MAX: usize = 10_000;
-/// Bytes of arguments that are checked against changed signatures. Those beyond are taken to fit.
+/// Maximum size of the arguments that are checked against changed signatures, in bytes. Others count as valid.
 const CHECKED_BYTES_MAX: usize = 4 << 20;
-/// Scheduled tasks, and leases, that are looked at for one change.
+/// Maximum number of scheduled tasks, and of leases, that are checked for one change.
 const SCANNED_MAX: usize = 20_000;
 
-/// A task name of which the new catalog may not run everything that was submitted.
+/// How the new catalog may conflict with submitted tasks of one name.
 enum CatalogConflict<'a> {
-    /// No worker will have it.
+    /// No worker would serve the name.
     Gone,
-    /// It has another signature, which is read once there is a task to check.
+    /// The name has another signature, which is compiled once there is a task to check.
     Changed(&'a Json, OnceCell<Signature>),
 }
 
-/// Tasks of one name that could not run any more.
+/// Tasks of one name that the new catalog could not run.
 struct BlockedTasks<'a> {
     name: &'a str,
     count: usize,
-    /// Why the first of them could not.
+    /// Why it could not run the first of them.
     why: Option<String>,
 }
 
 impl<R: Responder> State<R> {
-    /// Changes the modules of a worker, unless tasks wait that could then not run.
+    /// Applies the new catalog of a worker, or declines it if unfinished tasks could not run any more.
     pub fn change_catalog(&mut self, now: Now, change: CatalogChange, reply_to: R) {
         let CatalogChange { worker: key, sequence, modules, force } = change;
         let Some(worker) = self.registry.get_mut(key) else {
@@ -84,10 +83,10 @@ impl<R: Responder> State<R> {
         let leaving: Vec<Arc<str>> =
             names.flat_map(|module| &module.tasks).map(|task| task.name.as_str().into()).collect();
         let diff = self.registry.change(key, modules);
-        let nobody_takes = |name: &Arc<str>| self.registry.is_leaving(name);
+        let is_closed = |name: &Arc<str>| self.registry.is_leaving(name);
         let closed: Vec<Arc<str>> =
-            leaving.into_iter().filter(nobody_takes).chain(diff.removed.iter().cloned()).chain(lone).collect();
-        // Whatever is due from now on would fail.
+            leaving.into_iter().filter(is_closed).chain(diff.removed.iter().cloned()).chain(lone).collect();
+        // Runs that are due from now on would fail.
         self.suspend_schedules(now, &closed, Duration::ZERO);
         for name in &diff.removed {
             self.queue.mark_unserved(name);
@@ -98,7 +97,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Why a worker's modules should not change to these.
+    /// Returns how these modules conflict with unfinished tasks, if they do.
     fn conflict(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<String> {
         let (old, new) = (schemas(self.registry.get(key)?.modules()), schemas(modules));
         let conflict_of = |name: &str, schema: &Json| match new.get(name) {
@@ -122,7 +121,7 @@ impl<R: Responder> State<R> {
         })
     }
 
-    /// Tasks that have not ended and could not run any more, by their names.
+    /// Returns the unfinished tasks that could not run any more, by their names.
     fn blocked<'a>(&'a self, conflicts: &BTreeMap<&'a str, CatalogConflict<'_>>) -> Vec<BlockedTasks<'a>> {
         let mut bytes = 0;
         let mut blocked = BTreeMap::<&str, BlockedTasks<'_>>::new();
@@ -143,8 +142,7 @@ impl<R: Responder> State<R> {
         blocked.into_values().collect()
     }
 
-    /// The unfinished tasks of these names: those that wait, those that are scheduled, and those
-    /// that are with a worker, which may be tried again.
+    /// Iterates over the unfinished tasks of these names: queued, scheduled, and leased ones, which may be retried.
     fn unfinished_of<'a>(
         &'a self,
         names: &BTreeMap<&'a str, CatalogConflict<'_>>,
@@ -154,7 +152,7 @@ impl<R: Responder> State<R> {
             Timer::Due(id) => Some(id),
             _ => None,
         });
-        // By way of the slots, so that the order is the same each time.
+        // Through the slots, so that the order is deterministic.
         let granted = self.registry.iter().flat_map(|(_, worker)| worker.slots.values().flat_map(|slot| &slot.granted));
         let granted = granted.take(SCANNED_MAX).filter_map(|lease| self.leases.get(lease).map(|granted| &granted.task));
         let etas = self.etas.iter().take(SCANNED_MAX).map(|(_, id)| id);
@@ -163,17 +161,17 @@ impl<R: Responder> State<R> {
     }
 }
 
-/// Waiting tasks that are looked at of each of so many names.
+/// Returns how many waiting tasks are checked of each name.
 fn share(names: usize) -> usize {
     (CHECKED_MAX / names.max(1)).max(1)
 }
 
-/// The schemas of the tasks in a catalog.
+/// Returns the schemas of the tasks in a catalog.
 fn schemas(modules: &[ModuleInfo]) -> BTreeMap<&str, &Json> {
     modules.iter().flat_map(|module| &module.tasks).map(|task| (task.name.as_str(), &task.schema)).collect()
 }
 
-/// What there is to tell of a change.
+/// Returns the events of a catalog change.
 fn catalog_events(old: &[ModuleInfo], new: &[ModuleInfo]) -> Vec<(EventKind, String)> {
     let old: BTreeMap<&str, &ModuleInfo> = old.iter().map(|module| (module.path.as_str(), module)).collect();
     let paths: BTreeSet<&str> = new.iter().map(|module| module.path.as_str()).collect();
@@ -189,7 +187,7 @@ fn catalog_events(old: &[ModuleInfo], new: &[ModuleInfo]) -> Vec<(EventKind, Str
     changes.chain(dropped).collect()
 }
 
-/// What a module runs now that it did not run before.
+/// Describes how a module has changed, if it has.
 fn change(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
     let is = module.version();
     match before.filter(|before| !before.hash.is_empty()) {
@@ -205,7 +203,7 @@ fn change(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
     }
 }
 
-/// What is wrong with a module that was not wrong before.
+/// Returns the error of a module, if it is new.
 fn failure(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
     let known = before.and_then(|before| before.last_error.as_ref());
     let error = module.last_error.as_ref()?;

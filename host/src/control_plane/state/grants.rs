@@ -1,4 +1,4 @@
-//! Tasks go out: which slot gets which.
+//! Which slot gets which task.
 
 use std::{mem, time::Duration};
 
@@ -31,54 +31,53 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Whether the parked request of a slot cannot be answered any more, as its connection is gone: then
-    /// it is forgotten. A worker that comes back repeats it.
+    /// Drops the parked request of a slot if its connection is closed. A worker that reconnects repeats it. Returns
+    /// whether it was dropped.
     pub(super) fn drop_closed(&mut self, key: Uuid, number: u32) -> bool {
-        let shut = self.registry.change_slot(key, number, |slot| {
+        let closed = self.registry.change_slot(key, number, |slot| {
             drop(slot.parked.take_if(|reply_to| !reply_to.is_open())?);
             Some(mem::replace(&mut slot.until, Moment::NEVER))
         });
-        let until = shut.flatten();
+        let until = closed.flatten();
         if let Some(until) = until {
             self.timers.remove(&(until, Timer::Slot(key, number)));
         }
         until.is_some()
     }
 
-    /// The slot that should have the next task: of those that wait and can run one, one of the
-    /// worker that is least loaded.
+    /// Returns the slot that gets the next task: of those that wait and can run one, one of the least loaded worker.
     pub(super) fn idle_slot(&self) -> Option<(Uuid, u32)> {
         let (key, worker) = self.registry.idle().find(|(_, worker)| self.queue.has(worker.names()))?;
         Some((key, worker.first_parked()?))
     }
 
-    /// Leases to a slot the next task that it can run, and as many short ones behind it as fit
-    /// into the lookahead.
+    /// Leases the next task that a slot can run, and as many short ones behind it as fit into the lookahead.
     pub(super) fn grant(&mut self, now: Now, key: Uuid, slot: u32, capacity: usize) -> Vec<Lease> {
         let Some(worker) =
             self.registry.get(key).filter(|worker| !worker.draining && !worker.is_reserved() && capacity > 0)
         else {
             return Vec::new();
         };
-        // Nobody takes more than its share: the others would wait for work that is here.
+        // A slot takes no more than its share of the queue, so that no other slot is idle meanwhile.
         let share = self.queue.ready().div_ceil(self.registry.slots().max(1));
-        let most = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
+        let count_max = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
         let Some((queue_key, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
         let mut ahead = worker.mean_run(&queue_key.name);
-        let weigh = |id: &TaskId| self.tasks.get(id).map_or((false, 0), |record| (record.quarantined, record.bytes()));
-        let (mut alone, mut bytes) = weigh(&first);
+        let measure =
+            |id: &TaskId| self.tasks.get(id).map_or((false, 0), |record| (record.quarantined, record.bytes()));
+        let (mut is_quarantined, mut bytes) = measure(&first);
         let mut chosen = vec![(queue_key.clone(), first)];
         self.queue.remove(&queue_key);
-        while chosen.len() < most
-            && !alone
-            && let Some(spent) = ahead
+        while chosen.len() < count_max
+            && !is_quarantined
+            && let Some(planned) = ahead
             && let Some((next, id)) = self.queue.head(queue_key.priority, worker.names())
         {
-            ahead = worker.mean_run(&next.name).map(|mean| spent + mean).filter(|sum| *sum <= LOOKAHEAD);
+            ahead = worker.mean_run(&next.name).map(|mean| planned + mean).filter(|sum| *sum <= LOOKAHEAD);
             let size;
-            (alone, size) = weigh(&id);
+            (is_quarantined, size) = measure(&id);
             bytes += size;
-            if ahead.is_none() || alone || bytes > FRAME_TARGET {
+            if ahead.is_none() || is_quarantined || bytes > FRAME_TARGET {
                 break;
             }
             self.queue.remove(&next);
@@ -87,20 +86,23 @@ impl<R: Responder> State<R> {
         self.lease(now, key, slot, chosen)
     }
 
+    /// Leases these tasks to a slot.
     pub(super) fn lease(&mut self, now: Now, key: Uuid, number: u32, chosen: Vec<(QueueKey, TaskId)>) -> Vec<Lease> {
         let mut leases = Vec::with_capacity(chosen.len());
         let (mut longest, mut bytes) = (Duration::ZERO, 0);
         for (queue_key, id) in chosen {
             let Some(record) = self.tasks.get_mut(&id) else { continue };
-            // It may have been submitted before anybody knew the name.
-            if let Some((_, own)) = self.registry.known(now.mono, &queue_key.name).filter(|_| record.attempt == 0) {
-                record.policy = record.policy.or(own);
+            // The task may have been submitted before a worker had its name.
+            if let Some((_, module_policy)) =
+                self.registry.known(now.mono, &queue_key.name).filter(|_| record.attempt == 0)
+            {
+                record.policy = record.policy.or(module_policy);
             }
-            // Numbers of an earlier control plane, which a worker may still hold, are never used again.
+            // Ids of an earlier control plane, which a worker may still hold, are never used again.
             self.last_lease = (self.last_lease + 1).max(u64::try_from(self.lease_epoch.micros()).unwrap_or(0));
             let lease = LeaseId(self.last_lease);
             record.attempt += 1;
-            // Only the first begins now.
+            // Only the first attempt starts now.
             let started_at = leases.is_empty().then_some(now.wall);
             record.phase = Phase::Leased { lease, started_at, position: queue_key.position };
             if started_at.is_some() {

@@ -1,9 +1,8 @@
 //! Tasks that run alone on their worker, because the workers that ran them crashed.
 //!
-//! One more crash ends such a task, so it must be told apart from those that only ran beside it. A
-//! worker that is idle takes it; where none is, the least loaded one that can run it is reserved:
-//! it finishes what it has, and gets nothing else until the task has ended there. At most one worker
-//! is held free that way at a time. Invariant: a reserved worker is granted no other task.
+//! One more crash ends such a task, so it must not be blamed for a crash by another task beside it. A worker that is
+//! idle runs it. If there is none, the least loaded one that can run it is reserved: it finishes what it has, and gets
+//! nothing else until the task has ended there. At most one worker waits that way at a time. Invariant: a reserved worker is granted no other task.
 
 use uuid::Uuid;
 
@@ -15,11 +14,11 @@ use crate::{
     task::TaskId,
 };
 
-/// Maximum number of such tasks for which a worker is looked for in one step.
+/// Maximum number of such tasks that are dispatched in one step.
 const ISOLATED_PER_STEP_MAX: usize = 8;
 
 impl<R: Responder> State<R> {
-    /// Grants tasks that are to run alone to workers that are free of others.
+    /// Grants tasks that run alone to workers without other tasks.
     pub(super) fn dispatch_isolated(&mut self, now: Now) {
         if self.reservations.is_empty() && !self.queue.has_isolated() {
             return;
@@ -48,7 +47,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Ends the reservations whose task has ended, or is elsewhere.
+    /// Ends the reservations whose task has ended, or is leased elsewhere.
     fn end_reservations(&mut self) {
         let over = |(key, id): (&Uuid, &TaskId)| {
             let holds = self.registry.get(*key).is_some_and(|worker| !worker.draining)
@@ -75,15 +74,15 @@ impl<R: Responder> State<R> {
         self.reservations.values().any(|id| self.is_waiting(id))
     }
 
-    /// A worker that can run the task, has nothing else and is not kept for another.
+    /// Returns a worker that can run the task, has no other and is not reserved for another.
     fn find_free_worker(&self, queue_key: &QueueKey, id: &TaskId) -> Option<Uuid> {
-        let is_kept = |key: &Uuid| self.reservations.get(key).is_some_and(|other| other != id);
+        let is_reserved_for_other = |key: &Uuid| self.reservations.get(key).is_some_and(|other| other != id);
         let mut workers = self.registry.iter().filter(|(key, worker)| {
             worker.load() == 0
                 && worker.first_parked().is_some()
                 && worker.can_run(&queue_key.name)
                 && !worker.draining
-                && !is_kept(key)
+                && !is_reserved_for_other(key)
         });
         workers.next().map(|(key, _)| key)
     }
@@ -101,7 +100,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Reserves one worker for the task, and no other.
+    /// Reserves a worker for the task, and ends its other reservations.
     fn reserve(&mut self, key: Uuid, id: &TaskId) {
         let others: Vec<Uuid> = self
             .reservations

@@ -1,4 +1,4 @@
-//! What is shown of the state: tasks by how they stand, and what happened lately.
+//! Queries: pages of tasks, and all about one task. Only reads.
 
 use std::sync::Arc;
 
@@ -12,49 +12,49 @@ use crate::{
     transport::PAYLOAD_MAX,
 };
 
-/// Tasks that one page may have.
+/// Maximum number of tasks on one page.
 const PAGE_MAX: usize = 1_000;
-/// Tasks that are looked at for one page: it is made under the lock.
+/// Maximum number of tasks that are scanned for one page, as the state is locked meanwhile.
 const SCAN_MAX: usize = 20_000;
-/// Reports that are shown of one task, the newest.
+/// Maximum number of reports that are shown of one task, the newest.
 const REPORTS_SHOWN: usize = 200;
 
-/// All that is known of one task.
+/// Everything about one task.
 #[derive(Debug)]
 pub struct TaskDetail {
-    /// How it stands.
+    /// Its summary.
     pub summary: TaskSummary,
     /// Its positional arguments.
     pub args: Json,
     /// Its named arguments.
     pub kwargs: Json,
-    /// How it wants to be treated.
+    /// Its policy.
     pub policy: Policy,
-    /// How it ended, if it has.
+    /// Its result, if it has ended.
     pub ended: Option<Arc<TaskResult>>,
-    /// How far it is.
+    /// Its progress.
     pub progress: Option<Progress>,
-    /// What it said lately, oldest first.
+    /// Its newest reports, oldest first.
     pub reports: Vec<Report>,
 }
 
-/// A task that may be shown.
+/// An unfinished or finished task.
 enum TaskRef<'a> {
     Live(&'a TaskId, &'a TaskRecord),
     Ended(&'a Kept),
 }
 
 impl<R: Responder> State<R> {
-    /// Tells a client of tasks.
+    /// Answers with a page of tasks.
     pub fn tasks(&mut self, now: Now, query: &TaskQuery, reply_to: R) {
         let page = self.page(now, query);
         self.reply(reply_to, Reply::Tasks(page));
     }
 
-    /// The tasks that a query asks for: running ones first, then waiting ones in the order of the
-    /// queue, then those that wait for their moment, the next first, then ended ones, the newest first.
+    /// Returns the tasks that match a query: running ones first, then waiting ones in the order of the queue, then
+    /// scheduled ones, the next first, then finished ones, the newest first.
     pub fn page(&self, now: Now, query: &TaskQuery) -> TaskPage {
-        // Only those are looked at that can match, so that few are found behind many others.
+        // Scan only groups that can match, so that a few matches are found among many other tasks.
         let wanted = |statuses: &[TaskStatus]| {
             query.statuses.is_empty() || statuses.iter().any(|status| query.statuses.contains(status))
         };
@@ -94,7 +94,7 @@ impl<R: Responder> State<R> {
         TaskPage { tasks, total: matching as u64, complete: scanned < SCAN_MAX }
     }
 
-    /// All that is known of a task. Looking counts as no use of its result.
+    /// Returns everything about a task. Does not count as a use of its result.
     pub fn detail(&self, now: Now, id: &TaskId) -> Option<TaskDetail> {
         let newest = |log: &crate::control_plane::reports::ReportLog| {
             log.after(log.last().saturating_sub(REPORTS_SHOWN as u64)).cloned().collect()
@@ -125,7 +125,7 @@ impl<R: Responder> State<R> {
         })
     }
 
-    /// Tells a client all that is known of a task.
+    /// Answers with everything about a task.
     pub fn describe(&mut self, now: Now, id: &TaskId, reply_to: R) {
         let task = match self.tasks.get(id) {
             Some(record) => Some(self.view(id, record)),
@@ -134,7 +134,7 @@ impl<R: Responder> State<R> {
         self.reply(reply_to, Reply::Described(task.map(Box::new)));
     }
 
-    /// A task that has not ended.
+    /// Describes an unfinished task.
     pub(super) fn view(&self, id: &TaskId, record: &TaskRecord) -> Task {
         let running_attempt = self.running_attempt(record);
         let last_failure = record.last_failure.as_deref();
@@ -191,12 +191,12 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// How far a task is that has not ended, if it told.
+    /// Returns the progress of an unfinished task, if it reported any.
     pub fn progress(&self, id: &TaskId) -> Option<&Progress> {
         self.tasks.get(id)?.reports.progress()
     }
 
-    /// The call of a task that has ended, as another task with the id `new`.
+    /// Returns the call of a finished task as a new task with the id `new`.
     pub fn again(&self, now: Now, ended: &TaskId, new: TaskId) -> Option<NewTask> {
         let TaskMeta { name, args, kwargs, policy, .. } = self.results.peek(now.mono, ended)?.meta.clone();
         Some(NewTask { id: new, args, kwargs, policy, ..NewTask::new(&*name) })
@@ -206,7 +206,7 @@ impl<R: Responder> State<R> {
         self.tasks.get(id).map(|record| TaskRef::Live(id, record))
     }
 
-    /// Whether a query asks for a task. The summary is only made of those that are shown.
+    /// Whether a task matches a query. Summaries are only made of tasks on the page.
     fn matches(&self, query: &TaskQuery, task: &TaskRef<'_>) -> bool {
         match task {
             TaskRef::Live(_, record) => {
@@ -227,7 +227,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// When the attempt that runs began, and at which worker.
+    /// Returns when the running attempt started, and on which worker.
     fn running_attempt(&self, record: &TaskRecord) -> Option<(Timestamp, Option<&Arc<str>>)> {
         let Phase::Leased { lease, started_at, .. } = record.phase else { return None };
         let worker = || self.registry.get(self.leases.get(&lease)?.worker).map(|worker| &worker.id);
@@ -269,7 +269,7 @@ fn summary_of(kept: &Kept) -> TaskSummary {
     }
 }
 
-/// As much of an error as a list shows.
+/// Returns the first line of an error, shortened for a list.
 fn first_line(error: &str) -> String {
     let line = error.trim_start().lines().next().unwrap_or_default();
     line[..line.floor_char_boundary(200)].to_owned()

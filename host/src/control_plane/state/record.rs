@@ -1,7 +1,6 @@
-//! An unfinished task, and how it stands: what the state keeps of it until its end.
+//! An unfinished task, as the state keeps it until its end.
 //!
-//! Apart from `tasks`, which moves it, because every other part reads it. Invariant: what only one
-//! standing has is in [`Phase`], so that no task has a lease and a place in the schedule.
+//! Invariant: what only one phase has is in [`Phase`], so that no task is leased and scheduled at the same time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,17 +22,17 @@ use crate::{
     },
 };
 
-/// So many sessions may hear of the end of one task.
+/// Maximum number of sessions that get the result of one task.
 pub const TASK_SESSIONS_MAX: usize = 64;
-/// Bytes that are kept of why an attempt failed, until its task ends.
+/// Maximum length of the error of the last failed attempt, in bytes.
 pub const LAST_FAILURE_MAX: usize = 1_024;
 
-/// How an unfinished task stands, with what only that standing has.
+/// The phase of an unfinished task, with the data of that phase.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// In the queue, at this place.
+    /// In the queue, at this position.
     Queued(Position),
-    /// Waits for a moment.
+    /// Scheduled.
     Due(DueAt),
     /// Granted to a slot.
     Leased { lease: LeaseId, started_at: Option<Timestamp>, position: Position },
@@ -46,7 +45,7 @@ pub(super) enum DueAt {
     Countdown(Moment),
     /// Its next attempt.
     Retry(Moment),
-    /// That the wall clock shows this.
+    /// The wall clock to show this.
     Eta(Timestamp),
 }
 
@@ -63,33 +62,33 @@ pub(super) struct TaskRecord {
     pub(super) due_at: Moment,
     pub(super) waiting_since: Moment,
     pub(super) phase: Phase,
-    /// Attempts that were begun and not lost.
+    /// Number of attempts that were started and not lost.
     pub(super) attempt: u32,
-    /// Crashes of workers while it ran.
+    /// Number of worker crashes while it ran.
     pub(super) losses: u32,
-    /// Was granted to a worker that crashed: granted alone from now on, so that a task that
-    /// kills its worker is told apart from those around it.
+    /// Whether it was leased to a worker that crashed. It is granted alone from then on, so that a task that crashes
+    /// workers is found among those beside it.
     pub(super) quarantined: bool,
     /// Accepted while no worker had its name, because one may still come.
     pub(super) unclaimed: bool,
-    /// The session that hears of its end.
+    /// The session that gets its result.
     pub(super) session: Option<Uuid>,
-    /// Those under which it was submitted again.
+    /// Other sessions that submitted it again.
     pub(super) other_sessions: Vec<Uuid>,
     /// Parked requests that wait for its end or its reports.
     pub(super) watchers: Vec<ParkId>,
     pub(super) reports: ReportLog,
-    /// Who is called back at its end.
+    /// The callback to send when it ends.
     pub(super) callback: Option<Arc<CallbackInfo>>,
-    /// How its last attempt failed, if one did.
+    /// The last failed attempt.
     pub(super) last_failure: Option<Box<LastFailure>>,
 }
 
-/// How an attempt failed that is not the last one.
+/// A failed attempt that is retried.
 #[derive(Debug)]
 pub(super) struct LastFailure {
     pub(super) kind: ErrorKind,
-    /// Why, at most [`LAST_FAILURE_MAX`] bytes of it.
+    /// The error, cut to [`LAST_FAILURE_MAX`] bytes.
     pub(super) message: Box<str>,
     /// When the next attempt is due.
     pub(super) next_at: Timestamp,
@@ -101,13 +100,13 @@ impl TaskRecord {
         self.args.as_str().len() + self.kwargs.as_str().len() + callback
     }
 
-    /// Lets one more session hear of its end, if there is room.
+    /// Adds a session that gets its result. Returns false if there are too many.
     pub(super) fn attach<R>(&mut self, session: Uuid, open: &Sessions<R>) -> bool {
         let first = *self.session.get_or_insert(session);
         if first == session || self.other_sessions.contains(&session) {
             return true;
         }
-        // Those that were forgotten make room, so that they cannot pile up.
+        // Sessions that were forgotten are removed when the vector is full, so that they cannot pile up.
         if self.other_sessions.len() == self.other_sessions.capacity() {
             self.other_sessions.retain(|other| open.is_open(*other));
         }
@@ -118,7 +117,7 @@ impl TaskRecord {
         has_room
     }
 
-    /// Whether its next attempt runs alone on its worker, as one more crash ends it.
+    /// Whether its next attempt must run alone on its worker, as one more crash ends the task.
     pub(super) fn runs_alone(&self) -> bool {
         self.losses + 1 >= LOSSES_MAX
     }
@@ -127,7 +126,7 @@ impl TaskRecord {
         QueueKey { priority: self.priority, name: self.name.clone(), position }
     }
 
-    /// The right to run its next attempt.
+    /// Returns the lease of its current attempt.
     pub(super) fn lease(&self, lease: LeaseId, id: &TaskId) -> Lease {
         Lease {
             id: lease,
@@ -140,7 +139,7 @@ impl TaskRecord {
         }
     }
 
-    /// When its next attempt is due, while it waits for that moment.
+    /// Returns when its next attempt is due, while it is scheduled.
     pub(super) fn due_on(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Due(DueAt::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
@@ -164,35 +163,35 @@ impl TaskRecord {
     }
 }
 
-/// Where a live lease is.
+/// A live lease: its task and worker.
 #[derive(Clone, Debug)]
 pub(super) struct Granted {
     pub(super) task: TaskId,
     pub(super) worker: Uuid,
 }
 
-/// What became of an offered task.
+/// The outcome of a submission.
 pub(super) enum SubmitOutcome {
     Live,
     Ended(Arc<TaskResult>),
     Refused(String),
 }
 
-/// Why a lease is taken back from the worker of this id.
+/// Why a lease is taken back. With the id of its worker.
 #[derive(Clone, Copy)]
 pub(super) enum RequeueCause<'a> {
     /// It was returned, or never arrived.
     Returned,
-    /// The worker left.
+    /// The worker left by itself.
     WorkerLeft(&'a Arc<str>),
-    /// The worker, or its slot, fell silent: it may run on, and nothing says that it was the task.
+    /// The worker, or its slot, fell silent: it may still run, and the task need not be the cause.
     WorkerSilent(&'a Arc<str>),
     /// The connection of the worker was closed, as it is when its process dies.
     WorkerCrashed(&'a Arc<str>),
 }
 
 impl RequeueCause<'_> {
-    /// What `status` shows of an attempt that had begun, after this many crashes.
+    /// Returns the error that `status` shows for an attempt that had started, after this many crashes.
     pub(super) fn message(self, losses: u32) -> Option<String> {
         match self {
             Self::Returned => None,
@@ -213,7 +212,7 @@ impl RequeueCause<'_> {
     }
 }
 
-/// What the end of a task is made of.
+/// How a task ended.
 #[derive(Default)]
 pub(super) struct TaskEnd {
     pub(super) result: Option<Json>,

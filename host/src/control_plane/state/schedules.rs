@@ -1,4 +1,4 @@
-//! Tasks that are submitted by themselves.
+//! Schedules: requests of clients, runs that are due, and schedules of modules.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Does what a client asks about schedules.
+    /// Carries out a client's request about schedules.
     pub fn schedule(&mut self, now: Now, request: ScheduleRequest, reply_to: R) {
         let answer = match request {
             ScheduleRequest::List => Ok(self.schedules.infos(now)),
@@ -55,7 +55,7 @@ impl<R: Responder> State<R> {
         self.schedules.info(now, name).into_iter().collect()
     }
 
-    /// The book knows how a last task ended, not how it stands.
+    /// Adds the status of the last task, which the schedule knows only once it has ended.
     fn with_status(&self, now: Now, mut info: ScheduleInfo) -> ScheduleInfo {
         if let (Some(id), None) = (&info.last_task_id, info.last_status) {
             let live = self.tasks.get(id).map(|record| record.status());
@@ -64,7 +64,7 @@ impl<R: Responder> State<R> {
         info
     }
 
-    /// Submits a schedule's task now. Nothing happens if there is no such schedule.
+    /// Submits a schedule's task now. Does nothing if there is no such schedule.
     fn trigger(&mut self, now: Now, name: &str, id: &TaskId) -> Result<(), String> {
         let is_known = self.tasks.contains_key(id) || self.results.peek(now.mono, id).is_some();
         let Some(DueRun { name, task }) = self.schedules.task(name, id.clone()).filter(|_| !is_known) else {
@@ -79,24 +79,24 @@ impl<R: Responder> State<R> {
         Ok(())
     }
 
-    /// Submits what is due.
+    /// Submits the tasks of schedules that are due.
     pub(super) fn run_schedules(&mut self, now: Now) {
         self.next_schedule = Moment::NEVER;
-        // What is due while the control plane stops is left to the next one.
+        // While the control plane stops, due runs are left to the next one.
         if self.is_draining {
             return;
         }
         self.schedules.observe_clocks(now);
         while let Some(turn) = self.schedules.next_due(now) {
             match turn {
-                DueAction::Run(fire) => self.fire(now, *fire),
+                DueAction::Run(fire) => self.run(now, *fire),
                 DueAction::Skip(name, why) => self.record_skipped(now, &name, &reason(why)),
             }
         }
         self.arm_schedules(now);
     }
 
-    fn fire(&mut self, now: Now, DueRun { name, task }: DueRun) {
+    fn run(&mut self, now: Now, DueRun { name, task }: DueRun) {
         let id = task.id.clone();
         match self.accept(now, task, None, None) {
             SubmitOutcome::Live => self.record_fired(now, &name, &id, Trigger::Due, None),
@@ -121,15 +121,15 @@ impl<R: Responder> State<R> {
         );
     }
 
-    /// A task has ended: perhaps the next one of its schedule waits for that.
+    /// Submits the next run of a schedule that waits for the end of this task.
     pub(super) fn run_queued_schedule(&mut self, now: Now, id: &TaskId, status: TaskStatus) {
         if let Some(fire) = self.schedules.ended(id, status).filter(|_| !self.is_draining) {
-            self.fire(now, fire);
+            self.run(now, fire);
         }
     }
 
-    /// Takes up what a worker's modules say now of schedules, where that is not what they said
-    /// `before`. What was not changed here is left as it is, as other workers may have newer modules.
+    /// Updates the schedules that a worker's modules define, where they differ from `before`. Others stay as they are,
+    /// as other workers may have newer modules.
     pub(super) fn update_module_schedules(
         &mut self,
         now: Now,
@@ -143,7 +143,7 @@ impl<R: Responder> State<R> {
                 continue;
             }
             let Some(spec) = &task.schedule else {
-                // One that comes may have an older module than those who are here.
+                // A new worker may have an older module than the others.
                 let is_newest = before.contains_key(&*task.name) || !self.is_scheduled_elsewhere(key, &task.name);
                 changed |= is_newest && self.schedules.remove_from_module(&task.name);
                 continue;
@@ -151,7 +151,7 @@ impl<R: Responder> State<R> {
             changed = true;
             let schedule = NewSchedule::new(&task.name, &task.name, spec.clone());
             match self.schedules.set_from_module(now, schedule, module) {
-                // Somebody's own schedule of that name goes first.
+                // A client's schedule of this name takes precedence.
                 Ok(()) | Err(ScheduleError::Taken(_)) => {}
                 Err(why) => self.record_skipped(now, &task.name.as_str().into(), &why.to_string()),
             }
@@ -161,7 +161,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Takes up the schedules of modules that had to stand back, as there is room now.
+    /// Adds schedules of modules that had no room, or that a client's schedule has replaced.
     fn restore_module_schedules(&mut self, now: Now) {
         let of_modules = self.registry.iter().flat_map(|(_, worker)| active_tasks(worker.modules()));
         let waiting: Vec<(String, NewSchedule)> = of_modules
@@ -172,15 +172,15 @@ impl<R: Responder> State<R> {
             })
             .collect();
         for (module, schedule) in waiting {
-            // Whatever is in its way now was told when it came.
+            // A refusal was reported when the module was loaded.
             let _ = self.schedules.set_from_module(now, schedule, &module);
         }
     }
 
-    /// Those of a worker's schedules that no other worker has.
+    /// Returns those of a worker's schedules that no other worker has.
     pub(super) fn exclusive_schedules(&self, key: Uuid, of: &ScheduleSpecs) -> Vec<Arc<str>> {
-        let named = of.iter().filter(|(_, spec)| spec.is_some()).map(|(name, _)| name);
-        named.filter(|name| !self.is_scheduled_elsewhere(key, name)).cloned().collect()
+        let scheduled = of.iter().filter(|(_, spec)| spec.is_some()).map(|(name, _)| name);
+        scheduled.filter(|name| !self.is_scheduled_elsewhere(key, name)).cloned().collect()
     }
 
     /// Whether another worker has a schedule for a task of this name.
@@ -191,7 +191,7 @@ impl<R: Responder> State<R> {
             .any(|(_, task)| task.schedule.is_some() && task.name == name)
     }
 
-    /// Nobody offers these names any more, but may do so again within `grace`.
+    /// Suspends the schedules of names that no worker serves any more. They may come back within `grace`.
     pub(super) fn suspend_schedules(&mut self, now: Now, names: &[Arc<str>], grace: Duration) {
         if self.schedules.is_empty() || names.is_empty() {
             return;
@@ -202,7 +202,7 @@ impl<R: Responder> State<R> {
         self.arm_schedules(now);
     }
 
-    /// Sets the timer for what is due next.
+    /// Sets the timer for the schedule that is due next.
     fn arm_schedules(&mut self, now: Now) {
         let wake = self.schedules.wake(now);
         if wake == self.next_schedule {
@@ -216,14 +216,14 @@ impl<R: Responder> State<R> {
     }
 }
 
-/// When each task of a worker's modules is to be submitted, by its name.
+/// The schedules that a worker's modules define, by task name.
 pub(super) type ScheduleSpecs = BTreeMap<Arc<str>, Option<ScheduleSpec>>;
 
 pub(super) fn schedule_specs(modules: &[ModuleInfo]) -> ScheduleSpecs {
     active_tasks(modules).map(|(_, task)| (task.name.as_str().into(), task.schedule.clone())).collect()
 }
 
-/// The tasks that may be submitted anew, each with the name of its module.
+/// Iterates over the tasks that accept new submissions, each with the name of its module.
 fn active_tasks(modules: &[ModuleInfo]) -> impl Iterator<Item = (&str, &TaskInfo)> {
     let here = modules.iter().filter(|module| module.status != ModuleStatus::Leaving);
     here.flat_map(|module| module.tasks.iter().map(|task| (&*module.name, task)))
@@ -233,6 +233,6 @@ fn reason(why: Skip) -> String {
     match why {
         Skip::Busy => "its last task has not ended".into(),
         Skip::Full => "its last task has not ended, and the next one waits for that".into(),
-        Skip::Missed(at) => format!("nobody was awake at {at}"),
+        Skip::Missed(at) => format!("the control plane was not running at {at}"),
     }
 }

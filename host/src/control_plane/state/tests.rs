@@ -262,7 +262,7 @@ fn a_task_is_submitted_granted_run_and_answered() {
 }
 
 #[test]
-fn whoever_waits_for_a_task_hears_of_its_end() {
+fn requests_that_wait_for_a_task_are_answered_at_its_end() {
     let mut story = Story::with_worker(1);
     story.state.submit_and_hold(story.now, task("a 1"), None, To("client"));
     story.state.lookup(story.now, Lookup { ids: vec![id("a 1")], wait_ms: 5_000 }, To("lookup"));
@@ -288,7 +288,7 @@ fn whoever_waits_for_a_task_hears_of_its_end() {
 }
 
 #[test]
-fn a_waiter_is_told_even_if_results_are_not_kept() {
+fn a_waiting_request_is_answered_even_if_results_expire_at_once() {
     let mut story = Story::within(Limits { result_ttl: Duration::ZERO, ..Limits::default() });
     story.register(registration(W, 1, &["a"]));
     story.state.submit_and_hold(story.now, task("a 1"), None, To("client"));
@@ -304,7 +304,7 @@ fn a_waiter_is_told_even_if_results_are_not_kept() {
 }
 
 #[test]
-fn a_lost_worker_gives_its_tasks_back_to_the_front() {
+fn a_lost_worker_returns_its_tasks_to_the_front() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1", "a 2"]);
     assert_eq!(story.run(W).task_id, id("a 1"));
@@ -319,7 +319,7 @@ fn a_lost_worker_gives_its_tasks_back_to_the_front() {
 }
 
 #[test]
-fn a_control_plane_that_stood_still_holds_no_silence_against_its_workers() {
+fn a_control_plane_that_stood_still_does_not_lose_its_workers() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     story.run(W);
@@ -351,7 +351,7 @@ fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
 }
 
 #[test]
-fn an_outcome_under_a_lease_that_was_taken_back_counts_for_nothing() {
+fn an_outcome_under_a_revoked_lease_does_not_count() {
     let mut story = Story::with_worker(2);
     story.accept(&["a 1"]);
     let stale = story.run(W);
@@ -425,7 +425,7 @@ fn the_freest_worker_comes_first() {
 }
 
 #[test]
-fn a_task_submitted_twice_is_one_task_and_every_session_hears_of_it() {
+fn a_task_submitted_twice_runs_once_and_every_session_gets_it() {
     let mut story = Story::with_worker(1);
     let sessions = [7, 8, 9].map(Uuid::from_u128);
     for session in sessions {
@@ -447,7 +447,7 @@ fn a_task_submitted_twice_is_one_task_and_every_session_hears_of_it() {
 }
 
 #[test]
-fn a_session_that_is_left_alone_is_forgotten_even_after_a_wait() {
+fn an_unused_session_is_forgotten_even_after_a_wait() {
     let mut story = Story::new();
     let session = Uuid::from_u128(7);
     for sequence in 1..=4 {
@@ -463,7 +463,7 @@ fn a_session_that_is_left_alone_is_forgotten_even_after_a_wait() {
 }
 
 #[test]
-fn cancel_reaches_a_task_wherever_it_stands() {
+fn cancel_works_in_every_phase_of_a_task() {
     let mut story = Story::with_worker(1);
     let cancelled = |stopped| AnyReply::Client(Reply::Cancelled(vec![stopped]));
     story.accept(&["a 1", "a queued"]);
@@ -589,7 +589,7 @@ fn a_worker_that_comes_and_goes_is_watched_by_one_timer() {
 }
 
 #[test]
-fn a_worker_that_drains_is_told_at_once_that_there_is_nothing_more() {
+fn the_slots_of_a_draining_worker_are_answered_at_once() {
     let mut story = Story::with_worker(2);
     story.work(W, 0, Vec::new(), 1);
     story.state.drain_worker(story.now, W, To("drain"));
@@ -623,7 +623,7 @@ fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_farewell_answers_everybody() {
+fn close_all_answers_every_open_request() {
     let mut story = Story::with_worker(1);
     story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("x") }], Notify::Answer);
     story.collect(Uuid::from_u128(7), 1, 0);
@@ -638,7 +638,7 @@ fn the_farewell_answers_everybody() {
 }
 
 #[test]
-fn follow_ups_of_what_was_accepted_are_taken_while_the_control_plane_drains() {
+fn follow_ups_are_accepted_while_the_control_plane_drains() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let lease = story.run(W);
@@ -655,7 +655,7 @@ fn follow_ups_of_what_was_accepted_are_taken_while_the_control_plane_drains() {
 }
 
 #[test]
-fn a_task_granted_ahead_is_shown_as_started_once_its_worker_has_come_to_it() {
+fn a_task_granted_ahead_is_started_once_its_worker_reaches_it() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 0"]);
     let lease = story.run(W);
@@ -668,7 +668,7 @@ fn a_task_granted_ahead_is_shown_as_started_once_its_worker_has_come_to_it() {
 }
 
 #[test]
-fn nonsense_of_a_worker_does_no_harm() {
+fn invalid_requests_of_a_worker_do_no_harm() {
     let mut story = Story::with_worker(1);
     story.state.register(story.now, registration(V, 0, &[]), Some(PEER), To("register"));
     story.state.register(story.now, registration(V, u32::MAX, &[]), Some(PEER), To("register"));
@@ -684,7 +684,7 @@ fn nonsense_of_a_worker_does_no_harm() {
 }
 
 #[test]
-fn those_who_gave_up_do_not_pile_up() {
+fn closed_requests_do_not_pile_up() {
     let mut story = Story::new();
     let waits = || NewTask { unknown: Unknown::Wait, ..task("x") };
     for _ in 0..1_000 {
@@ -696,7 +696,7 @@ fn those_who_gave_up_do_not_pile_up() {
 }
 
 #[test]
-fn the_bounds_hold_and_say_so() {
+fn the_bounds_hold_and_name_themselves() {
     let mut story = Story::within(Limits { tasks_max: 2, bytes_max: 10, ..Limits::default() });
     story.register(registration(W, 1, &["a"]));
     let long = NewTask { args: Json::parse("[1,2,3,4]").expect("JSON"), ..task("a long") };

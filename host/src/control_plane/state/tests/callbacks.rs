@@ -44,7 +44,7 @@ fn delivery(result: &TaskResult) -> (DeliveryState, u32, Option<&str>) {
 }
 
 #[test]
-fn every_end_is_told_once_however_the_task_ends() {
+fn every_end_is_called_back_once_however_the_task_ends() {
     let mut story = Story::with_worker(1);
     story.offer(calling("a 1"));
     let lease = story.run(W);
@@ -114,7 +114,7 @@ fn what_became_of_a_callback_is_shown_with_the_result_and_in_the_events() {
 }
 
 #[test]
-fn a_late_word_of_a_forgotten_end_does_not_touch_a_later_one() {
+fn a_late_outcome_of_a_forgotten_end_does_not_change_a_later_one() {
     let mut story = Story::within(Limits { results_max: 1, ..Limits::default() });
     story.offer(calling("x 1"));
     let first = story.one_call();
@@ -128,7 +128,7 @@ fn a_late_word_of_a_forgotten_end_does_not_touch_a_later_one() {
 }
 
 #[test]
-fn who_cannot_be_called_is_refused_and_what_is_sent_along_counts() {
+fn an_invalid_callback_is_refused_and_its_data_counts() {
     let mut story = Story::within(Limits { bytes_max: 100, ..Limits::default() });
     let wrong = NewTask { callback: Some(CallbackInfo::new("ipc:///tmp/x")), ..task("x 1") };
     let data = |length: usize| Json::of(&"x".repeat(length)).expect("JSON");

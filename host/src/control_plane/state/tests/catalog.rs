@@ -86,7 +86,7 @@ fn a_name_that_goes_is_unknown_from_then_on_without_any_grace() {
 }
 
 #[test]
-fn a_name_does_not_go_while_tasks_of_it_wait_run_or_are_scheduled_unless_another_worker_has_it() {
+fn a_name_with_unfinished_tasks_is_only_removed_if_another_worker_has_it() {
     let both = [version("m", "1", &[("a", NONE), ("b", NONE)])];
     let only_b = [version("m", "2", &[("b", NONE)])];
     let mut story = Story::with_modules(both.to_vec());
@@ -109,7 +109,7 @@ fn a_name_does_not_go_while_tasks_of_it_wait_run_or_are_scheduled_unless_another
 }
 
 #[test]
-fn a_signature_does_not_change_while_tasks_wait_that_it_does_not_take_unless_it_must() {
+fn a_signature_that_breaks_waiting_tasks_is_declined_unless_forced() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE), ("b", X)])]);
     story.accept(&["a 1", "a 2"]);
     let new = [version("m", "2", &[("a", X), ("b", NONE)])];
@@ -129,7 +129,7 @@ fn a_signature_does_not_change_while_tasks_wait_that_it_does_not_take_unless_it_
 }
 
 #[test]
-fn a_module_that_leaves_runs_what_was_submitted_before_and_takes_nothing_new() {
+fn a_leaving_module_only_runs_tasks_that_were_submitted_before() {
     let (mut story, m) = (Story::new(), version("m", "1", &[("a", NONE)]));
     let policy = Policy { max_retries: Some(1), ..Policy::default() };
     let mut leaving = ModuleInfo { status: ModuleStatus::Leaving, ..version("n", "2", &[("b", NONE)]) };
@@ -189,7 +189,7 @@ fn the_schedule_of_a_task_comes_changes_and_goes_with_its_module() {
 }
 
 #[test]
-fn what_could_not_be_loaded_is_shown_and_told_once() {
+fn a_load_failure_is_shown_and_reported_once() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)])]);
     let last_error = Some(LoadFailure { at: Timestamp::from_micros(1), message: "is not WebAssembly".into() });
     let broken = [ModuleInfo { last_error, ..version("m", "1", &[("a", NONE)]) }];
@@ -200,6 +200,6 @@ fn what_could_not_be_loaded_is_shown_and_told_once() {
 }
 
 #[test]
-fn a_worker_that_nobody_knows_is_told_so() {
+fn an_unknown_worker_is_answered_as_such() {
     assert_eq!(Story::new().change(1, false, &[]), WorkerReply::Unknown);
 }

@@ -37,7 +37,7 @@ fn a_lease_that_never_arrived_goes_elsewhere_and_counts_as_no_loss() {
 }
 
 #[test]
-fn a_lease_that_one_beat_told_of_is_not_taken_for_one_that_never_came() {
+fn a_lease_that_one_heartbeat_listed_counts_as_delivered() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let lease = story.run(W);

@@ -98,7 +98,7 @@ fn tasks_that_requests_wait_for_are_bounded() {
 }
 
 #[test]
-fn so_many_sessions_hear_of_one_task_and_the_next_is_told_why_not() {
+fn one_session_too_many_for_a_task_is_refused() {
     let mut story = Story::with_worker(1);
     let session = |number: usize| Notify::Session(Uuid::from_u128(number as u128 + 1));
     for number in 0..=TASK_SESSIONS_MAX {
@@ -114,7 +114,7 @@ fn so_many_sessions_hear_of_one_task_and_the_next_is_told_why_not() {
 }
 
 #[test]
-fn onlookers_that_gave_up_do_not_pile_up() {
+fn closed_requests_for_events_do_not_pile_up() {
     let mut story = Story::new();
     for _ in 0..10_000 {
         story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("shut"));
@@ -122,7 +122,6 @@ fn onlookers_that_gave_up_do_not_pile_up() {
     assert!(story.state.stats().parked < 10, "{:?}", story.state.stats());
     assert!(story.state.event_waiters.capacity() < 20);
     story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("client"));
-    story.register(registration(W, 1, &["a"]));
-    story.state.notify_event_waiters(story.now);
+    story.state.register(story.now, registration(W, 1, &["a"]), Some(PEER), To("register"));
     assert_eq!(story.said("client").len(), 1);
 }

@@ -52,7 +52,7 @@ impl Story {
 }
 
 #[test]
-fn a_task_that_says_when_is_granted_to_a_slot_that_waits() {
+fn a_scheduled_task_is_granted_to_a_waiting_slot() {
     let mut story = Story::new();
     story.register(clock(W, Some(every(10))));
     assert_eq!(story.work(W, 0, Vec::new(), 1), []);
@@ -123,7 +123,7 @@ fn a_control_plane_that_stops_submits_nothing_more() {
 }
 
 #[test]
-fn a_task_that_nobody_has_fails_each_time_and_the_schedule_goes_on() {
+fn a_schedule_of_an_unknown_name_fails_each_time_and_continues() {
     let mut story = Story::with_worker(1);
     story.add("s", "nobody_has_it", every(10));
     story.later_alive(secs(25));
@@ -133,7 +133,7 @@ fn a_task_that_nobody_has_fails_each_time_and_the_schedule_goes_on() {
 }
 
 #[test]
-fn the_schedule_of_a_module_goes_with_its_last_worker_and_changes_with_the_newest() {
+fn a_module_schedule_follows_its_newest_and_last_worker() {
     let mut story = Story::new();
     story.register(clock(W, Some(every(10))));
     story.state.leave(story.now, W, To("leave"));
@@ -157,7 +157,7 @@ fn the_schedule_of_a_module_goes_with_its_last_worker_and_changes_with_the_newes
 }
 
 #[test]
-fn a_worker_with_an_older_module_does_not_undo_the_schedule_that_others_have() {
+fn an_older_module_does_not_undo_the_schedule_of_newer_ones() {
     let mut story = Story::new();
     story.register(clock(W, Some(every(20))));
     let mut other = clock(V, None);
@@ -181,7 +181,7 @@ fn a_worker_with_an_older_module_does_not_undo_the_schedule_that_others_have() {
 }
 
 #[test]
-fn the_schedule_of_a_module_comes_back_when_the_one_in_its_place_is_removed() {
+fn a_module_schedule_returns_when_its_replacement_is_removed() {
     let mut story = Story::new();
     story.add("a", "a", every(3600));
     story.register(clock(W, Some(every(10))));

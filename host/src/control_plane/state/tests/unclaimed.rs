@@ -116,7 +116,7 @@ fn a_name_whose_worker_went_a_moment_ago_waits_with_its_own_policy() {
 }
 
 #[test]
-fn an_unknown_name_fails_at_once_and_names_the_nearest() {
+fn an_unknown_name_fails_at_once_with_the_nearest_name() {
     let mut story = Story::new();
     story.register(registration(W, 1, &["resize", "reverse"]));
     let taken = story.submit(vec![task("resise")], Notify::No);
