@@ -210,7 +210,7 @@ impl SenderContext {
         let mut has_delivered = false;
         let mut permit = self.acquire_permit(failures).await;
         lock(&self.queue).begin_sending(address);
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let connection =
             self.connect(address, failures).await.map_err(|reason| Interrupted { reason, has_delivered })?;
         let (connection, mut idle_left) = (&*connection, IDLE_TIMEOUT);
@@ -227,7 +227,7 @@ impl SenderContext {
                 }
                 continue;
             };
-            if has_delivered && begun.elapsed() > CONNECTION_TURN && self.is_crowded() {
+            if has_delivered && started_at.elapsed() > CONNECTION_TURN && self.is_crowded() {
                 lock(&self.queue).put_back(address, callback);
                 return Ok(());
             }
@@ -276,7 +276,7 @@ impl SenderContext {
     async fn connect(&self, address: &str, failures: usize) -> Result<Box<dyn PairSender>, String> {
         const DROPPED: &str =
             "it closed the connection: it is not a PAIR listener, or it has another peer (it accepts one at a time)";
-        let (begun, limit) =
+        let (started_at, limit) =
             (Instant::now(), if failures == 0 { FIRST_CONNECT_TIMEOUT } else { RETRY_CONNECT_TIMEOUT });
         let connection = self.transport.pair_sender(address).map_err(|error| error.to_string())?;
         match timeout(limit, connection.connected()).await {
@@ -284,7 +284,7 @@ impl SenderContext {
             Ok(Err(Disconnected)) => return Err(DROPPED.into()),
             Err(_) => return Err(format!("no connection within {} s: is a listener running there?", seconds(limit))),
         }
-        let observe = begun.elapsed().clamp(OBSERVE_MIN, OBSERVE_MAX);
+        let observe = started_at.elapsed().clamp(OBSERVE_MIN, OBSERVE_MAX);
         match timeout(observe, connection.parted()).await {
             Ok(()) => Err(DROPPED.into()),
             Err(_) => Ok(connection),

@@ -48,10 +48,10 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    fn add(&mut self, span: Duration) {
-        let span = micros(span);
-        self.counts[BOUNDS_US.partition_point(|bound| *bound < span)] += 1;
-        self.sum_us = self.sum_us.saturating_add(span);
+    fn add(&mut self, duration: Duration) {
+        let duration = micros(duration);
+        self.counts[BOUNDS_US.partition_point(|bound| *bound < duration)] += 1;
+        self.sum_us = self.sum_us.saturating_add(duration);
     }
 
     /// Number of durations.
@@ -89,24 +89,24 @@ pub struct Metrics {
 
 impl Metrics {
     /// Records an attempt that ended.
-    pub fn attempt(&mut self, name: &Arc<str>, priority: TaskPriority, waited: Duration, ran: Duration) {
+    pub fn record_attempt(&mut self, name: &Arc<str>, priority: TaskPriority, waited: Duration, ran: Duration) {
         self.priorities[priority.level()].wait.add(waited);
         self.by_name(name).run.add(ran);
     }
 
     /// Records a task that ended.
-    pub fn ended(&mut self, name: &Arc<str>, status: TaskStatus) {
+    pub fn record_end(&mut self, name: &Arc<str>, status: TaskStatus) {
         self.by_name(name).ended[status_index(status)] += 1;
     }
 
     /// Records a task that ended because no worker had its name.
-    pub fn refused(&mut self, status: TaskStatus) {
+    pub fn record_unknown(&mut self, status: TaskStatus) {
         self.unknown.ended[status_index(status)] += 1;
     }
 
     /// Records the time between when a task was due and its end.
-    pub fn took(&mut self, priority: TaskPriority, span: Duration) {
-        self.priorities[priority.level()].total.add(span);
+    pub fn record_total(&mut self, priority: TaskPriority, duration: Duration) {
+        self.priorities[priority.level()].total.add(duration);
     }
 
     /// The metrics of each priority, the most urgent first.
@@ -156,7 +156,7 @@ mod tests {
     fn names_beyond_the_bound_are_counted_together() {
         let mut metrics = Metrics::default();
         for n in 0..NAMES_MAX + 5 {
-            metrics.ended(&n.to_string().into(), TaskStatus::Success);
+            metrics.record_end(&n.to_string().into(), TaskStatus::Success);
         }
         assert_eq!(metrics.names().count(), NAMES_MAX + 1);
         assert_eq!(metrics.names().find(|(name, _)| *name == OTHER).map(|(_, metrics)| metrics.ended[0]), Some(5));

@@ -1,7 +1,7 @@
 //! The queue: which waiting task is next.
 //!
 //! Four lanes, one for each priority, first in first out within each. A lane keeps its tasks by name, so that
-//! finding the next task of a worker looks at names and not at tasks:
+//! finding the next task of a worker visits names instead of tasks:
 //!
 //! ```text
 //! lanes[normal]   by_name   "resize" -> { 3: task, 8: task, 9: task }    positions, in order

@@ -96,7 +96,7 @@ impl state::Responder for ReplyTo {
 impl OriginalRequest {
     fn encode(&self, reply: &Reply) -> Vec<u8> {
         match (self, reply) {
-            (Self::Submit { callback, .. }, Reply::Submitted(taken)) => match &taken[..] {
+            (Self::Submit { callback, .. }, Reply::Submitted(submitted)) => match &submitted[..] {
                 [Submitted::Ended(ended)] => python_compat::ended(ended, callback.as_ref()),
                 [Submitted::Refused(why)] => self.refused(why),
                 _ => self.refused("the task has ended, and its result is no longer known"),

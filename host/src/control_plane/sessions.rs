@@ -38,9 +38,9 @@ struct Session<R> {
     ready: VecDeque<Arc<TaskResult>>,
     /// The number of the newest request, and its reply.
     sequence: u64,
-    answered: Collected,
+    last_reply: Collected,
     used: Moment,
-    /// Size of `ready` and `answered`, in bytes.
+    /// Size of `ready` and `last_reply`, in bytes.
     bytes: usize,
 }
 
@@ -57,7 +57,7 @@ pub enum PollKind<R> {
         /// Recipient and deadline of its first copy, if that was parked.
         parked: Option<(R, Moment)>,
         /// The reply.
-        answer: Collected,
+        reply: Collected,
     },
     /// A request older than the newest one: its client no longer waits for a reply.
     Stale,
@@ -97,7 +97,7 @@ impl<R> Sessions<R> {
             parked: None,
             ready: VecDeque::new(),
             sequence: 0,
-            answered: empty_reply(),
+            last_reply: empty_reply(),
             used: now,
             bytes: 0,
         });
@@ -113,13 +113,13 @@ impl<R> Sessions<R> {
             return PollKind::Stale;
         }
         if sequence == session.sequence {
-            return PollKind::Repeated { parked: session.parked.take(), answer: session.answered.clone() };
+            return PollKind::Repeated { parked: session.parked.take(), reply: session.last_reply.clone() };
         }
         // A submission opened a new session: the client polled an older one, and does not know yet that it is gone.
         let known = session.sequence > 0 || sequence == 1;
         session.sequence = sequence;
-        let freed = sizes(&session.answered.results);
-        session.answered = Collected { known, results: Vec::new() };
+        let freed = sizes(&session.last_reply.results);
+        session.last_reply = Collected { known, results: Vec::new() };
         session.bytes -= freed;
         self.bytes -= freed;
         PollKind::New { displaced: session.parked.take() }
@@ -128,7 +128,7 @@ impl<R> Sessions<R> {
     /// Parks the newest request, if there is no result. Returns the recipient if there is one.
     pub fn park(&mut self, id: Uuid, reply_to: R, until: Moment) -> Option<R> {
         let Some(session) = self.open.get_mut(&id) else { return Some(reply_to) };
-        if !session.ready.is_empty() || !session.answered.known {
+        if !session.ready.is_empty() || !session.last_reply.known {
             return Some(reply_to);
         }
         session.parked = Some((reply_to, until));
@@ -136,11 +136,11 @@ impl<R> Sessions<R> {
     }
 
     /// Returns the reply to the newest request: the results, and whether the session was `known`.
-    pub fn answer(&mut self, id: Uuid, known: bool) -> Collected {
+    pub fn take_reply(&mut self, id: Uuid, known: bool) -> Collected {
         let Some(session) = self.open.get_mut(&id) else { return empty_reply() };
-        session.answered.known &= known;
-        session.answered.results = session.frame();
-        session.answered.clone()
+        session.last_reply.known &= known;
+        session.last_reply.results = session.frame();
+        session.last_reply.clone()
     }
 
     /// Takes the parked request, and until when it was parked.
@@ -276,27 +276,25 @@ mod tests {
         let mut sessions = open();
         sessions.add_result(ID, result("a", 1));
         assert!(matches!(sessions.poll(ID, 1), PollKind::New { displaced: None }));
-        assert_eq!(ids(&sessions.answer(ID, true)), ["a"]);
+        assert_eq!(ids(&sessions.take_reply(ID, true)), ["a"]);
         sessions.add_result(ID, result("b", 1));
-        let PollKind::Repeated { parked: None, answer } = sessions.poll(ID, 1) else {
-            panic!("it is the same request")
-        };
-        assert_eq!(ids(&answer), ["a"]);
+        let PollKind::Repeated { parked: None, reply } = sessions.poll(ID, 1) else { panic!("it is the same request") };
+        assert_eq!(ids(&reply), ["a"]);
         assert!(matches!(sessions.poll(ID, 2), PollKind::New { .. }));
-        assert_eq!(ids(&sessions.answer(ID, true)), ["b"]);
+        assert_eq!(ids(&sessions.take_reply(ID, true)), ["b"]);
     }
 
     #[test]
     fn a_stale_request_takes_no_results() {
         let mut sessions = open();
         assert!(matches!(sessions.poll(ID, 1), PollKind::New { .. }));
-        sessions.answer(ID, true);
+        sessions.take_reply(ID, true);
         sessions.add_result(ID, result("a", 1));
         assert!(matches!(sessions.poll(ID, 2), PollKind::New { .. }));
-        assert_eq!(ids(&sessions.answer(ID, true)), ["a"]);
+        assert_eq!(ids(&sessions.take_reply(ID, true)), ["a"]);
         assert!(matches!(sessions.poll(ID, 1), PollKind::Stale));
-        let PollKind::Repeated { answer, .. } = sessions.poll(ID, 2) else { panic!("it is the same request") };
-        assert_eq!(ids(&answer), ["a"]);
+        let PollKind::Repeated { reply, .. } = sessions.poll(ID, 2) else { panic!("it is the same request") };
+        assert_eq!(ids(&reply), ["a"]);
     }
 
     #[test]
@@ -304,7 +302,7 @@ mod tests {
         let mut sessions = open();
         assert!(matches!(sessions.poll(ID, 7), PollKind::New { .. }));
         assert_eq!(sessions.park(ID, "way", Moment::NEVER), Some("way"), "it is answered at once");
-        assert!(!sessions.answer(ID, true).known);
+        assert!(!sessions.take_reply(ID, true).known);
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl<R: Responder> State<R> {
     /// Runs one transition, and completes it: dispatches tasks that became runnable to slots that wait, answers
     /// requests that wait for events, and returns the effects.
     ///
-    /// Every change of the state goes through here. A transition that only reads costs three comparisons more.
+    /// Every change of the state goes through here. For one that only reads, this costs a few comparisons.
     pub fn apply<T>(&mut self, now: Now, transition: impl FnOnce(&mut Self) -> T) -> Applied<T, R> {
         let output = transition(self);
         // First, as it may free a worker that was reserved.

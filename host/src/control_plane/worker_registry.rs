@@ -193,28 +193,24 @@ impl<R> WorkerRegistry<R> {
     fn add_name(&mut self, name: Arc<str>, entry: CatalogEntry) -> Option<Arc<str>> {
         self.recent_names.remove(&name);
         let is_new = !self.served_names.contains_key(&name);
-        let served_name = self.served_names.entry(name.clone()).or_insert(ServedName {
+        let served = self.served_names.entry(name.clone()).or_insert(ServedName {
             workers: 0,
             leaving: 0,
             policy: Policy::default(),
         });
-        served_name.workers += 1;
-        served_name.leaving += usize::from(entry.leaving);
+        served.workers += 1;
+        served.leaving += usize::from(entry.leaving);
         // The policy of the newest module applies.
-        served_name.policy = entry.policy;
+        served.policy = entry.policy;
         is_new.then_some(name)
     }
 
     /// Counts one worker less that serves a name. Returns the policy if this was the last.
     fn remove_name(&mut self, name: &Arc<str>, leaving: bool) -> Option<Policy> {
-        let served_name = self.served_names.get_mut(name)?;
-        served_name.workers -= 1;
-        served_name.leaving -= usize::from(leaving);
-        if served_name.workers > 0 {
-            None
-        } else {
-            self.served_names.remove(name).map(|served_name| served_name.policy)
-        }
+        let served = self.served_names.get_mut(name)?;
+        served.workers -= 1;
+        served.leaving -= usize::from(leaving);
+        if served.workers > 0 { None } else { self.served_names.remove(name).map(|served| served.policy) }
     }
 
     /// Keeps a lost worker for a while, to show it.
@@ -315,13 +311,13 @@ impl<R> WorkerRegistry<R> {
     /// Whether a worker other than this one serves a name, is connected and does not drain.
     pub fn has_other(&self, key: Uuid, name: &str) -> bool {
         let stays = |worker: &WorkerRecord<R>| !worker.draining && worker.disconnected.is_none();
-        self.served_names.get(name).is_some_and(|served_name| served_name.workers > 1)
+        self.served_names.get(name).is_some_and(|served| served.workers > 1)
             && self.workers.iter().any(|(other, worker)| *other != key && stays(worker) && worker.can_run(name))
     }
 
     /// As [`WorkerRegistry::served`], also for names of which workers run only tasks that were submitted before.
     pub fn known(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
-        let served = self.served_names.get_key_value(name).map(|(name, served_name)| (name, &served_name.policy));
+        let served = self.served_names.get_key_value(name).map(|(name, served)| (name, &served.policy));
         served.or_else(|| {
             let (name, (until, policy)) = self.recent_names.get_key_value(name)?;
             (*until > now).then_some((name, policy))
@@ -335,7 +331,7 @@ impl<R> WorkerRegistry<R> {
 
     /// Returns the task names that new tasks can use, for suggestions: at most [`SUGGESTED_FROM_MAX`] of them.
     pub fn open_names(&self) -> impl Iterator<Item = &str> {
-        let open = self.served_names.iter().filter(|(_, served_name)| !served_name.is_leaving());
+        let open = self.served_names.iter().filter(|(_, served)| !served.is_leaving());
         open.take(SUGGESTED_FROM_MAX).map(|(name, _)| &**name)
     }
 

@@ -80,9 +80,9 @@ impl Schedule {
         }
         let is_over = |at: Timestamp| self.definition.spec.until.is_some_and(|until| at > until);
         match &self.recurrence {
-            Recurrence::Every(span) => {
-                let passed = now.mono.since(self.anchor).as_micros() / span.as_micros();
-                let ahead = u64::try_from((passed + 1) * span.as_micros()).unwrap_or(u64::MAX);
+            Recurrence::Every(interval) => {
+                let passed = now.mono.since(self.anchor).as_micros() / interval.as_micros();
+                let ahead = u64::try_from((passed + 1) * interval.as_micros()).unwrap_or(u64::MAX);
                 let at = self.anchor + Duration::from_micros(ahead);
                 if is_over(now.wall + at.since(now.mono)) { Next::Never } else { Next::At(at) }
             }
@@ -170,8 +170,8 @@ impl Schedule {
     }
 }
 
-pub(super) fn before(at: Timestamp, span: Duration) -> Timestamp {
-    let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+pub(super) fn before(at: Timestamp, duration: Duration) -> Timestamp {
+    let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     Timestamp::from_micros(at.micros().saturating_sub(micros))
 }
 

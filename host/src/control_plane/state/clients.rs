@@ -104,15 +104,15 @@ impl<R: Responder> State<R> {
                     if known && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
                 match unparked {
                     Some(reply_to) => {
-                        let answer = self.sessions.answer(session, known);
-                        self.reply(reply_to, Reply::Collected(answer));
+                        let collected = self.sessions.take_reply(session, known);
+                        self.reply(reply_to, Reply::Collected(collected));
                     }
                     None => drop(self.timers.insert((until, Timer::Collect(session)))),
                 }
                 displaced
             }
-            PollKind::Repeated { parked, answer } => {
-                self.reply(reply_to, Reply::Collected(answer));
+            PollKind::Repeated { parked, reply } => {
+                self.reply(reply_to, Reply::Collected(reply));
                 parked
             }
             PollKind::Stale => return self.reply(reply_to, Reply::Collected(sessions::empty_reply())),

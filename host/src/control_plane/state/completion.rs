@@ -79,7 +79,7 @@ impl<R: Responder> State<R> {
             self.event_log.push(started_at, event);
         }
         let waited = now.mono.since(record.waiting_since).saturating_sub(ran);
-        self.metrics.attempt(&record.name, record.priority, waited, ran);
+        self.metrics.record_attempt(&record.name, record.priority, waited, ran);
         let end = TaskEnd { started_at: Some(started_at), worker_id, version, ..TaskEnd::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
@@ -156,7 +156,7 @@ impl<R: Responder> State<R> {
             callback: pending_delivery(record.callback.as_deref()),
             ..TaskResult::new(id.clone(), status)
         };
-        self.metrics.took(record.priority, now.mono.since(record.due_at));
+        self.metrics.record_total(record.priority, now.mono.since(record.due_at));
         let meta = TaskMeta {
             name: record.name,
             priority: record.priority,
@@ -222,8 +222,8 @@ impl<R: Responder> State<R> {
         };
         self.counts.ended[metrics::status_index(result.status)] += 1;
         match result.error_kind {
-            Some(ErrorKind::NotFound) => self.metrics.refused(result.status),
-            _ => self.metrics.ended(&meta.name, result.status),
+            Some(ErrorKind::NotFound) => self.metrics.record_unknown(result.status),
+            _ => self.metrics.record_end(&meta.name, result.status),
         }
         let event = NewEvent::of_task(kind, &result.task_id, &meta.name, meta.priority);
         let detail = result.error.as_deref();

@@ -92,10 +92,10 @@ impl<R: Responder> State<R> {
             self.unpark_slot(key, number);
         }
         for number in overdue {
-            let taken = self.registry.change_slot(key, number, |slot| {
+            let requeued = self.registry.change_slot(key, number, |slot| {
                 (mem::take(&mut slot.granted), mem::replace(&mut slot.until, Moment::NEVER))
             });
-            let Some((granted, until)) = taken else { continue };
+            let Some((granted, until)) = requeued else { continue };
             self.timers.remove(&(until, Timer::Slot(key, number)));
             for lease in granted {
                 self.requeue(now, lease, RequeueCause::Returned);

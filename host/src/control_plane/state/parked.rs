@@ -221,7 +221,7 @@ impl<R: Responder> State<R> {
     pub(super) fn answer_session(&mut self, session: Uuid) {
         if let Some((reply_to, until)) = self.sessions.unpark(session) {
             self.timers.remove(&(until, Timer::Collect(session)));
-            let collected = self.sessions.answer(session, true);
+            let collected = self.sessions.take_reply(session, true);
             self.reply(reply_to, Reply::Collected(collected));
         }
     }

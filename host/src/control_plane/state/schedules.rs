@@ -18,7 +18,7 @@ use crate::{
 impl<R: Responder> State<R> {
     /// Carries out a client's request about schedules.
     pub fn schedule(&mut self, now: Now, request: ScheduleRequest, reply_to: R) {
-        let answer = match request {
+        let result = match request {
             ScheduleRequest::List => Ok(self.schedules.infos(now)),
             ScheduleRequest::Add { schedule, replace } => {
                 self.schedules.add(now, *schedule, replace).map(|name| self.schedule_info(now, &name))
@@ -43,7 +43,7 @@ impl<R: Responder> State<R> {
                 Err(why) => return self.reply(reply_to, Reply::Refused(why)),
             },
         };
-        let reply = match answer {
+        let reply = match result {
             Ok(infos) => Reply::Schedules(infos.into_iter().map(|info| self.with_status(now, info)).collect()),
             Err(why) => Reply::Refused(why.to_string()),
         };

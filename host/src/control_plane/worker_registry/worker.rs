@@ -144,10 +144,10 @@ impl<R> WorkerRecord<R> {
     }
 
     /// Records that an attempt ran for this long.
-    pub fn record_run(&mut self, name: &str, span: Duration) {
+    pub fn record_run(&mut self, name: &str, ran: Duration) {
         self.attempts += 1;
         if let Some(mean) = self.names.get_mut(name) {
-            mean.add(span.as_secs_f64() * 1e6);
+            mean.add(ran.as_secs_f64() * 1e6);
         }
     }
 
