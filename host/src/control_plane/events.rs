@@ -38,7 +38,9 @@ impl EventLog {
             self.kept.pop_front();
         }
         let NewEvent { kind, task, name, priority, worker, attempt, detail } = event;
-        self.counts[kind as usize] += 1;
+        if let Some(count) = kind.index().and_then(|index| self.counts.get_mut(index)) {
+            *count += 1;
+        }
         let detail = detail.map(|text| text[..text.floor_char_boundary(DETAIL_MAX)].into());
         self.kept.push_back(Event {
             number: self.last,
@@ -67,7 +69,7 @@ impl EventLog {
 
     /// Number of events of a kind since the start.
     pub fn count(&self, kind: EventKind) -> u64 {
-        self.counts[kind as usize]
+        kind.index().map_or(0, |index| self.counts[index])
     }
 
     /// Returns the events after number `after`, as many as fit into one reply.

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::state::{self, AnyReply};
 use crate::{
-    protocol::{Reply, Submitted, WorkerReply, codec, python_compat},
+    protocol::{Refusal, RefusalCode, Reply, Submitted, WorkerReply, codec, python_compat},
     task::{CallbackInfo, SerializationFormat, TaskId},
     transport,
 };
@@ -57,10 +57,14 @@ impl ReplyTo {
     pub fn send(self, reply: AnyReply) {
         match (self, reply) {
             (ReplyTo::Peer { reply: open, format }, AnyReply::Client(reply)) => {
-                open.send(&fit(codec::encode(format, &reply), |why| codec::encode(format, &Reply::Refused(why))));
+                open.send(&fit(codec::encode(format, &reply), |refusal| {
+                    codec::encode(format, &Reply::Refused(refusal))
+                }));
             }
             (ReplyTo::Peer { reply: open, format }, AnyReply::Worker(reply)) => {
-                open.send(&fit(codec::encode(format, &reply), |why| codec::encode(format, &WorkerReply::Refused(why))));
+                open.send(&fit(codec::encode(format, &reply), |refusal| {
+                    codec::encode(format, &WorkerReply::Refused(refusal))
+                }));
             }
             (ReplyTo::Original { reply: open, request }, AnyReply::Client(reply)) => open.send(&request.encode(&reply)),
             // If the channel is full or closed, the thread is ending.
@@ -75,11 +79,12 @@ impl ReplyTo {
 
 /// Returns the encoded reply, or a refusal if it is too large: the peer would close the connection, repeat the
 /// request, and close it again.
-fn fit(reply: Vec<u8>, refuse: impl FnOnce(String) -> Vec<u8>) -> Vec<u8> {
+fn fit(reply: Vec<u8>, refuse: impl FnOnce(Refusal) -> Vec<u8>) -> Vec<u8> {
     if reply.len() <= transport::BODY_MAX {
         return reply;
     }
-    refuse(format!("the answer of {} bytes is over the limit of {} bytes", reply.len(), transport::PAYLOAD_MAX))
+    let message = format!("the reply of {} bytes is over the limit of {} bytes", reply.len(), transport::PAYLOAD_MAX);
+    refuse(Refusal::new(RefusalCode::ReplyTooLarge, message))
 }
 
 impl state::Responder for ReplyTo {
@@ -98,14 +103,14 @@ impl OriginalRequest {
         match (self, reply) {
             (Self::Submit { callback, .. }, Reply::Submitted(submitted)) => match &submitted[..] {
                 [Submitted::Ended(ended)] => python_compat::ended(ended, callback.as_ref()),
-                [Submitted::Refused(why)] => self.refused(why),
+                [Submitted::Refused(refusal)] => self.refused(&refusal.message),
                 _ => self.refused("the task has ended, and its result is no longer known"),
             },
             (Self::Query(id), Reply::Found(found)) if found.len() == 1 => python_compat::query(id, &found[0]),
             (Self::Cancel(id), Reply::Cancelled(stopped)) => python_compat::cancel(id, stopped == &[true]),
-            (_, Reply::Refused(why)) => self.refused(why),
+            (_, Reply::Refused(refusal)) => self.refused(&refusal.message),
             (request, reply) => {
-                debug_assert!(false, "{reply:?} is no answer to {request:?}");
+                debug_assert!(false, "{reply:?} is not a reply to {request:?}");
                 self.refused("internal error")
             }
         }

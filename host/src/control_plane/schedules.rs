@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{NewSchedule, ScheduleInfo, ScheduleSource},
+    protocol::{NewSchedule, Refusal, RefusalCode, ScheduleInfo, ScheduleSource},
     task::{
         TASK_NAME_MAX, TaskId, is_task_name,
         schedule::{BadSchedule, Recurrence},
@@ -73,6 +73,20 @@ pub enum ScheduleError {
     /// The arguments are too large.
     #[error("the arguments of all schedules may hold {SCHEDULE_BYTES_MAX} bytes together")]
     TooLarge,
+}
+
+impl From<ScheduleError> for Refusal {
+    fn from(error: ScheduleError) -> Self {
+        let code = match error {
+            ScheduleError::Bad(_) | ScheduleError::Name | ScheduleError::TaskName | ScheduleError::Arguments => {
+                RefusalCode::ScheduleInvalid
+            }
+            ScheduleError::Taken(_) => RefusalCode::ScheduleExists,
+            ScheduleError::OfModule { .. } => RefusalCode::ScheduleOfModule,
+            ScheduleError::TooMany | ScheduleError::TooLarge => RefusalCode::ScheduleLimit,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 /// All schedules.

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{LeaseId, Reply, WorkerReply},
+    protocol::{LeaseId, Refusal, RefusalCode, Reply, WorkerReply},
     task::TaskId,
 };
 
@@ -268,14 +268,15 @@ impl<R: Responder> State<R> {
 
     /// Answers every open request, as the control plane stops.
     pub fn close_all(&mut self) {
-        const STOPPING: &str = "the control plane is stopping and has not finished this";
+        const MESSAGE: &str = "the control plane is stopping and has not finished this";
+        let stopping = || Reply::Refused(Refusal::new(RefusalCode::Stopping, MESSAGE));
         self.is_closed = true;
         self.waited_tasks = 0;
         for (_, parked) in mem::take(&mut self.parked) {
-            self.reply(parked.reply_to, Reply::Refused(STOPPING.into()));
+            self.reply(parked.reply_to, stopping());
         }
         for reply_to in self.sessions.take_parked() {
-            self.reply(reply_to, Reply::Refused(STOPPING.into()));
+            self.reply(reply_to, stopping());
         }
         let slots: Vec<(Uuid, u32)> = self
             .registry

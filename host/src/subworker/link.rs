@@ -13,7 +13,10 @@ use crate::{
     config::{Address, MANAGEMENT_OFFSET},
     discovery::Discovery,
     lock::{lock, try_lock},
-    protocol::{BEAT_WAIT, CONFIRM_WAIT, Reply, Request, WORK_WAIT, Welcome, WorkerReply, WorkerRequest, codec},
+    protocol::{
+        BEAT_WAIT, CONFIRM_WAIT, Refusal, RefusalCode, Reply, Request, WORK_WAIT, Welcome, WorkerReply, WorkerRequest,
+        codec,
+    },
     task::SerializationFormat,
     transport::{BlockingReq, CallError, Transport, call_blocking},
 };
@@ -250,7 +253,9 @@ impl WorkLine for RemoteLine<'_> {
 
 /// The answer, or in its place why it makes no sense.
 fn read(body: &[u8]) -> WorkerReply {
-    codec::decode(body).unwrap_or_else(|error| WorkerReply::Refused(format!("its answer makes no sense: {error}")))
+    codec::decode(body).unwrap_or_else(|error| {
+        WorkerReply::Refused(Refusal::new(RefusalCode::Unreadable, format!("its answer makes no sense: {error}")))
+    })
 }
 
 /// Asks who is at a base address. None if nobody answers within `limit`.

@@ -21,7 +21,7 @@ use super::link::Link;
 use crate::{
     clock::pause,
     lock::{self, lock},
-    protocol::{Beat, HOLDS_MAX, Order, Registration, WorkerReply, WorkerRequest},
+    protocol::{Beat, HOLDS_MAX, Order, Refusal, Registration, WorkerReply, WorkerRequest},
     runtime::{Catalog, Module, Runtime, WatchEnd},
     transport::CallError,
 };
@@ -83,7 +83,10 @@ pub struct Identity {
 pub enum WorkerError {
     /// The control plane does not want it.
     #[error("the control plane refused this worker: {0}")]
-    Refused(String),
+    Refused(Refusal),
+    /// The control plane answered its registration with something else.
+    #[error("the control plane answered the registration of this worker with something else")]
+    UnexpectedReply,
     /// Another worker has its id.
     #[error("another worker with the id '{worker_id}' is still connected{}", after(*waited))]
     IdInUse {
@@ -411,14 +414,14 @@ impl Shared {
                 self.told.store(catalog.revision(), Ordering::SeqCst);
                 Ok(())
             }
-            WorkerReply::Refused(why) => Err(WorkerError::Refused(why)),
+            WorkerReply::Refused(refusal) => Err(WorkerError::Refused(refusal)),
             WorkerReply::IdInUse(_) => {
                 let worker_id = self.identity.worker_id.clone();
                 Err(WorkerError::IdInUse { worker_id, waited: Duration::ZERO })
             }
             other => {
                 debug!(?other, "the control plane answered a registration with something else");
-                Err(WorkerError::Refused("it answered a registration with something else".into()))
+                Err(WorkerError::UnexpectedReply)
             }
         }
     }
@@ -490,8 +493,8 @@ impl Shared {
         let worker = &self.identity.worker_id;
         loop {
             match ask() {
-                Ok(WorkerReply::Refused(why)) => {
-                    error!(worker, why, "the control plane refused a request: trying again");
+                Ok(WorkerReply::Refused(Refusal { code, message })) => {
+                    error!(worker, %code, why = message, "the control plane refused a request: trying again");
                     if self.is_draining() {
                         return Err(NoAnswer::Stopping);
                     }

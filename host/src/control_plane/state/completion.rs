@@ -11,10 +11,11 @@ use super::{
 use crate::{
     clock::{Now, Timestamp, micros},
     control_plane::{events::NewEvent, metrics, reports::ReportLog, results::TaskMeta, retry},
+    json::Json,
     protocol::{Ended, EventKind, LeaseId},
     task::{
         CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TaskId, TaskResult,
-        TaskStatus, Unknown,
+        TaskStatus, Unknown, metadata,
     },
 };
 
@@ -26,6 +27,8 @@ struct AttemptEnd {
     outcome: Outcome,
     ran: Duration,
     version: Option<ModuleVersion>,
+    /// What it adds to the task's metadata.
+    metadata: Json,
 }
 
 /// A task that has ended, before it is stored.
@@ -44,7 +47,7 @@ impl<R: Responder> State<R> {
         granted: Vec<LeaseId>,
         ended: Vec<Ended>,
     ) -> Vec<LeaseId> {
-        for Ended { lease, outcome, ran_us, version, reports } in ended {
+        for Ended { lease, outcome, ran_us, version, reports, metadata } in ended {
             // A late outcome, under a lease that was taken back, does not count.
             if !self.holds(worker, lease) {
                 continue;
@@ -55,7 +58,7 @@ impl<R: Responder> State<R> {
             match outcome {
                 Some(outcome) => {
                     let ran = Duration::from_micros(ran_us);
-                    self.complete_attempt(now, worker, lease, AttemptEnd { outcome, ran, version });
+                    self.complete_attempt(now, worker, lease, AttemptEnd { outcome, ran, version, metadata });
                 }
                 None => drop(self.requeue(now, lease, RequeueCause::Returned)),
             }
@@ -64,7 +67,7 @@ impl<R: Responder> State<R> {
     }
 
     fn complete_attempt(&mut self, now: Now, worker: Uuid, lease: LeaseId, attempt: AttemptEnd) {
-        let AttemptEnd { outcome, ran, version } = attempt;
+        let AttemptEnd { outcome, ran, version, metadata } = attempt;
         let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
         let Some(record) = self.tasks.get_mut(&id) else { return };
         let ran_us = i64::try_from(micros(ran)).unwrap_or(i64::MAX);
@@ -80,12 +83,13 @@ impl<R: Responder> State<R> {
         }
         let waited = now.mono.since(record.waiting_since).saturating_sub(ran);
         self.metrics.record_attempt(&record.name, record.priority, waited, ran);
-        let end = TaskEnd { started_at: Some(started_at), worker_id, version, ..TaskEnd::default() };
+        let (started_at, metadata) = (Some(started_at), Some(metadata));
+        let end = TaskEnd { started_at, worker_id, version, metadata, ..TaskEnd::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
                 self.finish(now, &id, TaskStatus::Success, TaskEnd { result: Some(result), ..end });
                 for (index, follow_up) in follow_ups.into_iter().enumerate() {
-                    self.submit_follow_up(now, id.follow_up(index), follow_up);
+                    self.submit_follow_up(now, &id, index, follow_up);
                 }
             }
             Outcome::Failure(failure) => self.retry_or_fail(now, &id, failure, end),
@@ -112,14 +116,15 @@ impl<R: Responder> State<R> {
         self.timers.insert((at, Timer::Due(id.clone())));
     }
 
-    fn submit_follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
-        let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
+    fn submit_follow_up(&mut self, now: Now, parent: &TaskId, index: usize, follow_up: FollowUp) {
+        let FollowUp { name, args, kwargs, policy, countdown, metadata } = follow_up;
+        let (id, metadata) = (parent.follow_up(index), metadata::of_child(parent, &metadata));
         // Its parent was submitted before the name began to leave, so it counts as submitted before, too.
         let unknown = if self.registry.is_leaving(&name) { Unknown::Wait } else { Unknown::Fail };
-        let task = NewTask { id, args, kwargs, policy, countdown, unknown, ..NewTask::new(name) };
-        if let SubmitOutcome::Refused(why) = self.accept(now, task.clone(), None, None) {
+        let task = NewTask { id, args, kwargs, policy, countdown, unknown, metadata, ..NewTask::new(name) };
+        if let SubmitOutcome::Refused(refusal) = self.accept(now, task.clone(), None, None) {
             // Its parent has succeeded, so the refusal can only be found under the id of the follow-up.
-            self.end_at_once(now, task, ErrorKind::Failed, why);
+            self.end_at_once(now, task, ErrorKind::Failed, refusal.message);
         }
     }
 
@@ -153,6 +158,7 @@ impl<R: Responder> State<R> {
             worker_id: end.worker_id.as_deref().map(str::to_owned),
             attempts: record.attempt,
             module_version: end.version,
+            metadata: end.metadata.map_or(record.metadata.clone(), |added| metadata::merge(&record.metadata, &added)),
             callback: pending_delivery(record.callback.as_deref()),
             ..TaskResult::new(id.clone(), status)
         };
@@ -190,6 +196,7 @@ impl<R: Responder> State<R> {
             error: Some(error),
             completed_at: Some(now.wall),
             error_kind: Some(kind),
+            metadata: task.metadata,
             callback: pending_delivery(callback.as_deref()),
             ..TaskResult::new(task.id, TaskStatus::Failure)
         });

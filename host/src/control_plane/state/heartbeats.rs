@@ -8,7 +8,7 @@ use super::{BEAT_INTERVAL_MIN, Phase, RECHECK_DELAY, RequeueCause, Responder, St
 use crate::{
     clock::{Moment, Now},
     control_plane::{events::NewEvent, worker_registry::Arrival},
-    protocol::{BEAT_WAIT, Beat, EventKind, HOLDS_MAX, LOOKAHEAD_MAX, LeaseId, Order, WorkerReply},
+    protocol::{BEAT_WAIT, Beat, EventKind, HOLDS_MAX, LOOKAHEAD_MAX, LeaseId, Order, RefusalCode, WorkerReply},
     transport::Peer,
 };
 
@@ -21,8 +21,8 @@ impl<R: Responder> State<R> {
         };
         let holds_max = worker.size() as usize * LOOKAHEAD_MAX;
         if beat.holds.len() > holds_max {
-            let why = format!("{} leases held: {} slots hold at most {holds_max}", beat.holds.len(), worker.size());
-            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
+            let message = format!("{} leases held: {} slots hold at most {holds_max}", beat.holds.len(), worker.size());
+            return self.refuse_worker(reply_to, RefusalCode::BadRequest, message);
         }
         worker.last_seen = now;
         worker.peer = peer;

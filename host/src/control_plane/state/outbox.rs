@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::State;
 use crate::{
-    protocol::{Reply, WorkerReply},
+    protocol::{Refusal, RefusalCode, Reply, WorkerReply},
     task::{CallbackInfo, TaskResult},
 };
 
@@ -70,6 +70,10 @@ pub struct CallbackOutcome {
 impl<R: Responder> State<R> {
     pub(super) fn reply(&mut self, to: R, reply: Reply) {
         self.outbox.push(Effect::Reply { to, reply: AnyReply::Client(reply) });
+    }
+
+    pub(super) fn refuse_worker(&mut self, to: R, code: RefusalCode, message: impl Into<String>) {
+        self.reply_to_worker(to, WorkerReply::Refused(Refusal::new(code, message)));
     }
 
     pub(super) fn reply_to_worker(&mut self, to: R, reply: WorkerReply) {

@@ -15,10 +15,10 @@ use crate::{
         sessions::Sessions,
     },
     json::Json,
-    protocol::{Lease, LeaseId},
+    protocol::{Lease, LeaseId, Refusal},
     task::{
         CallbackInfo, ErrorKind, Failure, ModuleVersion, Policy, TIMEOUT_DEFAULT, TaskId, TaskPriority, TaskResult,
-        TaskStatus,
+        TaskStatus, metadata,
     },
 };
 
@@ -82,6 +82,8 @@ pub(super) struct TaskRecord {
     pub(super) callback: Option<Arc<CallbackInfo>>,
     /// The last failed attempt.
     pub(super) last_failure: Option<Box<LastFailure>>,
+    /// A JSON object that its leases and its result carry.
+    pub(super) metadata: Json,
 }
 
 /// A failed attempt that is retried.
@@ -97,7 +99,7 @@ pub(super) struct LastFailure {
 impl TaskRecord {
     pub(super) fn bytes(&self) -> usize {
         let callback = self.callback.as_ref().map_or(0, |callback| callback.size());
-        self.args.as_str().len() + self.kwargs.as_str().len() + callback
+        self.args.as_str().len() + self.kwargs.as_str().len() + callback + metadata::size(&self.metadata)
     }
 
     /// Adds a session that gets its result. Returns false if there are too many.
@@ -136,6 +138,8 @@ impl TaskRecord {
             timeout_us: micros(self.timeout()),
             args: self.args.clone(),
             kwargs: self.kwargs.clone(),
+            priority: self.priority,
+            metadata: self.metadata.clone(),
         }
     }
 
@@ -174,7 +178,7 @@ pub(super) struct Granted {
 pub(super) enum SubmitOutcome {
     Live,
     Ended(Arc<TaskResult>),
-    Refused(String),
+    Refused(Refusal),
 }
 
 /// Why a lease is taken back. With the id of its worker.
@@ -220,4 +224,6 @@ pub(super) struct TaskEnd {
     pub(super) started_at: Option<Timestamp>,
     pub(super) worker_id: Option<Arc<str>>,
     pub(super) version: Option<ModuleVersion>,
+    /// What the last attempt adds to the task's metadata.
+    pub(super) metadata: Option<Json>,
 }

@@ -11,7 +11,7 @@ use crate::control_plane::{
 };
 use crate::{
     clock::{Moment, Now},
-    protocol::{EventKind, NewSchedule, Reply, ScheduleInfo, ScheduleRequest},
+    protocol::{EventKind, NewSchedule, Refusal, Reply, ScheduleInfo, ScheduleRequest},
     task::{ModuleInfo, ModuleStatus, ScheduleSpec, TaskId, TaskInfo, TaskStatus},
 };
 
@@ -40,12 +40,12 @@ impl<R: Responder> State<R> {
             }
             ScheduleRequest::Trigger { name, task_id } => match self.trigger(now, &name, &task_id) {
                 Ok(()) => Ok(self.schedule_info(now, &name)),
-                Err(why) => return self.reply(reply_to, Reply::Refused(why)),
+                Err(refusal) => return self.reply(reply_to, Reply::Refused(refusal)),
             },
         };
         let reply = match result {
             Ok(infos) => Reply::Schedules(infos.into_iter().map(|info| self.with_status(now, info)).collect()),
-            Err(why) => Reply::Refused(why.to_string()),
+            Err(error) => Reply::Refused(error.into()),
         };
         self.arm_schedules(now);
         self.reply(reply_to, reply);
@@ -65,7 +65,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Submits a schedule's task now. Does nothing if there is no such schedule.
-    fn trigger(&mut self, now: Now, name: &str, id: &TaskId) -> Result<(), String> {
+    fn trigger(&mut self, now: Now, name: &str, id: &TaskId) -> Result<(), Refusal> {
         let is_known = self.tasks.contains_key(id) || self.results.peek(now.mono, id).is_some();
         let Some(DueRun { name, task }) = self.schedules.task(name, id.clone()).filter(|_| !is_known) else {
             return Ok(());
@@ -73,7 +73,7 @@ impl<R: Responder> State<R> {
         let end = match self.submit_task(now, task, None, None) {
             SubmitOutcome::Live => None,
             SubmitOutcome::Ended(result) => Some(result.status),
-            SubmitOutcome::Refused(why) => return Err(why),
+            SubmitOutcome::Refused(refusal) => return Err(refusal),
         };
         self.record_fired(now, &name, id, Trigger::Manual, end);
         Ok(())
@@ -101,9 +101,9 @@ impl<R: Responder> State<R> {
         match self.accept(now, task, None, None) {
             SubmitOutcome::Live => self.record_fired(now, &name, &id, Trigger::Due, None),
             SubmitOutcome::Ended(result) => self.record_fired(now, &name, &id, Trigger::Due, Some(result.status)),
-            SubmitOutcome::Refused(why) => {
+            SubmitOutcome::Refused(refusal) => {
                 self.schedules.refused(&name);
-                self.record_skipped(now, &name, &why);
+                self.record_skipped(now, &name, &refusal.message);
             }
         }
     }

@@ -10,14 +10,18 @@ use crate::{
     control_plane::{events::NewEvent, reports::ReportLog, results::TaskMeta},
     json::Json,
     nearest::did_you_mean,
-    protocol::EventKind,
+    protocol::{EventKind, Refusal, RefusalCode},
     signature::ArgumentError,
-    task::{CallbackInfo, ErrorKind, NewTask, TASK_NAME_MAX, TaskId, TaskResult, Unknown, is_task_name},
+    task::{
+        CallbackInfo, ErrorKind, METADATA_MAX, NewTask, TASK_NAME_MAX, TaskId, TaskResult, Unknown, is_task_name,
+        metadata,
+    },
     transport::PAYLOAD_MAX,
 };
 
-fn too_many_sessions() -> String {
-    format!("over {TASK_SESSIONS_MAX} sessions wait for this task, which is the limit: look it up")
+fn too_many_sessions() -> Refusal {
+    let message = format!("over {TASK_SESSIONS_MAX} sessions wait for this task, which is the limit: look it up");
+    Refusal::new(RefusalCode::SessionLimit, message)
 }
 
 impl<R: Responder> State<R> {
@@ -31,11 +35,12 @@ impl<R: Responder> State<R> {
     ) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
             Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
-                let why = format!("the task id {} is taken by another call, of {name}: use a new one", task.id);
-                return SubmitOutcome::Refused(why);
+                let why = format!("the task id {} is taken by another call, of {name}", task.id);
+                return SubmitOutcome::Refused(Refusal::new(RefusalCode::IdTaken, why));
             }
             None if self.is_draining => {
-                return SubmitOutcome::Refused("the control plane is stopping and takes no more tasks".into());
+                let message = "the control plane is stopping and accepts no more tasks";
+                return SubmitOutcome::Refused(Refusal::new(RefusalCode::Stopping, message));
             }
             Some(_) | None => {}
         }
@@ -102,7 +107,7 @@ impl<R: Responder> State<R> {
             Some(DueAt::Eta(eta)) => now.mono + eta.since(now.wall),
             None => now.mono,
         };
-        let NewTask { id, args, kwargs, policy, callback, .. } = task;
+        let NewTask { id, args, kwargs, policy, callback, metadata, .. } = task;
         let record = TaskRecord {
             name,
             args,
@@ -123,6 +128,7 @@ impl<R: Responder> State<R> {
             reports: ReportLog::default(),
             callback: callback.map(Arc::new),
             last_failure: None,
+            metadata,
         };
         self.bytes += record.bytes();
         self.counts.accepted += 1;
@@ -141,24 +147,32 @@ impl<R: Responder> State<R> {
     }
 
     /// Returns why a task is refused, if it is.
-    pub(super) fn refusal(&self, task: &NewTask) -> Option<String> {
+    pub(super) fn refusal(&self, task: &NewTask) -> Option<Refusal> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
         let size = task.size();
-        if !is_task_name(&task.name) {
-            Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"))
+        let (code, why) = if !is_task_name(&task.name) {
+            let why = format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters");
+            (RefusalCode::BadRequest, why)
         } else if size > PAYLOAD_MAX {
-            Some(format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes"))
+            let why = format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes");
+            (RefusalCode::TooLarge, why)
         } else if !task.args.as_str().starts_with('[') || !task.kwargs.as_str().starts_with('{') {
-            Some("positional arguments are a JSON array, and named arguments a JSON object".into())
+            let why = "positional arguments are a JSON array, and named arguments a JSON object";
+            (RefusalCode::BadRequest, why.into())
+        } else if !metadata::is_valid(&task.metadata) {
+            (RefusalCode::MetadataInvalid, format!("metadata is a JSON object of at most {METADATA_MAX} bytes"))
         } else if let Some(why) = task.callback.as_ref().and_then(CallbackInfo::fault) {
-            Some(why)
+            (RefusalCode::CallbackInvalid, why)
         } else if self.tasks.len() >= tasks_max {
-            Some(format!("the queue is full: {tasks_max} tasks are unfinished; try again later"))
+            let why = format!("the queue is full: {tasks_max} tasks are unfinished; try again later");
+            (RefusalCode::QueueFull, why)
         } else if self.bytes + size > bytes_max {
-            Some(format!("the queue is full: its arguments hold {bytes_max} bytes; try again later"))
+            let why = format!("the queue is full: its arguments hold {bytes_max} bytes; try again later");
+            (RefusalCode::QueueFull, why)
         } else {
-            None
-        }
+            return None;
+        };
+        Some(Refusal::new(code, why))
     }
 
     /// Ends a task whose name no worker has.

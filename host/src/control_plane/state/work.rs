@@ -8,7 +8,7 @@ use super::{RequeueCause, Responder, State, Timer};
 use crate::{
     clock::{Moment, Now},
     control_plane::worker_registry::Arrival,
-    protocol::{CONFIRM_WAIT, LeaseId, Note, Order, WAIT_MAX, WORK_WAIT, Work, WorkerReply},
+    protocol::{CONFIRM_WAIT, LeaseId, Note, Order, RefusalCode, WAIT_MAX, WORK_WAIT, Work, WorkerReply},
     task::Report,
 };
 
@@ -39,10 +39,8 @@ impl<R: Responder> State<R> {
             Some(Some(opened)) => opened,
             Some(None) => return self.repeat_reply(key, number, sequence, reply_to),
             None => {
-                return self.reply_to_worker(
-                    reply_to,
-                    WorkerReply::Refused(format!("there is no slot {number} in this worker")),
-                );
+                let message = format!("there is no slot {number} in this worker");
+                return self.refuse_worker(reply_to, RefusalCode::NoSuchSlot, message);
             }
         };
         self.timers.remove(&(until, Timer::Slot(key, number)));

@@ -14,7 +14,7 @@ use crate::{
         events::NewEvent,
         worker_registry::{RECONNECT_GRACE, SILENCE_MAX, WorkerRecord},
     },
-    protocol::{EventKind, Registration, WorkerReply},
+    protocol::{EventKind, Refusal, RefusalCode, Registration, WorkerReply},
     transport::Peer,
 };
 
@@ -29,22 +29,23 @@ impl<R: Responder> State<R> {
             return self.reply_to_worker(reply_to, WorkerReply::Registered);
         }
         if self.is_closed {
-            return self.reply_to_worker(reply_to, WorkerReply::Refused("the control plane is stopping".into()));
+            return self.refuse_worker(reply_to, RefusalCode::Stopping, "the control plane is stopping");
         }
-        if let Some(why) = self.registry.refusal(&registration) {
-            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
+        if let Some(refusal) = self.registry.refusal(&registration) {
+            return self.reply_to_worker(reply_to, WorkerReply::Refused(refusal));
         }
         if peer.is_some() && registration.worker_id == self.control_plane_id {
             let id = &registration.worker_id;
-            let why = format!("the control plane itself has the id '{id}': give this worker another --worker-id");
-            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
+            let message = format!("the control plane itself has the id '{id}'");
+            return self.refuse_worker(reply_to, RefusalCode::WorkerIdReserved, message);
         }
         let existing = self.registry.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
         match existing.map(|(key, worker)| (key, worker.disconnected.is_none())) {
             Some((_, true)) => {
                 let id = &registration.worker_id;
-                let why = format!("a worker with the id '{id}' is connected already");
-                return self.reply_to_worker(reply_to, WorkerReply::IdInUse(why));
+                let message = format!("a worker with the id '{id}' is connected already");
+                let refusal = Refusal::new(RefusalCode::WorkerIdInUse, message);
+                return self.reply_to_worker(reply_to, WorkerReply::IdInUse(refusal));
             }
             Some((older, false)) => self.mark_lost(now, older),
             None => {}

@@ -9,7 +9,7 @@ use std::{
 use super::catalog::{catalog_bytes, catalog_names, is_loading, leaving};
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{LeaseId, Registration, WorkerInfo, WorkerStatus},
+    protocol::{LeaseId, Refusal, Registration, WorkerInfo, WorkerStatus},
     task::{ModuleInfo, ModuleVersion},
     transport::Peer,
 };
@@ -38,7 +38,7 @@ pub struct WorkerRecord<R> {
     /// The number of its last progress report.
     pub last_note: u64,
     /// The number of its last catalog change, and why it was declined, if it was.
-    pub last_change: (u64, Option<String>),
+    pub last_change: (u64, Option<Refusal>),
     /// Number of attempts that it has ended.
     pub attempts: u64,
     /// The task names that it can run, with the mean run time of each.

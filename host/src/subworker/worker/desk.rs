@@ -229,7 +229,10 @@ impl Reports for DeskReports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{json::Json, task::TaskId};
+    use crate::{
+        json::Json,
+        task::{TaskId, TaskPriority},
+    };
 
     fn lease(id: u64) -> Lease {
         Lease {
@@ -240,6 +243,8 @@ mod tests {
             timeout_us: 1,
             args: Json::empty_array(),
             kwargs: Json::empty_object(),
+            priority: TaskPriority::Normal,
+            metadata: Json::empty_object(),
         }
     }
 

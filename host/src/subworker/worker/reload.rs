@@ -22,7 +22,7 @@ use tracing::{debug, error, field::display, info, warn};
 use super::{Loading, LoadingEnd, PROMPT, Shared, spawn};
 use crate::{
     clock::{self, Timestamp},
-    protocol::{CatalogChange, WorkerReply, WorkerRequest},
+    protocol::{self, CatalogChange, RefusalCode, WorkerReply, WorkerRequest},
     runtime::{
         Catalog, Change, Content, LOADS_MAX, LoadError, Module, ModuleError, Pace, SourceError, Watch, WatchEnd,
         awaited, in_order, name_of,
@@ -144,7 +144,7 @@ struct Candidate {
 /// What became of a change.
 enum Told {
     Noted,
-    Declined(String),
+    Declined(protocol::Refusal),
     /// There is no control plane to ask.
     ByNobody,
 }
@@ -451,11 +451,11 @@ impl Reloader {
                     self.keep_displaced(draft, displaced);
                     None
                 }
-                Err(why) => Some(format!("{why}; it goes live when they have ended, or at once with --force-reload")),
+                Err(refusal) => Some((in_words(&refusal), Some(refusal.code))),
             },
-            Err(error) => Some(error.why.to_string()),
+            Err(error) => Some((error.why.to_string(), None)),
         };
-        let Some(why) = refused else {
+        let Some((why, code)) = refused else {
             self.told_of_new(draft, paths);
             (*draft, *noted) = (trial, false);
             return true;
@@ -470,7 +470,7 @@ impl Reloader {
             candidate.turned_down = true;
             let version = candidate.module.version();
             self.log_refusal(draft, path, Some(version), &why);
-            draft.set_error(path, failure(&why));
+            draft.set_error(path, LoadFailure { code, ..failure(&why) });
             *noted = true;
         }
         false
@@ -551,7 +551,7 @@ impl Reloader {
     ///
     /// # Errors
     /// Why it declined. The old one is live then.
-    fn publish(&mut self, new: &Catalog, force: bool) -> Result<(), String> {
+    fn publish(&mut self, new: &Catalog, force: bool) -> Result<(), protocol::Refusal> {
         let old = self.shared.catalog();
         let new = new.alone().with_revision(old.revision() + 1);
         // Once the control plane has noted it, tasks of new names may come before its answer does.
@@ -615,7 +615,15 @@ fn note_return(draft: &mut Catalog, path: &Path) -> bool {
     was_gone
 }
 
+/// Why a version is refused, and until when.
+fn in_words(refusal: &protocol::Refusal) -> String {
+    match refusal.code {
+        RefusalCode::CatalogConflict => format!("{refusal}; it goes live when they have ended"),
+        _ => refusal.to_string(),
+    }
+}
+
 /// What is told of a version that is not taken.
 fn failure(why: &str) -> LoadFailure {
-    LoadFailure { at: Timestamp::now(), message: why[..why.floor_char_boundary(MESSAGE_MAX)].to_owned() }
+    LoadFailure { at: Timestamp::now(), message: why[..why.floor_char_boundary(MESSAGE_MAX)].to_owned(), code: None }
 }

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     clock::{self, pause},
+    json::Json,
     lock::lock,
     protocol::{Ended, FRAME_TARGET, Lease, WorkerReply, WorkerRequest},
     runtime::{AttemptId, Invocation, Slot},
@@ -110,7 +111,8 @@ impl Shared {
             let ended_at = Instant::now();
             let ran_us = clock::micros(ended_at.duration_since(started));
             let reports = desk.finish();
-            let one = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, version: Some(version), reports });
+            let (outcome, version, metadata) = (Some(outcome), Some(version), Json::empty_object());
+            let one = fit(Ended { lease: lease.id, outcome, ran_us, version, reports, metadata });
             bytes += size(&one);
             desk.papers().keep(one, ended_at);
             if bytes > FRAME_TARGET || self.is_draining() || room.is_missing() {

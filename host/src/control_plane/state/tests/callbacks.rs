@@ -141,8 +141,8 @@ fn an_invalid_callback_is_refused_and_its_data_counts() {
     let [Submitted::Refused(wrong), Submitted::Accepted, Submitted::Refused(full)] = &taken[..] else {
         panic!("{taken:?}")
     };
-    assert!(wrong.starts_with("callback address: 'ipc:///tmp/x' is not an address"), "{wrong}");
-    assert!(full.contains("hold 100 bytes"), "{full}");
+    assert!(wrong.message.starts_with("callback address: 'ipc:///tmp/x' is not an address"), "{wrong}");
+    assert!(full.message.contains("hold 100 bytes"), "{full}");
     story.cancel("x 2");
     assert_eq!(story.state.stats().bytes, 0);
 }
