@@ -82,7 +82,7 @@ impl ClientService {
                 }
                 Err(_) => reply.send(&python_compat::cancel(&id, false)),
             },
-            Err(Malformed { id, why }) => reply.send(&self.error_reply(id.as_deref(), &why)),
+            Err(Malformed { id, why: message }) => reply.send(&self.error_reply(id.as_deref(), &message)),
         }
     }
 
@@ -94,7 +94,9 @@ impl ClientService {
         while tasks.peek().is_some() {
             let (part, faults): (Vec<NewTask>, Vec<Option<String>>) = tasks.by_ref().take(FRAME_ITEMS_MAX).unzip();
             let mut errors = self.core.signatures().check_all(&part);
-            errors.set_all(faults.into_iter().map(|why| why.map(|why| ArgumentError::Unreadable(why.into()))));
+            errors.set_all(
+                faults.into_iter().map(|message| message.map(|message| ArgumentError::Unreadable(message.into()))),
+            );
             submitted.extend(self.core.enter(|state, now| state.submit_detached(now, part, errors)));
         }
         python_compat::batch(&ids, &submitted)
@@ -103,23 +105,23 @@ impl ClientService {
     /// Returns the reply to a request that is neither JSON nor postcard.
     fn unreadable(&self, body: &[u8], error: &Unreadable) -> Vec<u8> {
         static PICKLES: Once = Once::new();
-        let why = error.to_string();
+        let message = error.to_string();
         if !matches!(error, Unreadable::Pickle) {
-            return self.error_reply(None, &why);
+            return self.error_reply(None, &message);
         }
         // A client that sends one may send thousands, so this is logged once.
-        PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {why}; this is logged once"));
+        PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {message}; this is logged once"));
         match self.lane {
-            Some(_) => python_compat::pickled_failure(body, &why),
-            None => python_compat::pickled_error(&why),
+            Some(_) => python_compat::pickled_failure(body, &message),
+            None => python_compat::pickled_error(&message),
         }
     }
 
     /// Returns a refusal in the form of the original.
-    fn error_reply(&self, id: Option<&str>, why: &str) -> Vec<u8> {
+    fn error_reply(&self, id: Option<&str>, message: &str) -> Vec<u8> {
         match self.lane {
-            Some(_) => python_compat::failure(id.unwrap_or_default(), why),
-            None => python_compat::error(why),
+            Some(_) => python_compat::failure(id.unwrap_or_default(), message),
+            None => python_compat::error(message),
         }
     }
 }
@@ -133,8 +135,8 @@ impl Service for ClientService {
         }
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
-        let refusal = refusal_of(why);
+    fn refuse(&self, body: &[u8], rejection: Refusal) -> Vec<u8> {
+        let refusal = refusal_of(rejection);
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => {
                 let id = python_compat::read(body, self.lane).ok().and_then(|call| match call {
@@ -174,9 +176,9 @@ impl Service for WorkerService {
         }
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
+    fn refuse(&self, body: &[u8], rejection: Refusal) -> Vec<u8> {
         let format = codec::form(body).unwrap_or_default();
-        codec::encode(format, &WorkerReply::Refused(refusal_of(why)))
+        codec::encode(format, &WorkerReply::Refused(refusal_of(rejection)))
     }
 
     fn gone(&self, peer: Peer) {
@@ -204,8 +206,8 @@ pub fn serve_worker(
 }
 
 /// Returns the refusal for a request that the transport rejects.
-fn refusal_of(why: Refusal) -> protocol::Refusal {
-    match why {
+fn refusal_of(rejection: Refusal) -> protocol::Refusal {
+    match rejection {
         Refusal::Busy => {
             let message = "too many requests are open here: try again later";
             protocol::Refusal::new(RefusalCode::TooManyRequests, message)

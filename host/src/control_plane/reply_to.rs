@@ -116,10 +116,10 @@ impl OriginalRequest {
         }
     }
 
-    fn refused(&self, why: &str) -> Vec<u8> {
+    fn refused(&self, message: &str) -> Vec<u8> {
         match self {
-            Self::Submit { id, .. } => python_compat::failure(&id.to_string(), why),
-            Self::Query(_) | Self::Cancel(_) => python_compat::error(why),
+            Self::Submit { id, .. } => python_compat::failure(&id.to_string(), message),
+            Self::Query(_) | Self::Cancel(_) => python_compat::error(message),
         }
     }
 }

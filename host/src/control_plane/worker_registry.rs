@@ -94,23 +94,23 @@ impl<R> WorkerRegistry<R> {
     /// Returns why a worker cannot register, if it cannot.
     pub fn refusal(&self, registration: &Registration) -> Option<Refusal> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
-        let (code, why) = if !is_worker_id(worker_id) {
-            let why =
+        let (code, message) = if !is_worker_id(worker_id) {
+            let message =
                 format!("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters");
-            (RefusalCode::WorkerIdInvalid, why)
+            (RefusalCode::WorkerIdInvalid, message)
         } else if address.len() > ADDRESS_MAX || address.chars().any(char::is_control) {
-            let why =
+            let message =
                 format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters");
-            (RefusalCode::BadRequest, why)
+            (RefusalCode::BadRequest, message)
         } else if !(1..=SLOTS_MAX).contains(slots) {
             (RefusalCode::BadRequest, format!("a worker has 1 to {SLOTS_MAX} slots, not {slots}"))
         } else if self.workers.len() >= WORKERS_MAX {
-            let why = format!("{WORKERS_MAX} workers are connected already, which is the limit");
-            (RefusalCode::WorkerLimit, why)
+            let message = format!("{WORKERS_MAX} workers are connected already, which is the limit");
+            (RefusalCode::WorkerLimit, message)
         } else {
             return self.refusal_of(modules, None);
         };
-        Some(Refusal::new(code, why))
+        Some(Refusal::new(code, message))
     }
 
     /// Returns why a catalog is refused, if it is. It replaces that of the worker `of`, or belongs to a new one.
@@ -120,15 +120,16 @@ impl<R> WorkerRegistry<R> {
         let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
         if let Some(wrong) = names.find(|name| !is_task_name(name)) {
             let shown: String = wrong.chars().take(64).collect();
-            let why =
+            let message =
                 format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters, not {shown:?}");
-            Some(Refusal::new(RefusalCode::BadRequest, why))
+            Some(Refusal::new(RefusalCode::BadRequest, message))
         } else if catalog > CATALOG_BYTES_MAX {
-            let why = format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes");
-            Some(Refusal::new(RefusalCode::CatalogTooLarge, why))
+            let message = format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes");
+            Some(Refusal::new(RefusalCode::CatalogTooLarge, message))
         } else if self.catalog_bytes - before + catalog > CATALOGS_BYTES_MAX {
-            let why = format!("the catalogs of all workers together are over the limit of {CATALOGS_BYTES_MAX} bytes");
-            Some(Refusal::new(RefusalCode::CatalogTooLarge, why))
+            let message =
+                format!("the catalogs of all workers together are over the limit of {CATALOGS_BYTES_MAX} bytes");
+            Some(Refusal::new(RefusalCode::CatalogTooLarge, message))
         } else {
             None
         }

@@ -58,7 +58,7 @@ fn cluster_id(config: &ControlPlaneConfig) -> Uuid {
             folder = %folder.display(),
             %error,
             "cannot keep the cluster's id: after a restart at another address, clients and subworkers will not \
-             find this cluster again by its announcements; set XDG_STATE_HOME or --cluster-id"
+             find this cluster again by its announcements; set XDG_STATE_HOME or a cluster id"
         );
         id
     })

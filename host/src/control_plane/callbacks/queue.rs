@@ -97,8 +97,8 @@ impl CallbackQueue {
         let bytes = callback.result.size() + callback.info.size();
         let stopped = || "the control plane has stopped".to_owned();
         let refusal = if self.stopped { Some(stopped()) } else { self.full(&callback.info.address, bytes) };
-        if let Some(why) = refusal {
-            return Posted::Refused(CallbackOutcome { result: callback.result, outcome: Err(why), attempts: 0 });
+        if let Some(reason) = refusal {
+            return Posted::Refused(CallbackOutcome { result: callback.result, outcome: Err(reason), attempts: 0 });
         }
         self.count += 1;
         self.bytes += bytes;
@@ -303,7 +303,7 @@ mod tests {
         queue.stop();
         let refused = queue.post(callback(A, "2"));
         assert!(
-            matches!(refused, Posted::Refused(CallbackOutcome { outcome: Err(why), .. }) if why.contains("stopped"))
+            matches!(refused, Posted::Refused(CallbackOutcome { outcome: Err(reason), .. }) if reason.contains("stopped"))
         );
         assert_eq!(queue.len(), 1);
     }
@@ -312,21 +312,21 @@ mod tests {
     fn callbacks_over_the_limits_end_at_once() {
         let limits = CallbackLimits { address_max: 2, all_max: 3, ..CallbackLimits::default() };
         let mut queue = CallbackQueue::new(limits);
-        let why = |posted: Posted| match posted {
-            Posted::Refused(CallbackOutcome { outcome: Err(why), attempts: 0, .. }) => why,
+        let reason = |posted: Posted| match posted {
+            Posted::Refused(CallbackOutcome { outcome: Err(reason), attempts: 0, .. }) => reason,
             other => panic!("{other:?}"),
         };
         queue.post(callback(A, "1"));
         queue.post(callback(A, "2"));
-        assert!(why(queue.post(callback(A, "3"))).contains("2 callbacks wait for this address"));
+        assert!(reason(queue.post(callback(A, "3"))).contains("2 callbacks wait for this address"));
         queue.post(callback(B, "4"));
-        assert!(why(queue.post(callback(B, "5"))).contains("for all addresses"));
+        assert!(reason(queue.post(callback(B, "5"))).contains("for all addresses"));
         send(&mut queue, A);
         assert!(matches!(queue.post(callback(B, "6")), Posted::Queued));
         let mut queue = CallbackQueue::new(CallbackLimits { address_bytes_max: 40, all_bytes_max: 50, ..limits });
         queue.post(callback(A, "1"));
         queue.post(callback(A, "2"));
-        assert!(why(queue.post(callback(A, "3"))).contains("2 callbacks"));
-        assert!(why(queue.post(callback(B, "4"))).contains("50 bytes wait already, for all"));
+        assert!(reason(queue.post(callback(A, "3"))).contains("2 callbacks"));
+        assert!(reason(queue.post(callback(B, "4"))).contains("50 bytes wait already, for all"));
     }
 }

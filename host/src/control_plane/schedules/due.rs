@@ -90,9 +90,9 @@ impl Schedules {
                         return Some(DueAction::Run(Box::new(DueRun { task: schedule.task(id), name })));
                     }
                     Decision::Wait => schedule.queued_run = Some(at),
-                    Decision::Skip(why) => {
+                    Decision::Skip(reason) => {
                         schedule.skipped += 1;
-                        return Some(DueAction::Skip(name, why));
+                        return Some(DueAction::Skip(name, reason));
                     }
                 },
                 (None, Next::On(at)) => {

@@ -43,7 +43,7 @@ struct BlockedTasks<'a> {
     name: &'a str,
     count: usize,
     /// Why it could not run the first of them.
-    why: Option<String>,
+    reason: Option<String>,
 }
 
 impl<R: Responder> State<R> {
@@ -108,17 +108,17 @@ impl<R: Responder> State<R> {
         let conflicts: BTreeMap<&str, CatalogConflict<'_>> =
             old.into_iter().filter_map(|(name, schema)| Some((name, conflict_of(name, schema)?))).collect();
         let first = if conflicts.is_empty() { None } else { self.blocked(&conflicts).into_iter().next() };
-        first.map(|BlockedTasks { name, count, why }| {
+        first.map(|BlockedTasks { name, count, reason }| {
             let tasks = match count {
                 1 => "1 unfinished task".to_owned(),
                 _ if count < share(conflicts.len()) => format!("{count} unfinished tasks"),
                 _ => format!("{count} or more unfinished tasks"),
             };
-            let why = match why {
+            let reason = match reason {
                 None => format!("it has no '{name}', which would leave {tasks} without a worker"),
-                Some(why) => format!("it does not take the arguments of {tasks} of '{name}': {why}"),
+                Some(reason) => format!("it does not take the arguments of {tasks} of '{name}': {reason}"),
             };
-            Refusal::new(RefusalCode::CatalogConflict, why)
+            Refusal::new(RefusalCode::CatalogConflict, reason)
         })
     }
 
@@ -128,17 +128,17 @@ impl<R: Responder> State<R> {
         let mut blocked = BTreeMap::<&str, BlockedTasks<'_>>::new();
         for record in self.unfinished_of(conflicts) {
             let Some((name, conflict_of)) = conflicts.get_key_value(&*record.name) else { continue };
-            let why = match conflict_of {
+            let reason = match conflict_of {
                 CatalogConflict::Gone => None,
                 CatalogConflict::Changed(..) if bytes >= CHECKED_BYTES_MAX => continue,
                 CatalogConflict::Changed(schema, signature) => {
                     bytes += record.bytes();
                     let signature = signature.get_or_init(|| Signature::read(name, schema));
-                    let Err(why) = signature.check(&record.args, &record.kwargs) else { continue };
-                    Some(why.to_string())
+                    let Err(reason) = signature.check(&record.args, &record.kwargs) else { continue };
+                    Some(reason.to_string())
                 }
             };
-            blocked.entry(name).or_insert(BlockedTasks { name, count: 0, why }).count += 1;
+            blocked.entry(name).or_insert(BlockedTasks { name, count: 0, reason }).count += 1;
         }
         blocked.into_values().collect()
     }

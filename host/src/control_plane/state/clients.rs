@@ -72,7 +72,7 @@ impl<R: Responder> State<R> {
                     }
                 }
                 SubmitOutcome::Live => Submitted::Accepted,
-                SubmitOutcome::Refused(why) => Submitted::Refused(why),
+                SubmitOutcome::Refused(refusal) => Submitted::Refused(refusal),
             });
         }
         self.evict_sessions();
@@ -88,7 +88,7 @@ impl<R: Responder> State<R> {
                 return;
             }
             SubmitOutcome::Ended(result) => Submitted::Ended(result),
-            SubmitOutcome::Refused(why) => Submitted::Refused(why),
+            SubmitOutcome::Refused(refusal) => Submitted::Refused(refusal),
         };
         self.reply(reply_to, Reply::Submitted(vec![submitted]));
     }

@@ -90,7 +90,7 @@ impl<R: Responder> State<R> {
         while let Some(turn) = self.schedules.next_due(now) {
             match turn {
                 DueAction::Run(fire) => self.run(now, *fire),
-                DueAction::Skip(name, why) => self.record_skipped(now, &name, &reason(why)),
+                DueAction::Skip(name, reason) => self.record_skipped(now, &name, &skip_message(reason)),
             }
         }
         self.arm_schedules(now);
@@ -114,10 +114,10 @@ impl<R: Responder> State<R> {
         self.record_event(now, event);
     }
 
-    fn record_skipped(&mut self, now: Now, name: &Arc<str>, why: &str) {
+    fn record_skipped(&mut self, now: Now, name: &Arc<str>, reason: &str) {
         self.record_event(
             now,
-            NewEvent { detail: Some(why), ..NewEvent::of_schedule(EventKind::ScheduleSkipped, name) },
+            NewEvent { detail: Some(reason), ..NewEvent::of_schedule(EventKind::ScheduleSkipped, name) },
         );
     }
 
@@ -153,7 +153,7 @@ impl<R: Responder> State<R> {
             match self.schedules.set_from_module(now, schedule, module) {
                 // A client's schedule of this name takes precedence.
                 Ok(()) | Err(ScheduleError::Taken(_)) => {}
-                Err(why) => self.record_skipped(now, &task.name.as_str().into(), &why.to_string()),
+                Err(reason) => self.record_skipped(now, &task.name.as_str().into(), &reason.to_string()),
             }
         }
         if changed {
@@ -229,8 +229,8 @@ fn active_tasks(modules: &[ModuleInfo]) -> impl Iterator<Item = (&str, &TaskInfo
     here.flat_map(|module| module.tasks.iter().map(|task| (&*module.name, task)))
 }
 
-fn reason(why: Skip) -> String {
-    match why {
+fn skip_message(reason: Skip) -> String {
+    match reason {
         Skip::Busy => "its last task has not ended".into(),
         Skip::Full => "its last task has not ended, and the next one waits for that".into(),
         Skip::Missed(at) => format!("the control plane was not running at {at}"),

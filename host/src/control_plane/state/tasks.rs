@@ -35,8 +35,8 @@ impl<R: Responder> State<R> {
     ) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
             Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
-                let why = format!("the task id {} is taken by another call, of {name}", task.id);
-                return SubmitOutcome::Refused(Refusal::new(RefusalCode::IdTaken, why));
+                let message = format!("the task id {} is taken by another call, of {name}", task.id);
+                return SubmitOutcome::Refused(Refusal::new(RefusalCode::IdTaken, message));
             }
             None if self.is_draining => {
                 let message = "the control plane is stopping and accepts no more tasks";
@@ -71,12 +71,12 @@ impl<R: Responder> State<R> {
         if let Some(kept) = self.results.get(now.mono, &task.id) {
             return SubmitOutcome::Ended(kept.result.clone());
         }
-        if let Some(why) = self.refusal(&task) {
-            return SubmitOutcome::Refused(why);
+        if let Some(refusal) = self.refusal(&task) {
+            return SubmitOutcome::Refused(refusal);
         }
-        if let Some(ArgumentError::Unreadable(why)) = error {
+        if let Some(ArgumentError::Unreadable(message)) = error {
             // It can never run, whether or not a worker has its name.
-            return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, why.into()));
+            return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, message.into()));
         }
         let served = self.registry.served(now.mono, &task.name);
         let unclaimed = served.is_none() && task.unknown == Unknown::Fail;
@@ -150,29 +150,29 @@ impl<R: Responder> State<R> {
     pub(super) fn refusal(&self, task: &NewTask) -> Option<Refusal> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
         let size = task.size();
-        let (code, why) = if !is_task_name(&task.name) {
-            let why = format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters");
-            (RefusalCode::BadRequest, why)
+        let (code, message) = if !is_task_name(&task.name) {
+            let message = format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters");
+            (RefusalCode::BadRequest, message)
         } else if size > PAYLOAD_MAX {
-            let why = format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes");
-            (RefusalCode::TooLarge, why)
+            let message = format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes");
+            (RefusalCode::TooLarge, message)
         } else if !task.args.as_str().starts_with('[') || !task.kwargs.as_str().starts_with('{') {
-            let why = "positional arguments are a JSON array, and named arguments a JSON object";
-            (RefusalCode::BadRequest, why.into())
+            let message = "positional arguments are a JSON array, and named arguments a JSON object";
+            (RefusalCode::BadRequest, message.into())
         } else if !metadata::is_valid(&task.metadata) {
             (RefusalCode::MetadataInvalid, format!("metadata is a JSON object of at most {METADATA_MAX} bytes"))
-        } else if let Some(why) = task.callback.as_ref().and_then(CallbackInfo::fault) {
-            (RefusalCode::CallbackInvalid, why)
+        } else if let Some(message) = task.callback.as_ref().and_then(CallbackInfo::fault) {
+            (RefusalCode::CallbackInvalid, message)
         } else if self.tasks.len() >= tasks_max {
-            let why = format!("the queue is full: {tasks_max} tasks are unfinished; try again later");
-            (RefusalCode::QueueFull, why)
+            let message = format!("the queue is full: {tasks_max} tasks are unfinished; try again later");
+            (RefusalCode::QueueFull, message)
         } else if self.bytes + size > bytes_max {
-            let why = format!("the queue is full: its arguments hold {bytes_max} bytes; try again later");
-            (RefusalCode::QueueFull, why)
+            let message = format!("the queue is full: its arguments hold {bytes_max} bytes; try again later");
+            (RefusalCode::QueueFull, message)
         } else {
             return None;
         };
-        Some(Refusal::new(code, why))
+        Some(Refusal::new(code, message))
     }
 
     /// Ends a task whose name no worker has.
