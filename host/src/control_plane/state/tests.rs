@@ -1,5 +1,4 @@
-//! Stories of the state, told by hand. What goes wrong in a thousand ways at once is left to the
-//! simulation in `tests/`.
+//! Scenarios of the state, one by one. The simulation in `tests/` covers random combinations of faults.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -28,7 +27,7 @@ mod hostile;
 mod schedules;
 mod unclaimed;
 
-/// A way back, by the name of who asked. Those that begin with "shut" are closed.
+/// A recipient of replies, by name. Those that begin with "shut" are closed.
 #[derive(Debug)]
 struct To(&'static str);
 
@@ -122,7 +121,7 @@ impl Story {
 
     fn register(&mut self, registration: Registration) {
         self.state.register(self.now, registration, Some(PEER), To("register"));
-        assert_eq!(self.said("register"), [AnyReply::Worker(WorkerReply::Registered)]);
+        assert_eq!(self.replies_to("register"), [AnyReply::Worker(WorkerReply::Registered)]);
     }
 
     /// Completes the transitions that a test called directly.
@@ -135,10 +134,10 @@ impl Story {
         mem::take(&mut self.effects)
     }
 
-    /// Everything that was said since, to `whom`.
-    fn said(&mut self, whom: &str) -> Vec<AnyReply> {
+    /// Takes all effects, and returns the replies to one recipient.
+    fn replies_to(&mut self, recipient: &str) -> Vec<AnyReply> {
         let effects = self.take_effects().into_iter();
-        effects.filter_map(Effect::into_reply).filter(|(to, _)| to.0 == whom).map(|(_, answer)| answer).collect()
+        effects.filter_map(Effect::into_reply).filter(|(to, _)| to.0 == recipient).map(|(_, answer)| answer).collect()
     }
 
     /// Time passes, and everything happens when it is due.
@@ -156,7 +155,7 @@ impl Story {
         self.later(RECONNECT_GRACE);
     }
 
-    /// Time passes in which nothing happens, since this process stands still.
+    /// Time passes while this process is suspended.
     fn jump(&mut self, span: Duration) {
         self.now = Now { mono: self.now.mono + span, wall: self.now.wall + span };
         self.state.tick(self.now);
@@ -180,7 +179,7 @@ impl Story {
 
     fn submit(&mut self, tasks: Vec<NewTask>, notify: Notify) -> Vec<Submitted> {
         self.state.submit(self.now, Submit { tasks, notify }, To("client"));
-        match self.said("client").pop() {
+        match self.replies_to("client").pop() {
             Some(AnyReply::Client(Reply::Submitted(taken))) => taken,
             None => Vec::new(),
             other => panic!("{other:?} is no answer to a submission"),
@@ -192,7 +191,7 @@ impl Story {
         assert!(taken.iter().all(|taken| *taken == Submitted::Accepted), "{taken:?}");
     }
 
-    /// A slot asks for work. Gives what it was granted at once.
+    /// A slot asks for work. Returns the leases that it gets at once.
     fn work(&mut self, worker: Uuid, slot: u32, ended: Vec<Ended>, capacity: u32) -> Vec<Lease> {
         self.sequence += 1;
         self.work_again(worker, slot, ended, capacity)
@@ -209,7 +208,7 @@ impl Story {
             AnyReply::Worker(WorkerReply::Leases(leases)) => leases,
             other => panic!("{other:?} is no answer to a slot"),
         };
-        self.said("slot").into_iter().flat_map(leases).collect()
+        self.replies_to("slot").into_iter().flat_map(leases).collect()
     }
 
     fn run(&mut self, worker: Uuid) -> Lease {
@@ -219,13 +218,13 @@ impl Story {
 
     fn beat(&mut self, holds: &[LeaseId]) -> Vec<AnyReply> {
         self.state.beat(self.now, &Beat { worker: W, holds: holds.to_vec() }, Some(PEER), To("beat"));
-        self.said("beat")
+        self.replies_to("beat")
     }
 
     fn cancel(&mut self, text: &str) -> Vec<AnyReply> {
         self.state.cancel(self.now, &[id(text)], To("cancel"));
-        let said = self.take_effects().into_iter().filter_map(Effect::into_reply);
-        said.filter(|(to, _)| to.0 != "slot").map(|(_, answer)| answer).collect()
+        let replies = self.take_effects().into_iter().filter_map(Effect::into_reply);
+        replies.filter(|(to, _)| to.0 != "slot").map(|(_, answer)| answer).collect()
     }
 
     fn status(&self, text: &str) -> Option<TaskStatus> {
@@ -238,7 +237,7 @@ impl Story {
 
     fn collect(&mut self, session: Uuid, sequence: u64, wait_ms: u32) -> Option<Collected> {
         self.state.collect(self.now, &Collect { session, sequence, wait_ms }, To("collect"));
-        match self.said("collect").pop() {
+        match self.replies_to("collect").pop() {
             Some(AnyReply::Client(Reply::Collected(collected))) => Some(collected),
             None => None,
             other => panic!("{other:?} is no answer to a collect"),
@@ -275,16 +274,16 @@ fn requests_that_wait_for_a_task_are_answered_at_its_end() {
     story.state.lookup(story.now, Lookup { ids: vec![id("a 1")], wait_ms: 5_000 }, To("lookup"));
     story.state.follow(story.now, Follow { id: id("a 1"), after: 0, wait_ms: 5_000 }, To("follow"));
     let lease = story.run(W);
-    let said = Report::Log { level: LogLevel::Info, message: "hello".into() };
-    let note = Note { worker: W, sequence: 1, reports: vec![(lease.id, said.clone())], returned: Vec::new() };
+    let report = Report::Log { level: LogLevel::Info, message: "hello".into() };
+    let note = Note { worker: W, sequence: 1, reports: vec![(lease.id, report.clone())], returned: Vec::new() };
     story.state.note(story.now, note.clone(), To("note"));
-    let event = story.said("follow");
+    let replies = story.replies_to("follow");
     assert!(
-        matches!(&event[..], [AnyReply::Client(Reply::Reports(reports))] if reports.reports == [said]),
-        "{event:?}"
+        matches!(&replies[..], [AnyReply::Client(Reply::Reports(reports))] if reports.reports == [report]),
+        "{replies:?}"
     );
     story.state.note(story.now, note, To("note"));
-    assert_eq!(story.said("note"), [AnyReply::Worker(WorkerReply::Noted)], "a repeated note tells nothing new");
+    assert_eq!(story.replies_to("note"), [AnyReply::Worker(WorkerReply::Noted)], "a repeated report has no effect");
     story.state.work(
         story.now,
         Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 },
@@ -306,7 +305,7 @@ fn a_waiting_request_is_answered_even_if_results_expire_at_once() {
         To("slot"),
     );
     assert!(
-        matches!(&story.said("client")[..], [AnyReply::Client(Reply::Submitted(taken))] if matches!(taken[..], [Submitted::Ended(_)]))
+        matches!(&story.replies_to("client")[..], [AnyReply::Client(Reply::Submitted(taken))] if matches!(taken[..], [Submitted::Ended(_)]))
     );
 }
 
@@ -348,10 +347,10 @@ fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
         story.state.work(story.now, work, To(reply_to));
     }
     story.accept(&["a 1", "a 2"]);
-    assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "nobody would hear of it");
+    assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "its slot would not get it");
     let again = Work { worker: W, slot: 0, sequence: 1, ended: Vec::new(), capacity: 1 };
     story.state.work(story.now, again, To("again"));
-    assert_eq!(story.said("again"), [AnyReply::Worker(WorkerReply::Leases(Vec::new()))], "so that it asks anew");
+    assert_eq!(story.replies_to("again"), [AnyReply::Worker(WorkerReply::Leases(Vec::new()))], "so that it asks again");
     story.sequence = 1;
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 2"]);
     assert_eq!(story.state.stats().timers, 3, "two grants and the silence of the worker");
@@ -370,8 +369,8 @@ fn an_outcome_under_a_revoked_lease_does_not_count() {
     }
     story.later(secs(1));
     assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
-    let event = story.beat(&[stale.id]);
-    assert_eq!(event.last(), Some(&AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(stale.id)]))));
+    let replies = story.beat(&[stale.id]);
+    assert_eq!(replies.last(), Some(&AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(stale.id)]))));
     let fresh = story.work(W, 1, Vec::new(), 1);
     assert_eq!(story.work(W, 0, vec![ended(stale.id, success())], 1), []);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Started));
@@ -416,7 +415,7 @@ fn short_tasks_are_granted_ahead_but_no_more_than_a_fair_share() {
     assert_eq!(story.work(W, 1, Vec::new(), 256).len(), 10, "the share of one of four slots");
     let mut story = Story::with_worker(1);
     story.accept(&["a 1", "a 2"]);
-    assert_eq!(story.work(W, 0, Vec::new(), 256).len(), 1, "nobody knows yet how long it takes");
+    assert_eq!(story.work(W, 0, Vec::new(), 256).len(), 1, "its run time is not known yet");
 }
 
 #[test]
@@ -445,7 +444,7 @@ fn a_task_submitted_twice_runs_once_and_every_session_gets_it() {
         Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 },
         To("slot"),
     );
-    assert_eq!(story.said("collect").len(), 1);
+    assert_eq!(story.replies_to("collect").len(), 1);
     for session in [sessions[0], sessions[2]] {
         assert_eq!(story.collect(session, 1, 0).map(|collected| collected.results.len()), Some(1));
     }
@@ -460,7 +459,7 @@ fn an_unused_session_is_forgotten_even_after_a_wait() {
     for sequence in 1..=4 {
         assert_eq!(story.collect(session, sequence, 20_000).is_some(), sequence == 1);
         story.later(secs(20));
-        assert_eq!(story.said("collect").len(), usize::from(sequence > 1));
+        assert_eq!(story.replies_to("collect").len(), usize::from(sequence > 1));
     }
     assert_eq!(story.state.stats().sessions, 1);
     story.later(secs(60));
@@ -485,7 +484,7 @@ fn cancel_works_in_every_phase_of_a_task() {
     assert_eq!(story.cancel("a 1"), [cancelled(false)], "it has ended");
     assert_eq!(story.beat(&[lease.id]), [order], "as long as it is held");
     story.work(W, 0, vec![ended(lease.id, success())], 0);
-    assert_eq!(story.end("a 1").status, TaskStatus::Cancelled, "the first end stands");
+    assert_eq!(story.end("a 1").status, TaskStatus::Cancelled, "the first end counts");
 
     story.submit(
         vec![NewTask { policy: Policy { max_retries: Some(1), ..Policy::default() }, ..task("b") }],
@@ -510,12 +509,12 @@ fn a_beat_that_took_an_order_does_not_shorten_those_that_follow() {
     assert_eq!(story.beat(&[]), []);
     story.later(RECHECK_DELAY);
     let nothing = [AnyReply::Worker(WorkerReply::Orders(Vec::new()))];
-    assert_eq!(story.said("beat"), nothing, "the last one may have been on its way: what does it hold now?");
+    assert_eq!(story.replies_to("beat"), nothing, "the last one may have been on its way: what does it hold now?");
     assert_eq!(story.beat(&[]), []);
     story.later(BEAT_WAIT.saturating_sub(Duration::from_millis(1)));
-    assert_eq!(story.said("beat"), []);
+    assert_eq!(story.replies_to("beat"), []);
     story.later(Duration::from_millis(1));
-    assert_eq!(story.said("beat"), nothing);
+    assert_eq!(story.replies_to("beat"), nothing);
 }
 
 #[test]
@@ -528,7 +527,7 @@ fn a_cancel_reaches_a_lease_that_was_on_its_way() {
     assert!(story.cancel("a 1").contains(&stop));
     assert_eq!(story.beat(&[]), [], "it still has not");
     story.later(RECHECK_DELAY);
-    story.said("beat");
+    story.replies_to("beat");
     assert_eq!(story.beat(&[lease.id]), [stop]);
 }
 
@@ -600,11 +599,11 @@ fn the_slots_of_a_draining_worker_are_answered_at_once() {
     let mut story = Story::with_worker(2);
     story.work(W, 0, Vec::new(), 1);
     story.state.drain_worker(story.now, W, To("drain"));
-    assert_eq!(story.said("slot"), [AnyReply::Worker(WorkerReply::Leases(Vec::new()))]);
+    assert_eq!(story.replies_to("slot"), [AnyReply::Worker(WorkerReply::Leases(Vec::new()))]);
     story.sequence += 1;
     story.state.work(story.now, Work { worker: W, slot: 1, sequence: 9, ended: Vec::new(), capacity: 1 }, To("slot"));
     assert_eq!(
-        story.said("slot"),
+        story.replies_to("slot"),
         [AnyReply::Worker(WorkerReply::Leases(Vec::new()))],
         "though it asked before it knew"
     );
@@ -621,9 +620,9 @@ fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
     story.beat(&[]);
     story.state.leave(story.now, W, To("leave"));
     let effects = story.take_effects().into_iter().filter_map(Effect::into_reply);
-    let said: Vec<_> = effects.map(|(to, answer)| (to.0, answer)).collect();
+    let replies: Vec<_> = effects.map(|(to, answer)| (to.0, answer)).collect();
     let unknown = || AnyReply::Worker(WorkerReply::Unknown);
-    assert_eq!(said, [("slot", unknown()), ("beat", unknown()), ("leave", AnyReply::Worker(WorkerReply::Noted))]);
+    assert_eq!(replies, [("slot", unknown()), ("beat", unknown()), ("leave", AnyReply::Worker(WorkerReply::Noted))]);
     let look = story.state.task_view(&id("a 1")).expect("a task");
     assert_eq!((look.status, look.losses, look.attempt), (TaskStatus::Pending, 0, 0));
     assert_eq!(story.state.stats().timers, 0);
@@ -640,8 +639,8 @@ fn close_all_answers_every_open_request() {
     story.state.drain();
     assert!(matches!(story.submit(vec![task("a 1")], Notify::No)[..], [Submitted::Refused(_)]));
     story.state.close_all();
-    let said: Vec<_> = story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
-    assert_eq!(said, ["client", "collect", "slot", "beat"]);
+    let replies: Vec<_> = story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
+    assert_eq!(replies, ["client", "collect", "slot", "beat"]);
 }
 
 #[test]
@@ -680,9 +679,11 @@ fn invalid_requests_of_a_worker_do_no_harm() {
     let mut story = Story::with_worker(1);
     story.state.register(story.now, registration(V, 0, &[]), Some(PEER), To("register"));
     story.state.register(story.now, registration(V, u32::MAX, &[]), Some(PEER), To("register"));
-    assert!(story.said("register").iter().all(|said| matches!(said, AnyReply::Worker(WorkerReply::Refused(_)))));
+    assert!(
+        story.replies_to("register").iter().all(|replies| matches!(replies, AnyReply::Worker(WorkerReply::Refused(_))))
+    );
     story.state.work(story.now, Work { worker: W, slot: 1, sequence: 1, ended: Vec::new(), capacity: 1 }, To("slot"));
-    assert!(matches!(story.said("slot")[..], [AnyReply::Worker(WorkerReply::Refused(_))]), "it has one slot");
+    assert!(matches!(story.replies_to("slot")[..], [AnyReply::Worker(WorkerReply::Refused(_))]), "it has one slot");
     story.accept(&["a 1"]);
     let lease = story.run(W);
     story.now.wall = Timestamp::from_micros(-5);
@@ -732,7 +733,7 @@ fn metadata_travels_from_the_submission_to_the_lease_and_the_result() {
     story.work(W, 0, vec![added], 0);
     story.state.lookup(story.now, Lookup { ids: vec![id("a 1")], wait_ms: 0 }, To("lookup"));
     let expected = r#"{"kind":"x","tag":1}"#;
-    let found = story.said("lookup");
+    let found = story.replies_to("lookup");
     let is_expected = |found: &Found| matches!(found, Found::Ended(result) if result.metadata.as_str() == expected);
     assert!(matches!(&found[..], [AnyReply::Client(Reply::Found(found))] if is_expected(&found[0])), "{found:?}");
 }
@@ -756,18 +757,18 @@ fn a_task_that_does_not_fit_ends_at_once_and_an_id_that_is_known_attaches() {
     story.accept(&["a 1"]);
     let error = || Some(ArgumentError::Unknown { task: "a".into(), name: "x".into() });
     story.state.submit_and_hold(story.now, task("a 2"), error(), To("client"));
-    let said = story.said("client");
-    let [AnyReply::Client(Reply::Submitted(taken))] = &said[..] else { panic!("{said:?}") };
+    let replies = story.replies_to("client");
+    let [AnyReply::Client(Reply::Submitted(taken))] = &replies[..] else { panic!("{replies:?}") };
     let [Submitted::Ended(result)] = &taken[..] else { panic!("{taken:?}") };
     assert_eq!((result.error_kind, result.attempts), (Some(ErrorKind::BadArguments), 0));
     assert_eq!(result.error.as_deref(), Some("a() got an unexpected keyword argument 'x'"));
     story.state.submit_and_hold(story.now, task("a 1"), error(), To("client"));
-    assert_eq!(story.said("client"), []);
+    assert_eq!(story.replies_to("client"), []);
     assert_eq!(story.state.unfinished(), 1);
-    // One that nobody has is told of as such.
+    // A name that no worker has is reported as such.
     story.state.submit_and_hold(story.now, task("z 1"), error(), To("client"));
-    let said = format!("{:?}", story.said("client"));
-    assert!(said.contains("not found"), "{said}");
+    let replies = format!("{:?}", story.replies_to("client"));
+    assert!(replies.contains("not found"), "{replies}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl Story {
     fn change(&mut self, sequence: u64, force: bool, modules: &[ModuleInfo]) -> WorkerReply {
         let change = CatalogChange { worker: W, sequence, modules: modules.to_vec(), force };
         self.state.change_catalog(self.now, change, To("change"));
-        match self.said("change").pop() {
+        match self.replies_to("change").pop() {
             Some(AnyReply::Worker(reply)) => reply,
             other => panic!("{other:?} is no answer to a change"),
         }
@@ -62,10 +62,10 @@ fn a_slot_that_waits_gets_a_task_whose_name_appears() {
     let new = [version("m", "2", &[("a", NONE), ("b", NONE)])];
     let change = CatalogChange { worker: W, sequence: 1, modules: new.to_vec(), force: false };
     story.state.change_catalog(story.now, change, To("change"));
-    let said: Vec<_> =
+    let replies: Vec<_> =
         story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, reply)| (to.0, reply)).collect();
-    assert_eq!(said[0], ("change", AnyReply::Worker(WorkerReply::Noted)), "the change is answered first");
-    assert!(matches!(&said[1], ("slot", AnyReply::Worker(WorkerReply::Leases(leases))) if ids(leases) == ["b 1"]));
+    assert_eq!(replies[0], ("change", AnyReply::Worker(WorkerReply::Noted)), "the change is answered first");
+    assert!(matches!(&replies[1], ("slot", AnyReply::Worker(WorkerReply::Leases(leases))) if ids(leases) == ["b 1"]));
     assert_eq!(
         story.worker_events(),
         [(EventKind::ModulesChanged, "module: 1111111111111111 -> 2222222222222222".into())]

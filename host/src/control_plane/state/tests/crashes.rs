@@ -52,15 +52,15 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
     for _ in 0..5 {
         let leaves = &mut |story: &mut Story| {
             story.state.leave(story.now, W, To("leave"));
-            story.said("leave");
+            story.replies_to("leave");
         };
         assert_eq!(loses(&mut story, leaves), uncounted);
         assert_eq!(loses(&mut story, &mut |story| story.later(SILENCE_MAX)), uncounted);
     }
     let message = |story: &mut Story| {
         story.state.describe(story.now, &id("a 1"), To("described"));
-        let said = story.said("described");
-        let [AnyReply::Client(Reply::Described(Some(task)))] = &said[..] else { panic!("{said:?}") };
+        let replies = story.replies_to("described");
+        let [AnyReply::Client(Reply::Described(Some(task)))] = &replies[..] else { panic!("{replies:?}") };
         task.error.clone().unwrap_or_default()
     };
     assert!(message(&mut story).contains("'worker-1' fell silent while it ran"));

@@ -9,14 +9,14 @@ use crate::{
 
 fn refused(story: &mut Story, registration: Registration) -> Option<String> {
     story.state.register(story.now, registration, Some(PEER), To("register"));
-    match story.said("register").pop() {
+    match story.replies_to("register").pop() {
         Some(AnyReply::Worker(WorkerReply::Registered)) => None,
         Some(AnyReply::Worker(WorkerReply::Refused(refusal))) => Some(refusal.message),
         other => panic!("{other:?} is no answer to a registration"),
     }
 }
 
-/// A worker of this number, whose catalog has about so many bytes.
+/// A worker of this number, with a catalog of about this size.
 fn large(number: u128, bytes: usize) -> Registration {
     let mut registration = registration(Uuid::from_u128(number), 1, &["a"]);
     registration.modules[0].tasks[0].documentation = "d".repeat(bytes);
@@ -55,7 +55,7 @@ fn workers_and_their_catalogs_are_bounded_and_leave_their_room_to_others() {
     assert_eq!(fit, (CATALOGS_BYTES_MAX / (each + 1)) as u128);
     // What all of them have loaded does not fit into one answer.
     story.state.workers(story.now, To("client"));
-    let replies = story.said("client");
+    let replies = story.replies_to("client");
     let [AnyReply::Client(Reply::Workers(workers))] = &replies[..] else { panic!("no workers") };
     assert_eq!(workers.len() as u128, fit);
     assert_eq!(workers.iter().filter(|worker| !worker.modules.is_empty()).count(), 0);
@@ -83,9 +83,9 @@ fn tasks_that_requests_wait_for_are_bounded() {
     let tasks = (0..FRAME_ITEMS_MAX).map(|number| NewTask { unknown: Unknown::Wait, ..task(&number.to_string()) });
     story.submit(tasks.collect(), Notify::No);
     let ids: Vec<TaskId> = (0..FRAME_ITEMS_MAX).map(|number| id(&number.to_string())).collect();
-    let waits = |story: &mut Story, whom| {
-        story.state.lookup(story.now, Lookup { ids: ids.clone(), wait_ms: 20_000 }, To(whom));
-        story.said(whom).is_empty()
+    let waits = |story: &mut Story, recipient| {
+        story.state.lookup(story.now, Lookup { ids: ids.clone(), wait_ms: 20_000 }, To(recipient));
+        story.replies_to(recipient).is_empty()
     };
     for _ in 0..WAITED_TASKS_MAX / FRAME_ITEMS_MAX {
         assert!(waits(&mut story, "lookup"));
@@ -123,5 +123,5 @@ fn closed_requests_for_events_do_not_pile_up() {
     assert!(story.state.event_waiters.capacity() < 20);
     story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("client"));
     story.state.register(story.now, registration(W, 1, &["a"]), Some(PEER), To("register"));
-    assert_eq!(story.said("client").len(), 1);
+    assert_eq!(story.replies_to("client").len(), 1);
 }

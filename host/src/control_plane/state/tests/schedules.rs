@@ -13,7 +13,7 @@ fn every(seconds: u64) -> ScheduleSpec {
     ScheduleSpec::new(When::Every(secs(seconds)))
 }
 
-/// A worker whose task "a" says when it is submitted.
+/// A worker whose task "a" has a schedule.
 fn clock(worker: Uuid, spec: Option<ScheduleSpec>) -> Registration {
     let tasks = vec![TaskInfo { schedule: spec, ..info("a", Policy::default()) }];
     Registration { modules: vec![module(tasks)], ..registration(worker, 1, &[]) }
@@ -22,19 +22,19 @@ fn clock(worker: Uuid, spec: Option<ScheduleSpec>) -> Registration {
 impl Story {
     fn ask(&mut self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, String> {
         self.state.schedule(self.now, request, To("schedule"));
-        match self.said_keeping_slots("schedule") {
+        match self.reply_keeping_slots("schedule") {
             AnyReply::Client(Reply::Schedules(infos)) => Ok(infos),
             AnyReply::Client(Reply::Refused(refusal)) => Err(refusal.message),
             other => panic!("{other:?} is no answer about schedules"),
         }
     }
 
-    /// The answer to `whom`; what was said to slots can still be looked at.
-    fn said_keeping_slots(&mut self, whom: &str) -> AnyReply {
-        let is_it = |effect: &Effect<To>| matches!(effect, Effect::Reply { to, .. } if to.0 == whom);
-        let (to_whom, others): (Vec<_>, Vec<_>) = self.take_effects().into_iter().partition(is_it);
+    /// Returns the reply to `recipient`, and keeps the others.
+    fn reply_keeping_slots(&mut self, recipient: &str) -> AnyReply {
+        let is_it = |effect: &Effect<To>| matches!(effect, Effect::Reply { to, .. } if to.0 == recipient);
+        let (matching, others): (Vec<_>, Vec<_>) = self.take_effects().into_iter().partition(is_it);
         self.state.outbox = others;
-        to_whom.into_iter().find_map(Effect::into_reply).expect("an answer").1
+        matching.into_iter().find_map(Effect::into_reply).expect("an answer").1
     }
 
     fn add(&mut self, name: &str, task: &str, spec: ScheduleSpec) {
@@ -150,7 +150,7 @@ fn a_module_schedule_follows_its_newest_and_last_worker() {
     assert_eq!(story.schedules()[0].status, ScheduleStatus::Active, "another worker has it");
     story.state.leave(story.now, W, To("leave"));
     story.register(clock(W, None));
-    assert_eq!(story.schedules(), [], "it says no more when");
+    assert_eq!(story.schedules(), [], "it has no schedule any more");
     story.state.leave(story.now, W, To("leave"));
     story.later(secs(31));
     assert_eq!(story.state.stats().timers, 0);
@@ -177,7 +177,7 @@ fn an_older_module_does_not_undo_the_schedule_of_newer_ones() {
     story.later_alive(secs(29));
     assert_eq!(story.schedules().len(), 1);
     story.later_alive(secs(2));
-    assert_eq!(story.schedules(), [], "nobody who is here says when");
+    assert_eq!(story.schedules(), [], "no connected worker has a schedule for it");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_module_schedule_returns_when_its_replacement_is_removed() {
     let mut story = Story::new();
     story.add("a", "a", every(3600));
     story.register(clock(W, Some(every(10))));
-    assert_eq!(story.schedules()[0].schedule.spec, every(3600), "somebody's own goes first");
+    assert_eq!(story.schedules()[0].schedule.spec, every(3600), "a client's schedule takes precedence");
     story.ask(ScheduleRequest::Remove("a".into())).expect("it is removed");
     assert_eq!(story.schedules()[0].schedule.spec, every(10));
     story.later_alive(secs(10));
