@@ -1,25 +1,40 @@
 //! The control plane: owns the queue, the leases, the schedule and the results.
 //!
 //! A message comes in through [`handler`] and enters [`state`] behind the lock of [`core`]. Replies leave through
-//! [`reply_to`], callbacks through [`callbacks`]. The other modules hold the state's data. [`crate::server`] starts
-//! and stops all of it.
+//! [`reply_to`], callbacks through [`callbacks`]. [`crate::server`] starts and stops all of it.
 
+// The path of a message.
+pub mod handler;
+
+pub mod core;
+
+pub mod state;
+
+pub mod reply_to;
+
+// The data of the state.
+pub mod queue;
+
+pub mod worker_registry;
+
+pub mod results;
+
+pub mod reports;
+
+pub mod sessions;
+
+pub mod schedules;
+
+pub mod retry;
+
+pub mod events;
+
+pub mod metrics;
+
+// Around the state.
 pub mod callbacks;
 pub mod cluster;
-pub mod core;
-pub mod events;
-pub mod handler;
 #[cfg(feature = "runtime")]
 pub(crate) mod local_link;
 mod log;
-pub mod metrics;
-pub mod queue;
-pub mod reply_to;
-pub mod reports;
-pub mod results;
-pub mod retry;
-pub mod schedules;
-pub mod sessions;
 pub mod signatures;
-pub mod state;
-pub mod worker_registry;

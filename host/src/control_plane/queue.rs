@@ -389,6 +389,17 @@ mod tests {
     }
 
     #[test]
+    fn new_work_is_a_task_of_a_served_name_or_a_name_that_is_served_now() {
+        let mut queue = Queue::default();
+        queue.push(&queue_key(TaskPriority::Normal, "a", 0), task("0"), Moment::default());
+        assert!(!queue.take_new_work(), "no worker serves the name");
+        queue.mark_served("a".into());
+        assert!(queue.take_new_work() && !queue.take_new_work());
+        queue.push(&queue_key(TaskPriority::Normal, "a", 1), task("1"), Moment::default());
+        assert!(queue.take_new_work());
+    }
+
+    #[test]
     fn a_worker_gets_only_names_that_it_can_run() {
         let mut queue = queue();
         queue.push(&queue_key(TaskPriority::Critical, "other", 0), task("other"), Moment::default());

@@ -52,7 +52,7 @@ pub(super) enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Availability {
     Available,
-    /// The last worker with it has gone; the schedule goes at this moment.
+    /// Its last worker is gone; the schedule is removed at this moment.
     Leaving(Moment),
     Unavailable,
 }
@@ -74,6 +74,7 @@ pub(super) enum Decision {
 }
 
 impl Schedule {
+    /// Returns when it is due next.
     pub(super) fn next_after(&self, now: Now) -> Next {
         if self.paused || self.availability == Availability::Unavailable || self.is_used_up() {
             return Next::Never;
@@ -87,7 +88,7 @@ impl Schedule {
                 if is_over(now.wall + at.since(now.mono)) { Next::Never } else { Next::At(at) }
             }
             Recurrence::Cron(pattern) => {
-                let next = pattern.after(self.last_considered.map_or(now.wall, |done| done.max(now.wall)));
+                let next = pattern.after(self.last_considered.map_or(now.wall, |last| last.max(now.wall)));
                 next.filter(|at| !is_over(*at)).map_or(Next::Never, Next::On)
             }
         }
@@ -105,6 +106,7 @@ impl Schedule {
         }
     }
 
+    /// Decides what to do now that it is due.
     pub(super) fn decide(&self) -> Decision {
         match self.definition.spec.overlap {
             _ if self.live == 0 => Decision::Run,
@@ -114,6 +116,7 @@ impl Schedule {
         }
     }
 
+    /// Whether it has run as often as it may.
     pub(super) fn is_used_up(&self) -> bool {
         self.definition.spec.count.is_some_and(|count| self.runs >= count)
     }
