@@ -219,11 +219,11 @@ impl Now {
 }
 
 /// The longest span that anybody waits here: 10 years. Adding more to a moment of the system may fail.
-pub const SPAN_MAX: Duration = Duration::from_hours(10 * 365 * 24);
+pub const DURATION_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 
-/// The moment of the system that lies `span` ahead, at most [`SPAN_MAX`].
+/// The moment of the system that lies `span` ahead, at most [`DURATION_MAX`].
 pub fn after(span: Duration) -> Instant {
-    Instant::now() + span.min(SPAN_MAX)
+    Instant::now() + span.min(DURATION_MAX)
 }
 
 /// Lets `span` go by. Whoever unparks this thread, for an answer that it waited for before, does not
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_longest_span_has_an_end() {
-        assert!(after(Duration::MAX) <= Instant::now() + SPAN_MAX);
+        assert!(after(Duration::MAX) <= Instant::now() + DURATION_MAX);
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub mod cli;
 pub mod bench;
 
 // Support.
+mod bounded;
 mod lock;
 pub mod memory;
 mod panics;

@@ -10,7 +10,7 @@ use std::{
 
 /// Where a panic was caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum PanicSource {
     /// A request of the web interface.
     #[cfg(feature = "runtime")]
     Http,
@@ -18,7 +18,7 @@ pub(crate) enum Place {
     Transport,
 }
 
-impl Place {
+impl PanicSource {
     /// All of them.
     #[cfg(feature = "runtime")]
     pub(crate) const ALL: [Self; 2] = [Self::Http, Self::Transport];
@@ -45,7 +45,7 @@ impl Place {
 }
 
 /// Counts a panic that was caught, and logs it as an error that `what` caused.
-pub(crate) fn caught(place: Place, what: &str, panic: &(dyn Any + Send)) {
+pub(crate) fn caught(place: PanicSource, what: &str, panic: &(dyn Any + Send)) {
     place.counter().fetch_add(1, Ordering::Relaxed);
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let message = message.unwrap_or("a panic without a message");
@@ -58,6 +58,6 @@ pub(crate) fn caught(place: Place, what: &str, panic: &(dyn Any + Send)) {
 
 /// How many were caught there, in this process.
 #[cfg(feature = "runtime")]
-pub(crate) fn count(place: Place) -> u64 {
+pub(crate) fn count(place: PanicSource) -> u64 {
     place.counter().load(Ordering::Relaxed)
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use crate::system::{self, DescriptorWatch, LOOK_EVERY};
+use crate::system::{self, DESCRIPTOR_CHECK_INTERVAL, DescriptorMonitor};
 
 /// Signals within this time of the first count as the same one: GNU timeout signals a process and then its
 /// group, and systemd can send SIGTERM and SIGHUP. A person who presses Ctrl-C twice takes longer.
@@ -40,7 +40,7 @@ impl Signals {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut stops = {
             let _context = runtime.enter();
-            Stops::listen()?
+            StopSignals::listen()?
         };
         let (sender, heard) = mpsc::channel();
         let serving = Arc::new(AtomicBool::new(false));
@@ -48,8 +48,8 @@ impl Signals {
         thread::Builder::new().name("fw-signals".into()).spawn(move || {
             runtime.block_on(async {
                 let mut first: Option<Instant> = None;
-                let mut descriptors = DescriptorWatch::default();
-                let mut looks = tokio::time::interval(LOOK_EVERY);
+                let mut descriptors = DescriptorMonitor::default();
+                let mut looks = tokio::time::interval(DESCRIPTOR_CHECK_INTERVAL);
                 looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     tokio::select! {
@@ -101,14 +101,14 @@ impl Signals {
 
 /// The signals that ask a process to stop.
 #[derive(Debug)]
-pub(crate) struct Stops {
+pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
     /// None where it was ignored when the process started, as under `nohup`: then it stays ignored.
     hang_up: Option<Signal>,
 }
 
-impl Stops {
+impl StopSignals {
     /// Handles them from now on. To be called within a tokio runtime.
     ///
     /// # Errors

@@ -208,9 +208,9 @@ pub(crate) fn check_threads(count: usize) -> io::Result<()> {
 
 /// Lets something be logged at most once a minute.
 #[derive(Debug)]
-pub(crate) struct Rarely(AtomicU64);
+pub(crate) struct LogRateLimit(AtomicU64);
 
-impl Rarely {
+impl LogRateLimit {
     /// Lets it be logged at once.
     pub(crate) const fn new() -> Self {
         Self(AtomicU64::new(0))
@@ -226,17 +226,17 @@ impl Rarely {
 }
 
 /// How often a server looks whether it can still open a file.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
+pub(crate) const DESCRIPTOR_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Notices that the process is out of file descriptors, which the transport does not tell of: it lets
 /// new connections wait.
 #[derive(Debug, Default)]
-pub(crate) struct DescriptorWatch {
+pub(crate) struct DescriptorMonitor {
     /// When it was logged last, while it lasts.
     logged: Option<Moment>,
 }
 
-impl DescriptorWatch {
+impl DescriptorMonitor {
     /// Looks once, and logs what has changed: that there are none left again after a minute.
     pub(crate) fn look(&mut self) {
         let out_of_them = File::open("/dev/null").err().filter(is_out_of_descriptors);
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_line_is_logged_once_a_minute() {
-        let rarely = Rarely::new();
+        let rarely = LogRateLimit::new();
         assert!(rarely.is_time() && !rarely.is_time());
     }
 

@@ -12,7 +12,7 @@ use crate::{
     client::Client,
     config::Address,
     json::Json,
-    shutdown::{Signals, Stops},
+    shutdown::{Signals, StopSignals},
     subworker::{Loading, ModulesConfig},
     system,
     task::{SerializationFormat, TaskId, TaskPriority},
@@ -240,7 +240,7 @@ fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
     let cannot = |error| Failure::new(TASK_FAILED, format!("cannot start: {}", system::explain(&error)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
     runtime.block_on(async {
-        let mut stops = Stops::listen().map_err(cannot)?;
+        let mut stops = StopSignals::listen().map_err(cannot)?;
         tokio::select! {
             outcome = work => outcome,
             () = stops.next() => Err(Failure::interrupted()),
@@ -371,7 +371,7 @@ impl Serving {
 fn tell_when_loaded(worker_id: &str, loading: Loading) {
     let worker_id = worker_id.to_owned();
     let wait = move || {
-        if let Some(end) = loading.wait(crate::clock::SPAN_MAX) {
+        if let Some(end) = loading.wait(crate::clock::DURATION_MAX) {
             render::loaded_all(&worker_id, end);
         }
     };

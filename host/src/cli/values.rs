@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
 use uuid::Uuid;
 
 use crate::{
-    clock::SPAN_MAX,
+    clock::DURATION_MAX,
     config::{Address, MANAGEMENT_OFFSET},
     json::Json,
     task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, is_task_name},
@@ -47,7 +47,7 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
         };
         seconds += scale * number.parse::<f64>().map_err(|_| FORMS)?;
     }
-    Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= SPAN_MAX).ok_or_else(|| TOO_LONG.into())
+    Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= DURATION_MAX).ok_or_else(|| TOO_LONG.into())
 }
 
 /// Reads a span in which something can happen.

@@ -220,7 +220,7 @@ impl Shared {
                 }
                 tokio::select! {
                     () = news.notified() => {}
-                    () = line.parted() => return Ok(()),
+                    () = line.disconnected() => return Ok(()),
                     // Looks now and then whether others want its place.
                     () = sleep(KEEP_OPEN) => keep = keep.saturating_sub(KEEP_OPEN),
                 }
@@ -279,7 +279,7 @@ impl Shared {
             Err(_) => return Err(format!("no connection within {} s: does anybody listen there?", seconds(limit))),
         }
         let settle = begun.elapsed().clamp(SETTLE_MIN, SETTLE_MAX);
-        match timeout(settle, line.parted()).await {
+        match timeout(settle, line.disconnected()).await {
             Ok(()) => Err(DROPPED.into()),
             Err(_) => Ok(line),
         }

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    clock::SPAN_MAX,
+    clock::DURATION_MAX,
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, Exposed, MANAGEMENT_OFFSET, NotAnAddress, SUBWORKER_PORT},
     discovery::{ANNOUNCE_EVERY, Announcement},
     protocol::{self, WORKER_ID_MAX, Welcome, WorkerInfo},
@@ -287,7 +287,7 @@ impl ControlPlaneWorker {
     /// waits, and closes. Blocks so long.
     pub fn stop(&mut self, limit: Duration) {
         let Some(running) = &mut self.running else { return };
-        let until = Instant::now() + limit.min(SPAN_MAX);
+        let until = Instant::now() + limit.min(DURATION_MAX);
         running.core.enter(|state, _| state.drain());
         running.core.wait_until(until, state::State::is_quiet);
         // Those that nobody can run, that are scheduled or that wait for a retry were not waited for.

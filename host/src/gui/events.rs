@@ -31,7 +31,7 @@ use super::{App, Refusal, views::Overview};
 use crate::{
     control_plane::{core::Core, reply_to::ReplyTo},
     lock::lock,
-    panics::{self, Place},
+    panics::{self, PanicSource},
     protocol::{EventQuery, Events, Reply},
     visible,
 };
@@ -88,7 +88,7 @@ impl Pump {
     /// Runs as long as there is a reader, whatever fails on the way: readers catch up from the feed.
     async fn run(self: Arc<Self>, app: Arc<App>) {
         while let Err(panic) = AssertUnwindSafe(self.pass_on(&app)).catch_unwind().await {
-            panics::caught(Place::Http, "the stream of events", &*panic);
+            panics::caught(PanicSource::Http, "the stream of events", &*panic);
             sleep(OVERVIEW_EVERY).await;
         }
     }
@@ -171,7 +171,7 @@ pub(super) async fn stream(
     };
     let body = futures::stream::unfold(reader, |mut reader| async move {
         let next = AssertUnwindSafe(reader.next()).catch_unwind().await;
-        let text = next.map_err(|panic| panics::caught(Place::Http, "GET /api/events", &*panic)).ok()??;
+        let text = next.map_err(|panic| panics::caught(PanicSource::Http, "GET /api/events", &*panic)).ok()??;
         Some((Ok::<_, Infallible>(text), reader))
     });
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body)).into_response())

@@ -24,7 +24,7 @@ use crate::{
         results::Fill,
         state::{Counts, Stats},
     },
-    panics::{self, Place},
+    panics::{self, PanicSource},
     protocol::EventKind,
     task::{TaskPriority, TaskStatus},
     visible,
@@ -176,7 +176,7 @@ impl Snapshot {
     fn process(&self, page: &mut Page<'_>) -> fmt::Result {
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("worker_id", &*visible::label(&self.worker_id))];
         page.gauges("build_info", "Always 1", None, [(labels, 1.0)])?;
-        let caught = Place::ALL.map(|place| ([("place", place.as_str())], panics::count(place)));
+        let caught = PanicSource::ALL.map(|place| ([("place", place.as_str())], panics::count(place)));
         page.counters("panics", "Requests that failed because of a bug in fastworker", caught)?;
         page.gauge("uptime", "How long it serves", Some(&Unit::Seconds), self.uptime.as_secs_f64())?;
         page.gauge("draining", "Whether it takes no more tasks", None, f64::from(u8::from(self.draining)))

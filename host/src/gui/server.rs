@@ -63,7 +63,7 @@ const HEAD_MAX: usize = 32 * 1024;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// Connections that could not be accepted are logged rarely.
-static FAILED: crate::system::Rarely = crate::system::Rarely::new();
+static FAILED: crate::system::LogRateLimit = crate::system::LogRateLimit::new();
 
 /// Serves until `stopped`.
 pub(super) async fn serve(listener: TcpListener, app: Router, bounds: Bounds, mut stopped: oneshot::Receiver<()>) {

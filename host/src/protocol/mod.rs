@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    bounded::at_most,
     clock::Timestamp,
     json::Json,
     task::{ModuleInfo, ModuleVersion, NewTask, Outcome, Report, Task, TaskId, TaskResult},
 };
 
-mod bounded;
 mod callback;
 pub mod codec;
 pub mod python_compat;
 mod query;
 mod schedule;
 
-pub(crate) use bounded::at_most;
+pub use crate::bounded::FRAME_ITEMS_MAX;
 pub use callback::{CALLBACK_MESSAGE_MAX, CallbackMessage, write as write_callback};
 pub use query::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
 pub use schedule::{NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus};
@@ -41,8 +41,6 @@ pub const CONFIRM_WAIT: Duration = Duration::from_secs(1);
 pub const BEAT_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes of documents a frame gathers before it goes out.
 pub const FRAME_TARGET: usize = 256 * 1024;
-/// How many items a frame gathers before it goes out; more of them are not read.
-pub const FRAME_ITEMS_MAX: usize = 1_000;
 /// How many leases a worker can tell of in one message.
 pub const HOLDS_MAX: usize = 1 << 20;
 /// How many bytes a worker id has at most.

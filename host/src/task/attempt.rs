@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ErrorKind, LogLevel, Policy, policy::seconds};
 use crate::{
+    bounded::{FRAME_ITEMS_MAX, at_most},
     json::Json,
-    protocol::{FRAME_ITEMS_MAX, at_most},
 };
 
 /// How far an attempt is.

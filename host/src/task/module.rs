@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Policy, ScheduleSpec};
 use crate::{
+    bounded::{FRAME_ITEMS_MAX, at_most},
     clock::Timestamp,
     json::Json,
-    protocol::{FRAME_ITEMS_MAX, at_most},
 };
 
 /// How many tasks a module may offer.

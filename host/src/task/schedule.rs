@@ -24,7 +24,7 @@ use jiff::{
 use serde::{Deserialize, Serialize};
 
 use super::{named, policy::seconds};
-use crate::clock::{SPAN_MAX, TimeText, Timestamp, exactly};
+use crate::clock::{DURATION_MAX, TimeText, Timestamp, exactly};
 
 /// The shortest interval.
 pub const EVERY_MIN: Duration = Duration::from_millis(100);
@@ -226,7 +226,7 @@ impl Rhythm {
             return Err(BadSchedule::Count);
         }
         match &spec.when {
-            When::Every(span) if (EVERY_MIN..=SPAN_MAX).contains(span) => Ok(Self::Every(*span)),
+            When::Every(span) if (EVERY_MIN..=DURATION_MAX).contains(span) => Ok(Self::Every(*span)),
             When::Every(span) => Err(BadSchedule::Interval(*span)),
             When::Cron { pattern, tz } => Clockwork::of(pattern, tz).map(|it| Self::Cron(Box::new(it))),
         }

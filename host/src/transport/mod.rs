@@ -72,10 +72,10 @@ pub trait Service: Send + Sync + 'static {
 
 /// The way back to whoever asked. Dropped without an answer, it answers with nothing, so that a
 /// forgotten request cannot block its socket.
-pub struct Reply(Option<Arc<dyn Answer>>);
+pub struct Reply(Option<Arc<dyn ReplySender>>);
 
 /// How a transport takes an answer.
-pub trait Answer: Send + Sync {
+pub trait ReplySender: Send + Sync {
     /// Sends the answer, unless the request was answered before or its peer is gone.
     fn send(&self, body: &[u8]);
 
@@ -85,7 +85,7 @@ pub trait Answer: Send + Sync {
 
 impl Reply {
     /// Wraps a transport's way back.
-    pub fn new(answer: Arc<dyn Answer>) -> Self {
+    pub fn new(answer: Arc<dyn ReplySender>) -> Self {
         Self(Some(answer))
     }
 
@@ -229,7 +229,7 @@ pub trait PairSender: Send + Sync {
     fn connected(&self) -> Waiting<'_, Result<(), Disconnected>>;
 
     /// Waits until the connection is gone.
-    fn parted(&self) -> Waiting<'_, ()>;
+    fn disconnected(&self) -> Waiting<'_, ()>;
 
     /// Sends a message, and waits until the connection has taken it, which it does when the message
     /// before has left. [`Disconnected`] means that it was not taken. One at a time; a wait that is given up

@@ -51,9 +51,9 @@ pub(super) struct StreamReq {
     address: Address,
     /// The address as it was given.
     text: String,
-    connection: Option<Connection>,
+    connection: Option<StreamConnection>,
     /// A connection that stayed silent, kept open until another one has brought an answer.
-    silent: Option<Connection>,
+    silent: Option<StreamConnection>,
     /// The number of the last question.
     number: u32,
     /// The frame of the last question, and of the last answer.
@@ -79,7 +79,7 @@ impl StreamReq {
     }
 
     /// Asks until there is an answer.
-    fn converse(&mut self, limit: Duration, meanwhile: &mut dyn FnMut()) -> Result<(), CallError> {
+    fn ask_with_retries(&mut self, limit: Duration, meanwhile: &mut dyn FnMut()) -> Result<(), CallError> {
         let begun = Instant::now();
         let until = after(limit.saturating_add(transfer_time(self.question.len())));
         let mut step = RECONNECT_MIN;
@@ -111,11 +111,11 @@ impl StreamReq {
     /// nothing moves for `limit`, or at `until`.
     fn exchange(&mut self, limit: Duration, until: Instant, meanwhile: &mut dyn FnMut()) -> io::Result<()> {
         let connection = self.connection.as_mut().ok_or(ErrorKind::NotConnected)?;
-        connection.moves(limit);
+        connection.restart_silence_timer(limit);
         connection.send(&self.question, until)?;
         meanwhile();
         // The last of it may still be in the system's buffers.
-        connection.moves(limit.saturating_add(transfer_time(self.question.len().min(SEND_BUFFER_MAX))));
+        connection.restart_silence_timer(limit.saturating_add(transfer_time(self.question.len().min(SEND_BUFFER_MAX))));
         connection.receive(&mut self.answer, until)?;
         // Every earlier question of this connection was answered, so this answers no other.
         let number = &self.question[LENGTH_LEN..LENGTH_LEN + NUMBER_LEN];
@@ -126,12 +126,12 @@ impl StreamReq {
     fn connect(&mut self, until: Instant) -> io::Result<()> {
         let tries_until = until.min(after(CONNECT_MAX));
         let mut step = RECONNECT_MIN;
-        let mut places = Vec::new();
+        let mut addresses = Vec::new();
         loop {
-            if places.is_empty() {
-                places = self.resolve().unwrap_or_default();
+            if addresses.is_empty() {
+                addresses = self.resolve().unwrap_or_default();
             }
-            let opened = Connection::open(&places, tries_until, until);
+            let opened = StreamConnection::open(&addresses, tries_until, until);
             match opened {
                 Ok(connection) => {
                     self.connection = Some(connection);
@@ -169,7 +169,7 @@ impl BlockingReq for StreamReq {
             return Err(CallError::TooLarge { size: body.len() });
         }
         self.write_question(body);
-        let outcome = self.converse(limit, meanwhile);
+        let outcome = self.ask_with_retries(limit, meanwhile);
         if outcome.is_ok() {
             read(&self.answer[NUMBER_LEN..]);
         }
@@ -186,7 +186,7 @@ impl BlockingReq for StreamReq {
 }
 
 /// A connection over which hands were shaken.
-struct Connection {
+struct StreamConnection {
     stream: BufReader<TcpStream>,
     /// How long the kernel waits on it at most.
     wait: Duration,
@@ -195,14 +195,14 @@ struct Connection {
     silence_max: Duration,
 }
 
-impl Connection {
+impl StreamConnection {
     /// Connects to one of these. Each has its part of the time for a connection, and time of its own for
     /// the greeting, within `until`.
-    fn open(places: &[SocketAddr], tries_until: Instant, until: Instant) -> io::Result<Self> {
+    fn open(addresses: &[SocketAddr], tries_until: Instant, until: Instant) -> io::Result<Self> {
         let mut failure = ErrorKind::NotFound.into();
-        for (place, others) in places.iter().zip((0..places.len()).rev()) {
+        for (address, others) in addresses.iter().zip((0..addresses.len()).rev()) {
             let part = left(tries_until)? / u32::try_from(others + 1).unwrap_or(u32::MAX);
-            match Self::greet(place, part, until.min(after(GREETING_MAX))) {
+            match Self::handshake(address, part, until.min(after(GREETING_MAX))) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,
             }
@@ -210,19 +210,19 @@ impl Connection {
         Err(failure)
     }
 
-    fn greet(place: &SocketAddr, part: Duration, until: Instant) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(place, part)?;
+    fn handshake(address: &SocketAddr, part: Duration, until: Instant) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(address, part)?;
         stream.set_nodelay(true)?;
         let (wait, moved, silence_max) = (Duration::ZERO, Instant::now(), GREETING_MAX);
         let mut connection = Self { stream: BufReader::with_capacity(READ_SIZE, stream), wait, moved, silence_max };
         connection.send(&REQ, until)?;
-        let mut said = Vec::new();
-        connection.read(REP.len(), &mut said, until)?;
-        if said == REP { Ok(connection) } else { Err(ErrorKind::InvalidData.into()) }
+        let mut greeting = Vec::new();
+        connection.read(REP.len(), &mut greeting, until)?;
+        if greeting == REP { Ok(connection) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
     /// Something moved, or is about to: then nothing may for so long.
-    fn moves(&mut self, silence_max: Duration) {
+    fn restart_silence_timer(&mut self, silence_max: Duration) {
         (self.moved, self.silence_max) = (Instant::now(), silence_max);
     }
 

@@ -22,7 +22,7 @@ use crate::{
     lock::lock,
     protocol::Lease,
     runtime::{Module, NoSandbox, Slot},
-    system::Rarely,
+    system::LogRateLimit,
     task::{LogLevel, Outcome, Report, TaskId},
 };
 
@@ -39,14 +39,14 @@ const BEGUN_MAX: usize = 256;
 pub(super) struct Room {
     /// Slots that have none.
     without: AtomicUsize,
-    logged: Rarely,
+    logged: LogRateLimit,
     /// Tasks that were given back although they had begun: a second time they end here.
     begun: Mutex<VecDeque<TaskId>>,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { without: AtomicUsize::new(0), logged: Rarely::new(), begun: Mutex::default() }
+        Self { without: AtomicUsize::new(0), logged: LogRateLimit::new(), begun: Mutex::default() }
     }
 }
 

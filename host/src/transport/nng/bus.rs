@@ -44,7 +44,7 @@ impl NngAnnouncer {
     /// Opens the socket.
     pub(super) fn listen(address: &str, joined: OnJoined) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
-        let announcer = Self { bus: Bus::open(address, Does::Greet(joined))? };
+        let announcer = Self { bus: Bus::open(address, BusRole::Announce(joined))? };
         announcer.bus.socket.listen(address).map_err(fail)?;
         Ok(announcer)
     }
@@ -52,7 +52,7 @@ impl NngAnnouncer {
 
 impl Announcer for NngAnnouncer {
     fn announce(&self, message: &[u8]) {
-        self.bus.say(message);
+        self.bus.send(message);
     }
 }
 
@@ -72,7 +72,7 @@ impl NngSubscriber {
     /// Opens the socket; it connects in the background.
     pub(super) fn dial(address: &str, heard: OnMessage) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
-        let subscriber = Self { bus: Bus::open(address, Does::Hear(heard))? };
+        let subscriber = Self { bus: Bus::open(address, BusRole::Subscribe(heard))? };
         subscriber.bus.receive_next();
         subscriber.bus.dial(&mut lock(&subscriber.bus.dialer)).map_err(fail)?;
         Ok(subscriber)
@@ -89,9 +89,9 @@ impl Drop for NngSubscriber {
 }
 
 /// What a bus socket is for.
-enum Does {
-    Greet(OnJoined),
-    Hear(OnMessage),
+enum BusRole {
+    Announce(OnJoined),
+    Subscribe(OnMessage),
 }
 
 /// A BUS socket with the one `Aio` that it needs.
@@ -99,28 +99,28 @@ struct Bus {
     socket: Socket,
     gate: Gate,
     address: String,
-    does: Does,
+    role: BusRole,
     /// Of one who hears.
     dialer: Mutex<Option<Dialer>>,
     connections: AtomicUsize,
     /// Whether a greeting is due.
-    greeting: AtomicBool,
+    is_announcement_due: AtomicBool,
     /// Set once, as its callback needs the bus.
     aio: OnceLock<Aio>,
 }
 
 impl Bus {
-    fn open(address: &str, does: Does) -> Result<Arc<Self>, OpenError> {
+    fn open(address: &str, role: BusRole) -> Result<Arc<Self>, OpenError> {
         let socket = new_socket(Protocol::Bus0, address)?;
         prepare(&socket, address, ANNOUNCEMENT_MAX)?;
         let bus = Arc::new(Self {
             socket,
             gate: Gate::default(),
             address: address.to_owned(),
-            does,
+            role,
             dialer: Mutex::default(),
             connections: AtomicUsize::new(0),
-            greeting: AtomicBool::new(false),
+            is_announcement_due: AtomicBool::new(false),
             aio: OnceLock::new(),
         });
         bus.set_up().map_err(|error| refused(address, error))?;
@@ -131,7 +131,7 @@ impl Bus {
         redial(&self.socket)?;
         self.socket.set_opt::<SendBufferSize>(WAITING_MAX)?;
         // Nobody reads what comes to the one who announces: it would only be kept.
-        let heard = if matches!(self.does, Does::Greet(_)) { 1 } else { WAITING_MAX };
+        let heard = if matches!(self.role, BusRole::Announce(_)) { 1 } else { WAITING_MAX };
         self.socket.set_opt::<RecvBufferSize>(heard)?;
         let this: Weak<Self> = Arc::downgrade(self);
         let aio = Aio::new(move |_, result| {
@@ -145,7 +145,7 @@ impl Bus {
             let Some(bus) = this.upgrade() else { return };
             match event {
                 PipeEvent::AddPre => drop(bus.connections.fetch_add(1, SeqCst)),
-                PipeEvent::AddPost => bus.newcomer(),
+                PipeEvent::AddPost => bus.on_connect(),
                 _ => drop(bus.connections.fetch_sub(1, SeqCst)),
             }
         })
@@ -171,8 +171,8 @@ impl Bus {
         }
     }
 
-    fn newcomer(&self) {
-        if matches!(self.does, Does::Greet(_)) && !self.greeting.swap(true, SeqCst) {
+    fn on_connect(&self) {
+        if matches!(self.role, BusRole::Announce(_)) && !self.is_announcement_due.swap(true, SeqCst) {
             self.post(|aio| aio.sleep(GATHER));
         }
     }
@@ -194,23 +194,25 @@ impl Bus {
 
     /// The operation has ended.
     fn step(&self, result: AioResult) {
-        match (&self.does, result) {
-            (Does::Greet(joined), AioResult::Sleep(Ok(()))) => {
+        match (&self.role, result) {
+            (BusRole::Announce(joined), AioResult::Sleep(Ok(()))) => {
                 // Before the message is made: who comes from here on may miss it.
-                self.greeting.store(false, SeqCst);
+                self.is_announcement_due.store(false, SeqCst);
                 if let Some(message) = guarded("joined", joined) {
-                    self.say(&message);
+                    self.send(&message);
                 }
             }
-            (Does::Hear(heard), AioResult::Recv(Ok(message))) => {
+            (BusRole::Subscribe(heard), AioResult::Recv(Ok(message))) => {
                 guarded("heard", || heard(&message));
                 self.receive_next();
             }
-            (Does::Hear(_), AioResult::Recv(Err(Error::TimedOut))) => {
+            (BusRole::Subscribe(_), AioResult::Recv(Err(Error::TimedOut))) => {
                 self.dial_again();
                 self.receive_next();
             }
-            (Does::Hear(_), AioResult::Recv(Err(error))) if !matches!(error, Error::Closed | Error::Canceled) => {
+            (BusRole::Subscribe(_), AioResult::Recv(Err(error)))
+                if !matches!(error, Error::Closed | Error::Canceled) =>
+            {
                 self.receive_next();
             }
             _ => {}
@@ -218,7 +220,7 @@ impl Bus {
     }
 
     /// Never blocks: with a buffer, what cannot be taken at once is refused at once.
-    fn say(&self, message: &[u8]) {
+    fn send(&self, message: &[u8]) {
         if let Some(Err((_, error))) = self.gate.pass(|| self.socket.try_send(message)) {
             tracing::debug!(%error, "an announcement was lost");
         }

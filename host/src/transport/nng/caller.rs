@@ -5,8 +5,8 @@
 //! [`Liveness`] judge the connection: a call that waits behind a dead one is repeated over the next.
 //! Invariants:
 //!
-//! - Whoever takes the `Call` out of its line, and only they, ends it. So `done` runs once.
-//! - Only under the lock of its `Call` is a line cancelled for want of time, so that it never hits
+//! - Whoever takes the `PendingCall` out of its line, and only they, ends it. So `done` runs once.
+//! - Only under the lock of its `PendingCall` is a line cancelled for want of time, so that it never hits
 //!   the line's next call.
 //! - A line receives only after its send has ended: NNG asserts it when a send is cancelled.
 //! - A line that failed or ran out of time holds no request: cancelling resets its context.
@@ -29,10 +29,11 @@ use ::nng::{Aio, AioResult, Context, Dialer, Error, Message, PipeEvent, Socket};
 
 use super::{
     super::{BODY_MAX, CallError, Caller, OnAnswer, OpenError},
-    Gate, close_off_callbacks, guarded,
-    liveness::{self, Act, Facts, Liveness},
+    Gate, close_off_callbacks,
+    deadline_timer::{DeadlineTimer, NEVER, Tick},
+    guarded,
+    liveness::{self, Liveness, LivenessAction, LivenessInput},
     refused, request_socket, settle,
-    watch::{NEVER, Tick, Watch},
 };
 use crate::{config::Address, lock::lock};
 
@@ -44,7 +45,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A dialled REQ socket. Dropped, it closes, and its open calls end as closed.
 pub(super) struct NngCaller {
-    shared: Arc<Shared>,
+    shared: Arc<CallerSocket>,
 }
 
 impl NngCaller {
@@ -52,7 +53,7 @@ impl NngCaller {
     /// died silently.
     pub(super) fn dial(address: &str, probe: Option<Vec<u8>>) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
-        let caller = Self { shared: Arc::new(Shared::new(request_socket(address)?, address, probe)) };
+        let caller = Self { shared: Arc::new(CallerSocket::new(request_socket(address)?, address, probe)) };
         caller.shared.set_up().map_err(fail)?;
         caller.shared.dial(&mut lock(&caller.shared.dialer)).map_err(fail)?;
         Ok(caller)
@@ -61,9 +62,9 @@ impl NngCaller {
 
 impl Caller for NngCaller {
     fn call(&self, body: &[u8], limit: Duration, done: OnAnswer) {
-        let asked = self.shared.watch.now();
-        let until = self.shared.watch.after(limit);
-        let call = Call { done, limit, until, asked, size: body.len(), is_probe: false };
+        let asked = self.shared.timer.now();
+        let until = self.shared.timer.after(limit);
+        let call = PendingCall { done, limit, until, asked, size: body.len(), is_probe: false };
         if body.len() > BODY_MAX {
             return self.shared.fail(call, CallError::TooLarge { size: body.len() });
         }
@@ -90,7 +91,7 @@ impl Drop for NngCaller {
 }
 
 /// What the lines of one socket share.
-struct Shared {
+struct CallerSocket {
     socket: Socket,
     gate: Gate,
     address: String,
@@ -103,12 +104,12 @@ struct Shared {
     probe: Option<Vec<u8>>,
     liveness: Mutex<Liveness>,
     /// When the last answer arrived, and when the last probe was sent that has been answered.
-    heard: AtomicU64,
+    last_received: AtomicU64,
     probed: AtomicU64,
     contexts: Mutex<RequestContexts>,
     /// Calls that were not sent, for the watch to end.
-    failed: Mutex<Vec<(Call, CallError)>>,
-    watch: Watch,
+    failed: Mutex<Vec<(PendingCall, CallError)>>,
+    timer: DeadlineTimer,
 }
 
 /// The lines of one socket. They point back at it, so they are let go of when it closes.
@@ -118,7 +119,7 @@ struct RequestContexts {
     free: Vec<Arc<RequestContext>>,
 }
 
-impl Shared {
+impl CallerSocket {
     fn new(socket: Socket, address: &str, probe: Option<Vec<u8>>) -> Self {
         Self {
             socket,
@@ -130,54 +131,54 @@ impl Shared {
             since: AtomicU64::new(0),
             liveness: Mutex::new(Liveness::new(probe.is_some(), is_named(address))),
             probe,
-            heard: AtomicU64::new(0),
+            last_received: AtomicU64::new(0),
             probed: AtomicU64::new(0),
             contexts: Mutex::default(),
             failed: Mutex::default(),
-            watch: Watch::new(),
+            timer: DeadlineTimer::new(),
         }
     }
 
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
         self.watch_connection()?;
         let shared: Weak<Self> = Arc::downgrade(self);
-        self.watch.set_up(move || {
+        self.timer.set_up(move || {
             if let Some(shared) = shared.upgrade() {
-                shared.look();
+                shared.on_timer();
             }
         })
     }
 
     /// Cancels what is out of time, judges the connection, and ends what was not sent.
-    fn look(self: &Arc<Self>) {
-        let mut act = Act::Wait(NEVER);
+    fn on_timer(self: &Arc<Self>) {
+        let mut act = LivenessAction::Wait(NEVER);
         let look = |now| {
             let late = lock(&self.contexts).all.iter().map(|context| context.end_if_late(now)).min().unwrap_or(NEVER);
-            act = self.judge(now);
+            act = self.check_liveness(now);
             match act {
-                Act::Wait(until) => late.min(until),
+                LivenessAction::Wait(until) => late.min(until),
                 // It is judged again at once.
-                Act::Probe(_) | Act::Redial => late.min(now),
+                LivenessAction::Probe(_) | LivenessAction::Redial => late.min(now),
             }
         };
-        if let Some(Err(error)) = self.gate.pass(|| self.watch.look(look)) {
+        if let Some(Err(error)) = self.gate.pass(|| self.timer.run_due(look)) {
             tracing::error!(%error, "the watch over calls was busy");
         }
         // Only now: what fails from here on wakes the watch again. And outside the gate, as who
         // hears of it may ask again.
         match act {
-            Act::Wait(_) => {}
-            Act::Probe(limit) => self.send_probe(limit),
-            Act::Redial => self.redial(),
+            LivenessAction::Wait(_) => {}
+            LivenessAction::Probe(limit) => self.send_probe(limit),
+            LivenessAction::Redial => self.redial(),
         }
         self.end_failed();
     }
 
     /// Asks [`Liveness`] about the connection.
-    fn judge(&self, now: Tick) -> Act {
+    fn check_liveness(&self, now: Tick) -> LivenessAction {
         let mut liveness = lock(&self.liveness);
         let tick = |bits: &AtomicU64| Tick::from_bits(bits.load(Relaxed));
-        let (since, heard, probed) = (tick(&self.since), tick(&self.heard), tick(&self.probed));
+        let (since, last_received, probed) = (tick(&self.since), tick(&self.last_received), tick(&self.probed));
         let connection = self.connected.load(Relaxed).then(|| (self.connections.load(Relaxed), since));
         // What was asked before a probe that was answered has left; over a new connection it is repeated.
         let delivered = if probed >= since { probed } else { Tick::ZERO };
@@ -190,20 +191,20 @@ impl Shared {
                 unsent += call.size;
             }
         }
-        liveness.decide(&Facts { now, connection, oldest, heard, unsent })
+        liveness.decide(&LivenessInput { now, connection, oldest, last_received, unsent })
     }
 
     /// Asks what any server answers at once.
     fn send_probe(self: &Arc<Self>, limit: Duration) {
         let Some(probe) = &self.probe else { return };
-        let (asked, this) = (self.watch.now(), Arc::downgrade(self));
+        let (asked, this) = (self.timer.now(), Arc::downgrade(self));
         let done = move |answer: Result<&[u8], CallError>| {
             if let (Ok(_), Some(shared)) = (answer, this.upgrade()) {
                 shared.probed.store(asked.to_bits(), Relaxed);
             }
         };
-        let until = self.watch.after(limit);
-        let call = Call { done: Box::new(done), limit, until, asked, size: probe.len(), is_probe: true };
+        let until = self.timer.after(limit);
+        let call = PendingCall { done: Box::new(done), limit, until, asked, size: probe.len(), is_probe: true };
         // With as many calls open as there may be, the next look tries again.
         if let Ok(context) = self.take_context() {
             context.ask(call, Message::from(&probe[..]));
@@ -231,9 +232,9 @@ impl Shared {
     }
 
     /// Ends a call with an error, but on a transport thread, as its caller expects.
-    fn fail(&self, call: Call, error: CallError) {
+    fn fail(&self, call: PendingCall, error: CallError) {
         lock(&self.failed).push((call, error));
-        let wake = || self.watch.mind(self.watch.after(Duration::ZERO));
+        let wake = || self.timer.add(self.timer.after(Duration::ZERO));
         if !matches!(self.gate.pass(wake), Some(Ok(()))) {
             self.end_failed();
         }
@@ -256,7 +257,7 @@ impl Shared {
             match event {
                 PipeEvent::AddPre => drop(pipes.insert(pipe, false)),
                 PipeEvent::AddPost => {
-                    shared.since.store(shared.watch.now().to_bits(), Relaxed);
+                    shared.since.store(shared.timer.now().to_bits(), Relaxed);
                     shared.connections.fetch_add(1, Relaxed);
                     if let Some(added) = pipes.get_mut(&pipe) {
                         *added = true;
@@ -274,10 +275,10 @@ impl Shared {
 
     /// The connection is gone: the attempt to connect that follows is minded.
     fn lost(&self) {
-        let now = self.watch.now();
+        let now = self.timer.now();
         lock(&self.liveness).lost(now);
         // It ends at once where no call is open.
-        if let Some(Err(error)) = self.gate.pass(|| self.watch.mind(now)) {
+        if let Some(Err(error)) = self.gate.pass(|| self.timer.add(now)) {
             tracing::error!(%error, "the watch over calls was busy");
         }
     }
@@ -310,7 +311,7 @@ impl Shared {
     fn close(&self) {
         self.gate.shut();
         let contexts = mem::take(&mut *lock(&self.contexts)).all;
-        settle(contexts.iter().filter_map(|context| context.aio.get()).chain(self.watch.aio()));
+        settle(contexts.iter().filter_map(|context| context.aio.get()).chain(self.timer.aio()));
         for context in &contexts {
             context.finish(Err(Error::Closed));
             context.context.close();
@@ -329,7 +330,7 @@ fn is_named(address: &str) -> bool {
 }
 
 /// A call that has not ended.
-struct Call {
+struct PendingCall {
     done: OnAnswer,
     limit: Duration,
     /// When it ends at the latest.
@@ -341,7 +342,7 @@ struct Call {
     is_probe: bool,
 }
 
-impl Call {
+impl PendingCall {
     fn end(self, answer: Result<&[u8], CallError>) {
         guarded("answer", || (self.done)(answer));
     }
@@ -349,15 +350,15 @@ impl Call {
 
 /// One context and its `Aio`.
 struct RequestContext {
-    shared: Arc<Shared>,
+    shared: Arc<CallerSocket>,
     context: Context,
     /// Set once, as its callback needs the line.
     aio: OnceLock<Aio>,
-    call: Mutex<Option<Call>>,
+    call: Mutex<Option<PendingCall>>,
 }
 
 impl RequestContext {
-    fn new(shared: &Arc<Shared>) -> Result<Arc<Self>, Error> {
+    fn new(shared: &Arc<CallerSocket>) -> Result<Arc<Self>, Error> {
         let context = Arc::new(Self {
             shared: Arc::clone(shared),
             context: Context::new(&shared.socket)?,
@@ -375,13 +376,13 @@ impl RequestContext {
     }
 
     /// Sends the request.
-    fn ask(self: &Arc<Self>, call: Call, message: Message) {
+    fn ask(self: &Arc<Self>, call: PendingCall, message: Message) {
         let shared = &self.shared;
         let first_look = liveness::first_look(shared.probe.is_some(), shared.connected.load(Relaxed));
         let until = first_look.map_or(call.until, |span| call.until.min(call.asked.plus(span)));
         *lock(&self.call) = Some(call);
         self.post(|aio| {
-            shared.watch.mind(until)?;
+            shared.timer.add(until)?;
             Ok(self.context.send(aio, message)?)
         });
     }
@@ -397,7 +398,7 @@ impl RequestContext {
         match (&*call, self.aio.get()) {
             (Some(call), Some(aio)) if call.until <= now => {
                 aio.cancel();
-                self.shared.watch.after(LOOK_AGAIN)
+                self.shared.timer.after(LOOK_AGAIN)
             }
             (Some(call), _) => call.until,
             (None, _) => NEVER,
@@ -417,7 +418,7 @@ impl RequestContext {
         match result {
             AioResult::Send(Ok(())) => self.listen(),
             AioResult::Recv(Ok(message)) => {
-                self.shared.heard.store(self.shared.watch.now().to_bits(), Relaxed);
+                self.shared.last_received.store(self.shared.timer.now().to_bits(), Relaxed);
                 self.finish(Ok(message));
             }
             AioResult::Send(Err((_, error))) | AioResult::Recv(Err(error)) => self.finish(Err(error)),
@@ -439,7 +440,7 @@ impl RequestContext {
         }
     }
 
-    fn error(&self, call: &Call, error: Error) -> CallError {
+    fn error(&self, call: &PendingCall, error: Error) -> CallError {
         match error {
             Error::Canceled if self.shared.gate.is_open() => {
                 CallError::TimedOut { address: self.shared.address.clone(), waited: call.limit }

@@ -43,7 +43,7 @@ mod caller;
 
 mod liveness;
 
-mod watch;
+mod deadline_timer;
 
 #[cfg(test)]
 mod tests;
@@ -69,7 +69,7 @@ impl Transport for Nng {
         open_requests_max: usize,
         service: Arc<dyn Service>,
     ) -> Result<Box<dyn Server>, OpenError> {
-        let bounds = server::Bounds { open_requests_max, ..server::Bounds::default() };
+        let bounds = server::ServerLimits { open_requests_max, ..server::ServerLimits::default() };
         Ok(Box::new(server::NngServer::listen(address, bounds, service)?))
     }
 
@@ -140,7 +140,7 @@ fn guarded<T>(what: &'static str, code: impl FnOnce() -> T) -> Option<T> {
     let before = IN_CALLBACK.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(code));
     IN_CALLBACK.set(before);
-    outcome.map_err(|panic| panics::caught(panics::Place::Transport, what, &*panic)).ok()
+    outcome.map_err(|panic| panics::caught(panics::PanicSource::Transport, what, &*panic)).ok()
 }
 
 /// Closes here, or on a thread of its own when this is a callback, which closing would wait for.

@@ -45,7 +45,7 @@ const QUIET_MAX: Duration = Duration::from_secs(10);
 
 /// How the connection of a line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
+enum PairState {
     Dialling,
     Connected,
     Disconnected,
@@ -53,12 +53,12 @@ enum Stand {
 
 /// A dialled PAIR socket.
 pub(super) struct NngPairSender {
-    sender: Arc<Sender>,
-    stand: watch::Receiver<Stand>,
+    sender: Arc<PairSocket>,
+    state: watch::Receiver<PairState>,
 }
 
 /// The socket of a line with the one `Aio` that it needs.
-struct Sender {
+struct PairSocket {
     socket: Socket,
     gate: Gate,
     /// Set once, as its callback needs the sender.
@@ -74,21 +74,21 @@ impl NngPairSender {
         let socket = new_socket(Protocol::Pair0, address)?;
         prepare(&socket, address, UNWANTED_MAX)?;
         redial(&socket).and_then(|()| socket.set_opt::<SendBufferSize>(0)).map_err(fail)?;
-        let stand = watch_connection(&socket).map_err(fail)?;
-        let sender = Sender { socket, gate: Gate::default(), aio: OnceLock::new(), taken: Mutex::default() };
-        let line = Self { sender: Arc::new(sender), stand };
+        let state = watch_pair_state(&socket).map_err(fail)?;
+        let sender = PairSocket { socket, gate: Gate::default(), aio: OnceLock::new(), taken: Mutex::default() };
+        let line = Self { sender: Arc::new(sender), state };
         line.sender.set_up().map_err(fail)?;
         line.sender.socket.dial_async(address).map_err(fail)?;
         Ok(line)
     }
 
     /// Waits until the connection stands so, or is gone.
-    async fn until(&self, wanted: Stand) -> Stand {
-        let mut stand = self.stand.clone();
-        match stand.wait_for(|stand| *stand == wanted || *stand == Stand::Disconnected).await {
-            Ok(stand) => *stand,
+    async fn wait_for_state(&self, wanted: PairState) -> PairState {
+        let mut state = self.state.clone();
+        match state.wait_for(|state| *state == wanted || *state == PairState::Disconnected).await {
+            Ok(state) => *state,
             // The socket is gone, and with it what told of its connection.
-            Err(_) => Stand::Disconnected,
+            Err(_) => PairState::Disconnected,
         }
     }
 }
@@ -96,16 +96,16 @@ impl NngPairSender {
 impl PairSender for NngPairSender {
     fn connected(&self) -> Waiting<'_, Result<(), Disconnected>> {
         Box::pin(async {
-            match self.until(Stand::Connected).await {
-                Stand::Disconnected => Err(Disconnected),
-                Stand::Dialling | Stand::Connected => Ok(()),
+            match self.wait_for_state(PairState::Connected).await {
+                PairState::Disconnected => Err(Disconnected),
+                PairState::Dialling | PairState::Connected => Ok(()),
             }
         })
     }
 
-    fn parted(&self) -> Waiting<'_, ()> {
+    fn disconnected(&self) -> Waiting<'_, ()> {
         Box::pin(async {
-            self.until(Stand::Disconnected).await;
+            self.wait_for_state(PairState::Disconnected).await;
         })
     }
 
@@ -115,7 +115,7 @@ impl PairSender for NngPairSender {
             tokio::select! {
                 biased;
                 taken = taken => if taken == Ok(true) { Ok(()) } else { Err(Disconnected) },
-                _ = self.until(Stand::Disconnected) => Err(Disconnected),
+                _ = self.wait_for_state(PairState::Disconnected) => Err(Disconnected),
             }
         })
     }
@@ -128,7 +128,7 @@ impl Drop for NngPairSender {
     }
 }
 
-impl Sender {
+impl PairSocket {
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
         let this: Weak<Self> = Arc::downgrade(self);
         let aio = Aio::new(move |_, result| {
@@ -165,46 +165,46 @@ impl Sender {
 }
 
 /// Tells how the first connection of a socket stands, and refuses every further one.
-fn watch_connection(socket: &Socket) -> Result<watch::Receiver<Stand>, Error> {
-    let (told, stand) = watch::channel(Stand::Dialling);
+fn watch_pair_state(socket: &Socket) -> Result<watch::Receiver<PairState>, Error> {
+    let (told, state) = watch::channel(PairState::Dialling);
     let has_one = AtomicBool::new(false);
     socket.pipe_notify(move |pipe, event| match event {
         PipeEvent::AddPre if has_one.swap(true, SeqCst) => pipe.close(),
         PipeEvent::AddPre => {}
         PipeEvent::AddPost => {
             // It can be gone before NNG tells that it was added.
-            told.send_if_modified(|stand| {
-                let is_new = *stand == Stand::Dialling;
+            told.send_if_modified(|state| {
+                let is_new = *state == PairState::Dialling;
                 if is_new {
-                    *stand = Stand::Connected;
+                    *state = PairState::Connected;
                 }
                 is_new
             });
         }
         // There is a second, to be refused, only when the first is about to go.
-        _ => drop(told.send_replace(Stand::Disconnected)),
+        _ => drop(told.send_replace(PairState::Disconnected)),
     })?;
-    Ok(stand)
+    Ok(state)
 }
 
 /// A listening PAIR socket.
 pub(super) struct NngInbox {
-    receiver: Arc<Receiver>,
+    receiver: Arc<InboxSocket>,
     address: String,
 }
 
 /// The socket of an inbox with the one `Aio` that it needs.
-struct Receiver {
+struct InboxSocket {
     socket: Socket,
     gate: Gate,
     /// Set once, as its callback needs the receiver.
     aio: OnceLock<Aio>,
-    tray: Mutex<Tray>,
+    state: Mutex<InboxState>,
 }
 
 /// What has come in.
 #[derive(Default)]
-struct Tray {
+struct InboxState {
     messages: VecDeque<Message>,
     /// Whoever waits for the next.
     reader: Option<Waker>,
@@ -222,8 +222,8 @@ impl NngInbox {
         check(address, 0)?;
         let socket = new_socket(Protocol::Pair0, address)?;
         bound(&socket, address, message_max)?;
-        let tray = Mutex::new(Tray { receives: true, ..Tray::default() });
-        let receiver = Arc::new(Receiver { socket, gate: Gate::default(), aio: OnceLock::new(), tray });
+        let state = Mutex::new(InboxState { receives: true, ..InboxState::default() });
+        let receiver = Arc::new(InboxSocket { socket, gate: Gate::default(), aio: OnceLock::new(), state });
         let mut inbox = Self { receiver, address: String::new() };
         inbox.receiver.set_up().map_err(fail)?;
         inbox.receiver.receive();
@@ -240,16 +240,16 @@ impl Inbox for NngInbox {
     }
 
     fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
-        let mut tray = lock(&self.receiver.tray);
-        let Some(message) = tray.messages.pop_front() else {
-            if tray.has_failed {
+        let mut state = lock(&self.receiver.state);
+        let Some(message) = state.messages.pop_front() else {
+            if state.has_failed {
                 return Poll::Ready(None);
             }
-            tray.reader = Some(context.waker().clone());
+            state.reader = Some(context.waker().clone());
             return Poll::Pending;
         };
-        let was_full = !std::mem::replace(&mut tray.receives, true);
-        drop(tray);
+        let was_full = !std::mem::replace(&mut state.receives, true);
+        drop(state);
         if was_full {
             self.receiver.receive();
         }
@@ -264,7 +264,7 @@ impl Drop for NngInbox {
     }
 }
 
-impl Receiver {
+impl InboxSocket {
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
         let this: Weak<Self> = Arc::downgrade(self);
         let aio = Aio::new(move |_, result| {
@@ -276,24 +276,24 @@ impl Receiver {
         let this: Weak<Self> = Arc::downgrade(self);
         self.socket.pipe_notify(move |pipe, event| {
             if let Some(receiver) = this.upgrade() {
-                receiver.note_peer(pipe, event);
+                receiver.on_pipe_event(pipe, event);
             }
         })
     }
 
     /// Keeps account of the peer.
-    fn note_peer(&self, pipe: Pipe, event: PipeEvent) {
-        let mut tray = lock(&self.tray);
-        let has_room = tray.receives;
-        match (event, &tray.peer) {
+    fn on_pipe_event(&self, pipe: Pipe, event: PipeEvent) {
+        let mut state = lock(&self.state);
+        let has_room = state.receives;
+        match (event, &state.peer) {
             // What waits with a peer because there is no room here would be lost with it.
             (PipeEvent::AddPre, Some((old, heard))) if has_room && heard.elapsed() >= QUIET_MAX => {
                 let old = *old;
-                drop(tray);
+                drop(state);
                 old.close();
             }
-            (PipeEvent::AddPost, _) => tray.peer = Some((pipe, Instant::now())),
-            (PipeEvent::RemovePost, Some((old, _))) if *old == pipe => tray.peer = None,
+            (PipeEvent::AddPost, _) => state.peer = Some((pipe, Instant::now())),
+            (PipeEvent::RemovePost, Some((old, _))) if *old == pipe => state.peer = None,
             _ => {}
         }
     }
@@ -311,14 +311,14 @@ impl Receiver {
     fn step(&self, result: AioResult) {
         match result {
             AioResult::Recv(Ok(message)) => {
-                let mut tray = lock(&self.tray);
-                if let Some((_, heard)) = &mut tray.peer {
+                let mut state = lock(&self.state);
+                if let Some((_, heard)) = &mut state.peer {
                     *heard = Instant::now();
                 }
-                tray.messages.push_back(message);
-                tray.receives = tray.messages.len() < WAITING_MAX;
-                let (receives, reader) = (tray.receives, tray.reader.take());
-                drop(tray);
+                state.messages.push_back(message);
+                state.receives = state.messages.len() < WAITING_MAX;
+                let (receives, reader) = (state.receives, state.reader.take());
+                drop(state);
                 reader.into_iter().for_each(Waker::wake);
                 if receives {
                     self.receive();
@@ -330,10 +330,10 @@ impl Receiver {
     }
 
     fn fail(&self) {
-        let mut tray = lock(&self.tray);
-        tray.has_failed = true;
-        let reader = tray.reader.take();
-        drop(tray);
+        let mut state = lock(&self.state);
+        state.has_failed = true;
+        let reader = state.reader.take();
+        drop(state);
         reader.into_iter().for_each(Waker::wake);
     }
 

@@ -19,15 +19,15 @@ use super::{
         Transport, call, call_blocking,
     },
     Nng,
-    server::{Bounds, NngServer},
+    server::{NngServer, ServerLimits},
 };
 use crate::lock::lock;
 
 mod blocking_req;
-mod crowd;
-mod deaf;
 mod pair;
+mod room;
 mod silent;
+mod unread;
 mod unsent;
 
 /// Long enough for a busy machine; nothing here takes that long unless it hangs.
@@ -370,7 +370,7 @@ fn the_last_that_a_service_hears_of_a_peer_is_that_it_is_gone() {
 #[test]
 fn a_peer_that_reads_no_answers_is_disconnected_and_the_others_are_served() {
     let address = free_address();
-    let bounds = Bounds { answer_limit: Duration::from_millis(200), ..Bounds::default() };
+    let bounds = ServerLimits { answer_limit: Duration::from_millis(200), ..ServerLimits::default() };
     let server = NngServer::listen(&address, bounds, Arc::new(Echo::default())).expect("the address is free");
     let mut deaf = RawPeer::connect(&address);
     deaf.0.set_write_timeout(Some(LONG)).expect("a socket");
@@ -385,7 +385,7 @@ fn a_peer_that_reads_no_answers_is_disconnected_and_the_others_are_served() {
     });
 }
 
-// --- Bounds and panics ---
+// --- ServerLimits and panics ---
 
 #[test]
 fn beyond_the_bound_of_open_requests_the_asker_is_told_busy() {

@@ -17,13 +17,13 @@ use ::nng::{
 
 use super::{
     super::super::Peer,
-    frames::{Progress, Taken},
-    slot::Slot,
+    context::ReplyContext,
+    frames::{CompletedMessages, FrameProgress},
 };
 use crate::lock::lock;
 
 /// One connection.
-pub(super) struct Connection {
+pub(super) struct PeerConnection {
     peer: Peer,
     pipe: Pipe,
     requests: Mutex<Requests>,
@@ -37,7 +37,7 @@ pub(super) struct Connection {
     messages: AtomicU64,
     bytes: AtomicU64,
     /// How far the message is that comes in.
-    pub(super) progress: Mutex<Progress>,
+    pub(super) progress: Mutex<FrameProgress>,
     remote: Option<SocketAddr>,
 }
 
@@ -48,7 +48,7 @@ const AROUND: u64 = 8 + 4;
 #[derive(Default)]
 struct Requests {
     /// The open ones by their slot's place, with their generation.
-    open: HashMap<usize, (Arc<Slot>, u64)>,
+    open: HashMap<usize, (Arc<ReplyContext>, u64)>,
     /// How many are being handed to the service right now, or taken back from a peer that is gone.
     busy: usize,
     /// Whether the service knows this peer.
@@ -56,7 +56,7 @@ struct Requests {
     gone: bool,
 }
 
-impl Connection {
+impl PeerConnection {
     pub(super) fn new(pipe: Pipe) -> Self {
         static LATEST: AtomicU64 = AtomicU64::new(0);
         let peer = Peer(LATEST.fetch_add(1, Relaxed) + 1);
@@ -96,8 +96,8 @@ impl Connection {
     }
 
     /// What has come in.
-    pub(super) fn taken(&self) -> Taken {
-        Taken { messages: self.messages.load(Relaxed), bytes: self.bytes.load(Relaxed) }
+    pub(super) fn taken(&self) -> CompletedMessages {
+        CompletedMessages { messages: self.messages.load(Relaxed), bytes: self.bytes.load(Relaxed) }
     }
 
     /// How many of its requests are open.
@@ -110,14 +110,14 @@ impl Connection {
     }
 
     /// Begins to hand a request to the service, unless the peer is gone.
-    pub(super) fn enter(&self, slot: &Arc<Slot>, generation: u64) -> bool {
+    pub(super) fn enter(&self, context: &Arc<ReplyContext>, generation: u64) -> bool {
         let mut requests = lock(&self.requests);
         if requests.gone {
             return false;
         }
         requests.known = true;
         requests.busy += 1;
-        requests.open.insert(slot.index(), (Arc::clone(slot), generation));
+        requests.open.insert(context.index(), (Arc::clone(context), generation));
         self.open.fetch_add(1, Relaxed);
         true
     }
@@ -138,7 +138,7 @@ impl Connection {
 
     /// Notes that the peer is gone, and gives what it had open, which counts on until the last of it is
     /// no longer so. [`Self::exit`] must follow.
-    pub(super) fn leave(&self) -> Vec<(Arc<Slot>, u64)> {
+    pub(super) fn leave(&self) -> Vec<(Arc<ReplyContext>, u64)> {
         let mut requests = lock(&self.requests);
         requests.gone = true;
         requests.busy += 1;
@@ -146,7 +146,7 @@ impl Connection {
     }
 
     /// Notes that so much waits for this peer to read it.
-    pub(super) fn owe(&self, bytes: usize) {
+    pub(super) fn add_unsent(&self, bytes: usize) {
         self.unsent.fetch_add(bytes, Relaxed);
     }
 
@@ -161,13 +161,13 @@ impl Connection {
     }
 
     /// Closes the connection, as one that takes the room of others. Whether it is the first to do so.
-    pub(super) fn cut_off(&self) -> bool {
+    pub(super) fn disconnect_once(&self) -> bool {
         !self.cut.swap(true, Relaxed) && self.disconnect()
     }
 
     /// Closes the connection, and has the first to do so log why.
     pub(super) fn give_up(&self, log: impl FnOnce(u64, Option<&str>)) {
-        if self.cut_off() {
+        if self.disconnect_once() {
             let from = self.remote.map(|remote| remote.to_string());
             log(self.peer.0, from.as_deref());
         }

@@ -3,8 +3,8 @@
 //! Separate module because NNG says nothing of them: it allocates the announced size and reads, for as
 //! long as the peer likes. So one thread compares what the kernel has received over each connection
 //! with what was received in whole messages; the rest is a message on its way. Invariants: a peer
-//! that lets its message stand still for [`STILL_MAX`], or takes [`Bounds::time_max`] for it, is
-//! disconnected; beyond [`Bounds::held_max`] the host that holds most is disconnected, connection by
+//! that lets its message stand still for [`STILL_MAX`], or takes [`FrameLimits::time_max`] for it, is
+//! disconnected; beyond [`FrameLimits::held_max`] the host that holds most is disconnected, connection by
 //! connection, until the rest fits. A peer between two messages is never touched.
 
 use std::{
@@ -16,8 +16,8 @@ use std::{
 };
 
 use super::{
-    Shared,
-    connection::Connection,
+    ServerSocket,
+    connection::PeerConnection,
     received::{self, Descriptor, Received},
 };
 use crate::lock::lock;
@@ -49,14 +49,14 @@ const SEARCHES_MAX: u32 = 20;
 
 /// What bounds incomplete messages.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct FrameLimits {
     /// Maximum memory that they hold together, in bytes.
     pub(super) held_max: u64,
     /// Maximum time that one may take.
     pub(super) time_max: Duration,
 }
 
-impl Default for Bounds {
+impl Default for FrameLimits {
     fn default() -> Self {
         Self { held_max: 256 * 1024 * 1024, time_max: Duration::from_mins(5) }
     }
@@ -65,30 +65,30 @@ impl Default for Bounds {
 /// The incomplete messages of several sockets.
 #[derive(Debug)]
 pub(super) struct Frames {
-    bounds: Bounds,
-    watched: Mutex<Watched>,
+    bounds: FrameLimits,
+    watched: Mutex<WatchedSockets>,
 }
 
 #[derive(Debug, Default)]
-struct Watched {
-    sockets: Vec<Weak<Shared>>,
+struct WatchedSockets {
+    sockets: Vec<Weak<ServerSocket>>,
     /// Whether there is a thread that watches them.
     has_thread: bool,
 }
 
 impl Frames {
-    pub(super) fn new(bounds: Bounds) -> Arc<Self> {
+    pub(super) fn new(bounds: FrameLimits) -> Arc<Self> {
         Arc::new(Self { bounds, watched: Mutex::default() })
     }
 
     /// Those of all sockets of this process.
     pub(super) fn of_process() -> &'static Arc<Self> {
         static FRAMES: OnceLock<Arc<Frames>> = OnceLock::new();
-        FRAMES.get_or_init(|| Self::new(Bounds::default()))
+        FRAMES.get_or_init(|| Self::new(FrameLimits::default()))
     }
 
     /// Watches the connections of one more socket, until it is dropped.
-    pub(super) fn watch(self: &Arc<Self>, socket: &Arc<Shared>) {
+    pub(super) fn watch(self: &Arc<Self>, socket: &Arc<ServerSocket>) {
         let mut watched = lock(&self.watched);
         watched.sockets.push(Arc::downgrade(socket));
         if watched.has_thread {
@@ -119,7 +119,7 @@ impl Frames {
     }
 
     /// The sockets, or none if all are gone, and this thread with them.
-    fn sockets(&self) -> Option<Vec<Arc<Shared>>> {
+    fn sockets(&self) -> Option<Vec<Arc<ServerSocket>>> {
         let mut watched = lock(&self.watched);
         watched.sockets.retain(|socket| socket.strong_count() > 0);
         let sockets: Vec<_> = watched.sockets.iter().filter_map(Weak::upgrade).collect();
@@ -128,7 +128,7 @@ impl Frames {
     }
 
     /// Looks at every connection, and disconnects those that must go. Gives how much is incomplete.
-    fn look(&self, sockets: &[Arc<Shared>], now: Instant, stood_still: bool) -> u64 {
+    fn look(&self, sockets: &[Arc<ServerSocket>], now: Instant, stood_still: bool) -> u64 {
         let mut incomplete = Vec::new();
         for socket in sockets {
             let connections = socket.connections();
@@ -146,7 +146,7 @@ impl Frames {
                         tracing::warn!(peer, from, held, "a message stays incomplete for too long: disconnected");
                     });
                 } else if held > 0 {
-                    incomplete.push(Incomplete { connection, held, still, age });
+                    incomplete.push(IncompleteFrame { connection, held, still, age });
                 }
             }
         }
@@ -156,7 +156,7 @@ impl Frames {
     }
 
     /// Disconnects those that hold most, until the rest fits.
-    fn make_room(&self, mut incomplete: Vec<Incomplete>, mut held: u64) {
+    fn make_room(&self, mut incomplete: Vec<IncompleteFrame>, mut held: u64) {
         if held <= self.bounds.held_max {
             return;
         }
@@ -184,16 +184,16 @@ impl Frames {
 }
 
 /// A connection with an incomplete message.
-struct Incomplete {
-    connection: Arc<Connection>,
+struct IncompleteFrame {
+    connection: Arc<PeerConnection>,
     held: u64,
     still: Duration,
     age: Duration,
 }
 
 /// Finds the descriptors of new connections.
-fn find_descriptors(port: u16, connections: &[Arc<Connection>]) {
-    let mut wanted = HashMap::<SocketAddr, &Arc<Connection>>::new();
+fn find_descriptors(port: u16, connections: &[Arc<PeerConnection>]) {
+    let mut wanted = HashMap::<SocketAddr, &Arc<PeerConnection>>::new();
     let mut known = HashSet::<Descriptor>::new();
     for connection in connections {
         let mut progress = lock(&connection.progress);
@@ -220,7 +220,7 @@ fn find_descriptors(port: u16, connections: &[Arc<Connection>]) {
 
 /// What was received in whole messages over a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct CompletedMessages {
     /// How many there were.
     pub(super) messages: u64,
     /// Their bytes, with what one that came directly has around it.
@@ -229,7 +229,7 @@ pub(super) struct Taken {
 
 /// How far the message is that comes in over a connection.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct FrameProgress {
     descriptor: Option<Descriptor>,
     searches: u32,
     received: u64,
@@ -242,9 +242,9 @@ pub(super) struct Progress {
     times: Option<(Instant, Instant)>,
 }
 
-impl Progress {
+impl FrameProgress {
     /// Takes what is known now. Gives how many bytes of an incomplete message are held.
-    fn look(&mut self, now: Instant, received: Received, taken: Taken, excused: bool) -> u64 {
+    fn look(&mut self, now: Instant, received: Received, taken: CompletedMessages, excused: bool) -> u64 {
         let has_come = received.total != self.received;
         // What is unread waits for this side.
         let has_moved = has_come || received.unread > 0;
@@ -286,10 +286,10 @@ mod tests {
 
     /// Looks once a second at these: bytes in all, messages, and the bytes of those.
     fn looks(seen: &[(u64, u64, u64)]) -> Vec<(u64, u64, u64)> {
-        let (mut progress, mut now) = (Progress::default(), Instant::now());
+        let (mut progress, mut now) = (FrameProgress::default(), Instant::now());
         let look = |&(total, messages, bytes): &(u64, u64, u64)| {
             now += STEP;
-            let held = progress.look(now, Received { total, unread: 0 }, Taken { messages, bytes }, false);
+            let held = progress.look(now, Received { total, unread: 0 }, CompletedMessages { messages, bytes }, false);
             (held, progress.still(now).as_secs(), progress.age(now).as_secs())
         };
         seen.iter().map(look).collect()

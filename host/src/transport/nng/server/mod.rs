@@ -31,14 +31,14 @@ use ::nng::{
     options::{MaxTtl, Options as _},
 };
 
-use self::{connection::Connection, frames::Frames, sending::Sending, slot::Slot};
+use self::{connection::PeerConnection, context::ReplyContext, frames::Frames, sending::Sending};
 use super::{
     super::{FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, Server, Service},
     Gate, close_off_callbacks, guarded, new_socket, prepare, refused, settle,
 };
 use crate::lock::lock;
 
-mod slot;
+mod context;
 
 mod connection;
 
@@ -61,7 +61,7 @@ const HOPS_MAX: u8 = 8;
 
 /// What bounds a server socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct ServerLimits {
     /// How many requests may be open at a time.
     pub(super) open_requests_max: usize,
     /// How long an answer may wait for a peer that reads none, before its connection is closed.
@@ -70,7 +70,7 @@ pub(super) struct Bounds {
     pub(super) unsent_max: usize,
 }
 
-impl Default for Bounds {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self { open_requests_max: OPEN_REQUESTS_MAX, answer_limit: Duration::from_mins(1), unsent_max: UNSENT_MAX }
     }
@@ -78,19 +78,19 @@ impl Default for Bounds {
 
 /// A listening REP socket. Dropped, it closes; from then on the service hears nothing more.
 pub(super) struct NngServer {
-    shared: Arc<Shared>,
+    shared: Arc<ServerSocket>,
 }
 
 impl NngServer {
     /// Opens the socket and serves.
-    pub(super) fn listen(address: &str, bounds: Bounds, service: Arc<dyn Service>) -> Result<Self, OpenError> {
+    pub(super) fn listen(address: &str, bounds: ServerLimits, service: Arc<dyn Service>) -> Result<Self, OpenError> {
         Self::listen_within(address, bounds, service, Frames::of_process())
     }
 
     /// The same, with bounds of its own for incomplete messages.
     fn listen_within(
         address: &str,
-        bounds: Bounds,
+        bounds: ServerLimits,
         service: Arc<dyn Service>,
         frames: &Arc<Frames>,
     ) -> Result<Self, OpenError> {
@@ -98,10 +98,10 @@ impl NngServer {
         let socket = new_socket(Protocol::Rep0, address)?;
         prepare(&socket, address, FRAME_MAX)?;
         socket.set_opt::<MaxTtl>(HOPS_MAX).map_err(fail)?;
-        let server = Self { shared: Arc::new(Shared::new(socket, bounds, service, port(address))) };
+        let server = Self { shared: Arc::new(ServerSocket::new(socket, bounds, service, port(address))) };
         server.shared.watch_connections().map_err(fail)?;
         for _ in 0..IDLE_AT_START {
-            server.shared.gate.pass(|| server.shared.add_slot()).transpose().map_err(fail)?;
+            server.shared.gate.pass(|| server.shared.add_context()).transpose().map_err(fail)?;
         }
         server.shared.socket.listen(address).map_err(fail)?;
         frames.watch(&server.shared);
@@ -116,8 +116,8 @@ impl NngServer {
         held_max: u64,
         time_max: Duration,
     ) -> Result<Self, OpenError> {
-        let frames = Frames::new(frames::Bounds { held_max, time_max });
-        Self::listen_within(address, Bounds::default(), service, &frames)
+        let frames = Frames::new(frames::FrameLimits { held_max, time_max });
+        Self::listen_within(address, ServerLimits::default(), service, &frames)
     }
 }
 
@@ -144,13 +144,13 @@ impl Drop for NngServer {
 }
 
 /// What the slots of one socket share.
-struct Shared {
+struct ServerSocket {
     socket: Socket,
     gate: Gate,
     service: Arc<dyn Service>,
-    bounds: Bounds,
+    bounds: ServerLimits,
     /// All slots, until the socket is closed. They point back at this.
-    slots: Mutex<Vec<Arc<Slot>>>,
+    contexts: Mutex<Vec<Arc<ReplyContext>>>,
     /// How many slots receive.
     idle: AtomicUsize,
     /// How many requests are with the service, unanswered.
@@ -158,20 +158,20 @@ struct Shared {
     sending: Sending,
     /// What waits for peers to read it, in bytes.
     unsent: AtomicUsize,
-    connections: Mutex<HashMap<Pipe, Arc<Connection>>>,
+    connections: Mutex<HashMap<Pipe, Arc<PeerConnection>>>,
     /// When somebody of this host with so much open last asked for room, and nobody had more.
     fair: Mutex<Option<(Instant, Option<IpAddr>, usize)>>,
     port: u16,
 }
 
-impl Shared {
-    fn new(socket: Socket, bounds: Bounds, service: Arc<dyn Service>, port: u16) -> Self {
+impl ServerSocket {
+    fn new(socket: Socket, bounds: ServerLimits, service: Arc<dyn Service>, port: u16) -> Self {
         Self {
             socket,
             gate: Gate::default(),
             service,
             bounds,
-            slots: Mutex::default(),
+            contexts: Mutex::default(),
             idle: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             sending: Sending::new(),
@@ -188,22 +188,22 @@ impl Shared {
         self.socket.pipe_notify(move |pipe, event| {
             let Some(shared) = shared.upgrade() else { return };
             match event {
-                PipeEvent::AddPre => shared.came(pipe),
-                PipeEvent::RemovePost => shared.went(pipe),
+                PipeEvent::AddPre => shared.on_connect(pipe),
+                PipeEvent::RemovePost => shared.on_disconnect(pipe),
                 _ => {}
             }
         })
     }
 
-    fn came(&self, pipe: Pipe) {
-        lock(&self.connections).insert(pipe, Arc::new(Connection::new(pipe)));
+    fn on_connect(&self, pipe: Pipe) {
+        lock(&self.connections).insert(pipe, Arc::new(PeerConnection::new(pipe)));
     }
 
-    fn went(&self, pipe: Pipe) {
+    fn on_disconnect(&self, pipe: Pipe) {
         let Some(connection) = lock(&self.connections).get(&pipe).cloned() else { return };
-        for (slot, generation) in connection.leave() {
-            if slot.claim(generation) {
-                slot.receive();
+        for (context, generation) in connection.leave() {
+            if context.claim(generation) {
+                context.receive();
             }
         }
         // Only now, so that nobody else has to make room while this one gives back what it had.
@@ -212,26 +212,26 @@ impl Shared {
     }
 
     /// Ends what `enter` or `leave` of a connection began. Who is last of one that is gone says so.
-    fn exit(&self, connection: &Connection) {
+    fn exit(&self, connection: &PeerConnection) {
         if connection.exit() && self.gate.is_open() {
             guarded("gone", || self.service.gone(connection.peer()));
         }
     }
 
-    fn connection(&self, message: &mut Message) -> Option<Arc<Connection>> {
+    fn connection(&self, message: &mut Message) -> Option<Arc<PeerConnection>> {
         let pipe = message.pipe()?;
         lock(&self.connections).get(&pipe).cloned()
     }
 
     /// Makes one more slot, if there is room, and lets it receive. Inside the gate.
-    fn add_slot(self: &Arc<Self>) -> Result<bool, Error> {
-        let mut slots = lock(&self.slots);
-        let has_room = slots.len() < self.bounds.open_requests_max.saturating_add(REFUSALS);
+    fn add_context(self: &Arc<Self>) -> Result<bool, Error> {
+        let mut contexts = lock(&self.contexts);
+        let has_room = contexts.len() < self.bounds.open_requests_max.saturating_add(REFUSALS);
         if has_room {
-            let slot = Slot::new(self, slots.len())?;
-            slots.push(Arc::clone(&slot));
-            drop(slots);
-            slot.post_receive();
+            let context = ReplyContext::new(self, contexts.len())?;
+            contexts.push(Arc::clone(&context));
+            drop(contexts);
+            context.post_receive();
         }
         Ok(has_room)
     }
@@ -241,40 +241,40 @@ impl Shared {
         if self.idle.fetch_sub(1, AcqRel) > 1 {
             return;
         }
-        match self.gate.pass(|| self.add_slot()) {
-            Some(Ok(false)) => self.cut_off_the_deafest(),
+        match self.gate.pass(|| self.add_context()) {
+            Some(Ok(false)) => self.disconnect_slowest_reader(),
             Some(Err(error)) => tracing::error!(%error, "no room for another open request"),
             Some(Ok(true)) | None => {}
         }
     }
 
     /// Notes that so much waits for a peer to read it.
-    fn owe(&self, to: &Connection, bytes: usize) {
-        to.owe(bytes);
+    fn add_unsent(&self, to: &PeerConnection, bytes: usize) {
+        to.add_unsent(bytes);
         if self.unsent.fetch_add(bytes, Relaxed) > self.bounds.unsent_max {
-            self.cut_off_the_deafest();
+            self.disconnect_slowest_reader();
         }
     }
 
     /// Notes that so much no longer waits.
-    fn settle(&self, to: &Connection, bytes: usize) {
+    fn settle(&self, to: &PeerConnection, bytes: usize) {
         to.settle(bytes);
         self.unsent.fetch_sub(bytes, Relaxed);
     }
 
     /// Closes the connection of the peer that lets most wait, as it takes the room of others. One
     /// that is being closed gives its room back in a moment, so that nobody else has to go.
-    fn cut_off_the_deafest(&self) {
+    fn disconnect_slowest_reader(&self) {
         let deafest = lock(&self.connections).values().max_by_key(|connection| connection.unsent()).cloned();
         if let Some(deafest) = deafest.filter(|connection| connection.unsent() > 0)
-            && deafest.cut_off()
+            && deafest.disconnect_once()
         {
             tracing::warn!(peer = deafest.peer().0, "a peer reads no answers, and others need its room: disconnected");
         }
     }
 
     /// Counts one more request open, if there is room or can be made.
-    fn admit(&self, from: &Connection) -> bool {
+    fn admit(&self, from: &PeerConnection) -> bool {
         let room = |open| (open < self.bounds.open_requests_max).then_some(open + 1);
         if self.open.fetch_update(Relaxed, Relaxed, room).is_ok() {
             return true;
@@ -290,7 +290,7 @@ impl Shared {
     /// Disconnects the peer that has most open, if that is more than this one has: of the host that
     /// has most, if that is another one. One that is being disconnected gives its room back in a
     /// moment, so that nobody else has to go.
-    fn make_room(&self, from: &Connection) -> bool {
+    fn make_room(&self, from: &PeerConnection) -> bool {
         let (host, open) = (from.host(), from.open());
         let is_known_fair = |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < FAIR_FOR;
         if lock(&self.fair).is_some_and(is_known_fair) {
@@ -309,7 +309,7 @@ impl Shared {
     }
 
     /// The connection that has to make room for one of this host with so much open.
-    fn greatest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<Connection>> {
+    fn greatest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<PeerConnection>> {
         let connections = self.connections();
         let mut hosts = HashMap::<Option<IpAddr>, usize>::new();
         for connection in &connections {
@@ -324,7 +324,7 @@ impl Shared {
     }
 
     /// The connections at this moment.
-    fn connections(&self) -> Vec<Arc<Connection>> {
+    fn connections(&self) -> Vec<Arc<PeerConnection>> {
         lock(&self.connections).values().cloned().collect()
     }
 
@@ -336,10 +336,10 @@ impl Shared {
     /// The closing order that NNG needs. Not on a callback thread.
     fn close(&self) {
         self.gate.shut();
-        let slots = mem::take(&mut *lock(&self.slots));
-        settle(slots.iter().filter_map(|slot| slot.aio()));
-        for slot in &slots {
-            slot.close();
+        let contexts = mem::take(&mut *lock(&self.contexts));
+        settle(contexts.iter().filter_map(|context| context.aio()));
+        for context in &contexts {
+            context.close();
         }
         self.socket.close();
         lock(&self.connections).clear();

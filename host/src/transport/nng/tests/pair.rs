@@ -60,7 +60,7 @@ async fn a_second_line_to_one_inbox_is_parted_and_the_first_goes_on() {
     let first = Nng.pair_sender(inbox.address()).expect("an address");
     first.connected().await.expect("a connection");
     let second = Nng.pair_sender(inbox.address()).expect("an address");
-    timeout(LONG, second.parted()).await.expect("it is dropped");
+    timeout(LONG, second.disconnected()).await.expect("it is dropped");
     assert_eq!(second.connected().await, Err(Disconnected));
     assert_eq!(second.send(b"lost").await, Err(Disconnected));
     first.send(b"heard").await.expect("it is taken");
@@ -75,12 +75,13 @@ async fn a_peer_that_has_been_quiet_makes_room_for_another() {
     let begun = Instant::now();
     let other = loop {
         let sender = Nng.pair_sender(inbox.address()).expect("an address");
-        if sender.connected().await.is_ok() && timeout(Duration::from_millis(500), sender.parted()).await.is_err() {
+        if sender.connected().await.is_ok() && timeout(Duration::from_millis(500), sender.disconnected()).await.is_err()
+        {
             break sender;
         }
         assert!(begun.elapsed() < LONG, "it is refused for good");
     };
-    timeout(LONG, quiet.parted()).await.expect("it is dropped");
+    timeout(LONG, quiet.disconnected()).await.expect("it is dropped");
     other.send(b"heard").await.expect("it is taken");
     assert_eq!(next(&*inbox).await, b"heard");
 }
@@ -92,7 +93,7 @@ async fn a_line_hears_that_its_inbox_is_gone_and_connects_to_no_other() {
     let sender = Nng.pair_sender(&address).expect("an address");
     sender.connected().await.expect("a connection");
     drop(inbox);
-    timeout(LONG, sender.parted()).await.expect("it hears of it");
+    timeout(LONG, sender.disconnected()).await.expect("it hears of it");
     let later = Nng.inbox(&address, MAX).expect("the port is free again");
     assert_eq!(sender.send(b"too late").await, Err(Disconnected));
     let other = Nng.pair_sender(&address).expect("an address");

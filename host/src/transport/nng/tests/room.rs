@@ -13,7 +13,7 @@ fn open(peer: &mut RawPeer, heard: &Receiver<Heard>, ids: std::ops::Range<u32>) 
 
 fn bounded(address: &str, open_requests_max: usize) -> (NngServer, Receiver<Heard>) {
     let (keeper, heard) = Keeper::new();
-    let bounds = Bounds { open_requests_max, ..Bounds::default() };
+    let bounds = ServerLimits { open_requests_max, ..ServerLimits::default() };
     (NngServer::listen(address, bounds, keeper).expect("the address is free"), heard)
 }
 

@@ -15,10 +15,10 @@ use std::{
 use ::nng::{Aio, AioResult, Context, Error, Message};
 
 use super::{
-    super::super::{Answer, Refusal, Reply},
+    super::super::{Refusal, Reply, ReplySender},
     super::guarded,
-    Shared,
-    connection::Connection,
+    ServerSocket,
+    connection::PeerConnection,
 };
 use crate::lock::lock;
 
@@ -26,8 +26,8 @@ use crate::lock::lock;
 const ANSWER_OVERHEAD: usize = 1024;
 
 /// One context and its `Aio`.
-pub(super) struct Slot {
-    shared: Arc<Shared>,
+pub(super) struct ReplyContext {
+    shared: Arc<ServerSocket>,
     index: usize,
     context: Context,
     /// Set once, as its callback needs the slot.
@@ -37,13 +37,13 @@ pub(super) struct Slot {
     /// The generation of the latest request. Written in the receive callback only.
     latest: AtomicU64,
     /// Whose answer is on its way, and what it takes.
-    answering: Mutex<Option<(Arc<Connection>, usize)>>,
+    answering: Mutex<Option<(Arc<PeerConnection>, usize)>>,
 }
 
-impl Slot {
+impl ReplyContext {
     /// A slot that does nothing yet.
-    pub(super) fn new(shared: &Arc<Shared>, index: usize) -> Result<Arc<Self>, Error> {
-        let slot = Arc::new(Self {
+    pub(super) fn new(shared: &Arc<ServerSocket>, index: usize) -> Result<Arc<Self>, Error> {
+        let context = Arc::new(Self {
             shared: Arc::clone(shared),
             index,
             context: Context::new(&shared.socket)?,
@@ -52,14 +52,14 @@ impl Slot {
             latest: AtomicU64::new(0),
             answering: Mutex::default(),
         });
-        let this: Weak<Self> = Arc::downgrade(&slot);
+        let this: Weak<Self> = Arc::downgrade(&context);
         let aio = Aio::new(move |_, result| {
-            if let Some(slot) = this.upgrade() {
-                slot.done(result);
+            if let Some(context) = this.upgrade() {
+                context.done(result);
             }
         })?;
-        slot.aio.get_or_init(|| aio);
-        Ok(slot)
+        context.aio.get_or_init(|| aio);
+        Ok(context)
     }
 
     /// An operation of this slot has ended.
@@ -87,7 +87,7 @@ impl Slot {
         let generation = self.latest.load(Relaxed) + 1;
         self.latest.store(generation, Relaxed);
         self.open.store(generation, SeqCst);
-        let way = Arc::new(Way { slot: Arc::clone(self), from, generation });
+        let way = Arc::new(OpenRequest { context: Arc::clone(self), from, generation });
         if way.from.enter(self, generation) {
             way.serve(&message);
         } else if self.claim(generation) {
@@ -95,7 +95,7 @@ impl Slot {
         }
     }
 
-    fn refuse(&self, to: &Arc<Connection>, body: &[u8], why: Refusal) {
+    fn refuse(&self, to: &Arc<PeerConnection>, body: &[u8], why: Refusal) {
         let words = guarded("refuse", || self.shared.service.refuse(body, why)).unwrap_or_default();
         self.send(to, &words);
     }
@@ -126,19 +126,19 @@ impl Slot {
         self.context.close();
     }
 
-    fn send(&self, to: &Arc<Connection>, body: &[u8]) {
+    fn send(&self, to: &Arc<PeerConnection>, body: &[u8]) {
         let message = Message::from(body);
         let size = body.len() + ANSWER_OVERHEAD;
         *lock(&self.answering) = Some((Arc::clone(to), size));
         self.shared.sending.begin(body.len());
-        self.shared.owe(to, size);
+        self.shared.add_unsent(to, size);
         if self.shared.gate.pass(|| self.post_send(message)).is_none() {
             self.settle();
         }
     }
 
     /// Notes that no answer of this slot is on its way any more, and gives whose it was.
-    fn settle(&self) -> Option<Arc<Connection>> {
+    fn settle(&self) -> Option<Arc<PeerConnection>> {
         let (to, size) = lock(&self.answering).take()?;
         self.shared.settle(&to, size);
         self.shared.sending.end();
@@ -159,7 +159,7 @@ impl Slot {
         let to = self.settle();
         if outcome == Err(Error::TimedOut)
             && let Some(to) = to
-            && to.cut_off()
+            && to.disconnect_once()
         {
             tracing::warn!(peer = to.peer().0, "a peer reads no answers: disconnected");
         }
@@ -182,9 +182,9 @@ impl Slot {
 }
 
 /// The way back for one request.
-struct Way {
-    slot: Arc<Slot>,
-    from: Arc<Connection>,
+struct OpenRequest {
+    context: Arc<ReplyContext>,
+    from: Arc<PeerConnection>,
     generation: u64,
 }
 
@@ -193,28 +193,28 @@ thread_local! {
     static SERVING: Cell<Option<(usize, u64)>> = const { Cell::new(None) };
 }
 
-impl Way {
+impl OpenRequest {
     /// Hands the request to the service.
     fn serve(self: Arc<Self>, body: &[u8]) {
-        let shared = &self.slot.shared;
-        let reply = Reply::new(Arc::clone(&self) as Arc<dyn Answer>);
+        let shared = &self.context.shared;
+        let reply = Reply::new(Arc::clone(&self) as Arc<dyn ReplySender>);
         SERVING.set(Some(self.key()));
         let served = guarded("request", || shared.service.request(self.from.peer(), body, reply));
         SERVING.set(None);
         if served.is_none() && self.claim() {
-            self.slot.refuse(&self.from, body, Refusal::Broken);
+            self.context.refuse(&self.from, body, Refusal::Broken);
         }
         shared.exit(&self.from);
     }
 
     fn key(&self) -> (usize, u64) {
-        (Arc::as_ptr(&self.slot).addr(), self.generation)
+        (Arc::as_ptr(&self.context).addr(), self.generation)
     }
 
     fn claim(&self) -> bool {
-        let won = self.slot.claim(self.generation);
+        let won = self.context.claim(self.generation);
         if won {
-            self.from.forget(self.slot.index);
+            self.from.forget(self.context.index);
         }
         won
     }
@@ -225,14 +225,14 @@ impl Way {
     }
 }
 
-impl Answer for Way {
+impl ReplySender for OpenRequest {
     fn send(&self, body: &[u8]) {
         if !self.is_dropped_by_panic() && self.claim() {
-            self.slot.send(&self.from, body);
+            self.context.send(&self.from, body);
         }
     }
 
     fn is_open(&self) -> bool {
-        self.slot.open.load(SeqCst) == self.generation
+        self.context.open.load(SeqCst) == self.generation
     }
 }

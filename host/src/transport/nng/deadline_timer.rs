@@ -21,12 +21,12 @@ use crate::lock::lock;
 /// A moment that does not come.
 pub(super) const NEVER: Tick = Tick(u64::MAX);
 
-/// A moment, in milliseconds of its [`Watch`].
+/// A moment, in milliseconds of its [`DeadlineTimer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tick(u64);
 
 impl Tick {
-    /// The moment at which a [`Watch`] begins.
+    /// The moment at which a [`DeadlineTimer`] begins.
     pub(super) const ZERO: Tick = Tick(0);
 
     /// The moment this much later.
@@ -47,7 +47,7 @@ impl Tick {
 
 /// Looks after deadlines. Its methods that post belong inside the gate of its socket.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct DeadlineTimer {
     zero: Instant,
     aio: OnceLock<Aio>,
     /// When it looks next. Written under `asleep` only.
@@ -56,12 +56,12 @@ pub(super) struct Watch {
     asleep: Mutex<bool>,
 }
 
-impl Watch {
+impl DeadlineTimer {
     pub(super) fn new() -> Self {
         Self { zero: Instant::now(), aio: OnceLock::new(), next: AtomicU64::new(NEVER.0), asleep: Mutex::default() }
     }
 
-    /// Makes its `Aio`, whose every wake-up must end in [`Watch::look`].
+    /// Makes its `Aio`, whose every wake-up must end in [`DeadlineTimer::run_due`].
     pub(super) fn set_up(&self, awake: impl Fn() + Send + Sync + 'static) -> Result<(), Error> {
         let aio = Aio::new(move |_, _| awake())?;
         self.aio.get_or_init(|| aio);
@@ -83,7 +83,7 @@ impl Watch {
     }
 
     /// Looks at `until` at the latest. What is due then must be there for the look to see already.
-    pub(super) fn mind(&self, until: Tick) -> Result<(), Error> {
+    pub(super) fn add(&self, until: Tick) -> Result<(), Error> {
         if self.next.load(SeqCst) <= until.0 {
             return Ok(());
         }
@@ -104,11 +104,11 @@ impl Watch {
     }
 
     /// Has `look` end what is due by a moment and give the earliest deadline left, and sleeps again.
-    pub(super) fn look(&self, look: impl FnOnce(Tick) -> Tick) -> Result<(), Error> {
+    pub(super) fn run_due(&self, run: impl FnOnce(Tick) -> Tick) -> Result<(), Error> {
         let begun = lock(&self.asleep);
         self.next.store(NEVER.0, SeqCst);
         drop(begun);
-        let earliest = look(self.now());
+        let earliest = run(self.now());
         let mut asleep = lock(&self.asleep);
         let next = earliest.min(Tick(self.next.load(SeqCst)));
         self.next.store(next.0, SeqCst);

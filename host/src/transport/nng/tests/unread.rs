@@ -36,7 +36,7 @@ impl Service for Lecturer {
 fn the_room_that_a_deaf_peer_takes_is_given_to_others_at_once() {
     let address = free_address();
     // Nobody is disconnected for the time that it takes.
-    let bounds = Bounds { open_requests_max: 100, answer_limit: 100 * LONG, ..Bounds::default() };
+    let bounds = ServerLimits { open_requests_max: 100, answer_limit: 100 * LONG, ..ServerLimits::default() };
     let server = NngServer::listen(&address, bounds, Arc::new(Lecturer)).expect("the address is free");
     let caller = Nng.connect(&address).expect("an address");
     for _ in 0..3 {
@@ -51,7 +51,7 @@ fn the_room_that_a_deaf_peer_takes_is_given_to_others_at_once() {
 #[test]
 fn the_peer_that_lets_most_wait_is_cut_off_and_the_others_are_not() {
     let address = free_address();
-    let bounds = Bounds { unsent_max: 20 << 20, answer_limit: 100 * LONG, ..Bounds::default() };
+    let bounds = ServerLimits { unsent_max: 20 << 20, answer_limit: 100 * LONG, ..ServerLimits::default() };
     let _server = NngServer::listen(&address, bounds, Arc::new(Lecturer)).expect("the address is free");
     let mut slow = ask_and_read_nothing(&address, 100);
     let mut deaf = ask_and_read_nothing(&address, 1_000);
