@@ -217,7 +217,7 @@ impl LogRateLimit {
     }
 
     /// Whether to log it now. From then on a minute must pass.
-    pub(crate) fn is_time(&self) -> bool {
+    pub(crate) fn should_log(&self) -> bool {
         let now = Now::read().mono;
         let next = self.0.load(Ordering::Relaxed);
         let after = (now + REPEAT_EVERY).micros();
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_line_is_logged_once_a_minute() {
         let rarely = LogRateLimit::new();
-        assert!(rarely.is_time() && !rarely.is_time());
+        assert!(rarely.should_log() && !rarely.should_log());
     }
 
     #[test]

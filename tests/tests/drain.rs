@@ -227,7 +227,7 @@ async fn a_subworker_whose_control_plane_is_gone_ends_when_its_time_is_over() {
     until_status(&client, &id, TaskStatus::Started).await;
     cluster.control_plane.kill();
     let subworker = &mut cluster.subworkers[0];
-    eventually("that it tells", SOON, || subworker.log().contains("does not answer: trying on").then_some(()));
+    eventually("that it tells", SOON, || subworker.log().contains("no answer, retrying").then_some(()));
     subworker.terminate();
     assert_eq!(subworker.wait_for_exit(SOON).code(), Some(0));
 }

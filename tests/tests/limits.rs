@@ -63,7 +63,7 @@ fn tasks_do_not_fail_because_a_worker_lost_its_address_space() {
     let ran = cluster.cli(submit).with_code(4);
     assert!(!ran.stdout.contains("failure"), "{ran:?}");
     let log = cluster.subworkers[0].log();
-    assert!(log.contains("no room for a sandbox: the task is given back"), "{log}");
+    assert!(log.contains("no room for a sandbox: the task is returned"), "{log}");
     assert!(log.contains("RLIMIT_AS (ulimit -v) is "), "{log}");
     assert_eq!(log.matches("no room").count(), 1, "{log}");
     // And another worker gets it, and whatever comes.

@@ -62,7 +62,7 @@ async fn a_worker_whose_connections_all_die_goes_on_as_if_nothing_was() {
     assert_eq!((success(&result), result.attempts), ("7", 1));
     let events = client.events(0, Duration::ZERO).await.expect("events").events;
     assert!(events.iter().all(|event| event.kind != EventKind::WorkerLost), "its beats came over a new connection");
-    assert!(!cluster.subworkers[0].log().contains("registering anew"));
+    assert!(!cluster.subworkers[0].log().contains("registering again"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,9 +77,9 @@ pub(super) async fn serve(listener: TcpListener, app: Router, bounds: Bounds, mu
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if FAILED.is_time() {
+                if FAILED.should_log() {
                     let error = crate::system::explain(&error);
-                    warn!(error, "the web interface cannot accept connections: trying again");
+                    warn!(error, "the web interface cannot accept connections, retrying");
                 }
                 sleep(ACCEPT_AGAIN).await;
                 continue;

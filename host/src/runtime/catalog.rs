@@ -29,7 +29,7 @@ pub struct Catalog {
     notes: BTreeMap<PathBuf, Note>,
     /// Modules for names that this catalog does not have, but another that is just taking its
     /// place or losing it.
-    beside: HashMap<String, Module>,
+    fallback: HashMap<String, Module>,
     /// Grows with every change of what runs.
     revision: u64,
 }
@@ -114,7 +114,7 @@ impl Catalog {
 
     /// The module that has a task of that name.
     pub fn find(&self, task: &str) -> Option<&Module> {
-        self.by_task.get(task).map(|place| &self.modules[*place]).or_else(|| self.beside.get(task))
+        self.by_task.get(task).map(|place| &self.modules[*place]).or_else(|| self.fallback.get(task))
     }
 
     /// The module that was loaded from `path`.
@@ -125,17 +125,17 @@ impl Catalog {
     /// This catalog, which also finds what only `other` has: an attempt that was granted under
     /// the other one can run.
     #[must_use]
-    pub fn beside(&self, other: &Catalog) -> Catalog {
-        let names = other.by_task.keys().chain(other.beside.keys());
+    pub fn with_fallback(&self, other: &Catalog) -> Catalog {
+        let names = other.by_task.keys().chain(other.fallback.keys());
         let only_there = names.filter(|name| !self.by_task.contains_key(*name));
-        let beside = only_there.filter_map(|name| Some((name.clone(), other.find(name)?.clone()))).collect();
-        Catalog { beside, ..self.clone() }
+        let fallback = only_there.filter_map(|name| Some((name.clone(), other.find(name)?.clone()))).collect();
+        Catalog { fallback, ..self.clone() }
     }
 
     /// This catalog alone, without what was beside it.
     #[must_use]
-    pub fn alone(&self) -> Catalog {
-        Catalog { beside: HashMap::new(), ..self.clone() }
+    pub fn without_fallback(&self) -> Catalog {
+        Catalog { fallback: HashMap::new(), ..self.clone() }
     }
 
     /// Tells it from the catalogs of before.
