@@ -1,8 +1,8 @@
-//! The BUS sockets: who announces, and who hears it.
+//! The BUS sockets: the announcer and its subscribers.
 //!
-//! Best effort by design: what finds a peer's queue full is lost, and said again two seconds later.
-//! A bus cannot speak to one peer, so what a new one should hear at once goes to all; newcomers that
-//! come together share one such message, or a crowd that reconnects would get it squared.
+//! Best effort by design: a message for a peer with a full queue is lost, and repeated two seconds later. A bus
+//! cannot send to a single peer, so the message for a new peer goes to all; peers that connect at the same time
+//! share one such message, as otherwise n reconnecting peers would cause n² messages.
 
 use std::{
     sync::{
@@ -23,16 +23,16 @@ use super::{
 };
 use crate::lock::lock;
 
-/// The largest announcement that is taken in, in bytes.
+/// Maximum size of an announcement, in bytes.
 const ANNOUNCEMENT_MAX: usize = 64 * 1024;
-/// How many announcements may wait in a socket.
+/// Maximum number of announcements that wait in a socket.
 const WAITING_MAX: i32 = 128;
-/// How long newcomers are gathered before they are greeted.
-const GATHER: Duration = Duration::from_millis(2);
+/// Delay after which new connections get an announcement together.
+const COALESCE: Duration = Duration::from_millis(2);
 
-/// A connection on which nothing was heard for this long is dialled again.
+/// Silence after which a connection is dialed again.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// How long an attempt to connect may take before it is started again.
+/// Timeout of a connection attempt, after which it is started again.
 const ATTEMPT_MAX: Duration = Duration::from_secs(2);
 
 /// A listening BUS socket.
@@ -63,7 +63,7 @@ impl Drop for NngAnnouncer {
     }
 }
 
-/// A dialled BUS socket.
+/// A dialed BUS socket.
 pub(super) struct NngSubscriber {
     bus: Arc<Bus>,
 }
@@ -100,10 +100,10 @@ struct Bus {
     gate: Gate,
     address: String,
     role: BusRole,
-    /// Of one who hears.
+    /// Of a subscriber.
     dialer: Mutex<Option<Dialer>>,
     connections: AtomicUsize,
-    /// Whether a greeting is due.
+    /// Whether new connections wait for an announcement.
     is_announcement_due: AtomicBool,
     /// Set once, as its callback needs the bus.
     aio: OnceLock<Aio>,
@@ -130,13 +130,13 @@ impl Bus {
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
         redial(&self.socket)?;
         self.socket.set_opt::<SendBufferSize>(WAITING_MAX)?;
-        // Nobody reads what comes to the one who announces: it would only be kept.
-        let heard = if matches!(self.role, BusRole::Announce(_)) { 1 } else { WAITING_MAX };
-        self.socket.set_opt::<RecvBufferSize>(heard)?;
+        // An announcer does not read what it receives.
+        let receive_max = if matches!(self.role, BusRole::Announce(_)) { 1 } else { WAITING_MAX };
+        self.socket.set_opt::<RecvBufferSize>(receive_max)?;
         let this: Weak<Self> = Arc::downgrade(self);
         let aio = Aio::new(move |_, result| {
             if let Some(bus) = this.upgrade() {
-                bus.step(result);
+                bus.on_aio(result);
             }
         })?;
         self.aio.get_or_init(|| aio);
@@ -156,9 +156,9 @@ impl Bus {
         Ok(())
     }
 
-    /// Closes the connection, or the attempt to connect, and dials again. Inside the gate, as NNG
-    /// knows no dialler whose socket is closed.
-    fn dial_again(&self) {
+    /// Closes the connection or the connection attempt, and dials again. Inside the gate, as NNG frees the dialer
+    /// with its socket.
+    fn redial(&self) {
         let dial = || {
             let mut dialer = lock(&self.dialer);
             if let Some(old) = dialer.take() {
@@ -173,7 +173,7 @@ impl Bus {
 
     fn on_connect(&self) {
         if matches!(self.role, BusRole::Announce(_)) && !self.is_announcement_due.swap(true, SeqCst) {
-            self.post(|aio| aio.sleep(GATHER));
+            self.post(|aio| aio.sleep(COALESCE));
         }
     }
 
@@ -192,11 +192,11 @@ impl Bus {
         }
     }
 
-    /// The operation has ended.
-    fn step(&self, result: AioResult) {
+    /// Handles the end of an operation.
+    fn on_aio(&self, result: AioResult) {
         match (&self.role, result) {
             (BusRole::Announce(joined), AioResult::Sleep(Ok(()))) => {
-                // Before the message is made: who comes from here on may miss it.
+                // Before the message is made: peers that connect from here on may miss it.
                 self.is_announcement_due.store(false, SeqCst);
                 if let Some(message) = guarded("joined", joined) {
                     self.send(&message);
@@ -207,7 +207,7 @@ impl Bus {
                 self.receive_next();
             }
             (BusRole::Subscribe(_), AioResult::Recv(Err(Error::TimedOut))) => {
-                self.dial_again();
+                self.redial();
                 self.receive_next();
             }
             (BusRole::Subscribe(_), AioResult::Recv(Err(error)))
@@ -219,7 +219,7 @@ impl Bus {
         }
     }
 
-    /// Never blocks: with a buffer, what cannot be taken at once is refused at once.
+    /// Never blocks: the socket has a buffer, and refuses a message at once when that is full.
     fn send(&self, message: &[u8]) {
         if let Some(Err((_, error))) = self.gate.pass(|| self.socket.try_send(message)) {
             tracing::debug!(%error, "an announcement was lost");

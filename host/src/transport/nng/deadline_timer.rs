@@ -1,10 +1,9 @@
-//! Deadlines of many operations, minded by one sleeping `Aio`.
+//! One timer, a sleeping `Aio`, for the deadlines of many operations.
 //!
-//! NNG has timeouts of its own, but each that is set while no earlier one is pending wakes a thread,
-//! and so twice a call: a fifth of a round trip on two cores. This one sleeps until the earliest
-//! deadline it knows of, and mostly finds then that all has ended long ago.
-//! Invariant: while something is minded, `next` is no later than its deadline, or a look that will
-//! see it is under way.
+//! NNG has timeouts of its own, but setting one while no earlier one is pending wakes a thread, and so twice a
+//! call: a fifth of a round trip on two cores. This timer sleeps until the earliest deadline that it knows, and
+//! mostly finds then that all operations have ended long ago.
+//! Invariant: `next` is no later than any deadline, or a run that will see that deadline is in progress.
 
 use std::{
     sync::{
@@ -18,7 +17,7 @@ use ::nng::{Aio, Error};
 
 use crate::lock::lock;
 
-/// A moment that does not come.
+/// A moment that never comes.
 pub(super) const NEVER: Tick = Tick(u64::MAX);
 
 /// A moment, in milliseconds of its [`DeadlineTimer`].
@@ -26,12 +25,12 @@ pub(super) const NEVER: Tick = Tick(u64::MAX);
 pub(super) struct Tick(u64);
 
 impl Tick {
-    /// The moment at which a [`DeadlineTimer`] begins.
+    /// The moment when a [`DeadlineTimer`] was made.
     pub(super) const ZERO: Tick = Tick(0);
 
-    /// The moment this much later.
-    pub(super) fn plus(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(millis(span)))
+    /// The moment `duration` later.
+    pub(super) fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
     }
 
     /// As a number that can be shared between threads.
@@ -39,31 +38,31 @@ impl Tick {
         self.0
     }
 
-    /// What [`Tick::to_bits`] made.
+    /// The inverse of [`Tick::to_bits`].
     pub(super) fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 }
 
-/// Looks after deadlines. Its methods that post belong inside the gate of its socket.
+/// A timer for many deadlines. Call `add` and `run_due` only inside the gate of its socket, as they post.
 #[derive(Debug)]
 pub(super) struct DeadlineTimer {
     zero: Instant,
     aio: OnceLock<Aio>,
-    /// When it looks next. Written under `asleep` only.
+    /// When it runs next. Written under the lock of `is_active` only.
     next: AtomicU64,
-    /// Whether its sleep or its look is under way.
-    asleep: Mutex<bool>,
+    /// Whether it sleeps or runs.
+    is_active: Mutex<bool>,
 }
 
 impl DeadlineTimer {
     pub(super) fn new() -> Self {
-        Self { zero: Instant::now(), aio: OnceLock::new(), next: AtomicU64::new(NEVER.0), asleep: Mutex::default() }
+        Self { zero: Instant::now(), aio: OnceLock::new(), next: AtomicU64::new(NEVER.0), is_active: Mutex::default() }
     }
 
-    /// Makes its `Aio`, whose every wake-up must end in [`DeadlineTimer::run_due`].
-    pub(super) fn set_up(&self, awake: impl Fn() + Send + Sync + 'static) -> Result<(), Error> {
-        let aio = Aio::new(move |_, _| awake())?;
+    /// Makes its `Aio`. Every call of `on_wake` must end in [`DeadlineTimer::run_due`].
+    pub(super) fn set_up(&self, on_wake: impl Fn() + Send + Sync + 'static) -> Result<(), Error> {
+        let aio = Aio::new(move |_, _| on_wake())?;
         self.aio.get_or_init(|| aio);
         Ok(())
     }
@@ -72,54 +71,55 @@ impl DeadlineTimer {
         self.aio.get()
     }
 
-    /// This moment.
+    /// The current moment.
     pub(super) fn now(&self) -> Tick {
         Tick(millis(self.zero.elapsed()))
     }
 
-    /// A moment at which this much time has passed from now.
+    /// The moment at which `limit` has passed from now.
     pub(super) fn after(&self, limit: Duration) -> Tick {
         Tick(millis(self.zero.elapsed().saturating_add(limit)).saturating_add(1))
     }
 
-    /// Looks at `until` at the latest. What is due then must be there for the look to see already.
+    /// Runs at `until` at the latest. The operation with this deadline must be visible to `run` already.
     pub(super) fn add(&self, until: Tick) -> Result<(), Error> {
         if self.next.load(SeqCst) <= until.0 {
             return Ok(());
         }
-        let mut asleep = lock(&self.asleep);
+        let mut is_active = lock(&self.is_active);
         if self.next.load(SeqCst) <= until.0 {
             return Ok(());
         }
         self.next.store(until.0, SeqCst);
         let Some(aio) = self.aio.get() else { return Err(Error::Closed) };
-        if *asleep {
-            // It wakes, looks, and sleeps again for as long as it should. If it looks already, it
-            // will find `next` when it is done.
+        if *is_active {
+            // It wakes, runs, and sleeps until the new deadline. If it runs already, it sees `next` when it is
+            // done.
             aio.cancel();
             return Ok(());
         }
-        *asleep = true;
+        *is_active = true;
         aio.sleep(self.time_until(until))
     }
 
-    /// Has `look` end what is due by a moment and give the earliest deadline left, and sleeps again.
+    /// Calls `run` with the current moment, to end what is due and to return the earliest deadline left. Then
+    /// sleeps again.
     pub(super) fn run_due(&self, run: impl FnOnce(Tick) -> Tick) -> Result<(), Error> {
-        let begun = lock(&self.asleep);
+        let guard = lock(&self.is_active);
         self.next.store(NEVER.0, SeqCst);
-        drop(begun);
+        drop(guard);
         let earliest = run(self.now());
-        let mut asleep = lock(&self.asleep);
+        let mut is_active = lock(&self.is_active);
         let next = earliest.min(Tick(self.next.load(SeqCst)));
         self.next.store(next.0, SeqCst);
-        *asleep = next != NEVER;
+        *is_active = next != NEVER;
         match self.aio.get() {
-            Some(aio) if *asleep => aio.sleep(self.time_until(next)),
+            Some(aio) if *is_active => aio.sleep(self.time_until(next)),
             _ => Ok(()),
         }
     }
 
-    /// Two milliseconds more, as NNG and its crate both round down: who wakes early looks in vain.
+    /// Adds two milliseconds, as NNG and its crate both round down: waking early is useless.
     fn time_until(&self, tick: Tick) -> Duration {
         Duration::from_millis(tick.0.saturating_add(2)).saturating_sub(self.zero.elapsed())
     }

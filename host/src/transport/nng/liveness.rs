@@ -1,59 +1,58 @@
 //! Whether the connection of a REQ socket is alive, and when to dial again.
 //!
-//! TCP reports a connection that died silently (a firewall that forgot it, a host that vanished) only
-//! after minutes, and a connection attempt that lost its first packet is repeated at growing
-//! intervals. So while calls are open for long, the socket sends a probe that any server answers at
-//! once; a connection that answers nothing is closed, and an attempt that takes long is started
-//! again. Pure: it decides, and [`super::caller`] acts. Invariant: it never acts while no call is
-//! open, and never before a call has been open for a second.
+//! TCP reports a connection that died silently (a firewall that forgot it, a host that vanished) only after
+//! minutes, and repeats the lost first packet of a connection attempt at growing intervals. So while calls are
+//! open for long, the socket sends a probe that any server answers at once; a connection without answers is
+//! closed, and a slow attempt is started again. Pure: it decides, and [`super::caller`] acts. Invariant: it never
+//! acts while no call is open, and never before a call has been open for a second.
 
 use std::time::Duration;
 
 use super::deadline_timer::{NEVER, Tick};
 
-/// A connection is probed when its oldest call has been open, and nothing has arrived, for this long.
+/// Delay of a probe after the oldest open call, and after the last answer.
 const QUIET_MAX: Duration = Duration::from_secs(2);
-/// How long a probe may take.
+/// Timeout of a probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// How long a probe may take at most, after others were not answered although there was a connection:
-/// the link may be slow, and a large message on its way.
+/// Maximum timeout of a probe after others were not answered although there was a connection: the link may be
+/// slow, and a large message on its way.
 const PROBE_LIMIT_MAX: Duration = Duration::from_secs(64);
-/// How many bytes of requests a slow link takes in a second.
+/// Throughput of a slow link.
 const SLOW_BYTES_PER_SECOND: u64 = 256 * 1024;
-/// How long an attempt to connect may take.
+/// Timeout of a connection attempt.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);
-/// Each so many-th attempt may take longer: for a link that is slow, and for a name server.
+/// One attempt in this many has a longer timeout, for a slow link or a slow name server.
 const LONG_ATTEMPT_EVERY: u32 = 4;
 const LONG_ATTEMPT_MAX: Duration = Duration::from_secs(2);
 const NAMED_ATTEMPT_MAX: Duration = Duration::from_secs(8);
 
-/// How long after a call to look first. None where nothing needs a look.
-pub(super) fn first_look(probes: bool, is_connected: bool) -> Option<Duration> {
+/// Delay between a call and the first check of its connection. `None` if no check is needed.
+pub(super) fn first_check(probes: bool, is_connected: bool) -> Option<Duration> {
     if is_connected { probes.then_some(QUIET_MAX) } else { Some(ATTEMPT_MAX) }
 }
 
 /// What to do about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LivenessAction {
-    /// Nothing, before this moment.
+    /// Check again at this moment.
     Wait(Tick),
-    /// Send a probe that may take this long, and look again when that is over.
+    /// Send a probe with this timeout, and check again after it.
     Probe(Duration),
-    /// Close the connection, or the attempt to connect, and dial again.
+    /// Close the connection or the connection attempt, and dial again.
     Redial,
 }
 
-/// What the socket knows at a moment.
+/// The state of the socket at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LivenessInput {
     pub(super) now: Tick,
-    /// The number of the connection, and since when it is there; none if there is none.
+    /// The number of the connection, and when it came up; `None` if there is none.
     pub(super) connection: Option<(u64, Tick)>,
-    /// When the oldest open call was made; none if none is open.
+    /// When the oldest open call was made; `None` if none is open.
     pub(super) oldest: Option<Tick>,
     /// When the last answer arrived.
     pub(super) last_received: Tick,
-    /// The bytes of open calls that may not have left yet.
+    /// Bytes of open requests that may not have been sent.
     pub(super) unsent: usize,
 }
 
@@ -61,16 +60,16 @@ pub(super) struct LivenessInput {
 #[derive(Debug)]
 pub(super) struct Liveness {
     probes: bool,
-    /// When the connection attempt under way began, as far as is known.
-    dialling: Tick,
+    /// When the current connection attempt began, as far as is known.
+    attempt_since: Tick,
     attempts: u32,
     long_attempt: Duration,
-    /// The connection that was there last.
+    /// Number of the last connection.
     connection: u64,
-    /// The connection that was closed for its silence, and may not be gone yet.
+    /// Number of the connection that was closed for its silence, and may not be gone yet.
     closed: Option<u64>,
     probe: Option<Probe>,
-    /// Probes without an answer, one after another.
+    /// Number of consecutive probes without an answer.
     missed: u32,
 }
 
@@ -81,13 +80,13 @@ struct Probe {
 }
 
 impl Liveness {
-    /// The liveness of a socket that dials now a host by its name or its address, and that has something
-    /// to probe with or not.
+    /// Starts with a connection attempt now. `probes`: whether there is a request to probe with. `is_named`:
+    /// whether the host is a name and not an IP address.
     pub(super) fn new(probes: bool, is_named: bool) -> Self {
         Self {
             probes,
             long_attempt: if is_named { NAMED_ATTEMPT_MAX } else { LONG_ATTEMPT_MAX },
-            dialling: Tick::ZERO,
+            attempt_since: Tick::ZERO,
             attempts: 0,
             connection: 0,
             closed: None,
@@ -96,12 +95,12 @@ impl Liveness {
         }
     }
 
-    /// The connection was lost: the socket dials by itself.
+    /// Notes that the connection was lost; the socket dials again by itself.
     pub(super) fn lost(&mut self, now: Tick) {
-        (self.dialling, self.attempts, self.probe) = (now, 0, None);
+        (self.attempt_since, self.attempts, self.probe) = (now, 0, None);
     }
 
-    /// What to do now.
+    /// Decides what to do now.
     pub(super) fn decide(&mut self, facts: &LivenessInput) -> LivenessAction {
         let now = facts.now;
         let Some(oldest) = facts.oldest else {
@@ -145,7 +144,7 @@ impl Liveness {
     fn check_attempt(&mut self, now: Tick) -> LivenessAction {
         self.probe = None;
         let is_long = self.attempts % LONG_ATTEMPT_EVERY == LONG_ATTEMPT_EVERY - 1;
-        let due = self.dialling.plus(if is_long { self.long_attempt } else { ATTEMPT_MAX });
+        let due = self.attempt_since.plus(if is_long { self.long_attempt } else { ATTEMPT_MAX });
         if now < due {
             return LivenessAction::Wait(due);
         }
@@ -154,7 +153,7 @@ impl Liveness {
     }
 
     fn redial(&mut self, now: Tick) -> LivenessAction {
-        self.dialling = now;
+        self.attempt_since = now;
         LivenessAction::Redial
     }
 
@@ -190,7 +189,7 @@ mod tests {
         assert_eq!(liveness.decide(&facts(2.0)), LivenessAction::Probe(PROBE_LIMIT));
         assert_eq!(liveness.decide(&facts(3.0)), LivenessAction::Wait(at(4.0)));
         let answered = LivenessInput { last_received: at(3.5), ..facts(4.0) };
-        assert_eq!(liveness.decide(&answered), LivenessAction::Wait(at(5.5)), "it has answered");
+        assert_eq!(liveness.decide(&answered), LivenessAction::Wait(at(5.5)), "it answered");
         let silent = |now| LivenessInput { now: at(now), ..answered };
         assert_eq!(liveness.decide(&silent(5.5)), LivenessAction::Probe(PROBE_LIMIT));
         assert_eq!(liveness.decide(&silent(7.5)), LivenessAction::Redial);
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_others_are_a_sign_of_life_and_nothing_open_needs_none() {
+    fn any_answer_shows_liveness_and_an_idle_connection_needs_none() {
         let mut liveness = connected();
         assert_eq!(
             liveness.decide(&LivenessInput { last_received: at(1.5), ..facts(2.0) }),
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_takes_long_is_started_again_about_every_second() {
+    fn a_slow_connection_attempt_is_restarted_about_every_second() {
         let mut liveness = Liveness::new(false, false);
         let none = |now| LivenessInput { connection: None, ..facts(now) };
         assert_eq!(liveness.decide(&none(0.5)), LivenessAction::Wait(at(1.0)));
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_behind_a_large_request_may_take_longer() {
+    fn a_probe_behind_a_large_request_has_a_longer_timeout() {
         let mut liveness = connected();
         let large = LivenessInput { unsent: 1024 * 1024, ..facts(2.0) };
         assert_eq!(liveness.decide(&large), LivenessAction::Probe(PROBE_LIMIT + Duration::from_secs(4)));

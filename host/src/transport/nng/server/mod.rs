@@ -1,16 +1,15 @@
-//! The REP socket: a slot, which is one context and one `Aio`, for each open request.
+//! The REP socket. Each open request has a context and an `Aio` of its own.
 //!
-//! A slot receives, then is open until its request is answered, then sends, then receives again.
-//! Not one socket in raw mode, because that drops answers without a word when 64 wait for a peer.
-//! Invariants:
+//! A context receives, holds its request open until it is answered, sends the answer, and receives again. The
+//! socket is not used in raw mode, because that silently drops answers when 64 wait for a peer. Invariants:
 //!
-//! - A slot's `open` holds the generation of its open request, or 0. Whoever swaps it for 0, and
-//!   only they, posts the slot's next operation. So an answer that is late or second does nothing.
-//! - While a request is being handed to the service, its peer's `gone` is held back: that it is gone
-//!   is the last that the service hears of a peer, and nothing of that peer is open then.
-//! - Slots are made while one takes the last idle one's request, so one is always idle until their
-//!   bound is reached. `REFUSALS` slots above the bound of open requests are there to say no, or to
-//!   serve one that has less open than another, who has to go for it: see `make_room`.
+//! - A context's `open` is the generation of its open request, or 0. The thread that swaps it for 0, and only that,
+//!   posts the context's next operation. So a late or second answer has no effect.
+//! - While a request is being handed to the service, `gone` for its peer is delayed: it is the last call for a
+//!   peer, and no request of that peer is open then.
+//! - A new context is made when the last idle one gets a request, so one is always idle until the limit is
+//!   reached. `SPARE_CONTEXTS` contexts beyond the limit of open requests refuse requests, or serve a peer that
+//!   has fewer open than another, which is disconnected for it: see `make_room`.
 
 use std::{
     collections::HashMap,
@@ -48,25 +47,25 @@ mod received;
 
 mod sending;
 
-/// How many bytes of answers wait on one address for peers to read them.
+/// Maximum bytes of answers that wait on one address for peers to read them.
 const UNSENT_MAX: usize = 1024 * 1024 * 1024;
-/// How many slots wait for requests at the start.
+/// Number of contexts that wait for requests at the start.
 const IDLE_AT_START: usize = 64;
-/// How many slots beyond the bound of open requests there are to refuse with.
-const REFUSALS: usize = 64;
-/// How long it is remembered that nobody has more open than who asked for room.
-const FAIR_FOR: Duration = Duration::from_millis(100);
-/// How many hops a request may have come by: devices that forward are rare, and never many.
+/// Number of contexts beyond the limit of open requests, to refuse with.
+const SPARE_CONTEXTS: usize = 64;
+/// Time for which a peer's request for room is refused at once after no other peer had more open.
+const FAIR_TIME: Duration = Duration::from_millis(100);
+/// Maximum number of hops of a request: forwarding devices are rare.
 const HOPS_MAX: u8 = 8;
 
-/// What bounds a server socket.
+/// Limits of a server socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerLimits {
-    /// How many requests may be open at a time.
+    /// Maximum number of open requests.
     pub(super) open_requests_max: usize,
-    /// How long an answer may wait for a peer that reads none, before its connection is closed.
+    /// Maximum time that an answer waits for a peer that reads none, before that is disconnected.
     pub(super) answer_limit: Duration,
-    /// How much may wait for peers to read it, in bytes, before the one that lets most wait is cut off.
+    /// Maximum bytes that wait for peers to read them; beyond it the slowest reader is disconnected.
     pub(super) unsent_max: usize,
 }
 
@@ -76,7 +75,7 @@ impl Default for ServerLimits {
     }
 }
 
-/// A listening REP socket. Dropped, it closes; from then on the service hears nothing more.
+/// A listening REP socket. Dropping it closes it; the service is not called after that.
 pub(super) struct NngServer {
     shared: Arc<ServerSocket>,
 }
@@ -87,7 +86,7 @@ impl NngServer {
         Self::listen_within(address, bounds, service, Frames::of_process())
     }
 
-    /// The same, with bounds of its own for incomplete messages.
+    /// Like [`NngServer::listen`], with limits of its own for incomplete messages.
     fn listen_within(
         address: &str,
         bounds: ServerLimits,
@@ -108,7 +107,7 @@ impl NngServer {
         Ok(server)
     }
 
-    /// Listens with these bounds for incomplete messages.
+    /// Listens with these limits for incomplete messages.
     #[cfg(test)]
     pub(super) fn listen_with_frames(
         address: &str,
@@ -128,7 +127,7 @@ fn port(address: &str) -> u16 {
 
 impl Server for NngServer {
     fn flush(&self, limit: Duration) {
-        self.shared.sending.wait_for_none(limit);
+        self.shared.sending.wait_until_sent(limit);
     }
 
     fn open_requests(&self) -> usize {
@@ -143,23 +142,23 @@ impl Drop for NngServer {
     }
 }
 
-/// What the slots of one socket share.
+/// The socket, shared by its contexts.
 struct ServerSocket {
     socket: Socket,
     gate: Gate,
     service: Arc<dyn Service>,
     bounds: ServerLimits,
-    /// All slots, until the socket is closed. They point back at this.
+    /// All contexts, until the socket is closed. They refer back to this.
     contexts: Mutex<Vec<Arc<ReplyContext>>>,
-    /// How many slots receive.
+    /// Number of contexts that wait for a request.
     idle: AtomicUsize,
-    /// How many requests are with the service, unanswered.
+    /// Number of unanswered requests.
     open: AtomicUsize,
     sending: Sending,
-    /// What waits for peers to read it, in bytes.
+    /// Bytes of answers that wait for peers to read them.
     unsent: AtomicUsize,
     connections: Mutex<HashMap<Pipe, Arc<PeerConnection>>>,
-    /// When somebody of this host with so much open last asked for room, and nobody had more.
+    /// When a peer of this host with this many open requests was last refused room, as no other had more.
     fair: Mutex<Option<(Instant, Option<IpAddr>, usize)>>,
     port: u16,
 }
@@ -182,7 +181,7 @@ impl ServerSocket {
         }
     }
 
-    /// Keeps `connections` right. `AddPre` comes before the first request.
+    /// Keeps `connections` up to date. `AddPre` comes before the first request.
     fn watch_connections(self: &Arc<Self>) -> Result<(), Error> {
         let shared = Arc::downgrade(self);
         self.socket.pipe_notify(move |pipe, event| {
@@ -206,12 +205,13 @@ impl ServerSocket {
                 context.receive();
             }
         }
-        // Only now, so that nobody else has to make room while this one gives back what it had.
+        // Only now, so that no other peer is disconnected while this one still gives its room back.
         lock(&self.connections).remove(&pipe);
         self.exit(&connection);
     }
 
-    /// Ends what `enter` or `leave` of a connection began. Who is last of one that is gone says so.
+    /// Ends what `enter` or `leave` of a connection began. The last call for a connection that is gone tells the
+    /// service.
     fn exit(&self, connection: &PeerConnection) {
         if connection.exit() && self.gate.is_open() {
             guarded("gone", || self.service.gone(connection.peer()));
@@ -223,10 +223,10 @@ impl ServerSocket {
         lock(&self.connections).get(&pipe).cloned()
     }
 
-    /// Makes one more slot, if there is room, and lets it receive. Inside the gate.
+    /// Makes one more context, unless the limit is reached, and lets it receive. Inside the gate.
     fn add_context(self: &Arc<Self>) -> Result<bool, Error> {
         let mut contexts = lock(&self.contexts);
-        let has_room = contexts.len() < self.bounds.open_requests_max.saturating_add(REFUSALS);
+        let has_room = contexts.len() < self.bounds.open_requests_max.saturating_add(SPARE_CONTEXTS);
         if has_room {
             let context = ReplyContext::new(self, contexts.len())?;
             contexts.push(Arc::clone(&context));
@@ -236,19 +236,19 @@ impl ServerSocket {
         Ok(has_room)
     }
 
-    /// Counts a slot out of the idle ones, and makes another if it was the last.
+    /// Counts one context less as idle, and makes another if it was the last.
     fn leave_idle(self: &Arc<Self>) {
         if self.idle.fetch_sub(1, AcqRel) > 1 {
             return;
         }
         match self.gate.pass(|| self.add_context()) {
             Some(Ok(false)) => self.disconnect_slowest_reader(),
-            Some(Err(error)) => tracing::error!(%error, "no room for another open request"),
+            Some(Err(error)) => tracing::error!(%error, "cannot make another context for requests"),
             Some(Ok(true)) | None => {}
         }
     }
 
-    /// Notes that so much waits for a peer to read it.
+    /// Counts bytes that wait for a peer to read them.
     fn add_unsent(&self, to: &PeerConnection, bytes: usize) {
         to.add_unsent(bytes);
         if self.unsent.fetch_add(bytes, Relaxed) > self.bounds.unsent_max {
@@ -256,24 +256,27 @@ impl ServerSocket {
         }
     }
 
-    /// Notes that so much no longer waits.
-    fn settle(&self, to: &PeerConnection, bytes: usize) {
-        to.settle(bytes);
+    /// Uncounts bytes that no longer wait.
+    fn remove_unsent(&self, to: &PeerConnection, bytes: usize) {
+        to.remove_unsent(bytes);
         self.unsent.fetch_sub(bytes, Relaxed);
     }
 
-    /// Closes the connection of the peer that lets most wait, as it takes the room of others. One
-    /// that is being closed gives its room back in a moment, so that nobody else has to go.
+    /// Disconnects the peer with the most unread answers, as they take the room of others. If that is being
+    /// disconnected already, its room will be free in a moment, and no other is disconnected.
     fn disconnect_slowest_reader(&self) {
-        let deafest = lock(&self.connections).values().max_by_key(|connection| connection.unsent()).cloned();
-        if let Some(deafest) = deafest.filter(|connection| connection.unsent() > 0)
-            && deafest.disconnect_once()
+        let slowest = lock(&self.connections).values().max_by_key(|connection| connection.unsent()).cloned();
+        if let Some(slowest) = slowest.filter(|connection| connection.unsent() > 0)
+            && slowest.disconnect_once()
         {
-            tracing::warn!(peer = deafest.peer().0, "a peer reads no answers, and others need its room: disconnected");
+            tracing::warn!(
+                peer = slowest.peer().0,
+                "a peer does not read its answers, and others need the room: disconnected"
+            );
         }
     }
 
-    /// Counts one more request open, if there is room or can be made.
+    /// Counts one more open request, if there is room or can be made.
     fn admit(&self, from: &PeerConnection) -> bool {
         let room = |open| (open < self.bounds.open_requests_max).then_some(open + 1);
         if self.open.fetch_update(Relaxed, Relaxed, room).is_ok() {
@@ -281,18 +284,17 @@ impl ServerSocket {
         }
         let has_room = self.make_room(from);
         if has_room {
-            // Beyond the bound, but only until the other one is gone, and by no more than `REFUSALS`.
+            // Beyond the limit, but only until the other one is gone, and by no more than `SPARE_CONTEXTS`.
             self.open.fetch_add(1, Relaxed);
         }
         has_room
     }
 
-    /// Disconnects the peer that has most open, if that is more than this one has: of the host that
-    /// has most, if that is another one. One that is being disconnected gives its room back in a
-    /// moment, so that nobody else has to go.
+    /// Disconnects the peer with the most open requests, if it has more than this one: a peer of the host with the
+    /// most, if that is another host. If that peer is being disconnected already, no other is.
     fn make_room(&self, from: &PeerConnection) -> bool {
         let (host, open) = (from.host(), from.open());
-        let is_known_fair = |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < FAIR_FOR;
+        let is_known_fair = |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < FAIR_TIME;
         if lock(&self.fair).is_some_and(is_known_fair) {
             return false;
         }
@@ -301,14 +303,14 @@ impl ServerSocket {
             return false;
         };
         let count = greatest.open();
-        greatest.give_up(|peer, from| {
-            let why = "a peer has most of the open requests, and others need room";
+        greatest.disconnect_logged(|peer, from| {
+            let why = "a peer has the most open requests, and others need room";
             tracing::warn!(peer, from, open = count, "{why}: disconnected");
         });
         true
     }
 
-    /// The connection that has to make room for one of this host with so much open.
+    /// Finds the connection to disconnect in favour of a peer of this host with this many open requests.
     fn greatest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<PeerConnection>> {
         let connections = self.connections();
         let mut hosts = HashMap::<Option<IpAddr>, usize>::new();
@@ -316,19 +318,19 @@ impl ServerSocket {
             *hosts.entry(connection.host()).or_default() += connection.open();
         }
         let own = hosts.get(&host).copied().unwrap_or_default();
-        let (largest, its) = hosts.into_iter().max_by_key(|(_, open)| *open)?;
-        let is_other = its > own + 1;
+        let (largest, count) = hosts.into_iter().max_by_key(|(_, open)| *open)?;
+        let is_other = count > own + 1;
         let from = if is_other { largest } else { host };
         let greatest = connections.into_iter().filter(|one| one.host() == from).max_by_key(|one| one.open())?;
         (greatest.open() > if is_other { 0 } else { open + 1 }).then_some(greatest)
     }
 
-    /// The connections at this moment.
+    /// The current connections.
     fn connections(&self) -> Vec<Arc<PeerConnection>> {
         lock(&self.connections).values().cloned().collect()
     }
 
-    /// Whether whole messages are received, and do not wait for a slot.
+    /// Whether complete messages are received, and do not wait for a context.
     fn is_receiving(&self) -> bool {
         self.idle.load(Relaxed) > 0
     }
