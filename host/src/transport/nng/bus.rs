@@ -19,7 +19,7 @@ use ::nng::{
 
 use super::{
     super::{Announcer, OnJoined, OnMessage, OpenError, Subscriber},
-    Gate, close_off_callbacks, guarded, new_socket, prepare, redial, refused, settle,
+    Gate, cancel_all, close_off_callbacks, guarded, new_socket, open_error, prepare, set_reconnect_times,
 };
 use crate::lock::lock;
 
@@ -43,7 +43,7 @@ pub(super) struct NngAnnouncer {
 impl NngAnnouncer {
     /// Opens the socket.
     pub(super) fn listen(address: &str, joined: OnJoined) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
+        let fail = |error| open_error(address, error);
         let announcer = Self { bus: Bus::open(address, BusRole::Announce(joined))? };
         announcer.bus.socket.listen(address).map_err(fail)?;
         Ok(announcer)
@@ -70,9 +70,9 @@ pub(super) struct NngSubscriber {
 
 impl NngSubscriber {
     /// Opens the socket; it connects in the background.
-    pub(super) fn dial(address: &str, heard: OnMessage) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
-        let subscriber = Self { bus: Bus::open(address, BusRole::Subscribe(heard))? };
+    pub(super) fn dial(address: &str, on_message: OnMessage) -> Result<Self, OpenError> {
+        let fail = |error| open_error(address, error);
+        let subscriber = Self { bus: Bus::open(address, BusRole::Subscribe(on_message))? };
         subscriber.bus.receive_next();
         subscriber.bus.dial(&mut lock(&subscriber.bus.dialer)).map_err(fail)?;
         Ok(subscriber)
@@ -123,12 +123,12 @@ impl Bus {
             is_announcement_due: AtomicBool::new(false),
             aio: OnceLock::new(),
         });
-        bus.set_up().map_err(|error| refused(address, error))?;
+        bus.set_up().map_err(|error| open_error(address, error))?;
         Ok(bus)
     }
 
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
-        redial(&self.socket)?;
+        set_reconnect_times(&self.socket)?;
         self.socket.set_opt::<SendBufferSize>(WAITING_MAX)?;
         // An announcer does not read what it receives.
         let receive_max = if matches!(self.role, BusRole::Announce(_)) { 1 } else { WAITING_MAX };
@@ -202,8 +202,8 @@ impl Bus {
                     self.send(&message);
                 }
             }
-            (BusRole::Subscribe(heard), AioResult::Recv(Ok(message))) => {
-                guarded("heard", || heard(&message));
+            (BusRole::Subscribe(on_message), AioResult::Recv(Ok(message))) => {
+                guarded("on_message", || on_message(&message));
                 self.receive_next();
             }
             (BusRole::Subscribe(_), AioResult::Recv(Err(Error::TimedOut))) => {
@@ -229,7 +229,7 @@ impl Bus {
     /// The closing order that NNG needs. Not on a callback thread.
     fn close(&self) {
         self.gate.shut();
-        settle(self.aio.get().into_iter());
+        cancel_all(self.aio.get().into_iter());
         self.socket.close();
     }
 }

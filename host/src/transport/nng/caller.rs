@@ -28,10 +28,10 @@ use ::nng::{Dialer, Error, Message, PipeEvent, Socket};
 use self::request_context::{PendingCall, RequestContext};
 use super::{
     super::{BODY_MAX, CallError, Caller, OnAnswer, OpenError},
-    Gate, close_off_callbacks,
+    Gate, cancel_all, close_off_callbacks,
     deadline_timer::{DeadlineTimer, NEVER, Tick},
     liveness::{Liveness, LivenessAction, LivenessInput},
-    refused, request_socket, settle,
+    open_error, request_socket,
 };
 use crate::{config::Address, lock::lock};
 
@@ -49,7 +49,7 @@ impl NngCaller {
     /// Opens the socket; it connects in the background. With a `probe` it notices a connection that
     /// died silently.
     pub(super) fn dial(address: &str, probe: Option<Vec<u8>>) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
+        let fail = |error| open_error(address, error);
         let caller = Self { socket: Arc::new(CallerSocket::new(request_socket(address)?, address, probe)) };
         caller.socket.set_up().map_err(fail)?;
         caller.socket.dial(&mut lock(&caller.socket.dialer)).map_err(fail)?;
@@ -309,7 +309,7 @@ impl CallerSocket {
     fn close(&self) {
         self.gate.shut();
         let contexts = mem::take(&mut *lock(&self.contexts)).all;
-        settle(contexts.iter().filter_map(|context| context.aio()).chain(self.timer.aio()));
+        cancel_all(contexts.iter().filter_map(|context| context.aio()).chain(self.timer.aio()));
         contexts.iter().for_each(RequestContext::close);
         self.end_failed();
         self.socket.close();

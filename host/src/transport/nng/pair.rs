@@ -7,7 +7,7 @@
 //! - A sender uses one connection and never a second: a message for the first must not go to another peer.
 //! - A sender buffers nothing, so that a message is accepted by a connection or not at all.
 //! - An inbox keeps its peer while that sends. A peer that has been quiet is replaced by another, as its
-//!   connection may have died silently: the other one is refused once more, and then accepted.
+//!   connection may have died silently: the other one is open_error once more, and then accepted.
 //! - An inbox receives while it has room. Beyond that its peer waits, and no message is lost when it disconnects.
 //! - Never ask these sockets for a file descriptor: NNG 1.4 does not close those of a PAIR.
 
@@ -28,8 +28,9 @@ use ::nng::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    super::{Disconnected, Inbox, OpenError, PairSender, Waiting},
-    Gate, bound, check, close_off_callbacks, new_socket, prepare, redial, refused, settle,
+    super::{BoxFuture, Disconnected, Inbox, OpenError, PairSender},
+    Gate, cancel_all, check_address, close_off_callbacks, new_socket, open_error, prepare, set_limits,
+    set_reconnect_times,
 };
 use crate::lock::lock;
 
@@ -68,10 +69,10 @@ struct PairSocket {
 impl NngPairSender {
     /// Opens the socket; it connects in the background.
     pub(super) fn dial(address: &str) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
+        let fail = |error| open_error(address, error);
         let socket = new_socket(Protocol::Pair0, address)?;
         prepare(&socket, address, UNWANTED_MAX)?;
-        redial(&socket).and_then(|()| socket.set_opt::<SendBufferSize>(0)).map_err(fail)?;
+        set_reconnect_times(&socket).and_then(|()| socket.set_opt::<SendBufferSize>(0)).map_err(fail)?;
         let state = watch_pair_state(&socket).map_err(fail)?;
         let sender = PairSocket { socket, gate: Gate::default(), aio: OnceLock::new(), accepted: Mutex::default() };
         let pair = Self { sender: Arc::new(sender), state };
@@ -92,7 +93,7 @@ impl NngPairSender {
 }
 
 impl PairSender for NngPairSender {
-    fn connected(&self) -> Waiting<'_, Result<(), Disconnected>> {
+    fn connected(&self) -> BoxFuture<'_, Result<(), Disconnected>> {
         Box::pin(async {
             match self.wait_for_state(PairState::Connected).await {
                 PairState::Disconnected => Err(Disconnected),
@@ -101,13 +102,13 @@ impl PairSender for NngPairSender {
         })
     }
 
-    fn disconnected(&self) -> Waiting<'_, ()> {
+    fn disconnected(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.wait_for_state(PairState::Disconnected).await;
         })
     }
 
-    fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Disconnected>> {
+    fn send<'a>(&'a self, body: &'a [u8]) -> BoxFuture<'a, Result<(), Disconnected>> {
         Box::pin(async move {
             let accepted = self.sender.send(Message::from(body))?;
             tokio::select! {
@@ -157,7 +158,7 @@ impl PairSocket {
     /// The closing order that NNG needs. Not on a callback thread.
     fn close(&self) {
         self.gate.shut();
-        settle(self.aio.get().into_iter());
+        cancel_all(self.aio.get().into_iter());
         self.socket.close();
     }
 }
@@ -216,10 +217,10 @@ struct InboxState {
 impl NngInbox {
     /// Opens the socket.
     pub(super) fn listen(address: &str, message_max: usize) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
-        check(address, 0)?;
+        let fail = |error| open_error(address, error);
+        check_address(address, 0)?;
         let socket = new_socket(Protocol::Pair0, address)?;
-        bound(&socket, address, message_max)?;
+        set_limits(&socket, address, message_max)?;
         let state = Mutex::new(InboxState { is_receiving: true, ..InboxState::default() });
         let receiver = Arc::new(InboxSocket { socket, gate: Gate::default(), aio: OnceLock::new(), state });
         let mut inbox = Self { receiver, address: String::new() };
@@ -338,7 +339,7 @@ impl InboxSocket {
     /// The closing order that NNG needs. Not on a callback thread.
     fn close(&self) {
         self.gate.shut();
-        settle(self.aio.get().into_iter());
+        cancel_all(self.aio.get().into_iter());
         self.socket.close();
     }
 }

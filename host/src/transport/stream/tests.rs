@@ -30,7 +30,7 @@ fn treat(treatments: &'static [Treatment]) -> (String, JoinHandle<()>) {
 }
 
 /// Shakes hands.
-fn greet(stream: &mut TcpStream) -> io::Result<()> {
+fn handshake(stream: &mut TcpStream) -> io::Result<()> {
     let mut greeting = [0; 8];
     stream.read_exact(&mut greeting)?;
     assert_eq!(greeting, REQ);
@@ -47,7 +47,7 @@ fn next(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 fn hear(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    greet(stream)?;
+    handshake(stream)?;
     next(stream)
 }
 
@@ -128,13 +128,13 @@ fn the_numbers_of_questions_begin_again_after_the_last() {
     let (address, server) = treat(&[|stream| {
         for number in [0x8000_0000_u32, 0x8000_0001] {
             let question = if number == 0x8000_0000 { hear(stream)? } else { next(stream)? };
-            assert_eq!(question[..NUMBER_LEN], number.to_be_bytes());
+            assert_eq!(question[..ID_LEN], number.to_be_bytes());
             stream.write_all(&frame(&question))?;
         }
         Ok(())
     }]);
     let mut blocking_req = dial(&address);
-    blocking_req.number = LAST_HOP - 1;
+    blocking_req.last_id = LAST_HOP - 1;
     for _ in 0..2 {
         assert_eq!(ask(&mut blocking_req, b"?"), Ok(b"?".to_vec()));
     }
@@ -150,7 +150,7 @@ fn servers_that_keep_silent_or_do_not_read_or_dribble_are_given_up_in_time() {
     assert!(took < 20 * limit, "silence took {took:?}");
 
     let (address, server) = treat(&[|stream| {
-        greet(stream)?;
+        handshake(stream)?;
         stream.peek(&mut [0]).map(drop)?;
         thread::park_timeout(Duration::from_secs(2));
         Ok(())
@@ -178,7 +178,7 @@ fn servers_that_keep_silent_or_do_not_read_or_dribble_are_given_up_in_time() {
 #[test]
 fn bodies_of_every_size_that_is_allowed_come_back() {
     let (address, server) = treat(&[|stream| {
-        greet(stream)?;
+        handshake(stream)?;
         for _ in 0..4 {
             let question = next(stream)?;
             stream.write_all(&frame(&question))?;
@@ -190,7 +190,7 @@ fn bodies_of_every_size_that_is_allowed_come_back() {
         let body = vec![b'x'; size];
         assert!(ask(&mut blocking_req, &body).is_ok_and(|answer| answer == body), "{size} bytes");
         assert!(
-            blocking_req.question.capacity() + blocking_req.answer.capacity() <= 2 * KEPT_MAX,
+            blocking_req.request.capacity() + blocking_req.answer.capacity() <= 2 * KEPT_CAPACITY_MAX,
             "room is given back"
         );
     }

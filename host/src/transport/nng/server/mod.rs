@@ -33,7 +33,7 @@ use ::nng::{
 use self::{connection::PeerConnection, context::ReplyContext, frames::Frames, sending::Sending};
 use super::{
     super::{FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, Server, Service},
-    Gate, close_off_callbacks, guarded, new_socket, prepare, refused, settle,
+    Gate, cancel_all, close_off_callbacks, guarded, new_socket, open_error, prepare,
 };
 use crate::lock::lock;
 
@@ -53,7 +53,7 @@ const UNSENT_MAX: usize = 1024 * 1024 * 1024;
 const IDLE_AT_START: usize = 64;
 /// Number of contexts beyond the limit of open requests, to refuse with.
 const SPARE_CONTEXTS: usize = 64;
-/// Time for which a peer's request for room is refused at once after no other peer had more open.
+/// Time for which a peer's request for room is open_error at once after no other peer had more open.
 const FAIR_TIME: Duration = Duration::from_millis(100);
 /// Maximum number of hops of a request: forwarding devices are rare.
 const HOPS_MAX: u8 = 8;
@@ -93,7 +93,7 @@ impl NngServer {
         service: Arc<dyn Service>,
         frames: &Arc<Frames>,
     ) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
+        let fail = |error| open_error(address, error);
         let socket = new_socket(Protocol::Rep0, address)?;
         prepare(&socket, address, FRAME_MAX)?;
         socket.set_opt::<MaxTtl>(HOPS_MAX).map_err(fail)?;
@@ -158,7 +158,7 @@ struct ServerSocket {
     /// Bytes of answers that wait for peers to read them.
     unsent: AtomicUsize,
     connections: Mutex<HashMap<Pipe, Arc<PeerConnection>>>,
-    /// When a peer of this host with this many open requests was last refused room, as no other had more.
+    /// When a peer of this host with this many open requests was last open_error room, as no other had more.
     fair: Mutex<Option<(Instant, Option<IpAddr>, usize)>>,
     port: u16,
 }
@@ -339,7 +339,7 @@ impl ServerSocket {
     fn close(&self) {
         self.gate.shut();
         let contexts = mem::take(&mut *lock(&self.contexts));
-        settle(contexts.iter().filter_map(|context| context.aio()));
+        cancel_all(contexts.iter().filter_map(|context| context.aio()));
         for context in &contexts {
             context.close();
         }
