@@ -269,13 +269,13 @@ fn a_control_plane_beyond_this_machine_is_refused_unless_asked_for() {
         let usual = ["control-plane", "--base-address", &base, "--subworker-port", &port];
         run(&[&usual[..], &["--discovery-address", &discovery], more].concat())
     };
-    let _ = start(&[]).with_code(2).says("can be reached from other machines").hints("--insecure");
-    let _ = start(&["--insecure"]).with_code(2).says("others cannot dial tcp://0.0.0.0:").hints("--advertise-address");
+    let _ = start(&[]).with_code(2).says("is reachable from other machines").hints("--insecure");
+    let _ = start(&["--insecure"]).with_code(2).says("is not reachable by other hosts").hints("--advertise-address");
     let elsewhere = format!("tcp://0.0.0.0:{}", ports.discovery());
     let inside = format!("tcp://127.0.0.1:{}", ports.base());
     let usual = ["control-plane", "--base-address", &inside, "--subworker-port", &port];
     let open_bus = run(&[&usual[..], &["--discovery-address", &elsewhere]].concat());
-    let _ = open_bus.with_code(2).says("can be reached from other machines");
+    let _ = open_bus.with_code(2).says("is reachable from other machines");
 
     let mut command = fastworker();
     command.args(["control-plane", "--json", "--insecure", "--base-address", &base, "--subworker-port", &port]);

@@ -59,9 +59,9 @@ impl NngCaller {
 
 impl Caller for NngCaller {
     fn call(&self, body: &[u8], limit: Duration, done: OnAnswer) {
-        let asked = self.socket.timer.now();
+        let started = self.socket.timer.now();
         let until = self.socket.timer.after(limit);
-        let call = PendingCall { done, limit, until, asked, size: body.len(), is_probe: false };
+        let call = PendingCall { done, limit, until, started, size: body.len(), is_probe: false };
         if body.len() > BODY_MAX {
             return self.socket.fail(call, CallError::TooLarge { size: body.len() });
         }
@@ -184,8 +184,8 @@ impl CallerSocket {
         for context in &lock(&self.contexts).all {
             let call = lock(&context.call);
             let Some(call) = call.as_ref().filter(|call| !call.is_probe) else { continue };
-            oldest = Some(oldest.map_or(call.asked, |oldest: Tick| oldest.min(call.asked)));
-            if call.asked > delivered {
+            oldest = Some(oldest.map_or(call.started, |oldest: Tick| oldest.min(call.started)));
+            if call.started > delivered {
                 unsent += call.size;
             }
         }
@@ -195,14 +195,14 @@ impl CallerSocket {
     /// Sends a probe.
     fn send_probe(self: &Arc<Self>, limit: Duration) {
         let Some(probe) = &self.probe else { return };
-        let (asked, this) = (self.timer.now(), Arc::downgrade(self));
+        let (started, this) = (self.timer.now(), Arc::downgrade(self));
         let done = move |answer: Result<&[u8], CallError>| {
             if let (Ok(_), Some(socket)) = (answer, this.upgrade()) {
-                socket.probed.store(asked.to_bits(), Relaxed);
+                socket.probed.store(started.to_bits(), Relaxed);
             }
         };
         let until = self.timer.after(limit);
-        let call = PendingCall { done: Box::new(done), limit, until, asked, size: probe.len(), is_probe: true };
+        let call = PendingCall { done: Box::new(done), limit, until, started, size: probe.len(), is_probe: true };
         // At the limit of open calls, the next check tries again.
         if let Ok(context) = self.take_context() {
             context.send(call, Message::from(&probe[..]));

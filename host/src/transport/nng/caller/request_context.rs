@@ -28,7 +28,7 @@ pub(super) struct PendingCall {
     /// Its deadline.
     pub(super) until: Tick,
     /// When it was made.
-    pub(super) asked: Tick,
+    pub(super) started: Tick,
     /// Size of its request, in bytes.
     pub(super) size: usize,
     /// Whether it is a liveness probe.
@@ -81,7 +81,7 @@ impl RequestContext {
     pub(super) fn send(self: &Arc<Self>, call: PendingCall, message: Message) {
         let socket = &self.socket;
         let first_check = liveness::first_check(socket.probe.is_some(), socket.connected.load(Relaxed));
-        let until = first_check.map_or(call.until, |delay| call.until.min(call.asked.plus(delay)));
+        let until = first_check.map_or(call.until, |delay| call.until.min(call.started.plus(delay)));
         *lock(&self.call) = Some(call);
         self.post(|aio| {
             socket.timer.add(until)?;

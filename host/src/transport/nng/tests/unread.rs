@@ -1,26 +1,26 @@
-//! Stories of peers that ask and read nothing.
+//! Tests of peers that read no answers.
 
 use super::*;
 
-/// Asks small questions and reads no answer, until it is cut off or so many are sent.
+/// Sends up to `times` small requests and reads no answer, until it is disconnected.
 fn ask_and_read_nothing(address: &str, times: usize) -> RawPeer {
-    let mut deaf = RawPeer::connect(address);
+    let mut slow = RawPeer::connect(address);
     let mut frame = (4 + 100_u64).to_be_bytes().to_vec();
     frame.extend([0x80, 0, 0, 1]);
     frame.extend([b'x'; 100]);
     let many = frame.repeat(100);
     for _ in 0..times / 100 {
-        if deaf.0.write_all(&many).is_err() {
+        if slow.0.write_all(&many).is_err() {
             break;
         }
     }
-    deaf
+    slow
 }
 
-/// What is answered to such a question: more than the system takes for a peer that does not read.
-struct Lecturer;
+/// Sends answers that exceed the system's buffers for a peer that does not read.
+struct LargeAnswers;
 
-impl Service for Lecturer {
+impl Service for LargeAnswers {
     fn request(&self, _: Peer, body: &[u8], reply: Reply) {
         reply.send(&body.repeat(1_000));
     }
@@ -33,30 +33,30 @@ impl Service for Lecturer {
 }
 
 #[test]
-fn the_room_that_a_deaf_peer_takes_is_given_to_others_at_once() {
+fn a_peer_that_reads_nothing_is_disconnected_when_others_need_room() {
     let address = free_address();
-    // Nobody is disconnected for the time that it takes.
+    // Not disconnected by the timeout of an answer.
     let bounds = ServerLimits { open_requests_max: 100, answer_limit: 100 * LONG, ..ServerLimits::default() };
-    let server = NngServer::listen(&address, bounds, Arc::new(Lecturer)).expect("the address is free");
+    let server = NngServer::listen(&address, bounds, Arc::new(LargeAnswers)).expect("the address is free");
     let caller = Nng.connect(&address).expect("an address");
     for _ in 0..3 {
-        let mut deaf = ask_and_read_nothing(&address, 1_000);
+        let mut slow = ask_and_read_nothing(&address, 1_000);
         let answer = call_blocking(&*caller, b"and I?", LONG, <[u8]>::len);
         assert_eq!(answer, Ok(6_000));
-        assert!(deaf.sees_the_end());
+        assert!(slow.is_disconnected());
     }
     until("all is sent or given up", || server.open_requests() == 0);
 }
 
 #[test]
-fn the_peer_that_lets_most_wait_is_cut_off_and_the_others_are_not() {
+fn only_the_slowest_reader_is_disconnected_beyond_the_limit() {
     let address = free_address();
     let bounds = ServerLimits { unsent_max: 20 << 20, answer_limit: 100 * LONG, ..ServerLimits::default() };
-    let _server = NngServer::listen(&address, bounds, Arc::new(Lecturer)).expect("the address is free");
-    let mut slow = ask_and_read_nothing(&address, 100);
-    let mut deaf = ask_and_read_nothing(&address, 1_000);
-    assert!(deaf.sees_the_end());
+    let _server = NngServer::listen(&address, bounds, Arc::new(LargeAnswers)).expect("the address is free");
+    let mut reader = ask_and_read_nothing(&address, 100);
+    let mut slow = ask_and_read_nothing(&address, 1_000);
+    assert!(slow.is_disconnected());
     for _ in 0..100 {
-        assert_eq!(slow.answer(), (1, vec![b'x'; 100_000]));
+        assert_eq!(reader.answer(), (1, vec![b'x'; 100_000]));
     }
 }
