@@ -50,6 +50,7 @@ use flusher::{FlushSignal, ReportFlusher};
 use heartbeat::Heartbeat;
 use live_catalog::LiveCatalog;
 pub use loading::{Loading, LoadingEnd};
+use registration::WorkerRegistration;
 pub use reload::Reload;
 use reload::Reloader;
 use retrying_link::RetryingLink;
@@ -57,8 +58,6 @@ use sandbox_shortage::SandboxShortage;
 use shutdown_flags::ShutdownFlags;
 use slot::SlotRunner;
 use slot_state::SlotState;
-
-use self::registration::WorkerRegistration;
 
 /// Timeout for requests that are answered at once.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -91,7 +90,7 @@ pub enum WorkerError {
     #[error("the control plane refused this worker: {0}")]
     Refused(String),
     /// Another worker has the same id.
-    #[error("another worker with the id '{worker_id}' is still connected{}", after(*waited))]
+    #[error("another worker with the id '{worker_id}' is still connected{}", after_waiting(*waited))]
     IdInUse {
         /// The id.
         worker_id: String,
@@ -107,7 +106,7 @@ pub enum WorkerError {
 }
 
 /// Formats a time that was waited, or nothing if it is zero.
-fn after(waited: Duration) -> String {
+fn after_waiting(waited: Duration) -> String {
     if waited.is_zero() { String::new() } else { format!(" after {} s", crate::clock::seconds(waited)) }
 }
 
@@ -116,7 +115,9 @@ type Slots = Arc<[Arc<SlotState>]>;
 
 /// Stops all running attempts, and lets no more begin.
 fn close_slots(slots: &[Arc<SlotState>]) {
-    slots.iter().for_each(|slot| slot.close());
+    for slot in slots {
+        slot.close();
+    }
 }
 
 /// The running threads of a worker. Dropped without [`WorkerThreads::drain`], it stops at once.
@@ -168,7 +169,7 @@ impl WorkerThreads {
         registration.register_within(patience)?;
         catalog.log_modules(&worker_id);
         let link = Arc::new(RetryingLink::new(link, worker_id, Arc::clone(&shutdown)));
-        let (slot_ended, slots_ended) = mpsc::channel();
+        let (end_sender, slots_ended) = mpsc::channel();
         // From here on, dropping this on an error ends the threads that run already.
         let mut worker = Self {
             registration,
@@ -182,7 +183,7 @@ impl WorkerThreads {
             loading: Loading::default(),
             is_ending: false,
         };
-        worker.start_slots(&link, &runtime, &slot_ended)?;
+        worker.start_slots(&link, &runtime, &end_sender)?;
         worker.start_others(link, runtime, reload)?;
         Ok(worker)
     }
@@ -191,7 +192,7 @@ impl WorkerThreads {
         &self,
         link: &Arc<RetryingLink>,
         runtime: &Runtime,
-        slot_ended: &mpsc::Sender<()>,
+        end_sender: &mpsc::Sender<()>,
     ) -> std::io::Result<()> {
         let shortage = Arc::new(SandboxShortage::default());
         for (number, state) in (0..).zip(self.slots.iter()) {
@@ -206,10 +207,10 @@ impl WorkerThreads {
                 shutdown: Arc::clone(&self.shutdown),
                 shortage: Arc::clone(&shortage),
             };
-            let slot_ended = slot_ended.clone();
+            let end_sender = end_sender.clone();
             spawn(format!("fw-slot-{number}"), move || {
                 runner.run();
-                drop(slot_ended);
+                drop(end_sender);
             })?;
         }
         Ok(())

@@ -223,7 +223,9 @@ mod tests {
         let slots = busy_slots(2, || vec![log_line(0, &"x".repeat(FRAME_TARGET))]);
         assert_eq!(collect_reports(&slots, 1).reports.len(), 1);
         assert_eq!([&slots[0], &slots[1]].map(|slot| slot.lock().is_flushing), [false, true]);
-        slots.iter().for_each(|slot| slot.set_flushed());
+        for slot in &slots {
+            slot.set_flushed();
+        }
         assert_eq!((slots[0].finish().len(), slots[1].finish().len()), (1, 0));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Delay between two tries to register.
-const RETRY_DELAY: Duration = Duration::from_millis(200);
+const REGISTER_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Minimum interval between two warnings that a worker cannot register.
 const WARN_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -111,7 +111,7 @@ impl WorkerRegistration {
                 let timeout_s = seconds(patience);
                 warn!(worker, timeout_s, "another worker with this id is still connected: waiting until it leaves");
             }
-            pause(RETRY_DELAY.min(patience.saturating_sub(waited)));
+            pause(REGISTER_RETRY_DELAY.min(patience.saturating_sub(waited)));
         }
     }
 
@@ -170,7 +170,7 @@ impl WorkerRegistration {
                         debug!(worker, %error, "registration failed, retrying");
                     }
                     self.link.rediscover();
-                    pause(RETRY_DELAY);
+                    pause(REGISTER_RETRY_DELAY);
                 }
             }
         }

@@ -7,7 +7,7 @@
 //! - A sender uses one connection and never a second: a message for the first must not go to another peer.
 //! - A sender buffers nothing, so that a message is accepted by a connection or not at all.
 //! - An inbox keeps its peer while that sends. A peer that has been quiet is replaced by another, as its
-//!   connection may have died silently: the other one is open_error once more, and then accepted.
+//!   connection may have died silently: the other one is refused once more, and then accepted.
 //! - An inbox receives while it has room. Beyond that its peer waits, and no message is lost when it disconnects.
 //! - Never ask these sockets for a file descriptor: NNG 1.4 does not close those of a PAIR.
 

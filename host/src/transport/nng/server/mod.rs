@@ -53,8 +53,8 @@ const UNSENT_MAX: usize = 1024 * 1024 * 1024;
 const IDLE_AT_START: usize = 64;
 /// Number of contexts beyond the limit of open requests, to refuse with.
 const SPARE_CONTEXTS: usize = 64;
-/// Time for which a peer's request for room is open_error at once after no other peer had more open.
-const FAIR_TIME: Duration = Duration::from_millis(100);
+/// Time for which a peer's request for room is refused at once after no other peer had more open.
+const REFUSAL_MEMORY: Duration = Duration::from_millis(100);
 /// Maximum number of hops of a request: forwarding devices are rare.
 const HOPS_MAX: u8 = 8;
 
@@ -158,8 +158,8 @@ struct ServerSocket {
     /// Bytes of answers that wait for peers to read them.
     unsent: AtomicUsize,
     connections: Mutex<HashMap<Pipe, Arc<PeerConnection>>>,
-    /// When a peer of this host with this many open requests was last open_error room, as no other had more.
-    fair: Mutex<Option<(Instant, Option<IpAddr>, usize)>>,
+    /// When a peer of this host with this many open requests was last refused room, as no other had more.
+    last_refusal: Mutex<Option<(Instant, Option<IpAddr>, usize)>>,
     port: u16,
 }
 
@@ -176,7 +176,7 @@ impl ServerSocket {
             sending: Sending::new(),
             unsent: AtomicUsize::new(0),
             connections: Mutex::default(),
-            fair: Mutex::default(),
+            last_refusal: Mutex::default(),
             port,
         }
     }
@@ -294,16 +294,16 @@ impl ServerSocket {
     /// most, if that is another host. If that peer is being disconnected already, no other is.
     fn make_room(&self, from: &PeerConnection) -> bool {
         let (host, open) = (from.host(), from.open());
-        let is_known_fair = |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < FAIR_TIME;
-        if lock(&self.fair).is_some_and(is_known_fair) {
+        let is_recent = |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < REFUSAL_MEMORY;
+        if lock(&self.last_refusal).is_some_and(is_recent) {
             return false;
         }
-        let Some(greatest) = self.greatest(host, open) else {
-            *lock(&self.fair) = Some((Instant::now(), host, open));
+        let Some(largest) = self.largest(host, open) else {
+            *lock(&self.last_refusal) = Some((Instant::now(), host, open));
             return false;
         };
-        let count = greatest.open();
-        greatest.disconnect_logged(|peer, from| {
+        let count = largest.open();
+        largest.disconnect_logged(|peer, from| {
             let why = "a peer has the most open requests, and others need room";
             tracing::warn!(peer, from, open = count, "{why}: disconnected");
         });
@@ -311,18 +311,18 @@ impl ServerSocket {
     }
 
     /// Finds the connection to disconnect in favour of a peer of this host with this many open requests.
-    fn greatest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<PeerConnection>> {
+    fn largest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<PeerConnection>> {
         let connections = self.connections();
         let mut hosts = HashMap::<Option<IpAddr>, usize>::new();
         for connection in &connections {
             *hosts.entry(connection.host()).or_default() += connection.open();
         }
         let own = hosts.get(&host).copied().unwrap_or_default();
-        let (largest, count) = hosts.into_iter().max_by_key(|(_, open)| *open)?;
+        let (busiest_host, count) = hosts.into_iter().max_by_key(|(_, open)| *open)?;
         let is_other = count > own + 1;
-        let from = if is_other { largest } else { host };
-        let greatest = connections.into_iter().filter(|one| one.host() == from).max_by_key(|one| one.open())?;
-        (greatest.open() > if is_other { 0 } else { open + 1 }).then_some(greatest)
+        let from = if is_other { busiest_host } else { host };
+        let largest = connections.into_iter().filter(|one| one.host() == from).max_by_key(|one| one.open())?;
+        (largest.open() > if is_other { 0 } else { open + 1 }).then_some(largest)
     }
 
     /// The current connections.
