@@ -5,16 +5,18 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{clock::Timestamp, json::Json};
 
 mod attempt;
 mod callback;
 mod id;
+pub(crate) mod metadata;
 mod module;
 mod names;
 mod new;
+pub(crate) mod open;
 mod policy;
 mod result;
 pub mod schedule;
@@ -22,10 +24,14 @@ pub mod schedule;
 pub use attempt::{Failure, FollowUp, Outcome, Progress, Report};
 pub use callback::{CALLBACK_ADDRESS_MAX, CALLBACK_DATA_MAX, CallbackInfo, Dialect};
 pub use id::{NotATaskId, TASK_ID_MAX, TaskId};
+pub use metadata::METADATA_MAX;
+pub(crate) use metadata::serialize_with_metadata;
 pub use module::{LoadFailure, MODULE_TASKS_MAX, ModuleInfo, ModuleStatus, TaskInfo};
 pub(crate) use names::named;
 pub use names::{ErrorKind, LogLevel, SerializationFormat, TaskPriority, TaskStatus, UnknownName};
 pub use new::{NewTask, Unknown};
+pub(crate) use open::open_enum;
+pub use open::{OPEN_NAME_MAX, OpenName};
 pub use policy::Policy;
 pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
 pub use schedule::ScheduleSpec;
@@ -41,7 +47,7 @@ pub(crate) fn is_task_name(name: &str) -> bool {
 }
 
 /// A task as the control plane knows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Task {
     /// Unique task id.
     pub id: TaskId,
@@ -85,7 +91,33 @@ pub struct Task {
     pub module_version: Option<ModuleVersion>,
     /// What became of its callback; none if it has none.
     pub callback: Option<Box<Delivery>>,
+    /// A JSON object, at most [`METADATA_MAX`] bytes, that fastworker carries along.
+    #[serde(default = "Json::empty_object")]
+    pub metadata: Json,
 }
+
+serialize_with_metadata!(Task {
+    id,
+    name,
+    args,
+    kwargs,
+    priority,
+    created_at,
+    started_at,
+    completed_at,
+    status,
+    result,
+    error,
+    attempt,
+    progress,
+    error_kind,
+    worker_id,
+    due_at,
+    offered,
+    unknown_until,
+    module_version,
+    callback,
+});
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use fastworker::{
     client::ClientError,
+    protocol::RefusalCode,
     task::{ErrorKind, NewTask, SerializationFormat, TaskId, TaskResult, TaskStatus},
 };
 use fastworker_tests::{
@@ -81,7 +82,7 @@ async fn an_id_that_is_known_is_for_the_same_call_only() {
     let again = client.submit_task("add", (1, 2)).task_id(id.clone()).await.expect("a result");
     assert_eq!((success(&first), success(&again)), ("3", "3"));
     let other = client.submit_task("add", ("x",)).task_id(id).await;
-    assert!(matches!(&other, Err(ClientError::Refused(why)) if why.contains("another call")), "{other:?}");
+    assert!(matches!(&other, Err(ClientError::Refused(why)) if why.code == RefusalCode::IdTaken), "{other:?}");
     let wrong = TaskId::new();
     let error = client.submit_task("add", (1,)).task_id(wrong.clone()).await.expect("a result");
     assert_eq!(client.submit_task("add", (1,)).task_id(wrong).await.expect("a result"), error);

@@ -11,9 +11,9 @@ use fastworker::{
     json::Json,
     protocol::{
         Beat, CatalogChange, Collect, Collected, Ended, Event, EventKind, EventQuery, Events, Follow, Found, Lease,
-        LeaseId, Lookup, NewSchedule, Note, Notify, Order, Registration, Reply, Reports, Request, ScheduleInfo,
-        ScheduleRequest, ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery, TaskSummary, Welcome,
-        Work, WorkerInfo, WorkerReply, WorkerRequest, WorkerStatus, codec,
+        LeaseId, Lookup, NewSchedule, Note, Notify, Order, Refusal, RefusalCode, Registration, Reply, Reports, Request,
+        ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery,
+        TaskSummary, Welcome, Work, WorkerInfo, WorkerReply, WorkerRequest, WorkerStatus, codec,
         python_compat::{self, Call},
     },
     task::{
@@ -329,6 +329,21 @@ fn documents() -> impl Strategy<Value = Json> {
     ]
 }
 
+/// Known values, and one of a later version.
+fn open<T: DeserializeOwned + Clone + std::fmt::Debug + 'static>(known: Vec<T>) -> impl Strategy<Value = T> {
+    let later = serde_json::from_str(r#""a-later.Value""#).expect("an open value");
+    prop_oneof![4 => select(known), 1 => Just(later)]
+}
+
+fn refusals() -> impl Strategy<Value = Refusal> {
+    (open(RefusalCode::ALL.to_vec()), text()).prop_map(|(code, message)| Refusal { code, message })
+}
+
+fn metadata() -> impl Strategy<Value = Json> {
+    let texts = ["{}", "{}", r#"{"parent":"T1","tags":["a"]}"#];
+    select(texts.to_vec()).prop_map(|text| Json::parse(text).expect("JSON"))
+}
+
 fn moments() -> impl Strategy<Value = Timestamp> {
     // The years 1900 to 2200.
     (-2_208_988_800_000_000_i64..7_258_118_400_000_000).prop_map(Timestamp::from_micros)
@@ -359,7 +374,7 @@ fn callbacks() -> impl Strategy<Value = CallbackInfo> {
 }
 
 fn deliveries() -> impl Strategy<Value = Delivery> {
-    let state = select(vec![DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Failed]);
+    let state = open(DeliveryState::ALL.to_vec());
     (text(), state, any::<u32>(), option::of(text())).prop_map(|(address, state, attempts, reason)| Delivery {
         address,
         state,
@@ -371,8 +386,9 @@ fn deliveries() -> impl Strategy<Value = Delivery> {
 fn new_tasks() -> impl Strategy<Value = NewTask> {
     let unknown = select(vec![Unknown::Fail, Unknown::Wait]);
     let when = (option::of(moments()), option::of(spans()));
-    (ids(), text(), documents(), documents(), policies(), when, option::of(callbacks()), unknown).prop_map(
-        |(id, name, args, kwargs, policy, (eta, countdown), callback, unknown)| NewTask {
+    let what = (text(), documents(), documents());
+    (ids(), what, policies(), when, option::of(callbacks()), unknown, metadata()).prop_map(
+        |(id, (name, args, kwargs), policy, (eta, countdown), callback, unknown, metadata)| NewTask {
             id,
             name,
             args,
@@ -382,6 +398,7 @@ fn new_tasks() -> impl Strategy<Value = NewTask> {
             countdown,
             callback,
             unknown,
+            metadata,
         },
     )
 }
@@ -400,11 +417,11 @@ fn tasks() -> impl Strategy<Value = Task> {
     let moments = || option::of(moments());
     let when = (self::moments(), moments(), moments());
     let what = (text(), documents(), documents());
-    let status = (select(TaskStatus::ALL.to_vec()), select(TaskPriority::ALL.to_vec()));
+    let status = (open(TaskStatus::ALL.to_vec()), select(TaskPriority::ALL.to_vec()));
     let end = (option::of(documents()), option::of(text()), option::of(progresses()), any::<u32>());
     let version = option::of(any::<u64>().prop_map(ModuleVersion));
-    let kind = option::of(select(ErrorKind::ALL.to_vec()));
-    let more = (kind, option::of(text()), moments(), any::<bool>(), version, option::of(deliveries()));
+    let kind = option::of(open(ErrorKind::ALL.to_vec()));
+    let more = (kind, option::of(text()), moments(), any::<bool>(), version, option::of(deliveries()), metadata());
     (ids(), what, when, status, end, more).prop_map(
         |(id, (name, args, kwargs), (created_at, started_at, completed_at), (status, priority), end, more)| Task {
             id,
@@ -427,18 +444,20 @@ fn tasks() -> impl Strategy<Value = Task> {
             unknown_until: more.2,
             module_version: more.4,
             callback: more.5.map(Box::new),
+            metadata: more.6,
         },
     )
 }
 
 fn results() -> impl Strategy<Value = Arc<TaskResult>> {
     let moments = || option::of(moments());
-    let end = (option::of(documents()), option::of(text()), option::of(select(ErrorKind::ALL.to_vec())));
-    let status = select(TaskStatus::ALL.to_vec());
+    let end = (option::of(documents()), option::of(text()), option::of(open(ErrorKind::ALL.to_vec())));
+    let status = open(TaskStatus::ALL.to_vec());
     let when = (moments(), moments());
     let by = (option::of(text()), any::<u32>(), option::of(any::<u64>().prop_map(ModuleVersion)));
-    (ids(), status, end, when, by, option::of(deliveries())).prop_map(
-        |(task_id, status, (result, error, error_kind), when, (worker_id, attempts, module_version), callback)| {
+    (ids(), status, end, when, by, option::of(deliveries()), metadata()).prop_map(
+        |(task_id, status, (result, error, error_kind), when, by, callback, metadata)| {
+            let (worker_id, attempts, module_version) = by;
             let (started_at, completed_at) = when;
             // A success has a result, if only null.
             let result = if status == TaskStatus::Success { result.or_else(|| Some(Json::null())) } else { result };
@@ -454,6 +473,7 @@ fn results() -> impl Strategy<Value = Arc<TaskResult>> {
                 attempts,
                 module_version,
                 callback: callback.map(Box::new),
+                metadata,
             })
         },
     )
@@ -483,15 +503,10 @@ fn modules() -> impl Strategy<Value = ModuleInfo> {
             status: ModuleStatus::default(),
             last_error: None,
         });
-    let statuses = [
-        ModuleStatus::Loaded,
-        ModuleStatus::Missing,
-        ModuleStatus::Leaving,
-        ModuleStatus::Broken,
-        ModuleStatus::Loading,
-    ];
-    let failures = option::of((moments(), text()).prop_map(|(at, message)| LoadFailure { at, message }));
-    (loaded, select(statuses.to_vec()), failures).prop_map(|(module, status, last_error)| ModuleInfo {
+    let code = option::of(open(RefusalCode::ALL.to_vec()));
+    let failure = (moments(), text(), code).prop_map(|(at, message, code)| LoadFailure { at, message, code });
+    let failures = option::of(failure);
+    (loaded, open(ModuleStatus::ALL.to_vec()), failures).prop_map(|(module, status, last_error)| ModuleInfo {
         status,
         last_error,
         ..module
@@ -535,8 +550,8 @@ fn schedule_requests() -> impl Strategy<Value = ScheduleRequest> {
 fn schedule_infos() -> impl Strategy<Value = ScheduleInfo> {
     let source =
         prop_oneof![Just(ScheduleSource::Command), text().prop_map(|name| ScheduleSource::Module(name.into()))];
-    let status = select(ScheduleStatus::ALL.to_vec());
-    let last = (option::of(moments()), option::of(ids()), option::of(select(TaskStatus::ALL.to_vec())));
+    let status = open(ScheduleStatus::ALL.to_vec());
+    let last = (option::of(moments()), option::of(ids()), option::of(open(TaskStatus::ALL.to_vec())));
     let numbers = (any::<u64>(), any::<u64>(), any::<Option<u64>>());
     (new_schedules(), source, status, option::of(moments()), last, numbers).prop_map(
         |(schedule, source, status, next_run, last, (runs, skipped, remaining))| ScheduleInfo {
@@ -582,7 +597,7 @@ fn requests() -> impl Strategy<Value = Request> {
 }
 
 fn task_queries() -> impl Strategy<Value = TaskQuery> {
-    let statuses = vec(select(TaskStatus::ALL.to_vec()), 0..TaskStatus::ALL.len());
+    let statuses = vec(open(TaskStatus::ALL.to_vec()), 0..TaskStatus::ALL.len());
     (statuses, option::of(text()), option::of(text()), option::of(moments()), any::<u64>(), any::<u32>()).prop_map(
         |(statuses, name, worker_id, since, offset, limit)| TaskQuery {
             statuses,
@@ -596,7 +611,7 @@ fn task_queries() -> impl Strategy<Value = TaskQuery> {
 }
 
 fn summaries() -> impl Strategy<Value = TaskSummary> {
-    let status = (select(TaskStatus::ALL.to_vec()), select(TaskPriority::ALL.to_vec()));
+    let status = (open(TaskStatus::ALL.to_vec()), select(TaskPriority::ALL.to_vec()));
     let when = (moments(), option::of(moments()), option::of(moments()), option::of(moments()));
     (ids(), text(), status, when, option::of(text()), any::<u32>(), option::of(text())).prop_map(
         |(task_id, name, (status, priority), when, worker_id, attempt, error)| {
@@ -620,7 +635,7 @@ fn summaries() -> impl Strategy<Value = TaskSummary> {
 }
 
 fn events() -> impl Strategy<Value = Event> {
-    let what = (select(EventKind::ALL.to_vec()), option::of(ids()), option::of(text()));
+    let what = (open(EventKind::ALL.to_vec()), option::of(ids()), option::of(text()));
     let more = (option::of(select(TaskPriority::ALL.to_vec())), option::of(text()), any::<u32>(), option::of(text()));
     (any::<u64>(), moments(), what, more).prop_map(
         |(number, at, (kind, task_id, name), (priority, worker_id, attempt, detail))| Event {
@@ -646,7 +661,7 @@ fn found() -> impl Strategy<Value = Found> {
 }
 
 fn workers() -> impl Strategy<Value = WorkerInfo> {
-    let status = select(vec![WorkerStatus::Active, WorkerStatus::Draining, WorkerStatus::Lost]);
+    let status = open(WorkerStatus::ALL.to_vec());
     let numbers = (any::<u32>(), any::<u32>(), any::<u64>());
     (text(), text(), status, any::<bool>(), numbers, moments(), moments(), vec(modules(), 0..2)).prop_map(
         |(id, address, status, is_control_plane, (slots, load, attempts), registered_at, last_seen, modules)| {
@@ -681,7 +696,7 @@ fn replies() -> impl Strategy<Value = Reply> {
     let submitted = prop_oneof![
         Just(Submitted::Accepted),
         results().prop_map(Submitted::Ended),
-        text().prop_map(Submitted::Refused),
+        refusals().prop_map(Submitted::Refused),
     ];
     let collected = (any::<bool>(), vec(results(), 0..4)).prop_map(|(known, results)| Collected { known, results });
     let told =
@@ -704,17 +719,25 @@ fn replies() -> impl Strategy<Value = Reply> {
         page.prop_map(Reply::Tasks),
         lately.prop_map(Reply::Events),
         vec(schedule_infos(), 0..3).prop_map(Reply::Schedules),
-        text().prop_map(Reply::Refused),
+        refusals().prop_map(Reply::Refused),
         option::of(tasks()).prop_map(|task| Reply::Described(task.map(Box::new))),
     ]
 }
 
 fn outcomes() -> impl Strategy<Value = Outcome> {
-    let follow_up = (text(), documents(), documents(), policies(), option::of(spans()))
-        .prop_map(|(name, args, kwargs, policy, countdown)| FollowUp { name, args, kwargs, policy, countdown });
+    let follow_up = (text(), documents(), documents(), policies(), option::of(spans()), metadata()).prop_map(
+        |(name, args, kwargs, policy, countdown, metadata)| FollowUp {
+            name,
+            args,
+            kwargs,
+            policy,
+            countdown,
+            metadata,
+        },
+    );
     let success =
         (documents(), vec(follow_up, 0..3)).prop_map(|(result, follow_ups)| Outcome::Success { result, follow_ups });
-    let failure = (select(ErrorKind::ALL.to_vec()), text(), option::of(spans()))
+    let failure = (open(ErrorKind::ALL.to_vec()), text(), option::of(spans()))
         .prop_map(|(kind, message, retry_after)| Outcome::Failure(Failure { kind, message, retry_after }));
     prop_oneof![success, failure, Just(Outcome::Stopped)]
 }
@@ -735,8 +758,16 @@ fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
         },
     );
     let version = option::of(any::<u64>().prop_map(ModuleVersion));
-    let ended = (leases(), option::of(outcomes()), any::<u64>(), version, vec(reports(), 0..3))
-        .prop_map(|(lease, outcome, ran_us, version, reports)| Ended { lease, outcome, ran_us, version, reports });
+    let ended = (leases(), option::of(outcomes()), any::<u64>(), version, vec(reports(), 0..3), metadata()).prop_map(
+        |(lease, outcome, ran_us, version, reports, metadata)| Ended {
+            lease,
+            outcome,
+            ran_us,
+            version,
+            reports,
+            metadata,
+        },
+    );
     let work = (uuids(), any::<u32>(), any::<u64>(), vec(ended, 0..3), any::<u32>())
         .prop_map(|(worker, slot, sequence, ended, capacity)| Work { worker, slot, sequence, ended, capacity });
     let note = (uuids(), any::<u64>(), vec((leases(), reports()), 0..3), vec(leases(), 0..3))
@@ -755,8 +786,9 @@ fn worker_requests() -> impl Strategy<Value = WorkerRequest> {
 }
 
 fn worker_replies() -> impl Strategy<Value = WorkerReply> {
-    let lease = (leases(), ids(), text(), any::<u32>(), any::<u64>(), documents(), documents()).prop_map(
-        |(id, task_id, name, attempt, timeout_us, args, kwargs)| Lease {
+    let more = (select(TaskPriority::ALL.to_vec()), metadata());
+    let lease = (leases(), ids(), text(), any::<u32>(), any::<u64>(), documents(), documents(), more).prop_map(
+        |(id, task_id, name, attempt, timeout_us, args, kwargs, (priority, metadata))| Lease {
             id,
             task_id,
             name: name.into(),
@@ -764,6 +796,8 @@ fn worker_replies() -> impl Strategy<Value = WorkerReply> {
             timeout_us,
             args,
             kwargs,
+            priority,
+            metadata,
         },
     );
     prop_oneof![
@@ -772,8 +806,8 @@ fn worker_replies() -> impl Strategy<Value = WorkerReply> {
         vec(leases().prop_map(Order::Stop), 0..4).prop_map(WorkerReply::Orders),
         Just(WorkerReply::Noted),
         Just(WorkerReply::Unknown),
-        text().prop_map(WorkerReply::Refused),
-        text().prop_map(WorkerReply::Declined),
-        text().prop_map(WorkerReply::IdInUse),
+        refusals().prop_map(WorkerReply::Refused),
+        refusals().prop_map(WorkerReply::Declined),
+        refusals().prop_map(WorkerReply::IdInUse),
     ]
 }

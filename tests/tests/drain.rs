@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use fastworker::{
     client::ClientError,
-    protocol::WorkerStatus,
+    protocol::{RefusalCode, WorkerStatus},
     task::{TaskId, TaskPriority, TaskStatus},
 };
 use fastworker_tests::{
@@ -33,7 +33,7 @@ async fn a_control_plane_finishes_what_was_accepted_takes_no_more_and_exits_0() 
     eventually("that it drains", SOON, log);
     let hasty = cluster.client_with(|builder| builder.timeout(Duration::from_secs(1))).await;
     match hasty.submit_task("slow", (0.0, 1)).await {
-        Err(ClientError::Refused(why)) => assert!(why.contains("stopping"), "{why}"),
+        Err(ClientError::Refused(why)) => assert_eq!(why.code, RefusalCode::Stopping, "{why}"),
         other => panic!("{other:?}"),
     }
     for wait in waits {
@@ -75,7 +75,7 @@ async fn what_is_not_finished_in_time_is_given_up_and_whoever_waits_is_told() {
     assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
     assert!(from.elapsed() >= Duration::from_millis(300), "{:?}", from.elapsed());
     match wait.await.expect("no panic") {
-        Err(ClientError::Refused(why)) => assert!(why.contains("has not finished this"), "{why}"),
+        Err(ClientError::Refused(why)) => assert!(why.message.contains("has not finished this"), "{why}"),
         other => panic!("{other:?}"),
     }
     assert!(cluster.control_plane.log().contains("unfinished=1"), "{}", cluster.control_plane.log());

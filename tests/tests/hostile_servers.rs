@@ -14,7 +14,7 @@ use std::{
 use fastworker::{
     json::Json,
     protocol::{Lease, LeaseId, Order, Reply, Request, VERSION, Welcome, WorkerReply, WorkerRequest, codec},
-    task::{SerializationFormat, TaskId},
+    task::{SerializationFormat, TaskId, TaskPriority},
 };
 use fastworker_tests::{
     Process, SOON, cli, eventually, fastworker, module,
@@ -104,10 +104,15 @@ fn nonsense() -> Vec<Vec<u8>> {
         text(r#"{"v":1,"message":{"found":[]}}"#),
         text(r#"{"v":1,"message":{"found":["unknown","unknown","unknown"]}}"#),
         text(r#"{"v":1,"message":{"cancelled":[true]}}"#),
-        text(r#"{"v":1,"message":{"refused":"no \u001b[2J\u0007"}}"#),
+        text(r#"{"v":1,"message":{"refused":{"code":"bad-request","message":"no \u001b[2J\u0007"}}}"#),
         text(r#"{"v":1,"message":{"leases":[]}}"#),
         nested,
-        [br#"{"v":1,"message":{"refused":""#.to_vec(), vec![b'x'; 15 << 20], br#""}}"#.to_vec()].concat(),
+        [
+            br#"{"v":1,"message":{"refused":{"code":"bad-request","message":""#.to_vec(),
+            vec![b'x'; 15 << 20],
+            br#""}}}"#.to_vec(),
+        ]
+        .concat(),
     ]
 }
 
@@ -193,6 +198,8 @@ fn ill_work(number: usize) -> Act {
         timeout_us: if number.is_multiple_of(3) { 0 } else { u64::MAX },
         args: Json::of(&(u64::MAX, "x")).expect("a document"),
         kwargs: Json::empty_object(),
+        priority: TaskPriority::Normal,
+        metadata: Json::empty_object(),
     };
     let told = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
     let strange = nonsense();

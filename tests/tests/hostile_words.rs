@@ -7,8 +7,8 @@ use fastworker::{
     clock::Timestamp,
     json::Json,
     protocol::{
-        Beat, Collect, Ended, EventQuery, FRAME_ITEMS_MAX, Follow, LeaseId, Lookup, Note, Notify, Registration, Reply,
-        Request, Submit, Submitted, TaskQuery, Work, WorkerReply, WorkerRequest, codec,
+        Beat, Collect, Ended, EventQuery, FRAME_ITEMS_MAX, Follow, LeaseId, Lookup, Note, Notify, RefusalCode,
+        Registration, Reply, Request, Submit, Submitted, TaskQuery, Work, WorkerReply, WorkerRequest, codec,
     },
     task::{
         ErrorKind, LogLevel, ModuleInfo, NewTask, Outcome, Policy, Report, SerializationFormat, TaskId, TaskInfo,
@@ -60,11 +60,11 @@ fn worker_says(peer: &mut Peer, request: &WorkerRequest) -> WorkerReply {
 fn sentence(answer: &[u8]) -> String {
     if answer.first() == Some(&codec::POSTCARD) {
         let refused = codec::decode::<Reply>(answer).ok().and_then(|reply| match reply {
-            Reply::Refused(why) => Some(why),
+            Reply::Refused(refusal) => Some(refusal.message),
             _ => None,
         });
         let worker = || match codec::decode::<WorkerReply>(answer) {
-            Ok(WorkerReply::Refused(why)) => why,
+            Ok(WorkerReply::Refused(refusal)) => refusal.message,
             other => panic!("no refusal: {other:?}"),
         };
         return refused.unwrap_or_else(worker);
@@ -74,7 +74,7 @@ fn sentence(answer: &[u8]) -> String {
         return String::from_utf8_lossy(answer).into_owned();
     }
     let answer: Value = serde_json::from_slice(answer).expect("JSON");
-    let places = [&answer["message"]["refused"], &answer["error"], &answer["result"]["error"]];
+    let places = [&answer["message"]["refused"]["message"], &answer["error"], &answer["result"]["error"]];
     places.into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("no refusal: {answer}")).to_owned()
 }
 
@@ -152,7 +152,9 @@ fn ids_and_names_of_strange_bytes_are_carried_or_refused() {
         let submit = Request::Submit(Submit { tasks: vec![NewTask::new(name)], notify: Notify::Answer });
         match ask_both(&mut peer, &submit) {
             Reply::Submitted(taken) => match &taken[..] {
-                [Submitted::Refused(why)] => assert!(why.contains("a task name is text of 1 to 128 bytes"), "{why}"),
+                [Submitted::Refused(why)] => {
+                    assert!(why.message.contains("a task name is text of 1 to 128 bytes"), "{why}")
+                }
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
@@ -326,6 +328,8 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
         for format in SerializationFormat::ALL {
             match call::<_, Reply>(&mut peer, format, &request) {
                 Reply::Refused(why) => {
+                    assert_eq!(why.code, RefusalCode::Unreadable);
+                    let why = why.message;
                     assert!(why.contains("a list has more than") || why.contains("too long"), "{why}");
                 }
                 other => panic!("{other:?}"),
@@ -429,6 +433,7 @@ fn workers_that_lie_of_themselves_are_refused() {
     for (lie, why) in lies {
         match worker_says(&mut peer, &WorkerRequest::Register(lie)) {
             WorkerReply::Refused(said) | WorkerReply::IdInUse(said) => {
+                let said = said.message;
                 assert!(said.contains(why) && said.len() < 1_000, "{said}");
             }
             other => panic!("{why}: {other:?}"),
@@ -476,7 +481,7 @@ fn workers_by_the_thousand_are_bounded_and_go_when_they_are_silent() {
         let register = WorkerRequest::Register(registration(&format!("fake-{number}")));
         match worker_says(&mut peer, &register) {
             WorkerReply::Registered => taken += 1,
-            WorkerReply::Refused(why) if why.contains("which is the limit") => refused += 1,
+            WorkerReply::Refused(why) if why.code == RefusalCode::WorkerLimit => refused += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -508,6 +513,7 @@ fn outcomes_that_nobody_asked_for_change_nothing() {
         ran_us: u64::MAX,
         version: None,
         reports: vec![Report::Log { level: LogLevel::Error, message: "forged".into() }],
+        metadata: Json::parse("[1]").expect("JSON"),
     };
     // Leases have numbers in the order of time, in microseconds since 1970.
     let now = u64::try_from(Timestamp::now().micros()).expect("after 1970");
@@ -524,7 +530,7 @@ fn outcomes_that_nobody_asked_for_change_nothing() {
     assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(work(0, 0))), WorkerReply::Leases(Vec::new()));
     for slot in [1, u32::MAX] {
         let said = worker_says(&mut peer, &WorkerRequest::Work(work(slot, u64::MAX)));
-        assert!(matches!(&said, WorkerReply::Refused(why) if why.contains("no slot")), "{said:?}");
+        assert!(matches!(&said, WorkerReply::Refused(why) if why.code == RefusalCode::NoSuchSlot), "{said:?}");
     }
     let nobody = Work { worker: Uuid::nil(), ..work(0, 1) };
     assert_eq!(worker_says(&mut peer, &WorkerRequest::Work(nobody)), WorkerReply::Unknown);

@@ -15,7 +15,7 @@ use std::{
 
 use fastworker::{
     client::Client,
-    protocol::WorkerStatus,
+    protocol::{RefusalCode, WorkerStatus},
     task::{ErrorKind, ModuleInfo, ModuleStatus, TaskResult},
 };
 use fastworker_tests::{
@@ -317,9 +317,12 @@ async fn a_version_that_does_not_take_the_arguments_of_tasks_that_wait_is_refuse
         .expect("it is taken");
     shelf.put("greeting.wasm", &version(&["who"], "2"));
     let refused = until(&client, "greeting", "refused", |module| module.last_error.is_some()).await;
-    let why = refused.last_error.map(|error| error.message).unwrap_or_default();
+    let error = refused.last_error.expect("an error");
+    let why = &error.message;
     assert!(
-        why.contains("1 unfinished task of 'greet'") && why.contains("'name'") && why.contains("--force-reload"),
+        why.contains("1 unfinished task of 'greet'")
+            && why.contains("'name'")
+            && error.code == Some(RefusalCode::CatalogConflict),
         "{why}"
     );
     assert_eq!((refused.status, &refused.hash), (ModuleStatus::Loaded, &first.hash));

@@ -153,6 +153,6 @@ fn kinds(text: &str) -> Result<Kinds, String> {
     if !kinds.is_empty() {
         return Ok(kinds);
     }
-    let names = EventKind::ALL.map(EventKind::as_str).join(", ");
+    let names = EventKind::ALL.map(|kind| kind.to_string()).join(", ");
     Err(format!("choose one of {names}, or the word before the dot for all of its kinds"))
 }

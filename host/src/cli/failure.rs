@@ -18,6 +18,7 @@ use crate::{
     config::{Address, Exposed},
     control_plane::ControlPlaneError,
     gui::GuiError,
+    protocol::{Refusal, RefusalCode},
     runtime::{ModuleError, SourceError},
     subworker::{ModulesError, SubWorkerError, link::NotFound, worker::WorkerError},
     task::TaskId,
@@ -133,12 +134,11 @@ impl From<ClientError> for Failure {
             ClientError::TimedOut { task_id, .. } => Self::new(TIMED_OUT, message)
                 .hint(format!("wait for it with: fastworker result {task_id} --wait"))
                 .about(&task_id),
-            ClientError::Refused(why) if why.contains("is stopping") => {
-                Self::new(UNREACHABLE, why).hint("try again once it has restarted")
+            ClientError::Refused(Refusal { code: RefusalCode::Stopping, message }) => {
+                Self::new(UNREACHABLE, message).hint("try again once it has restarted")
             }
-            ClientError::Refused(why) if why.ends_with(": use a new one") => {
-                Self::new(WRONG_USAGE, why.trim_end_matches(": use a new one"))
-                    .hint("choose another --task-id, or leave it out for a new one")
+            ClientError::Refused(Refusal { code: RefusalCode::IdTaken, message }) => {
+                Self::new(WRONG_USAGE, message).hint("choose another --task-id, or leave it out for a new one")
             }
             ClientError::BadArguments(_) | ClientError::Address(_) => Self::new(WRONG_USAGE, message),
             ClientError::TooLarge { .. } => {
@@ -366,13 +366,14 @@ impl From<WorkerError> for Failure {
     fn from(error: WorkerError) -> Self {
         let message = error.to_string();
         match error {
-            WorkerError::Refused(why) => match why.split_once(": give ") {
-                Some((what, _)) => Self::new(WRONG_USAGE, what).hint("give this worker another --worker-id"),
-                None if why.contains("is stopping") => {
-                    Self::new(UNREACHABLE, why).hint("try again once it has restarted")
+            WorkerError::Refused(refusal) => match refusal.code {
+                RefusalCode::WorkerIdReserved => {
+                    Self::new(WRONG_USAGE, refusal).hint("give this worker another --worker-id")
                 }
-                None => Self::new(WRONG_USAGE, message),
+                RefusalCode::Stopping => Self::new(UNREACHABLE, refusal).hint("try again once it has restarted"),
+                _ => Self::new(WRONG_USAGE, message),
             },
+            WorkerError::UnexpectedReply => Self::new(WRONG_USAGE, message),
             WorkerError::IdInUse { .. } => Self::new(WRONG_USAGE, message).hint(
                 "stop that worker, give this one another --worker-id, or wait longer with --timeout; \
                  see: fastworker workers",

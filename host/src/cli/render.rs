@@ -21,7 +21,7 @@ use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::plain};
 use crate::{
     bench::{Must, Plan, Row},
     config::Address,
-    protocol::{CallbackMessage, WorkerInfo, WorkerStatus},
+    protocol::{CallbackMessage, WorkerInfo},
     subworker::LoadingEnd,
     task::{ErrorKind, FollowUp, LogLevel, Report, Task, TaskResult, TaskStatus},
     visible,
@@ -229,7 +229,11 @@ fn ended(list: &str, result: &TaskResult) -> Outcome {
             let worker = result.worker_id.as_ref().map(|id| format!(" on {}", visible::line(id))).unwrap_or_default();
             let attempts =
                 if result.attempts > 1 { format!(" after {} attempts", result.attempts) } else { String::new() };
-            let verb = if status == TaskStatus::Cancelled { "was cancelled" } else { "failed" };
+            let verb = match status {
+                TaskStatus::Cancelled => "was cancelled".to_owned(),
+                TaskStatus::Other(status) => format!("ended as {}", status.as_str()),
+                _ => "failed".to_owned(),
+            };
             let error = result.error.as_deref().unwrap_or_default().trim_start_matches(['\n', '\r']);
             let why = if status == TaskStatus::Cancelled { String::new() } else { format!("\n{error}") };
             let failure =
@@ -298,12 +302,8 @@ pub(super) fn document(document: &impl Serialize) -> Outcome {
     Ok(0)
 }
 
-fn status_of(worker: &WorkerInfo) -> &'static str {
-    match worker.status {
-        WorkerStatus::Active => "active",
-        WorkerStatus::Draining => "draining",
-        WorkerStatus::Lost => "lost",
-    }
+fn status_of(worker: &WorkerInfo) -> &str {
+    worker.status.as_str()
 }
 
 /// How many tasks a worker has loaded.

@@ -212,7 +212,7 @@ fn refused(error: ClientError, name: &str, before: Option<&ScheduleInfo>, on_con
 /// A refusal that leaves a schedule as it is, in the control plane's words.
 fn kept(error: ClientError, hint: Option<String>) -> Failure {
     match (error, hint) {
-        (ClientError::Refused(why), Some(hint)) => Failure::new(WRONG_USAGE, why).hint(hint),
+        (ClientError::Refused(refusal), Some(hint)) => Failure::new(WRONG_USAGE, refusal).hint(hint),
         (error, _) => error.into(),
     }
 }

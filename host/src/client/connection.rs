@@ -17,7 +17,7 @@ use crate::{
     config::{Address, MANAGEMENT_OFFSET},
     discovery::{Announcement, Discovery},
     lock::lock,
-    protocol::{Reply, Request, Welcome, codec},
+    protocol::{Refusal, RefusalCode, Reply, Request, Welcome, codec},
     task::{SerializationFormat, TaskId},
     transport::{self, CallError, Caller, Transport as _, nng::Nng},
 };
@@ -123,8 +123,8 @@ impl Inner {
                     }
                     self.greet_again(&connection);
                 }
-                Ok(Reply::Refused(why)) => {
-                    let refused = ClientError::Refused(why);
+                Ok(Reply::Refused(refusal)) => {
+                    let refused = ClientError::Refused(refusal);
                     let left = until.saturating_duration_since(Instant::now());
                     // Readers of events are told that it stops.
                     if !refused.is_stopping() || left.is_zero() || matches!(request, Request::Events(_)) {
@@ -157,7 +157,9 @@ impl Inner {
             }
             Err(CallError::Closed { .. }) => Err(ClientError::Stopped),
             Err(CallError::TooLarge { size }) => Err(ClientError::TooLarge { size }),
-            Err(error @ CallError::TooMany { .. }) => Err(ClientError::Refused(error.to_string())),
+            Err(error @ CallError::TooMany { .. }) => {
+                Err(ClientError::Refused(Refusal::new(RefusalCode::TooManyRequests, error.to_string())))
+            }
         }
     }
 

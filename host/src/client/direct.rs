@@ -53,8 +53,8 @@ impl Inner {
             match self.ask_until(question, left.min(WAIT_MAX), until).await {
                 Ok(Reply::Submitted(mut told)) if told.len() == 1 => match told.pop() {
                     Some(Submitted::Ended(result)) => return Ok(result),
-                    Some(Submitted::Refused(why)) => {
-                        let error = ClientError::Refused(why);
+                    Some(Submitted::Refused(refusal)) => {
+                        let error = ClientError::Refused(refusal);
                         if error.is_stopping() {
                             refused = Some(error);
                             tokio::time::sleep(STOPPING_PAUSE.min(left)).await;

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use crate::{
     clock::seconds,
     config::{Address, NotAnAddress},
-    protocol,
+    protocol::{Refusal, RefusalCode},
     task::TaskId,
     transport::{OpenError, PAYLOAD_MAX},
 };
@@ -34,7 +34,7 @@ pub enum ClientError {
     Stopped,
     /// The control plane said no.
     #[error("the control plane refused: {0}")]
-    Refused(String),
+    Refused(Refusal),
     /// The arguments have no JSON form, or are no list.
     #[error("bad arguments: {0}")]
     BadArguments(String),
@@ -116,6 +116,6 @@ impl ClientError {
     /// Whether a control plane refused something because it is about to stop, so that the next one
     /// may take it.
     pub fn is_stopping(&self) -> bool {
-        matches!(self, Self::Refused(why) if protocol::is_stopping(why))
+        matches!(self, Self::Refused(refusal) if refusal.code == RefusalCode::Stopping)
     }
 }

@@ -58,6 +58,7 @@ fn live(id: TaskId) -> Task {
         unknown_until: None,
         module_version: None,
         callback: None,
+        metadata: Json::empty_object(),
     }
 }
 

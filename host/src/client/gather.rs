@@ -24,7 +24,7 @@ use crate::{
     clock::after,
     lock::lock,
     protocol::{
-        Collect, Collected, FRAME_TARGET, Found, Notify, Reply, Request, Submit, Submitted, WAIT_MAX, is_stopping,
+        Collect, Collected, FRAME_TARGET, Found, Notify, RefusalCode, Reply, Request, Submit, Submitted, WAIT_MAX,
     },
     task::{NewTask, TaskId, TaskResult},
 };
@@ -395,13 +395,13 @@ fn note_taken(inner: &Inner, heap: &mut Heap, tasks: Vec<NewTask>, answer: Resul
                         heap.tell_taken(id);
                         heap.tell_end(&result);
                     }
-                    Submitted::Refused(why) if is_stopping(&why) => {
-                        heap.stopping = Some(ClientError::Refused(why));
+                    Submitted::Refused(refusal) if refusal.code == RefusalCode::Stopping => {
+                        heap.stopping = Some(ClientError::Refused(refusal));
                         again.push(task);
                     }
-                    Submitted::Refused(why) => {
+                    Submitted::Refused(refusal) => {
                         inner.forget(id);
-                        heap.tell_refusal(id, &ClientError::Refused(why));
+                        heap.tell_refusal(id, &ClientError::Refused(refusal));
                     }
                 }
             }
@@ -501,6 +501,7 @@ fn frame_len<'a>(tasks: impl IntoIterator<Item = &'a NewTask>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Refusal;
     use crate::{
         client::{Client, ClientBuilder},
         task::{SerializationFormat, TaskStatus},
@@ -587,7 +588,8 @@ mod tests {
         }
         let mut heap = Heap::default();
         let (mut first, mut second) = (heap.await_taken(task("ended")), heap.await_taken(task("refused")));
-        let taken = vec![Submitted::Ended(ended("ended")), Submitted::Refused("no".into())];
+        let taken =
+            vec![Submitted::Ended(ended("ended")), Submitted::Refused(Refusal::new(RefusalCode::BadRequest, "no"))];
         let again = note_taken(inner, &mut heap, tasks.to_vec(), Ok(Reply::Submitted(taken)));
         assert!(again.is_empty());
         assert!(matches!(first.try_recv(), Ok(Ok(()))));
@@ -604,14 +606,14 @@ mod tests {
         let (mut waits, gone) = (heap.await_end(task("waits")), heap.await_end(task("gone")));
         let tasks: Vec<NewTask> = heap.outgoing.drain(..).collect();
         drop(gone);
-        let why = "the control plane is stopping and takes no more tasks";
-        let refused = Reply::Submitted(vec![Submitted::Refused(why.into()); 2]);
+        let why = Refusal::new(RefusalCode::Stopping, "the control plane is stopping");
+        let refused = Reply::Submitted(vec![Submitted::Refused(why.clone()); 2]);
         let again = note_taken(&client.0, &mut heap, tasks, Ok(refused));
         heap.send_again(again);
         assert!(waits.try_recv().is_err(), "it waits on");
         assert_eq!(heap.outgoing.iter().map(|task| task.id.to_string()).collect::<Vec<_>>(), ["waits"]);
         let tasks: Vec<NewTask> = heap.outgoing.drain(..).collect();
-        assert_eq!(note_taken(&client.0, &mut heap, tasks, Err(ClientError::Refused(why.into()))).len(), 1);
+        assert_eq!(note_taken(&client.0, &mut heap, tasks, Err(ClientError::Refused(why))).len(), 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::{Address, MANAGEMENT_OFFSET},
     discovery::Discovery,
-    protocol::{Reply, Request, Welcome, codec},
+    protocol::{RefusalCode, Reply, Request, Welcome},
     transport::nng::Nng,
 };
 
@@ -94,7 +94,9 @@ impl Inner {
         match self.ask_on(connection, &Request::Hello, left).await {
             Ok(Reply::Welcome(welcome)) => Ok(welcome),
             // Such as a control plane of another version, or one that has too much to do.
-            Ok(Reply::Refused(why)) if !why.starts_with(codec::UNREADABLE) => Err(ClientError::Refused(why)),
+            Ok(Reply::Refused(refusal)) if refusal.code != RefusalCode::Unreadable => {
+                Err(ClientError::Refused(refusal))
+            }
             Ok(_) | Err(ClientError::Confused { .. }) => Err(stranger()),
             Err(error) => Err(error),
         }

@@ -39,7 +39,9 @@ impl EventLog {
             self.kept.pop_front();
         }
         let NewEvent { kind, task, name, priority, worker, attempt, detail } = event;
-        self.counts[kind as usize] += 1;
+        if let Some(count) = kind.index().and_then(|index| self.counts.get_mut(index)) {
+            *count += 1;
+        }
         let detail = detail.map(|text| text[..text.floor_char_boundary(DETAIL_MAX)].into());
         self.kept.push_back(Event {
             number: self.last,
@@ -68,7 +70,7 @@ impl EventLog {
 
     /// How many events of a kind there were.
     pub fn count(&self, kind: EventKind) -> u64 {
-        self.counts[kind as usize]
+        kind.index().map_or(0, |index| self.counts[index])
     }
 
     /// The events after number `after`, as many as one answer holds.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     clock::Now,
     protocol::{
-        FRAME_ITEMS_MAX, Lookup, Reply, Request, Welcome, WorkerReply, WorkerRequest,
+        self, FRAME_ITEMS_MAX, Lookup, RefusalCode, Reply, Request, Welcome, WorkerReply, WorkerRequest,
         codec::{self, Unreadable},
         python_compat::{self, Call, Malformed},
     },
@@ -38,7 +38,7 @@ impl Clients {
         let reply_to = ReplyTo::Peer { reply, format };
         let request = match codec::decode::<Request>(body) {
             Ok(request) => request,
-            Err(error) => return reply_to.send(super::state::Answer::Client(Reply::Refused(error.to_string()))),
+            Err(error) => return reply_to.send(super::state::Answer::Client(Reply::Refused(error.into()))),
         };
         match request {
             Request::Hello => reply_to.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
@@ -134,16 +134,16 @@ impl Service for Clients {
     }
 
     fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
-        let why = excuse(why);
+        let refusal = refusal(why);
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => {
                 let id = python_compat::read(body, self.lane).ok().and_then(|call| match call {
                     Call::Submit(task) => Some(task.id.to_string()),
                     Call::Batch(_) | Call::Query(_) | Call::Cancel(_) => None,
                 });
-                self.complaint(id.as_deref(), why)
+                self.complaint(id.as_deref(), &refusal.message)
             }
-            Ok(format) => codec::encode(format, &Reply::Refused(why.into())),
+            Ok(format) => codec::encode(format, &Reply::Refused(refusal)),
             Err(error) => self.unreadable(body, &error),
         }
     }
@@ -170,13 +170,13 @@ impl Service for Workers {
         let reply_to = ReplyTo::Peer { reply, format };
         match codec::decode::<WorkerRequest>(body) {
             Ok(request) => self.core.enter(|state, now| serve_worker(state, now, request, Some(from), reply_to)),
-            Err(error) => reply_to.send(super::state::Answer::Worker(WorkerReply::Refused(error.to_string()))),
+            Err(error) => reply_to.send(super::state::Answer::Worker(WorkerReply::Refused(error.into()))),
         }
     }
 
     fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
         let format = codec::form(body).unwrap_or_default();
-        codec::encode(format, &WorkerReply::Refused(excuse(why).into()))
+        codec::encode(format, &WorkerReply::Refused(refusal(why)))
     }
 
     fn gone(&self, peer: Peer) {
@@ -203,9 +203,15 @@ pub fn serve_worker(
     }
 }
 
-fn excuse(why: Refusal) -> &'static str {
+fn refusal(why: Refusal) -> protocol::Refusal {
     match why {
-        Refusal::Busy => "too many requests are open here: try again later",
-        Refusal::Broken => "this request broke something here, which is a bug in fastworker; see its log",
+        Refusal::Busy => {
+            let message = "too many requests are open here: try again later";
+            protocol::Refusal::new(RefusalCode::TooManyRequests, message)
+        }
+        Refusal::Broken => {
+            let message = "this request broke something here, which is a bug in fastworker; see its log";
+            protocol::Refusal::new(RefusalCode::InternalError, message)
+        }
     }
 }

@@ -89,7 +89,7 @@ fn level(kind: EventKind) -> Level {
         | EventKind::ModulesChanged
         | EventKind::ScheduleSkipped => Level::INFO,
         EventKind::TaskSuccess | EventKind::CallbackDelivered | EventKind::ScheduleFired => Level::DEBUG,
-        EventKind::TaskQueued | EventKind::TaskScheduled | EventKind::TaskStarted => Level::TRACE,
+        EventKind::TaskQueued | EventKind::TaskScheduled | EventKind::TaskStarted | EventKind::Other(_) => Level::TRACE,
     }
 }
 
@@ -121,5 +121,6 @@ fn words(kind: EventKind) -> &'static str {
         EventKind::CallbackFailed => "a callback was given up",
         EventKind::ScheduleFired => "a schedule submitted a task",
         EventKind::ScheduleSkipped => "a schedule submitted nothing",
+        EventKind::Other(_) => "an event of another kind",
     }
 }

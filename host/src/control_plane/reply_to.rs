@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::state::{self, Answer};
 use crate::{
-    protocol::{Reply, Submitted, WorkerReply, codec, python_compat},
+    protocol::{Refusal, RefusalCode, Reply, Submitted, WorkerReply, codec, python_compat},
     task::{CallbackInfo, SerializationFormat, TaskId},
     transport,
 };
@@ -57,11 +57,13 @@ impl ReplyTo {
     pub fn send(self, answer: Answer) {
         match (self, answer) {
             (ReplyTo::Peer { reply, format }, Answer::Client(answer)) => {
-                reply.send(&fit(codec::encode(format, &answer), |why| codec::encode(format, &Reply::Refused(why))));
+                reply.send(&fit(codec::encode(format, &answer), |refusal| {
+                    codec::encode(format, &Reply::Refused(refusal))
+                }));
             }
             (ReplyTo::Peer { reply, format }, Answer::Worker(answer)) => {
-                reply.send(&fit(codec::encode(format, &answer), |why| {
-                    codec::encode(format, &WorkerReply::Refused(why))
+                reply.send(&fit(codec::encode(format, &answer), |refusal| {
+                    codec::encode(format, &WorkerReply::Refused(refusal))
                 }));
             }
             (ReplyTo::Original { reply, request }, Answer::Client(answer)) => reply.send(&request.answer(&answer)),
@@ -77,11 +79,12 @@ impl ReplyTo {
 
 /// The answer, or a refusal where it is larger than the other side takes in: it would be cut off
 /// for it, ask again, and be cut off again.
-fn fit(answer: Vec<u8>, refuse: impl FnOnce(String) -> Vec<u8>) -> Vec<u8> {
+fn fit(answer: Vec<u8>, refuse: impl FnOnce(Refusal) -> Vec<u8>) -> Vec<u8> {
     if answer.len() <= transport::BODY_MAX {
         return answer;
     }
-    refuse(format!("the answer of {} bytes is over the limit of {} bytes", answer.len(), transport::PAYLOAD_MAX))
+    let why = format!("the answer of {} bytes is over the limit of {} bytes", answer.len(), transport::PAYLOAD_MAX);
+    refuse(Refusal::new(RefusalCode::ReplyTooLarge, why))
 }
 
 impl state::Responder for ReplyTo {
@@ -100,12 +103,12 @@ impl OriginalRequest {
         match (self, answer) {
             (Self::Submit { callback, .. }, Reply::Submitted(taken)) => match &taken[..] {
                 [Submitted::Ended(ended)] => python_compat::ended(ended, callback.as_ref()),
-                [Submitted::Refused(why)] => self.refused(why),
+                [Submitted::Refused(refusal)] => self.refused(&refusal.message),
                 _ => self.refused("the task has ended, and its result is no longer known"),
             },
             (Self::Query(id), Reply::Found(found)) if found.len() == 1 => python_compat::query(id, &found[0]),
             (Self::Cancel(id), Reply::Cancelled(stopped)) => python_compat::cancel(id, stopped == &[true]),
-            (_, Reply::Refused(why)) => self.refused(why),
+            (_, Reply::Refused(refusal)) => self.refused(&refusal.message),
             (request, answer) => {
                 debug_assert!(false, "{answer:?} is no answer to {request:?}");
                 self.refused("internal error")

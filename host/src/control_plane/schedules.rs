@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{NewSchedule, ScheduleInfo, ScheduleSource, ScheduleStatus},
+    protocol::{NewSchedule, Refusal, RefusalCode, ScheduleInfo, ScheduleSource, ScheduleStatus},
     task::{
         NewTask, TASK_NAME_MAX, TaskId, TaskStatus, is_task_name,
         schedule::{BadSchedule, Overlap, Rhythm},
@@ -149,6 +149,18 @@ pub enum NotKept {
     /// The arguments are too large.
     #[error("the arguments of all schedules may hold {SCHEDULE_BYTES_MAX} bytes together")]
     TooLarge,
+}
+
+impl From<NotKept> for Refusal {
+    fn from(error: NotKept) -> Self {
+        let code = match error {
+            NotKept::Bad(_) | NotKept::Name | NotKept::TaskName | NotKept::Arguments => RefusalCode::ScheduleInvalid,
+            NotKept::Taken(_) => RefusalCode::ScheduleExists,
+            NotKept::OfModule { .. } => RefusalCode::ScheduleOfModule,
+            NotKept::TooMany | NotKept::TooLarge => RefusalCode::ScheduleLimit,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 /// All schedules.

@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{LeaseId, Reply, WAIT_MAX, WorkerReply},
+    protocol::{LeaseId, Refusal, RefusalCode, Reply, WAIT_MAX, WorkerReply},
     task::TaskId,
 };
 
@@ -372,14 +372,19 @@ impl<R: Responder> State<R> {
 
     /// Tells everybody who waits that the control plane stops.
     pub fn farewell(&mut self) {
-        const STOPPING: &str = "the control plane is stopping and has not finished this";
+        let stopping = || {
+            Reply::Refused(Refusal::new(
+                RefusalCode::Stopping,
+                "the control plane is stopping and has not finished this",
+            ))
+        };
         self.stopped = true;
         self.watching = 0;
         for (_, parked) in mem::take(&mut self.parked) {
-            self.reply(parked.reply_to, Reply::Refused(STOPPING.into()));
+            self.reply(parked.reply_to, stopping());
         }
         for reply_to in self.sessions.take_parked() {
-            self.reply(reply_to, Reply::Refused(STOPPING.into()));
+            self.reply(reply_to, stopping());
         }
         let slots: Vec<(Uuid, u32)> = self
             .registry

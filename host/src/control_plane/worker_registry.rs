@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::signatures::Change;
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{LeaseId, Registration, WORKER_ID_MAX, WorkerInfo, WorkerStatus, is_worker_id},
+    protocol::{LeaseId, Refusal, RefusalCode, Registration, WORKER_ID_MAX, WorkerInfo, WorkerStatus, is_worker_id},
     task::{ModuleInfo, ModuleStatus, ModuleVersion, Policy, TASK_NAME_MAX, TaskInfo, is_task_name},
     transport::Peer,
 };
@@ -70,7 +70,7 @@ pub struct Worker<R> {
     /// The number of its last note.
     pub noted: u64,
     /// The number of its last change of modules, and why that was not taken, if it was not.
-    pub changed: (u64, Option<String>),
+    pub changed: (u64, Option<Refusal>),
     /// Attempts that it has ended.
     pub attempts: u64,
     /// What it can run, and how long each takes.
@@ -332,33 +332,43 @@ impl<R> Default for WorkerRegistry<R> {
 
 impl<R> WorkerRegistry<R> {
     /// Why a worker cannot be taken in, if it cannot.
-    pub fn refusal(&self, registration: &Registration) -> Option<String> {
+    pub fn refusal(&self, registration: &Registration) -> Option<Refusal> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
-        if !is_worker_id(worker_id) {
-            Some(format!("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters"))
+        let (code, why) = if !is_worker_id(worker_id) {
+            let why =
+                format!("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters");
+            (RefusalCode::WorkerIdInvalid, why)
         } else if address.len() > ADDRESS_MAX || address.chars().any(char::is_control) {
-            Some(format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters"))
+            let why =
+                format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters");
+            (RefusalCode::BadRequest, why)
         } else if !(1..=SLOTS_MAX).contains(slots) {
-            Some(format!("a worker has 1 to {SLOTS_MAX} slots, not {slots}"))
+            (RefusalCode::BadRequest, format!("a worker has 1 to {SLOTS_MAX} slots, not {slots}"))
         } else if self.workers.len() >= WORKERS_MAX {
-            Some(format!("{WORKERS_MAX} workers are connected already, which is the limit"))
+            let why = format!("{WORKERS_MAX} workers are connected already, which is the limit");
+            (RefusalCode::WorkerLimit, why)
         } else {
-            self.refusal_of(modules, None)
-        }
+            return self.refusal_of(modules, None);
+        };
+        Some(Refusal::new(code, why))
     }
 
     /// Why a catalog is not taken, if it is not: a new one, or in the place of that of a worker.
-    pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<Uuid>) -> Option<String> {
+    pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<Uuid>) -> Option<Refusal> {
         let catalog = catalog_bytes(modules);
         let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);
         let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
         if let Some(wrong) = names.find(|name| !is_task_name(name)) {
             let shown: String = wrong.chars().take(64).collect();
-            Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters, not {shown:?}"))
+            let why =
+                format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters, not {shown:?}");
+            Some(Refusal::new(RefusalCode::BadRequest, why))
         } else if catalog > CATALOG_BYTES_MAX {
-            Some(format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes"))
+            let why = format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes");
+            Some(Refusal::new(RefusalCode::CatalogTooLarge, why))
         } else if self.catalog_bytes - before + catalog > CATALOGS_BYTES_MAX {
-            Some(format!("the catalogs of all workers together are over the limit of {CATALOGS_BYTES_MAX} bytes"))
+            let why = format!("the catalogs of all workers together are over the limit of {CATALOGS_BYTES_MAX} bytes");
+            Some(Refusal::new(RefusalCode::CatalogTooLarge, why))
         } else {
             None
         }

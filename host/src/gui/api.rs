@@ -65,6 +65,7 @@ fn worker(info: &WorkerInfo) -> Object {
         WorkerStatus::Active => "active",
         WorkerStatus::Draining => "draining",
         WorkerStatus::Lost => "inactive",
+        WorkerStatus::Other(_) => info.status.as_str(),
     };
     object! {
         "id": info.id,
@@ -288,7 +289,9 @@ pub(super) async fn retry(State(app): State<Arc<App>>, Path(text): Path<String>)
         Ok(Some(Submitted::Accepted)) => (None, None),
         // Nobody has it any more, or it has changed and does not take these arguments.
         Ok(Some(Submitted::Ended(result))) => (Some(result.status), result.error.clone()),
-        Ok(Some(Submitted::Refused(why))) => return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+        Ok(Some(Submitted::Refused(refusal))) => {
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, refusal.message));
+        }
         Ok(None) => return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the task was not taken")),
         Err(None) => return Err(Refusal::unknown_task(&id)),
         Err(Some(status)) => {

@@ -26,13 +26,13 @@ use crate::{
     },
     panics::{self, PanicSource},
     protocol::EventKind,
-    task::{TaskPriority, TaskStatus},
+    task::TaskPriority,
     visible,
 };
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Statuses of ended tasks, in the order in which they are counted.
-const ENDED: [&str; 3] = [TaskStatus::Success.as_str(), TaskStatus::Failure.as_str(), TaskStatus::Cancelled.as_str()];
+const ENDED: [&str; 3] = ["success", "failure", "cancelled"];
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -89,7 +89,7 @@ impl Snapshot {
     }
 
     fn event(&self, kind: EventKind) -> u64 {
-        self.events[kind as usize]
+        kind.index().map_or(0, |index| self.events[index])
     }
 }
 

@@ -6,16 +6,13 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::VERSION;
+use super::{Refusal, RefusalCode, VERSION};
 use crate::task::SerializationFormat;
 
 /// The first byte of a postcard message of version 1.
 pub const POSTCARD: u8 = 0x01;
 /// The first byte of a Python pickle.
 pub const PICKLE: u8 = 0x80;
-
-/// How a refusal begins of whoever does not know such a message.
-pub const UNREADABLE: &str = "cannot read the message";
 
 /// Bytes that are no message of ours.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +40,19 @@ pub enum Unreadable {
     /// Postcard, but not this.
     #[error("cannot read the message: {}", explain(.0))]
     Postcard(#[from] postcard::Error),
+}
+
+impl From<Unreadable> for Refusal {
+    fn from(error: Unreadable) -> Self {
+        let code = match error {
+            Unreadable::Pickle | Unreadable::UnknownForm(_) => RefusalCode::UnsupportedFormat,
+            Unreadable::UnknownVersion(_) => RefusalCode::UnsupportedVersion,
+            Unreadable::Empty | Unreadable::Json(_) | Unreadable::Trailing(_) | Unreadable::Postcard(_) => {
+                RefusalCode::Unreadable
+            }
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 /// What postcard means. It keeps no words of ours.

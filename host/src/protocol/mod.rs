@@ -14,18 +14,23 @@ use crate::{
     bounded::at_most,
     clock::Timestamp,
     json::Json,
-    task::{ModuleInfo, ModuleVersion, NewTask, Outcome, Report, Task, TaskId, TaskResult},
+    task::{
+        ModuleInfo, ModuleVersion, NewTask, Outcome, Report, Task, TaskId, TaskPriority, TaskResult, open_enum,
+        serialize_with_metadata,
+    },
 };
 
 mod callback;
 pub mod codec;
 pub mod python_compat;
 mod query;
+mod refusal;
 mod schedule;
 
 pub use crate::bounded::FRAME_ITEMS_MAX;
 pub use callback::{CALLBACK_MESSAGE_MAX, CallbackMessage, write as write_callback};
 pub use query::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
+pub use refusal::{Refusal, RefusalCode};
 pub use schedule::{NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus};
 
 /// The version of both conversations.
@@ -47,15 +52,6 @@ pub const HOLDS_MAX: usize = 1 << 20;
 pub const WORKER_ID_MAX: usize = 128;
 /// How many reports a worker can tell in one message.
 pub const NOTE_REPORTS_MAX: usize = 100_000;
-
-/// Whether a refusal only means that this control plane is about to stop: the next one takes the same
-/// request.
-pub fn is_stopping(why: &str) -> bool {
-    why.starts_with(STOPPING)
-}
-
-/// How a control plane that stops begins its refusals.
-const STOPPING: &str = "the control plane is stopping";
 
 /// Whether a worker can have that id. Not with a colon: an announcement ends an id with one.
 pub fn is_worker_id(id: &str) -> bool {
@@ -168,8 +164,8 @@ pub enum Reply {
     Events(Events),
     /// Answers [`Request::Schedule`].
     Schedules(Vec<ScheduleInfo>),
-    /// The request was not understood or not allowed; says why.
-    Refused(String),
+    /// The request was not understood or not allowed.
+    Refused(Refusal),
     /// Answers [`Request::Describe`]; none if nobody knows it. Arguments that do not fit into a frame
     /// beside the result are null.
     Described(Option<Box<Task>>),
@@ -211,8 +207,8 @@ pub enum Submitted {
     Accepted,
     /// It has ended.
     Ended(Arc<TaskResult>),
-    /// It was not taken; says why.
-    Refused(String),
+    /// It was not taken.
+    Refused(Refusal),
 }
 
 /// Ended tasks of a session.
@@ -272,16 +268,16 @@ pub struct WorkerInfo {
     pub modules: Vec<ModuleInfo>,
 }
 
-/// How a worker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WorkerStatus {
-    /// Takes work.
-    Active,
-    /// Finishes what it has and takes no more.
-    Draining,
-    /// Was lost a short while ago.
-    Lost,
+open_enum! {
+    /// How a worker stands.
+    pub enum WorkerStatus: "worker status" {
+        /// Takes work.
+        Active = "active",
+        /// Finishes what it has and takes no more.
+        Draining = "draining",
+        /// Was lost a short while ago.
+        Lost = "lost",
+    }
 }
 
 /// What a subworker asks. Sent to the subworker management port.
@@ -358,7 +354,7 @@ pub struct Work {
 }
 
 /// What became of a lease.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Ended {
     /// The lease.
     pub lease: LeaseId,
@@ -371,7 +367,12 @@ pub struct Ended {
     /// What it said that was not told yet, oldest first.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub reports: Vec<Report>,
+    /// What the attempt adds to the metadata of the result, if it ends the task: a JSON object.
+    #[serde(default = "Json::empty_object")]
+    pub metadata: Json,
 }
+
+serialize_with_metadata!(Ended { lease, outcome, ran_us, version, reports });
 
 /// Numbers the leases of one control plane, in the order they were granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -379,7 +380,7 @@ pub struct Ended {
 pub struct LeaseId(pub u64);
 
 /// The right to run one attempt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Lease {
     /// Its number.
     pub id: LeaseId,
@@ -395,7 +396,14 @@ pub struct Lease {
     pub args: Json,
     /// A JSON object.
     pub kwargs: Json,
+    /// The task's priority.
+    pub priority: TaskPriority,
+    /// The task's metadata, a JSON object.
+    #[serde(default = "Json::empty_object")]
+    pub metadata: Json,
 }
+
+serialize_with_metadata!(Lease { id, task_id, name, attempt, timeout_us, args, kwargs, priority });
 
 /// A sign of life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -436,13 +444,13 @@ pub enum WorkerReply {
     Noted,
     /// We do not know you, or gave you up: register anew under a new key. What you hold is void.
     Unknown,
-    /// The request was not understood or not allowed; says why.
-    Refused(String),
-    /// Answers [`WorkerRequest::Catalog`]: the old catalog stays; says why.
-    Declined(String),
-    /// Answers [`WorkerRequest::Register`]: another worker of that worker id is connected; says so. Ask
-    /// again: it may be about to leave, or be lost.
-    IdInUse(String),
+    /// The request was not understood or not allowed.
+    Refused(Refusal),
+    /// Answers [`WorkerRequest::Catalog`]: the old catalog stays.
+    Declined(Refusal),
+    /// Answers [`WorkerRequest::Register`]: another worker of that worker id is connected. Ask again: it
+    /// may be about to leave, or be lost.
+    IdInUse(Refusal),
 }
 
 /// What a subworker is to do at once.

@@ -253,7 +253,7 @@ fn id_in(bytes: &[u8]) -> Option<String> {
 #[derive(Serialize)]
 struct OriginalResult<'a> {
     task_id: &'a str,
-    status: &'static str,
+    status: &'a str,
     result: Option<&'a Json>,
     error: Option<&'a str>,
     started_at: Option<String>,
@@ -265,7 +265,7 @@ impl<'a> OriginalResult<'a> {
     fn new(task_id: &'a str, ended: &'a TaskResult, callback: Option<&'a CallbackInfo>) -> Self {
         Self {
             task_id,
-            status: status(ended.status),
+            status: status(&ended.status),
             result: ended.result.as_ref(),
             error: ended.error.as_deref(),
             started_at: ended.started_at.map(|time| local(time, ' ')),
@@ -276,7 +276,7 @@ impl<'a> OriginalResult<'a> {
 }
 
 /// The original's word for how a task stands. Its clients know no others.
-fn status(status: TaskStatus) -> &'static str {
+fn status(status: &TaskStatus) -> &str {
     match status {
         TaskStatus::Started => "running",
         other => other.as_str(),
@@ -365,7 +365,7 @@ pub fn batch(ids: &[TaskId], taken: &[Submitted]) -> Vec<u8> {
     let refused = |taken: &Submitted| matches!(taken, Submitted::Refused(_));
     let accepted = ids.iter().zip(taken).filter(|(_, taken)| !refused(taken)).map(|(id, _)| id);
     let error = taken.iter().find_map(|taken| match taken {
-        Submitted::Refused(why) => Some(why.as_str()),
+        Submitted::Refused(refusal) => Some(refusal.message.as_str()),
         Submitted::Accepted | Submitted::Ended(_) => None,
     });
     write(&BatchAnswer { batch_accepted: error.is_none(), task_ids: accepted.collect(), error })

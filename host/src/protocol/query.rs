@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bounded::at_most,
     clock::Timestamp,
-    task::{TaskId, TaskPriority, TaskStatus, named},
+    task::{TaskId, TaskPriority, TaskStatus, open_enum},
 };
 
 /// Asks for tasks. What is empty or none does not narrow it.
@@ -124,89 +124,42 @@ pub struct Event {
     pub detail: Option<Box<str>>,
 }
 
-/// What can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EventKind {
-    /// A task waits in the queue.
-    TaskQueued,
-    /// A task waits for its moment.
-    TaskScheduled,
-    /// An attempt began.
-    TaskStarted,
-    /// An attempt failed, and another will follow.
-    TaskRetrying,
-    /// A task ended with a result.
-    TaskSuccess,
-    /// A task ended with an error.
-    TaskFailure,
-    /// A task was stopped.
-    TaskCancelled,
-    /// A worker came.
-    WorkerJoined,
-    /// A worker takes no more work.
-    WorkerDraining,
-    /// A worker went in good order.
-    WorkerLeft,
-    /// A worker was lost.
-    WorkerLost,
-    /// A worker's catalog changed.
-    ModulesChanged,
-    /// A module of a worker could not be loaded, or was refused.
-    ModuleRefused,
-    /// A callback was taken by the other side.
-    CallbackDelivered,
-    /// A callback was given up.
-    CallbackFailed,
-    /// A schedule submitted a task.
-    ScheduleFired,
-    /// A schedule was due and left out, as its last task had not ended.
-    ScheduleSkipped,
-}
-
-impl EventKind {
-    /// All of them.
-    pub const ALL: [EventKind; 17] = [
-        Self::TaskQueued,
-        Self::TaskScheduled,
-        Self::TaskStarted,
-        Self::TaskRetrying,
-        Self::TaskSuccess,
-        Self::TaskFailure,
-        Self::TaskCancelled,
-        Self::WorkerJoined,
-        Self::WorkerDraining,
-        Self::WorkerLeft,
-        Self::WorkerLost,
-        Self::ModulesChanged,
-        Self::ModuleRefused,
-        Self::CallbackDelivered,
-        Self::CallbackFailed,
-        Self::ScheduleFired,
-        Self::ScheduleSkipped,
-    ];
-
-    /// The name, such as `task.queued`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TaskQueued => "task.queued",
-            Self::TaskScheduled => "task.scheduled",
-            Self::TaskStarted => "task.started",
-            Self::TaskRetrying => "task.retrying",
-            Self::TaskSuccess => "task.success",
-            Self::TaskFailure => "task.failure",
-            Self::TaskCancelled => "task.cancelled",
-            Self::WorkerJoined => "worker.joined",
-            Self::WorkerDraining => "worker.draining",
-            Self::WorkerLeft => "worker.left",
-            Self::WorkerLost => "worker.lost",
-            Self::ModulesChanged => "modules.changed",
-            Self::ModuleRefused => "module.refused",
-            Self::CallbackDelivered => "callback.delivered",
-            Self::CallbackFailed => "callback.failed",
-            Self::ScheduleFired => "schedule.fired",
-            Self::ScheduleSkipped => "schedule.skipped",
-        }
+open_enum! {
+    /// What can happen.
+    pub enum EventKind: "event kind" {
+        /// A task waits in the queue.
+        TaskQueued = "task.queued",
+        /// A task waits for its moment.
+        TaskScheduled = "task.scheduled",
+        /// An attempt began.
+        TaskStarted = "task.started",
+        /// An attempt failed, and another will follow.
+        TaskRetrying = "task.retrying",
+        /// A task ended with a result.
+        TaskSuccess = "task.success",
+        /// A task ended with an error.
+        TaskFailure = "task.failure",
+        /// A task was stopped.
+        TaskCancelled = "task.cancelled",
+        /// A worker came.
+        WorkerJoined = "worker.joined",
+        /// A worker takes no more work.
+        WorkerDraining = "worker.draining",
+        /// A worker went in good order.
+        WorkerLeft = "worker.left",
+        /// A worker was lost.
+        WorkerLost = "worker.lost",
+        /// A worker's catalog changed.
+        ModulesChanged = "modules.changed",
+        /// A module of a worker could not be loaded, or was refused.
+        ModuleRefused = "module.refused",
+        /// A callback was taken by the other side.
+        CallbackDelivered = "callback.delivered",
+        /// A callback was given up.
+        CallbackFailed = "callback.failed",
+        /// A schedule submitted a task.
+        ScheduleFired = "schedule.fired",
+        /// A schedule was due and left out, as its last task had not ended.
+        ScheduleSkipped = "schedule.skipped",
     }
 }
-
-named!(EventKind, "event kind");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Timestamp,
     json::Json,
-    task::{Policy, ScheduleSpec, TaskId, TaskStatus, Unknown, named},
+    task::{Policy, ScheduleSpec, TaskId, TaskStatus, Unknown, open_enum},
 };
 
 /// Asks for something about schedules. Answered with the schedule it is about, or with nothing if
@@ -113,32 +113,16 @@ pub enum ScheduleSource {
     Module(Arc<str>),
 }
 
-/// How a schedule stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ScheduleStatus {
-    /// Submits tasks when it is due.
-    Active,
-    /// Submits nothing until it is resumed.
-    Paused,
-    /// Its count or its time is over.
-    Finished,
-    /// Comes from a module that no worker has now.
-    Absent,
-}
-
-impl ScheduleStatus {
-    /// All of them.
-    pub const ALL: [ScheduleStatus; 4] = [Self::Active, Self::Paused, Self::Finished, Self::Absent];
-
-    /// The name in lower case.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Paused => "paused",
-            Self::Finished => "finished",
-            Self::Absent => "absent",
-        }
+open_enum! {
+    /// How a schedule stands.
+    pub enum ScheduleStatus: "schedule status" {
+        /// Submits tasks when it is due.
+        Active = "active",
+        /// Submits nothing until it is resumed.
+        Paused = "paused",
+        /// Its count or its time is over.
+        Finished = "finished",
+        /// Comes from a module that no worker has now.
+        Absent = "absent",
     }
 }
-
-named!(ScheduleStatus, "schedule status");

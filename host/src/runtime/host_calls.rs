@@ -13,7 +13,10 @@ use super::{
     descriptor::{self, Keys, Wishes},
     output::Flood,
 };
-use crate::task::{FollowUp, LogLevel, TASK_NAME_MAX, is_task_name};
+use crate::{
+    json::Json,
+    task::{FollowUp, LogLevel, TASK_NAME_MAX, is_task_name},
+};
 
 /// Lets modules reach the contract's host interface.
 pub(super) fn add_to_linker(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
@@ -81,6 +84,7 @@ fn follow_up(task: GuestFollowUp, wishes: Wishes) -> Result<FollowUp, String> {
         kwargs: descriptor::object(&task.kwargs).map_err(|why| format!("kwargs {why}"))?,
         policy: wishes.policy,
         countdown: wishes.countdown.filter(|span| *span > Duration::ZERO),
+        metadata: Json::empty_object(),
     })
 }
 

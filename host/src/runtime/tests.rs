@@ -263,6 +263,7 @@ fn follow_up_tasks_travel_with_the_outcome() {
         kwargs: Json::empty_object(),
         policy: Policy::default(),
         countdown: None,
+        metadata: Json::empty_object(),
     };
     assert_eq!(follow_ups, [expected]);
 }

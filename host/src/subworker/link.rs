@@ -15,7 +15,8 @@ use crate::{
     discovery::Discovery,
     lock::{lock, try_lock},
     protocol::{
-        BEAT_WAIT, CONFIRM_WAIT, Reply, Request, WAIT_MAX, WORK_WAIT, Welcome, WorkerReply, WorkerRequest, codec,
+        BEAT_WAIT, CONFIRM_WAIT, Refusal, RefusalCode, Reply, Request, WAIT_MAX, WORK_WAIT, Welcome, WorkerReply,
+        WorkerRequest, codec,
     },
     task::SerializationFormat,
     transport::{BlockingReq, CallError, Transport, call_blocking},
@@ -320,7 +321,9 @@ impl WorkConnection for RemoteWorkConnection<'_> {
 
 /// The answer, or in its place why it makes no sense.
 fn read(body: &[u8]) -> WorkerReply {
-    codec::decode(body).unwrap_or_else(|error| WorkerReply::Refused(format!("its answer makes no sense: {error}")))
+    codec::decode(body).unwrap_or_else(|error| {
+        WorkerReply::Refused(Refusal::new(RefusalCode::Unreadable, format!("its answer makes no sense: {error}")))
+    })
 }
 
 /// Sends `hello` to a base address. `None` without the expected answer within `limit`.

@@ -130,7 +130,7 @@ impl ModulesConfig {
             return Err(ModulesError::Load(errors));
         }
         for LoadError { path, why } in errors {
-            catalog.set_error(&path, LoadFailure { at: Timestamp::now(), message: why.to_string() });
+            catalog.set_error(&path, LoadFailure { at: Timestamp::now(), message: why.to_string(), code: None });
         }
         Ok((runtime, catalog))
     }

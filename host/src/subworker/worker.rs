@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::link::Link;
 use crate::{
-    protocol::WorkerRequest,
+    protocol::{Refusal, WorkerRequest},
     runtime::{Catalog, Runtime, WatchEnd},
     transport::CallError,
 };
@@ -88,7 +88,10 @@ pub struct Identity {
 pub enum WorkerError {
     /// The control plane refused the registration.
     #[error("the control plane refused this worker: {0}")]
-    Refused(String),
+    Refused(Refusal),
+    /// The reply to the registration is of an unexpected type.
+    #[error("the control plane sent an unexpected reply to the registration of this worker")]
+    UnexpectedReply,
     /// Another worker has the same id.
     #[error("another worker with the id '{worker_id}' is still connected{}", after_waiting(*waited))]
     IdInUse {

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 
-use super::{ErrorKind, LogLevel, Policy, policy::seconds};
+use super::{ErrorKind, LogLevel, Policy, metadata, policy::seconds};
 use crate::{
     bounded::{FRAME_ITEMS_MAX, at_most},
     json::Json,
@@ -40,7 +40,7 @@ pub enum Report {
 }
 
 /// A call that an attempt wants submitted when it succeeds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct FollowUp {
     /// The task name.
     pub name: String,
@@ -53,6 +53,23 @@ pub struct FollowUp {
     /// How long it waits first.
     #[serde(with = "seconds")]
     pub countdown: Option<Duration>,
+    /// A JSON object; the id of the task that submits it is added as `parent`.
+    #[serde(default = "Json::empty_object")]
+    pub metadata: Json,
+}
+
+impl Serialize for FollowUp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_json = serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("FollowUp", 6)?;
+        fields.serialize_field("name", &self.name)?;
+        fields.serialize_field("args", &self.args)?;
+        fields.serialize_field("kwargs", &self.kwargs)?;
+        fields.serialize_field("policy", &self.policy)?;
+        fields.serialize_field("countdown", &seconds::of(self.countdown))?;
+        metadata::write(&mut fields, &self.metadata, is_json)?;
+        fields.end()
+    }
 }
 
 /// What one attempt ended in.

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, ScheduleSpec};
+use super::{Policy, ScheduleSpec, open_enum};
 use crate::{
     bounded::{FRAME_ITEMS_MAX, at_most},
     clock::Timestamp,
     json::Json,
+    protocol::RefusalCode,
 };
 
 /// How many tasks a module may offer.
@@ -64,22 +65,23 @@ impl ModuleInfo {
     }
 }
 
-/// How a module of a worker stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ModuleStatus {
-    /// Loaded: its tasks run.
-    #[default]
-    Loaded,
-    /// Its file is gone. The version that was loaded last runs on.
-    Missing,
-    /// Its file has been gone from a watched folder for too long: it runs what was submitted before,
-    /// and takes nothing new.
-    Leaving,
-    /// Was never loaded: its tasks are not known.
-    Broken,
-    /// Is being compiled or registers its tasks: they are not known yet.
-    Loading,
+open_enum! {
+    /// How a module of a worker stands.
+    #[derive(Default)]
+    pub enum ModuleStatus: "module status" {
+        /// Loaded: its tasks run.
+        #[default]
+        Loaded = "loaded",
+        /// Its file is gone. The version that was loaded last runs on.
+        Missing = "missing",
+        /// Its file has been gone from a watched folder for too long: it runs what was submitted before,
+        /// and takes nothing new.
+        Leaving = "leaving",
+        /// Was never loaded: its tasks are not known.
+        Broken = "broken",
+        /// Is being compiled or registers its tasks: they are not known yet.
+        Loading = "loading",
+    }
 }
 
 /// Why a version of a module was not taken.
@@ -89,4 +91,7 @@ pub struct LoadFailure {
     pub at: Timestamp,
     /// What is wrong with it.
     pub message: String,
+    /// Why the control plane refused it; none if the worker did.
+    #[serde(default)]
+    pub code: Option<RefusalCode>,
 }

@@ -3,6 +3,8 @@
 //! Apart because every enum that people name is made alike: lower case where it is written, any case
 //! where it is read, a number in postcard. `named!` makes it so here and elsewhere.
 
+use super::open::open_enum;
+
 /// How urgent a task is. Text in lower case, read in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TaskPriority {
@@ -37,99 +39,55 @@ impl TaskPriority {
     }
 }
 
-/// How a task stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TaskStatus {
-    /// Waits in the queue.
-    Pending,
-    /// Waits for its moment (eta, countdown).
-    Scheduled,
-    /// A slot runs it.
-    Started,
-    /// An attempt failed; waits for the next one.
-    Retrying,
-    /// Ended with a result.
-    Success,
-    /// Ended with an error.
-    Failure,
-    /// Ended because somebody asked for it.
-    Cancelled,
+open_enum! {
+    /// How a task stands.
+    pub enum TaskStatus: "task status" {
+        /// Waits in the queue.
+        Pending = "pending",
+        /// Waits for its moment (eta, countdown).
+        Scheduled = "scheduled",
+        /// A slot runs it.
+        Started = "started",
+        /// An attempt failed; waits for the next one.
+        Retrying = "retrying",
+        /// Ended with a result.
+        Success = "success",
+        /// Ended with an error.
+        Failure = "failure",
+        /// Ended because somebody asked for it.
+        Cancelled = "cancelled",
+    }
 }
 
 impl TaskStatus {
-    /// All of them.
-    pub const ALL: [TaskStatus; 7] =
-        [Self::Pending, Self::Scheduled, Self::Started, Self::Retrying, Self::Success, Self::Failure, Self::Cancelled];
-
-    /// The name in lower case.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Scheduled => "scheduled",
-            Self::Started => "started",
-            Self::Retrying => "retrying",
-            Self::Success => "success",
-            Self::Failure => "failure",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether nothing more will happen to a task that stands so.
+    /// Whether a task of this status has ended. An unknown status has not: a task that has ended is
+    /// in a message that says so.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Cancelled)
     }
 }
 
-/// Why a task failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ErrorKind {
-    /// The arguments do not fit the task.
-    BadArguments,
-    /// The task itself said so.
-    Failed,
-    /// An attempt ran longer than its timeout.
-    Timeout,
-    /// An attempt wanted more memory than it may have.
-    OutOfMemory,
-    /// An attempt recursed too deeply.
-    StackOverflow,
-    /// An attempt returned, printed or logged more than it may.
-    OutputLimit,
-    /// An attempt ended in a WebAssembly trap: a panic, a bad access, a division by zero.
-    Trap,
-    /// The workers that ran it were lost, again and again.
-    WorkerLost,
-    /// No worker has a task of this name.
-    NotFound,
-}
-
-impl ErrorKind {
-    /// All of them.
-    pub const ALL: [ErrorKind; 9] = [
-        Self::BadArguments,
-        Self::Failed,
-        Self::Timeout,
-        Self::OutOfMemory,
-        Self::StackOverflow,
-        Self::OutputLimit,
-        Self::Trap,
-        Self::WorkerLost,
-        Self::NotFound,
-    ];
-
-    /// The name in lower case with hyphens.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::BadArguments => "bad-arguments",
-            Self::Failed => "failed",
-            Self::Timeout => "timeout",
-            Self::OutOfMemory => "out-of-memory",
-            Self::StackOverflow => "stack-overflow",
-            Self::OutputLimit => "output-limit",
-            Self::Trap => "trap",
-            Self::WorkerLost => "worker-lost",
-            Self::NotFound => "not-found",
-        }
+open_enum! {
+    /// Why a task failed.
+    pub enum ErrorKind: "error kind" {
+        /// The arguments do not fit the task.
+        BadArguments = "bad-arguments",
+        /// The task itself said so.
+        Failed = "failed",
+        /// An attempt ran longer than its timeout.
+        Timeout = "timeout",
+        /// An attempt wanted more memory than it may have.
+        OutOfMemory = "out-of-memory",
+        /// An attempt recursed too deeply.
+        StackOverflow = "stack-overflow",
+        /// An attempt returned, printed or logged more than it may.
+        OutputLimit = "output-limit",
+        /// An attempt ended in a WebAssembly trap: a panic, a bad access, a division by zero.
+        Trap = "trap",
+        /// The workers that ran it were lost, again and again.
+        WorkerLost = "worker-lost",
+        /// No worker has a task of this name.
+        NotFound = "not-found",
     }
 }
 
@@ -249,8 +207,6 @@ macro_rules! named {
 pub(crate) use named;
 
 named!(TaskPriority, "priority");
-named!(TaskStatus, "task status");
-named!(ErrorKind, "error kind");
 named!(SerializationFormat, "serialization format");
 named!(LogLevel, "log level");
 
@@ -267,9 +223,9 @@ mod tests {
                 .parse::<TaskPriority>()
                 .is_err_and(|error| error.to_string().contains("critical, high, normal, low"))
         );
-        for status in TaskStatus::ALL {
-            let bytes = postcard::to_stdvec(&status).expect("to postcard");
-            assert_eq!(postcard::from_bytes::<TaskStatus>(&bytes), Ok(status));
+        for priority in TaskPriority::ALL {
+            let bytes = postcard::to_stdvec(&priority).expect("to postcard");
+            assert_eq!((bytes.len(), postcard::from_bytes::<TaskPriority>(&bytes)), (1, Ok(priority)));
         }
     }
 }

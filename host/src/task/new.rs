@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use super::{
-    CallbackInfo, Policy, TaskId,
+    CallbackInfo, Policy, TaskId, metadata,
     policy::{Said, seconds},
 };
 use crate::{clock::Timestamp, json::Json};
@@ -49,6 +49,10 @@ pub struct NewTask {
     /// What to do if no worker has it.
     #[serde(default)]
     pub unknown: Unknown,
+    /// A JSON object that travels with the task to its attempts and its result, at most
+    /// [`METADATA_MAX`](super::METADATA_MAX) bytes.
+    #[serde(default = "Json::empty_object")]
+    pub metadata: Json,
 }
 
 impl NewTask {
@@ -64,20 +68,22 @@ impl NewTask {
             countdown: None,
             callback: None,
             unknown: Unknown::Fail,
+            metadata: Json::empty_object(),
         }
     }
 
     /// How many bytes of documents come with it.
     pub(crate) fn size(&self) -> usize {
         let callback = self.callback.as_ref().map_or(0, CallbackInfo::size);
-        self.args.as_str().len() + self.kwargs.as_str().len() + callback
+        self.args.as_str().len() + self.kwargs.as_str().len() + callback + metadata::size(&self.metadata)
     }
 }
 
 impl Serialize for NewTask {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let said = Said::by(&serializer);
-        let mut fields = serializer.serialize_struct("NewTask", 9)?;
+        let is_json = serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("NewTask", 10)?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("name", &self.name)?;
         said.field(&mut fields, "args", &self.args, self.args.as_str() != "[]")?;
@@ -87,6 +93,7 @@ impl Serialize for NewTask {
         said.field(&mut fields, "countdown", &seconds::of(self.countdown), self.countdown.is_some())?;
         said.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
         said.field(&mut fields, "unknown", &self.unknown, self.unknown != Unknown::Fail)?;
+        metadata::write(&mut fields, &self.metadata, is_json)?;
         fields.end()
     }
 }
@@ -107,6 +114,7 @@ mod tests {
             countdown: Some(Duration::from_secs(3)),
             callback: Some(CallbackInfo::new("tcp://127.0.0.1:1")),
             unknown: Unknown::Wait,
+            metadata: Json::parse(r#"{"tag":1}"#).expect("JSON"),
             ..plain.clone()
         };
         for task in [plain, full] {

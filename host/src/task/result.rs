@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeStruct};
 
-use super::{ErrorKind, TaskId, TaskStatus, policy::Said};
+use super::{ErrorKind, TaskId, TaskStatus, metadata, open_enum, policy::Said};
 use crate::{clock::Timestamp, json::Json};
 
 /// How a task ended.
@@ -33,6 +33,8 @@ pub struct TaskResult {
     pub module_version: Option<ModuleVersion>,
     /// What became of its callback; none if it has none.
     pub callback: Option<Box<Delivery>>,
+    /// The task's metadata, and over it what its last attempt added: a JSON object.
+    pub metadata: Json,
 }
 
 impl TaskResult {
@@ -50,19 +52,23 @@ impl TaskResult {
             attempts: 0,
             module_version: None,
             callback: None,
+            metadata: Json::empty_object(),
         }
     }
 
     /// About how many bytes it takes in a frame, beyond a fixed part.
     pub(crate) fn size(&self) -> usize {
-        self.result.as_ref().map_or(0, |json| json.as_str().len()) + self.error.as_ref().map_or(0, String::len)
+        self.result.as_ref().map_or(0, |json| json.as_str().len())
+            + self.error.as_ref().map_or(0, String::len)
+            + metadata::size(&self.metadata)
     }
 }
 
 impl Serialize for TaskResult {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let said = Said::by(&serializer);
-        let mut fields = serializer.serialize_struct("TaskResult", 11)?;
+        let is_json = serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("TaskResult", 12)?;
         fields.serialize_field("task_id", &self.task_id)?;
         fields.serialize_field("status", &self.status)?;
         fields.serialize_field("result", &self.result)?;
@@ -74,6 +80,7 @@ impl Serialize for TaskResult {
         fields.serialize_field("attempts", &self.attempts)?;
         said.field(&mut fields, "module_version", &self.module_version, self.module_version.is_some())?;
         said.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
+        metadata::write(&mut fields, &self.metadata, is_json)?;
         fields.end()
     }
 }
@@ -98,6 +105,8 @@ struct TaskResultRead {
     module_version: Option<ModuleVersion>,
     #[serde(default)]
     callback: Option<Box<Delivery>>,
+    #[serde(default = "Json::empty_object")]
+    metadata: Json,
 }
 
 impl From<TaskResultRead> for TaskResult {
@@ -115,6 +124,7 @@ impl From<TaskResultRead> for TaskResult {
             attempts: read.attempts,
             module_version: read.module_version,
             callback: read.callback,
+            metadata: read.metadata,
         }
     }
 }
@@ -181,16 +191,16 @@ impl Delivery {
     }
 }
 
-/// How a callback stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeliveryState {
-    /// On its way.
-    Pending,
-    /// Taken by the other side's socket.
-    Delivered,
-    /// Given up.
-    Failed,
+open_enum! {
+    /// How a callback stands.
+    pub enum DeliveryState: "delivery state" {
+        /// On its way.
+        Pending = "pending",
+        /// Taken by the other side's socket.
+        Delivered = "delivered",
+        /// Given up.
+        Failed = "failed",
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fastworker::{
-    client::{Client, ClientError},
+    client::Client,
     json::Json,
     task::{TaskId, TaskStatus},
 };
@@ -110,7 +110,7 @@ impl Shared {
             } else {
                 (self.client.submit_task("add", (number, 1)).task_id(id.clone()).await, (number + 1).to_string())
             };
-            if matches!(&answer, Err(ClientError::Refused(why)) if why.contains("is stopping")) {
+            if matches!(&answer, Err(error) if error.is_stopping()) {
                 // A control plane that drains says so, and whoever asks comes again.
                 tokio::time::sleep(PAUSE).await;
                 continue;

@@ -111,5 +111,6 @@ fn follow_up(dice: &mut Rng) -> FollowUp {
         kwargs: Json::empty_object(),
         policy: Policy::default(),
         countdown: (dice.u8(0..4) == 0).then(|| Duration::from_millis(dice.u64(1..3_000))),
+        metadata: Json::empty_object(),
     }
 }

@@ -407,7 +407,8 @@ impl Worker {
             return self.crash(scene);
         }
         let ran_us = micros(scene.now.mono.since(running.began));
-        desk.ended.push(Ended { lease, outcome: Some(running.outcome), ran_us, version: None, reports: running.says });
+        let (outcome, reports) = (Some(running.outcome), running.says);
+        desk.ended.push(Ended { outcome, ran_us, reports, ..not_begun(lease) });
         if self.mood == Mood::Leaving {
             let waiting = std::mem::take(&mut desk.waiting);
             desk.ended.extend(waiting.into_iter().map(|lease| not_begun(lease.id)));
@@ -547,7 +548,7 @@ pub(crate) fn line(message: &str) -> Report {
 }
 
 fn not_begun(lease: LeaseId) -> Ended {
-    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new() }
+    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
 }
 
 fn module(names: &[&'static Name]) -> ModuleInfo {

@@ -8,9 +8,13 @@ use std::{
 
 use fastworker::{
     protocol::{
-        CallbackMessage, EventKind, Reply, Request, ScheduleStatus, WorkerReply, WorkerRequest, codec, python_compat,
+        CallbackMessage, EventKind, RefusalCode, Reply, Request, ScheduleStatus, WorkerReply, WorkerRequest,
+        WorkerStatus, codec, python_compat,
     },
-    task::{ErrorKind, LogLevel, NewTask, SerializationFormat, TaskPriority, TaskStatus, schedule::Overlap},
+    task::{
+        DeliveryState, ErrorKind, LogLevel, ModuleStatus, NewTask, SerializationFormat, TaskPriority, TaskStatus,
+        schedule::Overlap,
+    },
 };
 use fastworker_tests::binary::root;
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
@@ -100,12 +104,16 @@ fn the_document_lists_each_field_and_each_variant_as_it_is_written() {
     read(&book, &super::worker_requests());
     read(&book, &super::worker_replies());
     book.choice("TaskPriority", &TaskPriority::ALL.map(TaskPriority::as_str));
-    book.choice("TaskStatus", &TaskStatus::ALL.map(TaskStatus::as_str));
-    book.choice("ErrorKind", &ErrorKind::ALL.map(ErrorKind::as_str));
+    book.open("TaskStatus", &TaskStatus::ALL);
+    book.open("ErrorKind", &ErrorKind::ALL);
     book.choice("LogLevel", &LogLevel::ALL.map(LogLevel::as_str));
-    book.choice("EventKind", &EventKind::ALL.map(EventKind::as_str));
+    book.open("EventKind", &EventKind::ALL);
     book.choice("Overlap", &Overlap::ALL.map(Overlap::as_str));
-    book.choice("ScheduleStatus", &ScheduleStatus::ALL.map(ScheduleStatus::as_str));
+    book.open("ScheduleStatus", &ScheduleStatus::ALL);
+    book.open("RefusalCode", &RefusalCode::ALL);
+    book.open("WorkerStatus", &WorkerStatus::ALL);
+    book.open("ModuleStatus", &ModuleStatus::ALL);
+    book.open("DeliveryState", &DeliveryState::ALL);
 
     let is_definition =
         |line: &String| line.starts_with(|first: char| first.is_ascii_uppercase()) && line.contains(" = ");

@@ -70,6 +70,7 @@ enum Payload {
 enum Definition {
     Struct(Fields),
     Enum(BTreeMap<u32, (&'static str, Payload)>),
+    Open(Vec<String>),
 }
 
 /// Every struct and enum that was seen, by its name.
@@ -88,6 +89,12 @@ impl Book {
         self.0.borrow_mut().insert(name.to_owned(), Definition::Enum(numbered.collect()));
     }
 
+    /// Adds an open value, which is written as its name.
+    pub(crate) fn open<T: ToString>(&self, name: &str, known: &[T]) {
+        let known = known.iter().map(ToString::to_string).collect();
+        self.0.borrow_mut().insert(name.to_owned(), Definition::Open(known));
+    }
+
     /// Each definition in a line, as `docs/protocol.md` writes it, by its name.
     pub(crate) fn lines(&self) -> BTreeMap<String, String> {
         let fields = |fields: &Fields| {
@@ -102,6 +109,7 @@ impl Book {
         let line = |definition: &Definition| match definition {
             Definition::Struct(parts) => fields(parts),
             Definition::Enum(variants) => variants.iter().map(variant).collect::<Vec<_>>().join(" | "),
+            Definition::Open(known) => format!("open {}", known.join(" | ")),
         };
         self.0.borrow().iter().map(|(name, it)| (name.clone(), format!("{name} = {}", line(it)))).collect()
     }
@@ -147,6 +155,9 @@ impl<'a> Tracer<'a> {
             "Timestamp" => Shape::named("moment"),
             "Uuid" => Shape::named("uuid"),
             "ModuleVersion" => Shape::named("version"),
+            // Open values are written as text, which keeps no name.
+            "TaskStatus" | "ErrorKind" | "RefusalCode" | "WorkerStatus" | "ModuleStatus" | "ScheduleStatus"
+            | "DeliveryState" | "EventKind" => Shape::named(name),
             // Choices are written as a byte, which keeps no name.
             _ if shape == Shape::named("u8") => Shape::named(name),
             _ => shape,

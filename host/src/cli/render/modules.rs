@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::exactly,
-    protocol::{WorkerInfo, WorkerStatus},
+    protocol::{RefusalCode, WorkerInfo, WorkerStatus},
     signature,
     task::{LoadFailure, ModuleInfo, ModuleStatus, Policy, TaskInfo, schedule::When},
     visible,
@@ -103,9 +103,12 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
         ModuleStatus::Missing => words("missing: its file is gone; this version runs on"),
         ModuleStatus::Leaving => words("leaving: its file is gone; it runs what was submitted before"),
         ModuleStatus::Loaded | ModuleStatus::Broken | ModuleStatus::Loading => {}
+        ModuleStatus::Other(status) => words(status.as_str()),
     }
-    if let Some(LoadFailure { at, message }) = &module.last_error {
+    if let Some(LoadFailure { at, message, code }) = &module.last_error {
         out(format_args!("  error since {}:", moment(*at)));
+        let force = if *code == Some(RefusalCode::CatalogConflict) { ", or at once with --force-reload" } else { "" };
+        let message = format!("{message}{force}");
         message.lines().for_each(|line| below("    ", line));
     }
     if !workers.is_empty() {

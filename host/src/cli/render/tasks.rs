@@ -153,6 +153,7 @@ fn delivery(delivery: &Delivery) -> String {
         DeliveryState::Pending => format!("pending, to {address}"),
         DeliveryState::Delivered => format!("delivered to {address} after {tries}"),
         DeliveryState::Failed => format!("failed after {tries} to reach {address}: {reason}"),
+        DeliveryState::Other(state) => format!("{}, to {address}", state.as_str()),
     }
 }
 

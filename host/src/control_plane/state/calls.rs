@@ -15,15 +15,11 @@ impl<R: Responder> State<R> {
     pub fn callback_ended(&mut self, now: Now, end: CallbackEnd) {
         let CallbackEnd { result, outcome, attempts } = end;
         let Some(pending) = &result.callback else { return };
-        let (state, reason) = match outcome {
-            Ok(()) => (DeliveryState::Delivered, None),
-            Err(reason) => (DeliveryState::Failed, Some(reason)),
+        let (kind, state, reason) = match outcome {
+            Ok(()) => (EventKind::CallbackDelivered, DeliveryState::Delivered, None),
+            Err(reason) => (EventKind::CallbackFailed, DeliveryState::Failed, Some(reason)),
         };
         let delivery = Delivery { address: pending.address.clone(), state, attempts, reason };
-        let kind = match state {
-            DeliveryState::Failed => EventKind::CallbackFailed,
-            DeliveryState::Pending | DeliveryState::Delivered => EventKind::CallbackDelivered,
-        };
         let detail = match &delivery.reason {
             Some(reason) => format!("{}: {reason}", delivery.address),
             None => delivery.address.clone(),

@@ -18,7 +18,7 @@ use crate::{
     clock::Now,
     control_plane::events::NewEvent,
     json::Json,
-    protocol::{CatalogChange, EventKind, WorkerReply},
+    protocol::{CatalogChange, EventKind, Refusal, RefusalCode, WorkerReply},
     signature::Signature,
     task::{ModuleInfo, ModuleStatus},
 };
@@ -99,7 +99,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Why a worker's modules should not change to these.
-    fn objection(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<String> {
+    fn objection(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<Refusal> {
         let (old, new) = (schemas(self.registry.get(key)?.modules()), schemas(modules));
         let concern = |name: &str, schema: &Json| match new.get(name) {
             None => (!self.registry.has_other(key, name)).then_some(Concern::Gone),
@@ -115,10 +115,11 @@ impl<R: Responder> State<R> {
                 _ if count < share(concerns.len()) => format!("{count} unfinished tasks"),
                 _ => format!("{count} or more unfinished tasks"),
             };
-            match why {
+            let why = match why {
                 None => format!("it has no '{name}', which would leave {tasks} without a worker"),
                 Some(why) => format!("it does not take the arguments of {tasks} of '{name}': {why}"),
-            }
+            };
+            Refusal::new(RefusalCode::CatalogConflict, why)
         })
     }
 
@@ -197,6 +198,7 @@ fn change(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
             ModuleStatus::Missing => "its file is missing".to_owned(),
             ModuleStatus::Leaving => "its file is gone: it runs what was submitted before".to_owned(),
             ModuleStatus::Loaded | ModuleStatus::Broken | ModuleStatus::Loading => "its file is back".to_owned(),
+            ModuleStatus::Other(status) => format!("it is {}", status.as_str()),
         }),
         Some(_) => None,
     }

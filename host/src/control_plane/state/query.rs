@@ -162,6 +162,7 @@ impl<R: Responder> State<R> {
             unknown_until: if record.unclaimed { self.claimable_until(&record.name, id) } else { None },
             module_version: None,
             callback: record.callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address))),
+            metadata: record.metadata.clone(),
         }
     }
 
@@ -191,6 +192,7 @@ impl<R: Responder> State<R> {
             unknown_until: None,
             module_version: result.module_version,
             callback: result.callback,
+            metadata: result.metadata,
         }
     }
 

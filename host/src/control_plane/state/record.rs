@@ -16,10 +16,10 @@ use crate::{
         sessions::Sessions,
     },
     json::Json,
-    protocol::{Lease, LeaseId},
+    protocol::{Lease, LeaseId, Refusal},
     task::{
         CallbackInfo, ErrorKind, Failure, ModuleVersion, Policy, TIMEOUT_DEFAULT, TaskId, TaskPriority, TaskResult,
-        TaskStatus,
+        TaskStatus, metadata,
     },
 };
 
@@ -83,6 +83,8 @@ pub(super) struct TaskRecord {
     pub(super) callback: Option<Arc<CallbackInfo>>,
     /// How its last attempt failed, if one did.
     pub(super) last_failure: Option<Box<LastFailure>>,
+    /// A JSON object that its leases and its result carry.
+    pub(super) metadata: Json,
 }
 
 /// How an attempt failed that is not the last one.
@@ -98,7 +100,7 @@ pub(super) struct LastFailure {
 impl TaskRecord {
     pub(super) fn bytes(&self) -> usize {
         let callback = self.callback.as_ref().map_or(0, |callback| callback.size());
-        self.args.as_str().len() + self.kwargs.as_str().len() + callback
+        self.args.as_str().len() + self.kwargs.as_str().len() + callback + metadata::size(&self.metadata)
     }
 
     /// Lets one more session hear of its end, if there is room.
@@ -137,6 +139,8 @@ impl TaskRecord {
             timeout_us: micros(self.timeout()),
             args: self.args.clone(),
             kwargs: self.kwargs.clone(),
+            priority: self.priority,
+            metadata: self.metadata.clone(),
         }
     }
 
@@ -175,7 +179,7 @@ pub(super) struct Granted {
 pub(super) enum SubmitOutcome {
     Live,
     Ended(Arc<TaskResult>),
-    Refused(String),
+    Refused(Refusal),
 }
 
 /// Why a lease is taken back from the worker of this id.
@@ -221,4 +225,6 @@ pub(super) struct End {
     pub(super) started_at: Option<Timestamp>,
     pub(super) worker_id: Option<Arc<str>>,
     pub(super) version: Option<ModuleVersion>,
+    /// What the last attempt adds to the task's metadata.
+    pub(super) metadata: Option<Json>,
 }

@@ -11,7 +11,7 @@ use crate::control_plane::{
 };
 use crate::{
     clock::{Moment, Now},
-    protocol::{EventKind, NewSchedule, Reply, ScheduleInfo, ScheduleRequest},
+    protocol::{EventKind, NewSchedule, Refusal, Reply, ScheduleInfo, ScheduleRequest},
     task::{ModuleInfo, ModuleStatus, ScheduleSpec, TaskId, TaskInfo, TaskStatus},
 };
 
@@ -40,12 +40,12 @@ impl<R: Responder> State<R> {
             }
             ScheduleRequest::Trigger { name, task_id } => match self.trigger(now, &name, &task_id) {
                 Ok(()) => Ok(self.schedule_info(now, &name)),
-                Err(why) => return self.reply(reply_to, Reply::Refused(why)),
+                Err(refusal) => return self.reply(reply_to, Reply::Refused(refusal)),
             },
         };
         let reply = match answer {
             Ok(infos) => Reply::Schedules(infos.into_iter().map(|info| self.with_status(now, info)).collect()),
-            Err(why) => Reply::Refused(why.to_string()),
+            Err(error) => Reply::Refused(error.into()),
         };
         self.arm_schedules(now);
         self.reply(reply_to, reply);
@@ -66,7 +66,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Submits a schedule's task now. Nothing happens if there is no such schedule.
-    fn trigger(&mut self, now: Now, name: &str, id: &TaskId) -> Result<(), String> {
+    fn trigger(&mut self, now: Now, name: &str, id: &TaskId) -> Result<(), Refusal> {
         let is_known = self.tasks.contains_key(id) || self.results.peek(now.mono, id).is_some();
         let Some(Fire { name, task }) = self.schedules.task(name, id.clone()).filter(|_| !is_known) else {
             return Ok(());
@@ -74,7 +74,7 @@ impl<R: Responder> State<R> {
         let end = match self.offer(now, task, None, None) {
             SubmitOutcome::Live => None,
             SubmitOutcome::Ended(result) => Some(result.status),
-            SubmitOutcome::Refused(why) => return Err(why),
+            SubmitOutcome::Refused(refusal) => return Err(refusal),
         };
         self.note_fired(now, &name, id, By::Hand, end);
         Ok(())
@@ -102,9 +102,9 @@ impl<R: Responder> State<R> {
         match self.accept(now, task, None, None) {
             SubmitOutcome::Live => self.note_fired(now, &name, &id, By::Time, None),
             SubmitOutcome::Ended(result) => self.note_fired(now, &name, &id, By::Time, Some(result.status)),
-            SubmitOutcome::Refused(why) => {
+            SubmitOutcome::Refused(refusal) => {
                 self.schedules.refused(&name);
-                self.note_skipped(now, &name, &why);
+                self.note_skipped(now, &name, &refusal.message);
             }
         }
     }

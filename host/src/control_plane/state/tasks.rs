@@ -19,11 +19,11 @@ use crate::control_plane::{
 use crate::{
     clock::{Moment, Now, Timestamp, micros},
     json::Json,
-    protocol::{Ended, EventKind, LeaseId, Order},
+    protocol::{Ended, EventKind, LeaseId, Order, Refusal, RefusalCode},
     signature::ArgumentError,
     task::{
-        CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId,
-        TaskResult, TaskStatus, Unknown, is_task_name,
+        CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, METADATA_MAX, ModuleVersion, NewTask, Outcome,
+        TASK_NAME_MAX, TaskId, TaskResult, TaskStatus, Unknown, is_task_name, metadata,
     },
     transport::PAYLOAD_MAX,
 };
@@ -31,8 +31,9 @@ use crate::{
 /// Room for so many tasks is kept for good.
 const TASKS_ROOM: usize = 65_536;
 
-fn too_many_sessions() -> String {
-    format!("over {TASK_SESSIONS_MAX} sessions wait for this task, which is the limit: look it up")
+fn too_many_sessions() -> Refusal {
+    let why = format!("over {TASK_SESSIONS_MAX} sessions wait for this task, which is the limit: look it up");
+    Refusal::new(RefusalCode::SessionLimit, why)
 }
 
 /// What became of an attempt.
@@ -40,6 +41,7 @@ struct Ran {
     outcome: Outcome,
     span: Duration,
     version: Option<ModuleVersion>,
+    metadata: Json,
 }
 
 /// Puts a task at a place of the queue.
@@ -64,11 +66,12 @@ impl<R: Responder> State<R> {
     ) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
             Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
-                let why = format!("the task id {} is taken by another call, of {name}: use a new one", task.id);
-                return SubmitOutcome::Refused(why);
+                let why = format!("the task id {} is taken by another call, of {name}", task.id);
+                return SubmitOutcome::Refused(Refusal::new(RefusalCode::IdTaken, why));
             }
             None if self.draining => {
-                return SubmitOutcome::Refused("the control plane is stopping and takes no more tasks".into());
+                let why = "the control plane is stopping and takes no more tasks";
+                return SubmitOutcome::Refused(Refusal::new(RefusalCode::Stopping, why));
             }
             Some(_) | None => {}
         }
@@ -149,6 +152,7 @@ impl<R: Responder> State<R> {
             reports: ReportLog::default(),
             callback: task.callback.map(Arc::new),
             last_failure: None,
+            metadata: task.metadata,
         };
         self.bytes += record.bytes();
         self.counts.accepted += 1;
@@ -168,24 +172,32 @@ impl<R: Responder> State<R> {
     }
 
     /// Why a task is not taken, if it is not.
-    pub(super) fn refusal(&self, task: &NewTask) -> Option<String> {
+    pub(super) fn refusal(&self, task: &NewTask) -> Option<Refusal> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
         let size = task.size();
-        if !is_task_name(&task.name) {
-            Some(format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters"))
+        let (code, why) = if !is_task_name(&task.name) {
+            let why = format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters");
+            (RefusalCode::BadRequest, why)
         } else if size > PAYLOAD_MAX {
-            Some(format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes"))
+            let why = format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes");
+            (RefusalCode::TooLarge, why)
         } else if !task.args.as_str().starts_with('[') || !task.kwargs.as_str().starts_with('{') {
-            Some("positional arguments are a JSON array, and named arguments a JSON object".into())
+            let why = "positional arguments are a JSON array, and named arguments a JSON object";
+            (RefusalCode::BadRequest, why.into())
+        } else if !metadata::is_valid(&task.metadata) {
+            (RefusalCode::MetadataInvalid, format!("metadata is a JSON object of at most {METADATA_MAX} bytes"))
         } else if let Some(why) = task.callback.as_ref().and_then(CallbackInfo::fault) {
-            Some(why)
+            (RefusalCode::CallbackInvalid, why)
         } else if self.tasks.len() >= tasks_max {
-            Some(format!("the queue is full: {tasks_max} tasks are unfinished; try again later"))
+            let why = format!("the queue is full: {tasks_max} tasks are unfinished; try again later");
+            (RefusalCode::QueueFull, why)
         } else if self.bytes + size > bytes_max {
-            Some(format!("the queue is full: its arguments hold {bytes_max} bytes; try again later"))
+            let why = format!("the queue is full: its arguments hold {bytes_max} bytes; try again later");
+            (RefusalCode::QueueFull, why)
         } else {
-            None
-        }
+            return None;
+        };
+        Some(Refusal::new(code, why))
     }
 
     fn not_found(&mut self, now: Now, task: NewTask) -> Arc<TaskResult> {
@@ -250,6 +262,7 @@ impl<R: Responder> State<R> {
             error: Some(why),
             completed_at: Some(now.wall),
             error_kind: Some(kind),
+            metadata: task.metadata,
             ..TaskResult::new(task.id, TaskStatus::Failure)
         };
         let callback = task.callback.map(Arc::new);
@@ -289,7 +302,7 @@ impl<R: Responder> State<R> {
 
     /// Closes the books on what a slot was granted.
     pub(super) fn settle(&mut self, now: Now, worker: Uuid, granted: Vec<LeaseId>, ended: Vec<Ended>) -> Vec<LeaseId> {
-        for Ended { lease, outcome, ran_us, version, reports } in ended {
+        for Ended { lease, outcome, ran_us, version, reports, metadata } in ended {
             // A late outcome, under a lease that was taken back, counts for nothing.
             if !self.holds(worker, lease) {
                 continue;
@@ -300,7 +313,7 @@ impl<R: Responder> State<R> {
             match outcome {
                 Some(outcome) => {
                     let span = Duration::from_micros(ran_us);
-                    self.outcome(now, worker, lease, Ran { outcome, span, version });
+                    self.outcome(now, worker, lease, Ran { outcome, span, version, metadata });
                 }
                 None => drop(self.put_back(now, lease, Loss::No)),
             }
@@ -309,7 +322,7 @@ impl<R: Responder> State<R> {
     }
 
     fn outcome(&mut self, now: Now, worker: Uuid, lease: LeaseId, ran: Ran) {
-        let Ran { outcome, span, version } = ran;
+        let Ran { outcome, span, version, metadata } = ran;
         let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
         let Some(record) = self.tasks.get_mut(&id) else { return };
         let ran_us = i64::try_from(micros(span)).unwrap_or(i64::MAX);
@@ -326,12 +339,13 @@ impl<R: Responder> State<R> {
         }
         let waited = now.mono.since(record.waiting_since).saturating_sub(span);
         self.metrics.attempt(&record.name, record.priority, waited, span);
-        let end = End { started_at: Some(began), worker_id: worker_id.clone(), version, ..End::default() };
+        let metadata = Some(metadata);
+        let end = End { started_at: Some(began), worker_id: worker_id.clone(), version, metadata, ..End::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
                 self.finish(now, &id, TaskStatus::Success, End { result: Some(result), ..end });
                 for (index, follow_up) in follow_ups.into_iter().enumerate() {
-                    self.follow_up(now, id.follow_up(index), follow_up);
+                    self.follow_up(now, &id, index, follow_up);
                 }
             }
             Outcome::Failure(failure) => match retry::delay(&record.policy, &id, record.attempt, &failure) {
@@ -355,14 +369,15 @@ impl<R: Responder> State<R> {
         }
     }
 
-    pub(super) fn follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
-        let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
+    pub(super) fn follow_up(&mut self, now: Now, parent: &TaskId, index: usize, follow_up: FollowUp) {
+        let FollowUp { name, args, kwargs, policy, countdown, metadata } = follow_up;
+        let (id, metadata) = (parent.follow_up(index), metadata::of_child(parent, &metadata));
         // Its parent was submitted before, so it counts as submitted before.
         let unknown = if self.registry.is_leaving(&name) { Unknown::Wait } else { Unknown::Fail };
-        let task = NewTask { id, args, kwargs, policy, countdown, unknown, ..NewTask::new(name) };
+        let task = NewTask { id, args, kwargs, policy, countdown, unknown, metadata, ..NewTask::new(name) };
         if let SubmitOutcome::Refused(why) = self.accept(now, task.clone(), None, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
-            self.end_at_once(now, task, ErrorKind::Failed, why);
+            self.end_at_once(now, task, ErrorKind::Failed, why.message);
         }
     }
 
@@ -479,6 +494,7 @@ impl<R: Responder> State<R> {
             worker_id: end.worker_id.as_deref().map(str::to_owned),
             attempts: record.attempt,
             module_version: end.version,
+            metadata: end.metadata.map_or(record.metadata.clone(), |added| metadata::merge(&record.metadata, &added)),
             ..TaskResult::new(id.clone(), status)
         };
         self.metrics.took(record.priority, now.mono.since(record.due_at));

@@ -8,13 +8,13 @@ use crate::{
     control_plane::worker_registry::{RECONNECT_GRACE, SILENCE_MAX},
     json::Json,
     protocol::{
-        BEAT_WAIT, Beat, CatalogChange, Collect, Collected, Ended, Follow, Lease, Lookup, Note, Notify, Order,
-        Registration, Submit, Submitted, Work, WorkerInfo, WorkerStatus,
+        BEAT_WAIT, Beat, CatalogChange, Collect, Collected, Ended, Follow, Found, Lease, Lookup, Note, Notify, Order,
+        RefusalCode, Registration, Submit, Submitted, Work, WorkerInfo, WorkerStatus,
     },
     signature::ArgumentError,
     task::{
-        ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, NewTask, Outcome, Policy, Report,
-        TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
+        ErrorKind, Failure, FollowUp, LogLevel, METADATA_MAX, ModuleInfo, ModuleStatus, NewTask, Outcome, Policy,
+        Report, TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
     },
     transport::Peer,
 };
@@ -86,7 +86,14 @@ fn failure() -> Outcome {
 }
 
 fn ended(lease: LeaseId, outcome: Outcome) -> Ended {
-    Ended { lease, outcome: Some(outcome), ran_us: 100, version: None, reports: Vec::new() }
+    Ended {
+        lease,
+        outcome: Some(outcome),
+        ran_us: 100,
+        version: None,
+        reports: Vec::new(),
+        metadata: Json::empty_object(),
+    }
 }
 
 impl Story {
@@ -542,7 +549,7 @@ fn an_id_that_is_used_for_another_call_is_refused() {
     let other = NewTask { args: Json::of(&[2]).expect("a document"), ..task("a 1") };
     let is_refused = |story: &mut Story, task: &NewTask| {
         let taken = story.submit(vec![task.clone()], Notify::No);
-        matches!(&taken[..], [Submitted::Refused(why)] if why.contains("another call, of a"))
+        matches!(&taken[..], [Submitted::Refused(why)] if why.code == RefusalCode::IdTaken && why.message.contains("another call, of a"))
     };
     assert!(is_refused(&mut story, &other), "while it waits");
     let lease = story.run(W);
@@ -623,6 +630,7 @@ fn follow_ups_of_what_was_accepted_are_taken_while_the_control_plane_drains() {
         kwargs: Json::empty_object(),
         policy: Policy::default(),
         countdown: None,
+        metadata: Json::parse(r#"{"tag":1}"#).expect("JSON"),
     };
     let outcome = Outcome::Success { result: Json::null(), follow_ups: vec![follow_up] };
     assert_eq!(ids(&story.work(W, 0, vec![ended(lease.id, outcome)], 1)), [id("a 1").follow_up(0).to_string()]);
@@ -676,7 +684,7 @@ fn the_bounds_hold_and_say_so() {
     let long = NewTask { args: Json::parse("[1,2,3,4]").expect("JSON"), ..task("a long") };
     let taken = story.submit(vec![task("a 1"), long, task("a 2"), task("a 3")], Notify::No);
     let refused = |taken: &Submitted| match taken {
-        Submitted::Refused(why) => why.clone(),
+        Submitted::Refused(refusal) => refusal.message.clone(),
         other => panic!("{other:?}"),
     };
     assert!(refused(&taken[1]).contains("hold 10 bytes") && refused(&taken[3]).contains("2 tasks are unfinished"));
@@ -684,6 +692,36 @@ fn the_bounds_hold_and_say_so() {
     story.cancel("a 1");
     story.cancel("a 2");
     assert_eq!(story.state.stats().bytes, 0);
+}
+
+#[test]
+fn metadata_travels_from_the_submission_to_the_lease_and_the_result() {
+    let json = |text: &str| Json::parse(text).expect("JSON");
+    let mut story = Story::with_worker(1);
+    let task = NewTask { metadata: json(r#"{"tag":1}"#), ..task("a 1") };
+    story.submit(vec![task], Notify::No);
+    let lease = story.run(W);
+    assert_eq!((lease.metadata.as_str(), lease.priority), (r#"{"tag":1}"#, TaskPriority::Normal));
+    let added = Ended { metadata: json(r#"{"kind":"x"}"#), ..ended(lease.id, failure()) };
+    story.work(W, 0, vec![added], 0);
+    story.state.lookup(story.now, Lookup { ids: vec![id("a 1")], wait_ms: 0 }, To("lookup"));
+    let expected = r#"{"kind":"x","tag":1}"#;
+    let found = story.said("lookup");
+    let is_expected = |found: &Found| matches!(found, Found::Ended(result) if result.metadata.as_str() == expected);
+    assert!(matches!(&found[..], [Answer::Client(Reply::Found(found))] if is_expected(&found[0])), "{found:?}");
+}
+
+#[test]
+fn metadata_over_its_bound_is_refused() {
+    let mut story = Story::with_worker(1);
+    for text in [format!(r#"{{"a":"{}"}}"#, "x".repeat(METADATA_MAX)), "[]".to_owned()] {
+        let task = NewTask { metadata: Json::parse(&text).expect("JSON"), ..task("a 1") };
+        let taken = story.submit(vec![task], Notify::No);
+        assert!(
+            matches!(&taken[..], [Submitted::Refused(refusal)] if refusal.code == RefusalCode::MetadataInvalid),
+            "{taken:?}"
+        );
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::control_plane::worker_registry::{Arrival, RECONNECT_GRACE, SILENCE_MA
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{
-        BEAT_WAIT, Beat, CONFIRM_WAIT, EventKind, HOLDS_MAX, LeaseId, Note, Order, Registration, WAIT_MAX, WORK_WAIT,
-        Work, WorkerReply,
+        BEAT_WAIT, Beat, CONFIRM_WAIT, EventKind, HOLDS_MAX, LeaseId, Note, Order, Refusal, RefusalCode, Registration,
+        WAIT_MAX, WORK_WAIT, Work, WorkerReply,
     },
     task::Report,
     transport::Peer,
@@ -20,6 +20,10 @@ use crate::{
 
 /// Maximum number of crashes that are remembered, in case that the worker turns out to be there.
 const CRASHES_MAX: usize = 64;
+
+fn refused(code: RefusalCode, message: impl Into<String>) -> WorkerReply {
+    WorkerReply::Refused(Refusal::new(code, message))
+}
 
 impl<R: Responder> State<R> {
     /// Takes a worker in. `peer` is none for the control plane's own.
@@ -29,22 +33,23 @@ impl<R: Responder> State<R> {
             return self.reply_to_worker(reply_to, WorkerReply::Registered);
         }
         if self.stopped {
-            return self.reply_to_worker(reply_to, WorkerReply::Refused("the control plane is stopping".into()));
+            return self.reply_to_worker(reply_to, refused(RefusalCode::Stopping, "the control plane is stopping"));
         }
         if let Some(why) = self.registry.refusal(&registration) {
             return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
         }
         if peer.is_some() && registration.worker_id == self.own_id {
             let id = &registration.worker_id;
-            let why = format!("the control plane itself has the id '{id}': give this worker another --worker-id");
-            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
+            let why = format!("the control plane itself has the id '{id}'");
+            return self.reply_to_worker(reply_to, refused(RefusalCode::WorkerIdReserved, why));
         }
         let existing = self.registry.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
         match existing.map(|(key, worker)| (key, worker.disconnected.is_none())) {
             Some((_, true)) => {
                 let id = &registration.worker_id;
                 let why = format!("a worker with the id '{id}' is connected already");
-                return self.reply_to_worker(reply_to, WorkerReply::IdInUse(why));
+                let refusal = Refusal::new(RefusalCode::WorkerIdInUse, why);
+                return self.reply_to_worker(reply_to, WorkerReply::IdInUse(refusal));
             }
             Some((older, false)) => self.lose(now, older),
             None => {}
@@ -97,7 +102,7 @@ impl<R: Responder> State<R> {
             None => {
                 return self.reply_to_worker(
                     reply_to,
-                    WorkerReply::Refused(format!("there is no slot {number} in this worker")),
+                    refused(RefusalCode::NoSuchSlot, format!("there is no slot {number} in this worker")),
                 );
             }
         };
@@ -143,7 +148,7 @@ impl<R: Responder> State<R> {
         let holds_max = worker.size() as usize * LOOKAHEAD_MAX;
         if beat.holds.len() > holds_max {
             let why = format!("{} leases held: {} slots hold at most {holds_max}", beat.holds.len(), worker.size());
-            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
+            return self.reply_to_worker(reply_to, refused(RefusalCode::BadRequest, why));
         }
         worker.last_seen = now;
         worker.peer = peer;

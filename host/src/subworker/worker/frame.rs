@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::{
+    json::Json,
     protocol::{Ended, FRAME_TARGET, LeaseId},
     task::{ErrorKind, Failure, FollowUp, Outcome, Report},
     transport::PAYLOAD_MAX,
@@ -16,7 +17,7 @@ const ITEM_BYTES: usize = 512;
 
 /// The entry of a lease that is returned without having run.
 pub(super) fn not_begun(lease: LeaseId) -> Ended {
-    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new() }
+    Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
 }
 
 /// Bytes of a text in a frame: a control character takes six in JSON.
@@ -43,14 +44,15 @@ pub(super) fn size(ended: &Ended) -> usize {
     let outcome = match &ended.outcome {
         Some(Outcome::Success { result, follow_ups }) => {
             let follow_up = |task: &FollowUp| {
-                text_size(&task.name) + task.args.as_str().len() + task.kwargs.as_str().len() + ITEM_BYTES
+                let documents = [&task.args, &task.kwargs, &task.metadata].map(|document| document.as_str().len());
+                text_size(&task.name) + documents.iter().sum::<usize>() + ITEM_BYTES
             };
             result.as_str().len() + follow_ups.iter().map(follow_up).sum::<usize>()
         }
         Some(Outcome::Failure(failure)) => text_size(&failure.message),
         Some(Outcome::Stopped) | None => 0,
     };
-    outcome + ended.reports.iter().map(report_size).sum::<usize>() + ITEM_BYTES
+    outcome + ended.metadata.as_str().len() + ended.reports.iter().map(report_size).sum::<usize>() + ITEM_BYTES
 }
 
 /// Makes an outcome fit into a frame: drops its reports, or else replaces it by a failure.

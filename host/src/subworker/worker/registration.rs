@@ -125,14 +125,14 @@ impl WorkerRegistration {
                 self.catalog.acknowledge(catalog.revision());
                 Ok(())
             }
-            WorkerReply::Refused(why) => Err(WorkerError::Refused(why)),
+            WorkerReply::Refused(refusal) => Err(WorkerError::Refused(refusal)),
             WorkerReply::IdInUse(_) => {
                 let worker_id = self.identity.worker_id.clone();
                 Err(WorkerError::IdInUse { worker_id, waited: Duration::ZERO })
             }
             other => {
-                debug!(?other, "the control plane answered a registration with something else");
-                Err(WorkerError::Refused("it answered a registration with something else".into()))
+                debug!(?other, "unexpected reply to a registration");
+                Err(WorkerError::UnexpectedReply)
             }
         }
     }

@@ -207,5 +207,5 @@ impl Reloader {
 
 /// The error of a version that is refused.
 fn failure(why: &str) -> LoadFailure {
-    LoadFailure { at: Timestamp::now(), message: why[..why.floor_char_boundary(MESSAGE_MAX)].to_owned() }
+    LoadFailure { at: Timestamp::now(), message: why[..why.floor_char_boundary(MESSAGE_MAX)].to_owned(), code: None }
 }

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::{RETRY_DELAY, ShutdownFlags};
 use crate::{
     clock::pause,
-    protocol::{WorkerReply, WorkerRequest},
+    protocol::{Refusal, WorkerReply, WorkerRequest},
     subworker::link::{Link, WorkConnection},
     transport::CallError,
 };
@@ -85,8 +85,8 @@ impl RetryingLink {
         let worker = &self.worker_id;
         loop {
             match ask() {
-                Ok(WorkerReply::Refused(why)) => {
-                    error!(worker, why, "the control plane refused a request, retrying");
+                Ok(WorkerReply::Refused(Refusal { code, message })) => {
+                    error!(worker, %code, why = message, "the control plane refused a request, retrying");
                     if self.shutdown.is_draining() {
                         return Err(NoAnswer::Stopping);
                     }

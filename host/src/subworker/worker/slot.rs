@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     clock::{self, pause},
+    json::Json,
     protocol::{Ended, FRAME_TARGET, Lease, Work, WorkerReply, WorkerRequest},
     runtime::{AttemptId, Invocation, Runtime},
     task::{ModuleVersion, Outcome, Report},
@@ -130,7 +131,8 @@ impl SlotRunner {
             let ended_at = Instant::now();
             let ran_us = clock::micros(ended_at.duration_since(started));
             let reports = self.state.finish();
-            let ended = fit(Ended { lease: lease.id, outcome: Some(outcome), ran_us, version: Some(version), reports });
+            let (outcome, version, metadata) = (Some(outcome), Some(version), Json::empty_object());
+            let ended = fit(Ended { lease: lease.id, outcome, ran_us, version, reports, metadata });
             bytes += size(&ended);
             self.state.lock().add_ended(ended, ended_at);
             if bytes > FRAME_TARGET || self.shutdown.is_draining() || sandbox.is_missing() {

@@ -235,7 +235,10 @@ impl Reports for SlotReports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{json::Json, task::TaskId};
+    use crate::{
+        json::Json,
+        task::{TaskId, TaskPriority},
+    };
 
     fn lease(id: u64) -> Lease {
         Lease {
@@ -246,6 +249,8 @@ mod tests {
             timeout_us: 1,
             args: Json::empty_array(),
             kwargs: Json::empty_object(),
+            priority: TaskPriority::Normal,
+            metadata: Json::empty_object(),
         }
     }
 

@@ -139,8 +139,8 @@ fn who_cannot_be_called_is_refused_and_what_is_sent_along_counts() {
     let [Submitted::Refused(wrong), Submitted::Accepted, Submitted::Refused(full)] = &taken[..] else {
         panic!("{taken:?}")
     };
-    assert!(wrong.starts_with("callback address: 'ipc:///tmp/x' is not an address"), "{wrong}");
-    assert!(full.contains("hold 100 bytes"), "{full}");
+    assert!(wrong.message.starts_with("callback address: 'ipc:///tmp/x' is not an address"), "{wrong}");
+    assert!(full.message.contains("hold 100 bytes"), "{full}");
     story.cancel("x 2");
     assert_eq!(story.state.stats().bytes, 0);
 }

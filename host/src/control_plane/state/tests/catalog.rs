@@ -38,7 +38,7 @@ impl Story {
 
     fn declined(&mut self, sequence: u64, modules: &[ModuleInfo]) -> String {
         match self.change(sequence, false, modules) {
-            WorkerReply::Declined(why) => why,
+            WorkerReply::Declined(refusal) => refusal.message,
             other => panic!("{other:?} should be a refusal"),
         }
     }
@@ -146,6 +146,7 @@ fn a_module_that_leaves_runs_what_was_submitted_before_and_takes_nothing_new() {
             kwargs: Json::empty_object(),
             policy: Policy::default(),
             countdown: None,
+            metadata: Json::empty_object(),
         }],
     };
     story.work(W, 0, vec![ended(lease.id, parent)], 0);
@@ -188,7 +189,8 @@ fn the_schedule_of_a_task_comes_changes_and_goes_with_its_module() {
 #[test]
 fn what_could_not_be_loaded_is_shown_and_told_once() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)])]);
-    let last_error = Some(LoadFailure { at: Timestamp::from_micros(1), message: "is not WebAssembly".into() });
+    let last_error =
+        Some(LoadFailure { at: Timestamp::from_micros(1), message: "is not WebAssembly".into(), code: None });
     let broken = [ModuleInfo { last_error, ..version("m", "1", &[("a", NONE)]) }];
     assert_eq!(story.change(1, false, &broken), WorkerReply::Noted);
     assert_eq!(story.change(2, false, &broken), WorkerReply::Noted);

@@ -11,7 +11,7 @@ fn refused(story: &mut Story, registration: Registration) -> Option<String> {
     story.state.register(story.now, registration, Some(PEER), To("register"));
     match story.said("register").pop() {
         Some(Answer::Worker(WorkerReply::Registered)) => None,
-        Some(Answer::Worker(WorkerReply::Refused(why))) => Some(why),
+        Some(Answer::Worker(WorkerReply::Refused(refusal))) => Some(refusal.message),
         other => panic!("{other:?} is no answer to a registration"),
     }
 }
@@ -105,7 +105,7 @@ fn so_many_sessions_hear_of_one_task_and_the_next_is_told_why_not() {
         assert_eq!(story.submit(vec![task("a 1")], session(number)), [Submitted::Accepted]);
     }
     let taken = story.submit(vec![task("a 1")], session(1_000));
-    assert!(matches!(&taken[..], [Submitted::Refused(why)] if why.contains("sessions")), "{taken:?}");
+    assert!(matches!(&taken[..], [Submitted::Refused(why)] if why.code == RefusalCode::SessionLimit), "{taken:?}");
     assert_eq!(story.submit(vec![task("a 1")], session(7)), [Submitted::Accepted], "which it knows");
     assert_eq!(story.state.unfinished(), 1);
     // Those that are forgotten make room.

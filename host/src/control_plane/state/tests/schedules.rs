@@ -24,7 +24,7 @@ impl Story {
         self.state.schedule(self.now, request, To("schedule"));
         match self.said_keeping_slots("schedule") {
             Answer::Client(Reply::Schedules(infos)) => Ok(infos),
-            Answer::Client(Reply::Refused(why)) => Err(why),
+            Answer::Client(Reply::Refused(refusal)) => Err(refusal.message),
             other => panic!("{other:?} is no answer about schedules"),
         }
     }

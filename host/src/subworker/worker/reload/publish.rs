@@ -11,9 +11,9 @@ use tracing::{error, field::display, info, warn};
 use super::{REPLY_TIMEOUT, Reloader, StagedModule, failure};
 use crate::{
     clock,
-    protocol::{CatalogChange, WorkerReply, WorkerRequest},
+    protocol::{CatalogChange, Refusal, RefusalCode, WorkerReply, WorkerRequest},
     runtime::{Catalog, LoadError, Module, ModuleError, name_of},
-    task::ModuleStatus,
+    task::{LoadFailure, ModuleStatus},
     visible,
 };
 
@@ -24,7 +24,7 @@ const PROPOSALS_MAX: usize = 2;
 /// The control plane's answer to a new catalog.
 enum ProposalResult {
     Accepted,
-    Declined(String),
+    Declined(Refusal),
     /// There is no control plane to ask.
     NoAnswer,
 }
@@ -40,8 +40,8 @@ impl Reloader {
         let are_published = paths.len() > 1 && self.try_publish(&mut next, &paths, &mut has_notes).is_ok();
         if !are_published {
             for path in &paths {
-                if let Err(why) = self.try_publish(&mut next, slice::from_ref(path), &mut has_notes) {
-                    has_notes |= self.note_refusal(&mut next, path, &why);
+                if let Err(failure) = self.try_publish(&mut next, slice::from_ref(path), &mut has_notes) {
+                    has_notes |= self.note_refusal(&mut next, path, failure);
                 }
             }
         }
@@ -76,11 +76,10 @@ impl Reloader {
     ///
     /// # Errors
     /// Why that is not possible. The next catalog is unchanged then.
-    fn try_publish(&mut self, next: &mut Catalog, paths: &[PathBuf], has_notes: &mut bool) -> Result<(), String> {
+    fn try_publish(&mut self, next: &mut Catalog, paths: &[PathBuf], has_notes: &mut bool) -> Result<(), LoadFailure> {
         let mut trial = next.clone();
-        let displaced = self.put_staged(&mut trial, paths).map_err(|error| error.why.to_string())?;
-        self.publish(&trial, self.force)
-            .map_err(|why| format!("{why}; it goes live when they have ended, or at once with --force-reload"))?;
+        let displaced = self.put_staged(&mut trial, paths).map_err(|error| failure(&error.why.to_string()))?;
+        self.publish(&trial, self.force).map_err(|refusal| refused(&refusal))?;
         self.stage_displaced(next, displaced);
         self.log_published(next, paths);
         (*next, *has_notes) = (trial, false);
@@ -88,12 +87,12 @@ impl Reloader {
     }
 
     /// Logs and notes, once, that a staged module is refused. Returns whether the next catalog has changed.
-    fn note_refusal(&mut self, next: &mut Catalog, path: &Path, why: &str) -> bool {
+    fn note_refusal(&mut self, next: &mut Catalog, path: &Path, failure: LoadFailure) -> bool {
         let Some(staged) = self.staged.get_mut(path).filter(|staged| !staged.is_refusal_logged) else { return false };
         staged.is_refusal_logged = true;
         let version = staged.module.version();
-        self.log_refusal(next, path, Some(version), why);
-        next.set_error(path, failure(why));
+        self.log_refusal(next, path, Some(version), &failure.message);
+        next.set_error(path, failure);
         true
     }
 
@@ -147,15 +146,15 @@ impl Reloader {
     ///
     /// # Errors
     /// Why it was declined. The old one is live then.
-    fn publish(&mut self, new: &Catalog, force: bool) -> Result<(), String> {
+    fn publish(&mut self, new: &Catalog, force: bool) -> Result<(), Refusal> {
         let old = self.catalog.get();
         let new = new.without_fallback().with_revision(old.revision() + 1);
         // Once the control plane has accepted it, tasks of new names may be granted before its reply arrives.
         self.catalog.set(old.with_fallback(&new));
         let result = self.propose(&new, force);
-        if let ProposalResult::Declined(why) = result {
+        if let ProposalResult::Declined(refusal) = result {
             self.catalog.set(old);
-            return Err(why);
+            return Err(refusal);
         }
         // And tasks that were granted before may arrive after it.
         self.catalog.set(new.with_fallback(&old));
@@ -181,7 +180,7 @@ impl Reloader {
             let change = CatalogChange { worker, sequence, modules: modules.clone(), force };
             match self.registration.link().ask(&WorkerRequest::Catalog(change), REPLY_TIMEOUT) {
                 Ok(WorkerReply::Noted) => return ProposalResult::Accepted,
-                Ok(WorkerReply::Declined(why)) => return ProposalResult::Declined(why),
+                Ok(WorkerReply::Declined(refusal)) => return ProposalResult::Declined(refusal),
                 // Registering again reports the live catalog.
                 Ok(WorkerReply::Unknown) => break,
                 Ok(other) => {
@@ -193,4 +192,13 @@ impl Reloader {
         }
         ProposalResult::NoAnswer
     }
+}
+
+/// Why the control plane declined a version, and until when.
+fn refused(refusal: &Refusal) -> LoadFailure {
+    let why = match refusal.code {
+        RefusalCode::CatalogConflict => format!("{refusal}; it goes live when they have ended"),
+        _ => refusal.to_string(),
+    };
+    LoadFailure { code: Some(refusal.code), ..failure(&why) }
 }
