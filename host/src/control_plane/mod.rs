@@ -30,7 +30,6 @@ use crate::{
     runtime::{Catalog, Runtime},
     subworker::{
         Loading, ModulesConfig, ModulesError, START_WAIT,
-        link::LocalLink,
         worker::{Identity, WorkerError, WorkerThreads},
     },
 };
@@ -40,6 +39,8 @@ pub mod cluster;
 pub mod core;
 pub mod events;
 pub mod handler;
+#[cfg(feature = "runtime")]
+mod local_link;
 mod log;
 pub mod metrics;
 pub mod queue;
@@ -53,6 +54,8 @@ pub mod signatures;
 pub mod state;
 pub mod worker_registry;
 
+#[cfg(feature = "runtime")]
+use self::local_link::LocalLink;
 use self::{
     core::Core,
     handler::{Clients, Workers},

@@ -65,8 +65,6 @@ pub use stats::{Counts, Stats, TaskView};
 
 /// So much work may be granted at a time to a slot, beyond the first task.
 pub const LOOKAHEAD: Duration = Duration::from_millis(2);
-/// So many tasks may be granted at a time to a slot.
-pub const LOOKAHEAD_MAX: usize = 256;
 /// Maximum number of worker crashes while a task ran; the last one ends it as `worker-lost`.
 pub const LOSSES_MAX: u32 = 3;
 /// Interval at which the wall clock is compared with the next `eta`, as it may jump.

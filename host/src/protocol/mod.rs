@@ -46,6 +46,8 @@ pub const CONFIRM_WAIT: Duration = Duration::from_secs(1);
 pub const BEAT_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes of documents a frame gathers before it goes out.
 pub const FRAME_TARGET: usize = 256 * 1024;
+/// Maximum number of leases that a slot holds at a time.
+pub const LOOKAHEAD_MAX: usize = 256;
 /// How many leases a worker can tell of in one message.
 pub const HOLDS_MAX: usize = 1 << 20;
 /// How many bytes a worker id has at most.

@@ -6,9 +6,9 @@ use fastworker::{
     clock::Now,
     control_plane::{
         queue::{GUARD_AFTER, GUARD_EVERY, Position},
-        state::{Answer, Effect, LOOKAHEAD_MAX, LOSSES_MAX, State},
+        state::{Answer, Effect, LOSSES_MAX, State},
     },
-    protocol::{Lease, LeaseId, WorkerReply, WorkerRequest},
+    protocol::{LOOKAHEAD_MAX, Lease, LeaseId, WorkerReply, WorkerRequest},
     task::{TaskId, TaskPriority},
 };
 use uuid::Uuid;

@@ -12,11 +12,11 @@ use std::{
 
 use fastworker::{
     clock::{Moment, micros},
-    control_plane::state::{Answer, LOOKAHEAD_MAX},
+    control_plane::state::Answer,
     json::Json,
     protocol::{
-        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, WORK_WAIT, Work,
-        WorkerReply, WorkerRequest,
+        Beat, CONFIRM_WAIT, CatalogChange, Ended, LOOKAHEAD_MAX, Lease, LeaseId, Note, Order, Registration, WAIT_MAX,
+        WORK_WAIT, Work, WorkerReply, WorkerRequest,
     },
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, Outcome, Policy, Report, TaskId, TaskInfo,

@@ -4,11 +4,11 @@ use std::{mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, LOOKAHEAD_MAX, Phase, Responder, State, Timer};
+use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, Phase, Responder, State, Timer};
 use crate::control_plane::{events::NewEvent, queue::Place, worker_registry::Arrival};
 use crate::{
     clock::{Moment, Now},
-    protocol::{EventKind, FRAME_TARGET, Lease, LeaseId, WorkerReply},
+    protocol::{EventKind, FRAME_TARGET, LOOKAHEAD_MAX, Lease, LeaseId, WorkerReply},
     task::TaskId,
     transport::transfer_time,
 };

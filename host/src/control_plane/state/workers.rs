@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 use uuid::Uuid;
 
 use super::schedules::{Whens, whens};
-use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, Phase, Responder, SECOND_LOOK, STALL, State, Timer};
+use super::{BEATS_APART, Loss, Phase, Responder, SECOND_LOOK, STALL, State, Timer};
 use crate::control_plane::events::NewEvent;
 use crate::control_plane::worker_registry::{Arrival, RECONNECT_GRACE, SILENCE_MAX, Worker};
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{
-        BEAT_WAIT, Beat, CONFIRM_WAIT, EventKind, HOLDS_MAX, LeaseId, Note, Order, Refusal, RefusalCode, Registration,
-        WAIT_MAX, WORK_WAIT, Work, WorkerReply,
+        BEAT_WAIT, Beat, CONFIRM_WAIT, EventKind, HOLDS_MAX, LOOKAHEAD_MAX, LeaseId, Note, Order, Refusal, RefusalCode,
+        Registration, WAIT_MAX, WORK_WAIT, Work, WorkerReply,
     },
     task::Report,
     transport::Peer,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     control_plane::worker_registry::{CATALOG_BYTES_MAX, CATALOGS_BYTES_MAX, SLOTS_MAX, WORKERS_MAX},
-    protocol::{EventQuery, FRAME_ITEMS_MAX},
+    protocol::{EventQuery, FRAME_ITEMS_MAX, LOOKAHEAD_MAX},
     task::TASK_NAME_MAX,
 };
 
