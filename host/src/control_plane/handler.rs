@@ -16,7 +16,7 @@ use crate::{
     },
     signature::ArgumentError,
     task::{NewTask, SerializationFormat, TaskId, TaskPriority},
-    transport::{self, Peer, Refusal, Service},
+    transport::{self, Peer, Rejection, Service},
 };
 
 /// Serves clients: ours, and the original's.
@@ -133,7 +133,7 @@ impl Service for Clients {
         }
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
+    fn refuse(&self, body: &[u8], why: Rejection) -> Vec<u8> {
         let refusal = refusal(why);
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => {
@@ -174,7 +174,7 @@ impl Service for Workers {
         }
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
+    fn refuse(&self, body: &[u8], why: Rejection) -> Vec<u8> {
         let format = codec::form(body).unwrap_or_default();
         codec::encode(format, &WorkerReply::Refused(refusal(why)))
     }
@@ -203,13 +203,13 @@ pub fn serve_worker(
     }
 }
 
-fn refusal(why: Refusal) -> protocol::Refusal {
+fn refusal(why: Rejection) -> protocol::Refusal {
     match why {
-        Refusal::Busy => {
+        Rejection::Busy => {
             let message = "too many requests are open here: try again later";
             protocol::Refusal::new(RefusalCode::TooManyRequests, message)
         }
-        Refusal::Broken => {
+        Rejection::Broken => {
             let message = "this request broke something here, which is a bug in fastworker; see its log";
             protocol::Refusal::new(RefusalCode::InternalError, message)
         }

@@ -260,10 +260,10 @@ impl WorkConnection for RemoteWorkConnection<'_> {
     }
 }
 
-/// The answer, or in its place why it makes no sense.
+/// Decodes a reply. An invalid one counts as a refusal.
 fn read(body: &[u8]) -> WorkerReply {
     codec::decode(body).unwrap_or_else(|error| {
-        WorkerReply::Refused(Refusal::new(RefusalCode::Unreadable, format!("its answer makes no sense: {error}")))
+        WorkerReply::Refused(Refusal::new(RefusalCode::Unreadable, format!("invalid reply: {error}")))
     })
 }
 

@@ -46,9 +46,9 @@ pub fn transfer_time(bytes: usize) -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer(pub u64);
 
-/// Why a socket answers a request without its service.
+/// Why a socket rejects a request that its service has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Rejection {
     /// The limit of open requests is reached.
     Busy,
     /// The service panicked over this request.
@@ -61,7 +61,7 @@ pub trait Service: Send + Sync + 'static {
     fn request(&self, from: Peer, body: &[u8], reply: Reply);
 
     /// Encodes the answer to a request that is refused, in the codec of that request.
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8>;
+    fn refuse(&self, body: &[u8], why: Rejection) -> Vec<u8>;
 
     /// Called when a connection that has made requests is gone, and with it its open requests. It is the last
     /// call for this peer.

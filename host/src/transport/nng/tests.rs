@@ -15,8 +15,8 @@ use std::{
 
 use super::{
     super::{
-        CallError, Caller, FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Peer, Refusal, Reply, Server, Service,
-        Transport, call, call_blocking,
+        CallError, Caller, FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Peer, Rejection, Reply, Server,
+        Service, Transport, call, call_blocking,
     },
     Nng,
     server::{NngServer, ServerLimits},
@@ -93,7 +93,7 @@ impl Service for ManualService {
         self.forward(ServiceCall::Request(from, body.to_vec(), reply));
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
+    fn refuse(&self, body: &[u8], why: Rejection) -> Vec<u8> {
         format!("{why:?} {}", String::from_utf8_lossy(body)).into_bytes()
     }
 
@@ -133,7 +133,7 @@ impl Service for Echo {
         }
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
+    fn refuse(&self, body: &[u8], why: Rejection) -> Vec<u8> {
         assert!(body != b"panic twice", "on request");
         format!("{why:?}").into_bytes()
     }
@@ -343,7 +343,7 @@ impl Service for SlowService {
         report(&self.calls, if self.gone.load(SeqCst) { "served when it was gone" } else { "served" });
     }
 
-    fn refuse(&self, _: &[u8], _: Refusal) -> Vec<u8> {
+    fn refuse(&self, _: &[u8], _: Rejection) -> Vec<u8> {
         Vec::new()
     }
 
@@ -430,7 +430,7 @@ impl Service for PanickingService {
         panic!("no request");
     }
 
-    fn refuse(&self, _: &[u8], _: Refusal) -> Vec<u8> {
+    fn refuse(&self, _: &[u8], _: Rejection) -> Vec<u8> {
         panic!("no refusal")
     }
 
@@ -664,7 +664,7 @@ impl Service for DroppingService {
         reply.send(b"never sent");
     }
 
-    fn refuse(&self, _: &[u8], _: Refusal) -> Vec<u8> {
+    fn refuse(&self, _: &[u8], _: Rejection) -> Vec<u8> {
         Vec::new()
     }
 

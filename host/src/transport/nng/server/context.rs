@@ -15,7 +15,7 @@ use std::{
 use ::nng::{Aio, AioResult, Context, Error, Message};
 
 use super::{
-    super::super::{Refusal, Reply, ReplySender},
+    super::super::{Rejection, Reply, ReplySender},
     super::guarded,
     ServerSocket,
     connection::PeerConnection,
@@ -82,7 +82,7 @@ impl ReplyContext {
         let Some(from) = self.socket.connection(&mut message) else { return self.receive() };
         from.count_message(message.len());
         if !self.socket.admit(&from) {
-            return self.refuse(&from, &message, Refusal::Busy);
+            return self.refuse(&from, &message, Rejection::Busy);
         }
         let generation = self.latest.load(Relaxed) + 1;
         self.latest.store(generation, Relaxed);
@@ -95,7 +95,7 @@ impl ReplyContext {
         }
     }
 
-    fn refuse(&self, to: &Arc<PeerConnection>, body: &[u8], why: Refusal) {
+    fn refuse(&self, to: &Arc<PeerConnection>, body: &[u8], why: Rejection) {
         let answer = guarded("refuse", || self.socket.service.refuse(body, why)).unwrap_or_default();
         self.send(to, &answer);
     }
@@ -202,7 +202,7 @@ impl OpenRequest {
         let served = guarded("request", || socket.service.request(self.from.peer(), body, reply));
         SERVING.set(None);
         if served.is_none() && self.claim() {
-            self.context.refuse(&self.from, body, Refusal::Broken);
+            self.context.refuse(&self.from, body, Rejection::Broken);
         }
         socket.exit(&self.from);
     }

@@ -25,7 +25,7 @@ impl Service for LargeAnswers {
         reply.send(&body.repeat(1_000));
     }
 
-    fn refuse(&self, _: &[u8], why: Refusal) -> Vec<u8> {
+    fn refuse(&self, _: &[u8], why: Rejection) -> Vec<u8> {
         format!("{why:?}").into_bytes()
     }
 
