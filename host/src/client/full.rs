@@ -7,7 +7,7 @@ use crate::{
     json::Json,
     protocol::{Submitted, codec},
     task::{SerializationFormat, Task, TaskPriority, TaskStatus},
-    transport::{self, Peer, Refusal, Server, Service, Transport as _, nng::Nng},
+    transport::{self, Peer, Rejection, Server, Service, Transport as _, nng::Nng},
 };
 
 /// Answers every question about a task at once: it lives.
@@ -29,7 +29,7 @@ impl Service for Full {
         reply.send(&codec::encode(SerializationFormat::Json, &answer));
     }
 
-    fn refuse(&self, _body: &[u8], _why: Refusal) -> Vec<u8> {
+    fn refuse(&self, _body: &[u8], _why: Rejection) -> Vec<u8> {
         Vec::new()
     }
 
