@@ -51,7 +51,7 @@ pub(crate) fn caught(source: PanicSource, what: &str, panic: &(dyn Any + Send)) 
     tracing::error!(
         what,
         panic = message,
-        "fastworker panicked, which is a bug: this alone has failed, and everything else goes on"
+        "fastworker panicked, which is a bug: only this request failed, everything else goes on"
     );
 }
 

@@ -145,7 +145,7 @@ impl WorkerRegistration {
             return Some(*key);
         }
         if self.shutdown.is_draining() {
-            // All its leases are void, and it wants no more.
+            // Its leases are invalid, and it takes no more work.
             return None;
         }
         let worker = &self.identity.worker_id;

@@ -193,7 +193,7 @@ impl Reloader {
     /// Logs that a version is refused. At debug level where a control plane in this process logs it, too.
     fn log_refusal(&self, catalog: &Catalog, path: &Path, version: Option<ModuleVersion>, error: &str) {
         let text = match catalog.loaded_from(path) {
-            Some(_) => "module not reloaded; what was live stays",
+            Some(_) => "module not reloaded; the live version stays",
             None => "module not loaded",
         };
         let (worker, module, version) = (self.worker(), name_of(path), version.map(display));

@@ -1,4 +1,4 @@
-//! How far the shutdown of a worker is.
+//! Flags that tell a worker's threads to drain and to stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +15,7 @@ impl ShutdownFlags {
         self.is_draining.store(true, Ordering::SeqCst);
     }
 
-    /// Lets the threads end that are no slots, and gives up open requests.
+    /// Ends the threads other than those of the slots, and stops retrying requests.
     pub(super) fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
     }

@@ -76,7 +76,7 @@ impl SlotInner {
         self.running.is_some() && has_some
     }
 
-    /// Starts to send requests under a new registration. Outcomes of an earlier one are void.
+    /// Starts to send requests under a new registration. Outcomes of an earlier one are invalid.
     pub(super) fn use_key(&mut self, key: Uuid) {
         (self.key, self.sequence, self.unsent_since, self.sending) = (key, 0, None, None);
         self.ended.clear();

@@ -101,7 +101,7 @@ impl Reloader {
         self.cancel_load(path);
         if let Some(module) = next.loaded_from(path).filter(|module| *module.content() == content) {
             let (worker, module, version) = (self.worker(), name_of(path), module.version());
-            info!(worker, module, path = %visible::path(path), %version, "module is as it was before");
+            info!(worker, module, path = %visible::path(path), %version, "module unchanged");
             self.staged.remove(path);
             next.clear_notes(path);
             return true;
