@@ -17,7 +17,7 @@ struct Full {
 }
 
 impl Service for Full {
-    fn request(&self, _from: Peer, body: &[u8], reply: transport::Reply) {
+    fn request(&self, _from: Peer, body: &[u8], reply: transport::ReplyHandle) {
         let answer = match codec::decode::<Request>(body) {
             Ok(Request::Submit(submit)) => Reply::Submitted(vec![Submitted::Accepted; submit.tasks.len()]),
             Ok(Request::Lookup(lookup)) => {

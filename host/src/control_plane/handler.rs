@@ -34,7 +34,7 @@ impl Clients {
         Self { core, welcome, lane }
     }
 
-    fn serve(&self, body: &[u8], reply: transport::Reply, format: SerializationFormat) {
+    fn serve(&self, body: &[u8], reply: transport::ReplyHandle, format: SerializationFormat) {
         let reply_to = ReplyTo::Peer { reply, format };
         let request = match codec::decode::<Request>(body) {
             Ok(request) => request,
@@ -58,7 +58,7 @@ impl Clients {
         }
     }
 
-    fn serve_original(&self, body: &[u8], reply: transport::Reply) {
+    fn serve_original(&self, body: &[u8], reply: transport::ReplyHandle) {
         match python_compat::read(body, self.lane) {
             Ok(Call::Submit(task)) => {
                 let request = OriginalRequest::Submit { id: task.id.clone(), callback: task.callback.clone() };
@@ -125,7 +125,7 @@ impl Clients {
 }
 
 impl Service for Clients {
-    fn request(&self, _from: Peer, body: &[u8], reply: transport::Reply) {
+    fn request(&self, _from: Peer, body: &[u8], reply: transport::ReplyHandle) {
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => self.serve_original(body, reply),
             Ok(format) => self.serve(body, reply, format),
@@ -165,7 +165,7 @@ impl Workers {
 }
 
 impl Service for Workers {
-    fn request(&self, from: Peer, body: &[u8], reply: transport::Reply) {
+    fn request(&self, from: Peer, body: &[u8], reply: transport::ReplyHandle) {
         let format = codec::form(body).unwrap_or_default();
         let reply_to = ReplyTo::Peer { reply, format };
         match codec::decode::<WorkerRequest>(body) {

@@ -17,14 +17,14 @@ pub enum ReplyTo {
     /// To a client or subworker of ours, in the form it asked in.
     Peer {
         /// The open request.
-        reply: transport::Reply,
+        reply: transport::ReplyHandle,
         /// The form.
         format: SerializationFormat,
     },
     /// To a client of the Python original.
     Original {
         /// The open request.
-        reply: transport::Reply,
+        reply: transport::ReplyHandle,
         /// What it asked.
         request: OriginalRequest,
     },

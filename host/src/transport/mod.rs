@@ -58,7 +58,7 @@ pub enum Rejection {
 /// Handles the requests of a server socket. Called on the transport's threads: it must never block.
 pub trait Service: Send + Sync + 'static {
     /// Handles a request. Send the answer through `reply`, now or later, from any thread.
-    fn request(&self, from: Peer, body: &[u8], reply: Reply);
+    fn request(&self, from: Peer, body: &[u8], reply: ReplyHandle);
 
     /// Encodes the answer to a request that is refused, in the codec of that request.
     fn refuse(&self, body: &[u8], why: Rejection) -> Vec<u8>;
@@ -70,9 +70,9 @@ pub trait Service: Send + Sync + 'static {
 
 /// Sends the answer to a request. Dropped without one, it sends an empty answer, so that a forgotten request
 /// cannot block its socket.
-pub struct Reply(Option<Arc<dyn ReplySender>>);
+pub struct ReplyHandle(Option<Arc<dyn ReplySender>>);
 
-/// A transport's part of a [`Reply`].
+/// A transport's part of a [`ReplyHandle`].
 pub trait ReplySender: Send + Sync {
     /// Sends the answer, unless the request has been answered or its peer is gone.
     fn send(&self, body: &[u8]);
@@ -81,7 +81,7 @@ pub trait ReplySender: Send + Sync {
     fn is_open(&self) -> bool;
 }
 
-impl Reply {
+impl ReplyHandle {
     /// Wraps a transport's sender.
     pub fn new(answer: Arc<dyn ReplySender>) -> Self {
         Self(Some(answer))
@@ -100,7 +100,7 @@ impl Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for ReplyHandle {
     fn drop(&mut self) {
         if let Some(answer) = self.0.take() {
             answer.send(&[]);
@@ -108,9 +108,9 @@ impl Drop for Reply {
     }
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for ReplyHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reply({})", if self.is_open() { "open" } else { "closed" })
+        write!(f, "ReplyHandle({})", if self.is_open() { "open" } else { "closed" })
     }
 }
 

@@ -68,13 +68,13 @@ pub(super) struct Liveness {
     connection: u64,
     /// Number of the connection that was closed for its silence, and may not be gone yet.
     closed: Option<u64>,
-    probe: Option<Probe>,
+    probe: Option<SentProbe>,
     /// Number of consecutive probes without an answer.
     missed: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Probe {
+struct SentProbe {
     sent: Tick,
     due: Tick,
 }
@@ -137,7 +137,7 @@ impl Liveness {
             return LivenessAction::Wait(due);
         }
         let limit = self.probe_limit(facts.unsent);
-        self.probe = Some(Probe { sent: now, due: now.plus(limit) });
+        self.probe = Some(SentProbe { sent: now, due: now.plus(limit) });
         LivenessAction::Probe(limit)
     }
 

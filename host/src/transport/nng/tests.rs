@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     super::{
-        CallError, Caller, FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Peer, Rejection, Reply, Server,
+        CallError, Caller, FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Peer, Rejection, ReplyHandle, Server,
         Service, Transport, call, call_blocking,
     },
     Nng,
@@ -70,7 +70,7 @@ fn within_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + '
 
 /// A call of a service.
 enum ServiceCall {
-    Request(Peer, Vec<u8>, Reply),
+    Request(Peer, Vec<u8>, ReplyHandle),
     Gone(Peer),
 }
 
@@ -89,7 +89,7 @@ impl ManualService {
 }
 
 impl Service for ManualService {
-    fn request(&self, from: Peer, body: &[u8], reply: Reply) {
+    fn request(&self, from: Peer, body: &[u8], reply: ReplyHandle) {
         self.forward(ServiceCall::Request(from, body.to_vec(), reply));
     }
 
@@ -102,7 +102,7 @@ impl Service for ManualService {
     }
 }
 
-fn next_request(calls: &Receiver<ServiceCall>) -> (Peer, Vec<u8>, Reply) {
+fn next_request(calls: &Receiver<ServiceCall>) -> (Peer, Vec<u8>, ReplyHandle) {
     match calls.recv_timeout(LONG).expect("the service is called") {
         ServiceCall::Request(peer, body, reply) => (peer, body, reply),
         ServiceCall::Gone(peer) => panic!("{peer:?} is gone, and should send a request"),
@@ -123,7 +123,7 @@ struct Echo {
 }
 
 impl Service for Echo {
-    fn request(&self, _: Peer, body: &[u8], reply: Reply) {
+    fn request(&self, _: Peer, body: &[u8], reply: ReplyHandle) {
         assert!(body != b"panic", "on request");
         if self.count.fetch_add(1, SeqCst).is_multiple_of(3) {
             let body = body.to_vec();
@@ -337,7 +337,7 @@ struct SlowService {
 }
 
 impl Service for SlowService {
-    fn request(&self, _: Peer, _: &[u8], reply: Reply) {
+    fn request(&self, _: Peer, _: &[u8], reply: ReplyHandle) {
         report(&self.calls, "asked");
         until("the request lost its peer", || !reply.is_open());
         report(&self.calls, if self.gone.load(SeqCst) { "served when it was gone" } else { "served" });
@@ -426,7 +426,7 @@ fn a_panic_of_the_service_is_answered_with_broken_and_it_serves_on() {
 struct PanickingService;
 
 impl Service for PanickingService {
-    fn request(&self, _: Peer, _: &[u8], _reply: Reply) {
+    fn request(&self, _: Peer, _: &[u8], _reply: ReplyHandle) {
         panic!("no request");
     }
 
@@ -658,7 +658,7 @@ fn keep_asking(caller: &Arc<dyn Caller>, stop: &Arc<AtomicBool>, answered: &Arc<
 struct DroppingService(Mutex<Option<Box<dyn Server>>>);
 
 impl Service for DroppingService {
-    fn request(&self, _: Peer, _: &[u8], reply: Reply) {
+    fn request(&self, _: Peer, _: &[u8], reply: ReplyHandle) {
         let server = lock(&self.0).take();
         drop(server);
         reply.send(b"never sent");

@@ -15,7 +15,7 @@ use std::{
 use ::nng::{Aio, AioResult, Context, Error, Message};
 
 use super::{
-    super::super::{Rejection, Reply, ReplySender},
+    super::super::{Rejection, ReplyHandle, ReplySender},
     super::guarded,
     ServerSocket,
     connection::PeerConnection,
@@ -197,7 +197,7 @@ impl OpenRequest {
     /// Hands the request to the service.
     fn serve(self: Arc<Self>, body: &[u8]) {
         let socket = &self.context.socket;
-        let reply = Reply::new(Arc::clone(&self) as Arc<dyn ReplySender>);
+        let reply = ReplyHandle::new(Arc::clone(&self) as Arc<dyn ReplySender>);
         SERVING.set(Some(self.key()));
         let served = guarded("request", || socket.service.request(self.from.peer(), body, reply));
         SERVING.set(None);

@@ -18,7 +18,7 @@ use std::{
 use super::{
     ServerSocket,
     connection::PeerConnection,
-    received::{self, Descriptor, Received},
+    received::{self, FileDescriptor, Received},
 };
 use crate::lock::lock;
 
@@ -194,7 +194,7 @@ struct IncompleteFrame {
 /// Finds the descriptors of new connections.
 fn find_descriptors(port: u16, connections: &[Arc<PeerConnection>]) {
     let mut wanted = HashMap::<SocketAddr, &Arc<PeerConnection>>::new();
-    let mut known = HashSet::<Descriptor>::new();
+    let mut known = HashSet::<FileDescriptor>::new();
     for connection in connections {
         let mut progress = lock(&connection.progress);
         match (progress.descriptor, connection.remote()) {
@@ -230,7 +230,7 @@ pub(super) struct CompletedMessages {
 /// Progress of the message that is being received over a connection.
 #[derive(Debug, Default)]
 pub(super) struct FrameProgress {
-    descriptor: Option<Descriptor>,
+    descriptor: Option<FileDescriptor>,
     searches: u32,
     received: u64,
     messages: u64,

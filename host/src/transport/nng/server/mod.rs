@@ -30,7 +30,7 @@ use ::nng::{
     options::{MaxTtl, Options as _},
 };
 
-use self::{connection::PeerConnection, context::ReplyContext, frames::Frames, sending::Sending};
+use self::{connection::PeerConnection, context::ReplyContext, frames::Frames, sending::SendCounter};
 use super::{
     super::{FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, Server, Service},
     Gate, cancel_all, close_off_callbacks, guarded, new_socket, open_error, prepare,
@@ -154,7 +154,7 @@ struct ServerSocket {
     idle: AtomicUsize,
     /// Number of unanswered requests.
     open: AtomicUsize,
-    sending: Sending,
+    sending: SendCounter,
     /// Bytes of answers that wait for peers to read them.
     unsent: AtomicUsize,
     connections: Mutex<HashMap<Pipe, Arc<PeerConnection>>>,
@@ -173,7 +173,7 @@ impl ServerSocket {
             contexts: Mutex::default(),
             idle: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            sending: Sending::new(),
+            sending: SendCounter::new(),
             unsent: AtomicUsize::new(0),
             connections: Mutex::default(),
             last_refusal: Mutex::default(),

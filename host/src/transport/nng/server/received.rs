@@ -7,7 +7,7 @@
 
 /// A file descriptor of a connection. Queried, but never read, written or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Descriptor(i32);
+pub(super) struct FileDescriptor(i32);
 
 /// The kernel's byte counts of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +28,13 @@ pub(super) use elsewhere::{all, received};
 mod elsewhere {
     use std::net::SocketAddr;
 
-    use super::{Descriptor, Received};
+    use super::{FileDescriptor, Received};
 
-    pub(in super::super) fn all(_: &dyn Fn(Descriptor) -> bool) -> Vec<(Descriptor, u16, SocketAddr)> {
+    pub(in super::super) fn all(_: &dyn Fn(FileDescriptor) -> bool) -> Vec<(FileDescriptor, u16, SocketAddr)> {
         Vec::new()
     }
 
-    pub(in super::super) fn received(_: Descriptor) -> Option<Received> {
+    pub(in super::super) fn received(_: FileDescriptor) -> Option<Received> {
         None
     }
 }
@@ -49,16 +49,17 @@ mod linux {
         ptr,
     };
 
-    use super::{Descriptor, Received};
+    use super::{FileDescriptor, Received};
 
     /// Offset of `tcpi_bytes_received` in Linux' `struct tcp_info`, which only grows at its end.
     const BYTES_RECEIVED: usize = 128;
 
     /// Lists the TCP connections of this process, except those to `skip`, with their own port and their peer.
-    pub(in super::super) fn all(skip: &dyn Fn(Descriptor) -> bool) -> Vec<(Descriptor, u16, SocketAddr)> {
+    pub(in super::super) fn all(skip: &dyn Fn(FileDescriptor) -> bool) -> Vec<(FileDescriptor, u16, SocketAddr)> {
         let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
-        let descriptors = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Descriptor));
-        let connection = |descriptor: Descriptor| {
+        let descriptors =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(FileDescriptor));
+        let connection = |descriptor: FileDescriptor| {
             let peer = address(descriptor, libc::getpeername)?;
             Some((descriptor, address(descriptor, libc::getsockname)?.port(), peer))
         };
@@ -66,7 +67,7 @@ mod linux {
     }
 
     /// Asks the kernel for the bytes received over a connection.
-    pub(in super::super) fn received(Descriptor(fd): Descriptor) -> Option<Received> {
+    pub(in super::super) fn received(FileDescriptor(fd): FileDescriptor) -> Option<Received> {
         let mut info = [0_u8; 256];
         let mut size = libc::socklen_t::try_from(info.len()).ok()?;
         // SAFETY: the kernel writes at most `size` bytes to `info`, which has as many.
@@ -85,7 +86,7 @@ mod linux {
 
     type QueryAddress = unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
 
-    fn address(Descriptor(fd): Descriptor, query: QueryAddress) -> Option<SocketAddr> {
+    fn address(FileDescriptor(fd): FileDescriptor, query: QueryAddress) -> Option<SocketAddr> {
         // SAFETY: all zeros is a `sockaddr_storage`.
         let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
         let mut size = libc::socklen_t::try_from(size_of_val(&storage)).ok()?;
@@ -124,7 +125,7 @@ mod linux {
             let address = listener.local_addr().expect("an address");
             let mut peer = TcpStream::connect(address).expect("a connection");
             let (stream, from) = listener.accept().expect("a connection");
-            let find = |(_, port, peer): &(Descriptor, u16, SocketAddr)| *port == address.port() && *peer == from;
+            let find = |(_, port, peer): &(FileDescriptor, u16, SocketAddr)| *port == address.port() && *peer == from;
             let (descriptor, ..) = all(&|_| false).into_iter().find(find).expect("it is there");
             assert_eq!(received(descriptor), Some(Received { total: 0, unread: 0 }));
             peer.write_all(&[1; 1000]).expect("it is sent");

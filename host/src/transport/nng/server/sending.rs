@@ -19,7 +19,7 @@ const LARGE_GRACE: Duration = Duration::from_millis(500);
 ///
 /// NNG reports an answer as sent when it begins to write it, and nothing after that. The kernel takes a small one
 /// at once; of the larger ones only the start of the last is known.
-pub(super) struct Sending {
+pub(super) struct SendCounter {
     count: AtomicUsize,
     created: Instant,
     /// When the last large answer was begun, in milliseconds after `created` plus one; 0 for never.
@@ -29,7 +29,7 @@ pub(super) struct Sending {
     all_sent: Condvar,
 }
 
-impl Sending {
+impl SendCounter {
     pub(super) fn new() -> Self {
         Self {
             count: AtomicUsize::new(0),

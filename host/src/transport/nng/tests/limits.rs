@@ -3,7 +3,7 @@
 use super::*;
 
 /// Makes requests with these ids, and waits until the service has them.
-fn open(peer: &mut RawPeer, calls: &Receiver<ServiceCall>, ids: std::ops::Range<u32>) -> Vec<Reply> {
+fn open(peer: &mut RawPeer, calls: &Receiver<ServiceCall>, ids: std::ops::Range<u32>) -> Vec<ReplyHandle> {
     ids.map(|id| {
         peer.ask(id, b"open");
         next_request(calls).2

@@ -56,7 +56,7 @@ fn pass_on(number: usize, dropped: &Mutex<HashSet<usize>>, mut from: TcpStream, 
 }
 
 /// Returns the next request that is no probe, and answers probes.
-fn next_call(calls: &Receiver<ServiceCall>) -> (Vec<u8>, Reply) {
+fn next_call(calls: &Receiver<ServiceCall>) -> (Vec<u8>, ReplyHandle) {
     loop {
         match calls.recv_timeout(LONG).expect("the service is called") {
             ServiceCall::Request(_, body, reply) if body == b"probe" => reply.send(b"here"),

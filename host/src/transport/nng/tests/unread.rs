@@ -21,7 +21,7 @@ fn ask_and_read_nothing(address: &str, times: usize) -> RawPeer {
 struct LargeAnswers;
 
 impl Service for LargeAnswers {
-    fn request(&self, _: Peer, body: &[u8], reply: Reply) {
+    fn request(&self, _: Peer, body: &[u8], reply: ReplyHandle) {
         reply.send(&body.repeat(1_000));
     }
 
