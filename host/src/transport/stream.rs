@@ -80,7 +80,7 @@ impl StreamReq {
     fn ask_with_retries(&mut self, limit: Duration, meanwhile: &mut dyn FnMut()) -> Result<(), CallError> {
         let started = Instant::now();
         let until = after(limit.saturating_add(transfer_time(self.request.len())));
-        let mut step = RECONNECT_MIN;
+        let mut delay = RECONNECT_MIN;
         loop {
             if self.connection.is_none()
                 && let Err(error) = self.connect(until)
@@ -100,8 +100,8 @@ impl StreamReq {
             }
             let Ok(left) = left(until) else { return Err(self.timed_out(started, limit)) };
             // Some servers accept a connection only to close it.
-            pause(step.min(left));
-            step = (step * 2).min(RECONNECT_MAX);
+            pause(delay.min(left));
+            delay = (delay * 2).min(RECONNECT_MAX);
         }
     }
 
@@ -122,22 +122,22 @@ impl StreamReq {
 
     /// Connects, and retries for [`CONNECT_MAX`], but not beyond `until`.
     fn connect(&mut self, until: Instant) -> io::Result<()> {
-        let tries_until = until.min(after(CONNECT_MAX));
-        let mut step = RECONNECT_MIN;
+        let retry_until = until.min(after(CONNECT_MAX));
+        let mut delay = RECONNECT_MIN;
         let mut addresses = Vec::new();
         loop {
             if addresses.is_empty() {
                 addresses = self.resolve().unwrap_or_default();
             }
-            let opened = StreamConnection::open(&addresses, tries_until, until);
+            let opened = StreamConnection::open(&addresses, retry_until, until);
             match opened {
                 Ok(connection) => {
                     self.connection = Some(connection);
                     return Ok(());
                 }
-                Err(error) => pause(step.min(left(tries_until).map_err(|_| error)?)),
+                Err(error) => pause(delay.min(left(retry_until).map_err(|_| error)?)),
             }
-            step = (step * 2).min(RECONNECT_MAX);
+            delay = (delay * 2).min(RECONNECT_MAX);
         }
     }
 
@@ -194,12 +194,12 @@ struct StreamConnection {
 }
 
 impl StreamConnection {
-    /// Connects to one of these addresses. They share the time until `tries_until`; each has time of its own for the
+    /// Connects to one of these addresses. They share the time until `retry_until`; each has time of its own for the
     /// handshake, within `until`.
-    fn open(addresses: &[SocketAddr], tries_until: Instant, until: Instant) -> io::Result<Self> {
+    fn open(addresses: &[SocketAddr], retry_until: Instant, until: Instant) -> io::Result<Self> {
         let mut failure = ErrorKind::NotFound.into();
         for (address, others) in addresses.iter().zip((0..addresses.len()).rev()) {
-            let part = left(tries_until)? / u32::try_from(others + 1).unwrap_or(u32::MAX);
+            let part = left(retry_until)? / u32::try_from(others + 1).unwrap_or(u32::MAX);
             match Self::handshake(address, part, until.min(after(HANDSHAKE_MAX))) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,

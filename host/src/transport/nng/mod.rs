@@ -67,8 +67,8 @@ impl Transport for Nng {
         open_requests_max: usize,
         service: Arc<dyn Service>,
     ) -> Result<Box<dyn Server>, OpenError> {
-        let bounds = server::ServerLimits { open_requests_max, ..server::ServerLimits::default() };
-        Ok(Box::new(server::NngServer::listen(address, bounds, service)?))
+        let limits = server::ServerLimits { open_requests_max, ..server::ServerLimits::default() };
+        Ok(Box::new(server::NngServer::listen(address, limits, service)?))
     }
 
     fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError> {

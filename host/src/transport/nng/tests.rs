@@ -370,8 +370,8 @@ fn gone_is_the_last_call_of_a_service_for_a_peer() {
 #[test]
 fn a_peer_that_reads_no_answers_is_disconnected_and_others_are_served() {
     let address = free_address();
-    let bounds = ServerLimits { answer_limit: Duration::from_millis(200), ..ServerLimits::default() };
-    let server = NngServer::listen(&address, bounds, Arc::new(Echo::default())).expect("the address is free");
+    let limits = ServerLimits { answer_limit: Duration::from_millis(200), ..ServerLimits::default() };
+    let server = NngServer::listen(&address, limits, Arc::new(Echo::default())).expect("the address is free");
     let mut slow = RawPeer::connect(&address);
     slow.0.set_write_timeout(Some(LONG)).expect("a socket");
     let frame = vec![0; 1024 * 1024];

@@ -148,7 +148,7 @@ impl ReplyContext {
     /// Inside the gate, and only after a successful `claim`.
     fn post_send(&self, message: Message) {
         let Some(aio) = self.aio.get() else { return };
-        let timed = aio.set_timeout(Some(self.socket.bounds.answer_limit));
+        let timed = aio.set_timeout(Some(self.socket.limits.answer_limit));
         if timed.is_err() || self.context.send(aio, message).is_err() {
             tracing::error!("a context was busy when it had to send");
             self.end_sending();

@@ -82,14 +82,14 @@ pub(super) struct NngServer {
 
 impl NngServer {
     /// Opens the socket and serves.
-    pub(super) fn listen(address: &str, bounds: ServerLimits, service: Arc<dyn Service>) -> Result<Self, OpenError> {
-        Self::listen_within(address, bounds, service, Frames::of_process())
+    pub(super) fn listen(address: &str, limits: ServerLimits, service: Arc<dyn Service>) -> Result<Self, OpenError> {
+        Self::listen_within(address, limits, service, Frames::of_process())
     }
 
     /// Like [`NngServer::listen`], with limits of its own for incomplete messages.
     fn listen_within(
         address: &str,
-        bounds: ServerLimits,
+        limits: ServerLimits,
         service: Arc<dyn Service>,
         frames: &Arc<Frames>,
     ) -> Result<Self, OpenError> {
@@ -97,7 +97,7 @@ impl NngServer {
         let socket = new_socket(Protocol::Rep0, address)?;
         prepare(&socket, address, FRAME_MAX)?;
         socket.set_opt::<MaxTtl>(HOPS_MAX).map_err(fail)?;
-        let server = Self { shared: Arc::new(ServerSocket::new(socket, bounds, service, port(address))) };
+        let server = Self { shared: Arc::new(ServerSocket::new(socket, limits, service, port(address))) };
         server.shared.watch_connections().map_err(fail)?;
         for _ in 0..IDLE_AT_START {
             server.shared.gate.pass(|| server.shared.add_context()).transpose().map_err(fail)?;
@@ -147,7 +147,7 @@ struct ServerSocket {
     socket: Socket,
     gate: Gate,
     service: Arc<dyn Service>,
-    bounds: ServerLimits,
+    limits: ServerLimits,
     /// All contexts, until the socket is closed. They refer back to this.
     contexts: Mutex<Vec<Arc<ReplyContext>>>,
     /// Number of contexts that wait for a request.
@@ -164,12 +164,12 @@ struct ServerSocket {
 }
 
 impl ServerSocket {
-    fn new(socket: Socket, bounds: ServerLimits, service: Arc<dyn Service>, port: u16) -> Self {
+    fn new(socket: Socket, limits: ServerLimits, service: Arc<dyn Service>, port: u16) -> Self {
         Self {
             socket,
             gate: Gate::default(),
             service,
-            bounds,
+            limits,
             contexts: Mutex::default(),
             idle: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
@@ -226,7 +226,7 @@ impl ServerSocket {
     /// Makes one more context, unless the limit is reached, and lets it receive. Inside the gate.
     fn add_context(self: &Arc<Self>) -> Result<bool, Error> {
         let mut contexts = lock(&self.contexts);
-        let has_room = contexts.len() < self.bounds.open_requests_max.saturating_add(SPARE_CONTEXTS);
+        let has_room = contexts.len() < self.limits.open_requests_max.saturating_add(SPARE_CONTEXTS);
         if has_room {
             let context = ReplyContext::new(self, contexts.len())?;
             contexts.push(Arc::clone(&context));
@@ -251,7 +251,7 @@ impl ServerSocket {
     /// Counts bytes that wait for a peer to read them.
     fn add_unsent(&self, to: &PeerConnection, bytes: usize) {
         to.add_unsent(bytes);
-        if self.unsent.fetch_add(bytes, Relaxed) > self.bounds.unsent_max {
+        if self.unsent.fetch_add(bytes, Relaxed) > self.limits.unsent_max {
             self.disconnect_slowest_reader();
         }
     }
@@ -278,7 +278,7 @@ impl ServerSocket {
 
     /// Counts one more open request, if there is room or can be made.
     fn admit(&self, from: &PeerConnection) -> bool {
-        let room = |open| (open < self.bounds.open_requests_max).then_some(open + 1);
+        let room = |open| (open < self.limits.open_requests_max).then_some(open + 1);
         if self.open.fetch_update(Relaxed, Relaxed, room).is_ok() {
             return true;
         }
@@ -298,7 +298,7 @@ impl ServerSocket {
         if lock(&self.last_refusal).is_some_and(is_recent) {
             return false;
         }
-        let Some(largest) = self.largest(host, open) else {
+        let Some(largest) = self.find_largest(host, open) else {
             *lock(&self.last_refusal) = Some((Instant::now(), host, open));
             return false;
         };
@@ -311,7 +311,7 @@ impl ServerSocket {
     }
 
     /// Finds the connection to disconnect in favour of a peer of this host with this many open requests.
-    fn largest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<PeerConnection>> {
+    fn find_largest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<PeerConnection>> {
         let connections = self.connections();
         let mut hosts = HashMap::<Option<IpAddr>, usize>::new();
         for connection in &connections {

@@ -36,8 +36,8 @@ impl Service for LargeAnswers {
 fn a_peer_that_reads_nothing_is_disconnected_when_others_need_room() {
     let address = free_address();
     // Not disconnected by the timeout of an answer.
-    let bounds = ServerLimits { open_requests_max: 100, answer_limit: 100 * LONG, ..ServerLimits::default() };
-    let server = NngServer::listen(&address, bounds, Arc::new(LargeAnswers)).expect("the address is free");
+    let limits = ServerLimits { open_requests_max: 100, answer_limit: 100 * LONG, ..ServerLimits::default() };
+    let server = NngServer::listen(&address, limits, Arc::new(LargeAnswers)).expect("the address is free");
     let caller = Nng.connect(&address).expect("an address");
     for _ in 0..3 {
         let mut slow = ask_and_read_nothing(&address, 1_000);
@@ -51,8 +51,8 @@ fn a_peer_that_reads_nothing_is_disconnected_when_others_need_room() {
 #[test]
 fn only_the_slowest_reader_is_disconnected_beyond_the_limit() {
     let address = free_address();
-    let bounds = ServerLimits { unsent_max: 20 << 20, answer_limit: 100 * LONG, ..ServerLimits::default() };
-    let _server = NngServer::listen(&address, bounds, Arc::new(LargeAnswers)).expect("the address is free");
+    let limits = ServerLimits { unsent_max: 20 << 20, answer_limit: 100 * LONG, ..ServerLimits::default() };
+    let _server = NngServer::listen(&address, limits, Arc::new(LargeAnswers)).expect("the address is free");
     let mut reader = ask_and_read_nothing(&address, 100);
     let mut slow = ask_and_read_nothing(&address, 1_000);
     assert!(slow.is_disconnected());
