@@ -1,4 +1,4 @@
-//! How a worker reaches its control plane: over a socket, or within the process.
+//! Links from a worker to its control plane: the trait, and the link over sockets.
 
 use std::{
     sync::{Arc, Mutex},
@@ -75,7 +75,7 @@ pub struct RemoteLink {
     /// The base address at which the control plane answered last, and its cluster id.
     cluster: Mutex<(Address, Uuid)>,
     joined: Welcome,
-    /// Where the control plane serves subworkers.
+    /// The address at which the control plane serves subworkers.
     address: Mutex<String>,
     /// An idle connection for [`Link::ask`].
     spare: Mutex<Option<Box<dyn BlockingReq>>>,
@@ -95,11 +95,11 @@ pub enum NotFound {
     /// No answer within the time limit.
     #[error("no answer from a control plane at {address} within {} s", crate::clock::seconds(*waited))]
     Unreachable {
-        /// Where it was expected.
+        /// The expected address.
         address: Address,
         /// The time that was waited.
         waited: Duration,
-        /// Where another control plane was announced meanwhile.
+        /// Address of another control plane that was announced meanwhile.
         announced: Option<Address>,
     },
     /// The socket could not be opened.

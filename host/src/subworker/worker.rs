@@ -72,7 +72,7 @@ const DROP_TIMEOUT: Duration = Duration::from_millis(200);
 /// Stack size of a slot's thread: the guest's stack and what the host needs above it.
 const SLOT_STACK_SIZE: usize = 4 * 1024 * 1024;
 
-/// What a worker reports about itself when it registers.
+/// The identity with which a worker registers.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// Its worker id.

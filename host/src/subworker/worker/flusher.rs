@@ -119,7 +119,7 @@ impl ReportFlusher {
     }
 }
 
-/// What goes into one note.
+/// Reports and returned leases for one note.
 #[derive(Debug)]
 struct NoteContent {
     reports: Vec<(LeaseId, Report)>,

@@ -28,7 +28,7 @@ enum LoadingState {
     Aborted,
 }
 
-/// How loading the modules that were there at the start ended.
+/// Result of loading the modules that were there at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadingEnd {
     /// Number of modules that are loaded.

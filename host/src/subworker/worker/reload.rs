@@ -38,7 +38,7 @@ const FALLBACK_MAX: Duration = Duration::from_secs(30);
 /// Maximum length of an error message that is kept, in bytes.
 const MESSAGE_MAX: usize = 2_000;
 
-/// Where a worker's modules come from, and how they change.
+/// Sources of a worker's modules, and how changes take effect.
 #[derive(Clone, Debug)]
 pub struct Reload {
     /// Files, globs and folders.

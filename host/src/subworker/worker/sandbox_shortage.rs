@@ -1,4 +1,4 @@
-//! What a slot does when there is no memory for a sandbox: it returns the lease and pauses.
+//! Handles a lack of memory for sandboxes: the slot returns its lease and pauses.
 //!
 //! The cause is this machine, so it does not count against the task: another worker gets it, or it waits.
 //! Invariants: a slot that could not set up a sandbox asks for no work until it can, with growing pauses between

@@ -38,7 +38,7 @@ pub(super) struct SlotState {
     pub(super) stopper: OnceLock<Stopper>,
 }
 
-/// What the lock of a [`SlotState`] guards.
+/// Content of a [`SlotState`], behind its lock.
 #[derive(Default)]
 pub(super) struct SlotInner {
     /// The registration's key in the slot's requests, and the number of the last request.

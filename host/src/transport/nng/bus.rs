@@ -88,7 +88,7 @@ impl Drop for NngSubscriber {
     }
 }
 
-/// What a bus socket is for.
+/// Role of a bus socket, with its callback.
 enum BusRole {
     Announce(OnJoined),
     Subscribe(OnMessage),

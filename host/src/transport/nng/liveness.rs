@@ -31,7 +31,7 @@ pub(super) fn first_check(probes: bool, is_connected: bool) -> Option<Duration> 
     if is_connected { probes.then_some(QUIET_MAX) } else { Some(ATTEMPT_MAX) }
 }
 
-/// What to do about the connection.
+/// Action for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LivenessAction {
     /// Check again at this moment.

@@ -147,7 +147,7 @@ fn close_off_callbacks(close: impl FnOnce() + Send + 'static) {
     if !IN_CALLBACK.get() {
         return close();
     }
-    if let Err(error) = thread::Builder::new().name("close socket".to_owned()).spawn(close) {
+    if let Err(error) = thread::Builder::new().name("fw-close".to_owned()).spawn(close) {
         let error = system::explain(&error);
         tracing::error!(error, "cannot start a thread to close a socket: it stays open");
     }

@@ -75,7 +75,7 @@ impl Reloader {
     /// Tries to publish the next catalog with these staged modules.
     ///
     /// # Errors
-    /// Why that is not possible. The next catalog is unchanged then.
+    /// The reason; the next catalog is unchanged then.
     fn try_publish(&mut self, next: &mut Catalog, paths: &[PathBuf], has_notes: &mut bool) -> Result<(), LoadFailure> {
         let mut trial = next.clone();
         let displaced = self.put_staged(&mut trial, paths).map_err(|error| failure(&error.why.to_string()))?;
@@ -145,7 +145,7 @@ impl Reloader {
     /// Proposes a catalog to the control plane, and makes it live unless it is declined.
     ///
     /// # Errors
-    /// Why it was declined. The old one is live then.
+    /// The control plane's refusal; the old catalog is live then.
     fn publish(&mut self, new: &Catalog, force: bool) -> Result<(), Refusal> {
         let old = self.catalog.get();
         let new = new.without_fallback().with_revision(old.revision() + 1);

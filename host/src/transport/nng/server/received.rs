@@ -1,4 +1,4 @@
-//! How many bytes were received over a connection, in complete messages or not.
+//! Counts the bytes received over a connection, in complete messages or not.
 //!
 //! Separate module because it asks the kernel about NNG's own file descriptors, which takes `unsafe`. NNG allocates
 //! a message of the announced size before it reads it, and cannot tell how much of it has arrived; the kernel counts
@@ -14,7 +14,7 @@ pub(super) struct FileDescriptor(i32);
 pub(super) struct Received {
     /// All received bytes.
     pub(super) total: u64,
-    /// Those of them that NNG has not read yet.
+    /// Received bytes that NNG has not read yet.
     pub(super) unread: u64,
 }
 
