@@ -39,10 +39,10 @@ pub enum NotAnAddress {
 
 /// An address that must not be offered to peers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Exposed {
+pub enum ExposureError {
     /// Other machines can reach it, and every machine that can may run tasks.
     #[error("{0} is reachable from other machines, and any of them could run tasks")]
-    WithoutToken(Address),
+    NotLoopback(Address),
     /// It is a wildcard address, which peers cannot dial.
     #[error("{0} is not reachable by other hosts")]
     NotDialable(Address),
@@ -97,15 +97,15 @@ impl Address {
     /// Returns the address for peers to dial: `advertised` if given, and else this one.
     ///
     /// # Errors
-    /// [`Exposed`] when this address must not be exposed, or peers cannot dial it.
-    pub fn for_peers(&self, advertised: Option<&Address>, insecure: bool) -> Result<Address, Exposed> {
+    /// [`ExposureError`] when this address must not be exposed, or peers cannot dial it.
+    pub fn for_peers(&self, advertised: Option<&Address>, insecure: bool) -> Result<Address, ExposureError> {
         if !self.is_loopback() && !insecure {
-            return Err(Exposed::WithoutToken(self.clone()));
+            return Err(ExposureError::NotLoopback(self.clone()));
         }
         match advertised {
-            Some(advertised) if advertised.is_wildcard() => Err(Exposed::NotDialable(advertised.clone())),
+            Some(advertised) if advertised.is_wildcard() => Err(ExposureError::NotDialable(advertised.clone())),
             Some(advertised) => Ok(advertised.clone()),
-            None if self.is_wildcard() => Err(Exposed::NotDialable(self.clone())),
+            None if self.is_wildcard() => Err(ExposureError::NotDialable(self.clone())),
             None => Ok(self.clone()),
         }
     }
@@ -171,8 +171,8 @@ mod tests {
     fn an_address_off_loopback_is_offered_only_if_allowed() {
         let wildcard = address("tcp://0.0.0.0:5555");
         let dialable = address("tcp://10.0.0.5:5555");
-        assert!(matches!(wildcard.for_peers(Some(&dialable), false), Err(Exposed::WithoutToken(_))));
-        assert!(matches!(wildcard.for_peers(None, true), Err(Exposed::NotDialable(_))));
+        assert!(matches!(wildcard.for_peers(Some(&dialable), false), Err(ExposureError::NotLoopback(_))));
+        assert!(matches!(wildcard.for_peers(None, true), Err(ExposureError::NotDialable(_))));
         assert_eq!(wildcard.for_peers(Some(&dialable), true), Ok(dialable));
         let loopback = address("tcp://[::1]:5555");
         assert_eq!(loopback.for_peers(None, false), Ok(loopback));

@@ -6,11 +6,12 @@ use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{
-    Failure, Json, NOT_FOUND, Outcome, Pairs, TASK_FAILED, array, complete, failure::did_you_mean, json_array, leave,
-    number, object, pairs, render, span_above_zero, switch,
+    Failure, Json, NOT_FOUND, Outcome, Pairs, TASK_FAILED, array, complete, json_array, leave, number, object, pairs,
+    render, span_above_zero, switch,
 };
 use crate::{
     clock::Timestamp,
+    nearest::did_you_mean,
     runtime::{AttemptId, Catalog, Invocation, Reports, SourceError},
     shutdown::Signals,
     signature::Signature,

@@ -15,11 +15,12 @@ use super::{INTERRUPTED, NOT_FOUND, TASK_FAILED, TIMED_OUT, UNREACHABLE, WRONG_U
 use crate::{
     client::{ClientError, Place},
     clock::seconds,
-    config::{Address, Exposed},
-    control_plane::ControlPlaneError,
+    config::{Address, ExposureError},
     gui::GuiError,
+    nearest::did_you_mean,
     protocol::{Refusal, RefusalCode},
     runtime::{ModuleError, SourceError},
+    server::ControlPlaneError,
     subworker::{ModulesError, SubWorkerError, link::NotFound, worker::WorkerError},
     task::TaskId,
     transport::OpenError,
@@ -27,11 +28,6 @@ use crate::{
 
 /// The longest that an error waits to learn whether its host exists.
 const RESOLVE_WAIT: Duration = Duration::from_secs(1);
-/// How alike a name is to the one that is proposed instead, from 0 to 1.
-const ALIKE: f64 = 0.7;
-/// Names that are proposed instead of one that nobody has.
-const NAMED_MAX: usize = 3;
-
 /// How much is told of what a server said, in bytes.
 const MESSAGE_MAX: usize = 2_000;
 
@@ -107,17 +103,6 @@ impl Failure {
 pub(super) fn plain(error: &io::Error) -> String {
     let told = error.to_string();
     told.split_once(" (os error").map(|(what, _)| what.to_owned()).unwrap_or(told)
-}
-
-/// Proposes the names that are most like one that nobody has: `did you mean 'add'?`
-pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase());
-    let mut near: Vec<(f64, &str)> = known.into_iter().map(|known| (likeness(known), known)).collect();
-    near.retain(|(likeness, _)| *likeness > ALIKE);
-    near.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    near.dedup();
-    let names: Vec<String> = near.into_iter().take(NAMED_MAX).map(|(_, name)| format!("'{name}'")).collect();
-    (!names.is_empty()).then(|| format!("did you mean {}?", names.join(" or ")))
 }
 
 impl From<ClientError> for Failure {
@@ -307,12 +292,12 @@ impl From<ControlPlaneError> for Failure {
                  --discovery-address and --subworker-port",
             ),
             ControlPlaneError::Open(error) => error.into(),
-            ControlPlaneError::Exposed(Exposed::WithoutToken(address)) if is_unknown_host(&address) => {
+            ControlPlaneError::Exposed(ExposureError::NotLoopback(address)) if is_unknown_host(&address) => {
                 no_host(WRONG_USAGE, address.host(), &address.to_string())
             }
-            ControlPlaneError::Exposed(Exposed::WithoutToken(_)) => Self::new(WRONG_USAGE, message)
+            ControlPlaneError::Exposed(ExposureError::NotLoopback(_)) => Self::new(WRONG_USAGE, message)
                 .hint("listen on 127.0.0.1, or allow it with --insecure on a network where you trust everybody"),
-            ControlPlaneError::Exposed(Exposed::NotDialable(_)) => Self::new(WRONG_USAGE, message)
+            ControlPlaneError::Exposed(ExposureError::NotDialable(_)) => Self::new(WRONG_USAGE, message)
                 .hint("say what others dial, such as --advertise-address tcp://10.0.0.5:5555"),
             ControlPlaneError::Address(_) => Self::new(WRONG_USAGE, message),
             ControlPlaneError::WorkerId(_) => Self::new(WRONG_USAGE, message).hint("choose another --worker-id"),
@@ -394,17 +379,5 @@ impl From<SubWorkerError> for Failure {
             SubWorkerError::NotFound(error) => error.into(),
             SubWorkerError::Worker(error) => error.into(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_most_alike_names_are_proposed_first() {
-        let known = ["multiply", "add", "adds", "add", "reverse"];
-        assert_eq!(did_you_mean("ad", known).as_deref(), Some("did you mean 'add' or 'adds'?"));
-        assert_eq!(did_you_mean("xyz", known), None);
     }
 }

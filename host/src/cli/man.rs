@@ -6,11 +6,8 @@ use clap::{Args, CommandFactory as _, builder::Resettable};
 use clap_complete::engine::ArgValueCandidates;
 use clap_mangen::Man as Page;
 
-use super::{
-    Cli, Failure, Outcome, TASK_FAILED, WRONG_USAGE, complete,
-    failure::{did_you_mean, plain},
-    render,
-};
+use super::{Cli, Failure, Outcome, TASK_FAILED, WRONG_USAGE, complete, failure::plain, render};
+use crate::nearest::did_you_mean;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Read a page with: fastworker man submit | man -l -")]

@@ -22,7 +22,7 @@ use crate::{
     signature::Signature,
     task::{
         ScheduleSpec, TaskStatus, Unknown,
-        schedule::{BadSchedule, Overlap, Rhythm, TZ_DEFAULT, When},
+        schedule::{BadSchedule, Overlap, Recurrence, TZ_DEFAULT, When},
     },
 };
 
@@ -149,7 +149,7 @@ impl Add {
     fn run(self) -> Outcome {
         let schedule = self.schedule().map_err(wrong)?;
         // Said here, with what to do about it, rather than by the control plane.
-        Rhythm::of(&schedule.spec).map_err(wrong)?;
+        Recurrence::of(&schedule.spec).map_err(wrong)?;
         if let Some(until) = schedule.spec.until.filter(|until| *until <= Timestamp::now()) {
             return Err(Failure::new(WRONG_USAGE, format!("--until {until} is in the past"))
                 .hint("give a time in the future, or leave --until out"));

@@ -127,7 +127,7 @@ impl Pump {
     fn ask(&self, after: u64) -> oneshot::Receiver<Reply> {
         let (reply_to, answer) = oneshot::channel();
         self.core.enter(|state, now| {
-            state.events(now, EventQuery { after, wait_ms: ASK_WAIT_MS }, ReplyTo::Awaited(reply_to));
+            state.events(now, EventQuery { after, wait_ms: ASK_WAIT_MS }, ReplyTo::Oneshot(reply_to));
         });
         answer
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{Timestamp, seconds},
-    control_plane::{reply_to::ReplyTo, state::Detail, worker_registry::Worker},
+    control_plane::{reply_to::ReplyTo, state::TaskDetail, worker_registry::WorkerRecord},
     json,
     protocol::{WorkerInfo, WorkerStatus},
     task::{ModuleInfo, TaskPriority, TaskStatus},
@@ -103,7 +103,7 @@ impl Overview {
     /// Looks at the state.
     pub(super) fn of(app: &App) -> Self {
         app.core.enter(|state, now| {
-            let (stats, counts, fill) = (state.stats(), state.counts(), state.results().fill());
+            let (stats, counts, fill) = (state.stats(), state.counts(), state.results().stats());
             let queues = TaskPriority::ALL.map(|priority| Lane {
                 priority,
                 count: state.queue().depth(priority),
@@ -147,7 +147,7 @@ impl Took {
 }
 
 impl WorkerView {
-    fn of(worker: &Worker<ReplyTo>) -> Self {
+    fn of(worker: &WorkerRecord<ReplyTo>) -> Self {
         Self {
             id: worker.id.clone(),
             address: worker.address().to_owned(),
@@ -181,7 +181,7 @@ impl WorkerView {
 }
 
 impl CacheView {
-    fn of(fill: &crate::control_plane::results::Fill) -> Self {
+    fn of(fill: &crate::control_plane::results::CacheStats) -> Self {
         let [success, failure, cancelled] = fill.by_status;
         Self {
             size: fill.size,
@@ -222,7 +222,7 @@ pub(super) async fn modules(State(app): State<Arc<App>>) -> Answer<Object> {
 pub(super) async fn task(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
     let id = api::id(&text)?;
     let detail = app.core.enter(|state, now| state.detail(now, &id)).ok_or_else(|| Refusal::unknown_task(&id))?;
-    let Detail { summary, args, kwargs, policy, ended, progress, reports } = detail;
+    let TaskDetail { summary, args, kwargs, policy, ended, progress, reports } = detail;
     let ended = ended.as_deref();
     let result = ended.and_then(|ended| ended.result.as_ref());
     Ok(Answer(object! {

@@ -32,8 +32,8 @@ mod log;
 pub mod worker;
 
 use link::{NotFound, RemoteLink};
-use worker::{Identity, Reload, WorkerError, WorkerThreads};
 pub use worker::{Loading, LoadingEnd};
+use worker::{Reload, WorkerError, WorkerIdentity, WorkerThreads};
 
 /// Configuration of a subworker.
 #[derive(Clone, Debug)]
@@ -258,7 +258,7 @@ impl SubWorker {
             config.serialization_format,
             config.timeout,
         )?;
-        let identity = Identity {
+        let identity = WorkerIdentity {
             worker_id: config.worker_id.clone(),
             address: config.base_address.to_string(),
             slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),

@@ -74,7 +74,7 @@ const SLOT_STACK_SIZE: usize = 4 * 1024 * 1024;
 
 /// The identity with which a worker registers.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct WorkerIdentity {
     /// Its worker id.
     pub worker_id: String,
     /// The address to show for it.
@@ -157,7 +157,7 @@ impl WorkerThreads {
         link: Arc<dyn Link>,
         runtime: Runtime,
         catalog: Catalog,
-        identity: Identity,
+        identity: WorkerIdentity,
         reload: Option<Reload>,
         patience: Duration,
     ) -> Result<Self, WorkerError> {

@@ -310,7 +310,7 @@ impl Checks {
         let mut over = Vec::new();
         let mut called: Vec<&TaskId> = Vec::new();
         for effect in effects {
-            let Effect::Call(callback) = effect else { continue };
+            let Effect::Callback(callback) = effect else { continue };
             called.push(&callback.result.task_id);
             self.seen.callbacks += 1;
         }
@@ -433,7 +433,7 @@ impl Checks {
 
     /// Every way back that the core holds is in one of its books.
     pub(crate) fn parked(state: &State<Ticket>, tickets: usize) -> Result<(), String> {
-        let slots = |worker: &fastworker::control_plane::worker_registry::Worker<Ticket>| {
+        let slots = |worker: &fastworker::control_plane::worker_registry::WorkerRecord<Ticket>| {
             worker.slots.values().filter(|slot| slot.parked.is_some()).count() + usize::from(worker.beat.is_some())
         };
         let workers: usize = state.registry().iter().map(|(_, worker)| slots(worker)).sum();

@@ -14,7 +14,7 @@ use std::{
 use fastrand::Rng;
 use fastworker::{
     clock::Moment,
-    control_plane::state::{Answer, CallbackEnd, Responder},
+    control_plane::state::{AnyReply, CallbackOutcome, Responder},
     protocol::{Request, WorkerRequest},
     task::NewTask,
     transport::Peer,
@@ -59,7 +59,7 @@ pub(crate) enum Event {
     /// A request reaches the control plane.
     Arrives(u64, Rc<Ask>, Line),
     /// An answer reaches who asked.
-    Returns(u64, Answer),
+    Returns(u64, AnyReply),
     /// Who asked has waited long enough.
     Impatient(u64, u32),
     /// The control plane notices that a connection is gone.
@@ -67,7 +67,7 @@ pub(crate) enum Event {
     /// Somebody's alarm.
     Alarm(Actor, Alarm),
     /// It is known what became of a callback.
-    Called(CallbackEnd),
+    Called(CallbackOutcome),
 }
 
 /// A connection, as long as the control plane believes in it.
@@ -240,7 +240,7 @@ impl<P> Network<P> {
     }
 
     /// Carries an answer back.
-    pub(crate) fn answer(&mut self, now: Moment, dice: &mut Rng, ticket: Ticket, answer: Answer) {
+    pub(crate) fn answer(&mut self, now: Moment, dice: &mut Rng, ticket: Ticket, answer: AnyReply) {
         let mut ticket = ticket;
         ticket.answered = true;
         let (line, call) = (&ticket.line, ticket.call);

@@ -12,7 +12,7 @@ use std::{
 
 use fastworker::{
     clock::{Moment, micros},
-    control_plane::state::Answer,
+    control_plane::state::AnyReply,
     json::Json,
     protocol::{
         Beat, CONFIRM_WAIT, CatalogChange, Ended, LOOKAHEAD_MAX, Lease, LeaseId, Note, Order, Registration, WAIT_MAX,
@@ -155,9 +155,9 @@ impl Worker {
     }
 
     /// Hears an answer, or that there is none.
-    pub(crate) fn heard(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<Answer>) {
+    pub(crate) fn heard(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<AnyReply>) {
         let answer = match answer {
-            Some(Answer::Worker(answer)) => Some(answer),
+            Some(AnyReply::Worker(answer)) => Some(answer),
             _ => None,
         };
         match (purpose, answer) {

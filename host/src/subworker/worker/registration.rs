@@ -13,7 +13,7 @@ use std::{
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{BEST_EFFORT_TIMEOUT, Identity, LiveCatalog, REPLY_TIMEOUT, ShutdownFlags, Slots, WorkerError};
+use super::{BEST_EFFORT_TIMEOUT, LiveCatalog, REPLY_TIMEOUT, ShutdownFlags, Slots, WorkerError, WorkerIdentity};
 use crate::{
     clock::{pause, seconds},
     lock::{lock, try_lock},
@@ -28,7 +28,7 @@ const WARN_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The registration of one worker.
 pub(super) struct WorkerRegistration {
-    identity: Identity,
+    identity: WorkerIdentity,
     link: Arc<dyn Link>,
     shutdown: Arc<ShutdownFlags>,
     catalog: Arc<LiveCatalog>,
@@ -41,7 +41,7 @@ pub(super) struct WorkerRegistration {
 
 impl WorkerRegistration {
     pub(super) fn new(
-        identity: Identity,
+        identity: WorkerIdentity,
         link: Arc<dyn Link>,
         shutdown: Arc<ShutdownFlags>,
         catalog: Arc<LiveCatalog>,
@@ -51,7 +51,7 @@ impl WorkerRegistration {
         Self { identity, link, shutdown, catalog, slots, key, is_lost: AtomicBool::new(false) }
     }
 
-    pub(super) fn identity(&self) -> &Identity {
+    pub(super) fn identity(&self) -> &WorkerIdentity {
         &self.identity
     }
 
@@ -116,7 +116,7 @@ impl WorkerRegistration {
     }
 
     fn register(&self, key: Uuid, previous: Option<Uuid>, limit: Duration) -> Result<(), WorkerError> {
-        let Identity { worker_id, address, slots } = self.identity.clone();
+        let WorkerIdentity { worker_id, address, slots } = self.identity.clone();
         let catalog = self.catalog.get();
         let registration =
             Registration { worker: key, previous, worker_id, address, slots, modules: catalog.describe() };
