@@ -223,7 +223,7 @@ fn what_nobody_knows_is_exit_code_5() {
 fn a_wrong_task_name_names_the_nearest() {
     let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).without_unknown_grace().start();
     let wrong = cluster.cli(["submit", "--task-name", "ad", "--args", "1", "2"]).with_code(5);
-    let _ = wrong.says("ad").hints("did you mean 'add'? fastworker list");
+    let _ = wrong.says("did you mean 'add'?").hints("fastworker list");
     let wrong = cluster.cli(["submit", "--task-name", "word-count", "--args", "x"]).with_code(5);
     let _ = wrong.says("word_count");
     let json = cluster.cli(["submit", "--json", "--task-name", "mul"]).with_code(5).json();

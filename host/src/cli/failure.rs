@@ -13,7 +13,7 @@ use std::{
 
 use super::{INTERRUPTED, NOT_FOUND, TASK_FAILED, TIMED_OUT, UNREACHABLE, WRONG_USAGE, usage};
 use crate::{
-    client::{ClientError, Place},
+    client::{ClientError, Endpoint},
     clock::seconds,
     config::{Address, Exposed},
     control_plane::ControlPlaneError,
@@ -126,7 +126,7 @@ impl From<ClientError> for Failure {
         // Whoever answers may not be what it should be.
         message.truncate(message.floor_char_boundary(MESSAGE_MAX));
         match error {
-            ClientError::Unreachable { place, .. } => unreachable(&place, message),
+            ClientError::Unreachable { endpoint, .. } => unreachable(&endpoint, message),
             ClientError::NotAControlPlane { .. } => Self::new(UNREACHABLE, message).hint(
                 "a control plane logs its base address when it starts, as base=tcp://…; \
                  by default it is tcp://127.0.0.1:5555",
@@ -145,7 +145,7 @@ impl From<ClientError> for Failure {
                 Self::new(WRONG_USAGE, message).hint("pass where the data is, such as a URL, instead of the data")
             }
             ClientError::Open(error) => error.into(),
-            ClientError::Confused { .. } => {
+            ClientError::UnexpectedReply { .. } => {
                 Self::new(TASK_FAILED, message).hint("compare fastworker --version here and at the control plane")
             }
             ClientError::Stopped | ClientError::Refused(_) => Self::new(TASK_FAILED, message),
@@ -154,9 +154,9 @@ impl From<ClientError> for Failure {
 }
 
 /// Nobody at a place where the control plane should be, or no such place.
-fn unreachable(place: &Place, message: String) -> Failure {
-    let (address, option, hint) = match place {
-        Place::Discovery(address) => (
+fn unreachable(endpoint: &Endpoint, message: String) -> Failure {
+    let (address, option, hint) = match endpoint {
+        Endpoint::Discovery(address) => (
             address,
             "--discovery-address",
             format!(
@@ -164,7 +164,7 @@ fn unreachable(place: &Place, message: String) -> Failure {
                  or give its base address with --control-plane-address"
             ),
         ),
-        Place::GivenNotAnnounced { base, announced, discovery } => (
+        Endpoint::GivenNotAnnounced { base, announced, discovery } => (
             base,
             "--control-plane-address",
             format!(
@@ -172,12 +172,12 @@ fn unreachable(place: &Place, message: String) -> Failure {
                  meant, give that one with --control-plane-address; else {START_ONE}"
             ),
         ),
-        Place::Given(address) => (
+        Endpoint::Given(address) => (
             address,
             "--control-plane-address",
             format!("{START_ONE}; or give its base address with --control-plane-address"),
         ),
-        Place::Announced { base, .. } => {
+        Endpoint::Announced { base, .. } => {
             let hint = "it may have stopped, or its address cannot be reached from here: \
                         see --advertise-address of the control plane";
             return Failure::new(UNREACHABLE, message).hint(if is_unknown_host(base) {
@@ -281,7 +281,7 @@ impl From<NotFound> for Failure {
                 let waited = seconds(waited);
                 let message = format!("no answer from the control plane at {address} within {waited} s");
                 match announced {
-                    None => unreachable(&Place::Given(address), message + ", and no other was announced"),
+                    None => unreachable(&Endpoint::Given(address), message + ", and no other was announced"),
                     Some(announced) => {
                         let hint = format!(
                             "another control plane is announced, with the base address {announced}: if it is meant, \

@@ -194,7 +194,7 @@ pub(super) fn result_of(result: &TaskResult, known: Option<&Task>, json: bool) -
             Some(task) => out_json(&TaskShape::from(task))?,
             None => out_json(&TaskShape::from(result))?,
         }
-        return Ok(if result.error_kind == Some(ErrorKind::NotFound) { NOT_FOUND } else { code(result.status) });
+        return Ok(if result.error_kind == Some(ErrorKind::NotFound) { NOT_FOUND } else { end_code(result.status) });
     }
     ended("fastworker list", result)
 }
@@ -203,7 +203,7 @@ pub(super) fn result_of(result: &TaskResult, known: Option<&Task>, json: bool) -
 pub(super) fn result_by(list: &str, name: &str, result: &TaskResult, json: bool) -> Outcome {
     if json {
         out_json(&TaskShape::of_call(name, result))?;
-        return Ok(code(result.status));
+        return Ok(end_code(result.status));
     }
     ended(list, result)
 }
@@ -212,10 +212,7 @@ fn ended(list: &str, result: &TaskResult) -> Outcome {
     if result.error_kind == Some(ErrorKind::NotFound) {
         let error = result.error.as_deref().unwrap_or("no worker has this task");
         let all = format!("{list} shows every task; with --wait-for-worker a task waits for its worker");
-        return Err(match error.split_once(": did you mean ") {
-            Some((what, near)) => Failure::new(NOT_FOUND, what).hint(format!("did you mean {near} {all}")),
-            None => Failure::new(NOT_FOUND, error).hint(all),
-        });
+        return Err(Failure::new(NOT_FOUND, error).hint(all));
     }
     match result.status {
         TaskStatus::Success => {
@@ -262,6 +259,11 @@ fn hint_of_misfit(list: &str, error: &str) -> String {
         Some(quoted) => format!("quote it twice to pass text: {quoted}"),
         None => format!("{list} shows what each task takes, and {list} --schema NAME all of it"),
     }
+}
+
+/// The exit code for a task that has ended: an unknown status is no success.
+fn end_code(status: TaskStatus) -> u8 {
+    if status == TaskStatus::Success { 0 } else { TASK_FAILED }
 }
 
 fn code(status: TaskStatus) -> u8 {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     clock::SPAN_MAX,
     config::{Address, MANAGEMENT_OFFSET},
-    json::Json,
+    json::{Json, NotJson},
     task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, is_task_name},
 };
 
@@ -184,9 +184,11 @@ pub(super) fn json_array(text: &str) -> Result<Json, String> {
 }
 
 /// What is wrong with a document, without saying that it is one.
-fn why(error: &impl Display) -> String {
-    let told = error.to_string();
-    told.strip_prefix("not a JSON document: ").map(str::to_owned).unwrap_or(told)
+fn why(error: &NotJson) -> String {
+    match error {
+        NotJson::Syntax(error) => error.to_string(),
+        NotJson::NotANumber => error.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ pub(super) async fn until_ended<T>(
 async fn look(client: &Client, id: &TaskId) -> Option<(Reason, Option<Task>)> {
     match tokio::time::timeout(ANSWER_MAX, client.describe(id)).await {
         Ok(Ok(None)) => Some((Reason::Unaccepted, None)),
-        Ok(Ok(Some(task))) if task.status.is_final() => None,
+        Ok(Ok(Some(task))) if task.has_ended() => None,
         Ok(Ok(Some(task))) => {
             let (status, offered, worker_id) = (task.status, task.offered, task.worker_id.clone());
             Some((Reason::Task { status, offered, worker_id }, Some(task)))

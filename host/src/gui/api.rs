@@ -127,8 +127,8 @@ pub(super) async fn tasks(
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Answer<Object>, Refusal> {
     let Query(asked) = asked.map_err(|error| {
-        let told = error.body_text();
-        let why = told.rsplit_once(": ").map_or(told.as_str(), |(_, why)| why);
+        let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+        let why = causes.last().map_or_else(|| error.body_text(), ToString::to_string);
         Refusal::new(StatusCode::BAD_REQUEST, format!("the query cannot be read: {why}"))
     })?;
     let limit = Asked::number("limit", asked.limit.as_deref(), LIMIT, 1..=LIMIT_MAX)?;

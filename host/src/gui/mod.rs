@@ -207,10 +207,7 @@ impl Bound {
         match Self::on(host, port, config.api_key.clone(), insecure) {
             Ok(bound) => Ok(Some(bound)),
             Err(why) if config.port.is_none() && why.kind() == io::ErrorKind::AddrInUse => {
-                warn!(
-                    host,
-                    port, "the port of the web interface is taken: going on without it; --gui-port sets another"
-                );
+                warn!(host, port, "the port of the web interface is in use: starting without it");
                 Ok(None)
             }
             Err(why) => Err(GuiError::Listen { host: host.to_owned(), port, why }),

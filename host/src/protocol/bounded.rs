@@ -1,7 +1,7 @@
-//! Lists that have an end.
+//! Bounded lists.
 //!
-//! A few bytes can announce a list of any length, and each item of it takes many times what it
-//! takes in a frame. So reading stops at the bound, and not after the whole list was built.
+//! A few bytes can announce a list of any length, and an item in memory is much larger than in a frame. So
+//! reading stops at the bound, and not after the whole list was built.
 
 use std::{fmt, marker::PhantomData};
 
@@ -29,7 +29,7 @@ impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<MAX, T>
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-        // What is announced is not believed beyond a page or so.
+        // The announced length is not trusted with more memory than this.
         let mut items = Vec::with_capacity(list.size_hint().unwrap_or(0).min(MAX).min(64));
         while let Some(item) = list.next_element()? {
             if items.len() == MAX {

@@ -1,9 +1,9 @@
-//! What travels between clients, control plane and subworkers, as types.
+//! Messages between clients, control plane and subworkers.
 //!
-//! Two conversations: [`Request`] and [`Reply`] between a client and the control plane,
-//! [`WorkerRequest`] and [`WorkerReply`] between a subworker and the control plane. [`codec`] turns
-//! them into bytes, [`python_compat`] speaks what the Python original speaks. The bytes are described
-//! in `docs/protocol.md`. Invariant: each message can arrive twice, and means the same once.
+//! [`Request`] and [`Reply`] travel between a client and the control plane, [`WorkerRequest`] and
+//! [`WorkerReply`] between a subworker and the control plane. [`codec`] encodes them; [`python_compat`] is
+//! the protocol of the Python original. `docs/protocol.md` describes the bytes. Invariant: each message is
+//! idempotent, as it may arrive twice.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,128 +33,128 @@ pub use query::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskS
 pub use refusal::{Refusal, RefusalCode};
 pub use schedule::{NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus};
 
-/// The version of both conversations.
+/// Version of the protocol.
 pub const VERSION: u32 = 1;
-/// The longest that a request may stay parked for its answer.
+/// Maximum time that a request stays open.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
-/// The longest that a subworker's request for work stays parked. Each answer shows the slot that its
+/// Maximum time that a subworker's request for work stays open. Each answer shows the slot that its
 /// connection works.
 pub const WORK_WAIT: Duration = Duration::from_secs(3);
-/// The same where it carries outcomes: the answer confirms them.
+/// Maximum time that a request for work with outcomes stays open: the answer confirms them.
 pub const CONFIRM_WAIT: Duration = Duration::from_secs(1);
-/// The longest that a beat stays parked.
+/// Maximum time that a heartbeat stays open.
 pub const BEAT_WAIT: Duration = Duration::from_secs(1);
-/// How many bytes of documents a frame gathers before it goes out.
+/// Size in bytes of the documents in a frame after which no more are added.
 pub const FRAME_TARGET: usize = 256 * 1024;
-/// How many items a frame gathers before it goes out; more of them are not read.
+/// Maximum number of items in a frame; a longer list is not read.
 pub const FRAME_ITEMS_MAX: usize = 1_000;
-/// How many leases a worker can tell of in one message.
+/// Maximum number of leases in a message of a worker.
 pub const HOLDS_MAX: usize = 1 << 20;
-/// How many bytes a worker id has at most.
+/// Maximum length of a worker id in bytes.
 pub const WORKER_ID_MAX: usize = 128;
-/// How many reports a worker can tell in one message.
+/// Maximum number of reports in a message of a worker.
 pub const NOTE_REPORTS_MAX: usize = 100_000;
 
-/// Whether a worker can have that id. Not with a colon: an announcement ends an id with one.
+/// Whether a text is a valid worker id. A colon is not: it ends the id in an announcement.
 pub fn is_worker_id(id: &str) -> bool {
     (1..=WORKER_ID_MAX).contains(&id.len()) && !id.contains(|c: char| c == ':' || c.is_control())
 }
 
-/// What a client asks. Sent to the management address (base + 4).
+/// Request of a client, sent to the management address (base + 4).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// Who are you? Answered with [`Reply::Welcome`].
+    /// Handshake and probe. Answered with [`Reply::Welcome`].
     Hello,
-    /// Take these tasks. Answered with [`Reply::Submitted`].
+    /// Submits tasks. Answered with [`Reply::Submitted`].
     Submit(Submit),
-    /// Which tasks of my session have ended? Answered with [`Reply::Collected`].
+    /// Collects the results of a session. Answered with [`Reply::Collected`].
     Collect(Collect),
-    /// How do these tasks stand? Answered with [`Reply::Found`].
+    /// Looks up tasks. Answered with [`Reply::Found`].
     Lookup(Lookup),
-    /// Stop these tasks. Answered with [`Reply::Cancelled`].
+    /// Cancels tasks. Answered with [`Reply::Cancelled`].
     Cancel(#[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")] Vec<TaskId>),
-    /// Which workers are there, and what have they loaded? Answered with [`Reply::Workers`].
+    /// Lists workers and their modules. Answered with [`Reply::Workers`].
     Workers,
-    /// What does this task say about itself? Answered with [`Reply::Reports`].
+    /// Reads the reports of a task. Answered with [`Reply::Reports`].
     Follow(Follow),
-    /// Which tasks are there? Answered with [`Reply::Tasks`].
+    /// Lists tasks. Answered with [`Reply::Tasks`].
     Tasks(TaskQuery),
-    /// What happened? Answered with [`Reply::Events`].
+    /// Reads events. Answered with [`Reply::Events`].
     Events(EventQuery),
-    /// Something about periodic tasks. Answered with [`Reply::Schedules`].
+    /// Lists or changes schedules. Answered with [`Reply::Schedules`].
     Schedule(ScheduleRequest),
-    /// What is known of this task, ended or not? Answered with [`Reply::Described`].
+    /// Reads everything that is known of a task. Answered with [`Reply::Described`].
     Describe(TaskId),
 }
 
-/// Some tasks, and how their submitter learns of their end.
+/// A submission of tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Submit {
     /// At most [`FRAME_ITEMS_MAX`] tasks.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub tasks: Vec<NewTask>,
-    /// How the submitter learns of their end.
+    /// How the submitter learns that they have ended.
     pub notify: Notify,
 }
 
-/// How a submitter learns that its task has ended.
+/// How a submitter learns that its tasks have ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Notify {
-    /// Not at all: it will ask.
+    /// It looks them up.
     No,
-    /// By the answer to this request, which is parked until the task ends or [`WAIT_MAX`] is over.
+    /// By the answer to this request, which stays open until the task ends, for at most [`WAIT_MAX`].
     Answer,
     /// By [`Collect`] under this session.
     Session(Uuid),
 }
 
-/// Asks for the ends of the tasks submitted under a session.
+/// Collects the results of the tasks submitted under a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Collect {
-    /// The session, made up by the client.
+    /// The session, chosen by the client.
     pub session: Uuid,
-    /// Counts the requests of the session, from 1. The next number says that the last answer came.
+    /// Number of the request in its session, from 1. The next number confirms the last answer.
     pub sequence: u64,
-    /// How long to wait for the first.
+    /// Maximum wait for the first result, in milliseconds.
     pub wait_ms: u32,
 }
 
-/// Asks how some tasks stand.
+/// Looks up tasks by their ids.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lookup {
     /// The tasks, at most [`FRAME_ITEMS_MAX`].
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub ids: Vec<TaskId>,
-    /// How long to wait until the first of them has ended.
+    /// Maximum wait for the end of the first of them, in milliseconds.
     pub wait_ms: u32,
 }
 
-/// Asks for the reports of one task.
+/// Reads the reports of one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Follow {
     /// The task.
     pub id: TaskId,
-    /// The number of the last report that was seen, 0 for none.
+    /// Number of the last report that was read, 0 for none.
     pub after: u64,
-    /// How long to wait for the next.
+    /// Maximum wait for the next report, in milliseconds.
     pub wait_ms: u32,
 }
 
-/// What the control plane answers a client.
+/// Reply of the control plane to a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// Answers [`Request::Hello`].
     Welcome(Welcome),
-    /// Answers [`Request::Submit`], one for each task, in order.
+    /// Answers [`Request::Submit`], one for each task, in their order.
     Submitted(Vec<Submitted>),
     /// Answers [`Request::Collect`].
     Collected(Collected),
     /// Answers [`Request::Lookup`], one for each id, in order, as many as fit: at least one.
     Found(Vec<Found>),
-    /// Answers [`Request::Cancel`]: whether each was stopped by it, in order.
+    /// Answers [`Request::Cancel`]: whether each task was cancelled by it, in order.
     Cancelled(Vec<bool>),
     /// Answers [`Request::Workers`].
     Workers(Vec<WorkerInfo>),
@@ -168,65 +168,64 @@ pub enum Reply {
     Schedules(Vec<ScheduleInfo>),
     /// The request was not understood or not allowed.
     Refused(Refusal),
-    /// Answers [`Request::Describe`]; none if nobody knows it. Arguments that do not fit into a frame
+    /// Answers [`Request::Describe`]; none if the task is not known. Arguments that do not fit into a frame
     /// beside the result are null.
     Described(Option<Box<Task>>),
 }
 
-/// Who the control plane is.
+/// The control plane's answer to the handshake.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {
     /// Its worker id.
     pub worker_id: String,
     /// The version of fastworker.
     pub version: String,
-    /// The version of this conversation.
+    /// The version of the protocol.
     pub protocol: u32,
     /// Its base address, as peers reach it.
     pub base_address: String,
-    /// Where subworkers register, as peers reach it.
+    /// The address for subworkers, as peers reach it.
     pub subworker_address: String,
-    /// The largest document in bytes.
+    /// Maximum size of a document in bytes.
     pub payload_max: u64,
-    /// Which cluster it is: the same after a restart, and another one's is different. Nil if it does
-    /// not say.
+    /// Id of the cluster, which a restart does not change. Nil if it is not known.
     #[serde(default)]
     pub cluster_id: Uuid,
 }
 
 impl Welcome {
-    /// Whether this is the control plane of that cluster.
+    /// Whether this is the control plane of `cluster`.
     pub fn is_of(&self, cluster: Uuid) -> bool {
         self.cluster_id == cluster && !cluster.is_nil()
     }
 }
 
-/// What became of one submitted task.
+/// Outcome of submitting one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Submitted {
-    /// It is taken, or was taken before under the same id; it may have ended since.
+    /// It is accepted, now or before under the same id; it may have ended since.
     Accepted,
     /// It has ended.
     Ended(Arc<TaskResult>),
-    /// It was not taken.
+    /// It is not accepted.
     Refused(Refusal),
 }
 
 /// Ended tasks of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Collected {
-    /// Whether the control plane knew the session. If not, what it was told before is lost.
+    /// Whether the control plane knew the session. If not, earlier results of it are lost.
     pub known: bool,
-    /// Ended tasks, each told once.
+    /// Results, each sent once.
     pub results: Vec<Arc<TaskResult>>,
 }
 
-/// How one task stands.
+/// Result of looking up one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Found {
-    /// Nobody knows it, or its result is no longer kept.
+    /// It is not known, or its result is no longer kept.
     Unknown,
     /// It has not ended.
     Live(Box<Task>),
@@ -234,14 +233,14 @@ pub enum Found {
     Ended(Arc<TaskResult>),
 }
 
-/// What a task said about itself.
+/// Reports of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reports {
     /// The reports, oldest first.
     pub reports: Vec<Report>,
     /// The number of the last of them: the `after` to ask with next.
     pub last: u64,
-    /// How the task stands; ended only when no reports are left to tell.
+    /// The task; ended only when no reports are left.
     pub task: Found,
 }
 
@@ -252,121 +251,121 @@ pub struct WorkerInfo {
     pub id: String,
     /// The address that is shown for it.
     pub address: String,
-    /// How it stands.
+    /// Its status.
     pub status: WorkerStatus,
     /// Whether it is the control plane's own.
     pub is_control_plane: bool,
-    /// Room for running attempts.
+    /// Maximum number of concurrent attempts.
     pub slots: u32,
-    /// Attempts that it runs.
+    /// Number of attempts that it runs.
     pub load: u32,
     /// When it registered.
     pub registered_at: Timestamp,
-    /// When it was last heard.
+    /// When its last message arrived.
     pub last_seen: Timestamp,
-    /// Attempts that it has ended.
+    /// Number of attempts that it has ended.
     pub attempts: u64,
     /// Its catalog.
     pub modules: Vec<ModuleInfo>,
 }
 
 open_enum! {
-    /// How a worker stands.
+    /// Status of a worker.
     pub enum WorkerStatus: "worker status" {
-        /// Takes work.
+        /// It takes work.
         Active = "active",
-        /// Finishes what it has and takes no more.
+        /// It finishes its tasks and takes no more.
         Draining = "draining",
-        /// Was lost a short while ago.
+        /// It was lost a short while ago.
         Lost = "lost",
     }
 }
 
-/// What a subworker asks. Sent to the subworker management port.
+/// Request of a subworker, sent to the subworker port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerRequest {
-    /// I am here. Answered with [`WorkerReply::Registered`].
+    /// Registers a worker. Answered with [`WorkerReply::Registered`].
     Register(Registration),
-    /// This is what I ran, give me more. Answered with [`WorkerReply::Leases`] as soon as there is
-    /// something to run, which also says that the outcomes came.
+    /// Reports outcomes of a slot and requests leases. Answered with [`WorkerReply::Leases`] as soon as there
+    /// is a task to run; the answer also confirms the outcomes.
     Work(Work),
-    /// I am alive. Answered with [`WorkerReply::Orders`].
+    /// Heartbeat. Answered with [`WorkerReply::Orders`].
     Beat(Beat),
-    /// This is what there is to say between two requests for work. Answered with
+    /// Sends progress reports and returns leases between two requests for work. Answered with
     /// [`WorkerReply::Noted`].
     Note(Note),
-    /// I take no more work. Answered with [`WorkerReply::Noted`].
+    /// Announces that the worker takes no more work. Answered with [`WorkerReply::Noted`].
     Drain(Uuid),
-    /// I am going; whatever I hold is yours again. Answered with [`WorkerReply::Noted`].
+    /// Announces that the worker leaves and returns its leases. Answered with [`WorkerReply::Noted`].
     Leave(Uuid),
-    /// My modules are about to change to these. Answered with [`WorkerReply::Noted`], or with
-    /// [`WorkerReply::Declined`] when tasks wait that could not run any more.
+    /// Asks to change the worker's modules. Answered with [`WorkerReply::Noted`], or with
+    /// [`WorkerReply::Declined`] if unfinished tasks could not run any more.
     Catalog(CatalogChange),
 }
 
-/// A subworker introduces itself.
+/// Registration of a subworker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Registration {
-    /// Made at each start and after each loss: what was granted to an older one is void.
+    /// Key of the registration, new at each start and after each loss: leases of an older key are void.
     pub worker: Uuid,
-    /// The key of this process' registration before this one: it did not crash meanwhile.
+    /// The key that the same process had before, which shows that it did not crash.
     pub previous: Option<Uuid>,
     /// Its worker id, for people.
     pub worker_id: String,
     /// The address to show for it.
     pub address: String,
-    /// Room for running attempts.
+    /// Maximum number of concurrent attempts.
     pub slots: u32,
     /// Its catalog.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub modules: Vec<ModuleInfo>,
 }
 
-/// The modules of a worker change. It asks before it acts: once this is noted, it is granted tasks
-/// of the new catalog only.
+/// A change of a worker's modules, sent before it takes effect: once it is noted, the worker is granted
+/// tasks of the new catalog only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CatalogChange {
     /// The worker.
     pub worker: Uuid,
-    /// Counts these messages, from 1. The same number again gets the same answer.
+    /// Number of the message, from 1. The same number gets the same answer.
     pub sequence: u64,
-    /// Its catalog from now on, the whole of it.
+    /// The whole new catalog.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub modules: Vec<ModuleInfo>,
-    /// Whether it changes although tasks wait that could not run any more.
+    /// Whether to change even if unfinished tasks could not run any more.
     pub force: bool,
 }
 
-/// A slot tells what it ran and asks for more.
+/// Outcomes of a slot and its request for leases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Work {
     /// The worker.
     pub worker: Uuid,
     /// The slot.
     pub slot: u32,
-    /// Counts the requests of the slot, from 1. The same number again gets the same answer.
+    /// Number of the slot's request, from 1. The same number gets the same answer.
     pub sequence: u64,
-    /// What became of leases.
+    /// Leases that have ended.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub ended: Vec<Ended>,
-    /// How many leases it takes: none when it drains, or has more to tell than fits here. Asking
-    /// for some says that everything that was granted before is accounted for.
+    /// Maximum number of leases to grant: 0 when it drains, or has more outcomes than fit here. Asking
+    /// for more accounts for all leases granted before.
     pub capacity: u32,
 }
 
-/// What became of a lease.
+/// The end of a lease.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Ended {
     /// The lease.
     pub lease: LeaseId,
-    /// What the attempt ended in; none if it was not begun.
+    /// Outcome of the attempt; none if it was not begun.
     pub outcome: Option<Outcome>,
-    /// How long the attempt ran.
+    /// How long the attempt ran, in microseconds.
     pub ran_us: u64,
     /// The version of the module that ran it.
     pub version: Option<ModuleVersion>,
-    /// What it said that was not told yet, oldest first.
+    /// Its reports that were not sent yet, oldest first.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub reports: Vec<Report>,
     /// What the attempt adds to the metadata of the result, if it ends the task: a JSON object.
@@ -376,7 +375,7 @@ pub struct Ended {
 
 serialize_with_metadata!(Ended { lease, outcome, ran_us, version, reports });
 
-/// Numbers the leases of one control plane, in the order they were granted.
+/// Number of a lease. Later leases have greater numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseId(pub u64);
@@ -392,7 +391,7 @@ pub struct Lease {
     pub name: Arc<str>,
     /// Starts at 1.
     pub attempt: u32,
-    /// How long the attempt may run.
+    /// Timeout of the attempt, in microseconds.
     pub timeout_us: u64,
     /// A JSON array.
     pub args: Json,
@@ -407,7 +406,7 @@ pub struct Lease {
 
 serialize_with_metadata!(Lease { id, task_id, name, attempt, timeout_us, args, kwargs, priority });
 
-/// A sign of life.
+/// Heartbeat of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Beat {
     /// The worker.
@@ -417,22 +416,22 @@ pub struct Beat {
     pub holds: Vec<LeaseId>,
 }
 
-/// What a worker says between two requests for work.
+/// Progress reports and returned leases between two requests for work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Note {
     /// The worker.
     pub worker: Uuid,
-    /// Counts these messages, from 1.
+    /// Number of the message, from 1.
     pub sequence: u64,
-    /// What running attempts say about themselves, oldest first.
+    /// Reports of running attempts, oldest first.
     #[serde(deserialize_with = "at_most::<NOTE_REPORTS_MAX, _, _>")]
     pub reports: Vec<(LeaseId, Report)>,
-    /// Leases that were not begun and would wait too long here.
+    /// Leases that were not begun and would wait too long at this worker.
     #[serde(deserialize_with = "at_most::<HOLDS_MAX, _, _>")]
     pub returned: Vec<LeaseId>,
 }
 
-/// What the control plane answers a subworker.
+/// Reply of the control plane to a subworker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerReply {
@@ -442,9 +441,9 @@ pub enum WorkerReply {
     Leases(Vec<Lease>),
     /// Answers [`WorkerRequest::Beat`].
     Orders(Vec<Order>),
-    /// Taken note of.
+    /// Confirms the request.
     Noted,
-    /// We do not know you, or gave you up: register anew under a new key. What you hold is void.
+    /// The worker is not known, or was given up: register again under a new key. Its leases are void.
     Unknown,
     /// The request was not understood or not allowed.
     Refused(Refusal),
@@ -455,10 +454,10 @@ pub enum WorkerReply {
     IdInUse(Refusal),
 }
 
-/// What a subworker is to do at once.
+/// Order to a subworker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// End this attempt, or do not begin it.
+    /// Stop this attempt, or do not begin it.
     Stop(LeaseId),
 }
