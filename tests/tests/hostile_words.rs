@@ -153,7 +153,7 @@ fn ids_and_names_of_strange_bytes_are_carried_or_refused() {
         match ask_both(&mut peer, &submit) {
             Reply::Submitted(taken) => match &taken[..] {
                 [Submitted::Refused(why)] => {
-                    assert!(why.message.contains("a task name is text of 1 to 128 bytes"), "{why}")
+                    assert!(why.message.contains("a task name is text of 1 to 128 bytes"), "{why}");
                 }
                 other => panic!("{other:?}"),
             },

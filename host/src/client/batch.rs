@@ -94,7 +94,7 @@ async fn receive<T>(
     until: Instant,
 ) -> Result<T, ClientError> {
     match timeout_at(until.into(), receiver).await {
-        Ok(Ok(received)) => received,
+        Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(ClientError::Stopped),
         Err(_) => {
             let (accepted, stopping) = {

@@ -68,7 +68,7 @@ impl Client {
             let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left, latest)).await?.pop();
             match found {
                 Some(Found::Live(_)) if !left.is_zero() => {
-                    self.0.unless_stopped(pause_if_early(asked_at, left)).await?
+                    self.0.unless_stopped(pause_if_early(asked_at, left)).await?;
                 }
                 Some(found) => {
                     if let Found::Ended(result) = &found {

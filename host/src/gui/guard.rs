@@ -53,7 +53,7 @@ impl Guard {
         let host = text(header::HOST).unwrap_or_default();
         if self.key.is_none() && !self.is_ours(host) {
             let why =
-                "without an API key this is served under an IP address, localhost and the name of --gui-host only";
+                "without an API key this is only served under an IP address, localhost and the configured host name";
             return Some(Refusal::new(StatusCode::MISDIRECTED_REQUEST, why));
         }
         let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
