@@ -90,6 +90,13 @@ pub struct Task {
     pub metadata: Json,
 }
 
+impl Task {
+    /// Whether it has ended, also with a status that this version does not know.
+    pub fn has_ended(&self) -> bool {
+        self.status.is_final() || self.completed_at.is_some()
+    }
+}
+
 serialize_with_metadata!(Task {
     id,
     name,

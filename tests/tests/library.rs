@@ -7,7 +7,7 @@ use std::{
 };
 
 use fastworker::{
-    client::{Client, ClientError, Place},
+    client::{Client, ClientError, Endpoint},
     config::Address,
     json::Json,
     protocol::{Found, RefusalCode, WorkerStatus},
@@ -32,12 +32,12 @@ async fn a_client_without_a_control_plane_fails_within_its_timeout() {
     let timeout = Duration::from_millis(300);
     let looking = Client::builder().discovery_address(address(ports.discovery())).timeout(timeout).build();
     let going = Client::builder().control_plane_address(address(ports.base())).timeout(timeout).build();
-    let [discovery, given] = [Place::Discovery(address(ports.discovery())), Place::Given(address(ports.base()))];
+    let [discovery, given] = [Endpoint::Discovery(address(ports.discovery())), Endpoint::Given(address(ports.base()))];
     for (client, asked) in [(looking, discovery), (going, given)] {
         let from = Instant::now();
         match client.start().await {
-            Err(ClientError::Unreachable { place, waited }) => {
-                assert_eq!((place, waited), (asked, timeout));
+            Err(ClientError::Unreachable { endpoint, waited }) => {
+                assert_eq!((endpoint, waited), (asked, timeout));
             }
             other => panic!("{other:?}"),
         }

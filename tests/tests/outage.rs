@@ -4,7 +4,7 @@
 use std::{thread, time::Duration};
 
 use fastworker::{
-    client::{Client, ClientError, Place},
+    client::{Client, ClientError, Endpoint},
     task::TaskStatus,
 };
 use fastworker_tests::{
@@ -144,7 +144,9 @@ async fn announcements_of_another_cluster_are_ignored() {
     let mut other = Process::start("other", command, cluster.folder());
     other.wait_until_ready();
     let lost = client.submit_task("add", (5, 3)).wait_for_worker().await;
-    let Err(ClientError::Unreachable { place: Place::Announced { base, .. }, .. }) = lost else { panic!("{lost:?}") };
+    let Err(ClientError::Unreachable { endpoint: Endpoint::Announced { base, .. }, .. }) = lost else {
+        panic!("{lost:?}")
+    };
     assert_eq!(base.to_string(), cluster.base());
     let new = Client::builder().control_plane_address(format!("tcp://127.0.0.1:{}", ports.base()).parse().expect("it"));
     let new = new.build();

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     clock::DURATION_MAX,
     config::{Address, MANAGEMENT_OFFSET},
-    json::Json,
+    json::{Json, NotJson},
     task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, TaskName, WorkerId},
 };
 
@@ -181,9 +181,11 @@ pub(super) fn json_array(text: &str) -> Result<Json, String> {
 }
 
 /// The reason in a JSON error, without its introduction.
-fn reason(error: &impl Display) -> String {
-    let message = error.to_string();
-    message.strip_prefix("not a JSON document: ").map(str::to_owned).unwrap_or(message)
+fn reason(error: &NotJson) -> String {
+    match error {
+        NotJson::Syntax(error) => error.to_string(),
+        NotJson::NotANumber => error.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ pub(super) async fn until_ended<T>(
 async fn wait_reason(client: &Client, id: &TaskId) -> Option<(WaitReason, Option<Task>)> {
     match tokio::time::timeout(STATUS_TIMEOUT, client.describe(id)).await {
         Ok(Ok(None)) => Some((WaitReason::NotAccepted, None)),
-        Ok(Ok(Some(task))) if task.status.is_final() => None,
+        Ok(Ok(Some(task))) if task.has_ended() => None,
         Ok(Ok(Some(task))) => {
             let (status, offered, worker_id) = (task.status, task.offered, task.worker_id.clone());
             Some((WaitReason::Task { status, offered, worker_id }, Some(task)))

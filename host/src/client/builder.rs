@@ -1,4 +1,4 @@
-//! What a client is told before it starts.
+//! Options of a client.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,20 @@ use crate::{
     task::SerializationFormat,
 };
 
-/// Settles what a client does. From [`Client::builder`].
+/// Options of a client, from [`Client::builder`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use fastworker::{client::Client, task::SerializationFormat};
+///
+/// let client = Client::builder()
+///     .timeout(Duration::from_secs(10))
+///     .serialization_format(SerializationFormat::Postcard)
+///     .build();
+/// ```
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
     pub(super) discovery_address: Address,
@@ -20,42 +33,42 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Where to listen for the control plane; default `tcp://127.0.0.1:5550`.
+    /// Address where the control plane is announced; default `tcp://127.0.0.1:5550`.
     #[must_use]
     pub fn discovery_address(mut self, address: Address) -> Self {
         self.discovery_address = address;
         self
     }
 
-    /// The control plane's base address, for a client that need not look for it.
+    /// Base address of the control plane. The client then uses no discovery.
     #[must_use]
     pub fn control_plane_address(mut self, address: Address) -> Self {
         self.control_plane_address = Some(address);
         self
     }
 
-    /// How messages are written; default JSON.
+    /// Format of messages; default JSON.
     #[must_use]
     pub fn serialization_format(mut self, format: SerializationFormat) -> Self {
         self.serialization_format = format;
         self
     }
 
-    /// Bounds the whole of each wait; default 30 s, at most [`DURATION_MAX`].
+    /// Timeout of each call; default 30 s, at most [`SPAN_MAX`].
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(DURATION_MAX);
         self
     }
 
-    /// How often a question is asked again that brought no answer, within the timeout; default 3.
+    /// Maximum number of repetitions of a request without an answer, within the timeout; default 3.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// A client that has not started.
+    /// Returns the client, not started yet.
     pub fn build(self) -> Client {
         Client(Arc::new(Inner::new(self)))
     }

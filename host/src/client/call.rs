@@ -1,4 +1,4 @@
-//! One submission, put together option by option.
+//! Builder of one submission.
 
 use std::{
     future::{Future, IntoFuture},
@@ -14,7 +14,19 @@ use crate::{
     task::{CallbackInfo, NewTask, TaskId, TaskPriority, Unknown},
 };
 
-/// A submission being put together. Awaiting it sends it.
+/// A submission with its options. It is sent when it is awaited.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(client: fastworker::client::Client) -> Result<(), fastworker::client::ClientError> {
+/// use std::{collections::BTreeMap, time::Duration};
+///
+/// let call = client.submit_task("resize", ("photo.jpg",)).kwargs(BTreeMap::from([("width", 800)]));
+/// let result = call.task_timeout(Duration::from_secs(20)).max_retries(3).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Call<'a, T> {
     client: &'a Client,
@@ -49,7 +61,7 @@ impl<'a, T> Call<'a, T> {
         self
     }
 
-    /// Named arguments: whatever serialises as a JSON object.
+    /// Named arguments: anything that serializes as a JSON object.
     pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
         match Json::of(&kwargs) {
             Ok(json) if json.as_str().starts_with('{') => self.with(|task| task.kwargs = json),
@@ -64,44 +76,44 @@ impl<'a, T> Call<'a, T> {
         }
     }
 
-    /// How urgent the task is.
+    /// Priority of the task.
     pub fn priority(self, priority: TaskPriority) -> Self {
         self.with(|task| task.policy.priority = Some(priority))
     }
 
-    /// How long each attempt may run.
+    /// Timeout of each attempt.
     pub fn task_timeout(self, timeout: Duration) -> Self {
         self.with(|task| task.policy.timeout = Some(timeout))
     }
 
-    /// How many attempts may follow a failed one.
+    /// Maximum number of retries.
     pub fn max_retries(self, retries: u32) -> Self {
         self.with(|task| task.policy.max_retries = Some(retries))
     }
 
-    /// The wait before the first retry.
+    /// Delay before the first retry.
     pub fn retry_delay(self, delay: Duration) -> Self {
         self.with(|task| task.policy.retry_delay = Some(delay))
     }
 
-    /// Not to be run before this span has passed.
+    /// Delay before the task may run.
     pub fn countdown(self, span: Duration) -> Self {
         self.with(|task| task.countdown = Some(span))
     }
 
-    /// The id of the task, instead of a new one. Submitting an id twice is submitting once.
+    /// Id of the task, instead of a new one. Submitting an id again submits nothing new.
     pub fn task_id(self, id: TaskId) -> Self {
         self.with(|task| task.id = id)
     }
 
-    /// Sends word of the task's end to this address, where a [`Listener`](super::Listener) listens, or
-    /// any NNG PAIR socket.
+    /// Sends a callback to this address when the task has ended. A [`Listener`](super::Listener) or any other
+    /// NNG PAIR socket listens there.
     pub fn callback(self, address: impl Into<String>) -> Self {
         self.with(|task| task.callback = Some(CallbackInfo::new(address)))
     }
 
-    /// What is sent along with the callback: whatever serialises. Only after
-    /// [`callback`](Call::callback) or [`Client::delay_with_callback`].
+    /// Data of the callback: anything that serializes. Requires [`callback`](Call::callback) or
+    /// [`Client::delay_with_callback`] first.
     pub fn callback_data(mut self, data: impl Serialize) -> Self {
         let data = Json::of(&data).map_err(|error| ClientError::BadArguments(error.to_string()));
         if let Ok(task) = &mut self.task {
@@ -117,7 +129,7 @@ impl<'a, T> Call<'a, T> {
         self
     }
 
-    /// If no worker has the task, wait for one that has, instead of failing.
+    /// Waits for a worker that has the task, instead of failing if there is none.
     pub fn wait_for_worker(self) -> Self {
         self.with(|task| task.unknown = Unknown::Wait)
     }
@@ -135,7 +147,7 @@ impl<'a, T: Send + 'a> IntoFuture for Call<'a, T> {
     }
 }
 
-/// The JSON list that `args` serialises as.
+/// Serializes `args` as a JSON array.
 fn list_of(args: &impl Serialize) -> Result<Json, ClientError> {
     match Json::of(args) {
         Ok(json) if json.as_str().starts_with('[') => Ok(json),

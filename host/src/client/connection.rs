@@ -1,8 +1,7 @@
-//! How a question reaches the control plane, and the next one when that is gone.
+//! The connection to the control plane, and failover to its successor.
 //!
-//! Apart because everything that is asked goes this way. Invariants: no question takes longer than it was
-//! given, whatever becomes of the control plane; and a client that has joined a cluster never goes over
-//! to another one by itself: it follows announcements only to a control plane with the same cluster id.
+//! Invariants: no request takes longer than its limit, whatever happens to the control plane. A client
+//! that has joined a cluster follows announcements only to a control plane with the same cluster id.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -11,7 +10,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{ClientBuilder, ClientError, Inner, Place};
+use super::{ClientBuilder, ClientError, Endpoint, Inner};
 use crate::{
     clock::after,
     config::{Address, MANAGEMENT_OFFSET},
@@ -22,24 +21,24 @@ use crate::{
     transport::{self, CallError, Caller, Transport as _, nng::Nng},
 };
 
-/// An answer that should come at once is asked for again after so long.
+/// Timeout of a request that is answered at once, before it is repeated.
 const PROMPT: Duration = Duration::from_secs(5);
-/// How long an announced control plane may take to say which cluster it is.
+/// Timeout of the handshake with an announced control plane.
 const JOIN_LIMIT: Duration = Duration::from_secs(2);
-/// The pause before the same is asked again of a control plane that is stopping, or of its successor.
+/// Delay before repeating a request that a stopping control plane refused.
 pub(super) const STOPPING_PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) struct Connection {
     pub(super) caller: Arc<dyn Caller>,
     pub(super) base: Address,
     pub(super) discovery: Option<Arc<Discovery>>,
-    /// Empty until the control plane that was found since has answered.
+    /// Empty until the control plane has answered the handshake.
     pub(super) welcome: Arc<OnceLock<Welcome>>,
-    /// Held while one of those who wait looks for the control plane elsewhere.
+    /// Held while one of the waiting requests looks for the control plane elsewhere.
     pub(super) looking: tokio::sync::Mutex<()>,
 }
 
-/// A socket for the control plane at a base address.
+/// Opens a socket to the control plane at a base address.
 pub(super) fn dial(base: &Address, format: SerializationFormat) -> Result<Arc<dyn Caller>, ClientError> {
     let address = base.plus(MANAGEMENT_OFFSET)?.to_string();
     Ok(Nng.connect_probed(&address, codec::encode(format, &Request::Hello))?)
@@ -55,55 +54,55 @@ impl Connection {
         Self { caller, base, discovery, welcome, looking: tokio::sync::Mutex::default() }
     }
 
-    /// Where this control plane should be.
-    pub(super) fn place(&self, config: &ClientBuilder) -> Place {
+    /// Where this control plane is expected.
+    pub(super) fn endpoint(&self, config: &ClientBuilder) -> Endpoint {
         let base = self.base.clone();
         match self.discovery {
-            None => Place::Given(base),
-            Some(_) => Place::Announced { base, discovery: config.discovery_address.clone() },
+            None => Endpoint::Given(base),
+            Some(_) => Endpoint::Announced { base, discovery: config.discovery_address.clone() },
         }
     }
 
-    /// The cluster that it is part of; nil if that is not known.
+    /// The id of its cluster; nil if it is not known.
     fn cluster(&self) -> Uuid {
         self.welcome.get().map(|welcome| welcome.cluster_id).unwrap_or_default()
     }
 }
 
 impl Inner {
-    /// Why a wait for a task is over, which is known to have been taken or not.
-    pub(super) fn out_of_time(&self, task_id: TaskId, taken: bool) -> ClientError {
+    /// The error of a call whose timeout is over.
+    pub(super) fn timed_out(&self, task_id: TaskId, accepted: bool) -> ClientError {
         let waited = self.config.timeout;
         match lock(&self.connection).as_ref() {
-            Some(connection) if !taken && !connection.caller.is_connected() => {
-                ClientError::Unreachable { place: connection.place(&self.config), waited }
+            Some(connection) if !accepted && !connection.caller.is_connected() => {
+                ClientError::Unreachable { endpoint: connection.endpoint(&self.config), waited }
             }
             _ => ClientError::TimedOut { task_id, waited },
         }
     }
 
-    /// Asks what should be answered at once.
+    /// Sends a request that is answered at once.
     pub(super) async fn ask(&self, request: &Request) -> Result<Reply, ClientError> {
         self.ask_for(request, Duration::ZERO).await
     }
 
-    /// Asks what may be parked for `parked`. Asks again, and looks for the control plane
-    /// elsewhere, when there is no answer; at most `retries` times, not counting those for which there
-    /// was no connection, and no longer than the timeout beyond `parked`.
+    /// Sends a request that may stay open for `parked`. Without an answer it is repeated, also at another
+    /// address of the control plane: at most `retries` times, not counting attempts without a
+    /// connection, and no longer than the timeout beyond `parked`.
     pub(super) async fn ask_for(&self, request: &Request, parked: Duration) -> Result<Reply, ClientError> {
         self.ask_until(request, parked, after(parked + self.config.timeout)).await
     }
 
-    /// The same, no longer than until then. A control plane that is stopping is waited for, too.
+    /// Like `ask_for`, no longer than `until`. Also waits for the successor of a control plane that is stopping.
     pub(super) async fn ask_until(
         &self,
         request: &Request,
         parked: Duration,
         until: Instant,
     ) -> Result<Reply, ClientError> {
-        let (started, mut tries) = (Instant::now(), 0);
-        // What the control plane said that has stopped since.
-        let mut last_words = None;
+        let (started, mut attempts) = (Instant::now(), 0);
+        // The refusal of a control plane that is stopping.
+        let mut last_refusal = None;
         loop {
             let connection = lock(&self.connection).clone().ok_or(ClientError::Stopped)?;
             let left = until.saturating_duration_since(Instant::now());
@@ -114,23 +113,23 @@ impl Inner {
                 () = self.moved(&connection) => continue,
             };
             match answered {
-                Err(ClientError::Unreachable { place, .. }) => {
-                    // Without a connection nobody was asked.
-                    tries += u32::from(connection.caller.is_connected());
-                    if Instant::now() >= until || tries > self.config.retries {
-                        let unreachable = ClientError::Unreachable { place, waited: started.elapsed() };
-                        return Err(last_words.unwrap_or(unreachable));
+                Err(ClientError::Unreachable { endpoint, .. }) => {
+                    // Without a connection this was no attempt.
+                    attempts += u32::from(connection.caller.is_connected());
+                    if Instant::now() >= until || attempts > self.config.retries {
+                        let unreachable = ClientError::Unreachable { endpoint, waited: started.elapsed() };
+                        return Err(last_refusal.unwrap_or(unreachable));
                     }
-                    self.greet_again(&connection);
+                    self.send_hello_again(&connection);
                 }
                 Ok(Reply::Refused(refusal)) => {
                     let refused = ClientError::Refused(refusal);
                     let left = until.saturating_duration_since(Instant::now());
-                    // Readers of events are told that it stops.
+                    // Readers of events see that it stops.
                     if !refused.is_stopping() || left.is_zero() || matches!(request, Request::Events(_)) {
                         return Err(refused);
                     }
-                    last_words = Some(refused);
+                    last_refusal = Some(refused);
                     tokio::time::sleep(STOPPING_PAUSE.min(left)).await;
                 }
                 answered => return answered,
@@ -138,7 +137,7 @@ impl Inner {
         }
     }
 
-    /// Asks once.
+    /// Sends a request once.
     pub(super) async fn ask_on(
         &self,
         connection: &Connection,
@@ -150,10 +149,10 @@ impl Inner {
         match transport::call(caller, &body, limit, codec::decode::<Reply>).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => {
-                Err(ClientError::Confused { address: caller.address().to_owned(), what: error.to_string() })
+                Err(ClientError::UnexpectedReply { address: caller.address().to_owned(), what: error.to_string() })
             }
             Err(CallError::TimedOut { waited, .. }) => {
-                Err(ClientError::Unreachable { place: connection.place(&self.config), waited })
+                Err(ClientError::Unreachable { endpoint: connection.endpoint(&self.config), waited })
             }
             Err(CallError::Closed { .. }) => Err(ClientError::Stopped),
             Err(CallError::TooLarge { size }) => Err(ClientError::TooLarge { size }),
@@ -163,18 +162,18 @@ impl Inner {
         }
     }
 
-    /// Waits until this connection is lost and the same cluster is announced elsewhere, without an end,
-    /// and goes over to it.
+    /// Waits until this connection is lost and the same cluster is announced elsewhere, and switches to it.
+    /// Waits forever otherwise.
     async fn moved(&self, connection: &Arc<Connection>) {
         let Some(discovery) = &connection.discovery else { return std::future::pending().await };
         loop {
-            let heard = discovery.elsewhere(&connection.base, || !connection.caller.is_connected()).await;
+            let announced = discovery.elsewhere(&connection.base, || !connection.caller.is_connected()).await;
             let looking = connection.looking.lock().await;
-            // Another one may have found it, or the client was stopped.
-            if !self.is_current(connection) || self.follow_to(connection, discovery, heard).await {
+            // Another request may have found it, or the client was stopped.
+            if !self.is_current(connection) || self.follow_to(connection, discovery, announced).await {
                 return;
             }
-            // It is another cluster, or nobody answers there.
+            // It is another cluster, or does not answer.
             discovery.next().await;
             drop(looking);
         }
@@ -184,9 +183,9 @@ impl Inner {
         lock(&self.connection).as_ref().is_some_and(|current| Arc::ptr_eq(current, connection))
     }
 
-    /// Goes over to an announced control plane, if it is of the same cluster. Returns whether.
-    async fn follow_to(&self, connection: &Arc<Connection>, discovery: &Arc<Discovery>, heard: Announcement) -> bool {
-        let base = heard.base_address;
+    /// Switches to an announced control plane if it has the same cluster id. Returns whether it did.
+    async fn follow_to(&self, connection: &Arc<Connection>, discovery: &Arc<Discovery>, to: Announcement) -> bool {
+        let base = to.base_address;
         let Ok(caller) = dial(&base, self.config.serialization_format) else { return false };
         let next = Connection::new(caller, base, Some(Arc::clone(discovery)), Arc::default());
         match self.ask_on(&next, &Request::Hello, JOIN_LIMIT).await {
@@ -202,12 +201,13 @@ impl Inner {
         true
     }
 
-    /// Asks again who it is at the address where the control plane was, if another one is announced
-    /// there: it has restarted under another name.
-    fn greet_again(&self, connection: &Arc<Connection>) {
+    /// Repeats the handshake if another control plane is announced at the same address: it has restarted
+    /// with another worker id.
+    fn send_hello_again(&self, connection: &Arc<Connection>) {
         let Some(discovery) = &connection.discovery else { return };
-        let Some(heard) = discovery.newest().filter(|heard| heard.base_address == connection.base) else { return };
-        if connection.welcome.get().is_some_and(|welcome| welcome.worker_id == heard.worker_id) {
+        let newest = discovery.newest().filter(|newest| newest.base_address == connection.base);
+        let Some(announced) = newest else { return };
+        if connection.welcome.get().is_some_and(|welcome| welcome.worker_id == announced.worker_id) {
             return;
         }
         let mut current = lock(&self.connection);
@@ -215,30 +215,30 @@ impl Inner {
             return;
         }
         let caller = Arc::clone(&connection.caller);
-        let welcome = self.greet(&*caller);
-        let (base, discovery) = (heard.base_address, Some(Arc::clone(discovery)));
+        let welcome = self.send_hello(&*caller);
+        let (base, discovery) = (announced.base_address, Some(Arc::clone(discovery)));
         *current = Some(Arc::new(Connection::new(caller, base, discovery, welcome)));
     }
 
-    /// Asks a control plane who it is; the answer comes in its own time.
-    fn greet(&self, caller: &dyn Caller) -> Arc<OnceLock<Welcome>> {
+    /// Sends a handshake and returns where its answer will be.
+    fn send_hello(&self, caller: &dyn Caller) -> Arc<OnceLock<Welcome>> {
         let welcome = Arc::new(OnceLock::new());
         let slot = Arc::clone(&welcome);
         let hello = codec::encode(self.config.serialization_format, &Request::Hello);
         let done = move |answer: Result<&[u8], CallError>| {
-            if let Ok(Ok(Reply::Welcome(said))) = answer.map(codec::decode::<Reply>) {
-                slot.get_or_init(|| said);
+            if let Ok(Ok(Reply::Welcome(answer))) = answer.map(codec::decode::<Reply>) {
+                slot.get_or_init(|| answer);
             }
         };
         caller.call(&hello, self.config.timeout, Box::new(done));
         welcome
     }
 
-    pub(super) fn confused(&self) -> ClientError {
+    pub(super) fn unexpected_reply(&self) -> ClientError {
         match lock(&self.connection).as_ref() {
-            Some(connection) => ClientError::Confused {
+            Some(connection) => ClientError::UnexpectedReply {
                 address: connection.caller.address().to_owned(),
-                what: "it answers another question".to_owned(),
+                what: "unexpected reply type".to_owned(),
             },
             None => ClientError::Stopped,
         }

@@ -1,4 +1,4 @@
-//! Why a client's call did not work out.
+//! Errors of client calls.
 
 use std::{fmt, time::Duration};
 
@@ -10,52 +10,52 @@ use crate::{
     transport::{OpenError, PAYLOAD_MAX},
 };
 
-/// Why a call did not work out.
+/// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answered.
-    #[error("{place} within {} s", seconds(*waited))]
+    /// The control plane did not answer.
+    #[error("{endpoint} within {} s", seconds(*waited))]
     Unreachable {
-        /// Where the control plane should have been.
-        place: Place,
-        /// How long we waited.
+        /// Where a control plane was expected.
+        endpoint: Endpoint,
+        /// How long the client waited.
         waited: Duration,
     },
-    /// The task has not ended in time. It goes on; ask for its result later.
+    /// The task has not ended within the timeout. It goes on: ask for its result later.
     #[error("task {task_id} has not ended within {} s; it goes on", seconds(*waited))]
     TimedOut {
         /// The task.
         task_id: TaskId,
-        /// How long we waited.
+        /// How long the client waited.
         waited: Duration,
     },
-    /// The client was stopped, or never started.
+    /// The client is stopped, or was never started.
     #[error("the client is stopped")]
     Stopped,
-    /// The control plane said no.
+    /// The control plane refused the request. Match on the code; the message is for people.
     #[error("the control plane refused: {0}")]
     Refused(Refusal),
-    /// The arguments have no JSON form, or are no list.
+    /// The arguments have no JSON form, or the wrong one.
     #[error("bad arguments: {0}")]
     BadArguments(String),
-    /// The task is larger than may be sent.
+    /// The arguments are over the limit.
     #[error("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes")]
     TooLarge {
         /// Their size in bytes.
         size: usize,
     },
-    /// Something else answered where the control plane should be.
+    /// Something other than a control plane answers at its address.
     #[error("{base} is not the base address of a control plane: something else answers at its port {port}")]
     NotAControlPlane {
         /// The base address that was given or announced.
         base: Address,
-        /// The port that was asked.
+        /// The port of the request.
         port: u16,
     },
-    /// The control plane's answer cannot be understood.
-    #[error("the answer from {address} cannot be understood: {what}")]
-    Confused {
-        /// Who was asked.
+    /// The reply cannot be read, or does not match the request.
+    #[error("unexpected reply from {address}: {what}")]
+    UnexpectedReply {
+        /// The address of the control plane.
         address: String,
         /// What is wrong with it.
         what: String,
@@ -63,37 +63,37 @@ pub enum ClientError {
     /// The socket could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// There is no such port.
+    /// The address has no valid port.
     #[error(transparent)]
     Address(#[from] NotAnAddress),
 }
 
-/// Where a control plane should have been. In words it is nobody's answer from there.
+/// Where a control plane was expected. Displayed as the reason why there was none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// On a discovery bus, on which no announcement was heard.
+pub enum Endpoint {
+    /// On this discovery address, without an announcement.
     Discovery(Address),
-    /// At the base address that the client was given.
+    /// At the given base address.
     Given(Address),
-    /// At the base address that the client was given, while another one was announced.
+    /// At the given base address, while another one was announced.
     GivenNotAnnounced {
         /// The base address that was given.
         base: Address,
         /// The base address that was announced.
         announced: Address,
-        /// The bus.
+        /// The discovery address.
         discovery: Address,
     },
-    /// At a base address that was announced.
+    /// At an announced base address.
     Announced {
         /// The base address.
         base: Address,
-        /// The bus.
+        /// The discovery address.
         discovery: Address,
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Discovery(address) => write!(f, "no control plane announced itself at {address}"),
@@ -108,13 +108,13 @@ impl fmt::Display for Place {
 }
 
 impl ClientError {
-    /// Whether the task was certainly not taken.
+    /// Whether the task was certainly not accepted.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::TooLarge { .. } | Self::BadArguments(_))
     }
 
-    /// Whether a control plane refused something because it is about to stop, so that the next one
-    /// may take it.
+    /// Whether the control plane refused the request because it is stopping, so that the next one may
+    /// accept it.
     pub fn is_stopping(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == RefusalCode::Stopping)
     }

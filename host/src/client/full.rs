@@ -1,4 +1,4 @@
-//! A control plane with which too many wait already: it lets nobody else wait, and says so at once.
+//! A control plane with too many waiting requests: it answers further ones at once.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     transport::{self, Peer, Rejection, Server, Service, Transport as _, nng::Nng},
 };
 
-/// Answers every question about a task at once: it lives.
+/// Answers each lookup at once: the task has not ended.
 #[derive(Default)]
 struct Full {
     lookups: AtomicUsize,
@@ -62,7 +62,7 @@ fn live(id: TaskId) -> Task {
     }
 }
 
-/// Serves at a port that was free, if it still is.
+/// Serves at a free port, unless another process takes it first.
 fn serve(full: &Arc<Full>) -> Option<(Address, String, Box<dyn Server>)> {
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
     let base: Address = format!("tcp://127.0.0.1:{}", port - MANAGEMENT_OFFSET).parse().expect("an address");
@@ -72,7 +72,7 @@ fn serve(full: &Arc<Full>) -> Option<(Address, String, Box<dyn Server>)> {
 }
 
 #[tokio::test]
-async fn who_may_not_wait_at_the_control_plane_asks_again_with_pauses() {
+async fn a_client_that_may_not_wait_repeats_its_request_with_pauses() {
     let full = Arc::new(Full::default());
     // Another may be quicker to take a port that was free.
     let (base, address, _server) = (0..100).find_map(|_| serve(&full)).expect("a free port");

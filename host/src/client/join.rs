@@ -8,7 +8,7 @@ use std::{
 use tokio::time::{sleep, timeout_at};
 
 use super::{
-    ClientError, Inner, Place,
+    ClientError, Endpoint, Inner,
     connection::{Connection, dial},
 };
 use crate::{
@@ -18,14 +18,14 @@ use crate::{
     transport::nng::Nng,
 };
 
-/// When nobody has answered at a given address for this long, the client listens to what is announced
-/// instead, to say so in its error.
+/// Time without an answer from a given address after which the client listens for announcements, to name
+/// them in its error.
 const LISTEN_AFTER: Duration = Duration::from_secs(1);
-/// How much of the timeout is enough to hear what is announced.
+/// Minimum part of the timeout for listening to announcements.
 const LISTEN_MIN: Duration = Duration::from_millis(100);
 
 impl Inner {
-    /// Goes to the control plane at the address that was given.
+    /// Connects to the control plane at the given address.
     pub(super) async fn join_given(&self, base: &Address, until: Instant) -> Result<Connection, ClientError> {
         let connection = self.connection_to(base.clone(), None)?;
         let listening = OnceLock::new();
@@ -39,7 +39,7 @@ impl Inner {
         };
         let answer = tokio::select! {
             biased;
-            answer = self.hello(&connection, until) => answer,
+            answer = self.handshake(&connection, until) => answer,
             () = listen => return Err(ClientError::Stopped),
         };
         match answer {
@@ -47,33 +47,34 @@ impl Inner {
             Err(ClientError::Unreachable { .. }) => {}
             Err(error) => return Err(error),
         }
-        let heard = listening.get().and_then(Discovery::newest);
-        let place = match heard.map(|heard| heard.base_address) {
-            Some(announced) if announced != *base => Place::GivenNotAnnounced {
+        let newest = listening.get().and_then(Discovery::newest);
+        let endpoint = match newest.map(|announcement| announcement.base_address) {
+            Some(announced) if announced != *base => Endpoint::GivenNotAnnounced {
                 base: base.clone(),
                 announced,
                 discovery: self.config.discovery_address.clone(),
             },
-            _ => Place::Given(base.clone()),
+            _ => Endpoint::Given(base.clone()),
         };
-        Err(self.unreachable(place))
+        Err(self.unreachable(endpoint))
     }
 
-    /// Goes to a control plane that is announced: any, as no cluster was joined yet.
+    /// Connects to any announced control plane.
     pub(super) async fn join_announced(&self, until: Instant) -> Result<Connection, ClientError> {
         let discovery = Arc::new(Discovery::listen(&Nng, &self.config.discovery_address)?);
-        let heard = timeout_at(until.into(), discovery.first()).await;
-        let mut base = heard.map_err(|_| self.unreachable(Place::Discovery(self.config.discovery_address.clone())))?;
+        let first = timeout_at(until.into(), discovery.first()).await;
+        let mut announced =
+            first.map_err(|_| self.unreachable(Endpoint::Discovery(self.config.discovery_address.clone())))?;
         loop {
-            let connection = self.connection_to(base.base_address, Some(Arc::clone(&discovery)))?;
-            base = tokio::select! {
+            let connection = self.connection_to(announced.base_address, Some(Arc::clone(&discovery)))?;
+            announced = tokio::select! {
                 biased;
-                answer = self.hello(&connection, until) => return match answer {
+                answer = self.handshake(&connection, until) => return match answer {
                     Ok(welcome) => Ok(joined(connection, welcome)),
-                    Err(ClientError::Unreachable { place, .. }) => Err(self.unreachable(place)),
+                    Err(ClientError::Unreachable { endpoint, .. }) => Err(self.unreachable(endpoint)),
                     Err(error) => Err(error),
                 },
-                heard = discovery.elsewhere(&connection.base, || !connection.caller.is_connected()) => heard,
+                elsewhere = discovery.elsewhere(&connection.base, || !connection.caller.is_connected()) => elsewhere,
             };
         }
     }
@@ -83,9 +84,9 @@ impl Inner {
         Ok(Connection::new(caller, base, discovery, Arc::default()))
     }
 
-    /// Asks who it is, until somebody answers.
-    async fn hello(&self, connection: &Connection, until: Instant) -> Result<Welcome, ClientError> {
-        let stranger = || {
+    /// Sends the handshake and waits for its answer.
+    async fn handshake(&self, connection: &Connection, until: Instant) -> Result<Welcome, ClientError> {
+        let not_a_control_plane = || {
             let base = connection.base.clone();
             let port = base.port() + MANAGEMENT_OFFSET;
             ClientError::NotAControlPlane { base, port }
@@ -93,17 +94,17 @@ impl Inner {
         let left = until.saturating_duration_since(Instant::now());
         match self.ask_on(connection, &Request::Hello, left).await {
             Ok(Reply::Welcome(welcome)) => Ok(welcome),
-            // Such as a control plane of another version, or one that has too much to do.
+            // For example a control plane of another version, or one with too many open requests.
             Ok(Reply::Refused(refusal)) if refusal.code != RefusalCode::Unreadable => {
                 Err(ClientError::Refused(refusal))
             }
-            Ok(_) | Err(ClientError::Confused { .. }) => Err(stranger()),
+            Ok(_) | Err(ClientError::UnexpectedReply { .. }) => Err(not_a_control_plane()),
             Err(error) => Err(error),
         }
     }
 
-    fn unreachable(&self, place: Place) -> ClientError {
-        ClientError::Unreachable { place, waited: self.config.timeout }
+    fn unreachable(&self, endpoint: Endpoint) -> ClientError {
+        ClientError::Unreachable { endpoint, waited: self.config.timeout }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A listener for callbacks.
+//! Listener for callbacks.
 
 use std::{
     future::poll_fn,
@@ -13,10 +13,10 @@ use crate::{
     transport::{Inbox, OpenError, Transport, nng::Nng},
 };
 
-/// Hears when tasks have ended that were submitted with its address as their callback.
+/// Receives the callbacks of tasks that were submitted with its address.
 ///
-/// A stream of messages, in the order in which they come. What nobody takes out of it waits with the
-/// control plane, which goes on undisturbed. It hears one control plane at a time.
+/// A stream of messages in the order of their arrival. Messages that are not read yet wait at the control
+/// plane and delay nothing else there. A listener serves one control plane at a time.
 ///
 /// ```no_run
 /// # async fn listen() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,11 +37,11 @@ pub struct Listener {
     inbox: Box<dyn Inbox>,
 }
 
-/// A message that is no callback.
+/// A message that is not a callback.
 #[derive(Debug, thiserror::Error)]
-#[error("a message that is no callback came in: {cause}: {text}")]
+#[error("received a message that is not a callback: {cause}: {text}")]
 pub struct Unreadable {
-    /// What is wrong with it.
+    /// Why it cannot be read.
     #[source]
     pub cause: serde_json::Error,
     /// Its first characters.
@@ -49,21 +49,21 @@ pub struct Unreadable {
 }
 
 impl Listener {
-    /// Listens at an address such as `tcp://127.0.0.1:6000`; with port 0 at any free port, which
-    /// [`Listener::address`] then tells. Whoever reaches it can send it messages.
+    /// Listens at an address such as `tcp://127.0.0.1:6000`. Port 0 selects a free port:
+    /// [`Listener::address`] returns it. Any host that reaches the address can send messages.
     ///
     /// # Errors
-    /// [`OpenError`] when the address makes no sense, or is taken.
+    /// [`OpenError`] if the address is not valid, or in use.
     pub fn bind(address: &str) -> Result<Self, OpenError> {
         Ok(Self { inbox: Nng.inbox(address, CALLBACK_MESSAGE_MAX)? })
     }
 
-    /// Where it listens, with its real port: the callback address to submit tasks with.
+    /// Returns the address, with its real port: the callback address for submissions.
     pub fn address(&self) -> &str {
         self.inbox.address()
     }
 
-    /// The next message. None when the socket has failed.
+    /// Returns the next message. None if the socket has failed.
     pub async fn next(&mut self) -> Option<Result<CallbackMessage, Unreadable>> {
         poll_fn(|context| self.poll(context)).await
     }

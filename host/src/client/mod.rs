@@ -1,10 +1,32 @@
-//! The client: one method for each thing that can be asked.
+//! Client: submits tasks and reads their results.
 //!
-//! Submissions that wait go one of two ways. While few are open, each is one question that is
-//! answered when its task has ended: one round trip. While many are open, they are gathered: what
-//! comes up while a frame is under way goes out together in the next one, and ended tasks come
-//! back many at a time ([`gather`]). Either way the client makes the task's id, so asking twice is
-//! asking once.
+//! # Connection
+//!
+//! [`Client::start`] connects to the control plane at the address given by
+//! [`ClientBuilder::control_plane_address`], or to one that is announced at the discovery address. A
+//! client uses one connection for any number of concurrent calls. If it is lost, the client reconnects
+//! and repeats the open requests. A client that found its control plane by discovery also follows its
+//! cluster to a new address, but never switches to another cluster.
+//!
+//! # Retries
+//!
+//! The client makes each task's id, so that a repeated submission is still one task. A request
+//! without an answer is repeated up to [`ClientBuilder::retries`] times. A control plane that is
+//! stopping is waited for, as its successor may take the same request. Each call is bounded by
+//! [`ClientBuilder::timeout`]; a task that has not ended by then goes on.
+//!
+//! # Sessions
+//!
+//! While few calls wait, each is one request that is answered when its task has ended: one round
+//! trip. While many wait, their tasks share frames ([`batch`]): they are submitted under one session,
+//! and one open request collects the results of that session, many at a time.
+//!
+//! # Submitting
+//!
+//! | | from name and arguments | from a [`NewTask`] | many |
+//! | --- | --- | --- | --- |
+//! | returns the result | [`Client::submit_task`] | [`Client::run`] | [`Client::submit_many`] |
+//! | returns the id at once | [`Client::delay`] | [`Client::send`] | [`Client::delay_many`] |
 
 use std::{
     future::Future,
@@ -23,50 +45,60 @@ use tokio::sync::Notify;
 use crate::{
     clock::after,
     lock::lock,
-    protocol::{
-        EventQuery, Events, FRAME_ITEMS_MAX, Follow, Found, Lookup, Reply, Reports, Request, TaskPage, TaskQuery,
-        WAIT_MAX, Welcome, WorkerInfo,
-    },
-    task::{NewTask, Task, TaskId, TaskResult},
+    protocol::{Found, Lookup, Reply, Request, Welcome},
+    task::{NewTask, TaskId, TaskResult},
     transport::PAYLOAD_MAX,
 };
 
+mod batch;
 mod builder;
 mod call;
 mod connection;
-mod direct;
 mod error;
-mod gather;
 mod join;
 mod listener;
+mod queries;
+mod result_cache;
 mod schedules;
-mod seen;
+mod single;
 
+use batch::Batch;
 pub use builder::ClientBuilder;
 pub use call::Call;
 use connection::Connection;
-use direct::{Direct, pause_if_early};
-pub use error::{ClientError, Place};
-use gather::Gather;
+pub use error::{ClientError, Endpoint};
 pub use listener::{Listener, Unreadable};
+use result_cache::CachedTask;
+pub use result_cache::RESULT_CACHE_MAX;
 pub use schedules::{OnConflict, Schedules};
-pub use seen::SEEN_MAX;
-use seen::Seen;
+use single::SinglePermit;
 
-/// So much later than a wait for a task is over the answer may still come.
-const LOOKUP_SLACK: Duration = Duration::from_secs(2);
-
-/// Submits tasks and asks about them. Cheap to clone; all clones are one client.
+/// A client of one control plane. Cheap to clone: clones share the connection, the session and the
+/// cached results.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> Result<(), fastworker::client::ClientError> {
+/// use fastworker::client::Client;
+///
+/// let client = Client::builder().build();
+/// client.start().await?;
+/// let result = client.submit_task("add", (5, 3)).await?;
+/// println!("{}: {:?}", result.status, result.result);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Inner>);
 
 struct Inner {
     config: ClientBuilder,
     connection: Mutex<Option<Arc<Connection>>>,
-    seen: Mutex<LruCache<TaskId, Seen>>,
-    gather: Gather,
-    /// Waits that go one by one.
-    direct: AtomicUsize,
+    result_cache: Mutex<LruCache<TaskId, CachedTask>>,
+    batch: Batch,
+    /// Number of open calls with a request of their own.
+    single: AtomicUsize,
     stopped: AtomicBool,
     stopping: Notify,
 }
@@ -78,17 +110,39 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Client {
-    /// Settles what a client does.
+    /// Returns a builder with the default options.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use fastworker::client::Client;
+    ///
+    /// let client = Client::builder().timeout(Duration::from_secs(5)).retries(1).build();
+    /// ```
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
-    /// Finds the control plane: at the address that was given, or where it is announced. A given
-    /// address is never replaced by what is announced.
+    /// Connects to the control plane: at the given address, or where one is announced. A given address
+    /// is never replaced by an announced one.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] if there is none within the timeout; start one with
     /// `fastworker control-plane`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fastworker::client::Client;
+    ///
+    /// let client = Client::builder().control_plane_address("tcp://10.0.0.5:5555".parse()?).build();
+    /// client.start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn start(&self) -> Result<(), ClientError> {
         let until = after(self.0.config.timeout);
         let connection = match &self.0.config.control_plane_address {
@@ -100,30 +154,78 @@ impl Client {
         Ok(())
     }
 
-    /// Closes the connection. Every open wait ends with [`ClientError::Stopped`].
+    /// Closes the connection. All open calls fail with [`ClientError::Stopped`].
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
         self.0.stopping.notify_waiters();
-        self.0.gather.stop();
+        self.0.batch.stop();
         *lock(&self.0.connection) = None;
     }
 
-    /// Who the control plane said it is. None while the client is stopped, and when another control
-    /// plane was found that has not said so yet.
+    /// Returns what the control plane answered to the handshake. None while the client is stopped, and
+    /// while it has just found another control plane.
     pub fn control_plane(&self) -> Option<Welcome> {
         lock(&self.0.connection).as_ref().and_then(|connection| connection.welcome.get().cloned())
     }
 
-    /// Submits a task and gives its id at once: `client.delay("add", (5, 3)).priority(High).await?`
+    /// Submits a task and returns its result.
     ///
-    /// `args` is whatever serialises as a JSON list: a tuple, an array, a `Vec`, or `()`.
+    /// `args` is anything that serializes as a JSON array: a tuple, an array, a `Vec`, or `()`. The
+    /// returned [`Call`] takes further options and is sent when it is awaited. A failed task is a result
+    /// too: see its status. [`Client::run`] does the same for a [`NewTask`].
+    ///
+    /// # Errors
+    /// [`ClientError::TimedOut`] if the task has not ended within the client's timeout. It goes on: ask
+    /// for its result later.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(client: fastworker::client::Client) -> Result<(), fastworker::client::ClientError> {
+    /// use fastworker::task::TaskStatus;
+    ///
+    /// let result = client.submit_task("add", (5, 3)).max_retries(2).await?;
+    /// assert_eq!(result.status, TaskStatus::Success);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn submit_task(&self, task_name: &str, args: impl Serialize) -> Call<'_, TaskResult> {
+        Call::new(self, task_name, args, |client, task| Box::pin(async move { client.run(task).await }))
+    }
+
+    /// Submits a task and returns its id as soon as it is accepted.
+    ///
+    /// Like [`Client::submit_task`], without waiting for the end. [`Client::send`] does the same for a
+    /// [`NewTask`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(client: fastworker::client::Client) -> Result<(), fastworker::client::ClientError> {
+    /// use std::time::Duration;
+    ///
+    /// use fastworker::task::TaskPriority;
+    ///
+    /// let id = client.delay("add", (5, 3)).priority(TaskPriority::High).countdown(Duration::from_secs(60)).await?;
+    /// println!("{id}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn delay(&self, task_name: &str, args: impl Serialize) -> Call<'_, TaskId> {
         Call::new(self, task_name, args, |client, task| Box::pin(async move { client.send(task).await }))
     }
 
-    /// Submits a task and gives its id at once; when it has ended, word of it goes to
-    /// `callback_address`, where a [`Listener`] listens, or any NNG PAIR socket:
-    /// `client.delay_with_callback("add", "tcp://127.0.0.1:6000", (5, 3)).callback_data("mine").await?`
+    /// Submits a task and returns its id as soon as it is accepted. When the task has ended, a callback
+    /// is sent to `callback_address`, where a [`Listener`] or any other NNG PAIR socket listens.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(client: fastworker::client::Client) -> Result<(), fastworker::client::ClientError> {
+    /// client.delay_with_callback("add", "tcp://127.0.0.1:6000", (5, 3)).callback_data("order 7").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn delay_with_callback(
         &self,
         task_name: &str,
@@ -133,55 +235,65 @@ impl Client {
         self.delay(task_name, args).callback(callback_address)
     }
 
-    /// Submits a task and waits for its result.
-    ///
-    /// The call fails with [`ClientError::TimedOut`] when the task has not ended within the
-    /// client's timeout. A task that failed is a result like any other: look at its status.
-    pub fn submit_task(&self, task_name: &str, args: impl Serialize) -> Call<'_, TaskResult> {
-        Call::new(self, task_name, args, |client, task| Box::pin(async move { client.run(task).await }))
-    }
-
-    /// Submits a task that is put together already, and gives its id.
+    /// Submits a task and returns its id as soon as it is accepted: [`Client::delay`] for a [`NewTask`].
     ///
     /// # Errors
-    /// [`ClientError`] when it was not taken, or nobody answered.
+    /// [`ClientError`] if it was refused, or the control plane did not answer.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(client: fastworker::client::Client) -> Result<(), fastworker::client::ClientError> {
+    /// use fastworker::task::NewTask;
+    ///
+    /// let id = client.send(NewTask::new("cleanup")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn send(&self, task: NewTask) -> Result<TaskId, ClientError> {
         check_size(&task)?;
         let id = task.id.clone();
         self.0.note_submitted(&id);
         let until = after(self.0.config.timeout);
-        let taken = gather::accepted(&self.0, task, until);
-        self.0.unless_stopped(taken).await?;
+        let accepted = batch::accepted(&self.0, task, until);
+        self.0.unless_stopped(accepted).await?;
         Ok(id)
     }
 
-    /// Submits a task that is put together already, and waits for its result.
+    /// Submits a task and returns its result: [`Client::submit_task`] for a [`NewTask`].
     ///
     /// # Errors
-    /// [`ClientError`] when it was not taken, or has not ended within the timeout.
+    /// [`ClientError`] if it was refused, or has not ended within the timeout.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(client: fastworker::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use fastworker::{json::Json, task::NewTask};
+    ///
+    /// let task = NewTask { args: Json::of(&(5, 3))?, ..NewTask::new("add") };
+    /// let result = client.run(task).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run(&self, task: NewTask) -> Result<TaskResult, ClientError> {
-        let result = self.run_shared(task).await?;
-        Ok(Arc::unwrap_or_clone(result))
-    }
-
-    async fn run_shared(&self, task: NewTask) -> Result<Arc<TaskResult>, ClientError> {
         check_size(&task)?;
         let until = after(self.0.config.timeout);
         self.0.note_submitted(&task.id);
-        let direct = Direct::enter(&self.0);
-        let result = if direct.is_some() {
-            self.0.unless_stopped(self.0.run_directly(task, until)).await?
+        let permit = SinglePermit::acquire(&self.0);
+        let result = if permit.is_some() {
+            self.0.unless_stopped(self.0.run_single(task, until)).await?
         } else {
-            self.0.unless_stopped(gather::ended(&self.0, task, until)).await?
+            self.0.unless_stopped(batch::ended(&self.0, task, until)).await?
         };
         self.0.remember(&result);
-        Ok(result)
+        Ok(Arc::unwrap_or_clone(result))
     }
 
-    /// Submits many tasks and gives their ids.
+    /// Submits many tasks and returns their ids as soon as all are accepted.
     ///
     /// # Errors
-    /// The first [`ClientError`], if any; tasks may have been taken all the same.
+    /// The first [`ClientError`], if any; other tasks may have been accepted.
     pub async fn delay_many(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, ClientError> {
         let ids = tasks.iter().map(|task| task.id.clone()).collect();
         let sent = tasks.into_iter().map(|task| self.send(task));
@@ -189,11 +301,26 @@ impl Client {
         Ok(ids)
     }
 
-    /// Submits many tasks and waits for all their results: one for each, in order.
+    /// Submits many tasks and returns their results, in the same order.
     ///
     /// # Errors
-    /// [`ClientError`] when none was submitted, as one is too large or the client is stopped. What
-    /// befalls a single task stands in its place.
+    /// [`ClientError`] if no task was submitted, because one is too large or the client is stopped. The
+    /// error of a single task is in its place in the list.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(client: fastworker::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use fastworker::{json::Json, task::NewTask};
+    ///
+    /// let task = |n: u32| Ok(NewTask { args: Json::of(&(n, 1))?, ..NewTask::new("add") });
+    /// let tasks: Result<Vec<NewTask>, serde_json::Error> = (0..1000).map(task).collect();
+    /// for result in client.submit_many(tasks?).await? {
+    ///     println!("{:?}", result?.result);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn submit_many(
         &self,
         tasks: Vec<NewTask>,
@@ -206,115 +333,8 @@ impl Client {
         for task in &tasks {
             self.0.note_submitted(&task.id);
         }
-        // Not cut short by a stop, which tells each that waits: what has ended is not lost.
-        Ok(gather::all_ended(&self.0, tasks, until).await)
-    }
-
-    /// The result of a task, from the control plane. None while it has not ended, and when nobody
-    /// knows it any more.
-    ///
-    /// # Errors
-    /// [`ClientError`] when nobody answered.
-    pub async fn get_task_result(&self, task_id: &TaskId) -> Result<Option<TaskResult>, ClientError> {
-        match self.lookup(task_id, Duration::ZERO).await? {
-            Found::Ended(result) => Ok(Some(Arc::unwrap_or_clone(result))),
-            Found::Live(_) | Found::Unknown => Ok(None),
-        }
-    }
-
-    /// How a task stands, from the control plane; waits up to `wait` for its end.
-    ///
-    /// # Errors
-    /// [`ClientError`] when nobody answered.
-    pub async fn lookup(&self, task_id: &TaskId, wait: Duration) -> Result<Found, ClientError> {
-        let until = after(wait);
-        let latest = after(self.0.config.timeout.max(wait.saturating_add(LOOKUP_SLACK)));
-        loop {
-            let asked = Instant::now();
-            let left = until.saturating_duration_since(asked).min(WAIT_MAX);
-            let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left, latest)).await?.pop();
-            match found {
-                Some(Found::Live(_)) if !left.is_zero() => self.0.unless_stopped(pause_if_early(asked, left)).await?,
-                Some(found) => {
-                    if let Found::Ended(result) = &found {
-                        self.0.remember(result);
-                    }
-                    return Ok(found);
-                }
-                None => return Ok(Found::Unknown),
-            }
-        }
-    }
-
-    /// All that is known of a task, ended or not; none if nobody knows it.
-    ///
-    /// # Errors
-    /// [`ClientError`] when nobody answered.
-    pub async fn describe(&self, task_id: &TaskId) -> Result<Option<Task>, ClientError> {
-        match self.0.unless_stopped(self.0.ask(&Request::Describe(task_id.clone()))).await? {
-            Reply::Described(task) => Ok(task.map(|task| *task)),
-            _ => Err(self.0.confused()),
-        }
-    }
-
-    /// Stops a task. False if it had ended, or nobody knows it.
-    ///
-    /// # Errors
-    /// [`ClientError`] when nobody answered.
-    pub async fn cancel(&self, task_id: &TaskId) -> Result<bool, ClientError> {
-        let reply = self.0.unless_stopped(self.0.ask(&Request::Cancel(vec![task_id.clone()]))).await?;
-        match reply {
-            Reply::Cancelled(stopped) if stopped.len() == 1 => Ok(stopped[0]),
-            _ => Err(self.0.confused()),
-        }
-    }
-
-    /// The workers, and what each has loaded.
-    ///
-    /// # Errors
-    /// [`ClientError`] when nobody answered.
-    pub async fn list_tasks(&self) -> Result<Vec<WorkerInfo>, ClientError> {
-        match self.0.unless_stopped(self.0.ask(&Request::Workers)).await? {
-            Reply::Workers(workers) => Ok(workers),
-            _ => Err(self.0.confused()),
-        }
-    }
-
-    /// The tasks that a query asks for, whoever submitted them.
-    ///
-    /// # Errors
-    /// [`ClientError`] when nobody answered.
-    pub async fn tasks(&self, query: TaskQuery) -> Result<TaskPage, ClientError> {
-        match self.0.unless_stopped(self.0.ask(&Request::Tasks(query))).await? {
-            Reply::Tasks(page) => Ok(page),
-            _ => Err(self.0.confused()),
-        }
-    }
-
-    /// What happened after event number `after`; waits up to `wait` for more.
-    ///
-    /// # Errors
-    /// [`ClientError`] when nobody answered.
-    pub async fn events(&self, after: u64, wait: Duration) -> Result<Events, ClientError> {
-        let wait = wait.min(WAIT_MAX);
-        let query = EventQuery { after, wait_ms: millis(wait) };
-        match self.0.unless_stopped(self.0.ask_for(&Request::Events(query), wait)).await? {
-            Reply::Events(events) => Ok(events),
-            _ => Err(self.0.confused()),
-        }
-    }
-
-    /// What a task said about itself after report number `after`; waits up to `wait` for more.
-    ///
-    /// # Errors
-    /// [`ClientError`] when nobody answered.
-    pub async fn follow(&self, task_id: &TaskId, after: u64, wait: Duration) -> Result<Reports, ClientError> {
-        let wait = wait.min(WAIT_MAX);
-        let follow = Follow { id: task_id.clone(), after, wait_ms: millis(wait) };
-        match self.0.unless_stopped(self.0.ask_for(&Request::Follow(follow), wait)).await? {
-            Reply::Reports(reports) => Ok(reports),
-            _ => Err(self.0.confused()),
-        }
+        // Not cut short by `stop`, which fails each waiter: results that have arrived are kept.
+        Ok(batch::all_ended(&self.0, tasks, until).await)
     }
 }
 
@@ -323,15 +343,15 @@ impl Inner {
         Self {
             config,
             connection: Mutex::new(None),
-            seen: Mutex::new(LruCache::new(NonZeroUsize::new(SEEN_MAX).unwrap_or(NonZeroUsize::MIN))),
-            gather: Gather::default(),
-            direct: AtomicUsize::new(0),
+            result_cache: Mutex::new(LruCache::new(NonZeroUsize::new(RESULT_CACHE_MAX).unwrap_or(NonZeroUsize::MIN))),
+            batch: Batch::default(),
+            single: AtomicUsize::new(0),
             stopped: AtomicBool::new(true),
             stopping: Notify::new(),
         }
     }
 
-    /// The outcome of `work`, or that the client was stopped meanwhile.
+    /// Runs `work` until the client is stopped.
     async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
         let stopping = self.stopping.notified();
         tokio::pin!(stopping);
@@ -346,12 +366,12 @@ impl Inner {
         }
     }
 
-    /// Asks how tasks stand, and gives up asking at `latest`.
+    /// Looks tasks up, no longer than until `latest`.
     async fn look_up(&self, ids: Vec<TaskId>, wait: Duration, latest: Instant) -> Result<Vec<Found>, ClientError> {
         let lookup = Lookup { ids, wait_ms: millis(wait) };
         match self.ask_until(&Request::Lookup(lookup), wait, latest).await? {
             Reply::Found(found) => Ok(found),
-            _ => Err(self.confused()),
+            _ => Err(self.unexpected_reply()),
         }
     }
 }
@@ -367,65 +387,5 @@ fn millis(span: Duration) -> u32 {
 
 #[cfg(test)]
 mod full;
-
 #[cfg(test)]
-mod tests {
-    use super::{direct::DIRECT_MAX, *};
-    use crate::config::{Address, MANAGEMENT_OFFSET};
-
-    fn nobody(timeout: Duration) -> Client {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
-        let base: Address = format!("tcp://127.0.0.1:{}", port - MANAGEMENT_OFFSET).parse().expect("an address");
-        let client = Client::builder().control_plane_address(base.clone()).timeout(timeout).retries(100).build();
-        let caller = connection::dial(&base, client.0.config.serialization_format).expect("an address");
-        let connection = Connection::new(caller, base, None, Arc::default());
-        *lock(&client.0.connection) = Some(Arc::new(connection));
-        client.0.stopped.store(false, Ordering::SeqCst);
-        client
-    }
-
-    #[tokio::test]
-    async fn who_asks_nobody_hears_within_the_timeout_that_nobody_is_there() {
-        let timeout = Duration::from_millis(200);
-        let client = nobody(timeout);
-        let begun = Instant::now();
-        let task = |_| client.run(NewTask::new("add"));
-        let runs = futures::future::join_all((0..DIRECT_MAX + 2).map(task));
-        let (runs, sent, listed) = tokio::join!(runs, client.send(NewTask::new("add")), client.list_tasks());
-        let errors = runs.into_iter().map(Result::err).chain([sent.err(), listed.err()]);
-        for error in errors {
-            assert!(matches!(error, Some(ClientError::Unreachable { .. })), "{error:?}");
-        }
-        assert!(begun.elapsed() < timeout + Duration::from_secs(20), "it took {:?}", begun.elapsed());
-    }
-
-    #[tokio::test]
-    async fn waits_without_an_end_end_when_the_client_stops() {
-        let client = nobody(Duration::MAX);
-        let id = TaskId::new();
-        let twice = NewTask::new("add");
-        let stop = async {
-            tokio::task::yield_now().await;
-            client.stop();
-        };
-        let (run, many, found, reports, ()) = tokio::join!(
-            client.run(NewTask::new("add")),
-            client.submit_many(vec![twice.clone(), twice]),
-            client.lookup(&id, Duration::MAX),
-            client.follow(&id, 0, Duration::MAX),
-            stop
-        );
-        let many = many.expect("one result for each").into_iter().map(Result::err);
-        for error in many.chain([run.err(), found.err(), reports.err()]) {
-            assert!(matches!(error, Some(ClientError::Stopped)), "{error:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn many_tasks_of_which_one_is_too_large_are_one_error() {
-        let args = crate::json::Json::of(&["x".repeat(PAYLOAD_MAX)]).expect("JSON");
-        let tasks = vec![NewTask::new("add"), NewTask { args, ..NewTask::new("add") }];
-        let many = nobody(Duration::from_secs(1)).submit_many(tasks).await;
-        assert!(matches!(many, Err(ClientError::TooLarge { .. })));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What a client can ask about schedules.
+//! Requests about schedules.
 
 use super::{Client, ClientError};
 use crate::{
@@ -11,75 +11,89 @@ use crate::{
 pub struct Schedules<'a>(&'a Client);
 
 impl Client {
-    /// The schedules: what the control plane submits by itself.
+    /// Returns a handle to the schedules, by which the control plane submits tasks.
     pub fn schedules(&self) -> Schedules<'_> {
         Schedules(self)
     }
 }
 
-/// What to do with another schedule of the same name.
+/// What to do if there is another schedule of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnConflict {
-    /// Leave it, and refuse the new one.
+    /// Keep it, and refuse the new one.
     Keep,
-    /// Put the new one in its place.
+    /// Replace it with the new one.
     Replace,
 }
 
 impl Schedules<'_> {
-    /// Adds a schedule. One of the same name and content is left as it is.
+    /// Adds a schedule. Adding the same one again changes nothing.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] when there can be no such schedule, or there is another one of its
-    /// name that is kept.
+    /// [`ClientError::Refused`] if the schedule is not valid, or there is another one of its name.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(client: fastworker::client::Client) -> Result<(), fastworker::client::ClientError> {
+    /// use std::time::Duration;
+    ///
+    /// use fastworker::{client::OnConflict, protocol::NewSchedule, task::schedule::{Overlap, ScheduleSpec, When}};
+    ///
+    /// let when = When::Every(Duration::from_secs(3600));
+    /// let spec = ScheduleSpec { when, count: None, until: None, overlap: Overlap::Skip };
+    /// client.schedules().add(NewSchedule::new("hourly", "cleanup", spec), OnConflict::Keep).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn add(&self, schedule: NewSchedule, on_conflict: OnConflict) -> Result<ScheduleInfo, ClientError> {
         let replace = on_conflict == OnConflict::Replace;
         let schedule = Box::new(schedule);
         match self.ask(ScheduleRequest::Add { schedule, replace }).await?.pop() {
             Some(added) => Ok(added),
-            None => Err(self.0.0.confused()),
+            None => Err(self.0.0.unexpected_reply()),
         }
     }
 
-    /// All of them, by name.
+    /// Returns all schedules, by name.
     ///
     /// # Errors
-    /// [`ClientError`] when nobody answered.
+    /// [`ClientError`] if the control plane did not answer.
     pub async fn list(&self) -> Result<Vec<ScheduleInfo>, ClientError> {
         self.ask(ScheduleRequest::List).await
     }
 
-    /// Lets a schedule submit nothing until it is resumed. None if there is none of that name.
+    /// Pauses a schedule until it is resumed. None if there is none of that name.
     ///
     /// # Errors
-    /// [`ClientError`] when nobody answered.
+    /// [`ClientError`] if the control plane did not answer.
     pub async fn pause(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
         Ok(self.ask(ScheduleRequest::Pause(name.to_owned())).await?.pop())
     }
 
-    /// Lets a schedule go on. None if there is none of that name.
+    /// Resumes a schedule. None if there is none of that name.
     ///
     /// # Errors
-    /// [`ClientError`] when nobody answered.
+    /// [`ClientError`] if the control plane did not answer.
     pub async fn resume(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
         Ok(self.ask(ScheduleRequest::Resume(name.to_owned())).await?.pop())
     }
 
-    /// Submits the task of a schedule now, beside its times, and gives the task's id. None if there
-    /// is no schedule of that name.
+    /// Submits the task of a schedule now, in addition to its times, and returns the task's id. None if
+    /// there is no schedule of that name.
     ///
     /// # Errors
-    /// [`ClientError`] when nobody answered, or the task was not taken.
+    /// [`ClientError`] if the control plane did not answer, or refused the task.
     pub async fn trigger(&self, name: &str) -> Result<Option<TaskId>, ClientError> {
         let task_id = TaskId::new();
         let trigger = ScheduleRequest::Trigger { name: name.to_owned(), task_id: task_id.clone() };
         Ok(self.ask(trigger).await?.pop().map(|_| task_id))
     }
 
-    /// Forgets a schedule; what it submitted goes on. None if there is none of that name.
+    /// Removes a schedule; tasks that it has submitted go on. None if there is none of that name.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] when it comes from a module: pause it instead.
+    /// [`ClientError::Refused`] if it comes from a module: pause it instead.
     pub async fn remove(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
         Ok(self.ask(ScheduleRequest::Remove(name.to_owned())).await?.pop())
     }
@@ -88,7 +102,7 @@ impl Schedules<'_> {
         let inner = &self.0.0;
         match inner.unless_stopped(inner.ask(&Request::Schedule(request))).await? {
             Reply::Schedules(schedules) => Ok(schedules),
-            _ => Err(inner.confused()),
+            _ => Err(inner.unexpected_reply()),
         }
     }
 }

@@ -127,8 +127,8 @@ pub(super) async fn tasks(
     params: Result<Query<TaskListParams>, QueryRejection>,
 ) -> Result<JsonResponse<Object>, HttpError> {
     let Query(params) = params.map_err(|error| {
-        let text = error.body_text();
-        let why = text.rsplit_once(": ").map_or(text.as_str(), |(_, why)| why);
+        let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+        let why = causes.last().map_or_else(|| error.body_text(), ToString::to_string);
         HttpError::new(StatusCode::BAD_REQUEST, format!("invalid query: {why}"))
     })?;
     let limit = TaskListParams::number("limit", params.limit.as_deref(), LIMIT_DEFAULT, 1..=LIMIT_MAX)?;

@@ -1,6 +1,6 @@
-//! The message that tells whoever wanted to be called back that a task has ended.
+//! The callback message, sent when a task has ended.
 //!
-//! Always JSON: one message, which every listener can read. Apart because nobody answers it.
+//! Always JSON, so that every listener can read it. It is not answered.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,10 @@ use crate::{
     transport::FRAME_MAX,
 };
 
-/// The largest message, in bytes.
+/// Maximum size of a message in bytes.
 pub const CALLBACK_MESSAGE_MAX: usize = FRAME_MAX + CALLBACK_DATA_MAX;
 
-/// Word that a task has ended, as a listener gets it.
+/// Message that a task has ended, as a listener receives it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(from = "Read")]
 pub struct CallbackMessage {
@@ -25,19 +25,19 @@ pub struct CallbackMessage {
     pub status: TaskStatus,
     /// What the task returned, if it succeeded.
     pub result: Option<Json>,
-    /// Why it failed, for people.
+    /// Its error, for people.
     pub error: Option<String>,
     /// When its last attempt began; none if there was no attempt.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
-    /// What its submitter sent along.
+    /// Data of its submitter.
     pub callback_data: Option<Json>,
-    /// Why it failed, for programs. None where a client of the Python original submitted it.
+    /// Its error, for programs. None if a client of the Python original submitted it.
     pub error_kind: Option<ErrorKind>,
     /// The worker that ran the last attempt.
     pub worker_id: Option<String>,
-    /// How many attempts there were.
+    /// Number of attempts.
     pub attempts: u32,
 }
 
@@ -83,7 +83,7 @@ impl From<Read> for CallbackMessage {
     }
 }
 
-/// What is written in either dialect.
+/// The fields of both dialects.
 #[derive(Serialize)]
 struct Written<'a, T> {
     task_id: &'a TaskId,
@@ -97,7 +97,7 @@ struct Written<'a, T> {
     more: Option<More<'a>>,
 }
 
-/// What the original has no word for.
+/// The fields that the original does not have.
 #[derive(Serialize)]
 struct More<'a> {
     error_kind: Option<ErrorKind>,
@@ -105,7 +105,7 @@ struct More<'a> {
     attempts: u32,
 }
 
-/// The message that tells of an end.
+/// Writes the message for a result.
 pub fn write(end: &TaskResult, info: &CallbackInfo) -> Vec<u8> {
     match info.dialect {
         Dialect::Own => {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn both_dialects_are_read_to_the_same() {
+    fn messages_of_both_dialects_are_read_alike() {
         for dialect in [Dialect::Own, Dialect::Original] {
             let read: CallbackMessage = serde_json::from_slice(&write(&end(), &info(dialect))).expect("a message");
             assert_eq!((&read.result, &read.started_at), (&end().result, &end().started_at));

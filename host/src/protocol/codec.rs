@@ -1,8 +1,8 @@
-//! Messages to bytes and back.
+//! Encodes and decodes messages.
 //!
-//! The first byte tells the form: `{` is JSON, [`POSTCARD`] is postcard in version 1. Whoever asks
-//! chooses; the answer comes in the form of the question. A JSON message is an envelope,
-//! `{"v":1,"message":…}`, so that it cannot be taken for one of the Python original's.
+//! The first byte is the format: `{` is JSON, [`POSTCARD`] is postcard in version 1. A reply has the
+//! format of its request. A JSON message is in an envelope, `{"v":1,"message":…}`, which distinguishes it
+//! from messages of the Python original.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -14,10 +14,10 @@ pub const POSTCARD: u8 = 0x01;
 /// The first byte of a Python pickle.
 pub const PICKLE: u8 = 0x80;
 
-/// Bytes that are no message of ours.
+/// Why bytes cannot be read as a message.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// Nothing came.
+    /// There are none.
     #[error("the message is empty")]
     Empty,
     /// A Python pickle.
@@ -28,16 +28,16 @@ pub enum Unreadable {
     /// Neither JSON nor postcard.
     #[error("the message starts with byte {0:#04x}: send JSON, or postcard after a byte 0x01")]
     UnknownForm(u8),
-    /// A version that we do not speak.
+    /// An unsupported version.
     #[error("the message is of protocol version {0}, and this is fastworker {ours} with version {VERSION}", ours = env!("CARGO_PKG_VERSION"))]
     UnknownVersion(u32),
-    /// JSON, but not this.
+    /// Invalid JSON, or JSON of another message.
     #[error("cannot read the message: {0}")]
     Json(#[from] serde_json::Error),
-    /// Postcard, and more behind it.
+    /// Bytes after the end of a postcard message.
     #[error("cannot read the message: {0} bytes follow its end, in postcard of protocol version {VERSION}")]
     Trailing(usize),
-    /// Postcard, but not this.
+    /// Invalid postcard, or postcard of another message.
     #[error("cannot read the message: {}", explain(.0))]
     Postcard(#[from] postcard::Error),
 }
@@ -55,7 +55,7 @@ impl From<Unreadable> for Refusal {
     }
 }
 
-/// What postcard means. It keeps no words of ours.
+/// Explains an error of postcard, which does not keep our messages.
 fn explain(error: &postcard::Error) -> String {
     match error {
         postcard::Error::SerdeDeCustom => "a value in it is not allowed: an id, a name of a choice, a document that \
@@ -80,10 +80,10 @@ struct Incoming<T> {
     message: T,
 }
 
-/// The form of a message, by its first byte.
+/// Returns the format of a message, by its first byte.
 ///
 /// # Errors
-/// [`Unreadable`] if it is none that we know.
+/// [`Unreadable`] if it is not known.
 pub fn form(bytes: &[u8]) -> Result<SerializationFormat, Unreadable> {
     match bytes.first() {
         None => Err(Unreadable::Empty),
@@ -94,18 +94,18 @@ pub fn form(bytes: &[u8]) -> Result<SerializationFormat, Unreadable> {
     }
 }
 
-/// Whether a JSON message is one of ours. The original's have no `v`.
+/// Whether a JSON message has our envelope. Messages of the original have no `v`.
 pub fn is_envelope(bytes: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Probe {
         #[serde(default)]
         v: Option<serde::de::IgnoredAny>,
     }
-    // What our own clients write needs no second look.
+    // Fast path for what our own clients write.
     bytes.starts_with(br#"{"v":"#) || serde_json::from_slice::<Probe>(bytes).is_ok_and(|probe| probe.v.is_some())
 }
 
-/// Writes a message.
+/// Encodes a message.
 ///
 /// # Panics
 /// Never for the types of this module: they have a form in both codecs.
@@ -117,10 +117,10 @@ pub fn encode<T: Serialize>(format: SerializationFormat, message: &T) -> Vec<u8>
     written.expect("messages have no maps with odd keys and no unsized sequences")
 }
 
-/// Reads a message.
+/// Decodes a message.
 ///
 /// # Errors
-/// [`Unreadable`]: answer with its text, the other side can do nothing with less.
+/// [`Unreadable`]: answer with it as a [`Refusal`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     match form(bytes)? {
         SerializationFormat::Postcard => match postcard::take_from_bytes(&bytes[1..])? {
@@ -135,7 +135,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     }
 }
 
-/// The version of a JSON message that we could not read, if that is why.
+/// The version of a JSON message, if it is not ours.
 fn version_of(bytes: &[u8]) -> Option<u32> {
     let envelope = serde_json::from_slice::<Incoming<serde::de::IgnoredAny>>(bytes).ok()?;
     (envelope.v != VERSION).then_some(envelope.v)

@@ -1,9 +1,9 @@
-//! The dialect of the Python original, as its unmodified clients 0.1.1 and 0.3.0 speak it.
+//! The protocol of the Python original, for its unmodified clients 0.1.1 and 0.3.0.
 //!
-//! Apart because its messages have their own shapes and words, which appear nowhere else: this
-//! file translates at the edge. `{"id", "name", "args", …}` on a priority's address is a
-//! submission, answered when the task has ended; `{"task_id"}` and `{"action": …}` ask and cancel.
-//! Where the original answers nothing to what it cannot read, we answer with a failure.
+//! Translates between its messages and ours; its terms appear nowhere else. `{"id", "name", "args", …}` on
+//! a priority's address is a submission, answered when the task has ended; `{"task_id"}` and
+//! `{"action": …}` query and cancel. The original does not answer a message that it cannot read; we answer
+//! with a failure.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -21,28 +21,32 @@ use crate::{
     },
 };
 
-/// How many tasks a batch may have.
+mod pickle;
+
+pub use pickle::{pickled_error, pickled_failure};
+
+/// Maximum number of tasks in a batch.
 const BATCH_MAX: usize = 10_000;
 
-/// What a client of the original asks.
+/// A request of the original's client.
 #[derive(Debug)]
 pub enum Call {
-    /// Run this and answer when it has ended.
+    /// Submit a task, and answer when it has ended.
     Submit(Box<NewTask>),
-    /// Take these and answer at once. Of those that cannot run, with what is wrong.
+    /// Submit tasks, and answer at once. Tasks that cannot run come with the reason.
     Batch(Vec<(NewTask, Option<String>)>),
-    /// How did this task end?
+    /// Query the result of a task.
     Query(String),
-    /// Stop this task.
+    /// Cancel a task.
     Cancel(String),
 }
 
-/// A message that is none of these.
+/// A message that cannot be read.
 #[derive(Debug)]
 pub struct Malformed {
-    /// The id in it, if one can be made out.
+    /// The task id in it, if there is one.
     pub id: Option<String>,
-    /// What is wrong with it.
+    /// Why it cannot be read.
     pub why: String,
 }
 
@@ -77,8 +81,8 @@ struct Submission {
 }
 
 impl Submission {
-    /// The call in our words. The original sends its defaults along, read by nobody there: they
-    /// must not override what the task module says of itself.
+    /// Translates the call. The original's clients always send its defaults: these must not override the
+    /// policy of the task module.
     fn into_task(self, lane: Option<TaskPriority>) -> NewTask {
         let unless = |value: Option<f64>, default: f64| value.filter(|value| (value - default).abs() > f64::EPSILON);
         let span = |seconds: Option<f64>| {
@@ -109,7 +113,7 @@ impl Submission {
     }
 }
 
-/// Tells the kinds of messages apart.
+/// The fields that distinguish the kinds of messages.
 #[derive(Deserialize)]
 struct Kind {
     #[serde(default)]
@@ -135,7 +139,7 @@ struct Batch<'a> {
     tasks: Vec<&'a RawValue>,
 }
 
-/// Reads a batch, in which each task is for itself: what is wrong with one says nothing of the others.
+/// Reads a batch. An error in one task does not affect the others.
 fn batch_of(bytes: &[u8]) -> Result<Vec<(NewTask, Option<String>)>, serde_json::Error> {
     let (readable, oddities) = finite(bytes);
     let batch: Batch<'_> = serde_json::from_slice(&readable)?;
@@ -153,9 +157,9 @@ fn batch_of(bytes: &[u8]) -> Result<Vec<(NewTask, Option<String>)>, serde_json::
     Ok(batch.tasks.into_iter().map(read).collect())
 }
 
-/// Stands for a task that cannot run: what it is called, without its arguments.
+/// Returns a task that cannot run: with its id and name, without its arguments.
 fn unreadable(task: &str) -> NewTask {
-    /// The task names of what has none.
+    /// Task name of a task without one.
     const NAMELESS: &str = "(unreadable)";
     #[derive(Deserialize)]
     struct Called<'a> {
@@ -171,7 +175,7 @@ fn unreadable(task: &str) -> NewTask {
     NewTask { id: id.unwrap_or_default(), ..NewTask::new(name) }
 }
 
-/// The message with a number for each NaN and Infinity that Python wrote into it, and where those are.
+/// Replaces each NaN and Infinity that Python wrote with a number. Also returns where they were.
 fn finite(bytes: &[u8]) -> (Cow<'_, [u8]>, Vec<usize>) {
     const ODDITIES: [(&[u8], &[u8]); 2] = [(b"NaN", b"0.0"), (b"Infinity", b"0.000000")];
     let (mut readable, mut found) = (Cow::Borrowed(bytes), Vec::new());
@@ -185,7 +189,7 @@ fn finite(bytes: &[u8]) -> (Cow<'_, [u8]>, Vec<usize>) {
                 at += oddity.len();
                 continue;
             }
-            // What is escaped ends no text.
+            // An escaped quote does not end the text.
             (b'\\', _) if is_text => at += 1,
             (b'"', _) => is_text = !is_text,
             _ => {}
@@ -249,7 +253,7 @@ fn id_in(bytes: &[u8]) -> Option<String> {
     (id.len() <= TASK_ID_MAX).then(|| id.to_owned())
 }
 
-/// A result in the original's words: seven fields, and naive local time with a space in it.
+/// A result in the original's format: seven fields, and naive local time with a space.
 #[derive(Serialize)]
 struct OriginalResult<'a> {
     task_id: &'a str,
@@ -275,7 +279,7 @@ impl<'a> OriginalResult<'a> {
     }
 }
 
-/// The original's word for how a task stands. Its clients know no others.
+/// The original's name of a status.
 fn status(status: &TaskStatus) -> &str {
     match status {
         TaskStatus::Started => "running",
@@ -297,7 +301,7 @@ pub fn ended(ended: &TaskResult, callback: Option<&CallbackInfo>) -> Vec<u8> {
     write(&OriginalResult::new(&id, ended, callback))
 }
 
-/// Answers a submission that was not taken, or could not be read.
+/// Answers a submission that was refused or could not be read.
 pub fn failure(id: &str, why: &str) -> Vec<u8> {
     write(&OriginalResult {
         task_id: id,
@@ -308,49 +312,6 @@ pub fn failure(id: &str, why: &str) -> Vec<u8> {
         completed_at: Some(local(Timestamp::now(), ' ')),
         callback: None,
     })
-}
-
-/// Answers a pickle on a priority's address with a pickle: the original's client reads nothing else.
-pub fn pickled_failure(pickle: &[u8], why: &str) -> Vec<u8> {
-    let id = pickled_id(pickle).unwrap_or_default();
-    let nothing = ["result", "started_at", "completed_at", "callback"].map(|key| (key, None));
-    let told = [("task_id", Some(id)), ("status", Some("failure")), ("error", Some(why))];
-    pickled(told.into_iter().chain(nothing))
-}
-
-/// Answers a pickle on the management address with a pickle.
-pub fn pickled_error(why: &str) -> Vec<u8> {
-    pickled([("error", Some(why))])
-}
-
-/// A pickle of a dict, in protocol 2, which every Python reads.
-fn pickled<'a>(items: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Vec<u8> {
-    fn text(pickle: &mut Vec<u8>, text: &str) {
-        pickle.push(b'X');
-        pickle.extend(u32::try_from(text.len()).unwrap_or_default().to_le_bytes());
-        pickle.extend(text.as_bytes());
-    }
-    let mut pickle = b"\x80\x02}(".to_vec();
-    for (key, value) in items {
-        text(&mut pickle, key);
-        match value {
-            Some(value) => text(&mut pickle, value),
-            None => pickle.push(b'N'),
-        }
-    }
-    pickle.extend(b"u.");
-    pickle
-}
-
-/// The task id in a pickle of protocol 4 or later, found without reading it: the text after the text `id`.
-fn pickled_id(pickle: &[u8]) -> Option<&str> {
-    const KEY: &[u8] = b"\x8c\x02id";
-    let at = pickle.windows(KEY.len()).position(|bytes| bytes == KEY)?;
-    let after = &pickle[at + KEY.len()..];
-    let after = after.strip_prefix(b"\x94").unwrap_or(after);
-    let (length, text) = after.strip_prefix(b"\x8c")?.split_first()?;
-    let id = std::str::from_utf8(text.get(..usize::from(*length))?).ok()?;
-    (id.len() <= TASK_ID_MAX).then_some(id)
 }
 
 /// Answers a batch.
@@ -401,7 +362,7 @@ pub fn cancel(id: &str, cancelled: bool) -> Vec<u8> {
     write(&CancelAnswer { cancelled, task_id: id })
 }
 
-/// Answers what cannot be answered otherwise.
+/// Answers any other request that failed.
 pub fn error(why: &str) -> Vec<u8> {
     #[derive(Serialize)]
     struct ErrorAnswer<'a> {
@@ -467,7 +428,7 @@ mod tests {
             {"id": "f", "name": "add", "args": [3, 3]}
         ]}"#;
         let Ok(Call::Batch(tasks)) = read(message, Some(TaskPriority::Normal)) else { panic!("a batch") };
-        let told: Vec<(String, &str, bool)> =
+        let read_tasks: Vec<(String, &str, bool)> =
             tasks.iter().map(|(task, why)| (task.id.to_string(), task.args.as_str(), why.is_none())).collect();
         let expected = [
             ("a", r#"[1, "NaN \" Infinity"]"#, true),
@@ -477,27 +438,10 @@ mod tests {
             ("e", "[]", false),
             ("f", "[3, 3]", true),
         ];
-        assert_eq!(told, expected.map(|(id, args, is_sound)| (id.to_owned(), args, is_sound)));
+        assert_eq!(read_tasks, expected.map(|(id, args, is_sound)| (id.to_owned(), args, is_sound)));
         let why = |index: usize| tasks[index].1.clone().unwrap_or_default();
         assert!(why(1).contains("NaN") && why(4).contains("invalid type"), "{} {}", why(1), why(4));
         assert!(read(br#"{"action": "batch_submit", "tasks": [NaN"#, None).is_err());
-    }
-
-    #[test]
-    fn a_pickle_is_answered_with_a_pickle() {
-        // pickle.dumps({"id": "abc", "name": "add"}, 4)
-        let asked = b"\x80\x04\x95\x19\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x02id\x94\x8c\x03abc\x94\x8c\x04name\x94\x8c\x03add\x94u.";
-        assert_eq!(pickled_id(asked), Some("abc"));
-        assert_eq!(pickled_error("no"), b"\x80\x02}(X\x05\0\0\0errorX\x02\0\0\0nou.");
-        let failure = pickled_failure(asked, "no");
-        assert!(
-            failure.starts_with(b"\x80\x02}(X\x07\0\0\0task_idX\x03\0\0\0abcX") && failure.ends_with(b"callbackNu.")
-        );
-        for odd in
-            [&b""[..], b"\x80", b"\x8c\x02id", b"\x8c\x02id\x8c", b"\x8c\x02id\x8c\x09abc", b"\x8c\x02id\x8c\x01\xff"]
-        {
-            assert_eq!(pickled_id(odd), None);
-        }
     }
 
     #[test]

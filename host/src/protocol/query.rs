@@ -1,4 +1,4 @@
-//! What is asked and told about the whole: tasks by how they stand, and what happened lately.
+//! Queries for tasks and events.
 
 use std::sync::Arc;
 
@@ -10,28 +10,27 @@ use crate::{
     task::{TaskId, TaskPriority, TaskStatus, open_enum},
 };
 
-/// Asks for tasks. What is empty or none does not narrow it.
+/// Filter for tasks. Empty and absent fields do not filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskQuery {
-    /// How they may stand.
+    /// Statuses to include.
     #[serde(deserialize_with = "at_most::<{ TaskStatus::ALL.len() }, _, _>")]
     pub statuses: Vec<TaskStatus>,
-    /// Their task name.
+    /// Task name.
     pub name: Option<String>,
     /// The worker that runs or ran them.
     pub worker_id: Option<String>,
-    /// The moment since which something of them is new: they were submitted, began or ended.
+    /// Only tasks that were submitted, began or ended at this moment or later.
     pub since: Option<Timestamp>,
-    /// How many of the matching ones to leave out.
+    /// Number of matching tasks to skip.
     pub offset: u64,
-    /// How many to tell of.
+    /// Maximum number of tasks in the page.
     pub limit: u32,
 }
 
 impl TaskQuery {
-    /// Whether it asks for a task of this status and name, at this worker, that ended, else began,
-    /// else was submitted then.
+    /// Whether a task matches. `changed_at` is when it ended, else began, else was submitted.
     pub(crate) fn matches(&self, status: TaskStatus, name: &str, worker: Option<&str>, changed_at: Timestamp) -> bool {
         (self.statuses.is_empty() || self.statuses.contains(&status))
             && self.name.as_deref().is_none_or(|asked| *asked == *name)
@@ -40,28 +39,28 @@ impl TaskQuery {
     }
 }
 
-/// Some tasks: running ones first, then waiting ones in the order of the queue, then those that
-/// wait for their moment, then ended ones, the newest first.
+/// A page of tasks: started ones first, then pending ones in the order of the queue, then scheduled ones,
+/// then ended ones, the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskPage {
     /// The tasks.
     pub tasks: Vec<TaskSummary>,
-    /// How many match, as far as was looked.
+    /// Number of matches among the tasks that were read.
     pub total: u64,
-    /// Whether all tasks were looked at.
+    /// Whether all tasks were read.
     pub complete: bool,
 }
 
-/// One task, in a line.
+/// Summary of one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSummary {
     /// Its id.
     pub task_id: TaskId,
     /// Its task name.
     pub name: Arc<str>,
-    /// How it stands.
+    /// Its status.
     pub status: TaskStatus,
-    /// How urgent it is.
+    /// Its priority.
     pub priority: TaskPriority,
     /// When it was submitted.
     pub created_at: Timestamp,
@@ -73,79 +72,79 @@ pub struct TaskSummary {
     pub worker_id: Option<Arc<str>>,
     /// The attempt that runs or ran last, 0 before the first.
     pub attempt: u32,
-    /// The first line of why it, or its last attempt, failed.
+    /// First line of its error, or of that of its last attempt.
     pub error: Option<String>,
     /// When its next attempt is due, while it waits for that moment.
     pub due_at: Option<Timestamp>,
 }
 
-/// Asks what happened.
+/// Query for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventQuery {
-    /// The number of the last event that was seen, 0 for none.
+    /// Number of the last event that was read, 0 for none.
     pub after: u64,
-    /// How long to wait for the next.
+    /// Maximum wait for the next event, in milliseconds.
     pub wait_ms: u32,
 }
 
-/// What happened.
+/// Events and the position after them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Events {
     /// Events, the oldest first.
     pub events: Vec<Event>,
     /// The number of the last of them: the `after` to ask with next.
     pub last: u64,
-    /// How many that were asked for are no longer known.
+    /// Number of requested events that are no longer kept.
     pub missed: u64,
-    /// When number 1 happened, which tells the events of one control plane from those of the next.
+    /// When event 1 happened. It differs between control planes.
     pub began: Option<Timestamp>,
 }
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Grows by one with each event of a control plane, from 1.
+    /// Number of the event at its control plane, from 1.
     pub number: u64,
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// What.
+    /// Its kind.
     pub kind: EventKind,
-    /// To which task.
+    /// The task.
     pub task_id: Option<TaskId>,
-    /// Its task name, or that of a schedule.
+    /// The task name, or the name of the schedule.
     pub name: Option<Arc<str>>,
-    /// Its priority.
+    /// The task's priority.
     pub priority: Option<TaskPriority>,
-    /// At which worker.
+    /// The worker.
     pub worker_id: Option<Arc<str>>,
-    /// The attempt, 0 where there is none.
+    /// The attempt, 0 if there is none.
     pub attempt: u32,
-    /// More, for people: an error, a module, an address.
+    /// Details for people: an error, a module, an address.
     pub detail: Option<Box<str>>,
 }
 
 open_enum! {
-    /// What can happen.
+    /// Kind of an event.
     pub enum EventKind: "event kind" {
         /// A task waits in the queue.
         TaskQueued = "task.queued",
-        /// A task waits for its moment.
+        /// A task waits for its start time.
         TaskScheduled = "task.scheduled",
         /// An attempt began.
         TaskStarted = "task.started",
-        /// An attempt failed, and another will follow.
+        /// An attempt failed and is retried.
         TaskRetrying = "task.retrying",
         /// A task ended with a result.
         TaskSuccess = "task.success",
         /// A task ended with an error.
         TaskFailure = "task.failure",
-        /// A task was stopped.
+        /// A task was cancelled.
         TaskCancelled = "task.cancelled",
-        /// A worker came.
+        /// A worker registered.
         WorkerJoined = "worker.joined",
         /// A worker takes no more work.
         WorkerDraining = "worker.draining",
-        /// A worker went in good order.
+        /// A worker left in an orderly way.
         WorkerLeft = "worker.left",
         /// A worker was lost.
         WorkerLost = "worker.lost",
@@ -153,13 +152,13 @@ open_enum! {
         ModulesChanged = "modules.changed",
         /// A module of a worker could not be loaded, or was refused.
         ModuleRefused = "module.refused",
-        /// A callback was taken by the other side.
+        /// A callback was delivered.
         CallbackDelivered = "callback.delivered",
         /// A callback was given up.
         CallbackFailed = "callback.failed",
         /// A schedule submitted a task.
         ScheduleFired = "schedule.fired",
-        /// A schedule was due and left out, as its last task had not ended.
+        /// A schedule was due and submitted nothing, as its last task had not ended.
         ScheduleSkipped = "schedule.skipped",
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked and told about schedules.
+//! Requests about schedules.
 
 use std::sync::Arc;
 
@@ -10,36 +10,36 @@ use crate::{
     task::{Policy, ScheduleSpec, TaskId, TaskStatus, Unknown, open_enum},
 };
 
-/// Asks for something about schedules. Answered with the schedule it is about, or with nothing if
-/// there is none of that name.
+/// Request about schedules. Answered with the schedule, or with an empty list if there is none of that
+/// name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleRequest {
-    /// Keep this schedule. One of the same name and content is left as it is.
+    /// Adds a schedule. Adding the same one again changes nothing.
     Add {
         /// The schedule.
         schedule: Box<NewSchedule>,
-        /// Whether it may take the place of another one of its name.
+        /// Whether it may replace another one of its name.
         replace: bool,
     },
-    /// Which schedules are there? Answered with all of them.
+    /// Lists all schedules.
     List,
-    /// Submit nothing by this schedule until it is resumed.
+    /// Pauses a schedule until it is resumed.
     Pause(String),
-    /// Go on with this schedule.
+    /// Resumes a schedule.
     Resume(String),
-    /// Submit its task now, beside its times.
+    /// Submits its task now, in addition to its times.
     Trigger {
         /// The schedule's name.
         name: String,
-        /// The task's id, made by the client, so that asking twice is asking once.
+        /// The task's id, made by the client, so that a repeated request submits one task.
         task_id: TaskId,
     },
-    /// Forget this schedule. What it submitted goes on.
+    /// Removes a schedule. Tasks that it has submitted go on.
     Remove(String),
 }
 
-/// A schedule as it is added.
+/// A schedule to add.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewSchedule {
     /// Its name.
@@ -54,16 +54,16 @@ pub struct NewSchedule {
     /// A JSON object.
     #[serde(default = "Json::empty_object")]
     pub kwargs: Json,
-    /// How each task wants to be treated.
+    /// Policy of its tasks.
     #[serde(default)]
     pub policy: Policy,
-    /// What to do if no worker has it.
+    /// What to do if no worker has the task.
     #[serde(default)]
     pub unknown: Unknown,
 }
 
 impl NewSchedule {
-    /// A schedule that submits a task without arguments and with every default.
+    /// Returns a schedule of a task without arguments, with default options.
     pub fn new(name: impl Into<String>, task_name: impl Into<String>, spec: ScheduleSpec) -> Self {
         Self {
             name: name.into(),
@@ -77,52 +77,52 @@ impl NewSchedule {
     }
 }
 
-/// A schedule as the control plane knows it.
+/// A schedule with its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScheduleInfo {
-    /// What was added.
+    /// The schedule.
     pub schedule: Arc<NewSchedule>,
-    /// Who added it.
+    /// Where it comes from.
     pub source: ScheduleSource,
-    /// How it stands.
+    /// Its status.
     pub status: ScheduleStatus,
-    /// When it is due next, if it is.
+    /// Its next time, if there is one.
     pub next_run: Option<Timestamp>,
     /// When it last submitted a task.
     pub last_run: Option<Timestamp>,
     /// That task.
     pub last_task_id: Option<TaskId>,
-    /// How that task stands or ended.
+    /// Status of that task.
     pub last_status: Option<TaskStatus>,
-    /// Tasks that it submitted at its times.
+    /// Number of tasks submitted at its times.
     pub runs: u64,
-    /// Times that were left out, since the last task had not ended, nobody was awake or the task
-    /// was refused.
+    /// Number of skipped times: the last task had not ended, the control plane was down, or the task was
+    /// refused.
     pub skipped: u64,
-    /// Times that are left of its count.
+    /// Remaining number of times, if it has a count.
     pub remaining: Option<u64>,
 }
 
-/// Who added a schedule.
+/// Where a schedule comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleSource {
-    /// Somebody, by a request.
+    /// A request.
     Command,
-    /// The module of this name, in which the task says so itself.
+    /// The task module of this name, which declares it.
     Module(Arc<str>),
 }
 
 open_enum! {
-    /// How a schedule stands.
+    /// Status of a schedule.
     pub enum ScheduleStatus: "schedule status" {
-        /// Submits tasks when it is due.
+        /// It submits tasks at its times.
         Active = "active",
-        /// Submits nothing until it is resumed.
+        /// It submits nothing until it is resumed.
         Paused = "paused",
         /// Its count or its time is over.
         Finished = "finished",
-        /// Comes from a module that no worker has now.
+        /// It comes from a module that no worker has at present.
         Absent = "absent",
     }
 }

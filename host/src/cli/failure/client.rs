@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     cli::{TASK_FAILED, TIMED_OUT, UNREACHABLE, WRONG_USAGE, usage},
-    client::{ClientError, Place},
+    client::{ClientError, Endpoint},
     clock::seconds,
     config::Address,
     protocol::{Refusal, RefusalCode},
@@ -23,7 +23,7 @@ impl From<ClientError> for Failure {
         // The peer may be anything, and its message of any length.
         message.truncate(message.floor_char_boundary(MESSAGE_MAX));
         match error {
-            ClientError::Unreachable { place, .. } => unreachable(&place, message),
+            ClientError::Unreachable { endpoint, .. } => unreachable(&endpoint, message),
             ClientError::NotAControlPlane { .. } => Self::new(UNREACHABLE, message).hint(
                 "a control plane logs its base address at startup as base=tcp://…; the default is tcp://127.0.0.1:5555",
             ),
@@ -40,7 +40,7 @@ impl From<ClientError> for Failure {
             ClientError::TooLarge { .. } => Self::new(WRONG_USAGE, message)
                 .hint("pass a reference to the data, such as a URL, instead of the data itself"),
             ClientError::Open(error) => error.into(),
-            ClientError::Confused { .. } => Self::new(TASK_FAILED, message)
+            ClientError::UnexpectedReply { .. } => Self::new(TASK_FAILED, message)
                 .hint("check that fastworker --version is compatible with that of the control plane"),
             ClientError::Stopped | ClientError::Refused(_) => Self::new(TASK_FAILED, message),
         }
@@ -48,9 +48,9 @@ impl From<ClientError> for Failure {
 }
 
 /// No control plane answers, or the host of its address does not exist.
-fn unreachable(place: &Place, message: String) -> Failure {
+fn unreachable(place: &Endpoint, message: String) -> Failure {
     let (address, option, hint) = match place {
-        Place::Discovery(address) => (
+        Endpoint::Discovery(address) => (
             address,
             "--discovery-address",
             format!(
@@ -58,7 +58,7 @@ fn unreachable(place: &Place, message: String) -> Failure {
                  or its base address with --control-plane-address"
             ),
         ),
-        Place::GivenNotAnnounced { base, announced, discovery } => (
+        Endpoint::GivenNotAnnounced { base, announced, discovery } => (
             base,
             "--control-plane-address",
             format!(
@@ -66,12 +66,12 @@ fn unreachable(place: &Place, message: String) -> Failure {
                  --control-plane-address {announced}; else {START_ONE}"
             ),
         ),
-        Place::Given(address) => (
+        Endpoint::Given(address) => (
             address,
             "--control-plane-address",
             format!("{START_ONE}; or set its base address with --control-plane-address"),
         ),
-        Place::Announced { base, .. } => {
+        Endpoint::Announced { base, .. } => {
             let hint = "it may have stopped, or its address is not reachable from here: see --advertise-address of the \
                         control plane";
             return Failure::new(UNREACHABLE, message).hint(if is_unknown_host(base) {
@@ -121,7 +121,7 @@ impl From<NotFound> for Failure {
                 let waited = seconds(waited);
                 let message = format!("no answer from the control plane at {address} within {waited} s");
                 match announced {
-                    None => unreachable(&Place::Given(address), message + ", and no other was announced"),
+                    None => unreachable(&Endpoint::Given(address), message + ", and no other was announced"),
                     Some(announced) => {
                         let hint = format!(
                             "another control plane is announced, with the base address {announced}: to use it, set \

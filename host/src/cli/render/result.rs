@@ -15,7 +15,7 @@ pub(in crate::cli) fn task_result(result: &TaskResult, known: Option<&Task>, jso
             Some(task) => out_json(&TaskJson::from(task))?,
             None => out_json(&TaskJson::from(result))?,
         }
-        return Ok(if result.error_kind == Some(ErrorKind::NotFound) { NOT_FOUND } else { exit_code(result.status) });
+        return Ok(if result.error_kind == Some(ErrorKind::NotFound) { NOT_FOUND } else { end_code(result.status) });
     }
     ended("fastworker list", result)
 }
@@ -24,7 +24,7 @@ pub(in crate::cli) fn task_result(result: &TaskResult, known: Option<&Task>, jso
 pub(in crate::cli) fn call_result(list: &str, name: &str, result: &TaskResult, json: bool) -> Outcome {
     if json {
         out_json(&TaskJson::of_call(name, result))?;
-        return Ok(exit_code(result.status));
+        return Ok(end_code(result.status));
     }
     ended(list, result)
 }
@@ -43,10 +43,7 @@ fn ended(list: &str, result: &TaskResult) -> Outcome {
 fn not_found(list: &str, result: &TaskResult) -> Failure {
     let error = result.error.as_deref().unwrap_or("no worker has this task");
     let all = format!("{list} shows all tasks; with --wait-for-worker, a task waits for its worker");
-    match error.split_once(": did you mean ") {
-        Some((what, near)) => Failure::new(NOT_FOUND, what).hint(format!("did you mean {near} {all}")),
-        None => Failure::new(NOT_FOUND, error).hint(all),
-    }
+    Failure::new(NOT_FOUND, error).hint(all)
 }
 
 fn failed(list: &str, result: &TaskResult) -> Failure {
@@ -85,6 +82,11 @@ fn argument_hint(list: &str, error: &str) -> String {
         Some(quoted) => format!("quote the value twice to pass a string: {quoted}"),
         None => format!("{list} shows the parameters of each task, and {list} --schema NAME its full schema"),
     }
+}
+
+/// The exit code for a task that has ended: an unknown status is not a success.
+fn end_code(status: TaskStatus) -> u8 {
+    if status == TaskStatus::Success { 0 } else { TASK_FAILED }
 }
 
 /// The exit code for a task with this status.

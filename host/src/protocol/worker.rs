@@ -1,0 +1,194 @@
+//! Messages between a subworker and the control plane.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{FRAME_ITEMS_MAX, HOLDS_MAX, NOTE_REPORTS_MAX, Refusal};
+use crate::{
+    bounded::at_most,
+    json::Json,
+    task::{ModuleInfo, ModuleVersion, Outcome, Report, TaskId, TaskPriority, serialize_with_metadata},
+};
+
+/// Request of a subworker, sent to the subworker port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerRequest {
+    /// Registers a worker. Answered with [`WorkerReply::Registered`].
+    Register(Registration),
+    /// Reports outcomes of a slot and requests leases. Answered with [`WorkerReply::Leases`] as soon as there
+    /// is a task to run; the answer also confirms the outcomes.
+    Work(Work),
+    /// Heartbeat. Answered with [`WorkerReply::Orders`].
+    Beat(Beat),
+    /// Sends progress reports and returns leases between two requests for work. Answered with
+    /// [`WorkerReply::Noted`].
+    Note(Note),
+    /// Announces that the worker takes no more work. Answered with [`WorkerReply::Noted`].
+    Drain(Uuid),
+    /// Announces that the worker leaves and returns its leases. Answered with [`WorkerReply::Noted`].
+    Leave(Uuid),
+    /// Asks to change the worker's modules. Answered with [`WorkerReply::Noted`], or with
+    /// [`WorkerReply::Declined`] if unfinished tasks could not run any more.
+    Catalog(CatalogChange),
+}
+
+/// Registration of a subworker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Key of the registration, new at each start and after each loss: leases of an older key are void.
+    pub worker: Uuid,
+    /// The key that the same process had before, which shows that it did not crash.
+    pub previous: Option<Uuid>,
+    /// Its worker id, for people.
+    pub worker_id: String,
+    /// The address to show for it.
+    pub address: String,
+    /// Maximum number of concurrent attempts.
+    pub slots: u32,
+    /// Its catalog.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub modules: Vec<ModuleInfo>,
+}
+
+/// A change of a worker's modules, sent before it takes effect: once it is noted, the worker is granted
+/// tasks of the new catalog only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CatalogChange {
+    /// The worker.
+    pub worker: Uuid,
+    /// Number of the message, from 1. The same number gets the same answer.
+    pub sequence: u64,
+    /// The whole new catalog.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub modules: Vec<ModuleInfo>,
+    /// Whether to change even if unfinished tasks could not run any more.
+    pub force: bool,
+}
+
+/// Outcomes of a slot and its request for leases.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Work {
+    /// The worker.
+    pub worker: Uuid,
+    /// The slot.
+    pub slot: u32,
+    /// Number of the slot's request, from 1. The same number gets the same answer.
+    pub sequence: u64,
+    /// Leases that have ended.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub ended: Vec<Ended>,
+    /// Maximum number of leases to grant: 0 when it drains, or has more outcomes than fit here. Asking
+    /// for more accounts for all leases granted before.
+    pub capacity: u32,
+}
+
+/// The end of a lease.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Ended {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Outcome of the attempt; none if it was not begun.
+    pub outcome: Option<Outcome>,
+    /// How long the attempt ran, in microseconds.
+    pub ran_us: u64,
+    /// The version of the module that ran it.
+    pub version: Option<ModuleVersion>,
+    /// Its reports that were not sent yet, oldest first.
+    #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
+    pub reports: Vec<Report>,
+    /// What the attempt adds to the metadata of the result, if it ends the task: a JSON object.
+    #[serde(default = "Json::empty_object")]
+    pub metadata: Json,
+}
+
+serialize_with_metadata!(Ended { lease, outcome, ran_us, version, reports });
+
+/// Number of a lease. Later leases have greater numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseId(pub u64);
+
+/// The right to run one attempt.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Lease {
+    /// Its number.
+    pub id: LeaseId,
+    /// The task.
+    pub task_id: TaskId,
+    /// The task name.
+    pub name: Arc<str>,
+    /// Starts at 1.
+    pub attempt: u32,
+    /// Timeout of the attempt, in microseconds.
+    pub timeout_us: u64,
+    /// A JSON array.
+    pub args: Json,
+    /// A JSON object.
+    pub kwargs: Json,
+    /// The task's priority.
+    pub priority: TaskPriority,
+    /// The task's metadata, a JSON object.
+    #[serde(default = "Json::empty_object")]
+    pub metadata: Json,
+}
+
+serialize_with_metadata!(Lease { id, task_id, name, attempt, timeout_us, args, kwargs, priority });
+
+/// Heartbeat of a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beat {
+    /// The worker.
+    pub worker: Uuid,
+    /// The leases it holds.
+    #[serde(deserialize_with = "at_most::<HOLDS_MAX, _, _>")]
+    pub holds: Vec<LeaseId>,
+}
+
+/// Progress reports and returned leases between two requests for work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// The worker.
+    pub worker: Uuid,
+    /// Number of the message, from 1.
+    pub sequence: u64,
+    /// Reports of running attempts, oldest first.
+    #[serde(deserialize_with = "at_most::<NOTE_REPORTS_MAX, _, _>")]
+    pub reports: Vec<(LeaseId, Report)>,
+    /// Leases that were not begun and would wait too long at this worker.
+    #[serde(deserialize_with = "at_most::<HOLDS_MAX, _, _>")]
+    pub returned: Vec<LeaseId>,
+}
+
+/// Reply of the control plane to a subworker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerReply {
+    /// Answers [`WorkerRequest::Register`].
+    Registered,
+    /// Answers [`WorkerRequest::Work`].
+    Leases(Vec<Lease>),
+    /// Answers [`WorkerRequest::Beat`].
+    Orders(Vec<Order>),
+    /// Confirms the request.
+    Noted,
+    /// The worker is not known, or was given up: register again under a new key. Its leases are void.
+    Unknown,
+    /// The request was not understood or not allowed.
+    Refused(Refusal),
+    /// Answers [`WorkerRequest::Catalog`]: the old catalog stays.
+    Declined(Refusal),
+    /// Answers [`WorkerRequest::Register`]: another worker of that worker id is connected. Ask again: it
+    /// may be about to leave, or be lost.
+    IdInUse(Refusal),
+}
+
+/// Order to a subworker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Stop this attempt, or do not begin it.
+    Stop(LeaseId),
+}
