@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# What the scripts share: where things are, and how they talk. Sourced, not run.
+# What the scripts share: paths and messages. Sourced, not run.
 #
-# Everything that is said goes to the standard error, so that the standard output is left to
-# results. Colours only on a terminal, and never where NO_COLOR is set.
+# Messages go to the standard error, so that the standard output contains results only. Colours are used on a
+# terminal only, and never if NO_COLOR is set.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # The folder that everything is built into: $CARGO_TARGET_DIR, or target.
 target=${CARGO_TARGET_DIR:-$root/target}
 case $target in /*) ;; *) target=$PWD/$target ;; esac
 export CARGO_TARGET_DIR=$target
-# rustup puts cargo here, and on PATH only for shells that are started later.
+# rustup installs cargo here, and adds it to PATH only for shells that are started later.
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-# shellcheck disable=SC2034 # for those who source this
+# shellcheck disable=SC2034 # used by the scripts that source this file
 modules=$target/tasks fastworker=$target/release/fastworker
 
 bold='' dim='' red='' green='' plain=''
@@ -19,24 +19,24 @@ if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' dim=$'\e[2m' red=$'\e[1;31m' green=$'\e[32m' plain=$'\e[0m'
 fi
 
-say() { printf '%s\n' "$*" >&2; }
+log() { printf '%s\n' "$*" >&2; }
 
-# title TEXT: begins a part.
+# title TEXT: prints the title of a section.
 title() { printf '\n%s%s%s\n' "$bold" "$*" "$plain" >&2; }
 
-# note TEXT: something by the way.
+# note TEXT: prints a note.
 note() { printf '%s%s%s\n' "$dim" "$*" "$plain" >&2; }
 
-# good TEXT: something that went well.
+# good TEXT: prints a success message.
 good() { printf '%s%s%s\n' "$green" "$*" "$plain" >&2; }
 
-# fail MESSAGE HINT: ends the script.
+# fail MESSAGE HINT: prints an error and exits.
 fail() {
     printf '%serror%s: %s\n\nhint: %s\n' "$red" "$plain" "$1" "$2" >&2
     exit 1
 }
 
-# Milliseconds of the wall clock. EPOCHREALTIME has a comma in some languages.
+# Wall-clock time in milliseconds. EPOCHREALTIME has a decimal comma in some locales.
 millis() {
     if [ -n "${EPOCHREALTIME:-}" ]; then
         local now=${EPOCHREALTIME/,/.}
@@ -46,8 +46,8 @@ millis() {
     fi
 }
 
-# span MILLISECONDS: as people write it.
-span() {
+# duration MILLISECONDS: formats a duration.
+duration() {
     if [ "$1" -lt 1000 ]; then
         echo "$1 ms"
     elif [ "$1" -lt 60000 ]; then

@@ -1,37 +1,41 @@
-//! The attempt that is running, and what it can tell the host.
+//! The running attempt, and its ways to talk to the host.
 //!
-//! The host hands these facts over with the call, so that asking for them costs nothing. Outside
-//! of an attempt, in a plain unit test for instance, they are those of a first attempt without an
-//! id that has a day left; [`crate::testing::Context`] sets others.
+//! The host passes these facts with the call, so reading them costs nothing. Outside of an attempt,
+//! such as in a plain unit test, they are those of a first attempt without an id that has a day
+//! left; [`crate::testing::Context`] sets others.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
-use crate::follow_up::FollowUp;
+use crate::follow_up::{FollowUp, Priority};
 use crate::host;
 
-/// What the host says about an attempt.
+/// What the host passes with a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) task_id: String,
     pub(crate) name: String,
     pub(crate) number: u32,
     pub(crate) deadline: SystemTime,
+    pub(crate) metadata: String,
 }
 
 thread_local! {
     static CURRENT: RefCell<Option<Attempt>> = const { RefCell::new(None) };
 }
 
-/// Replaces the facts about the running attempt, and returns those before.
+/// Replaces the running attempt, and returns the previous one.
 pub(crate) fn replace(attempt: Option<Attempt>) -> Option<Attempt> {
     CURRENT.with(|current| current.replace(attempt))
 }
 
-/// The id of the task, the same for each of its attempts. Use it as the key of what must happen
-/// only once.
+/// The id of the task, the same for each of its attempts. Use it as the key of everything that must
+/// happen only once.
 pub fn task_id() -> String {
     read(|attempt| attempt.task_id.clone()).unwrap_or_default()
 }
@@ -41,7 +45,7 @@ pub fn task_name() -> String {
     read(|attempt| attempt.name.clone()).unwrap_or_default()
 }
 
-/// Counts the attempts of this task, from 1.
+/// The number of this attempt, counted from 1.
 pub fn attempt() -> u32 {
     read(|attempt| attempt.number).unwrap_or(1)
 }
@@ -51,21 +55,55 @@ pub fn deadline() -> SystemTime {
     read(|attempt| attempt.deadline).unwrap_or_else(|| SystemTime::now() + Duration::from_hours(24))
 }
 
-/// How much time is left until the [`deadline`]; zero when it has passed.
+/// The time left until the [`deadline`]; zero if it has passed.
 pub fn remaining() -> Duration {
     deadline().duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-/// Says how far the attempt is: `done` of `total` steps, and what it does now. A `total` of zero
+/// The priority of the task.
+pub fn priority() -> Priority {
+    metadata("priority").unwrap_or(Priority::Normal)
+}
+
+/// The id of the task that submitted this one as a follow-up.
+pub fn parent() -> Option<String> {
+    metadata("parent")
+}
+
+/// The tags that the client gave the task.
+pub fn tags() -> Vec<String> {
+    metadata("tags").unwrap_or_default()
+}
+
+/// The trace context of the task, as a `traceparent` of W3C Trace Context.
+pub fn traceparent() -> Option<String> {
+    metadata("traceparent")
+}
+
+/// The value of any key in the task's metadata; none if it is missing or has another type.
+///
+/// Each call parses the metadata, so keep a value that is used often.
+pub fn metadata<T: DeserializeOwned>(key: &str) -> Option<T> {
+    let text = metadata_json();
+    let entries: BTreeMap<String, &RawValue> = serde_json::from_str(&text).ok()?;
+    serde_json::from_str(entries.get(key)?.get()).ok()
+}
+
+/// The task's metadata: the text of a JSON object. The host may add any keys to it.
+pub fn metadata_json() -> String {
+    read(|attempt| attempt.metadata.clone()).unwrap_or_else(|| "{}".to_owned())
+}
+
+/// Reports progress: `done` of `total` steps, and what the attempt is doing now. A `total` of zero
 /// means that it is not known.
 pub fn progress(done: u64, total: u64, message: &str) {
     host::progress(done, total, message);
 }
 
-/// Tells whether the attempt is about to be stopped: cancelled, or past its deadline.
+/// Returns whether the attempt is about to be stopped: cancelled, or past its deadline.
 ///
-/// An attempt that asks now and then can clean up before it ends. One that does not is stopped all
-/// the same, whatever it is doing.
+/// An attempt that checks this regularly can clean up before it ends. One that does not is stopped
+/// all the same.
 pub fn is_cancelled() -> bool {
     host::is_cancelled()
 }
@@ -77,6 +115,6 @@ pub fn follow_up(name: &str, args: impl Serialize) -> FollowUp {
     FollowUp::new(name, &args)
 }
 
-fn read<T>(of: impl FnOnce(&Attempt) -> T) -> Option<T> {
-    CURRENT.with(|current| current.borrow().as_ref().map(of))
+fn read<T>(f: impl FnOnce(&Attempt) -> T) -> Option<T> {
+    CURRENT.with(|current| current.borrow().as_ref().map(f))
 }

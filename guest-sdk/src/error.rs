@@ -1,12 +1,16 @@
-//! How a task fails, from which the host decides whether to retry it.
+//! How a task fails, and whether the host retries it.
 
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// Why an attempt did not succeed.
+use serde::Serialize;
+
+use crate::log::{self, Level};
+
+/// Why an attempt failed.
 ///
-/// `?` turns every standard error into [`TaskError::Failed`], with the causes below it:
+/// `?` turns every standard error into [`TaskError::failed`], with its causes in the message:
 ///
 /// ```
 /// use fastworker_guest::TaskError;
@@ -18,64 +22,124 @@ use std::time::Duration;
 /// let error = port("http").unwrap_err();
 /// assert_eq!(error, TaskError::failed("invalid digit found in string"));
 /// ```
+///
+/// Programs read the kind and the details, which are part of the task's result:
+///
+/// ```
+/// use fastworker_guest::{Retry, TaskError};
+/// use serde_json::json;
+///
+/// let error = TaskError::give_up("the account is closed")
+///     .with_kind("AccountClosed")
+///     .with_details(&json!({"account": 17}));
+/// assert_eq!(error.kind(), "AccountClosed");
+/// assert_eq!(error.details(), r#"{"account":17}"#);
+/// assert_eq!(error.retry(), Retry::Never);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TaskError {
-    /// The arguments do not fit the task. Never retried.
-    BadArguments(String),
-    /// The task failed. Retried while its policy has retries left.
-    Failed(String),
-    /// The task failed and knows when another attempt makes sense. Retried after the delay while
-    /// its policy has retries left.
-    RetryAfter {
-        /// Why this attempt did not succeed.
-        message: String,
-        /// The least time to wait before the next attempt.
-        delay: Duration,
-    },
+pub struct TaskError {
+    pub(crate) retry: Retry,
+    pub(crate) message: String,
+    pub(crate) kind: String,
+    pub(crate) details: String,
+}
+
+/// Whether another attempt follows a failed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// While the task's policy has retries left.
+    ByPolicy,
+    /// While the task's policy has retries left, but not before this delay.
+    After(Duration),
+    /// Never: the task gave up.
+    Never,
+    /// Never: the arguments do not fit the task.
+    BadArguments,
 }
 
 impl TaskError {
-    /// The arguments do not fit the task, so a retry would not help.
+    fn new(retry: Retry, message: impl Into<String>) -> Self {
+        Self { retry, message: message.into(), kind: String::new(), details: String::new() }
+    }
+
+    /// The arguments do not fit the task. Never retried.
     pub fn bad_arguments(message: impl Into<String>) -> Self {
-        Self::BadArguments(message.into())
+        Self::new(Retry::BadArguments, message)
     }
 
-    /// The task failed; its policy decides whether it is retried.
+    /// The task failed. Its policy decides whether it is retried.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self::Failed(message.into())
+        Self::new(Retry::ByPolicy, message)
     }
 
-    /// The task failed, and its next attempt should not start before `delay` has passed.
+    /// The task failed, and the next attempt must wait for `delay`. Its policy decides whether there
+    /// is one.
     pub fn retry_after(message: impl Into<String>, delay: Duration) -> Self {
-        Self::RetryAfter { message: message.into(), delay }
+        Self::new(Retry::After(delay), message)
+    }
+
+    /// The task failed and another attempt cannot help. Never retried, whatever its policy says.
+    pub fn give_up(message: impl Into<String>) -> Self {
+        Self::new(Retry::Never, message)
+    }
+
+    /// Sets a short name of the error for programs, such as `"ValueError"` or `"timeout"`: at most 128
+    /// bytes without control characters. The host drops other kinds with a warning.
+    #[must_use]
+    pub fn with_kind(self, kind: impl Into<String>) -> Self {
+        Self { kind: kind.into(), ..self }
+    }
+
+    /// Sets more facts for programs, as a JSON document of at most 2 KiB. Details that cannot be
+    /// written as JSON are left out with a warning in the task's log; the host drops larger ones.
+    #[must_use]
+    pub fn with_details(self, details: &(impl Serialize + ?Sized)) -> Self {
+        let details = serde_json::to_string(details).unwrap_or_else(|error| {
+            log::write(Level::Warn, format_args!("the details of an error cannot be written as JSON: {error}"));
+            String::new()
+        });
+        Self { details, ..self }
+    }
+
+    /// Whether another attempt may follow.
+    pub fn retry(&self) -> Retry {
+        self.retry
     }
 
     /// What went wrong, for people.
     pub fn message(&self) -> &str {
-        match self {
-            Self::BadArguments(message) | Self::Failed(message) | Self::RetryAfter { message, .. } => message,
-        }
+        &self.message
     }
 
-    /// Finds the `TaskError` in a boxed error, or makes one from it.
-    pub(crate) fn from_any(error: Box<dyn Error>) -> Self {
+    /// The name of the error for programs; empty if it was not set.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The details as JSON; empty if they were not set.
+    pub fn details(&self) -> &str {
+        &self.details
+    }
+
+    /// Finds the `TaskError` in a boxed error, or creates one from it.
+    pub(crate) fn from_boxed(error: Box<dyn Error>) -> Self {
         match error.downcast::<Boxed>() {
-            Ok(own) => own.0,
-            Err(other) => Self::Failed(with_causes(&*other)),
+            Ok(boxed) => boxed.0,
+            Err(other) => Self::failed(with_causes(&*other)),
         }
     }
 }
 
 impl fmt::Display for TaskError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.message())
+        formatter.write_str(&self.message)
     }
 }
 
-// `TaskError` itself is no `std::error::Error`, or this would overlap with `From<T> for T`.
+// `TaskError` itself does not implement `std::error::Error`: this would overlap with `From<T> for T`.
 impl<E: Error + 'static> From<E> for TaskError {
     fn from(error: E) -> Self {
-        Self::from_any(Box::new(error))
+        Self::from_boxed(Box::new(error))
     }
 }
 
@@ -91,13 +155,13 @@ impl From<TaskError> for Box<dyn Error + Send + Sync> {
     }
 }
 
-/// A `TaskError` on its way through code that speaks of `dyn Error`.
+/// A `TaskError` as a `dyn Error`.
 struct Boxed(TaskError);
 
-// Not derived: `Duration`'s would add 4 KB to every module.
+// Not derived: the `Debug` of `Duration` would add 4 KB to every module.
 impl fmt::Debug for Boxed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.message().fmt(formatter)
+        self.0.message.fmt(formatter)
     }
 }
 
@@ -109,7 +173,7 @@ impl fmt::Display for Boxed {
 
 impl Error for Boxed {}
 
-/// `cannot read the order: not JSON: unexpected end`.
+/// The message of an error and its causes, such as `cannot read the order: not JSON: unexpected end`.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

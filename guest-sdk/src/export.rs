@@ -1,19 +1,20 @@
-//! The module's exports: the contract's side of `task`.
+//! The exports of the module: converts the contract's calls to those of `task`.
 //!
-//! Here, in the library, so that an author's crate needs no export of its own.
+//! They are part of this library, so that an author's crate needs no exports of its own.
 
 use std::panic::{PanicHookInfo, set_hook};
 use std::time::{Duration, SystemTime};
 
-use self::bindings::exports::fastworker::task::tasks::{Descriptor, Failure, Guest, Invocation, Retry};
-use crate::arguments::Arguments;
+use self::bindings::exports::fastworker::task::tasks::{
+    Descriptor, Failure, Guest, Invocation, Retry as RetryRequest, TaskError as GuestError,
+};
 use crate::context::{self, Attempt};
-use crate::error::TaskError;
+use crate::error::{Retry, TaskError};
 use crate::host;
 use crate::log::Level;
-use crate::task;
+use crate::task::{self, Arguments};
 
-/// What wit-bindgen makes of the contract.
+/// The bindings that wit-bindgen generates from the contract.
 #[allow(
     unsafe_code,
     missing_docs,
@@ -42,12 +43,13 @@ impl Guest for Module {
 
     fn run(call: Invocation) -> Result<String, Failure> {
         set_hook(Box::new(log_panic));
-        let Invocation { task_id, name, attempt, deadline_ms, args, kwargs } = call;
+        let Invocation { task_id, name, attempt, deadline_ms, args, kwargs, metadata } = call;
         context::replace(Some(Attempt {
             task_id,
             name: name.clone(),
             number: attempt,
             deadline: SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_ms),
+            metadata,
         }));
         let arguments = Arguments { args: &args, kwargs: &kwargs };
         task::run(&name, arguments).map_err(Failure::from)
@@ -65,22 +67,26 @@ fn describe(task: &task::Task) -> Descriptor {
 
 impl From<TaskError> for Failure {
     fn from(error: TaskError) -> Self {
-        match error {
-            TaskError::BadArguments(message) => Self::BadArguments(message),
-            TaskError::Failed(message) => Self::Failed(message),
-            TaskError::RetryAfter { message, delay } => {
-                Self::TryAgainAfter(Retry { message, delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) })
+        let TaskError { retry, message, kind, details } = error;
+        let error = GuestError { message, kind, details };
+        match retry {
+            Retry::BadArguments => Self::BadArguments(error),
+            Retry::ByPolicy => Self::Failed(error),
+            Retry::After(delay) => {
+                let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                Self::TryAgainAfter(RetryRequest { error, delay_ms })
             }
+            Retry::Never => Self::GiveUp(error),
         }
     }
 }
 
-/// Says `panicked at src/lib.rs:7:5: …` in the log of the task. It takes the place of std's
-/// message on stderr, so the panic is told once; then the attempt traps.
+/// Logs `panicked at src/lib.rs:7:5: …` in the log of the task, in place of std's message on stderr.
+/// Then the attempt traps.
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("a value that is no text");
+    let message = panic.payload_as_str().unwrap_or("a value that is not text");
     let line = match panic.location() {
-        Some(place) => format!("panicked at {place}: {message}"),
+        Some(location) => format!("panicked at {location}: {message}"),
         None => format!("panicked: {message}"),
     };
     host::log(Level::Error, &line);

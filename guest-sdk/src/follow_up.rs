@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::TaskError;
 use crate::host;
 
-/// A task to be submitted when this attempt succeeds. Made by
+/// A task to submit when this attempt succeeds. Created by
 /// [`context::follow_up`](crate::context::follow_up).
 ///
-/// It travels with the outcome of the attempt: if the attempt fails, nothing is submitted. Its id
-/// comes from the id of this task and the number of the call, so an attempt that runs twice
-/// submits the same follow-ups once, as long as it submits them in the same order.
+/// It is submitted with the outcome of the attempt: if the attempt fails, nothing is submitted. Its id
+/// derives from the id of this task and the number of the call, so an attempt that runs twice submits
+/// the same follow-ups once, if it submits them in the same order.
 ///
-/// What is not set is left to the policy of the task that it names.
+/// Options that are not set have the defaults of the named task.
 ///
 /// ```
 /// # fn main() -> Result<(), fastworker_guest::TaskError> {
@@ -40,17 +40,17 @@ pub struct FollowUp {
     options: Options,
 }
 
-/// Which of the waiting tasks goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Which of the waiting tasks runs first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Before everything else.
+    /// Before all others.
     Critical,
     /// Before normal and low.
     High,
     /// The default.
     Normal,
-    /// When nothing else waits.
+    /// When no other task waits.
     Low,
 }
 
@@ -89,70 +89,70 @@ impl FollowUp {
         self
     }
 
-    /// Which of the waiting tasks goes first.
+    /// Which of the waiting tasks runs first.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.options.priority = Some(priority);
         self
     }
 
-    /// The time to wait before its first attempt.
+    /// The delay before its first attempt.
     pub fn countdown(mut self, countdown: Duration) -> Self {
         self.options.countdown = Some(countdown.as_secs_f64());
         self
     }
 
-    /// How long one attempt of it may run.
+    /// Timeout of each attempt.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = Some(timeout.as_secs_f64());
         self
     }
 
-    /// How many more attempts it gets when the first one fails.
+    /// Maximum further attempts after the first one fails.
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.options.max_retries = Some(max_retries);
         self
     }
 
-    /// The time to wait before its second attempt.
+    /// The delay before its second attempt.
     pub fn retry_delay(mut self, retry_delay: Duration) -> Self {
         self.options.retry_delay = Some(retry_delay.as_secs_f64());
         self
     }
 
-    /// What the wait is multiplied by before each further attempt.
+    /// The factor of the delay before each further attempt.
     pub fn retry_backoff(mut self, factor: f64) -> Self {
         self.options.retry_backoff = Some(factor);
         self
     }
 
-    /// The longest wait between two attempts.
+    /// Maximum delay between two attempts.
     pub fn retry_backoff_max(mut self, retry_backoff_max: Duration) -> Self {
         self.options.retry_backoff_max = Some(retry_backoff_max.as_secs_f64());
         self
     }
 
-    /// Hands it to the host and returns its id.
+    /// Passes it to the host and returns its id.
     ///
     /// # Errors
-    /// [`TaskError::Failed`] if it is malformed or if the attempt has submitted too many.
+    /// [`TaskError::failed`] if it is malformed or if the attempt has submitted too many.
     pub fn submit(self) -> Result<String, TaskError> {
         let Self { name, args, kwargs, options } = self;
-        let about = |what: &dyn std::fmt::Display| {
-            TaskError::failed(format!("the follow-up '{name}' cannot be submitted: {what}"))
+        let failed = |why: &dyn std::fmt::Display| {
+            TaskError::failed(format!("the follow-up '{name}' cannot be submitted: {why}"))
         };
-        let mut args = args.map_err(|error| about(&error))?;
-        let kwargs = kwargs.map_err(|error| about(&error))?;
+        let mut args = args.map_err(|error| failed(&error))?;
+        let kwargs = kwargs.map_err(|error| failed(&error))?;
         // `()` is written as null.
         if args == "null" {
             args.replace_range(.., "[]");
         }
         if !args.starts_with('[') {
-            return Err(about(&"its arguments are no tuple or list; write `(x,)` for one"));
+            return Err(failed(&"its arguments are no tuple or list; write `(x,)` for one"));
         }
         if !kwargs.starts_with('{') {
-            return Err(about(&"its arguments by name are no map or struct"));
+            return Err(failed(&"its arguments by name are no map or struct"));
         }
-        let options = serde_json::to_string(&options).map_err(|error| about(&error))?;
-        host::submit(&name, args, kwargs, options).map_err(|error| about(&error))
+        let options = serde_json::to_string(&options).map_err(|error| failed(&error))?;
+        host::submit(&name, args, kwargs, options).map_err(|error| failed(&error))
     }
 }

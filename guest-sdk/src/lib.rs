@@ -21,8 +21,8 @@
 //!
 //! That is the whole module. There is no list of tasks to maintain; the doc comment is shown as the
 //! task's documentation; and clients call it with `add(5, 3)`, `add(5, y=3)` or `add(x=5, y=3)`.
-//! `Cargo.toml` makes it a component and keeps it testable. `fastworker new NAME` creates such a
-//! crate, with a copy of this SDK, which is in no registry yet:
+//! This `Cargo.toml` makes it a component that is also testable. `fastworker new NAME` creates such a
+//! crate, with a copy of this SDK, which is not in a registry yet:
 //!
 //! ```toml
 //! [lib]
@@ -36,8 +36,8 @@
 //!
 //! # Arguments and results
 //!
-//! Anything that serde can read may be a parameter, and anything that it can write a result. An
-//! `Option` may be left out; `&str`, `&[T]` and `&T` borrow for the duration of the call.
+//! Every type that serde can deserialize can be a parameter, and every type that it can serialize a
+//! result. An `Option` may be left out; `&str`, `&[T]` and `&T` borrow for the duration of the call.
 //!
 //! ```
 //! use fastworker_guest::{task, testing};
@@ -106,8 +106,8 @@
 //! # Errors and retries
 //!
 //! A task fails by returning an `Err`, of any error type: [`TaskError`], a standard error, a
-//! `String`, or a boxed error such as `anyhow`'s. `?` turns standard errors into [`TaskError`].
-//! The policy in the attribute decides what happens then.
+//! `String`, or a boxed error such as `anyhow`'s. `?` converts standard errors to [`TaskError`].
+//! The policy in the attribute and the kind of [`TaskError`] decide about retries.
 //!
 //! ```
 //! use std::time::Duration;
@@ -121,8 +121,12 @@
 //!         return Err(TaskError::bad_arguments("the account has no name"));
 //!     }
 //!     if account == "busy" {
-//!         // Retried after the delay that the task chose.
+//!         // Retried after this delay at the earliest.
 //!         return Err(TaskError::retry_after("the bank is busy", Duration::from_secs(60)));
+//!     }
+//!     if account == "closed" {
+//!         // Never retried either. The kind is for programs.
+//!         return Err(TaskError::give_up("the account is closed").with_kind("AccountClosed"));
 //!     }
 //!     // An error is retried as the policy says.
 //!     Ok(cents.parse()?)
@@ -134,13 +138,13 @@
 //! # }
 //! ```
 //!
-//! A panic ends the attempt as a failure; its message and place are in the task's log. [`task`]
+//! A panic ends the attempt as a failure; its message and location are in the task's log. [`task`]
 //! describes all keys of the attribute.
 //!
 //! # Schedules
 //!
 //! A task without required parameters can declare its own schedule, as an interval or a cron
-//! pattern. It is in force as long as a worker has the module.
+//! pattern. It is active while a worker has the module.
 //!
 //! ```
 //! use fastworker_guest::task;
@@ -157,8 +161,8 @@
 //!
 //! # Talking to the host
 //!
-//! [`context`] knows the task's id, the number of the attempt and its deadline. It reports progress,
-//! tells whether the task was cancelled, and submits follow-up tasks. [`info!`],
+//! [`context`] has the task's id and metadata, the number of the attempt and its deadline. It reports
+//! progress, checks whether the task was cancelled, and submits follow-up tasks. [`info!`],
 //! [`warn!`](crate::warn!) and the others write to the task's log; so do `println!` and `eprintln!`.
 //!
 //! ```
@@ -184,8 +188,8 @@
 //!
 //! # Waiting
 //!
-//! A task may be an `async fn`. There is one thread and no runtime: [`sleep`] is the only thing that
-//! it can wait for, alone or joined with others.
+//! A task may be an `async fn`. There is one thread and no async runtime: the only future that it can
+//! wait for is [`sleep`], alone or joined with others.
 //!
 //! ```
 //! use std::time::Duration;
@@ -202,8 +206,8 @@
 //!
 //! # Testing
 //!
-//! Tasks compile for your machine too, where `cargo test` calls them like any function.
-//! [`testing::Context`] stands in for the host: it sets the attempt and shows what the task reported.
+//! Tasks also compile for your machine, where `cargo test` calls them like any function.
+//! [`testing::Context`] replaces the host: it sets the attempt and records what the task reports.
 //!
 //! ```
 //! use fastworker_guest::testing::Context;
@@ -250,7 +254,7 @@ mod export;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
-pub use error::TaskError;
+pub use error::{Retry, TaskError};
 /// Makes a function a task.
 ///
 /// The function stays as it is and can be called like any other. Its parameters need
@@ -258,22 +262,22 @@ pub use error::TaskError;
 /// into a `Box<dyn Error>`, as every standard error, `String` and [`TaskError`] does. It may be
 /// async. It cannot be generic, unsafe or a method.
 ///
-/// Every key is optional; whoever submits the task may set values of their own, which take
+/// Every key is optional. A client may set its own values when it submits the task, which take
 /// precedence:
 ///
 /// | key | value | meaning |
 /// | --- | --- | --- |
 /// | `name` | `"reports.weekly"` | the name that clients submit; by default the function's |
-/// | `priority` | `"critical"`, `"high"`, `"normal"`, `"low"` | which of the waiting tasks goes first |
-/// | `timeout` | `"30s"` | how long one attempt may run |
-/// | `max_retries` | `3` | how many more attempts follow a failed one |
-/// | `retry_delay` | `"5s"` | the wait before the second attempt |
-/// | `retry_backoff` | `2.0` | what the wait is multiplied by before each further attempt |
-/// | `retry_backoff_max` | `"1h"` | the longest wait between two attempts |
+/// | `priority` | `"critical"`, `"high"`, `"normal"`, `"low"` | which of the waiting tasks runs first |
+/// | `timeout` | `"30s"` | timeout of one attempt |
+/// | `max_retries` | `3` | maximum attempts after the first one |
+/// | `retry_delay` | `"5s"` | the delay before the second attempt |
+/// | `retry_backoff` | `2.0` | the factor of the delay before each further attempt |
+/// | `retry_backoff_max` | `"1h"` | maximum delay between two attempts |
 /// | `every` | `"10s"` | schedule: the interval, at least `"100ms"` |
 /// | `cron` | `"0 9 * * 1-5"` | schedule: minute, hour, day of month, month, day of week (0 and 7 are Sunday) |
 /// | `tz` | `"Europe/Paris"` | the pattern's time zone; by default UTC |
-/// | `overlap` | `"skip"`, `"queue"` | while the last task has not ended: skip this time (the default), or let one wait |
+/// | `overlap` | `"skip"`, `"queue"` | while the last task has not ended: skip this time (the default), or queue one task |
 /// | `count` | `3` | schedule: at most this many tasks |
 /// | `until` | `"2026-12-31T18:00:00Z"` | schedule: none after this time; without an offset it is a time in `tz` |
 ///
@@ -311,15 +315,15 @@ pub use log::Level;
 pub use schemars;
 pub use wait::{Sleep, WaitsOnNothing, block_on, sleep};
 
-/// What the code that `#[task]` writes uses. Not for people: it may change with any version.
+/// For the code that `#[task]` generates only: it may change with any version.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::arguments::{Argument, Arguments, optional, required};
+    pub use crate::arguments::{Argument, optional, required};
     pub use crate::log::write as log;
     pub use crate::schema::{Describe, UNKNOWN, describe};
     #[cfg(feature = "schema")]
     pub use crate::schema::{Described, Probe, Undescribed};
-    pub use crate::task::{Outcome, Parameter, Registered, Returned, Task, finish, finish_result};
+    pub use crate::task::{Arguments, Outcome, Parameter, Registered, Returned, Task, finish, finish_result};
     pub use crate::wait::block_on;
     pub use inventory;
 }

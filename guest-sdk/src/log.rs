@@ -1,21 +1,21 @@
-//! Lines for the log of the task.
+//! Writes to the log of the task.
 
 use std::fmt;
 
 use crate::host;
 
-/// How much a log line matters.
+/// The severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What only the author of the task wants to know.
+    /// Details that only the author of the task needs.
     Trace,
-    /// What helps to find out why something went wrong.
+    /// Facts that help to find the cause of a problem.
     Debug,
-    /// What happened.
+    /// Normal events.
     Info,
-    /// What went wrong without stopping the task.
+    /// Problems that do not stop the task.
     Warn,
-    /// What stopped the task or a part of it.
+    /// Problems that stop the task or a part of it.
     Error,
 }
 
@@ -27,7 +27,7 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
     }
 }
 
-/// Logs a line that only the author of the task wants to see. Takes what [`format!`] takes.
+/// Logs a line at level trace. Takes the arguments of [`format!`].
 #[macro_export]
 macro_rules! trace {
     ($($message:tt)+) => {
@@ -35,7 +35,7 @@ macro_rules! trace {
     };
 }
 
-/// Logs a line that helps to find out why something went wrong. Takes what [`format!`] takes.
+/// Logs a line at level debug. Takes the arguments of [`format!`].
 #[macro_export]
 macro_rules! debug {
     ($($message:tt)+) => {
@@ -43,7 +43,7 @@ macro_rules! debug {
     };
 }
 
-/// Logs what happened. Takes what [`format!`] takes.
+/// Logs a line at level info. Takes the arguments of [`format!`].
 #[macro_export]
 macro_rules! info {
     ($($message:tt)+) => {
@@ -51,7 +51,7 @@ macro_rules! info {
     };
 }
 
-/// Logs what went wrong without stopping the task. Takes what [`format!`] takes.
+/// Logs a line at level warn. Takes the arguments of [`format!`].
 #[macro_export]
 macro_rules! warn {
     ($($message:tt)+) => {
@@ -59,7 +59,7 @@ macro_rules! warn {
     };
 }
 
-/// Logs what stopped the task or a part of it. Takes what [`format!`] takes.
+/// Logs a line at level error. Takes the arguments of [`format!`].
 #[macro_export]
 macro_rules! error {
     ($($message:tt)+) => {

@@ -1,8 +1,7 @@
-//! What the types of a task look like, as JSON Schema.
+//! The JSON Schemas of a task's types, with the feature `schema`.
 //!
-//! Apart because it is there with the feature `schema` only. A parameter needs no schema, so whether
-//! its type has one is asked in a way that takes both answers: [`Described`] is found first where
-//! `schemars::JsonSchema` is implemented, [`Undescribed`] on the reference elsewhere.
+//! A parameter's type may or may not implement `schemars::JsonSchema`. Method resolution chooses:
+//! [`Described`] where it is implemented, else [`Undescribed`], which is implemented on the reference.
 
 #[cfg(feature = "schema")]
 use std::marker::PhantomData;
@@ -10,24 +9,24 @@ use std::marker::PhantomData;
 #[cfg(feature = "schema")]
 use schemars::{JsonSchema, generate::SchemaSettings};
 
-/// Writes the schema of a type; none if nothing is known of it.
+/// Returns the schema of a type as JSON; none if it has no schema.
 #[cfg(feature = "schema")]
 pub type Describe = Option<fn() -> Option<String>>;
 /// There are no schemas without the feature `schema`.
 #[cfg(not(feature = "schema"))]
 pub type Describe = Option<std::convert::Infallible>;
 
-/// Of a type that the host knows by its name, or that is not described.
+/// For a type that the host knows by its name, or that has no schema.
 pub const UNKNOWN: Describe = None;
 
-/// A type to be asked for its schema.
+/// Asks a type for its schema.
 #[cfg(feature = "schema")]
 #[derive(Debug)]
 pub struct Probe<T>(PhantomData<T>);
 
 #[cfg(feature = "schema")]
 impl<T> Probe<T> {
-    /// Of this type.
+    /// Asks `T`.
     pub fn new() -> Self {
         Self(PhantomData)
     }
@@ -43,9 +42,9 @@ impl<T> Default for Probe<T> {
 /// The schema of a type that has one.
 #[cfg(feature = "schema")]
 pub trait Described {
-    /// What it is read from.
+    /// The schema of the JSON that it is read from.
     fn parameter(&self) -> Option<String>;
-    /// What it is written as.
+    /// The schema of the JSON that it is written as.
     fn result(&self) -> Option<String>;
 }
 
@@ -65,21 +64,21 @@ fn settings() -> SchemaSettings {
     SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None)
 }
 
-// As text, so that modules without schemas need no code that writes them.
+// As text, so that modules without schemas contain no code for writing them.
 #[cfg(feature = "schema")]
 fn text<T: JsonSchema>(settings: SchemaSettings) -> Option<String> {
     serde_json::to_string(&settings.into_generator().into_root_schema_for::<T>()).ok()
 }
 
-/// The answer of all other types.
+/// All other types.
 #[cfg(feature = "schema")]
 pub trait Undescribed {
-    /// Nothing.
+    /// None.
     fn parameter(&self) -> Option<String> {
         None
     }
 
-    /// Nothing.
+    /// None.
     fn result(&self) -> Option<String> {
         None
     }
@@ -88,7 +87,7 @@ pub trait Undescribed {
 #[cfg(feature = "schema")]
 impl<T> Undescribed for &Probe<T> {}
 
-/// How the schema of a type is written: `parameter` or `result`.
+/// The function that writes the schema of a type, as a `parameter` or a `result`.
 #[cfg(feature = "schema")]
 #[doc(hidden)]
 #[macro_export]

@@ -1,7 +1,7 @@
-//! The tasks of this module: their list, and one attempt of one of them.
+//! The tasks of this module, and how one of them is called.
 //!
-//! `#[task]` registers a static [`Task`] each; there is no list to keep. Both targets come
-//! through here, a module from its exports and a test from `testing`.
+//! `#[task]` registers a static [`Task`] for each function, so there is no list to maintain. Modules
+//! use this from their exports, tests from `testing`.
 
 use std::error::Error;
 
@@ -9,21 +9,29 @@ use serde::Serialize;
 #[cfg(feature = "schema")]
 use serde_json::value::RawValue;
 
-use crate::arguments::Arguments;
 use crate::error::TaskError;
 use crate::schema::Describe;
 
-/// What an attempt ends in: the text of one JSON document, or an error.
+/// The result of an attempt: the text of one JSON document, or an error.
 pub type Outcome = Result<String, TaskError>;
 
-/// A task as `#[task]` writes it.
+/// The arguments of one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Arguments<'a> {
+    /// The text of a JSON array: the arguments by position.
+    pub(crate) args: &'a str,
+    /// The text of a JSON object: the arguments by name.
+    pub(crate) kwargs: &'a str,
+}
+
+/// A task as `#[task]` generates it.
 #[derive(Debug)]
 pub struct Task {
     /// The name that clients submit under.
     pub name: &'static str,
     /// The doc comment.
     pub documentation: &'static str,
-    /// In the order of the function.
+    /// In the order of the function's signature.
     pub parameters: &'static [Parameter],
     /// What it returns.
     pub result: Returned,
@@ -31,7 +39,7 @@ pub struct Task {
     pub policy: &'static str,
     /// `file:line` of the function.
     pub declared_at: &'static str,
-    /// Reads the arguments, calls the function and writes its result.
+    /// Parses the arguments, calls the function and writes its result.
     pub run: fn(Arguments<'_>) -> Outcome,
 }
 
@@ -49,7 +57,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// One of this name and type.
+    /// A parameter of this name and type.
     pub const fn new(name: &'static str, type_text: &'static str, required: bool, describe: Describe) -> Self {
         #[cfg(not(feature = "schema"))]
         let _ = describe;
@@ -73,7 +81,7 @@ pub struct Returned {
 }
 
 impl Returned {
-    /// One of this type.
+    /// A result of this type.
     pub const fn new(type_text: &'static str, describe: Describe) -> Self {
         #[cfg(not(feature = "schema"))]
         let _ = describe;
@@ -94,7 +102,7 @@ inventory::collect!(Registered);
 /// All tasks in the order of their names.
 ///
 /// # Panics
-/// If two have the same name, naming both. A module that traps here is not put to use.
+/// If two have the same name, with the locations of both. A module that traps here is not loaded.
 pub(crate) fn all() -> Vec<&'static Task> {
     let mut tasks: Vec<&Task> = inventory::iter::<Registered>.into_iter().map(|registered| registered.0).collect();
     tasks.sort_unstable_by_key(|task| (task.name, task.declared_at));
@@ -123,14 +131,14 @@ pub(crate) fn run(name: &str, arguments: Arguments<'_>) -> Outcome {
 pub(crate) fn schema(task: &Task) -> String {
     #[derive(Serialize)]
     struct Schema<'a> {
-        parameters: Vec<Said<'a>>,
+        parameters: Vec<ParameterSchema<'a>>,
         #[cfg(not(feature = "schema"))]
         result: &'a str,
         #[cfg(feature = "schema")]
         result: Result<'a>,
     }
     #[derive(Serialize)]
-    struct Said<'a> {
+    struct ParameterSchema<'a> {
         name: &'a str,
         #[serde(rename = "type")]
         type_text: &'a str,
@@ -150,65 +158,65 @@ pub(crate) fn schema(task: &Task) -> String {
             schema: Box<RawValue>,
         },
     }
-    let said = |parameter: &'static Parameter| Said {
+    let describe = |parameter: &'static Parameter| ParameterSchema {
         name: parameter.name,
         type_text: parameter.type_text,
         required: parameter.required,
         #[cfg(feature = "schema")]
-        schema: described(parameter.describe),
+        schema: json_schema(parameter.describe),
     };
     let type_text = task.result.type_text;
     #[cfg(not(feature = "schema"))]
     let result = type_text;
     #[cfg(feature = "schema")]
-    let result = match described(task.result.describe) {
+    let result = match json_schema(task.result.describe) {
         Some(schema) => Result::Described { type_text, schema },
         None => Result::Plain(type_text),
     };
-    let schema = Schema { parameters: task.parameters.iter().map(said).collect(), result };
+    let schema = Schema { parameters: task.parameters.iter().map(describe).collect(), result };
     serde_json::to_string(&schema).expect("texts and flags can always be written")
 }
 
 #[cfg(feature = "schema")]
-fn described(describe: Describe) -> Option<Box<RawValue>> {
+fn json_schema(describe: Describe) -> Option<Box<RawValue>> {
     RawValue::from_string(describe.and_then(|describe| describe())?).ok()
 }
 
-/// A type that may be a result.
+/// A type that can be a result.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the result of a task: it cannot be written as JSON",
     label = "has no `serde::Serialize`",
     note = "it and every type in it need `#[derive(serde::Serialize)]`"
 )]
-pub trait Writable {
-    /// Its JSON.
+pub trait TaskOutput {
+    /// Writes the value as JSON.
     ///
     /// # Errors
-    /// When it has none, such as a map whose keys are no texts.
+    /// If it has no JSON form, such as a map whose keys are not strings.
     fn write(&self) -> serde_json::Result<String>;
 }
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize> Writable for T {
+impl<T: Serialize> TaskOutput for T {
     fn write(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
 }
 
-/// A type that may be an error.
+/// A type that can be an error.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a task",
     label = "cannot become a `Box<dyn Error>`",
     note = "take `TaskError`, a `String`, or a type that implements `std::error::Error`"
 )]
-pub trait Telling {
-    /// It as any error.
-    fn boxed(self) -> Box<dyn Error>;
+pub trait IntoError {
+    /// Converts it.
+    fn into_boxed(self) -> Box<dyn Error>;
 }
 
 #[diagnostic::do_not_recommend]
-impl<E: Into<Box<dyn Error>>> Telling for E {
-    fn boxed(self) -> Box<dyn Error> {
+impl<E: Into<Box<dyn Error>>> IntoError for E {
+    fn into_boxed(self) -> Box<dyn Error> {
         self.into()
     }
 }
@@ -216,18 +224,18 @@ impl<E: Into<Box<dyn Error>>> Telling for E {
 /// Writes the result of a task that cannot fail.
 ///
 /// # Errors
-/// [`TaskError::Failed`] if it has no JSON form.
-pub fn finish<T: Writable>(result: &T) -> Outcome {
+/// [`TaskError::failed`] if it has no JSON form.
+pub fn finish<T: TaskOutput>(result: &T) -> Outcome {
     result.write().map_err(|error| TaskError::failed(format!("the result cannot be written as JSON: {error}")))
 }
 
 /// Writes the result of a task that can fail.
 ///
 /// # Errors
-/// The task's own, or that of [`finish`].
-pub fn finish_result<T: Writable, E: Telling>(result: Result<T, E>) -> Outcome {
+/// The error of the task, or that of [`finish`].
+pub fn finish_result<T: TaskOutput, E: IntoError>(result: Result<T, E>) -> Outcome {
     match result {
         Ok(result) => finish(&result),
-        Err(error) => Err(TaskError::from_any(error.boxed())),
+        Err(error) => Err(TaskError::from_boxed(error.into_boxed())),
     }
 }

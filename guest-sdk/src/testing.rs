@@ -1,4 +1,4 @@
-//! The host's place in tests: run tasks as plain Rust and see what they told it.
+//! A host for tests: runs tasks as plain Rust and records their calls to the host.
 //!
 //! ```
 //! use fastworker_guest::testing::{self, Context};
@@ -32,23 +32,22 @@
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
-use crate::arguments::Arguments;
 use crate::context::{self, Attempt};
 use crate::error::TaskError;
 use crate::log::Level;
-use crate::task;
+use crate::task::{self, Arguments};
 
 /// Calls the task `name` of this crate through JSON, as the host does, and returns the JSON of
 /// its result. `args` is an array, `kwargs` an object.
 ///
 /// # Errors
-/// Those of the task, or [`TaskError::BadArguments`] if the arguments do not fit or no task has
+/// Those of the task, or [`TaskError::bad_arguments`] if the arguments do not fit or no task has
 /// that name.
 pub fn call(name: &str, args: &str, kwargs: &str) -> Result<String, TaskError> {
     task::run(name, Arguments { args, kwargs })
 }
 
-/// The tasks that the host would see, in the order of their names.
+/// The tasks as the host gets them, in the order of their names.
 ///
 /// # Panics
 /// If two tasks have the same name.
@@ -62,7 +61,7 @@ pub fn tasks() -> Vec<Descriptor> {
     task::all().into_iter().map(describe).collect()
 }
 
-/// A task as the host sees it.
+/// A task as the host gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// The name that clients submit under.
@@ -75,31 +74,32 @@ pub struct Descriptor {
     pub policy: &'static str,
 }
 
-/// The attempt that a test pretends to be.
+/// The attempt in which a test runs code.
 #[derive(Clone, Debug)]
 #[must_use = "a context does nothing before `run` is called"]
 pub struct Context {
     task_id: String,
     attempt: u32,
     remaining: Duration,
+    metadata: String,
     cancelled_after: Option<u32>,
 }
 
-/// What tasks told the host.
+/// What the host got from tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// The lines of the log.
+    /// Log lines.
     pub logs: Vec<(Level, String)>,
-    /// Progress: done, total, message.
+    /// Progress reports: done, total, message.
     pub progress: Vec<(u64, u64, String)>,
-    /// What was submitted.
+    /// Submitted follow-up tasks.
     pub follow_ups: Vec<FollowUp>,
 }
 
-/// A follow-up as the host receives it.
+/// A follow-up task as the host gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowUp {
-    /// The id that the task got for it.
+    /// The id that `submit` returned.
     pub id: String,
     /// The task name.
     pub name: String,
@@ -107,14 +107,20 @@ pub struct FollowUp {
     pub args: String,
     /// The JSON object of its arguments by name.
     pub kwargs: String,
-    /// The JSON object of what was set, such as `priority`.
+    /// The JSON object of its options, such as `priority`.
     pub options: String,
 }
 
 impl Context {
     /// A first attempt with a minute left.
     pub fn new() -> Self {
-        Self { task_id: "test".to_owned(), attempt: 1, remaining: Duration::from_mins(1), cancelled_after: None }
+        Self {
+            task_id: "test".to_owned(),
+            attempt: 1,
+            remaining: Duration::from_mins(1),
+            metadata: r#"{"priority":"normal"}"#.to_owned(),
+            cancelled_after: None,
+        }
     }
 
     /// The id of the task.
@@ -123,15 +129,21 @@ impl Context {
         self
     }
 
-    /// Which attempt it is, counted from 1.
+    /// The number of the attempt, counted from 1.
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// How much time is left until the deadline.
+    /// The time left until the deadline.
     pub fn remaining(mut self, remaining: Duration) -> Self {
         self.remaining = remaining;
+        self
+    }
+
+    /// The task's metadata: a JSON object, such as `{"parent": "…", "tags": ["nightly"]}`.
+    pub fn metadata(mut self, json: &str) -> Self {
+        json.clone_into(&mut self.metadata);
         self
     }
 
@@ -140,13 +152,13 @@ impl Context {
         self.cancelled_after(0)
     }
 
-    /// The attempt is cancelled once it has asked `times` times whether it is.
+    /// The attempt is cancelled after it has called `is_cancelled` `times` times.
     pub fn cancelled_after(mut self, times: u32) -> Self {
         self.cancelled_after = Some(times);
         self
     }
 
-    /// Runs `body` in this context, and returns its result with what the host saw.
+    /// Runs `body` in this context, and returns its result with what the host got.
     pub fn run<T>(self, body: impl FnOnce() -> T) -> (T, Seen) {
         let restore = Restore {
             attempt: context::replace(Some(Attempt {
@@ -154,8 +166,9 @@ impl Context {
                 name: "test".to_owned(),
                 number: self.attempt,
                 deadline: SystemTime::now() + self.remaining,
+                metadata: self.metadata,
             })),
-            host: HOST.replace(Host { seen: Seen::default(), asks_left: self.cancelled_after }),
+            host: HOST.replace(Host { seen: Seen::default(), checks_left: self.cancelled_after }),
         };
         let result = body();
         let seen = HOST.with_borrow_mut(|host| std::mem::take(&mut host.seen));
@@ -174,15 +187,15 @@ thread_local! {
     static HOST: RefCell<Host> = RefCell::new(Host::default());
 }
 
-/// The host of this thread's tests.
+/// The host for the tests on this thread.
 #[derive(Default)]
 struct Host {
     seen: Seen,
-    /// How often the attempt may still ask before it is cancelled.
-    asks_left: Option<u32>,
+    /// How many more checks return false before the attempt is cancelled.
+    checks_left: Option<u32>,
 }
 
-/// Brings the context before back, also when the test panics.
+/// Restores the previous context, also if the test panics.
 struct Restore {
     attempt: Option<Attempt>,
     host: Host,
@@ -195,7 +208,7 @@ impl Drop for Restore {
     }
 }
 
-/// The contract's imports, as far as tests need them.
+/// The contract's host functions for tests.
 pub(crate) mod host {
     use super::{FollowUp, HOST};
     use crate::context;
@@ -210,17 +223,17 @@ pub(crate) mod host {
     }
 
     pub(crate) fn is_cancelled() -> bool {
-        HOST.with_borrow_mut(|host| match &mut host.asks_left {
+        HOST.with_borrow_mut(|host| match &mut host.checks_left {
             None => false,
             Some(0) => true,
-            Some(left) => {
-                *left -= 1;
+            Some(remaining) => {
+                *remaining -= 1;
                 false
             }
         })
     }
 
-    // By value like the contract's import, whose strings the host takes over.
+    // By value like the contract's import, to which the strings are moved.
     pub(crate) fn submit(name: &str, args: String, kwargs: String, options: String) -> Result<String, String> {
         HOST.with_borrow_mut(|host| {
             let id = format!("{}-{}", context::task_id(), host.seen.follow_ups.len() + 1);

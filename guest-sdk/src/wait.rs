@@ -1,7 +1,7 @@
-//! Waiting in async tasks: one future at a time, and timers for it to wait on.
+//! The executor of async tasks: one future, and timers for it to wait on.
 //!
-//! A guest has one thread and the host stops it at its deadline, so there is nothing to schedule:
-//! [`block_on`] polls, and when the future waits it sleeps until the next timer.
+//! A guest has one thread, so there is nothing to schedule: [`block_on`] polls the future, and while
+//! it waits, sleeps until the next timer.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,12 +16,12 @@ thread_local! {
     static TIMERS: RefCell<Timers> = const { RefCell::new(Timers::new()) };
 }
 
-/// Waits without stopping the other futures of the task, such as those of a `join`.
+/// Waits without blocking the other futures of the task, such as those of a `join`.
 ///
 /// In a task that is not async use [`std::thread::sleep`].
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {
-        // A wait too long to be counted ends when the deadline stops the attempt.
+        // A duration beyond the range of `Instant` lasts until the deadline stops the attempt.
         until: Instant::now().checked_add(duration),
         timer: None,
     }
@@ -35,17 +35,17 @@ pub struct Sleep {
     timer: Option<TimerKey>,
 }
 
-/// A future waits, but neither on a [`sleep`] nor on anything else that could wake it, so it
-/// would wait for ever.
+/// A future waits, but neither on a [`sleep`] nor on anything else that could wake it, so it would
+/// wait forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitsOnNothing;
 
-/// Runs a future to its end. `#[task]` does this for an `async fn`.
+/// Runs a future to completion. `#[task]` does this for an `async fn`.
 ///
 /// # Errors
-/// [`WaitsOnNothing`] if the future waits and nothing can wake it any more.
+/// [`WaitsOnNothing`] if the future waits and nothing can wake it.
 pub fn block_on<F: Future>(future: F) -> Result<F::Output, WaitsOnNothing> {
-    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let woken = Arc::new(WakeFlag(AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&woken));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
@@ -65,9 +65,9 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.forget_timer();
+        self.remove_timer();
         let now = Instant::now();
-        let until = self.until.unwrap_or_else(|| now + A_DAY);
+        let until = self.until.unwrap_or_else(|| now + ONE_DAY);
         if until <= now {
             return Poll::Ready(());
         }
@@ -78,7 +78,7 @@ impl Future for Sleep {
 }
 
 impl Sleep {
-    fn forget_timer(&mut self) {
+    fn remove_timer(&mut self) {
         if let Some(key) = self.timer.take() {
             TIMERS.with_borrow_mut(|timers| timers.waiting.remove(&key));
         }
@@ -86,15 +86,15 @@ impl Sleep {
 }
 
 impl Drop for Sleep {
-    // A timer that outlives its future would make `block_on` sleep for nobody.
+    // A timer that outlives its future would make `block_on` sleep in vain.
     fn drop(&mut self) {
-        self.forget_timer();
+        self.remove_timer();
     }
 }
 
-const A_DAY: Duration = Duration::from_hours(24);
+const ONE_DAY: Duration = Duration::from_hours(24);
 
-/// When, and a number that tells apart timers of the same moment.
+/// The time, and a number that distinguishes timers of the same time.
 type TimerKey = (Instant, u64);
 
 struct Timers {
@@ -127,9 +127,9 @@ impl Timers {
     }
 }
 
-struct Woken(AtomicBool);
+struct WakeFlag(AtomicBool);
 
-impl Wake for Woken {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
     }

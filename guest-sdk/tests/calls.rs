@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastworker_guest::testing::{self, Context};
-use fastworker_guest::{Level, TaskError, context, info, sleep, task};
+use fastworker_guest::{Level, Priority, Retry, TaskError, context, info, sleep, task};
 use serde::{Deserialize, Serialize};
 
 /// Adds two numbers,
@@ -48,6 +48,12 @@ fn parse(text: &str) -> Result<u16, TaskError> {
 #[task]
 fn retry_boxed() -> Result<(), Box<dyn std::error::Error>> {
     Err(TaskError::retry_after("busy", Duration::from_secs(1)).into())
+}
+
+#[task]
+fn close(account: u32) -> Result<(), Box<dyn std::error::Error>> {
+    let details = BTreeMap::from([("account", account)]);
+    Err(TaskError::give_up("closed").with_kind("Closed").with_details(&details).into())
 }
 
 #[task]
@@ -138,6 +144,27 @@ fn every_kind_of_error_fails_the_task() {
 }
 
 #[test]
+fn a_task_gives_up_with_a_kind_and_details() {
+    let error = call("close", "[17]", "{}").expect_err("it gives up");
+    assert_eq!((error.retry(), error.message()), (Retry::Never, "closed"));
+    assert_eq!((error.kind(), error.details()), ("Closed", r#"{"account":17}"#));
+    let (error, seen) = Context::new().run(|| TaskError::failed("no").with_details(&BTreeMap::from([((1, 2), 3)])));
+    assert_eq!((error.details(), seen.logs.len()), ("", 1));
+}
+
+#[test]
+fn a_task_reads_the_metadata_of_its_invocation() {
+    let json = r#"{"priority": "high", "parent": "p1", "tags": ["a", "b"], "traceparent": 1, "new": {"x": 1}}"#;
+    let ((), _) = Context::new().metadata(json).run(|| {
+        assert_eq!((context::priority(), context::parent().as_deref()), (Priority::High, Some("p1")));
+        assert_eq!((context::tags(), context::traceparent()), (vec!["a".to_owned(), "b".to_owned()], None));
+        assert_eq!(context::metadata::<BTreeMap<String, u8>>("new"), Some(BTreeMap::from([("x".to_owned(), 1)])));
+        assert_eq!(context::metadata_json(), json);
+    });
+    assert_eq!((context::priority(), context::parent(), context::tags()), (Priority::Normal, None, Vec::new()));
+}
+
+#[test]
 fn a_result_without_a_json_form_is_a_failure_that_says_so() {
     assert_eq!(
         call("unwritable", "[]", "{}"),
@@ -155,7 +182,8 @@ fn an_async_task_waits_for_its_timers() {
 #[test]
 fn a_future_that_nothing_can_wake_is_an_error() {
     let result = call("hang", "[]", "{}");
-    assert!(matches!(&result, Err(TaskError::Failed(why)) if why.contains("waits on nothing")), "{result:?}");
+    let error = result.expect_err("it cannot end");
+    assert!(error.message().contains("waits on nothing") && error.retry() == Retry::ByPolicy, "{error:?}");
 }
 
 #[test]

@@ -1,9 +1,8 @@
-//! Signatures: which calls a task takes, so that a wrong one is refused before it is queued.
+//! Signatures of tasks: refuse calls with wrong arguments before they are queued.
 //!
-//! Made from what a module says of its task ([`TaskInfo::schema`]), once; a check then walks the text
-//! of the arguments and builds no value of it. A call of a task with plain parameters costs well under
-//! a microsecond and allocates nothing. What a signature does not say is let through: the task reads
-//! its arguments itself, and has the last word.
+//! A signature is compiled once from the schema of a task ([`TaskInfo::schema`]). A check walks the text of the arguments
+//! without building values: for plain parameters it takes well under a microsecond and allocates nothing. What a
+//! signature leaves open passes: the task reads its arguments itself.
 
 use std::fmt;
 
@@ -12,20 +11,20 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{json::Json, task::TaskInfo};
 
-mod form;
 mod rust_type;
+mod schema;
 mod text;
 
-use form::{Fault, Form};
+use schema::{CompiledSchema, Violation};
 
-/// Parameters that a task may have for its calls to be checked: a bit each while one is.
+/// Maximum parameters of a task whose calls are checked: one bit each during a check.
 pub const PARAMETERS_MAX: usize = 64;
 
-/// Which calls a task takes.
+/// The parameters of a task, and their schemas.
 #[derive(Debug)]
 pub struct Signature {
     task: Box<str>,
-    /// None if the module does not say.
+    /// None if the module does not declare them.
     parameters: Option<Box<[Parameter]>>,
     warnings: Vec<String>,
 }
@@ -34,10 +33,10 @@ pub struct Signature {
 struct Parameter {
     name: Box<str>,
     required: bool,
-    form: Option<Form>,
+    schema: Option<CompiledSchema>,
 }
 
-/// Why a task does not take a call.
+/// Why the arguments of a call are wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgumentError {
     /// More positional arguments than parameters.
@@ -45,11 +44,11 @@ pub enum ArgumentError {
     TooMany {
         /// The task name.
         task: Box<str>,
-        /// How many it needs.
+        /// Number of required parameters.
         least: usize,
-        /// How many it takes.
+        /// Number of parameters.
         most: usize,
-        /// How many there were.
+        /// Number of positional arguments.
         given: usize,
     },
     /// Parameters without an argument.
@@ -57,7 +56,7 @@ pub enum ArgumentError {
     Missing {
         /// The task name.
         task: Box<str>,
-        /// The parameters.
+        /// Names of the parameters.
         names: Vec<Box<str>>,
     },
     /// An argument for no parameter.
@@ -65,7 +64,7 @@ pub enum ArgumentError {
     Unknown {
         /// The task name.
         task: Box<str>,
-        /// The argument's.
+        /// Name of the argument.
         name: Box<str>,
     },
     /// A parameter with two arguments.
@@ -73,36 +72,36 @@ pub enum ArgumentError {
     Twice {
         /// The task name.
         task: Box<str>,
-        /// The parameter's.
+        /// Name of the parameter.
         name: Box<str>,
     },
-    /// An argument, or something in it, of another form.
+    /// An argument, or a value in it, that violates its schema.
     #[error("{path}: expected {expected}, found {found}")]
-    Form {
-        /// Where: `args[1].items[3].price`.
+    Mismatch {
+        /// Path of the value: `args[1].items[3].price`.
         path: Box<str>,
-        /// What should be there.
+        /// Description of the allowed values.
         expected: Box<str>,
-        /// What is there, shortened.
+        /// The value, shortened.
         found: Box<str>,
     },
-    /// A call that no task could take, as it cannot be read.
+    /// Arguments that cannot be read.
     #[error("{0}")]
     Unreadable(Box<str>),
 }
 
-/// What a module says of a task.
+/// The schema of a task, as its module declares it.
 #[derive(Deserialize)]
-struct Said {
+struct TaskSchema {
     #[serde(default)]
-    parameters: Option<Vec<SaidOfParameter>>,
-    /// Text as the rest: a value does not hold every document.
+    parameters: Option<Vec<ParameterSchema>>,
+    /// Raw text, because a [`Value`] cannot hold every document.
     #[serde(default)]
     result: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
-struct SaidOfParameter {
+struct ParameterSchema {
     name: String,
     #[serde(rename = "type", default)]
     type_text: Option<String>,
@@ -112,50 +111,50 @@ struct SaidOfParameter {
     schema: Option<Box<RawValue>>,
 }
 
-/// The text of a type, and its schema if it has one.
+/// The type of a result, and its schema if it has one.
 #[derive(Default, Deserialize)]
-struct SaidOfResult {
+struct ResultSchema {
     #[serde(rename = "type", default)]
     type_text: Option<String>,
     #[serde(default)]
     schema: Option<Box<RawValue>>,
 }
 
-impl SaidOfResult {
-    /// It is said in an object, or as the text of the type alone.
-    fn read(said: &RawValue) -> Self {
-        match serde_json::from_str(said.get()) {
+impl ResultSchema {
+    /// Reads an object, or the name of the type alone.
+    fn read(text: &RawValue) -> Self {
+        match serde_json::from_str(text.get()) {
             Ok(text) => Self { type_text: Some(text), schema: None },
-            Err(_) => serde_json::from_str(said.get()).unwrap_or_default(),
+            Err(_) => serde_json::from_str(text.get()).unwrap_or_default(),
         }
     }
 }
 
-/// A task as one would call it: `add(x: i64, y?: i64) -> i64`.
+/// Formats the signature of a task: `add(x: i64, y?: i64) -> i64`.
 pub fn line(task: &TaskInfo) -> String {
-    let Ok(Said { parameters, result }) = task.schema.read() else { return format!("{}(…)", task.name) };
+    let Ok(TaskSchema { parameters, result }) = task.schema.read() else { return format!("{}(…)", task.name) };
     let parameters = parameters.into_iter().flatten().map(|parameter| {
         let optional = if parameter.required { "" } else { "?" };
         let kind = parameter.type_text.map(|kind| format!(": {kind}")).unwrap_or_default();
         format!("{}{optional}{kind}", parameter.name)
     });
     let parameters: Vec<String> = parameters.collect();
-    let result = result.and_then(|said| SaidOfResult::read(&said).type_text).map(|result| format!(" -> {result}"));
+    let result = result.and_then(|text| ResultSchema::read(&text).type_text).map(|result| format!(" -> {result}"));
     format!("{}({}){}", task.name, parameters.join(", "), result.unwrap_or_default())
 }
 
-/// All that is known of a task's parameters and result.
+/// The parameters and the result of a task with their schemas, for `list --schema`.
 #[derive(Debug, Serialize)]
 pub struct Document<'a> {
     task: &'a str,
     documentation: &'a str,
-    parameters: Vec<Documented>,
-    result: Documented,
+    parameters: Vec<DocumentedType>,
+    result: DocumentedType,
 }
 
 /// A parameter or the result.
 #[derive(Debug, Serialize)]
-struct Documented {
+struct DocumentedType {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(rename = "type")]
@@ -167,71 +166,72 @@ struct Documented {
 }
 
 impl<'a> Document<'a> {
-    /// What a module says of this task, with the schemas of the types that are known by their name.
+    /// Documents a task. Plain types get the schema that their name implies.
     pub fn of(task: &'a TaskInfo) -> Self {
         let of_type = |text: &Option<String>| {
             text.as_deref().and_then(rust_type::schema).and_then(|schema| Json::of(&schema).ok())
         };
-        let said = task.schema.read().unwrap_or(Said { parameters: None, result: None });
-        let parameters = said.parameters.into_iter().flatten().map(|said| {
-            let SaidOfParameter { name, type_text, required, schema } = said;
+        let declared = task.schema.read().unwrap_or(TaskSchema { parameters: None, result: None });
+        let parameters = declared.parameters.into_iter().flatten().map(|parameter| {
+            let ParameterSchema { name, type_text, required, schema } = parameter;
             let schema = schema.map(Json::from).or_else(|| of_type(&type_text));
-            Documented { name: Some(name), type_text, required: Some(required), schema }
+            DocumentedType { name: Some(name), type_text, required: Some(required), schema }
         });
         let parameters = parameters.collect();
-        let SaidOfResult { type_text, schema } = said.result.map(|said| SaidOfResult::read(&said)).unwrap_or_default();
+        let ResultSchema { type_text, schema } =
+            declared.result.map(|text| ResultSchema::read(&text)).unwrap_or_default();
         let schema = schema.map(Json::from).or_else(|| of_type(&type_text));
-        let result = Documented { name: None, type_text, required: None, schema };
+        let result = DocumentedType { name: None, type_text, required: None, schema };
         Self { task: &task.name, documentation: &task.documentation, parameters, result }
     }
 }
 
 impl Signature {
-    /// The signature of a task.
+    /// Compiles the signature of a task.
     pub fn of(task: &TaskInfo) -> Self {
         Self::read(&task.name, &task.schema)
     }
 
-    /// The signature of a task of this name and schema.
+    /// Compiles the signature of a task of this name and schema.
     pub fn read(task: &str, schema: &Json) -> Self {
         let mut signature = Self { task: task.into(), parameters: None, warnings: Vec::new() };
-        match schema.read::<Said>() {
+        match schema.read::<TaskSchema>() {
             Err(error) => signature.warn(&format!("its schema cannot be read: {error}")),
-            Ok(Said { parameters: None, .. }) => {}
-            Ok(Said { parameters: Some(said), .. }) if said.len() > PARAMETERS_MAX => {
-                signature.warn(&format!("it has {} parameters, more than {PARAMETERS_MAX}", said.len()));
+            Ok(TaskSchema { parameters: None, .. }) => {}
+            Ok(TaskSchema { parameters: Some(declared), .. }) if declared.len() > PARAMETERS_MAX => {
+                signature.warn(&format!("it has {} parameters, more than {PARAMETERS_MAX}", declared.len()));
             }
-            Ok(Said { parameters: Some(said), .. }) => {
-                let parameters = said.into_iter().map(|said| signature.parameter(said)).collect();
+            Ok(TaskSchema { parameters: Some(declared), .. }) => {
+                let parameters = declared.into_iter().map(|parameter| signature.parameter(parameter)).collect();
                 signature.parameters = Some(parameters);
             }
         }
         signature
     }
 
-    fn parameter(&mut self, said: SaidOfParameter) -> Parameter {
-        let SaidOfParameter { name, type_text, required, schema } = said;
-        let form = match schema {
+    fn parameter(&mut self, declared: ParameterSchema) -> Parameter {
+        let ParameterSchema { name, type_text, required, schema } = declared;
+        let schema = match schema {
             Some(schema) => {
                 let schema = serde_json::from_str::<Value>(schema.get()).map_err(|error| error.to_string());
-                match schema.and_then(|schema| Form::of_schema(&schema)) {
-                    Ok(form) => Some(form),
+                match schema.and_then(|schema| CompiledSchema::of_schema(&schema)) {
+                    Ok(compiled) => Some(compiled),
                     Err(why) => {
                         self.warn(&format!("the schema of '{name}' cannot be used: {why}"));
                         None
                     }
                 }
             }
-            None => type_text.and_then(|text| Form::of_type(&rust_type::schema(&text)?).ok()),
+            None => type_text.and_then(|text| CompiledSchema::of_type(&rust_type::schema(&text)?).ok()),
         };
-        Parameter { name: name.into(), required, form }
+        Parameter { name: name.into(), required, schema }
     }
 
     fn warn(&mut self, why: &str) {
         self.warnings.push(format!("arguments are checked by the task only: {why}"));
     }
 
-    /// What of it could not be used.
+    /// The parts of the schema that could not be used, with the reason.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -239,32 +239,36 @@ impl Signature {
     /// Checks a call: `args` is a JSON array, `kwargs` a JSON object.
     ///
     /// # Errors
-    /// [`ArgumentError`] if the task does not take it: it must not be queued.
+    /// [`ArgumentError`] if the arguments are wrong: the call must not be queued.
     pub fn check(&self, args: &Json, kwargs: &Json) -> Result<(), ArgumentError> {
         let Some(parameters) = &self.parameters else { return Ok(()) };
-        let (mut given, mut bound, mut fault) = (0, 0_u64, None);
+        let (mut given, mut bound, mut violation) = (0, 0_u64, None);
         for item in text::items(args.as_str()) {
             if let Some(parameter) = parameters.get(given) {
                 bound |= 1 << given;
-                if fault.is_none() {
-                    fault = parameter.check(item).err().map(|fault| argument_error(fault, &format!("args[{given}]")));
+                if violation.is_none() {
+                    violation = parameter
+                        .check(item)
+                        .err()
+                        .map(|violation| argument_error(violation, &format!("args[{given}]")));
                 }
             }
             given += 1;
         }
         for (name, value) in text::entries(kwargs.as_str()) {
-            let Some(place) = parameters.iter().position(|parameter| *parameter.name == *name) else {
+            let Some(index) = parameters.iter().position(|parameter| *parameter.name == *name) else {
                 return Err(ArgumentError::Unknown { task: self.task.clone(), name: name.into() });
             };
-            if bound & (1 << place) != 0 {
+            if bound & (1 << index) != 0 {
                 return Err(ArgumentError::Twice { task: self.task.clone(), name: name.into() });
             }
-            bound |= 1 << place;
-            if fault.is_none() {
-                fault = parameters[place].check(value).err().map(|fault| argument_error(fault, &of_name(&name)));
+            bound |= 1 << index;
+            if violation.is_none() {
+                violation =
+                    parameters[index].check(value).err().map(|violation| argument_error(violation, &of_name(&name)));
             }
         }
-        let is_missing = |(place, parameter): &(usize, &Parameter)| parameter.required && bound & (1 << place) == 0;
+        let is_missing = |(index, parameter): &(usize, &Parameter)| parameter.required && bound & (1 << index) == 0;
         if given > parameters.len() {
             let least = parameters.iter().filter(|parameter| parameter.required).count();
             return Err(ArgumentError::TooMany { task: self.task.clone(), least, most: parameters.len(), given });
@@ -274,16 +278,16 @@ impl Signature {
             let names = missing.map(|(_, parameter)| parameter.name.clone()).collect();
             return Err(ArgumentError::Missing { task: self.task.clone(), names });
         }
-        fault.map_or(Ok(()), Err)
+        violation.map_or(Ok(()), Err)
     }
 }
 
 impl Parameter {
-    fn check(&self, value: &str) -> Result<(), Fault> {
-        match &self.form {
-            // One that may be left out may be null.
+    fn check(&self, value: &str) -> Result<(), Violation> {
+        match &self.schema {
+            // Optional parameters accept null.
             Some(_) if !self.required && value == "null" => Ok(()),
-            Some(form) => form.check(value),
+            Some(schema) => schema.check(value),
             None => Ok(()),
         }
     }
@@ -291,14 +295,14 @@ impl Parameter {
 
 fn of_name(name: &str) -> String {
     let mut path = "kwargs".to_owned();
-    form::push_key(&mut path, name);
+    schema::push_key(&mut path, name);
     path
 }
 
 #[cold]
-fn argument_error(fault: Fault, root: &str) -> ArgumentError {
-    let (path, expected, found) = fault.told(root);
-    ArgumentError::Form { path: path.into(), expected: expected.into(), found: found.into() }
+fn argument_error(violation: Violation, root: &str) -> ArgumentError {
+    let (path, expected, found) = violation.into_parts(root);
+    ArgumentError::Mismatch { path: path.into(), expected: expected.into(), found: found.into() }
 }
 
 fn range(least: usize, most: usize) -> impl fmt::Display {

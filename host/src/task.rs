@@ -1,7 +1,6 @@
-//! The vocabulary: what a task is, how it can stand and how it can end.
+//! The shared types: tasks, their statuses and results, modules and schedules.
 //!
-//! Every other file speaks in these types. They hold no behaviour beyond reading and writing
-//! themselves; what happens to a task is decided in `control_plane::state`.
+//! They have no behaviour beyond parsing and formatting; `control_plane::state` decides what happens to a task.
 
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use crate::{clock::Timestamp, json::Json};
 
 mod attempt;
 mod callback;
+mod checked_name;
 mod id;
 pub(crate) mod metadata;
 mod module;
@@ -23,6 +23,7 @@ pub mod schedule;
 
 pub use attempt::{Failure, FollowUp, Outcome, Progress, Report};
 pub use callback::{CALLBACK_ADDRESS_MAX, CALLBACK_DATA_MAX, CallbackInfo, Dialect};
+pub use checked_name::{InvalidTaskName, InvalidWorkerId, TASK_NAME_MAX, TaskName, WORKER_ID_MAX, WorkerId};
 pub use id::{NotATaskId, TASK_ID_MAX, TaskId};
 pub use metadata::METADATA_MAX;
 pub(crate) use metadata::serialize_with_metadata;
@@ -36,15 +37,8 @@ pub use policy::Policy;
 pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
 pub use schedule::ScheduleSpec;
 
-/// Longest task name in bytes.
-pub const TASK_NAME_MAX: usize = 128;
-/// How long an attempt may run when neither the submitter nor the task says.
+/// Timeout of an attempt if neither the submitter nor the task sets one.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
-
-/// Whether `name` can be the name of a task, or that of a schedule.
-pub(crate) fn is_task_name(name: &str) -> bool {
-    (1..=TASK_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
-}
 
 /// A task as the control plane knows it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -57,39 +51,39 @@ pub struct Task {
     pub args: Json,
     /// Named arguments, a JSON object.
     pub kwargs: Json,
-    /// How urgent it is.
+    /// Its priority.
     pub priority: TaskPriority,
     /// When it was submitted.
     pub created_at: Timestamp,
-    /// When its last attempt began.
+    /// Start of its last attempt.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
-    /// How it stands.
+    /// Its status.
     pub status: TaskStatus,
-    /// What it returned.
+    /// Its return value.
     pub result: Option<Json>,
-    /// Why it failed; before its end, the beginning of why its last attempt did.
+    /// Why it failed. While it is unfinished, the beginning of the error of its last attempt.
     pub error: Option<String>,
-    /// The attempt that runs or ran last, 0 before the first.
+    /// Number of its last attempt, 0 before the first.
     pub attempt: u32,
-    /// The last progress an attempt told of.
+    /// The last progress that an attempt reported.
     pub progress: Option<Progress>,
-    /// The same as `error`, for programs.
+    /// The kind of `error`, for programs.
     pub error_kind: Option<ErrorKind>,
-    /// The worker that runs it, or that ran its last attempt once it has ended.
+    /// The worker that runs it, or ran its last attempt.
     pub worker_id: Option<String>,
-    /// When its next attempt is due, while it waits for that moment.
+    /// When its next attempt is due, if it is scheduled.
     pub due_at: Option<Timestamp>,
-    /// Whether a worker has a task of its name.
+    /// Whether a connected worker has a task of this name.
     #[serde(default)]
     pub offered: bool,
-    /// When it fails as not found unless a worker with its name connects before; none once one has.
+    /// When it fails as not found unless a worker with this task connects before; none once one has.
     #[serde(default)]
     pub unknown_until: Option<Timestamp>,
-    /// The version of the module that ran its last attempt, once it has ended.
+    /// The version of the module that ran its last attempt; none before its end.
     pub module_version: Option<ModuleVersion>,
-    /// What became of its callback; none if it has none.
+    /// The delivery of its callback; none if it has no callback.
     pub callback: Option<Box<Delivery>>,
     /// A JSON object, at most [`METADATA_MAX`] bytes, that fastworker carries along.
     #[serde(default = "Json::empty_object")]
@@ -118,14 +112,3 @@ serialize_with_metadata!(Task {
     module_version,
     callback,
 });
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_task_name_is_a_short_text_without_control_characters() {
-        assert!(is_task_name("resize") && is_task_name(&"x".repeat(TASK_NAME_MAX)));
-        assert!(!is_task_name("") && !is_task_name("a\nb") && !is_task_name(&"x".repeat(TASK_NAME_MAX + 1)));
-    }
-}

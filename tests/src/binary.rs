@@ -19,7 +19,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
 }
 
-/// Where the build puts things: `…/target/release` for tests in the release profile.
+/// The folder of the current profile, such as `…/target/release`.
 pub fn profile_dir() -> PathBuf {
     let executable = env::current_exe().expect("a test has an executable");
     let deps = executable.parent().expect("an executable is in a folder");
@@ -31,7 +31,7 @@ pub fn target_dir() -> PathBuf {
     profile_dir().parent().expect("a profile's folder is in the target folder").to_owned()
 }
 
-/// The binary, built from the sources as they are.
+/// The binary, built from the current sources.
 pub fn path() -> &'static Path {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
         let binary = profile_dir().join("fastworker");
@@ -45,7 +45,7 @@ pub fn path() -> &'static Path {
     &BUILT
 }
 
-/// Held by whoever makes something that every test process needs.
+/// Locks the creation of something that several test processes share.
 pub(crate) fn lock(name: &str) -> fs::File {
     let path = target_dir().join(format!("{name}.lock"));
     let file = fs::File::create(&path).expect("the target folder can be written to");
@@ -53,7 +53,7 @@ pub(crate) fn lock(name: &str) -> fs::File {
     file
 }
 
-/// Whether the binary is there and newer than all it was made of.
+/// Whether the binary exists and is newer than its sources.
 fn is_current(binary: &Path) -> bool {
     let modified = |path: &Path| path.metadata().and_then(|data| data.modified());
     let Ok(built) = modified(binary) else { return false };

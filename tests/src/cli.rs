@@ -1,6 +1,7 @@
-//! Commands that are run to their end.
+//! Runs commands to their end.
 
 use std::{
+    ffi::OsStr,
     io::Read,
     path::PathBuf,
     process::{Command, Stdio},
@@ -13,30 +14,32 @@ use serde_json::Value;
 
 use crate::{binary, eventually, process};
 
-/// No command of a test may take longer.
+/// Timeout of a command.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
+    /// The command line, with the variables that the test set.
+    pub command: String,
     /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it said about that.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl Ran {
-    /// What it printed, as JSON.
+    /// Its standard output, as JSON.
     ///
     /// # Panics
-    /// When that is no JSON.
+    /// When it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// The same, after a look at the exit code.
+    /// Checks the exit code.
     ///
     /// # Panics
     /// When it is another one.
@@ -47,54 +50,38 @@ impl Ran {
         self
     }
 
-    /// The same, after a look at what it complained of: an `error:` with these words in it, and
-    /// nothing of a panic.
+    /// Checks that it printed an error, and did not panic.
     ///
     /// # Panics
-    /// When it did not.
+    /// When it printed none.
     #[must_use]
     #[track_caller]
-    pub fn says(self, words: &str) -> Self {
-        assert!(self.stderr.contains(words), "no '{words}' in {self:?}");
-        assert!(self.complaint().starts_with("error: "), "{self:?}");
-        assert!(!self.stderr.contains("panicked"), "{self:?}");
+    pub fn with_error(self) -> Self {
+        assert!(self.error().starts_with("error: ") && !self.stderr.contains("panicked"), "{self:?}");
         self
     }
 
-    /// What it said, without the notes of what it waited for before.
-    pub fn complaint(&self) -> &str {
-        let is_said_first = |line: &str| line.starts_with("note: ");
-        let notes = self.stderr.split_inclusive('\n').take_while(|line| is_said_first(line));
+    /// Its error and hint, without the notes printed before.
+    pub fn error(&self) -> &str {
+        let notes = self.stderr.split_inclusive('\n').take_while(|line| line.starts_with("note: "));
         &self.stderr[notes.map(str::len).sum::<usize>()..]
-    }
-
-    /// The same, after a look at its hint.
-    ///
-    /// # Panics
-    /// When it gave none, or one without these words.
-    #[must_use]
-    #[track_caller]
-    pub fn hints(self, words: &str) -> Self {
-        let hint = self.stderr.split_once("\nhint: ").map(|(_, hint)| hint).unwrap_or_default();
-        assert!(hint.contains(words), "no hint with '{words}' in {self:?}");
-        self
     }
 }
 
-/// A `fastworker` command of its own, away from every running cluster.
+/// A `fastworker` command that does not reach any running cluster by default.
 pub fn fastworker() -> Command {
     let mut command = process::command(binary::path());
-    // Many tests run at a time, and the web interface has one port where none is asked for.
+    // The web interface would take its default port, and many tests run at a time.
     command.env("XDG_CACHE_HOME", cache()).env("XDG_STATE_HOME", state()).env("FASTWORKER_GUI_ENABLED", "false");
     command
 }
 
-/// Compiled modules are kept here for all tests, so that each is compiled once.
+/// The cache of compiled modules, shared by all tests so that each is compiled once.
 pub fn cache() -> PathBuf {
     binary::target_dir().join("tests-cache")
 }
 
-/// The ids of clusters are kept here for all tests.
+/// The folder of cluster ids, shared by all tests.
 fn state() -> PathBuf {
     binary::target_dir().join("tests-state")
 }
@@ -102,10 +89,10 @@ fn state() -> PathBuf {
 /// Runs a command to its end.
 ///
 /// # Panics
-/// When it takes too long.
+/// When it exceeds the timeout of commands.
 pub fn run(mut command: Command) -> Ran {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let shown = format!("{command:?}");
+    let shown = command_line(&command);
     let mut child = process::spawn(command);
     let stdout = read_all(child.stdout.take().expect("stdout is a pipe"));
     let stderr = read_all(child.stderr.take().expect("stderr is a pipe"));
@@ -114,14 +101,37 @@ pub fn run(mut command: Command) -> Ran {
         || child.try_wait().expect("a child can be waited for").map(Some).or((Instant::now() > until).then_some(None));
     let status = eventually(&shown, 2 * LIMIT, ended);
     if status.is_none() {
-        // Python tells where it is when it is aborted.
+        // Python prints a stack trace when it is aborted.
         process::signal(child.id(), "ABRT");
         child.wait().expect("a child can be waited for");
     }
     let text = |read: mpsc::Receiver<String>| read.recv().expect("a pipe ends with its process");
     let (stdout, stderr) = (text(stdout), text(stderr));
     let Some(status) = status else { panic!("{shown} takes longer than {LIMIT:?}:\n{stdout}{stderr}") };
-    Ran { code: status.code(), stdout, stderr }
+    Ran { command: shown, code: status.code(), stdout, stderr }
+}
+
+/// The command line as one types it, with the variables that the test set.
+pub fn command_line(command: &Command) -> String {
+    let binary = binary::path().as_os_str();
+    let arguments: Vec<&OsStr> = command.get_args().collect();
+    let after_wrapper = arguments.iter().position(|argument| *argument == binary).map_or(0, |at| at + 1);
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)));
+    let is_of_test = |(name, value): &(&str, &str)| {
+        let is_of_harness = ["FASTWORKER_DISCOVERY_ADDRESS", "FASTWORKER_GUI_ENABLED"].contains(name)
+            && (value.starts_with("tcp://") || *value == "false");
+        name.starts_with("FASTWORKER_") && !is_of_harness
+    };
+    let mut words: Vec<String> =
+        variables.filter(is_of_test).map(|(name, value)| format!("{name}={}", quoted(value))).collect();
+    words.push("fastworker".to_owned());
+    words.extend(arguments[after_wrapper..].iter().map(|argument| quoted(&argument.to_string_lossy())));
+    words.join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.escape_debug()) }
 }
 
 fn read_all(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {

@@ -23,7 +23,7 @@ use crate::{
     wait::{SOON, eventually_async},
 };
 
-/// What a cluster is made of.
+/// The configuration of a cluster.
 #[derive(Debug)]
 pub struct Builder {
     modules: Vec<PathBuf>,
@@ -34,60 +34,60 @@ pub struct Builder {
     advertised: Option<String>,
     control_plane_args: Vec<String>,
     subworker_args: Vec<String>,
-    /// For its modules.
+    /// Whether to wait for its modules.
     waits: bool,
 }
 
 impl Builder {
-    /// The example modules that whoever runs tasks loads.
+    /// The example modules of every worker.
     #[must_use]
     pub fn modules(mut self, names: &[&str]) -> Self {
         self.modules = names.iter().map(|name| modules::module(name)).collect();
         self
     }
 
-    /// These files, folders and patterns instead.
+    /// The modules of every worker, as files, folders and patterns.
     #[must_use]
     pub fn sources<P: Into<PathBuf>>(mut self, sources: impl IntoIterator<Item = P>) -> Self {
         self.modules = sources.into_iter().map(Into::into).collect();
         self
     }
 
-    /// So many slots of the control plane itself. With none, the default, it runs no tasks.
+    /// Number of slots of the control plane itself; none by default.
     #[must_use]
     pub fn own_slots(mut self, slots: u16) -> Self {
         self.own_slots = slots;
         self
     }
 
-    /// So many subworkers.
+    /// Number of subworkers; none by default.
     #[must_use]
     pub fn subworkers(mut self, number: u16) -> Self {
         self.subworkers = number;
         self
     }
 
-    /// So many slots of each subworker; one if not said.
+    /// Number of slots of each subworker; one by default.
     #[must_use]
     pub fn slots(mut self, slots: u16) -> Self {
         self.slots = slots;
         self
     }
 
-    /// With the web interface, on the last of the spare ports.
+    /// Enables the web interface, on the last of the spare ports.
     #[must_use]
     pub fn gui(mut self) -> Self {
         self.gui = true;
         self
     }
 
-    /// Calls of a name that no worker has fail at once, and do not wait for workers to come.
+    /// Lets calls of unavailable tasks fail at once.
     #[must_use]
     pub fn without_unknown_grace(self) -> Self {
         self.control_plane_args(&["--unknown-grace", "0s"])
     }
 
-    /// It says that it is to be reached at this address of this machine, with the same ports.
+    /// Advertises this host name, with the same ports.
     #[must_use]
     pub fn advertised_at(mut self, host: &str) -> Self {
         self.advertised = Some(host.to_owned());
@@ -108,7 +108,7 @@ impl Builder {
         self
     }
 
-    /// Starts all of it, and waits until it is ready and all modules are loaded or refused.
+    /// Starts the cluster, and waits until it is ready and all modules are loaded or refused.
     pub fn start(self) -> Cluster {
         self.start_and(true)
     }
@@ -139,16 +139,16 @@ impl Builder {
     }
 }
 
-/// A running cluster. Dropped, it is gone.
+/// A running cluster, which ends when dropped.
 #[derive(Debug)]
 pub struct Cluster {
     /// Its control plane.
     pub control_plane: Process,
     /// Its subworkers, in the order in which they were started.
     pub subworkers: Vec<Process>,
-    /// What the control plane said when it was ready.
+    /// The line that the control plane printed when it was ready.
     ready: String,
-    /// Where everybody else reaches it.
+    /// The host at which others reach it.
     host: String,
     plan: Builder,
     ports: Ports,
@@ -156,7 +156,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Settles what it is made of.
+    /// Configures a cluster.
     pub fn builder() -> Builder {
         Builder {
             modules: Vec::new(),
@@ -198,7 +198,7 @@ impl Cluster {
         command
     }
 
-    /// Starts one more subworker with a command that `change` makes of its usual one, without waiting.
+    /// Starts one more subworker with a changed command, without waiting.
     pub fn launch_subworker_as(&mut self, id: &str, change: impl FnOnce(&Command) -> Command) -> &mut Process {
         let command = change(&self.subworker(id));
         self.subworkers.push(Process::start(id, command, self.folder.path()));
@@ -215,17 +215,17 @@ impl Cluster {
         address(&self.host, self.ports.base())
     }
 
-    /// From now on, subworkers and clients look for it at this address.
+    /// Lets subworkers and clients started from now on use this host.
     pub fn reach_at(&mut self, host: &str) {
         host.clone_into(&mut self.host);
     }
 
-    /// Where it announces itself.
+    /// Its discovery address.
     pub fn discovery(&self) -> String {
         address(&self.host, self.ports.discovery())
     }
 
-    /// Where its web interface is.
+    /// The URL of its web interface.
     ///
     /// # Panics
     /// When it has none.
@@ -249,7 +249,7 @@ impl Cluster {
         self.folder.path()
     }
 
-    /// A command for this cluster.
+    /// Creates a command for this cluster.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = fastworker();
         command.env("FASTWORKER_DISCOVERY_ADDRESS", self.discovery()).args(args);
@@ -288,12 +288,12 @@ impl Cluster {
         client
     }
 
-    /// Waits until the control plane says this of its workers.
+    /// Waits until the workers fulfil a condition.
     pub async fn until_workers(&self, client: &Client, what: &str, is_so: impl Fn(&[WorkerInfo]) -> bool) {
         self.until_workers_within(client, what, SOON, is_so).await;
     }
 
-    /// Waits until the control plane says this of its workers, at most `limit`.
+    /// Waits until the workers fulfil a condition, at most `limit`.
     pub async fn until_workers_within(
         &self,
         client: &Client,

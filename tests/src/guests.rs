@@ -1,6 +1,6 @@
 //! Small task modules of which a test needs many versions, written as WebAssembly text.
 //!
-//! Apart from [`crate::modules`], which are built with a compiler from what an author writes.
+//! The modules of [`crate::modules`] are compiled from sources instead.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ impl Guest {
         Self { parameters: parameters.iter().map(ToString::to_string).collect(), ..self }
     }
 
-    /// The same, which takes so many steps.
+    /// The same, taking a number of steps.
     #[must_use]
     pub fn steps(self, steps: u32) -> Self {
         Self { steps, ..self }
@@ -43,8 +43,8 @@ impl Guest {
         Self { more: "(func $start (loop $again (br $again))) (start $start)".into(), ..self }
     }
 
-    /// The same, with one function that is hard to compile: so many values that are all alive over as many
-    /// branches. 20,000 are 690 KB, 8 GB and a minute.
+    /// The same, with one function that is hard to compile: a number of values that are all alive over as many branches.
+    /// 20,000 values take 690 KB of code, 8 GB of memory and a minute.
     #[must_use]
     pub fn dense(self, values: usize) -> Self {
         let mut text = String::from("(func (param i32) (result i64) (local");
@@ -72,7 +72,7 @@ impl Guest {
         Self { more: text + ")", ..self }
     }
 
-    /// The same, with so many functions of some size.
+    /// The same, with a number of functions of some size.
     #[must_use]
     pub fn functions(self, count: usize) -> Self {
         let function = |number: usize| {
@@ -132,7 +132,7 @@ impl Guest {
       (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 1))
       (i32.const 0))
     (func (export "run")
-      (param i32 i32 i32 i32 i32) (param i64) (param i32 i32 i32 i32) (result i32)
+      (param i32 i32 i32 i32 i32) (param i64) (param i32 i32 i32 i32 i32 i32) (result i32)
       (local $left i32)
       (local.set $left (i32.const {steps}))
       (block $done (loop $more
@@ -150,16 +150,18 @@ impl Guest {
     (field "name" string) (field "documentation" string) (field "schema" string) (field "policy" string)))
   (type $invocation (record
     (field "task-id" string) (field "name" string) (field "attempt" u32) (field "deadline-ms" u64)
-    (field "args" string) (field "kwargs" string)))
-  (type $retry (record (field "message" string) (field "delay-ms" u64)))
-  (type $failure (variant (case "bad-arguments" string) (case "failed" string) (case "try-again-after" $retry)))
+    (field "args" string) (field "kwargs" string) (field "metadata" string)))
+  (type $task-error (record (field "message" string) (field "kind" string) (field "details" string)))
+  (type $retry (record (field "error" $task-error) (field "delay-ms" u64)))
+  (type $failure (variant (case "bad-arguments" $task-error) (case "failed" $task-error) (case "try-again-after" $retry)
+    (case "give-up" $task-error)))
   (func $register (result (list $descriptor))
     (canon lift (core func $guest "register") (memory $mem)))
   (func $run (param "call" $invocation) (result (result string (error $failure)))
     (canon lift (core func $guest "run") (memory $mem) (realloc $realloc)))
   (instance $tasks
     (export "descriptor" (type $descriptor)) (export "invocation" (type $invocation))
-    (export "retry" (type $retry)) (export "failure" (type $failure))
+    (export "task-error" (type $task-error)) (export "retry" (type $retry)) (export "failure" (type $failure))
     (export "register" (func $register)) (export "run" (func $run)))
   (export "fastworker:task/tasks@1.0.0" (instance $tasks)))"#
         )

@@ -109,7 +109,7 @@ impl Request {
     /// Sends it, and reads nothing.
     ///
     /// # Panics
-    /// When nobody listens.
+    /// When the port is closed.
     pub fn begin(&self, connection: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).expect("somebody listens");
         stream.set_read_timeout(Some(SOON)).expect("a socket can time out");

@@ -1,7 +1,7 @@
-//! The harness: real processes of the built binary, on free ports, gone when a test ends.
+//! The harness: real processes of the built binary, on free ports, which end with their test.
 //!
 //! ```no_run
-//! # async fn story() {
+//! # async fn example() {
 //! use fastworker_tests::Cluster;
 //!
 //! let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(2).start();
@@ -11,10 +11,10 @@
 //! # }
 //! ```
 //!
-//! [`binary`], [`modules`] and [`guests`] see to what is tested, [`ports`] and [`process`] to where it runs,
-//! [`cluster`] puts them together, and [`wait`] is how a test waits: for a condition, with a
-//! deadline, never by sleeping. [`faults`] has the fault suites. What a server logged is printed when its test fails. [`sim`] is for
-//! itself: a seeded simulation of whole clusters over the pure core.
+//! [`binary`], [`modules`] and [`guests`] build what is tested, [`ports`] and [`process`] run it, [`cluster`] combines them.
+//! [`wait`] waits for a condition with a deadline; no test has fixed sleeps. [`snapshot`] compares wording. [`faults`] has
+//! the fault suites. The log of a server is printed when its test fails. [`sim`] is separate: a seeded simulation of
+//! whole clusters over the pure state.
 
 #![allow(clippy::missing_panics_doc, reason = "the harness panics where a test fails")]
 
@@ -32,13 +32,16 @@ pub mod process;
 pub mod python;
 pub mod relay;
 pub mod sim;
+pub mod snapshot;
 pub mod steady;
 pub mod story;
 pub mod wait;
+pub mod wording;
 
 pub use cli::{Ran, fastworker};
 pub use cluster::Cluster;
 pub use guests::Guest;
 pub use modules::module;
 pub use process::Process;
+pub use snapshot::Transcript;
 pub use wait::{SOON, eventually};

@@ -23,8 +23,8 @@ pub fn folder() -> PathBuf {
             .env("CARGO_TARGET_DIR", &target)
             .output()
             .expect("scripts/build-tasks can be started");
-        let said = String::from_utf8_lossy(&built.stderr);
-        assert!(built.status.success(), "the example task modules do not build:\n{said}");
+        let errors = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "the example task modules do not build:\n{errors}");
         target.join("tasks")
     });
     BUILT.clone()

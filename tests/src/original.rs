@@ -14,7 +14,7 @@ impl Wire {
     /// Connects as a client that asks.
     ///
     /// # Panics
-    /// When nobody listens there, or no server of requests.
+    /// When no server of requests listens there.
     pub fn request(port: u16) -> Self {
         Self::connect(port, REQUEST, REPLY)
     }
@@ -22,7 +22,7 @@ impl Wire {
     /// Connects to the discovery bus.
     ///
     /// # Panics
-    /// When nobody listens there, or no bus.
+    /// When no bus listens there.
     pub fn bus(port: u16) -> Self {
         Self::connect(port, BUS, BUS)
     }
@@ -30,15 +30,15 @@ impl Wire {
     /// Connects to a listener for callbacks.
     ///
     /// # Panics
-    /// When nobody listens there, or no such listener.
+    /// When no such listener is there.
     pub fn pair(port: u16) -> Self {
         Self::connect(port, PAIR, PAIR)
     }
 
-    /// Shakes hands as a listener for callbacks with whoever has connected.
+    /// Completes the handshake with a sender of callbacks.
     ///
     /// # Panics
-    /// When that is nobody who sends callbacks.
+    /// When it is not a sender of callbacks.
     pub fn paired(stream: TcpStream) -> Self {
         Self::shake_hands(Peer::over(stream).expect("a connection"), PAIR, PAIR)
     }

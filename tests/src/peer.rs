@@ -1,7 +1,7 @@
-//! A peer that speaks the bytes of NNG's sockets itself, rightly or wrongly, over plain TCP.
+//! A peer that speaks the wire protocol of NNG over plain TCP, correctly or not.
 //!
-//! Apart from [`crate::original`] because it promises nothing: every method tells what the other
-//! side made of it, and a connection that is cut is an answer like any other.
+//! Unlike [`crate::original`], it expects nothing: every method returns what the other side did, and a cut connection is a
+//! result like any other.
 
 use std::{
     io::{self, Read, Write},
@@ -28,10 +28,10 @@ const LAST_HOP: u32 = 0x8000_0000;
 pub struct Peer(TcpStream);
 
 impl Peer {
-    /// Connects, and says nothing.
+    /// Connects, and stays silent.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// When the port is closed.
     pub fn connect(port: u16) -> io::Result<Self> {
         Self::over(TcpStream::connect(("127.0.0.1", port))?)
     }
@@ -50,7 +50,7 @@ impl Peer {
     /// Connects and shakes hands as a socket of this kind.
     ///
     /// # Errors
-    /// When nobody listens there, or the other side wants no such socket.
+    /// When the port is closed, or the other side expects another kind of socket.
     pub fn shake(port: u16, ours: u8) -> io::Result<Self> {
         let mut peer = Self::connect(port)?;
         peer.write(&greeting(ours))?;
@@ -66,7 +66,7 @@ impl Peer {
         self.0.write_all(bytes)
     }
 
-    /// Reads so many bytes.
+    /// Reads a number of bytes.
     ///
     /// # Errors
     /// When the connection is gone, or they do not come.
@@ -89,7 +89,7 @@ impl Peer {
     /// # Errors
     /// When the connection is gone.
     pub fn ask(&mut self, id: u32, message: &[u8]) -> io::Result<()> {
-        self.write(&question(id, message))
+        self.write(&request(id, message))
     }
 
     /// The next frame.
@@ -151,7 +151,7 @@ impl Peer {
     }
 }
 
-/// What a socket of this kind says first.
+/// The greeting of a socket of this kind.
 pub fn greeting(ours: u8) -> [u8; 8] {
     [0, b'S', b'P', 0, 0, ours, 0, 0]
 }
@@ -162,6 +162,6 @@ pub fn frame(body: &[u8]) -> Vec<u8> {
 }
 
 /// The frame of a request under this id.
-pub fn question(id: u32, message: &[u8]) -> Vec<u8> {
+pub fn request(id: u32, message: &[u8]) -> Vec<u8> {
     frame(&[&(id | LAST_HOP).to_be_bytes()[..], message].concat())
 }

@@ -1,4 +1,4 @@
-//! Ports that no other test has, below the range that the system hands out by itself.
+//! Ports that no other test uses, below the range of ephemeral ports.
 
 use std::{
     env, fs,
@@ -7,12 +7,14 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-/// How many ports a test gets.
+/// Number of ports of a test.
 const BLOCK: u16 = 16;
-const FIRST: u16 = 10_000;
-const LAST: u16 = 32_000;
+/// The first port that a test may get.
+pub(crate) const FIRST: u16 = 10_000;
+/// Exclusive upper limit of the ports of tests.
+pub(crate) const LAST: u16 = 32_000;
 
-/// Consecutive ports that are this test's alone while it lives.
+/// Consecutive ports, reserved for this test until dropped.
 #[derive(Debug)]
 pub struct Ports {
     first: u16,
@@ -65,8 +67,8 @@ impl Ports {
     }
 }
 
-/// Whether nobody listens there. Listening to it for a moment would not do: a process that another
-/// thread is about to start has a copy of that socket, until it runs a program of its own.
+/// Whether the port is closed. Binding it for a moment would not do: a process that another thread starts meanwhile
+/// inherits that socket until it executes its program.
 fn is_free(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()
 }

@@ -1,4 +1,4 @@
-//! A started process: watched, measured, signalled, and gone when it is dropped.
+//! A started process, killed when dropped.
 
 use std::{
     env,
@@ -19,7 +19,7 @@ use crate::{SOON, eventually};
 /// A running `fastworker`.
 #[derive(Debug)]
 pub struct Process {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub name: String,
     child: Child,
     lines: Receiver<String>,
@@ -43,15 +43,15 @@ impl Process {
         Self { name: name.to_owned(), child, lines, log }
     }
 
-    /// Waits until it says that it is ready, and gives that line.
+    /// Waits until it is ready, and returns the line it printed.
     ///
     /// # Panics
-    /// When it ends before, or says nothing for a while.
+    /// When it ends before, or prints nothing for a minute.
     pub fn wait_until_ready(&mut self) -> String {
         self.wait_until("ready")
     }
 
-    /// Waits until it says that its modules are loaded or refused, and gives that line.
+    /// Waits until its modules are loaded or refused, and returns the line it printed.
     ///
     /// # Panics
     /// As [`Process::wait_until_ready`], after which it is called.
@@ -84,7 +84,7 @@ impl Process {
         self.child.id()
     }
 
-    /// What it wrote to its standard error so far.
+    /// Its standard error so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -94,28 +94,28 @@ impl Process {
         self.child.try_wait().expect("a child can be asked for").is_none()
     }
 
-    /// Asks it to end: SIGTERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal("TERM");
     }
 
-    /// Presses Ctrl-C: SIGINT.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal("INT");
     }
 
-    /// Ends it in the middle of whatever it does: SIGKILL.
+    /// Kills it: SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Stops it for a while (SIGSTOP), until [`Process::resume`].
+    /// Pauses it until [`Process::resume`]: SIGSTOP.
     pub fn pause(&self) {
         self.signal("STOP");
     }
 
-    /// Lets it go on: SIGCONT.
+    /// Resumes it: SIGCONT.
     pub fn resume(&self) {
         self.signal("CONT");
     }
@@ -140,17 +140,17 @@ impl Process {
         eventually(&what, limit, || self.child.try_wait().expect("a child can be waited for"))
     }
 
-    /// Asks it to end, and waits for that.
+    /// Terminates it, and waits for its end.
     ///
     /// # Panics
-    /// When it does not end well, or not soon.
+    /// When it fails or takes too long.
     pub fn stop(&mut self) {
         self.terminate();
         let status = self.wait_for_exit(SOON);
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
-    /// Its memory in bytes: what is resident and its own.
+    /// Its anonymous resident memory in bytes.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
         let kilobytes = status
@@ -160,18 +160,18 @@ impl Process {
         kilobytes.expect("/proc tells of a running process") * 1024
     }
 
-    /// How many files and sockets it has open.
+    /// Number of its open files and sockets.
     pub fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
     }
 }
 
-/// A process whose output goes elsewhere. Dropped, it is gone.
+/// A process whose output goes elsewhere, killed when dropped.
 #[derive(Debug)]
 pub struct Background(Child);
 
 impl Background {
-    /// Starts a command that is settled in every respect.
+    /// Starts a command as it is.
     pub fn start(command: Command) -> Self {
         Self(spawn(command))
     }
@@ -223,8 +223,7 @@ pub(crate) fn signal(id: u32, name: &str) {
     assert!(sent.is_ok_and(|sent| sent.success()), "cannot send SIG{name} to {id}");
 }
 
-/// A command that does not outlive the test run, even one that is killed, and that no setting of
-/// whoever runs the tests reaches.
+/// Creates a command that ends with the test run, even if that is killed, and inherits no variables for fastworker.
 pub fn command(program: &Path) -> Command {
     static HAS_SETPRIV: LazyLock<bool> =
         LazyLock::new(|| Command::new("setpriv").arg("--version").output().is_ok_and(|ran| ran.status.success()));
@@ -243,8 +242,8 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
-/// Starts a command on a thread that lives as long as this process: the system takes the end of
-/// the thread that started a child for the end of its parent.
+/// Starts a command on a thread that lives as long as this process: `setpriv --pdeathsig` kills a child when the thread
+/// that started it ends.
 pub(crate) fn spawn(command: Command) -> Child {
     type Order = (Command, Sender<std::io::Result<Child>>);
     static SPAWNER: LazyLock<Mutex<Sender<Order>>> = LazyLock::new(|| {

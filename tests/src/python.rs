@@ -30,8 +30,8 @@ fn interpreter(version: &str) -> PathBuf {
             .env("CARGO_TARGET_DIR", &target)
             .output()
             .expect("scripts/python-clients can be started");
-        let said = String::from_utf8_lossy(&installed.stderr);
-        assert!(installed.status.success(), "the Python clients cannot be installed:\n{said}");
+        let errors = String::from_utf8_lossy(&installed.stderr);
+        assert!(installed.status.success(), "the Python clients cannot be installed:\n{errors}");
         VERSIONS.iter().map(|version| (*version, target.join("python").join(version).join("bin/python"))).collect()
     });
     INSTALLED.get(version).unwrap_or_else(|| panic!("version {version} is not tested")).clone()

@@ -12,12 +12,12 @@ use std::{
     time::Duration,
 };
 
-/// Where it listens: this machine, and not the address of the control plane.
+/// The address of the relay: this machine, but not the address of the control plane.
 pub const RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// How often a connection looks whether it was forgotten.
+/// Interval at which a connection checks whether it was forgotten.
 const STEP: Duration = Duration::from_millis(20);
-/// Where the number of the first request stands in what a subworker sends: after the greeting, the
-/// length, the request id and the format.
+/// Offset of the number of the first request of a subworker: after the greeting, the length, the request id and the
+/// format.
 const VERB_AT: usize = 21;
 
 /// What a connection is for, by its first request in postcard.
@@ -64,7 +64,7 @@ impl Relay {
         relay
     }
 
-    /// Forgets every connection that there is for this use; for any, if none is given. Tells how many.
+    /// Forgets every connection of this use, or all if none is given. Returns their number.
     pub fn forget(&self, what: Option<Use>) -> usize {
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |connection: &&Arc<Connection>| {
@@ -75,8 +75,7 @@ impl Relay {
     }
 }
 
-/// Carries bytes until one side closes. Once it is forgotten, it carries nothing, closes nothing, and
-/// tells nobody.
+/// Copies bytes until one side closes. Once forgotten, it copies nothing and closes nothing.
 fn pump(mut from: TcpStream, mut to: TcpStream, connection: &Connection, is_client: bool) {
     from.set_read_timeout(Some(STEP)).expect("a time limit");
     let (mut seen, mut bytes) = (0, vec![0; 64 << 10]);

@@ -1,4 +1,4 @@
-//! What stories tell of tasks: how they stand, and how they ended.
+//! Waiting for the statuses and results of tasks.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use fastworker::{
 
 use crate::wait::{SOON, eventually_async};
 
-/// Waits until a task stands so, and gives it.
+/// Waits until a task has this status, and returns it.
 ///
 /// # Panics
-/// When it does not soon.
+/// When it takes too long.
 pub async fn until_status(client: &Client, id: &TaskId, status: TaskStatus) -> Task {
-    let is_so = || async {
+    let has_status = || async {
         match client.lookup(id, Duration::ZERO).await.expect("an answer") {
             Found::Live(task) if task.status == status => Some(*task),
             Found::Ended(result) => panic!("it should be {status} and has ended: {result:?}"),
             Found::Live(_) | Found::Unknown => None,
         }
     };
-    eventually_async(status.as_str(), SOON, is_so).await
+    eventually_async(status.as_str(), SOON, has_status).await
 }
 
 /// Waits for the end of a task.
 ///
 /// # Panics
-/// When it does not come soon.
+/// When it takes too long.
 pub async fn end_of(client: &Client, id: &TaskId) -> TaskResult {
     end_of_within(client, id, SOON).await
 }

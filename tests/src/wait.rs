@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Long enough for what should happen at once, on a machine that does much else.
+/// Timeout for what should happen at once, generous enough for a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
-/// How often a condition is looked at.
+/// Interval between two checks of a condition.
 const STEP: Duration = Duration::from_millis(5);
 
-/// Asks until there is an answer.
+/// Polls until `ask` returns a value.
 ///
 /// # Panics
 /// With `what` when there is none within `limit`.
@@ -26,7 +26,7 @@ pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Optio
     }
 }
 
-/// Awaits until there is an answer.
+/// Polls until the future of `ask` returns a value.
 ///
 /// # Panics
 /// With `what` when there is none within `limit`.
@@ -45,8 +45,8 @@ pub async fn eventually_async<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// Measures until something takes less than `limit`, at most `ROUNDS` times: a busy machine makes a
-/// round slow, a slow program makes all of them slow.
+/// Measures until a round takes less than `limit`, at most `ROUNDS` times: a busy machine makes some rounds slow, a slow
+/// program all of them.
 ///
 /// # Panics
 /// With `what` when no round is so quick.

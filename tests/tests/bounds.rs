@@ -1,4 +1,4 @@
-//! What one peer, a log that nobody reads, and a burst take from everybody else: nothing for long.
+//! One peer, an unread log or a burst must not hold up others.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,6 +18,7 @@ use fastworker_tests::{
     Cluster, Process, SOON, eventually, module,
     peer::{Peer, REQUEST},
     steady::Steady,
+    wording,
 };
 
 const MEGABYTE: u64 = 1 << 20;
@@ -45,7 +46,7 @@ fn logging_to(log: &Path, command: &Command) -> Command {
     shell
 }
 
-/// A pipe with a name, and the end of it that nobody reads.
+/// A named pipe, and its unread end.
 fn pipe(folder: &Path) -> (std::path::PathBuf, File) {
     let path = folder.join("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().is_ok_and(|made| made.success()));
@@ -68,7 +69,7 @@ fn cluster_logging_to(log: impl FnOnce(&Path) -> std::path::PathBuf) -> Cluster 
     cluster
 }
 
-/// Runs so many tasks, each of which is several lines of the log.
+/// Runs a number of tasks, each of which logs several lines.
 async fn run_tasks(cluster: &Cluster, count: u32) {
     let client = cluster.client().await;
     for number in 0..count {
@@ -78,7 +79,7 @@ async fn run_tasks(cluster: &Cluster, count: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_stops_neither_tasks_nor_the_end() {
+async fn an_unread_log_blocks_neither_tasks_nor_shutdown() {
     let mut end = None;
     let mut cluster = cluster_logging_to(|folder| {
         let (path, file) = pipe(folder);
@@ -102,7 +103,7 @@ async fn a_log_that_is_read_late_has_every_line() {
     let mut end = end.expect("a pipe");
     let reader = thread::spawn(move || {
         let (mut log, mut buffer) = (String::new(), [0; 4096]);
-        while !log.contains(" stopped") {
+        while !log.contains(wording::STOPPED) {
             let count = end.read(&mut buffer).expect("the pipe is read");
             log.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
@@ -137,7 +138,7 @@ async fn a_log_whose_reader_has_gone_or_whose_disk_is_full_stops_nothing() {
 // --- Peers ---
 
 #[test]
-fn one_peer_with_every_open_request_locks_nobody_out() {
+fn one_peer_with_all_open_requests_blocks_no_other() {
     const OPEN_MAX: u32 = 65_536;
     let cluster = Cluster::builder().modules(&["arithmetic", "slow"]).own_slots(2).start();
     let port = cluster.ports().base() + 4;
@@ -152,7 +153,7 @@ fn one_peer_with_every_open_request_locks_nobody_out() {
         while (0..OPEN_MAX / 8).try_for_each(|id| greedy.ask(id + 2, &lookup)).is_ok() {}
     });
     let steady = Steady::start(&cluster);
-    let disconnected = || cluster.control_plane.log().contains("most of the open requests").then_some(());
+    let disconnected = || cluster.control_plane.log().contains(wording::TOO_MANY_REQUESTS).then_some(());
     eventually("the end of the greedy one", 4 * SOON, disconnected);
     steady.stop();
     ask.join().expect("it ends");

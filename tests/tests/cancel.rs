@@ -61,7 +61,7 @@ async fn stops_soon(cluster: &Cluster, name: &str) {
     assert!(taken[0] < STOPPED_WITHIN, "{taken:?}");
 }
 
-/// Submits a task and waits until it runs. Whoever waits for it gets what it ends in.
+/// Submits a task and waits until it runs. Also returns a wait for its result.
 async fn start(client: &Client, name: &str) -> (TaskId, tokio::task::JoinHandle<TaskResult>) {
     let id = TaskId::new();
     let end = tokio::spawn({
@@ -125,7 +125,7 @@ async fn a_task_that_waits_for_its_next_attempt_is_taken_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_ended_and_what_nobody_knows_cannot_be_cancelled() {
+async fn ended_and_unknown_tasks_cannot_be_cancelled() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
     let sum = client.submit_task("add", (1, 2)).await.expect("a result");

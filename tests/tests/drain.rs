@@ -1,4 +1,4 @@
-//! Ending well: what runs is finished, what waits is handed back, whoever waits is told.
+//! Graceful shutdown: running tasks finish, leases are returned, waiting clients get a reply.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use fastworker_tests::{
     ports::Ports,
     story::{end_of, success, until_status},
     wait::at_best,
+    wording,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +30,7 @@ async fn a_control_plane_finishes_what_was_accepted_takes_no_more_and_exits_0() 
         until_status(&client, &id, status).await;
     }
     cluster.control_plane.terminate();
-    let log = || cluster.control_plane.log().contains("draining; signal again to stop now").then_some(());
+    let log = || cluster.control_plane.log().contains(wording::DRAINS).then_some(());
     eventually("that it drains", SOON, log);
     let hasty = cluster.client_with(|builder| builder.timeout(Duration::from_secs(1))).await;
     match hasty.submit_task("slow", (0.0, 1)).await {
@@ -60,7 +61,7 @@ async fn a_control_plane_waits_for_what_its_subworkers_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_finished_in_time_is_given_up_and_whoever_waits_is_told() {
+async fn unfinished_tasks_are_given_up_and_waiters_refused() {
     let limit = ["--shutdown-timeout", "300ms"];
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).control_plane_args(&limit).start();
     // It waits for the next control plane, and there is none.
@@ -75,7 +76,7 @@ async fn what_is_not_finished_in_time_is_given_up_and_whoever_waits_is_told() {
     assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
     assert!(from.elapsed() >= Duration::from_millis(300), "{:?}", from.elapsed());
     match wait.await.expect("no panic") {
-        Err(ClientError::Refused(why)) => assert!(why.message.contains("has not finished this"), "{why}"),
+        Err(ClientError::Refused(why)) => assert_eq!(why.code, RefusalCode::Stopping, "{why}"),
         other => panic!("{other:?}"),
     }
     assert!(cluster.control_plane.log().contains("unfinished=1"), "{}", cluster.control_plane.log());
@@ -139,7 +140,7 @@ fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
     let mut ask = fastworker();
     ask.args(["workers", "--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     drop(fastworker_tests::cli::run(ask).with_code(0));
-    assert!(process.is_running() && !process.log().contains("draining"), "{}", process.log());
+    assert!(process.is_running() && !process.log().contains(wording::DRAINS), "{}", process.log());
     process.stop();
 }
 
@@ -160,7 +161,7 @@ async fn after_a_later_signal() -> Duration {
     for process in [&mut cluster.subworkers[0], &mut cluster.control_plane] {
         let from = Instant::now();
         process.interrupt();
-        eventually("that it drains", SOON, || process.log().contains("draining").then_some(()));
+        eventually("that it drains", SOON, || process.log().contains(wording::DRAINS).then_some(()));
         // Signals without end: those in the beginning are the first one.
         eventually("the end", SOON, || {
             process.terminate();
@@ -180,7 +181,7 @@ async fn a_subworker_finishes_what_it_runs_and_hands_the_rest_to_others() {
     let client = cluster.client().await;
     let runs = client.delay("slow", (5.0, 6)).await.expect("it is taken");
     until_status(&client, &runs, TaskStatus::Started).await;
-    // What waits behind it is as urgent as can be, and still nobody's of this worker any more.
+    // Tasks behind it have the highest priority, but this worker takes none any more.
     let mut rest = Vec::new();
     for _ in 0..20 {
         rest.push(client.delay("slow", (0.0, 1)).priority(TaskPriority::Critical).await.expect("it is taken"));
@@ -199,7 +200,7 @@ async fn a_subworker_finishes_what_it_runs_and_hands_the_rest_to_others() {
     let finished = end_of(&client, &runs).await;
     assert_eq!((success(&finished), finished.worker_id.as_deref()), ("6", Some("sw1")));
     assert_eq!(cluster.subworkers[0].wait_for_exit(SOON).code(), Some(0));
-    // It said goodbye, so it is not lost: it is gone.
+    // It left, so it is not lost.
     cluster.until_workers(&client, "sw2 alone", |workers| matches!(workers, [worker] if worker.id == "sw2")).await;
 }
 
@@ -227,7 +228,7 @@ async fn a_subworker_whose_control_plane_is_gone_ends_when_its_time_is_over() {
     until_status(&client, &id, TaskStatus::Started).await;
     cluster.control_plane.kill();
     let subworker = &mut cluster.subworkers[0];
-    eventually("that it tells", SOON, || subworker.log().contains("no answer, retrying").then_some(()));
+    eventually("that it logs that", SOON, || subworker.log().contains(wording::NO_ANSWER).then_some(()));
     subworker.terminate();
     assert_eq!(subworker.wait_for_exit(SOON).code(), Some(0));
 }

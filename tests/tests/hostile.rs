@@ -51,12 +51,12 @@ async fn each_hostile_task_ends_alone_with_its_kind_and_the_worker_serves_on() {
     assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
 
     let full = fails(&client, "memory_hog", (), ErrorKind::OutOfMemory).await;
-    assert!(full.error.as_deref().is_some_and(|error| error.contains("512 MiB is the most")), "{full:?}");
+    assert!(full.error.as_deref().is_some_and(|error| error.contains("512 MiB")), "{full:?}");
     fails(&client, "deep_recursion", (), ErrorKind::StackOverflow).await;
     fails(&client, "output_flood", (), ErrorKind::OutputLimit).await;
     fails(&client, "log_flood", (), ErrorKind::OutputLimit).await;
     let huge = fails(&client, "huge_result", (17 << 20,), ErrorKind::OutputLimit).await;
-    assert!(huge.error.as_deref().is_some_and(|error| error.contains("15.9 MiB is the most")), "{huge:?}");
+    assert!(huge.error.as_deref().is_some_and(|error| error.contains("15.9 MiB")), "{huge:?}");
     fails(&client, "huge_error", (20 << 20,), ErrorKind::Failed).await;
     fails(&client, "exit_now", (3,), ErrorKind::Failed).await;
     fails(&client, "follow_up_flood", (), ErrorKind::Failed).await;
@@ -75,7 +75,7 @@ async fn each_hostile_task_ends_alone_with_its_kind_and_the_worker_serves_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_told_with_its_text_and_the_functions_it_came_from() {
+async fn a_panic_is_reported_with_its_text_and_its_functions() {
     let cluster = cluster();
     let client = cluster.client().await;
     let trap = fails(&client, "panic_now", ("out of patience",), ErrorKind::Trap).await;

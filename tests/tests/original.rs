@@ -39,7 +39,7 @@ fn the_bus_announces_at_once_and_every_two_seconds() {
         assert_eq!(bus.receive().expect("an announcement"), expected.as_bytes());
         began.elapsed()
     };
-    // Whoever comes just after an announcement would wait two seconds for the next.
+    // Just after an announcement, the next comes in two seconds.
     next(&mut Wire::bus(cluster.ports().discovery()));
     let mut joined: Vec<_> = (0..5).map(|_| next(&mut Wire::bus(cluster.ports().discovery()))).collect();
     joined.sort();
@@ -52,7 +52,7 @@ fn the_bus_announces_at_once_and_every_two_seconds() {
 }
 
 #[test]
-fn a_captured_submission_is_answered_on_every_port_as_the_original_answers() {
+fn a_captured_submission_gets_the_replies_of_the_original() {
     let cluster = cluster();
     for (number, port) in lanes(&cluster).into_iter().enumerate() {
         let id = format!("8f6b8253-4446-40d6-b65a-6b320883fd0{number}");
@@ -238,15 +238,15 @@ fn a_pickle_is_refused_with_a_sentence() {
         wire.ask(1, pickle);
         let answer = wire.receive().expect("an answer");
         // A pickle as well, or its sender could not read it.
-        let told = String::from_utf8_lossy(&answer[4..]);
-        assert!(answer[4..].starts_with(b"\x80\x02}(") && answer.ends_with(b"u."), "{told}");
-        assert!(told.contains(words) && told.contains("Python pickle") && told.contains("postcard"), "{told}");
+        let text = String::from_utf8_lossy(&answer[4..]);
+        assert!(answer[4..].starts_with(b"\x80\x02}(") && answer.ends_with(b"u."), "{text}");
+        assert!(text.contains(words) && text.contains("Python pickle") && text.contains("postcard"), "{text}");
     }
     assert_eq!(cluster.control_plane.log().matches("Python pickle").count(), 1, "{}", cluster.control_plane.log());
 }
 
 #[test]
-fn garbage_is_answered_and_harms_nobody() {
+fn garbage_is_answered_and_does_no_harm() {
     let cluster = cluster();
     let [critical, _, normal, _] = lanes(&cluster);
     let mut open = Wire::request(normal);

@@ -13,7 +13,7 @@ fn cluster() -> Cluster {
 }
 
 #[test]
-fn both_versions_submit_wait_ask_and_hear_of_failures() {
+fn both_python_versions_submit_wait_and_get_failures() {
     let cluster = cluster();
     for version in VERSIONS {
         python::run(version, "calls.py", &cluster, &[]);
@@ -39,7 +39,7 @@ fn a_countdown_from_another_time_zone_is_as_long_as_here() {
 }
 
 #[test]
-fn clients_that_pickle_are_told_that_they_must_not() {
+fn pickle_is_refused_with_an_explanation() {
     let cluster = cluster();
     for version in VERSIONS {
         python::run(version, "pickles.py", &cluster, &[]);

@@ -10,7 +10,7 @@ fn cluster() -> Cluster {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flaky_task_succeeds_after_its_retries_and_tells_how_many_attempts_it_took() {
+async fn a_flaky_task_succeeds_after_its_retries() {
     let cluster = cluster();
     let client = cluster.client().await;
     let started = Instant::now();
@@ -23,7 +23,7 @@ async fn a_flaky_task_succeeds_after_its_retries_and_tells_how_many_attempts_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_attempt_tells_why_it_failed() {
+async fn the_error_is_that_of_the_last_attempt() {
     let cluster = cluster();
     let client = cluster.client().await;
     let call = client.submit_task("flaky", (100,)).retry_delay(Duration::from_millis(1));
@@ -44,7 +44,7 @@ async fn the_submitters_word_goes_before_the_modules() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_says_when_to_come_back_is_not_tried_before() {
+async fn a_task_with_retry_after_is_not_retried_before() {
     let cluster = cluster();
     let client = cluster.client().await;
     let started = Instant::now();
@@ -63,6 +63,19 @@ async fn what_would_fail_again_is_not_tried_again() {
     assert_eq!((missing.error_kind, missing.attempts), (Some(ErrorKind::BadArguments), 0));
     let unknown = client.submit_task("flakey", ()).max_retries(3).await.expect("a result");
     assert_eq!((unknown.error_kind, unknown.attempts), (Some(ErrorKind::NotFound), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_gives_up_is_not_retried_and_its_result_says_why() {
+    let cluster = cluster();
+    let client = cluster.client().await;
+    let result = client.submit_task("withdraw", (130,)).max_retries(3).await.expect("a result");
+    assert_eq!((result.error_kind, result.attempts), (Some(ErrorKind::GaveUp), 1));
+    assert_eq!(result.error.as_deref(), Some("cannot withdraw 130: the balance is 100"));
+    let expected = r#"{"failure":{"kind":"InsufficientFunds","details":{"balance":100,"missing":30}}}"#;
+    assert_eq!(result.metadata.as_str(), expected);
+    let ran = cluster.cli(["submit", "--task-name", "withdraw", "--args", "130"]).with_code(1);
+    assert!(ran.stderr.contains("gave-up"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +108,7 @@ async fn a_timeout_ends_a_task_that_computes_and_one_that_waits() {
     let (limit, longer) = (Duration::from_millis(500), Duration::from_millis(600));
     let call = client.submit_task("flaky", (1,)).task_timeout(limit).retry_delay(longer);
     let patient = call.countdown(longer).await.expect("a result");
-    // More on a machine that takes so long for an attempt.
+    // More on a machine on which an attempt takes that long.
     assert!(patient.attempts >= 2, "{patient:?}");
     success(&patient);
 }

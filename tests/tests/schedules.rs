@@ -1,4 +1,4 @@
-//! Periodic tasks: those of modules, and those that somebody adds.
+//! Schedules: those of modules, and those that are added by hand.
 
 use std::collections::BTreeSet;
 
@@ -9,30 +9,30 @@ use fastworker::{
     task::{ScheduleSpec, TaskStatus, schedule::When},
 };
 use fastworker_tests::{
-    Cluster, cli,
+    Cluster, Transcript, cli,
     story::{end_of, success},
     wait::{SOON, eventually_async},
 };
 
-/// Waits until a schedule stands so, and gives it.
-async fn until(client: &Client, name: &str, what: &str, is_so: impl Fn(&ScheduleInfo) -> bool) -> ScheduleInfo {
-    let is_so = &is_so;
+/// Waits until a schedule fulfils a condition, and returns it.
+async fn until(client: &Client, name: &str, what: &str, is_done: impl Fn(&ScheduleInfo) -> bool) -> ScheduleInfo {
+    let is_done = &is_done;
     let ask = || async move {
         let all = client.schedules().list().await.expect("an answer");
-        all.into_iter().find(|info| info.schedule.name == name && is_so(info))
+        all.into_iter().find(|info| info.schedule.name == name && is_done(info))
     };
     eventually_async(what, SOON, ask).await
 }
 
-/// The ids of the tasks that a schedule submitted, as the events tell, as soon as there are so many.
+/// Waits until a schedule has submitted `wanted` tasks, and returns their ids.
 async fn fired(client: &Client, name: &str, wanted: usize) -> Vec<String> {
     let (mut after, mut ids) = (0, Vec::new());
     loop {
-        let told = client.events(after, SOON).await.expect("an answer");
-        assert!(!told.events.is_empty(), "{name} was fired {} times and no more", ids.len());
-        after = told.last;
-        let of_it = told.events.into_iter().filter(|event| event.name.as_deref() == Some(name));
-        let fired = of_it.filter(|event| event.kind == EventKind::ScheduleFired);
+        let read = client.events(after, SOON).await.expect("an answer");
+        assert!(!read.events.is_empty(), "{name} was fired {} times and no more", ids.len());
+        after = read.last;
+        let own = read.events.into_iter().filter(|event| event.name.as_deref() == Some(name));
+        let fired = own.filter(|event| event.kind == EventKind::ScheduleFired);
         ids.extend(fired.map(|event| event.task_id.expect("a task").to_string()));
         if ids.len() >= wanted {
             return ids;
@@ -41,7 +41,7 @@ async fn fired(client: &Client, name: &str, wanted: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_says_when_is_submitted_by_itself_as_long_as_a_worker_has_it() {
+async fn schedules_of_a_module_submit_its_tasks() {
     let cluster = Cluster::builder().modules(&["periodic"]).subworkers(2).start();
     let client = cluster.client().await;
     let ids = fired(&client, "countdown", 3).await;
@@ -62,9 +62,10 @@ async fn a_task_that_says_when_is_submitted_by_itself_as_long_as_a_worker_has_it
     assert!(line("tick").contains("every 10 s") && line("tick").contains("module periodic"), "{listed}");
 
     // What a module has is paused, not removed.
-    let refused = cluster.cli(["schedule", "remove", "tick"]).with_code(2);
-    drop(refused.says("comes from the module periodic").hints("fastworker schedule pause tick"));
-    drop(cluster.cli(["schedule", "pause", "tick"]).with_code(0));
+    let mut errors = Transcript::new();
+    errors.add(&cluster.cli(["schedule", "remove", "tick"]).with_code(2));
+    errors.check();
+    let _ = cluster.cli(["schedule", "pause", "tick"]).with_code(0);
     let paused = until(&client, "tick", "it is paused", |_| true).await;
     assert_eq!((paused.status, paused.next_run), (ScheduleStatus::Paused, None));
     let id = cluster.cli(["schedule", "trigger", "tick"]).with_code(0).stdout;
@@ -75,12 +76,12 @@ async fn a_task_that_says_when_is_submitted_by_itself_as_long_as_a_worker_has_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_last_task_runs_times_are_left_out_or_one_waits() {
+async fn due_times_of_a_running_task_are_skipped_or_one_is_queued() {
     let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).slots(4).start();
     let client = cluster.client().await;
     for (name, overlap) in [("skips", "skip"), ("queues", "queue")] {
         let options = ["--every", "100ms", "--overlap", overlap, "--args", "0.5", "1"];
-        drop(cluster.cli([&["schedule", "add", name, "--task-name", "slow"], &options[..]].concat()).with_code(0));
+        let _ = cluster.cli([&["schedule", "add", name, "--task-name", "slow"], &options[..]].concat()).with_code(0);
     }
     for name in ["skips", "queues"] {
         let info = until(&client, name, "times are left out", |info| info.runs >= 2 && info.skipped >= 4).await;
@@ -95,25 +96,25 @@ async fn while_the_last_task_runs_times_are_left_out_or_one_waits() {
 async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
-    drop(cluster.cli(["schedule", "pause", "sums"]).with_code(5).says("no schedule 'sums'").hints("schedule add"));
+    let mut errors = Transcript::new();
+    errors.add(&cluster.cli(["schedule", "pause", "sums"]).with_code(5));
 
     let add = ["schedule", "add", "sums", "--task-name", "add", "--every", "100ms", "--count", "3", "--args", "5", "3"];
-    let said = cluster.cli(add).with_code(0).stdout;
-    assert!(said.starts_with("added sums\n") && said.contains("add(5, 3)"), "{said}");
+    let added = cluster.cli(add).with_code(0).stdout;
+    assert!(added.starts_with("added sums\n") && added.contains("add(5, 3)"), "{added}");
     let ids = fired(&client, "sums", 3).await;
     for id in &ids {
         assert_eq!(success(&end_of(&client, &id.parse().expect("an id")).await), "8");
     }
-    let over = until(&client, "sums", "it is over", |info| info.last_status == Some(TaskStatus::Success)).await;
+    let over = until(&client, "sums", "it is finished", |info| info.last_status == Some(TaskStatus::Success)).await;
     assert_eq!((over.status, over.runs), (ScheduleStatus::Finished, 3));
 
     // The same again changes nothing, another one must say that it takes its place.
     assert!(cluster.cli(add).with_code(0).stdout.starts_with("unchanged sums\n"));
-    let resumed = cluster.cli(["schedule", "resume", "sums"]).with_code(1);
-    drop(resumed.says("schedule 'sums' is finished").hints("fastworker schedule add sums --replace"));
+    errors.add(&cluster.cli(["schedule", "resume", "sums"]).with_code(1));
     let daily = ["schedule", "add", "sums", "--task-name", "add", "--cron", "0 9 * * MON-FRI", "--tz", "Europe/Paris"];
     let daily = [&daily[..], &["--args-json", "[20,22]"]].concat();
-    drop(cluster.cli(daily.clone()).with_code(2).says("'sums' with other content").hints("--replace"));
+    errors.add(&cluster.cli(daily.clone()).with_code(2));
     assert!(cluster.cli([&daily[..], &["--replace"]].concat()).with_code(0).stdout.starts_with("replaced sums\n"));
     let replace = [&daily[..], &["--replace", "--json"]].concat();
     let added = cluster.cli(replace).with_code(0).json();
@@ -125,45 +126,52 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     let triggered = until(&client, "sums", "it ran", |info| info.last_status == Some(TaskStatus::Success)).await;
     assert_eq!((triggered.runs, triggered.status), (0, ScheduleStatus::Active), "by hand does not count");
 
-    drop(cluster.cli(["schedule", "trigger", "sum"]).with_code(5).hints("did you mean 'sums'?"));
+    errors.add(&cluster.cli(["schedule", "trigger", "sum"]).with_code(5));
     let removed = cluster.cli(["schedule", "remove", "sums", "--json"]).with_code(0).json();
     assert_eq!((&removed["status"], &removed["next_run"]), (&"removed".into(), &serde_json::Value::Null));
-    drop(cluster.cli(["schedule", "remove", "sums"]).with_code(5).says("no schedule 'sums'"));
+    errors.add(&cluster.cli(["schedule", "remove", "sums"]).with_code(5));
+    errors.check();
+}
 
-    // A task that nobody has is told, and added all the same: a worker may come. A call that its task
-    // does not take is not.
+#[test]
+fn a_schedule_of_an_unavailable_task_is_added_with_a_warning() {
+    let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
+    let mut shown = Transcript::new();
+    // A worker may come. A call that its task does not take is refused.
     let every_hour = |name: &str, more: &[&str]| {
         let add = ["schedule", "add", name, "--every", "1h", "--task-name"];
         cluster.cli([&add, more].concat())
     };
-    let doubt = |name: &str, more: &[&str]| every_hour(name, more).with_code(0).stderr;
-    assert!(doubt("a", &["ad"]).starts_with("note: no worker has the task ad now"));
-    let error = every_hour("b", &["add", "--args", "1"]).with_code(2);
-    drop(error.says("add() missing 1 required argument: 'y'").hints("list --schema add"));
-    assert_eq!(doubt("c", &["ad", "--wait-for-worker"]), "");
-    assert_eq!(doubt("d", &["add", "--args", "1", "2"]), "");
+    shown.note(&every_hour("a", &["ad"]).with_code(0).stderr);
+    shown.add(&every_hour("b", &["add", "--args", "1"]).with_code(2));
+    shown.check();
+    assert_eq!(every_hour("c", &["ad", "--wait-for-worker"]).with_code(0).stderr, "");
+    assert_eq!(every_hour("d", &["add", "--args", "1", "2"]).with_code(0).stderr, "");
 }
 
 #[test]
-fn a_wrong_schedule_is_wrong_usage_and_says_what_is_wrong_with_it() {
+fn a_wrong_schedule_is_wrong_usage() {
     let cluster = Cluster::builder().start();
-    let add =
-        |more: &[&str]| cluster.cli([&["schedule", "add", "s", "--task-name", "add"], more].concat()).with_code(2);
-    drop(add(&["--cron", "0 25 * * *"]).says("'0 25 * * *' is not a cron pattern").hints("'0 9 * * MON-FRI'"));
-    drop(add(&["--cron", "0 0 31 2 *"]).says("is never due").hints("minute, hour"));
-    drop(add(&["--cron", "@daily", "--tz", "Pariss"]).says("did you mean Europe/Paris?").hints("America/New_York"));
-    drop(add(&["--every", "1ms"]).says("an interval must be 0.1 s to ten years").hints("follow-up"));
-    assert!(add(&[]).stderr.contains("--every"));
-    assert!(add(&["--every", "1s", "--cron", "@daily"]).stderr.contains("cannot be used with"));
-    assert!(add(&["--every", "1s", "--until", "tomorrow"]).stderr.contains("write it like 2026-11-24T17:30:00Z"));
-    drop(add(&["--every", "1s", "--until", "2020-01-01T00:00:00Z"]).says("is in the past"));
-    assert!(add(&["--every", "1s", "--overlap", "both"]).stderr.contains("skip, queue"));
-    let help = cluster.cli(["schedule", "add", "--help"]).with_code(0).stdout;
-    assert!(help.contains("Sunday") && help.contains("FASTWORKER_CRON"), "{help}");
+    let mut errors = Transcript::new();
+    for options in [
+        &[][..],
+        &["--cron", "0 25 * * *"],
+        &["--cron", "0 0 31 2 *"],
+        &["--cron", "@daily", "--tz", "Pariss"],
+        &["--every", "1ms"],
+        &["--every", "1s", "--cron", "@daily"],
+        &["--every", "1s", "--until", "tomorrow"],
+        &["--every", "1s", "--until", "2020-01-01T00:00:00Z"],
+        &["--every", "1s", "--overlap", "both"],
+    ] {
+        errors.add(&cluster.cli([&["schedule", "add", "s", "--task-name", "add"], options].concat()).with_code(2));
+    }
+    errors.add(&cluster.cli(["schedule", "add", "--help"]).with_code(0));
+    errors.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_library_does_all_of_it_too() {
+async fn the_library_adds_triggers_and_removes_schedules() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
     let schedules = client.schedules();

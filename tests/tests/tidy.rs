@@ -1,14 +1,27 @@
-//! The fences of the code, checked over its sources: which file may name what.
+//! Rules of the code, checked over its sources: which file may name what, how long files and functions may be, and
+//! which words are out of use.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use fastworker_tests::binary::root;
 
-/// More lines than this are two files.
-const LINES_MAX: usize = 800;
+#[path = "tidy/words.rs"]
+mod words;
+
+/// Maximum lines of a file, without its unit tests.
+const LINES_MAX: usize = 400;
+/// Maximum lines of a test file.
+const TEST_LINES_MAX: usize = 800;
+/// Maximum lines of a function, its signature and braces included.
+const FUNCTION_LINES_MAX: usize = 60;
+/// Maximum length of the name of a test.
+const TEST_NAME_MAX: usize = 70;
+/// All folders with Rust code.
+const CODE: [&str; 4] = ["host", "guest-sdk", "tests", "examples"];
 
 /// A source file, by its path within the repository.
 struct Source {
@@ -17,6 +30,23 @@ struct Source {
 }
 
 impl Source {
+    /// Whether all of it is test code.
+    fn is_test(&self) -> bool {
+        let names = ["/tests.rs", "/fixtures.rs"];
+        self.is_below(&["tests/"])
+            || names.iter().any(|name| self.path.ends_with(name))
+            || self.path.contains("/tests/")
+    }
+
+    /// The text in front of its unit tests, and these.
+    fn parts(&self) -> (&str, &str) {
+        if self.is_test() {
+            return ("", &self.text);
+        }
+        let tests = self.text.find("\n#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());
+        self.text.split_at(tests)
+    }
+
     /// Its lines of code, with their numbers: no comments, no empty ones.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
@@ -28,7 +58,7 @@ impl Source {
     }
 }
 
-/// Every file of these folders whose name ends so.
+/// Every file of these folders whose name has one of these endings.
 fn sources(folders: &[&str], endings: &[&str]) -> Vec<Source> {
     let mut found = Vec::new();
     for folder in folders {
@@ -73,7 +103,7 @@ fn no_line(sources: &[Source], rule: &str, is_wrong: impl Fn(&Source, &str) -> b
     assert!(wrong.is_empty(), "{rule}:\n{}", wrong.join("\n"));
 }
 
-/// Whether this word is in the line, and not only as a part of another.
+/// Whether the line contains this word, not only as a part of another.
 fn names(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word)
@@ -124,7 +154,7 @@ fn only_one_file_prints() {
 }
 
 #[test]
-fn libraries_have_errors_with_names() {
+fn libraries_have_typed_errors() {
     let is_wrong = |source: &Source, line: &str| {
         !source.is_below(&["host/src/main.rs", "host/src/cli/"]) && line.contains("anyhow::")
     };
@@ -144,17 +174,63 @@ fn unsafe_code_is_where_it_is_explained() {
         let word = concat!("unsafe", "_code");
         line.contains(word) && line.contains("allow") && !source.is_below(&allowed)
     };
-    no_line(&rust(&["host", "guest-sdk", "tests", "examples"]), "unsafe code", is_wrong);
+    no_line(&rust(&CODE), "unsafe code", is_wrong);
 }
 
 #[test]
 fn no_test_is_left_out_and_none_sleeps() {
     let ignored = concat!("#[", "ignore");
-    let everything = rust(&["host", "guest-sdk", "tests", "examples"]);
-    no_line(&everything, "a test that is left out tests nothing", |_, line| line.contains(ignored));
-    let sleeps = [concat!("thread", "::sleep"), concat!("sleep", "_ms(")];
-    let waits = rust(&["host", "tests"]);
-    no_line(&waits, "wait for something, with a deadline", |_, line| sleeps.iter().any(|it| line.contains(it)));
+    no_line(&rust(&CODE), "a test that is left out tests nothing", |_, line| line.contains(ignored));
+    // The harness polls with a deadline, and the fault suites spread their faults over time.
+    let polls =
+        ["tests/src/wait.rs", "tests/src/faults/", "tests/src/steady.rs", "tests/src/relay.rs", "tests/tests/tidy.rs"];
+    // The pause between two halves of a frame is what this test is about.
+    let pauses = ["host/src/transport/stream/tests.rs"];
+    let sleeps = ["sleep(", "sleep_ms(", "sleep_until(", "park_timeout("];
+    for source in rust(&CODE) {
+        if source.is_below(&polls) || source.is_below(&pauses) {
+            continue;
+        }
+        for line in source.parts().1.lines() {
+            let is_fixed = sleeps.iter().any(|word| names(line, word) || line.contains(&format!("::{word}")));
+            assert!(!is_fixed, "no fixed sleeps: wait for something, with a deadline: {}: {line}", source.path);
+        }
+    }
+    let sleep = concat!("thread", "::sleep");
+    no_line(&rust(&["host", "tests"]), "a wait that nothing can end", |_, line| line.contains(sleep));
+}
+
+#[test]
+fn the_names_of_tests_are_short_enough_to_read() {
+    let mut long = BTreeSet::new();
+    for source in rust(&CODE) {
+        let tests = functions(&source.text).filter(|(_, is_test, _)| *is_test);
+        long.extend(tests.map(|(_, _, name)| name.to_owned()).filter(|name| name.chars().count() > TEST_NAME_MAX));
+    }
+    compare("names of tests with more characters than allowed", &long, words::LONG_TEST_NAMES);
+}
+
+/// The functions of a file: line number, whether it is a test, and name.
+fn functions(text: &str) -> impl Iterator<Item = (usize, bool, &str)> {
+    let mut is_test = false;
+    text.lines().enumerate().filter_map(move |(index, line)| {
+        let line = line.trim();
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        }
+        let name = function_name(line)?;
+        Some((index + 1, std::mem::take(&mut is_test), name))
+    })
+}
+
+/// The name of the function that begins in this line.
+fn function_name(line: &str) -> Option<&str> {
+    let (before, rest) = line.split_once("fn ")?;
+    let qualifiers = ["pub", "async", "const", "unsafe", "extern", "\"C\""];
+    let is_qualifier = |word: &str| qualifiers.contains(&word) || word.starts_with("pub(") || word.ends_with(')');
+    let name = rest.split(['(', '<']).next()?;
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    (is_name && before.split_whitespace().all(is_qualifier)).then_some(name)
 }
 
 #[test]
@@ -162,9 +238,89 @@ fn every_file_says_what_it_is_and_is_short_enough_to_read() {
     for source in rust(&["host/src", "tests", "guest-sdk/src", "guest-sdk/macros/src", "examples/tasks"]) {
         let first = source.text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         assert!(first.starts_with("//!"), "{} opens without saying what it is", source.path);
-        let lines = source.text.lines().count();
-        assert!(lines <= LINES_MAX, "{} has {lines} lines: more than {LINES_MAX} are two files", source.path);
     }
+    let is_long = |source: &Source| {
+        let (code, tests) = source.parts();
+        code.lines().count() > LINES_MAX || tests.lines().count() > TEST_LINES_MAX
+    };
+    let long = rust(&CODE).into_iter().filter(is_long).map(|source| source.path);
+    compare("files with more lines than allowed", &long.collect(), words::LONG_FILES);
+}
+
+#[test]
+fn functions_are_short_enough_to_read() {
+    let mut long = BTreeSet::new();
+    for source in rust(&CODE) {
+        let code = source.parts().0;
+        let lines: Vec<&str> = code.lines().collect();
+        for (number, _, name) in functions(code) {
+            // rustfmt closes a function with a brace at the indent of its beginning.
+            let first = lines[number - 1];
+            let indent = &first[..first.len() - first.trim_start().len()];
+            let is_end = |line: &&str| {
+                line.strip_prefix(indent)
+                    .is_some_and(|rest| rest == "}" || (rest.starts_with(')') && rest.ends_with(';')))
+                    || (*line == first && first.ends_with(['}', ';']))
+            };
+            let length = lines[number - 1..].iter().position(is_end).map_or(0, |at| at + 1);
+            if length > FUNCTION_LINES_MAX {
+                long.insert(format!("{} {name}", source.path));
+            }
+        }
+    }
+    compare("functions with more lines than allowed", &long, words::LONG_FUNCTIONS);
+}
+
+#[test]
+fn identifiers_use_the_words_of_the_field() {
+    let mut used = BTreeMap::new();
+    for source in rust(&CODE) {
+        for (number, line) in source.code() {
+            for identifier in identifiers(line) {
+                let words = words_of(identifier).into_iter().filter(|word| words::OLD_WORDS.contains(&word.as_str()));
+                let name = words::OLD_NAMES.contains(&identifier).then(|| identifier.to_owned());
+                for word in words.chain(name) {
+                    used.entry(word).or_insert_with(|| format!("{}:{number}: {identifier}", source.path));
+                }
+            }
+        }
+    }
+    let new: Vec<_> = used.iter().filter(|(word, _)| !words::STILL_USED.contains(&word.as_str())).collect();
+    assert!(new.is_empty(), "old words, the vocabulary of CONTRIBUTING.md has better ones: {new:#?}");
+    compare("old words", &used.into_keys().collect(), words::STILL_USED);
+}
+
+/// Fails with what is new, and with exceptions that are no longer needed.
+#[track_caller]
+fn compare(rule: &str, found: &BTreeSet<String>, allowed: &[&str]) {
+    let new: Vec<_> = found.iter().filter(|it| !allowed.contains(&it.as_str())).map(String::as_str).collect();
+    assert!(new.is_empty(), "{rule}:\n{}", new.join("\n"));
+    let unused: Vec<_> = allowed.iter().filter(|it| !found.contains(**it)).copied().collect();
+    assert!(unused.is_empty(), "{rule}, exceptions that are no longer needed:\n{}", unused.join("\n"));
+}
+
+/// The identifiers in a line of code, without its texts and the comment behind it.
+fn identifiers(line: &str) -> impl Iterator<Item = &str> {
+    let line = line.split(" // ").next().unwrap_or_default();
+    let outside = line.split('"').step_by(2);
+    let words = outside.flat_map(|part| part.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.filter(|word| word.starts_with(|c: char| c.is_alphabetic() || c == '_'))
+}
+
+/// The words of a `snake_case` or `CamelCase` identifier, in lower case.
+fn words_of(identifier: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_lower = false;
+    for c in identifier.chars() {
+        if c == '_' || (c.is_uppercase() && was_lower) {
+            words.push(String::new());
+        }
+        was_lower = c.is_lowercase();
+        if let Some(word) = words.last_mut().filter(|_| c != '_') {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words
 }
 
 #[test]
@@ -222,6 +378,6 @@ fn the_top_folder_holds_only_what_belongs_there() {
     let entries = fs::read_dir(root()).expect("the repository").map(|entry| entry.expect("an entry").file_name());
     let names = entries.map(|name| name.to_string_lossy().into_owned());
     // Hidden ones may be an editor's.
-    let strangers: Vec<_> = names.filter(|name| !name.starts_with('.') && !known.contains(&name.as_str())).collect();
-    assert!(strangers.is_empty(), "measurements and notes belong elsewhere: {strangers:?}");
+    let unknown: Vec<_> = names.filter(|name| !name.starts_with('.') && !known.contains(&name.as_str())).collect();
+    assert!(unknown.is_empty(), "measurements and notes belong elsewhere: {unknown:?}");
 }

@@ -1,16 +1,16 @@
-//! From syntax to a task that can run, or to every reason why it cannot, each on its own token.
+//! Turns the parsed attribute and function into a task, or into all mistakes, each on its own token.
 
 use quote::ToTokens;
 use syn::{Attribute, Expr, ExprLit, FnArg, GenericParam, Ident, ItemFn, Lit, Meta, Pat, PatType, Signature};
 
 use crate::mistakes::Mistakes;
 use crate::parse::Parsed;
-use crate::schedule::{self, Schedule};
+use crate::schedule;
 use crate::settings::{NAME_BYTES_MAX, check_settings, too_long};
-use crate::task::{Parameter, Policy, Task};
+use crate::task::{Parameter, Policy, Schedule, Task};
 use crate::types::{has_reference, is_plain, option_of, owned_type, returns, type_text};
 
-/// Checks all of it and reports all mistakes.
+/// Checks everything and reports all mistakes.
 pub(crate) fn check(parsed: Parsed) -> syn::Result<(ItemFn, Task)> {
     let Parsed { settings, function, mut mistakes } = parsed;
     let (name, policy, schedule) = check_settings(&settings, &mut mistakes);
@@ -164,7 +164,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_sound_task_has_no_mistakes() {
+    fn a_valid_task_has_no_mistakes() {
         let attribute = r#"name = "sum.up", max_retries = 3, retry_delay = "5s", retry_backoff = 2,
             retry_backoff_max = "1h 30m", timeout = "500ms", priority = "high""#;
         let task = checked(attribute, "async fn add(x: &str, mut y: Option<&[u8]>) -> Result<Vec<u8>> {}");
@@ -194,7 +194,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_called_with_json_is_refused() {
+    fn functions_that_cannot_be_called_with_json_are_refused() {
         assert_mistake("", "struct S;", "struct", "goes on a function");
         assert_mistake("", "fn f<T>(x: T) {}", "T", "cannot be generic");
         assert_mistake("", "fn f(x: impl Copy) {}", "impl Copy", "cannot be generic");
@@ -208,7 +208,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_does_not_hide_the_rest() {
+    fn a_syntax_error_does_not_hide_other_mistakes() {
         let found = mistakes(r#"max_retries = , "high", timeout("3s"), priority = "a" "b", colour = 1"#, "enum E {}");
         let tokens: Vec<_> = found.iter().map(|(token, _)| token.as_str()).collect();
         let expected = ["\"high\"", "(", "\"b\"", "enum", "max_retries", "colour"];
@@ -218,7 +218,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_doc_comment_keeps_its_lines_and_loses_its_margin() {
+    fn the_doc_comment_keeps_its_lines_without_the_indentation() {
         let item = "/// Adds.\n///\n/// - one\n///   two\nfn f() {}";
         let documentation = checked("", item).map(|task| task.documentation);
         assert_eq!(documentation.ok().as_deref(), Some("Adds.\n\n- one\n  two"));

@@ -1,16 +1,16 @@
-//! From a checked task to code: its registration, and the function that runs it from JSON.
+//! Generates the code of a task: its registration, and the function that calls it with JSON.
 //!
-//! Everything sits in a `const _` so that nothing of it gets in the way of the author's names.
+//! Everything is in a `const _`, so that it cannot conflict with the author's names.
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use crate::schedule::{self, Schedule};
-use crate::task::{Parameter, Pass, Policy, Task};
+use crate::schedule;
+use crate::task::{Parameter, Pass, Policy, Schedule, Task};
 use crate::types::option_of;
 
-/// Writes the task's registration.
+/// Generates the registration of a task.
 pub(crate) fn expand(task: &Task) -> TokenStream {
     let Task { name, documentation, conditions, .. } = task;
     let parameters = task.parameters.iter().map(describe);
@@ -54,7 +54,7 @@ fn describe(parameter: &Parameter) -> TokenStream {
     }
 }
 
-/// The function that reads the arguments, calls the task and writes its result.
+/// Generates the function that reads the arguments, calls the task and writes its result.
 fn run(task: &Task) -> TokenStream {
     let function = &task.function;
     let slots: Vec<_> = (0..task.parameters.len()).map(|index| format_ident!("__argument_{index}")).collect();
@@ -66,7 +66,7 @@ fn run(task: &Task) -> TokenStream {
     let reads = task.parameters.iter().zip(&slots).map(|(parameter, slot)| {
         let owned = &parameter.owned;
         let name = &parameter.name;
-        // With the type spelled out, what it lacks is shown on the parameter's type.
+        // With the type written out, the compiler reports missing traits on the parameter's type.
         let inner = option_of(owned).filter(|_| parameter.optional);
         let read = if let Some(inner) = inner {
             quote_spanned!(owned.span()=> __sdk::optional::<#inner>)

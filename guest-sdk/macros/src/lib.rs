@@ -1,12 +1,9 @@
 //! The `#[task]` attribute of `fastworker-guest`, which re-exports and documents it.
 //!
-//! Three stations, each a file: `parse` reads tokens without judging them, `check` turns them
-//! into a `Task` or into every mistake at once, each on its own token, and `expand`
-//! writes the code, which cannot fail. `settings`, `schedule` and `types` are parts of `check`. The
-//! function itself is passed on as it was written, also when there were mistakes, so that rustc does
-//! not add complaints about a missing function.
-
-mod mistakes;
+//! There are three steps: `parse` reads the tokens, `check` turns them into a `Task` or into all mistakes
+//! at once, each on its own token, and `expand` generates the code, which cannot fail. `settings`,
+//! `schedule`, `value` and `types` are parts of `check`. The function itself is always passed on
+//! unchanged, also after mistakes, so that rustc does not report a missing function as well.
 
 mod parse;
 
@@ -16,11 +13,15 @@ mod settings;
 
 mod schedule;
 
+mod value;
+
 mod types;
 
 mod task;
 
 mod expand;
+
+mod mistakes;
 
 use proc_macro::TokenStream;
 use quote::ToTokens;

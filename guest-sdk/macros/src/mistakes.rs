@@ -1,23 +1,23 @@
-//! Mistakes in a task, collected so that one compilation shows them all.
+//! Collects the mistakes in a task, so that one compilation reports them all.
 
 use quote::ToTokens;
 
-/// The mistakes that were found so far.
+/// The mistakes found so far.
 #[derive(Default)]
 pub(crate) struct Mistakes(Option<syn::Error>);
 
 impl Mistakes {
-    /// Adds one that is shown at these tokens.
+    /// Adds a mistake that is reported on these tokens.
     pub(crate) fn add(&mut self, at: impl ToTokens, message: impl std::fmt::Display) {
         self.push(syn::Error::new_spanned(at, message));
     }
 
-    /// Takes what is right, and adds what is wrong.
+    /// Returns a valid value, or adds the mistake.
     pub(crate) fn keep<T>(&mut self, checked: syn::Result<T>) -> Option<T> {
         checked.map_err(|mistake| self.push(mistake)).ok()
     }
 
-    /// Adds one.
+    /// Adds a mistake.
     pub(crate) fn push(&mut self, mistake: syn::Error) {
         match &mut self.0 {
             Some(first) => first.combine(mistake),
@@ -25,7 +25,7 @@ impl Mistakes {
         }
     }
 
-    /// What was checked, if there was no mistake.
+    /// Returns the checked value if there was no mistake.
     pub(crate) fn finish<T>(self, checked: Option<T>) -> syn::Result<T> {
         match (self.0, checked) {
             (None, Some(checked)) => Ok(checked),

@@ -1,6 +1,6 @@
-//! From tokens to syntax, without judging it: what the attribute says and the function it is on.
+//! Parses the attribute and the function, without checking their meaning.
 //!
-//! What cannot be read does not keep the rest from being read, so that all mistakes are told at once.
+//! A syntax error does not stop the parsing of the rest, so that all mistakes are reported at once.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -10,19 +10,19 @@ use syn::{Expr, Ident, Item, ItemFn, Token};
 
 use crate::mistakes::Mistakes;
 
-/// One `#[task(…)]` and what is below it.
+/// One `#[task(…)]` and the item below it.
 pub(crate) struct Parsed {
     pub(crate) settings: Vec<Setting>,
-    /// None if it is something else.
+    /// None if the item is no function.
     pub(crate) function: Option<ItemFn>,
-    /// What could not be read.
+    /// Syntax errors.
     pub(crate) mistakes: Mistakes,
 }
 
 /// One `key = value` of the attribute.
 pub(crate) struct Setting {
     pub(crate) key: Ident,
-    /// Missing in `#[task(key)]`, which `check` explains better than a parser could.
+    /// Missing in `#[task(key)]`; `check` reports this with an example.
     pub(crate) value: Option<Expr>,
 }
 
@@ -68,7 +68,7 @@ fn between_commas(tokens: TokenStream) -> Vec<TokenStream> {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
     let mut parts: Vec<TokenStream> = tokens.split(is_comma).map(|part| part.iter().cloned().collect()).collect();
-    // Behind the last comma there may be nothing.
+    // A trailing comma is allowed.
     parts.pop_if(|last| last.is_empty());
     parts
 }

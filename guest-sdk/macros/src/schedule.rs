@@ -1,48 +1,35 @@
-//! What the attribute says about when a task is submitted by itself.
+//! Checks the settings of a schedule.
 //!
-//! Only the shape is checked here: a pattern's fields and their characters, that a zone could be
-//! one. The host knows calendars and zones; what it cannot use is a warning of `fastworker list`.
+//! Only their shape is checked here, such as the fields of a cron pattern and their characters. The
+//! host knows calendars and time zones; what it cannot use is a warning of `fastworker list`.
 
 use proc_macro2::Span;
 use syn::Ident;
 
 use crate::parse::Setting;
-use crate::settings::{count as whole, duration, text};
-use crate::task::Parameter;
+use crate::task::{Parameter, Schedule};
+use crate::value::{count as whole_number, duration, text};
 
-/// The keys that say so.
+/// The keys of a schedule.
 pub(crate) const KEYS: [&str; 6] = ["every", "cron", "tz", "overlap", "count", "until"];
 const OVERLAPS: [&str; 2] = ["skip", "queue"];
-/// The shortest interval, in seconds.
+/// Minimum interval in seconds.
 const EVERY_MIN: f64 = 0.1;
 
-/// When the task is submitted by itself.
-#[derive(Default)]
-pub(crate) struct Schedule {
-    pub(crate) every: Option<f64>,
-    pub(crate) cron: Option<String>,
-    pub(crate) tz: Option<String>,
-    pub(crate) overlap: Option<String>,
-    pub(crate) count: Option<u32>,
-    pub(crate) until: Option<String>,
-}
-
-impl Schedule {
-    /// Takes one setting.
-    pub(crate) fn take(&mut self, setting: &Setting) -> syn::Result<()> {
-        match setting.key.to_string().as_str() {
-            "every" => self.every = Some(every(setting)?),
-            "cron" => self.cron = Some(cron(setting)?),
-            "tz" => self.tz = Some(zone(setting)?),
-            "overlap" => self.overlap = Some(overlap(setting)?),
-            "count" => self.count = Some(count(setting)?),
-            _ => self.until = Some(until(setting)?),
-        }
-        Ok(())
+/// Checks one setting and adds it to the schedule.
+pub(crate) fn set(schedule: &mut Schedule, setting: &Setting) -> syn::Result<()> {
+    match setting.key.to_string().as_str() {
+        "every" => schedule.every = Some(every(setting)?),
+        "cron" => schedule.cron = Some(cron(setting)?),
+        "tz" => schedule.tz = Some(zone(setting)?),
+        "overlap" => schedule.overlap = Some(overlap(setting)?),
+        "count" => schedule.count = Some(count(setting)?),
+        _ => schedule.until = Some(until(setting)?),
     }
+    Ok(())
 }
 
-/// What does not go together: with each other, and with the parameters.
+/// Finds settings that exclude each other, or do not fit the parameters.
 pub(crate) fn check(settings: &[Setting], parameters: &[Parameter]) -> Vec<syn::Error> {
     let key = |name: &str| settings.iter().map(|setting| &setting.key).find(|key| *key == name);
     let mistake = |key: &Ident, message: String| syn::Error::new(key.span(), message);
@@ -51,8 +38,8 @@ pub(crate) fn check(settings: &[Setting], parameters: &[Parameter]) -> Vec<syn::
         (Some(_), Some(cron)) => mistakes.push(mistake(cron, "`every` and `cron` exclude each other".to_owned())),
         (None, None) => {
             let more = KEYS.iter().filter_map(|name| key(name));
-            let lonely = |key: &Ident| mistake(key, format!("`{key}` needs `every` or `cron` beside it"));
-            return more.map(lonely).collect();
+            let incomplete = |key: &Ident| mistake(key, format!("`{key}` needs `every` or `cron` beside it"));
+            return more.map(incomplete).collect();
         }
         (Some(_), None) => mistakes.extend(
             key("tz").map(|tz| mistake(tz, "`tz` is for `cron`: an interval is the same everywhere".to_owned())),
@@ -82,20 +69,20 @@ fn every(setting: &Setting) -> syn::Result<f64> {
 
 fn cron(setting: &Setting) -> syn::Result<String> {
     let (pattern, at) = text(setting, "\"0 9 * * MON-FRI\"")?;
-    let wrong = |message: String| Err(syn::Error::new(at, message));
+    let invalid = |message: String| Err(syn::Error::new(at, message));
     if let Some(nickname) = pattern.strip_prefix('@') {
         const NICKNAMES: [&str; 7] = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
         if NICKNAMES.contains(&nickname) {
             return Ok(pattern);
         }
         if nickname == "reboot" {
-            return wrong("a control plane has no reboot; submit the task when you start it".to_owned());
+            return invalid("a control plane has no reboot; submit the task when you start it".to_owned());
         }
-        return wrong(format!("unknown pattern \"{pattern}\"; there are @{}", NICKNAMES.join(", @")));
+        return invalid(format!("unknown pattern \"{pattern}\"; there are @{}", NICKNAMES.join(", @")));
     }
     let fields: Vec<&str> = pattern.split_whitespace().collect();
     if !(5..=6).contains(&fields.len()) {
-        return wrong(format!(
+        return invalid(format!(
             "a cron pattern has five fields (minute, hour, day of month, month, day of week), or six with seconds in \
              front; this one has {}",
             fields.len()
@@ -109,33 +96,33 @@ fn cron(setting: &Setting) -> syn::Result<String> {
         let (name, least, most) = (NAMES[index], LEAST[index], &MOST[index]);
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "*/,-#?+".contains(c);
         if let Some(c) = field.chars().find(|c| !is_allowed(*c)) {
-            return wrong(format!("'{c}' has no meaning in a cron pattern"));
+            return invalid(format!("'{c}' has no meaning in a cron pattern"));
         }
         for part in field.split(',') {
-            // What follows a slash or a # is a step or a number of weeks.
+            // A slash is followed by a step, a # by the number of a week.
             let range = part.split(['/', '#']).next().unwrap_or_default();
             let is_beyond = |number: &u32| number > most;
             if let Some(number) = range.split('-').filter_map(|end| end.parse().ok()).find(is_beyond) {
-                return wrong(format!("the {name} \"{field}\" is out of range: {number} is more than {most}"));
+                return invalid(format!("the {name} \"{field}\" is out of range: {number} is more than {most}"));
             }
             // A week has seven days, although both 0 and 7 are Sunday.
             let whole = (least, if name == "day of week" { 6 } else { *most });
-            if let Some(why) = step_fault(part, whole) {
-                return wrong(format!("the {name} \"{part}\" has {why}"));
+            if let Some(why) = step_error(part, whole) {
+                return invalid(format!("the {name} \"{part}\" has {why}"));
             }
         }
     }
     Ok(pattern)
 }
 
-/// What is wrong with the step of a part of a field, which has values from `least` to `most`. A step that
-/// ends the range at once is a mistake: `*/90` in the minute field would only match 0.
-fn step_fault(part: &str, whole: (u32, u32)) -> Option<String> {
+/// What is wrong with the step of a part of a field, whose values are `whole`. A step beyond the range is
+/// a mistake: `*/90` in the minute field would only match 0.
+fn step_error(part: &str, whole: (u32, u32)) -> Option<String> {
     let (range, step) = part.split_once('/')?;
     let (least, most) = match range.split_once('-') {
         Some((from, to)) => {
             let (from, to) = (value(from)?, value(to)?);
-            // Sunday ends a week as well.
+            // Sunday may also be the end of a range.
             (from, if to < from && to == 0 { 7 } else { to })
         }
         None if matches!(range, "*" | "?") => whole,
@@ -183,7 +170,7 @@ fn overlap(setting: &Setting) -> syn::Result<String> {
 }
 
 fn count(setting: &Setting) -> syn::Result<u32> {
-    match whole(setting)? {
+    match whole_number(setting)? {
         0 => Err(syn::Error::new(value_span(setting), "a count of zero would never submit the task")),
         count => Ok(count),
     }
@@ -208,7 +195,7 @@ fn value_span(setting: &Setting) -> Span {
     setting.value.as_ref().map_or_else(|| setting.key.span(), syn::spanned::Spanned::span)
 }
 
-/// The keys of the descriptor's `policy` that say so.
+/// The keys of the descriptor's `policy` for a schedule.
 pub(crate) fn json(schedule: &Schedule, number: impl Fn(f64) -> String) -> Vec<(&'static str, Option<String>)> {
     let quoted = |text: &Option<String>| text.as_ref().map(|text| format!("\"{text}\""));
     vec![
@@ -226,7 +213,7 @@ mod tests {
     use crate::check::tests::{assert_mistake, mistakes};
 
     #[test]
-    fn a_schedule_is_checked_as_far_as_its_shape_goes() {
+    fn the_shape_of_a_schedule_is_checked() {
         let f = "fn f(x: Option<u8>) {}";
         for sound in [
             r#"every = "10s""#,

@@ -1,17 +1,15 @@
-//! What stands in the brackets of `#[task(…)]`, each value checked on its own token.
-//!
-//! Apart from the function's side because it knows nothing of functions. `schedule` takes its own keys
-//! from here, and reads them with the same readers.
+//! Checks the settings in `#[task(…)]`, each value on its own token.
 
 use syn::spanned::Spanned;
-use syn::{Expr, ExprLit, Ident, Lit};
+use syn::{Ident, Lit};
 
 use crate::mistakes::Mistakes;
 use crate::parse::Setting;
-use crate::schedule::{self, Schedule};
-use crate::task::Policy;
+use crate::schedule;
+use crate::task::{Policy, Schedule};
+use crate::value::{count, duration, literal, text, wrong_value};
 
-/// The keys, besides those of a schedule.
+/// The keys, except those of a schedule.
 const KEYS: [&str; 7] =
     ["name", "priority", "timeout", "max_retries", "retry_delay", "retry_backoff", "retry_backoff_max"];
 const PRIORITIES: [&str; 4] = ["critical", "high", "normal", "low"];
@@ -36,7 +34,7 @@ pub(crate) fn check_settings(settings: &[Setting], mistakes: &mut Mistakes) -> (
             "retry_delay" => duration(setting).map(|it| policy.retry_delay = Some(it)),
             "retry_backoff" => factor(setting).map(|it| policy.retry_backoff = Some(it)),
             "retry_backoff_max" => duration(setting).map(|it| policy.retry_backoff_max = Some(it)),
-            of_schedule if schedule::KEYS.contains(&of_schedule) => schedule.take(setting),
+            key if schedule::KEYS.contains(&key) => schedule::set(&mut schedule, setting),
             unknown => Err(unknown_key(&setting.key, unknown)),
         };
         mistakes.keep(checked);
@@ -89,13 +87,6 @@ fn timeout(setting: &Setting) -> syn::Result<f64> {
     }
 }
 
-pub(crate) fn count(setting: &Setting) -> syn::Result<u32> {
-    match literal(setting) {
-        Some(Lit::Int(number)) => number.base10_parse().map_err(|_| wrong_value(setting, "a count", "3")),
-        _ => Err(wrong_value(setting, "a count", "3")),
-    }
-}
-
 fn factor(setting: &Setting) -> syn::Result<f64> {
     let parsed = match literal(setting) {
         Some(Lit::Int(number)) => number.base10_parse::<f64>().ok(),
@@ -105,66 +96,6 @@ fn factor(setting: &Setting) -> syn::Result<f64> {
     parsed
         .filter(|factor| *factor >= 1.0 && factor.is_finite())
         .ok_or_else(|| wrong_value(setting, "a factor of at least 1", "2.0"))
-}
-
-pub(crate) fn duration(setting: &Setting) -> syn::Result<f64> {
-    let (text, at) = text(setting, "\"30s\"")?;
-    seconds(&text).ok_or_else(|| {
-        let message = format!(
-            "\"{text}\" is not a duration; write numbers with a unit (ms, s, m, h, d), such as \
-             \"500ms\", \"30s\" or \"1h 30m\""
-        );
-        syn::Error::new(at, message)
-    })
-}
-
-/// Reads `1h 30m`, `500ms`, `1.5s`, in seconds.
-fn seconds(text: &str) -> Option<f64> {
-    let mut total = 0.0;
-    let mut rest = text.trim();
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(unit_at);
-        let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit_end);
-        let number: f64 = number.parse().ok()?;
-        total += match unit {
-            "ms" => number / 1000.0,
-            "s" => number,
-            "m" => number * 60.0,
-            "h" => number * 3600.0,
-            "d" => number * 86400.0,
-            _ => return None,
-        };
-        rest = after.trim_start();
-    }
-    total.is_finite().then_some(total)
-}
-
-pub(crate) fn text(setting: &Setting, example: &str) -> syn::Result<(String, proc_macro2::Span)> {
-    match literal(setting) {
-        Some(Lit::Str(text)) => Ok((text.value(), text.span())),
-        _ => Err(wrong_value(setting, "a text", example)),
-    }
-}
-
-fn literal(setting: &Setting) -> Option<&Lit> {
-    match &setting.value {
-        Some(Expr::Lit(ExprLit { lit, .. })) => Some(lit),
-        _ => None,
-    }
-}
-
-fn wrong_value(setting: &Setting, wanted: &str, example: &str) -> syn::Error {
-    let key = &setting.key;
-    let message = format!("`{key}` takes {wanted}, as in `{key} = {example}`");
-    match &setting.value {
-        Some(value) => syn::Error::new_spanned(value, message),
-        None => syn::Error::new(key.span(), message),
-    }
 }
 
 fn listed(words: &[&str]) -> String {

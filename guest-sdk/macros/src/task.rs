@@ -1,10 +1,8 @@
-//! A task that is known to be sound: what `check` makes and `expand` writes.
+//! A valid task: the result of `check` and the input of `expand`.
 
 use syn::{Attribute, Ident, Type};
 
-use crate::schedule::Schedule;
-
-/// A task as `expand` writes it: everything here is known to be sound.
+/// A task that passed all checks.
 pub(crate) struct Task {
     /// The function to call.
     pub(crate) function: Ident,
@@ -15,7 +13,7 @@ pub(crate) struct Task {
     pub(crate) result: Returns,
     pub(crate) policy: Policy,
     pub(crate) schedule: Schedule,
-    /// The `#[cfg(…)]` of the function, which hold for its registration too.
+    /// The `#[cfg(…)]` of the function, which apply to its registration too.
     pub(crate) conditions: Vec<Attribute>,
 }
 
@@ -26,14 +24,14 @@ pub(crate) struct Parameter {
     pub(crate) type_text: String,
     /// The type that is read from JSON.
     pub(crate) owned: Type,
-    /// An `Option`, which is `None` when the argument is missing.
+    /// Whether it is an `Option`, which is `None` if the argument is missing.
     pub(crate) optional: bool,
     pub(crate) pass: Pass,
-    /// The type whose schema is told, unless the host knows it by its text.
+    /// The type to describe by a schema; none if the host knows it by its name.
     pub(crate) described: Option<Type>,
 }
 
-/// How the value read from JSON becomes what the function takes.
+/// How the value read from JSON is passed to the function.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
     /// `T` from `T`.
@@ -51,7 +49,7 @@ pub(crate) struct Returns {
     /// The type of a success as written, for people.
     pub(crate) type_text: String,
     pub(crate) fallible: bool,
-    /// The type whose schema is told, unless the host knows it by its text.
+    /// The type to describe by a schema; none if the host knows it by its name.
     pub(crate) described: Option<Type>,
     /// Where mistakes in the type are shown.
     pub(crate) span: proc_macro2::Span,
@@ -66,4 +64,15 @@ pub(crate) struct Policy {
     pub(crate) retry_delay: Option<f64>,
     pub(crate) retry_backoff: Option<f64>,
     pub(crate) retry_backoff_max: Option<f64>,
+}
+
+/// When the task is submitted automatically.
+#[derive(Default)]
+pub(crate) struct Schedule {
+    pub(crate) every: Option<f64>,
+    pub(crate) cron: Option<String>,
+    pub(crate) tz: Option<String>,
+    pub(crate) overlap: Option<String>,
+    pub(crate) count: Option<u32>,
+    pub(crate) until: Option<String>,
 }

@@ -1,7 +1,7 @@
-//! The types of parameters and results: which values are read for them, and how they are told.
+//! The types of parameters and results: how to read them from JSON, and how to describe them.
 //!
-//! Only their syntax is there to go by. What is read from JSON must own its texts, so a reference is
-//! read as what it refers to; a type that the host knows by its text needs no schema.
+//! Only their syntax is known here. Values read from JSON must own their text, so a reference is read
+//! as the type that it refers to. A type that the host knows by its name needs no schema.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -40,7 +40,7 @@ pub(crate) fn owned_type(ty: &Type) -> syn::Result<(Type, Pass)> {
     }
 }
 
-/// What owns a `T` behind a reference, and whether `T` itself has no size.
+/// The owned form of a `T` behind a reference, and whether `T` is unsized.
 fn owned_of(target: &Type) -> (Type, bool) {
     match target {
         Type::Slice(slice) => {
@@ -92,7 +92,7 @@ pub(crate) fn returns(signature: &Signature) -> Returns {
     };
     let success = result.and_then(|last| first_argument(&last.arguments));
     let success = success.unwrap_or(ty);
-    // One that has no name cannot be asked for its schema.
+    // A type that cannot be named cannot be asked for its schema.
     let has_name = |ty: &Type| !matches!(ty, Type::Never(_)) && !has_impl(ty.to_token_stream());
     let described = Some(success.clone()).filter(|ty| !is_plain(ty) && has_name(ty));
     Returns { type_text: type_text(success), fallible: result.is_some(), described, span: ty.span() }
@@ -106,7 +106,7 @@ fn has_impl(tokens: TokenStream) -> bool {
     })
 }
 
-/// Whether the host knows from the text of a type which JSON it is read from.
+/// Whether the host knows the JSON of a type by its name.
 pub(crate) fn is_plain(ty: &Type) -> bool {
     const SCALARS: [&str; 19] = [
         "bool", "char", "str", "String", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32",

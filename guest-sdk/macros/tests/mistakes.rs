@@ -2,7 +2,7 @@
 //!
 //! The texts in `mistakes/*.stderr` are those of one version of rustc, so other versions skip them.
 //! After a change that is meant, `TRYBUILD=overwrite cargo test --package fastworker-guest-macros`
-//! writes them anew.
+//! updates them.
 
 use std::process::Command;
 

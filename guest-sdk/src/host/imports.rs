@@ -1,4 +1,4 @@
-//! The contract's imports, in this crate's own types.
+//! The contract's host functions, in this crate's own types.
 
 use crate::export::bindings::fastworker::task::host;
 use crate::log::Level;

@@ -1,4 +1,4 @@
-//! What the host offers to an attempt: the contract's imports in a module, `testing` elsewhere.
+//! The host functions: the contract's imports in a module, `testing` elsewhere.
 
 #[cfg(target_family = "wasm")]
 mod imports;

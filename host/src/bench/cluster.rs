@@ -1,4 +1,4 @@
-//! Processes to measure: this same program, started as users start it.
+//! The processes to measure: this program, started with the options that users have.
 
 use std::{
     fs,
@@ -16,22 +16,22 @@ use crate::{
     transport::{Caller, Transport, nng::Nng},
 };
 
-/// Ports of one cluster: discovery, five of the control plane, one for subworkers.
+/// Number of ports of one cluster: discovery, five of the control plane, one for subworkers.
 const PORTS: u16 = 7;
 
-/// Ends a process when it is dropped.
+/// A child process that is killed when dropped.
 pub(super) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone afterwards.
+        // Fails if the process has already ended, which is fine.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 impl Process {
-    /// Takes a process over.
+    /// Takes ownership of a process.
     pub(super) fn of(child: Child) -> Self {
         Self(child)
     }
@@ -52,11 +52,11 @@ impl Process {
         let read = process.0.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
         match read {
             Some(Ok(length)) if length > 0 => Ok(process),
-            _ => Err(failed("it ended before it was ready; its own words are above".into())),
+            _ => Err(failed("it ended before it was ready; see its output above".into())),
         }
     }
 
-    /// Resident memory in MB, where the system tells.
+    /// Resident memory in MB, if the system reports it.
     fn memory(&self) -> Option<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -65,7 +65,7 @@ impl Process {
     }
 }
 
-/// A server that answers each question with itself.
+/// A server that replies to each request with the request itself.
 pub(super) struct Echo {
     caller: Arc<dyn Caller>,
     _process: Process,
@@ -75,7 +75,7 @@ impl Echo {
     pub(super) fn start() -> Result<Self, BenchError> {
         let address = Address::loopback(free_ports(1)?);
         let arguments = ["bench".to_owned(), "--echo".to_owned(), address.to_string()];
-        let process = Process::start("the raw server", &arguments)?;
+        let process = Process::start("the echo server", &arguments)?;
         Ok(Self { caller: Nng.connect(&address.to_string())?, _process: process })
     }
 
@@ -84,7 +84,7 @@ impl Echo {
     }
 }
 
-/// Who runs the tasks of a cluster.
+/// Where the tasks of a cluster run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// The control plane.
@@ -114,22 +114,22 @@ impl Cluster {
         let (discovery, base) = (Address::loopback(first), Address::loopback(first + 1));
         let module = plan.module.display().to_string();
         let slots = plan.slots.to_string();
-        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
-        let modules = words(&["--task-modules", &module, "--concurrency", &slots]);
-        let common = words(&["--discovery-address", &discovery.to_string(), "--log-level", "warn", "--json"]);
+        let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
+        let modules = strings(&["--task-modules", &module, "--concurrency", &slots]);
+        let common = strings(&["--discovery-address", &discovery.to_string(), "--log-level", "warn", "--json"]);
         let subworker_port = (first + 6).to_string();
-        let mut arguments = words(&["control-plane", "--no-gui", "--base-address", &base.to_string()]);
-        // Nothing of it is kept.
-        arguments.extend(words(&["--cluster-id", &uuid::Uuid::new_v4().to_string()]));
-        arguments.extend(words(&["--subworker-port", &subworker_port]));
+        let mut arguments = strings(&["control-plane", "--no-gui", "--base-address", &base.to_string()]);
+        // A random id: the state folder is not used.
+        arguments.extend(strings(&["--cluster-id", &uuid::Uuid::new_v4().to_string()]));
+        arguments.extend(strings(&["--subworker-port", &subworker_port]));
         arguments.extend(common.clone());
         if shape == Shape::OwnSlots {
             arguments.extend(modules.clone());
         }
         let control_plane = Process::start("a control plane", &arguments)?;
         let subworker = if shape == Shape::OneSubworker {
-            let mut arguments = words(&["subworker", "--worker-id", "bench"]);
-            arguments.extend(words(&["--control-plane-address", &base.to_string()]));
+            let mut arguments = strings(&["subworker", "--worker-id", "bench"]);
+            arguments.extend(strings(&["--control-plane-address", &base.to_string()]));
             arguments.extend(common);
             arguments.extend(modules);
             Some(Process::start("a subworker", &arguments)?)
@@ -145,7 +145,7 @@ impl Cluster {
         Ok(Self { client, base, subworker, control_plane })
     }
 
-    /// How much memory the processes of a cluster with a subworker have.
+    /// The memory of the processes, if the cluster has a subworker.
     pub(super) fn memory(&self) -> Option<Memory> {
         let subworker = self.subworker.as_ref()?.memory()?;
         Some(Memory { control_plane: self.control_plane.memory()?, subworker })
@@ -158,7 +158,7 @@ impl Drop for Cluster {
     }
 }
 
-/// The first of so many free ports in a row, below the range that outgoing connections use.
+/// Finds consecutive free ports below the range of outgoing connections, and returns the first one.
 pub(super) fn free_ports(count: u16) -> Result<u16, BenchError> {
     const LOWEST: u16 = 20_000;
     const HIGHEST: u16 = 32_000;

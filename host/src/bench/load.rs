@@ -1,4 +1,4 @@
-//! Tasks, submitted through a client, each result checked.
+//! Submits tasks through a client, and verifies each result.
 
 use std::{
     sync::Arc,
@@ -28,13 +28,13 @@ pub(super) async fn sequential(client: &Client, turn: Duration) -> Result<Vec<f6
     Ok(samples)
 }
 
-/// Tasks a second with many under way at a time.
+/// Tasks per second with many tasks in flight.
 pub(super) async fn in_flight(client: &Client, turn: Duration) -> Result<f64, BenchError> {
     let started = Instant::now();
-    let one = async |lane: u64| -> Result<u32, BenchError> {
+    let one = async |client_index: u64| -> Result<u32, BenchError> {
         let mut count = 0;
         while started.elapsed() < turn {
-            let x = lane * 1_000_000 + u64::from(count);
+            let x = client_index * 1_000_000 + u64::from(count);
             check(x, &client.run(task(x)).await?)?;
             count += 1;
         }
@@ -45,7 +45,7 @@ pub(super) async fn in_flight(client: &Client, turn: Duration) -> Result<f64, Be
     Ok(f64::from(count) / started.elapsed().as_secs_f64())
 }
 
-/// Tasks a second, submitted all at once.
+/// Tasks per second when all are submitted at once.
 pub(super) async fn bulk(client: &Client, count: usize) -> Result<f64, BenchError> {
     let tasks = (0..count as u64).map(task).collect();
     let started = Instant::now();

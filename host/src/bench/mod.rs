@@ -1,11 +1,10 @@
-//! `fastworker bench`: this machine's speed, next to what the parts alone can do on it.
+//! `fastworker bench`: the speed of this machine, compared with that of the transport and the runtime alone.
 //!
-//! Figures of different runs do not compare, least of all on shared machines, so every case is
-//! measured in short turns with the parts it is held against, and what counts is the ratio: the median
-//! of the ratios of the rounds, so that a machine that is slow for some seconds is slow in both. *Raw*
-//! is one question and answer of 100 bytes between two processes over our transport; *runtime alone*
-//! is fresh instances of the same module, run on as many threads as slots, with nothing else to do.
-//! Every result is checked.
+//! Results of different runs are not comparable, especially on shared machines. So each case is measured in short
+//! turns alternating with its baseline, and the relevant number is the ratio: the median over the rounds, so that a
+//! machine that is slow for some seconds affects both. *Raw* is a round trip of 100 bytes between two processes
+//! over the transport; *runtime alone* runs fresh instances of the same module on as many threads as slots, without
+//! anything else. Every result is verified.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -36,17 +35,17 @@ pub struct Plan {
     pub module: PathBuf,
     /// A running control plane to measure; none to start one.
     pub control_plane_address: Option<Address>,
-    /// How messages are written.
+    /// The message format.
     pub format: SerializationFormat,
-    /// A Python environment with the original, to measure it, too.
+    /// A virtual environment with the Python original, to measure it as well.
     pub original: Option<PathBuf>,
     /// Slots of each worker.
     pub slots: usize,
     /// Tasks in one bulk.
     pub bulk: usize,
-    /// How often each case is measured, in turns.
+    /// How many times each case is measured.
     pub rounds: usize,
-    /// How long each turn takes.
+    /// The duration of each turn.
     pub turn: Duration,
 }
 
@@ -59,9 +58,9 @@ pub struct Row {
     pub value: f64,
     /// Its unit.
     pub unit: &'static str,
-    /// What it is held against, if anything.
+    /// The baseline, if there is one.
     pub against: Option<String>,
-    /// The figure as a part of that: the median over the rounds.
+    /// The ratio of the figure to the baseline: the median over the rounds.
     pub ratio: Option<f64>,
     /// The bound on the ratio, or on the figure where there is no ratio.
     pub must: Option<Must>,
@@ -78,7 +77,7 @@ pub enum Must {
 }
 
 impl Row {
-    /// Whether the bound holds; none without a bound.
+    /// Whether the bound is met; none without a bound.
     pub fn holds(&self) -> Option<bool> {
         let value = self.ratio.unwrap_or(self.value);
         self.must.map(|must| match must {
@@ -88,7 +87,7 @@ impl Row {
     }
 }
 
-/// Why nothing was measured.
+/// Why the measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The module cannot be used.
@@ -97,21 +96,21 @@ pub enum BenchError {
     /// The module has no such task.
     #[error("{0} has no task '{TASK}' to measure with")]
     NoTask(PathBuf),
-    /// A task was not run.
+    /// A task could not be run.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// A raw question was not answered.
+    /// A raw request was not answered.
     #[error(transparent)]
     Call(#[from] CallError),
     /// A socket could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// A process could not be started, or did not come up.
+    /// A process could not be started, or did not become ready.
     #[error("cannot start {what}: {why}")]
     Start {
-        /// Which.
+        /// Which process.
         what: &'static str,
-        /// Why not.
+        /// The reason.
         why: String,
     },
     /// A result is wrong.
@@ -119,37 +118,38 @@ pub enum BenchError {
     Wrong {
         /// The argument.
         x: u64,
-        /// What came back.
+        /// The actual result.
         got: String,
     },
 }
 
-/// Measures, and says before each turn what is measured now, and how much of all is done.
+/// Runs the measurements. Before each turn, calls `on_progress` with its name, and the numbers of finished and of
+/// all turns.
 ///
 /// # Errors
-/// [`BenchError`] when something does not work at all. A bound that does not hold is no error.
-pub async fn run(plan: &Plan, told: impl Fn(&str, usize, usize)) -> Result<Vec<Row>, BenchError> {
+/// [`BenchError`] when a measurement fails. A bound that is not met is not an error.
+pub async fn run(plan: &Plan, on_progress: impl Fn(&str, usize, usize)) -> Result<Vec<Row>, BenchError> {
     match &plan.control_plane_address {
-        Some(address) => run_elsewhere(plan, address, told).await,
-        None => run_here(plan, told).await,
+        Some(address) => run_elsewhere(plan, address, on_progress).await,
+        None => run_here(plan, on_progress).await,
     }
 }
 
-/// Measures a cluster that runs already. Nothing is known of its slots, so only raw is at hand.
+/// Measures a running cluster. Its slots are unknown, so there is no baseline.
 async fn run_elsewhere(
     plan: &Plan,
     address: &Address,
-    told: impl Fn(&str, usize, usize),
+    on_progress: impl Fn(&str, usize, usize),
 ) -> Result<Vec<Row>, BenchError> {
     let client = Client::builder().control_plane_address(address.clone()).serialization_format(plan.format).build();
     client.start().await?;
     let mut rounds = Rounds::default();
     for round in 0..plan.rounds {
-        told("one after another", 3 * round, 3 * plan.rounds);
+        on_progress("one after another", 3 * round, 3 * plan.rounds);
         rounds.through_subworker.push(p50_micros(&load::sequential(&client, plan.turn).await?));
-        told("64 in flight", 3 * round + 1, 3 * plan.rounds);
+        on_progress("64 in flight", 3 * round + 1, 3 * plan.rounds);
         rounds.in_flight.push(load::in_flight(&client, plan.turn).await?);
-        told("bulk", 3 * round + 2, 3 * plan.rounds);
+        on_progress("bulk", 3 * round + 2, 3 * plan.rounds);
         rounds.bulk.push(load::bulk(&client, plan.bulk).await?);
     }
     client.stop();
@@ -172,18 +172,18 @@ struct Rounds {
     bulk: Vec<f64>,
 }
 
-async fn run_here(plan: &Plan, told: impl Fn(&str, usize, usize)) -> Result<Vec<Row>, BenchError> {
-    let alone = parts::Alone::load(plan)?;
+async fn run_here(plan: &Plan, on_progress: impl Fn(&str, usize, usize)) -> Result<Vec<Row>, BenchError> {
+    let runtime = parts::RuntimeAlone::load(plan)?;
     let echo = cluster::Echo::start()?;
     let own = cluster::Cluster::start(plan, cluster::Shape::OwnSlots).await?;
     let split = cluster::Cluster::start(plan, cluster::Shape::OneSubworker).await?;
-    // Idle, before the first task.
+    // Measured while idle, before the first task.
     let memory = split.memory();
     let mut rounds = Rounds::default();
     let all = 7 * plan.rounds;
-    // Latency first, as a machine that was busy wakes its processors faster for a while.
+    // Latency first: after a load, processors wake up faster for a while.
     for round in 0..plan.rounds {
-        let step = |what: &str, number: usize| told(what, 3 * round + number, all);
+        let step = |what: &str, number: usize| on_progress(what, 3 * round + number, all);
         step("raw", 0);
         rounds.raw.push(p50_micros(&parts::raw_sequential(echo.caller(), plan.turn).await?));
         step("one after another, control plane's own slot", 1);
@@ -192,53 +192,53 @@ async fn run_here(plan: &Plan, told: impl Fn(&str, usize, usize)) -> Result<Vec<
         rounds.through_subworker.push(p50_micros(&load::sequential(&split.client, plan.turn).await?));
     }
     for round in 0..plan.rounds {
-        let step = |what: &str, number: usize| told(what, 3 * plan.rounds + 4 * round + number, all);
+        let step = |what: &str, number: usize| on_progress(what, 3 * plan.rounds + 4 * round + number, all);
         step("raw, 64 in flight", 0);
         rounds.raw_in_flight.push(parts::raw_in_flight(echo.caller(), plan.turn).await?);
         step("64 in flight, through a subworker", 1);
         rounds.in_flight.push(load::in_flight(&split.client, plan.turn).await?);
         step("runtime alone", 2);
-        rounds.runtime_alone.push(alone.per_second(plan));
+        rounds.runtime_alone.push(runtime.per_second(plan));
         step("bulk, through a subworker", 3);
         rounds.bulk.push(load::bulk(&split.client, plan.bulk).await?);
     }
     let mut rows = rows(plan, &rounds, memory);
     if let Some(environment) = &plan.original {
-        rows.extend(against_original(plan, environment, &own, told).await?);
+        rows.extend(against_original(plan, environment, &own, on_progress).await?);
     }
     Ok(rows)
 }
 
-/// The original and this program, asked in the original's words.
+/// Compares the original with this program, both through the original's protocol.
 async fn against_original(
     plan: &Plan,
     environment: &std::path::Path,
     own: &cluster::Cluster,
-    told: impl Fn(&str, usize, usize),
+    on_progress: impl Fn(&str, usize, usize),
 ) -> Result<Vec<Row>, BenchError> {
     let original = original::Original::start(environment, plan.slots).await?;
     let ours = Nng.connect(&own.base.plus(original::NORMAL_OFFSET).map_err(ClientError::from)?.to_string())?;
     let (mut their_times, mut our_times) = (Vec::new(), Vec::new());
     let (mut their_rates, mut our_rates, mut our_wrong) = (Vec::new(), Vec::new(), 0);
     for round in 0..plan.rounds {
-        told("one after another, the original and this", 2 * round, 2 * plan.rounds);
+        on_progress("one after another, the original and this", 2 * round, 2 * plan.rounds);
         their_times.push(p50_micros(&original::sequential(&*original.caller, plan.turn).await?));
         our_times.push(p50_micros(&original::sequential(&*ours, plan.turn).await?));
-        told("64 in flight, the original and this", 2 * round + 1, 2 * plan.rounds);
+        on_progress("64 in flight, the original and this", 2 * round + 1, 2 * plan.rounds);
         their_rates.push(original::in_flight(&*original.caller, plan.turn).await?.0);
         let (rate, wrong) = original::in_flight(&*ours, plan.turn).await?;
         our_rates.push(rate);
         our_wrong += wrong;
     }
     if our_wrong > 0 {
-        return Err(BenchError::Wrong { x: our_wrong.into(), got: "a wrong answer, or none".into() });
+        return Err(BenchError::Wrong { x: our_wrong.into(), got: "a wrong reply, or none".into() });
     }
     let their_name = "the original";
     Ok(vec![
         measured("the original, one after another, p50", &their_times, "us"),
-        held("the same wire, this program, p50", &our_times, "us", (their_name, &their_times), Must::AtMost(0.125)),
+        compared("the same wire, this program, p50", &our_times, "us", (their_name, &their_times), Must::AtMost(0.125)),
         measured("the original, 64 in flight, right answers", &their_rates, "tasks/s"),
-        held("the same wire, this program", &our_rates, "tasks/s", (their_name, &their_rates), Must::AtLeast(50.0)),
+        compared("the same wire, this program", &our_rates, "tasks/s", (their_name, &their_rates), Must::AtLeast(50.0)),
     ])
 }
 
@@ -254,10 +254,10 @@ fn rows(plan: &Plan, rounds: &Rounds, memory: Option<cluster::Memory>) -> Vec<Ro
         measured("raw, p50", raw, "us"),
         measured("raw, 64 in flight", raw_in_flight, "messages/s"),
         measured(format!("runtime alone, {} slots", plan.slots), alone, "tasks/s"),
-        held("one after another, control plane's own slot, p50", own_slot, "us", ("raw", raw), Must::AtMost(1.5)),
-        held("one after another, one subworker, p50", through_subworker, "us", ("raw", raw), Must::AtMost(2.5)),
-        held("64 in flight, one subworker", in_flight, "tasks/s", (floor_name, floor), Must::AtLeast(floor_part)),
-        held(bulk_case, bulk, "tasks/s", ("runtime alone", alone), Must::AtLeast(0.6)),
+        compared("one after another, control plane's own slot, p50", own_slot, "us", ("raw", raw), Must::AtMost(1.5)),
+        compared("one after another, one subworker, p50", through_subworker, "us", ("raw", raw), Must::AtMost(2.5)),
+        compared("64 in flight, one subworker", in_flight, "tasks/s", (floor_name, floor), Must::AtLeast(floor_part)),
+        compared(bulk_case, bulk, "tasks/s", ("runtime alone", alone), Must::AtLeast(0.6)),
     ];
     if let Some(memory) = memory {
         let bounded = |case: &str, value, bound| Row { must: Some(Must::AtMost(bound)), ..figure(case, value, "MB") };
@@ -275,7 +275,7 @@ fn measured(case: impl Into<String>, rounds: &[f64], unit: &'static str) -> Row 
     figure(case, median(rounds), unit)
 }
 
-fn held(case: impl Into<String>, rounds: &[f64], unit: &'static str, against: (&str, &[f64]), must: Must) -> Row {
+fn compared(case: impl Into<String>, rounds: &[f64], unit: &'static str, against: (&str, &[f64]), must: Must) -> Row {
     let (name, others) = against;
     let ratios: Vec<f64> = rounds.iter().zip(others).map(|(one, other)| one / other).collect();
     Row {

@@ -1,4 +1,4 @@
-//! The Python original, asked in its own words, next to this program asked in the same.
+//! Measures the Python original, and this program through the original's protocol.
 
 use std::{
     collections::BTreeMap,
@@ -23,10 +23,10 @@ use crate::{
     transport::{self, Caller, Transport, nng::Nng},
 };
 
-/// The port of normal tasks is this much above the base.
+/// Offset of the port of normal priority from the base port.
 pub(super) const NORMAL_OFFSET: u16 = 2;
-/// No answer comes so late unless something is broken.
-const LATE: Duration = Duration::from_secs(30);
+/// Timeout for a reply.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same task in Python.
 const MODULE: &str = "from fastworker import task\n\n\n@task\ndef add(x, y):\n    return x + y\n";
 
@@ -47,7 +47,7 @@ impl Original {
         fs::create_dir_all(&folder).map_err(failed)?;
         fs::write(folder.join("bench_tasks.py"), MODULE).map_err(failed)?;
         let program = environment.join("bin/fastworker");
-        // Versions before 0.3 have no web interface, and run one task at a time.
+        // Versions before 0.3 have no web interface, and run one task at a time: they lack these options.
         let help = Command::new(&program).args(["control-plane", "--help"]).stdin(Stdio::null()).output();
         let help = help.map_err(failed)?.stdout;
         let help = String::from_utf8_lossy(&help);
@@ -70,15 +70,15 @@ impl Original {
         let process = Process::of(child);
         let normal = Address::loopback(base.port() + NORMAL_OFFSET);
         let original = Self { caller: Nng.connect(&normal.to_string())?, folder, _process: process };
-        // The connection is made in the background, as soon as the original listens.
-        ask(&*original.caller, 1).await?;
+        // Connects in the background, as soon as the original listens.
+        submit(&*original.caller, 1).await?;
         Ok(original)
     }
 }
 
 impl Drop for Original {
     fn drop(&mut self) {
-        // A few bytes in a temporary folder are no reason to fail.
+        // A remaining temporary folder is not an error.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -93,21 +93,21 @@ struct Submission {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct SubmissionReply {
     task_id: TaskId,
     #[serde(default)]
     result: Option<u64>,
 }
 
-/// Whether the answer to `add(x, 1)` was right.
-async fn ask(caller: &dyn Caller, x: u64) -> Result<bool, BenchError> {
+/// Submits `add(x, 1)`. Returns whether the reply was correct.
+async fn submit(caller: &dyn Caller, x: u64) -> Result<bool, BenchError> {
     let id = TaskId::new();
     let submission =
         Submission { id: id.clone(), name: TASK, args: (x, 1), kwargs: BTreeMap::new(), priority: "normal" };
     let body = serde_json::to_vec(&submission).unwrap_or_default();
-    let read = |bytes: &[u8]| serde_json::from_slice::<Answer>(bytes);
-    let answer = transport::call(caller, &body, LATE, read).await?;
-    Ok(answer.is_ok_and(|answer| answer.task_id == id && answer.result == Some(x + 1)))
+    let read = |bytes: &[u8]| serde_json::from_slice::<SubmissionReply>(bytes);
+    let reply = transport::call(caller, &body, REPLY_TIMEOUT, read).await?;
+    Ok(reply.is_ok_and(|reply| reply.task_id == id && reply.result == Some(x + 1)))
 }
 
 /// Seconds of each submission, one after another.
@@ -115,9 +115,9 @@ pub(super) async fn sequential(caller: &dyn Caller, turn: Duration) -> Result<Ve
     let until = Instant::now() + turn;
     let mut samples = Vec::new();
     for x in 0.. {
-        let asked = Instant::now();
-        ask(caller, x).await?;
-        samples.push(asked.elapsed().as_secs_f64());
+        let submitted = Instant::now();
+        submit(caller, x).await?;
+        samples.push(submitted.elapsed().as_secs_f64());
         if Instant::now() >= until {
             break;
         }
@@ -125,15 +125,15 @@ pub(super) async fn sequential(caller: &dyn Caller, turn: Duration) -> Result<Ve
     Ok(samples)
 }
 
-/// Right answers a second and wrong answers in all, with many submissions open at a time.
+/// Correct replies per second and the total number of wrong replies, with many concurrent submissions.
 pub(super) async fn in_flight(caller: &dyn Caller, turn: Duration) -> Result<(f64, u32), BenchError> {
     let started = Instant::now();
-    let one = async |lane: u64| -> Result<(u32, u32), BenchError> {
+    let one = async |client: u64| -> Result<(u32, u32), BenchError> {
         let (mut right, mut wrong) = (0, 0);
         while started.elapsed() < turn {
-            match ask(caller, lane * 1_000_000 + u64::from(right)).await {
+            match submit(caller, client * 1_000_000 + u64::from(right)).await {
                 Ok(true) => right += 1,
-                // The original mixes answers up and loses them under load.
+                // Under load, the original mixes up and loses replies.
                 Ok(false) | Err(BenchError::Call(_)) => wrong += 1,
                 Err(error) => return Err(error),
             }

@@ -1,4 +1,4 @@
-//! What the parts alone can do: the transport, and the runtime.
+//! The baselines: the transport alone, and the runtime alone.
 
 use std::{
     sync::{
@@ -22,17 +22,17 @@ use crate::{
     },
 };
 
-/// A question as large as a small task's.
-const QUESTION: [u8; 100] = [b'x'; 100];
-/// No answer comes so late unless something is broken.
-const LATE: Duration = Duration::from_secs(10);
-/// How many questions are open at a time in the cases that have many.
+/// A request of the size of a small task.
+const REQUEST: [u8; 100] = [b'x'; 100];
+/// Timeout for a reply.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of concurrent requests in the cases with many.
 pub(super) const IN_FLIGHT: usize = 64;
 
-/// Listens and answers each question with itself.
+/// Listens, and replies to each request with the request itself.
 ///
 /// # Errors
-/// [`OpenError`] when the address cannot be had.
+/// [`OpenError`] when the address cannot be listened on.
 pub fn echo(address: &str) -> Result<Box<dyn Server>, OpenError> {
     struct Echo;
     impl Service for Echo {
@@ -52,20 +52,20 @@ pub(super) async fn raw_sequential(caller: &dyn Caller, turn: Duration) -> Resul
     let until = Instant::now() + turn;
     let mut samples = Vec::new();
     while Instant::now() < until {
-        let asked = Instant::now();
-        transport::call(caller, &QUESTION, LATE, <[u8]>::len).await?;
-        samples.push(asked.elapsed().as_secs_f64());
+        let sent = Instant::now();
+        transport::call(caller, &REQUEST, REPLY_TIMEOUT, <[u8]>::len).await?;
+        samples.push(sent.elapsed().as_secs_f64());
     }
     Ok(samples)
 }
 
-/// Round trips a second with many open at a time.
+/// Round trips per second with many concurrent requests.
 pub(super) async fn raw_in_flight(caller: &dyn Caller, turn: Duration) -> Result<f64, BenchError> {
     let started = Instant::now();
     let one = async || -> Result<u32, BenchError> {
         let mut count = 0;
         while started.elapsed() < turn {
-            transport::call(caller, &QUESTION, LATE, <[u8]>::len).await?;
+            transport::call(caller, &REQUEST, REPLY_TIMEOUT, <[u8]>::len).await?;
             count += 1;
         }
         Ok(count)
@@ -75,13 +75,13 @@ pub(super) async fn raw_in_flight(caller: &dyn Caller, turn: Duration) -> Result
     Ok(f64::from(count) / started.elapsed().as_secs_f64())
 }
 
-/// The runtime with the module, and nothing else.
-pub(super) struct Alone {
+/// The runtime with the module, without a cluster.
+pub(super) struct RuntimeAlone {
     runtime: Runtime,
     catalog: Catalog,
 }
 
-impl Alone {
+impl RuntimeAlone {
     pub(super) fn load(plan: &Plan) -> Result<Self, BenchError> {
         let sources = vec![plan.module.display().to_string()];
         let config = ModulesConfig { sources, concurrency: plan.slots, ..ModulesConfig::default() };
@@ -92,7 +92,7 @@ impl Alone {
         Ok(Self { runtime, catalog })
     }
 
-    /// Fresh instances a second, on as many threads as slots.
+    /// Attempts per second, each in a fresh instance, on as many threads as slots.
     pub(super) fn per_second(&self, plan: &Plan) -> f64 {
         let count = AtomicU64::new(0);
         let started = Instant::now();
@@ -101,7 +101,7 @@ impl Alone {
                 count.fetch_add(self.run_for(plan.turn), Ordering::Relaxed);
             };
             for _ in 1..plan.slots {
-                // Fewer than there should be measure less, and do not end the program.
+                // With fewer threads the figure is lower, which is better than a panic.
                 if thread::Builder::new().spawn_scoped(scope, run).is_err() {
                     break;
                 }
@@ -115,13 +115,13 @@ impl Alone {
 
     fn run_for(&self, turn: Duration) -> u64 {
         let Some(module) = self.catalog.find(TASK) else { return 0 };
-        let mut slot = self.runtime.slot(Arc::new(Unheard));
+        let mut slot = self.runtime.slot(Arc::new(DiscardReports));
         let (task_id, kwargs) = (TaskId::new(), Json::empty_object());
         let args = Json::of(&(5, 3)).unwrap_or_else(|_| Json::empty_array());
         let until = Instant::now() + turn;
         let mut count = 0;
         while Instant::now() < until {
-            let outcome = slot.run(
+            let ended = slot.run(
                 module,
                 &Invocation {
                     id: AttemptId(count),
@@ -131,9 +131,10 @@ impl Alone {
                     timeout: TIMEOUT_DEFAULT,
                     args: &args,
                     kwargs: &kwargs,
+                    metadata: "{}",
                 },
             );
-            if !matches!(outcome, Outcome::Success { .. }) {
+            if !matches!(ended.outcome, Outcome::Success { .. }) {
                 return 0;
             }
             count += 1;
@@ -142,8 +143,8 @@ impl Alone {
     }
 }
 
-struct Unheard;
+struct DiscardReports;
 
-impl Reports for Unheard {
+impl Reports for DiscardReports {
     fn report(&self, _attempt: AttemptId, _report: Report) {}
 }

@@ -1,4 +1,4 @@
-//! Which task to call, and how: what `submit` and `schedule add` have in common.
+//! The call of a task: the options that `submit` and `schedule add` share.
 
 use std::time::Duration;
 
@@ -6,38 +6,38 @@ use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    Json, Pairs, TaskPriority, array, complete, json_array, named, number, object, pairs, span, span_above_zero,
-    switch, values::task_name,
+    Json, Pairs, TaskPriority, array, complete, duration, duration_above_zero, json_array, named, number, object,
+    pairs, switch, values::task_name,
 };
 use crate::task::{Policy, Unknown};
 
 #[derive(Args, Debug)]
 pub(super) struct TaskCall {
-    /// Call this task
+    /// Name of the task
     #[arg(long, env = "FASTWORKER_TASK_NAME", value_name = "NAME", value_parser = task_name,
           add = ArgValueCandidates::new(complete::task_names))]
     pub(super) task_name: String,
-    /// Pass these arguments. Each is read as JSON if it is JSON, else as text
+    /// Positional arguments. Each is parsed as JSON if it is valid JSON, else passed as a string
     #[arg(long, env = "FASTWORKER_ARGS", value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
     args: Vec<String>,
-    /// Pass these named arguments, one after another or as a JSON object
+    /// Named arguments: one or more NAME=VALUE, or a JSON object
     #[arg(long, env = "FASTWORKER_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pairs)]
     kwargs: Vec<Pairs>,
-    /// Pass the arguments as a JSON array
+    /// Positional arguments as one JSON array
     #[arg(long, env = "FASTWORKER_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
     args_json: Option<Json>,
-    /// Queue it as critical, high, normal or low [default: the task's own, else normal]
+    /// Priority: critical, high, normal or low [default: the task's own, else normal]
     #[arg(long, env = "FASTWORKER_PRIORITY", value_name = "PRIORITY", value_parser = named::<TaskPriority>,
           add = ArgValueCandidates::new(complete::priorities))]
     priority: Option<TaskPriority>,
-    /// Retry it at most this many times [default: the task's own, else 0]
+    /// Maximum number of retries [default: the task's own, else 0]
     #[arg(long, env = "FASTWORKER_MAX_RETRIES", value_name = "COUNT", value_parser = number::<u32, 0, { u32::MAX as u64 }>)]
     max_retries: Option<u32>,
-    /// Wait this long before the first retry, and longer before each further one [default: the task's own, else 60s]
-    #[arg(long, env = "FASTWORKER_RETRY_DELAY", value_name = "SPAN", value_parser = span)]
+    /// Delay before the first retry; each further delay is longer [default: the task's own, else 60s]
+    #[arg(long, env = "FASTWORKER_RETRY_DELAY", value_name = "DURATION", value_parser = duration)]
     retry_delay: Option<Duration>,
-    /// Stop an attempt that runs longer than this [default: the task's own, else 300s]
-    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span_above_zero)]
+    /// Maximum running time of each attempt [default: the task's own, else 300s]
+    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "DURATION", value_parser = duration_above_zero)]
     task_timeout: Option<Duration>,
     /// If no worker has the task, wait for one instead of failing
     #[arg(long, env = "FASTWORKER_WAIT_FOR_WORKER", value_parser = switch)]
@@ -45,17 +45,17 @@ pub(super) struct TaskCall {
 }
 
 impl TaskCall {
-    /// The positional arguments, a JSON array.
+    /// The positional arguments as a JSON array.
     pub(super) fn args(&self) -> Json {
         self.args_json.clone().unwrap_or_else(|| array(&self.args))
     }
 
-    /// The named arguments, a JSON object.
+    /// The named arguments as a JSON object.
     pub(super) fn kwargs(&self) -> Json {
         object(&self.kwargs)
     }
 
-    /// How the task wants to be treated.
+    /// The policy that these options set.
     pub(super) fn policy(&self) -> Policy {
         Policy {
             priority: self.priority,
@@ -66,7 +66,7 @@ impl TaskCall {
         }
     }
 
-    /// What to do if no worker has the task.
+    /// What happens if no worker has the task.
     pub(super) fn unknown(&self) -> Unknown {
         if self.wait_for_worker { Unknown::Wait } else { Unknown::Fail }
     }

@@ -6,9 +6,9 @@ use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    Connection, Failure, Outcome, TASK_FAILED, TaskId, complete, render,
-    status::{TASK_ID, one, unknown},
-    submit::known,
+    ConnectionOptions, Failure, Outcome, TASK_FAILED, TaskId, complete, render,
+    status::{TASK_ID, one_task_id, unknown_task},
+    submit::describe_for_json,
     values,
 };
 use crate::protocol::Found;
@@ -16,35 +16,35 @@ use crate::protocol::Found;
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP, override_usage = "fastworker cancel [OPTIONS] <ID>")]
 pub(super) struct Cancel {
-    /// The task's id
+    /// Task id
     #[arg(value_name = "ID", value_parser = values::task_id, required_unless_present = "task_id", add = ArgValueCandidates::new(complete::unfinished_tasks))]
     id: Option<TaskId>,
-    /// The task's id, as an option
+    /// Task id, as an option
     #[arg(long, env = TASK_ID, value_name = "ID", value_parser = values::task_id,
           add = ArgValueCandidates::new(complete::unfinished_tasks))]
     task_id: Option<TaskId>,
     #[command(flatten)]
-    connection: Connection,
+    connection: ConnectionOptions,
 }
 
-const AFTER_HELP: &str = "Exit codes: 0 cancelled, 1 it had ended already, 5 no such task is known.";
+const AFTER_HELP: &str = "Exit codes: 0 the task was cancelled, 1 it had already ended, 5 there is no such task.";
 
 impl Cancel {
     pub(super) fn run(self) -> Outcome {
-        let id = &one(self.id, self.task_id)?;
+        let id = &one_task_id(self.id, self.task_id)?;
         self.connection.run(async |client| {
             if client.cancel(id).await? {
                 let json = self.connection.json;
-                let known = known(client, id, json).await?;
+                let known = describe_for_json(client, id, json).await?;
                 return render::cancelled(id, known.as_ref(), json);
             }
             match client.lookup(id, Duration::ZERO).await? {
                 Found::Ended(result) => {
                     Err(Failure::new(TASK_FAILED, format!("task {id} has already ended with status {}", result.status))
                         .hint(format!("see its result with: fastworker result {id}"))
-                        .about(id))
+                        .for_task(id))
                 }
-                Found::Live(_) | Found::Unknown => Err(unknown(id)),
+                Found::Live(_) | Found::Unknown => Err(unknown_task(id)),
             }
         })
     }

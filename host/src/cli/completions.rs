@@ -10,20 +10,20 @@ use super::{Failure, Outcome, TASK_FAILED, complete, render};
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Completions {
-    /// The shell: bash, elvish, fish, powershell or zsh
+    /// Shell: bash, elvish, fish, powershell or zsh
     #[arg(value_name = "SHELL", value_parser = shell, add = ArgValueCandidates::new(shells))]
     shell: String,
 }
 
 const AFTER_HELP: &str = "\
-It completes commands, options and their values, and what the running control plane knows: task names, \
+Completes commands, options and their values, and the names that the running control plane knows: task names, \
 worker ids, task ids and schedules. To set it up, run the line for your shell once:
 
   echo 'source <(fastworker completions bash)' >> ~/.bashrc
   echo 'source <(fastworker completions zsh)' >> ~/.zshrc
   echo 'fastworker completions fish | source' >> ~/.config/fish/config.fish
 
-The script belongs to this version of fastworker. These lines create it afresh whenever a shell starts.";
+The script belongs to this version of fastworker. These lines generate it each time a shell starts.";
 
 impl Completions {
     pub(super) fn run(self) -> Outcome {
@@ -41,7 +41,7 @@ impl Completions {
     }
 }
 
-/// This program, as the shell will call it: by the name that was called here, or by its whole path.
+/// The command that the shell runs to complete: the name by which this program was called, or its full path.
 fn completer() -> String {
     let called = env::args().next().unwrap_or_else(|| "fastworker".into());
     if !called.contains('/') {

@@ -8,8 +8,8 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::{
-    DISCOVERY_VARIABLE, Failure, Modules, Outcome, Serving, WRONG_USAGE, base_address, complete, named, number, render,
-    span, switch, tell_when_loaded,
+    DISCOVERY_VARIABLE, Failure, ModuleOptions, Outcome, ServerOptions, WRONG_USAGE, base_address, complete, duration,
+    named, number, print_when_loaded, render, switch,
     values::{self, worker_id},
 };
 use crate::{
@@ -22,18 +22,18 @@ use crate::{
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "With --task-modules it also runs tasks itself. SIGTERM, SIGHUP or Ctrl-C drains it, a second signal later than 500 ms after the first stops it at once."
+    after_help = "With --task-modules, the control plane also runs tasks itself. SIGTERM, SIGHUP or Ctrl-C drains it. A second signal, more than 200 ms after the first, stops it immediately."
 )]
 pub(super) struct ControlPlane {
-    /// Name the control plane
+    /// Worker id of the control plane
     #[arg(long, env = "FASTWORKER_WORKER_ID", default_value = "control-plane", value_name = "ID", value_parser = worker_id)]
     worker_id: String,
-    /// Listen on this port and the four after it: for critical, high, normal and low tasks, and for
-    /// everything else
+    /// Listen on this port and the four ports after it: one for each priority (critical, high, normal, low),
+    /// and one for all other requests
     #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS",
           value_parser = base_address)]
     base_address: Address,
-    /// Announce the base address here
+    /// Announce the base address at this address
     #[arg(long, env = DISCOVERY_VARIABLE, default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS",
           value_parser = named::<Address>)]
     discovery_address: Address,
@@ -41,67 +41,67 @@ pub(super) struct ControlPlane {
     #[arg(long, env = "FASTWORKER_SUBWORKER_PORT", default_value_t = SUBWORKER_PORT, value_name = "PORT",
           value_parser = number::<u16, 1, { u16::MAX as u64 }>)]
     subworker_port: u16,
-    /// Keep at most this many results
+    /// Maximum number of results to keep
     #[arg(long, env = "FASTWORKER_RESULT_CACHE_SIZE", default_value = "10000", value_name = "COUNT",
           value_parser = number::<usize, 0, { u64::MAX }>)]
     result_cache_size: usize,
-    /// Keep each result at most this long
-    #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value = "1h", value_name = "SPAN", value_parser = span)]
+    /// Maximum time to keep a result
+    #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value = "1h", value_name = "DURATION", value_parser = duration)]
     result_cache_ttl: Duration,
-    /// Let calls of a task that no worker has wait this long for one, after the start and after each loss of
-    /// a worker. Then they fail as not found
-    #[arg(long, env = "FASTWORKER_UNKNOWN_GRACE", default_value = "30s", value_name = "SPAN", value_parser = span)]
+    /// How long tasks that no worker has wait for a worker, after startup and after the loss of a worker.
+    /// Then they fail as not-found
+    #[arg(long, env = "FASTWORKER_UNKNOWN_GRACE", default_value = "30s", value_name = "DURATION", value_parser = duration)]
     unknown_grace: Duration,
-    /// Write the control plane's own messages as json or postcard. Answers are written like their questions
+    /// Format of the control plane's own messages: json or postcard. Replies use the format of the request
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT",
           value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
-    /// Tell others to dial this base address, where it differs from --base-address
+    /// Base address for clients and subworkers to connect to, if it differs from --base-address
     #[arg(long, env = "FASTWORKER_ADVERTISE_ADDRESS", value_name = "ADDRESS", value_parser = base_address)]
     advertise_address: Option<Address>,
-    /// Allow listening beyond this machine, where everyone who reaches the ports can run tasks
+    /// Allow listening on non-loopback addresses. Anyone who can reach the ports can run tasks
     #[arg(long, env = "FASTWORKER_INSECURE", value_parser = switch)]
     insecure: bool,
-    /// Be the cluster with this id, a UUID: those who joined it find it again by it, at whatever address it is
-    /// announced [default: a random one, kept in fastworker in your state folder]
+    /// Cluster id, a UUID. Clients and subworkers that have joined this cluster find it again by this id, even
+    /// at another address [default: a random id, stored in fastworker in your state folder]
     #[arg(long, env = "FASTWORKER_CLUSTER_ID", value_name = "UUID", value_parser = values::cluster_id)]
     cluster_id: Option<Uuid>,
     #[command(flatten)]
     gui: Gui,
     #[command(flatten)]
-    modules: Modules,
+    modules: ModuleOptions,
     #[command(flatten)]
-    serving: Serving,
+    server: ServerOptions,
 }
 
 /// The web interface.
 #[derive(Args, Debug)]
 #[allow(clippy::struct_field_names, reason = "the fields are named like the options")]
 struct Gui {
-    /// Serve the web interface on this host
+    /// Host for the web interface to listen on
     #[arg(long, env = "FASTWORKER_GUI_HOST", default_value = gui::HOST, value_name = "HOST")]
     gui_host: String,
-    /// Serve it on this port, 0 for any free one [default: 8080, and no web interface if that is taken]
+    /// Port for the web interface, 0 for any free port [default: 8080; without a web interface if it is in use]
     #[arg(long, env = "FASTWORKER_GUI_PORT", value_name = "PORT", value_parser = number::<u16, 0, { u16::MAX as u64 }>)]
     gui_port: Option<u16>,
-    /// Serve it only to those who show this key. Prefer the variable: others can see a command line
+    /// API key that every request must carry. Prefer the variable: other users can see the command line
     #[arg(long, env = "FASTWORKER_GUI_API_KEY", hide_env_values = true, value_name = "KEY", value_parser = named::<ApiKey>)]
     gui_api_key: Option<ApiKey>,
-    /// Serve health checks and metrics on this host and port, too, where no crowd on the web interface's port can keep
-    /// others out: /healthz and /readyz for everybody; /metrics needs the key, or --insecure beyond this machine
+    /// Also serve health checks and metrics on this host and port, independently of the load on the web interface.
+    /// /healthz and /readyz need no key; /metrics needs the API key, or --insecure on non-loopback addresses
     #[arg(long, env = "FASTWORKER_HEALTH_ADDRESS", value_name = "HOST:PORT", value_parser = named::<HealthAddress>)]
     health_address: Option<HealthAddress>,
-    /// Serve no web interface, and metrics and health checks at --health-address only [env: `FASTWORKER_GUI_ENABLED=false`]
+    /// Disable the web interface. Metrics and health checks are served at --health-address only [env: `FASTWORKER_GUI_ENABLED=false`]
     #[arg(long)]
     no_gui: bool,
-    /// What --no-gui says, as the Python original says it
+    /// The variable behind --no-gui, with the name that the Python original uses
     #[arg(long, env = "FASTWORKER_GUI_ENABLED", hide = true, default_value = "true", value_parser = switch,
           action = ArgAction::Set, value_name = "BOOL")]
     gui_enabled: bool,
 }
 
 impl Gui {
-    fn is_wanted(&self) -> bool {
+    fn is_enabled(&self) -> bool {
         self.gui_enabled && !self.no_gui
     }
 
@@ -111,12 +111,12 @@ impl Gui {
     }
 
     fn config(self) -> Option<GuiConfig> {
-        self.is_wanted().then_some(GuiConfig { host: self.gui_host, port: self.gui_port, api_key: self.gui_api_key })
+        self.is_enabled().then_some(GuiConfig { host: self.gui_host, port: self.gui_port, api_key: self.gui_api_key })
     }
 }
 
 impl ControlPlane {
-    /// Finds a port that is given twice, before the system says that another program has it.
+    /// Rejects a port that is used twice, which would otherwise be reported as in use by another program.
     fn check_ports(&self) -> Result<(), Failure> {
         let base = &self.base_address;
         let last = base.port().saturating_add(MANAGEMENT_OFFSET);
@@ -138,7 +138,7 @@ impl ControlPlane {
                 return twice(discovery.port(), "by --discovery-address and by --subworker-port".into());
             }
         }
-        match self.gui.gui_port.filter(|_| self.gui.gui_host == base.host() && self.gui.is_wanted()) {
+        match self.gui.gui_port.filter(|_| self.gui.gui_host == base.host() && self.gui.is_enabled()) {
             Some(port) if of_base(port) => return twice(port, format!("by --gui-port and by {five}")),
             Some(port) if port == self.subworker_port => {
                 return twice(port, "by --gui-port and by --subworker-port".into());
@@ -146,7 +146,7 @@ impl ControlPlane {
             _ => {}
         }
         let Some(health) = self.gui.health_address.as_ref().filter(|health| health.port() != 0) else { return Ok(()) };
-        let is_web = self.gui.is_wanted() && self.gui.gui_host == health.host();
+        let is_web = self.gui.is_enabled() && self.gui.gui_host == health.host();
         match health.port() {
             port if is_web && self.gui.gui_port == Some(port) => {
                 twice(port, "by --health-address and by --gui-port".into())
@@ -170,7 +170,7 @@ impl ControlPlane {
             serialization_format: self.serialization_format,
             subworker_management_port: self.subworker_port,
             result_cache_max_size: self.result_cache_size,
-            // Whole seconds, and so that a short time is not none.
+            // Whole seconds, rounded up so that a short time does not become zero.
             result_cache_ttl_seconds: self.result_cache_ttl.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
             unknown_grace: self.unknown_grace,
             advertise_address: self.advertise_address,
@@ -181,7 +181,7 @@ impl ControlPlane {
             modules: self.modules.config(),
             ..ControlPlaneConfig::default()
         };
-        let json = self.serving.json;
+        let json = self.server.json;
         let start = |signals: &Signals| {
             let mut control_plane = ControlPlaneWorker::new(config.clone());
             control_plane.start()?;
@@ -203,12 +203,12 @@ impl ControlPlane {
                 let cluster = control_plane.cluster_id().unwrap_or_default();
                 render::ready(&config.worker_id, &config.base_address, gui, health, Some(cluster))?;
                 if !config.modules.sources.is_empty() {
-                    tell_when_loaded(&config.worker_id, control_plane.loading());
+                    print_when_loaded(&config.worker_id, control_plane.loading());
                 }
             }
             Ok::<_, Failure>(control_plane)
         };
         let stop_now = |_: &ControlPlaneWorker| -> Box<dyn Fn() + Send> { Box::new(|| {}) };
-        self.serving.run(start, stop_now, |mut control_plane, limit| control_plane.stop(limit))
+        self.server.run(start, stop_now, |mut control_plane, limit| control_plane.stop(limit))
     }
 }

@@ -6,8 +6,8 @@ use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{
-    Failure, Json, NOT_FOUND, Outcome, Pairs, TASK_FAILED, array, complete, json_array, leave, number, object, pairs,
-    render, span_above_zero, switch,
+    Failure, Json, NOT_FOUND, Outcome, Pairs, TASK_FAILED, array, complete, duration_above_zero, json_array, number,
+    object, pairs, render, report_interrupted, switch,
 };
 use crate::{
     clock::Timestamp,
@@ -22,27 +22,27 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = "Exit codes: 0 the task has succeeded, 1 it failed, 5 the module has no such task.")]
 pub(super) struct Dev {
-    /// The task module
+    /// Task module
     #[arg(value_name = "MODULE", add = ArgValueCompleter::new(complete::modules()))]
     module: String,
-    /// The task to call
+    /// Name of the task
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::tasks_of_module))]
     name: String,
-    /// Its arguments. Each is read as JSON if it is JSON, else as text
+    /// Positional arguments. Each is parsed as JSON if it is valid JSON, else passed as a string
     #[arg(value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
     args: Vec<String>,
-    /// Pass these named arguments, one after another or as a JSON object
+    /// Named arguments: one or more NAME=VALUE, or a JSON object
     #[arg(long, env = "FASTWORKER_DEV_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pairs)]
     kwargs: Vec<Pairs>,
-    /// Pass the arguments as a JSON array
+    /// Positional arguments as one JSON array
     #[arg(long, env = "FASTWORKER_DEV_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
     args_json: Option<Json>,
-    /// Run it as this attempt, counted from 1
+    /// Attempt number that the task sees, counted from 1
     #[arg(long, env = "FASTWORKER_ATTEMPT", default_value = "1", value_name = "NUMBER",
           value_parser = number::<u32, 1, { u32::MAX as u64 }>)]
     attempt: u32,
-    /// Stop it if it runs longer than this [default: the task's own, else 300s]
-    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "SPAN", value_parser = span_above_zero)]
+    /// Maximum running time [default: the task's own, else 300s]
+    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "DURATION", value_parser = duration_above_zero)]
     task_timeout: Option<Duration>,
     /// Print the result as JSON
     #[arg(long, env = "FASTWORKER_JSON", value_parser = switch)]
@@ -51,14 +51,15 @@ pub(super) struct Dev {
 
 impl Dev {
     pub(super) fn run(self) -> Outcome {
-        // Held to the end: until it serves, which it never does, a signal ends the process.
-        let _signals = Signals::listen(leave("interrupted", self.json))
+        // Kept until the end: without a call of `serve`, a signal ends the process.
+        let _signals = Signals::listen(report_interrupted("interrupted", self.json))
             .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
         let config = ModulesConfig { sources: vec![self.module.clone()], concurrency: 1, ..ModulesConfig::default() };
         let (runtime, catalog) = config.load().map_err(cannot_load)?;
         let module = catalog.find(&self.name).ok_or_else(|| self.no_such_task(&catalog))?;
         let info = module.info().tasks.iter().find(|task| task.name == self.name);
         let own = info.and_then(|task| task.policy.timeout);
+        let priority = info.and_then(|task| task.policy.priority).unwrap_or_default();
         let (args, kwargs) = (self.args_json.clone().unwrap_or_else(|| array(&self.args)), object(&self.kwargs));
         let (task_id, started_at) = (TaskId::new(), Timestamp::now());
         if let Some(error) = info.and_then(|task| Signature::of(task).check(&args, &kwargs).err()) {
@@ -70,7 +71,7 @@ impl Dev {
             };
             return self.show(&result);
         }
-        let outcome = runtime.slot(Arc::new(Shown)).run(
+        let ended = runtime.slot(Arc::new(PrintReports)).run(
             module,
             &Invocation {
                 id: AttemptId(1),
@@ -80,6 +81,7 @@ impl Dev {
                 timeout: self.task_timeout.or(own).unwrap_or(TIMEOUT_DEFAULT),
                 args: &args,
                 kwargs: &kwargs,
+                metadata: &task::metadata::of_attempt(&Json::empty_object(), priority),
             },
         );
         let mut result = TaskResult {
@@ -87,9 +89,10 @@ impl Dev {
             completed_at: Some(Timestamp::now()),
             attempts: self.attempt,
             module_version: Some(module.version()),
+            metadata: ended.metadata.unwrap_or_else(Json::empty_object),
             ..TaskResult::new(task_id, TaskStatus::Success)
         };
-        match outcome {
+        match ended.outcome {
             task::Outcome::Success { result: document, follow_ups } => {
                 result.result = Some(document);
                 render::follow_ups(&follow_ups);
@@ -105,8 +108,8 @@ impl Dev {
 
     fn show(&self, result: &TaskResult) -> Outcome {
         let list = format!("fastworker list --task-modules {}", self.module);
-        render::result_by(&list, &self.name, result, self.json).map_err(|mut failure| {
-            // Nobody could look its id up.
+        render::call_result(&list, &self.name, result, self.json).map_err(|mut failure| {
+            // The id is meaningless outside this process: name the task instead.
             failure.message = failure.message.replacen(&result.task_id.to_string(), &self.name, 1);
             failure
         })
@@ -121,7 +124,7 @@ impl Dev {
             None => all,
         };
         let message = format!("{} has no task '{}'", self.module, self.name);
-        // One of a folder that could not be loaded may have it.
+        // A module of the folder that could not be loaded may contain it.
         let broken = catalog.describe().into_iter().filter_map(|info| Some((info.path, info.last_error?.message)));
         let message = broken.fold(message, |message, (path, why)| format!("{message}\n{path}: {why}"));
         Failure::new(NOT_FOUND, message).hint(hint)
@@ -137,10 +140,10 @@ fn cannot_load(error: ModulesError) -> Failure {
     }
 }
 
-/// Shows what the task says as it says it.
-struct Shown;
+/// Prints the reports of the task as they arrive.
+struct PrintReports;
 
-impl Reports for Shown {
+impl Reports for PrintReports {
     fn report(&self, _attempt: AttemptId, report: Report) {
         render::report(&report);
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
-use super::{Connection, Failure, NOT_FOUND, Outcome, complete, render, switch, values::task_name};
+use super::{ConnectionOptions, Failure, NOT_FOUND, Outcome, complete, render, switch, values::task_name};
 use crate::{
     signature::Document,
     subworker::ModulesConfig,
@@ -12,7 +12,7 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(super) struct List {
-    /// Inspect these .wasm files, folders or patterns instead of asking the control plane
+    /// Inspect these .wasm files, folders or glob patterns instead of asking the control plane
     #[arg(long, env = "FASTWORKER_LIST_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
           add = ArgValueCompleter::new(complete::modules()))]
     task_modules: Vec<String>,
@@ -20,17 +20,17 @@ pub(super) struct List {
     #[arg(long, env = "FASTWORKER_SCHEMA", value_name = "NAME", value_parser = task_name,
           add = ArgValueCandidates::new(complete::task_names))]
     schema: Option<String>,
-    /// Also show where each module comes from, what it imports and when it was loaded
+    /// Also show the path, imports and load time of each module
     #[arg(long, env = "FASTWORKER_VERBOSE", value_parser = switch)]
     verbose: bool,
     #[command(flatten)]
-    connection: Connection,
+    connection: ConnectionOptions,
 }
 
 impl List {
     pub(super) fn run(self) -> Outcome {
         let json = self.connection.json;
-        let telling = if self.verbose { render::Telling::Whole } else { render::Telling::Short };
+        let verbosity = if self.verbose { render::Verbosity::Full } else { render::Verbosity::Short };
         if !self.task_modules.is_empty() {
             let files = self.task_modules;
             let config = ModulesConfig { sources: files.clone(), concurrency: 1, ..ModulesConfig::default() };
@@ -39,7 +39,7 @@ impl List {
             let list = format!("fastworker list --task-modules {}", files.join(" "));
             return match &self.schema {
                 Some(name) => schema(&list, name, modules.iter()),
-                None => render::modules(&modules, telling, json),
+                None => render::modules(&modules, verbosity, json),
             };
         }
         self.connection.run(async |client| {
@@ -50,13 +50,13 @@ impl List {
             }
             match &self.schema {
                 Some(name) => schema("fastworker list", name, workers.iter().flat_map(|worker| &worker.modules)),
-                None => render::loaded(&workers, telling, json),
+                None => render::loaded(&workers, verbosity, json),
             }
         })
     }
 }
 
-/// Shows what is known of the parameters and the result of a task.
+/// Prints the schemas of the parameters and the result of a task.
 fn schema<'a>(list: &str, name: &str, modules: impl Iterator<Item = &'a ModuleInfo>) -> Outcome {
     let tasks: Vec<&TaskInfo> = modules.flat_map(|module| &module.tasks).collect();
     if let Some(task) = tasks.iter().find(|task| task.name == name) {

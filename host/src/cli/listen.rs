@@ -7,7 +7,7 @@ use crate::client::Listener;
 
 #[derive(Args, Debug)]
 pub(super) struct Listen {
-    /// Listen on this address, to which tasks are submitted with --callback. Port 0 takes any free port
+    /// Address to listen on: the one that tasks are submitted with as --callback. Port 0 selects any free port
     #[arg(env = "FASTWORKER_LISTEN_ADDRESS", value_name = "ADDRESS")]
     address: String,
     /// Exit after this many callbacks
@@ -27,11 +27,11 @@ impl Listen {
             while left > 0 {
                 match listener.next().await {
                     Some(Ok(message)) => render::callback(&message, self.json)?,
-                    Some(Err(unreadable)) => {
-                        render::warning(&unreadable);
+                    Some(Err(error)) => {
+                        render::warning(&error);
                         continue;
                     }
-                    None => return Err(Failure::new(TASK_FAILED, "the socket has failed")),
+                    None => return Err(Failure::new(TASK_FAILED, "the listening socket has failed")),
                 }
                 left -= 1;
             }

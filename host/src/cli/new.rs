@@ -1,7 +1,7 @@
 //! `fastworker new`
 //!
-//! The new crate builds as it stands, with no registry that has the guest SDK: the SDK's sources are
-//! in this program ([`sdk`]) and go along, as a path dependency.
+//! The guest SDK is not in a registry: its sources are embedded in this program ([`sdk`]) and copied next to the new
+//! crate, which has a path dependency on them.
 
 use std::{
     fs, io,
@@ -10,31 +10,31 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, failure::plain, render, switch};
+use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, failure::os_message, render, switch};
 
 mod sdk;
-mod surroundings;
+mod workspace;
 
-use surroundings::{Workspace, normal};
+use workspace::{Workspace, normal};
 
-/// Bytes of a crate's name.
+/// Maximum length of a crate name in bytes.
 const NAME_MAX: usize = 64;
-/// Names that mean something else to cargo or to the compiler.
+/// Names that cargo or the compiler reserves.
 const RESERVED: [&str; 10] =
     ["test", "core", "std", "alloc", "proc_macro", "proc-macro", "fastworker-guest", "deps", "build", "examples"];
-/// Where the SDK is in a new crate.
+/// The folder of the SDK in a new crate.
 const SDK: &str = ".fastworker/sdk";
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct New {
-    /// The crate's name: letters, digits, - and _
+    /// Name of the crate: letters, digits, - and _
     #[arg(value_name = "NAME", value_parser = name)]
     name: String,
-    /// Create it in this folder, new or empty [default: NAME]
+    /// Folder to create the crate in, new or empty [default: NAME]
     #[arg(long, env = "FASTWORKER_PATH", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     path: Option<PathBuf>,
-    /// Depend on the guest SDK in this folder, such as guest-sdk of a clone, instead of a copy of it
+    /// Folder of a guest SDK to depend on, such as guest-sdk of a clone, instead of a copy
     #[arg(long, env = "FASTWORKER_SDK", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     sdk: Option<PathBuf>,
     /// Print JSON
@@ -43,8 +43,8 @@ pub(super) struct New {
 }
 
 const AFTER_HELP: &str = "\
-The crate has two tasks and their tests. Cargo builds it for the target wasm32-wasip2. Its folder .fastworker \
-contains a copy of this version's guest SDK.";
+The crate contains two tasks with tests, and builds for the target wasm32-wasip2. Its folder .fastworker contains a \
+copy of the guest SDK of this version.";
 
 impl New {
     pub(super) fn run(self) -> Outcome {
@@ -56,22 +56,24 @@ impl New {
         let sdk = self.sdk.as_deref().map(sdk_at).transpose()?;
         let home = Home::of(&folder, sdk.as_deref())?;
         self.write(&folder, sdk.as_deref(), &home).map_err(|error| {
-            Failure::new(TASK_FAILED, format!("cannot create the crate in {}: {}", folder.display(), plain(&error)))
-                .hint("choose a folder that you may write to with --path")
+            Failure::new(
+                TASK_FAILED,
+                format!("cannot create the crate in {}: {}", folder.display(), os_message(&error)),
+            )
+            .hint("choose a folder that you can write to with --path")
         })?;
         if let Home::Member { root } = &home {
             render::note(&format!(
-                "the crate is a member of the workspace in {}: cargo builds it to the target folder there, by the profiles \
-                 in its Cargo.toml",
+                "the crate is a member of the workspace in {}: cargo uses the target folder and the profiles of the workspace",
                 root.display()
             ));
         }
         render::created(&self.name, &folder, &home.above(&folder).join("target"), self.json)
     }
 
-    /// Writes the files of the crate, and those of the SDK unless another is to be used.
+    /// Writes the files of the crate, and those of the SDK unless `sdk` is given.
     fn write(&self, folder: &Path, sdk: Option<&Path>, home: &Home) -> io::Result<()> {
-        // Crates of one workspace share one: it has no place for two of one version.
+        // The crates of a workspace share one copy: cargo does not allow two packages of the same version.
         let above = home.above(folder);
         let copy = above.join(SDK);
         let dependency = match sdk {
@@ -79,7 +81,7 @@ impl New {
             None => copy.join("guest-sdk").display().to_string(),
         };
         let library = self.name.replace('-', "_");
-        // Within a text of TOML.
+        // Escaped for a TOML string.
         let dependency = dependency.replace('\\', "\\\\").replace('"', "\\\"");
         for (path, text) in TEMPLATE {
             let text = text.replace("@NAME@", &self.name).replace("@LIBRARY@", &library);
@@ -98,48 +100,48 @@ impl New {
     }
 }
 
-/// What a new crate is to cargo.
+/// How cargo treats a new crate.
 #[derive(Debug, PartialEq, Eq)]
 enum Home {
-    /// A workspace of its own.
+    /// It is its own workspace.
     Own,
-    /// A member of the workspace in this folder.
+    /// It is a member of the workspace in this folder.
     Member { root: PathBuf },
 }
 
-/// What a crate has that is a workspace of its own. Of a member, cargo would refuse or ignore it.
+/// The part of the manifest that only a workspace may have: in a member, cargo refuses or ignores it.
 const OWN_WORKSPACE: &str = r#"
 [profile.release]
 opt-level = "s"
 lto = true
 strip = "debuginfo" # keeps the function names that a backtrace shows
 
-# A workspace of its own, wherever it is. The SDK's folder is another.
+# This crate is its own workspace, and the folder of the SDK is another one.
 [workspace]
 exclude = [".fastworker"]
 "#;
 
 impl Home {
-    /// Whether the crate is a workspace of its own, or has to be a member of one around it.
+    /// Decides whether the crate is its own workspace or a member of one around it.
     fn of(folder: &Path, sdk: Option<&Path>) -> Result<Self, Failure> {
         let whole = normal(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()));
         let around = Workspace::around(&whole);
-        let home = match around.iter().position(|workspace| workspace.takes(&whole)) {
+        let home = match around.iter().position(|workspace| workspace.includes(&whole)) {
             None => Self::Own,
             Some(0) => Self::Member { root: around[0].root.clone() },
-            Some(outer) => return Err(between(&around[outer].root, &around[0].root)),
+            Some(outer) => return Err(nested_workspaces(&around[outer].root, &around[0].root)),
         };
-        // cargo takes what a member depends on for a member, too, if it is below the workspace.
+        // cargo treats path dependencies of a member below the workspace as members as well.
         let copies = |folder: &Path| ["", "guest-sdk", "guest-sdk/macros"].map(|part| folder.join(SDK).join(part));
         let taken = match &home {
-            Self::Own => around.iter().find(|workspace| copies(&whole).iter().any(|folder| workspace.takes(folder))),
-            Self::Member { root } => around.first().filter(|workspace| !workspace.leaves_out(&root.join(SDK))),
+            Self::Own => around.iter().find(|workspace| copies(&whole).iter().any(|folder| workspace.includes(folder))),
+            Self::Member { root } => around.first().filter(|workspace| !workspace.excludes(&root.join(SDK))),
         };
         match taken.filter(|_| sdk.is_none()) {
             Some(workspace) => Err(Failure::new(
                 WRONG_USAGE,
                 format!(
-                    "the workspace in {} would take the copy of the guest SDK, which goes along, for a member of its own",
+                    "the workspace in {} would include the copy of the guest SDK as a member",
                     workspace.root.display()
                 ),
             )
@@ -151,7 +153,7 @@ impl Home {
         }
     }
 
-    /// The way from the crate's folder up to that of the workspace: `../..`, or nothing.
+    /// The relative path from the crate up to its workspace: `../..`, or empty.
     fn above(&self, folder: &Path) -> PathBuf {
         let Self::Member { root } = self else { return PathBuf::new() };
         let whole = normal(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()));
@@ -160,10 +162,10 @@ impl Home {
     }
 }
 
-/// No crate can be here: two workspaces, one in the other, would quarrel about it.
-fn between(outer: &Path, inner: &Path) -> Failure {
+/// The error for a folder inside two nested workspaces, where no crate can be created.
+fn nested_workspaces(outer: &Path, inner: &Path) -> Failure {
     let words = format!(
-        "the workspace in {} would take the crate for a member, and the one in {} lies between",
+        "the workspace in {} would include the crate as a member, but the workspace in {} is in between",
         outer.display(),
         inner.display()
     );

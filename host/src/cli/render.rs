@@ -1,8 +1,7 @@
-//! Everything that is printed.
+//! Everything that the command line prints.
 //!
-//! Results go to the standard output, everything about them to the standard error. Colours are
-//! used on a terminal only, and never where `NO_COLOR` is set. A closed pipe ends the output, not
-//! with an error.
+//! Results go to the standard output, everything else to the standard error. Colours are used on a
+//! terminal only, and never if `NO_COLOR` is set. A closed pipe ends the program without an error.
 
 use std::{
     fmt::Display,
@@ -11,56 +10,59 @@ use std::{
     process,
 };
 
-use comfy_table::{Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use uuid::Uuid;
 
-use self::shapes::TaskShape;
-use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::plain};
+use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::os_message};
 use crate::{
-    bench::{Must, Plan, Row},
     config::Address,
     protocol::{CallbackMessage, WorkerInfo},
     subworker::LoadingEnd,
-    task::{ErrorKind, FollowUp, LogLevel, Report, Task, TaskResult, TaskStatus},
     visible,
 };
 
-mod log;
-mod modules;
-mod queue;
-mod say;
-mod schedules;
-mod shapes;
+mod diagnostics;
+mod json;
 mod table;
-mod tasks;
 mod text;
+
+mod bench;
+mod modules;
+mod progress;
+mod result;
+mod schedules;
+mod tasks;
 mod workers;
 
-pub(super) use log::{Levels, LogFormat, flush, levels, log};
-pub(super) use modules::{Telling, loaded, modules};
-pub(super) use say::{STYLES, failure, note, warning};
-pub(super) use schedules::{Done, schedule, schedules};
-pub(super) use tasks::{cancelled, limit, standing, status, submitted, tasks, waiting};
+mod log;
+mod log_queue;
+
+pub(super) use bench::bench;
+pub(super) use diagnostics::{STYLES, failure, note, warning};
+pub(super) use log::{LogFormat, LogLevels, flush, parse_log_levels, start_logging};
+pub(super) use modules::{Verbosity, loaded, modules};
+pub(super) use progress::{ProgressIndicator, ProgressView, follow_ups, report};
+pub(super) use result::{call_result, task_result};
+pub(super) use schedules::{ScheduleChange, schedule, schedules};
+pub(super) use tasks::{cancelled, pending_reason, status, submitted, tasks, time_limit, wait_notice};
 pub(super) use workers::{events, workers};
 
 fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Prints a line to the standard output, or several. Whatever others wrote in it is made visible.
+/// Prints text to the standard output. Control characters in it are escaped.
 fn out(line: impl Display) {
     write_out(&visible::lines(&line.to_string()));
 }
 
-/// Prints a JSON document to the standard output: to a program as it is, on a terminal with escapes
-/// for what cannot be seen, which mean the same.
+/// Prints a JSON document to the standard output: unchanged if that is a file or a pipe; on a terminal, invisible
+/// characters are written as equivalent JSON escapes.
 fn out_document(document: &str) {
     if io::stdout().is_terminal() { write_out(&visible::json(document)) } else { write_out(document) }
 }
 
-/// Prints an id or a name for programs as it is, and on a terminal so that all of it can be seen.
+/// Prints an id or a name: unchanged to a file or a pipe; on a terminal, invisible characters are escaped.
 fn out_name(name: &str) {
     if io::stdout().is_terminal() { write_out(&visible::line(name)) } else { write_out(name) }
 }
@@ -71,11 +73,11 @@ fn write_out(text: &str) {
     }
     match writeln!(io::stdout().lock(), "{text}") {
         Ok(()) => {}
-        // Whoever read this has read enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
         Err(error) => {
-            let failure = Failure::new(TASK_FAILED, format!("cannot write the output: {}", plain(&error)));
-            say::failure(&failure.hint("check where the output goes: the disk may be full"), false);
+            let failure = Failure::new(TASK_FAILED, format!("cannot write the output: {}", os_message(&error)));
+            diagnostics::failure(&failure.hint("check the destination of the output: the disk may be full"), false);
             process::exit(TASK_FAILED.into());
         }
     }
@@ -85,15 +87,15 @@ fn out_lines(lines: Vec<String>) {
     lines.into_iter().for_each(out);
 }
 
-/// Prints a line to the standard error, or several. Whatever others wrote in it is made visible.
+/// Prints text to the standard error. Control characters in it are escaped.
 fn err(line: impl Display) {
     write_err(&visible::lines(&line.to_string()));
 }
 
-/// Prints what has been made visible already, and may have colours of ours.
+/// Prints text that is already escaped, and may contain this program's colours.
 fn write_err(text: &str) {
     if !log::add(text) {
-        // There is nobody left to tell when this fails.
+        // There is nowhere left to report a failure.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }
@@ -105,19 +107,19 @@ fn out_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says what could be done next, to a person at a terminal and to nobody else.
+/// Prints a hint if the standard output is a terminal.
 fn hint(next: impl Display) {
     if io::stdout().is_terminal() {
-        say::hint(next);
+        diagnostics::hint(next);
     }
 }
 
-/// Prints a text that stands for itself, such as a script.
+/// Prints a text such as a script, without trailing line breaks.
 pub(super) fn text(text: &str) {
     out(text.trim_end_matches('\n'));
 }
 
-/// Says that a server is ready, in one line of JSON. It serves on if nobody reads that.
+/// Prints that a server is ready, as one line of JSON. Failing to write it does not stop the server.
 pub(super) fn ready(
     worker_id: &str,
     address: &Address,
@@ -146,8 +148,8 @@ pub(super) fn ready(
     Ok(())
 }
 
-/// Says that the modules of a server are loaded or refused, in one line of JSON.
-pub(super) fn loaded_all(worker_id: &str, end: LoadingEnd) {
+/// Prints that all modules of a server have been loaded or refused, as one line of JSON.
+pub(super) fn all_loaded(worker_id: &str, end: LoadingEnd) {
     #[derive(Serialize)]
     struct Loaded<'a> {
         event: &'static str,
@@ -163,8 +165,7 @@ pub(super) fn loaded_all(worker_id: &str, end: LoadingEnd) {
     }
 }
 
-/// Says what a new crate is and what comes next.
-/// cargo builds it to `target`, a path from its folder.
+/// Prints where a new crate is, and the next steps. `target` is cargo's target folder, relative to the crate.
 pub(super) fn created(name: &str, folder: &Path, target: &Path, json: bool) -> Outcome {
     #[derive(Serialize)]
     struct Created<'a> {
@@ -177,7 +178,7 @@ pub(super) fn created(name: &str, folder: &Path, target: &Path, json: bool) -> O
         out_json(&Created { name, path: folder, module: &module })?;
         return Ok(0);
     }
-    out(format_args!("made the crate {name} in {}, with the tasks greet and mean. Next:\n", folder.display()));
+    out(format_args!("created the crate {name} in {}, with the tasks greet and mean. Next steps:\n", folder.display()));
     out(format_args!("    cd {}", folder.display()));
     out("    cargo test");
     out("    cargo build --release --target wasm32-wasip2");
@@ -185,98 +186,12 @@ pub(super) fn created(name: &str, folder: &Path, target: &Path, json: bool) -> O
     Ok(0)
 }
 
-/// Shows how a task ended, of which more may be `known`. The exit code tells success from failure,
-/// and a task that failed from one that nobody has.
-pub(super) fn result_of(result: &TaskResult, known: Option<&Task>, json: bool) -> Outcome {
-    if json {
-        // Its id may have been taken anew since.
-        match known.filter(|task| task.status == result.status) {
-            Some(task) => out_json(&TaskShape::from(task))?,
-            None => out_json(&TaskShape::from(result))?,
-        }
-        return Ok(if result.error_kind == Some(ErrorKind::NotFound) { NOT_FOUND } else { code(result.status) });
-    }
-    ended("fastworker list", result)
-}
-
-/// The same of a call of `name` that ran here, where `list` is the command that lists that task.
-pub(super) fn result_by(list: &str, name: &str, result: &TaskResult, json: bool) -> Outcome {
-    if json {
-        out_json(&TaskShape::of_call(name, result))?;
-        return Ok(code(result.status));
-    }
-    ended(list, result)
-}
-
-fn ended(list: &str, result: &TaskResult) -> Outcome {
-    if result.error_kind == Some(ErrorKind::NotFound) {
-        let error = result.error.as_deref().unwrap_or("no worker has this task");
-        let all = format!("{list} shows every task; with --wait-for-worker a task waits for its worker");
-        return Err(match error.split_once(": did you mean ") {
-            Some((what, near)) => Failure::new(NOT_FOUND, what).hint(format!("did you mean {near} {all}")),
-            None => Failure::new(NOT_FOUND, error).hint(all),
-        });
-    }
-    match result.status {
-        TaskStatus::Success => {
-            out_document(result.result.as_ref().map_or("null", |json| json.as_str()));
-            Ok(0)
-        }
-        status => {
-            // It would say once more what the verb says.
-            let kind = result.error_kind.filter(|kind| *kind != ErrorKind::Failed);
-            let kind = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
-            let worker = result.worker_id.as_ref().map(|id| format!(" on {}", visible::line(id))).unwrap_or_default();
-            let attempts =
-                if result.attempts > 1 { format!(" after {} attempts", result.attempts) } else { String::new() };
-            let verb = match status {
-                TaskStatus::Cancelled => "was cancelled".to_owned(),
-                TaskStatus::Other(status) => format!("ended as {}", status.as_str()),
-                _ => "failed".to_owned(),
-            };
-            let error = result.error.as_deref().unwrap_or_default().trim_start_matches(['\n', '\r']);
-            let why = if status == TaskStatus::Cancelled { String::new() } else { format!("\n{error}") };
-            let failure =
-                Failure::new(TASK_FAILED, format!("task {} {verb}{kind}{worker}{attempts}{why}", result.task_id));
-            Err(match result.error_kind {
-                Some(ErrorKind::BadArguments) => failure.hint(hint_of_misfit(list, error)),
-                _ => failure,
-            })
-        }
-    }
-}
-
-/// What to do about wrong arguments. A value that reads as JSON is not taken as text on a command line.
-fn hint_of_misfit(list: &str, error: &str) -> String {
-    let split = error.split_once(": expected string, found ");
-    let is_argument = |path: &str| matches!(path.split_once(['[', '.']), Some(("args" | "kwargs", rest)) if !rest.contains(['.', '[']));
-    let quoted = split.filter(|(path, _)| is_argument(path)).and_then(|(path, found)| {
-        let (kind, value) = found.split_once(' ').unwrap_or((found, found));
-        let is_scalar = matches!(kind, "number" | "boolean" | "null") && !value.ends_with('…');
-        is_scalar.then(|| match path.strip_prefix("kwargs.") {
-            Some(name) => format!("'{name}=\"{value}\"'"),
-            None => format!("'\"{value}\"'"),
-        })
-    });
-    match quoted {
-        Some(quoted) => format!("quote it twice to pass text: {quoted}"),
-        None => format!("{list} shows what each task takes, and {list} --schema NAME all of it"),
-    }
-}
-
-fn code(status: TaskStatus) -> u8 {
-    match status {
-        TaskStatus::Failure | TaskStatus::Cancelled => TASK_FAILED,
-        _ => 0,
-    }
-}
-
-/// Says where callbacks are listened for.
+/// Prints the address on which callbacks are received.
 pub(super) fn listening(address: &str) {
-    err(format_args!("listening at {address}"));
+    err(format_args!("listening on {address}"));
 }
 
-/// Shows a callback that came in: in a line of JSON, or for people.
+/// Prints a received callback, as one line of JSON or as text.
 pub(super) fn callback(message: &CallbackMessage, json: bool) -> Result<(), Failure> {
     if json {
         out_document(&serde_json::to_string(message).map_err(|error| Failure::new(TASK_FAILED, error))?);
@@ -294,11 +209,11 @@ pub(super) fn callback(message: &CallbackMessage, json: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// Shows a document, spread over lines, which changes nothing else of it.
+/// Prints a document with line breaks and indentation, and otherwise unchanged.
 pub(super) fn document(document: &impl Serialize) -> Outcome {
-    let written = serde_json::to_string(document);
-    let text = written.map_err(|error| Failure::new(TASK_FAILED, format!("cannot write JSON: {error}")))?;
-    out_document(&text::spread(&text));
+    let text = serde_json::to_string(document)
+        .map_err(|error| Failure::new(TASK_FAILED, format!("cannot write JSON: {error}")))?;
+    out_document(&text::pretty_json(&text));
     Ok(0)
 }
 
@@ -306,146 +221,7 @@ fn status_of(worker: &WorkerInfo) -> &str {
     worker.status.as_str()
 }
 
-/// How many tasks a worker has loaded.
+/// The number of tasks that a worker has loaded.
 pub(super) fn task_count(worker: &WorkerInfo) -> usize {
     worker.modules.iter().map(|module| module.tasks.len()).sum()
-}
-
-/// Shows a line that a task logged, or how far it is.
-pub(super) fn report(report: &Report) {
-    match report {
-        Report::Log { level, message } => log_line(*level, message),
-        Report::Progress(progress) if progress.total > 0 => {
-            err(format_args!("{}/{} {}", progress.done, progress.total, text::flat(&progress.message)));
-        }
-        Report::Progress(progress) => err(format_args!("{} {}", progress.done, text::flat(&progress.message))),
-    }
-}
-
-fn log_line(level: LogLevel, message: &str) {
-    err(format_args!("{level:<5} {}", visible::indented(message, "      ")));
-}
-
-/// Says what a task would have submitted.
-pub(super) fn follow_ups(follow_ups: &[FollowUp]) {
-    for task in follow_ups {
-        err(format_args!("follow-up {}", text::call(&task.name, &task.args, &task.kwargs)));
-    }
-}
-
-/// Shows what a running task says: a bar on a terminal, lines elsewhere.
-pub(super) struct Watch(Option<ProgressBar>);
-
-impl Watch {
-    /// Shows nothing yet.
-    pub(super) fn new() -> Self {
-        if !io::stderr().is_terminal() {
-            return Self(None);
-        }
-        // Nothing is known yet, so there is nothing to draw.
-        let bar = ProgressBar::new_spinner();
-        style(&bar, "{wide_msg}");
-        Self(Some(bar))
-    }
-
-    /// Shows what was reported.
-    pub(super) fn show(&mut self, reports: &[Report]) {
-        let Some(bar) = &self.0 else { return reports.iter().for_each(report) };
-        for told in reports {
-            match told {
-                Report::Log { level, message } => bar.suspend(|| log_line(*level, message)),
-                Report::Progress(progress) => {
-                    style(bar, if progress.total > 0 { "{bar:30} {pos}/{len} {wide_msg}" } else { "{pos} {wide_msg}" });
-                    bar.set_length(progress.total);
-                    bar.set_position(progress.done);
-                    bar.set_message(text::flat(&progress.message));
-                }
-            }
-        }
-    }
-
-    /// Takes the bar away.
-    pub(super) fn finish(&mut self) {
-        if let Some(bar) = self.0.take() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn style(bar: &ProgressBar, template: &str) {
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-}
-
-/// How far a long command is: a bar on a terminal, nothing elsewhere.
-pub(super) struct Bar(ProgressBar);
-
-impl Bar {
-    /// Shows nothing yet.
-    pub(super) fn new() -> Self {
-        let bar = if io::stderr().is_terminal() { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        style(&bar, "{bar:30} {pos}/{len} {wide_msg}");
-        Self(bar)
-    }
-
-    /// Shows what is done now.
-    pub(super) fn show(&self, what: &str, done: usize, all: usize) {
-        self.0.set_length(all as u64);
-        self.0.set_position(done as u64);
-        self.0.set_message(what.to_owned());
-    }
-
-    /// Takes the bar away.
-    pub(super) fn finish(&self) {
-        self.0.finish_and_clear();
-    }
-}
-
-/// Shows what was measured.
-pub(super) fn bench(rows: &[Row], plan: &Plan, json: bool) -> Outcome {
-    if json {
-        #[derive(Serialize)]
-        struct Measured<'a> {
-            version: &'static str,
-            cores: usize,
-            format: crate::task::SerializationFormat,
-            slots: usize,
-            rounds: usize,
-            rows: &'a [Row],
-        }
-        out_json(&Measured {
-            version: env!("CARGO_PKG_VERSION"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            format: plan.format,
-            slots: plan.slots,
-            rounds: plan.rounds,
-            rows,
-        })?;
-        return Ok(0);
-    }
-    let mut table = Table::new();
-    // Of a cluster elsewhere there is nothing to compare with.
-    let is_compared = rows.iter().any(|row| row.must.is_some() || row.ratio.is_some());
-    let header = ["CASE", "MEASURED", "RATIO", "MUST", ""];
-    table.load_style(presets::NOTHING).set_header(&header[..if is_compared { 5 } else { 2 }]);
-    for row in rows {
-        let digits = usize::from(row.value < 100.0);
-        let ratio = row.ratio.zip(row.against.as_ref()).map(|(ratio, against)| format!("{ratio:.2} x {against}"));
-        let must = row.must.map(|must| match must {
-            Must::AtMost(bound) => format!("<= {bound}"),
-            Must::AtLeast(bound) => format!(">= {bound}"),
-        });
-        let holds = row.holds().map(|holds| if holds { "ok" } else { "short" });
-        let cells = [
-            row.case.clone(),
-            format!("{:.digits$} {}", row.value, row.unit.replace("us", "µs")),
-            ratio.unwrap_or_default(),
-            must.unwrap_or_default(),
-            holds.unwrap_or_default().to_owned(),
-        ];
-        table.add_row(cells.into_iter().take(if is_compared { 5 } else { 2 }));
-    }
-    out(table.trim_fmt());
-    Ok(0)
 }

@@ -6,9 +6,9 @@ use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    Connection, Failure, Outcome, TIMED_OUT, TaskId, complete, render,
-    status::{TASK_ID, one, unknown},
-    submit::known,
+    ConnectionOptions, Failure, Outcome, TIMED_OUT, TaskId, complete, render,
+    status::{TASK_ID, one_task_id, unknown_task},
+    submit::describe_for_json,
     switch, values, waiting,
 };
 use crate::{client::Client, protocol::Found};
@@ -16,51 +16,53 @@ use crate::{client::Client, protocol::Found};
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP, override_usage = "fastworker result [OPTIONS] <ID>")]
 pub(super) struct ResultOf {
-    /// The task's id
+    /// Task id
     #[arg(value_name = "ID", value_parser = values::task_id, required_unless_present = "task_id", add = ArgValueCandidates::new(complete::tasks))]
     id: Option<TaskId>,
-    /// The task's id, as an option
+    /// Task id, as an option
     #[arg(long, env = TASK_ID, value_name = "ID", value_parser = values::task_id,
           add = ArgValueCandidates::new(complete::tasks))]
     task_id: Option<TaskId>,
-    /// Wait for the task to end, at most --timeout
+    /// Wait up to --timeout for the task to end
     #[arg(long, env = "FASTWORKER_WAIT", value_parser = switch)]
     wait: bool,
     #[command(flatten)]
-    connection: Connection,
+    connection: ConnectionOptions,
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 it has succeeded, 1 it failed or was cancelled, 4 it has not ended (yet, or within --timeout), \
-5 no such task is known.";
+Exit codes: 0 the task has succeeded, 1 it failed or was cancelled, 4 it has not ended (or, with --wait, not within \
+--timeout), 5 there is no such task.";
 
 impl ResultOf {
     pub(super) fn run(self) -> Outcome {
-        let (id, json) = (&one(self.id, self.task_id)?, self.connection.json);
+        let (id, json) = (&one_task_id(self.id, self.task_id)?, self.connection.json);
         let wait = if self.wait { self.connection.timeout } else { Duration::ZERO };
-        let look = async |client: &Client| {
-            let lookup = client.lookup(id, wait);
+        let lookup = async |client: &Client| {
+            let found = client.lookup(id, wait);
             if !self.wait {
-                return lookup.await;
+                return found.await;
             }
-            waiting::until_ended(client, id, wait, &Cell::new(false), lookup).await
+            waiting::until_ended(client, id, wait, &Cell::new(false), found).await
         };
-        let outcome = self.connection.run(async |client| match look(client).await? {
+        let outcome = self.connection.run(async |client| match lookup(client).await? {
             Found::Ended(result) => {
-                let known = known(client, id, json).await?;
-                render::result_of(&result, known.as_ref(), json)
+                let known = describe_for_json(client, id, json).await?;
+                render::task_result(&result, known.as_ref(), json)
             }
-            Found::Unknown => Err(unknown(id)),
+            Found::Unknown => Err(unknown_task(id)),
             Found::Live(task) if json => render::status(&task, json).map(|_| TIMED_OUT),
-            Found::Live(task) if self.wait => Err(Failure::not_ended(id, wait).with(render::standing(&task))),
+            Found::Live(task) if self.wait => {
+                Err(Failure::not_ended(id, wait).with_detail(render::pending_reason(&task)))
+            }
             Found::Live(task) => {
-                let words = format!("task {id} has not ended: it is {}", task.status);
-                let words = render::standing(&task).map_or(words.clone(), |standing| format!("{words}; {standing}"));
-                Err(Failure::new(TIMED_OUT, words)
+                let reason = render::pending_reason(&task).map(|reason| format!("; {reason}")).unwrap_or_default();
+                let message = format!("task {id} has not ended: it is {}{reason}", task.status);
+                Err(Failure::new(TIMED_OUT, message)
                     .hint(format!("wait for it with: fastworker result {id} --wait"))
-                    .about(id))
+                    .for_task(id))
             }
         });
-        outcome.map_err(|failure| failure.leaves(id))
+        outcome.map_err(|failure| failure.with_running_task(id))
     }
 }

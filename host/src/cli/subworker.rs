@@ -7,8 +7,8 @@ use clap_complete::engine::ArgValueCandidates;
 use tracing::info;
 
 use super::{
-    ADDRESS_VARIABLE, DISCOVERY_VARIABLE, Failure, Modules, Outcome, Serving, base_address, complete, named, render,
-    span_above_zero, tell_when_loaded, values::worker_id,
+    ADDRESS_VARIABLE, DISCOVERY_VARIABLE, Failure, ModuleOptions, Outcome, ServerOptions, base_address, complete,
+    duration_above_zero, named, print_when_loaded, render, values::worker_id,
 };
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
@@ -19,35 +19,35 @@ use crate::{
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "SIGTERM, SIGHUP or Ctrl-C drains it, a second signal later than 500 ms after the first stops it at once."
+    after_help = "SIGTERM, SIGHUP or Ctrl-C drains the subworker. A second signal, more than 200 ms after the first, stops it immediately."
 )]
 pub(super) struct Subworker {
-    /// Name the subworker. No two workers of a control plane have the same name
+    /// Worker id of the subworker. It must be unique among the workers of a control plane
     #[arg(long, env = "FASTWORKER_WORKER_ID", value_name = "ID", value_parser = worker_id)]
     worker_id: String,
-    /// Run tasks for the control plane at this base address
+    /// Base address of the control plane
     #[arg(long, env = ADDRESS_VARIABLE, value_name = "ADDRESS", value_parser = base_address)]
     control_plane_address: Address,
-    /// Show this address for the subworker. Nothing listens there
+    /// Address to show for the subworker. Nothing listens there
     #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS",
           value_parser = named::<Address>)]
     base_address: Address,
-    /// If the control plane has moved since this subworker joined it, find it by its announcements at this
-    /// address
+    /// Find the control plane through its announcements at this address, if it has moved since this subworker
+    /// joined it
     #[arg(long, env = DISCOVERY_VARIABLE, default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS",
           value_parser = named::<Address>)]
     discovery_address: Address,
-    /// Write messages as json or postcard
+    /// Message format: json or postcard
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT",
           value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
-    /// Look for the control plane for this long at the start, and wait for a worker of the same name to be gone
-    #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = span_above_zero, value_name = "SPAN")]
+    /// Maximum time to wait at startup for the control plane, and for another worker with the same id to leave
+    #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = duration_above_zero, value_name = "DURATION")]
     timeout: Duration,
     #[command(flatten)]
-    modules: Modules,
+    modules: ModuleOptions,
     #[command(flatten)]
-    serving: Serving,
+    server: ServerOptions,
 }
 
 impl Subworker {
@@ -61,7 +61,7 @@ impl Subworker {
             modules: self.modules.config(),
             timeout: self.timeout,
         };
-        let json = self.serving.json;
+        let json = self.server.json;
         let start = |signals: &Signals| {
             info!(control_plane = %config.control_plane_address, "looking for the control plane");
             let mut subworker = SubWorker::new(config.clone());
@@ -81,12 +81,12 @@ impl Subworker {
             if json {
                 render::ready(&config.worker_id, &config.control_plane_address, None, None, cluster)?;
                 if !config.modules.sources.is_empty() {
-                    tell_when_loaded(&config.worker_id, subworker.loading());
+                    print_when_loaded(&config.worker_id, subworker.loading());
                 }
             }
             Ok::<_, Failure>(subworker)
         };
         let stop_now = |subworker: &SubWorker| subworker.leave();
-        self.serving.run(start, stop_now, |mut subworker, limit| subworker.stop(limit))
+        self.server.run(start, stop_now, |mut subworker, limit| subworker.stop(limit))
     }
 }

@@ -5,41 +5,41 @@ use std::time::Duration;
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Connection, Outcome, complete, named, number, render, span};
+use super::{ConnectionOptions, Outcome, complete, duration, named, number, render};
 use crate::{clock::Timestamp, protocol::TaskQuery, task::TaskStatus};
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Tasks {
-    /// List only tasks with this status: pending, scheduled, started, retrying, success, failure or
-    /// cancelled. Takes several, and can be repeated
+    /// Only tasks with this status: pending, scheduled, started, retrying, success, failure or cancelled. Takes
+    /// several values, and can be repeated
     #[arg(long, env = "FASTWORKER_STATUS", value_name = "STATUS", num_args = 1.., value_delimiter = ',',
           value_parser = named::<TaskStatus>, add = ArgValueCandidates::new(complete::statuses))]
     status: Vec<TaskStatus>,
-    /// List only calls of this task
+    /// Only tasks with this name
     #[arg(long, env = "FASTWORKER_NAME", value_name = "NAME", add = ArgValueCandidates::new(complete::task_names))]
     name: Option<String>,
-    /// List only tasks that this worker runs or ran
+    /// Only tasks that this worker runs or has run
     #[arg(long, env = "FASTWORKER_WORKER", value_name = "ID", add = ArgValueCandidates::new(complete::workers))]
     worker: Option<String>,
-    /// List only tasks that were submitted, started or ended within this span
-    #[arg(long, env = "FASTWORKER_SINCE", value_name = "SPAN", value_parser = span)]
+    /// Only tasks that were submitted, started or ended within this time
+    #[arg(long, env = "FASTWORKER_SINCE", value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
-    /// List at most this many, up to 1000
+    /// Maximum number of tasks to list, at most 1000
     #[arg(long, env = "FASTWORKER_LIMIT", value_name = "COUNT", default_value = "25",
           value_parser = number::<u32, 1, 1000>)]
     limit: u32,
-    /// Skip this many of them
+    /// Number of tasks to skip
     #[arg(long, env = "FASTWORKER_OFFSET", value_name = "COUNT", default_value = "0",
           value_parser = number::<u64, 0, { u64::MAX }>)]
     offset: u64,
     #[command(flatten)]
-    connection: Connection,
+    connection: ConnectionOptions,
 }
 
 const AFTER_HELP: &str = "\
-Started tasks come first, then pending ones in the order of the queue, then scheduled ones, then ended ones, the \
-newest first. An ended task is listed as long as its result is kept.";
+Started tasks are listed first, then pending tasks in queue order, then scheduled tasks, then ended tasks, newest \
+first. An ended task is listed as long as its result is kept.";
 
 impl Tasks {
     pub(super) fn run(self) -> Outcome {
@@ -51,7 +51,7 @@ impl Tasks {
             statuses,
             name: self.name,
             worker_id: self.worker,
-            since: self.since.map(|span| now - span),
+            since: self.since.map(|duration| now - duration),
             offset: self.offset,
             limit: self.limit,
         };

@@ -1,7 +1,7 @@
-//! What options take: readers of spans, numbers, names and arguments.
+//! Parsers of option values: durations, numbers, names and task arguments.
 //!
-//! Each says in one sentence what to write, and not what was written: that is said with the option
-//! it was written for, which [`super::usage`] does.
+//! An error says in one sentence what to write instead. It does not repeat the value, since
+//! [`super::usage`] reports that together with the option.
 
 use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
 
@@ -11,21 +11,18 @@ use crate::{
     clock::DURATION_MAX,
     config::{Address, MANAGEMENT_OFFSET},
     json::Json,
-    task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, is_task_name},
+    task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, TaskName, WorkerId},
 };
 
-/// Bytes of a worker's id.
-const WORKER_ID_MAX: usize = 128;
-
 /// Reads `250ms`, `30s`, `5m`, `1h 30m`, `2d`, or a number of seconds.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
-    const FORMS: &str = "write a span such as 250ms, 30s, 5m, 1h 30m or 2d; a bare number is seconds";
-    const TOO_LONG: &str = "a span is at most ten years";
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    const FORMS: &str = "write a duration such as 250ms, 30s, 5m, 1h 30m or 2d; a bare number is in seconds";
+    const TOO_LONG: &str = "the maximum duration is ten years";
     let mut left = text.trim();
     if let Some(number) = left.strip_prefix('-')
         && number.starts_with(|first: char| first.is_ascii_digit())
     {
-        return Err("a span cannot be negative".into());
+        return Err("a duration cannot be negative".into());
     }
     let (mut seconds, mut parts) = (0.0, 0);
     while !left.is_empty() || parts == 0 {
@@ -37,7 +34,7 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
         parts += 1;
         let scale = match unit {
             "ms" => 0.001,
-            // Without a unit only where it is all there is.
+            // A number without a unit must be the whole text.
             "" if parts == 1 && left.is_empty() => 1.0,
             "s" => 1.0,
             "m" | "min" => 60.0,
@@ -47,28 +44,31 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
         };
         seconds += scale * number.parse::<f64>().map_err(|_| FORMS)?;
     }
-    Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= DURATION_MAX).ok_or_else(|| TOO_LONG.into())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= DURATION_MAX)
+        .ok_or_else(|| TOO_LONG.into())
 }
 
-/// Reads a span in which something can happen.
-pub(super) fn span_above_zero(text: &str) -> Result<Duration, String> {
-    match span(text)? {
-        Duration::ZERO => Err("write a span longer than 0, such as 30s".into()),
-        span => Ok(span),
+/// Reads a duration longer than zero.
+pub(super) fn duration_above_zero(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("write a duration longer than 0, such as 30s".into()),
+        duration => Ok(duration),
     }
 }
 
-/// Reads a whole number between two bounds, which both count.
+/// Reads a whole number from `MIN` to `MAX`, both included.
 pub(super) fn number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
     let read = text.trim().parse::<u64>().ok().filter(|number| (MIN..=MAX).contains(number));
     read.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match MAX {
-        // Of those nobody reaches the end.
+        // Larger bounds are no practical limit.
         max if max >= u64::from(u32::MAX) => format!("write a whole number, {MIN} or more"),
         max => format!("write a whole number from {MIN} to {max}"),
     })
 }
 
-/// Reads what a variable says of a switch.
+/// Reads the value of a switch from its environment variable.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "y" | "on" | "t" => Ok(true),
@@ -77,23 +77,25 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Reads what has a reader of its own, whose error may quote the text first: that is left out.
+/// Reads a type that implements [`FromStr`]. If its error begins by quoting the value, the quotation is removed.
 pub(super) fn named<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| {
-        let told = error.to_string();
-        match told.split_once(": ") {
+        let message = error.to_string();
+        match message.split_once(": ") {
             Some((quoted, what)) if quoted.starts_with('\'') => what.to_owned(),
-            _ => told,
+            _ => message,
         }
     })
 }
 
-/// Reads the address of a control plane, which has the four ports after it, too.
+/// Reads the base address of a control plane, which also uses the four ports after it.
 pub(super) fn base_address(text: &str) -> Result<Address, String> {
     const PORT_MAX: u16 = u16::MAX - MANAGEMENT_OFFSET;
     let address: Address = named(text)?;
     if address.port() > PORT_MAX {
-        return Err(format!("the port of a base address is at most {PORT_MAX}: the four after it are used, too"));
+        return Err(format!(
+            "the port of a base address is at most {PORT_MAX}, since the four ports after it are used as well"
+        ));
     }
     Ok(address)
 }
@@ -105,46 +107,41 @@ pub(super) fn task_id(text: &str) -> Result<TaskId, String> {
 
 /// Reads the name of a task.
 pub(super) fn task_name(text: &str) -> Result<String, String> {
-    name(text).ok_or_else(|| format!("a task name has 1 to {TASK_NAME_MAX} bytes and no control characters"))
+    text.parse::<TaskName>().map(String::from).map_err(|invalid| invalid.to_string())
 }
 
 /// Reads the name of a schedule.
 pub(super) fn schedule_name(text: &str) -> Result<String, String> {
-    name(text).ok_or_else(|| format!("a schedule's name has 1 to {TASK_NAME_MAX} bytes and no control characters"))
+    let why = |_| format!("a schedule's name is text of 1 to {TASK_NAME_MAX} bytes without control characters");
+    text.parse::<TaskName>().map(String::from).map_err(why)
 }
 
-fn name(text: &str) -> Option<String> {
-    is_task_name(text).then(|| text.to_owned())
-}
-
-/// Reads the id of a worker. In an announcement a colon ends it.
+/// Reads the id of a worker. It cannot contain a colon, which separates the fields of an announcement.
 pub(super) fn worker_id(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.len() <= WORKER_ID_MAX && !text.contains(|c: char| c == ':' || c.is_control());
-    let why = || format!("a worker id has 1 to {WORKER_ID_MAX} bytes, and neither colons nor control characters");
-    fits.then(|| text.to_owned()).ok_or_else(why)
+    text.parse::<WorkerId>().map(String::from).map_err(|invalid| invalid.to_string())
 }
 
 /// Reads the id of a cluster.
 pub(super) fn cluster_id(text: &str) -> Result<Uuid, String> {
     let id = text.trim().parse::<Uuid>().ok().filter(|id| !id.is_nil());
-    id.ok_or_else(|| "write a UUID, such as the one that a control plane logs as cluster=… when it starts".into())
+    id.ok_or_else(|| "write a UUID, such as the one that a control plane logs as cluster=… at startup".into())
 }
 
-/// Reads an argument as JSON where it is JSON, else as text.
+/// Reads an argument as JSON if it is valid JSON, else as a string.
 fn argument(text: &str) -> Json {
     Json::parse(text).unwrap_or_else(|_| Json::of(text).unwrap_or_else(|_| Json::null()))
 }
 
-/// The JSON array of these arguments.
+/// Returns the arguments as a JSON array.
 pub(super) fn array(arguments: &[String]) -> Json {
     let items: Vec<Json> = arguments.iter().map(|text| argument(text)).collect();
     Json::of(&items).unwrap_or_else(|_| Json::empty_array())
 }
 
-/// Named arguments that one word gives.
+/// The named arguments in one word of the command line.
 pub(super) type Pairs = Vec<(String, Json)>;
 
-/// The JSON object of these named arguments.
+/// Returns the named arguments as a JSON object.
 pub(super) fn object(pairs: &[Pairs]) -> Json {
     struct All<'a>(&'a [Pairs]);
     impl serde::Serialize for All<'_> {
@@ -159,7 +156,7 @@ pub(super) fn object(pairs: &[Pairs]) -> Json {
 pub(super) fn pairs(text: &str) -> Result<Pairs, String> {
     if text.starts_with('{') {
         let object: BTreeMap<String, Json> =
-            serde_json::from_str(text).map_err(|error| format!("this is no JSON object: {error}"))?;
+            serde_json::from_str(text).map_err(|error| format!("this is not a JSON object: {error}"))?;
         return Ok(object.into_iter().collect());
     }
     match text.split_once('=') {
@@ -170,7 +167,7 @@ pub(super) fn pairs(text: &str) -> Result<Pairs, String> {
 
 /// Reads a JSON document.
 pub(super) fn document(text: &str) -> Result<Json, String> {
-    Json::parse(text).map_err(|error| format!("write JSON, where text has quotes, as in '\"text\"': {}", why(&error)))
+    Json::parse(text).map_err(|error| format!("write JSON; strings need quotes, as in '\"text\"': {}", reason(&error)))
 }
 
 /// Reads a JSON array.
@@ -179,14 +176,14 @@ pub(super) fn json_array(text: &str) -> Result<Json, String> {
     match Json::parse(text) {
         Ok(json) if json.as_str().starts_with('[') => Ok(json),
         Ok(_) => Err(FORM.into()),
-        Err(error) => Err(format!("{FORM}: {}", why(&error))),
+        Err(error) => Err(format!("{FORM}: {}", reason(&error))),
     }
 }
 
-/// What is wrong with a document, without saying that it is one.
-fn why(error: &impl Display) -> String {
-    let told = error.to_string();
-    told.strip_prefix("not a JSON document: ").map(str::to_owned).unwrap_or(told)
+/// The reason in a JSON error, without its introduction.
+fn reason(error: &impl Display) -> String {
+    let message = error.to_string();
+    message.strip_prefix("not a JSON document: ").map(str::to_owned).unwrap_or(message)
 }
 
 #[cfg(test)]
@@ -194,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_argument_is_json_where_it_is_json_and_text_elsewhere() {
+    fn an_argument_is_json_if_valid_and_else_a_string() {
         let arguments = ["-5", "3", "true", "hello", "[1, 2]", "\"3\"", "1 2", "NaN"].map(str::to_owned);
         assert_eq!(array(&arguments).as_str(), r#"[-5,3,true,"hello",[1, 2],"3","1 2","NaN"]"#);
     }
@@ -210,20 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_read_with_and_without_a_unit() {
-        assert_eq!(span("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(span("1.5"), Ok(Duration::from_millis(1500)));
-        assert_eq!(span("5m"), Ok(Duration::from_mins(5)));
-        assert_eq!(span("1h 30m"), Ok(Duration::from_mins(90)));
-        assert_eq!(span("2d"), Ok(Duration::from_hours(48)));
-        let refused = ["5 parsecs", "", "1h 30", "s", "1.2.3"].map(|text| span(text).expect_err("it is no span"));
-        assert!(refused.iter().all(|why| why.starts_with("write a span such as")), "{refused:?}");
-        assert_eq!(span("-1s"), Err("a span cannot be negative".into()));
+    fn durations_are_read_with_and_without_a_unit() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(duration("2d"), Ok(Duration::from_hours(48)));
+        let refused = ["5 parsecs", "", "1h 30", "s", "1.2.3"].map(|text| duration(text).expect_err("not a duration"));
+        assert!(refused.iter().all(|why| why.starts_with("write a duration such as")), "{refused:?}");
+        assert_eq!(duration("-1s"), Err("a duration cannot be negative".into()));
         assert_eq!(
-            [span("11000d"), span(&"9".repeat(400))],
-            [(); 2].map(|()| Err("a span is at most ten years".into()))
+            [duration("11000d"), duration(&"9".repeat(400))],
+            [(); 2].map(|()| Err("the maximum duration is ten years".into()))
         );
-        assert!(span_above_zero("0").is_err() && span_above_zero("1ms").is_ok());
+        assert!(duration_above_zero("0").is_err() && duration_above_zero("1ms").is_ok());
     }
 
     #[test]
@@ -243,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_named_is_told_without_what_was_written() {
+    fn errors_of_named_values_do_not_repeat_the_value() {
         assert_eq!(
             named::<crate::task::TaskPriority>("urgent"),
             Err("choose one of critical, high, normal, low".into())

@@ -1,4 +1,4 @@
-//! What a command says while it waits: after a second, on the standard error, in a line of its own.
+//! Notes on what a command waits for, printed to the standard error after one second.
 
 use std::{
     cell::Cell,
@@ -13,38 +13,38 @@ use crate::{
     task::{Task, TaskStatus},
 };
 
-/// A command that has waited for this long says what for.
-const SAY_AFTER: Duration = Duration::from_secs(1);
-/// The longest between two looks at what it waits for now.
-const LOOK_EVERY_MAX: Duration = Duration::from_secs(30);
-/// How long the control plane may take to say how a task stands.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Delay before the first note.
+const NOTE_DELAY: Duration = Duration::from_secs(1);
+/// Maximum interval between two checks of what a command waits for.
+const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(30);
+/// Timeout for asking the control plane for the status of a task.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a command waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Reason {
+enum WaitReason {
     /// The control plane does not answer.
-    Silence,
-    /// The control plane answers, and does not know the task.
-    Unaccepted,
-    /// The task has this status; whether a worker has tasks of its name, and which one runs it.
+    NoAnswer,
+    /// The control plane answers, but does not know the task yet.
+    NotAccepted,
+    /// The status of the task, whether a worker has tasks of its name, and the worker that runs it.
     Task { status: TaskStatus, offered: bool, worker_id: Option<String> },
 }
 
-/// Starts a client, and says after a second that no control plane answers yet.
+/// Starts a client. Prints a note if no control plane answers within a second.
 pub(super) async fn start(
     client: &Client,
-    given: Option<&Address>,
+    address: Option<&Address>,
     discovery: &Address,
     timeout: Duration,
 ) -> Result<(), ClientError> {
     let mut start = pin!(client.start());
-    if let Ok(started) = tokio::time::timeout(SAY_AFTER, &mut start).await {
+    if let Ok(started) = tokio::time::timeout(NOTE_DELAY, &mut start).await {
         return started;
     }
-    if timeout > SAY_AFTER {
-        let limit = render::limit(timeout);
-        match given {
+    if timeout > NOTE_DELAY {
+        let limit = render::time_limit(timeout);
+        match address {
             Some(base) => render::note(&format!("no control plane answers at {base} yet: waiting for it{limit}")),
             None => render::note(&format!("no control plane is announced at {discovery} yet: waiting for one{limit}")),
         }
@@ -52,8 +52,8 @@ pub(super) async fn start(
     start.await
 }
 
-/// Waits for a task with `work`, and says what it waits for, and again when that changes. Once `shown`,
-/// only a control plane that does not answer is worth a word.
+/// Runs `work`, which waits for a task. Prints what it waits for, and again whenever that changes. If `shown` is
+/// set, because output of the task is on the screen already, it only reports that the control plane does not answer.
 pub(super) async fn until_ended<T>(
     client: &Client,
     id: &TaskId,
@@ -61,43 +61,43 @@ pub(super) async fn until_ended<T>(
     shown: &Cell<bool>,
     work: impl Future<Output = T>,
 ) -> T {
-    let (mut work, begun) = (pin!(work), Instant::now());
-    let (mut said, mut pause) = (None, SAY_AFTER);
+    let (mut work, started) = (pin!(work), Instant::now());
+    let (mut last_reason, mut interval) = (None, NOTE_DELAY);
     loop {
-        if let Ok(done) = tokio::time::timeout(pause, &mut work).await {
+        if let Ok(done) = tokio::time::timeout(interval, &mut work).await {
             return done;
         }
-        let looked = tokio::select! {
+        let current = tokio::select! {
             biased;
             done = &mut work => return done,
-            looked = look(client, id) => looked,
+            current = wait_reason(client, id) => current,
         };
-        if let Some((reason, task)) = looked
-            && said.as_ref() != Some(&reason)
+        if let Some((reason, task)) = current
+            && last_reason.as_ref() != Some(&reason)
         {
-            let left = timeout.saturating_sub(begun.elapsed());
-            if reason == Reason::Silence {
-                let limit = render::limit(left);
+            let left = timeout.saturating_sub(started.elapsed());
+            if reason == WaitReason::NoAnswer {
+                let limit = render::time_limit(left);
                 render::note(&format!("the control plane does not answer: waiting for it{limit}"));
             } else if !shown.get() {
-                render::note(&render::waiting(id, task.as_ref(), left));
+                render::note(&render::wait_notice(id, task.as_ref(), left));
             }
-            said = Some(reason);
+            last_reason = Some(reason);
         }
-        pause = (pause * 2).min(LOOK_EVERY_MAX);
+        interval = (interval * 2).min(CHECK_INTERVAL_MAX);
     }
 }
 
 /// What a task waits for. None if it has ended, or nothing is known.
-async fn look(client: &Client, id: &TaskId) -> Option<(Reason, Option<Task>)> {
-    match tokio::time::timeout(ANSWER_MAX, client.describe(id)).await {
-        Ok(Ok(None)) => Some((Reason::Unaccepted, None)),
+async fn wait_reason(client: &Client, id: &TaskId) -> Option<(WaitReason, Option<Task>)> {
+    match tokio::time::timeout(STATUS_TIMEOUT, client.describe(id)).await {
+        Ok(Ok(None)) => Some((WaitReason::NotAccepted, None)),
         Ok(Ok(Some(task))) if task.status.is_final() => None,
         Ok(Ok(Some(task))) => {
             let (status, offered, worker_id) = (task.status, task.offered, task.worker_id.clone());
-            Some((Reason::Task { status, offered, worker_id }, Some(task)))
+            Some((WaitReason::Task { status, offered, worker_id }, Some(task)))
         }
-        Ok(Err(ClientError::Unreachable { .. })) | Err(_) => Some((Reason::Silence, None)),
+        Ok(Err(ClientError::Unreachable { .. })) | Err(_) => Some((WaitReason::NoAnswer, None)),
         Ok(Err(_)) => None,
     }
 }

@@ -2,17 +2,17 @@
 
 use clap::Args;
 
-use super::{Connection, Outcome, render};
+use super::{ConnectionOptions, Outcome, render};
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Workers {
     #[command(flatten)]
-    connection: Connection,
+    connection: ConnectionOptions,
 }
 
 const AFTER_HELP: &str = "\
-It exits with 0 if the control plane answers, even if there is no worker, and so can be a health check. \
+Exits with 0 if the control plane answers, even if there are no workers; usable as a health check. \
 fastworker list shows what the workers have loaded.";
 
 impl Workers {

@@ -19,7 +19,10 @@ pub const JITTER: f64 = 0.25;
 
 /// Returns the delay before the attempt that follows `attempt` (counted from 1). None if that was the last one.
 pub fn delay(policy: &Policy, task: &TaskId, attempt: u32, failure: &Failure) -> Option<Duration> {
-    let can_help = !matches!(failure.kind, ErrorKind::BadArguments | ErrorKind::NotFound | ErrorKind::WorkerLost);
+    let can_help = !matches!(
+        failure.kind,
+        ErrorKind::BadArguments | ErrorKind::GaveUp | ErrorKind::NotFound | ErrorKind::WorkerLost
+    );
     if !can_help || attempt > policy.max_retries.unwrap_or(0) {
         return None;
     }
@@ -71,9 +74,11 @@ mod tests {
     }
 
     #[test]
-    fn bad_arguments_are_never_retried() {
-        let failure = Failure::new(ErrorKind::BadArguments, "no");
-        assert_eq!(delay(&policy(5), &TaskId::new(), 1, &failure), None);
+    fn bad_arguments_and_tasks_that_gave_up_are_never_retried() {
+        for kind in [ErrorKind::BadArguments, ErrorKind::GaveUp] {
+            let failure = Failure::new(kind, "no");
+            assert_eq!(delay(&policy(5), &TaskId::new(), 1, &failure), None);
+        }
     }
 
     #[test]

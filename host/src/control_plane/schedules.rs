@@ -17,7 +17,7 @@ use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{NewSchedule, Refusal, RefusalCode, ScheduleInfo, ScheduleSource},
     task::{
-        TASK_NAME_MAX, TaskId, is_task_name,
+        TASK_NAME_MAX, TaskId, TaskName,
         schedule::{BadSchedule, Recurrence},
     },
 };
@@ -136,10 +136,10 @@ impl Schedules {
     /// [`ScheduleError`] if it is refused. Nothing has changed then.
     pub fn add(&mut self, now: Now, new: NewSchedule, replace: bool) -> Result<Arc<str>, ScheduleError> {
         let recurrence = Recurrence::of(&new.spec)?;
-        if !is_task_name(&new.name) {
+        if TaskName::check(&new.name).is_err() {
             return Err(ScheduleError::Name);
         }
-        if !is_task_name(&new.task_name) {
+        if TaskName::check(&new.task_name).is_err() {
             return Err(ScheduleError::TaskName);
         }
         if !new.args.as_str().starts_with('[') || !new.kwargs.as_str().starts_with('{') {

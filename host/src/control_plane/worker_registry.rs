@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::signatures::TaskChange;
 use crate::{
     clock::{Moment, Now},
-    protocol::{Refusal, RefusalCode, Registration, WORKER_ID_MAX, WorkerInfo, WorkerStatus, is_worker_id},
-    task::{ModuleInfo, Policy, TASK_NAME_MAX, is_task_name},
+    protocol::{Refusal, RefusalCode, Registration, WorkerInfo, WorkerStatus},
+    task::{ModuleInfo, Policy, TaskName, WorkerId},
     transport::Peer,
 };
 
@@ -94,10 +94,8 @@ impl<R> WorkerRegistry<R> {
     /// Returns why a worker cannot register, if it cannot.
     pub fn refusal(&self, registration: &Registration) -> Option<Refusal> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
-        let (code, message) = if !is_worker_id(worker_id) {
-            let message =
-                format!("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters");
-            (RefusalCode::WorkerIdInvalid, message)
+        let (code, message) = if let Err(invalid) = WorkerId::check(worker_id) {
+            (RefusalCode::WorkerIdInvalid, invalid.to_string())
         } else if address.len() > ADDRESS_MAX || address.chars().any(char::is_control) {
             let message =
                 format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters");
@@ -118,11 +116,8 @@ impl<R> WorkerRegistry<R> {
         let catalog = catalog_bytes(modules);
         let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);
         let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
-        if let Some(wrong) = names.find(|name| !is_task_name(name)) {
-            let shown: String = wrong.chars().take(64).collect();
-            let message =
-                format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters, not {shown:?}");
-            Some(Refusal::new(RefusalCode::BadRequest, message))
+        if let Some(invalid) = names.find_map(|name| TaskName::check(name).err()) {
+            Some(Refusal::new(RefusalCode::BadRequest, invalid.to_string()))
         } else if catalog > CATALOG_BYTES_MAX {
             let message = format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes");
             Some(Refusal::new(RefusalCode::CatalogTooLarge, message))

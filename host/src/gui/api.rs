@@ -1,7 +1,6 @@
-//! The endpoints of the Python original, in its shapes and words.
+//! The endpoints of the Python original, with the same field names and additional fields.
 //!
-//! What it has is here under the same names; more fields may stand beside them. Other than there,
-//! cancel and retry do what they say, and tell the truth.
+//! Unlike in the original, cancel and retry take effect, and report their real outcome.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -12,8 +11,8 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    App, Refusal,
-    answer::{Answer, Object, object},
+    App, HttpError,
+    response::{JsonResponse, Object, object},
 };
 use crate::{
     clock::{Now, Timestamp, seconds},
@@ -23,23 +22,24 @@ use crate::{
     task::{Progress, TaskId, TaskPriority, TaskStatus},
 };
 
-/// Tasks of one page, unless asked otherwise, and at most.
-const LIMIT: u64 = 50;
+/// Default number of tasks in one page.
+const LIMIT_DEFAULT: u64 = 50;
+/// Maximum number of tasks in one page.
 const LIMIT_MAX: u64 = 500;
-/// Waiting tasks that are named of each priority.
-const QUEUED_SHOWN: usize = 100;
-/// Bytes of results in one page of tasks. Those beyond are left out, and said to be.
+/// Maximum number of queued tasks to list for each priority.
+const QUEUED_MAX: usize = 100;
+/// Maximum total size of the results in one page, in bytes. Larger ones are replaced by their size.
 const RESULTS_MAX: usize = 1024 * 1024;
-/// Statuses of tasks that have ended.
+/// The statuses of ended tasks.
 const ENDED: [TaskStatus; 3] = [TaskStatus::Success, TaskStatus::Failure, TaskStatus::Cancelled];
 
 /// `GET /api/status`
-pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
+pub(super) async fn status(State(app): State<Arc<App>>) -> JsonResponse<Object> {
     let (active, inactive, stats, fill, now) = app.core.enter(|state, now| {
         let active = state.registry().iter().filter(|(_, worker)| worker.peer.is_some()).count();
         (active, state.registry().lost(now.mono).count(), state.stats(), state.results().stats(), now)
     });
-    Answer(object! {
+    JsonResponse(object! {
         "worker_id": app.identity.worker_id,
         "running": true,
         "base_address": app.identity.base_address,
@@ -54,10 +54,10 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
 }
 
 /// `GET /api/workers`
-pub(super) async fn workers(State(app): State<Arc<App>>) -> Answer<Object> {
+pub(super) async fn workers(State(app): State<Arc<App>>) -> JsonResponse<Object> {
     let infos = app.core.enter(|state, now| state.registry().briefs(now.mono));
     let workers: Vec<Object> = infos.iter().map(worker).collect();
-    Answer(object! { "count": workers.len(), "workers": workers })
+    JsonResponse(object! { "count": workers.len(), "workers": workers })
 }
 
 fn worker(info: &WorkerInfo) -> Object {
@@ -80,40 +80,40 @@ fn worker(info: &WorkerInfo) -> Object {
     }
 }
 
-/// What `GET /api/tasks` may be asked.
+/// The query parameters of `GET /api/tasks`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct TaskListParams {
     limit: Option<String>,
     offset: Option<String>,
-    /// One status or several, with commas between. Without it, tasks that have ended.
+    /// One or more statuses, separated by commas; all ended tasks if empty.
     #[serde(default)]
     status: String,
     name: Option<String>,
     worker: Option<String>,
-    /// `false` leaves results out, whatever their size.
+    /// `false` omits all results.
     results: Option<String>,
 }
 
-impl Asked {
-    /// A parameter that is a whole number between two bounds, which both count.
-    fn number(name: &str, given: Option<&str>, usual: u64, bounds: RangeInclusive<u64>) -> Result<u64, Refusal> {
-        let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(usual) };
-        text.parse().ok().filter(|number| bounds.contains(number)).ok_or_else(|| {
+impl TaskListParams {
+    /// Reads a parameter that is a whole number within `range`.
+    fn number(name: &str, value: Option<&str>, default: u64, range: RangeInclusive<u64>) -> Result<u64, HttpError> {
+        let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(default) };
+        text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
             let text: String = text.chars().take(64).collect();
-            let most = if *bounds.end() == u64::MAX { String::new() } else { format!(" to {}", bounds.end()) };
-            let why = format!("{name} is a whole number from {}{most}, not '{text}'", bounds.start());
-            Refusal::new(StatusCode::BAD_REQUEST, why)
+            let end = if *range.end() == u64::MAX { String::new() } else { format!(" to {}", range.end()) };
+            let why = format!("{name} must be a whole number from {}{end}, not '{text}'", range.start());
+            HttpError::new(StatusCode::BAD_REQUEST, why)
         })
     }
 }
 
-/// One task of a page.
+/// A task in a page.
 #[derive(Debug, Serialize)]
-struct Row {
+struct TaskRow {
     #[serde(flatten)]
     summary: TaskSummary,
     result: Option<json::Json>,
-    /// The bytes of a result that is left out.
+    /// The size of an omitted result in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     result_left_out: Option<usize>,
     cached_at: Option<Timestamp>,
@@ -124,40 +124,41 @@ struct Row {
 /// `GET /api/tasks?limit=50&offset=0&status=&name=&worker=&results=true`
 pub(super) async fn tasks(
     State(app): State<Arc<App>>,
-    asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Answer<Object>, Refusal> {
-    let Query(asked) = asked.map_err(|error| {
-        let told = error.body_text();
-        let why = told.rsplit_once(": ").map_or(told.as_str(), |(_, why)| why);
-        Refusal::new(StatusCode::BAD_REQUEST, format!("the query cannot be read: {why}"))
+    params: Result<Query<TaskListParams>, QueryRejection>,
+) -> Result<JsonResponse<Object>, HttpError> {
+    let Query(params) = params.map_err(|error| {
+        let text = error.body_text();
+        let why = text.rsplit_once(": ").map_or(text.as_str(), |(_, why)| why);
+        HttpError::new(StatusCode::BAD_REQUEST, format!("invalid query: {why}"))
     })?;
-    let limit = Asked::number("limit", asked.limit.as_deref(), LIMIT, 1..=LIMIT_MAX)?;
-    let offset = Asked::number("offset", asked.offset.as_deref(), 0, 0..=u64::MAX)?;
-    let words = asked.status.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let limit = TaskListParams::number("limit", params.limit.as_deref(), LIMIT_DEFAULT, 1..=LIMIT_MAX)?;
+    let offset = TaskListParams::number("offset", params.offset.as_deref(), 0, 0..=u64::MAX)?;
+    let words = params.status.split(',').map(str::trim).filter(|word| !word.is_empty());
     let statuses: Vec<TaskStatus> = words
-        .map(|word| word.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}"))))
+        .map(|word| word.parse().map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, format!("{error}"))))
         .collect::<Result<_, _>>()?;
-    let without_results = match asked.results.as_deref() {
+    let without_results = match params.results.as_deref() {
         None | Some("" | "true") => false,
         Some("false") => true,
-        Some(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "results is true or false")),
+        Some(_) => return Err(HttpError::new(StatusCode::BAD_REQUEST, "results must be true or false")),
     };
     let not_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
     let query = TaskQuery {
         statuses: if statuses.is_empty() { ENDED.to_vec() } else { statuses },
-        name: not_empty(asked.name),
-        worker_id: not_empty(asked.worker),
+        name: not_empty(params.name),
+        worker_id: not_empty(params.worker),
         offset,
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
         ..TaskQuery::default()
     };
     let (rows, total, complete) = app.core.enter(|state, now| {
         let page = state.page(now, &query);
-        let mut room = if without_results { 0 } else { RESULTS_MAX };
-        let rows: Vec<Row> = page.tasks.into_iter().map(|summary| row(state, now, summary, &mut room)).collect();
+        let mut remaining = if without_results { 0 } else { RESULTS_MAX };
+        let rows: Vec<TaskRow> =
+            page.tasks.into_iter().map(|summary| row(state, now, summary, &mut remaining)).collect();
         (rows, page.total, page.complete)
     });
-    Ok(Answer(object! {
+    Ok(JsonResponse(object! {
         "tasks": rows,
         "total": total,
         "limit": query.limit,
@@ -166,14 +167,14 @@ pub(super) async fn tasks(
     }))
 }
 
-fn row(state: &state::State<ReplyTo>, now: Now, summary: TaskSummary, room: &mut usize) -> Row {
+fn row(state: &state::State<ReplyTo>, now: Now, summary: TaskSummary, remaining: &mut usize) -> TaskRow {
     let kept = state.results().peek(now.mono, &summary.task_id);
-    let whole = kept.and_then(|kept| kept.result.result.clone());
-    let size = whole.as_ref().map_or(0, |result| result.as_str().len());
-    let left_out = (size > *room).then_some(size);
-    *room -= if left_out.is_some() { 0 } else { size };
-    Row {
-        result: whole.filter(|_| left_out.is_none()),
+    let result = kept.and_then(|kept| kept.result.result.clone());
+    let size = result.as_ref().map_or(0, |result| result.as_str().len());
+    let left_out = (size > *remaining).then_some(size);
+    *remaining -= if left_out.is_some() { 0 } else { size };
+    TaskRow {
+        result: result.filter(|_| left_out.is_none()),
         result_left_out: left_out,
         cached_at: kept.and(summary.completed_at),
         last_accessed: kept.map(|kept| kept.used_at(now)),
@@ -183,27 +184,27 @@ fn row(state: &state::State<ReplyTo>, now: Now, summary: TaskSummary, room: &mut
 }
 
 /// `GET /api/queues`
-pub(super) async fn queues(State(app): State<Arc<App>>) -> Answer<Object> {
-    let lanes = app.core.enter(|state, now| {
+pub(super) async fn queues(State(app): State<Arc<App>>) -> JsonResponse<Object> {
+    let priorities = app.core.enter(|state, now| {
         TaskPriority::ALL.map(|priority| {
             let queue = state.queue();
             let oldest = queue.oldest(priority).map(|since| now.mono.since(since));
-            (queue.depth(priority), oldest, queue.first(priority, QUEUED_SHOWN))
+            (queue.depth(priority), oldest, queue.first(priority, QUEUED_MAX))
         })
     });
     let mut queues = Object::default();
     let mut total = 0;
-    for (priority, (count, oldest, first)) in TaskPriority::ALL.into_iter().zip(lanes) {
+    for (priority, (count, oldest, first)) in TaskPriority::ALL.into_iter().zip(priorities) {
         let tasks: Vec<Object> = first.iter().map(|(id, name)| object! { "id": id, "name": name }).collect();
-        let lane = object! { "count": count, "tasks": tasks, "oldest_age_seconds": oldest.map(seconds) };
-        queues.put(priority.as_str(), &lane);
+        let queue = object! { "count": count, "tasks": tasks, "oldest_age_seconds": oldest.map(seconds) };
+        queues.put(priority.as_str(), &queue);
         total += count;
     }
-    Answer(object! { "queues": queues, "total_queued": total })
+    JsonResponse(object! { "queues": queues, "total_queued": total })
 }
 
 /// `GET /api/cache`
-pub(super) async fn cache(State(app): State<Arc<App>>) -> Answer<Object> {
+pub(super) async fn cache(State(app): State<Arc<App>>) -> JsonResponse<Object> {
     let fill = app.core.enter(|state, _| state.results().stats());
     let percent = |size: usize, max: usize| {
         let share = u32::try_from(size.saturating_mul(10_000) / max.max(1)).unwrap_or(u32::MAX);
@@ -213,7 +214,7 @@ pub(super) async fn cache(State(app): State<Arc<App>>) -> Answer<Object> {
     for (status, count) in ENDED.iter().zip(fill.by_status).filter(|(_, count)| *count > 0) {
         by_status.put(status.as_str(), &count);
     }
-    Answer(object! {
+    JsonResponse(object! {
         "max_size": fill.size_max,
         "current_size": fill.size,
         "utilization_percent": percent(fill.size, fill.size_max),
@@ -227,7 +228,7 @@ pub(super) async fn cache(State(app): State<Arc<App>>) -> Answer<Object> {
 }
 
 /// `GET /api/registered-tasks`
-pub(super) async fn registered_tasks(State(app): State<Arc<App>>) -> Answer<Object> {
+pub(super) async fn registered_tasks(State(app): State<Arc<App>>) -> JsonResponse<Object> {
     let infos = app.core.enter(|state, now| state.registry().infos(now.mono));
     let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
     let mut tasks = std::collections::BTreeMap::new();
@@ -244,16 +245,19 @@ pub(super) async fn registered_tasks(State(app): State<Arc<App>>) -> Answer<Obje
         }
     }
     let tasks: Vec<Object> = tasks.into_values().collect();
-    Answer(object! { "count": tasks.len(), "tasks": tasks })
+    JsonResponse(object! { "count": tasks.len(), "tasks": tasks })
 }
 
 /// Reads the id of a task out of a path.
-pub(super) fn id(text: &str) -> Result<TaskId, Refusal> {
-    text.parse().map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}")))
+pub(super) fn id(text: &str) -> Result<TaskId, HttpError> {
+    text.parse().map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, format!("{error}")))
 }
 
 /// `POST /api/tasks/{id}/cancel`
-pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+) -> Result<JsonResponse<Object>, HttpError> {
     let id = id(&text)?;
     let before = app.core.enter(|state, now| {
         let ended = || state.results().peek(now.mono, &id).map(|kept| kept.result.status);
@@ -262,44 +266,47 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>
         Some(before)
     });
     match before {
-        None => Err(Refusal::unknown_task(&id)),
-        Some(before) if before.is_final() => Ok(Answer(object! {
+        None => Err(HttpError::unknown_task(&id)),
+        Some(before) if before.is_final() => Ok(JsonResponse(object! {
             "cancelled": false,
             "task_id": id,
             "status": before,
-            "message": format!("the task had ended already: {before}"),
+            "message": format!("the task had already ended: {before}"),
         })),
-        Some(_) => Ok(Answer(object! { "cancelled": true, "task_id": id, "status": TaskStatus::Cancelled })),
+        Some(_) => Ok(JsonResponse(object! { "cancelled": true, "task_id": id, "status": TaskStatus::Cancelled })),
     }
 }
 
-/// `POST /api/tasks/{id}/retry`: the same call once more, as a task of its own.
-pub(super) async fn retry(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
+/// `POST /api/tasks/{id}/retry`: submits the same call again, as a new task.
+pub(super) async fn retry(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+) -> Result<JsonResponse<Object>, HttpError> {
     let id = id(&text)?;
     let new = TaskId::new();
     let call = app.core.enter(|state, now| {
         state.again(now, &id, new.clone()).ok_or_else(|| state.task_view(&id).map(|look| look.status))
     });
-    let taken = call.map(|task| {
+    let outcome = call.map(|task| {
         let tasks = vec![task];
         let errors = app.core.signatures().check_all(&tasks);
         app.core.enter(|state, now| state.submit_detached(now, tasks, errors)).pop()
     });
-    let (status, error) = match taken {
+    let (status, error) = match outcome {
         Ok(Some(Submitted::Accepted)) => (None, None),
-        // Nobody has it any more, or it has changed and does not take these arguments.
+        // No worker has the task any more, or its new version does not accept the arguments.
         Ok(Some(Submitted::Ended(result))) => (Some(result.status), result.error.clone()),
         Ok(Some(Submitted::Refused(refusal))) => {
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, refusal.message));
+            return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, refusal.message));
         }
-        Ok(None) => return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the task was not taken")),
-        Err(None) => return Err(Refusal::unknown_task(&id)),
+        Ok(None) => return Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the task was not accepted")),
+        Err(None) => return Err(HttpError::unknown_task(&id)),
         Err(Some(status)) => {
             let why = format!("task {id} has not ended: it is {status}; cancel it first, or let it end");
-            return Err(Refusal::new(StatusCode::CONFLICT, why));
+            return Err(HttpError::new(StatusCode::CONFLICT, why));
         }
     };
-    Ok(Answer(object! {
+    Ok(JsonResponse(object! {
         "retried": true,
         "task_id": new,
         "retry_of": id,

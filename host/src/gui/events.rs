@@ -1,10 +1,9 @@
-//! Events as they happen: `GET /api/events`, a stream of server-sent events.
+//! `GET /api/events`: events as they happen, as a stream of server-sent events.
 //!
-//! One [`Pump`] asks the state, as any client may, and is answered when something happened; it
-//! writes each event once for all readers. It runs while there is a reader. A reader takes what the
-//! pump hands it if that goes on from what it has, and else reads the feed itself: at its start,
-//! after a pause of its own, and after being slow. So nobody waits for a slow reader, and what a
-//! reader has to keep is one number.
+//! One [`EventBroadcaster`] waits for new events with a long poll, like any client, and serializes each event once
+//! for all readers. It runs while there are readers. A reader passes on broadcasts as long as they continue from
+//! its last event; otherwise (at its start, or after it has been slow) it reads the event log itself. So a slow
+//! reader delays nothing, and the state of a reader is one event number.
 
 use std::{
     convert::Infallible,
@@ -27,7 +26,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{App, Refusal, views::Overview};
+use super::{App, HttpError, views::Overview};
 use crate::{
     control_plane::{core::Core, reply_to::ReplyTo},
     lock::lock,
@@ -36,110 +35,115 @@ use crate::{
     visible,
 };
 
-/// Readers at a time.
+/// Maximum number of concurrent readers.
 const READERS_MAX: usize = 64;
-/// How long a stream is silent at most.
+/// Maximum time without data on a stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How often an overview is told.
-const OVERVIEW_EVERY: Duration = Duration::from_secs(1);
-/// What happens within so long goes out together.
-const GATHER: Duration = Duration::from_millis(50);
-/// What the pump may be ahead of a reader before that one reads the feed itself.
-const AHEAD_MAX: usize = 32;
-/// How long the pump's question may stay parked, in milliseconds.
-const ASK_WAIT_MS: u32 = 20_000;
-/// The most events before its start that a reader may ask for.
+/// Interval between overviews.
+const OVERVIEW_INTERVAL: Duration = Duration::from_secs(1);
+/// Time over which events are batched.
+const BATCH_WINDOW: Duration = Duration::from_millis(50);
+/// Maximum number of broadcasts buffered for a slow reader, before it has to read the event log.
+const BUFFERED_MAX: usize = 32;
+/// Timeout of the broadcaster's long poll, in milliseconds.
+const POLL_WAIT_MS: u32 = 20_000;
+/// Maximum number of past events that a reader may request.
 const RECENT_MAX: u64 = 500;
 
-/// Something for all readers.
+/// A message for all readers.
 #[derive(Clone, Debug)]
-enum News {
-    /// Events, from the first number to the last, as they are sent.
+enum Broadcast {
+    /// Serialized events, from number `first` to number `last`.
     Events { first: u64, last: u64, text: Bytes },
-    /// The whole at a glance.
+    /// A serialized overview.
     Overview(Bytes),
 }
 
-/// Brings what happens to all readers.
+/// Sends new events and overviews to all readers.
 #[derive(Debug)]
-pub(super) struct Pump {
+pub(super) struct EventBroadcaster {
     core: Arc<Core>,
     readers: Arc<Semaphore>,
-    news: broadcast::Sender<News>,
-    runs: Mutex<bool>,
+    broadcasts: broadcast::Sender<Broadcast>,
+    is_running: Mutex<bool>,
 }
 
-impl Pump {
+impl EventBroadcaster {
     pub(super) fn new(core: Arc<Core>) -> Arc<Self> {
-        let news = broadcast::Sender::new(AHEAD_MAX);
-        Arc::new(Self { core, readers: Arc::new(Semaphore::new(READERS_MAX)), news, runs: Mutex::new(false) })
+        let broadcasts = broadcast::Sender::new(BUFFERED_MAX);
+        Arc::new(Self {
+            core,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            broadcasts,
+            is_running: Mutex::new(false),
+        })
     }
 
-    /// Joins the readers, and sees to it that the pump runs.
-    fn join(self: &Arc<Self>, app: &Arc<App>) -> broadcast::Receiver<News> {
-        let mut runs = lock(&self.runs);
-        let joined = self.news.subscribe();
-        if !std::mem::replace(&mut *runs, true) {
+    /// Adds a reader, and starts the broadcaster if it is not running.
+    fn subscribe(self: &Arc<Self>, app: &Arc<App>) -> broadcast::Receiver<Broadcast> {
+        let mut is_running = lock(&self.is_running);
+        let receiver = self.broadcasts.subscribe();
+        if !std::mem::replace(&mut *is_running, true) {
             tokio::spawn(Arc::clone(self).run(Arc::clone(app)));
         }
-        joined
+        receiver
     }
 
-    /// Runs as long as there is a reader, whatever fails on the way: readers catch up from the feed.
+    /// Runs as long as there are readers. After a panic it starts again, and readers catch up from the event log.
     async fn run(self: Arc<Self>, app: Arc<App>) {
-        while let Err(panic) = AssertUnwindSafe(self.pass_on(&app)).catch_unwind().await {
+        while let Err(panic) = AssertUnwindSafe(self.broadcast_events(&app)).catch_unwind().await {
             panics::caught(PanicSource::Http, "the stream of events", &*panic);
-            sleep(OVERVIEW_EVERY).await;
+            sleep(OVERVIEW_INTERVAL).await;
         }
     }
 
-    async fn pass_on(&self, app: &App) {
+    async fn broadcast_events(&self, app: &App) {
         let mut after = self.core.enter(|state, _| state.event_log().last());
-        let mut overview_at = Instant::now() + OVERVIEW_EVERY;
-        let mut asked = self.ask(after);
+        let mut overview_at = Instant::now() + OVERVIEW_INTERVAL;
+        let mut poll = self.poll(after);
         loop {
-            match timeout_at(overview_at, &mut asked).await {
+            match timeout_at(overview_at, &mut poll).await {
                 Ok(Ok(Reply::Events(events))) => {
                     if let (Some(first), Some(last)) = (events.events.first(), events.events.last()) {
                         let (first, last, text) = (first.number, last.number, frames(&events));
-                        drop(self.news.send(News::Events { first, last, text }));
-                        sleep(GATHER).await;
+                        drop(self.broadcasts.send(Broadcast::Events { first, last, text }));
+                        sleep(BATCH_WINDOW).await;
                     }
                     after = events.last;
-                    asked = self.ask(after);
+                    poll = self.poll(after);
                 }
-                // The state has said farewell.
+                // The control plane is shutting down.
                 Ok(Ok(_) | Err(_)) => return,
                 Err(_) => {
-                    overview_at += OVERVIEW_EVERY;
-                    drop(self.news.send(News::Overview(overview(app))));
+                    overview_at += OVERVIEW_INTERVAL;
+                    drop(self.broadcasts.send(Broadcast::Overview(overview(app))));
                 }
             }
-            let mut runs = lock(&self.runs);
-            if self.news.receiver_count() == 0 {
-                *runs = false;
+            let mut is_running = lock(&self.is_running);
+            if self.broadcasts.receiver_count() == 0 {
+                *is_running = false;
                 return;
             }
         }
     }
 
-    /// Asks what happened after number `after`. Answered when something has.
-    fn ask(&self, after: u64) -> oneshot::Receiver<Reply> {
-        let (reply_to, answer) = oneshot::channel();
+    /// Starts a long poll for events after number `after`.
+    fn poll(&self, after: u64) -> oneshot::Receiver<Reply> {
+        let (reply_to, reply) = oneshot::channel();
         self.core.enter(|state, now| {
-            state.events(now, EventQuery { after, wait_ms: ASK_WAIT_MS }, ReplyTo::Oneshot(reply_to));
+            state.events(now, EventQuery { after, wait_ms: POLL_WAIT_MS }, ReplyTo::Oneshot(reply_to));
         });
-        answer
+        reply
     }
 }
 
-/// What `GET /api/events` may be asked.
+/// The query parameters of `GET /api/events`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Asked {
-    /// Begin with so many events of before.
+pub(super) struct EventStreamParams {
+    /// The number of past events to start with.
     #[serde(default)]
     recent: u64,
-    /// Send overviews, too.
+    /// Whether to send overviews as well.
     #[serde(default)]
     overview: bool,
 }
@@ -147,27 +151,27 @@ pub(super) struct Asked {
 /// `GET /api/events`
 pub(super) async fn stream(
     State(app): State<Arc<App>>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    params: Result<Query<EventStreamParams>, QueryRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let Query(asked) = asked.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let seat = Arc::clone(&app.pump.readers).try_acquire_owned().map_err(|_| {
-        let why = format!("{READERS_MAX} readers follow the events already: try again later");
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
+) -> Result<Response, HttpError> {
+    let Query(params) = params.map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let permit = Arc::clone(&app.broadcaster.readers).try_acquire_owned().map_err(|_| {
+        let why = format!("too many readers follow the events ({READERS_MAX}): try again later");
+        HttpError::new(StatusCode::SERVICE_UNAVAILABLE, why)
     })?;
-    let news = app.pump.join(&app);
+    let broadcasts = app.broadcaster.subscribe(&app);
     let newest = app.core.enter(|state, _| state.event_log().last());
-    // A number that was never given is one of another control plane: its reader begins anew.
+    // A number beyond the newest event comes from another control plane: the reader starts over.
     let last_seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let last_seen = last_seen.filter(|number| *number <= newest);
-    let reader = Reader {
-        cursor: last_seen.unwrap_or(newest.saturating_sub(asked.recent.min(RECENT_MAX))),
-        behind: true,
-        wants_overview: asked.overview,
-        opening: Some(opening(asked.overview.then(|| overview(&app)))),
-        news,
+    let reader = EventReader {
+        cursor: last_seen.unwrap_or(newest.saturating_sub(params.recent.min(RECENT_MAX))),
+        is_behind: true,
+        wants_overview: params.overview,
+        prelude: Some(prelude(params.overview.then(|| overview(&app)))),
+        broadcasts,
         core: Arc::clone(&app.core),
-        _seat: seat,
+        _permit: permit,
     };
     let body = futures::stream::unfold(reader, |mut reader| async move {
         let next = AssertUnwindSafe(reader.next()).catch_unwind().await;
@@ -177,44 +181,44 @@ pub(super) async fn stream(
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body)).into_response())
 }
 
-/// One who follows the events.
-struct Reader {
+/// A client that follows the events.
+struct EventReader {
     /// The number of the last event that was sent.
     cursor: u64,
-    /// Whether the feed has events after that, for all that is known.
-    behind: bool,
+    /// Whether the event log may contain events after that.
+    is_behind: bool,
     wants_overview: bool,
-    opening: Option<Bytes>,
-    news: broadcast::Receiver<News>,
+    prelude: Option<Bytes>,
+    broadcasts: broadcast::Receiver<Broadcast>,
     core: Arc<Core>,
-    _seat: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Reader {
-    /// What to send next; none when there is nothing more to come.
+impl EventReader {
+    /// The next data to send; none at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(opening) = self.opening.take() {
-            return Some(opening);
+        if let Some(prelude) = self.prelude.take() {
+            return Some(prelude);
         }
         let silent_until = Instant::now() + HEARTBEAT;
         loop {
-            if self.behind {
+            if self.is_behind {
                 let events = self.core.enter(|state, _| state.event_log().after(self.cursor));
                 self.cursor = events.last;
-                self.behind = !events.events.is_empty();
-                if self.behind || events.missed > 0 {
+                self.is_behind = !events.events.is_empty();
+                if self.is_behind || events.missed > 0 {
                     return Some(frames(&events));
                 }
             }
-            match timeout_at(silent_until, self.news.recv()).await {
-                Ok(Ok(News::Overview(text))) if self.wants_overview => return Some(text),
-                Ok(Ok(News::Overview(_))) => {}
-                Ok(Ok(News::Events { last, .. })) if last <= self.cursor => {}
-                Ok(Ok(News::Events { first, last, text })) if first == self.cursor + 1 => {
+            match timeout_at(silent_until, self.broadcasts.recv()).await {
+                Ok(Ok(Broadcast::Overview(text))) if self.wants_overview => return Some(text),
+                Ok(Ok(Broadcast::Overview(_))) => {}
+                Ok(Ok(Broadcast::Events { last, .. })) if last <= self.cursor => {}
+                Ok(Ok(Broadcast::Events { first, last, text })) if first == self.cursor + 1 => {
                     self.cursor = last;
                     return Some(text);
                 }
-                Ok(Ok(News::Events { .. }) | Err(broadcast::error::RecvError::Lagged(_))) => self.behind = true,
+                Ok(Ok(Broadcast::Events { .. }) | Err(broadcast::error::RecvError::Lagged(_))) => self.is_behind = true,
                 Ok(Err(broadcast::error::RecvError::Closed)) => return None,
                 Err(_) => return Some(Bytes::from_static(b": heartbeat\n\n")),
             }
@@ -222,8 +226,8 @@ impl Reader {
     }
 }
 
-/// What a stream begins with: how soon to come back when it breaks off, and how things stand.
-fn opening(overview: Option<Bytes>) -> Bytes {
+/// The start of a stream: the reconnection delay, and the current overview.
+fn prelude(overview: Option<Bytes>) -> Bytes {
     const RETRY: &[u8] = b"retry: 2000\n\n";
     overview.map_or(Bytes::from_static(RETRY), |overview| [RETRY, &overview].concat().into())
 }

@@ -1,10 +1,9 @@
-//! Who may ask.
+//! Access control of the web server, and its handling of panics.
 //!
-//! Whoever has the key, where there is one. Without a key the server is for this machine alone, or
-//! for a network where everybody is trusted; but the browser of a trusted person runs the pages of
-//! strangers, and these must not be able to ask either. So the name that was dialled must be one
-//! that no stranger can point here (DNS rebinding), and what changes something must come from our
-//! own page (CSRF).
+//! With an API key, every request must carry it. Without a key, the server is reachable only from this
+//! machine or from a trusted network. A browser there also runs pages of other sites, which must not get
+//! access: the host name of a request must be one that no other site can point at this server (DNS
+//! rebinding), and requests that change something must come from the server's own page (CSRF).
 
 use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
@@ -17,53 +16,54 @@ use axum::{
 
 use futures::FutureExt as _;
 
-use super::{ApiKey, App, Refusal, is_loopback};
+use super::{ApiKey, App, HttpError, is_loopback};
 use crate::panics::{self, PanicSource};
 
-/// Who may ask.
+/// The access rules of one server.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// The host that it listens on, as it was given.
+    /// The host that the server listens on, as configured.
     host: String,
     key: Option<ApiKey>,
-    /// Whether whoever can reach it may know what it tells.
-    is_private: bool,
+    /// Whether everyone who can reach the server is trusted.
+    is_trusted_network: bool,
 }
 
 impl Guard {
     pub(super) fn new(host: String, key: Option<ApiKey>, insecure: bool) -> Self {
-        let is_private = insecure || is_loopback(&host);
-        Self { host, key, is_private }
+        let is_trusted_network = insecure || is_loopback(&host);
+        Self { host, key, is_trusted_network }
     }
 
-    /// Whether the request shows the key, if one is needed.
-    fn knows_key(&self, headers: &HeaderMap) -> bool {
-        let Some(ApiKey(key)) = &self.key else { return true };
+    /// Whether the request carries the key, if one is required.
+    fn has_key(&self, headers: &HeaderMap) -> bool {
+        let Some(key) = &self.key else { return true };
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let shown = shown.and_then(|value| {
             let (scheme, shown) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| shown.trim())
         });
-        shown.is_some_and(|shown| is_same(shown.as_bytes(), key.as_bytes()))
+        shown.is_some_and(|shown| constant_time_eq(shown.as_bytes(), key.as_str().as_bytes()))
     }
 
-    /// Why a request may be the work of a stranger's page, if it may.
-    fn strange(&self, method: &Method, headers: &HeaderMap) -> Option<Refusal> {
+    /// The refusal of a request that may come from the page of another site.
+    fn cross_origin_refusal(&self, method: &Method, headers: &HeaderMap) -> Option<HttpError> {
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
         let host = text(header::HOST).unwrap_or_default();
-        if self.key.is_none() && !self.is_ours(host) {
+        if self.key.is_none() && !self.is_trusted_host(host) {
             let why =
                 "without an API key this is served under an IP address, localhost and the name of --gui-host only";
-            return Some(Refusal::new(StatusCode::MISDIRECTED_REQUEST, why));
+            return Some(HttpError::new(StatusCode::MISDIRECTED_REQUEST, why));
         }
         let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
-        let is_own = |origin: &str| origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
-        let own = is_safe || text(header::ORIGIN).is_none_or(is_own);
-        (!own).then(|| Refusal::new(StatusCode::FORBIDDEN, "another page than this server's own sent this"))
+        let is_own =
+            |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+        let is_allowed = is_safe || text(header::ORIGIN).is_none_or(is_own);
+        (!is_allowed).then(|| HttpError::new(StatusCode::FORBIDDEN, "cross-origin request refused"))
     }
 
-    /// Whether no stranger could have made a browser dial this name.
-    fn is_ours(&self, host: &str) -> bool {
+    /// Whether no other site can make a browser reach this server under this name.
+    fn is_trusted_host(&self, host: &str) -> bool {
         let name = match host.strip_prefix('[') {
             Some(rest) => rest.split(']').next().unwrap_or_default(),
             None => host.rsplit_once(':').map_or(host, |(name, _)| name),
@@ -74,56 +74,55 @@ impl Guard {
     }
 }
 
-/// Compares in a time that does not tell where they differ.
-fn is_same(shown: &[u8], key: &[u8]) -> bool {
+/// Compares in constant time, so that the time does not reveal where the texts differ.
+fn constant_time_eq(shown: &[u8], key: &[u8]) -> bool {
     let differences = shown.iter().zip(key).fold(0, |sum, (a, b)| sum | (a ^ b));
     std::hint::black_box(differences) == 0 && shown.len() == key.len()
 }
 
-/// Lets through who shows the key.
-pub(super) async fn key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.guard.knows_key(request.headers()) {
+/// Requires the API key, if there is one.
+pub(super) async fn require_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if app.guard.has_key(request.headers()) {
         return next.run(request).await;
     }
-    let refusal =
-        Refusal::new(StatusCode::UNAUTHORIZED, "this needs the API key: send it as 'Authorization: Bearer KEY'");
+    let refusal = HttpError::new(StatusCode::UNAUTHORIZED, "API key required: send it as 'Authorization: Bearer KEY'");
     ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response()
 }
 
-/// Lets through to the metrics of the health address who shows the key, where there is one; without
-/// one only who is on this machine, or trusted as a whole: they name tasks and workers.
-pub(super) async fn metrics(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.guard.key.is_none() && !app.guard.is_private {
+/// Protects the metrics of the health address, since they contain the names of tasks and workers: requires the
+/// API key if there is one, else that everyone who can reach the address is trusted.
+pub(super) async fn require_metrics_access(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if app.guard.key.is_none() && !app.guard.is_trusted_network {
         let why = "the health address can be reached from other machines, and metrics name tasks and workers: set an \
                    API key, listen on 127.0.0.1, or allow it with --insecure";
-        return Refusal::new(StatusCode::FORBIDDEN, why).into_response();
+        return HttpError::new(StatusCode::FORBIDDEN, why).into_response();
     }
-    key(State(app), request, next).await
+    require_key(State(app), request, next).await
 }
 
-/// Answers for code of ours that panics, so that nothing but this request has failed.
-pub(super) async fn unharmed(request: Request, next: Next) -> Response {
+/// Responds with an error when a handler panics, so that only this request fails.
+pub(super) async fn catch_panics(request: Request, next: Next) -> Response {
     let what = format!("{} {}", request.method(), request.uri().path());
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => {
             panics::caught(PanicSource::Http, &what, &*panic);
-            let why = "fastworker failed to answer this, which is a bug: its log says more; other requests go on";
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
+            let why = "fastworker failed to handle this request, which is a bug: see its log; other requests are not affected";
+            HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
         }
     }
 }
 
-/// Lets through what no page of a stranger can have sent.
-pub(super) async fn origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.guard.strange(request.method(), request.headers()) {
+/// Refuses requests that may come from the page of another site.
+pub(super) async fn reject_cross_origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match app.guard.cross_origin_refusal(request.method(), request.headers()) {
         Some(refusal) => refusal.into_response(),
         None => next.run(request).await,
     }
 }
 
-/// Tells browsers to be careful with what they get.
-pub(super) async fn headers(request: Request, next: Next) -> Response {
+/// Adds the security headers for browsers.
+pub(super) async fn security_headers(request: Request, next: Next) -> Response {
     const ALWAYS: [(header::HeaderName, &str); 5] = [
         (
             header::CONTENT_SECURITY_POLICY,
@@ -150,30 +149,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_compared_whole() {
+    fn the_whole_key_is_compared() {
         for (shown, same) in [("secret", true), ("secre", false), ("secrets", false), ("", false), ("Secret", false)] {
-            assert_eq!(is_same(shown.as_bytes(), b"secret"), same, "{shown}");
+            assert_eq!(constant_time_eq(shown.as_bytes(), b"secret"), same, "{shown}");
         }
     }
 
     #[test]
-    fn names_that_a_stranger_can_point_here_are_refused() {
+    fn host_names_that_another_site_can_control_are_refused() {
         let guard = Guard::new("queue.internal".into(), None, false);
         for ours in ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "10.0.0.5", "queue.internal:80"] {
-            assert!(guard.is_ours(ours), "{ours}");
+            assert!(guard.is_trusted_host(ours), "{ours}");
         }
         for other in ["", "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example:80"] {
-            assert!(!guard.is_ours(other), "{other}");
+            assert!(!guard.is_trusted_host(other), "{other}");
         }
     }
 
     #[tokio::test]
-    async fn a_panic_ends_its_request_with_a_sentence_and_is_counted() {
+    async fn a_panic_fails_only_its_request_and_is_counted() {
         async fn fails() -> &'static str {
-            panic!("a document that nobody thought of")
+            panic!("an unexpected document")
         }
         let app = Router::new().route("/fails", get(fails)).route("/works", get(|| async { "works" }));
-        let app = TowerToHyperService::new(app.layer(middleware::from_fn(unharmed)));
+        let app = TowerToHyperService::new(app.layer(middleware::from_fn(catch_panics)));
         let before = panics::count(PanicSource::Http);
         for (path, status) in [("/fails", 500), ("/works", 200), ("/fails", 500)] {
             let request = Request::builder().uri(path).body(Body::empty()).expect("a request");

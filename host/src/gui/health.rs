@@ -1,4 +1,4 @@
-//! For whoever watches over the process: does it live, and does it take work?
+//! Health checks: whether the process works, and whether it accepts tasks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,45 +7,47 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     App,
-    answer::{Answer, object},
+    response::{JsonResponse, object},
 };
 
-/// The state is held for microseconds; if it is not free for so long, something is wrong.
-const FREE_WITHIN: Duration = Duration::from_secs(2);
-/// How often to look whether it is free.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Timeout for entering the state. It is held for microseconds only, so a longer wait means that it is stuck.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval between attempts to enter the state.
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(5);
 
-/// Whether the process works: its state can be entered.
+/// `GET /healthz`: whether the process works, which means that its state can be entered.
 pub(super) async fn alive(State(app): State<Arc<App>>) -> impl IntoResponse {
     match workers(&app).await {
-        Some(_) => (StatusCode::OK, Answer(object! { "healthy": true })),
-        None => (StatusCode::SERVICE_UNAVAILABLE, Answer(object! { "healthy": false, "why": "the state is stuck" })),
+        Some(_) => (StatusCode::OK, JsonResponse(object! { "healthy": true })),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, JsonResponse(object! { "healthy": false, "why": "the state is stuck" }))
+        }
     }
 }
 
-/// Whether it takes tasks. Not whether a worker is there: subworkers come through the same
-/// addresses, which a balancer would keep shut until one has come.
+/// `GET /readyz`: whether the control plane accepts tasks. Does not depend on workers: subworkers connect through
+/// the same load balancer, which forwards nothing before the check succeeds.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> impl IntoResponse {
     let (status, answer) = match workers(&app).await {
         Some((false, workers)) => (StatusCode::OK, object! { "ready": true, "workers": workers }),
         Some((true, workers)) => {
-            let why = "draining: what was accepted is finished, and no more is taken";
+            let why = "draining: accepted tasks are finished, new tasks are refused";
             (StatusCode::SERVICE_UNAVAILABLE, object! { "ready": false, "why": why, "workers": workers })
         }
         None => (StatusCode::SERVICE_UNAVAILABLE, object! { "ready": false, "why": "the state is stuck" }),
     };
-    (status, Answer(answer))
+    (status, JsonResponse(answer))
 }
 
-/// Whether it drains, and how many workers there are; none if the state cannot be entered.
+/// Whether the control plane is draining, and the number of workers; none if the state cannot be entered.
 async fn workers(app: &App) -> Option<(bool, usize)> {
-    let until = Instant::now() + FREE_WITHIN;
+    let until = Instant::now() + LOCK_TIMEOUT;
     loop {
-        let looked = app.core.try_enter(|state, _| (state.is_draining(), state.registry().iter().count()));
-        if looked.is_some() || Instant::now() > until {
-            return looked;
+        let entered = app.core.try_enter(|state, _| (state.is_draining(), state.registry().iter().count()));
+        if entered.is_some() || Instant::now() > until {
+            return entered;
         }
-        // Not a plain wait for the lock: this thread serves others, too.
-        sleep(LOOK_AGAIN).await;
+        // Blocking on the lock would block the other requests of this thread.
+        sleep(LOCK_RETRY_DELAY).await;
     }
 }

@@ -1,6 +1,6 @@
-//! `GET /metrics`: what is measured, as `OpenMetrics` text, which Prometheus reads.
+//! `GET /metrics`: the metrics as `OpenMetrics` text, which Prometheus reads.
 //!
-//! Everything is copied out of the state in one look, and written after that.
+//! They are copied out of the state under one lock, and encoded afterwards.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{App, Refusal};
+use super::{App, HttpError};
 use crate::{
     clock::Moment,
     control_plane::{
@@ -31,7 +31,7 @@ use crate::{
 };
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Statuses of ended tasks, in the order in which they are counted.
+/// The statuses of ended tasks, in the order of the counters.
 const ENDED: [&str; 3] = ["success", "failure", "cancelled"];
 
 /// `GET /metrics`
@@ -41,11 +41,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let mut written = String::with_capacity(16 * 1024);
     match text::encode(&mut written, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], written).into_response(),
-        Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
-/// What was measured, at one moment.
+/// All metrics at one moment.
 #[derive(Debug)]
 struct Snapshot {
     worker_id: String,
@@ -95,98 +95,122 @@ impl Snapshot {
 
 impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut page = Page(encoder);
-        self.queue(&mut page)?;
-        self.tasks(&mut page)?;
-        self.workers(&mut page)?;
-        self.cache(&mut page)?;
-        self.process(&mut page)
+        let mut encoder = FamilyEncoder(encoder);
+        self.queue(&mut encoder)?;
+        self.tasks(&mut encoder)?;
+        self.workers(&mut encoder)?;
+        self.cache(&mut encoder)?;
+        self.process(&mut encoder)
     }
 }
 
 impl Snapshot {
-    fn queue(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn queue(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
         let by_priority =
             |values: [f64; 4]| TaskPriority::ALL.map(|it| [("priority", it.as_str())]).into_iter().zip(values);
-        page.gauges("queue_depth", "Tasks that wait in the queue", None, by_priority(self.depths.map(float)))?;
+        encoder.gauges("queue_depth", "Tasks waiting in the queue", None, by_priority(self.depths.map(float)))?;
         let ages = by_priority(self.ages.map(|age| age.as_secs_f64()));
-        page.gauges("queue_oldest_age", "How long the oldest waiting task waits", Some(&Unit::Seconds), ages)?;
-        page.gauge("tasks_unfinished", "Tasks that have not ended", None, float(self.stats.unfinished))?;
-        page.gauge(
+        encoder.gauges(
+            "queue_oldest_age",
+            "Waiting time of the oldest task in the queue",
+            Some(&Unit::Seconds),
+            ages,
+        )?;
+        encoder.gauge("tasks_unfinished", "Tasks that have not ended", None, float(self.stats.unfinished))?;
+        encoder.gauge(
             "tasks_arguments",
-            "Bytes of arguments that unfinished tasks hold",
+            "Size of the arguments of unfinished tasks",
             Some(&Unit::Bytes),
             float(self.stats.bytes),
         )?;
         let due = self.stats.unfinished.saturating_sub(self.stats.queued + self.stats.leases);
-        page.gauge("tasks_due_later", "Scheduled tasks and retries that wait for their moment", None, float(due))
+        encoder.gauge("tasks_due_later", "Scheduled tasks and retries that are not due yet", None, float(due))
     }
 
-    fn tasks(&self, page: &mut Page<'_>) -> fmt::Result {
-        page.counter("tasks_accepted", "Tasks that were accepted", self.counts.accepted)?;
+    fn tasks(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
+        encoder.counter("tasks_accepted", "Accepted tasks", self.counts.accepted)?;
         let mut names: Vec<_> = self.metrics.names().map(|(name, meter)| (visible::label(name), meter)).collect();
         names.sort_by(|(one, _), (other, _)| one.cmp(other));
         let ended = names.iter().flat_map(|(name, meter)| {
             let counted = ENDED.into_iter().zip(meter.ended).filter(|(_, count)| *count > 0);
             counted.map(move |(status, count)| ([("name", &**name), ("status", status)], count))
         });
-        page.counters("tasks_ended", "Tasks that ended, by task name and status", ended)?;
-        let attempts = "Retries of tasks after a failed attempt";
-        page.counter("task_retries", attempts, self.event(EventKind::TaskRetrying))?;
-        let lanes =
+        encoder.counters("tasks_ended", "Ended tasks by task name and status", ended)?;
+        let help = "Retries of tasks after a failed attempt";
+        encoder.counter("task_retries", help, self.event(EventKind::TaskRetrying))?;
+        let priorities =
             || TaskPriority::ALL.map(|it| [("priority", it.as_str())]).into_iter().zip(self.metrics.priorities());
-        let help = "How long attempts waited before they began, from when they could have";
-        page.histograms("task_wait", help, lanes().map(|(labels, meter)| (labels, &meter.wait)))?;
-        let help = "How long tasks took in all, from when they were first due to their end";
-        page.histograms("task_total", help, lanes().map(|(labels, meter)| (labels, &meter.total)))?;
+        let help = "Time from when an attempt was due to its start";
+        encoder.histograms("task_wait", help, priorities().map(|(labels, meter)| (labels, &meter.wait)))?;
+        let help = "Time from when a task was first due to its end";
+        encoder.histograms("task_total", help, priorities().map(|(labels, meter)| (labels, &meter.total)))?;
         let ran = names.iter().filter(|(_, meter)| meter.run.count() > 0);
         let ran = ran.map(|(name, meter)| ([("name", &**name)], &meter.run));
-        page.histograms("task_run", "How long attempts ran, by task name", ran)
+        encoder.histograms("task_run", "Running time of attempts by task name", ran)
     }
 
-    fn workers(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn workers(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
         let statuses = ["active", "draining", "lost"].map(|status| [("status", status)]);
         let workers = statuses.into_iter().zip(self.workers.map(float));
-        page.gauges("workers", "Workers, those among them that were lost lately", None, workers)?;
-        page.gauge("slots", "Room for running attempts, at all workers", None, float(self.slots))?;
-        page.gauge("slots_busy", "Slots that hold work", None, float(self.busy))?;
-        page.gauge("leases", "Attempts that workers hold", None, float(self.stats.leases))?;
-        page.counter("workers_lost", "Workers that were lost", self.event(EventKind::WorkerLost))?;
-        page.counter("module_reloads", "Changes of a worker's catalog", self.event(EventKind::ModulesChanged))?;
+        encoder.gauges("workers", "Workers by status, including recently lost ones", None, workers)?;
+        encoder.gauge("slots", "Slots of all workers", None, float(self.slots))?;
+        encoder.gauge("slots_busy", "Slots that are running or holding work", None, float(self.busy))?;
+        encoder.gauge("leases", "Attempts that are leased to workers", None, float(self.stats.leases))?;
+        encoder.counter("workers_lost", "Workers that were lost", self.event(EventKind::WorkerLost))?;
+        encoder.counter(
+            "module_reloads",
+            "Changes of the modules of a worker",
+            self.event(EventKind::ModulesChanged),
+        )?;
         let help = "Modules that could not be loaded, or were refused";
-        page.counter("module_refusals", help, self.event(EventKind::ModuleRefused))?;
+        encoder.counter("module_refusals", help, self.event(EventKind::ModuleRefused))?;
         let callbacks = [("delivered", EventKind::CallbackDelivered), ("failed", EventKind::CallbackFailed)];
         let callbacks = callbacks.map(|(outcome, kind)| ([("outcome", outcome)], self.event(kind)));
-        page.counters("callbacks", "Callbacks that were delivered or given up", callbacks)?;
+        encoder.counters("callbacks", "Callbacks that were delivered or failed", callbacks)?;
         let fired = [("fired", EventKind::ScheduleFired), ("skipped", EventKind::ScheduleSkipped)];
         let fired = fired.map(|(outcome, kind)| ([("outcome", outcome)], self.event(kind)));
-        page.counters("schedules", "Times that schedules were due", fired)
+        encoder.counters("schedules", "Times that schedules were due", fired)
     }
 
-    fn cache(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn cache(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
         let results = ENDED.map(|status| [("status", status)]).into_iter().zip(self.fill.by_status.map(float));
-        page.gauges("result_cache_results", "Results that are kept", None, results)?;
-        page.gauge("result_cache_max_results", "Results that may be kept", None, float(self.fill.size_max))?;
-        page.gauge("result_cache", "Bytes that kept results hold", Some(&Unit::Bytes), float(self.fill.bytes))?;
+        encoder.gauges("result_cache_results", "Results in the cache", None, results)?;
+        encoder.gauge(
+            "result_cache_max_results",
+            "Maximum number of results in the cache",
+            None,
+            float(self.fill.size_max),
+        )?;
+        encoder.gauge(
+            "result_cache",
+            "Size of the results in the cache",
+            Some(&Unit::Bytes),
+            float(self.fill.bytes),
+        )?;
         let gone = [("full", self.fill.evicted), ("expired", self.fill.expired)];
         let gone = gone.map(|(reason, count)| ([("reason", reason)], count));
-        page.counters("result_cache_removed", "Results that are no longer kept", gone)
+        encoder.counters("result_cache_removed", "Results removed from the cache", gone)
     }
 
-    fn process(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn process(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("worker_id", &*visible::label(&self.worker_id))];
-        page.gauges("build_info", "Always 1", None, [(labels, 1.0)])?;
+        encoder.gauges("build_info", "Always 1", None, [(labels, 1.0)])?;
         let caught = PanicSource::ALL.map(|place| ([("place", place.as_str())], panics::count(place)));
-        page.counters("panics", "Requests that failed because of a bug in fastworker", caught)?;
-        page.gauge("uptime", "How long it serves", Some(&Unit::Seconds), self.uptime.as_secs_f64())?;
-        page.gauge("draining", "Whether it takes no more tasks", None, f64::from(u8::from(self.draining)))
+        encoder.counters("panics", "Requests that failed because of a bug in fastworker", caught)?;
+        encoder.gauge("uptime", "Time since the start", Some(&Unit::Seconds), self.uptime.as_secs_f64())?;
+        encoder.gauge(
+            "draining",
+            "1 while the control plane is draining, else 0",
+            None,
+            f64::from(u8::from(self.draining)),
+        )
     }
 }
 
-/// Writes families of metrics.
-struct Page<'a>(DescriptorEncoder<'a>);
+/// Encodes metric families.
+struct FamilyEncoder<'a>(DescriptorEncoder<'a>);
 
-impl Page<'_> {
+impl FamilyEncoder<'_> {
     fn family(
         &mut self,
         name: &str,
@@ -251,7 +275,7 @@ impl Page<'_> {
     }
 }
 
-/// A count as the format writes it.
+/// A count as a floating-point number.
 #[allow(clippy::cast_precision_loss, reason = "no count here comes near 2^53")]
 fn float(count: usize) -> f64 {
     count as f64

@@ -1,4 +1,4 @@
-//! The page: files that are part of the program. No build step and nothing from other hosts.
+//! The web page: files that are compiled into the program, with no build step and no external resources.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use axum::{Router, http::header, response::IntoResponse, routing::get};
 
 use super::App;
 
-/// Path, type and content of each file.
+/// Path, content type and content of each file.
 const FILES: [(&str, &str, &str); 10] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
@@ -22,7 +22,7 @@ const FILES: [(&str, &str, &str); 10] = [
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Adds the page to `router`. It holds no data, so it is open to everybody: it asks for the key.
+/// Adds the page to `router`. The page contains no data, so it needs no key; it asks the user for the key itself.
 pub(super) fn routes(router: Router<Arc<App>>) -> Router<Arc<App>> {
     FILES.into_iter().fold(router, |router, (path, kind, content)| {
         router.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content).into_response() }))
@@ -34,13 +34,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_that_the_page_names_is_there_and_none_comes_from_elsewhere() {
+    fn the_page_uses_only_files_that_exist_here() {
         for (path, _, content) in FILES {
             for end in [".js", ".css", ".svg"] {
                 for (at, _) in content.match_indices(end) {
                     let start = content[..at].rfind(['"', '\'']).map_or(0, |quote| quote + 1);
                     let named = content[start..at + end.len()].replace("./", "/page/");
-                    // Prose names files, too.
+                    // Comments mention files as well.
                     let is_prose = named.contains(char::is_whitespace);
                     assert!(is_prose || FILES.iter().any(|(known, ..)| *known == named), "{path} names {named}");
                 }

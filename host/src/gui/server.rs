@@ -1,6 +1,6 @@
-//! Accepts connections, each with its bounds: how many, how long a request may take to come, how
-//! much of it is read, how long an answer may take to go. Who goes when there are too many is
-//! decided in [`crowd`](super::crowd).
+//! Accepts connections, with limits on their number, on the time and size of requests, and on the time to write
+//! responses. [`connection_limits`](super::connection_limits) decides which connection is closed when there are
+//! too many.
 
 use std::{
     io,
@@ -28,46 +28,51 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::crowd::{Crowd, Joined, SETTLE};
+use super::connection_limits::{ADMISSION_GRACE, Admission, ConnectionLimits};
 
-/// What a server lets its peers take.
+/// Limits of one server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Connections that are served at a time.
+pub(super) struct ServerLimits {
+    /// Maximum number of connections.
     connections_max: usize,
-    /// How long a request's head may take to come, and a connection may be idle.
-    head_wait: Duration,
-    /// How long a peer may take nothing of what it is sent.
-    write_wait: Duration,
-    /// Whether a connection may have more than one request.
+    /// Timeout for receiving the head of a request, and for idle connections.
+    head_timeout: Duration,
+    /// Timeout for a peer that accepts no data.
+    write_timeout: Duration,
+    /// Whether a connection may be used for more than one request.
     keeps_alive: bool,
 }
 
-/// The bounds of the web interface.
-pub(super) const WEB: Bounds = Bounds {
+/// Limits of the web interface.
+pub(super) const WEB: ServerLimits = ServerLimits {
     connections_max: 256,
-    head_wait: Duration::from_secs(5),
-    write_wait: Duration::from_secs(30),
+    head_timeout: Duration::from_secs(5),
+    write_timeout: Duration::from_secs(30),
     keeps_alive: true,
 };
-/// Those of the health address: each question is short, and so is each answer.
-pub(super) const HEALTH: Bounds = Bounds {
+/// Limits of the health address, where requests and responses are short.
+pub(super) const HEALTH: ServerLimits = ServerLimits {
     connections_max: 64,
-    head_wait: Duration::from_secs(3),
-    write_wait: Duration::from_secs(5),
+    head_timeout: Duration::from_secs(3),
+    write_timeout: Duration::from_secs(5),
     keeps_alive: false,
 };
-/// The largest head of a request, in bytes.
+/// Maximum size of the head of a request in bytes.
 const HEAD_MAX: usize = 32 * 1024;
-/// How long to wait when the system can give no connection, such as for want of open files.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
+/// Delay after a connection could not be accepted, for example because no file descriptors are left.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Connections that could not be accepted are logged rarely.
-static FAILED: crate::system::LogRateLimit = crate::system::LogRateLimit::new();
+/// Rate limit for logging that connections cannot be accepted.
+static ACCEPT_ERRORS: crate::system::LogRateLimit = crate::system::LogRateLimit::new();
 
-/// Serves until `stopped`.
-pub(super) async fn serve(listener: TcpListener, app: Router, bounds: Bounds, mut stopped: oneshot::Receiver<()>) {
-    let crowd = Crowd::new(bounds.connections_max, SETTLE);
+/// Serves `app` until `stopped`.
+pub(super) async fn serve(
+    listener: TcpListener,
+    app: Router,
+    limits: ServerLimits,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let connections = ConnectionLimits::new(limits.connections_max, ADMISSION_GRACE);
     let app = TowerToHyperService::new(app);
     loop {
         let accepted = tokio::select! {
@@ -77,93 +82,93 @@ pub(super) async fn serve(listener: TcpListener, app: Router, bounds: Bounds, mu
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if FAILED.should_log() {
+                if ACCEPT_ERRORS.should_log() {
                     let error = crate::system::explain(&error);
                     warn!(error, "the web interface cannot accept connections, retrying");
                 }
-                sleep(ACCEPT_AGAIN).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
-        let seat = loop {
-            match crowd.join(peer.ip()) {
-                Joined::Seated(seat) => break Some(seat),
-                Joined::Soon => sleep(SETTLE / 4).await,
-                Joined::Full => break None,
+        let permit = loop {
+            match connections.admit(peer.ip()) {
+                Admission::Admitted(permit) => break Some(permit),
+                Admission::RetryLater => sleep(ADMISSION_GRACE / 4).await,
+                Admission::Full => break None,
             }
         };
-        let Some(seat) = seat else {
-            tokio::spawn(turn_away(stream));
+        let Some(permit) = permit else {
+            tokio::spawn(reject_busy(stream));
             continue;
         };
         let app = app.clone();
         tokio::spawn(async move {
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(bounds.head_wait).max_buf_size(HEAD_MAX);
-            http.keep_alive(bounds.keeps_alive);
-            let holder = Arc::clone(&seat);
+            http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(HEAD_MAX);
+            http.keep_alive(limits.keeps_alive);
+            let holder = Arc::clone(&permit);
             let service = service_fn(move |mut request: hyper::Request<Incoming>| {
                 request.extensions_mut().insert(Arc::clone(&holder));
                 app.call(request)
             });
-            let stream = TokioIo::new(Patient::new(stream, bounds.write_wait));
-            // A peer that breaks off, or sends nonsense, is nobody's concern.
+            let stream = TokioIo::new(WriteTimeout::new(stream, limits.write_timeout));
+            // Errors of a connection, such as invalid requests, are the fault of the peer and are not logged.
             tokio::select! {
                 served = http.serve_connection(stream, service) => drop(served),
-                () = seat.lost() => {}
+                () = permit.evicted() => {}
             }
         });
     }
 }
 
-/// Says that there are too many connections.
-async fn turn_away(stream: TcpStream) {
+/// Responds that there are too many connections.
+async fn reject_busy(stream: TcpStream) {
     const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
         connection: close\r\ncontent-length: 49\r\n\r\n{\"error\":\"too many connections: try again later\"}";
-    // It fits into the buffer of a new connection.
+    // The response fits into the buffer of a new connection.
     if stream.writable().await.is_ok() {
         drop(stream.try_write(BUSY));
     }
 }
 
-/// A stream whose peer must take something of what it is sent within a while.
-struct Patient<S> {
+/// A stream that fails if its peer accepts no data within a timeout.
+struct WriteTimeout<S> {
     stream: S,
-    wait: Duration,
-    /// Runs while the peer takes nothing.
-    patience: Pin<Box<Sleep>>,
-    waits: bool,
+    timeout: Duration,
+    /// Runs while a write is blocked.
+    timer: Pin<Box<Sleep>>,
+    is_blocked: bool,
 }
 
-impl<S> Patient<S> {
-    fn new(stream: S, wait: Duration) -> Self {
-        Self { stream, wait, patience: Box::pin(sleep(wait)), waits: false }
+impl<S> WriteTimeout<S> {
+    fn new(stream: S, timeout: Duration) -> Self {
+        Self { stream, timeout, timer: Box::pin(sleep(timeout)), is_blocked: false }
     }
 
-    /// What a write ends in, given what it ended in below.
-    fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Turns a write that has been blocked for too long into an error.
+    fn check_progress<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.waits = false;
+            self.is_blocked = false;
             return written;
         }
-        if !std::mem::replace(&mut self.waits, true) {
-            self.patience.as_mut().reset(Instant::now() + self.wait);
+        if !std::mem::replace(&mut self.is_blocked, true) {
+            self.timer.as_mut().reset(Instant::now() + self.timeout);
         }
-        ready!(self.patience.as_mut().poll(cx));
+        ready!(self.timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.judge(cx, written)
+        self.check_progress(cx, written)
     }
 
     fn poll_write_vectored(
@@ -172,7 +177,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.judge(cx, written)
+        self.check_progress(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -181,7 +186,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.judge(cx, flushed)
+        self.check_progress(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -195,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    /// A peer that takes nothing.
+    /// A peer that accepts no data.
     struct Stuck;
 
     impl AsyncWrite for Stuck {
@@ -213,11 +218,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_takes_nothing_is_dropped() {
-        let wait = Duration::from_millis(20);
-        let (mut patient, began) = (Patient::new(Stuck, wait), Instant::now());
-        let written = poll_fn(|cx| Pin::new(&mut patient).poll_write(cx, b"anything")).await;
-        assert_eq!(written.expect_err("nobody takes it").kind(), io::ErrorKind::TimedOut);
-        assert!(began.elapsed() >= wait);
+    async fn a_peer_that_accepts_no_data_is_dropped() {
+        let timeout = Duration::from_millis(20);
+        let (mut stream, started) = (WriteTimeout::new(Stuck, timeout), Instant::now());
+        let written = poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"anything")).await;
+        assert_eq!(written.expect_err("the peer accepts nothing").kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() >= timeout);
     }
 }

@@ -1,4 +1,4 @@
-//! What the page shows beyond the endpoints of the original.
+//! The endpoints of the page that the original does not have.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,9 +6,8 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 
 use super::{
-    App, Refusal,
-    answer::{Answer, Object, object},
-    api,
+    App, HttpError, api,
+    response::{JsonResponse, Object, object},
 };
 use crate::{
     clock::{Timestamp, seconds},
@@ -18,12 +17,12 @@ use crate::{
     task::{ModuleInfo, TaskPriority, TaskStatus},
 };
 
-/// Workers that one overview tells of.
+/// Maximum number of workers in an overview.
 const WORKERS_MAX: usize = 500;
-/// Bytes of a document that are shown. Of larger ones only the size.
+/// Maximum size of a displayed document in bytes. Larger documents are replaced by their size.
 const DOCUMENT_MAX: usize = 256 * 1024;
 
-/// The whole at a glance: what the page shows of it each second.
+/// A summary of the control plane, which the page shows every second.
 #[derive(Debug, Serialize)]
 pub(super) struct Overview {
     /// The number of the newest event.
@@ -33,39 +32,39 @@ pub(super) struct Overview {
     version: &'static str,
     uptime_seconds: f64,
     draining: bool,
-    /// By priority, the most urgent first.
-    queues: [Lane; 4],
-    /// Tasks that wait for their moment: scheduled ones, and retries.
+    /// The queues by priority, most urgent first.
+    queues: [QueueView; 4],
+    /// Number of scheduled tasks and retries that are not due yet.
     due: usize,
-    /// Tasks that workers hold.
+    /// Number of tasks that are leased to workers.
     leased: usize,
     slots: usize,
     busy: usize,
-    /// Since the start.
+    /// Number of accepted tasks since the start.
     accepted: u64,
-    ended: Ended,
-    /// How many tasks took how long, since the start; the bounds are in seconds.
-    took: Took,
+    ended: EndedCounts,
+    /// The histogram of the total times of tasks since the start; the bounds are in seconds.
+    took: DurationHistogram,
     workers: Vec<WorkerView>,
     cache: CacheView,
 }
 
 #[derive(Debug, Serialize)]
-struct Lane {
+struct QueueView {
     priority: TaskPriority,
     count: usize,
     oldest_age_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
-struct Ended {
+struct EndedCounts {
     success: u64,
     failure: u64,
     cancelled: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct Took {
+struct DurationHistogram {
     bounds: Vec<f64>,
     counts: Vec<u64>,
 }
@@ -100,11 +99,11 @@ struct CacheView {
 }
 
 impl Overview {
-    /// Looks at the state.
+    /// Reads an overview from the state.
     pub(super) fn of(app: &App) -> Self {
         app.core.enter(|state, now| {
             let (stats, counts, fill) = (state.stats(), state.counts(), state.results().stats());
-            let queues = TaskPriority::ALL.map(|priority| Lane {
+            let queues = TaskPriority::ALL.map(|priority| QueueView {
                 priority,
                 count: state.queue().depth(priority),
                 oldest_age_seconds: state.queue().oldest(priority).map(|since| seconds(now.mono.since(since))),
@@ -126,8 +125,8 @@ impl Overview {
                 slots: state.registry().slots(),
                 busy: state.registry().iter().map(|(_, worker)| worker.load()).sum(),
                 accepted: counts.accepted,
-                ended: Ended { success, failure, cancelled },
-                took: Took::of(state.metrics().priorities().iter().map(|meter| &meter.total)),
+                ended: EndedCounts { success, failure, cancelled },
+                took: DurationHistogram::of(state.metrics().priorities().iter().map(|meter| &meter.total)),
                 workers,
                 cache: CacheView::of(&fill),
             }
@@ -135,7 +134,7 @@ impl Overview {
     }
 }
 
-impl Took {
+impl DurationHistogram {
     fn of<'a>(histograms: impl Iterator<Item = &'a crate::control_plane::metrics::Histogram>) -> Self {
         use crate::control_plane::metrics::BOUNDS_US;
         let mut counts = vec![0; BOUNDS_US.len() + 1];
@@ -199,12 +198,12 @@ impl CacheView {
 }
 
 /// `GET /api/overview`
-pub(super) async fn overview(State(app): State<Arc<App>>) -> Answer<Overview> {
-    Answer(Overview::of(&app))
+pub(super) async fn overview(State(app): State<Arc<App>>) -> JsonResponse<Overview> {
+    JsonResponse(Overview::of(&app))
 }
 
-/// `GET /api/modules`: what each worker has loaded.
-pub(super) async fn modules(State(app): State<Arc<App>>) -> Answer<Object> {
+/// `GET /api/modules`: the modules that each worker has loaded.
+pub(super) async fn modules(State(app): State<Arc<App>>) -> JsonResponse<Object> {
     #[derive(Serialize)]
     struct Loaded<'a> {
         worker_id: &'a str,
@@ -215,17 +214,20 @@ pub(super) async fn modules(State(app): State<Arc<App>>) -> Answer<Object> {
     let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
     let loaded: Vec<Loaded<'_>> =
         present.flat_map(|info| info.modules.iter().map(|module| Loaded { worker_id: &info.id, module })).collect();
-    Answer(object! { "modules": loaded, "count": loaded.len() })
+    JsonResponse(object! { "modules": loaded, "count": loaded.len() })
 }
 
-/// `GET /api/tasks/{id}`: all that is known of a task.
-pub(super) async fn task(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
+/// `GET /api/tasks/{id}`: everything that is known about a task.
+pub(super) async fn task(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+) -> Result<JsonResponse<Object>, HttpError> {
     let id = api::id(&text)?;
-    let detail = app.core.enter(|state, now| state.detail(now, &id)).ok_or_else(|| Refusal::unknown_task(&id))?;
+    let detail = app.core.enter(|state, now| state.detail(now, &id)).ok_or_else(|| HttpError::unknown_task(&id))?;
     let TaskDetail { summary, args, kwargs, policy, ended, progress, reports } = detail;
     let ended = ended.as_deref();
     let result = ended.and_then(|ended| ended.result.as_ref());
-    Ok(Answer(object! {
+    Ok(JsonResponse(object! {
         "task_id": summary.task_id,
         "name": summary.name,
         "status": summary.status,
@@ -235,12 +237,12 @@ pub(super) async fn task(State(app): State<Arc<App>>, Path(text): Path<String>) 
         "completed_at": summary.completed_at,
         "worker_id": summary.worker_id,
         "attempt": summary.attempt,
-        "args": shown(Some(&args)),
+        "args": display_text(Some(&args)),
         "args_bytes": args.as_str().len(),
-        "kwargs": shown(Some(&kwargs)),
+        "kwargs": display_text(Some(&kwargs)),
         "kwargs_bytes": kwargs.as_str().len(),
         "policy": policy,
-        "result": shown(result),
+        "result": display_text(result),
         "result_bytes": result.map(|result| result.as_str().len()),
         "error": ended.and_then(|ended| ended.error.as_ref()),
         "error_kind": ended.and_then(|ended| ended.error_kind),
@@ -253,8 +255,8 @@ pub(super) async fn task(State(app): State<Arc<App>>, Path(text): Path<String>) 
     }))
 }
 
-/// A document as its own text, unless it is too large to show. As text, since numbers that are
-/// exact in it might not be so elsewhere.
-fn shown(document: Option<&json::Json>) -> Option<&str> {
+/// The text of a document, unless it is too large to display. Sent as a string, since a browser would lose the
+/// precision of large numbers.
+fn display_text(document: Option<&json::Json>) -> Option<&str> {
     document.map(json::Json::as_str).filter(|text| text.len() <= DOCUMENT_MAX)
 }

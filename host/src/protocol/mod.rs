@@ -50,15 +50,8 @@ pub const FRAME_TARGET: usize = 256 * 1024;
 pub const LOOKAHEAD_MAX: usize = 256;
 /// How many leases a worker can tell of in one message.
 pub const HOLDS_MAX: usize = 1 << 20;
-/// How many bytes a worker id has at most.
-pub const WORKER_ID_MAX: usize = 128;
 /// How many reports a worker can tell in one message.
 pub const NOTE_REPORTS_MAX: usize = 100_000;
-
-/// Whether a worker can have that id. Not with a colon: an announcement ends an id with one.
-pub fn is_worker_id(id: &str) -> bool {
-    (1..=WORKER_ID_MAX).contains(&id.len()) && !id.contains(|c: char| c == ':' || c.is_control())
-}
 
 /// What a client asks. Sent to the management address (base + 4).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

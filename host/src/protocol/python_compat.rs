@@ -17,7 +17,7 @@ use crate::{
     clock::{DURATION_MAX, TimeText, Timestamp},
     json::{Json, NotJson},
     task::{
-        CallbackInfo, Dialect, NewTask, Policy, TASK_ID_MAX, TaskId, TaskPriority, TaskResult, TaskStatus, is_task_name,
+        CallbackInfo, Dialect, NewTask, Policy, TASK_ID_MAX, TaskId, TaskName, TaskPriority, TaskResult, TaskStatus,
     },
 };
 
@@ -167,7 +167,7 @@ fn unreadable(task: &str) -> NewTask {
     let called = serde_json::from_str(task).unwrap_or(Called { id: None, name: None });
     let id = called.id.and_then(|id| serde_json::from_str(id.get()).ok());
     let name = called.name.and_then(|name| serde_json::from_str::<String>(name.get()).ok());
-    let name = name.filter(|name| is_task_name(name)).unwrap_or_else(|| NAMELESS.to_owned());
+    let name = name.filter(|name| TaskName::check(name).is_ok()).unwrap_or_else(|| NAMELESS.to_owned());
     NewTask { id: id.unwrap_or_default(), ..NewTask::new(name) }
 }
 

@@ -1,19 +1,19 @@
-//! Where a guest was when it trapped, for its author.
+//! The backtrace of a trap, reduced to the functions of the task's author.
 //!
-//! Apart because wasmtime shows everything (offsets, hashes, the machinery of panics and of our
-//! SDK) and an author wants to see own functions.
+//! wasmtime shows everything: offsets, hashes, and the internals of panics and of our SDK.
 
 use std::fmt;
 
 use wasmtime::{FrameInfo, WasmBacktrace};
 
-/// Frames that are shown.
-const SHOWN: usize = 20;
-/// So many frames of so few functions are a recursion that did not end.
-const RUNAWAY: (usize, usize) = (50, 4);
-/// How the functions begin that stand above a guest's own when it panics, exits or runs out of
-/// memory.
-const MACHINERY: [&str; 13] = [
+/// Maximum frames to show.
+const FRAMES_MAX: usize = 20;
+/// Minimum frames of a recursion that did not end.
+const RUNAWAY_FRAMES: usize = 50;
+/// Maximum distinct functions of a recursion that did not end.
+const RUNAWAY_FUNCTIONS: usize = 4;
+/// Name prefixes of the functions that are called when a guest panics, exits or runs out of memory.
+const INTERNAL_PREFIXES: [&str; 13] = [
     "__imported_wasi_",
     "__rust",
     "__wasi_",
@@ -28,43 +28,42 @@ const MACHINERY: [&str; 13] = [
     "std::panicking::",
     "std::sys::",
 ];
-/// Further ones, by their whole name.
-const MACHINES: [&str; 4] = ["abort", "exit", "std::process::abort", "std::process::exit"];
+/// Further ones by their whole name.
+const INTERNAL_NAMES: [&str; 4] = ["abort", "exit", "std::process::abort", "std::process::exit"];
 
-/// The functions that a guest was in, the innermost first.
+/// The functions on the stack of a guest, the innermost first.
 #[derive(Debug, Default)]
 pub(super) struct Backtrace(Vec<String>);
 
 impl Backtrace {
-    /// The one that wasmtime attached to an error, if the guest was running.
+    /// The backtrace of an error. Empty if the guest was not running.
     pub(super) fn of(error: &wasmtime::Error) -> Self {
         let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-        Self(frames.iter().map(function).collect())
+        Self(frames.iter().map(function_name).collect())
     }
 
-    /// Whether the guest called itself without end. A guest keeps a part of its stack in its own
-    /// memory; when that part is full first, the trap is an access out of bounds.
-    pub(super) fn is_runaway(&self) -> bool {
-        let (frames, functions) = RUNAWAY;
-        let mut distinct: Vec<&String> = self.0.iter().take(frames).collect();
+    /// Whether the guest called itself endlessly. A guest keeps a part of its stack in its own memory; if
+    /// that part is full first, the trap is an access out of bounds.
+    pub(super) fn is_runaway_recursion(&self) -> bool {
+        let mut distinct: Vec<&String> = self.0.iter().take(RUNAWAY_FRAMES).collect();
         distinct.sort();
         distinct.dedup();
-        self.0.len() >= frames && distinct.len() <= functions
+        self.0.len() >= RUNAWAY_FRAMES && distinct.len() <= RUNAWAY_FUNCTIONS
     }
 
-    /// The author's own functions: without what panics and our SDK put above and below them. A
-    /// task that was inlined leaves the SDK's function that calls it.
-    fn own(&self) -> &[String] {
-        let first = self.0.iter().position(|name| !is_machinery(name)).unwrap_or(0);
+    /// The author's own functions: without those of panics above them and of our SDK below them. If the
+    /// task was inlined, that is the SDK's function that calls it.
+    fn own_functions(&self) -> &[String] {
+        let first = self.0.iter().position(|name| !is_internal(name)).unwrap_or(0);
         let rest = &self.0[first..];
         let own = rest.iter().position(|name| is_sdk(name)).unwrap_or(rest.len());
         &rest[..own.max(1).min(rest.len())]
     }
 }
 
-fn is_machinery(name: &str) -> bool {
+fn is_internal(name: &str) -> bool {
     let path = name.trim_start_matches('<');
-    MACHINES.contains(&name) || MACHINERY.iter().any(|start| path.starts_with(start))
+    INTERNAL_NAMES.contains(&name) || INTERNAL_PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }
 
 fn is_sdk(name: &str) -> bool {
@@ -72,23 +71,23 @@ fn is_sdk(name: &str) -> bool {
     path.starts_with("fastworker_guest::") || path.starts_with("fastworker:task/") || name.ends_with("::_::__run")
 }
 
-/// One line a function, repeated ones counted.
+/// One line for each function, with the number of repetitions.
 impl fmt::Display for Backtrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own = self.own();
-        let shown = &own[..own.len().min(SHOWN)];
+        let own = self.own_functions();
+        let shown = &own[..own.len().min(FRAMES_MAX)];
         for (index, same) in shown.chunk_by(|one, other| one == other).enumerate() {
             write!(f, "\n  {index}: {}", same[0])?;
             if same.len() > 1 {
                 write!(f, " ({} times)", same.len())?;
             }
         }
-        if own.len() > SHOWN { f.write_str("\n  …") } else { Ok(()) }
+        if own.len() > FRAMES_MAX { f.write_str("\n  …") } else { Ok(()) }
     }
 }
 
-/// The name of a frame's function, or its number where the names were stripped.
-fn function(frame: &FrameInfo) -> String {
+/// The name of a frame's function, or its index if the names were stripped.
+fn function_name(frame: &FrameInfo) -> String {
     frame.func_name().map_or_else(
         || format!("function {}", frame.func_index()),
         |name| format!("{:#}", rustc_demangle::demangle(name)),
@@ -116,8 +115,8 @@ mod tests {
     fn a_long_stack_of_few_functions_is_a_runaway_recursion() {
         let of =
             |names: &[&str], times: usize| Backtrace(names.repeat(times).iter().map(ToString::to_string).collect());
-        assert!(of(&["a", "b"], 40).is_runaway());
-        assert!(!of(&["a", "b"], 20).is_runaway());
-        assert!(!of(&["a", "b", "c", "d", "e"], 40).is_runaway());
+        assert!(of(&["a", "b"], 40).is_runaway_recursion());
+        assert!(!of(&["a", "b"], 20).is_runaway_recursion());
+        assert!(!of(&["a", "b", "c", "d", "e"], 40).is_runaway_recursion());
     }
 }

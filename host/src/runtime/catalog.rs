@@ -1,7 +1,6 @@
-//! The modules and tasks that a worker has.
+//! The catalog: all modules and tasks of a worker.
 //!
-//! Apart because it knows about many modules where the rest knows about one. Invariant: no two
-//! of its modules have a task of the same name, so a name leads to one module.
+//! Invariant: no two of its modules have a task of the same name.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +12,7 @@ use std::{
     thread,
 };
 
-use super::{LOADS_MAX, LoadError, Module, ModuleError, Runtime};
+use super::{LOADS_MAX, LoadError, Module, ModuleError, Runtime, module_name};
 use crate::{
     lock::{self, lock},
     system,
@@ -25,25 +24,25 @@ use crate::{
 pub struct Catalog {
     modules: Vec<Module>,
     by_task: HashMap<String, usize>,
-    /// What is known of files beside the module that was loaded from them, if one was.
-    notes: BTreeMap<PathBuf, Note>,
-    /// Modules for names that this catalog does not have, but another that is just taking its
-    /// place or losing it.
+    /// The states of module files, also of files from which no module is loaded.
+    states: BTreeMap<PathBuf, ModuleState>,
+    /// Modules for task names that this catalog does not have, from the catalog that it replaces or
+    /// that replaces it.
     fallback: HashMap<String, Module>,
-    /// Grows with every change of what runs.
+    /// Incremented with each change of the modules.
     revision: u64,
 }
 
-/// What is known of the file of a module.
+/// The state of a module file.
 #[derive(Clone, Debug, Default)]
-struct Note {
+struct ModuleState {
     status: ModuleStatus,
     last_error: Option<LoadFailure>,
 }
 
 impl Catalog {
-    /// Loads the modules at `paths`, several at a time. What cannot be loaded, or has a task that
-    /// an earlier module has, is left out and told about.
+    /// Loads the modules at `paths`, several at a time. Returns the errors of those that cannot be loaded
+    /// or have a task that an earlier module has.
     pub fn load(runtime: &Runtime, paths: &[PathBuf]) -> (Catalog, Vec<LoadError>) {
         let mut catalog = Catalog::default();
         let loaded = load_all(runtime, paths).into_iter();
@@ -51,70 +50,70 @@ impl Catalog {
         (catalog, errors)
     }
 
-    /// Adds a module, or puts it in the place of the one that was loaded from the same path.
+    /// Adds a module, or replaces the one that was loaded from the same path.
     ///
     /// # Errors
-    /// [`ModuleError::TaskTaken`] if another module has a task of one of its names. The catalog is
-    /// then as it was.
+    /// [`ModuleError::TaskTaken`] if another module has a task of one of its names. The catalog is then
+    /// unchanged.
     pub fn put(&mut self, module: Module) -> Result<(), LoadError> {
-        let place = self.modules.iter().position(|other| other.path() == module.path());
-        self.check_names(&module, place)?;
-        self.notes.remove(module.path());
-        match place {
-            Some(place) => self.modules[place] = module,
+        let index = self.modules.iter().position(|other| other.path() == module.path());
+        self.check_names(&module, index)?;
+        self.states.remove(module.path());
+        match index {
+            Some(index) => self.modules[index] = module,
             None => self.modules.push(module),
         }
-        self.index();
+        self.update_index();
         Ok(())
     }
 
-    /// Adds several modules, or puts them in the places of those that were loaded from the same
-    /// paths, at once: a task may move from one of them to another.
+    /// Adds several modules at once, or replaces those that were loaded from the same paths: a task may
+    /// move from one of them to another.
     ///
     /// # Errors
-    /// [`ModuleError::TaskTaken`] if two modules have a task of one name. The catalog is of no use then.
-    pub fn put_together(&mut self, modules: Vec<Module>) -> Result<(), LoadError> {
+    /// [`ModuleError::TaskTaken`] if two modules have a task of one name. The catalog is then inconsistent.
+    pub fn put_all(&mut self, modules: Vec<Module>) -> Result<(), LoadError> {
         let paths: Vec<PathBuf> = modules.iter().map(|module| module.path().to_owned()).collect();
         for module in modules {
-            self.notes.remove(module.path());
+            self.states.remove(module.path());
             match self.modules.iter_mut().find(|other| other.path() == module.path()) {
-                Some(place) => *place = module,
+                Some(slot) => *slot = module,
                 None => self.modules.push(module),
             }
         }
-        self.index();
-        let places = self.modules.iter().enumerate();
-        let mut tasks = places.flat_map(|(place, module)| module.info().tasks.iter().map(move |task| (place, task)));
-        // The last one that has a name has it in the index.
-        let Some((place, task)) = tasks.find(|(place, task)| self.by_task.get(&task.name) != Some(place)) else {
+        self.update_index();
+        let modules = self.modules.iter().enumerate();
+        let mut tasks = modules.flat_map(|(index, module)| module.info().tasks.iter().map(move |task| (index, task)));
+        // In the index, the last module with a name replaces the others.
+        let Some((index, task)) = tasks.find(|(index, task)| self.by_task.get(&task.name) != Some(index)) else {
             return Ok(());
         };
-        let mut two = [place, self.by_task[&task.name]].map(|place| self.modules[place].path().to_owned());
-        if paths.contains(&two[0]) && !paths.contains(&two[1]) {
-            two.reverse();
+        let mut conflict = [index, self.by_task[&task.name]].map(|index| self.modules[index].path().to_owned());
+        if paths.contains(&conflict[0]) && !paths.contains(&conflict[1]) {
+            conflict.reverse();
         }
-        let [other, path] = two;
+        let [other, path] = conflict;
         Err(LoadError { path, why: ModuleError::TaskTaken { task: task.name.clone(), other } })
     }
 
-    /// Orders the modules by what `place` says of their files.
-    pub fn order_by<K: Ord>(&mut self, place: impl Fn(&Path) -> K) {
-        self.modules.sort_by_key(|module| place(module.path()));
-        self.index();
+    /// Sorts the modules by a key of their paths.
+    pub fn sort_by_key<K: Ord>(&mut self, key: impl Fn(&Path) -> K) {
+        self.modules.sort_by_key(|module| key(module.path()));
+        self.update_index();
     }
 
-    /// Takes the module out that was loaded from `path`, and what was noted of that file.
+    /// Removes the module that was loaded from `path`, and the state of that file.
     pub fn remove(&mut self, path: &Path) -> Option<Module> {
-        self.notes.remove(path);
-        let place = self.modules.iter().position(|module| module.path() == path)?;
-        let module = self.modules.remove(place);
-        self.index();
+        self.states.remove(path);
+        let index = self.modules.iter().position(|module| module.path() == path)?;
+        let module = self.modules.remove(index);
+        self.update_index();
         Some(module)
     }
 
-    /// The module that has a task of that name.
+    /// The module with the task of that name.
     pub fn find(&self, task: &str) -> Option<&Module> {
-        self.by_task.get(task).map(|place| &self.modules[*place]).or_else(|| self.fallback.get(task))
+        self.by_task.get(task).map(|index| &self.modules[*index]).or_else(|| self.fallback.get(task))
     }
 
     /// The module that was loaded from `path`.
@@ -122,51 +121,51 @@ impl Catalog {
         self.modules.iter().find(|module| module.path() == path)
     }
 
-    /// This catalog, which also finds what only `other` has: an attempt that was granted under
-    /// the other one can run.
+    /// This catalog, which also finds the tasks that only `other` has, so that attempts that were granted
+    /// under the other one can run.
     #[must_use]
     pub fn with_fallback(&self, other: &Catalog) -> Catalog {
         let names = other.by_task.keys().chain(other.fallback.keys());
-        let only_there = names.filter(|name| !self.by_task.contains_key(*name));
-        let fallback = only_there.filter_map(|name| Some((name.clone(), other.find(name)?.clone()))).collect();
+        let only_other = names.filter(|name| !self.by_task.contains_key(*name));
+        let fallback = only_other.filter_map(|name| Some((name.clone(), other.find(name)?.clone()))).collect();
         Catalog { fallback, ..self.clone() }
     }
 
-    /// This catalog alone, without what was beside it.
+    /// This catalog without its fallback.
     #[must_use]
     pub fn without_fallback(&self) -> Catalog {
         Catalog { fallback: HashMap::new(), ..self.clone() }
     }
 
-    /// Tells it from the catalogs of before.
+    /// The number of this catalog; a newer one has a higher number.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// This catalog under that number.
+    /// This catalog with another number.
     #[must_use]
     pub fn with_revision(self, revision: u64) -> Catalog {
         Catalog { revision, ..self }
     }
 
-    /// Notes how the file of a module stands.
+    /// Sets the status of a module file.
     pub fn set_status(&mut self, path: &Path, status: ModuleStatus) {
-        self.notes.entry(path.to_owned()).or_default().status = status;
+        self.states.entry(path.to_owned()).or_default().status = status;
     }
 
-    /// How the file of a module stands.
+    /// The status of a module file.
     pub fn status(&self, path: &Path) -> ModuleStatus {
-        self.notes.get(path).map(|note| note.status).unwrap_or_default()
+        self.states.get(path).map(|state| state.status).unwrap_or_default()
     }
 
-    /// Notes that a file is not used, and why.
+    /// Sets the reason why a file is not used.
     pub fn set_error(&mut self, path: &Path, error: LoadFailure) {
-        self.notes.entry(path.to_owned()).or_default().last_error = Some(error);
+        self.states.entry(path.to_owned()).or_default().last_error = Some(error);
     }
 
-    /// Forgets what was noted of a file.
-    pub fn clear_notes(&mut self, path: &Path) {
-        self.notes.remove(path);
+    /// Forgets the state of a file.
+    pub fn clear_state(&mut self, path: &Path) {
+        self.states.remove(path);
     }
 
     /// All modules, in the order of their sources.
@@ -174,40 +173,40 @@ impl Catalog {
         &self.modules
     }
 
-    /// Notes that a module is to be loaded from a file of which nothing runs.
+    /// Marks a file as loading, from which no module is loaded yet.
     pub fn set_loading(&mut self, path: &Path) {
-        self.notes.insert(path.to_owned(), Note { status: ModuleStatus::Loading, last_error: None });
+        self.states.insert(path.to_owned(), ModuleState { status: ModuleStatus::Loading, last_error: None });
     }
 
-    /// What is known about all modules, those that could not be loaded last.
+    /// The descriptions of all modules; those that could not be loaded come last.
     pub fn describe(&self) -> Vec<ModuleInfo> {
-        let loaded = self.modules.iter().map(|module| match self.notes.get(module.path()) {
-            Some(Note { status, last_error }) => {
+        let loaded = self.modules.iter().map(|module| match self.states.get(module.path()) {
+            Some(ModuleState { status, last_error }) => {
                 ModuleInfo { status: *status, last_error: last_error.clone(), ..module.info().clone() }
             }
             None => module.info().clone(),
         });
-        let others = self.notes.iter().filter(|(path, _)| self.loaded_from(path).is_none());
-        let others = others.filter_map(|(path, note)| {
-            let status = match note {
-                Note { last_error: Some(_), .. } => ModuleStatus::Broken,
-                Note { status: ModuleStatus::Loading, .. } => ModuleStatus::Loading,
-                Note { .. } => return None,
+        let others = self.states.iter().filter(|(path, _)| self.loaded_from(path).is_none());
+        let others = others.filter_map(|(path, state)| {
+            let status = match state {
+                ModuleState { last_error: Some(_), .. } => ModuleStatus::Broken,
+                ModuleState { status: ModuleStatus::Loading, .. } => ModuleStatus::Loading,
+                ModuleState { .. } => return None,
             };
             Some(ModuleInfo {
-                name: super::module::name_of(path),
+                name: module_name(path),
                 path: path.display().to_string(),
                 status,
-                last_error: note.last_error.clone(),
+                last_error: state.last_error.clone(),
                 ..ModuleInfo::default()
             })
         });
         loaded.chain(others).collect()
     }
 
-    fn check_names(&self, module: &Module, place: Option<usize>) -> Result<(), LoadError> {
+    fn check_names(&self, module: &Module, index: Option<usize>) -> Result<(), LoadError> {
         for task in &module.info().tasks {
-            if let Some(&other) = self.by_task.get(&task.name).filter(|other| Some(**other) != place) {
+            if let Some(&other) = self.by_task.get(&task.name).filter(|other| Some(**other) != index) {
                 let other = self.modules[other].path().to_owned();
                 let why = ModuleError::TaskTaken { task: task.name.clone(), other };
                 return Err(LoadError { path: module.path().to_owned(), why });
@@ -216,31 +215,30 @@ impl Catalog {
         Ok(())
     }
 
-    fn index(&mut self) {
+    fn update_index(&mut self) {
         let modules = self.modules.iter().enumerate();
         self.by_task = modules
-            .flat_map(|(place, module)| module.info().tasks.iter().map(move |task| (task.name.clone(), place)))
+            .flat_map(|(index, module)| module.info().tasks.iter().map(move |task| (task.name.clone(), index)))
             .collect();
     }
 }
 
-/// Loads modules on as many threads as there are processors, and keeps their order.
+/// Loads modules on as many threads as there are processors. The results have the order of `paths`.
 fn load_all(runtime: &Runtime, paths: &[PathBuf]) -> Vec<Result<Module, LoadError>> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::with_capacity(paths.len()));
     let work = || {
-        while let Some((place, path)) = {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            paths.get(place).map(|path| (place, path))
-        } {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = paths.get(index) else { break };
             let result = runtime.load(path);
-            lock(&results).push((place, result));
+            lock(&results).push((index, result));
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from).min(LOADS_MAX).min(paths.len());
     thread::scope(|scope| {
         for _ in 1..threads {
-            // This thread works as well, so what cannot be started is not needed.
+            // This thread loads as well, so a missing thread is not fatal.
             if let Err(error) = thread::Builder::new().spawn_scoped(scope, work) {
                 let error = system::explain(&error);
                 tracing::warn!(error, "cannot start a thread: modules are loaded by fewer");
@@ -250,6 +248,6 @@ fn load_all(runtime: &Runtime, paths: &[PathBuf]) -> Vec<Result<Module, LoadErro
         work();
     });
     let mut results = lock::into_inner(results);
-    results.sort_by_key(|(place, _)| *place);
+    results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
 }

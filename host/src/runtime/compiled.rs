@@ -1,13 +1,12 @@
-//! Compiled code, and the folder that keeps it.
+//! Compiled code, and the folder that caches it.
 //!
-//! Apart because it uses `unsafe`: wasmtime runs what it is given here without looking. Invariant:
-//! [`instantiable`] sees only bytes that our compiler has just made, or that lay in a folder
-//! which nobody else can write, under a name made of the content, the compiler's version and its
-//! settings, with a BLAKE3 that fits.
+//! Separate module because it uses `unsafe`: wasmtime runs the code that it gets here without checking
+//! it. Invariant: [`instantiable`] only gets bytes that our compiler has just produced, or that come
+//! from a folder that only this user can write, under a name derived from the module, the compiler's
+//! version and its settings, with the right BLAKE3 hash.
 
 use std::{
     fs::{self, DirBuilder, File},
-    hash::{Hash, Hasher},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -19,24 +18,25 @@ use wasmtime::{Config, Engine, component::Component};
 
 use super::{
     Inner,
-    compiler::{self, Effort},
-    module::ModuleError,
+    compiler::{self, CompileJob},
+    error::ModuleError,
+    fingerprint::fingerprint,
 };
 use crate::clock::Timestamp;
 
-/// How a file of ours begins; the number is the format's version.
+/// The first bytes of a cached file, with the version of the format.
 const MAGIC: &[u8; 8] = b"fwcode01";
-/// The files' extension.
+/// The extension of cached files.
 const EXTENSION: &str = "fwcode";
-/// What nobody used for so long is removed.
+/// Code that was not used for this long is removed.
 const UNUSED_MAX: Duration = Duration::from_hours(30 * 24);
-/// Bytes that the folder may have: beyond it, what was not used for longest goes first.
+/// Maximum bytes in the folder; beyond it, the least recently used code is removed.
 const CACHE_BYTES_MAX: u64 = 2 << 30;
 
-/// Bytes that the compiled code of one module may have.
-const CODE_MAX: u64 = 1 << 30;
+/// Maximum compiled code of one module in bytes.
+pub(super) const CODE_MAX: u64 = 1 << 30;
 
-/// Makes compiled code ready for an engine with the settings it was compiled under.
+/// Loads compiled code into an engine with the settings that it was compiled for.
 ///
 /// # Errors
 /// wasmtime's, if the component does not fit into the engine's pool or the code is for another
@@ -53,11 +53,11 @@ pub(super) fn instantiable(engine: &Engine, code: &Code) -> wasmtime::Result<Com
 /// [`Cache::compile_here`].
 pub(super) struct Code {
     bytes: Vec<u8>,
-    /// Whether it was taken from the folder.
-    pub(super) kept: bool,
+    /// Whether it comes from the folder.
+    pub(super) is_cached: bool,
 }
 
-/// The folder of compiled code, if there is one that can be trusted.
+/// The folder of compiled code. Disabled if there is none that can be trusted.
 #[derive(Debug)]
 pub(super) struct Cache {
     dir: Option<PathBuf>,
@@ -75,7 +75,7 @@ enum Untrusted {
 }
 
 impl Cache {
-    /// Takes `dir`, making it if need be. One that cannot be trusted is warned about and not used.
+    /// Opens or creates `dir`. A folder that cannot be trusted is not used, with a warning.
     pub(super) fn open(dir: Option<&Path>) -> Self {
         let Some(dir) = dir else { return Self { dir: None } };
         match prepare(dir) {
@@ -88,47 +88,47 @@ impl Cache {
     }
 
     /// The code of a component whose BLAKE3 is `hash`, if it is in the folder.
-    pub(super) fn kept(&self, engine: &Engine, hash: &blake3::Hash) -> Option<Code> {
+    pub(super) fn get(&self, engine: &Engine, hash: &blake3::Hash) -> Option<Code> {
         let dir = self.dir.as_ref()?;
-        Some(Code { bytes: read(&dir.join(file_name(engine, hash)))?, kept: true })
+        Some(Code { bytes: read(&dir.join(file_name(engine, hash)))?, is_cached: true })
     }
 
-    /// Compiles a component of our own, on this thread alone, for engines with these settings.
+    /// Compiles a trusted component on this thread, for engines with these settings.
     ///
     /// # Errors
     /// wasmtime's, if the component is not valid.
     pub(super) fn compile_here(settings: &Config, bytes: &[u8]) -> wasmtime::Result<Code> {
         let engine = Engine::new(settings.clone().parallel_compilation(false))?;
-        Ok(Code { bytes: engine.precompile_component(bytes)?, kept: false })
+        Ok(Code { bytes: engine.precompile_component(bytes)?, is_cached: false })
     }
 
-    /// Whether the code of a component seems to be in the folder.
-    pub(super) fn has(&self, engine: &Engine, hash: &blake3::Hash) -> bool {
+    /// Whether the folder has a file for the code of a component. The file may be unusable.
+    pub(super) fn contains(&self, engine: &Engine, hash: &blake3::Hash) -> bool {
         self.dir.as_ref().is_some_and(|dir| dir.join(file_name(engine, hash)).exists())
     }
 
-    /// Compiles a component and keeps its code. `bytes` are the component, whose BLAKE3 is `hash`.
+    /// Compiles a component and caches its code. `hash` is the BLAKE3 of `bytes`.
     ///
     /// # Errors
-    /// [`ModuleError`] if it is no component, or cannot be compiled within bounds.
+    /// [`ModuleError`] if it is no component, or cannot be compiled within its limits.
     pub(super) fn compile<'a>(
         &self,
         runtime: &'a Inner,
         hash: &blake3::Hash,
         bytes: &[u8],
-        effort: &Effort<'a>,
+        job: &CompileJob<'a>,
     ) -> Result<Code, ModuleError> {
-        let engine = &runtime.grounds[0].engine;
-        let code = compiler::compile(runtime, bytes, effort)?;
+        let engine = &runtime.engines[0].engine;
+        let code = compiler::compile(runtime, bytes, job)?;
         if let Some(dir) = &self.dir {
             let path = dir.join(file_name(engine, hash));
             if let Err(error) = write(dir, &path, &code) {
                 let error = crate::system::explain(&error);
-                tracing::warn!(path = %crate::visible::path(&path), error, "compiled code could not be kept");
+                tracing::warn!(path = %crate::visible::path(&path), error, "compiled code could not be cached");
             }
-            clean(dir, &path, CACHE_BYTES_MAX);
+            remove_unused(dir, &path, CACHE_BYTES_MAX);
         }
-        Ok(Code { bytes: code, kept: false })
+        Ok(Code { bytes: code, is_cached: false })
     }
 }
 
@@ -139,112 +139,87 @@ fn prepare(dir: &Path) -> Result<(), Untrusted> {
     if mode & 0o022 != 0 {
         return Err(Untrusted::Mode { mode });
     }
-    // Whoever owns a file made now is who we are.
-    let probe = unique(dir);
+    // The owner of a new file is the user of this process.
+    let probe = unused_path(dir);
     let created = File::create_new(&probe).and_then(|file| file.metadata());
     fs::remove_file(&probe).ok();
     if created?.uid() == folder.uid() { Ok(()) } else { Err(Untrusted::Owner) }
 }
 
-/// A path in `dir` that nobody else uses.
-fn unique(dir: &Path) -> PathBuf {
+/// A path in `dir` that no other process or thread uses.
+fn unused_path(dir: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     dir.join(format!(".{}-{count}-{}.{EXTENSION}", std::process::id(), Timestamp::now().micros()))
 }
 
-/// Tells engines apart whose compiled code is not the same.
-pub(super) fn digest(engine: &Engine) -> [u8; 32] {
-    let mut key = Key(blake3::Hasher::new());
-    engine.precompile_compatibility_hash().hash(&mut key);
-    *key.0.finalize().as_bytes()
-}
-
-/// A name that another content, compiler or setting does not have.
+/// The name of the cached file for this module, compiler and settings.
 fn file_name(engine: &Engine, hash: &blake3::Hash) -> String {
-    let mut key = Key(blake3::Hasher::new());
-    key.0.update(hash.as_bytes());
-    key.0.update(MAGIC);
-    key.0.update(env!("CARGO_PKG_VERSION").as_bytes());
-    engine.precompile_compatibility_hash().hash(&mut key);
-    format!("{}.{EXTENSION}", key.0.finalize().to_hex())
+    let mut key = blake3::Hasher::new();
+    key.update(hash.as_bytes()).update(MAGIC).update(env!("CARGO_PKG_VERSION").as_bytes()).update(&fingerprint(engine));
+    format!("{}.{EXTENSION}", key.finalize().to_hex())
 }
 
-/// Lets BLAKE3 hash what implements [`Hash`].
-struct Key(blake3::Hasher);
-
-impl Hasher for Key {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        let mut first = [0; 8];
-        self.0.finalize_xof().fill(&mut first);
-        u64::from_le_bytes(first)
-    }
-}
-
-/// The code in a file, if it is there and whole.
+/// The code in a file, if it exists and is intact.
 fn read(path: &Path) -> Option<Vec<u8>> {
-    match read_whole(path) {
+    match read_checked(path) {
         Ok(code) => Some(code),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             let error = crate::system::explain(&error);
-            tracing::warn!(path = %crate::visible::path(path), error, "compiled code cannot be read: it is made again");
+            tracing::warn!(path = %crate::visible::path(path), error, "cached code cannot be read: compiling again");
             None
         }
     }
 }
 
-/// Reads the code in a file. Whatever else has its name does not keep anybody waiting: a pipe, a device,
-/// a link, a folder or a file of another size than code can have.
-fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
-    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
+/// Reads the code in a file. Never blocks on anything else of that name: a pipe, a device, a link, a
+/// folder or a file of an impossible size.
+fn read_checked(path: &Path) -> io::Result<Vec<u8>> {
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(wrong("it is no file"));
+        return Err(invalid("it is not a file"));
     }
     if meta.len() > CODE_MAX {
-        return Err(wrong("it is larger than compiled code can be"));
+        return Err(invalid("it is too large"));
     }
     let mut head = [0; MAGIC.len() + blake3::OUT_LEN];
     file.read_exact(&mut head)?;
     let (magic, hash) = head.split_at(MAGIC.len());
     if magic != MAGIC {
-        return Err(wrong("it is of another format"));
+        return Err(invalid("it has another format"));
     }
     let mut code = Vec::new();
-    // It may grow meanwhile.
+    // Limited, as the file may grow meanwhile.
     (&mut file).take(CODE_MAX).read_to_end(&mut code)?;
     if blake3::hash(&code).as_bytes() != hash {
-        return Err(wrong("it is damaged"));
+        return Err(invalid("it is damaged"));
     }
-    // Says that it is still in use.
+    // The time of its last use.
     file.set_modified(SystemTime::now()).ok();
     Ok(code)
 }
 
-/// Writes beside the place and moves it there, so that nobody reads half a file.
+/// Writes a temporary file and renames it, so that a reader never sees half a file.
 fn write(dir: &Path, path: &Path, code: &[u8]) -> io::Result<()> {
-    let beside = unique(dir);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let temporary = unused_path(dir);
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = file
         .write_all(MAGIC)
         .and_then(|()| file.write_all(blake3::hash(code).as_bytes()))
         .and_then(|()| file.write_all(code))
-        .and_then(|()| fs::rename(&beside, path));
+        .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        fs::remove_file(&beside).ok();
+        fs::remove_file(&temporary).ok();
     }
     written
 }
 
-/// Removes files of ours that were not used for long, left-overs of a crash too, and then those that
-/// were not used for longest until no more than `bytes_max` are left. The file at `newest` stays.
-fn clean(dir: &Path, newest: &Path, bytes_max: u64) {
+/// Removes cached files that were not used for [`UNUSED_MAX`], also temporary ones that a crash left
+/// behind, and then the least recently used until at most `bytes_max` are left. Keeps `newest`.
+fn remove_unused(dir: &Path, newest: &Path, bytes_max: u64) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     let is_ours = |path: &PathBuf| path.extension() == Some(EXTENSION.as_ref()) && path.as_path() != newest;
     let mut files: Vec<(Duration, u64, PathBuf)> = entries
@@ -253,7 +228,7 @@ fn clean(dir: &Path, newest: &Path, bytes_max: u64) {
         .filter(is_ours)
         .filter_map(|path| {
             let meta = fs::metadata(&path).ok()?;
-            // A time to come is the clock's fault: as good as now.
+            // An mtime in the future means clock skew; treat it as just used.
             let unused = meta.modified().ok()?.elapsed().unwrap_or_default();
             Some((unused, meta.len(), path))
         })
@@ -274,7 +249,7 @@ mod tests {
     use crate::runtime::fixtures;
 
     #[test]
-    fn the_folder_keeps_what_was_used_last_within_its_bounds() {
+    fn the_folder_keeps_the_most_recently_used_code_within_its_limits() {
         let folder = fixtures::Folder::new();
         let file = |name: &str, unused: Duration| {
             let path = folder.write(name, [0; 100]);
@@ -289,31 +264,31 @@ mod tests {
         let recent = file("recent.fwcode", hours(1));
         let others = file("others.txt", UNUSED_MAX + hours(1));
         let newest = file("newest.fwcode", hours(5));
-        clean(folder.path(), &newest, 300);
+        remove_unused(folder.path(), &newest, 300);
         let left = [&ancient, &old, &older, &recent, &others, &newest].map(|path| path.exists());
         assert_eq!(left, [false, true, false, true, true, true]);
-        clean(folder.path(), &newest, 0);
+        remove_unused(folder.path(), &newest, 0);
         assert!(newest.exists() && !recent.exists() && !old.exists());
     }
 
     #[test]
-    fn what_only_has_the_name_of_compiled_code_keeps_nobody_waiting() {
+    fn anything_but_a_file_in_place_of_cached_code_never_blocks() {
         let folder = fixtures::Folder::new();
-        let place = |name: &str| folder.path().join(name);
-        let made = std::process::Command::new("mkfifo").arg(place("pipe")).status();
+        let path = |name: &str| folder.path().join(name);
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
         assert!(made.is_ok_and(|status| status.success()));
-        fs::create_dir(place("folder")).expect("a folder");
-        std::os::unix::fs::symlink("/dev/zero", place("link")).expect("a link");
-        let _listens = std::os::unix::net::UnixListener::bind(place("socket")).expect("a socket");
-        File::create(place("huge")).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+        fs::create_dir(path("folder")).expect("a folder");
+        std::os::unix::fs::symlink("/dev/zero", path("link")).expect("a link");
+        let _listens = std::os::unix::net::UnixListener::bind(path("socket")).expect("a socket");
+        File::create(path("huge")).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
         folder.write("other", [1; 100]);
         for name in ["pipe", "folder", "link", "socket", "huge", "other", "nothing"] {
-            assert_eq!(read(&place(name)), None, "{name}");
+            assert_eq!(read(&path(name)), None, "{name}");
         }
-        // And all but a folder make room for what is written next.
+        // All but the folder can be replaced.
         for name in ["pipe", "link", "socket", "huge", "other"] {
-            write(folder.path(), &place(name), b"code").expect("there is room");
-            assert_eq!(read(&place(name)).as_deref(), Some(b"code".as_slice()), "{name}");
+            write(folder.path(), &path(name), b"code").expect("there is room");
+            assert_eq!(read(&path(name)).as_deref(), Some(b"code".as_slice()), "{name}");
         }
     }
 }

@@ -1,21 +1,21 @@
-//! What a file is, before and after it is compiled.
+//! Inspects a module file before and after it is compiled.
 //!
-//! Apart because most modules that cannot be used are not broken: they are core modules, text,
-//! half a file, or they import what nobody grants. Each of these gets its own sentence.
+//! Most unusable modules are not broken: they are core modules, text, half a file, or they import
+//! what is not granted. Each of these gets its own message.
 
 use wasmtime::{
     Engine,
     component::{Component, types::ComponentItem},
 };
 
-use super::{call::Calling, module::ModuleError};
+use super::{call::CallMode, error::ModuleError};
 
-/// How every WebAssembly file begins.
+/// The first bytes of every WebAssembly file.
 const MAGIC: &[u8] = b"\0asm";
 /// Version and layer of a core module.
 const CORE: [u8; 4] = [1, 0, 0, 0];
 
-/// Tells at a glance why bytes cannot be a component.
+/// Checks that bytes look like a whole component, without parsing them.
 ///
 /// # Errors
 /// [`ModuleError`] if they are empty, text, a core module, something else, or end in the middle.
@@ -35,7 +35,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
     }
 }
 
-/// Whether the last section ends where the file ends. Each is one byte, its length, its content.
+/// Whether the last section ends where the file ends. A section is one byte, its length, its content.
 fn sections_are_whole(mut rest: &[u8]) -> bool {
     while let [_id, after @ ..] = rest {
         let Some((length, content)) = leb128(after) else { return false };
@@ -61,29 +61,28 @@ pub(super) fn imports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// What a component exports, in its order.
+/// The names that a component exports, in its order.
 pub(super) fn exports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// How a component's functions are called: it can wait if it imports a *function* that waits.
-/// Types of such an interface alone wait for nothing. Standard output does not count, ours never
-/// blocks.
-pub(super) fn calling(engine: &Engine, component: &Component) -> Calling {
+/// How to call a component's functions. It can wait if it imports a *function* that waits; the types
+/// of such an interface alone do not count, nor does standard output, which never blocks here.
+pub(super) fn call_mode(engine: &Engine, component: &Component) -> CallMode {
     let ty = component.component_type();
     let functions = ty.imports(engine).flat_map(|(interface, import)| {
         let ComponentItem::ComponentInstance(instance) = import.ty else { return Vec::new() };
         let functions = instance.exports(engine).filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
-        functions.map(|(function, _)| calling_of(unversioned(interface), function)).collect()
+        functions.map(|(function, _)| call_mode_of(unversioned(interface), function)).collect()
     });
-    functions.max().unwrap_or(Calling::Plain)
+    functions.max().unwrap_or(CallMode::Sync)
 }
 
-fn calling_of(interface: &str, function: &str) -> Calling {
+fn call_mode_of(interface: &str, function: &str) -> CallMode {
     match interface {
-        _ if waits(interface, function) => Calling::Waiting,
-        other if other.starts_with("wasi:io/") || other.starts_with("wasi:filesystem/") => Calling::Entered,
-        _ => Calling::Plain,
+        _ if can_wait(interface, function) => CallMode::Async,
+        other if other.starts_with("wasi:io/") || other.starts_with("wasi:filesystem/") => CallMode::SyncInRuntime,
+        _ => CallMode::Sync,
     }
 }
 
@@ -97,7 +96,7 @@ pub(super) fn is_granted(interface: &str) -> bool {
     }
 }
 
-fn waits(interface: &str, function: &str) -> bool {
+fn can_wait(interface: &str, function: &str) -> bool {
     match interface {
         "wasi:io/poll" => matches!(function, "poll" | "[method]pollable.block"),
         "wasi:io/streams" => matches!(
@@ -110,7 +109,7 @@ fn waits(interface: &str, function: &str) -> bool {
     }
 }
 
-/// `wasi:io/poll` of `wasi:io/poll@0.2.6`.
+/// `wasi:io/poll` for `wasi:io/poll@0.2.6`.
 fn unversioned(interface: &str) -> &str {
     interface.split_once('@').map_or(interface, |(name, _version)| name)
 }
@@ -120,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_are_no_components_are_told_apart() {
+    fn files_that_are_no_components_are_recognised() {
         let component = b"\0asm\x0d\0\x01\0";
         assert!(check(component).is_ok());
         assert!(check(&[&component[..], &[0, 2, 1, b'x']].concat()).is_ok());
@@ -134,13 +133,16 @@ mod tests {
     }
 
     #[test]
-    fn only_functions_that_wait_make_a_module_wait() {
-        let of = |interface: &str, function: &str| calling_of(unversioned(interface), function);
-        assert_eq!(of("wasi:io/poll@0.2.6", "poll"), Calling::Waiting);
-        assert_eq!(of("wasi:sockets/tcp@0.2.0", "[method]tcp-socket.start-bind"), Calling::Waiting);
-        assert_eq!(of("wasi:io/streams@0.2.0", "[method]output-stream.blocking-write-and-flush"), Calling::Entered);
-        assert_eq!(of("wasi:cli/stdout@0.2.6", "get-stdout"), Calling::Plain);
-        assert_eq!(of("wasi:io/poll@0.2.6", "[method]pollable.ready"), Calling::Entered);
+    fn only_imported_functions_that_wait_make_calls_async() {
+        let of = |interface: &str, function: &str| call_mode_of(unversioned(interface), function);
+        assert_eq!(of("wasi:io/poll@0.2.6", "poll"), CallMode::Async);
+        assert_eq!(of("wasi:sockets/tcp@0.2.0", "[method]tcp-socket.start-bind"), CallMode::Async);
+        assert_eq!(
+            of("wasi:io/streams@0.2.0", "[method]output-stream.blocking-write-and-flush"),
+            CallMode::SyncInRuntime
+        );
+        assert_eq!(of("wasi:cli/stdout@0.2.6", "get-stdout"), CallMode::Sync);
+        assert_eq!(of("wasi:io/poll@0.2.6", "[method]pollable.ready"), CallMode::SyncInRuntime);
     }
 
     #[test]

@@ -1,17 +1,18 @@
-//! Version 1 of the contract (`wit/v1/task.wit`) in our own words.
+//! Version 1 of the contract (`wit/v1/task.wit`), converted to and from the program's own types.
 //!
-//! Apart because a published version is served for good: the next one gets its own file beside
-//! this one, and nothing else changes. Only what a guest means is decided here, not whether it
-//! may.
+//! A published version is supported for good: the next one gets its own file beside this one, and
+//! nothing else changes.
 
 use std::time::Duration;
+
+use serde::Serialize;
 
 use wasmtime::{
     component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, types::ComponentItem},
     error::Context as _,
 };
 
-use self::bindings::exports::fastworker::task::tasks::{Descriptor, Failure as GuestFailure};
+use self::bindings::exports::fastworker::task::tasks::{Descriptor, Failure as GuestFailure, TaskError};
 pub(super) use self::bindings::{
     exports::fastworker::task::tasks::Invocation as GuestInvocation,
     fastworker::task::host::{Context, FollowUp as GuestFollowUp, Host, Level, add_to_linker},
@@ -26,7 +27,7 @@ use crate::{
     task::{ErrorKind, Failure, LogLevel, TaskInfo},
 };
 
-/// What wasmtime makes of the WIT file.
+/// The bindings that wasmtime generates from the WIT file.
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit/v1",
@@ -36,12 +37,17 @@ mod bindings {
     });
 }
 
-/// The interface that makes a component a task module.
+/// The interface that a task module exports.
 pub(super) const TASKS: &str = "fastworker:task/tasks@1.0.0";
-/// Longest documentation of a task in bytes; what is longer is cut.
+/// Maximum documentation of a task in bytes; longer texts are cut.
 const DOCUMENTATION_MAX: usize = 64 << 10;
-/// Longest message of a failure in bytes; what is longer is cut.
+/// Maximum message of a failure in bytes; longer ones are cut.
 const MESSAGE_MAX: usize = 64 << 10;
+/// Maximum kind of a failure in bytes; longer ones are dropped.
+const FAILURE_KIND_MAX: usize = 128;
+/// Maximum details of a failure in bytes; larger ones are dropped. With the kind they take about half of
+/// a result's metadata, so that the task's own metadata can stay beside them.
+const FAILURE_DETAILS_MAX: usize = 2 << 10;
 
 /// The parameters of `run`.
 pub(super) type RunParams<'a> = (GuestInvocation<'a>,);
@@ -50,7 +56,7 @@ pub(super) type RunResults = (Result<String, GuestFailure>,);
 /// The results of `register`.
 pub(super) type RegisterResults = (Vec<Descriptor>,);
 
-/// Where a component keeps the functions of the contract.
+/// The functions of the contract that a component exports.
 pub(super) struct Exports {
     pub(super) register: ComponentExportIndex,
     pub(super) run: ComponentExportIndex,
@@ -59,7 +65,7 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    /// Finds them, if the component is a task module.
+    /// Finds them. None if the component is no task module.
     pub(super) fn of(component: &Component) -> Option<Self> {
         let tasks = component.get_export_index(None, TASKS)?;
         let (register_type, register) = component.get_export(Some(&tasks), "register")?;
@@ -67,7 +73,10 @@ impl Exports {
         Some(Self { register, run, register_type, run_type })
     }
 
-    /// Whether they have the types of the contract.
+    /// Checks that they have the types of the contract.
+    ///
+    /// # Errors
+    /// wasmtime's description of the difference.
     pub(super) fn check<T>(&self, pre: &InstancePre<T>) -> wasmtime::Result<()> {
         check::<(), RegisterResults, T>(&self.register_type, pre).context("register")?;
         check::<RunParams<'_>, RunResults, T>(&self.run_type, pre).context("run")
@@ -85,23 +94,82 @@ where
     }
 }
 
-/// What went wrong in the guest, for everybody else.
-pub(super) fn failure(said: GuestFailure) -> Failure {
-    match said {
-        GuestFailure::BadArguments(message) => Failure::new(ErrorKind::BadArguments, shortened(message, MESSAGE_MAX)),
-        GuestFailure::Failed(message) => Failure::new(ErrorKind::Failed, shortened(message, MESSAGE_MAX)),
-        GuestFailure::TryAgainAfter(retry) => Failure {
-            retry_after: Some(Duration::from_millis(retry.delay_ms)),
-            ..Failure::new(ErrorKind::Failed, shortened(retry.message, MESSAGE_MAX))
-        },
+/// A failure as the guest reported it.
+pub(super) struct ReportedFailure {
+    pub(super) failure: Failure,
+    /// `{"failure": {"kind": …, "details": …}}` if the guest gave either.
+    pub(super) metadata: Option<Json>,
+    /// What was dropped, for the task's log.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Converts a guest's failure, without a kind or details that break the contract.
+pub(super) fn failure(reported: GuestFailure) -> ReportedFailure {
+    let (kind, retry_after, error) = match reported {
+        GuestFailure::BadArguments(error) => (ErrorKind::BadArguments, None, error),
+        GuestFailure::Failed(error) => (ErrorKind::Failed, None, error),
+        GuestFailure::TryAgainAfter(retry) => {
+            (ErrorKind::Failed, Some(Duration::from_millis(retry.delay_ms)), retry.error)
+        }
+        GuestFailure::GiveUp(error) => (ErrorKind::GaveUp, None, error),
+    };
+    let mut warnings = Vec::new();
+    let metadata = failure_metadata(&error, &mut warnings);
+    let failure = Failure { retry_after, ..Failure::new(kind, shortened(error.message, MESSAGE_MAX)) };
+    ReportedFailure { failure, metadata, warnings }
+}
+
+fn failure_metadata(error: &TaskError, warnings: &mut Vec<String>) -> Option<Json> {
+    #[derive(Serialize)]
+    struct Metadata<'a> {
+        failure: Fields<'a>,
     }
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        #[serde(skip_serializing_if = "str::is_empty")]
+        kind: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<Json>,
+    }
+    let mut accept = |checked: Result<(), String>| checked.map_err(|warning| warnings.push(warning)).is_ok();
+    let kind = if accept(check_kind(&error.kind)) { error.kind.as_str() } else { "" };
+    let details = match error.details.trim() {
+        "" => None,
+        text => {
+            let details = parse_details(text);
+            accept(details.as_ref().map(drop).map_err(Clone::clone));
+            details.ok()
+        }
+    };
+    if kind.is_empty() && details.is_none() {
+        return None;
+    }
+    let metadata = Metadata { failure: Fields { kind, details } };
+    Some(Json::of(&metadata).expect("text and JSON can always be written as JSON"))
+}
+
+fn check_kind(kind: &str) -> Result<(), String> {
+    if kind.len() > FAILURE_KIND_MAX {
+        return Err(format!("the failure's kind was dropped: {} bytes, limit {FAILURE_KIND_MAX}", kind.len()));
+    }
+    if kind.contains(char::is_control) {
+        return Err("the failure's kind was dropped: it has control characters".to_owned());
+    }
+    Ok(())
+}
+
+fn parse_details(text: &str) -> Result<Json, String> {
+    if text.len() > FAILURE_DETAILS_MAX {
+        return Err(format!("the failure's details were dropped: {} bytes, limit {FAILURE_DETAILS_MAX}", text.len()));
+    }
+    Json::parse(text).map_err(|error| format!("the failure's details were dropped: {error}"))
 }
 
 fn shortened(text: String, max: usize) -> String {
     if text.len() > max { cut(&text, max).into_owned() } else { text }
 }
 
-/// How much a line matters.
+/// Converts the level of a log line.
 pub(super) fn level(level: Level) -> LogLevel {
     match level {
         Level::Trace => LogLevel::Trace,
@@ -112,18 +180,18 @@ pub(super) fn level(level: Level) -> LogLevel {
     }
 }
 
-/// A task as its module describes it, with warnings for what cannot be read.
+/// Converts the description of a task, with warnings for what cannot be read.
 pub(super) fn task_info(descriptor: Descriptor) -> TaskInfo {
-    let wishes = descriptor::wishes(&descriptor.policy, Keys::Policy);
-    let mut warnings = wishes.unreadable;
-    warnings.extend(wishes.unknown.iter().map(|key| format!("policy has the unknown key '{key}'")));
-    let schema = descriptor::schema(&descriptor.schema).unwrap_or_else(|why| {
+    let policy = descriptor::parse_policy(&descriptor.policy, Keys::Policy);
+    let mut warnings = policy.errors;
+    warnings.extend(policy.unknown.iter().map(|key| format!("policy has the unknown key '{key}'")));
+    let schema = descriptor::parse_schema(&descriptor.schema).unwrap_or_else(|why| {
         warnings.push(why);
         Json::empty_object()
     });
     warnings.extend(Signature::read(&descriptor.name, &schema).warnings().iter().cloned());
-    let schedule = wishes.schedule.filter(|_| {
-        let required = descriptor::required(&schema);
+    let schedule = policy.schedule.filter(|_| {
+        let required = descriptor::required_parameters(&schema);
         if let Some(name) = required.first() {
             warnings.push(format!("the task is not scheduled: a call must have its argument '{name}'"));
         }
@@ -133,7 +201,7 @@ pub(super) fn task_info(descriptor: Descriptor) -> TaskInfo {
         name: descriptor.name,
         documentation: shortened(descriptor.documentation, DOCUMENTATION_MAX),
         schema,
-        policy: wishes.policy,
+        policy: policy.policy,
         schedule,
         warnings,
     }
@@ -177,5 +245,38 @@ mod tests {
                 "schema should be a JSON object",
             ]
         );
+    }
+
+    #[test]
+    fn a_failure_carries_its_kind_and_details_in_the_metadata() {
+        let error =
+            |kind: &str, details: &str| TaskError { message: "no".into(), kind: kind.into(), details: details.into() };
+        let metadata = |error: TaskError| failure(GuestFailure::Failed(error)).metadata.map(|json| json.to_string());
+        assert_eq!(metadata(error("", "")), None);
+        assert_eq!(metadata(error("Time\"out", "")).as_deref(), Some(r#"{"failure":{"kind":"Time\"out"}}"#));
+        assert_eq!(metadata(error("", " [1, 2]\n")).as_deref(), Some(r#"{"failure":{"details":[1, 2]}}"#));
+        let gave_up = failure(GuestFailure::GiveUp(error("Closed", r#"{"till": 3}"#)));
+        assert_eq!(gave_up.failure, Failure::new(ErrorKind::GaveUp, "no"));
+        let expected = r#"{"failure":{"kind":"Closed","details":{"till": 3}}}"#;
+        assert_eq!(gave_up.metadata.map(|json| json.to_string()).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_kind_or_details_that_break_the_contract_are_dropped() {
+        let report = |kind: &str, details: &str| {
+            let error = TaskError { message: "no".into(), kind: kind.into(), details: details.into() };
+            failure(GuestFailure::BadArguments(error))
+        };
+        for (kind, details) in
+            [("a\nb", ""), (&*"k".repeat(129), ""), ("", "{"), ("", &format!("\"{}\"", "d".repeat(2047)))]
+        {
+            let reported = report(kind, details);
+            assert_eq!((reported.metadata, reported.warnings.len()), (None, 1), "{kind} {details}");
+            assert_eq!(reported.failure, Failure::new(ErrorKind::BadArguments, "no"));
+        }
+        let half = report("kept", "NaN");
+        assert_eq!(half.metadata.map(|json| json.to_string()).as_deref(), Some(r#"{"failure":{"kind":"kept"}}"#));
+        assert!(half.warnings[0].starts_with("the failure's details were dropped: "), "{:?}", half.warnings);
+        assert!(report(&"k".repeat(128), &format!("\"{}\"", "d".repeat(2046))).warnings.is_empty());
     }
 }

@@ -1,9 +1,9 @@
-//! Reading what a guest says about its tasks and follow-up tasks in JSON text.
+//! Parses the JSON texts in which a guest describes its tasks and follow-up tasks.
 //!
-//! Apart because it is lenient where the rest is strict: the text may come from a guest that is
-//! newer or older than this host, so unknown keys are a warning and never an error.
+//! Parsing is lenient here and strict elsewhere: the guest may be newer or older than this host, so
+//! unknown keys are a warning and never an error.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde_json::Value;
 
@@ -16,78 +16,78 @@ use crate::{
     },
 };
 
-/// Bytes of a text with wishes: it is read into values, which take more.
-const WISHES_MAX: usize = 16 << 10;
-/// Bytes of a schema: it travels with each catalog.
-const SCHEMA_MAX: usize = 256 << 10;
+/// Maximum bytes of a policy: parsed values take several times as much memory.
+const POLICY_BYTES_MAX: usize = 16 << 10;
+/// Maximum bytes of a schema, as it is sent with each catalog.
+const SCHEMA_BYTES_MAX: usize = 256 << 10;
 
-/// A JSON object of wishes, as far as it could be read.
+/// A policy or options, as far as they could be read.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Wishes {
-    /// How the task wants to be treated.
+pub(super) struct ParsedPolicy {
+    /// The task's defaults.
     pub(super) policy: Policy,
-    /// How long a follow-up task waits first.
+    /// The delay before the first attempt of a follow-up task.
     pub(super) countdown: Option<Duration>,
-    /// When the task is submitted by itself.
+    /// The schedule of the task.
     pub(super) schedule: Option<ScheduleSpec>,
     /// Keys that this version does not know.
     pub(super) unknown: Vec<String>,
-    /// Values that could not be read, and what they should be.
-    pub(super) unreadable: Vec<String>,
+    /// Values that could not be read, and what is expected.
+    pub(super) errors: Vec<String>,
 }
 
-/// Which keys a text may have.
+/// Which keys are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
-    /// Those of a descriptor's `policy`.
+    /// The keys of a descriptor's `policy`.
     Policy,
-    /// Those and `countdown`.
+    /// The keys of a follow-up's `options`: no schedule, but `countdown`.
     Options,
 }
 
-/// Reads a descriptor's `policy` or a follow-up's `options`. An empty text has no wishes.
-pub(super) fn wishes(text: &str, keys: Keys) -> Wishes {
-    let mut wishes = Wishes::default();
+/// Parses a descriptor's `policy` or a follow-up's `options`. An empty text sets nothing.
+pub(super) fn parse_policy(text: &str, keys: Keys) -> ParsedPolicy {
+    let mut parsed = ParsedPolicy::default();
     if text.trim().is_empty() {
-        return wishes;
+        return parsed;
     }
-    if text.len() > WISHES_MAX {
-        wishes.unreadable.push(format!("{} bytes of wishes are more than {WISHES_MAX}", text.len()));
-        return wishes;
+    if text.len() > POLICY_BYTES_MAX {
+        parsed.errors.push(format!("{keys} too large: {} bytes, limit {POLICY_BYTES_MAX}", text.len()));
+        return parsed;
     }
-    // Key by key: a value that cannot be held, such as 1e999, takes no others along.
+    // Key by key, so that a value that cannot be represented, such as 1e999, does not affect the others.
     match serde_json::from_str::<BTreeMap<String, Json>>(text) {
         Ok(object) => {
-            let mut times = Times::default();
-            for (key, said) in &object {
-                let value = said.read().unwrap_or_else(|_| Value::String(said.to_string()));
-                wishes.take(key, &value, keys, &mut times);
+            let mut schedule = ScheduleKeys::default();
+            for (key, json) in &object {
+                let value = json.read().unwrap_or_else(|_| Value::String(json.to_string()));
+                parsed.set(key, &value, keys, &mut schedule);
             }
-            wishes.schedule = times.schedule().unwrap_or_else(|why| {
-                wishes.unreadable.push(why);
+            parsed.schedule = schedule.into_spec().unwrap_or_else(|why| {
+                parsed.errors.push(why);
                 None
             });
         }
-        Err(error) => wishes.unreadable.push(format!("not a JSON object: {error}")),
+        Err(error) => parsed.errors.push(format!("not a JSON object: {error}")),
     }
-    wishes
+    parsed
 }
 
-/// When a task is to be submitted by itself, key by key.
+/// The keys of a schedule.
 #[derive(Default)]
-struct Times {
+struct ScheduleKeys {
     every: Option<Duration>,
     cron: Option<String>,
     tz: Option<String>,
     count: Option<u64>,
     until: Option<TimeText>,
     overlap: Option<Overlap>,
-    /// A key of it could not be read: half a schedule would be another one.
+    /// A key could not be read; the rest would be a different schedule.
     is_broken: bool,
 }
 
-impl Times {
-    fn schedule(self) -> Result<Option<ScheduleSpec>, String> {
+impl ScheduleKeys {
+    fn into_spec(self) -> Result<Option<ScheduleSpec>, String> {
         let Self { every, cron, tz, count, until, overlap, is_broken } = self;
         let has_more = tz.is_some() || count.is_some() || until.is_some() || overlap.is_some();
         if is_broken {
@@ -98,7 +98,7 @@ impl Times {
             (Some(_), None) if tz.is_some() => {
                 return Err("tz is for cron and not for every: the task is not scheduled".into());
             }
-            (Some(span), None) => When::Every(span),
+            (Some(interval), None) => When::Every(interval),
             (None, Some(pattern)) => When::Cron { pattern, tz: tz.unwrap_or_else(|| TZ_DEFAULT.to_owned()) },
             (None, None) if has_more => {
                 return Err("tz, count, until and overlap need every or cron beside them".into());
@@ -113,49 +113,58 @@ impl Times {
     }
 }
 
-impl Wishes {
-    fn take(&mut self, key: &str, value: &Value, keys: Keys, times: &mut Times) {
+impl fmt::Display for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Policy => "the policy is",
+            Self::Options => "the options are",
+        })
+    }
+}
+
+impl ParsedPolicy {
+    fn set(&mut self, key: &str, value: &Value, keys: Keys, schedule: &mut ScheduleKeys) {
         if value.is_null() {
             return;
         }
         if keys == Keys::Policy && SCHEDULE_KEYS.contains(&key) {
             let read = match key {
-                "every" => set(&mut times.every, span(value), SPAN),
-                "cron" => set(&mut times.cron, value.as_str().map(str::to_owned), "a cron pattern"),
-                "tz" => set(&mut times.tz, value.as_str().map(str::to_owned), "a time zone such as Europe/Paris"),
-                "count" => set(&mut times.count, value.as_u64(), "a whole number"),
+                "every" => set(&mut schedule.every, duration(value), DURATION),
+                "cron" => set(&mut schedule.cron, value.as_str().map(str::to_owned), "a cron pattern"),
+                "tz" => set(&mut schedule.tz, value.as_str().map(str::to_owned), "a time zone such as Europe/Paris"),
+                "count" => set(&mut schedule.count, value.as_u64(), "a whole number"),
                 "until" => set(
-                    &mut times.until,
+                    &mut schedule.until,
                     value.as_str().and_then(|text| text.parse().ok()),
                     "a point in time like 2026-11-24T17:30:00Z",
                 ),
-                _ => set(&mut times.overlap, value.as_str().and_then(|text| text.parse().ok()), "skip or queue"),
+                _ => set(&mut schedule.overlap, value.as_str().and_then(|text| text.parse().ok()), "skip or queue"),
             };
             if let Err(expected) = read {
-                times.is_broken = true;
-                self.unreadable.push(format!("{key} is {value} and should be {expected}: the task is not scheduled"));
+                schedule.is_broken = true;
+                self.errors.push(format!("{key} is {value} and should be {expected}: the task is not scheduled"));
             }
             return;
         }
         let policy = &mut self.policy;
         let read = match key {
             "priority" => set(&mut policy.priority, priority(value), "critical, high, normal or low"),
-            "timeout" => set(&mut policy.timeout, span(value).filter(|span| !span.is_zero()), SPAN),
+            "timeout" => set(&mut policy.timeout, duration(value).filter(|duration| !duration.is_zero()), DURATION),
             "max_retries" => set(&mut policy.max_retries, count(value), "a whole number"),
-            "retry_delay" => set(&mut policy.retry_delay, span(value), SPAN),
+            "retry_delay" => set(&mut policy.retry_delay, duration(value), DURATION),
             "retry_backoff" => set(&mut policy.retry_backoff, factor(value), "a number of 1 or more"),
-            "retry_backoff_max" => set(&mut policy.retry_backoff_max, span(value), SPAN),
-            "countdown" if keys == Keys::Options => set(&mut self.countdown, span(value), SPAN),
+            "retry_backoff_max" => set(&mut policy.retry_backoff_max, duration(value), DURATION),
+            "countdown" if keys == Keys::Options => set(&mut self.countdown, duration(value), DURATION),
             unknown => return self.unknown.push(unknown.to_owned()),
         };
         if let Err(expected) = read {
-            self.unreadable.push(format!("{key} is {value} and should be {expected}"));
+            self.errors.push(format!("{key} is {value} and should be {expected}"));
         }
     }
 }
 
 const SCHEDULE_KEYS: [&str; 6] = ["every", "cron", "tz", "count", "until", "overlap"];
-const SPAN: &str = "seconds, or text like 30s, 5m or 1h, up to ten years";
+const DURATION: &str = "seconds, or text like 30s, 5m or 1h, up to ten years";
 
 fn set<T>(slot: &mut Option<T>, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
     *slot = Some(value.ok_or(expected)?);
@@ -175,12 +184,12 @@ fn factor(value: &Value) -> Option<f64> {
 }
 
 /// Seconds as a number, or text with a unit; at most [`DURATION_MAX`].
-fn span(value: &Value) -> Option<Duration> {
+fn duration(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::String(text) => seconds(text.trim())?,
         other => other.as_f64()?,
     };
-    Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= DURATION_MAX)
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= DURATION_MAX)
 }
 
 fn seconds(text: &str) -> Option<f64> {
@@ -189,19 +198,22 @@ fn seconds(text: &str) -> Option<f64> {
     Some(number.trim_end().parse::<f64>().ok()? * factor)
 }
 
-/// The schema of a descriptor, which must be a JSON object; an empty text is an empty one.
-pub(super) fn schema(text: &str) -> Result<Json, String> {
+/// Parses the schema of a descriptor, a JSON object. An empty text is an empty schema.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn parse_schema(text: &str) -> Result<Json, String> {
     if text.trim().is_empty() {
         return Ok(Json::empty_object());
     }
-    if text.len() > SCHEMA_MAX {
-        return Err(format!("schema has {} bytes and may have {SCHEMA_MAX}", text.len()));
+    if text.len() > SCHEMA_BYTES_MAX {
+        return Err(format!("schema is too large: {} bytes, limit {SCHEMA_BYTES_MAX}", text.len()));
     }
-    object(text).map_err(|why| format!("schema {why}"))
+    parse_object(text).map_err(|why| format!("schema {why}"))
 }
 
-/// The parameters of a schema that a call must have.
-pub(super) fn required(schema: &Json) -> Vec<String> {
+/// The names of a schema's required parameters.
+pub(super) fn required_parameters(schema: &Json) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Schema {
         #[serde(default)]
@@ -217,19 +229,25 @@ pub(super) fn required(schema: &Json) -> Vec<String> {
     parameters.into_iter().filter(|parameter| parameter.required).map(|parameter| parameter.name).collect()
 }
 
-/// A text that must be one JSON array.
-pub(super) fn array(text: &str) -> Result<Json, String> {
-    document(text, '[', "a JSON array")
+/// Parses a text that must be one JSON array.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn parse_array(text: &str) -> Result<Json, String> {
+    parse_document(text, '[', "a JSON array")
 }
 
-/// A text that must be one JSON object.
-pub(super) fn object(text: &str) -> Result<Json, String> {
-    document(text, '{', "a JSON object")
+/// Parses a text that must be one JSON object.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn parse_object(text: &str) -> Result<Json, String> {
+    parse_document(text, '{', "a JSON object")
 }
 
-fn document(text: &str, first: char, what: &str) -> Result<Json, String> {
-    let json = Json::parse(text).map_err(|why| format!("should be {what}: {why}"))?;
-    if json.as_str().starts_with(first) { Ok(json) } else { Err(format!("should be {what}")) }
+fn parse_document(text: &str, first: char, expected: &str) -> Result<Json, String> {
+    let json = Json::parse(text).map_err(|why| format!("should be {expected}: {why}"))?;
+    if json.as_str().starts_with(first) { Ok(json) } else { Err(format!("should be {expected}")) }
 }
 
 #[cfg(test)]
@@ -237,51 +255,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_cannot_be_held_takes_no_others_along() {
-        let read = wishes(&format!(r#"{{"timeout":"30s","max_retries":{},"x":1e999}}"#, "9".repeat(400)), Keys::Policy);
+    fn a_value_that_cannot_be_represented_does_not_affect_the_others() {
+        let read =
+            parse_policy(&format!(r#"{{"timeout":"30s","max_retries":{},"x":1e999}}"#, "9".repeat(400)), Keys::Policy);
         assert_eq!(read.policy.timeout, Some(Duration::from_secs(30)));
-        assert_eq!((read.unreadable.len(), read.unknown), (1, vec!["x".to_owned()]));
+        assert_eq!((read.errors.len(), read.unknown), (1, vec!["x".to_owned()]));
     }
 
     #[test]
-    fn spans_are_seconds_or_text_with_a_unit() {
+    fn durations_are_seconds_or_text_with_a_unit() {
         let text =
             r#"{"timeout": "5m", "retry_delay": 1.5, "retry_backoff_max": "1h", "priority": "HIGH", "max_retries": 3}"#;
-        let read = wishes(text, Keys::Policy);
+        let read = parse_policy(text, Keys::Policy);
         assert_eq!(read.policy.timeout, Some(Duration::from_mins(5)));
         assert_eq!(read.policy.retry_delay, Some(Duration::from_millis(1500)));
         assert_eq!(read.policy.retry_backoff_max, Some(Duration::from_hours(1)));
         assert_eq!((read.policy.priority, read.policy.max_retries), (Some(TaskPriority::High), Some(3)));
-        assert_eq!((read.unknown, read.unreadable), (vec![], vec![]));
+        assert_eq!((read.unknown, read.errors), (vec![], vec![]));
         let written = [("250ms", 250), ("2", 2000), ("1.5 s", 1500), ("0s", 0)];
         for (text, millis) in written {
-            assert_eq!(span(&text.into()), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(duration(&text.into()), Some(Duration::from_millis(millis)), "{text}");
         }
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_and_the_rest_is_taken() {
-        let read = wishes(r#"{"timeout": "soon", "colour": 1, "countdown": 2, "max_retries": 1}"#, Keys::Policy);
+    fn what_cannot_be_read_is_reported_and_the_rest_is_used() {
+        let read = parse_policy(r#"{"timeout": "soon", "colour": 1, "countdown": 2, "max_retries": 1}"#, Keys::Policy);
         assert_eq!(read.unknown, ["colour", "countdown"]);
         assert_eq!(
-            read.unreadable,
+            read.errors,
             [r#"timeout is "soon" and should be seconds, or text like 30s, 5m or 1h, up to ten years"#]
         );
         assert_eq!(read.policy, Policy { max_retries: Some(1), ..Policy::default() });
         for wrong in ["-1", "\"-1s\"", "\"s\"", "1e300", "\"NaN\"", "true"] {
-            let read = wishes(&format!(r#"{{"retry_delay": {wrong}}}"#), Keys::Policy);
-            assert_eq!(read.unreadable.len(), 1, "{wrong}");
+            let read = parse_policy(&format!(r#"{{"retry_delay": {wrong}}}"#), Keys::Policy);
+            assert_eq!(read.errors.len(), 1, "{wrong}");
         }
-        assert_eq!(wishes("[]", Keys::Policy).unreadable.len(), 1);
-        assert_eq!(wishes(&" {}".repeat(WISHES_MAX), Keys::Policy).unreadable.len(), 1);
-        assert_eq!(wishes(r#"{"countdown": 2}"#, Keys::Options).countdown, Some(Duration::from_secs(2)));
-        let beyond = wishes(r#"{"countdown": "3651d", "timeout": 1e12}"#, Keys::Options);
-        assert_eq!((beyond.countdown, beyond.policy.timeout, beyond.unreadable.len()), (None, None, 2));
+        assert_eq!(parse_policy("[]", Keys::Policy).errors.len(), 1);
+        assert_eq!(parse_policy(&" {}".repeat(POLICY_BYTES_MAX), Keys::Policy).errors.len(), 1);
+        assert_eq!(parse_policy(r#"{"countdown": 2}"#, Keys::Options).countdown, Some(Duration::from_secs(2)));
+        let beyond = parse_policy(r#"{"countdown": "3651d", "timeout": 1e12}"#, Keys::Options);
+        assert_eq!((beyond.countdown, beyond.policy.timeout, beyond.errors.len()), (None, None, 2));
     }
 
     #[test]
     fn a_schedule_is_read_whole_or_not_at_all() {
-        let spec = |text: &str| (wishes(text, Keys::Policy).schedule, wishes(text, Keys::Policy).unreadable);
+        let spec = |text: &str| (parse_policy(text, Keys::Policy).schedule, parse_policy(text, Keys::Policy).errors);
         assert_eq!(spec(r#"{"every": "10s"}"#).0, Some(ScheduleSpec::new(When::Every(Duration::from_secs(10)))));
         let text = r#"{"cron": "0 9 * * 1-5", "tz": "Europe/Paris", "count": 3, "until": "2027-01-01T00:00:00Z", "overlap": "queue"}"#;
         let when = When::Cron { pattern: "0 9 * * 1-5".into(), tz: "Europe/Paris".into() };
@@ -302,12 +321,12 @@ mod tests {
             assert_eq!((read, why.len()), (None, 1), "{wrong} {why:?}");
             assert!(why[0].contains(words) && !why[0].contains('\n'), "{wrong}: {why:?}");
         }
-        assert_eq!(wishes(r#"{"every": 1}"#, Keys::Options).unknown, ["every"], "a follow-up has no schedule");
+        assert_eq!(parse_policy(r#"{"every": 1}"#, Keys::Options).unknown, ["every"], "a follow-up has no schedule");
     }
 
     #[test]
-    fn documents_must_have_the_shape_that_is_asked_for() {
-        assert!(array(" [1] ").is_ok() && object("{}").is_ok());
-        assert!(array("{}").is_err() && object("[]").is_err() && array("[1").is_err());
+    fn documents_must_have_the_expected_shape() {
+        assert!(parse_array(" [1] ").is_ok() && parse_object("{}").is_ok());
+        assert!(parse_array("{}").is_err() && parse_object("[]").is_err() && parse_array("[1").is_err());
     }
 }

@@ -1,55 +1,56 @@
-//! How an attempt ended, told apart and told to people.
+//! Classifies how an attempt ended and formats the error message.
 //!
-//! Apart because every way to end has its kind, its sentence and its consequence for retries.
-//! Invariant: told apart by what happened (types and our own flags), never by a message's text.
+//! Invariant: classified by types and our own flags, never by the text of a message.
 
-use std::{fmt, str::Utf8Error, time::Duration};
+use std::{str::Utf8Error, time::Duration};
 
-use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
+    attempt::{Attempt, AttemptResult},
     backtrace::Backtrace,
-    call::Attempt,
-    contract_v1::{self, RunResults},
-    limits::Refused,
-    output::Flood,
-    watchdog::Why,
+    contract_v1::{self, ReportedFailure, RunResults},
+    host_errors::{explain, is_host_error},
+    limits::RefusedGrowth,
+    output::OutputLimit,
+    watchdog::EndReason,
 };
 use crate::{
     clock::seconds,
     json::Json,
     system,
-    task::{ErrorKind, Failure, Outcome},
+    task::{ErrorKind, Failure, LogLevel, Outcome},
 };
 
-/// What is said of a guest whose stack is full.
 const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
-/// What is said of a guest that failed and said nothing.
-const WORDLESS: &str = "the task failed and did not say why";
+/// The message of a failure for which the guest gave no reason.
+const NO_REASON: &str = "the task failed without an error message";
 
-/// The outcome of a `run` that had `timeout`: what it returned, and why it was ended from outside, if
-/// it was.
-pub(super) fn outcome(
+/// The result of a `run` that had `timeout`: what it returned, and why it was ended from outside,
+/// if it was.
+pub(super) fn attempt_result(
     result: wasmtime::Result<RunResults>,
-    why: Option<Why>,
+    reason: Option<EndReason>,
     attempt: &mut Attempt,
     timeout: Duration,
-) -> Outcome {
-    if why == Some(Why::Stopped) {
-        return Outcome::Stopped;
+) -> AttemptResult {
+    if reason == Some(EndReason::Stopped) {
+        return AttemptResult { outcome: Outcome::Stopped, metadata: None };
     }
-    let failure = match result {
+    match result {
         Ok((Ok(text),)) => match success(&text, attempt) {
-            Ok(result) => return Outcome::Success { result, follow_ups: attempt.follow_ups.take_tasks() },
-            Err(failure) => failure,
+            Ok(result) => {
+                let outcome = Outcome::Success { result, follow_ups: attempt.follow_ups.take_tasks() };
+                AttemptResult { outcome, metadata: None }
+            }
+            Err(failure) => failure.into(),
         },
-        // A guest that saw its deadline and gave up has timed out all the same.
-        _ if why == Some(Why::TimedOut) => timed_out(timeout),
-        Ok((Err(said),)) => in_words(contract_v1::failure(said), attempt),
-        Err(error) => cut_short(&error, attempt),
-    };
-    Outcome::Failure(failure)
+        // A guest that saw its deadline and ended with an error has timed out all the same.
+        _ if reason == Some(EndReason::TimedOut) => timed_out(timeout).into(),
+        Ok((Err(failure),)) => reported(contract_v1::failure(failure), attempt),
+        Err(error) => aborted(&error, attempt).into(),
+    }
 }
 
 fn success(text: &str, attempt: &Attempt) -> Result<Json, Failure> {
@@ -57,8 +58,8 @@ fn success(text: &str, attempt: &Attempt) -> Result<Json, Failure> {
     let follow_ups = attempt.follow_ups.bytes();
     if text.len().saturating_add(follow_ups) > result_max {
         let and = if follow_ups > 0 { " and follow-up tasks" } else { "" };
-        let has = Bytes(text.len() + follow_ups);
-        let message = format!("returned a result{and} of {has}, {} is the most", Bytes(result_max));
+        let size = bytes(text.len() + follow_ups);
+        let message = format!("returned a result{and} of {size}: the limit is {}", bytes(result_max));
         return Err(Failure::new(ErrorKind::OutputLimit, message));
     }
     let not_json = |why| Failure::new(ErrorKind::Failed, format!("the module returned no JSON document: {why}"));
@@ -69,139 +70,94 @@ fn timed_out(timeout: Duration) -> Failure {
     Failure::new(ErrorKind::Timeout, format!("Task timed out after {}s", seconds(timeout)))
 }
 
+/// A failure that the guest reported itself. A blank message is replaced by the guest's last error.
+fn reported(reported: ReportedFailure, attempt: &Attempt) -> AttemptResult {
+    let ReportedFailure { mut failure, metadata, warnings } = reported;
+    failure.message = match failure.message.trim() {
+        "" => attempt.with_output(|output| output.last_error()).unwrap_or_else(|| NO_REASON.to_owned()),
+        message => message.to_owned(),
+    };
+    for warning in warnings {
+        // The attempt has ended, so exceeding its output limit here has no effect.
+        let _ = attempt.with_output(|output| output.log(LogLevel::Warn, &warning));
+    }
+    AttemptResult { outcome: Outcome::Failure(failure), metadata }
+}
+
 /// Why a call that did not return ended.
-pub(super) fn cut_short(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
-    let flooded = attempt.speak(|output| output.flooded());
-    if flooded || error.is::<Flood>() {
-        let message = format!("logged and printed more than {}", Bytes(attempt.config().log_max));
+pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
+    let is_over_limit = attempt.with_output(|output| output.is_over_limit());
+    if is_over_limit || error.is::<OutputLimit>() {
+        let message = format!("logged and printed more than {}", bytes(attempt.config().log_max));
         return Failure::new(ErrorKind::OutputLimit, message);
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        let message = format!("{}the task called exit({}) instead of returning", reason(attempt), exit.0);
+        let message = format!("{}the task called exit({}) instead of returning", last_error(attempt), exit.0);
         return Failure::new(ErrorKind::Failed, message);
     }
     let backtrace = Backtrace::of(error);
-    let (kind, summary) = match (error.downcast_ref::<Trap>(), attempt.limits.refused()) {
+    let (kind, summary) = match (error.downcast_ref::<Trap>(), attempt.limits.refused_growth()) {
         (Some(Trap::StackOverflow), _) => (ErrorKind::StackOverflow, STACK_OVERFLOW.to_owned()),
         (_, Some(refused)) => (ErrorKind::OutOfMemory, out_of_memory(refused)),
-        (Some(Trap::MemoryOutOfBounds), _) if backtrace.is_runaway() => {
+        (Some(Trap::MemoryOutOfBounds), _) if backtrace.is_runaway_recursion() => {
             (ErrorKind::StackOverflow, STACK_OVERFLOW.to_owned())
         }
         (Some(Trap::UnreachableCodeReached), _) => (ErrorKind::Trap, "wasm trap: unreachable".to_owned()),
         (Some(trap), _) => (ErrorKind::Trap, trap.to_string()),
-        // wasmtime has no type for a call that passes too much; only a guest that has so much
-        // memory can have made one.
-        (None, _) if attempt.limits.used() > attempt.hostcall_max() && !error.is::<Utf8Error>() => {
-            (ErrorKind::OutputLimit, too_much(error, attempt))
+        // wasmtime has no type for a call that passes too much; only a guest with that much memory
+        // can have made one.
+        (None, _) if attempt.limits.memory_used() > attempt.hostcall_max() && !error.is::<Utf8Error>() => {
+            (ErrorKind::OutputLimit, hostcall_too_large(error, attempt))
         }
         (None, _) => (ErrorKind::Trap, error.root_cause().to_string()),
     };
-    Failure::new(kind, format!("{}{summary}{backtrace}", reason(attempt)))
+    Failure::new(kind, format!("{}{summary}{backtrace}", last_error(attempt)))
 }
 
-/// What the guest said last, before what is said of it.
-fn reason(attempt: &Attempt) -> String {
-    attempt.speak(|output| output.last_words()).map(|words| words + "\n").unwrap_or_default()
+/// The guest's last error as a line of its own, or nothing.
+fn last_error(attempt: &Attempt) -> String {
+    attempt.with_output(|output| output.last_error()).map(|error| error + "\n").unwrap_or_default()
 }
 
-/// What the guest said itself: with words, which a message of nothing but empty lines has not.
-fn in_words(mut failure: Failure, attempt: &Attempt) -> Failure {
-    failure.message = match failure.message.trim() {
-        "" => attempt.speak(|output| output.last_words()).unwrap_or_else(|| WORDLESS.to_owned()),
-        words => words.to_owned(),
-    };
-    failure
-}
-
-/// What is said of a guest that passed more to the host than it takes in. While it runs, the error knows
-/// where; what it returns is read when it no longer does.
-fn too_much(error: &wasmtime::Error, attempt: &Attempt) -> String {
-    let (passed, most) = (Bytes(attempt.hostcall_max()), Bytes(attempt.config().result_max));
+/// The message for a guest that passed too much to the host in one call. Its result is read after it
+/// has returned; then the error has no backtrace.
+fn hostcall_too_large(error: &wasmtime::Error, attempt: &Attempt) -> String {
+    let (passed, result_max) = (bytes(attempt.hostcall_max()), bytes(attempt.config().result_max));
     if error.is::<WasmBacktrace>() {
         format!("passed more than {passed} to the host in one call")
     } else {
-        format!("returned a result of more than {passed}, {most} is the most")
+        format!("returned a result of more than {passed}: the limit is {result_max}")
     }
 }
 
-/// Whether an error is the host's own want of something: memory, address space, room in the pool.
-pub(super) fn is_hosts(error: &wasmtime::Error) -> bool {
-    error.is::<rustix::io::Errno>()
-        || error.is::<std::io::Error>()
-        || error.is::<wasmtime::OutOfMemory>()
-        || error.is::<PoolConcurrencyLimitError>()
-}
-
-/// Why the host could not set up or go on with a sandbox, if that is how a call ended. `began` says
-/// whether the guest's function had been called; before that, whatever is not the guest's doing is the
-/// host's, as the same module has been instantiated when it was loaded.
-pub(super) fn no_sandbox(error: &wasmtime::Error, attempt: &Attempt, began: bool) -> Option<String> {
-    let by_host = attempt.limits.refused().is_some_and(|refused| refused.by_host);
-    let refused = is_refusal(error, attempt) && (!began || is_hosts(error));
-    if refused {
-        return Some(explained(error));
+/// What the host lacked to set up a sandbox or to go on with it, if that is how a call ended.
+/// `has_begun` is whether the guest's function had been called; an error before that which is not the
+/// guest's is the host's, as the same module could be instantiated when it was loaded.
+pub(super) fn missing_room(error: &wasmtime::Error, attempt: &Attempt, has_begun: bool) -> Option<String> {
+    if is_refused_by_engine(error, attempt) && (!has_begun || is_host_error(error)) {
+        return Some(explain(error));
     }
-    by_host.then(|| format!("a memory could not grow: {}", system::memory()))
+    let is_hosts = attempt.limits.refused_growth().is_some_and(|refused| refused.by_host);
+    is_hosts.then(|| format!("a memory could not grow: {}", system::memory()))
 }
 
-/// An error of the engine, with the limit that is behind it, if one is.
-pub(super) fn explained(error: &wasmtime::Error) -> String {
-    if !is_hosts(error) {
-        return format!("{error:#}");
-    }
-    if error.is::<PoolConcurrencyLimitError>() {
-        return error.root_cause().to_string();
-    }
-    format!("{}: {}", error.root_cause(), system::memory())
+/// Returns whether wasmtime refused a component, rather than the guest failed.
+pub(super) fn is_refused_by_engine(error: &wasmtime::Error, attempt: &Attempt) -> bool {
+    let is_guests =
+        error.is::<Trap>() || error.is::<WasmBacktrace>() || error.is::<I32Exit>() || error.is::<OutputLimit>();
+    !is_guests && attempt.limits.refused_growth().is_none()
 }
 
-/// Whether wasmtime refused a component, rather than the guest failed.
-pub(super) fn is_refusal(error: &wasmtime::Error, attempt: &Attempt) -> bool {
-    let is_guests = error.is::<Trap>() || error.is::<WasmBacktrace>() || error.is::<I32Exit>() || error.is::<Flood>();
-    !is_guests && attempt.limits.refused().is_none()
-}
-
-fn out_of_memory(Refused { had, wanted, max, by_host }: Refused) -> String {
+fn out_of_memory(RefusedGrowth { memory_used, requested, limit, by_host }: RefusedGrowth) -> String {
+    let usage = format!("out of memory: using {}, requested {} more", bytes(memory_used), bytes(requested));
     if by_host {
-        let limit = system::memory();
-        return format!(
-            "out of memory: it had {} and wanted {} more, which the worker could not get: {limit}",
-            Bytes(had),
-            Bytes(wanted)
-        );
-    }
-    format!("out of memory: it had {} and wanted {} more, {} is the most", Bytes(had), Bytes(wanted), Bytes(max))
-}
-
-/// A number of bytes for people.
-pub(super) struct Bytes(pub(super) usize);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const KIB: usize = 1 << 10;
-        const MIB: usize = 1 << 20;
-        match self.0 {
-            bytes if bytes >= MIB => write_part(f, bytes, MIB, "MiB"),
-            bytes if bytes >= KIB => write_part(f, bytes, KIB, "KiB"),
-            bytes => write!(f, "{bytes} bytes"),
-        }
+        format!("{usage}, which the worker could not allocate: {}", system::memory())
+    } else {
+        format!("{usage}, limit {}", bytes(limit))
     }
 }
 
-fn write_part(f: &mut fmt::Formatter<'_>, bytes: usize, unit: usize, name: &str) -> fmt::Result {
-    let (whole, tenths) = (bytes / unit, bytes % unit * 10 / unit);
-    if tenths == 0 { write!(f, "{whole} {name}") } else { write!(f, "{whole}.{tenths} {name}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_for_people() {
-        let written = [(0, "0 bytes"), (1536, "1.5 KiB"), (512 << 20, "512 MiB"), ((1 << 20) + 1, "1 MiB")];
-        for (bytes, text) in written {
-            assert_eq!(Bytes(bytes).to_string(), text);
-        }
-    }
+/// A size for people.
+fn bytes(count: usize) -> String {
+    system::bytes(count as u64)
 }

@@ -1,7 +1,7 @@
 //! Task modules for tests, written as WebAssembly text.
 //!
-//! Apart because tests of the host must not need a compiler for guests. A [`Guest`] is the
-//! smallest module that keeps the contract; a test says what its functions do.
+//! Tests of the host must not need a compiler for guests. A [`Guest`] is the smallest module that
+//! fulfils the contract; a test defines what its functions do.
 
 use std::{
     fmt::Write as _,
@@ -10,17 +10,18 @@ use std::{
     time::Duration,
 };
 
-use super::{AttemptId, Invocation, Module, Reports, Runtime, RuntimeConfig, Slot};
+use super::{AttemptId, AttemptResult, Invocation, Module, Reports, Runtime, RuntimeConfig, Slot};
 use crate::{
     json::Json,
     task::{Failure, Outcome, Report, TaskId},
 };
 
 /// A module with one task. Its functions are WebAssembly text and may call `$log` (level,
-/// pointer, length), `$submit` and `$is_cancelled`, and use `$ok` and `$err` (pointer, length)
-/// to return.
+/// pointer, length), `$submit` and `$is_cancelled`. They return with `$ok` (pointer, length of the
+/// result) or `$err` (case, pointer, length of the message), before which `$describe` sets the kind
+/// and the details of the failure (pointer and length of each).
 pub(super) struct Guest {
-    /// The names that it registers; a schema of `{}` and the policy for each.
+    /// The names of its tasks; each has the schema `{}` and the policy.
     pub(super) names: &'static [&'static str],
     pub(super) policy: &'static str,
     /// The body of `run`; must leave a pointer to its result.
@@ -29,14 +30,14 @@ pub(super) struct Guest {
     pub(super) more: &'static str,
     /// Pages of 64 KiB at the start.
     pub(super) pages: u32,
-    /// What else it can reach.
-    pub(super) reach: Reach,
+    /// Further imports.
+    pub(super) imports: Imports,
 }
 
 /// Imports beside the contract's.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Reach {
-    /// Imports of the component, and the core functions made of them.
+pub(super) struct Imports {
+    /// Imports of the component, lowered to core functions.
     pub(super) component: &'static str,
     /// These core functions as exports of the core instance `env`.
     pub(super) env: &'static str,
@@ -44,8 +45,8 @@ pub(super) struct Reach {
     pub(super) core: &'static str,
 }
 
-/// `$sleep_a_day`, which waits in the host.
-pub(super) const SLEEP: Reach = Reach {
+/// `$subscribe` (nanoseconds) and `$block`, which wait in the host.
+pub(super) const SLEEP: Imports = Imports {
     component: r#"
   (import "wasi:io/poll@0.2.0" (instance $poll
     (export "pollable" (type $pollable (sub resource)))
@@ -64,7 +65,7 @@ pub(super) const SLEEP: Reach = Reach {
 };
 
 /// `$stderr`, and `$write` (stream, pointer, length, pointer to the result).
-pub(super) const PRINT: Reach = Reach {
+pub(super) const PRINT: Imports = Imports {
     component: r#"
   (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
   (alias export $error "error" (type $error))
@@ -97,20 +98,20 @@ impl Default for Guest {
             run: "(call $ok (i32.const 96) (i32.const 2))",
             more: "",
             pages: 1,
-            reach: Reach::default(),
+            imports: Imports::default(),
         }
     }
 }
 
 impl Guest {
-    /// A module whose `run` does this.
-    pub(super) fn that(run: &'static str) -> Self {
+    /// A module with this body of `run`.
+    pub(super) fn with_run(run: &'static str) -> Self {
         Self { run, ..Self::default() }
     }
 
     /// The component's text.
     fn text(&self) -> String {
-        let Self { policy, run, more, pages, reach: Reach { component, env, core }, .. } = self;
+        let Self { policy, run, more, pages, imports: Imports { component, env, core }, .. } = self;
         let (table, names) = self.descriptors();
         let count = self.names.len();
         format!(
@@ -160,15 +161,18 @@ impl Guest {
       (i32.store8 (i32.const 0) (i32.const 1))
       (i32.store8 (i32.const 8) (local.get $case))
       (i32.store (i32.const 16) (local.get 1)) (i32.store (i32.const 20) (local.get 2))
-      (i64.store (i32.const 24) (i64.const 1500))
+      (i64.store (i32.const 40) (i64.const 1500))
       (i32.const 0))
+    (func $describe (param i32 i32 i32 i32)
+      (i32.store (i32.const 24) (local.get 0)) (i32.store (i32.const 28) (local.get 1))
+      (i32.store (i32.const 32) (local.get 2)) (i32.store (i32.const 36) (local.get 3)))
     (func (export "register") (result i32)
       (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const {count}))
       (i32.const 0))
     (func $run (export "run")
       (param $id i32) (param $id_len i32) (param $name i32) (param $name_len i32) (param $attempt i32)
       (param $deadline i64) (param $args i32) (param $args_len i32) (param $kwargs i32) (param $kwargs_len i32)
-      (result i32)
+      (param $metadata i32) (param $metadata_len i32) (result i32)
       {run})
     {more})
   (core instance $guest (instantiate $guest (with "env" (instance
@@ -179,16 +183,18 @@ impl Guest {
     (field "name" string) (field "documentation" string) (field "schema" string) (field "policy" string)))
   (type $invocation (record
     (field "task-id" string) (field "name" string) (field "attempt" u32) (field "deadline-ms" u64)
-    (field "args" string) (field "kwargs" string)))
-  (type $retry (record (field "message" string) (field "delay-ms" u64)))
-  (type $failure (variant (case "bad-arguments" string) (case "failed" string) (case "try-again-after" $retry)))
+    (field "args" string) (field "kwargs" string) (field "metadata" string)))
+  (type $task-error (record (field "message" string) (field "kind" string) (field "details" string)))
+  (type $retry (record (field "error" $task-error) (field "delay-ms" u64)))
+  (type $failure (variant (case "bad-arguments" $task-error) (case "failed" $task-error) (case "try-again-after" $retry)
+    (case "give-up" $task-error)))
   (func $register (result (list $descriptor))
     (canon lift (core func $guest "register") (memory $mem)))
   (func $run (param "call" $invocation) (result (result string (error $failure)))
     (canon lift (core func $guest "run") (memory $mem) (realloc $realloc)))
   (instance $tasks
     (export "descriptor" (type $descriptor)) (export "invocation" (type $invocation))
-    (export "retry" (type $retry)) (export "failure" (type $failure))
+    (export "task-error" (type $task-error)) (export "retry" (type $retry)) (export "failure" (type $failure))
     (export "register" (func $register)) (export "run" (func $run)))
   (export "fastworker:task/tasks@1.0.0" (instance $tasks)))"#
         )
@@ -247,40 +253,40 @@ impl Drop for Folder {
     }
 }
 
-/// Keeps what attempts report.
+/// Records the reports of attempts.
 #[derive(Default)]
-pub(super) struct Heard(Mutex<Vec<(AttemptId, Report)>>);
+pub(super) struct RecordedReports(Mutex<Vec<(AttemptId, Report)>>);
 
-impl Heard {
+impl RecordedReports {
     pub(super) fn take(&self) -> Vec<(AttemptId, Report)> {
-        std::mem::take(&mut self.0.lock().expect("no panic while a report was kept"))
+        std::mem::take(&mut self.0.lock().expect("no panic while a report was recorded"))
     }
 }
 
-impl Reports for Heard {
+impl Reports for RecordedReports {
     fn report(&self, attempt: AttemptId, report: Report) {
-        self.0.lock().expect("no panic while a report was kept").push((attempt, report));
+        self.0.lock().expect("no panic while a report was recorded").push((attempt, report));
     }
 }
 
-/// A runtime, one slot, and what was heard of it.
-pub(super) struct Stage {
+/// A runtime, one slot, and the reports of its attempts.
+pub(super) struct Fixture {
     pub(super) runtime: Runtime,
     pub(super) slot: Slot,
-    pub(super) heard: Arc<Heard>,
+    pub(super) reports: Arc<RecordedReports>,
     pub(super) folder: Folder,
 }
 
-impl Stage {
+impl Fixture {
     pub(super) fn new() -> Self {
         Self::with(RuntimeConfig::default())
     }
 
     pub(super) fn with(config: RuntimeConfig) -> Self {
         let runtime = Runtime::new(RuntimeConfig { slots: 1, ..config }).expect("a runtime");
-        let heard = Arc::new(Heard::default());
-        let slot = runtime.slot(heard.clone());
-        Self { runtime, slot, heard, folder: Folder::new() }
+        let reports = Arc::new(RecordedReports::default());
+        let slot = runtime.slot(reports.clone());
+        Self { runtime, slot, reports, folder: Folder::new() }
     }
 
     pub(super) fn load(&self, guest: &Guest) -> Module {
@@ -292,11 +298,13 @@ impl Stage {
     }
 
     pub(super) fn run_for(&mut self, module: &Module, timeout: Duration) -> Outcome {
-        let task_id: TaskId = "T1".parse().expect("a task id");
-        let (args, kwargs) = (Json::empty_array(), Json::empty_object());
-        let id = AttemptId(7);
-        let call = Invocation { id, task_id: &task_id, name: "t", attempt: 1, timeout, args: &args, kwargs: &kwargs };
-        self.slot.run(module, &call)
+        run(&mut self.slot, module, "t", timeout).outcome
+    }
+
+    /// Runs a guest and returns its outcome with the metadata.
+    pub(super) fn run_guest(&mut self, guest: &Guest) -> AttemptResult {
+        let module = self.load(guest);
+        run(&mut self.slot, &module, "t", Duration::from_mins(1))
     }
 
     /// Runs a guest that fails.
@@ -305,9 +313,9 @@ impl Stage {
         failure(self.run(&module))
     }
 
-    /// What was heard, as text.
-    pub(super) fn heard(&self) -> Vec<String> {
-        self.heard.take().into_iter().map(|(_, report)| format!("{report:?}")).collect()
+    /// The reports so far, as text.
+    pub(super) fn take_reports(&self) -> Vec<String> {
+        self.reports.take().into_iter().map(|(_, report)| format!("{report:?}")).collect()
     }
 }
 
@@ -322,10 +330,22 @@ pub(super) fn failure(outcome: Outcome) -> Failure {
 /// The number of the attempts that [`run`] makes.
 pub(super) const ATTEMPT: AttemptId = AttemptId(7);
 
+/// The invocation's metadata in the attempts that [`run`] makes.
+pub(super) const METADATA: &str = r#"{"priority":"high"}"#;
+
 /// Makes one attempt without arguments.
-pub(super) fn run(slot: &mut Slot, module: &Module, name: &str, timeout: Duration) -> Outcome {
+pub(super) fn run(slot: &mut Slot, module: &Module, name: &str, timeout: Duration) -> AttemptResult {
     let task_id: TaskId = "T1".parse().expect("a task id");
     let (args, kwargs) = (Json::empty_array(), Json::empty_object());
-    let call = Invocation { id: ATTEMPT, task_id: &task_id, name, attempt: 1, timeout, args: &args, kwargs: &kwargs };
+    let call = Invocation {
+        id: ATTEMPT,
+        task_id: &task_id,
+        name,
+        attempt: 1,
+        timeout,
+        args: &args,
+        kwargs: &kwargs,
+        metadata: METADATA,
+    };
     slot.run(module, &call)
 }

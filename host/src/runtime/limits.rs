@@ -1,79 +1,84 @@
-//! What one attempt may hold: linear memory, tables, instances.
+//! Limits the linear memory, tables and instances of one attempt.
 //!
-//! Apart because wasmtime asks it at every growth. Invariant: the sum over all memories of a
-//! store never passes `max`.
+//! wasmtime asks at every growth. Invariant: the memories of a store never have more than
+//! `memory_max` bytes together.
 
 use wasmtime::ResourceLimiter;
 
-/// Core instances that one component may consist of.
+use super::host_errors::is_host_error;
+
+/// Maximum core instances of one component.
 pub(super) const INSTANCES_MAX: usize = 200;
-/// Linear memories that one component may have.
+/// Maximum linear memories of one component.
 const MEMORIES_MAX: usize = 32;
-/// Tables that one component may have.
+/// Maximum tables of one component.
 const TABLES_MAX: usize = 200;
-/// Elements that all tables of a component may have together, 8 bytes each.
+/// Maximum elements of all tables of a component together, 8 bytes each.
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
 
-/// A growth that was refused.
+/// A growth of a memory that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
-    /// Bytes of memory it had.
-    pub(super) had: usize,
-    /// Bytes it asked for in addition.
-    pub(super) wanted: usize,
-    /// Bytes it may have.
-    pub(super) max: usize,
-    /// Whether it was the host that had no more, although the guest might have had it.
+pub(super) struct RefusedGrowth {
+    /// Bytes of memory in use.
+    pub(super) memory_used: usize,
+    /// Bytes requested in addition.
+    pub(super) requested: usize,
+    /// The limit in bytes.
+    pub(super) limit: usize,
+    /// Whether the host could not allocate it, although it was within the limit.
     pub(super) by_host: bool,
 }
 
-/// Counts what the guest holds and refuses what is too much.
+/// Counts what the guest uses and refuses what exceeds the limits.
 #[derive(Debug)]
 pub(super) struct Limits {
-    max: usize,
-    used: usize,
+    memory_max: usize,
+    memory_used: usize,
     last_growth: usize,
     table_elements: usize,
-    refused: Option<Refused>,
-    /// What it got since the last growth that was refused.
-    regained: usize,
+    refused: Option<RefusedGrowth>,
+    /// Bytes of growth since the last refusal.
+    grown_since_refusal: usize,
 }
 
-/// A guest that gets so much after a refusal has got over it, however much it had wanted.
-const OVER_IT: usize = 1 << 20;
+/// A guest that grows by this much after a refusal has recovered from it, however much it had
+/// requested.
+const RECOVERY_GROWTH: usize = 1 << 20;
 
 impl Limits {
     /// Limits an attempt to `memory_max` bytes of linear memory.
     pub(super) fn new(memory_max: usize) -> Self {
-        Self { max: memory_max, used: 0, last_growth: 0, table_elements: 0, refused: None, regained: 0 }
+        Self { memory_max, memory_used: 0, last_growth: 0, table_elements: 0, refused: None, grown_since_refusal: 0 }
     }
 
-    /// The growth that was refused, unless the guest went on and got as much later: then it had got
-    /// over it. The little that it takes to say its last words does not count.
-    pub(super) fn refused(&self) -> Option<Refused> {
+    /// The last growth that was refused, unless the guest grew as much later: then the refusal is
+    /// not the cause of a later trap. The little memory that a panic message takes does not count.
+    pub(super) fn refused_growth(&self) -> Option<RefusedGrowth> {
         self.refused
     }
 
     /// Bytes of linear memory in use.
-    pub(super) fn used(&self) -> usize {
-        self.used
+    pub(super) fn memory_used(&self) -> usize {
+        self.memory_used
     }
 
-    fn refuse(&mut self, wanted: usize, by_host: bool) {
-        self.refused = Some(Refused { had: self.used, wanted, max: self.max, by_host });
-        self.regained = 0;
+    fn refuse(&mut self, requested: usize, by_host: bool) {
+        let (memory_used, limit) = (self.memory_used, self.memory_max);
+        self.refused = Some(RefusedGrowth { memory_used, requested, limit, by_host });
+        self.grown_since_refusal = 0;
     }
 }
 
 impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let growth = desired.saturating_sub(current);
-        let fits = self.used.checked_add(growth).is_some_and(|total| total <= self.max);
+        let fits = self.memory_used.checked_add(growth).is_some_and(|total| total <= self.memory_max);
         if fits {
-            self.used += growth;
+            self.memory_used += growth;
             self.last_growth = growth;
-            self.regained += growth;
-            self.refused = self.refused.filter(|refused| self.regained < refused.wanted.min(OVER_IT));
+            self.grown_since_refusal += growth;
+            let grown = self.grown_since_refusal;
+            self.refused = self.refused.filter(|refused| grown < refused.requested.min(RECOVERY_GROWTH));
         } else {
             self.refuse(growth, false);
         }
@@ -82,9 +87,9 @@ impl ResourceLimiter for Limits {
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         tracing::debug!(%error, "the host could not grow a guest's memory");
-        self.used -= self.last_growth;
-        // wasmtime also refuses what the type of the memory does not allow, where there is no growth.
-        self.refuse(self.last_growth, self.last_growth > 0 && crate::runtime::ending::is_hosts(&error));
+        self.memory_used -= self.last_growth;
+        // wasmtime also calls this for growth beyond the memory's own maximum, which was not counted.
+        self.refuse(self.last_growth, self.last_growth > 0 && is_host_error(&error));
         self.last_growth = 0;
         Ok(())
     }
@@ -116,28 +121,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memories_of_a_store_share_one_bound() {
+    fn the_memories_of_a_store_share_one_limit() {
         let mut limits = Limits::new(100);
         assert!(limits.memory_growing(0, 60, None).expect("an answer"));
         assert!(!limits.memory_growing(0, 60, None).expect("an answer"));
-        assert_eq!(limits.refused(), Some(Refused { had: 60, wanted: 60, max: 100, by_host: false }));
+        let refused = RefusedGrowth { memory_used: 60, requested: 60, limit: 100, by_host: false };
+        assert_eq!(limits.refused_growth(), Some(refused));
         assert!(limits.memory_growing(60, 100, None).expect("an answer"));
-        assert_eq!(limits.used(), 100);
+        assert_eq!(limits.memory_used(), 100);
     }
 
     #[test]
-    fn a_guest_gets_over_a_refusal_by_going_on_and_not_by_its_last_words() {
+    fn a_guest_recovers_from_a_refusal_by_growing_as_much_later() {
         let mut limits = Limits::new(200);
         assert!(!limits.memory_growing(0, 201, None).expect("an answer"));
         assert!(limits.memory_growing(0, 20, None).expect("an answer"));
-        assert_eq!(limits.refused(), Some(Refused { had: 0, wanted: 201, max: 200, by_host: false }));
+        let refused = RefusedGrowth { memory_used: 0, requested: 201, limit: 200, by_host: false };
+        assert_eq!(limits.refused_growth(), Some(refused));
         assert!(!limits.memory_growing(20, 201, None).expect("an answer"));
         assert!(limits.memory_growing(20, 200, None).expect("an answer"));
-        assert_eq!(limits.refused(), Some(Refused { had: 20, wanted: 181, max: 200, by_host: false }));
+        assert_eq!(limits.refused_growth(), Some(RefusedGrowth { memory_used: 20, requested: 181, ..refused }));
 
-        let mut limits = Limits::new(8 * OVER_IT);
-        assert!(!limits.memory_growing(0, 9 * OVER_IT, None).expect("an answer"));
-        assert!(limits.memory_growing(0, OVER_IT, None).expect("an answer"));
-        assert_eq!(limits.refused(), None);
+        let mut limits = Limits::new(8 * RECOVERY_GROWTH);
+        assert!(!limits.memory_growing(0, 9 * RECOVERY_GROWTH, None).expect("an answer"));
+        assert!(limits.memory_growing(0, RECOVERY_GROWTH, None).expect("an answer"));
+        assert_eq!(limits.refused_growth(), None);
     }
 }

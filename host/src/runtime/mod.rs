@@ -1,38 +1,73 @@
-//! Running task modules: WebAssembly components, each attempt alone in a fresh sandbox.
+//! Runs task modules: WebAssembly components, each attempt in a fresh sandbox of its own.
 //!
-//! Apart because it is the only place that knows wasmtime. The rest of the program hands a
-//! [`Module`] and an [`Invocation`] to a [`Slot`] and gets an [`Outcome`](crate::task::Outcome)
-//! back, whatever the guest did.
+//! This is the only place that uses wasmtime. The rest of the program passes a [`Module`] and an
+//! [`Invocation`] to a [`Slot`] and gets an [`AttemptResult`] back, whatever the guest did.
 //!
 //! Invariants:
-//! - A guest is hostile. Its time, memory, output and reach are bounded from its first
-//!   instruction on, while its module is being loaded too, and no attempt takes its slot along.
-//! - Nothing of one attempt is left for the next: each has a new store and a new instance.
-//! - An attempt that does not wait costs no thread, no timer and no system call of ours.
+//! - A guest is hostile. Its time, memory, output and access are limited from its first instruction
+//!   on, also while its module is being loaded, and no attempt can break its slot.
+//! - No attempt leaves anything behind for the next: each has a new store and a new instance.
+//! - An attempt that does not wait needs no thread, no timer and no system call of ours.
+
+mod slot;
+
+mod call;
+
+mod attempt;
+
+mod ending;
+
+mod host_errors;
 
 mod backtrace;
-mod call;
-mod catalog;
-mod compiled;
-mod compiler;
-mod component;
+
 mod contract_v1;
+
 mod descriptor;
-mod ending;
+
+mod host_calls;
+
+mod follow_ups;
+
+mod wasi;
+
+mod output;
+
+mod last_error;
+
+mod limits;
+
+mod watchdog;
+
 mod engine;
+
+mod trial;
+
+mod error;
+
+mod module;
+
+mod load;
+
+mod component;
+
+mod compiled;
+
+mod fingerprint;
+
+mod compiler;
+
+mod catalog;
+
+mod sources;
+
+mod watch;
+
 #[cfg(test)]
 mod fixtures;
-mod host_calls;
-mod last_words;
-mod limits;
-mod module;
-mod output;
-mod sources;
+
 #[cfg(test)]
 mod tests;
-mod wasi;
-mod watch;
-mod watchdog;
 
 use std::{
     fmt,
@@ -42,50 +77,52 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::module::name_of;
-use self::{
-    call::Prepared,
-    compiled::Cache,
-    compiler::{Effort, Turns},
-    engine::{Ground, Grounds},
-    watchdog::Watchdog,
-};
+pub(crate) use self::module::module_name;
 pub use self::{
-    call::{Invocation, NoSandbox, Slot},
+    attempt::AttemptResult,
     catalog::Catalog,
-    compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, CompileError, Compiler, compile_if_asked},
-    module::{LoadError, Module, ModuleError},
-    sources::{SourceError, awaited, expand, in_order},
-    watch::{Change, Content, POLL, Watch, WatchEnd},
+    compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Compiler, compile_if_asked},
+    error::{CompileError, LoadError, ModuleError},
+    module::Module,
+    slot::{Invocation, NoSandbox, Slot},
+    sources::{SourceError, existing_files, expand, missing_source},
+    watch::{Change, Content, FileWatcher, POLL_INTERVAL, WatcherHandle},
     watchdog::Stopper,
+};
+use self::{
+    compiled::Cache,
+    compiler::{CompileJob, Turns},
+    engine::{EngineProfile, EngineSet},
+    host_errors::{explain, is_host_error},
+    watchdog::Watchdog,
 };
 use crate::{lock::lock, system, task::Report, transport::PAYLOAD_MAX};
 
-/// The bounds within which attempts run.
+/// The limits of attempts, and how modules are compiled.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// How many attempts are to run at once. Room for them is reserved once and for all; see
+    /// Attempts to run at a time. Room for them is reserved at the start; see
     /// [`Runtime::slots_max`].
     pub slots: usize,
-    /// Bytes of linear memory one attempt may have; it comes in pages of 64 KiB.
+    /// Maximum linear memory of one attempt in bytes, allocated in pages of 64 KiB.
     pub memory_max: usize,
-    /// Bytes that the result and the follow-up tasks of one attempt may have together.
+    /// Maximum bytes of the result and the follow-up tasks of one attempt together.
     pub result_max: usize,
-    /// Bytes that one attempt may log and print together.
+    /// Maximum bytes that one attempt may log and print together.
     pub log_max: usize,
-    /// How many follow-up tasks one attempt may submit.
+    /// Maximum follow-up tasks of one attempt.
     pub follow_ups_max: usize,
-    /// How long a module may take to come up and register its tasks.
+    /// Timeout for instantiating a module and registering its tasks.
     pub register_timeout: Duration,
-    /// Bytes that a module's file may have.
+    /// Maximum size of a module file in bytes.
     pub module_max: u64,
-    /// Where compiled code is kept; none to compile each time.
+    /// The folder for compiled code; none to compile at each start.
     pub cache_dir: Option<PathBuf>,
-    /// Who compiles.
+    /// What compiles the modules.
     pub compiler: Compiler,
-    /// Bytes of memory that compiling a module may take, in a process of its own.
+    /// Maximum memory for compiling a module in a process of its own, in bytes.
     pub compile_memory_max: u64,
-    /// Processor time that compiling a module may take, in a process of its own.
+    /// Maximum processor time for compiling a module in a process of its own.
     pub compile_timeout: Duration,
 }
 
@@ -116,7 +153,7 @@ pub enum RuntimeError {
     /// The thread that ends overdue attempts could not be started.
     #[error("cannot start the watchdog thread: {}", system::explain(.0))]
     Watchdog(std::io::Error),
-    /// There is no room for a single sandbox.
+    /// There is not enough memory or address space for one sandbox.
     #[error("cannot set up a sandbox for a task: {0}")]
     NoRoom(String),
 }
@@ -131,32 +168,32 @@ impl fmt::Display for AttemptId {
     }
 }
 
-/// Hears what attempts say while they run.
+/// Receives the reports of running attempts.
 pub trait Reports: Send + Sync {
-    /// Takes a report of the attempt that the slot runs now. Called on the slot's thread while the
-    /// guest waits: it must not block.
+    /// Called with a report of the attempt that the slot runs now, on the slot's thread while the
+    /// guest waits. Must not block.
     fn report(&self, attempt: AttemptId, report: Report);
 }
 
-/// Everything that modules and slots share: engines, bounds, the watchdog and the code cache.
-/// One is enough for a process. Cloning it is cheap.
+/// What modules and slots share: engines, limits, the watchdog and the code cache. One is enough for
+/// a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
 
 struct Inner {
     config: Arc<RuntimeConfig>,
-    /// The engines, the better one first.
-    grounds: Vec<Ground>,
-    /// How many attempts the engines take at a time.
+    /// The engines, the preferred one first.
+    engines: Vec<EngineProfile>,
+    /// Maximum attempts of the engines at a time.
     slots_max: usize,
-    /// How many there was room for at the start.
+    /// How many sandboxes there was room for at the start.
     room: usize,
     cache: Cache,
     watchdog: Watchdog,
-    /// Which modules are compiled now.
+    /// Limits how many modules are compiled at a time.
     turns: Turns,
-    /// Slots in which modules register their tasks, while none does.
-    registries: Mutex<Vec<Slot>>,
+    /// Idle slots in which modules register their tasks.
+    load_slots: Mutex<Vec<Slot>>,
 }
 
 impl fmt::Debug for Runtime {
@@ -173,121 +210,120 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] if WebAssembly cannot run here at all.
     pub fn new(config: RuntimeConfig) -> Result<Runtime, RuntimeError> {
-        let set_up = Grounds::new(&config).map_err(engine_error)?;
-        let trials = set_up.trials().map_err(engine_error)?;
-        let Grounds { engines: grounds, slots_max, .. } = set_up;
-        let engines = grounds.iter().map(|ground| ground.engine.clone()).collect();
-        let watchdog = Watchdog::start(engines).map_err(RuntimeError::Watchdog)?;
+        let set_up = EngineSet::new(&config).map_err(engine_error)?;
+        let trials = trial::trial_modules(&set_up).map_err(engine_error)?;
+        let EngineSet { engines, slots_max, .. } = set_up;
+        let watched = engines.iter().map(|profile| profile.engine.clone()).collect();
+        let watchdog = Watchdog::start(watched).map_err(RuntimeError::Watchdog)?;
         let cache = Cache::open(config.cache_dir.as_deref());
-        let (turns, registries, room) = (Turns::default(), Mutex::new(Vec::new()), config.slots);
+        let (turns, load_slots, room) = (Turns::default(), Mutex::new(Vec::new()), config.slots);
         let config = Arc::new(config);
-        let mut inner = Inner { config, grounds, slots_max, room, cache, watchdog, turns, registries };
-        // On a thread of its own: this one may drive async work, in which no other can be driven.
-        let tried = std::thread::scope(|scope| {
+        let mut inner = Inner { config, engines, slots_max, room, cache, watchdog, turns, load_slots };
+        // On a thread of its own: the caller's may run async code, where a slot cannot block.
+        let room = std::thread::scope(|scope| {
             let trial = std::thread::Builder::new()
                 .name("fw-trial".into())
                 .spawn_scoped(scope, || inner.try_sandboxes(&trials));
             let trial = trial.map_err(|error| system::explain(&error))?;
             trial.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
         });
-        inner.room = tried.map_err(RuntimeError::NoRoom)?;
+        inner.room = room.map_err(RuntimeError::NoRoom)?;
         Ok(Self(Arc::new(inner)))
     }
 
-    /// For how many slots sandboxes could be set up at a time when this began: at most
-    /// [`RuntimeConfig::slots`], and less where memory or address space are short.
+    /// How many sandboxes could be set up at a time at the start: at most [`RuntimeConfig::slots`], and
+    /// fewer where memory or address space are short.
     pub fn room(&self) -> usize {
         self.0.room
     }
 
-    /// Loads a module: reads its file, compiles it or takes its code from the cache, and lets it
-    /// register its tasks. What this returns can run.
+    /// Loads a module: reads its file, compiles it or takes its code from the cache, and registers its
+    /// tasks. The module can then run.
     ///
-    /// Blocks for as long as that takes, so it is not for async code. At most [`LOADS_MAX`] modules are
-    /// to be loaded at a time.
+    /// Blocks meanwhile, so do not call it in async code. Load at most [`LOADS_MAX`] modules at a time.
     ///
     /// # Errors
     /// [`LoadError`] with the path and what is wrong with the module.
     pub fn load(&self, path: &Path) -> Result<Module, LoadError> {
-        let wanted = AtomicBool::new(false);
-        module::load(&self.0, path, &Effort::new(threads_max(), &wanted))
+        let is_unwanted = AtomicBool::new(false);
+        load::load(&self.0, path, &CompileJob::new(threads_max(), &is_unwanted))
             .map_err(|why| LoadError { path: path.to_owned(), why })
     }
 
-    /// Loads the module at `path` on this thread, which gives way to all others once the module runs. None
-    /// if its content is another by now, or gone, or once it is `unwanted`.
+    /// Loads the module at `path` on this thread, whose priority is lowered before the module runs. None
+    /// if the file has changed or gone since `content` was read, or once `is_unwanted` is set.
     ///
     /// # Errors
     /// [`LoadError`] with the path and what is wrong with the module.
-    pub fn load_aside(
+    pub fn load_in_background(
         &self,
         path: &Path,
         content: Content,
         pace: Pace,
-        unwanted: &AtomicBool,
+        is_unwanted: &AtomicBool,
     ) -> Result<Option<Module>, LoadError> {
         let threads = if pace == Pace::Fast { threads_max() } else { 1 };
-        let effort = Effort::aside(threads, unwanted);
-        let is_kept = self.0.cache.has(&self.0.grounds[0].engine, &content.into());
-        if !is_kept && !effort.take_turn(&self.0.turns) {
+        let job = CompileJob::in_background(threads, is_unwanted);
+        let is_cached = self.0.cache.contains(&self.0.engines[0].engine, &content.into());
+        if !is_cached && !job.take_turn(&self.0.turns) {
             return Ok(None);
         }
-        let bytes = match module::read(path, self.0.config.module_max) {
+        let bytes = match load::read(path, self.0.config.module_max) {
             Ok(bytes) if blake3::hash(&bytes) == content => bytes,
             Ok(_) | Err(ModuleError::Missing) => return Ok(None),
             Err(why) => return Err(LoadError { path: path.to_owned(), why }),
         };
-        // Whatever breaks on a module must not take the thread along, for which others wait.
-        let loaded = panic::catch_unwind(AssertUnwindSafe(|| module::load_bytes(&self.0, path, &bytes, &effort)));
-        let broke = || Err(ModuleError::Invalid("fastworker broke on it, which is a bug".to_owned()));
-        match loaded.unwrap_or_else(|_| broke()) {
+        // A panic in the compiler must not end this thread, for which others wait.
+        let loaded = panic::catch_unwind(AssertUnwindSafe(|| load::load_bytes(&self.0, path, &bytes, &job)));
+        let panicked = || Err(ModuleError::Invalid("fastworker crashed on it, which is a bug".to_owned()));
+        match loaded.unwrap_or_else(|_| panicked()) {
             Ok(module) => Ok(Some(module)),
             Err(ModuleError::Compile(CompileError::Unwanted)) => Ok(None),
             Err(why) => Err(LoadError { path: path.to_owned(), why }),
         }
     }
 
-    /// The bounds within which attempts run.
+    /// The limits of attempts, and how modules are compiled.
     pub fn config(&self) -> &RuntimeConfig {
         &self.0.config
     }
 
-    /// How many attempts can run at once. It is at least [`RuntimeConfig::slots`], so that a worker
-    /// can grow a little; attempts beyond it fail.
+    /// Maximum attempts at a time: at least [`RuntimeConfig::slots`], so that a worker can grow a
+    /// little. Attempts beyond it fail.
     pub fn slots_max(&self) -> usize {
         self.0.slots_max
     }
 
-    /// Room for one running attempt, whose reports go to `reports`.
+    /// A slot for one running attempt at a time, whose reports go to `reports`.
     pub fn slot(&self, reports: Arc<dyn Reports>) -> Slot {
         Slot::new(&self.0.config, &self.0.watchdog, reports)
     }
 }
 
-/// Modules that can be loaded at a time: each has room in the pool while it registers its tasks.
+/// Maximum modules to load at a time: each has room in the pool while it registers its tasks.
 pub const LOADS_MAX: usize = 16;
-/// Threads on which one module is compiled.
+/// Maximum threads for compiling one module.
 const COMPILE_THREADS_MAX: usize = 4;
-/// How far whoever loads modules steps back: to about a quarter of a busy processor.
+/// Niceness of threads that load modules: it leaves them about a quarter of a busy processor.
 const LOADER_NICENESS: i32 = 5;
 
-/// How fast modules are compiled.
+/// How modules are compiled: fast, or beside other work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// On several threads: tasks wait for these modules.
+    /// On several threads, for modules that tasks wait for.
     Fast,
-    /// On one thread, beside the work of the slots.
+    /// On one thread, while the slots run tasks.
     Beside,
 }
 
-/// The most threads on which one module is compiled.
+/// Threads for compiling one module, as far as there are processors.
 fn threads_max() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(COMPILE_THREADS_MAX)
 }
 
-/// Lets all other threads go before this one.
-fn give_way() {
-    // On Linux this is about the calling thread; elsewhere it would be about the process.
+/// Lowers the priority of this thread.
+fn lower_thread_priority() {
+    // On Linux this applies to the calling thread, elsewhere it would apply to the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, LOADER_NICENESS) {
         tracing::debug!(%error, "modules are loaded at the same priority as everything else");
@@ -295,79 +331,28 @@ fn give_way() {
 }
 
 fn engine_error(error: wasmtime::Error) -> RuntimeError {
-    if ending::is_hosts(&error) { RuntimeError::NoRoom(ending::explained(&error)) } else { RuntimeError::Engine(error) }
+    if is_host_error(&error) { RuntimeError::NoRoom(explain(&error)) } else { RuntimeError::Engine(error) }
 }
 
 impl Inner {
-    /// Sets up a sandbox on every engine, and on the first one as many at a time as there are slots.
-    /// Returns for how many there was room.
-    ///
-    /// # Errors
-    /// What was missing for even one.
-    fn try_sandboxes(&self, trials: &[Prepared]) -> Result<usize, String> {
-        let slots = self.config.slots.max(1);
-        // Whatever else a worker takes later: its threads, and the transport's.
-        let taken = call::TAKEN_LATER + slots * compiler::STACK;
-        let _taken = if system::has_limited_address_space() {
-            let room = system::reserve(taken);
-            Some(room.ok_or_else(|| format!("{} are not left: {}", system::bytes(taken as u64), system::memory()))?)
-        } else {
-            None
-        };
-        let (mut sandboxes, mut room) = (Vec::with_capacity(slots), 0);
-        for (place, trial) in trials.iter().enumerate() {
-            let wanted = if place == 0 { slots } else { 1 };
-            for count in 0..wanted {
-                let mut slot = Slot::new(&self.config, &self.watchdog, Arc::new(DebugLog));
-                let (result, store) = slot.set_up(trial);
-                match result {
-                    Ok(()) if place == 0 => {
-                        room += 1;
-                        sandboxes.push((slot, store));
-                    }
-                    Ok(()) => {}
-                    Err(error) if place == 0 && count > 0 => {
-                        let why = ending::explained(&error);
-                        tracing::warn!(
-                            room,
-                            slots,
-                            why,
-                            "there is room for fewer slots than were asked for: the others are left out"
-                        );
-                        break;
-                    }
-                    // Only modules that do not fit into the pool miss it.
-                    Err(error) if place > 0 => {
-                        let why = ending::explained(&error);
-                        tracing::warn!(why, "no room for modules that do not fit into the pool of instances");
-                    }
-                    Err(error) => return Err(ending::explained(&error)),
-                }
-            }
-            sandboxes.clear();
-        }
-        Ok(room)
-    }
-
-    /// Runs `work` in a slot that is kept for loading modules.
-    fn with_registry<R>(&self, work: impl FnOnce(&mut Slot) -> R) -> R {
-        let free = lock(&self.registries).pop();
-        let mut slot = free.unwrap_or_else(|| Slot::new(&self.config, &self.watchdog, Arc::new(DebugLog)));
-        let done = work(&mut slot);
-        // Its last attempt is over and gives back what it used.
+    /// Runs `f` with a slot for registering tasks.
+    fn with_load_slot<R>(&self, f: impl FnOnce(&mut Slot) -> R) -> R {
+        let idle = lock(&self.load_slots).pop();
+        let mut slot = idle.unwrap_or_else(|| Slot::new(&self.config, &self.watchdog, Arc::new(DebugLog)));
+        let result = f(&mut slot);
         slot.clear();
-        lock(&self.registries).push(slot);
-        done
+        lock(&self.load_slots).push(slot);
+        result
     }
 }
 
-/// What a module says while it is being loaded goes to our own log.
+/// Writes what a module logs while it is being loaded to this program's log.
 struct DebugLog;
 
 impl Reports for DebugLog {
     fn report(&self, _attempt: AttemptId, report: Report) {
         if let Report::Log { level, message } = report {
-            tracing::debug!(%level, message, "a module spoke while it was loaded");
+            tracing::debug!(%level, message, "a module logged while it was being loaded");
         }
     }
 }

@@ -1,9 +1,8 @@
-//! What an attempt says while it runs: log lines, printed lines, progress.
+//! The output of a running attempt: log lines, printed lines, progress.
 //!
-//! Apart because the guest's streams and its log share one bound, and because a trap's message
-//! wants the last words of the guest. Invariant: what is passed on is never more than `log_max`
-//! bytes an attempt, counting each line's own cost, nor more than one progress each
-//! [`PROGRESS_EVERY`] and one before each line, so that everything stays in order.
+//! The guest's streams and its log share one limit, and both are searched for the reason of a trap.
+//! Invariant: an attempt reports at most `log_max` bytes, counting the overhead of each line, and
+//! at most one progress per [`PROGRESS_INTERVAL`] and one before each line, so that the order is kept.
 
 use std::{
     borrow::Cow,
@@ -12,29 +11,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{AttemptId, Reports, last_words::LastWords};
+use super::{AttemptId, Reports, last_error::LastError};
 use crate::task::{LogLevel, Progress, Report};
 
-/// Longest log line in bytes; what is longer is cut.
+/// Maximum log line in bytes; longer ones are cut.
 const LINE_MAX: usize = 16 << 10;
-/// Longest message of a progress in bytes; what is longer is cut.
+/// Maximum message of a progress report in bytes; longer ones are cut.
 const PROGRESS_MESSAGE_MAX: usize = 1 << 10;
-/// What a line costs beside its text, so that empty lines are bounded too.
-const LINE_COST: usize = 32;
-/// The least time between two reports of progress. The last one is always passed on.
-const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+/// Bytes that a line counts beside its text, so that empty lines are limited too.
+const LINE_OVERHEAD: usize = 32;
+/// Minimum interval between two progress reports. The last one is always reported.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The attempt logged and printed more than it may.
+/// The attempt logged and printed more than `log_max` bytes.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("too much output")]
-pub(super) struct Flood;
+pub(super) struct OutputLimit;
 
-/// Where printed bytes come from.
+/// A standard stream of the guest.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stream {
-    /// Standard output: lines of level info.
+    /// Standard output, logged at level info.
     Stdout,
-    /// Standard error: lines of level error.
+    /// Standard error, logged at level error.
     Stderr,
 }
 
@@ -47,92 +46,98 @@ impl Stream {
     }
 }
 
-/// The output of the attempt that a slot runs.
+/// The output of the attempt that a slot runs now.
 pub(super) struct Output {
     reports: Arc<dyn Reports>,
     attempt: AttemptId,
-    max: usize,
-    left: usize,
-    flooded: bool,
-    /// Begun lines of stdout and stderr.
-    begun: [Vec<u8>; 2],
-    last_words: LastWords,
+    log_max: usize,
+    remaining: usize,
+    is_over_limit: bool,
+    /// Incomplete lines of stdout and stderr.
+    incomplete: [Vec<u8>; 2],
+    last_error: LastError,
     progress: Option<Progress>,
     progress_at: Option<Instant>,
 }
 
 impl Output {
-    /// Output that goes to `reports`, at most `max` bytes an attempt.
-    pub(super) fn new(reports: Arc<dyn Reports>, max: usize) -> Self {
+    /// Output that goes to `reports`, at most `log_max` bytes for each attempt.
+    pub(super) fn new(reports: Arc<dyn Reports>, log_max: usize) -> Self {
         Self {
             reports,
             attempt: AttemptId(0),
-            max,
-            left: 0,
-            flooded: false,
-            begun: [Vec::new(), Vec::new()],
-            last_words: LastWords::default(),
+            log_max,
+            remaining: 0,
+            is_over_limit: false,
+            incomplete: [Vec::new(), Vec::new()],
+            last_error: LastError::default(),
             progress: None,
             progress_at: None,
         }
     }
 
-    /// Starts over for the next attempt.
+    /// Resets the output for the next attempt.
     pub(super) fn begin(&mut self, attempt: AttemptId) {
         self.attempt = attempt;
-        self.left = self.max;
-        self.flooded = false;
-        self.begun.iter_mut().for_each(Vec::clear);
-        self.last_words.clear();
+        self.remaining = self.log_max;
+        self.is_over_limit = false;
+        self.incomplete.iter_mut().for_each(Vec::clear);
+        self.last_error.clear();
         self.progress = None;
         self.progress_at = None;
     }
 
-    /// Passes on what was held back. Call it once, when the attempt has ended.
+    /// Reports what was held back. Call it once, when the attempt has ended.
     pub(super) fn end(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            let rest = mem::take(&mut self.begun[stream as usize]);
+            let rest = mem::take(&mut self.incomplete[stream as usize]);
             if !rest.is_empty() {
-                // A flood at the very end changes nothing: the attempt has ended.
+                // The attempt has ended, so exceeding the limit has no effect any more.
                 let _ = self.line(stream.level(), &String::from_utf8_lossy(&rest));
             }
         }
-        self.pass_on_progress();
+        self.report_progress();
     }
 
-    fn pass_on_progress(&mut self) {
+    fn report_progress(&mut self) {
         if let Some(progress) = self.progress.take() {
             self.reports.report(self.attempt, Report::Progress(progress));
         }
     }
 
-    /// Whether the attempt said more than it may.
-    pub(super) fn flooded(&self) -> bool {
-        self.flooded
+    /// Whether the attempt has exceeded its limit.
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.is_over_limit
     }
 
-    /// The attempt logs `message`.
-    pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Result<(), Flood> {
+    /// Logs `message`.
+    ///
+    /// # Errors
+    /// [`OutputLimit`] if the attempt exceeds its limit.
+    pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Result<(), OutputLimit> {
         self.line(level, message)
     }
 
-    /// The attempt prints `bytes`; whole lines are passed on.
-    pub(super) fn print(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Flood> {
+    /// Takes printed `bytes`, and logs complete lines.
+    ///
+    /// # Errors
+    /// [`OutputLimit`] if the attempt exceeds its limit.
+    pub(super) fn print(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), OutputLimit> {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let begun = &mut self.begun[stream as usize];
-            begun.extend_from_slice(&piece[..piece.len().min(LINE_MAX)]);
-            if piece.ends_with(b"\n") || begun.len() >= LINE_MAX {
-                let line = mem::take(begun);
+            let line = &mut self.incomplete[stream as usize];
+            line.extend_from_slice(&piece[..piece.len().min(LINE_MAX)]);
+            if piece.ends_with(b"\n") || line.len() >= LINE_MAX {
+                let line = mem::take(line);
                 self.line(stream.level(), &String::from_utf8_lossy(&line))?;
             }
         }
         Ok(())
     }
 
-    /// The attempt tells how far it is.
+    /// Reports progress, unless the last report was a moment ago.
     pub(super) fn progress(&mut self, done: u64, total: u64, message: &str) {
         let progress = Progress { done, total, message: cut(message, PROGRESS_MESSAGE_MAX).into_owned() };
-        if self.progress_at.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {
+        if self.progress_at.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
             self.progress = Some(progress);
             return;
         }
@@ -141,31 +146,31 @@ impl Output {
         self.reports.report(self.attempt, Report::Progress(progress));
     }
 
-    fn line(&mut self, level: LogLevel, text: &str) -> Result<(), Flood> {
+    fn line(&mut self, level: LogLevel, text: &str) -> Result<(), OutputLimit> {
         let message = cut(text.trim_end_matches(['\n', '\r']), LINE_MAX);
-        let cost = message.len() + LINE_COST;
-        if self.flooded || cost > self.left {
-            self.flooded = true;
-            return Err(Flood);
+        let size = message.len() + LINE_OVERHEAD;
+        if self.is_over_limit || size > self.remaining {
+            self.is_over_limit = true;
+            return Err(OutputLimit);
         }
-        self.left -= cost;
+        self.remaining -= size;
         if level == LogLevel::Error {
-            self.last_words.error(&message);
+            self.last_error.add_error(&message);
         } else {
-            self.last_words.other(&message);
+            self.last_error.add_other(&message);
         }
-        self.pass_on_progress();
+        self.report_progress();
         self.reports.report(self.attempt, Report::Log { level, message: message.into_owned() });
         Ok(())
     }
 
-    /// Why the guest gave up, in its own last words.
-    pub(super) fn last_words(&self) -> Option<String> {
-        self.last_words.reason()
+    /// The guest's last error, as the reason of a trap.
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.last_error.reason()
     }
 }
 
-/// At most `max` bytes of `text`, with an ellipsis where it was cut.
+/// At most `max` bytes of `text`, with an ellipsis if it was cut.
 pub(super) fn cut(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {
         return Cow::Borrowed(text);
@@ -177,13 +182,13 @@ pub(super) fn cut(text: &str, max: usize) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::fixtures::Heard;
+    use crate::runtime::fixtures::RecordedReports;
 
-    fn output(max: usize) -> (Output, Arc<Heard>) {
-        let heard = Arc::new(Heard::default());
-        let mut output = Output::new(heard.clone(), max);
+    fn output(max: usize) -> (Output, Arc<RecordedReports>) {
+        let recorded = Arc::new(RecordedReports::default());
+        let mut output = Output::new(recorded.clone(), max);
         output.begin(AttemptId(1));
-        (output, heard)
+        (output, recorded)
     }
 
     fn log(level: LogLevel, message: &str) -> (AttemptId, Report) {
@@ -191,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn printed_bytes_become_lines_and_the_last_one_is_not_lost() {
-        let (mut output, heard) = output(10_000);
+    fn printed_bytes_become_lines_and_the_last_one_is_kept() {
+        let (mut output, recorded) = output(10_000);
         output.print(Stream::Stdout, b"one\ntw").expect("room");
         output.print(Stream::Stderr, b"\xff\r\n").expect("room");
         output.print(Stream::Stdout, b"o\n\nrest").expect("room");
@@ -204,66 +209,66 @@ mod tests {
             log(LogLevel::Info, ""),
             log(LogLevel::Info, "rest"),
         ];
-        assert_eq!(heard.take(), expected);
+        assert_eq!(recorded.take(), expected);
     }
 
     #[test]
-    fn the_bound_counts_empty_lines_and_is_the_same_for_the_next_attempt() {
-        let (mut output, heard) = output(3 * LINE_COST);
+    fn the_limit_counts_empty_lines_and_applies_to_each_attempt() {
+        let (mut output, recorded) = output(3 * LINE_OVERHEAD);
         assert!(output.print(Stream::Stdout, b"\n\n\n\n").is_err());
-        assert!(output.log(LogLevel::Info, "").is_err() && output.flooded());
-        assert_eq!(heard.take().len(), 3);
+        assert!(output.log(LogLevel::Info, "").is_err() && output.is_over_limit());
+        assert_eq!(recorded.take().len(), 3);
         output.begin(AttemptId(2));
-        assert!(output.log(LogLevel::Info, "").is_ok() && !output.flooded());
+        assert!(output.log(LogLevel::Info, "").is_ok() && !output.is_over_limit());
     }
 
     #[test]
     fn long_lines_are_cut() {
-        let (mut output, heard) = output(1 << 20);
+        let (mut output, recorded) = output(1 << 20);
         output.log(LogLevel::Info, &"ü".repeat(LINE_MAX)).expect("room");
         output.print(Stream::Stdout, &vec![b'x'; 5 * LINE_MAX]).expect("room");
         output.end();
-        let lengths: Vec<usize> = heard.take().iter().map(|(_, report)| format!("{report:?}").len()).collect();
+        let lengths: Vec<usize> = recorded.take().iter().map(|(_, report)| format!("{report:?}").len()).collect();
         assert!(lengths.iter().all(|length| *length < LINE_MAX + 100), "{lengths:?}");
     }
 
     #[test]
-    fn the_last_words_are_the_panic_or_the_last_error() {
+    fn the_last_error_is_the_panic_or_the_last_error_line() {
         let (mut output, _) = output(10_000);
-        assert_eq!(output.last_words(), None);
+        assert_eq!(output.last_error(), None);
         output.log(LogLevel::Error, "first").expect("room");
         output.log(LogLevel::Error, "second").expect("room");
         output.print(Stream::Stderr, b"note: run with `RUST_BACKTRACE=1` environment variable\n").expect("room");
-        assert_eq!(output.last_words().as_deref(), Some("second"));
+        assert_eq!(output.last_error().as_deref(), Some("second"));
         let std = b"\nthread 'main' (1) panicked at src/lib.rs:3:5:\nboom\nnote: run with `RUST_BACKTRACE=1` environment variable\n";
         output.print(Stream::Stderr, std).expect("room");
-        assert_eq!(output.last_words().as_deref(), Some("panicked at src/lib.rs:3:5: boom"));
+        assert_eq!(output.last_error().as_deref(), Some("panicked at src/lib.rs:3:5: boom"));
         output.log(LogLevel::Error, "panicked at src/lib.rs:9:1: again").expect("room");
-        assert_eq!(output.last_words().as_deref(), Some("panicked at src/lib.rs:9:1: again"));
+        assert_eq!(output.last_error().as_deref(), Some("panicked at src/lib.rs:9:1: again"));
     }
 
     #[test]
     fn a_line_does_not_overtake_the_progress_before_it() {
-        let (mut output, heard) = output(10_000);
+        let (mut output, recorded) = output(10_000);
         for done in 1..=2 {
             output.progress(done, 2, "");
         }
         output.log(LogLevel::Info, "all done").expect("room");
         output.end();
         let progress = |done| (AttemptId(1), Report::Progress(Progress { done, total: 2, message: String::new() }));
-        assert_eq!(heard.take(), [progress(1), progress(2), log(LogLevel::Info, "all done")]);
+        assert_eq!(recorded.take(), [progress(1), progress(2), log(LogLevel::Info, "all done")]);
     }
 
     #[test]
-    fn progress_in_a_hurry_is_thinned_out_and_its_last_state_is_told() {
-        let (mut output, heard) = output(0);
+    fn frequent_progress_is_throttled_and_its_last_state_is_reported() {
+        let (mut output, recorded) = output(0);
         for done in 0..1000 {
             output.progress(done, 1000, "on it");
         }
         output.end();
-        let heard = heard.take();
-        assert!(heard.len() < 1000);
+        let recorded = recorded.take();
+        assert!(recorded.len() < 1000);
         let last = Progress { done: 999, total: 1000, message: "on it".to_owned() };
-        assert_eq!(heard.last(), Some(&(AttemptId(1), Report::Progress(last))));
+        assert_eq!(recorded.last(), Some(&(AttemptId(1), Report::Progress(last))));
     }
 }

@@ -1,7 +1,7 @@
-//! Where modules come from: files, folders, and patterns.
+//! The sources of modules: files, folders, and patterns.
 //!
-//! Apart because it is asked twice: once at the start, where a source that leads to nothing is a
-//! mistake, and then again and again, where it is something that happens.
+//! They are resolved at the start, where a source without files is an error, and by each scan for
+//! changes, where it is not.
 
 use std::{
     collections::BTreeMap,
@@ -9,13 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A source of modules that leads to none.
+/// A source without modules.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// There is no such file or folder.
     #[error("there is no file or folder {0}")]
     Missing(String),
-    /// The pattern cannot be understood.
+    /// The pattern is not valid.
     #[error("'{pattern}' is not a pattern: {why}")]
     Pattern {
         /// The pattern.
@@ -23,8 +23,8 @@ pub enum SourceError {
         /// What is wrong with it.
         why: glob::PatternError,
     },
-    /// The pattern fits no file.
-    #[error("no file fits the pattern '{0}'")]
+    /// The pattern matches no file.
+    #[error("no file matches the pattern '{0}'")]
     NoMatch(String),
     /// The folder has no module.
     #[error("the folder {0} has no .wasm file")]
@@ -39,12 +39,11 @@ pub enum SourceError {
     },
 }
 
-/// The files that `sources` stand for: files themselves, folders for all the `.wasm` files in
-/// them but hidden ones, and patterns such as `build/*.wasm`. Each file once, in the order of the
-/// sources.
+/// The files of `sources`: files themselves, the `.wasm` files in folders except hidden ones, and the
+/// matches of patterns such as `build/*.wasm`. Each file once, in the order of the sources.
 ///
 /// # Errors
-/// [`SourceError`] for the first source that leads to no file.
+/// [`SourceError`] for the first source without files.
 pub fn expand(sources: &[String]) -> Result<Vec<PathBuf>, SourceError> {
     let mut files = Vec::new();
     for source in sources {
@@ -58,25 +57,25 @@ pub fn expand(sources: &[String]) -> Result<Vec<PathBuf>, SourceError> {
 }
 
 fn expand_one(source: &str) -> Result<Vec<PathBuf>, SourceError> {
-    let shown = || source.to_owned();
-    let (files, nothing) = match Kind::of(source) {
-        Kind::File => return Ok(vec![PathBuf::from(source)]),
-        Kind::Missing => return Err(SourceError::Missing(shown())),
-        Kind::Folder => {
+    let name = || source.to_owned();
+    let (files, error) = match SourceKind::of(source) {
+        SourceKind::File => return Ok(vec![PathBuf::from(source)]),
+        SourceKind::Missing => return Err(SourceError::Missing(name())),
+        SourceKind::Folder => {
             let files = modules_in(Path::new(source));
-            let files = files.map_err(|why| SourceError::Unreadable { path: shown(), why })?;
-            (files, SourceError::EmptyFolder(shown()))
+            let files = files.map_err(|why| SourceError::Unreadable { path: name(), why })?;
+            (files, SourceError::EmptyFolder(name()))
         }
-        Kind::Pattern => {
-            let found = glob::glob(source).map_err(|why| SourceError::Pattern { pattern: shown(), why })?;
-            (found.flatten().filter(|path| path.is_file()).collect(), SourceError::NoMatch(shown()))
+        SourceKind::Pattern => {
+            let found = glob::glob(source).map_err(|why| SourceError::Pattern { pattern: name(), why })?;
+            (found.flatten().filter(|path| path.is_file()).collect(), SourceError::NoMatch(name()))
         }
     };
-    if files.is_empty() { Err(nothing) } else { Ok(files) }
+    if files.is_empty() { Err(error) } else { Ok(files) }
 }
 
-/// The same, without what leads to no file.
-pub fn in_order(sources: &[String]) -> Vec<PathBuf> {
+/// Like [`expand`], but skips sources without files.
+pub fn existing_files(sources: &[String]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for file in sources.iter().flat_map(|source| expand_one(source).unwrap_or_default()) {
         if !files.contains(&file) {
@@ -86,28 +85,28 @@ pub fn in_order(sources: &[String]) -> Vec<PathBuf> {
     files
 }
 
-/// What is the matter with a source that leads to no file, if it leads to none now.
-pub fn awaited(source: &str) -> Option<SourceError> {
+/// Why a source has no files now, if it has none.
+pub fn missing_source(source: &str) -> Option<SourceError> {
     expand_one(source).err()
 }
 
-/// What a source is at this moment.
+/// What a source is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SourceKind {
     File,
     Folder,
     Pattern,
-    /// There is nothing of that name, and it is no pattern.
+    /// There is no such file or folder, and it is no pattern.
     Missing,
 }
 
-impl Kind {
+impl SourceKind {
     pub(super) fn of(source: &str) -> Self {
         let path = Path::new(source);
         if path.is_dir() {
             Self::Folder
         } else if path.exists() {
-            // A file may have a star in its name.
+            // Checked before patterns, as a file may have a star in its name.
             Self::File
         } else if source.contains(['*', '?', '[']) {
             Self::Pattern
@@ -117,7 +116,7 @@ impl Kind {
     }
 }
 
-/// The modules in a folder. Hidden files are none: those are what others are writing just now.
+/// The modules in a folder. Skips hidden files, which are temporary files of programs that write modules.
 fn modules_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let is_module = |path: &PathBuf| {
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -128,53 +127,53 @@ fn modules_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// What the sources lead to at this moment.
+/// The files of sources at the moment.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Files, and whether a source is that very file.
+    /// Files, and whether a source is this very file.
     pub(super) files: BTreeMap<PathBuf, bool>,
-    /// Folders that could not be read: what was in them may still be there.
-    pub(super) unread: Vec<PathBuf>,
+    /// Folders that could not be read: their files may still exist.
+    pub(super) unreadable: Vec<PathBuf>,
 }
 
-/// Finds what the sources lead to now. At most `most` files.
-pub(super) fn find(sources: &[String], most: usize) -> Found {
+/// Finds the files of the sources, at most `files_max`.
+pub(super) fn find(sources: &[String], files_max: usize) -> Found {
     let mut found = Found::default();
     for source in sources {
         let path = Path::new(source);
-        let files = match Kind::of(source) {
-            Kind::File => {
+        let files = match SourceKind::of(source) {
+            SourceKind::File => {
                 found.files.insert(path.to_owned(), true);
                 continue;
             }
-            // Perhaps it is there and cannot be looked at.
-            Kind::Missing => {
-                if fs::symlink_metadata(path).is_err_and(|error| !is_absence(&error)) {
+            // It may exist and be inaccessible.
+            SourceKind::Missing => {
+                if fs::symlink_metadata(path).is_err_and(|error| !is_not_found(&error)) {
                     found.files.insert(path.to_owned(), true);
                 }
                 continue;
             }
-            Kind::Folder => modules_in(path).unwrap_or_else(|error| {
-                if !is_absence(&error) {
-                    found.unread.push(path.to_owned());
+            SourceKind::Folder => modules_in(path).unwrap_or_else(|error| {
+                if !is_not_found(&error) {
+                    found.unreadable.push(path.to_owned());
                 }
                 Vec::new()
             }),
-            Kind::Pattern => matching(source, &mut found.unread),
+            SourceKind::Pattern => matching(source, &mut found.unreadable),
         };
-        for file in files.into_iter().take(most.saturating_sub(found.files.len())) {
+        for file in files.into_iter().take(files_max.saturating_sub(found.files.len())) {
             found.files.entry(file).or_insert(false);
         }
     }
     found
 }
 
-fn matching(pattern: &str, unread: &mut Vec<PathBuf>) -> Vec<PathBuf> {
+fn matching(pattern: &str, unreadable: &mut Vec<PathBuf>) -> Vec<PathBuf> {
     let Ok(found) = glob::glob(pattern) else { return Vec::new() };
     let readable = found.filter_map(|path| {
         path.map_err(|error| {
-            if !is_absence(error.error()) {
-                unread.push(error.path().to_owned());
+            if !is_not_found(error.error()) {
+                unreadable.push(error.path().to_owned());
             }
         })
         .ok()
@@ -182,7 +181,7 @@ fn matching(pattern: &str, unread: &mut Vec<PathBuf>) -> Vec<PathBuf> {
     readable.filter(|path| path.is_file()).collect()
 }
 
-/// Whether an error says that something is not there.
-pub(super) fn is_absence(error: &io::Error) -> bool {
+/// Whether an error means that a file does not exist.
+pub(super) fn is_not_found(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -1,20 +1,18 @@
-//! WASI 0.2 with nothing granted.
+//! WASI 0.2 without any access to the host.
 //!
-//! Apart because it is what a guest can reach beside the contract: clocks, randomness, and
-//! output that goes to the task's log. No files, no network, no environment, no arguments; these
-//! interfaces exist, and have nothing to give.
+//! A guest gets clocks, randomness, and output that goes to the task's log. The interfaces for
+//! files, network, environment and arguments exist, but are empty.
 //!
-//! What costs is made when it is first asked for. Environment, standard streams and randomness
-//! are our own and cost nothing before; everything else comes from wasmtime-wasi's context,
-//! which most attempts never need.
+//! Everything expensive is created on first use. Environment, standard streams and randomness are
+//! implemented here; the rest comes from wasmtime-wasi's context, which most attempts never need.
 
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rand::Rng as _;
-use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime_wasi::{
-    WasiCtx, WasiCtxView, WasiView,
+    WasiCtxView, WasiView,
     p2::{
         DynInputStream, DynOutputStream, OutputStream, Pollable, StreamError, StreamResult,
         bindings::{cli, random},
@@ -23,33 +21,15 @@ use wasmtime_wasi::{
 };
 
 use super::{
-    call::{Attempt, HANDLES_MAX},
-    output::{Flood, Output, Stream},
+    attempt::Attempt,
+    output::{Output, OutputLimit, Stream},
 };
-use crate::lock::lock;
+use crate::{lock::lock, system};
 
-/// Entries of the table of resources: a pollable has two, its own and what it waits for. So a guest reaches
-/// its bound of handles first, whatever they are of.
-const RESOURCES_MAX: usize = 2 * HANDLES_MAX + 100;
-/// Random bytes that one call may ask for.
+/// Maximum random bytes of one call.
 const RANDOM_MAX: u64 = 1 << 20;
-/// Bytes that a printing stream takes at once.
+/// Maximum bytes that an output stream accepts at once.
 const WRITE_MAX: usize = 64 << 10;
-
-/// What an attempt has of WASI.
-pub(super) struct Wasi {
-    table: ResourceTable,
-    /// Made when first needed.
-    context: Option<Box<WasiCtx>>,
-}
-
-impl Wasi {
-    pub(super) fn new() -> Self {
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
-        Self { table, context: None }
-    }
-}
 
 impl WasiView for Attempt {
     fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -58,28 +38,28 @@ impl WasiView for Attempt {
     }
 }
 
-/// Lets modules that never wait reach WASI.
+/// Adds WASI for synchronous calls.
 pub(super) fn add_to_linker_sync(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
-    put_ours_over(linker)
+    add_own_interfaces(linker)
 }
 
-/// Lets modules that wait reach WASI.
+/// Adds WASI for async calls.
 pub(super) fn add_to_linker_async(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    put_ours_over(linker)
+    add_own_interfaces(linker)
 }
 
-fn put_ours_over(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
-    type Own = HasSelf<Attempt>;
+fn add_own_interfaces(linker: &mut Linker<Attempt>) -> wasmtime::Result<()> {
+    type Data = HasSelf<Attempt>;
     linker.allow_shadowing(true);
-    cli::environment::add_to_linker::<_, Own>(linker, |attempt| attempt)?;
-    cli::stdin::add_to_linker::<_, Own>(linker, |attempt| attempt)?;
-    cli::stdout::add_to_linker::<_, Own>(linker, |attempt| attempt)?;
-    cli::stderr::add_to_linker::<_, Own>(linker, |attempt| attempt)?;
-    random::random::add_to_linker::<_, Own>(linker, |attempt| attempt)?;
-    random::insecure::add_to_linker::<_, Own>(linker, |attempt| attempt)?;
-    random::insecure_seed::add_to_linker::<_, Own>(linker, |attempt| attempt)?;
+    cli::environment::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
+    cli::stdin::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
+    cli::stdout::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
+    cli::stderr::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
+    random::random::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
+    random::insecure::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
+    random::insecure_seed::add_to_linker::<_, Data>(linker, |attempt| attempt)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -107,39 +87,39 @@ impl cli::stdin::Host for Attempt {
 
 impl cli::stdout::Host for Attempt {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.printer(Stream::Stdout)
+        self.output_stream(Stream::Stdout)
     }
 }
 
 impl cli::stderr::Host for Attempt {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.printer(Stream::Stderr)
+        self.output_stream(Stream::Stderr)
     }
 }
 
 impl Attempt {
-    fn printer(&mut self, stream: Stream) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let printer: DynOutputStream = Box::new(Printer { output: self.output(), stream });
-        Ok(self.wasi.table.push(printer)?)
+    fn output_stream(&mut self, stream: Stream) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(LogStream { output: self.output(), stream });
+        Ok(self.wasi.table.push(stream)?)
     }
 }
 
 /// A stream whose lines go to the log of the task. Never blocks.
-struct Printer {
+struct LogStream {
     output: Arc<Mutex<Output>>,
     stream: Stream,
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Printer {
+impl Pollable for LogStream {
     async fn ready(&mut self) {}
 }
 
 #[wasmtime_wasi::async_trait]
-impl OutputStream for Printer {
+impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let mut output = lock(&self.output);
-        output.print(self.stream, &bytes).map_err(|flood: Flood| StreamError::Trap(flood.into()))
+        output.print(self.stream, &bytes).map_err(|error: OutputLimit| StreamError::Trap(error.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -151,13 +131,13 @@ impl OutputStream for Printer {
     }
 }
 
-/// A guest asked for too many random bytes at once.
+/// A guest requested too many random bytes at once.
 #[derive(Debug, thiserror::Error)]
-#[error("asked for {0} random bytes at once, {RANDOM_MAX} are the most")]
-struct TooRandom(u64);
+#[error("requested {0} random bytes at once: the limit is {max}", max = system::bytes(RANDOM_MAX))]
+struct RandomLimit(u64);
 
 fn random_bytes(count: u64) -> wasmtime::Result<Vec<u8>> {
-    let length = usize::try_from(count).ok().filter(|_| count <= RANDOM_MAX).ok_or(TooRandom(count))?;
+    let length = usize::try_from(count).ok().filter(|_| count <= RANDOM_MAX).ok_or(RandomLimit(count))?;
     let mut bytes = vec![0; length];
     rand::rng().fill_bytes(&mut bytes);
     Ok(bytes)

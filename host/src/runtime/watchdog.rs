@@ -1,15 +1,15 @@
-//! Ends attempts that ran too long or that somebody stopped.
+//! The watchdog: ends attempts that ran too long or that were stopped.
 //!
-//! Apart because it is the one place where threads meet: a slot says what it runs and until
-//! when, the watchdog thread and a [`Stopper`] decide that it is over, and the guest notices at
-//! its next epoch check or, while it waits in the host, by [`Watch::over`].
+//! This is where threads meet. A slot registers its attempt and deadline with an [`AttemptTimer`];
+//! the watchdog thread or a [`Stopper`] ends the attempt; the guest notices at its next epoch check
+//! or, while it waits in the host, by [`AttemptTimer::expired`].
 //!
 //! An attempt costs two uncontended locks. The thread sleeps until the earliest deadline and is
 //! woken only for an earlier one, so an idle machine stays idle.
 //!
-//! Invariants: an attempt is first *asked* to end (the guest may see that by `is-cancelled`) and
-//! is *over* [`GRACE`] later. What is said about one attempt never reaches the next, because
-//! both sides compare and change the attempt under one lock.
+//! Invariants: an attempt is first *requested* to end, which the guest can see by `is-cancelled`, and
+//! *expires* [`CANCEL_GRACE`] later. What ends one attempt never affects the next, because both
+//! sides compare and change the current attempt under one lock.
 
 use std::{
     fmt,
@@ -33,32 +33,32 @@ use crate::{
     lock::lock,
 };
 
-/// Between asking an attempt to end and ending it.
-const GRACE: Duration = Duration::from_millis(10);
-/// How often an attempt that is over and still runs is reminded. One reminder can be lost: the
-/// guest may look at its state just before, and set its next epoch just after it.
-const REMIND_EVERY: Duration = Duration::from_millis(5);
+/// Time for the guest to end by itself between the request and the end.
+const CANCEL_GRACE: Duration = Duration::from_millis(10);
+/// Interval of the epoch increments while an expired attempt still runs. One increment can be lost:
+/// the guest may check its state just before it, and set its next epoch just after it.
+const EPOCH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Why an attempt was ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum EndReason {
     /// Its deadline passed.
     TimedOut,
-    /// Somebody stopped it.
+    /// It was stopped by a [`Stopper`].
     Stopped,
 }
 
-/// How a slot stands.
+/// The phase of the attempt that a slot runs.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// It runs nothing.
+    /// The slot runs nothing.
     Idle,
-    /// Its attempt may run until this deadline.
-    Runs { until: Moment },
-    /// Its attempt may end in good order until then.
-    Asked { why: Why, until: Moment },
-    /// Its attempt must end now.
-    Over { why: Why },
+    /// The attempt may run until its deadline.
+    Running { deadline: Moment },
+    /// The attempt was requested to end, and may do so until it expires.
+    CancelRequested { reason: EndReason, expires_at: Moment },
+    /// The attempt must end now.
+    Expired { reason: EndReason },
 }
 
 struct Current {
@@ -66,62 +66,62 @@ struct Current {
     phase: Phase,
 }
 
-/// What one slot runs, and until when.
-pub(super) struct Watch {
+/// Which attempt a slot runs, and until when.
+pub(super) struct AttemptTimer {
     current: Mutex<Current>,
-    /// The slot's thread, while it waits in the host.
-    waiting: AtomicWaker,
-    shared: Arc<Shared>,
+    /// Wakes the slot's thread while it waits in the host.
+    waker: AtomicWaker,
+    watchdog: Arc<Shared>,
 }
 
-impl Watch {
+impl AttemptTimer {
     fn lock(&self) -> MutexGuard<'_, Current> {
         lock(&self.current)
     }
 
-    /// Says that `attempt` begins and may run until `deadline`.
-    pub(super) fn begin(&self, attempt: AttemptId, deadline: Moment) -> Watched<'_> {
-        *self.lock() = Current { attempt, phase: Phase::Runs { until: deadline } };
-        self.shared.wake_before(deadline);
-        Watched { watch: self, ended: false }
+    /// Starts the time of `attempt`, which may run until `deadline`.
+    pub(super) fn begin(&self, attempt: AttemptId, deadline: Moment) -> AttemptGuard<'_> {
+        *self.lock() = Current { attempt, phase: Phase::Running { deadline } };
+        self.watchdog.wake_before(deadline);
+        AttemptGuard { timer: self, has_ended: false }
     }
 
-    /// Whether the attempt should end in good order.
-    pub(super) fn is_asked(&self) -> bool {
-        matches!(self.lock().phase, Phase::Asked { .. } | Phase::Over { .. })
+    /// Whether the attempt was requested to end.
+    pub(super) fn is_cancel_requested(&self) -> bool {
+        matches!(self.lock().phase, Phase::CancelRequested { .. } | Phase::Expired { .. })
     }
 
     /// Whether the attempt must end now.
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self.lock().phase, Phase::Over { .. })
+    pub(super) fn is_expired(&self) -> bool {
+        matches!(self.lock().phase, Phase::Expired { .. })
     }
 
     /// Waits until the attempt must end.
-    pub(super) async fn over(&self) {
+    pub(super) async fn expired(&self) {
         poll_fn(|context| {
-            self.waiting.register(context.waker());
-            if self.is_over() { Poll::Ready(()) } else { Poll::Pending }
+            self.waker.register(context.waker());
+            if self.is_expired() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
-    /// Moves the attempt on if it is due, and says when to look again.
-    fn patrol(&self, now: Moment) -> Look {
+    /// Moves the attempt to its next phase if that is due.
+    fn check(&self, now: Moment) -> NextCheck {
         let mut current = self.lock();
-        if let Phase::Runs { until } = current.phase
-            && until <= now
+        if let Phase::Running { deadline } = current.phase
+            && deadline <= now
         {
-            current.phase = Phase::Asked { why: Why::TimedOut, until: until + GRACE };
+            current.phase = Phase::CancelRequested { reason: EndReason::TimedOut, expires_at: deadline + CANCEL_GRACE };
         }
-        if let Phase::Asked { why, until } = current.phase
-            && until <= now
+        if let Phase::CancelRequested { reason, expires_at } = current.phase
+            && expires_at <= now
         {
-            current.phase = Phase::Over { why };
+            current.phase = Phase::Expired { reason };
         }
         match current.phase {
-            Phase::Idle => Look::At(Moment::NEVER),
-            Phase::Runs { until } | Phase::Asked { until, .. } => Look::At(until),
-            Phase::Over { .. } => Look::Remind,
+            Phase::Idle => NextCheck::At(Moment::NEVER),
+            Phase::Running { deadline: at } | Phase::CancelRequested { expires_at: at, .. } => NextCheck::At(at),
+            Phase::Expired { .. } => NextCheck::Overdue,
         }
     }
 
@@ -130,62 +130,63 @@ impl Watch {
         if current.attempt != attempt {
             return false;
         }
+        let reason = EndReason::Stopped;
         current.phase = match current.phase {
             Phase::Idle => return false,
-            Phase::Runs { .. } => Phase::Asked { why: Why::Stopped, until: Now::read().mono + GRACE },
-            Phase::Asked { until, .. } => Phase::Asked { why: Why::Stopped, until },
-            Phase::Over { .. } => Phase::Over { why: Why::Stopped },
+            Phase::Running { .. } => Phase::CancelRequested { reason, expires_at: Now::read().mono + CANCEL_GRACE },
+            Phase::CancelRequested { expires_at, .. } => Phase::CancelRequested { reason, expires_at },
+            Phase::Expired { .. } => Phase::Expired { reason },
         };
         drop(current);
-        self.shared.wake();
+        self.watchdog.wake();
         true
     }
 }
 
-/// What a look at a slot found.
-enum Look {
-    /// Nothing to do before this moment.
+/// When to check a slot again.
+enum NextCheck {
+    /// There is nothing to do before this moment.
     At(Moment),
-    /// Its attempt is over and has not ended yet.
-    Remind,
+    /// Its attempt has expired and has not ended yet.
+    Overdue,
 }
 
-/// An attempt that is being watched.
-pub(super) struct Watched<'a> {
-    watch: &'a Watch,
-    ended: bool,
+/// A running attempt. Its end stops the timer, also when it is dropped without [`Self::end`].
+pub(super) struct AttemptGuard<'a> {
+    timer: &'a AttemptTimer,
+    has_ended: bool,
 }
 
-impl Watched<'_> {
-    /// Says that the attempt has ended, and tells why it was asked to, if it was.
-    pub(super) fn end(mut self) -> Option<Why> {
-        self.ended = true;
-        match mem::replace(&mut self.watch.lock().phase, Phase::Idle) {
-            Phase::Asked { why, .. } | Phase::Over { why } => Some(why),
-            Phase::Idle | Phase::Runs { .. } => None,
+impl AttemptGuard<'_> {
+    /// Stops the timer, and returns why the attempt was requested to end, if it was.
+    pub(super) fn end(mut self) -> Option<EndReason> {
+        self.has_ended = true;
+        match mem::replace(&mut self.timer.lock().phase, Phase::Idle) {
+            Phase::CancelRequested { reason, .. } | Phase::Expired { reason } => Some(reason),
+            Phase::Idle | Phase::Running { .. } => None,
         }
     }
 }
 
-impl Drop for Watched<'_> {
+impl Drop for AttemptGuard<'_> {
     fn drop(&mut self) {
-        if !self.ended {
-            self.watch.lock().phase = Phase::Idle;
+        if !self.has_ended {
+            self.timer.lock().phase = Phase::Idle;
         }
     }
 }
 
 /// Stops the attempt that a slot runs, from any thread.
 #[derive(Clone)]
-pub struct Stopper(Arc<Watch>);
+pub struct Stopper(Arc<AttemptTimer>);
 
 impl Stopper {
-    pub(super) fn of(watch: &Arc<Watch>) -> Self {
-        Self(Arc::clone(watch))
+    pub(super) fn of(timer: &Arc<AttemptTimer>) -> Self {
+        Self(Arc::clone(timer))
     }
 
-    /// Stops `attempt` if it is the one that the slot runs now, and tells whether it is. It ends
-    /// within some 10 ms, as [`Outcome::Stopped`](crate::task::Outcome::Stopped).
+    /// Stops `attempt` and returns true if it is the one that the slot runs now. It ends within some
+    /// 10 ms, as [`Outcome::Stopped`](crate::task::Outcome::Stopped).
     pub fn stop(&self, attempt: AttemptId) -> bool {
         self.0.stop(attempt)
     }
@@ -199,11 +200,11 @@ impl fmt::Debug for Stopper {
 
 /// What the watchdog thread shares with the slots.
 struct Shared {
-    watches: Mutex<Vec<Weak<Watch>>>,
-    /// The thread looks again at this moment (microseconds) by itself. While it looks, this is
-    /// "never", so whoever begins meanwhile wakes it.
+    timers: Mutex<Vec<Weak<AttemptTimer>>>,
+    /// When the thread wakes up by itself, in microseconds. While it checks the timers this is
+    /// "never", so an attempt that begins meanwhile wakes it.
     sleeps_until: AtomicU64,
-    gone: AtomicBool,
+    is_stopped: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
@@ -220,37 +221,37 @@ impl Shared {
         }
     }
 
-    fn watches(&self) -> MutexGuard<'_, Vec<Weak<Watch>>> {
-        lock(&self.watches)
+    fn timers(&self) -> MutexGuard<'_, Vec<Weak<AttemptTimer>>> {
+        lock(&self.timers)
     }
 
-    /// Looks at every slot once, and says when to look again.
-    fn patrol(&self, engines: &[Engine]) -> Moment {
+    /// Checks every slot once, and returns when to check again.
+    fn check_all(&self, engines: &[Engine]) -> Moment {
         let now = Now::read().mono;
         let mut next = Moment::NEVER;
-        let mut late = Vec::new();
-        self.watches().retain(|watch| {
-            let Some(watch) = watch.upgrade() else { return false };
-            match watch.patrol(now) {
-                Look::At(moment) => next = next.min(moment),
-                Look::Remind => late.push(watch),
+        let mut overdue = Vec::new();
+        self.timers().retain(|timer| {
+            let Some(timer) = timer.upgrade() else { return false };
+            match timer.check(now) {
+                NextCheck::At(moment) => next = next.min(moment),
+                NextCheck::Overdue => overdue.push(timer),
             }
             true
         });
-        if late.is_empty() {
+        if overdue.is_empty() {
             return next;
         }
         engines.iter().for_each(Engine::increment_epoch);
-        for watch in late {
-            watch.waiting.wake();
+        for timer in overdue {
+            timer.waker.wake();
         }
-        next.min(now + REMIND_EVERY)
+        next.min(now + EPOCH_INTERVAL)
     }
 
     fn run(&self, engines: &[Engine]) {
-        while !self.gone.load(SeqCst) {
+        while !self.is_stopped.load(SeqCst) {
             self.sleeps_until.store(Moment::NEVER.micros(), SeqCst);
-            let next = self.patrol(engines);
+            let next = self.check_all(engines);
             self.sleeps_until.store(next.micros(), SeqCst);
             if next == Moment::NEVER {
                 thread::park();
@@ -265,34 +266,33 @@ impl Shared {
 pub(super) struct Watchdog(Arc<Shared>);
 
 impl Watchdog {
-    /// Starts the thread; `engines` are those whose stores look at their epoch.
+    /// Starts the thread. `engines` are those whose epochs it increments.
     pub(super) fn start(engines: Vec<Engine>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            watches: Mutex::default(),
+            timers: Mutex::default(),
             sleeps_until: AtomicU64::new(u64::MAX),
-            gone: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
             thread: OnceLock::new(),
         });
-        let its = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("watchdog".into()).spawn(move || its.run(&engines))?;
-        // Only this sets it, once.
+        let for_thread = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("watchdog".into()).spawn(move || for_thread.run(&engines))?;
+        // This is the only place that sets it.
         let _ = shared.thread.set(thread.thread().clone());
         Ok(Self(shared))
     }
 
-    /// A slot to look after, until it is dropped.
-    pub(super) fn watch(&self) -> Arc<Watch> {
-        let idle = Current { attempt: AttemptId(0), phase: Phase::Idle };
-        let watch =
-            Arc::new(Watch { current: Mutex::new(idle), waiting: AtomicWaker::new(), shared: Arc::clone(&self.0) });
-        self.0.watches().push(Arc::downgrade(&watch));
-        watch
+    /// A timer for one slot, which the thread checks until it is dropped.
+    pub(super) fn timer(&self) -> Arc<AttemptTimer> {
+        let current = Mutex::new(Current { attempt: AttemptId(0), phase: Phase::Idle });
+        let timer = Arc::new(AttemptTimer { current, waker: AtomicWaker::new(), watchdog: Arc::clone(&self.0) });
+        self.0.timers().push(Arc::downgrade(&timer));
+        timer
     }
 }
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        self.0.gone.store(true, SeqCst);
+        self.0.is_stopped.store(true, SeqCst);
         self.0.wake();
     }
 }
@@ -304,22 +304,22 @@ mod tests {
     const LATER: Moment = Moment::from_micros(1_000_000);
 
     #[test]
-    fn an_attempt_is_asked_to_end_before_it_is_over() {
+    fn an_attempt_is_requested_to_end_before_it_expires() {
         let watchdog = Watchdog::start(Vec::new()).expect("a thread");
-        let watch = watchdog.watch();
+        let timer = watchdog.timer();
         let deadline = Now::read().mono + Duration::from_hours(1);
-        let watched = watch.begin(AttemptId(1), deadline);
-        assert!(matches!(watch.patrol(LATER), Look::At(until) if until == deadline));
-        assert!(!watch.is_asked());
-        assert!(matches!(watch.patrol(deadline), Look::At(until) if until == deadline + GRACE));
-        assert!(watch.is_asked() && !watch.is_over());
-        assert!(matches!(watch.patrol(deadline + GRACE), Look::Remind));
-        assert!(watch.is_over());
-        assert_eq!(watched.end(), Some(Why::TimedOut));
-        assert!(!watch.is_asked() && !watch.stop(AttemptId(1)));
-        let watched = watch.begin(AttemptId(2), deadline);
-        assert!(!watch.stop(AttemptId(1)) && watch.stop(AttemptId(2)) && watch.is_asked());
-        drop(watched);
-        assert!(matches!(watch.patrol(LATER), Look::At(Moment::NEVER)));
+        let guard = timer.begin(AttemptId(1), deadline);
+        assert!(matches!(timer.check(LATER), NextCheck::At(at) if at == deadline));
+        assert!(!timer.is_cancel_requested());
+        assert!(matches!(timer.check(deadline), NextCheck::At(at) if at == deadline + CANCEL_GRACE));
+        assert!(timer.is_cancel_requested() && !timer.is_expired());
+        assert!(matches!(timer.check(deadline + CANCEL_GRACE), NextCheck::Overdue));
+        assert!(timer.is_expired());
+        assert_eq!(guard.end(), Some(EndReason::TimedOut));
+        assert!(!timer.is_cancel_requested() && !timer.stop(AttemptId(1)));
+        let guard = timer.begin(AttemptId(2), deadline);
+        assert!(!timer.stop(AttemptId(1)) && timer.stop(AttemptId(2)) && timer.is_cancel_requested());
+        drop(guard);
+        assert!(matches!(timer.check(LATER), NextCheck::At(Moment::NEVER)));
     }
 }

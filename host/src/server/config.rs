@@ -7,8 +7,7 @@ use uuid::Uuid;
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, ExposureError, NotAnAddress, SUBWORKER_PORT},
     control_plane::{cluster, state::UNKNOWN_GRACE},
-    protocol::WORKER_ID_MAX,
-    task::SerializationFormat,
+    task::{InvalidWorkerId, SerializationFormat},
     transport::{OPEN_REQUESTS_MAX, OpenError},
 };
 #[cfg(feature = "runtime")]
@@ -98,8 +97,8 @@ pub enum ControlPlaneError {
     #[error(transparent)]
     Exposed(#[from] ExposureError),
     /// The worker id cannot be announced.
-    #[error("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters, not {0:?}")]
-    WorkerId(String),
+    #[error(transparent)]
+    WorkerId(#[from] InvalidWorkerId),
     /// The system has no more threads.
     #[error("cannot start a thread: {}", crate::system::explain(.0))]
     Thread(#[from] std::io::Error),

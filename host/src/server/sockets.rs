@@ -14,8 +14,8 @@ use crate::{
         handler::{ClientService, WorkerService},
     },
     discovery::Announcement,
-    protocol::{self, WORKER_ID_MAX, Welcome},
-    task::TaskPriority,
+    protocol::{self, Welcome},
+    task::{TaskPriority, WorkerId},
     transport::{Announcer, OpenError, PAYLOAD_MAX, Server, Transport, nng::Nng},
 };
 
@@ -28,9 +28,7 @@ pub(super) struct PeerInfo {
 impl PeerInfo {
     pub(super) fn new(config: &ControlPlaneConfig) -> Result<Self, ControlPlaneError> {
         let id = &config.worker_id;
-        if !protocol::is_worker_id(id) {
-            return Err(ControlPlaneError::WorkerId(id.chars().take(WORKER_ID_MAX).collect()));
-        }
+        WorkerId::check(id)?;
         let base_address = config.base_address.for_peers(config.advertise_address.as_ref(), config.insecure)?;
         // Peers never learn the address of the bus, so this only checks whether it may be listened on.
         config.discovery_address.for_peers(Some(&base_address), config.insecure)?;

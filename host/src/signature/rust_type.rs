@@ -1,13 +1,13 @@
-//! The JSON Schema of a Rust type, as far as its text tells what serde reads into it.
+//! The JSON Schema of a plain Rust type, derived from its name.
 //!
-//! Modules tell no schema of plain types, whose name says as much in fewer bytes.
+//! Modules send no schema for plain types: the name is shorter.
 
 use serde_json::{Value, json};
 
-/// How deep a type is read.
+/// Maximum nesting of a type.
 const DEPTH_MAX: u32 = 16;
 
-/// The schema of the type that this text names; none if the text tells nothing.
+/// Returns the schema of the named type, or none if it is not a plain type.
 pub(super) fn schema(text: &str) -> Option<Value> {
     of(text, 0)
 }

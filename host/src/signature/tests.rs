@@ -1,4 +1,4 @@
-//! What is refused and how it is told, and that nothing is refused that a complete validator takes.
+//! Refused calls and their messages, and a comparison with a complete validator.
 
 use serde_json::json;
 
@@ -24,18 +24,18 @@ fn typed(types: &[&str]) -> Signature {
 }
 
 /// A task with one parameter of this schema.
-fn schemed(schema: &Value) -> Signature {
+fn with_schema(schema: &Value) -> Signature {
     signature(&json!([{"name": "order", "type": "Order", "required": true, "schema": schema}]))
 }
 
 #[track_caller]
-fn told(signature: &Signature, args: &str, kwargs: &str) -> String {
+fn message(signature: &Signature, args: &str, kwargs: &str) -> String {
     signature.check(&document(args), &document(kwargs)).map_or_else(|error| error.to_string(), |()| String::new())
 }
 
 #[track_caller]
 fn fits(signature: &Signature, args: &str) {
-    assert_eq!(told(signature, args, "{}"), "", "{args}");
+    assert_eq!(message(signature, args, "{}"), "", "{args}");
 }
 
 #[test]
@@ -59,13 +59,13 @@ fn arguments_are_bound_by_position_and_name_as_the_guest_binds_them() {
         // How they are bound comes before what they are, as in the guest.
         ("[\"x\"]", "{}", "add() missing 1 required argument: 'b'"),
     ] {
-        assert_eq!(told(&add, args, kwargs), expected, "{args} {kwargs}");
+        assert_eq!(message(&add, args, kwargs), expected, "{args} {kwargs}");
     }
-    assert_eq!(told(&typed(&[]), "[1]", "{}"), "add() takes 0 arguments but 1 was given");
+    assert_eq!(message(&typed(&[]), "[1]", "{}"), "add() takes 0 arguments but 1 was given");
 }
 
 #[test]
-fn a_type_says_what_serde_reads_into_it() {
+fn a_plain_type_accepts_what_serde_reads_into_it() {
     for (text, takes, refuses) in [
         ("i64", &["1", "-1", "0", "-0"][..], &["1.0", "1e2", "\"1\"", "null", "true", "[1]"][..]),
         ("u8", &["0", "255"], &["256", "-1", "1.0", "null"]),
@@ -87,7 +87,7 @@ fn a_type_says_what_serde_reads_into_it() {
             fits(&signature, &format!("[{value}]"));
         }
         for value in refuses {
-            assert_ne!(told(&signature, &format!("[{value}]"), "{}"), "", "{text} takes {value}");
+            assert_ne!(message(&signature, &format!("[{value}]"), "{}"), "", "{text} takes {value}");
         }
     }
 }
@@ -121,9 +121,9 @@ fn order() -> Value {
 }
 
 #[test]
-fn choices_are_told_as_a_few_short_ones_however_many_and_long_they_are() {
+fn a_message_names_only_the_first_choices_shortened() {
     let many: Vec<String> = (0..9).map(|number| format!("{number}{}", "x".repeat(99))).collect();
-    let why = told(&schemed(&json!({"enum": many})), r#"["y"]"#, "{}");
+    let why = message(&with_schema(&json!({"enum": many})), r#"["y"]"#, "{}");
     let shown = |number: u32| format!("\"{number}{}…", "x".repeat(58));
     assert_eq!(
         why,
@@ -137,12 +137,12 @@ fn choices_are_told_as_a_few_short_ones_however_many_and_long_they_are() {
     );
     // Long ones that are alike cost as much as they are compared, and are let through beyond that.
     let alike: Vec<String> = (0..2_000).map(|number| format!("{}{number:04}", "x".repeat(2_000))).collect();
-    fits(&schemed(&json!({"enum": alike})), &format!("[\"{}\"]", "x".repeat(2_004)));
+    fits(&with_schema(&json!({"enum": alike})), &format!("[\"{}\"]", "x".repeat(2_004)));
 }
 
 #[test]
-fn what_is_wrong_deep_inside_is_told_with_its_path() {
-    let signature = schemed(&order());
+fn a_nested_violation_is_reported_with_its_path() {
+    let signature = with_schema(&order());
     let item = |text: &str| format!(r#"[{{"items": [{{"name": "a", "price": 1}}, {text}]}}]"#);
     fits(&signature, &item(r#"{"price": 2.5, "name": "b", "count": 3, "gift": {"kind": "box", "size": "m"}}"#));
     for (text, expected) in [
@@ -163,7 +163,7 @@ fn what_is_wrong_deep_inside_is_told_with_its_path() {
         ),
         ("7", "args[0].items[1]: expected object, found number 7"),
     ] {
-        assert_eq!(told(&signature, &item(text), "{}"), expected, "{text}");
+        assert_eq!(message(&signature, &item(text), "{}"), expected, "{text}");
     }
     for (value, expected) in [
         (r#"{"items": [], "colour": 1}"#, "kwargs.order.colour: expected no such property, found number 1"),
@@ -174,42 +174,42 @@ fn what_is_wrong_deep_inside_is_told_with_its_path() {
         ("{}", "kwargs.order.items: expected array, found nothing"),
         ("[[1]]", "kwargs.order: expected object, found array [[1]]"),
     ] {
-        assert_eq!(told(&signature, "[]", &format!(r#"{{"order": {value}}}"#)), expected);
+        assert_eq!(message(&signature, "[]", &format!(r#"{{"order": {value}}}"#)), expected);
     }
     let ten = format!(r#"[{{"items": [{}]}}]"#, [r#"{"name": "a", "price": 1}"#; 10].join(","));
-    assert_eq!(told(&signature, &ten, "{}"), "args[0].items: expected array of at most 9 items, found array of 10");
+    assert_eq!(message(&signature, &ten, "{}"), "args[0].items: expected array of at most 9 items, found array of 10");
 }
 
 #[test]
 fn a_long_value_is_shown_in_part() {
-    let text = told(&typed(&["i64"]), &format!("[\"{}\"]", "ü".repeat(200)), "{}");
+    let text = message(&typed(&["i64"]), &format!("[\"{}\"]", "ü".repeat(200)), "{}");
     assert!(text.starts_with("args[0]: expected integer, found string \"üü") && text.ends_with("ü…"), "{text}");
     assert!(text.len() < 120, "{text}");
 }
 
 #[test]
-fn what_a_module_does_not_say_is_let_through() {
+fn undeclared_parameters_pass() {
     for schema in ["{}", r#"{"result": "i64"}"#, r#"{"parameters": null}"#] {
         let unknown = Signature::read("add", &document(schema));
-        assert_eq!(told(&unknown, "[1, 2, 3]", r#"{"x": 1}"#), "", "{schema}");
+        assert_eq!(message(&unknown, "[1, 2, 3]", r#"{"x": 1}"#), "", "{schema}");
         assert!(unknown.warnings().is_empty());
     }
     let unnamed = Signature::read("add", &document(r#"{"parameters": [{"name": "x"}]}"#));
-    assert_eq!(told(&unnamed, "[]", "{}"), "");
-    assert_eq!(told(&unnamed, "[{}]", "{}"), "");
+    assert_eq!(message(&unnamed, "[]", "{}"), "");
+    assert_eq!(message(&unnamed, "[{}]", "{}"), "");
 }
 
 #[test]
-fn a_schema_that_cannot_be_used_is_a_warning_and_the_rest_is_checked() {
+fn an_unusable_schema_is_a_warning_and_the_rest_is_checked() {
     for schema in [json!({"$ref": "#/$defs/None"}), json!(7), json!({"items": {"$ref": "#/a%20b"}})] {
-        let said = json!({"parameters": [{"name": "x", "schema": schema, "required": true}]});
-        let signature = Signature::read("add", &Json::of(&said).expect("JSON"));
+        let schema = json!({"parameters": [{"name": "x", "schema": schema, "required": true}]});
+        let signature = Signature::read("add", &Json::of(&schema).expect("JSON"));
         assert_eq!(signature.warnings().len(), 1, "{schema}");
-        assert_eq!(told(&signature, "[1]", "{}"), "");
-        assert_eq!(told(&signature, "[]", "{}"), "add() missing 1 required argument: 'x'");
+        assert_eq!(message(&signature, "[1]", "{}"), "");
+        assert_eq!(message(&signature, "[]", "{}"), "add() missing 1 required argument: 'x'");
     }
     let wrong = Signature::read("add", &document(r#"{"parameters": 7}"#));
-    assert_eq!((wrong.warnings().len(), told(&wrong, "[1]", "{}")), (1, String::new()));
+    assert_eq!((wrong.warnings().len(), message(&wrong, "[1]", "{}")), (1, String::new()));
     let many: Vec<Value> = (0..65).map(|number| json!({"name": format!("p{number}")})).collect();
     let many = Signature::read("add", &Json::of(&json!({"parameters": many})).expect("JSON"));
     assert_eq!(many.warnings().len(), 1);
@@ -217,8 +217,8 @@ fn a_schema_that_cannot_be_used_is_a_warning_and_the_rest_is_checked() {
 
 #[test]
 fn nothing_is_fetched_and_a_hostile_schema_takes_no_time() {
-    fits(&schemed(&json!({"$ref": "https://example.com/schema.json"})), "[1]");
-    fits(&schemed(&json!({"$ref": "#"})), "[1]");
+    fits(&with_schema(&json!({"$ref": "https://example.com/schema.json"})), "[1]");
+    fits(&with_schema(&json!({"$ref": "#"})), "[1]");
     // Each level doubles the work: 2^60 looks without a budget.
     let twice =
         |next: usize| json!({"allOf": [{"$ref": format!("#/$defs/d{next}")}, {"$ref": format!("#/$defs/d{next}")}]});
@@ -226,12 +226,12 @@ fn nothing_is_fetched_and_a_hostile_schema_takes_no_time() {
         (0..60).map(|level| (format!("d{level}"), twice(level + 1))).collect();
     defs.insert("d60".into(), json!({"type": "string"}));
     let started = std::time::Instant::now();
-    told(&schemed(&json!({"$defs": defs, "$ref": "#/$defs/d0"})), "[1]", "{}");
+    message(&with_schema(&json!({"$defs": defs, "$ref": "#/$defs/d0"})), "[1]", "{}");
     let any = json!({"anyOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}, false], "type": "array"});
-    told(&schemed(&any), &format!("[{}7{}]", "[".repeat(60), "]".repeat(60)), "{}");
+    message(&with_schema(&any), &format!("[{}7{}]", "[".repeat(60), "]".repeat(60)), "{}");
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     let deep = format!("[{}{}]", "[".repeat(100_000), "]".repeat(100_000));
-    fits(&schemed(&json!({"type": "array", "items": {"$ref": "#"}})), &deep);
+    fits(&with_schema(&json!({"type": "array", "items": {"$ref": "#"}})), &deep);
 }
 
 /// Values that are near each other, of a seed.
@@ -292,19 +292,19 @@ impl Random {
 }
 
 #[test]
-fn nothing_is_refused_that_a_complete_validator_takes_and_little_else_is_taken() {
+fn a_complete_validator_agrees_on_everything_refused() {
     let mut random = Random(7);
     let (mut refused, mut missed) = (0, 0);
     for _ in 0..4_000 {
         let mut schema = random.schema(2);
         schema["$defs"] = json!({"x": random.schema(1)});
         let Ok(complete) = jsonschema::validator_for(&schema) else { continue };
-        let form = Form::of_schema(&schema).expect("a schema that compiles");
+        let compiled = CompiledSchema::of_schema(&schema).expect("a schema that compiles");
         for _ in 0..10 {
             let value = random.value(2);
-            let fits = form.check(&value.to_string()).is_ok();
+            let fits = compiled.check(&value.to_string()).is_ok();
             match (complete.is_valid(&value), fits) {
-                (true, fits) => assert!(fits, "{value} has the form of {schema}"),
+                (true, fits) => assert!(fits, "{value} matches {schema}"),
                 (false, false) => refused += 1,
                 (false, true) => missed += 1,
             }
@@ -315,7 +315,7 @@ fn nothing_is_refused_that_a_complete_validator_takes_and_little_else_is_taken()
 }
 
 #[test]
-fn schemas_that_no_value_holds_go_through_as_they_are() {
+fn schemas_that_no_value_can_hold_are_passed_on_as_text() {
     let (huge, deep) = ("9".repeat(400), format!("{}{}", "[".repeat(200), "]".repeat(200)));
     let schema = format!(
         r#"{{"parameters":[{{"name":"x","type":"X","schema":{{"maximum":{huge}}}}}],"result":{{"type":"Y","schema":{deep}}}}}"#

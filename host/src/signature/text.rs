@@ -1,16 +1,16 @@
-//! Walking the text of a JSON document without building a value of it.
+//! Walks the text of a JSON document without building a value.
 //!
-//! Apart because it trusts its input: a [`crate::json::Json`] was checked once to be a document, so
-//! here brackets match and texts end. Nothing is allocated but keys with escapes in them.
+//! The input must be valid: a [`crate::json::Json`] was checked once, so that brackets match and strings end. Only keys
+//! with escapes are allocated.
 
 use std::borrow::Cow;
 
-/// The items of an array, each as its own text. Those of anything else are none.
+/// Returns the items of an array, each as text; none for any other value.
 pub(super) fn items(array: &str) -> Items<'_> {
     Items { text: array, at: usize::from(array.starts_with('[')) }
 }
 
-/// The keys and values of an object. Those of anything else are none.
+/// Returns the keys and values of an object; none for any other value.
 pub(super) fn entries(object: &str) -> Entries<'_> {
     Entries(Items { text: object, at: usize::from(object.starts_with('{')) })
 }
@@ -18,7 +18,7 @@ pub(super) fn entries(object: &str) -> Entries<'_> {
 #[derive(Debug)]
 pub(super) struct Items<'a> {
     text: &'a str,
-    /// Behind the opening bracket, or behind an item.
+    /// Offset after the opening bracket or the last item.
     at: usize,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Iterator for Items<'a> {
 }
 
 impl<'a> Items<'a> {
-    /// The next value behind spaces, commas and colons.
+    /// Returns the next value after spaces, commas and colons.
     fn value(&mut self) -> Option<&'a str> {
         let bytes = self.text.as_bytes();
         let from = skip(bytes, self.at, |byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':'));
@@ -54,9 +54,8 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// Whether an escape in a JSON text stands for half of a character: `"\\ud800"` and nothing behind it.
-/// JSON allows that, and no text of Rust can hold it.
-pub(super) fn is_torn(quoted: &str) -> bool {
+/// Whether a JSON string contains a lone surrogate, such as `"\\ud800"`. JSON allows it, but no Rust string can hold it.
+pub(super) fn has_lone_surrogate(quoted: &str) -> bool {
     let unit = |at: usize| {
         let digits = quoted.get(at..)?.strip_prefix("\\u")?.get(..4)?;
         u16::from_str_radix(digits, 16).ok()
@@ -79,17 +78,17 @@ pub(super) fn is_torn(quoted: &str) -> bool {
     false
 }
 
-/// The text that a JSON text stands for.
+/// Decodes a JSON string.
 pub(super) fn unquoted(quoted: &str) -> Cow<'_, str> {
     let inner = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(quoted);
     if !inner.contains('\\') {
         return Cow::Borrowed(inner);
     }
-    // Half of a surrogate pair is no text; whoever compares it finds nothing equal to it.
+    // A lone surrogate has no decoded form: the raw text is equal to no other string.
     serde_json::from_str::<String>(quoted).map_or(Cow::Borrowed(inner), Cow::Owned)
 }
 
-/// Where the value that begins at `from` ends.
+/// Returns the end of the value that begins at `from`.
 fn end(bytes: &[u8], from: usize) -> usize {
     match bytes.get(from) {
         Some(b'"') => end_of_text(bytes, from),
@@ -142,10 +141,10 @@ mod tests {
         for whole in
             [r#""""#, r#""a\\ud800""#, r#""\u0041\n\"ü""#, r#""\ud83d\ude00""#, r#""\uD83D\uDE00x""#, r#""\\\n""#]
         {
-            assert!(!is_torn(whole), "{whole}");
+            assert!(!has_lone_surrogate(whole), "{whole}");
             assert!(serde_json::from_str::<String>(whole).is_ok(), "{whole}");
         }
-        for torn in [
+        for broken in [
             r#""\ud800""#,
             r#""\udc00""#,
             r#""\ud800\ud800\udc00""#,
@@ -153,8 +152,8 @@ mod tests {
             r#""\\\uD83D\n""#,
             r#""\ude00\ud83d""#,
         ] {
-            assert!(is_torn(torn), "{torn}");
-            assert!(serde_json::from_str::<String>(torn).is_err(), "{torn}");
+            assert!(has_lone_surrogate(broken), "{broken}");
+            assert!(serde_json::from_str::<String>(broken).is_err(), "{broken}");
         }
     }
 

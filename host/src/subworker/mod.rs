@@ -21,7 +21,7 @@ use crate::{
     protocol::Welcome,
     runtime::{
         COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, ModuleError, Runtime, RuntimeConfig,
-        RuntimeError, SourceError, awaited, expand,
+        RuntimeError, SourceError, expand, missing_source,
     },
     task::{LoadFailure, SerializationFormat},
     transport::nng::Nng,
@@ -141,7 +141,7 @@ impl ModulesConfig {
     /// [`ModulesError`] if a source can never lead to a module, or the machine cannot run any.
     pub(crate) fn begin(&self) -> Result<(Runtime, Catalog), ModulesError> {
         for source in &self.sources {
-            match awaited(source) {
+            match missing_source(source) {
                 Some(error @ SourceError::Pattern { .. }) => return Err(error.into()),
                 // Files that appear later take no effect.
                 Some(error @ SourceError::Missing(_)) if !self.reload => return Err(error.into()),

@@ -1,7 +1,6 @@
-//! What one attempt says while it runs, and what it ends in.
+//! Reports and outcomes of attempts.
 //!
-//! Apart from results because an attempt need not be the last: what becomes of its task is the state's
-//! to decide.
+//! Separate from results, because the state may retry a task after a failed attempt.
 
 use std::time::Duration;
 
@@ -13,33 +12,33 @@ use crate::{
     json::Json,
 };
 
-/// How far an attempt is.
+/// The progress of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Steps done.
     pub done: u64,
-    /// Steps in all, 0 if not known.
+    /// Total steps, 0 if unknown.
     pub total: u64,
-    /// What is being done.
+    /// The current step, for people.
     pub message: String,
 }
 
-/// What a running attempt says about itself.
+/// A report of a running attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Report {
-    /// A line for the task's log.
+    /// A log line.
     Log {
-        /// How much it matters.
+        /// Its level.
         level: LogLevel,
-        /// The line.
+        /// Its text.
         message: String,
     },
-    /// How far it is.
+    /// Its progress.
     Progress(Progress),
 }
 
-/// A call that an attempt wants submitted when it succeeds.
+/// A task that is submitted when the attempt succeeds.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct FollowUp {
     /// The task name.
@@ -48,9 +47,9 @@ pub struct FollowUp {
     pub args: Json,
     /// A JSON object.
     pub kwargs: Json,
-    /// How it wants to be treated.
+    /// Its policy.
     pub policy: Policy,
-    /// How long it waits first.
+    /// Delay before it runs.
     #[serde(with = "seconds")]
     pub countdown: Option<Duration>,
     /// A JSON object; the id of the task that submits it is added as `parent`.
@@ -72,38 +71,38 @@ impl Serialize for FollowUp {
     }
 }
 
-/// What one attempt ended in.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The task returned.
     Success {
-        /// What it returned.
+        /// Its return value.
         result: Json,
-        /// What it wants submitted now; index `n` gets the id [`TaskId::follow_up`](super::TaskId::follow_up)`(n)`.
+        /// Tasks to submit; index `n` gets the id [`TaskId::follow_up`](super::TaskId::follow_up)`(n)`.
         #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
         follow_ups: Vec<FollowUp>,
     },
     /// The attempt failed.
     Failure(Failure),
-    /// The attempt was stopped because the task was cancelled or its lease taken back.
+    /// The attempt was stopped, because the task was cancelled or the lease revoked.
     Stopped,
 }
 
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// For programs.
+    /// The kind, for programs.
     pub kind: ErrorKind,
-    /// For people.
+    /// The message, for people.
     pub message: String,
-    /// The least wait before another attempt, where the guest asked for one.
+    /// Minimum delay before a retry, if the guest set one.
     #[serde(with = "seconds")]
     pub retry_after: Option<Duration>,
 }
 
 impl Failure {
-    /// A failure of `kind` that says why.
+    /// Creates a failure with a message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry_after: None }
     }

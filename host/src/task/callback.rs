@@ -1,56 +1,56 @@
-//! Who is called back when a task has ended.
+//! Callbacks: messages sent when a task ends.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{config::Address, json::Json};
 
-/// Longest callback address in bytes.
+/// Maximum length of a callback address in bytes.
 pub const CALLBACK_ADDRESS_MAX: usize = 256;
-/// Most bytes of data that are sent along with a callback.
+/// Maximum bytes of the data of a callback.
 pub const CALLBACK_DATA_MAX: usize = 1024 * 1024;
 
-/// Where to send word when a task has ended.
+/// The callback of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallbackInfo {
-    /// The NNG address to send the callback to, where a PAIR socket listens.
+    /// The NNG address of a listening PAIR socket.
     pub address: String,
-    /// Sent along with it.
+    /// Sent with the callback.
     #[serde(default)]
     pub data: Option<Json>,
-    /// In whose words it is written.
+    /// The format of the message.
     #[serde(skip)]
     pub dialect: Dialect,
 }
 
-/// In whose words a callback is written.
+/// The format of a callback message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// In ours: times with their offset, and why a task failed for programs.
+    /// The native format: times with their offset, and the error kind.
     #[default]
     Own,
-    /// In those of the Python original: its seven fields, and naive local time.
+    /// The format of the Python original: its seven fields, and naive local time.
     Original,
 }
 
 impl CallbackInfo {
-    /// A callback to this address, with nothing sent along.
+    /// Creates a callback to this address, without data.
     pub fn new(address: impl Into<String>) -> Self {
         Self { address: address.into(), data: None, dialect: Dialect::Own }
     }
 
-    /// Sends this along.
+    /// Sets the data.
     #[must_use]
     pub fn with_data(self, data: Json) -> Self {
         Self { data: Some(data), ..self }
     }
 
-    /// How many bytes it holds.
+    /// Size of its address and data in bytes.
     pub(crate) fn size(&self) -> usize {
         self.address.len() + self.data.as_ref().map_or(0, |data| data.as_str().len())
     }
 
-    /// Why nobody can be called back so, if nobody can.
-    pub(crate) fn fault(&self) -> Option<String> {
+    /// Checks the address and the data. Returns what is wrong with them.
+    pub(crate) fn problem(&self) -> Option<String> {
         let address = self.address.parse::<Address>();
         let data = self.data.as_ref().map_or(0, |data| data.as_str().len());
         match address {
@@ -74,8 +74,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_called_is_told_why() {
-        assert_eq!(CallbackInfo::new("tcp://localhost:6000").fault(), None);
+    fn an_invalid_callback_is_refused_with_a_reason() {
+        assert_eq!(CallbackInfo::new("tcp://localhost:6000").problem(), None);
         for (address, why) in [
             ("ipc:///tmp/socket", "is not an address"),
             ("tcp://0.0.0.0:6000", "name a host"),
@@ -83,11 +83,11 @@ mod tests {
             ("tcp://a\n:6000", "is not an address"),
             (&format!("tcp://{}:1", "x".repeat(300)), "at most 256 bytes"),
         ] {
-            let fault = CallbackInfo::new(address).fault().expect("a fault");
-            assert!(fault.contains(why), "{fault}");
+            let problem = CallbackInfo::new(address).problem().expect("a problem");
+            assert!(problem.contains(why), "{problem}");
         }
         let data = Json::of(&"x".repeat(CALLBACK_DATA_MAX)).expect("JSON");
-        let fault = CallbackInfo::new("tcp://localhost:6000").with_data(data).fault().expect("a fault");
-        assert!(fault.contains("over the limit"), "{fault}");
+        let problem = CallbackInfo::new("tcp://localhost:6000").with_data(data).problem().expect("a problem");
+        assert!(problem.contains("over the limit"), "{problem}");
     }
 }

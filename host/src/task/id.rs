@@ -1,17 +1,17 @@
-//! The id of a task: a UUID where it is one, text otherwise.
+//! The id of a task: a UUID or other text.
 //!
-//! Apart because of its two forms: ours are UUIDs and take 16 bytes, and whatever text a client of the
-//! original makes up is an id as well. The same text is the same id, however it was written.
+//! Our clients use UUIDs, which take 16 bytes; clients of the Python original may use any text. Equal texts are equal ids,
+//! whichever form they were sent in.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use uuid::Uuid;
 
-/// Longest task id in bytes.
+/// Maximum length of a task id in bytes.
 pub const TASK_ID_MAX: usize = 128;
 
-/// The id of a task: text of 1 to 128 bytes. A UUID, as ours are, takes 16 bytes.
+/// The id of a task: text of 1 to 128 bytes. A UUID takes 16 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(Id);
 
@@ -21,19 +21,19 @@ enum Id {
     Text(Arc<str>),
 }
 
-/// A text that cannot be a task id.
+/// Text that cannot be a task id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a task id is text of 1 to {TASK_ID_MAX} bytes without control characters, not {0:?}")]
 pub struct NotATaskId(String);
 
 impl TaskId {
-    /// A new id that no other task has; ids made later sort later.
+    /// Creates a unique id. Later ids sort later.
     pub fn new() -> Self {
         Self(Id::Uuid(Uuid::now_v7()))
     }
 
-    /// The id of the follow-up number `index` (from 0) that an attempt of `self` submits: the
-    /// same each time, so that a repeated parent does not double it.
+    /// The id of the follow-up number `index` (from 0) of this task: the same for each attempt, so that a repeated attempt
+    /// does not submit it twice.
     #[must_use]
     pub fn follow_up(&self, index: usize) -> Self {
         let parent = match &self.0 {
@@ -105,7 +105,7 @@ impl<'de> Deserialize<'de> for TaskId {
         }
         match Id::deserialize(deserializer)? {
             uuid @ Id::Uuid(_) => Ok(Self(uuid)),
-            // The same checks, and the same id for the same text, however it was written.
+            // Checked again: equal texts must become equal ids.
             Id::Text(text) => text.parse().map_err(D::Error::custom),
         }
     }

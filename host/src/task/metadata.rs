@@ -3,12 +3,12 @@
 //! A task carries it from its submission to its result, and to each attempt. What is in it is not
 //! read here. Without metadata it is the shared document `{}`, which costs nothing.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::ser::SerializeStruct;
 use serde_json::value::RawValue;
 
-use super::TaskId;
+use super::{TaskId, TaskPriority};
 use crate::json::Json;
 
 /// Maximum length of the metadata of a task, in bytes.
@@ -80,6 +80,21 @@ pub(crate) fn of_child(parent: &TaskId, metadata: &Json) -> Json {
     merge(metadata, &parent)
 }
 
+/// The metadata that a guest gets: that of its task, and the priority. A priority among the submitter's own
+/// fields comes before it, so that readers take the real one.
+pub(crate) fn of_attempt(metadata: &Json, priority: TaskPriority) -> Cow<'static, str> {
+    let fields = metadata.as_str().strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+    match fields.map(str::trim_ascii).unwrap_or_default() {
+        "" => Cow::Borrowed(match priority {
+            TaskPriority::Critical => r#"{"priority":"critical"}"#,
+            TaskPriority::High => r#"{"priority":"high"}"#,
+            TaskPriority::Normal => r#"{"priority":"normal"}"#,
+            TaskPriority::Low => r#"{"priority":"low"}"#,
+        }),
+        fields => Cow::Owned(format!(r#"{{{fields},"priority":"{priority}"}}"#)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +125,16 @@ mod tests {
         let parent = "T1".parse().expect("an id");
         assert_eq!(of_child(&parent, &Json::empty_object()).as_str(), r#"{"parent":"T1"}"#);
         assert_eq!(of_child(&parent, &json(r#"{"tag":2}"#)).as_str(), r#"{"parent":"T1","tag":2}"#);
+    }
+
+    #[test]
+    fn an_attempt_gets_the_metadata_of_its_task_with_the_priority() {
+        let of = |metadata: &str, priority| of_attempt(&json(metadata), priority);
+        for priority in TaskPriority::ALL {
+            assert_eq!(of("{ }", priority), format!(r#"{{"priority":"{priority}"}}"#));
+        }
+        let expected = r#"{"tags":["a"],"priority":"high"}"#;
+        assert_eq!(of(r#"{ "tags":["a"] }"#, TaskPriority::High), expected);
+        assert!(Json::parse(&of(r#"{"priority":1,"a":{}}"#, TaskPriority::Low)).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! What a task module offers, and how it stands.
+//! Task modules: their tasks and their status.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,23 +10,23 @@ use crate::{
     protocol::RefusalCode,
 };
 
-/// How many tasks a module may offer.
+/// Maximum tasks of a module.
 pub const MODULE_TASKS_MAX: usize = 10_000;
 
-/// A task that a module offers.
+/// A task of a module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskInfo {
     /// The task name.
     pub name: String,
-    /// What it does, for people.
+    /// Its documentation, for people.
     pub documentation: String,
     /// Parameters and result, a JSON object as in `wit/v1/task.wit`.
     pub schema: Json,
-    /// Its own defaults.
+    /// Its default policy.
     pub policy: Policy,
-    /// When it is submitted by itself.
+    /// Its schedule, if it is submitted automatically.
     pub schedule: Option<ScheduleSpec>,
-    /// Keys of its policy that this version does not know, and values it could not read.
+    /// Unknown keys and unreadable values of its policy.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub warnings: Vec<String>,
 }
@@ -36,7 +36,7 @@ pub struct TaskInfo {
 pub struct ModuleInfo {
     /// The file name without `.wasm`.
     pub name: String,
-    /// The file.
+    /// The path of the file.
     pub path: String,
     /// BLAKE3 of the file, in hexadecimal; empty if it was never loaded.
     pub hash: String,
@@ -44,52 +44,52 @@ pub struct ModuleInfo {
     pub size: u64,
     /// When this version was loaded.
     pub loaded_at: Timestamp,
-    /// How its instances are made: "pooling", or "on-demand" where it does not fit into the pool.
+    /// The allocation of its instances: "pooling", or "on-demand" if it does not fit into the pool.
     pub engine: String,
     /// The interfaces that the module imports.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub imports: Vec<String>,
-    /// The tasks it offers.
+    /// Its tasks.
     #[serde(deserialize_with = "at_most::<MODULE_TASKS_MAX, _, _>")]
     pub tasks: Vec<TaskInfo>,
-    /// How it stands.
+    /// Its status.
     pub status: ModuleStatus,
-    /// Why the newest content of its file is not what runs; none if it is.
+    /// Why the newest version of its file does not run; none if it does.
     pub last_error: Option<LoadFailure>,
 }
 
 impl ModuleInfo {
-    /// Its version, as results name it; empty if it was never loaded.
+    /// Its version as results show it; empty if it was never loaded.
     pub fn version(&self) -> &str {
         self.hash.get(..16).unwrap_or_default()
     }
 }
 
 open_enum! {
-    /// How a module of a worker stands.
+    /// The status of a module on a worker.
     #[derive(Default)]
     pub enum ModuleStatus: "module status" {
         /// Loaded: its tasks run.
         #[default]
         Loaded = "loaded",
-        /// Its file is gone. The version that was loaded last runs on.
+        /// Its file is gone. The last version still runs.
         Missing = "missing",
-        /// Its file has been gone from a watched folder for too long: it runs what was submitted before,
-        /// and takes nothing new.
+        /// Its file has been gone from a watched folder for too long: tasks submitted before still run, new ones are
+        /// refused.
         Leaving = "leaving",
-        /// Was never loaded: its tasks are not known.
+        /// It was never loaded: its tasks are not known.
         Broken = "broken",
-        /// Is being compiled or registers its tasks: they are not known yet.
+        /// It is being compiled or registers its tasks, which are not known yet.
         Loading = "loading",
     }
 }
 
-/// Why a version of a module was not taken.
+/// Why a version of a module was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadFailure {
-    /// When it was tried first.
+    /// Time of the first attempt to load it.
     pub at: Timestamp,
-    /// What is wrong with it.
+    /// The reason.
     pub message: String,
     /// Why the control plane refused it; none if the worker did.
     #[serde(default)]

@@ -1,11 +1,10 @@
-//! Choices that have names, and how names are read and written.
+//! Enums whose variants have names: written in lower case, read in any case, a number in postcard.
 //!
-//! Apart because every enum that people name is made alike: lower case where it is written, any case
-//! where it is read, a number in postcard. `named!` makes it so here and elsewhere.
+//! The macro `named!` implements this, here and elsewhere.
 
 use super::open::open_enum;
 
-/// How urgent a task is. Text in lower case, read in any case.
+/// The priority of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TaskPriority {
     /// Before everything else (0).
@@ -20,7 +19,7 @@ pub enum TaskPriority {
 }
 
 impl TaskPriority {
-    /// All four, the most urgent first.
+    /// All priorities, the highest first.
     pub const ALL: [TaskPriority; 4] = [Self::Critical, Self::High, Self::Normal, Self::Low];
 
     /// The name in lower case.
@@ -40,11 +39,11 @@ impl TaskPriority {
 }
 
 open_enum! {
-    /// How a task stands.
+    /// The status of a task.
     pub enum TaskStatus: "task status" {
         /// Waits in the queue.
         Pending = "pending",
-        /// Waits for its moment (eta, countdown).
+        /// Waits for its start time (eta, countdown).
         Scheduled = "scheduled",
         /// A slot runs it.
         Started = "started",
@@ -54,14 +53,13 @@ open_enum! {
         Success = "success",
         /// Ended with an error.
         Failure = "failure",
-        /// Ended because somebody asked for it.
+        /// Ended by a cancellation.
         Cancelled = "cancelled",
     }
 }
 
 impl TaskStatus {
-    /// Whether a task of this status has ended. An unknown status has not: a task that has ended is
-    /// in a message that says so.
+    /// Whether a task of this status has ended. An unknown status has not: messages mark ended tasks otherwise.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Cancelled)
     }
@@ -72,32 +70,34 @@ open_enum! {
     pub enum ErrorKind: "error kind" {
         /// The arguments do not fit the task.
         BadArguments = "bad-arguments",
-        /// The task itself said so.
+        /// The task returned an error.
         Failed = "failed",
         /// An attempt ran longer than its timeout.
         Timeout = "timeout",
-        /// An attempt wanted more memory than it may have.
+        /// An attempt exceeded its memory limit.
         OutOfMemory = "out-of-memory",
         /// An attempt recursed too deeply.
         StackOverflow = "stack-overflow",
-        /// An attempt returned, printed or logged more than it may.
+        /// An attempt returned, printed or logged too much.
         OutputLimit = "output-limit",
         /// An attempt ended in a WebAssembly trap: a panic, a bad access, a division by zero.
         Trap = "trap",
-        /// The workers that ran it were lost, again and again.
+        /// Its workers were lost repeatedly.
         WorkerLost = "worker-lost",
         /// No worker has a task of this name.
         NotFound = "not-found",
+        /// The task itself failed and asked not to be retried.
+        GaveUp = "gave-up",
     }
 }
 
-/// How messages are written.
+/// The encoding of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SerializationFormat {
-    /// JSON text, the default; what the Python clients speak.
+    /// JSON text, the default; used by the Python clients.
     #[default]
     Json,
-    /// Postcard, a compact binary form. Takes the place of the original's PICKLE.
+    /// Postcard, a compact binary format. Replaces PICKLE of the original.
     Postcard,
 }
 
@@ -114,7 +114,7 @@ impl SerializationFormat {
     }
 }
 
-/// How much a log line of a task matters.
+/// The level of a log line of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// For the author, in detail.
@@ -145,7 +145,7 @@ impl LogLevel {
     }
 }
 
-/// A text that names none of the choices.
+/// Text that is not the name of a variant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{given}' is no {what}: choose one of {choices}")]
 pub struct UnknownName {
@@ -160,7 +160,7 @@ impl UnknownName {
     }
 }
 
-/// Gives an enum of names its text forms. Text in JSON, a number in postcard.
+/// Implements the text forms of an enum of names, and serde: text in JSON, a number in postcard.
 macro_rules! named {
     ($type:ty, $what:literal) => {
         impl std::fmt::Display for $type {

@@ -1,4 +1,4 @@
-//! A call as it is submitted, before anything is known of how it will go.
+//! Submissions of tasks.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use super::{
     CallbackInfo, Policy, TaskId, metadata,
-    policy::{Said, seconds},
+    policy::{SkipDefaults, seconds},
 };
 use crate::{clock::Timestamp, json::Json};
 
-/// What to do with a task that no worker has.
+/// What happens to a task that no worker has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unknown {
-    /// Fail at once and name the nearest.
+    /// It fails, and the error names the most similar task.
     #[default]
     Fail,
-    /// Wait for a worker that has it.
+    /// It waits for a worker that has it.
     Wait,
 }
 
-/// A call as it is submitted.
+/// A task to submit.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct NewTask {
-    /// Made by the submitter, so that submitting twice is submitting once.
+    /// Its id, created by the submitter, so that a repeated submission has no effect.
     pub id: TaskId,
     /// The task name.
     pub name: String,
@@ -34,19 +34,19 @@ pub struct NewTask {
     /// A JSON object.
     #[serde(default = "Json::empty_object")]
     pub kwargs: Json,
-    /// How it wants to be treated.
+    /// Its policy.
     #[serde(default)]
     pub policy: Policy,
-    /// Not to be run before this moment.
+    /// Earliest start.
     #[serde(default)]
     pub eta: Option<Timestamp>,
-    /// Not to be run before this span from now has passed.
+    /// Delay before it may start.
     #[serde(default, with = "seconds")]
     pub countdown: Option<Duration>,
-    /// Where to send word when it has ended.
+    /// The callback to send when it ends.
     #[serde(default)]
     pub callback: Option<CallbackInfo>,
-    /// What to do if no worker has it.
+    /// What happens if no worker has it.
     #[serde(default)]
     pub unknown: Unknown,
     /// A JSON object that travels with the task to its attempts and its result, at most
@@ -56,7 +56,7 @@ pub struct NewTask {
 }
 
 impl NewTask {
-    /// A call of `name` without arguments, under a new id and with every default.
+    /// Creates a task without arguments, with a new id and the defaults.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             id: TaskId::new(),
@@ -72,7 +72,7 @@ impl NewTask {
         }
     }
 
-    /// How many bytes of documents come with it.
+    /// Size of its documents in bytes.
     pub(crate) fn size(&self) -> usize {
         let callback = self.callback.as_ref().map_or(0, CallbackInfo::size);
         self.args.as_str().len() + self.kwargs.as_str().len() + callback + metadata::size(&self.metadata)
@@ -81,18 +81,18 @@ impl NewTask {
 
 impl Serialize for NewTask {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let said = Said::by(&serializer);
+        let defaults = SkipDefaults::of(&serializer);
         let is_json = serializer.is_human_readable();
         let mut fields = serializer.serialize_struct("NewTask", 10)?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("name", &self.name)?;
-        said.field(&mut fields, "args", &self.args, self.args.as_str() != "[]")?;
-        said.field(&mut fields, "kwargs", &self.kwargs, self.kwargs.as_str() != "{}")?;
-        said.field(&mut fields, "policy", &self.policy, self.policy != Policy::default())?;
-        said.field(&mut fields, "eta", &self.eta, self.eta.is_some())?;
-        said.field(&mut fields, "countdown", &seconds::of(self.countdown), self.countdown.is_some())?;
-        said.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
-        said.field(&mut fields, "unknown", &self.unknown, self.unknown != Unknown::Fail)?;
+        defaults.field(&mut fields, "args", &self.args, self.args.as_str() != "[]")?;
+        defaults.field(&mut fields, "kwargs", &self.kwargs, self.kwargs.as_str() != "{}")?;
+        defaults.field(&mut fields, "policy", &self.policy, self.policy != Policy::default())?;
+        defaults.field(&mut fields, "eta", &self.eta, self.eta.is_some())?;
+        defaults.field(&mut fields, "countdown", &seconds::of(self.countdown), self.countdown.is_some())?;
+        defaults.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
+        defaults.field(&mut fields, "unknown", &self.unknown, self.unknown != Unknown::Fail)?;
         metadata::write(&mut fields, &self.metadata, is_json)?;
         fields.end()
     }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_submission_says_what_matters_and_is_read_back_whole_in_both_codecs() {
+    fn a_submission_skips_defaults_in_json_and_round_trips() {
         let plain = NewTask { id: "T1".parse().expect("an id"), ..NewTask::new("add") };
         assert_eq!(serde_json::to_string(&plain).expect("to JSON"), r#"{"id":"T1","name":"add"}"#);
         let full = NewTask {

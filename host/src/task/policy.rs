@@ -1,4 +1,4 @@
-//! How a task wants to be treated, and how such wishes are written.
+//! Policies: priority, timeout and retries of a task.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use super::TaskPriority;
 
-/// How a task wants to be treated. What is `None` is left to the next in line: the submitter's
-/// word comes first, then the task's own policy in its module, then the defaults.
+/// Priority, timeout and retries of a task. A field that is `None` is taken from the next level: the submission comes
+/// first, then the policy in the module, then the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Policy {
-    /// How urgent it is; default normal.
+    /// Priority; default normal.
     pub priority: Option<TaskPriority>,
-    /// The longest an attempt may run; default 300 s.
+    /// Timeout of an attempt; default 300 s.
     #[serde(with = "seconds")]
     pub timeout: Option<Duration>,
-    /// How many attempts may follow a failed one; default 0.
+    /// Maximum retries after a failed attempt; default 0.
     pub max_retries: Option<u32>,
-    /// The wait before the first retry; default 60 s.
+    /// Delay before the first retry; default 60 s.
     #[serde(with = "seconds")]
     pub retry_delay: Option<Duration>,
-    /// What each further wait is multiplied by; default 2.
+    /// Factor between successive delays; default 2.
     pub retry_backoff: Option<f64>,
-    /// The longest wait between attempts; default 3600 s.
+    /// Maximum delay between attempts; default 3600 s.
     #[serde(with = "seconds")]
     pub retry_backoff_max: Option<Duration>,
 }
 
 impl Policy {
-    /// This policy, with the gaps filled from `other`.
+    /// Fills the missing fields from `other`.
     #[must_use]
     pub fn or(&self, other: &Policy) -> Policy {
         Policy {
@@ -45,30 +45,30 @@ impl Policy {
 
 impl Serialize for Policy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let said = Said::by(&serializer);
+        let defaults = SkipDefaults::of(&serializer);
         let mut fields = serializer.serialize_struct("Policy", 6)?;
-        said.field(&mut fields, "priority", &self.priority, self.priority.is_some())?;
-        said.field(&mut fields, "timeout", &seconds::of(self.timeout), self.timeout.is_some())?;
-        said.field(&mut fields, "max_retries", &self.max_retries, self.max_retries.is_some())?;
-        said.field(&mut fields, "retry_delay", &seconds::of(self.retry_delay), self.retry_delay.is_some())?;
-        said.field(&mut fields, "retry_backoff", &self.retry_backoff, self.retry_backoff.is_some())?;
+        defaults.field(&mut fields, "priority", &self.priority, self.priority.is_some())?;
+        defaults.field(&mut fields, "timeout", &seconds::of(self.timeout), self.timeout.is_some())?;
+        defaults.field(&mut fields, "max_retries", &self.max_retries, self.max_retries.is_some())?;
+        defaults.field(&mut fields, "retry_delay", &seconds::of(self.retry_delay), self.retry_delay.is_some())?;
+        defaults.field(&mut fields, "retry_backoff", &self.retry_backoff, self.retry_backoff.is_some())?;
         let longest = self.retry_backoff_max;
-        said.field(&mut fields, "retry_backoff_max", &seconds::of(longest), longest.is_some())?;
+        defaults.field(&mut fields, "retry_backoff_max", &seconds::of(longest), longest.is_some())?;
         fields.end()
     }
 }
 
-/// Which fields are written. JSON leaves out what is as usual: a submission is half as long, and
-/// quicker to write and to read. Postcard has no names, so every field is in its place.
+/// Whether fields with default values are skipped. JSON skips them, which halves a submission and its parsing time.
+/// Postcard writes no field names, so that every field must be there.
 #[derive(Clone, Copy)]
-pub(super) enum Said {
-    All,
-    WhatMatters,
+pub(super) enum SkipDefaults {
+    No,
+    Yes,
 }
 
-impl Said {
-    pub(super) fn by<S: Serializer>(serializer: &S) -> Self {
-        if serializer.is_human_readable() { Self::WhatMatters } else { Self::All }
+impl SkipDefaults {
+    pub(super) fn of<S: Serializer>(serializer: &S) -> Self {
+        if serializer.is_human_readable() { Self::Yes } else { Self::No }
     }
 
     pub(super) fn field<F: SerializeStruct>(
@@ -76,16 +76,16 @@ impl Said {
         fields: &mut F,
         name: &'static str,
         value: &impl Serialize,
-        matters: bool,
+        is_set: bool,
     ) -> Result<(), F::Error> {
         match self {
-            Self::WhatMatters if !matters => fields.skip_field(name),
-            Self::WhatMatters | Self::All => fields.serialize_field(name, value),
+            Self::Yes if !is_set => fields.skip_field(name),
+            Self::Yes | Self::No => fields.serialize_field(name, value),
         }
     }
 }
 
-/// Spans as seconds with a fraction, the unit of the API.
+/// Durations as seconds with a fraction, the unit of the API.
 pub(super) mod seconds {
     use std::time::Duration;
 
@@ -93,18 +93,18 @@ pub(super) mod seconds {
 
     use crate::clock::DURATION_MAX;
 
-    /// Writes a span as seconds.
+    /// Writes a duration as seconds.
     #[allow(clippy::ref_option, reason = "serde calls it with a reference to the field")]
     pub(in crate::task) fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         of(*span).serialize(serializer)
     }
 
-    /// A span as seconds.
+    /// Converts a duration to seconds.
     pub(in crate::task) fn of(span: Option<Duration>) -> Option<f64> {
         span.map(|span| span.as_secs_f64())
     }
 
-    /// Reads seconds as a span, to the microsecond.
+    /// Reads seconds as a duration, to the microsecond.
     pub(in crate::task) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
@@ -115,7 +115,7 @@ pub(super) mod seconds {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a span of up to ten years")]
     fn span(seconds: f64) -> Option<Duration> {
         let span = Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= DURATION_MAX)?;
-        // A fraction in binary is a little off: what was a whole microsecond is one again.
+        // Binary fractions are inexact: round to whole microseconds.
         Some(if span.is_zero() { span } else { Duration::from_micros((seconds * 1e6).round() as u64) })
     }
 
@@ -123,18 +123,18 @@ pub(super) mod seconds {
         format!("{seconds} is no span of time in seconds, up to ten years")
     }
 
-    /// A span that is always there.
+    /// The same for fields that are not optional.
     pub(in crate::task) mod always {
         use std::time::Duration;
 
         use serde::{Deserializer, Serializer, de::Error as _};
 
-        /// Writes a span as seconds.
+        /// Writes a duration as seconds.
         pub(in crate::task) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
             serializer.serialize_f64(span.as_secs_f64())
         }
 
-        /// Reads seconds as a span, to the microsecond.
+        /// Reads seconds as a duration, to the microsecond.
         pub(in crate::task) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
             let seconds = <f64 as serde::Deserialize>::deserialize(deserializer)?;
             super::span(seconds).ok_or_else(|| D::Error::custom(super::no_span(seconds)))

@@ -1,44 +1,44 @@
-//! How a task ended, and what became of its callback.
+//! Results of tasks, and the delivery of their callbacks.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeStruct};
 
-use super::{ErrorKind, TaskId, TaskStatus, metadata, open_enum, policy::Said};
+use super::{ErrorKind, TaskId, TaskStatus, metadata, open_enum, policy::SkipDefaults};
 use crate::{clock::Timestamp, json::Json};
 
-/// How a task ended.
+/// The result of a task.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(from = "TaskResultRead")]
 pub struct TaskResult {
-    /// The task.
+    /// The id of the task.
     pub task_id: TaskId,
     /// Success, failure or cancelled.
     pub status: TaskStatus,
-    /// What the task returned, if it succeeded.
+    /// The return value, if it succeeded.
     pub result: Option<Json>,
-    /// Why it failed, for people.
+    /// The error message, for people.
     pub error: Option<String>,
-    /// When its last attempt began; none if there was no attempt.
+    /// Start of its last attempt; none without an attempt.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
-    /// Why it failed, for programs.
+    /// The kind of the error, for programs.
     pub error_kind: Option<ErrorKind>,
     /// The worker that ran the last attempt.
     pub worker_id: Option<String>,
-    /// How many attempts there were.
+    /// Number of attempts.
     pub attempts: u32,
     /// The version of the module that ran the last attempt.
     pub module_version: Option<ModuleVersion>,
-    /// What became of its callback; none if it has none.
+    /// The delivery of its callback; none if it has no callback.
     pub callback: Option<Box<Delivery>>,
     /// The task's metadata, and over it what its last attempt added: a JSON object.
     pub metadata: Json,
 }
 
 impl TaskResult {
-    /// The bare end of a task: no result, no error, no attempt.
+    /// Creates a result without a value, an error and attempts.
     pub fn new(task_id: TaskId, status: TaskStatus) -> Self {
         Self {
             task_id,
@@ -56,7 +56,7 @@ impl TaskResult {
         }
     }
 
-    /// About how many bytes it takes in a frame, beyond a fixed part.
+    /// Approximate size in a frame, in bytes, beyond a fixed part.
     pub(crate) fn size(&self) -> usize {
         self.result.as_ref().map_or(0, |json| json.as_str().len())
             + self.error.as_ref().map_or(0, String::len)
@@ -66,7 +66,7 @@ impl TaskResult {
 
 impl Serialize for TaskResult {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let said = Said::by(&serializer);
+        let defaults = SkipDefaults::of(&serializer);
         let is_json = serializer.is_human_readable();
         let mut fields = serializer.serialize_struct("TaskResult", 12)?;
         fields.serialize_field("task_id", &self.task_id)?;
@@ -78,15 +78,14 @@ impl Serialize for TaskResult {
         fields.serialize_field("error_kind", &self.error_kind)?;
         fields.serialize_field("worker_id", &self.worker_id)?;
         fields.serialize_field("attempts", &self.attempts)?;
-        said.field(&mut fields, "module_version", &self.module_version, self.module_version.is_some())?;
-        said.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
+        defaults.field(&mut fields, "module_version", &self.module_version, self.module_version.is_some())?;
+        defaults.field(&mut fields, "callback", &self.callback, self.callback.is_some())?;
         metadata::write(&mut fields, &self.metadata, is_json)?;
         fields.end()
     }
 }
 
-/// A result as it is read. JSON cannot tell a task that returned null from one that returned
-/// nothing; its status can.
+/// A result as it is deserialized. JSON does not distinguish the return value null from none; the status does.
 #[derive(Deserialize)]
 struct TaskResultRead {
     task_id: TaskId,
@@ -135,7 +134,7 @@ impl From<TaskResultRead> for TaskResult {
 pub struct ModuleVersion(pub u64);
 
 impl ModuleVersion {
-    /// The version of a file with this hash in hexadecimal; none if it is no hash.
+    /// The version of a file with this hexadecimal hash; none if it is not a hash.
     pub fn of_hash(hash: &str) -> Option<Self> {
         u64::from_str_radix(hash.get(..16)?, 16).ok().map(Self)
     }
@@ -171,32 +170,32 @@ impl<'de> Deserialize<'de> for ModuleVersion {
     }
 }
 
-/// What became of a callback.
+/// The delivery of a callback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Where it goes.
+    /// The address.
     pub address: String,
-    /// How it stands.
+    /// Its state.
     pub state: DeliveryState,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u32,
-    /// Why it failed.
+    /// The reason of a failure.
     pub reason: Option<String>,
 }
 
 impl Delivery {
-    /// A callback that is on its way.
+    /// Creates the delivery of a callback that is to be sent.
     pub(crate) fn pending(address: &str) -> Self {
         Self { address: address.to_owned(), state: DeliveryState::Pending, attempts: 0, reason: None }
     }
 }
 
 open_enum! {
-    /// How a callback stands.
+    /// The state of a callback.
     pub enum DeliveryState: "delivery state" {
-        /// On its way.
+        /// To be sent.
         Pending = "pending",
-        /// Taken by the other side's socket.
+        /// Accepted by the socket of the listener.
         Delivered = "delivered",
         /// Given up.
         Failed = "failed",

@@ -29,28 +29,28 @@ use crate::{
     nearest::nearest_by,
 };
 
-/// The shortest interval.
+/// Minimum interval.
 pub const EVERY_MIN: Duration = Duration::from_millis(100);
-/// Bytes of a cron pattern, and of the name of a time zone.
+/// Maximum bytes of a cron pattern, and of the name of a time zone.
 pub const CRON_MAX: usize = 256;
-/// The time zone of a cron pattern where nobody says.
+/// The default time zone of a cron pattern.
 pub const TZ_DEFAULT: &str = "UTC";
 
-/// When tasks are submitted by themselves.
+/// When a task is submitted automatically.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct ScheduleSpec {
     /// When it is due.
     pub when: When,
-    /// How many tasks at most.
+    /// Maximum tasks.
     pub count: Option<u64>,
-    /// No task after this moment.
+    /// End of the schedule.
     pub until: Option<Timestamp>,
-    /// What to do while the last task has not ended.
+    /// What happens at a due time while the last task is unfinished.
     pub overlap: Overlap,
 }
 
-/// The same as it is written: its end may lack an offset.
+/// The same as users write it: the end may lack an offset.
 #[derive(Deserialize)]
 #[serde(rename = "ScheduleSpec")]
 struct Written {
@@ -77,21 +77,21 @@ impl TryFrom<Written> for ScheduleSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
-    /// Each time so much has passed, the first time after as much.
+    /// At an interval; the first time after one interval.
     Every(#[serde(with = "seconds::always")] Duration),
-    /// When a clock shows what the pattern says.
+    /// At the times of a cron pattern.
     Cron {
-        /// Minute, hour, day of month, month, day of week; in front of them seconds, if there are six.
+        /// Minute, hour, day of month, month and day of week; with six fields, the first is the second.
         pattern: String,
-        /// The clock's time zone, such as `Europe/Paris`.
+        /// The time zone, such as `Europe/Paris`.
         #[serde(default = "tz_default")]
         tz: String,
     },
 }
 
 impl When {
-    /// A point in time that is written beside it: without an offset it is what the pattern's clock shows. An
-    /// interval has the clock of UTC, in which its times are shown as well.
+    /// Resolves a time written with the schedule: without an offset it is local time in the zone of the pattern, or UTC
+    /// for an interval.
     ///
     /// # Errors
     /// [`BadSchedule::Zone`] if there is no such time zone.
@@ -109,13 +109,13 @@ fn tz_default() -> String {
     TZ_DEFAULT.to_owned()
 }
 
-/// What to do when a schedule is due while its last task has not ended.
+/// What happens when a schedule is due while its last task is unfinished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Overlap {
-    /// Leave it out.
+    /// The due time is skipped.
     #[default]
     Skip,
-    /// Submit it as soon as the last one has ended. One waits; further ones are left out.
+    /// The next task is submitted once the last one has ended. At most one waits; further due times are skipped.
     Queue,
 }
 
@@ -135,12 +135,12 @@ impl Overlap {
 named!(Overlap, "overlap");
 
 impl ScheduleSpec {
-    /// Without an end, and leaving out what would overlap.
+    /// Creates a schedule without an end that skips overlapping tasks.
     pub fn new(when: When) -> Self {
         Self { when, count: None, until: None, overlap: Overlap::default() }
     }
 
-    /// A point in time as its clock shows it: `2026-11-25 09:00:00 CET`.
+    /// Formats a time in the zone of the schedule: `2026-11-25 09:00:00 CET`.
     pub fn shown(&self, at: Timestamp) -> String {
         let zone = match &self.when {
             When::Every(_) => TimeZone::UTC,
@@ -176,32 +176,32 @@ impl fmt::Display for When {
     }
 }
 
-/// A schedule that cannot be.
+/// An invalid schedule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSchedule {
     /// An interval out of bounds.
     #[error("an interval must be {} s to ten years, not {} s", EVERY_MIN.as_secs_f64(), .0.as_secs_f64())]
     Interval(Duration),
-    /// No cron pattern.
+    /// An invalid cron pattern.
     #[error("'{pattern}' is not a cron pattern: {why}")]
     Pattern {
-        /// What was given.
+        /// The given text.
         pattern: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A pattern for a day that no year has.
+    /// A pattern that never matches a date.
     #[error("the cron pattern '{0}' is never due")]
     Never(String),
-    /// No time zone.
+    /// An unknown time zone.
     #[error("there is no time zone '{given}'{}", did_you_mean(nearest.as_deref()))]
     Zone {
-        /// What was given.
+        /// The given text.
         given: String,
-        /// The name that is most like it.
+        /// The most similar name.
         nearest: Option<String>,
     },
-    /// A count of nothing.
+    /// A count of 0.
     #[error("a count must be 1 or more")]
     Count,
 }
@@ -216,7 +216,7 @@ pub enum Recurrence {
     /// An interval.
     Every(Duration),
     /// A pattern and its clock.
-    Cron(Box<Clockwork>),
+    Cron(Box<CronSchedule>),
 }
 
 impl Recurrence {
@@ -231,39 +231,39 @@ impl Recurrence {
         match &spec.when {
             When::Every(span) if (EVERY_MIN..=DURATION_MAX).contains(span) => Ok(Self::Every(*span)),
             When::Every(span) => Err(BadSchedule::Interval(*span)),
-            When::Cron { pattern, tz } => Clockwork::of(pattern, tz).map(|it| Self::Cron(Box::new(it))),
+            When::Cron { pattern, tz } => CronSchedule::of(pattern, tz).map(|it| Self::Cron(Box::new(it))),
         }
     }
 }
 
 /// A cron pattern and the clock that it looks at.
 #[derive(Clone, Debug)]
-pub struct Clockwork {
+pub struct CronSchedule {
     cron: Cron,
     zone: TimeZone,
 }
 
-impl Clockwork {
+impl CronSchedule {
     fn of(pattern: &str, tz: &str) -> Result<Self, BadSchedule> {
         let bad = |why| BadSchedule::Pattern { pattern: pattern.chars().take(CRON_MAX).collect(), why };
         if pattern.len() > CRON_MAX {
             return Err(bad(format!("it has more than {CRON_MAX} bytes")));
         }
-        let spelled_out = pattern::spelled_out(pattern).map_err(&bad)?;
-        pattern::check_steps(&spelled_out).map_err(&bad)?;
+        let expanded = pattern::expand_nickname(pattern).map_err(&bad)?;
+        pattern::check_steps(&expanded).map_err(&bad)?;
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser.parse(&spelled_out).map_err(|error| bad(pattern::reason(error)))?;
+        let cron = parser.parse(&expanded).map_err(|error| bad(pattern::reason(error)))?;
         let zone = zone(tz)?;
-        let clockwork = Self { cron, zone };
-        match clockwork.after(Timestamp::default()) {
-            Some(_) => Ok(clockwork),
+        let cron_schedule = Self { cron, zone };
+        match cron_schedule.after(Timestamp::default()) {
+            Some(_) => Ok(cron_schedule),
             None => Err(BadSchedule::Never(pattern.to_owned())),
         }
     }
 
-    /// The first time after `at` that it is due, to the second. None if that is never.
+    /// Returns the first due time after `at`, to the second, or none if it is never due again.
     pub fn after(&self, at: Timestamp) -> Option<Timestamp> {
-        // A clock shows whole seconds: what is due within this one is over.
+        // Due times are whole seconds: the current second is over.
         let at = jiff::Timestamp::from_second(at.micros().div_euclid(1_000_000)).ok()?;
         let next = self.cron.find_next_occurrence(&Local { at, zone: &self.zone }, false).ok()?;
         Some(Timestamp::from_micros(next.at.as_microsecond()))
@@ -292,7 +292,7 @@ fn zone(name: &str) -> Result<TimeZone, BadSchedule> {
     Err(BadSchedule::Zone { given, nearest })
 }
 
-/// A moment and the clock that croner reads there.
+/// A time in a zone, as croner needs it.
 #[derive(Clone, Debug)]
 struct Local<'a> {
     at: jiff::Timestamp,

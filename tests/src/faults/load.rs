@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 /// Calls that are open at a time.
 const WIDTH: u64 = 8;
-/// One call in so many takes a while, so that faults meet tasks that run.
+/// One call in this number takes a while, so that faults meet running tasks.
 const SLOW: u64 = 8;
 /// The pause before a call that was refused is made again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -31,7 +31,7 @@ pub(super) struct Tally {
     pub(super) right: u64,
     /// Calls that ended with an error, or not in time.
     pub(super) lost: Vec<String>,
-    /// Calls that ended with another result, or are told differently later.
+    /// Calls with a wrong result, or one that differs later.
     pub(super) wrong: Vec<String>,
 }
 
@@ -78,20 +78,20 @@ impl Load {
         from.elapsed()
     }
 
-    /// Lets the open calls end, and tells how all went. `is_kept` says that the control plane has been the
-    /// same all the time: then it must tell each result as it told it before.
+    /// Waits for the open calls, and returns the tally. `is_kept` means that the control plane was not restarted, so that
+    /// it must still have each result.
     pub(super) async fn stop(self, is_kept: bool) -> Tally {
         self.shared.stop.store(true, Ordering::SeqCst);
         for lane in self.lanes {
             lane.await.expect("a lane ends");
         }
-        let ended = std::mem::take(&mut *self.shared.ended.lock().expect("nobody panics with it"));
-        let mut tally = std::mem::take(&mut *self.shared.tally.lock().expect("nobody panics with it"));
-        for (id, told) in ended.iter().rev().take(CHECKED).filter(|_| is_kept) {
+        let ended = std::mem::take(&mut *self.shared.ended.lock().expect("no panic while locked"));
+        let mut tally = std::mem::take(&mut *self.shared.tally.lock().expect("no panic while locked"));
+        for (id, result_text) in ended.iter().rev().take(CHECKED).filter(|_| is_kept) {
             let kept = self.shared.client.get_task_result(id).await;
             let kept = kept.ok().flatten().and_then(|kept| kept.result.as_ref().map(|it| it.as_str().to_owned()));
-            if kept.as_ref() != Some(told) {
-                tally.wrong.push(format!("{id} ended with {told}, and is kept with {kept:?}"));
+            if kept.as_ref() != Some(result_text) {
+                tally.wrong.push(format!("{id} ended with {result_text}, and is kept with {kept:?}"));
             }
         }
         self.shared.client.stop();
@@ -111,19 +111,19 @@ impl Shared {
                 (self.client.submit_task("add", (number, 1)).task_id(id.clone()).await, (number + 1).to_string())
             };
             if matches!(&answer, Err(error) if error.is_stopping()) {
-                // A control plane that drains says so, and whoever asks comes again.
+                // A draining control plane refuses, and the client tries again.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            let mut tally = self.tally.lock().expect("nobody panics with it");
+            let mut tally = self.tally.lock().expect("no panic while locked");
             match answer {
                 Ok(ended) if ended.status == TaskStatus::Success => {
-                    let told = ended.result.as_ref().map(Json::as_str).unwrap_or_default();
-                    if told == expected {
+                    let result_text = ended.result.as_ref().map(Json::as_str).unwrap_or_default();
+                    if result_text == expected {
                         self.right.fetch_add(1, Ordering::SeqCst);
-                        self.ended.lock().expect("nobody panics with it").push((id, expected));
+                        self.ended.lock().expect("no panic while locked").push((id, expected));
                     } else {
-                        tally.wrong.push(format!("{id} ended with {told} and not {expected}"));
+                        tally.wrong.push(format!("{id} ended with {result_text} and not {expected}"));
                     }
                 }
                 Ok(ended) => tally.lost.push(format!("{id} after {:?}: {:?}", from.elapsed(), ended.error)),

@@ -1,7 +1,7 @@
 //! The fault suites: a cluster of real processes under a steady load, to which one kind of fault happens
 //! again and again. Nothing may be lost, doubled or wrong, and whatever stops must go on in time.
 //!
-//! A short form is among the tests; `scripts/faults` runs as many rounds as it is told.
+//! The tests run one round of each; `scripts/faults` runs more.
 
 mod load;
 mod proxy;
@@ -33,9 +33,9 @@ pub enum Kind {
     Stop,
     /// The network between control plane and subworkers is cut, forgets, resets and delays.
     Cut,
-    /// Each process is told to end, and started again.
+    /// Each process is terminated, and started again.
     Restart,
-    /// Each process is told to end twice at once.
+    /// Each process gets two signals at once.
     SignalTwice,
 }
 
@@ -72,7 +72,7 @@ struct Run {
     faults: u32,
 }
 
-/// Does it for `FASTWORKER_FAULTS_ROUNDS` rounds, one if not said, with the choices of `FASTWORKER_FAULTS_SEED`.
+/// Runs `FASTWORKER_FAULTS_ROUNDS` rounds, by default one, with the choices of `FASTWORKER_FAULTS_SEED`.
 ///
 /// # Panics
 /// When something was lost, doubled or wrong, or came late.
@@ -249,7 +249,7 @@ impl Run {
         self.goes_on("the control plane is back", WORK_ELSEWHERE + SLACK).await;
     }
 
-    /// Ends the run, and says how it went: a row for the table of `scripts/faults`.
+    /// Ends the run, and prints its row of the table of `scripts/faults`.
     async fn end(mut self, rounds: u64, seed: u64) {
         self.proxy.iter().for_each(Proxy::heal);
         let is_kept = matches!(self.kind, Kind::KillWorkers | Kind::Stop | Kind::Cut);

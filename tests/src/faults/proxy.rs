@@ -1,8 +1,7 @@
-//! A network that can fail: a proxy between the control plane and whoever dials it.
+//! A network that can fail: a proxy between the control plane and its clients.
 //!
-//! It listens on the ports of the control plane at another address of this machine, so that everything
-//! that is announced and told leads through it. What it does to a connection needs no rights: it stops
-//! passing bytes on, or closes it.
+//! It listens on the ports of the control plane at another address of this machine, which the control plane announces. It
+//! needs no privileges: it stops copying bytes, or closes connections.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -28,7 +27,7 @@ pub(super) struct Proxy(Arc<Shared>);
 struct Shared {
     /// Nothing gets through, on old connections or new ones.
     silent: AtomicBool,
-    /// What passes is held up for so many milliseconds.
+    /// Delay of everything that passes, in milliseconds.
     delay: AtomicU64,
     over: AtomicBool,
     connections: Mutex<Vec<Arc<Connection>>>,
@@ -70,7 +69,7 @@ impl Proxy {
         self.0.silent.store(true, Ordering::SeqCst);
     }
 
-    /// All that is passed on comes so much later, until [`Proxy::heal`].
+    /// Delays everything that passes, until [`Proxy::heal`].
     pub(super) fn delay(&self, span: Duration) {
         self.0.delay.store(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
@@ -81,8 +80,7 @@ impl Proxy {
         self.0.delay.store(0, Ordering::SeqCst);
     }
 
-    /// The open connections are silent for good, and nobody is told; new ones work. So does a firewall
-    /// that forgets what it let through.
+    /// Silences the open connections without a notice; new ones work. A firewall that drops its state behaves like this.
     pub(super) fn forget(&self) {
         self.each(|connection| connection.forgotten.store(true, Ordering::SeqCst));
     }
@@ -93,7 +91,7 @@ impl Proxy {
     }
 
     fn each(&self, act: impl Fn(&Connection)) {
-        let mut connections = self.0.connections.lock().expect("nobody panics with it");
+        let mut connections = self.0.connections.lock().expect("no panic while locked");
         connections.retain(|connection| !connection.closed.load(Ordering::SeqCst));
         connections.iter().for_each(|connection| act(connection));
     }
@@ -118,7 +116,7 @@ impl Connection {
 impl Shared {
     /// Joins a connection to one of its own.
     fn join(self: &Arc<Self>, stream: TcpStream, target: SocketAddr) {
-        // Whoever is not there lets connections end at once.
+        // Connections to a closed port end at once.
         let Ok(other) = TcpStream::connect(target) else { return };
         for end in [&stream, &other] {
             let _ = end.set_nonblocking(false);
@@ -127,7 +125,7 @@ impl Shared {
         }
         let ends = [stream, other];
         let connection = Arc::new(Connection { ends, forgotten: AtomicBool::default(), closed: AtomicBool::default() });
-        self.connections.lock().expect("nobody panics with it").push(Arc::clone(&connection));
+        self.connections.lock().expect("no panic while locked").push(Arc::clone(&connection));
         for from in 0..2 {
             let (shared, connection) = (Arc::clone(self), Arc::clone(&connection));
             thread::spawn(move || {
@@ -144,7 +142,7 @@ impl Shared {
         let is_closed = || connection.closed.load(Ordering::SeqCst);
         let is_stopped = || self.silent.load(Ordering::SeqCst) || connection.forgotten.load(Ordering::SeqCst);
         while !is_closed() {
-            // A closed end would be told as well: so it is not looked at meanwhile.
+            // A closed end would be passed on as well, so it is not checked meanwhile.
             if is_stopped() {
                 thread::park_timeout(STEP);
                 continue;

@@ -1,8 +1,7 @@
-//! The checks: what must hold after every step, kept in books of their own.
+//! The checks: invariants that must hold after every step, compared with the checks' own records.
 //!
-//! This file follows tasks from acceptance to their end; [`super::grants`] looks at what is handed
-//! out, [`super::told`] at what is said about ends. Nothing here trusts the core's own word for
-//! what happened before: it is compared with what was seen.
+//! This file follows tasks from acceptance to their end; [`super::grants`] checks leases, [`super::reported`] the results
+//! sent to clients. The checks never rely on what the state itself remembers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,23 +20,23 @@ use super::{
     grants::Grants,
     names,
     network::{Ask, Ticket},
+    reported::ReportedEnds,
     shown::Shown,
-    told::Told,
 };
 
-/// What a step did.
+/// The cause of a step.
 #[derive(Debug)]
 pub(crate) enum Cause<'a> {
     Asked(&'a Ask),
     Tick,
     Gone,
-    Farewell,
+    Shutdown,
     Called,
 }
 
 impl Cause<'_> {
-    /// How often the step offers a task. One that ends at once and is let go of, as other ends need its
-    /// place, ends once more when the same frame offers it again.
+    /// How often the step submits a task. A task that ends at once and whose result is evicted ends again if the same frame
+    /// submits it again.
     fn offers(&self, id: &TaskId) -> usize {
         match self {
             Cause::Asked(Ask::Client(Request::Submit(submit))) => {
@@ -48,90 +47,85 @@ impl Cause<'_> {
     }
 }
 
-/// How often what happened, so that a run that tried nothing is told apart from one that passed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    /// Steps.
-    pub steps: u64,
-    /// Tasks that ended well.
-    pub successes: u64,
-    /// Tasks that failed for good.
-    pub failures: u64,
-    /// Tasks that were cancelled.
-    pub cancelled: u64,
-    /// Tasks that ended because their workers were lost.
-    pub workers_lost: u64,
-    /// Tasks that no worker had.
-    pub not_found: u64,
-    /// Ends after more than one attempt.
-    pub retried: u64,
-    /// Submissions of a task that was there.
-    pub duplicates: u64,
-    /// Grants of more than one lease.
-    pub lookaheads: u64,
-    /// Grants that ignored the priority because a task starved.
-    pub guards: u64,
-    /// Outcomes under leases that were no longer live.
-    pub fenced: u64,
-    /// Leases that a worker lost.
-    pub losses: u64,
-    /// Ends told through sessions.
-    pub collected: u64,
-    /// Answers given again.
-    pub repeated: u64,
-    /// Sessions that were forgotten before their client came back.
-    pub lost_sessions: u64,
-    /// Callbacks that were due.
-    pub callbacks: u64,
-    /// Changes of modules that were noted.
-    pub changes: u64,
-    /// Changes of modules that were declined.
-    pub declined: u64,
-    /// Leases that never arrived and were taken back.
-    pub undelivered: u64,
+/// Declares counters that can be added up, and listed where they are 0.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// How often each kind of event happened: a run in which something never happens proves nothing about it.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Coverage {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Coverage {
+            /// Adds the coverage of another run.
+            #[must_use]
+            pub fn and(self, other: &Coverage) -> Coverage {
+                Coverage { $($name: self.$name + other.$name,)* }
+            }
+
+            /// The names of the events that never happened.
+            pub fn missing(&self) -> Vec<&'static str> {
+                let counters = [$((stringify!($name), self.$name),)*];
+                counters.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+            }
+        }
+    };
 }
 
-impl Coverage {
-    /// Adds what another run covered.
-    #[must_use]
-    pub fn and(self, other: &Coverage) -> Coverage {
-        Coverage {
-            steps: self.steps + other.steps,
-            successes: self.successes + other.successes,
-            failures: self.failures + other.failures,
-            cancelled: self.cancelled + other.cancelled,
-            workers_lost: self.workers_lost + other.workers_lost,
-            not_found: self.not_found + other.not_found,
-            retried: self.retried + other.retried,
-            duplicates: self.duplicates + other.duplicates,
-            lookaheads: self.lookaheads + other.lookaheads,
-            guards: self.guards + other.guards,
-            fenced: self.fenced + other.fenced,
-            losses: self.losses + other.losses,
-            collected: self.collected + other.collected,
-            repeated: self.repeated + other.repeated,
-            lost_sessions: self.lost_sessions + other.lost_sessions,
-            callbacks: self.callbacks + other.callbacks,
-            changes: self.changes + other.changes,
-            declined: self.declined + other.declined,
-            undelivered: self.undelivered + other.undelivered,
-        }
-    }
+counters! {
+    /// Steps.
+    steps,
+    /// Tasks that ended well.
+    successes,
+    /// Tasks that failed for good.
+    failures,
+    /// Tasks that were cancelled.
+    cancelled,
+    /// Tasks that ended because their workers were lost.
+    workers_lost,
+    /// Tasks that no worker had.
+    not_found,
+    /// Ends after more than one attempt.
+    retried,
+    /// Submissions of a task that was there.
+    duplicates,
+    /// Grants of more than one lease.
+    lookaheads,
+    /// Grants that ignored the priority because a task starved.
+    guards,
+    /// Outcomes under leases that were no longer live.
+    fenced,
+    /// Leases that a worker lost.
+    losses,
+    /// Results sent to sessions.
+    collected,
+    /// Answers given again.
+    repeated,
+    /// Sessions that were forgotten before their client came back.
+    lost_sessions,
+    /// Callbacks that were due.
+    callbacks,
+    /// Changes of modules that were noted.
+    changes,
+    /// Changes of modules that were declined.
+    declined,
+    /// Leases that never arrived and were taken back.
+    undelivered,
 }
 
 /// An accepted task that has not ended, as the checks know it.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// How many attempts may follow a failed one.
+    /// Maximum retries.
     pub(crate) max_retries: u32,
     /// Its newest lease.
     pub(crate) newest: Option<LeaseId>,
     losses: u32,
-    /// Somebody is to be called back.
+    /// Whether it has a callback.
     calls: bool,
 }
 
-/// A task that the step may bring to life.
+/// A task that the step may create.
 #[derive(Debug)]
 struct Newcomer {
     id: TaskId,
@@ -141,22 +135,22 @@ struct Newcomer {
     calls: bool,
 }
 
-/// The books.
+/// The records of all checks.
 #[derive(Debug)]
 pub(crate) struct Checks {
     pub(crate) seen: Coverage,
     limits: Limits,
     live: BTreeMap<TaskId, Record>,
     grants: Grants,
-    told: Told,
+    reported: ReportedEnds,
     shown: Shown,
     newcomers: Vec<Newcomer>,
-    /// What the worker held whose beat comes in, and how often each was lost.
+    /// Leases of the worker that sends a heartbeat, and how often each task was lost.
     held: Vec<(TaskId, LeaseId, u32)>,
     now: Now,
 }
 
-/// Says what is wrong, unless `holds`.
+/// Fails with a message unless `holds`.
 pub(crate) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what()) }
 }
@@ -168,7 +162,7 @@ impl Checks {
             limits,
             live: BTreeMap::new(),
             grants: Grants::default(),
-            told: Told::default(),
+            reported: ReportedEnds::default(),
             shown: Shown::default(),
             newcomers: Vec::new(),
             held: Vec::new(),
@@ -176,7 +170,7 @@ impl Checks {
         }
     }
 
-    /// Looks at the core before a step.
+    /// Records the state before a step.
     pub(crate) fn before(&mut self, state: &State<Ticket>, now: Now, ask: Option<&Ask>) {
         self.now = now;
         self.newcomers.clear();
@@ -197,7 +191,7 @@ impl Checks {
                 };
                 submit.tasks.iter().for_each(|task| self.expect(state, task, session));
             }
-            Some(Ask::Client(Request::Collect(collect))) => self.told.asked(collect),
+            Some(Ask::Client(Request::Collect(collect))) => self.reported.asked(collect),
             Some(Ask::Worker(WorkerRequest::Work(work))) => {
                 for ended in &work.ended {
                     match self.grants.task_of(ended.lease) {
@@ -240,7 +234,7 @@ impl Checks {
         self.newcomers.push(Newcomer { id, max_retries, session, was_known, calls });
     }
 
-    /// Looks at the core after a step.
+    /// Checks the state after a step.
     pub(crate) fn after(
         &mut self,
         state: &State<Ticket>,
@@ -254,7 +248,7 @@ impl Checks {
         self.adopt(state, now)?;
         self.grants.after(state, now, effects, &mut self.live, &mut self.seen)?;
         self.ends(state, now, cause, effects)?;
-        self.told.after(state, effects, &mut self.seen)?;
+        self.reported.after(state, effects, &mut self.seen)?;
         Grants::no_slot_waits(state)?;
         self.stats(state)?;
         if matches!(cause, Cause::Tick) {
@@ -263,7 +257,7 @@ impl Checks {
         Ok(())
     }
 
-    /// What a beat takes from its worker never arrived there, and was not lost with it.
+    /// Checks that leases missing from a heartbeat were never received, and do not count as lost.
     fn undelivered(&mut self, state: &State<Ticket>) -> Result<(), String> {
         for (id, lease, losses) in std::mem::take(&mut self.held) {
             let Some(look) = state.task_view(&id) else { return Err(format!("a beat ended {id}")) };
@@ -275,31 +269,33 @@ impl Checks {
         Ok(())
     }
 
-    /// Takes in the tasks that the step brought to life.
+    /// Records the tasks that the step created.
     fn adopt(&mut self, state: &State<Ticket>, now: Now) -> Result<(), String> {
         for Newcomer { id, max_retries, session, was_known, calls } in std::mem::take(&mut self.newcomers) {
             let lives = state.task_view(&id).is_some();
             if self.live.contains_key(&id) {
                 self.seen.duplicates += 1;
             } else if lives {
-                ensure(!was_known || self.lets_go(state), || format!("{id} runs again although its end was known"))?;
+                ensure(!was_known || self.evicts_results(state), || {
+                    format!("{id} runs again although its end was known")
+                })?;
                 self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0, calls });
             } else if !was_known && state.results().peek(now.mono, &id).is_some() {
-                // Nobody has it, so that it ended at once.
+                // No worker has it, so that it ended at once.
                 self.live.insert(id.clone(), Record { max_retries, newest: None, losses: 0, calls });
             }
-            if !lives && self.lets_go(state) {
-                // It may have ended at once, and its end be gone already.
-                self.told.ended(id.clone(), None);
+            if !lives && self.evicts_results(state) {
+                // It may have ended at once, with its result already evicted.
+                self.reported.ended(id.clone(), None);
             }
             if let Some(session) = session.filter(|_| lives) {
-                self.told.owe(session, id);
+                self.reported.expect_end(session, id);
             }
         }
         Ok(())
     }
 
-    /// Takes note of the tasks that the step brought to their end.
+    /// Checks the tasks that the step ended.
     fn ends(
         &mut self,
         state: &State<Ticket>,
@@ -335,12 +331,14 @@ impl Checks {
             self.shown.end(&id, end.as_deref(), cause.offers(&id))?;
             match &end {
                 Some(end) => self.check_end(&record, end, cause)?,
-                None => ensure(self.lets_go(state), || format!("{id} is gone without an end"))?,
+                None => ensure(self.evicts_results(state), || format!("{id} is gone without an end"))?,
             }
-            self.told.ended(id, end);
+            self.reported.ended(id, end);
         }
-        // What ended at once may have been let go at once, too.
-        ensure(called.is_empty() || self.lets_go(state), || format!("callbacks of {called:?}, which have not ended"))?;
+        // The result of a task that ended at once may be evicted at once.
+        ensure(called.is_empty() || self.evicts_results(state), || {
+            format!("callbacks of {called:?}, which have not ended")
+        })?;
         let counts = state.counts();
         let ended: u64 = counts.ended.iter().sum();
         ensure(counts.accepted == ended + state.unfinished() as u64, || {
@@ -351,15 +349,15 @@ impl Checks {
         })
     }
 
-    /// Whether an end may be forgotten at once.
-    fn lets_go(&self, state: &State<Ticket>) -> bool {
+    /// Whether a result may be evicted at once.
+    fn evicts_results(&self, state: &State<Ticket>) -> bool {
         state.results().len() >= self.limits.results_max
     }
 
     fn check_end(&mut self, record: &Record, end: &Arc<TaskResult>, cause: &Cause<'_>) -> Result<(), String> {
         let id = &end.task_id;
         let wrong = |why: &str| Err(format!("{id} ended {why}: {end:?}, {record:?}"));
-        // The attempts that crashes ended are counted then, too.
+        // Attempts ended by crashes count as well.
         let lost = if end.error_kind == Some(ErrorKind::WorkerLost) { LOSSES_MAX } else { 0 };
         if end.attempts > record.max_retries + 1 + lost {
             return wrong("after too many attempts");
@@ -378,7 +376,7 @@ impl Checks {
                 self.seen.cancelled += 1;
                 let asked = matches!(cause, Cause::Asked(Ask::Client(Request::Cancel(ids))) if ids.contains(id));
                 if !asked {
-                    return wrong("as cancelled, which nobody wanted");
+                    return wrong("as cancelled without a request");
                 }
             }
             (TaskStatus::Failure, Some(ErrorKind::WorkerLost)) => {
@@ -399,70 +397,70 @@ impl Checks {
                     return wrong("with attempts left");
                 }
             }
-            _ => return wrong("in a way that is none"),
+            _ => return wrong("with an impossible status"),
         }
         Ok(())
     }
 
-    /// Everything stays within its bounds, and what is counted twice agrees.
+    /// Checks the limits, and that counters agree.
     fn stats(&self, state: &State<Ticket>) -> Result<(), String> {
-        let (stats, limits) = (state.stats(), self.limits);
+        let (totals, limits) = (state.stats(), self.limits);
         let queued = state.queue().iter().count();
         let leased = self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.lease.is_some())).count();
         let placed =
             self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.position.is_some())).count();
         let slots: usize = state.registry().iter().map(|(_, worker)| worker.slots.len()).sum();
         let workers = state.registry().iter().count();
-        let due = stats.unfinished.saturating_sub(placed);
-        let timers = due + stats.parked + 2 * stats.sessions + slots + 2 * workers + 3;
+        let due = totals.unfinished.saturating_sub(placed);
+        let timers = due + totals.parked + 2 * totals.sessions + slots + 2 * workers + 3;
         ensure(
-            stats.unfinished <= limits.tasks_max
-                && stats.bytes <= limits.bytes_max
+            totals.unfinished <= limits.tasks_max
+                && totals.bytes <= limits.bytes_max
                 && state.results().len() <= limits.results_max
-                && stats.queued == queued
-                && stats.leases == leased
+                && totals.queued == queued
+                && totals.leases == leased
                 && placed == queued + leased
-                && stats.timers <= timers,
+                && totals.timers <= timers,
             || {
                 format!(
-                    "{stats:?}, with {queued} queued, {leased} leased, {placed} placed and room for {timers} timers"
+                    "{totals:?}, with {queued} queued, {leased} leased, {placed} placed and room for {timers} timers"
                 )
             },
         )
     }
 
-    /// Every way back that the core holds is in one of its books.
+    /// Checks that every reply target held by the state is parked.
     pub(crate) fn parked(state: &State<Ticket>, tickets: usize) -> Result<(), String> {
         let slots = |worker: &fastworker::control_plane::worker_registry::WorkerRecord<Ticket>| {
             worker.slots.values().filter(|slot| slot.parked.is_some()).count() + usize::from(worker.beat.is_some())
         };
         let workers: usize = state.registry().iter().map(|(_, worker)| slots(worker)).sum();
-        let stats = state.stats();
-        let held = stats.parked + stats.collecting + workers;
-        ensure(held == tickets, || format!("{tickets} ways back are held and {held} are parked"))
+        let totals = state.stats();
+        let held = totals.parked + totals.collecting + workers;
+        ensure(held == tickets, || format!("{tickets} reply targets are held and {held} are parked"))
     }
 
-    /// After calm weather nothing is owed to anybody.
+    /// Checks after calm weather that every task has ended and was reported.
     pub(crate) fn finished<'a>(
         &self,
         state: &State<Ticket>,
-        heard: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
+        received: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
     ) -> Result<(), String> {
         for id in self.live.keys() {
             let name = state.task_view(id).map_or("", |look| look.name);
             ensure(!names::is_offered(name), || format!("{id} ({name}) never ended: {:?}", state.task_view(id)))?;
         }
-        self.told.finished(&self.live, heard)
+        self.reported.finished(&self.live, received)
     }
 
-    /// When everybody has left and time has passed, nothing is left.
+    /// Checks that nothing is left after all actors have left.
     pub(crate) fn empty(state: &State<Ticket>) -> Result<(), String> {
-        let stats = state.stats();
+        let totals = state.stats();
         ensure(
-            stats == Stats::default() && state.results().is_empty() && state.registry().iter().next().is_none(),
+            totals == Stats::default() && state.results().is_empty() && state.registry().iter().next().is_none(),
             || {
                 let workers = state.registry().iter().count();
-                format!("left over: {stats:?}, {} results, {workers} workers", state.results().len())
+                format!("left over: {totals:?}, {} results, {workers} workers", state.results().len())
             },
         )
     }

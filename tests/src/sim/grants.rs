@@ -1,4 +1,4 @@
-//! What is handed out: to whom, in which order, and that nobody waits in vain.
+//! Checks grants: their order, their workers, and that no slot idles while it could run a task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,21 +18,21 @@ use super::{
     network::{Ask, Ticket},
 };
 
-/// The leases that were seen.
+/// All leases granted so far.
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
     granted: BTreeMap<LeaseId, TaskId>,
     since_guard: u32,
 }
 
-/// One grant, and where its tasks stood.
+/// One grant, and the queue positions of its tasks.
 struct Grant {
     worker: Uuid,
     tasks: Vec<(TaskPriority, Position, String)>,
 }
 
 impl Grants {
-    /// Which task a lease was for.
+    /// The task of a lease.
     pub(crate) fn task_of(&self, lease: LeaseId) -> Option<&TaskId> {
         self.granted.get(&lease)
     }
@@ -54,7 +54,7 @@ impl Grants {
             }
             let AnyReply::Worker(WorkerReply::Leases(leases)) = reply else { continue };
             let Ask::Worker(WorkerRequest::Work(work)) = &*to.ask else {
-                return Err(format!("leases for somebody who asked {:?}", to.ask));
+                return Err(format!("leases in reply to {:?}", to.ask));
             };
             ensure(leases.len() <= LOOKAHEAD_MAX.min(work.capacity as usize), || {
                 format!("{} leases for a capacity of {}", leases.len(), work.capacity)
@@ -74,7 +74,7 @@ impl Grants {
         Ok(())
     }
 
-    /// Takes a grant into the books.
+    /// Records a grant.
     fn take(
         &mut self,
         state: &State<Ticket>,
@@ -88,7 +88,7 @@ impl Grants {
             let id = &lease.task_id;
             let Some(look) = state.task_view(id) else { return Err(format!("{id} is granted and not unfinished")) };
             ensure(look.lease == Some((lease.id, worker)) && look.attempt == lease.attempt, || {
-                format!("{id} is granted as {lease:?} and stands as {look:?} at {now:?}")
+                format!("{id} is granted as {lease:?}, but is {look:?} at {now:?}")
             })?;
             ensure(look.losses == 0 || leases.len() == 1, || format!("{id} was lost and is not granted alone"))?;
             Self::runs_alone(state, worker, lease, look.losses)?;
@@ -104,7 +104,7 @@ impl Grants {
         Ok(Grant { worker, tasks })
     }
 
-    /// What one more crash ends has its worker for itself, and that worker gets nothing else.
+    /// Checks that a task which one more crash would end runs alone on its worker.
     fn runs_alone(state: &State<Ticket>, worker: Uuid, lease: &Lease, losses: u32) -> Result<(), String> {
         let Some(worker) = state.registry().get(worker) else { return Ok(()) };
         let alone = losses + 1 >= LOSSES_MAX;
@@ -119,12 +119,12 @@ impl Grants {
             let look = state.task_view(&lease.task_id);
             let live = look.is_some_and(|look| look.lease == Some((lease.id, worker)));
             ensure(live && self.granted.get(&lease.id) == Some(&lease.task_id), || {
-                format!("{lease:?} is told again and stands as {look:?}")
+                format!("{lease:?} is repeated, but is {look:?}")
             })
         })
     }
 
-    /// A grant takes the first task that the worker can run, and those that follow it.
+    /// Checks that a grant takes the first tasks that the worker can run.
     fn check_order(
         &mut self,
         state: &State<Ticket>,
@@ -133,16 +133,18 @@ impl Grants {
         later: &[Grant],
         seen: &mut Coverage,
     ) -> Result<(), String> {
-        let Some(worker) = state.registry().get(grant.worker) else { return Err("a grant to nobody".into()) };
+        let Some(worker) = state.registry().get(grant.worker) else {
+            return Err("a grant to an unknown worker".into());
+        };
         if worker.is_reserved() {
-            // It runs one task alone, whatever else waits.
+            // It runs one task alone.
             return Ok(());
         }
         self.since_guard += 1;
         let (Some(first), Some(last)) = (grant.tasks.first(), grant.tasks.last()) else { return Ok(()) };
         let sorted = grant.tasks.is_sorted_by_key(|(priority, position, _)| (*priority, *position));
         ensure(sorted && first.0 == last.0, || format!("a grant out of order: {:?}", grant.tasks))?;
-        // Those that are to run alone wait for a worker of their own.
+        // Isolated tasks wait for a reserved worker.
         let isolated: BTreeSet<&TaskId> = state.queue().isolated().map(|(_, id)| id).collect();
         let queued = state.queue().iter().filter(|(_, id)| !isolated.contains(id));
         let queued = queued.map(|(place, _)| (place.priority, place.position, place.name.to_string()));
@@ -169,7 +171,7 @@ impl Grants {
         Ok(())
     }
 
-    /// No slot waits while a task waits that it could run.
+    /// Checks that no slot is parked while a task waits that it could run.
     pub(crate) fn no_slot_waits(state: &State<Ticket>) -> Result<(), String> {
         for (key, worker) in state.registry().iter() {
             if worker.slots.values().all(|slot| slot.parked.is_none()) {

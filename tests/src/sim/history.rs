@@ -1,4 +1,4 @@
-//! The history of a run: its last lines for people, and a number that stands for all of it.
+//! The history of a run: its last lines, and a hash of all of it.
 
 use std::{collections::VecDeque, fmt};
 
@@ -6,10 +6,10 @@ use fastworker::{clock::Now, control_plane::state::Effect};
 
 use super::{checks::Cause, network::Ticket};
 
-/// So many lines are shown.
+/// Maximum lines that are shown.
 const LINES_MAX: usize = 120;
 
-/// What happened in a run. Remembers nothing unless it was asked to, since that takes time.
+/// The events of a run. Recording is optional, because it takes time.
 #[derive(Debug)]
 pub(crate) struct History {
     remembers: bool,

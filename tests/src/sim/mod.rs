@@ -1,9 +1,8 @@
-//! A simulation of whole clusters: model clients and model workers around the pure core, with a
-//! turned clock, a bad network and everything that goes wrong with machines.
+//! A simulation of whole clusters: model clients and model workers around the pure state, with a simulated clock, a bad
+//! network and failing machines.
 //!
-//! One seed gives one history. After every step the checks compare what the core did with what it
-//! promises. A run is a storm, then calm weather in which everything must come to its end, then a
-//! farewell after which nothing must be left.
+//! One seed gives one history. After every step, [`checks`] verifies the invariants. A run is a storm, then calm weather
+//! in which every task must end, then a shutdown after which nothing must be left.
 
 use std::{
     fmt,
@@ -28,8 +27,8 @@ mod grants;
 mod history;
 mod names;
 mod network;
+mod reported;
 mod shown;
-mod told;
 mod worker;
 
 pub use checks::Coverage;
@@ -37,19 +36,19 @@ pub use checks::Coverage;
 use checks::{Cause, Checks};
 use client::Client;
 use history::History;
-use network::{Actor, Alarm, Ask, Event, Line, Network, Ticket, Weather};
+use network::{Actor, Alarm, Ask, Event, Network, SimConnection, Ticket, Weather};
 use worker::Worker;
 
-/// A deliberate fault, to see that the checks find it.
+/// A deliberate fault that the checks must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Workers answer with what they computed under the first lease of a task.
+    /// Workers report outcomes under the first lease of a task.
     IgnoredFence,
-    /// An answer is thrown away.
+    /// A reply is dropped.
     ForgottenAnswer,
-    /// A result is told that is not the one that was recorded.
+    /// A reported result differs from the recorded one.
     ForgedEnd,
-    /// A session hears of an end a second time.
+    /// A session gets a result twice.
     RepeatedEnd,
     /// Leases are handed out in the wrong order.
     ReversedGrant,
@@ -57,14 +56,14 @@ pub enum Sabotage {
     RepeatedCall,
 }
 
-/// What a run has shown to be wrong.
+/// A violated invariant.
 #[derive(Clone, Debug)]
 pub struct Violation {
     /// The seed that repeats it.
     pub seed: u64,
-    /// What is wrong.
+    /// The invariant that does not hold.
     pub what: String,
-    /// What happened before, the last at the foot.
+    /// The events before it, the last one at the end.
     pub history: String,
 }
 
@@ -92,7 +91,7 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<Coverage, Box<Violat
     })
 }
 
-/// A number that stands for everything that is said in the run of one seed.
+/// A hash of everything that happens in the run of one seed.
 pub fn trace(seed: u64) -> u64 {
     match play(seed, None, true) {
         Ok((_, history)) | Err((_, history)) => history.hash(),
@@ -108,21 +107,21 @@ fn play(seed: u64, sabotage: Option<Sabotage>, remembers: bool) -> Played<Covera
         Ok(Ok(())) => Ok((world.checks.seen, world.history)),
         Ok(Err(what)) => Err((what, world.history)),
         Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why");
-            Err((format!("panicked: {said}"), world.history))
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err((format!("panicked: {message}"), world.history))
         }
     }
 }
 
-/// What a question is for, in the eyes of who asked.
+/// The purpose of a request, as its sender sees it.
 #[derive(Debug)]
 pub(crate) enum Purpose {
     Submit,
     Collect,
     Register,
     Work(u32),
-    /// What ended in a slot that is still at work: under which key, and these.
+    /// Reports outcomes of a slot that still runs an attempt: slot, registration key and leases.
     Outcomes(u32, Uuid, Vec<LeaseId>),
     Beat,
     Note,
@@ -132,38 +131,38 @@ pub(crate) enum Purpose {
     Other,
 }
 
-/// What the actors share.
+/// The environment that all actors share.
 #[derive(Debug)]
 pub(crate) struct Scene {
-    pub(crate) dice: Rng,
+    pub(crate) rng: Rng,
     pub(crate) now: Now,
     pub(crate) net: Network<Purpose>,
     /// Every task that was submitted so far.
-    pub(crate) offered: Vec<NewTask>,
-    /// Nothing goes wrong any more.
+    pub(crate) submitted: Vec<NewTask>,
+    /// No more failures.
     pub(crate) calm: bool,
-    /// Everybody goes home.
+    /// All actors leave.
     pub(crate) over: bool,
     pub(crate) sabotage: Option<Sabotage>,
 }
 
 impl Scene {
     pub(crate) fn uuid(&mut self) -> Uuid {
-        Uuid::from_u128(self.dice.u128(1..))
+        Uuid::from_u128(self.rng.u128(1..))
     }
 
     pub(crate) fn alarm_in(&mut self, span: Duration, actor: Actor, alarm: Alarm) {
         self.net.alarm(self.now.mono + span, actor, alarm);
     }
 
-    /// An alarm after so many milliseconds.
+    /// Sets an alarm after a random number of milliseconds.
     pub(crate) fn alarm_within(&mut self, least: u64, most: u64, actor: Actor, alarm: Alarm) {
-        let span = Duration::from_micros(self.dice.u64(least * 1_000..most * 1_000));
+        let span = Duration::from_micros(self.rng.u64(least * 1_000..most * 1_000));
         self.alarm_in(span, actor, alarm);
     }
 
-    pub(crate) fn ask(&mut self, who: (Actor, &Line), what: (Ask, Purpose), patience: (Duration, u32)) {
-        self.net.call((self.now.mono, &mut self.dice), who, what, patience);
+    pub(crate) fn ask(&mut self, who: (Actor, &SimConnection), what: (Ask, Purpose), patience: (Duration, u32)) {
+        self.net.call((self.now.mono, &mut self.rng), who, what, patience);
     }
 }
 
@@ -178,21 +177,21 @@ struct World {
     history: History,
 }
 
-/// Nothing goes on for so many steps.
+/// Maximum steps of a run.
 const STEPS_MAX: u32 = 400_000;
 
 impl World {
     fn new(seed: u64, sabotage: Option<Sabotage>, remembers: bool) -> Self {
-        let mut dice = Rng::with_seed(seed);
-        let limits = limits(&mut dice);
-        let bad = |dice: &mut Rng, most: f64| if dice.bool() { 0.0 } else { dice.f64() * most };
-        let weather = Weather { loss: bad(&mut dice, 0.2), repeat: bad(&mut dice, 0.1), late: bad(&mut dice, 0.1) };
+        let mut rng = Rng::with_seed(seed);
+        let limits = limits(&mut rng);
+        let bad = |rng: &mut Rng, most: f64| if rng.bool() { 0.0 } else { rng.f64() * most };
+        let weather = Weather { loss: bad(&mut rng, 0.2), repeat: bad(&mut rng, 0.1), late: bad(&mut rng, 0.1) };
         let start = Now { mono: Moment::from_micros(1), wall: Timestamp::from_micros(1_800_000_000_000_000) };
         let net = Network::new(weather);
-        let mut scene = Scene { dice, now: start, net, offered: Vec::new(), calm: false, over: false, sabotage };
-        let clients = 0..scene.dice.usize(1..5);
-        let workers = 0..scene.dice.usize(1..7);
-        let local = scene.dice.usize(1..8);
+        let mut scene = Scene { rng, now: start, net, submitted: Vec::new(), calm: false, over: false, sabotage };
+        let clients = 0..scene.rng.usize(1..5);
+        let workers = 0..scene.rng.usize(1..7);
+        let local = scene.rng.usize(1..8);
         let clients = clients.map(|number| Client::new(&mut scene, number)).collect();
         let workers: Vec<Worker> = workers.map(|number| Worker::new(&mut scene, number, number == local)).collect();
         for number in 0..workers.len() {
@@ -205,21 +204,21 @@ impl World {
     }
 
     fn play(&mut self) -> Result<(), String> {
-        let storm = Duration::from_millis(self.scene.dice.u64(5_000..90_000));
+        let storm = Duration::from_millis(self.scene.rng.u64(5_000..90_000));
         self.run_until(self.scene.now.mono + storm, |_| false)?;
         self.calm_down();
-        // What is under way for long arrives, too.
+        // Late messages arrive, too.
         self.run_until(self.scene.now.mono + Duration::from_mins(1), |_| false)?;
         let patience = self.scene.now.mono + Duration::from_hours(20);
         self.run_until(patience, World::is_finished)?;
-        // Answers that are under way get home, and sessions tell the last of it.
+        // Replies on their way arrive, and sessions deliver the last results.
         self.run_until(self.scene.now.mono + Duration::from_secs(90), |_| false)?;
-        let heard = |session: Uuid| self.clients.iter().find(|client| client.session == session && !client.gone);
-        self.checks.finished(&self.state, |session| heard(session).map(|client| &client.heard))?;
-        if self.scene.dice.u8(0..4) == 0 { self.farewell() } else { self.go_home() }
+        let client_of = |session: Uuid| self.clients.iter().find(|client| client.session == session && !client.gone);
+        self.checks.finished(&self.state, |session| client_of(session).map(|client| &client.received))?;
+        if self.scene.rng.u8(0..4) == 0 { self.shut_down() } else { self.leave_all() }
     }
 
-    /// Nothing goes wrong any more.
+    /// Ends all failures.
     fn calm_down(&mut self) {
         self.scene.calm = true;
         self.scene.net.weather = Weather::default();
@@ -228,31 +227,31 @@ impl World {
         }
     }
 
-    /// Whether everything has ended that could.
+    /// Whether every task has ended that could.
     fn is_finished(&self) -> bool {
         self.state.stats().leases == 0
             && self.state.queue().iter().all(|(place, _)| !names::is_offered(&place.name))
             && self.state.stats().queued == self.state.stats().unfinished
     }
 
-    /// The control plane stops: whoever still waits is told.
-    fn farewell(&mut self) -> Result<(), String> {
+    /// Stops the control plane: every open request must be answered.
+    fn shut_down(&mut self) -> Result<(), String> {
         let effects = self.apply(|state, _| {
             state.drain();
             state.close_all();
         });
-        self.after(&Cause::Farewell, effects)?;
+        self.after(&Cause::Shutdown, effects)?;
         match self.scene.net.tickets() {
             0 => Ok(()),
-            left => Err(format!("{left} requests were left without an answer by the farewell")),
+            left => Err(format!("{left} requests were left without a reply by the shutdown")),
         }
     }
 
-    /// Everybody leaves, and nothing must be left.
-    fn go_home(&mut self) -> Result<(), String> {
+    /// All actors leave, and nothing must be left.
+    fn leave_all(&mut self) -> Result<(), String> {
         let left = self.state.queue().iter().map(|(_, id)| id.clone()).collect();
-        let line = self.scene.net.connect(false);
-        self.enter(0, &Rc::new(Ask::Client(Request::Cancel(left))), &line)?;
+        let connection = self.scene.net.connect(false);
+        self.enter(0, &Rc::new(Ask::Client(Request::Cancel(left))), &connection)?;
         self.scene.over = true;
         for worker in &mut self.workers {
             worker.leave(&mut self.scene);
@@ -276,7 +275,7 @@ impl World {
             self.scene.now = later(self.scene.now, next);
             self.disturb_clock();
             let ticks = wake <= self.scene.now.mono;
-            if ticks && (self.scene.net.next_at().is_none_or(|at| at > next) || self.scene.dice.bool()) {
+            if ticks && (self.scene.net.next_at().is_none_or(|at| at > next) || self.scene.rng.bool()) {
                 self.tick()?;
             } else if let Some(event) = self.scene.net.next() {
                 self.happen(event)?;
@@ -285,18 +284,18 @@ impl World {
         Err(format!("no end after {STEPS_MAX} steps: {:?}", self.state.stats()))
     }
 
-    /// Wall clocks jump, and machines stand still.
+    /// Lets the wall clock jump, or the machine pause.
     fn disturb_clock(&mut self) {
         if self.scene.calm {
             return;
         }
-        match self.scene.dice.u16(0..3_000) {
+        match self.scene.rng.u16(0..3_000) {
             0 => {
-                let jump = i64::from(self.scene.dice.i32(-2_000_000_000..2_000_000_000));
+                let jump = i64::from(self.scene.rng.i32(-2_000_000_000..2_000_000_000));
                 self.scene.now.wall = Timestamp::from_micros(self.scene.now.wall.micros() + jump);
             }
             1 => {
-                let pause = Duration::from_millis(self.scene.dice.u64(10..30_000));
+                let pause = Duration::from_millis(self.scene.rng.u64(10..30_000));
                 self.scene.now = later(self.scene.now, self.scene.now.mono + pause);
             }
             _ => {}
@@ -311,32 +310,32 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Arrives(call, ask, line) => return self.enter(call, &ask, &line),
-            Event::Gone(line) => {
-                line.close();
-                if let Some(peer) = line.peer {
+            Event::Arrives(call, ask, connection) => return self.enter(call, &ask, &connection),
+            Event::Gone(connection) => {
+                connection.close();
+                if let Some(peer) = connection.peer {
                     self.checks.before(&self.state, self.scene.now, None);
                     let effects = self.apply(|state, now| state.peer_gone(now, peer));
                     return self.after(&Cause::Gone, effects);
                 }
             }
             Event::Returns(call, answer) => {
-                let Some(actor) = self.scene.net.hears(call) else { return Ok(()) };
+                let Some(actor) = self.scene.net.caller(call) else { return Ok(()) };
                 if let Some(until) = self.frozen(actor) {
                     self.scene.net.write_down(until, Event::Returns(call, answer));
                 } else if let Some(call) = self.scene.net.end(call) {
-                    self.tell(actor, &call.purpose, Some(answer));
+                    self.deliver(actor, &call.purpose, Some(answer));
                 }
             }
             Event::Impatient(number, sent) => {
-                let Some(actor) = self.scene.net.hears(number) else { return Ok(()) };
+                let Some(actor) = self.scene.net.caller(number) else { return Ok(()) };
                 if let Some(until) = self.frozen(actor) {
                     self.scene.net.write_down(until, Event::Impatient(number, sent));
                 } else {
-                    self.redial(actor, number);
-                    let Scene { net, now, dice, .. } = &mut self.scene;
-                    if let Some(call) = net.impatient(now.mono, dice, (number, sent)) {
-                        self.tell(actor, &call.purpose, None);
+                    self.reconnect_slot(actor, number);
+                    let Scene { net, now, rng, .. } = &mut self.scene;
+                    if let Some(call) = net.impatient(now.mono, rng, (number, sent)) {
+                        self.deliver(actor, &call.purpose, None);
                     }
                 }
             }
@@ -354,13 +353,13 @@ impl World {
         Ok(())
     }
 
-    /// Who waited in vain on a connection of its own asks over another one.
-    fn redial(&mut self, actor: Actor, call: u64) {
+    /// Reconnects a slot whose connection brought no reply.
+    fn reconnect_slot(&mut self, actor: Actor, call: u64) {
         let Actor::Worker(number) = actor else { return };
         let Some(Purpose::Work(slot)) = self.scene.net.purpose(call) else { return };
         let slot = *slot;
-        let line = self.workers[number].redial(&mut self.scene, slot);
-        self.scene.net.move_call(call, &line);
+        let connection = self.workers[number].reconnect_slot(&mut self.scene, slot);
+        self.scene.net.move_call(call, &connection);
     }
 
     fn frozen(&self, actor: Actor) -> Option<Moment> {
@@ -372,16 +371,16 @@ impl World {
         }
     }
 
-    fn tell(&mut self, actor: Actor, purpose: &Purpose, answer: Option<AnyReply>) {
+    fn deliver(&mut self, actor: Actor, purpose: &Purpose, answer: Option<AnyReply>) {
         match actor {
-            Actor::Client(number) => self.clients[number].heard(&mut self.scene, purpose, answer),
-            Actor::Worker(number) => self.workers[number].heard(&mut self.scene, purpose, answer),
+            Actor::Client(number) => self.clients[number].handle_reply(&mut self.scene, purpose, answer),
+            Actor::Worker(number) => self.workers[number].handle_reply(&mut self.scene, purpose, answer),
         }
     }
 
-    /// A request enters the core.
-    fn enter(&mut self, call: u64, ask: &Rc<Ask>, line: &Line) -> Result<(), String> {
-        let Some(ticket) = self.scene.net.admit(call, ask, line) else { return Ok(()) };
+    /// Passes a request to the state.
+    fn enter(&mut self, call: u64, ask: &Rc<Ask>, connection: &SimConnection) -> Result<(), String> {
+        let Some(ticket) = self.scene.net.admit(call, ask, connection) else { return Ok(()) };
         self.checks.before(&self.state, self.scene.now, Some(ask));
         let effects = self.apply(|state, now| match (**ask).clone() {
             Ask::Hold(task) => state.submit_and_hold(now, *task, None, ticket),
@@ -391,9 +390,11 @@ impl World {
             Ask::Client(Request::Cancel(ids)) => state.cancel(now, &ids, ticket),
             Ask::Client(Request::Follow(follow)) => state.follow(now, follow, ticket),
             Ask::Client(Request::Workers | Request::Hello) => state.workers(now, ticket),
-            Ask::Worker(WorkerRequest::Register(registration)) => state.register(now, registration, line.peer, ticket),
+            Ask::Worker(WorkerRequest::Register(registration)) => {
+                state.register(now, registration, connection.peer, ticket);
+            }
             Ask::Worker(WorkerRequest::Work(work)) => state.work(now, work, ticket),
-            Ask::Worker(WorkerRequest::Beat(beat)) => state.beat(now, &beat, line.peer, ticket),
+            Ask::Worker(WorkerRequest::Beat(beat)) => state.beat(now, &beat, connection.peer, ticket),
             Ask::Worker(WorkerRequest::Note(note)) => state.note(now, note, ticket),
             Ask::Client(Request::Tasks(query)) => state.tasks(now, &query, ticket),
             Ask::Client(Request::Events(query)) => state.events(now, query, ticket),
@@ -415,7 +416,7 @@ impl World {
     /// Checks a transition, and delivers its effects.
     fn after(&mut self, cause: &Cause<'_>, mut effects: Vec<Effect<Ticket>>) -> Result<(), String> {
         if let Some(sabotage) = self.scene.sabotage {
-            tamper(sabotage, &mut self.scene.dice, &mut effects);
+            tamper(sabotage, &mut self.scene.rng, &mut effects);
         }
         self.history.note(self.scene.now, cause, &effects);
         self.checks.after(&self.state, self.scene.now, cause, &effects)?;
@@ -424,15 +425,15 @@ impl World {
         }
         let replies = effects.iter().filter(|effect| matches!(effect, Effect::Reply { .. })).count();
         Checks::parked(&self.state, self.scene.net.tickets() - replies)?;
-        let Scene { net, now, dice, .. } = &mut self.scene;
+        let Scene { net, now, rng, .. } = &mut self.scene;
         for effect in effects {
             match effect {
-                Effect::Reply { to, reply } => net.answer(now.mono, dice, to, reply),
+                Effect::Reply { to, reply } => net.answer(now.mono, rng, to, reply),
                 Effect::Callback(callback) => {
-                    let reached = dice.u8(0..3) > 0;
-                    let outcome = if reached { Ok(()) } else { Err("nobody answers there".into()) };
-                    let end = CallbackOutcome { result: callback.result, outcome, attempts: dice.u32(1..4) };
-                    let after = Duration::from_millis(dice.u64(1..10_000));
+                    let reached = rng.u8(0..3) > 0;
+                    let outcome = if reached { Ok(()) } else { Err("no answer".into()) };
+                    let end = CallbackOutcome { result: callback.result, outcome, attempts: rng.u32(1..4) };
+                    let after = Duration::from_millis(rng.u64(1..10_000));
                     net.write_down(now.mono + after, Event::Called(end));
                 }
             }
@@ -445,29 +446,29 @@ fn later(now: Now, mono: Moment) -> Now {
     Now { mono: now.mono.max(mono), wall: now.wall + mono.since(now.mono) }
 }
 
-fn limits(dice: &mut Rng) -> Limits {
+fn limits(rng: &mut Rng) -> Limits {
     let mut limits = Limits::default();
-    if dice.u8(0..5) == 0 {
-        limits.tasks_max = dice.usize(5..60);
+    if rng.u8(0..5) == 0 {
+        limits.tasks_max = rng.usize(5..60);
     }
-    if dice.u8(0..5) == 0 {
-        limits.bytes_max = dice.usize(20..300);
+    if rng.u8(0..5) == 0 {
+        limits.bytes_max = rng.usize(20..300);
     }
-    if dice.u8(0..5) == 0 {
-        limits.results_max = dice.usize(1..30);
+    if rng.u8(0..5) == 0 {
+        limits.results_max = rng.usize(1..30);
     }
-    if dice.u8(0..6) == 0 {
-        limits.result_ttl = Duration::from_millis(dice.u64(0..30_000));
+    if rng.u8(0..6) == 0 {
+        limits.result_ttl = Duration::from_millis(rng.u64(0..30_000));
     }
-    if dice.bool() {
-        limits.unknown_grace = Duration::from_millis(dice.u64(0..40_000));
+    if rng.bool() {
+        limits.unknown_grace = Duration::from_millis(rng.u64(0..40_000));
     }
     limits
 }
 
-/// Changes what the core says, now and then.
-fn tamper(sabotage: Sabotage, dice: &mut Rng, effects: &mut Vec<Effect<Ticket>>) {
-    if dice.u8(0..20) != 0 {
+/// Manipulates some effects.
+fn tamper(sabotage: Sabotage, rng: &mut Rng, effects: &mut Vec<Effect<Ticket>>) {
+    if rng.u8(0..20) != 0 {
         return;
     }
     match sabotage {

@@ -1,8 +1,7 @@
-//! The network: loses, repeats, delays and reorders what is sent, as the weather wants.
+//! The simulated network: loses, repeats, delays and reorders messages.
 //!
-//! One call is one question of an actor. It can reach the control plane several times, and the
-//! first answer that comes back is the one that is heard. Everything that will happen stands in
-//! one list, ordered by time and then by when it was written down, so that a run can be repeated.
+//! A call is one request of an actor. It may reach the control plane several times; the first reply that returns ends it.
+//! All future events are in one list, ordered by time and then by insertion, so that a run can be repeated.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,73 +19,73 @@ use fastworker::{
     transport::Peer,
 };
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Actor {
     Client(usize),
     Worker(usize),
 }
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Client(Request),
-    /// A submission of the original's.
+    /// A submission by a client of the Python original.
     Hold(Box<NewTask>),
     Worker(WorkerRequest),
 }
 
-/// What an actor wakes up for. The number tells those of an earlier life apart.
+/// Why an actor wakes up. The first number identifies its run, so that alarms of earlier ones are ignored.
 #[derive(Clone, Debug)]
 pub(crate) enum Alarm {
     /// A client does something.
     Act,
-    /// A worker begins its next life.
+    /// A worker starts.
     Start(u64),
-    /// A worker says again that it is alive.
+    /// A worker sends a heartbeat.
     Beat(u64),
-    /// A slot is done with its attempt.
+    /// A slot finishes its attempt.
     Done(u64, u32, u64),
-    /// A slot has been at its attempt for a while.
-    Keeper(u64, u32, u64),
-    /// Something goes wrong with a worker.
+    /// A slot flushes the reports of a long attempt.
+    Flush(u64, u32, u64),
+    /// A worker fails somehow.
     Mishap,
 }
 
-/// What happens next.
+/// An event.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A request reaches the control plane.
-    Arrives(u64, Rc<Ask>, Line),
-    /// An answer reaches who asked.
+    Arrives(u64, Rc<Ask>, SimConnection),
+    /// A reply reaches the sender.
     Returns(u64, AnyReply),
-    /// Who asked has waited long enough.
+    /// The sender repeats or gives up.
     Impatient(u64, u32),
     /// The control plane notices that a connection is gone.
-    Gone(Line),
-    /// Somebody's alarm.
+    Gone(SimConnection),
+    /// An alarm of an actor.
     Alarm(Actor, Alarm),
-    /// It is known what became of a callback.
+    /// A callback was delivered or given up.
     Called(CallbackOutcome),
 }
 
-/// A connection, as long as the control plane believes in it.
+/// A connection; open until the control plane notices its end.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
-    /// None within the process of the control plane.
+pub(crate) struct SimConnection {
+    /// None for the worker in the process of the control plane.
     pub(crate) peer: Option<Peer>,
     open: Rc<Cell<bool>>,
-    /// Whether what is sent on it still gets through.
+    /// Whether messages still get through.
     connected: Rc<Cell<bool>>,
 }
 
-impl Line {
+impl SimConnection {
     pub(crate) fn close(&self) {
         self.open.set(false);
         self.connected.set(false);
     }
 
-    /// Dies, and neither side is told.
+    /// Fails without a notice to either side.
     pub(crate) fn die_silently(&self) {
         self.connected.set(false);
     }
@@ -96,21 +95,19 @@ impl Line {
     }
 }
 
-/// The way back of one copy of a request.
+/// The reply target of one copy of a request.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) call: u64,
     pub(crate) ask: Rc<Ask>,
-    line: Line,
+    connection: SimConnection,
     answered: bool,
     forgotten: Rc<RefCell<Vec<u64>>>,
 }
 
-impl Ticket {}
-
 impl Responder for Ticket {
     fn is_open(&self) -> bool {
-        self.line.open.get()
+        self.connection.open.get()
     }
 }
 
@@ -122,20 +119,20 @@ impl Drop for Ticket {
     }
 }
 
-/// One question that was not answered yet.
+/// An unanswered request.
 #[derive(Debug)]
 pub(crate) struct Call<P> {
     pub(crate) actor: Actor,
     pub(crate) purpose: P,
     ask: Rc<Ask>,
-    line: Line,
+    connection: SimConnection,
     patience: Duration,
     tries: u32,
-    /// How often it was sent.
+    /// Number of times it was sent.
     sent: u32,
 }
 
-/// How bad the network is, as parts of one.
+/// Probabilities of failures of the network.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weather {
     pub(crate) loss: f64,
@@ -143,7 +140,7 @@ pub(crate) struct Weather {
     pub(crate) late: f64,
 }
 
-/// Carries questions and answers. `P` is what an actor notes about its own questions.
+/// Carries requests and replies. `P` is the purpose that an actor attaches to its requests.
 #[derive(Debug)]
 pub(crate) struct Network<P> {
     pub(crate) weather: Weather,
@@ -163,49 +160,50 @@ impl<P> Network<P> {
         self.numbers
     }
 
-    /// A new connection; to the process of the control plane itself if `local`.
-    pub(crate) fn connect(&mut self, local: bool) -> Line {
+    /// Opens a connection, within the process of the control plane if `local`.
+    pub(crate) fn connect(&mut self, local: bool) -> SimConnection {
         let peer = (!local).then(|| Peer(self.number()));
-        Line { peer, open: Rc::new(Cell::new(true)), connected: Rc::new(Cell::new(true)) }
+        SimConnection { peer, open: Rc::new(Cell::new(true)), connected: Rc::new(Cell::new(true)) }
     }
 
-    /// Sends a question, again after each `patience`, until it is answered or `tries` are used up.
+    /// Sends a request, again after each `patience`, until it is answered or `tries` are used up.
     pub(crate) fn call(
         &mut self,
-        (now, dice): (Moment, &mut Rng),
-        (actor, line): (Actor, &Line),
+        (now, rng): (Moment, &mut Rng),
+        (actor, connection): (Actor, &SimConnection),
         (ask, purpose): (Ask, P),
         (patience, tries): (Duration, u32),
     ) {
         let number = self.number();
-        let call = Call { actor, purpose, ask: Rc::new(ask), line: line.clone(), patience, tries, sent: 0 };
+        let call = Call { actor, purpose, ask: Rc::new(ask), connection: connection.clone(), patience, tries, sent: 0 };
         self.calls.insert(number, call);
-        self.send(now, dice, number);
+        self.send(now, rng, number);
     }
 
-    fn send(&mut self, now: Moment, dice: &mut Rng, number: u64) {
+    fn send(&mut self, now: Moment, rng: &mut Rng, number: u64) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.sent += 1;
-        let (ask, line, patience, sent) = (Rc::clone(&call.ask), call.line.clone(), call.patience, call.sent);
-        let local = line.peer.is_none();
-        let copies = if local { 1 } else { self.copies(dice) };
-        let copies = if line.is_connected() { copies } else { 0 };
+        let (ask, connection, patience, sent) =
+            (Rc::clone(&call.ask), call.connection.clone(), call.patience, call.sent);
+        let local = connection.peer.is_none();
+        let copies = if local { 1 } else { self.copies(rng) };
+        let copies = if connection.is_connected() { copies } else { 0 };
         for _ in 0..copies {
-            let at = now + if local { Duration::from_micros(1) } else { self.delay(dice) };
-            self.write_down(at, Event::Arrives(number, Rc::clone(&ask), line.clone()));
+            let at = now + if local { Duration::from_micros(1) } else { self.delay(rng) };
+            self.write_down(at, Event::Arrives(number, Rc::clone(&ask), connection.clone()));
         }
         self.write_down(now + patience, Event::Impatient(number, sent));
     }
 
-    fn copies(&self, dice: &mut Rng) -> u32 {
-        u32::from(dice.f64() >= self.weather.loss) + u32::from(dice.f64() < self.weather.repeat)
+    fn copies(&self, rng: &mut Rng) -> u32 {
+        u32::from(rng.f64() >= self.weather.loss) + u32::from(rng.f64() < self.weather.repeat)
     }
 
-    fn delay(&self, dice: &mut Rng) -> Duration {
-        match dice.f64() {
-            far if far < self.weather.late / 10.0 => Duration::from_millis(dice.u64(1_000..40_000)),
-            late if late < self.weather.late => Duration::from_micros(dice.u64(1_000..2_000_000)),
-            _ => Duration::from_micros(dice.u64(20..300)),
+    fn delay(&self, rng: &mut Rng) -> Duration {
+        match rng.f64() {
+            far if far < self.weather.late / 10.0 => Duration::from_millis(rng.u64(1_000..40_000)),
+            late if late < self.weather.late => Duration::from_micros(rng.u64(1_000..2_000_000)),
+            _ => Duration::from_micros(rng.u64(20..300)),
         }
     }
 
@@ -218,58 +216,58 @@ impl<P> Network<P> {
         self.write_down(at, Event::Alarm(actor, alarm));
     }
 
-    /// When something happens next.
+    /// The time of the next event.
     pub(crate) fn next_at(&self) -> Option<Moment> {
         self.events.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// What happens next.
+    /// Removes the next event.
     pub(crate) fn next(&mut self) -> Option<Event> {
         self.events.pop_first().map(|(_, event)| event)
     }
 
-    /// The way back for a copy of a request that has just arrived; none if its connection is gone.
-    pub(crate) fn admit(&self, call: u64, ask: &Rc<Ask>, line: &Line) -> Option<Ticket> {
-        line.open.get().then(|| Ticket {
+    /// Creates the reply target of a copy that has just arrived; none if its connection is gone.
+    pub(crate) fn admit(&self, call: u64, ask: &Rc<Ask>, connection: &SimConnection) -> Option<Ticket> {
+        connection.open.get().then(|| Ticket {
             call,
             ask: Rc::clone(ask),
-            line: line.clone(),
+            connection: connection.clone(),
             answered: false,
             forgotten: Rc::clone(&self.forgotten),
         })
     }
 
-    /// Carries an answer back.
-    pub(crate) fn answer(&mut self, now: Moment, dice: &mut Rng, ticket: Ticket, answer: AnyReply) {
+    /// Sends a reply.
+    pub(crate) fn answer(&mut self, now: Moment, rng: &mut Rng, ticket: Ticket, answer: AnyReply) {
         let mut ticket = ticket;
         ticket.answered = true;
-        let (line, call) = (&ticket.line, ticket.call);
-        if !line.connected.get() {
+        let (connection, call) = (&ticket.connection, ticket.call);
+        if !connection.connected.get() {
             return;
         }
-        if line.peer.is_none() {
+        if connection.peer.is_none() {
             return self.write_down(now + Duration::from_micros(1), Event::Returns(call, answer));
         }
-        if dice.f64() >= self.weather.loss {
-            let at = now + self.delay(dice);
+        if rng.f64() >= self.weather.loss {
+            let at = now + self.delay(rng);
             self.write_down(at, Event::Returns(call, answer));
         }
     }
 
-    /// Who hears the answer to a call, if nobody heard one before.
-    pub(crate) fn hears(&self, call: u64) -> Option<Actor> {
+    /// The sender of a call that is still unanswered.
+    pub(crate) fn caller(&self, call: u64) -> Option<Actor> {
         self.calls.get(&call).map(|call| call.actor)
     }
 
-    /// What a call is for.
+    /// The purpose of a call.
     pub(crate) fn purpose(&self, call: u64) -> Option<&P> {
         self.calls.get(&call).map(|call| &call.purpose)
     }
 
-    /// Has a call go over this connection from now on.
-    pub(crate) fn move_call(&mut self, call: u64, line: &Line) {
+    /// Moves a call to another connection.
+    pub(crate) fn move_call(&mut self, call: u64, connection: &SimConnection) {
         if let Some(call) = self.calls.get_mut(&call) {
-            call.line = line.clone();
+            call.connection = connection.clone();
         }
     }
 
@@ -278,47 +276,47 @@ impl<P> Network<P> {
         self.calls.remove(&call)
     }
 
-    /// Asks again, or says that nobody answered.
-    pub(crate) fn impatient(&mut self, now: Moment, dice: &mut Rng, (number, sent): (u64, u32)) -> Option<Call<P>> {
+    /// Repeats a call, or ends and returns it if no tries are left.
+    pub(crate) fn impatient(&mut self, now: Moment, rng: &mut Rng, (number, sent): (u64, u32)) -> Option<Call<P>> {
         let call = self.calls.get(&number).filter(|call| call.sent == sent)?;
         if call.sent >= call.tries {
             return self.calls.remove(&number);
         }
-        self.send(now, dice, number);
+        self.send(now, rng, number);
         None
     }
 
-    /// Forgets everything that an actor asked.
+    /// Drops all calls of an actor.
     pub(crate) fn silence(&mut self, actor: Actor) {
         self.calls.retain(|_, call| call.actor != actor);
     }
 
-    /// Cuts a connection; the control plane notices later, if it is told at all.
-    pub(crate) fn cut(&mut self, line: &Line, noticed: Option<Moment>) {
-        line.connected.set(false);
+    /// Cuts a connection; the control plane notices at `noticed`, or never.
+    pub(crate) fn cut(&mut self, connection: &SimConnection, noticed: Option<Moment>) {
+        connection.connected.set(false);
         if let Some(at) = noticed {
-            self.write_down(at, Event::Gone(line.clone()));
+            self.write_down(at, Event::Gone(connection.clone()));
         }
     }
 
-    /// Asks everything that an actor still waits for again on its new connection.
-    pub(crate) fn move_calls(&mut self, now: Moment, dice: &mut Rng, actor: Actor, line: &Line) {
+    /// Repeats all open calls of an actor on its new connection.
+    pub(crate) fn move_calls(&mut self, now: Moment, rng: &mut Rng, actor: Actor, connection: &SimConnection) {
         let numbers: BTreeSet<u64> =
             self.calls.iter().filter(|(_, call)| call.actor == actor).map(|(number, _)| *number).collect();
         for number in numbers {
             if let Some(call) = self.calls.get_mut(&number) {
-                call.line = line.clone();
+                call.connection = connection.clone();
             }
-            self.send(now, dice, number);
+            self.send(now, rng, number);
         }
     }
 
-    /// How many ways back the control plane holds.
+    /// Number of reply targets that the control plane holds.
     pub(crate) fn tickets(&self) -> usize {
         Rc::strong_count(&self.forgotten) - 1
     }
 
-    /// Calls whose way back was thrown away although somebody waits at its end.
+    /// Calls whose reply target was dropped without a reply.
     pub(crate) fn take_forgotten(&self) -> Vec<u64> {
         self.forgotten.take()
     }

@@ -1,5 +1,4 @@
-//! What is shown of the core: its pages of tasks and its feed of events must agree with what it
-//! does, whoever looks and whenever.
+//! Checks views of the state: pages of tasks and the event log must agree with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,63 +11,65 @@ use fastworker::{
 
 use super::{checks::ensure, network::Ticket};
 
-/// Pages are looked at in one step of so many.
-const LOOK_EVERY: u64 = 64;
-/// So many tasks are on a page, so that there are several.
+/// Steps between two checks of pages.
+const CHECK_INTERVAL: u64 = 64;
+/// Tasks on a page: few, so that there are several pages.
 const PAGE: u32 = 7;
 
-/// What was shown so far.
+/// The events read so far.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     /// The number of the last event.
     last: u64,
-    /// Ends that were shown, in order of [`TaskStatus`]: success, failure, cancelled.
+    /// Number of ends by status: success, failure, cancelled.
     ended: [u64; 3],
-    /// The ends that the last step showed.
+    /// Ends in the last step.
     now: BTreeMap<TaskId, Vec<TaskStatus>>,
 }
 
 impl Shown {
-    /// Looks at the core after a step.
+    /// Checks the views after a step.
     pub(crate) fn after(&mut self, state: &State<Ticket>, now: Now, step: u64) -> Result<(), String> {
         self.read(state)?;
         ensure(self.ended == state.counts().ended, || {
             format!("{:?} ends were shown of {:?}", self.ended, state.counts().ended)
         })?;
-        if step.is_multiple_of(LOOK_EVERY) { pages(state, now) } else { Ok(()) }
+        if step.is_multiple_of(CHECK_INTERVAL) { pages(state, now) } else { Ok(()) }
     }
 
     /// Reads the new events.
     fn read(&mut self, state: &State<Ticket>) -> Result<(), String> {
         self.now.clear();
         while self.last < state.event_log().last() {
-            let told = state.event_log().after(self.last);
-            let first = told.events.first().map_or(0, |event| event.number);
-            ensure(told.missed == 0 && first == self.last + 1, || format!("event {first} follows {}", self.last))?;
-            for event in &told.events {
+            let batch = state.event_log().after(self.last);
+            let first = batch.events.first().map_or(0, |event| event.number);
+            ensure(batch.missed == 0 && first == self.last + 1, || format!("event {first} follows {}", self.last))?;
+            for event in &batch.events {
                 ensure(event.number == self.last + 1, || format!("event {} follows {}", event.number, self.last))?;
                 self.last = event.number;
                 self.note(event);
             }
-            ensure(told.last == self.last, || format!("{} is told as the last event, not {}", told.last, self.last))?;
+            ensure(batch.last == self.last, || {
+                format!("{} is given as the last event, not {}", batch.last, self.last)
+            })?;
         }
         Ok(())
     }
 
     fn note(&mut self, event: &Event) {
-        let (place, status) = match event.kind {
+        let (index, status) = match event.kind {
             EventKind::TaskSuccess => (0, TaskStatus::Success),
             EventKind::TaskFailure => (1, TaskStatus::Failure),
             EventKind::TaskCancelled => (2, TaskStatus::Cancelled),
             _ => return,
         };
-        self.ended[place] += 1;
+        self.ended[index] += 1;
         if let Some(id) = &event.task_id {
             self.now.entry(id.clone()).or_default().push(status);
         }
     }
 
-    /// Looks whether the end of a task in this step was shown, once and rightly.
+    /// Checks that the end of a task in this step has one correct event.
     pub(crate) fn end(&self, id: &TaskId, end: Option<&TaskResult>, offers: usize) -> Result<(), String> {
         let shown = self.now.get(id).map(Vec::as_slice).unwrap_or_default();
         // An end that is forgotten at once may be followed by another.
@@ -80,7 +81,7 @@ impl Shown {
     }
 }
 
-/// Pages show every task once, and rightly.
+/// Checks that pages show every task once, with its status.
 fn pages(state: &State<Ticket>, now: Now) -> Result<(), String> {
     let whole = state.page(now, &TaskQuery { limit: u32::MAX, ..TaskQuery::default() });
     // The simulation is small enough for one page.
@@ -93,7 +94,7 @@ fn pages(state: &State<Ticket>, now: Now) -> Result<(), String> {
     for task in &whole.tasks {
         let status = state.task_view(&task.task_id).map(|look| look.status);
         let ended = || state.results().peek(now.mono, &task.task_id).map(|kept| kept.result.status);
-        ensure(status.or_else(ended) == Some(task.status), || format!("{task:?} is not so"))?;
+        ensure(status.or_else(ended) == Some(task.status), || format!("{task:?} has another status"))?;
     }
     let turned = (0..known as u64)
         .step_by(PAGE as usize)
@@ -102,5 +103,5 @@ fn pages(state: &State<Ticket>, now: Now) -> Result<(), String> {
     let of = |status| state.page(now, &TaskQuery { statuses: vec![status], limit: u32::MAX, ..TaskQuery::default() });
     let parts: Vec<TaskPage> = TaskStatus::ALL.into_iter().map(of).collect();
     let total: u64 = parts.iter().map(|part| part.total).sum();
-    ensure(total == known as u64, || format!("{total} tasks stand in some way, of {known}"))
+    ensure(total == known as u64, || format!("{total} tasks are listed by status, of {known}"))
 }

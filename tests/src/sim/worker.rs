@@ -1,8 +1,8 @@
-//! The model worker: does what `subworker::worker` does, without threads and without running
-//! anything, and is hit by everything that can hit a worker.
+//! The model worker: behaves like `subworker::worker`, without threads and without running tasks, and fails in every way a
+//! worker can fail.
 //!
-//! What an attempt ends in is diced when it begins. A result or an error names the lease it was
-//! reached under, so that the checks can tell which attempt it came from.
+//! The outcome of an attempt is chosen at random when it begins. It names its lease, so that the checks know from which
+//! attempt a result comes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,19 +27,19 @@ use uuid::Uuid;
 use super::{
     Purpose, Sabotage, Scene,
     names::{self, Name},
-    network::{Actor, Alarm, Ask, Line},
+    network::{Actor, Alarm, Ask, SimConnection},
 };
 
-/// An answer that should come at once is asked for again after so long.
+/// Timeout after which a request with an immediate reply is repeated.
 const PROMPT: Duration = Duration::from_secs(5);
-/// A connection that brings no answer for so much longer than a request is parked is dead.
+/// Time beyond the parking of a request after which a silent connection counts as dead.
 const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
-const BEAT_STEP: Duration = Duration::from_millis(20);
-const KEEPER_STEP: Duration = Duration::from_millis(10);
+const BEAT_INTERVAL: Duration = Duration::from_millis(20);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 const BESIDE_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
+enum WorkerPhase {
     Away,
     Joining,
     Working,
@@ -52,32 +52,32 @@ pub(crate) struct Worker {
     me: Actor,
     id: String,
     local: bool,
-    line: Line,
-    /// The key of the registration that holds now.
+    connection: SimConnection,
+    /// The key of the current registration.
     key: Uuid,
-    /// Grows with each start, so that an alarm of an earlier life is told apart.
+    /// Grows with each start, so that alarms of earlier runs are ignored.
     life: u64,
-    mood: Mood,
+    phase: WorkerPhase,
     catalog: Catalog,
-    /// The catalog that it has asked for.
+    /// The catalog that it has proposed.
     changing: Option<Catalog>,
     changes: u64,
-    /// Names that it had or was about to have, and until when it finds them still.
+    /// Names of earlier catalogs, and how long they can still run.
     beside: BTreeMap<&'static str, Moment>,
-    desks: Vec<Desk>,
-    /// The key that its beat goes by; none while it waits for a new one.
+    model_slots: Vec<ModelSlot>,
+    /// The key of its heartbeat; none while it waits for a new one.
     beats_as: Option<Uuid>,
     notes: u64,
     pub(crate) frozen_until: Moment,
-    /// For sabotage: under which lease it first ran a task.
+    /// For sabotage: the first lease of each task it ran.
     ran: BTreeMap<TaskId, LeaseId>,
 }
 
-/// What it can run.
+/// The task names that a worker can run.
 #[derive(Clone, Debug, Default)]
 struct Catalog {
     names: Vec<&'static Name>,
-    /// For tasks that were submitted before only.
+    /// Only for tasks that were submitted before.
     leaving: Vec<&'static Name>,
 }
 
@@ -93,9 +93,9 @@ impl Catalog {
 }
 
 #[derive(Debug, Default)]
-struct Desk {
-    /// The connection of its requests for work, once it has one of its own.
-    line: Option<Line>,
+struct ModelSlot {
+    /// Its own connection, if it has one.
+    connection: Option<SimConnection>,
     key: Uuid,
     sequence: u64,
     asking: bool,
@@ -103,7 +103,7 @@ struct Desk {
     stuck: bool,
     waiting: VecDeque<Lease>,
     running: Option<Running>,
-    /// What it has not told yet.
+    /// Outcomes that are not reported yet.
     ended: Vec<Ended>,
 }
 
@@ -113,28 +113,28 @@ struct Running {
     began: Moment,
     outcome: Outcome,
     hung: bool,
-    says: Vec<Report>,
+    reports: Vec<Report>,
 }
 
 impl Worker {
-    /// A worker that has not started. The one of number 0 offers every name, always.
+    /// Creates a worker that has not started. Number 0 always has every task name.
     pub(crate) fn new(scene: &mut Scene, number: usize, local: bool) -> Self {
         let me = Actor::Worker(number);
-        let line = scene.net.connect(local);
+        let connection = scene.net.connect(local);
         scene.alarm_in(Duration::from_millis(1), me, Alarm::Start(0));
         Self {
             me,
             id: format!("worker-{number}"),
             local,
-            line,
+            connection,
             key: Uuid::nil(),
             life: 0,
-            mood: Mood::Away,
+            phase: WorkerPhase::Away,
             catalog: Catalog::default(),
             changing: None,
             changes: 0,
             beside: BTreeMap::new(),
-            desks: Vec::new(),
+            model_slots: Vec::new(),
             beats_as: None,
             notes: 0,
             frozen_until: Moment::default(),
@@ -142,20 +142,20 @@ impl Worker {
         }
     }
 
-    /// Wakes up for an alarm.
+    /// Handles an alarm.
     pub(crate) fn alarm(&mut self, scene: &mut Scene, alarm: &Alarm) {
         match *alarm {
             Alarm::Start(life) if life == self.life => self.start(scene),
             Alarm::Beat(life) if life == self.life => self.beat(scene),
             Alarm::Done(life, slot, lease) if life == self.life => self.done(scene, slot, LeaseId(lease)),
-            Alarm::Keeper(life, slot, lease) if life == self.life => self.keep(scene, slot, LeaseId(lease)),
+            Alarm::Flush(life, slot, lease) if life == self.life => self.flush(scene, slot, LeaseId(lease)),
             Alarm::Mishap => self.mishap(scene),
             _ => {}
         }
     }
 
-    /// Hears an answer, or that there is none.
-    pub(crate) fn heard(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<AnyReply>) {
+    /// Handles a reply, or its absence.
+    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<AnyReply>) {
         let answer = match answer {
             Some(AnyReply::Worker(answer)) => Some(answer),
             _ => None,
@@ -165,26 +165,26 @@ impl Worker {
             (Purpose::Register, _) => self.again_in(scene, Duration::from_millis(200)),
             (Purpose::Work(slot), Some(WorkerReply::Leases(leases))) => self.take(scene, *slot, leases),
             (Purpose::Outcomes(slot, key, leases), Some(WorkerReply::Leases(_))) => {
-                let desk = &mut self.desks[*slot as usize];
-                if desk.key == *key {
-                    desk.ended.retain(|ended| !leases.contains(&ended.lease));
+                let model_slot = &mut self.model_slots[*slot as usize];
+                if model_slot.key == *key {
+                    model_slot.ended.retain(|ended| !leases.contains(&ended.lease));
                 }
             }
             (Purpose::Work(slot), _) => {
-                let desk = &mut self.desks[*slot as usize];
-                (desk.asking, desk.stuck) = (false, true);
-                let old = desk.key;
-                self.renew(scene, old);
+                let model_slot = &mut self.model_slots[*slot as usize];
+                (model_slot.asking, model_slot.stuck) = (false, true);
+                let old = model_slot.key;
+                self.register_again(scene, old);
             }
             (Purpose::Beat, Some(WorkerReply::Orders(orders))) => {
                 for Order::Stop(lease) in orders {
                     self.stop(scene, lease);
                 }
-                scene.alarm_in(BEAT_STEP, self.me, Alarm::Beat(self.life));
+                scene.alarm_in(BEAT_INTERVAL, self.me, Alarm::Beat(self.life));
             }
             (Purpose::Beat, _) => {
                 if let Some(old) = self.beats_as.take() {
-                    self.renew(scene, old);
+                    self.register_again(scene, old);
                 }
             }
             (Purpose::Catalog, Some(WorkerReply::Noted)) => {
@@ -193,11 +193,11 @@ impl Worker {
                     self.catalog = new;
                 }
             }
-            // Declined, or it is about to register anew with the old one.
+            // Declined, or it is about to register again with the old one.
             (Purpose::Catalog, _) => self.changing = None,
             (Purpose::Leave, _) => {
                 self.die(scene, Some(Duration::from_millis(1)));
-                let pause = scene.dice.u64(100..20_000);
+                let pause = scene.rng.u64(100..20_000);
                 self.again_in(scene, Duration::from_millis(pause));
             }
             _ => {}
@@ -205,14 +205,14 @@ impl Worker {
     }
 
     fn ask(&self, scene: &mut Scene, request: WorkerRequest, purpose: Purpose, patience: Duration) {
-        scene.ask((self.me, &self.line), (Ask::Worker(request), purpose), (patience, u32::MAX));
+        scene.ask((self.me, &self.connection), (Ask::Worker(request), purpose), (patience, u32::MAX));
     }
 
-    // It comes.
+    // Start and registration.
 
     fn again_in(&mut self, scene: &mut Scene, span: Duration) {
         self.life += 1;
-        self.mood = Mood::Away;
+        self.phase = WorkerPhase::Away;
         scene.alarm_in(span, self.me, Alarm::Start(self.life));
     }
 
@@ -221,13 +221,15 @@ impl Worker {
             return;
         }
         self.life += 1;
-        let slots = if self.desks.is_empty() { scene.dice.usize(1..4) } else { self.desks.len() };
-        self.line = scene.net.connect(self.local);
-        let own_lines = !self.local && scene.dice.bool();
-        let line = |scene: &mut Scene| own_lines.then(|| scene.net.connect(false));
-        self.desks = (0..slots).map(|_| Desk { line: line(scene), stuck: true, ..Desk::default() }).collect();
+        let slots = if self.model_slots.is_empty() { scene.rng.usize(1..4) } else { self.model_slots.len() };
+        self.connection = scene.net.connect(self.local);
+        let own_connections = !self.local && scene.rng.bool();
+        let connection = |scene: &mut Scene| own_connections.then(|| scene.net.connect(false));
+        self.model_slots = (0..slots)
+            .map(|_| ModelSlot { connection: connection(scene), stuck: true, ..ModelSlot::default() })
+            .collect();
         self.beats_as = None;
-        let names = names::catalog(&mut scene.dice, self.me == Actor::Worker(0), self.local);
+        let names = names::catalog(&mut scene.rng, self.me == Actor::Worker(0), self.local);
         self.catalog = Catalog { names, leaving: Vec::new() };
         self.changing = None;
         self.register(scene, None);
@@ -235,33 +237,33 @@ impl Worker {
 
     /// Registers under a new key, after `previous` if this process did so before.
     fn register(&mut self, scene: &mut Scene, previous: Option<Uuid>) {
-        self.mood = Mood::Joining;
+        self.phase = WorkerPhase::Joining;
         self.key = scene.uuid();
         let registration = Registration {
             worker: self.key,
             previous,
             worker_id: self.id.clone(),
             address: String::new(),
-            slots: u32::try_from(self.desks.len()).unwrap_or(1),
+            slots: u32::try_from(self.model_slots.len()).unwrap_or(1),
             modules: self.catalog.modules(),
         };
         self.ask(scene, WorkerRequest::Register(registration), Purpose::Register, PROMPT);
     }
 
     fn registered(&mut self, scene: &mut Scene) {
-        self.mood = Mood::Working;
+        self.phase = WorkerPhase::Working;
         self.resume(scene);
         if scene.over {
             self.leave(scene);
         }
     }
 
-    /// Everything that waits for a key goes on with the one that holds now.
+    /// Resumes everything that waits for a key with the current one.
     fn resume(&mut self, scene: &mut Scene) {
-        for slot in 0..self.desks.len() {
-            let desk = &mut self.desks[slot];
-            if desk.stuck {
-                (desk.stuck, desk.key, desk.sequence) = (false, self.key, 0);
+        for slot in 0..self.model_slots.len() {
+            let model_slot = &mut self.model_slots[slot];
+            if model_slot.stuck {
+                (model_slot.stuck, model_slot.key, model_slot.sequence) = (false, self.key, 0);
                 self.ask_for_work(scene, u32::try_from(slot).unwrap_or(0));
             }
         }
@@ -271,37 +273,37 @@ impl Worker {
         }
     }
 
-    /// The control plane does not know `old` any more.
-    fn renew(&mut self, scene: &mut Scene, old: Uuid) {
-        match self.mood {
-            Mood::Working | Mood::Leaving if self.key != old => self.resume(scene),
-            Mood::Working => {
+    /// Registers again after the control plane forgot `old`.
+    fn register_again(&mut self, scene: &mut Scene, old: Uuid) {
+        match self.phase {
+            WorkerPhase::Working | WorkerPhase::Leaving if self.key != old => self.resume(scene),
+            WorkerPhase::Working => {
                 for lease in self.holds() {
                     self.stop(scene, lease);
                 }
                 self.register(scene, Some(old));
             }
-            Mood::Leaving => self.leave_if_done(scene),
-            Mood::Away | Mood::Joining => {}
+            WorkerPhase::Leaving => self.leave_if_done(scene),
+            WorkerPhase::Away | WorkerPhase::Joining => {}
         }
     }
 
-    // Its modules change.
+    // Changes of modules.
 
     fn change(&mut self, scene: &mut Scene) {
-        let names = names::catalog(&mut scene.dice, self.me == Actor::Worker(0), self.local);
+        let names = names::catalog(&mut scene.rng, self.me == Actor::Worker(0), self.local);
         let gone = self.catalog.names.iter().chain(&self.catalog.leaving).copied();
         let gone = gone.filter(|old| names.iter().all(|name| name.text != old.text));
-        let leaving = if scene.dice.bool() { gone.collect() } else { Vec::new() };
+        let leaving = if scene.rng.bool() { gone.collect() } else { Vec::new() };
         let new = Catalog { names, leaving };
         self.changes += 1;
-        let force = scene.dice.u8(0..8) == 0;
+        let force = scene.rng.u8(0..8) == 0;
         let change = CatalogChange { worker: self.key, sequence: self.changes, modules: new.modules(), force };
         self.changing = Some(new);
         self.ask(scene, WorkerRequest::Catalog(change), Purpose::Catalog, PROMPT);
     }
 
-    /// What it has now is found for a while longer.
+    /// Keeps the names of the current catalog for a while.
     fn stay_beside(&mut self, scene: &Scene) {
         let until = scene.now.mono + BESIDE_MAX;
         self.beside.extend(self.catalog.names().map(|name| (name, until)));
@@ -313,149 +315,154 @@ impl Worker {
             || self.beside.get(name).is_some_and(|until| now <= *until)
     }
 
-    // It works.
+    // Work.
 
     fn ask_for_work(&mut self, scene: &mut Scene, slot: u32) {
-        let draining = self.mood == Mood::Leaving;
-        let desk = &mut self.desks[slot as usize];
-        if draining && desk.ended.is_empty() {
+        let draining = self.phase == WorkerPhase::Leaving;
+        let model_slot = &mut self.model_slots[slot as usize];
+        if draining && model_slot.ended.is_empty() {
             return self.leave_if_done(scene);
         }
-        desk.sequence += 1;
-        desk.asking = true;
-        // Sometimes it has more to tell than one frame holds; until all is told it takes nothing.
-        let rest = match desk.ended.len() {
-            count @ 2.. if scene.dice.u8(0..4) == 0 => desk.ended.split_off(scene.dice.usize(1..count)),
+        model_slot.sequence += 1;
+        model_slot.asking = true;
+        // Sometimes not all outcomes fit into one frame; until all are reported it takes no work.
+        let rest = match model_slot.ended.len() {
+            count @ 2.. if scene.rng.u8(0..4) == 0 => model_slot.ended.split_off(scene.rng.usize(1..count)),
             _ => Vec::new(),
         };
         let capacity = match draining || !rest.is_empty() {
             true => 0,
-            false if scene.dice.u8(0..10) == 0 => scene.dice.u32(1..4),
+            false if scene.rng.u8(0..10) == 0 => scene.rng.u32(1..4),
             false => u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX),
         };
-        let ended = std::mem::replace(&mut desk.ended, rest);
+        let ended = std::mem::replace(&mut model_slot.ended, rest);
         let patience = match (self.local, ended.is_empty()) {
             (true, _) => WAIT_MAX + PROMPT,
             (false, true) => WORK_WAIT + ANSWER_GRACE,
             (false, false) => CONFIRM_WAIT + ANSWER_GRACE,
         };
-        let work = Work { worker: desk.key, slot, sequence: desk.sequence, ended, capacity };
-        let line = desk.line.clone().unwrap_or_else(|| self.line.clone());
+        let work = Work { worker: model_slot.key, slot, sequence: model_slot.sequence, ended, capacity };
+        let connection = model_slot.connection.clone().unwrap_or_else(|| self.connection.clone());
         let ask = Ask::Worker(WorkerRequest::Work(work));
-        scene.ask((self.me, &line), (ask, Purpose::Work(slot)), (patience, u32::MAX));
+        scene.ask((self.me, &connection), (ask, Purpose::Work(slot)), (patience, u32::MAX));
     }
 
-    /// The connection of a slot whose last one brought no answer.
-    pub(crate) fn redial(&mut self, scene: &mut Scene, slot: u32) -> Line {
-        let desk = &mut self.desks[slot as usize];
-        match desk.line.as_ref().filter(|line| line.is_connected()) {
-            Some(line) => line.clone(),
-            None if self.local => self.line.clone(),
-            None => desk.line.insert(scene.net.connect(false)).clone(),
+    /// Returns the connection of a slot, a new one if the last one failed.
+    pub(crate) fn reconnect_slot(&mut self, scene: &mut Scene, slot: u32) -> SimConnection {
+        let model_slot = &mut self.model_slots[slot as usize];
+        match model_slot.connection.as_ref().filter(|connection| connection.is_connected()) {
+            Some(connection) => connection.clone(),
+            None if self.local => self.connection.clone(),
+            None => model_slot.connection.insert(scene.net.connect(false)).clone(),
         }
     }
 
-    /// A firewall forgets the connection of a slot.
-    fn forget_line(&mut self, scene: &mut Scene) {
-        if self.desks.is_empty() {
+    /// A firewall drops the connection of a slot.
+    fn forget_connection(&mut self, scene: &mut Scene) {
+        if self.model_slots.is_empty() {
             return;
         }
-        let slot = scene.dice.usize(0..self.desks.len());
-        if let Some(line) = &self.desks[slot].line {
-            line.die_silently();
+        let slot = scene.rng.usize(0..self.model_slots.len());
+        if let Some(connection) = &self.model_slots[slot].connection {
+            connection.die_silently();
         }
     }
 
     fn take(&mut self, scene: &mut Scene, slot: u32, leases: Vec<Lease>) {
-        let desk = &mut self.desks[slot as usize];
-        desk.asking = false;
-        desk.waiting = leases.into();
+        let model_slot = &mut self.model_slots[slot as usize];
+        model_slot.asking = false;
+        model_slot.waiting = leases.into();
         self.begin(scene, slot);
     }
 
     fn begin(&mut self, scene: &mut Scene, slot: u32) {
         let (me, life) = (self.me, self.life);
-        let desk = &mut self.desks[slot as usize];
-        let Some(lease) = desk.waiting.pop_front() else { return self.ask_for_work(scene, slot) };
+        let model_slot = &mut self.model_slots[slot as usize];
+        let Some(lease) = model_slot.waiting.pop_front() else { return self.ask_for_work(scene, slot) };
         if !self.finds(scene.now.mono, &lease.name) {
-            // An answer may come so late that its names are from a catalog before the last one.
-            self.desks[slot as usize].ended.push(not_begun(lease.id));
+            // A late reply may name tasks of an older catalog.
+            self.model_slots[slot as usize].ended.push(not_begun(lease.id));
             return self.begin(scene, slot);
         }
-        let desk = &mut self.desks[slot as usize];
+        let model_slot = &mut self.model_slots[slot as usize];
         let first = *self.ran.entry(lease.task_id.clone()).or_insert(lease.id);
         let signs_as = if scene.sabotage == Some(Sabotage::IgnoredFence) { first } else { lease.id };
-        let plan = names::plan(&mut scene.dice, &lease.name, signs_as);
-        let hung = !scene.calm && !self.local && scene.dice.u16(0..400) == 0;
+        let plan = names::plan(&mut scene.rng, &lease.name, signs_as);
+        let hung = !scene.calm && !self.local && scene.rng.u16(0..400) == 0;
         let timeout = Duration::from_micros(lease.timeout_us);
         let (span, outcome) = match hung {
-            true => (Duration::from_secs(scene.dice.u64(60..400)), plan.outcome),
+            true => (Duration::from_secs(scene.rng.u64(60..400)), plan.outcome),
             false if plan.span > timeout => (timeout, failed(ErrorKind::Timeout, signs_as)),
             false => (plan.span, plan.outcome),
         };
         scene.alarm_in(span, me, Alarm::Done(life, slot, lease.id.0));
-        if !desk.waiting.is_empty() || !plan.says.is_empty() || !desk.ended.is_empty() {
-            scene.alarm_in(KEEPER_STEP, me, Alarm::Keeper(life, slot, lease.id.0));
+        if !model_slot.waiting.is_empty() || !plan.reports.is_empty() || !model_slot.ended.is_empty() {
+            scene.alarm_in(FLUSH_INTERVAL, me, Alarm::Flush(life, slot, lease.id.0));
         }
-        desk.running = Some(Running { lease, began: scene.now.mono, outcome, hung, says: plan.says });
+        model_slot.running = Some(Running { lease, began: scene.now.mono, outcome, hung, reports: plan.reports });
     }
 
     fn done(&mut self, scene: &mut Scene, slot: u32, lease: LeaseId) {
-        let desk = &mut self.desks[slot as usize];
-        let Some(running) = desk.running.take_if(|running| running.lease.id == lease) else { return };
+        let model_slot = &mut self.model_slots[slot as usize];
+        let Some(running) = model_slot.running.take_if(|running| running.lease.id == lease) else { return };
         if &*running.lease.name == names::POISON && !matches!(running.outcome, Outcome::Stopped) {
             return self.crash(scene);
         }
         let ran_us = micros(scene.now.mono.since(running.began));
-        let (outcome, reports) = (Some(running.outcome), running.says);
-        desk.ended.push(Ended { outcome, ran_us, reports, ..not_begun(lease) });
-        if self.mood == Mood::Leaving {
-            let waiting = std::mem::take(&mut desk.waiting);
-            desk.ended.extend(waiting.into_iter().map(|lease| not_begun(lease.id)));
+        let (outcome, reports) = (Some(running.outcome), running.reports);
+        model_slot.ended.push(Ended { outcome, ran_us, reports, ..not_begun(lease) });
+        if self.phase == WorkerPhase::Leaving {
+            let waiting = std::mem::take(&mut model_slot.waiting);
+            model_slot.ended.extend(waiting.into_iter().map(|lease| not_begun(lease.id)));
         }
         self.begin(scene, slot);
     }
 
-    /// Ends an attempt, or sees to it that it does not begin.
+    /// Stops an attempt, or removes its lease before it begins.
     fn stop(&mut self, scene: &mut Scene, lease: LeaseId) {
-        for slot in 0..self.desks.len() {
-            let desk = &mut self.desks[slot];
-            desk.waiting.retain(|waiting| waiting.id != lease);
-            if let Some(running) = desk.running.as_mut().filter(|running| running.lease.id == lease && !running.hung) {
+        for slot in 0..self.model_slots.len() {
+            let model_slot = &mut self.model_slots[slot];
+            model_slot.waiting.retain(|waiting| waiting.id != lease);
+            if let Some(running) =
+                model_slot.running.as_mut().filter(|running| running.lease.id == lease && !running.hung)
+            {
                 running.outcome = Outcome::Stopped;
                 self.done(scene, u32::try_from(slot).unwrap_or(0), lease);
             }
         }
     }
 
-    /// Tells what a long attempt says, and returns what waits behind it.
-    fn keep(&mut self, scene: &mut Scene, slot: u32, lease: LeaseId) {
-        let desk = &mut self.desks[slot as usize];
-        let Some(running) = desk.running.as_mut().filter(|running| running.lease.id == lease) else { return };
-        let reports = running.says.drain(..).map(|report| (lease, report)).collect();
-        let returned = desk.waiting.drain(..).map(|lease| lease.id).collect();
+    /// Sends the reports of a long attempt, and returns the leases behind it.
+    fn flush(&mut self, scene: &mut Scene, slot: u32, lease: LeaseId) {
+        let model_slot = &mut self.model_slots[slot as usize];
+        let Some(running) = model_slot.running.as_mut().filter(|running| running.lease.id == lease) else { return };
+        let reports = running.reports.drain(..).map(|report| (lease, report)).collect();
+        let returned = model_slot.waiting.drain(..).map(|lease| lease.id).collect();
         self.notes += 1;
         let note = Note { worker: self.key, sequence: self.notes, reports, returned };
         self.ask(scene, WorkerRequest::Note(note), Purpose::Note, PROMPT);
         self.send_late_outcomes(scene, slot);
     }
 
-    /// Sends what ended before the attempt that is under way. It is kept until that is confirmed.
+    /// Sends outcomes from before the running attempt. They are kept until confirmed.
     fn send_late_outcomes(&mut self, scene: &mut Scene, slot: u32) {
-        let desk = &mut self.desks[slot as usize];
-        if desk.ended.is_empty() {
+        let model_slot = &mut self.model_slots[slot as usize];
+        if model_slot.ended.is_empty() {
             return;
         }
-        desk.sequence += 1;
-        let (worker, sequence, ended) = (desk.key, desk.sequence, desk.ended.clone());
+        model_slot.sequence += 1;
+        let (worker, sequence, ended) = (model_slot.key, model_slot.sequence, model_slot.ended.clone());
         let leases = ended.iter().map(|ended| ended.lease).collect();
         let work = Work { worker, slot, sequence, ended, capacity: 0 };
         self.ask(scene, WorkerRequest::Work(work), Purpose::Outcomes(slot, worker, leases), PROMPT);
     }
 
     fn holds(&self) -> Vec<LeaseId> {
-        let running = |desk: &Desk| desk.running.as_ref().map(|running| running.lease.id);
-        self.desks.iter().flat_map(|desk| desk.waiting.iter().map(|lease| lease.id).chain(running(desk))).collect()
+        let running = |model_slot: &ModelSlot| model_slot.running.as_ref().map(|running| running.lease.id);
+        self.model_slots
+            .iter()
+            .flat_map(|model_slot| model_slot.waiting.iter().map(|lease| lease.id).chain(running(model_slot)))
+            .collect()
     }
 
     fn beat(&mut self, scene: &mut Scene) {
@@ -464,74 +471,75 @@ impl Worker {
         self.ask(scene, WorkerRequest::Beat(Beat { worker, holds: self.holds() }), Purpose::Beat, patience);
     }
 
-    // It goes, or is made to go.
+    // Failures and shutdown.
 
-    /// Does something that workers do now and then.
+    /// Does something that workers do occasionally.
     fn mishap(&mut self, scene: &mut Scene) {
         if scene.calm {
             return;
         }
         scene.alarm_within(200, 12_000, self.me, Alarm::Mishap);
-        match scene.dice.u8(0..10) {
+        match scene.rng.u8(0..10) {
             0 | 1 if !self.local => self.crash(scene),
             2 | 3 if !self.local => self.reconnect(scene),
             4 | 5 if !self.local => {
-                self.frozen_until = scene.now.mono + Duration::from_millis(scene.dice.u64(100..15_000));
+                self.frozen_until = scene.now.mono + Duration::from_millis(scene.rng.u64(100..15_000));
             }
-            6 if self.mood == Mood::Working => self.leave(scene),
-            9 if !self.local => self.forget_line(scene),
-            7 | 8 if self.mood == Mood::Working && self.changing.is_none() => self.change(scene),
+            6 if self.phase == WorkerPhase::Working => self.leave(scene),
+            9 if !self.local => self.forget_connection(scene),
+            7 | 8 if self.phase == WorkerPhase::Working && self.changing.is_none() => self.change(scene),
             _ => {}
         }
     }
 
-    /// Takes no more work, and goes when it has none left.
+    /// Takes no more work, and leaves when it is done.
     pub(crate) fn leave(&mut self, scene: &mut Scene) {
-        if self.mood != Mood::Working {
+        if self.phase != WorkerPhase::Working {
             return;
         }
-        self.mood = Mood::Leaving;
+        self.phase = WorkerPhase::Leaving;
         self.ask(scene, WorkerRequest::Drain(self.key), Purpose::Drain, PROMPT);
         self.leave_if_done(scene);
     }
 
     fn leave_if_done(&mut self, scene: &mut Scene) {
-        let done = |desk: &Desk| !desk.asking && desk.running.is_none() && desk.ended.is_empty();
-        if self.mood == Mood::Leaving && self.desks.iter().all(done) {
+        let done =
+            |model_slot: &ModelSlot| !model_slot.asking && model_slot.running.is_none() && model_slot.ended.is_empty();
+        if self.phase == WorkerPhase::Leaving && self.model_slots.iter().all(done) {
             self.life += 1;
-            self.mood = Mood::Away;
+            self.phase = WorkerPhase::Away;
             self.ask(scene, WorkerRequest::Leave(self.key), Purpose::Leave, PROMPT);
         }
     }
 
     fn crash(&mut self, scene: &mut Scene) {
-        let noticed = (scene.dice.u8(0..4) != 0).then(|| Duration::from_micros(scene.dice.u64(50..400_000)));
+        let noticed = (scene.rng.u8(0..4) != 0).then(|| Duration::from_micros(scene.rng.u64(50..400_000)));
         self.die(scene, noticed);
-        let pause = scene.dice.u64(10..15_000);
+        let pause = scene.rng.u64(10..15_000);
         self.again_in(scene, Duration::from_millis(pause));
     }
 
     fn die(&mut self, scene: &mut Scene, noticed: Option<Duration>) {
         scene.net.silence(self.me);
-        for line in self.desks.iter_mut().filter_map(|desk| desk.line.take()) {
-            scene.net.cut(&line, noticed.map(|span| scene.now.mono + span));
+        for connection in self.model_slots.iter_mut().filter_map(|model_slot| model_slot.connection.take()) {
+            scene.net.cut(&connection, noticed.map(|span| scene.now.mono + span));
         }
-        scene.net.cut(&self.line, noticed.map(|span| scene.now.mono + span));
+        scene.net.cut(&self.connection, noticed.map(|span| scene.now.mono + span));
         self.life += 1;
-        self.mood = Mood::Away;
-        self.desks.iter_mut().for_each(|desk| *desk = Desk::default());
+        self.phase = WorkerPhase::Away;
+        self.model_slots.iter_mut().for_each(|model_slot| *model_slot = ModelSlot::default());
     }
 
     fn reconnect(&mut self, scene: &mut Scene) {
-        let noticed = Duration::from_micros(scene.dice.u64(50..800_000));
-        scene.net.cut(&self.line, Some(scene.now.mono + noticed));
-        self.line = scene.net.connect(false);
-        for desk in &mut self.desks {
-            if let Some(line) = desk.line.take() {
-                scene.net.cut(&line, Some(scene.now.mono + noticed));
+        let noticed = Duration::from_micros(scene.rng.u64(50..800_000));
+        scene.net.cut(&self.connection, Some(scene.now.mono + noticed));
+        self.connection = scene.net.connect(false);
+        for model_slot in &mut self.model_slots {
+            if let Some(connection) = model_slot.connection.take() {
+                scene.net.cut(&connection, Some(scene.now.mono + noticed));
             }
         }
-        scene.net.move_calls(scene.now.mono, &mut scene.dice, self.me, &self.line);
+        scene.net.move_calls(scene.now.mono, &mut scene.rng, self.me, &self.connection);
     }
 }
 
@@ -543,7 +551,7 @@ pub(crate) fn succeeded(lease: LeaseId, follow_ups: Vec<FollowUp>) -> Outcome {
     Outcome::Success { result: Json::of(&lease.0).unwrap_or_else(|_| Json::null()), follow_ups }
 }
 
-pub(crate) fn line(message: &str) -> Report {
+pub(crate) fn log_line(message: &str) -> Report {
     Report::Log { level: LogLevel::Info, message: message.into() }
 }
 

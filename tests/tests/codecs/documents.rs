@@ -20,7 +20,7 @@ use fastworker_tests::binary::root;
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::shapes::Book;
+use super::shapes::ShapeTable;
 
 /// A block of the document: lines that are indented, under the headings above them.
 struct Block {
@@ -92,51 +92,51 @@ fn compact(text: &str) -> String {
 #[test]
 fn the_document_lists_each_field_and_each_variant_as_it_is_written() {
     const EACH: usize = 400;
-    fn read<T: Serialize>(book: &Book, messages: &impl Strategy<Value = T>) {
+    fn read<T: Serialize>(table: &ShapeTable, messages: &impl Strategy<Value = T>) {
         let mut runner = TestRunner::deterministic();
         for _ in 0..EACH {
-            book.read(&messages.new_tree(&mut runner).expect("a message").current());
+            table.read(&messages.new_tree(&mut runner).expect("a message").current());
         }
     }
-    let book = Book::default();
-    read(&book, &super::requests());
-    read(&book, &super::replies());
-    read(&book, &super::worker_requests());
-    read(&book, &super::worker_replies());
-    book.choice("TaskPriority", &TaskPriority::ALL.map(TaskPriority::as_str));
-    book.open("TaskStatus", &TaskStatus::ALL);
-    book.open("ErrorKind", &ErrorKind::ALL);
-    book.choice("LogLevel", &LogLevel::ALL.map(LogLevel::as_str));
-    book.open("EventKind", &EventKind::ALL);
-    book.choice("Overlap", &Overlap::ALL.map(Overlap::as_str));
-    book.open("ScheduleStatus", &ScheduleStatus::ALL);
-    book.open("RefusalCode", &RefusalCode::ALL);
-    book.open("WorkerStatus", &WorkerStatus::ALL);
-    book.open("ModuleStatus", &ModuleStatus::ALL);
-    book.open("DeliveryState", &DeliveryState::ALL);
+    let table = ShapeTable::default();
+    read(&table, &super::requests());
+    read(&table, &super::replies());
+    read(&table, &super::worker_requests());
+    read(&table, &super::worker_replies());
+    table.choice("TaskPriority", &TaskPriority::ALL.map(TaskPriority::as_str));
+    table.open("TaskStatus", &TaskStatus::ALL);
+    table.open("ErrorKind", &ErrorKind::ALL);
+    table.choice("LogLevel", &LogLevel::ALL.map(LogLevel::as_str));
+    table.open("EventKind", &EventKind::ALL);
+    table.choice("Overlap", &Overlap::ALL.map(Overlap::as_str));
+    table.open("ScheduleStatus", &ScheduleStatus::ALL);
+    table.open("RefusalCode", &RefusalCode::ALL);
+    table.open("WorkerStatus", &WorkerStatus::ALL);
+    table.open("ModuleStatus", &ModuleStatus::ALL);
+    table.open("DeliveryState", &DeliveryState::ALL);
 
     let is_definition =
         |line: &String| line.starts_with(|first: char| first.is_ascii_uppercase()) && line.contains(" = ");
     let written = blocks().into_iter().flat_map(|block| block.items()).filter(is_definition);
-    let told: BTreeMap<String, String> =
+    let documented: BTreeMap<String, String> =
         written.map(|line| (line.split(" = ").next().unwrap_or_default().trim().to_owned(), line)).collect();
-    let known = book.lines();
+    let known = table.lines();
     let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut wrong = Vec::new();
     for (name, line) in &known {
-        match told.get(name) {
-            Some(told) if plain(told) == *line => {}
-            Some(told) => wrong.push(format!("it says    {}\nbut it is  {line}", plain(told))),
+        match documented.get(name) {
+            Some(documented) if plain(documented) == *line => {}
+            Some(documented) => wrong.push(format!("documented {}\nactual     {line}", plain(documented))),
             None => wrong.push(format!("it lacks   {line}")),
         }
     }
     wrong.extend(
-        told.iter().filter(|(name, _)| !known.contains_key(*name)).map(|(_, line)| format!("it invents {line}")),
+        documented.iter().filter(|(name, _)| !known.contains_key(*name)).map(|(_, line)| format!("unknown    {line}")),
     );
     assert!(wrong.is_empty(), "docs/protocol.md is to be edited where\n{}", wrong.join("\n"));
 }
 
-/// The names of the variants, as serde tells them to whoever gives another one.
+/// The names of the variants, as serde lists them in the error for an unknown one.
 fn variants<T: DeserializeOwned>() -> usize {
     let error = serde_json::from_str::<T>("\"no such thing\"").err().expect("there is no such thing").to_string();
     error.matches('`').count() / 2 - 1
@@ -171,15 +171,15 @@ fn is_written_so<T: Serialize + DeserializeOwned>(text: &str, place: &str) -> T 
 }
 
 #[test]
-fn the_examples_in_json_are_what_is_written() {
+fn the_examples_in_json_match_the_encoder() {
     let mut read = 0;
     for block in blocks() {
         let place = format!("docs/protocol.md:{}", block.line);
         for item in block.items() {
-            let question = item.strip_prefix("→ ");
+            let request = item.strip_prefix("→ ");
             let answer = item.strip_prefix("← ");
-            read += usize::from(question.is_some() || answer.is_some() || item.starts_with('{'));
-            match (&*block.chapter, question, answer) {
+            read += usize::from(request.is_some() || answer.is_some() || item.starts_with('{'));
+            match (&*block.chapter, request, answer) {
                 ("Between a client and the control plane", Some(text), _) => {
                     is_written_so::<Request>(text, &place);
                 }
@@ -215,7 +215,7 @@ fn the_examples_in_json_are_what_is_written() {
     assert!(read > 40, "the document has {read} examples only");
 }
 
-/// The bytes of a block, from either side: what stands before two spaces, up to an ellipsis.
+/// The bytes of a block: the text in front of two spaces, up to an ellipsis.
 fn bytes(block: &Block) -> [Vec<u8>; 2] {
     let mut sides = [Vec::new(), Vec::new()];
     let mut side = 0;
@@ -273,6 +273,6 @@ fn the_exchange_byte_by_byte_is_one() {
             }
             ids.push(id);
         }
-        assert_eq!(ids[0], ids[1], "an answer has the id of its question");
+        assert_eq!(ids[0], ids[1], "an answer has the id of its request");
     }
 }

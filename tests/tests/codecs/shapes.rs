@@ -1,8 +1,7 @@
-//! What serde writes of a message, as names and types instead of bytes.
+//! The shape of messages: names and types instead of bytes.
 //!
-//! A serializer in the place of postcard's: it is told of the same fields and variants, in the same
-//! order and with the same numbers, and keeps them in a [`Book`]. A field that was empty in one
-//! message is known from another, so it takes some messages of each kind to know all.
+//! A serializer in the place of postcard's: it gets the same fields and variants in the same order, and records them in a
+//! [`ShapeTable`]. It takes several messages of each kind, because an empty field has no shape.
 
 use std::{any::type_name, cell::RefCell, collections::BTreeMap, fmt};
 
@@ -75,9 +74,9 @@ enum Definition {
 
 /// Every struct and enum that was seen, by its name.
 #[derive(Debug, Default)]
-pub(crate) struct Book(RefCell<BTreeMap<String, Definition>>);
+pub(crate) struct ShapeTable(RefCell<BTreeMap<String, Definition>>);
 
-impl Book {
+impl ShapeTable {
     /// Learns from a message.
     pub(crate) fn read<T: Serialize>(&self, message: &T) {
         Tracer(self).shape_of(message).expect("messages have no maps");
@@ -115,16 +114,16 @@ impl Book {
     }
 
     fn learn_struct(&self, name: &str, fields: Fields) -> Shape {
-        let mut book = self.0.borrow_mut();
-        let known = book.entry(name.to_owned()).or_insert_with(|| Definition::Struct(fields.clone()));
+        let mut table = self.0.borrow_mut();
+        let known = table.entry(name.to_owned()).or_insert_with(|| Definition::Struct(fields.clone()));
         let Definition::Struct(known) = known else { panic!("{name} is a struct and an enum") };
         *known = both(known, fields);
         Shape::named(name)
     }
 
     fn learn_variant(&self, of: &str, number: u32, name: &'static str, payload: Payload) -> Shape {
-        let mut book = self.0.borrow_mut();
-        let known = book.entry(of.to_owned()).or_insert_with(|| Definition::Enum(BTreeMap::new()));
+        let mut table = self.0.borrow_mut();
+        let known = table.entry(of.to_owned()).or_insert_with(|| Definition::Enum(BTreeMap::new()));
         let Definition::Enum(variants) = known else { panic!("{of} is a struct and an enum") };
         let (_, known) = variants.entry(number).or_insert_with(|| (name, payload.clone()));
         *known = match (&*known, payload) {
@@ -143,7 +142,7 @@ fn both(one: &Fields, other: Fields) -> Fields {
 
 /// The serializer.
 #[derive(Clone, Copy)]
-struct Tracer<'a>(&'a Book);
+struct Tracer<'a>(&'a ShapeTable);
 
 impl<'a> Tracer<'a> {
     fn shape_of<T: ?Sized + Serialize>(self, value: &T) -> Result<Shape, Error> {

@@ -28,7 +28,7 @@ fn submit(cluster: &Cluster, args: &[&str]) -> String {
     ran.stdout.trim().to_owned()
 }
 
-/// Submits a task that nobody has: it ends at once.
+/// Submits a task that no worker has: it ends at once.
 fn submit_unknown(cluster: &Cluster, name: &str) {
     let _ = cluster.cli(["submit", "--task-name", name]).with_code(5);
 }
@@ -45,7 +45,7 @@ async fn it_shows_workers_tasks_and_events_as_they_happen() {
     page.until_shows("#modules", "arithmetic").await;
     page.until_shows("#task-table", "No task has run yet").await;
 
-    // Nothing is loaded anew from here on.
+    // Nothing is reloaded from here on.
     page.run("window.stays = true").await;
     submit(&cluster, &["slow", "--args", "60", "600"]);
     page.until_shows("#task-table .badge", "started").await;
@@ -114,17 +114,17 @@ async fn names_are_text_and_light_and_dark_can_be_chosen() {
     assert_ne!(page.ask("document.title").await, "owned");
     page.run("document.getElementById('detail').close()").await;
 
-    let ground = "getComputedStyle(document.body).backgroundColor";
-    let before = page.ask(ground).await;
+    let background = "getComputedStyle(document.body).backgroundColor";
+    let before = page.ask(background).await;
     page.run("document.getElementById('theme').click()").await;
-    let after = page.ask(ground).await;
+    let after = page.ask(background).await;
     assert_ne!(before, after);
     page.run("window.old = true; location.reload()").await;
     page.until("window.old === undefined").await;
     page.until_shows("#state", "live").await;
-    assert_eq!(page.ask(ground).await, after, "the choice is kept");
+    assert_eq!(page.ask(background).await, after, "the choice is kept");
     page.run("document.getElementById('theme').click()").await;
-    assert_eq!(page.ask(ground).await, before);
+    assert_eq!(page.ask(background).await, before);
     assert_eq!(page.close().await, Vec::<String>::new());
 }
 

@@ -1,24 +1,24 @@
-//! The lesson: crates from crates.io work in a task, as long as they need nothing from the system.
+//! The lesson: crates from crates.io work in a task if they need nothing from the system.
 
 use fastworker_guest::{TaskError, task};
 use miniz_oxide::deflate::compress_to_vec;
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use serde::Serialize;
 
-/// What [`compress`] achieved.
+/// The result of [`compress`].
 #[derive(Debug, PartialEq, Serialize)]
 struct Savings {
     /// Bytes before.
     original: usize,
     /// Bytes after.
     compressed: usize,
-    /// Before through after: 4.0 is a quarter of the size.
+    /// The original size divided by the compressed size.
     ratio: f64,
     /// Adler-32 of the text.
     checksum: String,
 }
 
-/// Compresses a text with deflate, checks that it can be restored, and says how much it saved.
+/// Compresses a text with deflate, checks that it can be restored, and returns how much that saves.
 ///
 /// `level` is 0 (fast) to 10 (small), by default 6.
 #[task]
@@ -32,7 +32,7 @@ fn compress(text: &str, level: Option<u8>) -> Result<Savings, TaskError> {
     let restored = decompress_to_vec_with_limit(&compressed, original.len())
         .map_err(|error| TaskError::failed(format!("cannot be restored: {error}")))?;
     if restored != original {
-        return Err(TaskError::failed("restored to something else"));
+        return Err(TaskError::failed("the restored text is different"));
     }
     Ok(Savings {
         original: original.len(),
@@ -60,6 +60,7 @@ fn adler32(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fastworker_guest::Retry;
 
     #[test]
     fn a_repetitive_text_becomes_small() {
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_be_compressed_too() {
+    fn an_empty_text_can_be_compressed() {
         let result = compress("", Some(0));
         assert!(matches!(&result, Ok(it) if it.original == 0), "{result:?}");
     }
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_does_not_exist_is_refused() {
-        assert!(matches!(compress("x", Some(11)), Err(TaskError::BadArguments(_))));
+    fn an_invalid_level_is_refused() {
+        assert!(matches!(&compress("x", Some(11)), Err(error) if error.retry() == Retry::BadArguments));
     }
 }

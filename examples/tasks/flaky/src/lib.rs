@@ -1,9 +1,11 @@
-//! The lesson: a task that fails is retried as its policy says, or after a delay that it chooses.
+//! The lesson: a task that fails is retried as its policy says, after a delay that it chooses, or not
+//! at all.
 
 use std::time::Duration;
 
 use fastworker_guest::context::attempt;
 use fastworker_guest::{TaskError, task, warn};
+use serde::Serialize;
 
 /// Fails `fail_times` times, then returns the number of the attempt that succeeded.
 #[task(max_retries = 5, retry_delay = "100ms", retry_backoff = 2.0, retry_backoff_max = "1s")]
@@ -31,14 +33,35 @@ fn picky(value: i64) -> Result<i64, TaskError> {
     Err(TaskError::bad_arguments(format!("argument 'value': {value} is not to my taste")))
 }
 
+/// Withdraws `amount` from an account with a balance of 100.
+///
+/// It gives up if the balance is too low, which is never retried. Programs read the kind and the
+/// details.
+#[task(max_retries = 5)]
+fn withdraw(amount: u32) -> Result<u32, TaskError> {
+    const BALANCE: u32 = 100;
+    BALANCE.checked_sub(amount).ok_or_else(|| {
+        TaskError::give_up(format!("cannot withdraw {amount}: the balance is {BALANCE}"))
+            .with_kind("InsufficientFunds")
+            .with_details(&Shortfall { balance: BALANCE, missing: amount - BALANCE })
+    })
+}
+
+#[derive(Serialize)]
+struct Shortfall {
+    balance: u32,
+    missing: u32,
+}
+
 #[cfg(test)]
 mod tests {
+    use fastworker_guest::Retry;
     use fastworker_guest::testing::{self, Context};
 
     use super::*;
 
     #[test]
-    fn it_fails_as_often_as_asked() {
+    fn it_fails_as_often_as_requested() {
         let (second, seen) = Context::new().attempt(2).run(|| flaky(2));
         assert_eq!(second, Err(TaskError::failed("attempt 2 of 2 that fail")));
         assert_eq!(seen.logs.len(), 1);
@@ -47,10 +70,18 @@ mod tests {
     }
 
     #[test]
-    fn it_says_when_to_come_back() {
+    fn it_chooses_when_to_be_retried() {
         let delay = Duration::from_millis(250);
         let expected = TaskError::retry_after("busy, come back later", delay);
         assert_eq!(flaky_after(250), Err(expected));
+    }
+
+    #[test]
+    fn it_gives_up_with_a_kind_and_details() {
+        assert_eq!(withdraw(30), Ok(70));
+        let error = withdraw(130).expect_err("the account has too little");
+        assert_eq!((error.retry(), error.kind()), (Retry::Never, "InsufficientFunds"));
+        assert_eq!(error.details(), r#"{"balance":100,"missing":30}"#);
     }
 
     #[test]

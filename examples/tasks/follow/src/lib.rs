@@ -7,7 +7,7 @@ use fastworker_guest::{Priority, TaskError, info, task};
 
 /// Submits `n` tasks called `leaf`, and returns their ids.
 ///
-/// With `fail`, it fails after that, and none of them ever starts.
+/// With `fail`, it then fails, so that none of them is submitted.
 #[task]
 fn spread(n: u32, fail: Option<bool>) -> Result<Vec<String>, TaskError> {
     let ids = (0..n).map(|i| follow_up("leaf", (i,)).submit()).collect::<Result<Vec<_>, _>>()?;
@@ -17,7 +17,7 @@ fn spread(n: u32, fail: Option<bool>) -> Result<Vec<String>, TaskError> {
     Ok(ids)
 }
 
-/// The end of a chain: returns the square of `i`.
+/// Returns the square of `i`.
 #[task]
 fn leaf(i: u32) -> u64 {
     info!("leaf {i}");
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_leaf_is_submitted_under_an_id_of_its_own() {
+    fn every_leaf_is_submitted_under_its_own_id() {
         let (ids, seen) = Context::new().task_id("parent").run(|| spread(3, None));
         let submitted: Vec<_> = seen.follow_ups.iter().map(|it| it.id.clone()).collect();
         assert_eq!(ids, Ok(submitted));
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_goes_on_later_and_at_low_priority() {
+    fn a_chain_continues_later_and_at_low_priority() {
         let (_, seen) = Context::new().run(|| chain(2, Some(1500)));
         assert_eq!(seen.follow_ups[0].args, "[1,1500]");
         assert_eq!(seen.follow_ups[0].options, r#"{"priority":"low","countdown":1.5}"#);

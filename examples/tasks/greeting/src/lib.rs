@@ -1,9 +1,9 @@
-//! The lesson: change a word, build, and replace the old file with the new one; it is live a moment
-//! later, while the worker runs. `scripts/demo` does it.
+//! The lesson: change a word, build, and replace the old file with the new one. The new version is live
+//! a moment later, while the worker runs. `scripts/demo` shows it.
 
 use fastworker_guest::task;
 
-/// Welcomes somebody.
+/// Welcomes a person.
 #[task]
 fn welcome(name: &str) -> String {
     format!("Hello, {name}!")

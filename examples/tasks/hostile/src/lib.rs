@@ -1,4 +1,4 @@
-//! The lesson: whatever a task does, it harms nothing else. Each of these tries to take down its worker.
+//! The lesson: no task can harm anything else. Each of these tries to bring down its worker.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -8,9 +8,9 @@ use fastworker_guest::context::{follow_up, progress};
 use fastworker_guest::{TaskError, info, task};
 
 const MIB: usize = 1024 * 1024;
-const A_DAY: Duration = Duration::from_hours(24);
+const ONE_DAY: Duration = Duration::from_hours(24);
 
-/// Never ends, and never asks the host for anything.
+/// Never ends, and never calls the host.
 #[task]
 fn endless_loop() {
     loop {
@@ -18,14 +18,14 @@ fn endless_loop() {
     }
 }
 
-/// Takes `mib` MiB of memory and uses every page; without `mib`, all there is.
+/// Allocates `mib` MiB of memory and uses every page; without `mib`, as much as possible.
 ///
-/// Returns the MiB it got.
+/// Returns the allocated MiB.
 #[task]
 fn memory_hog(mib: Option<usize>) -> usize {
     let mut taken: Vec<Vec<u8>> = Vec::new();
     while mib.is_none_or(|wanted| taken.len() < wanted) {
-        // Not zeros, which an allocator may hand out without touching a page.
+        // Not zeros, which an allocator may provide without touching a page.
         taken.push(black_box(vec![1; MIB]));
     }
     taken.len()
@@ -38,13 +38,13 @@ fn panic_now(message: Option<String>) {
     panic!("{message}");
 }
 
-/// Calls itself until the stack ends; with `depth`, that often.
+/// Calls itself `depth` times; without it, until the stack overflows.
 #[task]
 fn deep_recursion(depth: Option<u64>) -> u64 {
     descend(depth.unwrap_or(u64::MAX))
 }
 
-// Works on after the call with what it held before, so that it stays a call.
+// Uses its own data after the call, so that it cannot become a tail call.
 fn descend(left: u64) -> u64 {
     let held = black_box([left; 16]);
     if left == 0 {
@@ -54,9 +54,9 @@ fn descend(left: u64) -> u64 {
     below + 1 + black_box(held)[0].saturating_sub(left)
 }
 
-/// Writes lines to stdout and stderr: `lines` of them, without it for ever.
+/// Writes `lines` lines to stdout and stderr; without it, forever.
 ///
-/// Returns the lines that the host took.
+/// Returns the number of lines that the host accepted.
 #[task]
 fn output_flood(lines: Option<u64>) -> u64 {
     let line = [b'x'; 100];
@@ -72,19 +72,19 @@ fn output_flood(lines: Option<u64>) -> u64 {
     taken
 }
 
-/// Writes lines to the log: `lines` of them, without it for ever.
+/// Writes `lines` lines to the log; without it, forever.
 #[task]
 fn log_flood(lines: Option<u64>) {
     flood(lines, |number| info!("line {number}: {}", "x".repeat(100)));
 }
 
-/// Reports progress: `reports` times, without it for ever.
+/// Reports progress `reports` times; without it, forever.
 #[task]
 fn progress_flood(reports: Option<u64>) {
     flood(reports, |number| progress(number, 0, &"x".repeat(100)));
 }
 
-/// Submits follow-ups until the host refuses one; with `count`, that many.
+/// Submits `count` follow-ups; without it, until the host refuses one.
 #[task]
 fn follow_up_flood(count: Option<u64>) -> Result<u64, TaskError> {
     let mut submitted = 0;
@@ -104,7 +104,7 @@ fn flood(times: Option<u64>, mut one: impl FnMut(u64)) {
 /// Waits in the host for a day, in one call.
 #[task]
 fn endless_sleep() {
-    std::thread::sleep(A_DAY);
+    std::thread::sleep(ONE_DAY);
 }
 
 /// Returns a text of `bytes` bytes.
@@ -133,12 +133,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "out of patience")]
-    fn a_panic_says_what_it_was_told() {
+    fn a_panic_has_the_given_message() {
         panic_now(Some("out of patience".to_owned()));
     }
 
     #[test]
-    fn everything_that_can_end_ends() {
+    fn everything_that_is_limited_ends() {
         let ((), seen) = Context::new().run(|| {
             assert_eq!(memory_hog(Some(2)), 2);
             assert_eq!(deep_recursion(Some(100)), 100);

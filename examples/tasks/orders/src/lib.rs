@@ -1,10 +1,10 @@
-//! The lesson: types with a JSON Schema have their calls checked before they are queued.
+//! The lesson: if its types have a JSON Schema, the calls of a task are checked before they are queued.
 
 use fastworker_guest::schemars::{self, JsonSchema};
 use fastworker_guest::{TaskError, task};
 use serde::{Deserialize, Serialize};
 
-/// What a customer wants.
+/// An order of a customer.
 #[derive(Deserialize, JsonSchema)]
 struct Order {
     /// What to send.
@@ -29,12 +29,12 @@ enum Delivery {
     #[default]
     Post,
     Courier {
-        /// The hour of the day by which it has to arrive.
+        /// The hour of the day by which it must arrive.
         until: u8,
     },
 }
 
-/// What it costs.
+/// The price of an order.
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
 struct Receipt {
     customer: String,
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_told_what_an_order_is() {
+    fn the_host_gets_the_schema_of_an_order() {
         let schema = &testing::tasks()[0].schema;
         let begins = r#"{"parameters":[{"name":"customer","type":"&str","required":true},{"name":"order","type":"&Order","required":true,"schema":{"#;
         assert!(schema.starts_with(begins), "{schema}");

@@ -1,7 +1,7 @@
-//! The sources of the guest SDK, as they are when this program is built.
+//! The sources of the guest SDK, embedded when this program is built.
 //!
-//! They go into a new crate as they are in the repository, below a workspace manifest of their own,
-//! from which they inherit what they inherit here.
+//! `new` writes them into the new crate with the folders of the repository, below a separate workspace
+//! manifest, from which they inherit the same settings as here.
 
 /// A source file by its path in the repository.
 macro_rules! source {
@@ -11,7 +11,7 @@ macro_rules! source {
 }
 
 /// The files of the SDK, by their path below its folder.
-pub(super) const FILES: [(&str, &str); 27] = [
+pub(super) const FILES: [(&str, &str); 28] = [
     source!("guest-sdk/Cargo.toml"),
     source!("guest-sdk/macros/Cargo.toml"),
     source!("guest-sdk/macros/src/check.rs"),
@@ -23,6 +23,7 @@ pub(super) const FILES: [(&str, &str); 27] = [
     source!("guest-sdk/macros/src/settings.rs"),
     source!("guest-sdk/macros/src/task.rs"),
     source!("guest-sdk/macros/src/types.rs"),
+    source!("guest-sdk/macros/src/value.rs"),
     source!("guest-sdk/src/arguments.rs"),
     source!("guest-sdk/src/context.rs"),
     source!("guest-sdk/src/error.rs"),
@@ -42,8 +43,8 @@ pub(super) const FILES: [(&str, &str); 27] = [
     source!("LICENSE-MIT"),
 ];
 
-/// The manifest of the SDK's workspace: the repository's, with no other members and no profiles,
-/// which are those of the new crate.
+/// The manifest of the SDK's workspace: that of the repository, without other members and without profiles, which
+/// the new crate defines.
 pub(super) fn workspace() -> String {
     let (_, whole) = source!("Cargo.toml");
     let (kept, _) = whole.split_once("\n[profile").unwrap_or((whole, ""));
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_of_the_sdk_is_forgotten() {
+    fn no_file_of_the_sdk_is_missing() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut found = Vec::new();
         rust_files(&root.join("guest-sdk"), &mut found);
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_workspace_has_what_its_members_inherit_and_no_more() {
+    fn the_workspace_has_only_what_its_members_inherit() {
         let manifest = workspace();
         for section in ["[workspace]", "[workspace.package]", "[workspace.dependencies]", "[workspace.lints.clippy]"] {
             assert!(manifest.contains(section), "{manifest}");

@@ -1,8 +1,9 @@
-//! How task modules are shown: what one can call first, then where it comes from.
+//! How task modules are shown: their tasks first, then where they come from.
 
 use super::{
-    Outcome, note, out, out_json, out_lines,
-    shapes::ModuleShape,
+    Outcome,
+    json::ModuleJson,
+    note, out, out_json, out_lines,
     text::{fold, moment},
     workers::note_no_worker,
 };
@@ -14,41 +15,41 @@ use crate::{
     visible,
 };
 
-/// How much is told of a module.
+/// How much detail to show of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Telling {
-    /// What it takes to call its tasks, and which file and version it is.
+pub(in crate::cli) enum Verbosity {
+    /// The tasks, the file and the version.
     Short,
-    /// All of it.
-    Whole,
+    /// Everything.
+    Full,
 }
 
-/// Shows what module files offer.
-pub(in crate::cli) fn modules(modules: &[ModuleInfo], telling: Telling, json: bool) -> Outcome {
+/// Prints the tasks in module files.
+pub(in crate::cli) fn modules(modules: &[ModuleInfo], verbosity: Verbosity, json: bool) -> Outcome {
     if json {
-        out_json(&modules.iter().map(|module| ModuleShape::of(module, None)).collect::<Vec<_>>())?;
+        out_json(&modules.iter().map(|module| ModuleJson::of(module, None)).collect::<Vec<_>>())?;
         return Ok(0);
     }
     for (index, module) in modules.iter().enumerate() {
         if index > 0 {
             out("");
         }
-        module_with(module, &[], telling);
+        module_with(module, &[], verbosity);
     }
     Ok(0)
 }
 
-/// Shows what workers have loaded.
-pub(in crate::cli) fn loaded(workers: &[WorkerInfo], telling: Telling, json: bool) -> Outcome {
+/// Prints the modules that workers have loaded.
+pub(in crate::cli) fn loaded(workers: &[WorkerInfo], verbosity: Verbosity, json: bool) -> Outcome {
     let present = || workers.iter().filter(|worker| worker.status != WorkerStatus::Lost);
     let all = || present().flat_map(|worker| worker.modules.iter().map(|module| (module, worker.id.as_str())));
     if json {
-        out_json(&all().map(|(module, worker)| ModuleShape::of(module, Some(worker))).collect::<Vec<_>>())?;
+        out_json(&all().map(|(module, worker)| ModuleJson::of(module, Some(worker))).collect::<Vec<_>>())?;
     }
-    // A module that several have loaded is shown once, with those that have it.
+    // A module that several workers have loaded is shown once, with their ids.
     let mut loaded: Vec<(&ModuleInfo, Vec<&str>)> = Vec::new();
     for (module, worker) in all() {
-        match loaded.iter_mut().find(|(other, _)| stands(other) == stands(module)) {
+        match loaded.iter_mut().find(|(other, _)| identity(other) == identity(module)) {
             Some((_, workers)) => workers.push(worker),
             None => loaded.push((module, vec![worker])),
         }
@@ -62,18 +63,18 @@ pub(in crate::cli) fn loaded(workers: &[WorkerInfo], telling: Telling, json: boo
         if index > 0 {
             out("");
         }
-        module_with(module, workers, telling);
+        module_with(module, workers, verbosity);
     }
     Ok(0)
 }
 
-/// What must be the same of a module for workers to have it alike.
-fn stands(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
+/// The parts of a module that must be equal for it to be shown once for several workers.
+fn identity(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
     let error = module.last_error.as_ref().map(|error| error.message.as_str());
     (&module.name, &module.hash, module.status, error)
 }
 
-fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
+fn module_with(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
     out(visible::line(&module.name));
     module.tasks.iter().for_each(task);
     let (path, engine) = (&module.path, &module.engine);
@@ -83,33 +84,35 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
         1 => "imports 1 interface".to_owned(),
         many => format!("imports {many} interfaces"),
     };
-    match (module.status, telling) {
-        (ModuleStatus::Broken, _) => words(&format!("could not be loaded: {path}")),
-        (ModuleStatus::Loading, _) => words(&format!("loading: it is compiled or registers its tasks: {path}")),
-        // Each worker may have it elsewhere.
-        (_, Telling::Short) if !workers.is_empty() => words(&format!("version {version}, {imports}")),
-        (_, Telling::Short) => {
-            words(&format!("{path}, {kilobytes} KB"));
-            words(&format!("hash {version}, {imports}"));
+    match (module.status, verbosity) {
+        (ModuleStatus::Broken, _) => line_below(&format!("could not be loaded: {path}")),
+        (ModuleStatus::Loading, _) => line_below(&format!("loading (compiling, or registering its tasks): {path}")),
+        // Workers may have it at different paths.
+        (_, Verbosity::Short) if !workers.is_empty() => line_below(&format!("version {version}, {imports}")),
+        (_, Verbosity::Short) => {
+            line_below(&format!("{path}, {kilobytes} KB"));
+            line_below(&format!("hash {version}, {imports}"));
         }
-        (_, Telling::Whole) => {
-            words(&format!("{path}, {kilobytes} KB, {engine} engine, loaded {}", moment(module.loaded_at)));
-            words(&format!("hash {}", module.hash));
-            words(&format!("{imports}{}", if module.imports.is_empty() { "" } else { ":" }));
+        (_, Verbosity::Full) => {
+            line_below(&format!("{path}, {kilobytes} KB, {engine} engine, loaded {}", moment(module.loaded_at)));
+            line_below(&format!("hash {}", module.hash));
+            line_below(&format!("{imports}{}", if module.imports.is_empty() { "" } else { ":" }));
             module.imports.iter().for_each(|import| out(format_args!("    {}", visible::line(import))));
         }
     }
     match module.status {
-        ModuleStatus::Missing => words("missing: its file is gone; this version runs on"),
-        ModuleStatus::Leaving => words("leaving: its file is gone; it runs what was submitted before"),
+        ModuleStatus::Missing => line_below("missing: its file is gone; this version stays loaded"),
+        ModuleStatus::Leaving => {
+            line_below("leaving: its file is gone; it still runs tasks that were submitted before")
+        }
         ModuleStatus::Loaded | ModuleStatus::Broken | ModuleStatus::Loading => {}
-        ModuleStatus::Other(status) => words(status.as_str()),
+        ModuleStatus::Other(status) => line_below(status.as_str()),
     }
     if let Some(LoadFailure { at, message, code }) = &module.last_error {
         out(format_args!("  error since {}:", moment(*at)));
         let force = if *code == Some(RefusalCode::CatalogConflict) { ", or at once with --force-reload" } else { "" };
         let message = format!("{message}{force}");
-        message.lines().for_each(|line| below("    ", line));
+        message.lines().for_each(|line| indented_line("    ", line));
     }
     if !workers.is_empty() {
         let verb = match module.status {
@@ -117,23 +120,23 @@ fn module_with(module: &ModuleInfo, workers: &[&str], telling: Telling) {
             ModuleStatus::Loading => "being loaded by",
             _ => "loaded by",
         };
-        words(&format!("{verb} {}", workers.join(", ")));
+        line_below(&format!("{verb} {}", workers.join(", ")));
     }
 }
 
-/// A line below the name of a module.
-fn words(line: &str) {
+/// Prints a line below the name of a module.
+fn line_below(line: &str) {
     out_lines(fold(visible::line(line).split(' '), " ", "  ", "    "));
 }
 
-/// A line of a longer text, further in.
-fn below(indent: &str, line: &str) {
+/// Prints a line of a longer text, with more indentation.
+fn indented_line(indent: &str, line: &str) {
     out_lines(fold(visible::line(line).split(' '), " ", indent, indent));
 }
 
 fn task(task: &TaskInfo) {
-    words(&signature::line(task));
-    let below = |line: &str| below("      ", line);
+    line_below(&signature::line(task));
+    let below = |line: &str| indented_line("      ", line);
     task.documentation.lines().for_each(below);
     let schedule = task.schedule.as_ref().map(|spec| match &spec.when {
         When::Every(_) => spec.to_string(),

@@ -1,11 +1,11 @@
 //! How schedules are shown.
 
 use super::{
+    json::ScheduleJson,
     note, out, out_json, out_lines,
-    shapes::ScheduleShape,
     table::{self, Column, column},
     tasks::{field, field_if},
-    text::{about, call, cut, from_now, terminal_width, with_distance},
+    text::{call, cut, from_now, rounded, terminal_width, with_distance},
 };
 use crate::{
     cli::Outcome,
@@ -28,9 +28,9 @@ const COLUMNS: [Column; 10] = [
     column("FROM", "from "),
 ];
 
-/// What became of a schedule of which something was asked.
+/// What a command has change to a schedule.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Done {
+pub(in crate::cli) enum ScheduleChange {
     Added,
     Replaced,
     Unchanged,
@@ -39,7 +39,7 @@ pub(in crate::cli) enum Done {
     Removed,
 }
 
-impl Done {
+impl ScheduleChange {
     fn as_str(self) -> &'static str {
         match self {
             Self::Added => "added",
@@ -52,10 +52,10 @@ impl Done {
     }
 }
 
-/// Shows all schedules.
+/// Prints all schedules.
 pub(in crate::cli) fn schedules(schedules: &[ScheduleInfo], json: bool) -> Outcome {
     if json {
-        out_json(&schedules.iter().map(ScheduleShape::of).collect::<Vec<_>>())?;
+        out_json(&schedules.iter().map(ScheduleJson::of).collect::<Vec<_>>())?;
     } else if !schedules.is_empty() {
         let now = Timestamp::now();
         let rows: Vec<_> = schedules.iter().map(|info| row(info, now)).collect();
@@ -69,8 +69,8 @@ pub(in crate::cli) fn schedules(schedules: &[ScheduleInfo], json: bool) -> Outco
 
 fn row(info: &ScheduleInfo, now: Timestamp) -> [String; COLUMNS.len()] {
     let last = match (info.last_run, info.last_status) {
-        (Some(at), Some(status)) => format!("{status} {} ago", about(now.since(at))),
-        (Some(at), None) => format!("{} ago", about(now.since(at))),
+        (Some(at), Some(status)) => format!("{status} {} ago", rounded(now.since(at))),
+        (Some(at), None) => format!("{} ago", rounded(now.since(at))),
         (None, _) => String::new(),
     };
     [
@@ -82,7 +82,7 @@ fn row(info: &ScheduleInfo, now: Timestamp) -> [String; COLUMNS.len()] {
         info.runs.to_string(),
         info.skipped.to_string(),
         info.schedule.spec.to_string(),
-        next_on(info).unwrap_or_default(),
+        next_local_time(info).unwrap_or_default(),
         match &info.source {
             ScheduleSource::Command => String::new(),
             ScheduleSource::Module(module) => format!("module {module}"),
@@ -90,21 +90,21 @@ fn row(info: &ScheduleInfo, now: Timestamp) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// What its clock shows when it is due next, if it goes by a clock.
-fn next_on(info: &ScheduleInfo) -> Option<String> {
+/// The next run in the time zone of the schedule, if it has a cron pattern.
+fn next_local_time(info: &ScheduleInfo) -> Option<String> {
     let spec = &info.schedule.spec;
     info.next_run.filter(|_| matches!(spec.when, When::Cron { .. })).map(|at| spec.shown(at))
 }
 
-/// Shows one schedule, of which this was asked.
-pub(in crate::cli) fn schedule(done: Done, info: &ScheduleInfo, json: bool) -> Outcome {
-    let is_removed = done == Done::Removed;
+/// Prints one schedule after a change.
+pub(in crate::cli) fn schedule(change: ScheduleChange, info: &ScheduleInfo, json: bool) -> Outcome {
+    let is_removed = change == ScheduleChange::Removed;
     if json {
-        out_json(&if is_removed { ScheduleShape::removed(info) } else { ScheduleShape::of(info) })?;
+        out_json(&if is_removed { ScheduleJson::removed(info) } else { ScheduleJson::of(info) })?;
         return Ok(0);
     }
     let schedule = &info.schedule;
-    out(format_args!("{} {}", done.as_str(), visible::line(&schedule.name)));
+    out(format_args!("{} {}", change.as_str(), visible::line(&schedule.name)));
     if is_removed {
         return Ok(0);
     }

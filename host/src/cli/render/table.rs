@@ -1,43 +1,43 @@
-//! Tables that fit the terminal.
+//! Tables that fit the width of the terminal.
 //!
-//! A column in which every row has what is usual is left out. What is too wide for a line is told in
-//! lines below it. Nothing is cut that somebody may want to copy.
+//! A column is omitted if all of its cells have the default value. Cells that do not fit are continued
+//! below their row, in full, so that they can be copied.
 
 use super::text::{cut, fold, terminal_width, width};
 use crate::visible;
 
-/// Between two columns.
+/// The gap between two columns.
 const GAP: &str = "  ";
-/// Before what is told below a row.
+/// Indentation of the continuation below a row.
 const INDENT: &str = "    ";
-/// A first cell that is wider has a line of its own.
+/// Maximum width of the first column. A wider cell is placed on a separate line.
 const FIRST_MAX: usize = 36;
-/// So wide a cell may be in a table that does not fit: a wider one is cut there, and whole below.
+/// Maximum width of a cell in a table that does not fit. A wider cell is truncated, and printed in full below.
 const CELL_MAX: usize = 24;
 
 /// One column.
 #[derive(Clone, Copy)]
 pub(super) struct Column {
     head: &'static str,
-    /// Goes before a cell that is told below its row.
+    /// The label of a cell that is continued below its row.
     lead: &'static str,
-    /// What a row has that needs no telling.
-    usual: &'static str,
+    /// The value that is not worth showing.
+    default: &'static str,
 }
 
-/// A column that is left out if it is empty.
+/// A column that is omitted if it is empty.
 pub(super) const fn column(head: &'static str, lead: &'static str) -> Column {
-    Column { head, lead, usual: "" }
+    Column { head, lead, default: "" }
 }
 
 impl Column {
-    /// Leaves it out also if each cell is this.
-    pub(super) const fn unless(self, usual: &'static str) -> Self {
-        Self { usual, ..self }
+    /// Also omits the column if all cells have this value.
+    pub(super) const fn unless(self, default: &'static str) -> Self {
+        Self { default, ..self }
     }
 }
 
-/// Rows under the heads of their columns. An empty cell says that there is nothing to say.
+/// Formats rows below the heads of their columns. An empty cell is shown as a dash.
 pub(super) fn lines<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> Vec<String> {
     let rows: Vec<[String; N]> =
         rows.iter().map(|row| row.each_ref().map(|cell| visible::line(cell).into_owned())).collect();
@@ -45,15 +45,15 @@ pub(super) fn lines<const N: usize>(columns: [Column; N], rows: &[[String; N]]) 
 }
 
 fn lines_in<const N: usize>(room: usize, columns: [Column; N], rows: &[[String; N]]) -> Vec<String> {
-    let is_told = |at: &usize| rows.iter().any(|row| !row[*at].is_empty() && row[*at] != columns[*at].usual);
-    let told: Vec<usize> = (0..N).filter(is_told).collect();
+    let is_shown = |at: &usize| rows.iter().any(|row| !row[*at].is_empty() && row[*at] != columns[*at].default);
+    let shown: Vec<usize> = (0..N).filter(is_shown).collect();
     let widths = |at: usize| rows.iter().map(move |row| width(&row[at]));
     let up_to =
         |most: usize, at: usize| widths(at).filter(|wide| *wide <= most).max().unwrap_or(0).max(columns[at].head.len());
     let natural = |at: usize| up_to(usize::MAX, at);
-    let all: usize = told.iter().map(|at| natural(*at) + GAP.len()).sum();
+    let all: usize = shown.iter().map(|at| natural(*at) + GAP.len()).sum();
     let (mut main, mut below, mut used) = (Vec::new(), Vec::new(), 0);
-    for at in told {
+    for at in shown {
         let wide = match main.as_slice() {
             _ if all <= room + GAP.len() => natural(at),
             [] => up_to(FIRST_MAX, at),
@@ -83,7 +83,7 @@ fn lines_in<const N: usize>(room: usize, columns: [Column; N], rows: &[[String; 
             }
         }
         lines.push(line(cells.iter().map(|(cell, wide)| (cell.as_str(), *wide))));
-        let folded = below.iter().filter(|at| !row[**at].is_empty() && row[**at] != columns[**at].usual);
+        let folded = below.iter().filter(|at| !row[**at].is_empty() && row[**at] != columns[**at].default);
         more.extend(folded.map(|at| format!("{}{}", columns[*at].lead, row[*at])));
         if !more.is_empty() {
             let more = more.join(", ");
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_usual_is_left_out_and_what_is_empty_is_a_dash() {
+    fn default_columns_are_omitted_and_empty_cells_are_dashes() {
         let rows = [row(["a", "größe", "1", ""]), row(["b", "", "1", ""])];
         assert_eq!(lines_in(80, COLUMNS, &rows), ["TASK  NAME", "a     größe", "b     -"]);
         let rows = [row(["a", "x", "2", ""]), row(["b", "y", "1", ""])];
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_below_its_row() {
+    fn cells_that_do_not_fit_are_continued_below_their_row() {
         let why = "not to my taste, and not to that of anybody else whom I have ever heard of";
         let rows = [row(["a", "x", "1", why]), row(["b", "y", "3", ""])];
         let shown = lines_in(40, COLUMNS, &rows);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_is_too_long_has_a_line_of_its_own_and_a_name_is_whole_below() {
+    fn a_long_id_has_its_own_line_and_a_long_name_is_full_below() {
         let (id, name) = ("i".repeat(60), "n".repeat(60));
         let rows = [row([&id, &name, "1", ""]), row(["b", "y", "1", ""])];
         let shown = lines_in(80, COLUMNS, &rows);

@@ -1,4 +1,4 @@
-//! How spans, moments, calls and long lines are written for people.
+//! How durations, times, calls and long lines are formatted.
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
@@ -6,20 +6,21 @@ use comfy_table::Table;
 
 use crate::{clock::Timestamp, json::Json, visible};
 
-/// How wide the output is where it goes to no terminal, in columns.
+/// Width of the output if it is not a terminal, in columns.
 const WIDTH: usize = 80;
-/// The least that is made use of.
+/// Minimum width of the output, in columns.
 const WIDTH_MIN: usize = 40;
-/// How much of a call is shown, in bytes.
+/// Maximum size of a formatted call, in bytes.
 const CALL_MAX: usize = 400;
 
-/// How wide the output is: as `COLUMNS` says, else as the terminal is.
+/// The width of the output: the variable `COLUMNS`, else the width of the terminal.
 pub(super) fn terminal_width() -> usize {
-    let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
-    asked.or_else(|| Table::new().width().map(usize::from)).unwrap_or(WIDTH).max(WIDTH_MIN)
+    let variable =
+        std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    variable.or_else(|| Table::new().width().map(usize::from)).unwrap_or(WIDTH).max(WIDTH_MIN)
 }
 
-/// How many columns a text takes on a terminal.
+/// The number of columns that a text takes on a terminal.
 pub(super) fn width(text: &str) -> usize {
     if text.is_ascii() {
         return text.len();
@@ -29,59 +30,59 @@ pub(super) fn width(text: &str) -> usize {
     table.column_max_content_widths().first().copied().map_or(0, usize::from)
 }
 
-/// A text of several lines in one, as tables and lists show it.
+/// Joins the lines of a text into one, for tables and lists.
 pub(super) fn flat(text: &str) -> String {
     let words = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     visible::line(&words).into_owned()
 }
 
-/// How deep a JSON document is indented at most: it may nest deeper than any line is wide.
-const INDENTED_MAX: usize = 32;
+/// Maximum indentation level of a JSON document, which may be nested deeper than any line is wide.
+const INDENT_MAX: usize = 32;
 
-/// A JSON document with a line for each of its parts. Its numbers and texts stay as they are, which
-/// they would not as values.
-pub(super) fn spread(document: &str) -> String {
-    let (mut spread, mut depth, mut rest) = (String::with_capacity(document.len() * 2), 0_usize, document);
-    let line = |spread: &mut String, depth: usize| {
-        spread.push('\n');
-        spread.push_str(&"  ".repeat(depth.min(INDENTED_MAX)));
+/// Formats a JSON document with line breaks and indentation. Numbers and strings stay as they are written: parsing
+/// them into values could change them.
+pub(super) fn pretty_json(document: &str) -> String {
+    let (mut pretty, mut depth, mut rest) = (String::with_capacity(document.len() * 2), 0_usize, document);
+    let line = |pretty: &mut String, depth: usize| {
+        pretty.push('\n');
+        pretty.push_str(&"  ".repeat(depth.min(INDENT_MAX)));
     };
     while let Some(char) = rest.chars().next() {
-        let taken = if char == '"' { quoted(rest) } else { char.len_utf8() };
-        let (part, after) = rest.split_at(taken);
-        let inside = after.trim_start();
+        let length = if char == '"' { string_length(rest) } else { char.len_utf8() };
+        let (part, after) = rest.split_at(length);
+        let inner = after.trim_start();
         match char {
             ' ' | '\t' | '\r' | '\n' => {}
-            '{' | '[' if inside.starts_with(['}', ']']) => {
-                spread.push_str(part);
-                spread.push_str(&inside[..1]);
-                rest = &inside[1..];
+            '{' | '[' if inner.starts_with(['}', ']']) => {
+                pretty.push_str(part);
+                pretty.push_str(&inner[..1]);
+                rest = &inner[1..];
                 continue;
             }
             '{' | '[' => {
                 depth += 1;
-                spread.push_str(part);
-                line(&mut spread, depth);
+                pretty.push_str(part);
+                line(&mut pretty, depth);
             }
             '}' | ']' => {
                 depth = depth.saturating_sub(1);
-                line(&mut spread, depth);
-                spread.push_str(part);
+                line(&mut pretty, depth);
+                pretty.push_str(part);
             }
             ',' => {
-                spread.push_str(part);
-                line(&mut spread, depth);
+                pretty.push_str(part);
+                line(&mut pretty, depth);
             }
-            ':' => spread.push_str(": "),
-            _ => spread.push_str(part),
+            ':' => pretty.push_str(": "),
+            _ => pretty.push_str(part),
         }
         rest = after;
     }
-    spread
+    pretty
 }
 
-/// The length of the JSON string that a text begins with.
-fn quoted(text: &str) -> usize {
+/// The length of the JSON string at the start of a text.
+fn string_length(text: &str) -> usize {
     let mut is_escaped = false;
     let end = text.bytes().skip(1).position(|byte| {
         let is_end = byte == b'"' && !is_escaped;
@@ -91,7 +92,7 @@ fn quoted(text: &str) -> usize {
     end.map_or(text.len(), |end| end + 2)
 }
 
-/// As much of a text as fits into so many columns.
+/// Truncates a text to a number of columns.
 pub(super) fn cut(text: &str, room: usize) -> String {
     if width(text) <= room {
         return text.to_owned();
@@ -107,8 +108,8 @@ pub(super) fn cut(text: &str, room: usize) -> String {
     cut + "…"
 }
 
-/// Lines of words, at most so wide; the first is indented by `first`, the others by `rest`. A word
-/// that is too wide has a line of its own, and is not broken, so that it can be copied.
+/// Wraps words into lines that fit the terminal; the first is indented by `first`, the others by `rest`. A word
+/// that is too wide is placed on its own line unbroken, so that it can be copied.
 pub(super) fn fold<'a>(words: impl IntoIterator<Item = &'a str>, gap: &str, first: &str, rest: &str) -> Vec<String> {
     fold_to(terminal_width(), words, gap, first, rest)
 }
@@ -137,20 +138,20 @@ fn fold_to<'a>(
     lines.iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A span as short as it is still useful: `195 µs`, `3 ms`, `4.2 s`, `5 min`, `3 h`, `12 d`.
-pub(super) fn span(span: Duration) -> String {
-    match span.as_micros() {
+/// Formats a duration: `195 µs`, `3 ms`, `4.2 s`, `5 min`, `3 h`, `12 d`.
+pub(super) fn duration(duration: Duration) -> String {
+    match duration.as_micros() {
         0 => "0 s".to_owned(),
         micros @ 1..1_000 => format!("{micros} µs"),
         micros @ 1_000..1_000_000 => format!("{} ms", micros / 1_000),
-        1_000_000..10_000_000 => format!("{:.1} s", span.as_secs_f64()),
-        _ => about(span),
+        1_000_000..10_000_000 => format!("{:.1} s", duration.as_secs_f64()),
+        _ => rounded(duration),
     }
 }
 
-/// A span in its largest unit, of which there are at least two: `0 s`, `9 s`, `5 min`, `3 h`, `12 d`.
-pub(super) fn about(span: Duration) -> String {
-    match span.as_secs() {
+/// Formats a duration in the largest unit that it has at least two of: `0 s`, `9 s`, `5 min`, `3 h`, `12 d`.
+pub(super) fn rounded(duration: Duration) -> String {
+    match duration.as_secs() {
         secs @ 0..120 => format!("{secs} s"),
         secs @ 120..7_200 => format!("{} min", (secs + 30) / 60),
         secs @ 7_200..172_800 => format!("{} h", (secs + 1_800) / 3_600),
@@ -158,26 +159,26 @@ pub(super) fn about(span: Duration) -> String {
     }
 }
 
-/// How far a moment is from now: `in 9 s`, `3 h ago`.
+/// Formats the distance of a time from now: `in 9 s`, `3 h ago`.
 pub(super) fn from_now(at: Timestamp, now: Timestamp) -> String {
-    // To the nearest second ahead: what is due in 9.9 s is due in 10 s.
+    // Rounded to the nearest second: 9.9 s ahead is "in 10 s".
     match at.since(now) {
-        Duration::ZERO => format!("{} ago", about(now.since(at))),
-        ahead => format!("in {}", about(ahead + Duration::from_millis(500))),
+        Duration::ZERO => format!("{} ago", rounded(now.since(at))),
+        ahead => format!("in {}", rounded(ahead + Duration::from_millis(500))),
     }
 }
 
-/// A moment: `2026-11-24 14:12:07 UTC (9 s ago)`.
+/// Formats a time with its distance: `2026-11-24 14:12:07 UTC (9 s ago)`.
 pub(super) fn moment(at: Timestamp) -> String {
     with_distance(at.civil().strftime("%Y-%m-%d %H:%M:%S UTC"), at)
 }
 
-/// A moment that is written already, and how far it is from now.
-pub(super) fn with_distance(written: impl Display, at: Timestamp) -> String {
-    format!("{written} ({})", from_now(at, Timestamp::now()))
+/// Adds the distance from now to a formatted time.
+pub(super) fn with_distance(formatted: impl Display, at: Timestamp) -> String {
+    format!("{formatted} ({})", from_now(at, Timestamp::now()))
 }
 
-/// A call as it is written in most languages: `add(5, y=3)`.
+/// Formats a call as in most languages: `add(5, y=3)`.
 pub(super) fn call(name: &str, args: &Json, kwargs: &Json) -> String {
     let (Ok(args), Ok(kwargs)) = (args.read::<Vec<Json>>(), kwargs.read::<BTreeMap<String, Json>>()) else {
         return format!("{name}(…)");
@@ -197,14 +198,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_short() {
+    fn durations_are_short() {
         let shown = [0, 195, 3_999, 4_200_000, 42_900_000, 65_000_000, 7_200_000_000, 172_800_000_000]
-            .map(|micros| span(Duration::from_micros(micros)));
+            .map(|micros| duration(Duration::from_micros(micros)));
         assert_eq!(shown, ["0 s", "195 µs", "3 ms", "4.2 s", "42 s", "65 s", "2 h", "2 d"]);
     }
 
     #[test]
-    fn words_are_folded_and_never_broken() {
+    fn words_are_wrapped_and_never_broken() {
         let folded = |room, text: &str| fold_to(room, text.split(' '), " ", "", "  ");
         assert_eq!(folded(9, "to be or not to be"), ["to be or", "  not to", "  be"]);
         assert_eq!(folded(5, "a very-long-id b"), ["a", "  very-long-id", "  b"]);
@@ -213,21 +214,21 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_several_lines_is_one_in_a_table() {
+    fn several_lines_are_joined_for_a_table() {
         assert_eq!(flat("\n\npanicked:\n  \x1b[31mboom\u{202e}\n"), "panicked: \\u001b[31mboom\\u202e");
     }
 
     #[test]
-    fn a_document_is_spread_over_lines_and_stays_the_same() {
+    fn a_document_gets_line_breaks_and_stays_the_same() {
         let text = "{\"a\": [1e999,\n{}, [ ]],\"b, \\\"]\":\"x{\\\\\"}";
         let lines = ["{", "  \"a\": [", "    1e999,", "    {},", "    []", "  ],", "  \"b, \\\"]\": \"x{\\\\\"", "}"];
-        assert_eq!(spread(text), lines.join("\n"));
+        assert_eq!(pretty_json(text), lines.join("\n"));
         let deep = 10_000;
-        assert!(spread(&format!("{}{}", "[".repeat(deep), "]".repeat(deep))).len() < deep * 200);
+        assert!(pretty_json(&format!("{}{}", "[".repeat(deep), "]".repeat(deep))).len() < deep * 200);
     }
 
     #[test]
-    fn what_is_cut_ends_between_characters_and_fits() {
+    fn truncation_keeps_whole_characters_and_fits() {
         assert_eq!(
             (cut("short", 5), cut("longer", 5), cut("日本語", 5)),
             ("short".into(), "long…".into(), "日本…".into())

@@ -1,14 +1,14 @@
-//! Workers in a table, and events in lines.
+//! How workers and events are shown.
 
 use std::borrow::Cow;
 
 use super::{
-    Failure, Outcome, TASK_FAILED, note, out_document, out_json, out_lines,
-    shapes::{self, WorkerShape},
-    status_of,
+    Failure, Outcome, TASK_FAILED,
+    json::{self, WorkerJson},
+    note, out_document, out_json, out_lines, status_of,
     table::{self, Column, column},
     task_count,
-    text::{about, flat, fold},
+    text::{flat, fold, rounded},
 };
 use crate::{
     clock::Timestamp,
@@ -16,9 +16,9 @@ use crate::{
     visible,
 };
 
-/// What to do where there is no worker.
+/// The note if there are no workers.
 const NO_WORKER: &str = "no worker is connected; start one with: fastworker subworker --worker-id sw1 --control-plane-address … --task-modules X.wasm";
-/// Before what goes on with an event in the next line.
+/// Indentation of the further lines of an event.
 const INDENT: &str = "       ";
 
 const COLUMNS: [Column; 8] = [
@@ -32,15 +32,15 @@ const COLUMNS: [Column; 8] = [
     column("ADDRESS", ""),
 ];
 
-/// Says that there is no worker.
+/// Prints a note that no worker is connected.
 pub(super) fn note_no_worker() {
     note(NO_WORKER);
 }
 
-/// Shows workers.
+/// Prints workers in a table.
 pub(in crate::cli) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
     if json {
-        out_json(&workers.iter().map(WorkerShape::from).collect::<Vec<_>>())?;
+        out_json(&workers.iter().map(WorkerJson::from).collect::<Vec<_>>())?;
     } else if !workers.is_empty() {
         let now = Timestamp::now();
         let rows: Vec<_> = workers.iter().map(|worker| row(worker, now)).collect();
@@ -53,7 +53,7 @@ pub(in crate::cli) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
 }
 
 fn row(worker: &WorkerInfo, now: Timestamp) -> [String; COLUMNS.len()] {
-    let is_usual = worker.address == crate::config::BASE_ADDRESS;
+    let is_default = worker.address == crate::config::BASE_ADDRESS;
     [
         worker.id.clone(),
         status_of(worker).to_owned(),
@@ -62,16 +62,16 @@ fn row(worker: &WorkerInfo, now: Timestamp) -> [String; COLUMNS.len()] {
         worker.attempts.to_string(),
         task_count(worker).to_string(),
         last_seen(worker, now),
-        shapes::address(worker).filter(|_| !is_usual).unwrap_or_default().to_owned(),
+        json::address(worker).filter(|_| !is_default).unwrap_or_default().to_owned(),
     ]
 }
 
-/// How long ago a worker was heard of. The control plane sends itself no signs of life.
+/// How long ago a worker was last seen. The control plane's own slots send no heartbeats.
 fn last_seen(worker: &WorkerInfo, now: Timestamp) -> String {
-    if worker.is_control_plane { String::new() } else { about(now.since(worker.last_seen)) + " ago" }
+    if worker.is_control_plane { String::new() } else { rounded(now.since(worker.last_seen)) + " ago" }
 }
 
-/// Shows what happened: an event in a line, if that is wide enough.
+/// Prints events, each in one line if it fits.
 pub(in crate::cli) fn events(events: Vec<&Event>, json: bool) -> Result<(), Failure> {
     for event in events {
         if json {

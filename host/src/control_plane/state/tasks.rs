@@ -12,10 +12,7 @@ use crate::{
     nearest::did_you_mean,
     protocol::{EventKind, Refusal, RefusalCode},
     signature::ArgumentError,
-    task::{
-        CallbackInfo, ErrorKind, METADATA_MAX, NewTask, TASK_NAME_MAX, TaskId, TaskResult, Unknown, is_task_name,
-        metadata,
-    },
+    task::{CallbackInfo, ErrorKind, METADATA_MAX, NewTask, TaskId, TaskName, TaskResult, Unknown, metadata},
     transport::PAYLOAD_MAX,
 };
 
@@ -150,9 +147,8 @@ impl<R: Responder> State<R> {
     pub(super) fn refusal(&self, task: &NewTask) -> Option<Refusal> {
         let Limits { tasks_max, bytes_max, .. } = self.limits;
         let size = task.size();
-        let (code, message) = if !is_task_name(&task.name) {
-            let message = format!("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters");
-            (RefusalCode::BadRequest, message)
+        let (code, message) = if let Err(invalid) = TaskName::check(&task.name) {
+            (RefusalCode::BadRequest, invalid.to_string())
         } else if size > PAYLOAD_MAX {
             let message = format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes");
             (RefusalCode::TooLarge, message)
@@ -161,7 +157,7 @@ impl<R: Responder> State<R> {
             (RefusalCode::BadRequest, message.into())
         } else if !metadata::is_valid(&task.metadata) {
             (RefusalCode::MetadataInvalid, format!("metadata is a JSON object of at most {METADATA_MAX} bytes"))
-        } else if let Some(message) = task.callback.as_ref().and_then(CallbackInfo::fault) {
+        } else if let Some(message) = task.callback.as_ref().and_then(CallbackInfo::problem) {
             (RefusalCode::CallbackInvalid, message)
         } else if self.tasks.len() >= tasks_max {
             let message = format!("the queue is full: {tasks_max} tasks are unfinished; try again later");

@@ -1,31 +1,31 @@
-// The page: starts its parts and brings them what the server tells.
+// The entry point of the page: starts its parts and passes events to them.
 //
-// server.js talks, dom.js makes elements, charts.js draws; overview.js shows the whole at a glance,
-// tasks.js the list of tasks, detail.js one of them. Each part has `show…` functions and keeps its
-// own state; only this file knows all of them.
+// server.js talks to the control plane, dom.js creates elements, charts.js draws charts; overview.js shows the
+// summary, tasks.js the list of tasks, detail.js a single task. Each part keeps its own state; only this file
+// knows all of them.
 
-import { byId, el, say, span } from './dom.js';
+import { byId, el, formatDuration, setText } from './dom.js';
 import { follow, onKeyNeeded } from './server.js';
 import * as overview from './overview.js';
 import * as tasks from './tasks.js';
 import * as detail from './detail.js';
 
-const EVENTS_SHOWN = 100;
+const EVENTS_MAX = 100;
 
-// --- How the connection stands ---
+// --- The state of the connection ---
 
-function stood(state, wait) {
+function onConnection(state, wait) {
   byId('state').dataset.state = state;
   const banner = byId('away');
   banner.hidden = state === 'open';
   document.body.classList.toggle('stale', state !== 'open');
   if (state === 'open') {
-    say('state-text', 'live');
+    setText('state-text', 'live');
     tasks.changed();
     overview.showModules();
   } else {
-    say('state-text', 'away');
-    banner.textContent = `The control plane does not answer. What is shown is from before; trying again in ${span(wait / 1000)}.`;
+    setText('state-text', 'away');
+    banner.textContent = `The control plane does not answer. The data shown may be outdated; retrying in ${formatDuration(wait / 1000)}.`;
     overview.lost();
   }
 }
@@ -33,20 +33,20 @@ function stood(state, wait) {
 function showHealth(data) {
   const state = byId('state');
   state.dataset.state = data.draining ? 'draining' : 'open';
-  say('state-text', data.draining ? 'draining' : 'live');
+  setText('state-text', data.draining ? 'draining' : 'live');
 }
 
 // --- Events ---
 
 let paused = false;
-let waiting = [];
-let drawing = false;
-let skippedSince = 0;
+let pending = [];
+let isDrawScheduled = false;
+let skippedCount = 0;
 
 const SHOWS_TASKS = /^task\./;
 const SHOWS_MODULES = /^(worker|module)/;
 
-function heard(kind, data) {
+function onEvent(kind, data) {
   if (kind === 'overview') {
     showHealth(data);
     overview.show(data);
@@ -55,42 +55,42 @@ function heard(kind, data) {
     detail.tick();
     return;
   }
-  if (kind === 'missed') return skipped(data.missed);
+  if (kind === 'missed') return onSkipped(data.missed);
   if (SHOWS_TASKS.test(kind)) {
     tasks.changed();
-    detail.happened(data);
+    detail.taskChanged(data);
   }
   if (SHOWS_MODULES.test(kind)) overview.showModules();
-  waiting.push(data);
-  if (waiting.length > EVENTS_SHOWN) waiting.shift();
-  drawSoon();
+  pending.push(data);
+  if (pending.length > EVENTS_MAX) pending.shift();
+  scheduleDraw();
 }
 
-function skipped(number) {
-  skippedSince += number;
+function onSkipped(count) {
+  skippedCount += count;
   tasks.changed();
-  drawSoon();
+  scheduleDraw();
 }
 
-function drawSoon() {
-  if (drawing || paused) return;
-  drawing = true;
+function scheduleDraw() {
+  if (isDrawScheduled || paused) return;
+  isDrawScheduled = true;
   requestAnimationFrame(drawEvents);
 }
 
 function drawEvents() {
-  drawing = false;
+  isDrawScheduled = false;
   const log = byId('log');
   if (log.firstElementChild?.classList.contains('empty')) log.replaceChildren();
-  for (const event of waiting) log.prepend(eventLine(event));
-  waiting = [];
-  while (log.children.length > EVENTS_SHOWN) log.lastElementChild.remove();
-  say('log-note', skippedSince > 0 ? `${skippedSince.toLocaleString('en')} more came too fast to show` : '');
+  for (const event of pending) log.prepend(eventLine(event));
+  pending = [];
+  while (log.children.length > EVENTS_MAX) log.lastElementChild.remove();
+  setText('log-note', skippedCount > 0 ? `${skippedCount.toLocaleString('en')} more arrived too fast to show` : '');
 }
 
 function eventLine(event) {
   const [group, what] = event.kind.split('.');
-  const about = event.name ?? event.worker_id ?? '';
+  const subject = event.name ?? event.worker_id ?? '';
   const more = [event.name && event.worker_id, event.detail].filter(Boolean).join(' · ').split('\n')[0];
   const open = event.task_id && (() => detail.open(event.task_id));
   return el(
@@ -99,19 +99,19 @@ function eventLine(event) {
     el('time', { datetime: event.at }, new Date(event.at).toLocaleTimeString('en-GB', { hour12: false })),
     el('span', { class: 'kind' }, group === 'task' ? what : event.kind),
     open
-      ? el('button', { type: 'button', class: 'link', onclick: open, title: event.task_id }, about)
-      : el('span', { class: 'about' }, about),
+      ? el('button', { type: 'button', class: 'link', onclick: open, title: event.task_id }, subject)
+      : el('span', { class: 'about' }, subject),
     more && el('span', { class: 'more', title: event.detail }, more),
   );
 }
 
 function startLog() {
-  byId('log').append(el('li', { class: 'empty' }, 'Nothing has happened yet.'));
+  byId('log').append(el('li', { class: 'empty' }, 'No events yet.'));
   byId('log-pause').addEventListener('click', (click) => {
     paused = !paused;
-    click.target.textContent = paused ? 'Go on' : 'Pause';
+    click.target.textContent = paused ? 'Resume' : 'Pause';
     click.target.setAttribute('aria-pressed', paused);
-    drawSoon();
+    scheduleDraw();
   });
 }
 
@@ -137,7 +137,7 @@ function startTheme() {
 
 function askForKey(wasWrong) {
   const dialog = byId('key-dialog');
-  say('key-note', wasWrong ? 'That is not the key.' : '');
+  setText('key-note', wasWrong ? 'This is not the key.' : '');
   dialog.showModal();
   return new Promise((resolve) => {
     const input = byId('key-input');
@@ -145,7 +145,7 @@ function askForKey(wasWrong) {
       resolve(input.value);
       input.value = '';
     };
-    // There is nothing to see without it.
+    // The page shows nothing without the key.
     dialog.oncancel = (event) => event.preventDefault();
   });
 }
@@ -156,4 +156,4 @@ onKeyNeeded(askForKey);
 overview.start();
 detail.start();
 tasks.start();
-follow({ heard, skipped, stood });
+follow({ onEvent, onSkipped, onConnection });

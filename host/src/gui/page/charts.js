@@ -1,15 +1,15 @@
-// Small charts over the last minutes: a line and what is below it.
+// Small line charts of the last minutes.
 
 import { svg } from './dom.js';
 
-/** Values that are kept: one a second. */
+/** Maximum number of values, one per second. */
 export const POINTS = 300;
-/** So many seconds are shown at least, so that a young chart is not squeezed. */
-const POINTS_LEAST = 60;
+/** Minimum width of the time axis in seconds, so that a new chart is not stretched. */
+const POINTS_MIN = 60;
 const WIDTH = 300;
 const HEIGHT = 60;
 
-/** The last values of something. */
+/** The latest values of a quantity. */
 export class Series {
   #values = [];
 
@@ -18,7 +18,7 @@ export class Series {
     if (this.#values.length > POINTS) this.#values.shift();
   }
 
-  /** The mean of the last `n`. */
+  /** The mean of the last `n` values. */
   mean(n) {
     const last = this.#values.slice(-n).filter((value) => value !== null);
     return last.length ? last.reduce((sum, value) => sum + value, 0) / last.length : 0;
@@ -29,16 +29,16 @@ export class Series {
   }
 }
 
-/** A chart in an element that is there. */
+/** A chart in an existing element. */
 export class Chart {
   #line;
   #area;
   #top;
-  #say;
+  #format;
 
-  /** `say` writes the highest value, which stands in the corner. */
-  constructor(parent, say) {
-    this.#say = say;
+  /** `format` formats the maximum, which is shown in the corner. */
+  constructor(parent, format) {
+    this.#format = format;
     this.#area = svg('path', { class: 'area' });
     this.#line = svg('path', { class: 'line', 'vector-effect': 'non-scaling-stroke' });
     const base = svg('path', { class: 'base', d: `M0 ${HEIGHT - 0.5}H${WIDTH}`, 'vector-effect': 'non-scaling-stroke' });
@@ -49,12 +49,12 @@ export class Chart {
     parent.append(drawing, this.#top);
   }
 
-  /** Draws the values, the newest at the right. `most` is the least height of the scale. */
-  draw(values, most = 0) {
+  /** Draws the values, newest at the right. `scaleMin` is the minimum upper end of the scale. */
+  draw(values, scaleMin = 0) {
     const known = values.filter((value) => value !== null);
-    const top = Math.max(most, ...known);
-    this.#top.textContent = known.length > 1 && top > 0 ? this.#say(top) : '';
-    const step = WIDTH / (Math.max(POINTS_LEAST, values.length) - 1);
+    const top = Math.max(scaleMin, ...known);
+    this.#top.textContent = known.length > 1 && top > 0 ? this.#format(top) : '';
+    const step = WIDTH / (Math.max(POINTS_MIN, values.length) - 1);
     const start = WIDTH - (values.length - 1) * step;
     const y = (value) => (top > 0 ? HEIGHT - 1 - (value / top) * (HEIGHT - 4) : HEIGHT - 1);
     let line = '';
@@ -78,7 +78,7 @@ export class Chart {
   }
 }
 
-/** The value below which a share of a histogram's counts lie, and null if it has none. */
+/** The quantile of a histogram, or null if it is empty. */
 export function quantile(bounds, counts, share) {
   const all = counts.reduce((sum, n) => sum + n, 0);
   if (all === 0) return null;

@@ -1,18 +1,18 @@
-// One task, in a drawer: everything that is known of it, its log as it comes, and what can be done.
+// The details of one task in a drawer, with its live log and its actions.
 
-import { badge, between, byId, bytes, count, el, moment, span, those, toast } from './dom.js';
+import { badge, between, byId, bytes, count, el, formatDuration, moment, present, toast } from './dom.js';
 import { get, post } from './server.js';
 
-const AGAIN_AFTER = 500;
-/** Documents of so many bytes are shown as they are. */
-const SPREAD_MAX = 20000;
-/** Documents that nest deeper are shown as they are: each level is indented further. */
+const REFRESH_DELAY = 500;
+/** Maximum size of a document to format; larger ones are shown unchanged. */
+const FORMAT_MAX = 20000;
+/** Maximum nesting of a document to format; deeper ones are shown unchanged, because each level is indented. */
 const DEPTH_MAX = 32;
 
 let id = null;
 let timer = null;
 let opener = null;
-/** What is drawn, so that the same is not drawn again: a selection would be lost. */
+/** What is shown, so that unchanged data is not drawn again, which would clear the selection. */
 let drawn = '';
 
 export function start() {
@@ -26,53 +26,53 @@ export function start() {
   drawer.addEventListener('click', (event) => event.target === drawer && drawer.close());
 }
 
-/** Opens a task. */
+/** Opens the drawer with a task. */
 export function open(task) {
   id = task;
   drawn = '';
   opener = document.activeElement;
   if (!byId('detail').open) {
-    byId('detail').replaceChildren(el('p', { class: 'note' }, 'Asking…'));
+    byId('detail').replaceChildren(el('p', { class: 'note' }, 'Loading…'));
     byId('detail').showModal();
   }
   refresh();
 }
 
-/** Something happened to a task. */
-export function happened(event) {
-  if (id && event.task_id === id) again();
+/** Refreshes the drawer if the event is about its task. */
+export function taskChanged(event) {
+  if (id && event.task_id === id) scheduleRefresh();
 }
 
-/** A second went by: a running task may have said something. */
+/** Called every second: a running task may have new reports. */
 export function tick() {
-  if (id && byId('detail').dataset.live) again();
+  if (id && byId('detail').dataset.live) scheduleRefresh();
 }
 
-function again() {
-  timer ??= setTimeout(refresh, AGAIN_AFTER);
+function scheduleRefresh() {
+  timer ??= setTimeout(refresh, REFRESH_DELAY);
 }
 
 async function refresh() {
   clearTimeout(timer);
   timer = null;
-  const asked = id;
-  if (!asked) return;
+  const requested = id;
+  if (!requested) return;
   try {
-    const task = await get(`/api/tasks/${encodeURIComponent(asked)}`);
-    if (asked === id) draw(task);
+    const task = await get(`/api/tasks/${encodeURIComponent(requested)}`);
+    if (requested === id) draw(task);
   } catch (error) {
-    if (asked === id) drawMissing(error);
+    if (requested === id) drawMissing(error);
   }
 }
 
-const shut = () =>
+const closeButton = () =>
   el('button', { type: 'button', class: 'quiet', onclick: () => byId('detail').close(), 'aria-label': 'Close' }, '✕');
 
 function drawMissing(error) {
   delete byId('detail').dataset.live;
   drawn = '';
   byId('detail').replaceChildren(
-    el('header', {}, el('h2', { id: 'detail-title' }, 'Not found'), shut()),
+    el('header', {}, el('h2', { id: 'detail-title' }, 'Not found'), closeButton()),
     el('p', { class: 'empty' }, error.message),
   );
 }
@@ -88,28 +88,28 @@ function draw(task) {
   const follows = !log || log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
   const opened = new Set([...drawer.querySelectorAll('details')].map((node) => `${node.className} ${node.open}`));
   const focus = drawer.contains(document.activeElement) ? document.activeElement.dataset.keep : undefined;
-  const parts = those(
+  const parts = present(
     el(
       'header',
       {},
       el('h2', { id: 'detail-title' }, task.name),
       badge(task.status),
-      shut(),
+      closeButton(),
     ),
     el('p', { class: 'id' }, el('code', {}, task.task_id), copyButton(task.task_id)),
     actions(task),
     task.progress && !task.completed_at && progress(task.progress),
     task.error && section('Error', el('pre', { class: 'bad' }, task.error), task.error_kind),
     facts(task),
-    section('Arguments', paper(task.args, task.args_bytes)),
-    task.kwargs !== '{}' && section('Named arguments', paper(task.kwargs, task.kwargs_bytes)),
-    task.result_bytes !== null && section('Result', paper(task.result, task.result_bytes), bytes(task.result_bytes)),
+    section('Arguments', documentView(task.args, task.args_bytes)),
+    task.kwargs !== '{}' && section('Named arguments', documentView(task.kwargs, task.kwargs_bytes)),
+    task.result_bytes !== null && section('Result', documentView(task.result, task.result_bytes), bytes(task.result_bytes)),
     reports(task.reports),
   );
   drawer.replaceChildren(...parts);
   for (const node of drawer.querySelectorAll('details')) if (opened.has(`${node.className} true`)) node.open = true;
-  const written = drawer.querySelector('.reports');
-  if (written && follows) written.scrollTop = written.scrollHeight;
+  const newLog = drawer.querySelector('.reports');
+  if (newLog && follows) newLog.scrollTop = newLog.scrollHeight;
   if (focus) drawer.querySelector(`[data-keep="${focus}"]`)?.focus();
 }
 
@@ -125,18 +125,18 @@ function facts(task) {
     ['Worker', task.worker_id],
     ['Attempt', task.attempt && (retries ? `${task.attempt} of ${retries + 1}` : task.attempt)],
     ['Submitted', moment(task.created_at)],
-    ['Began', task.started_at && `${moment(task.started_at)}, ${span(waited)} later`],
+    ['Started', task.started_at && `${moment(task.started_at)}, ${formatDuration(waited)} later`],
     ['Ended', task.completed_at && moment(task.completed_at)],
-    ['Ran', task.completed_at && span(between(task.started_at, task.completed_at))],
-    ['Timeout', timeout && span(timeout)],
+    ['Ran', task.completed_at && formatDuration(between(task.started_at, task.completed_at))],
+    ['Timeout', timeout && formatDuration(timeout)],
     ['Module version', task.module_version],
     ['Callback', task.callback && [task.callback.state, task.callback.reason, task.callback.address].filter(Boolean).join(' · ')],
   ];
-  const told = rows.filter(([, value]) => value);
-  return el('dl', { class: 'facts-list' }, told.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, String(value)))));
+  const known = rows.filter(([, value]) => value);
+  return el('dl', { class: 'facts-list' }, known.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, String(value)))));
 }
 
-/** How deep a document nests, up to a bound. */
+/** Whether a document is nested more deeply than DEPTH_MAX. */
 function isDeep(text) {
   let depth = 0;
   for (const part of text.matchAll(/"(?:[^"\\]|\\.)*"|[[{]|[\]}]/g)) {
@@ -147,18 +147,18 @@ function isDeep(text) {
   return false;
 }
 
-/** A document, with line breaks where that can be. */
-function paper(text, size) {
-  if (text === null) return el('p', { class: 'note' }, `${bytes(size)} are too large to show here`);
+/** A JSON document, formatted if possible. */
+function documentView(text, size) {
+  if (text === null) return el('p', { class: 'note' }, `too large to show (${bytes(size)})`);
   let shown = text;
   if (isDeep(text)) return el('pre', {}, shown);
-  // Numbers that a browser would change are left as they are.
+  // Left unchanged if parsing would change a number.
   try {
-    const value = size < SPREAD_MAX && JSON.parse(text);
-    const tight = size < SPREAD_MAX && text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, '$1');
-    if (tight && JSON.stringify(value) === tight) shown = JSON.stringify(value, null, 2);
+    const value = size < FORMAT_MAX && JSON.parse(text);
+    const compact = size < FORMAT_MAX && text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, '$1');
+    if (compact && JSON.stringify(value) === compact) shown = JSON.stringify(value, null, 2);
   } catch {
-    // It is shown as it is.
+    // Not valid JSON for this parser: shown unchanged.
   }
   return el('pre', {}, shown);
 }
@@ -178,11 +178,11 @@ function progress({ done, total, message }) {
 
 function copyButton(text) {
   if (!navigator.clipboard) return null;
-  const copy = () => navigator.clipboard.writeText(text).then(() => toast('copied'), () => toast('the browser does not let the page copy', 'bad'));
+  const copy = () => navigator.clipboard.writeText(text).then(() => toast('copied'), () => toast('the browser does not allow copying', 'bad'));
   return el('button', { type: 'button', class: 'quiet', onclick: copy, 'data-keep': 'copy' }, 'Copy');
 }
 
-// --- What can be done ---
+// --- Actions ---
 
 function actions(task) {
   return el(
@@ -198,7 +198,7 @@ async function act(what, task) {
   try {
     const done = await post(`/api/tasks/${encodeURIComponent(task.task_id)}/${what}`);
     if (what === 'retry') {
-      toast(done.error ?? `runs again, as ${done.task_id}`, done.error ? 'bad' : 'good');
+      toast(done.error ?? `submitted again as ${done.task_id}`, done.error ? 'bad' : 'good');
       open(done.task_id);
     } else toast(done.cancelled ? `cancelled ${task.name}` : done.message, done.cancelled ? 'good' : 'bad');
   } catch (error) {

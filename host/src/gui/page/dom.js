@@ -1,15 +1,15 @@
-// Makes elements, and text for people. Data becomes text nodes and attributes only, never HTML; and
-// what others wrote in it is made visible, as visible.rs does elsewhere.
+// Creates elements and formats values. Data is inserted as text nodes and attributes only, never as HTML, and
+// invisible characters are escaped, as in visible.rs.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** Controls but line breaks and tabs, marks of direction, letters without a shape. */
+/** Control characters except line breaks and tabs, direction marks, and letters without a glyph. */
 const HIDDEN =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb]|[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]/g;
-/** Of the characters in two halves, those that are not seen. */
+/** Of the surrogate pairs, those that are invisible. */
 const HIDDEN_PAIR = /^(?:[\u{13430}-\u{1345f}\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]|[\ud800-\udfff])$/u;
 
-/** A text that hides nothing and changes no order: what would is written as the escape that JSON has. */
+/** Escapes the characters of a text that would hide or reorder parts of it, in the notation of JSON. */
 export const visible = (text) =>
   String(text).replace(HIDDEN, (found) =>
     found >= '\ud800' && found < '\ue000' && !HIDDEN_PAIR.test(found)
@@ -27,7 +27,7 @@ function fill(node, attributes, children) {
     else node.setAttribute(name, value === true ? '' : String(value));
   }
   for (const child of children.flat()) {
-    node.append(...those(child).map((part) => (part instanceof Node ? part : visible(part))));
+    node.append(...present(child).map((part) => (part instanceof Node ? part : visible(part))));
   }
   return node;
 }
@@ -35,30 +35,29 @@ function fill(node, attributes, children) {
 /** An element: el('td', { class: 'num' }, '5'). */
 export const el = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
 
-/** Those of them that are there: for replaceChildren, which would write "null". */
-export const those = (...nodes) => nodes.filter((node) => node !== undefined && node !== null && node !== false);
+/** Filters out missing nodes, which replaceChildren would insert as the text "null". */
+export const present = (...nodes) => nodes.filter((node) => node !== undefined && node !== null && node !== false);
 
-/** An element of a drawing. */
+/** An SVG element. */
 export const svg = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
 /** The element with this id. */
 export const byId = (id) => document.getElementById(id);
 
-/** Sets a text, if it is another one. */
-export function say(id, text) {
-  write(byId(id), text);
+/** Sets the text of the element with this id, if it differs. */
+export function setText(id, text) {
+  setNodeText(byId(id), text);
 }
 
-/** The same for an element that is at hand. */
-export function write(node, text) {
+/** Sets the text of an element, if it differs. */
+export function setNodeText(node, text) {
   const shown = visible(text);
   if (node.textContent !== shown) node.textContent = shown;
 }
 
 /**
- * Makes the children of `parent` those that `items` stand for, in order. Those that are there
- * stay, so that focus, selection and scrolling stay, too: `key` names an item, `make` makes its
- * element, `update` shows it.
+ * Updates the children of `parent` to represent `items`, in order. Existing elements are reused, which keeps focus,
+ * selection and scroll position. `key` identifies an item, `make` creates its element, `update` updates it.
  */
 export function list(parent, items, key, make, update) {
   const known = new Map([...parent.children].map((node) => [node.dataset.key, node]));
@@ -78,10 +77,10 @@ export function list(parent, items, key, make, update) {
   for (const node of known.values()) node.remove();
 }
 
-/** A word in a colour of its own. */
+/** A word with a colour of its own, such as a status. */
 export const badge = (word) => el('span', { class: `badge ${word.replace(/[^a-z-]/g, '')}` }, word);
 
-/** Changes a badge's word. */
+/** Changes the word of a badge. */
 export function rebadge(node, word) {
   if (node.textContent === word) return;
   node.className = `badge ${word.replace(/[^a-z-]/g, '')}`;
@@ -90,18 +89,18 @@ export function rebadge(node, word) {
 
 const thousands = new Intl.NumberFormat('en');
 
-/** 1234567 is 1,234,567. */
+/** Formats a number: 1234567 is 1,234,567. */
 export const count = (number) => thousands.format(number ?? 0);
 
-/** A number a second, as short as it means something. */
+/** Formats a rate with few digits. */
 export function rate(number) {
   if (number >= 100) return count(Math.round(number));
   if (number >= 10 || number === 0) return number.toFixed(0);
   return number.toFixed(1);
 }
 
-/** A span in seconds: 0.0021 is 2.1 ms, 3700 is 1 h 1 min. */
-export function span(seconds) {
+/** Formats a duration in seconds: 0.0021 is 2.1 ms, 3700 is 1 h 1 min. */
+export function formatDuration(seconds) {
   if (seconds === undefined || seconds === null || Number.isNaN(seconds)) return '';
   if (seconds < 0.001) return `${Math.max(0, Math.round(seconds * 1e6))} µs`;
   if (seconds < 0.01) return `${(seconds * 1000).toFixed(1)} ms`;
@@ -118,7 +117,7 @@ function parts(seconds, large, name, small, rest) {
   return `${Math.floor(seconds / large)} ${name}${left ? ` ${left} ${rest}` : ''}`;
 }
 
-/** Bytes: 1536 is 1.5 KB. */
+/** Formats a size in bytes: 1536 is 1.5 KB. */
 export function bytes(number) {
   const units = ['B', 'KB', 'MB', 'GB', 'TB'];
   let unit = 0;
@@ -130,28 +129,28 @@ export function bytes(number) {
   return `${unit > 0 && value < 10 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
-/** A moment as the server writes it, in seconds, to the microsecond: a Date knows milliseconds only. */
+/** Converts a timestamp of the server to seconds, with microseconds: a Date has milliseconds only. */
 const secondsOf = (text) => Date.parse(text) / 1000 + Number(/\.\d{3}(\d{3})/.exec(text)?.[1] ?? 0) / 1e6;
 
-/** Seconds between two moments as the server writes them. */
+/** Seconds between two timestamps of the server. */
 export const between = (from, to) => (from && to ? Math.max(0, secondsOf(to) - secondsOf(from)) : undefined);
 
-/** How long ago, by the server's clock. */
+/** Formats how long ago a time is, by the server's clock. */
 export function ago(then, now) {
   const seconds = between(then, now);
   if (seconds === undefined) return '';
   if (seconds < 1) return 'just now';
-  return seconds < 10 ? `${Math.floor(seconds)} s ago` : `${span(Math.floor(seconds))} ago`;
+  return seconds < 10 ? `${Math.floor(seconds)} s ago` : `${formatDuration(Math.floor(seconds))} ago`;
 }
 
-/** A moment in local time. */
+/** Formats a timestamp in local time. */
 export const moment = (text) =>
   text ? new Date(text).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' }) : '';
 
-/** The time of day. */
+/** Formats the time of day. */
 export const clock = (text) => new Date(text).toLocaleTimeString('en-GB', { hour12: false });
 
-/** Tells something for a few seconds. */
+/** Shows a message for a few seconds. */
 export function toast(text, kind = 'good') {
   const note = el('p', { class: `toast ${kind}` }, text);
   byId('toasts').append(note);

@@ -1,49 +1,49 @@
-// The whole at a glance: cards with charts, workers, modules, the result cache.
+// The summary: cards with charts, workers, modules and the result cache.
 
-import { ago, badge, between, byId, bytes, clock, count, el, list, moment, rate, rebadge, say, span, visible } from './dom.js';
+import { ago, badge, between, byId, bytes, clock, count, el, list, moment, rate, formatDuration, rebadge, setText, visible } from './dom.js';
 import { Chart, Series, quantile } from './charts.js';
 import { get } from './server.js';
 
-/** Seconds over which the numbers beside the charts are taken. */
-const SMOOTH = 3;
-/** Seconds over which the time of tasks is taken. */
-const TOOK_OVER = 30;
+/** Seconds over which the rates are averaged. */
+const RATE_WINDOW = 3;
+/** Seconds over which the quantiles of task times are computed. */
+const QUANTILE_WINDOW = 30;
 
 const charts = {};
 const series = {};
-let before = null;
-/** Overviews of the last seconds, to tell what changed since. */
+let previous = null;
+/** The overviews of the last seconds, to compute differences. */
 const recent = [];
 
 export function start() {
-  const say = { busy: count, success: (top) => `${rate(top)}/s`, failure: (top) => `${rate(top)}/s`, took: span };
-  for (const name of Object.keys(say)) {
-    charts[name] = new Chart(byId(`chart-${name}`), say[name]);
+  const formats = { busy: count, success: (top) => `${rate(top)}/s`, failure: (top) => `${rate(top)}/s`, took: formatDuration };
+  for (const name of Object.keys(formats)) {
+    charts[name] = new Chart(byId(`chart-${name}`), formats[name]);
     series[name] = new Series();
   }
   empty('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
-  byId('modules').append(el('p', { class: 'empty' }, 'Nothing is loaded.'));
+  byId('modules').append(el('p', { class: 'empty' }, 'No modules loaded.'));
 }
 
-/** A table's only row while it has none. */
+/** Shows a placeholder row in an empty table. */
 export function empty(table, columns, text, command) {
   byId(table).tBodies[0].replaceChildren(
     el('tr', { class: 'empty' }, el('td', { colspan: columns }, text, command && ' ', command && el('code', {}, command))),
   );
 }
 
-/** The server is away: the charts have a gap, and what it counts may begin anew. */
+/** The connection is lost: the charts get a gap, and the counters may start over. */
 export function lost() {
-  if (!before) return;
-  before = null;
+  if (!previous) return;
+  previous = null;
   recent.length = 0;
   for (const one of Object.values(series)) one.add(null);
 }
 
 export function show(now) {
-  say('worker', now.worker_id);
-  say('version', `v${now.version}`);
-  say('uptime', `up ${span(Math.floor(now.uptime_seconds))}`);
+  setText('worker', now.worker_id);
+  setText('version', `v${now.version}`);
+  setText('uptime', `up ${formatDuration(Math.floor(now.uptime_seconds))}`);
   document.title = `${visible(now.worker_id)} · fastworker`;
   showQueues(now);
   showRates(now);
@@ -52,59 +52,59 @@ export function show(now) {
 }
 
 function showQueues(now) {
-  const all = now.queues.reduce((sum, lane) => sum + lane.count, 0);
-  const most = Math.max(1, ...now.queues.map((lane) => lane.count));
-  say('waiting', count(all));
-  say('due', now.due ? `${count(now.due)} scheduled or to be retried` : 'none scheduled or to be retried');
+  const all = now.queues.reduce((sum, queue) => sum + queue.count, 0);
+  const most = Math.max(1, ...now.queues.map((queue) => queue.count));
+  setText('waiting', count(all));
+  setText('due', now.due ? `${count(now.due)} scheduled tasks and retries` : 'no scheduled tasks or retries');
   list(
-    byId('lanes'),
+    byId('queues'),
     now.queues,
-    (lane) => lane.priority,
-    (lane) =>
+    (queue) => queue.priority,
+    (queue) =>
       el(
         'div',
-        { class: `lane ${lane.priority}` },
-        el('dt', {}, lane.priority),
+        { class: `queue ${queue.priority}` },
+        el('dt', {}, queue.priority),
         el('dd', {}, el('span', { class: 'bar' }, el('span')), el('b'), el('small')),
       ),
-    (node, lane) => {
-      node.querySelector('.bar span').style.width = `${(100 * lane.count) / most}%`;
-      node.querySelector('b').textContent = count(lane.count);
-      node.querySelector('small').textContent = lane.count ? span(lane.oldest_age_seconds) : '';
-      node.querySelector('small').title = lane.count ? 'how long the oldest waits' : '';
+    (node, queue) => {
+      node.querySelector('.bar span').style.width = `${(100 * queue.count) / most}%`;
+      node.querySelector('b').textContent = count(queue.count);
+      node.querySelector('small').textContent = queue.count ? formatDuration(queue.oldest_age_seconds) : '';
+      node.querySelector('small').title = queue.count ? 'waiting time of the oldest task' : '';
     },
   );
 }
 
 function showRates(now) {
-  const seconds = between(before?.at, now.at);
+  const seconds = between(previous?.at, now.at);
   if (seconds > 0) {
-    // A tab in the background, or a machine that slept, was told less often.
+    // A background tab, or a machine that was suspended, receives overviews less often.
     const times = Math.min(60, Math.max(1, Math.round(seconds)));
     const per = (to, from) => Math.max(0, to - from) / seconds;
     for (let n = 0; n < times; n += 1) {
-      series.success.add(per(now.ended.success, before.ended.success));
-      series.failure.add(per(now.ended.failure, before.ended.failure));
+      series.success.add(per(now.ended.success, previous.ended.success));
+      series.failure.add(per(now.ended.failure, previous.ended.failure));
       series.busy.add(now.busy);
     }
-    recent.push(before);
-    if (recent.length > TOOK_OVER) recent.shift();
+    recent.push(previous);
+    if (recent.length > QUANTILE_WINDOW) recent.shift();
     const counts = now.took.counts.map((n, index) => n - recent[0].took.counts[index]);
     const median = quantile(now.took.bounds, counts, 0.5);
     const high = quantile(now.took.bounds, counts, 0.99);
     series.took.add(median);
-    say('took-median', median === null ? '–' : span(median));
-    say('took-high', high === null ? 'no task ended lately' : `99 of 100 within ${span(high)}`);
+    setText('took-median', median === null ? '–' : formatDuration(median));
+    setText('took-high', high === null ? 'no task ended recently' : `99 % within ${formatDuration(high)}`);
   }
-  before = now;
-  say('rate-success', rate(series.success.mean(SMOOTH)));
-  say('rate-failure', rate(series.failure.mean(SMOOTH)));
-  byId('rate-failure').classList.toggle('bad', series.failure.mean(SMOOTH) > 0);
-  say('success-total', `${count(now.ended.success)} since the start`);
+  previous = now;
+  setText('rate-success', rate(series.success.mean(RATE_WINDOW)));
+  setText('rate-failure', rate(series.failure.mean(RATE_WINDOW)));
+  byId('rate-failure').classList.toggle('bad', series.failure.mean(RATE_WINDOW) > 0);
+  setText('success-total', `${count(now.ended.success)} since the start`);
   const cancelled = now.ended.cancelled ? `, ${count(now.ended.cancelled)} cancelled` : '';
-  say('failure-total', `${count(now.ended.failure)} since the start${cancelled}`);
-  say('busy', count(now.busy));
-  say('slots', `of ${count(now.slots)} slots`);
+  setText('failure-total', `${count(now.ended.failure)} since the start${cancelled}`);
+  setText('busy', count(now.busy));
+  setText('slots', `of ${count(now.slots)} slots`);
   byId('busy-meter').firstElementChild.style.width = `${now.slots ? (100 * now.busy) / now.slots : 0}%`;
   charts.busy.draw(series.busy.values, now.slots);
   charts.success.draw(series.success.values);
@@ -115,7 +115,7 @@ function showRates(now) {
 function showWorkers(now) {
   const by = (status) => now.workers.filter((worker) => worker.status === status).length;
   const parts = ['active', 'draining', 'lost'].filter((status) => by(status)).map((status) => `${by(status)} ${status}`);
-  say('workers-foot', now.workers.length ? `workers: ${parts.join(', ')}` : 'no worker is connected');
+  setText('workers-foot', now.workers.length ? `workers: ${parts.join(', ')}` : 'no worker is connected');
   if (!now.workers.length) {
     return empty('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
   }
@@ -130,9 +130,9 @@ function showWorkers(now) {
     load.querySelector('small').textContent = `${worker.load} of ${worker.slots}`;
     attempts.textContent = count(worker.attempts);
     attempts.title = `${count(worker.tasks)} tasks of ${count(worker.modules)} modules are loaded`;
-    const text = worker.status === 'lost' ? `heard ${ago(worker.last_seen, now.at)}` : `since ${ago(worker.registered_at, now.at).replace(' ago', '')}`;
+    const text = worker.status === 'lost' ? `last seen ${ago(worker.last_seen, now.at)}` : `since ${ago(worker.registered_at, now.at).replace(' ago', '')}`;
     since.textContent = text;
-    since.title = `${visible(worker.address)}, registered ${moment(worker.registered_at)}, last heard ${moment(worker.last_seen)}`;
+    since.title = `${visible(worker.address)}, registered ${moment(worker.registered_at)}, last seen ${moment(worker.last_seen)}`;
   });
 }
 
@@ -160,14 +160,14 @@ function showCache(cache) {
   const share = (status) =>
     cache[status] > 0 && el('span', { class: 'share' }, badge(status), ` ${count(cache[status])}`);
   const gone = [
-    cache.evicted && `${count(cache.evicted)} made room for newer ones`,
-    cache.expired && `${count(cache.expired)} became too old`,
+    cache.evicted && `${count(cache.evicted)} evicted`,
+    cache.expired && `${count(cache.expired)} expired`,
   ].filter(Boolean);
   byId('cache').replaceChildren(
     bar('Results', cache.size, cache.size_max, `${count(cache.size)} of ${count(cache.size_max)}`),
     bar('Memory', cache.bytes, cache.bytes_max, `${bytes(cache.bytes)} of ${bytes(cache.bytes_max)}`),
-    el('p', { class: 'shares' }, share('success'), share('failure'), share('cancelled'), !cache.size && 'No result yet.'),
-    el('p', { class: 'note' }, `Each is kept for ${span(cache.ttl_seconds)}. `, gone.length ? `${gone.join(', ')}.` : ''),
+    el('p', { class: 'shares' }, share('success'), share('failure'), share('cancelled'), !cache.size && 'No results yet.'),
+    el('p', { class: 'note' }, `Results are kept for ${formatDuration(cache.ttl_seconds)}. `, gone.length ? `${gone.join(', ')}.` : ''),
   );
 }
 
@@ -178,32 +178,32 @@ function widthOf(node, share) {
 
 // --- Modules ---
 
-let asking = false;
-let askAgain = false;
+let isLoading = false;
+let loadAgain = false;
 
-/** Asks for the modules, and shows them. */
+/** Loads the modules and shows them. */
 export async function showModules() {
-  if (asking) {
-    askAgain = true;
+  if (isLoading) {
+    loadAgain = true;
     return;
   }
-  asking = true;
+  isLoading = true;
   try {
     const { modules } = await get('/api/modules');
     drawModules(modules);
     const names = new Set(modules.flatMap((module) => module.tasks.map((task) => task.name)));
     byId('task-names').replaceChildren(...[...names].sort().map((name) => el('option', { value: name })));
   } catch {
-    // The stream tells when the server is away.
+    // The event stream reports when the server does not answer.
   }
-  asking = false;
-  if (askAgain) {
-    askAgain = false;
+  isLoading = false;
+  if (loadAgain) {
+    loadAgain = false;
     setTimeout(showModules, 500);
   }
 }
 
-/** One entry for each version of a module, with the workers that have it. */
+/** Shows one entry for each version of a module, with its workers.  */
 function drawModules(loaded) {
   const versions = new Map();
   for (const module of loaded) {
@@ -213,7 +213,7 @@ function drawModules(loaded) {
     else versions.set(key, { ...module, workers: [module.worker_id] });
   }
   const parent = byId('modules');
-  if (!versions.size) return parent.replaceChildren(el('p', { class: 'empty' }, 'Nothing is loaded.'));
+  if (!versions.size) return parent.replaceChildren(el('p', { class: 'empty' }, 'No modules loaded.'));
   parent.querySelector(':scope > .empty')?.remove();
   const sorted = [...versions].sort(([, a], [, b]) => a.name.localeCompare(b.name) || b.loaded_at.localeCompare(a.loaded_at));
   const state = ([key, module]) => `${key} ${module.workers.join()}`;
@@ -236,22 +236,22 @@ function moduleEntry(module) {
       el('small', { class: 'on' }, module.workers.join(', ')),
     ),
     error && el('pre', { class: 'bad' }, `${moment(error.at)}: ${error.message}`),
-    el('p', { class: 'note' }, module.hash ? `${module.path} · ${module.engine} engine · loaded ${moment(module.loaded_at)}` : `${module.path} · ${module.status === 'loading' ? 'is compiled or registers its tasks' : 'could not be loaded'}`),
+    el('p', { class: 'note' }, module.hash ? `${module.path} · ${module.engine} engine · loaded ${moment(module.loaded_at)}` : `${module.path} · ${module.status === 'loading' ? 'compiling, or registering its tasks' : 'could not be loaded'}`),
     module.imports.length > 0 && el('p', { class: 'note' }, `imports ${module.imports.join(', ')}`),
     el('ul', {}, module.tasks.map((task) => el('li', {}, el('code', {}, signature(task)), task.documentation && el('p', {}, task.documentation)))),
   );
 }
 
-/** A task as one would call it. */
+/** The signature of a task. */
 function signature(task) {
-  // A module may say anything here.
+  // The schema comes from the module and may contain anything.
   const { parameters, result } = task.schema ?? {};
-  const told = (Array.isArray(parameters) ? parameters : [])
+  const shown = (Array.isArray(parameters) ? parameters : [])
     .filter(Boolean)
     .map(({ name, type, required }) => `${word(name)}${required ? '' : '?'}${type ? `: ${word(type)}` : ''}`);
   const type = typeof result === 'string' ? result : result?.type;
-  return `${task.name}(${told.join(', ')})${type ? ` → ${word(type)}` : ''}`;
+  return `${task.name}(${shown.join(', ')})${type ? ` → ${word(type)}` : ''}`;
 }
 
-/** What should be a text, and may be anything. */
-const word = (said) => (typeof said === 'string' ? said : '…');
+/** Replaces anything that is not a string. */
+const word = (value) => (typeof value === 'string' ? value : '…');

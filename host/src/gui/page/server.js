@@ -1,12 +1,12 @@
-// Talks to the control plane: questions, and the stream of what happens.
+// Requests to the control plane, and the stream of events.
 //
-// The stream is read by fetch and not by EventSource, since that can send no key. It comes back by
-// itself, and goes on after the last event that it saw.
+// The stream is read with fetch, since EventSource cannot send a key. It reconnects by itself, and continues after
+// the last event that it received.
 
 const KEY = 'fastworker-api-key';
 let askForKey = null;
 
-/** What to do when the server wants a key: a function that promises one. */
+/** Sets the function that asks the user for the key and returns a promise of it. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
 }
@@ -16,96 +16,96 @@ const headers = () => {
   return key ? { authorization: `Bearer ${key}` } : {};
 };
 
-let asking = null;
+let pendingKey = null;
 
-/** Fetches, and asks for the key as often as the server wants one. */
+/** Fetches, and asks for the key until the server accepts it. */
 async function fetchWithKey(path, options = {}) {
   for (;;) {
-    const shown = sessionStorage.getItem(KEY);
+    const usedKey = sessionStorage.getItem(KEY);
     const response = await fetch(path, { ...options, headers: { ...options.headers, ...headers() } });
     if (response.status !== 401 || !askForKey) return response;
     await response.body?.cancel();
-    // Another question may have asked for it meanwhile.
-    if (shown !== sessionStorage.getItem(KEY)) continue;
-    asking ??= askForKey(shown !== null).then((key) => {
+    // Another request may have asked for the key in the meantime.
+    if (usedKey !== sessionStorage.getItem(KEY)) continue;
+    pendingKey ??= askForKey(usedKey !== null).then((key) => {
       sessionStorage.setItem(KEY, key);
-      asking = null;
+      pendingKey = null;
     });
-    await asking;
+    await pendingKey;
   }
 }
 
-async function answer(path, options) {
+async function request(path, options) {
   const response = await fetchWithKey(path, options);
   const body = await response.json().catch(() => ({}));
   if (response.ok) return body;
-  throw Object.assign(new Error(body.error ?? `the server answers ${response.status}`), { status: response.status });
+  throw Object.assign(new Error(body.error ?? `the server responded with status ${response.status}`), { status: response.status });
 }
 
-/** Asks for something. */
-export const get = (path) => answer(path);
+/** Sends a GET request. */
+export const get = (path) => request(path);
 
-/** Asks for something to be done. */
-export const post = (path) => answer(path, { method: 'POST' });
+/** Sends a POST request. */
+export const post = (path) => request(path, { method: 'POST' });
 
-const AGAIN_FIRST = 1000;
-const AGAIN_MAX = 10000;
-/** Longer than the heartbeat: a stream that is silent for so long has broken off. */
-const SILENCE_MAX = 25000;
-/** Of so many events that come at once, the newest are read. */
+const RETRY_DELAY_MIN = 1000;
+const RETRY_DELAY_MAX = 10000;
+/** Time without data after which the stream counts as broken; longer than the heartbeat interval. */
+const SILENCE_TIMEOUT = 25000;
+/** Maximum number of events to process at once; older ones are skipped. */
 const READ_MAX = 200;
 
 /**
- * Follows what happens, for good. `heard(kind, data)` gets what comes, `skipped(n)` how many events
- * were not told, and `stood(state, wait)` how the connection stands: open, or away.
+ * Follows the events without end. Calls `onEvent(kind, data)` for each event, `onSkipped(count)` when events were
+ * skipped, and `onConnection(state, wait)` when the connection is `open` or `away`.
  */
-export async function follow({ heard, skipped, stood }) {
+export async function follow({ onEvent, onSkipped, onConnection }) {
   let last = null;
-  let again = AGAIN_FIRST;
+  let delay = RETRY_DELAY_MIN;
   for (;;) {
     const stop = new AbortController();
     let silence;
-    const listen = () => {
+    const restartTimer = () => {
       clearTimeout(silence);
-      silence = setTimeout(() => stop.abort(), SILENCE_MAX);
+      silence = setTimeout(() => stop.abort(), SILENCE_TIMEOUT);
     };
     try {
       const response = await fetchWithKey('/api/events?overview=true&recent=60', {
         signal: stop.signal,
         headers: last === null ? {} : { 'last-event-id': last },
       });
-      if (!response.ok) throw new Error(`the server answers ${response.status}`);
-      stood('open');
-      again = AGAIN_FIRST;
+      if (!response.ok) throw new Error(`the server responded with status ${response.status}`);
+      onConnection('open');
+      delay = RETRY_DELAY_MIN;
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = '';
       for (;;) {
-        listen();
+        restartTimer();
         const { value, done } = await reader.read();
         if (done) break;
         const frames = (rest + value).split('\n\n');
         rest = frames.pop();
-        last = read(frames, last, heard, skipped);
+        last = read(frames, last, onEvent, onSkipped);
       }
     } catch {
-      // Told below, whatever it was.
+      // Every error is handled below.
     }
     clearTimeout(silence);
-    stood('away', again);
-    await new Promise((resume) => setTimeout(resume, again));
-    again = Math.min(again * 1.6, AGAIN_MAX);
+    onConnection('away', delay);
+    await new Promise((resume) => setTimeout(resume, delay));
+    delay = Math.min(delay * 1.6, RETRY_DELAY_MAX);
   }
 }
 
-/** Reads frames, of very many only the newest events. Returns the number of the last event. */
-function read(frames, last, heard, skipped) {
-  let leave = frames.filter((frame) => frame.startsWith('id:')).length - READ_MAX;
-  if (leave > 0) skipped(leave);
+/** Processes frames, skipping older events if there are too many. Returns the number of the last event. */
+function read(frames, last, onEvent, onSkipped) {
+  let excess = frames.filter((frame) => frame.startsWith('id:')).length - READ_MAX;
+  if (excess > 0) onSkipped(excess);
   for (const frame of frames) {
     if (frame.startsWith('id:')) {
       last = frame.slice(4, frame.indexOf('\n'));
-      leave -= 1;
-      if (leave >= 0) continue;
+      excess -= 1;
+      if (excess >= 0) continue;
     }
     let kind = '';
     let data = '';
@@ -113,7 +113,7 @@ function read(frames, last, heard, skipped) {
       if (line.startsWith('event: ')) kind = line.slice(7);
       else if (line.startsWith('data: ')) data = line.slice(6);
     }
-    if (kind) heard(kind, JSON.parse(data));
+    if (kind) onEvent(kind, JSON.parse(data));
   }
   return last;
 }

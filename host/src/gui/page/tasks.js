@@ -1,20 +1,20 @@
-// The list of tasks: asked for again when something happened to a task, at most once a second.
+// The list of tasks, which is refreshed when a task changes, at most once per second.
 
-import { ago, badge, between, byId, count, el, list, moment, rebadge, say, span, visible, write } from './dom.js';
+import { ago, badge, between, byId, count, el, formatDuration, list, moment, rebadge, setNodeText, setText, visible } from './dom.js';
 import { get } from './server.js';
 import * as detail from './detail.js';
 import { empty } from './overview.js';
 
 const PAGE = 15;
-const AGAIN_AFTER = 1000;
+const REFRESH_INTERVAL = 1000;
 
 const TABS = [
   { name: 'Activity', status: 'started,success,failure,cancelled', none: 'No task has run yet. Submit one:' },
-  { name: 'Running', status: 'started', none: 'Nothing runs.' },
-  { name: 'Waiting', status: 'pending,scheduled,retrying', none: 'Nothing waits.' },
-  { name: 'Failed', status: 'failure', none: 'No task that is still known has failed.' },
-  { name: 'Done', status: 'success', none: 'No task that is still known was done.' },
-  { name: 'Cancelled', status: 'cancelled', none: 'No task that is still known was cancelled.' },
+  { name: 'Running', status: 'started', none: 'No running tasks.' },
+  { name: 'Waiting', status: 'pending,scheduled,retrying', none: 'No waiting tasks.' },
+  { name: 'Failed', status: 'failure', none: 'No failed tasks in the result cache.' },
+  { name: 'Done', status: 'success', none: 'No completed tasks in the result cache.' },
+  { name: 'Cancelled', status: 'cancelled', none: 'No cancelled tasks in the result cache.' },
 ];
 const SUBMIT = 'fastworker submit --task-name add --args 5 3';
 
@@ -44,7 +44,7 @@ export function start() {
   byId('task-newer').addEventListener('click', () => turn(-PAGE));
   byId('task-older').addEventListener('click', () => turn(PAGE));
   document.addEventListener('visibilitychange', () => !document.hidden && changed());
-  empty('task-table', 7, 'Asking…');
+  empty('task-table', 7, 'Loading…');
 }
 
 function choose(one) {
@@ -59,7 +59,7 @@ function turn(by) {
   refresh();
 }
 
-/** The workers to choose from. */
+/** Updates the list of workers to filter by. */
 export function showWorkers(workers) {
   const select = byId('filter-worker');
   const ids = [...new Set(workers.map((worker) => worker.id))].sort();
@@ -71,45 +71,45 @@ export function showWorkers(workers) {
   select.value = chosen;
 }
 
-/** Some time went by. */
+/** Called every second: updates the times. */
 export function tick(now) {
   serverTime = now;
   const rows = byId('task-table').tBodies[0].rows;
   listed.forEach((task, index) => rows[index].dataset.key === task.task_id && showTimes(rows[index], task));
 }
 
-// --- Asking ---
+// --- Loading ---
 
 let timer = null;
-let askedAt = 0;
-let asking = false;
-let askAgain = false;
-/** While something runs, its progress is looked at, too. */
-let runs = false;
-/** What is shown, and the server's time at the last overview. */
+let loadedAt = 0;
+let isLoading = false;
+let loadAgain = false;
+/** Whether a listed task is running: then the list is refreshed to show its progress. */
+let hasRunning = false;
+/** The listed tasks, and the server's time at the last overview. */
 let listed = [];
 let serverTime = null;
 
-/** Something happened to a task. */
+/** Schedules a refresh after a task has changed. */
 export function changed() {
   if (timer || document.hidden) return;
-  timer = setTimeout(refresh, Math.max(0, askedAt + AGAIN_AFTER - performance.now()));
+  timer = setTimeout(refresh, Math.max(0, loadedAt + REFRESH_INTERVAL - performance.now()));
 }
 
 async function refresh() {
   clearTimeout(timer);
   timer = null;
-  if (asking) {
-    askAgain = true;
+  if (isLoading) {
+    loadAgain = true;
     return;
   }
-  asking = true;
-  askedAt = performance.now();
+  isLoading = true;
+  loadedAt = performance.now();
   const query = new URLSearchParams({
     status: tab.status,
     limit: PAGE,
     offset,
-    // The list shows none, and they may be large.
+    // The list does not show results, which may be large.
     results: false,
     name: byId('filter-name').value.trim(),
     worker: byId('filter-worker').value,
@@ -117,15 +117,15 @@ async function refresh() {
   try {
     const page = await get(`/api/tasks?${query}`);
     draw(page);
-    say('filter-note', '');
+    setText('filter-note', '');
   } catch (error) {
-    if (error.status) say('filter-note', error.message);
+    if (error.status) setText('filter-note', error.message);
   }
-  asking = false;
-  if (askAgain) {
-    askAgain = false;
+  isLoading = false;
+  if (loadAgain) {
+    loadAgain = false;
     refresh();
-  } else if (runs) changed();
+  } else if (hasRunning) changed();
 }
 
 // --- Showing ---
@@ -133,18 +133,18 @@ async function refresh() {
 function draw(page) {
   shown = page.tasks.length;
   total = page.total;
-  runs = page.tasks.some((task) => task.status === 'started');
+  hasRunning = page.tasks.some((task) => task.status === 'started');
   listed = page.tasks;
   const filtered = byId('filter-name').value.trim() || byId('filter-worker').value;
   if (!shown) {
     const first = tab === TABS[0] && !filtered && !offset;
-    empty('task-table', 7, filtered ? 'No task is like this.' : tab.none, first && SUBMIT);
+    empty('task-table', 7, filtered ? 'No tasks match.' : tab.none, first && SUBMIT);
   } else {
     const body = byId('task-table').tBodies[0];
     list(body, page.tasks, (task) => task.task_id, row, update);
   }
   const more = page.complete ? '' : ' at least';
-  say('task-count', shown ? `${count(offset + 1)} to ${count(offset + shown)} of${more} ${count(total)}` : '');
+  setText('task-count', shown ? `${count(offset + 1)} to ${count(offset + shown)} of${more} ${count(total)}` : '');
   byId('task-newer').disabled = offset === 0;
   byId('task-older').disabled = offset + shown >= total;
 }
@@ -180,19 +180,19 @@ function update(node, task) {
   const progress = task.status === 'started' ? task.progress : null;
   why.classList.toggle('bad', !progress);
   if (progress) showProgress(why, progress);
-  else write(why, task.error ?? '');
+  else setNodeText(why, task.error ?? '');
   rebadge(status.firstElementChild, task.status);
-  write(worker, task.worker_id ?? '–');
-  worker.toggleAttribute('data-usual', !task.worker_id);
+  setNodeText(worker, task.worker_id ?? '–');
+  worker.toggleAttribute('data-default', !task.worker_id);
   attempt.textContent = task.attempt || '–';
-  attempt.toggleAttribute('data-usual', task.attempt < 2);
+  attempt.toggleAttribute('data-default', task.attempt < 2);
   showTimes(node, task);
 }
 
 function showTimes(node, task) {
   const [, , , , , took, when] = node.cells;
   const now = serverTime ?? new Date().toISOString();
-  took.textContent = span(between(task.started_at, task.completed_at ?? (task.started_at && now))) || '–';
+  took.textContent = formatDuration(between(task.started_at, task.completed_at ?? (task.started_at && now))) || '–';
   const at = task.completed_at ?? task.started_at ?? task.created_at;
   when.textContent = ago(at, now);
   when.title = moment(at);

@@ -1,8 +1,8 @@
-//! The process that compiles one module, and then ends.
+//! The process that compiles one module, and then exits.
 //!
-//! Apart because everything here runs in a program that was started for it: see
-//! [`Compiler::Binary`](super::Compiler::Binary). It gives up what it does not need before it reads the
-//! first byte of the module: open files, the right to large memory and to much time.
+//! Everything here runs in a program that was started for it: see
+//! [`Compiler::Binary`](super::Compiler::Binary). Before it reads the first byte of the module, it
+//! closes all inherited files and limits its own memory and time.
 
 use std::{
     fs::{self, File},
@@ -14,88 +14,92 @@ use std::{
 use rlimit::Resource;
 use wasmtime::Engine;
 
-use super::{Answer, COMPILE_ARGUMENT, Request, STACK};
-use crate::runtime::{compiled, engine};
+use super::{
+    COMPILE_ARGUMENT, STACK,
+    protocol::{Request, Response},
+};
+use crate::runtime::{engine, fingerprint::fingerprint};
 
-/// The exit code when the module could not be compiled for a reason that is no answer.
-const BROKE: i32 = 70;
-/// The exit code when it was not started as a compiler.
-pub(super) const NOT_ASKED: i32 = 2;
-/// Open files: the pipes, and what the C library may need for a moment.
+/// The exit code if there is no response.
+const FAILED: i32 = 70;
+/// The exit code if the process was not started as a compiler.
+pub(super) const NOT_A_COMPILER: i32 = 2;
+/// Maximum open files: the pipes, and what the C library may open temporarily.
 const FILES_MAX: u64 = 16;
-/// Address space beyond the memory that is allowed: the program itself, stacks, and what the allocator
-/// reserves without using it.
-const ADDRESS_SPACE_MORE: u64 = 2 << 30;
+/// Address space beyond the memory limit: the program itself, stacks, and what the allocator reserves
+/// without using it.
+const ADDRESS_SPACE_EXTRA: u64 = 2 << 30;
 
-/// Compiles the module that comes in at the standard input.
+/// Compiles the module on the standard input.
 pub(super) fn run() -> ! {
-    // Not by way of everything that would be freed.
-    process::exit(work())
+    // Exits without freeing memory first.
+    process::exit(exit_code())
 }
 
-fn work() -> i32 {
-    close_what_was_inherited();
+fn exit_code() -> i32 {
+    close_inherited_files();
     if io::stdin().is_terminal() {
-        let _ = writeln!(io::stderr(), "error: {COMPILE_ARGUMENT} is how workers start a compiler, and no command");
-        return NOT_ASKED;
+        let _ = writeln!(io::stderr(), "error: {COMPILE_ARGUMENT} starts a compiler for a worker, it is not a command");
+        return NOT_A_COMPILER;
     }
     let Ok(mut input) = io::stdin().as_fd().try_clone_to_owned().map(File::from) else {
-        return BROKE;
+        return FAILED;
     };
-    let Ok(request) = Request::read(&mut input) else { return NOT_ASKED };
-    if let Err(error) = settle(&request) {
+    let Ok(request) = Request::read(&mut input) else { return NOT_A_COMPILER };
+    if let Err(error) = limit_this_process(&request) {
         let _ = writeln!(io::stderr(), "the limits of this process cannot be set: {error}");
-        return BROKE;
+        return FAILED;
     }
     let mut bytes = Vec::new();
     if input.take(request.size).read_to_end(&mut bytes).is_err() || bytes.len() as u64 != request.size {
-        return BROKE;
+        return FAILED;
     }
-    let answer = compile(&request, &bytes);
+    let response = compile(&request, &bytes);
     let output = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-    let written = output.and_then(|mut output| answer.write(&mut output));
-    if written.is_ok() { 0 } else { BROKE }
+    let written = output.and_then(|mut output| response.write(&mut output));
+    if written.is_ok() { 0 } else { FAILED }
 }
 
-fn compile(request: &Request, bytes: &[u8]) -> Answer {
+fn compile(request: &Request, bytes: &[u8]) -> Response {
     let threads = usize::try_from(request.threads).unwrap_or(1);
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK);
-    // Where the system has no more threads, this one does it all.
+    // If the system has no more threads, this one compiles alone.
     let pool = if threads > 1 { builder.build().ok() } else { None };
-    let mut settings = if request.tight == 0 { engine::roomy() } else { engine::tight() };
+    let mut settings =
+        if request.is_constrained == 0 { engine::standard_config() } else { engine::constrained_config() };
     settings.parallel_compilation(pool.is_some());
     let engine = match Engine::new(&settings) {
-        Ok(engine) if compiled::digest(&engine) == request.settings => engine,
-        Ok(_) => return Answer::OtherSettings,
-        Err(error) => return Answer::Invalid(format!("{error:#}")),
+        Ok(engine) if fingerprint(&engine) == request.settings => engine,
+        Ok(_) => return Response::OtherSettings,
+        Err(error) => return Response::Invalid(format!("{error:#}")),
     };
     let compile = || engine.precompile_component(bytes);
     let code = match pool {
         Some(pool) => pool.install(compile),
         None => compile(),
     };
-    code.map_or_else(|error| Answer::Invalid(format!("{error:#}")), Answer::Code)
+    code.map_or_else(|error| Response::Invalid(format!("{error:#}")), Response::Code)
 }
 
-/// Makes this process one that ends with its parent and cannot grow.
-fn settle(request: &Request) -> io::Result<()> {
+/// Lets this process end with its parent, and limits its memory and time.
+fn limit_this_process(request: &Request) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-        // It may have ended before that.
+        // The parent may have ended before that.
         let parent = rustix::process::getppid().map(|parent| u64::from(parent.as_raw_nonzero().get().unsigned_abs()));
-        // One in another namespace of processes has no number here.
+        // A parent in another pid namespace has no number here.
         if parent.is_some_and(|parent| parent != request.parent) {
-            process::exit(BROKE);
+            process::exit(FAILED);
         }
-        // Where memory runs out, this process is the first to go.
+        // If memory runs out, this process is killed first.
         let _ = fs::write("/proc/self/oom_score_adj", "1000");
         let _ = fs::write("/proc/self/comm", "fw-compile");
     }
     let memory = request.memory_max;
-    // The memory itself, and, for systems that do not count that, the addresses.
+    // The memory itself, and the address space for systems that do not count memory.
     lower(Resource::DATA, memory, memory)?;
-    let addresses = memory.saturating_add(ADDRESS_SPACE_MORE);
+    let addresses = memory.saturating_add(ADDRESS_SPACE_EXTRA);
     lower(Resource::AS, addresses, addresses)?;
     lower(Resource::CPU, request.seconds_max, request.seconds_max.saturating_add(1))?;
     lower(Resource::NOFILE, FILES_MAX, FILES_MAX)?;
@@ -103,20 +107,20 @@ fn settle(request: &Request) -> io::Result<()> {
     lower(Resource::CORE, 0, 0)
 }
 
-/// Lowers a limit, unless it is lower already.
+/// Lowers a limit, unless it is already lower.
 fn lower(limit: Resource, soft: u64, hard: u64) -> io::Result<()> {
     let (old_soft, old_hard) = limit.get()?;
     limit.set(soft.min(old_soft), hard.min(old_hard))
 }
 
-/// Closes whatever is open beside the three standard streams: sockets of the worker, and what it
+/// Closes all files beside the three standard streams: sockets of the worker, and files that the worker
 /// inherited itself.
-fn close_what_was_inherited() {
+fn close_inherited_files() {
     #[cfg(target_os = "linux")]
     {
-        #[allow(unsafe_code, reason = "nothing else closes what nobody here has opened")]
-        // SAFETY: this is the first thing that this process does. It has opened nothing, so no owner of
-        // any of these descriptors exists, and it has no other threads.
+        #[allow(unsafe_code, reason = "the inherited descriptors have no owner in this process")]
+        // SAFETY: this process has not opened any file yet, so none of these descriptors has an owner,
+        // and it has no other threads.
         let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
         if closed == 0 {
             return;
@@ -125,7 +129,7 @@ fn close_what_was_inherited() {
     // An older kernel, or another system.
     let last = Resource::NOFILE.get().map_or(1024, |(soft, _)| soft.min(65_536));
     for descriptor in 3..i32::try_from(last).unwrap_or(1024) {
-        #[allow(unsafe_code, reason = "nothing else closes what nobody here has opened")]
+        #[allow(unsafe_code, reason = "the inherited descriptors have no owner in this process")]
         // SAFETY: as above.
         unsafe {
             libc::close(descriptor);

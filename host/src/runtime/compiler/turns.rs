@@ -1,7 +1,7 @@
-//! How many modules are compiled at a time.
+//! Limits how many modules are compiled at a time.
 //!
-//! Apart because it decides who waits for whom. Few at a time, as each may take the memory that its
-//! limit allows. One that takes long steps aside for the others: it goes on, but the next may begin.
+//! Few at a time, as each may take as much memory as its limit allows. A module that takes long steps
+//! aside: it continues, but the next one may begin.
 
 use std::{
     sync::{Condvar, Mutex},
@@ -10,70 +10,70 @@ use std::{
 
 use crate::lock::{self, lock};
 
-/// Modules that are compiled at a time, beside those that stepped aside.
+/// Maximum modules to compile at a time, beside those that stepped aside.
 const PROMPT_MAX: usize = 2;
-/// Modules that are compiled beside the others because they take long.
+/// Maximum modules that have stepped aside.
 const ASIDE_MAX: usize = 2;
-/// A module that takes longer than this steps aside.
+/// Time after which a module steps aside.
 const ASIDE_AFTER: Duration = Duration::from_secs(3);
-/// How often one that waits for its turn looks whether it is still wanted.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Interval at which a waiting module checks whether it is still wanted.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Hands out turns.
+/// Grants turns to compile.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Turns {
-    taken: Mutex<Taken>,
-    given_back: Condvar,
+    counts: Mutex<Counts>,
+    returned: Condvar,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Taken {
+struct Counts {
     prompt: usize,
     aside: usize,
 }
 
-/// The right to compile one module. Given back when it is dropped.
+/// The right to compile one module. Returned when it is dropped.
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
     is_aside: bool,
 }
 
 impl Turns {
-    /// Waits for a turn. None once it is not wanted any more.
+    /// Waits for a turn. None once it is unwanted.
     pub(super) fn take(&self, is_unwanted: impl Fn() -> bool) -> Option<Turn<'_>> {
-        let mut taken = lock(&self.taken);
-        while taken.prompt >= PROMPT_MAX {
+        let mut counts = lock(&self.counts);
+        while counts.prompt >= PROMPT_MAX {
             if is_unwanted() {
                 return None;
             }
-            taken = lock::wait_timeout(&self.given_back, taken, LOOK_EVERY).0;
+            counts = lock::wait_timeout(&self.returned, counts, CHECK_INTERVAL).0;
         }
-        taken.prompt += 1;
+        counts.prompt += 1;
         Some(Turn { turns: self, is_aside: false })
     }
 }
 
 impl Turn<'_> {
-    /// Lets another one begin, if this one has taken so long already.
+    /// Steps aside, so that another module can begin, if this one has taken long enough.
     pub(super) fn step_aside_after(&mut self, elapsed: Duration) {
         if self.is_aside || elapsed < ASIDE_AFTER {
             return;
         }
-        let mut taken = lock(&self.turns.taken);
-        if taken.aside < ASIDE_MAX {
-            (taken.prompt, taken.aside) = (taken.prompt - 1, taken.aside + 1);
+        let mut counts = lock(&self.turns.counts);
+        if counts.aside < ASIDE_MAX {
+            (counts.prompt, counts.aside) = (counts.prompt - 1, counts.aside + 1);
             self.is_aside = true;
-            self.turns.given_back.notify_one();
+            self.turns.returned.notify_one();
         }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut taken = lock(&self.turns.taken);
-        let place = if self.is_aside { &mut taken.aside } else { &mut taken.prompt };
-        *place -= 1;
-        self.turns.given_back.notify_one();
+        let mut counts = lock(&self.turns.counts);
+        let count = if self.is_aside { &mut counts.aside } else { &mut counts.prompt };
+        *count -= 1;
+        self.turns.returned.notify_one();
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_that_take_long_let_as_many_others_begin_and_no_more() {
+    fn slow_modules_let_as_many_others_begin_and_no_more() {
         let turns = Turns::default();
         let take = || turns.take(|| true);
         let (mut first, mut second) = (take().expect("a turn"), take().expect("a turn"));
@@ -100,6 +100,6 @@ mod tests {
         third.step_aside_after(ASIDE_AFTER);
         let fifth = take().expect("a turn");
         drop((second, third, fourth, fifth));
-        assert_eq!(*lock(&turns.taken), Taken::default());
+        assert_eq!(*lock(&turns.counts), Counts::default());
     }
 }

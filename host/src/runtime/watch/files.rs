@@ -1,9 +1,8 @@
-//! What is known of each file, and what is to be done about what is seen of it.
+//! Decides, per watched file, whether to load, keep or drop the module.
 //!
-//! Pure: what was seen and the moment come in, what to do comes out, so that tests can turn the
-//! clock. A changed file counts once two reads [`SETTLE`] apart agree, as it may still be written;
-//! or at once if it was moved there, as it was whole before. Invariant: a content is offered once,
-//! until there was another.
+//! Pure: file states and the time come in, actions come out. A changed file counts once two reads
+//! [`SETTLE`] apart agree, as it may still be being written; or at once if it was moved to its place,
+//! as it was complete before. Invariant: a content is reported once, until there was a different one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,82 +12,83 @@ use std::{
 
 use crate::clock::Moment;
 
-/// A file that is being written counts when two reads so far apart agree; one that is gone, when it
-/// was away so long.
+/// Time between two reads of a file that must agree, and for which a file must be gone to be missing.
 pub(super) const SETTLE: Duration = Duration::from_millis(200);
 
-/// BLAKE3 of what was read.
+/// BLAKE3 of the content of a file.
 pub type Content = [u8; 32];
 
-/// What tells two versions of a file apart without reading them.
+/// What distinguishes two versions of a file without reading them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(super) struct FileStat {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) size: u64,
-    /// Seconds and nanoseconds: of its content, and of everything about it.
+    /// mtime as seconds and nanoseconds.
     pub(super) modified: (i64, i64),
+    /// ctime as seconds and nanoseconds.
     pub(super) changed: (i64, i64),
 }
 
-/// What is seen of a file that is there.
+/// A file that exists.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sight {
-    /// None when it cannot be looked at just now.
-    pub(super) stat: Option<Stat>,
-    /// Whether a source is this very file, and not its folder.
-    pub(super) named: bool,
+pub(super) struct FoundFile {
+    /// None if it cannot be accessed now.
+    pub(super) stat: Option<FileStat>,
+    /// Whether a source is this very file, not its folder.
+    pub(super) is_named: bool,
 }
 
-/// What is to be done about a file.
+/// What to do about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Read it, and see what [`Files::read`] says.
+pub(super) enum Action {
+    /// Read it, and pass the content to [`Files::read`].
     Read(PathBuf),
-    /// It is gone, and what was loaded from it runs on.
+    /// Report that it is gone. Its module stays loaded.
     Missing(PathBuf),
-    /// It has been gone from its folder for too long.
+    /// Report that it has been gone from its folder for too long.
     Dropped(PathBuf),
 }
 
-/// What a read of a file means.
+/// What the content of a file means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing new.
-    Same,
-    /// What was there before is there again.
-    Back,
-    /// It may still be written: read it again later.
-    Later,
+pub(super) enum ReadResult {
+    /// The same version as before.
+    Unchanged,
+    /// The file was gone, and the same version is back.
+    Restored,
+    /// It may still be being written: read it again later.
+    Unsettled,
     /// It is another version.
-    New,
+    Changed,
 }
 
+/// What was last reported about the presence of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Told {
+enum Presence {
     #[default]
-    Here,
+    Present,
     Missing,
     Dropped,
 }
 
 #[derive(Debug, Default)]
 struct File {
-    named: bool,
-    stat: Option<Stat>,
-    /// The content that was offered last.
-    offered: Option<Content>,
-    /// Something about it has changed since.
-    suspect: bool,
-    /// It was moved there, so it is whole.
-    moved: bool,
-    /// The first of the reads that must agree.
-    read: Option<(Content, Moment)>,
+    is_named: bool,
+    stat: Option<FileStat>,
+    /// The content that was last reported.
+    content: Option<Content>,
+    /// Whether it may have changed since then.
+    is_dirty: bool,
+    /// Whether it was moved to its place, so that it is complete.
+    was_moved: bool,
+    /// The first of two reads that must agree.
+    first_read: Option<(Content, Moment)>,
     gone_since: Option<Moment>,
-    told: Told,
+    presence: Presence,
 }
 
-/// All files that were seen.
+/// All watched files.
 #[derive(Debug)]
 pub(super) struct Files {
     files: BTreeMap<PathBuf, File>,
@@ -96,49 +96,50 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Files that were loaded already, and what was in them. `grace` is how long one may be gone
+    /// Files that are loaded already, with their contents. `grace` is how long a file may be gone
     /// from its folder.
     pub(super) fn new(loaded: impl IntoIterator<Item = (PathBuf, Content)>, grace: Duration) -> Self {
-        let known = |content| File { offered: Some(content), suspect: true, ..File::default() };
+        let known = |content| File { content: Some(content), is_dirty: true, ..File::default() };
         Self { files: loaded.into_iter().map(|(path, content)| (path, known(content))).collect(), grace }
     }
 
-    /// Takes in what is there now. `moved` are those that were moved there since the last time.
-    pub(super) fn look(
+    /// Takes the result of a scan. `moved` are the files that were moved to their place since the last
+    /// one.
+    pub(super) fn scanned(
         &mut self,
         now: Moment,
-        sights: &BTreeMap<PathBuf, Sight>,
+        found: &BTreeMap<PathBuf, FoundFile>,
         moved: &BTreeSet<PathBuf>,
-    ) -> Vec<Step> {
-        let mut steps = Vec::new();
-        for (path, sight) in sights {
-            let file = self.files.entry(path.clone()).or_insert_with(|| File { suspect: true, ..File::default() });
-            if file.see(now, *sight, moved.contains(path)) {
-                steps.push(Step::Read(path.clone()));
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (path, found_file) in found {
+            let file = self.files.entry(path.clone()).or_insert_with(|| File { is_dirty: true, ..File::default() });
+            if file.found(now, *found_file, moved.contains(path)) {
+                actions.push(Action::Read(path.clone()));
             }
         }
-        for (path, file) in self.files.iter_mut().filter(|(path, _)| !sights.contains_key(*path)) {
-            steps.extend(file.miss(now, self.grace).map(|step| step(path.clone())));
+        for (path, file) in self.files.iter_mut().filter(|(path, _)| !found.contains_key(*path)) {
+            actions.extend(file.not_found(now, self.grace).map(|action| action(path.clone())));
         }
-        steps
+        actions
     }
 
-    /// Takes in what was read.
-    pub(super) fn read(&mut self, now: Moment, path: &Path, content: Content) -> Verdict {
-        let Some(file) = self.files.get_mut(path) else { return Verdict::Same };
-        let agrees = file.read.is_some_and(|(first, at)| first == content && at + SETTLE <= now);
-        let verdict = if file.offered == Some(content) {
-            if file.told == Told::Here { Verdict::Same } else { Verdict::Back }
-        } else if file.moved || agrees {
-            Verdict::New
+    /// Takes the content of a file that was read.
+    pub(super) fn read(&mut self, now: Moment, path: &Path, content: Content) -> ReadResult {
+        let Some(file) = self.files.get_mut(path) else { return ReadResult::Unchanged };
+        let is_settled = file.first_read.is_some_and(|(first, at)| first == content && at + SETTLE <= now);
+        let result = if file.content == Some(content) {
+            if file.presence == Presence::Present { ReadResult::Unchanged } else { ReadResult::Restored }
+        } else if file.was_moved || is_settled {
+            ReadResult::Changed
         } else {
-            let first = file.read.filter(|(first, _)| *first == content);
-            file.read = first.or(Some((content, now)));
-            return Verdict::Later;
+            let same = file.first_read.filter(|(first, _)| *first == content);
+            file.first_read = same.or(Some((content, now)));
+            return ReadResult::Unsettled;
         };
-        (file.offered, file.told) = (Some(content), Told::Here);
-        (file.suspect, file.moved, file.read) = (false, false, None);
-        verdict
+        (file.content, file.presence) = (Some(content), Presence::Present);
+        (file.is_dirty, file.was_moved, file.first_read) = (false, false, None);
+        result
     }
 
     /// Forgets a file that is gone.
@@ -148,70 +149,69 @@ impl Files {
         }
     }
 
-    /// Offers what is in a file once more.
-    pub(super) fn offer_again(&mut self, path: &Path) {
+    /// Reports the content of a file once more.
+    pub(super) fn report_again(&mut self, path: &Path) {
         if let Some(file) = self.files.get_mut(path) {
-            (file.offered, file.suspect) = (None, true);
+            (file.content, file.is_dirty) = (None, true);
         }
     }
 
-    /// Whether a file of a folder is not there any more, so that another may take over from it.
-    pub(super) fn gives_way(&self, path: &Path) -> bool {
-        self.files.get(path).is_none_or(|file| file.gone_since.is_some() && !file.named)
+    /// Whether a file is gone from its folder, so that another may take over its tasks.
+    pub(super) fn can_be_replaced(&self, path: &Path) -> bool {
+        self.files.get(path).is_none_or(|file| file.gone_since.is_some() && !file.is_named)
     }
 
-    /// Every file that is known.
+    /// The paths of all watched files.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.keys().map(PathBuf::as_path)
     }
 
-    /// When to look again at the latest, for the sake of what is under way.
-    pub(super) fn next(&self) -> Moment {
-        self.files.values().map(|file| file.next(self.grace)).min().unwrap_or(Moment::NEVER)
+    /// When to scan again at the latest.
+    pub(super) fn next_scan(&self) -> Moment {
+        self.files.values().map(|file| file.next_scan(self.grace)).min().unwrap_or(Moment::NEVER)
     }
 }
 
 impl File {
     /// Returns whether to read it.
-    fn see(&mut self, now: Moment, sight: Sight, moved: bool) -> bool {
-        self.named = sight.named;
-        // It may have come back as another.
-        self.suspect |= self.gone_since.take().is_some();
-        let Some(stat) = sight.stat else {
-            // There is nothing to read until it can be seen again.
-            self.read = None;
+    fn found(&mut self, now: Moment, found: FoundFile, moved: bool) -> bool {
+        self.is_named = found.is_named;
+        // If it was gone, it may be another file now.
+        self.is_dirty |= self.gone_since.take().is_some();
+        let Some(stat) = found.stat else {
+            self.first_read = None;
             return false;
         };
         if self.stat != Some(stat) {
-            // Nothing is known of one that was written to after it was moved there.
-            self.moved = moved && self.stat.is_none_or(|before| before.inode != stat.inode);
-            (self.stat, self.suspect) = (Some(stat), true);
+            // A file that was written to after it was moved may be incomplete.
+            self.was_moved = moved && self.stat.is_none_or(|before| before.inode != stat.inode);
+            (self.stat, self.is_dirty) = (Some(stat), true);
         }
-        self.suspect && (self.moved || self.read.is_none_or(|(_, at)| at + SETTLE <= now))
+        self.is_dirty && (self.was_moved || self.first_read.is_none_or(|(_, at)| at + SETTLE <= now))
     }
 
-    /// Returns what to do about its absence.
-    fn miss(&mut self, now: Moment, grace: Duration) -> Option<fn(PathBuf) -> Step> {
+    /// Returns what to report about its absence.
+    fn not_found(&mut self, now: Moment, grace: Duration) -> Option<fn(PathBuf) -> Action> {
         let since = *self.gone_since.get_or_insert(now);
-        (self.stat, self.read, self.moved) = (None, None, false);
-        match self.told {
-            Told::Here if since + SETTLE <= now => {
-                self.told = Told::Missing;
-                Some(Step::Missing)
+        (self.stat, self.first_read, self.was_moved) = (None, None, false);
+        match self.presence {
+            Presence::Present if since + SETTLE <= now => {
+                self.presence = Presence::Missing;
+                Some(Action::Missing)
             }
-            Told::Missing if !self.named && since + grace <= now => {
-                self.told = Told::Dropped;
-                Some(Step::Dropped)
+            Presence::Missing if !self.is_named && since + grace <= now => {
+                self.presence = Presence::Dropped;
+                Some(Action::Dropped)
             }
             _ => None,
         }
     }
 
-    fn next(&self, grace: Duration) -> Moment {
-        match (self.gone_since, self.read, self.told) {
-            (Some(since), _, Told::Here) => since + SETTLE,
-            (Some(since), _, Told::Missing) if !self.named => since + grace.max(SETTLE),
-            (None, Some((_, at)), _) if self.suspect => at + SETTLE,
+    fn next_scan(&self, grace: Duration) -> Moment {
+        match (self.gone_since, self.first_read, self.presence) {
+            (Some(since), _, Presence::Present) => since + SETTLE,
+            (Some(since), _, Presence::Missing) if !self.is_named => since + grace.max(SETTLE),
+            (None, Some((_, at)), _) if self.is_dirty => at + SETTLE,
             _ => Moment::NEVER,
         }
     }
@@ -227,7 +227,7 @@ mod tests {
     const HALF: Content = [3; 32];
 
     /// One file, and the clock.
-    struct Story {
+    struct Fixture {
         files: Files,
         now: Moment,
     }
@@ -236,158 +236,158 @@ mod tests {
         PATH.into()
     }
 
-    fn stat(inode: u64, size: u64) -> Stat {
-        Stat { inode, size, ..Stat::default() }
+    fn stat(inode: u64, size: u64) -> FileStat {
+        FileStat { inode, size, ..FileStat::default() }
     }
 
-    impl Story {
-        /// Of a file that is loaded.
+    impl Fixture {
+        /// A file that is loaded.
         fn new() -> Self {
             let files = Files::new([(path(), OLD)], Duration::from_secs(5));
-            let mut story = Self { files, now: Moment::from_micros(1) };
-            assert_eq!(story.look(stat(1, 1), false), [Step::Read(path())], "it may have changed meanwhile");
-            assert_eq!(story.read(OLD), Verdict::Same);
-            assert_eq!(story.look(stat(1, 1), false), []);
-            story
+            let mut fixture = Self { files, now: Moment::from_micros(1) };
+            assert_eq!(fixture.find(stat(1, 1), false), [Action::Read(path())], "it may have changed meanwhile");
+            assert_eq!(fixture.read(OLD), ReadResult::Unchanged);
+            assert_eq!(fixture.find(stat(1, 1), false), []);
+            fixture
         }
 
-        fn see(&mut self, sight: Option<Sight>, moved: bool) -> Vec<Step> {
+        fn scan(&mut self, found: Option<FoundFile>, moved: bool) -> Vec<Action> {
             let moved = moved.then(path).into_iter().collect();
-            self.files.look(self.now, &sight.map(|sight| (path(), sight)).into_iter().collect(), &moved)
+            self.files.scanned(self.now, &found.map(|file| (path(), file)).into_iter().collect(), &moved)
         }
 
-        fn look(&mut self, stat: Stat, moved: bool) -> Vec<Step> {
-            self.see(Some(Sight { stat: Some(stat), named: false }), moved)
+        fn find(&mut self, stat: FileStat, moved: bool) -> Vec<Action> {
+            self.scan(Some(FoundFile { stat: Some(stat), is_named: false }), moved)
         }
 
-        fn read(&mut self, content: Content) -> Verdict {
+        fn read(&mut self, content: Content) -> ReadResult {
             self.files.read(self.now, Path::new(PATH), content)
         }
 
-        fn later(&mut self, millis: u64) {
+        fn advance(&mut self, millis: u64) {
             self.now = self.now + Duration::from_millis(millis);
         }
     }
 
     #[test]
-    fn a_file_that_is_written_counts_when_two_reads_agree() {
-        let mut story = Story::new();
-        assert_eq!(story.look(stat(1, 2), false), [Step::Read(path())]);
-        assert_eq!(story.read(HALF), Verdict::Later);
-        story.later(100);
-        assert_eq!(story.look(stat(1, 3), false), [], "it was just read");
-        story.later(100);
-        assert_eq!(story.look(stat(1, 3), false), [Step::Read(path())]);
-        assert_eq!(story.read(NEW), Verdict::Later, "it has grown since");
-        assert_eq!(story.files.next(), story.now + SETTLE);
-        story.later(200);
-        assert_eq!(story.look(stat(1, 3), false), [Step::Read(path())]);
-        assert_eq!(story.read(NEW), Verdict::New);
-        assert_eq!((story.look(stat(1, 3), false), story.files.next()), (vec![], Moment::NEVER));
+    fn a_file_being_written_counts_when_two_reads_agree() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.find(stat(1, 2), false), [Action::Read(path())]);
+        assert_eq!(fixture.read(HALF), ReadResult::Unsettled);
+        fixture.advance(100);
+        assert_eq!(fixture.find(stat(1, 3), false), [], "it was just read");
+        fixture.advance(100);
+        assert_eq!(fixture.find(stat(1, 3), false), [Action::Read(path())]);
+        assert_eq!(fixture.read(NEW), ReadResult::Unsettled, "it has grown since");
+        assert_eq!(fixture.files.next_scan(), fixture.now + SETTLE);
+        fixture.advance(200);
+        assert_eq!(fixture.find(stat(1, 3), false), [Action::Read(path())]);
+        assert_eq!(fixture.read(NEW), ReadResult::Changed);
+        assert_eq!((fixture.find(stat(1, 3), false), fixture.files.next_scan()), (vec![], Moment::NEVER));
     }
 
     #[test]
-    fn a_file_that_cannot_be_seen_any_more_wakes_nobody_until_it_can() {
-        let mut story = Story::new();
-        story.look(stat(1, 2), false);
-        assert_eq!(story.read(HALF), Verdict::Later);
-        let unseen = || Some(Sight { stat: None, named: false });
-        assert_eq!((story.see(unseen(), false), story.files.next()), (vec![], Moment::NEVER));
-        story.later(1_000);
-        assert_eq!((story.see(unseen(), false), story.files.next()), (vec![], Moment::NEVER));
-        assert_eq!(story.look(stat(1, 2), false), [Step::Read(path())], "it is looked into then");
+    fn an_inaccessible_file_schedules_no_scan_until_it_is_accessible() {
+        let mut fixture = Fixture::new();
+        fixture.find(stat(1, 2), false);
+        assert_eq!(fixture.read(HALF), ReadResult::Unsettled);
+        let inaccessible = || Some(FoundFile { stat: None, is_named: false });
+        assert_eq!((fixture.scan(inaccessible(), false), fixture.files.next_scan()), (vec![], Moment::NEVER));
+        fixture.advance(1_000);
+        assert_eq!((fixture.scan(inaccessible(), false), fixture.files.next_scan()), (vec![], Moment::NEVER));
+        assert_eq!(fixture.find(stat(1, 2), false), [Action::Read(path())], "it is read then");
     }
 
     #[test]
-    fn a_file_that_was_moved_there_counts_at_once() {
-        let mut story = Story::new();
-        assert_eq!(story.look(stat(2, 2), true), [Step::Read(path())]);
-        assert_eq!(story.read(NEW), Verdict::New);
-        assert_eq!(story.look(stat(1, 1), true), [Step::Read(path())], "going back is putting the old file back");
-        assert_eq!(story.read(OLD), Verdict::New);
-        story.look(stat(1, 2), true);
-        assert_eq!(story.read(HALF), Verdict::Later, "but it was written to after it was moved");
-        assert_eq!(story.look(stat(3, 2), true), [Step::Read(path())]);
-        story.now = story.now + Duration::from_millis(1);
-        story.look(stat(3, 3), false);
-        assert_eq!(story.read(HALF), Verdict::Later, "or before it was read");
+    fn a_file_that_was_moved_to_its_place_counts_at_once() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.find(stat(2, 2), true), [Action::Read(path())]);
+        assert_eq!(fixture.read(NEW), ReadResult::Changed);
+        assert_eq!(fixture.find(stat(1, 1), true), [Action::Read(path())], "going back is putting the old file back");
+        assert_eq!(fixture.read(OLD), ReadResult::Changed);
+        fixture.find(stat(1, 2), true);
+        assert_eq!(fixture.read(HALF), ReadResult::Unsettled, "but it was written to after it was moved");
+        assert_eq!(fixture.find(stat(3, 2), true), [Action::Read(path())]);
+        fixture.now = fixture.now + Duration::from_millis(1);
+        fixture.find(stat(3, 3), false);
+        assert_eq!(fixture.read(HALF), ReadResult::Unsettled, "or before it was read");
     }
 
     #[test]
-    fn a_file_that_was_touched_or_written_as_it_was_is_not_new() {
-        let mut story = Story::new();
-        assert_eq!(story.look(stat(2, 1), false), [Step::Read(path())]);
-        assert_eq!(story.read(OLD), Verdict::Same);
-        assert_eq!(story.look(stat(2, 1), false), []);
+    fn a_touched_or_rewritten_file_of_the_same_content_is_unchanged() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.find(stat(2, 1), false), [Action::Read(path())]);
+        assert_eq!(fixture.read(OLD), ReadResult::Unchanged);
+        assert_eq!(fixture.find(stat(2, 1), false), []);
     }
 
     #[test]
-    fn a_file_that_is_gone_for_a_moment_is_not_missed() {
-        let mut story = Story::new();
-        assert_eq!(story.see(None, false), []);
-        story.later(199);
-        assert_eq!(story.see(None, false), []);
-        assert_eq!(story.look(stat(2, 1), false), [Step::Read(path())]);
-        assert_eq!(story.read(OLD), Verdict::Same);
+    fn a_file_that_is_gone_for_a_moment_is_not_missing() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.scan(None, false), []);
+        fixture.advance(199);
+        assert_eq!(fixture.scan(None, false), []);
+        assert_eq!(fixture.find(stat(2, 1), false), [Action::Read(path())]);
+        assert_eq!(fixture.read(OLD), ReadResult::Unchanged);
     }
 
     #[test]
-    fn a_file_that_is_gone_from_its_folder_is_missing_then_dropped_and_may_come_back() {
-        let mut story = Story::new();
-        story.see(None, false);
-        story.later(200);
-        assert_eq!(story.see(None, false), [Step::Missing(path())]);
-        assert!(story.files.gives_way(Path::new(PATH)));
-        story.later(100);
-        assert_eq!(story.look(stat(2, 1), false), [Step::Read(path())]);
-        assert_eq!(story.read(OLD), Verdict::Back);
-        story.see(None, false);
-        story.later(4_999);
-        assert_eq!(story.see(None, false), [Step::Missing(path())]);
-        assert_eq!(story.files.next(), story.now + Duration::from_millis(1));
-        story.later(1);
-        assert_eq!(story.see(None, false), [Step::Dropped(path())]);
-        assert_eq!((story.see(None, false), story.files.next()), (vec![], Moment::NEVER));
-        assert_eq!(story.look(stat(2, 1), false), [Step::Read(path())]);
-        assert_eq!(story.read(OLD), Verdict::Back, "nobody has forgotten it yet");
-        story.see(None, false);
-        story.files.forget(Path::new(PATH));
-        story.look(stat(2, 1), true);
-        assert_eq!(story.read(OLD), Verdict::New);
+    fn a_file_gone_from_its_folder_is_missing_then_dropped_then_back() {
+        let mut fixture = Fixture::new();
+        fixture.scan(None, false);
+        fixture.advance(200);
+        assert_eq!(fixture.scan(None, false), [Action::Missing(path())]);
+        assert!(fixture.files.can_be_replaced(Path::new(PATH)));
+        fixture.advance(100);
+        assert_eq!(fixture.find(stat(2, 1), false), [Action::Read(path())]);
+        assert_eq!(fixture.read(OLD), ReadResult::Restored);
+        fixture.scan(None, false);
+        fixture.advance(4_999);
+        assert_eq!(fixture.scan(None, false), [Action::Missing(path())]);
+        assert_eq!(fixture.files.next_scan(), fixture.now + Duration::from_millis(1));
+        fixture.advance(1);
+        assert_eq!(fixture.scan(None, false), [Action::Dropped(path())]);
+        assert_eq!((fixture.scan(None, false), fixture.files.next_scan()), (vec![], Moment::NEVER));
+        assert_eq!(fixture.find(stat(2, 1), false), [Action::Read(path())]);
+        assert_eq!(fixture.read(OLD), ReadResult::Restored, "it was not forgotten yet");
+        fixture.scan(None, false);
+        fixture.files.forget(Path::new(PATH));
+        fixture.find(stat(2, 1), true);
+        assert_eq!(fixture.read(OLD), ReadResult::Changed);
     }
 
     #[test]
     fn a_file_that_a_source_names_is_never_dropped() {
-        let mut story = Story::new();
-        let here = Sight { stat: Some(stat(1, 1)), named: true };
-        story.see(Some(here), false);
-        story.see(None, false);
-        story.later(60_000);
-        assert_eq!(story.see(None, false), [Step::Missing(path())]);
-        assert_eq!((story.see(None, false), story.files.next()), (vec![], Moment::NEVER));
-        assert!(!story.files.gives_way(Path::new(PATH)));
-        assert_eq!(story.see(Some(here), false), [Step::Read(path())]);
-        assert_eq!(story.read(OLD), Verdict::Back);
+        let mut fixture = Fixture::new();
+        let here = FoundFile { stat: Some(stat(1, 1)), is_named: true };
+        fixture.scan(Some(here), false);
+        fixture.scan(None, false);
+        fixture.advance(60_000);
+        assert_eq!(fixture.scan(None, false), [Action::Missing(path())]);
+        assert_eq!((fixture.scan(None, false), fixture.files.next_scan()), (vec![], Moment::NEVER));
+        assert!(!fixture.files.can_be_replaced(Path::new(PATH)));
+        assert_eq!(fixture.scan(Some(here), false), [Action::Read(path())]);
+        assert_eq!(fixture.read(OLD), ReadResult::Restored);
     }
 
     #[test]
-    fn a_file_that_cannot_be_looked_at_is_not_gone() {
-        let mut story = Story::new();
-        story.later(60_000);
-        assert_eq!(story.see(Some(Sight { stat: None, named: false }), false), []);
-        assert_eq!(story.look(stat(1, 1), false), []);
+    fn an_inaccessible_file_is_not_gone() {
+        let mut fixture = Fixture::new();
+        fixture.advance(60_000);
+        assert_eq!(fixture.scan(Some(FoundFile { stat: None, is_named: false }), false), []);
+        assert_eq!(fixture.find(stat(1, 1), false), []);
     }
 
     #[test]
-    fn a_broken_file_is_offered_once() {
-        let mut story = Story::new();
-        story.look(stat(2, 2), true);
-        assert_eq!(story.read(HALF), Verdict::New);
+    fn a_broken_file_is_reported_once() {
+        let mut fixture = Fixture::new();
+        fixture.find(stat(2, 2), true);
+        assert_eq!(fixture.read(HALF), ReadResult::Changed);
         for _ in 0..3 {
-            story.later(2_000);
-            assert_eq!(story.look(stat(2, 2), false), []);
+            fixture.advance(2_000);
+            assert_eq!(fixture.find(stat(2, 2), false), []);
         }
-        story.look(stat(3, 1), true);
-        assert_eq!(story.read(OLD), Verdict::New, "what was there before is new again");
+        fixture.find(stat(3, 1), true);
+        assert_eq!(fixture.read(OLD), ReadResult::Changed, "what was there before is new again");
     }
 }

@@ -1,7 +1,7 @@
-//! Watching the files that modules come from.
+//! Watches the files that modules are loaded from.
 //!
-//! [`hints`] says when to look, [`files`] decides what it means, and this file does the looking and
-//! the reading. A slow poll makes up for hints that do not come: from bind mounts, from network file
+//! [`fs_events`] triggers a scan, [`files`] decides what its result means, and this file scans and
+//! reads. Regular scans find changes for which there are no events: on bind mounts and network file
 //! systems, and when there were too many.
 
 use std::{
@@ -14,125 +14,127 @@ use std::{
 };
 
 use self::{
-    files::{Files, Sight, Stat, Step, Verdict},
-    hints::{Bell, Hints, Wake, folders_of},
+    files::{Action, FileStat, Files, FoundFile, ReadResult},
+    fs_events::{FsEvents, Wake, WatcherWaker, folders_of},
 };
 use super::{
-    Catalog, ModuleError, module,
-    sources::{self, Kind, is_absence},
+    Catalog, ModuleError, load,
+    sources::{self, SourceKind, is_not_found},
 };
 use crate::{clock::Now, protocol::FRAME_ITEMS_MAX};
 
 mod files;
-mod hints;
+
+mod fs_events;
 
 pub use self::files::Content;
 
-/// How often everything is looked at when nobody says that something changed.
-pub const POLL: Duration = Duration::from_secs(2);
-/// Hints come in crowds: so long after the last one, but no longer after the first, it is looked.
-const CROWD_GAP: Duration = Duration::from_millis(10);
-const CROWD_MAX: Duration = Duration::from_millis(100);
-/// Files that are watched: a catalog may have so many modules.
+/// Interval of scans without an event.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Debounce: the delay between the last event and the scan.
+const DEBOUNCE: Duration = Duration::from_millis(10);
+/// Maximum delay between the first event and the scan.
+const DEBOUNCE_MAX: Duration = Duration::from_millis(100);
+/// Maximum watched files: the maximum modules of a catalog.
 const FILES_MAX: usize = FRAME_ITEMS_MAX;
 
-/// What became of a file.
+/// A change of a file.
 #[derive(Debug)]
 pub enum Change {
-    /// It has another content, or cannot be read.
+    /// It has a new content, or cannot be read.
     New(PathBuf, Result<Content, ModuleError>),
-    /// It is there again, with the content that it had.
-    Back(PathBuf),
+    /// It was gone and is back, with the same content.
+    Restored(PathBuf),
     /// It is gone.
     Missing(PathBuf),
     /// It has been gone from its folder for longer than the grace.
     Dropped(PathBuf),
 }
 
-/// Watches the files that sources lead to.
+/// Watches the files of some sources.
 #[derive(Debug)]
-pub struct Watch {
+pub struct FileWatcher {
     sources: Vec<String>,
     files: Files,
-    hints: Hints,
-    bell: Arc<Bell>,
+    events: FsEvents,
+    waker: Arc<WatcherWaker>,
     moved: BTreeSet<PathBuf>,
     module_max: u64,
-    /// Whether it has not waited yet.
-    first: bool,
-    /// Whether it has not looked yet.
-    new: bool,
+    has_waited: bool,
+    has_scanned: bool,
 }
 
-/// The other end of a [`Watch`]: ends its waits.
+/// Controls a [`FileWatcher`] from other threads.
 #[derive(Clone, Debug)]
-pub struct WatchEnd(Arc<Bell>);
+pub struct WatcherHandle(Arc<WatcherWaker>);
 
-impl WatchEnd {
-    /// Ends the watch.
+impl WatcherHandle {
+    /// Stops the watcher.
     pub fn stop(&self) {
         self.0.stop();
     }
 
-    /// Ends the wait that is, so that it is looked at once.
+    /// Triggers a scan now.
     pub fn wake(&self) {
-        self.0.hint([]);
+        self.0.notify_changed([]);
     }
 }
 
-impl Watch {
-    /// Watches what `sources` lead to, of which `catalog` was loaded. A file may be gone from its
-    /// folder for `grace`.
-    pub fn new(sources: Vec<String>, catalog: &Catalog, grace: Duration, module_max: u64) -> (Self, WatchEnd) {
-        let bell = Arc::new(Bell::default());
+impl FileWatcher {
+    /// Watches the files of `sources`, some of which are loaded in `catalog`. A file may be gone from
+    /// its folder for `grace`.
+    pub fn new(sources: Vec<String>, catalog: &Catalog, grace: Duration, module_max: u64) -> (Self, WatcherHandle) {
+        let waker = Arc::new(WatcherWaker::default());
         let loaded = catalog.modules().iter().map(|module| (module.path().to_owned(), *module.content()));
         let files = Files::new(loaded, grace);
-        let hints = Hints::new(Arc::clone(&bell));
-        let end = WatchEnd(Arc::clone(&bell));
-        (Self { sources, files, hints, bell, moved: BTreeSet::new(), module_max, first: true, new: true }, end)
+        let events = FsEvents::new(Arc::clone(&waker));
+        let handle = WatcherHandle(Arc::clone(&waker));
+        let moved = BTreeSet::new();
+        (Self { sources, files, events, waker, moved, module_max, has_waited: false, has_scanned: false }, handle)
     }
 
-    /// Waits until it is time to look. Returns whether to go on.
+    /// Waits until it is time to scan, the first time not at all. Returns false once the watcher is
+    /// stopped.
     pub fn wait(&mut self) -> bool {
-        if std::mem::take(&mut self.first) {
+        if !std::mem::replace(&mut self.has_waited, true) {
             return true;
         }
         let now = Now::read().mono;
-        let mut left = self.files.next().since(now).min(POLL);
-        let mut crowd = None;
+        let mut limit = self.files.next_scan().since(now).min(POLL_INTERVAL);
+        let mut debounce_end = None;
         loop {
-            match self.bell.wait(left) {
-                Wake::Hint(moved) => {
-                    // Whatever does not fit is looked at as if it was not moved.
+            match self.waker.wait(limit) {
+                Wake::Changed(moved) => {
+                    // A file beyond the limit is handled as if it was not moved.
                     self.moved.extend(moved.into_iter().take(FILES_MAX.saturating_sub(self.moved.len())));
-                    let over = *crowd.get_or_insert_with(|| Instant::now() + CROWD_MAX);
-                    left = over.saturating_duration_since(Instant::now()).min(CROWD_GAP);
+                    let end = *debounce_end.get_or_insert_with(|| Instant::now() + DEBOUNCE_MAX);
+                    limit = end.saturating_duration_since(Instant::now()).min(DEBOUNCE);
                 }
                 Wake::Stop => return false,
-                Wake::Quiet => return true,
+                Wake::TimedOut => return true,
             }
         }
     }
 
-    /// Looks at everything, and tells of each change.
-    pub fn look(&mut self, mut tell: impl FnMut(Change)) {
-        // First, so that what changes during the look is noticed after it.
-        self.hints.watch(&self.folders());
-        let sights = self.sights();
-        let mut moved = self.moved(&sights);
-        if std::mem::take(&mut self.new) {
-            // What is there at the start is taken to be whole: nobody can say since when it is there.
-            moved.extend(sights.keys().cloned());
+    /// Scans all sources, and calls `report` with each change.
+    pub fn scan(&mut self, mut report: impl FnMut(Change)) {
+        // First, so that a change during the scan creates an event.
+        self.events.watch(&self.folders());
+        let found = self.find_files();
+        let mut moved = self.moved_files(&found);
+        if !std::mem::replace(&mut self.has_scanned, true) {
+            // Files that exist at the start are assumed to be complete.
+            moved.extend(found.keys().cloned());
         }
-        for step in self.files.look(Now::read().mono, &sights, &moved) {
-            match step {
-                Step::Read(path) => {
+        for action in self.files.scanned(Now::read().mono, &found, &moved) {
+            match action {
+                Action::Read(path) => {
                     if let Some(change) = self.read(path) {
-                        tell(change);
+                        report(change);
                     }
                 }
-                Step::Missing(path) => tell(Change::Missing(path)),
-                Step::Dropped(path) => tell(Change::Dropped(path)),
+                Action::Missing(path) => report(Change::Missing(path)),
+                Action::Dropped(path) => report(Change::Dropped(path)),
             }
         }
     }
@@ -142,47 +144,49 @@ impl Watch {
         self.files.forget(path);
     }
 
-    /// Offers the content of a file again, as it was another when it was needed.
-    pub fn offer_again(&mut self, path: &Path) {
-        self.files.offer_again(path);
+    /// Reports the content of a file again, for a file that had changed when it was loaded.
+    pub fn report_again(&mut self, path: &Path) {
+        self.files.report_again(path);
     }
 
-    /// Whether a file is gone, and no source names it.
-    pub fn gives_way(&self, path: &Path) -> bool {
-        self.files.gives_way(path)
+    /// Whether a file is gone and is not itself a source, so that another may take over its tasks.
+    pub fn can_be_replaced(&self, path: &Path) -> bool {
+        self.files.can_be_replaced(path)
     }
 
     fn read(&mut self, path: PathBuf) -> Option<Change> {
-        let read = module::read(&path, self.module_max).map(|bytes| *blake3::hash(&bytes).as_bytes());
+        let read = load::read(&path, self.module_max).map(|bytes| *blake3::hash(&bytes).as_bytes());
         let content = match &read {
             Ok(content) => *content,
-            // The next look tells of that.
+            // The next scan reports that.
             Err(ModuleError::Missing) => return None,
             Err(why) => *blake3::hash(why.to_string().as_bytes()).as_bytes(),
         };
         match self.files.read(Now::read().mono, &path, content) {
-            Verdict::New => Some(Change::New(path, read)),
-            Verdict::Back => Some(Change::Back(path)),
-            Verdict::Same | Verdict::Later => None,
+            ReadResult::Changed => Some(Change::New(path, read)),
+            ReadResult::Restored => Some(Change::Restored(path)),
+            ReadResult::Unchanged | ReadResult::Unsettled => None,
         }
     }
 
-    fn sights(&self) -> BTreeMap<PathBuf, Sight> {
+    fn find_files(&self) -> BTreeMap<PathBuf, FoundFile> {
         let found = sources::find(&self.sources, FILES_MAX);
-        let unread = |path: &Path| found.unread.iter().any(|folder| path.starts_with(folder));
-        let hidden: Vec<PathBuf> = self.files.paths().filter(|path| unread(path)).map(Path::to_owned).collect();
-        let sight = |(path, named): (PathBuf, bool)| match fs::metadata(&path) {
-            // One that a source names is read, whatever it is: that says what is wrong with it.
-            Ok(meta) if meta.is_file() || named => Some((path, Sight { stat: Some(stat(&meta)), named })),
-            Err(error) if !is_absence(&error) => Some((path, Sight { stat: None, named })),
+        let is_unreadable = |path: &Path| found.unreadable.iter().any(|folder| path.starts_with(folder));
+        let hidden: Vec<PathBuf> = self.files.paths().filter(|path| is_unreadable(path)).map(Path::to_owned).collect();
+        let found_file = |(path, is_named): (PathBuf, bool)| match fs::metadata(&path) {
+            // A named source is read whatever it is, so that an error reports what is wrong with it.
+            Ok(meta) if meta.is_file() || is_named => {
+                Some((path, FoundFile { stat: Some(file_stat(&meta)), is_named }))
+            }
+            Err(error) if !is_not_found(&error) => Some((path, FoundFile { stat: None, is_named })),
             Ok(_) | Err(_) => None,
         };
-        let hidden = hidden.into_iter().map(|path| (path, Sight { stat: None, named: false }));
-        hidden.chain(found.files.into_iter().filter_map(sight)).collect()
+        let hidden = hidden.into_iter().map(|path| (path, FoundFile { stat: None, is_named: false }));
+        hidden.chain(found.files.into_iter().filter_map(found_file)).collect()
     }
 
-    /// Those of the files that were moved to where they are, by their own or their real path.
-    fn moved(&mut self, sights: &BTreeMap<PathBuf, Sight>) -> BTreeSet<PathBuf> {
+    /// The files that were moved to their place, by their own or their real path.
+    fn moved_files(&mut self, found: &BTreeMap<PathBuf, FoundFile>) -> BTreeSet<PathBuf> {
         let moved = std::mem::take(&mut self.moved);
         if moved.is_empty() {
             return BTreeSet::new();
@@ -190,18 +194,18 @@ impl Watch {
         let is_moved = |path: &PathBuf| {
             [std::path::absolute(path), fs::canonicalize(path)].into_iter().flatten().any(|path| moved.contains(&path))
         };
-        sights.keys().filter(|path| is_moved(path)).cloned().collect()
+        found.keys().filter(|path| is_moved(path)).cloned().collect()
     }
 
-    /// The folders in which something can change.
+    /// The folders in which changes matter.
     fn folders(&self) -> BTreeSet<PathBuf> {
         let mut folders = BTreeSet::new();
         for source in &self.sources {
             let path = Path::new(source);
-            match Kind::of(source) {
-                Kind::Folder => folders.extend(folders_of(path).into_iter().chain(std::path::absolute(path))),
-                Kind::Pattern => folders.extend(std::path::absolute(fixed_part(path))),
-                Kind::File | Kind::Missing => folders.extend(folders_of(path)),
+            match SourceKind::of(source) {
+                SourceKind::Folder => folders.extend(folders_of(path).into_iter().chain(std::path::absolute(path))),
+                SourceKind::Pattern => folders.extend(std::path::absolute(literal_prefix(path))),
+                SourceKind::File | SourceKind::Missing => folders.extend(folders_of(path)),
             }
         }
         folders.extend(self.files.paths().flat_map(folders_of));
@@ -209,15 +213,15 @@ impl Watch {
     }
 }
 
-/// The folder in which a pattern begins.
-fn fixed_part(pattern: &Path) -> PathBuf {
-    let is_fixed = |part: &std::path::Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
-    let fixed: PathBuf = pattern.components().take_while(is_fixed).collect();
-    if fixed.as_os_str().is_empty() { PathBuf::from(".") } else { fixed }
+/// The part of a pattern before its first wildcard.
+fn literal_prefix(pattern: &Path) -> PathBuf {
+    let is_literal = |part: &std::path::Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    let prefix: PathBuf = pattern.components().take_while(is_literal).collect();
+    if prefix.as_os_str().is_empty() { PathBuf::from(".") } else { prefix }
 }
 
-fn stat(meta: &Metadata) -> Stat {
-    Stat {
+fn file_stat(meta: &Metadata) -> FileStat {
+    FileStat {
         device: meta.dev(),
         inode: meta.ino(),
         size: meta.size(),

@@ -17,7 +17,7 @@ use tracing::{debug, field::display, warn};
 use super::{LiveCatalog, Loading, LoadingEnd, REPLY_TIMEOUT, ShutdownFlags, WorkerRegistration, spawn};
 use crate::{
     clock::Timestamp,
-    runtime::{Catalog, Content, Module, Runtime, Watch, WatchEnd, in_order, name_of},
+    runtime::{Catalog, Content, FileWatcher, Module, Runtime, WatcherHandle, existing_files, module_name},
     task::{LoadFailure, ModuleVersion},
     visible,
 };
@@ -57,7 +57,7 @@ pub(super) struct Reloader {
     registration: Arc<WorkerRegistration>,
     catalog: Arc<LiveCatalog>,
     shutdown: Arc<ShutdownFlags>,
-    watch: Watch,
+    watch: FileWatcher,
     /// Whether changes after the start take effect.
     is_watching: bool,
     /// Whether to check the files once more, also if changes after the start take no effect.
@@ -107,9 +107,9 @@ impl Reloader {
         catalog: Arc<LiveCatalog>,
         shutdown: Arc<ShutdownFlags>,
         reload: Reload,
-    ) -> (Self, WatchEnd, Loading) {
+    ) -> (Self, WatcherHandle, Loading) {
         let Reload { sources, grace, force, watch: is_watching } = reload;
-        let order = in_order(&sources).into_iter().enumerate().map(|(index, path)| (path, index)).collect();
+        let order = existing_files(&sources).into_iter().enumerate().map(|(index, path)| (path, index)).collect();
         let loading = Loading::begin();
         let startup = Startup {
             at: Instant::now(),
@@ -119,7 +119,7 @@ impl Reloader {
             missing_sources: sources.clone(),
             is_first_turn: true,
         };
-        let (watch, end) = Watch::new(sources, &catalog.get(), grace, runtime.config().module_max);
+        let (watch, end) = FileWatcher::new(sources, &catalog.get(), grace, runtime.config().module_max);
         let this = Self {
             runtime,
             registration,
@@ -167,7 +167,7 @@ impl Reloader {
         if self.is_watching || self.startup.is_first_turn || self.needs_recheck {
             self.needs_recheck = false;
             let mut changes = Vec::new();
-            self.watch.look(|change| changes.push(change));
+            self.watch.scan(|change| changes.push(change));
             for change in changes {
                 has_notes |= self.apply_change(&mut next, change);
             }
@@ -196,7 +196,7 @@ impl Reloader {
             Some(_) => "module not reloaded; the live version stays",
             None => "module not loaded",
         };
-        let (worker, module, version) = (self.worker(), name_of(path), version.map(display));
+        let (worker, module, version) = (self.worker(), module_name(path), version.map(display));
         if self.registration.link().is_local() {
             debug!(worker, module, path = %visible::path(path), version, error, "{text}");
         } else {

@@ -25,8 +25,8 @@ use crate::{
     clock::{self, pause},
     json::Json,
     protocol::{Ended, FRAME_TARGET, Lease, Work, WorkerReply, WorkerRequest},
-    runtime::{AttemptId, Invocation, Runtime},
-    task::{ModuleVersion, Outcome, Report},
+    runtime::{AttemptId, AttemptResult, Invocation, Runtime},
+    task::{ModuleVersion, Outcome, Report, metadata},
 };
 
 /// Delay before a lease of an unknown task name is returned: its module may just be changing.
@@ -117,7 +117,7 @@ impl SlotRunner {
         self.state.lock().waiting = leases.into();
         while let Some(lease) = self.state.begin() {
             let started = Instant::now();
-            let (outcome, version) = match self.run_attempt(sandbox, &lease) {
+            let (result, version) = match self.run_attempt(sandbox, &lease) {
                 Ok(ran) => ran,
                 Err(reports) => {
                     self.state.finish();
@@ -131,7 +131,9 @@ impl SlotRunner {
             let ended_at = Instant::now();
             let ran_us = clock::micros(ended_at.duration_since(started));
             let reports = self.state.finish();
-            let (outcome, version, metadata) = (Some(outcome), Some(version), Json::empty_object());
+            let AttemptResult { outcome, metadata } = result;
+            let (outcome, version) = (Some(outcome), Some(version));
+            let metadata = metadata.unwrap_or_else(Json::empty_object);
             let ended = fit(Ended { lease: lease.id, outcome, ran_us, version, reports, metadata });
             bytes += size(&ended);
             self.state.lock().add_ended(ended, ended_at);
@@ -149,7 +151,11 @@ impl SlotRunner {
     ///
     /// # Errors
     /// The reports of a lease that is returned: its task name is unknown, or there is no room for a sandbox.
-    fn run_attempt(&self, sandbox: &mut SlotSandbox, lease: &Lease) -> Result<(Outcome, ModuleVersion), Vec<Report>> {
+    fn run_attempt(
+        &self,
+        sandbox: &mut SlotSandbox,
+        lease: &Lease,
+    ) -> Result<(AttemptResult, ModuleVersion), Vec<Report>> {
         let (worker, task, name) = (self.link.worker_id(), &lease.task_id, &*lease.name);
         let Some(module) = self.catalog.find(name) else {
             warn!(%task, name, worker, "a granted task is not in the catalog: returned");
@@ -169,26 +175,27 @@ impl SlotRunner {
             timeout: Duration::from_micros(lease.timeout_us),
             args: &lease.args,
             kwargs: &lease.kwargs,
+            metadata: &metadata::of_attempt(&lease.metadata, lease.priority),
         };
-        let outcome = match sandbox.slot.try_run(&module, &invocation) {
-            Ok(outcome) => {
+        let result = match sandbox.slot.try_run(&module, &invocation) {
+            Ok(result) => {
                 sandbox.reset_pause();
-                outcome
+                result
             }
             Err(failure) => {
                 let report = sandbox_shortage::returned_report(worker, &failure.why);
                 let outcome = self.shortage.record(worker, sandbox, lease, module.clone(), failure);
-                outcome.ok_or_else(|| vec![report])?
+                AttemptResult { outcome: outcome.ok_or_else(|| vec![report])?, metadata: None }
             }
         };
         if let Some(logger) = logger {
-            logger.log_end(&outcome, started.elapsed());
+            logger.log_end(&result.outcome, started.elapsed());
         }
-        if matches!(outcome, Outcome::Stopped) && self.state.lock().is_closed {
+        if matches!(result.outcome, Outcome::Stopped) && self.state.lock().is_closed {
             let fate = if self.link.is_local() { "its task is lost" } else { "its task is requeued" };
             let attempt = lease.attempt;
             info!(%task, name, attempt, worker, "an attempt was stopped, as the worker ends: {fate}");
         }
-        Ok((outcome, module.version()))
+        Ok((result, module.version()))
     }
 }

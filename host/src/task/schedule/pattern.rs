@@ -1,14 +1,12 @@
-//! What croner takes for granted about a cron pattern: that a name for it is known, and that a step
-//! leads somewhere.
+//! Checks of a cron pattern that croner lacks: nicknames such as `@daily`, and the range of steps.
 //!
-//! Apart because it looks at the text alone. croner takes `*/90` in the minute field for `0`, which
-//! nobody means who writes it.
+//! croner reads `*/90` in the minute field as `0`, which is never meant.
 
 use std::borrow::Cow;
 
 use croner::errors::CronError;
 
-/// Names for patterns, as every cron has them.
+/// The usual nicknames of patterns.
 const NICKNAMES: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
@@ -19,7 +17,7 @@ const NICKNAMES: [(&str, &str); 7] = [
     ("@annually", "0 0 1 1 *"),
 ];
 
-/// What a field counts, from where to where.
+/// A field and its range.
 struct Field {
     name: &'static str,
     least: u16,
@@ -43,11 +41,11 @@ const FIELDS: [Field; 6] = [
     Field { name: "day of week", least: 0, most: 6, names: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"] },
 ];
 
-/// The pattern in fields, if it is a name.
+/// Expands a nickname.
 ///
 /// # Errors
-/// A sentence, for a name that stands for no pattern.
-pub(super) fn spelled_out(pattern: &str) -> Result<Cow<'_, str>, String> {
+/// The reason why an unknown one is refused.
+pub(super) fn expand_nickname(pattern: &str) -> Result<Cow<'_, str>, String> {
     let name = pattern.trim();
     if !name.starts_with('@') {
         return Ok(pattern.into());
@@ -65,19 +63,19 @@ pub(super) fn spelled_out(pattern: &str) -> Result<Cow<'_, str>, String> {
     })
 }
 
-/// Checks that each step leads to another value of its range, or at least around it once.
+/// Checks that no step is 0 or larger than its range.
 ///
 /// # Errors
-/// A sentence that names the first that does not.
+/// A message about the first such step.
 pub(super) fn check_steps(pattern: &str) -> Result<(), String> {
     let fields: Vec<&str> = pattern.split_whitespace().collect();
-    let Some(left_out) = FIELDS.len().checked_sub(fields.len()) else { return Ok(()) };
-    for (text, field) in fields.iter().zip(&FIELDS[left_out..]) {
+    let Some(skipped) = FIELDS.len().checked_sub(fields.len()) else { return Ok(()) };
+    for (text, field) in fields.iter().zip(&FIELDS[skipped..]) {
         for part in text.trim_start_matches('+').split(',') {
             let Some((range, step)) = part.split_once('/') else { continue };
             let Some((least, most)) = field.range(range) else { continue };
             let size = u64::from(most - least) + 1;
-            // What is no number at all is for croner to refuse.
+            // croner refuses what is not a number.
             if step.is_empty() || !step.bytes().all(|digit| digit.is_ascii_digit()) {
                 continue;
             }
@@ -98,7 +96,7 @@ pub(super) fn check_steps(pattern: &str) -> Result<(), String> {
 }
 
 impl Field {
-    /// From where to where a range goes, if it is one.
+    /// Parses a range.
     fn range(&self, text: &str) -> Option<(u16, u16)> {
         if matches!(text, "*" | "?") {
             return Some((self.least, self.most));
@@ -119,7 +117,7 @@ impl Field {
     }
 }
 
-/// What croner says, without the names of its parts.
+/// The message of an error of croner, without the names of its types.
 pub(super) fn reason(error: CronError) -> String {
     match error {
         CronError::EmptyPattern => "it is empty".into(),

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn clockwork(pattern: &str, tz: &str) -> Clockwork {
-    Clockwork::of(pattern, tz).unwrap_or_else(|why| panic!("{why}"))
+fn cron_schedule(pattern: &str, tz: &str) -> CronSchedule {
+    CronSchedule::of(pattern, tz).unwrap_or_else(|why| panic!("{why}"))
 }
 
 fn at(text: &str) -> Timestamp {
@@ -12,9 +12,9 @@ fn at(text: &str) -> Timestamp {
 
 /// All the times that a pattern is due after `from` and up to `to`, as its clock shows them.
 fn due(pattern: &str, tz: &str, from: &str, to: &str) -> Vec<String> {
-    let (clockwork, mut now, mut times) = (clockwork(pattern, tz), at(from), Vec::new());
+    let (cron_schedule, mut now, mut times) = (cron_schedule(pattern, tz), at(from), Vec::new());
     let spec = ScheduleSpec::new(When::Cron { pattern: pattern.into(), tz: tz.into() });
-    while let Some(next) = clockwork.after(now).filter(|next| *next <= at(to)) {
+    while let Some(next) = cron_schedule.after(now).filter(|next| *next <= at(to)) {
         assert!(next > now, "{pattern} goes back from {now} to {next}");
         times.push(spec.shown(next));
         now = next;
@@ -31,7 +31,7 @@ fn cron(pattern: &str, tz: &str) -> ScheduleSpec {
 }
 
 #[test]
-fn sunday_is_0_and_7_and_monday_is_1_and_names_say_the_same() {
+fn sunday_is_0_and_7_and_weekdays_have_names() {
     // 2026-11-22 is a Sunday.
     let days = |pattern: &str| -> Vec<String> {
         let due = due(pattern, "UTC", "2026-11-21T12:00:00Z", "2026-11-28T12:00:00Z");
@@ -55,12 +55,12 @@ fn last_days_nth_weekdays_and_nicknames_are_understood() {
     assert_eq!(days("0 0 * * FRI#L"), ["2026-11-27 00:00:00 UTC"]);
     assert_eq!(days("@weekly").len(), 5);
     assert_eq!(days("@daily").len(), 30);
-    let leap = clockwork("0 0 29 2 *", "UTC").after(at("2026-01-01T00:00:00Z"));
+    let leap = cron_schedule("0 0 29 2 *", "UTC").after(at("2026-01-01T00:00:00Z"));
     assert_eq!(leap, Some(at("2028-02-29T00:00:00Z")));
 }
 
 #[test]
-fn half_past_two_comes_once_a_day_when_clocks_change() {
+fn a_daily_pattern_is_due_once_a_day_when_clocks_change() {
     // Paris, 29 March 2026: 02:00 becomes 03:00. 25 October 2026: 03:00 becomes 02:00.
     let march = due("30 2 * * *", "Europe/Paris", "2026-03-27T12:00:00Z", "2026-03-30T12:00:00Z");
     let shown = ["2026-03-28 02:30:00 CET", "2026-03-29 03:00:00 CEST", "2026-03-30 02:30:00 CEST"];
@@ -77,7 +77,7 @@ fn half_past_two_comes_once_a_day_when_clocks_change() {
 }
 
 #[test]
-fn what_comes_many_times_a_day_leaves_the_gap_out_and_goes_through_the_repeated_hour_twice() {
+fn frequent_patterns_skip_the_gap_and_repeat_the_ambiguous_hour() {
     let day = |pattern: &str, tz: &str, from: &str, to: &str| due(pattern, tz, from, to).len();
     for (tz, short, long) in [
         (
@@ -105,7 +105,7 @@ fn what_comes_many_times_a_day_leaves_the_gap_out_and_goes_through_the_repeated_
 
 #[test]
 fn nine_o_clock_is_nine_o_clock_in_summer_and_in_winter() {
-    let times = |from: &str| clockwork("0 9 * * 1-5", "Europe/Paris").after(at(from));
+    let times = |from: &str| cron_schedule("0 9 * * 1-5", "Europe/Paris").after(at(from));
     assert_eq!(times("2026-07-06T00:00:00Z"), Some(at("2026-07-06T07:00:00Z")));
     assert_eq!(times("2026-12-07T00:00:00Z"), Some(at("2026-12-07T08:00:00Z")));
     assert_eq!(times("2026-12-11T08:00:00Z"), Some(at("2026-12-14T08:00:00Z")), "not on the weekend");
@@ -115,12 +115,12 @@ fn nine_o_clock_is_nine_o_clock_in_summer_and_in_winter() {
 fn seconds_are_a_sixth_field_in_front() {
     let times = due("*/20 30 12 * * *", "UTC", "2026-11-24T12:00:00Z", "2026-11-24T13:00:00Z");
     assert_eq!(times.iter().map(|time| &time[11..19]).collect::<Vec<_>>(), ["12:30:00", "12:30:20", "12:30:40"]);
-    let second = clockwork("* * * * * *", "UTC").after(at("2026-11-24T12:00:00.7Z"));
+    let second = cron_schedule("* * * * * *", "UTC").after(at("2026-11-24T12:00:00.7Z"));
     assert_eq!(second, Some(at("2026-11-24T12:00:01Z")));
 }
 
 #[test]
-fn what_cannot_be_a_schedule_says_why() {
+fn an_invalid_schedule_is_refused_with_a_reason() {
     assert!(why(&cron("0 25 * * *", "UTC")).contains("'0 25 * * *' is not a cron pattern: "));
     for (pattern, words) in [
         ("", "it is empty"),
@@ -154,7 +154,7 @@ fn what_cannot_be_a_schedule_says_why() {
 }
 
 #[test]
-fn a_step_beyond_its_range_is_refused_in_a_sentence() {
+fn a_step_beyond_its_range_is_refused() {
     for (pattern, words) in [
         ("*/90 * * * *", "the minute '*/90' has a step beyond its range, which is 0 to 59, and would only match 0"),
         ("*/90 0 0 * * *", "the second '*/90' "),
@@ -181,13 +181,13 @@ fn a_step_beyond_its_range_is_refused_in_a_sentence() {
     for sound in
         ["*/60 * * * *", "0 */24 * * *", "1-10/5 * * * *", "0 0 1 */12 *", "0 0 * * MON-FRI/2", "*/30 */2 * * * *"]
     {
-        clockwork(sound, "UTC");
+        cron_schedule(sound, "UTC");
     }
 }
 
 #[test]
 fn every_usual_name_of_a_pattern_is_known() {
-    let next = |pattern: &str| clockwork(pattern, "UTC").after(at("2026-11-25T12:30:00Z")).expect("a next time");
+    let next = |pattern: &str| cron_schedule(pattern, "UTC").after(at("2026-11-25T12:30:00Z")).expect("a next time");
     for (names, expected) in [
         (&["@hourly", " @Hourly "][..], "2026-11-25T13:00:00Z"),
         (&["@daily", "@midnight", "@MIDNIGHT"], "2026-11-26T00:00:00Z"),
@@ -202,7 +202,7 @@ fn every_usual_name_of_a_pattern_is_known() {
 }
 
 #[test]
-fn an_end_without_an_offset_is_what_the_schedules_clock_shows() {
+fn an_end_without_an_offset_is_local_time() {
     let end = |text: &str, when: &When| when.read(text.parse().expect("a point in time")).map(|at| at.to_string());
     let paris = cron("@daily", "Europe/Paris").when;
     for text in ["2026-12-31T18:00:00", "2026-12-31 18:00"] {
@@ -220,7 +220,7 @@ fn an_end_without_an_offset_is_what_the_schedules_clock_shows() {
 }
 
 #[test]
-fn no_text_is_more_than_an_error() {
+fn any_text_is_at_most_an_error() {
     let pieces = [
         "*", "/", "-", ",", "#", "L", "W", "+", "?", "0", "7", "31", "99999", " ", "MON", "JAN", "@", "ß", "@daily",
         "FRI#9",
@@ -233,8 +233,10 @@ fn no_text_is_more_than_an_error() {
             text.push_str(pieces[(seed >> 33) as usize % pieces.len()]);
         }
         seed = seed.wrapping_add(1);
-        if let Ok(clockwork) = Clockwork::of(&text, "Europe/Paris") {
-            assert!(clockwork.after(at("2026-10-25T00:59:59Z")).is_none_or(|next| next > at("2026-10-25T00:59:59Z")));
+        if let Ok(cron_schedule) = CronSchedule::of(&text, "Europe/Paris") {
+            assert!(
+                cron_schedule.after(at("2026-10-25T00:59:59Z")).is_none_or(|next| next > at("2026-10-25T00:59:59Z"))
+            );
         }
     }
 }

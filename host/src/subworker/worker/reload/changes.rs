@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{LoadRequest, Reloader, StagedModule, failure};
 use crate::{
-    runtime::{Catalog, Change, Content, LoadError, Module, ModuleError, name_of},
+    runtime::{Catalog, Change, Content, LoadError, Module, ModuleError, module_name},
     task::ModuleStatus,
     visible,
 };
@@ -38,12 +38,12 @@ impl Reloader {
             }
             Ok(None) => {
                 // The file has changed since.
-                self.watch.offer_again(path);
+                self.watch.report_again(path);
                 self.needs_recheck = true;
                 false
             }
             Err(LoadError { why, .. }) => {
-                if why.may_pass() {
+                if why.is_temporary() {
                     let failures = request.retry.map_or(0, |(_, failures)| failures) + 1;
                     let delay = RETRY_MIN.saturating_mul(1 << failures.min(10).saturating_sub(1)).min(RETRY_MAX);
                     let retry = Some((Instant::now() + delay, failures));
@@ -72,16 +72,16 @@ impl Reloader {
                 note_return(next, &path);
                 return self.refuse(next, &path, &why);
             }
-            Change::Back(path) => {
+            Change::Restored(path) => {
                 if let Some(module) = next.loaded_from(&path) {
-                    let (worker, module, version) = (self.worker(), name_of(&path), module.version());
+                    let (worker, module, version) = (self.worker(), module_name(&path), module.version());
                     info!(worker, module, path = %visible::path(&path), %version, "module returned");
                     next.set_status(&path, ModuleStatus::Loaded);
                 }
             }
             Change::Missing(path) => match next.loaded_from(&path) {
                 Some(module) => {
-                    let (worker, module, version) = (self.worker(), name_of(&path), module.version());
+                    let (worker, module, version) = (self.worker(), module_name(&path), module.version());
                     let path_text = visible::path(&path);
                     warn!(worker, module, path = %path_text, %version, "module missing: the loaded version runs on");
                     next.set_status(&path, ModuleStatus::Missing);
@@ -100,10 +100,10 @@ impl Reloader {
     fn apply_content(&mut self, next: &mut Catalog, path: &Path, content: Content) -> bool {
         self.cancel_load(path);
         if let Some(module) = next.loaded_from(path).filter(|module| *module.content() == content) {
-            let (worker, module, version) = (self.worker(), name_of(path), module.version());
+            let (worker, module, version) = (self.worker(), module_name(path), module.version());
             info!(worker, module, path = %visible::path(path), %version, "module unchanged");
             self.staged.remove(path);
-            next.clear_notes(path);
+            next.clear_state(path);
             return true;
         }
         if self.staged.get(path).is_none_or(|staged| *staged.module.content() != content) {
@@ -126,7 +126,7 @@ impl Reloader {
 
     /// Forgets a file that is gone and of which no version is live.
     pub(super) fn forget_file(&mut self, next: &mut Catalog, path: &Path) {
-        next.clear_notes(path);
+        next.clear_state(path);
         self.staged.remove(path);
         self.cancel_load(path);
         self.watch.forget(path);

@@ -13,14 +13,14 @@ use std::{
 use tracing::error;
 
 use super::{LoadRequest, Reloader, spawn};
-use crate::runtime::{Content, LOADS_MAX, LoadError, Module, Pace, WatchEnd};
+use crate::runtime::{Content, LOADS_MAX, LoadError, Module, Pace, WatcherHandle};
 
 /// The loads in progress.
 pub(super) struct Loader {
     active: Vec<ActiveLoad>,
     sender: Sender<LoadedVersion>,
     receiver: Receiver<LoadedVersion>,
-    end: WatchEnd,
+    end: WatcherHandle,
 }
 
 /// A module that is being loaded.
@@ -35,7 +35,7 @@ pub(super) type LoadedVersion = (PathBuf, Content, Result<Option<Module>, LoadEr
 
 impl Loader {
     /// Wakes the reloader through `end` whenever a load has finished.
-    pub(super) fn new(end: WatchEnd) -> Self {
+    pub(super) fn new(end: WatcherHandle) -> Self {
         let (sender, receiver) = mpsc::channel();
         Self { active: Vec::new(), sender, receiver, end }
     }
@@ -74,7 +74,7 @@ impl Reloader {
             let (sender, end) = (self.loader.sender.clone(), self.loader.end.clone());
             let pace = if self.startup.loading.is_in_progress() { Pace::Fast } else { Pace::Beside };
             let run = move || {
-                let loaded = runtime.load_aside(&path, content, pace, &is_aborted);
+                let loaded = runtime.load_in_background(&path, content, pace, &is_aborted);
                 let _ = sender.send((path, content, loaded));
                 end.wake();
             };

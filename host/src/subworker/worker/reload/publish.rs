@@ -12,7 +12,7 @@ use super::{REPLY_TIMEOUT, Reloader, StagedModule, failure};
 use crate::{
     clock,
     protocol::{CatalogChange, Refusal, RefusalCode, WorkerReply, WorkerRequest},
-    runtime::{Catalog, LoadError, Module, ModuleError, name_of},
+    runtime::{Catalog, LoadError, Module, ModuleError, module_name},
     task::{LoadFailure, ModuleStatus},
     visible,
 };
@@ -64,7 +64,7 @@ impl Reloader {
             let module = without.remove(&path);
             if self.publish(&without, false).is_ok() {
                 let version = module.map(|module| display(module.version()));
-                let (worker, module) = (self.worker(), name_of(&path));
+                let (worker, module) = (self.worker(), module_name(&path));
                 info!(worker, module, path = %visible::path(&path), version, "module dropped: its file is gone");
                 (*next, *has_notes) = (without, false);
                 self.forget_file(next, &path);
@@ -105,7 +105,7 @@ impl Reloader {
             for task in &module.info().tasks {
                 let other = trial.find(&task.name).map(|other| other.path().to_owned());
                 let Some(other) = other.filter(|other| !paths.contains(other)) else { continue };
-                if self.watch.gives_way(&other) {
+                if self.watch.can_be_replaced(&other) {
                     // The file was renamed: it replaces itself.
                     trial.remove(&other);
                 } else if self.startup.takes_precedence(module.path(), &other) {
@@ -115,9 +115,9 @@ impl Reloader {
                 }
             }
         }
-        trial.put_together(modules)?;
+        trial.put_all(modules)?;
         // The order does not depend on which was loaded first.
-        trial.order_by(|path| (self.startup.position(path), path.to_owned()));
+        trial.sort_by_key(|path| (self.startup.position(path), path.to_owned()));
         Ok(displaced)
     }
 

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::{Loading, LoadingEnd, Reloader, failure};
 use crate::{
     clock,
-    runtime::{Catalog, SourceError, awaited},
+    runtime::{Catalog, SourceError, missing_source},
 };
 
 /// Progress of loading the modules that were there at the start.
@@ -51,7 +51,7 @@ impl Reloader {
         let mut has_notes = false;
         self.startup.missing_sources.retain(|source| {
             let path = Path::new(source);
-            match awaited(source) {
+            match missing_source(source) {
                 Some(why @ (SourceError::Missing(_) | SourceError::Unreadable { .. })) => {
                     if is_first {
                         warn!(worker, %why, "its modules are loaded once it is there");
@@ -64,7 +64,7 @@ impl Reloader {
                 _ => {}
             }
             if !is_first {
-                next.clear_notes(path);
+                next.clear_state(path);
                 has_notes = true;
             }
             false

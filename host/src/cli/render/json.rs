@@ -1,8 +1,7 @@
-//! Tasks, workers, modules and schedules as `--json` writes them: each in one shape, whatever the
-//! command.
+//! Tasks, workers, modules and schedules as `--json` prints them: the same fields in every command.
 //!
-//! Apart from the types that travel, since those have what a conversation needs. A field that says
-//! nothing is null. `docs/operating.md` lists them.
+//! Separate from the protocol's types, which may change without changing this output. A field without
+//! a value is null. `docs/operating.md` lists the fields.
 
 use serde::Serialize;
 
@@ -19,11 +18,11 @@ use crate::{
     },
 };
 
-/// What a list tells of a task, too.
+/// The fields of a task that lists show as well.
 #[derive(Serialize)]
-pub(super) struct TaskLine<'a> {
+pub(super) struct TaskSummaryJson<'a> {
     task_id: &'a TaskId,
-    /// The same: the API reference has this name in a task, and the other one in a result.
+    /// The same: the API reference calls it `id` in a task, and `task_id` in a result.
     id: &'a TaskId,
     name: Option<&'a str>,
     status: TaskStatus,
@@ -37,11 +36,11 @@ pub(super) struct TaskLine<'a> {
     error: Option<&'a str>,
 }
 
-/// A task, whole.
+/// A task with all of its fields.
 #[derive(Serialize)]
-pub(super) struct TaskShape<'a> {
+pub(super) struct TaskJson<'a> {
     #[serde(flatten)]
-    line: TaskLine<'a>,
+    summary: TaskSummaryJson<'a>,
     error_kind: Option<ErrorKind>,
     args: Option<&'a Json>,
     kwargs: Option<&'a Json>,
@@ -53,42 +52,36 @@ pub(super) struct TaskShape<'a> {
     callback: Option<&'a Delivery>,
 }
 
-impl<'a> From<&'a TaskSummary> for TaskLine<'a> {
-    fn from(task: &'a TaskSummary) -> Self {
-        Self {
-            task_id: &task.task_id,
-            id: &task.task_id,
-            name: Some(&task.name),
-            status: task.status,
-            priority: Some(task.priority),
-            created_at: Some(task.created_at),
-            due_at: task.due_at,
-            started_at: task.started_at,
-            completed_at: task.completed_at,
-            worker_id: task.worker_id.as_deref(),
-            attempts: task.attempt,
-            error: task.error.as_deref(),
+/// The summary of a [`Task`] or a [`TaskSummary`], whose fields have the same names except for the id.
+macro_rules! summary {
+    ($task:expr, $id:expr) => {
+        TaskSummaryJson {
+            task_id: $id,
+            id: $id,
+            name: Some(&$task.name),
+            status: $task.status,
+            priority: Some($task.priority),
+            created_at: Some($task.created_at),
+            due_at: $task.due_at,
+            started_at: $task.started_at,
+            completed_at: $task.completed_at,
+            worker_id: $task.worker_id.as_deref(),
+            attempts: $task.attempt,
+            error: $task.error.as_deref(),
         }
+    };
+}
+
+impl<'a> From<&'a TaskSummary> for TaskSummaryJson<'a> {
+    fn from(task: &'a TaskSummary) -> Self {
+        summary!(task, &task.task_id)
     }
 }
 
-impl<'a> From<&'a Task> for TaskShape<'a> {
+impl<'a> From<&'a Task> for TaskJson<'a> {
     fn from(task: &'a Task) -> Self {
         Self {
-            line: TaskLine {
-                task_id: &task.id,
-                id: &task.id,
-                name: Some(&task.name),
-                status: task.status,
-                priority: Some(task.priority),
-                created_at: Some(task.created_at),
-                due_at: task.due_at,
-                started_at: task.started_at,
-                completed_at: task.completed_at,
-                worker_id: task.worker_id.as_deref(),
-                attempts: task.attempt,
-                error: task.error.as_deref(),
-            },
+            summary: summary!(task, &task.id),
             error_kind: task.error_kind,
             args: Some(&task.args),
             kwargs: Some(&task.kwargs),
@@ -102,11 +95,11 @@ impl<'a> From<&'a Task> for TaskShape<'a> {
     }
 }
 
-/// A task of which only the end is known.
-impl<'a> From<&'a TaskResult> for TaskShape<'a> {
+/// A task of which only the result is known.
+impl<'a> From<&'a TaskResult> for TaskJson<'a> {
     fn from(result: &'a TaskResult) -> Self {
         Self {
-            line: TaskLine {
+            summary: TaskSummaryJson {
                 task_id: &result.task_id,
                 id: &result.task_id,
                 name: None,
@@ -133,18 +126,18 @@ impl<'a> From<&'a TaskResult> for TaskShape<'a> {
     }
 }
 
-impl<'a> TaskShape<'a> {
-    /// A call that ran without a control plane.
+impl<'a> TaskJson<'a> {
+    /// The result of a call that ran without a control plane.
     pub(super) fn of_call(name: &'a str, result: &'a TaskResult) -> Self {
         let mut task = Self::from(result);
-        task.line.name = Some(name);
+        task.summary.name = Some(name);
         task
     }
 }
 
 /// A worker.
 #[derive(Serialize)]
-pub(super) struct WorkerShape<'a> {
+pub(super) struct WorkerJson<'a> {
     worker_id: &'a str,
     status: WorkerStatus,
     is_control_plane: bool,
@@ -154,12 +147,12 @@ pub(super) struct WorkerShape<'a> {
     modules: Vec<&'a str>,
     task_count: usize,
     registered_at: Timestamp,
-    /// None for the control plane's own, which sends itself no signs of life.
+    /// None for the control plane's own slots, which send no heartbeats.
     last_seen: Option<Timestamp>,
     address: Option<&'a str>,
 }
 
-impl<'a> From<&'a WorkerInfo> for WorkerShape<'a> {
+impl<'a> From<&'a WorkerInfo> for WorkerJson<'a> {
     fn from(worker: &'a WorkerInfo) -> Self {
         Self {
             worker_id: &worker.id,
@@ -177,14 +170,14 @@ impl<'a> From<&'a WorkerInfo> for WorkerShape<'a> {
     }
 }
 
-/// A worker's address, if it was given one. A subworker listens nowhere, and shows the default.
+/// The address of a worker, if it was set. A subworker does not listen; its address is the default unless set.
 pub(super) fn address(worker: &WorkerInfo) -> Option<&str> {
     Some(worker.address.as_str()).filter(|address| worker.is_control_plane || *address != BASE_ADDRESS)
 }
 
-/// A module as one worker has it, or as a file is.
+/// A module as one worker has loaded it, or as read from a file.
 #[derive(Serialize)]
-pub(super) struct ModuleShape<'a> {
+pub(super) struct ModuleJson<'a> {
     name: &'a str,
     worker_id: Option<&'a str>,
     path: &'a str,
@@ -196,12 +189,12 @@ pub(super) struct ModuleShape<'a> {
     engine: Option<&'a str>,
     loaded_at: Option<Timestamp>,
     imports: &'a [String],
-    tasks: Vec<OfferShape<'a>>,
+    tasks: Vec<TaskInfoJson<'a>>,
 }
 
-/// A task that a module offers.
+/// A task of a module.
 #[derive(Serialize)]
-struct OfferShape<'a> {
+struct TaskInfoJson<'a> {
     name: &'a str,
     signature: String,
     documentation: &'a str,
@@ -211,7 +204,7 @@ struct OfferShape<'a> {
     warnings: &'a [String],
 }
 
-impl<'a> ModuleShape<'a> {
+impl<'a> ModuleJson<'a> {
     pub(super) fn of(module: &'a ModuleInfo, worker_id: Option<&'a str>) -> Self {
         let is_known = !module.hash.is_empty();
         Self {
@@ -226,12 +219,12 @@ impl<'a> ModuleShape<'a> {
             engine: is_known.then_some(&module.engine),
             loaded_at: is_known.then_some(module.loaded_at),
             imports: &module.imports,
-            tasks: module.tasks.iter().map(OfferShape::from).collect(),
+            tasks: module.tasks.iter().map(TaskInfoJson::from).collect(),
         }
     }
 }
 
-impl<'a> From<&'a TaskInfo> for OfferShape<'a> {
+impl<'a> From<&'a TaskInfo> for TaskInfoJson<'a> {
     fn from(task: &'a TaskInfo) -> Self {
         Self {
             name: &task.name,
@@ -247,9 +240,9 @@ impl<'a> From<&'a TaskInfo> for OfferShape<'a> {
 
 /// A schedule.
 #[derive(Serialize)]
-pub(super) struct ScheduleShape<'a> {
+pub(super) struct ScheduleJson<'a> {
     name: &'a str,
-    /// As the schedule stands, or `removed`.
+    /// The status of the schedule, or `removed`.
     status: &'a str,
     task_name: &'a str,
     args: &'a Json,
@@ -273,11 +266,11 @@ pub(super) struct ScheduleShape<'a> {
     remaining: Option<u64>,
 }
 
-impl<'a> ScheduleShape<'a> {
+impl<'a> ScheduleJson<'a> {
     pub(super) fn of(info: &'a ScheduleInfo) -> Self {
         let (schedule, spec) = (&*info.schedule, &info.schedule.spec);
         let (every, cron, tz) = match &spec.when {
-            When::Every(span) => (Some(span.as_secs_f64()), None, None),
+            When::Every(interval) => (Some(interval.as_secs_f64()), None, None),
             When::Cron { pattern, tz } => (None, Some(pattern.as_str()), Some(tz.as_str())),
         };
         Self {
@@ -308,7 +301,7 @@ impl<'a> ScheduleShape<'a> {
         }
     }
 
-    /// One that is no more.
+    /// A schedule that has been removed.
     pub(super) fn removed(info: &'a ScheduleInfo) -> Self {
         Self { status: "removed", next_run: None, ..Self::of(info) }
     }

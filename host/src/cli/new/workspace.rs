@@ -1,7 +1,6 @@
-//! The cargo workspaces around a new crate.
+//! Finds the cargo workspaces around a new crate, by reading manifests the way cargo does.
 //!
-//! Apart because it reads what cargo reads, without cargo: a crate that a workspace takes for a member must
-//! not be a workspace of its own, or neither builds.
+//! A crate that a workspace includes as a member must not be a workspace itself, or neither builds.
 
 use std::{
     fs,
@@ -10,7 +9,7 @@ use std::{
 
 use glob::{MatchOptions, Pattern};
 
-/// Bytes of a manifest that is looked at.
+/// Maximum size of a manifest to read, in bytes.
 const MANIFEST_MAX: usize = 4 << 20;
 
 /// A workspace around a folder.
@@ -23,7 +22,7 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// The workspaces around a folder, which is given as a whole path: the nearest first.
+    /// The workspaces around a folder, nearest first. The folder must be an absolute path.
     pub(super) fn around(folder: &Path) -> Vec<Self> {
         let read = |root: &Path| {
             let manifest = fs::read_to_string(root.join("Cargo.toml")).ok().filter(|it| it.len() <= MANIFEST_MAX)?;
@@ -53,11 +52,11 @@ impl Workspace {
             let key: String = key.split_whitespace().collect();
             let path = if table.is_empty() { key } else { format!("{table}.{key}") };
             match path.as_str() {
-                "workspace.members" => members = texts(&value),
-                "workspace.exclude" => exclude = texts(&value),
+                "workspace.members" => members = strings(&value),
+                "workspace.exclude" => exclude = strings(&value),
                 "workspace" => {
-                    members = inline(&value, "members");
-                    exclude = inline(&value, "exclude");
+                    members = inline_strings(&value, "members");
+                    exclude = inline_strings(&value, "exclude");
                 }
                 _ => {}
             }
@@ -66,15 +65,15 @@ impl Workspace {
         is_one.then(|| Self { root: root.to_owned(), members, exclude })
     }
 
-    /// Whether it says that a folder is none of its own. As with cargo, what is named in full is.
-    pub(super) fn leaves_out(&self, folder: &Path) -> bool {
+    /// Whether the workspace excludes a folder. As with cargo, a folder that is listed as a member is not excluded.
+    pub(super) fn excludes(&self, folder: &Path) -> bool {
         let is_below = |path: &String| folder.starts_with(normal(&self.root.join(path)));
         self.exclude.iter().any(is_below) && !self.members.iter().any(is_below)
     }
 
-    /// Whether it takes a folder for a member.
-    pub(super) fn takes(&self, folder: &Path) -> bool {
-        if self.leaves_out(folder) {
+    /// Whether the workspace includes a folder as a member.
+    pub(super) fn includes(&self, folder: &Path) -> bool {
+        if self.excludes(folder) {
             return false;
         }
         let root = Pattern::escape(&self.root.to_string_lossy());
@@ -115,14 +114,14 @@ fn without_comments(manifest: &str) -> String {
     manifest.lines().map(bare).collect()
 }
 
-/// Whether an array goes on in the next line.
+/// Whether an array continues in the next line.
 fn is_open(value: &str) -> bool {
     let count = |bracket| value.matches(bracket).count();
     count('[') > count(']') || count('{') > count('}')
 }
 
-/// The texts in an array.
-fn texts(array: &str) -> Vec<String> {
+/// The strings in an array.
+fn strings(array: &str) -> Vec<String> {
     let mut rest = array;
     let mut found = Vec::new();
     while let Some(at) = rest.find(['"', '\'']) {
@@ -134,13 +133,13 @@ fn texts(array: &str) -> Vec<String> {
     found
 }
 
-/// The texts of an array in an inline table.
-fn inline(table: &str, key: &str) -> Vec<String> {
+/// The strings of an array in an inline table.
+fn inline_strings(table: &str, key: &str) -> Vec<String> {
     let Some((_, after)) = table.split_once(key) else { return Vec::new() };
     after
         .split_once('[')
         .and_then(|(_, after)| after.split_once(']'))
-        .map(|(array, _)| texts(array))
+        .map(|(array, _)| strings(array))
         .unwrap_or_default()
 }
 
@@ -149,28 +148,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_told_as_cargo_tells_them() {
-        let takes = |manifest: &str, folder: &str| {
-            Workspace::of(Path::new("/w"), manifest).map(|workspace| workspace.takes(Path::new(folder)))
+    fn members_are_the_same_as_for_cargo() {
+        let includes = |manifest: &str, folder: &str| {
+            Workspace::of(Path::new("/w"), manifest).map(|workspace| workspace.includes(Path::new(folder)))
         };
         let plain = "[package]\nname = \"a\" # [workspace]\n";
-        assert_eq!(takes(plain, "/w/x"), None);
+        assert_eq!(includes(plain, "/w/x"), None);
         for globs in [
             "[workspace]\nmembers = [\"crates/*\"]",
             "[ workspace ]\nresolver = \"3\"\nmembers = [\n  'app', # one\n  './crates/*/',\n]\n[profile.release]\nmembers = []",
             "workspace.members = [\"crates/*\"]\n[package]\nname = \"a\"",
             "workspace = { resolver = \"3\", members = [\"crates/*\"] }",
         ] {
-            let told = ["/w/crates/x", "/w/crates/x/y", "/w/other"].map(|folder| takes(globs, folder));
-            assert_eq!(told, [Some(true), Some(false), Some(false)], "{globs}");
+            let included = ["/w/crates/x", "/w/crates/x/y", "/w/other"].map(|folder| includes(globs, folder));
+            assert_eq!(included, [Some(true), Some(false), Some(false)], "{globs}");
         }
         let deep = "[workspace]\nmembers = [\"crates/**\", \"tools/a\"]\nexclude = [\"crates/old\", \"tools\"]";
-        let told = ["/w/crates/x/y", "/w/crates/old/z", "/w/tools/a", "/w/tools/b"].map(|folder| takes(deep, folder));
-        assert_eq!(told, [Some(true), Some(false), Some(true), Some(false)]);
+        let included =
+            ["/w/crates/x/y", "/w/crates/old/z", "/w/tools/a", "/w/tools/b"].map(|folder| includes(deep, folder));
+        assert_eq!(included, [Some(true), Some(false), Some(true), Some(false)]);
         let deep = Workspace::of(Path::new("/w"), deep).expect("a workspace");
-        let told = ["/w/tools/b", "/w/tools/a", "/w/.fastworker"].map(|folder| deep.leaves_out(Path::new(folder)));
-        assert_eq!(told, [true, false, false]);
-        assert_eq!(takes("[workspace]\n", "/w/x"), Some(false));
-        assert_eq!(takes("[workspace.dependencies]\nserde = \"1\"\n", "/w/x"), Some(false));
+        let included = ["/w/tools/b", "/w/tools/a", "/w/.fastworker"].map(|folder| deep.excludes(Path::new(folder)));
+        assert_eq!(included, [true, false, false]);
+        assert_eq!(includes("[workspace]\n", "/w/x"), Some(false));
+        assert_eq!(includes("[workspace.dependencies]\nserde = \"1\"\n", "/w/x"), Some(false));
     }
 }

@@ -1,23 +1,23 @@
-//! What fits into the number types of a guest, exactly.
+//! The exact ranges of the number types of a guest.
 //!
-//! Apart because the bounds of a schema are rounded: 2^64 as one is `u64::MAX` as well. Here an integer is
-//! read in full.
+//! Separate from the bounds of a schema, which are rounded to `f64`: there, 2^64 equals `u64::MAX`. Here an integer is
+//! parsed in full.
 
-/// The type that a number is read into, by its `format`.
+/// The type into which a number is read, by its `format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
     Signed(u8),
     Unsigned(u8),
-    /// `f32`: beyond it lies what is infinite there.
+    /// `f32`: no value that would be infinite.
     Float,
     Double,
 }
 
-/// Numbers of so few characters fit into 64 bits, and without an exponent into every float.
+/// Maximum length of numbers that always fit into 64 bits and, without an exponent, into every float.
 const SHORT: usize = 18;
 
 impl Width {
-    /// The type that a `format` names.
+    /// Returns the type of a `format`.
     pub(super) fn of(format: &str) -> Option<Self> {
         Some(match format {
             "int8" => Self::Signed(8),
@@ -37,7 +37,7 @@ impl Width {
         })
     }
 
-    /// Whether it is the type of integers.
+    /// Whether it is an integer type.
     pub(super) fn is_integer(self) -> bool {
         matches!(self, Self::Signed(_) | Self::Unsigned(_))
     }
@@ -75,7 +75,7 @@ impl Width {
         }
     }
 
-    /// What fits, for people: ` from 0 to 255`.
+    /// Describes the range for people: ` from 0 to 255`.
     pub(super) fn describe(self) -> String {
         match self {
             Self::Float => " within the range of f32".into(),
@@ -117,10 +117,10 @@ mod tests {
                 assert!(!width.holds(beyond), "{format} {beyond}");
             }
         }
-        let told =
+        let ranges =
             ["int8", "uint64", "int128"].map(|format| Width::of(format).map(Width::describe).unwrap_or_default());
-        assert_eq!(told[..2], [" from -128 to 127", " from 0 to 18446744073709551615"]);
-        assert!(told[2].starts_with(" from -170141183460469231731687303715884105728 to "));
+        assert_eq!(ranges[..2], [" from -128 to 127", " from 0 to 18446744073709551615"]);
+        assert!(ranges[2].starts_with(" from -170141183460469231731687303715884105728 to "));
         assert!(!Width::Unsigned(64).holds("1e20") && !Width::Float.holds(&"9".repeat(40)));
         assert_eq!(Width::of("date-time"), None);
     }

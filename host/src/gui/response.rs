@@ -1,8 +1,8 @@
-//! Answers in JSON, written out without reading what tasks and clients wrote.
+//! JSON responses, serialized without parsing the documents of tasks and clients.
 //!
-//! Apart because a value of `serde_json` cannot hold every document: not 400 digits, not 128 levels,
-//! not half of a surrogate pair. So nothing here is ever read into one: [`object!`] writes its parts
-//! out at once, and documents go through as their text.
+//! A value of `serde_json` cannot hold every document: numbers with 400 digits, 128 levels of nesting or
+//! lone surrogates do not survive. So [`object!`] serializes each field immediately, and documents are
+//! inserted as their text.
 
 use axum::{
     http::{StatusCode, header},
@@ -14,14 +14,14 @@ use serde::{
 };
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::Refusal;
+use super::HttpError;
 use crate::visible;
 
-/// Something as JSON, of characters that can be shown wherever it is printed.
+/// A JSON response, in which invisible characters are escaped.
 #[derive(Debug)]
-pub(super) struct Answer<T>(pub(super) T);
+pub(super) struct JsonResponse<T>(pub(super) T);
 
-impl<T: Serialize> IntoResponse for Answer<T> {
+impl<T: Serialize> IntoResponse for JsonResponse<T> {
     fn into_response(self) -> Response {
         match serde_json::to_string(&self.0) {
             Ok(text) => {
@@ -29,14 +29,14 @@ impl<T: Serialize> IntoResponse for Answer<T> {
                 ([(header::CONTENT_TYPE, "application/json")], text).into_response()
             }
             Err(error) => {
-                let why = format!("the answer cannot be written, which is a bug in fastworker: {error}");
-                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
+                let why = format!("the response cannot be serialized, which is a bug in fastworker: {error}");
+                HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
             }
         }
     }
 }
 
-/// A JSON object whose values are written already.
+/// A JSON object whose values are already serialized.
 #[derive(Debug, Default)]
 pub(super) struct Object(Vec<(&'static str, Result<Box<RawValue>, serde_json::Error>)>);
 
@@ -57,11 +57,10 @@ impl Serialize for Object {
     }
 }
 
-/// An [`Object`] of names and values, as `json!` writes one, but for its values: they are taken as
-/// they are.
+/// Builds an [`Object`] from names and values, like `json!`, but without converting the values.
 macro_rules! object {
     ($($name:literal: $value:expr),* $(,)?) => {{
-        let mut object = $crate::gui::answer::Object::default();
+        let mut object = $crate::gui::response::Object::default();
         $(object.put($name, &$value);)*
         object
     }};
@@ -73,13 +72,13 @@ mod tests {
     use crate::json::Json;
 
     #[test]
-    fn documents_that_no_value_holds_go_through_as_they_are() {
+    fn documents_that_no_value_can_hold_are_unchanged() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         for text in [&"9".repeat(400), &deep, "1e999", "1e-999", "-0", r#""\ud800""#, r#"{"a":1,"a":2,"":3}"#] {
             let document = Json::parse(text).expect("JSON");
-            let written =
+            let serialized =
                 serde_json::to_string(&object! { "n": 1, "result": document, "all": [Some(&document), None] });
-            assert_eq!(written.expect("JSON"), format!(r#"{{"n":1,"result":{text},"all":[{text},null]}}"#));
+            assert_eq!(serialized.expect("JSON"), format!(r#"{{"n":1,"result":{text},"all":[{text},null]}}"#));
         }
     }
 }

@@ -1,46 +1,45 @@
-//! Why a guest gave up, in its own words: found in what it printed and logged before it trapped.
+//! Finds the reason of a trap in what the guest printed and logged before it.
 //!
-//! Apart because every language ends in its own way: some print the reason first and a stack below
-//! it, some a stack and then the reason, some end with empty lines. What is found here is only what
-//! an error begins with; every line is in the log of the task as it came.
+//! Every language runtime reports a crash in its own way: some print the reason first and a stack
+//! below it, some a stack and then the reason, some end with empty lines. The reason found here is
+//! only the beginning of an error message; all lines are in the log of the task.
 
 use std::collections::VecDeque;
 
 use super::output::cut;
 
-/// How many of the last lines are kept.
+/// Maximum last lines to keep.
 const LINES_MAX: usize = 64;
-/// How much is kept of each, in bytes.
+/// Maximum bytes to keep of each.
 const LINE_MAX: usize = 4 << 10;
-/// How many lines a reason has at most.
-const REASON_MAX: usize = 16;
+/// Maximum lines of a reason.
+const REASON_LINES_MAX: usize = 16;
 
 /// The last error lines of an attempt.
 #[derive(Debug, Default)]
-pub(super) struct LastWords {
+pub(super) struct LastError {
     lines: VecDeque<String>,
-    /// The last line that a runtime begins its last message with, and those after it: a stack may
-    /// be longer than what is kept.
+    /// The first lines of the last crash report: its stack may be longer than `lines`.
     crash: Vec<String>,
     has_crashed: bool,
 }
 
-impl LastWords {
-    /// Forgets all of them.
+impl LastError {
+    /// Forgets all lines.
     pub(super) fn clear(&mut self) {
         self.lines.clear();
         self.crash.clear();
         self.has_crashed = false;
     }
 
-    /// An error line, or several: a logged message may have line breaks in it.
-    pub(super) fn error(&mut self, message: &str) {
-        message.split('\n').for_each(|line| self.line(line));
+    /// Adds an error, which may have several lines.
+    pub(super) fn add_error(&mut self, message: &str) {
+        message.split('\n').for_each(|line| self.add_line(line));
     }
 
-    fn line(&mut self, line: &str) {
+    fn add_line(&mut self, line: &str) {
         let line = cut(line, LINE_MAX).trim_end().to_owned();
-        if crash(&line).is_some() {
+        if crash_start(&line).is_some() {
             self.has_crashed = true;
             self.crash.clear();
         }
@@ -53,24 +52,24 @@ impl LastWords {
         self.lines.push_back(line);
     }
 
-    /// Another line. Some runtimes print their last message to the standard output.
-    pub(super) fn other(&mut self, line: &str) {
+    /// Adds a line that is no error: some runtimes print their crash report to the standard output.
+    pub(super) fn add_other(&mut self, line: &str) {
         if line.starts_with(PANIC) {
-            self.error(line);
+            self.add_error(line);
         }
     }
 
-    /// The reason, if the attempt said one.
+    /// The reason, if the attempt printed one.
     pub(super) fn reason(&self) -> Option<String> {
-        self.of_crash().or_else(|| self.of_lines())
+        self.crash_reason().or_else(|| self.last_error_lines())
     }
 
-    /// What follows the beginning of a runtime's last message, up to its stack.
-    fn of_crash(&self) -> Option<String> {
+    /// The message of the last crash report, up to its stack.
+    fn crash_reason(&self) -> Option<String> {
         let (first, rest) = self.crash.split_first()?;
-        let head = crash(first)?;
+        let head = crash_start(first)?;
         let is_rust = head.starts_with(PANICKED);
-        // The message of a Rust panic may have anything in it; what follows others is their stack.
+        // The message of a Rust panic may contain anything; other messages end where their stack begins.
         let is_end = |line: &&String| {
             if is_rust {
                 line.as_str() == "stack backtrace:" || line.starts_with("note: run with ")
@@ -79,42 +78,41 @@ impl LastWords {
             }
         };
         let mut lines: Vec<&str> =
-            rest.iter().take_while(|line| !is_end(line)).take(REASON_MAX).map(String::as_str).collect();
+            rest.iter().take_while(|line| !is_end(line)).take(REASON_LINES_MAX).map(String::as_str).collect();
         while lines.last().is_some_and(|line| line.trim().is_empty()) {
             lines.pop();
         }
-        // What C++ says of an exception: its type in the first line, and then what it is about.
+        // C++ prints the type of an exception in the first line and its message in another.
         if let Some(what) = lines.iter().find_map(|line| line.trim_start().strip_prefix("what():")) {
             return Some(what.trim().to_owned()).filter(|what| !what.is_empty());
         }
         // Rust ends its first line with a colon and has the message in the next one.
-        let gap = if head.ends_with(':') { " " } else { "\n" };
+        let separator = if head.ends_with(':') { " " } else { "\n" };
         let rest = lines.join("\n");
-        Some(if rest.is_empty() { head.to_owned() } else { format!("{head}{gap}{rest}") })
+        Some(if rest.is_empty() { head.to_owned() } else { format!("{head}{separator}{rest}") })
     }
 
-    /// The last line that is none of a stack, from where its exception begins.
-    fn of_lines(&self) -> Option<String> {
-        let is_telling = |line: &String| !line.trim().is_empty() && !is_frame(line);
-        let last = self.lines.iter().rposition(is_telling);
+    /// The last line that does not belong to a stack, from the start of its exception.
+    fn last_error_lines(&self) -> Option<String> {
+        let is_message = |line: &String| !line.trim().is_empty() && !is_frame(line);
+        let last = self.lines.iter().rposition(is_message);
         let Some(last) = last else {
             return self.lines.iter().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned());
         };
-        let block = (0..=last).rev().take(REASON_MAX).take_while(|at| is_telling(&self.lines[*at]));
-        let first = block.into_iter().find(|at| is_exception(&self.lines[*at])).unwrap_or(last);
+        let block = (0..=last).rev().take(REASON_LINES_MAX).take_while(|index| is_message(&self.lines[*index]));
+        let first = block.into_iter().find(|index| is_exception(&self.lines[*index])).unwrap_or(last);
         let lines: Vec<&str> = self.lines.range(first..=last).map(String::as_str).collect();
         Some(lines.join("\n").trim().to_owned())
     }
 }
 
-/// How the message of a Rust panic begins.
+/// The start of a Rust panic's message.
 const PANICKED: &str = "panicked at ";
-/// How those of Go and others begin.
+/// The start of a panic's message in Go and other languages.
 const PANIC: &str = "panic: ";
 
-/// The last message of a runtime, if a line is its beginning: without the name of a thread or
-/// program in front.
-fn crash(line: &str) -> Option<&str> {
+/// The line without the name of a thread or program, if it is the start of a crash report.
+fn crash_start(line: &str) -> Option<&str> {
     if let Some(at) = line.find(PANICKED) {
         return Some(&line[at..]);
     }
@@ -128,9 +126,9 @@ fn crash(line: &str) -> Option<&str> {
     if line.starts_with("Unhandled exception") {
         return Some(after(". ").or_else(|| after(": ")).unwrap_or(line));
     }
-    const BEGINNINGS: [&str; 6] =
+    const PREFIXES: [&str; 6] =
         [PANIC, "fatal error: ", "abort: ", "terminate called", "Assertion failed", "Fatal error: "];
-    (BEGINNINGS.iter().any(|beginning| line.starts_with(beginning)) || line.contains(": Fatal error: ")).then_some(line)
+    (PREFIXES.iter().any(|prefix| line.starts_with(prefix)) || line.contains(": Fatal error: ")).then_some(line)
 }
 
 /// Whether a line begins an exception: `ValueError: no`, `Error: no`, `java.lang.Exception`.
@@ -141,10 +139,10 @@ fn is_exception(line: &str) -> bool {
     is_name && ["Error", "Exception"].iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a line is a part of a stack, or a runtime's own beside it.
+/// Whether a line belongs to a stack, or to what a runtime prints beside it.
 fn is_frame(line: &str) -> bool {
     let text = line.trim();
-    const WHOLE: [&str; 8] = [
+    const WHOLE_LINES: [&str; 8] = [
         "Stack:",
         "stack:",
         "Stack trace:",
@@ -154,7 +152,7 @@ fn is_frame(line: &str) -> bool {
         "stack traceback:",
         "Aborted",
     ];
-    const BEGINNINGS: [&str; 6] = [
+    const PREFIXES: [&str; 6] = [
         "note: ",
         "exit status ",
         "Traceback (most recent call last)",
@@ -173,19 +171,19 @@ fn is_frame(line: &str) -> bool {
             && !rest.is_empty()
     });
     let is_address = text.contains(": 0x") && text.contains(" in ");
-    WHOLE.contains(&text)
-        || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+    WHOLE_LINES.contains(&text)
+        || PREFIXES.iter().any(|prefix| text.starts_with(prefix))
         || is_indented
         || is_python
         || is_goroutine
         || is_underline
         || is_numbered
         || is_address
-        || is_place(text)
+        || is_script_location(text)
 }
 
-/// Whether a text is a place in a script, as stacks of JavaScript may have them: `run@task.js:3:9`.
-fn is_place(text: &str) -> bool {
+/// Whether a text is a location in a JavaScript stack, such as `run@task.js:3:9`.
+fn is_script_location(text: &str) -> bool {
     let Some((_, place)) = text.split_once('@').filter(|(function, _)| !function.contains(' ')) else { return false };
     let mut parts = place.rsplit(':');
     let is_number = |part: Option<&str>| {
@@ -199,16 +197,16 @@ mod tests {
     use super::*;
 
     fn reason(printed: &str) -> Option<String> {
-        let mut words = LastWords::default();
-        printed.split('\n').for_each(|line| words.error(line));
-        let mut logged = LastWords::default();
-        logged.error(printed);
-        assert_eq!(words.reason(), logged.reason(), "in one message or in many");
-        words.reason()
+        let mut last = LastError::default();
+        printed.split('\n').for_each(|line| last.add_error(line));
+        let mut logged = LastError::default();
+        logged.add_error(printed);
+        assert_eq!(last.reason(), logged.reason(), "in one message or in many");
+        last.reason()
     }
 
     #[test]
-    fn every_language_says_why_in_its_own_place() {
+    fn the_reason_is_found_in_the_crash_report_of_every_language() {
         let python = "Traceback (most recent call last):\n  File \"app.py\", line 3, in run\n    pay(1)\n    ~~~^^^\n  \
                       File \"app.py\", line 9, in pay\n    raise ValueError(\"no\\nmoney\")\nValueError: no\nmoney\n";
         let chained = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\nKeyError: 'a'\n\nDuring handling \
@@ -269,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_begins_anew() {
-        let mut words = LastWords::default();
-        words.error(&"x".repeat(1 << 20));
-        assert!(words.reason().is_some_and(|reason| reason.len() < LINE_MAX + 8));
-        words.other("panic: on the standard output");
-        words.other("not an error");
-        assert_eq!(words.reason().as_deref(), Some("panic: on the standard output"));
-        words.clear();
-        assert_eq!(words.reason(), None);
+    fn the_kept_lines_are_bounded_and_can_be_cleared() {
+        let mut last = LastError::default();
+        last.add_error(&"x".repeat(1 << 20));
+        assert!(last.reason().is_some_and(|reason| reason.len() < LINE_MAX + 8));
+        last.add_other("panic: on the standard output");
+        last.add_other("not an error");
+        assert_eq!(last.reason().as_deref(), Some("panic: on the standard output"));
+        last.clear();
+        assert_eq!(last.reason(), None);
     }
 }

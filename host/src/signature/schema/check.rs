@@ -1,26 +1,27 @@
-//! One check of one value, within its steps.
+//! Checks one value against a compiled schema, within a budget of steps.
 //!
-//! Apart from the form because it is all that runs for each call. A check pays for what it looks at, so
-//! that no schema and no document makes it long; what it can no longer pay for is let through.
+//! This is all that runs for each call. A check pays for each part of the document that it reads, so that no schema and
+//! no document can make it slow. Once the budget is used up, the rest passes.
 
 use std::{cmp::Ordering, mem};
 
 use serde_json::Value;
 
 use super::{
-    ANY, ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Property, STRING,
-    fault::{DESCRIBED_DEEP, Fault, Step, between, describe, either, found},
+    ANY, ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Property, STRING, kind,
+    violation::{DESCRIBED_DEEP, Step, Violation, between, describe, either, found},
 };
 use crate::signature::text;
 
-/// How deep a document is looked into.
+/// Maximum depth to which a document is checked.
 const DEPTH_MAX: u32 = 64;
-/// The steps that a check may take for each byte of the document, and for any document.
+/// The budget of a check: steps for each byte of the document, in addition to [`STEPS_LEAST`].
 const STEPS_PER_BYTE: usize = 8;
+/// The minimum budget of a check.
 const STEPS_LEAST: usize = 1 << 16;
-/// What looking at one value costs besides its bytes.
-const LOOK: usize = 8;
-/// Numbers of so many characters are told apart after rounding.
+/// Steps for visiting one value, besides its bytes.
+const VISIT: usize = 8;
+/// Maximum length of numbers that stay distinct when rounded to `f64`.
 const EXACT_DIGITS: usize = 15;
 
 /// One check and the steps it has left.
@@ -30,25 +31,25 @@ pub(super) struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    /// The check of a document of so many bytes.
+    /// Starts a check of a document with this number of bytes.
     pub(super) fn new(nodes: &'a [Node], bytes: usize) -> Self {
         Self { nodes, steps: bytes.saturating_mul(STEPS_PER_BYTE) + STEPS_LEAST }
     }
 
-    /// Checks a value, `depth` deep in the document.
-    pub(super) fn check(&mut self, form: u32, value: &str, depth: u32) -> Result<(), Fault> {
-        if form == ANY || depth > DEPTH_MAX || !self.pay(LOOK) {
+    /// Checks a value at `depth` of the document.
+    pub(super) fn check(&mut self, node_id: u32, value: &str, depth: u32) -> Result<(), Violation> {
+        if node_id == ANY || depth > DEPTH_MAX || !self.pay(VISIT) {
             return Ok(());
         }
         let nodes = self.nodes;
-        let Some(node) = nodes.get(form as usize) else { return Ok(()) };
+        let Some(node) = nodes.get(node_id as usize) else { return Ok(()) };
         let kind = kind(value);
         if node.kinds & kind == 0 {
-            return Err(self.fault(form, value));
+            return Err(self.violation(node_id, value));
         }
         match kind {
             NUMBER => {
-                self.check_number(form, node, value)?;
+                self.check_number(node_id, node, value)?;
                 check_width(node, value)?;
             }
             STRING => self.check_text(node, value)?,
@@ -59,48 +60,48 @@ impl<'a> Check<'a> {
         if let Some(choices) = &node.choices
             && !self.may_be_one_of(choices, kind, value)
         {
-            return Err(Fault { is_tag: choices.len() == 1, ..self.fault(form, value) });
+            return Err(Violation { is_tag: choices.len() == 1, ..self.violation(node_id, value) });
         }
-        for form in &node.all {
-            self.check(*form, value, depth + 1)?;
+        for node_id in &node.all {
+            self.check(*node_id, value, depth + 1)?;
         }
-        for forms in &node.any {
-            self.check_any(forms, value, depth + 1)?;
+        for node_ids in &node.any {
+            self.check_any(node_ids, value, depth + 1)?;
         }
         Ok(())
     }
 
-    /// Whether these steps are left. Once they are not, everything is let through.
+    /// Takes steps from the budget. Returns false once it is used up: everything passes then.
     fn pay(&mut self, steps: usize) -> bool {
         let left = self.steps.checked_sub(steps);
         self.steps = left.unwrap_or(0);
         left.is_some()
     }
 
-    fn fault(&mut self, form: u32, value: &str) -> Fault {
-        self.pay(LOOK * LOOK);
-        Fault::here(describe(self.nodes, form, DESCRIBED_DEEP), found(value))
+    fn violation(&mut self, node_id: u32, value: &str) -> Violation {
+        self.pay(VISIT * VISIT);
+        Violation::here(describe(self.nodes, node_id, DESCRIBED_DEEP), found(value))
     }
 
-    fn check_number(&mut self, form: u32, node: &Node, value: &str) -> Result<(), Fault> {
+    fn check_number(&mut self, node_id: u32, node: &Node, value: &str) -> Result<(), Violation> {
         if node.numbers == Numbers::All && node.bounds.is_none() {
             return Ok(());
         }
         let is_whole = !value.contains(['.', 'e', 'E']);
         if node.numbers == Numbers::WithoutPoint && !is_whole {
-            return Err(self.fault(form, value));
+            return Err(self.violation(node_id, value));
         }
         // Rounding keeps the order, so a number beyond a bound here is beyond it.
         let Some(number) = value.parse::<f64>().ok().filter(|number| number.is_finite()) else { return Ok(()) };
         let is_integer = is_whole || number.fract() == 0.0;
         let is_exact = value.len() <= EXACT_DIGITS;
         let fits = node.bounds.as_ref().is_none_or(|bounds| bounds.allow(number, is_exact));
-        if (is_integer || node.numbers == Numbers::All) && fits { Ok(()) } else { Err(self.fault(form, value)) }
+        if (is_integer || node.numbers == Numbers::All) && fits { Ok(()) } else { Err(self.violation(node_id, value)) }
     }
 
-    fn check_text(&mut self, node: &Node, value: &str) -> Result<(), Fault> {
-        if node.kinds != EVERYTHING && self.pay(value.len()) && text::is_torn(value) {
-            return Err(Fault::here(
+    fn check_text(&mut self, node: &Node, value: &str) -> Result<(), Violation> {
+        if node.kinds != EVERYTHING && self.pay(value.len()) && text::has_lone_surrogate(value) {
+            return Err(Violation::here(
                 "string of whole characters",
                 format!("half of one (a lone surrogate) in {}", found(value)),
             ));
@@ -111,10 +112,10 @@ impl<'a> Check<'a> {
         }
         let length = text::unquoted(value).chars().count() as u64;
         between(length, bounds.length_least, bounds.length_most, "character")
-            .map_err(|expected| Fault::here(format!("string of {expected}"), found(value)))
+            .map_err(|expected| Violation::here(format!("string of {expected}"), found(value)))
     }
 
-    fn check_items(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Fault> {
+    fn check_items(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Violation> {
         let counts = node.bounds.as_ref().map(|bounds| (bounds.items_least, bounds.items_most));
         let counts = counts.filter(|counts| *counts != (None, None));
         if (node.array.is_none() && counts.is_none()) || !self.pay(value.len()) {
@@ -125,14 +126,14 @@ impl<'a> Check<'a> {
             count = index as u64 + 1;
             let Some(array) = &node.array else { continue };
             let checked = match array.first.get(index).copied().or(array.others) {
-                Some(form) => self.check(form, item, depth + 1),
-                None => Err(Fault::here(format!("no item after {index}"), found(item))),
+                Some(node_id) => self.check(node_id, item, depth + 1),
+                None => Err(Violation::here(format!("no item after {index}"), found(item))),
             };
-            checked.map_err(|fault| fault.at(Step::Item(index)))?;
+            checked.map_err(|violation| violation.at(Step::Item(index)))?;
         }
         let (least, most) = counts.unwrap_or_default();
         between(count, least, most, "item")
-            .map_err(|expected| Fault::here(format!("array of {expected}"), format!("array of {count}")))
+            .map_err(|expected| Violation::here(format!("array of {expected}"), format!("array of {count}")))
     }
 
     fn may_be_one_of(&mut self, choices: &[Value], kind: u8, value: &str) -> bool {
@@ -146,7 +147,7 @@ impl<'a> Check<'a> {
             (Value::Number(choice), NUMBER) => number.is_some_and(|number| {
                 choice.as_f64().is_none_or(|choice| choice.partial_cmp(&number) == Some(Ordering::Equal))
             }),
-            // Those of another length are told apart at once.
+            // Comparing the lengths is free.
             (Value::String(choice), STRING) => text
                 .as_deref()
                 .is_some_and(|text| choice.len() == text.len() && (!self.pay(text.len()) || choice == text)),
@@ -156,7 +157,7 @@ impl<'a> Check<'a> {
         })
     }
 
-    fn check_properties(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Fault> {
+    fn check_properties(&mut self, node: &Node, value: &str, depth: u32) -> Result<(), Violation> {
         let Some(object) = &node.object else { return Ok(()) };
         if !self.pay(value.len()) {
             return Ok(());
@@ -167,35 +168,36 @@ impl<'a> Check<'a> {
             if let Some(Property { required: Some(place), .. }) = property {
                 seen |= 1_u64 << place;
             }
-            let checked = match property.map(|property| property.form).or(object.others) {
-                Some(form) => self.check(form, value, depth + 1),
-                None => Err(Fault::here("no such property", found(value))),
+            let checked = match property.map(|property| property.node_id).or(object.others) {
+                Some(node_id) => self.check(node_id, value, depth + 1),
+                None => Err(Violation::here("no such property", found(value))),
             };
-            checked.map_err(|fault| fault.at(Step::Key(key.into_owned())))?;
+            checked.map_err(|violation| violation.at(Step::Key(key.into_owned())))?;
         }
-        // One that comes twice, with escapes or too deep down is seen all the same.
+        // Keys count as seen even if they come twice, have escapes or lie too deep to be checked.
         let missing = object.required.iter().enumerate().find(|(place, _)| seen & (1_u64 << place) == 0);
         let Some((_, key)) = missing.filter(|_| self.steps > 0) else { return Ok(()) };
-        let form = object.properties.get(key).map_or(ANY, |property| property.form);
-        Err(Fault::here(describe(self.nodes, form, DESCRIBED_DEEP), "nothing".into()).at(Step::Key(key.to_string())))
+        let node_id = object.properties.get(key).map_or(ANY, |property| property.node_id);
+        Err(Violation::here(describe(self.nodes, node_id, DESCRIBED_DEEP), "nothing".into())
+            .at(Step::Key(key.to_string())))
     }
 
-    fn check_any(&mut self, forms: &[u32], value: &str, depth: u32) -> Result<(), Fault> {
-        let mut nearest: Vec<Fault> = Vec::new();
-        for form in forms {
-            let Err(fault) = self.check(*form, value, depth) else { return Ok(()) };
-            match nearest.first().map_or(Ordering::Greater, |first| fault.nearness().cmp(&first.nearness())) {
+    fn check_any(&mut self, node_ids: &[u32], value: &str, depth: u32) -> Result<(), Violation> {
+        let mut nearest: Vec<Violation> = Vec::new();
+        for node_id in node_ids {
+            let Err(violation) = self.check(*node_id, value, depth) else { return Ok(()) };
+            match nearest.first().map_or(Ordering::Greater, |first| violation.nearness().cmp(&first.nearness())) {
                 Ordering::Less => {}
-                Ordering::Equal => nearest.push(fault),
-                Ordering::Greater => nearest = vec![fault],
+                Ordering::Equal => nearest.push(violation),
+                Ordering::Greater => nearest = vec![violation],
             }
         }
         let mut nearest = nearest.into_iter();
         let Some(mut first) = nearest.next() else { return Ok(()) };
         let mut expected = vec![mem::take(&mut first.expected)];
-        for fault in nearest.filter(|fault| fault.path == first.path) {
-            if !expected.contains(&fault.expected) {
-                expected.push(fault.expected);
+        for violation in nearest.filter(|violation| violation.path == first.path) {
+            if !expected.contains(&violation.expected) {
+                expected.push(violation.expected);
             }
         }
         first.expected = either(&expected);
@@ -203,11 +205,11 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Checks that a number fits into the type that it is read into.
-fn check_width(node: &Node, value: &str) -> Result<(), Fault> {
+/// Checks that a number fits into the type into which it is read.
+fn check_width(node: &Node, value: &str) -> Result<(), Violation> {
     let Some(width) = node.width.filter(|width| !width.holds(value)) else { return Ok(()) };
     let what = if width.is_integer() { "integer" } else { "number" };
-    Err(Fault::here(format!("{what}{}", width.describe()), found(value)))
+    Err(Violation::here(format!("{what}{}", width.describe()), found(value)))
 }
 
 impl Bounds {
@@ -216,16 +218,5 @@ impl Bounds {
             && self.most.is_none_or(|most| number <= most)
             && self.above.is_none_or(|above| number > above || (number >= above && !is_exact))
             && self.below.is_none_or(|below| number < below || (number <= below && !is_exact))
-    }
-}
-
-pub(super) fn kind(value: &str) -> u8 {
-    match value.as_bytes().first() {
-        Some(b'n') => NULL,
-        Some(b't' | b'f') => BOOLEAN,
-        Some(b'"') => STRING,
-        Some(b'[') => ARRAY,
-        Some(b'{') => OBJECT,
-        _ => NUMBER,
     }
 }

@@ -1,28 +1,28 @@
-//! What is wrong with a value, in words.
+//! Violations of a schema as people read them.
 //!
-//! Apart from the check because it is for people: it shows a little of a value, which may be large, and
-//! names a few of the alternatives, which may be many.
+//! A message shows the beginning of a value, which may be large, and the first alternatives, which may be many.
 
 use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
-use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, STRING, check::kind};
+use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, STRING, kind};
 
-/// Bytes of a value that a complaint shows.
+/// Maximum bytes of a value in a message.
 const SHOWN_MAX: usize = 60;
-/// Alternatives that a complaint names, and references it looks through for them.
+/// Maximum alternatives in a message.
 const NAMED_MAX: usize = 5;
+/// Maximum references to follow to describe a value.
 pub(super) const DESCRIBED_DEEP: u32 = 4;
 
-/// A value that has not the form it should have.
+/// A value that violates the schema.
 #[derive(Debug)]
-pub(in crate::signature) struct Fault {
-    /// From the inside out.
+pub(in crate::signature) struct Violation {
+    /// The path to the value, innermost step first.
     pub(super) path: Vec<Step>,
     pub(super) expected: String,
     pub(super) found: String,
-    /// It is not the only value that there may be, such as the name of another variant.
+    /// Whether a single value was expected: the tag of another variant.
     pub(super) is_tag: bool,
 }
 
@@ -32,13 +32,13 @@ pub(super) enum Step {
     Key(String),
 }
 
-impl Fault {
+impl Violation {
     pub(super) fn here(expected: impl Into<String>, found: String) -> Self {
         Self { path: Vec::new(), expected: expected.into(), found, is_tag: false }
     }
 
-    /// How near it is to what was meant: what is wrong inside of a value is nearer than another kind
-    /// of value, and what is wrong in a variant nearer than the name of another variant.
+    /// Rank among the alternatives of `anyOf`: a violation inside a value is nearer than one of the whole value, and one
+    /// inside a variant nearer than a wrong tag.
     pub(super) fn nearness(&self) -> (bool, bool, usize) {
         (!self.path.is_empty(), !self.is_tag, self.path.len())
     }
@@ -48,8 +48,8 @@ impl Fault {
         self
     }
 
-    /// The path behind `root`, what was expected there and what was found.
-    pub(in crate::signature) fn told(self, root: &str) -> (String, String, String) {
+    /// Returns the path below `root`, what was expected there and what was found.
+    pub(in crate::signature) fn into_parts(self, root: &str) -> (String, String, String) {
         let mut path = root.to_owned();
         for step in self.path.iter().rev() {
             match step {
@@ -94,7 +94,7 @@ pub(super) fn between(count: u64, least: Option<u64>, most: Option<u64>, what: &
     }
 }
 
-/// The value as a complaint shows it: `string "x"`.
+/// The value as a message shows it: `string "x"`.
 pub(super) fn found(value: &str) -> String {
     let kind = match kind(value) {
         NULL => return "null".into(),
@@ -105,17 +105,17 @@ pub(super) fn found(value: &str) -> String {
         _ => "number",
     };
     let shown = &value[..value.floor_char_boundary(SHOWN_MAX)];
-    let mut told = format!("{kind} ");
-    told.extend(shown.chars().map(|c| if c.is_control() { ' ' } else { c }));
+    let mut shown_value = format!("{kind} ");
+    shown_value.extend(shown.chars().map(|c| if c.is_control() { ' ' } else { c }));
     if shown.len() < value.len() {
-        told.push('…');
+        shown_value.push('…');
     }
-    told
+    shown_value
 }
 
-/// What a value of this form is, for people. Looks through `deep` references, as they may go round.
-pub(super) fn describe(nodes: &[Node], form: u32, deep: u32) -> String {
-    let Some(node) = nodes.get(form as usize).filter(|_| deep > 0) else { return "a value".into() };
+/// Describes the values that a node allows. Follows at most `deep` references, as they may be circular.
+pub(super) fn describe(nodes: &[Node], node_id: u32, deep: u32) -> String {
+    let Some(node) = nodes.get(node_id as usize).filter(|_| deep > 0) else { return "a value".into() };
     if let Some(choices) = &node.choices {
         let named: Vec<String> = choices.iter().take(NAMED_MAX).map(choice).collect();
         return one_of(&named, choices.len());
@@ -123,17 +123,17 @@ pub(super) fn describe(nodes: &[Node], form: u32, deep: u32) -> String {
     if node.kinds != EVERYTHING {
         return kinds(node);
     }
-    if let Some(forms) = node.any.first() {
+    if let Some(node_ids) = node.any.first() {
         let mut names: Vec<String> = Vec::new();
-        for form in forms.iter().take(NAMED_MAX) {
-            let name = describe(nodes, *form, deep - 1);
+        for node_id in node_ids.iter().take(NAMED_MAX) {
+            let name = describe(nodes, *node_id, deep - 1);
             if !names.contains(&name) {
                 names.push(name);
             }
         }
         return either(&names);
     }
-    node.all.first().map_or_else(|| "a value".into(), |form| describe(nodes, *form, deep - 1))
+    node.all.first().map_or_else(|| "a value".into(), |node_id| describe(nodes, *node_id, deep - 1))
 }
 
 fn kinds(node: &Node) -> String {
@@ -154,7 +154,7 @@ fn kinds(node: &Node) -> String {
     either(&named)
 }
 
-/// A choice as a complaint shows it.
+/// An allowed value as a message shows it.
 fn choice(value: &Value) -> String {
     let mut shown = Cut(String::new());
     if write!(shown, "{value}").is_err() {
@@ -179,7 +179,7 @@ pub(super) fn either(names: &[String]) -> String {
     one_of(names, names.len())
 }
 
-/// The same of `count` names, of which those beyond the first few need not be given.
+/// The same for `count` names, of which only the first ones need to be given.
 fn one_of(names: &[String], count: usize) -> String {
     match names {
         [] => "a value".into(),

@@ -1,10 +1,9 @@
-//! The form of a value: what a JSON Schema or a Rust type says about it, compiled.
+//! Compiled schemas: validates the text of a value against a JSON Schema or a Rust type.
 //!
-//! Our own and not a library's, because it must hold against hostile modules: a schema is a task
-//! module's word, and the control plane checks calls by it for everybody. So each check has a budget,
-//! nothing recurses without a bound, nothing is fetched, and no pattern is run. What this file does
-//! not know or has no budget left for is let through: the task itself still reads its arguments.
-//! Invariant, checked against a complete validator: no value is refused that the schema allows.
+//! Not a library, because schemas come from task modules, which may be hostile: each check has a budget, recursion is
+//! bounded, no reference is fetched and no pattern is run. Keywords that are not supported, and values for which no
+//! budget is left, pass: the task itself still reads its arguments. Invariant, tested against a complete validator: no
+//! value is refused that the schema allows.
 
 use std::collections::HashMap;
 
@@ -12,17 +11,17 @@ use serde_json::Value;
 
 mod check;
 mod compile;
-mod fault;
+mod violation;
 mod width;
 
 use check::Check;
 use compile::Compiler;
-pub(super) use fault::{Fault, push_key};
+pub(super) use violation::{Violation, push_key};
 use width::Width;
 
-/// Says nothing about a value.
+/// The id of the node that allows every value.
 const ANY: u32 = 0;
-/// The keys of an object that can be required: a bit each while one is checked.
+/// Maximum required keys of an object: one bit each during a check.
 const REQUIRED_MAX: usize = 64;
 
 const NULL: u8 = 1;
@@ -33,28 +32,28 @@ const ARRAY: u8 = 16;
 const OBJECT: u8 = 32;
 const EVERYTHING: u8 = 63;
 
-/// The form of a value and of all values in it.
+/// A schema compiled into nodes, one for each subschema.
 #[derive(Debug)]
-pub(super) struct Form {
+pub(super) struct CompiledSchema {
     nodes: Vec<Node>,
     root: u32,
 }
 
-/// What is said about one value.
+/// The constraints of one subschema.
 #[derive(Debug)]
 struct Node {
     kinds: u8,
     numbers: Numbers,
-    /// What a number is read into.
+    /// The type into which a number is read.
     width: Option<Width>,
     bounds: Option<Box<Bounds>>,
-    /// The only values, none of them an array or an object.
+    /// The allowed values, if only some are; no arrays or objects.
     choices: Option<Box<[Value]>>,
     object: Option<Box<Object>>,
     array: Option<Box<Array>>,
-    /// Forms that it must have as well.
+    /// Nodes that must all match.
     all: Vec<u32>,
-    /// Of each of these lists, it must have one.
+    /// Lists of nodes of which at least one must match.
     any: Vec<Vec<u32>>,
 }
 
@@ -89,10 +88,10 @@ struct Bounds {
     most: Option<f64>,
     above: Option<f64>,
     below: Option<f64>,
-    /// Of a text, in characters.
+    /// Length of a string, in characters.
     length_least: Option<u64>,
     length_most: Option<u64>,
-    /// Of an array.
+    /// Length of an array.
     items_least: Option<u64>,
     items_most: Option<u64>,
 }
@@ -101,34 +100,34 @@ struct Bounds {
 struct Object {
     properties: HashMap<Box<str>, Property>,
     required: Vec<Box<str>>,
-    /// The form of all other properties; none if there may be none.
+    /// The node of all other properties; none if they are not allowed.
     others: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Property {
-    form: u32,
-    /// Its place among the required ones.
+    node_id: u32,
+    /// Its index in [`Object::required`].
     required: Option<u8>,
 }
 
 #[derive(Debug)]
 struct Array {
     first: Vec<u32>,
-    /// The form of all further items; none if there may be none.
+    /// The node of all further items; none if they are not allowed.
     others: Option<u32>,
 }
 
-impl Form {
-    /// The form that a JSON Schema describes.
+impl CompiledSchema {
+    /// Compiles a JSON Schema.
     ///
     /// # Errors
-    /// With a sentence when it cannot be used.
+    /// The reason why it cannot be used.
     pub(super) fn of_schema(schema: &Value) -> Result<Self, String> {
         Compiler::new(schema, Numbers::Integers).compile()
     }
 
-    /// The form of what serde reads into a type of this schema: an integer is written as one.
+    /// Compiles the schema of a type into which serde reads: an integer must be written without a decimal point.
     pub(super) fn of_type(schema: &Value) -> Result<Self, String> {
         Compiler::new(schema, Numbers::WithoutPoint).compile()
     }
@@ -136,8 +135,20 @@ impl Form {
     /// Checks a value.
     ///
     /// # Errors
-    /// The first fault that was found in it.
-    pub(super) fn check(&self, value: &str) -> Result<(), Fault> {
+    /// The first violation.
+    pub(super) fn check(&self, value: &str) -> Result<(), Violation> {
         Check::new(&self.nodes, value.len()).check(self.root, value, 0)
+    }
+}
+
+/// The kind of a JSON value, from its first byte.
+fn kind(value: &str) -> u8 {
+    match value.as_bytes().first() {
+        Some(b'n') => NULL,
+        Some(b't' | b'f') => BOOLEAN,
+        Some(b'"') => STRING,
+        Some(b'[') => ARRAY,
+        Some(b'{') => OBJECT,
+        _ => NUMBER,
     }
 }

@@ -1,4 +1,4 @@
-//! What is said about ends: never two things about one end, and to each session once.
+//! Checks reported results: one result for each end of a task, and one report of it for each session.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,48 +20,48 @@ use super::{
     network::{Ask, Ticket},
 };
 
-/// What was said.
+/// The results that were recorded and reported.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
-    /// The recorded ends of every task, one unless it ran anew when the first was forgotten; none
-    /// where one was let go before anybody could see it.
+pub(crate) struct ReportedEnds {
+    /// The recorded ends of every task: one, unless it ran again after the first was forgotten. `None` where an end was
+    /// evicted before it could be observed.
     ends: BTreeMap<TaskId, Vec<Option<Arc<TaskResult>>>>,
-    sessions: BTreeMap<Uuid, Book>,
+    sessions: BTreeMap<Uuid, SessionLog>,
 }
 
 /// The end of a task, the first or a later one.
 type End = (TaskId, usize);
 
-/// What one session is owed and was told.
+/// The ends that one session must receive, and those that it received.
 #[derive(Debug, Default)]
-struct Book {
-    owed: BTreeSet<End>,
-    /// What it was owed before it was forgotten.
-    once_owed: BTreeSet<End>,
-    /// Tasks that it must have heard of at the end.
-    told: BTreeSet<TaskId>,
-    /// The newest question that was answered, and how.
+struct SessionLog {
+    expected: BTreeSet<End>,
+    /// Expected before the session was forgotten.
+    formerly_expected: BTreeSet<End>,
+    /// Tasks whose result was sent to it and must have arrived in the end.
+    reported: BTreeSet<TaskId>,
+    /// The newest request that was answered, and the reply.
     newest: Option<(u64, Collected)>,
-    /// The newest question.
+    /// The newest request.
     asked: u64,
-    /// The core has forgotten it, and its client has not heard of that yet.
+    /// The state forgot the session, and its client does not know yet.
     forgotten: bool,
 }
 
-impl Told {
-    /// A session waits for the end of a task.
-    pub(crate) fn owe(&mut self, session: Uuid, id: TaskId) {
+impl ReportedEnds {
+    /// Notes that a session waits for the end of a task.
+    pub(crate) fn expect_end(&mut self, session: Uuid, id: TaskId) {
         let number = self.ends.get(&id).map_or(0, Vec::len);
-        self.sessions.entry(session).or_default().owed.insert((id, number));
+        self.sessions.entry(session).or_default().expected.insert((id, number));
     }
 
-    /// A session asks.
+    /// Notes a request of a session.
     pub(crate) fn asked(&mut self, collect: &Collect) {
-        let book = self.sessions.entry(collect.session).or_default();
-        book.asked = book.asked.max(collect.sequence);
+        let log = self.sessions.entry(collect.session).or_default();
+        log.asked = log.asked.max(collect.sequence);
     }
 
-    /// The end of a task was recorded.
+    /// Notes the recorded end of a task.
     pub(crate) fn ended(&mut self, id: TaskId, end: Option<Arc<TaskResult>>) {
         self.ends.entry(id).or_default().push(end);
     }
@@ -77,7 +77,7 @@ impl Told {
             match reply {
                 AnyReply::Client(Reply::Collected(collected)) => {
                     let Ask::Client(Request::Collect(collect)) = &*to.ask else {
-                        return Err(format!("{reply:?} for somebody who asked {:?}", to.ask));
+                        return Err(format!("{reply:?} in reply to {:?}", to.ask));
                     };
                     self.collected(collect, collected, seen)?;
                     collected.results.iter().try_for_each(|result| self.agrees(result))?;
@@ -94,7 +94,7 @@ impl Told {
                         Ask::Client(Request::Lookup(lookup)) => lookup.ids.len(),
                         _ => 0,
                     };
-                    ensure(found.len() == asked, || format!("{} answers to {asked} questions", found.len()))?;
+                    ensure(found.len() == asked, || format!("{} results for {asked} ids", found.len()))?;
                     for found in found {
                         if let Found::Ended(result) = found {
                             self.agrees(result)?;
@@ -109,20 +109,20 @@ impl Told {
                 _ => {}
             }
         }
-        for (session, book) in &mut self.sessions {
+        for (session, log) in &mut self.sessions {
             if !state.sessions().is_open(*session) {
-                book.once_owed.append(&mut book.owed);
-                // Nobody knows whether the last answer came, and it will not be given again.
-                for result in book.newest.iter().flat_map(|(_, collected)| &collected.results) {
-                    book.told.remove(&result.task_id);
+                log.formerly_expected.append(&mut log.expected);
+                // The last reply may have been lost, and is not repeated.
+                for result in log.newest.iter().flat_map(|(_, collected)| &collected.results) {
+                    log.reported.remove(&result.task_id);
                 }
-                book.forgotten = true;
+                log.forgotten = true;
             }
         }
         Ok(())
     }
 
-    /// What is told is what was recorded.
+    /// Checks that a reported result was recorded.
     fn agrees(&mut self, result: &Arc<TaskResult>) -> Result<(), String> {
         let ends = self.ends.entry(result.task_id.clone()).or_default();
         if ends.iter().flatten().any(|end| is_same(end, result)) {
@@ -131,69 +131,70 @@ impl Told {
         let unseen = ends.iter_mut().find(|end| end.is_none());
         unseen
             .map(|end| *end = Some(result.clone()))
-            .ok_or_else(|| format!("told {result:?} where {ends:?} was recorded"))
+            .ok_or_else(|| format!("reported {result:?}, but {ends:?} was recorded"))
     }
 
     fn collected(&mut self, collect: &Collect, collected: &Collected, seen: &mut Coverage) -> Result<(), String> {
-        let book = self.sessions.entry(collect.session).or_default();
-        let newest = book.newest.as_ref().map_or(0, |(sequence, _)| *sequence);
+        let log = self.sessions.entry(collect.session).or_default();
+        let newest = log.newest.as_ref().map_or(0, |(sequence, _)| *sequence);
         if collect.sequence < newest {
-            return ensure(collected.results.is_empty(), || format!("an old question {collect:?} gets {collected:?}"));
+            return ensure(collected.results.is_empty(), || format!("an old request {collect:?} gets {collected:?}"));
         }
-        let forgotten = std::mem::take(&mut book.forgotten);
-        if let Some((_, before)) = book.newest.as_ref().filter(|_| collect.sequence == newest) {
+        let forgotten = std::mem::take(&mut log.forgotten);
+        if let Some((_, before)) = log.newest.as_ref().filter(|_| collect.sequence == newest) {
             seen.repeated += 1;
-            let is_old = book.asked > newest && *collected == empty_reply();
+            let is_old = log.asked > newest && *collected == empty_reply();
             ensure(before == collected || forgotten || is_old, || {
                 format!("{collect:?} got {before:?} and now {collected:?}")
             })?;
             if forgotten {
-                // A session opened anew keeps its first answer to it.
-                book.newest = Some((newest, collected.clone()));
+                // A new session keeps its first reply.
+                log.newest = Some((newest, collected.clone()));
             }
             return Ok(());
         }
         if forgotten && newest > 0 {
             seen.lost_sessions += 1;
-            ensure(!collected.known, || format!("session {} is not told that it was forgotten", collect.session))?;
+            ensure(!collected.known, || format!("session {} does not learn that it was forgotten", collect.session))?;
         }
         for result in &collected.results {
             seen.collected += 1;
-            let owed = take(&mut book.owed, &result.task_id) || take(&mut book.once_owed, &result.task_id);
-            ensure(owed, || format!("{} is told {} that is not owed it", collect.session, result.task_id))?;
-            book.told.insert(result.task_id.clone());
+            let expected =
+                take(&mut log.expected, &result.task_id) || take(&mut log.formerly_expected, &result.task_id);
+            ensure(expected, || format!("{} gets {}, which is not due", collect.session, result.task_id))?;
+            log.reported.insert(result.task_id.clone());
         }
-        book.newest = Some((collect.sequence, collected.clone()));
+        log.newest = Some((collect.sequence, collected.clone()));
         Ok(())
     }
 
-    /// After calm weather every session has heard of everything.
+    /// Checks after calm weather that every session has received everything.
     pub(crate) fn finished<'a>(
         &self,
         live: &BTreeMap<TaskId, Record>,
-        heard: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
+        received: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
     ) -> Result<(), String> {
-        for (session, book) in &self.sessions {
-            let Some(heard) = heard(*session) else { continue };
-            let owed: Vec<_> = book.owed.iter().filter(|(id, _)| !live.contains_key(id)).collect();
-            ensure(owed.is_empty(), || format!("session {session} was never told of {owed:?}"))?;
-            let unheard: Vec<_> = book.told.iter().filter(|id| !heard.contains(*id)).collect();
-            ensure(unheard.is_empty(), || format!("session {session} never heard of {unheard:?}"))?;
+        for (session, log) in &self.sessions {
+            let Some(received) = received(*session) else { continue };
+            let expected: Vec<_> = log.expected.iter().filter(|(id, _)| !live.contains_key(id)).collect();
+            ensure(expected.is_empty(), || format!("session {session} never got {expected:?}"))?;
+            let missing: Vec<_> = log.reported.iter().filter(|id| !received.contains(*id)).collect();
+            ensure(missing.is_empty(), || format!("session {session} never received {missing:?}"))?;
         }
         Ok(())
     }
 }
 
-/// Whether it is the same end, whatever has become of its callback since.
-fn is_same(end: &TaskResult, told: &TaskResult) -> bool {
-    if end.callback == told.callback {
-        return end == told;
+/// Whether both are the same end, ignoring the progress of its callback.
+fn is_same(end: &TaskResult, reported: &TaskResult) -> bool {
+    if end.callback == reported.callback {
+        return end == reported;
     }
     let bare = |result: &TaskResult| TaskResult { callback: None, ..result.clone() };
-    end.callback.is_some() && told.callback.is_some() && bare(end) == bare(told)
+    end.callback.is_some() && reported.callback.is_some() && bare(end) == bare(reported)
 }
 
-/// Takes one end of a task out.
+/// Removes one end of a task.
 fn take(ends: &mut BTreeSet<End>, id: &TaskId) -> bool {
     let first = ends.range((id.clone(), 0)..).next().filter(|(next, _)| next == id).cloned();
     first.is_some_and(|end| ends.remove(&end))

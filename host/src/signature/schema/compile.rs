@@ -1,29 +1,29 @@
-//! From a JSON Schema to a form.
+//! Compiles a JSON Schema.
 //!
-//! What still has to be read is kept in a list and not on the stack, so that no schema nests too deeply
-//! for it. What has no place in a form is left out, which lets more values through and never fewer.
+//! Subschemas to read are kept in a list instead of the stack, so that no schema nests too deeply. Unsupported keywords
+//! are left out, so that more values pass, never fewer.
 
 use std::{borrow::Cow, collections::HashMap};
 
 use serde_json::{Map, Value};
 
 use super::{
-    ANY, ARRAY, Array, BOOLEAN, Bounds, EVERYTHING, Form, NULL, NUMBER, Node, Numbers, OBJECT, Object, Property,
-    REQUIRED_MAX, STRING, Width,
+    ANY, ARRAY, Array, BOOLEAN, Bounds, CompiledSchema, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, Object,
+    Property, REQUIRED_MAX, STRING, Width,
 };
 
-/// The forms that one schema or type may be made of.
-const FORMS_MAX: usize = 4_096;
+/// Maximum nodes of a compiled schema.
+const NODES_MAX: usize = 4_096;
 
-/// A schema on its way to a form.
+/// Compiles one schema.
 pub(super) struct Compiler<'a> {
     root: &'a Value,
-    /// What `integer` means.
+    /// The meaning of `integer`.
     integers: Numbers,
     nodes: Vec<Node>,
-    /// The forms of places in the schema that references name.
+    /// The nodes of referenced subschemas, by JSON pointer.
     named: HashMap<Cow<'a, str>, u32>,
-    /// What still has to be read, so that no schema nests too deeply for the stack.
+    /// Nodes that are not compiled yet, with their subschemas.
     open: Vec<(u32, &'a Map<String, Value>)>,
 }
 
@@ -32,25 +32,25 @@ impl<'a> Compiler<'a> {
         Self { root, integers, nodes: vec![Node::default()], named: HashMap::new(), open: Vec::new() }
     }
 
-    pub(super) fn compile(mut self) -> Result<Form, String> {
+    pub(super) fn compile(mut self) -> Result<CompiledSchema, String> {
         if !self.root.is_object() && !self.root.is_boolean() {
             return Err("a JSON Schema is an object or a boolean".into());
         }
         let root = self.reference("")?;
-        while let Some((form, schema)) = self.open.pop() {
+        while let Some((node_id, schema)) = self.open.pop() {
             let node = self.node(schema)?;
-            self.nodes[form as usize] = node;
+            self.nodes[node_id as usize] = node;
         }
-        Ok(Form { nodes: self.nodes, root })
+        Ok(CompiledSchema { nodes: self.nodes, root })
     }
 
-    /// The form of a part of the schema.
-    fn form(&mut self, schema: &'a Value) -> Result<u32, String> {
+    /// Returns the node of a subschema, which is compiled later.
+    fn subschema(&mut self, schema: &'a Value) -> Result<u32, String> {
         let node = match schema {
             Value::Object(keys) if !keys.is_empty() => {
-                let form = self.add(Node::default())?;
-                self.open.push((form, keys));
-                return Ok(form);
+                let node_id = self.add(Node::default())?;
+                self.open.push((node_id, keys));
+                return Ok(node_id);
             }
             Value::Bool(false) => Node { kinds: 0, ..Node::default() },
             _ => return Ok(ANY),
@@ -59,29 +59,29 @@ impl<'a> Compiler<'a> {
     }
 
     fn add(&mut self, node: Node) -> Result<u32, String> {
-        if self.nodes.len() >= FORMS_MAX {
-            return Err(format!("it has more than {FORMS_MAX} parts"));
+        if self.nodes.len() >= NODES_MAX {
+            return Err(format!("it has more than {NODES_MAX} parts"));
         }
         self.nodes.push(node);
         u32::try_from(self.nodes.len() - 1).map_err(|error| error.to_string())
     }
 
-    /// The form of the part that a JSON pointer leads to.
+    /// Returns the node of the subschema to which a JSON pointer leads.
     fn reference(&mut self, pointer: &'a str) -> Result<u32, String> {
-        if let Some(form) = self.named.get(pointer) {
-            return Ok(*form);
+        if let Some(node_id) = self.named.get(pointer) {
+            return Ok(*node_id);
         }
         let Some(schema) = self.root.pointer(pointer) else {
-            return Err(format!("its reference '#{pointer:.100}' leads nowhere"));
+            return Err(format!("its reference '#{pointer:.100}' does not exist"));
         };
-        let form = self.form(schema)?;
-        self.named.insert(Cow::Borrowed(pointer), form);
-        Ok(form)
+        let node_id = self.subschema(schema)?;
+        self.named.insert(Cow::Borrowed(pointer), node_id);
+        Ok(node_id)
     }
 
     fn node(&mut self, schema: &'a Map<String, Value>) -> Result<Node, String> {
         if schema.contains_key("$id") && !self.root.as_object().is_some_and(|root| std::ptr::eq(root, schema)) {
-            // A document of its own, in which references mean something else.
+            // A separate document, in which references have another base.
             return Ok(Node::default());
         }
         let mut node = Node { object: self.object(schema)?, array: self.array(schema)?, ..Node::default() };
@@ -94,7 +94,7 @@ impl<'a> Compiler<'a> {
         let bounds = Bounds::of(schema);
         node.bounds = (bounds != Bounds::default()).then(|| Box::new(bounds));
         if let Some(Value::String(reference)) = schema.get("$ref") {
-            // One to another document is not followed: nothing is fetched.
+            // References to other documents are not followed: nothing is fetched.
             if let Some(pointer) = reference.strip_prefix('#').filter(|rest| rest.is_empty() || rest.starts_with('/')) {
                 if pointer.contains('%') {
                     return Err(format!("its reference '{reference:.100}' has escapes"));
@@ -102,60 +102,60 @@ impl<'a> Compiler<'a> {
                 node.all.push(self.reference(pointer)?);
             }
         }
-        node.all.extend(self.forms(schema.get("allOf"))?);
-        // `oneOf` allows only one to fit, and serde takes the first that does.
+        node.all.extend(self.subschemas(schema.get("allOf"))?);
+        // `oneOf` requires exactly one match; like serde, the first match is enough here.
         for key in ["anyOf", "oneOf"] {
-            let forms = self.forms(schema.get(key))?;
-            if !forms.is_empty() {
-                node.any.push(forms);
+            let node_ids = self.subschemas(schema.get(key))?;
+            if !node_ids.is_empty() {
+                node.any.push(node_ids);
             }
         }
         Ok(node)
     }
 
-    fn forms(&mut self, schemas: Option<&'a Value>) -> Result<Vec<u32>, String> {
-        schemas.and_then(Value::as_array).into_iter().flatten().map(|schema| self.form(schema)).collect()
+    fn subschemas(&mut self, schemas: Option<&'a Value>) -> Result<Vec<u32>, String> {
+        schemas.and_then(Value::as_array).into_iter().flatten().map(|schema| self.subschema(schema)).collect()
     }
 
     fn object(&mut self, schema: &'a Map<String, Value>) -> Result<Option<Box<Object>>, String> {
         let others = match schema.get("additionalProperties") {
-            // With patterns it takes running them to know what the others are.
+            // With patterns, the other properties are known only by running them.
             None => Some(ANY),
             Some(_) if schema.contains_key("patternProperties") => Some(ANY),
             Some(Value::Bool(false)) => None,
-            Some(others) => Some(self.form(others)?),
+            Some(others) => Some(self.subschema(others)?),
         };
         let mut object = Object { others, ..Object::default() };
         if let Some(Value::Object(properties)) = schema.get("properties") {
             for (key, schema) in properties {
-                let property = Property { form: self.form(schema)?, required: None };
+                let property = Property { node_id: self.subschema(schema)?, required: None };
                 object.properties.insert(key.as_str().into(), property);
             }
         }
         let required = schema.get("required").and_then(Value::as_array);
         for key in required.into_iter().flatten().filter_map(Value::as_str).take(REQUIRED_MAX) {
-            let unnamed = Property { form: others.unwrap_or(ANY), required: None };
+            let unnamed = Property { node_id: others.unwrap_or(ANY), required: None };
             let property = object.properties.entry(key.into()).or_insert(unnamed);
             if property.required.is_none() {
                 property.required = u8::try_from(object.required.len()).ok();
                 object.required.push(key.into());
             }
         }
-        let says_something = !object.properties.is_empty() || others != Some(ANY);
-        Ok(says_something.then(|| Box::new(object)))
+        let is_constrained = !object.properties.is_empty() || others != Some(ANY);
+        Ok(is_constrained.then(|| Box::new(object)))
     }
 
     fn array(&mut self, schema: &'a Map<String, Value>) -> Result<Option<Box<Array>>, String> {
-        let mut array = Array { first: self.forms(schema.get("prefixItems"))?, others: Some(ANY) };
+        let mut array = Array { first: self.subschemas(schema.get("prefixItems"))?, others: Some(ANY) };
         match schema.get("items") {
             // The older way to write `prefixItems`.
-            Some(Value::Array(_)) => array.first = self.forms(schema.get("items"))?,
+            Some(Value::Array(_)) => array.first = self.subschemas(schema.get("items"))?,
             Some(Value::Bool(false)) => array.others = None,
-            Some(items) => array.others = Some(self.form(items)?),
+            Some(items) => array.others = Some(self.subschema(items)?),
             None => {}
         }
-        let says_something = !array.first.is_empty() || array.others != Some(ANY);
-        Ok(says_something.then(|| Box::new(array)))
+        let is_constrained = !array.first.is_empty() || array.others != Some(ANY);
+        Ok(is_constrained.then(|| Box::new(array)))
     }
 }
 

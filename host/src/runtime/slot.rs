@@ -1,0 +1,294 @@
+//! A slot: makes one attempt at a time.
+//!
+//! This is the hot path. A [`Slot`] keeps what is the same for every attempt (its timer, its
+//! output, its tokio runtime), so that an attempt allocates little and makes no system call.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use wasmtime::{
+    Store,
+    component::{ComponentExportIndex, ComponentNamedList, Lift, Lower},
+};
+
+use super::{
+    AttemptId, Module, Reports, RuntimeConfig,
+    attempt::{Attempt, AttemptInfo, AttemptResult, SlotShared},
+    call::{CallMode, PreparedModule, call_async, call_sync, store, until_expired},
+    contract_v1::{Context, GuestInvocation, RunParams, RunResults},
+    ending,
+    output::Output,
+    watchdog::{EndReason, Stopper, Watchdog},
+};
+use crate::{
+    clock::Now,
+    json::Json,
+    system,
+    task::{ErrorKind, Failure, Outcome, TaskId},
+};
+
+/// One attempt to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation<'a> {
+    /// The caller's number for it, which reports carry and [`Stopper::stop`] takes.
+    pub id: AttemptId,
+    /// The task.
+    pub task_id: &'a TaskId,
+    /// The task name.
+    pub name: &'a str,
+    /// The number of this attempt, counted from 1.
+    pub attempt: u32,
+    /// How long it may run.
+    pub timeout: Duration,
+    /// A JSON array.
+    pub args: &'a Json,
+    /// A JSON object.
+    pub kwargs: &'a Json,
+    /// The text of a JSON object for the guest; its keys are in `wit/v1/task.wit`.
+    pub metadata: &'a str,
+}
+
+/// This host had no room for an attempt. Says nothing about the task.
+#[derive(Debug)]
+pub struct NoSandbox {
+    /// What is missing, and which limit is behind it.
+    pub why: String,
+    /// The outcome if the attempt cannot be made elsewhere.
+    pub otherwise: Failure,
+    /// Whether the guest had begun.
+    pub began: bool,
+}
+
+/// Address space to leave free where it is limited: without it, the process itself could not go on
+/// beside a new sandbox.
+const ADDRESS_SPACE_RESERVE: usize = 32 << 20;
+/// Address space that the slots and the rest of the process take after the engines are set up.
+pub(super) const ADDRESS_SPACE_LATER: usize = 160 << 20;
+/// Timeout for setting up a sandbox on trial.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Room for one running attempt. It blocks, so use it on a thread of its own with a stack of at
+/// least 2 MiB, not in async code.
+pub struct Slot {
+    shared: Arc<SlotShared>,
+    tokio: TokioRuntime,
+    /// The store of the last attempt. Dropping it takes time, so that waits until nothing else does.
+    previous_store: Option<Store<Attempt>>,
+}
+
+/// Runs the waits of async calls on the slot's own thread.
+struct TokioRuntime(Option<tokio::runtime::Runtime>);
+
+impl TokioRuntime {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        Self(Some(runtime.expect("a runtime without threads and I/O has nothing to fail at")))
+    }
+
+    fn get(&self) -> &tokio::runtime::Runtime {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for TokioRuntime {
+    /// tokio panics if a runtime is dropped in async code, except by `shutdown_background`.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+/// What is left of a call.
+pub(super) struct CallEnd<R> {
+    pub(super) result: wasmtime::Result<R>,
+    /// Whether the function was called.
+    pub(super) has_begun: bool,
+    /// Why the call was ended from outside, if it was.
+    pub(super) reason: Option<EndReason>,
+    pub(super) store: Store<Attempt>,
+}
+
+impl Slot {
+    pub(super) fn new(config: &Arc<RuntimeConfig>, watchdog: &Watchdog, reports: Arc<dyn Reports>) -> Self {
+        let output = Arc::new(Mutex::new(Output::new(reports, config.log_max)));
+        let shared = SlotShared { config: Arc::clone(config), timer: watchdog.timer(), output };
+        Self { shared: Arc::new(shared), tokio: TokioRuntime::new(), previous_store: None }
+    }
+
+    /// Stops what this slot runs, from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper::of(&self.shared.timer)
+    }
+
+    /// Makes one attempt and returns its result, like [`Slot::try_run`]. If this host has no room
+    /// for it, the attempt fails.
+    pub fn run(&mut self, module: &Module, call: &Invocation<'_>) -> AttemptResult {
+        self.try_run(module, call).unwrap_or_else(|error| error.otherwise.into())
+    }
+
+    /// Makes one attempt and returns its result, at most some 20 ms after its timeout whatever the
+    /// guest does. What it used is released by [`Self::clear`], or else before the next attempt.
+    ///
+    /// # Errors
+    /// [`NoSandbox`] if this host has no room for it. Run it elsewhere, or try again later.
+    pub fn try_run(&mut self, module: &Module, call: &Invocation<'_>) -> Result<AttemptResult, NoSandbox> {
+        if module.task(call.name).is_none() {
+            let message = format!("the module {} has no task '{}'", module.info().name, call.name);
+            return Ok(Failure::new(ErrorKind::NotFound, message).into());
+        }
+        self.check_address_space().map_err(|why| no_room(why, None))?;
+        let now = Now::read();
+        let context = Arc::new(Context {
+            task_id: call.task_id.to_string(),
+            name: call.name.to_owned(),
+            attempt: call.attempt,
+            deadline_ms: u64::try_from((now.wall + call.timeout).micros() / 1000).unwrap_or(0),
+            metadata: call.metadata.to_owned(),
+        });
+        let invocation = GuestInvocation {
+            task_id: &context.task_id,
+            name: &context.name,
+            attempt: context.attempt,
+            deadline_ms: context.deadline_ms,
+            args: call.args.as_str(),
+            kwargs: call.kwargs.as_str(),
+            metadata: &context.metadata,
+        };
+        let info = AttemptInfo {
+            id: call.id,
+            task_id: call.task_id.clone(),
+            deadline: now.mono + call.timeout,
+            context: Arc::clone(&context),
+        };
+        let (prepared, export) = module.run();
+        let CallEnd { result, has_begun, reason, mut store } =
+            self.call::<RunParams<'_>, RunResults>(prepared, export, (invocation,), info);
+        let error = result.as_ref().err().filter(|_| reason.is_none());
+        let missing = error.and_then(|error| ending::missing_room(error, store.data(), has_begun));
+        let ended = ending::attempt_result(result, reason, store.data_mut(), call.timeout);
+        match (missing, ended) {
+            (Some(why), AttemptResult { outcome: Outcome::Failure(failure), .. }) => {
+                // Dropped at once, so that others can use its room.
+                drop(store);
+                Err(no_room(why, has_begun.then_some(failure)))
+            }
+            (_, ended) => {
+                self.previous_store = Some(store);
+                Ok(ended)
+            }
+        }
+    }
+
+    /// Checks, where address space is limited, that some is left beside a new sandbox.
+    fn check_address_space(&mut self) -> Result<(), String> {
+        if !system::has_limited_address_space() {
+            return Ok(());
+        }
+        // What the last attempt used counts as free.
+        self.clear();
+        system::reserve(ADDRESS_SPACE_RESERVE).map(drop).ok_or_else(|| {
+            format!(
+                "less than {} of memory are left: {}",
+                system::bytes(ADDRESS_SPACE_RESERVE as u64),
+                system::memory()
+            )
+        })
+    }
+
+    /// Checks whether there is room for a sandbox of this module, without running a task in it.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn try_sandbox(&mut self, module: &Module) -> Result<(), String> {
+        self.check_address_space()?;
+        let (result, store) = self.set_up(module.run().0);
+        match result {
+            // A failure of the guest's own does not count.
+            Err(error) => ending::missing_room(&error, store.data(), false).map_or(Ok(()), Err),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Sets up a sandbox without calling a function in it.
+    pub(super) fn set_up(&mut self, prepared: &PreparedModule) -> (wasmtime::Result<()>, Store<Attempt>) {
+        self.clear();
+        let info = AttemptInfo::without_task(Now::read().mono + TRIAL_TIMEOUT);
+        let (id, deadline) = (info.id, info.deadline);
+        let mut store = store(prepared, Attempt::new(&self.shared, info));
+        self.shared.with_output(|output| output.begin(id));
+        let guard = self.shared.timer.begin(id, deadline);
+        let pre = &prepared.pre;
+        let result = match prepared.mode {
+            CallMode::Sync => pre.instantiate(&mut store).map(drop),
+            CallMode::SyncInRuntime => {
+                let _entered = self.tokio.get().enter();
+                pre.instantiate(&mut store).map(drop)
+            }
+            CallMode::Async => {
+                let set_up = async { pre.instantiate_async(&mut store).await.map(drop) };
+                self.tokio.get().block_on(until_expired(&self.shared.timer, set_up))
+            }
+        };
+        guard.end();
+        self.shared.with_output(Output::end);
+        (result, store)
+    }
+
+    /// Releases what the last attempt used. Takes about as long as setting up a sandbox, so report
+    /// the outcome first.
+    pub fn clear(&mut self) {
+        self.previous_store = None;
+    }
+
+    /// Calls one exported function in a new instance.
+    pub(super) fn call<P, R>(
+        &mut self,
+        prepared: &PreparedModule,
+        export: &ComponentExportIndex,
+        params: P,
+        info: AttemptInfo,
+    ) -> CallEnd<R>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        self.clear();
+        let (id, deadline) = (info.id, info.deadline);
+        let mut store = store(prepared, Attempt::new(&self.shared, info));
+        self.shared.with_output(|output| output.begin(id));
+        let guard = self.shared.timer.begin(id, deadline);
+        let mut has_begun = false;
+        let result = match prepared.mode {
+            CallMode::Sync => call_sync(prepared, export, params, &mut store, &mut has_begun),
+            CallMode::SyncInRuntime => {
+                let _entered = self.tokio.get().enter();
+                call_sync(prepared, export, params, &mut store, &mut has_begun)
+            }
+            CallMode::Async => {
+                let call = call_async(prepared, export, params, &mut store, &mut has_begun);
+                self.tokio.get().block_on(until_expired(&self.shared.timer, call))
+            }
+        };
+        let reason = guard.end();
+        self.shared.with_output(Output::end);
+        CallEnd { result, has_begun, reason, store }
+    }
+}
+
+/// `failure` is how the attempt failed, if the guest had begun.
+fn no_room(why: String, failure: Option<Failure>) -> NoSandbox {
+    let began = failure.is_some();
+    let otherwise = failure
+        .unwrap_or_else(|| Failure::new(ErrorKind::OutOfMemory, format!("the worker has no room for it: {why}")));
+    NoSandbox { why, otherwise, began }
+}

@@ -1,0 +1,28 @@
+//! Log messages and notes that tests wait for, each in one place.
+
+/// A worker was refused because another one with its id is connected.
+pub const ID_IS_TAKEN: &str = "still connected";
+/// A worker registers again after it lost its connection.
+pub const REGISTERS_AGAIN: &str = "registering again";
+/// A server stopped accepting work, and finishes what runs.
+pub const DRAINS: &str = "draining";
+/// A worker gets no answer from its control plane.
+pub const NO_ANSWER: &str = "no answer, retrying";
+/// A command waits for a task.
+pub const WAITS: &str = "waiting for it to end";
+/// The last line of a server.
+pub const STOPPED: &str = " stopped";
+/// A client was disconnected because it has too many open requests.
+pub const TOO_MANY_REQUESTS: &str = "most of the open requests";
+/// All modules of the start are loaded or refused.
+pub const MODULES_SETTLED: &str = "all modules are loaded or refused";
+/// Compiled code is not kept.
+pub const NO_CODE_CACHE: &str = "no cache of compiled code";
+/// A module is gone, and its tasks are no longer available.
+pub const MODULE_DROPPED: &str = "module dropped";
+/// A module was refused.
+pub const MODULE_REFUSED: &str = "not loaded";
+/// A callback could not be delivered.
+pub const CALLBACK_FAILED: &str = "was not reached";
+/// Callbacks were given up at the end of the control plane.
+pub const CALLBACKS_LOST: &str = "callbacks that were not delivered, which are lost";
