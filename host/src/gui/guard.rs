@@ -52,7 +52,7 @@ impl Guard {
         let host = text(header::HOST).unwrap_or_default();
         if self.key.is_none() && !self.is_trusted_host(host) {
             let why =
-                "without an API key this is served under an IP address, localhost and the name of --gui-host only";
+                "without an API key, only requests to an IP address, localhost or the configured host name are served";
             return Some(HttpError::new(StatusCode::MISDIRECTED_REQUEST, why));
         }
         let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
@@ -94,7 +94,7 @@ pub(super) async fn require_key(State(app): State<Arc<App>>, request: Request, n
 pub(super) async fn require_metrics_access(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if app.guard.key.is_none() && !app.guard.is_trusted_network {
         let why = "the health address can be reached from other machines, and metrics name tasks and workers: set an \
-                   API key, listen on 127.0.0.1, or allow it with --insecure";
+                   API key, listen on 127.0.0.1, or allow insecure access";
         return HttpError::new(StatusCode::FORBIDDEN, why).into_response();
     }
     require_key(State(app), request, next).await
