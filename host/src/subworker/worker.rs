@@ -134,7 +134,7 @@ pub struct WorkerThreads {
     slots_ended: Receiver<()>,
     /// All threads but those of the slots.
     other_threads: Vec<JoinHandle<()>>,
-    watch_end: Option<WatcherHandle>,
+    watcher_handle: Option<WatcherHandle>,
     loading: Loading,
     /// Whether [`WorkerThreads::drain`] was called.
     is_ending: bool,
@@ -182,7 +182,7 @@ impl WorkerThreads {
             shutdown,
             slots_ended,
             other_threads: Vec::new(),
-            watch_end: None,
+            watcher_handle: None,
             loading: Loading::default(),
             is_ending: false,
         };
@@ -246,7 +246,7 @@ impl WorkerThreads {
             let (reloader, end, loading) =
                 Reloader::new(runtime, registration, catalog, Arc::clone(&self.shutdown), reload);
             self.other_threads.push(spawn("fw-reload".into(), move || reloader.run())?);
-            (self.watch_end, self.loading) = (Some(end), loading);
+            (self.watcher_handle, self.loading) = (Some(end), loading);
         }
         Ok(())
     }
@@ -316,8 +316,8 @@ impl WorkerThreads {
     fn take_no_more(&mut self) {
         self.is_ending = true;
         self.shutdown.drain();
-        if let Some(watch_end) = &self.watch_end {
-            watch_end.stop();
+        if let Some(watcher_handle) = &self.watcher_handle {
+            watcher_handle.stop();
         }
     }
 
