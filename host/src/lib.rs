@@ -2,7 +2,7 @@
 //! every attempt runs in a fresh sandbox.
 //!
 //! Programs use this crate in one of three ways: as a client that submits tasks ([`client`]), as a control plane or
-//! subworker within a program of their own ([`control_plane`], [`subworker`]), or through the `fastworker` command.
+//! subworker within a program of their own ([`server`], [`subworker`]), or through the `fastworker` command.
 //! Authors of task modules use the crate `fastworker-guest` instead.
 //!
 //! # Submit a task
@@ -30,6 +30,7 @@
 //! | [`subworker`] | the threads that run tasks for a control plane |
 //! | [`runtime`] | loads task modules and runs attempts, with wasmtime |
 //! | [`gui`] | the web interface, health checks and metrics |
+//! | [`server`] | a running control plane: its sockets, own worker and web interface |
 //! | [`cli`] | the `fastworker` command |
 //! | [`bench`] | `fastworker bench` |
 //!
@@ -70,6 +71,8 @@ pub mod runtime;
 #[cfg(feature = "runtime")]
 pub mod gui;
 
+pub mod server;
+
 #[cfg(feature = "runtime")]
 pub mod cli;
 
@@ -79,6 +82,7 @@ pub mod bench;
 // Support.
 mod lock;
 pub mod memory;
+mod nearest;
 mod panics;
 pub mod shutdown;
 mod system;

@@ -111,7 +111,7 @@ async fn a_log_that_is_read_late_has_every_line() {
     });
     cluster.control_plane.stop();
     let log = reader.join().expect("the last line comes");
-    for line in ["a task waits", "an attempt began", "an attempt ended", "a task succeeded"] {
+    for line in ["a task is queued", "an attempt started", "an attempt ended", "a task succeeded"] {
         assert_eq!(log.matches(line).count(), 1_000, "{line}");
     }
     assert!(!log.contains("were dropped"));

@@ -9,9 +9,9 @@ use std::{
 use fastworker::{
     client::{Client, ClientError, Place},
     config::Address,
-    control_plane::{ControlPlaneConfig, ControlPlaneWorker},
     json::Json,
     protocol::{Found, RefusalCode, WorkerStatus},
+    server::{ControlPlaneConfig, ControlPlaneWorker},
     subworker::{ModulesConfig, SubWorker, SubWorkerConfig},
     task::{ErrorKind, NewTask, Policy, TaskId, TaskPriority, TaskStatus},
 };

@@ -115,7 +115,7 @@ impl RuntimeAlone {
 
     fn run_for(&self, turn: Duration) -> u64 {
         let Some(module) = self.catalog.find(TASK) else { return 0 };
-        let mut slot = self.runtime.slot(Arc::new(Unheard));
+        let mut slot = self.runtime.slot(Arc::new(DiscardReports));
         let (task_id, kwargs) = (TaskId::new(), Json::empty_object());
         let args = Json::of(&(5, 3)).unwrap_or_else(|_| Json::empty_array());
         let until = Instant::now() + turn;
@@ -143,8 +143,8 @@ impl RuntimeAlone {
     }
 }
 
-struct Unheard;
+struct DiscardReports;
 
-impl Reports for Unheard {
+impl Reports for DiscardReports {
     fn report(&self, _attempt: AttemptId, _report: Report) {}
 }

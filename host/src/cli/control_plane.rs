@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, SUBWORKER_PORT},
-    control_plane::{ControlPlaneConfig, ControlPlaneWorker},
     gui::{self, ApiKey, GuiConfig, HealthAddress, HealthConfig},
+    server::{ControlPlaneConfig, ControlPlaneWorker},
     shutdown::Signals,
     task::SerializationFormat,
 };

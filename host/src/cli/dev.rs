@@ -6,11 +6,12 @@ use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{
-    Failure, Json, NOT_FOUND, Outcome, Pairs, TASK_FAILED, array, complete, duration_above_zero, failure::did_you_mean,
-    json_array, number, object, pairs, render, report_interrupted, switch,
+    Failure, Json, NOT_FOUND, Outcome, Pairs, TASK_FAILED, array, complete, duration_above_zero, json_array, number,
+    object, pairs, render, report_interrupted, switch,
 };
 use crate::{
     clock::Timestamp,
+    nearest::did_you_mean,
     runtime::{AttemptId, Catalog, Invocation, Reports, SourceError},
     shutdown::Signals,
     signature::Signature,

@@ -6,7 +6,7 @@
 use std::{fmt, io, time::Duration};
 
 use super::{INTERRUPTED, NOT_FOUND};
-use crate::{client::ClientError, task::TaskId};
+use crate::{client::ClientError, nearest::did_you_mean, task::TaskId};
 
 mod client;
 mod host;
@@ -14,11 +14,6 @@ mod server;
 
 /// The hint if there is no control plane.
 const START_ONE: &str = "start one with: fastworker control-plane --task-modules X.wasm";
-
-/// Minimum similarity of a suggested name, from 0 to 1.
-const SIMILARITY_MIN: f64 = 0.7;
-/// Maximum number of suggested names.
-const SUGGESTIONS_MAX: usize = 3;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -91,27 +86,4 @@ impl Failure {
 pub(super) fn os_message(error: &io::Error) -> String {
     let message = error.to_string();
     message.split_once(" (os error").map(|(what, _)| what.to_owned()).unwrap_or(message)
-}
-
-/// Suggests the names that are most similar to an unknown one: `did you mean 'add'?`
-pub(super) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let similarity = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase());
-    let mut near: Vec<(f64, &str)> = known.into_iter().map(|known| (similarity(known), known)).collect();
-    near.retain(|(similarity, _)| *similarity > SIMILARITY_MIN);
-    near.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    near.dedup();
-    let names: Vec<String> = near.into_iter().take(SUGGESTIONS_MAX).map(|(_, name)| format!("'{name}'")).collect();
-    (!names.is_empty()).then(|| format!("did you mean {}?", names.join(" or ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_most_similar_names_are_suggested_first() {
-        let known = ["multiply", "add", "adds", "add", "reverse"];
-        assert_eq!(did_you_mean("ad", known).as_deref(), Some("did you mean 'add' or 'adds'?"));
-        assert_eq!(did_you_mean("xyz", known), None);
-    }
 }

@@ -6,11 +6,8 @@ use clap::{Args, builder::Resettable};
 use clap_complete::engine::ArgValueCandidates;
 use clap_mangen::Man as Page;
 
-use super::{
-    Failure, Outcome, TASK_FAILED, WRONG_USAGE, command_tree, complete,
-    failure::{did_you_mean, os_message},
-    render,
-};
+use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, command_tree, complete, failure::os_message, render};
+use crate::nearest::did_you_mean;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Read a page with: fastworker man submit | man -l -")]

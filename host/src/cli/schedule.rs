@@ -21,7 +21,7 @@ use crate::{
     signature::Signature,
     task::{
         ScheduleSpec, TaskStatus, Unknown,
-        schedule::{BadSchedule, Overlap, Rhythm, TZ_DEFAULT, When},
+        schedule::{BadSchedule, Overlap, Recurrence, TZ_DEFAULT, When},
     },
 };
 
@@ -153,7 +153,7 @@ impl Add {
     fn run(self) -> Outcome {
         let schedule = self.schedule().map_err(wrong)?;
         // Checked here, since the control plane's refusal has no hint.
-        Rhythm::of(&schedule.spec).map_err(wrong)?;
+        Recurrence::of(&schedule.spec).map_err(wrong)?;
         if let Some(until) = schedule.spec.until.filter(|until| *until <= Timestamp::now()) {
             return Err(Failure::new(WRONG_USAGE, format!("--until {until} is in the past"))
                 .hint("give a time in the future, or omit --until"));

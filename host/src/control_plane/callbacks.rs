@@ -1,14 +1,14 @@
-//! Callbacks: carries the word that a task has ended to whoever wanted it.
+//! Delivers task-finished callbacks.
 //!
-//! Apart from the core, and on one thread of its own, because addresses can be dead, slow or silent:
-//! the core only [posts](Callbacks::post), and hears later what became of it. Each address has a
-//! [visitor](Shared::visit), which sends what waits for it, in order, over one connection at a time.
+//! On a thread of its own, because addresses can be dead, slow or silent: the core only [posts](Callbacks::post) a
+//! callback, and learns the outcome later. Each address has a
+//! [sender](SenderContext::run_sender), which sends its callbacks in order, over one connection at a time.
 //!
 //! Invariants:
-//! - A callback ends exactly once: delivered, or failed after at most [`TRIES_MAX`] tries or for want
-//!   of room. It is sent again only when no connection has taken it.
-//! - There are at most [`PLACES`] and [`LATER_PLACES`] connections. Who does not answer at once waits
-//!   in a line of its own from then on, so that it holds nobody up.
+//! - A callback ends exactly once: delivered, or failed after at most [`TRIES_MAX`] attempts or for lack
+//!   of room. It is sent again only if no connection has accepted it.
+//! - There are at most [`CONNECTIONS_MAX`] and [`SLOW_CONNECTIONS_MAX`] connections. An address that failed or is slow
+//!   uses the latter, so that it does not delay others.
 
 use std::{
     future::Future,
@@ -28,7 +28,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::state::{Callback, CallbackEnd};
+use super::state::{Callback, CallbackOutcome};
 use crate::{
     clock::seconds,
     lock::lock,
@@ -38,88 +38,88 @@ use crate::{
 
 pub mod queue;
 
-pub use queue::{Bounds, TRIES_MAX};
-use queue::{CallbackQueue, Posted, Waiting};
+pub use queue::{CallbackLimits, TRIES_MAX};
+use queue::{CallbackQueue, PendingCallback, Posted};
 
-/// So many addresses that answer, or have not been tried, are visited at a time.
-pub const PLACES: usize = 256;
-/// So many addresses that did not answer, or are slow, are visited at a time.
-pub const LATER_PLACES: usize = 128;
-/// How long the first try waits for a connection.
-pub const FIRST_TRY: Duration = Duration::from_millis(500);
-/// How long later tries wait for a connection.
-pub const LATER_TRY: Duration = Duration::from_secs(2);
-/// How long to wait after the first failed try, and after later ones.
-pub const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-/// A connection is looked at as long as it took to come up, within these bounds, before it is used:
-/// a listener that has a peer already drops it so soon.
-const SETTLE_MIN: Duration = Duration::from_millis(20);
-const SETTLE_MAX: Duration = Duration::from_millis(500);
-/// Whoever takes longer for a message is slow.
-const PROMPT: Duration = Duration::from_secs(1);
-/// A message that has not left after this is stuck.
-pub const STUCK: Duration = Duration::from_secs(30);
-/// A connection is kept so long after the last message, in which that leaves.
-pub const KEEP_OPEN: Duration = Duration::from_secs(1);
-/// A message that took longer to be taken, or is larger, may take longer to leave, too: its connection
-/// is kept for as long as it may be stuck.
-const SWIFT: Duration = Duration::from_millis(100);
-const SMALL: usize = 64 * 1024;
-/// A connection is given up after so long, if others wait for its place.
-const TURN: Duration = Duration::from_secs(1);
+/// Maximum number of connections to addresses that have not failed.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Maximum number of connections to addresses that have failed, or are slow.
+pub const SLOW_CONNECTIONS_MAX: usize = 128;
+/// Timeout of the first attempt to connect.
+pub const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Timeout of later attempts to connect.
+pub const RETRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Delay after the first failed attempt, and after later ones.
+pub const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// Bounds of the time for which a new connection is observed before it is used, which is as long as it took to
+/// connect: a listener that already has a peer closes it within that time.
+const OBSERVE_MIN: Duration = Duration::from_millis(20);
+const OBSERVE_MAX: Duration = Duration::from_millis(500);
+/// Time after which an address that has not accepted a message counts as slow.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+/// Timeout of sending one message.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for which an idle connection is kept, in which the last message leaves.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum time to accept a message, and maximum size in bytes, of one that leaves within [`IDLE_TIMEOUT`]. After
+/// others the connection is kept for [`SEND_TIMEOUT`].
+const FAST_SEND: Duration = Duration::from_millis(100);
+const SMALL_MESSAGE: usize = 64 * 1024;
+/// Time after which a connection is closed if other addresses wait for a permit.
+const CONNECTION_TURN: Duration = Duration::from_secs(1);
 
-/// Sends callbacks. Dropped, it sends no more.
+/// Delivers callbacks, until it is dropped.
 #[derive(Debug)]
 pub struct Callbacks {
-    shared: Arc<Shared>,
-    visitors: Handle,
-    over: Arc<Notify>,
+    context: Arc<SenderContext>,
+    runtime: Handle,
+    stop: Arc<Notify>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Callbacks {
-    /// Starts the thread that sends them. `ended` hears what became of each.
+    /// Starts the thread that delivers them. Calls `ended` with the outcome of each.
     ///
     /// # Errors
     /// When the system has no more threads or files.
     pub fn start(
         transport: Arc<dyn Transport>,
-        ended: impl Fn(CallbackEnd) + Send + Sync + 'static,
+        ended: impl Fn(CallbackOutcome) + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let (visitors, over) = (runtime.handle().clone(), Arc::new(Notify::new()));
-        let until = over.clone();
+        let (handle, stop) = (runtime.handle().clone(), Arc::new(Notify::new()));
+        let until = stop.clone();
         let run = move || runtime.block_on(until.notified());
         let thread = thread::Builder::new().name("fw-callbacks".into()).spawn(run)?;
-        let shared = Arc::new(Shared {
+        let context = Arc::new(SenderContext {
             transport,
             ended: Box::new(ended),
-            queue: Mutex::new(CallbackQueue::new(Bounds::default())),
+            queue: Mutex::new(CallbackQueue::new(CallbackLimits::default())),
             empty: Condvar::new(),
-            places: Semaphore::new(PLACES),
-            later_places: Semaphore::new(LATER_PLACES),
-            without_place: AtomicUsize::new(0),
+            permits: Semaphore::new(CONNECTIONS_MAX),
+            slow_permits: Semaphore::new(SLOW_CONNECTIONS_MAX),
+            waiting_for_permit: AtomicUsize::new(0),
         });
-        Ok(Self { shared, visitors, over, thread: Mutex::new(Some(thread)) })
+        Ok(Self { context, runtime: handle, stop, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Takes a callback to be sent. Never waits.
+    /// Queues a callback. Never blocks.
     pub fn post(&self, callback: Callback) {
-        let posted = lock(&self.shared.queue).post(callback);
+        let posted = lock(&self.context.queue).post(callback);
         match posted {
-            Posted::First(address, news) => {
-                drop(self.visitors.spawn(Arc::clone(&self.shared).see_to(address, news)));
+            Posted::First(address, wake) => {
+                drop(self.runtime.spawn(Arc::clone(&self.context).run_sender(address, wake)));
             }
             Posted::Queued => {}
-            Posted::Refused(end) => self.shared.end(end),
+            Posted::Refused(end) => self.context.end(end),
         }
     }
 
-    /// Sends what waits, at most `limit` long, and ends the thread.
+    /// Delivers the callbacks that wait, for at most `limit`, and ends the thread.
     pub fn stop(&self, limit: Duration) {
         let Some(thread) = lock(&self.thread).take() else { return };
-        let queue = lock(&self.shared.queue);
-        let waits = self.shared.empty.wait_timeout_while(queue, limit, |queue| !queue.is_empty());
+        let queue = lock(&self.context.queue);
+        let waits = self.context.empty.wait_timeout_while(queue, limit, |queue| !queue.is_empty());
         let mut queue = waits.unwrap_or_else(PoisonError::into_inner).0;
         queue.stop();
         let left = queue.len();
@@ -127,189 +127,200 @@ impl Callbacks {
         if left > 0 {
             warn!(callbacks = left, "stopping with callbacks that were not delivered, which are lost");
         }
-        self.over.notify_one();
+        self.stop.notify_one();
         drop(thread.join());
     }
 }
 
 impl Drop for Callbacks {
     fn drop(&mut self) {
-        self.over.notify_one();
+        self.stop.notify_one();
     }
 }
 
-/// What the visitors share.
-struct Shared {
+/// What the sender tasks share.
+struct SenderContext {
     transport: Arc<dyn Transport>,
-    ended: Box<dyn Fn(CallbackEnd) + Send + Sync>,
+    ended: Box<dyn Fn(CallbackOutcome) + Send + Sync>,
     queue: Mutex<CallbackQueue>,
-    /// Told when nothing waits any more.
+    /// Notified when the queue is empty.
     empty: Condvar,
-    places: Semaphore,
-    later_places: Semaphore,
-    /// Visitors that wait for one of the first places.
-    without_place: AtomicUsize,
+    permits: Semaphore,
+    slow_permits: Semaphore,
+    /// Number of senders that wait for a permit for an address that has not failed.
+    waiting_for_permit: AtomicUsize,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for SenderContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("SenderContext").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
-/// How a visit ended, if not for want of work.
-struct Unreached {
-    why: String,
-    /// Whether something was delivered before.
-    was_reached: bool,
+/// Why a sender stopped before the queue was empty.
+struct Interrupted {
+    reason: String,
+    /// Whether it has delivered a callback before.
+    has_delivered: bool,
 }
 
-impl Shared {
-    /// Sees to an address until nothing waits for it.
-    async fn see_to(self: Arc<Self>, address: Arc<str>, news: Arc<Notify>) {
+impl SenderContext {
+    /// Delivers the callbacks of an address until its queue is empty.
+    async fn run_sender(self: Arc<Self>, address: Arc<str>, wake: Arc<Notify>) {
         let mut failures = 0;
         loop {
-            match self.visit(&address, &news, failures).await {
+            match self.send_pending(&address, &wake, failures).await {
                 Ok(()) => {
                     failures = 0;
-                    lock(&self.queue).return_from(&address);
+                    lock(&self.queue).finish_sending(&address);
                 }
-                Err(Unreached { why, was_reached }) => {
-                    debug!(address = &*address, why, "a callback address was not reached");
-                    failures = if was_reached { 1 } else { failures + 1 };
-                    let given_up = lock(&self.queue).give_up(&address, &why);
-                    for end in given_up {
+                Err(Interrupted { reason, has_delivered }) => {
+                    debug!(address = &*address, reason, "callback not delivered");
+                    failures = if has_delivered { 1 } else { failures + 1 };
+                    let failed = lock(&self.queue).fail_overdue(&address, &reason);
+                    for end in failed {
                         self.end(end);
                     }
                 }
             }
-            if self.leave(&address) {
+            if self.remove_if_empty(&address) {
                 return;
             }
             if failures > 0 {
-                sleep(PAUSES[failures.min(PAUSES.len()) - 1]).await;
+                sleep(RETRY_DELAYS[failures.min(RETRY_DELAYS.len()) - 1]).await;
             }
         }
     }
 
-    fn leave(&self, address: &str) -> bool {
+    fn remove_if_empty(&self, address: &str) -> bool {
         let mut queue = lock(&self.queue);
-        let left = queue.leave(address);
+        let left = queue.remove_if_empty(address);
         if queue.is_empty() {
             self.empty.notify_all();
         }
         left
     }
 
-    fn end(&self, end: CallbackEnd) {
+    fn end(&self, end: CallbackOutcome) {
         (self.ended)(end);
     }
 
-    /// Connects, and sends what waits until there is nothing more.
-    async fn visit(&self, address: &str, news: &Notify, failures: usize) -> Result<(), Unreached> {
-        let mut was_reached = false;
-        let mut place = self.place(failures).await;
-        lock(&self.queue).set_out(address);
-        let begun = Instant::now();
-        let line = self.connect(address, failures).await.map_err(|why| Unreached { why, was_reached })?;
-        let (line, mut keep) = (&*line, KEEP_OPEN);
+    /// Connects, and sends the callbacks of an address until there are no more.
+    async fn send_pending(&self, address: &str, wake: &Notify, failures: usize) -> Result<(), Interrupted> {
+        let mut has_delivered = false;
+        let mut permit = self.acquire_permit(failures).await;
+        lock(&self.queue).begin_sending(address);
+        let started_at = Instant::now();
+        let connection =
+            self.connect(address, failures).await.map_err(|reason| Interrupted { reason, has_delivered })?;
+        let (connection, mut idle_left) = (&*connection, IDLE_TIMEOUT);
         loop {
-            let Some(waiting) = self.next(address) else {
-                if keep.is_zero() || self.is_crowded() {
+            let Some(callback) = self.take(address) else {
+                if idle_left.is_zero() || self.is_crowded() {
                     return Ok(());
                 }
                 tokio::select! {
-                    () = news.notified() => {}
-                    () = line.parted() => return Ok(()),
-                    // Looks now and then whether others want its place.
-                    () = sleep(KEEP_OPEN) => keep = keep.saturating_sub(KEEP_OPEN),
+                    () = wake.notified() => {}
+                    () = connection.parted() => return Ok(()),
+                    // Check now and then whether other addresses wait for a permit.
+                    () = sleep(IDLE_TIMEOUT) => idle_left = idle_left.saturating_sub(IDLE_TIMEOUT),
                 }
                 continue;
             };
-            if was_reached && begun.elapsed() > TURN && self.is_crowded() {
-                lock(&self.queue).put_back(address, waiting);
+            if has_delivered && started_at.elapsed() > CONNECTION_TURN && self.is_crowded() {
+                lock(&self.queue).put_back(address, callback);
                 return Ok(());
             }
-            let body = write_callback(&waiting.callback.result, &waiting.callback.info);
+            let body = write_callback(&callback.callback.result, &callback.callback.info);
             if body.len() > MESSAGE_MAX {
-                let why = format!("the message of {} bytes is over the limit of {MESSAGE_MAX} bytes", body.len());
-                self.sent(address, waiting, Err(why));
+                let reason = format!("the message of {} bytes is over the limit of {MESSAGE_MAX} bytes", body.len());
+                self.sent(address, callback, Err(reason));
                 continue;
             }
             let sent_at = Instant::now();
-            match self.send(line, &body, &mut place).await {
+            match self.send(connection, &body, &mut permit).await {
                 Ok(()) => {
-                    was_reached = true;
-                    keep = if sent_at.elapsed() < SWIFT && body.len() <= SMALL { KEEP_OPEN } else { STUCK };
-                    self.sent(address, waiting, Ok(()));
+                    has_delivered = true;
+                    idle_left = if sent_at.elapsed() < FAST_SEND && body.len() <= SMALL_MESSAGE {
+                        IDLE_TIMEOUT
+                    } else {
+                        SEND_TIMEOUT
+                    };
+                    self.sent(address, callback, Ok(()));
                 }
-                Err(why) => {
-                    lock(&self.queue).put_back(address, waiting);
-                    return Err(Unreached { why, was_reached });
+                Err(reason) => {
+                    lock(&self.queue).put_back(address, callback);
+                    return Err(Interrupted { reason, has_delivered });
                 }
             }
         }
     }
 
-    /// Waits for a place: those who failed wait in a line of their own.
-    async fn place(&self, failures: usize) -> Place<'_> {
+    /// Waits for the permit to connect. Addresses that failed have permits of their own.
+    async fn acquire_permit(&self, failures: usize) -> Permit<'_> {
         if failures > 0 {
-            return Place { later: true, _permit: self.later_places.acquire().await.ok() };
+            return Permit { is_slow: true, _permit: self.slow_permits.acquire().await.ok() };
         }
-        self.without_place.fetch_add(1, SeqCst);
-        let permit = self.places.acquire().await.ok();
-        self.without_place.fetch_sub(1, SeqCst);
-        Place { later: false, _permit: permit }
+        self.waiting_for_permit.fetch_add(1, SeqCst);
+        let permit = self.permits.acquire().await.ok();
+        self.waiting_for_permit.fetch_sub(1, SeqCst);
+        Permit { is_slow: false, _permit: permit }
     }
 
-    /// Whether others wait for one of the first places.
+    /// Whether addresses that have not failed wait for a permit.
     fn is_crowded(&self) -> bool {
-        self.without_place.load(SeqCst) > 0
+        self.waiting_for_permit.load(SeqCst) > 0
     }
 
-    /// A connection that lasts, or why there is none.
+    /// Returns a connection that the peer does not close at once, or why there is none.
     async fn connect(&self, address: &str, failures: usize) -> Result<Box<dyn PairSender>, String> {
         const DROPPED: &str =
-            "it drops the connection: is it no PAIR listener, or has it another peer? it takes one at a time";
-        let (begun, limit) = (Instant::now(), if failures == 0 { FIRST_TRY } else { LATER_TRY });
-        let line = self.transport.pair_sender(address).map_err(|error| error.to_string())?;
-        match timeout(limit, line.connected()).await {
+            "it closed the connection: it is not a PAIR listener, or it has another peer (it accepts one at a time)";
+        let (started_at, limit) =
+            (Instant::now(), if failures == 0 { FIRST_CONNECT_TIMEOUT } else { RETRY_CONNECT_TIMEOUT });
+        let connection = self.transport.pair_sender(address).map_err(|error| error.to_string())?;
+        match timeout(limit, connection.connected()).await {
             Ok(Ok(())) => {}
             Ok(Err(Disconnected)) => return Err(DROPPED.into()),
-            Err(_) => return Err(format!("no connection within {} s: does anybody listen there?", seconds(limit))),
+            Err(_) => return Err(format!("no connection within {} s: is a listener running there?", seconds(limit))),
         }
-        let settle = begun.elapsed().clamp(SETTLE_MIN, SETTLE_MAX);
-        match timeout(settle, line.parted()).await {
+        let observe = started_at.elapsed().clamp(OBSERVE_MIN, OBSERVE_MAX);
+        match timeout(observe, connection.parted()).await {
             Ok(()) => Err(DROPPED.into()),
-            Err(_) => Ok(line),
+            Err(_) => Ok(connection),
         }
     }
 
-    fn next(&self, address: &str) -> Option<Waiting> {
+    fn take(&self, address: &str) -> Option<PendingCallback> {
         lock(&self.queue).take(address)
     }
 
-    /// Sends one message. Who takes long for it gives its place to a quick one.
-    async fn send<'a>(&'a self, line: &dyn PairSender, body: &[u8], place: &mut Place<'a>) -> Result<(), String> {
-        let gone = |Disconnected| "it closed the connection before it had taken the message".to_owned();
-        let mut sending = pin!(line.send(body));
-        if let Some(sent) = within(PROMPT, sending.as_mut()).await {
+    /// Sends one message. If the address is slow, exchanges its permit.
+    async fn send<'a>(
+        &'a self,
+        connection: &dyn PairSender,
+        body: &[u8],
+        permit: &mut Permit<'a>,
+    ) -> Result<(), String> {
+        let gone = |Disconnected| "it closed the connection before it had accepted the message".to_owned();
+        let mut sending = pin!(connection.send(body));
+        if let Some(sent) = within(SLOW_AFTER, sending.as_mut()).await {
             return sent.map_err(gone);
         }
-        if !place.later {
-            let Ok(permit) = self.later_places.try_acquire() else {
-                return Err(format!("it has not taken the message within {} s", seconds(PROMPT)));
+        if !permit.is_slow {
+            let Ok(slow) = self.slow_permits.try_acquire() else {
+                return Err(format!("it has not accepted the message within {} s", seconds(SLOW_AFTER)));
             };
-            *place = Place { later: true, _permit: Some(permit) };
+            *permit = Permit { is_slow: true, _permit: Some(slow) };
         }
-        match within(STUCK.saturating_sub(PROMPT), sending).await {
+        match within(SEND_TIMEOUT.saturating_sub(SLOW_AFTER), sending).await {
             Some(sent) => sent.map_err(gone),
-            None => Err(format!("it has not taken the message within {} s", seconds(STUCK))),
+            None => Err(format!("it has not accepted the message within {} s", seconds(SEND_TIMEOUT))),
         }
     }
 
-    fn sent(&self, address: &str, waiting: Waiting, outcome: Result<(), String>) {
-        let end = lock(&self.queue).end(address, waiting, outcome);
+    fn sent(&self, address: &str, callback: PendingCallback, outcome: Result<(), String>) {
+        let end = lock(&self.queue).end(address, callback, outcome);
         self.end(end);
         if lock(&self.queue).is_empty() {
             self.empty.notify_all();
@@ -317,13 +328,13 @@ impl Shared {
     }
 }
 
-/// The right to have a connection open.
-struct Place<'a> {
-    later: bool,
+/// The permit to have a connection open.
+struct Permit<'a> {
+    is_slow: bool,
     _permit: Option<SemaphorePermit<'a>>,
 }
 
-/// What it gives, if it does so in time.
-async fn within<T>(limit: Duration, what: impl Future<Output = T>) -> Option<T> {
-    timeout(limit, what).await.ok()
+/// Returns the output of a future, if it completes in time.
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    timeout(limit, future).await.ok()
 }

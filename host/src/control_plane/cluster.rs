@@ -1,8 +1,7 @@
-//! The id of a cluster: random, made when a control plane first starts, and kept on disk.
+//! The id of a cluster: random, created when a control plane first starts, and kept on disk.
 //!
-//! It lets a client or a subworker tell its own cluster from another one that is announced in the same
-//! place. Losing it costs little: who was given the address joins again, and only those who follow
-//! announcements to another address do not.
+//! By it, a client or a subworker recognises its own cluster among those that are announced on the same bus. If it is
+//! lost, peers that have the address join again; those that follow announcements to another address do not.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -13,21 +12,21 @@ use std::{
 
 use uuid::Uuid;
 
-/// How many bytes of a file are read: an id and a line end take 37.
+/// Maximum size of the file, in bytes. An id and a line end take 37.
 const FILE_MAX: u64 = 64;
 
-/// Where the state of the user's programs is kept, after the XDG base directory specification.
+/// Returns the folder for the state of this program, by the XDG base directory specification.
 pub fn default_state_dir() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
     Some(state.join("fastworker"))
 }
 
-/// The id of the control plane with that worker id and base port: the one that is kept in `folder`, else
-/// a new one, which is kept from now on.
+/// Returns the id of the control plane with this worker id and base port: the one in `folder`, or a new one, which is
+/// written there.
 ///
 /// # Errors
-/// A new id all the same, with the reason why it cannot be kept.
+/// A new id, with the reason why it cannot be kept.
 pub fn id_in(folder: &Path, worker_id: &str, port: u16) -> Result<Uuid, (Uuid, io::Error)> {
     let path = folder.join(file_name(worker_id, port));
     match read(&path) {
@@ -40,7 +39,7 @@ pub fn id_in(folder: &Path, worker_id: &str, port: u16) -> Result<Uuid, (Uuid, i
     }
 }
 
-/// A file name for every worker id: a short and plain one is in it, another one by its hash.
+/// Returns the file name for a worker id: with the id itself if that is short and plain, else with its hash.
 fn file_name(worker_id: &str, port: u16) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_".contains(byte);
     if worker_id.len() <= 64 && worker_id.bytes().all(|byte| is_plain(&byte)) {
@@ -50,9 +49,9 @@ fn file_name(worker_id: &str, port: u16) -> String {
     format!("cluster-{port}-%{}", &digest[..32])
 }
 
-/// The id in a file. None if there is no such file, or it holds no id.
+/// Reads the id from a file. None if there is no such file, or it holds no id.
 fn read(path: &Path) -> io::Result<Option<Uuid>> {
-    // A pipe of that name must not stop the start.
+    // Do not block if this is a pipe.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -67,7 +66,7 @@ fn read(path: &Path) -> io::Result<Option<Uuid>> {
     Ok(id.filter(|id| !id.is_nil()))
 }
 
-/// Writes the file as a whole, so that nobody reads half of it.
+/// Writes the file atomically.
 fn keep(folder: &Path, path: &Path, id: Uuid) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let written = folder.join(format!(".cluster-{}", Uuid::new_v4()));
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_kept_for_each_worker_id_and_port_and_in_nobody_elses_sight() {
+    fn an_id_is_kept_for_each_worker_id_and_port_with_private_access() {
         let folder = folder();
         let id = |worker: &str, port| id_in(&folder, worker, port).expect("it is kept");
         let first = id("control-plane", 5555);

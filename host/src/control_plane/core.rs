@@ -1,8 +1,7 @@
-//! The state behind its lock, and the thread that wakes it in time.
+//! The state behind its lock, and the timer thread.
 //!
-//! Every message enters the state on the thread that brought it, for a few microseconds; what is
-//! to be said is written out and sent after the lock is free. Nothing else runs the control plane:
-//! there is no core thread and no channel on the way.
+//! Every message enters the state on the thread that received it, for a few microseconds. Replies are encoded and sent
+//! after unlocking. There is no core thread and no channel on the path of a task.
 
 use std::{
     sync::{
@@ -18,7 +17,7 @@ use super::{
     log,
     reply_to::ReplyTo,
     signatures::Signatures,
-    state::{Callback, Effect, Limits, State},
+    state::{Applied, Callback, Effect, Limits, State},
 };
 use crate::{
     clock::{Moment, Now},
@@ -26,126 +25,124 @@ use crate::{
     transport::nng::Nng,
 };
 
-/// The state, shared by everything that brings it messages.
+/// The state, shared by all threads that receive messages.
 #[derive(Debug)]
 pub struct Core {
     state: Mutex<State<ReplyTo>>,
-    /// The last event that was logged. Written under the lock of the state.
-    logged: AtomicU64,
-    /// How many threads wait for a change of the state.
-    watched: AtomicUsize,
+    /// The number of the last event that was logged. Written under the lock of the state.
+    last_logged: AtomicU64,
+    /// Number of threads that wait for a change of the state.
+    waiters: AtomicUsize,
     changed: Condvar,
-    alarm: Alarm,
-    /// Whoever sends callbacks, once it has started.
+    waker: TimerWaker,
+    /// Set once the thread for callbacks has started.
     callbacks: OnceLock<Callbacks>,
     signatures: Signatures,
 }
 
-/// When the timer thread wakes next.
+/// Wakes the timer thread when something is due.
 #[derive(Debug)]
-struct Alarm {
-    /// Microseconds of the [`Moment`] it sleeps to.
+struct TimerWaker {
+    /// The [`Moment`] until which it sleeps, in microseconds.
     at: AtomicU64,
     stopped: AtomicBool,
-    asleep: Mutex<()>,
+    sleeping: Mutex<()>,
     changed: Condvar,
 }
 
 impl Core {
-    /// A core that knows nothing yet.
+    /// Creates a core with an empty state.
     pub fn new(limits: Limits) -> Arc<Self> {
-        let alarm = Alarm {
+        let waker = TimerWaker {
             at: AtomicU64::new(Moment::NEVER.micros()),
             stopped: AtomicBool::new(false),
-            asleep: Mutex::new(()),
+            sleeping: Mutex::new(()),
             changed: Condvar::new(),
         };
         Arc::new(Self {
             state: Mutex::new(State::new(limits)),
-            logged: AtomicU64::new(0),
-            watched: AtomicUsize::new(0),
+            last_logged: AtomicU64::new(0),
+            waiters: AtomicUsize::new(0),
             changed: Condvar::new(),
-            alarm,
+            waker,
             callbacks: OnceLock::new(),
             signatures: Signatures::default(),
         })
     }
 
-    /// Lets `enter` change the state, and then says what is to be said.
-    pub fn enter<T>(&self, enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T) -> T {
-        self.change(lock(&self.state), enter)
+    /// Runs `transition` on the locked state, then sends the replies it produced, after unlocking.
+    pub fn enter<T>(&self, transition: impl FnOnce(&mut State<ReplyTo>, Now) -> T) -> T {
+        self.change(lock(&self.state), transition)
     }
 
-    /// The same, if the state is free at this moment.
-    pub fn try_enter<T>(&self, enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T) -> Option<T> {
+    /// Does the same if the state is not locked at this moment. Returns none if it is.
+    pub fn try_enter<T>(&self, transition: impl FnOnce(&mut State<ReplyTo>, Now) -> T) -> Option<T> {
         let state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(state)) => state.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        Some(self.change(state, enter))
+        Some(self.change(state, transition))
     }
 
     fn change<T>(
         &self,
         mut state: MutexGuard<'_, State<ReplyTo>>,
-        enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T,
+        transition: impl FnOnce(&mut State<ReplyTo>, Now) -> T,
     ) -> T {
         let now = Now::read();
-        let given = enter(&mut state, now);
-        state.notify_event_waiters(now);
-        let (effects, wake) = (state.take_outbox(), state.next_wake());
+        let Applied { output, effects, next_wake } = state.apply(now, |state| transition(state, now));
         let changes = state.take_changes();
         let has_changes = !changes.is_empty();
         if has_changes {
-            self.signatures.note(changes);
+            self.signatures.record(changes);
         }
-        let lines = self.lines(&state, now);
+        let records = self.new_log_records(&state, now);
         drop(state);
         if has_changes {
-            self.signatures.settle();
+            self.signatures.apply();
         }
-        if self.watched.load(Ordering::Relaxed) > 0 {
+        if self.waiters.load(Ordering::Relaxed) > 0 {
             self.changed.notify_all();
         }
-        self.alarm.set(wake);
+        self.waker.set(next_wake);
         for effect in effects {
             match effect {
-                Effect::Say { to, answer } => to.send(answer),
-                Effect::Call(callback) => self.call_back(callback),
+                Effect::Reply { to, reply } => to.send(reply),
+                Effect::Callback(callback) => self.post_callback(callback),
             }
         }
-        lines.iter().for_each(log::Line::write);
-        given
+        records.iter().for_each(log::LogRecord::write);
+        output
     }
 
-    /// Which calls the loaded tasks take.
+    /// The signatures of the loaded tasks.
     pub fn signatures(&self) -> &Signatures {
         &self.signatures
     }
 
-    /// What is to be logged of what happened since this was last asked.
-    fn lines(&self, state: &State<ReplyTo>, now: Now) -> Vec<log::Line> {
-        let (last, logged) = (state.event_log().last(), self.logged.load(Ordering::Relaxed));
-        if last == logged {
+    /// Returns the events to log since the last call.
+    fn new_log_records(&self, state: &State<ReplyTo>, now: Now) -> Vec<log::LogRecord> {
+        let (last, last_logged) = (state.event_log().last(), self.last_logged.load(Ordering::Relaxed));
+        if last == last_logged {
             return Vec::new();
         }
-        self.logged.store(last, Ordering::Relaxed);
-        log::lines(state, now, logged)
+        self.last_logged.store(last, Ordering::Relaxed);
+        log::records(state, now, last_logged)
     }
 
-    /// Waits on this thread until the state is as `wanted`, looking after each change, but not
-    /// beyond `until`. Returns whether it is.
-    pub fn wait_until(&self, until: Instant, wanted: impl Fn(&State<ReplyTo>) -> bool) -> bool {
+    /// Blocks until the state meets `condition`, which is checked after each change, at most until `until`. Returns
+    /// whether it does.
+    pub fn wait_until(&self, until: Instant, condition: impl Fn(&State<ReplyTo>) -> bool) -> bool {
         let state = lock(&self.state);
-        self.watched.fetch_add(1, Ordering::SeqCst);
+        self.waiters.fetch_add(1, Ordering::SeqCst);
         let left = until.saturating_duration_since(Instant::now());
-        let over = self.changed.wait_timeout_while(state, left, |state| !wanted(state));
-        self.watched.fetch_sub(1, Ordering::SeqCst);
+        let over = self.changed.wait_timeout_while(state, left, |state| !condition(state));
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
         !over.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Starts the thread that sends callbacks.
+    /// Starts the thread that delivers callbacks.
     ///
     /// # Errors
     /// When the system has no more threads.
@@ -160,61 +157,61 @@ impl Core {
         Ok(())
     }
 
-    /// Sends the callbacks that wait, at most `limit` long, and ends the thread that does.
+    /// Delivers the callbacks that wait, for at most `limit`, and ends the thread.
     pub fn stop_callbacks(&self, limit: Duration) {
         if let Some(callbacks) = self.callbacks.get() {
             callbacks.stop(limit);
         }
     }
 
-    fn call_back(&self, callback: Callback) {
+    fn post_callback(&self, callback: Callback) {
         let Some(callbacks) = self.callbacks.get() else {
-            return tracing::error!(task.id = %callback.result.task_id, "nobody sends callbacks");
+            return tracing::error!(task.id = %callback.result.task_id, "the thread for callbacks has not started");
         };
         callbacks.post(callback);
     }
 
-    /// Starts the thread that ticks the state when something is due.
+    /// Starts the thread that calls [`State::tick`] when something is due.
     ///
     /// # Errors
     /// When the system has no more threads.
     pub fn start_timer(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let core = Arc::clone(self);
         thread::Builder::new().name("fw-timer".into()).spawn(move || {
-            while !core.alarm.stopped.load(Ordering::SeqCst) {
-                core.alarm.at.store(Moment::NEVER.micros(), Ordering::SeqCst);
+            while !core.waker.stopped.load(Ordering::SeqCst) {
+                core.waker.at.store(Moment::NEVER.micros(), Ordering::SeqCst);
                 core.enter(State::tick);
-                core.alarm.sleep();
+                core.waker.sleep();
             }
         })
     }
 
     /// Ends the timer thread.
     pub fn stop_timer(&self) {
-        self.alarm.stopped.store(true, Ordering::SeqCst);
-        let _asleep = lock(&self.alarm.asleep);
-        self.alarm.changed.notify_all();
+        self.waker.stopped.store(true, Ordering::SeqCst);
+        let _sleeping = lock(&self.waker.sleeping);
+        self.waker.changed.notify_all();
     }
 }
 
-impl Alarm {
-    /// Sees to it that the timer thread wakes by `at`.
+impl TimerWaker {
+    /// Makes the timer thread wake at `at`, or earlier.
     fn set(&self, at: Moment) {
         if self.at.fetch_min(at.micros(), Ordering::SeqCst) > at.micros() {
-            let _asleep = lock(&self.asleep);
+            let _sleeping = lock(&self.sleeping);
             self.changed.notify_all();
         }
     }
 
     fn sleep(&self) {
-        let mut asleep = lock(&self.asleep);
+        let mut sleeping = lock(&self.sleeping);
         loop {
             let until = Moment::from_micros(self.at.load(Ordering::SeqCst));
             let now = Now::read().mono;
             if until <= now || self.stopped.load(Ordering::SeqCst) {
                 return;
             }
-            asleep = self.changed.wait_timeout(asleep, until.since(now)).unwrap_or_else(PoisonError::into_inner).0;
+            sleeping = self.changed.wait_timeout(sleeping, until.since(now)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

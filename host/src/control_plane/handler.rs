@@ -1,11 +1,11 @@
-//! From bytes to the state: reads a request and calls the method that it names. No decisions.
+//! From bytes to the state: decodes requests, checks arguments and calls the methods of the state.
 
 use std::sync::{Arc, Once};
 
 use super::{
     core::Core,
     reply_to::{OriginalRequest, ReplyTo},
-    state::State,
+    state::{AnyReply, State},
 };
 use crate::{
     clock::Now,
@@ -19,17 +19,17 @@ use crate::{
     transport::{self, Peer, Refusal, Service},
 };
 
-/// Serves clients: ours, and the original's.
+/// Serves clients of this protocol and of the Python original.
 #[derive(Debug)]
-pub struct Clients {
+pub struct ClientService {
     core: Arc<Core>,
     welcome: Welcome,
-    /// The priority whose address this is; none at the management address.
+    /// The priority of this address; none for the management address.
     lane: Option<TaskPriority>,
 }
 
-impl Clients {
-    /// Serves clients at the address of a priority, or at the management address.
+impl ClientService {
+    /// Creates the service for the address of a priority, or for the management address.
     pub fn new(core: Arc<Core>, welcome: Welcome, lane: Option<TaskPriority>) -> Self {
         Self { core, welcome, lane }
     }
@@ -38,12 +38,12 @@ impl Clients {
         let reply_to = ReplyTo::Peer { reply, format };
         let request = match codec::decode::<Request>(body) {
             Ok(request) => request,
-            Err(error) => return reply_to.send(super::state::Answer::Client(Reply::Refused(error.into()))),
+            Err(error) => return reply_to.send(AnyReply::Client(Reply::Refused(error.into()))),
         };
         match request {
-            Request::Hello => reply_to.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
+            Request::Hello => reply_to.send(AnyReply::Client(Reply::Welcome(self.welcome.clone()))),
             Request::Submit(submit) => {
-                let errors = self.core.signatures().errors(&submit.tasks);
+                let errors = self.core.signatures().check_all(&submit.tasks);
                 self.core.enter(|state, now| state.submit_checked(now, submit, errors, reply_to));
             }
             Request::Collect(collect) => self.core.enter(|state, now| state.collect(now, &collect, reply_to)),
@@ -66,7 +66,7 @@ impl Clients {
                 let error = self.core.signatures().check(&task);
                 self.core.enter(|state, now| state.submit_and_hold(now, *task, error, reply_to));
             }
-            Ok(Call::Batch(tasks)) => reply.send(&self.take_batch(tasks)),
+            Ok(Call::Batch(tasks)) => reply.send(&self.submit_batch(tasks)),
             Ok(Call::Query(id)) => match id.parse::<TaskId>() {
                 Ok(parsed) => {
                     let lookup = Lookup { ids: vec![parsed], wait_ms: 0 };
@@ -82,49 +82,51 @@ impl Clients {
                 }
                 Err(_) => reply.send(&python_compat::cancel(&id, false)),
             },
-            Err(Malformed { id, why }) => reply.send(&self.complaint(id.as_deref(), &why)),
+            Err(Malformed { id, why: message }) => reply.send(&self.error_reply(id.as_deref(), &message)),
         }
     }
 
-    /// Takes a batch, in parts, so that others get their turn between them.
-    fn take_batch(&self, tasks: Vec<(NewTask, Option<String>)>) -> Vec<u8> {
+    /// Submits a batch, in parts, so that the lock is free between them.
+    fn submit_batch(&self, tasks: Vec<(NewTask, Option<String>)>) -> Vec<u8> {
         let ids: Vec<TaskId> = tasks.iter().map(|(task, _)| task.id.clone()).collect();
-        let mut taken = Vec::with_capacity(ids.len());
+        let mut submitted = Vec::with_capacity(ids.len());
         let mut tasks = tasks.into_iter().peekable();
         while tasks.peek().is_some() {
             let (part, faults): (Vec<NewTask>, Vec<Option<String>>) = tasks.by_ref().take(FRAME_ITEMS_MAX).unzip();
-            let mut errors = self.core.signatures().errors(&part);
-            errors.set_all(faults.into_iter().map(|why| why.map(|why| ArgumentError::Unreadable(why.into()))));
-            taken.extend(self.core.enter(|state, now| state.take(now, part, errors)));
+            let mut errors = self.core.signatures().check_all(&part);
+            errors.set_all(
+                faults.into_iter().map(|message| message.map(|message| ArgumentError::Unreadable(message.into()))),
+            );
+            submitted.extend(self.core.enter(|state, now| state.submit_detached(now, part, errors)));
         }
-        python_compat::batch(&ids, &taken)
+        python_compat::batch(&ids, &submitted)
     }
 
-    /// Answers what is neither JSON nor postcard.
+    /// Returns the reply to a request that is neither JSON nor postcard.
     fn unreadable(&self, body: &[u8], error: &Unreadable) -> Vec<u8> {
         static PICKLES: Once = Once::new();
-        let why = error.to_string();
+        let message = error.to_string();
         if !matches!(error, Unreadable::Pickle) {
-            return self.complaint(None, &why);
+            return self.error_reply(None, &message);
         }
-        // A client that sends one may send thousands: log one line that says what to do.
-        PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {why}; this is logged once"));
+        // A client that sends one may send thousands, so this is logged once.
+        PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {message}; this is logged once"));
         match self.lane {
-            Some(_) => python_compat::pickled_failure(body, &why),
-            None => python_compat::pickled_error(&why),
+            Some(_) => python_compat::pickled_failure(body, &message),
+            None => python_compat::pickled_error(&message),
         }
     }
 
-    /// What a client of the original understands as "no".
-    fn complaint(&self, id: Option<&str>, why: &str) -> Vec<u8> {
+    /// Returns a refusal in the form of the original.
+    fn error_reply(&self, id: Option<&str>, message: &str) -> Vec<u8> {
         match self.lane {
-            Some(_) => python_compat::failure(id.unwrap_or_default(), why),
-            None => python_compat::error(why),
+            Some(_) => python_compat::failure(id.unwrap_or_default(), message),
+            None => python_compat::error(message),
         }
     }
 }
 
-impl Service for Clients {
+impl Service for ClientService {
     fn request(&self, _from: Peer, body: &[u8], reply: transport::Reply) {
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => self.serve_original(body, reply),
@@ -133,15 +135,15 @@ impl Service for Clients {
         }
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
-        let refusal = refusal(why);
+    fn refuse(&self, body: &[u8], rejection: Refusal) -> Vec<u8> {
+        let refusal = refusal_of(rejection);
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => {
                 let id = python_compat::read(body, self.lane).ok().and_then(|call| match call {
                     Call::Submit(task) => Some(task.id.to_string()),
                     Call::Batch(_) | Call::Query(_) | Call::Cancel(_) => None,
                 });
-                self.complaint(id.as_deref(), &refusal.message)
+                self.error_reply(id.as_deref(), &refusal.message)
             }
             Ok(format) => codec::encode(format, &Reply::Refused(refusal)),
             Err(error) => self.unreadable(body, &error),
@@ -153,30 +155,30 @@ impl Service for Clients {
 
 /// Serves subworkers.
 #[derive(Debug)]
-pub struct Workers {
+pub struct WorkerService {
     core: Arc<Core>,
 }
 
-impl Workers {
-    /// Serves subworkers.
+impl WorkerService {
+    /// Creates the service for subworkers.
     pub fn new(core: Arc<Core>) -> Self {
         Self { core }
     }
 }
 
-impl Service for Workers {
+impl Service for WorkerService {
     fn request(&self, from: Peer, body: &[u8], reply: transport::Reply) {
         let format = codec::form(body).unwrap_or_default();
         let reply_to = ReplyTo::Peer { reply, format };
         match codec::decode::<WorkerRequest>(body) {
             Ok(request) => self.core.enter(|state, now| serve_worker(state, now, request, Some(from), reply_to)),
-            Err(error) => reply_to.send(super::state::Answer::Worker(WorkerReply::Refused(error.into()))),
+            Err(error) => reply_to.send(AnyReply::Worker(WorkerReply::Refused(error.into()))),
         }
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
+    fn refuse(&self, body: &[u8], rejection: Refusal) -> Vec<u8> {
         let format = codec::form(body).unwrap_or_default();
-        codec::encode(format, &WorkerReply::Refused(refusal(why)))
+        codec::encode(format, &WorkerReply::Refused(refusal_of(rejection)))
     }
 
     fn gone(&self, peer: Peer) {
@@ -184,7 +186,7 @@ impl Service for Workers {
     }
 }
 
-/// Calls the method that a worker's request names. `peer` is none for the control plane's own.
+/// Calls the method for a worker's request. `peer` is none for the control plane's own worker.
 pub fn serve_worker(
     state: &mut State<ReplyTo>,
     now: Now,
@@ -203,8 +205,9 @@ pub fn serve_worker(
     }
 }
 
-fn refusal(why: Refusal) -> protocol::Refusal {
-    match why {
+/// Returns the refusal for a request that the transport rejects.
+fn refusal_of(rejection: Refusal) -> protocol::Refusal {
+    match rejection {
         Refusal::Busy => {
             let message = "too many requests are open here: try again later";
             protocol::Refusal::new(RefusalCode::TooManyRequests, message)

@@ -1,8 +1,7 @@
-//! The log of what happened: the feed's events as log lines, with what they are about as fields.
+//! Writes the events of the state to the log, with their subject as fields.
 //!
-//! Apart from the state, which is pure: it only notes events. The core takes the new ones that
-//! somebody wants to see while it holds the lock, and writes them once it has let go of it and all
-//! answers are on their way. What nobody wants to see costs a look at its level.
+//! Separate from the state, which is pure. The core copies the new events of the enabled levels while it holds the
+//! lock, and writes them after it has unlocked and sent all replies. An event of a disabled level costs one check.
 
 use tracing::{Level, enabled};
 
@@ -13,22 +12,22 @@ use crate::{
     task::ModuleVersion,
 };
 
-/// One line of the log.
+/// An event that is written to the log.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct LogRecord {
     event: Event,
     /// The module that ran the task's last attempt.
     module: Option<String>,
     version: Option<ModuleVersion>,
 }
 
-/// What happened after event number `after`, as far as it is logged.
-pub(super) fn lines(state: &State<ReplyTo>, now: Now, after: u64) -> Vec<Line> {
+/// Returns the events after number `after` whose level is enabled.
+pub(super) fn records(state: &State<ReplyTo>, now: Now, after: u64) -> Vec<LogRecord> {
     let wanted = state.event_log().since(after).filter(|event| is_wanted(level(event.kind)));
-    wanted.map(|event| Line::of(state, now, event)).collect()
+    wanted.map(|event| LogRecord::of(state, now, event)).collect()
 }
 
-impl Line {
+impl LogRecord {
     fn of(state: &State<ReplyTo>, now: Now, event: &Event) -> Self {
         let ended = event.task_id.as_ref().and_then(|id| state.results().peek(now.mono, id));
         let version = ended.and_then(|kept| kept.result.module_version);
@@ -39,12 +38,12 @@ impl Line {
         Self { event: event.clone(), module, version }
     }
 
-    /// Writes it.
+    /// Writes the record.
     pub(super) fn write(&self) {
         let event = &self.event;
-        let (failed, told) = match event.kind {
+        let (failed, detail) = match event.kind {
             EventKind::TaskFailure | EventKind::TaskRetrying | EventKind::CallbackFailed => (&event.detail, &None),
-            // It says "cancelled" once more.
+            // The detail only repeats that it was cancelled.
             EventKind::TaskCancelled => (&None, &None),
             _ => (&None, &event.detail),
         };
@@ -60,9 +59,9 @@ impl Line {
                     module = self.module.as_deref(),
                     version = self.version.map(tracing::field::display),
                     error = failed.as_deref(),
-                    detail = told.as_deref(),
+                    detail = detail.as_deref(),
                     "{}",
-                    words(event.kind)
+                    message(event.kind)
                 )
             };
         }
@@ -75,7 +74,7 @@ impl Line {
     }
 }
 
-/// How much it matters to whoever runs this.
+/// The log level of an event.
 fn level(kind: EventKind) -> Level {
     match kind {
         EventKind::TaskFailure | EventKind::WorkerLost | EventKind::ModuleRefused | EventKind::CallbackFailed => {
@@ -102,17 +101,17 @@ fn is_wanted(level: Level) -> bool {
     }
 }
 
-fn words(kind: EventKind) -> &'static str {
+fn message(kind: EventKind) -> &'static str {
     match kind {
-        EventKind::TaskQueued => "a task waits",
-        EventKind::TaskScheduled => "a task waits for its moment",
-        EventKind::TaskStarted => "an attempt began",
+        EventKind::TaskQueued => "a task is queued",
+        EventKind::TaskScheduled => "a task is scheduled",
+        EventKind::TaskStarted => "an attempt started",
         EventKind::TaskRetrying => "an attempt failed; another will follow",
         EventKind::TaskSuccess => "a task succeeded",
         EventKind::TaskFailure => "a task failed",
         EventKind::TaskCancelled => "a task was cancelled",
         EventKind::WorkerJoined => "a worker joined",
-        EventKind::WorkerDraining => "a worker takes no more work",
+        EventKind::WorkerDraining => "a worker is draining",
         EventKind::WorkerLeft => "a worker left",
         EventKind::WorkerLost => "a worker was lost",
         EventKind::ModulesChanged => "a worker's modules changed",

@@ -1,9 +1,7 @@
-//! Meters: how long tasks waited and ran, and how they ended, by name and by priority.
+//! Metrics: how long tasks waited and ran, and how they ended, by name and by priority.
 //!
-//! Apart from [`super::events`], which tells of single tasks and forgets. Adding is a few sums in
-//! arrays, and allocates only for a name that was not met before. Bounded: names beyond
-//! [`NAMES_MAX`] count together, and so do names that nobody has ever had, as anybody can make
-//! those up.
+//! Recording adds to a few counters, and allocates only for a new name. Bounded: names beyond [`NAMES_MAX`] are
+//! counted together, and so are names that no worker has had, as clients can make up any number of them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,13 +12,13 @@ use crate::{
     task::{TaskPriority, TaskStatus},
 };
 
-/// How many task names are measured apart.
+/// Maximum number of task names that are measured separately.
 pub const NAMES_MAX: usize = 200;
-/// Stands for the names beyond [`NAMES_MAX`].
+/// The label of the names beyond [`NAMES_MAX`].
 pub const OTHER: &str = "(other)";
-/// Stands for the names that no worker has.
+/// The label of the names that no worker has.
 pub const UNKNOWN: &str = "(unknown)";
-/// The upper bounds of what is counted together, in microseconds.
+/// The upper bounds of the buckets, in microseconds.
 pub const BOUNDS_US: [u64; 16] = [
     1_000,
     2_500,
@@ -40,47 +38,47 @@ pub const BOUNDS_US: [u64; 16] = [
     3_600_000_000,
 ];
 
-/// How many spans were how long.
+/// A histogram of durations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// How many were up to each of [`BOUNDS_US`] and over the one before, and last the longer ones.
+    /// Number of durations in each bucket of [`BOUNDS_US`], and last of longer ones.
     pub counts: [u64; BOUNDS_US.len() + 1],
-    /// All of them together, in microseconds.
+    /// Sum of the durations, in microseconds.
     pub sum_us: u64,
 }
 
 impl Histogram {
-    fn add(&mut self, span: Duration) {
-        let span = micros(span);
-        self.counts[BOUNDS_US.partition_point(|bound| *bound < span)] += 1;
-        self.sum_us = self.sum_us.saturating_add(span);
+    fn add(&mut self, duration: Duration) {
+        let duration = micros(duration);
+        self.counts[BOUNDS_US.partition_point(|bound| *bound < duration)] += 1;
+        self.sum_us = self.sum_us.saturating_add(duration);
     }
 
-    /// How many there were.
+    /// Number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
 
-/// What is measured of one task name.
+/// The metrics of one task name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ByName {
-    /// Tasks that ended: with success, failure, or cancelled.
+    /// Number of tasks by status: success, failure, cancelled.
     pub ended: [u64; 3],
-    /// How long attempts ran.
+    /// Run time of attempts.
     pub run: Histogram,
 }
 
-/// What is measured of one priority.
+/// The metrics of one priority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ByPriority {
-    /// How long attempts waited before they began, from when they could have.
+    /// Time between when an attempt was due and its start.
     pub wait: Histogram,
-    /// How long tasks took in all, from when they were first due to their end.
+    /// Time between when a task was first due and its end.
     pub total: Histogram,
 }
 
-/// All that is measured.
+/// All metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     priorities: [ByPriority; 4],
@@ -90,37 +88,37 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Notes that an attempt ended.
-    pub fn attempt(&mut self, name: &Arc<str>, priority: TaskPriority, waited: Duration, ran: Duration) {
+    /// Records an attempt that ended.
+    pub fn record_attempt(&mut self, name: &Arc<str>, priority: TaskPriority, waited: Duration, ran: Duration) {
         self.priorities[priority.level()].wait.add(waited);
         self.by_name(name).run.add(ran);
     }
 
-    /// Notes that a task ended.
-    pub fn ended(&mut self, name: &Arc<str>, status: TaskStatus) {
-        self.by_name(name).ended[place(status)] += 1;
+    /// Records a task that ended.
+    pub fn record_end(&mut self, name: &Arc<str>, status: TaskStatus) {
+        self.by_name(name).ended[status_index(status)] += 1;
     }
 
-    /// Notes that a task ended which nobody could run.
-    pub fn refused(&mut self, status: TaskStatus) {
-        self.unknown.ended[place(status)] += 1;
+    /// Records a task that ended because no worker had its name.
+    pub fn record_unknown(&mut self, status: TaskStatus) {
+        self.unknown.ended[status_index(status)] += 1;
     }
 
-    /// Notes how long a task took from when it was due.
-    pub fn took(&mut self, priority: TaskPriority, span: Duration) {
-        self.priorities[priority.level()].total.add(span);
+    /// Records the time between when a task was due and its end.
+    pub fn record_total(&mut self, priority: TaskPriority, duration: Duration) {
+        self.priorities[priority.level()].total.add(duration);
     }
 
-    /// What was measured of each priority, the most urgent first.
+    /// The metrics of each priority, the most urgent first.
     pub fn priorities(&self) -> &[ByPriority; 4] {
         &self.priorities
     }
 
-    /// What was measured of each name, and of those that count together.
+    /// Iterates over the metrics of each name, and of those that are counted together.
     pub fn names(&self) -> impl Iterator<Item = (&str, &ByName)> {
         let rest = [(OTHER, &self.other), (UNKNOWN, &self.unknown)];
-        let rest = rest.into_iter().filter(|(_, meter)| **meter != ByName::default());
-        self.names.iter().map(|(name, meter)| (&**name, meter)).chain(rest)
+        let rest = rest.into_iter().filter(|(_, metrics)| **metrics != ByName::default());
+        self.names.iter().map(|(name, metrics)| (&**name, metrics)).chain(rest)
     }
 
     fn by_name(&mut self, name: &Arc<str>) -> &mut ByName {
@@ -131,8 +129,8 @@ impl Metrics {
     }
 }
 
-/// Where a final status stands among success, failure, cancelled.
-pub fn place(status: TaskStatus) -> usize {
+/// Returns the index of a final status in arrays by status: success, failure, cancelled.
+pub fn status_index(status: TaskStatus) -> usize {
     match status {
         TaskStatus::Success => 0,
         TaskStatus::Cancelled => 2,
@@ -145,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_counts_at_the_first_bound_that_it_does_not_pass() {
+    fn a_duration_counts_in_the_first_bucket_that_holds_it() {
         let mut histogram = Histogram::default();
         for micros in [0, 1_000, 1_001, 3_600_000_001] {
             histogram.add(Duration::from_micros(micros));
@@ -155,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn names_beyond_the_bound_count_together() {
+    fn names_beyond_the_bound_are_counted_together() {
         let mut metrics = Metrics::default();
         for n in 0..NAMES_MAX + 5 {
-            metrics.ended(&n.to_string().into(), TaskStatus::Success);
+            metrics.record_end(&n.to_string().into(), TaskStatus::Success);
         }
         assert_eq!(metrics.names().count(), NAMES_MAX + 1);
-        assert_eq!(metrics.names().find(|(name, _)| *name == OTHER).map(|(_, meter)| meter.ended[0]), Some(5));
+        assert_eq!(metrics.names().find(|(name, _)| *name == OTHER).map(|(_, metrics)| metrics.ended[0]), Some(5));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc::SyncSender;
 
 use tokio::sync::oneshot;
 
-use super::state::{self, Answer};
+use super::state::{self, AnyReply};
 use crate::{
     protocol::{Refusal, RefusalCode, Reply, Submitted, WorkerReply, codec, python_compat},
     task::{CallbackInfo, SerializationFormat, TaskId},
@@ -14,36 +14,36 @@ use crate::{
 /// Where a reply goes.
 #[derive(Debug)]
 pub enum ReplyTo {
-    /// To a client or subworker of ours, in the form it asked in.
+    /// To a client or subworker, in the format of its request.
     Peer {
         /// The open request.
         reply: transport::Reply,
-        /// The form.
+        /// The format.
         format: SerializationFormat,
     },
     /// To a client of the Python original.
     Original {
         /// The open request.
         reply: transport::Reply,
-        /// What it asked.
+        /// The request.
         request: OriginalRequest,
     },
-    /// To a thread of this process.
+    /// To a thread of this process that blocks.
     Local(SyncSender<WorkerReply>),
-    /// To async work in this process.
-    Awaited(oneshot::Sender<Reply>),
-    /// Nobody asked.
-    Nobody,
+    /// To an async task of this process.
+    Oneshot(oneshot::Sender<Reply>),
+    /// Discard the reply.
+    Discard,
 }
 
-/// What a client of the original asked.
+/// A request of a client of the original.
 #[derive(Debug)]
 pub enum OriginalRequest {
     /// A submission.
     Submit {
         /// The task.
         id: TaskId,
-        /// Given back with the result.
+        /// Returned with the result.
         callback: Option<CallbackInfo>,
     },
     /// A query for this id.
@@ -53,38 +53,38 @@ pub enum OriginalRequest {
 }
 
 impl ReplyTo {
-    /// Sends an answer.
-    pub fn send(self, answer: Answer) {
-        match (self, answer) {
-            (ReplyTo::Peer { reply, format }, Answer::Client(answer)) => {
-                reply.send(&fit(codec::encode(format, &answer), |refusal| {
+    /// Encodes and sends a reply.
+    pub fn send(self, reply: AnyReply) {
+        match (self, reply) {
+            (ReplyTo::Peer { reply: open, format }, AnyReply::Client(reply)) => {
+                open.send(&fit(codec::encode(format, &reply), |refusal| {
                     codec::encode(format, &Reply::Refused(refusal))
                 }));
             }
-            (ReplyTo::Peer { reply, format }, Answer::Worker(answer)) => {
-                reply.send(&fit(codec::encode(format, &answer), |refusal| {
+            (ReplyTo::Peer { reply: open, format }, AnyReply::Worker(reply)) => {
+                open.send(&fit(codec::encode(format, &reply), |refusal| {
                     codec::encode(format, &WorkerReply::Refused(refusal))
                 }));
             }
-            (ReplyTo::Original { reply, request }, Answer::Client(answer)) => reply.send(&request.answer(&answer)),
-            // A thread that no longer listens is on its way out.
-            (ReplyTo::Local(sender), Answer::Worker(answer)) => drop(sender.try_send(answer)),
-            // Who no longer waits has gone.
-            (ReplyTo::Awaited(sender), Answer::Client(answer)) => drop(sender.send(answer)),
-            (ReplyTo::Nobody, _) => {}
-            (reply_to, answer) => debug_assert!(false, "{answer:?} cannot go to {reply_to:?}"),
+            (ReplyTo::Original { reply: open, request }, AnyReply::Client(reply)) => open.send(&request.encode(&reply)),
+            // If the channel is full or closed, the thread is ending.
+            (ReplyTo::Local(sender), AnyReply::Worker(reply)) => drop(sender.try_send(reply)),
+            // If the receiver was dropped, the task is ending.
+            (ReplyTo::Oneshot(sender), AnyReply::Client(reply)) => drop(sender.send(reply)),
+            (ReplyTo::Discard, _) => {}
+            (reply_to, reply) => debug_assert!(false, "{reply:?} cannot go to {reply_to:?}"),
         }
     }
 }
 
-/// The answer, or a refusal where it is larger than the other side takes in: it would be cut off
-/// for it, ask again, and be cut off again.
-fn fit(answer: Vec<u8>, refuse: impl FnOnce(Refusal) -> Vec<u8>) -> Vec<u8> {
-    if answer.len() <= transport::BODY_MAX {
-        return answer;
+/// Returns the encoded reply, or a refusal if it is too large: the peer would close the connection, repeat the
+/// request, and close it again.
+fn fit(reply: Vec<u8>, refuse: impl FnOnce(Refusal) -> Vec<u8>) -> Vec<u8> {
+    if reply.len() <= transport::BODY_MAX {
+        return reply;
     }
-    let why = format!("the answer of {} bytes is over the limit of {} bytes", answer.len(), transport::PAYLOAD_MAX);
-    refuse(Refusal::new(RefusalCode::ReplyTooLarge, why))
+    let message = format!("the reply of {} bytes is over the limit of {} bytes", reply.len(), transport::PAYLOAD_MAX);
+    refuse(Refusal::new(RefusalCode::ReplyTooLarge, message))
 }
 
 impl state::Responder for ReplyTo {
@@ -92,16 +92,16 @@ impl state::Responder for ReplyTo {
         match self {
             ReplyTo::Peer { reply, .. } | ReplyTo::Original { reply, .. } => reply.is_open(),
             ReplyTo::Local(_) => true,
-            ReplyTo::Awaited(sender) => !sender.is_closed(),
-            ReplyTo::Nobody => false,
+            ReplyTo::Oneshot(sender) => !sender.is_closed(),
+            ReplyTo::Discard => false,
         }
     }
 }
 
 impl OriginalRequest {
-    fn answer(&self, answer: &Reply) -> Vec<u8> {
-        match (self, answer) {
-            (Self::Submit { callback, .. }, Reply::Submitted(taken)) => match &taken[..] {
+    fn encode(&self, reply: &Reply) -> Vec<u8> {
+        match (self, reply) {
+            (Self::Submit { callback, .. }, Reply::Submitted(submitted)) => match &submitted[..] {
                 [Submitted::Ended(ended)] => python_compat::ended(ended, callback.as_ref()),
                 [Submitted::Refused(refusal)] => self.refused(&refusal.message),
                 _ => self.refused("the task has ended, and its result is no longer known"),
@@ -109,17 +109,17 @@ impl OriginalRequest {
             (Self::Query(id), Reply::Found(found)) if found.len() == 1 => python_compat::query(id, &found[0]),
             (Self::Cancel(id), Reply::Cancelled(stopped)) => python_compat::cancel(id, stopped == &[true]),
             (_, Reply::Refused(refusal)) => self.refused(&refusal.message),
-            (request, answer) => {
-                debug_assert!(false, "{answer:?} is no answer to {request:?}");
+            (request, reply) => {
+                debug_assert!(false, "{reply:?} is not a reply to {request:?}");
                 self.refused("internal error")
             }
         }
     }
 
-    fn refused(&self, why: &str) -> Vec<u8> {
+    fn refused(&self, message: &str) -> Vec<u8> {
         match self {
-            Self::Submit { id, .. } => python_compat::failure(&id.to_string(), why),
-            Self::Query(_) | Self::Cancel(_) => python_compat::error(why),
+            Self::Submit { id, .. } => python_compat::failure(&id.to_string(), message),
+            Self::Query(_) | Self::Cancel(_) => python_compat::error(message),
         }
     }
 }

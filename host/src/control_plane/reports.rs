@@ -1,18 +1,18 @@
-//! What a task says about itself: its log and its progress, the newest of it.
+//! The reports of one task: its log lines and its progress.
 //!
-//! Bounded in lines and bytes, the oldest go first; numbered, so that a follower can tell what it
-//! has seen and that it missed something.
+//! Bounded in number and bytes, the oldest are dropped first. Numbered, so that a follower knows which reports it has
+//! seen and whether it missed some.
 
 use std::collections::VecDeque;
 
 use crate::task::{Progress, Report};
 
-/// How many reports of one task are kept.
+/// Maximum number of reports that are kept of one task.
 pub const REPORTS_MAX: usize = 1_000;
-/// How many bytes of reports of one task are kept.
+/// Maximum size of the reports that are kept of one task, in bytes.
 pub const REPORT_BYTES_MAX: usize = 256 * 1024;
 
-/// The newest reports of one task. Takes no memory while there are none.
+/// The newest reports of one task. Allocates nothing while it is empty.
 #[derive(Debug, Default)]
 pub struct ReportLog {
     reports: VecDeque<Report>,
@@ -42,12 +42,12 @@ impl ReportLog {
         self.last
     }
 
-    /// How many bytes it takes.
+    /// Its size, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The reports after number `after` that are still kept.
+    /// Iterates over the reports after number `after` that are still kept.
     pub fn after(&self, after: u64) -> impl Iterator<Item = &Report> {
         let missing = usize::try_from(self.last.saturating_sub(after)).unwrap_or(usize::MAX);
         self.reports.iter().skip(self.reports.len().saturating_sub(missing))

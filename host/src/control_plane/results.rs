@@ -1,8 +1,7 @@
-//! The result cache: how tasks ended, for whoever asks later.
+//! The result cache: the results of finished tasks, for later look-ups.
 //!
-//! Bounded by count and by bytes (the least recently used goes first) and by age, counted from
-//! storing. What a task said about itself is kept with its result. Invariant: the newest result is
-//! known at the moment at which it is stored, so that whoever waits for it can be told.
+//! Bounded by count and by bytes (the least recently used is evicted first) and by age since storing. The reports of a
+//! task are kept with its result. Invariant: the newest result is in the cache, however large it is.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,26 +14,26 @@ use crate::{
     task::{Policy, TaskId, TaskPriority, TaskResult},
 };
 
-/// One ended task.
+/// A finished task.
 #[derive(Debug)]
 pub struct Kept {
-    /// How it ended.
+    /// Its result.
     pub result: Arc<TaskResult>,
-    /// What is known of it beside its result.
-    pub about: About,
-    /// What it said.
+    /// Its call, and when it was submitted.
+    pub meta: TaskMeta,
+    /// Its reports.
     pub reports: ReportLog,
     stored: u64,
     used_at: Moment,
     expires_at: Moment,
 }
 
-/// What is known of an ended task beside its result: all that it takes to run it again.
+/// The metadata of a task: its call, which is all that is needed to run it again, and when it was submitted.
 #[derive(Clone, Debug)]
-pub struct About {
+pub struct TaskMeta {
     /// Its task name.
     pub name: Arc<str>,
-    /// How urgent it was.
+    /// Its priority.
     pub priority: TaskPriority,
     /// When it was submitted.
     pub created_at: Timestamp,
@@ -42,23 +41,23 @@ pub struct About {
     pub args: Json,
     /// Its named arguments.
     pub kwargs: Json,
-    /// How it wanted to be treated.
+    /// Its policy.
     pub policy: Policy,
 }
 
 impl Kept {
     fn bytes(&self) -> usize {
-        let About { args, kwargs, .. } = &self.about;
+        let TaskMeta { args, kwargs, .. } = &self.meta;
         self.result.size() + self.reports.bytes() + args.as_str().len() + kwargs.as_str().len()
     }
 
-    /// When it was last asked for, or else stored, as the wall clock of `now` counts.
+    /// When it was last used, or else stored, by the wall clock of `now`.
     pub fn used_at(&self, now: Now) -> Timestamp {
         now.wall - now.mono.since(self.used_at)
     }
 }
 
-/// The ended tasks that are still known.
+/// The results of finished tasks.
 #[derive(Debug)]
 pub struct Results {
     kept: LruCache<TaskId, Kept>,
@@ -74,29 +73,29 @@ pub struct Results {
     expired: u64,
 }
 
-/// How full the cache is.
+/// Statistics of the result cache.
 #[derive(Clone, Copy, Debug)]
-pub struct Fill {
-    /// Results.
+pub struct CacheStats {
+    /// Number of results.
     pub size: usize,
-    /// The most results.
+    /// Maximum number of results.
     pub size_max: usize,
-    /// Bytes that they hold, with their arguments and reports.
+    /// Size of the results with their arguments and reports, in bytes.
     pub bytes: usize,
-    /// The most bytes.
+    /// Maximum size, in bytes.
     pub bytes_max: usize,
-    /// How long a result is kept.
+    /// Time to live of a result.
     pub ttl: Duration,
-    /// Results by how their tasks ended: success, failure, cancelled.
+    /// Number of results by status: success, failure, cancelled.
     pub by_status: [usize; 3],
-    /// Results that went since there was no room.
+    /// Number of results that were evicted for lack of room.
     pub evicted: u64,
-    /// Results that went since they were too old.
+    /// Number of results that expired.
     pub expired: u64,
 }
 
 impl Results {
-    /// An empty cache of `max` results that hold `bytes_max`, each kept for `ttl`.
+    /// Creates an empty cache for `max` results of `bytes_max` together, each kept for `ttl`.
     pub fn new(max: usize, bytes_max: usize, ttl: Duration) -> Self {
         let (max, ttl) = (max.max(1), ttl.max(Duration::from_micros(1)));
         Self {
@@ -113,26 +112,26 @@ impl Results {
         }
     }
 
-    /// Keeps a result, and lets go of what is over the bounds.
-    pub fn store(&mut self, now: Moment, result: Arc<TaskResult>, about: About, reports: ReportLog) {
+    /// Stores a result, and evicts those over the bounds.
+    pub fn store(&mut self, now: Moment, result: Arc<TaskResult>, meta: TaskMeta, reports: ReportLog) {
         self.expire(now);
         self.stored += 1;
         self.by_age.insert(self.stored, result.task_id.clone());
         let id = result.task_id.clone();
-        let kept = Kept { result, about, reports, stored: self.stored, used_at: now, expires_at: now + self.ttl };
+        let kept = Kept { result, meta, reports, stored: self.stored, used_at: now, expires_at: now + self.ttl };
         self.bytes += kept.bytes();
-        self.by_status[metrics::place(kept.result.status)] += 1;
+        self.by_status[metrics::status_index(kept.result.status)] += 1;
         if let Some(older) = self.kept.put(id, kept) {
-            self.let_go(&older);
+            self.subtract(&older);
         }
         while self.kept.len() > self.max || (self.bytes > self.bytes_max && self.kept.len() > 1) {
             let Some((_, least_used)) = self.kept.pop_lru() else { break };
             self.evicted += 1;
-            self.let_go(&least_used);
+            self.subtract(&least_used);
         }
     }
 
-    /// A result that is still known. Counts as a use.
+    /// Returns a result. Counts as a use.
     pub fn get(&mut self, now: Moment, id: &TaskId) -> Option<&Kept> {
         if self.kept.peek(id)?.expires_at <= now {
             self.remove(id);
@@ -143,35 +142,35 @@ impl Results {
         Some(kept)
     }
 
-    /// A result that is still known, without counting as a use.
+    /// Returns a result, without counting as a use.
     pub fn peek(&self, now: Moment, id: &TaskId) -> Option<&Kept> {
         self.kept.peek(id).filter(|kept| kept.expires_at > now)
     }
 
-    /// Changes what is known of how a task ended, if this end of it is still known, without counting
-    /// as a use. Must not change its size.
+    /// Changes a result, if it is still the one of this `end`, without counting as a use. `change` must not change its
+    /// size.
     pub fn amend(
         &mut self,
         now: Moment,
         end: &Arc<TaskResult>,
         change: impl FnOnce(&mut TaskResult),
-    ) -> Option<&About> {
+    ) -> Option<&TaskMeta> {
         let kept = self.kept.peek_mut(&end.task_id).filter(|kept| kept.expires_at > now)?;
-        // A task whose end was forgotten may have run anew under its id.
+        // A task whose result was forgotten may have run again under its id.
         if !Arc::ptr_eq(&kept.result, end) {
             return None;
         }
         change(Arc::make_mut(&mut kept.result));
-        Some(&kept.about)
+        Some(&kept.meta)
     }
 
-    /// The results that are still known, the newest first.
+    /// Iterates over the results, the newest first.
     pub fn newest(&self, now: Moment) -> impl Iterator<Item = &Kept> {
         let kept = self.by_age.values().rev().filter_map(|id| self.kept.peek(id));
         kept.filter(move |kept| kept.expires_at > now)
     }
 
-    /// Lets go of what is too old.
+    /// Removes the results that are too old.
     pub fn expire(&mut self, now: Moment) {
         while let Some((_, id)) = self.by_age.first_key_value() {
             if self.kept.peek(id).is_some_and(|kept| kept.expires_at > now) {
@@ -182,20 +181,20 @@ impl Results {
         }
     }
 
-    /// When the oldest result expires.
+    /// Returns when the oldest result expires.
     pub fn next_expiry(&self) -> Option<Moment> {
         let (_, id) = self.by_age.first_key_value()?;
         self.kept.peek(id).map(|kept| kept.expires_at)
     }
 
-    /// How many results are known.
+    /// Number of results.
     pub fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// How full it is.
-    pub fn fill(&self) -> Fill {
-        Fill {
+    /// Returns its statistics.
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
             size: self.kept.len(),
             size_max: self.max,
             bytes: self.bytes,
@@ -207,23 +206,24 @@ impl Results {
         }
     }
 
-    /// Whether no result is known.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
-    /// Lets go of one that is too old.
+    /// Removes a result that is too old.
     fn remove(&mut self, id: &TaskId) {
         if let Some(kept) = self.kept.pop(id) {
             self.expired += 1;
-            self.let_go(&kept);
+            self.subtract(&kept);
         }
     }
 
-    fn let_go(&mut self, kept: &Kept) {
+    /// Updates the totals after a result was removed.
+    fn subtract(&mut self, kept: &Kept) {
         self.by_age.remove(&kept.stored);
         self.bytes -= kept.bytes();
-        self.by_status[metrics::place(kept.result.status)] -= 1;
+        self.by_status[metrics::status_index(kept.result.status)] -= 1;
     }
 }
 
@@ -236,8 +236,8 @@ mod tests {
         Arc::new(TaskResult::new(id.parse().expect("an id"), TaskStatus::Success))
     }
 
-    fn about() -> About {
-        About {
+    fn meta() -> TaskMeta {
+        TaskMeta {
             name: "add".into(),
             priority: TaskPriority::Normal,
             created_at: Timestamp::default(),
@@ -254,18 +254,18 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first() {
         let (mut results, now) = (Results::new(2, 1_000, Duration::from_secs(10)), Moment::default());
-        results.store(now, result("a"), about(), ReportLog::default());
-        results.store(now, result("b"), about(), ReportLog::default());
+        results.store(now, result("a"), meta(), ReportLog::default());
+        results.store(now, result("b"), meta(), ReportLog::default());
         assert!(known(&mut results, now, "a"));
-        results.store(now, result("c"), about(), ReportLog::default());
+        results.store(now, result("c"), meta(), ReportLog::default());
         assert!(known(&mut results, now, "a") && !known(&mut results, now, "b"));
         assert_eq!((results.len(), results.by_age.len()), (2, 2));
     }
 
     #[test]
-    fn a_use_does_not_lengthen_a_life() {
+    fn a_use_does_not_extend_the_time_to_live() {
         let (mut results, start) = (Results::new(9, 1_000, Duration::from_secs(10)), Moment::default());
-        results.store(start, result("a"), about(), ReportLog::default());
+        results.store(start, result("a"), meta(), ReportLog::default());
         assert!(known(&mut results, start + Duration::from_secs(9), "a"));
         assert!(!known(&mut results, start + Duration::from_secs(10), "a"));
         assert!(results.is_empty() && results.by_age.is_empty());
@@ -277,12 +277,12 @@ mod tests {
         for (id, size) in [("a", 400), ("b", 400), ("c", 400), ("d", 4_000)] {
             let mut large = (*result(id)).clone();
             large.error = Some("x".repeat(size));
-            results.store(now, Arc::new(large), about(), ReportLog::default());
+            results.store(now, Arc::new(large), meta(), ReportLog::default());
             assert!(known(&mut results, now, id));
         }
-        assert_eq!((results.len(), results.bytes, results.fill().by_status), (1, 4_004, [1, 0, 0]));
+        assert_eq!((results.len(), results.bytes, results.stats().by_status), (1, 4_004, [1, 0, 0]));
         results.expire(now + Duration::from_secs(1));
-        assert_eq!((results.len(), results.bytes, results.fill().by_status), (0, 0, [0; 3]));
-        assert_eq!((results.fill().evicted, results.fill().expired), (3, 1));
+        assert_eq!((results.len(), results.bytes, results.stats().by_status), (0, 0, [0; 3]));
+        assert_eq!((results.stats().evicted, results.stats().expired), (3, 1));
     }
 }

@@ -1,24 +1,23 @@
-//! Retries: whether a failed attempt is followed by another, and when.
+//! Retries: whether a failed attempt is retried, and when.
 //!
-//! Pure: the jitter that spreads many failures apart is a hash of task and attempt, not a die.
+//! Pure: the jitter is a hash of task and attempt, not random.
 
 use std::time::Duration;
 
 use crate::task::{ErrorKind, Failure, Policy, TaskId};
 
-/// Wait before the first retry where nobody says.
+/// Default delay before the first retry.
 pub const RETRY_DELAY_DEFAULT: Duration = Duration::from_mins(1);
-/// What each further wait is multiplied by where nobody says.
+/// Default factor by which each further delay grows.
 pub const RETRY_BACKOFF_DEFAULT: f64 = 2.0;
-/// Longest wait between attempts where nobody says.
+/// Default maximum delay between attempts.
 pub const RETRY_BACKOFF_MAX_DEFAULT: Duration = Duration::from_hours(1);
-/// The longest wait that a failed attempt can ask for itself.
+/// Maximum delay that a failed attempt can ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(7 * 24);
-/// A wait is lengthened by up to this part of itself.
+/// Maximum jitter, as a fraction of the delay.
 pub const JITTER: f64 = 0.25;
 
-/// How long to wait before the attempt that follows `attempt` (from 1), or none if that was the
-/// last one.
+/// Returns the delay before the attempt that follows `attempt` (counted from 1). None if that was the last one.
 pub fn delay(policy: &Policy, task: &TaskId, attempt: u32, failure: &Failure) -> Option<Duration> {
     let can_help = !matches!(
         failure.kind,
@@ -30,18 +29,18 @@ pub fn delay(policy: &Policy, task: &TaskId, attempt: u32, failure: &Failure) ->
     let asked = failure.retry_after.unwrap_or(Duration::ZERO).min(RETRY_AFTER_MAX);
     let delay = policy.retry_delay.unwrap_or(RETRY_DELAY_DEFAULT);
     if delay.is_zero() {
-        // No power makes a wait of it, and an infinite one would make it no number at all.
+        // Zero times an infinite power is not a number.
         return Some(asked);
     }
     let longest = policy.retry_backoff_max.unwrap_or(RETRY_BACKOFF_MAX_DEFAULT);
     let backoff = policy.retry_backoff.unwrap_or(RETRY_BACKOFF_DEFAULT).max(0.0);
-    // A power that overflows is infinite, and infinity is capped like any other wait.
+    // A power that overflows is infinite, and is capped like any other delay.
     let grown = delay.as_secs_f64() * backoff.powf(f64::from(attempt - 1)) * (1.0 + JITTER * jitter(task, attempt));
     let wait = Duration::try_from_secs_f64(grown).map_or(longest, |wait| wait.min(longest));
     Some(wait.max(asked))
 }
 
-/// A number from 0 to 1 that is always the same for one attempt of one task.
+/// Returns a number from 0 to 1, always the same for one attempt of one task.
 fn jitter(task: &TaskId, attempt: u32) -> f64 {
     let hash = blake3::hash(format!("{task} {attempt}").as_bytes());
     let [a, b, ..] = *hash.as_bytes();
@@ -61,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_longest_and_then_stop() {
+    fn delays_double_up_to_the_maximum_and_then_stop() {
         let id = TaskId::new();
         let policy = Policy { retry_backoff_max: Some(Duration::from_secs(3)), ..policy(40) };
         let waits: Vec<_> = (1..=41).map(|attempt| delay(&policy, &id, attempt, &failed())).collect();
@@ -83,20 +82,20 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_can_ask_for_a_longer_wait_but_not_for_more_attempts() {
+    fn a_guest_can_ask_for_a_longer_delay_but_not_for_more_attempts() {
         let failure = Failure { retry_after: Some(Duration::from_mins(10)), ..failed() };
         assert_eq!(delay(&policy(1), &TaskId::new(), 1, &failure), Some(Duration::from_mins(10)));
         assert_eq!(delay(&policy(1), &TaskId::new(), 2, &failure), None);
     }
 
     #[test]
-    fn a_guest_cannot_ask_for_a_wait_without_an_end() {
+    fn the_delay_that_a_guest_asks_for_is_bounded() {
         let failure = Failure { retry_after: Some(Duration::from_millis(u64::MAX)), ..failed() };
         assert_eq!(delay(&policy(1), &TaskId::new(), 1, &failure), Some(RETRY_AFTER_MAX));
     }
 
     #[test]
-    fn no_delay_stays_no_delay_however_often_it_is_tried() {
+    fn a_delay_of_zero_stays_zero_for_every_attempt() {
         let policy = Policy { retry_delay: Some(Duration::ZERO), ..policy(u32::MAX) };
         for attempt in [1, 2, 5_000, u32::MAX] {
             assert_eq!(delay(&policy, &TaskId::new(), attempt, &failed()), Some(Duration::ZERO), "{attempt}");

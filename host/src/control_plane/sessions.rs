@@ -1,10 +1,8 @@
-//! Sessions: ended tasks, gathered for the client that submitted many.
+//! Sessions: results collected for a client that submitted many tasks.
 //!
-//! A client with many tasks under way parks one question here, and gets whatever has ended since
-//! the last answer in one frame. Invariants: a question that is asked again gets the answer that it
-//! got before, whatever has happened since; an answer is kept until the next question says that it
-//! came; sessions are forgotten, the longest unused first, when they are left alone for long, when
-//! there are too many or when they hold too much.
+//! The client parks one request here, and gets all results since the last reply in one frame. Invariants: a request
+//! that is repeated gets the same reply; a reply is kept until the next request confirms it; sessions are evicted, the
+//! least recently used first, when they are unused for long, when there are too many or when they hold too much.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,67 +19,67 @@ use crate::{
     task::TaskResult,
 };
 
-/// A session that nobody uses for so long is forgotten.
+/// Time after which an unused session is forgotten.
 pub const SESSION_IDLE_MAX: Duration = Duration::from_mins(1);
-/// So many sessions are open at a time.
+/// Maximum number of open sessions.
 pub const SESSIONS_MAX: usize = 10_000;
-/// So many ended tasks wait for their client; the oldest go first, and can still be looked up.
+/// Maximum number of results that wait in one session. The oldest are dropped first, and can still be looked up.
 pub const SESSION_RESULTS_MAX: usize = 100_000;
-/// How many bytes of ended tasks wait for their clients, in all sessions together.
+/// Maximum size of the results in all sessions together, in bytes.
 pub const SESSION_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What an ended task takes beyond its documents.
+/// Size of a result beyond its documents, in bytes.
 const RESULT_OVERHEAD: usize = 256;
 
-/// One client's ended tasks.
+/// The results of one client.
 #[derive(Debug)]
 struct Session<R> {
-    /// Its parked question, and until when.
+    /// The parked request, and until when it is parked.
     parked: Option<(R, Moment)>,
     ready: VecDeque<Arc<TaskResult>>,
-    /// The number of the newest question, and what it was answered with.
+    /// The number of the newest request, and its reply.
     sequence: u64,
-    answered: Collected,
+    last_reply: Collected,
     used: Moment,
-    /// What `ready` and `answered` hold.
+    /// Size of `ready` and `last_reply`, in bytes.
     bytes: usize,
 }
 
-/// What a question is to its session.
+/// How a request relates to the one before it.
 #[derive(Debug)]
-pub enum Turn<R> {
-    /// The next one. It takes the place of the one that was parked, if any.
+pub enum PollKind<R> {
+    /// The next request. It replaces the one that is parked, if any.
     New {
-        /// The way back and the end of the one that was parked.
+        /// Recipient and deadline of the request that was parked.
         displaced: Option<(R, Moment)>,
     },
-    /// The newest one again: its answer must not change any more.
-    Again {
-        /// The way back and the end of its first copy, where that was parked.
+    /// The newest request again: its reply must not change.
+    Repeated {
+        /// Recipient and deadline of its first copy, if that was parked.
         parked: Option<(R, Moment)>,
-        /// Its answer.
-        answer: Collected,
+        /// The reply.
+        reply: Collected,
     },
-    /// One that was followed by others: nobody waits for its answer.
-    Old,
+    /// A request older than the newest one: its client no longer waits for a reply.
+    Stale,
 }
 
 /// All sessions.
 #[derive(Debug)]
 pub struct Sessions<R> {
     open: BTreeMap<Uuid, Session<R>>,
-    /// The longest unused first.
+    /// The least recently used first.
     by_use: BTreeSet<(Moment, Uuid)>,
     bytes: usize,
 }
 
-/// A session that was forgotten while its client waits: its way back, and until when.
+/// A session that was forgotten while its request was parked.
 #[derive(Debug)]
-pub struct Shed<R> {
+pub struct Evicted<R> {
     /// The session.
     pub session: Uuid,
-    /// The way back.
+    /// Where the reply goes.
     pub reply_to: R,
-    /// Until when it was parked.
+    /// Until when the request was parked.
     pub until: Moment,
 }
 
@@ -92,14 +90,14 @@ impl<R> Default for Sessions<R> {
 }
 
 impl<R> Sessions<R> {
-    /// Opens a session or notes its use. Returns whether it was open.
+    /// Opens a session, or marks it as used. Returns whether it was open.
     pub fn touch(&mut self, now: Moment, id: Uuid) -> bool {
         let known = self.open.contains_key(&id);
         let session = self.open.entry(id).or_insert_with(|| Session {
             parked: None,
             ready: VecDeque::new(),
             sequence: 0,
-            answered: nothing(),
+            last_reply: empty_reply(),
             used: now,
             bytes: 0,
         });
@@ -108,50 +106,50 @@ impl<R> Sessions<R> {
         known
     }
 
-    /// Takes a question of an open session, and the word of the last one's arrival.
-    pub fn ask(&mut self, id: Uuid, sequence: u64) -> Turn<R> {
-        let Some(session) = self.open.get_mut(&id) else { return Turn::Old };
+    /// Starts a request of an open session, which confirms the reply to the one before it.
+    pub fn poll(&mut self, id: Uuid, sequence: u64) -> PollKind<R> {
+        let Some(session) = self.open.get_mut(&id) else { return PollKind::Stale };
         if sequence < session.sequence {
-            return Turn::Old;
+            return PollKind::Stale;
         }
         if sequence == session.sequence {
-            return Turn::Again { parked: session.parked.take(), answer: session.answered.clone() };
+            return PollKind::Repeated { parked: session.parked.take(), reply: session.last_reply.clone() };
         }
-        // Opened anew by a submission: the client has asked before and does not know it yet.
+        // A submission opened a new session: the client polled an older one, and does not know yet that it is gone.
         let known = session.sequence > 0 || sequence == 1;
         session.sequence = sequence;
-        let freed = sizes(&session.answered.results);
-        session.answered = Collected { known, results: Vec::new() };
+        let freed = sizes(&session.last_reply.results);
+        session.last_reply = Collected { known, results: Vec::new() };
         session.bytes -= freed;
         self.bytes -= freed;
-        Turn::New { displaced: session.parked.take() }
+        PollKind::New { displaced: session.parked.take() }
     }
 
-    /// Parks the newest question, if there is nothing to tell. Gives the way back if there is.
+    /// Parks the newest request, if there is no result. Returns the recipient if there is one.
     pub fn park(&mut self, id: Uuid, reply_to: R, until: Moment) -> Option<R> {
         let Some(session) = self.open.get_mut(&id) else { return Some(reply_to) };
-        if !session.ready.is_empty() || !session.answered.known {
+        if !session.ready.is_empty() || !session.last_reply.known {
             return Some(reply_to);
         }
         session.parked = Some((reply_to, until));
         None
     }
 
-    /// Answers the newest question with what there is, and whether the session was `known`.
-    pub fn answer(&mut self, id: Uuid, known: bool) -> Collected {
-        let Some(session) = self.open.get_mut(&id) else { return nothing() };
-        session.answered.known &= known;
-        session.answered.results = session.frame();
-        session.answered.clone()
+    /// Returns the reply to the newest request: the results, and whether the session was `known`.
+    pub fn take_reply(&mut self, id: Uuid, known: bool) -> Collected {
+        let Some(session) = self.open.get_mut(&id) else { return empty_reply() };
+        session.last_reply.known &= known;
+        session.last_reply.results = session.frame();
+        session.last_reply.clone()
     }
 
-    /// Takes the parked question and until when it was parked.
+    /// Takes the parked request, and until when it was parked.
     pub fn unpark(&mut self, id: Uuid) -> Option<(R, Moment)> {
         self.open.get_mut(&id)?.parked.take()
     }
 
-    /// Adds an ended task. Returns whether its client waits for it right now.
-    pub fn tell(&mut self, id: Uuid, result: Arc<TaskResult>) -> bool {
+    /// Adds a result. Returns whether a request is parked.
+    pub fn add_result(&mut self, id: Uuid, result: Arc<TaskResult>) -> bool {
         let Some(session) = self.open.get_mut(&id) else { return false };
         let size = size(&result);
         session.ready.push_back(result);
@@ -173,9 +171,9 @@ impl<R> Sessions<R> {
         self.open.contains_key(&id)
     }
 
-    /// Forgets the session that was not used for longest, if there are too many or they hold too
-    /// much. To be called until it forgets none.
-    pub fn shed(&mut self) -> Option<Option<Shed<R>>> {
+    /// Forgets the least recently used session, if there are too many or they hold too much. Call it until it returns
+    /// none.
+    pub fn evict(&mut self) -> Option<Option<Evicted<R>>> {
         if self.open.len() <= SESSIONS_MAX && (self.bytes <= SESSION_BYTES_MAX || self.open.len() == 1) {
             return None;
         }
@@ -183,47 +181,47 @@ impl<R> Sessions<R> {
         Some(self.forget(id))
     }
 
-    /// Forgets a session that was left alone for long. To be called until it forgets none.
-    pub fn expire(&mut self, now: Moment) -> Option<Option<Shed<R>>> {
+    /// Forgets a session that was unused for too long. Call it until it returns none.
+    pub fn expire(&mut self, now: Moment) -> Option<Option<Evicted<R>>> {
         let (used, id) = self.by_use.first().copied()?;
         (now.since(used) >= SESSION_IDLE_MAX).then(|| self.forget(id))
     }
 
-    /// When the next session may have been left alone for long.
+    /// Returns when the next session may expire.
     pub fn next_expiry(&self) -> Option<Moment> {
         self.by_use.first().map(|(used, _)| *used + SESSION_IDLE_MAX)
     }
 
-    fn forget(&mut self, id: Uuid) -> Option<Shed<R>> {
+    fn forget(&mut self, id: Uuid) -> Option<Evicted<R>> {
         let session = self.open.remove(&id)?;
         self.by_use.remove(&(session.used, id));
         self.bytes -= session.bytes;
-        session.parked.map(|(reply_to, until)| Shed { session: id, reply_to, until })
+        session.parked.map(|(reply_to, until)| Evicted { session: id, reply_to, until })
     }
 
-    /// How many there are.
+    /// Number of open sessions.
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether there is none.
+    /// Whether no session is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// How many of them have a parked question.
+    /// Number of sessions with a parked request.
     pub fn parked(&self) -> usize {
         self.open.values().filter(|session| session.parked.is_some()).count()
     }
 
-    /// Takes every parked question.
+    /// Takes all parked requests.
     pub fn take_parked(&mut self) -> Vec<R> {
         self.open.values_mut().filter_map(|session| session.parked.take()).map(|(reply_to, _)| reply_to).collect()
     }
 }
 
 impl<R> Session<R> {
-    /// Takes what fits into one frame.
+    /// Removes and returns as many results as fit into one frame.
     fn frame(&mut self) -> Vec<Arc<TaskResult>> {
         let (mut bytes, mut count) = (0, 0);
         for result in self.ready.iter().take(FRAME_ITEMS_MAX) {
@@ -237,8 +235,8 @@ impl<R> Session<R> {
     }
 }
 
-/// The answer when there is nothing to tell.
-pub fn nothing() -> Collected {
+/// Returns a reply without results.
+pub fn empty_reply() -> Collected {
     Collected { known: true, results: Vec::new() }
 }
 
@@ -274,37 +272,37 @@ mod tests {
     }
 
     #[test]
-    fn a_question_asked_again_gets_the_same_answer_although_more_has_ended() {
+    fn a_repeated_request_gets_the_same_reply_although_more_has_ended() {
         let mut sessions = open();
-        sessions.tell(ID, result("a", 1));
-        assert!(matches!(sessions.ask(ID, 1), Turn::New { displaced: None }));
-        assert_eq!(ids(&sessions.answer(ID, true)), ["a"]);
-        sessions.tell(ID, result("b", 1));
-        let Turn::Again { parked: None, answer } = sessions.ask(ID, 1) else { panic!("it is the same question") };
-        assert_eq!(ids(&answer), ["a"]);
-        assert!(matches!(sessions.ask(ID, 2), Turn::New { .. }));
-        assert_eq!(ids(&sessions.answer(ID, true)), ["b"]);
+        sessions.add_result(ID, result("a", 1));
+        assert!(matches!(sessions.poll(ID, 1), PollKind::New { displaced: None }));
+        assert_eq!(ids(&sessions.take_reply(ID, true)), ["a"]);
+        sessions.add_result(ID, result("b", 1));
+        let PollKind::Repeated { parked: None, reply } = sessions.poll(ID, 1) else { panic!("it is the same request") };
+        assert_eq!(ids(&reply), ["a"]);
+        assert!(matches!(sessions.poll(ID, 2), PollKind::New { .. }));
+        assert_eq!(ids(&sessions.take_reply(ID, true)), ["b"]);
     }
 
     #[test]
-    fn an_old_question_that_arrives_late_takes_nothing_away() {
+    fn a_stale_request_takes_no_results() {
         let mut sessions = open();
-        assert!(matches!(sessions.ask(ID, 1), Turn::New { .. }));
-        sessions.answer(ID, true);
-        sessions.tell(ID, result("a", 1));
-        assert!(matches!(sessions.ask(ID, 2), Turn::New { .. }));
-        assert_eq!(ids(&sessions.answer(ID, true)), ["a"]);
-        assert!(matches!(sessions.ask(ID, 1), Turn::Old));
-        let Turn::Again { answer, .. } = sessions.ask(ID, 2) else { panic!("it is the same question") };
-        assert_eq!(ids(&answer), ["a"]);
+        assert!(matches!(sessions.poll(ID, 1), PollKind::New { .. }));
+        sessions.take_reply(ID, true);
+        sessions.add_result(ID, result("a", 1));
+        assert!(matches!(sessions.poll(ID, 2), PollKind::New { .. }));
+        assert_eq!(ids(&sessions.take_reply(ID, true)), ["a"]);
+        assert!(matches!(sessions.poll(ID, 1), PollKind::Stale));
+        let PollKind::Repeated { reply, .. } = sessions.poll(ID, 2) else { panic!("it is the same request") };
+        assert_eq!(ids(&reply), ["a"]);
     }
 
     #[test]
-    fn a_client_learns_that_its_session_was_forgotten_and_opened_anew() {
+    fn a_client_learns_that_its_session_was_forgotten() {
         let mut sessions = open();
-        assert!(matches!(sessions.ask(ID, 7), Turn::New { .. }));
-        assert_eq!(sessions.park(ID, "way", Moment::NEVER), Some("way"), "it is told at once");
-        assert!(!sessions.answer(ID, true).known);
+        assert!(matches!(sessions.poll(ID, 7), PollKind::New { .. }));
+        assert_eq!(sessions.park(ID, "way", Moment::NEVER), Some("way"), "it is answered at once");
+        assert!(!sessions.take_reply(ID, true).known);
     }
 
     #[test]
@@ -313,8 +311,8 @@ mod tests {
         for n in 0..=SESSIONS_MAX as u128 {
             sessions.touch(Moment::from_micros(u64::try_from(n).expect("small")), Uuid::from_u128(n));
         }
-        assert!(matches!(sessions.shed(), Some(None)));
-        assert!(sessions.shed().is_none());
+        assert!(matches!(sessions.evict(), Some(None)));
+        assert!(sessions.evict().is_none());
         assert!(!sessions.is_open(Uuid::from_u128(0)) && sessions.is_open(Uuid::from_u128(1)));
 
         let mut sessions = open();
@@ -323,12 +321,12 @@ mod tests {
         sessions.park(ID, "way", Moment::NEVER);
         let big = result("big", SESSION_BYTES_MAX / 4);
         for _ in 0..6 {
-            sessions.tell(other, big.clone());
+            sessions.add_result(other, big.clone());
         }
         assert!(sessions.bytes <= SESSION_BYTES_MAX);
-        sessions.tell(ID, big);
-        assert_eq!(sessions.shed().flatten().map(|shed| shed.reply_to), Some("way"));
-        assert!(sessions.shed().is_none());
+        sessions.add_result(ID, big);
+        assert_eq!(sessions.evict().flatten().map(|evict| evict.reply_to), Some("way"));
+        assert!(sessions.evict().is_none());
         while sessions.expire(Moment::default() + SESSION_IDLE_MAX * 2).is_some() {}
         assert_eq!((sessions.bytes, sessions.len(), sessions.by_use.len()), (0, 0, 0));
     }

@@ -1,8 +1,8 @@
-//! Which calls the loaded tasks take, for whoever submits.
+//! The signatures of the loaded tasks, to check the arguments of submitted ones.
 //!
-//! Beside the state and not in it: a check may walk megabytes of arguments, so it runs under no lock,
-//! before a task enters the state. The state says which tasks came and went ([`Change`]), in order;
-//! this keeps the signatures of those that are there, each compiled once.
+//! Separate from the state: a check may walk megabytes of arguments, so it runs without a lock, before a task enters
+//! the state. The state reports which tasks were added and removed ([`TaskChange`]), in order; each signature is
+//! compiled once.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,32 +19,32 @@ use crate::{
     task::{ModuleInfo, NewTask},
 };
 
-/// A worker came to offer a task, or ceased to.
+/// A task that a worker began or ceased to serve.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct TaskChange {
     name: Arc<str>,
     schema: Json,
-    is_offered: bool,
+    is_added: bool,
 }
 
-impl Change {
-    /// All that a worker offers with these modules, or ceases to offer.
-    pub fn of(modules: &[ModuleInfo], is_offered: bool) -> impl Iterator<Item = Self> {
-        // Of two modules with one name, the last one's word counts, as in the roster.
+impl TaskChange {
+    /// Returns a change for each task of these modules.
+    pub fn of(modules: &[ModuleInfo], is_added: bool) -> impl Iterator<Item = Self> {
+        // Of two modules with one task name, the last one counts, as in the registry.
         let tasks: BTreeMap<&str, &Json> =
             modules.iter().flat_map(|module| &module.tasks).map(|task| (task.name.as_str(), &task.schema)).collect();
-        tasks.into_iter().map(move |(name, schema)| Self { name: name.into(), schema: schema.clone(), is_offered })
+        tasks.into_iter().map(move |(name, schema)| Self { name: name.into(), schema: schema.clone(), is_added })
     }
 }
 
-/// The signatures of the tasks that are there.
+/// The signatures of the tasks that workers serve.
 #[derive(Debug, Default)]
 pub struct Signatures {
-    /// What was not taken into account yet.
-    changes: Mutex<Vec<Change>>,
-    /// Locked while signatures are made.
-    by_name: Mutex<HashMap<Arc<str>, Vec<Offer>>>,
-    /// Locked for the length of a look or of a change.
+    /// Changes that are not applied yet.
+    changes: Mutex<Vec<TaskChange>>,
+    /// Locked while signatures are compiled.
+    by_name: Mutex<HashMap<Arc<str>, Vec<SignatureVersion>>>,
+    /// Locked for the length of a look-up or an update.
     current: RwLock<HashMap<Arc<str>, Versions, DefaultHasher>>,
 }
 
@@ -53,66 +53,66 @@ type Versions = Arc<[Arc<Signature>]>;
 
 /// One version of a task.
 #[derive(Debug)]
-struct Offer {
+struct SignatureVersion {
     schema: Json,
     signature: Arc<Signature>,
     workers: usize,
 }
 
-/// The tasks of a frame that do not fit, by their place in it.
+/// The argument errors of a frame's tasks, by their index. The last index comes first.
 #[derive(Debug, Default)]
 pub struct ArgumentErrors(Vec<(usize, ArgumentError)>);
 
 impl ArgumentErrors {
-    /// Takes out what is known of the task at this place. Ask in the order of the places.
-    pub fn take(&mut self, place: usize) -> Option<ArgumentError> {
-        let is_it = self.0.last().is_some_and(|(last, _)| *last == place);
+    /// Removes and returns the error of the task at this index. Call it in the order of the indexes.
+    pub fn take(&mut self, index: usize) -> Option<ArgumentError> {
+        let is_it = self.0.last().is_some_and(|(last, _)| *last == index);
         is_it.then(|| self.0.pop()).flatten().map(|(_, error)| error)
     }
 }
 
 impl ArgumentErrors {
-    /// Notes what is known of each task of the frame otherwise, which counts for more.
+    /// Sets errors for the tasks of the frame, which replace those of their arguments.
     pub fn set_all(&mut self, errors: impl IntoIterator<Item = Option<ArgumentError>>) {
-        for (place, error) in errors.into_iter().enumerate() {
+        for (index, error) in errors.into_iter().enumerate() {
             let Some(error) = error else { continue };
-            self.0.retain(|(other, _)| *other != place);
-            let at = self.0.partition_point(|(other, _)| *other > place);
-            self.0.insert(at, (place, error));
+            self.0.retain(|(other, _)| *other != index);
+            let at = self.0.partition_point(|(other, _)| *other > index);
+            self.0.insert(at, (index, error));
         }
     }
 }
 
 impl Signatures {
-    /// Notes changes in the order in which they happen. Quick: call it under the state's lock.
-    pub fn note(&self, changes: Vec<Change>) {
+    /// Records changes in the order in which they happen. Quick: call it under the state's lock.
+    pub fn record(&self, changes: Vec<TaskChange>) {
         lock(&self.changes).extend(changes);
     }
 
-    /// Takes what was noted into account. Call it under no lock.
-    pub fn settle(&self) {
+    /// Applies the recorded changes. Slow: call it without a lock.
+    pub fn apply(&self) {
         let mut by_name = lock(&self.by_name);
         let changes = mem::take(&mut *lock(&self.changes));
-        for Change { name, schema, is_offered } in changes {
-            let offers = by_name.entry(name.clone()).or_default();
-            let known = offers.iter().position(|offer| offer.schema == schema);
-            match (known, is_offered) {
+        for TaskChange { name, schema, is_added } in changes {
+            let versions = by_name.entry(name.clone()).or_default();
+            let known = versions.iter().position(|version| version.schema == schema);
+            match (known, is_added) {
                 (Some(known), true) => {
-                    offers[known].workers += 1;
+                    versions[known].workers += 1;
                     continue;
                 }
-                (Some(known), false) if offers[known].workers > 1 => {
-                    offers[known].workers -= 1;
+                (Some(known), false) if versions[known].workers > 1 => {
+                    versions[known].workers -= 1;
                     continue;
                 }
-                (Some(known), false) => drop(offers.remove(known)),
+                (Some(known), false) => drop(versions.remove(known)),
                 (None, true) => {
                     let signature = Arc::new(Signature::read(&name, &schema));
-                    offers.push(Offer { schema, signature, workers: 1 });
+                    versions.push(SignatureVersion { schema, signature, workers: 1 });
                 }
                 (None, false) => {}
             }
-            let signatures: Versions = offers.iter().map(|offer| offer.signature.clone()).collect();
+            let signatures: Versions = versions.iter().map(|version| version.signature.clone()).collect();
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
             if signatures.is_empty() {
                 current.remove(&name);
@@ -123,8 +123,8 @@ impl Signatures {
         }
     }
 
-    /// Why no version of the task takes this call; none if one does or nobody offers the task. With
-    /// several versions, the newest one's reason.
+    /// Returns why no version of the task accepts this call. None if one does, or if no worker serves the task. With
+    /// several versions, the error of the newest one.
     pub fn check(&self, task: &NewTask) -> Option<ArgumentError> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let signatures = current.get(task.name.as_str())?.clone();
@@ -136,10 +136,10 @@ impl Signatures {
         error
     }
 
-    /// The tasks of a frame that do not fit.
-    pub fn errors(&self, tasks: &[NewTask]) -> ArgumentErrors {
+    /// Checks the tasks of a frame.
+    pub fn check_all(&self, tasks: &[NewTask]) -> ArgumentErrors {
         let checked = tasks.iter().enumerate().rev();
-        ArgumentErrors(checked.filter_map(|(place, task)| Some((place, self.check(task)?))).collect())
+        ArgumentErrors(checked.filter_map(|(index, task)| Some((index, self.check(task)?))).collect())
     }
 }
 
@@ -162,12 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_refused_only_if_no_version_that_is_there_takes_it() {
+    fn a_call_is_refused_only_if_no_served_version_accepts_it() {
         let signatures = Signatures::default();
         let call = |args: &str| NewTask { args: Json::parse(args).expect("JSON"), ..NewTask::new("add") };
-        let change = |types: &str, is_offered| {
-            signatures.note(Change::of(&module(types), is_offered).collect());
-            signatures.settle();
+        let change = |types: &str, is_added| {
+            signatures.record(TaskChange::of(&module(types), is_added).collect());
+            signatures.apply();
         };
         let refused = |args: &str| signatures.check(&call(args)).map(|error| error.to_string());
         assert_eq!(refused(r#"["x"]"#), None);
@@ -188,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn misfits_are_told_by_their_places() {
+    fn argument_errors_are_found_by_their_index() {
         let signatures = Signatures::default();
-        signatures.note(Change::of(&module("i64"), true).collect());
-        signatures.settle();
+        signatures.record(TaskChange::of(&module("i64"), true).collect());
+        signatures.apply();
         let call = |args: &str| NewTask { args: Json::parse(args).expect("JSON"), ..NewTask::new("add") };
-        let mut errors = signatures.errors(&[call("[1]"), call("[]"), call("[2]"), call("[3.5]")]);
-        let found: Vec<bool> = (0..4).map(|place| errors.take(place).is_some()).collect();
+        let mut errors = signatures.check_all(&[call("[1]"), call("[]"), call("[2]"), call("[3.5]")]);
+        let found: Vec<bool> = (0..4).map(|index| errors.take(index).is_some()).collect();
         assert_eq!(found, [false, true, false, true]);
     }
 }

@@ -1,14 +1,17 @@
 //! Every transition of every task: the pure core of the control plane.
 //!
-//! [`State`] is synchronous and takes [`Now`]: it owns no socket, clock, thread or die, so that a
-//! simulation can drive it and one seed gives one history. `R` is the way back to whoever asked,
-//! which the core carries and never uses. What is to be said goes to the outbox, in order; the
-//! caller takes it from there once it has let go of the lock.
+//! [`State`] is synchronous and takes [`Now`]: it owns no sockets, clocks, threads or randomness, so that a
+//! simulation can drive it and one seed gives one history. `R` is where a reply goes; the state carries it and never
+//! uses it.
 //!
-//! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, `catalog`, `calls` for
-//! callbacks, `parked` for what waits, `unclaimed` for names that no worker has, and `isolation` for tasks
-//! that run alone. `record` is what is kept of a task, `outbox` the way out, and
-//! `query` and `stats` are for whoever looks. This file holds what they share.
+//! [`State::apply`] is the one entrance: it runs a transition, dispatches the tasks that became runnable, and returns
+//! the [`Effect`]s, which the caller carries out after unlocking. Effects leave in no other way.
+//!
+//! One file for each subject: `clients` (requests of clients), `tasks` (submission), `queueing`, `completion` (ends),
+//! `requeue`, `schedules`, `grants`, `isolation` (tasks that run alone), `workers` (registration and loss), `work` (slots),
+//! `heartbeats`, `catalog`, `calls` (callbacks), `parked` (long polls), `events`, `unclaimed` (names that no worker
+//! has), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and `stats`
+//! only read.
 //!
 //! Invariants:
 //! - a task that was accepted ends exactly once, and its first recorded end stands;
@@ -20,7 +23,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     mem,
     sync::Arc,
-    time::Duration,
 };
 
 use lru::DefaultHasher;
@@ -29,212 +31,124 @@ use uuid::Uuid;
 use super::{
     events::EventLog,
     metrics::Metrics,
-    queue::{Place, Queue},
+    queue::{Queue, QueueKey},
     results::Results,
     schedules::Schedules,
     sessions::Sessions,
-    signatures::Change,
+    signatures::TaskChange,
     worker_registry::WorkerRegistry,
 };
 use crate::{
     clock::{Moment, Now, Timestamp},
-    protocol::{LeaseId, Refusal, RefusalCode, Reply, WAIT_MAX, WorkerReply},
+    protocol::{LeaseId, Refusal, RefusalCode, Reply, WorkerReply},
     task::TaskId,
 };
 
 mod calls;
 mod catalog;
 mod clients;
+mod completion;
+mod events;
 mod grants;
+mod heartbeats;
 mod isolation;
+mod limits;
 mod outbox;
 mod parked;
 mod query;
+mod queueing;
 mod record;
+mod requeue;
 mod schedules;
 mod stats;
 mod tasks;
+mod timers;
 mod unclaimed;
+mod work;
 mod workers;
 
-pub use outbox::{Answer, Callback, CallbackEnd, Effect, Responder};
-pub use query::Detail;
-use record::{End, Granted, LastFailure, Loss, Phase, SubmitOutcome, TaskRecord, Wait};
+use limits::park_limit;
+pub use limits::{
+    BEAT_INTERVAL_MIN, DELIVERY_MAX, ETA_CHECK_INTERVAL, LEASE_GRACE, LOOKAHEAD, LOSSES_MAX, Limits, RECHECK_DELAY,
+    STALL_MIN, UNKNOWN_GRACE, WAITED_TASKS_MAX,
+};
+pub use outbox::{AnyReply, Callback, CallbackOutcome, Effect, Responder};
+use parked::{ParkId, Parked, WaitCondition};
+pub use query::TaskDetail;
+use record::{DueAt, Granted, LastFailure, Phase, RequeueCause, SubmitOutcome, TaskEnd, TaskRecord};
 pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
 pub use stats::{Counts, Stats, TaskView};
+use timers::Timer;
 
-/// So much work may be granted at a time to a slot, beyond the first task.
-pub const LOOKAHEAD: Duration = Duration::from_millis(2);
-/// So many tasks may be granted at a time to a slot.
-pub const LOOKAHEAD_MAX: usize = 256;
-/// Maximum number of worker crashes while a task ran; the last one ends it as `worker-lost`.
-pub const LOSSES_MAX: u32 = 3;
-/// Interval at which the wall clock is compared with the next `eta`, as it may jump.
-pub const ETA_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// So soon a worker is asked again what it holds, after something was taken back from it.
-pub const SECOND_LOOK: Duration = Duration::from_millis(20);
-/// How long a lease may be on its way to its slot. Longer than a slot takes to repeat a request that
-/// carried outcomes: a lease that was run in that time is not taken for one that never arrived.
-pub const DELIVERY_MAX: Duration = Duration::from_millis(2_800);
-/// How far apart two beats are at least that together show that a lease never arrived: one alone may
-/// have been written before it did.
-pub const BEATS_APART: Duration = Duration::from_millis(500);
-/// So many tasks may be named by requests that wait; further ones are answered with what there is.
-pub const WATCHING_MAX: usize = 1_000_000;
-/// A look at a worker that comes so late says that the control plane stood still itself.
-pub const STALL: Duration = Duration::from_secs(1);
-/// A slot that says nothing so long after its grants must have ended is given up.
-pub const LEASE_GRACE: Duration = Duration::from_secs(30);
-
-/// Default time in which a worker is expected back after a start or a loss.
-pub const UNKNOWN_GRACE: Duration = Duration::from_secs(30);
-
-/// The bounds of the state.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Tasks that may be unfinished at a time.
-    pub tasks_max: usize,
-    /// Bytes of arguments that unfinished tasks may hold.
-    pub bytes_max: usize,
-    /// Results that are kept.
-    pub results_max: usize,
-    /// Bytes that kept results and reports may hold.
-    pub result_bytes_max: usize,
-    /// How long a result is kept.
-    pub result_ttl: Duration,
-    /// How long calls of a name that no worker has wait after a start or the loss of a worker.
-    pub unknown_grace: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            tasks_max: 1_000_000,
-            bytes_max: 1024 * 1024 * 1024,
-            results_max: 10_000,
-            result_bytes_max: 1024 * 1024 * 1024,
-            result_ttl: Duration::from_hours(1),
-            unknown_grace: UNKNOWN_GRACE,
-        }
-    }
-}
-
-type ParkId = u64;
-
-/// A client's request that waits.
-#[derive(Debug)]
-struct Parked<R> {
-    reply_to: R,
-    condition: WaitCondition,
-    until: Moment,
-}
-
-#[derive(Debug)]
-enum WaitCondition {
-    /// Has this task ended? Answered like the submission it came with.
-    Submitted(TaskId),
-    /// Has one of these tasks ended?
-    Lookup(Vec<TaskId>),
-    /// Has this task said something, or ended?
-    Follow { id: TaskId, after: u64 },
-    /// Has something happened?
-    Events { after: u64 },
-}
-
-impl WaitCondition {
-    fn tasks(&self) -> &[TaskId] {
-        match self {
-            WaitCondition::Submitted(id) | WaitCondition::Follow { id, .. } => std::slice::from_ref(id),
-            WaitCondition::Lookup(ids) => ids,
-            WaitCondition::Events { .. } => &[],
-        }
-    }
-}
-
-/// What happens by itself when its moment comes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    /// A scheduled task or a retry is due.
-    Due(TaskId),
-    /// A parked request is answered with what there is.
-    Parked(ParkId),
-    /// A slot's parked request is answered with nothing, or its leases are given up.
-    Slot(Uuid, u32),
-    /// A parked beat is answered with nothing.
-    Beat(Uuid),
-    /// A worker may have been silent for too long.
-    Silence(Uuid),
-    /// A session's parked question is answered with what there is.
-    Collect(Uuid),
-    /// Sessions may have been left alone.
-    Sessions,
-    /// A result may be too old.
-    Expiry,
-    /// A schedule may be due.
-    Schedules,
-    /// The first `eta` may be reached.
-    Eta,
-    /// Calls of names that no worker has may have waited long enough.
-    Unclaimed,
-}
-
-/// The core.
+/// The state of the control plane.
 #[derive(Debug)]
 pub struct State<R> {
     limits: Limits,
-    /// Boxed, so that the map is small to move when it grows.
+    /// The unfinished tasks. Boxed, so that the map is small to move when it grows.
     tasks: HashMap<TaskId, Box<TaskRecord>, DefaultHasher>,
+    /// Size of their arguments.
     bytes: usize,
     queue: Queue,
     leases: BTreeMap<LeaseId, Granted>,
     /// Workers that run one task alone, or finish what they have in order to do so.
     reservations: BTreeMap<Uuid, TaskId>,
-    /// The attempts that each crash of a worker counted against, by the key of its registration.
+    /// The tasks that each worker crash counted against, by the key of the registration.
     crashes: VecDeque<(Uuid, Vec<TaskId>)>,
     /// Tasks that wait until the wall clock shows their `eta`.
     etas: BTreeSet<(Timestamp, TaskId)>,
     /// When the timer for the first of them is set.
     eta_check: Moment,
-    /// Calls of names that no worker has, by name: they fail if that lasts beyond `absent_until`.
+    /// Calls of names that no worker has, by name. They fail after `workers_expected_until`.
     unclaimed: BTreeMap<Arc<str>, BTreeSet<TaskId>>,
     /// When the timer for them is set.
     unclaimed_check: Moment,
-    /// Until when workers may take to connect, after the start and after each loss.
-    absent_until: Now,
+    /// Until when workers are expected to connect, after the start and after each loss.
+    workers_expected_until: Now,
     registry: WorkerRegistry<R>,
     results: Results,
     /// When the timer for the oldest result is set.
     expiry: Option<Moment>,
     sessions: Sessions<R>,
-    /// Whether the timer for the longest unused session is set.
-    watches_sessions: bool,
+    /// Whether the timer for the least recently used session is set.
+    has_session_timer: bool,
     schedules: Schedules,
     /// When the timer for the next schedule is set.
     next_schedule: Moment,
     parked: BTreeMap<ParkId, Parked<R>>,
-    /// How many tasks they name.
-    watching: usize,
+    /// Number of tasks that parked requests wait for.
+    waited_tasks: usize,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
     event_log: EventLog,
-    /// Parked requests that wait for an event, and the last event that such were told of.
+    /// Parked requests that wait for an event, and the last event that such requests were answered with.
     event_waiters: Vec<ParkId>,
     last_notified_event: u64,
     counts: Counts,
     metrics: Metrics,
-    position: u64,
+    last_position: u64,
     last_lease: u64,
-    /// When the first worker registered: where the numbers of leases begin.
-    born: Timestamp,
+    /// When the first worker registered: lease ids grow from here, so that those of an earlier control plane differ.
+    lease_epoch: Timestamp,
     last_park: ParkId,
-    draining: bool,
-    stopped: bool,
+    is_draining: bool,
+    is_closed: bool,
     /// The worker id of the control plane itself.
-    own_id: String,
+    control_plane_id: String,
+}
+
+/// What a transition of the state led to.
+#[derive(Debug)]
+pub struct Applied<T, R> {
+    /// What the transition returned.
+    pub output: T,
+    /// The effects, in order.
+    pub effects: Vec<Effect<R>>,
+    /// When [`State::tick`] has something to do next.
+    pub next_wake: Moment,
 }
 
 impl<R: Responder> State<R> {
-    /// A core that knows nothing yet.
+    /// Creates an empty state.
     pub fn new(limits: Limits) -> Self {
         Self {
             results: Results::new(limits.results_max, limits.result_bytes_max, limits.result_ttl),
@@ -249,15 +163,15 @@ impl<R: Responder> State<R> {
             eta_check: Moment::NEVER,
             unclaimed: BTreeMap::new(),
             unclaimed_check: Moment::NEVER,
-            absent_until: Now::default(),
+            workers_expected_until: Now::default(),
             registry: WorkerRegistry::default(),
             expiry: None,
             sessions: Sessions::default(),
-            watches_sessions: false,
+            has_session_timer: false,
             schedules: Schedules::default(),
             next_schedule: Moment::NEVER,
             parked: BTreeMap::new(),
-            watching: 0,
+            waited_tasks: 0,
             timers: BTreeSet::new(),
             outbox: Vec::new(),
             event_log: EventLog::default(),
@@ -265,34 +179,45 @@ impl<R: Responder> State<R> {
             last_notified_event: 0,
             counts: Counts::default(),
             metrics: Metrics::default(),
-            position: 0,
+            last_position: 0,
             last_lease: 0,
-            born: Timestamp::default(),
+            lease_epoch: Timestamp::default(),
             last_park: 0,
-            draining: false,
-            stopped: false,
-            own_id: String::new(),
+            is_draining: false,
+            is_closed: false,
+            control_plane_id: String::new(),
         }
     }
 
-    /// Takes the worker id of the control plane itself: no other worker gets it.
-    pub fn set_own_id(&mut self, id: &str) {
-        id.clone_into(&mut self.own_id);
+    /// Runs one transition, and completes it: dispatches tasks that became runnable to slots that wait, answers
+    /// requests that wait for events, and returns the effects.
+    ///
+    /// Every change of the state goes through here. For one that only reads, this costs a few comparisons.
+    pub fn apply<T>(&mut self, now: Now, transition: impl FnOnce(&mut Self) -> T) -> Applied<T, R> {
+        let output = transition(self);
+        // First, as it may free a worker that was reserved.
+        self.dispatch_isolated(now);
+        let (has_new_work, has_new_slots) = (self.queue.take_new_work(), self.registry.take_new_slots());
+        if has_new_work || has_new_slots {
+            self.dispatch(now);
+        }
+        self.notify_event_waiters(now);
+        Applied { output, effects: mem::take(&mut self.outbox), next_wake: self.next_wake() }
     }
 
-    /// Takes which tasks came and went with workers, in order.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    /// Sets the worker id of the control plane itself: no other worker can use it.
+    pub fn set_control_plane_id(&mut self, id: &str) {
+        id.clone_into(&mut self.control_plane_id);
+    }
+
+    /// Returns which tasks were added and removed with workers since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<TaskChange> {
         self.registry.take_changes()
     }
 
-    /// Begins to expect the workers that were there before a restart.
+    /// Starts to expect the workers that were connected before a restart.
     pub fn start(&mut self, now: Now) {
         self.expect_workers(now);
-    }
-
-    /// When [`State::tick`] has something to do next.
-    pub fn next_wake(&self) -> Moment {
-        self.timers.first().map_or(Moment::NEVER, |(at, _)| *at)
     }
 
     /// The waiting tasks.
@@ -305,7 +230,7 @@ impl<R: Responder> State<R> {
         &self.registry
     }
 
-    /// What submits tasks by itself.
+    /// The schedules.
     pub fn schedules(&self) -> &Schedules {
         &self.schedules
     }
@@ -315,71 +240,38 @@ impl<R: Responder> State<R> {
         &self.sessions
     }
 
-    /// What happened lately.
+    /// The recent events.
     pub fn event_log(&self) -> &EventLog {
         &self.event_log
     }
 
-    /// The ended tasks that are still known.
+    /// The result cache.
     pub fn results(&self) -> &Results {
         &self.results
     }
 
-    // Time.
-
-    /// Does what is due.
-    pub fn tick(&mut self, now: Now) {
-        while let Some((at, _)) = self.timers.first()
-            && *at <= now.mono
-            && let Some((at, timer)) = self.timers.pop_first()
-        {
-            match timer {
-                Timer::Due(id) => self.due(now, &id),
-                Timer::Parked(park) => self.unpark(now, park),
-                Timer::Slot(worker, slot) => self.slot_over(now, at, worker, slot),
-                Timer::Beat(worker) => self.answer_beat(worker, Vec::new()),
-                Timer::Silence(worker) => self.check_silence(now, at, worker),
-                Timer::Collect(session) => self.answer_session(session),
-                Timer::Sessions => self.check_sessions(now),
-                Timer::Schedules => self.run_schedules(now),
-                Timer::Eta => self.enqueue_due_etas(now),
-                Timer::Unclaimed => self.fail_unclaimed(now),
-                Timer::Expiry => {
-                    self.results.expire(now.mono);
-                    self.expiry = None;
-                    self.await_expiry();
-                }
-            }
-        }
-        self.dispatch(now);
-    }
-
-    /// Takes no more tasks. What was accepted is still run.
+    /// Accepts no more tasks. Those that were accepted still run.
     pub fn drain(&mut self) {
-        self.draining = true;
+        self.is_draining = true;
     }
 
-    /// Whether it takes no more tasks.
+    /// Whether it accepts no more tasks.
     pub fn is_draining(&self) -> bool {
-        self.draining
+        self.is_draining
     }
 
-    /// Whether nothing waits to be run now and nothing runs. Scheduled tasks do not count.
+    /// Whether no task runs, and none waits that could run now. Scheduled tasks do not count.
     pub fn is_quiet(&self) -> bool {
-        let is_runnable = |(place, _): (Place, &TaskId)| self.registry.has(&place.name);
+        let is_runnable = |(key, _): (QueueKey, &TaskId)| self.registry.has(&key.name);
         self.queue.ready() == 0 && self.leases.is_empty() && !self.queue.isolated().any(is_runnable)
     }
 
-    /// Tells everybody who waits that the control plane stops.
-    pub fn farewell(&mut self) {
-        let stopping = || {
-            Reply::Refused(Refusal::new(
-                RefusalCode::Stopping,
-                "the control plane is stopping and has not finished this",
-            ))
-        };
-        self.stopped = true;
-        self.watching = 0;
+    /// Answers every open request, as the control plane stops.
+    pub fn close_all(&mut self) {
+        const MESSAGE: &str = "the control plane is stopping and has not finished this";
+        let stopping = || Reply::Refused(Refusal::new(RefusalCode::Stopping, MESSAGE));
+        self.is_closed = true;
+        self.waited_tasks = 0;
         for (_, parked) in mem::take(&mut self.parked) {
             self.reply(parked.reply_to, stopping());
         }
@@ -401,11 +293,6 @@ impl<R: Responder> State<R> {
             self.reply_to_worker(reply_to, WorkerReply::Unknown);
         }
     }
-}
-
-/// How long a request may be parked.
-fn wait(wait_ms: u32) -> Duration {
-    Duration::from_millis(wait_ms.into()).min(WAIT_MAX)
 }
 
 #[cfg(test)]

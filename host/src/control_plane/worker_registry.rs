@@ -1,9 +1,8 @@
 //! The registry of workers: which ones are connected, what they have loaded and what their slots do.
 //!
-//! Keeps books, decides nothing: who gets what is decided in [`super::state`]. Invariants: `offers`
-//! counts, for each task name, the workers in the roster whose catalog has it, and how many of them
-//! are about to lose it; `idle` holds the
-//! workers that have a parked slot, the freest first.
+//! Only keeps data: [`super::state`] decides which worker gets what. Invariants: `served_names` counts, for each task
+//! name, the workers whose catalog has it, and how many of them are about to lose it; `idle` holds the workers that
+//! have a parked slot and are not reserved, the least loaded first.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -14,344 +13,105 @@ use std::{
 
 use uuid::Uuid;
 
-use super::signatures::Change;
+use super::signatures::TaskChange;
 use crate::{
-    clock::{Moment, Now, Timestamp},
-    protocol::{LeaseId, Refusal, RefusalCode, Registration, WorkerInfo, WorkerStatus},
-    task::{ModuleInfo, ModuleStatus, ModuleVersion, Policy, TaskInfo, TaskName, WorkerId},
+    clock::{Moment, Now},
+    protocol::{Refusal, RefusalCode, Registration, WorkerInfo, WorkerStatus},
+    task::{ModuleInfo, Policy, TaskName, WorkerId},
     transport::Peer,
 };
 
-/// A worker that was not heard for so long is lost.
+mod catalog;
+mod worker;
+
+pub use catalog::NameDiff;
+use catalog::{CatalogEntry, ServedName, catalog_bytes, catalog_names, is_loading, leaving};
+pub use worker::{Arrival, Mean, SlotRecord, WorkerRecord};
+
+/// Timeout after which a silent worker is lost.
 pub const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// A worker whose connection is gone may come back on a new one for so long.
+/// Timeout for a worker to reconnect after its connection was closed.
 pub const RECONNECT_GRACE: Duration = Duration::from_millis(500);
-/// How many names are kept that may come back.
-const MISSED_MAX: usize = 10_000;
-/// The most slots that a worker may have.
+/// Maximum number of names that are kept after their last worker went.
+const RECENT_NAMES_MAX: usize = 10_000;
+/// Maximum number of slots of a worker.
 pub const SLOTS_MAX: u32 = 4_096;
-/// How many workers there may be.
+/// Maximum number of workers.
 pub const WORKERS_MAX: usize = 1_000;
-/// How many bytes of catalog a worker has.
+/// Maximum size of a worker's catalog, in bytes.
 pub const CATALOG_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How many bytes of catalogs all workers have together.
+/// Maximum size of the catalogs of all workers together, in bytes.
 pub const CATALOGS_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How many bytes of catalogs go into one answer.
-const CATALOGS_TOLD_MAX: usize = 4 * 1024 * 1024;
-/// How many bytes the address has that is shown for a worker.
+/// Maximum size of the catalogs in one reply, in bytes.
+const CATALOG_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Maximum length of the address that is displayed for a worker, in bytes.
 const ADDRESS_MAX: usize = 256;
-/// How many names are looked through for those that look like one that nobody has.
-const ALIKE_AMONG_MAX: usize = 1_000;
-/// How long, and how many, lost workers are shown.
-const DEPARTED_SHOWN: Duration = Duration::from_mins(5);
-const DEPARTED_MAX: usize = 64;
+/// Maximum number of names that are compared with an unknown one, to suggest the nearest.
+const SUGGESTED_FROM_MAX: usize = 1_000;
+/// Time for which lost workers are shown.
+const LOST_SHOWN_FOR: Duration = Duration::from_mins(5);
+/// Maximum number of lost workers that are shown.
+const LOST_MAX: usize = 64;
 
-/// One worker.
-#[derive(Debug)]
-pub struct Worker<R> {
-    /// Its worker id.
-    pub id: Arc<str>,
-    /// The connection it was last heard on; none for the control plane's own.
-    pub peer: Option<Peer>,
-    /// When it was last heard.
-    pub last_seen: Now,
-    /// When its connection went, if it has no other yet.
-    pub disconnected: Option<Moment>,
-    /// When somebody looks whether it was silent for too long; never for the control plane's own.
-    pub watched: Moment,
-    /// Takes no more work.
-    pub draining: bool,
-    /// Runs one task alone, or finishes what it has in order to do so: it gets no other task.
-    reserved: bool,
-    /// Its slots, by number, from the first time each asked for work.
-    pub slots: BTreeMap<u32, Slot<R>>,
-    /// Its parked beat, and until when.
-    pub beat: Option<(R, Moment)>,
-    /// The number of its last note.
-    pub noted: u64,
-    /// The number of its last change of modules, and why that was not taken, if it was not.
-    pub changed: (u64, Option<Refusal>),
-    /// Attempts that it has ended.
-    pub attempts: u64,
-    /// What it can run, and how long each takes.
-    names: BTreeMap<Arc<str>, Mean>,
-    /// Those of them that it runs for tasks submitted before only.
-    leaving: BTreeSet<Arc<str>>,
-    /// Whether modules are being loaded, whose names are not known yet.
-    loading: bool,
-    /// Slots that hold leases, and slots whose request is parked.
-    busy: usize,
-    parked: BTreeSet<u32>,
-    size: u32,
-    address: String,
-    modules: Vec<ModuleInfo>,
-    catalog_bytes: usize,
-    registered_at: Timestamp,
-}
-
-/// One slot of a worker.
-#[derive(Debug)]
-pub struct Slot<R> {
-    /// The number of its last request.
-    pub sequence: u64,
-    /// The leases that its last answer granted.
-    pub granted: Vec<LeaseId>,
-    /// Its parked request.
-    pub parked: Option<R>,
-    /// How many leases that takes.
-    pub capacity: u32,
-    /// When the park or the grant is over.
-    pub until: Moment,
-    /// What is known of the answer with the grant.
-    pub arrival: Arrival,
-}
-
-/// Whether the leases that a slot was granted have arrived there. They come in one answer, so one stands
-/// for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
-    /// They should have by then.
-    Expected(Moment),
-    /// They should have, and a beat that came at this moment did not mention them.
-    Missed(Moment),
-    /// They have.
-    Confirmed,
-}
-
-impl<R> Default for Slot<R> {
-    fn default() -> Self {
-        let (until, arrival) = (Moment::NEVER, Arrival::Confirmed);
-        Self { sequence: 0, granted: Vec::new(), parked: None, capacity: 0, until, arrival }
-    }
-}
-
-/// A mean that follows the newest values.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Mean(Option<f64>);
-
-impl Mean {
-    fn add(&mut self, micros: f64) {
-        const WEIGHT: f64 = 0.1;
-        self.0 = Some(self.0.map_or(micros, |mean| mean + WEIGHT * (micros - mean)));
-    }
-}
-
-impl<R> Worker<R> {
-    fn new(now: Now, registration: Registration, peer: Option<Peer>) -> Self {
-        let offered = names_in(&registration.modules);
-        Self {
-            id: registration.worker_id.into(),
-            peer,
-            last_seen: now,
-            disconnected: None,
-            watched: Moment::NEVER,
-            draining: false,
-            reserved: false,
-            slots: BTreeMap::new(),
-            beat: None,
-            noted: 0,
-            changed: (0, None),
-            attempts: 0,
-            leaving: leaving(&offered),
-            loading: is_loading(&registration.modules),
-            names: offered.into_keys().map(|name| (name, Mean::default())).collect(),
-            busy: 0,
-            parked: BTreeSet::new(),
-            size: registration.slots,
-            address: registration.address,
-            catalog_bytes: catalog_bytes(&registration.modules),
-            modules: registration.modules,
-            registered_at: now.wall,
-        }
-    }
-
-    /// Whether its catalog has a task name.
-    pub fn can_run(&self, name: &str) -> bool {
-        self.names.contains_key(name)
-    }
-
-    /// How long a task takes here, if one ran.
-    pub fn mean_run(&self, name: &str) -> Option<Duration> {
-        self.names.get(name)?.0.map(|micros| Duration::from_secs_f64(micros / 1e6))
-    }
-
-    /// Notes that an attempt ended.
-    pub fn ran(&mut self, name: &str, span: Duration) {
-        self.attempts += 1;
-        if let Some(mean) = self.names.get_mut(name) {
-            mean.add(span.as_secs_f64() * 1e6);
-        }
-    }
-
-    /// The name of its module of this version.
-    pub fn module(&self, version: ModuleVersion) -> Option<&str> {
-        let module = self.modules.iter().find(|module| ModuleVersion::of_hash(&module.hash) == Some(version));
-        module.map(|module| module.name.as_str())
-    }
-
-    /// Room for running attempts.
-    pub fn size(&self) -> u32 {
-        self.size
-    }
-
-    /// The address that is shown for it.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// What it has loaded.
-    pub fn modules(&self) -> &[ModuleInfo] {
-        &self.modules
-    }
-
-    /// When it registered.
-    pub fn registered_at(&self) -> Timestamp {
-        self.registered_at
-    }
-
-    /// The names that it can run.
-    pub fn names(&self) -> &BTreeMap<Arc<str>, Mean> {
-        &self.names
-    }
-
-    /// Slots that hold leases.
-    pub fn load(&self) -> usize {
-        self.busy
-    }
-
-    /// Whether it gets no task but the one that it is reserved for.
-    pub fn is_reserved(&self) -> bool {
-        self.reserved
-    }
-
-    /// A slot that waits for work.
-    pub fn first_parked(&self) -> Option<u32> {
-        self.parked.first().copied()
-    }
-
-    /// How full it is, in thousandths, if a slot waits.
-    fn freedom(&self) -> Option<usize> {
-        (!self.parked.is_empty() && !self.reserved).then(|| self.busy * 1_000 / self.size.max(1) as usize)
-    }
-
-    fn status(&self) -> WorkerStatus {
-        if self.draining { WorkerStatus::Draining } else { WorkerStatus::Active }
-    }
-
-    /// How it is shown, without its catalog.
-    pub fn info(&self, status: WorkerStatus) -> WorkerInfo {
-        WorkerInfo {
-            id: self.id.to_string(),
-            address: self.address.clone(),
-            status,
-            is_control_plane: self.peer.is_none(),
-            slots: self.size,
-            load: u32::try_from(self.load()).unwrap_or(u32::MAX),
-            registered_at: self.registered_at,
-            last_seen: self.last_seen.wall,
-            attempts: self.attempts,
-            modules: Vec::new(),
-        }
-    }
-}
-
-/// One task name that workers offer.
-#[derive(Debug)]
-struct Offer {
-    workers: usize,
-    /// How many of them run it for tasks submitted before only.
-    leaving: usize,
-    policy: Policy,
-}
-
-/// What a catalog says of one task name.
-struct Has {
-    policy: Policy,
-    leaving: bool,
-}
-
-impl Offer {
-    fn is_leaving(&self) -> bool {
-        self.leaving == self.workers
-    }
-}
-
-fn names_in(modules: &[ModuleInfo]) -> BTreeMap<Arc<str>, Has> {
-    let tasks = modules.iter().flat_map(|module| module.tasks.iter().map(move |task| (module.status, task)));
-    let has = |status, policy: &Policy| Has { policy: policy.clone(), leaving: status == ModuleStatus::Leaving };
-    tasks.map(|(status, task)| (task.name.as_str().into(), has(status, &task.policy))).collect()
-}
-
-fn is_loading(modules: &[ModuleInfo]) -> bool {
-    modules.iter().any(|module| module.status == ModuleStatus::Loading)
-}
-
-fn leaving(names: &BTreeMap<Arc<str>, Has>) -> BTreeSet<Arc<str>> {
-    names.iter().filter(|(_, has)| has.leaving).map(|(name, _)| name.clone()).collect()
-}
-
-/// What a change of a worker's modules means for all.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Turnover {
-    /// Names that nobody offered before.
-    pub new: Vec<Arc<str>>,
-    /// Names that nobody offers any more.
-    pub gone: Vec<Arc<str>>,
-}
-
-/// The workers.
+/// The connected workers.
 #[derive(Debug)]
 pub struct WorkerRegistry<R> {
-    workers: BTreeMap<Uuid, Worker<R>>,
-    offers: BTreeMap<Arc<str>, Offer>,
-    /// Names that nobody offers any more, until when they may come back, and their policy.
-    missed: BTreeMap<Arc<str>, (Moment, Policy)>,
-    /// Workers that have a parked slot, by how full they are.
+    workers: BTreeMap<Uuid, WorkerRecord<R>>,
+    served_names: BTreeMap<Arc<str>, ServedName>,
+    /// Names that no worker serves any more, until when they may come back, and their policy.
+    recent_names: BTreeMap<Arc<str>, (Moment, Policy)>,
+    /// Workers that have a parked slot and are not reserved, by load.
     idle: BTreeSet<(usize, Uuid)>,
+    /// Number of slots of all workers.
     slots: usize,
+    /// Size of all catalogs, in bytes.
     catalog_bytes: usize,
-    departed: VecDeque<(Moment, WorkerInfo)>,
-    /// Tasks that came and went since somebody asked.
-    changes: Vec<Change>,
+    /// Workers that were lost recently.
+    lost: VecDeque<(Moment, WorkerInfo)>,
+    /// Tasks that were added and removed since [`WorkerRegistry::take_changes`].
+    changes: Vec<TaskChange>,
+    /// Whether a slot could take more tasks since [`WorkerRegistry::take_new_slots`].
+    has_new_slots: bool,
 }
 
 impl<R> Default for WorkerRegistry<R> {
     fn default() -> Self {
         Self {
             workers: BTreeMap::new(),
-            offers: BTreeMap::new(),
-            missed: BTreeMap::new(),
+            served_names: BTreeMap::new(),
+            recent_names: BTreeMap::new(),
             idle: BTreeSet::new(),
             slots: 0,
             catalog_bytes: 0,
-            departed: VecDeque::new(),
+            lost: VecDeque::new(),
             changes: Vec::new(),
+            has_new_slots: false,
         }
     }
 }
 
 impl<R> WorkerRegistry<R> {
-    /// Why a worker cannot be taken in, if it cannot.
+    /// Returns why a worker cannot register, if it cannot.
     pub fn refusal(&self, registration: &Registration) -> Option<Refusal> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
-        let (code, why) = if let Err(invalid) = WorkerId::check(worker_id) {
+        let (code, message) = if let Err(invalid) = WorkerId::check(worker_id) {
             (RefusalCode::WorkerIdInvalid, invalid.to_string())
         } else if address.len() > ADDRESS_MAX || address.chars().any(char::is_control) {
-            let why =
+            let message =
                 format!("the address of a worker is text of up to {ADDRESS_MAX} bytes without control characters");
-            (RefusalCode::BadRequest, why)
+            (RefusalCode::BadRequest, message)
         } else if !(1..=SLOTS_MAX).contains(slots) {
             (RefusalCode::BadRequest, format!("a worker has 1 to {SLOTS_MAX} slots, not {slots}"))
         } else if self.workers.len() >= WORKERS_MAX {
-            let why = format!("{WORKERS_MAX} workers are connected already, which is the limit");
-            (RefusalCode::WorkerLimit, why)
+            let message = format!("{WORKERS_MAX} workers are connected already, which is the limit");
+            (RefusalCode::WorkerLimit, message)
         } else {
             return self.refusal_of(modules, None);
         };
-        Some(Refusal::new(code, why))
+        Some(Refusal::new(code, message))
     }
 
-    /// Why a catalog is not taken, if it is not: a new one, or in the place of that of a worker.
+    /// Returns why a catalog is refused, if it is. It replaces that of the worker `of`, or belongs to a new one.
     pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<Uuid>) -> Option<Refusal> {
         let catalog = catalog_bytes(modules);
         let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);
@@ -359,270 +119,259 @@ impl<R> WorkerRegistry<R> {
         if let Some(invalid) = names.find_map(|name| TaskName::check(name).err()) {
             Some(Refusal::new(RefusalCode::BadRequest, invalid.to_string()))
         } else if catalog > CATALOG_BYTES_MAX {
-            let why = format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes");
-            Some(Refusal::new(RefusalCode::CatalogTooLarge, why))
+            let message = format!("the catalog of {catalog} bytes is over the limit of {CATALOG_BYTES_MAX} bytes");
+            Some(Refusal::new(RefusalCode::CatalogTooLarge, message))
         } else if self.catalog_bytes - before + catalog > CATALOGS_BYTES_MAX {
-            let why = format!("the catalogs of all workers together are over the limit of {CATALOGS_BYTES_MAX} bytes");
-            Some(Refusal::new(RefusalCode::CatalogTooLarge, why))
+            let message =
+                format!("the catalogs of all workers together are over the limit of {CATALOGS_BYTES_MAX} bytes");
+            Some(Refusal::new(RefusalCode::CatalogTooLarge, message))
         } else {
             None
         }
     }
 
-    /// Takes a worker in. `peer` is none for the control plane's own. Returns the names that
-    /// nobody offered before.
+    /// Adds a worker. `peer` is none for the control plane's own. Returns the names that no worker served before.
     pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) -> Vec<Arc<str>> {
         let key = registration.worker;
-        let names = names_in(&registration.modules);
-        let new = names.into_iter().filter_map(|(name, has)| self.offer(name, has)).collect();
-        self.departed.retain(|(_, gone)| gone.id != registration.worker_id);
+        let names = catalog_names(&registration.modules);
+        let new = names.into_iter().filter_map(|(name, entry)| self.add_name(name, entry)).collect();
+        self.lost.retain(|(_, gone)| gone.id != registration.worker_id);
         self.slots += registration.slots as usize;
-        self.changes.extend(Change::of(&registration.modules, true));
-        let worker = Worker::new(now, registration, peer);
+        self.changes.extend(TaskChange::of(&registration.modules, true));
+        let worker = WorkerRecord::new(now, registration, peer);
         self.catalog_bytes += worker.catalog_bytes;
         let replaced = self.workers.insert(key, worker);
         debug_assert!(replaced.is_none(), "a worker registered twice under one key");
         new
     }
 
-    /// Takes a worker out, whose names may come back within `grace`. Returns it and the names that
-    /// nobody offers any more.
-    pub fn remove(&mut self, now: Now, key: Uuid, grace: Duration) -> Option<(Worker<R>, Vec<Arc<str>>)> {
+    /// Removes a worker, whose names may come back within `grace`. Returns it and the names that no worker serves any
+    /// more.
+    pub fn remove(&mut self, now: Now, key: Uuid, grace: Duration) -> Option<(WorkerRecord<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
         self.slots -= worker.size as usize;
-        self.changes.extend(Change::of(&worker.modules, false));
+        self.changes.extend(TaskChange::of(&worker.modules, false));
         self.catalog_bytes -= worker.catalog_bytes;
-        if let Some(freedom) = worker.freedom() {
-            self.idle.remove(&(freedom, key));
+        if let Some(idle_rank) = worker.idle_rank() {
+            self.idle.remove(&(idle_rank, key));
         }
         let mut gone = Vec::new();
-        self.missed.retain(|_, (until, _)| *until > now.mono);
+        self.recent_names.retain(|_, (until, _)| *until > now.mono);
         for name in worker.names.keys() {
-            let Some(policy) = self.withdraw(name, worker.leaving.contains(name)) else { continue };
+            let Some(policy) = self.remove_name(name, worker.leaving.contains(name)) else { continue };
             gone.push(name.clone());
-            if self.missed.len() < MISSED_MAX {
-                self.missed.insert(name.clone(), (now.mono + grace, policy));
+            if self.recent_names.len() < RECENT_NAMES_MAX {
+                self.recent_names.insert(name.clone(), (now.mono + grace, policy));
             }
         }
         Some((worker, gone))
     }
 
-    /// Changes what a worker has loaded. A name that goes this way is not expected to come back.
-    pub fn change(&mut self, key: Uuid, modules: Vec<ModuleInfo>) -> Turnover {
-        let Some(worker) = self.workers.get_mut(&key) else { return Turnover::default() };
-        let offered = names_in(&modules);
+    /// Replaces the catalog of a worker. A name that is removed this way is not expected to come back.
+    pub fn change(&mut self, key: Uuid, modules: Vec<ModuleInfo>) -> NameDiff {
+        let Some(worker) = self.workers.get_mut(&key) else { return NameDiff::default() };
+        let entries = catalog_names(&modules);
         let kept = |name: &Arc<str>| worker.names.get(name).copied().unwrap_or_default();
-        let names = offered.keys().map(|name| (name.clone(), kept(name))).collect();
+        let names = entries.keys().map(|name| (name.clone(), kept(name))).collect();
         let before = mem::replace(&mut worker.names, names);
-        let before_leaving = mem::replace(&mut worker.leaving, leaving(&offered));
+        let before_leaving = mem::replace(&mut worker.leaving, leaving(&entries));
         worker.loading = is_loading(&modules);
         let bytes = catalog_bytes(&modules);
         self.catalog_bytes = self.catalog_bytes - mem::replace(&mut worker.catalog_bytes, bytes) + bytes;
-        self.changes.extend(Change::of(&modules, true));
-        self.changes.extend(Change::of(&worker.modules, false));
+        self.changes.extend(TaskChange::of(&modules, true));
+        self.changes.extend(TaskChange::of(&worker.modules, false));
         worker.modules = modules;
-        // In this order, so that a name that stays is never nobody's.
-        let new = offered.into_iter().filter_map(|(name, has)| self.offer(name, has)).collect();
-        let gone = before.into_keys().filter(|name| self.withdraw(name, before_leaving.contains(name)).is_some());
-        let gone = gone.collect();
-        Turnover { new, gone }
+        // Add before removing, so that a name in both catalogs is served all the time.
+        let added = entries.into_iter().filter_map(|(name, entry)| self.add_name(name, entry)).collect();
+        let removed = before.into_keys().filter(|name| self.remove_name(name, before_leaving.contains(name)).is_some());
+        let removed = removed.collect();
+        self.has_new_slots = true;
+        NameDiff { added, removed }
     }
 
-    /// Counts one worker more that has a name. Gives the name back if it is the first.
-    fn offer(&mut self, name: Arc<str>, has: Has) -> Option<Arc<str>> {
-        self.missed.remove(&name);
-        let is_new = !self.offers.contains_key(&name);
-        let offer =
-            self.offers.entry(name.clone()).or_insert(Offer { workers: 0, leaving: 0, policy: Policy::default() });
-        offer.workers += 1;
-        offer.leaving += usize::from(has.leaving);
-        // The newest module's word counts.
-        offer.policy = has.policy;
+    /// Returns whether slots could take more tasks since the last call: one waits for work, or its worker serves
+    /// other names.
+    pub fn take_new_slots(&mut self) -> bool {
+        mem::take(&mut self.has_new_slots)
+    }
+
+    /// Counts one more worker that serves a name. Returns the name if this is the first.
+    fn add_name(&mut self, name: Arc<str>, entry: CatalogEntry) -> Option<Arc<str>> {
+        self.recent_names.remove(&name);
+        let is_new = !self.served_names.contains_key(&name);
+        let served = self.served_names.entry(name.clone()).or_insert(ServedName {
+            workers: 0,
+            leaving: 0,
+            policy: Policy::default(),
+        });
+        served.workers += 1;
+        served.leaving += usize::from(entry.leaving);
+        // The policy of the newest module applies.
+        served.policy = entry.policy;
         is_new.then_some(name)
     }
 
-    /// Counts one worker less that has a name. Gives the policy back if it was the last.
-    fn withdraw(&mut self, name: &Arc<str>, leaving: bool) -> Option<Policy> {
-        let offer = self.offers.get_mut(name)?;
-        offer.workers -= 1;
-        offer.leaving -= usize::from(leaving);
-        if offer.workers > 0 { None } else { self.offers.remove(name).map(|offer| offer.policy) }
+    /// Counts one worker less that serves a name. Returns the policy if this was the last.
+    fn remove_name(&mut self, name: &Arc<str>, leaving: bool) -> Option<Policy> {
+        let served = self.served_names.get_mut(name)?;
+        served.workers -= 1;
+        served.leaving -= usize::from(leaving);
+        if served.workers > 0 { None } else { self.served_names.remove(name).map(|served| served.policy) }
     }
 
-    /// Notes that a worker was lost, so that it is shown a while longer.
-    pub fn note_lost(&mut self, now: Now, worker: &Worker<R>) {
+    /// Keeps a lost worker for a while, to show it.
+    pub fn remember_lost(&mut self, now: Now, worker: &WorkerRecord<R>) {
         let info = WorkerInfo { load: 0, ..worker.info(WorkerStatus::Lost) };
-        self.departed.push_back((now.mono, info));
-        let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= DEPARTED_SHOWN;
-        while self.departed.len() > DEPARTED_MAX || self.departed.front().is_some_and(is_old) {
-            self.departed.pop_front();
+        self.lost.push_back((now.mono, info));
+        let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= LOST_SHOWN_FOR;
+        while self.lost.len() > LOST_MAX || self.lost.front().is_some_and(is_old) {
+            self.lost.pop_front();
         }
     }
 
-    /// Reserves a worker for one task that is to run alone there, or ends that.
+    /// Reserves a worker for one task that runs alone there, or ends the reservation.
     pub fn set_reserved(&mut self, key: Uuid, reserved: bool) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        let before = worker.freedom();
+        let before = worker.idle_rank();
         worker.reserved = reserved;
-        let after = worker.freedom();
+        let after = worker.idle_rank();
         self.move_idle(key, before, after);
     }
 
-    /// Keeps `idle` in order when the load of a worker changes.
+    /// Updates `idle` when the load of a worker changes.
     fn move_idle(&mut self, key: Uuid, before: Option<usize>, after: Option<usize>) {
         if before != after {
-            self.idle.extend(after.map(|freedom| (freedom, key)));
-            if let Some(freedom) = before {
-                self.idle.remove(&(freedom, key));
+            self.has_new_slots |= after.is_some();
+            self.idle.extend(after.map(|idle_rank| (idle_rank, key)));
+            if let Some(idle_rank) = before {
+                self.idle.remove(&(idle_rank, key));
             }
         }
     }
 
-    /// Changes a worker's slot, with what is known of the worker's load. Opens the slot if it was
-    /// not. Returns nothing for a worker that is not here or a slot that it does not have.
-    pub fn change_slot<T>(&mut self, key: Uuid, number: u32, change: impl FnOnce(&mut Slot<R>) -> T) -> Option<T> {
+    /// Changes a slot, and the load of its worker accordingly. Returns none for an unknown worker or a slot that it
+    /// does not have.
+    pub fn change_slot<T>(
+        &mut self,
+        key: Uuid,
+        number: u32,
+        change: impl FnOnce(&mut SlotRecord<R>) -> T,
+    ) -> Option<T> {
         let worker = self.workers.get_mut(&key).filter(|worker| number < worker.size)?;
-        let before = worker.freedom();
+        let before = worker.idle_rank();
         let slot = worker.slots.entry(number).or_default();
         worker.busy -= usize::from(!slot.granted.is_empty());
-        let given = change(slot);
+        let output = change(slot);
         worker.busy += usize::from(!slot.granted.is_empty());
         if slot.parked.is_some() {
             worker.parked.insert(number);
         } else {
             worker.parked.remove(&number);
         }
-        let after = worker.freedom();
+        let after = worker.idle_rank();
         self.move_idle(key, before, after);
-        Some(given)
+        Some(output)
     }
 
-    /// Workers with a slot that waits, the freest first.
-    pub fn idle(&self) -> impl Iterator<Item = (Uuid, &Worker<R>)> {
+    /// Iterates over the workers with a slot that waits, the least loaded first.
+    pub fn idle(&self) -> impl Iterator<Item = (Uuid, &WorkerRecord<R>)> {
         self.idle.iter().filter_map(|(_, key)| Some((*key, self.workers.get(key)?)))
     }
 
-    /// A worker.
-    pub fn get(&self, key: Uuid) -> Option<&Worker<R>> {
+    /// Returns a worker by its key.
+    pub fn get(&self, key: Uuid) -> Option<&WorkerRecord<R>> {
         self.workers.get(&key)
     }
 
-    /// A worker, to note something.
-    pub fn get_mut(&mut self, key: Uuid) -> Option<&mut Worker<R>> {
+    /// Returns a worker by its key, to change it.
+    pub fn get_mut(&mut self, key: Uuid) -> Option<&mut WorkerRecord<R>> {
         self.workers.get_mut(&key)
     }
 
-    /// All workers, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &Worker<R>)> {
+    /// Iterates over all workers, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &WorkerRecord<R>)> {
         self.workers.iter().map(|(key, worker)| (*key, worker))
     }
 
-    /// All workers, by key, to note something.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Uuid, &mut Worker<R>)> {
+    /// Iterates over all workers, by key, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Uuid, &mut WorkerRecord<R>)> {
         self.workers.iter_mut().map(|(key, worker)| (*key, worker))
     }
 
-    /// The name as it is shared among tasks, and its module's policy, if a worker takes new tasks
-    /// of it or one that did went only a moment ago.
-    pub fn offered(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
+    /// Returns the name as tasks share it, and its module's policy, if a worker accepts new tasks of it, or did until
+    /// recently.
+    pub fn served(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
         if self.is_leaving(name) { None } else { self.known(now, name) }
     }
 
-    /// Whether a worker is loading modules, whose names are not known yet.
+    /// Whether a worker loads modules, whose names are not known yet.
     pub fn is_loading(&self) -> bool {
         self.workers.values().any(|worker| worker.loading)
     }
 
-    /// Whether workers run a name for tasks submitted before only.
+    /// Whether workers run only tasks of a name that were submitted before.
     pub fn is_leaving(&self, name: &str) -> bool {
-        self.offers.get(name).is_some_and(Offer::is_leaving)
+        self.served_names.get(name).is_some_and(ServedName::is_leaving)
     }
 
-    /// Whether another worker than this one has a name and goes on taking work.
+    /// Whether a worker other than this one serves a name, is connected and does not drain.
     pub fn has_other(&self, key: Uuid, name: &str) -> bool {
-        let stays = |worker: &Worker<R>| !worker.draining && worker.disconnected.is_none();
-        self.offers.get(name).is_some_and(|offer| offer.workers > 1)
+        let stays = |worker: &WorkerRecord<R>| !worker.draining && worker.disconnected.is_none();
+        self.served_names.get(name).is_some_and(|served| served.workers > 1)
             && self.workers.iter().any(|(other, worker)| *other != key && stays(worker) && worker.can_run(name))
     }
 
-    /// As [`WorkerRegistry::offered`], for tasks submitted before, too.
+    /// As [`WorkerRegistry::served`], also for names of which workers run only tasks that were submitted before.
     pub fn known(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
-        let offer = self.offers.get_key_value(name).map(|(name, offer)| (name, &offer.policy));
-        offer.or_else(|| {
-            let (name, (until, policy)) = self.missed.get_key_value(name)?;
+        let served = self.served_names.get_key_value(name).map(|(name, served)| (name, &served.policy));
+        served.or_else(|| {
+            let (name, (until, policy)) = self.recent_names.get_key_value(name)?;
             (*until > now).then_some((name, policy))
         })
     }
 
-    /// Whether a worker has a name now.
+    /// Whether a worker serves a name now.
     pub fn has(&self, name: &str) -> bool {
-        self.offers.contains_key(name)
+        self.served_names.contains_key(name)
     }
 
-    /// Names that look like `name`, the most alike first.
-    pub fn nearest(&self, name: &str) -> Vec<Arc<str>> {
-        const ALIKE: f64 = 0.75;
-        const SHOWN: usize = 3;
-        let name = name.to_lowercase();
-        let mut alike: Vec<_> = self
-            .offers
-            .iter()
-            .filter(|(_, offer)| !offer.is_leaving())
-            .take(ALIKE_AMONG_MAX)
-            .map(|(offered, _)| (strsim::jaro_winkler(&offered.to_lowercase(), &name), offered))
-            .filter(|(likeness, _)| *likeness > ALIKE)
-            .collect();
-        alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-        alike.into_iter().take(SHOWN).map(|(_, offered)| offered.clone()).collect()
+    /// Returns the task names that new tasks can use, for suggestions: at most [`SUGGESTED_FROM_MAX`] of them.
+    pub fn open_names(&self) -> impl Iterator<Item = &str> {
+        let open = self.served_names.iter().filter(|(_, served)| !served.is_leaving());
+        open.take(SUGGESTED_FROM_MAX).map(|(name, _)| &**name)
     }
 
-    /// Takes what came and went since the last time.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    /// Returns the tasks that were added and removed since the last call.
+    pub fn take_changes(&mut self) -> Vec<TaskChange> {
         std::mem::take(&mut self.changes)
     }
 
-    /// How many slots there are in all.
+    /// Number of slots of all workers.
     pub fn slots(&self) -> usize {
         self.slots
     }
 
-    /// Those that were lost lately, as they were last.
+    /// Iterates over the workers that were lost recently.
     pub fn lost(&self, now: Moment) -> impl Iterator<Item = &WorkerInfo> {
-        let recent = self.departed.iter().filter(move |(at, _)| now.since(*at) < DEPARTED_SHOWN);
+        let recent = self.lost.iter().filter(move |(at, _)| now.since(*at) < LOST_SHOWN_FOR);
         recent.map(|(_, info)| info)
     }
 
-    /// How all workers are shown, without their catalogs, those that went lately last.
+    /// Describes all workers, without their catalogs, the lost ones last.
     pub fn briefs(&self, now: Moment) -> Vec<WorkerInfo> {
         let present = self.workers.values().map(|worker| worker.info(worker.status()));
         present.chain(self.lost(now).cloned()).collect()
     }
 
-    /// The same, with their catalogs.
+    /// Describes all workers, with as many catalogs as fit into one reply, the lost ones last.
     pub fn infos(&self, now: Moment) -> Vec<WorkerInfo> {
         let mut bytes = 0;
         let present = self.workers.values().map(|worker| {
-            let fits = bytes + worker.catalog_bytes <= CATALOGS_TOLD_MAX;
+            let fits = bytes + worker.catalog_bytes <= CATALOG_REPLY_BYTES_MAX;
             bytes += if fits { worker.catalog_bytes } else { 0 };
             let modules = if fits { worker.modules.clone() } else { Vec::new() };
             WorkerInfo { modules, ..worker.info(worker.status()) }
         });
         present.chain(self.lost(now).cloned()).collect()
     }
-}
-
-/// About how many bytes a catalog takes.
-fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
-    /// What an item takes beyond its texts.
-    const ITEM: usize = 128;
-    let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
-    let task = |task: &TaskInfo| {
-        task.name.len() + task.documentation.len() + task.schema.as_str().len() + texts(&task.warnings) + ITEM
-    };
-    let module = |module: &ModuleInfo| {
-        let own = module.name.len() + module.path.len() + module.hash.len() + module.engine.len();
-        let error = module.last_error.as_ref().map_or(0, |error| error.message.len());
-        own + error + texts(&module.imports) + module.tasks.iter().map(task).sum::<usize>() + ITEM
-    };
-    modules.iter().map(module).sum()
 }

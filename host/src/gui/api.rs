@@ -37,7 +37,7 @@ const ENDED: [TaskStatus; 3] = [TaskStatus::Success, TaskStatus::Failure, TaskSt
 pub(super) async fn status(State(app): State<Arc<App>>) -> JsonResponse<Object> {
     let (active, inactive, stats, fill, now) = app.core.enter(|state, now| {
         let active = state.registry().iter().filter(|(_, worker)| worker.peer.is_some()).count();
-        (active, state.registry().lost(now.mono).count(), state.stats(), state.results().fill(), now)
+        (active, state.registry().lost(now.mono).count(), state.stats(), state.results().stats(), now)
     });
     JsonResponse(object! {
         "worker_id": app.identity.worker_id,
@@ -205,7 +205,7 @@ pub(super) async fn queues(State(app): State<Arc<App>>) -> JsonResponse<Object> 
 
 /// `GET /api/cache`
 pub(super) async fn cache(State(app): State<Arc<App>>) -> JsonResponse<Object> {
-    let fill = app.core.enter(|state, _| state.results().fill());
+    let fill = app.core.enter(|state, _| state.results().stats());
     let percent = |size: usize, max: usize| {
         let share = u32::try_from(size.saturating_mul(10_000) / max.max(1)).unwrap_or(u32::MAX);
         f64::from(share) / 100.0
@@ -262,7 +262,7 @@ pub(super) async fn cancel(
     let before = app.core.enter(|state, now| {
         let ended = || state.results().peek(now.mono, &id).map(|kept| kept.result.status);
         let before = state.task_view(&id).map(|look| look.status).or_else(ended)?;
-        state.cancel(now, std::slice::from_ref(&id), ReplyTo::Nobody);
+        state.cancel(now, std::slice::from_ref(&id), ReplyTo::Discard);
         Some(before)
     });
     match before {
@@ -289,8 +289,8 @@ pub(super) async fn retry(
     });
     let outcome = call.map(|task| {
         let tasks = vec![task];
-        let errors = app.core.signatures().errors(&tasks);
-        app.core.enter(|state, now| state.take(now, tasks, errors)).pop()
+        let errors = app.core.signatures().check_all(&tasks);
+        app.core.enter(|state, now| state.submit_detached(now, tasks, errors)).pop()
     });
     let (status, error) = match outcome {
         Ok(Some(Submitted::Accepted)) => (None, None),

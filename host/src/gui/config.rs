@@ -136,8 +136,8 @@ pub enum GuiError {
     },
     /// The address is not loopback, and there is no key.
     #[error(
-        "the web interface on {0} can be reached from other machines, and whoever reaches it can read results and \
-         stop tasks"
+        "the web interface on {0} is reachable from other machines, and anyone who can reach it can read results and \
+         cancel tasks"
     )]
     Exposed(String),
 }

@@ -131,7 +131,7 @@ impl EventBroadcaster {
     fn poll(&self, after: u64) -> oneshot::Receiver<Reply> {
         let (reply_to, reply) = oneshot::channel();
         self.core.enter(|state, now| {
-            state.events(now, EventQuery { after, wait_ms: POLL_WAIT_MS }, ReplyTo::Awaited(reply_to));
+            state.events(now, EventQuery { after, wait_ms: POLL_WAIT_MS }, ReplyTo::Oneshot(reply_to));
         });
         reply
     }

@@ -21,7 +21,7 @@ use crate::{
     clock::Moment,
     control_plane::{
         metrics::{BOUNDS_US, Histogram, Metrics},
-        results::Fill,
+        results::CacheStats,
         state::{Counts, Stats},
     },
     panics::{self, Place},
@@ -59,7 +59,7 @@ struct Snapshot {
     busy: usize,
     /// Active, draining, lost.
     workers: [usize; 3],
-    fill: Fill,
+    fill: CacheStats,
     metrics: Metrics,
     events: [u64; EventKind::ALL.len()],
 }
@@ -81,7 +81,7 @@ impl Snapshot {
                 slots: workers.slots(),
                 busy: workers.iter().map(|(_, worker)| worker.load()).sum(),
                 workers: [workers.iter().count() - draining, draining, workers.lost(now.mono).count()],
-                fill: state.results().fill(),
+                fill: state.results().stats(),
                 metrics: state.metrics().clone(),
                 events: EventKind::ALL.map(|kind| state.event_log().count(kind)),
             }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::{Timestamp, seconds},
-    control_plane::{reply_to::ReplyTo, state::Detail, worker_registry::Worker},
+    control_plane::{reply_to::ReplyTo, state::TaskDetail, worker_registry::WorkerRecord},
     json,
     protocol::{WorkerInfo, WorkerStatus},
     task::{ModuleInfo, TaskPriority, TaskStatus},
@@ -102,7 +102,7 @@ impl Overview {
     /// Reads an overview from the state.
     pub(super) fn of(app: &App) -> Self {
         app.core.enter(|state, now| {
-            let (stats, counts, fill) = (state.stats(), state.counts(), state.results().fill());
+            let (stats, counts, fill) = (state.stats(), state.counts(), state.results().stats());
             let queues = TaskPriority::ALL.map(|priority| QueueView {
                 priority,
                 count: state.queue().depth(priority),
@@ -146,7 +146,7 @@ impl DurationHistogram {
 }
 
 impl WorkerView {
-    fn of(worker: &Worker<ReplyTo>) -> Self {
+    fn of(worker: &WorkerRecord<ReplyTo>) -> Self {
         Self {
             id: worker.id.clone(),
             address: worker.address().to_owned(),
@@ -180,7 +180,7 @@ impl WorkerView {
 }
 
 impl CacheView {
-    fn of(fill: &crate::control_plane::results::Fill) -> Self {
+    fn of(fill: &crate::control_plane::results::CacheStats) -> Self {
         let [success, failure, cancelled] = fill.by_status;
         Self {
             size: fill.size,
@@ -224,7 +224,7 @@ pub(super) async fn task(
 ) -> Result<JsonResponse<Object>, HttpError> {
     let id = api::id(&text)?;
     let detail = app.core.enter(|state, now| state.detail(now, &id)).ok_or_else(|| HttpError::unknown_task(&id))?;
-    let Detail { summary, args, kwargs, policy, ended, progress, reports } = detail;
+    let TaskDetail { summary, args, kwargs, policy, ended, progress, reports } = detail;
     let ended = ended.as_deref();
     let result = ended.and_then(|ended| ended.result.as_ref());
     Ok(JsonResponse(object! {

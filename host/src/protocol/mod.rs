@@ -48,6 +48,8 @@ pub const BEAT_WAIT: Duration = Duration::from_secs(1);
 pub const FRAME_TARGET: usize = 256 * 1024;
 /// How many items a frame gathers before it goes out; more of them are not read.
 pub const FRAME_ITEMS_MAX: usize = 1_000;
+/// Maximum number of leases that a slot holds at a time.
+pub const LOOKAHEAD_MAX: usize = 256;
 /// How many leases a worker can tell of in one message.
 pub const HOLDS_MAX: usize = 1 << 20;
 /// How many reports a worker can tell in one message.

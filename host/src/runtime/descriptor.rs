@@ -12,7 +12,7 @@ use crate::{
     json::Json,
     task::{
         Policy, ScheduleSpec, TaskPriority,
-        schedule::{Overlap, Rhythm, TZ_DEFAULT, When},
+        schedule::{Overlap, Recurrence, TZ_DEFAULT, When},
     },
 };
 
@@ -108,7 +108,7 @@ impl ScheduleKeys {
         let not_scheduled = |why| format!("the task is not scheduled: {why}");
         let until = until.map(|until| when.read(until)).transpose().map_err(not_scheduled)?;
         let spec = ScheduleSpec { when, count, until, overlap: overlap.unwrap_or_default() };
-        Rhythm::of(&spec).map_err(not_scheduled)?;
+        Recurrence::of(&spec).map_err(not_scheduled)?;
         Ok(Some(spec))
     }
 }

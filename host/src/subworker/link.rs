@@ -1,7 +1,7 @@
 //! How a worker asks its control plane: over a socket, or within the process.
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -11,12 +11,11 @@ use uuid::Uuid;
 use crate::{
     clock::{after, pause},
     config::{Address, MANAGEMENT_OFFSET},
-    control_plane::{core::Core, handler::serve_worker, reply_to::ReplyTo},
     discovery::Discovery,
     lock::{lock, try_lock},
     protocol::{
-        BEAT_WAIT, CONFIRM_WAIT, Refusal, RefusalCode, Reply, Request, WAIT_MAX, WORK_WAIT, Welcome, WorkerReply,
-        WorkerRequest, codec,
+        BEAT_WAIT, CONFIRM_WAIT, Refusal, RefusalCode, Reply, Request, WORK_WAIT, Welcome, WorkerReply, WorkerRequest,
+        codec,
     },
     task::SerializationFormat,
     transport::{BlockingReq, CallError, Transport, call_blocking},
@@ -67,64 +66,6 @@ pub trait WorkLine {
         limit: Duration,
         meanwhile: &mut dyn FnMut(),
     ) -> Result<WorkerReply, CallError>;
-}
-
-/// The control plane in this process.
-#[derive(Debug)]
-pub struct LocalLink(pub Arc<Core>);
-
-impl LocalLink {
-    fn post(&self, request: &WorkerRequest) -> mpsc::Receiver<WorkerReply> {
-        let (sender, answer) = mpsc::sync_channel(1);
-        self.0.enter(|state, now| serve_worker(state, now, request.clone(), None, ReplyTo::Local(sender)));
-        answer
-    }
-}
-
-fn wait(answer: &mpsc::Receiver<WorkerReply>, limit: Duration) -> Result<WorkerReply, CallError> {
-    let address = || "the control plane in this process".to_owned();
-    answer.recv_timeout(limit).map_err(|error| match error {
-        mpsc::RecvTimeoutError::Timeout => CallError::TimedOut { address: address(), waited: limit },
-        mpsc::RecvTimeoutError::Disconnected => CallError::Closed { address: address() },
-    })
-}
-
-impl Link for LocalLink {
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
-        wait(&self.post(request), limit)
-    }
-
-    fn line(&self) -> Box<dyn WorkLine + '_> {
-        Box::new(self)
-    }
-
-    fn look_around(&self) {}
-
-    fn work_limit(&self, _has_outcomes: bool) -> Duration {
-        WAIT_MAX + Duration::from_secs(5)
-    }
-
-    fn beat_limit(&self) -> Duration {
-        // Nobody checks on a worker of the same process, so its beat waits for an order only.
-        Duration::from_hours(1)
-    }
-
-    fn is_within_the_process(&self) -> bool {
-        true
-    }
-}
-
-impl WorkLine for &LocalLink {
-    fn ask(
-        &mut self,
-        request: &WorkerRequest,
-        limit: Duration,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<WorkerReply, CallError> {
-        let answer = self.post(request);
-        meanwhile();
-        wait(&answer, limit)
-    }
 }
 
 /// A control plane elsewhere.

@@ -1,6 +1,6 @@
 //! Periodic tasks: when one is due, as it is said and as it is reckoned.
 //!
-//! [`ScheduleSpec`] is what travels and what people write; [`Rhythm`] is the same, checked and ready to
+//! [`ScheduleSpec`] is what travels and what people write; [`Recurrence`] is the same, checked and ready to
 //! reckon with. Apart from the book of schedules because modules, commands and the control plane
 //! all check alike. Pure: the rules of time zones are those that this program was built with, so
 //! that every machine reckons alike.
@@ -24,7 +24,10 @@ use jiff::{
 use serde::{Deserialize, Serialize};
 
 use super::{named, policy::seconds};
-use crate::clock::{SPAN_MAX, TimeText, Timestamp, exactly};
+use crate::{
+    clock::{SPAN_MAX, TimeText, Timestamp, exactly},
+    nearest::nearest_by,
+};
 
 /// Minimum interval.
 pub const EVERY_MIN: Duration = Duration::from_millis(100);
@@ -209,14 +212,14 @@ fn did_you_mean(nearest: Option<&str>) -> String {
 
 /// A schedule that is sound: what tells the next time that it is due.
 #[derive(Clone, Debug)]
-pub enum Rhythm {
+pub enum Recurrence {
     /// An interval.
     Every(Duration),
     /// A pattern and its clock.
     Cron(Box<CronSchedule>),
 }
 
-impl Rhythm {
+impl Recurrence {
     /// Checks what was said.
     ///
     /// # Errors
@@ -273,21 +276,19 @@ fn zones() -> &'static TimeZoneDatabase {
 }
 
 fn zone(name: &str) -> Result<TimeZone, BadSchedule> {
-    /// So alike a name is to be taken for the one that was meant.
-    const ALIKE: f64 = 0.75;
     if let Some(zone) = Some(name).filter(|name| name.len() <= CRON_MAX).and_then(|name| zones().get(name).ok()) {
         return Ok(zone);
     }
     let given: String = name.chars().take(64).collect();
     let asked = given.to_lowercase();
-    // Paris is Europe/Paris.
-    let likeness = |known: &str| {
-        let city = known.rsplit('/').next().unwrap_or(known);
-        strsim::jaro_winkler(known, &asked).max(strsim::jaro_winkler(city, &asked))
+    // The city alone is enough: Paris suggests Europe/Paris.
+    let similarity = |known: &String| {
+        let known = known.to_lowercase();
+        let city = known.rsplit('/').next().unwrap_or(&known);
+        strsim::jaro_winkler(&known, &asked).max(strsim::jaro_winkler(city, &asked))
     };
     let names = zones().available().map(|name| name.as_str().to_owned());
-    let alike = names.map(|name| (likeness(&name.to_lowercase()), name)).filter(|(likeness, _)| *likeness > ALIKE);
-    let nearest = alike.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name);
+    let nearest = nearest_by(names, similarity).into_iter().next();
     Err(BadSchedule::Zone { given, nearest })
 }
 

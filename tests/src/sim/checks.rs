@@ -306,7 +306,7 @@ impl Checks {
         let mut over = Vec::new();
         let mut called: Vec<&TaskId> = Vec::new();
         for effect in effects {
-            let Effect::Call(callback) = effect else { continue };
+            let Effect::Callback(callback) = effect else { continue };
             called.push(&callback.result.task_id);
             self.seen.callbacks += 1;
         }
@@ -431,7 +431,7 @@ impl Checks {
 
     /// Checks that every reply target held by the state is parked.
     pub(crate) fn parked(state: &State<Ticket>, tickets: usize) -> Result<(), String> {
-        let slots = |worker: &fastworker::control_plane::worker_registry::Worker<Ticket>| {
+        let slots = |worker: &fastworker::control_plane::worker_registry::WorkerRecord<Ticket>| {
             worker.slots.values().filter(|slot| slot.parked.is_some()).count() + usize::from(worker.beat.is_some())
         };
         let workers: usize = state.registry().iter().map(|(_, worker)| slots(worker)).sum();

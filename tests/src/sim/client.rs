@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use fastworker::{
     clock::Timestamp,
-    control_plane::state::Answer,
+    control_plane::state::AnyReply,
     json::Json,
     protocol::{Collect, EventQuery, Follow, Lookup, Notify, Reply, Request, Submit, Submitted, TaskQuery},
     task::{CallbackInfo, NewTask, Policy, TaskId, TaskPriority, TaskStatus, Unknown},
@@ -85,11 +85,11 @@ impl Client {
     }
 
     /// Handles a reply, or its absence.
-    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<Answer>) {
+    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<AnyReply>) {
         match (purpose, answer) {
             (Purpose::Collect, answer) => {
                 self.collecting = false;
-                if let Some(Answer::Client(Reply::Collected(collected))) = answer {
+                if let Some(AnyReply::Client(Reply::Collected(collected))) = answer {
                     self.received.extend(collected.results.iter().map(|result| result.task_id.clone()));
                 }
                 let pauses = !scene.calm && scene.rng.u8(0..6) == 0;
@@ -97,14 +97,14 @@ impl Client {
                     self.collect(scene);
                 }
             }
-            (Purpose::Submit, Some(Answer::Client(Reply::Submitted(taken)))) => {
+            (Purpose::Submit, Some(AnyReply::Client(Reply::Submitted(taken)))) => {
                 for taken in taken {
                     if let Submitted::Ended(result) = taken {
                         self.received.insert(result.task_id.clone());
                     }
                 }
             }
-            (Purpose::Other, Some(Answer::Client(Reply::Events(events)))) => self.seen = events.last,
+            (Purpose::Other, Some(AnyReply::Client(Reply::Events(events)))) => self.seen = events.last,
             _ => {}
         }
     }

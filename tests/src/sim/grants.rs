@@ -6,9 +6,9 @@ use fastworker::{
     clock::Now,
     control_plane::{
         queue::{GUARD_AFTER, GUARD_EVERY, Position},
-        state::{Answer, Effect, LOOKAHEAD_MAX, LOSSES_MAX, State},
+        state::{AnyReply, Effect, LOSSES_MAX, State},
     },
-    protocol::{Lease, LeaseId, WorkerReply, WorkerRequest},
+    protocol::{LOOKAHEAD_MAX, Lease, LeaseId, WorkerReply, WorkerRequest},
     task::{TaskId, TaskPriority},
 };
 use uuid::Uuid;
@@ -47,12 +47,12 @@ impl Grants {
     ) -> Result<(), String> {
         let mut grants = Vec::new();
         for effect in effects {
-            let Effect::Say { to, answer } = effect else { continue };
+            let Effect::Reply { to, reply } = effect else { continue };
             if matches!(&*to.ask, Ask::Worker(WorkerRequest::Catalog(_))) {
-                seen.changes += u64::from(*answer == Answer::Worker(WorkerReply::Noted));
-                seen.declined += u64::from(matches!(answer, Answer::Worker(WorkerReply::Declined(_))));
+                seen.changes += u64::from(*reply == AnyReply::Worker(WorkerReply::Noted));
+                seen.declined += u64::from(matches!(reply, AnyReply::Worker(WorkerReply::Declined(_))));
             }
-            let Answer::Worker(WorkerReply::Leases(leases)) = answer else { continue };
+            let AnyReply::Worker(WorkerReply::Leases(leases)) = reply else { continue };
             let Ask::Worker(WorkerRequest::Work(work)) = &*to.ask else {
                 return Err(format!("leases in reply to {:?}", to.ask));
             };

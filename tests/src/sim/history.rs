@@ -30,8 +30,8 @@ impl History {
         self.add(format!("{:>12} {cause:?}", now.mono.micros()));
         for effect in effects {
             self.add(match effect {
-                Effect::Say { to, answer } => format!("{:>12} -> call {}: {answer:?}", "", to.call),
-                Effect::Call(callback) => format!("{:>12} -> callback: {:?}", "", callback.result),
+                Effect::Reply { to, reply } => format!("{:>12} -> call {}: {reply:?}", "", to.call),
+                Effect::Callback(callback) => format!("{:>12} -> callback: {:?}", "", callback.result),
             });
         }
     }

@@ -15,7 +15,7 @@ use std::{
 use fastrand::Rng;
 use fastworker::{
     clock::{Moment, Now, Timestamp},
-    control_plane::state::{Answer, CallbackEnd, Effect, Limits, State},
+    control_plane::state::{AnyReply, CallbackOutcome, Effect, Limits, State},
     protocol::{LeaseId, Reply, Request, WorkerReply, WorkerRequest},
     task::{NewTask, TaskStatus},
 };
@@ -236,9 +236,11 @@ impl World {
 
     /// Stops the control plane: every open request must be answered.
     fn shut_down(&mut self) -> Result<(), String> {
-        self.state.drain();
-        self.state.farewell();
-        self.after(&Cause::Shutdown)?;
+        let effects = self.apply(|state, _| {
+            state.drain();
+            state.close_all();
+        });
+        self.after(&Cause::Shutdown, effects)?;
         match self.scene.net.tickets() {
             0 => Ok(()),
             left => Err(format!("{left} requests were left without a reply by the shutdown")),
@@ -302,8 +304,8 @@ impl World {
 
     fn tick(&mut self) -> Result<(), String> {
         self.checks.before(&self.state, self.scene.now, None);
-        self.state.tick(self.scene.now);
-        self.after(&Cause::Tick)
+        let effects = self.apply(State::tick);
+        self.after(&Cause::Tick, effects)
     }
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
@@ -313,8 +315,8 @@ impl World {
                 connection.close();
                 if let Some(peer) = connection.peer {
                     self.checks.before(&self.state, self.scene.now, None);
-                    self.state.peer_gone(self.scene.now, peer);
-                    return self.after(&Cause::Gone);
+                    let effects = self.apply(|state, now| state.peer_gone(now, peer));
+                    return self.after(&Cause::Gone, effects);
                 }
             }
             Event::Returns(call, answer) => {
@@ -339,8 +341,8 @@ impl World {
             }
             Event::Called(end) => {
                 self.checks.before(&self.state, self.scene.now, None);
-                self.state.callback_ended(self.scene.now, end);
-                return self.after(&Cause::Called);
+                let effects = self.apply(|state, now| state.callback_ended(now, end));
+                return self.after(&Cause::Called, effects);
             }
             Event::Alarm(actor, alarm) => match (actor, self.frozen(actor)) {
                 (_, Some(until)) => self.scene.net.alarm(until, actor, alarm),
@@ -369,7 +371,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, actor: Actor, purpose: &Purpose, answer: Option<Answer>) {
+    fn deliver(&mut self, actor: Actor, purpose: &Purpose, answer: Option<AnyReply>) {
         match actor {
             Actor::Client(number) => self.clients[number].handle_reply(&mut self.scene, purpose, answer),
             Actor::Worker(number) => self.workers[number].handle_reply(&mut self.scene, purpose, answer),
@@ -380,8 +382,7 @@ impl World {
     fn enter(&mut self, call: u64, ask: &Rc<Ask>, connection: &SimConnection) -> Result<(), String> {
         let Some(ticket) = self.scene.net.admit(call, ask, connection) else { return Ok(()) };
         self.checks.before(&self.state, self.scene.now, Some(ask));
-        let (state, now) = (&mut self.state, self.scene.now);
-        match (**ask).clone() {
+        let effects = self.apply(|state, now| match (**ask).clone() {
             Ask::Hold(task) => state.submit_and_hold(now, *task, None, ticket),
             Ask::Client(Request::Submit(submit)) => state.submit(now, submit, ticket),
             Ask::Client(Request::Collect(collect)) => state.collect(now, &collect, ticket),
@@ -402,14 +403,18 @@ impl World {
             Ask::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(now, worker, ticket),
             Ask::Worker(WorkerRequest::Leave(worker)) => state.leave(now, worker, ticket),
             Ask::Worker(WorkerRequest::Catalog(change)) => state.change_catalog(now, change, ticket),
-        }
-        self.after(&Cause::Asked(ask))
+        });
+        self.after(&Cause::Asked(ask), effects)
     }
 
-    /// Checks a step, and delivers its effects.
-    fn after(&mut self, cause: &Cause<'_>) -> Result<(), String> {
-        self.state.notify_event_waiters(self.scene.now);
-        let mut effects = self.state.take_outbox();
+    /// Runs one transition of the state.
+    fn apply(&mut self, transition: impl FnOnce(&mut State<Ticket>, Now)) -> Vec<Effect<Ticket>> {
+        let now = self.scene.now;
+        self.state.apply(now, |state| transition(state, now)).effects
+    }
+
+    /// Checks a transition, and delivers its effects.
+    fn after(&mut self, cause: &Cause<'_>, mut effects: Vec<Effect<Ticket>>) -> Result<(), String> {
         if let Some(sabotage) = self.scene.sabotage {
             tamper(sabotage, &mut self.scene.rng, &mut effects);
         }
@@ -418,16 +423,16 @@ impl World {
         if let Some(call) = self.scene.net.take_forgotten().first() {
             return Err(format!("call {call} was dropped without an answer"));
         }
-        let answers = effects.iter().filter(|effect| matches!(effect, Effect::Say { .. })).count();
-        Checks::parked(&self.state, self.scene.net.tickets() - answers)?;
+        let replies = effects.iter().filter(|effect| matches!(effect, Effect::Reply { .. })).count();
+        Checks::parked(&self.state, self.scene.net.tickets() - replies)?;
         let Scene { net, now, rng, .. } = &mut self.scene;
         for effect in effects {
             match effect {
-                Effect::Say { to, answer } => net.answer(now.mono, rng, to, answer),
-                Effect::Call(callback) => {
+                Effect::Reply { to, reply } => net.answer(now.mono, rng, to, reply),
+                Effect::Callback(callback) => {
                     let reached = rng.u8(0..3) > 0;
                     let outcome = if reached { Ok(()) } else { Err("no answer".into()) };
-                    let end = CallbackEnd { result: callback.result, outcome, attempts: rng.u32(1..4) };
+                    let end = CallbackOutcome { result: callback.result, outcome, attempts: rng.u32(1..4) };
                     let after = Duration::from_millis(rng.u64(1..10_000));
                     net.write_down(now.mono + after, Event::Called(end));
                 }
@@ -471,21 +476,23 @@ fn tamper(sabotage: Sabotage, rng: &mut Rng, effects: &mut Vec<Effect<Ticket>>) 
         Sabotage::ForgottenAnswer => drop(effects.pop()),
         Sabotage::RepeatedCall => {
             let again = effects.iter().find_map(|effect| match effect {
-                Effect::Call(callback) => Some(Effect::Call(callback.clone())),
-                Effect::Say { .. } => None,
+                Effect::Callback(callback) => Some(Effect::Callback(callback.clone())),
+                Effect::Reply { .. } => None,
             });
             effects.extend(again);
         }
         Sabotage::ReversedGrant => {
             for effect in effects {
-                if let Effect::Say { answer: Answer::Worker(WorkerReply::Leases(leases)), .. } = effect {
+                if let Effect::Reply { reply: AnyReply::Worker(WorkerReply::Leases(leases)), .. } = effect {
                     leases.reverse();
                 }
             }
         }
         Sabotage::ForgedEnd | Sabotage::RepeatedEnd => {
             for effect in effects {
-                let Effect::Say { answer: Answer::Client(Reply::Collected(collected)), .. } = effect else { continue };
+                let Effect::Reply { reply: AnyReply::Client(Reply::Collected(collected)), .. } = effect else {
+                    continue;
+                };
                 let Some(first) = collected.results.first_mut() else { continue };
                 if sabotage == Sabotage::ForgedEnd {
                     Arc::make_mut(first).status = TaskStatus::Cancelled;

@@ -13,7 +13,7 @@ use std::{
 use fastrand::Rng;
 use fastworker::{
     clock::Moment,
-    control_plane::state::{Answer, CallbackEnd, Responder},
+    control_plane::state::{AnyReply, CallbackOutcome, Responder},
     protocol::{Request, WorkerRequest},
     task::NewTask,
     transport::Peer,
@@ -58,7 +58,7 @@ pub(crate) enum Event {
     /// A request reaches the control plane.
     Arrives(u64, Rc<Ask>, SimConnection),
     /// A reply reaches the sender.
-    Returns(u64, Answer),
+    Returns(u64, AnyReply),
     /// The sender repeats or gives up.
     Impatient(u64, u32),
     /// The control plane notices that a connection is gone.
@@ -66,7 +66,7 @@ pub(crate) enum Event {
     /// An alarm of an actor.
     Alarm(Actor, Alarm),
     /// A callback was delivered or given up.
-    Called(CallbackEnd),
+    Called(CallbackOutcome),
 }
 
 /// A connection; open until the control plane notices its end.
@@ -238,7 +238,7 @@ impl<P> Network<P> {
     }
 
     /// Sends a reply.
-    pub(crate) fn answer(&mut self, now: Moment, rng: &mut Rng, ticket: Ticket, answer: Answer) {
+    pub(crate) fn answer(&mut self, now: Moment, rng: &mut Rng, ticket: Ticket, answer: AnyReply) {
         let mut ticket = ticket;
         ticket.answered = true;
         let (connection, call) = (&ticket.connection, ticket.call);

@@ -7,8 +7,8 @@ use std::{
 
 use fastworker::{
     control_plane::{
-        sessions::nothing,
-        state::{Answer, Effect, State},
+        sessions::empty_reply,
+        state::{AnyReply, Effect, State},
     },
     protocol::{Collect, Collected, Found, Reply, Request, Submitted},
     task::{TaskId, TaskResult},
@@ -73,23 +73,23 @@ impl ReportedEnds {
         seen: &mut Coverage,
     ) -> Result<(), String> {
         for effect in effects {
-            let Effect::Say { to, answer } = effect else { continue };
-            match answer {
-                Answer::Client(Reply::Collected(collected)) => {
+            let Effect::Reply { to, reply } = effect else { continue };
+            match reply {
+                AnyReply::Client(Reply::Collected(collected)) => {
                     let Ask::Client(Request::Collect(collect)) = &*to.ask else {
-                        return Err(format!("{answer:?} in reply to {:?}", to.ask));
+                        return Err(format!("{reply:?} in reply to {:?}", to.ask));
                     };
                     self.collected(collect, collected, seen)?;
                     collected.results.iter().try_for_each(|result| self.agrees(result))?;
                 }
-                Answer::Client(Reply::Submitted(taken)) => {
+                AnyReply::Client(Reply::Submitted(taken)) => {
                     for taken in taken {
                         if let Submitted::Ended(result) = taken {
                             self.agrees(result)?;
                         }
                     }
                 }
-                Answer::Client(Reply::Found(found)) => {
+                AnyReply::Client(Reply::Found(found)) => {
                     let asked = match &*to.ask {
                         Ask::Client(Request::Lookup(lookup)) => lookup.ids.len(),
                         _ => 0,
@@ -101,7 +101,7 @@ impl ReportedEnds {
                         }
                     }
                 }
-                Answer::Client(Reply::Reports(reports)) => {
+                AnyReply::Client(Reply::Reports(reports)) => {
                     if let Found::Ended(result) = &reports.task {
                         self.agrees(result)?;
                     }
@@ -143,7 +143,7 @@ impl ReportedEnds {
         let forgotten = std::mem::take(&mut log.forgotten);
         if let Some((_, before)) = log.newest.as_ref().filter(|_| collect.sequence == newest) {
             seen.repeated += 1;
-            let is_old = log.asked > newest && *collected == nothing();
+            let is_old = log.asked > newest && *collected == empty_reply();
             ensure(before == collected || forgotten || is_old, || {
                 format!("{collect:?} got {before:?} and now {collected:?}")
             })?;

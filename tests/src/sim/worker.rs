@@ -12,11 +12,11 @@ use std::{
 
 use fastworker::{
     clock::{Moment, micros},
-    control_plane::state::{Answer, LOOKAHEAD_MAX},
+    control_plane::state::AnyReply,
     json::Json,
     protocol::{
-        Beat, CONFIRM_WAIT, CatalogChange, Ended, Lease, LeaseId, Note, Order, Registration, WAIT_MAX, WORK_WAIT, Work,
-        WorkerReply, WorkerRequest,
+        Beat, CONFIRM_WAIT, CatalogChange, Ended, LOOKAHEAD_MAX, Lease, LeaseId, Note, Order, Registration, WAIT_MAX,
+        WORK_WAIT, Work, WorkerReply, WorkerRequest,
     },
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, Outcome, Policy, Report, TaskId, TaskInfo,
@@ -155,9 +155,9 @@ impl Worker {
     }
 
     /// Handles a reply, or its absence.
-    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<Answer>) {
+    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<AnyReply>) {
         let answer = match answer {
-            Some(Answer::Worker(answer)) => Some(answer),
+            Some(AnyReply::Worker(answer)) => Some(answer),
             _ => None,
         };
         match (purpose, answer) {

@@ -10,10 +10,10 @@ use super::{
 use crate::{
     cli::{NOT_FOUND, TASK_FAILED, UNREACHABLE, WRONG_USAGE},
     config::{Address, Exposed},
-    control_plane::ControlPlaneError,
     gui::GuiError,
     protocol::RefusalCode,
     runtime::{ModuleError, SourceError},
+    server::ControlPlaneError,
     subworker::{ModulesError, SubWorkerError, worker::WorkerError},
     transport::OpenError,
 };

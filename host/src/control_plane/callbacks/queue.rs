@@ -1,7 +1,7 @@
-//! Which callbacks wait for which address, and how often each was tried.
+//! The queues of callbacks, one for each address, with the number of delivery attempts.
 //!
-//! Pure: it is told what happened. Invariants: what was first in is first out, for each address; a
-//! callback that was taken in ends exactly once; what waits is bounded, for each address and in all.
+//! Pure: no I/O. Invariants: first in, first out for each address; a queued callback ends exactly once; the queues
+//! are bounded, each and together.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},
@@ -10,25 +10,25 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::control_plane::state::{Callback, CallbackEnd};
+use crate::control_plane::state::{Callback, CallbackOutcome};
 
-/// A callback is tried so often.
+/// Maximum number of delivery attempts of a callback.
 pub const TRIES_MAX: u32 = 3;
 
-/// How much may wait.
+/// The bounds of the queues.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Callbacks for one address.
+pub struct CallbackLimits {
+    /// Maximum number of callbacks for one address.
     pub address_max: usize,
-    /// Bytes of callbacks for one address.
+    /// Maximum size of the callbacks for one address, in bytes.
     pub address_bytes_max: usize,
-    /// Callbacks in all.
+    /// Maximum number of callbacks for all addresses.
     pub all_max: usize,
-    /// Bytes of callbacks in all.
+    /// Maximum size of the callbacks for all addresses, in bytes.
     pub all_bytes_max: usize,
 }
 
-impl Default for Bounds {
+impl Default for CallbackLimits {
     fn default() -> Self {
         Self {
             address_max: 100_000,
@@ -39,91 +39,96 @@ impl Default for Bounds {
     }
 }
 
-/// A callback that waits.
+/// A callback that was not delivered yet.
 #[derive(Debug)]
-pub struct Waiting {
-    /// What is to be sent, and to whom.
+pub struct PendingCallback {
+    /// The callback.
     pub callback: Callback,
     bytes: usize,
-    /// How many tries had failed, or were under way, when it came.
-    came: u64,
+    /// Number of attempts for its address that had failed, or were under way, when it was queued.
+    failed_before: u64,
 }
 
-/// What waits for one address.
+/// The callbacks for one address.
 #[derive(Debug, Default)]
 struct AddressQueue {
-    waiting: VecDeque<Waiting>,
-    /// Callbacks that have not ended: those that wait, and the one that is being sent.
+    waiting: VecDeque<PendingCallback>,
+    /// Number of callbacks that have not ended: those that wait, and the one that is being sent.
     count: usize,
     bytes: usize,
-    /// Tries that failed.
+    /// Number of attempts that failed.
     failed: u64,
-    /// Somebody is on the way, or there.
-    is_visited: bool,
-    news: Arc<Notify>,
+    /// Whether a sender connects, or is connected.
+    has_sender: bool,
+    /// Wakes the sender.
+    wake: Arc<Notify>,
 }
 
-/// Everything that waits.
+/// The callbacks for all addresses.
 #[derive(Debug)]
 pub struct CallbackQueue {
-    bounds: Bounds,
-    lines: HashMap<Arc<str>, AddressQueue>,
+    limits: CallbackLimits,
+    queues: HashMap<Arc<str>, AddressQueue>,
     count: usize,
     bytes: usize,
-    /// Nothing is sent any more.
+    /// Whether new callbacks are refused.
     stopped: bool,
 }
 
-/// What is to be done about a callback that came.
+/// What became of a callback that was posted.
 #[derive(Debug)]
 pub enum Posted {
-    /// It is the first for its address: somebody must go there. Woken by the bell when more come.
+    /// It is the first for its address: start a sender. The [`Notify`] wakes it when more come.
     First(Arc<str>, Arc<Notify>),
-    /// Somebody is on the way already, and was woken.
+    /// It was queued, and the sender was woken.
     Queued,
-    /// There is no room for it, or nobody sends it any more.
-    Refused(CallbackEnd),
+    /// It was refused: the queue is full, or stopped.
+    Refused(CallbackOutcome),
 }
 
 impl CallbackQueue {
-    /// Nothing waits yet.
-    pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, lines: HashMap::new(), count: 0, bytes: 0, stopped: false }
+    /// Creates an empty queue.
+    pub fn new(limits: CallbackLimits) -> Self {
+        Self { limits, queues: HashMap::new(), count: 0, bytes: 0, stopped: false }
     }
 
-    /// Takes a callback in.
+    /// Queues a callback.
     pub fn post(&mut self, callback: Callback) -> Posted {
         let bytes = callback.result.size() + callback.info.size();
         let stopped = || "the control plane has stopped".to_owned();
         let refusal = if self.stopped { Some(stopped()) } else { self.full(&callback.info.address, bytes) };
-        if let Some(why) = refusal {
-            return Posted::Refused(CallbackEnd { result: callback.result, outcome: Err(why), attempts: 0 });
+        if let Some(reason) = refusal {
+            return Posted::Refused(CallbackOutcome { result: callback.result, outcome: Err(reason), attempts: 0 });
         }
         self.count += 1;
         self.bytes += bytes;
         let address: Arc<str> = callback.info.address.as_str().into();
-        let entry = self.lines.entry(address.clone());
+        let entry = self.queues.entry(address.clone());
         let is_first = matches!(entry, hash_map::Entry::Vacant(_));
-        let line = entry.or_default();
-        line.count += 1;
-        line.bytes += bytes;
-        line.waiting.push_back(Waiting { callback, bytes, came: line.failed + u64::from(line.is_visited) });
+        let queue_of = entry.or_default();
+        queue_of.count += 1;
+        queue_of.bytes += bytes;
+        queue_of.waiting.push_back(PendingCallback {
+            callback,
+            bytes,
+            failed_before: queue_of.failed + u64::from(queue_of.has_sender),
+        });
         if is_first {
-            return Posted::First(address, line.news.clone());
+            return Posted::First(address, queue_of.wake.clone());
         }
-        line.news.notify_one();
+        queue_of.wake.notify_one();
         Posted::Queued
     }
 
-    /// Takes nothing more in.
+    /// Refuses callbacks from now on.
     pub fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// Why there is no room for one more.
+    /// Returns why there is no room for another callback, if there is none.
     fn full(&self, address: &str, bytes: usize) -> Option<String> {
-        let Bounds { address_max, address_bytes_max, all_max, all_bytes_max } = self.bounds;
-        let (count, held) = self.lines.get(address).map_or((0, 0), |line| (line.count, line.bytes));
+        let CallbackLimits { address_max, address_bytes_max, all_max, all_bytes_max } = self.limits;
+        let (count, held) = self.queues.get(address).map_or((0, 0), |queue_of| (queue_of.count, queue_of.bytes));
         if count >= address_max {
             Some(format!("{address_max} callbacks wait for this address already"))
         } else if held + bytes > address_bytes_max {
@@ -137,75 +142,77 @@ impl CallbackQueue {
         }
     }
 
-    /// Somebody sets out for this address.
-    pub fn set_out(&mut self, address: &str) {
-        self.visit(address, true);
+    /// Records that a sender connects to this address.
+    pub fn begin_sending(&mut self, address: &str) {
+        self.set_has_sender(address, true);
     }
 
-    /// Somebody was there and has left. What still waits was not tried.
-    pub fn return_from(&mut self, address: &str) {
-        self.visit(address, false);
+    /// Records that a sender has disconnected without an error. What still waits was not tried.
+    pub fn finish_sending(&mut self, address: &str) {
+        self.set_has_sender(address, false);
     }
 
-    fn visit(&mut self, address: &str, is_visited: bool) {
-        if let Some(line) = self.lines.get_mut(address) {
-            line.is_visited = is_visited;
+    fn set_has_sender(&mut self, address: &str, has_sender: bool) {
+        if let Some(queue_of) = self.queues.get_mut(address) {
+            queue_of.has_sender = has_sender;
         }
     }
 
-    /// The next to be sent. It still counts, until it is [ended](CallbackQueue::end) or [put back](CallbackQueue::put_back).
-    pub fn take(&mut self, address: &str) -> Option<Waiting> {
-        self.lines.get_mut(address)?.waiting.pop_front()
+    /// Returns the next callback to send. It counts as unfinished until it is [ended](CallbackQueue::end) or
+    /// [put back](CallbackQueue::put_back).
+    pub fn take(&mut self, address: &str) -> Option<PendingCallback> {
+        self.queues.get_mut(address)?.waiting.pop_front()
     }
 
-    /// It was not sent, and is the next again.
-    pub fn put_back(&mut self, address: &str, waiting: Waiting) {
-        if let Some(line) = self.lines.get_mut(address) {
-            line.waiting.push_front(waiting);
+    /// Puts a callback back that was not sent: it is the next again.
+    pub fn put_back(&mut self, address: &str, waiting: PendingCallback) {
+        if let Some(queue_of) = self.queues.get_mut(address) {
+            queue_of.waiting.push_front(waiting);
         }
     }
 
-    /// One that was taken has ended so.
-    pub fn end(&mut self, address: &str, waiting: Waiting, outcome: Result<(), String>) -> CallbackEnd {
+    /// Ends a callback that was taken.
+    pub fn end(&mut self, address: &str, waiting: PendingCallback, outcome: Result<(), String>) -> CallbackOutcome {
         self.count -= 1;
         self.bytes -= waiting.bytes;
-        let failed = self.lines.get_mut(address).map_or(0, |line| {
-            line.count -= 1;
-            line.bytes -= waiting.bytes;
-            line.failed
+        let failed = self.queues.get_mut(address).map_or(0, |queue_of| {
+            queue_of.count -= 1;
+            queue_of.bytes -= waiting.bytes;
+            queue_of.failed
         });
-        let tries = failed.saturating_sub(waiting.came) + u64::from(outcome.is_ok());
+        let tries = failed.saturating_sub(waiting.failed_before) + u64::from(outcome.is_ok());
         let attempts = u32::try_from(tries).unwrap_or(u32::MAX);
-        CallbackEnd { result: waiting.callback.result, outcome, attempts }
+        CallbackOutcome { result: waiting.callback.result, outcome, attempts }
     }
 
-    /// Nobody could be reached this time: gives up whatever was tried often enough. They are the first
-    /// of their line, as all were tried in order.
-    pub fn give_up(&mut self, address: &str, reason: &str) -> Vec<CallbackEnd> {
+    /// Records a failed attempt, and ends the callbacks that have had [`TRIES_MAX`] of them. These are the first of the
+    /// queue, as it is sent in order.
+    pub fn fail_overdue(&mut self, address: &str, reason: &str) -> Vec<CallbackOutcome> {
         let mut given_up = Vec::new();
-        self.visit(address, false);
-        if let Some(line) = self.lines.get_mut(address) {
-            line.failed += 1;
+        self.set_has_sender(address, false);
+        if let Some(queue_of) = self.queues.get_mut(address) {
+            queue_of.failed += 1;
         }
         loop {
-            let Some(line) = self.lines.get_mut(address) else { return given_up };
-            let failed = line.failed;
-            let is_over = |waiting: &Waiting| failed.saturating_sub(waiting.came) >= u64::from(TRIES_MAX);
-            let Some(waiting) = line.waiting.pop_front_if(|waiting| is_over(waiting)) else { return given_up };
+            let Some(queue_of) = self.queues.get_mut(address) else { return given_up };
+            let failed = queue_of.failed;
+            let is_over =
+                |waiting: &PendingCallback| failed.saturating_sub(waiting.failed_before) >= u64::from(TRIES_MAX);
+            let Some(waiting) = queue_of.waiting.pop_front_if(|waiting| is_over(waiting)) else { return given_up };
             given_up.push(self.end(address, waiting, Err(reason.to_owned())));
         }
     }
 
-    /// Forgets an address for which nothing waits. Whether it did.
-    pub fn leave(&mut self, address: &str) -> bool {
-        let is_over = self.lines.get(address).is_none_or(|line| line.count == 0);
+    /// Removes the queue of an address if it is empty. Returns whether it was.
+    pub fn remove_if_empty(&mut self, address: &str) -> bool {
+        let is_over = self.queues.get(address).is_none_or(|queue_of| queue_of.count == 0);
         if is_over {
-            self.lines.remove(address);
+            self.queues.remove(address);
         }
         is_over
     }
 
-    /// How many callbacks have not ended.
+    /// Number of callbacks that have not ended.
     pub fn len(&self) -> usize {
         self.count
     }
@@ -231,93 +238,95 @@ mod tests {
         Callback { result: Arc::new(result), info: Arc::new(CallbackInfo::new(address)) }
     }
 
-    fn names(ends: &[CallbackEnd]) -> Vec<String> {
+    fn names(ends: &[CallbackOutcome]) -> Vec<String> {
         ends.iter().map(|end| format!("{} {}", end.result.task_id, end.attempts)).collect()
     }
 
-    fn send(queue: &mut CallbackQueue, address: &str) -> CallbackEnd {
+    fn send(queue: &mut CallbackQueue, address: &str) -> CallbackOutcome {
         let waiting = queue.take(address).expect("something waits");
         queue.end(address, waiting, Ok(()))
     }
 
     #[test]
-    fn what_comes_first_goes_first_and_an_address_is_forgotten_when_all_is_sent() {
-        let mut queue = CallbackQueue::new(Bounds::default());
+    fn callbacks_are_sent_in_order_and_an_empty_queue_is_removed() {
+        let mut queue = CallbackQueue::new(CallbackLimits::default());
         assert!(matches!(queue.post(callback(A, "1")), Posted::First(address, _) if *address == *A));
         assert!(matches!(queue.post(callback(A, "2")), Posted::Queued));
         assert!(matches!(queue.post(callback(B, "3")), Posted::First(..)));
-        queue.set_out(A);
+        queue.begin_sending(A);
         assert_eq!(names(&[send(&mut queue, A)]), ["1 1"]);
         let back = queue.take(A).expect("the second");
-        assert!(!queue.leave(A), "it is being sent");
+        assert!(!queue.remove_if_empty(A), "it is being sent");
         queue.put_back(A, back);
         assert_eq!(names(&[send(&mut queue, A)]), ["2 1"]);
-        assert!(queue.leave(A) && !queue.leave(B) && queue.len() == 1);
-        assert!(matches!(queue.post(callback(A, "4")), Posted::First(..)), "somebody must go there anew");
+        assert!(queue.remove_if_empty(A) && !queue.remove_if_empty(B) && queue.len() == 1);
+        assert!(matches!(queue.post(callback(A, "4")), Posted::First(..)), "a new sender is needed");
     }
 
     #[test]
-    fn each_callback_gets_all_its_tries_whenever_it_came() {
-        let mut queue = CallbackQueue::new(Bounds::default());
+    fn each_callback_gets_all_its_attempts_whenever_it_was_queued() {
+        let mut queue = CallbackQueue::new(CallbackLimits::default());
         queue.post(callback(A, "1"));
-        queue.set_out(A);
+        queue.begin_sending(A);
         queue.post(callback(A, "2"));
-        assert!(queue.give_up(A, "gone").is_empty());
-        queue.set_out(A);
-        assert!(queue.give_up(A, "gone").is_empty());
-        queue.set_out(A);
-        let ends = queue.give_up(A, "gone");
+        assert!(queue.fail_overdue(A, "gone").is_empty());
+        queue.begin_sending(A);
+        assert!(queue.fail_overdue(A, "gone").is_empty());
+        queue.begin_sending(A);
+        let ends = queue.fail_overdue(A, "gone");
         assert_eq!((names(&ends), &ends[0].outcome), (vec!["1 3".to_owned()], &Err("gone".to_owned())));
-        queue.set_out(A);
-        assert_eq!(names(&queue.give_up(A, "gone")), ["2 3"]);
-        assert!(queue.is_empty() && queue.leave(A));
+        queue.begin_sending(A);
+        assert_eq!(names(&queue.fail_overdue(A, "gone")), ["2 3"]);
+        assert!(queue.is_empty() && queue.remove_if_empty(A));
         assert_eq!(queue.bytes, 0);
     }
 
     #[test]
-    fn a_visit_that_ends_well_before_its_turn_is_no_failed_try() {
-        let mut queue = CallbackQueue::new(Bounds::default());
+    fn a_sender_that_ends_without_an_error_counts_as_no_attempt() {
+        let mut queue = CallbackQueue::new(CallbackLimits::default());
         queue.post(callback(A, "1"));
         queue.post(callback(A, "2"));
         for _ in 0..5 {
-            queue.set_out(A);
-            queue.return_from(A);
+            queue.begin_sending(A);
+            queue.finish_sending(A);
         }
-        queue.set_out(A);
-        assert!(queue.give_up(A, "gone").is_empty());
-        queue.set_out(A);
+        queue.begin_sending(A);
+        assert!(queue.fail_overdue(A, "gone").is_empty());
+        queue.begin_sending(A);
         assert_eq!(names(&[send(&mut queue, A), send(&mut queue, A)]), ["1 2", "2 2"]);
     }
 
     #[test]
-    fn what_comes_when_nothing_is_sent_any_more_ends_at_once() {
-        let mut queue = CallbackQueue::new(Bounds::default());
+    fn callbacks_posted_after_the_stop_end_at_once() {
+        let mut queue = CallbackQueue::new(CallbackLimits::default());
         queue.post(callback(A, "1"));
         queue.stop();
         let refused = queue.post(callback(A, "2"));
-        assert!(matches!(refused, Posted::Refused(CallbackEnd { outcome: Err(why), .. }) if why.contains("stopped")));
+        assert!(
+            matches!(refused, Posted::Refused(CallbackOutcome { outcome: Err(reason), .. }) if reason.contains("stopped"))
+        );
         assert_eq!(queue.len(), 1);
     }
 
     #[test]
-    fn what_does_not_fit_ends_at_once_and_the_others_go_on() {
-        let bounds = Bounds { address_max: 2, all_max: 3, ..Bounds::default() };
-        let mut queue = CallbackQueue::new(bounds);
-        let why = |posted: Posted| match posted {
-            Posted::Refused(CallbackEnd { outcome: Err(why), attempts: 0, .. }) => why,
+    fn callbacks_over_the_limits_end_at_once() {
+        let limits = CallbackLimits { address_max: 2, all_max: 3, ..CallbackLimits::default() };
+        let mut queue = CallbackQueue::new(limits);
+        let reason = |posted: Posted| match posted {
+            Posted::Refused(CallbackOutcome { outcome: Err(reason), attempts: 0, .. }) => reason,
             other => panic!("{other:?}"),
         };
         queue.post(callback(A, "1"));
         queue.post(callback(A, "2"));
-        assert!(why(queue.post(callback(A, "3"))).contains("2 callbacks wait for this address"));
+        assert!(reason(queue.post(callback(A, "3"))).contains("2 callbacks wait for this address"));
         queue.post(callback(B, "4"));
-        assert!(why(queue.post(callback(B, "5"))).contains("for all addresses"));
+        assert!(reason(queue.post(callback(B, "5"))).contains("for all addresses"));
         send(&mut queue, A);
         assert!(matches!(queue.post(callback(B, "6")), Posted::Queued));
-        let mut queue = CallbackQueue::new(Bounds { address_bytes_max: 40, all_bytes_max: 50, ..bounds });
+        let mut queue = CallbackQueue::new(CallbackLimits { address_bytes_max: 40, all_bytes_max: 50, ..limits });
         queue.post(callback(A, "1"));
         queue.post(callback(A, "2"));
-        assert!(why(queue.post(callback(A, "3"))).contains("2 callbacks"));
-        assert!(why(queue.post(callback(B, "4"))).contains("50 bytes wait already, for all"));
+        assert!(reason(queue.post(callback(A, "3"))).contains("2 callbacks"));
+        assert!(reason(queue.post(callback(B, "4"))).contains("50 bytes wait already, for all"));
     }
 }

@@ -1,14 +1,18 @@
-//! The book over turned clocks.
+//! Schedules under clocks that jump.
 
 use super::*;
 use crate::{
     control_plane::state::UNKNOWN_GRACE,
-    task::{ScheduleSpec, schedule::When},
+    protocol::ScheduleStatus,
+    task::{
+        ScheduleSpec, TaskStatus,
+        schedule::{Overlap, When},
+    },
 };
 
-/// A book, and both clocks.
+/// Schedules, and both clocks.
 struct Story {
-    book: Schedules,
+    schedules: Schedules,
     now: Now,
 }
 
@@ -30,7 +34,7 @@ fn cron(pattern: &str, tz: &str) -> ScheduleSpec {
 
 impl Story {
     fn at(text: &str) -> Self {
-        Self { book: Schedules::default(), now: Now { mono: Moment::from_micros(1), wall: at(text) } }
+        Self { schedules: Schedules::default(), now: Now { mono: Moment::from_micros(1), wall: at(text) } }
     }
 
     fn with(text: &str, spec: ScheduleSpec) -> Self {
@@ -40,21 +44,21 @@ impl Story {
     }
 
     fn add(&mut self, name: &str, spec: ScheduleSpec) {
-        self.book.add(self.now, NewSchedule::new(name, "tick", spec), false).unwrap_or_else(|why| panic!("{why}"));
+        self.schedules.add(self.now, NewSchedule::new(name, "tick", spec), false).unwrap_or_else(|why| panic!("{why}"));
     }
 
     /// Turns both clocks to the next time somebody must look, up to `span` from now, and takes what is due. What
     /// is fired has ended when it is `ends`.
-    fn run(&mut self, span: Duration, ends: Option<TaskStatus>) -> Vec<(Timestamp, Turn)> {
+    fn run(&mut self, span: Duration, ends: Option<TaskStatus>) -> Vec<(Timestamp, DueAction)> {
         let (until, mut turns) = (self.now.mono + span, Vec::new());
         loop {
-            let wake = self.book.wake(self.now);
+            let wake = self.schedules.wake(self.now);
             let next = wake.min(until);
             self.pass(next.since(self.now.mono));
-            self.book.look(self.now);
-            while let Some(turn) = self.book.turn(self.now) {
-                if let Turn::Fire(fire) = &turn {
-                    self.book.submitted(self.now, &fire.name, &fire.task.id, By::Time, ends);
+            self.schedules.observe_clocks(self.now);
+            while let Some(turn) = self.schedules.next_due(self.now) {
+                if let DueAction::Run(fire) = &turn {
+                    self.schedules.submitted(self.now, &fire.name, &fire.task.id, Trigger::Due, ends);
                 }
                 turns.push((self.now.wall, turn));
             }
@@ -71,16 +75,16 @@ impl Story {
     /// The times at which tasks are submitted that end at once.
     fn fired(&mut self, span: Duration) -> Vec<Timestamp> {
         let turns = self.run(span, Some(TaskStatus::Success)).into_iter();
-        turns.filter(|(_, turn)| matches!(turn, Turn::Fire(_))).map(|(at, _)| at).collect()
+        turns.filter(|(_, turn)| matches!(turn, DueAction::Run(_))).map(|(at, _)| at).collect()
     }
 
     fn info(&self) -> ScheduleInfo {
-        self.book.info(self.now, "s").expect("the schedule")
+        self.schedules.info(self.now, "s").expect("the schedule")
     }
 }
 
-fn skips(turns: &[(Timestamp, Turn)]) -> Vec<Skip> {
-    turns.iter().filter_map(|(_, turn)| if let Turn::Skip(_, why) = turn { Some(*why) } else { None }).collect()
+fn skips(turns: &[(Timestamp, DueAction)]) -> Vec<Skip> {
+    turns.iter().filter_map(|(_, turn)| if let DueAction::Skip(_, why) = turn { Some(*why) } else { None }).collect()
 }
 
 #[test]
@@ -96,7 +100,7 @@ fn a_day_of_cron_goes_right_through_a_change_of_the_clocks() {
         let turns = story.run(secs(hours * 3_600), Some(TaskStatus::Success));
         assert_eq!(skips(&turns), []);
         let of = |wanted: &str| -> Vec<Timestamp> {
-            let is_it = |turn: &Turn| matches!(turn, Turn::Fire(fire) if &*fire.name == wanted);
+            let is_it = |turn: &DueAction| matches!(turn, DueAction::Run(fire) if &*fire.name == wanted);
             turns.iter().filter(|(_, turn)| is_it(turn)).map(|(at, _)| *at).collect()
         };
         assert_eq!((of("minute").len() as u64, of("hour").len() as u64), (hours * 60, hours), "{midnight}");
@@ -108,8 +112,8 @@ fn a_day_of_cron_goes_right_through_a_change_of_the_clocks() {
         let ids: BTreeSet<String> = turns
             .iter()
             .map(|(_, turn)| match turn {
-                Turn::Fire(fire) => fire.task.id.to_string(),
-                Turn::Skip(..) => panic!("none was left out"),
+                DueAction::Run(fire) => fire.task.id.to_string(),
+                DueAction::Skip(..) => panic!("none was left out"),
             })
             .collect();
         assert_eq!(ids.len(), turns.len(), "every task has an id of its own");
@@ -133,7 +137,7 @@ fn a_count_and_a_moment_end_it() {
     assert_eq!(story.fired(secs(3_600)).len(), 3);
     let info = story.info();
     assert_eq!((info.status, info.runs, info.remaining, info.next_run), (ScheduleStatus::Finished, 3, Some(0), None));
-    assert_eq!(story.book.wake(story.now), Moment::NEVER);
+    assert_eq!(story.schedules.wake(story.now), Moment::NEVER);
 
     let until = Some(at("2026-11-24T12:00:30Z"));
     let mut story = Story::with("2026-11-24T12:00:00Z", ScheduleSpec { until, ..every(10) });
@@ -149,10 +153,10 @@ fn a_count_and_a_moment_end_it() {
 fn while_the_last_task_runs_times_are_left_out() {
     let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
     let turns = story.run(secs(50), None);
-    let Turn::Fire(first) = &turns[0].1 else { panic!("{turns:?}") };
+    let DueAction::Run(first) = &turns[0].1 else { panic!("{turns:?}") };
     assert_eq!((turns.len(), skips(&turns)), (5, vec![Skip::Busy; 4]));
     assert_eq!((story.info().runs, story.info().skipped), (1, 4));
-    assert_eq!(story.book.ended(&first.task.id, TaskStatus::Success), None);
+    assert_eq!(story.schedules.ended(&first.task.id, TaskStatus::Success), None);
     assert_eq!(story.info().last_status, Some(TaskStatus::Success));
     assert_eq!(story.run(secs(10), None).len(), 1);
 }
@@ -162,27 +166,27 @@ fn or_one_of_them_waits_for_its_end() {
     let spec = ScheduleSpec { overlap: Overlap::Queue, count: Some(2), ..every(10) };
     let mut story = Story::with("2026-11-24T12:00:00Z", spec);
     let turns = story.run(secs(50), None);
-    let Turn::Fire(first) = &turns[0].1 else { panic!("{turns:?}") };
+    let DueAction::Run(first) = &turns[0].1 else { panic!("{turns:?}") };
     assert_eq!(skips(&turns), [Skip::Full; 3], "the second waits, and the others do not pile up");
-    let second = story.book.ended(&first.task.id, TaskStatus::Failure).expect("the one that waited");
+    let second = story.schedules.ended(&first.task.id, TaskStatus::Failure).expect("the one that waited");
     assert_ne!(second.task.id, first.task.id);
-    story.book.submitted(story.now, &second.name, &second.task.id, By::Time, None);
+    story.schedules.submitted(story.now, &second.name, &second.task.id, Trigger::Due, None);
     assert_eq!(story.info().status, ScheduleStatus::Finished);
-    assert_eq!(story.book.ended(&second.task.id, TaskStatus::Success), None, "nothing waits any more");
-    assert!(!story.book.has_live());
+    assert_eq!(story.schedules.ended(&second.task.id, TaskStatus::Success), None, "nothing waits any more");
+    assert!(!story.schedules.has_live());
 }
 
 #[test]
 fn paused_it_submits_nothing_and_resumed_it_goes_on_in_step() {
     let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
-    assert!(story.book.pause("s") && story.book.pause("s") && !story.book.pause("t"));
+    assert!(story.schedules.pause("s") && story.schedules.pause("s") && !story.schedules.pause("t"));
     assert_eq!((story.fired(secs(33)).len(), story.info().status), (0, ScheduleStatus::Paused));
-    assert!(story.book.resume(story.now, "s") && !story.book.resume(story.now, "t"));
+    assert!(story.schedules.resume(story.now, "s") && !story.schedules.resume(story.now, "t"));
     assert_eq!(story.fired(secs(10)), [at("2026-11-24T12:00:40Z")]);
 }
 
 #[test]
-fn what_was_missed_by_more_than_the_grace_is_told_and_not_made_up_for() {
+fn a_run_missed_by_more_than_the_grace_is_skipped_and_reported() {
     let mut story = Story::with("2026-11-24T12:00:00Z", cron("0 * * * *", "UTC"));
     story.pass(secs(3_600 * 5 + 59));
     assert_eq!(story.fired(Duration::ZERO), [story.now.wall], "17:00 is 59 s ago, and of five times it is one");
@@ -217,30 +221,30 @@ fn a_wall_clock_that_is_set_forth_or_back_neither_floods_nor_silences() {
 #[test]
 fn a_clock_that_jumps_is_noticed_within_a_minute() {
     let mut story = Story::with("2026-11-24T12:00:00Z", cron("0 0 1 1 *", "UTC"));
-    assert!(story.book.wake(story.now).since(story.now.mono) <= CLOCK_LOOK);
+    assert!(story.schedules.wake(story.now).since(story.now.mono) <= CLOCK_CHECK_INTERVAL);
     story.now.wall = at("2026-12-31T23:59:30Z");
-    assert_eq!(story.fired(CLOCK_LOOK), [at("2027-01-01T00:00:00Z")]);
+    assert_eq!(story.fired(CLOCK_CHECK_INTERVAL), [at("2027-01-01T00:00:00Z")]);
 }
 
 #[test]
-fn the_same_again_is_fine_and_another_one_needs_to_be_told() {
+fn an_identical_schedule_is_accepted_and_another_needs_replace() {
     let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
     story.fired(secs(30));
     story.add("s", every(10));
     assert_eq!(story.info().runs, 3, "it is the same schedule");
     let other = NewSchedule::new("s", "tock", every(20));
-    assert!(matches!(story.book.add(story.now, other.clone(), false), Err(NotKept::Taken(_))));
+    assert!(matches!(story.schedules.add(story.now, other.clone(), false), Err(ScheduleError::Taken(_))));
     assert_eq!(story.info().schedule.task_name, "tick");
-    story.book.add(story.now, other, true).expect("it is replaced");
+    story.schedules.add(story.now, other, true).expect("it is replaced");
     assert_eq!((story.info().schedule.task_name.as_str(), story.info().runs), ("tock", 0));
     assert_eq!(story.fired(secs(60)).len(), 3);
-    assert!(story.book.remove(story.now, "s").expect("it may go").is_some());
-    assert!(story.book.remove(story.now, "s").expect("it may go").is_none());
-    assert!(story.book.is_empty() && story.book.wake(story.now) == Moment::NEVER);
+    assert!(story.schedules.remove(story.now, "s").expect("it may go").is_some());
+    assert!(story.schedules.remove(story.now, "s").expect("it may go").is_none());
+    assert!(story.schedules.is_empty() && story.schedules.wake(story.now) == Moment::NEVER);
 }
 
 #[test]
-fn what_cannot_be_kept_says_why() {
+fn a_refused_schedule_has_a_reason() {
     let mut story = Story::at("2026-11-24T12:00:00Z");
     let plain = NewSchedule::new("s", "tick", every(10));
     let json = |text: &str| crate::json::Json::parse(text).expect("JSON");
@@ -254,10 +258,10 @@ fn what_cannot_be_kept_says_why() {
         ),
         (NewSchedule { spec: cron("* * *", "UTC"), ..plain.clone() }, "not a cron pattern"),
     ] {
-        let why = story.book.add(story.now, wrong, true).expect_err("a refusal").to_string();
+        let why = story.schedules.add(story.now, wrong, true).expect_err("a refusal").to_string();
         assert!(why.contains(words), "{why}");
     }
-    assert!(story.book.is_empty());
+    assert!(story.schedules.is_empty());
 }
 
 #[test]
@@ -267,43 +271,43 @@ fn a_thousand_are_kept_and_what_is_over_makes_room() {
         story.add(&format!("s{number}"), cron("*/5 * * * *", "Europe/Paris"));
     }
     let one_more = NewSchedule::new("more", "tick", ScheduleSpec { count: Some(1), ..every(10) });
-    assert!(matches!(story.book.add(story.now, one_more.clone(), false), Err(NotKept::TooMany)));
+    assert!(matches!(story.schedules.add(story.now, one_more.clone(), false), Err(ScheduleError::TooMany)));
     assert_eq!(story.fired(secs(3_600)).len(), 12 * SCHEDULES_MAX);
-    story.book.remove(story.now, "s7").expect("it may go");
-    story.book.add(story.now, one_more, false).expect("there is room");
+    story.schedules.remove(story.now, "s7").expect("it may go");
+    story.schedules.add(story.now, one_more, false).expect("there is room");
     story.fired(secs(10));
     story.add("another", every(10));
-    assert_eq!(story.book.len(), SCHEDULES_MAX);
-    assert!(story.book.info(story.now, "more").is_none(), "its count was over");
+    assert_eq!(story.schedules.len(), SCHEDULES_MAX);
+    assert!(story.schedules.info(story.now, "more").is_none(), "its count was over");
 }
 
 #[test]
 fn the_schedule_of_a_module_lives_as_long_as_a_worker_has_it() {
     let mut story = Story::at("2026-11-24T12:00:00Z");
     let new = |spec| NewSchedule::new("s", "s", spec);
-    story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
+    story.schedules.set_from_module(story.now, new(every(10)), "clock").expect("it is kept");
     assert_eq!(story.info().source, ScheduleSource::Module("clock".into()));
-    assert!(matches!(story.book.remove(story.now, "s"), Err(NotKept::OfModule { .. })));
-    let own = story.book.add(story.now, new(every(20)), true);
-    assert!(matches!(own, Err(NotKept::OfModule { .. })), "{own:?}");
+    assert!(matches!(story.schedules.remove(story.now, "s"), Err(ScheduleError::OfModule { .. })));
+    let own = story.schedules.add(story.now, new(every(20)), true);
+    assert!(matches!(own, Err(ScheduleError::OfModule { .. })), "{own:?}");
 
-    story.book.withdraw(story.now, "s", UNKNOWN_GRACE);
+    story.schedules.module_gone(story.now, "s", UNKNOWN_GRACE);
     assert_eq!(story.fired(secs(20)).len(), 2, "its worker may come back");
-    story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
+    story.schedules.set_from_module(story.now, new(every(10)), "clock").expect("it is kept");
     assert_eq!((story.fired(secs(60)).len(), story.info().runs), (6, 8));
-    story.book.offer(story.now, new(every(30)), "clock").expect("it is changed");
+    story.schedules.set_from_module(story.now, new(every(30)), "clock").expect("it is changed");
     assert_eq!(story.fired(secs(60)).len(), 2);
-    story.book.withdraw(story.now, "s", UNKNOWN_GRACE);
+    story.schedules.module_gone(story.now, "s", UNKNOWN_GRACE);
     story.run(UNKNOWN_GRACE + secs(1), None);
-    assert!(story.book.is_empty());
+    assert!(story.schedules.is_empty());
 
     // Paused stays paused.
-    story.book.offer(story.now, new(every(10)), "clock").expect("it is kept");
-    story.book.pause("s");
-    story.book.withdraw(story.now, "s", UNKNOWN_GRACE);
+    story.schedules.set_from_module(story.now, new(every(10)), "clock").expect("it is kept");
+    story.schedules.pause("s");
+    story.schedules.module_gone(story.now, "s", UNKNOWN_GRACE);
     story.run(UNKNOWN_GRACE + secs(1), None);
     assert_eq!(story.info().status, ScheduleStatus::Absent);
-    story.book.offer(story.now, new(every(20)), "clock").expect("it is kept");
+    story.schedules.set_from_module(story.now, new(every(20)), "clock").expect("it is kept");
     assert_eq!((story.fired(secs(60)).len(), story.info().status), (0, ScheduleStatus::Paused));
-    assert!(story.book.revoke("s") && story.book.is_empty());
+    assert!(story.schedules.remove_from_module("s") && story.schedules.is_empty());
 }

@@ -1,8 +1,8 @@
-//! What became of callbacks.
+//! The outcome of callbacks.
 //!
-//! That one is due is an effect of the end of its task; whoever carries it out tells here how it went.
+//! The end of a task has an [`Effect::Callback`](super::Effect); the caller that carries it out reports here how it ended.
 
-use super::{CallbackEnd, Responder, State};
+use super::{CallbackOutcome, Responder, State};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,
@@ -11,9 +11,9 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Notes what became of a callback.
-    pub fn callback_ended(&mut self, now: Now, end: CallbackEnd) {
-        let CallbackEnd { result, outcome, attempts } = end;
+    /// Records the outcome of a callback.
+    pub fn callback_ended(&mut self, now: Now, end: CallbackOutcome) {
+        let CallbackOutcome { result, outcome, attempts } = end;
         let Some(pending) = &result.callback else { return };
         let (kind, state, reason) = match outcome {
             Ok(()) => (EventKind::CallbackDelivered, DeliveryState::Delivered, None),
@@ -24,10 +24,10 @@ impl<R: Responder> State<R> {
             Some(reason) => format!("{}: {reason}", delivery.address),
             None => delivery.address.clone(),
         };
-        let about = self.results.amend(now.mono, &result, |kept| kept.callback = Some(Box::new(delivery)));
-        let (name, priority) = about.map(|about| (about.name.clone(), about.priority)).unzip();
+        let meta = self.results.amend(now.mono, &result, |kept| kept.callback = Some(Box::new(delivery)));
+        let (name, priority) = meta.map(|meta| (meta.name.clone(), meta.priority)).unzip();
         let task = Some(&result.task_id);
         let (detail, name) = (Some(&*detail), name.as_ref());
-        self.note_event(now, NewEvent { kind, task, name, priority, worker: None, attempt: 0, detail });
+        self.record_event(now, NewEvent { kind, task, name, priority, worker: None, attempt: 0, detail });
     }
 }

@@ -1,8 +1,7 @@
-//! A worker's modules change while it works.
+//! A worker's modules change while it runs.
 //!
-//! The worker asks before it changes anything. Either its catalog changes here, in this one
-//! transition, or it stays as it was and the worker hears why: a change must not strand a task that
-//! was accepted for the old modules.
+//! The worker proposes its new catalog before it changes anything. It is applied in this one transition, or declined
+//! with the reason: a change must not block a task that was accepted for the old modules.
 
 use std::{
     cell::OnceCell,
@@ -13,7 +12,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Responder, State, TaskRecord, Timer, schedules::whens};
+use super::{Responder, State, TaskRecord, Timer, schedules::schedule_specs};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,
@@ -23,136 +22,138 @@ use crate::{
     task::{ModuleInfo, ModuleStatus},
 };
 
-/// Waiting tasks that are looked at for one change, shared evenly among the names that it concerns,
-/// but at least one of each. All this is done under the lock.
+/// Maximum number of waiting tasks that are checked for one change, shared evenly among the affected names, but at
+/// least one of each. The state is locked meanwhile.
 const CHECKED_MAX: usize = 10_000;
-/// Bytes of arguments that are checked against changed signatures. Those beyond are taken to fit.
+/// Maximum size of the arguments that are checked against changed signatures, in bytes. Others count as valid.
 const CHECKED_BYTES_MAX: usize = 4 << 20;
-/// Scheduled tasks, and leases, that are looked at for one change.
+/// Maximum number of scheduled tasks, and of leases, that are checked for one change.
 const SCANNED_MAX: usize = 20_000;
 
-/// A task name of which the new catalog may not run everything that was submitted.
-enum Concern<'a> {
-    /// No worker will have it.
+/// How the new catalog may conflict with submitted tasks of one name.
+enum CatalogConflict<'a> {
+    /// No worker would serve the name.
     Gone,
-    /// It has another signature, which is read once there is a task to check.
+    /// The name has another signature, which is compiled once there is a task to check.
     Changed(&'a Json, OnceCell<Signature>),
 }
 
-/// Tasks of one name that could not run any more.
-struct Stranded<'a> {
+/// Tasks of one name that the new catalog could not run.
+struct BlockedTasks<'a> {
     name: &'a str,
     count: usize,
-    /// Why the first of them could not.
-    why: Option<String>,
+    /// Why it could not run the first of them.
+    reason: Option<String>,
 }
 
 impl<R: Responder> State<R> {
-    /// Changes the modules of a worker, unless tasks wait that could then not run.
+    /// Applies the new catalog of a worker, or declines it if unfinished tasks could not run any more.
     pub fn change_catalog(&mut self, now: Now, change: CatalogChange, reply_to: R) {
         let CatalogChange { worker: key, sequence, modules, force } = change;
         let Some(worker) = self.registry.get_mut(key) else {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
         worker.last_seen = now;
-        if sequence > worker.changed.0 {
+        if sequence > worker.last_change.0 {
             let too_large = self.registry.refusal_of(&modules, Some(key));
-            let objection = too_large.or_else(|| if force { None } else { self.objection(key, &modules) });
+            let conflict = too_large.or_else(|| if force { None } else { self.conflict(key, &modules) });
             if let Some(worker) = self.registry.get_mut(key) {
-                worker.changed = (sequence, objection.clone());
+                worker.last_change = (sequence, conflict.clone());
             }
-            if objection.is_none() {
-                self.take_catalog(now, key, modules);
+            if conflict.is_none() {
+                self.apply_catalog(now, key, modules);
             }
         }
-        let declined = self.registry.get(key).and_then(|worker| worker.changed.1.clone());
+        let declined = self.registry.get(key).and_then(|worker| worker.last_change.1.clone());
         self.reply_to_worker(reply_to, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
-        self.dispatch(now);
     }
 
-    fn take_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {
+    fn apply_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {
         let Some(worker) = self.registry.get(key) else { return };
-        let (id, news, before) = (worker.id.clone(), news(worker.modules(), &modules), whens(worker.modules()));
-        for (kind, detail) in &news {
-            self.note_event(now, NewEvent { detail: Some(detail), ..NewEvent::of_worker(*kind, &id) });
+        let (id, catalog_events, before) =
+            (worker.id.clone(), catalog_events(worker.modules(), &modules), schedule_specs(worker.modules()));
+        for (kind, detail) in &catalog_events {
+            self.record_event(now, NewEvent { detail: Some(detail), ..NewEvent::of_worker(*kind, &id) });
         }
-        self.offer_schedules(now, key, &before, &modules);
-        let after = whens(&modules);
+        self.update_module_schedules(now, key, &before, &modules);
+        let after = schedule_specs(&modules);
         let dropped = before.into_iter().filter(|(name, _)| !after.contains_key(name)).collect();
-        let lone = self.lone_schedules(key, &dropped);
+        let lone = self.exclusive_schedules(key, &dropped);
         let names = modules.iter().filter(|module| module.status == ModuleStatus::Leaving);
         let leaving: Vec<Arc<str>> =
             names.flat_map(|module| &module.tasks).map(|task| task.name.as_str().into()).collect();
-        let turnover = self.registry.change(key, modules);
-        let nobody_takes = |name: &Arc<str>| self.registry.is_leaving(name);
+        let diff = self.registry.change(key, modules);
+        let is_closed = |name: &Arc<str>| self.registry.is_leaving(name);
         let closed: Vec<Arc<str>> =
-            leaving.into_iter().filter(nobody_takes).chain(turnover.gone.iter().cloned()).chain(lone).collect();
-        // Whatever is due from now on would fail.
-        self.withdraw_schedules(now, &closed, Duration::ZERO);
-        for name in &turnover.gone {
-            self.queue.withdraw(name);
+            leaving.into_iter().filter(is_closed).chain(diff.removed.iter().cloned()).chain(lone).collect();
+        // Runs that are due from now on would fail.
+        self.suspend_schedules(now, &closed, Duration::ZERO);
+        for name in &diff.removed {
+            self.queue.mark_unserved(name);
         }
-        for name in turnover.new {
-            self.queue.offer(name.clone());
+        for name in diff.added {
+            self.queue.mark_served(name.clone());
             self.claim(now, &name);
         }
     }
 
-    /// Why a worker's modules should not change to these.
-    fn objection(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<Refusal> {
+    /// Returns how these modules conflict with unfinished tasks, if they do.
+    fn conflict(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<Refusal> {
         let (old, new) = (schemas(self.registry.get(key)?.modules()), schemas(modules));
-        let concern = |name: &str, schema: &Json| match new.get(name) {
-            None => (!self.registry.has_other(key, name)).then_some(Concern::Gone),
+        let conflict_of = |name: &str, schema: &Json| match new.get(name) {
+            None => (!self.registry.has_other(key, name)).then_some(CatalogConflict::Gone),
             Some(new) if *new == schema => None,
-            Some(new) => Some(Concern::Changed(new, OnceCell::new())),
+            Some(new) => Some(CatalogConflict::Changed(new, OnceCell::new())),
         };
-        let concerns: BTreeMap<&str, Concern<'_>> =
-            old.into_iter().filter_map(|(name, schema)| Some((name, concern(name, schema)?))).collect();
-        let first = if concerns.is_empty() { None } else { self.stranded(&concerns).into_iter().next() };
-        first.map(|Stranded { name, count, why }| {
+        let conflicts: BTreeMap<&str, CatalogConflict<'_>> =
+            old.into_iter().filter_map(|(name, schema)| Some((name, conflict_of(name, schema)?))).collect();
+        let first = if conflicts.is_empty() { None } else { self.blocked(&conflicts).into_iter().next() };
+        first.map(|BlockedTasks { name, count, reason }| {
             let tasks = match count {
                 1 => "1 unfinished task".to_owned(),
-                _ if count < share(concerns.len()) => format!("{count} unfinished tasks"),
+                _ if count < share(conflicts.len()) => format!("{count} unfinished tasks"),
                 _ => format!("{count} or more unfinished tasks"),
             };
-            let why = match why {
+            let reason = match reason {
                 None => format!("it has no '{name}', which would leave {tasks} without a worker"),
-                Some(why) => format!("it does not take the arguments of {tasks} of '{name}': {why}"),
+                Some(reason) => format!("it does not take the arguments of {tasks} of '{name}': {reason}"),
             };
-            Refusal::new(RefusalCode::CatalogConflict, why)
+            Refusal::new(RefusalCode::CatalogConflict, reason)
         })
     }
 
-    /// Tasks that have not ended and could not run any more, by their names.
-    fn stranded<'a>(&'a self, concerns: &BTreeMap<&'a str, Concern<'_>>) -> Vec<Stranded<'a>> {
+    /// Returns the unfinished tasks that could not run any more, by their names.
+    fn blocked<'a>(&'a self, conflicts: &BTreeMap<&'a str, CatalogConflict<'_>>) -> Vec<BlockedTasks<'a>> {
         let mut bytes = 0;
-        let mut stranded = BTreeMap::<&str, Stranded<'_>>::new();
-        for record in self.unfinished_of(concerns) {
-            let Some((name, concern)) = concerns.get_key_value(&*record.name) else { continue };
-            let why = match concern {
-                Concern::Gone => None,
-                Concern::Changed(..) if bytes >= CHECKED_BYTES_MAX => continue,
-                Concern::Changed(schema, signature) => {
+        let mut blocked = BTreeMap::<&str, BlockedTasks<'_>>::new();
+        for record in self.unfinished_of(conflicts) {
+            let Some((name, conflict_of)) = conflicts.get_key_value(&*record.name) else { continue };
+            let reason = match conflict_of {
+                CatalogConflict::Gone => None,
+                CatalogConflict::Changed(..) if bytes >= CHECKED_BYTES_MAX => continue,
+                CatalogConflict::Changed(schema, signature) => {
                     bytes += record.bytes();
                     let signature = signature.get_or_init(|| Signature::read(name, schema));
-                    let Err(why) = signature.check(&record.args, &record.kwargs) else { continue };
-                    Some(why.to_string())
+                    let Err(reason) = signature.check(&record.args, &record.kwargs) else { continue };
+                    Some(reason.to_string())
                 }
             };
-            stranded.entry(name).or_insert(Stranded { name, count: 0, why }).count += 1;
+            blocked.entry(name).or_insert(BlockedTasks { name, count: 0, reason }).count += 1;
         }
-        stranded.into_values().collect()
+        blocked.into_values().collect()
     }
 
-    /// The unfinished tasks of these names: those that wait, those that are scheduled, and those
-    /// that are with a worker, which may be tried again.
-    fn unfinished_of<'a>(&'a self, names: &BTreeMap<&'a str, Concern<'_>>) -> impl Iterator<Item = &'a TaskRecord> {
+    /// Iterates over the unfinished tasks of these names: queued, scheduled, and leased ones, which may be retried.
+    fn unfinished_of<'a>(
+        &'a self,
+        names: &BTreeMap<&'a str, CatalogConflict<'_>>,
+    ) -> impl Iterator<Item = &'a TaskRecord> {
         let queued: Vec<_> = names.keys().map(|name| self.queue.of_name(name).take(share(names.len()))).collect();
         let scheduled = self.timers.iter().take(SCANNED_MAX).filter_map(|(_, timer)| match timer {
             Timer::Due(id) => Some(id),
             _ => None,
         });
-        // By way of the slots, so that the order is the same each time.
+        // Through the slots, so that the order is deterministic.
         let granted = self.registry.iter().flat_map(|(_, worker)| worker.slots.values().flat_map(|slot| &slot.granted));
         let granted = granted.take(SCANNED_MAX).filter_map(|lease| self.leases.get(lease).map(|granted| &granted.task));
         let etas = self.etas.iter().take(SCANNED_MAX).map(|(_, id)| id);
@@ -161,25 +162,25 @@ impl<R: Responder> State<R> {
     }
 }
 
-/// Waiting tasks that are looked at of each of so many names.
+/// Returns how many waiting tasks are checked of each name.
 fn share(names: usize) -> usize {
     (CHECKED_MAX / names.max(1)).max(1)
 }
 
-/// The schemas of the tasks in a catalog.
+/// Returns the schemas of the tasks in a catalog.
 fn schemas(modules: &[ModuleInfo]) -> BTreeMap<&str, &Json> {
     modules.iter().flat_map(|module| &module.tasks).map(|task| (task.name.as_str(), &task.schema)).collect()
 }
 
-/// What there is to tell of a change.
-fn news(old: &[ModuleInfo], new: &[ModuleInfo]) -> Vec<(EventKind, String)> {
+/// Returns the events of a catalog change.
+fn catalog_events(old: &[ModuleInfo], new: &[ModuleInfo]) -> Vec<(EventKind, String)> {
     let old: BTreeMap<&str, &ModuleInfo> = old.iter().map(|module| (module.path.as_str(), module)).collect();
     let paths: BTreeSet<&str> = new.iter().map(|module| module.path.as_str()).collect();
     let changes = new.iter().flat_map(|module| {
         let before = old.get(module.path.as_str()).copied();
-        let told = |kind, what: Option<String>| what.map(|what| (kind, format!("{}: {what}", module.name)));
-        let changed = told(EventKind::ModulesChanged, change(before, module));
-        changed.into_iter().chain(told(EventKind::ModuleRefused, failure(before, module)))
+        let event = |kind, what: Option<String>| what.map(|what| (kind, format!("{}: {what}", module.name)));
+        let changed = event(EventKind::ModulesChanged, change(before, module));
+        changed.into_iter().chain(event(EventKind::ModuleRefused, failure(before, module)))
     });
     let dropped = old.values().filter(|module| !module.hash.is_empty() && !paths.contains(module.path.as_str()));
     let dropped =
@@ -187,7 +188,7 @@ fn news(old: &[ModuleInfo], new: &[ModuleInfo]) -> Vec<(EventKind, String)> {
     changes.chain(dropped).collect()
 }
 
-/// What a module runs now that it did not run before.
+/// Describes how a module has changed, if it has.
 fn change(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
     let is = module.version();
     match before.filter(|before| !before.hash.is_empty()) {
@@ -204,7 +205,7 @@ fn change(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
     }
 }
 
-/// What is wrong with a module that was not wrong before.
+/// Returns the error of a module, if it is new.
 fn failure(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
     let known = before.and_then(|before| before.last_error.as_ref());
     let error = module.last_error.as_ref()?;

@@ -1,12 +1,12 @@
-//! What clients ask of the state.
+//! Requests of clients.
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Responder, State, SubmitOutcome, Timer, WATCHING_MAX, WaitCondition, wait};
+use super::{Responder, State, SubmitOutcome, Timer, WAITED_TASKS_MAX, WaitCondition, park_limit};
 use crate::control_plane::{
-    sessions::{self, Turn},
+    sessions::{self, PollKind},
     signatures::ArgumentErrors,
 };
 use crate::{
@@ -17,12 +17,12 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Takes tasks in.
+    /// Submits tasks without argument errors.
     pub fn submit(&mut self, now: Now, submit: Submit, reply_to: R) {
         self.submit_checked(now, submit, ArgumentErrors::default(), reply_to);
     }
 
-    /// Takes tasks in that were checked. Those that do not fit end at once.
+    /// Submits tasks with the errors of their arguments. Those with an error end at once.
     pub fn submit_checked(&mut self, now: Now, submit: Submit, mut errors: ArgumentErrors, reply_to: R) {
         let session = match &submit.notify {
             Notify::Session(session) => Some(*session),
@@ -33,38 +33,36 @@ impl<R: Responder> State<R> {
         }
         let ids: Vec<TaskId> = submit.tasks.iter().map(|task| task.id.clone()).collect();
         let tasks = submit.tasks.into_iter().enumerate();
-        let taken: Vec<SubmitOutcome> =
-            tasks.map(|(place, task)| self.offer(now, task, errors.take(place), session)).collect();
-        if let ([SubmitOutcome::Live], Notify::Answer) = (&taken[..], &submit.notify) {
+        let outcomes: Vec<SubmitOutcome> =
+            tasks.map(|(index, task)| self.submit_task(now, task, errors.take(index), session)).collect();
+        if let ([SubmitOutcome::Live], Notify::Answer) = (&outcomes[..], &submit.notify) {
             self.park(now, WaitCondition::Submitted(ids[0].clone()), WAIT_MAX, reply_to);
         } else {
-            let answer = self.submitted(taken, session);
-            self.reply(reply_to, answer);
+            let reply = self.submitted(outcomes, session);
+            self.reply(reply_to, reply);
         }
-        self.dispatch(now);
     }
 
-    /// Takes tasks in and returns what became of each. Nobody is told of their ends.
-    pub fn take(&mut self, now: Now, tasks: Vec<NewTask>, mut errors: ArgumentErrors) -> Vec<Submitted> {
+    /// Submits tasks, and returns the outcome of each. No reply is sent when they end.
+    pub fn submit_detached(&mut self, now: Now, tasks: Vec<NewTask>, mut errors: ArgumentErrors) -> Vec<Submitted> {
         let tasks = tasks.into_iter().enumerate();
-        let taken = tasks.map(|(place, task)| self.offer(now, task, errors.take(place), None)).collect();
-        let Reply::Submitted(answers) = self.submitted(taken, None) else { return Vec::new() };
-        self.dispatch(now);
-        answers
+        let outcomes = tasks.map(|(index, task)| self.submit_task(now, task, errors.take(index), None)).collect();
+        let Reply::Submitted(submitted) = self.submitted(outcomes, None) else { return Vec::new() };
+        submitted
     }
 
-    /// What became of each task of a frame.
-    pub(super) fn submitted(&mut self, taken: Vec<SubmitOutcome>, session: Option<Uuid>) -> Reply {
-        let (mut bytes, mut told) = (0, false);
-        let mut answers = Vec::with_capacity(taken.len());
-        for taken in taken {
-            answers.push(match taken {
+    /// Returns the reply to a submission.
+    pub(super) fn submitted(&mut self, outcomes: Vec<SubmitOutcome>, session: Option<Uuid>) -> Reply {
+        let (mut bytes, mut event) = (0, false);
+        let mut replies = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            replies.push(match outcome {
                 SubmitOutcome::Ended(result) => {
                     bytes += result.size();
-                    // What is too much for one frame is told by the session, or looked up.
-                    if mem::replace(&mut told, true) && bytes > FRAME_TARGET {
+                    // A result that does not fit into the frame is sent to the session, or can be looked up.
+                    if mem::replace(&mut event, true) && bytes > FRAME_TARGET {
                         if let Some(session) = session
-                            && self.sessions.tell(session, result)
+                            && self.sessions.add_result(session, result)
                         {
                             self.answer_session(session);
                         }
@@ -74,94 +72,92 @@ impl<R: Responder> State<R> {
                     }
                 }
                 SubmitOutcome::Live => Submitted::Accepted,
-                SubmitOutcome::Refused(why) => Submitted::Refused(why),
+                SubmitOutcome::Refused(refusal) => Submitted::Refused(refusal),
             });
         }
-        self.shed_sessions();
-        Reply::Submitted(answers)
+        self.evict_sessions();
+        Reply::Submitted(replies)
     }
 
-    /// Takes one task of the Python original in, whose submitter waits for its end however long
-    /// that takes.
+    /// Submits a task of the Python original, whose client waits for its end without a limit.
     pub fn submit_and_hold(&mut self, now: Now, task: NewTask, error: Option<ArgumentError>, reply_to: R) {
         let id = task.id.clone();
-        let answer = match self.offer(now, task, error, None) {
+        let submitted = match self.submit_task(now, task, error, None) {
             SubmitOutcome::Live => {
                 self.park(now, WaitCondition::Submitted(id), Duration::MAX, reply_to);
-                return self.dispatch(now);
+                return;
             }
             SubmitOutcome::Ended(result) => Submitted::Ended(result),
-            SubmitOutcome::Refused(why) => Submitted::Refused(why),
+            SubmitOutcome::Refused(refusal) => Submitted::Refused(refusal),
         };
-        self.reply(reply_to, Reply::Submitted(vec![answer]));
+        self.reply(reply_to, Reply::Submitted(vec![submitted]));
     }
 
-    /// Tells a client which tasks of its session have ended.
+    /// Answers with the results of a session, once there are any or the wait is over.
     pub fn collect(&mut self, now: Now, collect: &Collect, reply_to: R) {
         let Collect { session, sequence, wait_ms } = *collect;
         let known = self.touch_session(now, session);
-        let displaced = match self.sessions.ask(session, sequence) {
-            Turn::New { displaced } => {
-                let until = now.mono + wait(wait_ms);
-                let at_once =
+        let displaced = match self.sessions.poll(session, sequence) {
+            PollKind::New { displaced } => {
+                let until = now.mono + park_limit(wait_ms);
+                let unparked =
                     if known && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
-                match at_once {
+                match unparked {
                     Some(reply_to) => {
-                        let answer = self.sessions.answer(session, known);
-                        self.reply(reply_to, Reply::Collected(answer));
+                        let collected = self.sessions.take_reply(session, known);
+                        self.reply(reply_to, Reply::Collected(collected));
                     }
                     None => drop(self.timers.insert((until, Timer::Collect(session)))),
                 }
                 displaced
             }
-            Turn::Again { parked, answer } => {
-                self.reply(reply_to, Reply::Collected(answer));
+            PollKind::Repeated { parked, reply } => {
+                self.reply(reply_to, Reply::Collected(reply));
                 parked
             }
-            Turn::Old => return self.reply(reply_to, Reply::Collected(sessions::nothing())),
+            PollKind::Stale => return self.reply(reply_to, Reply::Collected(sessions::empty_reply())),
         };
         if let Some((reply_to, until)) = displaced {
             self.timers.remove(&(until, Timer::Collect(session)));
-            self.reply(reply_to, Reply::Collected(sessions::nothing()));
+            self.reply(reply_to, Reply::Collected(sessions::empty_reply()));
         }
     }
 
-    /// Tells a client how tasks stand, once one of them has ended or the wait is over.
+    /// Answers with the state of tasks, once one of them has ended or the wait is over.
     pub fn lookup(&mut self, now: Now, lookup: Lookup, reply_to: R) {
         let none_ended = lookup.ids.iter().all(|id| self.tasks.contains_key(id));
-        let has_room = self.watching + lookup.ids.len() <= WATCHING_MAX;
+        let has_room = self.waited_tasks + lookup.ids.len() <= WAITED_TASKS_MAX;
         if none_ended && has_room && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
-            self.park(now, WaitCondition::Lookup(lookup.ids), wait(lookup.wait_ms), reply_to);
+            self.park(now, WaitCondition::Lookup(lookup.ids), park_limit(lookup.wait_ms), reply_to);
         } else {
-            let found = self.found(now, &lookup.ids);
+            let found = self.found(now, &lookup.ids, None);
             self.reply(reply_to, Reply::Found(found));
         }
     }
 
-    /// Tells a client what a task says about itself, once there is something to tell.
+    /// Answers with the reports of a task, once there are new ones, it has ended or the wait is over.
     pub fn follow(&mut self, now: Now, follow: Follow, reply_to: R) {
         let nothing_new = self.tasks.get(&follow.id).is_some_and(|record| record.reports.last() <= follow.after);
         let condition = WaitCondition::Follow { id: follow.id, after: follow.after };
         if nothing_new && follow.wait_ms > 0 {
-            self.park(now, condition, wait(follow.wait_ms), reply_to);
+            self.park(now, condition, park_limit(follow.wait_ms), reply_to);
         } else {
-            let answer = self.answer_to(now, &condition);
-            self.reply(reply_to, answer);
+            let reply = self.reply_for(now, &condition);
+            self.reply(reply_to, reply);
         }
     }
 
-    /// Stops tasks. Tells of each whether it was stopped by this: not if it had ended.
+    /// Cancels tasks. Answers for each whether it was unfinished.
     pub fn cancel(&mut self, now: Now, ids: &[TaskId], reply_to: R) {
         let mut orders = BTreeMap::new();
-        let stopped = ids.iter().map(|id| self.cancel_one(now, id, &mut orders)).collect();
+        let cancelled = ids.iter().map(|id| self.cancel_one(now, id, &mut orders)).collect();
         for (worker, orders) in orders {
             self.answer_beat(worker, orders);
         }
-        self.reply(reply_to, Reply::Cancelled(stopped));
-        self.dispatch(now);
+        self.reply(reply_to, Reply::Cancelled(cancelled));
     }
 
-    /// Tells a client which workers there are.
+    /// Answers with the workers.
     pub fn workers(&mut self, now: Now, reply_to: R) {
         let infos = self.registry.infos(now.mono);
         self.reply(reply_to, Reply::Workers(infos));

@@ -1,54 +1,53 @@
 //! Tasks that run alone on their worker, because the workers that ran them crashed.
 //!
-//! One more crash ends such a task, so it must be told apart from those that only ran beside it. A
-//! worker that is idle takes it; where none is, the least loaded one that can run it is reserved:
-//! it finishes what it has, and gets nothing else until the task has ended there. At most one worker
-//! is held free that way at a time. Invariant: a reserved worker is granted no other task.
+//! One more crash ends such a task, so it must not be blamed for a crash by another task beside it. A worker that is
+//! idle runs it. If there is none, the least loaded one that can run it is reserved: it finishes what it has, and gets
+//! nothing else until the task has ended there. At most one worker waits that way at a time. Invariant: a reserved worker is granted no other task.
 
 use uuid::Uuid;
 
 use super::{Phase, Responder, State};
 use crate::{
     clock::Now,
-    control_plane::{queue::Place, worker_registry::Worker},
+    control_plane::{queue::QueueKey, worker_registry::WorkerRecord},
     protocol::WorkerReply,
     task::TaskId,
 };
 
-/// Maximum number of such tasks for which a worker is looked for in one step.
-const SOUGHT_MAX: usize = 8;
+/// Maximum number of such tasks that are dispatched in one step.
+const ISOLATED_PER_STEP_MAX: usize = 8;
 
 impl<R: Responder> State<R> {
-    /// Grants tasks that are to run alone to workers that are free of others.
+    /// Grants tasks that run alone to workers without other tasks.
     pub(super) fn dispatch_isolated(&mut self, now: Now) {
         if self.reservations.is_empty() && !self.queue.has_isolated() {
             return;
         }
         self.end_reservations();
-        let waiting: Vec<(Place, TaskId)> =
-            self.queue.isolated().take(SOUGHT_MAX).map(|(place, id)| (place, id.clone())).collect();
-        for (place, id) in waiting {
-            while let Some(key) = self.free_worker(&place, &id) {
-                let Some(slot) = self.registry.get(key).and_then(Worker::first_parked) else { break };
-                if self.forget_shut(key, slot) {
+        let waiting: Vec<(QueueKey, TaskId)> =
+            self.queue.isolated().take(ISOLATED_PER_STEP_MAX).map(|(queue_key, id)| (queue_key, id.clone())).collect();
+        for (queue_key, id) in waiting {
+            while let Some(key) = self.find_free_worker(&queue_key, &id) {
+                let Some(slot) = self.registry.get(key).and_then(WorkerRecord::first_parked) else { break };
+                if self.drop_closed(key, slot) {
                     continue;
                 }
                 self.reserve(key, &id);
-                self.queue.remove(&place);
-                let leases = self.lease(now, key, slot, vec![(place.clone(), id.clone())]);
+                self.queue.remove(&queue_key);
+                let leases = self.lease(now, key, slot, vec![(queue_key.clone(), id.clone())]);
                 let parked = self.registry.change_slot(key, slot, |slot| slot.parked.take());
                 if let Some(reply_to) = parked.flatten() {
                     self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
                 }
                 break;
             }
-            if self.is_waiting(&id) && !self.is_a_worker_held_free() {
-                self.hold_a_worker_free(&place, &id);
+            if self.is_waiting(&id) && !self.has_waiting_reservation() {
+                self.reserve_least_loaded(&queue_key, &id);
             }
         }
     }
 
-    /// Ends the reservations whose task has ended, or is elsewhere.
+    /// Ends the reservations whose task has ended, or is leased elsewhere.
     fn end_reservations(&mut self) {
         let over = |(key, id): (&Uuid, &TaskId)| {
             let holds = self.registry.get(*key).is_some_and(|worker| !worker.draining)
@@ -71,27 +70,27 @@ impl<R: Responder> State<R> {
     }
 
     /// Whether a worker is reserved for a task that waits until the worker has nothing else.
-    fn is_a_worker_held_free(&self) -> bool {
+    fn has_waiting_reservation(&self) -> bool {
         self.reservations.values().any(|id| self.is_waiting(id))
     }
 
-    /// A worker that can run the task, has nothing else and is not kept for another.
-    fn free_worker(&self, place: &Place, id: &TaskId) -> Option<Uuid> {
-        let is_kept = |key: &Uuid| self.reservations.get(key).is_some_and(|other| other != id);
+    /// Returns a worker that can run the task, has no other and is not reserved for another.
+    fn find_free_worker(&self, queue_key: &QueueKey, id: &TaskId) -> Option<Uuid> {
+        let is_reserved_for_other = |key: &Uuid| self.reservations.get(key).is_some_and(|other| other != id);
         let mut workers = self.registry.iter().filter(|(key, worker)| {
             worker.load() == 0
                 && worker.first_parked().is_some()
-                && worker.can_run(&place.name)
+                && worker.can_run(&queue_key.name)
                 && !worker.draining
-                && !is_kept(key)
+                && !is_reserved_for_other(key)
         });
         workers.next().map(|(key, _)| key)
     }
 
     /// Reserves the least loaded worker that can run the task.
-    fn hold_a_worker_free(&mut self, place: &Place, id: &TaskId) {
+    fn reserve_least_loaded(&mut self, queue_key: &QueueKey, id: &TaskId) {
         let able = self.registry.iter().filter(|(key, worker)| {
-            worker.can_run(&place.name)
+            worker.can_run(&queue_key.name)
                 && !worker.draining
                 && worker.disconnected.is_none()
                 && !self.reservations.contains_key(key)
@@ -101,7 +100,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Reserves one worker for the task, and no other.
+    /// Reserves a worker for the task, and ends its other reservations.
     fn reserve(&mut self, key: Uuid, id: &TaskId) {
         let others: Vec<Uuid> = self
             .reservations

@@ -1,85 +1,82 @@
-//! What is to be said and done once the state is left.
-//!
-//! Apart because it is all that leaves the state: in order, and sent by the core outside of its lock.
+//! Effects: the replies and callbacks that a transition of the state leads to.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use super::State;
 use crate::{
-    protocol::{Reply, WorkerReply},
+    protocol::{Refusal, RefusalCode, Reply, WorkerReply},
     task::{CallbackInfo, TaskResult},
 };
 
 /// Where a reply goes: the recipient of an open request.
 pub trait Responder {
-    /// Whether anybody still waits at its end.
+    /// Whether the recipient still waits for the reply.
     fn is_open(&self) -> bool;
 }
 
-/// Something to be said.
+/// A reply of either protocol.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum AnyReply {
     /// To a client.
     Client(Reply),
-    /// To a subworker.
+    /// To a worker.
     Worker(WorkerReply),
 }
 
-/// Something to be done outside, once the state is left.
+/// Something that the caller carries out once the state is unlocked.
 #[derive(Debug)]
 pub enum Effect<R> {
-    /// Something is to be said to somebody who asked.
-    Say {
-        /// To whom.
+    /// Send a reply.
+    Reply {
+        /// Its recipient.
         to: R,
-        /// What.
-        answer: Answer,
+        /// The reply.
+        reply: AnyReply,
     },
-    /// Word is to be sent that a task has ended.
-    Call(Callback),
+    /// Send the callback of a finished task.
+    Callback(Callback),
 }
 
 impl<R> Effect<R> {
-    /// What is to be said, and to whom, if this is something to be said.
-    pub fn said(self) -> Option<(R, Answer)> {
+    /// The reply and its recipient, if this effect is a reply.
+    pub fn into_reply(self) -> Option<(R, AnyReply)> {
         match self {
-            Self::Say { to, answer } => Some((to, answer)),
-            Self::Call(_) => None,
+            Self::Reply { to, reply } => Some((to, reply)),
+            Self::Callback(_) => None,
         }
     }
 }
 
-/// The word that a task has ended, for whoever wanted to be called back. There is one for each end.
+/// The callback of a finished task. There is one for each end.
 #[derive(Clone, Debug)]
 pub struct Callback {
-    /// How it ended.
+    /// The result of the task.
     pub result: Arc<TaskResult>,
-    /// Where to send it, and what goes along.
+    /// Where to send it, and the data that goes along.
     pub info: Arc<CallbackInfo>,
 }
 
-/// What became of a callback.
+/// How a callback ended.
 #[derive(Clone, Debug)]
-pub struct CallbackEnd {
-    /// The end that it told of.
+pub struct CallbackOutcome {
+    /// The result that it carried.
     pub result: Arc<TaskResult>,
     /// Whether it was delivered, or why not.
     pub outcome: Result<(), String>,
-    /// How often it was tried.
+    /// Number of delivery attempts.
     pub attempts: u32,
 }
 
 impl<R: Responder> State<R> {
-    /// Takes what is to be said, in order.
-    pub fn take_outbox(&mut self) -> Vec<Effect<R>> {
-        mem::take(&mut self.outbox)
+    pub(super) fn reply(&mut self, to: R, reply: Reply) {
+        self.outbox.push(Effect::Reply { to, reply: AnyReply::Client(reply) });
     }
 
-    pub(super) fn reply(&mut self, to: R, reply: Reply) {
-        self.outbox.push(Effect::Say { to, answer: Answer::Client(reply) });
+    pub(super) fn refuse_worker(&mut self, to: R, code: RefusalCode, message: impl Into<String>) {
+        self.reply_to_worker(to, WorkerReply::Refused(Refusal::new(code, message)));
     }
 
     pub(super) fn reply_to_worker(&mut self, to: R, reply: WorkerReply) {
-        self.outbox.push(Effect::Say { to, answer: Answer::Worker(reply) });
+        self.outbox.push(Effect::Reply { to, reply: AnyReply::Worker(reply) });
     }
 }

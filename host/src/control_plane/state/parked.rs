@@ -1,28 +1,62 @@
-//! Questions that wait for their answer, and sessions.
+//! Parked requests: long polls that wait for a task or an event, and the requests of sessions.
 
 use std::{mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{ParkId, Parked, Responder, State, Timer, WaitCondition};
-use crate::control_plane::{reports::ReportLog, sessions::Shed};
+use super::{Responder, State, Timer, completion::EndedTask};
 use crate::{
     clock::{Moment, Now},
+    control_plane::{reports::ReportLog, sessions::Evicted},
     json::Json,
     protocol::{Collected, FRAME_TARGET, Found, Reply, Reports, Submitted},
     task::TaskId,
 };
 
+pub(super) type ParkId = u64;
+
+/// A client's request that waits.
+#[derive(Debug)]
+pub(super) struct Parked<R> {
+    pub(super) reply_to: R,
+    condition: WaitCondition,
+    until: Moment,
+}
+
+/// What a parked request waits for.
+#[derive(Debug)]
+pub(super) enum WaitCondition {
+    /// The end of a task that was submitted with this request.
+    Submitted(TaskId),
+    /// The end of one of these tasks.
+    Lookup(Vec<TaskId>),
+    /// A report of this task after number `after`, or its end.
+    Follow { id: TaskId, after: u64 },
+    /// An event after number `after`.
+    Events { after: u64 },
+}
+
+impl WaitCondition {
+    fn tasks(&self) -> &[TaskId] {
+        match self {
+            WaitCondition::Submitted(id) | WaitCondition::Follow { id, .. } => std::slice::from_ref(id),
+            WaitCondition::Lookup(ids) => ids,
+            WaitCondition::Events { .. } => &[],
+        }
+    }
+}
+
 impl<R: Responder> State<R> {
+    /// Parks a request until its condition holds, at most for `limit`.
     pub(super) fn park(&mut self, now: Now, condition: WaitCondition, limit: Duration, reply_to: R) {
         self.last_park += 1;
         let park = self.last_park;
         for id in condition.tasks() {
             let Some(record) = self.tasks.get_mut(id) else { continue };
-            // Who gave up is forgotten when the room is used up, so that it cannot pile up.
+            // Requests that are closed are forgotten when the vector is full, so that they cannot pile up.
             if record.watchers.len() == record.watchers.capacity() {
                 let watchers = mem::take(&mut record.watchers);
-                let open = self.those_who_wait(watchers);
+                let open = self.retain_open(watchers);
                 if let Some(record) = self.tasks.get_mut(id) {
                     record.watchers = open;
                 }
@@ -31,7 +65,7 @@ impl<R: Responder> State<R> {
                 record.watchers.push(park);
             }
         }
-        self.watching += condition.tasks().len();
+        self.waited_tasks += condition.tasks().len();
         let until = now.mono + limit;
         if until != Moment::NEVER {
             self.timers.insert((until, Timer::Parked(park)));
@@ -39,31 +73,47 @@ impl<R: Responder> State<R> {
         self.parked.insert(park, Parked { reply_to, condition, until });
     }
 
-    /// Takes a parked request out.
     fn take_parked(&mut self, park: ParkId) -> Option<Parked<R>> {
         let parked = self.parked.remove(&park)?;
         self.timers.remove(&(parked.until, Timer::Parked(park)));
-        self.watching -= parked.condition.tasks().len();
+        self.waited_tasks -= parked.condition.tasks().len();
         Some(parked)
     }
 
-    /// Those of some parked requests for whose answer somebody waits. The others are forgotten.
-    pub(super) fn those_who_wait(&mut self, parks: Vec<ParkId>) -> Vec<ParkId> {
-        let waits = |park: &ParkId| self.parked.get(park).is_some_and(|parked| parked.reply_to.is_open());
-        let (open, shut): (Vec<_>, Vec<_>) = parks.into_iter().partition(waits);
-        for park in shut {
+    /// Forgets those of these parked requests that are closed. Returns the others.
+    pub(super) fn retain_open(&mut self, parks: Vec<ParkId>) -> Vec<ParkId> {
+        let is_open = |park: &ParkId| self.parked.get(park).is_some_and(|parked| parked.reply_to.is_open());
+        let (open, closed): (Vec<_>, Vec<_>) = parks.into_iter().partition(is_open);
+        for park in closed {
             drop(self.take_parked(park));
         }
         open
     }
 
+    /// Answers a parked request with the current state.
     pub(super) fn unpark(&mut self, now: Now, park: ParkId) {
         let Some(Parked { reply_to, condition, .. }) = self.take_parked(park) else { return };
-        let answer = self.answer_to(now, &condition);
-        self.reply(reply_to, answer);
+        let reply = self.reply_for(now, &condition);
+        self.reply(reply_to, reply);
     }
 
-    pub(super) fn wake_followers(&mut self, now: Now, id: &TaskId) {
+    /// Answers a parked request that waits for a task which has just ended.
+    pub(super) fn unpark_ended(&mut self, now: Now, park: ParkId, ended: &EndedTask) {
+        let Some(Parked { reply_to, condition, .. }) = self.take_parked(park) else { return };
+        let EndedTask { result, reports, .. } = ended;
+        let reply = match condition {
+            WaitCondition::Submitted(_) => Reply::Submitted(vec![Submitted::Ended(result.clone())]),
+            WaitCondition::Lookup(ids) => Reply::Found(self.found(now, &ids, Some(ended))),
+            WaitCondition::Follow { after, .. } => {
+                Reply::Reports(reports_after(Some(reports), after, Found::Ended(result.clone())))
+            }
+            WaitCondition::Events { after } => Reply::Events(self.event_log.after(after)),
+        };
+        self.reply(reply_to, reply);
+    }
+
+    /// Answers the requests that follow the reports of a task.
+    pub(super) fn answer_followers(&mut self, now: Now, id: &TaskId) {
         let Some(record) = self.tasks.get_mut(id) else { return };
         let is_follower = |park: &ParkId| {
             self.parked.get(park).is_some_and(|parked| matches!(parked.condition, WaitCondition::Follow { .. }))
@@ -75,23 +125,28 @@ impl<R: Responder> State<R> {
         }
     }
 
-    pub(super) fn answer_to(&mut self, now: Now, condition: &WaitCondition) -> Reply {
+    /// Returns the reply to a request that waits for this, by the current state.
+    pub(super) fn reply_for(&mut self, now: Now, condition: &WaitCondition) -> Reply {
         match condition {
             WaitCondition::Submitted(id) => Reply::Submitted(vec![match self.results.get(now.mono, id) {
                 Some(kept) => Submitted::Ended(kept.result.clone()),
                 None => Submitted::Accepted,
             }]),
-            WaitCondition::Lookup(ids) => Reply::Found(self.found(now, ids)),
+            WaitCondition::Lookup(ids) => Reply::Found(self.found(now, ids, None)),
             WaitCondition::Follow { id, after } => Reply::Reports(self.reports(now, id, *after)),
             WaitCondition::Events { after } => Reply::Events(self.event_log.after(*after)),
         }
     }
 
-    pub(super) fn found(&mut self, now: Now, ids: &[TaskId]) -> Vec<Found> {
+    /// Finds tasks, as many as fit into one frame. `ended` is a task that has just ended and is not stored yet.
+    pub(super) fn found(&mut self, now: Now, ids: &[TaskId], ended: Option<&EndedTask>) -> Vec<Found> {
         let mut found = Vec::with_capacity(ids.len());
         let mut bytes = 0;
         for id in ids {
-            let one = self.find(now, id);
+            let one = match ended.filter(|ended| ended.result.task_id == *id) {
+                Some(ended) => Found::Ended(ended.result.clone()),
+                None => self.find(now, id),
+            };
             bytes += match &one {
                 Found::Ended(ended) => ended.size(),
                 Found::Live(task) => task.args.as_str().len() + task.kwargs.as_str().len(),
@@ -105,14 +160,14 @@ impl<R: Responder> State<R> {
         found
     }
 
-    pub(super) fn find(&mut self, now: Now, id: &TaskId) -> Found {
+    fn find(&mut self, now: Now, id: &TaskId) -> Found {
         if let Some(record) = self.tasks.get(id) {
             return Found::Live(Box::new(self.view(id, record)));
         }
         self.results.get(now.mono, id).map_or(Found::Unknown, |kept| Found::Ended(kept.result.clone()))
     }
 
-    pub(super) fn reports(&mut self, now: Now, id: &TaskId, after: u64) -> Reports {
+    fn reports(&mut self, now: Now, id: &TaskId, after: u64) -> Reports {
         let mut task = self.find(now, id);
         if let Found::Live(task) = &mut task {
             // A follower knows the arguments, and they may be large.
@@ -123,15 +178,14 @@ impl<R: Responder> State<R> {
             Found::Ended(_) => self.results.get(now.mono, id).map(|kept| &kept.reports),
             Found::Unknown => None,
         };
-        let reports = log.map(|log| log.after(after).cloned().collect()).unwrap_or_default();
-        Reports { reports, last: log.map_or(after, ReportLog::last), task }
+        reports_after(log, after, task)
     }
 
-    /// Notes that a session is in use. Returns whether it was known.
+    /// Marks a session as used. Returns whether it was known.
     pub(super) fn touch_session(&mut self, now: Now, session: Uuid) -> bool {
         let known = self.sessions.touch(now.mono, session);
-        self.shed_sessions();
-        if !mem::replace(&mut self.watches_sessions, true)
+        self.evict_sessions();
+        if !mem::replace(&mut self.has_session_timer, true)
             && let Some(at) = self.sessions.next_expiry()
         {
             self.timers.insert((at, Timer::Sessions));
@@ -139,35 +193,41 @@ impl<R: Responder> State<R> {
         known
     }
 
-    /// Forgets sessions that were left alone.
+    /// Forgets sessions that were not used for long.
     pub(super) fn check_sessions(&mut self, now: Now) {
-        while let Some(shed) = self.sessions.expire(now.mono) {
-            self.say_forgotten(shed);
+        while let Some(evicted) = self.sessions.expire(now.mono) {
+            self.reply_evicted(evicted);
         }
         let next = self.sessions.next_expiry();
-        self.watches_sessions = next.is_some();
+        self.has_session_timer = next.is_some();
         self.timers.extend(next.map(|at| (at, Timer::Sessions)));
     }
 
-    /// Forgets sessions that are too many or hold too much.
-    pub(super) fn shed_sessions(&mut self) {
-        while let Some(shed) = self.sessions.shed() {
-            self.say_forgotten(shed);
+    /// Forgets sessions while there are too many or they hold too much.
+    pub(super) fn evict_sessions(&mut self) {
+        while let Some(evicted) = self.sessions.evict() {
+            self.reply_evicted(evicted);
         }
     }
 
-    pub(super) fn say_forgotten(&mut self, shed: Option<Shed<R>>) {
-        if let Some(Shed { session, reply_to, until }) = shed {
+    fn reply_evicted(&mut self, evicted: Option<Evicted<R>>) {
+        if let Some(Evicted { session, reply_to, until }) = evicted {
             self.timers.remove(&(until, Timer::Collect(session)));
             self.reply(reply_to, Reply::Collected(Collected { known: false, results: Vec::new() }));
         }
     }
 
+    /// Answers the parked request of a session, if there is one, with its current results.
     pub(super) fn answer_session(&mut self, session: Uuid) {
         if let Some((reply_to, until)) = self.sessions.unpark(session) {
             self.timers.remove(&(until, Timer::Collect(session)));
-            let answer = self.sessions.answer(session, true);
-            self.reply(reply_to, Reply::Collected(answer));
+            let collected = self.sessions.take_reply(session, true);
+            self.reply(reply_to, Reply::Collected(collected));
         }
     }
+}
+
+fn reports_after(log: Option<&ReportLog>, after: u64, task: Found) -> Reports {
+    let reports = log.map(|log| log.after(after).cloned().collect()).unwrap_or_default();
+    Reports { reports, last: log.map_or(after, ReportLog::last), task }
 }

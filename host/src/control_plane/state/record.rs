@@ -1,7 +1,6 @@
-//! An unfinished task, and how it stands: what the state keeps of it until its end.
+//! An unfinished task, as the state keeps it until its end.
 //!
-//! Apart from `tasks`, which moves it, because every other part reads it. Invariant: what only one
-//! standing has is in [`Phase`], so that no task has a lease and a place in the schedule.
+//! Invariant: what only one phase has is in [`Phase`], so that no task is leased and scheduled at the same time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +10,7 @@ use super::{LOSSES_MAX, ParkId};
 use crate::{
     clock::{Moment, Timestamp, micros},
     control_plane::{
-        queue::{Place, Position},
+        queue::{Position, QueueKey},
         reports::ReportLog,
         sessions::Sessions,
     },
@@ -23,30 +22,30 @@ use crate::{
     },
 };
 
-/// So many sessions may hear of the end of one task.
+/// Maximum number of sessions that get the result of one task.
 pub const TASK_SESSIONS_MAX: usize = 64;
-/// Bytes that are kept of why an attempt failed, until its task ends.
+/// Maximum length of the error of the last failed attempt, in bytes.
 pub const LAST_FAILURE_MAX: usize = 1_024;
 
-/// How an unfinished task stands, with what only that standing has.
+/// The phase of an unfinished task, with the data of that phase.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// In the queue, at this place.
+    /// In the queue, at this position.
     Queued(Position),
-    /// Waits for a moment.
-    Due(Wait),
+    /// Scheduled.
+    Due(DueAt),
     /// Granted to a slot.
     Leased { lease: LeaseId, started_at: Option<Timestamp>, position: Position },
 }
 
 /// What a scheduled task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum DueAt {
     /// The end of its countdown.
     Countdown(Moment),
     /// Its next attempt.
     Retry(Moment),
-    /// That the wall clock shows this.
+    /// The wall clock to show this.
     Eta(Timestamp),
 }
 
@@ -63,35 +62,35 @@ pub(super) struct TaskRecord {
     pub(super) due_at: Moment,
     pub(super) waiting_since: Moment,
     pub(super) phase: Phase,
-    /// Attempts that were begun and not lost.
+    /// Number of attempts that were started and not lost.
     pub(super) attempt: u32,
-    /// Crashes of workers while it ran.
+    /// Number of worker crashes while it ran.
     pub(super) losses: u32,
-    /// Was granted to a worker that crashed: granted alone from now on, so that a task that
-    /// kills its worker is told apart from those around it.
-    pub(super) suspect: bool,
+    /// Whether it was leased to a worker that crashed. It is granted alone from then on, so that a task that crashes
+    /// workers is found among those beside it.
+    pub(super) quarantined: bool,
     /// Accepted while no worker had its name, because one may still come.
     pub(super) unclaimed: bool,
-    /// The session that hears of its end.
+    /// The session that gets its result.
     pub(super) session: Option<Uuid>,
-    /// Those under which it was submitted again.
+    /// Other sessions that submitted it again.
     pub(super) other_sessions: Vec<Uuid>,
     /// Parked requests that wait for its end or its reports.
     pub(super) watchers: Vec<ParkId>,
     pub(super) reports: ReportLog,
-    /// Who is called back at its end.
+    /// The callback to send when it ends.
     pub(super) callback: Option<Arc<CallbackInfo>>,
-    /// How its last attempt failed, if one did.
+    /// The last failed attempt.
     pub(super) last_failure: Option<Box<LastFailure>>,
     /// A JSON object that its leases and its result carry.
     pub(super) metadata: Json,
 }
 
-/// How an attempt failed that is not the last one.
+/// A failed attempt that is retried.
 #[derive(Debug)]
 pub(super) struct LastFailure {
     pub(super) kind: ErrorKind,
-    /// Why, at most [`LAST_FAILURE_MAX`] bytes of it.
+    /// The error, cut to [`LAST_FAILURE_MAX`] bytes.
     pub(super) message: Box<str>,
     /// When the next attempt is due.
     pub(super) next_at: Timestamp,
@@ -103,13 +102,13 @@ impl TaskRecord {
         self.args.as_str().len() + self.kwargs.as_str().len() + callback + metadata::size(&self.metadata)
     }
 
-    /// Lets one more session hear of its end, if there is room.
+    /// Adds a session that gets its result. Returns false if there are too many.
     pub(super) fn attach<R>(&mut self, session: Uuid, open: &Sessions<R>) -> bool {
         let first = *self.session.get_or_insert(session);
         if first == session || self.other_sessions.contains(&session) {
             return true;
         }
-        // Those that were forgotten make room, so that they cannot pile up.
+        // Sessions that were forgotten are removed when the vector is full, so that they cannot pile up.
         if self.other_sessions.len() == self.other_sessions.capacity() {
             self.other_sessions.retain(|other| open.is_open(*other));
         }
@@ -120,16 +119,16 @@ impl TaskRecord {
         has_room
     }
 
-    /// Whether its next attempt runs alone on its worker, as one more crash ends it.
+    /// Whether its next attempt must run alone on its worker, as one more crash ends the task.
     pub(super) fn runs_alone(&self) -> bool {
         self.losses + 1 >= LOSSES_MAX
     }
 
-    pub(super) fn place(&self, position: Position) -> Place {
-        Place { priority: self.priority, name: self.name.clone(), position }
+    pub(super) fn queue_key(&self, position: Position) -> QueueKey {
+        QueueKey { priority: self.priority, name: self.name.clone(), position }
     }
 
-    /// The right to run its next attempt.
+    /// Returns the lease of its current attempt.
     pub(super) fn lease(&self, lease: LeaseId, id: &TaskId) -> Lease {
         Lease {
             id: lease,
@@ -144,12 +143,12 @@ impl TaskRecord {
         }
     }
 
-    /// When its next attempt is due, while it waits for that moment.
+    /// Returns when its next attempt is due, while it is scheduled.
     pub(super) fn due_on(&self) -> Option<Timestamp> {
         match self.phase {
-            Phase::Due(Wait::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
-            Phase::Due(Wait::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
-            Phase::Due(Wait::Eta(eta)) => Some(eta),
+            Phase::Due(DueAt::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
+            Phase::Due(DueAt::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
+            Phase::Due(DueAt::Eta(eta)) => Some(eta),
             Phase::Queued(_) | Phase::Leased { .. } => None,
         }
     }
@@ -161,52 +160,52 @@ impl TaskRecord {
     pub(super) fn status(&self) -> TaskStatus {
         match &self.phase {
             Phase::Leased { started_at: Some(_), .. } => TaskStatus::Started,
-            Phase::Due(Wait::Retry(_)) => TaskStatus::Retrying,
-            Phase::Due(Wait::Countdown(_) | Wait::Eta(_)) => TaskStatus::Scheduled,
+            Phase::Due(DueAt::Retry(_)) => TaskStatus::Retrying,
+            Phase::Due(DueAt::Countdown(_) | DueAt::Eta(_)) => TaskStatus::Scheduled,
             Phase::Queued(_) | Phase::Leased { started_at: None, .. } => TaskStatus::Pending,
         }
     }
 }
 
-/// Where a live lease is.
+/// A live lease: its task and worker.
 #[derive(Clone, Debug)]
 pub(super) struct Granted {
     pub(super) task: TaskId,
     pub(super) worker: Uuid,
 }
 
-/// What became of an offered task.
+/// The outcome of a submission.
 pub(super) enum SubmitOutcome {
     Live,
     Ended(Arc<TaskResult>),
     Refused(Refusal),
 }
 
-/// Why a lease is taken back from the worker of this id.
+/// Why a lease is taken back. With the id of its worker.
 #[derive(Clone, Copy)]
-pub(super) enum Loss<'a> {
+pub(super) enum RequeueCause<'a> {
     /// It was returned, or never arrived.
-    No,
-    /// The worker left.
-    Left(&'a Arc<str>),
-    /// The worker, or its slot, fell silent: it may run on, and nothing says that it was the task.
-    Silent(&'a Arc<str>),
+    Returned,
+    /// The worker left by itself.
+    WorkerLeft(&'a Arc<str>),
+    /// The worker, or its slot, fell silent: it may still run, and the task need not be the cause.
+    WorkerSilent(&'a Arc<str>),
     /// The connection of the worker was closed, as it is when its process dies.
-    Crashed(&'a Arc<str>),
+    WorkerCrashed(&'a Arc<str>),
 }
 
-impl Loss<'_> {
-    /// What `status` shows of an attempt that had begun, after this many crashes.
+impl RequeueCause<'_> {
+    /// Returns the error that `status` shows for an attempt that had started, after this many crashes.
     pub(super) fn message(self, losses: u32) -> Option<String> {
         match self {
-            Self::No => None,
-            Self::Left(worker) => Some(format!(
+            Self::Returned => None,
+            Self::WorkerLeft(worker) => Some(format!(
                 "worker '{worker}' stopped while it ran; it runs again, and this does not count against it"
             )),
-            Self::Silent(worker) => Some(format!(
+            Self::WorkerSilent(worker) => Some(format!(
                 "worker '{worker}' fell silent while it ran; it runs again, and this does not count against it"
             )),
-            Self::Crashed(worker) => {
+            Self::WorkerCrashed(worker) => {
                 let next = if losses + 1 >= LOSSES_MAX { ", alone on its worker" } else { "" };
                 Some(format!(
                     "worker '{worker}' was lost while it ran, {losses} of the {LOSSES_MAX} times that end it; it runs \
@@ -217,9 +216,9 @@ impl Loss<'_> {
     }
 }
 
-/// What the end of a task is made of.
+/// How a task ended.
 #[derive(Default)]
-pub(super) struct End {
+pub(super) struct TaskEnd {
     pub(super) result: Option<Json>,
     pub(super) failure: Option<Failure>,
     pub(super) started_at: Option<Timestamp>,

@@ -1,6 +1,4 @@
-//! How much there is of everything, for whoever looks: the simulation, `/metrics` and tests.
-//!
-//! Nothing here decides anything or is kept for its own sake.
+//! Statistics of the state, for `/metrics`, the simulation and tests. Only reads.
 
 use uuid::Uuid;
 
@@ -12,7 +10,7 @@ use crate::{
     task::{TaskId, TaskPriority, TaskStatus},
 };
 
-/// What the state counts.
+/// Numbers of tasks since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Tasks accepted.
@@ -23,65 +21,65 @@ pub struct Counts {
     pub granted: u64,
 }
 
-/// How much there is of everything, for whoever looks.
+/// The current size of everything in the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Tasks that have not ended.
+    /// Unfinished tasks.
     pub unfinished: usize,
-    /// Bytes of arguments that they hold.
+    /// Size of their arguments, in bytes.
     pub bytes: usize,
-    /// Those of them that wait in the queue.
+    /// Tasks in the queue.
     pub queued: usize,
-    /// Leases that are live.
+    /// Live leases.
     pub leases: usize,
-    /// Requests of clients that wait, besides those of sessions.
+    /// Parked requests of clients, without those of sessions.
     pub parked: usize,
-    /// Sessions whose client waits.
+    /// Sessions with a parked request.
     pub collecting: usize,
-    /// Sessions that are open.
+    /// Open sessions.
     pub sessions: usize,
-    /// Things that will happen by themselves.
+    /// Timers that are set.
     pub timers: usize,
 }
 
-/// How one unfinished task stands, for whoever looks.
+/// A view of one unfinished task.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskView<'a> {
     /// Its task name.
     pub name: &'a str,
-    /// How it stands.
+    /// Its status.
     pub status: TaskStatus,
     /// Its lane.
     pub priority: TaskPriority,
-    /// Its place in the lane; none while it is scheduled.
+    /// Its position in the lane; none while it is scheduled.
     pub position: Option<Position>,
-    /// Since when it waits, if it waits.
+    /// Since when it waits in the queue.
     pub waiting_since: Moment,
-    /// Attempts that were begun and not lost.
+    /// Number of attempts that were started and not lost.
     pub attempt: u32,
-    /// Attempts that were lost with their worker.
+    /// Number of worker crashes while it ran.
     pub losses: u32,
-    /// Its live lease, and the key of the worker that has it.
+    /// Its live lease, and the key of the worker that holds it.
     pub lease: Option<(LeaseId, Uuid)>,
 }
 
 impl<R: Responder> State<R> {
-    /// What was counted so far.
+    /// Returns the numbers of tasks since the start.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// What was measured of tasks so far.
+    /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// How many tasks are unfinished.
+    /// Number of unfinished tasks.
     pub fn unfinished(&self) -> usize {
         self.tasks.len()
     }
 
-    /// How much there is of everything.
+    /// Returns the current size of everything.
     pub fn stats(&self) -> Stats {
         Stats {
             unfinished: self.tasks.len(),
@@ -95,7 +93,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// How a task stands that has not ended.
+    /// Returns a view of an unfinished task.
     pub fn task_view(&self, id: &TaskId) -> Option<TaskView<'_>> {
         let record = self.tasks.get(id)?;
         let (position, lease) = match record.phase {

@@ -1,7 +1,6 @@
-//! Stories of the state, told by hand. What goes wrong in a thousand ways at once is left to the
-//! simulation in `tests/`.
+//! Scenarios of the state, one by one. The simulation in `tests/` covers random combinations of faults.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
@@ -28,7 +27,7 @@ mod hostile;
 mod schedules;
 mod unclaimed;
 
-/// A way back, by the name of who asked. Those that begin with "shut" are closed.
+/// A recipient of replies, by name. Those that begin with "shut" are closed.
 #[derive(Debug)]
 struct To(&'static str);
 
@@ -40,6 +39,8 @@ impl Responder for To {
 
 struct Story {
     state: State<To>,
+    /// The effects that no test has looked at.
+    effects: Vec<Effect<To>>,
     now: Now,
     sequence: u64,
 }
@@ -103,7 +104,12 @@ impl Story {
 
     fn within(limits: Limits) -> Self {
         let wall = Timestamp::from_micros(1_800_000_000_000_000);
-        Self { state: State::new(limits), now: Now { mono: Moment::from_micros(1), wall }, sequence: 0 }
+        Self {
+            state: State::new(limits),
+            effects: Vec::new(),
+            now: Now { mono: Moment::from_micros(1), wall },
+            sequence: 0,
+        }
     }
 
     /// With a worker that can run "a" and "b".
@@ -115,13 +121,23 @@ impl Story {
 
     fn register(&mut self, registration: Registration) {
         self.state.register(self.now, registration, Some(PEER), To("register"));
-        assert_eq!(self.said("register"), [Answer::Worker(WorkerReply::Registered)]);
+        assert_eq!(self.replies_to("register"), [AnyReply::Worker(WorkerReply::Registered)]);
     }
 
-    /// Everything that was said since, to `whom`.
-    fn said(&mut self, whom: &str) -> Vec<Answer> {
-        let effects = self.state.take_outbox().into_iter();
-        effects.filter_map(Effect::said).filter(|(to, _)| to.0 == whom).map(|(_, answer)| answer).collect()
+    /// Completes the transitions that a test called directly.
+    fn settle(&mut self) {
+        self.effects.extend(self.state.apply(self.now, |_| ()).effects);
+    }
+
+    fn take_effects(&mut self) -> Vec<Effect<To>> {
+        self.settle();
+        mem::take(&mut self.effects)
+    }
+
+    /// Takes all effects, and returns the replies to one recipient.
+    fn replies_to(&mut self, recipient: &str) -> Vec<AnyReply> {
+        let effects = self.take_effects().into_iter();
+        effects.filter_map(Effect::into_reply).filter(|(to, _)| to.0 == recipient).map(|(_, answer)| answer).collect()
     }
 
     /// Time passes, and everything happens when it is due.
@@ -139,10 +155,11 @@ impl Story {
         self.later(RECONNECT_GRACE);
     }
 
-    /// Time passes in which nothing happens, since this process stands still.
+    /// Time passes while this process is suspended.
     fn jump(&mut self, span: Duration) {
         self.now = Now { mono: self.now.mono + span, wall: self.now.wall + span };
         self.state.tick(self.now);
+        self.settle();
     }
 
     /// The same, while all workers give signs of life.
@@ -156,13 +173,14 @@ impl Story {
                 worker.last_seen = self.now;
             }
             self.state.tick(self.now);
+            self.settle();
         }
     }
 
     fn submit(&mut self, tasks: Vec<NewTask>, notify: Notify) -> Vec<Submitted> {
         self.state.submit(self.now, Submit { tasks, notify }, To("client"));
-        match self.said("client").pop() {
-            Some(Answer::Client(Reply::Submitted(taken))) => taken,
+        match self.replies_to("client").pop() {
+            Some(AnyReply::Client(Reply::Submitted(taken))) => taken,
             None => Vec::new(),
             other => panic!("{other:?} is no answer to a submission"),
         }
@@ -173,7 +191,7 @@ impl Story {
         assert!(taken.iter().all(|taken| *taken == Submitted::Accepted), "{taken:?}");
     }
 
-    /// A slot asks for work. Gives what it was granted at once.
+    /// A slot asks for work. Returns the leases that it gets at once.
     fn work(&mut self, worker: Uuid, slot: u32, ended: Vec<Ended>, capacity: u32) -> Vec<Lease> {
         self.sequence += 1;
         self.work_again(worker, slot, ended, capacity)
@@ -187,10 +205,10 @@ impl Story {
 
     fn granted(&mut self) -> Vec<Lease> {
         let leases = |answer| match answer {
-            Answer::Worker(WorkerReply::Leases(leases)) => leases,
+            AnyReply::Worker(WorkerReply::Leases(leases)) => leases,
             other => panic!("{other:?} is no answer to a slot"),
         };
-        self.said("slot").into_iter().flat_map(leases).collect()
+        self.replies_to("slot").into_iter().flat_map(leases).collect()
     }
 
     fn run(&mut self, worker: Uuid) -> Lease {
@@ -198,15 +216,15 @@ impl Story {
         leases.into_iter().next().expect("a lease")
     }
 
-    fn beat(&mut self, holds: &[LeaseId]) -> Vec<Answer> {
+    fn beat(&mut self, holds: &[LeaseId]) -> Vec<AnyReply> {
         self.state.beat(self.now, &Beat { worker: W, holds: holds.to_vec() }, Some(PEER), To("beat"));
-        self.said("beat")
+        self.replies_to("beat")
     }
 
-    fn cancel(&mut self, text: &str) -> Vec<Answer> {
+    fn cancel(&mut self, text: &str) -> Vec<AnyReply> {
         self.state.cancel(self.now, &[id(text)], To("cancel"));
-        let said = self.state.take_outbox().into_iter().filter_map(Effect::said);
-        said.filter(|(to, _)| to.0 != "slot").map(|(_, answer)| answer).collect()
+        let replies = self.take_effects().into_iter().filter_map(Effect::into_reply);
+        replies.filter(|(to, _)| to.0 != "slot").map(|(_, answer)| answer).collect()
     }
 
     fn status(&self, text: &str) -> Option<TaskStatus> {
@@ -219,8 +237,8 @@ impl Story {
 
     fn collect(&mut self, session: Uuid, sequence: u64, wait_ms: u32) -> Option<Collected> {
         self.state.collect(self.now, &Collect { session, sequence, wait_ms }, To("collect"));
-        match self.said("collect").pop() {
-            Some(Answer::Client(Reply::Collected(collected))) => Some(collected),
+        match self.replies_to("collect").pop() {
+            Some(AnyReply::Client(Reply::Collected(collected))) => Some(collected),
             None => None,
             other => panic!("{other:?} is no answer to a collect"),
         }
@@ -250,30 +268,33 @@ fn a_task_is_submitted_granted_run_and_answered() {
 }
 
 #[test]
-fn whoever_waits_for_a_task_hears_of_its_end() {
+fn requests_that_wait_for_a_task_are_answered_at_its_end() {
     let mut story = Story::with_worker(1);
     story.state.submit_and_hold(story.now, task("a 1"), None, To("client"));
     story.state.lookup(story.now, Lookup { ids: vec![id("a 1")], wait_ms: 5_000 }, To("lookup"));
     story.state.follow(story.now, Follow { id: id("a 1"), after: 0, wait_ms: 5_000 }, To("follow"));
     let lease = story.run(W);
-    let said = Report::Log { level: LogLevel::Info, message: "hello".into() };
-    let note = Note { worker: W, sequence: 1, reports: vec![(lease.id, said.clone())], returned: Vec::new() };
+    let report = Report::Log { level: LogLevel::Info, message: "hello".into() };
+    let note = Note { worker: W, sequence: 1, reports: vec![(lease.id, report.clone())], returned: Vec::new() };
     story.state.note(story.now, note.clone(), To("note"));
-    let told = story.said("follow");
-    assert!(matches!(&told[..], [Answer::Client(Reply::Reports(reports))] if reports.reports == [said]), "{told:?}");
+    let replies = story.replies_to("follow");
+    assert!(
+        matches!(&replies[..], [AnyReply::Client(Reply::Reports(reports))] if reports.reports == [report]),
+        "{replies:?}"
+    );
     story.state.note(story.now, note, To("note"));
-    assert_eq!(story.said("note"), [Answer::Worker(WorkerReply::Noted)], "a repeated note tells nothing new");
+    assert_eq!(story.replies_to("note"), [AnyReply::Worker(WorkerReply::Noted)], "a repeated report has no effect");
     story.state.work(
         story.now,
         Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 },
         To("slot"),
     );
-    let effects: Vec<_> = story.state.take_outbox().into_iter().filter_map(Effect::said).map(|(to, _)| to.0).collect();
+    let effects: Vec<_> = story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
     assert_eq!(effects, ["client", "lookup", "slot"]);
 }
 
 #[test]
-fn a_waiter_is_told_even_if_results_are_not_kept() {
+fn a_waiting_request_is_answered_even_if_results_expire_at_once() {
     let mut story = Story::within(Limits { result_ttl: Duration::ZERO, ..Limits::default() });
     story.register(registration(W, 1, &["a"]));
     story.state.submit_and_hold(story.now, task("a 1"), None, To("client"));
@@ -284,12 +305,12 @@ fn a_waiter_is_told_even_if_results_are_not_kept() {
         To("slot"),
     );
     assert!(
-        matches!(&story.said("client")[..], [Answer::Client(Reply::Submitted(taken))] if matches!(taken[..], [Submitted::Ended(_)]))
+        matches!(&story.replies_to("client")[..], [AnyReply::Client(Reply::Submitted(taken))] if matches!(taken[..], [Submitted::Ended(_)]))
     );
 }
 
 #[test]
-fn a_lost_worker_gives_its_tasks_back_to_the_front() {
+fn a_lost_worker_returns_its_tasks_to_the_front() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1", "a 2"]);
     assert_eq!(story.run(W).task_id, id("a 1"));
@@ -304,7 +325,7 @@ fn a_lost_worker_gives_its_tasks_back_to_the_front() {
 }
 
 #[test]
-fn a_control_plane_that_stood_still_holds_no_silence_against_its_workers() {
+fn a_control_plane_that_stood_still_does_not_lose_its_workers() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     story.run(W);
@@ -314,7 +335,7 @@ fn a_control_plane_that_stood_still_holds_no_silence_against_its_workers() {
     story.later(SILENCE_MAX / 2);
     assert!(story.state.registry().get(W).is_some());
     story.jump(SILENCE_MAX * 2);
-    story.later(STALL);
+    story.later(STALL_MIN);
     assert!(story.state.registry().get(W).is_none(), "nothing came from it even then");
 }
 
@@ -326,17 +347,17 @@ fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
         story.state.work(story.now, work, To(reply_to));
     }
     story.accept(&["a 1", "a 2"]);
-    assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "nobody would hear of it");
+    assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "its slot would not get it");
     let again = Work { worker: W, slot: 0, sequence: 1, ended: Vec::new(), capacity: 1 };
     story.state.work(story.now, again, To("again"));
-    assert_eq!(story.said("again"), [Answer::Worker(WorkerReply::Leases(Vec::new()))], "so that it asks anew");
+    assert_eq!(story.replies_to("again"), [AnyReply::Worker(WorkerReply::Leases(Vec::new()))], "so that it asks again");
     story.sequence = 1;
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 2"]);
     assert_eq!(story.state.stats().timers, 3, "two grants and the silence of the worker");
 }
 
 #[test]
-fn an_outcome_under_a_lease_that_was_taken_back_counts_for_nothing() {
+fn an_outcome_under_a_revoked_lease_does_not_count() {
     let mut story = Story::with_worker(2);
     story.accept(&["a 1"]);
     let stale = story.run(W);
@@ -348,8 +369,8 @@ fn an_outcome_under_a_lease_that_was_taken_back_counts_for_nothing() {
     }
     story.later(secs(1));
     assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
-    let told = story.beat(&[stale.id]);
-    assert_eq!(told.last(), Some(&Answer::Worker(WorkerReply::Orders(vec![Order::Stop(stale.id)]))));
+    let replies = story.beat(&[stale.id]);
+    assert_eq!(replies.last(), Some(&AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(stale.id)]))));
     let fresh = story.work(W, 1, Vec::new(), 1);
     assert_eq!(story.work(W, 0, vec![ended(stale.id, success())], 1), []);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Started));
@@ -394,7 +415,7 @@ fn short_tasks_are_granted_ahead_but_no_more_than_a_fair_share() {
     assert_eq!(story.work(W, 1, Vec::new(), 256).len(), 10, "the share of one of four slots");
     let mut story = Story::with_worker(1);
     story.accept(&["a 1", "a 2"]);
-    assert_eq!(story.work(W, 0, Vec::new(), 256).len(), 1, "nobody knows yet how long it takes");
+    assert_eq!(story.work(W, 0, Vec::new(), 256).len(), 1, "its run time is not known yet");
 }
 
 #[test]
@@ -410,7 +431,7 @@ fn the_freest_worker_comes_first() {
 }
 
 #[test]
-fn a_task_submitted_twice_is_one_task_and_every_session_hears_of_it() {
+fn a_task_submitted_twice_runs_once_and_every_session_gets_it() {
     let mut story = Story::with_worker(1);
     let sessions = [7, 8, 9].map(Uuid::from_u128);
     for session in sessions {
@@ -423,7 +444,7 @@ fn a_task_submitted_twice_is_one_task_and_every_session_hears_of_it() {
         Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 },
         To("slot"),
     );
-    assert_eq!(story.said("collect").len(), 1);
+    assert_eq!(story.replies_to("collect").len(), 1);
     for session in [sessions[0], sessions[2]] {
         assert_eq!(story.collect(session, 1, 0).map(|collected| collected.results.len()), Some(1));
     }
@@ -432,13 +453,13 @@ fn a_task_submitted_twice_is_one_task_and_every_session_hears_of_it() {
 }
 
 #[test]
-fn a_session_that_is_left_alone_is_forgotten_even_after_a_wait() {
+fn an_unused_session_is_forgotten_even_after_a_wait() {
     let mut story = Story::new();
     let session = Uuid::from_u128(7);
     for sequence in 1..=4 {
         assert_eq!(story.collect(session, sequence, 20_000).is_some(), sequence == 1);
         story.later(secs(20));
-        assert_eq!(story.said("collect").len(), usize::from(sequence > 1));
+        assert_eq!(story.replies_to("collect").len(), usize::from(sequence > 1));
     }
     assert_eq!(story.state.stats().sessions, 1);
     story.later(secs(60));
@@ -448,9 +469,9 @@ fn a_session_that_is_left_alone_is_forgotten_even_after_a_wait() {
 }
 
 #[test]
-fn cancel_reaches_a_task_wherever_it_stands() {
+fn cancel_works_in_every_phase_of_a_task() {
     let mut story = Story::with_worker(1);
-    let cancelled = |stopped| Answer::Client(Reply::Cancelled(vec![stopped]));
+    let cancelled = |stopped| AnyReply::Client(Reply::Cancelled(vec![stopped]));
     story.accept(&["a 1", "a queued"]);
     story.submit(vec![NewTask { countdown: Some(secs(60)), ..task("a scheduled") }], Notify::No);
     assert_eq!(story.status("a scheduled"), Some(TaskStatus::Scheduled));
@@ -458,12 +479,12 @@ fn cancel_reaches_a_task_wherever_it_stands() {
     assert_eq!(story.beat(&[lease.id]), []);
     assert_eq!(story.cancel("a queued"), [cancelled(true)]);
     assert_eq!(story.cancel("a scheduled"), [cancelled(true)]);
-    let order = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
+    let order = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
     assert_eq!(story.cancel("a 1"), [order.clone(), cancelled(true)], "the beat takes the order");
     assert_eq!(story.cancel("a 1"), [cancelled(false)], "it has ended");
     assert_eq!(story.beat(&[lease.id]), [order], "as long as it is held");
     story.work(W, 0, vec![ended(lease.id, success())], 0);
-    assert_eq!(story.end("a 1").status, TaskStatus::Cancelled, "the first end stands");
+    assert_eq!(story.end("a 1").status, TaskStatus::Cancelled, "the first end counts");
 
     story.submit(
         vec![NewTask { policy: Policy { max_retries: Some(1), ..Policy::default() }, ..task("b") }],
@@ -486,14 +507,14 @@ fn a_beat_that_took_an_order_does_not_shorten_those_that_follow() {
         story.cancel(&format!("a {n}"));
     }
     assert_eq!(story.beat(&[]), []);
-    story.later(SECOND_LOOK);
-    let nothing = [Answer::Worker(WorkerReply::Orders(Vec::new()))];
-    assert_eq!(story.said("beat"), nothing, "the last one may have been on its way: what does it hold now?");
+    story.later(RECHECK_DELAY);
+    let nothing = [AnyReply::Worker(WorkerReply::Orders(Vec::new()))];
+    assert_eq!(story.replies_to("beat"), nothing, "the last one may have been on its way: what does it hold now?");
     assert_eq!(story.beat(&[]), []);
     story.later(BEAT_WAIT.saturating_sub(Duration::from_millis(1)));
-    assert_eq!(story.said("beat"), []);
+    assert_eq!(story.replies_to("beat"), []);
     story.later(Duration::from_millis(1));
-    assert_eq!(story.said("beat"), nothing);
+    assert_eq!(story.replies_to("beat"), nothing);
 }
 
 #[test]
@@ -502,11 +523,11 @@ fn a_cancel_reaches_a_lease_that_was_on_its_way() {
     story.accept(&["a 1"]);
     let lease = story.run(W);
     assert_eq!(story.beat(&[]), [], "the lease has not arrived yet");
-    let stop = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
+    let stop = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
     assert!(story.cancel("a 1").contains(&stop));
     assert_eq!(story.beat(&[]), [], "it still has not");
-    story.later(SECOND_LOOK);
-    story.said("beat");
+    story.later(RECHECK_DELAY);
+    story.replies_to("beat");
     assert_eq!(story.beat(&[lease.id]), [stop]);
 }
 
@@ -574,14 +595,18 @@ fn a_worker_that_comes_and_goes_is_watched_by_one_timer() {
 }
 
 #[test]
-fn a_worker_that_drains_is_told_at_once_that_there_is_nothing_more() {
+fn the_slots_of_a_draining_worker_are_answered_at_once() {
     let mut story = Story::with_worker(2);
     story.work(W, 0, Vec::new(), 1);
     story.state.drain_worker(story.now, W, To("drain"));
-    assert_eq!(story.said("slot"), [Answer::Worker(WorkerReply::Leases(Vec::new()))]);
+    assert_eq!(story.replies_to("slot"), [AnyReply::Worker(WorkerReply::Leases(Vec::new()))]);
     story.sequence += 1;
     story.state.work(story.now, Work { worker: W, slot: 1, sequence: 9, ended: Vec::new(), capacity: 1 }, To("slot"));
-    assert_eq!(story.said("slot"), [Answer::Worker(WorkerReply::Leases(Vec::new()))], "though it asked before it knew");
+    assert_eq!(
+        story.replies_to("slot"),
+        [AnyReply::Worker(WorkerReply::Leases(Vec::new()))],
+        "though it asked before it knew"
+    );
     story.accept(&["a 1"]);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
 }
@@ -594,17 +619,17 @@ fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
     story.work(W, 1, Vec::new(), 1);
     story.beat(&[]);
     story.state.leave(story.now, W, To("leave"));
-    let effects = story.state.take_outbox().into_iter().filter_map(Effect::said);
-    let said: Vec<_> = effects.map(|(to, answer)| (to.0, answer)).collect();
-    let unknown = || Answer::Worker(WorkerReply::Unknown);
-    assert_eq!(said, [("slot", unknown()), ("beat", unknown()), ("leave", Answer::Worker(WorkerReply::Noted))]);
+    let effects = story.take_effects().into_iter().filter_map(Effect::into_reply);
+    let replies: Vec<_> = effects.map(|(to, answer)| (to.0, answer)).collect();
+    let unknown = || AnyReply::Worker(WorkerReply::Unknown);
+    assert_eq!(replies, [("slot", unknown()), ("beat", unknown()), ("leave", AnyReply::Worker(WorkerReply::Noted))]);
     let look = story.state.task_view(&id("a 1")).expect("a task");
     assert_eq!((look.status, look.losses, look.attempt), (TaskStatus::Pending, 0, 0));
     assert_eq!(story.state.stats().timers, 0);
 }
 
 #[test]
-fn the_farewell_answers_everybody() {
+fn close_all_answers_every_open_request() {
     let mut story = Story::with_worker(1);
     story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("x") }], Notify::Answer);
     story.collect(Uuid::from_u128(7), 1, 0);
@@ -613,13 +638,13 @@ fn the_farewell_answers_everybody() {
     story.beat(&[]);
     story.state.drain();
     assert!(matches!(story.submit(vec![task("a 1")], Notify::No)[..], [Submitted::Refused(_)]));
-    story.state.farewell();
-    let said: Vec<_> = story.state.take_outbox().into_iter().filter_map(Effect::said).map(|(to, _)| to.0).collect();
-    assert_eq!(said, ["client", "collect", "slot", "beat"]);
+    story.state.close_all();
+    let replies: Vec<_> = story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, _)| to.0).collect();
+    assert_eq!(replies, ["client", "collect", "slot", "beat"]);
 }
 
 #[test]
-fn follow_ups_of_what_was_accepted_are_taken_while_the_control_plane_drains() {
+fn follow_ups_are_accepted_while_the_control_plane_drains() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let lease = story.run(W);
@@ -637,7 +662,7 @@ fn follow_ups_of_what_was_accepted_are_taken_while_the_control_plane_drains() {
 }
 
 #[test]
-fn a_task_granted_ahead_is_shown_as_started_once_its_worker_has_come_to_it() {
+fn a_task_granted_ahead_is_started_once_its_worker_reaches_it() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 0"]);
     let lease = story.run(W);
@@ -650,13 +675,15 @@ fn a_task_granted_ahead_is_shown_as_started_once_its_worker_has_come_to_it() {
 }
 
 #[test]
-fn nonsense_of_a_worker_does_no_harm() {
+fn invalid_requests_of_a_worker_do_no_harm() {
     let mut story = Story::with_worker(1);
     story.state.register(story.now, registration(V, 0, &[]), Some(PEER), To("register"));
     story.state.register(story.now, registration(V, u32::MAX, &[]), Some(PEER), To("register"));
-    assert!(story.said("register").iter().all(|said| matches!(said, Answer::Worker(WorkerReply::Refused(_)))));
+    assert!(
+        story.replies_to("register").iter().all(|replies| matches!(replies, AnyReply::Worker(WorkerReply::Refused(_))))
+    );
     story.state.work(story.now, Work { worker: W, slot: 1, sequence: 1, ended: Vec::new(), capacity: 1 }, To("slot"));
-    assert!(matches!(story.said("slot")[..], [Answer::Worker(WorkerReply::Refused(_))]), "it has one slot");
+    assert!(matches!(story.replies_to("slot")[..], [AnyReply::Worker(WorkerReply::Refused(_))]), "it has one slot");
     story.accept(&["a 1"]);
     let lease = story.run(W);
     story.now.wall = Timestamp::from_micros(-5);
@@ -666,7 +693,7 @@ fn nonsense_of_a_worker_does_no_harm() {
 }
 
 #[test]
-fn those_who_gave_up_do_not_pile_up() {
+fn closed_requests_do_not_pile_up() {
     let mut story = Story::new();
     let waits = || NewTask { unknown: Unknown::Wait, ..task("x") };
     for _ in 0..1_000 {
@@ -678,7 +705,7 @@ fn those_who_gave_up_do_not_pile_up() {
 }
 
 #[test]
-fn the_bounds_hold_and_say_so() {
+fn the_bounds_hold_and_name_themselves() {
     let mut story = Story::within(Limits { tasks_max: 2, bytes_max: 10, ..Limits::default() });
     story.register(registration(W, 1, &["a"]));
     let long = NewTask { args: Json::parse("[1,2,3,4]").expect("JSON"), ..task("a long") };
@@ -706,9 +733,9 @@ fn metadata_travels_from_the_submission_to_the_lease_and_the_result() {
     story.work(W, 0, vec![added], 0);
     story.state.lookup(story.now, Lookup { ids: vec![id("a 1")], wait_ms: 0 }, To("lookup"));
     let expected = r#"{"kind":"x","tag":1}"#;
-    let found = story.said("lookup");
+    let found = story.replies_to("lookup");
     let is_expected = |found: &Found| matches!(found, Found::Ended(result) if result.metadata.as_str() == expected);
-    assert!(matches!(&found[..], [Answer::Client(Reply::Found(found))] if is_expected(&found[0])), "{found:?}");
+    assert!(matches!(&found[..], [AnyReply::Client(Reply::Found(found))] if is_expected(&found[0])), "{found:?}");
 }
 
 #[test]
@@ -730,18 +757,18 @@ fn a_task_that_does_not_fit_ends_at_once_and_an_id_that_is_known_attaches() {
     story.accept(&["a 1"]);
     let error = || Some(ArgumentError::Unknown { task: "a".into(), name: "x".into() });
     story.state.submit_and_hold(story.now, task("a 2"), error(), To("client"));
-    let said = story.said("client");
-    let [Answer::Client(Reply::Submitted(taken))] = &said[..] else { panic!("{said:?}") };
+    let replies = story.replies_to("client");
+    let [AnyReply::Client(Reply::Submitted(taken))] = &replies[..] else { panic!("{replies:?}") };
     let [Submitted::Ended(result)] = &taken[..] else { panic!("{taken:?}") };
     assert_eq!((result.error_kind, result.attempts), (Some(ErrorKind::BadArguments), 0));
     assert_eq!(result.error.as_deref(), Some("a() got an unexpected keyword argument 'x'"));
     story.state.submit_and_hold(story.now, task("a 1"), error(), To("client"));
-    assert_eq!(story.said("client"), []);
+    assert_eq!(story.replies_to("client"), []);
     assert_eq!(story.state.unfinished(), 1);
-    // One that nobody has is told of as such.
+    // A name that no worker has is reported as such.
     story.state.submit_and_hold(story.now, task("z 1"), error(), To("client"));
-    let said = format!("{:?}", story.said("client"));
-    assert!(said.contains("not found"), "{said}");
+    let replies = format!("{:?}", story.replies_to("client"));
+    assert!(replies.contains("not found"), "{replies}");
 }
 
 #[test]

@@ -20,9 +20,8 @@ use super::{
     frame::{frame_len, take_frame},
 };
 use crate::{
-    control_plane::state::LOOKAHEAD_MAX,
     lock::{self, lock},
-    protocol::{Ended, Lease, LeaseId, Work},
+    protocol::{Ended, LOOKAHEAD_MAX, Lease, LeaseId, Work},
     runtime::{AttemptId, Reports, Stopper},
     task::Report,
 };

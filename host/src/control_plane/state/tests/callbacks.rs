@@ -15,8 +15,10 @@ fn calling(text: &str) -> NewTask {
 impl Story {
     /// The callbacks that are due since, by their tasks.
     fn calls(&mut self) -> Vec<Callback> {
-        let effects = self.state.take_outbox().into_iter();
-        effects.filter_map(|effect| if let Effect::Call(callback) = effect { Some(callback) } else { None }).collect()
+        let effects = self.take_effects().into_iter();
+        effects
+            .filter_map(|effect| if let Effect::Callback(callback) = effect { Some(callback) } else { None })
+            .collect()
     }
 
     fn one_call(&mut self) -> Callback {
@@ -26,11 +28,11 @@ impl Story {
     }
 
     fn call_ended(&mut self, callback: Callback, outcome: Result<(), String>, attempts: u32) {
-        let end = CallbackEnd { result: callback.result, outcome, attempts };
+        let end = CallbackOutcome { result: callback.result, outcome, attempts };
         self.state.callback_ended(self.now, end);
     }
 
-    fn offer(&mut self, task: NewTask) {
+    fn submit_one(&mut self, task: NewTask) {
         self.state.submit(self.now, Submit { tasks: vec![task], notify: Notify::No }, To("client"));
     }
 }
@@ -42,9 +44,9 @@ fn delivery(result: &TaskResult) -> (DeliveryState, u32, Option<&str>) {
 }
 
 #[test]
-fn every_end_is_told_once_however_the_task_ends() {
+fn every_end_is_called_back_once_however_the_task_ends() {
     let mut story = Story::with_worker(1);
-    story.offer(calling("a 1"));
+    story.submit_one(calling("a 1"));
     let lease = story.run(W);
     let work = Work { worker: W, slot: 0, sequence: 99, ended: vec![ended(lease.id, success())], capacity: 0 };
     story.state.work(story.now, work, To("slot"));
@@ -53,23 +55,23 @@ fn every_end_is_told_once_however_the_task_ends() {
     assert_eq!(delivery(&callback.result), (DeliveryState::Pending, 0, None));
 
     let timeout = || Outcome::Failure(Failure::new(ErrorKind::Timeout, "Task timed out after 1s"));
-    story.offer(calling("a 2"));
+    story.submit_one(calling("a 2"));
     story.sequence = 99;
     let lease = story.run(W);
     let work = Work { worker: W, slot: 0, sequence: 200, ended: vec![ended(lease.id, timeout())], capacity: 0 };
     story.state.work(story.now, work, To("slot"));
     assert_eq!(story.one_call().result.error_kind, Some(ErrorKind::Timeout));
 
-    story.offer(calling("a 3"));
+    story.submit_one(calling("a 3"));
     story.state.cancel(story.now, &[id("a 3")], To("cancel"));
     assert_eq!(story.one_call().result.status, TaskStatus::Cancelled);
 
-    story.offer(calling("nobody 1"));
+    story.submit_one(calling("nobody 1"));
     assert_eq!(story.one_call().result.error_kind, Some(ErrorKind::NotFound));
 
-    // The same id again attaches to what has ended, and what has no callback calls nobody.
-    story.offer(calling("a 1"));
-    story.offer(task("nobody 2"));
+    // The same id again attaches to the ended task, and a task without a callback calls no address.
+    story.submit_one(calling("a 1"));
+    story.submit_one(task("nobody 2"));
     assert!(story.calls().is_empty());
     assert_eq!(story.state.stats().bytes, 0);
 }
@@ -78,7 +80,7 @@ fn every_end_is_told_once_however_the_task_ends() {
 fn a_retry_is_no_end() {
     let mut story = Story::with_worker(1);
     let policy = Policy { max_retries: Some(1), retry_delay: Some(secs(1)), ..Policy::default() };
-    story.offer(NewTask { policy, ..calling("a 1") });
+    story.submit_one(NewTask { policy, ..calling("a 1") });
     for attempt in 1..=2 {
         let lease = story.run(W);
         story.sequence += 1;
@@ -93,31 +95,31 @@ fn a_retry_is_no_end() {
 fn what_became_of_a_callback_is_shown_with_the_result_and_in_the_events() {
     let mut story = Story::new();
     for (text, outcome, attempts) in [("x 1", Ok(()), 2), ("x 2", Err("nobody answers".to_owned()), 3)] {
-        story.offer(calling(text));
+        story.submit_one(calling(text));
         let callback = story.one_call();
         story.call_ended(callback, outcome, attempts);
     }
     assert_eq!(delivery(&story.end("x 1")), (DeliveryState::Delivered, 2, None));
     assert_eq!(delivery(&story.end("x 2")), (DeliveryState::Failed, 3, Some("nobody answers")));
     let events = story.state.event_log().after(0).events;
-    let told: Vec<_> =
+    let kinds: Vec<_> =
         events.iter().filter(|event| event.name.as_deref() == Some("x")).map(|event| event.kind).collect();
     assert_eq!(
-        told,
+        kinds,
         [EventKind::TaskFailure, EventKind::CallbackDelivered, EventKind::TaskFailure, EventKind::CallbackFailed]
     );
     assert_eq!(events.last().and_then(|event| event.detail.as_deref()), Some("tcp://127.0.0.1:6000: nobody answers"));
-    let found = story.state.found(story.now, &[id("x 2")]);
+    let found = story.state.found(story.now, &[id("x 2")], None);
     assert!(matches!(&found[..], [Found::Ended(result)] if delivery(result).0 == DeliveryState::Failed));
 }
 
 #[test]
-fn a_late_word_of_a_forgotten_end_does_not_touch_a_later_one() {
+fn a_late_outcome_of_a_forgotten_end_does_not_change_a_later_one() {
     let mut story = Story::within(Limits { results_max: 1, ..Limits::default() });
-    story.offer(calling("x 1"));
+    story.submit_one(calling("x 1"));
     let first = story.one_call();
-    story.offer(task("y 1"));
-    story.offer(calling("x 1"));
+    story.submit_one(task("y 1"));
+    story.submit_one(calling("x 1"));
     let second = story.one_call();
     story.call_ended(first, Ok(()), 1);
     assert_eq!(delivery(&story.end("x 1")).0, DeliveryState::Pending);
@@ -126,7 +128,7 @@ fn a_late_word_of_a_forgotten_end_does_not_touch_a_later_one() {
 }
 
 #[test]
-fn who_cannot_be_called_is_refused_and_what_is_sent_along_counts() {
+fn an_invalid_callback_is_refused_and_its_data_counts() {
     let mut story = Story::within(Limits { bytes_max: 100, ..Limits::default() });
     let wrong = NewTask { callback: Some(CallbackInfo::new("ipc:///tmp/x")), ..task("x 1") };
     let data = |length: usize| Json::of(&"x".repeat(length)).expect("JSON");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    control_plane::worker_registry::Worker,
+    control_plane::worker_registry::WorkerRecord,
     protocol::{CatalogChange, EventKind},
     task::{LoadFailure, ModuleStatus, ScheduleSpec, schedule::When},
 };
@@ -30,8 +30,8 @@ impl Story {
     fn change(&mut self, sequence: u64, force: bool, modules: &[ModuleInfo]) -> WorkerReply {
         let change = CatalogChange { worker: W, sequence, modules: modules.to_vec(), force };
         self.state.change_catalog(self.now, change, To("change"));
-        match self.said("change").pop() {
-            Some(Answer::Worker(reply)) => reply,
+        match self.replies_to("change").pop() {
+            Some(AnyReply::Worker(reply)) => reply,
             other => panic!("{other:?} is no answer to a change"),
         }
     }
@@ -47,10 +47,10 @@ impl Story {
         matches!(self.submit(vec![task(text)], Notify::No)[..], [Submitted::Ended(_)])
     }
 
-    fn told(&self) -> Vec<(EventKind, String)> {
+    fn worker_events(&self) -> Vec<(EventKind, String)> {
         let events = self.state.event_log().after(0).events;
-        let told = events.into_iter().filter_map(|event| Some((event.kind, event.detail?.to_string())));
-        told.filter(|(kind, _)| matches!(kind, EventKind::ModulesChanged | EventKind::ModuleRefused)).collect()
+        let event = events.into_iter().filter_map(|event| Some((event.kind, event.detail?.to_string())));
+        event.filter(|(kind, _)| matches!(kind, EventKind::ModulesChanged | EventKind::ModuleRefused)).collect()
     }
 }
 
@@ -62,11 +62,14 @@ fn a_slot_that_waits_gets_a_task_whose_name_appears() {
     let new = [version("m", "2", &[("a", NONE), ("b", NONE)])];
     let change = CatalogChange { worker: W, sequence: 1, modules: new.to_vec(), force: false };
     story.state.change_catalog(story.now, change, To("change"));
-    let said: Vec<_> =
-        story.state.take_outbox().into_iter().filter_map(Effect::said).map(|(to, answer)| (to.0, answer)).collect();
-    assert_eq!(said[0], ("change", Answer::Worker(WorkerReply::Noted)), "it is told first");
-    assert!(matches!(&said[1], ("slot", Answer::Worker(WorkerReply::Leases(leases))) if ids(leases) == ["b 1"]));
-    assert_eq!(story.told(), [(EventKind::ModulesChanged, "module: 1111111111111111 -> 2222222222222222".into())]);
+    let replies: Vec<_> =
+        story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, reply)| (to.0, reply)).collect();
+    assert_eq!(replies[0], ("change", AnyReply::Worker(WorkerReply::Noted)), "the change is answered first");
+    assert!(matches!(&replies[1], ("slot", AnyReply::Worker(WorkerReply::Leases(leases))) if ids(leases) == ["b 1"]));
+    assert_eq!(
+        story.worker_events(),
+        [(EventKind::ModulesChanged, "module: 1111111111111111 -> 2222222222222222".into())]
+    );
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn a_name_that_goes_is_unknown_from_then_on_without_any_grace() {
     assert_eq!(story.change(1, false, &[version("m", "1", &[("a", NONE)])]), WorkerReply::Noted);
     assert!(story.is_refused("b 1"));
     story.accept(&["a 1"]);
-    assert_eq!(story.told(), [(EventKind::ModulesChanged, "module: 3333333333333333 dropped".into())]);
+    assert_eq!(story.worker_events(), [(EventKind::ModulesChanged, "module: 3333333333333333 dropped".into())]);
     story.register(Registration { modules: vec![version("n", "3", &[("b", NONE)])], ..registration(V, 1, &[]) });
     story.accept(&["b 2"]);
     assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["b 2"]);
@@ -83,7 +86,7 @@ fn a_name_that_goes_is_unknown_from_then_on_without_any_grace() {
 }
 
 #[test]
-fn a_name_does_not_go_while_tasks_of_it_wait_run_or_are_scheduled_unless_another_worker_has_it() {
+fn a_name_with_unfinished_tasks_is_only_removed_if_another_worker_has_it() {
     let both = [version("m", "1", &[("a", NONE), ("b", NONE)])];
     let only_b = [version("m", "2", &[("b", NONE)])];
     let mut story = Story::with_modules(both.to_vec());
@@ -94,7 +97,7 @@ fn a_name_does_not_go_while_tasks_of_it_wait_run_or_are_scheduled_unless_another
     story.work(W, 0, vec![ended(lease.id, success())], 0);
     story.cancel("a waits");
     assert_eq!(story.declined(2, &only_b), "it has no 'a', which would leave 1 unfinished task without a worker");
-    assert_eq!(story.state.registry().get(W).map(Worker::modules), Some(&both[..]), "nothing has changed");
+    assert_eq!(story.state.registry().get(W).map(WorkerRecord::modules), Some(&both[..]), "nothing has changed");
     story.register(Registration { modules: both.to_vec(), ..registration(V, 1, &[]) });
     assert_eq!(story.change(3, false, &only_b), WorkerReply::Noted);
     story.later(secs(4));
@@ -106,7 +109,7 @@ fn a_name_does_not_go_while_tasks_of_it_wait_run_or_are_scheduled_unless_another
 }
 
 #[test]
-fn a_signature_does_not_change_while_tasks_wait_that_it_does_not_take_unless_it_must() {
+fn a_signature_that_breaks_waiting_tasks_is_declined_unless_forced() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE), ("b", X)])]);
     story.accept(&["a 1", "a 2"]);
     let new = [version("m", "2", &[("a", X), ("b", NONE)])];
@@ -121,12 +124,12 @@ fn a_signature_does_not_change_while_tasks_wait_that_it_does_not_take_unless_it_
     assert_eq!(story.change(3, false, &[version("m", "2", &[("a", NONE), ("b", NONE)])]), WorkerReply::Noted);
     assert_eq!(story.change(4, true, &new), WorkerReply::Noted, "forced");
     assert_eq!(story.change(3, false, &[]), WorkerReply::Noted, "a late one changes nothing");
-    assert_eq!(story.state.registry().get(W).map(Worker::modules), Some(&new[..]));
+    assert_eq!(story.state.registry().get(W).map(WorkerRecord::modules), Some(&new[..]));
     assert_eq!(story.change(5, false, &[version("m", "1", &[("a", NONE), ("b", X)])]), WorkerReply::Noted);
 }
 
 #[test]
-fn a_module_that_leaves_runs_what_was_submitted_before_and_takes_nothing_new() {
+fn a_leaving_module_only_runs_tasks_that_were_submitted_before() {
     let (mut story, m) = (Story::new(), version("m", "1", &[("a", NONE)]));
     let policy = Policy { max_retries: Some(1), ..Policy::default() };
     let mut leaving = ModuleInfo { status: ModuleStatus::Leaving, ..version("n", "2", &[("b", NONE)]) };
@@ -162,7 +165,7 @@ fn a_module_that_leaves_runs_what_was_submitted_before_and_takes_nothing_new() {
     assert_eq!(story.status(&lease.task_id.to_string()), Some(TaskStatus::Retrying), "by its own policy");
     story.cancel(&lease.task_id.to_string());
     assert_eq!(story.change(3, false, &[m]), WorkerReply::Noted);
-    assert!(story.told().iter().any(|(_, told)| told.ends_with("it runs what was submitted before")));
+    assert!(story.worker_events().iter().any(|(_, event)| event.ends_with("it runs what was submitted before")));
 }
 
 #[test]
@@ -187,18 +190,18 @@ fn the_schedule_of_a_task_comes_changes_and_goes_with_its_module() {
 }
 
 #[test]
-fn what_could_not_be_loaded_is_shown_and_told_once() {
+fn a_load_failure_is_shown_and_reported_once() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)])]);
     let last_error =
         Some(LoadFailure { at: Timestamp::from_micros(1), message: "is not WebAssembly".into(), code: None });
     let broken = [ModuleInfo { last_error, ..version("m", "1", &[("a", NONE)]) }];
     assert_eq!(story.change(1, false, &broken), WorkerReply::Noted);
     assert_eq!(story.change(2, false, &broken), WorkerReply::Noted);
-    assert_eq!(story.told(), [(EventKind::ModuleRefused, "module: is not WebAssembly".into())]);
+    assert_eq!(story.worker_events(), [(EventKind::ModuleRefused, "module: is not WebAssembly".into())]);
     assert_eq!(story.state.registry().infos(story.now.mono)[0].modules, broken);
 }
 
 #[test]
-fn a_worker_that_nobody_knows_is_told_so() {
+fn an_unknown_worker_is_answered_as_such() {
     assert_eq!(Story::new().change(1, false, &[]), WorkerReply::Unknown);
 }

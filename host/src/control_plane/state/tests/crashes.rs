@@ -52,15 +52,15 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
     for _ in 0..5 {
         let leaves = &mut |story: &mut Story| {
             story.state.leave(story.now, W, To("leave"));
-            story.said("leave");
+            story.replies_to("leave");
         };
         assert_eq!(loses(&mut story, leaves), uncounted);
         assert_eq!(loses(&mut story, &mut |story| story.later(SILENCE_MAX)), uncounted);
     }
     let message = |story: &mut Story| {
         story.state.describe(story.now, &id("a 1"), To("described"));
-        let said = story.said("described");
-        let [Answer::Client(Reply::Described(Some(task)))] = &said[..] else { panic!("{said:?}") };
+        let replies = story.replies_to("described");
+        let [AnyReply::Client(Reply::Described(Some(task)))] = &replies[..] else { panic!("{replies:?}") };
         task.error.clone().unwrap_or_default()
     };
     assert!(message(&mut story).contains("'worker-1' fell silent while it ran"));
@@ -69,7 +69,7 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
 }
 
 #[test]
-fn what_was_cut_off_and_comes_back_has_not_crashed() {
+fn a_worker_that_reconnects_has_not_crashed() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let mut key = W;
@@ -114,7 +114,7 @@ fn before_the_last_crash_a_task_runs_alone_on_its_worker() {
 }
 
 #[test]
-fn a_busy_worker_is_held_free_for_a_task_that_must_run_alone() {
+fn a_busy_worker_is_reserved_for_a_task_that_must_run_alone() {
     let mut story = Story::new();
     for _ in 0..2 {
         story.register(registration(W, 2, &["a", "b"]));
@@ -134,7 +134,8 @@ fn a_busy_worker_is_held_free_for_a_task_that_must_run_alone() {
         force: false,
     };
     story.state.change_catalog(story.now, change, To("change"));
-    assert_eq!(story.work(W, 1, Vec::new(), 1), [], "it is to finish what it has");
+    story.settle();
+    assert_eq!(story.work(W, 1, Vec::new(), 1), [], "it must finish what it has");
     assert_eq!(ids(&story.work(W, 0, vec![ended(first[0].id, success())], 1)), ["a poison"]);
     let end = story.state.task_view(&id("a poison")).and_then(|look| look.lease).expect("a lease");
     story.work(W, 0, vec![ended(end.0, success())], 1);

@@ -1,9 +1,9 @@
-//! Stories of leases and outcomes on connections that die without a word, or while the slot is at work.
+//! Leases and outcomes on connections that die silently, or while the slot runs a task.
 
 use super::*;
 use crate::protocol::{CONFIRM_WAIT, WORK_WAIT};
 
-/// Beats at intervals for so long, and tells the slots' answers.
+/// Sends heartbeats for this long, and returns the replies to the slots.
 fn beats(story: &mut Story, span: Duration, holds: &[LeaseId]) {
     let end = story.now.mono + span;
     while story.now.mono < end {
@@ -28,7 +28,7 @@ fn a_lease_that_never_arrived_goes_elsewhere_and_counts_as_no_loss() {
     let look = story.state.task_view(&id("a 1")).expect("it lives");
     let (again, worker) = look.lease.expect("a lease");
     assert_eq!((worker, look.losses, look.attempt), (V, 0, 1), "nor to another connection of that worker");
-    let stop = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
+    let stop = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
     assert_eq!(story.beat(&[lease.id]).last(), Some(&stop), "it arrived after all");
     story.work(W, 0, vec![ended(lease.id, success())], 1);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Started));
@@ -37,7 +37,7 @@ fn a_lease_that_never_arrived_goes_elsewhere_and_counts_as_no_loss() {
 }
 
 #[test]
-fn a_lease_that_one_beat_told_of_is_not_taken_for_one_that_never_came() {
+fn a_lease_that_one_heartbeat_listed_counts_as_delivered() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let lease = story.run(W);
@@ -62,7 +62,7 @@ fn outcomes_sent_beside_a_running_task_are_recorded_and_leave_it_alone() {
     story.work(W, 0, vec![ended(quick, success())], 0);
     assert_eq!(story.end("a 2").status, TaskStatus::Success, "it does not wait for the other");
     assert_eq!(story.beat(&[slow]), []);
-    assert_eq!(story.status("a 3"), Some(TaskStatus::Started), "the beat tells of it");
+    assert_eq!(story.status("a 3"), Some(TaskStatus::Started), "the heartbeat lists it");
     // The slot sends both, as it does not know yet whether the first arrived.
     story.work(W, 0, [quick, slow].map(|lease| ended(lease, success())).into(), 0);
     assert_eq!((story.end("a 3").status, story.state.counts().ended.iter().sum()), (TaskStatus::Success, 3));
@@ -73,14 +73,14 @@ fn a_slot_is_answered_often_so_that_it_knows_its_connection_to_work() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let lease = story.run(W);
-    let nothing = [Answer::Worker(WorkerReply::Leases(Vec::new()))];
+    let nothing = [AnyReply::Worker(WorkerReply::Leases(Vec::new()))];
     for (ended, wait) in [(vec![ended(lease.id, success())], CONFIRM_WAIT), (Vec::new(), WORK_WAIT)] {
         story.sequence += 1;
         let work = Work { worker: W, slot: 0, sequence: story.sequence, ended, capacity: 1 };
         story.state.work(story.now, work, To("slot"));
         story.later(wait.saturating_sub(Duration::from_millis(1)));
-        assert_eq!(story.said("slot"), []);
+        assert_eq!(story.replies_to("slot"), []);
         story.later(Duration::from_millis(1));
-        assert_eq!(story.said("slot"), nothing);
+        assert_eq!(story.replies_to("slot"), nothing);
     }
 }

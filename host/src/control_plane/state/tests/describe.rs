@@ -1,4 +1,4 @@
-//! What is told of a task to who asks for all of it.
+//! How a task is described.
 
 use super::*;
 use crate::transport::PAYLOAD_MAX;
@@ -8,8 +8,8 @@ fn a_task_is_described_whole_before_and_after_its_end() {
     let mut story = Story::with_worker(1);
     let describe = |story: &mut Story, text: &str| {
         story.state.describe(story.now, &id(text), To("asker"));
-        match story.said("asker").pop() {
-            Some(Answer::Client(Reply::Described(task))) => task,
+        match story.replies_to("asker").pop() {
+            Some(AnyReply::Client(Reply::Described(task))) => task,
             other => panic!("{other:?} is no description"),
         }
     };
@@ -54,8 +54,8 @@ fn arguments_that_do_not_fit_beside_a_result_are_left_out() {
     let outcome = Outcome::Success { result: result.clone(), follow_ups: Vec::new() };
     story.work(W, 0, vec![ended(leases[0].id, outcome)], 1);
     story.state.describe(story.now, &id("a"), To("asker"));
-    let said = story.said("asker").pop();
-    let Some(Answer::Client(Reply::Described(Some(task)))) = said else { panic!("no description") };
+    let replies = story.replies_to("asker").pop();
+    let Some(AnyReply::Client(Reply::Described(Some(task)))) = replies else { panic!("no description") };
     assert_eq!((task.args, task.kwargs), (Json::null(), Json::null()));
     assert!(task.result == Some(result), "it is whole");
 }

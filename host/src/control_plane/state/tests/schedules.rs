@@ -13,7 +13,7 @@ fn every(seconds: u64) -> ScheduleSpec {
     ScheduleSpec::new(When::Every(secs(seconds)))
 }
 
-/// A worker whose task "a" says when it is submitted.
+/// A worker whose task "a" has a schedule.
 fn clock(worker: Uuid, spec: Option<ScheduleSpec>) -> Registration {
     let tasks = vec![TaskInfo { schedule: spec, ..info("a", Policy::default()) }];
     Registration { modules: vec![module(tasks)], ..registration(worker, 1, &[]) }
@@ -22,19 +22,19 @@ fn clock(worker: Uuid, spec: Option<ScheduleSpec>) -> Registration {
 impl Story {
     fn ask(&mut self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, String> {
         self.state.schedule(self.now, request, To("schedule"));
-        match self.said_keeping_slots("schedule") {
-            Answer::Client(Reply::Schedules(infos)) => Ok(infos),
-            Answer::Client(Reply::Refused(refusal)) => Err(refusal.message),
+        match self.reply_keeping_slots("schedule") {
+            AnyReply::Client(Reply::Schedules(infos)) => Ok(infos),
+            AnyReply::Client(Reply::Refused(refusal)) => Err(refusal.message),
             other => panic!("{other:?} is no answer about schedules"),
         }
     }
 
-    /// The answer to `whom`; what was said to slots can still be looked at.
-    fn said_keeping_slots(&mut self, whom: &str) -> Answer {
-        let is_it = |effect: &Effect<To>| matches!(effect, Effect::Say { to, .. } if to.0 == whom);
-        let (to_whom, others): (Vec<_>, Vec<_>) = self.state.take_outbox().into_iter().partition(is_it);
+    /// Returns the reply to `recipient`, and keeps the others.
+    fn reply_keeping_slots(&mut self, recipient: &str) -> AnyReply {
+        let is_it = |effect: &Effect<To>| matches!(effect, Effect::Reply { to, .. } if to.0 == recipient);
+        let (matching, others): (Vec<_>, Vec<_>) = self.take_effects().into_iter().partition(is_it);
         self.state.outbox = others;
-        to_whom.into_iter().find_map(Effect::said).expect("an answer").1
+        matching.into_iter().find_map(Effect::into_reply).expect("an answer").1
     }
 
     fn add(&mut self, name: &str, task: &str, spec: ScheduleSpec) {
@@ -52,7 +52,7 @@ impl Story {
 }
 
 #[test]
-fn a_task_that_says_when_is_granted_to_a_slot_that_waits() {
+fn a_scheduled_task_is_granted_to_a_waiting_slot() {
     let mut story = Story::new();
     story.register(clock(W, Some(every(10))));
     assert_eq!(story.work(W, 0, Vec::new(), 1), []);
@@ -123,7 +123,7 @@ fn a_control_plane_that_stops_submits_nothing_more() {
 }
 
 #[test]
-fn a_task_that_nobody_has_fails_each_time_and_the_schedule_goes_on() {
+fn a_schedule_of_an_unknown_name_fails_each_time_and_continues() {
     let mut story = Story::with_worker(1);
     story.add("s", "nobody_has_it", every(10));
     story.later_alive(secs(25));
@@ -133,7 +133,7 @@ fn a_task_that_nobody_has_fails_each_time_and_the_schedule_goes_on() {
 }
 
 #[test]
-fn the_schedule_of_a_module_goes_with_its_last_worker_and_changes_with_the_newest() {
+fn a_module_schedule_follows_its_newest_and_last_worker() {
     let mut story = Story::new();
     story.register(clock(W, Some(every(10))));
     story.state.leave(story.now, W, To("leave"));
@@ -150,14 +150,14 @@ fn the_schedule_of_a_module_goes_with_its_last_worker_and_changes_with_the_newes
     assert_eq!(story.schedules()[0].status, ScheduleStatus::Active, "another worker has it");
     story.state.leave(story.now, W, To("leave"));
     story.register(clock(W, None));
-    assert_eq!(story.schedules(), [], "it says no more when");
+    assert_eq!(story.schedules(), [], "it has no schedule any more");
     story.state.leave(story.now, W, To("leave"));
     story.later(secs(31));
     assert_eq!(story.state.stats().timers, 0);
 }
 
 #[test]
-fn a_worker_with_an_older_module_does_not_undo_the_schedule_that_others_have() {
+fn an_older_module_does_not_undo_the_schedule_of_newer_ones() {
     let mut story = Story::new();
     story.register(clock(W, Some(every(20))));
     let mut other = clock(V, None);
@@ -177,15 +177,15 @@ fn a_worker_with_an_older_module_does_not_undo_the_schedule_that_others_have() {
     story.later_alive(secs(29));
     assert_eq!(story.schedules().len(), 1);
     story.later_alive(secs(2));
-    assert_eq!(story.schedules(), [], "nobody who is here says when");
+    assert_eq!(story.schedules(), [], "no connected worker has a schedule for it");
 }
 
 #[test]
-fn the_schedule_of_a_module_comes_back_when_the_one_in_its_place_is_removed() {
+fn a_module_schedule_returns_when_its_replacement_is_removed() {
     let mut story = Story::new();
     story.add("a", "a", every(3600));
     story.register(clock(W, Some(every(10))));
-    assert_eq!(story.schedules()[0].schedule.spec, every(3600), "somebody's own goes first");
+    assert_eq!(story.schedules()[0].schedule.spec, every(3600), "a client's schedule takes precedence");
     story.ask(ScheduleRequest::Remove("a".into())).expect("it is removed");
     assert_eq!(story.schedules()[0].schedule.spec, every(10));
     story.later_alive(secs(10));

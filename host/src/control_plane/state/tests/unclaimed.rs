@@ -19,7 +19,7 @@ fn an_unknown_name_waits_for_a_worker_for_a_while_after_the_start() {
     story.later_alive(secs(1));
     assert_eq!(story.end("z 1").error_kind, Some(ErrorKind::NotFound));
     assert_eq!(story.end("z 1").error.as_deref(), Some("Task z not found"));
-    assert_eq!(story.said("client").len(), 1, "clients of the original hear of it, too");
+    assert_eq!(story.replies_to("client").len(), 1, "clients of the original get it, too");
     assert_eq!(look(&story, "a later"), Some((TaskStatus::Scheduled, TaskPriority::High)));
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 1"]);
     assert!(matches!(story.submit(vec![task("z 2")], Notify::No)[..], [Submitted::Ended(_)]), "workers had their time");
@@ -101,7 +101,7 @@ fn a_name_whose_worker_went_a_moment_ago_waits_with_its_own_policy() {
     story.later(secs(31));
     assert!(
         matches!(story.submit(vec![task("a 2")], Notify::No)[..], [Submitted::Ended(_)]),
-        "though it was offered twice"
+        "though it was submitted twice"
     );
 
     story.register(registration);
@@ -116,7 +116,7 @@ fn a_name_whose_worker_went_a_moment_ago_waits_with_its_own_policy() {
 }
 
 #[test]
-fn an_unknown_name_fails_at_once_and_names_the_nearest() {
+fn an_unknown_name_fails_at_once_with_the_nearest_name() {
     let mut story = Story::new();
     story.register(registration(W, 1, &["resize", "reverse"]));
     let taken = story.submit(vec![task("resise")], Notify::No);

@@ -1,0 +1,71 @@
+//! The link of the control plane's own worker: enters the state directly, without a socket.
+
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use super::{core::Core, handler::serve_worker, reply_to::ReplyTo};
+use crate::{
+    protocol::{WAIT_MAX, WorkerReply, WorkerRequest},
+    subworker::link::{Link, WorkLine},
+    transport::CallError,
+};
+
+/// A link to the control plane in this process.
+#[derive(Debug)]
+pub struct LocalLink(pub Arc<Core>);
+
+impl LocalLink {
+    fn post(&self, request: &WorkerRequest) -> mpsc::Receiver<WorkerReply> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.0.enter(|state, now| serve_worker(state, now, request.clone(), None, ReplyTo::Local(sender)));
+        receiver
+    }
+}
+
+fn wait(receiver: &mpsc::Receiver<WorkerReply>, limit: Duration) -> Result<WorkerReply, CallError> {
+    let address = || "the control plane in this process".to_owned();
+    receiver.recv_timeout(limit).map_err(|error| match error {
+        mpsc::RecvTimeoutError::Timeout => CallError::TimedOut { address: address(), waited: limit },
+        mpsc::RecvTimeoutError::Disconnected => CallError::Closed { address: address() },
+    })
+}
+
+impl Link for LocalLink {
+    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
+        wait(&self.post(request), limit)
+    }
+
+    fn line(&self) -> Box<dyn WorkLine + '_> {
+        Box::new(self)
+    }
+
+    fn look_around(&self) {}
+
+    fn work_limit(&self, _has_outcomes: bool) -> Duration {
+        WAIT_MAX + Duration::from_secs(5)
+    }
+
+    fn beat_limit(&self) -> Duration {
+        // The control plane does not check for silence of its own worker, so the heartbeat only waits for an order.
+        Duration::from_hours(1)
+    }
+
+    fn is_within_the_process(&self) -> bool {
+        true
+    }
+}
+
+impl WorkLine for &LocalLink {
+    fn ask(
+        &mut self,
+        request: &WorkerRequest,
+        limit: Duration,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<WorkerReply, CallError> {
+        let receiver = self.post(request);
+        meanwhile();
+        wait(&receiver, limit)
+    }
+}

@@ -1,0 +1,71 @@
+//! The catalogs of workers, and the task names that they serve.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::task::{ModuleInfo, ModuleStatus, Policy, TaskInfo};
+
+/// A task name that workers serve.
+#[derive(Debug)]
+pub(super) struct ServedName {
+    /// Number of workers that serve it.
+    pub(super) workers: usize,
+    /// Number of them that run only tasks that were submitted before.
+    pub(super) leaving: usize,
+    /// The policy of the newest module.
+    pub(super) policy: Policy,
+}
+
+/// A task name in the catalog of one worker.
+pub(super) struct CatalogEntry {
+    pub(super) policy: Policy,
+    pub(super) leaving: bool,
+}
+
+impl ServedName {
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving == self.workers
+    }
+}
+
+pub(super) fn catalog_names(modules: &[ModuleInfo]) -> BTreeMap<Arc<str>, CatalogEntry> {
+    let tasks = modules.iter().flat_map(|module| module.tasks.iter().map(move |task| (module.status, task)));
+    let entry =
+        |status, policy: &Policy| CatalogEntry { policy: policy.clone(), leaving: status == ModuleStatus::Leaving };
+    tasks.map(|(status, task)| (task.name.as_str().into(), entry(status, &task.policy))).collect()
+}
+
+pub(super) fn is_loading(modules: &[ModuleInfo]) -> bool {
+    modules.iter().any(|module| module.status == ModuleStatus::Loading)
+}
+
+pub(super) fn leaving(names: &BTreeMap<Arc<str>, CatalogEntry>) -> BTreeSet<Arc<str>> {
+    names.iter().filter(|(_, entry)| entry.leaving).map(|(name, _)| name.clone()).collect()
+}
+
+/// How a change of a worker's modules changes the names that any worker serves.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct NameDiff {
+    /// Names that no worker served before.
+    pub added: Vec<Arc<str>>,
+    /// Names that no worker serves any more.
+    pub removed: Vec<Arc<str>>,
+}
+
+/// Estimates the size of a catalog, in bytes.
+pub(super) fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
+    /// Size of an item beyond its texts.
+    const ITEM: usize = 128;
+    let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
+    let task = |task: &TaskInfo| {
+        task.name.len() + task.documentation.len() + task.schema.as_str().len() + texts(&task.warnings) + ITEM
+    };
+    let module = |module: &ModuleInfo| {
+        let own = module.name.len() + module.path.len() + module.hash.len() + module.engine.len();
+        let error = module.last_error.as_ref().map_or(0, |error| error.message.len());
+        own + error + texts(&module.imports) + module.tasks.iter().map(task).sum::<usize>() + ITEM
+    };
+    modules.iter().map(module).sum()
+}
