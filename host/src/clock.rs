@@ -1,7 +1,7 @@
-//! Time as this program uses it: a [`Moment`] to measure spans, a [`Timestamp`] to show people.
+//! Time: a [`Moment`] to measure durations, a [`Timestamp`] to show.
 //!
-//! Apart because the core owns no clock: it takes a [`Now`], so a simulation can turn time as it
-//! likes. Spans are always measured between moments, which never jump; timestamps only label.
+//! The state owns no clock: it takes a [`Now`], so that a simulation can control time. Durations are always measured
+//! between moments, which never jump; timestamps are labels only.
 
 use std::{
     fmt,
@@ -31,7 +31,7 @@ impl Moment {
         self.0
     }
 
-    /// The span from `earlier` to this moment, zero if `earlier` is later.
+    /// The duration from `earlier` to this moment, zero if `earlier` is later.
     pub const fn since(self, earlier: Moment) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -40,16 +40,16 @@ impl Moment {
 impl Add<Duration> for Moment {
     type Output = Moment;
 
-    fn add(self, span: Duration) -> Moment {
-        Moment(self.0.saturating_add(micros(span)))
+    fn add(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_add(micros(duration)))
     }
 }
 
 impl Sub<Duration> for Moment {
     type Output = Moment;
 
-    fn sub(self, span: Duration) -> Moment {
-        Moment(self.0.saturating_sub(micros(span)))
+    fn sub(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_sub(micros(duration)))
     }
 }
 
@@ -73,7 +73,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The span from `earlier` to this timestamp, zero if `earlier` is later.
+    /// The duration from `earlier` to this timestamp, zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -96,16 +96,16 @@ impl From<SystemTime> for Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Timestamp;
 
-    fn add(self, span: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_add(i64::try_from(micros(span)).unwrap_or(i64::MAX)))
+    fn add(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(i64::try_from(micros(duration)).unwrap_or(i64::MAX)))
     }
 }
 
 impl Sub<Duration> for Timestamp {
     type Output = Timestamp;
 
-    fn sub(self, span: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_sub(i64::try_from(micros(span)).unwrap_or(i64::MAX)))
+    fn sub(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(i64::try_from(micros(duration)).unwrap_or(i64::MAX)))
     }
 }
 
@@ -115,9 +115,9 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A text that is no point in time.
+/// A text that is not a point in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no point in time: write it like 2026-11-24T17:30:00Z")]
+#[error("'{0}' is not a point in time: write it like 2026-11-24T17:30:00Z")]
 pub struct NotATimestamp(String);
 
 impl FromStr for Timestamp {
@@ -136,13 +136,13 @@ impl FromStr for Timestamp {
 pub enum TimeText {
     /// A point in time: with an offset.
     At(Timestamp),
-    /// What some clock shows then: without one.
+    /// The reading of some clock: without one.
     Shown(jiff::civil::DateTime),
 }
 
 impl TimeText {
-    /// The point in time, if the clock is one of `zone`. A time that does not exist there is the same time
-    /// after the gap, and one that comes twice is the first.
+    /// Returns the point in time for a clock in `zone`. A time in a gap of that zone is moved past the gap, and of a
+    /// time that occurs twice, the first is taken.
     pub fn within(self, zone: jiff::tz::TimeZone) -> Timestamp {
         match self {
             Self::At(at) => at,
@@ -153,7 +153,7 @@ impl TimeText {
         }
     }
 
-    /// How much later it is than `earlier`, zero if it is not, if one and the same clock shows both.
+    /// The duration from `earlier`, zero if `earlier` is later. `None` unless both are readings of a clock.
     pub fn since_shown(self, earlier: Self) -> Option<Duration> {
         match (self, earlier) {
             (Self::Shown(shown), Self::Shown(earlier)) => {
@@ -204,7 +204,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Measures spans; never jumps.
+    /// Measures durations; never jumps.
     pub mono: Moment,
     /// Labels what people see; may jump.
     pub wall: Timestamp,
@@ -218,42 +218,41 @@ impl Now {
     }
 }
 
-/// The longest span that anybody waits here: 10 years. Adding more to a moment of the system may fail.
-pub const SPAN_MAX: Duration = Duration::from_hours(10 * 365 * 24);
+/// Maximum duration of any wait: 10 years. Adding more to an [`Instant`] may overflow.
+pub const DURATION_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 
-/// The moment of the system that lies `span` ahead, at most [`SPAN_MAX`].
-pub fn after(span: Duration) -> Instant {
-    Instant::now() + span.min(SPAN_MAX)
+/// Returns the instant that is `duration` ahead, at most [`DURATION_MAX`].
+pub fn after(duration: Duration) -> Instant {
+    Instant::now() + duration.min(DURATION_MAX)
 }
 
-/// Lets `span` go by. Whoever unparks this thread, for an answer that it waited for before, does not
-/// cut it short.
-pub(crate) fn pause(span: Duration) {
-    let until = Instant::now() + span;
+/// Sleeps for `duration`. A late `unpark` of this thread does not shorten it.
+pub(crate) fn pause(duration: Duration) {
+    let until = Instant::now() + duration;
     while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
         std::thread::park_timeout(left);
     }
 }
 
-/// A span in seconds as people want to read it: to the millisecond.
-pub fn seconds(span: Duration) -> f64 {
-    (span.as_secs_f64() * 1e3).round() / 1e3
+/// Converts a duration to seconds, rounded to the millisecond.
+pub fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
 }
 
-/// A span for people, in the largest unit in which it is whole: `0.25 s`, `90 s`, `5 min`, `1 h`, `2 d`.
-pub fn exactly(span: Duration) -> String {
+/// Formats a duration in the largest unit in which it is whole: `0.25 s`, `90 s`, `5 min`, `1 h`, `2 d`.
+pub fn exactly(duration: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
-    let secs = span.as_secs();
-    if span.subsec_nanos() > 0 || secs == 0 {
-        return format!("{} s", span.as_secs_f64());
+    let secs = duration.as_secs();
+    if duration.subsec_nanos() > 0 || secs == 0 {
+        return format!("{} s", duration.as_secs_f64());
     }
     let (unit, name) = UNITS.into_iter().find(|(unit, _)| secs.is_multiple_of(*unit)).unwrap_or((1, "s"));
     format!("{} {name}", secs / unit)
 }
 
-/// A span as whole microseconds.
-pub fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+/// Converts a duration to whole microseconds.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -261,12 +260,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_span_has_an_end() {
-        assert!(after(Duration::MAX) <= Instant::now() + SPAN_MAX);
+    fn the_maximum_duration_does_not_overflow() {
+        assert!(after(Duration::MAX) <= Instant::now() + DURATION_MAX);
     }
 
     #[test]
-    fn seconds_for_people_are_round() {
+    fn seconds_are_rounded_to_milliseconds() {
         assert_eq!(seconds(Duration::from_nanos(301_428_577)).to_string(), "0.301");
         assert_eq!(seconds(Duration::from_secs(30)).to_string(), "30");
     }
@@ -278,7 +277,7 @@ mod tests {
         assert!("2026-11-24 05:37:30.604487".parse::<Timestamp>().is_ok());
         assert_eq!("2026-11-24T05:37:30+01:00".parse::<Timestamp>(), "2026-11-24T04:37:30Z".parse::<Timestamp>());
         assert!("tomorrow".parse::<Timestamp>().is_err());
-        // What is beyond the calendar is shown as its near end, and not as the other.
+        // A time beyond the calendar is shown as its nearest end.
         for beyond in [i64::MIN, i64::MAX] {
             let shown: Timestamp = Timestamp::from_micros(beyond).to_string().parse().expect("a point in time");
             assert_eq!(shown.micros().signum(), beyond.signum());

@@ -1,16 +1,16 @@
-//! Addresses and bounds that are settled before anything starts.
+//! Addresses, their defaults, and which of them may be exposed.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Where the discovery bus is by default.
+/// Default address of the discovery bus.
 pub const DISCOVERY_ADDRESS: &str = "tcp://127.0.0.1:5550";
-/// Where the control plane is by default.
+/// Default base address of the control plane.
 pub const BASE_ADDRESS: &str = "tcp://127.0.0.1:5555";
-/// Where subworkers register by default.
+/// Default port for subworkers.
 pub const SUBWORKER_PORT: u16 = 5560;
-/// The management socket is at the base port plus this; the four before it are the priorities.
+/// Offset of the management socket from the base port; the four ports before it are the priorities.
 pub const MANAGEMENT_OFFSET: u16 = 4;
 
 /// A TCP address, written `tcp://HOST:PORT`.
@@ -21,40 +21,40 @@ pub struct Address {
     port: u16,
 }
 
-/// No address.
+/// A text or port that makes no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnAddress {
-    /// A text that is none.
+    /// The text is not an address.
     #[error("'{0}' is not an address: write it like tcp://127.0.0.1:5555")]
     Text(String),
-    /// A port that is too high to have others after it.
+    /// The port is too high: other ports are derived from it.
     #[error("the port of {address} is too high: {offset} more are used after it")]
     Port {
         /// The address.
         address: Address,
-        /// How far after it a port was wanted.
+        /// Offset of the derived port.
         offset: u16,
     },
 }
 
-/// An address that may not be listened on as it is.
+/// An address that must not be offered to peers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Exposed {
-    /// Others could reach it, and whoever can reach it can run tasks.
-    #[error("{0} can be reached from other machines, and whoever reaches it can run tasks")]
-    WithoutToken(Address),
-    /// Nobody can be told to dial "all addresses".
-    #[error("others cannot dial {0}")]
+pub enum ExposureError {
+    /// Other machines can reach it, and every machine that can may run tasks.
+    #[error("{0} is reachable from other machines, and any of them could run tasks")]
+    NotLoopback(Address),
+    /// It is a wildcard address, which peers cannot dial.
+    #[error("{0} is not reachable by other hosts")]
     NotDialable(Address),
 }
 
 impl Address {
-    /// A port of this machine that only this machine can reach.
+    /// An address that only this machine can reach.
     pub fn loopback(port: u16) -> Self {
         Self { host: "127.0.0.1".into(), port }
     }
 
-    /// The same host, so many ports further.
+    /// The same host with the port `offset` higher.
     ///
     /// # Errors
     /// [`NotAnAddress`] if there is no such port.
@@ -89,23 +89,23 @@ impl Address {
         self.ip().map_or(self.host == "localhost", |ip| ip.is_loopback())
     }
 
-    /// Whether it stands for every address of this machine.
+    /// Whether it means every address of this machine.
     pub fn is_wildcard(&self) -> bool {
         self.ip().map_or(self.host == "*", |ip| ip.is_unspecified())
     }
 
-    /// What peers are to dial to reach this address, where `advertised` says it better.
+    /// Returns the address for peers to dial: `advertised` if given, and else this one.
     ///
     /// # Errors
-    /// [`Exposed`] when it must not, or cannot, be offered to them.
-    pub fn for_peers(&self, advertised: Option<&Address>, insecure: bool) -> Result<Address, Exposed> {
+    /// [`ExposureError`] when this address must not be exposed, or peers cannot dial it.
+    pub fn for_peers(&self, advertised: Option<&Address>, insecure: bool) -> Result<Address, ExposureError> {
         if !self.is_loopback() && !insecure {
-            return Err(Exposed::WithoutToken(self.clone()));
+            return Err(ExposureError::NotLoopback(self.clone()));
         }
         match advertised {
-            Some(advertised) if advertised.is_wildcard() => Err(Exposed::NotDialable(advertised.clone())),
+            Some(advertised) if advertised.is_wildcard() => Err(ExposureError::NotDialable(advertised.clone())),
             Some(advertised) => Ok(advertised.clone()),
-            None if self.is_wildcard() => Err(Exposed::NotDialable(self.clone())),
+            None if self.is_wildcard() => Err(ExposureError::NotDialable(self.clone())),
             None => Ok(self.clone()),
         }
     }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_as_they_are_written() {
+    fn addresses_round_trip_and_invalid_ones_are_refused() {
         for text in ["tcp://127.0.0.1:5555", "tcp://[::1]:1", "tcp://worker.example:65535"] {
             assert_eq!(address(text).to_string(), text);
         }
@@ -168,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_off_loopback_is_offered_only_to_whoever_asked_for_it() {
+    fn an_address_off_loopback_is_offered_only_if_allowed() {
         let wildcard = address("tcp://0.0.0.0:5555");
         let dialable = address("tcp://10.0.0.5:5555");
-        assert!(matches!(wildcard.for_peers(Some(&dialable), false), Err(Exposed::WithoutToken(_))));
-        assert!(matches!(wildcard.for_peers(None, true), Err(Exposed::NotDialable(_))));
+        assert!(matches!(wildcard.for_peers(Some(&dialable), false), Err(ExposureError::NotLoopback(_))));
+        assert!(matches!(wildcard.for_peers(None, true), Err(ExposureError::NotDialable(_))));
         assert_eq!(wildcard.for_peers(Some(&dialable), true), Ok(dialable));
         let loopback = address("tcp://[::1]:5555");
         assert_eq!(loopback.for_peers(None, false), Ok(loopback));

@@ -1,7 +1,7 @@
 //! Discovery: how clients and subworkers find the control plane.
 //!
-//! The control plane says `WORKER_ANNOUNCE:{id}:{base address}` on a bus, every two seconds and
-//! to everybody who joins. Whoever looks for it takes the newest announcement.
+//! The control plane announces `WORKER_ANNOUNCE:{id}:{base address}` on a bus, every two seconds and when a peer
+//! connects. Peers use the newest announcement.
 
 use std::{
     str::FromStr,
@@ -17,12 +17,12 @@ use crate::{
     transport::{OpenError, Subscriber, Transport},
 };
 
-/// How often the control plane announces itself.
+/// Interval between two announcements.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
 
 const PREFIX: &str = "WORKER_ANNOUNCE:";
 
-/// Who is where.
+/// The address of a control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     /// The control plane's worker id.
@@ -32,7 +32,7 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// As it is said on the bus.
+    /// Encodes it for the bus.
     pub fn to_message(&self) -> Vec<u8> {
         format!("{PREFIX}{}:{}", self.worker_id, self.base_address).into_bytes()
     }
@@ -45,19 +45,19 @@ impl Announcement {
     }
 }
 
-/// Hears announcements for as long as it lives.
+/// Receives announcements until it is dropped.
 pub struct Discovery {
-    heard: Arc<Heard>,
+    latest: Arc<Latest>,
     _subscriber: Box<dyn Subscriber>,
 }
 
 #[derive(Default)]
-struct Heard {
+struct Latest {
     newest: Mutex<Option<Announcement>>,
     notify: Notify,
 }
 
-impl Heard {
+impl Latest {
     fn newest(&self) -> MutexGuard<'_, Option<Announcement>> {
         lock(&self.newest)
     }
@@ -65,7 +65,7 @@ impl Heard {
 
 impl std::fmt::Debug for Discovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Discovery").field(&*self.heard.newest()).finish()
+        f.debug_tuple("Discovery").field(&*self.latest.newest()).finish()
     }
 }
 
@@ -73,51 +73,51 @@ impl Discovery {
     /// Dials a bus, in the background.
     ///
     /// # Errors
-    /// [`OpenError`] when the address makes no sense.
+    /// [`OpenError`] when the address is invalid.
     pub fn listen(transport: &dyn Transport, address: &Address) -> Result<Self, OpenError> {
-        let heard = Arc::new(Heard::default());
-        let board = Arc::clone(&heard);
+        let latest = Arc::new(Latest::default());
+        let shared = Arc::clone(&latest);
         let subscriber = transport.subscriber(
             &address.to_string(),
             Box::new(move |message| {
                 if let Some(announcement) = Announcement::read(message) {
-                    *board.newest() = Some(announcement);
-                    board.notify.notify_waiters();
+                    *shared.newest() = Some(announcement);
+                    shared.notify.notify_waiters();
                 }
             }),
         )?;
-        Ok(Self { heard, _subscriber: subscriber })
+        Ok(Self { latest, _subscriber: subscriber })
     }
 
-    /// The newest announcement, if one was heard.
+    /// Returns the newest announcement, if there was one.
     pub fn newest(&self) -> Option<Announcement> {
-        self.heard.newest().clone()
+        self.latest.newest().clone()
     }
 
-    /// Waits for the first announcement, without an end.
+    /// Waits for the first announcement, without a timeout.
     pub async fn first(&self) -> Announcement {
         self.until(Option::clone).await
     }
 
-    /// Waits until another base address is announced at a moment when `is_lost`, without an end.
+    /// Waits until another base address than `base` is announced while `is_lost()`, without a timeout.
     pub async fn elsewhere(&self, base: &Address, is_lost: impl Fn() -> bool) -> Announcement {
-        let elsewhere = |heard: &Option<Announcement>| heard.clone().filter(|it| it.base_address != *base);
-        self.until(|heard| elsewhere(heard).filter(|_| is_lost())).await
+        let elsewhere = |newest: &Option<Announcement>| newest.clone().filter(|it| it.base_address != *base);
+        self.until(|newest| elsewhere(newest).filter(|_| is_lost())).await
     }
 
-    /// Waits for the next announcement, without an end.
+    /// Waits for the next announcement, without a timeout.
     pub async fn next(&self) {
-        self.heard.notify.notified().await;
+        self.latest.notify.notified().await;
     }
 
-    /// Waits for what `look` finds, now or at a later announcement.
-    async fn until<T>(&self, look: impl Fn(&Option<Announcement>) -> Option<T>) -> T {
+    /// Waits until `find` returns a value for the newest announcement.
+    async fn until<T>(&self, find: impl Fn(&Option<Announcement>) -> Option<T>) -> T {
         loop {
-            let arrived = self.heard.notify.notified();
+            let arrived = self.latest.notify.notified();
             tokio::pin!(arrived);
-            // Registered before the look, so that what comes between is not missed.
+            // Registered before the check, so that an announcement in between is not missed.
             arrived.as_mut().enable();
-            let found = look(&self.heard.newest());
+            let found = find(&self.latest.newest());
             match found {
                 Some(found) => return found,
                 None => arrived.await,
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_announcement_reads_what_it_says_and_nothing_else() {
+    fn announcements_round_trip_and_invalid_ones_are_ignored() {
         let announcement =
             Announcement { worker_id: "cp".into(), base_address: "tcp://127.0.0.1:15555".parse().expect("an address") };
         assert_eq!(announcement.to_message(), b"WORKER_ANNOUNCE:cp:tcp://127.0.0.1:15555");

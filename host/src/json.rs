@@ -1,8 +1,7 @@
-//! A JSON document that is carried, not understood.
+//! A JSON document that is passed on as text.
 //!
-//! Apart because arguments and results pass through every station of the line and none of them
-//! builds a value of them. Invariant: a [`Json`] holds exactly one valid JSON document. It is
-//! checked where it comes in, and never again.
+//! Arguments and results pass through the whole system, and no part of it parses them into values. Invariant: a
+//! [`Json`] holds exactly one valid JSON document. It is checked where it enters the system, and never again.
 
 use std::{
     fmt,
@@ -16,22 +15,22 @@ use serde_json::value::RawValue;
 #[derive(Clone)]
 pub struct Json(Arc<RawValue>);
 
-/// A text that is not exactly one JSON document.
+/// The text is not exactly one JSON document.
 #[derive(Debug, thiserror::Error)]
 pub enum NotJson {
-    /// Python writes these, JSON has no such numbers.
+    /// NaN or Infinity, which Python writes and JSON does not have.
     #[error("JSON has no NaN or Infinity: send null or a text instead")]
     NotANumber,
-    /// Anything else, with the place.
+    /// Any other syntax error, with its position.
     #[error("not a JSON document: {0}")]
     Syntax(serde_json::Error),
 }
 
 impl Json {
-    /// Takes a text that must be exactly one JSON document.
+    /// Checks that a text is exactly one JSON document.
     ///
     /// # Errors
-    /// [`NotJson`] if it is not; the text must then not be passed on.
+    /// [`NotJson`] if it is not.
     pub fn parse(text: &str) -> Result<Self, NotJson> {
         let holds_nan = || ["NaN", "Infinity"].iter().any(|word| text.contains(word));
         match serde_json::from_str::<&RawValue>(text) {
@@ -41,7 +40,7 @@ impl Json {
         }
     }
 
-    /// The JSON of any serialisable value.
+    /// Serializes a value.
     ///
     /// # Errors
     /// When the value has no JSON form, such as a map with keys that are not text.
@@ -51,19 +50,19 @@ impl Json {
 
     /// The document `null`.
     pub fn null() -> Self {
-        static NULL: LazyLock<Json> = LazyLock::new(|| fixed("null"));
+        static NULL: LazyLock<Json> = LazyLock::new(|| constant("null"));
         NULL.clone()
     }
 
     /// The document `[]`.
     pub fn empty_array() -> Self {
-        static EMPTY: LazyLock<Json> = LazyLock::new(|| fixed("[]"));
+        static EMPTY: LazyLock<Json> = LazyLock::new(|| constant("[]"));
         EMPTY.clone()
     }
 
     /// The document `{}`.
     pub fn empty_object() -> Self {
-        static EMPTY: LazyLock<Json> = LazyLock::new(|| fixed("{}"));
+        static EMPTY: LazyLock<Json> = LazyLock::new(|| constant("{}"));
         EMPTY.clone()
     }
 
@@ -72,7 +71,7 @@ impl Json {
         self.0.get()
     }
 
-    /// Reads the document into a value.
+    /// Deserializes the document.
     ///
     /// # Errors
     /// When the document does not have the shape of `T`.
@@ -81,8 +80,8 @@ impl Json {
     }
 }
 
-/// A document that the program itself wrote out, and shares.
-fn fixed(text: &str) -> Json {
+/// Makes one of the constant documents above.
+fn constant(text: &str) -> Json {
     Json::parse(text).expect("the texts in this file are documents")
 }
 
@@ -104,7 +103,7 @@ impl fmt::Display for Json {
     }
 }
 
-/// The same text, not the same value: `1.0` is not `1`.
+/// Compares the texts, not the values: `1.0` is not `1`.
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
@@ -138,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_exactly_one_document_is_taken() {
+    fn only_exactly_one_document_is_accepted() {
         assert_eq!(Json::parse(" [1, 2] ").expect("a document").as_str(), "[1, 2]");
         for wrong in ["", "1 2", "{\"a\":1}}", "[1,]", "nul", "\"open"] {
             assert!(matches!(Json::parse(wrong), Err(NotJson::Syntax(_))), "{wrong}");

@@ -80,6 +80,7 @@ pub mod cli;
 pub mod bench;
 
 // Support.
+mod bounded;
 mod lock;
 pub mod memory;
 mod nearest;

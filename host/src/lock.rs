@@ -1,7 +1,7 @@
-//! Locking, in one way for the whole program: past a poisoned lock.
+//! Locks that ignore poisoning.
 //!
-//! What a lock guards here is whole between any two statements, so a panic of whoever held it, which
-//! is a mistake of ours, has left nothing half changed. Going on serves more people than ending would.
+//! Data behind a lock is consistent between any two statements, so a panic under a lock, which is a bug, leaves
+//! nothing half changed. It is better to go on than to end the process.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -13,7 +13,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks a mutex if nobody holds it at this moment.
+/// Locks a mutex if it is free.
 #[cfg(feature = "runtime")]
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
@@ -23,33 +23,33 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// Locks to read.
+/// Locks for reading.
 pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks to write.
+/// Locks for writing.
 pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for a call, which may also come unasked for.
+/// Waits for a notification. May wake up without one.
 #[cfg(feature = "runtime")]
-pub(crate) fn wait<'a, T>(called: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    called.wait(guard).unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for a call, which may also come unasked for, at most `limit`. Tells whether it was too long.
+/// Waits for a notification, at most `limit`. May wake up without one. Also returns whether it timed out.
 pub(crate) fn wait_timeout<'a, T>(
-    called: &Condvar,
+    condvar: &Condvar,
     guard: MutexGuard<'a, T>,
     limit: Duration,
 ) -> (MutexGuard<'a, T>, bool) {
-    let (guard, waited) = called.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);
+    let (guard, waited) = condvar.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);
     (guard, waited.timed_out())
 }
 
-/// What was in a mutex that is needed no more.
+/// Unwraps a mutex.
 #[cfg(feature = "runtime")]
 pub(crate) fn into_inner<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(PoisonError::into_inner)

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // First of all: this process may have been started to compile a module.
+    // Before anything else: this process may be a compiler child.
     fastworker::runtime::compile_if_asked();
     fastworker::cli::main()
 }

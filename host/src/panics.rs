@@ -1,7 +1,6 @@
-//! Panics that were caught: code of ours that failed in one request, and took nothing else along.
+//! Counts caught panics, each of which ended a single request.
 //!
-//! Apart because they are counted wherever they are caught, and shown in one place. A count above
-//! zero is a bug in fastworker.
+//! Panics are caught in several modules, and shown by `metrics.rs`. A count above zero is a bug in fastworker.
 
 use std::{
     any::Any,
@@ -10,7 +9,7 @@ use std::{
 
 /// Where a panic was caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum PanicSource {
     /// A request of the web interface.
     #[cfg(feature = "runtime")]
     Http,
@@ -18,8 +17,8 @@ pub(crate) enum Place {
     Transport,
 }
 
-impl Place {
-    /// All of them.
+impl PanicSource {
+    /// All sources.
     #[cfg(feature = "runtime")]
     pub(crate) const ALL: [Self; 2] = [Self::Http, Self::Transport];
 
@@ -44,20 +43,20 @@ impl Place {
     }
 }
 
-/// Counts a panic that was caught, and logs it as an error that `what` caused.
-pub(crate) fn caught(place: Place, what: &str, panic: &(dyn Any + Send)) {
-    place.counter().fetch_add(1, Ordering::Relaxed);
+/// Counts a caught panic, and logs it as an error in `what`.
+pub(crate) fn caught(source: PanicSource, what: &str, panic: &(dyn Any + Send)) {
+    source.counter().fetch_add(1, Ordering::Relaxed);
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let message = message.unwrap_or("a panic without a message");
     tracing::error!(
         what,
         panic = message,
-        "fastworker panicked, which is a bug: this alone has failed, and everything else goes on"
+        "fastworker panicked, which is a bug: only this request failed, everything else goes on"
     );
 }
 
-/// How many were caught there, in this process.
+/// Returns how many panics of a source were caught in this process.
 #[cfg(feature = "runtime")]
-pub(crate) fn count(place: Place) -> u64 {
-    place.counter().load(Ordering::Relaxed)
+pub(crate) fn count(source: PanicSource) -> u64 {
+    source.counter().load(Ordering::Relaxed)
 }

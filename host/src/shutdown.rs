@@ -1,4 +1,4 @@
-//! Signals: the first asks to finish, a later one to stop now.
+//! Signals: the first one drains, a later one stops at once.
 
 use std::{
     fs, io,
@@ -16,45 +16,44 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use crate::system::{self, DescriptorWatch, LOOK_EVERY};
+use crate::system::{self, DESCRIPTOR_CHECK_INTERVAL, DescriptorMonitor};
 
-/// Signals within this time of the first count as the same one: GNU timeout signals a process and then its
-/// group, and systemd can send SIGTERM and SIGHUP. A person who presses Ctrl-C twice takes longer.
+/// Time after the first signal in which further ones count as the same: GNU timeout signals a process and then its
+/// group, and systemd can send SIGTERM and SIGHUP. A person takes longer to press Ctrl-C twice.
 pub const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
-/// Hears SIGTERM, SIGINT and SIGHUP from the moment it is made. Its thread also notices when the process runs
-/// out of file descriptors.
+/// Handles SIGTERM, SIGINT and SIGHUP from its creation on. Its thread also logs when the process runs out of file
+/// descriptors.
 #[derive(Debug)]
 pub struct Signals {
-    heard: mpsc::Receiver<()>,
-    serving: Arc<AtomicBool>,
+    received: mpsc::Receiver<()>,
+    is_serving: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Starts to listen. Until [`Signals::serve`] a signal ends the process, with the code that `leave`
-    /// gives once it has said so.
+    /// Installs the handlers. Until [`Signals::serve`] a signal ends the process with the code that `leave` returns.
     ///
     /// # Errors
-    /// When the system has no more threads or refuses handlers.
+    /// When the system allows no more threads or refuses handlers.
     pub fn listen(leave: impl Fn() -> u8 + Send + 'static) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut stops = {
             let _context = runtime.enter();
-            Stops::listen()?
+            StopSignals::listen()?
         };
-        let (sender, heard) = mpsc::channel();
-        let serving = Arc::new(AtomicBool::new(false));
-        let has_started = Arc::clone(&serving);
+        let (sender, received) = mpsc::channel();
+        let is_serving = Arc::new(AtomicBool::new(false));
+        let has_started = Arc::clone(&is_serving);
         thread::Builder::new().name("fw-signals".into()).spawn(move || {
             runtime.block_on(async {
                 let mut first: Option<Instant> = None;
-                let mut descriptors = DescriptorWatch::default();
-                let mut looks = tokio::time::interval(LOOK_EVERY);
-                looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                let mut descriptors = DescriptorMonitor::default();
+                let mut checks = tokio::time::interval(DESCRIPTOR_CHECK_INTERVAL);
+                checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     tokio::select! {
-                        _ = looks.tick() => {
-                            descriptors.look();
+                        _ = checks.tick() => {
+                            descriptors.check();
                             continue;
                         }
                         () = stops.next() => {}
@@ -72,44 +71,47 @@ impl Signals {
                 }
             });
         })?;
-        Ok(Self { heard, serving })
+        Ok(Self { received, is_serving })
     }
 
-    /// From now on there is something to finish: signals are for whoever waits for them.
+    /// From now on there is work to drain: signals are returned by [`Signals::first`].
     pub fn serve(&self) {
-        self.serving.store(true, Ordering::SeqCst);
+        self.is_serving.store(true, Ordering::SeqCst);
     }
 
-    /// Waits on this thread for the next signal.
+    /// Blocks until the next signal.
     pub fn first(&mut self) {
-        let _ = self.heard.recv();
+        let _ = self.received.recv();
     }
 
     /// Ends the process at the next signal, as [`Signals::listen`] does.
     pub fn exit_on_next(self, leave: impl Fn() -> u8 + Send + 'static) {
         let wait = move || {
-            if self.heard.recv().is_ok() {
+            if self.received.recv().is_ok() {
                 std::process::exit(leave().into());
             }
         };
         if let Err(error) = thread::Builder::new().name("fw-exit".into()).spawn(wait) {
             let error = system::explain(&error);
-            tracing::error!(error, "no thread to wait for a second signal: only SIGKILL stops this process sooner");
+            tracing::error!(
+                error,
+                "cannot start a thread to wait for a second signal: only SIGKILL stops this process sooner"
+            );
         }
     }
 }
 
 /// The signals that ask a process to stop.
 #[derive(Debug)]
-pub(crate) struct Stops {
+pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
-    /// None where it was ignored when the process started, as under `nohup`: then it stays ignored.
+    /// `None` if SIGHUP was ignored when the process started, as under `nohup`: then it stays ignored.
     hang_up: Option<Signal>,
 }
 
-impl Stops {
-    /// Handles them from now on. To be called within a tokio runtime.
+impl StopSignals {
+    /// Installs the handlers. Call it within a tokio runtime.
     ///
     /// # Errors
     /// When the system refuses handlers.
@@ -122,7 +124,7 @@ impl Stops {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
         let hang_up = async {
             match &mut self.hang_up {
@@ -138,8 +140,8 @@ impl Stops {
     }
 }
 
-/// Whether this process was started with the signal ignored. Where the system does not say, it was: that
-/// leaves the signal as it is.
+/// Whether this process was started with the signal ignored. Assumed if the system does not tell: that leaves the
+/// signal as it is.
 fn is_ignored(kind: SignalKind) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -152,8 +154,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ignored_signals_are_told_from_others() {
-        // Rust's runtime ignores SIGPIPE; nobody starts tests with SIGCHLD ignored.
+    fn ignored_signals_are_recognized() {
+        // Rust's runtime ignores SIGPIPE; tests are not started with SIGCHLD ignored.
         assert!(is_ignored(SignalKind::pipe()));
         assert!(!is_ignored(SignalKind::child()));
     }

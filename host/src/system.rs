@@ -1,11 +1,10 @@
-//! What the system allows this process: its limits by name, and what is left of them.
+//! The system's limits for this process, by name.
 //!
-//! Apart because every part of the program meets them, and an error number alone does not say which
-//! limit was reached, what it is set to and how to raise it. Also here: the checks at the start for
-//! what third-party code answers with a panic, an abort or a hang (tokio's signal handling without
+//! An error number alone does not say which limit was reached, its value and how to raise it. Also here: checks at the
+//! start for limits at which third-party code panics, aborts or hangs (tokio's signal handling without file
 //! descriptors, NNG's start without threads).
 
-#![cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "the light client meets fewer limits"))]
+#![cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "the light client checks fewer limits"))]
 
 use std::{
     fs::{self, File},
@@ -25,14 +24,14 @@ use crate::{
     lock::lock,
 };
 
-/// How often the log repeats that a limit is reached.
-const REPEAT_EVERY: Duration = Duration::from_mins(1);
-/// The stack that a thread of the C library gets where the limit on stacks is "unlimited".
+/// Minimum interval between two log lines about the same limit.
+const REPEAT_INTERVAL: Duration = Duration::from_mins(1);
+/// Stack size of a thread of the C library when the limit is "unlimited".
 const STACK_WITHOUT_LIMIT: usize = 2 << 20;
-/// The least stack that a thread is checked with.
+/// Minimum stack size of a checked thread.
 const STACK_MIN: usize = 64 << 10;
 
-/// An error of the system, with the limit that is behind it, if one is.
+/// Formats a system error, with the limit that caused it, if one did.
 pub(crate) fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EMFILE) => format!("{error}: {}", descriptors()),
@@ -45,13 +44,13 @@ pub(crate) fn explain(error: &io::Error) -> String {
     }
 }
 
-/// The limit on open files, for people.
+/// Describes the limit on open files.
 pub(crate) fn descriptors() -> String {
     let limit = shown(Resource::NOFILE, |limit| limit.to_string());
     format!("RLIMIT_NOFILE (ulimit -n) is {limit}: raise it, with systemd by LimitNOFILE=")
 }
 
-/// The limits on memory, for people: those that are set.
+/// Describes the limits on memory that are set.
 pub(crate) fn memory() -> String {
     let mut set = Vec::new();
     let named = [
@@ -74,7 +73,7 @@ pub(crate) fn memory() -> String {
     set.join("; ")
 }
 
-/// The limits on threads, for people.
+/// Describes the limits on threads.
 pub(crate) fn threads() -> String {
     let processes = shown(Resource::NPROC, |limit| limit.to_string());
     let container = pids_max().map(|limit| format!("; its container allows {limit} threads (pids.max)"));
@@ -88,7 +87,7 @@ pub(crate) fn threads() -> String {
     )
 }
 
-/// How many threads the container of this process may have, if that is limited.
+/// Maximum number of threads of this process's container, if that is limited.
 fn pids_max() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
@@ -104,12 +103,12 @@ fn shown(resource: Resource, show: impl Fn(u64) -> String) -> String {
     limit_of(resource).map_or_else(|| "unlimited".to_owned(), show)
 }
 
-/// The bytes of address space that this process may have, if that is limited.
+/// Maximum address space of this process in bytes, if that is limited.
 pub(crate) fn address_space_max() -> Option<u64> {
     limit_of(Resource::AS)
 }
 
-/// Whether it was limited when this was first asked.
+/// Whether address space was limited at the first call.
 pub(crate) fn has_limited_address_space() -> bool {
     static LIMITED: LazyLock<bool> =
         LazyLock::new(|| limit_of(Resource::AS).is_some() || limit_of(Resource::DATA).is_some());
@@ -123,7 +122,7 @@ fn address_space_used() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| count >= *unit) else {
@@ -133,17 +132,17 @@ pub(crate) fn bytes(count: u64) -> String {
     if tenths == 0 { format!("{} {name}", count / unit) } else { format!("{}.{tenths} {name}", count / unit) }
 }
 
-/// Holds address space without using it: none if there is not so much left.
+/// Reserves address space without using it. `None` if not enough is left.
 pub(crate) fn reserve(bytes: usize) -> Option<Vec<u8>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(bytes).ok()?;
-    Some(room)
+    let mut reserved = Vec::new();
+    reserved.try_reserve_exact(bytes).ok()?;
+    Some(reserved)
 }
 
-/// Checks that `count` more files can be open at a time.
+/// Checks that `count` more files can be opened at the same time.
 ///
 /// # Errors
-/// The system's, with [`descriptors`] in its text.
+/// The system's error, with [`descriptors`] in its text.
 pub(crate) fn check_descriptors(count: usize) -> io::Result<()> {
     let mut open = Vec::new();
     for _ in 0..count {
@@ -155,7 +154,7 @@ pub(crate) fn check_descriptors(count: usize) -> io::Result<()> {
                 let text = format!("only {left} more files can be opened, and {count} are needed: {}", descriptors());
                 return Err(io::Error::other(text));
             }
-            // There may be no such device: that says nothing about the limit.
+            // The device may be missing, which is not about the limit.
             Err(_) => return Ok(()),
         }
     }
@@ -166,10 +165,10 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Checks that `count` more threads can run at a time, with the stacks that the C library gives.
+/// Checks that `count` more threads can run at the same time, with the C library's stack size.
 ///
 /// # Errors
-/// The system's, with [`threads`] in its text.
+/// The system's error, with [`threads`] in its text.
 pub(crate) fn check_threads(count: usize) -> io::Result<()> {
     let stack = limit_of(Resource::STACK).and_then(|limit| usize::try_from(limit).ok()).unwrap_or(STACK_WITHOUT_LIMIT);
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
@@ -206,43 +205,43 @@ pub(crate) fn check_threads(count: usize) -> io::Result<()> {
     }
 }
 
-/// Lets something be logged at most once a minute.
+/// Limits a log line to one a minute.
 #[derive(Debug)]
-pub(crate) struct Rarely(AtomicU64);
+pub(crate) struct LogRateLimit(AtomicU64);
 
-impl Rarely {
-    /// Lets it be logged at once.
+impl LogRateLimit {
+    /// Allows the first line at once.
     pub(crate) const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// Whether to log it now. From then on a minute must pass.
-    pub(crate) fn is_time(&self) -> bool {
+    /// Returns whether to log now; if so, not again within a minute.
+    pub(crate) fn should_log(&self) -> bool {
         let now = Now::read().mono;
         let next = self.0.load(Ordering::Relaxed);
-        let after = (now + REPEAT_EVERY).micros();
+        let after = (now + REPEAT_INTERVAL).micros();
         next <= now.micros() && self.0.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
-/// How often a server looks whether it can still open a file.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Interval at which a server checks that it can open a file.
+pub(crate) const DESCRIPTOR_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Notices that the process is out of file descriptors, which the transport does not tell of: it lets
-/// new connections wait.
+/// Logs when the process is out of file descriptors, which the transport does not report: it leaves new connections
+/// waiting.
 #[derive(Debug, Default)]
-pub(crate) struct DescriptorWatch {
-    /// When it was logged last, while it lasts.
+pub(crate) struct DescriptorMonitor {
+    /// When it was last logged, as long as there are none.
     logged: Option<Moment>,
 }
 
-impl DescriptorWatch {
-    /// Looks once, and logs what has changed: that there are none left again after a minute.
-    pub(crate) fn look(&mut self) {
-        let out_of_them = File::open("/dev/null").err().filter(is_out_of_descriptors);
+impl DescriptorMonitor {
+    /// Checks once, and logs a change; repeats the warning after a minute.
+    pub(crate) fn check(&mut self) {
+        let error_if_none = File::open("/dev/null").err().filter(is_out_of_descriptors);
         let now = Now::read().mono;
-        match (out_of_them, self.logged) {
-            (Some(error), logged) if logged.is_none_or(|at| now.since(at) >= REPEAT_EVERY) => {
+        match (error_if_none, self.logged) {
+            (Some(error), logged) if logged.is_none_or(|at| now.since(at) >= REPEAT_INTERVAL) => {
                 self.logged = Some(now);
                 tracing::warn!("out of file descriptors, so new connections wait: {}", explain(&error));
             }
@@ -260,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_the_limit_that_is_behind_it() {
+    fn an_error_names_the_limit_that_caused_it() {
         let named = |number: i32| explain(&io::Error::from_raw_os_error(number));
         assert!(named(libc::EMFILE).contains("RLIMIT_NOFILE (ulimit -n) is "), "{}", named(libc::EMFILE));
         assert!(named(libc::EAGAIN).contains("RLIMIT_NPROC (ulimit -u)"), "{}", named(libc::EAGAIN));
@@ -269,19 +268,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_told_and_what_is_there_is_not() {
+    fn available_resources_pass_the_checks() {
         assert!(check_descriptors(8).is_ok() && check_threads(4).is_ok());
         assert!(reserve(1 << 20).is_some() && reserve(usize::MAX).is_none());
     }
 
     #[test]
     fn a_line_is_logged_once_a_minute() {
-        let rarely = Rarely::new();
-        assert!(rarely.is_time() && !rarely.is_time());
+        let limit = LogRateLimit::new();
+        assert!(limit.should_log() && !limit.should_log());
     }
 
     #[test]
-    fn bytes_are_written_for_people() {
+    fn bytes_are_formatted_with_units() {
         let written = [(1 << 30, "1 GiB"), (1_610_612_736, "1.5 GiB"), (800, "800 bytes"), (200 << 20, "200 MiB")];
         for (count, text) in written {
             assert_eq!(bytes(count), text);

@@ -1,15 +1,14 @@
-//! Text that others wrote, made safe to show: what a task, a file name or a peer can write must not
-//! move a cursor, set a colour, hide a part of itself or change the order in which it reads.
+//! Makes untrusted text safe to show: text of a task, a file name or a peer must not move the cursor, set a colour,
+//! hide a part of itself or change its reading order.
 //!
-//! One place for everything that is shown to people: terminal, log, labels of metrics and answers
-//! of the web server. Nothing is removed: each such character is written as the escape that JSON has
-//! for it (`\u202e`, `\n`), so in a JSON document the escaped text means the same as before. The page
-//! does the same in `gui/page/dom.js`.
+//! Used for everything that is shown: terminal, log, labels of metrics and responses of the web server. Nothing is
+//! removed: each such character is written as its JSON escape (`\u202e`, `\n`), so an escaped JSON document has the
+//! same meaning. The page does the same in `gui/page/dom.js`.
 
 use std::{borrow::Cow, fmt::Write as _, path::Path};
 
-/// Characters that are not shown as themselves, or change how others are shown: controls, format and
-/// bidirectional controls, line separators, and letters without a shape. In order.
+/// Characters that are invisible or change how others are shown: controls, format and bidirectional controls, line
+/// separators, and blank letters. Sorted.
 const HIDDEN: [(char, char); 20] = [
     ('\0', '\u{1f}'),
     ('\u{7f}', '\u{9f}'),
@@ -23,7 +22,7 @@ const HIDDEN: [(char, char); 20] = [
     ('\u{2028}', '\u{202e}'),
     ('\u{2060}', '\u{206f}'),
     ('\u{3164}', '\u{3164}'),
-    // Of the variation selectors, the last two belong to many emoji.
+    // Without the last two variation selectors, which many emoji need.
     ('\u{fe00}', '\u{fe0d}'),
     ('\u{feff}', '\u{feff}'),
     ('\u{ffa0}', '\u{ffa0}'),
@@ -34,23 +33,23 @@ const HIDDEN: [(char, char); 20] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Whether a character is one of those.
+/// Whether a character is one of [`HIDDEN`].
 fn is_hidden(char: char) -> bool {
     let at = HIDDEN.partition_point(|(_, last)| *last < char);
     HIDDEN.get(at).is_some_and(|(first, _)| *first <= char)
 }
 
-/// A text in one line.
+/// Escapes a text for one line.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// The path of a file, in one line.
+/// Escapes the path of a file for one line.
 pub(crate) fn path(path: &Path) -> String {
     line(&path.to_string_lossy()).into_owned()
 }
 
-/// A text of several lines, which stay lines.
+/// Escapes a text of several lines, and keeps its line breaks.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     if text.contains("\r\n") {
         return escaped(&text.replace("\r\n", "\n"), |char| matches!(char, '\n' | '\t')).into_owned().into();
@@ -58,37 +57,36 @@ pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |char| matches!(char, '\n' | '\t'))
 }
 
-/// A text of several lines, of which all but the first are indented by `indent`, so that none of
-/// them can pass for a line of ours. Empty lines at the end are left out.
+/// Escapes a text of several lines, and indents all but the first by `indent`, so that none of them looks like a line
+/// of fastworker. Trailing empty lines are removed.
 pub(crate) fn indented(text: &str, indent: &str) -> String {
     lines(text.trim_end()).replace('\n', &format!("\n{indent}"))
 }
 
-/// A JSON document, or several in a text: the same documents, of characters that can be shown.
+/// Escapes a text of JSON documents. Their meaning stays the same.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
-    // A raw control character can only stand between the parts of a document, where a line break
-    // and a space mean the same.
+    // A raw control character can only occur between tokens, where a line break and a space mean the same.
     if text.contains('\r') {
         return escaped(&text.replace('\r', " "), |char| matches!(char, '\n' | '\t')).into_owned().into();
     }
     escaped(text, |char| matches!(char, '\n' | '\t'))
 }
 
-/// The value of a label: two texts that differ stay different.
+/// Escapes the value of a label. Different texts stay different.
 pub(crate) fn label(text: &str) -> Cow<'_, str> {
     let is_changed = text.contains("\\u") || text.contains(is_hidden);
     if is_changed { line(&text.replace('\\', "\\\\")).into_owned().into() } else { text.into() }
 }
 
 fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let is_wild = |char: char| is_hidden(char) && !is_kept(char);
-    // Nearly every text, and without a look at each character's table entry.
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(is_wild) {
+    let needs_escape = |char: char| is_hidden(char) && !is_kept(char);
+    // Nearly every text is printable ASCII: skip the table.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(needs_escape) {
         return text.into();
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for char in text.chars() {
-        if is_wild(char) { write_escape(&mut shown, char) } else { shown.push(char) }
+        if needs_escape(char) { write_escape(&mut shown, char) } else { shown.push(char) }
     }
     shown.into()
 }
@@ -100,7 +98,7 @@ fn write_escape(shown: &mut String, char: char) {
         '\t' => shown.push_str("\\t"),
         _ => {
             for unit in char.encode_utf16(&mut [0; 2]) {
-                // Writing to a string does not fail.
+                // Writing to a string cannot fail.
                 let _ = write!(shown, "\\u{unit:04x}");
             }
         }
@@ -112,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_seen_is_shown_as_it_is() {
+    fn visible_text_is_shown_unchanged() {
         for text in ["plain", "größe", "日本語", "שלום", "مرحبا", "\u{26a0}\u{fe0f} ✓ 👍🏽", "a\u{301}", "\\u202e"]
         {
             assert_eq!((line(text), lines(text), json(text)), (text.into(), text.into(), text.into()));
@@ -121,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_hides_or_turns_text_is_shown_as_an_escape() {
+    fn controls_and_invisible_characters_are_escaped() {
         let cases = [
             ("\x1b[31mred\x1b[8mhidden", "\\u001b[31mred\\u001b[8mhidden"),
             ("\x1b]52;c;ZXZpbA==\x07", "\\u001b]52;c;ZXZpbA==\\u0007"),
@@ -138,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_stay_lines_only_where_they_are_meant_to() {
+    fn line_breaks_are_kept_only_in_texts_of_several_lines() {
         assert_eq!(line("a\nb\r\tc"), "a\\nb\\r\\tc");
         assert_eq!(lines("a\r\nb\n\tc\rd"), "a\nb\n\tc\\rd");
         assert_eq!(indented("error\nhint: none\n\n", "  "), "error\n  hint: none");
     }
 
     #[test]
-    fn a_document_means_the_same_when_it_is_shown() {
+    fn an_escaped_document_has_the_same_meaning() {
         let text = "{\"a\u{202e}\":\r\n [\"\u{7f}\u{9b}\u{e0041}\", 1e999]}";
         let shown = json(text);
         assert!(!shown.contains(|char| is_hidden(char) && char != '\n'), "{shown:?}");
@@ -154,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_differ_stay_different() {
+    fn different_labels_stay_different() {
         let names = ["a\u{202e}", "a\\u202e", "a\\\\u202e", "a\\\u{202e}", "a\\b", "a"];
         let mut labels = names.map(label).to_vec();
-        assert_eq!((&*labels[4], &*labels[5]), ("a\\b", "a"), "usual names are left as they are");
+        assert_eq!((&*labels[4], &*labels[5]), ("a\\b", "a"), "usual names are unchanged");
         labels.sort();
         labels.dedup();
         assert_eq!(labels.len(), names.len());

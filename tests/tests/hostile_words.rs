@@ -255,7 +255,7 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
     let far = [
         NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), args: two(), ..NewTask::new("add") },
         NewTask { eta: Some(Timestamp::from_micros(i64::MIN)), args: two(), ..NewTask::new("add") },
-        NewTask { countdown: Some(fastworker::clock::SPAN_MAX), args: two(), ..NewTask::new("add") },
+        NewTask { countdown: Some(fastworker::clock::DURATION_MAX), args: two(), ..NewTask::new("add") },
         NewTask {
             eta: Some("9999-12-30T00:00:00Z".parse().expect("a point in time")),
             args: two(),
@@ -276,9 +276,9 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
         priority: Some(TaskPriority::Critical),
         timeout: Some(Duration::ZERO),
         max_retries: Some(u32::MAX),
-        retry_delay: Some(fastworker::clock::SPAN_MAX),
+        retry_delay: Some(fastworker::clock::DURATION_MAX),
         retry_backoff: Some(f64::NAN),
-        retry_backoff_max: Some(fastworker::clock::SPAN_MAX),
+        retry_backoff_max: Some(fastworker::clock::DURATION_MAX),
     };
     for retry_backoff in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MIN_POSITIVE, f64::MAX] {
         let policy = Policy { retry_backoff: Some(retry_backoff), ..absurd.clone() };

@@ -18,7 +18,7 @@ use crate::{
     subworker::ModulesConfig,
     task::{Outcome, Report, TIMEOUT_DEFAULT, TaskId},
     transport::{
-        self, Caller, OPEN_REQUESTS_MAX, OpenError, Peer, Refusal, Reply, Server, Service, Transport, nng::Nng,
+        self, Caller, OPEN_REQUESTS_MAX, OpenError, Peer, Rejection, ReplyHandle, Server, Service, Transport, nng::Nng,
     },
 };
 
@@ -36,10 +36,10 @@ pub(super) const IN_FLIGHT: usize = 64;
 pub fn echo(address: &str) -> Result<Box<dyn Server>, OpenError> {
     struct Echo;
     impl Service for Echo {
-        fn request(&self, _from: Peer, body: &[u8], reply: Reply) {
+        fn request(&self, _from: Peer, body: &[u8], reply: ReplyHandle) {
             reply.send(body);
         }
-        fn refuse(&self, _body: &[u8], _why: Refusal) -> Vec<u8> {
+        fn refuse(&self, _body: &[u8], _why: Rejection) -> Vec<u8> {
             Vec::new()
         }
         fn gone(&self, _peer: Peer) {}

@@ -10,7 +10,7 @@ use super::{
     values::{base_address, duration_above_zero, named, switch},
     waiting,
 };
-use crate::{client::Client, config::Address, shutdown::Stops, system, task::SerializationFormat};
+use crate::{client::Client, config::Address, shutdown::StopSignals, system, task::SerializationFormat};
 
 /// The variable of `--discovery-address`.
 pub(super) const DISCOVERY_VARIABLE: &str = "FASTWORKER_DISCOVERY_ADDRESS";
@@ -71,7 +71,7 @@ pub(super) fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
     let cannot_start = |error| Failure::new(TASK_FAILED, format!("cannot start: {}", system::explain(&error)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_start)?;
     runtime.block_on(async {
-        let mut stops = Stops::listen().map_err(cannot_start)?;
+        let mut stops = StopSignals::listen().map_err(cannot_start)?;
         tokio::select! {
             outcome = work => outcome,
             () = stops.next() => Err(Failure::interrupted()),

@@ -146,7 +146,7 @@ pub(super) fn report_interrupted(message: &'static str, json: bool) -> impl Fn()
 pub(super) fn print_when_loaded(worker_id: &str, loading: Loading) {
     let worker_id = worker_id.to_owned();
     let wait = move || {
-        if let Some(end) = loading.wait(crate::clock::SPAN_MAX) {
+        if let Some(end) = loading.wait(crate::clock::DURATION_MAX) {
             render::all_loaded(&worker_id, end);
         }
     };

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
 use uuid::Uuid;
 
 use crate::{
-    clock::SPAN_MAX,
+    clock::DURATION_MAX,
     config::{Address, MANAGEMENT_OFFSET},
     json::Json,
     task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, TaskName, WorkerId},
@@ -44,7 +44,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         };
         seconds += scale * number.parse::<f64>().map_err(|_| FORMS)?;
     }
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= SPAN_MAX).ok_or_else(|| TOO_LONG.into())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| *duration <= DURATION_MAX)
+        .ok_or_else(|| TOO_LONG.into())
 }
 
 /// Reads a duration longer than zero.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Client, Inner};
 use crate::{
-    clock::SPAN_MAX,
+    clock::DURATION_MAX,
     config::{Address, DISCOVERY_ADDRESS},
     task::SerializationFormat,
 };
@@ -41,10 +41,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Bounds the whole of each wait; default 30 s, at most [`SPAN_MAX`].
+    /// Bounds the whole of each wait; default 30 s, at most [`DURATION_MAX`].
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.min(SPAN_MAX);
+        self.timeout = timeout.min(DURATION_MAX);
         self
     }
 

@@ -7,7 +7,7 @@ use crate::{
     json::Json,
     protocol::{Submitted, codec},
     task::{SerializationFormat, Task, TaskPriority, TaskStatus},
-    transport::{self, Peer, Refusal, Server, Service, Transport as _, nng::Nng},
+    transport::{self, Peer, Rejection, Server, Service, Transport as _, nng::Nng},
 };
 
 /// Answers every question about a task at once: it lives.
@@ -17,7 +17,7 @@ struct Full {
 }
 
 impl Service for Full {
-    fn request(&self, _from: Peer, body: &[u8], reply: transport::Reply) {
+    fn request(&self, _from: Peer, body: &[u8], reply: transport::ReplyHandle) {
         let answer = match codec::decode::<Request>(body) {
             Ok(Request::Submit(submit)) => Reply::Submitted(vec![Submitted::Accepted; submit.tasks.len()]),
             Ok(Request::Lookup(lookup)) => {
@@ -29,7 +29,7 @@ impl Service for Full {
         reply.send(&codec::encode(SerializationFormat::Json, &answer));
     }
 
-    fn refuse(&self, _body: &[u8], _why: Refusal) -> Vec<u8> {
+    fn refuse(&self, _body: &[u8], _why: Rejection) -> Vec<u8> {
         Vec::new()
     }
 

@@ -221,7 +221,7 @@ impl SenderContext {
                 }
                 tokio::select! {
                     () = wake.notified() => {}
-                    () = connection.parted() => return Ok(()),
+                    () = connection.disconnected() => return Ok(()),
                     // Check now and then whether other addresses wait for a permit.
                     () = sleep(IDLE_TIMEOUT) => idle_left = idle_left.saturating_sub(IDLE_TIMEOUT),
                 }
@@ -285,7 +285,7 @@ impl SenderContext {
             Err(_) => return Err(format!("no connection within {} s: is a listener running there?", seconds(limit))),
         }
         let observe = started_at.elapsed().clamp(OBSERVE_MIN, OBSERVE_MAX);
-        match timeout(observe, connection.parted()).await {
+        match timeout(observe, connection.disconnected()).await {
             Ok(()) => Err(DROPPED.into()),
             Err(_) => Ok(connection),
         }

@@ -16,7 +16,7 @@ use crate::{
     },
     signature::ArgumentError,
     task::{NewTask, SerializationFormat, TaskId, TaskPriority},
-    transport::{self, Peer, Refusal, Service},
+    transport::{self, Peer, Rejection, Service},
 };
 
 /// Serves clients of this protocol and of the Python original.
@@ -34,7 +34,7 @@ impl ClientService {
         Self { core, welcome, lane }
     }
 
-    fn serve(&self, body: &[u8], reply: transport::Reply, format: SerializationFormat) {
+    fn serve(&self, body: &[u8], reply: transport::ReplyHandle, format: SerializationFormat) {
         let reply_to = ReplyTo::Peer { reply, format };
         let request = match codec::decode::<Request>(body) {
             Ok(request) => request,
@@ -58,7 +58,7 @@ impl ClientService {
         }
     }
 
-    fn serve_original(&self, body: &[u8], reply: transport::Reply) {
+    fn serve_original(&self, body: &[u8], reply: transport::ReplyHandle) {
         match python_compat::read(body, self.lane) {
             Ok(Call::Submit(task)) => {
                 let request = OriginalRequest::Submit { id: task.id.clone(), callback: task.callback.clone() };
@@ -127,7 +127,7 @@ impl ClientService {
 }
 
 impl Service for ClientService {
-    fn request(&self, _from: Peer, body: &[u8], reply: transport::Reply) {
+    fn request(&self, _from: Peer, body: &[u8], reply: transport::ReplyHandle) {
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => self.serve_original(body, reply),
             Ok(format) => self.serve(body, reply, format),
@@ -135,7 +135,7 @@ impl Service for ClientService {
         }
     }
 
-    fn refuse(&self, body: &[u8], rejection: Refusal) -> Vec<u8> {
+    fn refuse(&self, body: &[u8], rejection: Rejection) -> Vec<u8> {
         let refusal = refusal_of(rejection);
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => {
@@ -167,7 +167,7 @@ impl WorkerService {
 }
 
 impl Service for WorkerService {
-    fn request(&self, from: Peer, body: &[u8], reply: transport::Reply) {
+    fn request(&self, from: Peer, body: &[u8], reply: transport::ReplyHandle) {
         let format = codec::form(body).unwrap_or_default();
         let reply_to = ReplyTo::Peer { reply, format };
         match codec::decode::<WorkerRequest>(body) {
@@ -176,7 +176,7 @@ impl Service for WorkerService {
         }
     }
 
-    fn refuse(&self, body: &[u8], rejection: Refusal) -> Vec<u8> {
+    fn refuse(&self, body: &[u8], rejection: Rejection) -> Vec<u8> {
         let format = codec::form(body).unwrap_or_default();
         codec::encode(format, &WorkerReply::Refused(refusal_of(rejection)))
     }
@@ -206,13 +206,13 @@ pub fn serve_worker(
 }
 
 /// Returns the refusal for a request that the transport rejects.
-fn refusal_of(rejection: Refusal) -> protocol::Refusal {
+fn refusal_of(rejection: Rejection) -> protocol::Refusal {
     match rejection {
-        Refusal::Busy => {
+        Rejection::Busy => {
             let message = "too many requests are open here: try again later";
             protocol::Refusal::new(RefusalCode::TooManyRequests, message)
         }
-        Refusal::Broken => {
+        Rejection::Broken => {
             let message = "this request broke something here, which is a bug in fastworker; see its log";
             protocol::Refusal::new(RefusalCode::InternalError, message)
         }

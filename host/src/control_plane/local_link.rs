@@ -8,7 +8,7 @@ use std::{
 use super::{core::Core, handler::serve_worker, reply_to::ReplyTo};
 use crate::{
     protocol::{WAIT_MAX, WorkerReply, WorkerRequest},
-    subworker::link::{Link, WorkLine},
+    subworker::link::{Link, WorkConnection},
     transport::CallError,
 };
 
@@ -37,27 +37,27 @@ impl Link for LocalLink {
         wait(&self.post(request), limit)
     }
 
-    fn line(&self) -> Box<dyn WorkLine + '_> {
+    fn connect(&self) -> Box<dyn WorkConnection + '_> {
         Box::new(self)
     }
 
-    fn look_around(&self) {}
+    fn rediscover(&self) {}
 
-    fn work_limit(&self, _has_outcomes: bool) -> Duration {
+    fn work_timeout(&self, _has_outcomes: bool) -> Duration {
         WAIT_MAX + Duration::from_secs(5)
     }
 
-    fn beat_limit(&self) -> Duration {
+    fn beat_timeout(&self) -> Duration {
         // The control plane does not check for silence of its own worker, so the heartbeat only waits for an order.
         Duration::from_hours(1)
     }
 
-    fn is_within_the_process(&self) -> bool {
+    fn is_local(&self) -> bool {
         true
     }
 }
 
-impl WorkLine for &LocalLink {
+impl WorkConnection for &LocalLink {
     fn ask(
         &mut self,
         request: &WorkerRequest,

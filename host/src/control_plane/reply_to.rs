@@ -17,14 +17,14 @@ pub enum ReplyTo {
     /// To a client or subworker, in the format of its request.
     Peer {
         /// The open request.
-        reply: transport::Reply,
+        reply: transport::ReplyHandle,
         /// The format.
         format: SerializationFormat,
     },
     /// To a client of the Python original.
     Original {
         /// The open request.
-        reply: transport::Reply,
+        reply: transport::ReplyHandle,
         /// The request.
         request: OriginalRequest,
     },

@@ -30,7 +30,7 @@ use super::{App, HttpError, views::Overview};
 use crate::{
     control_plane::{core::Core, reply_to::ReplyTo},
     lock::lock,
-    panics::{self, Place},
+    panics::{self, PanicSource},
     protocol::{EventQuery, Events, Reply},
     visible,
 };
@@ -92,7 +92,7 @@ impl EventBroadcaster {
     /// Runs as long as there are readers. After a panic it starts again, and readers catch up from the event log.
     async fn run(self: Arc<Self>, app: Arc<App>) {
         while let Err(panic) = AssertUnwindSafe(self.broadcast_events(&app)).catch_unwind().await {
-            panics::caught(Place::Http, "the stream of events", &*panic);
+            panics::caught(PanicSource::Http, "the stream of events", &*panic);
             sleep(OVERVIEW_INTERVAL).await;
         }
     }
@@ -175,7 +175,7 @@ pub(super) async fn stream(
     };
     let body = futures::stream::unfold(reader, |mut reader| async move {
         let next = AssertUnwindSafe(reader.next()).catch_unwind().await;
-        let text = next.map_err(|panic| panics::caught(Place::Http, "GET /api/events", &*panic)).ok()??;
+        let text = next.map_err(|panic| panics::caught(PanicSource::Http, "GET /api/events", &*panic)).ok()??;
         Some((Ok::<_, Infallible>(text), reader))
     });
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body)).into_response())

@@ -17,7 +17,7 @@ use axum::{
 use futures::FutureExt as _;
 
 use super::{ApiKey, App, HttpError, is_loopback};
-use crate::panics::{self, Place};
+use crate::panics::{self, PanicSource};
 
 /// The access rules of one server.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Guard {
         let host = text(header::HOST).unwrap_or_default();
         if self.key.is_none() && !self.is_trusted_host(host) {
             let why =
-                "without an API key this is served under an IP address, localhost and the name of --gui-host only";
+                "without an API key, only requests to an IP address, localhost or the configured host name are served";
             return Some(HttpError::new(StatusCode::MISDIRECTED_REQUEST, why));
         }
         let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
@@ -94,7 +94,7 @@ pub(super) async fn require_key(State(app): State<Arc<App>>, request: Request, n
 pub(super) async fn require_metrics_access(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if app.guard.key.is_none() && !app.guard.is_trusted_network {
         let why = "the health address can be reached from other machines, and metrics name tasks and workers: set an \
-                   API key, listen on 127.0.0.1, or allow it with --insecure";
+                   API key, listen on 127.0.0.1, or allow insecure access";
         return HttpError::new(StatusCode::FORBIDDEN, why).into_response();
     }
     require_key(State(app), request, next).await
@@ -106,7 +106,7 @@ pub(super) async fn catch_panics(request: Request, next: Next) -> Response {
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => {
-            panics::caught(Place::Http, &what, &*panic);
+            panics::caught(PanicSource::Http, &what, &*panic);
             let why = "fastworker failed to handle this request, which is a bug: see its log; other requests are not affected";
             HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
         }
@@ -173,7 +173,7 @@ mod tests {
         }
         let app = Router::new().route("/fails", get(fails)).route("/works", get(|| async { "works" }));
         let app = TowerToHyperService::new(app.layer(middleware::from_fn(catch_panics)));
-        let before = panics::count(Place::Http);
+        let before = panics::count(PanicSource::Http);
         for (path, status) in [("/fails", 500), ("/works", 200), ("/fails", 500)] {
             let request = Request::builder().uri(path).body(Body::empty()).expect("a request");
             let answer = app.call(request).await.expect("an answer");
@@ -182,6 +182,6 @@ mod tests {
             let body = String::from_utf8_lossy(&body).into_owned();
             assert!(body == "works" || body.starts_with("{\"error\":\"fastworker failed"), "{body}");
         }
-        assert_eq!(panics::count(Place::Http) - before, 2);
+        assert_eq!(panics::count(PanicSource::Http) - before, 2);
     }
 }

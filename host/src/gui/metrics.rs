@@ -24,7 +24,7 @@ use crate::{
         results::CacheStats,
         state::{Counts, Stats},
     },
-    panics::{self, Place},
+    panics::{self, PanicSource},
     protocol::EventKind,
     task::TaskPriority,
     visible,
@@ -195,7 +195,7 @@ impl Snapshot {
     fn process(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("worker_id", &*visible::label(&self.worker_id))];
         encoder.gauges("build_info", "Always 1", None, [(labels, 1.0)])?;
-        let caught = Place::ALL.map(|place| ([("place", place.as_str())], panics::count(place)));
+        let caught = PanicSource::ALL.map(|place| ([("place", place.as_str())], panics::count(place)));
         encoder.counters("panics", "Requests that failed because of a bug in fastworker", caught)?;
         encoder.gauge("uptime", "Time since the start", Some(&Unit::Seconds), self.uptime.as_secs_f64())?;
         encoder.gauge(

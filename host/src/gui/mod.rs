@@ -78,7 +78,7 @@ impl Bound {
             Err(why) if config.port.is_none() && why.kind() == io::ErrorKind::AddrInUse => {
                 warn!(
                     host,
-                    port, "the port of the web interface is taken: going on without it; --gui-port sets another"
+                    port, "the default port of the web interface is in use: starting without it; set another port"
                 );
                 Ok(None)
             }

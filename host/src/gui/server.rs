@@ -63,7 +63,7 @@ const HEAD_MAX: usize = 32 * 1024;
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Rate limit for logging that connections cannot be accepted.
-static ACCEPT_ERRORS: crate::system::Rarely = crate::system::Rarely::new();
+static ACCEPT_ERRORS: crate::system::LogRateLimit = crate::system::LogRateLimit::new();
 
 /// Serves `app` until `stopped`.
 pub(super) async fn serve(
@@ -82,7 +82,7 @@ pub(super) async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if ACCEPT_ERRORS.is_time() {
+                if ACCEPT_ERRORS.should_log() {
                     let error = crate::system::explain(&error);
                     warn!(error, "the web interface cannot accept connections, retrying");
                 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    bounded::at_most,
     clock::Timestamp,
     json::Json,
     task::{
@@ -19,7 +20,6 @@ use crate::{
     },
 };
 
-mod bounded;
 mod callback;
 pub mod codec;
 pub mod python_compat;
@@ -27,7 +27,7 @@ mod query;
 mod refusal;
 mod schedule;
 
-pub(crate) use bounded::at_most;
+pub use crate::bounded::FRAME_ITEMS_MAX;
 pub use callback::{CALLBACK_MESSAGE_MAX, CallbackMessage, write as write_callback};
 pub use query::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
 pub use refusal::{Refusal, RefusalCode};
@@ -46,8 +46,6 @@ pub const CONFIRM_WAIT: Duration = Duration::from_secs(1);
 pub const BEAT_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes of documents a frame gathers before it goes out.
 pub const FRAME_TARGET: usize = 256 * 1024;
-/// How many items a frame gathers before it goes out; more of them are not read.
-pub const FRAME_ITEMS_MAX: usize = 1_000;
 /// Maximum number of leases that a slot holds at a time.
 pub const LOOKAHEAD_MAX: usize = 256;
 /// How many leases a worker can tell of in one message.

@@ -11,9 +11,10 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Found, Submitted, at_most};
+use super::{Found, Submitted};
 use crate::{
-    clock::{SPAN_MAX, TimeText, Timestamp},
+    bounded::at_most,
+    clock::{DURATION_MAX, TimeText, Timestamp},
     json::{Json, NotJson},
     task::{
         CallbackInfo, Dialect, NewTask, Policy, TASK_ID_MAX, TaskId, TaskName, TaskPriority, TaskResult, TaskStatus,
@@ -82,7 +83,7 @@ impl Submission {
         let unless = |value: Option<f64>, default: f64| value.filter(|value| (value - default).abs() > f64::EPSILON);
         let span = |seconds: Option<f64>| {
             let span = Duration::try_from_secs_f64(seconds?).ok()?;
-            Some(span.min(SPAN_MAX))
+            Some(span.min(DURATION_MAX))
         };
         // Without an offset both are what the client's clock shows, which may be in another time zone: how
         // far apart they are is the same everywhere.
@@ -101,7 +102,7 @@ impl Submission {
                 retry_backoff_max: span(unless(self.retry_backoff_max, 3600.0)),
             },
             eta: self.eta.filter(|_| countdown.is_none()).map(|eta| eta.within(TimeZone::system())),
-            countdown: countdown.map(|countdown| countdown.min(SPAN_MAX)),
+            countdown: countdown.map(|countdown| countdown.min(DURATION_MAX)),
             callback: self.callback.map(|callback| CallbackInfo { dialect: Dialect::Original, ..callback }),
             ..NewTask::new(self.name)
         }

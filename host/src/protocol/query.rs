@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::at_most;
 use crate::{
+    bounded::at_most,
     clock::Timestamp,
     task::{TaskId, TaskPriority, TaskStatus, open_enum},
 };

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    clock::{SPAN_MAX, TimeText},
+    clock::{DURATION_MAX, TimeText},
     json::Json,
     task::{
         Policy, ScheduleSpec, TaskPriority,
@@ -183,13 +183,13 @@ fn factor(value: &Value) -> Option<f64> {
     value.as_f64().filter(|factor| *factor >= 1.0)
 }
 
-/// Seconds as a number, or text with a unit; at most [`SPAN_MAX`].
+/// Seconds as a number, or text with a unit; at most [`DURATION_MAX`].
 fn duration(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::String(text) => seconds(text.trim())?,
         other => other.as_f64()?,
     };
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= SPAN_MAX)
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= DURATION_MAX)
 }
 
 fn seconds(text: &str) -> Option<f64> {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use uuid::Uuid;
 
 use crate::{
-    config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, Exposed, NotAnAddress, SUBWORKER_PORT},
+    config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, ExposureError, NotAnAddress, SUBWORKER_PORT},
     control_plane::{cluster, state::UNKNOWN_GRACE},
     task::{InvalidWorkerId, SerializationFormat},
     transport::{OPEN_REQUESTS_MAX, OpenError},
@@ -95,7 +95,7 @@ pub enum ControlPlaneError {
     Address(#[from] NotAnAddress),
     /// An address must not be listened on.
     #[error(transparent)]
-    Exposed(#[from] Exposed),
+    Exposed(#[from] ExposureError),
     /// The worker id cannot be announced.
     #[error(transparent)]
     WorkerId(#[from] InvalidWorkerId),

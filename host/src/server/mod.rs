@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    clock::SPAN_MAX,
+    clock::DURATION_MAX,
     control_plane::{
         core::Core,
         state::{Counts, Limits, State},
@@ -32,7 +32,7 @@ use crate::{
     runtime::{Catalog, Runtime},
     subworker::{
         Loading, START_WAIT,
-        worker::{Identity, WorkerError, WorkerThreads},
+        worker::{WorkerError, WorkerIdentity, WorkerThreads},
     },
 };
 
@@ -162,7 +162,7 @@ impl ControlPlaneWorker {
     /// then.
     pub fn stop(&mut self, limit: Duration) {
         let Some(running) = &mut self.running else { return };
-        let until = Instant::now() + limit.min(SPAN_MAX);
+        let until = Instant::now() + limit.min(DURATION_MAX);
         running.core.enter(|state, _| state.drain());
         running.core.wait_until(until, State::is_quiet);
         // Tasks that no worker can run, that are scheduled or that wait for a retry are not waited for.
@@ -314,7 +314,7 @@ fn start_worker(
     runtime: Runtime,
     catalog: Catalog,
 ) -> Result<WorkerThreads, WorkerError> {
-    let identity = Identity {
+    let identity = WorkerIdentity {
         worker_id: config.worker_id.clone(),
         address: config.base_address.to_string(),
         slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),

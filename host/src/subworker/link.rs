@@ -1,4 +1,4 @@
-//! How a worker asks its control plane: over a socket, or within the process.
+//! Links from a worker to its control plane: the trait, and the link over sockets.
 
 use std::{
     sync::{Arc, Mutex},
@@ -21,42 +21,41 @@ use crate::{
     transport::{BlockingReq, CallError, Transport, call_blocking},
 };
 
-/// How much longer than the control plane lets it wait a question waits on one connection. Then that is
-/// taken to be dead, and the question is repeated over a new one.
-const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
+/// Grace after the time for which the control plane parks a request. Then the connection counts as dead, and the
+/// request is repeated over a new one.
+const REPLY_GRACE: Duration = Duration::from_millis(1_500);
 
-/// The pause before a control plane is asked again that answered who it is with something else.
-const HELLO_STEP: Duration = Duration::from_millis(200);
+/// Delay before `hello` is repeated after an unexpected reply.
+const HELLO_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// A way to ask the control plane.
+/// Sends a worker's requests to the control plane.
 pub trait Link: Send + Sync + 'static {
-    /// Asks, and waits on this thread for the answer, at most `limit`.
+    /// Sends a request and blocks until the reply, at most `limit`.
     ///
     /// # Errors
-    /// [`CallError`] when there was none. Ask the same again: every request means the same once.
+    /// [`CallError`] when there was no reply. Send the same request again: each is idempotent.
     fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError>;
 
-    /// A way for one thread, which nobody else keeps waiting.
-    fn line(&self) -> Box<dyn WorkLine + '_>;
+    /// Opens a connection for the requests of one thread.
+    fn connect(&self) -> Box<dyn WorkConnection + '_>;
 
-    /// Looks for the control plane elsewhere, as it does not answer where it was.
-    fn look_around(&self);
+    /// Looks for the control plane at another address, as it does not answer.
+    fn rediscover(&self);
 
-    /// How long a slot's request for work may take, which is parked until there is a task; of one that
-    /// carries outcomes or not.
-    fn work_limit(&self, has_outcomes: bool) -> Duration;
+    /// Timeout of a slot's request for work, which is parked until there is a task.
+    fn work_timeout(&self, has_outcomes: bool) -> Duration;
 
-    /// How long a beat may take that is parked until there is an order.
-    fn beat_limit(&self) -> Duration;
+    /// Timeout of a beat, which is parked until there is an order.
+    fn beat_timeout(&self) -> Duration;
 
-    /// Whether the control plane is in this process, and so ends with this worker.
-    fn is_within_the_process(&self) -> bool;
+    /// Whether the control plane runs in this process, and so ends with this worker.
+    fn is_local(&self) -> bool;
 }
 
-/// How one thread asks.
-pub trait WorkLine {
-    /// Asks, does something else each time that the request is on its way, and then waits for the
-    /// answer, at most `limit`, or a second where there is no connection.
+/// The connection of one thread.
+pub trait WorkConnection {
+    /// Sends a request, calls `meanwhile` each time that it was sent, and blocks until the reply: at most
+    /// `limit`, or a second if there is no connection.
     ///
     /// # Errors
     /// As for [`Link::ask`].
@@ -68,20 +67,20 @@ pub trait WorkLine {
     ) -> Result<WorkerReply, CallError>;
 }
 
-/// A control plane elsewhere.
+/// A control plane in another process.
 pub struct RemoteLink {
     transport: Arc<dyn Transport>,
     format: SerializationFormat,
     discovery: Discovery,
-    /// The base address at which the control plane answered last, and its cluster's id.
+    /// The base address at which the control plane answered last, and its cluster id.
     cluster: Mutex<(Address, Uuid)>,
     joined: Welcome,
-    /// Where the control plane serves subworkers.
+    /// The address at which the control plane serves subworkers.
     address: Mutex<String>,
-    /// A connection for [`Link::ask`] that nobody uses at the moment.
+    /// An idle connection for [`Link::ask`].
     spare: Mutex<Option<Box<dyn BlockingReq>>>,
-    /// Held by who looks around.
-    looking: Mutex<()>,
+    /// Locked by the thread that looks for the control plane.
+    rediscovery: Mutex<()>,
 }
 
 impl std::fmt::Debug for RemoteLink {
@@ -93,31 +92,30 @@ impl std::fmt::Debug for RemoteLink {
 /// A control plane that could not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFound {
-    /// Nobody answered.
+    /// No answer within the time limit.
     #[error("no answer from a control plane at {address} within {} s", crate::clock::seconds(*waited))]
     Unreachable {
-        /// Where it was expected.
+        /// The expected address.
         address: Address,
-        /// How long we waited.
+        /// The time that was waited.
         waited: Duration,
-        /// Where another one was announced meanwhile.
+        /// Address of another control plane that was announced meanwhile.
         announced: Option<Address>,
     },
     /// The socket could not be opened.
     #[error(transparent)]
     Open(#[from] crate::transport::OpenError),
-    /// There is no such port.
+    /// The port is too high.
     #[error(transparent)]
     Address(#[from] crate::config::NotAnAddress),
 }
 
 impl RemoteLink {
-    /// Finds the control plane at `address`, and nowhere else: what is announced on the bus at
-    /// `discovery` may be another cluster. From then on it is found again by its cluster id. Waits at
-    /// most `limit`.
+    /// Connects to the control plane at `address`, and nowhere else: what is announced on the bus at `discovery`
+    /// may be another cluster. Later it is rediscovered by its cluster id. Blocks at most `limit`.
     ///
     /// # Errors
-    /// [`NotFound`] when nobody answers there.
+    /// [`NotFound`] when no control plane answers there.
     pub fn find(
         transport: Arc<dyn Transport>,
         address: &Address,
@@ -133,20 +131,29 @@ impl RemoteLink {
                 break welcome;
             }
             if Instant::now() >= until {
-                let heard = discovery.newest().map(|heard| heard.base_address);
-                let announced = heard.filter(|announced| announced != address);
+                let announced = discovery.newest().map(|newest| newest.base_address);
+                let announced = announced.filter(|announced| announced != address);
                 return Err(NotFound::Unreachable { address: address.clone(), waited: limit, announced });
             }
-            // It had too much to do, say.
-            pause(HELLO_STEP.min(left));
+            // It answered with something else, as it was too busy, say.
+            pause(HELLO_RETRY_DELAY.min(left));
         };
-        let told: Address = welcome.subworker_address.parse()?;
+        let subworker_address: Address = welcome.subworker_address.parse()?;
         let (cluster, spare) = (Mutex::new((address.clone(), welcome.cluster_id)), Mutex::default());
-        let address = Mutex::new(told.to_string());
-        Ok(Self { transport, format, discovery, cluster, joined: welcome, address, spare, looking: Mutex::default() })
+        let address = Mutex::new(subworker_address.to_string());
+        Ok(Self {
+            transport,
+            format,
+            discovery,
+            cluster,
+            joined: welcome,
+            address,
+            spare,
+            rediscovery: Mutex::default(),
+        })
     }
 
-    /// Who the control plane said it is when it was found first.
+    /// The control plane's answer when it was found first.
     pub fn joined(&self) -> &Welcome {
         &self.joined
     }
@@ -155,13 +162,13 @@ impl RemoteLink {
         lock(&self.address).clone()
     }
 
-    /// This connection if it is to the control plane, wherever that is now, and else a new one.
+    /// Returns `before` if it is a connection to the control plane's current address, and else a new one.
     fn blocking_req(&self, before: Option<Box<dyn BlockingReq>>) -> Result<Box<dyn BlockingReq>, CallError> {
         let address = lock(&self.address);
         match before.filter(|blocking_req| blocking_req.address() == *address) {
             Some(blocking_req) => Ok(blocking_req),
             None => self.transport.blocking_req(&address).map_err(|error| {
-                error!(%error, "a worker cannot ask there");
+                error!(%error, "cannot open a connection to the control plane");
                 CallError::Closed { address: address.clone() }
             }),
         }
@@ -174,69 +181,71 @@ impl Link for RemoteLink {
         let until = after(limit);
         let mut blocking_req = lock(&self.spare).take();
         loop {
-            let mut asked = self.blocking_req(blocking_req.take())?;
+            let mut connection = self.blocking_req(blocking_req.take())?;
             let left = until.saturating_duration_since(Instant::now());
-            let mut answer = None;
-            // All that is asked this way is answered at once.
-            let outcome = asked.ask(&body, left.min(ANSWER_GRACE), &mut || {}, &mut |body| answer = Some(read(body)));
+            let mut reply = None;
+            // Requests that are sent this way are never parked.
+            let outcome =
+                connection.ask(&body, left.min(REPLY_GRACE), &mut || {}, &mut |body| reply = Some(read(body)));
             match outcome {
                 Ok(()) => {
-                    *lock(&self.spare) = Some(asked);
-                    return Ok(answer.expect("a dialog reads the answer that it got"));
+                    *lock(&self.spare) = Some(connection);
+                    return Ok(reply.expect("a request that succeeded has read its reply"));
                 }
-                Err(CallError::TimedOut { .. }) if Instant::now() < until => blocking_req = Some(asked),
+                Err(CallError::TimedOut { .. }) if Instant::now() < until => blocking_req = Some(connection),
                 Err(CallError::TimedOut { address, .. }) => return Err(CallError::TimedOut { address, waited: limit }),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn line(&self) -> Box<dyn WorkLine + '_> {
-        Box::new(RemoteLine { link: self, blocking_req: None })
+    fn connect(&self) -> Box<dyn WorkConnection + '_> {
+        Box::new(RemoteWorkConnection { link: self, blocking_req: None })
     }
 
-    fn work_limit(&self, has_outcomes: bool) -> Duration {
-        if has_outcomes { CONFIRM_WAIT + ANSWER_GRACE } else { WORK_WAIT + ANSWER_GRACE }
+    fn work_timeout(&self, has_outcomes: bool) -> Duration {
+        if has_outcomes { CONFIRM_WAIT + REPLY_GRACE } else { WORK_WAIT + REPLY_GRACE }
     }
 
-    fn look_around(&self) {
-        // What one thread finds is for all.
-        let Some(_looking) = try_lock(&self.looking) else { return };
-        let Some(heard) = self.discovery.newest() else { return };
+    fn rediscover(&self) {
+        // One thread rediscovers it for all.
+        let Some(_rediscovery) = try_lock(&self.rediscovery) else { return };
+        let Some(announced) = self.discovery.newest() else { return };
         let limit = Duration::from_secs(1);
-        let Ok(Some(welcome)) = hello(&*self.transport, &heard.base_address, self.format, limit) else { return };
+        let Ok(Some(welcome)) = hello(&*self.transport, &announced.base_address, self.format, limit) else { return };
         let (base, cluster) = lock(&self.cluster).clone();
-        // At the address where it was, it may have lost its id; elsewhere another id is another cluster.
-        if heard.base_address != base && !welcome.is_of(cluster) {
-            debug!(address = %heard.base_address, cluster = %welcome.cluster_id, "another cluster is announced");
+        // At its old address it may have a new cluster id; at another address a new id means another cluster.
+        if announced.base_address != base && !welcome.is_of(cluster) {
+            debug!(address = %announced.base_address, cluster = %welcome.cluster_id, "another cluster is announced");
             return;
         }
-        *lock(&self.cluster) = (heard.base_address.clone(), welcome.cluster_id);
-        let Ok(told) = welcome.subworker_address.parse::<Address>().map(|told| told.to_string()) else { return };
-        if self.address() == told {
+        *lock(&self.cluster) = (announced.base_address.clone(), welcome.cluster_id);
+        let Ok(address) = welcome.subworker_address.parse::<Address>() else { return };
+        let address = address.to_string();
+        if self.address() == address {
             return;
         }
-        info!(address = %heard.base_address, cluster = %welcome.cluster_id, "the control plane has moved");
-        *lock(&self.address) = told;
+        info!(address = %announced.base_address, cluster = %welcome.cluster_id, "the control plane has moved");
+        *lock(&self.address) = address;
     }
 
-    fn beat_limit(&self) -> Duration {
-        BEAT_WAIT + ANSWER_GRACE
+    fn beat_timeout(&self) -> Duration {
+        BEAT_WAIT + REPLY_GRACE
     }
 
-    fn is_within_the_process(&self) -> bool {
+    fn is_local(&self) -> bool {
         false
     }
 }
 
-/// The line of one thread to a control plane elsewhere.
-struct RemoteLine<'a> {
+/// A connection to a control plane in another process.
+struct RemoteWorkConnection<'a> {
     link: &'a RemoteLink,
-    /// None until it is needed.
+    /// `None` until the first request.
     blocking_req: Option<Box<dyn BlockingReq>>,
 }
 
-impl WorkLine for RemoteLine<'_> {
+impl WorkConnection for RemoteWorkConnection<'_> {
     fn ask(
         &mut self,
         request: &WorkerRequest,
@@ -245,20 +254,20 @@ impl WorkLine for RemoteLine<'_> {
     ) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.link.format, request);
         let blocking_req = self.link.blocking_req(self.blocking_req.take())?;
-        let mut answer = None;
-        self.blocking_req.insert(blocking_req).ask(&body, limit, meanwhile, &mut |body| answer = Some(read(body)))?;
-        Ok(answer.expect("a dialog reads the answer that it got"))
+        let mut reply = None;
+        self.blocking_req.insert(blocking_req).ask(&body, limit, meanwhile, &mut |body| reply = Some(read(body)))?;
+        Ok(reply.expect("a request that succeeded has read its reply"))
     }
 }
 
-/// The answer, or in its place why it makes no sense.
+/// Decodes a reply. An invalid one counts as a refusal.
 fn read(body: &[u8]) -> WorkerReply {
     codec::decode(body).unwrap_or_else(|error| {
-        WorkerReply::Refused(Refusal::new(RefusalCode::Unreadable, format!("its answer makes no sense: {error}")))
+        WorkerReply::Refused(Refusal::new(RefusalCode::Unreadable, format!("invalid reply: {error}")))
     })
 }
 
-/// Asks who is at a base address. None if nobody answers within `limit`.
+/// Sends `hello` to a base address. `None` without the expected answer within `limit`.
 fn hello(
     transport: &dyn Transport,
     base: &Address,

@@ -1,7 +1,7 @@
-//! The log of a worker's attempts: how each ended, and what its guest said, at level debug.
+//! Logs a worker's attempts at level debug: the reports of each, and how it ended.
 //!
-//! Apart because it is only for whoever looks closely. What a guest says is logged under the target
-//! `task` and never above debug: a hostile one must not fill the log of its worker.
+//! Reports of guests are logged under the target `task` and never above debug: a hostile guest must not fill
+//! the log of its worker.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::{
     task::{ModuleVersion, Outcome, Report, TaskId},
 };
 
-/// Which attempt speaks.
+/// Logs one attempt.
 #[derive(Clone, Debug)]
-pub(super) struct Speaker {
+pub(super) struct AttemptLogger {
     task: TaskId,
     name: std::sync::Arc<str>,
     attempt: u32,
@@ -25,11 +25,11 @@ pub(super) struct Speaker {
     version: ModuleVersion,
 }
 
-impl Speaker {
-    /// The speaker of an attempt, if anybody wants to know.
-    pub(super) fn of(lease: &Lease, worker: &str, module: &Module) -> Option<Self> {
-        let is_wanted = enabled!(target: "task", Level::DEBUG) || enabled!(Level::DEBUG);
-        is_wanted.then(|| Self {
+impl AttemptLogger {
+    /// Returns a logger if the log level is enabled.
+    pub(super) fn new(lease: &Lease, worker: &str, module: &Module) -> Option<Self> {
+        let is_enabled = enabled!(target: "task", Level::DEBUG) || enabled!(Level::DEBUG);
+        is_enabled.then(|| Self {
             task: lease.task_id.clone(),
             name: lease.name.clone(),
             attempt: lease.attempt,
@@ -39,8 +39,8 @@ impl Speaker {
         })
     }
 
-    /// Logs what it says.
-    pub(super) fn says(&self, report: &Report) {
+    /// Logs a report of the attempt.
+    pub(super) fn log_report(&self, report: &Report) {
         let Self { task, name, attempt, worker, module, version } = self;
         let (severity, progress, message) = match report {
             Report::Log { level, message } => (Some(level.as_str()), None, message),
@@ -51,8 +51,8 @@ impl Speaker {
         debug!(target: "task", %task, %name, attempt, worker, module, %version, severity, progress, "{message}");
     }
 
-    /// Logs how it ended.
-    pub(super) fn ended(&self, outcome: &Outcome, ran: Duration) {
+    /// Logs how the attempt ended.
+    pub(super) fn log_end(&self, outcome: &Outcome, ran: Duration) {
         let Self { task, name, attempt, worker, module, version } = self;
         let (outcome, error) = match outcome {
             Outcome::Success { .. } => ("success", None),

@@ -1,7 +1,7 @@
-//! Subworkers: work, run, work again, until drained.
+//! Subworkers: run tasks for a control plane until drained.
 //!
-//! A subworker dials the control plane and listens nowhere. [`worker`] holds its threads, which are
-//! the same as those of the control plane's own slots; [`link`] is how they ask.
+//! A subworker dials the control plane and listens nowhere. [`worker`] holds its threads, which are the same as
+//! those of the control plane's own slots; [`link`] sends their requests.
 
 use std::{
     fs::File,
@@ -32,37 +32,37 @@ mod log;
 pub mod worker;
 
 use link::{NotFound, RemoteLink};
-use worker::{Identity, Reload, WorkerError, WorkerThreads};
 pub use worker::{Loading, LoadingEnd};
+use worker::{Reload, WorkerError, WorkerIdentity, WorkerThreads};
 
-/// What a subworker is told before it starts.
+/// Configuration of a subworker.
 #[derive(Clone, Debug)]
 pub struct SubWorkerConfig {
-    /// Its worker id. No two workers of a control plane have the same.
+    /// Its worker id, unique among the workers of its control plane.
     pub worker_id: String,
     /// The base address of its control plane.
     pub control_plane_address: Address,
-    /// The address that is shown for it; nothing listens there.
+    /// The address to show for it; nothing listens there.
     pub base_address: Address,
-    /// Where it looks for the control plane when that has moved, once it has joined it.
+    /// The discovery bus on which it finds the control plane again, should that move after it has joined.
     pub discovery_address: Address,
-    /// How its messages are written. Postcard by default, as nobody but the control plane reads
-    /// them: measured, it takes a tenth to a sixth off a task's way through a subworker.
+    /// The codec of its messages. Postcard by default, as only the control plane reads them: measured, it makes
+    /// a task's way through a subworker 10 to 17 percent faster.
     pub serialization_format: SerializationFormat,
-    /// The modules it loads.
+    /// The modules that it loads.
     pub modules: ModulesConfig,
-    /// How long it looks for its control plane, and waits for another worker of its id to be gone.
+    /// Timeout for finding its control plane, and for another worker of the same id to leave.
     pub timeout: Duration,
 }
 
 impl SubWorkerConfig {
-    /// A subworker of that id for the control plane at that address, with every default.
+    /// Configures a subworker for the control plane at this address, with defaults for the rest.
     pub fn new(worker_id: impl Into<String>, control_plane_address: Address) -> Self {
         Self {
             worker_id: worker_id.into(),
             control_plane_address,
-            base_address: known(BASE_ADDRESS),
-            discovery_address: known(DISCOVERY_ADDRESS),
+            base_address: default_address(BASE_ADDRESS),
+            discovery_address: default_address(DISCOVERY_ADDRESS),
             serialization_format: SerializationFormat::Postcard,
             modules: ModulesConfig::default(),
             timeout: Duration::from_secs(30),
@@ -75,28 +75,28 @@ impl SubWorkerConfig {
 pub struct ModulesConfig {
     /// Files, globs and directories.
     pub sources: Vec<String>,
-    /// How many attempts run at a time.
+    /// Number of slots: attempts that run at the same time.
     pub concurrency: usize,
-    /// Where compiled code is kept; none to compile anew each time.
+    /// Directory of compiled code; `None` to compile at every start.
     pub cache_dir: Option<PathBuf>,
-    /// Whether a changed file goes live, or only what was loaded at the start.
+    /// Whether changed files take effect while the worker runs.
     pub reload: bool,
-    /// How long a module may be gone from its folder before it is dropped.
+    /// How long a module's file may be missing before the module is dropped.
     pub module_grace: Duration,
-    /// Whether a version goes live although tasks wait whose arguments it does not take.
+    /// Whether a version goes live although waiting tasks have arguments that it does not accept.
     pub force_reload: bool,
-    /// Who compiles: by default this program if it has said that it can, else this process.
+    /// Where modules are compiled: by default in a child process if this program supports it, else in this one.
     pub compiler: Compiler,
-    /// Bytes of memory that compiling a module may take, in a process of its own.
+    /// Maximum memory for compiling a module in a child process, in bytes.
     pub compile_memory_max: u64,
-    /// Processor time that compiling a module may take, in a process of its own.
+    /// Maximum processor time for compiling a module in a child process.
     pub compile_timeout: Duration,
 }
 
-/// How long the start of a worker waits for its modules: long enough for those that are in the cache.
+/// Maximum time that the start of a worker waits for its modules: enough for those in the cache.
 pub const START_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a module may be gone from its folder.
+/// Default of [`ModulesConfig::module_grace`].
 pub const MODULE_GRACE: Duration = Duration::from_secs(5);
 
 impl Default for ModulesConfig {
@@ -116,8 +116,8 @@ impl Default for ModulesConfig {
 }
 
 impl ModulesConfig {
-    /// Loads the modules that are there now, for somebody who wants to look at them. A file that cannot be
-    /// loaded is in the catalog with its error, if a folder or a pattern led to it.
+    /// Loads the modules that are there now, to inspect or run them once. A file that cannot be loaded is in the
+    /// catalog with its error, if a folder or a pattern led to it.
     ///
     /// # Errors
     /// [`ModulesError`] if a source leads to no file, or names a file that cannot be loaded.
@@ -135,7 +135,7 @@ impl ModulesConfig {
         Ok((runtime, catalog))
     }
 
-    /// What a worker starts with: no modules yet, they are loaded while it works.
+    /// Returns what a worker starts with: an empty catalog, as modules are loaded while it works.
     ///
     /// # Errors
     /// [`ModulesError`] if a source can never lead to a module, or the machine cannot run any.
@@ -143,7 +143,7 @@ impl ModulesConfig {
         for source in &self.sources {
             match missing_source(source) {
                 Some(error @ SourceError::Pattern { .. }) => return Err(error.into()),
-                // Nothing that comes later is looked at.
+                // Files that appear later take no effect.
                 Some(error @ SourceError::Missing(_)) if !self.reload => return Err(error.into()),
                 _ => {}
             }
@@ -165,15 +165,14 @@ impl ModulesConfig {
         })?)
     }
 
-    /// How modules are loaded and change.
+    /// Returns how modules are loaded and reloaded; `None` without sources.
     pub(crate) fn reload(&self) -> Option<Reload> {
         let (sources, grace, force) = (self.sources.clone(), self.module_grace, self.force_reload);
         (!sources.is_empty()).then_some(Reload { sources, grace, force, watch: self.reload })
     }
 }
 
-/// Why a file that a source names will never be a module: its content is something else, and so is its
-/// name. Another may well become one.
+/// Returns why a file cannot become a module: neither its content nor its name is that of a WebAssembly file.
 fn never_a_module(path: &Path) -> Option<ModuleError> {
     if path.extension().is_some_and(|it| it == "wasm") || !path.is_file() {
         return None;
@@ -183,7 +182,7 @@ fn never_a_module(path: &Path) -> Option<ModuleError> {
     (read.is_ok() && first != *b"\0asm").then_some(ModuleError::NotWasm)
 }
 
-/// Where the user's cache is, after the XDG base directory specification.
+/// The user's cache directory by the XDG base directory specification.
 fn default_cache_dir() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
@@ -193,10 +192,10 @@ fn default_cache_dir() -> Option<PathBuf> {
 /// Modules that could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ModulesError {
-    /// A source names nothing that can be loaded.
+    /// A source leads to no module.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The machine cannot run modules.
+    /// This machine cannot run modules.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// These modules cannot be loaded.
@@ -213,45 +212,45 @@ pub enum SubWorkerError {
     /// Its control plane could not be found.
     #[error(transparent)]
     NotFound(#[from] NotFound),
-    /// Its control plane did not take it.
+    /// Its control plane refused it.
     #[error(transparent)]
     Worker(#[from] WorkerError),
 }
 
-/// Runs tasks for a control plane, from [`SubWorker::start`] to [`SubWorker::stop`]. Dropped without
-/// that, it stops at once: what runs is stopped and given back to the control plane, which the drop
-/// waits for, about a second at most.
+/// Runs tasks for a control plane, from [`SubWorker::start`] to [`SubWorker::stop`]. Dropped without `stop`, it
+/// stops at once: running attempts are stopped and their tasks requeued. The drop blocks for about a second at
+/// most.
 #[derive(Debug)]
 pub struct SubWorker {
     config: SubWorkerConfig,
     worker: Option<WorkerThreads>,
-    /// Who its control plane said it is when it joined.
+    /// The control plane's answer when this subworker joined.
     joined: Option<Welcome>,
 }
 
 impl SubWorker {
-    /// A subworker that has not started.
+    /// Creates a subworker without starting it.
     pub fn new(config: SubWorkerConfig) -> Self {
         Self { config, worker: None, joined: None }
     }
 
-    /// Registers, begins to load its modules, and takes work for each as soon as it is loaded. Blocks while
-    /// it looks for its control plane, and then for up to [`START_WAIT`] while it loads; call it through
-    /// `spawn_blocking` from async code. [`SubWorker::loading`] tells when all modules are loaded.
+    /// Registers, starts to load its modules, and takes work for each as soon as it is loaded. Blocks until the
+    /// control plane is found, and then for up to [`START_WAIT`] while modules load; call it through
+    /// `spawn_blocking` from async code. Use [`SubWorker::loading`] to wait for all modules.
     ///
     /// # Errors
-    /// [`SubWorkerError`] says what to mend. Nothing runs then.
+    /// [`SubWorkerError`] if the control plane or a module source is not there. Nothing runs then.
     pub fn start(&mut self) -> Result<(), SubWorkerError> {
         let (runtime, catalog) = self.config.modules.begin()?;
         self.start_with(runtime, catalog)
     }
 
-    /// The same, with modules that are loaded already.
+    /// Starts like [`SubWorker::start`], with modules that are loaded already.
     ///
     /// # Errors
     /// As for [`SubWorker::start`].
     pub fn start_with(&mut self, runtime: Runtime, catalog: Catalog) -> Result<(), SubWorkerError> {
-        let (config, begun) = (&self.config, Instant::now());
+        let (config, started) = (&self.config, Instant::now());
         let link = RemoteLink::find(
             Arc::new(Nng),
             &config.control_plane_address,
@@ -259,7 +258,7 @@ impl SubWorker {
             config.serialization_format,
             config.timeout,
         )?;
-        let identity = Identity {
+        let identity = WorkerIdentity {
             worker_id: config.worker_id.clone(),
             address: config.base_address.to_string(),
             slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),
@@ -267,8 +266,8 @@ impl SubWorker {
         let is_empty = catalog.modules().is_empty() && config.modules.sources.is_empty();
         self.joined = Some(link.joined().clone());
         let (link, reload) = (Arc::new(link), config.modules.reload());
-        // To a tenth of a second, as it is told to people.
-        let left = config.timeout.saturating_sub(begun.elapsed()).as_millis().div_ceil(100);
+        // Rounded to a tenth of a second, as an error shows it.
+        let left = config.timeout.saturating_sub(started.elapsed()).as_millis().div_ceil(100);
         let patience = Duration::from_millis(u64::try_from(left * 100).unwrap_or(u64::MAX));
         self.worker = Some(WorkerThreads::start(link, runtime, catalog, identity, reload, patience)?);
         if is_empty {
@@ -278,8 +277,8 @@ impl SubWorker {
         Ok(())
     }
 
-    /// A call that leaves the control plane at once, from another thread, for a process that is about to end:
-    /// what runs here is run elsewhere, and nothing is held against it. It takes about a second at most.
+    /// Returns a function that leaves the control plane at once, for a process that is about to exit: running
+    /// tasks are requeued, and do not count as crashes. It blocks for about a second at most.
     pub fn leave(&self) -> Box<dyn Fn() + Send> {
         match &self.worker {
             Some(worker) => Box::new(worker.leave()),
@@ -287,22 +286,22 @@ impl SubWorker {
         }
     }
 
-    /// Who the control plane said it is that this subworker joined when it started.
+    /// The control plane that this subworker joined when it started.
     pub fn control_plane(&self) -> Option<&Welcome> {
         self.joined.as_ref()
     }
 
-    /// How many tasks its modules have now.
+    /// Number of tasks in the modules that are loaded now.
     pub fn tasks(&self) -> usize {
         self.worker.as_ref().map_or(0, WorkerThreads::tasks)
     }
 
-    /// The loading of the modules that were there at the start.
+    /// Progress of loading the modules that were there at the start.
     pub fn loading(&self) -> Loading {
         self.worker.as_ref().map(WorkerThreads::loading).unwrap_or_default()
     }
 
-    /// Finishes what runs, at most `limit` long, hands the rest back and leaves. Blocks so long.
+    /// Waits at most `limit` for running attempts, returns the other leases and leaves. Blocks until done.
     pub fn stop(&mut self, limit: Duration) {
         if let Some(worker) = self.worker.take() {
             worker.drain(limit);
@@ -311,7 +310,7 @@ impl SubWorker {
     }
 }
 
-/// An address that this program itself wrote out.
-fn known(address: &str) -> Address {
+/// Parses a default address of this program.
+fn default_address(address: &str) -> Address {
     address.parse().expect("the default addresses are addresses")
 }

@@ -1,168 +1,155 @@
-//! The threads of a worker: one per slot, a heartbeat thread and a report flusher.
+//! The threads of a worker: one per slot, a heartbeat thread, a report flusher and a module reloader.
 //!
-//! The same for a subworker and for the control plane's own slots; only the [`Link`] differs.
-//! Invariant: what a slot was granted is reported, once: as an outcome, as not begun, or as
-//! returned. What the control plane has taken back is not begun.
+//! The same for a subworker and for the control plane's own slots; only the [`Link`] differs. Invariants: every
+//! lease that a slot was granted is reported exactly once, as an outcome, as not begun, or as returned; a lease
+//! that the control plane has revoked does not begin.
 
 use std::{
     sync::{
-        Arc, Mutex, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use tracing::{debug, error, info, warn};
-use uuid::Uuid;
+use tracing::{debug, warn};
 
 use super::link::Link;
 use crate::{
-    clock::pause,
-    lock::{self, lock},
-    protocol::{Beat, HOLDS_MAX, Order, Refusal, Registration, WorkerReply, WorkerRequest},
-    runtime::{Catalog, Module, Runtime, WatcherHandle},
+    protocol::{Refusal, WorkerRequest},
+    runtime::{Catalog, Runtime, WatcherHandle},
     transport::CallError,
 };
 
 mod slot;
 
-mod desk;
+mod slot_state;
 
-mod keeper;
+mod sandbox_shortage;
 
 mod frame;
+
+mod flusher;
+
+mod heartbeat;
+
+mod registration;
+
+mod retrying_link;
+
+mod live_catalog;
+
+mod shutdown_flags;
 
 mod loading;
 
 mod reload;
 
-mod room;
-
-use desk::Desk;
-use keeper::Keeper;
+use flusher::{FlushSignal, ReportFlusher};
+use heartbeat::Heartbeat;
+use live_catalog::LiveCatalog;
 pub use loading::{Loading, LoadingEnd};
+use registration::WorkerRegistration;
 pub use reload::Reload;
 use reload::Reloader;
+use retrying_link::RetryingLink;
+use sandbox_shortage::SandboxShortage;
+use shutdown_flags::ShutdownFlags;
+use slot::SlotRunner;
+use slot_state::SlotState;
 
-/// An answer that should come at once is given up after so long.
-const PROMPT: Duration = Duration::from_secs(5);
-/// An answer that is not worth waiting for is given up after so long.
-const SOON: Duration = Duration::from_secs(1);
-/// The pause before the same is tried again that has just failed.
-const PAUSE: Duration = Duration::from_secs(1);
-/// The pause between two tries to register.
-const REGISTER_STEP: Duration = Duration::from_millis(200);
-/// How often it is worth a warning that a worker cannot register.
-const WARN_EVERY: Duration = Duration::from_mins(1);
-/// The pause after an order, which takes a moment to carry out: it is not asked for again meanwhile.
-const BEAT_STEP: Duration = Duration::from_millis(20);
-/// How often what runs is told to stop: it may just be about to begin.
-const STOP_STEP: Duration = Duration::from_millis(20);
-/// How long whoever drops a crew waits for its slots to end, once they are told to.
-const DROP_LIMIT: Duration = Duration::from_millis(200);
-/// How many leases a beat tells of: so many fit into a frame. The next one tells of the others.
-const BEAT_HOLDS: usize = HOLDS_MAX / 2;
-/// Stack of a slot's thread: the guest's stack and what the host needs above it.
-const SLOT_STACK: usize = 4 * 1024 * 1024;
+/// Timeout for requests that are answered at once.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for best-effort requests.
+const BEST_EFFORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Delay before a failed request is repeated.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Interval at which running attempts are told to stop: one may just be about to begin.
+const STOP_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum time that dropping [`WorkerThreads`] waits for its slots.
+const DROP_TIMEOUT: Duration = Duration::from_millis(200);
+/// Stack size of a slot's thread: the guest's stack and what the host needs above it.
+const SLOT_STACK_SIZE: usize = 4 * 1024 * 1024;
 
-/// What a worker says of itself when it registers.
+/// The identity with which a worker registers.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct WorkerIdentity {
     /// Its worker id.
     pub worker_id: String,
     /// The address to show for it.
     pub address: String,
-    /// Room for running attempts.
+    /// Number of slots.
     pub slots: u32,
 }
 
 /// A worker could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The control plane does not want it.
+    /// The control plane refused the registration.
     #[error("the control plane refused this worker: {0}")]
     Refused(Refusal),
-    /// The control plane answered its registration with something else.
-    #[error("the control plane answered the registration of this worker with something else")]
+    /// The reply to the registration is of an unexpected type.
+    #[error("the control plane sent an unexpected reply to the registration of this worker")]
     UnexpectedReply,
-    /// Another worker has its id.
-    #[error("another worker with the id '{worker_id}' is still connected{}", after(*waited))]
+    /// Another worker has the same id.
+    #[error("another worker with the id '{worker_id}' is still connected{}", after_waiting(*waited))]
     IdInUse {
         /// The id.
         worker_id: String,
-        /// How long we waited for it to go.
+        /// How long this worker waited for the other one to leave.
         waited: Duration,
     },
     /// The control plane does not answer.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The system has no more threads.
+    /// The system allows no more threads.
     #[error("cannot start a thread: {}", crate::system::explain(.0))]
     Thread(#[from] std::io::Error),
 }
 
-/// Says how long something was waited for, if it was.
-fn after(waited: Duration) -> String {
+/// Formats a time that was waited, or nothing if it is zero.
+fn after_waiting(waited: Duration) -> String {
     if waited.is_zero() { String::new() } else { format!(" after {} s", crate::clock::seconds(waited)) }
 }
 
-/// The running threads of a worker. Dropped without [`WorkerThreads::drain`], it stops at once.
-#[derive(Debug)]
-pub struct WorkerThreads {
-    shared: Arc<Shared>,
-    /// Closed once every slot's thread has ended.
-    slots: Receiver<()>,
-    others: Vec<JoinHandle<()>>,
-    reloading: Option<WatcherHandle>,
-    loading: Loading,
-    /// Somebody has seen to its end.
-    over: bool,
-}
+/// The slots of a worker, by number.
+type Slots = Arc<[Arc<SlotState>]>;
 
-struct Shared {
-    link: Arc<dyn Link>,
-    runtime: Runtime,
-    /// What runs now. Changed as a whole, and read for a moment only.
-    catalog: RwLock<Catalog>,
-    /// The revision of the catalog that the control plane knows.
-    told: AtomicU64,
-    /// Changes of the catalog that the control plane was asked about.
-    changes: AtomicU64,
-    identity: Identity,
-    /// The key of the registration that holds now.
-    key: Mutex<Uuid>,
-    desks: Vec<Desk>,
-    keeper: Keeper,
-    notes: AtomicU64,
-    draining: AtomicBool,
-    stopping: AtomicBool,
-    /// Nobody knows this worker at the moment; a thread registers it anew.
-    renewing: AtomicBool,
-    /// The control plane does not answer, which was told.
-    unheard: AtomicBool,
-    room: room::Room,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("identity", &self.identity).finish_non_exhaustive()
+/// Stops all running attempts, and lets no more begin.
+fn close_slots(slots: &[Arc<SlotState>]) {
+    for slot in slots {
+        slot.close();
     }
 }
 
-/// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NoAnswer {
-    /// This worker stops.
-    Stopping,
-    /// The request is too large to be sent, which no repetition mends.
-    TooLarge,
+/// The running threads of a worker. Dropped without [`WorkerThreads::drain`], it stops at once.
+pub struct WorkerThreads {
+    registration: Arc<WorkerRegistration>,
+    catalog: Arc<LiveCatalog>,
+    slots: Slots,
+    flush: Arc<FlushSignal>,
+    shutdown: Arc<ShutdownFlags>,
+    /// Disconnected once every slot's thread has ended.
+    slots_ended: Receiver<()>,
+    /// All threads but those of the slots.
+    other_threads: Vec<JoinHandle<()>>,
+    watch_end: Option<WatcherHandle>,
+    loading: Loading,
+    /// Whether [`WorkerThreads::drain`] was called.
+    is_ending: bool,
+}
+
+impl std::fmt::Debug for WorkerThreads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerThreads").field("identity", self.registration.identity()).finish_non_exhaustive()
+    }
 }
 
 impl WorkerThreads {
-    /// Registers and starts to work. With `reload`, modules are loaded meanwhile, and what changes goes live. Waits
-    /// at most `patience` for another worker of the same id to leave, and for a control plane that is just away.
+    /// Registers and starts to work. With `reload`, modules are loaded in the background, and changed files take
+    /// effect. Waits at most `patience` for another worker of the same id to leave, and for a control plane that
+    /// does not answer.
     ///
     /// # Errors
     /// [`WorkerError`] when the control plane refuses or does not answer.
@@ -170,400 +157,206 @@ impl WorkerThreads {
         link: Arc<dyn Link>,
         runtime: Runtime,
         catalog: Catalog,
-        identity: Identity,
+        identity: WorkerIdentity,
         reload: Option<Reload>,
         patience: Duration,
     ) -> Result<Self, WorkerError> {
-        let desks = (0..identity.slots).map(|_| Desk::default()).collect();
-        let shared = Arc::new(Shared {
-            link,
-            runtime,
-            catalog: RwLock::new(catalog),
-            told: AtomicU64::new(0),
-            changes: AtomicU64::new(0),
-            identity,
-            key: Mutex::new(Uuid::now_v7()),
-            desks,
-            keeper: Keeper::default(),
-            notes: AtomicU64::new(0),
-            draining: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            renewing: AtomicBool::new(false),
-            unheard: AtomicBool::new(false),
-            room: room::Room::default(),
-        });
-        let key = *lock(&shared.key);
-        shared.register_within(key, patience)?;
-        shared.tell_of_modules();
-        let (ended, slots) = mpsc::channel();
-        // From here on, whatever fails ends the threads that run already.
+        let slots: Slots = (0..identity.slots).map(|_| Arc::default()).collect();
+        let (shutdown, flush) = (Arc::new(ShutdownFlags::default()), Arc::new(FlushSignal::default()));
+        let catalog = Arc::new(LiveCatalog::new(catalog));
+        let worker_id = identity.worker_id.clone();
+        let (registration_link, flags) = (Arc::clone(&link), Arc::clone(&shutdown));
+        let registration =
+            WorkerRegistration::new(identity, registration_link, flags, Arc::clone(&catalog), Arc::clone(&slots));
+        let registration = Arc::new(registration);
+        registration.register_within(patience)?;
+        catalog.log_modules(&worker_id);
+        let link = Arc::new(RetryingLink::new(link, worker_id, Arc::clone(&shutdown)));
+        let (end_sender, slots_ended) = mpsc::channel();
+        // From here on, dropping this on an error ends the threads that run already.
         let mut worker = Self {
-            shared: Arc::clone(&shared),
+            registration,
+            catalog,
             slots,
-            others: Vec::new(),
-            reloading: None,
+            flush,
+            shutdown,
+            slots_ended,
+            other_threads: Vec::new(),
+            watch_end: None,
             loading: Loading::default(),
-            over: false,
+            is_ending: false,
         };
-        for number in 0..shared.identity.slots {
-            let (shared, ended) = (Arc::clone(&shared), ended.clone());
-            spawn(format!("fw-slot-{number}"), move || {
-                shared.run_slot(number);
-                drop(ended);
-            })?;
-        }
-        let (beat, keeper) = (Arc::clone(&shared), Arc::clone(&shared));
-        worker.others.push(spawn("fw-beat".into(), move || beat.run_beat())?);
-        worker.others.push(spawn("fw-keeper".into(), move || keeper.run_keeper())?);
-        if let Some(reload) = reload {
-            let (reloader, stop, loading) = Reloader::new(shared, reload);
-            worker.others.push(spawn("fw-reload".into(), move || reloader.run())?);
-            (worker.reloading, worker.loading) = (Some(stop), loading);
-        }
+        worker.start_slots(&link, &runtime, &end_sender)?;
+        worker.start_others(link, runtime, reload)?;
         Ok(worker)
     }
 
-    /// Takes no more work, finishes what runs, at most `limit` long, hands the rest back, and ends.
-    /// With nothing to finish and nobody to tell, it ends within moments.
+    fn start_slots(
+        &self,
+        link: &Arc<RetryingLink>,
+        runtime: &Runtime,
+        end_sender: &mpsc::Sender<()>,
+    ) -> std::io::Result<()> {
+        let shortage = Arc::new(SandboxShortage::default());
+        for (number, state) in (0..).zip(self.slots.iter()) {
+            let runner = SlotRunner {
+                number,
+                state: Arc::clone(state),
+                runtime: runtime.clone(),
+                link: Arc::clone(link),
+                registration: Arc::clone(&self.registration),
+                catalog: Arc::clone(&self.catalog),
+                flush: Arc::clone(&self.flush),
+                shutdown: Arc::clone(&self.shutdown),
+                shortage: Arc::clone(&shortage),
+            };
+            let end_sender = end_sender.clone();
+            spawn(format!("fw-slot-{number}"), move || {
+                runner.run();
+                drop(end_sender);
+            })?;
+        }
+        Ok(())
+    }
+
+    fn start_others(
+        &mut self,
+        link: Arc<RetryingLink>,
+        runtime: Runtime,
+        reload: Option<Reload>,
+    ) -> std::io::Result<()> {
+        let heartbeat = Heartbeat {
+            link: Arc::clone(&link),
+            registration: Arc::clone(&self.registration),
+            slots: Arc::clone(&self.slots),
+            shutdown: Arc::clone(&self.shutdown),
+        };
+        self.other_threads.push(spawn("fw-heartbeat".into(), move || heartbeat.run())?);
+        let flusher = ReportFlusher {
+            link,
+            registration: Arc::clone(&self.registration),
+            slots: Arc::clone(&self.slots),
+            signal: Arc::clone(&self.flush),
+            shutdown: Arc::clone(&self.shutdown),
+            last_sequence: 0,
+        };
+        self.other_threads.push(spawn("fw-flush".into(), move || flusher.run())?);
+        if let Some(reload) = reload {
+            let (registration, catalog) = (Arc::clone(&self.registration), Arc::clone(&self.catalog));
+            let (reloader, end, loading) =
+                Reloader::new(runtime, registration, catalog, Arc::clone(&self.shutdown), reload);
+            self.other_threads.push(spawn("fw-reload".into(), move || reloader.run())?);
+            (self.watch_end, self.loading) = (Some(end), loading);
+        }
+        Ok(())
+    }
+
+    /// Takes no more work, waits at most `limit` for running attempts, returns the other leases, and ends.
+    /// Returns within moments when nothing runs and the control plane does not answer.
     pub fn drain(mut self, limit: Duration) {
         self.take_no_more();
-        if self.shared.renewing.load(Ordering::SeqCst) {
-            // Whatever this worker ran is void, and there is nobody to tell.
-            self.shared.shut_desks();
+        if self.registration.is_lost() {
+            // The control plane has requeued everything that this worker held.
+            close_slots(&self.slots);
             return self.stop_others();
         }
-        let key = *lock(&self.shared.key);
-        let told = self.shared.link.ask(&WorkerRequest::Drain(key), SOON);
-        if let Err(error) = &told {
-            warn!(worker = self.worker(), %error, "the control plane does not know that this worker drains");
+        let (key, link) = (self.registration.key(), self.registration.link());
+        let reply = link.ask(&WorkerRequest::Drain(key), BEST_EFFORT_TIMEOUT);
+        if let Err(error) = &reply {
+            warn!(worker = self.worker_id(), %error, "cannot tell the control plane that this worker is draining");
         }
-        let has_work = self.shared.desks.iter().any(|desk| desk.papers().held().next().is_some());
-        let limit = if told.is_ok() || has_work { limit } else { Duration::ZERO };
-        if self.slots.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            // Not only what was there before the wait: a grant may have been on its way.
-            let tells = told.is_ok() || self.has_running();
-            // A stopped attempt ends within milliseconds, and its slot tells of it.
-            let limit = if told.is_ok() { PROMPT } else { SOON };
-            self.stop_slots(if tells { limit } else { Duration::ZERO });
+        let has_work = self.slots.iter().any(|slot| slot.lock().held().next().is_some());
+        let limit = if reply.is_ok() || has_work { limit } else { Duration::ZERO };
+        if self.slots_ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            // A slot may have begun an attempt since: a grant may have been on its way.
+            let has_outcomes = reply.is_ok() || self.has_running();
+            // A stopped attempt ends within milliseconds, and its slot reports it.
+            let limit = if reply.is_ok() { REPLY_TIMEOUT } else { BEST_EFFORT_TIMEOUT };
+            self.stop_slots(if has_outcomes { limit } else { Duration::ZERO });
         }
         self.stop_others();
-        // Nobody is known by the key after this, so a parked beat is answered too.
-        let left = told.and_then(|_| self.shared.link.ask(&WorkerRequest::Leave(key), PROMPT));
-        match left {
-            Ok(_) => self.others.drain(..).for_each(|thread| drop(thread.join())),
-            // Then the threads end by themselves, when their own questions time out.
+        // The key is invalid after this, so a parked beat is answered too.
+        match reply.and_then(|_| self.registration.link().ask(&WorkerRequest::Leave(key), REPLY_TIMEOUT)) {
+            Ok(_) => self.other_threads.drain(..).for_each(|thread| drop(thread.join())),
+            // Then the threads end by themselves when their requests time out.
             Err(error) => {
-                debug!(worker = self.worker(), %error, "the control plane does not know that this worker left");
+                debug!(worker = self.worker_id(), %error, "cannot tell the control plane that this worker has left");
             }
         }
     }
 
-    /// A call that leaves the control plane at once, from another thread.
+    /// Returns a function that leaves the control plane at once, for another thread to call.
     pub(super) fn leave(&self) -> impl Fn() + Send + 'static {
-        let shared = Arc::clone(&self.shared);
+        let (registration, shutdown) = (Arc::clone(&self.registration), Arc::clone(&self.shutdown));
         move || {
-            shared.draining.store(true, Ordering::SeqCst);
-            if let Some(key) = shared.current_key() {
-                drop(shared.link.ask(&WorkerRequest::Leave(key), SOON));
-            }
+            shutdown.drain();
+            registration.leave();
         }
     }
 
-    /// How many tasks its modules have now.
+    /// Number of tasks in the modules that are loaded now.
     pub fn tasks(&self) -> usize {
-        lock::read(&self.shared.catalog).modules().iter().map(|module| module.info().tasks.len()).sum()
+        self.catalog.task_count()
     }
 
-    /// The loading of the modules that were there at the start.
+    /// Progress of loading the modules that were there at the start.
     pub fn loading(&self) -> Loading {
         self.loading.clone()
     }
 
-    fn worker(&self) -> &str {
-        &self.shared.identity.worker_id
+    fn worker_id(&self) -> &str {
+        &self.registration.identity().worker_id
     }
 
     fn has_running(&self) -> bool {
-        self.shared.desks.iter().any(|desk| desk.papers().running.is_some())
+        self.slots.iter().any(|slot| slot.lock().running.is_some())
     }
 
-    /// Begins to end: asks for no more work, and for no more changes of modules.
+    /// Stops asking for work, and stops reloading modules.
     fn take_no_more(&mut self) {
-        self.over = true;
-        self.shared.draining.store(true, Ordering::SeqCst);
-        if let Some(reloading) = &self.reloading {
-            reloading.stop();
+        self.is_ending = true;
+        self.shutdown.drain();
+        if let Some(watch_end) = &self.watch_end {
+            watch_end.stop();
         }
     }
 
-    /// Stops what runs, and waits until the slots have ended, at most `limit`.
+    /// Stops running attempts, and waits at most `limit` until the slots have ended.
     fn stop_slots(&self, limit: Duration) {
         let until = Instant::now() + limit;
         loop {
-            self.shared.shut_desks();
+            close_slots(&self.slots);
             let left = until.saturating_duration_since(Instant::now());
-            let ended = self.slots.recv_timeout(left.min(STOP_STEP)) != Err(RecvTimeoutError::Timeout);
-            if ended || left.is_zero() {
+            let has_ended =
+                self.slots_ended.recv_timeout(left.min(STOP_RETRY_INTERVAL)) != Err(RecvTimeoutError::Timeout);
+            if has_ended || left.is_zero() {
                 return;
             }
         }
     }
 
-    /// Lets the threads end that are no slots.
+    /// Ends the threads other than those of the slots.
     fn stop_others(&self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.keeper.call();
+        self.shutdown.stop();
+        self.flush.wake();
     }
 }
 
 impl Drop for WorkerThreads {
-    /// Stops what runs, leaves, and waits little more than a second, however things stand.
+    /// Stops running attempts, leaves the control plane, and waits little more than a second in any case.
     fn drop(&mut self) {
-        if self.over {
+        if self.is_ending {
             return;
         }
         self.take_no_more();
-        self.shared.shut_desks();
+        close_slots(&self.slots);
         self.stop_others();
-        if let Some(key) = self.shared.current_key()
-            && let Err(error) = self.shared.link.ask(&WorkerRequest::Leave(key), SOON)
-        {
-            debug!(worker = self.worker(), %error, "the control plane does not know that this worker left");
-        }
-        // The threads that are no slots end by themselves.
-        self.stop_slots(DROP_LIMIT);
-    }
-}
-
-impl Shared {
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
-    }
-
-    /// Stops what runs, and lets nothing more begin.
-    fn shut_desks(&self) {
-        self.desks.iter().for_each(Desk::shut);
-    }
-
-    /// Logs what this worker runs from now on.
-    fn tell_of_modules(&self) {
-        let worker = &self.identity.worker_id;
-        for module in lock::read(&self.catalog).modules() {
-            let (info, version) = (module.info(), module.version());
-            info!(worker, module = info.name, path = %crate::visible::line(&info.path), %version, tasks = info.tasks.len(), "module loaded");
-        }
-    }
-
-    /// The catalog as it is now.
-    fn catalog(&self) -> Catalog {
-        lock::read(&self.catalog).clone()
-    }
-
-    fn set_catalog(&self, catalog: Catalog) {
-        *lock::write(&self.catalog) = catalog;
-    }
-
-    /// The module that has a task of that name now.
-    fn find(&self, name: &str) -> Option<Module> {
-        lock::read(&self.catalog).find(name).cloned()
-    }
-
-    /// Registers for the first time. Another worker of the same id may be draining, or hang until it is
-    /// lost, and the control plane may be away for a moment.
-    fn register_within(&self, key: Uuid, patience: Duration) -> Result<(), WorkerError> {
-        let worker = &self.identity.worker_id;
-        let (begun, mut is_announced) = (Instant::now(), false);
-        loop {
-            let failure = match self.register(key, None, PROMPT) {
-                Ok(()) if is_announced => {
-                    info!(worker, "the other worker is gone: registered");
-                    return Ok(());
-                }
-                Err(failure @ (WorkerError::IdInUse { .. } | WorkerError::Call(_))) => failure,
-                other => return other,
-            };
-            let waited = begun.elapsed();
-            if waited >= patience {
-                return Err(match failure {
-                    WorkerError::IdInUse { worker_id, .. } => {
-                        WorkerError::IdInUse { worker_id, waited: patience.max(Duration::from_secs(waited.as_secs())) }
-                    }
-                    other => other,
-                });
-            }
-            if !is_announced && waited >= SOON && matches!(failure, WorkerError::IdInUse { .. }) {
-                is_announced = true;
-                let timeout_s = crate::clock::seconds(patience);
-                warn!(worker, timeout_s, "another worker with this id is still connected: waiting until it is gone");
-            }
-            pause(REGISTER_STEP.min(patience.saturating_sub(waited)));
-        }
-    }
-
-    fn register(&self, key: Uuid, previous: Option<Uuid>, limit: Duration) -> Result<(), WorkerError> {
-        let Identity { worker_id, address, slots } = self.identity.clone();
-        let catalog = self.catalog();
-        let registration =
-            Registration { worker: key, previous, worker_id, address, slots, modules: catalog.describe() };
-        match self.link.ask(&WorkerRequest::Register(registration), limit)? {
-            WorkerReply::Registered => {
-                self.told.store(catalog.revision(), Ordering::SeqCst);
-                Ok(())
-            }
-            WorkerReply::Refused(refusal) => Err(WorkerError::Refused(refusal)),
-            WorkerReply::IdInUse(_) => {
-                let worker_id = self.identity.worker_id.clone();
-                Err(WorkerError::IdInUse { worker_id, waited: Duration::ZERO })
-            }
-            other => {
-                debug!(?other, "the control plane answered a registration with something else");
-                Err(WorkerError::UnexpectedReply)
-            }
-        }
-    }
-
-    /// The key of the registration, unless this worker has none just now.
-    fn current_key(&self) -> Option<Uuid> {
-        loop {
-            if self.renewing.load(Ordering::SeqCst) {
-                return None;
-            }
-            // It is held for as long as it takes to register.
-            match lock::try_lock(&self.key) {
-                Some(key) => return Some(*key),
-                None => thread::yield_now(),
-            }
-        }
-    }
-
-    /// The key to go on with, after the control plane said that it does not know `old`. Registers
-    /// anew unless another thread has done so. None when this worker stops.
-    fn renew(&self, old: Uuid) -> Option<Uuid> {
-        let mut key = lock(&self.key);
-        if *key != old {
-            return Some(*key);
-        }
-        if self.is_draining() {
-            // Whatever is still held is void, and no more is wanted.
-            return None;
-        }
-        let worker = &self.identity.worker_id;
-        warn!(worker, "the control plane does not know this worker any more: registering anew");
-        self.desks.iter().for_each(Desk::clear);
-        let new = Uuid::now_v7();
-        self.renewing.store(true, Ordering::SeqCst);
-        let mut warned: Option<Instant> = None;
-        while !self.is_draining() {
-            match self.register(new, Some(old), SOON) {
-                Ok(()) => {
-                    self.renewing.store(false, Ordering::SeqCst);
-                    *key = new;
-                    info!(worker, "registered anew");
-                    return Some(new);
-                }
-                Err(error) => {
-                    if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-                        warned = Some(Instant::now());
-                        warn!(worker, %error, "cannot register: trying on");
-                    } else {
-                        debug!(worker, %error, "cannot register: trying on");
-                    }
-                    self.link.look_around();
-                    pause(REGISTER_STEP);
-                }
-            }
-        }
-        None
-    }
-
-    /// Asks until there is an answer.
-    ///
-    /// # Errors
-    /// [`NoAnswer`] when there will be none.
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, NoAnswer> {
-        self.insist(|| self.link.ask(request, limit))
-    }
-
-    /// The same, in whichever way.
-    fn insist(&self, mut ask: impl FnMut() -> Result<WorkerReply, CallError>) -> Result<WorkerReply, NoAnswer> {
-        let worker = &self.identity.worker_id;
-        loop {
-            match ask() {
-                Ok(WorkerReply::Refused(Refusal { code, message })) => {
-                    error!(worker, %code, why = message, "the control plane refused a request: trying again");
-                    if self.is_draining() {
-                        return Err(NoAnswer::Stopping);
-                    }
-                    pause(PAUSE);
-                }
-                Ok(reply) => {
-                    if self.unheard.load(Ordering::Relaxed) && self.unheard.swap(false, Ordering::SeqCst) {
-                        info!(worker, "the control plane answers again");
-                    }
-                    return Ok(reply);
-                }
-                Err(_) if self.is_stopping() => return Err(NoAnswer::Stopping),
-                Err(error @ CallError::TooLarge { .. }) => {
-                    error!(worker, %error, "a request cannot be sent, which is a bug in fastworker");
-                    return Err(NoAnswer::TooLarge);
-                }
-                Err(error @ CallError::TimedOut { .. }) => {
-                    if !self.unheard.swap(true, Ordering::SeqCst) {
-                        warn!(worker, %error, "the control plane does not answer: trying on");
-                    }
-                    self.link.look_around();
-                }
-                Err(error) => {
-                    error!(worker, %error, "cannot ask the control plane: trying again");
-                    pause(PAUSE);
-                    self.link.look_around();
-                }
-            }
-        }
-    }
-
-    /// Tells of an answer that does not fit its question, and lets a moment pass before the next.
-    fn tell_unexpected(&self, question: &str, answer: &WorkerReply) {
-        let worker = &self.identity.worker_id;
-        error!(worker, ?answer, "the control plane answered {question} with something else: trying again");
-        pause(PAUSE);
-    }
-
-    fn run_beat(&self) {
-        let (mut key, mut line) = (*lock(&self.key), self.link.line());
-        while !self.is_stopping() {
-            let mut holds = Vec::new();
-            for desk in &self.desks {
-                let room = BEAT_HOLDS - holds.len();
-                holds.extend(desk.papers().held().take(room));
-            }
-            let (beat, limit) = (WorkerRequest::Beat(Beat { worker: key, holds }), self.link.beat_limit());
-            match self.insist(|| line.ask(&beat, limit, &mut || {})) {
-                Ok(WorkerReply::Orders(orders)) => {
-                    for Order::Stop(lease) in &orders {
-                        self.desks.iter().for_each(|desk| desk.stop(*lease));
-                    }
-                    if !orders.is_empty() {
-                        pause(BEAT_STEP);
-                    }
-                }
-                Ok(WorkerReply::Unknown) if self.is_stopping() => return,
-                Ok(WorkerReply::Unknown) => match self.renew(key) {
-                    Some(new) => key = new,
-                    None => return,
-                },
-                Ok(other) => self.tell_unexpected("a beat", &other),
-                Err(NoAnswer::Stopping) => return,
-                Err(NoAnswer::TooLarge) => pause(PAUSE),
-            }
-        }
+        self.registration.leave();
+        // The other threads end by themselves.
+        self.stop_slots(DROP_TIMEOUT);
     }
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name).stack_size(SLOT_STACK).spawn(run)
+    thread::Builder::new().name(name).stack_size(SLOT_STACK_SIZE).spawn(run)
 }

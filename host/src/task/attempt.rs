@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{ErrorKind, LogLevel, Policy, metadata, policy::seconds};
 use crate::{
+    bounded::{FRAME_ITEMS_MAX, at_most},
     json::Json,
-    protocol::{FRAME_ITEMS_MAX, at_most},
 };
 
 /// The progress of an attempt.

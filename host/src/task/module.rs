@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Policy, ScheduleSpec, open_enum};
 use crate::{
+    bounded::{FRAME_ITEMS_MAX, at_most},
     clock::Timestamp,
     json::Json,
-    protocol::{FRAME_ITEMS_MAX, RefusalCode, at_most},
+    protocol::RefusalCode,
 };
 
 /// Maximum tasks of a module.

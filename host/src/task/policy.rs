@@ -91,7 +91,7 @@ pub(super) mod seconds {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-    use crate::clock::SPAN_MAX;
+    use crate::clock::DURATION_MAX;
 
     /// Writes a duration as seconds.
     #[allow(clippy::ref_option, reason = "serde calls it with a reference to the field")]
@@ -114,7 +114,7 @@ pub(super) mod seconds {
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a span of up to ten years")]
     fn span(seconds: f64) -> Option<Duration> {
-        let span = Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= SPAN_MAX)?;
+        let span = Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= DURATION_MAX)?;
         // Binary fractions are inexact: round to whole microseconds.
         Some(if span.is_zero() { span } else { Duration::from_micros((seconds * 1e6).round() as u64) })
     }

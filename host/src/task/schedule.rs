@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{named, policy::seconds};
 use crate::{
-    clock::{SPAN_MAX, TimeText, Timestamp, exactly},
+    clock::{DURATION_MAX, TimeText, Timestamp, exactly},
     nearest::nearest_by,
 };
 
@@ -228,7 +228,7 @@ impl Recurrence {
             return Err(BadSchedule::Count);
         }
         match &spec.when {
-            When::Every(span) if (EVERY_MIN..=SPAN_MAX).contains(span) => Ok(Self::Every(*span)),
+            When::Every(span) if (EVERY_MIN..=DURATION_MAX).contains(span) => Ok(Self::Every(*span)),
             When::Every(span) => Err(BadSchedule::Interval(*span)),
             When::Cron { pattern, tz } => CronSchedule::of(pattern, tz).map(|it| Self::Cron(Box::new(it))),
         }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cli::{NOT_FOUND, TASK_FAILED, UNREACHABLE, WRONG_USAGE},
-    config::{Address, Exposed},
+    config::{Address, ExposureError},
     gui::GuiError,
     protocol::RefusalCode,
     runtime::{ModuleError, SourceError},
@@ -67,12 +67,12 @@ impl From<ControlPlaneError> for Failure {
                  --subworker-port",
             ),
             ControlPlaneError::Open(error) => error.into(),
-            ControlPlaneError::Exposed(Exposed::WithoutToken(address)) if is_unknown_host(&address) => {
+            ControlPlaneError::Exposed(ExposureError::NotLoopback(address)) if is_unknown_host(&address) => {
                 unknown_host(WRONG_USAGE, address.host(), &address.to_string())
             }
-            ControlPlaneError::Exposed(Exposed::WithoutToken(_)) => Self::new(WRONG_USAGE, message)
+            ControlPlaneError::Exposed(ExposureError::NotLoopback(_)) => Self::new(WRONG_USAGE, message)
                 .hint("listen on 127.0.0.1, or use --insecure on a network where everyone is trusted"),
-            ControlPlaneError::Exposed(Exposed::NotDialable(_)) => Self::new(WRONG_USAGE, message)
+            ControlPlaneError::Exposed(ExposureError::NotDialable(_)) => Self::new(WRONG_USAGE, message)
                 .hint("set the address that others connect to, such as --advertise-address tcp://10.0.0.5:5555"),
             ControlPlaneError::Address(_) => Self::new(WRONG_USAGE, message),
             ControlPlaneError::WorkerId(_) => Self::new(WRONG_USAGE, message).hint("choose another --worker-id"),

@@ -1,7 +1,7 @@
-//! What fits into one frame, counted before it is written.
+//! Estimates how many outcomes and reports fit into one frame.
 //!
-//! Apart because a frame over the limit is not sent, so the counting must never be too low: texts count
-//! as JSON writes them, which is the longer of the two ways.
+//! A frame over the limit is not sent, so an estimate must never be too low: text counts as in JSON, which is
+//! the longer of the two codecs.
 
 use std::collections::VecDeque;
 
@@ -12,14 +12,15 @@ use crate::{
     transport::PAYLOAD_MAX,
 };
 
-/// What every item of a frame takes beyond its documents and texts, at most.
+/// Maximum size of an item in a frame beyond its documents and texts, in bytes.
 const ITEM_BYTES: usize = 512;
 
+/// The entry of a lease that is returned without having run.
 pub(super) fn not_begun(lease: LeaseId) -> Ended {
     Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
 }
 
-/// Bytes of a text in a frame: JSON writes a control character in six.
+/// Bytes of a text in a frame: a control character takes six in JSON.
 fn text_size(text: &str) -> usize {
     let size = |byte: u8| match byte {
         b'"' | b'\\' => 2,
@@ -29,7 +30,7 @@ fn text_size(text: &str) -> usize {
     text.bytes().map(size).sum()
 }
 
-/// About how many bytes a report takes in a frame.
+/// Estimated bytes of a report in a frame.
 pub(super) fn report_size(report: &Report) -> usize {
     let text = match report {
         Report::Log { message, .. } => message,
@@ -38,7 +39,7 @@ pub(super) fn report_size(report: &Report) -> usize {
     text_size(text) + ITEM_BYTES
 }
 
-/// About how many bytes it takes in a frame.
+/// Estimated bytes of an outcome in a frame.
 pub(super) fn size(ended: &Ended) -> usize {
     let outcome = match &ended.outcome {
         Some(Outcome::Success { result, follow_ups }) => {
@@ -54,7 +55,7 @@ pub(super) fn size(ended: &Ended) -> usize {
     outcome + ended.metadata.as_str().len() + ended.reports.iter().map(report_size).sum::<usize>() + ITEM_BYTES
 }
 
-/// Sees to it that an outcome fits into a frame: without its last reports, or else as a failure.
+/// Makes an outcome fit into a frame: drops its reports, or else replaces it by a failure.
 pub(super) fn fit(mut ended: Ended) -> Ended {
     if size(&ended) > PAYLOAD_MAX {
         ended.reports.clear();
@@ -62,16 +63,16 @@ pub(super) fn fit(mut ended: Ended) -> Ended {
     if size(&ended) > PAYLOAD_MAX { cut_down(ended) } else { ended }
 }
 
-/// What is left of an outcome that does not fit into a frame.
+/// Replaces an outcome that does not fit into a frame by a failure.
 pub(super) fn cut_down(ended: Ended) -> Ended {
-    let too_much = |_| {
+    let failure = |_| {
         let message = format!("the result and the follow-up tasks are over the limit of {PAYLOAD_MAX} bytes together");
         Outcome::Failure(Failure::new(ErrorKind::OutputLimit, message))
     };
-    Ended { outcome: ended.outcome.map(too_much), reports: Vec::new(), ..ended }
+    Ended { outcome: ended.outcome.map(failure), reports: Vec::new(), ..ended }
 }
 
-/// How many from the front go into one frame: at least one, if there is one.
+/// Number of outcomes from the front that go into one frame: at least one, if there is one.
 pub(super) fn frame_len(ended: &VecDeque<Ended>) -> usize {
     let mut bytes = 0;
     let fits = ended.iter().take_while(|one| {
@@ -81,7 +82,7 @@ pub(super) fn frame_len(ended: &VecDeque<Ended>) -> usize {
     fits.count().max(1).min(ended.len())
 }
 
-/// Takes these.
+/// Takes the outcomes that go into one frame.
 pub(super) fn take_frame(ended: &mut VecDeque<Ended>) -> Vec<Ended> {
     ended.drain(..frame_len(ended)).collect()
 }
@@ -98,7 +99,7 @@ mod tests {
         transport::FRAME_MAX,
     };
 
-    fn said(text: &str) -> Report {
+    fn log_line(text: &str) -> Report {
         Report::Log { level: LogLevel::Info, message: text.to_owned() }
     }
 
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn an_outcome_fits_into_a_frame_whatever_its_task_logged() {
         let line = "\u{1}".repeat(16 << 10);
-        let logged = || vec![said(&line); 64];
+        let logged = || vec![log_line(&line); 64];
         for mib in [1, 9, 10, 11, 15] {
             let fits = fit(ended(mib << 20, logged()));
             assert!(matches!(fits.outcome, Some(Outcome::Success { .. })), "{mib} MiB");
@@ -134,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_counted_as_json_writes_it() {
-        let every: String = (0..300).filter_map(char::from_u32).collect();
-        let written = serde_json::to_string(&every).expect("JSON").len() - 2;
+    fn text_counts_as_in_json() {
+        let all_chars: String = (0..300).filter_map(char::from_u32).collect();
+        let written = serde_json::to_string(&all_chars).expect("JSON").len() - 2;
         // Some control characters have a short form.
-        assert!((written..written + 30).contains(&text_size(&every)), "{written}");
+        assert!((written..written + 30).contains(&text_size(&all_chars)), "{written}");
     }
 }

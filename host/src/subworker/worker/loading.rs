@@ -1,7 +1,4 @@
-//! The loading of the modules that were there when a worker started.
-//!
-//! Apart because others wait for it: whoever starts a worker for a moment, and its command until it can
-//! tell that all is there.
+//! Waiting until the modules that were there when a worker started are loaded.
 
 use std::{
     sync::{Arc, Condvar, Mutex},
@@ -13,61 +10,61 @@ use crate::{
     lock::{self, lock},
 };
 
-/// Tells when the modules that were there at the start are loaded or refused. Cloning it is cheap.
+/// Progress of loading the modules that were there at the start. Cloning it is cheap.
 #[derive(Clone, Debug)]
-pub struct Loading(Arc<Inner>);
+pub struct Loading(Arc<LoadingInner>);
 
 #[derive(Debug)]
-struct Inner {
-    state: Mutex<State>,
+struct LoadingInner {
+    state: Mutex<LoadingState>,
     ended: Condvar,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
-    UnderWay,
+enum LoadingState {
+    InProgress,
     Ended(LoadingEnd),
-    /// The worker stopped before.
-    GivenUp,
+    /// The worker stopped before the end.
+    Aborted,
 }
 
-/// What became of the modules that were there at the start.
+/// Result of loading the modules that were there at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadingEnd {
-    /// Modules that run.
+    /// Number of modules that are loaded.
     pub modules: usize,
-    /// Modules that cannot be loaded.
+    /// Number of modules that cannot be loaded.
     pub broken: usize,
-    /// Tasks of those that run.
+    /// Number of tasks in the loaded modules.
     pub tasks: usize,
 }
 
 impl Default for Loading {
-    /// Of a worker that has no modules to load.
+    /// For a worker that has no modules to load.
     fn default() -> Self {
-        Self::of(State::Ended(LoadingEnd::default()))
+        Self::of(LoadingState::Ended(LoadingEnd::default()))
     }
 }
 
 impl Loading {
     pub(super) fn begin() -> Self {
-        Self::of(State::UnderWay)
+        Self::of(LoadingState::InProgress)
     }
 
-    fn of(state: State) -> Self {
-        Self(Arc::new(Inner { state: Mutex::new(state), ended: Condvar::new() }))
+    fn of(state: LoadingState) -> Self {
+        Self(Arc::new(LoadingInner { state: Mutex::new(state), ended: Condvar::new() }))
     }
 
-    /// Waits until all is loaded or refused, at most `limit`. None if it is not by then, or if the worker
-    /// stops before.
+    /// Blocks until all modules are loaded or refused, at most `limit`. `None` if that time was not enough, or
+    /// if the worker has stopped.
     pub fn wait(&self, limit: Duration) -> Option<LoadingEnd> {
         let until = after(limit);
         let mut state = lock(&self.0.state);
         loop {
             match *state {
-                State::Ended(end) => return Some(end),
-                State::GivenUp => return None,
-                State::UnderWay => {}
+                LoadingState::Ended(end) => return Some(end),
+                LoadingState::Aborted => return None,
+                LoadingState::InProgress => {}
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -77,23 +74,23 @@ impl Loading {
         }
     }
 
-    /// Whether it has not ended.
-    pub(super) fn is_under_way(&self) -> bool {
-        matches!(*lock(&self.0.state), State::UnderWay)
+    /// Whether loading has not ended.
+    pub(super) fn is_in_progress(&self) -> bool {
+        matches!(*lock(&self.0.state), LoadingState::InProgress)
     }
 
-    pub(super) fn end(&self, how: LoadingEnd) {
-        self.settle(State::Ended(how));
+    pub(super) fn finish(&self, end: LoadingEnd) {
+        self.set(LoadingState::Ended(end));
     }
 
-    pub(super) fn give_up(&self) {
-        self.settle(State::GivenUp);
+    pub(super) fn abort(&self) {
+        self.set(LoadingState::Aborted);
     }
 
-    fn settle(&self, how: State) {
+    fn set(&self, new: LoadingState) {
         let mut state = lock(&self.0.state);
-        if matches!(*state, State::UnderWay) {
-            *state = how;
+        if matches!(*state, LoadingState::InProgress) {
+            *state = new;
         }
         drop(state);
         self.0.ended.notify_all();

@@ -1,7 +1,7 @@
-//! A slot: asks for work, runs it, tells what came of it, and asks for more.
+//! A slot: asks for work, runs it, reports the outcomes and asks for more.
 //!
-//! Apart because this is the way of a task. Invariant: what a slot was granted is in one of its next
-//! requests, as an outcome or as not begun, unless the keeper has sent or returned it before.
+//! The path of a task goes through here. Invariant: every granted lease is in one of the slot's next requests, as
+//! an outcome or as not begun, unless the flusher has sent or returned it before.
 
 use std::{
     convert::identity,
@@ -11,98 +11,118 @@ use std::{
 };
 
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::{
-    super::log::Speaker,
-    NoAnswer, Shared,
-    desk::{Desk, DeskReports},
+    super::log::AttemptLogger,
+    FlushSignal, LiveCatalog, RetryingLink, SandboxShortage, ShutdownFlags, SlotState, WorkerRegistration,
     frame::{cut_down, fit, not_begun, size},
-    room::{self, SlotRoom},
+    retrying_link::NoAnswer,
+    sandbox_shortage::{self, SlotSandbox},
+    slot_state::SlotReports,
 };
 use crate::{
     clock::{self, pause},
     json::Json,
-    lock::lock,
-    protocol::{Ended, FRAME_TARGET, Lease, WorkerReply, WorkerRequest},
-    runtime::{AttemptId, AttemptResult, Invocation, Slot},
+    protocol::{Ended, FRAME_TARGET, Lease, Work, WorkerReply, WorkerRequest},
+    runtime::{AttemptId, AttemptResult, Invocation, Runtime},
     task::{ModuleVersion, Outcome, Report, metadata},
 };
 
-/// The pause before a lease is handed back whose task is not in the catalog, as its change may just
-/// be under way.
-const ODD_LEASE_STEP: Duration = Duration::from_millis(20);
-/// The pause before work is asked for again that should have been waited for, and was not.
-const EMPTY_STEP: Duration = Duration::from_millis(50);
+/// Delay before a lease of an unknown task name is returned: its module may just be changing.
+const UNKNOWN_NAME_DELAY: Duration = Duration::from_millis(20);
+/// Delay after an empty reply that came at once although the request should have been parked.
+const EMPTY_REPLY_DELAY: Duration = Duration::from_millis(50);
 
-impl Shared {
-    pub(super) fn run_slot(self: &Arc<Self>, number: u32) {
-        let desk = &self.desks[number as usize];
-        let reports = DeskReports { shared: Arc::downgrade(self), number: number as usize };
-        let mut slot = self.runtime.slot(Arc::new(reports));
-        let _ = desk.stopper.set(slot.stopper());
-        let mut line = self.link.line();
-        let mut key = *lock(&self.key);
-        let mut room = SlotRoom::default();
-        desk.papers().ask_as(key);
+/// Runs one slot on a thread of its own.
+pub(super) struct SlotRunner {
+    pub(super) number: u32,
+    pub(super) state: Arc<SlotState>,
+    pub(super) runtime: Runtime,
+    pub(super) link: Arc<RetryingLink>,
+    pub(super) registration: Arc<WorkerRegistration>,
+    pub(super) catalog: Arc<LiveCatalog>,
+    pub(super) flush: Arc<FlushSignal>,
+    pub(super) shutdown: Arc<ShutdownFlags>,
+    pub(super) shortage: Arc<SandboxShortage>,
+}
+
+impl SlotRunner {
+    /// Runs until the worker has drained or stops.
+    pub(super) fn run(self) {
+        let reports = SlotReports { state: Arc::downgrade(&self.state), flush: Arc::clone(&self.flush) };
+        let mut sandbox = SlotSandbox::new(self.runtime.slot(Arc::new(reports)));
+        let _ = self.state.stopper.set(sandbox.slot.stopper());
+        let mut connection = self.link.connect();
+        let mut key = self.registration.key();
+        self.state.lock().use_key(key);
         loop {
-            let next = desk.papers().next_work(number, self.is_draining() || room.is_missing());
+            let wants_none = self.shutdown.is_draining() || sandbox.is_missing();
+            let next = self.state.lock().next_request(self.number, wants_none);
             let Some(work) = next else {
-                if self.is_draining() || !room.is_missing() {
+                if self.shutdown.is_draining() || !sandbox.is_missing() {
                     return;
                 }
-                self.wait_for_room(&mut slot, &mut room);
+                self.shortage.wait_for_room(self.link.worker_id(), &mut sandbox, &self.shutdown);
                 continue;
             };
-            let (asked, has_outcomes) = (Instant::now(), !work.ended.is_empty());
-            let (request, limit) = (WorkerRequest::Work(work), self.link.work_limit(has_outcomes));
-            // The outcomes are told before the room of the last attempt is cleared.
-            match self.insist(|| line.ask(&request, limit, &mut || slot.clear())) {
+            let (asked_at, has_outcomes) = (Instant::now(), !work.ended.is_empty());
+            let (request, timeout) = (WorkerRequest::Work(work), self.link.work_timeout(has_outcomes));
+            // The last sandbox is cleared once the outcomes are on their way.
+            let ask = || connection.ask(&request, timeout, &mut || sandbox.slot.clear());
+            match self.link.ask_until_answered(ask) {
                 Ok(WorkerReply::Leases(leases)) if leases.is_empty() => {
-                    // Such a request waits for a task, unless something is wrong or about to end.
-                    if !has_outcomes && asked.elapsed() < EMPTY_STEP {
-                        pause(EMPTY_STEP);
+                    // Such a request is parked until there is a task, unless something is wrong or about to end.
+                    if !has_outcomes && asked_at.elapsed() < EMPTY_REPLY_DELAY {
+                        pause(EMPTY_REPLY_DELAY);
                     }
                 }
-                Ok(WorkerReply::Leases(leases)) => self.run_leases(desk, &mut slot, leases, &mut room),
-                Ok(WorkerReply::Unknown) => match self.renew(key) {
-                    Some(new) => {
-                        key = new;
-                        desk.papers().ask_as(key);
-                    }
+                Ok(WorkerReply::Leases(leases)) => self.run_leases(&mut sandbox, leases),
+                other => match self.handle_failure(request, other, key) {
+                    Some(current) => key = current,
                     None => return,
                 },
-                Ok(_) if self.is_stopping() => return,
-                Ok(other) => {
-                    self.tell_unexpected("a request for work", &other);
-                    // Told again with the next request.
-                    let WorkerRequest::Work(work) = request else { return };
-                    desk.papers().take_back(work.ended, identity);
-                }
-                Err(NoAnswer::Stopping) => return,
-                // Counted too low. It did not leave, so its tasks end as too large.
-                Err(NoAnswer::TooLarge) => {
-                    let WorkerRequest::Work(work) = request else { return };
-                    desk.papers().take_back(work.ended, cut_down);
-                }
             }
         }
     }
 
-    /// Runs them, and leaves what comes of each on the desk.
-    fn run_leases(&self, desk: &Desk, slot: &mut Slot, leases: Vec<Lease>, room: &mut SlotRoom) {
+    /// Handles any reply but leases. Returns the key to continue with, or `None` to end the slot.
+    fn handle_failure(&self, request: WorkerRequest, reply: Result<WorkerReply, NoAnswer>, key: Uuid) -> Option<Uuid> {
+        let WorkerRequest::Work(Work { ended, .. }) = request else { return None };
+        match reply {
+            Ok(WorkerReply::Unknown) => {
+                let new = self.registration.re_register(key)?;
+                self.state.lock().use_key(new);
+                return Some(new);
+            }
+            Ok(_) if self.shutdown.is_stopping() => return None,
+            Ok(other) => {
+                self.link.log_unexpected("a request for work", &other);
+                // The next request carries them again.
+                self.state.lock().put_back(ended, identity);
+            }
+            Err(NoAnswer::Stopping) => return None,
+            // Its size was underestimated. It was not sent, so its tasks fail as too large.
+            Err(NoAnswer::TooLarge) => self.state.lock().put_back(ended, cut_down),
+        }
+        Some(key)
+    }
+
+    /// Runs the leases, and adds the outcome of each to the slot's state.
+    fn run_leases(&self, sandbox: &mut SlotSandbox, leases: Vec<Lease>) {
         let mut bytes = 0;
         if leases.len() > 1 {
-            self.keeper.call();
+            self.flush.wake();
         }
-        desk.papers().waiting = leases.into();
-        while let Some(lease) = desk.begin() {
+        self.state.lock().waiting = leases.into();
+        while let Some(lease) = self.state.begin() {
             let started = Instant::now();
-            let (result, version) = match self.attempt(desk, slot, &lease, room) {
-                Ok(made) => made,
+            let (result, version) = match self.run_attempt(sandbox, &lease) {
+                Ok(ran) => ran,
                 Err(reports) => {
-                    desk.finish();
-                    desk.papers().keep(Ended { reports, ..not_begun(lease.id) }, started);
-                    if room.is_missing() {
+                    self.state.finish();
+                    self.state.lock().add_ended(Ended { reports, ..not_begun(lease.id) }, started);
+                    if sandbox.is_missing() {
                         break;
                     }
                     continue;
@@ -110,74 +130,70 @@ impl Shared {
             };
             let ended_at = Instant::now();
             let ran_us = clock::micros(ended_at.duration_since(started));
-            let reports = desk.finish();
+            let reports = self.state.finish();
             let AttemptResult { outcome, metadata } = result;
             let (outcome, version) = (Some(outcome), Some(version));
             let metadata = metadata.unwrap_or_else(Json::empty_object);
-            let one = fit(Ended { lease: lease.id, outcome, ran_us, version, reports, metadata });
-            bytes += size(&one);
-            desk.papers().keep(one, ended_at);
-            if bytes > FRAME_TARGET || self.is_draining() || room.is_missing() {
+            let ended = fit(Ended { lease: lease.id, outcome, ran_us, version, reports, metadata });
+            bytes += size(&ended);
+            self.state.lock().add_ended(ended, ended_at);
+            if bytes > FRAME_TARGET || self.shutdown.is_draining() || sandbox.is_missing() {
                 break;
             }
         }
-        let mut papers = desk.papers();
-        for lease in mem::take(&mut papers.waiting) {
-            papers.keep(not_begun(lease.id), Instant::now());
+        let mut state = self.state.lock();
+        for lease in mem::take(&mut state.waiting) {
+            state.add_ended(not_begun(lease.id), Instant::now());
         }
     }
 
+    /// Runs one attempt.
+    ///
     /// # Errors
-    /// What is told of a lease that is handed back: nothing here has that name, or there is no room.
-    fn attempt(
+    /// The reports of a lease that is returned: its task name is unknown, or there is no room for a sandbox.
+    fn run_attempt(
         &self,
-        desk: &Desk,
-        slot: &mut Slot,
+        sandbox: &mut SlotSandbox,
         lease: &Lease,
-        room: &mut SlotRoom,
     ) -> Result<(AttemptResult, ModuleVersion), Vec<Report>> {
-        let worker = &self.identity.worker_id;
-        let Some(module) = self.find(&lease.name) else {
-            let (task, name) = (&lease.task_id, &*lease.name);
-            warn!(%task, name, worker, "a task was granted that is not in the catalog: handed back");
-            pause(ODD_LEASE_STEP);
+        let (worker, task, name) = (self.link.worker_id(), &lease.task_id, &*lease.name);
+        let Some(module) = self.catalog.find(name) else {
+            warn!(%task, name, worker, "a granted task is not in the catalog: returned");
+            pause(UNKNOWN_NAME_DELAY);
             return Err(Vec::new());
         };
-        let speaker = Speaker::of(lease, worker, &module);
-        if speaker.is_some() {
-            desk.papers().speaker.clone_from(&speaker);
+        let logger = AttemptLogger::new(lease, worker, &module);
+        if logger.is_some() {
+            self.state.lock().logger.clone_from(&logger);
         }
         let started = Instant::now();
-        let made = slot.try_run(
-            &module,
-            &Invocation {
-                id: AttemptId(lease.id.0),
-                task_id: &lease.task_id,
-                name: &lease.name,
-                attempt: lease.attempt,
-                timeout: Duration::from_micros(lease.timeout_us),
-                args: &lease.args,
-                kwargs: &lease.kwargs,
-                metadata: &metadata::of_attempt(&lease.metadata, lease.priority),
-            },
-        );
-        let result = match made {
+        let invocation = Invocation {
+            id: AttemptId(lease.id.0),
+            task_id: task,
+            name: &lease.name,
+            attempt: lease.attempt,
+            timeout: Duration::from_micros(lease.timeout_us),
+            args: &lease.args,
+            kwargs: &lease.kwargs,
+            metadata: &metadata::of_attempt(&lease.metadata, lease.priority),
+        };
+        let result = match sandbox.slot.try_run(&module, &invocation) {
             Ok(result) => {
-                room.found();
+                sandbox.reset_pause();
                 result
             }
-            Err(none) => {
-                let report = room::report(worker, &none.why);
-                let outcome = self.has_no_room(room, lease, module.clone(), none).ok_or_else(|| vec![report])?;
-                AttemptResult { outcome, metadata: None }
+            Err(failure) => {
+                let report = sandbox_shortage::returned_report(worker, &failure.why);
+                let outcome = self.shortage.record(worker, sandbox, lease, module.clone(), failure);
+                AttemptResult { outcome: outcome.ok_or_else(|| vec![report])?, metadata: None }
             }
         };
-        if let Some(speaker) = speaker {
-            speaker.ended(&result.outcome, started.elapsed());
+        if let Some(logger) = logger {
+            logger.log_end(&result.outcome, started.elapsed());
         }
-        if matches!(result.outcome, Outcome::Stopped) && desk.papers().shut {
-            let fate = if self.link.is_within_the_process() { "its task is lost" } else { "its task goes back" };
-            let (task, name, attempt) = (&lease.task_id, &*lease.name, lease.attempt);
+        if matches!(result.outcome, Outcome::Stopped) && self.state.lock().is_closed {
+            let fate = if self.link.is_local() { "its task is lost" } else { "its task is requeued" };
+            let attempt = lease.attempt;
             info!(%task, name, attempt, worker, "an attempt was stopped, as the worker ends: {fate}");
         }
         Ok((result, module.version()))

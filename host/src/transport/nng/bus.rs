@@ -1,8 +1,8 @@
-//! The BUS sockets: who announces, and who hears it.
+//! The BUS sockets: the announcer and its subscribers.
 //!
-//! Best effort by design: what finds a peer's queue full is lost, and said again two seconds later.
-//! A bus cannot speak to one peer, so what a new one should hear at once goes to all; newcomers that
-//! come together share one such message, or a crowd that reconnects would get it squared.
+//! Best effort by design: a message for a peer with a full queue is lost, and repeated two seconds later. A bus
+//! cannot send to a single peer, so the message for a new peer goes to all; peers that connect at the same time
+//! share one such message, as otherwise n reconnecting peers would cause n² messages.
 
 use std::{
     sync::{
@@ -19,20 +19,20 @@ use ::nng::{
 
 use super::{
     super::{Announcer, OnJoined, OnMessage, OpenError, Subscriber},
-    Gate, close_off_callbacks, guarded, new_socket, prepare, redial, refused, settle,
+    Gate, cancel_all, close_off_callbacks, guarded, new_socket, open_error, prepare, set_reconnect_times,
 };
 use crate::lock::lock;
 
-/// The largest announcement that is taken in, in bytes.
+/// Maximum size of an announcement, in bytes.
 const ANNOUNCEMENT_MAX: usize = 64 * 1024;
-/// How many announcements may wait in a socket.
+/// Maximum number of announcements that wait in a socket.
 const WAITING_MAX: i32 = 128;
-/// How long newcomers are gathered before they are greeted.
-const GATHER: Duration = Duration::from_millis(2);
+/// Delay after which new connections get an announcement together.
+const COALESCE: Duration = Duration::from_millis(2);
 
-/// A connection on which nothing was heard for this long is dialled again.
+/// Silence after which a connection is dialed again.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// How long an attempt to connect may take before it is started again.
+/// Timeout of a connection attempt, after which it is started again.
 const ATTEMPT_MAX: Duration = Duration::from_secs(2);
 
 /// A listening BUS socket.
@@ -43,8 +43,8 @@ pub(super) struct NngAnnouncer {
 impl NngAnnouncer {
     /// Opens the socket.
     pub(super) fn listen(address: &str, joined: OnJoined) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
-        let announcer = Self { bus: Bus::open(address, Does::Greet(joined))? };
+        let fail = |error| open_error(address, error);
+        let announcer = Self { bus: Bus::open(address, BusRole::Announce(joined))? };
         announcer.bus.socket.listen(address).map_err(fail)?;
         Ok(announcer)
     }
@@ -52,7 +52,7 @@ impl NngAnnouncer {
 
 impl Announcer for NngAnnouncer {
     fn announce(&self, message: &[u8]) {
-        self.bus.say(message);
+        self.bus.send(message);
     }
 }
 
@@ -63,16 +63,16 @@ impl Drop for NngAnnouncer {
     }
 }
 
-/// A dialled BUS socket.
+/// A dialed BUS socket.
 pub(super) struct NngSubscriber {
     bus: Arc<Bus>,
 }
 
 impl NngSubscriber {
     /// Opens the socket; it connects in the background.
-    pub(super) fn dial(address: &str, heard: OnMessage) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
-        let subscriber = Self { bus: Bus::open(address, Does::Hear(heard))? };
+    pub(super) fn dial(address: &str, on_message: OnMessage) -> Result<Self, OpenError> {
+        let fail = |error| open_error(address, error);
+        let subscriber = Self { bus: Bus::open(address, BusRole::Subscribe(on_message))? };
         subscriber.bus.receive_next();
         subscriber.bus.dial(&mut lock(&subscriber.bus.dialer)).map_err(fail)?;
         Ok(subscriber)
@@ -88,10 +88,10 @@ impl Drop for NngSubscriber {
     }
 }
 
-/// What a bus socket is for.
-enum Does {
-    Greet(OnJoined),
-    Hear(OnMessage),
+/// Role of a bus socket, with its callback.
+enum BusRole {
+    Announce(OnJoined),
+    Subscribe(OnMessage),
 }
 
 /// A BUS socket with the one `Aio` that it needs.
@@ -99,44 +99,44 @@ struct Bus {
     socket: Socket,
     gate: Gate,
     address: String,
-    does: Does,
-    /// Of one who hears.
+    role: BusRole,
+    /// Of a subscriber.
     dialer: Mutex<Option<Dialer>>,
     connections: AtomicUsize,
-    /// Whether a greeting is due.
-    greeting: AtomicBool,
+    /// Whether new connections wait for an announcement.
+    is_announcement_due: AtomicBool,
     /// Set once, as its callback needs the bus.
     aio: OnceLock<Aio>,
 }
 
 impl Bus {
-    fn open(address: &str, does: Does) -> Result<Arc<Self>, OpenError> {
+    fn open(address: &str, role: BusRole) -> Result<Arc<Self>, OpenError> {
         let socket = new_socket(Protocol::Bus0, address)?;
         prepare(&socket, address, ANNOUNCEMENT_MAX)?;
         let bus = Arc::new(Self {
             socket,
             gate: Gate::default(),
             address: address.to_owned(),
-            does,
+            role,
             dialer: Mutex::default(),
             connections: AtomicUsize::new(0),
-            greeting: AtomicBool::new(false),
+            is_announcement_due: AtomicBool::new(false),
             aio: OnceLock::new(),
         });
-        bus.set_up().map_err(|error| refused(address, error))?;
+        bus.set_up().map_err(|error| open_error(address, error))?;
         Ok(bus)
     }
 
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
-        redial(&self.socket)?;
+        set_reconnect_times(&self.socket)?;
         self.socket.set_opt::<SendBufferSize>(WAITING_MAX)?;
-        // Nobody reads what comes to the one who announces: it would only be kept.
-        let heard = if matches!(self.does, Does::Greet(_)) { 1 } else { WAITING_MAX };
-        self.socket.set_opt::<RecvBufferSize>(heard)?;
+        // An announcer does not read what it receives.
+        let receive_max = if matches!(self.role, BusRole::Announce(_)) { 1 } else { WAITING_MAX };
+        self.socket.set_opt::<RecvBufferSize>(receive_max)?;
         let this: Weak<Self> = Arc::downgrade(self);
         let aio = Aio::new(move |_, result| {
             if let Some(bus) = this.upgrade() {
-                bus.step(result);
+                bus.on_aio(result);
             }
         })?;
         self.aio.get_or_init(|| aio);
@@ -145,7 +145,7 @@ impl Bus {
             let Some(bus) = this.upgrade() else { return };
             match event {
                 PipeEvent::AddPre => drop(bus.connections.fetch_add(1, SeqCst)),
-                PipeEvent::AddPost => bus.newcomer(),
+                PipeEvent::AddPost => bus.on_connect(),
                 _ => drop(bus.connections.fetch_sub(1, SeqCst)),
             }
         })
@@ -156,9 +156,9 @@ impl Bus {
         Ok(())
     }
 
-    /// Closes the connection, or the attempt to connect, and dials again. Inside the gate, as NNG
-    /// knows no dialler whose socket is closed.
-    fn dial_again(&self) {
+    /// Closes the connection or the connection attempt, and dials again. Inside the gate, as NNG frees the dialer
+    /// with its socket.
+    fn redial(&self) {
         let dial = || {
             let mut dialer = lock(&self.dialer);
             if let Some(old) = dialer.take() {
@@ -171,9 +171,9 @@ impl Bus {
         }
     }
 
-    fn newcomer(&self) {
-        if matches!(self.does, Does::Greet(_)) && !self.greeting.swap(true, SeqCst) {
-            self.post(|aio| aio.sleep(GATHER));
+    fn on_connect(&self) {
+        if matches!(self.role, BusRole::Announce(_)) && !self.is_announcement_due.swap(true, SeqCst) {
+            self.post(|aio| aio.sleep(COALESCE));
         }
     }
 
@@ -192,33 +192,35 @@ impl Bus {
         }
     }
 
-    /// The operation has ended.
-    fn step(&self, result: AioResult) {
-        match (&self.does, result) {
-            (Does::Greet(joined), AioResult::Sleep(Ok(()))) => {
-                // Before the message is made: who comes from here on may miss it.
-                self.greeting.store(false, SeqCst);
+    /// Handles the end of an operation.
+    fn on_aio(&self, result: AioResult) {
+        match (&self.role, result) {
+            (BusRole::Announce(joined), AioResult::Sleep(Ok(()))) => {
+                // Before the message is made: peers that connect from here on may miss it.
+                self.is_announcement_due.store(false, SeqCst);
                 if let Some(message) = guarded("joined", joined) {
-                    self.say(&message);
+                    self.send(&message);
                 }
             }
-            (Does::Hear(heard), AioResult::Recv(Ok(message))) => {
-                guarded("heard", || heard(&message));
+            (BusRole::Subscribe(on_message), AioResult::Recv(Ok(message))) => {
+                guarded("on_message", || on_message(&message));
                 self.receive_next();
             }
-            (Does::Hear(_), AioResult::Recv(Err(Error::TimedOut))) => {
-                self.dial_again();
+            (BusRole::Subscribe(_), AioResult::Recv(Err(Error::TimedOut))) => {
+                self.redial();
                 self.receive_next();
             }
-            (Does::Hear(_), AioResult::Recv(Err(error))) if !matches!(error, Error::Closed | Error::Canceled) => {
+            (BusRole::Subscribe(_), AioResult::Recv(Err(error)))
+                if !matches!(error, Error::Closed | Error::Canceled) =>
+            {
                 self.receive_next();
             }
             _ => {}
         }
     }
 
-    /// Never blocks: with a buffer, what cannot be taken at once is refused at once.
-    fn say(&self, message: &[u8]) {
+    /// Never blocks: the socket has a buffer, and refuses a message at once when that is full.
+    fn send(&self, message: &[u8]) {
         if let Some(Err((_, error))) = self.gate.pass(|| self.socket.try_send(message)) {
             tracing::debug!(%error, "an announcement was lost");
         }
@@ -227,7 +229,7 @@ impl Bus {
     /// The closing order that NNG needs. Not on a callback thread.
     fn close(&self) {
         self.gate.shut();
-        settle(self.aio.get().into_iter());
+        cancel_all(self.aio.get().into_iter());
         self.socket.close();
     }
 }

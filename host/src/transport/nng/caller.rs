@@ -1,124 +1,122 @@
-//! The REQ socket: a line, which is one context and one `Aio`, for each open call.
+//! The REQ socket. Each open call has a context and an `Aio` of its own.
 //!
-//! A line sends, then receives, then goes back to the pool. NNG repeats what is open when the
-//! connection comes back; it repeats nothing by timer. A watch cancels what is out of time, and has
-//! [`Liveness`] judge the connection: a call that waits behind a dead one is repeated over the next.
-//! Invariants:
+//! A context sends, then receives, then returns to the pool. NNG repeats open requests when the connection comes
+//! back; it repeats nothing by timer. A timer cancels calls that are out of time, and lets [`Liveness`] check the
+//! connection: calls that wait on a dead one are repeated over the next. Invariants:
 //!
-//! - Whoever takes the `Call` out of its line, and only they, ends it. So `done` runs once.
-//! - Only under the lock of its `Call` is a line cancelled for want of time, so that it never hits
-//!   the line's next call.
-//! - A line receives only after its send has ended: NNG asserts it when a send is cancelled.
-//! - A line that failed or ran out of time holds no request: cancelling resets its context.
-//! - The dialler is closed only inside the gate: NNG knows none whose socket is closed.
-//! - A line's `Aio` never sleeps: NNG would take each later timeout of it for a success. Calls that
-//!   are not sent are ended by the watch.
+//! - A call is ended by the thread that takes it out of its context. So `done` runs once.
+//! - A context is cancelled for a timeout only under the lock of its call, so that its next call is never hit.
+//! - A context receives only after its send has ended: NNG asserts this when a send is cancelled.
+//! - A context that failed or timed out holds no request: cancelling resets it.
+//! - The dialer is closed only inside the gate: NNG has already freed it when its socket is closed.
+//! - A context's `Aio` never sleeps: NNG would report each of its later timeouts as a success. Calls that were not
+//!   sent are ended by the timer.
 
 use std::{
     collections::HashMap,
     mem,
     net::IpAddr,
     sync::{
-        Arc, Mutex, OnceLock, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use ::nng::{Aio, AioResult, Context, Dialer, Error, Message, PipeEvent, Socket};
+use ::nng::{Dialer, Error, Message, PipeEvent, Socket};
 
+use self::request_context::{PendingCall, RequestContext};
 use super::{
     super::{BODY_MAX, CallError, Caller, OnAnswer, OpenError},
-    Gate, close_off_callbacks, guarded,
-    liveness::{self, Act, Facts, Liveness},
-    refused, request_socket, settle,
-    watch::{NEVER, Tick, Watch},
+    Gate, cancel_all, close_off_callbacks,
+    deadline_timer::{DeadlineTimer, NEVER, Tick},
+    liveness::{Liveness, LivenessAction, LivenessInput},
+    open_error, request_socket,
 };
 use crate::{config::Address, lock::lock};
 
-/// How many calls may be open at a time.
-const CALLS_MAX: usize = 65_536;
-/// How soon to look again after a call that is out of time, which may have been between its send
-/// and its receive, where nothing can be cancelled.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+mod request_context;
 
-/// A dialled REQ socket. Dropped, it closes, and its open calls end as closed.
+/// Maximum number of open calls.
+const CALLS_MAX: usize = 65_536;
+
+/// A dialed REQ socket. Dropping it closes it, and its open calls end as closed.
 pub(super) struct NngCaller {
-    shared: Arc<Shared>,
+    socket: Arc<CallerSocket>,
 }
 
 impl NngCaller {
     /// Opens the socket; it connects in the background. With a `probe` it notices a connection that
     /// died silently.
     pub(super) fn dial(address: &str, probe: Option<Vec<u8>>) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
-        let caller = Self { shared: Arc::new(Shared::new(request_socket(address)?, address, probe)) };
-        caller.shared.set_up().map_err(fail)?;
-        caller.shared.dial(&mut lock(&caller.shared.dialer)).map_err(fail)?;
+        let fail = |error| open_error(address, error);
+        let caller = Self { socket: Arc::new(CallerSocket::new(request_socket(address)?, address, probe)) };
+        caller.socket.set_up().map_err(fail)?;
+        caller.socket.dial(&mut lock(&caller.socket.dialer)).map_err(fail)?;
         Ok(caller)
     }
 }
 
 impl Caller for NngCaller {
     fn call(&self, body: &[u8], limit: Duration, done: OnAnswer) {
-        let asked = self.shared.watch.now();
-        let until = self.shared.watch.after(limit);
-        let call = Call { done, limit, until, asked, size: body.len(), is_probe: false };
+        let started = self.socket.timer.now();
+        let until = self.socket.timer.after(limit);
+        let call = PendingCall { done, limit, until, started, size: body.len(), is_probe: false };
         if body.len() > BODY_MAX {
-            return self.shared.fail(call, CallError::TooLarge { size: body.len() });
+            return self.socket.fail(call, CallError::TooLarge { size: body.len() });
         }
-        match self.shared.take_context() {
-            Ok(context) => context.ask(call, Message::from(body)),
-            Err(error) => self.shared.fail(call, error),
+        match self.socket.take_context() {
+            Ok(context) => context.send(call, Message::from(body)),
+            Err(error) => self.socket.fail(call, error),
         }
     }
 
     fn is_connected(&self) -> bool {
-        self.shared.connected.load(Relaxed)
+        self.socket.connected.load(Relaxed)
     }
 
     fn address(&self) -> &str {
-        &self.shared.address
+        &self.socket.address
     }
 }
 
 impl Drop for NngCaller {
     fn drop(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        close_off_callbacks(move || shared.close());
+        let socket = Arc::clone(&self.socket);
+        close_off_callbacks(move || socket.close());
     }
 }
 
-/// What the lines of one socket share.
-struct Shared {
+/// The socket, shared by its contexts.
+struct CallerSocket {
     socket: Socket,
     gate: Gate,
     address: String,
     dialer: Mutex<Option<Dialer>>,
     connected: AtomicBool,
-    /// Counts the connections, and when the last came up.
+    /// The number of connections so far, and when the last came up.
     connections: AtomicU64,
     since: AtomicU64,
-    /// What any server answers at once.
+    /// A request that any server answers at once.
     probe: Option<Vec<u8>>,
     liveness: Mutex<Liveness>,
-    /// When the last answer arrived, and when the last probe was sent that has been answered.
-    heard: AtomicU64,
+    /// When the last answer arrived, and when the last answered probe was sent.
+    last_received: AtomicU64,
     probed: AtomicU64,
     contexts: Mutex<RequestContexts>,
-    /// Calls that were not sent, for the watch to end.
-    failed: Mutex<Vec<(Call, CallError)>>,
-    watch: Watch,
+    /// Calls that were not sent, for the timer to end.
+    failed: Mutex<Vec<(PendingCall, CallError)>>,
+    timer: DeadlineTimer,
 }
 
-/// The lines of one socket. They point back at it, so they are let go of when it closes.
+/// The contexts of one socket. They refer back to it, so they are dropped when it closes.
 #[derive(Default)]
 struct RequestContexts {
     all: Vec<Arc<RequestContext>>,
     free: Vec<Arc<RequestContext>>,
 }
 
-impl Shared {
+impl CallerSocket {
     fn new(socket: Socket, address: &str, probe: Option<Vec<u8>>) -> Self {
         Self {
             socket,
@@ -130,87 +128,88 @@ impl Shared {
             since: AtomicU64::new(0),
             liveness: Mutex::new(Liveness::new(probe.is_some(), is_named(address))),
             probe,
-            heard: AtomicU64::new(0),
+            last_received: AtomicU64::new(0),
             probed: AtomicU64::new(0),
             contexts: Mutex::default(),
             failed: Mutex::default(),
-            watch: Watch::new(),
+            timer: DeadlineTimer::new(),
         }
     }
 
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
         self.watch_connection()?;
-        let shared: Weak<Self> = Arc::downgrade(self);
-        self.watch.set_up(move || {
-            if let Some(shared) = shared.upgrade() {
-                shared.look();
+        let socket: Weak<Self> = Arc::downgrade(self);
+        self.timer.set_up(move || {
+            if let Some(socket) = socket.upgrade() {
+                socket.on_timer();
             }
         })
     }
 
-    /// Cancels what is out of time, judges the connection, and ends what was not sent.
-    fn look(self: &Arc<Self>) {
-        let mut act = Act::Wait(NEVER);
-        let look = |now| {
-            let late = lock(&self.contexts).all.iter().map(|context| context.end_if_late(now)).min().unwrap_or(NEVER);
-            act = self.judge(now);
-            match act {
-                Act::Wait(until) => late.min(until),
-                // It is judged again at once.
-                Act::Probe(_) | Act::Redial => late.min(now),
+    /// Cancels calls that are out of time, checks the connection, and ends calls that were not sent.
+    fn on_timer(self: &Arc<Self>) {
+        let mut action = LivenessAction::Wait(NEVER);
+        let run = |now| {
+            let late =
+                lock(&self.contexts).all.iter().map(|context| context.cancel_if_late(now)).min().unwrap_or(NEVER);
+            action = self.check_liveness(now);
+            match action {
+                LivenessAction::Wait(until) => late.min(until),
+                // Checked again at once.
+                LivenessAction::Probe(_) | LivenessAction::Redial => late.min(now),
             }
         };
-        if let Some(Err(error)) = self.gate.pass(|| self.watch.look(look)) {
-            tracing::error!(%error, "the watch over calls was busy");
+        if let Some(Err(error)) = self.gate.pass(|| self.timer.run_due(run)) {
+            tracing::error!(%error, "the timer of calls was busy");
         }
-        // Only now: what fails from here on wakes the watch again. And outside the gate, as who
-        // hears of it may ask again.
-        match act {
-            Act::Wait(_) => {}
-            Act::Probe(limit) => self.send_probe(limit),
-            Act::Redial => self.redial(),
+        // Only now: a call that fails from here on wakes the timer again. And outside the gate, as `done` may
+        // make another call.
+        match action {
+            LivenessAction::Wait(_) => {}
+            LivenessAction::Probe(limit) => self.send_probe(limit),
+            LivenessAction::Redial => self.redial(),
         }
         self.end_failed();
     }
 
     /// Asks [`Liveness`] about the connection.
-    fn judge(&self, now: Tick) -> Act {
+    fn check_liveness(&self, now: Tick) -> LivenessAction {
         let mut liveness = lock(&self.liveness);
         let tick = |bits: &AtomicU64| Tick::from_bits(bits.load(Relaxed));
-        let (since, heard, probed) = (tick(&self.since), tick(&self.heard), tick(&self.probed));
+        let (since, last_received, probed) = (tick(&self.since), tick(&self.last_received), tick(&self.probed));
         let connection = self.connected.load(Relaxed).then(|| (self.connections.load(Relaxed), since));
-        // What was asked before a probe that was answered has left; over a new connection it is repeated.
+        // Requests older than an answered probe have been sent; over a new connection they are repeated.
         let delivered = if probed >= since { probed } else { Tick::ZERO };
         let (mut oldest, mut unsent) = (None, 0);
         for context in &lock(&self.contexts).all {
             let call = lock(&context.call);
             let Some(call) = call.as_ref().filter(|call| !call.is_probe) else { continue };
-            oldest = Some(oldest.map_or(call.asked, |oldest: Tick| oldest.min(call.asked)));
-            if call.asked > delivered {
+            oldest = Some(oldest.map_or(call.started, |oldest: Tick| oldest.min(call.started)));
+            if call.started > delivered {
                 unsent += call.size;
             }
         }
-        liveness.decide(&Facts { now, connection, oldest, heard, unsent })
+        liveness.decide(&LivenessInput { now, connection, oldest, last_received, unsent })
     }
 
-    /// Asks what any server answers at once.
+    /// Sends a probe.
     fn send_probe(self: &Arc<Self>, limit: Duration) {
         let Some(probe) = &self.probe else { return };
-        let (asked, this) = (self.watch.now(), Arc::downgrade(self));
+        let (started, this) = (self.timer.now(), Arc::downgrade(self));
         let done = move |answer: Result<&[u8], CallError>| {
-            if let (Ok(_), Some(shared)) = (answer, this.upgrade()) {
-                shared.probed.store(asked.to_bits(), Relaxed);
+            if let (Ok(_), Some(socket)) = (answer, this.upgrade()) {
+                socket.probed.store(started.to_bits(), Relaxed);
             }
         };
-        let until = self.watch.after(limit);
-        let call = Call { done: Box::new(done), limit, until, asked, size: probe.len(), is_probe: true };
-        // With as many calls open as there may be, the next look tries again.
+        let until = self.timer.after(limit);
+        let call = PendingCall { done: Box::new(done), limit, until, started, size: probe.len(), is_probe: true };
+        // At the limit of open calls, the next check tries again.
         if let Ok(context) = self.take_context() {
-            context.ask(call, Message::from(&probe[..]));
+            context.send(call, Message::from(&probe[..]));
         }
     }
 
-    /// Closes the connection, or the attempt to connect, and dials again.
+    /// Closes the connection or the connection attempt, and dials again.
     fn redial(&self) {
         let redial = || {
             let mut dialer = lock(&self.dialer);
@@ -219,7 +218,7 @@ impl Shared {
             }
             self.dial(&mut dialer)
         };
-        tracing::debug!(address = self.address, "dialling again");
+        tracing::debug!(address = self.address, "dialing again");
         if let Some(Err(error)) = self.gate.pass(redial) {
             tracing::warn!(%error, address = self.address, "cannot dial again yet");
         }
@@ -230,10 +229,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Ends a call with an error, but on a transport thread, as its caller expects.
-    fn fail(&self, call: Call, error: CallError) {
+    /// Ends a call with an error, on a transport thread, as its caller expects.
+    fn fail(&self, call: PendingCall, error: CallError) {
         lock(&self.failed).push((call, error));
-        let wake = || self.watch.mind(self.watch.after(Duration::ZERO));
+        let wake = || self.timer.add(self.timer.after(Duration::ZERO));
         if !matches!(self.gate.pass(wake), Some(Ok(()))) {
             self.end_failed();
         }
@@ -246,18 +245,18 @@ impl Shared {
         }
     }
 
-    /// Keeps `connected` right. A connection can be gone before NNG tells that it was added.
+    /// Keeps `connected` up to date. A connection can be gone before NNG reports that it was added.
     fn watch_connection(self: &Arc<Self>) -> Result<(), Error> {
-        let shared: Weak<Self> = Arc::downgrade(self);
+        let socket: Weak<Self> = Arc::downgrade(self);
         let pipes = Mutex::new(HashMap::new());
         self.socket.pipe_notify(move |pipe, event| {
-            let Some(shared) = shared.upgrade() else { return };
+            let Some(socket) = socket.upgrade() else { return };
             let mut pipes = lock(&pipes);
             match event {
                 PipeEvent::AddPre => drop(pipes.insert(pipe, false)),
                 PipeEvent::AddPost => {
-                    shared.since.store(shared.watch.now().to_bits(), Relaxed);
-                    shared.connections.fetch_add(1, Relaxed);
+                    socket.since.store(socket.timer.now().to_bits(), Relaxed);
+                    socket.connections.fetch_add(1, Relaxed);
                     if let Some(added) = pipes.get_mut(&pipe) {
                         *added = true;
                     }
@@ -266,23 +265,23 @@ impl Shared {
             }
             let is_connected = pipes.values().any(|added| *added);
             drop(pipes);
-            if shared.connected.swap(is_connected, Relaxed) && !is_connected {
-                shared.lost();
+            if socket.connected.swap(is_connected, Relaxed) && !is_connected {
+                socket.on_disconnect();
             }
         })
     }
 
-    /// The connection is gone: the attempt to connect that follows is minded.
-    fn lost(&self) {
-        let now = self.watch.now();
+    /// Lets the timer check the connection attempt that follows.
+    fn on_disconnect(&self) {
+        let now = self.timer.now();
         lock(&self.liveness).lost(now);
-        // It ends at once where no call is open.
-        if let Some(Err(error)) = self.gate.pass(|| self.watch.mind(now)) {
-            tracing::error!(%error, "the watch over calls was busy");
+        // Has no effect if no call is open.
+        if let Some(Err(error)) = self.gate.pass(|| self.timer.add(now)) {
+            tracing::error!(%error, "the timer of calls was busy");
         }
     }
 
-    /// A free line, or a new one.
+    /// Takes a free context, or makes one.
     fn take_context(self: &Arc<Self>) -> Result<Arc<RequestContext>, CallError> {
         let mut contexts = lock(&self.contexts);
         if let Some(context) = contexts.free.pop() {
@@ -296,7 +295,7 @@ impl Shared {
         Ok(context)
     }
 
-    fn give_back(&self, context: Arc<RequestContext>) {
+    fn return_context(&self, context: Arc<RequestContext>) {
         if self.gate.is_open() {
             lock(&self.contexts).free.push(context);
         }
@@ -310,145 +309,17 @@ impl Shared {
     fn close(&self) {
         self.gate.shut();
         let contexts = mem::take(&mut *lock(&self.contexts)).all;
-        settle(contexts.iter().filter_map(|context| context.aio.get()).chain(self.watch.aio()));
-        for context in &contexts {
-            context.finish(Err(Error::Closed));
-            context.context.close();
-        }
+        cancel_all(contexts.iter().filter_map(|context| context.aio()).chain(self.timer.aio()));
+        contexts.iter().for_each(RequestContext::close);
         self.end_failed();
         self.socket.close();
-        // What a callback gave back meanwhile points at this, and this at it.
+        // A callback may have returned a context meanwhile, which would keep this socket alive.
         *lock(&self.contexts) = RequestContexts::default();
     }
 }
 
-/// Whether the host of an address is written as a name.
+/// Whether the host of an address is a name.
 fn is_named(address: &str) -> bool {
     let host = address.parse::<Address>().map(|address| address.bare_host().to_owned());
     host.is_ok_and(|host| host.parse::<IpAddr>().is_err())
-}
-
-/// A call that has not ended.
-struct Call {
-    done: OnAnswer,
-    limit: Duration,
-    /// When it ends at the latest.
-    until: Tick,
-    asked: Tick,
-    /// Of its request, in bytes.
-    size: usize,
-    /// Whether it only asks for a sign of life.
-    is_probe: bool,
-}
-
-impl Call {
-    fn end(self, answer: Result<&[u8], CallError>) {
-        guarded("answer", || (self.done)(answer));
-    }
-}
-
-/// One context and its `Aio`.
-struct RequestContext {
-    shared: Arc<Shared>,
-    context: Context,
-    /// Set once, as its callback needs the line.
-    aio: OnceLock<Aio>,
-    call: Mutex<Option<Call>>,
-}
-
-impl RequestContext {
-    fn new(shared: &Arc<Shared>) -> Result<Arc<Self>, Error> {
-        let context = Arc::new(Self {
-            shared: Arc::clone(shared),
-            context: Context::new(&shared.socket)?,
-            aio: OnceLock::new(),
-            call: Mutex::default(),
-        });
-        let this: Weak<Self> = Arc::downgrade(&context);
-        let aio = Aio::new(move |_, result| {
-            if let Some(context) = this.upgrade() {
-                context.step(result);
-            }
-        })?;
-        context.aio.get_or_init(|| aio);
-        Ok(context)
-    }
-
-    /// Sends the request.
-    fn ask(self: &Arc<Self>, call: Call, message: Message) {
-        let shared = &self.shared;
-        let first_look = liveness::first_look(shared.probe.is_some(), shared.connected.load(Relaxed));
-        let until = first_look.map_or(call.until, |span| call.until.min(call.asked.plus(span)));
-        *lock(&self.call) = Some(call);
-        self.post(|aio| {
-            shared.watch.mind(until)?;
-            Ok(self.context.send(aio, message)?)
-        });
-    }
-
-    /// Waits for the answer.
-    fn listen(self: &Arc<Self>) {
-        self.post(|aio| self.context.recv(aio));
-    }
-
-    /// Cancels a call that is out of time. When to look at this line again.
-    fn end_if_late(&self, now: Tick) -> Tick {
-        let call = lock(&self.call);
-        match (&*call, self.aio.get()) {
-            (Some(call), Some(aio)) if call.until <= now => {
-                aio.cancel();
-                self.shared.watch.after(LOOK_AGAIN)
-            }
-            (Some(call), _) => call.until,
-            (None, _) => NEVER,
-        }
-    }
-
-    /// Posts an operation, or ends the call if that cannot be.
-    fn post(self: &Arc<Self>, operation: impl FnOnce(&Aio) -> Result<(), Error>) {
-        let post = || self.aio.get().ok_or(Error::Closed).and_then(operation);
-        if let Err(error) = self.shared.gate.pass(post).unwrap_or(Err(Error::Closed)) {
-            self.finish(Err(error));
-        }
-    }
-
-    /// An operation of this line has ended.
-    fn step(self: &Arc<Self>, result: AioResult) {
-        match result {
-            AioResult::Send(Ok(())) => self.listen(),
-            AioResult::Recv(Ok(message)) => {
-                self.shared.heard.store(self.shared.watch.now().to_bits(), Relaxed);
-                self.finish(Ok(message));
-            }
-            AioResult::Send(Err((_, error))) | AioResult::Recv(Err(error)) => self.finish(Err(error)),
-            // A line never sleeps.
-            AioResult::Sleep(_) => self.finish(Err(Error::Closed)),
-        }
-    }
-
-    /// Ends the call, whose line is free from here on: `done` may well ask again at once.
-    fn finish(self: &Arc<Self>, outcome: Result<Message, Error>) {
-        let Some(call) = lock(&self.call).take() else { return };
-        self.shared.give_back(Arc::clone(self));
-        match outcome {
-            Ok(message) => call.end(Ok(&message)),
-            Err(error) => {
-                let error = self.error(&call, error);
-                call.end(Err(error));
-            }
-        }
-    }
-
-    fn error(&self, call: &Call, error: Error) -> CallError {
-        match error {
-            Error::Canceled if self.shared.gate.is_open() => {
-                CallError::TimedOut { address: self.shared.address.clone(), waited: call.limit }
-            }
-            Error::Closed | Error::Canceled => self.shared.closed(),
-            other => {
-                tracing::error!(error = %other, address = self.shared.address, "a call failed");
-                self.shared.closed()
-            }
-        }
-    }
 }

@@ -1,59 +1,58 @@
 //! Whether the connection of a REQ socket is alive, and when to dial again.
 //!
-//! TCP reports a connection that died silently (a firewall that forgot it, a host that vanished) only
-//! after minutes, and a connection attempt that lost its first packet is repeated at growing
-//! intervals. So while calls are open for long, the socket sends a probe that any server answers at
-//! once; a connection that answers nothing is closed, and an attempt that takes long is started
-//! again. Pure: it decides, and [`super::caller`] acts. Invariant: it never acts while no call is
-//! open, and never before a call has been open for a second.
+//! TCP reports a connection that died silently (a firewall that forgot it, a host that vanished) only after
+//! minutes, and repeats the lost first packet of a connection attempt at growing intervals. So while calls are
+//! open for long, the socket sends a probe that any server answers at once; a connection without answers is
+//! closed, and a slow attempt is started again. Pure: it decides, and [`super::caller`] acts. Invariant: it never
+//! acts while no call is open, and never before a call has been open for a second.
 
 use std::time::Duration;
 
-use super::watch::{NEVER, Tick};
+use super::deadline_timer::{NEVER, Tick};
 
-/// A connection is probed when its oldest call has been open, and nothing has arrived, for this long.
+/// Delay of a probe after the oldest open call, and after the last answer.
 const QUIET_MAX: Duration = Duration::from_secs(2);
-/// How long a probe may take.
+/// Timeout of a probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// How long a probe may take at most, after others were not answered although there was a connection:
-/// the link may be slow, and a large message on its way.
+/// Maximum timeout of a probe after others were not answered although there was a connection: the link may be
+/// slow, and a large message on its way.
 const PROBE_LIMIT_MAX: Duration = Duration::from_secs(64);
-/// How many bytes of requests a slow link takes in a second.
+/// Throughput of a slow link.
 const SLOW_BYTES_PER_SECOND: u64 = 256 * 1024;
-/// How long an attempt to connect may take.
+/// Timeout of a connection attempt.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);
-/// Each so many-th attempt may take longer: for a link that is slow, and for a name server.
+/// One attempt in this many has a longer timeout, for a slow link or a slow name server.
 const LONG_ATTEMPT_EVERY: u32 = 4;
 const LONG_ATTEMPT_MAX: Duration = Duration::from_secs(2);
 const NAMED_ATTEMPT_MAX: Duration = Duration::from_secs(8);
 
-/// How long after a call to look first. None where nothing needs a look.
-pub(super) fn first_look(probes: bool, is_connected: bool) -> Option<Duration> {
+/// Delay between a call and the first check of its connection. `None` if no check is needed.
+pub(super) fn first_check(probes: bool, is_connected: bool) -> Option<Duration> {
     if is_connected { probes.then_some(QUIET_MAX) } else { Some(ATTEMPT_MAX) }
 }
 
-/// What to do about the connection.
+/// Action for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Act {
-    /// Nothing, before this moment.
+pub(super) enum LivenessAction {
+    /// Check again at this moment.
     Wait(Tick),
-    /// Send a probe that may take this long, and look again when that is over.
+    /// Send a probe with this timeout, and check again after it.
     Probe(Duration),
-    /// Close the connection, or the attempt to connect, and dial again.
+    /// Close the connection or the connection attempt, and dial again.
     Redial,
 }
 
-/// What the socket knows at a moment.
+/// The state of the socket at a moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
+pub(super) struct LivenessInput {
     pub(super) now: Tick,
-    /// The number of the connection, and since when it is there; none if there is none.
+    /// The number of the connection, and when it came up; `None` if there is none.
     pub(super) connection: Option<(u64, Tick)>,
-    /// When the oldest open call was made; none if none is open.
+    /// When the oldest open call was made; `None` if none is open.
     pub(super) oldest: Option<Tick>,
     /// When the last answer arrived.
-    pub(super) heard: Tick,
-    /// The bytes of open calls that may not have left yet.
+    pub(super) last_received: Tick,
+    /// Bytes of open requests that may not have been sent.
     pub(super) unsent: usize,
 }
 
@@ -61,33 +60,33 @@ pub(super) struct Facts {
 #[derive(Debug)]
 pub(super) struct Liveness {
     probes: bool,
-    /// When the connection attempt under way began, as far as is known.
-    dialling: Tick,
+    /// When the current connection attempt began, as far as is known.
+    attempt_since: Tick,
     attempts: u32,
     long_attempt: Duration,
-    /// The connection that was there last.
+    /// Number of the last connection.
     connection: u64,
-    /// The connection that was closed for its silence, and may not be gone yet.
+    /// Number of the connection that was closed for its silence, and may not be gone yet.
     closed: Option<u64>,
-    probe: Option<Probe>,
-    /// Probes without an answer, one after another.
+    probe: Option<SentProbe>,
+    /// Number of consecutive probes without an answer.
     missed: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Probe {
+struct SentProbe {
     sent: Tick,
     due: Tick,
 }
 
 impl Liveness {
-    /// The liveness of a socket that dials now a host by its name or its address, and that has something
-    /// to probe with or not.
+    /// Starts with a connection attempt now. `probes`: whether there is a request to probe with. `is_named`:
+    /// whether the host is a name and not an IP address.
     pub(super) fn new(probes: bool, is_named: bool) -> Self {
         Self {
             probes,
             long_attempt: if is_named { NAMED_ATTEMPT_MAX } else { LONG_ATTEMPT_MAX },
-            dialling: Tick::ZERO,
+            attempt_since: Tick::ZERO,
             attempts: 0,
             connection: 0,
             closed: None,
@@ -96,38 +95,38 @@ impl Liveness {
         }
     }
 
-    /// The connection was lost: the socket dials by itself.
+    /// Notes that the connection was lost; the socket dials again by itself.
     pub(super) fn lost(&mut self, now: Tick) {
-        (self.dialling, self.attempts, self.probe) = (now, 0, None);
+        (self.attempt_since, self.attempts, self.probe) = (now, 0, None);
     }
 
-    /// What to do now.
-    pub(super) fn decide(&mut self, facts: &Facts) -> Act {
+    /// Decides what to do now.
+    pub(super) fn decide(&mut self, facts: &LivenessInput) -> LivenessAction {
         let now = facts.now;
         let Some(oldest) = facts.oldest else {
             self.probe = None;
-            return Act::Wait(NEVER);
+            return LivenessAction::Wait(NEVER);
         };
         let Some((connection, since)) = facts.connection.filter(|(number, _)| Some(*number) != self.closed) else {
-            return self.mind_attempt(now);
+            return self.check_attempt(now);
         };
         self.attempts = 0;
         if connection != self.connection {
             (self.connection, self.probe) = (connection, None);
         }
         if !self.probes {
-            return Act::Wait(NEVER);
+            return LivenessAction::Wait(NEVER);
         }
-        if facts.heard >= since {
+        if facts.last_received >= since {
             self.missed = 0;
         }
-        let quiet_since = facts.heard.max(oldest).max(since);
+        let quiet_since = facts.last_received.max(oldest).max(since);
         if let Some(probe) = self.probe {
-            if facts.heard < probe.sent && now < probe.due {
-                return Act::Wait(probe.due);
+            if facts.last_received < probe.sent && now < probe.due {
+                return LivenessAction::Wait(probe.due);
             }
             self.probe = None;
-            if facts.heard < probe.sent {
+            if facts.last_received < probe.sent {
                 self.missed += 1;
                 self.closed = Some(connection);
                 return self.redial(now);
@@ -135,27 +134,27 @@ impl Liveness {
         }
         let due = quiet_since.plus(QUIET_MAX);
         if now < due {
-            return Act::Wait(due);
+            return LivenessAction::Wait(due);
         }
         let limit = self.probe_limit(facts.unsent);
-        self.probe = Some(Probe { sent: now, due: now.plus(limit) });
-        Act::Probe(limit)
+        self.probe = Some(SentProbe { sent: now, due: now.plus(limit) });
+        LivenessAction::Probe(limit)
     }
 
-    fn mind_attempt(&mut self, now: Tick) -> Act {
+    fn check_attempt(&mut self, now: Tick) -> LivenessAction {
         self.probe = None;
         let is_long = self.attempts % LONG_ATTEMPT_EVERY == LONG_ATTEMPT_EVERY - 1;
-        let due = self.dialling.plus(if is_long { self.long_attempt } else { ATTEMPT_MAX });
+        let due = self.attempt_since.plus(if is_long { self.long_attempt } else { ATTEMPT_MAX });
         if now < due {
-            return Act::Wait(due);
+            return LivenessAction::Wait(due);
         }
         self.attempts = self.attempts.wrapping_add(1);
         self.redial(now)
     }
 
-    fn redial(&mut self, now: Tick) -> Act {
-        self.dialling = now;
-        Act::Redial
+    fn redial(&mut self, now: Tick) -> LivenessAction {
+        self.attempt_since = now;
+        LivenessAction::Redial
     }
 
     fn probe_limit(&self, unsent: usize) -> Duration {
@@ -173,71 +172,75 @@ mod tests {
     }
 
     /// One call, made at the beginning, over the first connection.
-    fn facts(now: f64) -> Facts {
+    fn facts(now: f64) -> LivenessInput {
         let zero = Tick::ZERO;
-        Facts { now: at(now), connection: Some((1, zero)), oldest: Some(zero), heard: zero, unsent: 0 }
+        LivenessInput { now: at(now), connection: Some((1, zero)), oldest: Some(zero), last_received: zero, unsent: 0 }
     }
 
     fn connected() -> Liveness {
         let mut liveness = Liveness::new(true, false);
-        assert_eq!(liveness.decide(&facts(0.0)), Act::Wait(at(2.0)));
+        assert_eq!(liveness.decide(&facts(0.0)), LivenessAction::Wait(at(2.0)));
         liveness
     }
 
     #[test]
     fn a_silent_connection_is_closed_four_seconds_after_its_last_answer() {
         let mut liveness = connected();
-        assert_eq!(liveness.decide(&facts(2.0)), Act::Probe(PROBE_LIMIT));
-        assert_eq!(liveness.decide(&facts(3.0)), Act::Wait(at(4.0)));
-        let answered = Facts { heard: at(3.5), ..facts(4.0) };
-        assert_eq!(liveness.decide(&answered), Act::Wait(at(5.5)), "it has answered");
-        let silent = |now| Facts { now: at(now), ..answered };
-        assert_eq!(liveness.decide(&silent(5.5)), Act::Probe(PROBE_LIMIT));
-        assert_eq!(liveness.decide(&silent(7.5)), Act::Redial);
-        assert_eq!(liveness.decide(&silent(7.6)), Act::Wait(at(8.5)), "the old one may not be gone yet");
-        let next = |now| Facts { connection: Some((2, at(8.0))), ..silent(now) };
-        assert_eq!(liveness.decide(&next(8.0)), Act::Wait(at(10.0)));
-        assert_eq!(liveness.decide(&next(10.0)), Act::Probe(PROBE_LIMIT * 4), "the link may be slow");
-        let heard = |now| Facts { heard: at(11.0), ..next(now) };
-        assert_eq!(liveness.decide(&heard(13.0)), Act::Probe(PROBE_LIMIT));
+        assert_eq!(liveness.decide(&facts(2.0)), LivenessAction::Probe(PROBE_LIMIT));
+        assert_eq!(liveness.decide(&facts(3.0)), LivenessAction::Wait(at(4.0)));
+        let answered = LivenessInput { last_received: at(3.5), ..facts(4.0) };
+        assert_eq!(liveness.decide(&answered), LivenessAction::Wait(at(5.5)), "it answered");
+        let silent = |now| LivenessInput { now: at(now), ..answered };
+        assert_eq!(liveness.decide(&silent(5.5)), LivenessAction::Probe(PROBE_LIMIT));
+        assert_eq!(liveness.decide(&silent(7.5)), LivenessAction::Redial);
+        assert_eq!(liveness.decide(&silent(7.6)), LivenessAction::Wait(at(8.5)), "the old one may not be gone yet");
+        let next = |now| LivenessInput { connection: Some((2, at(8.0))), ..silent(now) };
+        assert_eq!(liveness.decide(&next(8.0)), LivenessAction::Wait(at(10.0)));
+        assert_eq!(liveness.decide(&next(10.0)), LivenessAction::Probe(PROBE_LIMIT * 4), "the link may be slow");
+        let last_received = |now| LivenessInput { last_received: at(11.0), ..next(now) };
+        assert_eq!(liveness.decide(&last_received(13.0)), LivenessAction::Probe(PROBE_LIMIT));
     }
 
     #[test]
-    fn answers_to_others_are_a_sign_of_life_and_nothing_open_needs_none() {
+    fn any_answer_shows_liveness_and_an_idle_connection_needs_none() {
         let mut liveness = connected();
-        assert_eq!(liveness.decide(&Facts { heard: at(1.5), ..facts(2.0) }), Act::Wait(at(3.5)));
-        let idle = Facts { oldest: None, ..facts(100.0) };
-        assert_eq!(liveness.decide(&idle), Act::Wait(NEVER));
-        let asked = Facts { oldest: Some(at(200.0)), ..facts(200.0) };
-        assert_eq!(liveness.decide(&asked), Act::Wait(at(202.0)));
+        assert_eq!(
+            liveness.decide(&LivenessInput { last_received: at(1.5), ..facts(2.0) }),
+            LivenessAction::Wait(at(3.5))
+        );
+        let idle = LivenessInput { oldest: None, ..facts(100.0) };
+        assert_eq!(liveness.decide(&idle), LivenessAction::Wait(NEVER));
+        let asked = LivenessInput { oldest: Some(at(200.0)), ..facts(200.0) };
+        assert_eq!(liveness.decide(&asked), LivenessAction::Wait(at(202.0)));
         let mut without = Liveness::new(false, false);
-        assert_eq!(without.decide(&facts(50.0)), Act::Wait(NEVER));
+        assert_eq!(without.decide(&facts(50.0)), LivenessAction::Wait(NEVER));
     }
 
     #[test]
-    fn an_attempt_that_takes_long_is_started_again_about_every_second() {
+    fn a_slow_connection_attempt_is_restarted_about_every_second() {
         let mut liveness = Liveness::new(false, false);
-        let none = |now| Facts { connection: None, ..facts(now) };
-        assert_eq!(liveness.decide(&none(0.5)), Act::Wait(at(1.0)));
+        let none = |now| LivenessInput { connection: None, ..facts(now) };
+        assert_eq!(liveness.decide(&none(0.5)), LivenessAction::Wait(at(1.0)));
         let mut redials = Vec::new();
         for tenth in 10..=160 {
             let now = f64::from(tenth) / 10.0;
-            if liveness.decide(&none(now)) == Act::Redial {
+            if liveness.decide(&none(now)) == LivenessAction::Redial {
                 redials.push(tenth);
             }
         }
         assert_eq!(redials, [10, 20, 30, 50, 60, 70, 80, 100, 110, 120, 130, 150, 160]);
         let mut named = Liveness::new(false, true);
-        let mut redials = (10..=130).filter(|tenth| named.decide(&none(f64::from(*tenth) / 10.0)) == Act::Redial);
+        let mut redials =
+            (10..=130).filter(|tenth| named.decide(&none(f64::from(*tenth) / 10.0)) == LivenessAction::Redial);
         assert_eq!(redials.by_ref().take(5).collect::<Vec<_>>(), [10, 20, 30, 110, 120], "the name server may be slow");
         liveness.lost(at(20.0));
-        assert_eq!(liveness.decide(&none(20.5)), Act::Wait(at(21.0)));
+        assert_eq!(liveness.decide(&none(20.5)), LivenessAction::Wait(at(21.0)));
     }
 
     #[test]
-    fn a_probe_behind_a_large_request_may_take_longer() {
+    fn a_probe_behind_a_large_request_has_a_longer_timeout() {
         let mut liveness = connected();
-        let large = Facts { unsent: 1024 * 1024, ..facts(2.0) };
-        assert_eq!(liveness.decide(&large), Act::Probe(PROBE_LIMIT + Duration::from_secs(4)));
+        let large = LivenessInput { unsent: 1024 * 1024, ..facts(2.0) };
+        assert_eq!(liveness.decide(&large), LivenessAction::Probe(PROBE_LIMIT + Duration::from_secs(4)));
     }
 }

@@ -1,18 +1,16 @@
 //! The transport over NNG. Nothing outside this folder names that library.
 //!
-//! NNG runs our callbacks on its task threads, of which there are two for each core, and tells of
-//! lost connections on its single reaper thread. Invariants, each of which NNG answers with a hang
-//! or an abort when broken:
+//! NNG runs callbacks on its task threads, two for each core, and reports lost connections on its single reaper
+//! thread. Invariants, each of which causes a hang or an abort in NNG when broken:
 //!
-//! - A callback never blocks and never unwinds: [`guarded`] runs all code that is not ours.
-//! - An operation is posted only through its socket's [`Gate`]. Closing shuts the gate, then
-//!   cancels and awaits what is in flight, then closes contexts and the socket, and only then lets
-//!   go of the `Aio`s.
-//! - Nothing closes on a callback thread: [`close_off_callbacks`] hands it to another.
-//! - Each socket bounds what it takes in before it listens or dials. Without that bound one message
-//!   of 16 bytes aborts the process.
+//! - A callback never blocks and never unwinds: [`guarded`] runs all code of other modules.
+//! - An operation is posted only through its socket's [`Gate`]. Closing shuts the gate, then cancels operations in
+//!   flight and waits for them, then closes contexts and the socket, and only then drops the `Aio`s.
+//! - Nothing is closed on a callback thread: [`close_off_callbacks`] uses another one.
+//! - Each socket limits the size of messages before it listens or dials. Without that limit one message of 16 bytes
+//!   aborts the process.
 //!
-//! No call may enter the same gate twice: a writer that waits would block it for good.
+//! Never enter the same gate twice in one call: a waiting writer would block the second entry for ever.
 
 use std::{
     cell::Cell,
@@ -43,7 +41,7 @@ mod caller;
 
 mod liveness;
 
-mod watch;
+mod deadline_timer;
 
 #[cfg(test)]
 mod tests;
@@ -52,13 +50,13 @@ mod bus;
 
 mod pair;
 
-/// NNG repeats a request by timer after this. Not never: that would end repeating altogether.
+/// Delay after which NNG repeats a request by timer. Not infinite: that would also disable repeating after a loss.
 const RESEND: Duration = Duration::from_hours(24);
 
-/// The files that NNG opens when it starts, and one for the first socket.
+/// Number of file descriptors that NNG opens when it starts, and one for the first socket.
 const NNG_DESCRIPTORS: usize = 4;
 
-/// Sockets over TCP, driven by NNG, but for those of a single thread.
+/// Opens sockets over TCP with NNG, and blocking request sockets on plain streams.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nng;
 
@@ -69,8 +67,8 @@ impl Transport for Nng {
         open_requests_max: usize,
         service: Arc<dyn Service>,
     ) -> Result<Box<dyn Server>, OpenError> {
-        let bounds = server::Bounds { open_requests_max, ..server::Bounds::default() };
-        Ok(Box::new(server::NngServer::listen(address, bounds, service)?))
+        let limits = server::ServerLimits { open_requests_max, ..server::ServerLimits::default() };
+        Ok(Box::new(server::NngServer::listen(address, limits, service)?))
     }
 
     fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError> {
@@ -89,8 +87,8 @@ impl Transport for Nng {
         Ok(Box::new(bus::NngAnnouncer::listen(address, joined)?))
     }
 
-    fn subscriber(&self, address: &str, heard: OnMessage) -> Result<Box<dyn Subscriber>, OpenError> {
-        Ok(Box::new(bus::NngSubscriber::dial(address, heard)?))
+    fn subscriber(&self, address: &str, on_message: OnMessage) -> Result<Box<dyn Subscriber>, OpenError> {
+        Ok(Box::new(bus::NngSubscriber::dial(address, on_message)?))
     }
 
     fn pair_sender(&self, address: &str) -> Result<Box<dyn PairSender>, OpenError> {
@@ -102,7 +100,7 @@ impl Transport for Nng {
     }
 }
 
-/// Lets operations be posted until its socket closes.
+/// Allows operations to be posted until its socket closes.
 #[derive(Debug, Default)]
 struct Gate {
     shut: RwLock<bool>,
@@ -119,14 +117,15 @@ impl Gate {
         !*lock::read(&self.shut)
     }
 
-    /// Shuts the gate. What passed before has been posted when this returns.
+    /// Shuts the gate. Operations that passed before have been posted when this returns.
     fn shut(&self) {
         *lock::write(&self.shut) = true;
     }
 }
 
-/// Ends what is in flight on these. Their gate must be shut, and this be no callback thread.
-fn settle<'a>(aios: impl Iterator<Item = &'a Aio> + Clone) {
+/// Cancels the operations in flight on these, and waits for their end. Call it with their gate shut, and not on a
+/// callback thread.
+fn cancel_all<'a>(aios: impl Iterator<Item = &'a Aio> + Clone) {
     aios.clone().for_each(Aio::cancel);
     aios.for_each(Aio::wait);
 }
@@ -135,33 +134,32 @@ thread_local! {
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs code of others inside a callback: a panic is logged and gives `None`.
+/// Runs code of other modules inside a callback: a panic is logged and returns `None`.
 fn guarded<T>(what: &'static str, code: impl FnOnce() -> T) -> Option<T> {
     let before = IN_CALLBACK.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(code));
     IN_CALLBACK.set(before);
-    outcome.map_err(|panic| panics::caught(panics::Place::Transport, what, &*panic)).ok()
+    outcome.map_err(|panic| panics::caught(panics::PanicSource::Transport, what, &*panic)).ok()
 }
 
-/// Closes here, or on a thread of its own when this is a callback, which closing would wait for.
+/// Calls `close` here, or on a new thread if this is a callback, for which `close` would wait.
 fn close_off_callbacks(close: impl FnOnce() + Send + 'static) {
     if !IN_CALLBACK.get() {
         return close();
     }
-    if let Err(error) = thread::Builder::new().name("close socket".to_owned()).spawn(close) {
+    if let Err(error) = thread::Builder::new().name("fw-close".to_owned()).spawn(close) {
         let error = system::explain(&error);
-        tracing::error!(error, "no thread to close a socket on: it stays open");
+        tracing::error!(error, "cannot start a thread to close a socket: it stays open");
     }
 }
 
-/// A socket of NNG. Every one is made here.
+/// Makes a socket of NNG. All are made here.
 fn new_socket(protocol: Protocol, address: &str) -> Result<Socket, OpenError> {
     check_start().map_err(|error| OpenError::Refused { address: address.to_owned(), cause: error.to_string() })?;
-    Socket::new(protocol).map_err(|error| refused(address, error))
+    Socket::new(protocol).map_err(|error| open_error(address, error))
 }
 
-/// Checks, before the first socket, that NNG can start: without the threads that it starts then, it
-/// would wait for itself for ever.
+/// Checks before the first socket that NNG can start: if it cannot start its threads, it hangs.
 fn check_start() -> io::Result<()> {
     static CHECKED: Mutex<bool> = Mutex::new(false);
     let mut checked = lock::lock(&CHECKED);
@@ -173,17 +171,17 @@ fn check_start() -> io::Result<()> {
     Ok(())
 }
 
-/// The threads that NNG starts: a poller, a reaper, a timer and four resolvers, and for each
-/// processor two that run callbacks and one that watches time.
+/// Number of threads that NNG starts: a poller, a reaper, a timer and four resolvers, and for each processor two
+/// for callbacks and one for timeouts.
 fn nng_threads() -> usize {
     const FIXED: usize = 7;
     // NNG counts the processors of the machine, not those that this process may use.
-    let count = cpu_set_size();
+    let count = online_processors();
     FIXED + 2 * count + count.min(256)
 }
 
-/// The processors that are online.
-fn cpu_set_size() -> usize {
+/// Number of processors that are online.
+fn online_processors() -> usize {
     // `0-3,8` and the like.
     let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
     let range = |part: &str| {
@@ -194,57 +192,57 @@ fn cpu_set_size() -> usize {
     counted.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// A REQ socket that dials again after a loss, and then repeats what is open.
+/// Makes a REQ socket that dials again after a loss, and then repeats open requests.
 fn request_socket(address: &str) -> Result<Socket, OpenError> {
-    let fail = |error| refused(address, error);
+    let fail = |error| open_error(address, error);
     let socket = new_socket(Protocol::Req0, address)?;
     prepare(&socket, address, FRAME_MAX)?;
-    redial(&socket).and_then(|()| socket.set_opt::<ResendTime>(Some(RESEND))).map_err(fail)?;
+    set_reconnect_times(&socket).and_then(|()| socket.set_opt::<ResendTime>(Some(RESEND))).map_err(fail)?;
     Ok(socket)
 }
 
-/// Sets how soon a socket dials again.
-fn redial(socket: &Socket) -> Result<(), Error> {
+/// Sets the delays before a socket dials again.
+fn set_reconnect_times(socket: &Socket) -> Result<(), Error> {
     socket.set_opt::<ReconnectMinTime>(Some(RECONNECT_MIN))?;
     socket.set_opt::<ReconnectMaxTime>(Some(RECONNECT_MAX))
 }
 
-/// Sets what every socket needs before it listens or dials.
+/// Checks the address, and sets the options that every socket needs before it listens or dials.
 fn prepare(socket: &Socket, address: &str, frame_max: usize) -> Result<(), OpenError> {
-    check(address, 1)?;
-    bound(socket, address, frame_max)
+    check_address(address, 1)?;
+    set_limits(socket, address, frame_max)
 }
 
-/// Bounds what a socket takes in, and has it notice a peer that is silently gone.
-fn bound(socket: &Socket, address: &str, frame_max: usize) -> Result<(), OpenError> {
+/// Limits the size of received messages, and enables TCP keep-alive.
+fn set_limits(socket: &Socket, address: &str, frame_max: usize) -> Result<(), OpenError> {
     let set = || {
         socket.set_opt::<RecvMaxSize>(frame_max)?;
         socket.set_opt::<KeepAlive>(true)
     };
-    set().map_err(|error| refused(address, error))
+    set().map_err(|error| open_error(address, error))
 }
 
-/// Only TCP: it is what has been tested to hold, and no other transport may call back at once. NNG
-/// itself notices a port that is no number only when it dials, and then just dials on.
-fn check(address: &str, lowest_port: u16) -> Result<(), OpenError> {
+/// Checks an address. Only TCP is supported: no other transport is tested, and some call back at once. NNG itself
+/// detects an invalid port only when it dials, and then just retries.
+fn check_address(address: &str, lowest_port: u16) -> Result<(), OpenError> {
     let schemes = ["tcp://", "tcp4://", "tcp6://"];
-    let place = schemes.iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or_default();
-    let parts = place.strip_suffix('/').unwrap_or(place).rsplit_once(':');
+    let host_and_port = schemes.iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or_default();
+    let parts = host_and_port.strip_suffix('/').unwrap_or(host_and_port).rsplit_once(':');
     let is_host = |host: &str| !host.is_empty() && !host.contains(char::is_control);
-    let is_known =
+    let is_valid =
         parts.is_some_and(|(host, port)| is_host(host) && port.parse().is_ok_and(|port: u16| port >= lowest_port));
-    if is_known { Ok(()) } else { Err(bad_address(address)) }
+    if is_valid { Ok(()) } else { Err(bad_address(address)) }
 }
 
 fn bad_address(address: &str) -> OpenError {
     OpenError::BadAddress { address: address.to_owned() }
 }
 
-/// What NNG means by an error when a socket is opened.
-fn refused(address: &str, error: Error) -> OpenError {
+/// Converts an error of NNG when a socket is opened.
+fn open_error(address: &str, error: Error) -> OpenError {
     match error {
         Error::AddressInUse => OpenError::InUse { address: address.to_owned() },
-        // Of an address that has been looked at before, so it is not how it is written.
+        // The address was checked before, so its syntax is valid.
         Error::AddressInvalid => OpenError::NotHere { address: address.to_owned() },
         Error::InvalidInput | Error::NotSupported => bad_address(address),
         other => {

@@ -1,16 +1,15 @@
-//! The PAIR sockets: who sends one-way messages to an address, and who listens for them.
+//! The PAIR sockets: the sender of one-way messages to an address, and the inbox that receives them.
 //!
-//! A PAIR socket has one peer at a time. NNG shakes hands with a second one and only then shows it the
-//! door, so a connection that has just come up may be none. And it takes a message as soon as its
-//! connection has passed on the last one, so what was taken last may not have left yet. Invariants:
+//! A PAIR socket has one peer at a time. NNG completes the handshake with a second peer before it disconnects it,
+//! so a new connection may be closed at once. And it accepts a message as soon as the connection has passed on the
+//! previous one, so the last accepted message may not have been sent yet. Invariants:
 //!
-//! - A line holds one connection and never a second: what was meant for the first must not slip into
-//!   another that nobody has looked at yet.
-//! - A line buffers nothing, so that a message is taken by a connection or not at all.
-//! - An inbox keeps its peer while that sends. A peer that has been quiet makes room for another, as its
-//!   connection may have died silently: the other one is refused once more, and then let in.
-//! - An inbox receives while it has room. Beyond that its peer waits, and nothing is lost when that goes.
-//! - No file descriptor is asked of these sockets: NNG 1.4 never closes those of a PAIR.
+//! - A sender uses one connection and never a second: a message for the first must not go to another peer.
+//! - A sender buffers nothing, so that a message is accepted by a connection or not at all.
+//! - An inbox keeps its peer while that sends. A peer that has been quiet is replaced by another, as its
+//!   connection may have died silently: the other one is refused once more, and then accepted.
+//! - An inbox receives while it has room. Beyond that its peer waits, and no message is lost when it disconnects.
+//! - Never ask these sockets for a file descriptor: NNG 1.4 does not close those of a PAIR.
 
 use std::{
     collections::VecDeque,
@@ -29,93 +28,93 @@ use ::nng::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    super::{Disconnected, Inbox, OpenError, PairSender, Waiting},
-    Gate, bound, check, close_off_callbacks, new_socket, prepare, redial, refused, settle,
+    super::{BoxFuture, Disconnected, Inbox, OpenError, PairSender},
+    Gate, cancel_all, check_address, close_off_callbacks, new_socket, open_error, prepare, set_limits,
+    set_reconnect_times,
 };
 use crate::lock::lock;
 
-/// Nobody should send anything to a line; as much of it is taken in.
+/// Maximum size of a message to a sender, which expects none, in bytes.
 const UNWANTED_MAX: usize = 64 * 1024;
-/// So many messages wait in an inbox, so that its peer need not wait for each.
+/// Maximum number of messages that wait in an inbox, so that its peer need not wait for each.
 const WAITING_MAX: usize = 16;
 
-/// A peer of an inbox that has sent nothing for this long makes room for another. Longer than a large
-/// message is on its way.
+/// Silence after which an inbox may replace its peer by another. Longer than the transfer of a large message.
 const QUIET_MAX: Duration = Duration::from_secs(10);
 
-/// How the connection of a line stands.
+/// The connection of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
-    Dialling,
+enum PairState {
+    Dialing,
     Connected,
     Disconnected,
 }
 
-/// A dialled PAIR socket.
+/// A dialed PAIR socket.
 pub(super) struct NngPairSender {
-    sender: Arc<Sender>,
-    stand: watch::Receiver<Stand>,
+    sender: Arc<PairSocket>,
+    state: watch::Receiver<PairState>,
 }
 
-/// The socket of a line with the one `Aio` that it needs.
-struct Sender {
+/// The socket of a sender with the one `Aio` that it needs.
+struct PairSocket {
     socket: Socket,
     gate: Gate,
     /// Set once, as its callback needs the sender.
     aio: OnceLock<Aio>,
-    /// Hears whether the message under way was taken.
-    taken: Mutex<Option<oneshot::Sender<bool>>>,
+    /// Completed when the connection has accepted the current message, or not.
+    accepted: Mutex<Option<oneshot::Sender<bool>>>,
 }
 
 impl NngPairSender {
     /// Opens the socket; it connects in the background.
     pub(super) fn dial(address: &str) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
+        let fail = |error| open_error(address, error);
         let socket = new_socket(Protocol::Pair0, address)?;
         prepare(&socket, address, UNWANTED_MAX)?;
-        redial(&socket).and_then(|()| socket.set_opt::<SendBufferSize>(0)).map_err(fail)?;
-        let stand = watch_connection(&socket).map_err(fail)?;
-        let sender = Sender { socket, gate: Gate::default(), aio: OnceLock::new(), taken: Mutex::default() };
-        let line = Self { sender: Arc::new(sender), stand };
-        line.sender.set_up().map_err(fail)?;
-        line.sender.socket.dial_async(address).map_err(fail)?;
-        Ok(line)
+        set_reconnect_times(&socket).and_then(|()| socket.set_opt::<SendBufferSize>(0)).map_err(fail)?;
+        let state = watch_pair_state(&socket).map_err(fail)?;
+        let sender = PairSocket { socket, gate: Gate::default(), aio: OnceLock::new(), accepted: Mutex::default() };
+        let pair = Self { sender: Arc::new(sender), state };
+        pair.sender.set_up().map_err(fail)?;
+        pair.sender.socket.dial_async(address).map_err(fail)?;
+        Ok(pair)
     }
 
-    /// Waits until the connection stands so, or is gone.
-    async fn until(&self, wanted: Stand) -> Stand {
-        let mut stand = self.stand.clone();
-        match stand.wait_for(|stand| *stand == wanted || *stand == Stand::Disconnected).await {
-            Ok(stand) => *stand,
-            // The socket is gone, and with it what told of its connection.
-            Err(_) => Stand::Disconnected,
+    /// Waits until the connection is in this state, or gone.
+    async fn wait_for_state(&self, wanted: PairState) -> PairState {
+        let mut state = self.state.clone();
+        match state.wait_for(|state| *state == wanted || *state == PairState::Disconnected).await {
+            Ok(state) => *state,
+            // The socket is gone.
+            Err(_) => PairState::Disconnected,
         }
     }
 }
 
 impl PairSender for NngPairSender {
-    fn connected(&self) -> Waiting<'_, Result<(), Disconnected>> {
+    fn connected(&self) -> BoxFuture<'_, Result<(), Disconnected>> {
         Box::pin(async {
-            match self.until(Stand::Connected).await {
-                Stand::Disconnected => Err(Disconnected),
-                Stand::Dialling | Stand::Connected => Ok(()),
+            match self.wait_for_state(PairState::Connected).await {
+                PairState::Disconnected => Err(Disconnected),
+                PairState::Dialing | PairState::Connected => Ok(()),
             }
         })
     }
 
-    fn parted(&self) -> Waiting<'_, ()> {
+    fn disconnected(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            self.until(Stand::Disconnected).await;
+            self.wait_for_state(PairState::Disconnected).await;
         })
     }
 
-    fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Disconnected>> {
+    fn send<'a>(&'a self, body: &'a [u8]) -> BoxFuture<'a, Result<(), Disconnected>> {
         Box::pin(async move {
-            let taken = self.sender.send(Message::from(body))?;
+            let accepted = self.sender.send(Message::from(body))?;
             tokio::select! {
                 biased;
-                taken = taken => if taken == Ok(true) { Ok(()) } else { Err(Disconnected) },
-                _ = self.until(Stand::Disconnected) => Err(Disconnected),
+                accepted = accepted => if accepted == Ok(true) { Ok(()) } else { Err(Disconnected) },
+                _ = self.wait_for_state(PairState::Disconnected) => Err(Disconnected),
             }
         })
     }
@@ -128,30 +127,30 @@ impl Drop for NngPairSender {
     }
 }
 
-impl Sender {
+impl PairSocket {
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
         let this: Weak<Self> = Arc::downgrade(self);
         let aio = Aio::new(move |_, result| {
-            let hears = this.upgrade().and_then(|sender| lock(&sender.taken).take());
-            if let Some(hears) = hears {
-                // Nobody hears it who has given it up.
-                let _ = hears.send(matches!(result, AioResult::Send(Ok(()))));
+            let accepted = this.upgrade().and_then(|sender| lock(&sender.accepted).take());
+            if let Some(accepted) = accepted {
+                // Fails if `send` was cancelled.
+                let _ = accepted.send(matches!(result, AioResult::Send(Ok(()))));
             }
         })?;
         self.aio.get_or_init(|| aio);
         Ok(())
     }
 
-    /// Gives a message to the socket, which tells when its connection has taken it.
+    /// Posts a message. The receiver completes when the connection has accepted it, or not.
     fn send(&self, message: Message) -> Result<oneshot::Receiver<bool>, Disconnected> {
-        let (hears, taken) = oneshot::channel();
-        *lock(&self.taken) = Some(hears);
+        let (sender, accepted) = oneshot::channel();
+        *lock(&self.accepted) = Some(sender);
         let post = || {
             let aio = self.aio.get().ok_or(Error::Closed)?;
             Ok::<(), Error>(self.socket.send_async(aio, message)?)
         };
         match self.gate.pass(post) {
-            Some(Ok(())) => Ok(taken),
+            Some(Ok(())) => Ok(accepted),
             Some(Err(_)) | None => Err(Disconnected),
         }
     }
@@ -159,71 +158,71 @@ impl Sender {
     /// The closing order that NNG needs. Not on a callback thread.
     fn close(&self) {
         self.gate.shut();
-        settle(self.aio.get().into_iter());
+        cancel_all(self.aio.get().into_iter());
         self.socket.close();
     }
 }
 
-/// Tells how the first connection of a socket stands, and refuses every further one.
-fn watch_connection(socket: &Socket) -> Result<watch::Receiver<Stand>, Error> {
-    let (told, stand) = watch::channel(Stand::Dialling);
+/// Watches the first connection of a socket, and refuses every further one.
+fn watch_pair_state(socket: &Socket) -> Result<watch::Receiver<PairState>, Error> {
+    let (sender, state) = watch::channel(PairState::Dialing);
     let has_one = AtomicBool::new(false);
     socket.pipe_notify(move |pipe, event| match event {
         PipeEvent::AddPre if has_one.swap(true, SeqCst) => pipe.close(),
         PipeEvent::AddPre => {}
         PipeEvent::AddPost => {
-            // It can be gone before NNG tells that it was added.
-            told.send_if_modified(|stand| {
-                let is_new = *stand == Stand::Dialling;
+            // It can be gone before NNG reports that it was added.
+            sender.send_if_modified(|state| {
+                let is_new = *state == PairState::Dialing;
                 if is_new {
-                    *stand = Stand::Connected;
+                    *state = PairState::Connected;
                 }
                 is_new
             });
         }
-        // There is a second, to be refused, only when the first is about to go.
-        _ => drop(told.send_replace(Stand::Disconnected)),
+        // A second connection comes up only when the first is about to go.
+        _ => drop(sender.send_replace(PairState::Disconnected)),
     })?;
-    Ok(stand)
+    Ok(state)
 }
 
 /// A listening PAIR socket.
 pub(super) struct NngInbox {
-    receiver: Arc<Receiver>,
+    receiver: Arc<InboxSocket>,
     address: String,
 }
 
 /// The socket of an inbox with the one `Aio` that it needs.
-struct Receiver {
+struct InboxSocket {
     socket: Socket,
     gate: Gate,
     /// Set once, as its callback needs the receiver.
     aio: OnceLock<Aio>,
-    tray: Mutex<Tray>,
+    state: Mutex<InboxState>,
 }
 
-/// What has come in.
+/// The received messages and the peer of an inbox.
 #[derive(Default)]
-struct Tray {
+struct InboxState {
     messages: VecDeque<Message>,
-    /// Whoever waits for the next.
-    reader: Option<Waker>,
-    /// Whether the next is being received.
-    receives: bool,
+    /// The task that waits for the next message.
+    waker: Option<Waker>,
+    /// Whether the next message is being received.
+    is_receiving: bool,
     has_failed: bool,
-    /// The peer, and when it was last heard.
+    /// The peer, and when its last message arrived.
     peer: Option<(Pipe, Instant)>,
 }
 
 impl NngInbox {
     /// Opens the socket.
     pub(super) fn listen(address: &str, message_max: usize) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
-        check(address, 0)?;
+        let fail = |error| open_error(address, error);
+        check_address(address, 0)?;
         let socket = new_socket(Protocol::Pair0, address)?;
-        bound(&socket, address, message_max)?;
-        let tray = Mutex::new(Tray { receives: true, ..Tray::default() });
-        let receiver = Arc::new(Receiver { socket, gate: Gate::default(), aio: OnceLock::new(), tray });
+        set_limits(&socket, address, message_max)?;
+        let state = Mutex::new(InboxState { is_receiving: true, ..InboxState::default() });
+        let receiver = Arc::new(InboxSocket { socket, gate: Gate::default(), aio: OnceLock::new(), state });
         let mut inbox = Self { receiver, address: String::new() };
         inbox.receiver.set_up().map_err(fail)?;
         inbox.receiver.receive();
@@ -240,16 +239,16 @@ impl Inbox for NngInbox {
     }
 
     fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
-        let mut tray = lock(&self.receiver.tray);
-        let Some(message) = tray.messages.pop_front() else {
-            if tray.has_failed {
+        let mut state = lock(&self.receiver.state);
+        let Some(message) = state.messages.pop_front() else {
+            if state.has_failed {
                 return Poll::Ready(None);
             }
-            tray.reader = Some(context.waker().clone());
+            state.waker = Some(context.waker().clone());
             return Poll::Pending;
         };
-        let was_full = !std::mem::replace(&mut tray.receives, true);
-        drop(tray);
+        let was_full = !std::mem::replace(&mut state.is_receiving, true);
+        drop(state);
         if was_full {
             self.receiver.receive();
         }
@@ -264,36 +263,36 @@ impl Drop for NngInbox {
     }
 }
 
-impl Receiver {
+impl InboxSocket {
     fn set_up(self: &Arc<Self>) -> Result<(), Error> {
         let this: Weak<Self> = Arc::downgrade(self);
         let aio = Aio::new(move |_, result| {
             if let Some(receiver) = this.upgrade() {
-                receiver.step(result);
+                receiver.on_aio(result);
             }
         })?;
         self.aio.get_or_init(|| aio);
         let this: Weak<Self> = Arc::downgrade(self);
         self.socket.pipe_notify(move |pipe, event| {
             if let Some(receiver) = this.upgrade() {
-                receiver.note_peer(pipe, event);
+                receiver.on_pipe_event(pipe, event);
             }
         })
     }
 
-    /// Keeps account of the peer.
-    fn note_peer(&self, pipe: Pipe, event: PipeEvent) {
-        let mut tray = lock(&self.tray);
-        let has_room = tray.receives;
-        match (event, &tray.peer) {
-            // What waits with a peer because there is no room here would be lost with it.
-            (PipeEvent::AddPre, Some((old, heard))) if has_room && heard.elapsed() >= QUIET_MAX => {
+    /// Updates the peer.
+    fn on_pipe_event(&self, pipe: Pipe, event: PipeEvent) {
+        let mut state = lock(&self.state);
+        let has_room = state.is_receiving;
+        match (event, &state.peer) {
+            // Only with room here: the messages that wait with a peer would be lost with it.
+            (PipeEvent::AddPre, Some((old, last_received))) if has_room && last_received.elapsed() >= QUIET_MAX => {
                 let old = *old;
-                drop(tray);
+                drop(state);
                 old.close();
             }
-            (PipeEvent::AddPost, _) => tray.peer = Some((pipe, Instant::now())),
-            (PipeEvent::RemovePost, Some((old, _))) if *old == pipe => tray.peer = None,
+            (PipeEvent::AddPost, _) => state.peer = Some((pipe, Instant::now())),
+            (PipeEvent::RemovePost, Some((old, _))) if *old == pipe => state.peer = None,
             _ => {}
         }
     }
@@ -307,20 +306,20 @@ impl Receiver {
         }
     }
 
-    /// A message has come in, or none will.
-    fn step(&self, result: AioResult) {
+    /// Handles a received message, or the end of the socket.
+    fn on_aio(&self, result: AioResult) {
         match result {
             AioResult::Recv(Ok(message)) => {
-                let mut tray = lock(&self.tray);
-                if let Some((_, heard)) = &mut tray.peer {
-                    *heard = Instant::now();
+                let mut state = lock(&self.state);
+                if let Some((_, last_received)) = &mut state.peer {
+                    *last_received = Instant::now();
                 }
-                tray.messages.push_back(message);
-                tray.receives = tray.messages.len() < WAITING_MAX;
-                let (receives, reader) = (tray.receives, tray.reader.take());
-                drop(tray);
-                reader.into_iter().for_each(Waker::wake);
-                if receives {
+                state.messages.push_back(message);
+                state.is_receiving = state.messages.len() < WAITING_MAX;
+                let (is_receiving, waker) = (state.is_receiving, state.waker.take());
+                drop(state);
+                waker.into_iter().for_each(Waker::wake);
+                if is_receiving {
                     self.receive();
                 }
             }
@@ -330,17 +329,17 @@ impl Receiver {
     }
 
     fn fail(&self) {
-        let mut tray = lock(&self.tray);
-        tray.has_failed = true;
-        let reader = tray.reader.take();
-        drop(tray);
-        reader.into_iter().for_each(Waker::wake);
+        let mut state = lock(&self.state);
+        state.has_failed = true;
+        let waker = state.waker.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// The closing order that NNG needs. Not on a callback thread.
     fn close(&self) {
         self.gate.shut();
-        settle(self.aio.get().into_iter());
+        cancel_all(self.aio.get().into_iter());
         self.socket.close();
     }
 }

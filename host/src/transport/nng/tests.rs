@@ -1,4 +1,4 @@
-//! Stories over loopback TCP: askers of our own, and peers that speak the bytes themselves.
+//! Tests over loopback TCP, with callers of this crate and with raw peers that write their own bytes.
 
 use std::{
     collections::HashSet,
@@ -15,117 +15,117 @@ use std::{
 
 use super::{
     super::{
-        CallError, Caller, FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Peer, Refusal, Reply, Server, Service,
-        Transport, call, call_blocking,
+        CallError, Caller, FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, PAYLOAD_MAX, Peer, Rejection, ReplyHandle, Server,
+        Service, Transport, call, call_blocking,
     },
     Nng,
-    server::{Bounds, NngServer},
+    server::{NngServer, ServerLimits},
 };
 use crate::lock::lock;
 
 mod blocking_req;
-mod crowd;
-mod deaf;
+mod limits;
 mod pair;
 mod silent;
+mod unread;
 mod unsent;
 
-/// Long enough for a busy machine; nothing here takes that long unless it hangs.
+/// Timeout for hangs, long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(30);
 
 // --- Helpers ---
 
-/// Tells the test, which may have ended already.
-fn tell<T>(test: &Sender<T>, what: T) {
-    test.send(what).unwrap_or_default();
+/// Sends a value to the test, which may have ended already.
+fn report<T>(test: &Sender<T>, value: T) {
+    test.send(value).unwrap_or_default();
 }
 
-/// An address nobody listens at, below the ports that connections are given.
+/// Returns a free address, below the ephemeral ports.
 fn free_address() -> String {
-    static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    static USED: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     loop {
         let port = 15_000 + u16::try_from(uuid::Uuid::new_v4().as_u128() % 17_000).expect("it fits");
-        let is_new = lock(&TAKEN).get_or_insert_default().insert(port);
+        let is_new = lock(&USED).get_or_insert_default().insert(port);
         if is_new && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return format!("tcp://127.0.0.1:{port}");
         }
     }
 }
 
-/// Spins until it is so. For what tells nobody that it has changed.
-fn until(what: &str, so: impl Fn() -> bool) {
+/// Spins until a condition holds that cannot be awaited.
+fn until(what: &str, is_met: impl Fn() -> bool) {
     let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < LONG, "not so after a long time: {what}");
+    while !is_met() {
+        assert!(begun.elapsed() < LONG, "timed out: {what}");
         thread::yield_now();
     }
 }
 
-/// Runs it on a thread of its own and waits, but not for ever.
+/// Runs a closure on a thread of its own, with a timeout.
 fn within_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (ended, end) = mpsc::channel();
     thread::spawn(move || ended.send(run()));
     end.recv_timeout(LONG).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
-/// What a service heard.
-enum Heard {
-    Request(Peer, Vec<u8>, Reply),
+/// A call of a service.
+enum ServiceCall {
+    Request(Peer, Vec<u8>, ReplyHandle),
     Gone(Peer),
 }
 
-/// Keeps every request, for the test to answer.
-struct Keeper(Sender<Heard>);
+/// Passes every request to the test, which answers it.
+struct ManualService(Sender<ServiceCall>);
 
-impl Keeper {
-    fn new() -> (Arc<Self>, Receiver<Heard>) {
+impl ManualService {
+    fn new() -> (Arc<Self>, Receiver<ServiceCall>) {
         let (sender, receiver) = mpsc::channel();
         (Arc::new(Self(sender)), receiver)
     }
 
-    fn hear(&self, heard: Heard) {
-        tell(&self.0, heard);
+    fn forward(&self, call: ServiceCall) {
+        report(&self.0, call);
     }
 }
 
-impl Service for Keeper {
-    fn request(&self, from: Peer, body: &[u8], reply: Reply) {
-        self.hear(Heard::Request(from, body.to_vec(), reply));
+impl Service for ManualService {
+    fn request(&self, from: Peer, body: &[u8], reply: ReplyHandle) {
+        self.forward(ServiceCall::Request(from, body.to_vec(), reply));
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
+    fn refuse(&self, body: &[u8], why: Rejection) -> Vec<u8> {
         format!("{why:?} {}", String::from_utf8_lossy(body)).into_bytes()
     }
 
     fn gone(&self, peer: Peer) {
-        self.hear(Heard::Gone(peer));
+        self.forward(ServiceCall::Gone(peer));
     }
 }
 
-fn next_request(heard: &Receiver<Heard>) -> (Peer, Vec<u8>, Reply) {
-    match heard.recv_timeout(LONG).expect("the service hears something") {
-        Heard::Request(peer, body, reply) => (peer, body, reply),
-        Heard::Gone(peer) => panic!("{peer:?} is gone, and a request was expected"),
+fn next_request(calls: &Receiver<ServiceCall>) -> (Peer, Vec<u8>, ReplyHandle) {
+    match calls.recv_timeout(LONG).expect("the service is called") {
+        ServiceCall::Request(peer, body, reply) => (peer, body, reply),
+        ServiceCall::Gone(peer) => panic!("{peer:?} is gone, and should send a request"),
     }
 }
 
-fn next_gone(heard: &Receiver<Heard>) -> Peer {
-    match heard.recv_timeout(LONG).expect("the service hears something") {
-        Heard::Gone(peer) => peer,
-        Heard::Request(peer, ..) => panic!("{peer:?} asked, and was expected to go"),
+fn next_gone(calls: &Receiver<ServiceCall>) -> Peer {
+    match calls.recv_timeout(LONG).expect("the service is called") {
+        ServiceCall::Gone(peer) => peer,
+        ServiceCall::Request(peer, ..) => panic!("{peer:?} sent a request, and should be gone"),
     }
 }
 
-/// Answers with what it was asked, unless told to panic; every third answer comes from elsewhere.
+/// Answers with the request's body, every third time from another thread; panics when asked to.
 #[derive(Default)]
 struct Echo {
-    asked: AtomicUsize,
+    count: AtomicUsize,
 }
 
 impl Service for Echo {
-    fn request(&self, _: Peer, body: &[u8], reply: Reply) {
-        assert!(body != b"panic", "as told");
-        if self.asked.fetch_add(1, SeqCst).is_multiple_of(3) {
+    fn request(&self, _: Peer, body: &[u8], reply: ReplyHandle) {
+        assert!(body != b"panic", "on request");
+        if self.count.fetch_add(1, SeqCst).is_multiple_of(3) {
             let body = body.to_vec();
             thread::spawn(move || reply.send(&body));
         } else {
@@ -133,8 +133,8 @@ impl Service for Echo {
         }
     }
 
-    fn refuse(&self, body: &[u8], why: Refusal) -> Vec<u8> {
-        assert!(body != b"panic twice", "as told");
+    fn refuse(&self, body: &[u8], why: Rejection) -> Vec<u8> {
+        assert!(body != b"panic twice", "on request");
         format!("{why:?}").into_bytes()
     }
 
@@ -149,29 +149,29 @@ fn ask(caller: &dyn Caller, body: &str) -> Result<String, CallError> {
     call_blocking(caller, body.as_bytes(), LONG, |answer| String::from_utf8_lossy(answer).into_owned())
 }
 
-/// Asks without waiting; the answer comes over the channel.
+/// Makes a call without waiting; the answer comes over the channel.
 fn ask_later(caller: &dyn Caller, body: &str, answers: &Sender<(String, String)>) {
     let (asked, answers) = (body.to_owned(), answers.clone());
     let done = move |answer: Result<&[u8], CallError>| {
         let answer = answer.map_or_else(|error| error.to_string(), |it| String::from_utf8_lossy(it).into_owned());
-        tell(&answers, (asked, answer));
+        report(&answers, (asked, answer));
     };
     caller.call(body.as_bytes(), LONG, Box::new(done));
 }
 
-/// A REQ peer that writes its own bytes.
+/// A REQ peer that writes raw bytes.
 struct RawPeer(TcpStream);
 
 impl RawPeer {
     fn connect(address: &str) -> Self {
-        let mut peer = Self::greet(address, b"\0SP\0\0\x30\0\0").expect("the server accepts");
+        let mut peer = Self::handshake(address, b"\0SP\0\0\x30\0\0").expect("the server accepts");
         let mut theirs = [0; 8];
-        peer.0.read_exact(&mut theirs).expect("the server greets");
+        peer.0.read_exact(&mut theirs).expect("the server answers the handshake");
         assert_eq!(&theirs, b"\0SP\0\0\x31\0\0");
         peer
     }
 
-    fn greet(address: &str, greeting: &[u8]) -> io::Result<Self> {
+    fn handshake(address: &str, greeting: &[u8]) -> io::Result<Self> {
         let stream = TcpStream::connect(address.trim_start_matches("tcp://"))?;
         stream.set_read_timeout(Some(LONG))?;
         let mut peer = Self(stream);
@@ -196,7 +196,7 @@ impl RawPeer {
     }
 
     /// Waits until the server closes the connection.
-    fn sees_the_end(&mut self) -> bool {
+    fn is_disconnected(&mut self) -> bool {
         match self.0.read_to_end(&mut Vec::new()) {
             Ok(_) => true,
             Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
@@ -207,16 +207,16 @@ impl RawPeer {
 // --- Answers ---
 
 #[test]
-fn an_answer_reaches_the_asker_whose_request_it_was() {
+fn each_answer_reaches_the_caller_of_its_request() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let server = serve(&address, service);
     let callers: Vec<_> = (0..10).map(|_| Nng.connect(&address).expect("an address")).collect();
     let (sender, answers) = mpsc::channel();
     for n in 0..1000 {
         ask_later(&*callers[n % 10], &n.to_string(), &sender);
     }
-    let mut open: Vec<_> = (0..1000).map(|_| next_request(&heard)).collect();
+    let mut open: Vec<_> = (0..1000).map(|_| next_request(&calls)).collect();
     assert_eq!(server.open_requests(), 1000);
     assert_eq!(open.iter().map(|(peer, ..)| *peer).collect::<HashSet<_>>().len(), 10);
     while !open.is_empty() {
@@ -232,18 +232,18 @@ fn an_answer_reaches_the_asker_whose_request_it_was() {
 }
 
 #[test]
-fn two_thousand_connections_with_an_open_request_each_are_all_answered() {
+fn an_open_request_of_each_of_two_thousand_connections_is_answered() {
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit can be raised");
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let server = serve(&address, service);
     let mut peers = Vec::new();
     let mut open = Vec::new();
     for n in 0..2000 {
         let mut peer = RawPeer::connect(&address);
         peer.ask(n, &n.to_be_bytes());
         peers.push(peer);
-        open.push(next_request(&heard));
+        open.push(next_request(&calls));
     }
     assert_eq!(server.open_requests(), 2000);
     for (_, body, reply) in open.into_iter().rev() {
@@ -255,28 +255,28 @@ fn two_thousand_connections_with_an_open_request_each_are_all_answered() {
 }
 
 #[test]
-fn a_request_that_is_forgotten_is_answered_with_nothing() {
+fn a_dropped_reply_sends_an_empty_answer() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let _server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let _server = serve(&address, service);
     let caller = Nng.connect(&address).expect("an address");
     let (sender, answers) = mpsc::channel();
     ask_later(&*caller, "anyone?", &sender);
-    drop(next_request(&heard));
+    drop(next_request(&calls));
     assert_eq!(answers.recv_timeout(LONG).expect("an answer").1, "");
 }
 
 #[test]
-fn a_flushed_server_can_go_and_its_answers_arrive() {
+fn answers_of_a_flushed_server_arrive_after_it_is_dropped() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let server = serve(&address, service);
     let mut peer = RawPeer::connect(&address);
     for n in 0..100 {
         peer.ask(n, b"?");
     }
     let answer = vec![7; 10_000];
-    let open: Vec<_> = (0..100).map(|_| next_request(&heard)).collect();
+    let open: Vec<_> = (0..100).map(|_| next_request(&calls)).collect();
     let reader = thread::spawn(move || (0..100).map(|_| peer.answer().1.len()).sum::<usize>());
     for (_, _, reply) in open {
         reply.send(&answer);
@@ -287,38 +287,38 @@ fn a_flushed_server_can_go_and_its_answers_arrive() {
 }
 
 #[test]
-fn a_large_answer_is_given_time_to_leave() {
+fn flushing_waits_for_a_large_answer() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let server = serve(&address, service);
     let mut peer = RawPeer::connect(&address);
     peer.ask(1, b"?");
     let reader = thread::spawn(move || peer.answer().1.len());
-    next_request(&heard).2.send(&vec![7; PAYLOAD_MAX]);
+    next_request(&calls).2.send(&vec![7; PAYLOAD_MAX]);
     server.flush(LONG);
     drop(server);
     assert_eq!(reader.join().expect("the answer arrives"), PAYLOAD_MAX);
 }
 
-// --- Peers that go ---
+// --- Disconnects ---
 
 #[test]
-fn a_peer_that_goes_gives_its_contexts_back_and_the_service_hears_it() {
+fn a_disconnected_peer_frees_its_contexts_and_is_reported_as_gone() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let server = Nng.serve(&address, 100, keeper).expect("the address is free");
+    let (service, calls) = ManualService::new();
+    let server = Nng.serve(&address, 100, service).expect("the address is free");
     let mut first = RawPeer::connect(&address);
     (0..100).for_each(|n| first.ask(n, b"first"));
-    let orphans: Vec<_> = (0..100).map(|_| next_request(&heard)).collect();
+    let orphans: Vec<_> = (0..100).map(|_| next_request(&calls)).collect();
     assert!(orphans.iter().all(|(.., reply)| reply.is_open()));
     drop(first);
-    assert_eq!(next_gone(&heard), orphans[0].0);
+    assert_eq!(next_gone(&calls), orphans[0].0);
     assert!(orphans.iter().all(|(.., reply)| !reply.is_open()));
     assert_eq!(server.open_requests(), 0);
 
     let mut second = RawPeer::connect(&address);
     (0..100).for_each(|n| second.ask(n, &n.to_be_bytes()));
-    let open: Vec<_> = (0..100).map(|_| next_request(&heard)).collect();
+    let open: Vec<_> = (0..100).map(|_| next_request(&calls)).collect();
     assert!(open.iter().all(|(peer, ..)| *peer != orphans[0].0));
     for (_, _, reply) in orphans {
         reply.send(b"too late");
@@ -330,54 +330,54 @@ fn a_peer_that_goes_gives_its_contexts_back_and_the_service_hears_it() {
     assert_eq!(answers, (0..100_u32).map(|n| (n, n.to_be_bytes().to_vec())).collect());
 }
 
-/// Holds its only request until the peer is gone, and notes whether it heard that too early.
-struct Slow {
+/// Holds its only request until the peer is gone, and notes whether `gone` came too early.
+struct SlowService {
     gone: AtomicBool,
-    heard: Sender<&'static str>,
+    calls: Sender<&'static str>,
 }
 
-impl Service for Slow {
-    fn request(&self, _: Peer, _: &[u8], reply: Reply) {
-        tell(&self.heard, "asked");
+impl Service for SlowService {
+    fn request(&self, _: Peer, _: &[u8], reply: ReplyHandle) {
+        report(&self.calls, "asked");
         until("the request lost its peer", || !reply.is_open());
-        tell(&self.heard, if self.gone.load(SeqCst) { "served when it was gone" } else { "served" });
+        report(&self.calls, if self.gone.load(SeqCst) { "served when it was gone" } else { "served" });
     }
 
-    fn refuse(&self, _: &[u8], _: Refusal) -> Vec<u8> {
+    fn refuse(&self, _: &[u8], _: Rejection) -> Vec<u8> {
         Vec::new()
     }
 
     fn gone(&self, _: Peer) {
         self.gone.store(true, SeqCst);
-        tell(&self.heard, "gone");
+        report(&self.calls, "gone");
     }
 }
 
 #[test]
-fn the_last_that_a_service_hears_of_a_peer_is_that_it_is_gone() {
+fn gone_is_the_last_call_of_a_service_for_a_peer() {
     let address = free_address();
-    let (sender, heard) = mpsc::channel();
-    let _server = serve(&address, Arc::new(Slow { gone: AtomicBool::new(false), heard: sender }));
+    let (sender, calls) = mpsc::channel();
+    let _server = serve(&address, Arc::new(SlowService { gone: AtomicBool::new(false), calls: sender }));
     let mut peer = RawPeer::connect(&address);
     peer.ask(1, b"?");
-    // A request whose peer went before it was received is nobody's.
-    assert_eq!(heard.recv_timeout(LONG), Ok("asked"));
+    // A request whose peer is gone before it was received is dropped.
+    assert_eq!(calls.recv_timeout(LONG), Ok("asked"));
     drop(peer);
-    assert_eq!(heard.recv_timeout(LONG), Ok("served"));
-    assert_eq!(heard.recv_timeout(LONG), Ok("gone"));
+    assert_eq!(calls.recv_timeout(LONG), Ok("served"));
+    assert_eq!(calls.recv_timeout(LONG), Ok("gone"));
 }
 
 #[test]
-fn a_peer_that_reads_no_answers_is_disconnected_and_the_others_are_served() {
+fn a_peer_that_reads_no_answers_is_disconnected_and_others_are_served() {
     let address = free_address();
-    let bounds = Bounds { answer_limit: Duration::from_millis(200), ..Bounds::default() };
-    let server = NngServer::listen(&address, bounds, Arc::new(Echo::default())).expect("the address is free");
-    let mut deaf = RawPeer::connect(&address);
-    deaf.0.set_write_timeout(Some(LONG)).expect("a socket");
+    let limits = ServerLimits { answer_limit: Duration::from_millis(200), ..ServerLimits::default() };
+    let server = NngServer::listen(&address, limits, Arc::new(Echo::default())).expect("the address is free");
+    let mut slow = RawPeer::connect(&address);
+    slow.0.set_write_timeout(Some(LONG)).expect("a socket");
     let frame = vec![0; 1024 * 1024];
     let (mut length, id) = ((frame.len() as u64 + 4).to_be_bytes().to_vec(), [0x80, 0, 0, 1]);
     length.extend(id);
-    while deaf.0.write_all(&length).and_then(|()| deaf.0.write_all(&frame)).is_ok() {}
+    while slow.0.write_all(&length).and_then(|()| slow.0.write_all(&frame)).is_ok() {}
     assert_eq!(ask(&*Nng.connect(&address).expect("an address"), "and I?"), Ok("and I?".to_owned()));
     until("all is sent or given up", || {
         server.flush(LONG);
@@ -385,17 +385,17 @@ fn a_peer_that_reads_no_answers_is_disconnected_and_the_others_are_served() {
     });
 }
 
-// --- Bounds and panics ---
+// --- ServerLimits and panics ---
 
 #[test]
-fn beyond_the_bound_of_open_requests_the_asker_is_told_busy() {
+fn requests_beyond_the_limit_of_open_ones_are_answered_with_busy() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let server = Nng.serve(&address, 5, keeper).expect("the address is free");
+    let (service, calls) = ManualService::new();
+    let server = Nng.serve(&address, 5, service).expect("the address is free");
     let caller = Nng.connect(&address).expect("an address");
     let (sender, answers) = mpsc::channel();
     (0..5).for_each(|n| ask_later(&*caller, &n.to_string(), &sender));
-    let open: Vec<_> = (0..5).map(|_| next_request(&heard)).collect();
+    let open: Vec<_> = (0..5).map(|_| next_request(&calls)).collect();
     for n in 0..500 {
         assert_eq!(ask(&*caller, &n.to_string()), Ok(format!("Busy {n}")));
     }
@@ -406,12 +406,12 @@ fn beyond_the_bound_of_open_requests_the_asker_is_told_busy() {
         assert_eq!(asked, answered);
     }
     ask_later(&*caller, "again", &sender);
-    next_request(&heard).2.send(b"yes");
+    next_request(&calls).2.send(b"yes");
     assert_eq!(answers.recv_timeout(LONG).expect("an answer").1, "yes");
 }
 
 #[test]
-fn a_panicking_service_answers_broken_and_serves_on() {
+fn a_panic_of_the_service_is_answered_with_broken_and_it_serves_on() {
     let address = free_address();
     let server = serve(&address, Arc::new(Echo::default()));
     let caller = Nng.connect(&address).expect("an address");
@@ -422,27 +422,27 @@ fn a_panicking_service_answers_broken_and_serves_on() {
     assert_eq!(server.open_requests(), 0);
 }
 
-/// Panics over everything.
-struct Hopeless;
+/// Panics in every method.
+struct PanickingService;
 
-impl Service for Hopeless {
-    fn request(&self, _: Peer, _: &[u8], _reply: Reply) {
+impl Service for PanickingService {
+    fn request(&self, _: Peer, _: &[u8], _reply: ReplyHandle) {
         panic!("no request");
     }
 
-    fn refuse(&self, _: &[u8], _: Refusal) -> Vec<u8> {
+    fn refuse(&self, _: &[u8], _: Rejection) -> Vec<u8> {
         panic!("no refusal")
     }
 
     fn gone(&self, _: Peer) {
-        panic!("no farewell");
+        panic!("no gone");
     }
 }
 
 #[test]
-fn a_service_that_panics_over_everything_answers_with_nothing() {
+fn a_service_that_panics_in_every_method_sends_empty_answers() {
     let address = free_address();
-    let _server = serve(&address, Arc::new(Hopeless));
+    let _server = serve(&address, Arc::new(PanickingService));
     for _ in 0..20 {
         let caller = Nng.connect(&address).expect("an address");
         assert_eq!(ask(&*caller, "well?"), Ok(String::new()));
@@ -450,25 +450,25 @@ fn a_service_that_panics_over_everything_answers_with_nothing() {
 }
 
 #[test]
-fn garbage_and_oversized_frames_are_closed_and_the_others_are_served() {
+fn peers_that_send_garbage_are_disconnected_and_others_are_served() {
     let address = free_address();
     let _server = serve(&address, Arc::new(Echo::default()));
     let caller = Nng.connect(&address).expect("an address");
     for greeting in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\0SP\0\0\x10\0\0", b"\0SQ\0\0\x30\0\0", &[0xff; 64]] {
-        assert!(RawPeer::greet(&address, greeting).expect("the server accepts").sees_the_end());
+        assert!(RawPeer::handshake(&address, greeting).expect("the server accepts").is_disconnected());
         assert_eq!(ask(&*caller, "still there?"), Ok("still there?".to_owned()));
     }
     let too_long = [1 << 63, (1 << 63) - 1, u64::MAX - 31, u64::MAX - 47, u64::MAX, 1 << 40, FRAME_MAX as u64 + 1];
     for length in too_long.into_iter().chain([0, 3]) {
         let mut peer = RawPeer::connect(&address);
         peer.0.write_all(&[&length.to_be_bytes()[..], &[0; 3]].concat()).expect("the server reads");
-        assert!(peer.sees_the_end(), "a frame of {length} bytes");
+        assert!(peer.is_disconnected(), "a frame of {length} bytes");
         assert_eq!(ask(&*caller, "still there?"), Ok("still there?".to_owned()));
     }
 }
 
 #[test]
-fn a_message_that_the_other_side_would_not_take_is_not_sent() {
+fn a_message_over_the_size_limit_is_not_sent() {
     let address = free_address();
     let server = serve(&address, Arc::new(Echo::default()));
     let caller = Nng.connect(&address).expect("an address");
@@ -482,7 +482,7 @@ fn a_message_that_the_other_side_would_not_take_is_not_sent() {
 // --- Callers ---
 
 #[test]
-fn a_call_to_nobody_times_out_within_its_limit_and_is_done_once() {
+fn a_call_without_a_server_times_out_in_time_and_ends_once() {
     let caller = Nng.connect(&free_address()).expect("an address");
     assert!(!caller.is_connected());
     let (sender, ends) = mpsc::channel();
@@ -490,7 +490,7 @@ fn a_call_to_nobody_times_out_within_its_limit_and_is_done_once() {
     for limit in limits {
         let (sender, begun) = (sender.clone(), Instant::now());
         let done = move |answer: Result<&[u8], CallError>| {
-            tell(&sender, (limit, answer.map(<[u8]>::to_vec), begun.elapsed()));
+            report(&sender, (limit, answer.map(<[u8]>::to_vec), begun.elapsed()));
         };
         caller.call(b"?", Duration::from_millis(limit), Box::new(done));
     }
@@ -508,22 +508,22 @@ fn a_call_to_nobody_times_out_within_its_limit_and_is_done_once() {
 #[test]
 fn a_call_that_timed_out_at_the_server_frees_its_context_for_others() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let _server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let _server = serve(&address, service);
     let caller = Nng.connect(&address).expect("an address");
     for n in 0..20_u8 {
         let short = call_blocking(&*caller, b"slow", Duration::from_millis(5), <[u8]>::to_vec);
         assert!(matches!(short, Err(CallError::TimedOut { .. })), "{short:?}");
-        let late = heard.try_iter().collect::<Vec<_>>();
+        let late = calls.try_iter().collect::<Vec<_>>();
         let (sender, answers) = mpsc::channel();
         ask_later(&*caller, "quick", &sender);
-        for heard_late in late {
-            if let Heard::Request(_, _, reply) = heard_late {
+        for late_call in late {
+            if let ServiceCall::Request(_, _, reply) = late_call {
                 reply.send(b"too late");
             }
         }
         loop {
-            let (_, body, reply) = next_request(&heard);
+            let (_, body, reply) = next_request(&calls);
             reply.send(&[b'a' + n]);
             if body == b"quick" {
                 break;
@@ -534,14 +534,14 @@ fn a_call_that_timed_out_at_the_server_frees_its_context_for_others() {
 }
 
 #[test]
-fn a_caller_finds_a_restarted_server_and_its_open_request_is_repeated() {
+fn open_requests_are_repeated_to_a_restarted_server() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let server = serve(&address, service);
     let caller = Nng.connect(&address).expect("an address");
     let (sender, answers) = mpsc::channel();
     ask_later(&*caller, "patience", &sender);
-    let (_, _, lost) = next_request(&heard);
+    let (_, _, lost) = next_request(&calls);
     until("the caller knows that it is connected", || caller.is_connected());
     drop(server);
     assert!(!lost.is_open());
@@ -560,12 +560,12 @@ fn a_caller_finds_a_restarted_server_and_its_open_request_is_repeated() {
 #[test]
 fn open_calls_of_a_dropped_caller_end_as_closed() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let _server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let _server = serve(&address, service);
     let caller = Nng.connect(&address).expect("an address");
     let (sender, answers) = mpsc::channel();
     (0..100).for_each(|n| ask_later(&*caller, &n.to_string(), &sender));
-    let _open: Vec<_> = (0..100).map(|_| next_request(&heard)).collect();
+    let _open: Vec<_> = (0..100).map(|_| next_request(&calls)).collect();
     within_time("dropping a caller", move || drop(caller));
     for _ in 0..100 {
         assert!(answers.recv_timeout(LONG).expect("each ends").1.ends_with("was closed"));
@@ -582,7 +582,7 @@ fn a_caller_may_be_dropped_by_its_own_answer() {
         let own = Arc::clone(&caller);
         let done = move |_: Result<&[u8], CallError>| {
             drop(own);
-            tell(&sender, ());
+            report(&sender, ());
         };
         caller.call(b"last words", LONG, Box::new(done));
         drop(caller);
@@ -591,13 +591,13 @@ fn a_caller_may_be_dropped_by_its_own_answer() {
 }
 
 #[test]
-fn a_panic_over_an_answer_is_the_callers_own_loss() {
+fn a_panic_in_a_decoder_ends_only_its_own_call() {
     let address = free_address();
     let _server = serve(&address, Arc::new(Echo::default()));
     let caller = Nng.connect(&address).expect("an address");
     let lost = Err(CallError::Closed { address: address.clone() });
     for _ in 0..50 {
-        assert_eq!(call_blocking(&*caller, b"?", LONG, |_| assert!(LONG.is_zero(), "as told")), lost);
+        assert_eq!(call_blocking(&*caller, b"?", LONG, |_| assert!(LONG.is_zero(), "on request")), lost);
         assert_eq!(ask(&*caller, "!"), Ok("!".to_owned()));
     }
 }
@@ -641,7 +641,7 @@ fn a_server_closed_under_traffic_does_not_hang() {
     }
 }
 
-/// Asks again with each answer.
+/// Makes a new call with each answer.
 fn keep_asking(caller: &Arc<dyn Caller>, stop: &Arc<AtomicBool>, answered: &Arc<AtomicUsize>) {
     let (weak, stop, answered) = (Arc::downgrade(caller), Arc::clone(stop), Arc::clone(answered));
     let done = move |answer: Result<&[u8], CallError>| {
@@ -654,17 +654,17 @@ fn keep_asking(caller: &Arc<dyn Caller>, stop: &Arc<AtomicBool>, answered: &Arc<
     caller.call(&[7; 100], LONG, Box::new(done));
 }
 
-/// Drops its server when asked to.
-struct Suicidal(Mutex<Option<Box<dyn Server>>>);
+/// Drops its own server with the first request.
+struct DroppingService(Mutex<Option<Box<dyn Server>>>);
 
-impl Service for Suicidal {
-    fn request(&self, _: Peer, _: &[u8], reply: Reply) {
+impl Service for DroppingService {
+    fn request(&self, _: Peer, _: &[u8], reply: ReplyHandle) {
         let server = lock(&self.0).take();
         drop(server);
         reply.send(b"never sent");
     }
 
-    fn refuse(&self, _: &[u8], _: Refusal) -> Vec<u8> {
+    fn refuse(&self, _: &[u8], _: Rejection) -> Vec<u8> {
         Vec::new()
     }
 
@@ -675,7 +675,7 @@ impl Service for Suicidal {
 fn a_server_may_be_dropped_by_its_own_service() {
     let address = free_address();
     for _ in 0..20 {
-        let service = Arc::new(Suicidal(Mutex::default()));
+        let service = Arc::new(DroppingService(Mutex::default()));
         let mut peer = None;
         until("the address is free again", || {
             let opened = Nng.serve(&address, 100, Arc::clone(&service) as Arc<dyn Service>);
@@ -684,30 +684,30 @@ fn a_server_may_be_dropped_by_its_own_service() {
             is_open
         });
         peer.insert(RawPeer::connect(&address)).ask(1, b"go");
-        assert!(peer.is_some_and(|mut peer| peer.sees_the_end()));
+        assert!(peer.is_some_and(|mut peer| peer.is_disconnected()));
     }
 }
 
 #[test]
-fn a_closed_server_lets_go_of_its_service_even_with_requests_open() {
+fn a_closed_server_drops_its_service_even_with_open_requests() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let server = serve(&address, Arc::clone(&keeper) as Arc<dyn Service>);
+    let (service, calls) = ManualService::new();
+    let server = serve(&address, Arc::clone(&service) as Arc<dyn Service>);
     let mut peers: Vec<_> = (0..20).map(|_| RawPeer::connect(&address)).collect();
     for peer in &mut peers {
         peer.ask(1, b"?");
     }
-    let open: Vec<_> = (0..20).map(|_| next_request(&heard)).collect();
+    let open: Vec<_> = (0..20).map(|_| next_request(&calls)).collect();
     drop(server);
     assert!(open.iter().all(|(.., reply)| !reply.is_open()));
-    assert!(peers.iter_mut().all(RawPeer::sees_the_end));
+    assert!(peers.iter_mut().all(RawPeer::is_disconnected));
     drop(open);
-    until("nothing holds the service", || Arc::strong_count(&keeper) == 1);
-    assert!(heard.try_recv().is_err(), "a closed server told something");
+    until("nothing holds the service", || Arc::strong_count(&service) == 1);
+    assert!(calls.try_recv().is_err(), "a closed server called its service");
 }
 
 #[test]
-fn an_address_that_is_taken_or_makes_no_sense_is_refused() {
+fn an_address_that_is_in_use_or_invalid_is_refused() {
     let address = free_address();
     let server = serve(&address, Arc::new(Echo::default()));
     let again = Nng.serve(&address, 1, Arc::new(Echo::default())).map(drop);
@@ -740,33 +740,33 @@ fn an_address_that_is_taken_or_makes_no_sense_is_refused() {
 // --- Announcements ---
 
 #[test]
-fn announcements_reach_a_hearer_that_joins_later_at_once() {
+fn a_late_subscriber_gets_an_announcement_at_once() {
     let address = free_address();
     let announcer = Nng.announcer(&address, Box::new(|| b"welcome".to_vec())).expect("the address is free");
     announcer.announce(b"to nobody");
     let mut subscribers = Vec::new();
     for _ in 0..20 {
-        let (sender, heard) = mpsc::channel();
-        let subscriber = Nng.subscriber(&address, Box::new(move |message| tell(&sender, message.to_vec())));
-        assert_eq!(heard.recv_timeout(LONG).expect("a welcome"), b"welcome");
-        subscribers.push((subscriber.expect("an address"), heard));
+        let (sender, messages) = mpsc::channel();
+        let subscriber = Nng.subscriber(&address, Box::new(move |message| report(&sender, message.to_vec())));
+        assert_eq!(messages.recv_timeout(LONG).expect("a welcome"), b"welcome");
+        subscribers.push((subscriber.expect("an address"), messages));
     }
     announcer.announce(b"to all");
-    for (_, heard) in &subscribers {
-        until("it hears what is for all", || heard.try_recv().is_ok_and(|message| message == b"to all"));
+    for (_, messages) in &subscribers {
+        until("the message for all arrives", || messages.try_recv().is_ok_and(|message| message == b"to all"));
     }
     within_time("closing subscribers", move || drop(subscribers));
     within_time("closing an announcer", move || drop(announcer));
 }
 
 #[test]
-fn a_hearer_finds_an_announcer_that_comes_later_or_comes_back() {
+fn a_subscriber_finds_an_announcer_that_starts_later_or_restarts() {
     let address = free_address();
-    let (sender, heard) = mpsc::channel();
-    let _subscriber = Nng.subscriber(&address, Box::new(move |message| tell(&sender, message.to_vec())));
+    let (sender, messages) = mpsc::channel();
+    let _subscriber = Nng.subscriber(&address, Box::new(move |message| report(&sender, message.to_vec())));
     for n in 0..5_u8 {
         let announcer = Nng.announcer(&address, Box::new(move || vec![n])).expect("the address is free");
-        assert_eq!(heard.recv_timeout(LONG).expect("a welcome"), [n]);
+        assert_eq!(messages.recv_timeout(LONG).expect("a welcome"), [n]);
         drop(announcer);
     }
 }

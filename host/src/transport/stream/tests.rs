@@ -1,4 +1,4 @@
-//! Stories of a question and of servers that speak the bytes themselves, rightly or not.
+//! Tests against servers that write raw bytes, valid and invalid ones.
 
 use std::{
     io::Read as _,
@@ -9,45 +9,45 @@ use std::{
 use super::*;
 use crate::transport::PAYLOAD_MAX;
 
-/// Long enough for a busy machine; nothing here takes that long unless it hangs.
+/// Timeout for hangs, long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(30);
 
-/// How a server treats one connection.
-type Treatment = fn(&mut TcpStream) -> io::Result<()>;
+/// Handles one connection of a server.
+type Handler = fn(&mut TcpStream) -> io::Result<()>;
 
-/// A server that takes one connection after the other, treats each as it says there, and ends.
-fn treat(treatments: &'static [Treatment]) -> (String, JoinHandle<()>) {
+/// Starts a server that handles one connection with each of these, and ends.
+fn serve(handlers: &'static [Handler]) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("tcp://{}", listener.local_addr().expect("its address"));
     let server = thread::spawn(move || {
-        for treatment in treatments {
+        for handler in handlers {
             let (mut stream, _) = listener.accept().expect("a connection");
             stream.set_read_timeout(Some(LONG)).expect("a timeout");
-            treatment(&mut stream).expect("the other side goes on");
+            handler(&mut stream).expect("the other side goes on");
         }
     });
     (address, server)
 }
 
-/// Shakes hands.
-fn greet(stream: &mut TcpStream) -> io::Result<()> {
+/// Does the server's part of the handshake.
+fn handshake(stream: &mut TcpStream) -> io::Result<()> {
     let mut greeting = [0; 8];
     stream.read_exact(&mut greeting)?;
     assert_eq!(greeting, REQ);
     stream.write_all(&REP)
 }
 
-/// Reads one question: its number and its body.
+/// Reads one request: its id and its body.
 fn next(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut len = [0; LENGTH_LEN];
     stream.read_exact(&mut len)?;
-    let mut question = vec![0; usize::try_from(u64::from_be_bytes(len)).expect("a length")];
-    stream.read_exact(&mut question)?;
-    Ok(question)
+    let mut request = vec![0; usize::try_from(u64::from_be_bytes(len)).expect("a length")];
+    stream.read_exact(&mut request)?;
+    Ok(request)
 }
 
-fn hear(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    greet(stream)?;
+fn accept(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    handshake(stream)?;
     next(stream)
 }
 
@@ -56,8 +56,8 @@ fn frame(body: &[u8]) -> Vec<u8> {
 }
 
 fn echo(stream: &mut TcpStream) -> io::Result<()> {
-    let question = hear(stream)?;
-    stream.write_all(&frame(&question))
+    let request = accept(stream)?;
+    stream.write_all(&frame(&request))
 }
 
 fn dial(address: &str) -> StreamReq {
@@ -74,67 +74,67 @@ fn ask(blocking_req: &mut StreamReq, body: &[u8]) -> Result<Vec<u8>, CallError> 
     ask_within(blocking_req, body, LONG)
 }
 
-/// Asks a server that will not answer, and gives how long that took.
-fn ask_in_vain(blocking_req: &mut StreamReq, body: &[u8], waited: Duration) -> Duration {
+/// Makes a request that times out, and returns how long that took.
+fn ask_until_timeout(blocking_req: &mut StreamReq, body: &[u8], waited: Duration) -> Duration {
     let begun = Instant::now();
-    let late = Err(CallError::TimedOut { address: blocking_req.text.clone(), waited });
-    assert_eq!(ask_within(blocking_req, body, waited), late);
+    let timed_out = Err(CallError::TimedOut { address: blocking_req.text.clone(), waited });
+    assert_eq!(ask_within(blocking_req, body, waited), timed_out);
     begun.elapsed()
 }
 
 #[test]
-fn a_question_is_asked_until_somebody_makes_sense() {
-    let (address, server) = treat(&[
+fn a_request_is_repeated_until_there_is_a_valid_answer() {
+    let (address, server) = serve(&[
         |_| Ok(()),
         |stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-        |stream| hear(stream).map(drop),
-        |stream| hear(stream).and_then(|_| stream.write_all(&u64::MAX.to_be_bytes())),
-        |stream| hear(stream).and_then(|_| stream.write_all(&frame(b"abc"))),
-        |stream| hear(stream).and_then(|_| stream.write_all(&frame(b"\x80\0\0\0another answer"))),
-        |stream| hear(stream).and_then(|question| stream.write_all(&frame(&question)[..9])),
+        |stream| accept(stream).map(drop),
+        |stream| accept(stream).and_then(|_| stream.write_all(&u64::MAX.to_be_bytes())),
+        |stream| accept(stream).and_then(|_| stream.write_all(&frame(b"abc"))),
+        |stream| accept(stream).and_then(|_| stream.write_all(&frame(b"\x80\0\0\0another answer"))),
+        |stream| accept(stream).and_then(|request| stream.write_all(&frame(&request)[..9])),
         |stream| {
-            let answer = frame(&hear(stream)?);
+            let answer = frame(&accept(stream)?);
             answer.iter().try_for_each(|byte| stream.write_all(&[*byte]))
         },
     ]);
     let (mut times, mut answer) = (0, Vec::new());
     let mut read = |body: &[u8]| answer = body.to_vec();
     dial(&address).ask(b"anybody?", LONG, &mut || times += 1, &mut read).expect("an answer");
-    assert_eq!((&answer[..], times), (&b"anybody?"[..], 6), "it was on its way six times");
+    assert_eq!((&answer[..], times), (&b"anybody?"[..], 6), "it was sent six times");
     server.join().expect("each connection was used");
 }
 
 #[test]
-fn an_answer_that_comes_twice_is_not_taken_for_the_next_one() {
-    let (address, server) = treat(&[
+fn a_repeated_answer_is_not_the_answer_to_the_next_request() {
+    let (address, server) = serve(&[
         |stream| {
-            let answer = frame(&hear(stream)?);
+            let answer = frame(&accept(stream)?);
             stream.write_all(&[&answer[..], &answer[..]].concat())?;
-            // Until it is hung up.
+            // Until the client closes the connection.
             while next(stream).is_ok() {}
             Ok(())
         },
         echo,
     ]);
     let mut blocking_req = dial(&address);
-    for question in ["one", "two"] {
-        assert_eq!(ask(&mut blocking_req, question.as_bytes()), Ok(question.into()));
+    for request in ["one", "two"] {
+        assert_eq!(ask(&mut blocking_req, request.as_bytes()), Ok(request.into()));
     }
     server.join().expect("both connections were used");
 }
 
 #[test]
-fn the_numbers_of_questions_begin_again_after_the_last() {
-    let (address, server) = treat(&[|stream| {
+fn request_ids_wrap_around() {
+    let (address, server) = serve(&[|stream| {
         for number in [0x8000_0000_u32, 0x8000_0001] {
-            let question = if number == 0x8000_0000 { hear(stream)? } else { next(stream)? };
-            assert_eq!(question[..NUMBER_LEN], number.to_be_bytes());
-            stream.write_all(&frame(&question))?;
+            let request = if number == 0x8000_0000 { accept(stream)? } else { next(stream)? };
+            assert_eq!(request[..ID_LEN], number.to_be_bytes());
+            stream.write_all(&frame(&request))?;
         }
         Ok(())
     }]);
     let mut blocking_req = dial(&address);
-    blocking_req.number = LAST_HOP - 1;
+    blocking_req.last_id = LAST_HOP - 1;
     for _ in 0..2 {
         assert_eq!(ask(&mut blocking_req, b"?"), Ok(b"?".to_vec()));
     }
@@ -142,26 +142,26 @@ fn the_numbers_of_questions_begin_again_after_the_last() {
 }
 
 #[test]
-fn servers_that_keep_silent_or_do_not_read_or_dribble_are_given_up_in_time() {
+fn requests_to_silent_stuck_or_slow_servers_time_out() {
     let limit = Duration::from_secs(1);
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("tcp://{}", silent.local_addr().expect("its address"));
-    let took = ask_in_vain(&mut dial(&address), b"?", limit);
+    let took = ask_until_timeout(&mut dial(&address), b"?", limit);
     assert!(took < 20 * limit, "silence took {took:?}");
 
-    let (address, server) = treat(&[|stream| {
-        greet(stream)?;
+    let (address, server) = serve(&[|stream| {
+        handshake(stream)?;
         stream.peek(&mut [0]).map(drop)?;
         thread::park_timeout(Duration::from_secs(2));
         Ok(())
     }]);
-    let took = ask_in_vain(&mut dial(&address), &vec![0; BODY_MAX], limit);
+    let took = ask_until_timeout(&mut dial(&address), &vec![0; BODY_MAX], limit);
     assert!(took < 20 * limit, "a server that does not read took {took:?}");
     server.join().expect("it greets");
 
-    // A byte each 0.3 s would keep a wait alive that begins anew with each: 5 s in all.
-    let (address, server) = treat(&[|stream| {
-        let answer = frame(&hear(stream)?);
+    // A byte every 0.3 s must not extend the wait: it would take 5 s in all.
+    let (address, server) = serve(&[|stream| {
+        let answer = frame(&accept(stream)?);
         for byte in &answer {
             stream.set_read_timeout(Some(Duration::from_millis(300)))?;
             let hung_up = matches!(stream.peek(&mut [0]), Ok(0));
@@ -171,17 +171,17 @@ fn servers_that_keep_silent_or_do_not_read_or_dribble_are_given_up_in_time() {
         }
         panic!("it was waited for to the end");
     }]);
-    ask_in_vain(&mut dial(&address), b"?", limit);
+    ask_until_timeout(&mut dial(&address), b"?", limit);
     server.join().expect("it is hung up on");
 }
 
 #[test]
-fn bodies_of_every_size_that_is_allowed_come_back() {
-    let (address, server) = treat(&[|stream| {
-        greet(stream)?;
+fn bodies_of_all_allowed_sizes_are_echoed() {
+    let (address, server) = serve(&[|stream| {
+        handshake(stream)?;
         for _ in 0..4 {
-            let question = next(stream)?;
-            stream.write_all(&frame(&question))?;
+            let request = next(stream)?;
+            stream.write_all(&frame(&request))?;
         }
         Ok(())
     }]);
@@ -190,8 +190,8 @@ fn bodies_of_every_size_that_is_allowed_come_back() {
         let body = vec![b'x'; size];
         assert!(ask(&mut blocking_req, &body).is_ok_and(|answer| answer == body), "{size} bytes");
         assert!(
-            blocking_req.question.capacity() + blocking_req.answer.capacity() <= 2 * KEPT_MAX,
-            "room is given back"
+            blocking_req.request.capacity() + blocking_req.answer.capacity() <= 2 * KEPT_CAPACITY_MAX,
+            "buffers shrink"
         );
     }
     assert_eq!(ask(&mut blocking_req, &vec![0; BODY_MAX + 1]), Err(CallError::TooLarge { size: BODY_MAX + 1 }));
@@ -199,7 +199,7 @@ fn bodies_of_every_size_that_is_allowed_come_back() {
 }
 
 #[test]
-fn only_addresses_are_taken() {
+fn invalid_addresses_are_refused() {
     for wrong in ["", "127.0.0.1:5560", "tcp://127.0.0.1", "ipc:///tmp/x"] {
         assert!(matches!(StreamReq::new(wrong), Err(OpenError::BadAddress { .. })), "{wrong}");
     }

@@ -1,4 +1,4 @@
-//! One connection, what it has open, and when the service is told that it is gone.
+//! A connection of a server socket: its open requests, and when the service learns that it is gone.
 
 use std::{
     collections::HashMap,
@@ -17,46 +17,46 @@ use ::nng::{
 
 use super::{
     super::super::Peer,
-    frames::{Progress, Taken},
-    slot::Slot,
+    context::ReplyContext,
+    frames::{CompletedMessages, FrameProgress},
 };
 use crate::lock::lock;
 
-/// One connection.
-pub(super) struct Connection {
+/// A connection to a peer.
+pub(super) struct PeerConnection {
     peer: Peer,
     pipe: Pipe,
-    requests: Mutex<Requests>,
-    /// What waits for this peer to read it, in bytes.
+    requests: Mutex<PeerRequests>,
+    /// Bytes of answers that wait for this peer to read them.
     unsent: AtomicUsize,
-    /// It is being closed, for that or for another reason.
-    cut: AtomicBool,
-    /// Its requests that are with the service, unanswered.
+    /// Whether it is being closed.
+    is_closing: AtomicBool,
+    /// Number of its unanswered requests.
     open: AtomicUsize,
-    /// The messages and bytes that came in. Whole messages only.
+    /// Number and bytes of the complete messages that were received.
     messages: AtomicU64,
     bytes: AtomicU64,
-    /// How far the message is that comes in.
-    pub(super) progress: Mutex<Progress>,
+    /// Progress of the message that is being received.
+    pub(super) progress: Mutex<FrameProgress>,
     remote: Option<SocketAddr>,
 }
 
-/// What stands before the body of a message that came directly: its length and the request's id.
-const AROUND: u64 = 8 + 4;
+/// Bytes before the body of a message without further hops: its length and the request id.
+const HEADER_LEN: u64 = 8 + 4;
 
-/// What one connection has asked.
+/// The requests of one connection.
 #[derive(Default)]
-struct Requests {
-    /// The open ones by their slot's place, with their generation.
-    open: HashMap<usize, (Arc<Slot>, u64)>,
-    /// How many are being handed to the service right now, or taken back from a peer that is gone.
+struct PeerRequests {
+    /// The open requests by the index of their context, with their generation.
+    open: HashMap<usize, (Arc<ReplyContext>, u64)>,
+    /// Number of requests that are being handed to the service, or withdrawn as the peer is gone.
     busy: usize,
     /// Whether the service knows this peer.
-    known: bool,
-    gone: bool,
+    is_known: bool,
+    is_gone: bool,
 }
 
-impl Connection {
+impl PeerConnection {
     pub(super) fn new(pipe: Pipe) -> Self {
         static LATEST: AtomicU64 = AtomicU64::new(0);
         let peer = Peer(LATEST.fetch_add(1, Relaxed) + 1);
@@ -65,7 +65,7 @@ impl Connection {
             pipe,
             requests: Mutex::default(),
             unsent: AtomicUsize::new(0),
-            cut: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -74,12 +74,12 @@ impl Connection {
         }
     }
 
-    /// Where its peer is, if that is known.
+    /// The address of its peer, if known.
     pub(super) fn remote(&self) -> Option<SocketAddr> {
         self.remote
     }
 
-    /// The host of its peer: an address, of IPv6 all those of a network, as one host has many.
+    /// The host of its peer: an IPv4 address, or a /64 network of IPv6, as one host has many of its addresses.
     pub(super) fn host(&self) -> Option<IpAddr> {
         let host = self.remote?.ip().to_canonical();
         Some(match host {
@@ -88,19 +88,19 @@ impl Connection {
         })
     }
 
-    /// Notes that a message has come in, with a body of this size.
-    pub(super) fn take(&self, size: usize) {
+    /// Counts a received message with a body of this size.
+    pub(super) fn count_message(&self, size: usize) {
         let size = u64::try_from(size).unwrap_or(u64::MAX);
         self.messages.fetch_add(1, Relaxed);
-        self.bytes.fetch_add(size.saturating_add(AROUND), Relaxed);
+        self.bytes.fetch_add(size.saturating_add(HEADER_LEN), Relaxed);
     }
 
-    /// What has come in.
-    pub(super) fn taken(&self) -> Taken {
-        Taken { messages: self.messages.load(Relaxed), bytes: self.bytes.load(Relaxed) }
+    /// The complete messages that were received.
+    pub(super) fn completed(&self) -> CompletedMessages {
+        CompletedMessages { messages: self.messages.load(Relaxed), bytes: self.bytes.load(Relaxed) }
     }
 
-    /// How many of its requests are open.
+    /// Number of its open requests.
     pub(super) fn open(&self) -> usize {
         self.open.load(Relaxed)
     }
@@ -109,82 +109,82 @@ impl Connection {
         self.peer
     }
 
-    /// Begins to hand a request to the service, unless the peer is gone.
-    pub(super) fn enter(&self, slot: &Arc<Slot>, generation: u64) -> bool {
+    /// Starts to hand a request to the service. Returns false if the peer is gone.
+    pub(super) fn enter(&self, context: &Arc<ReplyContext>, generation: u64) -> bool {
         let mut requests = lock(&self.requests);
-        if requests.gone {
+        if requests.is_gone {
             return false;
         }
-        requests.known = true;
+        requests.is_known = true;
         requests.busy += 1;
-        requests.open.insert(slot.index(), (Arc::clone(slot), generation));
+        requests.open.insert(context.index(), (Arc::clone(context), generation));
         self.open.fetch_add(1, Relaxed);
         true
     }
 
-    /// Ends handing over. Whether the service must be told now that the peer is gone.
+    /// Ends handing over. Returns whether the service must now be told that the peer is gone.
     pub(super) fn exit(&self) -> bool {
         let mut requests = lock(&self.requests);
         requests.busy -= 1;
-        requests.gone && requests.known && requests.busy == 0
+        requests.is_gone && requests.is_known && requests.busy == 0
     }
 
-    /// Notes that the request of this slot is no longer open.
+    /// Removes the request of this context, which is no longer open.
     pub(super) fn forget(&self, index: usize) {
         if lock(&self.requests).open.remove(&index).is_some() {
             self.open.fetch_sub(1, Relaxed);
         }
     }
 
-    /// Notes that the peer is gone, and gives what it had open, which counts on until the last of it is
-    /// no longer so. [`Self::exit`] must follow.
-    pub(super) fn leave(&self) -> Vec<(Arc<Slot>, u64)> {
+    /// Marks the peer as gone, and returns its open requests, which count until the last of them has ended.
+    /// [`Self::exit`] must follow.
+    pub(super) fn leave(&self) -> Vec<(Arc<ReplyContext>, u64)> {
         let mut requests = lock(&self.requests);
-        requests.gone = true;
+        requests.is_gone = true;
         requests.busy += 1;
         mem::take(&mut requests.open).into_values().collect()
     }
 
-    /// Notes that so much waits for this peer to read it.
-    pub(super) fn owe(&self, bytes: usize) {
+    /// Counts bytes that wait for this peer to read them.
+    pub(super) fn add_unsent(&self, bytes: usize) {
         self.unsent.fetch_add(bytes, Relaxed);
     }
 
-    /// Notes that so much no longer waits.
-    pub(super) fn settle(&self, bytes: usize) {
+    /// Uncounts bytes that no longer wait.
+    pub(super) fn remove_unsent(&self, bytes: usize) {
         self.unsent.fetch_sub(bytes, Relaxed);
     }
 
-    /// What waits for this peer to read it, in bytes.
+    /// Bytes that wait for this peer to read them.
     pub(super) fn unsent(&self) -> usize {
         self.unsent.load(Relaxed)
     }
 
-    /// Closes the connection, as one that takes the room of others. Whether it is the first to do so.
-    pub(super) fn cut_off(&self) -> bool {
-        !self.cut.swap(true, Relaxed) && self.disconnect()
+    /// Closes the connection. Returns whether this call was the first to do so.
+    pub(super) fn disconnect_once(&self) -> bool {
+        !self.is_closing.swap(true, Relaxed) && self.close_pipe()
     }
 
-    /// Closes the connection, and has the first to do so log why.
-    pub(super) fn give_up(&self, log: impl FnOnce(u64, Option<&str>)) {
-        if self.cut_off() {
+    /// Closes the connection, and calls `log` if this call was the first to do so.
+    pub(super) fn disconnect_logged(&self, log: impl FnOnce(u64, Option<&str>)) {
+        if self.disconnect_once() {
             let from = self.remote.map(|remote| remote.to_string());
             log(self.peer.0, from.as_deref());
         }
     }
 
-    /// Closes the connection, unless it is gone: the crate panics over a pipe that is no more. While
-    /// this holds the lock, NNG cannot forget the pipe, as it tells us before.
-    fn disconnect(&self) -> bool {
+    /// Closes the connection, unless it is gone: the `nng` crate panics when a freed pipe is closed. NNG does not
+    /// free it while this holds the lock, as it calls `leave` before.
+    fn close_pipe(&self) -> bool {
         let requests = lock(&self.requests);
-        if !requests.gone {
+        if !requests.is_gone {
             self.pipe.close();
         }
-        !requests.gone
+        !requests.is_gone
     }
 }
 
-/// Where the peer of a pipe is. The crate leaves ports as they are on the wire.
+/// The address of a pipe's peer. The `nng` crate leaves ports in network byte order.
 fn remote(pipe: Pipe) -> Option<SocketAddr> {
     match pipe.get_opt::<RemAddr>().ok()? {
         ::nng::SocketAddr::Inet(address) => Some((*address.ip(), u16::from_be(address.port())).into()),

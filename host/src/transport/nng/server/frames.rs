@@ -1,11 +1,11 @@
-//! Messages that have begun to come in and are not complete: how much memory they hold, and how long.
+//! Limits incomplete messages: the memory that they hold, and the time that they take.
 //!
-//! Separate module because NNG says nothing of them: it allocates the announced size and reads, for as
-//! long as the peer likes. So one thread compares what the kernel has received over each connection
-//! with what was received in whole messages; the rest is a message on its way. Invariants: a peer
-//! that lets its message stand still for [`STILL_MAX`], or takes [`Bounds::time_max`] for it, is
-//! disconnected; beyond [`Bounds::held_max`] the host that holds most is disconnected, connection by
-//! connection, until the rest fits. A peer between two messages is never touched.
+//! Separate module because NNG does not report them: it allocates the announced size and reads for as long as the
+//! peer likes. So one thread compares what the kernel has received over each connection with the complete
+//! messages; the rest is an incomplete message. Invariants: a peer whose message makes no progress for
+//! [`STALLED_MAX`], or takes longer than [`FrameLimits::time_max`], is disconnected; beyond
+//! [`FrameLimits::held_max`] the host that holds most is disconnected, connection by connection, until the rest
+//! fits. A peer between two messages is never disconnected.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,47 +16,47 @@ use std::{
 };
 
 use super::{
-    Shared,
-    connection::Connection,
-    received::{self, Descriptor, Received},
+    ServerSocket,
+    connection::PeerConnection,
+    received::{self, FileDescriptor, Received},
 };
 use crate::lock::lock;
 
-/// Time without a further byte after which an incomplete message is given up.
-pub(super) const STILL_MAX: Duration = Duration::from_secs(10);
-/// Time without a further byte after which it may have to make room for others.
-const STILL: Duration = Duration::from_millis(90);
-/// Age at which a message that does move on may have to make room for others.
-const OLD: Duration = Duration::from_secs(2);
-/// Delay between two looks while nothing is incomplete.
-const EVERY: Duration = Duration::from_millis(250);
-/// Delay between two looks otherwise.
-const OFTEN: Duration = Duration::from_millis(100);
-/// A look takes at most one part in this many of the time, unless it would come too late then.
-const LOOK_SHARE: u32 = 20;
-/// Maximum delay between two looks.
-const SELDOM: Duration = Duration::from_secs(1);
-/// A look that comes so much later than it should says that this process stood still itself.
+/// Time without a further byte after which the peer of an incomplete message is disconnected.
+pub(super) const STALLED_MAX: Duration = Duration::from_secs(10);
+/// Time without a further byte after which it may be disconnected to make room for others.
+const STALLED_MIN: Duration = Duration::from_millis(90);
+/// Age at which a message that does make progress may be disconnected to make room for others.
+const AGE_MIN: Duration = Duration::from_secs(2);
+/// Interval between two checks while no message is incomplete.
+const IDLE_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval between two checks otherwise.
+const BUSY_INTERVAL: Duration = Duration::from_millis(100);
+/// A check takes at most one part in this many of the time, within [`INTERVAL_MAX`].
+const CHECK_SHARE: u32 = 20;
+/// Maximum interval between two checks.
+const INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Delay of a check after which this process itself was stalled, and no peer is to blame.
 const STALL: Duration = Duration::from_secs(2);
-/// What a connection begins with.
-const GREETING: u64 = 8;
-/// What each further hop adds to a message, which is taken off before we see it, in bytes at most.
-const HOPS: u64 = 4 * (super::HOPS_MAX as u64 - 1);
-/// Maximum number of messages whose hops are put down to what is not accounted for.
-const HOPS_OF_MAX: u64 = 10_000;
-/// Number of looks in which a connection's descriptor is searched for.
+/// Bytes of the handshake of a connection.
+const HANDSHAKE_LEN: u64 = 8;
+/// Maximum bytes that further hops add to a message; NNG removes them.
+const HOPS_LEN_MAX: u64 = 4 * (super::HOPS_MAX as u64 - 1);
+/// Maximum number of messages whose hops may explain bytes that belong to no message.
+const HOP_MESSAGES_MAX: u64 = 10_000;
+/// Maximum number of checks that search for a connection's descriptor.
 const SEARCHES_MAX: u32 = 20;
 
-/// What bounds incomplete messages.
+/// Limits of incomplete messages.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Maximum memory that they hold together, in bytes.
+pub(super) struct FrameLimits {
+    /// Maximum bytes of all together.
     pub(super) held_max: u64,
-    /// Maximum time that one may take.
+    /// Maximum duration of one.
     pub(super) time_max: Duration,
 }
 
-impl Default for Bounds {
+impl Default for FrameLimits {
     fn default() -> Self {
         Self { held_max: 256 * 1024 * 1024, time_max: Duration::from_mins(5) }
     }
@@ -65,30 +65,30 @@ impl Default for Bounds {
 /// The incomplete messages of several sockets.
 #[derive(Debug)]
 pub(super) struct Frames {
-    bounds: Bounds,
-    watched: Mutex<Watched>,
+    limits: FrameLimits,
+    watched: Mutex<WatchedSockets>,
 }
 
 #[derive(Debug, Default)]
-struct Watched {
-    sockets: Vec<Weak<Shared>>,
-    /// Whether there is a thread that watches them.
+struct WatchedSockets {
+    sockets: Vec<Weak<ServerSocket>>,
+    /// Whether the thread runs that checks them.
     has_thread: bool,
 }
 
 impl Frames {
-    pub(super) fn new(bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self { bounds, watched: Mutex::default() })
+    pub(super) fn new(limits: FrameLimits) -> Arc<Self> {
+        Arc::new(Self { limits, watched: Mutex::default() })
     }
 
-    /// Those of all sockets of this process.
+    /// The incomplete messages of all sockets of this process.
     pub(super) fn of_process() -> &'static Arc<Self> {
         static FRAMES: OnceLock<Arc<Frames>> = OnceLock::new();
-        FRAMES.get_or_init(|| Self::new(Bounds::default()))
+        FRAMES.get_or_init(|| Self::new(FrameLimits::default()))
     }
 
-    /// Watches the connections of one more socket, until it is dropped.
-    pub(super) fn watch(self: &Arc<Self>, socket: &Arc<Shared>) {
+    /// Checks the connections of one more socket, until it is dropped.
+    pub(super) fn watch(self: &Arc<Self>, socket: &Arc<ServerSocket>) {
         let mut watched = lock(&self.watched);
         watched.sockets.push(Arc::downgrade(socket));
         if watched.has_thread {
@@ -99,27 +99,27 @@ impl Frames {
             Ok(_) => watched.has_thread = true,
             Err(error) => tracing::warn!(
                 error = crate::system::explain(&error),
-                "no thread to bound messages that stay incomplete"
+                "cannot start a thread: incomplete messages are not limited"
             ),
         }
     }
 
     fn run(&self) {
-        let (mut wait, mut before) = (EVERY, Instant::now());
+        let (mut wait, mut before) = (IDLE_INTERVAL, Instant::now());
         loop {
             thread::park_timeout(wait);
             let Some(sockets) = self.sockets() else { return };
             let now = Instant::now();
-            let stood_still = now.duration_since(before) > wait + STALL;
-            let held = self.look(&sockets, now, stood_still);
-            let usual = if held > 0 { OFTEN } else { EVERY };
+            let was_stalled = now.duration_since(before) > wait + STALL;
+            let held = self.check(&sockets, now, was_stalled);
+            let usual = if held > 0 { BUSY_INTERVAL } else { IDLE_INTERVAL };
             before = Instant::now();
-            wait = now.elapsed().saturating_mul(LOOK_SHARE).clamp(usual, SELDOM);
+            wait = now.elapsed().saturating_mul(CHECK_SHARE).clamp(usual, INTERVAL_MAX);
         }
     }
 
-    /// The sockets, or none if all are gone, and this thread with them.
-    fn sockets(&self) -> Option<Vec<Arc<Shared>>> {
+    /// Returns the sockets; `None` if all are dropped, which ends the thread.
+    fn sockets(&self) -> Option<Vec<Arc<ServerSocket>>> {
         let mut watched = lock(&self.watched);
         watched.sockets.retain(|socket| socket.strong_count() > 0);
         let sockets: Vec<_> = watched.sockets.iter().filter_map(Weak::upgrade).collect();
@@ -127,26 +127,26 @@ impl Frames {
         watched.has_thread.then_some(sockets)
     }
 
-    /// Looks at every connection, and disconnects those that must go. Gives how much is incomplete.
-    fn look(&self, sockets: &[Arc<Shared>], now: Instant, stood_still: bool) -> u64 {
+    /// Checks every connection, and disconnects those beyond the limits. Returns the bytes of incomplete messages.
+    fn check(&self, sockets: &[Arc<ServerSocket>], now: Instant, was_stalled: bool) -> u64 {
         let mut incomplete = Vec::new();
         for socket in sockets {
             let connections = socket.connections();
             find_descriptors(socket.port, &connections);
-            // Whole messages wait then, and this side holds them up.
-            let excused = stood_still || !socket.is_receiving();
+            // Then complete messages wait, and this side is to blame.
+            let is_excused = was_stalled || !socket.is_receiving();
             for connection in connections {
                 let mut progress = lock(&connection.progress);
                 let Some(received) = progress.descriptor.and_then(received::received) else { continue };
-                let held = progress.look(now, received, connection.taken(), excused);
-                let (still, age) = (progress.still(now), progress.age(now));
+                let held = progress.update(now, received, connection.completed(), is_excused);
+                let (stalled, age) = (progress.stalled(now), progress.age(now));
                 drop(progress);
-                if still > STILL_MAX || age > self.bounds.time_max {
-                    connection.give_up(|peer, from| {
-                        tracing::warn!(peer, from, held, "a message stays incomplete for too long: disconnected");
+                if stalled > STALLED_MAX || age > self.limits.time_max {
+                    connection.disconnect_logged(|peer, from| {
+                        tracing::warn!(peer, from, held, "a message is incomplete for too long: disconnected");
                     });
                 } else if held > 0 {
-                    incomplete.push(Incomplete { connection, held, still, age });
+                    incomplete.push(IncompleteFrame { connection, held, stalled, age });
                 }
             }
         }
@@ -155,19 +155,19 @@ impl Frames {
         held
     }
 
-    /// Disconnects those that hold most, until the rest fits.
-    fn make_room(&self, mut incomplete: Vec<Incomplete>, mut held: u64) {
-        if held <= self.bounds.held_max {
+    /// Disconnects the connections that hold most, until the rest fits.
+    fn make_room(&self, mut incomplete: Vec<IncompleteFrame>, mut held: u64) {
+        if held <= self.limits.held_max {
             return;
         }
         let mut hosts = HashMap::<Option<IpAddr>, u64>::new();
         for one in &incomplete {
             *hosts.entry(one.connection.host()).or_default() += one.held;
         }
-        incomplete.retain(|one| one.still >= STILL || one.age >= OLD);
-        // Those that stand still longest go first. Of a host, the last is looked at first.
-        incomplete.sort_unstable_by_key(|one| (one.still, one.held));
-        while held > self.bounds.held_max {
+        incomplete.retain(|one| one.stalled >= STALLED_MIN || one.age >= AGE_MIN);
+        // Of a host, the one that is stalled longest is disconnected first: it is last.
+        incomplete.sort_unstable_by_key(|one| (one.stalled, one.held));
+        while held > self.limits.held_max {
             let has_some = |host: Option<IpAddr>| incomplete.iter().any(|one| one.connection.host() == host);
             let largest = hosts.iter().filter(|(host, _)| has_some(**host)).max_by_key(|(_, held)| **held);
             let Some(host) = largest.map(|(host, _)| *host) else { return };
@@ -175,7 +175,7 @@ impl Frames {
             let one = incomplete.remove(index);
             held = held.saturating_sub(one.held);
             hosts.entry(host).and_modify(|held| *held = held.saturating_sub(one.held));
-            one.connection.give_up(|peer, from| {
+            one.connection.disconnect_logged(|peer, from| {
                 let why = "incomplete messages hold too much memory, most of it for this host";
                 tracing::warn!(peer, from, held = one.held, "{why}: disconnected");
             });
@@ -184,17 +184,17 @@ impl Frames {
 }
 
 /// A connection with an incomplete message.
-struct Incomplete {
-    connection: Arc<Connection>,
+struct IncompleteFrame {
+    connection: Arc<PeerConnection>,
     held: u64,
-    still: Duration,
+    stalled: Duration,
     age: Duration,
 }
 
 /// Finds the descriptors of new connections.
-fn find_descriptors(port: u16, connections: &[Arc<Connection>]) {
-    let mut wanted = HashMap::<SocketAddr, &Arc<Connection>>::new();
-    let mut known = HashSet::<Descriptor>::new();
+fn find_descriptors(port: u16, connections: &[Arc<PeerConnection>]) {
+    let mut wanted = HashMap::<SocketAddr, &Arc<PeerConnection>>::new();
+    let mut known = HashSet::<FileDescriptor>::new();
     for connection in connections {
         let mut progress = lock(&connection.progress);
         match (progress.descriptor, connection.remote()) {
@@ -218,61 +218,61 @@ fn find_descriptors(port: u16, connections: &[Arc<Connection>]) {
     }
 }
 
-/// What was received in whole messages over a connection.
+/// The complete messages that were received over a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
-    /// How many there were.
+pub(super) struct CompletedMessages {
+    /// Their number.
     pub(super) messages: u64,
-    /// Their bytes, with what one that came directly has around it.
+    /// Their bytes, with headers of messages without further hops.
     pub(super) bytes: u64,
 }
 
-/// How far the message is that comes in over a connection.
+/// Progress of the message that is being received over a connection.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    descriptor: Option<Descriptor>,
+pub(super) struct FrameProgress {
+    descriptor: Option<FileDescriptor>,
     searches: u32,
     received: u64,
     messages: u64,
-    /// Bytes that belong to no message, as those before came over several hops.
+    /// Bytes that further hops added to earlier messages.
     hops: u64,
-    /// How many messages there were when that was found.
-    hops_of: u64,
-    /// When the message began, and when its last byte came, if there is one.
+    /// Number of messages when that was found.
+    hop_messages: u64,
+    /// When the message began, and when its last byte was received; `None` between messages.
     times: Option<(Instant, Instant)>,
 }
 
-impl Progress {
-    /// Takes what is known now. Gives how many bytes of an incomplete message are held.
-    fn look(&mut self, now: Instant, received: Received, taken: Taken, excused: bool) -> u64 {
-        let has_come = received.total != self.received;
-        // What is unread waits for this side.
-        let has_moved = has_come || received.unread > 0;
-        let mut extra = received.total.saturating_sub(GREETING + taken.bytes);
+impl FrameProgress {
+    /// Updates the progress. Returns the bytes of an incomplete message.
+    fn update(&mut self, now: Instant, received: Received, completed: CompletedMessages, is_excused: bool) -> u64 {
+        let has_more = received.total != self.received;
+        // Unread bytes wait for this side.
+        let has_progress = has_more || received.unread > 0;
+        let mut extra = received.total.saturating_sub(HANDSHAKE_LEN + completed.bytes);
         if extra > self.hops
-            && !has_moved
-            && extra - self.hops <= HOPS * (taken.messages - self.hops_of).min(HOPS_OF_MAX)
+            && !has_progress
+            && extra - self.hops <= HOPS_LEN_MAX * (completed.messages - self.hop_messages).min(HOP_MESSAGES_MAX)
         {
-            (self.hops, self.hops_of) = (extra, taken.messages);
+            (self.hops, self.hop_messages) = (extra, completed.messages);
         }
         extra = extra.saturating_sub(self.hops);
-        let is_another = taken.messages != self.messages;
-        (self.received, self.messages) = (received.total, taken.messages);
+        let is_another = completed.messages != self.messages;
+        (self.received, self.messages) = (received.total, completed.messages);
         self.times = match self.times {
             _ if extra == 0 => None,
             None => Some((now, now)),
-            Some(_) if is_another || excused => Some((now, now)),
-            Some((begun, moved)) => Some((begun, if has_moved { now } else { moved })),
+            Some(_) if is_another || is_excused => Some((now, now)),
+            Some((begun, last)) => Some((begun, if has_progress { now } else { last })),
         };
         extra.saturating_sub(received.unread)
     }
 
-    /// For how long it has stood still.
-    fn still(&self, now: Instant) -> Duration {
-        self.times.map_or(Duration::ZERO, |(_, moved)| now.saturating_duration_since(moved))
+    /// Time since its last byte.
+    fn stalled(&self, now: Instant) -> Duration {
+        self.times.map_or(Duration::ZERO, |(_, last)| now.saturating_duration_since(last))
     }
 
-    /// For how long it has been coming in.
+    /// Time since its first byte.
     fn age(&self, now: Instant) -> Duration {
         self.times.map_or(Duration::ZERO, |(begun, _)| now.saturating_duration_since(begun))
     }
@@ -284,46 +284,47 @@ mod tests {
 
     const STEP: Duration = Duration::from_secs(1);
 
-    /// Looks once a second at these: bytes in all, messages, and the bytes of those.
-    fn looks(seen: &[(u64, u64, u64)]) -> Vec<(u64, u64, u64)> {
-        let (mut progress, mut now) = (Progress::default(), Instant::now());
-        let look = |&(total, messages, bytes): &(u64, u64, u64)| {
+    /// Updates once a second with these: bytes in all, messages, and the bytes of those.
+    fn updates(seen: &[(u64, u64, u64)]) -> Vec<(u64, u64, u64)> {
+        let (mut progress, mut now) = (FrameProgress::default(), Instant::now());
+        let update = |&(total, messages, bytes): &(u64, u64, u64)| {
             now += STEP;
-            let held = progress.look(now, Received { total, unread: 0 }, Taken { messages, bytes }, false);
-            (held, progress.still(now).as_secs(), progress.age(now).as_secs())
+            let held =
+                progress.update(now, Received { total, unread: 0 }, CompletedMessages { messages, bytes }, false);
+            (held, progress.stalled(now).as_secs(), progress.age(now).as_secs())
         };
-        seen.iter().map(look).collect()
+        seen.iter().map(update).collect()
     }
 
     #[test]
     fn a_connection_between_two_messages_holds_nothing() {
-        assert_eq!(looks(&[(8, 0, 0), (8, 0, 0), (120, 1, 112), (120, 1, 112)]), [(0, 0, 0); 4]);
+        assert_eq!(updates(&[(8, 0, 0), (8, 0, 0), (120, 1, 112), (120, 1, 112)]), [(0, 0, 0); 4]);
     }
 
     #[test]
     fn an_incomplete_message_is_timed_from_its_first_and_last_byte() {
-        let seen = looks(&[(8, 0, 0), (108, 0, 0), (208, 0, 0), (208, 0, 0), (208, 0, 0), (308, 1, 300)]);
+        let seen = updates(&[(8, 0, 0), (108, 0, 0), (208, 0, 0), (208, 0, 0), (208, 0, 0), (308, 1, 300)]);
         assert_eq!(seen, [(0, 0, 0), (100, 0, 0), (200, 0, 1), (200, 1, 2), (200, 2, 3), (0, 0, 0)]);
     }
 
     #[test]
     fn each_message_has_its_own_time() {
-        let seen = looks(&[(108, 0, 0), (308, 1, 200), (508, 2, 400)]);
+        let seen = updates(&[(108, 0, 0), (308, 1, 200), (508, 2, 400)]);
         assert_eq!(seen, [(100, 0, 0), (100, 0, 0), (100, 0, 0)]);
     }
 
     #[test]
-    fn half_a_length_counts_as_well() {
-        assert_eq!(looks(&[(8, 0, 0), (12, 0, 0), (12, 0, 0)])[2], (4, 1, 1));
+    fn an_incomplete_length_counts_as_well() {
+        assert_eq!(updates(&[(8, 0, 0), (12, 0, 0), (12, 0, 0)])[2], (4, 1, 1));
     }
 
     #[test]
-    fn what_hops_add_to_messages_is_no_incomplete_message() {
-        let seen = looks(&[(120, 1, 108), (120, 1, 108), (120, 1, 108), (344, 3, 324), (344, 3, 324)]);
+    fn bytes_of_further_hops_are_no_incomplete_message() {
+        let seen = updates(&[(120, 1, 108), (120, 1, 108), (120, 1, 108), (344, 3, 324), (344, 3, 324)]);
         assert_eq!(seen[1..3], [(0, 0, 0), (0, 0, 0)]);
         assert_eq!(seen[4], (0, 0, 0));
-        // But it does not hide one that is large.
-        let seen = looks(&[(120, 1, 108), (9_000, 1, 108), (9_000, 1, 108), (9_000, 1, 108)]);
+        // But they do not hide a large one.
+        let seen = updates(&[(120, 1, 108), (9_000, 1, 108), (9_000, 1, 108), (9_000, 1, 108)]);
         assert_eq!((seen[3].0, seen[3].1), (8_884, 2));
     }
 }

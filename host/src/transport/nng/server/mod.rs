@@ -1,16 +1,15 @@
-//! The REP socket: a slot, which is one context and one `Aio`, for each open request.
+//! The REP socket. Each open request has a context and an `Aio` of its own.
 //!
-//! A slot receives, then is open until its request is answered, then sends, then receives again.
-//! Not one socket in raw mode, because that drops answers without a word when 64 wait for a peer.
-//! Invariants:
+//! A context receives, holds its request open until it is answered, sends the answer, and receives again. The
+//! socket is not used in raw mode, because that silently drops answers when 64 wait for a peer. Invariants:
 //!
-//! - A slot's `open` holds the generation of its open request, or 0. Whoever swaps it for 0, and
-//!   only they, posts the slot's next operation. So an answer that is late or second does nothing.
-//! - While a request is being handed to the service, its peer's `gone` is held back: that it is gone
-//!   is the last that the service hears of a peer, and nothing of that peer is open then.
-//! - Slots are made while one takes the last idle one's request, so one is always idle until their
-//!   bound is reached. `REFUSALS` slots above the bound of open requests are there to say no, or to
-//!   serve one that has less open than another, who has to go for it: see `make_room`.
+//! - A context's `open` is the generation of its open request, or 0. The thread that swaps it for 0, and only that,
+//!   posts the context's next operation. So a late or second answer has no effect.
+//! - While a request is being handed to the service, `gone` for its peer is delayed: it is the last call for a
+//!   peer, and no request of that peer is open then.
+//! - A new context is made when the last idle one gets a request, so one is always idle until the limit is
+//!   reached. `SPARE_CONTEXTS` contexts beyond the limit of open requests refuse requests, or serve a peer that
+//!   has fewer open than another, which is disconnected for it: see `make_room`.
 
 use std::{
     collections::HashMap,
@@ -31,14 +30,14 @@ use ::nng::{
     options::{MaxTtl, Options as _},
 };
 
-use self::{connection::Connection, frames::Frames, sending::Sending, slot::Slot};
+use self::{connection::PeerConnection, context::ReplyContext, frames::Frames, sending::SendCounter};
 use super::{
     super::{FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, Server, Service},
-    Gate, close_off_callbacks, guarded, new_socket, prepare, refused, settle,
+    Gate, cancel_all, close_off_callbacks, guarded, new_socket, open_error, prepare,
 };
 use crate::lock::lock;
 
-mod slot;
+mod context;
 
 mod connection;
 
@@ -48,67 +47,67 @@ mod received;
 
 mod sending;
 
-/// How many bytes of answers wait on one address for peers to read them.
+/// Maximum bytes of answers that wait on one address for peers to read them.
 const UNSENT_MAX: usize = 1024 * 1024 * 1024;
-/// How many slots wait for requests at the start.
+/// Number of contexts that wait for requests at the start.
 const IDLE_AT_START: usize = 64;
-/// How many slots beyond the bound of open requests there are to refuse with.
-const REFUSALS: usize = 64;
-/// How long it is remembered that nobody has more open than who asked for room.
-const FAIR_FOR: Duration = Duration::from_millis(100);
-/// How many hops a request may have come by: devices that forward are rare, and never many.
+/// Number of contexts beyond the limit of open requests, to refuse with.
+const SPARE_CONTEXTS: usize = 64;
+/// Time for which a peer's request for room is refused at once after no other peer had more open.
+const REFUSAL_MEMORY: Duration = Duration::from_millis(100);
+/// Maximum number of hops of a request: forwarding devices are rare.
 const HOPS_MAX: u8 = 8;
 
-/// What bounds a server socket.
+/// Limits of a server socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// How many requests may be open at a time.
+pub(super) struct ServerLimits {
+    /// Maximum number of open requests.
     pub(super) open_requests_max: usize,
-    /// How long an answer may wait for a peer that reads none, before its connection is closed.
+    /// Maximum time that an answer waits for a peer that reads none, before that is disconnected.
     pub(super) answer_limit: Duration,
-    /// How much may wait for peers to read it, in bytes, before the one that lets most wait is cut off.
+    /// Maximum bytes that wait for peers to read them; beyond it the slowest reader is disconnected.
     pub(super) unsent_max: usize,
 }
 
-impl Default for Bounds {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self { open_requests_max: OPEN_REQUESTS_MAX, answer_limit: Duration::from_mins(1), unsent_max: UNSENT_MAX }
     }
 }
 
-/// A listening REP socket. Dropped, it closes; from then on the service hears nothing more.
+/// A listening REP socket. Dropping it closes it; the service is not called after that.
 pub(super) struct NngServer {
-    shared: Arc<Shared>,
+    shared: Arc<ServerSocket>,
 }
 
 impl NngServer {
     /// Opens the socket and serves.
-    pub(super) fn listen(address: &str, bounds: Bounds, service: Arc<dyn Service>) -> Result<Self, OpenError> {
-        Self::listen_within(address, bounds, service, Frames::of_process())
+    pub(super) fn listen(address: &str, limits: ServerLimits, service: Arc<dyn Service>) -> Result<Self, OpenError> {
+        Self::listen_within(address, limits, service, Frames::of_process())
     }
 
-    /// The same, with bounds of its own for incomplete messages.
+    /// Like [`NngServer::listen`], with limits of its own for incomplete messages.
     fn listen_within(
         address: &str,
-        bounds: Bounds,
+        limits: ServerLimits,
         service: Arc<dyn Service>,
         frames: &Arc<Frames>,
     ) -> Result<Self, OpenError> {
-        let fail = |error| refused(address, error);
+        let fail = |error| open_error(address, error);
         let socket = new_socket(Protocol::Rep0, address)?;
         prepare(&socket, address, FRAME_MAX)?;
         socket.set_opt::<MaxTtl>(HOPS_MAX).map_err(fail)?;
-        let server = Self { shared: Arc::new(Shared::new(socket, bounds, service, port(address))) };
+        let server = Self { shared: Arc::new(ServerSocket::new(socket, limits, service, port(address))) };
         server.shared.watch_connections().map_err(fail)?;
         for _ in 0..IDLE_AT_START {
-            server.shared.gate.pass(|| server.shared.add_slot()).transpose().map_err(fail)?;
+            server.shared.gate.pass(|| server.shared.add_context()).transpose().map_err(fail)?;
         }
         server.shared.socket.listen(address).map_err(fail)?;
         frames.watch(&server.shared);
         Ok(server)
     }
 
-    /// Listens with these bounds for incomplete messages.
+    /// Listens with these limits for incomplete messages.
     #[cfg(test)]
     pub(super) fn listen_with_frames(
         address: &str,
@@ -116,8 +115,8 @@ impl NngServer {
         held_max: u64,
         time_max: Duration,
     ) -> Result<Self, OpenError> {
-        let frames = Frames::new(frames::Bounds { held_max, time_max });
-        Self::listen_within(address, Bounds::default(), service, &frames)
+        let frames = Frames::new(frames::FrameLimits { held_max, time_max });
+        Self::listen_within(address, ServerLimits::default(), service, &frames)
     }
 }
 
@@ -128,7 +127,7 @@ fn port(address: &str) -> u16 {
 
 impl Server for NngServer {
     fn flush(&self, limit: Duration) {
-        self.shared.sending.wait_for_none(limit);
+        self.shared.sending.wait_until_sent(limit);
     }
 
     fn open_requests(&self) -> usize {
@@ -143,192 +142,195 @@ impl Drop for NngServer {
     }
 }
 
-/// What the slots of one socket share.
-struct Shared {
+/// The socket, shared by its contexts.
+struct ServerSocket {
     socket: Socket,
     gate: Gate,
     service: Arc<dyn Service>,
-    bounds: Bounds,
-    /// All slots, until the socket is closed. They point back at this.
-    slots: Mutex<Vec<Arc<Slot>>>,
-    /// How many slots receive.
+    limits: ServerLimits,
+    /// All contexts, until the socket is closed. They refer back to this.
+    contexts: Mutex<Vec<Arc<ReplyContext>>>,
+    /// Number of contexts that wait for a request.
     idle: AtomicUsize,
-    /// How many requests are with the service, unanswered.
+    /// Number of unanswered requests.
     open: AtomicUsize,
-    sending: Sending,
-    /// What waits for peers to read it, in bytes.
+    sending: SendCounter,
+    /// Bytes of answers that wait for peers to read them.
     unsent: AtomicUsize,
-    connections: Mutex<HashMap<Pipe, Arc<Connection>>>,
-    /// When somebody of this host with so much open last asked for room, and nobody had more.
-    fair: Mutex<Option<(Instant, Option<IpAddr>, usize)>>,
+    connections: Mutex<HashMap<Pipe, Arc<PeerConnection>>>,
+    /// When a peer of this host with this many open requests was last refused room, as no other had more.
+    last_refusal: Mutex<Option<(Instant, Option<IpAddr>, usize)>>,
     port: u16,
 }
 
-impl Shared {
-    fn new(socket: Socket, bounds: Bounds, service: Arc<dyn Service>, port: u16) -> Self {
+impl ServerSocket {
+    fn new(socket: Socket, limits: ServerLimits, service: Arc<dyn Service>, port: u16) -> Self {
         Self {
             socket,
             gate: Gate::default(),
             service,
-            bounds,
-            slots: Mutex::default(),
+            limits,
+            contexts: Mutex::default(),
             idle: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            sending: Sending::new(),
+            sending: SendCounter::new(),
             unsent: AtomicUsize::new(0),
             connections: Mutex::default(),
-            fair: Mutex::default(),
+            last_refusal: Mutex::default(),
             port,
         }
     }
 
-    /// Keeps `connections` right. `AddPre` comes before the first request.
+    /// Keeps `connections` up to date. `AddPre` comes before the first request.
     fn watch_connections(self: &Arc<Self>) -> Result<(), Error> {
         let shared = Arc::downgrade(self);
         self.socket.pipe_notify(move |pipe, event| {
             let Some(shared) = shared.upgrade() else { return };
             match event {
-                PipeEvent::AddPre => shared.came(pipe),
-                PipeEvent::RemovePost => shared.went(pipe),
+                PipeEvent::AddPre => shared.on_connect(pipe),
+                PipeEvent::RemovePost => shared.on_disconnect(pipe),
                 _ => {}
             }
         })
     }
 
-    fn came(&self, pipe: Pipe) {
-        lock(&self.connections).insert(pipe, Arc::new(Connection::new(pipe)));
+    fn on_connect(&self, pipe: Pipe) {
+        lock(&self.connections).insert(pipe, Arc::new(PeerConnection::new(pipe)));
     }
 
-    fn went(&self, pipe: Pipe) {
+    fn on_disconnect(&self, pipe: Pipe) {
         let Some(connection) = lock(&self.connections).get(&pipe).cloned() else { return };
-        for (slot, generation) in connection.leave() {
-            if slot.claim(generation) {
-                slot.receive();
+        for (context, generation) in connection.leave() {
+            if context.claim(generation) {
+                context.receive();
             }
         }
-        // Only now, so that nobody else has to make room while this one gives back what it had.
+        // Only now, so that no other peer is disconnected while this one still gives its room back.
         lock(&self.connections).remove(&pipe);
         self.exit(&connection);
     }
 
-    /// Ends what `enter` or `leave` of a connection began. Who is last of one that is gone says so.
-    fn exit(&self, connection: &Connection) {
+    /// Ends what `enter` or `leave` of a connection began. The last call for a connection that is gone tells the
+    /// service.
+    fn exit(&self, connection: &PeerConnection) {
         if connection.exit() && self.gate.is_open() {
             guarded("gone", || self.service.gone(connection.peer()));
         }
     }
 
-    fn connection(&self, message: &mut Message) -> Option<Arc<Connection>> {
+    fn connection(&self, message: &mut Message) -> Option<Arc<PeerConnection>> {
         let pipe = message.pipe()?;
         lock(&self.connections).get(&pipe).cloned()
     }
 
-    /// Makes one more slot, if there is room, and lets it receive. Inside the gate.
-    fn add_slot(self: &Arc<Self>) -> Result<bool, Error> {
-        let mut slots = lock(&self.slots);
-        let has_room = slots.len() < self.bounds.open_requests_max.saturating_add(REFUSALS);
+    /// Makes one more context, unless the limit is reached, and lets it receive. Inside the gate.
+    fn add_context(self: &Arc<Self>) -> Result<bool, Error> {
+        let mut contexts = lock(&self.contexts);
+        let has_room = contexts.len() < self.limits.open_requests_max.saturating_add(SPARE_CONTEXTS);
         if has_room {
-            let slot = Slot::new(self, slots.len())?;
-            slots.push(Arc::clone(&slot));
-            drop(slots);
-            slot.post_receive();
+            let context = ReplyContext::new(self, contexts.len())?;
+            contexts.push(Arc::clone(&context));
+            drop(contexts);
+            context.post_receive();
         }
         Ok(has_room)
     }
 
-    /// Counts a slot out of the idle ones, and makes another if it was the last.
+    /// Counts one context less as idle, and makes another if it was the last.
     fn leave_idle(self: &Arc<Self>) {
         if self.idle.fetch_sub(1, AcqRel) > 1 {
             return;
         }
-        match self.gate.pass(|| self.add_slot()) {
-            Some(Ok(false)) => self.cut_off_the_deafest(),
-            Some(Err(error)) => tracing::error!(%error, "no room for another open request"),
+        match self.gate.pass(|| self.add_context()) {
+            Some(Ok(false)) => self.disconnect_slowest_reader(),
+            Some(Err(error)) => tracing::error!(%error, "cannot make another context for requests"),
             Some(Ok(true)) | None => {}
         }
     }
 
-    /// Notes that so much waits for a peer to read it.
-    fn owe(&self, to: &Connection, bytes: usize) {
-        to.owe(bytes);
-        if self.unsent.fetch_add(bytes, Relaxed) > self.bounds.unsent_max {
-            self.cut_off_the_deafest();
+    /// Counts bytes that wait for a peer to read them.
+    fn add_unsent(&self, to: &PeerConnection, bytes: usize) {
+        to.add_unsent(bytes);
+        if self.unsent.fetch_add(bytes, Relaxed) > self.limits.unsent_max {
+            self.disconnect_slowest_reader();
         }
     }
 
-    /// Notes that so much no longer waits.
-    fn settle(&self, to: &Connection, bytes: usize) {
-        to.settle(bytes);
+    /// Uncounts bytes that no longer wait.
+    fn remove_unsent(&self, to: &PeerConnection, bytes: usize) {
+        to.remove_unsent(bytes);
         self.unsent.fetch_sub(bytes, Relaxed);
     }
 
-    /// Closes the connection of the peer that lets most wait, as it takes the room of others. One
-    /// that is being closed gives its room back in a moment, so that nobody else has to go.
-    fn cut_off_the_deafest(&self) {
-        let deafest = lock(&self.connections).values().max_by_key(|connection| connection.unsent()).cloned();
-        if let Some(deafest) = deafest.filter(|connection| connection.unsent() > 0)
-            && deafest.cut_off()
+    /// Disconnects the peer with the most unread answers, as they take the room of others. If that is being
+    /// disconnected already, its room will be free in a moment, and no other is disconnected.
+    fn disconnect_slowest_reader(&self) {
+        let slowest = lock(&self.connections).values().max_by_key(|connection| connection.unsent()).cloned();
+        if let Some(slowest) = slowest.filter(|connection| connection.unsent() > 0)
+            && slowest.disconnect_once()
         {
-            tracing::warn!(peer = deafest.peer().0, "a peer reads no answers, and others need its room: disconnected");
+            tracing::warn!(
+                peer = slowest.peer().0,
+                "a peer does not read its answers, and others need the room: disconnected"
+            );
         }
     }
 
-    /// Counts one more request open, if there is room or can be made.
-    fn admit(&self, from: &Connection) -> bool {
-        let room = |open| (open < self.bounds.open_requests_max).then_some(open + 1);
+    /// Counts one more open request, if there is room or can be made.
+    fn admit(&self, from: &PeerConnection) -> bool {
+        let room = |open| (open < self.limits.open_requests_max).then_some(open + 1);
         if self.open.fetch_update(Relaxed, Relaxed, room).is_ok() {
             return true;
         }
         let has_room = self.make_room(from);
         if has_room {
-            // Beyond the bound, but only until the other one is gone, and by no more than `REFUSALS`.
+            // Beyond the limit, but only until the other one is gone, and by no more than `SPARE_CONTEXTS`.
             self.open.fetch_add(1, Relaxed);
         }
         has_room
     }
 
-    /// Disconnects the peer that has most open, if that is more than this one has: of the host that
-    /// has most, if that is another one. One that is being disconnected gives its room back in a
-    /// moment, so that nobody else has to go.
-    fn make_room(&self, from: &Connection) -> bool {
+    /// Disconnects the peer with the most open requests, if it has more than this one: a peer of the host with the
+    /// most, if that is another host. If that peer is being disconnected already, no other is.
+    fn make_room(&self, from: &PeerConnection) -> bool {
         let (host, open) = (from.host(), from.open());
-        let is_known_fair = |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < FAIR_FOR;
-        if lock(&self.fair).is_some_and(is_known_fair) {
+        let is_recent = |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < REFUSAL_MEMORY;
+        if lock(&self.last_refusal).is_some_and(is_recent) {
             return false;
         }
-        let Some(greatest) = self.greatest(host, open) else {
-            *lock(&self.fair) = Some((Instant::now(), host, open));
+        let Some(largest) = self.find_largest(host, open) else {
+            *lock(&self.last_refusal) = Some((Instant::now(), host, open));
             return false;
         };
-        let count = greatest.open();
-        greatest.give_up(|peer, from| {
-            let why = "a peer has most of the open requests, and others need room";
+        let count = largest.open();
+        largest.disconnect_logged(|peer, from| {
+            let why = "a peer has the most open requests, and others need room";
             tracing::warn!(peer, from, open = count, "{why}: disconnected");
         });
         true
     }
 
-    /// The connection that has to make room for one of this host with so much open.
-    fn greatest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<Connection>> {
+    /// Finds the connection to disconnect in favour of a peer of this host with this many open requests.
+    fn find_largest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<PeerConnection>> {
         let connections = self.connections();
         let mut hosts = HashMap::<Option<IpAddr>, usize>::new();
         for connection in &connections {
             *hosts.entry(connection.host()).or_default() += connection.open();
         }
         let own = hosts.get(&host).copied().unwrap_or_default();
-        let (largest, its) = hosts.into_iter().max_by_key(|(_, open)| *open)?;
-        let is_other = its > own + 1;
-        let from = if is_other { largest } else { host };
-        let greatest = connections.into_iter().filter(|one| one.host() == from).max_by_key(|one| one.open())?;
-        (greatest.open() > if is_other { 0 } else { open + 1 }).then_some(greatest)
+        let (busiest_host, count) = hosts.into_iter().max_by_key(|(_, open)| *open)?;
+        let is_other = count > own + 1;
+        let from = if is_other { busiest_host } else { host };
+        let largest = connections.into_iter().filter(|one| one.host() == from).max_by_key(|one| one.open())?;
+        (largest.open() > if is_other { 0 } else { open + 1 }).then_some(largest)
     }
 
-    /// The connections at this moment.
-    fn connections(&self) -> Vec<Arc<Connection>> {
+    /// The current connections.
+    fn connections(&self) -> Vec<Arc<PeerConnection>> {
         lock(&self.connections).values().cloned().collect()
     }
 
-    /// Whether whole messages are received, and do not wait for a slot.
+    /// Whether complete messages are received, and do not wait for a context.
     fn is_receiving(&self) -> bool {
         self.idle.load(Relaxed) > 0
     }
@@ -336,10 +338,10 @@ impl Shared {
     /// The closing order that NNG needs. Not on a callback thread.
     fn close(&self) {
         self.gate.shut();
-        let slots = mem::take(&mut *lock(&self.slots));
-        settle(slots.iter().filter_map(|slot| slot.aio()));
-        for slot in &slots {
-            slot.close();
+        let contexts = mem::take(&mut *lock(&self.contexts));
+        cancel_all(contexts.iter().filter_map(|context| context.aio()));
+        for context in &contexts {
+            context.close();
         }
         self.socket.close();
         lock(&self.connections).clear();

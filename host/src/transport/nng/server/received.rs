@@ -1,20 +1,20 @@
-//! How many bytes have come in over a connection, in whole messages or not.
+//! Counts the bytes received over a connection, in complete messages or not.
 //!
-//! Separate module because it asks the system about NNG's own descriptors, which takes `unsafe`. NNG
-//! allocates a message of the announced size before it reads it, and has no way to tell how much of
-//! it has come. The kernel counts what came in over each TCP connection. A descriptor that NNG closes
-//! meanwhile gives a wrong number or none, so nothing is done on account of a single one.
+//! Separate module because it asks the kernel about NNG's own file descriptors, which takes `unsafe`. NNG allocates
+//! a message of the announced size before it reads it, and cannot tell how much of it has arrived; the kernel counts
+//! the bytes of each TCP connection. A descriptor that NNG closes meanwhile gives a wrong number or none, so no
+//! decision rests on a single number.
 
-/// A descriptor of a connection. Only asked, never read, written or closed.
+/// A file descriptor of a connection. Queried, but never read, written or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Descriptor(i32);
+pub(super) struct FileDescriptor(i32);
 
-/// What the kernel knows of a connection.
+/// The kernel's byte counts of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Received {
-    /// All bytes that came in.
+    /// All received bytes.
     pub(super) total: u64,
-    /// Those of them that NNG has not read yet.
+    /// Received bytes that NNG has not read yet.
     pub(super) unread: u64,
 }
 
@@ -28,13 +28,13 @@ pub(super) use elsewhere::{all, received};
 mod elsewhere {
     use std::net::SocketAddr;
 
-    use super::{Descriptor, Received};
+    use super::{FileDescriptor, Received};
 
-    pub(in super::super) fn all(_: &dyn Fn(Descriptor) -> bool) -> Vec<(Descriptor, u16, SocketAddr)> {
+    pub(in super::super) fn all(_: &dyn Fn(FileDescriptor) -> bool) -> Vec<(FileDescriptor, u16, SocketAddr)> {
         Vec::new()
     }
 
-    pub(in super::super) fn received(_: Descriptor) -> Option<Received> {
+    pub(in super::super) fn received(_: FileDescriptor) -> Option<Received> {
         None
     }
 }
@@ -49,24 +49,25 @@ mod linux {
         ptr,
     };
 
-    use super::{Descriptor, Received};
+    use super::{FileDescriptor, Received};
 
-    /// Where `tcpi_bytes_received` stands in Linux' `struct tcp_info`, which only ever grows at its end.
+    /// Offset of `tcpi_bytes_received` in Linux' `struct tcp_info`, which only grows at its end.
     const BYTES_RECEIVED: usize = 128;
 
-    /// The TCP connections of this process, but for those to `skip`: their own port and their peer.
-    pub(in super::super) fn all(skip: &dyn Fn(Descriptor) -> bool) -> Vec<(Descriptor, u16, SocketAddr)> {
+    /// Lists the TCP connections of this process, except those to `skip`, with their own port and their peer.
+    pub(in super::super) fn all(skip: &dyn Fn(FileDescriptor) -> bool) -> Vec<(FileDescriptor, u16, SocketAddr)> {
         let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
-        let descriptors = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Descriptor));
-        let connection = |descriptor: Descriptor| {
+        let descriptors =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(FileDescriptor));
+        let connection = |descriptor: FileDescriptor| {
             let peer = address(descriptor, libc::getpeername)?;
             Some((descriptor, address(descriptor, libc::getsockname)?.port(), peer))
         };
         descriptors.filter(|descriptor| !skip(*descriptor)).filter_map(connection).collect()
     }
 
-    /// What came in over a connection.
-    pub(in super::super) fn received(Descriptor(fd): Descriptor) -> Option<Received> {
+    /// Asks the kernel for the bytes received over a connection.
+    pub(in super::super) fn received(FileDescriptor(fd): FileDescriptor) -> Option<Received> {
         let mut info = [0_u8; 256];
         let mut size = libc::socklen_t::try_from(info.len()).ok()?;
         // SAFETY: the kernel writes at most `size` bytes to `info`, which has as many.
@@ -83,14 +84,14 @@ mod linux {
         (got == 0).then_some(Received { total, unread: u64::try_from(unread).unwrap_or_default() })
     }
 
-    type Ask = unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+    type QueryAddress = unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
 
-    fn address(Descriptor(fd): Descriptor, ask: Ask) -> Option<SocketAddr> {
+    fn address(FileDescriptor(fd): FileDescriptor, query: QueryAddress) -> Option<SocketAddr> {
         // SAFETY: all zeros is a `sockaddr_storage`.
         let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
         let mut size = libc::socklen_t::try_from(size_of_val(&storage)).ok()?;
         // SAFETY: the kernel writes at most `size` bytes to `storage`, which has as many.
-        let got = unsafe { ask(fd, (&raw mut storage).cast(), &raw mut size) };
+        let got = unsafe { query(fd, (&raw mut storage).cast(), &raw mut size) };
         if got != 0 {
             return None;
         }
@@ -119,12 +120,12 @@ mod linux {
         use super::*;
 
         #[test]
-        fn what_came_in_is_counted_before_and_after_it_is_read() {
+        fn received_bytes_are_counted_before_and_after_they_are_read() {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
             let address = listener.local_addr().expect("an address");
             let mut peer = TcpStream::connect(address).expect("a connection");
             let (stream, from) = listener.accept().expect("a connection");
-            let find = |(_, port, peer): &(Descriptor, u16, SocketAddr)| *port == address.port() && *peer == from;
+            let find = |(_, port, peer): &(FileDescriptor, u16, SocketAddr)| *port == address.port() && *peer == from;
             let (descriptor, ..) = all(&|_| false).into_iter().find(find).expect("it is there");
             assert_eq!(received(descriptor), Some(Received { total: 0, unread: 0 }));
             peer.write_all(&[1; 1000]).expect("it is sent");

@@ -1,4 +1,4 @@
-//! The answers of a socket that are on their way, and waiting for them to have left.
+//! Counts the answers that are being sent, and waits until all have left.
 
 use std::{
     sync::{
@@ -10,71 +10,74 @@ use std::{
 
 use crate::lock::{self, lock};
 
-/// What the kernel takes of one answer at once, in bytes.
-const TAKEN_AT_ONCE: usize = 16 * 1024;
-/// How long a larger answer is taken to be on its way after NNG has called it sent.
-const ON_ITS_WAY: Duration = Duration::from_millis(500);
+/// Size up to which the kernel takes an answer at once, in bytes.
+const SMALL_MAX: usize = 16 * 1024;
+/// Time for which a larger answer counts as being sent after NNG has reported it as sent.
+const LARGE_GRACE: Duration = Duration::from_millis(500);
 
-/// Counts the answers that are on their way.
+/// Counts the answers that are being sent.
 ///
-/// NNG calls an answer sent when it begins to write it, and says no more. The kernel takes a small
-/// one whole; of larger ones all that we know is when the last was begun.
-pub(super) struct Sending {
+/// NNG reports an answer as sent when it begins to write it, and nothing after that. The kernel takes a small one
+/// at once; of the larger ones only the start of the last is known.
+pub(super) struct SendCounter {
     count: AtomicUsize,
-    begun: Instant,
-    /// When the last large answer was given, in milliseconds after `begun`, and one more. 0 is never.
+    created: Instant,
+    /// When the last large answer was begun, in milliseconds after `created` plus one; 0 for never.
     last_large: AtomicU64,
-    awaited: AtomicBool,
-    turn: Mutex<()>,
-    none: Condvar,
+    has_waiters: AtomicBool,
+    wait_lock: Mutex<()>,
+    all_sent: Condvar,
 }
 
-impl Sending {
+impl SendCounter {
     pub(super) fn new() -> Self {
         Self {
             count: AtomicUsize::new(0),
-            begun: Instant::now(),
+            created: Instant::now(),
             last_large: AtomicU64::new(0),
-            awaited: AtomicBool::new(false),
-            turn: Mutex::default(),
-            none: Condvar::new(),
+            has_waiters: AtomicBool::new(false),
+            wait_lock: Mutex::default(),
+            all_sent: Condvar::new(),
         }
     }
 
+    /// Counts an answer of this size.
     pub(super) fn begin(&self, size: usize) {
         self.count.fetch_add(1, SeqCst);
-        if size > TAKEN_AT_ONCE {
-            let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if size > SMALL_MAX {
+            let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.last_large.fetch_max(now.saturating_add(1), SeqCst);
         }
     }
 
+    /// Uncounts an answer that NNG has reported as sent or failed.
     pub(super) fn end(&self) {
-        if self.count.fetch_sub(1, SeqCst) == 1 && self.awaited.load(SeqCst) {
-            drop(lock(&self.turn));
-            self.none.notify_all();
+        if self.count.fetch_sub(1, SeqCst) == 1 && self.has_waiters.load(SeqCst) {
+            drop(lock(&self.wait_lock));
+            self.all_sent.notify_all();
         }
     }
 
-    pub(super) fn wait_for_none(&self, limit: Duration) {
+    /// Blocks until all answers have left, at most `limit`.
+    pub(super) fn wait_until_sent(&self, limit: Duration) {
         let begun = Instant::now();
-        let mut turn = lock(&self.turn);
-        self.awaited.store(true, SeqCst);
+        let mut guard = lock(&self.wait_lock);
+        self.has_waiters.store(true, SeqCst);
         loop {
             let left = limit.saturating_sub(begun.elapsed());
-            let span = if self.count.load(SeqCst) == 0 { left.min(self.large_on_its_way()) } else { left };
-            if span.is_zero() {
+            let wait = if self.count.load(SeqCst) == 0 { left.min(self.large_grace_left()) } else { left };
+            if wait.is_zero() {
                 return;
             }
-            turn = lock::wait_timeout(&self.none, turn, span).0;
+            guard = lock::wait_timeout(&self.all_sent, guard, wait).0;
         }
     }
 
-    /// For how much longer a large answer may be on its way.
-    fn large_on_its_way(&self) -> Duration {
+    /// Time for which a large answer may still be being sent.
+    fn large_grace_left(&self) -> Duration {
         match self.last_large.load(SeqCst) {
             0 => Duration::ZERO,
-            given => Duration::from_millis(given).saturating_add(ON_ITS_WAY).saturating_sub(self.begun.elapsed()),
+            given => Duration::from_millis(given).saturating_add(LARGE_GRACE).saturating_sub(self.created.elapsed()),
         }
     }
 }

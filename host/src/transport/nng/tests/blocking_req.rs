@@ -1,4 +1,4 @@
-//! Stories of a thread that asks and waits on a socket of its own.
+//! Tests of the blocking request socket against a server of NNG.
 
 use super::*;
 use crate::transport::BlockingReq;
@@ -15,17 +15,17 @@ fn ask(blocking_req: &mut dyn BlockingReq, body: &str, limit: Duration) -> Resul
 }
 
 #[test]
-fn a_dialog_is_answered_question_by_question_and_does_something_else_meanwhile() {
-    let (keeper, heard) = Keeper::new();
+fn requests_are_answered_in_turn_and_call_meanwhile_once() {
+    let (service, calls) = ManualService::new();
     let address = free_address();
-    let _server = serve(&address, keeper);
+    let _server = serve(&address, service);
     let mut blocking_req = dial(&address);
     for question in ["one", "two", "three"] {
         let (mut read, mut done) = (Vec::new(), 0);
         let mut answer = || {
             done += 1;
-            let (_, body, reply) = next_request(&heard);
-            assert_eq!(body, question.as_bytes(), "it is on its way");
+            let (_, body, reply) = next_request(&calls);
+            assert_eq!(body, question.as_bytes(), "it was sent");
             reply.send(format!("{question}!").as_bytes());
         };
         blocking_req.ask(question.as_bytes(), LONG, &mut answer, &mut |body| read = body.to_vec()).expect("an answer");
@@ -34,7 +34,7 @@ fn a_dialog_is_answered_question_by_question_and_does_something_else_meanwhile()
 }
 
 #[test]
-fn a_dialog_gives_up_in_time_and_goes_on_afterwards() {
+fn a_request_times_out_and_the_next_uses_a_new_connection() {
     let address = free_address();
     let waited = Duration::from_millis(50);
     let mut blocking_req = dial(&address);
@@ -42,18 +42,18 @@ fn a_dialog_gives_up_in_time_and_goes_on_afterwards() {
     assert_eq!(ask(&mut *blocking_req, "to nobody", waited), timed_out);
     let too_large = blocking_req.ask(&vec![1; FRAME_MAX], LONG, &mut || {}, &mut |_| {});
     assert_eq!(too_large, Err(CallError::TooLarge { size: FRAME_MAX }));
-    let (keeper, heard) = Keeper::new();
-    let _server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let _server = serve(&address, service);
     let held = ask(&mut *blocking_req, "to silence", Duration::from_secs(2));
     assert!(matches!(held, Err(CallError::TimedOut { .. })), "{held:?}");
-    let (peer, body, late) = next_request(&heard);
+    let (peer, body, late) = next_request(&calls);
     assert_eq!(body, b"to silence");
     let answering = thread::spawn(move || {
         // Its silent connection stays until another one has brought an answer.
-        let (other, _, reply) = next_request(&heard);
+        let (other, _, reply) = next_request(&calls);
         assert_ne!(other, peer, "a new connection");
         reply.send(b"in time");
-        assert_eq!(next_gone(&heard), peer);
+        assert_eq!(next_gone(&calls), peer);
     });
     late.send(b"too late");
     assert_eq!(ask(&mut *blocking_req, "again", LONG), Ok("in time".to_owned()));
@@ -61,13 +61,13 @@ fn a_dialog_gives_up_in_time_and_goes_on_afterwards() {
 }
 
 #[test]
-fn a_dialog_repeats_its_question_to_a_server_that_came_back() {
+fn a_request_is_repeated_to_a_restarted_server() {
     let address = free_address();
-    let (keeper, heard) = Keeper::new();
-    let server = serve(&address, keeper);
+    let (service, calls) = ManualService::new();
+    let server = serve(&address, service);
     let mut blocking_req = dial(&address);
     let asking = thread::spawn(move || ask(&mut *blocking_req, "who?", LONG));
-    let (_, _, reply) = next_request(&heard);
+    let (_, _, reply) = next_request(&calls);
     within_time("closing the server", move || drop(server));
     reply.send(b"nobody");
     let _server = serve(&address, Arc::new(Echo::default()));

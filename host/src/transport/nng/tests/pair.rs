@@ -1,4 +1,4 @@
-//! Stories of one-way lines.
+//! Tests of one-way messages over PAIR sockets.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -21,14 +21,14 @@ async fn next(inbox: &dyn Inbox) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn messages_come_in_order_and_all_of_them() {
+async fn all_messages_arrive_in_order() {
     let inbox = inbox();
     let sender = Nng.pair_sender(inbox.address()).expect("an address");
     timeout(LONG, sender.connected()).await.expect("in time").expect("a connection");
     let bodies: Vec<Vec<u8>> = (0..500_u32).map(|number| number.to_be_bytes().repeat(1 + number as usize)).collect();
     let send = async {
         for body in &bodies {
-            sender.send(body).await.expect("it is taken");
+            sender.send(body).await.expect("it is accepted");
         }
     };
     let receive = async {
@@ -40,14 +40,14 @@ async fn messages_come_in_order_and_all_of_them() {
 }
 
 #[tokio::test]
-async fn who_reads_nothing_gets_no_more_than_fits_and_then_all() {
+async fn an_unread_inbox_accepts_only_what_fits_and_loses_nothing() {
     let inbox = inbox();
     let sender = Nng.pair_sender(inbox.address()).expect("an address");
     let body = vec![7; MAX];
     let mut sent = 0;
     while timeout(Duration::from_millis(300), sender.send(&body)).await.is_ok() {
         sent += 1;
-        assert!(sent < 100, "somebody holds {sent} MiB");
+        assert!(sent < 100, "{sent} MiB are buffered");
     }
     for _ in 0..sent {
         assert_eq!(next(&*inbox).await.len(), MAX);
@@ -55,58 +55,59 @@ async fn who_reads_nothing_gets_no_more_than_fits_and_then_all() {
 }
 
 #[tokio::test]
-async fn a_second_line_to_one_inbox_is_parted_and_the_first_goes_on() {
+async fn a_second_sender_is_disconnected_and_the_first_goes_on() {
     let inbox = inbox();
     let first = Nng.pair_sender(inbox.address()).expect("an address");
     first.connected().await.expect("a connection");
     let second = Nng.pair_sender(inbox.address()).expect("an address");
-    timeout(LONG, second.parted()).await.expect("it is dropped");
+    timeout(LONG, second.disconnected()).await.expect("it is dropped");
     assert_eq!(second.connected().await, Err(Disconnected));
     assert_eq!(second.send(b"lost").await, Err(Disconnected));
-    first.send(b"heard").await.expect("it is taken");
+    first.send(b"heard").await.expect("it is accepted");
     assert_eq!(next(&*inbox).await, b"heard");
 }
 
 #[tokio::test]
-async fn a_peer_that_has_been_quiet_makes_room_for_another() {
+async fn a_quiet_peer_is_replaced_by_another() {
     let inbox = inbox();
     let quiet = Nng.pair_sender(inbox.address()).expect("an address");
     quiet.connected().await.expect("a connection");
     let begun = Instant::now();
     let other = loop {
         let sender = Nng.pair_sender(inbox.address()).expect("an address");
-        if sender.connected().await.is_ok() && timeout(Duration::from_millis(500), sender.parted()).await.is_err() {
+        if sender.connected().await.is_ok() && timeout(Duration::from_millis(500), sender.disconnected()).await.is_err()
+        {
             break sender;
         }
         assert!(begun.elapsed() < LONG, "it is refused for good");
     };
-    timeout(LONG, quiet.parted()).await.expect("it is dropped");
-    other.send(b"heard").await.expect("it is taken");
+    timeout(LONG, quiet.disconnected()).await.expect("it is dropped");
+    other.send(b"heard").await.expect("it is accepted");
     assert_eq!(next(&*inbox).await, b"heard");
 }
 
 #[tokio::test]
-async fn a_line_hears_that_its_inbox_is_gone_and_connects_to_no_other() {
+async fn a_sender_notices_that_its_inbox_is_gone_and_never_reconnects() {
     let inbox = inbox();
     let address = inbox.address().to_owned();
     let sender = Nng.pair_sender(&address).expect("an address");
     sender.connected().await.expect("a connection");
     drop(inbox);
-    timeout(LONG, sender.parted()).await.expect("it hears of it");
+    timeout(LONG, sender.disconnected()).await.expect("it notices");
     let later = Nng.inbox(&address, MAX).expect("the port is free again");
     assert_eq!(sender.send(b"too late").await, Err(Disconnected));
     let other = Nng.pair_sender(&address).expect("an address");
-    timeout(LONG, other.send(b"in time")).await.expect("in time").expect("it is taken");
+    timeout(LONG, other.send(b"in time")).await.expect("in time").expect("it is accepted");
     assert_eq!(next(&*later).await, b"in time");
 }
 
 #[tokio::test]
-async fn a_line_waits_for_an_inbox_that_opens_later_and_can_be_given_up() {
+async fn a_sender_waits_for_an_inbox_that_opens_later() {
     let address = free_address();
     let sender = Nng.pair_sender(&address).expect("an address");
-    assert!(timeout(Duration::from_millis(100), sender.connected()).await.is_err(), "nobody is there");
+    assert!(timeout(Duration::from_millis(100), sender.connected()).await.is_err(), "no inbox is there");
     let inbox = Nng.inbox(&address, MAX).expect("the port is free");
-    timeout(LONG, sender.send(b"hello")).await.expect("in time").expect("it is taken");
+    timeout(LONG, sender.send(b"hello")).await.expect("in time").expect("it is accepted");
     assert_eq!(next(&*inbox).await, b"hello");
     drop(Nng.pair_sender(&free_address()).expect("an address"));
     assert!(matches!(Nng.inbox(&address, MAX), Err(OpenError::InUse { .. })));

@@ -1,34 +1,34 @@
-//! Stories of calls that are not sent at all.
+//! Tests of calls that are not sent.
 
 use super::*;
 
 #[test]
-fn a_call_that_was_not_sent_leaves_no_trace_in_later_calls() {
+fn a_call_that_was_not_sent_does_not_affect_later_calls() {
     let caller = Nng.connect(&free_address()).expect("an address");
     let too_large = || call_blocking(&*caller, &vec![1; FRAME_MAX], LONG, <[u8]>::len);
     for _ in 0..5 {
         assert_eq!(too_large(), Err(CallError::TooLarge { size: FRAME_MAX }));
         let waited = Duration::from_millis(50);
-        let to_nobody = call_blocking(&*caller, b"?", waited, <[u8]>::len);
-        assert_eq!(to_nobody, Err(CallError::TimedOut { address: caller.address().to_owned(), waited }));
+        let without_server = call_blocking(&*caller, b"?", waited, <[u8]>::len);
+        assert_eq!(without_server, Err(CallError::TimedOut { address: caller.address().to_owned(), waited }));
     }
-    let (keeper, heard) = Keeper::new();
-    let _server = serve(caller.address(), keeper);
+    let (service, calls) = ManualService::new();
+    let _server = serve(caller.address(), service);
     for _ in 0..5 {
         assert_eq!(too_large(), Err(CallError::TooLarge { size: FRAME_MAX }));
         let waited = Duration::from_millis(50);
-        let to_silence = call_blocking(&*caller, b"slow", waited, <[u8]>::len);
-        assert_eq!(to_silence, Err(CallError::TimedOut { address: caller.address().to_owned(), waited }));
+        let without_answer = call_blocking(&*caller, b"slow", waited, <[u8]>::len);
+        assert_eq!(without_answer, Err(CallError::TimedOut { address: caller.address().to_owned(), waited }));
         let (sender, answers) = mpsc::channel();
         ask_later(&*caller, "quick", &sender);
-        while next_request(&heard).1 != b"quick" {}
-        // Its way back was dropped: it is answered with nothing.
+        while next_request(&calls).1 != b"quick" {}
+        // Its reply was dropped: the answer is empty.
         assert_eq!(answers.recv_timeout(LONG).expect("an answer").1, "");
     }
 }
 
 #[test]
-fn calls_that_are_not_sent_may_ask_again_and_end_once_each() {
+fn calls_that_are_not_sent_may_make_another_and_end_once_each() {
     let address = free_address();
     let _server = serve(&address, Arc::new(Echo::default()));
     let caller = Nng.connect(&address).expect("an address");
@@ -39,19 +39,19 @@ fn calls_that_are_not_sent_may_ask_again_and_end_once_each() {
     let (sender, ends) = mpsc::channel();
     for _ in 0..100 {
         let sender = sender.clone();
-        caller.call(&vec![0; FRAME_MAX], LONG, Box::new(move |answer| tell(&sender, answer.is_err())));
+        caller.call(&vec![0; FRAME_MAX], LONG, Box::new(move |answer| report(&sender, answer.is_err())));
     }
     drop(sender);
     within_time("dropping the caller", move || drop(caller));
     assert_eq!(ends.iter().filter(|is_err| *is_err).count(), 100);
 }
 
-/// Asks what is too large so many times, each time from the last answer.
+/// Makes calls that are too large, each from the callback of the last.
 fn fail_again(caller: &Arc<dyn Caller>, times: usize, ended: &Sender<()>) {
     let (own, ended) = (Arc::clone(caller), ended.clone());
     let done = move |answer: Result<&[u8], CallError>| {
         assert_eq!(answer, Err(CallError::TooLarge { size: FRAME_MAX }));
-        if times > 1 { fail_again(&own, times - 1, &ended) } else { tell(&ended, ()) }
+        if times > 1 { fail_again(&own, times - 1, &ended) } else { report(&ended, ()) }
     };
     caller.call(&vec![0; FRAME_MAX], LONG, Box::new(done));
 }

@@ -1,40 +1,40 @@
-//! Peers that take the room of others.
+//! Tests of limits that peers share.
 
 use super::*;
 
-/// Asks under each of these ids, and waits until the service has them.
-fn open(peer: &mut RawPeer, heard: &Receiver<Heard>, ids: std::ops::Range<u32>) -> Vec<Reply> {
+/// Makes requests with these ids, and waits until the service has them.
+fn open(peer: &mut RawPeer, calls: &Receiver<ServiceCall>, ids: std::ops::Range<u32>) -> Vec<ReplyHandle> {
     ids.map(|id| {
         peer.ask(id, b"open");
-        next_request(heard).2
+        next_request(calls).2
     })
     .collect()
 }
 
-fn bounded(address: &str, open_requests_max: usize) -> (NngServer, Receiver<Heard>) {
-    let (keeper, heard) = Keeper::new();
-    let bounds = Bounds { open_requests_max, ..Bounds::default() };
-    (NngServer::listen(address, bounds, keeper).expect("the address is free"), heard)
+fn limited(address: &str, open_requests_max: usize) -> (NngServer, Receiver<ServiceCall>) {
+    let (service, calls) = ManualService::new();
+    let limits = ServerLimits { open_requests_max, ..ServerLimits::default() };
+    (NngServer::listen(address, limits, service).expect("the address is free"), calls)
 }
 
 #[test]
-fn the_peer_with_most_open_requests_goes_when_others_need_room() {
+fn the_peer_with_most_open_requests_is_disconnected_for_others() {
     let address = free_address();
-    let (server, heard) = bounded(&address, 100);
+    let (server, calls) = limited(&address, 100);
     let (mut modest, mut greedy) = (RawPeer::connect(&address), RawPeer::connect(&address));
-    let mut replies = open(&mut modest, &heard, 0..10);
-    replies.extend(open(&mut greedy, &heard, 0..90));
-    // It is refused itself as long as it is the one with most.
+    let mut replies = open(&mut modest, &calls, 0..10);
+    replies.extend(open(&mut greedy, &calls, 0..90));
+    // It is refused itself as long as it has the most.
     greedy.ask(90, b"more");
     assert_eq!(greedy.answer(), (90, b"Busy more".to_vec()));
     let mut late = RawPeer::connect(&address);
     late.ask(1, b"late");
-    assert!(greedy.sees_the_end());
+    assert!(greedy.is_disconnected());
     let late_reply = loop {
-        match heard.recv_timeout(LONG).expect("the late one is heard") {
-            Heard::Request(_, body, reply) if body == b"late" => break reply,
-            Heard::Request(..) => panic!("nobody else asks"),
-            Heard::Gone(_) => {}
+        match calls.recv_timeout(LONG).expect("the late request arrives") {
+            ServiceCall::Request(_, body, reply) if body == b"late" => break reply,
+            ServiceCall::Request(..) => panic!("no other requests"),
+            ServiceCall::Gone(_) => {}
         }
     };
     until("the room is given back", || server.open_requests() == 11);
@@ -45,18 +45,18 @@ fn the_peer_with_most_open_requests_goes_when_others_need_room() {
 }
 
 #[test]
-fn whoever_comes_later_gets_through_beside_many_greedy_peers() {
+fn a_new_peer_is_served_beside_many_greedy_ones() {
     let address = free_address();
-    let (_server, heard) = bounded(&address, 60);
+    let (_server, calls) = limited(&address, 60);
     let mut greedy: Vec<_> = (0..10).map(|_| RawPeer::connect(&address)).collect();
-    let mut replies: Vec<_> = greedy.iter_mut().flat_map(|peer| open(peer, &heard, 0..6)).collect();
+    let mut replies: Vec<_> = greedy.iter_mut().flat_map(|peer| open(peer, &calls, 0..6)).collect();
     for n in 0..30 {
         let mut late = RawPeer::connect(&address);
         late.ask(n, b"late");
         let reply = loop {
-            match heard.recv_timeout(LONG).expect("the late one is heard") {
-                Heard::Request(_, _, reply) => break reply,
-                Heard::Gone(_) => {}
+            match calls.recv_timeout(LONG).expect("the late request arrives") {
+                ServiceCall::Request(_, _, reply) => break reply,
+                ServiceCall::Gone(_) => {}
             }
         };
         reply.send(b"through");
@@ -66,11 +66,11 @@ fn whoever_comes_later_gets_through_beside_many_greedy_peers() {
 }
 
 #[test]
-fn among_peers_with_equally_much_open_the_new_one_is_refused() {
+fn a_new_peer_is_refused_if_no_other_has_more_open_requests() {
     let address = free_address();
-    let (server, heard) = bounded(&address, 20);
+    let (server, calls) = limited(&address, 20);
     let mut peers: Vec<_> = (0..20).map(|_| RawPeer::connect(&address)).collect();
-    let replies: Vec<_> = peers.iter_mut().flat_map(|peer| open(peer, &heard, 1..2)).collect();
+    let replies: Vec<_> = peers.iter_mut().flat_map(|peer| open(peer, &calls, 1..2)).collect();
     let mut late = RawPeer::connect(&address);
     for n in 0..5 {
         late.ask(n, b"late");
@@ -83,7 +83,7 @@ fn among_peers_with_equally_much_open_the_new_one_is_refused() {
     }
 }
 
-/// Announces a message of a megabyte and sends so much of it.
+/// Announces a message of a megabyte and sends `sent` bytes of it.
 #[cfg(target_os = "linux")]
 fn half_a_message(address: &str, sent: usize) -> RawPeer {
     let mut peer = RawPeer::connect(address);
@@ -94,7 +94,7 @@ fn half_a_message(address: &str, sent: usize) -> RawPeer {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn half_sent_messages_beyond_their_bound_go_and_whole_ones_pass() {
+fn incomplete_messages_are_limited_and_complete_ones_pass() {
     const HALF: u64 = 1 << 19;
     let address = free_address();
     let server = NngServer::listen_with_frames(&address, Arc::new(Echo::default()), 4 * HALF + 1024, LONG * 10);
@@ -119,7 +119,7 @@ fn half_sent_messages_beyond_their_bound_go_and_whole_ones_pass() {
         assert!(begun.elapsed() < LONG, "{} half sent messages are held", peers.len());
     }
     assert_eq!(peers.len(), 4, "those that fit stay");
-    // Who goes on is served.
+    // A peer that completes its message is served.
     let mut last = peers.pop().expect("four");
     last.0.write_all(&vec![1; 1 << 19]).expect("the server reads");
     assert_eq!(last.answer().1.len(), (1 << 20) - 4);
@@ -129,7 +129,7 @@ fn half_sent_messages_beyond_their_bound_go_and_whole_ones_pass() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_message_that_takes_too_long_goes_and_an_idle_peer_stays() {
+fn a_peer_with_a_slow_message_is_disconnected_and_an_idle_one_is_not() {
     let address = free_address();
     let server =
         NngServer::listen_with_frames(&address, Arc::new(Echo::default()), u64::MAX, Duration::from_millis(300));
@@ -137,8 +137,8 @@ fn a_message_that_takes_too_long_goes_and_an_idle_peer_stays() {
     let mut idle = RawPeer::connect(&address);
     idle.ask(1, b"before");
     assert_eq!(idle.answer(), (1, b"before".to_vec()));
-    assert!(half_a_message(&address, 0).sees_the_end(), "a length alone");
-    assert!(half_a_message(&address, 1000).sees_the_end(), "half a body");
+    assert!(half_a_message(&address, 0).is_disconnected(), "a length alone");
+    assert!(half_a_message(&address, 1000).is_disconnected(), "half a body");
     idle.ask(2, b"after");
     assert_eq!(idle.answer(), (2, b"after".to_vec()));
 }

@@ -1,7 +1,7 @@
-//! Lists that have an end.
+//! Deserializes lists of bounded length.
 //!
-//! A few bytes can announce a list of any length, and each item of it takes many times what it
-//! takes in a frame. So reading stops at the bound, and not after the whole list was built.
+//! A few bytes can announce a list of any length, and an item in memory takes many times its size in a
+//! frame. So deserializing stops at the limit, not after the whole list was built.
 
 use std::{fmt, marker::PhantomData};
 
@@ -10,7 +10,10 @@ use serde::{
     de::{Error as _, SeqAccess, Visitor},
 };
 
-/// Reads a list of at most `MAX` items.
+/// Maximum number of items of a list in a message; a message with a longer list is rejected.
+pub const FRAME_ITEMS_MAX: usize = 1_000;
+
+/// Deserializes a list of at most `MAX` items.
 pub(crate) fn at_most<'de, const MAX: usize, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -29,7 +32,7 @@ impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<MAX, T>
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-        // What is announced is not believed beyond a page or so.
+        // The announced length may be a lie: do not allocate much for it.
         let mut items = Vec::with_capacity(list.size_hint().unwrap_or(0).min(MAX).min(64));
         while let Some(item) = list.next_element()? {
             if items.len() == MAX {
@@ -49,7 +52,7 @@ mod tests {
     struct Three(#[serde(deserialize_with = "at_most::<3, _, _>")] Vec<u8>);
 
     #[test]
-    fn a_list_is_read_up_to_its_bound_in_both_codecs() {
+    fn a_list_is_read_up_to_its_limit_in_both_codecs() {
         for length in 0..6 {
             let list = Three(vec![7; length]);
             let json = serde_json::to_string(&list).expect("to JSON");

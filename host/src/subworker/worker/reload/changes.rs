@@ -1,0 +1,143 @@
+//! Applies changes of module files, and modules that were loaded, to the next catalog.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use super::{LoadRequest, Reloader, StagedModule, failure};
+use crate::{
+    runtime::{Catalog, Change, Content, LoadError, Module, ModuleError, module_name},
+    task::ModuleStatus,
+    visible,
+};
+
+/// First and maximum delay before a load is repeated that failed for a reason which may pass. It doubles with
+/// each failure.
+const RETRY_MIN: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_mins(5);
+
+/// Each method returns whether the next catalog has changed.
+impl Reloader {
+    /// Applies the result of a load.
+    pub(super) fn apply_loaded(
+        &mut self,
+        next: &mut Catalog,
+        path: &Path,
+        loaded: Result<Option<Module>, LoadError>,
+    ) -> bool {
+        let Some(request) = self.requested.remove(path) else { return false };
+        match loaded {
+            Ok(Some(module)) => {
+                let staged = StagedModule { is_refusal_logged: false, module, took: request.since.elapsed() };
+                self.staged.insert(path.to_owned(), staged);
+                false
+            }
+            Ok(None) => {
+                // The file has changed since.
+                self.watch.report_again(path);
+                self.needs_recheck = true;
+                false
+            }
+            Err(LoadError { why, .. }) => {
+                if why.is_temporary() {
+                    let failures = request.retry.map_or(0, |(_, failures)| failures) + 1;
+                    let delay = RETRY_MIN.saturating_mul(1 << failures.min(10).saturating_sub(1)).min(RETRY_MAX);
+                    let retry = Some((Instant::now() + delay, failures));
+                    self.requested.insert(path.to_owned(), LoadRequest { retry, ..request });
+                }
+                self.refuse(next, path, &why)
+            }
+        }
+    }
+
+    /// Notes that a file cannot be loaded.
+    fn refuse(&mut self, next: &mut Catalog, path: &Path, why: &ModuleError) -> bool {
+        self.staged.remove(path);
+        let error = why.to_string();
+        self.log_refusal(next, path, None, &error);
+        next.set_error(path, failure(&error));
+        true
+    }
+
+    /// Applies a change of a file.
+    pub(super) fn apply_change(&mut self, next: &mut Catalog, change: Change) -> bool {
+        match change {
+            Change::New(path, Ok(content)) => return self.apply_content(next, &path, content),
+            Change::New(path, Err(why)) => {
+                self.cancel_load(&path);
+                note_return(next, &path);
+                return self.refuse(next, &path, &why);
+            }
+            Change::Restored(path) => {
+                if let Some(module) = next.loaded_from(&path) {
+                    let (worker, module, version) = (self.worker(), module_name(&path), module.version());
+                    info!(worker, module, path = %visible::path(&path), %version, "module returned");
+                    next.set_status(&path, ModuleStatus::Loaded);
+                }
+            }
+            Change::Missing(path) => match next.loaded_from(&path) {
+                Some(module) => {
+                    let (worker, module, version) = (self.worker(), module_name(&path), module.version());
+                    let path_text = visible::path(&path);
+                    warn!(worker, module, path = %path_text, %version, "module missing: the loaded version runs on");
+                    next.set_status(&path, ModuleStatus::Missing);
+                }
+                None => self.forget_file(next, &path),
+            },
+            Change::Dropped(path) => match next.loaded_from(&path) {
+                Some(_) => next.set_status(&path, ModuleStatus::Leaving),
+                None => self.forget_file(next, &path),
+            },
+        }
+        true
+    }
+
+    /// Applies new content of a file: requests to load it, unless it is live or staged.
+    fn apply_content(&mut self, next: &mut Catalog, path: &Path, content: Content) -> bool {
+        self.cancel_load(path);
+        if let Some(module) = next.loaded_from(path).filter(|module| *module.content() == content) {
+            let (worker, module, version) = (self.worker(), module_name(path), module.version());
+            info!(worker, module, path = %visible::path(path), %version, "module unchanged");
+            self.staged.remove(path);
+            next.clear_state(path);
+            return true;
+        }
+        if self.staged.get(path).is_none_or(|staged| *staged.module.content() != content) {
+            self.staged.remove(path);
+            let size = fs::metadata(path).map_or(0, |meta| meta.len());
+            let request = LoadRequest { content, size, since: Instant::now(), retry: None };
+            self.requested.insert(path.to_owned(), request);
+            if next.loaded_from(path).is_none() {
+                next.set_loading(path);
+                return true;
+            }
+        }
+        note_return(next, path)
+    }
+
+    fn cancel_load(&mut self, path: &Path) {
+        self.requested.remove(path);
+        self.loader.abort(Some(path));
+    }
+
+    /// Forgets a file that is gone and of which no version is live.
+    pub(super) fn forget_file(&mut self, next: &mut Catalog, path: &Path) {
+        next.clear_state(path);
+        self.staged.remove(path);
+        self.cancel_load(path);
+        self.watch.forget(path);
+    }
+}
+
+/// Notes that the file of a live module is there again. Returns whether it was gone.
+fn note_return(next: &mut Catalog, path: &Path) -> bool {
+    let was_gone = next.loaded_from(path).is_some() && next.status(path) != ModuleStatus::Loaded;
+    if was_gone {
+        next.set_status(path, ModuleStatus::Loaded);
+    }
+    was_gone
+}

@@ -1,0 +1,204 @@
+//! Makes the next catalog live, once the control plane has accepted it.
+
+use std::{
+    path::{Path, PathBuf},
+    slice,
+    time::{Duration, Instant},
+};
+
+use tracing::{error, field::display, info, warn};
+
+use super::{REPLY_TIMEOUT, Reloader, StagedModule, failure};
+use crate::{
+    clock,
+    protocol::{CatalogChange, Refusal, RefusalCode, WorkerReply, WorkerRequest},
+    runtime::{Catalog, LoadError, Module, ModuleError, module_name},
+    task::{LoadFailure, ModuleStatus},
+    visible,
+};
+
+/// Maximum number of times that a change is proposed to the control plane before it is published without an
+/// answer.
+const PROPOSALS_MAX: usize = 2;
+
+/// The control plane's answer to a new catalog.
+enum ProposalResult {
+    Accepted,
+    Declined(Refusal),
+    /// There is no control plane to ask.
+    NoAnswer,
+}
+
+impl Reloader {
+    /// Publishes the next catalog with as many staged modules as possible.
+    pub(super) fn publish_staged(&mut self, mut next: Catalog, mut has_notes: bool) {
+        // A module whose file is gone again waits for its return.
+        let is_there = |path: &&PathBuf| matches!(next.status(path), ModuleStatus::Loaded | ModuleStatus::Loading);
+        let mut paths: Vec<PathBuf> = self.staged.keys().filter(is_there).cloned().collect();
+        paths.sort_by_key(|path| self.startup.position(path));
+        // All together first: a task may have moved from one module to another.
+        let are_published = paths.len() > 1 && self.try_publish(&mut next, &paths, &mut has_notes).is_ok();
+        if !are_published {
+            for path in &paths {
+                if let Err(failure) = self.try_publish(&mut next, slice::from_ref(path), &mut has_notes) {
+                    has_notes |= self.note_refusal(&mut next, path, failure);
+                }
+            }
+        }
+        self.drop_leaving(&mut next, &mut has_notes);
+        let live = self.catalog.get();
+        if has_notes {
+            // It changes no task, so it is not declined.
+            let _ = self.publish(&next, true);
+        } else if !self.catalog.is_acknowledged(live.revision()) {
+            self.report_live(&live);
+        }
+    }
+
+    /// Publishes the catalog without the modules whose files are gone for good.
+    fn drop_leaving(&mut self, next: &mut Catalog, has_notes: &mut bool) {
+        let modules = next.modules().iter().map(|module| module.path().to_owned());
+        let leaving: Vec<PathBuf> = modules.filter(|path| next.status(path) == ModuleStatus::Leaving).collect();
+        for path in leaving {
+            let mut without = next.clone();
+            let module = without.remove(&path);
+            if self.publish(&without, false).is_ok() {
+                let version = module.map(|module| display(module.version()));
+                let (worker, module) = (self.worker(), module_name(&path));
+                info!(worker, module, path = %visible::path(&path), version, "module dropped: its file is gone");
+                (*next, *has_notes) = (without, false);
+                self.forget_file(next, &path);
+            }
+        }
+    }
+
+    /// Tries to publish the next catalog with these staged modules.
+    ///
+    /// # Errors
+    /// The reason; the next catalog is unchanged then.
+    fn try_publish(&mut self, next: &mut Catalog, paths: &[PathBuf], has_notes: &mut bool) -> Result<(), LoadFailure> {
+        let mut trial = next.clone();
+        let displaced = self.put_staged(&mut trial, paths).map_err(|error| failure(&error.why.to_string()))?;
+        self.publish(&trial, self.force).map_err(|refusal| refused(&refusal))?;
+        self.stage_displaced(next, displaced);
+        self.log_published(next, paths);
+        (*next, *has_notes) = (trial, false);
+        Ok(())
+    }
+
+    /// Logs and notes, once, that a staged module is refused. Returns whether the next catalog has changed.
+    fn note_refusal(&mut self, next: &mut Catalog, path: &Path, failure: LoadFailure) -> bool {
+        let Some(staged) = self.staged.get_mut(path).filter(|staged| !staged.is_refusal_logged) else { return false };
+        staged.is_refusal_logged = true;
+        let version = staged.module.version();
+        self.log_refusal(next, path, Some(version), &failure.message);
+        next.set_error(path, failure);
+        true
+    }
+
+    /// Puts staged modules into a catalog. Returns the modules that they displaced because they take precedence.
+    fn put_staged(&self, trial: &mut Catalog, paths: &[PathBuf]) -> Result<Vec<Module>, LoadError> {
+        let staged = paths.iter().filter_map(|path| self.staged.get(path));
+        let modules: Vec<Module> = staged.map(|staged| staged.module.clone()).collect();
+        let mut displaced = Vec::new();
+        for module in &modules {
+            for task in &module.info().tasks {
+                let other = trial.find(&task.name).map(|other| other.path().to_owned());
+                let Some(other) = other.filter(|other| !paths.contains(other)) else { continue };
+                if self.watch.can_be_replaced(&other) {
+                    // The file was renamed: it replaces itself.
+                    trial.remove(&other);
+                } else if self.startup.takes_precedence(module.path(), &other) {
+                    displaced.extend(trial.remove(&other));
+                    let why = ModuleError::TaskTaken { task: task.name.clone(), other: module.path().to_owned() };
+                    trial.set_error(&other, failure(&why.to_string()));
+                }
+            }
+        }
+        trial.put_all(modules)?;
+        // The order does not depend on which was loaded first.
+        trial.sort_by_key(|path| (self.startup.position(path), path.to_owned()));
+        Ok(displaced)
+    }
+
+    /// Stages the displaced modules again, in case those that displaced them leave.
+    fn stage_displaced(&mut self, old: &Catalog, displaced: Vec<Module>) {
+        for module in displaced {
+            let path = module.path().to_owned();
+            self.log_refusal(old, &path, Some(module.version()), "another module that comes before it has its tasks");
+            self.staged.insert(path, StagedModule { module, is_refusal_logged: true, took: Duration::ZERO });
+        }
+    }
+
+    /// Logs staged modules that are live now, and unstages them.
+    fn log_published(&mut self, old: &Catalog, paths: &[PathBuf]) {
+        for path in paths {
+            let Some(StagedModule { module, took, .. }) = self.staged.remove(path) else { continue };
+            let before = old.loaded_from(path).map(|before| display(before.version()));
+            let (worker, name, version) = (self.worker(), &module.info().name, module.version());
+            let (tasks, took_s) = (module.info().tasks.len(), clock::seconds(took));
+            let text = if before.is_some() { "module reloaded" } else { "module loaded" };
+            info!(worker, module = name, path = %visible::path(path), %version, before, tasks, took_s, "{text}");
+        }
+    }
+
+    /// Proposes a catalog to the control plane, and makes it live unless it is declined.
+    ///
+    /// # Errors
+    /// The control plane's refusal; the old catalog is live then.
+    fn publish(&mut self, new: &Catalog, force: bool) -> Result<(), Refusal> {
+        let old = self.catalog.get();
+        let new = new.without_fallback().with_revision(old.revision() + 1);
+        // Once the control plane has accepted it, tasks of new names may be granted before its reply arrives.
+        self.catalog.set(old.with_fallback(&new));
+        let result = self.propose(&new, force);
+        if let ProposalResult::Declined(refusal) = result {
+            self.catalog.set(old);
+            return Err(refusal);
+        }
+        // And tasks that were granted before may arrive after it.
+        self.catalog.set(new.with_fallback(&old));
+        self.changed = Some(Instant::now());
+        if matches!(result, ProposalResult::Accepted) {
+            self.catalog.acknowledge(new.revision());
+        }
+        Ok(())
+    }
+
+    /// Reports a catalog that became live while there was no control plane.
+    fn report_live(&mut self, live: &Catalog) {
+        if matches!(self.propose(live, true), ProposalResult::Accepted) {
+            self.catalog.acknowledge(live.revision());
+        }
+    }
+
+    fn propose(&mut self, catalog: &Catalog, force: bool) -> ProposalResult {
+        self.last_proposal += 1;
+        let (sequence, modules) = (self.last_proposal, catalog.describe());
+        for _ in 0..PROPOSALS_MAX {
+            let Some(worker) = self.registration.current_key() else { break };
+            let change = CatalogChange { worker, sequence, modules: modules.clone(), force };
+            match self.registration.link().ask(&WorkerRequest::Catalog(change), REPLY_TIMEOUT) {
+                Ok(WorkerReply::Noted) => return ProposalResult::Accepted,
+                Ok(WorkerReply::Declined(refusal)) => return ProposalResult::Declined(refusal),
+                // Registering again reports the live catalog.
+                Ok(WorkerReply::Unknown) => break,
+                Ok(other) => {
+                    error!(?other, "unexpected reply to a change of modules");
+                    break;
+                }
+                Err(error) => warn!(%error, "cannot tell the control plane about a change of modules"),
+            }
+        }
+        ProposalResult::NoAnswer
+    }
+}
+
+/// Why the control plane declined a version, and until when.
+fn refused(refusal: &Refusal) -> LoadFailure {
+    let why = match refusal.code {
+        RefusalCode::CatalogConflict => format!("{refusal}; it goes live when they have ended"),
+        _ => refusal.to_string(),
+    };
+    LoadFailure { code: Some(refusal.code), ..failure(&why) }
+}

@@ -1,0 +1,153 @@
+//! Handles a lack of memory for sandboxes: the slot returns its lease and pauses.
+//!
+//! The cause is this machine, so it does not count against the task: another worker gets it, or it waits.
+//! Invariants: a slot that could not set up a sandbox asks for no work until it can, with growing pauses between
+//! its tries, so that a task does not bounce; the log has one line a minute for all slots together.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tracing::{info, warn};
+
+use super::ShutdownFlags;
+use crate::{
+    clock::pause,
+    lock::lock,
+    protocol::Lease,
+    runtime::{Module, NoSandbox, Slot},
+    system::LogRateLimit,
+    task::{LogLevel, Outcome, Report, TaskId},
+};
+
+/// First and maximum pause of a slot that could not set up a sandbox.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Interval at which a pausing slot checks whether the worker is draining.
+const SHUTDOWN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum number of remembered tasks that were returned after they had begun.
+const BEGUN_MAX: usize = 256;
+
+/// The missing sandboxes of a whole worker.
+#[derive(Debug)]
+pub(super) struct SandboxShortage {
+    /// Number of slots without a sandbox.
+    slots: AtomicUsize,
+    log_limit: LogRateLimit,
+    /// Tasks that were returned although they had begun: the second time they fail.
+    begun: Mutex<VecDeque<TaskId>>,
+}
+
+impl Default for SandboxShortage {
+    fn default() -> Self {
+        Self { slots: AtomicUsize::new(0), log_limit: LogRateLimit::new(), begun: Mutex::default() }
+    }
+}
+
+/// A slot of the runtime, and the module for which it could not set up a sandbox.
+pub(super) struct SlotSandbox {
+    pub(super) slot: Slot,
+    /// Length of the last pause.
+    pause: Duration,
+    missing_for: Option<Module>,
+}
+
+impl SlotSandbox {
+    pub(super) fn new(slot: Slot) -> Self {
+        Self { slot, pause: Duration::ZERO, missing_for: None }
+    }
+
+    /// Whether there is no room for a sandbox.
+    pub(super) fn is_missing(&self) -> bool {
+        self.missing_for.is_some()
+    }
+
+    /// Resets the pause after an attempt has run.
+    pub(super) fn reset_pause(&mut self) {
+        self.pause = Duration::ZERO;
+    }
+}
+
+impl SandboxShortage {
+    /// Records that there was no room for an attempt. Returns the task's outcome if it must not be returned:
+    /// it had begun, and was returned before.
+    pub(super) fn record(
+        &self,
+        worker: &str,
+        sandbox: &mut SlotSandbox,
+        lease: &Lease,
+        module: Module,
+        failure: NoSandbox,
+    ) -> Option<Outcome> {
+        let NoSandbox { why, otherwise, began } = failure;
+        let has_begun_before = began && self.remember_begun(&lease.task_id);
+        let outcome = has_begun_before.then_some(Outcome::Failure(otherwise));
+        if self.log_limit.should_log() {
+            let (task, name) = (&lease.task_id, &*lease.name);
+            let fate = if outcome.is_some() { "the task fails" } else { "the task is returned" };
+            warn!(worker, %task, name, why, "no room for a sandbox: {fate}, and its slot pauses");
+        }
+        if sandbox.missing_for.replace(module).is_none() {
+            self.slots.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// Remembers a task, or forgets it and returns true if it was remembered before.
+    fn remember_begun(&self, task: &TaskId) -> bool {
+        let mut begun = lock(&self.begun);
+        if let Some(index) = begun.iter().position(|known| known == task) {
+            begun.remove(index);
+            return true;
+        }
+        if begun.len() >= BEGUN_MAX {
+            begun.pop_front();
+        }
+        begun.push_back(task.clone());
+        false
+    }
+
+    /// Blocks the slot's thread until a sandbox can be set up, or the worker drains.
+    pub(super) fn wait_for_room(&self, worker: &str, sandbox: &mut SlotSandbox, shutdown: &ShutdownFlags) {
+        let Some(module) = sandbox.missing_for.take() else { return };
+        // The last attempt's sandbox may be what takes the room.
+        sandbox.slot.clear();
+        loop {
+            sandbox.pause = (sandbox.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+            let mut left = sandbox.pause;
+            while !left.is_zero() && !shutdown.is_draining() {
+                let part = left.min(SHUTDOWN_CHECK_INTERVAL);
+                pause(part);
+                left -= part;
+            }
+            if shutdown.is_draining() {
+                self.slots.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+            match sandbox.slot.try_sandbox(&module) {
+                Ok(()) => {
+                    sandbox.slot.clear();
+                    if self.slots.fetch_sub(1, Ordering::Relaxed) == 1 {
+                        info!(worker, "there is room for sandboxes again in every slot");
+                    }
+                    return;
+                }
+                Err(why) if self.log_limit.should_log() => {
+                    let slots = self.slots.load(Ordering::Relaxed);
+                    warn!(worker, slots, why, "still no room for sandboxes: these slots take no tasks");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// The log line of a task that is returned.
+pub(super) fn returned_report(worker: &str, why: &str) -> Report {
+    Report::Log { level: LogLevel::Warn, message: format!("returned: worker {worker} has no room for it: {why}") }
+}
