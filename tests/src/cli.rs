@@ -131,7 +131,11 @@ pub fn command_line(command: &Command) -> String {
 
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.escape_debug()) }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.chars().map(escaped).collect::<String>())
 }
 
 fn read_all(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {

@@ -43,19 +43,15 @@ impl Transcript {
     pub fn add(&mut self, ran: &Ran) {
         assert!(!ran.stderr.contains("panicked"), "{ran:?}");
         let code = ran.code.map_or("by a signal".to_owned(), |code| format!("with code {code}"));
-        self.note(&format!("$ {}\nexits {code}", ran.command));
-        for output in [&ran.stdout, &ran.stderr] {
-            if !output.is_empty() {
-                self.note(output);
-            }
-        }
-        self.text.push('\n');
+        let outputs = [ran.stdout.trim_end(), ran.stderr.trim_end()];
+        let outputs: Vec<&str> = outputs.into_iter().filter(|output| !output.is_empty()).collect();
+        self.note(&format!("$ {}\nexits {code}\n{}", ran.command, outputs.join("\n")));
     }
 
     /// Adds a text, such as a log line or the error of a library call.
     pub fn note(&mut self, text: &str) {
         self.text.push_str(redact(text).trim_end());
-        self.text.push('\n');
+        self.text.push_str("\n\n");
     }
 
     /// Compares the transcript with its snapshot.
@@ -95,13 +91,16 @@ fn redact(text: &str) -> String {
 }
 
 /// `x` is a hexadecimal digit, `9` a digit, `a` a letter or digit; everything else is itself.
-const PATTERNS: [(&str, &str); 6] = [
+const PATTERNS: [(&str, &str); 9] = [
     ("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "[ID]"),
     ("9999-99-99T99:99:99.999999", "[TIME]"),
     ("9999-99-99T99:99:99.999", "[TIME]"),
     ("9999-99-99 99:99:99", "[TIME]"),
     ("99999", "[PORT]"),
     (".tmpaaaaaa", "[FOLDER]"),
+    ("9 s ago", "[AGO]"),
+    ("99 s ago", "[AGO]"),
+    ("at most 9.9 s", "at most [TIME]"),
 ];
 
 /// The beginning of `text`, if it has this pattern and ends with a word. Of numbers, only ports of tests match.

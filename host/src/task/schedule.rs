@@ -1,14 +1,13 @@
-//! Periodic tasks: when one is due, as it is said and as it is reckoned.
+//! Schedules: intervals and cron patterns.
 //!
-//! [`ScheduleSpec`] is what travels and what people write; [`Recurrence`] is the same, checked and ready to
-//! reckon with. Apart from the book of schedules because modules, commands and the control plane
-//! all check alike. Pure: the rules of time zones are those that this program was built with, so
-//! that every machine reckons alike.
+//! [`ScheduleSpec`] is what users write and messages carry; [`Recurrence`] is the same, validated, and computes due times.
+//! Modules, commands and the control plane share this validation. Pure: the time zone rules are compiled in, so that
+//! every machine computes the same times.
 //!
-//! When clocks change, croner's rules hold, which are those of Vixie cron. A pattern with one time
-//! of day (`30 2 * * *`) is due once on each of its days: where that time does not exist, at the first
-//! moment after the gap; where it comes twice, the first time. A pattern with several (`*/30 * * * *`)
-//! leaves out what does not exist, and is due both times where a time comes twice.
+//! When clocks change, croner follows the rules of Vixie cron. A pattern with one time of day (`30 2 * * *`) is due once
+//! on each of its days: at the first moment after the gap if that time does not exist, or the first time if it is
+//! repeated. A pattern with several times (`*/30 * * * *`) skips times that do not exist, and is due both times if a time
+//! is repeated.
 
 use std::{cmp::Ordering, fmt, sync::LazyLock, time::Duration};
 
@@ -210,20 +209,20 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(": did you mean {name}?")).unwrap_or_default()
 }
 
-/// A schedule that is sound: what tells the next time that it is due.
+/// A validated schedule, which computes due times.
 #[derive(Clone, Debug)]
 pub enum Recurrence {
     /// An interval.
     Every(Duration),
-    /// A pattern and its clock.
+    /// A cron pattern and its time zone.
     Cron(Box<CronSchedule>),
 }
 
 impl Recurrence {
-    /// Checks what was said.
+    /// Validates a schedule.
     ///
     /// # Errors
-    /// [`BadSchedule`] if there can be no such schedule.
+    /// [`BadSchedule`] if it is invalid.
     pub fn of(spec: &ScheduleSpec) -> Result<Self, BadSchedule> {
         if spec.count == Some(0) {
             return Err(BadSchedule::Count);
@@ -236,7 +235,7 @@ impl Recurrence {
     }
 }
 
-/// A cron pattern and the clock that it looks at.
+/// A cron pattern in a time zone.
 #[derive(Clone, Debug)]
 pub struct CronSchedule {
     cron: Cron,
