@@ -1,8 +1,8 @@
 //! fastworker: a task queue without a broker, whose tasks are WebAssembly components.
 
-#[cfg(feature = "runtime")]
+#[cfg(feature = "cli")]
 pub mod bench;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -51,6 +51,7 @@ pub(crate) fn path(path: &Path) -> String {
 }
 
 /// A text of several lines, which stay lines.
+#[cfg(feature = "cli")]
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     if text.contains("\r\n") {
         return escaped(&text.replace("\r\n", "\n"), |char| matches!(char, '\n' | '\t')).into_owned().into();
@@ -60,6 +61,7 @@ pub(crate) fn lines(text: &str) -> Cow<'_, str> {
 
 /// A text of several lines, of which all but the first are indented by `indent`, so that none of
 /// them can pass for a line of ours. Empty lines at the end are left out.
+#[cfg(feature = "cli")]
 pub(crate) fn indented(text: &str, indent: &str) -> String {
     lines(text.trim_end()).replace('\n', &format!("\n{indent}"))
 }
@@ -107,7 +109,7 @@ fn write_escape(shown: &mut String, char: char) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
 
