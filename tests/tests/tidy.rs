@@ -47,7 +47,9 @@ fn collect(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.map(|entry| entry.expect("an entry").path()) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if path.is_dir() {
+        if path.is_symlink() {
+            // What it leads to is in the repository, too.
+        } else if path.is_dir() {
             if !["target", ".git", "__pycache__"].contains(&name) {
                 collect(&path, endings, found);
             }

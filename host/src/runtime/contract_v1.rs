@@ -29,7 +29,7 @@ use crate::{
 /// What wasmtime makes of the WIT file.
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "../wit/v1",
+        path: "wit",
         world: "task-module",
         imports: { default: trappable },
         ownership: Borrowing { duplicate_if_necessary: true },
