@@ -75,7 +75,7 @@ features:
 
 # Check licences, sources, duplicates and advisories of the dependencies (needs cargo-deny)
 deny *CHECKS:
-    cargo deny --workspace --all-features check {{ CHECKS }}
+    cargo deny check {{ CHECKS }}
 
 # Check spelling (needs typos-cli)
 typos *OPTIONS:

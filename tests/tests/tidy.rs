@@ -171,14 +171,25 @@ fn every_file_says_what_it_is_and_is_short_enough_to_read() {
 
 #[test]
 fn nothing_names_the_machine_it_was_written_on() {
-    let folders = ["host", "tests", "guest-sdk", "examples", "scripts", "docs", "wit", ".ci"];
+    let folders = ["host", "tests", "guest-sdk", "examples", "scripts", "docs", "wit", ".ci", ".github"];
     let endings = [
         ".rs", ".toml", ".md", ".py", ".wit", ".sh", ".json", ".yml", ".yaml", ".js", ".css", ".html", "test", "demo",
-        "setup", "run",
+        "setup", "dist", "run",
     ];
     let homes = [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
     let mut everything = sources(&folders, &endings);
-    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "Cargo.toml"] {
+    let top = [
+        "AGENTS.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "Cargo.toml",
+        "README.md",
+        "SECURITY.md",
+        "deny.toml",
+        "justfile",
+    ];
+    for name in top {
         let text = fs::read_to_string(root().join(name)).unwrap_or_default();
         everything.push(Source { path: name.to_owned(), text });
     }
@@ -202,6 +213,7 @@ fn every_crate_comes_from_the_public_registry() {
 #[test]
 fn the_top_folder_holds_only_what_belongs_there() {
     let known = [
+        "AGENTS.md",
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
@@ -210,10 +222,14 @@ fn the_top_folder_holds_only_what_belongs_there() {
         "LICENSE-APACHE",
         "LICENSE-MIT",
         "README.md",
+        "SECURITY.md",
+        "_typos.toml",
+        "deny.toml",
         "docs",
         "examples",
         "guest-sdk",
         "host",
+        "justfile",
         "packaging",
         "rustfmt.toml",
         "scripts",
