@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     config::Address,
     lock::lock,
-    transport::{Hearer, OpenError, Transport},
+    transport::{OpenError, Subscriber, Transport},
 };
 
 /// How often the control plane announces itself.
@@ -48,7 +48,7 @@ impl Announcement {
 /// Hears announcements for as long as it lives.
 pub struct Discovery {
     heard: Arc<Heard>,
-    _hearer: Box<dyn Hearer>,
+    _subscriber: Box<dyn Subscriber>,
 }
 
 #[derive(Default)]
@@ -77,7 +77,7 @@ impl Discovery {
     pub fn listen(transport: &dyn Transport, address: &Address) -> Result<Self, OpenError> {
         let heard = Arc::new(Heard::default());
         let board = Arc::clone(&heard);
-        let hearer = transport.hearer(
+        let subscriber = transport.subscriber(
             &address.to_string(),
             Box::new(move |message| {
                 if let Some(announcement) = Announcement::read(message) {
@@ -86,7 +86,7 @@ impl Discovery {
                 }
             }),
         )?;
-        Ok(Self { heard, _hearer: hearer })
+        Ok(Self { heard, _subscriber: subscriber })
     }
 
     /// The newest announcement, if one was heard.

@@ -39,7 +39,7 @@ struct Parameter {
 
 /// Why a task does not take a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
+pub enum ArgumentError {
     /// More positional arguments than parameters.
     #[error("{task}() takes {} but {given} {} given", range(*least, *most), if *given == 1 { "was" } else { "were" })]
     TooMany {
@@ -239,40 +239,40 @@ impl Signature {
     /// Checks a call: `args` is a JSON array, `kwargs` a JSON object.
     ///
     /// # Errors
-    /// [`Misfit`] if the task does not take it: it must not be queued.
-    pub fn check(&self, args: &Json, kwargs: &Json) -> Result<(), Misfit> {
+    /// [`ArgumentError`] if the task does not take it: it must not be queued.
+    pub fn check(&self, args: &Json, kwargs: &Json) -> Result<(), ArgumentError> {
         let Some(parameters) = &self.parameters else { return Ok(()) };
         let (mut given, mut bound, mut fault) = (0, 0_u64, None);
         for item in text::items(args.as_str()) {
             if let Some(parameter) = parameters.get(given) {
                 bound |= 1 << given;
                 if fault.is_none() {
-                    fault = parameter.check(item).err().map(|fault| misfit(fault, &format!("args[{given}]")));
+                    fault = parameter.check(item).err().map(|fault| argument_error(fault, &format!("args[{given}]")));
                 }
             }
             given += 1;
         }
         for (name, value) in text::entries(kwargs.as_str()) {
             let Some(place) = parameters.iter().position(|parameter| *parameter.name == *name) else {
-                return Err(Misfit::Unknown { task: self.task.clone(), name: name.into() });
+                return Err(ArgumentError::Unknown { task: self.task.clone(), name: name.into() });
             };
             if bound & (1 << place) != 0 {
-                return Err(Misfit::Twice { task: self.task.clone(), name: name.into() });
+                return Err(ArgumentError::Twice { task: self.task.clone(), name: name.into() });
             }
             bound |= 1 << place;
             if fault.is_none() {
-                fault = parameters[place].check(value).err().map(|fault| misfit(fault, &of_name(&name)));
+                fault = parameters[place].check(value).err().map(|fault| argument_error(fault, &of_name(&name)));
             }
         }
         let is_missing = |(place, parameter): &(usize, &Parameter)| parameter.required && bound & (1 << place) == 0;
         if given > parameters.len() {
             let least = parameters.iter().filter(|parameter| parameter.required).count();
-            return Err(Misfit::TooMany { task: self.task.clone(), least, most: parameters.len(), given });
+            return Err(ArgumentError::TooMany { task: self.task.clone(), least, most: parameters.len(), given });
         }
         if parameters.iter().enumerate().any(|each| is_missing(&each)) {
             let missing = parameters.iter().enumerate().filter(is_missing);
             let names = missing.map(|(_, parameter)| parameter.name.clone()).collect();
-            return Err(Misfit::Missing { task: self.task.clone(), names });
+            return Err(ArgumentError::Missing { task: self.task.clone(), names });
         }
         fault.map_or(Ok(()), Err)
     }
@@ -296,9 +296,9 @@ fn of_name(name: &str) -> String {
 }
 
 #[cold]
-fn misfit(fault: Fault, root: &str) -> Misfit {
+fn argument_error(fault: Fault, root: &str) -> ArgumentError {
     let (path, expected, found) = fault.told(root);
-    Misfit::Form { path: path.into(), expected: expected.into(), found: found.into() }
+    ArgumentError::Form { path: path.into(), expected: expected.into(), found: found.into() }
 }
 
 fn range(least: usize, most: usize) -> impl fmt::Display {

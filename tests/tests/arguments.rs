@@ -83,8 +83,8 @@ async fn an_id_that_is_known_is_for_the_same_call_only() {
     let other = client.submit_task("add", ("x",)).task_id(id).await;
     assert!(matches!(&other, Err(ClientError::Refused(why)) if why.contains("another call")), "{other:?}");
     let wrong = TaskId::new();
-    let misfit = client.submit_task("add", (1,)).task_id(wrong.clone()).await.expect("a result");
-    assert_eq!(client.submit_task("add", (1,)).task_id(wrong).await.expect("a result"), misfit);
+    let error = client.submit_task("add", (1,)).task_id(wrong.clone()).await.expect("a result");
+    assert_eq!(client.submit_task("add", (1,)).task_id(wrong).await.expect("a result"), error);
 }
 
 #[test]

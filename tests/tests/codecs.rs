@@ -14,7 +14,7 @@ use fastworker::{
         LeaseId, Lookup, NewSchedule, Note, Notify, Order, Registration, Reply, Reports, Request, ScheduleInfo,
         ScheduleRequest, ScheduleSource, ScheduleStatus, Submit, Submitted, TaskPage, TaskQuery, TaskSummary, Welcome,
         Work, WorkerInfo, WorkerReply, WorkerRequest, WorkerStatus, codec,
-        original::{self, Call},
+        python_compat::{self, Call},
     },
     task::{
         CallbackInfo, Delivery, DeliveryState, ErrorKind, Failure, FollowUp, LoadFailure, LogLevel, ModuleInfo,
@@ -161,7 +161,7 @@ proptest! {
                 "callback": {callback_text}, "timeout": {timeout}, "retry_delay": {delay}.5, "invented": [{{}}]}}"#,
             Json::of(&id.to_string()).expect("JSON"), Json::of(&name).expect("JSON"),
         );
-        let Ok(Call::Submit(task)) = original::read(message.as_bytes(), lane) else { panic!("{message}") };
+        let Ok(Call::Submit(task)) = python_compat::read(message.as_bytes(), lane) else { panic!("{message}") };
         prop_assert_eq!((&task.id, &task.name, &task.args, &task.kwargs), (&id, &name, &args, &kwargs));
         prop_assert_eq!(task.policy.priority, Some(lane.unwrap_or(TaskPriority::Low)));
         prop_assert_eq!(task.policy.timeout, Some(Duration::from_secs(timeout.into())));
@@ -170,16 +170,16 @@ proptest! {
         prop_assert_eq!(task.callback.as_ref().map(|callback| &callback.address), address);
         prop_assert_eq!(task.callback.as_ref().and_then(|callback| callback.data.as_ref()), data);
         let batch = format!(r#"{{"action": "batch_submit", "tasks": [{message}, {message}]}}"#);
-        prop_assert!(matches!(original::read(batch.as_bytes(), lane), Ok(Call::Batch(tasks)) if tasks.len() == 2));
+        prop_assert!(matches!(python_compat::read(batch.as_bytes(), lane), Ok(Call::Batch(tasks)) if tasks.len() == 2));
         let asked = format!(r#"{{"task_id": {}}}"#, Json::of(&id.to_string()).expect("JSON"));
-        prop_assert!(matches!(original::read(asked.as_bytes(), lane), Ok(Call::Query(asked)) if asked == id.to_string()));
+        prop_assert!(matches!(python_compat::read(asked.as_bytes(), lane), Ok(Call::Query(asked)) if asked == id.to_string()));
     }
 
     #[test]
     fn what_the_original_is_answered_has_all_of_the_result(result in results(), callback in option::of(callbacks())) {
         let id = result.task_id.to_string();
         let found = Found::Ended(result.clone());
-        let answers = [original::ended(&result, callback.as_ref()), original::query(&id, &found)];
+        let answers = [python_compat::ended(&result, callback.as_ref()), python_compat::query(&id, &found)];
         let [ended, queried] = answers.map(|answer| serde_json::from_slice::<serde_json::Value>(&answer));
         // Python reads numbers beyond those of this reader.
         if let (Ok(ended), Ok(queried)) = (ended, queried) {
@@ -285,7 +285,7 @@ fn frames_that_were_tampered_with_are_read_or_refused_in_bounds() {
             let known = [read_as::<Request>, read_as::<Reply>, read_as::<WorkerRequest>, read_as::<WorkerReply>];
             let lane = Some(TaskPriority::Low).filter(|_| seed % 2 == 0);
             codec::is_envelope(&bytes);
-            let asked = original::read(&bytes, lane).is_ok();
+            let asked = python_compat::read(&bytes, lane).is_ok();
             known.into_iter().filter(|read| read(&bytes)).count() + usize::from(asked)
         };
         let tried = catch_unwind(AssertUnwindSafe(all));

@@ -423,8 +423,8 @@ async fn workers_that_are_dropped_stop_at_once() {
     client.start().await.expect("it is there");
 
     // One that is refused for the id of the control plane has nothing to end.
-    let mut namesake = SubWorker::new(subworker_at(&ports, "cp", ModulesConfig::default()));
-    let refused = tokio::task::spawn_blocking(move || namesake.start().map_err(|error| error.to_string()));
+    let mut existing = SubWorker::new(subworker_at(&ports, "cp", ModulesConfig::default()));
+    let refused = tokio::task::spawn_blocking(move || existing.start().map_err(|error| error.to_string()));
     let why = refused.await.expect("no panic").expect_err("the id is taken");
     assert!(why.contains("the control plane itself has the id 'cp'"), "{why}");
 

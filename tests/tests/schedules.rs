@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fastworker::{
-    client::{Client, ClientError, Namesake},
+    client::{Client, ClientError, OnConflict},
     json::Json,
     protocol::{EventKind, NewSchedule, ScheduleInfo, ScheduleSource, ScheduleStatus, TaskQuery},
     task::{ScheduleSpec, TaskStatus, schedule::When},
@@ -138,8 +138,8 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     };
     let doubt = |name: &str, more: &[&str]| every_hour(name, more).with_code(0).stderr;
     assert!(doubt("a", &["ad"]).starts_with("note: no worker has the task ad now"));
-    let misfit = every_hour("b", &["add", "--args", "1"]).with_code(2);
-    drop(misfit.says("add() missing 1 required argument: 'y'").hints("list --schema add"));
+    let error = every_hour("b", &["add", "--args", "1"]).with_code(2);
+    drop(error.says("add() missing 1 required argument: 'y'").hints("list --schema add"));
     assert_eq!(doubt("c", &["ad", "--wait-for-worker"]), "");
     assert_eq!(doubt("d", &["add", "--args", "1", "2"]), "");
 }
@@ -169,12 +169,12 @@ async fn the_library_does_all_of_it_too() {
     let schedules = client.schedules();
     let daily = ScheduleSpec::new(When::Cron { pattern: "@daily".into(), tz: "UTC".into() });
     let schedule = NewSchedule { args: Json::of(&(1, 2)).expect("JSON"), ..NewSchedule::new("s", "add", daily) };
-    let added = schedules.add(schedule.clone(), Namesake::Keep).await.expect("it is kept");
+    let added = schedules.add(schedule.clone(), OnConflict::Keep).await.expect("it is kept");
     assert_eq!((&*added.schedule, added.status), (&schedule, ScheduleStatus::Active));
     let other = NewSchedule { task_name: "multiply".into(), ..schedule.clone() };
-    let refused = schedules.add(other.clone(), Namesake::Keep).await;
+    let refused = schedules.add(other.clone(), OnConflict::Keep).await;
     assert!(matches!(refused, Err(ClientError::Refused(_))), "{refused:?}");
-    schedules.add(other, Namesake::Replace).await.expect("it is kept");
+    schedules.add(other, OnConflict::Replace).await.expect("it is kept");
     let id = schedules.trigger("s").await.expect("an answer").expect("there is one");
     assert_eq!(success(&end_of(&client, &id).await), "2");
     assert_eq!(schedules.pause("s").await.expect("an answer").map(|info| info.status), Some(ScheduleStatus::Paused));

@@ -60,10 +60,10 @@ impl Dev {
         let own = info.and_then(|task| task.policy.timeout);
         let (args, kwargs) = (self.args_json.clone().unwrap_or_else(|| array(&self.args)), object(&self.kwargs));
         let (task_id, started_at) = (TaskId::new(), Timestamp::now());
-        if let Some(misfit) = info.and_then(|task| Signature::of(task).check(&args, &kwargs).err()) {
+        if let Some(error) = info.and_then(|task| Signature::of(task).check(&args, &kwargs).err()) {
             let result = TaskResult {
                 completed_at: Some(started_at),
-                error: Some(misfit.to_string()),
+                error: Some(error.to_string()),
                 error_kind: Some(ErrorKind::BadArguments),
                 ..TaskResult::new(task_id, TaskStatus::Failure)
             };

@@ -18,8 +18,8 @@ use crate::{
     config::{Address, Exposed},
     control_plane::ControlPlaneError,
     gui::GuiError,
-    runtime::{SourceError, Unusable},
-    subworker::{ModulesError, SubWorkerError, crew::CrewError, link::NotFound},
+    runtime::{ModuleError, SourceError},
+    subworker::{ModulesError, SubWorkerError, link::NotFound, worker::WorkerError},
     task::TaskId,
     transport::OpenError,
 };
@@ -257,17 +257,19 @@ impl From<ModulesError> for Failure {
 }
 
 /// What to do about a module that cannot be used, where its message does not say it.
-fn hint_of(why: &Unusable) -> Option<&'static str> {
+fn hint_of(why: &ModuleError) -> Option<&'static str> {
     match why {
-        Unusable::NotWasm | Unusable::CoreModule | Unusable::Text | Unusable::NoTasks { .. } | Unusable::Nothing => {
-            Some(
-                "cargo build --release --target wasm32-wasip2 builds a task module; \
+        ModuleError::NotWasm
+        | ModuleError::CoreModule
+        | ModuleError::Text
+        | ModuleError::NoTasks { .. }
+        | ModuleError::Nothing => Some(
+            "cargo build --release --target wasm32-wasip2 builds a task module; \
                  fastworker new NAME makes a crate to start from",
-            )
-        }
-        Unusable::Empty | Unusable::Truncated { .. } => Some("build or copy it again"),
-        Unusable::Unreadable(_) => Some("check the permissions of the file"),
-        Unusable::TaskTaken { .. } => Some("fastworker list --task-modules FILE shows the tasks of one file"),
+        ),
+        ModuleError::Empty | ModuleError::Truncated { .. } => Some("build or copy it again"),
+        ModuleError::Unreadable(_) => Some("check the permissions of the file"),
+        ModuleError::TaskTaken { .. } => Some("fastworker list --task-modules FILE shows the tasks of one file"),
         _ => None,
     }
 }
@@ -314,7 +316,7 @@ impl From<ControlPlaneError> for Failure {
                 .hint("say what others dial, such as --advertise-address tcp://10.0.0.5:5555"),
             ControlPlaneError::Address(_) => Self::new(WRONG_USAGE, message),
             ControlPlaneError::WorkerId(_) => Self::new(WRONG_USAGE, message).hint("choose another --worker-id"),
-            ControlPlaneError::Crew(error) => error.into(),
+            ControlPlaneError::Worker(error) => error.into(),
             ControlPlaneError::Gui(error) => error.into(),
             ControlPlaneError::Thread(_) => Self::new(TASK_FAILED, message),
         }
@@ -360,26 +362,26 @@ fn listening(why: &io::Error) -> String {
     }
 }
 
-impl From<CrewError> for Failure {
-    fn from(error: CrewError) -> Self {
+impl From<WorkerError> for Failure {
+    fn from(error: WorkerError) -> Self {
         let message = error.to_string();
         match error {
-            CrewError::Refused(why) => match why.split_once(": give ") {
+            WorkerError::Refused(why) => match why.split_once(": give ") {
                 Some((what, _)) => Self::new(WRONG_USAGE, what).hint("give this worker another --worker-id"),
                 None if why.contains("is stopping") => {
                     Self::new(UNREACHABLE, why).hint("try again once it has restarted")
                 }
                 None => Self::new(WRONG_USAGE, message),
             },
-            CrewError::IdInUse { .. } => Self::new(WRONG_USAGE, message).hint(
+            WorkerError::IdInUse { .. } => Self::new(WRONG_USAGE, message).hint(
                 "stop that worker, give this one another --worker-id, or wait longer with --timeout; \
                  see: fastworker workers",
             ),
-            CrewError::Call(_) => Self::new(UNREACHABLE, message).hint(
+            WorkerError::Call(_) => Self::new(UNREACHABLE, message).hint(
                 "the control plane was found, but not its subworker port: see its --subworker-port and \
                  --advertise-address",
             ),
-            CrewError::Thread(_) => Self::new(TASK_FAILED, message),
+            WorkerError::Thread(_) => Self::new(TASK_FAILED, message),
         }
     }
 }
@@ -389,7 +391,7 @@ impl From<SubWorkerError> for Failure {
         match error {
             SubWorkerError::Modules(error) => error.into(),
             SubWorkerError::NotFound(error) => error.into(),
-            SubWorkerError::Crew(error) => error.into(),
+            SubWorkerError::Worker(error) => error.into(),
         }
     }
 }

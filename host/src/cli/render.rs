@@ -28,7 +28,6 @@ use crate::{
 };
 
 mod log;
-mod looks;
 mod modules;
 mod queue;
 mod say;
@@ -37,13 +36,14 @@ mod shapes;
 mod table;
 mod tasks;
 mod text;
+mod workers;
 
 pub(super) use log::{Levels, LogFormat, flush, levels, log};
-pub(super) use looks::{crew, events};
 pub(super) use modules::{Telling, loaded, modules};
 pub(super) use say::{STYLES, failure, note, warning};
 pub(super) use schedules::{Done, schedule, schedules};
 pub(super) use tasks::{cancelled, limit, standing, status, submitted, tasks, waiting};
+pub(super) use workers::{events, workers};
 
 fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

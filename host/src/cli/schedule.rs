@@ -16,7 +16,7 @@ use super::{
     values::schedule_name,
 };
 use crate::{
-    client::{Client, ClientError, Namesake},
+    client::{Client, ClientError, OnConflict},
     clock::{TimeText, Timestamp},
     protocol::{Found, NewSchedule, ScheduleInfo, ScheduleSource, ScheduleStatus},
     signature::Signature,
@@ -154,16 +154,16 @@ impl Add {
             return Err(Failure::new(WRONG_USAGE, format!("--until {until} is in the past"))
                 .hint("give a time in the future, or leave --until out"));
         }
-        let namesake = if self.replace { Namesake::Replace } else { Namesake::Keep };
+        let on_conflict = if self.replace { OnConflict::Replace } else { OnConflict::Keep };
         self.connection.run(async |client| {
             let doubt = doubt(client, &schedule).await?;
             let known = client.schedules().list().await?;
             let before = known.into_iter().find(|known| known.schedule.name == schedule.name);
             let added = client
                 .schedules()
-                .add(schedule, namesake)
+                .add(schedule, on_conflict)
                 .await
-                .map_err(|error| refused(error, &self.name, before.as_ref(), namesake))?;
+                .map_err(|error| refused(error, &self.name, before.as_ref(), on_conflict))?;
             if let Some(doubt) = doubt {
                 render::note(&doubt);
             }
@@ -196,12 +196,12 @@ impl Add {
 }
 
 /// Why a schedule was not added, and what can be done.
-fn refused(error: ClientError, name: &str, before: Option<&ScheduleInfo>, namesake: Namesake) -> Failure {
+fn refused(error: ClientError, name: &str, before: Option<&ScheduleInfo>, on_conflict: OnConflict) -> Failure {
     let hint = match before.map(|before| &before.source) {
         Some(ScheduleSource::Module(_)) => {
             Some(format!("choose another name; pause that one with: fastworker schedule pause {name}"))
         }
-        Some(ScheduleSource::Command) if namesake == Namesake::Keep => {
+        Some(ScheduleSource::Command) if on_conflict == OnConflict::Keep => {
             Some("choose another name, or replace it with --replace".to_owned())
         }
         _ => None,
@@ -240,15 +240,15 @@ async fn doubt(client: &Client, schedule: &NewSchedule) -> Result<Option<String>
         .filter(|task| task.name == schedule.task_name)
         .map(|task| Signature::of(task).check(&schedule.args, &schedule.kwargs));
     // Versions of a task may differ: one that takes the call is enough.
-    let mut misfit = None;
+    let mut error = None;
     for check in checks {
         let Err(why) = check else { return Ok(None) };
-        misfit = Some(why);
+        error = Some(why);
     }
     let name = &schedule.task_name;
-    match misfit {
-        Some(misfit) => {
-            Err(Failure::new(WRONG_USAGE, format!("the task {name} does not take these arguments: {misfit}")).hint(
+    match error {
+        Some(error) => {
+            Err(Failure::new(WRONG_USAGE, format!("the task {name} does not take these arguments: {error}")).hint(
                 format!("fastworker list shows what each task takes, and fastworker list --schema {name} all of it"),
             ))
         }

@@ -18,6 +18,6 @@ fastworker list shows what the workers have loaded.";
 impl Workers {
     pub(super) fn run(self) -> Outcome {
         let json = self.connection.json;
-        self.connection.run(async |client| render::crew(&client.list_tasks().await?, json))
+        self.connection.run(async |client| render::workers(&client.list_tasks().await?, json))
     }
 }

@@ -49,7 +49,7 @@ use direct::{Direct, pause_if_early};
 pub use error::{ClientError, Place};
 use gather::Gather;
 pub use listener::{Listener, Unreadable};
-pub use schedules::{Namesake, Schedules};
+pub use schedules::{OnConflict, Schedules};
 pub use seen::SEEN_MAX;
 use seen::Seen;
 

@@ -19,7 +19,7 @@ impl Client {
 
 /// What to do with another schedule of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Namesake {
+pub enum OnConflict {
     /// Leave it, and refuse the new one.
     Keep,
     /// Put the new one in its place.
@@ -32,8 +32,8 @@ impl Schedules<'_> {
     /// # Errors
     /// [`ClientError::Refused`] when there can be no such schedule, or there is another one of its
     /// name that is kept.
-    pub async fn add(&self, schedule: NewSchedule, namesake: Namesake) -> Result<ScheduleInfo, ClientError> {
-        let replace = namesake == Namesake::Replace;
+    pub async fn add(&self, schedule: NewSchedule, on_conflict: OnConflict) -> Result<ScheduleInfo, ClientError> {
+        let replace = on_conflict == OnConflict::Replace;
         let schedule = Box::new(schedule);
         match self.ask(ScheduleRequest::Add { schedule, replace }).await?.pop() {
             Some(added) => Ok(added),

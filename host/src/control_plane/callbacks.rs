@@ -33,13 +33,13 @@ use crate::{
     clock::seconds,
     lock::lock,
     protocol::{CALLBACK_MESSAGE_MAX as MESSAGE_MAX, write_callback},
-    transport::{Line, Parted, Transport},
+    transport::{Disconnected, PairSender, Transport},
 };
 
-pub mod book;
+pub mod queue;
 
-use book::{Book, Posted, Waiting};
-pub use book::{Bounds, TRIES_MAX};
+pub use queue::{Bounds, TRIES_MAX};
+use queue::{CallbackQueue, Posted, Waiting};
 
 /// So many addresses that answer, or have not been tried, are visited at a time.
 pub const PLACES: usize = 256;
@@ -94,7 +94,7 @@ impl Callbacks {
         let shared = Arc::new(Shared {
             transport,
             ended: Box::new(ended),
-            book: Mutex::new(Book::new(Bounds::default())),
+            queue: Mutex::new(CallbackQueue::new(Bounds::default())),
             empty: Condvar::new(),
             places: Semaphore::new(PLACES),
             later_places: Semaphore::new(LATER_PLACES),
@@ -105,7 +105,7 @@ impl Callbacks {
 
     /// Takes a callback to be sent. Never waits.
     pub fn post(&self, callback: Callback) {
-        let posted = lock(&self.shared.book).post(callback);
+        let posted = lock(&self.shared.queue).post(callback);
         match posted {
             Posted::First(address, news) => {
                 drop(self.visitors.spawn(Arc::clone(&self.shared).see_to(address, news)));
@@ -118,12 +118,12 @@ impl Callbacks {
     /// Sends what waits, at most `limit` long, and ends the thread.
     pub fn stop(&self, limit: Duration) {
         let Some(thread) = lock(&self.thread).take() else { return };
-        let book = lock(&self.shared.book);
-        let waits = self.shared.empty.wait_timeout_while(book, limit, |book| !book.is_empty());
-        let mut book = waits.unwrap_or_else(PoisonError::into_inner).0;
-        book.stop();
-        let left = book.len();
-        drop(book);
+        let queue = lock(&self.shared.queue);
+        let waits = self.shared.empty.wait_timeout_while(queue, limit, |queue| !queue.is_empty());
+        let mut queue = waits.unwrap_or_else(PoisonError::into_inner).0;
+        queue.stop();
+        let left = queue.len();
+        drop(queue);
         if left > 0 {
             warn!(callbacks = left, "stopping with callbacks that were not delivered, which are lost");
         }
@@ -142,7 +142,7 @@ impl Drop for Callbacks {
 struct Shared {
     transport: Arc<dyn Transport>,
     ended: Box<dyn Fn(CallbackEnd) + Send + Sync>,
-    book: Mutex<Book>,
+    queue: Mutex<CallbackQueue>,
     /// Told when nothing waits any more.
     empty: Condvar,
     places: Semaphore,
@@ -153,7 +153,7 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("book", &self.book).finish_non_exhaustive()
+        f.debug_struct("Shared").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
@@ -172,12 +172,12 @@ impl Shared {
             match self.visit(&address, &news, failures).await {
                 Ok(()) => {
                     failures = 0;
-                    lock(&self.book).return_from(&address);
+                    lock(&self.queue).return_from(&address);
                 }
                 Err(Unreached { why, was_reached }) => {
                     debug!(address = &*address, why, "a callback address was not reached");
                     failures = if was_reached { 1 } else { failures + 1 };
-                    let given_up = lock(&self.book).give_up(&address, &why);
+                    let given_up = lock(&self.queue).give_up(&address, &why);
                     for end in given_up {
                         self.end(end);
                     }
@@ -193,9 +193,9 @@ impl Shared {
     }
 
     fn leave(&self, address: &str) -> bool {
-        let mut book = lock(&self.book);
-        let left = book.leave(address);
-        if book.is_empty() {
+        let mut queue = lock(&self.queue);
+        let left = queue.leave(address);
+        if queue.is_empty() {
             self.empty.notify_all();
         }
         left
@@ -209,7 +209,7 @@ impl Shared {
     async fn visit(&self, address: &str, news: &Notify, failures: usize) -> Result<(), Unreached> {
         let mut was_reached = false;
         let mut place = self.place(failures).await;
-        lock(&self.book).set_out(address);
+        lock(&self.queue).set_out(address);
         let begun = Instant::now();
         let line = self.connect(address, failures).await.map_err(|why| Unreached { why, was_reached })?;
         let (line, mut keep) = (&*line, KEEP_OPEN);
@@ -227,7 +227,7 @@ impl Shared {
                 continue;
             };
             if was_reached && begun.elapsed() > TURN && self.is_crowded() {
-                lock(&self.book).put_back(address, waiting);
+                lock(&self.queue).put_back(address, waiting);
                 return Ok(());
             }
             let body = write_callback(&waiting.callback.result, &waiting.callback.info);
@@ -244,7 +244,7 @@ impl Shared {
                     self.sent(address, waiting, Ok(()));
                 }
                 Err(why) => {
-                    lock(&self.book).put_back(address, waiting);
+                    lock(&self.queue).put_back(address, waiting);
                     return Err(Unreached { why, was_reached });
                 }
             }
@@ -268,14 +268,14 @@ impl Shared {
     }
 
     /// A connection that lasts, or why there is none.
-    async fn connect(&self, address: &str, failures: usize) -> Result<Box<dyn Line>, String> {
+    async fn connect(&self, address: &str, failures: usize) -> Result<Box<dyn PairSender>, String> {
         const DROPPED: &str =
             "it drops the connection: is it no PAIR listener, or has it another peer? it takes one at a time";
         let (begun, limit) = (Instant::now(), if failures == 0 { FIRST_TRY } else { LATER_TRY });
-        let line = self.transport.line(address).map_err(|error| error.to_string())?;
+        let line = self.transport.pair_sender(address).map_err(|error| error.to_string())?;
         match timeout(limit, line.connected()).await {
             Ok(Ok(())) => {}
-            Ok(Err(Parted)) => return Err(DROPPED.into()),
+            Ok(Err(Disconnected)) => return Err(DROPPED.into()),
             Err(_) => return Err(format!("no connection within {} s: does anybody listen there?", seconds(limit))),
         }
         let settle = begun.elapsed().clamp(SETTLE_MIN, SETTLE_MAX);
@@ -286,12 +286,12 @@ impl Shared {
     }
 
     fn next(&self, address: &str) -> Option<Waiting> {
-        lock(&self.book).take(address)
+        lock(&self.queue).take(address)
     }
 
     /// Sends one message. Who takes long for it gives its place to a quick one.
-    async fn send<'a>(&'a self, line: &dyn Line, body: &[u8], place: &mut Place<'a>) -> Result<(), String> {
-        let gone = |Parted| "it closed the connection before it had taken the message".to_owned();
+    async fn send<'a>(&'a self, line: &dyn PairSender, body: &[u8], place: &mut Place<'a>) -> Result<(), String> {
+        let gone = |Disconnected| "it closed the connection before it had taken the message".to_owned();
         let mut sending = pin!(line.send(body));
         if let Some(sent) = within(PROMPT, sending.as_mut()).await {
             return sent.map_err(gone);
@@ -309,9 +309,9 @@ impl Shared {
     }
 
     fn sent(&self, address: &str, waiting: Waiting, outcome: Result<(), String>) {
-        let end = lock(&self.book).end(address, waiting, outcome);
+        let end = lock(&self.queue).end(address, waiting, outcome);
         self.end(end);
-        if lock(&self.book).is_empty() {
+        if lock(&self.queue).is_empty() {
             self.empty.notify_all();
         }
     }

@@ -16,9 +16,9 @@ use std::{
 use super::{
     callbacks::Callbacks,
     log,
+    reply_to::ReplyTo,
     signatures::Signatures,
     state::{Callback, Effect, Limits, State},
-    way::Way,
 };
 use crate::{
     clock::{Moment, Now},
@@ -29,7 +29,7 @@ use crate::{
 /// The state, shared by everything that brings it messages.
 #[derive(Debug)]
 pub struct Core {
-    state: Mutex<State<Way>>,
+    state: Mutex<State<ReplyTo>>,
     /// The last event that was logged. Written under the lock of the state.
     logged: AtomicU64,
     /// How many threads wait for a change of the state.
@@ -72,12 +72,12 @@ impl Core {
     }
 
     /// Lets `enter` change the state, and then says what is to be said.
-    pub fn enter<T>(&self, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> T {
+    pub fn enter<T>(&self, enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T) -> T {
         self.change(lock(&self.state), enter)
     }
 
     /// The same, if the state is free at this moment.
-    pub fn try_enter<T>(&self, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> Option<T> {
+    pub fn try_enter<T>(&self, enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T) -> Option<T> {
         let state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(state)) => state.into_inner(),
@@ -86,10 +86,14 @@ impl Core {
         Some(self.change(state, enter))
     }
 
-    fn change<T>(&self, mut state: MutexGuard<'_, State<Way>>, enter: impl FnOnce(&mut State<Way>, Now) -> T) -> T {
+    fn change<T>(
+        &self,
+        mut state: MutexGuard<'_, State<ReplyTo>>,
+        enter: impl FnOnce(&mut State<ReplyTo>, Now) -> T,
+    ) -> T {
         let now = Now::read();
         let given = enter(&mut state, now);
-        state.tell_onlookers(now);
+        state.notify_event_waiters(now);
         let (effects, wake) = (state.take_outbox(), state.next_wake());
         let changes = state.take_changes();
         let has_changes = !changes.is_empty();
@@ -121,8 +125,8 @@ impl Core {
     }
 
     /// What is to be logged of what happened since this was last asked.
-    fn lines(&self, state: &State<Way>, now: Now) -> Vec<log::Line> {
-        let (last, logged) = (state.feed().last(), self.logged.load(Ordering::Relaxed));
+    fn lines(&self, state: &State<ReplyTo>, now: Now) -> Vec<log::Line> {
+        let (last, logged) = (state.event_log().last(), self.logged.load(Ordering::Relaxed));
         if last == logged {
             return Vec::new();
         }
@@ -132,7 +136,7 @@ impl Core {
 
     /// Waits on this thread until the state is as `wanted`, looking after each change, but not
     /// beyond `until`. Returns whether it is.
-    pub fn wait_until(&self, until: Instant, wanted: impl Fn(&State<Way>) -> bool) -> bool {
+    pub fn wait_until(&self, until: Instant, wanted: impl Fn(&State<ReplyTo>) -> bool) -> bool {
         let state = lock(&self.state);
         self.watched.fetch_add(1, Ordering::SeqCst);
         let left = until.saturating_duration_since(Instant::now());

@@ -21,7 +21,7 @@ pub const DETAIL_MAX: usize = 256;
 
 /// The newest events.
 #[derive(Debug, Default)]
-pub struct Feed {
+pub struct EventLog {
     kept: VecDeque<Event>,
     /// The number of the newest; the first one is number 1.
     last: u64,
@@ -30,15 +30,15 @@ pub struct Feed {
     counts: [u64; EventKind::ALL.len()],
 }
 
-impl Feed {
+impl EventLog {
     /// Adds what happened.
-    pub fn push(&mut self, at: Timestamp, told: Told<'_>) {
+    pub fn push(&mut self, at: Timestamp, event: NewEvent<'_>) {
         self.last += 1;
         self.began.get_or_insert(at);
         if self.kept.len() >= EVENTS_MAX {
             self.kept.pop_front();
         }
-        let Told { kind, task, name, priority, worker, attempt, detail } = told;
+        let NewEvent { kind, task, name, priority, worker, attempt, detail } = event;
         self.counts[kind as usize] += 1;
         let detail = detail.map(|text| text[..text.floor_char_boundary(DETAIL_MAX)].into());
         self.kept.push_back(Event {
@@ -83,7 +83,7 @@ impl Feed {
 
 /// What an event tells.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct NewEvent<'a> {
     /// What happened.
     pub kind: EventKind,
     /// To which task.
@@ -100,7 +100,7 @@ pub struct Told<'a> {
     pub detail: Option<&'a str>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> NewEvent<'a> {
     /// Something that happened to a worker.
     pub fn of_worker(kind: EventKind, worker: &'a Arc<str>) -> Self {
         Self { kind, task: None, name: None, priority: None, worker: Some(worker), attempt: 0, detail: None }
@@ -124,21 +124,21 @@ mod tests {
 
     #[test]
     fn a_reader_gets_each_event_once_and_hears_how_many_it_missed() {
-        let (mut feed, worker) = (Feed::default(), Arc::from("sw1"));
+        let (mut event_log, worker) = (EventLog::default(), Arc::from("sw1"));
         let numbers = |events: &Events| events.events.iter().map(|event| event.number).collect::<Vec<_>>();
-        assert_eq!(feed.after(0), Events { events: Vec::new(), last: 0, missed: 0, began: None });
+        assert_eq!(event_log.after(0), Events { events: Vec::new(), last: 0, missed: 0, began: None });
         for _ in 0..3 {
-            feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerJoined, &worker));
+            event_log.push(Timestamp::default(), NewEvent::of_worker(EventKind::WorkerJoined, &worker));
         }
-        assert_eq!((numbers(&feed.after(0)), feed.after(0).last), (vec![1, 2, 3], 3));
-        assert_eq!((numbers(&feed.after(2)), feed.after(3).events.len()), (vec![3], 0));
-        assert_eq!(feed.after(99).last, 3, "a number of another control plane");
-        assert_eq!(feed.after(99).began, Some(Timestamp::default()), "which this tells");
-        assert_eq!((feed.after(u64::MAX).events.len(), feed.after(u64::MAX).last), (0, 3));
+        assert_eq!((numbers(&event_log.after(0)), event_log.after(0).last), (vec![1, 2, 3], 3));
+        assert_eq!((numbers(&event_log.after(2)), event_log.after(3).events.len()), (vec![3], 0));
+        assert_eq!(event_log.after(99).last, 3, "a number of another control plane");
+        assert_eq!(event_log.after(99).began, Some(Timestamp::default()), "which this tells");
+        assert_eq!((event_log.after(u64::MAX).events.len(), event_log.after(u64::MAX).last), (0, 3));
         for _ in 0..EVENTS_MAX {
-            feed.push(Timestamp::default(), Told::of_worker(EventKind::WorkerLeft, &worker));
+            event_log.push(Timestamp::default(), NewEvent::of_worker(EventKind::WorkerLeft, &worker));
         }
-        let late = feed.after(1);
+        let late = event_log.after(1);
         assert_eq!((late.missed, late.events[0].number, late.events.len()), (2, 4, EVENTS_TOLD_MAX));
     }
 }

@@ -4,17 +4,17 @@ use std::sync::{Arc, Once};
 
 use super::{
     core::Core,
+    reply_to::{OriginalRequest, ReplyTo},
     state::State,
-    way::{Question, Way},
 };
 use crate::{
     clock::Now,
     protocol::{
         FRAME_ITEMS_MAX, Lookup, Reply, Request, Welcome, WorkerReply, WorkerRequest,
         codec::{self, Unreadable},
-        original::{self, Call, Malformed},
+        python_compat::{self, Call, Malformed},
     },
-    signature::Misfit,
+    signature::ArgumentError,
     task::{NewTask, SerializationFormat, TaskId, TaskPriority},
     transport::{self, Peer, Refusal, Service},
 };
@@ -35,52 +35,52 @@ impl Clients {
     }
 
     fn serve(&self, body: &[u8], reply: transport::Reply, format: SerializationFormat) {
-        let way = Way::Peer { reply, format };
+        let reply_to = ReplyTo::Peer { reply, format };
         let request = match codec::decode::<Request>(body) {
             Ok(request) => request,
-            Err(error) => return way.send(super::state::Answer::Client(Reply::Refused(error.to_string()))),
+            Err(error) => return reply_to.send(super::state::Answer::Client(Reply::Refused(error.to_string()))),
         };
         match request {
-            Request::Hello => way.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
+            Request::Hello => reply_to.send(super::state::Answer::Client(Reply::Welcome(self.welcome.clone()))),
             Request::Submit(submit) => {
-                let misfits = self.core.signatures().misfits(&submit.tasks);
-                self.core.enter(|state, now| state.submit_checked(now, submit, misfits, way));
+                let errors = self.core.signatures().errors(&submit.tasks);
+                self.core.enter(|state, now| state.submit_checked(now, submit, errors, reply_to));
             }
-            Request::Collect(collect) => self.core.enter(|state, now| state.collect(now, &collect, way)),
-            Request::Lookup(lookup) => self.core.enter(|state, now| state.lookup(now, lookup, way)),
-            Request::Cancel(ids) => self.core.enter(|state, now| state.cancel(now, &ids, way)),
-            Request::Workers => self.core.enter(|state, now| state.workers(now, way)),
-            Request::Follow(follow) => self.core.enter(|state, now| state.follow(now, follow, way)),
-            Request::Tasks(query) => self.core.enter(|state, now| state.tasks(now, &query, way)),
-            Request::Events(query) => self.core.enter(|state, now| state.events(now, query, way)),
-            Request::Schedule(request) => self.core.enter(|state, now| state.schedule(now, request, way)),
-            Request::Describe(id) => self.core.enter(|state, now| state.describe(now, &id, way)),
+            Request::Collect(collect) => self.core.enter(|state, now| state.collect(now, &collect, reply_to)),
+            Request::Lookup(lookup) => self.core.enter(|state, now| state.lookup(now, lookup, reply_to)),
+            Request::Cancel(ids) => self.core.enter(|state, now| state.cancel(now, &ids, reply_to)),
+            Request::Workers => self.core.enter(|state, now| state.workers(now, reply_to)),
+            Request::Follow(follow) => self.core.enter(|state, now| state.follow(now, follow, reply_to)),
+            Request::Tasks(query) => self.core.enter(|state, now| state.tasks(now, &query, reply_to)),
+            Request::Events(query) => self.core.enter(|state, now| state.events(now, query, reply_to)),
+            Request::Schedule(request) => self.core.enter(|state, now| state.schedule(now, request, reply_to)),
+            Request::Describe(id) => self.core.enter(|state, now| state.describe(now, &id, reply_to)),
         }
     }
 
     fn serve_original(&self, body: &[u8], reply: transport::Reply) {
-        match original::read(body, self.lane) {
+        match python_compat::read(body, self.lane) {
             Ok(Call::Submit(task)) => {
-                let question = Question::Submit { id: task.id.clone(), callback: task.callback.clone() };
-                let way = Way::Original { reply, question };
-                let misfit = self.core.signatures().misfit(&task);
-                self.core.enter(|state, now| state.submit_and_hold(now, *task, misfit, way));
+                let request = OriginalRequest::Submit { id: task.id.clone(), callback: task.callback.clone() };
+                let reply_to = ReplyTo::Original { reply, request };
+                let error = self.core.signatures().check(&task);
+                self.core.enter(|state, now| state.submit_and_hold(now, *task, error, reply_to));
             }
             Ok(Call::Batch(tasks)) => reply.send(&self.take_batch(tasks)),
             Ok(Call::Query(id)) => match id.parse::<TaskId>() {
                 Ok(parsed) => {
                     let lookup = Lookup { ids: vec![parsed], wait_ms: 0 };
-                    let way = Way::Original { reply, question: Question::Query(id) };
-                    self.core.enter(|state, now| state.lookup(now, lookup, way));
+                    let reply_to = ReplyTo::Original { reply, request: OriginalRequest::Query(id) };
+                    self.core.enter(|state, now| state.lookup(now, lookup, reply_to));
                 }
-                Err(_) => reply.send(&original::query(&id, &crate::protocol::Found::Unknown)),
+                Err(_) => reply.send(&python_compat::query(&id, &crate::protocol::Found::Unknown)),
             },
             Ok(Call::Cancel(id)) => match id.parse::<TaskId>() {
                 Ok(parsed) => {
-                    let way = Way::Original { reply, question: Question::Cancel(id) };
-                    self.core.enter(|state, now| state.cancel(now, &[parsed], way));
+                    let reply_to = ReplyTo::Original { reply, request: OriginalRequest::Cancel(id) };
+                    self.core.enter(|state, now| state.cancel(now, &[parsed], reply_to));
                 }
-                Err(_) => reply.send(&original::cancel(&id, false)),
+                Err(_) => reply.send(&python_compat::cancel(&id, false)),
             },
             Err(Malformed { id, why }) => reply.send(&self.complaint(id.as_deref(), &why)),
         }
@@ -93,11 +93,11 @@ impl Clients {
         let mut tasks = tasks.into_iter().peekable();
         while tasks.peek().is_some() {
             let (part, faults): (Vec<NewTask>, Vec<Option<String>>) = tasks.by_ref().take(FRAME_ITEMS_MAX).unzip();
-            let mut misfits = self.core.signatures().misfits(&part);
-            misfits.set_all(faults.into_iter().map(|why| why.map(|why| Misfit::Unreadable(why.into()))));
-            taken.extend(self.core.enter(|state, now| state.take(now, part, misfits)));
+            let mut errors = self.core.signatures().errors(&part);
+            errors.set_all(faults.into_iter().map(|why| why.map(|why| ArgumentError::Unreadable(why.into()))));
+            taken.extend(self.core.enter(|state, now| state.take(now, part, errors)));
         }
-        original::batch(&ids, &taken)
+        python_compat::batch(&ids, &taken)
     }
 
     /// Answers what is neither JSON nor postcard.
@@ -110,16 +110,16 @@ impl Clients {
         // A client that sends one may send thousands: log one line that says what to do.
         PICKLES.call_once(|| tracing::warn!("a client of the original was refused: {why}; this is logged once"));
         match self.lane {
-            Some(_) => original::pickled_failure(body, &why),
-            None => original::pickled_error(&why),
+            Some(_) => python_compat::pickled_failure(body, &why),
+            None => python_compat::pickled_error(&why),
         }
     }
 
     /// What a client of the original understands as "no".
     fn complaint(&self, id: Option<&str>, why: &str) -> Vec<u8> {
         match self.lane {
-            Some(_) => original::failure(id.unwrap_or_default(), why),
-            None => original::error(why),
+            Some(_) => python_compat::failure(id.unwrap_or_default(), why),
+            None => python_compat::error(why),
         }
     }
 }
@@ -137,7 +137,7 @@ impl Service for Clients {
         let why = excuse(why);
         match codec::form(body) {
             Ok(SerializationFormat::Json) if !codec::is_envelope(body) => {
-                let id = original::read(body, self.lane).ok().and_then(|call| match call {
+                let id = python_compat::read(body, self.lane).ok().and_then(|call| match call {
                     Call::Submit(task) => Some(task.id.to_string()),
                     Call::Batch(_) | Call::Query(_) | Call::Cancel(_) => None,
                 });
@@ -167,10 +167,10 @@ impl Workers {
 impl Service for Workers {
     fn request(&self, from: Peer, body: &[u8], reply: transport::Reply) {
         let format = codec::form(body).unwrap_or_default();
-        let way = Way::Peer { reply, format };
+        let reply_to = ReplyTo::Peer { reply, format };
         match codec::decode::<WorkerRequest>(body) {
-            Ok(request) => self.core.enter(|state, now| serve_worker(state, now, request, Some(from), way)),
-            Err(error) => way.send(super::state::Answer::Worker(WorkerReply::Refused(error.to_string()))),
+            Ok(request) => self.core.enter(|state, now| serve_worker(state, now, request, Some(from), reply_to)),
+            Err(error) => reply_to.send(super::state::Answer::Worker(WorkerReply::Refused(error.to_string()))),
         }
     }
 
@@ -185,15 +185,21 @@ impl Service for Workers {
 }
 
 /// Calls the method that a worker's request names. `peer` is none for the control plane's own.
-pub fn serve_worker(state: &mut State<Way>, now: Now, request: WorkerRequest, peer: Option<Peer>, way: Way) {
+pub fn serve_worker(
+    state: &mut State<ReplyTo>,
+    now: Now,
+    request: WorkerRequest,
+    peer: Option<Peer>,
+    reply_to: ReplyTo,
+) {
     match request {
-        WorkerRequest::Register(registration) => state.register(now, registration, peer, way),
-        WorkerRequest::Work(work) => state.work(now, work, way),
-        WorkerRequest::Beat(beat) => state.beat(now, &beat, peer, way),
-        WorkerRequest::Note(note) => state.note(now, note, way),
-        WorkerRequest::Drain(worker) => state.drain_worker(now, worker, way),
-        WorkerRequest::Leave(worker) => state.leave(now, worker, way),
-        WorkerRequest::Catalog(change) => state.change_catalog(now, change, way),
+        WorkerRequest::Register(registration) => state.register(now, registration, peer, reply_to),
+        WorkerRequest::Work(work) => state.work(now, work, reply_to),
+        WorkerRequest::Beat(beat) => state.beat(now, &beat, peer, reply_to),
+        WorkerRequest::Note(note) => state.note(now, note, reply_to),
+        WorkerRequest::Drain(worker) => state.drain_worker(now, worker, reply_to),
+        WorkerRequest::Leave(worker) => state.leave(now, worker, reply_to),
+        WorkerRequest::Catalog(change) => state.change_catalog(now, change, reply_to),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use tracing::{Level, enabled};
 
-use super::{state::State, way::Way};
+use super::{reply_to::ReplyTo, state::State};
 use crate::{
     clock::Now,
     protocol::{Event, EventKind},
@@ -23,17 +23,17 @@ pub(super) struct Line {
 }
 
 /// What happened after event number `after`, as far as it is logged.
-pub(super) fn lines(state: &State<Way>, now: Now, after: u64) -> Vec<Line> {
-    let wanted = state.feed().since(after).filter(|event| is_wanted(level(event.kind)));
+pub(super) fn lines(state: &State<ReplyTo>, now: Now, after: u64) -> Vec<Line> {
+    let wanted = state.event_log().since(after).filter(|event| is_wanted(level(event.kind)));
     wanted.map(|event| Line::of(state, now, event)).collect()
 }
 
 impl Line {
-    fn of(state: &State<Way>, now: Now, event: &Event) -> Self {
+    fn of(state: &State<ReplyTo>, now: Now, event: &Event) -> Self {
         let ended = event.task_id.as_ref().and_then(|id| state.results().peek(now.mono, id));
         let version = ended.and_then(|kept| kept.result.module_version);
         let module = version.zip(event.worker_id.as_deref()).and_then(|(version, worker)| {
-            let (_, worker) = state.roster().iter().find(|(_, other)| *other.id == *worker)?;
+            let (_, worker) = state.registry().iter().find(|(_, other)| *other.id == *worker)?;
             worker.module(version).map(str::to_owned)
         });
         Self { event: event.clone(), module, version }

@@ -1,7 +1,7 @@
 //! The control plane: owns the queue, the leases, the schedule and the results.
 //!
 //! A message comes in through [`handler`], enters [`state`] behind the lock of [`core`], and what
-//! is to be said leaves on its [`way`]. The rest are the state's books.
+//! is to be said leaves on its [`reply_to`]. The rest are the state's books.
 
 use std::{
     path::PathBuf,
@@ -30,8 +30,8 @@ use crate::{
     runtime::{Catalog, Runtime},
     subworker::{
         Loading, ModulesConfig, ModulesError, START_WAIT,
-        crew::{Crew, CrewError, Identity},
         link::LocalLink,
+        worker::{Identity, WorkerError, WorkerThreads},
     },
 };
 
@@ -41,17 +41,17 @@ pub mod core;
 pub mod events;
 pub mod handler;
 mod log;
-pub mod meters;
+pub mod metrics;
 pub mod queue;
+pub mod reply_to;
 pub mod reports;
 pub mod results;
 pub mod retry;
-pub mod roster;
 pub mod schedules;
 pub mod sessions;
 pub mod signatures;
 pub mod state;
-pub mod way;
+pub mod worker_registry;
 
 use self::{
     core::Core,
@@ -156,7 +156,7 @@ pub enum ControlPlaneError {
     /// Its own slots could not start.
     #[cfg(feature = "runtime")]
     #[error(transparent)]
-    Crew(#[from] CrewError),
+    Worker(#[from] WorkerError),
 }
 
 /// Orders tasks and hands them to workers; with modules it runs tasks itself, too. From
@@ -176,7 +176,7 @@ struct Running {
     announcements: Sender<()>,
     threads: Vec<JoinHandle<()>>,
     #[cfg(feature = "runtime")]
-    crew: Option<Crew>,
+    worker: Option<WorkerThreads>,
     #[cfg(feature = "runtime")]
     gui: Option<Gui>,
     #[cfg(feature = "runtime")]
@@ -255,7 +255,7 @@ impl ControlPlaneWorker {
         let health = health.map(|health| health.serve_health(Arc::clone(&core), shown(config))).transpose()?;
         // Last, as its threads do not end by themselves.
         #[cfg(feature = "runtime")]
-        let crew = loaded.map(|(runtime, catalog)| start_crew(config, &core, runtime, catalog)).transpose()?;
+        let worker = loaded.map(|(runtime, catalog)| start_worker(config, &core, runtime, catalog)).transpose()?;
         threads.keep();
         let threads = vec![timer, announcing];
         self.running = Some(Running {
@@ -265,7 +265,7 @@ impl ControlPlaneWorker {
             announcements,
             threads,
             #[cfg(feature = "runtime")]
-            crew,
+            worker,
             #[cfg(feature = "runtime")]
             gui,
             #[cfg(feature = "runtime")]
@@ -279,8 +279,8 @@ impl ControlPlaneWorker {
     /// The loading of the modules that were there at the start.
     #[cfg(feature = "runtime")]
     pub fn loading(&self) -> Loading {
-        let crew = self.running.as_ref().and_then(|running| running.crew.as_ref());
-        crew.map(Crew::loading).unwrap_or_default()
+        let worker = self.running.as_ref().and_then(|running| running.worker.as_ref());
+        worker.map(WorkerThreads::loading).unwrap_or_default()
     }
 
     /// Takes no more tasks, runs what was accepted, at most `limit` long, answers whoever still
@@ -296,8 +296,8 @@ impl ControlPlaneWorker {
             warn!(unfinished = left, "stopping with unfinished tasks, which are lost");
         }
         #[cfg(feature = "runtime")]
-        if let Some(crew) = running.crew.take() {
-            crew.drain(until.saturating_duration_since(Instant::now()));
+        if let Some(worker) = running.worker.take() {
+            worker.drain(until.saturating_duration_since(Instant::now()));
         }
         running.core.enter(|state, _| state.farewell());
         running.core.stop_callbacks(CALLBACKS_LIMIT.min(until.saturating_duration_since(Instant::now())));
@@ -317,7 +317,7 @@ impl ControlPlaneWorker {
     /// The workers, its own first.
     pub fn get_subworker_status(&self) -> Vec<WorkerInfo> {
         let Some(running) = &self.running else { return Vec::new() };
-        running.core.enter(|state, now| state.roster().infos(now.mono))
+        running.core.enter(|state, now| state.registry().infos(now.mono))
     }
 
     /// Which cluster it is, while it runs.
@@ -349,7 +349,7 @@ impl Drop for ControlPlaneWorker {
         let until = Instant::now() + DROP_LIMIT;
         running.core.enter(|state, _| state.drain());
         #[cfg(feature = "runtime")]
-        drop(running.crew.take());
+        drop(running.worker.take());
         running.core.enter(|state, _| state.farewell());
         for server in &running.servers {
             server.flush(until.saturating_duration_since(Instant::now()));
@@ -478,17 +478,17 @@ fn shown(config: &ControlPlaneConfig) -> Shown {
 
 /// Starts the control plane's own slots.
 #[cfg(feature = "runtime")]
-fn start_crew(
+fn start_worker(
     config: &ControlPlaneConfig,
     core: &Arc<Core>,
     runtime: Runtime,
     catalog: Catalog,
-) -> Result<Crew, CrewError> {
+) -> Result<WorkerThreads, WorkerError> {
     let identity = Identity {
         worker_id: config.worker_id.clone(),
         address: config.base_address.to_string(),
         slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),
     };
     let link = Arc::new(LocalLink(Arc::clone(core)));
-    Crew::start(link, runtime, catalog, identity, config.modules.reload(), Duration::ZERO)
+    WorkerThreads::start(link, runtime, catalog, identity, config.modules.reload(), Duration::ZERO)
 }

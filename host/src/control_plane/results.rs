@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lru::LruCache;
 
-use super::{meters, reports::ReportLog};
+use super::{metrics, reports::ReportLog};
 use crate::{
     clock::{Moment, Now, Timestamp},
     json::Json,
@@ -121,7 +121,7 @@ impl Results {
         let id = result.task_id.clone();
         let kept = Kept { result, about, reports, stored: self.stored, used_at: now, expires_at: now + self.ttl };
         self.bytes += kept.bytes();
-        self.by_status[meters::place(kept.result.status)] += 1;
+        self.by_status[metrics::place(kept.result.status)] += 1;
         if let Some(older) = self.kept.put(id, kept) {
             self.let_go(&older);
         }
@@ -223,7 +223,7 @@ impl Results {
     fn let_go(&mut self, kept: &Kept) {
         self.by_age.remove(&kept.stored);
         self.bytes -= kept.bytes();
-        self.by_status[meters::place(kept.result.status)] -= 1;
+        self.by_status[metrics::place(kept.result.status)] -= 1;
     }
 }
 

@@ -80,7 +80,7 @@ pub struct Shed<R> {
     /// The session.
     pub session: Uuid,
     /// The way back.
-    pub way: R,
+    pub reply_to: R,
     /// Until when it was parked.
     pub until: Moment,
 }
@@ -128,12 +128,12 @@ impl<R> Sessions<R> {
     }
 
     /// Parks the newest question, if there is nothing to tell. Gives the way back if there is.
-    pub fn park(&mut self, id: Uuid, way: R, until: Moment) -> Option<R> {
-        let Some(session) = self.open.get_mut(&id) else { return Some(way) };
+    pub fn park(&mut self, id: Uuid, reply_to: R, until: Moment) -> Option<R> {
+        let Some(session) = self.open.get_mut(&id) else { return Some(reply_to) };
         if !session.ready.is_empty() || !session.answered.known {
-            return Some(way);
+            return Some(reply_to);
         }
-        session.parked = Some((way, until));
+        session.parked = Some((reply_to, until));
         None
     }
 
@@ -198,7 +198,7 @@ impl<R> Sessions<R> {
         let session = self.open.remove(&id)?;
         self.by_use.remove(&(session.used, id));
         self.bytes -= session.bytes;
-        session.parked.map(|(way, until)| Shed { session: id, way, until })
+        session.parked.map(|(reply_to, until)| Shed { session: id, reply_to, until })
     }
 
     /// How many there are.
@@ -218,7 +218,7 @@ impl<R> Sessions<R> {
 
     /// Takes every parked question.
     pub fn take_parked(&mut self) -> Vec<R> {
-        self.open.values_mut().filter_map(|session| session.parked.take()).map(|(way, _)| way).collect()
+        self.open.values_mut().filter_map(|session| session.parked.take()).map(|(reply_to, _)| reply_to).collect()
     }
 }
 
@@ -327,7 +327,7 @@ mod tests {
         }
         assert!(sessions.bytes <= SESSION_BYTES_MAX);
         sessions.tell(ID, big);
-        assert_eq!(sessions.shed().flatten().map(|shed| shed.way), Some("way"));
+        assert_eq!(sessions.shed().flatten().map(|shed| shed.reply_to), Some("way"));
         assert!(sessions.shed().is_none());
         while sessions.expire(Moment::default() + SESSION_IDLE_MAX * 2).is_some() {}
         assert_eq!((sessions.bytes, sessions.len(), sessions.by_use.len()), (0, 0, 0));

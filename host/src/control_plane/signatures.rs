@@ -15,7 +15,7 @@ use lru::DefaultHasher;
 use crate::{
     json::Json,
     lock::lock,
-    signature::{Misfit, Signature},
+    signature::{ArgumentError, Signature},
     task::{ModuleInfo, NewTask},
 };
 
@@ -43,7 +43,7 @@ pub struct Signatures {
     /// What was not taken into account yet.
     changes: Mutex<Vec<Change>>,
     /// Locked while signatures are made.
-    books: Mutex<HashMap<Arc<str>, Vec<Offer>>>,
+    by_name: Mutex<HashMap<Arc<str>, Vec<Offer>>>,
     /// Locked for the length of a look or of a change.
     current: RwLock<HashMap<Arc<str>, Versions, DefaultHasher>>,
 }
@@ -61,24 +61,24 @@ struct Offer {
 
 /// The tasks of a frame that do not fit, by their place in it.
 #[derive(Debug, Default)]
-pub struct Misfits(Vec<(usize, Misfit)>);
+pub struct ArgumentErrors(Vec<(usize, ArgumentError)>);
 
-impl Misfits {
+impl ArgumentErrors {
     /// Takes out what is known of the task at this place. Ask in the order of the places.
-    pub fn take(&mut self, place: usize) -> Option<Misfit> {
+    pub fn take(&mut self, place: usize) -> Option<ArgumentError> {
         let is_it = self.0.last().is_some_and(|(last, _)| *last == place);
-        is_it.then(|| self.0.pop()).flatten().map(|(_, misfit)| misfit)
+        is_it.then(|| self.0.pop()).flatten().map(|(_, error)| error)
     }
 }
 
-impl Misfits {
+impl ArgumentErrors {
     /// Notes what is known of each task of the frame otherwise, which counts for more.
-    pub fn set_all(&mut self, misfits: impl IntoIterator<Item = Option<Misfit>>) {
-        for (place, misfit) in misfits.into_iter().enumerate() {
-            let Some(misfit) = misfit else { continue };
+    pub fn set_all(&mut self, errors: impl IntoIterator<Item = Option<ArgumentError>>) {
+        for (place, error) in errors.into_iter().enumerate() {
+            let Some(error) = error else { continue };
             self.0.retain(|(other, _)| *other != place);
             let at = self.0.partition_point(|(other, _)| *other > place);
-            self.0.insert(at, (place, misfit));
+            self.0.insert(at, (place, error));
         }
     }
 }
@@ -91,10 +91,10 @@ impl Signatures {
 
     /// Takes what was noted into account. Call it under no lock.
     pub fn settle(&self) {
-        let mut books = lock(&self.books);
+        let mut by_name = lock(&self.by_name);
         let changes = mem::take(&mut *lock(&self.changes));
         for Change { name, schema, is_offered } in changes {
-            let offers = books.entry(name.clone()).or_default();
+            let offers = by_name.entry(name.clone()).or_default();
             let known = offers.iter().position(|offer| offer.schema == schema);
             match (known, is_offered) {
                 (Some(known), true) => {
@@ -116,7 +116,7 @@ impl Signatures {
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
             if signatures.is_empty() {
                 current.remove(&name);
-                books.remove(&name);
+                by_name.remove(&name);
             } else {
                 current.insert(name, signatures);
             }
@@ -125,21 +125,21 @@ impl Signatures {
 
     /// Why no version of the task takes this call; none if one does or nobody offers the task. With
     /// several versions, the newest one's reason.
-    pub fn misfit(&self, task: &NewTask) -> Option<Misfit> {
+    pub fn check(&self, task: &NewTask) -> Option<ArgumentError> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let signatures = current.get(task.name.as_str())?.clone();
         drop(current);
-        let mut misfit = None;
+        let mut error = None;
         for signature in &*signatures {
-            misfit = Some(signature.check(&task.args, &task.kwargs).err()?);
+            error = Some(signature.check(&task.args, &task.kwargs).err()?);
         }
-        misfit
+        error
     }
 
     /// The tasks of a frame that do not fit.
-    pub fn misfits(&self, tasks: &[NewTask]) -> Misfits {
+    pub fn errors(&self, tasks: &[NewTask]) -> ArgumentErrors {
         let checked = tasks.iter().enumerate().rev();
-        Misfits(checked.filter_map(|(place, task)| Some((place, self.misfit(task)?))).collect())
+        ArgumentErrors(checked.filter_map(|(place, task)| Some((place, self.check(task)?))).collect())
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
             signatures.note(Change::of(&module(types), is_offered).collect());
             signatures.settle();
         };
-        let refused = |args: &str| signatures.misfit(&call(args)).map(|misfit| misfit.to_string());
+        let refused = |args: &str| signatures.check(&call(args)).map(|error| error.to_string());
         assert_eq!(refused(r#"["x"]"#), None);
         change("i64", true);
         change("i64", true);
@@ -184,7 +184,7 @@ mod tests {
         assert!(refused("[1]").is_some() && refused("[true]").is_none());
         change("bool", false);
         assert_eq!(refused("[1]"), None);
-        assert!(signatures.books.lock().expect("a lock").is_empty());
+        assert!(signatures.by_name.lock().expect("a lock").is_empty());
     }
 
     #[test]
@@ -193,8 +193,8 @@ mod tests {
         signatures.note(Change::of(&module("i64"), true).collect());
         signatures.settle();
         let call = |args: &str| NewTask { args: Json::parse(args).expect("JSON"), ..NewTask::new("add") };
-        let mut misfits = signatures.misfits(&[call("[1]"), call("[]"), call("[2]"), call("[3.5]")]);
-        let found: Vec<bool> = (0..4).map(|place| misfits.take(place).is_some()).collect();
+        let mut errors = signatures.errors(&[call("[1]"), call("[]"), call("[2]"), call("[3.5]")]);
+        let found: Vec<bool> = (0..4).map(|place| errors.take(place).is_some()).collect();
         assert_eq!(found, [false, true, false, true]);
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! Split by what comes in: `clients`, `tasks`, `schedules`, `grants`, `workers`, `catalog`, `calls` for
 //! callbacks, `parked` for what waits, `unclaimed` for names that no worker has, and `isolation` for tasks
-//! that run alone. `entry` is what is kept of a task, `outbox` the way out, and
-//! `look` and `books` are for whoever looks. This file holds what they share.
+//! that run alone. `record` is what is kept of a task, `outbox` the way out, and
+//! `query` and `stats` are for whoever looks. This file holds what they share.
 //!
 //! Invariants:
 //! - a task that was accepted ends exactly once, and its first recorded end stands;
@@ -27,14 +27,14 @@ use lru::DefaultHasher;
 use uuid::Uuid;
 
 use super::{
-    events::Feed,
-    meters::Meters,
+    events::EventLog,
+    metrics::Metrics,
     queue::{Place, Queue},
     results::Results,
-    roster::Roster,
     schedules::Schedules,
     sessions::Sessions,
     signatures::Change,
+    worker_registry::WorkerRegistry,
 };
 use crate::{
     clock::{Moment, Now, Timestamp},
@@ -42,26 +42,26 @@ use crate::{
     task::TaskId,
 };
 
-mod books;
 mod calls;
 mod catalog;
 mod clients;
-mod entry;
 mod grants;
 mod isolation;
-mod look;
 mod outbox;
 mod parked;
+mod query;
+mod record;
 mod schedules;
+mod stats;
 mod tasks;
 mod unclaimed;
 mod workers;
 
-pub use books::{Books, Counts, Look};
-use entry::{End, Entry, Granted, Loss, Setback, Standing, Taken, Wait};
-pub use entry::{SETBACK_MAX, TASK_SESSIONS_MAX};
-pub use look::Detail;
-pub use outbox::{Answer, Callback, CallbackEnd, Effect, Way};
+pub use outbox::{Answer, Callback, CallbackEnd, Effect, Responder};
+pub use query::Detail;
+use record::{End, Granted, LastFailure, Loss, Phase, SubmitOutcome, TaskRecord, Wait};
+pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
+pub use stats::{Counts, Stats, TaskView};
 
 /// So much work may be granted at a time to a slot, beyond the first task.
 pub const LOOKAHEAD: Duration = Duration::from_millis(2);
@@ -124,13 +124,13 @@ type ParkId = u64;
 /// A client's request that waits.
 #[derive(Debug)]
 struct Parked<R> {
-    way: R,
-    question: Question,
+    reply_to: R,
+    condition: WaitCondition,
     until: Moment,
 }
 
 #[derive(Debug)]
-enum Question {
+enum WaitCondition {
     /// Has this task ended? Answered like the submission it came with.
     Submitted(TaskId),
     /// Has one of these tasks ended?
@@ -141,12 +141,12 @@ enum Question {
     Events { after: u64 },
 }
 
-impl Question {
+impl WaitCondition {
     fn tasks(&self) -> &[TaskId] {
         match self {
-            Question::Submitted(id) | Question::Follow { id, .. } => std::slice::from_ref(id),
-            Question::Lookup(ids) => ids,
-            Question::Events { .. } => &[],
+            WaitCondition::Submitted(id) | WaitCondition::Follow { id, .. } => std::slice::from_ref(id),
+            WaitCondition::Lookup(ids) => ids,
+            WaitCondition::Events { .. } => &[],
         }
     }
 }
@@ -183,7 +183,7 @@ enum Timer {
 pub struct State<R> {
     limits: Limits,
     /// Boxed, so that the map is small to move when it grows.
-    tasks: HashMap<TaskId, Box<Entry>, DefaultHasher>,
+    tasks: HashMap<TaskId, Box<TaskRecord>, DefaultHasher>,
     bytes: usize,
     queue: Queue,
     leases: BTreeMap<LeaseId, Granted>,
@@ -201,7 +201,7 @@ pub struct State<R> {
     unclaimed_check: Moment,
     /// Until when workers may take to connect, after the start and after each loss.
     absent_until: Now,
-    roster: Roster<R>,
+    registry: WorkerRegistry<R>,
     results: Results,
     /// When the timer for the oldest result is set.
     expiry: Option<Moment>,
@@ -216,12 +216,12 @@ pub struct State<R> {
     watching: usize,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
-    feed: Feed,
+    event_log: EventLog,
     /// Parked requests that wait for an event, and the last event that such were told of.
-    onlookers: Vec<ParkId>,
-    told: u64,
+    event_waiters: Vec<ParkId>,
+    last_notified_event: u64,
     counts: Counts,
-    meters: Meters,
+    metrics: Metrics,
     position: u64,
     last_lease: u64,
     /// When the first worker registered: where the numbers of leases begin.
@@ -233,7 +233,7 @@ pub struct State<R> {
     own_id: String,
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// A core that knows nothing yet.
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -250,7 +250,7 @@ impl<R: Way> State<R> {
             unclaimed: BTreeMap::new(),
             unclaimed_check: Moment::NEVER,
             absent_until: Now::default(),
-            roster: Roster::default(),
+            registry: WorkerRegistry::default(),
             expiry: None,
             sessions: Sessions::default(),
             watches_sessions: false,
@@ -260,11 +260,11 @@ impl<R: Way> State<R> {
             watching: 0,
             timers: BTreeSet::new(),
             outbox: Vec::new(),
-            feed: Feed::default(),
-            onlookers: Vec::new(),
-            told: 0,
+            event_log: EventLog::default(),
+            event_waiters: Vec::new(),
+            last_notified_event: 0,
             counts: Counts::default(),
-            meters: Meters::default(),
+            metrics: Metrics::default(),
             position: 0,
             last_lease: 0,
             born: Timestamp::default(),
@@ -282,7 +282,7 @@ impl<R: Way> State<R> {
 
     /// Takes which tasks came and went with workers, in order.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        self.roster.take_changes()
+        self.registry.take_changes()
     }
 
     /// Begins to expect the workers that were there before a restart.
@@ -301,8 +301,8 @@ impl<R: Way> State<R> {
     }
 
     /// The workers.
-    pub fn roster(&self) -> &Roster<R> {
-        &self.roster
+    pub fn registry(&self) -> &WorkerRegistry<R> {
+        &self.registry
     }
 
     /// What submits tasks by itself.
@@ -316,8 +316,8 @@ impl<R: Way> State<R> {
     }
 
     /// What happened lately.
-    pub fn feed(&self) -> &Feed {
-        &self.feed
+    pub fn event_log(&self) -> &EventLog {
+        &self.event_log
     }
 
     /// The ended tasks that are still known.
@@ -366,7 +366,7 @@ impl<R: Way> State<R> {
 
     /// Whether nothing waits to be run now and nothing runs. Scheduled tasks do not count.
     pub fn is_quiet(&self) -> bool {
-        let is_runnable = |(place, _): (Place, &TaskId)| self.roster.has(&place.name);
+        let is_runnable = |(place, _): (Place, &TaskId)| self.registry.has(&place.name);
         self.queue.ready() == 0 && self.leases.is_empty() && !self.queue.isolated().any(is_runnable)
     }
 
@@ -376,24 +376,24 @@ impl<R: Way> State<R> {
         self.stopped = true;
         self.watching = 0;
         for (_, parked) in mem::take(&mut self.parked) {
-            self.say(parked.way, Reply::Refused(STOPPING.into()));
+            self.reply(parked.reply_to, Reply::Refused(STOPPING.into()));
         }
-        for way in self.sessions.take_parked() {
-            self.say(way, Reply::Refused(STOPPING.into()));
+        for reply_to in self.sessions.take_parked() {
+            self.reply(reply_to, Reply::Refused(STOPPING.into()));
         }
         let slots: Vec<(Uuid, u32)> = self
-            .roster
+            .registry
             .iter()
             .flat_map(|(key, worker)| worker.slots.keys().map(move |number| (key, *number)))
             .collect();
         for (key, number) in slots {
-            if let Some(way) = self.roster.change_slot(key, number, |slot| slot.parked.take()).flatten() {
-                self.tell(way, WorkerReply::Unknown);
+            if let Some(reply_to) = self.registry.change_slot(key, number, |slot| slot.parked.take()).flatten() {
+                self.reply_to_worker(reply_to, WorkerReply::Unknown);
             }
         }
-        let beats: Vec<R> = self.roster.iter_mut().filter_map(|(_, worker)| Some(worker.beat.take()?.0)).collect();
-        for way in beats {
-            self.tell(way, WorkerReply::Unknown);
+        let beats: Vec<R> = self.registry.iter_mut().filter_map(|(_, worker)| Some(worker.beat.take()?.0)).collect();
+        for reply_to in beats {
+            self.reply_to_worker(reply_to, WorkerReply::Unknown);
         }
     }
 }

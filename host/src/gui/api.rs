@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::{Now, Timestamp, seconds},
-    control_plane::{state, way::Way},
+    control_plane::{reply_to::ReplyTo, state},
     json,
     protocol::{Submitted, TaskQuery, TaskSummary, WorkerInfo, WorkerStatus},
     task::{Progress, TaskId, TaskPriority, TaskStatus},
@@ -35,9 +35,9 @@ const ENDED: [TaskStatus; 3] = [TaskStatus::Success, TaskStatus::Failure, TaskSt
 
 /// `GET /api/status`
 pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
-    let (active, inactive, books, fill, now) = app.core.enter(|state, now| {
-        let active = state.roster().iter().filter(|(_, worker)| worker.peer.is_some()).count();
-        (active, state.roster().lost(now.mono).count(), state.books(), state.results().fill(), now)
+    let (active, inactive, stats, fill, now) = app.core.enter(|state, now| {
+        let active = state.registry().iter().filter(|(_, worker)| worker.peer.is_some()).count();
+        (active, state.registry().lost(now.mono).count(), state.stats(), state.results().fill(), now)
     });
     Answer(object! {
         "worker_id": app.identity.worker_id,
@@ -46,7 +46,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
         "discovery_address": app.identity.discovery_address,
         "uptime_seconds": seconds(app.started.elapsed()),
         "subworkers": object! { "total": active + inactive, "active": active, "inactive": inactive },
-        "tasks": object! { "queued": books.queued, "active": books.leases, "cached_results": fill.size },
+        "tasks": object! { "queued": stats.queued, "active": stats.leases, "cached_results": fill.size },
         "cache": object! { "max_size": fill.size_max, "current_size": fill.size, "ttl_seconds": seconds(fill.ttl) },
         "timestamp": now.wall,
         "version": env!("CARGO_PKG_VERSION"),
@@ -55,7 +55,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer<Object> {
 
 /// `GET /api/workers`
 pub(super) async fn workers(State(app): State<Arc<App>>) -> Answer<Object> {
-    let infos = app.core.enter(|state, now| state.roster().briefs(now.mono));
+    let infos = app.core.enter(|state, now| state.registry().briefs(now.mono));
     let workers: Vec<Object> = infos.iter().map(worker).collect();
     Answer(object! { "count": workers.len(), "workers": workers })
 }
@@ -165,7 +165,7 @@ pub(super) async fn tasks(
     }))
 }
 
-fn row(state: &state::State<Way>, now: Now, summary: TaskSummary, room: &mut usize) -> Row {
+fn row(state: &state::State<ReplyTo>, now: Now, summary: TaskSummary, room: &mut usize) -> Row {
     let kept = state.results().peek(now.mono, &summary.task_id);
     let whole = kept.and_then(|kept| kept.result.result.clone());
     let size = whole.as_ref().map_or(0, |result| result.as_str().len());
@@ -227,7 +227,7 @@ pub(super) async fn cache(State(app): State<Arc<App>>) -> Answer<Object> {
 
 /// `GET /api/registered-tasks`
 pub(super) async fn registered_tasks(State(app): State<Arc<App>>) -> Answer<Object> {
-    let infos = app.core.enter(|state, now| state.roster().infos(now.mono));
+    let infos = app.core.enter(|state, now| state.registry().infos(now.mono));
     let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
     let mut tasks = std::collections::BTreeMap::new();
     for module in present.flat_map(|info| &info.modules) {
@@ -256,8 +256,8 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>
     let id = id(&text)?;
     let before = app.core.enter(|state, now| {
         let ended = || state.results().peek(now.mono, &id).map(|kept| kept.result.status);
-        let before = state.look(&id).map(|look| look.status).or_else(ended)?;
-        state.cancel(now, std::slice::from_ref(&id), Way::Nobody);
+        let before = state.task_view(&id).map(|look| look.status).or_else(ended)?;
+        state.cancel(now, std::slice::from_ref(&id), ReplyTo::Nobody);
         Some(before)
     });
     match before {
@@ -276,13 +276,13 @@ pub(super) async fn cancel(State(app): State<Arc<App>>, Path(text): Path<String>
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<Answer<Object>, Refusal> {
     let id = id(&text)?;
     let new = TaskId::new();
-    let call = app
-        .core
-        .enter(|state, now| state.again(now, &id, new.clone()).ok_or_else(|| state.look(&id).map(|look| look.status)));
+    let call = app.core.enter(|state, now| {
+        state.again(now, &id, new.clone()).ok_or_else(|| state.task_view(&id).map(|look| look.status))
+    });
     let taken = call.map(|task| {
         let tasks = vec![task];
-        let misfits = app.core.signatures().misfits(&tasks);
-        app.core.enter(|state, now| state.take(now, tasks, misfits)).pop()
+        let errors = app.core.signatures().errors(&tasks);
+        app.core.enter(|state, now| state.take(now, tasks, errors)).pop()
     });
     let (status, error) = match taken {
         Ok(Some(Submitted::Accepted)) => (None, None),

@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{App, Refusal, views::Overview};
 use crate::{
-    control_plane::{core::Core, way::Way},
+    control_plane::{core::Core, reply_to::ReplyTo},
     lock::lock,
     panics::{self, Place},
     protocol::{EventQuery, Events, Reply},
@@ -94,7 +94,7 @@ impl Pump {
     }
 
     async fn pass_on(&self, app: &App) {
-        let mut after = self.core.enter(|state, _| state.feed().last());
+        let mut after = self.core.enter(|state, _| state.event_log().last());
         let mut overview_at = Instant::now() + OVERVIEW_EVERY;
         let mut asked = self.ask(after);
         loop {
@@ -125,9 +125,9 @@ impl Pump {
 
     /// Asks what happened after number `after`. Answered when something has.
     fn ask(&self, after: u64) -> oneshot::Receiver<Reply> {
-        let (way, answer) = oneshot::channel();
+        let (reply_to, answer) = oneshot::channel();
         self.core.enter(|state, now| {
-            state.events(now, EventQuery { after, wait_ms: ASK_WAIT_MS }, Way::Awaited(way));
+            state.events(now, EventQuery { after, wait_ms: ASK_WAIT_MS }, ReplyTo::Awaited(reply_to));
         });
         answer
     }
@@ -156,7 +156,7 @@ pub(super) async fn stream(
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
     })?;
     let news = app.pump.join(&app);
-    let newest = app.core.enter(|state, _| state.feed().last());
+    let newest = app.core.enter(|state, _| state.event_log().last());
     // A number that was never given is one of another control plane: its reader begins anew.
     let last_seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let last_seen = last_seen.filter(|number| *number <= newest);
@@ -199,7 +199,7 @@ impl Reader {
         let silent_until = Instant::now() + HEARTBEAT;
         loop {
             if self.behind {
-                let events = self.core.enter(|state, _| state.feed().after(self.cursor));
+                let events = self.core.enter(|state, _| state.event_log().after(self.cursor));
                 self.cursor = events.last;
                 self.behind = !events.events.is_empty();
                 if self.behind || events.missed > 0 {

@@ -41,7 +41,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> impl IntoResponse {
 async fn workers(app: &App) -> Option<(bool, usize)> {
     let until = Instant::now() + FREE_WITHIN;
     loop {
-        let looked = app.core.try_enter(|state, _| (state.is_draining(), state.roster().iter().count()));
+        let looked = app.core.try_enter(|state, _| (state.is_draining(), state.registry().iter().count()));
         if looked.is_some() || Instant::now() > until {
             return looked;
         }

@@ -20,9 +20,9 @@ use super::{App, Refusal};
 use crate::{
     clock::Moment,
     control_plane::{
-        meters::{BOUNDS_US, Histogram, Meters},
+        metrics::{BOUNDS_US, Histogram, Metrics},
         results::Fill,
-        state::{Books, Counts},
+        state::{Counts, Stats},
     },
     panics::{self, Place},
     protocol::EventKind,
@@ -53,37 +53,37 @@ struct Snapshot {
     draining: bool,
     depths: [usize; 4],
     ages: [Duration; 4],
-    books: Books,
+    stats: Stats,
     counts: Counts,
     slots: usize,
     busy: usize,
     /// Active, draining, lost.
     workers: [usize; 3],
     fill: Fill,
-    meters: Meters,
+    metrics: Metrics,
     events: [u64; EventKind::ALL.len()],
 }
 
 impl Snapshot {
     fn of(app: &App) -> Self {
         app.core.enter(|state, now| {
-            let (queue, roster) = (state.queue(), state.roster());
+            let (queue, workers) = (state.queue(), state.registry());
             let age = |since: Option<Moment>| since.map_or(Duration::ZERO, |since| now.mono.since(since));
-            let draining = roster.iter().filter(|(_, worker)| worker.draining).count();
+            let draining = workers.iter().filter(|(_, worker)| worker.draining).count();
             Self {
                 worker_id: app.identity.worker_id.clone(),
                 uptime: app.started.elapsed(),
                 draining: state.is_draining(),
                 depths: TaskPriority::ALL.map(|priority| queue.depth(priority)),
                 ages: TaskPriority::ALL.map(|priority| age(queue.oldest(priority))),
-                books: state.books(),
+                stats: state.stats(),
                 counts: state.counts(),
-                slots: roster.slots(),
-                busy: roster.iter().map(|(_, worker)| worker.load()).sum(),
-                workers: [roster.iter().count() - draining, draining, roster.lost(now.mono).count()],
+                slots: workers.slots(),
+                busy: workers.iter().map(|(_, worker)| worker.load()).sum(),
+                workers: [workers.iter().count() - draining, draining, workers.lost(now.mono).count()],
                 fill: state.results().fill(),
-                meters: state.meters().clone(),
-                events: EventKind::ALL.map(|kind| state.feed().count(kind)),
+                metrics: state.metrics().clone(),
+                events: EventKind::ALL.map(|kind| state.event_log().count(kind)),
             }
         })
     }
@@ -111,20 +111,20 @@ impl Snapshot {
         page.gauges("queue_depth", "Tasks that wait in the queue", None, by_priority(self.depths.map(float)))?;
         let ages = by_priority(self.ages.map(|age| age.as_secs_f64()));
         page.gauges("queue_oldest_age", "How long the oldest waiting task waits", Some(&Unit::Seconds), ages)?;
-        page.gauge("tasks_unfinished", "Tasks that have not ended", None, float(self.books.unfinished))?;
+        page.gauge("tasks_unfinished", "Tasks that have not ended", None, float(self.stats.unfinished))?;
         page.gauge(
             "tasks_arguments",
             "Bytes of arguments that unfinished tasks hold",
             Some(&Unit::Bytes),
-            float(self.books.bytes),
+            float(self.stats.bytes),
         )?;
-        let due = self.books.unfinished.saturating_sub(self.books.queued + self.books.leases);
+        let due = self.stats.unfinished.saturating_sub(self.stats.queued + self.stats.leases);
         page.gauge("tasks_due_later", "Scheduled tasks and retries that wait for their moment", None, float(due))
     }
 
     fn tasks(&self, page: &mut Page<'_>) -> fmt::Result {
         page.counter("tasks_accepted", "Tasks that were accepted", self.counts.accepted)?;
-        let mut names: Vec<_> = self.meters.names().map(|(name, meter)| (visible::label(name), meter)).collect();
+        let mut names: Vec<_> = self.metrics.names().map(|(name, meter)| (visible::label(name), meter)).collect();
         names.sort_by(|(one, _), (other, _)| one.cmp(other));
         let ended = names.iter().flat_map(|(name, meter)| {
             let counted = ENDED.into_iter().zip(meter.ended).filter(|(_, count)| *count > 0);
@@ -134,7 +134,7 @@ impl Snapshot {
         let attempts = "Retries of tasks after a failed attempt";
         page.counter("task_retries", attempts, self.event(EventKind::TaskRetrying))?;
         let lanes =
-            || TaskPriority::ALL.map(|it| [("priority", it.as_str())]).into_iter().zip(self.meters.priorities());
+            || TaskPriority::ALL.map(|it| [("priority", it.as_str())]).into_iter().zip(self.metrics.priorities());
         let help = "How long attempts waited before they began, from when they could have";
         page.histograms("task_wait", help, lanes().map(|(labels, meter)| (labels, &meter.wait)))?;
         let help = "How long tasks took in all, from when they were first due to their end";
@@ -150,7 +150,7 @@ impl Snapshot {
         page.gauges("workers", "Workers, those among them that were lost lately", None, workers)?;
         page.gauge("slots", "Room for running attempts, at all workers", None, float(self.slots))?;
         page.gauge("slots_busy", "Slots that hold work", None, float(self.busy))?;
-        page.gauge("leases", "Attempts that workers hold", None, float(self.books.leases))?;
+        page.gauge("leases", "Attempts that workers hold", None, float(self.stats.leases))?;
         page.counter("workers_lost", "Workers that were lost", self.event(EventKind::WorkerLost))?;
         page.counter("module_reloads", "Changes of a worker's catalog", self.event(EventKind::ModulesChanged))?;
         let help = "Modules that could not be loaded, or were refused";

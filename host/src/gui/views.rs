@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{Timestamp, seconds},
-    control_plane::{roster::Worker, state::Detail, way::Way},
+    control_plane::{reply_to::ReplyTo, state::Detail, worker_registry::Worker},
     json,
     protocol::{WorkerInfo, WorkerStatus},
     task::{ModuleInfo, TaskPriority, TaskStatus},
@@ -103,31 +103,31 @@ impl Overview {
     /// Looks at the state.
     pub(super) fn of(app: &App) -> Self {
         app.core.enter(|state, now| {
-            let (books, counts, fill) = (state.books(), state.counts(), state.results().fill());
+            let (stats, counts, fill) = (state.stats(), state.counts(), state.results().fill());
             let queues = TaskPriority::ALL.map(|priority| Lane {
                 priority,
                 count: state.queue().depth(priority),
                 oldest_age_seconds: state.queue().oldest(priority).map(|since| seconds(now.mono.since(since))),
             });
             let mut workers: Vec<WorkerView> =
-                state.roster().iter().take(WORKERS_MAX).map(|(_, worker)| WorkerView::of(worker)).collect();
-            workers.extend(state.roster().lost(now.mono).map(WorkerView::of_lost));
+                state.registry().iter().take(WORKERS_MAX).map(|(_, worker)| WorkerView::of(worker)).collect();
+            workers.extend(state.registry().lost(now.mono).map(WorkerView::of_lost));
             let [success, failure, cancelled] = counts.ended;
             Self {
-                number: state.feed().last(),
+                number: state.event_log().last(),
                 at: now.wall,
                 worker_id: app.identity.worker_id.clone(),
                 version: env!("CARGO_PKG_VERSION"),
                 uptime_seconds: seconds(app.started.elapsed()),
                 draining: state.is_draining(),
                 queues,
-                due: books.unfinished.saturating_sub(books.queued + books.leases),
-                leased: books.leases,
-                slots: state.roster().slots(),
-                busy: state.roster().iter().map(|(_, worker)| worker.load()).sum(),
+                due: stats.unfinished.saturating_sub(stats.queued + stats.leases),
+                leased: stats.leases,
+                slots: state.registry().slots(),
+                busy: state.registry().iter().map(|(_, worker)| worker.load()).sum(),
                 accepted: counts.accepted,
                 ended: Ended { success, failure, cancelled },
-                took: Took::of(state.meters().priorities().iter().map(|meter| &meter.total)),
+                took: Took::of(state.metrics().priorities().iter().map(|meter| &meter.total)),
                 workers,
                 cache: CacheView::of(&fill),
             }
@@ -136,8 +136,8 @@ impl Overview {
 }
 
 impl Took {
-    fn of<'a>(histograms: impl Iterator<Item = &'a crate::control_plane::meters::Histogram>) -> Self {
-        use crate::control_plane::meters::BOUNDS_US;
+    fn of<'a>(histograms: impl Iterator<Item = &'a crate::control_plane::metrics::Histogram>) -> Self {
+        use crate::control_plane::metrics::BOUNDS_US;
         let mut counts = vec![0; BOUNDS_US.len() + 1];
         for histogram in histograms {
             counts.iter_mut().zip(histogram.counts).for_each(|(sum, count)| *sum += count);
@@ -147,7 +147,7 @@ impl Took {
 }
 
 impl WorkerView {
-    fn of(worker: &Worker<Way>) -> Self {
+    fn of(worker: &Worker<ReplyTo>) -> Self {
         Self {
             id: worker.id.clone(),
             address: worker.address().to_owned(),
@@ -211,7 +211,7 @@ pub(super) async fn modules(State(app): State<Arc<App>>) -> Answer<Object> {
         #[serde(flatten)]
         module: &'a ModuleInfo,
     }
-    let infos = app.core.enter(|state, now| state.roster().infos(now.mono));
+    let infos = app.core.enter(|state, now| state.registry().infos(now.mono));
     let present = infos.iter().filter(|info| info.status != WorkerStatus::Lost);
     let loaded: Vec<Loaded<'_>> =
         present.flat_map(|info| info.modules.iter().map(|module| Loaded { worker_id: &info.id, module })).collect();

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::original::local;
+use super::python_compat::local;
 use crate::{
     clock::Timestamp,
     json::Json,

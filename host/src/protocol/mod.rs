@@ -2,7 +2,7 @@
 //!
 //! Two conversations: [`Request`] and [`Reply`] between a client and the control plane,
 //! [`WorkerRequest`] and [`WorkerReply`] between a subworker and the control plane. [`codec`] turns
-//! them into bytes, [`original`] speaks what the Python original speaks. The bytes are described
+//! them into bytes, [`python_compat`] speaks what the Python original speaks. The bytes are described
 //! in `docs/protocol.md`. Invariant: each message can arrive twice, and means the same once.
 
 use std::{sync::Arc, time::Duration};
@@ -19,13 +19,13 @@ use crate::{
 mod bounded;
 mod callback;
 pub mod codec;
-mod look;
-pub mod original;
+pub mod python_compat;
+mod query;
 mod schedule;
 
 pub(crate) use bounded::at_most;
 pub use callback::{CALLBACK_MESSAGE_MAX, CallbackMessage, write as write_callback};
-pub use look::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
+pub use query::{Event, EventKind, EventQuery, Events, TaskPage, TaskQuery, TaskSummary};
 pub use schedule::{NewSchedule, ScheduleInfo, ScheduleRequest, ScheduleSource, ScheduleStatus};
 
 /// The version of both conversations.

@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use super::{LOADS_MAX, LoadError, Module, Runtime, Unusable};
+use super::{LOADS_MAX, LoadError, Module, ModuleError, Runtime};
 use crate::{
     lock::{self, lock},
     system,
@@ -54,7 +54,7 @@ impl Catalog {
     /// Adds a module, or puts it in the place of the one that was loaded from the same path.
     ///
     /// # Errors
-    /// [`Unusable::TaskTaken`] if another module has a task of one of its names. The catalog is
+    /// [`ModuleError::TaskTaken`] if another module has a task of one of its names. The catalog is
     /// then as it was.
     pub fn put(&mut self, module: Module) -> Result<(), LoadError> {
         let place = self.modules.iter().position(|other| other.path() == module.path());
@@ -72,7 +72,7 @@ impl Catalog {
     /// paths, at once: a task may move from one of them to another.
     ///
     /// # Errors
-    /// [`Unusable::TaskTaken`] if two modules have a task of one name. The catalog is of no use then.
+    /// [`ModuleError::TaskTaken`] if two modules have a task of one name. The catalog is of no use then.
     pub fn put_together(&mut self, modules: Vec<Module>) -> Result<(), LoadError> {
         let paths: Vec<PathBuf> = modules.iter().map(|module| module.path().to_owned()).collect();
         for module in modules {
@@ -94,7 +94,7 @@ impl Catalog {
             two.reverse();
         }
         let [other, path] = two;
-        Err(LoadError { path, why: Unusable::TaskTaken { task: task.name.clone(), other } })
+        Err(LoadError { path, why: ModuleError::TaskTaken { task: task.name.clone(), other } })
     }
 
     /// Orders the modules by what `place` says of their files.
@@ -209,7 +209,7 @@ impl Catalog {
         for task in &module.info().tasks {
             if let Some(&other) = self.by_task.get(&task.name).filter(|other| Some(**other) != place) {
                 let other = self.modules[other].path().to_owned();
-                let why = Unusable::TaskTaken { task: task.name.clone(), other };
+                let why = ModuleError::TaskTaken { task: task.name.clone(), other };
                 return Err(LoadError { path: module.path().to_owned(), why });
             }
         }

@@ -20,7 +20,7 @@ use wasmtime::{Config, Engine, component::Component};
 use super::{
     Inner,
     compiler::{self, Effort},
-    module::Unusable,
+    module::ModuleError,
 };
 use crate::clock::Timestamp;
 
@@ -110,14 +110,14 @@ impl Cache {
     /// Compiles a component and keeps its code. `bytes` are the component, whose BLAKE3 is `hash`.
     ///
     /// # Errors
-    /// [`Unusable`] if it is no component, or cannot be compiled within bounds.
+    /// [`ModuleError`] if it is no component, or cannot be compiled within bounds.
     pub(super) fn compile<'a>(
         &self,
         runtime: &'a Inner,
         hash: &blake3::Hash,
         bytes: &[u8],
         effort: &Effort<'a>,
-    ) -> Result<Code, Unusable> {
+    ) -> Result<Code, ModuleError> {
         let engine = &runtime.grounds[0].engine;
         let code = compiler::compile(runtime, bytes, effort)?;
         if let Some(dir) = &self.dir {

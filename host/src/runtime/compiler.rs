@@ -30,7 +30,7 @@ use rlimit::Resource;
 use rustix::process::{Pid, setpriority_pgrp};
 use wasmtime::Engine;
 
-use super::{Inner, LOADER_NICENESS, compiled, give_way, module::Unusable};
+use super::{Inner, LOADER_NICENESS, compiled, give_way, module::ModuleError};
 use crate::clock::seconds;
 
 mod child;
@@ -238,8 +238,8 @@ impl std::fmt::Display for Words<'_> {
 /// Compiles a component for the engines of `runtime`. Waits for its turn first.
 ///
 /// # Errors
-/// [`Unusable::Invalid`] if it is none, [`Unusable::Compile`] if it cannot be compiled within bounds.
-pub(super) fn compile<'a>(runtime: &'a Inner, bytes: &[u8], effort: &Effort<'a>) -> Result<Vec<u8>, Unusable> {
+/// [`ModuleError::Invalid`] if it is none, [`ModuleError::Compile`] if it cannot be compiled within bounds.
+pub(super) fn compile<'a>(runtime: &'a Inner, bytes: &[u8], effort: &Effort<'a>) -> Result<Vec<u8>, ModuleError> {
     let turn = effort.turn.take().or_else(|| runtime.turns.take(|| effort.is_unwanted()));
     let turn = turn.ok_or(CompileError::Unwanted)?;
     match &runtime.config.compiler {
@@ -272,12 +272,12 @@ fn memory(wanted: u64) -> (u64, &'static str) {
         .unwrap_or((wanted, "--compile-memory"))
 }
 
-fn in_process(engine: &Engine, bytes: &[u8], threads: usize) -> Result<Vec<u8>, Unusable> {
+fn in_process(engine: &Engine, bytes: &[u8], threads: usize) -> Result<Vec<u8>, ModuleError> {
     let compile = || {
         // A compiler that stumbles over a module must not take the thread along.
         panic::catch_unwind(AssertUnwindSafe(|| engine.precompile_component(bytes)))
             .unwrap_or_else(|_| Err(wasmtime::format_err!("the compiler broke on it, which is a bug in the compiler")))
-            .map_err(|error| Unusable::Invalid(format!("{error:#}")))
+            .map_err(|error| ModuleError::Invalid(format!("{error:#}")))
     };
     // wasmtime compiles on the threads of the pool that it is called in.
     let pool = rayon::ThreadPoolBuilder::new()
@@ -413,7 +413,7 @@ enum Cut {
 }
 
 impl Job<'_> {
-    fn run(&self, turn: Turn<'_>) -> Result<Vec<u8>, Unusable> {
+    fn run(&self, turn: Turn<'_>) -> Result<Vec<u8>, ModuleError> {
         let started = Instant::now();
         let mut child = self.start().map_err(|why| self.cannot_start(why))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -436,7 +436,7 @@ impl Job<'_> {
         let (words, answer, cut, status) = ended.map_err(|why| self.cannot_start(why))?;
         let error = match (answer, cut) {
             (Some(Answer::Code(code)), _) => return Ok(code),
-            (Some(Answer::Invalid(why)), _) => return Err(Unusable::Invalid(why)),
+            (Some(Answer::Invalid(why)), _) => return Err(ModuleError::Invalid(why)),
             (Some(Answer::TooLarge(size)), _) => CompileError::CodeSize { size, max: CODE_MAX },
             (Some(Answer::OtherSettings), _) => CompileError::Foreign { program: self.program.display().to_string() },
             (None, Some(Cut::Unwanted)) => CompileError::Unwanted,

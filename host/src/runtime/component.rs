@@ -8,7 +8,7 @@ use wasmtime::{
     component::{Component, types::ComponentItem},
 };
 
-use super::{call::Calling, module::Unusable};
+use super::{call::Calling, module::ModuleError};
 
 /// How every WebAssembly file begins.
 const MAGIC: &[u8] = b"\0asm";
@@ -18,20 +18,20 @@ const CORE: [u8; 4] = [1, 0, 0, 0];
 /// Tells at a glance why bytes cannot be a component.
 ///
 /// # Errors
-/// [`Unusable`] if they are empty, text, a core module, something else, or end in the middle.
-pub(super) fn check(bytes: &[u8]) -> Result<(), Unusable> {
+/// [`ModuleError`] if they are empty, text, a core module, something else, or end in the middle.
+pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
     if bytes.is_empty() {
-        return Err(Unusable::Empty);
+        return Err(ModuleError::Empty);
     }
     let Some(rest) = bytes.strip_prefix(MAGIC) else {
         let text = bytes.trim_ascii_start();
         let is_text = [&b"(component"[..], b"(module", b";;", b"(;"].iter().any(|start| text.starts_with(start));
-        return Err(if is_text { Unusable::Text } else { Unusable::NotWasm });
+        return Err(if is_text { ModuleError::Text } else { ModuleError::NotWasm });
     };
     match rest.split_first_chunk() {
-        Some((&CORE, _)) => Err(Unusable::CoreModule),
+        Some((&CORE, _)) => Err(ModuleError::CoreModule),
         Some((_version, sections)) if sections_are_whole(sections) => Ok(()),
-        _ => Err(Unusable::Truncated { size: bytes.len() }),
+        _ => Err(ModuleError::Truncated { size: bytes.len() }),
     }
 }
 
@@ -124,13 +124,13 @@ mod tests {
         let component = b"\0asm\x0d\0\x01\0";
         assert!(check(component).is_ok());
         assert!(check(&[&component[..], &[0, 2, 1, b'x']].concat()).is_ok());
-        assert!(matches!(check(b""), Err(Unusable::Empty)));
-        assert!(matches!(check(b"\n(component)"), Err(Unusable::Text)));
-        assert!(matches!(check(b"\x7fELF"), Err(Unusable::NotWasm)));
-        assert!(matches!(check(b"\0asm\x01\0\0\0"), Err(Unusable::CoreModule)));
-        assert!(matches!(check(b"\0asm\x0d"), Err(Unusable::Truncated { size: 5 })));
-        assert!(matches!(check(&[&component[..], &[0, 3, 1, b'x']].concat()), Err(Unusable::Truncated { .. })));
-        assert!(matches!(check(&[&component[..], &[0, 0x80]].concat()), Err(Unusable::Truncated { .. })));
+        assert!(matches!(check(b""), Err(ModuleError::Empty)));
+        assert!(matches!(check(b"\n(component)"), Err(ModuleError::Text)));
+        assert!(matches!(check(b"\x7fELF"), Err(ModuleError::NotWasm)));
+        assert!(matches!(check(b"\0asm\x01\0\0\0"), Err(ModuleError::CoreModule)));
+        assert!(matches!(check(b"\0asm\x0d"), Err(ModuleError::Truncated { size: 5 })));
+        assert!(matches!(check(&[&component[..], &[0, 3, 1, b'x']].concat()), Err(ModuleError::Truncated { .. })));
+        assert!(matches!(check(&[&component[..], &[0, 0x80]].concat()), Err(ModuleError::Truncated { .. })));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub use self::{
     call::{Invocation, NoSandbox, Slot},
     catalog::Catalog,
     compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, CompileError, Compiler, compile_if_asked},
-    module::{LoadError, Module, Unusable},
+    module::{LoadError, Module, ModuleError},
     sources::{SourceError, awaited, expand, in_order},
     watch::{Change, Content, POLL, Watch, WatchEnd},
     watchdog::Stopper,
@@ -234,15 +234,15 @@ impl Runtime {
         }
         let bytes = match module::read(path, self.0.config.module_max) {
             Ok(bytes) if blake3::hash(&bytes) == content => bytes,
-            Ok(_) | Err(Unusable::Missing) => return Ok(None),
+            Ok(_) | Err(ModuleError::Missing) => return Ok(None),
             Err(why) => return Err(LoadError { path: path.to_owned(), why }),
         };
         // Whatever breaks on a module must not take the thread along, for which others wait.
         let loaded = panic::catch_unwind(AssertUnwindSafe(|| module::load_bytes(&self.0, path, &bytes, &effort)));
-        let broke = || Err(Unusable::Invalid("fastworker broke on it, which is a bug".to_owned()));
+        let broke = || Err(ModuleError::Invalid("fastworker broke on it, which is a bug".to_owned()));
         match loaded.unwrap_or_else(|_| broke()) {
             Ok(module) => Ok(Some(module)),
-            Err(Unusable::Compile(CompileError::Unwanted)) => Ok(None),
+            Err(ModuleError::Compile(CompileError::Unwanted)) => Ok(None),
             Err(why) => Err(LoadError { path: path.to_owned(), why }),
         }
     }

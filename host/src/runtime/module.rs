@@ -41,12 +41,12 @@ pub struct LoadError {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub why: Unusable,
+    pub why: ModuleError,
 }
 
 /// What can be wrong with a module.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum ModuleError {
     /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
     Unreadable(io::Error),
@@ -152,7 +152,7 @@ impl fmt::Display for Exported<'_> {
     }
 }
 
-impl Unusable {
+impl ModuleError {
     /// Whether the same file may well be of use a little later.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Compile(error) if error.may_pass())
@@ -218,7 +218,7 @@ impl Module {
 }
 
 /// Loads the module at `path`; see [`Runtime::load`](super::Runtime::load).
-pub(super) fn load<'a>(runtime: &'a Inner, path: &Path, effort: &Effort<'a>) -> Result<Module, Unusable> {
+pub(super) fn load<'a>(runtime: &'a Inner, path: &Path, effort: &Effort<'a>) -> Result<Module, ModuleError> {
     load_bytes(runtime, path, &read(path, runtime.config.module_max)?, effort)
 }
 
@@ -228,7 +228,7 @@ pub(super) fn load_bytes<'a>(
     path: &Path,
     bytes: &[u8],
     effort: &Effort<'a>,
-) -> Result<Module, Unusable> {
+) -> Result<Module, ModuleError> {
     component::check(bytes)?;
     let hash = blake3::hash(bytes);
     let compile = || {
@@ -240,7 +240,7 @@ pub(super) fn load_bytes<'a>(
     effort.before_it_runs();
     let live = match bring_up(runtime, &code) {
         // Code of an earlier start that no engine takes any more.
-        Err(Unusable::Invalid(_)) if code.kept => bring_up(runtime, &compile()?),
+        Err(ModuleError::Invalid(_)) if code.kept => bring_up(runtime, &compile()?),
         result => result,
     };
     let Live { prepared, run, tasks, engine } = live?;
@@ -277,10 +277,10 @@ pub(crate) fn name_of(path: &Path) -> String {
 }
 
 /// Reads a file whole, unless it has more than `max` bytes.
-pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>, Unusable> {
+pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>, ModuleError> {
     let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Unusable::Missing,
-        _ => Unusable::Unreadable(error),
+        io::ErrorKind::NotFound => ModuleError::Missing,
+        _ => ModuleError::Unreadable(error),
     };
     check_kind(&fs::metadata(path).map_err(unreadable)?)?;
     // What has become a pipe since then must not let us wait for a writer.
@@ -291,11 +291,11 @@ pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>, Unusable> {
     let mut bytes = Vec::new();
     // One more than allowed, as a file may grow.
     let read = file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if read as u64 > max { Err(Unusable::TooLarge { size: size.max(max + 1), max }) } else { Ok(bytes) }
+    if read as u64 > max { Err(ModuleError::TooLarge { size: size.max(max + 1), max }) } else { Ok(bytes) }
 }
 
 /// Only a file is read: a pipe would keep us waiting, and a device may never end.
-fn check_kind(meta: &Metadata) -> Result<(), Unusable> {
+fn check_kind(meta: &Metadata) -> Result<(), ModuleError> {
     let kind = meta.file_type();
     if kind.is_file() {
         return Ok(());
@@ -306,11 +306,13 @@ fn check_kind(meta: &Metadata) -> Result<(), Unusable> {
         (kind.is_socket(), "a socket"),
         (kind.is_char_device() || kind.is_block_device(), "a device"),
     ];
-    Err(Unusable::NoFile(names.into_iter().find_map(|(is_it, name)| is_it.then_some(name)).unwrap_or("something else")))
+    Err(ModuleError::NoFile(
+        names.into_iter().find_map(|(is_it, name)| is_it.then_some(name)).unwrap_or("something else"),
+    ))
 }
 
-fn invalid(error: &wasmtime::Error) -> Unusable {
-    Unusable::Invalid(format!("{error:#}"))
+fn invalid(error: &wasmtime::Error) -> ModuleError {
+    ModuleError::Invalid(format!("{error:#}"))
 }
 
 /// A module that came up.
@@ -322,13 +324,13 @@ struct Live {
 }
 
 /// Brings a module up on the first ground that it fits.
-fn bring_up(runtime: &Inner, code: &Code) -> Result<Live, Unusable> {
-    let mut result = Err(Unusable::Unfit("there is no engine".to_owned()));
+fn bring_up(runtime: &Inner, code: &Code) -> Result<Live, ModuleError> {
+    let mut result = Err(ModuleError::Unfit("there is no engine".to_owned()));
     for ground in &runtime.grounds {
         result = on(runtime, ground, code);
         match &result {
             // The pool refuses what is too large for it in one of these two ways.
-            Err(Unusable::Invalid(why) | Unusable::Unfit(why)) => {
+            Err(ModuleError::Invalid(why) | ModuleError::Unfit(why)) => {
                 tracing::debug!(engine = ground.name, why, "a module does not fit this engine");
             }
             _ => return result,
@@ -337,67 +339,67 @@ fn bring_up(runtime: &Inner, code: &Code) -> Result<Live, Unusable> {
     result
 }
 
-fn on(runtime: &Inner, ground: &Ground, code: &Code) -> Result<Live, Unusable> {
+fn on(runtime: &Inner, ground: &Ground, code: &Code) -> Result<Live, ModuleError> {
     let component = compiled::instantiable(&ground.engine, code).map_err(|error| invalid(&error))?;
     let exports = Exports::of(&component).ok_or_else(|| no_tasks(component::exports(&ground.engine, &component)))?;
     let calling = component::calling(&ground.engine, &component);
     let pre =
         ground.linker(calling).instantiate_pre(&component).map_err(|error| not_linked(ground, &component, &error))?;
-    exports.check(&pre).map_err(|error| Unusable::Contract(format!("{error:#}")))?;
+    exports.check(&pre).map_err(|error| ModuleError::Contract(format!("{error:#}")))?;
     let prepared = Prepared { pre, calling };
     let tasks = register(runtime, &prepared, &exports)?;
     Ok(Live { prepared, run: exports.run, tasks, engine: ground.name })
 }
 
-fn no_tasks(exports: Vec<String>) -> Unusable {
+fn no_tasks(exports: Vec<String>) -> ModuleError {
     if exports.iter().any(|export| export == TASKS) {
-        return Unusable::Contract(format!("{TASKS} has no register or no run"));
+        return ModuleError::Contract(format!("{TASKS} has no register or no run"));
     }
-    Unusable::NoTasks { exports }
+    ModuleError::NoTasks { exports }
 }
 
 /// Why a component could not be linked: an import that nobody grants, or one of another shape.
-fn not_linked(ground: &Ground, component: &Component, error: &wasmtime::Error) -> Unusable {
+fn not_linked(ground: &Ground, component: &Component, error: &wasmtime::Error) -> ModuleError {
     let mut imports = component::imports(&ground.engine, component).into_iter();
     match imports.find(|interface| !component::is_granted(interface)) {
-        Some(interface) => Unusable::Import { interface },
-        None => Unusable::Contract(format!("{error:#}")),
+        Some(interface) => ModuleError::Import { interface },
+        None => ModuleError::Contract(format!("{error:#}")),
     }
 }
 
 /// Lets a module say what tasks it has.
-fn register(runtime: &Inner, prepared: &Prepared, exports: &Exports) -> Result<Vec<TaskInfo>, Unusable> {
+fn register(runtime: &Inner, prepared: &Prepared, exports: &Exports) -> Result<Vec<TaskInfo>, ModuleError> {
     let timeout = runtime.config.register_timeout;
     let ended: Ended<RegisterResults> = runtime.with_registry(|slot| {
         let span = Span { id: AttemptId(0), deadline: Now::read().mono + timeout };
         slot.call(prepared, &exports.register, (), slot.attempt(Call::register()), span)
     });
     let tasks = match ended.result {
-        _ if ended.why == Some(Why::TimedOut) => return Err(Unusable::RegisterTimeout(timeout)),
+        _ if ended.why == Some(Why::TimedOut) => return Err(ModuleError::RegisterTimeout(timeout)),
         Ok((descriptors,)) => descriptors.into_iter().map(contract_v1::task_info).collect::<Vec<_>>(),
         Err(error) if ending::is_refusal(&error, ended.store.data()) => {
-            return Err(Unusable::Unfit(ending::explained(&error)));
+            return Err(ModuleError::Unfit(ending::explained(&error)));
         }
-        Err(error) => return Err(Unusable::Register(ending::cut_short(&error, ended.store.data()).message)),
+        Err(error) => return Err(ModuleError::Register(ending::cut_short(&error, ended.store.data()).message)),
     };
     check_names(&tasks)?;
     Ok(tasks)
 }
 
-fn check_names(tasks: &[TaskInfo]) -> Result<(), Unusable> {
+fn check_names(tasks: &[TaskInfo]) -> Result<(), ModuleError> {
     if tasks.is_empty() {
-        return Err(Unusable::Nothing);
+        return Err(ModuleError::Nothing);
     }
     if tasks.len() > MODULE_TASKS_MAX {
-        return Err(Unusable::TooManyTasks(tasks.len()));
+        return Err(ModuleError::TooManyTasks(tasks.len()));
     }
     let mut names = HashSet::new();
     for TaskInfo { name, .. } in tasks {
         if !is_task_name(name) {
-            return Err(Unusable::TaskName(cut(name, TASK_NAME_MAX).into_owned()));
+            return Err(ModuleError::TaskName(cut(name, TASK_NAME_MAX).into_owned()));
         }
         if !names.insert(name) {
-            return Err(Unusable::TaskTwice(name.clone()));
+            return Err(ModuleError::TaskTwice(name.clone()));
         }
     }
     Ok(())

@@ -30,7 +30,7 @@ fn schemed(schema: &Value) -> Signature {
 
 #[track_caller]
 fn told(signature: &Signature, args: &str, kwargs: &str) -> String {
-    signature.check(&document(args), &document(kwargs)).map_or_else(|misfit| misfit.to_string(), |()| String::new())
+    signature.check(&document(args), &document(kwargs)).map_or_else(|error| error.to_string(), |()| String::new())
 }
 
 #[track_caller]

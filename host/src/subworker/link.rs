@@ -11,14 +11,14 @@ use uuid::Uuid;
 use crate::{
     clock::{after, pause},
     config::{Address, MANAGEMENT_OFFSET},
-    control_plane::{core::Core, handler::serve_worker, way::Way},
+    control_plane::{core::Core, handler::serve_worker, reply_to::ReplyTo},
     discovery::Discovery,
     lock::{lock, try_lock},
     protocol::{
         BEAT_WAIT, CONFIRM_WAIT, Reply, Request, WAIT_MAX, WORK_WAIT, Welcome, WorkerReply, WorkerRequest, codec,
     },
     task::SerializationFormat,
-    transport::{CallError, Dialog, Transport, call_blocking},
+    transport::{BlockingReq, CallError, Transport, call_blocking},
 };
 
 /// How much longer than the control plane lets it wait a question waits on one connection. Then that is
@@ -75,7 +75,7 @@ pub struct LocalLink(pub Arc<Core>);
 impl LocalLink {
     fn post(&self, request: &WorkerRequest) -> mpsc::Receiver<WorkerReply> {
         let (sender, answer) = mpsc::sync_channel(1);
-        self.0.enter(|state, now| serve_worker(state, now, request.clone(), None, Way::Local(sender)));
+        self.0.enter(|state, now| serve_worker(state, now, request.clone(), None, ReplyTo::Local(sender)));
         answer
     }
 }
@@ -137,7 +137,7 @@ pub struct RemoteLink {
     /// Where the control plane serves subworkers.
     address: Mutex<String>,
     /// A connection for [`Link::ask`] that nobody uses at the moment.
-    spare: Mutex<Option<Box<dyn Dialog>>>,
+    spare: Mutex<Option<Box<dyn BlockingReq>>>,
     /// Held by who looks around.
     looking: Mutex<()>,
 }
@@ -214,11 +214,11 @@ impl RemoteLink {
     }
 
     /// This connection if it is to the control plane, wherever that is now, and else a new one.
-    fn dialog(&self, before: Option<Box<dyn Dialog>>) -> Result<Box<dyn Dialog>, CallError> {
+    fn blocking_req(&self, before: Option<Box<dyn BlockingReq>>) -> Result<Box<dyn BlockingReq>, CallError> {
         let address = lock(&self.address);
-        match before.filter(|dialog| dialog.address() == *address) {
-            Some(dialog) => Ok(dialog),
-            None => self.transport.dialog(&address).map_err(|error| {
+        match before.filter(|blocking_req| blocking_req.address() == *address) {
+            Some(blocking_req) => Ok(blocking_req),
+            None => self.transport.blocking_req(&address).map_err(|error| {
                 error!(%error, "a worker cannot ask there");
                 CallError::Closed { address: address.clone() }
             }),
@@ -230,9 +230,9 @@ impl Link for RemoteLink {
     fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.format, request);
         let until = after(limit);
-        let mut dialog = lock(&self.spare).take();
+        let mut blocking_req = lock(&self.spare).take();
         loop {
-            let mut asked = self.dialog(dialog.take())?;
+            let mut asked = self.blocking_req(blocking_req.take())?;
             let left = until.saturating_duration_since(Instant::now());
             let mut answer = None;
             // All that is asked this way is answered at once.
@@ -242,7 +242,7 @@ impl Link for RemoteLink {
                     *lock(&self.spare) = Some(asked);
                     return Ok(answer.expect("a dialog reads the answer that it got"));
                 }
-                Err(CallError::TimedOut { .. }) if Instant::now() < until => dialog = Some(asked),
+                Err(CallError::TimedOut { .. }) if Instant::now() < until => blocking_req = Some(asked),
                 Err(CallError::TimedOut { address, .. }) => return Err(CallError::TimedOut { address, waited: limit }),
                 Err(error) => return Err(error),
             }
@@ -250,7 +250,7 @@ impl Link for RemoteLink {
     }
 
     fn line(&self) -> Box<dyn WorkLine + '_> {
-        Box::new(RemoteLine { link: self, dialog: None })
+        Box::new(RemoteLine { link: self, blocking_req: None })
     }
 
     fn work_limit(&self, has_outcomes: bool) -> Duration {
@@ -291,7 +291,7 @@ impl Link for RemoteLink {
 struct RemoteLine<'a> {
     link: &'a RemoteLink,
     /// None until it is needed.
-    dialog: Option<Box<dyn Dialog>>,
+    blocking_req: Option<Box<dyn BlockingReq>>,
 }
 
 impl WorkLine for RemoteLine<'_> {
@@ -302,9 +302,9 @@ impl WorkLine for RemoteLine<'_> {
         meanwhile: &mut dyn FnMut(),
     ) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.link.format, request);
-        let dialog = self.link.dialog(self.dialog.take())?;
+        let blocking_req = self.link.blocking_req(self.blocking_req.take())?;
         let mut answer = None;
-        self.dialog.insert(dialog).ask(&body, limit, meanwhile, &mut |body| answer = Some(read(body)))?;
+        self.blocking_req.insert(blocking_req).ask(&body, limit, meanwhile, &mut |body| answer = Some(read(body)))?;
         Ok(answer.expect("a dialog reads the answer that it got"))
     }
 }

@@ -1,6 +1,6 @@
 //! Subworkers: work, run, work again, until drained.
 //!
-//! A subworker dials the control plane and listens nowhere. [`crew`] holds its threads, which are
+//! A subworker dials the control plane and listens nowhere. [`worker`] holds its threads, which are
 //! the same as those of the control plane's own slots; [`link`] is how they ask.
 
 use std::{
@@ -20,20 +20,20 @@ use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
     protocol::Welcome,
     runtime::{
-        COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, Runtime, RuntimeConfig, RuntimeError,
-        SourceError, Unusable, awaited, expand,
+        COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Catalog, Compiler, LoadError, ModuleError, Runtime, RuntimeConfig,
+        RuntimeError, SourceError, awaited, expand,
     },
     task::{LoadFailure, SerializationFormat},
     transport::nng::Nng,
 };
 
-pub mod crew;
 pub mod link;
 mod log;
+pub mod worker;
 
-use crew::{Crew, CrewError, Identity, Reload};
-pub use crew::{Loading, LoadingEnd};
 use link::{NotFound, RemoteLink};
+use worker::{Identity, Reload, WorkerError, WorkerThreads};
+pub use worker::{Loading, LoadingEnd};
 
 /// What a subworker is told before it starts.
 #[derive(Clone, Debug)]
@@ -174,13 +174,13 @@ impl ModulesConfig {
 
 /// Why a file that a source names will never be a module: its content is something else, and so is its
 /// name. Another may well become one.
-fn never_a_module(path: &Path) -> Option<Unusable> {
+fn never_a_module(path: &Path) -> Option<ModuleError> {
     if path.extension().is_some_and(|it| it == "wasm") || !path.is_file() {
         return None;
     }
     let mut first = [0; 4];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
-    (read.is_ok() && first != *b"\0asm").then_some(Unusable::NotWasm)
+    (read.is_ok() && first != *b"\0asm").then_some(ModuleError::NotWasm)
 }
 
 /// Where the user's cache is, after the XDG base directory specification.
@@ -215,7 +215,7 @@ pub enum SubWorkerError {
     NotFound(#[from] NotFound),
     /// Its control plane did not take it.
     #[error(transparent)]
-    Crew(#[from] CrewError),
+    Worker(#[from] WorkerError),
 }
 
 /// Runs tasks for a control plane, from [`SubWorker::start`] to [`SubWorker::stop`]. Dropped without
@@ -224,7 +224,7 @@ pub enum SubWorkerError {
 #[derive(Debug)]
 pub struct SubWorker {
     config: SubWorkerConfig,
-    crew: Option<Crew>,
+    worker: Option<WorkerThreads>,
     /// Who its control plane said it is when it joined.
     joined: Option<Welcome>,
 }
@@ -232,7 +232,7 @@ pub struct SubWorker {
 impl SubWorker {
     /// A subworker that has not started.
     pub fn new(config: SubWorkerConfig) -> Self {
-        Self { config, crew: None, joined: None }
+        Self { config, worker: None, joined: None }
     }
 
     /// Registers, begins to load its modules, and takes work for each as soon as it is loaded. Blocks while
@@ -270,7 +270,7 @@ impl SubWorker {
         // To a tenth of a second, as it is told to people.
         let left = config.timeout.saturating_sub(begun.elapsed()).as_millis().div_ceil(100);
         let patience = Duration::from_millis(u64::try_from(left * 100).unwrap_or(u64::MAX));
-        self.crew = Some(Crew::start(link, runtime, catalog, identity, reload, patience)?);
+        self.worker = Some(WorkerThreads::start(link, runtime, catalog, identity, reload, patience)?);
         if is_empty {
             warn!(worker = config.worker_id, "this subworker has no task modules, so it gets no tasks");
         }
@@ -281,8 +281,8 @@ impl SubWorker {
     /// A call that leaves the control plane at once, from another thread, for a process that is about to end:
     /// what runs here is run elsewhere, and nothing is held against it. It takes about a second at most.
     pub fn leave(&self) -> Box<dyn Fn() + Send> {
-        match &self.crew {
-            Some(crew) => Box::new(crew.leave()),
+        match &self.worker {
+            Some(worker) => Box::new(worker.leave()),
             None => Box::new(|| {}),
         }
     }
@@ -294,18 +294,18 @@ impl SubWorker {
 
     /// How many tasks its modules have now.
     pub fn tasks(&self) -> usize {
-        self.crew.as_ref().map_or(0, Crew::tasks)
+        self.worker.as_ref().map_or(0, WorkerThreads::tasks)
     }
 
     /// The loading of the modules that were there at the start.
     pub fn loading(&self) -> Loading {
-        self.crew.as_ref().map(Crew::loading).unwrap_or_default()
+        self.worker.as_ref().map(WorkerThreads::loading).unwrap_or_default()
     }
 
     /// Finishes what runs, at most `limit` long, hands the rest back and leaves. Blocks so long.
     pub fn stop(&mut self, limit: Duration) {
-        if let Some(crew) = self.crew.take() {
-            crew.drain(limit);
+        if let Some(worker) = self.worker.take() {
+            worker.drain(limit);
             info!(worker = self.config.worker_id, "stopped");
         }
     }

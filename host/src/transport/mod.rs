@@ -180,7 +180,7 @@ pub trait Caller: Send + Sync {
 /// A client socket of one thread, which asks one question at a time and waits for its answer there:
 /// quicker than a [`Caller`], as nothing is handed on between threads. It connects when there is
 /// something to ask, again after each loss, and repeats what was open over the new connection.
-pub trait Dialog: Send {
+pub trait BlockingReq: Send {
     /// Asks, does something else each time that the question is on its way, and waits for the answer,
     /// which `read` takes in: at most `limit`, and [`transfer_time`] for both messages. After that, the
     /// next question goes over a new connection.
@@ -202,7 +202,7 @@ pub trait Dialog: Send {
 /// Makes the message for a new connection; runs on a transport thread and must not block.
 pub type OnJoined = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
 /// What becomes of an announcement; runs on a transport thread and must not block.
-pub type OnHeard = Box<dyn Fn(&[u8]) + Send + Sync>;
+pub type OnMessage = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// A bus that hands announcements to whoever dialled it. Best effort: say it again.
 pub trait Announcer: Send + Sync {
@@ -211,7 +211,7 @@ pub trait Announcer: Send + Sync {
 }
 
 /// Hears the announcements of one bus until it is dropped.
-pub trait Hearer: Send + Sync {}
+pub trait Subscriber: Send + Sync {}
 
 /// A wait in async code.
 pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -219,22 +219,22 @@ pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The connection is gone, or was refused by the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection is gone")]
-pub struct Parted;
+pub struct Disconnected;
 
 /// A socket that dials one address and sends one-way messages there (PAIR). It connects once, in the
 /// background, and is of no more use when that connection is gone. Its methods wait without a limit:
 /// whoever calls them has one.
-pub trait Line: Send + Sync {
+pub trait PairSender: Send + Sync {
     /// Waits for the connection.
-    fn connected(&self) -> Waiting<'_, Result<(), Parted>>;
+    fn connected(&self) -> Waiting<'_, Result<(), Disconnected>>;
 
     /// Waits until the connection is gone.
     fn parted(&self) -> Waiting<'_, ()>;
 
     /// Sends a message, and waits until the connection has taken it, which it does when the message
-    /// before has left. [`Parted`] means that it was not taken. One at a time; a wait that is given up
+    /// before has left. [`Disconnected`] means that it was not taken. One at a time; a wait that is given up
     /// leaves a line of no use.
-    fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Parted>>;
+    fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Disconnected>>;
 }
 
 /// A socket that listens for one-way messages (PAIR), from one peer at a time. What is not taken out
@@ -308,7 +308,7 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OpenError`] when the address makes no sense.
-    fn dialog(&self, address: &str) -> Result<Box<dyn Dialog>, OpenError>;
+    fn blocking_req(&self, address: &str) -> Result<Box<dyn BlockingReq>, OpenError>;
 
     /// Listens on a bus (BUS). `joined` makes the message that a new connection hears at once.
     ///
@@ -320,13 +320,13 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OpenError`] when the address makes no sense.
-    fn hearer(&self, address: &str, heard: OnHeard) -> Result<Box<dyn Hearer>, OpenError>;
+    fn subscriber(&self, address: &str, heard: OnMessage) -> Result<Box<dyn Subscriber>, OpenError>;
 
     /// Dials an address in the background, to send messages there (PAIR).
     ///
     /// # Errors
     /// [`OpenError`] when the address makes no sense, or the system refuses.
-    fn line(&self, address: &str) -> Result<Box<dyn Line>, OpenError>;
+    fn pair_sender(&self, address: &str) -> Result<Box<dyn PairSender>, OpenError>;
 
     /// Listens for messages of at most `message_max` bytes (PAIR), at any free port if the address's
     /// is 0.

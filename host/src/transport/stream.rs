@@ -18,7 +18,7 @@ use std::{
 
 use tracing::debug;
 
-use super::{BODY_MAX, CallError, Dialog, FRAME_MAX, OpenError, RECONNECT_MAX, RECONNECT_MIN, transfer_time};
+use super::{BODY_MAX, BlockingReq, CallError, FRAME_MAX, OpenError, RECONNECT_MAX, RECONNECT_MIN, transfer_time};
 use crate::{
     clock::{after, pause},
     config::Address,
@@ -47,7 +47,7 @@ const KEPT_MAX: usize = 1024 * 1024;
 const SLACK: Duration = Duration::from_millis(100);
 
 /// A dialled REQ socket for one question at a time. It connects when there is something to ask.
-pub(super) struct StreamDialog {
+pub(super) struct StreamReq {
     address: Address,
     /// The address as it was given.
     text: String,
@@ -61,7 +61,7 @@ pub(super) struct StreamDialog {
     answer: Vec<u8>,
 }
 
-impl StreamDialog {
+impl StreamReq {
     /// Notes where to ask.
     pub(super) fn new(address: &str) -> Result<Self, OpenError> {
         let text = address.to_owned();
@@ -157,7 +157,7 @@ impl StreamDialog {
     }
 }
 
-impl Dialog for StreamDialog {
+impl BlockingReq for StreamReq {
     fn ask(
         &mut self,
         body: &[u8],

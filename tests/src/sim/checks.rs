@@ -11,7 +11,7 @@ use std::{
 
 use fastworker::{
     clock::Now,
-    control_plane::state::{Books, Effect, LOSSES_MAX, Limits, State},
+    control_plane::state::{Effect, LOSSES_MAX, Limits, State, Stats},
     protocol::{LeaseId, Request, WorkerRequest},
     task::{ErrorKind, NewTask, Outcome, Policy, TaskId, TaskResult, TaskStatus},
 };
@@ -184,7 +184,7 @@ impl Checks {
         match ask {
             Some(Ask::Worker(WorkerRequest::Beat(beat))) => {
                 for id in self.live.keys() {
-                    let Some(look) = state.look(id) else { continue };
+                    let Some(look) = state.task_view(id) else { continue };
                     let Some((lease, _)) = look.lease.filter(|(_, worker)| *worker == beat.worker) else { continue };
                     self.held.push((id.clone(), lease, look.losses));
                 }
@@ -203,7 +203,7 @@ impl Checks {
                     match self.grants.task_of(ended.lease) {
                         Some(task)
                             if state
-                                .look(task)
+                                .task_view(task)
                                 .and_then(|look| look.lease)
                                 .is_some_and(|(lease, _)| lease == ended.lease) =>
                         {
@@ -256,7 +256,7 @@ impl Checks {
         self.ends(state, now, cause, effects)?;
         self.told.after(state, effects, &mut self.seen)?;
         Grants::no_slot_waits(state)?;
-        self.books(state)?;
+        self.stats(state)?;
         if matches!(cause, Cause::Tick) {
             ensure(state.next_wake() > now.mono, || format!("the next wake is in the past at {:?}", now.mono))?;
         }
@@ -266,7 +266,7 @@ impl Checks {
     /// What a beat takes from its worker never arrived there, and was not lost with it.
     fn undelivered(&mut self, state: &State<Ticket>) -> Result<(), String> {
         for (id, lease, losses) in std::mem::take(&mut self.held) {
-            let Some(look) = state.look(&id) else { return Err(format!("a beat ended {id}")) };
+            let Some(look) = state.task_view(&id) else { return Err(format!("a beat ended {id}")) };
             if look.lease.map(|(lease, _)| lease) != Some(lease) {
                 self.seen.undelivered += 1;
                 ensure(look.losses == losses, || format!("{id} never arrived, which counted as a loss"))?;
@@ -278,7 +278,7 @@ impl Checks {
     /// Takes in the tasks that the step brought to life.
     fn adopt(&mut self, state: &State<Ticket>, now: Now) -> Result<(), String> {
         for Newcomer { id, max_retries, session, was_known, calls } in std::mem::take(&mut self.newcomers) {
-            let lives = state.look(&id).is_some();
+            let lives = state.task_view(&id).is_some();
             if self.live.contains_key(&id) {
                 self.seen.duplicates += 1;
             } else if lives {
@@ -315,7 +315,7 @@ impl Checks {
             self.seen.callbacks += 1;
         }
         for (id, record) in &mut self.live {
-            match state.look(id) {
+            match state.task_view(id) {
                 Some(look) => {
                     ensure(look.attempt <= record.max_retries + 1, || format!("{id} is at attempt {}", look.attempt))?;
                     ensure(look.losses < LOSSES_MAX, || format!("{id} was lost {} times and lives", look.losses))?;
@@ -405,26 +405,27 @@ impl Checks {
     }
 
     /// Everything stays within its bounds, and what is counted twice agrees.
-    fn books(&self, state: &State<Ticket>) -> Result<(), String> {
-        let (books, limits) = (state.books(), self.limits);
+    fn stats(&self, state: &State<Ticket>) -> Result<(), String> {
+        let (stats, limits) = (state.stats(), self.limits);
         let queued = state.queue().iter().count();
-        let leased = self.live.keys().filter(|id| state.look(id).is_some_and(|look| look.lease.is_some())).count();
-        let placed = self.live.keys().filter(|id| state.look(id).is_some_and(|look| look.position.is_some())).count();
-        let slots: usize = state.roster().iter().map(|(_, worker)| worker.slots.len()).sum();
-        let workers = state.roster().iter().count();
-        let due = books.unfinished.saturating_sub(placed);
-        let timers = due + books.parked + 2 * books.sessions + slots + 2 * workers + 3;
+        let leased = self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.lease.is_some())).count();
+        let placed =
+            self.live.keys().filter(|id| state.task_view(id).is_some_and(|look| look.position.is_some())).count();
+        let slots: usize = state.registry().iter().map(|(_, worker)| worker.slots.len()).sum();
+        let workers = state.registry().iter().count();
+        let due = stats.unfinished.saturating_sub(placed);
+        let timers = due + stats.parked + 2 * stats.sessions + slots + 2 * workers + 3;
         ensure(
-            books.unfinished <= limits.tasks_max
-                && books.bytes <= limits.bytes_max
+            stats.unfinished <= limits.tasks_max
+                && stats.bytes <= limits.bytes_max
                 && state.results().len() <= limits.results_max
-                && books.queued == queued
-                && books.leases == leased
+                && stats.queued == queued
+                && stats.leases == leased
                 && placed == queued + leased
-                && books.timers <= timers,
+                && stats.timers <= timers,
             || {
                 format!(
-                    "{books:?}, with {queued} queued, {leased} leased, {placed} placed and room for {timers} timers"
+                    "{stats:?}, with {queued} queued, {leased} leased, {placed} placed and room for {timers} timers"
                 )
             },
         )
@@ -432,12 +433,12 @@ impl Checks {
 
     /// Every way back that the core holds is in one of its books.
     pub(crate) fn parked(state: &State<Ticket>, tickets: usize) -> Result<(), String> {
-        let slots = |worker: &fastworker::control_plane::roster::Worker<Ticket>| {
+        let slots = |worker: &fastworker::control_plane::worker_registry::Worker<Ticket>| {
             worker.slots.values().filter(|slot| slot.parked.is_some()).count() + usize::from(worker.beat.is_some())
         };
-        let workers: usize = state.roster().iter().map(|(_, worker)| slots(worker)).sum();
-        let books = state.books();
-        let held = books.parked + books.collecting + workers;
+        let workers: usize = state.registry().iter().map(|(_, worker)| slots(worker)).sum();
+        let stats = state.stats();
+        let held = stats.parked + stats.collecting + workers;
         ensure(held == tickets, || format!("{tickets} ways back are held and {held} are parked"))
     }
 
@@ -448,20 +449,20 @@ impl Checks {
         heard: impl Fn(Uuid) -> Option<&'a BTreeSet<TaskId>>,
     ) -> Result<(), String> {
         for id in self.live.keys() {
-            let name = state.look(id).map_or("", |look| look.name);
-            ensure(!names::is_offered(name), || format!("{id} ({name}) never ended: {:?}", state.look(id)))?;
+            let name = state.task_view(id).map_or("", |look| look.name);
+            ensure(!names::is_offered(name), || format!("{id} ({name}) never ended: {:?}", state.task_view(id)))?;
         }
         self.told.finished(&self.live, heard)
     }
 
     /// When everybody has left and time has passed, nothing is left.
     pub(crate) fn empty(state: &State<Ticket>) -> Result<(), String> {
-        let books = state.books();
+        let stats = state.stats();
         ensure(
-            books == Books::default() && state.results().is_empty() && state.roster().iter().next().is_none(),
+            stats == Stats::default() && state.results().is_empty() && state.registry().iter().next().is_none(),
             || {
-                let workers = state.roster().iter().count();
-                format!("left over: {books:?}, {} results, {workers} workers", state.results().len())
+                let workers = state.registry().iter().count();
+                format!("left over: {stats:?}, {} results, {workers} workers", state.results().len())
             },
         )
     }

@@ -86,7 +86,7 @@ impl Grants {
         let mut tasks = Vec::new();
         for lease in leases {
             let id = &lease.task_id;
-            let Some(look) = state.look(id) else { return Err(format!("{id} is granted and not unfinished")) };
+            let Some(look) = state.task_view(id) else { return Err(format!("{id} is granted and not unfinished")) };
             ensure(look.lease == Some((lease.id, worker)) && look.attempt == lease.attempt, || {
                 format!("{id} is granted as {lease:?} and stands as {look:?} at {now:?}")
             })?;
@@ -106,7 +106,7 @@ impl Grants {
 
     /// What one more crash ends has its worker for itself, and that worker gets nothing else.
     fn runs_alone(state: &State<Ticket>, worker: Uuid, lease: &Lease, losses: u32) -> Result<(), String> {
-        let Some(worker) = state.roster().get(worker) else { return Ok(()) };
+        let Some(worker) = state.registry().get(worker) else { return Ok(()) };
         let alone = losses + 1 >= LOSSES_MAX;
         // A worker may be reserved right after a grant, to be free for the next task that must run alone.
         ensure(!alone || worker.is_reserved(), || format!("{lease:?} after {losses} crashes, on {}", worker.id))?;
@@ -116,7 +116,7 @@ impl Grants {
 
     fn check_repeat(&self, state: &State<Ticket>, worker: Uuid, leases: &[Lease]) -> Result<(), String> {
         leases.iter().try_for_each(|lease| {
-            let look = state.look(&lease.task_id);
+            let look = state.task_view(&lease.task_id);
             let live = look.is_some_and(|look| look.lease == Some((lease.id, worker)));
             ensure(live && self.granted.get(&lease.id) == Some(&lease.task_id), || {
                 format!("{lease:?} is told again and stands as {look:?}")
@@ -133,7 +133,7 @@ impl Grants {
         later: &[Grant],
         seen: &mut Coverage,
     ) -> Result<(), String> {
-        let Some(worker) = state.roster().get(grant.worker) else { return Err("a grant to nobody".into()) };
+        let Some(worker) = state.registry().get(grant.worker) else { return Err("a grant to nobody".into()) };
         if worker.is_reserved() {
             // It runs one task alone, whatever else waits.
             return Ok(());
@@ -158,7 +158,7 @@ impl Grants {
         }
         let Some(better) = passed_over else { return Ok(()) };
         let leased = self.granted.values().rev().find_map(|id| {
-            let look = state.look(id)?;
+            let look = state.task_view(id)?;
             (look.position == Some(first.1)).then_some(look.waiting_since)
         });
         let starved = leased.is_some_and(|since| now.mono.since(since) > GUARD_AFTER);
@@ -171,7 +171,7 @@ impl Grants {
 
     /// No slot waits while a task waits that it could run.
     pub(crate) fn no_slot_waits(state: &State<Ticket>) -> Result<(), String> {
-        for (key, worker) in state.roster().iter() {
+        for (key, worker) in state.registry().iter() {
             if worker.slots.values().all(|slot| slot.parked.is_none()) {
                 continue;
             }

@@ -230,9 +230,9 @@ impl World {
 
     /// Whether everything has ended that could.
     fn is_finished(&self) -> bool {
-        self.state.books().leases == 0
+        self.state.stats().leases == 0
             && self.state.queue().iter().all(|(place, _)| !names::is_offered(&place.name))
-            && self.state.books().queued == self.state.books().unfinished
+            && self.state.stats().queued == self.state.stats().unfinished
     }
 
     /// The control plane stops: whoever still waits is told.
@@ -280,7 +280,7 @@ impl World {
                 self.happen(event)?;
             }
         }
-        Err(format!("no end after {STEPS_MAX} steps: {:?}", self.state.books()))
+        Err(format!("no end after {STEPS_MAX} steps: {:?}", self.state.stats()))
     }
 
     /// Wall clocks jump, and machines stand still.
@@ -407,7 +407,7 @@ impl World {
 
     /// Checks what the core did and carries away what it says.
     fn after(&mut self, cause: &Cause<'_>) -> Result<(), String> {
-        self.state.tell_onlookers(self.scene.now);
+        self.state.notify_event_waiters(self.scene.now);
         let mut effects = self.state.take_outbox();
         if let Some(sabotage) = self.scene.sabotage {
             tamper(sabotage, &mut self.scene.dice, &mut effects);

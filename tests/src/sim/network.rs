@@ -14,7 +14,7 @@ use std::{
 use fastrand::Rng;
 use fastworker::{
     clock::Moment,
-    control_plane::state::{Answer, CallbackEnd, Way},
+    control_plane::state::{Answer, CallbackEnd, Responder},
     protocol::{Request, WorkerRequest},
     task::NewTask,
     transport::Peer,
@@ -108,7 +108,7 @@ pub(crate) struct Ticket {
 
 impl Ticket {}
 
-impl Way for Ticket {
+impl Responder for Ticket {
     fn is_open(&self) -> bool {
         self.line.open.get()
     }

@@ -41,8 +41,8 @@ impl Shown {
     /// Reads the new events.
     fn read(&mut self, state: &State<Ticket>) -> Result<(), String> {
         self.now.clear();
-        while self.last < state.feed().last() {
-            let told = state.feed().after(self.last);
+        while self.last < state.event_log().last() {
+            let told = state.event_log().after(self.last);
             let first = told.events.first().map_or(0, |event| event.number);
             ensure(told.missed == 0 && first == self.last + 1, || format!("event {first} follows {}", self.last))?;
             for event in &told.events {
@@ -91,7 +91,7 @@ fn pages(state: &State<Ticket>, now: Now) -> Result<(), String> {
     let ids: BTreeSet<&TaskId> = whole.tasks.iter().map(|task| &task.task_id).collect();
     ensure(ids.len() == known, || "a task is on the page twice".into())?;
     for task in &whole.tasks {
-        let status = state.look(&task.task_id).map(|look| look.status);
+        let status = state.task_view(&task.task_id).map(|look| look.status);
         let ended = || state.results().peek(now.mono, &task.task_id).map(|kept| kept.result.status);
         ensure(status.or_else(ended) == Some(task.status), || format!("{task:?} is not so"))?;
     }

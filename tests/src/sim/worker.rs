@@ -1,4 +1,4 @@
-//! The model worker: does what `subworker::crew` does, without threads and without running
+//! The model worker: does what `subworker::worker` does, without threads and without running
 //! anything, and is hit by everything that can hit a worker.
 //!
 //! What an attempt ends in is diced when it begins. A result or an error names the lease it was

@@ -8,7 +8,7 @@ use std::{
 
 use fastworker::{
     protocol::{
-        CallbackMessage, EventKind, Reply, Request, ScheduleStatus, WorkerReply, WorkerRequest, codec, original,
+        CallbackMessage, EventKind, Reply, Request, ScheduleStatus, WorkerReply, WorkerRequest, codec, python_compat,
     },
     task::{ErrorKind, LogLevel, NewTask, SerializationFormat, TaskPriority, TaskStatus, schedule::Overlap},
 };
@@ -185,7 +185,7 @@ fn the_examples_in_json_are_what_is_written() {
                     is_written_so::<WorkerReply>(text, &place);
                 }
                 ("The original's dialect", Some(text), _) if text != "{}" => {
-                    let read = original::read(text.as_bytes(), Some(TaskPriority::Low));
+                    let read = python_compat::read(text.as_bytes(), Some(TaskPriority::Low));
                     assert!(read.is_ok(), "{place}: {text}");
                 }
                 ("The original's dialect", _, Some(text)) => {

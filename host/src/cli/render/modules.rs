@@ -1,11 +1,10 @@
 //! How task modules are shown: what one can call first, then where it comes from.
 
 use super::{
-    Outcome,
-    looks::note_no_worker,
-    note, out, out_json, out_lines,
+    Outcome, note, out, out_json, out_lines,
     shapes::ModuleShape,
     text::{fold, moment},
+    workers::note_no_worker,
 };
 use crate::{
     clock::exactly,

@@ -2,15 +2,15 @@
 //!
 //! That one is due is an effect of the end of its task; whoever carries it out tells here how it went.
 
-use super::{CallbackEnd, State, Way};
+use super::{CallbackEnd, Responder, State};
 use crate::{
     clock::Now,
-    control_plane::events::Told,
+    control_plane::events::NewEvent,
     protocol::EventKind,
     task::{Delivery, DeliveryState},
 };
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Notes what became of a callback.
     pub fn callback_ended(&mut self, now: Now, end: CallbackEnd) {
         let CallbackEnd { result, outcome, attempts } = end;
@@ -32,6 +32,6 @@ impl<R: Way> State<R> {
         let (name, priority) = about.map(|about| (about.name.clone(), about.priority)).unzip();
         let task = Some(&result.task_id);
         let (detail, name) = (Some(&*detail), name.as_ref());
-        self.note_event(now, Told { kind, task, name, priority, worker: None, attempt: 0, detail });
+        self.note_event(now, NewEvent { kind, task, name, priority, worker: None, attempt: 0, detail });
     }
 }

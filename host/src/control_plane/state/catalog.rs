@@ -13,10 +13,10 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Entry, State, Timer, Way, schedules::whens};
+use super::{Responder, State, TaskRecord, Timer, schedules::whens};
 use crate::{
     clock::Now,
-    control_plane::events::Told,
+    control_plane::events::NewEvent,
     json::Json,
     protocol::{CatalogChange, EventKind, WorkerReply},
     signature::Signature,
@@ -47,32 +47,34 @@ struct Stranded<'a> {
     why: Option<String>,
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Changes the modules of a worker, unless tasks wait that could then not run.
-    pub fn change_catalog(&mut self, now: Now, change: CatalogChange, from: R) {
+    pub fn change_catalog(&mut self, now: Now, change: CatalogChange, reply_to: R) {
         let CatalogChange { worker: key, sequence, modules, force } = change;
-        let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         worker.last_seen = now;
         if sequence > worker.changed.0 {
-            let too_large = self.roster.refusal_of(&modules, Some(key));
+            let too_large = self.registry.refusal_of(&modules, Some(key));
             let objection = too_large.or_else(|| if force { None } else { self.objection(key, &modules) });
-            if let Some(worker) = self.roster.get_mut(key) {
+            if let Some(worker) = self.registry.get_mut(key) {
                 worker.changed = (sequence, objection.clone());
             }
             if objection.is_none() {
                 self.take_catalog(now, key, modules);
             }
         }
-        let declined = self.roster.get(key).and_then(|worker| worker.changed.1.clone());
-        self.tell(from, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
+        let declined = self.registry.get(key).and_then(|worker| worker.changed.1.clone());
+        self.reply_to_worker(reply_to, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
         self.dispatch(now);
     }
 
     fn take_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {
-        let Some(worker) = self.roster.get(key) else { return };
+        let Some(worker) = self.registry.get(key) else { return };
         let (id, news, before) = (worker.id.clone(), news(worker.modules(), &modules), whens(worker.modules()));
         for (kind, detail) in &news {
-            self.note_event(now, Told { detail: Some(detail), ..Told::of_worker(*kind, &id) });
+            self.note_event(now, NewEvent { detail: Some(detail), ..NewEvent::of_worker(*kind, &id) });
         }
         self.offer_schedules(now, key, &before, &modules);
         let after = whens(&modules);
@@ -81,8 +83,8 @@ impl<R: Way> State<R> {
         let names = modules.iter().filter(|module| module.status == ModuleStatus::Leaving);
         let leaving: Vec<Arc<str>> =
             names.flat_map(|module| &module.tasks).map(|task| task.name.as_str().into()).collect();
-        let turnover = self.roster.change(key, modules);
-        let nobody_takes = |name: &Arc<str>| self.roster.is_leaving(name);
+        let turnover = self.registry.change(key, modules);
+        let nobody_takes = |name: &Arc<str>| self.registry.is_leaving(name);
         let closed: Vec<Arc<str>> =
             leaving.into_iter().filter(nobody_takes).chain(turnover.gone.iter().cloned()).chain(lone).collect();
         // Whatever is due from now on would fail.
@@ -98,9 +100,9 @@ impl<R: Way> State<R> {
 
     /// Why a worker's modules should not change to these.
     fn objection(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<String> {
-        let (old, new) = (schemas(self.roster.get(key)?.modules()), schemas(modules));
+        let (old, new) = (schemas(self.registry.get(key)?.modules()), schemas(modules));
         let concern = |name: &str, schema: &Json| match new.get(name) {
-            None => (!self.roster.has_other(key, name)).then_some(Concern::Gone),
+            None => (!self.registry.has_other(key, name)).then_some(Concern::Gone),
             Some(new) if *new == schema => None,
             Some(new) => Some(Concern::Changed(new, OnceCell::new())),
         };
@@ -124,15 +126,15 @@ impl<R: Way> State<R> {
     fn stranded<'a>(&'a self, concerns: &BTreeMap<&'a str, Concern<'_>>) -> Vec<Stranded<'a>> {
         let mut bytes = 0;
         let mut stranded = BTreeMap::<&str, Stranded<'_>>::new();
-        for entry in self.unfinished_of(concerns) {
-            let Some((name, concern)) = concerns.get_key_value(&*entry.name) else { continue };
+        for record in self.unfinished_of(concerns) {
+            let Some((name, concern)) = concerns.get_key_value(&*record.name) else { continue };
             let why = match concern {
                 Concern::Gone => None,
                 Concern::Changed(..) if bytes >= CHECKED_BYTES_MAX => continue,
                 Concern::Changed(schema, signature) => {
-                    bytes += entry.bytes();
+                    bytes += record.bytes();
                     let signature = signature.get_or_init(|| Signature::read(name, schema));
-                    let Err(why) = signature.check(&entry.args, &entry.kwargs) else { continue };
+                    let Err(why) = signature.check(&record.args, &record.kwargs) else { continue };
                     Some(why.to_string())
                 }
             };
@@ -143,18 +145,18 @@ impl<R: Way> State<R> {
 
     /// The unfinished tasks of these names: those that wait, those that are scheduled, and those
     /// that are with a worker, which may be tried again.
-    fn unfinished_of<'a>(&'a self, names: &BTreeMap<&'a str, Concern<'_>>) -> impl Iterator<Item = &'a Entry> {
+    fn unfinished_of<'a>(&'a self, names: &BTreeMap<&'a str, Concern<'_>>) -> impl Iterator<Item = &'a TaskRecord> {
         let queued: Vec<_> = names.keys().map(|name| self.queue.of_name(name).take(share(names.len()))).collect();
         let scheduled = self.timers.iter().take(SCANNED_MAX).filter_map(|(_, timer)| match timer {
             Timer::Due(id) => Some(id),
             _ => None,
         });
         // By way of the slots, so that the order is the same each time.
-        let granted = self.roster.iter().flat_map(|(_, worker)| worker.slots.values().flat_map(|slot| &slot.granted));
+        let granted = self.registry.iter().flat_map(|(_, worker)| worker.slots.values().flat_map(|slot| &slot.granted));
         let granted = granted.take(SCANNED_MAX).filter_map(|lease| self.leases.get(lease).map(|granted| &granted.task));
         let etas = self.etas.iter().take(SCANNED_MAX).map(|(_, id)| id);
         let all = queued.into_iter().flatten().chain(scheduled).chain(etas).chain(granted);
-        all.filter_map(|id| self.tasks.get(id)).map(|entry| &**entry)
+        all.filter_map(|id| self.tasks.get(id)).map(|record| &**record)
     }
 }
 

@@ -4,26 +4,26 @@ use std::{collections::BTreeMap, mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Question, State, Taken, Timer, WATCHING_MAX, Way, wait};
+use super::{Responder, State, SubmitOutcome, Timer, WATCHING_MAX, WaitCondition, wait};
 use crate::control_plane::{
     sessions::{self, Turn},
-    signatures::Misfits,
+    signatures::ArgumentErrors,
 };
 use crate::{
     clock::Now,
     protocol::{Collect, FRAME_TARGET, Follow, Lookup, Notify, Reply, Submit, Submitted, WAIT_MAX},
-    signature::Misfit,
+    signature::ArgumentError,
     task::{NewTask, TaskId},
 };
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Takes tasks in.
-    pub fn submit(&mut self, now: Now, submit: Submit, from: R) {
-        self.submit_checked(now, submit, Misfits::default(), from);
+    pub fn submit(&mut self, now: Now, submit: Submit, reply_to: R) {
+        self.submit_checked(now, submit, ArgumentErrors::default(), reply_to);
     }
 
     /// Takes tasks in that were checked. Those that do not fit end at once.
-    pub fn submit_checked(&mut self, now: Now, submit: Submit, mut misfits: Misfits, from: R) {
+    pub fn submit_checked(&mut self, now: Now, submit: Submit, mut errors: ArgumentErrors, reply_to: R) {
         let session = match &submit.notify {
             Notify::Session(session) => Some(*session),
             Notify::No | Notify::Answer => None,
@@ -33,33 +33,33 @@ impl<R: Way> State<R> {
         }
         let ids: Vec<TaskId> = submit.tasks.iter().map(|task| task.id.clone()).collect();
         let tasks = submit.tasks.into_iter().enumerate();
-        let taken: Vec<Taken> =
-            tasks.map(|(place, task)| self.offer(now, task, misfits.take(place), session)).collect();
-        if let ([Taken::Live], Notify::Answer) = (&taken[..], &submit.notify) {
-            self.park(now, Question::Submitted(ids[0].clone()), WAIT_MAX, from);
+        let taken: Vec<SubmitOutcome> =
+            tasks.map(|(place, task)| self.offer(now, task, errors.take(place), session)).collect();
+        if let ([SubmitOutcome::Live], Notify::Answer) = (&taken[..], &submit.notify) {
+            self.park(now, WaitCondition::Submitted(ids[0].clone()), WAIT_MAX, reply_to);
         } else {
             let answer = self.submitted(taken, session);
-            self.say(from, answer);
+            self.reply(reply_to, answer);
         }
         self.dispatch(now);
     }
 
     /// Takes tasks in and returns what became of each. Nobody is told of their ends.
-    pub fn take(&mut self, now: Now, tasks: Vec<NewTask>, mut misfits: Misfits) -> Vec<Submitted> {
+    pub fn take(&mut self, now: Now, tasks: Vec<NewTask>, mut errors: ArgumentErrors) -> Vec<Submitted> {
         let tasks = tasks.into_iter().enumerate();
-        let taken = tasks.map(|(place, task)| self.offer(now, task, misfits.take(place), None)).collect();
+        let taken = tasks.map(|(place, task)| self.offer(now, task, errors.take(place), None)).collect();
         let Reply::Submitted(answers) = self.submitted(taken, None) else { return Vec::new() };
         self.dispatch(now);
         answers
     }
 
     /// What became of each task of a frame.
-    pub(super) fn submitted(&mut self, taken: Vec<Taken>, session: Option<Uuid>) -> Reply {
+    pub(super) fn submitted(&mut self, taken: Vec<SubmitOutcome>, session: Option<Uuid>) -> Reply {
         let (mut bytes, mut told) = (0, false);
         let mut answers = Vec::with_capacity(taken.len());
         for taken in taken {
             answers.push(match taken {
-                Taken::Ended(result) => {
+                SubmitOutcome::Ended(result) => {
                     bytes += result.size();
                     // What is too much for one frame is told by the session, or looked up.
                     if mem::replace(&mut told, true) && bytes > FRAME_TARGET {
@@ -73,8 +73,8 @@ impl<R: Way> State<R> {
                         Submitted::Ended(result)
                     }
                 }
-                Taken::Live => Submitted::Accepted,
-                Taken::Refused(why) => Submitted::Refused(why),
+                SubmitOutcome::Live => Submitted::Accepted,
+                SubmitOutcome::Refused(why) => Submitted::Refused(why),
             });
         }
         self.shed_sessions();
@@ -83,86 +83,87 @@ impl<R: Way> State<R> {
 
     /// Takes one task of the Python original in, whose submitter waits for its end however long
     /// that takes.
-    pub fn submit_and_hold(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, from: R) {
+    pub fn submit_and_hold(&mut self, now: Now, task: NewTask, error: Option<ArgumentError>, reply_to: R) {
         let id = task.id.clone();
-        let answer = match self.offer(now, task, misfit, None) {
-            Taken::Live => {
-                self.park(now, Question::Submitted(id), Duration::MAX, from);
+        let answer = match self.offer(now, task, error, None) {
+            SubmitOutcome::Live => {
+                self.park(now, WaitCondition::Submitted(id), Duration::MAX, reply_to);
                 return self.dispatch(now);
             }
-            Taken::Ended(result) => Submitted::Ended(result),
-            Taken::Refused(why) => Submitted::Refused(why),
+            SubmitOutcome::Ended(result) => Submitted::Ended(result),
+            SubmitOutcome::Refused(why) => Submitted::Refused(why),
         };
-        self.say(from, Reply::Submitted(vec![answer]));
+        self.reply(reply_to, Reply::Submitted(vec![answer]));
     }
 
     /// Tells a client which tasks of its session have ended.
-    pub fn collect(&mut self, now: Now, collect: &Collect, from: R) {
+    pub fn collect(&mut self, now: Now, collect: &Collect, reply_to: R) {
         let Collect { session, sequence, wait_ms } = *collect;
         let known = self.touch_session(now, session);
         let displaced = match self.sessions.ask(session, sequence) {
             Turn::New { displaced } => {
                 let until = now.mono + wait(wait_ms);
-                let at_once = if known && wait_ms > 0 { self.sessions.park(session, from, until) } else { Some(from) };
+                let at_once =
+                    if known && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
                 match at_once {
-                    Some(way) => {
+                    Some(reply_to) => {
                         let answer = self.sessions.answer(session, known);
-                        self.say(way, Reply::Collected(answer));
+                        self.reply(reply_to, Reply::Collected(answer));
                     }
                     None => drop(self.timers.insert((until, Timer::Collect(session)))),
                 }
                 displaced
             }
             Turn::Again { parked, answer } => {
-                self.say(from, Reply::Collected(answer));
+                self.reply(reply_to, Reply::Collected(answer));
                 parked
             }
-            Turn::Old => return self.say(from, Reply::Collected(sessions::nothing())),
+            Turn::Old => return self.reply(reply_to, Reply::Collected(sessions::nothing())),
         };
-        if let Some((way, until)) = displaced {
+        if let Some((reply_to, until)) = displaced {
             self.timers.remove(&(until, Timer::Collect(session)));
-            self.say(way, Reply::Collected(sessions::nothing()));
+            self.reply(reply_to, Reply::Collected(sessions::nothing()));
         }
     }
 
     /// Tells a client how tasks stand, once one of them has ended or the wait is over.
-    pub fn lookup(&mut self, now: Now, lookup: Lookup, from: R) {
+    pub fn lookup(&mut self, now: Now, lookup: Lookup, reply_to: R) {
         let none_ended = lookup.ids.iter().all(|id| self.tasks.contains_key(id));
         let has_room = self.watching + lookup.ids.len() <= WATCHING_MAX;
         if none_ended && has_room && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
-            self.park(now, Question::Lookup(lookup.ids), wait(lookup.wait_ms), from);
+            self.park(now, WaitCondition::Lookup(lookup.ids), wait(lookup.wait_ms), reply_to);
         } else {
             let found = self.found(now, &lookup.ids);
-            self.say(from, Reply::Found(found));
+            self.reply(reply_to, Reply::Found(found));
         }
     }
 
     /// Tells a client what a task says about itself, once there is something to tell.
-    pub fn follow(&mut self, now: Now, follow: Follow, from: R) {
-        let nothing_new = self.tasks.get(&follow.id).is_some_and(|entry| entry.reports.last() <= follow.after);
-        let question = Question::Follow { id: follow.id, after: follow.after };
+    pub fn follow(&mut self, now: Now, follow: Follow, reply_to: R) {
+        let nothing_new = self.tasks.get(&follow.id).is_some_and(|record| record.reports.last() <= follow.after);
+        let condition = WaitCondition::Follow { id: follow.id, after: follow.after };
         if nothing_new && follow.wait_ms > 0 {
-            self.park(now, question, wait(follow.wait_ms), from);
+            self.park(now, condition, wait(follow.wait_ms), reply_to);
         } else {
-            let answer = self.answer_to(now, &question);
-            self.say(from, answer);
+            let answer = self.answer_to(now, &condition);
+            self.reply(reply_to, answer);
         }
     }
 
     /// Stops tasks. Tells of each whether it was stopped by this: not if it had ended.
-    pub fn cancel(&mut self, now: Now, ids: &[TaskId], from: R) {
+    pub fn cancel(&mut self, now: Now, ids: &[TaskId], reply_to: R) {
         let mut orders = BTreeMap::new();
         let stopped = ids.iter().map(|id| self.cancel_one(now, id, &mut orders)).collect();
         for (worker, orders) in orders {
             self.answer_beat(worker, orders);
         }
-        self.say(from, Reply::Cancelled(stopped));
+        self.reply(reply_to, Reply::Cancelled(stopped));
         self.dispatch(now);
     }
 
     /// Tells a client which workers there are.
-    pub fn workers(&mut self, now: Now, from: R) {
-        let infos = self.roster.infos(now.mono);
-        self.say(from, Reply::Workers(infos));
+    pub fn workers(&mut self, now: Now, reply_to: R) {
+        let infos = self.registry.infos(now.mono);
+        self.reply(reply_to, Reply::Workers(infos));
     }
 }

@@ -7,10 +7,10 @@
 
 use uuid::Uuid;
 
-use super::{Standing, State, Way};
+use super::{Phase, Responder, State};
 use crate::{
     clock::Now,
-    control_plane::{queue::Place, roster::Worker},
+    control_plane::{queue::Place, worker_registry::Worker},
     protocol::WorkerReply,
     task::TaskId,
 };
@@ -18,7 +18,7 @@ use crate::{
 /// Maximum number of such tasks for which a worker is looked for in one step.
 const SOUGHT_MAX: usize = 8;
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Grants tasks that are to run alone to workers that are free of others.
     pub(super) fn dispatch_isolated(&mut self, now: Now) {
         if self.reservations.is_empty() && !self.queue.has_isolated() {
@@ -29,16 +29,16 @@ impl<R: Way> State<R> {
             self.queue.isolated().take(SOUGHT_MAX).map(|(place, id)| (place, id.clone())).collect();
         for (place, id) in waiting {
             while let Some(key) = self.free_worker(&place, &id) {
-                let Some(slot) = self.roster.get(key).and_then(Worker::first_parked) else { break };
+                let Some(slot) = self.registry.get(key).and_then(Worker::first_parked) else { break };
                 if self.forget_shut(key, slot) {
                     continue;
                 }
                 self.reserve(key, &id);
                 self.queue.remove(&place);
                 let leases = self.lease(now, key, slot, vec![(place.clone(), id.clone())]);
-                let parked = self.roster.change_slot(key, slot, |slot| slot.parked.take());
-                if let Some(way) = parked.flatten() {
-                    self.tell(way, WorkerReply::Leases(leases));
+                let parked = self.registry.change_slot(key, slot, |slot| slot.parked.take());
+                if let Some(reply_to) = parked.flatten() {
+                    self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
                 }
                 break;
             }
@@ -51,23 +51,23 @@ impl<R: Way> State<R> {
     /// Ends the reservations whose task has ended, or is elsewhere.
     fn end_reservations(&mut self) {
         let over = |(key, id): (&Uuid, &TaskId)| {
-            let holds = self.roster.get(*key).is_some_and(|worker| !worker.draining)
-                && self.tasks.get(id).is_some_and(|entry| match entry.standing {
-                    Standing::Queued(_) => entry.runs_alone(),
-                    Standing::Leased { lease, .. } => self.holds(*key, lease),
-                    Standing::Due(_) => false,
+            let holds = self.registry.get(*key).is_some_and(|worker| !worker.draining)
+                && self.tasks.get(id).is_some_and(|record| match record.phase {
+                    Phase::Queued(_) => record.runs_alone(),
+                    Phase::Leased { lease, .. } => self.holds(*key, lease),
+                    Phase::Due(_) => false,
                 });
             (!holds).then_some(*key)
         };
         let over: Vec<Uuid> = self.reservations.iter().filter_map(over).collect();
         for key in over {
             self.reservations.remove(&key);
-            self.roster.set_reserved(key, false);
+            self.registry.set_reserved(key, false);
         }
     }
 
     fn is_waiting(&self, id: &TaskId) -> bool {
-        self.tasks.get(id).is_some_and(|entry| matches!(entry.standing, Standing::Queued(_)))
+        self.tasks.get(id).is_some_and(|record| matches!(record.phase, Phase::Queued(_)))
     }
 
     /// Whether a worker is reserved for a task that waits until the worker has nothing else.
@@ -78,7 +78,7 @@ impl<R: Way> State<R> {
     /// A worker that can run the task, has nothing else and is not kept for another.
     fn free_worker(&self, place: &Place, id: &TaskId) -> Option<Uuid> {
         let is_kept = |key: &Uuid| self.reservations.get(key).is_some_and(|other| other != id);
-        let mut workers = self.roster.iter().filter(|(key, worker)| {
+        let mut workers = self.registry.iter().filter(|(key, worker)| {
             worker.load() == 0
                 && worker.first_parked().is_some()
                 && worker.can_run(&place.name)
@@ -90,7 +90,7 @@ impl<R: Way> State<R> {
 
     /// Reserves the least loaded worker that can run the task.
     fn hold_a_worker_free(&mut self, place: &Place, id: &TaskId) {
-        let able = self.roster.iter().filter(|(key, worker)| {
+        let able = self.registry.iter().filter(|(key, worker)| {
             worker.can_run(&place.name)
                 && !worker.draining
                 && worker.disconnected.is_none()
@@ -111,9 +111,9 @@ impl<R: Way> State<R> {
             .collect();
         for other in others {
             self.reservations.remove(&other);
-            self.roster.set_reserved(other, false);
+            self.registry.set_reserved(other, false);
         }
         self.reservations.insert(key, id.clone());
-        self.roster.set_reserved(key, true);
+        self.registry.set_reserved(key, true);
     }
 }

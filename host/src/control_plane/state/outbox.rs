@@ -10,8 +10,8 @@ use crate::{
     task::{CallbackInfo, TaskResult},
 };
 
-/// A way back to whoever asked.
-pub trait Way {
+/// Where a reply goes: the recipient of an open request.
+pub trait Responder {
     /// Whether anybody still waits at its end.
     fn is_open(&self) -> bool;
 }
@@ -69,17 +69,17 @@ pub struct CallbackEnd {
     pub attempts: u32,
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Takes what is to be said, in order.
     pub fn take_outbox(&mut self) -> Vec<Effect<R>> {
         mem::take(&mut self.outbox)
     }
 
-    pub(super) fn say(&mut self, to: R, reply: Reply) {
+    pub(super) fn reply(&mut self, to: R, reply: Reply) {
         self.outbox.push(Effect::Say { to, answer: Answer::Client(reply) });
     }
 
-    pub(super) fn tell(&mut self, to: R, reply: WorkerReply) {
+    pub(super) fn reply_to_worker(&mut self, to: R, reply: WorkerReply) {
         self.outbox.push(Effect::Say { to, answer: Answer::Worker(reply) });
     }
 }

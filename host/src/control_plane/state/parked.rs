@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use uuid::Uuid;
 
-use super::{ParkId, Parked, Question, State, Timer, Way};
+use super::{ParkId, Parked, Responder, State, Timer, WaitCondition};
 use crate::control_plane::{reports::ReportLog, sessions::Shed};
 use crate::{
     clock::{Moment, Now},
@@ -13,43 +13,43 @@ use crate::{
     task::TaskId,
 };
 
-impl<R: Way> State<R> {
-    pub(super) fn park(&mut self, now: Now, question: Question, limit: Duration, way: R) {
+impl<R: Responder> State<R> {
+    pub(super) fn park(&mut self, now: Now, condition: WaitCondition, limit: Duration, reply_to: R) {
         self.last_park += 1;
         let park = self.last_park;
-        for id in question.tasks() {
-            let Some(entry) = self.tasks.get_mut(id) else { continue };
+        for id in condition.tasks() {
+            let Some(record) = self.tasks.get_mut(id) else { continue };
             // Who gave up is forgotten when the room is used up, so that it cannot pile up.
-            if entry.watchers.len() == entry.watchers.capacity() {
-                let watchers = mem::take(&mut entry.watchers);
+            if record.watchers.len() == record.watchers.capacity() {
+                let watchers = mem::take(&mut record.watchers);
                 let open = self.those_who_wait(watchers);
-                if let Some(entry) = self.tasks.get_mut(id) {
-                    entry.watchers = open;
+                if let Some(record) = self.tasks.get_mut(id) {
+                    record.watchers = open;
                 }
             }
-            if let Some(entry) = self.tasks.get_mut(id) {
-                entry.watchers.push(park);
+            if let Some(record) = self.tasks.get_mut(id) {
+                record.watchers.push(park);
             }
         }
-        self.watching += question.tasks().len();
+        self.watching += condition.tasks().len();
         let until = now.mono + limit;
         if until != Moment::NEVER {
             self.timers.insert((until, Timer::Parked(park)));
         }
-        self.parked.insert(park, Parked { way, question, until });
+        self.parked.insert(park, Parked { reply_to, condition, until });
     }
 
     /// Takes a parked request out.
     fn take_parked(&mut self, park: ParkId) -> Option<Parked<R>> {
         let parked = self.parked.remove(&park)?;
         self.timers.remove(&(parked.until, Timer::Parked(park)));
-        self.watching -= parked.question.tasks().len();
+        self.watching -= parked.condition.tasks().len();
         Some(parked)
     }
 
     /// Those of some parked requests for whose answer somebody waits. The others are forgotten.
     pub(super) fn those_who_wait(&mut self, parks: Vec<ParkId>) -> Vec<ParkId> {
-        let waits = |park: &ParkId| self.parked.get(park).is_some_and(|parked| parked.way.is_open());
+        let waits = |park: &ParkId| self.parked.get(park).is_some_and(|parked| parked.reply_to.is_open());
         let (open, shut): (Vec<_>, Vec<_>) = parks.into_iter().partition(waits);
         for park in shut {
             drop(self.take_parked(park));
@@ -58,32 +58,32 @@ impl<R: Way> State<R> {
     }
 
     pub(super) fn unpark(&mut self, now: Now, park: ParkId) {
-        let Some(Parked { way, question, .. }) = self.take_parked(park) else { return };
-        let answer = self.answer_to(now, &question);
-        self.say(way, answer);
+        let Some(Parked { reply_to, condition, .. }) = self.take_parked(park) else { return };
+        let answer = self.answer_to(now, &condition);
+        self.reply(reply_to, answer);
     }
 
     pub(super) fn wake_followers(&mut self, now: Now, id: &TaskId) {
-        let Some(entry) = self.tasks.get_mut(id) else { return };
+        let Some(record) = self.tasks.get_mut(id) else { return };
         let is_follower = |park: &ParkId| {
-            self.parked.get(park).is_some_and(|parked| matches!(parked.question, Question::Follow { .. }))
+            self.parked.get(park).is_some_and(|parked| matches!(parked.condition, WaitCondition::Follow { .. }))
         };
-        let (followers, others) = mem::take(&mut entry.watchers).into_iter().partition::<Vec<_>, _>(is_follower);
-        entry.watchers = others;
+        let (followers, others) = mem::take(&mut record.watchers).into_iter().partition::<Vec<_>, _>(is_follower);
+        record.watchers = others;
         for park in followers {
             self.unpark(now, park);
         }
     }
 
-    pub(super) fn answer_to(&mut self, now: Now, question: &Question) -> Reply {
-        match question {
-            Question::Submitted(id) => Reply::Submitted(vec![match self.results.get(now.mono, id) {
+    pub(super) fn answer_to(&mut self, now: Now, condition: &WaitCondition) -> Reply {
+        match condition {
+            WaitCondition::Submitted(id) => Reply::Submitted(vec![match self.results.get(now.mono, id) {
                 Some(kept) => Submitted::Ended(kept.result.clone()),
                 None => Submitted::Accepted,
             }]),
-            Question::Lookup(ids) => Reply::Found(self.found(now, ids)),
-            Question::Follow { id, after } => Reply::Reports(self.reports(now, id, *after)),
-            Question::Events { after } => Reply::Events(self.feed.after(*after)),
+            WaitCondition::Lookup(ids) => Reply::Found(self.found(now, ids)),
+            WaitCondition::Follow { id, after } => Reply::Reports(self.reports(now, id, *after)),
+            WaitCondition::Events { after } => Reply::Events(self.event_log.after(*after)),
         }
     }
 
@@ -106,8 +106,8 @@ impl<R: Way> State<R> {
     }
 
     pub(super) fn find(&mut self, now: Now, id: &TaskId) -> Found {
-        if let Some(entry) = self.tasks.get(id) {
-            return Found::Live(Box::new(self.view(id, entry)));
+        if let Some(record) = self.tasks.get(id) {
+            return Found::Live(Box::new(self.view(id, record)));
         }
         self.results.get(now.mono, id).map_or(Found::Unknown, |kept| Found::Ended(kept.result.clone()))
     }
@@ -119,7 +119,7 @@ impl<R: Way> State<R> {
             (task.args, task.kwargs) = (Json::empty_array(), Json::empty_object());
         }
         let log = match &task {
-            Found::Live(_) => self.tasks.get(id).map(|entry| &entry.reports),
+            Found::Live(_) => self.tasks.get(id).map(|record| &record.reports),
             Found::Ended(_) => self.results.get(now.mono, id).map(|kept| &kept.reports),
             Found::Unknown => None,
         };
@@ -157,17 +157,17 @@ impl<R: Way> State<R> {
     }
 
     pub(super) fn say_forgotten(&mut self, shed: Option<Shed<R>>) {
-        if let Some(Shed { session, way, until }) = shed {
+        if let Some(Shed { session, reply_to, until }) = shed {
             self.timers.remove(&(until, Timer::Collect(session)));
-            self.say(way, Reply::Collected(Collected { known: false, results: Vec::new() }));
+            self.reply(reply_to, Reply::Collected(Collected { known: false, results: Vec::new() }));
         }
     }
 
     pub(super) fn answer_session(&mut self, session: Uuid) {
-        if let Some((way, until)) = self.sessions.unpark(session) {
+        if let Some((reply_to, until)) = self.sessions.unpark(session) {
             self.timers.remove(&(until, Timer::Collect(session)));
             let answer = self.sessions.answer(session, true);
-            self.say(way, Reply::Collected(answer));
+            self.reply(reply_to, Reply::Collected(answer));
         }
     }
 }

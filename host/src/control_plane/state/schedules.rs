@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{State, Taken, Timer, Way};
+use super::{Responder, State, SubmitOutcome, Timer};
 use crate::control_plane::{
-    events::Told,
+    events::NewEvent,
     schedules::{By, Fire, NotKept, Skip, Turn},
 };
 use crate::{
@@ -15,9 +15,9 @@ use crate::{
     task::{ModuleInfo, ModuleStatus, ScheduleSpec, TaskId, TaskInfo, TaskStatus},
 };
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Does what a client asks about schedules.
-    pub fn schedule(&mut self, now: Now, request: ScheduleRequest, from: R) {
+    pub fn schedule(&mut self, now: Now, request: ScheduleRequest, reply_to: R) {
         let answer = match request {
             ScheduleRequest::List => Ok(self.schedules.infos(now)),
             ScheduleRequest::Add { schedule, replace } => {
@@ -40,7 +40,7 @@ impl<R: Way> State<R> {
             }
             ScheduleRequest::Trigger { name, task_id } => match self.trigger(now, &name, &task_id) {
                 Ok(()) => Ok(self.schedule_info(now, &name)),
-                Err(why) => return self.say(from, Reply::Refused(why)),
+                Err(why) => return self.reply(reply_to, Reply::Refused(why)),
             },
         };
         let reply = match answer {
@@ -48,7 +48,7 @@ impl<R: Way> State<R> {
             Err(why) => Reply::Refused(why.to_string()),
         };
         self.arm_schedules(now);
-        self.say(from, reply);
+        self.reply(reply_to, reply);
         self.dispatch(now);
     }
 
@@ -59,7 +59,7 @@ impl<R: Way> State<R> {
     /// The book knows how a last task ended, not how it stands.
     fn with_status(&self, now: Now, mut info: ScheduleInfo) -> ScheduleInfo {
         if let (Some(id), None) = (&info.last_task_id, info.last_status) {
-            let live = self.tasks.get(id).map(|entry| entry.status());
+            let live = self.tasks.get(id).map(|record| record.status());
             info.last_status = live.or_else(|| Some(self.results.peek(now.mono, id)?.result.status));
         }
         info
@@ -72,9 +72,9 @@ impl<R: Way> State<R> {
             return Ok(());
         };
         let end = match self.offer(now, task, None, None) {
-            Taken::Live => None,
-            Taken::Ended(result) => Some(result.status),
-            Taken::Refused(why) => return Err(why),
+            SubmitOutcome::Live => None,
+            SubmitOutcome::Ended(result) => Some(result.status),
+            SubmitOutcome::Refused(why) => return Err(why),
         };
         self.note_fired(now, &name, id, By::Hand, end);
         Ok(())
@@ -100,9 +100,9 @@ impl<R: Way> State<R> {
     fn fire(&mut self, now: Now, Fire { name, task }: Fire) {
         let id = task.id.clone();
         match self.accept(now, task, None, None) {
-            Taken::Live => self.note_fired(now, &name, &id, By::Time, None),
-            Taken::Ended(result) => self.note_fired(now, &name, &id, By::Time, Some(result.status)),
-            Taken::Refused(why) => {
+            SubmitOutcome::Live => self.note_fired(now, &name, &id, By::Time, None),
+            SubmitOutcome::Ended(result) => self.note_fired(now, &name, &id, By::Time, Some(result.status)),
+            SubmitOutcome::Refused(why) => {
                 self.schedules.refused(&name);
                 self.note_skipped(now, &name, &why);
             }
@@ -111,12 +111,12 @@ impl<R: Way> State<R> {
 
     fn note_fired(&mut self, now: Now, name: &Arc<str>, id: &TaskId, by: By, end: Option<TaskStatus>) {
         self.schedules.submitted(now, name, id, by, end);
-        let told = Told { task: Some(id), ..Told::of_schedule(EventKind::ScheduleFired, name) };
+        let told = NewEvent { task: Some(id), ..NewEvent::of_schedule(EventKind::ScheduleFired, name) };
         self.note_event(now, told);
     }
 
     fn note_skipped(&mut self, now: Now, name: &Arc<str>, why: &str) {
-        self.note_event(now, Told { detail: Some(why), ..Told::of_schedule(EventKind::ScheduleSkipped, name) });
+        self.note_event(now, NewEvent { detail: Some(why), ..NewEvent::of_schedule(EventKind::ScheduleSkipped, name) });
     }
 
     /// A task has ended: perhaps the next one of its schedule waits for that.
@@ -155,7 +155,7 @@ impl<R: Way> State<R> {
 
     /// Takes up the schedules of modules that had to stand back, as there is room now.
     fn offer_again(&mut self, now: Now) {
-        let of_modules = self.roster.iter().flat_map(|(_, worker)| takers(worker.modules()));
+        let of_modules = self.registry.iter().flat_map(|(_, worker)| takers(worker.modules()));
         let waiting: Vec<(String, NewSchedule)> = of_modules
             .filter(|(_, task)| !self.schedules.has(&task.name))
             .filter_map(|(module, task)| {
@@ -177,7 +177,7 @@ impl<R: Way> State<R> {
 
     /// Whether another worker has a schedule for a task of this name.
     fn is_scheduled_elsewhere(&self, key: Uuid, name: &str) -> bool {
-        let others = self.roster.iter().filter(|(other, worker)| *other != key && worker.can_run(name));
+        let others = self.registry.iter().filter(|(other, worker)| *other != key && worker.can_run(name));
         others
             .flat_map(|(_, worker)| takers(worker.modules()))
             .any(|(_, task)| task.schedule.is_some() && task.name == name)

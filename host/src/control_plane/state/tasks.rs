@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    Callback, ETA_CHECK_INTERVAL, Effect, End, Entry, Granted, LOSSES_MAX, Limits, Loss, SETBACK_MAX, Setback,
-    Standing, State, TASK_SESSIONS_MAX, Taken, Timer, Wait, Way,
+    Callback, ETA_CHECK_INTERVAL, Effect, End, Granted, LAST_FAILURE_MAX, LOSSES_MAX, LastFailure, Limits, Loss, Phase,
+    Responder, State, SubmitOutcome, TASK_SESSIONS_MAX, TaskRecord, Timer, Wait,
 };
 use crate::control_plane::{
-    events::Told,
-    meters,
+    events::NewEvent,
+    metrics,
     queue::{Position, Queue},
     reports::ReportLog,
     results::About,
@@ -20,7 +20,7 @@ use crate::{
     clock::{Moment, Now, Timestamp, micros},
     json::Json,
     protocol::{Ended, EventKind, LeaseId, Order},
-    signature::Misfit,
+    signature::ArgumentError,
     task::{
         CallbackInfo, Delivery, ErrorKind, Failure, FollowUp, ModuleVersion, NewTask, Outcome, TASK_NAME_MAX, TaskId,
         TaskResult, TaskStatus, Unknown, is_task_name,
@@ -43,69 +43,81 @@ struct Ran {
 }
 
 /// Puts a task at a place of the queue.
-fn push(queue: &mut Queue, entry: &mut Entry, id: TaskId, position: Position) {
-    entry.standing = Standing::Queued(position);
-    let place = entry.place(position);
-    if entry.runs_alone() {
-        queue.push_isolated(&place, id, entry.waiting_since);
+fn push(queue: &mut Queue, record: &mut TaskRecord, id: TaskId, position: Position) {
+    record.phase = Phase::Queued(position);
+    let place = record.place(position);
+    if record.runs_alone() {
+        queue.push_isolated(&place, id, record.waiting_since);
     } else {
-        queue.push(&place, id, entry.waiting_since);
+        queue.push(&place, id, record.waiting_since);
     }
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Takes a client's task in, unless the control plane is about to stop.
-    pub(super) fn offer(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
+    pub(super) fn offer(
+        &mut self,
+        now: Now,
+        task: NewTask,
+        error: Option<ArgumentError>,
+        session: Option<Uuid>,
+    ) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
             Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
                 let why = format!("the task id {} is taken by another call, of {name}: use a new one", task.id);
-                return Taken::Refused(why);
+                return SubmitOutcome::Refused(why);
             }
             None if self.draining => {
-                return Taken::Refused("the control plane is stopping and takes no more tasks".into());
+                return SubmitOutcome::Refused("the control plane is stopping and takes no more tasks".into());
             }
             Some(_) | None => {}
         }
-        self.accept(now, task, misfit, session)
+        self.accept(now, task, error, session)
     }
 
     /// What was called under an id that is still known, and with which arguments.
     fn known_call(&self, now: Now, id: &TaskId) -> Option<(&str, &Json, &Json)> {
-        if let Some(entry) = self.tasks.get(id) {
-            return Some((&entry.name, &entry.args, &entry.kwargs));
+        if let Some(record) = self.tasks.get(id) {
+            return Some((&record.name, &record.args, &record.kwargs));
         }
         let About { name, args, kwargs, .. } = &self.results.peek(now.mono, id)?.about;
         Some((name, args, kwargs))
     }
 
     /// Takes a task in, or attaches to the one that has its id.
-    pub(super) fn accept(&mut self, now: Now, task: NewTask, misfit: Option<Misfit>, session: Option<Uuid>) -> Taken {
-        if let Some(entry) = self.tasks.get_mut(&task.id) {
-            let told = session.is_none_or(|session| entry.attach(session, &self.sessions));
-            return if told { Taken::Live } else { Taken::Refused(too_many_sessions()) };
+    pub(super) fn accept(
+        &mut self,
+        now: Now,
+        task: NewTask,
+        error: Option<ArgumentError>,
+        session: Option<Uuid>,
+    ) -> SubmitOutcome {
+        if let Some(record) = self.tasks.get_mut(&task.id) {
+            let attached = session.is_none_or(|session| record.attach(session, &self.sessions));
+            return if attached { SubmitOutcome::Live } else { SubmitOutcome::Refused(too_many_sessions()) };
         }
         if let Some(kept) = self.results.get(now.mono, &task.id) {
-            return Taken::Ended(kept.result.clone());
+            return SubmitOutcome::Ended(kept.result.clone());
         }
         if let Some(why) = self.refusal(&task) {
-            return Taken::Refused(why);
+            return SubmitOutcome::Refused(why);
         }
-        if let Some(Misfit::Unreadable(why)) = misfit {
+        if let Some(ArgumentError::Unreadable(why)) = error {
             // It can never run, whether or not somebody has the task.
-            return Taken::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, why.into()));
+            return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, why.into()));
         }
-        let offered = self.roster.offered(now.mono, &task.name);
+        let offered = self.registry.offered(now.mono, &task.name);
         let unclaimed = offered.is_none() && task.unknown == Unknown::Fail;
         if unclaimed && !self.may_be_claimed(now, &task.name) {
-            return Taken::Ended(self.not_found(now, task));
+            return SubmitOutcome::Ended(self.not_found(now, task));
         }
         let (name, policy) = match offered {
             Some((name, own)) => (name.clone(), task.policy.or(own)),
             None => (self.shared_name(&task.name), task.policy),
         };
-        if let Some(misfit) = misfit.filter(|_| !unclaimed) {
+        if let Some(error) = error.filter(|_| !unclaimed) {
             let task = NewTask { policy, ..task };
-            return Taken::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, misfit.to_string()));
+            return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, error.to_string()));
         }
         let wait = match (task.countdown, task.eta) {
             (Some(countdown), _) if !countdown.is_zero() => Some(Wait::Countdown(now.mono + countdown)),
@@ -117,7 +129,7 @@ impl<R: Way> State<R> {
             Some(Wait::Eta(eta)) => now.mono + eta.since(now.wall),
             None => now.mono,
         };
-        let entry = Entry {
+        let record = TaskRecord {
             name,
             args: task.args,
             kwargs: task.kwargs,
@@ -126,7 +138,7 @@ impl<R: Way> State<R> {
             created_at: now.wall,
             due_at,
             waiting_since: now.mono,
-            standing: Standing::Due(wait.unwrap_or(Wait::Countdown(now.mono))),
+            phase: Phase::Due(wait.unwrap_or(Wait::Countdown(now.mono))),
             attempt: 0,
             losses: 0,
             suspect: false,
@@ -136,22 +148,23 @@ impl<R: Way> State<R> {
             watchers: Vec::new(),
             reports: ReportLog::default(),
             callback: task.callback.map(Arc::new),
-            setback: None,
+            last_failure: None,
         };
-        self.bytes += entry.bytes();
+        self.bytes += record.bytes();
         self.counts.accepted += 1;
         if unclaimed {
-            self.await_claim(entry.name.clone(), task.id.clone());
+            self.await_claim(record.name.clone(), task.id.clone());
         }
         if let Some(wait) = wait {
-            self.feed.push(now.wall, Told::of_task(EventKind::TaskScheduled, &task.id, &entry.name, entry.priority));
-            self.tasks.insert(task.id.clone(), Box::new(entry));
+            self.event_log
+                .push(now.wall, NewEvent::of_task(EventKind::TaskScheduled, &task.id, &record.name, record.priority));
+            self.tasks.insert(task.id.clone(), Box::new(record));
             self.await_moment(now, wait, task.id);
         } else {
-            self.tasks.insert(task.id.clone(), Box::new(entry));
+            self.tasks.insert(task.id.clone(), Box::new(record));
             self.enqueue(now, &task.id);
         }
-        Taken::Live
+        SubmitOutcome::Live
     }
 
     /// Why a task is not taken, if it is not.
@@ -183,11 +196,11 @@ impl<R: Way> State<R> {
     /// Says that no worker has a name, and which names are nearest.
     pub(super) fn not_found_message(&self, name: &str) -> String {
         let mut message = format!("Task {name} not found");
-        let nearest = self.roster.nearest(name);
+        let nearest = self.registry.nearest(name);
         if !nearest.is_empty() {
             let quoted: Vec<String> = nearest.iter().map(|name| format!("'{name}'")).collect();
             let _ = write!(message, ": did you mean {}?", quoted.join(" or "));
-        } else if self.roster.iter().next().is_none() {
+        } else if self.registry.iter().next().is_none() {
             message.push_str(": no worker is connected");
         }
         message
@@ -222,8 +235,8 @@ impl<R: Way> State<R> {
             && *eta <= now.wall
             && let Some((_, id)) = self.etas.pop_first()
         {
-            if let Some(entry) = self.tasks.get_mut(&id) {
-                entry.due_at = now.mono;
+            if let Some(record) = self.tasks.get_mut(&id) {
+                record.due_at = now.mono;
             }
             self.enqueue(now, &id);
         }
@@ -255,19 +268,19 @@ impl<R: Way> State<R> {
     pub(super) fn enqueue(&mut self, now: Now, id: &TaskId) {
         self.position += 1;
         let position = Position(self.position);
-        if let Some(entry) = self.tasks.get_mut(id) {
-            entry.waiting_since = now.mono;
-            let told = Told::of_task(EventKind::TaskQueued, id, &entry.name, entry.priority);
-            self.feed.push(now.wall, Told { attempt: entry.attempt, ..told });
-            push(&mut self.queue, entry, id.clone(), position);
+        if let Some(record) = self.tasks.get_mut(id) {
+            record.waiting_since = now.mono;
+            let event = NewEvent::of_task(EventKind::TaskQueued, id, &record.name, record.priority);
+            self.event_log.push(now.wall, NewEvent { attempt: record.attempt, ..event });
+            push(&mut self.queue, record, id.clone(), position);
         }
     }
 
     pub(super) fn due(&mut self, now: Now, id: &TaskId) {
-        let standing = self.tasks.get(id).map(|entry| &entry.standing);
-        let wait = standing.and_then(|standing| match standing {
-            Standing::Due(wait) => Some(*wait),
-            Standing::Queued(_) | Standing::Leased { .. } => None,
+        let phase = self.tasks.get(id).map(|record| &record.phase);
+        let wait = phase.and_then(|phase| match phase {
+            Phase::Due(wait) => Some(*wait),
+            Phase::Queued(_) | Phase::Leased { .. } => None,
         });
         if matches!(wait, Some(Wait::Countdown(at) | Wait::Retry(at)) if at <= now.mono) {
             self.enqueue(now, id);
@@ -298,21 +311,21 @@ impl<R: Way> State<R> {
     fn outcome(&mut self, now: Now, worker: Uuid, lease: LeaseId, ran: Ran) {
         let Ran { outcome, span, version } = ran;
         let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
-        let Some(entry) = self.tasks.get_mut(&id) else { return };
+        let Some(record) = self.tasks.get_mut(&id) else { return };
         let ran_us = i64::try_from(micros(span)).unwrap_or(i64::MAX);
         let began = Timestamp::from_micros(now.wall.micros().saturating_sub(ran_us));
-        let was_told = matches!(entry.standing, Standing::Leased { started_at: Some(_), .. });
-        let worker_id = self.roster.get_mut(worker).map(|worker| {
-            worker.ran(&entry.name, span);
+        let was_announced = matches!(record.phase, Phase::Leased { started_at: Some(_), .. });
+        let worker_id = self.registry.get_mut(worker).map(|worker| {
+            worker.ran(&record.name, span);
             worker.id.clone()
         });
-        let told = Told::of_task(EventKind::TaskStarted, &id, &entry.name, entry.priority);
-        let told = Told { worker: worker_id.as_ref(), attempt: entry.attempt, ..told };
-        if !was_told {
-            self.feed.push(began, told);
+        let event = NewEvent::of_task(EventKind::TaskStarted, &id, &record.name, record.priority);
+        let event = NewEvent { worker: worker_id.as_ref(), attempt: record.attempt, ..event };
+        if !was_announced {
+            self.event_log.push(began, event);
         }
-        let waited = now.mono.since(entry.waiting_since).saturating_sub(span);
-        self.meters.attempt(&entry.name, entry.priority, waited, span);
+        let waited = now.mono.since(record.waiting_since).saturating_sub(span);
+        self.metrics.attempt(&record.name, record.priority, waited, span);
         let end = End { started_at: Some(began), worker_id: worker_id.clone(), version, ..End::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
@@ -321,14 +334,15 @@ impl<R: Way> State<R> {
                     self.follow_up(now, id.follow_up(index), follow_up);
                 }
             }
-            Outcome::Failure(failure) => match retry::delay(&entry.policy, &id, entry.attempt, &failure) {
+            Outcome::Failure(failure) => match retry::delay(&record.policy, &id, record.attempt, &failure) {
                 Some(wait) => {
                     let at = now.mono + wait;
-                    entry.standing = Standing::Due(Wait::Retry(at));
+                    record.phase = Phase::Due(Wait::Retry(at));
                     let detail = Some(failure.message.as_str());
-                    let message = failure.message[..failure.message.floor_char_boundary(SETBACK_MAX)].into();
-                    entry.setback = Some(Box::new(Setback { kind: failure.kind, message, next_at: now.wall + wait }));
-                    self.feed.push(now.wall, Told { kind: EventKind::TaskRetrying, detail, ..told });
+                    let message = failure.message[..failure.message.floor_char_boundary(LAST_FAILURE_MAX)].into();
+                    record.last_failure =
+                        Some(Box::new(LastFailure { kind: failure.kind, message, next_at: now.wall + wait }));
+                    self.event_log.push(now.wall, NewEvent { kind: EventKind::TaskRetrying, detail, ..event });
                     self.timers.insert((at, Timer::Due(id)));
                 }
                 None => self.finish(now, &id, TaskStatus::Failure, End { failure: Some(failure), ..end }),
@@ -344,9 +358,9 @@ impl<R: Way> State<R> {
     pub(super) fn follow_up(&mut self, now: Now, id: TaskId, follow_up: FollowUp) {
         let FollowUp { name, args, kwargs, policy, countdown } = follow_up;
         // Its parent was submitted before, so it counts as submitted before.
-        let unknown = if self.roster.is_leaving(&name) { Unknown::Wait } else { Unknown::Fail };
+        let unknown = if self.registry.is_leaving(&name) { Unknown::Wait } else { Unknown::Fail };
         let task = NewTask { id, args, kwargs, policy, countdown, unknown, ..NewTask::new(name) };
-        if let Taken::Refused(why) = self.accept(now, task.clone(), None, None) {
+        if let SubmitOutcome::Refused(why) = self.accept(now, task.clone(), None, None) {
             // Its parent has ended well, so nobody can be told but who asks for this very task.
             self.end_at_once(now, task, ErrorKind::Failed, why);
         }
@@ -356,20 +370,20 @@ impl<R: Way> State<R> {
     /// this counts as a crash of its worker.
     pub(super) fn put_back(&mut self, now: Now, lease: LeaseId, loss: Loss<'_>) -> Option<TaskId> {
         let Granted { task: id, .. } = self.leases.remove(&lease)?;
-        let entry = self.tasks.get_mut(&id)?;
-        let Standing::Leased { started_at, position, .. } = entry.standing else { return None };
-        entry.attempt -= 1;
+        let record = self.tasks.get_mut(&id)?;
+        let Phase::Leased { started_at, position, .. } = record.phase else { return None };
+        record.attempt -= 1;
         let mut counts = false;
         if let Loss::Crashed(worker) = loss {
-            entry.suspect = true;
+            record.suspect = true;
             counts = started_at.is_some();
-            entry.losses += u32::from(counts);
-            if entry.losses >= LOSSES_MAX {
+            record.losses += u32::from(counts);
+            if record.losses >= LOSSES_MAX {
                 let message = format!(
                     "{LOSSES_MAX} workers were lost while they ran it; the last, '{worker}', ran nothing else: \
                      it is not run again"
                 );
-                entry.attempt += entry.losses;
+                record.attempt += record.losses;
                 let failure = Some(Failure::new(ErrorKind::WorkerLost, message));
                 let end = End { failure, started_at, worker_id: Some(worker.clone()), ..End::default() };
                 self.finish(now, &id, TaskStatus::Failure, end);
@@ -377,12 +391,13 @@ impl<R: Way> State<R> {
             }
         }
         if started_at.is_some()
-            && let Some(message) = loss.message(entry.losses)
+            && let Some(message) = loss.message(record.losses)
         {
             let message = message.into();
-            entry.setback = Some(Box::new(Setback { kind: ErrorKind::WorkerLost, message, next_at: now.wall }));
+            record.last_failure =
+                Some(Box::new(LastFailure { kind: ErrorKind::WorkerLost, message, next_at: now.wall }));
         }
-        push(&mut self.queue, entry, id.clone(), position);
+        push(&mut self.queue, record, id.clone(), position);
         counts.then_some(id)
     }
 
@@ -391,26 +406,26 @@ impl<R: Way> State<R> {
         let Some(index) = self.crashes.iter().position(|(key, _)| *key == worker) else { return };
         let Some((_, tasks)) = self.crashes.remove(index) else { return };
         for id in tasks {
-            let Some(entry) = self.tasks.get_mut(&id) else { continue };
-            let ran_alone = entry.runs_alone();
-            entry.losses = entry.losses.saturating_sub(1);
-            if let Standing::Queued(position) = entry.standing
+            let Some(record) = self.tasks.get_mut(&id) else { continue };
+            let ran_alone = record.runs_alone();
+            record.losses = record.losses.saturating_sub(1);
+            if let Phase::Queued(position) = record.phase
                 && ran_alone
-                && let Some(id) = self.queue.remove(&entry.place(position))
+                && let Some(id) = self.queue.remove(&record.place(position))
             {
-                push(&mut self.queue, entry, id, position);
+                push(&mut self.queue, record, id, position);
             }
         }
     }
 
     /// Stops a task. Notes in `orders` which worker is to end its attempt.
     pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<Uuid, Vec<Order>>) -> bool {
-        let Some(entry) = self.tasks.get(id) else { return false };
+        let Some(record) = self.tasks.get(id) else { return false };
         let mut end = End::default();
-        if let Standing::Leased { lease, started_at, .. } = entry.standing {
+        if let Phase::Leased { lease, started_at, .. } = record.phase {
             end.started_at = started_at;
             if let Some(granted) = self.leases.remove(&lease) {
-                let worker = self.roster.get(granted.worker).filter(|_| started_at.is_some());
+                let worker = self.registry.get(granted.worker).filter(|_| started_at.is_some());
                 end.worker_id = worker.map(|worker| worker.id.clone());
                 orders.entry(granted.worker).or_default().push(Order::Stop(lease));
             }
@@ -422,14 +437,14 @@ impl<R: Way> State<R> {
 
     /// Takes a task out of the queue, or out of the schedule.
     pub(super) fn stop_waiting(&mut self, id: &TaskId) {
-        let Some(entry) = self.tasks.get(id) else { return };
-        match entry.standing {
-            Standing::Queued(position) => drop(self.queue.remove(&entry.place(position))),
-            Standing::Due(Wait::Countdown(at) | Wait::Retry(at)) => {
+        let Some(record) = self.tasks.get(id) else { return };
+        match record.phase {
+            Phase::Queued(position) => drop(self.queue.remove(&record.place(position))),
+            Phase::Due(Wait::Countdown(at) | Wait::Retry(at)) => {
                 self.timers.remove(&(at, Timer::Due(id.clone())));
             }
-            Standing::Due(Wait::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
-            Standing::Leased { .. } => {}
+            Phase::Due(Wait::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
+            Phase::Leased { .. } => {}
         }
     }
 
@@ -444,10 +459,10 @@ impl<R: Way> State<R> {
 
     /// Ends a task, once, and tells everybody who waits for it.
     pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: End) {
-        let Some(entry) = self.tasks.remove(id) else { return };
-        self.bytes -= entry.bytes();
-        if entry.unclaimed {
-            self.forget_unclaimed(&entry.name, id);
+        let Some(record) = self.tasks.remove(id) else { return };
+        self.bytes -= record.bytes();
+        if record.unclaimed {
+            self.forget_unclaimed(&record.name, id);
         }
         self.give_room_back();
         let (error, error_kind) = match (end.failure, status) {
@@ -462,27 +477,27 @@ impl<R: Way> State<R> {
             completed_at: Some(now.wall),
             error_kind,
             worker_id: end.worker_id.as_deref().map(str::to_owned),
-            attempts: entry.attempt,
+            attempts: record.attempt,
             module_version: end.version,
             ..TaskResult::new(id.clone(), status)
         };
-        self.meters.took(entry.priority, now.mono.since(entry.due_at));
+        self.metrics.took(record.priority, now.mono.since(record.due_at));
         let about = About {
-            name: entry.name,
-            priority: entry.priority,
-            created_at: entry.created_at,
-            args: entry.args,
-            kwargs: entry.kwargs,
-            policy: entry.policy,
+            name: record.name,
+            priority: record.priority,
+            created_at: record.created_at,
+            args: record.args,
+            kwargs: record.kwargs,
+            policy: record.policy,
         };
-        let result = self.keep(now, result, end.worker_id.as_ref(), (about, entry.reports), entry.callback);
-        for session in entry.session.into_iter().chain(entry.other_sessions) {
+        let result = self.keep(now, result, end.worker_id.as_ref(), (about, record.reports), record.callback);
+        for session in record.session.into_iter().chain(record.other_sessions) {
             if self.sessions.tell(session, result.clone()) {
                 self.answer_session(session);
             }
         }
         self.shed_sessions();
-        for park in entry.watchers {
+        for park in record.watchers {
             self.unpark(now, park);
         }
         if self.schedules.has_live() {
@@ -506,14 +521,14 @@ impl<R: Way> State<R> {
             TaskStatus::Cancelled => EventKind::TaskCancelled,
             _ => EventKind::TaskFailure,
         };
-        self.counts.ended[meters::place(result.status)] += 1;
+        self.counts.ended[metrics::place(result.status)] += 1;
         match result.error_kind {
-            Some(ErrorKind::NotFound) => self.meters.refused(result.status),
-            _ => self.meters.ended(&about.name, result.status),
+            Some(ErrorKind::NotFound) => self.metrics.refused(result.status),
+            _ => self.metrics.ended(&about.name, result.status),
         }
-        let told = Told::of_task(kind, &result.task_id, &about.name, about.priority);
+        let event = NewEvent::of_task(kind, &result.task_id, &about.name, about.priority);
         let detail = result.error.as_deref();
-        self.note_event(now, Told { worker, attempt: result.attempts, detail, ..told });
+        self.note_event(now, NewEvent { worker, attempt: result.attempts, detail, ..event });
         self.results.store(now.mono, result.clone(), about, reports);
         self.await_expiry();
         if let Some(info) = callback {

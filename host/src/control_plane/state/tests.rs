@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    control_plane::roster::{RECONNECT_GRACE, SILENCE_MAX},
+    control_plane::worker_registry::{RECONNECT_GRACE, SILENCE_MAX},
     json::Json,
     protocol::{
         BEAT_WAIT, Beat, CatalogChange, Collect, Collected, Ended, Follow, Lease, Lookup, Note, Notify, Order,
         Registration, Submit, Submitted, Work, WorkerInfo, WorkerStatus,
     },
-    signature::Misfit,
+    signature::ArgumentError,
     task::{
         ErrorKind, Failure, FollowUp, LogLevel, ModuleInfo, ModuleStatus, NewTask, Outcome, Policy, Report,
         TIMEOUT_DEFAULT, TaskInfo, TaskPriority, TaskResult, TaskStatus, Unknown,
@@ -32,7 +32,7 @@ mod unclaimed;
 #[derive(Debug)]
 struct To(&'static str);
 
-impl Way for To {
+impl Responder for To {
     fn is_open(&self) -> bool {
         !self.0.starts_with("shut")
     }
@@ -145,7 +145,7 @@ impl Story {
             let step = left.min(Duration::from_secs(1));
             left -= step;
             self.now = Now { mono: self.now.mono + step, wall: self.now.wall + step };
-            for (_, worker) in self.state.roster.iter_mut() {
+            for (_, worker) in self.state.registry.iter_mut() {
                 worker.last_seen = self.now;
             }
             self.state.tick(self.now);
@@ -203,7 +203,7 @@ impl Story {
     }
 
     fn status(&self, text: &str) -> Option<TaskStatus> {
-        self.state.look(&id(text)).map(|look| look.status)
+        self.state.task_view(&id(text)).map(|look| look.status)
     }
 
     fn end(&self, text: &str) -> Arc<TaskResult> {
@@ -236,8 +236,8 @@ fn a_task_is_submitted_granted_run_and_answered() {
     let end = story.end("a 1");
     assert_eq!((end.status, end.attempts, end.worker_id.as_deref()), (TaskStatus::Success, 1, Some("worker-1")));
     assert_eq!(
-        story.state.books(),
-        Books { timers: 2, ..Books::default() },
+        story.state.stats(),
+        Stats { timers: 2, ..Stats::default() },
         "the silence of the worker and the expiry"
     );
 }
@@ -289,7 +289,7 @@ fn a_lost_worker_gives_its_tasks_back_to_the_front() {
     story.state.peer_gone(story.now, PEER);
     story.later(RECONNECT_GRACE);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
-    let shown: Vec<WorkerInfo> = story.state.roster().infos(story.now.mono);
+    let shown: Vec<WorkerInfo> = story.state.registry().infos(story.now.mono);
     assert_eq!(shown[0].status, WorkerStatus::Lost);
     story.register(registration(V, 1, &["a"]));
     let leases = story.work(V, 0, Vec::new(), 9);
@@ -305,18 +305,18 @@ fn a_control_plane_that_stood_still_holds_no_silence_against_its_workers() {
     assert_eq!(story.status("a 1"), Some(TaskStatus::Started), "its beats wait in the sockets");
     story.beat(&[]);
     story.later(SILENCE_MAX / 2);
-    assert!(story.state.roster().get(W).is_some());
+    assert!(story.state.registry().get(W).is_some());
     story.jump(SILENCE_MAX * 2);
     story.later(STALL);
-    assert!(story.state.roster().get(W).is_none(), "nothing came from it even then");
+    assert!(story.state.registry().get(W).is_none(), "nothing came from it even then");
 }
 
 #[test]
 fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
     let mut story = Story::with_worker(2);
-    for (slot, way) in [(0, "shut slot"), (1, "slot")] {
+    for (slot, reply_to) in [(0, "shut slot"), (1, "slot")] {
         let work = Work { worker: W, slot, sequence: 1, ended: Vec::new(), capacity: 1 };
-        story.state.work(story.now, work, To(way));
+        story.state.work(story.now, work, To(reply_to));
     }
     story.accept(&["a 1", "a 2"]);
     assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "nobody would hear of it");
@@ -325,7 +325,7 @@ fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
     assert_eq!(story.said("again"), [Answer::Worker(WorkerReply::Leases(Vec::new()))], "so that it asks anew");
     story.sequence = 1;
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 2"]);
-    assert_eq!(story.state.books().timers, 3, "two grants and the silence of the worker");
+    assert_eq!(story.state.stats().timers, 3, "two grants and the silence of the worker");
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn the_freest_worker_comes_first() {
     story.work(W, 1, Vec::new(), 1);
     story.work(V, 0, Vec::new(), 1);
     story.submit(vec![task("a 2")], Notify::No);
-    assert_eq!(story.state.look(&id("a 2")).and_then(|look| look.lease).expect("a lease").1, V);
+    assert_eq!(story.state.task_view(&id("a 2")).and_then(|look| look.lease).expect("a lease").1, V);
 }
 
 #[test]
@@ -433,9 +433,9 @@ fn a_session_that_is_left_alone_is_forgotten_even_after_a_wait() {
         story.later(secs(20));
         assert_eq!(story.said("collect").len(), usize::from(sequence > 1));
     }
-    assert_eq!(story.state.books().sessions, 1);
+    assert_eq!(story.state.stats().sessions, 1);
     story.later(secs(60));
-    assert_eq!(story.state.books(), Books::default());
+    assert_eq!(story.state.stats(), Stats::default());
     story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("x") }], Notify::Session(session));
     assert_eq!(story.collect(session, 5, 0).map(|collected| collected.known), Some(false));
 }
@@ -466,7 +466,7 @@ fn cancel_reaches_a_task_wherever_it_stands() {
     story.work(W, 0, vec![ended(lease.id, failure())], 0);
     assert_eq!(story.status("b"), Some(TaskStatus::Retrying));
     assert_eq!(story.cancel("b"), [cancelled(true)]);
-    assert_eq!((story.end("b").attempts, story.state.books().timers), (1, 2));
+    assert_eq!((story.end("b").attempts, story.state.stats().timers), (1, 2));
 }
 
 #[test]
@@ -514,7 +514,7 @@ fn an_outcome_that_does_not_fit_comes_with_the_next_request() {
     let (one, rest) = leases.split_first().expect("a lease");
     story.work(W, 0, vec![ended(one.id, success())], 0);
     for lease in rest {
-        assert!(story.state.look(&lease.task_id).is_some(), "what was not mentioned is still held");
+        assert!(story.state.task_view(&lease.task_id).is_some(), "what was not mentioned is still held");
     }
     story.work(W, 0, rest.iter().map(|lease| ended(lease.id, success())).collect(), 0);
     for name in ["a 1", "a 2", "a 3"] {
@@ -561,9 +561,9 @@ fn a_worker_that_comes_and_goes_is_watched_by_one_timer() {
         story.beat(&[]);
         story.later(secs(2));
     }
-    assert_eq!(story.state.books().timers, 1);
+    assert_eq!(story.state.stats().timers, 1);
     story.later(secs(3));
-    assert!(story.state.roster().get(W).is_none(), "and it is still watched");
+    assert!(story.state.registry().get(W).is_none(), "and it is still watched");
 }
 
 #[test]
@@ -591,9 +591,9 @@ fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
     let said: Vec<_> = effects.map(|(to, answer)| (to.0, answer)).collect();
     let unknown = || Answer::Worker(WorkerReply::Unknown);
     assert_eq!(said, [("slot", unknown()), ("beat", unknown()), ("leave", Answer::Worker(WorkerReply::Noted))]);
-    let look = story.state.look(&id("a 1")).expect("a task");
+    let look = story.state.task_view(&id("a 1")).expect("a task");
     assert_eq!((look.status, look.losses, look.attempt), (TaskStatus::Pending, 0, 0));
-    assert_eq!(story.state.books().timers, 0);
+    assert_eq!(story.state.stats().timers, 0);
 }
 
 #[test]
@@ -665,8 +665,8 @@ fn those_who_gave_up_do_not_pile_up() {
         story.state.submit_and_hold(story.now, waits(), None, To("shut"));
         story.state.lookup(story.now, Lookup { ids: vec![id("x")], wait_ms: 20_000 }, To("shut"));
     }
-    let books = story.state.books();
-    assert!(books.parked < 20 && books.timers < 20, "{books:?}");
+    let stats = story.state.stats();
+    assert!(stats.parked < 20 && stats.timers < 20, "{stats:?}");
 }
 
 #[test]
@@ -683,25 +683,25 @@ fn the_bounds_hold_and_say_so() {
     assert_eq!((taken[0].clone(), taken[2].clone()), (Submitted::Accepted, Submitted::Accepted));
     story.cancel("a 1");
     story.cancel("a 2");
-    assert_eq!(story.state.books().bytes, 0);
+    assert_eq!(story.state.stats().bytes, 0);
 }
 
 #[test]
 fn a_task_that_does_not_fit_ends_at_once_and_an_id_that_is_known_attaches() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
-    let misfit = || Some(Misfit::Unknown { task: "a".into(), name: "x".into() });
-    story.state.submit_and_hold(story.now, task("a 2"), misfit(), To("client"));
+    let error = || Some(ArgumentError::Unknown { task: "a".into(), name: "x".into() });
+    story.state.submit_and_hold(story.now, task("a 2"), error(), To("client"));
     let said = story.said("client");
     let [Answer::Client(Reply::Submitted(taken))] = &said[..] else { panic!("{said:?}") };
     let [Submitted::Ended(result)] = &taken[..] else { panic!("{taken:?}") };
     assert_eq!((result.error_kind, result.attempts), (Some(ErrorKind::BadArguments), 0));
     assert_eq!(result.error.as_deref(), Some("a() got an unexpected keyword argument 'x'"));
-    story.state.submit_and_hold(story.now, task("a 1"), misfit(), To("client"));
+    story.state.submit_and_hold(story.now, task("a 1"), error(), To("client"));
     assert_eq!(story.said("client"), []);
     assert_eq!(story.state.unfinished(), 1);
     // One that nobody has is told of as such.
-    story.state.submit_and_hold(story.now, task("z 1"), misfit(), To("client"));
+    story.state.submit_and_hold(story.now, task("z 1"), error(), To("client"));
     let said = format!("{:?}", story.said("client"));
     assert!(said.contains("not found"), "{said}");
 }

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{End, Standing, State, Timer, Way};
+use super::{End, Phase, Responder, State, Timer};
 use crate::{
     clock::{Moment, Now, Timestamp},
     task::{ErrorKind, Failure, TaskId, TaskStatus},
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Maximum number of calls that move to the priority of a module that came after them.
 const MOVED_MAX: usize = 10_000;
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Expects workers to connect within the grace, from now on.
     pub(super) fn expect_workers(&mut self, now: Now) {
         let grace = self.limits.unknown_grace;
@@ -33,8 +33,8 @@ impl<R: Way> State<R> {
 
     /// Whether a worker may still come that has a name which no worker has.
     pub(super) fn may_be_claimed(&self, now: Now, name: &str) -> bool {
-        let is_expected = now.mono < self.absent_until.mono || self.roster.is_loading();
-        is_expected && !self.roster.is_leaving(name)
+        let is_expected = now.mono < self.absent_until.mono || self.registry.is_loading();
+        is_expected && !self.registry.is_leaving(name)
     }
 
     /// A name that no worker has, shared with the other calls of it.
@@ -60,16 +60,20 @@ impl<R: Way> State<R> {
     /// module gives them.
     pub(super) fn claim(&mut self, now: Now, name: &Arc<str>) {
         let Some(ids) = self.unclaimed.remove(name) else { return };
-        let Some(priority) = self.roster.known(now.mono, name).and_then(|(_, policy)| policy.priority) else { return };
+        let Some(priority) = self.registry.known(now.mono, name).and_then(|(_, policy)| policy.priority) else {
+            return;
+        };
         for id in ids.iter().take(MOVED_MAX) {
-            let Some(entry) = self.tasks.get_mut(id).filter(|entry| entry.policy.priority.is_none()) else { continue };
-            let Standing::Queued(position) = entry.standing else {
-                entry.priority = priority;
+            let Some(record) = self.tasks.get_mut(id).filter(|record| record.policy.priority.is_none()) else {
                 continue;
             };
-            let Some(id) = self.queue.remove(&entry.place(position)) else { continue };
-            entry.priority = priority;
-            self.queue.push(&entry.place(position), id, entry.waiting_since);
+            let Phase::Queued(position) = record.phase else {
+                record.priority = priority;
+                continue;
+            };
+            let Some(id) = self.queue.remove(&record.place(position)) else { continue };
+            record.priority = priority;
+            self.queue.push(&record.place(position), id, record.waiting_since);
         }
     }
 
@@ -93,7 +97,7 @@ impl<R: Way> State<R> {
         if now.mono < self.absent_until.mono {
             return self.arm_unclaimed(self.absent_until.mono);
         }
-        if self.roster.is_loading() {
+        if self.registry.is_loading() {
             return self.arm_unclaimed(now.mono + LOADING_PAUSE);
         }
         let mut left = FAILED_AT_ONCE_MAX;

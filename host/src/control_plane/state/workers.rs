@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, iter, mem, sync::Arc};
 use uuid::Uuid;
 
 use super::schedules::{Whens, whens};
-use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, SECOND_LOOK, STALL, Standing, State, Timer, Way};
-use crate::control_plane::events::Told;
-use crate::control_plane::roster::{Arrival, RECONNECT_GRACE, SILENCE_MAX, Worker};
+use super::{BEATS_APART, LOOKAHEAD_MAX, Loss, Phase, Responder, SECOND_LOOK, STALL, State, Timer};
+use crate::control_plane::events::NewEvent;
+use crate::control_plane::worker_registry::{Arrival, RECONNECT_GRACE, SILENCE_MAX, Worker};
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{
@@ -21,30 +21,30 @@ use crate::{
 /// Maximum number of crashes that are remembered, in case that the worker turns out to be there.
 const CRASHES_MAX: usize = 64;
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Takes a worker in. `peer` is none for the control plane's own.
-    pub fn register(&mut self, now: Now, registration: Registration, peer: Option<Peer>, from: R) {
+    pub fn register(&mut self, now: Now, registration: Registration, peer: Option<Peer>, reply_to: R) {
         let key = registration.worker;
-        if self.roster.get(key).is_some() {
-            return self.tell(from, WorkerReply::Registered);
+        if self.registry.get(key).is_some() {
+            return self.reply_to_worker(reply_to, WorkerReply::Registered);
         }
         if self.stopped {
-            return self.tell(from, WorkerReply::Refused("the control plane is stopping".into()));
+            return self.reply_to_worker(reply_to, WorkerReply::Refused("the control plane is stopping".into()));
         }
-        if let Some(why) = self.roster.refusal(&registration) {
-            return self.tell(from, WorkerReply::Refused(why));
+        if let Some(why) = self.registry.refusal(&registration) {
+            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
         }
         if peer.is_some() && registration.worker_id == self.own_id {
             let id = &registration.worker_id;
             let why = format!("the control plane itself has the id '{id}': give this worker another --worker-id");
-            return self.tell(from, WorkerReply::Refused(why));
+            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
         }
-        let namesake = self.roster.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
-        match namesake.map(|(key, worker)| (key, worker.disconnected.is_none())) {
+        let existing = self.registry.iter().find(|(_, worker)| *worker.id == *registration.worker_id);
+        match existing.map(|(key, worker)| (key, worker.disconnected.is_none())) {
             Some((_, true)) => {
                 let id = &registration.worker_id;
                 let why = format!("a worker with the id '{id}' is connected already");
-                return self.tell(from, WorkerReply::IdInUse(why));
+                return self.reply_to_worker(reply_to, WorkerReply::IdInUse(why));
             }
             Some((older, false)) => self.lose(now, older),
             None => {}
@@ -56,23 +56,25 @@ impl<R: Way> State<R> {
             self.born = now.wall;
         }
         let id = Arc::from(registration.worker_id.as_str());
-        self.note_event(now, Told::of_worker(EventKind::WorkerJoined, &id));
+        self.note_event(now, NewEvent::of_worker(EventKind::WorkerJoined, &id));
         self.offer_schedules(now, key, &Whens::new(), &registration.modules);
-        for name in self.roster.add(now, registration, peer) {
+        for name in self.registry.add(now, registration, peer) {
             self.queue.offer(name.clone());
             self.claim(now, &name);
         }
         if peer.is_some() {
             self.watch(key, now.mono + SILENCE_MAX);
         }
-        self.tell(from, WorkerReply::Registered);
+        self.reply_to_worker(reply_to, WorkerReply::Registered);
         self.dispatch(now);
     }
 
     /// Takes what a slot ran, and gives it more or lets it wait.
-    pub fn work(&mut self, now: Now, work: Work, from: R) {
+    pub fn work(&mut self, now: Now, work: Work, reply_to: R) {
         let Work { worker: key, slot: number, sequence, ended, capacity } = work;
-        let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         worker.last_seen = now;
         let draining = worker.draining;
         let wait = match (worker.peer, ended.is_empty()) {
@@ -81,7 +83,7 @@ impl<R: Way> State<R> {
             (Some(_), true) => WORK_WAIT,
             (Some(_), false) => CONFIRM_WAIT,
         };
-        let opened = self.roster.change_slot(key, number, |slot| {
+        let opened = self.registry.change_slot(key, number, |slot| {
             let is_new = sequence > slot.sequence;
             is_new.then(|| {
                 (slot.sequence, slot.capacity) = (sequence, capacity);
@@ -91,12 +93,17 @@ impl<R: Way> State<R> {
         });
         let (granted, until, displaced) = match opened {
             Some(Some(opened)) => opened,
-            Some(None) => return self.answer_again(key, number, sequence, from),
-            None => return self.tell(from, WorkerReply::Refused(format!("there is no slot {number} in this worker"))),
+            Some(None) => return self.answer_again(key, number, sequence, reply_to),
+            None => {
+                return self.reply_to_worker(
+                    reply_to,
+                    WorkerReply::Refused(format!("there is no slot {number} in this worker")),
+                );
+            }
         };
         self.timers.remove(&(until, Timer::Slot(key, number)));
         if let Some(displaced) = displaced {
-            self.tell(displaced, WorkerReply::Leases(Vec::new()));
+            self.reply_to_worker(displaced, WorkerReply::Leases(Vec::new()));
         }
         let at_once = capacity == 0 || draining;
         let held = self.settle(now, key, granted, ended);
@@ -107,7 +114,7 @@ impl<R: Way> State<R> {
             }
         } else if !held.is_empty() {
             // It has more to tell than one request holds.
-            self.roster.change_slot(key, number, |slot| {
+            self.registry.change_slot(key, number, |slot| {
                 (slot.granted, slot.until, slot.arrival) = (held, until, Arrival::Confirmed);
             });
             self.timers.insert((until, Timer::Slot(key, number)));
@@ -115,11 +122,11 @@ impl<R: Way> State<R> {
 
         let leases = self.grant(now, key, number, capacity as usize);
         if !leases.is_empty() || at_once {
-            self.tell(from, WorkerReply::Leases(leases));
+            self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
         } else {
             let until = now.mono + wait;
-            self.roster.change_slot(key, number, |slot| {
-                (slot.parked, slot.until) = (Some(from), until);
+            self.registry.change_slot(key, number, |slot| {
+                (slot.parked, slot.until) = (Some(reply_to), until);
             });
             self.timers.insert((until, Timer::Slot(key, number)));
         }
@@ -128,13 +135,15 @@ impl<R: Way> State<R> {
     }
 
     /// Takes a sign of life, and parks it until there is an order.
-    pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, from: R) {
+    pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, reply_to: R) {
         let key = beat.worker;
-        let Some(worker) = self.roster.get_mut(key) else { return self.tell(from, WorkerReply::Unknown) };
+        let Some(worker) = self.registry.get_mut(key) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         let holds_max = worker.size() as usize * LOOKAHEAD_MAX;
         if beat.holds.len() > holds_max {
             let why = format!("{} leases held: {} slots hold at most {holds_max}", beat.holds.len(), worker.size());
-            return self.tell(from, WorkerReply::Refused(why));
+            return self.reply_to_worker(reply_to, WorkerReply::Refused(why));
         }
         worker.last_seen = now;
         worker.peer = peer;
@@ -143,7 +152,7 @@ impl<R: Way> State<R> {
         let is_dead = |lease: &&LeaseId| !self.leases.contains_key(lease);
         let orders: Vec<Order> = beat.holds.iter().filter(is_dead).copied().map(Order::Stop).collect();
         if !orders.is_empty() {
-            return self.tell(from, WorkerReply::Orders(orders));
+            return self.reply_to_worker(reply_to, WorkerReply::Orders(orders));
         }
         let holds: BTreeSet<LeaseId> = beat.holds.iter().copied().collect();
         self.note_begun(now, key, &holds);
@@ -162,8 +171,8 @@ impl<R: Way> State<R> {
             // The control plane's own worker needs no sign of life, so its beat waits for an order.
             Moment::NEVER
         };
-        if let Some(worker) = self.roster.get_mut(key) {
-            worker.beat = Some((from, until));
+        if let Some(worker) = self.registry.get_mut(key) {
+            worker.beat = Some((reply_to, until));
         }
         if until != Moment::NEVER {
             self.timers.insert((until, Timer::Beat(key)));
@@ -176,7 +185,7 @@ impl<R: Way> State<R> {
     /// Looks by a beat which leases have arrived at their slots. Returns whether it misses some for the
     /// first time.
     fn find_undelivered(&mut self, now: Now, key: Uuid, holds: &BTreeSet<LeaseId>) -> bool {
-        let Some(worker) = self.roster.get_mut(key) else { return false };
+        let Some(worker) = self.registry.get_mut(key) else { return false };
         let mut is_missing = false;
         for slot in worker.slots.values_mut().filter(|slot| !slot.granted.is_empty()) {
             let is_held = || slot.granted.iter().any(|lease| holds.contains(lease));
@@ -195,7 +204,7 @@ impl<R: Way> State<R> {
     /// just come does not mention them either. Their slot's connection is dead, and has not noticed it
     /// yet, which is no loss. Returns whether there were any.
     fn take_back_undelivered(&mut self, now: Now, key: Uuid) -> bool {
-        let Some(worker) = self.roster.get(key) else { return false };
+        let Some(worker) = self.registry.get(key) else { return false };
         let is_overdue = |arrival| matches!(arrival, Arrival::Missed(at) if at + BEATS_APART <= now.mono);
         let overdue = worker.slots.iter().filter(|(_, slot)| !slot.granted.is_empty() && is_overdue(slot.arrival));
         let overdue: Vec<u32> = overdue.map(|(number, _)| *number).collect();
@@ -208,7 +217,7 @@ impl<R: Way> State<R> {
             self.unpark_slot(key, number);
         }
         for number in overdue {
-            let taken = self.roster.change_slot(key, number, |slot| {
+            let taken = self.registry.change_slot(key, number, |slot| {
                 (mem::take(&mut slot.granted), mem::replace(&mut slot.until, Moment::NEVER))
             });
             let Some((granted, until)) = taken else { continue };
@@ -223,35 +232,37 @@ impl<R: Way> State<R> {
     /// Strikes what was taken back from what the slots of a worker were granted. Returns whether
     /// there was any.
     fn forget_dead_grants(&mut self, key: Uuid) -> bool {
-        let Some(worker) = self.roster.get(key) else { return false };
+        let Some(worker) = self.registry.get(key) else { return false };
         let has_dead = |granted: &[LeaseId]| granted.iter().any(|lease| !self.leases.contains_key(lease));
         let numbers: Vec<u32> =
             worker.slots.iter().filter(|(_, slot)| has_dead(&slot.granted)).map(|(number, _)| *number).collect();
         let leases = &self.leases;
         for number in &numbers {
-            self.roster.change_slot(key, *number, |slot| slot.granted.retain(|lease| leases.contains_key(lease)));
+            self.registry.change_slot(key, *number, |slot| slot.granted.retain(|lease| leases.contains_key(lease)));
         }
         !numbers.is_empty()
     }
 
     /// A slot runs its leases in order: the first that it still holds has begun.
     fn note_begun(&mut self, now: Now, key: Uuid, holds: &BTreeSet<LeaseId>) {
-        let Some(worker) = self.roster.get(key) else { return };
+        let Some(worker) = self.registry.get(key) else { return };
         for slot in worker.slots.values() {
             let Some(lease) = slot.granted.iter().find(|lease| holds.contains(lease)) else { continue };
             let Some(task) = self.leases.get(lease).map(|granted| &granted.task) else { continue };
-            let Some(entry) = self.tasks.get_mut(task) else { continue };
-            if let Standing::Leased { started_at: started_at @ None, .. } = &mut entry.standing {
+            let Some(record) = self.tasks.get_mut(task) else { continue };
+            if let Phase::Leased { started_at: started_at @ None, .. } = &mut record.phase {
                 *started_at = Some(now.wall);
-                let told = Told::of_task(EventKind::TaskStarted, task, &entry.name, entry.priority);
-                self.feed.push(now.wall, Told { worker: Some(&worker.id), attempt: entry.attempt, ..told });
+                let event = NewEvent::of_task(EventKind::TaskStarted, task, &record.name, record.priority);
+                self.event_log.push(now.wall, NewEvent { worker: Some(&worker.id), attempt: record.attempt, ..event });
             }
         }
     }
 
     /// Takes what a worker says between two requests for work.
-    pub fn note(&mut self, now: Now, note: Note, from: R) {
-        let Some(worker) = self.roster.get_mut(note.worker) else { return self.tell(from, WorkerReply::Unknown) };
+    pub fn note(&mut self, now: Now, note: Note, reply_to: R) {
+        let Some(worker) = self.registry.get_mut(note.worker) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         if worker.noted < note.sequence {
             worker.noted = note.sequence;
             let mut reports = note.reports.into_iter().peekable();
@@ -266,16 +277,16 @@ impl<R: Way> State<R> {
                 self.put_back(now, lease, Loss::No);
             }
         }
-        self.tell(from, WorkerReply::Noted);
+        self.reply_to_worker(reply_to, WorkerReply::Noted);
         self.dispatch(now);
     }
 
     /// Adds to what a task said, as long as the lease is live.
     pub(super) fn report(&mut self, now: Now, lease: LeaseId, reports: Vec<Report>) {
         let Some(id) = self.leases.get(&lease).map(|granted| granted.task.clone()) else { return };
-        if let Some(entry) = self.tasks.get_mut(&id) {
+        if let Some(record) = self.tasks.get_mut(&id) {
             for report in reports {
-                entry.reports.push(report);
+                record.reports.push(report);
             }
             self.wake_followers(now, &id);
         }
@@ -286,45 +297,47 @@ impl<R: Way> State<R> {
     }
 
     /// Grants nothing more to a worker that wants to finish.
-    pub fn drain_worker(&mut self, now: Now, worker: Uuid, from: R) {
-        let Some(draining) = self.roster.get_mut(worker) else { return self.tell(from, WorkerReply::Unknown) };
+    pub fn drain_worker(&mut self, now: Now, worker: Uuid, reply_to: R) {
+        let Some(draining) = self.registry.get_mut(worker) else {
+            return self.reply_to_worker(reply_to, WorkerReply::Unknown);
+        };
         if !mem::replace(&mut draining.draining, true) {
             let id = draining.id.clone();
-            self.note_event(now, Told::of_worker(EventKind::WorkerDraining, &id));
+            self.note_event(now, NewEvent::of_worker(EventKind::WorkerDraining, &id));
         }
-        let Some(draining) = self.roster.get(worker) else { return };
+        let Some(draining) = self.registry.get(worker) else { return };
         let numbers: Vec<u32> = draining.slots.keys().copied().collect();
         for number in numbers {
             self.unpark_slot(worker, number);
         }
-        self.tell(from, WorkerReply::Noted);
+        self.reply_to_worker(reply_to, WorkerReply::Noted);
     }
 
     /// Answers a slot's parked request with nothing.
     pub(super) fn unpark_slot(&mut self, key: Uuid, number: u32) {
-        let parked = self.roster.change_slot(key, number, |slot| {
-            slot.parked.take().map(|way| (way, mem::replace(&mut slot.until, Moment::NEVER)))
+        let parked = self.registry.change_slot(key, number, |slot| {
+            slot.parked.take().map(|reply_to| (reply_to, mem::replace(&mut slot.until, Moment::NEVER)))
         });
-        if let Some((way, until)) = parked.flatten() {
+        if let Some((reply_to, until)) = parked.flatten() {
             self.timers.remove(&(until, Timer::Slot(key, number)));
-            self.tell(way, WorkerReply::Leases(Vec::new()));
+            self.reply_to_worker(reply_to, WorkerReply::Leases(Vec::new()));
         }
     }
 
     /// Lets a worker go. What it holds goes back to the queue, and is not counted as a loss.
-    pub fn leave(&mut self, now: Now, worker: Uuid, from: R) {
-        if let Some((gone, names)) = self.roster.remove(now, worker, self.limits.unknown_grace) {
+    pub fn leave(&mut self, now: Now, worker: Uuid, reply_to: R) {
+        if let Some((gone, names)) = self.registry.remove(now, worker, self.limits.unknown_grace) {
             let id = gone.id.clone();
-            self.note_event(now, Told::of_worker(EventKind::WorkerLeft, &id));
+            self.note_event(now, NewEvent::of_worker(EventKind::WorkerLeft, &id));
             self.dismiss(now, worker, gone, &names, Loss::Left(&id));
         }
-        self.tell(from, WorkerReply::Noted);
+        self.reply_to_worker(reply_to, WorkerReply::Noted);
         self.dispatch(now);
     }
 
     /// Notes that a connection is gone. A worker on it is lost unless it comes back soon.
     pub fn peer_gone(&mut self, now: Now, peer: Peer) {
-        let on_it = self.roster.iter_mut().filter(|(_, worker)| worker.peer == Some(peer));
+        let on_it = self.registry.iter_mut().filter(|(_, worker)| worker.peer == Some(peer));
         let gone: Vec<Uuid> = on_it
             .map(|(key, worker)| {
                 worker.disconnected = Some(now.mono);
@@ -338,7 +351,7 @@ impl<R: Way> State<R> {
 
     /// Looks again at `at` whether a worker was silent for too long.
     pub(super) fn watch(&mut self, key: Uuid, at: Moment) {
-        let Some(worker) = self.roster.get_mut(key) else { return };
+        let Some(worker) = self.registry.get_mut(key) else { return };
         let before = mem::replace(&mut worker.watched, at);
         self.timers.remove(&(before, Timer::Silence(key)));
         self.timers.insert((at, Timer::Silence(key)));
@@ -346,7 +359,7 @@ impl<R: Way> State<R> {
 
     /// Looks whether a worker was silent for too long. `at` is when that was due.
     pub(super) fn check_silence(&mut self, now: Now, at: Moment, key: Uuid) {
-        let Some(worker) = self.roster.get(key) else { return };
+        let Some(worker) = self.registry.get(key) else { return };
         if now.mono.since(at) > STALL && worker.disconnected.is_none() {
             // It was this process that stood still: what the worker said meanwhile comes in now.
             return self.watch(key, now.mono + STALL);
@@ -357,10 +370,10 @@ impl<R: Way> State<R> {
     }
 
     pub(super) fn lose(&mut self, now: Now, key: Uuid) {
-        let Some((worker, names)) = self.roster.remove(now, key, self.limits.unknown_grace) else { return };
-        self.roster.note_lost(now, &worker);
+        let Some((worker, names)) = self.registry.remove(now, key, self.limits.unknown_grace) else { return };
+        self.registry.note_lost(now, &worker);
         let id = worker.id.clone();
-        self.note_event(now, Told::of_worker(EventKind::WorkerLost, &id));
+        self.note_event(now, NewEvent::of_worker(EventKind::WorkerLost, &id));
         let loss = if worker.disconnected.is_some() { Loss::Crashed(&id) } else { Loss::Silent(&id) };
         self.dismiss(now, key, worker, &names, loss);
     }
@@ -379,8 +392,8 @@ impl<R: Way> State<R> {
         let mut counted = Vec::new();
         for (number, slot) in worker.slots {
             self.timers.remove(&(slot.until, Timer::Slot(key, number)));
-            if let Some(way) = slot.parked {
-                self.tell(way, WorkerReply::Unknown);
+            if let Some(reply_to) = slot.parked {
+                self.reply_to_worker(reply_to, WorkerReply::Unknown);
             }
             counted.extend(slot.granted.into_iter().filter_map(|lease| self.put_back(now, lease, loss)));
         }
@@ -390,15 +403,15 @@ impl<R: Way> State<R> {
             }
             self.crashes.push_back((key, counted));
         }
-        if let Some((way, until)) = worker.beat {
+        if let Some((reply_to, until)) = worker.beat {
             self.timers.remove(&(until, Timer::Beat(key)));
-            self.tell(way, WorkerReply::Unknown);
+            self.reply_to_worker(reply_to, WorkerReply::Unknown);
         }
     }
 
     /// A slot waited long enough, or did not come back from its grants.
     pub(super) fn slot_over(&mut self, now: Now, at: Moment, key: Uuid, number: u32) {
-        let over = self.roster.change_slot(key, number, |slot| {
+        let over = self.registry.change_slot(key, number, |slot| {
             let over = slot.until == at;
             over.then(|| {
                 slot.until = Moment::NEVER;
@@ -406,10 +419,10 @@ impl<R: Way> State<R> {
             })
         });
         let Some((parked, granted)) = over.flatten() else { return };
-        if let Some(way) = parked {
-            return self.tell(way, WorkerReply::Leases(Vec::new()));
+        if let Some(reply_to) = parked {
+            return self.reply_to_worker(reply_to, WorkerReply::Leases(Vec::new()));
         }
-        let Some(id) = self.roster.get(key).map(|worker| worker.id.clone()) else { return };
+        let Some(id) = self.registry.get(key).map(|worker| worker.id.clone()) else { return };
         let orders = granted.iter().filter(|lease| self.leases.contains_key(lease)).copied().map(Order::Stop).collect();
         for lease in granted {
             self.put_back(now, lease, Loss::Silent(&id));
@@ -420,30 +433,30 @@ impl<R: Way> State<R> {
     /// Answers a parked beat. The next one makes up for it if none is parked, since it tells what
     /// the worker holds.
     pub(super) fn answer_beat(&mut self, key: Uuid, orders: Vec<Order>) {
-        let Some((way, until)) = self.roster.get_mut(key).and_then(|worker| worker.beat.take()) else { return };
+        let Some((reply_to, until)) = self.registry.get_mut(key).and_then(|worker| worker.beat.take()) else { return };
         self.timers.remove(&(until, Timer::Beat(key)));
-        self.tell(way, WorkerReply::Orders(orders));
+        self.reply_to_worker(reply_to, WorkerReply::Orders(orders));
     }
 
     /// Gives a slot the answer again that it did not get.
-    pub(super) fn answer_again(&mut self, key: Uuid, number: u32, sequence: u64, from: R) {
-        let again = self.roster.change_slot(key, number, |slot| {
+    pub(super) fn answer_again(&mut self, key: Uuid, number: u32, sequence: u64, reply_to: R) {
+        let again = self.registry.change_slot(key, number, |slot| {
             // Who takes none has what it holds from an earlier answer.
             if sequence < slot.sequence || slot.capacity == 0 {
-                (Vec::new(), Some(from))
+                (Vec::new(), Some(reply_to))
             } else if slot.parked.is_some() {
-                (Vec::new(), slot.parked.replace(from))
+                (Vec::new(), slot.parked.replace(reply_to))
             } else {
-                (slot.granted.clone(), Some(from))
+                (slot.granted.clone(), Some(reply_to))
             }
         });
-        let Some((granted, Some(way))) = again else { return };
+        let Some((granted, Some(reply_to))) = again else { return };
         // A lease that is no longer live must not be begun.
         let leases = granted.into_iter().filter_map(|lease| {
             let id = &self.leases.get(&lease)?.task;
             Some(self.tasks.get(id)?.lease(lease, id))
         });
         let leases = leases.collect();
-        self.tell(way, WorkerReply::Leases(leases));
+        self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
     }
 }

@@ -18,7 +18,7 @@ use self::{
     hints::{Bell, Hints, Wake, folders_of},
 };
 use super::{
-    Catalog, Unusable, module,
+    Catalog, ModuleError, module,
     sources::{self, Kind, is_absence},
 };
 use crate::{clock::Now, protocol::FRAME_ITEMS_MAX};
@@ -40,7 +40,7 @@ const FILES_MAX: usize = FRAME_ITEMS_MAX;
 #[derive(Debug)]
 pub enum Change {
     /// It has another content, or cannot be read.
-    New(PathBuf, Result<Content, Unusable>),
+    New(PathBuf, Result<Content, ModuleError>),
     /// It is there again, with the content that it had.
     Back(PathBuf),
     /// It is gone.
@@ -157,7 +157,7 @@ impl Watch {
         let content = match &read {
             Ok(content) => *content,
             // The next look tells of that.
-            Err(Unusable::Missing) => return None,
+            Err(ModuleError::Missing) => return None,
             Err(why) => *blake3::hash(why.to_string().as_bytes()).as_bytes(),
         };
         match self.files.read(Now::read().mono, &path, content) {

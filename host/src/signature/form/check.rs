@@ -44,7 +44,7 @@ impl<'a> Check<'a> {
         let Some(node) = nodes.get(form as usize) else { return Ok(()) };
         let kind = kind(value);
         if node.kinds & kind == 0 {
-            return Err(self.misfit(form, value));
+            return Err(self.fault(form, value));
         }
         match kind {
             NUMBER => {
@@ -59,7 +59,7 @@ impl<'a> Check<'a> {
         if let Some(choices) = &node.choices
             && !self.may_be_one_of(choices, kind, value)
         {
-            return Err(Fault { is_tag: choices.len() == 1, ..self.misfit(form, value) });
+            return Err(Fault { is_tag: choices.len() == 1, ..self.fault(form, value) });
         }
         for form in &node.all {
             self.check(*form, value, depth + 1)?;
@@ -77,7 +77,7 @@ impl<'a> Check<'a> {
         left.is_some()
     }
 
-    fn misfit(&mut self, form: u32, value: &str) -> Fault {
+    fn fault(&mut self, form: u32, value: &str) -> Fault {
         self.pay(LOOK * LOOK);
         Fault::here(describe(self.nodes, form, DESCRIBED_DEEP), found(value))
     }
@@ -88,14 +88,14 @@ impl<'a> Check<'a> {
         }
         let is_whole = !value.contains(['.', 'e', 'E']);
         if node.numbers == Numbers::WithoutPoint && !is_whole {
-            return Err(self.misfit(form, value));
+            return Err(self.fault(form, value));
         }
         // Rounding keeps the order, so a number beyond a bound here is beyond it.
         let Some(number) = value.parse::<f64>().ok().filter(|number| number.is_finite()) else { return Ok(()) };
         let is_integer = is_whole || number.fract() == 0.0;
         let is_exact = value.len() <= EXACT_DIGITS;
         let fits = node.bounds.as_ref().is_none_or(|bounds| bounds.allow(number, is_exact));
-        if (is_integer || node.numbers == Numbers::All) && fits { Ok(()) } else { Err(self.misfit(form, value)) }
+        if (is_integer || node.numbers == Numbers::All) && fits { Ok(()) } else { Err(self.fault(form, value)) }
     }
 
     fn check_text(&mut self, node: &Node, value: &str) -> Result<(), Fault> {

@@ -18,7 +18,7 @@ use ::nng::{
 };
 
 use super::{
-    super::{Announcer, Hearer, OnHeard, OnJoined, OpenError},
+    super::{Announcer, OnJoined, OnMessage, OpenError, Subscriber},
     Gate, close_off_callbacks, guarded, new_socket, prepare, redial, refused, settle,
 };
 use crate::lock::lock;
@@ -64,24 +64,24 @@ impl Drop for NngAnnouncer {
 }
 
 /// A dialled BUS socket.
-pub(super) struct NngHearer {
+pub(super) struct NngSubscriber {
     bus: Arc<Bus>,
 }
 
-impl NngHearer {
+impl NngSubscriber {
     /// Opens the socket; it connects in the background.
-    pub(super) fn dial(address: &str, heard: OnHeard) -> Result<Self, OpenError> {
+    pub(super) fn dial(address: &str, heard: OnMessage) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
-        let hearer = Self { bus: Bus::open(address, Does::Hear(heard))? };
-        hearer.bus.hear_next();
-        hearer.bus.dial(&mut lock(&hearer.bus.dialer)).map_err(fail)?;
-        Ok(hearer)
+        let subscriber = Self { bus: Bus::open(address, Does::Hear(heard))? };
+        subscriber.bus.receive_next();
+        subscriber.bus.dial(&mut lock(&subscriber.bus.dialer)).map_err(fail)?;
+        Ok(subscriber)
     }
 }
 
-impl Hearer for NngHearer {}
+impl Subscriber for NngSubscriber {}
 
-impl Drop for NngHearer {
+impl Drop for NngSubscriber {
     fn drop(&mut self) {
         let bus = Arc::clone(&self.bus);
         close_off_callbacks(move || bus.close());
@@ -91,7 +91,7 @@ impl Drop for NngHearer {
 /// What a bus socket is for.
 enum Does {
     Greet(OnJoined),
-    Hear(OnHeard),
+    Hear(OnMessage),
 }
 
 /// A BUS socket with the one `Aio` that it needs.
@@ -177,7 +177,7 @@ impl Bus {
         }
     }
 
-    fn hear_next(&self) {
+    fn receive_next(&self) {
         let is_connected = self.connections.load(SeqCst) > 0;
         self.post(|aio| {
             aio.set_timeout(Some(if is_connected { SILENCE_MAX } else { ATTEMPT_MAX }))?;
@@ -204,14 +204,14 @@ impl Bus {
             }
             (Does::Hear(heard), AioResult::Recv(Ok(message))) => {
                 guarded("heard", || heard(&message));
-                self.hear_next();
+                self.receive_next();
             }
             (Does::Hear(_), AioResult::Recv(Err(Error::TimedOut))) => {
                 self.dial_again();
-                self.hear_next();
+                self.receive_next();
             }
             (Does::Hear(_), AioResult::Recv(Err(error))) if !matches!(error, Error::Closed | Error::Canceled) => {
-                self.hear_next();
+                self.receive_next();
             }
             _ => {}
         }

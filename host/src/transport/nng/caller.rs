@@ -67,8 +67,8 @@ impl Caller for NngCaller {
         if body.len() > BODY_MAX {
             return self.shared.fail(call, CallError::TooLarge { size: body.len() });
         }
-        match self.shared.take_line() {
-            Ok(line) => line.ask(call, Message::from(body)),
+        match self.shared.take_context() {
+            Ok(context) => context.ask(call, Message::from(body)),
             Err(error) => self.shared.fail(call, error),
         }
     }
@@ -105,7 +105,7 @@ struct Shared {
     /// When the last answer arrived, and when the last probe was sent that has been answered.
     heard: AtomicU64,
     probed: AtomicU64,
-    lines: Mutex<Lines>,
+    contexts: Mutex<RequestContexts>,
     /// Calls that were not sent, for the watch to end.
     failed: Mutex<Vec<(Call, CallError)>>,
     watch: Watch,
@@ -113,9 +113,9 @@ struct Shared {
 
 /// The lines of one socket. They point back at it, so they are let go of when it closes.
 #[derive(Default)]
-struct Lines {
-    all: Vec<Arc<Line>>,
-    free: Vec<Arc<Line>>,
+struct RequestContexts {
+    all: Vec<Arc<RequestContext>>,
+    free: Vec<Arc<RequestContext>>,
 }
 
 impl Shared {
@@ -132,7 +132,7 @@ impl Shared {
             probe,
             heard: AtomicU64::new(0),
             probed: AtomicU64::new(0),
-            lines: Mutex::default(),
+            contexts: Mutex::default(),
             failed: Mutex::default(),
             watch: Watch::new(),
         }
@@ -152,7 +152,7 @@ impl Shared {
     fn look(self: &Arc<Self>) {
         let mut act = Act::Wait(NEVER);
         let look = |now| {
-            let late = lock(&self.lines).all.iter().map(|line| line.end_if_late(now)).min().unwrap_or(NEVER);
+            let late = lock(&self.contexts).all.iter().map(|context| context.end_if_late(now)).min().unwrap_or(NEVER);
             act = self.judge(now);
             match act {
                 Act::Wait(until) => late.min(until),
@@ -182,8 +182,8 @@ impl Shared {
         // What was asked before a probe that was answered has left; over a new connection it is repeated.
         let delivered = if probed >= since { probed } else { Tick::ZERO };
         let (mut oldest, mut unsent) = (None, 0);
-        for line in &lock(&self.lines).all {
-            let call = lock(&line.call);
+        for context in &lock(&self.contexts).all {
+            let call = lock(&context.call);
             let Some(call) = call.as_ref().filter(|call| !call.is_probe) else { continue };
             oldest = Some(oldest.map_or(call.asked, |oldest: Tick| oldest.min(call.asked)));
             if call.asked > delivered {
@@ -205,8 +205,8 @@ impl Shared {
         let until = self.watch.after(limit);
         let call = Call { done: Box::new(done), limit, until, asked, size: probe.len(), is_probe: true };
         // With as many calls open as there may be, the next look tries again.
-        if let Ok(line) = self.take_line() {
-            line.ask(call, Message::from(&probe[..]));
+        if let Ok(context) = self.take_context() {
+            context.ask(call, Message::from(&probe[..]));
         }
     }
 
@@ -283,22 +283,22 @@ impl Shared {
     }
 
     /// A free line, or a new one.
-    fn take_line(self: &Arc<Self>) -> Result<Arc<Line>, CallError> {
-        let mut lines = lock(&self.lines);
-        if let Some(line) = lines.free.pop() {
-            return Ok(line);
+    fn take_context(self: &Arc<Self>) -> Result<Arc<RequestContext>, CallError> {
+        let mut contexts = lock(&self.contexts);
+        if let Some(context) = contexts.free.pop() {
+            return Ok(context);
         }
-        if lines.all.len() >= CALLS_MAX {
+        if contexts.all.len() >= CALLS_MAX {
             return Err(CallError::TooMany { open: CALLS_MAX });
         }
-        let line = Line::new(self).map_err(|_| self.closed())?;
-        lines.all.push(Arc::clone(&line));
-        Ok(line)
+        let context = RequestContext::new(self).map_err(|_| self.closed())?;
+        contexts.all.push(Arc::clone(&context));
+        Ok(context)
     }
 
-    fn give_back(&self, line: Arc<Line>) {
+    fn give_back(&self, context: Arc<RequestContext>) {
         if self.gate.is_open() {
-            lock(&self.lines).free.push(line);
+            lock(&self.contexts).free.push(context);
         }
     }
 
@@ -309,16 +309,16 @@ impl Shared {
     /// The closing order that NNG needs. Not on a callback thread.
     fn close(&self) {
         self.gate.shut();
-        let lines = mem::take(&mut *lock(&self.lines)).all;
-        settle(lines.iter().filter_map(|line| line.aio.get()).chain(self.watch.aio()));
-        for line in &lines {
-            line.finish(Err(Error::Closed));
-            line.context.close();
+        let contexts = mem::take(&mut *lock(&self.contexts)).all;
+        settle(contexts.iter().filter_map(|context| context.aio.get()).chain(self.watch.aio()));
+        for context in &contexts {
+            context.finish(Err(Error::Closed));
+            context.context.close();
         }
         self.end_failed();
         self.socket.close();
         // What a callback gave back meanwhile points at this, and this at it.
-        *lock(&self.lines) = Lines::default();
+        *lock(&self.contexts) = RequestContexts::default();
     }
 }
 
@@ -348,7 +348,7 @@ impl Call {
 }
 
 /// One context and its `Aio`.
-struct Line {
+struct RequestContext {
     shared: Arc<Shared>,
     context: Context,
     /// Set once, as its callback needs the line.
@@ -356,22 +356,22 @@ struct Line {
     call: Mutex<Option<Call>>,
 }
 
-impl Line {
+impl RequestContext {
     fn new(shared: &Arc<Shared>) -> Result<Arc<Self>, Error> {
-        let line = Arc::new(Self {
+        let context = Arc::new(Self {
             shared: Arc::clone(shared),
             context: Context::new(&shared.socket)?,
             aio: OnceLock::new(),
             call: Mutex::default(),
         });
-        let this: Weak<Self> = Arc::downgrade(&line);
+        let this: Weak<Self> = Arc::downgrade(&context);
         let aio = Aio::new(move |_, result| {
-            if let Some(line) = this.upgrade() {
-                line.step(result);
+            if let Some(context) = this.upgrade() {
+                context.step(result);
             }
         })?;
-        line.aio.get_or_init(|| aio);
-        Ok(line)
+        context.aio.get_or_init(|| aio);
+        Ok(context)
     }
 
     /// Sends the request.

@@ -32,8 +32,8 @@ use ::nng::{
 };
 
 use super::{
-    Announcer, Caller, Dialog, FRAME_MAX, Hearer, Inbox, Line, OnHeard, OnJoined, OpenError, RECONNECT_MAX,
-    RECONNECT_MIN, Server, Service, Transport, stream::StreamDialog,
+    Announcer, BlockingReq, Caller, FRAME_MAX, Inbox, OnJoined, OnMessage, OpenError, PairSender, RECONNECT_MAX,
+    RECONNECT_MIN, Server, Service, Subscriber, Transport, stream::StreamReq,
 };
 use crate::{lock, panics, system};
 
@@ -81,20 +81,20 @@ impl Transport for Nng {
         Ok(Arc::new(caller::NngCaller::dial(address, Some(probe))?))
     }
 
-    fn dialog(&self, address: &str) -> Result<Box<dyn Dialog>, OpenError> {
-        Ok(Box::new(StreamDialog::new(address)?))
+    fn blocking_req(&self, address: &str) -> Result<Box<dyn BlockingReq>, OpenError> {
+        Ok(Box::new(StreamReq::new(address)?))
     }
 
     fn announcer(&self, address: &str, joined: OnJoined) -> Result<Box<dyn Announcer>, OpenError> {
         Ok(Box::new(bus::NngAnnouncer::listen(address, joined)?))
     }
 
-    fn hearer(&self, address: &str, heard: OnHeard) -> Result<Box<dyn Hearer>, OpenError> {
-        Ok(Box::new(bus::NngHearer::dial(address, heard)?))
+    fn subscriber(&self, address: &str, heard: OnMessage) -> Result<Box<dyn Subscriber>, OpenError> {
+        Ok(Box::new(bus::NngSubscriber::dial(address, heard)?))
     }
 
-    fn line(&self, address: &str) -> Result<Box<dyn Line>, OpenError> {
-        Ok(Box::new(pair::NngLine::dial(address)?))
+    fn pair_sender(&self, address: &str) -> Result<Box<dyn PairSender>, OpenError> {
+        Ok(Box::new(pair::NngPairSender::dial(address)?))
     }
 
     fn inbox(&self, address: &str, message_max: usize) -> Result<Box<dyn Inbox>, OpenError> {

@@ -29,7 +29,7 @@ use ::nng::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    super::{Inbox, Line, OpenError, Parted, Waiting},
+    super::{Disconnected, Inbox, OpenError, PairSender, Waiting},
     Gate, bound, check, close_off_callbacks, new_socket, prepare, redial, refused, settle,
 };
 use crate::lock::lock;
@@ -48,11 +48,11 @@ const QUIET_MAX: Duration = Duration::from_secs(10);
 enum Stand {
     Dialling,
     Connected,
-    Parted,
+    Disconnected,
 }
 
 /// A dialled PAIR socket.
-pub(super) struct NngLine {
+pub(super) struct NngPairSender {
     sender: Arc<Sender>,
     stand: watch::Receiver<Stand>,
 }
@@ -67,7 +67,7 @@ struct Sender {
     taken: Mutex<Option<oneshot::Sender<bool>>>,
 }
 
-impl NngLine {
+impl NngPairSender {
     /// Opens the socket; it connects in the background.
     pub(super) fn dial(address: &str) -> Result<Self, OpenError> {
         let fail = |error| refused(address, error);
@@ -85,19 +85,19 @@ impl NngLine {
     /// Waits until the connection stands so, or is gone.
     async fn until(&self, wanted: Stand) -> Stand {
         let mut stand = self.stand.clone();
-        match stand.wait_for(|stand| *stand == wanted || *stand == Stand::Parted).await {
+        match stand.wait_for(|stand| *stand == wanted || *stand == Stand::Disconnected).await {
             Ok(stand) => *stand,
             // The socket is gone, and with it what told of its connection.
-            Err(_) => Stand::Parted,
+            Err(_) => Stand::Disconnected,
         }
     }
 }
 
-impl Line for NngLine {
-    fn connected(&self) -> Waiting<'_, Result<(), Parted>> {
+impl PairSender for NngPairSender {
+    fn connected(&self) -> Waiting<'_, Result<(), Disconnected>> {
         Box::pin(async {
             match self.until(Stand::Connected).await {
-                Stand::Parted => Err(Parted),
+                Stand::Disconnected => Err(Disconnected),
                 Stand::Dialling | Stand::Connected => Ok(()),
             }
         })
@@ -105,23 +105,23 @@ impl Line for NngLine {
 
     fn parted(&self) -> Waiting<'_, ()> {
         Box::pin(async {
-            self.until(Stand::Parted).await;
+            self.until(Stand::Disconnected).await;
         })
     }
 
-    fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Parted>> {
+    fn send<'a>(&'a self, body: &'a [u8]) -> Waiting<'a, Result<(), Disconnected>> {
         Box::pin(async move {
             let taken = self.sender.send(Message::from(body))?;
             tokio::select! {
                 biased;
-                taken = taken => if taken == Ok(true) { Ok(()) } else { Err(Parted) },
-                _ = self.until(Stand::Parted) => Err(Parted),
+                taken = taken => if taken == Ok(true) { Ok(()) } else { Err(Disconnected) },
+                _ = self.until(Stand::Disconnected) => Err(Disconnected),
             }
         })
     }
 }
 
-impl Drop for NngLine {
+impl Drop for NngPairSender {
     fn drop(&mut self) {
         let sender = Arc::clone(&self.sender);
         close_off_callbacks(move || sender.close());
@@ -143,7 +143,7 @@ impl Sender {
     }
 
     /// Gives a message to the socket, which tells when its connection has taken it.
-    fn send(&self, message: Message) -> Result<oneshot::Receiver<bool>, Parted> {
+    fn send(&self, message: Message) -> Result<oneshot::Receiver<bool>, Disconnected> {
         let (hears, taken) = oneshot::channel();
         *lock(&self.taken) = Some(hears);
         let post = || {
@@ -152,7 +152,7 @@ impl Sender {
         };
         match self.gate.pass(post) {
             Some(Ok(())) => Ok(taken),
-            Some(Err(_)) | None => Err(Parted),
+            Some(Err(_)) | None => Err(Disconnected),
         }
     }
 
@@ -182,7 +182,7 @@ fn watch_connection(socket: &Socket) -> Result<watch::Receiver<Stand>, Error> {
             });
         }
         // There is a second, to be refused, only when the first is about to go.
-        _ => drop(told.send_replace(Stand::Parted)),
+        _ => drop(told.send_replace(Stand::Disconnected)),
     })?;
     Ok(stand)
 }

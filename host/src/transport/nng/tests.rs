@@ -23,9 +23,9 @@ use super::{
 };
 use crate::lock::lock;
 
+mod blocking_req;
 mod crowd;
 mod deaf;
-mod dialog;
 mod pair;
 mod silent;
 mod unsent;
@@ -733,7 +733,7 @@ fn an_address_that_is_taken_or_makes_no_sense_is_refused() {
         let bad = OpenError::BadAddress { address: text.to_owned() };
         assert_eq!(Nng.connect(text).map(drop), Err(bad.clone()), "connect {text}");
         assert_eq!(Nng.serve(text, 1, Arc::new(Echo::default())).map(drop), Err(bad.clone()), "serve {text}");
-        assert_eq!(Nng.hearer(text, Box::new(|_| ())).map(drop), Err(bad), "hearer {text}");
+        assert_eq!(Nng.subscriber(text, Box::new(|_| ())).map(drop), Err(bad), "subscriber {text}");
     }
 }
 
@@ -744,18 +744,18 @@ fn announcements_reach_a_hearer_that_joins_later_at_once() {
     let address = free_address();
     let announcer = Nng.announcer(&address, Box::new(|| b"welcome".to_vec())).expect("the address is free");
     announcer.announce(b"to nobody");
-    let mut hearers = Vec::new();
+    let mut subscribers = Vec::new();
     for _ in 0..20 {
         let (sender, heard) = mpsc::channel();
-        let hearer = Nng.hearer(&address, Box::new(move |message| tell(&sender, message.to_vec())));
+        let subscriber = Nng.subscriber(&address, Box::new(move |message| tell(&sender, message.to_vec())));
         assert_eq!(heard.recv_timeout(LONG).expect("a welcome"), b"welcome");
-        hearers.push((hearer.expect("an address"), heard));
+        subscribers.push((subscriber.expect("an address"), heard));
     }
     announcer.announce(b"to all");
-    for (_, heard) in &hearers {
+    for (_, heard) in &subscribers {
         until("it hears what is for all", || heard.try_recv().is_ok_and(|message| message == b"to all"));
     }
-    within_time("closing hearers", move || drop(hearers));
+    within_time("closing subscribers", move || drop(subscribers));
     within_time("closing an announcer", move || drop(announcer));
 }
 
@@ -763,7 +763,7 @@ fn announcements_reach_a_hearer_that_joins_later_at_once() {
 fn a_hearer_finds_an_announcer_that_comes_later_or_comes_back() {
     let address = free_address();
     let (sender, heard) = mpsc::channel();
-    let _hearer = Nng.hearer(&address, Box::new(move |message| tell(&sender, message.to_vec())));
+    let _subscriber = Nng.subscriber(&address, Box::new(move |message| tell(&sender, message.to_vec())));
     for n in 0..5_u8 {
         let announcer = Nng.announcer(&address, Box::new(move || vec![n])).expect("the address is free");
         assert_eq!(heard.recv_timeout(LONG).expect("a welcome"), [n]);

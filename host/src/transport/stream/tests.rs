@@ -60,25 +60,25 @@ fn echo(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(&frame(&question))
 }
 
-fn dial(address: &str) -> StreamDialog {
-    StreamDialog::new(address).expect("an address")
+fn dial(address: &str) -> StreamReq {
+    StreamReq::new(address).expect("an address")
 }
 
-fn ask_within(dialog: &mut StreamDialog, body: &[u8], limit: Duration) -> Result<Vec<u8>, CallError> {
+fn ask_within(blocking_req: &mut StreamReq, body: &[u8], limit: Duration) -> Result<Vec<u8>, CallError> {
     let mut answer = None;
-    dialog.ask(body, limit, &mut || {}, &mut |body| answer = Some(body.to_vec()))?;
+    blocking_req.ask(body, limit, &mut || {}, &mut |body| answer = Some(body.to_vec()))?;
     Ok(answer.expect("an answer is read"))
 }
 
-fn ask(dialog: &mut StreamDialog, body: &[u8]) -> Result<Vec<u8>, CallError> {
-    ask_within(dialog, body, LONG)
+fn ask(blocking_req: &mut StreamReq, body: &[u8]) -> Result<Vec<u8>, CallError> {
+    ask_within(blocking_req, body, LONG)
 }
 
 /// Asks a server that will not answer, and gives how long that took.
-fn ask_in_vain(dialog: &mut StreamDialog, body: &[u8], waited: Duration) -> Duration {
+fn ask_in_vain(blocking_req: &mut StreamReq, body: &[u8], waited: Duration) -> Duration {
     let begun = Instant::now();
-    let late = Err(CallError::TimedOut { address: dialog.text.clone(), waited });
-    assert_eq!(ask_within(dialog, body, waited), late);
+    let late = Err(CallError::TimedOut { address: blocking_req.text.clone(), waited });
+    assert_eq!(ask_within(blocking_req, body, waited), late);
     begun.elapsed()
 }
 
@@ -116,9 +116,9 @@ fn an_answer_that_comes_twice_is_not_taken_for_the_next_one() {
         },
         echo,
     ]);
-    let mut dialog = dial(&address);
+    let mut blocking_req = dial(&address);
     for question in ["one", "two"] {
-        assert_eq!(ask(&mut dialog, question.as_bytes()), Ok(question.into()));
+        assert_eq!(ask(&mut blocking_req, question.as_bytes()), Ok(question.into()));
     }
     server.join().expect("both connections were used");
 }
@@ -133,10 +133,10 @@ fn the_numbers_of_questions_begin_again_after_the_last() {
         }
         Ok(())
     }]);
-    let mut dialog = dial(&address);
-    dialog.number = LAST_HOP - 1;
+    let mut blocking_req = dial(&address);
+    blocking_req.number = LAST_HOP - 1;
     for _ in 0..2 {
-        assert_eq!(ask(&mut dialog, b"?"), Ok(b"?".to_vec()));
+        assert_eq!(ask(&mut blocking_req, b"?"), Ok(b"?".to_vec()));
     }
     server.join().expect("the numbers are right");
 }
@@ -185,19 +185,22 @@ fn bodies_of_every_size_that_is_allowed_come_back() {
         }
         Ok(())
     }]);
-    let mut dialog = dial(&address);
+    let mut blocking_req = dial(&address);
     for size in [0, BODY_MAX, 1, PAYLOAD_MAX] {
         let body = vec![b'x'; size];
-        assert!(ask(&mut dialog, &body).is_ok_and(|answer| answer == body), "{size} bytes");
-        assert!(dialog.question.capacity() + dialog.answer.capacity() <= 2 * KEPT_MAX, "room is given back");
+        assert!(ask(&mut blocking_req, &body).is_ok_and(|answer| answer == body), "{size} bytes");
+        assert!(
+            blocking_req.question.capacity() + blocking_req.answer.capacity() <= 2 * KEPT_MAX,
+            "room is given back"
+        );
     }
-    assert_eq!(ask(&mut dialog, &vec![0; BODY_MAX + 1]), Err(CallError::TooLarge { size: BODY_MAX + 1 }));
+    assert_eq!(ask(&mut blocking_req, &vec![0; BODY_MAX + 1]), Err(CallError::TooLarge { size: BODY_MAX + 1 }));
     server.join().expect("it answers each");
 }
 
 #[test]
 fn only_addresses_are_taken() {
     for wrong in ["", "127.0.0.1:5560", "tcp://127.0.0.1", "ipc:///tmp/x"] {
-        assert!(matches!(StreamDialog::new(wrong), Err(OpenError::BadAddress { .. })), "{wrong}");
+        assert!(matches!(StreamReq::new(wrong), Err(OpenError::BadAddress { .. })), "{wrong}");
     }
 }

@@ -71,7 +71,7 @@ fn every_end_is_told_once_however_the_task_ends() {
     story.offer(calling("a 1"));
     story.offer(task("nobody 2"));
     assert!(story.calls().is_empty());
-    assert_eq!(story.state.books().bytes, 0);
+    assert_eq!(story.state.stats().bytes, 0);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn what_became_of_a_callback_is_shown_with_the_result_and_in_the_events() {
     }
     assert_eq!(delivery(&story.end("x 1")), (DeliveryState::Delivered, 2, None));
     assert_eq!(delivery(&story.end("x 2")), (DeliveryState::Failed, 3, Some("nobody answers")));
-    let events = story.state.feed().after(0).events;
+    let events = story.state.event_log().after(0).events;
     let told: Vec<_> =
         events.iter().filter(|event| event.name.as_deref() == Some("x")).map(|event| event.kind).collect();
     assert_eq!(
@@ -142,5 +142,5 @@ fn who_cannot_be_called_is_refused_and_what_is_sent_along_counts() {
     assert!(wrong.starts_with("callback address: 'ipc:///tmp/x' is not an address"), "{wrong}");
     assert!(full.contains("hold 100 bytes"), "{full}");
     story.cancel("x 2");
-    assert_eq!(story.state.books().bytes, 0);
+    assert_eq!(story.state.stats().bytes, 0);
 }

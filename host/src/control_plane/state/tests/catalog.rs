@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    control_plane::roster::Worker,
+    control_plane::worker_registry::Worker,
     protocol::{CatalogChange, EventKind},
     task::{LoadFailure, ModuleStatus, ScheduleSpec, schedule::When},
 };
@@ -48,7 +48,7 @@ impl Story {
     }
 
     fn told(&self) -> Vec<(EventKind, String)> {
-        let events = self.state.feed().after(0).events;
+        let events = self.state.event_log().after(0).events;
         let told = events.into_iter().filter_map(|event| Some((event.kind, event.detail?.to_string())));
         told.filter(|(kind, _)| matches!(kind, EventKind::ModulesChanged | EventKind::ModuleRefused)).collect()
     }
@@ -94,7 +94,7 @@ fn a_name_does_not_go_while_tasks_of_it_wait_run_or_are_scheduled_unless_another
     story.work(W, 0, vec![ended(lease.id, success())], 0);
     story.cancel("a waits");
     assert_eq!(story.declined(2, &only_b), "it has no 'a', which would leave 1 unfinished task without a worker");
-    assert_eq!(story.state.roster().get(W).map(Worker::modules), Some(&both[..]), "nothing has changed");
+    assert_eq!(story.state.registry().get(W).map(Worker::modules), Some(&both[..]), "nothing has changed");
     story.register(Registration { modules: both.to_vec(), ..registration(V, 1, &[]) });
     assert_eq!(story.change(3, false, &only_b), WorkerReply::Noted);
     story.later(secs(4));
@@ -121,7 +121,7 @@ fn a_signature_does_not_change_while_tasks_wait_that_it_does_not_take_unless_it_
     assert_eq!(story.change(3, false, &[version("m", "2", &[("a", NONE), ("b", NONE)])]), WorkerReply::Noted);
     assert_eq!(story.change(4, true, &new), WorkerReply::Noted, "forced");
     assert_eq!(story.change(3, false, &[]), WorkerReply::Noted, "a late one changes nothing");
-    assert_eq!(story.state.roster().get(W).map(Worker::modules), Some(&new[..]));
+    assert_eq!(story.state.registry().get(W).map(Worker::modules), Some(&new[..]));
     assert_eq!(story.change(5, false, &[version("m", "1", &[("a", NONE), ("b", X)])]), WorkerReply::Noted);
 }
 
@@ -182,7 +182,7 @@ fn the_schedule_of_a_task_comes_changes_and_goes_with_its_module() {
     assert_eq!(story.change(6, false, &[]), WorkerReply::Noted);
     assert!(story.state.schedules.is_empty(), "each time would fail");
     story.later(Duration::ZERO);
-    assert_eq!(story.state.books().timers, 1, "for the silence of the worker");
+    assert_eq!(story.state.stats().timers, 1, "for the silence of the worker");
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn what_could_not_be_loaded_is_shown_and_told_once() {
     assert_eq!(story.change(1, false, &broken), WorkerReply::Noted);
     assert_eq!(story.change(2, false, &broken), WorkerReply::Noted);
     assert_eq!(story.told(), [(EventKind::ModuleRefused, "module: is not WebAssembly".into())]);
-    assert_eq!(story.state.roster().infos(story.now.mono)[0].modules, broken);
+    assert_eq!(story.state.registry().infos(story.now.mono)[0].modules, broken);
 }
 
 #[test]

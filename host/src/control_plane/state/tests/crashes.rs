@@ -17,7 +17,7 @@ fn a_task_that_is_lost_three_times_with_its_worker_ends_as_worker_lost() {
     let end = story.end("a poison");
     assert_eq!(end.attempts, 3);
     assert_eq!((end.error_kind, end.worker_id.as_deref()), (Some(ErrorKind::WorkerLost), Some("worker-3")));
-    assert_eq!(story.state.books().leases, 0);
+    assert_eq!(story.state.stats().leases, 0);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn a_task_that_was_with_a_lost_worker_is_granted_alone() {
     story.register(registration(W, 1, &["a"]));
     story.sequence = 0;
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 9)), ["a 1"]);
-    let lease = story.state.look(&id("a 1")).and_then(|look| look.lease).expect("a lease").0;
+    let lease = story.state.task_view(&id("a 1")).and_then(|look| look.lease).expect("a lease").0;
     assert_eq!(ids(&story.work(W, 0, vec![ended(lease, success())], 9)), ["a 2"]);
 }
 
@@ -45,7 +45,7 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
         story.run(W);
         lose(story);
         story.register(registration(W, 1, &["a"]));
-        let look = story.state.look(&id("a 1")).expect("a task");
+        let look = story.state.task_view(&id("a 1")).expect("a task");
         (look.status, look.losses, look.attempt)
     };
     let uncounted = (TaskStatus::Pending, 0, 0);
@@ -76,11 +76,11 @@ fn what_was_cut_off_and_comes_back_has_not_crashed() {
     for n in 3..9 {
         story.run(key);
         story.crash();
-        assert_eq!(story.state.look(&id("a 1")).map(|look| look.losses), Some(1));
+        assert_eq!(story.state.task_view(&id("a 1")).map(|look| look.losses), Some(1));
         let previous = Some(key);
         key = Uuid::from_u128(n);
         story.register(Registration { previous, worker_id: "worker-1".into(), ..registration(key, 1, &["a"]) });
-        assert_eq!(story.state.look(&id("a 1")).map(|look| look.losses), Some(0));
+        assert_eq!(story.state.task_view(&id("a 1")).map(|look| look.losses), Some(0));
     }
 }
 
@@ -96,7 +96,7 @@ fn before_the_last_crash_a_task_runs_alone_on_its_worker() {
         }
         story.run(W);
         story.crash();
-        assert!(story.state.look(&id("a poison")).is_some(), "{key}");
+        assert!(story.state.task_view(&id("a poison")).is_some(), "{key}");
     }
     // Two workers: one runs something, the other is free.
     story.register(registration(W, 2, &["b"]));
@@ -118,7 +118,7 @@ fn a_busy_worker_is_held_free_for_a_task_that_must_run_alone() {
     let mut story = Story::new();
     for _ in 0..2 {
         story.register(registration(W, 2, &["a", "b"]));
-        if story.state.books().unfinished == 0 {
+        if story.state.stats().unfinished == 0 {
             story.accept(&["a poison"]);
         }
         story.run(W);
@@ -136,7 +136,7 @@ fn a_busy_worker_is_held_free_for_a_task_that_must_run_alone() {
     story.state.change_catalog(story.now, change, To("change"));
     assert_eq!(story.work(W, 1, Vec::new(), 1), [], "it is to finish what it has");
     assert_eq!(ids(&story.work(W, 0, vec![ended(first[0].id, success())], 1)), ["a poison"]);
-    let end = story.state.look(&id("a poison")).and_then(|look| look.lease).expect("a lease");
+    let end = story.state.task_view(&id("a poison")).and_then(|look| look.lease).expect("a lease");
     story.work(W, 0, vec![ended(end.0, success())], 1);
     assert_eq!(story.end("a poison").status, TaskStatus::Success);
     assert_eq!((story.status("b 2"), story.status("b 3")), (Some(TaskStatus::Started), Some(TaskStatus::Started)));

@@ -22,10 +22,10 @@ fn a_lease_that_never_arrived_goes_elsewhere_and_counts_as_no_loss() {
     story.state.work(story.now, parked, To("slot"));
     story.later(secs(1));
     beats(&mut story, secs(2), &[]);
-    assert_eq!(story.state.look(&id("a 1")).expect("it lives").lease, Some((lease.id, W)), "it may be on its way");
+    assert_eq!(story.state.task_view(&id("a 1")).expect("it lives").lease, Some((lease.id, W)), "it may be on its way");
     story.work(V, 0, Vec::new(), 1);
     beats(&mut story, secs(3), &[]);
-    let look = story.state.look(&id("a 1")).expect("it lives");
+    let look = story.state.task_view(&id("a 1")).expect("it lives");
     let (again, worker) = look.lease.expect("a lease");
     assert_eq!((worker, look.losses, look.attempt), (V, 0, 1), "nor to another connection of that worker");
     let stop = Answer::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
@@ -46,7 +46,7 @@ fn a_lease_that_one_beat_told_of_is_not_taken_for_one_that_never_came() {
     story.later(secs(1));
     // It has ended, and its outcome is on its way.
     beats(&mut story, secs(10), &[]);
-    assert_eq!(story.state.look(&id("a 1")).expect("it lives").lease, Some((lease.id, W)));
+    assert_eq!(story.state.task_view(&id("a 1")).expect("it lives").lease, Some((lease.id, W)));
     story.work(W, 0, vec![ended(lease.id, success())], 0);
     assert_eq!(story.end("a 1").status, TaskStatus::Success);
 }

@@ -27,11 +27,11 @@ fn a_task_is_described_whole_before_and_after_its_end() {
     assert_eq!((late.status, late.offered, late.due_at), (TaskStatus::Scheduled, true, Some(due)));
 
     let leases = story.work(W, 0, vec![], 1);
-    let long = Failure::new(ErrorKind::Trap, "ö".repeat(SETBACK_MAX));
+    let long = Failure::new(ErrorKind::Trap, "ö".repeat(LAST_FAILURE_MAX));
     story.work(W, 0, vec![ended(leases[0].id, Outcome::Failure(long))], 1);
     let retried = describe(&mut story, "a retried").expect("it is to be retried");
     assert_eq!((retried.status, retried.error_kind), (TaskStatus::Retrying, Some(ErrorKind::Trap)));
-    assert_eq!(retried.error, Some("ö".repeat(SETBACK_MAX / 2)), "only so much is kept");
+    assert_eq!(retried.error, Some("ö".repeat(LAST_FAILURE_MAX / 2)), "only so much is kept");
     let due_at = retried.due_at.expect("a moment");
     assert!(due_at > story.now.wall + secs(50) && due_at < story.now.wall + secs(150), "{due_at}");
     story.later_alive(secs(1));

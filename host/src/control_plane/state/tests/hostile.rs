@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    control_plane::roster::{CATALOG_BYTES_MAX, CATALOGS_BYTES_MAX, SLOTS_MAX, WORKERS_MAX},
+    control_plane::worker_registry::{CATALOG_BYTES_MAX, CATALOGS_BYTES_MAX, SLOTS_MAX, WORKERS_MAX},
     protocol::{EventQuery, FRAME_ITEMS_MAX},
     task::TASK_NAME_MAX,
 };
@@ -93,7 +93,7 @@ fn tasks_that_requests_wait_for_are_bounded() {
     assert!(!waits(&mut story, "lookup"), "it is answered at once");
     story.later(secs(20));
     drop(story.state.take_outbox());
-    assert_eq!(story.state.books().parked, 0);
+    assert_eq!(story.state.stats().parked, 0);
     assert!(waits(&mut story, "lookup"), "there is room again");
 }
 
@@ -119,10 +119,10 @@ fn onlookers_that_gave_up_do_not_pile_up() {
     for _ in 0..10_000 {
         story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("shut"));
     }
-    assert!(story.state.books().parked < 10, "{:?}", story.state.books());
-    assert!(story.state.onlookers.capacity() < 20);
+    assert!(story.state.stats().parked < 10, "{:?}", story.state.stats());
+    assert!(story.state.event_waiters.capacity() < 20);
     story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("client"));
     story.register(registration(W, 1, &["a"]));
-    story.state.tell_onlookers(story.now);
+    story.state.notify_event_waiters(story.now);
     assert_eq!(story.said("client").len(), 1);
 }

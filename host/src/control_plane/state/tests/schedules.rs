@@ -47,7 +47,7 @@ impl Story {
     }
 
     fn kinds(&self) -> Vec<EventKind> {
-        self.state.feed().after(0).events.iter().map(|event| event.kind).collect()
+        self.state.event_log().after(0).events.iter().map(|event| event.kind).collect()
     }
 }
 
@@ -153,7 +153,7 @@ fn the_schedule_of_a_module_goes_with_its_last_worker_and_changes_with_the_newes
     assert_eq!(story.schedules(), [], "it says no more when");
     story.state.leave(story.now, W, To("leave"));
     story.later(secs(31));
-    assert_eq!(story.state.books().timers, 0);
+    assert_eq!(story.state.stats().timers, 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn an_unknown_name_waits_for_a_worker_for_a_while_after_the_start() {
     let modules = vec![module(vec![info("a", urgent)])];
     story.later_alive(secs(29));
     story.register(Registration { modules, ..registration(W, 1, &[]) });
-    let look = |story: &Story, text: &str| story.state.look(&id(text)).map(|look| (look.status, look.priority));
+    let look = |story: &Story, text: &str| story.state.task_view(&id(text)).map(|look| (look.status, look.priority));
     assert_eq!(look(&story, "a 1"), Some((TaskStatus::Pending, TaskPriority::High)), "its module came later");
     story.later_alive(secs(1));
     assert_eq!(story.end("z 1").error_kind, Some(ErrorKind::NotFound));
@@ -59,7 +59,7 @@ fn each_loss_of_a_worker_gives_unknown_names_their_time_again() {
     assert_eq!(story.status("z 2"), Some(TaskStatus::Pending), "the last loss counts");
     story.cancel("z 2");
     story.later(secs(20));
-    assert_eq!(story.state.books().unfinished, 0);
+    assert_eq!(story.state.stats().unfinished, 0);
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn very_many_unknown_calls_fail_in_steps() {
         story.submit(tasks, Notify::No);
     }
     story.jump(secs(30));
-    assert!((1..3_000).contains(&story.state.books().unfinished), "{:?}", story.state.books());
+    assert!((1..3_000).contains(&story.state.stats().unfinished), "{:?}", story.state.stats());
     story.later(secs(1));
-    assert_eq!(story.state.books(), Books { timers: 1, ..Books::default() }, "the results expire");
+    assert_eq!(story.state.stats(), Stats { timers: 1, ..Stats::default() }, "the results expire");
 }
 
 #[test]
@@ -94,9 +94,9 @@ fn a_name_whose_worker_went_a_moment_ago_waits_with_its_own_policy() {
     let registration = Registration { modules: both, ..registration(W, 1, &[]) };
     story.register(registration.clone());
     story.state.leave(story.now, W, To("leave"));
-    assert!(story.state.roster().infos(story.now.mono).is_empty(), "it left and was not lost");
+    assert!(story.state.registry().infos(story.now.mono).is_empty(), "it left and was not lost");
     story.accept(&["a 1"]);
-    assert_eq!(story.state.look(&id("a 1")).map(|look| look.priority), Some(TaskPriority::High));
+    assert_eq!(story.state.task_view(&id("a 1")).map(|look| look.priority), Some(TaskPriority::High));
     story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("b 1") }], Notify::No);
     story.later(secs(31));
     assert!(

@@ -135,7 +135,7 @@ fn a_hearer_on_whose_connection_nothing_comes_dials_again() {
     let relay = Relay::to(&address);
     let (sender, heard) = mpsc::channel();
     let hear = move |message: &[u8]| tell(&sender, message.to_vec());
-    let _hearer = Nng.hearer(&relay.address, Box::new(hear)).expect("an address");
+    let _subscriber = Nng.subscriber(&relay.address, Box::new(hear)).expect("an address");
     assert_eq!(heard.recv_timeout(LONG).expect("a welcome"), b"welcome");
     relay.forget();
     announcer.announce(b"lost");

@@ -82,14 +82,14 @@ pub struct ByPriority {
 
 /// All that is measured.
 #[derive(Clone, Debug, Default)]
-pub struct Meters {
+pub struct Metrics {
     priorities: [ByPriority; 4],
     names: HashMap<Arc<str>, ByName, DefaultHasher>,
     other: ByName,
     unknown: ByName,
 }
 
-impl Meters {
+impl Metrics {
     /// Notes that an attempt ended.
     pub fn attempt(&mut self, name: &Arc<str>, priority: TaskPriority, waited: Duration, ran: Duration) {
         self.priorities[priority.level()].wait.add(waited);
@@ -156,11 +156,11 @@ mod tests {
 
     #[test]
     fn names_beyond_the_bound_count_together() {
-        let mut meters = Meters::default();
+        let mut metrics = Metrics::default();
         for n in 0..NAMES_MAX + 5 {
-            meters.ended(&n.to_string().into(), TaskStatus::Success);
+            metrics.ended(&n.to_string().into(), TaskStatus::Success);
         }
-        assert_eq!(meters.names().count(), NAMES_MAX + 1);
-        assert_eq!(meters.names().find(|(name, _)| *name == OTHER).map(|(_, meter)| meter.ended[0]), Some(5));
+        assert_eq!(metrics.names().count(), NAMES_MAX + 1);
+        assert_eq!(metrics.names().find(|(name, _)| *name == OTHER).map(|(_, meter)| meter.ended[0]), Some(5));
     }
 }

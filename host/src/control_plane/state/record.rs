@@ -1,7 +1,7 @@
 //! An unfinished task, and how it stands: what the state keeps of it until its end.
 //!
 //! Apart from `tasks`, which moves it, because every other part reads it. Invariant: what only one
-//! standing has is in [`Standing`], so that no task has a lease and a place in the schedule.
+//! standing has is in [`Phase`], so that no task has a lease and a place in the schedule.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,11 +26,11 @@ use crate::{
 /// So many sessions may hear of the end of one task.
 pub const TASK_SESSIONS_MAX: usize = 64;
 /// Bytes that are kept of why an attempt failed, until its task ends.
-pub const SETBACK_MAX: usize = 1_024;
+pub const LAST_FAILURE_MAX: usize = 1_024;
 
 /// How an unfinished task stands, with what only that standing has.
 #[derive(Debug)]
-pub(super) enum Standing {
+pub(super) enum Phase {
     /// In the queue, at this place.
     Queued(Position),
     /// Waits for a moment.
@@ -52,7 +52,7 @@ pub(super) enum Wait {
 
 /// An unfinished task.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct TaskRecord {
     pub(super) name: Arc<str>,
     pub(super) args: Json,
     pub(super) kwargs: Json,
@@ -62,7 +62,7 @@ pub(super) struct Entry {
     /// When it was first due.
     pub(super) due_at: Moment,
     pub(super) waiting_since: Moment,
-    pub(super) standing: Standing,
+    pub(super) phase: Phase,
     /// Attempts that were begun and not lost.
     pub(super) attempt: u32,
     /// Crashes of workers while it ran.
@@ -82,20 +82,20 @@ pub(super) struct Entry {
     /// Who is called back at its end.
     pub(super) callback: Option<Arc<CallbackInfo>>,
     /// How its last attempt failed, if one did.
-    pub(super) setback: Option<Box<Setback>>,
+    pub(super) last_failure: Option<Box<LastFailure>>,
 }
 
 /// How an attempt failed that is not the last one.
 #[derive(Debug)]
-pub(super) struct Setback {
+pub(super) struct LastFailure {
     pub(super) kind: ErrorKind,
-    /// Why, at most [`SETBACK_MAX`] bytes of it.
+    /// Why, at most [`LAST_FAILURE_MAX`] bytes of it.
     pub(super) message: Box<str>,
     /// When the next attempt is due.
     pub(super) next_at: Timestamp,
 }
 
-impl Entry {
+impl TaskRecord {
     pub(super) fn bytes(&self) -> usize {
         let callback = self.callback.as_ref().map_or(0, |callback| callback.size());
         self.args.as_str().len() + self.kwargs.as_str().len() + callback
@@ -142,11 +142,11 @@ impl Entry {
 
     /// When its next attempt is due, while it waits for that moment.
     pub(super) fn due_on(&self) -> Option<Timestamp> {
-        match self.standing {
-            Standing::Due(Wait::Retry(_)) => self.setback.as_ref().map(|setback| setback.next_at),
-            Standing::Due(Wait::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
-            Standing::Due(Wait::Eta(eta)) => Some(eta),
-            Standing::Queued(_) | Standing::Leased { .. } => None,
+        match self.phase {
+            Phase::Due(Wait::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
+            Phase::Due(Wait::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
+            Phase::Due(Wait::Eta(eta)) => Some(eta),
+            Phase::Queued(_) | Phase::Leased { .. } => None,
         }
     }
 
@@ -155,11 +155,11 @@ impl Entry {
     }
 
     pub(super) fn status(&self) -> TaskStatus {
-        match &self.standing {
-            Standing::Leased { started_at: Some(_), .. } => TaskStatus::Started,
-            Standing::Due(Wait::Retry(_)) => TaskStatus::Retrying,
-            Standing::Due(Wait::Countdown(_) | Wait::Eta(_)) => TaskStatus::Scheduled,
-            Standing::Queued(_) | Standing::Leased { started_at: None, .. } => TaskStatus::Pending,
+        match &self.phase {
+            Phase::Leased { started_at: Some(_), .. } => TaskStatus::Started,
+            Phase::Due(Wait::Retry(_)) => TaskStatus::Retrying,
+            Phase::Due(Wait::Countdown(_) | Wait::Eta(_)) => TaskStatus::Scheduled,
+            Phase::Queued(_) | Phase::Leased { started_at: None, .. } => TaskStatus::Pending,
         }
     }
 }
@@ -172,7 +172,7 @@ pub(super) struct Granted {
 }
 
 /// What became of an offered task.
-pub(super) enum Taken {
+pub(super) enum SubmitOutcome {
     Live,
     Ended(Arc<TaskResult>),
     Refused(String),

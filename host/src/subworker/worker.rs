@@ -1,4 +1,4 @@
-//! The crew of a worker: one thread a slot, one for the beat, one that keeps an eye on the slots.
+//! The threads of a worker: one per slot, a heartbeat thread and a report flusher.
 //!
 //! The same for a subworker and for the control plane's own slots; only the [`Link`] differs.
 //! Invariant: what a slot was granted is reported, once: as an outcome, as not begun, or as
@@ -80,7 +80,7 @@ pub struct Identity {
 
 /// A worker could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum CrewError {
+pub enum WorkerError {
     /// The control plane does not want it.
     #[error("the control plane refused this worker: {0}")]
     Refused(String),
@@ -105,9 +105,9 @@ fn after(waited: Duration) -> String {
     if waited.is_zero() { String::new() } else { format!(" after {} s", crate::clock::seconds(waited)) }
 }
 
-/// The running threads of a worker. Dropped without [`Crew::drain`], it stops at once.
+/// The running threads of a worker. Dropped without [`WorkerThreads::drain`], it stops at once.
 #[derive(Debug)]
-pub struct Crew {
+pub struct WorkerThreads {
     shared: Arc<Shared>,
     /// Closed once every slot's thread has ended.
     slots: Receiver<()>,
@@ -157,12 +157,12 @@ enum NoAnswer {
     TooLarge,
 }
 
-impl Crew {
+impl WorkerThreads {
     /// Registers and starts to work. With `reload`, modules are loaded meanwhile, and what changes goes live. Waits
     /// at most `patience` for another worker of the same id to leave, and for a control plane that is just away.
     ///
     /// # Errors
-    /// [`CrewError`] when the control plane refuses or does not answer.
+    /// [`WorkerError`] when the control plane refuses or does not answer.
     pub fn start(
         link: Arc<dyn Link>,
         runtime: Runtime,
@@ -170,7 +170,7 @@ impl Crew {
         identity: Identity,
         reload: Option<Reload>,
         patience: Duration,
-    ) -> Result<Self, CrewError> {
+    ) -> Result<Self, WorkerError> {
         let desks = (0..identity.slots).map(|_| Desk::default()).collect();
         let shared = Arc::new(Shared {
             link,
@@ -194,7 +194,7 @@ impl Crew {
         shared.tell_of_modules();
         let (ended, slots) = mpsc::channel();
         // From here on, whatever fails ends the threads that run already.
-        let mut crew = Self {
+        let mut worker = Self {
             shared: Arc::clone(&shared),
             slots,
             others: Vec::new(),
@@ -210,14 +210,14 @@ impl Crew {
             })?;
         }
         let (beat, keeper) = (Arc::clone(&shared), Arc::clone(&shared));
-        crew.others.push(spawn("fw-beat".into(), move || beat.run_beat())?);
-        crew.others.push(spawn("fw-keeper".into(), move || keeper.run_keeper())?);
+        worker.others.push(spawn("fw-beat".into(), move || beat.run_beat())?);
+        worker.others.push(spawn("fw-keeper".into(), move || keeper.run_keeper())?);
         if let Some(reload) = reload {
             let (reloader, stop, loading) = Reloader::new(shared, reload);
-            crew.others.push(spawn("fw-reload".into(), move || reloader.run())?);
-            (crew.reloading, crew.loading) = (Some(stop), loading);
+            worker.others.push(spawn("fw-reload".into(), move || reloader.run())?);
+            (worker.reloading, worker.loading) = (Some(stop), loading);
         }
-        Ok(crew)
+        Ok(worker)
     }
 
     /// Takes no more work, finishes what runs, at most `limit` long, hands the rest back, and ends.
@@ -313,7 +313,7 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for WorkerThreads {
     /// Stops what runs, leaves, and waits little more than a second, however things stand.
     fn drop(&mut self) {
         if self.over {
@@ -371,7 +371,7 @@ impl Shared {
 
     /// Registers for the first time. Another worker of the same id may be draining, or hang until it is
     /// lost, and the control plane may be away for a moment.
-    fn register_within(&self, key: Uuid, patience: Duration) -> Result<(), CrewError> {
+    fn register_within(&self, key: Uuid, patience: Duration) -> Result<(), WorkerError> {
         let worker = &self.identity.worker_id;
         let (begun, mut is_announced) = (Instant::now(), false);
         loop {
@@ -380,19 +380,19 @@ impl Shared {
                     info!(worker, "the other worker is gone: registered");
                     return Ok(());
                 }
-                Err(failure @ (CrewError::IdInUse { .. } | CrewError::Call(_))) => failure,
+                Err(failure @ (WorkerError::IdInUse { .. } | WorkerError::Call(_))) => failure,
                 other => return other,
             };
             let waited = begun.elapsed();
             if waited >= patience {
                 return Err(match failure {
-                    CrewError::IdInUse { worker_id, .. } => {
-                        CrewError::IdInUse { worker_id, waited: patience.max(Duration::from_secs(waited.as_secs())) }
+                    WorkerError::IdInUse { worker_id, .. } => {
+                        WorkerError::IdInUse { worker_id, waited: patience.max(Duration::from_secs(waited.as_secs())) }
                     }
                     other => other,
                 });
             }
-            if !is_announced && waited >= SOON && matches!(failure, CrewError::IdInUse { .. }) {
+            if !is_announced && waited >= SOON && matches!(failure, WorkerError::IdInUse { .. }) {
                 is_announced = true;
                 let timeout_s = crate::clock::seconds(patience);
                 warn!(worker, timeout_s, "another worker with this id is still connected: waiting until it is gone");
@@ -401,7 +401,7 @@ impl Shared {
         }
     }
 
-    fn register(&self, key: Uuid, previous: Option<Uuid>, limit: Duration) -> Result<(), CrewError> {
+    fn register(&self, key: Uuid, previous: Option<Uuid>, limit: Duration) -> Result<(), WorkerError> {
         let Identity { worker_id, address, slots } = self.identity.clone();
         let catalog = self.catalog();
         let registration =
@@ -411,14 +411,14 @@ impl Shared {
                 self.told.store(catalog.revision(), Ordering::SeqCst);
                 Ok(())
             }
-            WorkerReply::Refused(why) => Err(CrewError::Refused(why)),
+            WorkerReply::Refused(why) => Err(WorkerError::Refused(why)),
             WorkerReply::IdInUse(_) => {
                 let worker_id = self.identity.worker_id.clone();
-                Err(CrewError::IdInUse { worker_id, waited: Duration::ZERO })
+                Err(WorkerError::IdInUse { worker_id, waited: Duration::ZERO })
             }
             other => {
                 debug!(?other, "the control plane answered a registration with something else");
-                Err(CrewError::Refused("it answered a registration with something else".into()))
+                Err(WorkerError::Refused("it answered a registration with something else".into()))
             }
         }
     }

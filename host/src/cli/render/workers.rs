@@ -38,7 +38,7 @@ pub(super) fn note_no_worker() {
 }
 
 /// Shows workers.
-pub(in crate::cli) fn crew(workers: &[WorkerInfo], json: bool) -> Outcome {
+pub(in crate::cli) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
     if json {
         out_json(&workers.iter().map(WorkerShape::from).collect::<Vec<_>>())?;
     } else if !workers.is_empty() {

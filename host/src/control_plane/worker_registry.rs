@@ -1,4 +1,4 @@
-//! The roster: which workers there are, what they have loaded and what their slots do.
+//! The registry of workers: which ones are connected, what they have loaded and what their slots do.
 //!
 //! Keeps books, decides nothing: who gets what is decided in [`super::state`]. Invariants: `offers`
 //! counts, for each task name, the workers in the roster whose catalog has it, and how many of them
@@ -301,7 +301,7 @@ pub struct Turnover {
 
 /// The workers.
 #[derive(Debug)]
-pub struct Roster<R> {
+pub struct WorkerRegistry<R> {
     workers: BTreeMap<Uuid, Worker<R>>,
     offers: BTreeMap<Arc<str>, Offer>,
     /// Names that nobody offers any more, until when they may come back, and their policy.
@@ -315,7 +315,7 @@ pub struct Roster<R> {
     changes: Vec<Change>,
 }
 
-impl<R> Default for Roster<R> {
+impl<R> Default for WorkerRegistry<R> {
     fn default() -> Self {
         Self {
             workers: BTreeMap::new(),
@@ -330,7 +330,7 @@ impl<R> Default for Roster<R> {
     }
 }
 
-impl<R> Roster<R> {
+impl<R> WorkerRegistry<R> {
     /// Why a worker cannot be taken in, if it cannot.
     pub fn refusal(&self, registration: &Registration) -> Option<String> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
@@ -540,7 +540,7 @@ impl<R> Roster<R> {
             && self.workers.iter().any(|(other, worker)| *other != key && stays(worker) && worker.can_run(name))
     }
 
-    /// As [`Roster::offered`], for tasks submitted before, too.
+    /// As [`WorkerRegistry::offered`], for tasks submitted before, too.
     pub fn known(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
         let offer = self.offers.get_key_value(name).map(|(name, offer)| (name, &offer.policy));
         offer.or_else(|| {

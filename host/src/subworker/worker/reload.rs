@@ -24,8 +24,8 @@ use crate::{
     clock::{self, Timestamp},
     protocol::{CatalogChange, WorkerReply, WorkerRequest},
     runtime::{
-        Catalog, Change, Content, LOADS_MAX, LoadError, Module, Pace, SourceError, Unusable, Watch, WatchEnd, awaited,
-        in_order, name_of,
+        Catalog, Change, Content, LOADS_MAX, LoadError, Module, ModuleError, Pace, SourceError, Watch, WatchEnd,
+        awaited, in_order, name_of,
     },
     task::{LoadFailure, ModuleStatus, ModuleVersion},
 };
@@ -322,7 +322,7 @@ impl Reloader {
     }
 
     /// Notes that a file is of no use. Returns whether the draft has changed.
-    fn refuse(&mut self, draft: &mut Catalog, path: &Path, why: &Unusable) -> bool {
+    fn refuse(&mut self, draft: &mut Catalog, path: &Path, why: &ModuleError) -> bool {
         self.candidates.remove(path);
         let error = why.to_string();
         self.log_refusal(draft, path, None, &error);
@@ -490,7 +490,7 @@ impl Reloader {
                     trial.remove(&other);
                 } else if self.comes_before(module.path(), &other) {
                     displaced.extend(trial.remove(&other));
-                    let why = Unusable::TaskTaken { task: task.name.clone(), other: module.path().to_owned() };
+                    let why = ModuleError::TaskTaken { task: task.name.clone(), other: module.path().to_owned() };
                     trial.set_error(&other, failure(&why.to_string()));
                 }
             }

@@ -4,10 +4,10 @@
 
 use uuid::Uuid;
 
-use super::{Standing, State, Way};
+use super::{Phase, Responder, State};
 use crate::{
     clock::Moment,
-    control_plane::{meters::Meters, queue::Position},
+    control_plane::{metrics::Metrics, queue::Position},
     protocol::LeaseId,
     task::{TaskId, TaskPriority, TaskStatus},
 };
@@ -25,7 +25,7 @@ pub struct Counts {
 
 /// How much there is of everything, for whoever looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Books {
+pub struct Stats {
     /// Tasks that have not ended.
     pub unfinished: usize,
     /// Bytes of arguments that they hold.
@@ -46,7 +46,7 @@ pub struct Books {
 
 /// How one unfinished task stands, for whoever looks.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
+pub struct TaskView<'a> {
     /// Its task name.
     pub name: &'a str,
     /// How it stands.
@@ -65,15 +65,15 @@ pub struct Look<'a> {
     pub lease: Option<(LeaseId, Uuid)>,
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
     /// What was measured of tasks so far.
-    pub fn meters(&self) -> &Meters {
-        &self.meters
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// How many tasks are unfinished.
@@ -82,8 +82,8 @@ impl<R: Way> State<R> {
     }
 
     /// How much there is of everything.
-    pub fn books(&self) -> Books {
-        Books {
+    pub fn stats(&self) -> Stats {
+        Stats {
             unfinished: self.tasks.len(),
             bytes: self.bytes,
             queued: self.queue.len(),
@@ -96,21 +96,21 @@ impl<R: Way> State<R> {
     }
 
     /// How a task stands that has not ended.
-    pub fn look(&self, id: &TaskId) -> Option<Look<'_>> {
-        let entry = self.tasks.get(id)?;
-        let (position, lease) = match entry.standing {
-            Standing::Queued(position) => (Some(position), None),
-            Standing::Due { .. } => (None, None),
-            Standing::Leased { lease, position, .. } => (Some(position), Some(lease)),
+    pub fn task_view(&self, id: &TaskId) -> Option<TaskView<'_>> {
+        let record = self.tasks.get(id)?;
+        let (position, lease) = match record.phase {
+            Phase::Queued(position) => (Some(position), None),
+            Phase::Due { .. } => (None, None),
+            Phase::Leased { lease, position, .. } => (Some(position), Some(lease)),
         };
-        Some(Look {
-            name: &entry.name,
-            status: entry.status(),
-            priority: entry.priority,
+        Some(TaskView {
+            name: &record.name,
+            status: record.status(),
+            priority: record.priority,
             position,
-            waiting_since: entry.waiting_since,
-            attempt: entry.attempt,
-            losses: entry.losses,
+            waiting_since: record.waiting_since,
+            attempt: record.attempt,
+            losses: record.losses,
             lease: lease.and_then(|lease| Some((lease, self.leases.get(&lease)?.worker))),
         })
     }

@@ -1,4 +1,4 @@
-//! The ways back to whoever asked, and how an answer is written for each.
+//! Where replies go, and how a reply is written for each kind of recipient.
 
 use std::sync::mpsc::SyncSender;
 
@@ -6,27 +6,27 @@ use tokio::sync::oneshot;
 
 use super::state::{self, Answer};
 use crate::{
-    protocol::{Reply, Submitted, WorkerReply, codec, original},
+    protocol::{Reply, Submitted, WorkerReply, codec, python_compat},
     task::{CallbackInfo, SerializationFormat, TaskId},
     transport,
 };
 
-/// A way back to whoever asked.
+/// Where a reply goes.
 #[derive(Debug)]
-pub enum Way {
+pub enum ReplyTo {
     /// To a client or subworker of ours, in the form it asked in.
     Peer {
-        /// Its request's way back.
+        /// The open request.
         reply: transport::Reply,
         /// The form.
         format: SerializationFormat,
     },
     /// To a client of the Python original.
     Original {
-        /// Its request's way back.
+        /// The open request.
         reply: transport::Reply,
         /// What it asked.
-        question: Question,
+        request: OriginalRequest,
     },
     /// To a thread of this process.
     Local(SyncSender<WorkerReply>),
@@ -38,7 +38,7 @@ pub enum Way {
 
 /// What a client of the original asked.
 #[derive(Debug)]
-pub enum Question {
+pub enum OriginalRequest {
     /// A submission.
     Submit {
         /// The task.
@@ -52,25 +52,25 @@ pub enum Question {
     Cancel(String),
 }
 
-impl Way {
+impl ReplyTo {
     /// Sends an answer.
     pub fn send(self, answer: Answer) {
         match (self, answer) {
-            (Way::Peer { reply, format }, Answer::Client(answer)) => {
+            (ReplyTo::Peer { reply, format }, Answer::Client(answer)) => {
                 reply.send(&fit(codec::encode(format, &answer), |why| codec::encode(format, &Reply::Refused(why))));
             }
-            (Way::Peer { reply, format }, Answer::Worker(answer)) => {
+            (ReplyTo::Peer { reply, format }, Answer::Worker(answer)) => {
                 reply.send(&fit(codec::encode(format, &answer), |why| {
                     codec::encode(format, &WorkerReply::Refused(why))
                 }));
             }
-            (Way::Original { reply, question }, Answer::Client(answer)) => reply.send(&question.answer(&answer)),
+            (ReplyTo::Original { reply, request }, Answer::Client(answer)) => reply.send(&request.answer(&answer)),
             // A thread that no longer listens is on its way out.
-            (Way::Local(sender), Answer::Worker(answer)) => drop(sender.try_send(answer)),
+            (ReplyTo::Local(sender), Answer::Worker(answer)) => drop(sender.try_send(answer)),
             // Who no longer waits has gone.
-            (Way::Awaited(sender), Answer::Client(answer)) => drop(sender.send(answer)),
-            (Way::Nobody, _) => {}
-            (way, answer) => debug_assert!(false, "{answer:?} cannot go to {way:?}"),
+            (ReplyTo::Awaited(sender), Answer::Client(answer)) => drop(sender.send(answer)),
+            (ReplyTo::Nobody, _) => {}
+            (reply_to, answer) => debug_assert!(false, "{answer:?} cannot go to {reply_to:?}"),
         }
     }
 }
@@ -84,30 +84,30 @@ fn fit(answer: Vec<u8>, refuse: impl FnOnce(String) -> Vec<u8>) -> Vec<u8> {
     refuse(format!("the answer of {} bytes is over the limit of {} bytes", answer.len(), transport::PAYLOAD_MAX))
 }
 
-impl state::Way for Way {
+impl state::Responder for ReplyTo {
     fn is_open(&self) -> bool {
         match self {
-            Way::Peer { reply, .. } | Way::Original { reply, .. } => reply.is_open(),
-            Way::Local(_) => true,
-            Way::Awaited(sender) => !sender.is_closed(),
-            Way::Nobody => false,
+            ReplyTo::Peer { reply, .. } | ReplyTo::Original { reply, .. } => reply.is_open(),
+            ReplyTo::Local(_) => true,
+            ReplyTo::Awaited(sender) => !sender.is_closed(),
+            ReplyTo::Nobody => false,
         }
     }
 }
 
-impl Question {
+impl OriginalRequest {
     fn answer(&self, answer: &Reply) -> Vec<u8> {
         match (self, answer) {
             (Self::Submit { callback, .. }, Reply::Submitted(taken)) => match &taken[..] {
-                [Submitted::Ended(ended)] => original::ended(ended, callback.as_ref()),
+                [Submitted::Ended(ended)] => python_compat::ended(ended, callback.as_ref()),
                 [Submitted::Refused(why)] => self.refused(why),
                 _ => self.refused("the task has ended, and its result is no longer known"),
             },
-            (Self::Query(id), Reply::Found(found)) if found.len() == 1 => original::query(id, &found[0]),
-            (Self::Cancel(id), Reply::Cancelled(stopped)) => original::cancel(id, stopped == &[true]),
+            (Self::Query(id), Reply::Found(found)) if found.len() == 1 => python_compat::query(id, &found[0]),
+            (Self::Cancel(id), Reply::Cancelled(stopped)) => python_compat::cancel(id, stopped == &[true]),
             (_, Reply::Refused(why)) => self.refused(why),
-            (question, answer) => {
-                debug_assert!(false, "{answer:?} is no answer to {question:?}");
+            (request, answer) => {
+                debug_assert!(false, "{answer:?} is no answer to {request:?}");
                 self.refused("internal error")
             }
         }
@@ -115,8 +115,8 @@ impl Question {
 
     fn refused(&self, why: &str) -> Vec<u8> {
         match self {
-            Self::Submit { id, .. } => original::failure(&id.to_string(), why),
-            Self::Query(_) | Self::Cancel(_) => original::error(why),
+            Self::Submit { id, .. } => python_compat::failure(&id.to_string(), why),
+            Self::Query(_) | Self::Cancel(_) => python_compat::error(why),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Question, Standing, State, Timer, Way, wait};
+use super::{Phase, Responder, State, TaskRecord, Timer, WaitCondition, wait};
 use crate::control_plane::{
-    events::Told,
+    events::NewEvent,
     results::{About, Kept},
 };
 use crate::{
@@ -43,15 +43,15 @@ pub struct Detail {
 
 /// A task that may be shown.
 enum Seen<'a> {
-    Live(&'a TaskId, &'a Entry),
+    Live(&'a TaskId, &'a TaskRecord),
     Ended(&'a Kept),
 }
 
-impl<R: Way> State<R> {
+impl<R: Responder> State<R> {
     /// Tells a client of tasks.
-    pub fn tasks(&mut self, now: Now, query: &TaskQuery, from: R) {
+    pub fn tasks(&mut self, now: Now, query: &TaskQuery, reply_to: R) {
         let page = self.page(now, query);
-        self.say(from, Reply::Tasks(page));
+        self.reply(reply_to, Reply::Tasks(page));
     }
 
     /// The tasks that a query asks for: running ones first, then waiting ones in the order of the
@@ -89,7 +89,7 @@ impl<R: Way> State<R> {
             matching += 1;
             if matching > skip && tasks.len() < limit {
                 tasks.push(match task {
-                    Seen::Live(id, entry) => self.summary(id, entry),
+                    Seen::Live(id, record) => self.summary(id, record),
                     Seen::Ended(kept) => summary_of(kept),
                 });
             }
@@ -102,15 +102,15 @@ impl<R: Way> State<R> {
         let newest = |log: &crate::control_plane::reports::ReportLog| {
             log.after(log.last().saturating_sub(REPORTS_SHOWN as u64)).cloned().collect()
         };
-        if let Some(entry) = self.tasks.get(id) {
+        if let Some(record) = self.tasks.get(id) {
             return Some(Detail {
-                summary: self.summary(id, entry),
-                args: entry.args.clone(),
-                kwargs: entry.kwargs.clone(),
-                policy: entry.policy.clone(),
+                summary: self.summary(id, record),
+                args: record.args.clone(),
+                kwargs: record.kwargs.clone(),
+                policy: record.policy.clone(),
                 ended: None,
-                progress: entry.reports.progress().cloned(),
-                reports: newest(&entry.reports),
+                progress: record.reports.progress().cloned(),
+                reports: newest(&record.reports),
             });
         }
         let kept = self.results.peek(now.mono, id)?;
@@ -129,39 +129,39 @@ impl<R: Way> State<R> {
     }
 
     /// Tells a client all that is known of a task.
-    pub fn describe(&mut self, now: Now, id: &TaskId, from: R) {
+    pub fn describe(&mut self, now: Now, id: &TaskId, reply_to: R) {
         let task = match self.tasks.get(id) {
-            Some(entry) => Some(self.view(id, entry)),
+            Some(record) => Some(self.view(id, record)),
             None => self.results.peek(now.mono, id).map(|kept| self.view_of_ended(kept)),
         };
-        self.say(from, Reply::Described(task.map(Box::new)));
+        self.reply(reply_to, Reply::Described(task.map(Box::new)));
     }
 
     /// A task that has not ended.
-    pub(super) fn view(&self, id: &TaskId, entry: &Entry) -> Task {
-        let begun = self.begun(entry);
-        let setback = entry.setback.as_deref();
+    pub(super) fn view(&self, id: &TaskId, record: &TaskRecord) -> Task {
+        let begun = self.begun(record);
+        let last_failure = record.last_failure.as_deref();
         Task {
             id: id.clone(),
-            name: entry.name.to_string(),
-            args: entry.args.clone(),
-            kwargs: entry.kwargs.clone(),
-            priority: entry.priority,
-            created_at: entry.created_at,
+            name: record.name.to_string(),
+            args: record.args.clone(),
+            kwargs: record.kwargs.clone(),
+            priority: record.priority,
+            created_at: record.created_at,
             started_at: begun.map(|(at, _)| at),
             completed_at: None,
-            status: entry.status(),
+            status: record.status(),
             result: None,
-            error: setback.map(|setback| setback.message.to_string()),
-            attempt: entry.attempt,
-            progress: entry.reports.progress().cloned(),
-            error_kind: setback.map(|setback| setback.kind),
+            error: last_failure.map(|last_failure| last_failure.message.to_string()),
+            attempt: record.attempt,
+            progress: record.reports.progress().cloned(),
+            error_kind: last_failure.map(|last_failure| last_failure.kind),
             worker_id: begun.and_then(|(_, worker)| worker).map(ToString::to_string),
-            due_at: entry.due_on(),
-            offered: self.roster.has(&entry.name),
-            unknown_until: if entry.unclaimed { self.claimable_until(&entry.name, id) } else { None },
+            due_at: record.due_on(),
+            offered: self.registry.has(&record.name),
+            unknown_until: if record.unclaimed { self.claimable_until(&record.name, id) } else { None },
             module_version: None,
-            callback: entry.callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address))),
+            callback: record.callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address))),
         }
     }
 
@@ -187,7 +187,7 @@ impl<R: Way> State<R> {
             error_kind: result.error_kind,
             worker_id: result.worker_id,
             due_at: None,
-            offered: self.roster.has(&about.name),
+            offered: self.registry.has(&about.name),
             unknown_until: None,
             module_version: result.module_version,
             callback: result.callback,
@@ -206,19 +206,19 @@ impl<R: Way> State<R> {
     }
 
     fn live<'a>(&'a self, id: &'a TaskId) -> Option<Seen<'a>> {
-        self.tasks.get(id).map(|entry| Seen::Live(id, entry))
+        self.tasks.get(id).map(|record| Seen::Live(id, record))
     }
 
     /// Whether a query asks for a task. The summary is only made of those that are shown.
     fn is_asked_for(&self, query: &TaskQuery, task: &Seen<'_>) -> bool {
         match task {
-            Seen::Live(_, entry) => {
-                let begun = self.begun(entry);
+            Seen::Live(_, record) => {
+                let begun = self.begun(record);
                 query.matches(
-                    entry.status(),
-                    &entry.name,
+                    record.status(),
+                    &record.name,
                     begun.and_then(|(_, worker)| worker).map(|id| &**id),
-                    begun.map_or(entry.created_at, |(at, _)| at),
+                    begun.map_or(record.created_at, |(at, _)| at),
                 )
             }
             Seen::Ended(Kept { result, about, .. }) => query.matches(
@@ -231,60 +231,60 @@ impl<R: Way> State<R> {
     }
 
     /// When the attempt that runs began, and at which worker.
-    fn begun(&self, entry: &Entry) -> Option<(Timestamp, Option<&Arc<str>>)> {
-        let Standing::Leased { lease, started_at, .. } = entry.standing else { return None };
-        let worker = || self.roster.get(self.leases.get(&lease)?.worker).map(|worker| &worker.id);
+    fn begun(&self, record: &TaskRecord) -> Option<(Timestamp, Option<&Arc<str>>)> {
+        let Phase::Leased { lease, started_at, .. } = record.phase else { return None };
+        let worker = || self.registry.get(self.leases.get(&lease)?.worker).map(|worker| &worker.id);
         started_at.map(|at| (at, worker()))
     }
 
-    fn summary(&self, id: &TaskId, entry: &Entry) -> TaskSummary {
-        let begun = self.begun(entry);
+    fn summary(&self, id: &TaskId, record: &TaskRecord) -> TaskSummary {
+        let begun = self.begun(record);
         TaskSummary {
             task_id: id.clone(),
-            name: entry.name.clone(),
-            status: entry.status(),
-            priority: entry.priority,
-            created_at: entry.created_at,
+            name: record.name.clone(),
+            status: record.status(),
+            priority: record.priority,
+            created_at: record.created_at,
             started_at: begun.map(|(at, _)| at),
             completed_at: None,
             worker_id: begun.and_then(|(_, worker)| worker).cloned(),
-            attempt: entry.attempt,
-            error: entry.setback.as_deref().map(|setback| first_line(&setback.message)),
-            due_at: entry.due_on(),
+            attempt: record.attempt,
+            error: record.last_failure.as_deref().map(|last_failure| first_line(&last_failure.message)),
+            due_at: record.due_on(),
         }
     }
 
     /// Tells a client what happened, once there is something to tell.
-    pub fn events(&mut self, now: Now, query: EventQuery, from: R) {
-        let question = Question::Events { after: query.after };
-        if self.feed.last() == query.after && query.wait_ms > 0 {
-            self.park(now, question, wait(query.wait_ms), from);
+    pub fn events(&mut self, now: Now, query: EventQuery, reply_to: R) {
+        let condition = WaitCondition::Events { after: query.after };
+        if self.event_log.last() == query.after && query.wait_ms > 0 {
+            self.park(now, condition, wait(query.wait_ms), reply_to);
             // Those whose wait is over, or who are gone, make room, so that they cannot pile up.
-            if self.onlookers.len() == self.onlookers.capacity() {
-                let onlookers = std::mem::take(&mut self.onlookers);
-                self.onlookers = self.those_who_wait(onlookers);
+            if self.event_waiters.len() == self.event_waiters.capacity() {
+                let event_waiters = std::mem::take(&mut self.event_waiters);
+                self.event_waiters = self.those_who_wait(event_waiters);
             }
-            self.onlookers.push(self.last_park);
+            self.event_waiters.push(self.last_park);
             // Nothing is new to it, and to those who waited before.
-            self.told = self.feed.last();
+            self.last_notified_event = self.event_log.last();
         } else {
-            let answer = self.answer_to(now, &question);
-            self.say(from, answer);
+            let answer = self.answer_to(now, &condition);
+            self.reply(reply_to, answer);
         }
     }
 
     /// Notes what happened. Who waits for it is told when the state is left.
-    pub(super) fn note_event(&mut self, now: Now, told: Told<'_>) {
-        self.feed.push(now.wall, told);
+    pub(super) fn note_event(&mut self, now: Now, event: NewEvent<'_>) {
+        self.event_log.push(now.wall, event);
     }
 
     /// Tells those who wait for events, if there are any and something happened.
-    pub fn tell_onlookers(&mut self, now: Now) {
-        if self.onlookers.is_empty() || self.told == self.feed.last() {
+    pub fn notify_event_waiters(&mut self, now: Now) {
+        if self.event_waiters.is_empty() || self.last_notified_event == self.event_log.last() {
             return;
         }
-        self.told = self.feed.last();
-        for park in std::mem::take(&mut self.onlookers) {
+        self.last_notified_event = self.event_log.last();
+        for park in std::mem::take(&mut self.event_waiters) {
             self.unpark(now, park);
         }
     }

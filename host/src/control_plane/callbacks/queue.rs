@@ -51,7 +51,7 @@ pub struct Waiting {
 
 /// What waits for one address.
 #[derive(Debug, Default)]
-struct Line {
+struct AddressQueue {
     waiting: VecDeque<Waiting>,
     /// Callbacks that have not ended: those that wait, and the one that is being sent.
     count: usize,
@@ -65,9 +65,9 @@ struct Line {
 
 /// Everything that waits.
 #[derive(Debug)]
-pub struct Book {
+pub struct CallbackQueue {
     bounds: Bounds,
-    lines: HashMap<Arc<str>, Line>,
+    lines: HashMap<Arc<str>, AddressQueue>,
     count: usize,
     bytes: usize,
     /// Nothing is sent any more.
@@ -85,7 +85,7 @@ pub enum Posted {
     Refused(CallbackEnd),
 }
 
-impl Book {
+impl CallbackQueue {
     /// Nothing waits yet.
     pub fn new(bounds: Bounds) -> Self {
         Self { bounds, lines: HashMap::new(), count: 0, bytes: 0, stopped: false }
@@ -153,7 +153,7 @@ impl Book {
         }
     }
 
-    /// The next to be sent. It still counts, until it is [ended](Book::end) or [put back](Book::put_back).
+    /// The next to be sent. It still counts, until it is [ended](CallbackQueue::end) or [put back](CallbackQueue::put_back).
     pub fn take(&mut self, address: &str) -> Option<Waiting> {
         self.lines.get_mut(address)?.waiting.pop_front()
     }
@@ -235,89 +235,89 @@ mod tests {
         ends.iter().map(|end| format!("{} {}", end.result.task_id, end.attempts)).collect()
     }
 
-    fn send(book: &mut Book, address: &str) -> CallbackEnd {
-        let waiting = book.take(address).expect("something waits");
-        book.end(address, waiting, Ok(()))
+    fn send(queue: &mut CallbackQueue, address: &str) -> CallbackEnd {
+        let waiting = queue.take(address).expect("something waits");
+        queue.end(address, waiting, Ok(()))
     }
 
     #[test]
     fn what_comes_first_goes_first_and_an_address_is_forgotten_when_all_is_sent() {
-        let mut book = Book::new(Bounds::default());
-        assert!(matches!(book.post(callback(A, "1")), Posted::First(address, _) if *address == *A));
-        assert!(matches!(book.post(callback(A, "2")), Posted::Queued));
-        assert!(matches!(book.post(callback(B, "3")), Posted::First(..)));
-        book.set_out(A);
-        assert_eq!(names(&[send(&mut book, A)]), ["1 1"]);
-        let back = book.take(A).expect("the second");
-        assert!(!book.leave(A), "it is being sent");
-        book.put_back(A, back);
-        assert_eq!(names(&[send(&mut book, A)]), ["2 1"]);
-        assert!(book.leave(A) && !book.leave(B) && book.len() == 1);
-        assert!(matches!(book.post(callback(A, "4")), Posted::First(..)), "somebody must go there anew");
+        let mut queue = CallbackQueue::new(Bounds::default());
+        assert!(matches!(queue.post(callback(A, "1")), Posted::First(address, _) if *address == *A));
+        assert!(matches!(queue.post(callback(A, "2")), Posted::Queued));
+        assert!(matches!(queue.post(callback(B, "3")), Posted::First(..)));
+        queue.set_out(A);
+        assert_eq!(names(&[send(&mut queue, A)]), ["1 1"]);
+        let back = queue.take(A).expect("the second");
+        assert!(!queue.leave(A), "it is being sent");
+        queue.put_back(A, back);
+        assert_eq!(names(&[send(&mut queue, A)]), ["2 1"]);
+        assert!(queue.leave(A) && !queue.leave(B) && queue.len() == 1);
+        assert!(matches!(queue.post(callback(A, "4")), Posted::First(..)), "somebody must go there anew");
     }
 
     #[test]
     fn each_callback_gets_all_its_tries_whenever_it_came() {
-        let mut book = Book::new(Bounds::default());
-        book.post(callback(A, "1"));
-        book.set_out(A);
-        book.post(callback(A, "2"));
-        assert!(book.give_up(A, "gone").is_empty());
-        book.set_out(A);
-        assert!(book.give_up(A, "gone").is_empty());
-        book.set_out(A);
-        let ends = book.give_up(A, "gone");
+        let mut queue = CallbackQueue::new(Bounds::default());
+        queue.post(callback(A, "1"));
+        queue.set_out(A);
+        queue.post(callback(A, "2"));
+        assert!(queue.give_up(A, "gone").is_empty());
+        queue.set_out(A);
+        assert!(queue.give_up(A, "gone").is_empty());
+        queue.set_out(A);
+        let ends = queue.give_up(A, "gone");
         assert_eq!((names(&ends), &ends[0].outcome), (vec!["1 3".to_owned()], &Err("gone".to_owned())));
-        book.set_out(A);
-        assert_eq!(names(&book.give_up(A, "gone")), ["2 3"]);
-        assert!(book.is_empty() && book.leave(A));
-        assert_eq!(book.bytes, 0);
+        queue.set_out(A);
+        assert_eq!(names(&queue.give_up(A, "gone")), ["2 3"]);
+        assert!(queue.is_empty() && queue.leave(A));
+        assert_eq!(queue.bytes, 0);
     }
 
     #[test]
     fn a_visit_that_ends_well_before_its_turn_is_no_failed_try() {
-        let mut book = Book::new(Bounds::default());
-        book.post(callback(A, "1"));
-        book.post(callback(A, "2"));
+        let mut queue = CallbackQueue::new(Bounds::default());
+        queue.post(callback(A, "1"));
+        queue.post(callback(A, "2"));
         for _ in 0..5 {
-            book.set_out(A);
-            book.return_from(A);
+            queue.set_out(A);
+            queue.return_from(A);
         }
-        book.set_out(A);
-        assert!(book.give_up(A, "gone").is_empty());
-        book.set_out(A);
-        assert_eq!(names(&[send(&mut book, A), send(&mut book, A)]), ["1 2", "2 2"]);
+        queue.set_out(A);
+        assert!(queue.give_up(A, "gone").is_empty());
+        queue.set_out(A);
+        assert_eq!(names(&[send(&mut queue, A), send(&mut queue, A)]), ["1 2", "2 2"]);
     }
 
     #[test]
     fn what_comes_when_nothing_is_sent_any_more_ends_at_once() {
-        let mut book = Book::new(Bounds::default());
-        book.post(callback(A, "1"));
-        book.stop();
-        let refused = book.post(callback(A, "2"));
+        let mut queue = CallbackQueue::new(Bounds::default());
+        queue.post(callback(A, "1"));
+        queue.stop();
+        let refused = queue.post(callback(A, "2"));
         assert!(matches!(refused, Posted::Refused(CallbackEnd { outcome: Err(why), .. }) if why.contains("stopped")));
-        assert_eq!(book.len(), 1);
+        assert_eq!(queue.len(), 1);
     }
 
     #[test]
     fn what_does_not_fit_ends_at_once_and_the_others_go_on() {
         let bounds = Bounds { address_max: 2, all_max: 3, ..Bounds::default() };
-        let mut book = Book::new(bounds);
+        let mut queue = CallbackQueue::new(bounds);
         let why = |posted: Posted| match posted {
             Posted::Refused(CallbackEnd { outcome: Err(why), attempts: 0, .. }) => why,
             other => panic!("{other:?}"),
         };
-        book.post(callback(A, "1"));
-        book.post(callback(A, "2"));
-        assert!(why(book.post(callback(A, "3"))).contains("2 callbacks wait for this address"));
-        book.post(callback(B, "4"));
-        assert!(why(book.post(callback(B, "5"))).contains("for all addresses"));
-        send(&mut book, A);
-        assert!(matches!(book.post(callback(B, "6")), Posted::Queued));
-        let mut book = Book::new(Bounds { address_bytes_max: 40, all_bytes_max: 50, ..bounds });
-        book.post(callback(A, "1"));
-        book.post(callback(A, "2"));
-        assert!(why(book.post(callback(A, "3"))).contains("2 callbacks"));
-        assert!(why(book.post(callback(B, "4"))).contains("50 bytes wait already, for all"));
+        queue.post(callback(A, "1"));
+        queue.post(callback(A, "2"));
+        assert!(why(queue.post(callback(A, "3"))).contains("2 callbacks wait for this address"));
+        queue.post(callback(B, "4"));
+        assert!(why(queue.post(callback(B, "5"))).contains("for all addresses"));
+        send(&mut queue, A);
+        assert!(matches!(queue.post(callback(B, "6")), Posted::Queued));
+        let mut queue = CallbackQueue::new(Bounds { address_bytes_max: 40, all_bytes_max: 50, ..bounds });
+        queue.post(callback(A, "1"));
+        queue.post(callback(A, "2"));
+        assert!(why(queue.post(callback(A, "3"))).contains("2 callbacks"));
+        assert!(why(queue.post(callback(B, "4"))).contains("50 bytes wait already, for all"));
     }
 }
