@@ -32,7 +32,7 @@
 //! | [`runtime`] | loads task modules and runs attempts, with wasmtime |
 //! | [`gui`] | the web interface, health checks and metrics |
 //! | [`cli`] | the `fastworker` command |
-//! | [`bench`] | `fastworker bench` |
+//! | [`bench`](mod@bench) | `fastworker bench` |
 //!
 //! # Features
 //!
