@@ -11,7 +11,8 @@
 #![doc = include_str!("../examples/submit.rs")]
 //! ```
 //!
-//! The repository has this as `cargo run --release --workspace --example submit`.
+//! It is an example of the repository: `cargo build --release --workspace --example submit` builds it as
+//! `target/release/examples/submit`.
 //!
 //! # Layout
 //!
@@ -32,12 +33,15 @@
 //! | [`gui`] | the web interface, health checks and metrics |
 //! | [`server`] | a running control plane: its sockets, own worker and web interface |
 //! | [`cli`] | the `fastworker` command |
-//! | [`bench`] | `fastworker bench` |
+//! | [`bench`](mod@bench) | `fastworker bench` |
 //!
 //! # Features
 //!
-//! `runtime` (default) compiles task modules, the web interface and the command. Without it the crate is a light
-//! client: no wasmtime, no subworker, no command.
+//! Both are on by default:
+//!
+//! - `cli`: the `fastworker` command. Without it the crate is a library that embeds a control plane or a subworker.
+//! - `runtime`: task modules and the web interface; `cli` needs it. Without it the crate is a light client: no wasmtime,
+//!   no subworker.
 
 // The domain.
 pub mod task;
@@ -73,10 +77,10 @@ pub mod gui;
 
 pub mod server;
 
-#[cfg(feature = "runtime")]
+#[cfg(feature = "cli")]
 pub mod cli;
 
-#[cfg(feature = "runtime")]
+#[cfg(feature = "cli")]
 pub mod bench;
 
 // Support.

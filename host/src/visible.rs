@@ -50,6 +50,7 @@ pub(crate) fn path(path: &Path) -> String {
 }
 
 /// Escapes a text of several lines, and keeps its line breaks.
+#[cfg(feature = "cli")]
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     if text.contains("\r\n") {
         return escaped(&text.replace("\r\n", "\n"), |char| matches!(char, '\n' | '\t')).into_owned().into();
@@ -59,6 +60,7 @@ pub(crate) fn lines(text: &str) -> Cow<'_, str> {
 
 /// Escapes a text of several lines, and indents all but the first by `indent`, so that none of them looks like a line
 /// of fastworker. Trailing empty lines are removed.
+#[cfg(feature = "cli")]
 pub(crate) fn indented(text: &str, indent: &str) -> String {
     lines(text.trim_end()).replace('\n', &format!("\n{indent}"))
 }
@@ -105,7 +107,7 @@ fn write_escape(shown: &mut String, char: char) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
 

@@ -30,7 +30,7 @@ use crate::{
 /// The bindings that wasmtime generates from the WIT file.
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "../wit/v1",
+        path: "wit",
         world: "task-module",
         imports: { default: trappable },
         ownership: Borrowing { duplicate_if_necessary: true },

@@ -3,50 +3,63 @@
 //! `new` writes them into the new crate with the folders of the repository, below a separate workspace
 //! manifest, from which they inherit the same settings as here.
 
-/// A source file by its path in the repository.
+/// A file of this package. All of them are links into the repository, which `cargo package` follows.
 macro_rules! source {
-    ($path:literal) => {
-        ($path, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../", $path)))
+    ($path:expr) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $path))
+    };
+}
+
+/// A source file of the SDK.
+macro_rules! guest {
+    ($file:literal) => {
+        (concat!("guest-sdk/src/", $file), source!(concat!("sdk/guest/", $file)))
+    };
+}
+
+/// A source file of the SDK's macros.
+macro_rules! macros {
+    ($file:literal) => {
+        (concat!("guest-sdk/macros/src/", $file), source!(concat!("sdk/macros/", $file)))
     };
 }
 
 /// The files of the SDK, by their path below its folder.
 pub(super) const FILES: [(&str, &str); 28] = [
-    source!("guest-sdk/Cargo.toml"),
-    source!("guest-sdk/macros/Cargo.toml"),
-    source!("guest-sdk/macros/src/check.rs"),
-    source!("guest-sdk/macros/src/expand.rs"),
-    source!("guest-sdk/macros/src/lib.rs"),
-    source!("guest-sdk/macros/src/mistakes.rs"),
-    source!("guest-sdk/macros/src/parse.rs"),
-    source!("guest-sdk/macros/src/schedule.rs"),
-    source!("guest-sdk/macros/src/settings.rs"),
-    source!("guest-sdk/macros/src/task.rs"),
-    source!("guest-sdk/macros/src/types.rs"),
-    source!("guest-sdk/macros/src/value.rs"),
-    source!("guest-sdk/src/arguments.rs"),
-    source!("guest-sdk/src/context.rs"),
-    source!("guest-sdk/src/error.rs"),
-    source!("guest-sdk/src/export.rs"),
-    source!("guest-sdk/src/follow_up.rs"),
-    source!("guest-sdk/src/host/imports.rs"),
-    source!("guest-sdk/src/host/mod.rs"),
-    source!("guest-sdk/src/lib.rs"),
-    source!("guest-sdk/src/log.rs"),
-    source!("guest-sdk/src/schema.rs"),
-    source!("guest-sdk/src/task.rs"),
-    source!("guest-sdk/src/testing.rs"),
-    source!("guest-sdk/src/wait.rs"),
-    // A link in the repository.
-    ("guest-sdk/wit/task.wit", source!("wit/v1/task.wit").1),
-    source!("LICENSE-APACHE"),
-    source!("LICENSE-MIT"),
+    ("guest-sdk/Cargo.toml", source!("sdk/guest.toml")),
+    ("guest-sdk/macros/Cargo.toml", source!("sdk/macros.toml")),
+    macros!("check.rs"),
+    macros!("expand.rs"),
+    macros!("lib.rs"),
+    macros!("mistakes.rs"),
+    macros!("parse.rs"),
+    macros!("schedule.rs"),
+    macros!("settings.rs"),
+    macros!("task.rs"),
+    macros!("types.rs"),
+    macros!("value.rs"),
+    guest!("arguments.rs"),
+    guest!("context.rs"),
+    guest!("error.rs"),
+    guest!("export.rs"),
+    guest!("follow_up.rs"),
+    guest!("host/imports.rs"),
+    guest!("host/mod.rs"),
+    guest!("lib.rs"),
+    guest!("log.rs"),
+    guest!("schema.rs"),
+    guest!("task.rs"),
+    guest!("testing.rs"),
+    guest!("wait.rs"),
+    ("guest-sdk/wit/task.wit", source!("wit/task.wit")),
+    ("LICENSE-APACHE", source!("LICENSE-APACHE")),
+    ("LICENSE-MIT", source!("LICENSE-MIT")),
 ];
 
 /// The manifest of the SDK's workspace: that of the repository, without other members and without profiles, which
 /// the new crate defines.
 pub(super) fn workspace() -> String {
-    let (_, whole) = source!("Cargo.toml");
+    let whole = source!("sdk/workspace.toml");
     let (kept, _) = whole.split_once("\n[profile").unwrap_or((whole, ""));
     let lines = kept
         .lines()
