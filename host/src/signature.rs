@@ -7,7 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{json::Json, task::TaskInfo};
 
@@ -88,6 +88,24 @@ pub enum ArgumentError {
     /// Arguments that cannot be read.
     #[error("{0}")]
     Unreadable(Box<str>),
+}
+
+impl ArgumentError {
+    /// The metadata of the result of a call with these arguments, for programs: `{"failure": {"kind": …,
+    /// "details": …}}`, as a task reports its own failures.
+    pub(crate) fn metadata(&self) -> Json {
+        let (kind, details) = match self {
+            Self::TooMany { most, given, .. } => ("too-many-arguments", json!({ "maximum": most, "given": given })),
+            Self::Missing { names, .. } => ("missing-arguments", json!({ "parameters": names })),
+            Self::Unknown { name, .. } => ("unknown-argument", json!({ "argument": name })),
+            Self::Twice { name, .. } => ("duplicate-argument", json!({ "argument": name })),
+            Self::Mismatch { path, expected, found } => {
+                ("type-mismatch", json!({ "path": path, "expected": expected, "found": found }))
+            }
+            Self::Unreadable(_) => ("unreadable-arguments", Value::Null),
+        };
+        Json::of(&json!({ "failure": { "kind": kind, "details": details } })).unwrap_or_else(|_| Json::empty_object())
+    }
 }
 
 /// The schema of a task, as its module declares it.

@@ -89,9 +89,9 @@ fn a_module_that_needs_too_much_memory_or_time_is_refused_alone() {
     let mut cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&bounds).start();
     put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
     put(modules.path(), "slow.wasm", &Guest::new("slow", "2").functions(12_000).bytes());
-    let _ = until_refused(&cluster, "dense", "--compile-memory", Duration::from_mins(2));
+    let _ = until_refused(&cluster, "dense", "the compile memory limit", Duration::from_mins(2));
     // 2 s of processor time, or by the clock on a machine that does much else.
-    let _ = until_refused(&cluster, "slow", "--compile-timeout", Duration::from_mins(2));
+    let _ = until_refused(&cluster, "slow", "the compile timeout", Duration::from_mins(2));
     let sum = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
     assert_eq!(sum.stdout, "8\n");
     assert!(peak(&cluster.control_plane) < 256 << 20, "{}", peak(&cluster.control_plane));

@@ -25,10 +25,10 @@ pub(super) struct Bench {
     /// Module with a task add(x, y) [default: arithmetic.wasm of the examples, if built]
     #[arg(long, env = "FASTWORKER_BENCH_TASK_MODULES", value_name = "PATH", conflicts_with = "control_plane_address")]
     task_modules: Option<PathBuf>,
-    /// Measure the running cluster at this base address instead of starting one. It must have a task add(x, y)
+    /// Measure the running cluster at this base address instead of starting one. It must have a task `add(x, y)`
     #[arg(long, env = "FASTWORKER_BENCH_CONTROL_PLANE_ADDRESS", value_name = "ADDRESS", value_parser = base_address)]
     control_plane_address: Option<Address>,
-    /// Also measure the Python FastWorker that is installed in this virtual environment
+    /// Also measure the Python package fastworker, which is installed in this virtual environment
     #[arg(long, env = "FASTWORKER_BENCH_ORIGINAL", value_name = "FOLDER", conflicts_with = "control_plane_address")]
     original: Option<PathBuf>,
     /// Message format: json or postcard

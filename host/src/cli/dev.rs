@@ -67,6 +67,7 @@ impl Dev {
                 completed_at: Some(started_at),
                 error: Some(error.to_string()),
                 error_kind: Some(ErrorKind::BadArguments),
+                metadata: error.metadata(),
                 ..TaskResult::new(task_id, TaskStatus::Failure)
             };
             return self.show(&result);

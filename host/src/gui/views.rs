@@ -248,6 +248,7 @@ pub(super) async fn task(
         "error_kind": ended.and_then(|ended| ended.error_kind),
         "module_version": ended.and_then(|ended| ended.module_version),
         "callback": ended.and_then(|ended| ended.callback.as_ref()),
+        "metadata": ended.map(|ended| &ended.metadata),
         "progress": progress,
         "reports": reports,
         "can_cancel": !summary.status.is_final(),

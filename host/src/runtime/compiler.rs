@@ -170,10 +170,14 @@ pub(super) fn compile<'a>(runtime: &'a Inner, bytes: &[u8], job: &CompileJob<'a>
 /// process.
 fn memory_limit(configured: u64) -> (u64, &'static str) {
     let soft = |limit: Resource| limit.get().map_or(u64::MAX, |(soft, _hard)| soft);
-    [(configured, "--compile-memory"), (soft(Resource::AS), "`ulimit -v`"), (soft(Resource::DATA), "`ulimit -d`")]
-        .into_iter()
-        .min_by_key(|(bytes, _)| *bytes)
-        .unwrap_or((configured, "--compile-memory"))
+    [
+        (configured, "the compile memory limit"),
+        (soft(Resource::AS), "`ulimit -v`"),
+        (soft(Resource::DATA), "`ulimit -d`"),
+    ]
+    .into_iter()
+    .min_by_key(|(bytes, _)| *bytes)
+    .unwrap_or((configured, "the compile memory limit"))
 }
 
 fn in_process(engine: &Engine, bytes: &[u8], threads: usize) -> Result<Vec<u8>, ModuleError> {

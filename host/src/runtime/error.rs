@@ -151,7 +151,7 @@ pub enum CompileError {
     },
     /// It took too long.
     #[error(
-        "compiling it takes more than {} s {clock}, for a module of {} KB: split its largest functions, or raise --compile-timeout",
+        "compiling it takes more than {} s {clock}, for a module of {} KB: split its largest functions, or raise the compile timeout",
         seconds(*max),
         size.div_ceil(1024)
     )]

@@ -12,7 +12,7 @@ use crate::{
     config::{Address, ExposureError},
     gui::GuiError,
     protocol::RefusalCode,
-    runtime::{ModuleError, SourceError},
+    runtime::{CompileError, ModuleError, SourceError},
     server::ControlPlaneError,
     subworker::{ModulesError, SubWorkerError, worker::WorkerError},
     transport::OpenError,
@@ -50,6 +50,8 @@ fn hint_of(why: &ModuleError) -> Option<&'static str> {
             "build a task module with: cargo build --release --target wasm32-wasip2; \
                  create a crate with: fastworker new NAME",
         ),
+        ModuleError::Compile(CompileError::Memory { .. }) => Some("the compile memory limit is --compile-memory"),
+        ModuleError::Compile(CompileError::Time { .. }) => Some("the compile timeout is --compile-timeout"),
         ModuleError::Empty | ModuleError::Truncated { .. } => Some("build or copy the file again"),
         ModuleError::Unreadable(_) => Some("check the permissions of the file"),
         ModuleError::TaskTaken { .. } => Some("fastworker list --task-modules FILE shows the tasks of one file"),

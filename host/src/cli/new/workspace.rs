@@ -160,16 +160,16 @@ mod tests {
             "workspace.members = [\"crates/*\"]\n[package]\nname = \"a\"",
             "workspace = { resolver = \"3\", members = [\"crates/*\"] }",
         ] {
-            let included = ["/w/crates/x", "/w/crates/x/y", "/w/other"].map(|folder| includes(globs, folder));
-            assert_eq!(included, [Some(true), Some(false), Some(false)], "{globs}");
+            let found = ["/w/crates/x", "/w/crates/x/y", "/w/other"].map(|folder| includes(globs, folder));
+            assert_eq!(found, [Some(true), Some(false), Some(false)], "{globs}");
         }
         let deep = "[workspace]\nmembers = [\"crates/**\", \"tools/a\"]\nexclude = [\"crates/old\", \"tools\"]";
-        let included =
+        let found =
             ["/w/crates/x/y", "/w/crates/old/z", "/w/tools/a", "/w/tools/b"].map(|folder| includes(deep, folder));
-        assert_eq!(included, [Some(true), Some(false), Some(true), Some(false)]);
+        assert_eq!(found, [Some(true), Some(false), Some(true), Some(false)]);
         let deep = Workspace::of(Path::new("/w"), deep).expect("a workspace");
-        let included = ["/w/tools/b", "/w/tools/a", "/w/.fastworker"].map(|folder| deep.excludes(Path::new(folder)));
-        assert_eq!(included, [true, false, false]);
+        let found = ["/w/tools/b", "/w/tools/a", "/w/.fastworker"].map(|folder| deep.excludes(Path::new(folder)));
+        assert_eq!(found, [true, false, false]);
         assert_eq!(includes("[workspace]\n", "/w/x"), Some(false));
         assert_eq!(includes("[workspace.dependencies]\nserde = \"1\"\n", "/w/x"), Some(false));
     }

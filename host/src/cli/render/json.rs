@@ -50,6 +50,7 @@ pub(super) struct TaskJson<'a> {
     unknown_until: Option<Timestamp>,
     module_version: Option<ModuleVersion>,
     callback: Option<&'a Delivery>,
+    metadata: &'a Json,
 }
 
 /// The summary of a [`Task`] or a [`TaskSummary`], whose fields have the same names except for the id.
@@ -91,6 +92,7 @@ impl<'a> From<&'a Task> for TaskJson<'a> {
             unknown_until: task.unknown_until,
             module_version: task.module_version,
             callback: task.callback.as_deref(),
+            metadata: &task.metadata,
         }
     }
 }
@@ -122,6 +124,7 @@ impl<'a> From<&'a TaskResult> for TaskJson<'a> {
             unknown_until: None,
             module_version: result.module_version,
             callback: result.callback.as_deref(),
+            metadata: &result.metadata,
         }
     }
 }

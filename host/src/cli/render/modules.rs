@@ -103,7 +103,7 @@ fn module_with(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
     match module.status {
         ModuleStatus::Missing => line_below("missing: its file is gone; this version stays loaded"),
         ModuleStatus::Leaving => {
-            line_below("leaving: its file is gone; it still runs tasks that were submitted before")
+            line_below("leaving: its file is gone; it still runs tasks that were submitted before");
         }
         ModuleStatus::Loaded | ModuleStatus::Broken | ModuleStatus::Loading => {}
         ModuleStatus::Other(status) => line_below(status.as_str()),

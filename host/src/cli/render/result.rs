@@ -1,7 +1,10 @@
 //! How the end of a task is shown: its result, or why it failed.
 
+use serde::Deserialize;
+
 use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, json::TaskJson, out_document, out_json};
 use crate::{
+    json::Json,
     task::{ErrorKind, Task, TaskResult, TaskStatus},
     visible,
 };
@@ -61,26 +64,52 @@ fn failed(list: &str, result: &TaskResult) -> Failure {
     let message = format!("task {} {verb}{kind}{worker}{attempts}{reason}", result.task_id);
     let failure = Failure::new(TASK_FAILED, message);
     match result.error_kind {
-        Some(ErrorKind::BadArguments) => failure.hint(argument_hint(list, error)),
+        Some(ErrorKind::BadArguments) => failure.hint(argument_hint(list, &result.metadata)),
         _ => failure,
     }
 }
 
+/// The part of a result's metadata that describes wrong arguments.
+#[derive(Default, Deserialize)]
+struct FailureMetadata {
+    #[serde(default)]
+    failure: ReportedFailure,
+}
+
+#[derive(Default, Deserialize)]
+struct ReportedFailure {
+    #[serde(default)]
+    details: Option<Mismatch>,
+}
+
+#[derive(Deserialize)]
+struct Mismatch {
+    path: String,
+    expected: String,
+    found: String,
+}
+
 /// The hint for wrong arguments. A common mistake is a string that the command line parses as JSON.
-fn argument_hint(list: &str, error: &str) -> String {
-    let split = error.split_once(": expected string, found ");
-    let is_argument = |path: &str| matches!(path.split_once(['[', '.']), Some(("args" | "kwargs", rest)) if !rest.contains(['.', '[']));
-    let quoted = split.filter(|(path, _)| is_argument(path)).and_then(|(path, found)| {
-        let (kind, value) = found.split_once(' ').unwrap_or((found, found));
-        let is_scalar = matches!(kind, "number" | "boolean" | "null") && !value.ends_with('…');
-        is_scalar.then(|| match path.strip_prefix("kwargs.") {
-            Some(name) => format!("'{name}=\"{value}\"'"),
-            None => format!("'\"{value}\"'"),
-        })
-    });
-    match quoted {
+fn argument_hint(list: &str, metadata: &Json) -> String {
+    let mismatch = metadata.read::<FailureMetadata>().unwrap_or_default().failure.details;
+    match mismatch.filter(|mismatch| mismatch.expected == "string").as_ref().and_then(quoted_twice) {
         Some(quoted) => format!("quote the value twice to pass a string: {quoted}"),
         None => format!("{list} shows the parameters of each task, and {list} --schema NAME its full schema"),
+    }
+}
+
+/// Writes the argument as a string, if it is a whole argument and a scalar.
+fn quoted_twice(mismatch: &Mismatch) -> Option<String> {
+    let (kind, value) = mismatch.found.split_once(' ').unwrap_or((&mismatch.found, &mismatch.found));
+    let is_scalar = matches!(kind, "number" | "boolean" | "null") && !value.ends_with('…');
+    let (list, name) = mismatch.path.split_once(['[', '.'])?;
+    if !is_scalar || name.contains(['.', '[']) {
+        return None;
+    }
+    match list {
+        "args" => Some(format!("'\"{value}\"'")),
+        "kwargs" => Some(format!("'{name}=\"{value}\"'")),
+        _ => None,
     }
 }
 

@@ -1,3 +1,5 @@
+//! Tests of the batching of submissions.
+
 use std::sync::Arc;
 
 use super::{

@@ -71,9 +71,9 @@ impl<R: Responder> State<R> {
         if let Some(refusal) = self.refusal(&task) {
             return SubmitOutcome::Refused(refusal);
         }
-        if let Some(ArgumentError::Unreadable(message)) = error {
+        if let Some(error @ ArgumentError::Unreadable(_)) = error {
             // It can never run, whether or not a worker has its name.
-            return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, message.into()));
+            return SubmitOutcome::Ended(self.bad_arguments(now, task, &error));
         }
         let served = self.registry.served(now.mono, &task.name);
         let unclaimed = served.is_none() && task.unknown == Unknown::Fail;
@@ -86,10 +86,16 @@ impl<R: Responder> State<R> {
         };
         let task = NewTask { policy, ..task };
         if let Some(error) = error.filter(|_| !unclaimed) {
-            return SubmitOutcome::Ended(self.end_at_once(now, task, ErrorKind::BadArguments, error.to_string()));
+            return SubmitOutcome::Ended(self.bad_arguments(now, task, &error));
         }
         self.add(now, task, name, session, unclaimed);
         SubmitOutcome::Live
+    }
+
+    /// Ends a task whose arguments are wrong.
+    fn bad_arguments(&mut self, now: Now, task: NewTask, error: &ArgumentError) -> Arc<TaskResult> {
+        let task = NewTask { metadata: metadata::merge(&task.metadata, &error.metadata()), ..task };
+        self.end_at_once(now, task, ErrorKind::BadArguments, error.to_string())
     }
 
     /// Adds a task that passed all checks.
