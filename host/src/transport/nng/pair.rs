@@ -110,6 +110,10 @@ impl PairSender for NngPairSender {
 
     fn send<'a>(&'a self, body: &'a [u8]) -> BoxFuture<'a, Result<(), Disconnected>> {
         Box::pin(async move {
+            // A connection that NNG is about to close may still accept messages.
+            if *self.state.borrow() == PairState::Disconnected {
+                return Err(Disconnected);
+            }
             let accepted = self.sender.send(Message::from(body))?;
             tokio::select! {
                 biased;
