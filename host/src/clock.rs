@@ -276,7 +276,7 @@ mod tests {
         assert!("2026-11-24 05:37:30.604487".parse::<Timestamp>().is_ok());
         assert_eq!("2026-11-24T05:37:30+01:00".parse::<Timestamp>(), "2026-11-24T04:37:30Z".parse::<Timestamp>());
         assert!("tomorrow".parse::<Timestamp>().is_err());
-        // A time beyond the calendar is shown as its nearest end.
+        // A time beyond the calendar is formatted as its nearest end.
         for beyond in [i64::MIN, i64::MAX] {
             let shown: Timestamp = Timestamp::from_micros(beyond).to_string().parse().expect("a point in time");
             assert_eq!(shown.micros().signum(), beyond.signum());

@@ -89,7 +89,7 @@ impl Address {
         self.ip().map_or(self.host == "localhost", |ip| ip.is_loopback())
     }
 
-    /// Whether it means every address of this machine.
+    /// Whether it stands for all addresses of this machine.
     pub fn is_wildcard(&self) -> bool {
         self.ip().map_or(self.host == "*", |ip| ip.is_unspecified())
     }

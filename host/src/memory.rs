@@ -3,7 +3,7 @@
 //! Separate module because it calls the C library, which takes `unsafe`. glibc adapts to large blocks: once a block of
 //! 16 MiB has been freed, it keeps blocks of that size in each thread's arena. A worker that has handled one large
 //! result per slot would keep that memory forever. Small blocks are kept as well: after a million tasks the process
-//! would keep all the memory that they took.
+//! would keep all the memory that they used.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {

@@ -149,9 +149,9 @@ pub(crate) fn check_free_fds(count: usize) -> io::Result<()> {
         match File::open("/dev/null") {
             Ok(file) => open.push(file),
             Err(error) if is_out_of_fds(&error) => {
-                let left = open.len();
+                let remaining = open.len();
                 drop(open);
-                let text = format!("only {left} more files can be opened, and {count} are needed: {}", fd_limit());
+                let text = format!("only {remaining} more files can be opened, and {count} are needed: {}", fd_limit());
                 return Err(io::Error::other(text));
             }
             // The device may be missing, which is not about the limit.

@@ -48,8 +48,7 @@ pub(super) fn instantiable(engine: &Engine, code: &Code) -> wasmtime::Result<Com
     }
 }
 
-/// Compiled code that this host made. Invariant: unchanged output of [`Cache::compile`] or
-/// [`Cache::compile_here`].
+/// Compiled code that this host produced. Invariant: unchanged output of [`Cache::compile`] or [`Cache::compile_here`].
 pub(super) struct Code {
     bytes: Vec<u8>,
     /// Whether it was read from the directory.
@@ -264,8 +263,8 @@ mod tests {
         let others = file("others.txt", UNUSED_MAX + hours(1));
         let newest = file("newest.fwcode", hours(5));
         remove_unused(dir.path(), &newest, 300);
-        let left = [&ancient, &old, &older, &recent, &others, &newest].map(|path| path.exists());
-        assert_eq!(left, [false, true, false, true, true, true]);
+        let remaining = [&ancient, &old, &older, &recent, &others, &newest].map(|path| path.exists());
+        assert_eq!(remaining, [false, true, false, true, true, true]);
         remove_unused(dir.path(), &newest, 0);
         assert!(newest.exists() && !recent.exists() && !old.exists());
     }

@@ -66,8 +66,8 @@ pub(super) fn exports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// How to call a component's functions. It can wait if it imports a *function* that waits; the types of such an
-/// interface alone do not count, nor does stdout, which never blocks here.
+/// Returns the call mode of a component's functions. It can wait if it imports a *function* that waits; the types of
+/// such an interface alone do not count, nor does stdout, which never blocks here.
 pub(super) fn call_mode(engine: &Engine, component: &Component) -> CallMode {
     let ty = component.component_type();
     let functions = ty.imports(engine).flat_map(|(interface, import)| {

@@ -126,8 +126,8 @@ impl RemoteLink {
         let discovery = Discovery::listen(&*transport, discovery)?;
         let until = after(limit);
         let welcome = loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if let Some(welcome) = hello(&*transport, address, format, left)? {
+            let remaining = until.saturating_duration_since(Instant::now());
+            if let Some(welcome) = hello(&*transport, address, format, remaining)? {
                 break welcome;
             }
             if Instant::now() >= until {
@@ -136,7 +136,7 @@ impl RemoteLink {
                 return Err(NotFound::Unreachable { address: address.clone(), waited: limit, announced });
             }
             // Another reply: it may be too busy.
-            pause(HELLO_RETRY_DELAY.min(left));
+            pause(HELLO_RETRY_DELAY.min(remaining));
         };
         let subworker_address: Address = welcome.subworker_address.parse()?;
         let (cluster, spare) = (Mutex::new((address.clone(), welcome.cluster_id)), Mutex::default());
@@ -182,11 +182,11 @@ impl Link for RemoteLink {
         let mut blocking_req = lock(&self.spare).take();
         loop {
             let mut connection = self.blocking_req(blocking_req.take())?;
-            let left = until.saturating_duration_since(Instant::now());
+            let remaining = until.saturating_duration_since(Instant::now());
             let mut reply = None;
             // Requests that are sent this way are never parked.
-            let outcome =
-                connection.request(&body, left.min(REPLY_GRACE), &mut || {}, &mut |body| reply = Some(decode(body)));
+            let outcome = connection
+                .request(&body, remaining.min(REPLY_GRACE), &mut || {}, &mut |body| reply = Some(decode(body)));
             match outcome {
                 Ok(()) => {
                     *lock(&self.spare) = Some(connection);

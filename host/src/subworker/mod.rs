@@ -81,7 +81,7 @@ pub struct ModulesConfig {
     pub cache_dir: Option<PathBuf>,
     /// Whether changed files take effect while the worker runs.
     pub reload: bool,
-    /// How long a module's file may be missing before the module is dropped.
+    /// Time for which a module's file may be missing before the module is dropped.
     pub module_grace: Duration,
     /// Whether a version goes live although waiting tasks have arguments that it does not accept.
     pub force_reload: bool,
@@ -267,8 +267,8 @@ impl SubWorker {
         self.joined = Some(link.joined().clone());
         let (link, reload) = (Arc::new(link), config.modules.reload());
         // Rounded up to a tenth of a second, as it is part of an error message.
-        let left = config.timeout.saturating_sub(started.elapsed()).as_millis().div_ceil(100);
-        let register_timeout = Duration::from_millis(u64::try_from(left * 100).unwrap_or(u64::MAX));
+        let remaining = config.timeout.saturating_sub(started.elapsed()).as_millis().div_ceil(100);
+        let register_timeout = Duration::from_millis(u64::try_from(remaining * 100).unwrap_or(u64::MAX));
         self.worker = Some(WorkerThreads::start(link, runtime, catalog, identity, reload, register_timeout)?);
         if is_empty {
             warn!(worker = config.worker_id, "this subworker has no task modules, so it gets no tasks");

@@ -97,7 +97,7 @@ pub enum WorkerError {
     IdInUse {
         /// The id.
         worker_id: String,
-        /// How long this worker waited for the other one to leave.
+        /// The time that this worker waited for the other one to leave.
         waited: Duration,
     },
     /// The control plane does not reply.
@@ -326,10 +326,10 @@ impl WorkerThreads {
         let until = Instant::now() + limit;
         loop {
             close_slots(&self.slots);
-            let left = until.saturating_duration_since(Instant::now());
+            let remaining = until.saturating_duration_since(Instant::now());
             let has_ended =
-                self.slots_ended.recv_timeout(left.min(STOP_RETRY_INTERVAL)) != Err(RecvTimeoutError::Timeout);
-            if has_ended || left.is_zero() {
+                self.slots_ended.recv_timeout(remaining.min(STOP_RETRY_INTERVAL)) != Err(RecvTimeoutError::Timeout);
+            if has_ended || remaining.is_zero() {
                 return;
             }
         }

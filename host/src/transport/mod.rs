@@ -196,7 +196,7 @@ pub trait BlockingReq: Send {
     fn address(&self) -> &str;
 }
 
-/// Makes the message for new connections; runs on a transport thread and must not block.
+/// Creates the message for new connections; runs on a transport thread and must not block.
 pub type OnJoined = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
 /// Handles an announcement; runs on a transport thread and must not block.
 pub type OnMessage = Box<dyn Fn(&[u8]) + Send + Sync>;
@@ -300,13 +300,13 @@ pub trait Transport: Send + Sync + 'static {
     /// As for [`Transport::connect`].
     fn connect_probed(&self, address: &str, probe: Vec<u8>) -> Result<Arc<dyn Caller>, OpenError>;
 
-    /// Makes a request socket for one thread (REQ).
+    /// Creates a request socket for one thread (REQ).
     ///
     /// # Errors
     /// [`OpenError`] when the address is invalid.
     fn blocking_req(&self, address: &str) -> Result<Box<dyn BlockingReq>, OpenError>;
 
-    /// Listens on a bus (BUS). `joined` makes the message that is sent when a peer connects.
+    /// Listens on a bus (BUS). `joined` creates the message that is sent when a peer connects.
     ///
     /// # Errors
     /// [`OpenError`] when the socket cannot listen there.

@@ -58,7 +58,7 @@ fn read_array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
 pub(super) enum Response {
     /// The compiled code.
     Code(Vec<u8>),
-    /// Why the module cannot be compiled.
+    /// The reason why the module cannot be compiled.
     Invalid(String),
     /// Its settings are different.
     OtherSettings,

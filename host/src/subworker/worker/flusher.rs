@@ -101,7 +101,7 @@ impl ReportFlusher {
         let note = Note { worker: self.registration.key(), sequence, reports, returned };
         let reply = self.link.request(&WorkerRequest::Note(note), REPLY_TIMEOUT);
         self.slots.iter().for_each(|slot| slot.set_flushed());
-        // What was not sent is lost: reports, and leases that their slots account for.
+        // Unsent items are dropped: reports, and leases that their slots account for.
         is_needed && !matches!(reply, Err(NoReply::Stopping))
     }
 

@@ -40,7 +40,7 @@ pub struct LoadSummary {
 }
 
 impl Default for Loading {
-    /// For a worker that has no modules to load.
+    /// The state of a worker that has no modules to load.
     fn default() -> Self {
         Self::of(LoadingState::Ended(LoadSummary::default()))
     }
@@ -66,11 +66,11 @@ impl Loading {
                 LoadingState::Aborted => return None,
                 LoadingState::InProgress => {}
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = until.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return None;
             }
-            state = lock::wait_timeout(&self.0.ended, state, left).0;
+            state = lock::wait_timeout(&self.0.ended, state, remaining).0;
         }
     }
 

@@ -96,7 +96,7 @@ struct StagedModule {
     module: Module,
     /// Whether it was logged that this version was rejected.
     is_rejection_logged: bool,
-    /// How long loading took.
+    /// The duration of loading.
     took: Duration,
 }
 

@@ -119,11 +119,11 @@ impl SandboxShortage {
         sandbox.slot.clear();
         loop {
             sandbox.pause = (sandbox.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-            let mut left = sandbox.pause;
-            while !left.is_zero() && !shutdown.is_draining() {
-                let part = left.min(SHUTDOWN_CHECK_INTERVAL);
+            let mut remaining = sandbox.pause;
+            while !remaining.is_zero() && !shutdown.is_draining() {
+                let part = remaining.min(SHUTDOWN_CHECK_INTERVAL);
                 pause(part);
-                left -= part;
+                remaining -= part;
             }
             if shutdown.is_draining() {
                 self.slots.fetch_sub(1, Ordering::Relaxed);

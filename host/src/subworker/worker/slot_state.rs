@@ -278,7 +278,7 @@ mod tests {
         inner.confirm(first.sequence);
         let second = inner.late_request(0, Duration::ZERO).expect("a request");
         assert_eq!((leases(&second), second.sequence), (vec![3], first.sequence + 1));
-        // That one may arrive after the slot's own request, which therefore repeats the outcome.
+        // It may arrive after the slot's own request, which therefore repeats the outcome.
         inner.add_ended(not_started(4), now);
         let own = inner.next_request(0, false).expect("a request");
         assert_eq!((leases(&own), own.sequence), (vec![3, 4], second.sequence + 1));

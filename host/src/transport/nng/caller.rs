@@ -8,7 +8,7 @@
 //! - A context is cancelled for a timeout only under the lock of its call, so that its next call is never cancelled
 //!   instead.
 //! - A context receives only after its send has ended: NNG asserts this when a send is cancelled.
-//! - A context that failed or timed out holds no request: cancelling resets it.
+//! - A context that failed or timed out has no open request: cancelling resets it.
 //! - The dialer is closed only while the close guard is open: NNG frees it with its socket.
 //! - A context's `Aio` never sleeps: NNG would report each of its later timeouts as a success. The timer ends calls
 //!   that were not sent.
@@ -162,8 +162,8 @@ impl CallerSocket {
         if let Some(Err(error)) = self.close_guard.run_if_open(|| self.timer.run_due(run)) {
             tracing::error!(%error, "BUG: the timer of calls is already in use");
         }
-        // Only now: a call that fails from here on wakes the timer again. And outside of `run_if_open`, as `on_reply`
-        // may make another call.
+        // Done last, as a call that fails from here on wakes the timer again, and outside of `run_if_open`, as
+        // `on_reply` may make another call.
         match action {
             LivenessAction::Wait(_) => {}
             LivenessAction::Probe(limit) => self.send_probe(limit),

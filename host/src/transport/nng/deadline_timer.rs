@@ -32,7 +32,7 @@ impl Tick {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// As a number that can be shared between threads.
+    /// Converts it to a number that can be shared between threads.
     pub(super) fn to_bits(self) -> u64 {
         self.0
     }

@@ -132,7 +132,7 @@ impl Frames {
         for socket in sockets {
             let connections = socket.connections();
             find_fds(socket.port, &connections);
-            // Then complete messages wait for this side.
+            // No peer is disconnected while complete messages wait for this side.
             let is_excused = was_stalled || !socket.is_receiving();
             for connection in connections {
                 let mut progress = lock(&connection.progress);
@@ -327,7 +327,7 @@ mod tests {
         let seen = updates(&[(120, 1, 108), (120, 1, 108), (120, 1, 108), (344, 3, 324), (344, 3, 324)]);
         assert_eq!(seen[1..3], [(0, 0, 0), (0, 0, 0)]);
         assert_eq!(seen[4], (0, 0, 0));
-        // But they do not hide a large one.
+        // They do not hide a large one.
         let seen = updates(&[(120, 1, 108), (9_000, 1, 108), (9_000, 1, 108), (9_000, 1, 108)]);
         assert_eq!((seen[3].0, seen[3].1), (8_884, 2));
     }

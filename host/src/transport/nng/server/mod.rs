@@ -7,7 +7,7 @@
 //!   the context's next operation. So a late or second reply has no effect.
 //! - While a request is being handed to the service, `Service::disconnected` for its peer is delayed: it is the last
 //!   call for a peer, and no request of that peer is open then.
-//! - A new context is made when the last idle one gets a request, so one is always idle until the limit is reached.
+//! - A new context is created when the last idle one gets a request, so one is always idle until the limit is reached.
 //!   `SPARE_CONTEXTS` contexts beyond the limit of open requests refuse requests, or serve a peer that has fewer open
 //!   than another, which is disconnected in its favour: see `disconnect_largest_peer`.
 
@@ -81,7 +81,7 @@ pub(super) struct NngServer {
 }
 
 impl NngServer {
-    /// Opens the socket and serves.
+    /// Opens the socket and starts to serve.
     pub(super) fn listen(address: &str, limits: ServerLimits, service: Arc<dyn Service>) -> Result<Self, OpenError> {
         Self::listen_within(address, limits, service, Frames::of_process())
     }
@@ -205,7 +205,7 @@ impl ServerSocket {
                 context.receive();
             }
         }
-        // Only now, so that no other peer is disconnected while this one still frees its capacity.
+        // Done last, so that no other peer is disconnected while this one still frees its capacity.
         lock(&self.connections).remove(&pipe);
         self.end_handoff(&connection);
     }
