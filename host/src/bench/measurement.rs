@@ -7,7 +7,7 @@ use super::{Plan, cluster::Memory};
 /// One line of the result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
-    /// What was measured.
+    /// The name of the case.
     pub case: String,
     /// The figure.
     pub value: f64,

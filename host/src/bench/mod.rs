@@ -33,7 +33,7 @@ use measurement::{OriginalRounds, Rounds, p50_micros};
 /// The task that is submitted: `add(x, 1)`.
 const TASK: &str = "add";
 
-/// What to measure, and for how long.
+/// The options of a benchmark.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// A module with a task `add(x, y)`.
@@ -54,7 +54,7 @@ pub struct Plan {
     pub window: Duration,
 }
 
-/// Why the measurement failed.
+/// The error of a failed measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The module cannot be used.

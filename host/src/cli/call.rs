@@ -66,7 +66,7 @@ impl TaskCall {
         }
     }
 
-    /// What happens if no worker has the task.
+    /// The behaviour if no worker has the task.
     pub(super) fn unknown(&self) -> Unknown {
         if self.wait_for_worker { Unknown::Wait } else { Unknown::Fail }
     }

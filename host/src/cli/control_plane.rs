@@ -48,8 +48,8 @@ pub(super) struct ControlPlaneCommand {
     /// Maximum time to keep a result
     #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value = "1h", value_name = "DURATION", value_parser = parse_duration)]
     result_cache_ttl: Duration,
-    /// How long tasks that no worker has wait for a worker, after startup and after the loss of a worker.
-    /// Then they fail as not-found
+    /// Maximum time that tasks which no worker has wait for a worker, after startup and after the loss of a
+    /// worker. Then they fail as not-found
     #[arg(long, env = "FASTWORKER_UNKNOWN_GRACE", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
     unknown_grace: Duration,
     /// Format of the control plane's own messages: json or postcard. Replies use the format of the request
@@ -125,7 +125,7 @@ impl ControlPlaneCommand {
                 .hint("give each a separate port"))
         };
         let is_base_port = |port: u16| (base.port()..=last).contains(&port);
-        let base_ports = format!("--base-address, which takes {} to {last}", base.port());
+        let base_ports = format!("--base-address, which uses {} to {last}", base.port());
         if is_base_port(self.subworker_port) {
             return used_twice(self.subworker_port, format!("by --subworker-port and by {base_ports}"));
         }

@@ -69,7 +69,7 @@ struct EventPrinter {
 }
 
 impl EventPrinter {
-    /// Prints all events that the control plane has kept.
+    /// Prints all events that the control plane has stored.
     async fn print_all(&mut self, client: &Client) -> CommandResult {
         let first_after = self.after;
         loop {

@@ -6,7 +6,7 @@
 
 use super::{CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND};
 
-// How text is formatted and written.
+// Formatting and writing.
 mod diagnostics;
 mod json;
 mod output;

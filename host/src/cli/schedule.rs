@@ -234,7 +234,7 @@ fn schedule_finished(schedule: &ScheduleInfo) -> CliError {
 /// A warning if no worker has the task of a schedule.
 ///
 /// # Errors
-/// When a worker has the task, and it does not accept the arguments.
+/// If a worker has the task, and it does not accept the arguments.
 async fn availability_warning(client: &Client, schedule: &NewSchedule) -> Result<Option<String>, CliError> {
     let workers = client.list_tasks().await?;
     let tasks = workers.iter().flat_map(|worker| &worker.modules).flat_map(|module| &module.tasks);

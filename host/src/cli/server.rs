@@ -13,7 +13,7 @@ use crate::{shutdown::Signals, subworker::Loading, system};
 /// Minimum number of file descriptors of a server: it opens this many before the first connection.
 const DESCRIPTORS_MIN: usize = 40;
 
-/// How a server logs, stops and reports that it is ready.
+/// The options for the log of a server, its shutdown and its readiness.
 #[derive(Args, Debug)]
 pub(super) struct ServerOptions {
     /// Minimum log level: trace, debug, info, warn or error. Individual targets can have their own level, as

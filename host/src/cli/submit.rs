@@ -113,7 +113,7 @@ pub(super) async fn describe_for_json(client: &Client, id: &TaskId, json: bool) 
     if json { client.describe(id).await } else { Ok(None) }
 }
 
-/// What a task that has not ended within the timeout waits for, if the control plane replies.
+/// The reason why a task has not ended within the timeout, if the control plane replies.
 async fn pending_reason(client: &Client, id: &TaskId) -> Option<String> {
     let reply = tokio::time::timeout(DESCRIBE_TIMEOUT, client.describe(id)).await.ok()?;
     render::pending_reason(&reply.ok()??)

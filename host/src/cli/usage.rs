@@ -10,7 +10,7 @@ use clap::{
 
 use super::{Cli, CliError, EXIT_USAGE, command_tree, parse_bool};
 
-/// Value names of numeric options. Their values may begin with a hyphen, so that `-1` is reported as an
+/// Value names of numeric options. Their values may start with a hyphen, so that `-1` is reported as an
 /// invalid value and not as an unknown option.
 const NUMERIC_VALUES: [&str; 5] = ["DURATION", "COUNT", "NUMBER", "PORT", "SLOTS"];
 
@@ -82,7 +82,7 @@ pub(super) fn ignored_variables() -> Vec<String> {
     ignored.map(note).collect()
 }
 
-/// Removes the variables for which `is_ignored` returns true, and lets numeric values begin with a hyphen.
+/// Removes the variables for which `is_ignored` returns true, and lets numeric values start with a hyphen.
 fn prepare(command: Command, is_ignored: &impl Fn(&Arg) -> bool) -> Command {
     let prepare_option = |option: Arg| {
         let is_ignored = option.get_env().is_some() && is_ignored(&option);

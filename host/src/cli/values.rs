@@ -77,7 +77,7 @@ pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Parses a type that implements [`FromStr`]. If its error begins by quoting the value, the quotation is removed.
+/// Parses a type that implements [`FromStr`]. If its error starts by quoting the value, the quotation is removed.
 pub(super) fn parse_from_str<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| {
         let message = error.to_string();

@@ -20,7 +20,7 @@ const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// Timeout for querying the status of a task.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a command waits for.
+/// The state that a command waits for to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum WaitReason {
     /// The control plane does not reply.
@@ -90,7 +90,7 @@ pub(super) async fn until_ended<T>(
     }
 }
 
-/// What a task waits for. None if it has ended, or nothing is known.
+/// The reason why a task has not ended. None if it has ended, or its state cannot be queried.
 async fn wait_reason(client: &Client, id: &TaskId) -> Option<(WaitReason, Option<Task>)> {
     match tokio::time::timeout(STATUS_TIMEOUT, client.describe(id)).await {
         Ok(Ok(None)) => Some((WaitReason::NotAccepted, None)),

@@ -12,7 +12,7 @@ pub(super) struct WorkersCommand {
 }
 
 const AFTER_HELP: &str = "\
-Exits with 0 if the control plane answers, even if there are no workers; usable as a health check. \
+Exits with 0 if the control plane replies, even if there are no workers; usable as a health check. \
 fastworker list shows what the workers have loaded.";
 
 impl WorkersCommand {

@@ -97,17 +97,17 @@ impl From<GuiError> for CliError {
             GuiError::Health { address, .. } if is_unknown(address.host()) => {
                 unknown_host(EXIT_USAGE, address.host(), "--health-address")
             }
-            GuiError::Health { address, why } => Self::new(
+            GuiError::Health { address, error } => Self::new(
                 EXIT_FAILURE,
-                format!("cannot listen on the health address {address}: {}", listen_error(&why)),
+                format!("cannot listen on the health address {address}: {}", listen_error(&error)),
             )
             .hint("choose another --health-address; port 0 selects any free port"),
             GuiError::Exposed(_) => Self::new(EXIT_USAGE, message).hint(
                 "set a key with FASTWORKER_GUI_API_KEY, or use --insecure on a network where everyone is trusted",
             ),
-            GuiError::Listen { host, port, why } => {
-                let why = listen_error(&why);
-                Self::new(EXIT_FAILURE, format!("the web interface cannot listen on {host}:{port}: {why}"))
+            GuiError::Listen { host, port, error } => {
+                let reason = listen_error(&error);
+                Self::new(EXIT_FAILURE, format!("the web interface cannot listen on {host}:{port}: {reason}"))
                     .hint("choose another port with --gui-port (0 selects any free port), or disable the web interface with --no-gui")
             }
         }
@@ -115,11 +115,11 @@ impl From<GuiError> for CliError {
 }
 
 /// The reason why listening on an address fails.
-fn listen_error(why: &io::Error) -> String {
-    match why.kind() {
+fn listen_error(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::AddrInUse => "the port is in use by another program".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this machine does not have this address".to_owned(),
-        _ => os_message(why),
+        _ => os_message(error),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::cli::{CliError, EXIT_USAGE};
 /// Maximum size of a manifest to read, in bytes.
 const MANIFEST_MAX: usize = 4 << 20;
 
-/// How cargo treats a new crate.
+/// The relation of a new crate to the workspaces around it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum WorkspacePlacement {
     /// It is its own workspace.

@@ -120,7 +120,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for EscapingWriter<W> {
 }
 
 impl<W: io::Write> io::Write for EscapingWriter<W> {
-    /// Writes one record: the subscriber passes each as a whole.
+    /// Writes one record: the subscriber passes each in one call.
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
         let line = String::from_utf8_lossy(record);
         self.writer.write_all(escape_record(&line, self.colours).as_bytes())?;

@@ -17,7 +17,7 @@ use crate::{
     visible,
 };
 
-/// How much detail to show of a module.
+/// The level of detail of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Verbosity {
     /// The tasks, the file and the version.

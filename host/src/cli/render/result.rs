@@ -106,7 +106,7 @@ fn argument_hint(list: &str, metadata: &Json) -> String {
     }
 }
 
-/// Writes the argument as a string, if it is a whole argument and a scalar.
+/// Writes the argument as a string, if it is an entire argument and a scalar.
 fn quote_twice(mismatch: &Mismatch) -> Option<String> {
     let (kind, value) = mismatch.found.split_once(' ').unwrap_or((&mismatch.found, &mismatch.found));
     let is_scalar = matches!(kind, "number" | "boolean" | "null") && !value.ends_with('…');

@@ -22,7 +22,7 @@ use crate::{
 /// Indentation of the further lines of a field.
 const INDENT: &str = "           ";
 
-/// Prints the id of a submitted task; with `json`, the task as far as it is `known`.
+/// Prints the id of a submitted task; with `json`, also the details that are `known`.
 pub(in crate::cli) fn print_submitted(id: &TaskId, known: Option<&Task>, json: bool) -> CommandResult {
     if json {
         match known {
@@ -79,7 +79,7 @@ pub(in crate::cli) fn print_status(task: &Task, json: bool) -> CommandResult {
     Ok(exit_code(task.status))
 }
 
-/// What an unfinished task waits for, if it is not simply queued or running.
+/// The reason why an unfinished task waits, unless it is simply queued or running.
 pub(in crate::cli) fn pending_reason(task: &Task) -> Option<String> {
     let due = || task.due_at.map(|at| relative_time(at, Timestamp::now())).unwrap_or_default();
     match task.status {
@@ -243,7 +243,7 @@ fn row(task: &TaskSummary, now: Timestamp) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// How long a task waited before its last attempt, or has waited for its first.
+/// The time that a task waited before its last attempt, or has waited for its first.
 fn waited(task: &TaskSummary, now: Timestamp) -> Duration {
     if task.due_at.is_some() {
         return Duration::ZERO;
@@ -251,7 +251,7 @@ fn waited(task: &TaskSummary, now: Timestamp) -> Duration {
     task.started_at.or(task.completed_at).unwrap_or(now).since(task.created_at)
 }
 
-/// How long the last attempt ran, or has been running.
+/// The time that the last attempt ran, or has been running.
 fn ran(task: &TaskSummary, now: Timestamp) -> Option<Duration> {
     let until = match task.status {
         TaskStatus::Started => now,

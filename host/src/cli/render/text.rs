@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(wrapped(9, "to be or not to be"), ["to be or", "  not to", "  be"]);
         assert_eq!(wrapped(5, "a very-long-id b"), ["a", "  very-long-id", "  b"]);
         assert_eq!(wrapped(6, "größe größe"), ["größe", "  größe"]);
-        assert_eq!(wrapped(8, "日本 日本"), ["日本", "  日本"], "each of them takes two columns");
+        assert_eq!(wrapped(8, "日本 日本"), ["日本", "  日本"], "each of them is two columns wide");
     }
 
     #[test]
