@@ -88,9 +88,9 @@ impl Echo {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// The control plane.
-    OwnSlots,
+    SingleProcess,
     /// A subworker.
-    OneSubworker,
+    WithSubworker,
 }
 
 /// A control plane, perhaps a subworker, and a client.
@@ -123,11 +123,11 @@ impl Cluster {
         arguments.extend(strings(&["--cluster-id", &uuid::Uuid::new_v4().to_string()]));
         arguments.extend(strings(&["--subworker-port", &subworker_port]));
         arguments.extend(common.clone());
-        if shape == Shape::OwnSlots {
+        if shape == Shape::SingleProcess {
             arguments.extend(modules.clone());
         }
         let control_plane = Process::start("a control plane", &arguments)?;
-        let subworker = if shape == Shape::OneSubworker {
+        let subworker = if shape == Shape::WithSubworker {
             let mut arguments = strings(&["subworker", "--worker-id", "bench"]);
             arguments.extend(strings(&["--control-plane-address", &base.to_string()]));
             arguments.extend(common);

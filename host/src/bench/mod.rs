@@ -147,8 +147,8 @@ async fn run_remote(plan: &Plan, address: &Address, step: impl Fn(&str)) -> Resu
 async fn run_local(plan: &Plan, step: impl Fn(&str)) -> Result<Vec<Measurement>, BenchError> {
     let runtime = baselines::RuntimeAlone::load(plan)?;
     let echo = cluster::Echo::start()?;
-    let single_process = cluster::Cluster::start(plan, cluster::Shape::OwnSlots).await?;
-    let with_subworker = cluster::Cluster::start(plan, cluster::Shape::OneSubworker).await?;
+    let single_process = cluster::Cluster::start(plan, cluster::Shape::SingleProcess).await?;
+    let with_subworker = cluster::Cluster::start(plan, cluster::Shape::WithSubworker).await?;
     // Measured while idle, before the first task.
     let memory = with_subworker.memory();
     let mut rounds = Rounds::default();

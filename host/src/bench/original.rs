@@ -54,13 +54,13 @@ impl Original {
         let help = String::from_utf8_lossy(&help);
         let slots = slots.to_string();
         let options = [&["--no-gui"][..], &["--concurrency", &slots]];
-        let known = options.iter().filter(|option| help.contains(option[0]));
+        let supported = options.iter().filter(|option| help.contains(option[0]));
         let child = Command::new(program)
             .args(["control-plane", "--task-modules", "bench_tasks"])
             .args(["--base-address", &base.to_string()])
             .args(["--discovery-address", &Address::loopback(first).to_string()])
             .args(["--subworker-port", &(first + 6).to_string()])
-            .args(known.copied().flatten())
+            .args(supported.copied().flatten())
             .current_dir(&folder)
             .env("PYTHONPATH", &folder)
             .stdin(Stdio::null())

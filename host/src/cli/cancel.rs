@@ -35,8 +35,8 @@ impl CancelCommand {
         self.connection.run(async |client| {
             if client.cancel(id).await? {
                 let json = self.connection.json;
-                let known = describe_for_json(client, id, json).await?;
-                return render::print_cancelled(id, known.as_ref(), json);
+                let details = describe_for_json(client, id, json).await?;
+                return render::print_cancelled(id, details.as_ref(), json);
             }
             match client.lookup(id, Duration::ZERO).await? {
                 Found::Ended(result) => Err(CliError::new(

@@ -58,7 +58,7 @@ impl ConnectionOptions {
         let client = self.client();
         block_on(async {
             let address = self.control_plane_address.as_ref();
-            waiting::start(&client, address, &self.discovery_address, self.timeout).await?;
+            waiting::start_client_with_notes(&client, address, &self.discovery_address, self.timeout).await?;
             let result = work(&client).await;
             client.stop();
             result

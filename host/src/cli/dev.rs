@@ -73,7 +73,7 @@ impl DevCommand {
             };
             return self.print(&result);
         }
-        let ended = runtime.slot(Arc::new(PrintReports)).run(
+        let end = runtime.slot(Arc::new(PrintReports)).run(
             module,
             &Invocation {
                 id: AttemptId(1),
@@ -91,10 +91,10 @@ impl DevCommand {
             completed_at: Some(Timestamp::now()),
             attempts: self.attempt,
             module_version: Some(module.version()),
-            metadata: ended.metadata.unwrap_or_else(Json::empty_object),
+            metadata: end.metadata.unwrap_or_else(Json::empty_object),
             ..TaskResult::new(task_id, TaskStatus::Success)
         };
-        match ended.outcome {
+        match end.outcome {
             task::Outcome::Success { result: document, follow_ups } => {
                 result.result = Some(document);
                 render::print_follow_ups(&follow_ups);
@@ -120,10 +120,10 @@ impl DevCommand {
     fn task_not_found(&self, catalog: &Catalog) -> CliError {
         let tasks = catalog.modules().iter().flat_map(|module| &module.info().tasks);
         let names: Vec<&str> = tasks.map(|task| task.name.as_str()).collect();
-        let all = format!("its tasks are: {}", names.join(", "));
+        let list = format!("its tasks are: {}", names.join(", "));
         let hint = match did_you_mean(&self.name, names.iter().copied()) {
-            Some(near) => format!("{near} {all}"),
-            None => all,
+            Some(near) => format!("{near} {list}"),
+            None => list,
         };
         let message = format!("{} has no task '{}'", self.module, self.name);
         // A module of the folder that could not be loaded may contain the task.

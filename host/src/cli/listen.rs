@@ -23,8 +23,8 @@ impl ListenCommand {
         block_on(async {
             let mut listener = Listener::bind(&self.address)?;
             render::print_listening(listener.address());
-            let mut left = self.count.unwrap_or(u64::MAX);
-            while left > 0 {
+            let mut remaining = self.count.unwrap_or(u64::MAX);
+            while remaining > 0 {
                 match listener.next().await {
                     Some(Ok(message)) => render::print_callback(&message, self.json)?,
                     Some(Err(error)) => {
@@ -33,7 +33,7 @@ impl ListenCommand {
                     }
                     None => return Err(CliError::new(EXIT_FAILURE, "the listening socket has failed")),
                 }
-                left -= 1;
+                remaining -= 1;
             }
             Ok(0)
         })

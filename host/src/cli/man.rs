@@ -76,10 +76,10 @@ fn page(mut command: clap::Command) -> io::Result<String> {
     let usage = usage.trim_start_matches("Usage:").trim().to_owned();
     let notes = command.get_after_help().map(|notes| section("NOTES", &notes.to_string()));
     let command = command.override_usage(usage).after_help(Resettable::Reset);
-    let mut text = Vec::new();
+    let mut roff = Vec::new();
     let version = concat!("fastworker ", env!("CARGO_PKG_VERSION"));
-    Page::new(command).source(version).manual("fastworker").render(&mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned() + &notes.unwrap_or_default())
+    Page::new(command).source(version).manual("fastworker").render(&mut roff)?;
+    Ok(String::from_utf8_lossy(&roff).into_owned() + &notes.unwrap_or_default())
 }
 
 /// A section of paragraphs. Indented lines are examples, and keep their line breaks.
@@ -105,8 +105,8 @@ mod tests {
     fn a_page_has_its_usage_and_verbatim_examples() {
         let pages = pages();
         let page = |name: &str| {
-            let found = pages.iter().find(|(known, _)| known == name).expect("there is such a page");
-            found.1.as_ref().expect("it can be written").replace("\\-", "-").replace("\\fR", "").replace("\\fB", "")
+            let entry = pages.iter().find(|(known, _)| known == name).expect("there is such a page");
+            entry.1.as_ref().expect("it can be written").replace("\\-", "-").replace("\\fR", "").replace("\\fB", "")
         };
         assert!(page("fastworker-submit").contains("fastworker submit [OPTIONS] --task-name <NAME>"));
         let add = page("fastworker-schedule-add");

@@ -1,8 +1,9 @@
 //! The output of the command line.
 //!
-//! Stdout gets what a command was asked for: results, lists, the state of a server as JSON, and with `--json` also
-//! errors. Stderr gets the rest: errors, hints, notes, warnings, progress, reports of tasks, and the log of a server.
-//! Text of others is escaped. Colours are used on a terminal only, and never if `NO_COLOR` is set.
+//! Stdout gets results, lists, received callbacks and confirmations; with `--json` also errors, and the state of a
+//! server. Stderr gets errors, hints, notes, warnings, progress, reports of tasks, and the log of a server. Text of
+//! tasks and clients is escaped: JSON documents and ids only on a terminal, all else always. Colours are used on a
+//! terminal only, and never if `NO_COLOR` is set.
 
 use super::{CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND};
 
@@ -42,6 +43,6 @@ pub(super) use result::{print_call_result, print_task_result};
 pub(super) use schedules::{ScheduleChange, print_schedule, print_schedules};
 pub(super) use server::{print_all_loaded, print_ready};
 pub(super) use tasks::{
-    pending_reason, print_cancelled, print_status, print_submitted, print_tasks, time_limit, wait_notice,
+    format_time_limit, format_wait_note, pending_reason, print_cancelled, print_status, print_submitted, print_tasks,
 };
 pub(super) use workers::{print_events, print_workers, task_count};

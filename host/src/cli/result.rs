@@ -43,12 +43,12 @@ impl ResultCommand {
             if !self.wait {
                 return found.await;
             }
-            waiting::until_ended(client, id, wait, &Cell::new(false), found).await
+            waiting::run_with_notes(client, id, wait, &Cell::new(false), found).await
         };
         let result = self.connection.run(async |client| match lookup(client).await? {
             Found::Ended(result) => {
-                let known = describe_for_json(client, id, json).await?;
-                render::print_task_result(&result, known.as_ref(), json)
+                let details = describe_for_json(client, id, json).await?;
+                render::print_task_result(&result, details.as_ref(), json)
             }
             Found::Unknown => Err(task_not_found(id)),
             Found::Live(task) if json => render::print_status(&task, json).map(|_| EXIT_NOT_FINISHED),

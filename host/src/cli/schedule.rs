@@ -244,8 +244,8 @@ async fn availability_warning(client: &Client, schedule: &NewSchedule) -> Result
     // Workers may have different versions of the task: one that accepts the call is enough.
     let mut error = None;
     for check in checks {
-        let Err(why) = check else { return Ok(None) };
-        error = Some(why);
+        let Err(mismatch) = check else { return Ok(None) };
+        error = Some(mismatch);
     }
     let name = &schedule.task_name;
     match error {
@@ -265,17 +265,17 @@ async fn trigger(client: &Client, name: &str, json: bool) -> CommandResult {
     let Some(id) = client.schedules().trigger(name).await? else { return Err(schedule_not_found(client, name).await) };
     // A task that has already failed, such as one that no worker has, is reported as an error.
     let found = client.lookup(&id, Duration::ZERO).await?;
-    let known = describe_for_json(client, &id, json).await?;
+    let details = describe_for_json(client, &id, json).await?;
     match found {
         Found::Ended(result) if result.status == TaskStatus::Failure => {
-            render::print_task_result(&result, known.as_ref(), json)
+            render::print_task_result(&result, details.as_ref(), json)
         }
-        Found::Ended(_) | Found::Live(_) | Found::Unknown => render::print_submitted(&id, known.as_ref(), json),
+        Found::Ended(_) | Found::Live(_) | Found::Unknown => render::print_submitted(&id, details.as_ref(), json),
     }
 }
 
-fn invalid_schedule(why: BadSchedule) -> CliError {
-    let hint = match &why {
+fn invalid_schedule(error: BadSchedule) -> CliError {
+    let hint = match &error {
         BadSchedule::Pattern { .. } | BadSchedule::Never(_) => {
             "write a pattern like '0 9 * * MON-FRI': minute, hour, day of month, month, day of week; \
              see fastworker schedule add --help"
@@ -284,15 +284,15 @@ fn invalid_schedule(why: BadSchedule) -> CliError {
         BadSchedule::Interval(_) => "for work without pauses, write a task that submits itself as a follow-up",
         BadSchedule::Count => "omit --count to submit without a limit",
     };
-    CliError::new(EXIT_USAGE, why).hint(hint)
+    CliError::new(EXIT_USAGE, error).hint(hint)
 }
 
 /// The error for an unknown schedule, with similar names.
 async fn schedule_not_found(client: &Client, name: &str) -> CliError {
-    let known = client.schedules().list().await.unwrap_or_default();
-    let otherwise = match known.as_slice() {
+    let schedules = client.schedules().list().await.unwrap_or_default();
+    let otherwise = match schedules.as_slice() {
         [] => "there are none; add one with: fastworker schedule add NAME --task-name … --every 10s",
         _ => "fastworker schedule list shows every schedule",
     };
-    CliError::not_found("schedule", name, known.iter().map(|known| known.schedule.name.as_str()), otherwise)
+    CliError::not_found("schedule", name, schedules.iter().map(|info| info.schedule.name.as_str()), otherwise)
 }

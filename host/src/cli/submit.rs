@@ -64,21 +64,21 @@ impl SubmitCommand {
             may_exist.set(true);
             let (timeout, has_output) = (self.connection.timeout, Cell::new(false));
             if self.non_blocking {
-                waiting::until_ended(client, &id, timeout, &has_output, client.send(task)).await?;
+                waiting::run_with_notes(client, &id, timeout, &has_output, client.send(task)).await?;
                 // A task that was refused is an error. A task that ran is not, even if it has already failed: the
                 // caller gets its id, and requests the result.
                 let was_refused = |result: &TaskResult| result.status == TaskStatus::Failure && result.attempts == 0;
-                let known = describe_for_json(client, &id, json).await?;
+                let details = describe_for_json(client, &id, json).await?;
                 return match client.get_result(&id).filter(was_refused) {
-                    Some(failed) => render::print_task_result(&failed, known.as_ref(), json),
-                    None => render::print_submitted(&id, known.as_ref(), json),
+                    Some(failed) => render::print_task_result(&failed, details.as_ref(), json),
+                    None => render::print_submitted(&id, details.as_ref(), json),
                 };
             }
             if self.follow {
                 let follow = follow(client, task, timeout, json, &has_output);
-                return waiting::until_ended(client, &id, timeout, &has_output, follow).await;
+                return waiting::run_with_notes(client, &id, timeout, &has_output, follow).await;
             }
-            match waiting::until_ended(client, &id, timeout, &has_output, client.run(task)).await {
+            match waiting::run_with_notes(client, &id, timeout, &has_output, client.run(task)).await {
                 Ok(result) => {
                     render::print_task_result(&result, describe_for_json(client, &id, json).await?.as_ref(), json)
                 }
@@ -128,16 +128,17 @@ async fn follow(
     json: bool,
     has_output: &Cell<bool>,
 ) -> CommandResult {
-    let until = after(timeout);
+    let deadline = after(timeout);
     let id = client.send(task.clone()).await?;
     let mut seen = 0;
     let mut view = render::ProgressView::new();
     let result = loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
             break Err(CliError::timed_out(&id, timeout).with_detail(pending_reason(client, &id).await));
         }
-        let request = tokio::time::timeout(left + DESCRIBE_TIMEOUT, client.follow(&id, seen, left.min(WAIT_MAX)));
+        let request =
+            tokio::time::timeout(remaining + DESCRIBE_TIMEOUT, client.follow(&id, seen, remaining.min(WAIT_MAX)));
         let reply = match request.await {
             Ok(Ok(reply)) => reply,
             Ok(Err(ClientError::Unreachable { .. })) | Err(_) => continue,

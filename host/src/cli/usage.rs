@@ -184,15 +184,15 @@ impl<'a> CommandLine<'a> {
 
     /// Converts a clap error.
     fn convert(&self, error: &clap::Error) -> CliError {
-        let all = |kind| strings(error.get(kind));
-        let first = |kind| all(kind).into_iter().next().unwrap_or_default();
+        let context = |kind| strings(error.get(kind));
+        let first = |kind| context(kind).into_iter().next().unwrap_or_default();
         let (option, value) = (first(ContextKind::InvalidArg), first(ContextKind::InvalidValue));
         match error.kind() {
             ErrorKind::InvalidValue if value.is_empty() => {
                 usage_error(format!("{} needs a value", self.option_name(&option))).hint(self.help())
             }
             ErrorKind::InvalidValue | ErrorKind::ValueValidation => self.invalid_value(error, &option, &value),
-            ErrorKind::MissingRequiredArgument => self.missing(&all(ContextKind::InvalidArg)),
+            ErrorKind::MissingRequiredArgument => self.missing(&context(ContextKind::InvalidArg)),
             ErrorKind::UnknownArgument if option.starts_with('-') => {
                 let hint = match first(ContextKind::SuggestedArg) {
                     near if near.is_empty() => self.help(),
@@ -205,14 +205,14 @@ impl<'a> CommandLine<'a> {
                 usage_error(format!("unexpected argument '{word}'")).hint(self.usage())
             }
             ErrorKind::InvalidSubcommand => {
-                let hint = match all(ContextKind::SuggestedSubcommand).as_slice() {
+                let hint = match context(ContextKind::SuggestedSubcommand).as_slice() {
                     [] => format!("{} --help lists the commands", self.name()),
                     near => format!("did you mean '{}'?", near.join("' or '")),
                 };
                 usage_error(format!("{} has no command '{}'", self.name(), first(ContextKind::InvalidSubcommand)))
                     .hint(hint)
             }
-            ErrorKind::ArgumentConflict => self.conflict(&option, &all(ContextKind::PriorArg)),
+            ErrorKind::ArgumentConflict => self.conflict(&option, &context(ContextKind::PriorArg)),
             ErrorKind::InvalidUtf8 => usage_error("an argument is not valid UTF-8").hint(self.usage()),
             _ => {
                 let message = error.render().to_string();

@@ -18,24 +18,24 @@ use crate::{
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     const FORMS: &str = "write a duration such as 250ms, 30s, 5m, 1h 30m or 2d; a bare number is in seconds";
     const TOO_LONG: &str = "the maximum duration is ten years";
-    let mut left = text.trim();
-    if let Some(number) = left.strip_prefix('-')
+    let mut remaining = text.trim();
+    if let Some(number) = remaining.strip_prefix('-')
         && number.starts_with(|first: char| first.is_ascii_digit())
     {
         return Err("a duration cannot be negative".into());
     }
     let (mut seconds, mut parts) = (0.0, 0);
-    while !left.is_empty() || parts == 0 {
-        let unit = left.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(left.len());
-        let (number, rest) = left.split_at(unit);
+    while !remaining.is_empty() || parts == 0 {
+        let unit = remaining.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(remaining.len());
+        let (number, rest) = remaining.split_at(unit);
         let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
         let (unit, rest) = rest.split_at(end);
-        left = rest.trim_start();
+        remaining = rest.trim_start();
         parts += 1;
         let scale = match unit {
             "ms" => 0.001,
             // A number without a unit must be the entire string.
-            "" if parts == 1 && left.is_empty() => 1.0,
+            "" if parts == 1 && remaining.is_empty() => 1.0,
             "s" => 1.0,
             "m" | "min" => 60.0,
             "h" => 3600.0,
@@ -60,8 +60,8 @@ pub(super) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
 
 /// Parses a whole number from `MIN` to `MAX`, both included.
 pub(super) fn parse_number<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
-    let read = text.trim().parse::<u64>().ok().filter(|number| (MIN..=MAX).contains(number));
-    read.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match MAX {
+    let number = text.trim().parse::<u64>().ok().filter(|number| (MIN..=MAX).contains(number));
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match MAX {
         // A larger bound is not a practical limit.
         max if max >= u64::from(u32::MAX) => format!("write a whole number, {MIN} or more"),
         max => format!("write a whole number from {MIN} to {max}"),

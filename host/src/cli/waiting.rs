@@ -32,7 +32,7 @@ enum WaitReason {
 }
 
 /// Starts a client. Prints a note if no control plane replies within a second.
-pub(super) async fn start(
+pub(super) async fn start_client_with_notes(
     client: &Client,
     address: Option<&Address>,
     discovery: &Address,
@@ -43,7 +43,7 @@ pub(super) async fn start(
         return started;
     }
     if timeout > NOTE_DELAY {
-        let limit = render::time_limit(timeout);
+        let limit = render::format_time_limit(timeout);
         match address {
             Some(base) => render::print_note(&format!("no control plane replies at {base} yet: waiting for it{limit}")),
             None => {
@@ -56,7 +56,7 @@ pub(super) async fn start(
 
 /// Runs `work`, which waits for a task. Prints what it waits for, and again whenever that changes. If `has_output`
 /// is set, because output of the task has been printed, it only reports that the control plane does not reply.
-pub(super) async fn until_ended<T>(
+pub(super) async fn run_with_notes<T>(
     client: &Client,
     id: &TaskId,
     timeout: Duration,
@@ -77,12 +77,12 @@ pub(super) async fn until_ended<T>(
         if let Some((reason, task)) = current
             && last_reason.as_ref() != Some(&reason)
         {
-            let left = timeout.saturating_sub(started.elapsed());
+            let remaining = timeout.saturating_sub(started.elapsed());
             if reason == WaitReason::NoReply {
-                let limit = render::time_limit(left);
+                let limit = render::format_time_limit(remaining);
                 render::print_note(&format!("the control plane is not responding; waiting{limit}"));
             } else if !has_output.get() {
-                render::print_note(&render::wait_notice(id, task.as_ref(), left));
+                render::print_note(&render::format_wait_note(id, task.as_ref(), remaining));
             }
             last_reason = Some(reason);
         }

@@ -48,8 +48,8 @@ impl Guard {
 
     /// The refusal of a request that may come from the page of another site.
     fn cross_origin_refusal(&self, method: &Method, headers: &HeaderMap) -> Option<HttpError> {
-        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
-        let host = text(header::HOST).unwrap_or_default();
+        let header_value = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+        let host = header_value(header::HOST).unwrap_or_default();
         if self.key.is_none() && !self.is_trusted_host(host) {
             let message =
                 "without an API key, only requests to an IP address, localhost or the configured host name are served";
@@ -58,7 +58,7 @@ impl Guard {
         let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
         let is_own =
             |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
-        let is_allowed = is_safe || text(header::ORIGIN).is_none_or(is_own);
+        let is_allowed = is_safe || header_value(header::ORIGIN).is_none_or(is_own);
         (!is_allowed).then(|| HttpError::new(StatusCode::FORBIDDEN, "cross-origin request refused"))
     }
 

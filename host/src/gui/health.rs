@@ -41,10 +41,10 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> impl IntoResponse {
 
 /// Whether the control plane is draining, and the number of workers; none if the state cannot be entered.
 async fn check_state(app: &App) -> Option<(bool, usize)> {
-    let until = Instant::now() + LOCK_TIMEOUT;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         let entered = app.core.try_enter(|state, _| (state.is_draining(), state.registry().iter().count()));
-        if entered.is_some() || Instant::now() > until {
+        if entered.is_some() || Instant::now() > deadline {
             return entered;
         }
         // Blocking on the lock would block the other requests of this thread.

@@ -163,9 +163,9 @@ impl ControlPlaneWorker {
     /// then.
     pub fn stop(&mut self, limit: Duration) {
         let Some(running) = &mut self.running else { return };
-        let until = Instant::now() + limit.min(DURATION_MAX);
+        let deadline = Instant::now() + limit.min(DURATION_MAX);
         running.core.enter(|state, _| state.drain());
-        running.core.wait_until(until, State::is_quiet);
+        running.core.wait_until(deadline, State::is_quiet);
         // It does not wait for tasks that no worker can run, that are scheduled or that wait for a retry.
         let unfinished = running.core.enter(|state, _| state.unfinished());
         if unfinished > 0 {
@@ -173,10 +173,10 @@ impl ControlPlaneWorker {
         }
         #[cfg(feature = "runtime")]
         if let Some(worker) = running.worker.take() {
-            worker.drain(until.saturating_duration_since(Instant::now()));
+            worker.drain(deadline.saturating_duration_since(Instant::now()));
         }
         running.core.enter(|state, _| state.close_all());
-        running.core.stop_callbacks(CALLBACKS_TIMEOUT.min(until.saturating_duration_since(Instant::now())));
+        running.core.stop_callbacks(CALLBACKS_TIMEOUT.min(deadline.saturating_duration_since(Instant::now())));
         for server in &running.servers {
             server.flush(FLUSH_TIMEOUT);
         }
@@ -222,13 +222,13 @@ impl ControlPlaneWorker {
 impl Drop for ControlPlaneWorker {
     fn drop(&mut self) {
         let Some(running) = &mut self.running else { return };
-        let until = Instant::now() + DROP_TIMEOUT;
+        let deadline = Instant::now() + DROP_TIMEOUT;
         running.core.enter(|state, _| state.drain());
         #[cfg(feature = "runtime")]
         drop(running.worker.take());
         running.core.enter(|state, _| state.close_all());
         for server in &running.servers {
-            server.flush(until.saturating_duration_since(Instant::now()));
+            server.flush(deadline.saturating_duration_since(Instant::now()));
         }
         running.core.stop_callbacks(Duration::ZERO);
         self.close();

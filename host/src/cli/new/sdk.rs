@@ -60,8 +60,8 @@ pub(super) const FILES: [(&str, &str); 28] = [
 /// the new crate defines.
 pub(super) fn workspace_manifest() -> String {
     let manifest = source!("sdk/workspace.toml");
-    let (kept, _) = manifest.split_once("\n[profile").unwrap_or((manifest, ""));
-    let lines = kept
+    let (without_profiles, _) = manifest.split_once("\n[profile").unwrap_or((manifest, ""));
+    let lines = without_profiles
         .lines()
         .filter(|line| !line.starts_with("default-members"))
         .map(|line| if line.starts_with("members") { r#"members = ["guest-sdk", "guest-sdk/macros"]"# } else { line });

@@ -76,14 +76,14 @@ impl LogQueue {
 
     /// Waits until all lines are written, at most for `timeout`.
     pub(super) fn flush(&self, timeout: Duration) {
-        let until = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout;
         let mut state = lock(&self.state);
         while state.is_writing || !state.pending.is_empty() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return;
             }
-            state = lock::wait_timeout(&self.written, state, left).0;
+            state = lock::wait_timeout(&self.written, state, remaining).0;
         }
     }
 
@@ -208,9 +208,9 @@ mod tests {
 
         /// Waits until the writer has dequeued the pending lines.
         fn wait_until_dequeued(&self) {
-            let until = Instant::now() + LIMIT;
+            let deadline = Instant::now() + LIMIT;
             while !lock(&self.queue.state).pending.is_empty() {
-                assert!(Instant::now() < until, "the writer does not dequeue the lines");
+                assert!(Instant::now() < deadline, "the writer does not dequeue the lines");
                 thread::yield_now();
             }
         }

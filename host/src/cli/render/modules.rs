@@ -44,13 +44,16 @@ pub(in crate::cli) fn print_modules(modules: &[ModuleInfo], verbosity: Verbosity
 /// Prints the modules that workers have loaded.
 pub(in crate::cli) fn print_loaded_modules(workers: &[WorkerInfo], verbosity: Verbosity, json: bool) -> CommandResult {
     let present = || workers.iter().filter(|worker| worker.status != WorkerStatus::Lost);
-    let all = || present().flat_map(|worker| worker.modules.iter().map(|module| (module, worker.id.as_str())));
+    let present_modules =
+        || present().flat_map(|worker| worker.modules.iter().map(|module| (module, worker.id.as_str())));
     if json {
-        print_json(&all().map(|(module, worker)| ModuleJson::of(module, Some(worker))).collect::<Vec<_>>())?;
+        print_json(
+            &present_modules().map(|(module, worker)| ModuleJson::of(module, Some(worker))).collect::<Vec<_>>(),
+        )?;
     }
     // A module that several workers have loaded is shown once, with their ids.
     let mut loaded: Vec<(&ModuleInfo, Vec<&str>)> = Vec::new();
-    for (module, worker) in all() {
+    for (module, worker) in present_modules() {
         match loaded.iter_mut().find(|(other, _)| identity(other) == identity(module)) {
             Some((_, workers)) => workers.push(worker),
             None => loaded.push((module, vec![worker])),

@@ -46,23 +46,23 @@ pub(super) fn print_json_text(document: &str) {
 
 /// Prints a value as JSON in one line.
 pub(super) fn print_json_line(value: &impl Serialize) -> Result<(), CliError> {
-    print_json_text(&serde_json::to_string(value).map_err(cannot_serialize)?);
+    print_json_text(&serde_json::to_string(value).map_err(|error| cannot_serialize(&error))?);
     Ok(())
 }
 
 /// Prints a value as JSON with line breaks and indentation.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    print_json_text(&serde_json::to_string_pretty(value).map_err(cannot_serialize)?);
+    print_json_text(&serde_json::to_string_pretty(value).map_err(|error| cannot_serialize(&error))?);
     Ok(())
 }
 
 /// Prints a value that contains JSON documents with line breaks and indentation, also inside of the documents.
 pub(in crate::cli) fn print_pretty_json(value: &impl Serialize) -> CommandResult {
-    print_json_text(&pretty_json(&serde_json::to_string(value).map_err(cannot_serialize)?));
+    print_json_text(&pretty_json(&serde_json::to_string(value).map_err(|error| cannot_serialize(&error))?));
     Ok(0)
 }
 
-fn cannot_serialize(error: serde_json::Error) -> CliError {
+fn cannot_serialize(error: &serde_json::Error) -> CliError {
     CliError::new(EXIT_FAILURE, format!("cannot write JSON: {error}"))
 }
 

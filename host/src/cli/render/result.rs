@@ -13,12 +13,12 @@ use crate::{
     visible,
 };
 
-/// Prints the result of a task, with the details in `known` if there are any. The exit code distinguishes
+/// Prints the result of a task, with the details in `details` if there are any. The exit code distinguishes
 /// success, failure, and a task that no worker has.
-pub(in crate::cli) fn print_task_result(result: &TaskResult, known: Option<&Task>, json: bool) -> CommandResult {
+pub(in crate::cli) fn print_task_result(result: &TaskResult, details: Option<&Task>, json: bool) -> CommandResult {
     if json {
         // If the status differs, the id has been used again for another task.
-        match known.filter(|task| task.status == result.status) {
+        match details.filter(|task| task.status == result.status) {
             Some(task) => print_json(&TaskJson::from(task))?,
             None => print_json(&TaskJson::from(result))?,
         }
@@ -53,8 +53,8 @@ fn print_end(list: &str, result: &TaskResult) -> CommandResult {
 
 fn not_found_error(list: &str, result: &TaskResult) -> CliError {
     let error = result.error.as_deref().unwrap_or("no worker has this task");
-    let all = format!("{list} shows all tasks; with --wait-for-worker, a task waits for its worker");
-    CliError::new(EXIT_NOT_FOUND, error).hint(all)
+    let hint = format!("{list} shows all tasks; with --wait-for-worker, a task waits for its worker");
+    CliError::new(EXIT_NOT_FOUND, error).hint(hint)
 }
 
 fn failure_error(list: &str, result: &TaskResult) -> CliError {

@@ -70,7 +70,7 @@ fn lines_in<const N: usize>(width_max: usize, columns: [Column; N], rows: &[[Str
     }
     let mut lines = vec![line(main.iter().map(|(index, width)| (columns[*index].head, *width)))];
     for row in rows {
-        let mut more = Vec::new();
+        let mut continuation = Vec::new();
         let mut cells = Vec::new();
         for (position, (index, width)) in main.iter().enumerate() {
             let cell = if row[*index].is_empty() { "-" } else { row[*index].as_str() };
@@ -81,16 +81,16 @@ fn lines_in<const N: usize>(width_max: usize, columns: [Column; N], rows: &[[Str
                 cells.push((String::new(), *width));
             } else {
                 cells.push((truncate(cell, *width), *width));
-                more.push(format!("{}{cell}", columns[*index].label));
+                continuation.push(format!("{}{cell}", columns[*index].label));
             }
         }
         lines.push(line(cells.iter().map(|(cell, width)| (cell.as_str(), *width))));
         let continued =
             below.iter().filter(|index| !row[**index].is_empty() && row[**index] != columns[**index].default);
-        more.extend(continued.map(|index| format!("{}{}", columns[*index].label, row[*index])));
-        if !more.is_empty() {
-            let more = more.join(", ");
-            lines.extend(wrap(more.split(' '), " ", INDENT, INDENT));
+        continuation.extend(continued.map(|index| format!("{}{}", columns[*index].label, row[*index])));
+        if !continuation.is_empty() {
+            let continuation = continuation.join(", ");
+            lines.extend(wrap(continuation.split(' '), " ", INDENT, INDENT));
         }
     }
     lines

@@ -22,10 +22,10 @@ use crate::{
 /// Indentation of the further lines of a field.
 const INDENT: &str = "           ";
 
-/// Prints the id of a submitted task; with `json`, also the details that are `known`.
-pub(in crate::cli) fn print_submitted(id: &TaskId, known: Option<&Task>, json: bool) -> CommandResult {
+/// Prints the id of a submitted task; with `json`, also the details that are `details`.
+pub(in crate::cli) fn print_submitted(id: &TaskId, details: Option<&Task>, json: bool) -> CommandResult {
     if json {
-        match known {
+        match details {
             Some(task) => print_json(&TaskJson::from(task))?,
             None => print_json(&TaskJson::from(&TaskResult::new(id.clone(), TaskStatus::Pending)))?,
         }
@@ -37,8 +37,8 @@ pub(in crate::cli) fn print_submitted(id: &TaskId, known: Option<&Task>, json: b
 }
 
 /// Prints that a task was cancelled.
-pub(in crate::cli) fn print_cancelled(id: &TaskId, known: Option<&Task>, json: bool) -> CommandResult {
-    match known {
+pub(in crate::cli) fn print_cancelled(id: &TaskId, details: Option<&Task>, json: bool) -> CommandResult {
+    match details {
         Some(task) if json => print_json(&TaskJson::from(task))?,
         None if json => print_json(&TaskJson::from(&TaskResult::new(id.clone(), TaskStatus::Cancelled)))?,
         _ => print_escaped(visible::line(&format!("cancelled {id}"))),
@@ -95,16 +95,16 @@ pub(in crate::cli) fn pending_reason(task: &Task) -> Option<String> {
         }
         _ if is_without_worker(task) => {
             let name = visible::line(&task.name);
-            Some(format!("it is waiting for a worker that has the task '{name}'{}", failure_deadline(task)))
+            Some(format!("it is waiting for a worker that has the task '{name}'{}", format_failure_deadline(task)))
         }
         _ => None,
     }
 }
 
 /// The note about what a command waits for; `task` is none if it has not been accepted yet.
-pub(in crate::cli) fn wait_notice(id: &TaskId, task: Option<&Task>, left: Duration) -> String {
+pub(in crate::cli) fn format_wait_note(id: &TaskId, task: Option<&Task>, remaining: Duration) -> String {
     let Some(task) = task else {
-        return format!("the control plane has not accepted task {id} yet: waiting{}", time_limit(left));
+        return format!("the control plane has not accepted task {id} yet: waiting{}", format_time_limit(remaining));
     };
     let state = match task.status {
         TaskStatus::Started => {
@@ -114,21 +114,21 @@ pub(in crate::cli) fn wait_notice(id: &TaskId, task: Option<&Task>, left: Durati
         }
         TaskStatus::Pending if task.offered => "is queued behind other tasks".to_owned(),
         TaskStatus::Pending => {
-            format!("is queued, and no worker has the task '{}' yet{}", task.name, failure_deadline(task))
+            format!("is queued, and no worker has the task '{}' yet{}", task.name, format_failure_deadline(task))
         }
         status => pending_reason(task).unwrap_or_else(|| format!("is {status}")),
     };
     let state = state.strip_prefix("it ").unwrap_or(&state);
-    format!("task {id} {state}: waiting for it to end{}", time_limit(left))
+    format!("task {id} {state}: waiting for it to end{}", format_time_limit(remaining))
 }
 
 /// The suffix of a note that states how long the command waits.
-pub(in crate::cli) fn time_limit(left: Duration) -> String {
-    format!(", at most {}", format_duration(left))
+pub(in crate::cli) fn format_time_limit(remaining: Duration) -> String {
+    format!(", at most {}", format_duration(remaining))
 }
 
 /// The suffix that states when a task without a worker fails.
-fn failure_deadline(task: &Task) -> String {
+fn format_failure_deadline(task: &Task) -> String {
     let Some(until) = task.unknown_until else { return String::new() };
     format!(
         "; it fails {} unless one connects; `fastworker list` shows the available tasks",

@@ -26,7 +26,7 @@ function onConnection(state, retryDelay) {
   } else {
     setText('state-text', 'disconnected');
     banner.textContent = `The control plane is not responding. The data shown may be outdated; retrying in ${formatDuration(retryDelay / 1000)}.`;
-    overview.disconnected();
+    overview.markDisconnected();
   }
 }
 

@@ -16,7 +16,7 @@ let previous = null;
 const recent = [];
 
 export function start() {
-  const formats = { busy: formatCount, success: (max) => `${formatRate(max)}/s`, failure: (max) => `${formatRate(max)}/s`, took: formatDuration };
+  const formats = { busy: formatCount, success: (max) => `${formatRate(max)}/s`, failure: (max) => `${formatRate(max)}/s`, time: formatDuration };
   for (const name of Object.keys(formats)) {
     charts[name] = new Chart(byId(`chart-${name}`), formats[name]);
     series[name] = new Series();
@@ -33,7 +33,7 @@ export function showPlaceholder(table, columns, text, command) {
 }
 
 /** After a disconnection the charts get a gap, and the counters may restart at 0. */
-export function disconnected() {
+export function markDisconnected() {
   if (!previous) return;
   previous = null;
   recent.length = 0;
@@ -41,25 +41,25 @@ export function disconnected() {
 }
 
 /** Shows an overview, which arrives every second. */
-export function update(now) {
-  setText('worker', now.worker_id);
-  setText('version', `v${now.version}`);
-  setText('uptime', `up ${formatDuration(Math.floor(now.uptime_seconds))}`);
-  document.title = `${escapeInvisible(now.worker_id)} · fastworker`;
-  showQueues(now);
-  showRates(now);
-  showWorkers(now);
-  showCache(now.cache);
+export function update(overview) {
+  setText('worker', overview.worker_id);
+  setText('version', `v${overview.version}`);
+  setText('uptime', `up ${formatDuration(Math.floor(overview.uptime_seconds))}`);
+  document.title = `${escapeInvisible(overview.worker_id)} · fastworker`;
+  showQueues(overview);
+  showRates(overview);
+  showWorkers(overview);
+  showCache(overview.cache);
 }
 
-function showQueues(now) {
-  const total = now.queues.reduce((sum, queue) => sum + queue.count, 0);
-  const max = Math.max(1, ...now.queues.map((queue) => queue.count));
+function showQueues(overview) {
+  const total = overview.queues.reduce((sum, queue) => sum + queue.count, 0);
+  const max = Math.max(1, ...overview.queues.map((queue) => queue.count));
   setText('waiting', formatCount(total));
-  setText('due', now.due ? `${formatCount(now.due)} scheduled tasks and retries` : 'no scheduled tasks or retries');
+  setText('due', overview.due ? `${formatCount(overview.due)} scheduled tasks and retries` : 'no scheduled tasks or retries');
   updateList(
     byId('queues'),
-    now.queues,
+    overview.queues,
     (queue) => queue.priority,
     (queue) =>
       el(
@@ -77,52 +77,52 @@ function showQueues(now) {
   );
 }
 
-function showRates(now) {
-  const seconds = secondsBetween(previous?.at, now.at);
+function showRates(overview) {
+  const seconds = secondsBetween(previous?.at, overview.at);
   if (seconds > 0) {
     // A background tab, or a machine that was suspended, receives overviews less often.
     const repeats = Math.min(60, Math.max(1, Math.round(seconds)));
     const perSecond = (to, from) => Math.max(0, to - from) / seconds;
     for (let n = 0; n < repeats; n += 1) {
-      series.success.add(perSecond(now.ended.success, previous.ended.success));
-      series.failure.add(perSecond(now.ended.failure, previous.ended.failure));
-      series.busy.add(now.busy);
+      series.success.add(perSecond(overview.ended.success, previous.ended.success));
+      series.failure.add(perSecond(overview.ended.failure, previous.ended.failure));
+      series.busy.add(overview.busy);
     }
     recent.push(previous);
     if (recent.length > QUANTILE_WINDOW) recent.shift();
-    const counts = now.took.counts.map((n, index) => n - recent[0].took.counts[index]);
-    const median = quantile(now.took.bounds, counts, 0.5);
-    const p99 = quantile(now.took.bounds, counts, 0.99);
-    series.took.add(median);
-    setText('took-median', median === null ? '–' : formatDuration(median));
-    setText('took-high', p99 === null ? 'no task ended recently' : `99 % within ${formatDuration(p99)}`);
+    const counts = overview.took.counts.map((n, index) => n - recent[0].took.counts[index]);
+    const median = quantile(overview.took.bounds, counts, 0.5);
+    const p99 = quantile(overview.took.bounds, counts, 0.99);
+    series.time.add(median);
+    setText('time-median', median === null ? '–' : formatDuration(median));
+    setText('time-p99', p99 === null ? 'no task ended recently' : `99 % within ${formatDuration(p99)}`);
   }
-  previous = now;
+  previous = overview;
   setText('rate-success', formatRate(series.success.mean(RATE_WINDOW)));
   setText('rate-failure', formatRate(series.failure.mean(RATE_WINDOW)));
   byId('rate-failure').classList.toggle('bad', series.failure.mean(RATE_WINDOW) > 0);
-  setText('success-total', `${formatCount(now.ended.success)} since the start`);
-  const cancelled = now.ended.cancelled ? `, ${formatCount(now.ended.cancelled)} cancelled` : '';
-  setText('failure-total', `${formatCount(now.ended.failure)} since the start${cancelled}`);
-  setText('busy', formatCount(now.busy));
-  setText('slots', `of ${formatCount(now.slots)} slots`);
-  byId('busy-meter').firstElementChild.style.width = `${now.slots ? (100 * now.busy) / now.slots : 0}%`;
-  charts.busy.draw(series.busy.values, now.slots);
+  setText('success-total', `${formatCount(overview.ended.success)} since the start`);
+  const cancelled = overview.ended.cancelled ? `, ${formatCount(overview.ended.cancelled)} cancelled` : '';
+  setText('failure-total', `${formatCount(overview.ended.failure)} since the start${cancelled}`);
+  setText('busy', formatCount(overview.busy));
+  setText('slots', `of ${formatCount(overview.slots)} slots`);
+  byId('busy-meter').firstElementChild.style.width = `${overview.slots ? (100 * overview.busy) / overview.slots : 0}%`;
+  charts.busy.draw(series.busy.values, overview.slots);
   charts.success.draw(series.success.values);
   charts.failure.draw(series.failure.values, 1);
-  charts.took.draw(series.took.values);
+  charts.time.draw(series.time.values);
 }
 
-function showWorkers(now) {
-  const countOf = (status) => now.workers.filter((worker) => worker.status === status).length;
+function showWorkers(overview) {
+  const countOf = (status) => overview.workers.filter((worker) => worker.status === status).length;
   const parts = ['active', 'draining', 'lost'].filter((status) => countOf(status)).map((status) => `${countOf(status)} ${status}`);
-  setText('workers-foot', now.workers.length ? `workers: ${parts.join(', ')}` : 'no worker is connected');
-  if (!now.workers.length) {
+  setText('workers-foot', overview.workers.length ? `workers: ${parts.join(', ')}` : 'no worker is connected');
+  if (!overview.workers.length) {
     return showPlaceholder('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
   }
   const body = byId('worker-table').tBodies[0];
   const order = { active: 0, draining: 1, lost: 2 };
-  const sorted = now.workers.toSorted((a, b) => order[a.status] - order[b.status] || a.id.localeCompare(b.id));
+  const sorted = overview.workers.toSorted((a, b) => order[a.status] - order[b.status] || a.id.localeCompare(b.id));
   updateList(body, sorted, (worker) => `${worker.id} ${worker.registered_at}`, workerRow, (row, worker) => {
     const [name, status, load, attempts] = row.cells;
     const since = name.querySelector('.since');
@@ -131,7 +131,7 @@ function showWorkers(now) {
     load.querySelector('small').textContent = `${worker.load} of ${worker.slots}`;
     attempts.textContent = formatCount(worker.attempts);
     attempts.title = `${formatCount(worker.tasks)} tasks of ${formatCount(worker.modules)} modules are loaded`;
-    const text = worker.status === 'lost' ? `last seen ${relativeTime(worker.last_seen, now.at)}` : `since ${relativeTime(worker.registered_at, now.at).replace(' ago', '')}`;
+    const text = worker.status === 'lost' ? `last seen ${relativeTime(worker.last_seen, overview.at)}` : `since ${relativeTime(worker.registered_at, overview.at).replace(' ago', '')}`;
     since.textContent = text;
     since.title = `${escapeInvisible(worker.address)}, registered ${formatTimestamp(worker.registered_at)}, last seen ${formatTimestamp(worker.last_seen)}`;
   });
