@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let result = client.submit_task("add", (5, 3)).priority(TaskPriority::High).await?;
     writeln!(std::io::stdout(), "{}: {:?}", result.status, result.result)?;
 
-    // Returns the id at once; the result is fetched later.
+    // Returns the id immediately, without waiting for the result.
     let id = client.delay("add", (20, 22)).await?;
     writeln!(std::io::stdout(), "submitted {id}")?;
 

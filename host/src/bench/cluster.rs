@@ -31,14 +31,14 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Takes ownership of a process.
+    /// Takes ownership of a child process.
     pub(super) fn of(child: Child) -> Self {
         Self(child)
     }
 
     /// Starts this program and waits for its first line.
-    fn start(what: &'static str, arguments: &[String]) -> Result<Self, BenchError> {
-        let failed = |why: String| BenchError::Start { what, why };
+    fn start(name: &'static str, arguments: &[String]) -> Result<Self, BenchError> {
+        let failed = |reason: String| BenchError::Start { process: name, reason };
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let child = Command::new(program)
             .args(arguments)
@@ -84,13 +84,13 @@ impl Echo {
     }
 }
 
-/// Where the tasks of a cluster run.
+/// The processes of a cluster that run tasks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// The control plane.
-    OwnSlots,
+    SingleProcess,
     /// A subworker.
-    OneSubworker,
+    WithSubworker,
 }
 
 /// A control plane, perhaps a subworker, and a client.
@@ -123,11 +123,11 @@ impl Cluster {
         arguments.extend(strings(&["--cluster-id", &uuid::Uuid::new_v4().to_string()]));
         arguments.extend(strings(&["--subworker-port", &subworker_port]));
         arguments.extend(common.clone());
-        if shape == Shape::OwnSlots {
+        if shape == Shape::SingleProcess {
             arguments.extend(modules.clone());
         }
         let control_plane = Process::start("a control plane", &arguments)?;
-        let subworker = if shape == Shape::OneSubworker {
+        let subworker = if shape == Shape::WithSubworker {
             let mut arguments = strings(&["subworker", "--worker-id", "bench"]);
             arguments.extend(strings(&["--control-plane-address", &base.to_string()]));
             arguments.extend(common);
@@ -163,13 +163,13 @@ pub(super) fn free_ports(count: u16) -> Result<u16, BenchError> {
     const LOWEST: u16 = 20_000;
     const HIGHEST: u16 = 32_000;
     let spread = u16::try_from(std::process::id() % 1_000).unwrap_or(0) * 10;
-    let all_free = |first: u16| {
+    let are_free = |first: u16| {
         let listeners: Vec<_> = (first..first + count).map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
         listeners.iter().all(Result::is_ok)
     };
     (LOWEST + spread..HIGHEST)
         .chain(LOWEST..HIGHEST)
         .step_by(PORTS.into())
-        .find(|first| all_free(*first))
-        .ok_or_else(|| BenchError::Start { what: "a cluster", why: "no free ports were found".into() })
+        .find(|first| are_free(*first))
+        .ok_or_else(|| BenchError::Start { process: "a cluster", reason: "no free ports were found".into() })
 }

@@ -7,16 +7,16 @@ use std::{
 
 use futures::future::join_all;
 
-use super::{BenchError, TASK, parts::IN_FLIGHT};
+use super::{BenchError, TASK, baselines::IN_FLIGHT};
 use crate::{
     client::Client,
     json::Json,
     task::{NewTask, TaskResult},
 };
 
-/// Seconds of each task from submission to result, one after another.
-pub(super) async fn sequential(client: &Client, turn: Duration) -> Result<Vec<f64>, BenchError> {
-    let until = Instant::now() + turn;
+/// Submits tasks sequentially for a sample window. Returns the seconds of each from submission to result.
+pub(super) async fn sequential(client: &Client, window: Duration) -> Result<Vec<f64>, BenchError> {
+    let until = Instant::now() + window;
     let (mut samples, mut x) = (Vec::new(), 0);
     while Instant::now() < until {
         x += 1;
@@ -28,24 +28,24 @@ pub(super) async fn sequential(client: &Client, turn: Duration) -> Result<Vec<f6
     Ok(samples)
 }
 
-/// Tasks per second with many tasks in flight.
-pub(super) async fn in_flight(client: &Client, turn: Duration) -> Result<f64, BenchError> {
+/// Submits tasks with many in flight for a sample window. Returns tasks per second.
+pub(super) async fn in_flight(client: &Client, window: Duration) -> Result<f64, BenchError> {
     let started = Instant::now();
-    let one = async |client_index: u64| -> Result<u32, BenchError> {
+    let submit_repeatedly = async |client_index: u64| -> Result<u32, BenchError> {
         let mut count = 0;
-        while started.elapsed() < turn {
+        while started.elapsed() < window {
             let x = client_index * 1_000_000 + u64::from(count);
             check(x, &client.run(task(x)).await?)?;
             count += 1;
         }
         Ok(count)
     };
-    let counts = join_all((0..IN_FLIGHT as u64).map(one)).await;
+    let counts = join_all((0..IN_FLIGHT as u64).map(submit_repeatedly)).await;
     let count: u32 = counts.into_iter().sum::<Result<u32, BenchError>>()?;
     Ok(f64::from(count) / started.elapsed().as_secs_f64())
 }
 
-/// Tasks per second when all are submitted at once.
+/// Submits `count` tasks in one bulk. Returns tasks per second.
 pub(super) async fn bulk(client: &Client, count: usize) -> Result<f64, BenchError> {
     let tasks = (0..count as u64).map(task).collect();
     let started = Instant::now();
@@ -66,10 +66,10 @@ fn task(x: u64) -> NewTask {
 }
 
 fn check(x: u64, result: &TaskResult) -> Result<(), BenchError> {
-    let got = result.result.as_ref().map(Json::as_str);
-    if got.is_some_and(|got| got.parse() == Ok(x + 1)) {
+    let actual = result.result.as_ref().map(Json::as_str);
+    if actual.is_some_and(|actual| actual.parse() == Ok(x + 1)) {
         return Ok(());
     }
-    let got = got.or(result.error.as_deref()).unwrap_or("nothing").to_owned();
-    Err(BenchError::Wrong { x, got })
+    let actual = actual.or(result.error.as_deref()).unwrap_or("nothing").to_owned();
+    Err(BenchError::WrongResult { x, actual })
 }

@@ -1,14 +1,16 @@
 //! `fastworker bench`: the speed of this machine, compared with that of the transport and the runtime alone.
 //!
 //! Results of different runs are not comparable, especially on shared machines. So each case is measured in short
-//! turns alternating with its baseline, and the relevant number is the ratio: the median over the rounds, so that a
-//! machine that is slow for some seconds affects both. *Raw* is a round trip of 100 bytes between two processes
-//! over the transport; *runtime alone* runs fresh instances of the same module on as many threads as slots, without
-//! anything else. Every result is verified.
+//! samples alternating with those of its baseline, and the relevant number is the ratio: the median over the rounds,
+//! so that a machine that is slow for some seconds affects both. *Transport only* is a round trip of 100 bytes
+//! between two processes; *runtime alone* runs fresh instances of the same module on as many threads as slots,
+//! without anything else. Every result is verified.
 
-use std::{path::PathBuf, time::Duration};
-
-use serde::Serialize;
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
     client::{Client, ClientError},
@@ -18,17 +20,20 @@ use crate::{
     transport::{CallError, OpenError, Transport as _, nng::Nng},
 };
 
+mod baselines;
 mod cluster;
 mod load;
+mod measurement;
 mod original;
-mod parts;
 
-pub use parts::echo;
+pub use baselines::echo;
+pub use measurement::{Bound, Measurement};
+use measurement::{OriginalRounds, Rounds, p50_micros};
 
 /// The task that is submitted: `add(x, 1)`.
 const TASK: &str = "add";
 
-/// What to measure, and for how long.
+/// The options of a benchmark.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// A module with a task `add(x, y)`.
@@ -43,51 +48,13 @@ pub struct Plan {
     pub slots: usize,
     /// Tasks in one bulk.
     pub bulk: usize,
-    /// How many times each case is measured.
+    /// Number of samples of each case.
     pub rounds: usize,
-    /// The duration of each turn.
-    pub turn: Duration,
+    /// The duration of each sample.
+    pub window: Duration,
 }
 
-/// One line of the result.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// What was measured.
-    pub case: String,
-    /// The figure.
-    pub value: f64,
-    /// Its unit.
-    pub unit: &'static str,
-    /// The baseline, if there is one.
-    pub against: Option<String>,
-    /// The ratio of the figure to the baseline: the median over the rounds.
-    pub ratio: Option<f64>,
-    /// The bound on the ratio, or on the figure where there is no ratio.
-    pub must: Option<Must>,
-}
-
-/// A bound.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Must {
-    /// Not above.
-    AtMost(f64),
-    /// Not below.
-    AtLeast(f64),
-}
-
-impl Row {
-    /// Whether the bound is met; none without a bound.
-    pub fn holds(&self) -> Option<bool> {
-        let value = self.ratio.unwrap_or(self.value);
-        self.must.map(|must| match must {
-            Must::AtMost(bound) => value <= bound,
-            Must::AtLeast(bound) => value >= bound,
-        })
-    }
-}
-
-/// Why the measurement failed.
+/// The error of a failed measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The module cannot be used.
@@ -99,200 +66,141 @@ pub enum BenchError {
     /// A task could not be run.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// A raw request was not answered.
+    /// A request got no reply.
     #[error(transparent)]
     Call(#[from] CallError),
     /// A socket could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A process could not be started, or did not become ready.
-    #[error("cannot start {what}: {why}")]
+    #[error("cannot start {process}: {reason}")]
     Start {
-        /// Which process.
-        what: &'static str,
+        /// The process.
+        process: &'static str,
         /// The reason.
-        why: String,
+        reason: String,
     },
     /// A result is wrong.
-    #[error("wrong result: {TASK}({x}, 1) gave {got}")]
-    Wrong {
+    #[error("wrong result: {TASK}({x}, 1) returned {actual}")]
+    WrongResult {
         /// The argument.
         x: u64,
         /// The actual result.
-        got: String,
+        actual: String,
+    },
+    /// Some replies through the protocol of the original are wrong or missing.
+    #[error("{count} of our replies were wrong or missing")]
+    WrongReplies {
+        /// Their number.
+        count: u32,
     },
 }
 
-/// Runs the measurements. Before each turn, calls `on_progress` with its name, and the numbers of finished and of
-/// all turns.
+/// Runs the measurements. Before each sample, calls `on_progress` with its name, and the numbers of finished and of
+/// all samples.
 ///
 /// # Errors
 /// [`BenchError`] when a measurement fails. A bound that is not met is not an error.
-pub async fn run(plan: &Plan, on_progress: impl Fn(&str, usize, usize)) -> Result<Vec<Row>, BenchError> {
+pub async fn run(plan: &Plan, on_progress: impl Fn(&str, usize, usize)) -> Result<Vec<Measurement>, BenchError> {
+    let steps = match (&plan.control_plane_address, &plan.original) {
+        (Some(_), _) => REMOTE_STEPS,
+        (None, None) => LATENCY_STEPS + RATE_STEPS,
+        (None, Some(_)) => LATENCY_STEPS + RATE_STEPS + ORIGINAL_STEPS,
+    };
+    let total = steps * plan.rounds;
+    let finished = Cell::new(0);
+    let step = |name: &str| on_progress(name, finished.replace(finished.get() + 1), total);
     match &plan.control_plane_address {
-        Some(address) => run_elsewhere(plan, address, on_progress).await,
-        None => run_here(plan, on_progress).await,
+        Some(address) => run_remote(plan, address, step).await,
+        None => run_local(plan, step).await,
     }
 }
 
-/// Measures a running cluster. Its slots are unknown, so there is no baseline.
-async fn run_elsewhere(
-    plan: &Plan,
-    address: &Address,
-    on_progress: impl Fn(&str, usize, usize),
-) -> Result<Vec<Row>, BenchError> {
+/// Number of samples in each round of a running cluster.
+const REMOTE_STEPS: usize = 3;
+/// Number of latency samples in each round.
+const LATENCY_STEPS: usize = 3;
+/// Number of rate samples in each round.
+const RATE_STEPS: usize = 4;
+/// Number of samples in each round of the comparison with the original. Each is of the original and of this program.
+const ORIGINAL_STEPS: usize = 2;
+
+/// Measures a running cluster. The number of its slots is unknown, so there is no baseline. Calls `step` before each
+/// sample.
+async fn run_remote(plan: &Plan, address: &Address, step: impl Fn(&str)) -> Result<Vec<Measurement>, BenchError> {
     let client = Client::builder().control_plane_address(address.clone()).serialization_format(plan.format).build();
     client.start().await?;
     let mut rounds = Rounds::default();
-    for round in 0..plan.rounds {
-        on_progress("one after another", 3 * round, 3 * plan.rounds);
-        rounds.through_subworker.push(p50_micros(&load::sequential(&client, plan.turn).await?));
-        on_progress("64 in flight", 3 * round + 1, 3 * plan.rounds);
-        rounds.in_flight.push(load::in_flight(&client, plan.turn).await?);
-        on_progress("bulk", 3 * round + 2, 3 * plan.rounds);
+    for _ in 0..plan.rounds {
+        step("sequential");
+        rounds.through_subworker.push(p50_micros(&load::sequential(&client, plan.window).await?));
+        step("64 in flight");
+        rounds.in_flight.push(load::in_flight(&client, plan.window).await?);
+        step("bulk");
         rounds.bulk.push(load::bulk(&client, plan.bulk).await?);
     }
     client.stop();
-    Ok(vec![
-        measured("one after another, p50", &rounds.through_subworker, "us"),
-        measured("64 in flight", &rounds.in_flight, "tasks/s"),
-        measured(format!("bulk of {}", plan.bulk), &rounds.bulk, "tasks/s"),
-    ])
+    Ok(rounds.summarize_remote(plan))
 }
 
-/// One figure for each round, in the unit of its row.
-#[derive(Default)]
-struct Rounds {
-    raw: Vec<f64>,
-    own_slot: Vec<f64>,
-    through_subworker: Vec<f64>,
-    raw_in_flight: Vec<f64>,
-    runtime_alone: Vec<f64>,
-    in_flight: Vec<f64>,
-    bulk: Vec<f64>,
-}
-
-async fn run_here(plan: &Plan, on_progress: impl Fn(&str, usize, usize)) -> Result<Vec<Row>, BenchError> {
-    let runtime = parts::RuntimeAlone::load(plan)?;
+/// Starts clusters and measures them. Calls `step` before each sample.
+async fn run_local(plan: &Plan, step: impl Fn(&str)) -> Result<Vec<Measurement>, BenchError> {
+    let runtime = baselines::RuntimeAlone::load(plan)?;
     let echo = cluster::Echo::start()?;
-    let own = cluster::Cluster::start(plan, cluster::Shape::OwnSlots).await?;
-    let split = cluster::Cluster::start(plan, cluster::Shape::OneSubworker).await?;
+    let single_process = cluster::Cluster::start(plan, cluster::Shape::SingleProcess).await?;
+    let with_subworker = cluster::Cluster::start(plan, cluster::Shape::WithSubworker).await?;
     // Measured while idle, before the first task.
-    let memory = split.memory();
+    let memory = with_subworker.memory();
     let mut rounds = Rounds::default();
-    let all = 7 * plan.rounds;
     // Latency first: after a load, processors wake up faster for a while.
-    for round in 0..plan.rounds {
-        let step = |what: &str, number: usize| on_progress(what, 3 * round + number, all);
-        step("raw", 0);
-        rounds.raw.push(p50_micros(&parts::raw_sequential(echo.caller(), plan.turn).await?));
-        step("one after another, control plane's own slot", 1);
-        rounds.own_slot.push(p50_micros(&load::sequential(&own.client, plan.turn).await?));
-        step("one after another, through a subworker", 2);
-        rounds.through_subworker.push(p50_micros(&load::sequential(&split.client, plan.turn).await?));
+    for _ in 0..plan.rounds {
+        step("transport only");
+        rounds.transport_only.push(p50_micros(&baselines::transport_sequential(echo.caller(), plan.window).await?));
+        step("sequential, control plane's own slot");
+        rounds.own_slot.push(p50_micros(&load::sequential(&single_process.client, plan.window).await?));
+        step("sequential, through a subworker");
+        rounds.through_subworker.push(p50_micros(&load::sequential(&with_subworker.client, plan.window).await?));
     }
-    for round in 0..plan.rounds {
-        let step = |what: &str, number: usize| on_progress(what, 3 * plan.rounds + 4 * round + number, all);
-        step("raw, 64 in flight", 0);
-        rounds.raw_in_flight.push(parts::raw_in_flight(echo.caller(), plan.turn).await?);
-        step("64 in flight, through a subworker", 1);
-        rounds.in_flight.push(load::in_flight(&split.client, plan.turn).await?);
-        step("runtime alone", 2);
+    for _ in 0..plan.rounds {
+        step("transport only, 64 in flight");
+        rounds.transport_in_flight.push(baselines::transport_in_flight(echo.caller(), plan.window).await?);
+        step("64 in flight, through a subworker");
+        rounds.in_flight.push(load::in_flight(&with_subworker.client, plan.window).await?);
+        step("runtime alone");
         rounds.runtime_alone.push(runtime.per_second(plan));
-        step("bulk, through a subworker", 3);
-        rounds.bulk.push(load::bulk(&split.client, plan.bulk).await?);
+        step("bulk, through a subworker");
+        rounds.bulk.push(load::bulk(&with_subworker.client, plan.bulk).await?);
     }
-    let mut rows = rows(plan, &rounds, memory);
+    let mut measurements = rounds.summarize_local(plan, memory);
     if let Some(environment) = &plan.original {
-        rows.extend(against_original(plan, environment, &own, on_progress).await?);
+        measurements.extend(compare_with_original(plan, environment, &single_process, step).await?);
     }
-    Ok(rows)
+    Ok(measurements)
 }
 
 /// Compares the original with this program, both through the original's protocol.
-async fn against_original(
+async fn compare_with_original(
     plan: &Plan,
-    environment: &std::path::Path,
-    own: &cluster::Cluster,
-    on_progress: impl Fn(&str, usize, usize),
-) -> Result<Vec<Row>, BenchError> {
+    environment: &Path,
+    single_process: &cluster::Cluster,
+    step: impl Fn(&str),
+) -> Result<Vec<Measurement>, BenchError> {
     let original = original::Original::start(environment, plan.slots).await?;
-    let ours = Nng.connect(&own.base.plus(original::NORMAL_OFFSET).map_err(ClientError::from)?.to_string())?;
-    let (mut their_times, mut our_times) = (Vec::new(), Vec::new());
-    let (mut their_rates, mut our_rates, mut our_wrong) = (Vec::new(), Vec::new(), 0);
-    for round in 0..plan.rounds {
-        on_progress("one after another, the original and this", 2 * round, 2 * plan.rounds);
-        their_times.push(p50_micros(&original::sequential(&*original.caller, plan.turn).await?));
-        our_times.push(p50_micros(&original::sequential(&*ours, plan.turn).await?));
-        on_progress("64 in flight, the original and this", 2 * round + 1, 2 * plan.rounds);
-        their_rates.push(original::in_flight(&*original.caller, plan.turn).await?.0);
-        let (rate, wrong) = original::in_flight(&*ours, plan.turn).await?;
-        our_rates.push(rate);
+    let address = single_process.base.plus(original::NORMAL_OFFSET).map_err(ClientError::from)?;
+    let ours = Nng.connect(&address.to_string())?;
+    let (mut rounds, mut our_wrong) = (OriginalRounds::default(), 0);
+    for _ in 0..plan.rounds {
+        step("sequential, the original and this program");
+        rounds.original_times.push(p50_micros(&original::sequential(&*original.caller, plan.window).await?));
+        rounds.our_times.push(p50_micros(&original::sequential(&*ours, plan.window).await?));
+        step("64 in flight, the original and this program");
+        rounds.original_rates.push(original::in_flight(&*original.caller, plan.window).await?.0);
+        let (rate, wrong) = original::in_flight(&*ours, plan.window).await?;
+        rounds.our_rates.push(rate);
         our_wrong += wrong;
     }
     if our_wrong > 0 {
-        return Err(BenchError::Wrong { x: our_wrong.into(), got: "a wrong reply, or none".into() });
+        return Err(BenchError::WrongReplies { count: our_wrong });
     }
-    let their_name = "the original";
-    Ok(vec![
-        measured("the original, one after another, p50", &their_times, "us"),
-        compared("the same wire, this program, p50", &our_times, "us", (their_name, &their_times), Must::AtMost(0.125)),
-        measured("the original, 64 in flight, right answers", &their_rates, "tasks/s"),
-        compared("the same wire, this program", &our_rates, "tasks/s", (their_name, &their_rates), Must::AtLeast(50.0)),
-    ])
-}
-
-fn rows(plan: &Plan, rounds: &Rounds, memory: Option<cluster::Memory>) -> Vec<Row> {
-    let Rounds { raw, own_slot, through_subworker, raw_in_flight, runtime_alone: alone, in_flight, bulk } = rounds;
-    let (floor, floor_name, floor_part) = if 0.8 * median(raw_in_flight) <= 0.6 * median(alone) {
-        (raw_in_flight, "raw, 64 in flight", 0.8)
-    } else {
-        (alone, "runtime alone", 0.6)
-    };
-    let bulk_case = format!("bulk of {}, one subworker", plan.bulk);
-    let mut rows = vec![
-        measured("raw, p50", raw, "us"),
-        measured("raw, 64 in flight", raw_in_flight, "messages/s"),
-        measured(format!("runtime alone, {} slots", plan.slots), alone, "tasks/s"),
-        compared("one after another, control plane's own slot, p50", own_slot, "us", ("raw", raw), Must::AtMost(1.5)),
-        compared("one after another, one subworker, p50", through_subworker, "us", ("raw", raw), Must::AtMost(2.5)),
-        compared("64 in flight, one subworker", in_flight, "tasks/s", (floor_name, floor), Must::AtLeast(floor_part)),
-        compared(bulk_case, bulk, "tasks/s", ("runtime alone", alone), Must::AtLeast(0.6)),
-    ];
-    if let Some(memory) = memory {
-        let bounded = |case: &str, value, bound| Row { must: Some(Must::AtMost(bound)), ..figure(case, value, "MB") };
-        rows.push(bounded("idle memory, control plane", memory.control_plane, 25.0));
-        rows.push(bounded("idle memory, subworker", memory.subworker, 30.0));
-    }
-    rows
-}
-
-fn figure(case: impl Into<String>, value: f64, unit: &'static str) -> Row {
-    Row { case: case.into(), value, unit, against: None, ratio: None, must: None }
-}
-
-fn measured(case: impl Into<String>, rounds: &[f64], unit: &'static str) -> Row {
-    figure(case, median(rounds), unit)
-}
-
-fn compared(case: impl Into<String>, rounds: &[f64], unit: &'static str, against: (&str, &[f64]), must: Must) -> Row {
-    let (name, others) = against;
-    let ratios: Vec<f64> = rounds.iter().zip(others).map(|(one, other)| one / other).collect();
-    Row {
-        against: Some(name.to_owned()),
-        ratio: Some(median(&ratios)),
-        must: Some(must),
-        ..measured(case, rounds, unit)
-    }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// The median of some seconds, in microseconds.
-fn p50_micros(seconds: &[f64]) -> f64 {
-    median(seconds) * 1e6
+    Ok(rounds.summarize())
 }

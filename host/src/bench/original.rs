@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BenchError, TASK,
+    baselines::IN_FLIGHT,
     cluster::{Process, free_ports},
-    parts::IN_FLIGHT,
 };
 use crate::{
     config::Address,
@@ -40,7 +40,8 @@ pub(super) struct Original {
 impl Original {
     /// Starts `fastworker control-plane` of the Python environment in `folder`.
     pub(super) async fn start(environment: &Path, slots: usize) -> Result<Self, BenchError> {
-        let failed = |why: std::io::Error| BenchError::Start { what: "the Python original", why: why.to_string() };
+        let failed =
+            |error: std::io::Error| BenchError::Start { process: "the Python original", reason: error.to_string() };
         let first = free_ports(7)?;
         let base = Address::loopback(first + 1);
         let folder = std::env::temp_dir().join(format!("fastworker-bench-{}", std::process::id()));
@@ -53,13 +54,13 @@ impl Original {
         let help = String::from_utf8_lossy(&help);
         let slots = slots.to_string();
         let options = [&["--no-gui"][..], &["--concurrency", &slots]];
-        let known = options.iter().filter(|option| help.contains(option[0]));
+        let supported = options.iter().filter(|option| help.contains(option[0]));
         let child = Command::new(program)
             .args(["control-plane", "--task-modules", "bench_tasks"])
             .args(["--base-address", &base.to_string()])
             .args(["--discovery-address", &Address::loopback(first).to_string()])
             .args(["--subworker-port", &(first + 6).to_string()])
-            .args(known.copied().flatten())
+            .args(supported.copied().flatten())
             .current_dir(&folder)
             .env("PYTHONPATH", &folder)
             .stdin(Stdio::null())
@@ -110,9 +111,9 @@ async fn submit(caller: &dyn Caller, x: u64) -> Result<bool, BenchError> {
     Ok(reply.is_ok_and(|reply| reply.task_id == id && reply.result == Some(x + 1)))
 }
 
-/// Seconds of each submission, one after another.
-pub(super) async fn sequential(caller: &dyn Caller, turn: Duration) -> Result<Vec<f64>, BenchError> {
-    let until = Instant::now() + turn;
+/// Submits sequentially for a sample window. Returns the seconds of each submission.
+pub(super) async fn sequential(caller: &dyn Caller, window: Duration) -> Result<Vec<f64>, BenchError> {
+    let until = Instant::now() + window;
     let mut samples = Vec::new();
     for x in 0.. {
         let submitted = Instant::now();
@@ -125,26 +126,27 @@ pub(super) async fn sequential(caller: &dyn Caller, turn: Duration) -> Result<Ve
     Ok(samples)
 }
 
-/// Correct replies per second and the total number of wrong replies, with many concurrent submissions.
-pub(super) async fn in_flight(caller: &dyn Caller, turn: Duration) -> Result<(f64, u32), BenchError> {
+/// Submits concurrently for a sample window. Returns the correct replies per second, and the number of replies that
+/// were wrong or missing.
+pub(super) async fn in_flight(caller: &dyn Caller, window: Duration) -> Result<(f64, u32), BenchError> {
     let started = Instant::now();
-    let one = async |client: u64| -> Result<(u32, u32), BenchError> {
-        let (mut right, mut wrong) = (0, 0);
-        while started.elapsed() < turn {
-            match submit(caller, client * 1_000_000 + u64::from(right)).await {
-                Ok(true) => right += 1,
+    let submit_repeatedly = async |client: u64| -> Result<(u32, u32), BenchError> {
+        let (mut correct, mut wrong) = (0, 0);
+        while started.elapsed() < window {
+            match submit(caller, client * 1_000_000 + u64::from(correct)).await {
+                Ok(true) => correct += 1,
                 // Under load, the original mixes up and loses replies.
                 Ok(false) | Err(BenchError::Call(_)) => wrong += 1,
                 Err(error) => return Err(error),
             }
         }
-        Ok((right, wrong))
+        Ok((correct, wrong))
     };
-    let counts = join_all((0..IN_FLIGHT as u64).map(one)).await;
-    let mut all = (0, 0);
+    let counts = join_all((0..IN_FLIGHT as u64).map(submit_repeatedly)).await;
+    let mut total = (0, 0);
     for count in counts {
-        let (right, wrong) = count?;
-        all = (all.0 + right, all.1 + wrong);
+        let (correct, wrong) = count?;
+        total = (total.0 + correct, total.1 + wrong);
     }
-    Ok((f64::from(all.0) / started.elapsed().as_secs_f64(), all.1))
+    Ok((f64::from(total.0) / started.elapsed().as_secs_f64(), total.1))
 }

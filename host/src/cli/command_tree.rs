@@ -1,4 +1,4 @@
-//! The tree of commands, as clap builds it: what manual pages, completion and usage errors walk.
+//! The tree of commands, as clap builds it, for manual pages, completion and usage errors.
 
 use clap::{Command, CommandFactory as _};
 

@@ -1,6 +1,6 @@
 //! Shell completion: fixed words, and names that the running control plane knows.
 //!
-//! The shell calls it at each press of Tab with an unfinished line, so it never fails and answers
+//! The shell calls it at each press of Tab with an unfinished line, so it never fails and returns
 //! quickly. Without a control plane it offers no names.
 
 use std::{env, path::Path, sync::mpsc, thread, time::Duration};
@@ -19,7 +19,7 @@ use crate::{
     task::{SerializationFormat, TaskPriority, TaskStatus, schedule::Overlap},
 };
 
-/// The variable by which the generated script asks this program to complete a line.
+/// The variable by which the generated script makes this program complete a line.
 pub(super) const VARIABLE: &str = "FASTWORKER_COMPLETE";
 /// Maximum time that a press of Tab waits for the control plane.
 const CONTROL_PLANE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -86,7 +86,7 @@ pub(super) fn tasks_of_module() -> Vec<CompletionCandidate> {
     let module = line.into_iter().skip_while(|word| word != "dev").nth(1);
     let Some(module) = module.filter(|module| Path::new(module).is_file()) else { return Vec::new() };
     let (sender, receiver) = mpsc::channel();
-    // Compiling a module takes longer: the thread then ends with the process.
+    // Compiling a module takes longer: then the thread ends with the process.
     let load = move || {
         let config = ModulesConfig { sources: vec![module], concurrency: 1, ..ModulesConfig::default() };
         if let Ok((_runtime, catalog)) = config.load() {
@@ -136,14 +136,14 @@ pub(super) fn modules() -> PathCompleter {
     PathCompleter::any().filter(|path: &Path| path.is_dir() || path.extension().is_some_and(|it| it == "wasm"))
 }
 
-/// A candidate, unless it contains characters that a terminal would not show: a candidate is inserted as it is,
+/// A candidate, unless it contains characters that a terminal would not show: a candidate is inserted unchanged,
 /// so it cannot be escaped.
 fn candidate(value: String, description: &str) -> Option<CompletionCandidate> {
     let is_plain = escape::line(&value) == value;
     is_plain.then(|| CompletionCandidate::new(value).help(Some(escape::line(description).into_owned().into())))
 }
 
-/// Queries the control plane. Returns the default if it does not answer in time.
+/// Queries the control plane. Returns the default if it does not reply within the timeout.
 fn query_control_plane<T: Default>(query: impl AsyncFnOnce(&Client) -> Result<T, ClientError>) -> T {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return T::default() };
     let Some(connection) = ConnectionOptions::from_command_line() else { return T::default() };

@@ -5,13 +5,13 @@ use std::env;
 use clap::Args;
 use clap_complete::{engine::ArgValueCandidates, env::Shells};
 
-use super::{Failure, Outcome, TASK_FAILED, complete, render};
+use super::{CliError, CommandResult, EXIT_FAILURE, complete, render};
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
-pub(super) struct Completions {
+pub(super) struct CompletionsCommand {
     /// Shell: bash, elvish, fish, powershell or zsh
-    #[arg(value_name = "SHELL", value_parser = shell, add = ArgValueCandidates::new(shells))]
+    #[arg(value_name = "SHELL", value_parser = parse_shell, add = ArgValueCandidates::new(shell_candidates))]
     shell: String,
 }
 
@@ -25,8 +25,8 @@ worker ids, task ids and schedules. To set it up, run the line for your shell on
 
 The script belongs to this version of fastworker. These lines generate it each time a shell starts.";
 
-impl Completions {
-    pub(super) fn run(self) -> Outcome {
+impl CompletionsCommand {
+    pub(super) fn run(self) -> CommandResult {
         let mut script = Vec::new();
         let completer = completer();
         Shells::builtins()
@@ -35,26 +35,26 @@ impl Completions {
                 shell.write_registration(complete::VARIABLE, "fastworker", "fastworker", &completer, &mut script)
             })
             .transpose()
-            .map_err(|error| Failure::new(TASK_FAILED, format!("cannot write the script: {error}")))?;
-        render::text(&String::from_utf8_lossy(&script));
+            .map_err(|error| CliError::new(EXIT_FAILURE, format!("cannot write the script: {error}")))?;
+        render::print_text(&String::from_utf8_lossy(&script));
         Ok(0)
     }
 }
 
-/// The command that the shell runs to complete: the name by which this program was called, or its full path.
+/// The command that the shell runs to complete: the name by which this program was started, or its full path.
 fn completer() -> String {
-    let called = env::args().next().unwrap_or_else(|| "fastworker".into());
-    if !called.contains('/') {
-        return called;
+    let name = env::args().next().unwrap_or_else(|| "fastworker".into());
+    if !name.contains('/') {
+        return name;
     }
-    env::current_exe().map_or(called, |path| path.to_string_lossy().into_owned())
+    env::current_exe().map_or(name, |path| path.to_string_lossy().into_owned())
 }
 
-fn shells() -> Vec<clap_complete::engine::CompletionCandidate> {
+fn shell_candidates() -> Vec<clap_complete::engine::CompletionCandidate> {
     Shells::builtins().names().map(Into::into).collect()
 }
 
-fn shell(text: &str) -> Result<String, String> {
+fn parse_shell(text: &str) -> Result<String, String> {
     let shells = Shells::builtins();
     let known = shells.completer(text).map(|shell| shell.name().to_owned());
     known.ok_or_else(|| format!("choose one of {}", shells.names().collect::<Vec<_>>().join(", ")))

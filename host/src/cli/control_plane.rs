@@ -8,9 +8,9 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::{
-    DISCOVERY_VARIABLE, Failure, ModuleOptions, Outcome, ServerOptions, WRONG_USAGE, base_address, complete, duration,
-    named, number, print_when_loaded, render, switch,
-    values::{self, worker_id},
+    CliError, CommandResult, DISCOVERY_VARIABLE, EXIT_USAGE, ModuleOptions, ServerOptions, complete,
+    parse_base_address, parse_bool, parse_duration, parse_from_str, parse_number, print_when_loaded, render,
+    values::{self, parse_worker_id},
 };
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS, MANAGEMENT_OFFSET, SUBWORKER_PORT},
@@ -24,47 +24,47 @@ use crate::{
 #[command(
     after_help = "With --task-modules, the control plane also runs tasks itself. SIGTERM, SIGHUP or Ctrl-C drains it. A second signal, more than 200 ms after the first, stops it immediately."
 )]
-pub(super) struct ControlPlane {
+pub(super) struct ControlPlaneCommand {
     /// Worker id of the control plane
-    #[arg(long, env = "FASTWORKER_WORKER_ID", default_value = "control-plane", value_name = "ID", value_parser = worker_id)]
+    #[arg(long, env = "FASTWORKER_WORKER_ID", default_value = "control-plane", value_name = "ID", value_parser = parse_worker_id)]
     worker_id: String,
     /// Listen on this port and the four ports after it: one for each priority (critical, high, normal, low),
     /// and one for all other requests
     #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS",
-          value_parser = base_address)]
+          value_parser = parse_base_address)]
     base_address: Address,
     /// Announce the base address at this address
     #[arg(long, env = DISCOVERY_VARIABLE, default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS",
-          value_parser = named::<Address>)]
+          value_parser = parse_from_str::<Address>)]
     discovery_address: Address,
     /// Listen for subworkers on this port, on the host of the base address
     #[arg(long, env = "FASTWORKER_SUBWORKER_PORT", default_value_t = SUBWORKER_PORT, value_name = "PORT",
-          value_parser = number::<u16, 1, { u16::MAX as u64 }>)]
+          value_parser = parse_number::<u16, 1, { u16::MAX as u64 }>)]
     subworker_port: u16,
     /// Maximum number of results to keep
     #[arg(long, env = "FASTWORKER_RESULT_CACHE_SIZE", default_value = "10000", value_name = "COUNT",
-          value_parser = number::<usize, 0, { u64::MAX }>)]
+          value_parser = parse_number::<usize, 0, { u64::MAX }>)]
     result_cache_size: usize,
     /// Maximum time to keep a result
-    #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value = "1h", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "FASTWORKER_RESULT_CACHE_TTL", default_value = "1h", value_name = "DURATION", value_parser = parse_duration)]
     result_cache_ttl: Duration,
-    /// How long tasks that no worker has wait for a worker, after startup and after the loss of a worker.
-    /// Then they fail as not-found
-    #[arg(long, env = "FASTWORKER_UNKNOWN_GRACE", default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    /// Maximum time that tasks which no worker has wait for a worker, after startup and after the loss of a
+    /// worker. Then they fail as not-found
+    #[arg(long, env = "FASTWORKER_UNKNOWN_GRACE", default_value = "30s", value_name = "DURATION", value_parser = parse_duration)]
     unknown_grace: Duration,
     /// Format of the control plane's own messages: json or postcard. Replies use the format of the request
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "json", value_name = "FORMAT",
-          value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
+          value_parser = parse_from_str::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
     /// Base address for clients and subworkers to connect to, if it differs from --base-address
-    #[arg(long, env = "FASTWORKER_ADVERTISE_ADDRESS", value_name = "ADDRESS", value_parser = base_address)]
+    #[arg(long, env = "FASTWORKER_ADVERTISE_ADDRESS", value_name = "ADDRESS", value_parser = parse_base_address)]
     advertise_address: Option<Address>,
     /// Allow listening on non-loopback addresses. Anyone who can reach the ports can run tasks
-    #[arg(long, env = "FASTWORKER_INSECURE", value_parser = switch)]
+    #[arg(long, env = "FASTWORKER_INSECURE", value_parser = parse_bool)]
     insecure: bool,
     /// Cluster id, a UUID. Clients and subworkers that have joined this cluster find it again by this id, even
     /// at another address [default: a random id, stored in fastworker in your state folder]
-    #[arg(long, env = "FASTWORKER_CLUSTER_ID", value_name = "UUID", value_parser = values::cluster_id)]
+    #[arg(long, env = "FASTWORKER_CLUSTER_ID", value_name = "UUID", value_parser = values::parse_cluster_id)]
     cluster_id: Option<Uuid>,
     #[command(flatten)]
     gui: Gui,
@@ -82,20 +82,20 @@ struct Gui {
     #[arg(long, env = "FASTWORKER_GUI_HOST", default_value = gui::HOST, value_name = "HOST")]
     gui_host: String,
     /// Port for the web interface, 0 for any free port [default: 8080; without a web interface if it is in use]
-    #[arg(long, env = "FASTWORKER_GUI_PORT", value_name = "PORT", value_parser = number::<u16, 0, { u16::MAX as u64 }>)]
+    #[arg(long, env = "FASTWORKER_GUI_PORT", value_name = "PORT", value_parser = parse_number::<u16, 0, { u16::MAX as u64 }>)]
     gui_port: Option<u16>,
     /// API key that every request must carry. Prefer the variable: other users can see the command line
-    #[arg(long, env = "FASTWORKER_GUI_API_KEY", hide_env_values = true, value_name = "KEY", value_parser = named::<ApiKey>)]
+    #[arg(long, env = "FASTWORKER_GUI_API_KEY", hide_env_values = true, value_name = "KEY", value_parser = parse_from_str::<ApiKey>)]
     gui_api_key: Option<ApiKey>,
     /// Also serve health checks and metrics on this host and port, independently of the load on the web interface.
     /// /healthz and /readyz need no key; /metrics needs the API key, or --insecure on non-loopback addresses
-    #[arg(long, env = "FASTWORKER_HEALTH_ADDRESS", value_name = "HOST:PORT", value_parser = named::<HealthAddress>)]
+    #[arg(long, env = "FASTWORKER_HEALTH_ADDRESS", value_name = "HOST:PORT", value_parser = parse_from_str::<HealthAddress>)]
     health_address: Option<HealthAddress>,
     /// Disable the web interface. Metrics and health checks are served at --health-address only [env: `FASTWORKER_GUI_ENABLED=false`]
     #[arg(long)]
     no_gui: bool,
     /// The variable behind --no-gui, with the name that the Python original uses
-    #[arg(long, env = "FASTWORKER_GUI_ENABLED", hide = true, default_value = "true", value_parser = switch,
+    #[arg(long, env = "FASTWORKER_GUI_ENABLED", hide = true, default_value = "true", value_parser = parse_bool,
           action = ArgAction::Set, value_name = "BOOL")]
     gui_enabled: bool,
 }
@@ -115,53 +115,53 @@ impl Gui {
     }
 }
 
-impl ControlPlane {
+impl ControlPlaneCommand {
     /// Rejects a port that is used twice, which would otherwise be reported as in use by another program.
-    fn check_ports(&self) -> Result<(), Failure> {
+    fn check_ports(&self) -> Result<(), CliError> {
         let base = &self.base_address;
         let last = base.port().saturating_add(MANAGEMENT_OFFSET);
-        let twice = |port: u16, with: String| {
-            Err(Failure::new(WRONG_USAGE, format!("port {port} is given twice: {with}"))
-                .hint("give each a port of its own"))
+        let used_twice = |port: u16, users: String| {
+            Err(CliError::new(EXIT_USAGE, format!("port {port} is given twice: {users}"))
+                .hint("give each a separate port"))
         };
-        let of_base = |port: u16| (base.port()..=last).contains(&port);
-        let five = format!("--base-address, which takes {} to {last}", base.port());
-        if of_base(self.subworker_port) {
-            return twice(self.subworker_port, format!("by --subworker-port and by {five}"));
+        let is_base_port = |port: u16| (base.port()..=last).contains(&port);
+        let base_ports = format!("--base-address, which uses {} to {last}", base.port());
+        if is_base_port(self.subworker_port) {
+            return used_twice(self.subworker_port, format!("by --subworker-port and by {base_ports}"));
         }
         let discovery = &self.discovery_address;
         if discovery.host() == base.host() {
-            if of_base(discovery.port()) {
-                return twice(discovery.port(), format!("by --discovery-address and by {five}"));
+            if is_base_port(discovery.port()) {
+                return used_twice(discovery.port(), format!("by --discovery-address and by {base_ports}"));
             }
             if discovery.port() == self.subworker_port {
-                return twice(discovery.port(), "by --discovery-address and by --subworker-port".into());
+                return used_twice(discovery.port(), "by --discovery-address and by --subworker-port".into());
             }
         }
         match self.gui.gui_port.filter(|_| self.gui.gui_host == base.host() && self.gui.is_enabled()) {
-            Some(port) if of_base(port) => return twice(port, format!("by --gui-port and by {five}")),
+            Some(port) if is_base_port(port) => return used_twice(port, format!("by --gui-port and by {base_ports}")),
             Some(port) if port == self.subworker_port => {
-                return twice(port, "by --gui-port and by --subworker-port".into());
+                return used_twice(port, "by --gui-port and by --subworker-port".into());
             }
             _ => {}
         }
         let Some(health) = self.gui.health_address.as_ref().filter(|health| health.port() != 0) else { return Ok(()) };
-        let is_web = self.gui.is_enabled() && self.gui.gui_host == health.host();
+        let is_web_host = self.gui.is_enabled() && self.gui.gui_host == health.host();
         match health.port() {
-            port if is_web && self.gui.gui_port == Some(port) => {
-                twice(port, "by --health-address and by --gui-port".into())
+            port if is_web_host && self.gui.gui_port == Some(port) => {
+                used_twice(port, "by --health-address and by --gui-port".into())
             }
-            port if health.host() == base.host() && of_base(port) => {
-                twice(port, format!("by --health-address and by {five}"))
+            port if health.host() == base.host() && is_base_port(port) => {
+                used_twice(port, format!("by --health-address and by {base_ports}"))
             }
             port if health.host() == base.host() && port == self.subworker_port => {
-                twice(port, "by --health-address and by --subworker-port".into())
+                used_twice(port, "by --health-address and by --subworker-port".into())
             }
             _ => Ok(()),
         }
     }
 
-    pub(super) fn run(self) -> Outcome {
+    pub(super) fn run(self) -> CommandResult {
         self.check_ports()?;
         let config = ControlPlaneConfig {
             worker_id: self.worker_id,
@@ -201,14 +201,14 @@ impl ControlPlane {
             if json {
                 let (gui, health) = (control_plane.gui_url(), control_plane.health_url());
                 let cluster = control_plane.cluster_id().unwrap_or_default();
-                render::ready(&config.worker_id, &config.base_address, gui, health, Some(cluster))?;
+                render::print_ready(&config.worker_id, &config.base_address, gui, health, Some(cluster))?;
                 if !config.modules.sources.is_empty() {
                     print_when_loaded(&config.worker_id, control_plane.loading());
                 }
             }
-            Ok::<_, Failure>(control_plane)
+            Ok::<_, CliError>(control_plane)
         };
-        let stop_now = |_: &ControlPlaneWorker| -> Box<dyn Fn() + Send> { Box::new(|| {}) };
-        self.server.run(start, stop_now, |mut control_plane, limit| control_plane.stop(limit))
+        let on_second_signal = |_: &ControlPlaneWorker| -> Box<dyn Fn() + Send> { Box::new(|| {}) };
+        self.server.run(start, on_second_signal, |mut control_plane, limit| control_plane.stop(limit))
     }
 }

@@ -6,8 +6,8 @@ use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::{
-    Failure, Json, NOT_FOUND, Outcome, Pairs, TASK_FAILED, array, complete, duration_above_zero, json_array, number,
-    object, pairs, render, report_interrupted, switch,
+    CliError, CommandResult, EXIT_FAILURE, EXIT_NOT_FOUND, Json, Kwargs, args_to_json, complete, interruption_handler,
+    kwargs_to_json, parse_bool, parse_json_array, parse_kwargs, parse_number, parse_positive_duration, render,
 };
 use crate::{
     clock::Timestamp,
@@ -21,7 +21,7 @@ use crate::{
 
 #[derive(Args, Debug)]
 #[command(after_help = "Exit codes: 0 the task has succeeded, 1 it failed, 5 the module has no such task.")]
-pub(super) struct Dev {
+pub(super) struct DevCommand {
     /// Task module
     #[arg(value_name = "MODULE", add = ArgValueCompleter::new(complete::modules()))]
     module: String,
@@ -32,35 +32,36 @@ pub(super) struct Dev {
     #[arg(value_name = "VALUE", num_args = 0.., allow_negative_numbers = true)]
     args: Vec<String>,
     /// Named arguments: one or more NAME=VALUE, or a JSON object
-    #[arg(long, env = "FASTWORKER_DEV_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = pairs)]
-    kwargs: Vec<Pairs>,
+    #[arg(long, env = "FASTWORKER_DEV_KWARGS", value_name = "NAME=VALUE", num_args = 1.., value_parser = parse_kwargs)]
+    kwargs: Vec<Kwargs>,
     /// Positional arguments as one JSON array
-    #[arg(long, env = "FASTWORKER_DEV_ARGS_JSON", value_name = "ARRAY", value_parser = json_array, conflicts_with = "args")]
+    #[arg(long, env = "FASTWORKER_DEV_ARGS_JSON", value_name = "ARRAY", value_parser = parse_json_array, conflicts_with = "args")]
     args_json: Option<Json>,
     /// Attempt number that the task sees, counted from 1
     #[arg(long, env = "FASTWORKER_ATTEMPT", default_value = "1", value_name = "NUMBER",
-          value_parser = number::<u32, 1, { u32::MAX as u64 }>)]
+          value_parser = parse_number::<u32, 1, { u32::MAX as u64 }>)]
     attempt: u32,
     /// Maximum running time [default: the task's own, else 300s]
-    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "DURATION", value_parser = duration_above_zero)]
+    #[arg(long, env = "FASTWORKER_TASK_TIMEOUT", value_name = "DURATION", value_parser = parse_positive_duration)]
     task_timeout: Option<Duration>,
     /// Print the result as JSON
-    #[arg(long, env = "FASTWORKER_JSON", value_parser = switch)]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = parse_bool)]
     json: bool,
 }
 
-impl Dev {
-    pub(super) fn run(self) -> Outcome {
+impl DevCommand {
+    pub(super) fn run(self) -> CommandResult {
         // Kept until the end: without a call of `serve`, a signal ends the process.
-        let _signals = Signals::listen(report_interrupted("interrupted", self.json))
-            .map_err(|error| Failure::new(TASK_FAILED, format!("cannot listen for signals: {error}")))?;
+        let _signals = Signals::listen(interruption_handler("interrupted", self.json))
+            .map_err(|error| CliError::new(EXIT_FAILURE, format!("cannot listen for signals: {error}")))?;
         let config = ModulesConfig { sources: vec![self.module.clone()], concurrency: 1, ..ModulesConfig::default() };
-        let (runtime, catalog) = config.load().map_err(cannot_load)?;
-        let module = catalog.find(&self.name).ok_or_else(|| self.no_such_task(&catalog))?;
+        let (runtime, catalog) = config.load().map_err(load_error)?;
+        let module = catalog.find(&self.name).ok_or_else(|| self.task_not_found(&catalog))?;
         let info = module.info().tasks.iter().find(|task| task.name == self.name);
-        let own = info.and_then(|task| task.policy.timeout);
+        let own_timeout = info.and_then(|task| task.policy.timeout);
         let priority = info.and_then(|task| task.policy.priority).unwrap_or_default();
-        let (args, kwargs) = (self.args_json.clone().unwrap_or_else(|| array(&self.args)), object(&self.kwargs));
+        let (args, kwargs) =
+            (self.args_json.clone().unwrap_or_else(|| args_to_json(&self.args)), kwargs_to_json(&self.kwargs));
         let (task_id, started_at) = (TaskId::new(), Timestamp::now());
         if let Some(error) = info.and_then(|task| Signature::of(task).check(&args, &kwargs).err()) {
             let result = TaskResult {
@@ -70,16 +71,16 @@ impl Dev {
                 metadata: error.metadata(),
                 ..TaskResult::new(task_id, TaskStatus::Failure)
             };
-            return self.show(&result);
+            return self.print(&result);
         }
-        let ended = runtime.slot(Arc::new(PrintReports)).run(
+        let end = runtime.slot(Arc::new(PrintReports)).run(
             module,
             &Invocation {
                 id: AttemptId(1),
                 task_id: &task_id,
                 name: &self.name,
                 attempt: self.attempt,
-                timeout: self.task_timeout.or(own).unwrap_or(TIMEOUT_DEFAULT),
+                timeout: self.task_timeout.or(own_timeout).unwrap_or(TIMEOUT_DEFAULT),
                 args: &args,
                 kwargs: &kwargs,
                 metadata: &task::metadata::of_attempt(&Json::empty_object(), priority),
@@ -90,13 +91,13 @@ impl Dev {
             completed_at: Some(Timestamp::now()),
             attempts: self.attempt,
             module_version: Some(module.version()),
-            metadata: ended.metadata.unwrap_or_else(Json::empty_object),
+            metadata: end.metadata.unwrap_or_else(Json::empty_object),
             ..TaskResult::new(task_id, TaskStatus::Success)
         };
-        match ended.outcome {
+        match end.outcome {
             task::Outcome::Success { result: document, follow_ups } => {
                 result.result = Some(document);
-                render::follow_ups(&follow_ups);
+                render::print_follow_ups(&follow_ups);
             }
             task::Outcome::Failure(failure) => {
                 result.status = TaskStatus::Failure;
@@ -104,37 +105,37 @@ impl Dev {
             }
             task::Outcome::Stopped => result.status = TaskStatus::Cancelled,
         }
-        self.show(&result)
+        self.print(&result)
     }
 
-    fn show(&self, result: &TaskResult) -> Outcome {
+    fn print(&self, result: &TaskResult) -> CommandResult {
         let list = format!("fastworker list --task-modules {}", self.module);
-        render::call_result(&list, &self.name, result, self.json).map_err(|mut failure| {
+        render::print_call_result(&list, &self.name, result, self.json).map_err(|mut error| {
             // The id is meaningless outside this process: name the task instead.
-            failure.message = failure.message.replacen(&result.task_id.to_string(), &self.name, 1);
-            failure
+            error.message = error.message.replacen(&result.task_id.to_string(), &self.name, 1);
+            error
         })
     }
 
-    fn no_such_task(&self, catalog: &Catalog) -> Failure {
+    fn task_not_found(&self, catalog: &Catalog) -> CliError {
         let tasks = catalog.modules().iter().flat_map(|module| &module.info().tasks);
         let names: Vec<&str> = tasks.map(|task| task.name.as_str()).collect();
-        let all = format!("its tasks are: {}", names.join(", "));
+        let list = format!("its tasks are: {}", names.join(", "));
         let hint = match did_you_mean(&self.name, names.iter().copied()) {
-            Some(near) => format!("{near} {all}"),
-            None => all,
+            Some(near) => format!("{near} {list}"),
+            None => list,
         };
         let message = format!("{} has no task '{}'", self.module, self.name);
-        // A module of the folder that could not be loaded may contain it.
+        // A module of the folder that could not be loaded may contain the task.
         let broken = catalog.describe().into_iter().filter_map(|info| Some((info.path, info.last_error?.message)));
         let message = broken.fold(message, |message, (path, why)| format!("{message}\n{path}: {why}"));
-        Failure::new(NOT_FOUND, message).hint(hint)
+        CliError::new(EXIT_NOT_FOUND, message).hint(hint)
     }
 }
 
-fn cannot_load(error: ModulesError) -> Failure {
+fn load_error(error: ModulesError) -> CliError {
     match error {
-        ModulesError::Source(SourceError::Missing(_)) => Failure::new(NOT_FOUND, error).hint(
+        ModulesError::Source(SourceError::Missing(_)) => CliError::new(EXIT_NOT_FOUND, error).hint(
             "cargo build --release --target wasm32-wasip2 writes the module to target/wasm32-wasip2/release/*.wasm",
         ),
         other => other.into(),
@@ -146,6 +147,6 @@ struct PrintReports;
 
 impl Reports for PrintReports {
     fn report(&self, _attempt: AttemptId, report: Report) {
-        render::report(&report);
+        render::print_report(&report);
     }
 }

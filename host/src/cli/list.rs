@@ -3,7 +3,9 @@
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
-use super::{ConnectionOptions, Failure, NOT_FOUND, Outcome, complete, render, switch, values::task_name};
+use super::{
+    CliError, CommandResult, ConnectionOptions, EXIT_NOT_FOUND, complete, parse_bool, render, values::parse_task_name,
+};
 use crate::{
     signature::Document,
     subworker::ModulesConfig,
@@ -11,24 +13,24 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-pub(super) struct List {
-    /// Inspect these .wasm files, folders or glob patterns instead of asking the control plane
+pub(super) struct ListCommand {
+    /// Inspect these .wasm files, folders or glob patterns instead of querying the control plane
     #[arg(long, env = "FASTWORKER_LIST_TASK_MODULES", value_name = "PATH", num_args = 1.., value_delimiter = ',',
           add = ArgValueCompleter::new(complete::modules()))]
     task_modules: Vec<String>,
     /// Print the JSON Schemas of this task's parameters and result
-    #[arg(long, env = "FASTWORKER_SCHEMA", value_name = "NAME", value_parser = task_name,
+    #[arg(long, env = "FASTWORKER_SCHEMA", value_name = "NAME", value_parser = parse_task_name,
           add = ArgValueCandidates::new(complete::task_names))]
     schema: Option<String>,
     /// Also show the path, imports and load time of each module
-    #[arg(long, env = "FASTWORKER_VERBOSE", value_parser = switch)]
+    #[arg(long, env = "FASTWORKER_VERBOSE", value_parser = parse_bool)]
     verbose: bool,
     #[command(flatten)]
     connection: ConnectionOptions,
 }
 
-impl List {
-    pub(super) fn run(self) -> Outcome {
+impl ListCommand {
+    pub(super) fn run(self) -> CommandResult {
         let json = self.connection.json;
         let verbosity = if self.verbose { render::Verbosity::Full } else { render::Verbosity::Short };
         if !self.task_modules.is_empty() {
@@ -38,30 +40,30 @@ impl List {
             let modules = catalog.describe();
             let list = format!("fastworker list --task-modules {}", files.join(" "));
             return match &self.schema {
-                Some(name) => schema(&list, name, modules.iter()),
-                None => render::modules(&modules, verbosity, json),
+                Some(name) => print_schema(&list, name, modules.iter()),
+                None => render::print_modules(&modules, verbosity, json),
             };
         }
         self.connection.run(async |client| {
             let workers = client.list_tasks().await?;
             if workers.is_empty() && self.schema.is_some() {
-                return Err(Failure::new(NOT_FOUND, "no worker is connected to the control plane")
+                return Err(CliError::new(EXIT_NOT_FOUND, "no worker is connected to the control plane")
                     .hint("start one with: fastworker subworker --worker-id sw1 --control-plane-address … --task-modules X.wasm"));
             }
             match &self.schema {
-                Some(name) => schema("fastworker list", name, workers.iter().flat_map(|worker| &worker.modules)),
-                None => render::loaded(&workers, verbosity, json),
+                Some(name) => print_schema("fastworker list", name, workers.iter().flat_map(|worker| &worker.modules)),
+                None => render::print_loaded_modules(&workers, verbosity, json),
             }
         })
     }
 }
 
 /// Prints the schemas of the parameters and the result of a task.
-fn schema<'a>(list: &str, name: &str, modules: impl Iterator<Item = &'a ModuleInfo>) -> Outcome {
+fn print_schema<'a>(list: &str, name: &str, modules: impl Iterator<Item = &'a ModuleInfo>) -> CommandResult {
     let tasks: Vec<&TaskInfo> = modules.flat_map(|module| &module.tasks).collect();
     if let Some(task) = tasks.iter().find(|task| task.name == name) {
-        return render::document(&Document::of(task));
+        return render::print_pretty_json(&Document::of(task));
     }
     let known = tasks.iter().map(|task| task.name.as_str());
-    Err(Failure::unknown("task", name, known, format!("{list} shows every task")))
+    Err(CliError::not_found("task", name, known, format!("{list} shows every task")))
 }

@@ -6,12 +6,12 @@ use clap::{Args, builder::Resettable};
 use clap_complete::engine::ArgValueCandidates;
 use clap_mangen::Man as Page;
 
-use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, command_tree, complete, failure::os_message, render};
+use super::{CliError, CommandResult, EXIT_FAILURE, EXIT_USAGE, command_tree, complete, error::os_message, render};
 use crate::nearest::did_you_mean;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Read a page with: fastworker man submit | man -l -")]
-pub(super) struct Man {
+pub(super) struct ManCommand {
     /// Command whose page to print, such as submit or schedule add [default: fastworker itself]
     #[arg(value_name = "COMMAND", num_args = 0.., add = ArgValueCandidates::new(complete::commands))]
     command: Vec<String>,
@@ -20,42 +20,42 @@ pub(super) struct Man {
     out: Option<PathBuf>,
 }
 
-impl Man {
-    pub(super) fn run(self) -> Outcome {
+impl ManCommand {
+    pub(super) fn run(self) -> CommandResult {
         let mut pages = pages();
         if !self.command.is_empty() || self.out.is_none() {
-            let wanted = ["fastworker".to_owned()].into_iter().chain(self.command.iter().cloned());
-            let wanted = wanted.collect::<Vec<_>>().join("-");
-            pages.retain(|(name, _)| *name == wanted);
+            let words = ["fastworker".to_owned()].into_iter().chain(self.command.iter().cloned());
+            let page_name = words.collect::<Vec<_>>().join("-");
+            pages.retain(|(name, _)| *name == page_name);
         }
         if pages.is_empty() {
-            return Err(unknown(&self.command.join("-")));
+            return Err(command_not_found(&self.command.join("-")));
         }
         let Some(folder) = self.out else {
             for (_, page) in pages {
-                render::text(&page.map_err(|error| Failure::new(TASK_FAILED, error))?);
+                render::print_text(&page.map_err(|error| CliError::new(EXIT_FAILURE, error))?);
             }
             return Ok(0);
         };
-        let shown = folder.display().to_string();
+        let path = folder.display().to_string();
         let (count, first) = (pages.len(), pages.first().map(|(name, _)| name.clone()).unwrap_or_default());
-        let written = fs::create_dir_all(&folder).and_then(|()| {
+        let result = fs::create_dir_all(&folder).and_then(|()| {
             pages.into_iter().try_for_each(|(name, page)| fs::write(folder.join(name).with_extension("1"), page?))
         });
-        written.map_err(|error| {
-            Failure::new(TASK_FAILED, format!("cannot write manual pages to {shown}: {}", os_message(&error)))
+        result.map_err(|error| {
+            CliError::new(EXIT_FAILURE, format!("cannot write manual pages to {path}: {}", os_message(&error)))
                 .hint("choose a folder that you can write to with --out")
         })?;
-        let what = if count == 1 { "1 page".to_owned() } else { format!("{count} pages") };
-        render::text(&format!("wrote {what} to {shown}; read one with: man -l {shown}/{first}.1"));
+        let pages = if count == 1 { "1 page".to_owned() } else { format!("{count} pages") };
+        render::print_text(&format!("wrote {pages} to {path}; read one with: man -l {path}/{first}.1"));
         Ok(0)
     }
 }
 
-fn unknown(command: &str) -> Failure {
+fn command_not_found(command: &str) -> CliError {
     let names = command_tree::names();
     let hint = did_you_mean(command, names.iter().map(String::as_str));
-    Failure::new(WRONG_USAGE, format!("there is no command '{}'", command.replace('-', " ")))
+    CliError::new(EXIT_USAGE, format!("there is no command '{}'", command.replace('-', " ")))
         .hint(hint.unwrap_or_else(|| "fastworker --help lists the commands".to_owned()))
 }
 
@@ -76,15 +76,15 @@ fn page(mut command: clap::Command) -> io::Result<String> {
     let usage = usage.trim_start_matches("Usage:").trim().to_owned();
     let notes = command.get_after_help().map(|notes| section("NOTES", &notes.to_string()));
     let command = command.override_usage(usage).after_help(Resettable::Reset);
-    let mut text = Vec::new();
+    let mut roff = Vec::new();
     let version = concat!("fastworker ", env!("CARGO_PKG_VERSION"));
-    Page::new(command).source(version).manual("fastworker").render(&mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned() + &notes.unwrap_or_default())
+    Page::new(command).source(version).manual("fastworker").render(&mut roff)?;
+    Ok(String::from_utf8_lossy(&roff).into_owned() + &notes.unwrap_or_default())
 }
 
 /// A section of paragraphs. Indented lines are examples, and keep their line breaks.
 fn section(name: &str, text: &str) -> String {
-    let shown = |line: &str| {
+    let to_roff = |line: &str| {
         let escaped = line.trim_start().replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
         let escaped = if escaped.starts_with('.') { format!("\\&{escaped}") } else { escaped };
         match line {
@@ -93,7 +93,7 @@ fn section(name: &str, text: &str) -> String {
             _ => escaped,
         }
     };
-    let lines: Vec<String> = text.lines().map(shown).collect();
+    let lines: Vec<String> = text.lines().map(to_roff).collect();
     format!(".SH {name}\n{}\n", lines.join("\n"))
 }
 
@@ -105,8 +105,8 @@ mod tests {
     fn a_page_has_its_usage_and_verbatim_examples() {
         let pages = pages();
         let page = |name: &str| {
-            let found = pages.iter().find(|(known, _)| known == name).expect("there is such a page");
-            found.1.as_ref().expect("it can be written").replace("\\-", "-").replace("\\fR", "").replace("\\fB", "")
+            let entry = pages.iter().find(|(known, _)| known == name).expect("there is such a page");
+            entry.1.as_ref().expect("it can be written").replace("\\-", "-").replace("\\fR", "").replace("\\fB", "")
         };
         assert!(page("fastworker-submit").contains("fastworker submit [OPTIONS] --task-name <NAME>"));
         let add = page("fastworker-schedule-add");

@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
 //! Each option is set by its flag, else by its environment variable `FASTWORKER_…`, else by its
-//! default. [`render`] is the only module that prints.
+//! default. Only [`render`] prints, apart from clap, which prints help, the version and completions.
 
 use std::process::ExitCode;
 
@@ -13,15 +13,16 @@ use crate::{
     task::{TaskId, TaskPriority},
 };
 
-// How options are read, and how errors are reported.
+// Parsing of options, and reporting of errors.
 mod command_tree;
-mod failure;
+mod error;
 mod usage;
 mod values;
 
 // Options that several commands share.
 mod call;
 mod connection;
+mod module_options;
 mod server;
 
 // One file per command.
@@ -43,35 +44,36 @@ mod subworker;
 mod tasks;
 mod workers;
 
-// What is printed, and what the shell completes.
+// Output, and completion in the shell.
 mod complete;
 mod render;
 mod waiting;
 
 use self::{
     connection::{ADDRESS_VARIABLE, ConnectionOptions, DISCOVERY_VARIABLE, block_on},
-    failure::Failure,
-    server::{ModuleOptions, ServerOptions, print_when_loaded, report_interrupted},
+    error::CliError,
+    module_options::ModuleOptions,
+    server::{ServerOptions, interruption_handler, print_when_loaded},
     values::{
-        Pairs, array, base_address, document, duration, duration_above_zero, json_array, named, number, object, pairs,
-        switch,
+        Kwargs, args_to_json, kwargs_to_json, parse_base_address, parse_bool, parse_duration, parse_from_str,
+        parse_json, parse_json_array, parse_kwargs, parse_number, parse_positive_duration,
     },
 };
 
-/// Exit code: the task failed or was cancelled, or the command failed for a reason without a code of its own.
-const TASK_FAILED: u8 = 1;
+/// Exit code: the task failed or was cancelled, or any other error.
+const EXIT_FAILURE: u8 = 1;
 /// Exit code: invalid options or arguments.
-const WRONG_USAGE: u8 = 2;
-/// Exit code: the control plane does not answer, or is stopping.
-const UNREACHABLE: u8 = 3;
-/// Exit code: the task has not ended, or not within the timeout.
-const TIMED_OUT: u8 = 4;
+const EXIT_USAGE: u8 = 2;
+/// Exit code: the control plane does not reply, or is stopping.
+const EXIT_UNREACHABLE: u8 = 3;
+/// Exit code: the task has not finished (yet, or within the timeout).
+const EXIT_NOT_FINISHED: u8 = 4;
 /// Exit code: no such task, task name, schedule or file.
-const NOT_FOUND: u8 = 5;
+const EXIT_NOT_FOUND: u8 = 5;
 /// Exit code: interrupted by a signal.
-const INTERRUPTED: u8 = 130;
+const EXIT_INTERRUPTED: u8 = 130;
 
-/// A task queue without a broker, whose tasks are WebAssembly components
+/// A task queue that needs no external broker, whose tasks are WebAssembly components
 #[derive(Debug, Parser)]
 #[command(name = "fastworker", version, propagate_version = true, max_term_width = 100, styles = render::STYLES,
           after_help = AFTER_HELP)]
@@ -87,55 +89,55 @@ variables.
 
 A DURATION is written as 250ms, 30s, 5m, 1h 30m or 2d; a bare number is in seconds. The maximum is ten years.
 
-With --json, an error is also printed to the standard output, as an object with error, hint, code and, if the error \
+With --json, an error is also printed to stdout, as an object with error, hint, code and, if the error \
 is about a task, task_id.
 
-Exit codes: 0 done, 1 the task failed or was cancelled, 2 wrong usage, 3 control plane unreachable or stopping, \
-4 the task has not ended, 5 not found, 130 interrupted.";
+Exit codes: 0 done, 1 the task failed or was cancelled, or any other error, 2 invalid usage, 3 control plane \
+unreachable or stopping, 4 the task has not finished (yet, or within the timeout), 5 not found, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start a control plane, which queues tasks, assigns them to workers and keeps their results
-    ControlPlane(control_plane::ControlPlane),
+    ControlPlane(control_plane::ControlPlaneCommand),
     /// Start a subworker, which runs tasks for a control plane
-    Subworker(subworker::Subworker),
+    Subworker(subworker::SubworkerCommand),
     /// Submit a task and wait for its result
-    Submit(submit::SubmitTask),
+    Submit(submit::SubmitCommand),
     /// Print a task's result
-    Result(result::ResultOf),
+    Result(result::ResultCommand),
     /// Show a task's status
-    Status(status::Status),
-    /// Cancel a waiting or running task
-    Cancel(cancel::Cancel),
+    Status(status::StatusCommand),
+    /// Cancel a queued or running task
+    Cancel(cancel::CancelCommand),
     /// List recent tasks
-    Tasks(tasks::Tasks),
+    Tasks(tasks::TasksCommand),
     /// List the workers
-    Workers(workers::Workers),
+    Workers(workers::WorkersCommand),
     /// Show the events of tasks, workers and modules
-    Events(events::ShowEvents),
+    Events(events::EventsCommand),
     /// Manage schedules, which submit tasks at intervals or at set times
-    Schedule(schedule::Schedule),
+    Schedule(schedule::ScheduleCommand),
     /// List the tasks that can be submitted, or those in module files
-    List(list::List),
+    List(list::ListCommand),
     /// Print callbacks as they arrive
-    Listen(listen::Listen),
+    Listen(listen::ListenCommand),
     /// Create a Rust crate with tasks
-    New(new::New),
+    New(new::NewCommand),
     /// Run one task of a module in this process, without a control plane
-    Dev(dev::Dev),
+    Dev(dev::DevCommand),
     /// Measure latency and throughput on this machine
-    Bench(bench::Bench),
+    Bench(bench::BenchCommand),
     /// Print a shell's completion script
-    Completions(completions::Completions),
+    Completions(completions::CompletionsCommand),
     /// Print a manual page, or write all of them to a folder
-    Man(man::Man),
+    Man(man::ManCommand),
 }
 
 /// Minimum number of file descriptors of every command: tokio panics without them.
 const DESCRIPTORS_MIN: usize = 12;
 
-/// The exit code of a command, or why it failed.
-type Outcome = Result<u8, Failure>;
+/// The exit code of a command, or its error.
+type CommandResult = Result<u8, CliError>;
 
 /// Runs the command line and returns its exit code.
 pub fn main() -> ExitCode {
@@ -144,27 +146,27 @@ pub fn main() -> ExitCode {
     }
     crate::memory::limit_malloc_arenas();
     let json = usage::wants_json();
-    let cli = match usage::read() {
+    let cli = match usage::parse() {
         Ok(cli) => cli,
         Err(usage::ParseError::Display(message)) => {
             // A closed pipe is not an error.
             drop(message.print());
-            return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(WRONG_USAGE));
+            return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(EXIT_USAGE));
         }
-        Err(usage::ParseError::Invalid(failure)) => {
-            render::failure(&failure, json);
-            return ExitCode::from(failure.code);
+        Err(usage::ParseError::Invalid(error)) => {
+            render::print_error(&error, json);
+            return ExitCode::from(error.code);
         }
     };
     for note in usage::ignored_variables() {
-        render::note(&note);
+        render::print_note(&note);
     }
     if let Err(error) = system::check_free_fds(DESCRIPTORS_MIN) {
-        let failure = Failure::new(TASK_FAILED, format!("cannot start: {error}"));
-        render::failure(&failure, json);
-        return ExitCode::from(failure.code);
+        let error = CliError::new(EXIT_FAILURE, format!("cannot start: {error}"));
+        render::print_error(&error, json);
+        return ExitCode::from(error.code);
     }
-    let outcome = match cli.command {
+    let result = match cli.command {
         Command::ControlPlane(command) => command.run(),
         Command::Subworker(command) => command.run(),
         Command::Submit(command) => command.run(),
@@ -183,11 +185,11 @@ pub fn main() -> ExitCode {
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     };
-    let code = outcome.unwrap_or_else(|failure| {
-        render::failure(&failure, json);
-        failure.code
+    let code = result.unwrap_or_else(|error| {
+        render::print_error(&error, json);
+        error.code
     });
-    render::flush();
+    render::flush_log();
     ExitCode::from(code)
 }
 

@@ -10,26 +10,26 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{Failure, Outcome, TASK_FAILED, WRONG_USAGE, failure::os_message, render, switch};
+use super::{CliError, CommandResult, EXIT_FAILURE, EXIT_USAGE, error::os_message, parse_bool, render};
 
 mod sdk;
 mod workspace;
 
-use workspace::{Workspace, normal};
+use workspace::{WorkspacePlacement, normalize};
 
 /// Maximum length of a crate name in bytes.
 const NAME_MAX: usize = 64;
-/// Names that cargo or the compiler reserves.
-const RESERVED: [&str; 10] =
+/// Names that cargo or the compiler reserves, in addition to keywords.
+const RESERVED_NAMES: [&str; 10] =
     ["test", "core", "std", "alloc", "proc_macro", "proc-macro", "fastworker-guest", "deps", "build", "examples"];
 /// The folder of the SDK in a new crate.
-const SDK: &str = ".fastworker/sdk";
+const SDK_FOLDER: &str = ".fastworker/sdk";
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
-pub(super) struct New {
+pub(super) struct NewCommand {
     /// Name of the crate: letters, digits, - and _
-    #[arg(value_name = "NAME", value_parser = name)]
+    #[arg(value_name = "NAME", value_parser = parse_crate_name)]
     name: String,
     /// Folder to create the crate in, new or empty [default: NAME]
     #[arg(long, env = "FASTWORKER_PATH", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
@@ -38,7 +38,7 @@ pub(super) struct New {
     #[arg(long, env = "FASTWORKER_SDK", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     sdk: Option<PathBuf>,
     /// Print JSON
-    #[arg(long, env = "FASTWORKER_JSON", value_parser = switch)]
+    #[arg(long, env = "FASTWORKER_JSON", value_parser = parse_bool)]
     json: bool,
 }
 
@@ -46,36 +46,36 @@ const AFTER_HELP: &str = "\
 The crate contains two tasks with tests, and builds for the target wasm32-wasip2. Its folder .fastworker contains a \
 copy of the guest SDK of this version.";
 
-impl New {
-    pub(super) fn run(self) -> Outcome {
+impl NewCommand {
+    pub(super) fn run(self) -> CommandResult {
         let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(&self.name));
         if fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
-            let words = format!("the folder {} is not empty", folder.display());
-            return Err(Failure::new(WRONG_USAGE, words).hint("choose another folder with --path"));
+            let message = format!("the folder {} is not empty", folder.display());
+            return Err(CliError::new(EXIT_USAGE, message).hint("choose another folder with --path"));
         }
-        let sdk = self.sdk.as_deref().map(sdk_at).transpose()?;
-        let home = Home::of(&folder, sdk.as_deref())?;
-        self.write(&folder, sdk.as_deref(), &home).map_err(|error| {
-            Failure::new(
-                TASK_FAILED,
+        let sdk = self.sdk.as_deref().map(absolute_sdk_path).transpose()?;
+        let placement = WorkspacePlacement::of(&folder, sdk.is_none().then_some(SDK_FOLDER))?;
+        self.write(&folder, sdk.as_deref(), &placement).map_err(|error| {
+            CliError::new(
+                EXIT_FAILURE,
                 format!("cannot create the crate in {}: {}", folder.display(), os_message(&error)),
             )
             .hint("choose a folder that you can write to with --path")
         })?;
-        if let Home::Member { root } = &home {
-            render::note(&format!(
+        if let WorkspacePlacement::Member { root } = &placement {
+            render::print_note(&format!(
                 "the crate is a member of the workspace in {}: cargo uses the target folder and the profiles of the workspace",
                 root.display()
             ));
         }
-        render::created(&self.name, &folder, &home.above(&folder).join("target"), self.json)
+        render::print_created(&self.name, &folder, &placement.relative_root(&folder).join("target"), self.json)
     }
 
     /// Writes the files of the crate, and those of the SDK unless `sdk` is given.
-    fn write(&self, folder: &Path, sdk: Option<&Path>, home: &Home) -> io::Result<()> {
+    fn write(&self, folder: &Path, sdk: Option<&Path>, placement: &WorkspacePlacement) -> io::Result<()> {
         // The crates of a workspace share one copy: cargo does not allow two packages of the same version.
-        let above = home.above(folder);
-        let copy = above.join(SDK);
+        let relative_root = placement.relative_root(folder);
+        let copy = relative_root.join(SDK_FOLDER);
         let dependency = match sdk {
             Some(sdk) => sdk.display().to_string(),
             None => copy.join("guest-sdk").display().to_string(),
@@ -85,32 +85,24 @@ impl New {
         let dependency = dependency.replace('\\', "\\\\").replace('"', "\\\"");
         for (path, text) in TEMPLATE {
             let text = text.replace("@NAME@", &self.name).replace("@LIBRARY@", &library);
-            let text = text.replace("@TARGET@", &above.join("target").display().to_string());
-            let own = if path == "Cargo.toml" && *home == Home::Own { OWN_WORKSPACE } else { "" };
-            put(&folder.join(path), &(text.replace("@SDK@", &dependency) + own))?;
+            let text = text.replace("@TARGET@", &relative_root.join("target").display().to_string());
+            let is_workspace = path == "Cargo.toml" && *placement == WorkspacePlacement::Standalone;
+            let workspace = if is_workspace { WORKSPACE_SECTIONS } else { "" };
+            write_file(&folder.join(path), &(text.replace("@SDK@", &dependency) + workspace))?;
         }
-        let copy = normal(&std::path::absolute(folder)?.join(copy));
+        let copy = normalize(&std::path::absolute(folder)?.join(copy));
         if sdk.is_none() && !copy.join("Cargo.toml").exists() {
             for (path, text) in sdk::FILES {
-                put(&copy.join(path), text)?;
+                write_file(&copy.join(path), text)?;
             }
-            put(&copy.join("Cargo.toml"), &sdk::workspace())?;
+            write_file(&copy.join("Cargo.toml"), &sdk::workspace_manifest())?;
         }
         Ok(())
     }
 }
 
-/// How cargo treats a new crate.
-#[derive(Debug, PartialEq, Eq)]
-enum Home {
-    /// It is its own workspace.
-    Own,
-    /// It is a member of the workspace in this folder.
-    Member { root: PathBuf },
-}
-
 /// The part of the manifest that only a workspace may have: in a member, cargo refuses or ignores it.
-const OWN_WORKSPACE: &str = r#"
+const WORKSPACE_SECTIONS: &str = r#"
 [profile.release]
 opt-level = "s"
 lto = true
@@ -121,57 +113,6 @@ strip = "debuginfo" # keeps the function names that a backtrace shows
 exclude = [".fastworker"]
 "#;
 
-impl Home {
-    /// Decides whether the crate is its own workspace or a member of one around it.
-    fn of(folder: &Path, sdk: Option<&Path>) -> Result<Self, Failure> {
-        let whole = normal(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()));
-        let around = Workspace::around(&whole);
-        let home = match around.iter().position(|workspace| workspace.includes(&whole)) {
-            None => Self::Own,
-            Some(0) => Self::Member { root: around[0].root.clone() },
-            Some(outer) => return Err(nested_workspaces(&around[outer].root, &around[0].root)),
-        };
-        // cargo treats path dependencies of a member below the workspace as members as well.
-        let copies = |folder: &Path| ["", "guest-sdk", "guest-sdk/macros"].map(|part| folder.join(SDK).join(part));
-        let taken = match &home {
-            Self::Own => around.iter().find(|workspace| copies(&whole).iter().any(|folder| workspace.includes(folder))),
-            Self::Member { root } => around.first().filter(|workspace| !workspace.excludes(&root.join(SDK))),
-        };
-        match taken.filter(|_| sdk.is_none()) {
-            Some(workspace) => Err(Failure::new(
-                WRONG_USAGE,
-                format!(
-                    "the workspace in {} would include the copy of the guest SDK as a member",
-                    workspace.root.display()
-                ),
-            )
-            .hint(
-                "add exclude = [\".fastworker\"] to [workspace] in its Cargo.toml and try again, or choose a folder \
-                 outside of it with --path",
-            )),
-            None => Ok(home),
-        }
-    }
-
-    /// The relative path from the crate up to its workspace: `../..`, or empty.
-    fn above(&self, folder: &Path) -> PathBuf {
-        let Self::Member { root } = self else { return PathBuf::new() };
-        let whole = normal(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()));
-        let below = whole.strip_prefix(root).map_or(0, |below| below.components().count());
-        std::iter::repeat_n("..", below).collect()
-    }
-}
-
-/// The error for a folder inside two nested workspaces, where no crate can be created.
-fn nested_workspaces(outer: &Path, inner: &Path) -> Failure {
-    let words = format!(
-        "the workspace in {} would include the crate as a member, but the workspace in {} is in between",
-        outer.display(),
-        inner.display()
-    );
-    Failure::new(WRONG_USAGE, words).hint("choose another folder with --path")
-}
-
 /// The files of a new crate.
 const TEMPLATE: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("new/Cargo.toml.in")),
@@ -180,25 +121,25 @@ const TEMPLATE: [(&str, &str); 4] = [
     (".gitignore", "/target\n"),
 ];
 
-fn put(path: &Path, text: &str) -> io::Result<()> {
+fn write_file(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     fs::write(path, text)
 }
 
-/// The whole path of the SDK that is in this folder.
-fn sdk_at(folder: &Path) -> Result<PathBuf, Failure> {
+/// Checks that a folder contains the SDK, and returns its absolute path.
+fn absolute_sdk_path(folder: &Path) -> Result<PathBuf, CliError> {
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
     if !manifest.contains("name = \"fastworker-guest\"\n") {
-        let words = format!("{} does not hold the crate fastworker-guest", folder.display());
-        return Err(Failure::new(WRONG_USAGE, words).hint("in a clone of fastworker it is in the folder guest-sdk"));
+        let message = format!("{} does not contain the crate fastworker-guest", folder.display());
+        return Err(CliError::new(EXIT_USAGE, message).hint("in a clone of fastworker it is in the folder guest-sdk"));
     }
-    fs::canonicalize(folder).map_err(|error| Failure::new(TASK_FAILED, format!("{}: {error}", folder.display())))
+    fs::canonicalize(folder).map_err(|error| CliError::new(EXIT_FAILURE, format!("{}: {error}", folder.display())))
 }
 
-/// Reads the name of a crate.
-fn name(text: &str) -> Result<String, String> {
+/// Parses the name of a crate.
+fn parse_crate_name(text: &str) -> Result<String, String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !text.starts_with(|c: char| c.is_ascii_alphabetic()) || !text.chars().all(is_allowed) {
         return Err("write letters, digits, - and _, beginning with a letter".into());
@@ -206,7 +147,7 @@ fn name(text: &str) -> Result<String, String> {
     if text.len() > NAME_MAX {
         return Err(format!("choose a name of at most {NAME_MAX} characters"));
     }
-    if RESERVED.contains(&text) || KEYWORDS.split(' ').any(|word| word == text) {
+    if RESERVED_NAMES.contains(&text) || KEYWORDS.split(' ').any(|keyword| keyword == text) {
         return Err("choose another name: cargo or the compiler reserves this one".into());
     }
     Ok(text.to_owned())
@@ -223,10 +164,10 @@ mod tests {
     #[test]
     fn names_that_cargo_would_refuse_are_refused() {
         for good in ["hello", "my-tasks", "reports_2"] {
-            assert_eq!(name(good).as_deref(), Ok(good));
+            assert_eq!(parse_crate_name(good).as_deref(), Ok(good));
         }
         for wrong in ["", "2fast", "a b", "../up", "größe", "test", "match", "-x", &"x".repeat(65)] {
-            assert!(name(wrong).is_err(), "{wrong}");
+            assert!(parse_crate_name(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -6,13 +6,12 @@ use clap::{ArgGroup, Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    ConnectionOptions, Failure, Outcome, TASK_FAILED, WRONG_USAGE,
+    CliError, CommandResult, ConnectionOptions, EXIT_FAILURE, EXIT_USAGE,
     call::TaskCall,
-    complete, duration, named, number,
+    complete, parse_bool, parse_duration, parse_from_str, parse_number,
     render::{self, ScheduleChange},
     submit::describe_for_json,
-    switch,
-    values::schedule_name,
+    values::parse_schedule_name,
 };
 use crate::{
     client::{Client, ClientError, OnConflict},
@@ -26,35 +25,35 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-pub(super) struct Schedule {
+pub(super) struct ScheduleCommand {
     #[command(subcommand)]
-    verb: Verb,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Action {
     /// Add a schedule. It is lost when the control plane stops
-    Add(Box<Add>),
+    Add(Box<AddCommand>),
     /// List the schedules, including those of task modules
-    List(List),
+    List(ListCommand),
     /// Pause a schedule
-    Pause(ScheduleName),
+    Pause(NamedCommand),
     /// Resume a paused schedule
-    Resume(ScheduleName),
+    Resume(NamedCommand),
     /// Submit a schedule's task now, in addition to its regular times
-    Trigger(ScheduleName),
+    Trigger(NamedCommand),
     /// Remove a schedule. Tasks that it has already submitted continue
-    Remove(ScheduleName),
+    Remove(NamedCommand),
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = ADD_HELP, group = ArgGroup::new("when").required(true).args(["every", "cron"]))]
-struct Add {
+struct AddCommand {
     /// Name of the schedule
-    #[arg(value_name = "NAME", value_parser = schedule_name)]
+    #[arg(value_name = "NAME", value_parser = parse_schedule_name)]
     name: String,
     /// Interval between submissions, at least 100ms
-    #[arg(long, env = "FASTWORKER_EVERY", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "FASTWORKER_EVERY", value_name = "DURATION", value_parser = parse_duration)]
     every: Option<Duration>,
     /// Cron pattern of the submission times: minute, hour, day of month, month, day of week
     #[arg(long, env = "FASTWORKER_CRON", value_name = "PATTERN")]
@@ -63,17 +62,17 @@ struct Add {
     #[arg(long, env = "FASTWORKER_TZ", value_name = "ZONE", conflicts_with = "every")]
     tz: Option<String>,
     /// Maximum number of tasks to submit
-    #[arg(long, env = "FASTWORKER_SCHEDULE_COUNT", value_name = "COUNT", value_parser = number::<u64, 1, { u64::MAX }>)]
+    #[arg(long, env = "FASTWORKER_SCHEDULE_COUNT", value_name = "COUNT", value_parser = parse_number::<u64, 1, { u64::MAX }>)]
     count: Option<u64>,
     /// End time, such as 2026-12-31T18:00:00Z. Without a UTC offset it is in the time zone of --tz
-    #[arg(long, env = "FASTWORKER_UNTIL", value_name = "TIME", value_parser = named::<TimeText>)]
+    #[arg(long, env = "FASTWORKER_UNTIL", value_name = "TIME", value_parser = parse_from_str::<TimeText>)]
     until: Option<TimeText>,
     /// If the previous task has not ended: skip the submission, or queue one
-    #[arg(long, env = "FASTWORKER_OVERLAP", value_name = "WHAT", default_value = "skip", value_parser = named::<Overlap>,
+    #[arg(long, env = "FASTWORKER_OVERLAP", value_name = "WHAT", default_value = "skip", value_parser = parse_from_str::<Overlap>,
           add = ArgValueCandidates::new(complete::overlaps))]
     overlap: Overlap,
     /// Replace an existing schedule of the same name
-    #[arg(long, env = "FASTWORKER_REPLACE", value_parser = switch)]
+    #[arg(long, env = "FASTWORKER_REPLACE", value_parser = parse_bool)]
     replace: bool,
     #[command(flatten)]
     call: TaskCall,
@@ -93,13 +92,13 @@ Examples:
   fastworker schedule add report --task-name report --cron '0 9 * * MON-FRI'";
 
 #[derive(Args, Debug)]
-struct List {
+struct ListCommand {
     #[command(flatten)]
     connection: ConnectionOptions,
 }
 
 #[derive(Args, Debug)]
-struct ScheduleName {
+struct NamedCommand {
     /// Name of the schedule
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::schedules))]
     name: String,
@@ -107,34 +106,33 @@ struct ScheduleName {
     connection: ConnectionOptions,
 }
 
-impl Schedule {
-    pub(super) fn run(self) -> Outcome {
-        match self.verb {
-            Verb::Add(add) => add.run(),
-            Verb::List(List { connection }) => {
-                connection.run(async |client| render::schedules(&client.schedules().list().await?, connection.json))
-            }
-            Verb::Pause(target) => {
+impl ScheduleCommand {
+    pub(super) fn run(self) -> CommandResult {
+        match self.action {
+            Action::Add(add) => add.run(),
+            Action::List(ListCommand { connection }) => connection
+                .run(async |client| render::print_schedules(&client.schedules().list().await?, connection.json)),
+            Action::Pause(target) => {
                 target.run(async |client, name, json| match client.schedules().pause(name).await? {
-                    Some(paused) => render::schedule(ScheduleChange::Paused, &paused, json),
-                    None => Err(unknown(client, name).await),
+                    Some(paused) => render::print_schedule(ScheduleChange::Paused, &paused, json),
+                    None => Err(schedule_not_found(client, name).await),
                 })
             }
-            Verb::Resume(target) => {
+            Action::Resume(target) => {
                 target.run(async |client, name, json| match client.schedules().resume(name).await? {
-                    Some(schedule) if schedule.status == ScheduleStatus::Finished => Err(finished(&schedule)),
-                    Some(resumed) => render::schedule(ScheduleChange::Resumed, &resumed, json),
-                    None => Err(unknown(client, name).await),
+                    Some(schedule) if schedule.status == ScheduleStatus::Finished => Err(schedule_finished(&schedule)),
+                    Some(resumed) => render::print_schedule(ScheduleChange::Resumed, &resumed, json),
+                    None => Err(schedule_not_found(client, name).await),
                 })
             }
-            Verb::Trigger(target) => target.run(trigger),
-            Verb::Remove(target) => {
+            Action::Trigger(target) => target.run(trigger),
+            Action::Remove(target) => {
                 target.run(async |client, name, json| match client.schedules().remove(name).await {
-                    Ok(Some(removed)) => render::schedule(ScheduleChange::Removed, &removed, json),
-                    Ok(None) => Err(unknown(client, name).await),
+                    Ok(Some(removed)) => render::print_schedule(ScheduleChange::Removed, &removed, json),
+                    Ok(None) => Err(schedule_not_found(client, name).await),
                     Err(error) => {
                         let hint = format!("pause it with: fastworker schedule pause {name}");
-                        Err(kept(error, Some(hint)))
+                        Err(with_hint(error, Some(hint)))
                     }
                 })
             }
@@ -142,41 +140,41 @@ impl Schedule {
     }
 }
 
-impl ScheduleName {
-    fn run(self, work: impl AsyncFnOnce(&Client, &str, bool) -> Outcome) -> Outcome {
+impl NamedCommand {
+    fn run(self, work: impl AsyncFnOnce(&Client, &str, bool) -> CommandResult) -> CommandResult {
         let Self { name, connection } = &self;
         connection.run(async |client| work(client, name, connection.json).await)
     }
 }
 
-impl Add {
-    fn run(self) -> Outcome {
-        let schedule = self.schedule().map_err(wrong)?;
+impl AddCommand {
+    fn run(self) -> CommandResult {
+        let schedule = self.schedule().map_err(invalid_schedule)?;
         // Checked here, since the control plane's refusal has no hint.
-        Recurrence::of(&schedule.spec).map_err(wrong)?;
+        Recurrence::of(&schedule.spec).map_err(invalid_schedule)?;
         if let Some(until) = schedule.spec.until.filter(|until| *until <= Timestamp::now()) {
-            return Err(Failure::new(WRONG_USAGE, format!("--until {until} is in the past"))
+            return Err(CliError::new(EXIT_USAGE, format!("--until {until} is in the past"))
                 .hint("give a time in the future, or omit --until"));
         }
         let on_conflict = if self.replace { OnConflict::Replace } else { OnConflict::Keep };
         self.connection.run(async |client| {
             let warning = availability_warning(client, &schedule).await?;
-            let known = client.schedules().list().await?;
-            let before = known.into_iter().find(|known| known.schedule.name == schedule.name);
+            let existing = client.schedules().list().await?;
+            let before = existing.into_iter().find(|info| info.schedule.name == schedule.name);
             let added = client
                 .schedules()
                 .add(schedule, on_conflict)
                 .await
-                .map_err(|error| refused(error, &self.name, before.as_ref(), on_conflict))?;
+                .map_err(|error| add_refused(error, &self.name, before.as_ref(), on_conflict))?;
             if let Some(warning) = warning {
-                render::note(&warning);
+                render::print_note(&warning);
             }
-            let done = match before {
+            let change = match before {
                 Some(before) if before.schedule == added.schedule => ScheduleChange::Unchanged,
                 Some(_) => ScheduleChange::Replaced,
                 None => ScheduleChange::Added,
             };
-            render::schedule(done, &added, self.connection.json)
+            render::print_schedule(change, &added, self.connection.json)
         })
     }
 
@@ -199,8 +197,8 @@ impl Add {
     }
 }
 
-/// Why a schedule was not added, with a hint.
-fn refused(error: ClientError, name: &str, before: Option<&ScheduleInfo>, on_conflict: OnConflict) -> Failure {
+/// The error for a schedule that was not added, with a hint.
+fn add_refused(error: ClientError, name: &str, before: Option<&ScheduleInfo>, on_conflict: OnConflict) -> CliError {
     let hint = match before.map(|before| &before.source) {
         Some(ScheduleSource::Module(_)) => {
             Some(format!("choose another name; pause that one with: fastworker schedule pause {name}"))
@@ -210,19 +208,19 @@ fn refused(error: ClientError, name: &str, before: Option<&ScheduleInfo>, on_con
         }
         _ => None,
     };
-    kept(error, hint)
+    with_hint(error, hint)
 }
 
 /// A refusal by the control plane, with a hint.
-fn kept(error: ClientError, hint: Option<String>) -> Failure {
+fn with_hint(error: ClientError, hint: Option<String>) -> CliError {
     match (error, hint) {
-        (ClientError::Refused(refusal), Some(hint)) => Failure::new(WRONG_USAGE, refusal).hint(hint),
+        (ClientError::Refused(refusal), Some(hint)) => CliError::new(EXIT_USAGE, refusal).hint(hint),
         (error, _) => error.into(),
     }
 }
 
 /// The error for resuming a schedule that has already submitted its last task.
-fn finished(schedule: &ScheduleInfo) -> Failure {
+fn schedule_finished(schedule: &ScheduleInfo) -> CliError {
     let name = &schedule.schedule.name;
     let hint = match &schedule.source {
         ScheduleSource::Command => format!("start it again with: fastworker schedule add {name} --replace …"),
@@ -230,14 +228,14 @@ fn finished(schedule: &ScheduleInfo) -> Failure {
             format!("it belongs to the module {module}: change its count or end time there")
         }
     };
-    Failure::new(TASK_FAILED, format!("schedule '{name}' is finished: it has submitted its last task")).hint(hint)
+    CliError::new(EXIT_FAILURE, format!("schedule '{name}' is finished: it has submitted its last task")).hint(hint)
 }
 
 /// A warning if no worker has the task of a schedule.
 ///
 /// # Errors
-/// When a worker has the task, and it does not accept the arguments.
-async fn availability_warning(client: &Client, schedule: &NewSchedule) -> Result<Option<String>, Failure> {
+/// If a worker has the task, and it does not accept the arguments.
+async fn availability_warning(client: &Client, schedule: &NewSchedule) -> Result<Option<String>, CliError> {
     let workers = client.list_tasks().await?;
     let tasks = workers.iter().flat_map(|worker| &worker.modules).flat_map(|module| &module.tasks);
     let checks = tasks
@@ -246,13 +244,13 @@ async fn availability_warning(client: &Client, schedule: &NewSchedule) -> Result
     // Workers may have different versions of the task: one that accepts the call is enough.
     let mut error = None;
     for check in checks {
-        let Err(why) = check else { return Ok(None) };
-        error = Some(why);
+        let Err(mismatch) = check else { return Ok(None) };
+        error = Some(mismatch);
     }
     let name = &schedule.task_name;
     match error {
-        Some(error) => Err(Failure::new(
-            WRONG_USAGE,
+        Some(error) => Err(CliError::new(
+            EXIT_USAGE,
             format!("the task {name} does not accept these arguments: {error}"),
         )
         .hint(format!(
@@ -263,21 +261,21 @@ async fn availability_warning(client: &Client, schedule: &NewSchedule) -> Result
     }
 }
 
-async fn trigger(client: &Client, name: &str, json: bool) -> Outcome {
-    let Some(id) = client.schedules().trigger(name).await? else { return Err(unknown(client, name).await) };
+async fn trigger(client: &Client, name: &str, json: bool) -> CommandResult {
+    let Some(id) = client.schedules().trigger(name).await? else { return Err(schedule_not_found(client, name).await) };
     // A task that has already failed, such as one that no worker has, is reported as an error.
     let found = client.lookup(&id, Duration::ZERO).await?;
-    let known = describe_for_json(client, &id, json).await?;
+    let details = describe_for_json(client, &id, json).await?;
     match found {
         Found::Ended(result) if result.status == TaskStatus::Failure => {
-            render::task_result(&result, known.as_ref(), json)
+            render::print_task_result(&result, details.as_ref(), json)
         }
-        Found::Ended(_) | Found::Live(_) | Found::Unknown => render::submitted(&id, known.as_ref(), json),
+        Found::Ended(_) | Found::Live(_) | Found::Unknown => render::print_submitted(&id, details.as_ref(), json),
     }
 }
 
-fn wrong(why: BadSchedule) -> Failure {
-    let hint = match &why {
+fn invalid_schedule(error: BadSchedule) -> CliError {
+    let hint = match &error {
         BadSchedule::Pattern { .. } | BadSchedule::Never(_) => {
             "write a pattern like '0 9 * * MON-FRI': minute, hour, day of month, month, day of week; \
              see fastworker schedule add --help"
@@ -286,15 +284,15 @@ fn wrong(why: BadSchedule) -> Failure {
         BadSchedule::Interval(_) => "for work without pauses, write a task that submits itself as a follow-up",
         BadSchedule::Count => "omit --count to submit without a limit",
     };
-    Failure::new(WRONG_USAGE, why).hint(hint)
+    CliError::new(EXIT_USAGE, error).hint(hint)
 }
 
 /// The error for an unknown schedule, with similar names.
-async fn unknown(client: &Client, name: &str) -> Failure {
-    let known = client.schedules().list().await.unwrap_or_default();
-    let otherwise = match known.as_slice() {
+async fn schedule_not_found(client: &Client, name: &str) -> CliError {
+    let schedules = client.schedules().list().await.unwrap_or_default();
+    let otherwise = match schedules.as_slice() {
         [] => "there are none; add one with: fastworker schedule add NAME --task-name … --every 10s",
         _ => "fastworker schedule list shows every schedule",
     };
-    Failure::unknown("schedule", name, known.iter().map(|known| known.schedule.name.as_str()), otherwise)
+    CliError::not_found("schedule", name, schedules.iter().map(|info| info.schedule.name.as_str()), otherwise)
 }

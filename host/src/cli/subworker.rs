@@ -7,8 +7,8 @@ use clap_complete::engine::ArgValueCandidates;
 use tracing::info;
 
 use super::{
-    ADDRESS_VARIABLE, DISCOVERY_VARIABLE, Failure, ModuleOptions, Outcome, ServerOptions, base_address, complete,
-    duration_above_zero, named, print_when_loaded, render, values::worker_id,
+    ADDRESS_VARIABLE, CliError, CommandResult, DISCOVERY_VARIABLE, ModuleOptions, ServerOptions, complete,
+    parse_base_address, parse_from_str, parse_positive_duration, print_when_loaded, render, values::parse_worker_id,
 };
 use crate::{
     config::{Address, BASE_ADDRESS, DISCOVERY_ADDRESS},
@@ -21,28 +21,28 @@ use crate::{
 #[command(
     after_help = "SIGTERM, SIGHUP or Ctrl-C drains the subworker. A second signal, more than 200 ms after the first, stops it immediately."
 )]
-pub(super) struct Subworker {
+pub(super) struct SubworkerCommand {
     /// Worker id of the subworker. It must be unique among the workers of a control plane
-    #[arg(long, env = "FASTWORKER_WORKER_ID", value_name = "ID", value_parser = worker_id)]
+    #[arg(long, env = "FASTWORKER_WORKER_ID", value_name = "ID", value_parser = parse_worker_id)]
     worker_id: String,
     /// Base address of the control plane
-    #[arg(long, env = ADDRESS_VARIABLE, value_name = "ADDRESS", value_parser = base_address)]
+    #[arg(long, env = ADDRESS_VARIABLE, value_name = "ADDRESS", value_parser = parse_base_address)]
     control_plane_address: Address,
     /// Address to show for the subworker. Nothing listens there
     #[arg(long, env = "FASTWORKER_BASE_ADDRESS", default_value = BASE_ADDRESS, value_name = "ADDRESS",
-          value_parser = named::<Address>)]
+          value_parser = parse_from_str::<Address>)]
     base_address: Address,
     /// Find the control plane through its announcements at this address, if it has moved since this subworker
     /// joined it
     #[arg(long, env = DISCOVERY_VARIABLE, default_value = DISCOVERY_ADDRESS, value_name = "ADDRESS",
-          value_parser = named::<Address>)]
+          value_parser = parse_from_str::<Address>)]
     discovery_address: Address,
     /// Message format: json or postcard
     #[arg(long, env = "FASTWORKER_SERIALIZATION_FORMAT", default_value = "postcard", value_name = "FORMAT",
-          value_parser = named::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
+          value_parser = parse_from_str::<SerializationFormat>, add = ArgValueCandidates::new(complete::formats))]
     serialization_format: SerializationFormat,
     /// Maximum time to wait at startup for the control plane, and for another worker with the same id to leave
-    #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = duration_above_zero, value_name = "DURATION")]
+    #[arg(long, env = "FASTWORKER_TIMEOUT", default_value = "30s", value_parser = parse_positive_duration, value_name = "DURATION")]
     timeout: Duration,
     #[command(flatten)]
     modules: ModuleOptions,
@@ -50,8 +50,8 @@ pub(super) struct Subworker {
     server: ServerOptions,
 }
 
-impl Subworker {
-    pub(super) fn run(self) -> Outcome {
+impl SubworkerCommand {
+    pub(super) fn run(self) -> CommandResult {
         let config = SubWorkerConfig {
             worker_id: self.worker_id,
             control_plane_address: self.control_plane_address,
@@ -63,7 +63,7 @@ impl Subworker {
         };
         let json = self.server.json;
         let start = |signals: &Signals| {
-            info!(control_plane = %config.control_plane_address, "looking for the control plane");
+            info!(control_plane = %config.control_plane_address, "connecting to the control plane");
             let mut subworker = SubWorker::new(config.clone());
             subworker.start()?;
             signals.mark_ready();
@@ -79,14 +79,14 @@ impl Subworker {
                 "subworker ready"
             );
             if json {
-                render::ready(&config.worker_id, &config.control_plane_address, None, None, cluster)?;
+                render::print_ready(&config.worker_id, &config.control_plane_address, None, None, cluster)?;
                 if !config.modules.sources.is_empty() {
                     print_when_loaded(&config.worker_id, subworker.loading());
                 }
             }
-            Ok::<_, Failure>(subworker)
+            Ok::<_, CliError>(subworker)
         };
-        let stop_now = |subworker: &SubWorker| subworker.leave();
-        self.server.run(start, stop_now, |mut subworker, limit| subworker.stop(limit))
+        let on_second_signal = |subworker: &SubWorker| subworker.leave();
+        self.server.run(start, on_second_signal, |mut subworker, limit| subworker.stop(limit))
     }
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{ConnectionOptions, Outcome, complete, duration, named, number, render};
+use super::{CommandResult, ConnectionOptions, complete, parse_duration, parse_from_str, parse_number, render};
 use crate::{clock::Timestamp, protocol::TaskQuery, task::TaskStatus};
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
-pub(super) struct Tasks {
+pub(super) struct TasksCommand {
     /// Only tasks with this status: pending, scheduled, started, retrying, success, failure or cancelled. Takes
     /// several values, and can be repeated
     #[arg(long, env = "FASTWORKER_STATUS", value_name = "STATUS", num_args = 1.., value_delimiter = ',',
-          value_parser = named::<TaskStatus>, add = ArgValueCandidates::new(complete::statuses))]
+          value_parser = parse_from_str::<TaskStatus>, add = ArgValueCandidates::new(complete::statuses))]
     status: Vec<TaskStatus>,
     /// Only tasks with this name
     #[arg(long, env = "FASTWORKER_NAME", value_name = "NAME", add = ArgValueCandidates::new(complete::task_names))]
@@ -23,15 +23,15 @@ pub(super) struct Tasks {
     #[arg(long, env = "FASTWORKER_WORKER", value_name = "ID", add = ArgValueCandidates::new(complete::workers))]
     worker: Option<String>,
     /// Only tasks that were submitted, started or ended within this time
-    #[arg(long, env = "FASTWORKER_SINCE", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "FASTWORKER_SINCE", value_name = "DURATION", value_parser = parse_duration)]
     since: Option<Duration>,
     /// Maximum number of tasks to list, at most 1000
     #[arg(long, env = "FASTWORKER_LIMIT", value_name = "COUNT", default_value = "25",
-          value_parser = number::<u32, 1, 1000>)]
+          value_parser = parse_number::<u32, 1, 1000>)]
     limit: u32,
     /// Number of tasks to skip
     #[arg(long, env = "FASTWORKER_OFFSET", value_name = "COUNT", default_value = "0",
-          value_parser = number::<u64, 0, { u64::MAX }>)]
+          value_parser = parse_number::<u64, 0, { u64::MAX }>)]
     offset: u64,
     #[command(flatten)]
     connection: ConnectionOptions,
@@ -41,8 +41,8 @@ const AFTER_HELP: &str = "\
 Started tasks are listed first, then pending tasks in queue order, then scheduled tasks, then ended tasks, newest \
 first. An ended task is listed as long as its result is kept.";
 
-impl Tasks {
-    pub(super) fn run(self) -> Outcome {
+impl TasksCommand {
+    pub(super) fn run(self) -> CommandResult {
         let now = Timestamp::now();
         let mut statuses = self.status;
         statuses.sort_unstable();
@@ -56,6 +56,6 @@ impl Tasks {
             limit: self.limit,
         };
         let json = self.connection.json;
-        self.connection.run(async |client| render::tasks(&client.tasks(query.clone()).await?, &query, json))
+        self.connection.run(async |client| render::print_tasks(&client.tasks(query.clone()).await?, &query, json))
     }
 }

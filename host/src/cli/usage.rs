@@ -8,42 +8,42 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::{Cli, Failure, WRONG_USAGE, command_tree, switch};
+use super::{Cli, CliError, EXIT_USAGE, command_tree, parse_bool};
 
-/// Value names of numeric options. Their values may begin with a hyphen, so that `-1` is reported as an
+/// Value names of numeric options. Their values may start with a hyphen, so that `-1` is reported as an
 /// invalid value and not as an unknown option.
 const NUMERIC_VALUES: [&str; 5] = ["DURATION", "COUNT", "NUMBER", "PORT", "SLOTS"];
 
-/// Why a command line runs no command.
+/// The reason why a command line does not run a command.
 pub(super) enum ParseError {
-    /// It asks for help or the version, or has no command: clap's output is printed as it is.
+    /// It requests help or the version, or has no command: clap's output is printed unchanged.
     Display(clap::Error),
     /// It is invalid.
-    Invalid(Failure),
+    Invalid(CliError),
 }
 
-/// Reads the command line of this process.
+/// Parses the command line of this process.
 ///
 /// # Errors
 /// [`ParseError`] when there is no command to run.
-pub(super) fn read() -> Result<Cli, ParseError> {
+pub(super) fn parse() -> Result<Cli, ParseError> {
     let parsed = command().try_get_matches_from(env::args_os()).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp => ParseError::Display(help(error)),
         ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ParseError::Display(error),
-        _ => ParseError::Invalid(CommandLine::of(&words()).failure(&error)),
+        _ => ParseError::Invalid(CommandLine::of(&words()).convert(&error)),
     })
 }
 
 /// The definition of the command line, without the variables that are empty or set by Kubernetes.
 pub(super) fn command() -> Command {
-    prepared(Cli::command(), &|option| {
-        value_of(option).is_some_and(|value| value.is_empty()) || is_kubernetes_variable(option)
+    prepare(Cli::command(), &|option| {
+        variable_value(option).is_some_and(|value| value.is_empty()) || is_kubernetes_variable(option)
     })
 }
 
 /// The value of an option's variable.
-fn value_of(option: &Arg) -> Option<OsString> {
+fn variable_value(option: &Arg) -> Option<OsString> {
     env::var_os(option.get_env()?)
 }
 
@@ -52,7 +52,7 @@ fn value_of(option: &Arg) -> Option<OsString> {
 /// options that take addresses it cannot be distinguished.
 fn is_kubernetes_variable(option: &Arg) -> bool {
     const SCHEMES: [&str; 3] = ["tcp://", "udp://", "sctp://"];
-    let value = takes_number(option).then(|| value_of(option)).flatten();
+    let value = takes_number(option).then(|| variable_value(option)).flatten();
     value.is_some_and(|value| SCHEMES.iter().any(|scheme| value.to_string_lossy().starts_with(scheme)))
 }
 
@@ -71,7 +71,7 @@ pub(super) fn ignored_variables() -> Vec<String> {
     });
     let note = |option: Arg| {
         let variable = option.get_env().unwrap_or_default().display();
-        let value = value_of(&option).unwrap_or_default();
+        let value = variable_value(&option).unwrap_or_default();
         let long = option.get_long().unwrap_or_default();
         format!(
             "{variable}={} is ignored, because Kubernetes sets it for a service of that name; set --{long}, or rename the \
@@ -82,25 +82,26 @@ pub(super) fn ignored_variables() -> Vec<String> {
     ignored.map(note).collect()
 }
 
-/// Removes the variables for which `is_ignored` holds, and lets numeric values begin with a hyphen.
-fn prepared(command: Command, is_ignored: &impl Fn(&Arg) -> bool) -> Command {
-    let prepare = |option: Arg| {
+/// Removes the variables for which `is_ignored` returns true, and lets numeric values start with a hyphen.
+fn prepare(command: Command, is_ignored: &impl Fn(&Arg) -> bool) -> Command {
+    let prepare_option = |option: Arg| {
         let is_ignored = option.get_env().is_some() && is_ignored(&option);
         let option = if takes_number(&option) { option.allow_hyphen_values(true) } else { option };
         if is_ignored { option.env(None::<&'static str>) } else { option }
     };
-    command.display_name("fastworker").mut_args(prepare).mut_subcommands(|below| prepared(below, is_ignored))
+    command.display_name("fastworker").mut_args(prepare_option).mut_subcommands(|below| prepare(below, is_ignored))
 }
 
 /// Renders help with all variables, including those that are empty.
 fn help(error: clap::Error) -> clap::Error {
-    prepared(Cli::command(), &|_| false).try_get_matches_from(env::args_os()).err().unwrap_or(error)
+    prepare(Cli::command(), &|_| false).try_get_matches_from(env::args_os()).err().unwrap_or(error)
 }
 
 /// Whether JSON output is requested, even by a command line that is invalid.
 pub(super) fn wants_json() -> bool {
     let mut arguments = env::args_os().skip(1).take_while(|word| word != "--");
-    arguments.any(|word| word == "--json") || env::var("FASTWORKER_JSON").is_ok_and(|text| switch(&text) == Ok(true))
+    arguments.any(|word| word == "--json")
+        || env::var("FASTWORKER_JSON").is_ok_and(|text| parse_bool(&text) == Ok(true))
 }
 
 /// The variable that sets an option, unless its flag is given.
@@ -117,7 +118,7 @@ fn is_given(line: &[String], long: &str) -> bool {
     line.iter().any(|word| word.strip_prefix(long).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
 }
 
-/// The words of a command line, and the command that they call.
+/// The words of a command line, and the command that they select.
 struct CommandLine<'a> {
     words: &'a [String],
     command: Command,
@@ -136,7 +137,7 @@ impl<'a> CommandLine<'a> {
 
     /// The options of the command, including the variables that are ignored.
     fn all_options(&self) -> Vec<Arg> {
-        let root = prepared(Cli::command(), &|_| false);
+        let root = prepare(Cli::command(), &|_| false);
         let command = command_tree::find(root, self.name().split_whitespace().skip(1));
         command.get_arguments().cloned().collect()
     }
@@ -182,73 +183,74 @@ impl<'a> CommandLine<'a> {
     }
 
     /// Converts a clap error.
-    fn failure(&self, error: &clap::Error) -> Failure {
-        let all = |kind| texts(error.get(kind));
-        let first = |kind| all(kind).into_iter().next().unwrap_or_default();
+    fn convert(&self, error: &clap::Error) -> CliError {
+        let context = |kind| strings(error.get(kind));
+        let first = |kind| context(kind).into_iter().next().unwrap_or_default();
         let (option, value) = (first(ContextKind::InvalidArg), first(ContextKind::InvalidValue));
         match error.kind() {
             ErrorKind::InvalidValue if value.is_empty() => {
-                wrong(format!("{} needs a value", self.option_name(&option))).hint(self.help())
+                usage_error(format!("{} needs a value", self.option_name(&option))).hint(self.help())
             }
             ErrorKind::InvalidValue | ErrorKind::ValueValidation => self.invalid_value(error, &option, &value),
-            ErrorKind::MissingRequiredArgument => self.missing(&all(ContextKind::InvalidArg)),
+            ErrorKind::MissingRequiredArgument => self.missing(&context(ContextKind::InvalidArg)),
             ErrorKind::UnknownArgument if option.starts_with('-') => {
                 let hint = match first(ContextKind::SuggestedArg) {
                     near if near.is_empty() => self.help(),
                     near => format!("did you mean {near}?"),
                 };
-                wrong(format!("{} has no option {option}", self.name())).hint(hint)
+                usage_error(format!("{} has no option {option}", self.name())).hint(hint)
             }
             ErrorKind::UnknownArgument | ErrorKind::TooManyValues => {
                 let word = if option.is_empty() { value } else { option };
-                wrong(format!("unexpected argument '{word}'")).hint(self.usage())
+                usage_error(format!("unexpected argument '{word}'")).hint(self.usage())
             }
             ErrorKind::InvalidSubcommand => {
-                let hint = match all(ContextKind::SuggestedSubcommand).as_slice() {
+                let hint = match context(ContextKind::SuggestedSubcommand).as_slice() {
                     [] => format!("{} --help lists the commands", self.name()),
                     near => format!("did you mean '{}'?", near.join("' or '")),
                 };
-                wrong(format!("{} has no command '{}'", self.name(), first(ContextKind::InvalidSubcommand))).hint(hint)
+                usage_error(format!("{} has no command '{}'", self.name(), first(ContextKind::InvalidSubcommand)))
+                    .hint(hint)
             }
-            ErrorKind::ArgumentConflict => self.conflict(&option, &all(ContextKind::PriorArg)),
-            ErrorKind::InvalidUtf8 => wrong("an argument is not valid UTF-8").hint(self.usage()),
+            ErrorKind::ArgumentConflict => self.conflict(&option, &context(ContextKind::PriorArg)),
+            ErrorKind::InvalidUtf8 => usage_error("an argument is not valid UTF-8").hint(self.usage()),
             _ => {
                 let message = error.render().to_string();
                 let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
-                wrong(first).hint(self.help())
+                usage_error(first).hint(self.help())
             }
         }
     }
 
-    fn invalid_value(&self, error: &clap::Error, option: &str, value: &str) -> Failure {
+    fn invalid_value(&self, error: &clap::Error, option: &str, value: &str) -> CliError {
         let is_secret = self.option(option).is_some_and(Arg::is_hide_env_values_set);
         let value = if is_secret { "value".to_owned() } else { format!("value '{value}'") };
-        let choices = texts(error.get(ContextKind::ValidValue)).join(", ");
+        let choices = strings(error.get(ContextKind::ValidValue)).join(", ");
         let hint = error.source().map_or(format!("choose one of {choices}"), ToString::to_string);
-        wrong(format!("invalid {value} for {}", self.option_name(option))).hint(hint)
+        usage_error(format!("invalid {value} for {}", self.option_name(option))).hint(hint)
     }
 
-    fn missing(&self, options: &[String]) -> Failure {
+    fn missing(&self, options: &[String]) -> CliError {
         let missing: Vec<String> = options.iter().map(|shown| alternatives(shown)).collect();
         let verb = if missing.len() > 1 { "are" } else { "is" };
         let hint = format!("{}; {}", self.usage(), self.help());
-        wrong(format!("{} {verb} missing", missing.join(" and "))).hint(hint)
+        usage_error(format!("{} {verb} missing", missing.join(" and "))).hint(hint)
     }
 
-    fn conflict(&self, option: &str, others: &[String]) -> Failure {
+    fn conflict(&self, option: &str, others: &[String]) -> CliError {
         if others.iter().any(|other| other == option) {
-            return wrong(format!("{} can be given only once", self.option_name(option))).hint(self.help());
+            return usage_error(format!("{} can be given only once", self.option_name(option))).hint(self.help());
         }
         let others: Vec<String> = others.iter().map(|other| self.option_name(other)).collect();
         let (one, other) = (self.option_name(option), others.join(" and "));
         let is_by_variable = [&one, &other].iter().any(|name| name.contains("(from "));
         let hint = if is_by_variable { "unset the variable or omit the option" } else { "omit one of them" };
-        wrong(format!("{one} cannot be used with {other}")).hint(hint)
+        usage_error(format!("{one} cannot be used with {other}")).hint(hint)
     }
 }
 
-fn wrong(message: impl Display) -> Failure {
-    Failure::new(WRONG_USAGE, message)
+fn usage_error(message: impl Display) -> CliError {
+    CliError::new(EXIT_USAGE, message)
 }
 
 /// Formats a required group, such as `<--every <DURATION>|--cron <PATTERN>>`, with "or" between its options.
@@ -259,10 +261,10 @@ fn alternatives(shown: &str) -> String {
     }
 }
 
-fn texts(value: Option<&ContextValue>) -> Vec<String> {
+fn strings(value: Option<&ContextValue>) -> Vec<String> {
     match value {
         Some(ContextValue::String(text)) => vec![text.clone()],
-        Some(ContextValue::Strings(texts)) => texts.clone(),
+        Some(ContextValue::Strings(values)) => values.clone(),
         _ => Vec::new(),
     }
 }
@@ -271,30 +273,29 @@ fn texts(value: Option<&ContextValue>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn failure(words: &[&str]) -> Failure {
+    fn parse_error(words: &[&str]) -> CliError {
         let words: Vec<String> = words.iter().map(ToString::to_string).collect();
         let error = command().try_get_matches_from(&words).expect_err("the command line is invalid");
-        CommandLine::of(&words).failure(&error)
+        CommandLine::of(&words).convert(&error)
     }
 
     #[test]
     fn clap_errors_are_reported_in_our_style() {
-        let missing = failure(&["fastworker", "schedule", "add", "s", "--task-name", "x"]);
+        let missing = parse_error(&["fastworker", "schedule", "add", "s", "--task-name", "x"]);
         assert_eq!(missing.message, "--every <DURATION> or --cron <PATTERN> is missing");
-        let unknown = failure(&["fastworker", "submit", "--task-nam", "x"]);
+        let unknown = parse_error(&["fastworker", "submit", "--task-nam", "x"]);
         assert_eq!(unknown.message, "fastworker submit has no option --task-nam");
         assert_eq!(unknown.hint.as_deref(), Some("did you mean --task-name?"));
-        let number = failure(&["fastworker", "events", "--after", "-1"]);
+        let number = parse_error(&["fastworker", "events", "--after", "-1"]);
         assert_eq!(number.message, "invalid value '-1' for --after");
         assert_eq!(number.hint.as_deref(), Some("write a whole number, 0 or more"));
-        let secret = failure(&["fastworker", "control-plane", "--gui-api-key", "two words"]);
+        let secret = parse_error(&["fastworker", "control-plane", "--gui-api-key", "two words"]);
         assert_eq!(secret.message, "invalid value for --gui-api-key");
     }
 
     #[test]
     fn an_empty_variable_counts_as_unset_everywhere() {
-        let prepared =
-            prepared(Cli::command(), &|option| option.get_env().is_some_and(|it| it == "FASTWORKER_TIMEOUT"));
+        let prepared = prepare(Cli::command(), &|option| option.get_env().is_some_and(|it| it == "FASTWORKER_TIMEOUT"));
         let submit = prepared.find_subcommand("submit").expect("there is a submit");
         let variable =
             |long: &str| submit.get_arguments().find(|it| it.get_long() == Some(long)).and_then(Arg::get_env);

@@ -1,4 +1,4 @@
-//! Notes on what a command waits for, printed to the standard error after one second.
+//! Notes on what a command waits for, printed to stderr after one second.
 
 use std::{
     cell::Cell,
@@ -17,22 +17,22 @@ use crate::{
 const NOTE_DELAY: Duration = Duration::from_secs(1);
 /// Maximum interval between two checks of what a command waits for.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(30);
-/// Timeout for asking the control plane for the status of a task.
+/// Timeout for querying the status of a task.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a command waits for.
+/// The state that a command waits for to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum WaitReason {
-    /// The control plane does not answer.
-    NoAnswer,
-    /// The control plane answers, but does not know the task yet.
+    /// The control plane does not reply.
+    NoReply,
+    /// The control plane replies, but does not know the task yet.
     NotAccepted,
     /// The status of the task, whether a worker has tasks of its name, and the worker that runs it.
     Task { status: TaskStatus, offered: bool, worker_id: Option<String> },
 }
 
-/// Starts a client. Prints a note if no control plane answers within a second.
-pub(super) async fn start(
+/// Starts a client. Prints a note if no control plane replies within a second.
+pub(super) async fn start_client_with_notes(
     client: &Client,
     address: Option<&Address>,
     discovery: &Address,
@@ -43,22 +43,26 @@ pub(super) async fn start(
         return started;
     }
     if timeout > NOTE_DELAY {
-        let limit = render::time_limit(timeout);
+        let limit = render::format_time_limit(timeout);
         match address {
-            Some(base) => render::note(&format!("no control plane answers at {base} yet: waiting for it{limit}")),
-            None => render::note(&format!("no control plane is announced at {discovery} yet: waiting for one{limit}")),
+            Some(base) => render::print_note(&format!("no control plane replies at {base} yet: waiting for it{limit}")),
+            None => {
+                render::print_note(&format!(
+                    "no control plane is announced at {discovery} yet: waiting for one{limit}"
+                ));
+            }
         }
     }
     start.await
 }
 
-/// Runs `work`, which waits for a task. Prints what it waits for, and again whenever that changes. If `shown` is
-/// set, because output of the task is on the screen already, it only reports that the control plane does not answer.
-pub(super) async fn until_ended<T>(
+/// Runs `work`, which waits for a task. Prints what it waits for, and again whenever that changes. If `has_output`
+/// is set, because output of the task has been printed, it only reports that the control plane does not reply.
+pub(super) async fn run_with_notes<T>(
     client: &Client,
     id: &TaskId,
     timeout: Duration,
-    shown: &Cell<bool>,
+    has_output: &Cell<bool>,
     work: impl Future<Output = T>,
 ) -> T {
     let (mut work, started) = (pin!(work), Instant::now());
@@ -75,12 +79,12 @@ pub(super) async fn until_ended<T>(
         if let Some((reason, task)) = current
             && last_reason.as_ref() != Some(&reason)
         {
-            let left = timeout.saturating_sub(started.elapsed());
-            if reason == WaitReason::NoAnswer {
-                let limit = render::time_limit(left);
-                render::note(&format!("the control plane does not answer: waiting for it{limit}"));
-            } else if !shown.get() {
-                render::note(&render::wait_notice(id, task.as_ref(), left));
+            let remaining = timeout.saturating_sub(started.elapsed());
+            if reason == WaitReason::NoReply {
+                let limit = render::format_time_limit(remaining);
+                render::print_note(&format!("the control plane is not responding; waiting{limit}"));
+            } else if !has_output.get() {
+                render::print_note(&render::format_wait_note(id, task.as_ref(), remaining));
             }
             last_reason = Some(reason);
         }
@@ -88,7 +92,7 @@ pub(super) async fn until_ended<T>(
     }
 }
 
-/// What a task waits for. None if it has ended, or nothing is known.
+/// The reason why a task has not ended. None if it has ended, or its state cannot be queried.
 async fn wait_reason(client: &Client, id: &TaskId) -> Option<(WaitReason, Option<Task>)> {
     match tokio::time::timeout(STATUS_TIMEOUT, client.describe(id)).await {
         Ok(Ok(None)) => Some((WaitReason::NotAccepted, None)),
@@ -97,7 +101,7 @@ async fn wait_reason(client: &Client, id: &TaskId) -> Option<(WaitReason, Option
             let (status, offered, worker_id) = (task.status, task.offered, task.worker_id.clone());
             Some((WaitReason::Task { status, offered, worker_id }, Some(task)))
         }
-        Ok(Err(ClientError::Unreachable { .. })) | Err(_) => Some((WaitReason::NoAnswer, None)),
+        Ok(Err(ClientError::Unreachable { .. })) | Err(_) => Some((WaitReason::NoReply, None)),
         Ok(Err(_)) => None,
     }
 }

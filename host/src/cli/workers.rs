@@ -2,22 +2,22 @@
 
 use clap::Args;
 
-use super::{ConnectionOptions, Outcome, render};
+use super::{CommandResult, ConnectionOptions, render};
 
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
-pub(super) struct Workers {
+pub(super) struct WorkersCommand {
     #[command(flatten)]
     connection: ConnectionOptions,
 }
 
 const AFTER_HELP: &str = "\
-Exits with 0 if the control plane answers, even if there are no workers; usable as a health check. \
+Exits with 0 if the control plane replies, even if there are no workers; usable as a health check. \
 fastworker list shows what the workers have loaded.";
 
-impl Workers {
-    pub(super) fn run(self) -> Outcome {
+impl WorkersCommand {
+    pub(super) fn run(self) -> CommandResult {
         let json = self.connection.json;
-        self.connection.run(async |client| render::workers(&client.list_tasks().await?, json))
+        self.connection.run(async |client| render::print_workers(&client.list_tasks().await?, json))
     }
 }

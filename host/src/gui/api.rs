@@ -35,7 +35,7 @@ const ENDED: [TaskStatus; 3] = [TaskStatus::Success, TaskStatus::Failure, TaskSt
 
 /// `GET /api/status`
 pub(super) async fn status(State(app): State<Arc<App>>) -> JsonResponse<Object> {
-    let (active, inactive, stats, fill, now) = app.core.enter(|state, now| {
+    let (active, inactive, stats, cache, now) = app.core.enter(|state, now| {
         let active = state.registry().iter().filter(|(_, worker)| worker.peer.is_some()).count();
         (active, state.registry().lost(now.mono).count(), state.stats(), state.results().stats(), now)
     });
@@ -46,8 +46,8 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> JsonResponse<Object> 
         "discovery_address": app.identity.discovery_address,
         "uptime_seconds": seconds(app.started.elapsed()),
         "subworkers": object! { "total": active + inactive, "active": active, "inactive": inactive },
-        "tasks": object! { "queued": stats.queued, "active": stats.leases, "cached_results": fill.size },
-        "cache": object! { "max_size": fill.size_max, "current_size": fill.size, "ttl_seconds": seconds(fill.ttl) },
+        "tasks": object! { "queued": stats.queued, "active": stats.leases, "cached_results": cache.size },
+        "cache": object! { "max_size": cache.size_max, "current_size": cache.size, "ttl_seconds": seconds(cache.ttl) },
         "timestamp": now.wall,
         "version": env!("CARGO_PKG_VERSION"),
     })
@@ -56,11 +56,11 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> JsonResponse<Object> 
 /// `GET /api/workers`
 pub(super) async fn workers(State(app): State<Arc<App>>) -> JsonResponse<Object> {
     let infos = app.core.enter(|state, now| state.registry().briefs(now.mono));
-    let workers: Vec<Object> = infos.iter().map(worker).collect();
+    let workers: Vec<Object> = infos.iter().map(worker_object).collect();
     JsonResponse(object! { "count": workers.len(), "workers": workers })
 }
 
-fn worker(info: &WorkerInfo) -> Object {
+fn worker_object(info: &WorkerInfo) -> Object {
     let status = match info.status {
         WorkerStatus::Active => "active",
         WorkerStatus::Draining => "draining",
@@ -95,14 +95,19 @@ pub(super) struct TaskListParams {
 }
 
 impl TaskListParams {
-    /// Reads a parameter that is a whole number within `range`.
-    fn number(name: &str, value: Option<&str>, default: u64, range: RangeInclusive<u64>) -> Result<u64, HttpError> {
+    /// Parses a parameter that is a whole number within `range`.
+    fn parse_number(
+        name: &str,
+        value: Option<&str>,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, HttpError> {
         let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(default) };
         text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
             let text: String = text.chars().take(64).collect();
-            let end = if *range.end() == u64::MAX { String::new() } else { format!(" to {}", range.end()) };
-            let why = format!("{name} must be a whole number from {}{end}, not '{text}'", range.start());
-            HttpError::new(StatusCode::BAD_REQUEST, why)
+            let upper_bound = if *range.end() == u64::MAX { String::new() } else { format!(" to {}", range.end()) };
+            let message = format!("{name} must be a whole number from {}{upper_bound}, not '{text}'", range.start());
+            HttpError::new(StatusCode::BAD_REQUEST, message)
         })
     }
 }
@@ -114,8 +119,8 @@ struct TaskRow {
     summary: TaskSummary,
     result: Option<json::Json>,
     /// The size of an omitted result in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result_left_out: Option<usize>,
+    #[serde(rename = "result_left_out", skip_serializing_if = "Option::is_none")]
+    omitted_size: Option<usize>,
     cached_at: Option<Timestamp>,
     last_accessed: Option<Timestamp>,
     progress: Option<Progress>,
@@ -128,16 +133,16 @@ pub(super) async fn tasks(
 ) -> Result<JsonResponse<Object>, HttpError> {
     let Query(params) = params.map_err(|error| {
         let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-        let why = causes.last().map_or_else(|| error.body_text(), ToString::to_string);
-        HttpError::new(StatusCode::BAD_REQUEST, format!("invalid query: {why}"))
+        let cause = causes.last().map_or_else(|| error.body_text(), ToString::to_string);
+        HttpError::new(StatusCode::BAD_REQUEST, format!("invalid query: {cause}"))
     })?;
-    let limit = TaskListParams::number("limit", params.limit.as_deref(), LIMIT_DEFAULT, 1..=LIMIT_MAX)?;
-    let offset = TaskListParams::number("offset", params.offset.as_deref(), 0, 0..=u64::MAX)?;
-    let words = params.status.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let statuses: Vec<TaskStatus> = words
-        .map(|word| word.parse().map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, format!("{error}"))))
+    let limit = TaskListParams::parse_number("limit", params.limit.as_deref(), LIMIT_DEFAULT, 1..=LIMIT_MAX)?;
+    let offset = TaskListParams::parse_number("offset", params.offset.as_deref(), 0, 0..=u64::MAX)?;
+    let names = params.status.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let statuses: Vec<TaskStatus> = names
+        .map(|name| name.parse().map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, format!("{error}"))))
         .collect::<Result<_, _>>()?;
-    let without_results = match params.results.as_deref() {
+    let omit_results = match params.results.as_deref() {
         None | Some("" | "true") => false,
         Some("false") => true,
         Some(_) => return Err(HttpError::new(StatusCode::BAD_REQUEST, "results must be true or false")),
@@ -153,9 +158,9 @@ pub(super) async fn tasks(
     };
     let (rows, total, complete) = app.core.enter(|state, now| {
         let page = state.page(now, &query);
-        let mut remaining = if without_results { 0 } else { RESULTS_MAX };
+        let mut remaining = if omit_results { 0 } else { RESULTS_MAX };
         let rows: Vec<TaskRow> =
-            page.tasks.into_iter().map(|summary| row(state, now, summary, &mut remaining)).collect();
+            page.tasks.into_iter().map(|summary| task_row(state, now, summary, &mut remaining)).collect();
         (rows, page.total, page.complete)
     });
     Ok(JsonResponse(object! {
@@ -167,17 +172,17 @@ pub(super) async fn tasks(
     }))
 }
 
-fn row(state: &state::State<ReplyTo>, now: Now, summary: TaskSummary, remaining: &mut usize) -> TaskRow {
-    let kept = state.results().peek(now.mono, &summary.task_id);
-    let result = kept.and_then(|kept| kept.result.result.clone());
+fn task_row(state: &state::State<ReplyTo>, now: Now, summary: TaskSummary, remaining: &mut usize) -> TaskRow {
+    let cached = state.results().peek(now.mono, &summary.task_id);
+    let result = cached.and_then(|cached| cached.result.result.clone());
     let size = result.as_ref().map_or(0, |result| result.as_str().len());
-    let left_out = (size > *remaining).then_some(size);
-    *remaining -= if left_out.is_some() { 0 } else { size };
+    let omitted_size = (size > *remaining).then_some(size);
+    *remaining -= if omitted_size.is_some() { 0 } else { size };
     TaskRow {
-        result: result.filter(|_| left_out.is_none()),
-        result_left_out: left_out,
-        cached_at: kept.and(summary.completed_at),
-        last_accessed: kept.map(|kept| kept.used_at(now)),
+        result: result.filter(|_| omitted_size.is_none()),
+        omitted_size,
+        cached_at: cached.and(summary.completed_at),
+        last_accessed: cached.map(|cached| cached.used_at(now)),
         progress: state.progress(&summary.task_id).cloned(),
         summary,
     }
@@ -205,25 +210,25 @@ pub(super) async fn queues(State(app): State<Arc<App>>) -> JsonResponse<Object> 
 
 /// `GET /api/cache`
 pub(super) async fn cache(State(app): State<Arc<App>>) -> JsonResponse<Object> {
-    let fill = app.core.enter(|state, _| state.results().stats());
+    let stats = app.core.enter(|state, _| state.results().stats());
     let percent = |size: usize, max: usize| {
         let share = u32::try_from(size.saturating_mul(10_000) / max.max(1)).unwrap_or(u32::MAX);
         f64::from(share) / 100.0
     };
     let mut by_status = Object::default();
-    for (status, count) in ENDED.iter().zip(fill.by_status).filter(|(_, count)| *count > 0) {
+    for (status, count) in ENDED.iter().zip(stats.by_status).filter(|(_, count)| *count > 0) {
         by_status.put(status.as_str(), &count);
     }
     JsonResponse(object! {
-        "max_size": fill.size_max,
-        "current_size": fill.size,
-        "utilization_percent": percent(fill.size, fill.size_max),
-        "ttl_seconds": seconds(fill.ttl),
+        "max_size": stats.size_max,
+        "current_size": stats.size,
+        "utilization_percent": percent(stats.size, stats.size_max),
+        "ttl_seconds": seconds(stats.ttl),
         "by_status": by_status,
-        "bytes": fill.bytes,
-        "bytes_max": fill.bytes_max,
-        "evicted": fill.evicted,
-        "expired": fill.expired,
+        "bytes": stats.bytes,
+        "bytes_max": stats.bytes_max,
+        "evicted": stats.evicted,
+        "expired": stats.expired,
     })
 }
 
@@ -234,22 +239,22 @@ pub(super) async fn registered_tasks(State(app): State<Arc<App>>) -> JsonRespons
     let mut tasks = std::collections::BTreeMap::new();
     for module in present.flat_map(|info| &info.modules) {
         for task in &module.tasks {
-            let known = object! {
+            let object = object! {
                 "name": task.name,
                 "module": module.name,
                 "doc": task.documentation,
                 "schema": task.schema,
                 "policy": task.policy,
             };
-            tasks.entry(&task.name).or_insert(known);
+            tasks.entry(&task.name).or_insert(object);
         }
     }
     let tasks: Vec<Object> = tasks.into_values().collect();
     JsonResponse(object! { "count": tasks.len(), "tasks": tasks })
 }
 
-/// Reads the id of a task out of a path.
-pub(super) fn id(text: &str) -> Result<TaskId, HttpError> {
+/// Parses the id of a task in a path.
+pub(super) fn parse_task_id(text: &str) -> Result<TaskId, HttpError> {
     text.parse().map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, format!("{error}")))
 }
 
@@ -258,10 +263,10 @@ pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
 ) -> Result<JsonResponse<Object>, HttpError> {
-    let id = id(&text)?;
+    let id = parse_task_id(&text)?;
     let before = app.core.enter(|state, now| {
-        let ended = || state.results().peek(now.mono, &id).map(|kept| kept.result.status);
-        let before = state.task_view(&id).map(|look| look.status).or_else(ended)?;
+        let ended = || state.results().peek(now.mono, &id).map(|cached| cached.result.status);
+        let before = state.task_view(&id).map(|task| task.status).or_else(ended)?;
         state.cancel(now, std::slice::from_ref(&id), ReplyTo::Discard);
         Some(before)
     });
@@ -282,19 +287,19 @@ pub(super) async fn retry(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
 ) -> Result<JsonResponse<Object>, HttpError> {
-    let id = id(&text)?;
-    let new = TaskId::new();
-    let call = app.core.enter(|state, now| {
-        state.again(now, &id, new.clone()).ok_or_else(|| state.task_view(&id).map(|look| look.status))
+    let id = parse_task_id(&text)?;
+    let new_id = TaskId::new();
+    let copy = app.core.enter(|state, now| {
+        state.again(now, &id, new_id.clone()).ok_or_else(|| state.task_view(&id).map(|task| task.status))
     });
-    let outcome = call.map(|task| {
+    let outcome = copy.map(|task| {
         let tasks = vec![task];
         let errors = app.core.signatures().check_all(&tasks);
         app.core.enter(|state, now| state.submit_detached(now, tasks, errors)).pop()
     });
     let (status, error) = match outcome {
         Ok(Some(Submitted::Accepted)) => (None, None),
-        // No worker has the task any more, or its new version does not accept the arguments.
+        // No worker has the task any longer, or its new version does not accept the arguments.
         Ok(Some(Submitted::Ended(result))) => (Some(result.status), result.error.clone()),
         Ok(Some(Submitted::Refused(refusal))) => {
             return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, refusal.message));
@@ -302,13 +307,13 @@ pub(super) async fn retry(
         Ok(None) => return Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "the task was not accepted")),
         Err(None) => return Err(HttpError::unknown_task(&id)),
         Err(Some(status)) => {
-            let why = format!("task {id} has not ended: it is {status}; cancel it first, or let it end");
-            return Err(HttpError::new(StatusCode::CONFLICT, why));
+            let message = format!("task {id} has not ended: it is {status}; cancel it first, or let it end");
+            return Err(HttpError::new(StatusCode::CONFLICT, message));
         }
     };
     Ok(JsonResponse(object! {
         "retried": true,
-        "task_id": new,
+        "task_id": new_id,
         "retry_of": id,
         "status": status.unwrap_or(TaskStatus::Pending),
         "error": error,

@@ -1,4 +1,4 @@
-//! The configuration of the web server, and why it cannot start.
+//! The configuration of the web server, and its errors.
 
 use std::{fmt, io, net::Ipv6Addr};
 
@@ -9,7 +9,7 @@ pub const HOST: &str = "127.0.0.1";
 /// Maximum length of an API key.
 const KEY_MAX: usize = 512;
 
-/// Where the web server listens, and whether it requires a key.
+/// The address of the web server, and its key.
 #[derive(Clone, Debug)]
 pub struct GuiConfig {
     /// A host name or an IP address.
@@ -44,7 +44,7 @@ pub struct HealthAddress {
     port: u16,
 }
 
-/// The error for a text that is not a health address.
+/// The error for a string that is not a health address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write a host and a port, such as 127.0.0.1:8081 or 0.0.0.0:8081")]
 pub struct NotAHealthAddress;
@@ -55,10 +55,10 @@ impl std::str::FromStr for HealthAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (host, port) = text.rsplit_once(':').ok_or(NotAHealthAddress)?;
         let port = port.parse().map_err(|_| NotAHealthAddress)?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let bare = bare.filter(|host| host.parse::<Ipv6Addr>().is_ok());
-        let host = bare.unwrap_or(host);
-        let is_host = !host.is_empty() && (bare.is_some() || !host.contains([':', '/', '[', ']', ' ']));
+        let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let ipv6 = ipv6.filter(|host| host.parse::<Ipv6Addr>().is_ok());
+        let host = ipv6.unwrap_or(host);
+        let is_host = !host.is_empty() && (ipv6.is_some() || !host.contains([':', '/', '[', ']', ' ']));
         if is_host { Ok(Self { host: host.to_owned(), port }) } else { Err(NotAHealthAddress) }
     }
 }
@@ -86,7 +86,7 @@ impl HealthAddress {
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
-/// The error for a text that is not a valid API key.
+/// The error for a string that is not a valid API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an API key is 1 to {KEY_MAX} visible ASCII characters, without spaces")]
 pub struct NotAKey;
@@ -95,13 +95,13 @@ impl std::str::FromStr for ApiKey {
     type Err = NotAKey;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fits = !text.is_empty() && text.len() <= KEY_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if fits { Ok(Self(text.to_owned())) } else { Err(NotAKey) }
+        let is_valid = !text.is_empty() && text.len() <= KEY_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_valid { Ok(Self(text.to_owned())) } else { Err(NotAKey) }
     }
 }
 
 impl ApiKey {
-    /// The secret itself, to compare it.
+    /// The secret, to compare it.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
@@ -113,26 +113,26 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// Why the web server cannot start.
+/// The error of a web server that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum GuiError {
     /// Cannot listen on the address of the web interface.
-    #[error("the web interface cannot listen on {host}:{port}: {why}")]
+    #[error("the web interface cannot listen on {host}:{port}: {error}")]
     Listen {
         /// The host.
         host: String,
         /// The port.
         port: u16,
         /// The reason.
-        why: io::Error,
+        error: io::Error,
     },
     /// Cannot listen on the health address.
-    #[error("cannot listen on the health address {address}: {why}")]
+    #[error("cannot listen on the health address {address}: {error}")]
     Health {
         /// The address.
         address: HealthAddress,
         /// The reason.
-        why: io::Error,
+        error: io::Error,
     },
     /// The address is not loopback, and there is no key.
     #[error(

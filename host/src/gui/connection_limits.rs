@@ -3,9 +3,9 @@
 //! When the limit is reached, a new connection replaces the least useful one: idle connections (without a
 //! complete request, or between two requests) first, among those the ones of the peer with the most
 //! connections, among those the one that has been idle longest. A connection whose request is being
-//! answered is replaced only if its peer has more connections than the new connection's peer would have.
+//! handled is replaced only if its peer has more connections than the new connection's peer would have.
 //! A connection is never replaced within [`ADMISSION_GRACE`] of its start, so that it can send its request;
-//! the new one waits instead. So a peer that connects in a loop cannot lock out the others.
+//! the new one waits instead. So a peer that connects in a loop cannot lock out other peers.
 
 use std::{
     collections::HashMap,
@@ -39,8 +39,8 @@ pub(super) struct ConnectionLimits {
 
 #[derive(Debug, Default)]
 struct Connections {
-    /// The latest number given to a connection or a change of its activity.
-    last: u64,
+    /// The last number assigned to a connection or to a change of its activity.
+    last_number: u64,
     open: Vec<Connection>,
 }
 
@@ -49,15 +49,15 @@ struct Connections {
 struct Connection {
     number: u64,
     peer: IpAddr,
-    /// When it last became idle or active, as a growing number.
-    since: u64,
+    /// The number of the change by which it became idle or active.
+    changed_at: u64,
     admitted_at: Instant,
-    /// Whether a request is being answered.
+    /// Whether a request is being handled.
     is_active: bool,
     evicted: Arc<Notify>,
 }
 
-/// The right to keep a connection open. Returned when it is dropped.
+/// The permission to keep a connection open. Ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     limits: Arc<ConnectionLimits>,
@@ -93,13 +93,13 @@ impl ConnectionLimits {
             }
             connections.open.swap_remove(index).evicted.notify_one();
         }
-        connections.last += 1;
-        let (number, evicted) = (connections.last, Arc::new(Notify::new()));
+        connections.last_number += 1;
+        let (number, evicted) = (connections.last_number, Arc::new(Notify::new()));
         let (admitted_at, is_active) = (Instant::now(), false);
         connections.open.push(Connection {
             number,
             peer,
-            since: number,
+            changed_at: number,
             admitted_at,
             is_active,
             evicted: Arc::clone(&evicted),
@@ -107,12 +107,12 @@ impl ConnectionLimits {
         Admission::Admitted(Arc::new(ConnectionPermit { limits: Arc::clone(self), number, evicted }))
     }
 
-    fn mark(&self, number: u64, is_active: bool) {
+    fn set_active(&self, number: u64, is_active: bool) {
         let mut connections = lock(&self.connections);
-        connections.last += 1;
-        let since = connections.last;
+        connections.last_number += 1;
+        let changed_at = connections.last_number;
         if let Some(connection) = connections.open.iter_mut().find(|connection| connection.number == number) {
-            (connection.is_active, connection.since) = (is_active, since);
+            (connection.is_active, connection.changed_at) = (is_active, changed_at);
         }
     }
 }
@@ -125,11 +125,12 @@ impl Connections {
             *by_peer.entry(connection.peer).or_default() += 1;
         }
         let count = |connection: &Connection| by_peer.get(&connection.peer).copied().unwrap_or_default();
-        let own = by_peer.get(&peer).copied().unwrap_or_default() + 1;
-        let can_replace = |(_, connection): &&(usize, &Connection)| !connection.is_active || count(connection) > own;
+        let peer_count = by_peer.get(&peer).copied().unwrap_or_default() + 1;
+        let can_replace =
+            |(_, connection): &&(usize, &Connection)| !connection.is_active || count(connection) > peer_count;
         let indexed = self.open.iter().enumerate().collect::<Vec<_>>();
         let order = |(_, connection): &&(usize, &Connection)| {
-            (connection.is_active, usize::MAX - count(connection), connection.since)
+            (connection.is_active, usize::MAX - count(connection), connection.changed_at)
         };
         indexed.iter().filter(can_replace).min_by_key(order).map(|(index, _)| *index)
     }
@@ -163,14 +164,14 @@ struct ActiveRequest(Arc<ConnectionPermit>);
 
 impl ActiveRequest {
     fn new(permit: Arc<ConnectionPermit>) -> Self {
-        permit.limits.mark(permit.number, true);
+        permit.limits.set_active(permit.number, true);
         Self(permit)
     }
 }
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.limits.mark(self.0.number, false);
+        self.0.limits.set_active(self.0.number, false);
     }
 }
 
@@ -221,21 +222,21 @@ mod tests {
     #[test]
     fn the_longest_idle_connection_is_replaced_first() {
         let limits = ConnectionLimits::new(3, Duration::ZERO);
-        let permits: Vec<_> = (0..3).map(|_| admit(&limits, ONE).expect("room")).collect();
-        limits.mark(permits[0].number, true);
+        let permits: Vec<_> = (0..3).map(|_| admit(&limits, ONE).expect("capacity")).collect();
+        limits.set_active(permits[0].number, true);
         let late = admit(&limits, ONE).expect("the oldest is replaced");
         assert!(is_open(&limits, &permits[0]) && !is_open(&limits, &permits[1]) && is_open(&limits, &late));
-        limits.mark(permits[0].number, false);
+        limits.set_active(permits[0].number, false);
         drop(admit(&limits, ONE).expect("another is replaced"));
         assert!(is_open(&limits, &permits[0]) && !is_open(&limits, &permits[2]), "it has been idle for a shorter time");
     }
 
     #[test]
-    fn a_new_connection_is_not_replaced_at_once() {
+    fn a_new_connection_is_not_replaced_immediately() {
         let limits = ConnectionLimits::new(1, Duration::MAX);
-        let first = admit(&limits, ONE).expect("room");
+        let first = admit(&limits, ONE).expect("capacity");
         assert!(matches!(limits.admit(OTHER), Admission::RetryLater) && is_open(&limits, &first));
-        limits.mark(first.number, true);
+        limits.set_active(first.number, true);
         assert!(matches!(limits.admit(OTHER), Admission::Full));
         drop(first);
         assert!(admit(&limits, OTHER).is_some());
@@ -244,14 +245,14 @@ mod tests {
     #[test]
     fn active_connections_are_replaced_only_for_fairness() {
         let limits = ConnectionLimits::new(4, Duration::ZERO);
-        let permits: Vec<_> = (0..4).map(|_| admit(&limits, ONE).expect("room")).collect();
+        let permits: Vec<_> = (0..4).map(|_| admit(&limits, ONE).expect("capacity")).collect();
         for permit in &permits {
-            limits.mark(permit.number, true);
+            limits.set_active(permit.number, true);
         }
-        assert!(admit(&limits, ONE).is_none(), "all of them are being answered");
+        assert!(admit(&limits, ONE).is_none(), "all of them are active");
         let others = [(); 2].map(|()| {
             let permit = admit(&limits, OTHER).expect("it replaces one of the peer that has more");
-            limits.mark(permit.number, true);
+            limits.set_active(permit.number, true);
             permit
         });
         assert!(admit(&limits, OTHER).is_none() && admit(&limits, ONE).is_none(), "each has two");
@@ -262,7 +263,7 @@ mod tests {
     #[tokio::test]
     async fn a_replaced_connection_is_notified() {
         let limits = ConnectionLimits::new(1, Duration::ZERO);
-        let first = admit(&limits, ONE).expect("room");
+        let first = admit(&limits, ONE).expect("capacity");
         let second = admit(&limits, ONE).expect("the first is replaced");
         first.evicted().await;
         drop(first);

@@ -1,8 +1,8 @@
 //! `GET /api/events`: events as they happen, as a stream of server-sent events.
 //!
 //! One [`EventBroadcaster`] waits for new events with a long poll, like any client, and serializes each event once
-//! for all readers. It runs while there are readers. A reader passes on broadcasts as long as they continue from
-//! its last event; otherwise (at its start, or after it has been slow) it reads the event log itself. So a slow
+//! for all readers. It runs while there are readers. A reader forwards broadcasts as long as they continue from
+//! its last event; otherwise (at its start, or after it has been slow) it reads the event log. So a slow
 //! reader delays nothing, and the state of a reader is one event number.
 
 use std::{
@@ -38,7 +38,7 @@ use crate::{
 /// Maximum number of concurrent readers.
 const READERS_MAX: usize = 64;
 /// Maximum time without data on a stream.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Interval between overviews.
 const OVERVIEW_INTERVAL: Duration = Duration::from_secs(1);
 /// Time over which events are batched.
@@ -105,7 +105,7 @@ impl EventBroadcaster {
             match timeout_at(overview_at, &mut poll).await {
                 Ok(Ok(Reply::Events(events))) => {
                     if let (Some(first), Some(last)) = (events.events.first(), events.events.last()) {
-                        let (first, last, text) = (first.number, last.number, frames(&events));
+                        let (first, last, text) = (first.number, last.number, event_frames(&events));
                         drop(self.broadcasts.send(Broadcast::Events { first, last, text }));
                         sleep(BATCH_WINDOW).await;
                     }
@@ -116,7 +116,7 @@ impl EventBroadcaster {
                 Ok(Ok(_) | Err(_)) => return,
                 Err(_) => {
                     overview_at += OVERVIEW_INTERVAL;
-                    drop(self.broadcasts.send(Broadcast::Overview(overview(app))));
+                    drop(self.broadcasts.send(Broadcast::Overview(overview_frame(app))));
                 }
             }
             let mut is_running = lock(&self.is_running);
@@ -156,8 +156,8 @@ pub(super) async fn stream(
 ) -> Result<Response, HttpError> {
     let Query(params) = params.map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let permit = Arc::clone(&app.broadcaster.readers).try_acquire_owned().map_err(|_| {
-        let why = format!("too many readers follow the events ({READERS_MAX}): try again later");
-        HttpError::new(StatusCode::SERVICE_UNAVAILABLE, why)
+        let message = format!("too many readers follow the events ({READERS_MAX}): try again later");
+        HttpError::new(StatusCode::SERVICE_UNAVAILABLE, message)
     })?;
     let broadcasts = app.broadcaster.subscribe(&app);
     let newest = app.core.enter(|state, _| state.event_log().last());
@@ -168,7 +168,7 @@ pub(super) async fn stream(
         cursor: last_seen.unwrap_or(newest.saturating_sub(params.recent.min(RECENT_MAX))),
         is_behind: true,
         wants_overview: params.overview,
-        prelude: Some(prelude(params.overview.then(|| overview(&app)))),
+        prelude: Some(prelude(params.overview.then(|| overview_frame(&app)))),
         broadcasts,
         core: Arc::clone(&app.core),
         _permit: permit,
@@ -200,17 +200,17 @@ impl EventReader {
         if let Some(prelude) = self.prelude.take() {
             return Some(prelude);
         }
-        let silent_until = Instant::now() + HEARTBEAT;
+        let heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
         loop {
             if self.is_behind {
                 let events = self.core.enter(|state, _| state.event_log().after(self.cursor));
                 self.cursor = events.last;
                 self.is_behind = !events.events.is_empty();
                 if self.is_behind || events.missed > 0 {
-                    return Some(frames(&events));
+                    return Some(event_frames(&events));
                 }
             }
-            match timeout_at(silent_until, self.broadcasts.recv()).await {
+            match timeout_at(heartbeat_at, self.broadcasts.recv()).await {
                 Ok(Ok(Broadcast::Overview(text))) if self.wants_overview => return Some(text),
                 Ok(Ok(Broadcast::Overview(_))) => {}
                 Ok(Ok(Broadcast::Events { last, .. })) if last <= self.cursor => {}
@@ -228,17 +228,17 @@ impl EventReader {
 
 /// The start of a stream: the reconnection delay, and the current overview.
 fn prelude(overview: Option<Bytes>) -> Bytes {
-    const RETRY: &[u8] = b"retry: 2000\n\n";
-    overview.map_or(Bytes::from_static(RETRY), |overview| [RETRY, &overview].concat().into())
+    const RECONNECT_DELAY: &[u8] = b"retry: 2000\n\n";
+    overview.map_or(Bytes::from_static(RECONNECT_DELAY), |overview| [RECONNECT_DELAY, &overview].concat().into())
 }
 
-fn frames(events: &Events) -> Bytes {
+fn event_frames(events: &Events) -> Bytes {
     let mut text = String::with_capacity(events.events.len() * 256);
     if events.missed > 0 {
         let _ = write!(text, "event: missed\ndata: {}\n\n", format_args!("{{\"missed\":{}}}", events.missed));
     }
     for event in &events.events {
-        // JSON has no line breaks of its own.
+        // Serialized JSON has no line breaks.
         let data = serde_json::to_string(event).unwrap_or_default();
         let data = escape::json(&data);
         let _ = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.number, event.kind);
@@ -246,7 +246,7 @@ fn frames(events: &Events) -> Bytes {
     text.into()
 }
 
-fn overview(app: &App) -> Bytes {
+fn overview_frame(app: &App) -> Bytes {
     let data = serde_json::to_string(&Overview::of(app)).unwrap_or_default();
     let data = escape::json(&data);
     format!("event: overview\ndata: {data}\n\n").into()

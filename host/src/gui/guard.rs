@@ -38,27 +38,27 @@ impl Guard {
     /// Whether the request carries the key, if one is required.
     fn has_key(&self, headers: &HeaderMap) -> bool {
         let Some(key) = &self.key else { return true };
-        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let shown = shown.and_then(|value| {
-            let (scheme, shown) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| shown.trim())
+        let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = value.and_then(|value| {
+            let (scheme, given) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
         });
-        shown.is_some_and(|shown| constant_time_eq(shown.as_bytes(), key.as_str().as_bytes()))
+        given.is_some_and(|given| constant_time_eq(given.as_bytes(), key.as_str().as_bytes()))
     }
 
     /// The refusal of a request that may come from the page of another site.
     fn cross_origin_refusal(&self, method: &Method, headers: &HeaderMap) -> Option<HttpError> {
-        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
-        let host = text(header::HOST).unwrap_or_default();
+        let header_value = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+        let host = header_value(header::HOST).unwrap_or_default();
         if self.key.is_none() && !self.is_trusted_host(host) {
-            let why =
+            let message =
                 "without an API key, only requests to an IP address, localhost or the configured host name are served";
-            return Some(HttpError::new(StatusCode::MISDIRECTED_REQUEST, why));
+            return Some(HttpError::new(StatusCode::MISDIRECTED_REQUEST, message));
         }
         let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
         let is_own =
             |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
-        let is_allowed = is_safe || text(header::ORIGIN).is_none_or(is_own);
+        let is_allowed = is_safe || header_value(header::ORIGIN).is_none_or(is_own);
         (!is_allowed).then(|| HttpError::new(StatusCode::FORBIDDEN, "cross-origin request refused"))
     }
 
@@ -74,10 +74,10 @@ impl Guard {
     }
 }
 
-/// Compares in constant time, so that the time does not reveal where the texts differ.
-fn constant_time_eq(shown: &[u8], key: &[u8]) -> bool {
-    let differences = shown.iter().zip(key).fold(0, |sum, (a, b)| sum | (a ^ b));
-    std::hint::black_box(differences) == 0 && shown.len() == key.len()
+/// Compares in constant time, so that the time does not reveal the position of a difference.
+fn constant_time_eq(given: &[u8], key: &[u8]) -> bool {
+    let differences = given.iter().zip(key).fold(0, |sum, (a, b)| sum | (a ^ b));
+    std::hint::black_box(differences) == 0 && given.len() == key.len()
 }
 
 /// Requires the API key, if there is one.
@@ -93,22 +93,22 @@ pub(super) async fn require_key(State(app): State<Arc<App>>, request: Request, n
 /// API key if there is one, else that everyone who can reach the address is trusted.
 pub(super) async fn require_metrics_access(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if app.guard.key.is_none() && !app.guard.is_trusted_network {
-        let why = "the health address can be reached from other machines, and metrics name tasks and workers: set an \
+        let message = "the health address can be reached from other machines, and metrics name tasks and workers: set an \
                    API key, listen on 127.0.0.1, or allow insecure access";
-        return HttpError::new(StatusCode::FORBIDDEN, why).into_response();
+        return HttpError::new(StatusCode::FORBIDDEN, message).into_response();
     }
     require_key(State(app), request, next).await
 }
 
 /// Responds with an error when a handler panics, so that only this request fails.
 pub(super) async fn catch_panics(request: Request, next: Next) -> Response {
-    let what = format!("{} {}", request.method(), request.uri().path());
+    let name = format!("{} {}", request.method(), request.uri().path());
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => {
-            panics::caught(PanicSource::Http, &what, &*panic);
-            let why = "fastworker failed to handle this request, which is a bug: see its log; other requests are not affected";
-            HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
+            panics::caught(PanicSource::Http, &name, &*panic);
+            let message = "fastworker failed to handle this request, which is a bug: see its log; other requests are not affected";
+            HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
         }
     }
 }
@@ -149,9 +149,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_key_is_compared() {
-        for (shown, same) in [("secret", true), ("secre", false), ("secrets", false), ("", false), ("Secret", false)] {
-            assert_eq!(constant_time_eq(shown.as_bytes(), b"secret"), same, "{shown}");
+    fn the_entire_key_is_compared() {
+        for (given, is_equal) in
+            [("secret", true), ("secre", false), ("secrets", false), ("", false), ("Secret", false)]
+        {
+            assert_eq!(constant_time_eq(given.as_bytes(), b"secret"), is_equal, "{given}");
         }
     }
 
@@ -176,9 +178,9 @@ mod tests {
         let before = panics::count(PanicSource::Http);
         for (path, status) in [("/fails", 500), ("/works", 200), ("/fails", 500)] {
             let request = Request::builder().uri(path).body(Body::empty()).expect("a request");
-            let answer = app.call(request).await.expect("an answer");
-            assert_eq!(answer.status(), status);
-            let body = axum::body::to_bytes(answer.into_body(), 1_000).await.expect("a body");
+            let response = app.call(request).await.expect("a response");
+            assert_eq!(response.status(), status);
+            let body = axum::body::to_bytes(response.into_body(), 1_000).await.expect("a body");
             let body = String::from_utf8_lossy(&body).into_owned();
             assert!(body == "works" || body.starts_with("{\"error\":\"fastworker failed"), "{body}");
         }

@@ -17,7 +17,7 @@ const LOCK_RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// `GET /healthz`: whether the process works, which means that its state can be entered.
 pub(super) async fn alive(State(app): State<Arc<App>>) -> impl IntoResponse {
-    match workers(&app).await {
+    match check_state(&app).await {
         Some(_) => (StatusCode::OK, JsonResponse(object! { "healthy": true })),
         None => {
             (StatusCode::SERVICE_UNAVAILABLE, JsonResponse(object! { "healthy": false, "why": "the state is stuck" }))
@@ -28,23 +28,23 @@ pub(super) async fn alive(State(app): State<Arc<App>>) -> impl IntoResponse {
 /// `GET /readyz`: whether the control plane accepts tasks. Does not depend on workers: subworkers connect through
 /// the same load balancer, which forwards nothing before the check succeeds.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let (status, answer) = match workers(&app).await {
+    let (status, body) = match check_state(&app).await {
         Some((false, workers)) => (StatusCode::OK, object! { "ready": true, "workers": workers }),
         Some((true, workers)) => {
-            let why = "draining: accepted tasks are finished, new tasks are refused";
-            (StatusCode::SERVICE_UNAVAILABLE, object! { "ready": false, "why": why, "workers": workers })
+            let reason = "draining: accepted tasks are finished, new tasks are refused";
+            (StatusCode::SERVICE_UNAVAILABLE, object! { "ready": false, "why": reason, "workers": workers })
         }
         None => (StatusCode::SERVICE_UNAVAILABLE, object! { "ready": false, "why": "the state is stuck" }),
     };
-    (status, JsonResponse(answer))
+    (status, JsonResponse(body))
 }
 
 /// Whether the control plane is draining, and the number of workers; none if the state cannot be entered.
-async fn workers(app: &App) -> Option<(bool, usize)> {
-    let until = Instant::now() + LOCK_TIMEOUT;
+async fn check_state(app: &App) -> Option<(bool, usize)> {
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         let entered = app.core.try_enter(|state, _| (state.is_draining(), state.registry().iter().count()));
-        if entered.is_some() || Instant::now() > until {
+        if entered.is_some() || Instant::now() > deadline {
             return entered;
         }
         // Blocking on the lock would block the other requests of this thread.

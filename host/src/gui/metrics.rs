@@ -38,14 +38,14 @@ const ENDED: [&str; 3] = ["success", "failure", "cancelled"];
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let mut registry = Registry::with_prefix("fastworker");
     registry.register_collector(Box::new(Snapshot::of(&app)));
-    let mut written = String::with_capacity(16 * 1024);
-    match text::encode(&mut written, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], written).into_response(),
+    let mut output = String::with_capacity(16 * 1024);
+    match text::encode(&mut output, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], output).into_response(),
         Err(error) => HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
-/// All metrics at one moment.
+/// All metrics at one time.
 #[derive(Debug)]
 struct Snapshot {
     worker_id: String,
@@ -59,7 +59,7 @@ struct Snapshot {
     busy: usize,
     /// Active, draining, lost.
     workers: [usize; 3],
-    fill: CacheStats,
+    cache: CacheStats,
     metrics: Metrics,
     events: [u64; EventKind::ALL.len()],
 }
@@ -81,7 +81,7 @@ impl Snapshot {
                 slots: workers.slots(),
                 busy: workers.iter().map(|(_, worker)| worker.load()).sum(),
                 workers: [workers.iter().count() - draining, draining, workers.lost(now.mono).count()],
-                fill: state.results().stats(),
+                cache: state.results().stats(),
                 metrics: state.metrics().clone(),
                 events: EventKind::ALL.map(|kind| state.event_log().count(kind)),
             }
@@ -108,7 +108,7 @@ impl Snapshot {
     fn queue(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
         let by_priority =
             |values: [f64; 4]| TaskPriority::ALL.map(|it| [("priority", it.as_str())]).into_iter().zip(values);
-        encoder.gauges("queue_depth", "Tasks waiting in the queue", None, by_priority(self.depths.map(float)))?;
+        encoder.gauges("queue_depth", "Tasks waiting in the queue", None, by_priority(self.depths.map(to_f64)))?;
         let ages = by_priority(self.ages.map(|age| age.as_secs_f64()));
         encoder.gauges(
             "queue_oldest_age",
@@ -116,15 +116,15 @@ impl Snapshot {
             Some(&Unit::Seconds),
             ages,
         )?;
-        encoder.gauge("tasks_unfinished", "Tasks that have not ended", None, float(self.stats.unfinished))?;
+        encoder.gauge("tasks_unfinished", "Tasks that have not ended", None, to_f64(self.stats.unfinished))?;
         encoder.gauge(
             "tasks_arguments",
             "Size of the arguments of unfinished tasks",
             Some(&Unit::Bytes),
-            float(self.stats.bytes),
+            to_f64(self.stats.bytes),
         )?;
         let due = self.stats.unfinished.saturating_sub(self.stats.queued + self.stats.leases);
-        encoder.gauge("tasks_due_later", "Scheduled tasks and retries that are not due yet", None, float(due))
+        encoder.gauge("tasks_due_later", "Scheduled tasks and retries that are not due yet", None, to_f64(due))
     }
 
     fn tasks(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
@@ -151,11 +151,11 @@ impl Snapshot {
 
     fn workers(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
         let statuses = ["active", "draining", "lost"].map(|status| [("status", status)]);
-        let workers = statuses.into_iter().zip(self.workers.map(float));
+        let workers = statuses.into_iter().zip(self.workers.map(to_f64));
         encoder.gauges("workers", "Workers by status, including recently lost ones", None, workers)?;
-        encoder.gauge("slots", "Slots of all workers", None, float(self.slots))?;
-        encoder.gauge("slots_busy", "Slots that are running or holding work", None, float(self.busy))?;
-        encoder.gauge("leases", "Attempts that are leased to workers", None, float(self.stats.leases))?;
+        encoder.gauge("slots", "Slots of all workers", None, to_f64(self.slots))?;
+        encoder.gauge("slots_busy", "Slots that are running or holding work", None, to_f64(self.busy))?;
+        encoder.gauge("leases", "Attempts that are leased to workers", None, to_f64(self.stats.leases))?;
         encoder.counter("workers_lost", "Workers that were lost", self.event(EventKind::WorkerLost))?;
         encoder.counter(
             "module_reloads",
@@ -173,23 +173,23 @@ impl Snapshot {
     }
 
     fn cache(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
-        let results = ENDED.map(|status| [("status", status)]).into_iter().zip(self.fill.by_status.map(float));
+        let results = ENDED.map(|status| [("status", status)]).into_iter().zip(self.cache.by_status.map(to_f64));
         encoder.gauges("result_cache_results", "Results in the cache", None, results)?;
         encoder.gauge(
             "result_cache_max_results",
             "Maximum number of results in the cache",
             None,
-            float(self.fill.size_max),
+            to_f64(self.cache.size_max),
         )?;
         encoder.gauge(
             "result_cache",
             "Size of the results in the cache",
             Some(&Unit::Bytes),
-            float(self.fill.bytes),
+            to_f64(self.cache.bytes),
         )?;
-        let gone = [("full", self.fill.evicted), ("expired", self.fill.expired)];
-        let gone = gone.map(|(reason, count)| ([("reason", reason)], count));
-        encoder.counters("result_cache_removed", "Results removed from the cache", gone)
+        let removed = [("full", self.cache.evicted), ("expired", self.cache.expired)];
+        let removed = removed.map(|(reason, count)| ([("reason", reason)], count));
+        encoder.counters("result_cache_removed", "Results removed from the cache", removed)
     }
 
     fn process(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
@@ -277,6 +277,6 @@ impl FamilyEncoder<'_> {
 
 /// A count as a floating-point number.
 #[allow(clippy::cast_precision_loss, reason = "no count here comes near 2^53")]
-fn float(count: usize) -> f64 {
+fn to_f64(count: usize) -> f64 {
     count as f64
 }

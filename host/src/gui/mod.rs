@@ -2,7 +2,7 @@
 //!
 //! It is not on the path of a task. It locks the state for a few microseconds per request, and changes it only
 //! through the same methods as clients do. Only this module uses the web framework. The web interface runs on one
-//! thread, [`THREAD`], and the health address on another, [`HEALTH_THREAD`], so that load on the one does not
+//! thread, [`THREAD`], and the health address on another, [`HEALTH_THREAD`], so that load on one does not
 //! affect the other.
 //!
 //! Invariants: nothing here waits for a slow reader; every response has a size limit; a panic fails one request
@@ -36,7 +36,7 @@ mod connection_limits;
 mod guard;
 mod server;
 
-// What is served.
+// Responses.
 mod api;
 mod events;
 mod health;
@@ -54,7 +54,7 @@ const HEALTH_THREAD: &str = "fw-health";
 
 /// A web server that listens, but does not serve requests yet.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub(crate) struct BoundServer {
     listener: TcpListener,
     address: SocketAddr,
     host: String,
@@ -62,27 +62,27 @@ pub(crate) struct Bound {
     insecure: bool,
 }
 
-impl Bound {
+impl BoundServer {
     /// Listens for the web interface. Returns none if no port is configured and the default port is in use.
     ///
     /// # Errors
     /// [`GuiError`] with the reason.
-    pub(crate) fn listen(config: &GuiConfig, insecure: bool) -> Result<Option<Self>, GuiError> {
+    pub(crate) fn for_web(config: &GuiConfig, insecure: bool) -> Result<Option<Self>, GuiError> {
         let host = config.host.trim_start_matches('[').trim_end_matches(']');
         if !is_loopback(host) && config.api_key.is_none() && !insecure {
             return Err(GuiError::Exposed(host.to_owned()));
         }
         let port = config.port.unwrap_or(PORT);
-        match Self::on(host, port, config.api_key.clone(), insecure) {
+        match Self::bind(host, port, config.api_key.clone(), insecure) {
             Ok(bound) => Ok(Some(bound)),
-            Err(why) if config.port.is_none() && why.kind() == io::ErrorKind::AddrInUse => {
+            Err(error) if config.port.is_none() && error.kind() == io::ErrorKind::AddrInUse => {
                 warn!(
                     host,
                     port, "the default port of the web interface is in use: starting without it; set another port"
                 );
                 Ok(None)
             }
-            Err(why) => Err(GuiError::Listen { host: host.to_owned(), port, why }),
+            Err(error) => Err(GuiError::Listen { host: host.to_owned(), port, error }),
         }
     }
 
@@ -92,11 +92,11 @@ impl Bound {
     /// [`GuiError`] with the reason.
     pub(crate) fn for_health(config: &HealthConfig, insecure: bool) -> Result<Self, GuiError> {
         let HealthConfig { address, api_key } = config;
-        let bound = Self::on(address.host(), address.port(), api_key.clone(), insecure);
-        bound.map_err(|why| GuiError::Health { address: address.clone(), why })
+        let bound = Self::bind(address.host(), address.port(), api_key.clone(), insecure);
+        bound.map_err(|error| GuiError::Health { address: address.clone(), error })
     }
 
-    fn on(host: &str, port: u16, api_key: Option<ApiKey>, insecure: bool) -> io::Result<Self> {
+    fn bind(host: &str, port: u16, api_key: Option<ApiKey>, insecure: bool) -> io::Result<Self> {
         let listener = TcpListener::bind((host, port))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -106,7 +106,7 @@ impl Bound {
     /// Starts serving the web interface.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// If the thread cannot be started.
     pub(crate) fn serve(self, core: Arc<Core>, identity: Identity) -> io::Result<Gui> {
         self.start(core, identity, THREAD, server::WEB, router)
     }
@@ -114,7 +114,7 @@ impl Bound {
     /// Starts serving health checks and metrics only.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// If the thread cannot be started.
     pub(crate) fn serve_health(self, core: Arc<Core>, identity: Identity) -> io::Result<Gui> {
         self.start(core, identity, HEALTH_THREAD, server::HEALTH, health_router)
     }
@@ -173,7 +173,7 @@ impl Drop for Gui {
     }
 }
 
-/// What identifies the control plane in responses.
+/// The identity of the control plane in responses.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) worker_id: String,
@@ -181,7 +181,7 @@ pub(crate) struct Identity {
     pub(crate) discovery_address: Address,
 }
 
-/// What the handlers share.
+/// The state that the handlers share.
 #[derive(Debug)]
 struct App {
     core: Arc<Core>,
@@ -202,15 +202,16 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/events", get(events::stream))
         .route("/api/tasks/{id}/cancel", post(api::cancel))
         .route("/api/tasks/{id}/retry", post(api::retry));
-    let ours = Router::new()
+    let additional = Router::new()
         .route("/api/overview", get(views::overview))
         .route("/api/modules", get(views::modules))
         .route("/api/tasks/{id}", get(views::task))
         .route("/metrics", get(metrics::metrics));
-    let guarded = original.merge(ours).layer(middleware::from_fn_with_state(Arc::clone(&app), guard::require_key));
+    let guarded =
+        original.merge(additional).layer(middleware::from_fn_with_state(Arc::clone(&app), guard::require_key));
     let guarded =
         page::routes(guarded).layer(middleware::from_fn_with_state(Arc::clone(&app), guard::reject_cross_origin));
-    with_defaults(guarded.merge(checks()), app)
+    with_defaults(guarded.merge(health_check_routes()), app)
 }
 
 fn health_router(app: Arc<App>) -> Router {
@@ -218,16 +219,16 @@ fn health_router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::require_metrics_access))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::reject_cross_origin));
-    with_defaults(metrics.merge(checks()), app)
+    with_defaults(metrics.merge(health_check_routes()), app)
 }
 
 /// The health checks. Served under any host name and without a key: they reveal nothing about tasks, and probes
 /// often know an IP address only.
-fn checks() -> Router<Arc<App>> {
+fn health_check_routes() -> Router<Arc<App>> {
     Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
 }
 
-/// Adds what all routers have in common.
+/// Adds the fallbacks and layers that all routers have in common.
 fn with_defaults(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
         .fallback(|| async { HttpError::new(StatusCode::NOT_FOUND, "not found") })
@@ -242,22 +243,22 @@ fn with_defaults(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
 #[derive(Debug)]
 struct HttpError {
     status: StatusCode,
-    error: String,
+    message: String,
 }
 
 impl HttpError {
-    fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into() }
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
     }
 
     fn unknown_task(id: &impl fmt::Display) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("task {id} is not known, or its result is no longer kept"))
+        Self::new(StatusCode::NOT_FOUND, format!("task {id} is not known, or its result has been removed"))
     }
 }
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        (self.status, JsonResponse(object! { "error": self.error })).into_response()
+        (self.status, JsonResponse(object! { "error": self.message })).into_response()
     }
 }
 
@@ -273,10 +274,10 @@ mod tests {
     #[test]
     fn beyond_loopback_a_key_or_insecure_is_required() {
         let open = GuiConfig { host: "0.0.0.0".into(), port: Some(0), api_key: None };
-        assert!(matches!(Bound::listen(&open, false), Err(GuiError::Exposed(_))));
-        assert!(Bound::listen(&open, true).expect("a free port").is_some());
+        assert!(matches!(BoundServer::for_web(&open, false), Err(GuiError::Exposed(_))));
+        assert!(BoundServer::for_web(&open, true).expect("a free port").is_some());
         let keyed = GuiConfig { api_key: "secret".parse().ok(), ..open };
-        assert!(Bound::listen(&keyed, false).expect("a free port").is_some());
+        assert!(BoundServer::for_web(&keyed, false).expect("a free port").is_some());
         for loopback in ["127.0.0.1", "127.9.9.9", "::1", "localhost"] {
             assert!(is_loopback(loopback));
         }
@@ -284,9 +285,9 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_an_error_only_if_it_was_configured() {
-        let first = Bound::listen(&GuiConfig { port: Some(0), ..GuiConfig::default() }, false);
+        let first = BoundServer::for_web(&GuiConfig { port: Some(0), ..GuiConfig::default() }, false);
         let first = first.expect("a free port").expect("it listens");
         let configured = GuiConfig { port: Some(first.address.port()), ..GuiConfig::default() };
-        assert!(matches!(Bound::listen(&configured, false), Err(GuiError::Listen { .. })));
+        assert!(matches!(BoundServer::for_web(&configured, false), Err(GuiError::Listen { .. })));
     }
 }

@@ -22,7 +22,7 @@ const FILES: [(&str, &str, &str); 10] = [
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Adds the page to `router`. The page contains no data, so it needs no key; it asks the user for the key itself.
+/// Adds the page to `router`. The page contains no data, so it needs no key; it requests the key from the user.
 pub(super) fn routes(router: Router<Arc<App>>) -> Router<Arc<App>> {
     FILES.into_iter().fold(router, |router, (path, kind, content)| {
         router.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content).into_response() }))
@@ -45,8 +45,11 @@ mod tests {
                     assert!(is_prose || FILES.iter().any(|(known, ..)| *known == named), "{path} names {named}");
                 }
             }
-            let elsewhere = content.replace("http://www.w3.org/2000/svg", "");
-            assert!(!elsewhere.contains("http:") && !elsewhere.contains("https:"), "{path} names another host");
+            let without_namespace = content.replace("http://www.w3.org/2000/svg", "");
+            assert!(
+                !without_namespace.contains("http:") && !without_namespace.contains("https:"),
+                "{path} names another host"
+            );
             assert!(!content.contains("innerHTML") && !content.contains("insertAdjacentHTML"), "{path} writes HTML");
         }
     }

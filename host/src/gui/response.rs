@@ -2,7 +2,7 @@
 //!
 //! A value of `serde_json` cannot hold every document: numbers with 400 digits, 128 levels of nesting or
 //! lone surrogates do not survive. So [`object!`] serializes each field immediately, and documents are
-//! inserted as their text.
+//! inserted unchanged.
 
 use axum::{
     http::{StatusCode, header},
@@ -29,8 +29,8 @@ impl<T: Serialize> IntoResponse for JsonResponse<T> {
                 ([(header::CONTENT_TYPE, "application/json")], text).into_response()
             }
             Err(error) => {
-                let why = format!("the response cannot be serialized, which is a bug in fastworker: {error}");
-                HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
+                let message = format!("the response cannot be serialized, which is a bug in fastworker: {error}");
+                HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
             }
         }
     }
@@ -72,7 +72,7 @@ mod tests {
     use crate::json::Json;
 
     #[test]
-    fn documents_that_no_value_can_hold_are_unchanged() {
+    fn documents_that_a_value_cannot_hold_are_unchanged() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         for text in [&"9".repeat(400), &deep, "1e999", "1e-999", "-0", r#""\ud800""#, r#"{"a":1,"a":2,"":3}"#] {
             let document = Json::parse(text).expect("JSON");

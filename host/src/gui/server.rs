@@ -106,9 +106,9 @@ pub(super) async fn serve(
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(HEAD_MAX);
             http.keep_alive(limits.keeps_alive);
-            let holder = Arc::clone(&permit);
+            let request_permit = Arc::clone(&permit);
             let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-                request.extensions_mut().insert(Arc::clone(&holder));
+                request.extensions_mut().insert(Arc::clone(&request_permit));
                 app.call(request)
             });
             let stream = TokioIo::new(WriteTimeout::new(stream, limits.write_timeout));

@@ -1,4 +1,4 @@
-//! The endpoints of the page that the original does not have.
+//! The endpoints of the page that are not in the original.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +44,8 @@ pub(super) struct Overview {
     accepted: u64,
     ended: EndedCounts,
     /// The histogram of the total times of tasks since the start; the bounds are in seconds.
-    took: DurationHistogram,
+    #[serde(rename = "took")]
+    total_times: DurationHistogram,
     workers: Vec<WorkerView>,
     cache: CacheView,
 }
@@ -102,7 +103,7 @@ impl Overview {
     /// Reads an overview from the state.
     pub(super) fn of(app: &App) -> Self {
         app.core.enter(|state, now| {
-            let (stats, counts, fill) = (state.stats(), state.counts(), state.results().stats());
+            let (stats, counts, cache) = (state.stats(), state.counts(), state.results().stats());
             let queues = TaskPriority::ALL.map(|priority| QueueView {
                 priority,
                 count: state.queue().depth(priority),
@@ -126,9 +127,9 @@ impl Overview {
                 busy: state.registry().iter().map(|(_, worker)| worker.load()).sum(),
                 accepted: counts.accepted,
                 ended: EndedCounts { success, failure, cancelled },
-                took: DurationHistogram::of(state.metrics().priorities().iter().map(|meter| &meter.total)),
+                total_times: DurationHistogram::of(state.metrics().priorities().iter().map(|meter| &meter.total)),
                 workers,
-                cache: CacheView::of(&fill),
+                cache: CacheView::of(&cache),
             }
         })
     }
@@ -180,19 +181,19 @@ impl WorkerView {
 }
 
 impl CacheView {
-    fn of(fill: &crate::control_plane::results::CacheStats) -> Self {
-        let [success, failure, cancelled] = fill.by_status;
+    fn of(stats: &crate::control_plane::results::CacheStats) -> Self {
+        let [success, failure, cancelled] = stats.by_status;
         Self {
-            size: fill.size,
-            size_max: fill.size_max,
-            bytes: fill.bytes,
-            bytes_max: fill.bytes_max,
-            ttl_seconds: seconds(fill.ttl),
+            size: stats.size,
+            size_max: stats.size_max,
+            bytes: stats.bytes,
+            bytes_max: stats.bytes_max,
+            ttl_seconds: seconds(stats.ttl),
             success,
             failure,
             cancelled,
-            evicted: fill.evicted,
-            expired: fill.expired,
+            evicted: stats.evicted,
+            expired: stats.expired,
         }
     }
 }
@@ -217,12 +218,12 @@ pub(super) async fn modules(State(app): State<Arc<App>>) -> JsonResponse<Object>
     JsonResponse(object! { "modules": loaded, "count": loaded.len() })
 }
 
-/// `GET /api/tasks/{id}`: everything that is known about a task.
+/// `GET /api/tasks/{id}`: all that is known about a task.
 pub(super) async fn task(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
 ) -> Result<JsonResponse<Object>, HttpError> {
-    let id = api::id(&text)?;
+    let id = api::parse_task_id(&text)?;
     let detail = app.core.enter(|state, now| state.detail(now, &id)).ok_or_else(|| HttpError::unknown_task(&id))?;
     let TaskDetail { summary, args, kwargs, policy, ended, progress, reports } = detail;
     let ended = ended.as_deref();

@@ -1,4 +1,4 @@
-//! The configuration of a control plane, and why it cannot start.
+//! The configuration of a control plane, and its errors.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -21,11 +21,11 @@ use crate::{
 pub struct ControlPlaneConfig {
     /// Its worker id. Without a colon, so that it can be announced.
     pub worker_id: String,
-    /// Where it listens: on this port and the four after it.
+    /// The address to listen on: this port and the four after it.
     pub base_address: Address,
-    /// Where it announces itself.
+    /// The address of its announcements.
     pub discovery_address: Address,
-    /// The format of messages that it starts. Requests are answered in their own format.
+    /// The format of messages that it initiates. Replies use the format of the request.
     pub serialization_format: SerializationFormat,
     /// The port for subworkers, on the host of the base address.
     pub subworker_management_port: u16,
@@ -33,26 +33,25 @@ pub struct ControlPlaneConfig {
     pub result_cache_max_size: usize,
     /// Time to live of a result, in seconds.
     pub result_cache_ttl_seconds: u64,
-    /// Time for which calls of a name that no worker has wait for one, after the start and after each loss
-    /// of a worker.
+    /// Time for which tasks that no worker has wait for a worker, after the start and after each loss of a worker.
     pub unknown_grace: Duration,
     /// The base address as peers reach it, if it differs from the one it listens on.
     pub advertise_address: Option<Address>,
-    /// Listen beyond loopback, although everyone who reaches it can run tasks.
+    /// Allow listening on non-loopback addresses. Anyone who can reach them can run tasks.
     pub insecure: bool,
     /// Maximum number of open requests at each address.
     pub open_requests_max: usize,
-    /// The id of the cluster. None for the one in the state folder, or else a new one.
+    /// The id of the cluster. None for the one in the state folder, else a new one.
     pub cluster_id: Option<Uuid>,
-    /// Where that id is kept. None to keep nothing.
+    /// The folder that stores that id. None to store nothing.
     pub state_dir: Option<PathBuf>,
-    /// The web interface. None for none.
+    /// The web interface, if there is to be one.
     #[cfg(feature = "runtime")]
     pub gui: Option<GuiConfig>,
-    /// A separate address for health checks and metrics. None for none.
+    /// A separate address for health checks and metrics, if there is to be one.
     #[cfg(feature = "runtime")]
     pub health: Option<HealthConfig>,
-    /// The modules that it runs itself. Without sources it runs nothing.
+    /// The modules of its own worker. Without sources it has no worker.
     #[cfg(feature = "runtime")]
     pub modules: ModulesConfig,
 }
@@ -84,7 +83,7 @@ impl Default for ControlPlaneConfig {
     }
 }
 
-/// Why a control plane could not start.
+/// The error of a control plane that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlPlaneError {
     /// A socket could not be opened.
@@ -93,13 +92,13 @@ pub enum ControlPlaneError {
     /// An address is invalid.
     #[error(transparent)]
     Address(#[from] NotAnAddress),
-    /// An address must not be listened on.
+    /// Listening on an address is not allowed.
     #[error(transparent)]
     Exposed(#[from] ExposureError),
     /// The worker id cannot be announced.
     #[error(transparent)]
     WorkerId(#[from] InvalidWorkerId),
-    /// The system has no more threads.
+    /// A thread cannot be started.
     #[error("cannot start a thread: {}", crate::system::explain(.0))]
     Thread(#[from] std::io::Error),
     /// The web interface could not start.

@@ -1,7 +1,7 @@
 //! The control plane as a server: starts and stops its core, sockets, own worker and web interface, in order.
 //!
-//! Separate module because it stands above all of them: [`crate::control_plane`] knows neither the web interface nor
-//! the runtime.
+//! A separate module, since it depends on all of them: [`crate::control_plane`] depends on neither the web interface
+//! nor the runtime.
 
 use std::{
     sync::{
@@ -28,7 +28,7 @@ use crate::{
 #[cfg(feature = "runtime")]
 use crate::{
     control_plane::local_link::LocalLink,
-    gui::{Bound, Gui, Identity as GuiIdentity},
+    gui::{BoundServer, Gui, Identity as GuiIdentity},
     runtime::{Catalog, Runtime},
     subworker::{
         Loading, START_WAIT,
@@ -43,16 +43,16 @@ pub use config::{ControlPlaneConfig, ControlPlaneError};
 use sockets::PeerInfo;
 
 /// Timeout for sending the last callbacks.
-const CALLBACKS_LIMIT: Duration = Duration::from_secs(3);
+const CALLBACKS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout for sending the last replies.
-const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Timeout for sending the last replies of a control plane that is dropped.
-const DROP_LIMIT: Duration = Duration::from_millis(500);
+const DROP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A control plane: orders tasks and grants them to workers. With modules it also runs tasks itself.
+/// A control plane: queues tasks and leases them to workers. With modules it also runs tasks itself.
 ///
-/// It runs from [`ControlPlaneWorker::start`] to [`ControlPlaneWorker::stop`]. Dropped without `stop`, it closes at
-/// once: open requests are refused, running attempts are stopped, and accepted tasks are lost. The drop blocks for at
+/// It runs from [`ControlPlaneWorker::start`] to [`ControlPlaneWorker::stop`]. Dropped without `stop`, it closes
+/// immediately: open requests are refused, running attempts are stopped, and accepted tasks are lost. The drop blocks for at
 /// most about a second.
 #[derive(Debug)]
 pub struct ControlPlaneWorker {
@@ -64,7 +64,7 @@ struct Running {
     core: Arc<Core>,
     cluster_id: Uuid,
     servers: Vec<Box<dyn Server>>,
-    /// Dropped to end the thread that announces.
+    /// Dropped to end the thread that sends announcements.
     announcements: Sender<()>,
     threads: Vec<JoinHandle<()>>,
     #[cfg(feature = "runtime")]
@@ -87,12 +87,12 @@ impl ControlPlaneWorker {
         Self { config, running: None }
     }
 
-    /// Listens, announces itself and begins to load its modules: each can run as soon as it is loaded. Blocks for
+    /// Listens, announces itself and starts to load its modules: each can run as soon as it is loaded. Blocks for
     /// up to a second while they load; call it through `spawn_blocking` from async code.
-    /// [`ControlPlaneWorker::loading`] shows when all modules are loaded.
+    /// [`ControlPlaneWorker::loading`] waits until all modules are loaded.
     ///
     /// # Errors
-    /// [`ControlPlaneError`] says what to fix. Nothing listens then.
+    /// [`ControlPlaneError`] with the reason. Then nothing listens.
     pub fn start(&mut self) -> Result<(), ControlPlaneError> {
         #[cfg(feature = "runtime")]
         let loaded = if self.config.modules.sources.is_empty() { None } else { Some(self.config.modules.begin()?) };
@@ -102,7 +102,7 @@ impl ControlPlaneWorker {
         )
     }
 
-    /// Listens and announces itself, with modules that are loaded already.
+    /// Listens and announces itself, with modules that have already been loaded.
     ///
     /// # Errors
     /// As for [`ControlPlaneWorker::start`].
@@ -113,9 +113,10 @@ impl ControlPlaneWorker {
         let config = &self.config;
         let peer_info = PeerInfo::new(config)?;
         #[cfg(feature = "runtime")]
-        let gui = config.gui.as_ref().map(|gui| Bound::listen(gui, config.insecure)).transpose()?.flatten();
+        let gui = config.gui.as_ref().map(|gui| BoundServer::for_web(gui, config.insecure)).transpose()?.flatten();
         #[cfg(feature = "runtime")]
-        let health = config.health.as_ref().map(|health| Bound::for_health(health, config.insecure)).transpose()?;
+        let health =
+            config.health.as_ref().map(|health| BoundServer::for_health(health, config.insecure)).transpose()?;
         let core = new_core(config);
         let core_threads = CoreThreads(Some(Arc::clone(&core)));
         // Before a client can submit a task with a callback.
@@ -123,16 +124,16 @@ impl ControlPlaneWorker {
         let cluster_id = peer_info.welcome.cluster_id;
         let servers = sockets::listen(config, &core, &peer_info.welcome)?;
         let timer = core.start_timer()?;
-        let (announcements, announcing) = announce(config, peer_info)?;
+        let (announcements, announcer) = start_announcements(config, peer_info)?;
         #[cfg(feature = "runtime")]
         let gui = gui.map(|gui| gui.serve(Arc::clone(&core), gui_identity(config))).transpose()?;
         #[cfg(feature = "runtime")]
         let health = health.map(|health| health.serve_health(Arc::clone(&core), gui_identity(config))).transpose()?;
-        // Last, as its threads do not end by themselves.
+        // Last, as its threads do not end on their own.
         #[cfg(feature = "runtime")]
         let worker = loaded.map(|(runtime, catalog)| start_worker(config, &core, runtime, catalog)).transpose()?;
         core_threads.keep();
-        let threads = vec![timer, announcing];
+        let threads = vec![timer, announcer];
         self.running = Some(Running {
             core,
             cluster_id,
@@ -158,26 +159,26 @@ impl ControlPlaneWorker {
         worker.map(WorkerThreads::loading).unwrap_or_default()
     }
 
-    /// Accepts no more tasks, runs accepted ones for at most `limit`, answers open requests, and closes. Blocks until
+    /// Refuses new tasks, runs accepted ones for at most `limit`, replies to open requests, and closes. Blocks until
     /// then.
     pub fn stop(&mut self, limit: Duration) {
         let Some(running) = &mut self.running else { return };
-        let until = Instant::now() + limit.min(DURATION_MAX);
+        let deadline = Instant::now() + limit.min(DURATION_MAX);
         running.core.enter(|state, _| state.drain());
-        running.core.wait_until(until, State::is_quiet);
-        // Tasks that no worker can run, that are scheduled or that wait for a retry are not waited for.
-        let left = running.core.enter(|state, _| state.unfinished());
-        if left > 0 {
-            warn!(unfinished = left, "stopping with unfinished tasks, which are lost");
+        running.core.wait_until(deadline, State::is_quiet);
+        // It does not wait for tasks that no worker can run, that are scheduled or that wait for a retry.
+        let unfinished = running.core.enter(|state, _| state.unfinished());
+        if unfinished > 0 {
+            warn!(unfinished, "stopping with unfinished tasks, which are lost");
         }
         #[cfg(feature = "runtime")]
         if let Some(worker) = running.worker.take() {
-            worker.drain(until.saturating_duration_since(Instant::now()));
+            worker.drain(deadline.saturating_duration_since(Instant::now()));
         }
         running.core.enter(|state, _| state.close_all());
-        running.core.stop_callbacks(CALLBACKS_LIMIT.min(until.saturating_duration_since(Instant::now())));
+        running.core.stop_callbacks(CALLBACKS_TIMEOUT.min(deadline.saturating_duration_since(Instant::now())));
         for server in &running.servers {
-            server.flush(FLUSH_LIMIT);
+            server.flush(FLUSH_TIMEOUT);
         }
         self.close();
         info!("stopped");
@@ -189,13 +190,13 @@ impl ControlPlaneWorker {
         }
     }
 
-    /// Returns the workers, its own first.
+    /// The workers, starting with its own.
     pub fn get_subworker_status(&self) -> Vec<WorkerInfo> {
         let Some(running) = &self.running else { return Vec::new() };
         running.core.enter(|state, now| state.registry().infos(now.mono))
     }
 
-    /// The id of its cluster, while it runs.
+    /// The id of its cluster. None unless it runs.
     pub fn cluster_id(&self) -> Option<Uuid> {
         self.running.as_ref().map(|running| running.cluster_id)
     }
@@ -212,7 +213,7 @@ impl ControlPlaneWorker {
         Some(self.running.as_ref()?.health.as_ref()?.url())
     }
 
-    /// The number of tasks accepted, ended and granted since the start.
+    /// The numbers of tasks accepted, ended and granted since the start.
     pub fn counts(&self) -> Counts {
         self.running.as_ref().map(|running| running.core.enter(|state, _| state.counts())).unwrap_or_default()
     }
@@ -221,13 +222,13 @@ impl ControlPlaneWorker {
 impl Drop for ControlPlaneWorker {
     fn drop(&mut self) {
         let Some(running) = &mut self.running else { return };
-        let until = Instant::now() + DROP_LIMIT;
+        let deadline = Instant::now() + DROP_TIMEOUT;
         running.core.enter(|state, _| state.drain());
         #[cfg(feature = "runtime")]
         drop(running.worker.take());
         running.core.enter(|state, _| state.close_all());
         for server in &running.servers {
-            server.flush(until.saturating_duration_since(Instant::now()));
+            server.flush(deadline.saturating_duration_since(Instant::now()));
         }
         running.core.stop_callbacks(Duration::ZERO);
         self.close();
@@ -235,7 +236,7 @@ impl Drop for ControlPlaneWorker {
 }
 
 impl Running {
-    /// Closes everything, once all replies are sent.
+    /// Stops all threads and servers, after all replies have been sent.
     fn close(self) {
         #[cfg(feature = "runtime")]
         drop((self.gui, self.health));
@@ -251,7 +252,7 @@ impl Running {
 struct CoreThreads(Option<Arc<Core>>);
 
 impl CoreThreads {
-    /// Lets the threads run on.
+    /// Lets the threads continue.
     fn keep(mut self) {
         self.0 = None;
     }
@@ -280,8 +281,8 @@ fn new_core(config: &ControlPlaneConfig) -> Arc<Core> {
     core
 }
 
-/// Starts the thread that announces the control plane, until the sender is dropped.
-fn announce(
+/// Starts the thread that announces the control plane until the sender is dropped.
+fn start_announcements(
     config: &ControlPlaneConfig,
     peer_info: PeerInfo,
 ) -> Result<(Sender<()>, JoinHandle<()>), ControlPlaneError> {

@@ -1,4 +1,4 @@
-//! The sockets of a control plane, and what it tells peers about itself.
+//! The sockets of a control plane, and the data that it sends to peers about itself.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     transport::{Announcer, OpenError, PAYLOAD_MAX, Server, Transport, nng::Nng},
 };
 
-/// What a control plane tells peers about itself.
+/// The data that a control plane sends to peers about itself.
 pub(super) struct PeerInfo {
     pub(super) welcome: Welcome,
     pub(super) announcement: Announcement,
@@ -30,7 +30,7 @@ impl PeerInfo {
         let id = &config.worker_id;
         WorkerId::check(id)?;
         let base_address = config.base_address.for_peers(config.advertise_address.as_ref(), config.insecure)?;
-        // Peers never learn the address of the bus, so this only checks whether it may be listened on.
+        // The discovery address is not sent to peers, so this only checks whether listening on it is allowed.
         config.discovery_address.for_peers(Some(&base_address), config.insecure)?;
         let welcome = Welcome {
             worker_id: id.clone(),
@@ -45,7 +45,7 @@ impl PeerInfo {
     }
 }
 
-/// Returns the id of the cluster: the configured one, the one on disk, or a new one.
+/// The id of the cluster: the configured one, the one on disk, or a new one.
 fn cluster_id(config: &ControlPlaneConfig) -> Uuid {
     if let Some(id) = config.cluster_id {
         return id;
@@ -55,7 +55,7 @@ fn cluster_id(config: &ControlPlaneConfig) -> Uuid {
         warn!(
             folder = %folder.display(),
             %error,
-            "cannot keep the cluster's id: after a restart at another address, clients and subworkers will not \
+            "cannot store the cluster's id: after a restart at another address, clients and subworkers will not \
              find this cluster again by its announcements; set XDG_STATE_HOME or a cluster id"
         );
         id

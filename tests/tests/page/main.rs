@@ -168,10 +168,10 @@ async fn it_asks_for_the_key_and_comes_back_when_the_control_plane_does() {
     assert_eq!(page.ask("Object.keys(localStorage).length").await, 0, "the key ends with the tab");
 
     cluster.control_plane.kill();
-    page.until_shows("#away", "does not answer").await;
+    page.until_shows("#connection-banner", "is not responding").await;
     cluster.restart_control_plane();
     page.until_shows("#state", "live").await;
-    page.until("document.getElementById('away').hidden").await;
+    page.until("document.getElementById('connection-banner').hidden").await;
     page.until_shows("#worker-table td", "sw1").await;
     // It complains of the requests that were refused or not answered, as browsers do.
     drop(page.close().await);

@@ -58,10 +58,10 @@ pub(super) const FILES: [(&str, &str); 28] = [
 
 /// The manifest of the SDK's workspace: that of the repository, without other members and without profiles, which
 /// the new crate defines.
-pub(super) fn workspace() -> String {
-    let whole = source!("sdk/workspace.toml");
-    let (kept, _) = whole.split_once("\n[profile").unwrap_or((whole, ""));
-    let lines = kept
+pub(super) fn workspace_manifest() -> String {
+    let manifest = source!("sdk/workspace.toml");
+    let (without_profiles, _) = manifest.split_once("\n[profile").unwrap_or((manifest, ""));
+    let lines = without_profiles
         .lines()
         .filter(|line| !line.starts_with("default-members"))
         .map(|line| if line.starts_with("members") { r#"members = ["guest-sdk", "guest-sdk/macros"]"# } else { line });
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_workspace_has_only_what_its_members_inherit() {
-        let manifest = workspace();
+        let manifest = workspace_manifest();
         for section in ["[workspace]", "[workspace.package]", "[workspace.dependencies]", "[workspace.lints.clippy]"] {
             assert!(manifest.contains(section), "{manifest}");
         }

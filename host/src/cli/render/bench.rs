@@ -1,27 +1,30 @@
-//! The table of `fastworker bench`.
+//! Output of `fastworker bench`.
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::{Outcome, out, out_json};
+use super::{
+    CommandResult,
+    output::{print_escaped, print_json},
+};
 use crate::{
-    bench::{Must, Plan, Row},
+    bench::{Bound, Measurement, Plan},
     task::SerializationFormat,
 };
 
 /// Prints the measurements.
-pub(in crate::cli) fn bench(rows: &[Row], plan: &Plan, json: bool) -> Outcome {
+pub(in crate::cli) fn print_measurements(rows: &[Measurement], plan: &Plan, json: bool) -> CommandResult {
     if json {
         #[derive(Serialize)]
-        struct Measured<'a> {
+        struct MeasurementsJson<'a> {
             version: &'static str,
             cores: usize,
             format: SerializationFormat,
             slots: usize,
             rounds: usize,
-            rows: &'a [Row],
+            rows: &'a [Measurement],
         }
-        out_json(&Measured {
+        print_json(&MeasurementsJson {
             version: env!("CARGO_PKG_VERSION"),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             format: plan.format,
@@ -32,27 +35,27 @@ pub(in crate::cli) fn bench(rows: &[Row], plan: &Plan, json: bool) -> Outcome {
         return Ok(0);
     }
     let mut table = Table::new();
-    // A cluster that was running already is not compared with anything.
-    let is_compared = rows.iter().any(|row| row.must.is_some() || row.ratio.is_some());
-    let header = ["CASE", "MEASURED", "RATIO", "MUST", ""];
+    // A cluster that was already running has no baselines.
+    let is_compared = rows.iter().any(|row| row.bound.is_some() || row.ratio.is_some());
+    let header = ["CASE", "MEASURED", "RATIO", "BOUND", ""];
     table.load_style(presets::NOTHING).set_header(&header[..if is_compared { 5 } else { 2 }]);
     for row in rows {
         let digits = usize::from(row.value < 100.0);
-        let ratio = row.ratio.zip(row.against.as_ref()).map(|(ratio, against)| format!("{ratio:.2} x {against}"));
-        let must = row.must.map(|must| match must {
-            Must::AtMost(bound) => format!("<= {bound}"),
-            Must::AtLeast(bound) => format!(">= {bound}"),
+        let ratio = row.ratio.zip(row.baseline.as_ref()).map(|(ratio, baseline)| format!("{ratio:.2} x {baseline}"));
+        let bound = row.bound.map(|bound| match bound {
+            Bound::AtMost(bound) => format!("<= {bound}"),
+            Bound::AtLeast(bound) => format!(">= {bound}"),
         });
-        let holds = row.holds().map(|holds| if holds { "ok" } else { "short" });
+        let verdict = row.meets_bound().map(|is_met| if is_met { "ok" } else { "missed" });
         let cells = [
             row.case.clone(),
             format!("{:.digits$} {}", row.value, row.unit.replace("us", "µs")),
             ratio.unwrap_or_default(),
-            must.unwrap_or_default(),
-            holds.unwrap_or_default().to_owned(),
+            bound.unwrap_or_default(),
+            verdict.unwrap_or_default().to_owned(),
         ];
         table.add_row(cells.into_iter().take(if is_compared { 5 } else { 2 }));
     }
-    out(table.trim_fmt());
+    print_escaped(table.trim_fmt());
     Ok(0)
 }

@@ -1,4 +1,4 @@
-//! Errors, hints, notes and warnings, on the standard error.
+//! Errors, hints, notes and warnings, on stderr.
 
 use std::{
     fmt::Display,
@@ -8,7 +8,10 @@ use std::{
 use clap::builder::styling::{AnsiColor, Effects, Style, Styles};
 use serde::Serialize;
 
-use super::{Failure, colours, err, out_document, write_err};
+use super::{
+    CliError,
+    output::{eprint_escaped, eprint_raw, print_json_line, uses_colours},
+};
 use crate::{escape, task::TaskId};
 
 const ERROR: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
@@ -25,48 +28,48 @@ pub(in crate::cli) const STYLES: Styles = Styles::styled()
 
 /// Prints a message after a label such as `error:`, which is coloured on a terminal. Further lines are indented,
 /// so that a line of the message cannot be mistaken for a label.
-fn labelled(style: Style, label: &str, text: impl Display) {
+fn eprint_labelled(style: Style, label: &str, text: impl Display) {
     let text = escape::indented(&text.to_string(), "  ");
-    let label = if colours(&io::stderr()) { format!("{style}{label}:{style:#}") } else { format!("{label}:") };
-    write_err(&format!("{label} {text}"));
+    let label = if uses_colours(&io::stderr()) { format!("{style}{label}:{style:#}") } else { format!("{label}:") };
+    eprint_raw(&format!("{label} {text}"));
 }
 
-/// Prints an error with its hint; with `json`, also as one line of JSON to the standard output.
-pub(in crate::cli) fn failure(failure: &Failure, json: bool) {
+/// Prints an error with its hint; with `json`, also as one line of JSON to stdout.
+pub(in crate::cli) fn print_error(error: &CliError, json: bool) {
     #[derive(Serialize)]
-    struct FailureJson<'a> {
+    struct ErrorJson<'a> {
         error: &'a str,
         hint: Option<&'a str>,
         code: u8,
         #[serde(skip_serializing_if = "Option::is_none")]
         task_id: Option<&'a TaskId>,
     }
-    let Failure { code, message, hint, task_id } = failure;
-    labelled(ERROR, "error", message);
+    let CliError { code, message, hint, task_id } = error;
+    eprint_labelled(ERROR, "error", message);
     if let Some(hint) = hint {
-        err("");
-        labelled(NOTE, "hint", hint);
+        eprint_escaped("");
+        eprint_labelled(NOTE, "hint", hint);
     }
     if json {
-        let error = FailureJson { error: message, hint: hint.as_deref(), code: *code, task_id: task_id.as_ref() };
+        let error = ErrorJson { error: message, hint: hint.as_deref(), code: *code, task_id: task_id.as_ref() };
         // One line, as it may follow other lines of JSON.
-        out_document(&serde_json::to_string(&error).unwrap_or_default());
+        let _ = print_json_line(&error);
     }
 }
 
 /// Prints a note about the output.
-pub(in crate::cli) fn note(message: &str) {
-    labelled(NOTE, "note", message);
+pub(in crate::cli) fn print_note(message: &str) {
+    eprint_labelled(NOTE, "note", message);
 }
 
 /// Prints a warning about a problem that does not stop the command.
-pub(in crate::cli) fn warning(message: &impl Display) {
-    labelled(WARNING, "warning", message);
+pub(in crate::cli) fn print_warning(message: &impl Display) {
+    eprint_labelled(WARNING, "warning", message);
 }
 
-/// Prints a hint if the standard error is a terminal.
-pub(super) fn hint(message: impl Display) {
-    if io::stderr().is_terminal() {
-        labelled(NOTE, "hint", message);
+/// Prints a hint if both stdout and stderr are terminals.
+pub(super) fn print_hint(message: impl Display) {
+    if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        eprint_labelled(NOTE, "hint", message);
     }
 }

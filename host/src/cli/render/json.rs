@@ -22,7 +22,7 @@ use crate::{
 #[derive(Serialize)]
 pub(super) struct TaskSummaryJson<'a> {
     task_id: &'a TaskId,
-    /// The same: the API reference calls it `id` in a task, and `task_id` in a result.
+    /// The same value: the API reference calls it `id` in a task, and `task_id` in a result.
     id: &'a TaskId,
     name: Option<&'a str>,
     status: TaskStatus,
@@ -165,7 +165,7 @@ impl<'a> From<&'a WorkerInfo> for WorkerJson<'a> {
             busy: worker.load,
             attempts: worker.attempts,
             modules: worker.modules.iter().map(|module| module.name.as_str()).collect(),
-            task_count: super::task_count(worker),
+            task_count: super::workers::task_count(worker),
             registered_at: worker.registered_at,
             last_seen: Some(worker.last_seen).filter(|_| !worker.is_control_plane),
             address: address(worker),

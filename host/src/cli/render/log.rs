@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use tracing::Metadata;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, fmt::MakeWriter};
 
-use super::{colours, log_queue::LogQueue};
+use super::{log_queue::LogQueue, output::uses_colours};
 use crate::escape;
 
 /// Maximum time to wait at exit for the last log records to be written.
@@ -22,7 +22,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The log of this process, if it is a server.
 static LOG_QUEUE: OnceLock<Arc<LogQueue>> = OnceLock::new();
 
-/// The minimum level to log, for everything or for individual targets.
+/// The minimum log level, for all targets or for individual ones.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct LogLevels(String);
 
@@ -33,7 +33,7 @@ pub(in crate::cli) enum LogFormat {
     Json,
 }
 
-/// Reads `debug`, or levels of individual targets: `info,task=debug,fastworker::runtime=trace`.
+/// Parses `debug`, or levels of individual targets: `info,task=debug,fastworker::runtime=trace`.
 pub(in crate::cli) fn parse_log_levels(text: &str) -> Result<LogLevels, String> {
     const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
     let is_level = |text: &str| LEVELS.contains(&text);
@@ -50,15 +50,15 @@ pub(in crate::cli) fn parse_log_levels(text: &str) -> Result<LogLevels, String> 
     })
 }
 
-/// Starts logging to the standard error through a [`LogQueue`], so that logging never blocks.
+/// Starts logging to stderr through a [`LogQueue`], so that logging never blocks.
 pub(in crate::cli) fn start_logging(levels: &LogLevels, format: LogFormat) {
-    let colours = colours(&io::stderr());
+    let colours = uses_colours(&io::stderr());
     match LogQueue::start(io::stderr(), |dropped| {
         tracing::error!(dropped, "log records were dropped: the log is not read fast enough, or could not be written");
     }) {
         Ok(queue) => {
             let queue = LOG_QUEUE.get_or_init(|| queue);
-            subscribe(levels, format, colours, Writer(Arc::clone(queue)));
+            subscribe(levels, format, colours, QueueWriter(Arc::clone(queue)));
             panic::set_hook(Box::new(log_panic));
         }
         Err(error) => {
@@ -75,7 +75,7 @@ fn subscribe(
     writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
 ) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse_lossy(&levels.0);
-    // Internal errors are disabled: they are reported by eprintln!, which panics on a closed pipe.
+    // Internal errors are not logged: they are reported by eprintln!, which panics on a closed pipe.
     let subscriber = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let subscriber = subscriber.map_writer(|writer| EscapingWriter { writer, colours });
     let _ = match format {
@@ -120,7 +120,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for EscapingWriter<W> {
 }
 
 impl<W: io::Write> io::Write for EscapingWriter<W> {
-    /// Writes one record: the subscriber passes each as a whole.
+    /// Writes one record: the subscriber passes each in one call.
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
         let line = String::from_utf8_lossy(record);
         self.writer.write_all(escape_record(&line, self.colours).as_bytes())?;
@@ -133,14 +133,14 @@ impl<W: io::Write> io::Write for EscapingWriter<W> {
 }
 
 /// Escapes the control characters of a record, except for its final line break and the colours of the formatter.
-/// Colours in the text of others do not pass: the formatter has already escaped their first character.
+/// Colours in text of others are not kept: the formatter has already escaped their first character.
 fn escape_record(record: &str, colours: bool) -> String {
     let line = record.strip_suffix('\n').unwrap_or(record);
     let mut escaped = String::with_capacity(record.len());
     let mut rest = line;
     while let Some(at) = rest.find('\x1b') {
         let (before, from) = rest.split_at(at);
-        let sequence = colour(from).filter(|_| colours).unwrap_or(&from[..0]);
+        let sequence = colour_sequence(from).filter(|_| colours).unwrap_or(&from[..0]);
         escaped.push_str(&escape::line(before));
         escaped.push_str(sequence);
         rest = &from[sequence.len()..];
@@ -154,54 +154,54 @@ fn escape_record(record: &str, colours: bool) -> String {
     escaped
 }
 
-/// The colour sequence at the start of a text.
-fn colour(text: &str) -> Option<&str> {
+/// The colour sequence at the start of `text`.
+fn colour_sequence(text: &str) -> Option<&str> {
     let rest = text.strip_prefix("\x1b[")?;
     let end = rest.find(|char: char| !char.is_ascii_digit() && char != ';')?;
     rest[end..].starts_with('m').then(|| &text[..=text.len() - rest.len() + end])
 }
 
-/// Adds a line to the log of a server, without a timestamp. Returns false if this process is not a server.
-pub(super) fn add(line: &str) -> bool {
+/// Appends a line to the log of a server, without a timestamp. Returns false if this process is not a server.
+pub(super) fn append_line(line: &str) -> bool {
     let Some(queue) = LOG_QUEUE.get() else { return false };
     queue.push(format!("{line}\n").as_bytes());
     true
 }
 
 /// Waits a short time for the log of a server to be written. Call it before the process exits.
-pub(in crate::cli) fn flush() {
+pub(in crate::cli) fn flush_log() {
     if let Some(queue) = LOG_QUEUE.get() {
         queue.flush(FLUSH_TIMEOUT);
     }
 }
 
-/// Prints a line to the standard output of a server, waiting only a short time for its reader. Returns false if
+/// Prints a line to stdout of a server, waiting only a short time for its reader. Returns false if
 /// this process is not a server.
-pub(super) fn print(line: &str) -> bool {
+pub(super) fn print_line(line: &str) -> bool {
     if LOG_QUEUE.get().is_none() {
         return false;
     }
     let line = format!("{line}\n");
-    let (printed, done) = std::sync::mpsc::channel();
-    let print = move || {
-        let mut out = io::stdout().lock();
-        let _ = printed.send(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let write = move || {
+        let mut stdout = io::stdout().lock();
+        let _ = sender.send(stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()));
     };
-    match thread::Builder::new().name("fw-print".into()).spawn(print) {
-        Ok(_) => match done.recv_timeout(FLUSH_TIMEOUT) {
+    match thread::Builder::new().name("fw-print".into()).spawn(write) {
+        Ok(_) => match receiver.recv_timeout(FLUSH_TIMEOUT) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot write to the standard output"),
-            Err(_) => tracing::warn!("the standard output is not read: writing to it is blocked"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot write to stdout"),
+            Err(_) => tracing::warn!("stdout is not read: writing to it is blocked"),
         },
-        Err(error) => tracing::warn!(%error, "cannot start the thread that writes to the standard output"),
+        Err(error) => tracing::warn!(%error, "cannot start the thread that writes to stdout"),
     }
     true
 }
 
 /// Adds each log record to the queue.
-struct Writer(Arc<LogQueue>);
+struct QueueWriter(Arc<LogQueue>);
 
-impl<'a> MakeWriter<'a> for Writer {
+impl<'a> MakeWriter<'a> for QueueWriter {
     type Writer = LogRecord<'a>;
 
     fn make_writer(&'a self) -> LogRecord<'a> {
@@ -228,16 +228,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_one_line_and_only_our_own_colours_pass() {
+    fn a_record_is_one_line_and_keeps_only_our_own_colours() {
         let record = "\x1b[2mtime\x1b[0m WARN a\nfake\u{202e} \x1b]0;title\x07\n";
         assert_eq!(escape_record(record, true), "\x1b[2mtime\x1b[0m WARN a\\nfake\\u202e \\u001b]0;title\\u0007\n");
         assert_eq!(escape_record("plain\n", true), "plain\n");
-        assert_eq!(escape_record("\x1b[31mred\n", false), "\\u001b[31mred\n", "without colours, none pass");
+        assert_eq!(escape_record("\x1b[31mred\n", false), "\\u001b[31mred\n", "without colours, none is kept");
         assert_eq!(escape_record("{\"a\":\"\u{9b}\"}\n", true), "{\"a\":\"\\u009b\"}\n");
     }
 
     #[test]
-    fn levels_apply_to_everything_or_to_one_target() {
+    fn levels_apply_to_all_targets_or_to_one() {
         let read = |text: &str| parse_log_levels(text).map(|levels| levels.0);
         assert_eq!(read("debug").as_deref(), Ok("fastworker=debug,task=debug"));
         assert_eq!(read("warn, Task=debug").as_deref(), Ok("fastworker=warn,task=warn,task=debug"));

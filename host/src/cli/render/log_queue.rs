@@ -1,8 +1,8 @@
-//! The bounded buffer between logging and the standard error, and the thread that writes it.
+//! The bounded buffer between logging and stderr, and the thread that writes it.
 //!
 //! Tasks must not block on logging when a pipe is not read, a terminal is stopped or a disk fails.
 //! Invariants: [`LogQueue::push`] never blocks on I/O; lines keep their order; each line is either
-//! written or counted as dropped, and once there is room again, one log record gives that count.
+//! written or counted as dropped, and once there is space again, one log record states that count.
 
 use std::{
     cell::Cell,
@@ -18,7 +18,7 @@ use crate::lock::{self, lock};
 /// Maximum size of the pending lines in bytes. The writer may hold as much again.
 const PENDING_MAX: usize = 4 * 1024 * 1024;
 /// Delay before retrying a nonblocking stream that is full.
-const RETRY: Duration = Duration::from_millis(10);
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// The lines that are waiting to be written.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ struct State {
     /// Number of lines dropped since that was last logged.
     dropped: u64,
     /// Whether the writer holds lines that it has not written yet.
-    writing: bool,
+    is_writing: bool,
     /// Whether the writer is waiting for lines.
     is_idle: bool,
 }
@@ -59,7 +59,7 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Adds a line, or counts it as dropped if there is no room.
+    /// Adds a line, or counts it as dropped if there is no space.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = lock(&self.state);
         if state.pending.len() + line.len() > PENDING_MAX && !IS_WRITER.get() {
@@ -76,14 +76,14 @@ impl LogQueue {
 
     /// Waits until all lines are written, at most for `timeout`.
     pub(super) fn flush(&self, timeout: Duration) {
-        let until = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout;
         let mut state = lock(&self.state);
-        while state.writing || !state.pending.is_empty() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+        while state.is_writing || !state.pending.is_empty() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return;
             }
-            state = lock::wait_timeout(&self.written, state, left).0;
+            state = lock::wait_timeout(&self.written, state, remaining).0;
         }
     }
 
@@ -91,7 +91,7 @@ impl LogQueue {
         IS_WRITER.set(true);
         let (mut batch, mut is_mid_line) = (Vec::new(), false);
         loop {
-            self.take(&mut batch);
+            self.take_batch(&mut batch);
             // Terminate a line that was written only in part, so that the next one starts on a new line.
             let is_writable = !is_mid_line || write(&mut stream, b"\n").1;
             let (count, is_complete) = if is_writable { write(&mut stream, &batch) } else { (0, false) };
@@ -106,10 +106,10 @@ impl LogQueue {
         }
     }
 
-    /// Waits for lines and takes them.
-    fn take(&self, batch: &mut Vec<u8>) {
+    /// Waits for lines and moves them to `batch`.
+    fn take_batch(&self, batch: &mut Vec<u8>) {
         let mut state = lock(&self.state);
-        state.writing = false;
+        state.is_writing = false;
         if state.pending.is_empty() {
             self.written.notify_all();
         }
@@ -118,7 +118,7 @@ impl LogQueue {
             state = lock::wait(&self.has_pending, state);
         }
         state.is_idle = false;
-        state.writing = true;
+        state.is_writing = true;
         mem::swap(&mut state.pending, batch);
     }
 
@@ -140,7 +140,7 @@ fn write(stream: &mut impl Write, bytes: &[u8]) -> (usize, bool) {
             Ok(0) => return (count, false),
             Ok(more) => count += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(RETRY),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(RETRY_DELAY),
             Err(_) => return (count, false),
         }
     }
@@ -206,11 +206,11 @@ mod tests {
             String::from_utf8(self.written.recv_timeout(LIMIT).expect("a write")).expect("text")
         }
 
-        /// Waits until the writer has taken the pending lines.
-        fn wait_until_taken(&self) {
-            let until = Instant::now() + LIMIT;
+        /// Waits until the writer has dequeued the pending lines.
+        fn wait_until_dequeued(&self) {
+            let deadline = Instant::now() + LIMIT;
             while !lock(&self.queue.state).pending.is_empty() {
-                assert!(Instant::now() < until, "the writer does not take the lines");
+                assert!(Instant::now() < deadline, "the writer does not dequeue the lines");
                 thread::yield_now();
             }
         }
@@ -221,9 +221,9 @@ mod tests {
         let test = fixture();
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         test.queue.push(b"first\n");
-        test.wait_until_taken();
-        let room = PENDING_MAX / line.len();
-        for _ in 0..room + 7 {
+        test.wait_until_dequeued();
+        let capacity = PENDING_MAX / line.len();
+        for _ in 0..capacity + 7 {
             test.queue.push(&line);
         }
         assert_eq!(lock(&test.queue.state).dropped, 7);
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(test.written(), "first\n");
         assert_eq!(test.dropped.recv_timeout(LIMIT), Ok(7));
         test.accept(Some(usize::MAX));
-        assert_eq!(test.written().len(), room * line.len());
+        assert_eq!(test.written().len(), capacity * line.len());
         test.queue.flush(LIMIT);
         assert!(test.dropped.try_recv().is_err());
     }

@@ -1,11 +1,13 @@
-//! How task modules are shown: their tasks first, then where they come from.
+//! Output of task modules: their tasks, then their origin.
 
 use super::{
-    Outcome,
+    CommandResult,
+    diagnostics::print_note,
     json::ModuleJson,
-    note, out, out_json, out_lines,
-    text::{fold, moment},
-    workers::note_no_worker,
+    output::{print_escaped, print_json, print_lines},
+    text::wrap,
+    time::format_timestamp,
+    workers::print_no_worker,
 };
 use crate::{
     clock::exactly,
@@ -15,55 +17,58 @@ use crate::{
     task::{LoadFailure, ModuleInfo, ModuleStatus, Policy, TaskInfo, schedule::When},
 };
 
-/// How much detail to show of a module.
+/// The level of detail of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Verbosity {
     /// The tasks, the file and the version.
     Short,
-    /// Everything.
+    /// All details.
     Full,
 }
 
 /// Prints the tasks in module files.
-pub(in crate::cli) fn modules(modules: &[ModuleInfo], verbosity: Verbosity, json: bool) -> Outcome {
+pub(in crate::cli) fn print_modules(modules: &[ModuleInfo], verbosity: Verbosity, json: bool) -> CommandResult {
     if json {
-        out_json(&modules.iter().map(|module| ModuleJson::of(module, None)).collect::<Vec<_>>())?;
+        print_json(&modules.iter().map(|module| ModuleJson::of(module, None)).collect::<Vec<_>>())?;
         return Ok(0);
     }
     for (index, module) in modules.iter().enumerate() {
         if index > 0 {
-            out("");
+            print_escaped("");
         }
-        module_with(module, &[], verbosity);
+        print_module(module, &[], verbosity);
     }
     Ok(0)
 }
 
 /// Prints the modules that workers have loaded.
-pub(in crate::cli) fn loaded(workers: &[WorkerInfo], verbosity: Verbosity, json: bool) -> Outcome {
+pub(in crate::cli) fn print_loaded_modules(workers: &[WorkerInfo], verbosity: Verbosity, json: bool) -> CommandResult {
     let present = || workers.iter().filter(|worker| worker.status != WorkerStatus::Lost);
-    let all = || present().flat_map(|worker| worker.modules.iter().map(|module| (module, worker.id.as_str())));
+    let present_modules =
+        || present().flat_map(|worker| worker.modules.iter().map(|module| (module, worker.id.as_str())));
     if json {
-        out_json(&all().map(|(module, worker)| ModuleJson::of(module, Some(worker))).collect::<Vec<_>>())?;
+        print_json(
+            &present_modules().map(|(module, worker)| ModuleJson::of(module, Some(worker))).collect::<Vec<_>>(),
+        )?;
     }
     // A module that several workers have loaded is shown once, with their ids.
     let mut loaded: Vec<(&ModuleInfo, Vec<&str>)> = Vec::new();
-    for (module, worker) in all() {
+    for (module, worker) in present_modules() {
         match loaded.iter_mut().find(|(other, _)| identity(other) == identity(module)) {
             Some((_, workers)) => workers.push(worker),
             None => loaded.push((module, vec![worker])),
         }
     }
     if present().next().is_none() {
-        note_no_worker();
+        print_no_worker();
     } else if loaded.is_empty() {
-        note("the workers have no task modules");
+        print_note("the workers have no task modules");
     }
     for (index, (module, workers)) in loaded.iter().enumerate().filter(|_| !json) {
         if index > 0 {
-            out("");
+            print_escaped("");
         }
-        module_with(module, workers, verbosity);
+        print_module(module, workers, verbosity);
     }
     Ok(0)
 }
@@ -74,45 +79,49 @@ fn identity(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
     (&module.name, &module.hash, module.status, error)
 }
 
-fn module_with(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
-    out(escape::line(&module.name));
-    module.tasks.iter().for_each(task);
+fn print_module(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
+    print_escaped(escape::line(&module.name));
+    module.tasks.iter().for_each(print_task);
     let (path, engine) = (&module.path, &module.engine);
     let (version, kilobytes) = (module.version(), module.size.div_ceil(1024));
     let imports = match module.imports.len() {
         0 => "no imports".to_owned(),
         1 => "imports 1 interface".to_owned(),
-        many => format!("imports {many} interfaces"),
+        count => format!("imports {count} interfaces"),
     };
     match (module.status, verbosity) {
-        (ModuleStatus::Broken, _) => line_below(&format!("could not be loaded: {path}")),
-        (ModuleStatus::Loading, _) => line_below(&format!("loading (compiling, or registering its tasks): {path}")),
+        (ModuleStatus::Broken, _) => print_detail(&format!("could not be loaded: {path}")),
+        (ModuleStatus::Loading, _) => print_detail(&format!("loading (compiling, or registering its tasks): {path}")),
         // Workers may have it at different paths.
-        (_, Verbosity::Short) if !workers.is_empty() => line_below(&format!("version {version}, {imports}")),
+        (_, Verbosity::Short) if !workers.is_empty() => print_detail(&format!("version {version}, {imports}")),
         (_, Verbosity::Short) => {
-            line_below(&format!("{path}, {kilobytes} KB"));
-            line_below(&format!("hash {version}, {imports}"));
+            print_detail(&format!("{path}, {kilobytes} KB"));
+            print_detail(&format!("hash {version}, {imports}"));
         }
         (_, Verbosity::Full) => {
-            line_below(&format!("{path}, {kilobytes} KB, {engine} engine, loaded {}", moment(module.loaded_at)));
-            line_below(&format!("hash {}", module.hash));
-            line_below(&format!("{imports}{}", if module.imports.is_empty() { "" } else { ":" }));
-            module.imports.iter().for_each(|import| out(format_args!("    {}", escape::line(import))));
+            print_detail(&format!(
+                "{path}, {kilobytes} KB, {engine} engine, loaded {}",
+                format_timestamp(module.loaded_at)
+            ));
+            print_detail(&format!("hash {}", module.hash));
+            print_detail(&format!("{imports}{}", if module.imports.is_empty() { "" } else { ":" }));
+            module.imports.iter().for_each(|import| print_escaped(format_args!("    {}", escape::line(import))));
         }
     }
     match module.status {
-        ModuleStatus::Missing => line_below("missing: its file is gone; this version stays loaded"),
+        ModuleStatus::Missing => print_detail("missing: its file no longer exists; this version stays loaded"),
         ModuleStatus::Leaving => {
-            line_below("leaving: its file is gone; it still runs tasks that were submitted before");
+            print_detail("leaving: its file no longer exists; it still runs tasks that were submitted before");
         }
         ModuleStatus::Loaded | ModuleStatus::Broken | ModuleStatus::Loading => {}
-        ModuleStatus::Other(status) => line_below(status.as_str()),
+        ModuleStatus::Other(status) => print_detail(status.as_str()),
     }
     if let Some(LoadFailure { at, message, code }) = &module.last_error {
-        out(format_args!("  error since {}:", moment(*at)));
-        let force = if *code == Some(RefusalCode::CatalogConflict) { ", or at once with --force-reload" } else { "" };
+        print_escaped(format_args!("  error since {}:", format_timestamp(*at)));
+        let force =
+            if *code == Some(RefusalCode::CatalogConflict) { ", or immediately with --force-reload" } else { "" };
         let message = format!("{message}{force}");
-        message.lines().for_each(|line| indented_line("    ", line));
+        message.lines().for_each(|line| print_indented("    ", line));
     }
     if !workers.is_empty() {
         let verb = match module.status {
@@ -120,37 +129,37 @@ fn module_with(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
             ModuleStatus::Loading => "being loaded by",
             _ => "loaded by",
         };
-        line_below(&format!("{verb} {}", workers.join(", ")));
+        print_detail(&format!("{verb} {}", workers.join(", ")));
     }
 }
 
-/// Prints a line below the name of a module.
-fn line_below(line: &str) {
-    out_lines(fold(escape::line(line).split(' '), " ", "  ", "    "));
+/// Prints a detail below the name of a module.
+fn print_detail(line: &str) {
+    print_lines(wrap(escape::line(line).split(' '), " ", "  ", "    "));
 }
 
 /// Prints a line of a longer text, with more indentation.
-fn indented_line(indent: &str, line: &str) {
-    out_lines(fold(escape::line(line).split(' '), " ", indent, indent));
+fn print_indented(indent: &str, line: &str) {
+    print_lines(wrap(escape::line(line).split(' '), " ", indent, indent));
 }
 
-fn task(task: &TaskInfo) {
-    line_below(&signature::line(task));
-    let below = |line: &str| indented_line("      ", line);
-    task.documentation.lines().for_each(below);
+fn print_task(task: &TaskInfo) {
+    print_detail(&signature::line(task));
+    let print_below = |line: &str| print_indented("      ", line);
+    task.documentation.lines().for_each(print_below);
     let schedule = task.schedule.as_ref().map(|spec| match &spec.when {
         When::Every(_) => spec.to_string(),
         When::Cron { .. } => format!("cron {spec}"),
     });
-    let policy = Some(policy(&task.policy)).filter(|policy| !policy.is_empty());
+    let policy = Some(format_policy(&task.policy)).filter(|policy| !policy.is_empty());
     let policy: Vec<String> = policy.into_iter().chain(schedule).collect();
     if !policy.is_empty() {
-        below(&format!("[{}]", policy.join(", ")));
+        print_below(&format!("[{}]", policy.join(", ")));
     }
-    task.warnings.iter().for_each(|warning| below(&format!("warning: {warning}")));
+    task.warnings.iter().for_each(|warning| print_below(&format!("warning: {warning}")));
 }
 
-fn policy(policy: &Policy) -> String {
+fn format_policy(policy: &Policy) -> String {
     let parts = [
         policy.priority.map(|priority| format!("priority {priority}")),
         policy.timeout.map(|timeout| format!("timeout {}", exactly(timeout))),

@@ -1,34 +1,39 @@
-//! What is shown while something runs: reports of tasks, and the progress of long commands.
+//! Output while something runs: reports of tasks, and the progress of long commands.
 
 use std::io::{self, IsTerminal as _};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{err, text};
+use super::{
+    output::eprint_escaped,
+    text::{format_call, single_line},
+};
 use crate::{
     escape,
     task::{FollowUp, LogLevel, Report},
 };
 
 /// Prints a report of a task: a log line or its progress.
-pub(in crate::cli) fn report(report: &Report) {
+pub(in crate::cli) fn print_report(report: &Report) {
     match report {
-        Report::Log { level, message } => log_line(*level, message),
+        Report::Log { level, message } => print_log_line(*level, message),
         Report::Progress(progress) if progress.total > 0 => {
-            err(format_args!("{}/{} {}", progress.done, progress.total, text::flat(&progress.message)));
+            eprint_escaped(format_args!("{}/{} {}", progress.done, progress.total, single_line(&progress.message)));
         }
-        Report::Progress(progress) => err(format_args!("{} {}", progress.done, text::flat(&progress.message))),
+        Report::Progress(progress) => {
+            eprint_escaped(format_args!("{} {}", progress.done, single_line(&progress.message)));
+        }
     }
 }
 
-fn log_line(level: LogLevel, message: &str) {
-    err(format_args!("{level:<5} {}", escape::indented(message, "      ")));
+fn print_log_line(level: LogLevel, message: &str) {
+    eprint_escaped(format_args!("{level:<5} {}", escape::indented(message, "      ")));
 }
 
 /// Prints the follow-ups that a task would have submitted.
-pub(in crate::cli) fn follow_ups(follow_ups: &[FollowUp]) {
+pub(in crate::cli) fn print_follow_ups(follow_ups: &[FollowUp]) {
     for task in follow_ups {
-        err(format_args!("follow-up {}", text::call(&task.name, &task.args, &task.kwargs)));
+        eprint_escaped(format_args!("follow-up {}", format_call(&task.name, &task.args, &task.kwargs)));
     }
 }
 
@@ -43,21 +48,24 @@ impl ProgressView {
         }
         // Drawn once there is progress.
         let bar = ProgressBar::new_spinner();
-        style(&bar, "{wide_msg}");
+        set_template(&bar, "{wide_msg}");
         Self(Some(bar))
     }
 
     /// Shows new reports.
     pub(in crate::cli) fn show(&mut self, reports: &[Report]) {
-        let Some(bar) = &self.0 else { return reports.iter().for_each(report) };
+        let Some(bar) = &self.0 else { return reports.iter().for_each(print_report) };
         for report in reports {
             match report {
-                Report::Log { level, message } => bar.suspend(|| log_line(*level, message)),
+                Report::Log { level, message } => bar.suspend(|| print_log_line(*level, message)),
                 Report::Progress(progress) => {
-                    style(bar, if progress.total > 0 { "{bar:30} {pos}/{len} {wide_msg}" } else { "{pos} {wide_msg}" });
+                    set_template(
+                        bar,
+                        if progress.total > 0 { "{bar:30} {pos}/{len} {wide_msg}" } else { "{pos} {wide_msg}" },
+                    );
                     bar.set_length(progress.total);
                     bar.set_position(progress.done);
-                    bar.set_message(text::flat(&progress.message));
+                    bar.set_message(single_line(&progress.message));
                 }
             }
         }
@@ -71,7 +79,7 @@ impl ProgressView {
     }
 }
 
-fn style(bar: &ProgressBar, template: &str) {
+fn set_template(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
@@ -84,15 +92,15 @@ impl ProgressIndicator {
     /// Starts with nothing shown.
     pub(in crate::cli) fn new() -> Self {
         let bar = if io::stderr().is_terminal() { ProgressBar::new(1) } else { ProgressBar::hidden() };
-        style(&bar, "{bar:30} {pos}/{len} {wide_msg}");
+        set_template(&bar, "{bar:30} {pos}/{len} {wide_msg}");
         Self(bar)
     }
 
-    /// Shows the current step, and how many of all steps are done.
-    pub(in crate::cli) fn show(&self, what: &str, done: usize, all: usize) {
-        self.0.set_length(all as u64);
+    /// Shows the current step, and the numbers of finished and of all steps.
+    pub(in crate::cli) fn show(&self, step: &str, done: usize, total: usize) {
+        self.0.set_length(total as u64);
         self.0.set_position(done as u64);
-        self.0.set_message(what.to_owned());
+        self.0.set_message(step.to_owned());
     }
 
     /// Removes the bar.

@@ -1,14 +1,16 @@
-//! How schedules are shown.
+//! Output of schedules.
 
 use super::{
+    diagnostics::print_note,
     json::ScheduleJson,
-    note, out, out_json, out_lines,
+    output::{print_escaped, print_json, print_lines},
     table::{self, Column, column},
-    tasks::{field, field_if},
-    text::{call, cut, from_now, rounded, terminal_width, with_distance},
+    tasks::{print_field, print_field_if},
+    text::{format_call, terminal_width, truncate},
+    time::{coarse_duration, relative_time, with_relative_time},
 };
 use crate::{
-    cli::Outcome,
+    cli::CommandResult,
     clock::Timestamp,
     escape,
     protocol::{ScheduleInfo, ScheduleSource},
@@ -28,7 +30,7 @@ const COLUMNS: [Column; 10] = [
     column("FROM", "from "),
 ];
 
-/// What a command has change to a schedule.
+/// The change of a schedule by a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum ScheduleChange {
     Added,
@@ -53,31 +55,31 @@ impl ScheduleChange {
 }
 
 /// Prints all schedules.
-pub(in crate::cli) fn schedules(schedules: &[ScheduleInfo], json: bool) -> Outcome {
+pub(in crate::cli) fn print_schedules(schedules: &[ScheduleInfo], json: bool) -> CommandResult {
     if json {
-        out_json(&schedules.iter().map(ScheduleJson::of).collect::<Vec<_>>())?;
+        print_json(&schedules.iter().map(ScheduleJson::of).collect::<Vec<_>>())?;
     } else if !schedules.is_empty() {
         let now = Timestamp::now();
         let rows: Vec<_> = schedules.iter().map(|info| row(info, now)).collect();
-        out_lines(table::lines(COLUMNS, &rows));
+        print_lines(table::lines(COLUMNS, &rows));
     }
     if schedules.is_empty() {
-        note("no schedules");
+        print_note("no schedules");
     }
     Ok(0)
 }
 
 fn row(info: &ScheduleInfo, now: Timestamp) -> [String; COLUMNS.len()] {
     let last = match (info.last_run, info.last_status) {
-        (Some(at), Some(status)) => format!("{status} {} ago", rounded(now.since(at))),
-        (Some(at), None) => format!("{} ago", rounded(now.since(at))),
+        (Some(at), Some(status)) => format!("{status} {} ago", coarse_duration(now.since(at))),
+        (Some(at), None) => format!("{} ago", coarse_duration(now.since(at))),
         (None, _) => String::new(),
     };
     [
         info.schedule.name.clone(),
         info.status.to_string(),
         info.schedule.task_name.clone(),
-        info.next_run.map(|at| from_now(at, now)).unwrap_or_default(),
+        info.next_run.map(|at| relative_time(at, now)).unwrap_or_default(),
         last,
         info.runs.to_string(),
         info.skipped.to_string(),
@@ -97,22 +99,22 @@ fn next_local_time(info: &ScheduleInfo) -> Option<String> {
 }
 
 /// Prints one schedule after a change.
-pub(in crate::cli) fn schedule(change: ScheduleChange, info: &ScheduleInfo, json: bool) -> Outcome {
+pub(in crate::cli) fn print_schedule(change: ScheduleChange, info: &ScheduleInfo, json: bool) -> CommandResult {
     let is_removed = change == ScheduleChange::Removed;
     if json {
-        out_json(&if is_removed { ScheduleJson::removed(info) } else { ScheduleJson::of(info) })?;
+        print_json(&if is_removed { ScheduleJson::removed(info) } else { ScheduleJson::of(info) })?;
         return Ok(0);
     }
     let schedule = &info.schedule;
-    out(format_args!("{} {}", change.as_str(), escape::line(&schedule.name)));
+    print_escaped(format_args!("{} {}", change.as_str(), escape::line(&schedule.name)));
     if is_removed {
         return Ok(0);
     }
-    let called = call(&schedule.task_name, &schedule.args, &schedule.kwargs);
-    field("task", cut(&called, terminal_width().saturating_sub(12)));
-    field("when", &schedule.spec);
-    field("status", info.status);
-    field_if("next run", info.next_run.map(|at| with_distance(schedule.spec.shown(at), at)));
-    field("runs", info.runs);
+    let call = format_call(&schedule.task_name, &schedule.args, &schedule.kwargs);
+    print_field("task", truncate(&call, terminal_width().saturating_sub(12)));
+    print_field("when", &schedule.spec);
+    print_field("status", info.status);
+    print_field_if("next run", info.next_run.map(|at| with_relative_time(schedule.spec.shown(at), at)));
+    print_field("runs", info.runs);
     Ok(0)
 }

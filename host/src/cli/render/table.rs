@@ -3,7 +3,7 @@
 //! A column is omitted if all of its cells have the default value. Cells that do not fit are continued
 //! below their row, in full, so that they can be copied.
 
-use super::text::{cut, fold, terminal_width, width};
+use super::text::{display_width, terminal_width, truncate, wrap};
 use crate::escape;
 
 /// The gap between two columns.
@@ -20,14 +20,14 @@ const CELL_MAX: usize = 24;
 pub(super) struct Column {
     head: &'static str,
     /// The label of a cell that is continued below its row.
-    lead: &'static str,
-    /// The value that is not worth showing.
+    label: &'static str,
+    /// The value that does not need to be shown.
     default: &'static str,
 }
 
 /// A column that is omitted if it is empty.
-pub(super) const fn column(head: &'static str, lead: &'static str) -> Column {
-    Column { head, lead, default: "" }
+pub(super) const fn column(head: &'static str, label: &'static str) -> Column {
+    Column { head, label, default: "" }
 }
 
 impl Column {
@@ -44,57 +44,60 @@ pub(super) fn lines<const N: usize>(columns: [Column; N], rows: &[[String; N]]) 
     lines_in(terminal_width(), columns, &rows)
 }
 
-fn lines_in<const N: usize>(room: usize, columns: [Column; N], rows: &[[String; N]]) -> Vec<String> {
-    let is_shown = |at: &usize| rows.iter().any(|row| !row[*at].is_empty() && row[*at] != columns[*at].default);
+fn lines_in<const N: usize>(width_max: usize, columns: [Column; N], rows: &[[String; N]]) -> Vec<String> {
+    let is_shown =
+        |index: &usize| rows.iter().any(|row| !row[*index].is_empty() && row[*index] != columns[*index].default);
     let shown: Vec<usize> = (0..N).filter(is_shown).collect();
-    let widths = |at: usize| rows.iter().map(move |row| width(&row[at]));
-    let up_to =
-        |most: usize, at: usize| widths(at).filter(|wide| *wide <= most).max().unwrap_or(0).max(columns[at].head.len());
-    let natural = |at: usize| up_to(usize::MAX, at);
-    let all: usize = shown.iter().map(|at| natural(*at) + GAP.len()).sum();
+    let widths = |index: usize| rows.iter().map(move |row| display_width(&row[index]));
+    let up_to = |limit: usize, index: usize| {
+        widths(index).filter(|width| *width <= limit).max().unwrap_or(0).max(columns[index].head.len())
+    };
+    let natural = |index: usize| up_to(usize::MAX, index);
+    let total: usize = shown.iter().map(|index| natural(*index) + GAP.len()).sum();
     let (mut main, mut below, mut used) = (Vec::new(), Vec::new(), 0);
-    for at in shown {
-        let wide = match main.as_slice() {
-            _ if all <= room + GAP.len() => natural(at),
-            [] => up_to(FIRST_MAX, at),
-            _ => natural(at).min(CELL_MAX),
+    for index in shown {
+        let width = match main.as_slice() {
+            _ if total <= width_max + GAP.len() => natural(index),
+            [] => up_to(FIRST_MAX, index),
+            _ => natural(index).min(CELL_MAX),
         };
-        if main.is_empty() || used + wide <= room {
-            used += wide + GAP.len();
-            main.push((at, wide));
+        if main.is_empty() || used + width <= width_max {
+            used += width + GAP.len();
+            main.push((index, width));
         } else {
-            below.push(at);
+            below.push(index);
         }
     }
-    let mut lines = vec![line(main.iter().map(|(at, wide)| (columns[*at].head, *wide)))];
+    let mut lines = vec![line(main.iter().map(|(index, width)| (columns[*index].head, *width)))];
     for row in rows {
-        let mut more = Vec::new();
+        let mut continuation = Vec::new();
         let mut cells = Vec::new();
-        for (position, (at, wide)) in main.iter().enumerate() {
-            let cell = if row[*at].is_empty() { "-" } else { row[*at].as_str() };
-            if width(cell) <= *wide {
-                cells.push((cell.to_owned(), *wide));
+        for (position, (index, width)) in main.iter().enumerate() {
+            let cell = if row[*index].is_empty() { "-" } else { row[*index].as_str() };
+            if display_width(cell) <= *width {
+                cells.push((cell.to_owned(), *width));
             } else if position == 0 {
                 lines.push(cell.to_owned());
-                cells.push((String::new(), *wide));
+                cells.push((String::new(), *width));
             } else {
-                cells.push((cut(cell, *wide), *wide));
-                more.push(format!("{}{cell}", columns[*at].lead));
+                cells.push((truncate(cell, *width), *width));
+                continuation.push(format!("{}{cell}", columns[*index].label));
             }
         }
-        lines.push(line(cells.iter().map(|(cell, wide)| (cell.as_str(), *wide))));
-        let folded = below.iter().filter(|at| !row[**at].is_empty() && row[**at] != columns[**at].default);
-        more.extend(folded.map(|at| format!("{}{}", columns[*at].lead, row[*at])));
-        if !more.is_empty() {
-            let more = more.join(", ");
-            lines.extend(fold(more.split(' '), " ", INDENT, INDENT));
+        lines.push(line(cells.iter().map(|(cell, width)| (cell.as_str(), *width))));
+        let continued =
+            below.iter().filter(|index| !row[**index].is_empty() && row[**index] != columns[**index].default);
+        continuation.extend(continued.map(|index| format!("{}{}", columns[*index].label, row[*index])));
+        if !continuation.is_empty() {
+            let continuation = continuation.join(", ");
+            lines.extend(wrap(continuation.split(' '), " ", INDENT, INDENT));
         }
     }
     lines
 }
 
 fn line<'a>(cells: impl Iterator<Item = (&'a str, usize)>) -> String {
-    let padded = cells.map(|(cell, wide)| format!("{cell}{}", " ".repeat(wide.saturating_sub(width(cell)))));
+    let padded = cells.map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(display_width(cell)))));
     padded.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
 }
 
@@ -135,6 +138,6 @@ mod tests {
         assert_eq!(shown[1], id);
         assert_eq!(shown[2].trim(), format!("{}…", "n".repeat(CELL_MAX - 1)));
         assert_eq!(shown[3], format!("{INDENT}name {name}"));
-        assert!(shown.iter().all(|line| width(line) <= 80), "{shown:?}");
+        assert!(shown.iter().all(|line| display_width(line) <= 80), "{shown:?}");
     }
 }

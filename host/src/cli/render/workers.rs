@@ -1,14 +1,15 @@
-//! How workers and events are shown.
+//! Output of workers and events.
 
 use std::borrow::Cow;
 
 use super::{
-    Failure, Outcome, TASK_FAILED,
+    CliError, CommandResult,
+    diagnostics::print_note,
     json::{self, WorkerJson},
-    note, out_document, out_json, out_lines, status_of,
+    output::{print_json, print_json_line, print_lines},
     table::{self, Column, column},
-    task_count,
-    text::{flat, fold, rounded},
+    text::{single_line, wrap},
+    time::coarse_duration,
 };
 use crate::{
     clock::Timestamp,
@@ -33,21 +34,26 @@ const COLUMNS: [Column; 8] = [
 ];
 
 /// Prints a note that no worker is connected.
-pub(super) fn note_no_worker() {
-    note(NO_WORKER);
+pub(super) fn print_no_worker() {
+    print_note(NO_WORKER);
+}
+
+/// The number of tasks that a worker has loaded.
+pub(in crate::cli) fn task_count(worker: &WorkerInfo) -> usize {
+    worker.modules.iter().map(|module| module.tasks.len()).sum()
 }
 
 /// Prints workers in a table.
-pub(in crate::cli) fn workers(workers: &[WorkerInfo], json: bool) -> Outcome {
+pub(in crate::cli) fn print_workers(workers: &[WorkerInfo], json: bool) -> CommandResult {
     if json {
-        out_json(&workers.iter().map(WorkerJson::from).collect::<Vec<_>>())?;
+        print_json(&workers.iter().map(WorkerJson::from).collect::<Vec<_>>())?;
     } else if !workers.is_empty() {
         let now = Timestamp::now();
         let rows: Vec<_> = workers.iter().map(|worker| row(worker, now)).collect();
-        out_lines(table::lines(COLUMNS, &rows));
+        print_lines(table::lines(COLUMNS, &rows));
     }
     if workers.is_empty() {
-        note_no_worker();
+        print_no_worker();
     }
     Ok(0)
 }
@@ -56,7 +62,7 @@ fn row(worker: &WorkerInfo, now: Timestamp) -> [String; COLUMNS.len()] {
     let is_default = worker.address == crate::config::BASE_ADDRESS;
     [
         worker.id.clone(),
-        status_of(worker).to_owned(),
+        worker.status.as_str().to_owned(),
         worker.slots.to_string(),
         worker.load.to_string(),
         worker.attempts.to_string(),
@@ -66,24 +72,24 @@ fn row(worker: &WorkerInfo, now: Timestamp) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// How long ago a worker was last seen. The control plane's own slots send no heartbeats.
+/// The time since a worker was last seen. The control plane's own slots send no heartbeats.
 fn last_seen(worker: &WorkerInfo, now: Timestamp) -> String {
-    if worker.is_control_plane { String::new() } else { rounded(now.since(worker.last_seen)) + " ago" }
+    if worker.is_control_plane { String::new() } else { coarse_duration(now.since(worker.last_seen)) + " ago" }
 }
 
 /// Prints events, each in one line if it fits.
-pub(in crate::cli) fn events(events: Vec<&Event>, json: bool) -> Result<(), Failure> {
+pub(in crate::cli) fn print_events(events: Vec<&Event>, json: bool) -> Result<(), CliError> {
     for event in events {
         if json {
-            out_document(&serde_json::to_string(event).map_err(|error| Failure::new(TASK_FAILED, error))?);
+            print_json_line(event)?;
         } else {
-            out_lines(lines(event));
+            print_lines(format_event(event));
         }
     }
     Ok(())
 }
 
-fn lines(event: &Event) -> Vec<String> {
+fn format_event(event: &Event) -> Vec<String> {
     let at = event.at.civil().strftime("%Y-%m-%d %H:%M:%S%.3f UTC");
     let mut words = vec![format!("{:>5}  {at}  {:<18}", event.number, event.kind.as_str())];
     words.extend(event.name.as_deref().map(escape::line).map(Cow::into_owned));
@@ -93,7 +99,7 @@ fn lines(event: &Event) -> Vec<String> {
     if event.attempt > 1 {
         words.push(format!("attempt {}", event.attempt));
     }
-    let detail = event.detail.as_deref().and_then(|detail| detail.trim_start().lines().next()).map(flat);
+    let detail = event.detail.as_deref().and_then(|detail| detail.trim_start().lines().next()).map(single_line);
     words.extend(detail.iter().flat_map(|detail| std::iter::once("-").chain(detail.split(' '))).map(str::to_owned));
-    fold(words.iter().map(String::as_str), " ", "", INDENT)
+    wrap(words.iter().map(String::as_str), " ", "", INDENT)
 }

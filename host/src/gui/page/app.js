@@ -1,11 +1,11 @@
 // The entry point of the page: starts its parts and passes events to them.
 //
-// server.js talks to the control plane, dom.js creates elements, charts.js draws charts; overview.js shows the
-// summary, tasks.js the list of tasks, detail.js a single task. Each part keeps its own state; only this file
-// knows all of them.
+// server.js sends requests to the control plane, dom.js creates elements, charts.js draws charts; overview.js shows
+// the summary, tasks.js the list of tasks, detail.js a single task. Each part has its own state; only this file
+// uses all of them.
 
-import { byId, el, formatDuration, setText } from './dom.js';
-import { follow, onKeyNeeded } from './server.js';
+import { byId, el, formatCount, formatDuration, setText } from './dom.js';
+import { follow, setKeyRequester } from './server.js';
 import * as overview from './overview.js';
 import * as tasks from './tasks.js';
 import * as detail from './detail.js';
@@ -14,23 +14,23 @@ const EVENTS_MAX = 100;
 
 // --- The state of the connection ---
 
-function onConnection(state, wait) {
+function onConnection(state, retryDelay) {
   byId('state').dataset.state = state;
-  const banner = byId('away');
+  const banner = byId('connection-banner');
   banner.hidden = state === 'open';
   document.body.classList.toggle('stale', state !== 'open');
   if (state === 'open') {
     setText('state-text', 'live');
-    tasks.changed();
-    overview.showModules();
+    tasks.scheduleRefresh();
+    overview.loadModules();
   } else {
-    setText('state-text', 'away');
-    banner.textContent = `The control plane does not answer. The data shown may be outdated; retrying in ${formatDuration(wait / 1000)}.`;
-    overview.lost();
+    setText('state-text', 'disconnected');
+    banner.textContent = `The control plane is not responding. The data shown may be outdated; retrying in ${formatDuration(retryDelay / 1000)}.`;
+    overview.markDisconnected();
   }
 }
 
-function showHealth(data) {
+function showState(data) {
   const state = byId('state');
   state.dataset.state = data.draining ? 'draining' : 'open';
   setText('state-text', data.draining ? 'draining' : 'live');
@@ -43,24 +43,24 @@ let pending = [];
 let isDrawScheduled = false;
 let skippedCount = 0;
 
-const SHOWS_TASKS = /^task\./;
-const SHOWS_MODULES = /^(worker|module)/;
+const TASK_EVENT = /^task\./;
+const MODULE_EVENT = /^(worker|module)/;
 
 function onEvent(kind, data) {
   if (kind === 'overview') {
-    showHealth(data);
-    overview.show(data);
+    showState(data);
+    overview.update(data);
     tasks.showWorkers(data.workers);
-    tasks.tick(data.at);
-    detail.tick();
+    tasks.updateTimes(data.at);
+    detail.refreshIfLive();
     return;
   }
   if (kind === 'missed') return onSkipped(data.missed);
-  if (SHOWS_TASKS.test(kind)) {
-    tasks.changed();
-    detail.taskChanged(data);
+  if (TASK_EVENT.test(kind)) {
+    tasks.scheduleRefresh();
+    detail.refreshIfShown(data);
   }
-  if (SHOWS_MODULES.test(kind)) overview.showModules();
+  if (MODULE_EVENT.test(kind)) overview.loadModules();
   pending.push(data);
   if (pending.length > EVENTS_MAX) pending.shift();
   scheduleDraw();
@@ -68,7 +68,7 @@ function onEvent(kind, data) {
 
 function onSkipped(count) {
   skippedCount += count;
-  tasks.changed();
+  tasks.scheduleRefresh();
   scheduleDraw();
 }
 
@@ -85,27 +85,27 @@ function drawEvents() {
   for (const event of pending) log.prepend(eventLine(event));
   pending = [];
   while (log.children.length > EVENTS_MAX) log.lastElementChild.remove();
-  setText('log-note', skippedCount > 0 ? `${skippedCount.toLocaleString('en')} more arrived too fast to show` : '');
+  setText('log-note', skippedCount > 0 ? `${formatCount(skippedCount)} events skipped` : '');
 }
 
 function eventLine(event) {
-  const [group, what] = event.kind.split('.');
+  const [group, action] = event.kind.split('.');
   const subject = event.name ?? event.worker_id ?? '';
-  const more = [event.name && event.worker_id, event.detail].filter(Boolean).join(' · ').split('\n')[0];
+  const details = [event.name && event.worker_id, event.detail].filter(Boolean).join(' · ').split('\n')[0];
   const open = event.task_id && (() => detail.open(event.task_id));
   return el(
     'li',
-    { class: `event ${what}` },
+    { class: `event ${action}` },
     el('time', { datetime: event.at }, new Date(event.at).toLocaleTimeString('en-GB', { hour12: false })),
-    el('span', { class: 'kind' }, group === 'task' ? what : event.kind),
+    el('span', { class: 'kind' }, group === 'task' ? action : event.kind),
     open
       ? el('button', { type: 'button', class: 'link', onclick: open, title: event.task_id }, subject)
       : el('span', { class: 'about' }, subject),
-    more && el('span', { class: 'more', title: event.detail }, more),
+    details && el('span', { class: 'more', title: event.detail }, details),
   );
 }
 
-function startLog() {
+function startEventLog() {
   byId('log').append(el('li', { class: 'empty' }, 'No events yet.'));
   byId('log-pause').addEventListener('click', (click) => {
     paused = !paused;
@@ -117,27 +117,27 @@ function startLog() {
 
 // --- Light and dark ---
 
-const THEME = 'fastworker-theme';
+const THEME_KEY = 'fastworker-theme';
 
 function startTheme() {
   const system = matchMedia('(prefers-color-scheme: dark)');
   const set = (theme) => {
     if (theme) document.documentElement.dataset.theme = theme;
   };
-  set(localStorage.getItem(THEME));
+  set(localStorage.getItem(THEME_KEY));
   byId('theme').addEventListener('click', () => {
-    const now = document.documentElement.dataset.theme ?? (system.matches ? 'dark' : 'light');
-    const next = now === 'dark' ? 'light' : 'dark';
-    localStorage.setItem(THEME, next);
+    const current = document.documentElement.dataset.theme ?? (system.matches ? 'dark' : 'light');
+    const next = current === 'dark' ? 'light' : 'dark';
+    localStorage.setItem(THEME_KEY, next);
     set(next);
   });
 }
 
 // --- The key ---
 
-function askForKey(wasWrong) {
+function requestKey(wasInvalid) {
   const dialog = byId('key-dialog');
-  setText('key-note', wasWrong ? 'This is not the key.' : '');
+  setText('key-note', wasInvalid ? 'This is not the key.' : '');
   dialog.showModal();
   return new Promise((resolve) => {
     const input = byId('key-input');
@@ -151,8 +151,8 @@ function askForKey(wasWrong) {
 }
 
 startTheme();
-startLog();
-onKeyNeeded(askForKey);
+startEventLog();
+setKeyRequester(requestKey);
 overview.start();
 detail.start();
 tasks.start();

@@ -1,6 +1,6 @@
 // The details of one task in a drawer, with its live log and its actions.
 
-import { badge, between, byId, bytes, count, el, formatDuration, moment, present, toast } from './dom.js';
+import { badge, secondsBetween, byId, formatBytes, formatCount, el, formatDuration, formatTimestamp, withoutMissing, toast } from './dom.js';
 import { get, post } from './server.js';
 
 const REFRESH_DELAY = 500;
@@ -12,8 +12,8 @@ const DEPTH_MAX = 32;
 let id = null;
 let timer = null;
 let opener = null;
-/** What is shown, so that unchanged data is not drawn again, which would clear the selection. */
-let drawn = '';
+/** The state that is shown: unchanged data is not drawn again, since that would clear the selection. */
+let drawnState = '';
 
 export function start() {
   const drawer = byId('detail');
@@ -27,9 +27,9 @@ export function start() {
 }
 
 /** Opens the drawer with a task. */
-export function open(task) {
-  id = task;
-  drawn = '';
+export function open(taskId) {
+  id = taskId;
+  drawnState = '';
   opener = document.activeElement;
   if (!byId('detail').open) {
     byId('detail').replaceChildren(el('p', { class: 'note' }, 'Loading…'));
@@ -39,12 +39,12 @@ export function open(task) {
 }
 
 /** Refreshes the drawer if the event is about its task. */
-export function taskChanged(event) {
+export function refreshIfShown(event) {
   if (id && event.task_id === id) scheduleRefresh();
 }
 
 /** Called every second: a running task may have new reports. */
-export function tick() {
+export function refreshIfLive() {
   if (id && byId('detail').dataset.live) scheduleRefresh();
 }
 
@@ -70,7 +70,7 @@ const closeButton = () =>
 
 function drawMissing(error) {
   delete byId('detail').dataset.live;
-  drawn = '';
+  drawnState = '';
   byId('detail').replaceChildren(
     el('header', {}, el('h2', { id: 'detail-title' }, 'Not found'), closeButton()),
     el('p', { class: 'empty' }, error.message),
@@ -82,13 +82,13 @@ function draw(task) {
   if (task.can_cancel) drawer.dataset.live = 'yes';
   else delete drawer.dataset.live;
   const state = JSON.stringify(task);
-  if (state === drawn) return;
-  drawn = state;
+  if (state === drawnState) return;
+  drawnState = state;
   const log = drawer.querySelector('.reports');
-  const follows = !log || log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
+  const isAtEnd = !log || log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
   const opened = new Set([...drawer.querySelectorAll('details')].map((node) => `${node.className} ${node.open}`));
-  const focus = drawer.contains(document.activeElement) ? document.activeElement.dataset.keep : undefined;
-  const parts = present(
+  const focusKey = drawer.contains(document.activeElement) ? document.activeElement.dataset.keep : undefined;
+  const parts = withoutMissing(
     el(
       'header',
       {},
@@ -98,19 +98,19 @@ function draw(task) {
     ),
     el('p', { class: 'id' }, el('code', {}, task.task_id), copyButton(task.task_id)),
     actions(task),
-    task.progress && !task.completed_at && progress(task.progress),
+    task.progress && !task.completed_at && progressBar(task.progress),
     task.error && section('Error', el('pre', { class: 'bad' }, task.error), task.error_kind),
     facts(task),
-    section('Arguments', documentView(task.args, task.args_bytes)),
-    task.kwargs !== '{}' && section('Named arguments', documentView(task.kwargs, task.kwargs_bytes)),
-    task.result_bytes !== null && section('Result', documentView(task.result, task.result_bytes), bytes(task.result_bytes)),
-    reports(task.reports),
+    section('Arguments', jsonView(task.args, task.args_bytes)),
+    task.kwargs !== '{}' && section('Named arguments', jsonView(task.kwargs, task.kwargs_bytes)),
+    task.result_bytes !== null && section('Result', jsonView(task.result, task.result_bytes), formatBytes(task.result_bytes)),
+    reportLog(task.reports),
   );
   drawer.replaceChildren(...parts);
   for (const node of drawer.querySelectorAll('details')) if (opened.has(`${node.className} true`)) node.open = true;
   const newLog = drawer.querySelector('.reports');
-  if (newLog && follows) newLog.scrollTop = newLog.scrollHeight;
-  if (focus) drawer.querySelector(`[data-keep="${focus}"]`)?.focus();
+  if (newLog && isAtEnd) newLog.scrollTop = newLog.scrollHeight;
+  if (focusKey) drawer.querySelector(`[data-keep="${focusKey}"]`)?.focus();
 }
 
 function section(title, content, note) {
@@ -118,16 +118,16 @@ function section(title, content, note) {
 }
 
 function facts(task) {
-  const waited = between(task.created_at, task.started_at);
+  const waited = secondsBetween(task.created_at, task.started_at);
   const { timeout, max_retries: retries } = task.policy;
   const rows = [
     ['Priority', task.priority],
     ['Worker', task.worker_id],
     ['Attempt', task.attempt && (retries ? `${task.attempt} of ${retries + 1}` : task.attempt)],
-    ['Submitted', moment(task.created_at)],
-    ['Started', task.started_at && `${moment(task.started_at)}, ${formatDuration(waited)} later`],
-    ['Ended', task.completed_at && moment(task.completed_at)],
-    ['Ran', task.completed_at && formatDuration(between(task.started_at, task.completed_at))],
+    ['Submitted', formatTimestamp(task.created_at)],
+    ['Started', task.started_at && `${formatTimestamp(task.started_at)}, ${formatDuration(waited)} later`],
+    ['Ended', task.completed_at && formatTimestamp(task.completed_at)],
+    ['Ran', task.completed_at && formatDuration(secondsBetween(task.started_at, task.completed_at))],
     ['Timeout', timeout && formatDuration(timeout)],
     ['Module version', task.module_version],
     ['Callback', task.callback && [task.callback.state, task.callback.reason, task.callback.address].filter(Boolean).join(' · ')],
@@ -148,32 +148,32 @@ function isDeep(text) {
 }
 
 /** A JSON document, formatted if possible. */
-function documentView(text, size) {
-  if (text === null) return el('p', { class: 'note' }, `too large to show (${bytes(size)})`);
-  let shown = text;
-  if (isDeep(text)) return el('pre', {}, shown);
+function jsonView(text, size) {
+  if (text === null) return el('p', { class: 'note' }, `too large to show (${formatBytes(size)})`);
+  let formatted = text;
+  if (isDeep(text)) return el('pre', {}, formatted);
   // Left unchanged if parsing would change a number.
   try {
     const value = size < FORMAT_MAX && JSON.parse(text);
     const compact = size < FORMAT_MAX && text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, '$1');
-    if (compact && JSON.stringify(value) === compact) shown = JSON.stringify(value, null, 2);
+    if (compact && JSON.stringify(value) === compact) formatted = JSON.stringify(value, null, 2);
   } catch {
     // Not valid JSON for this parser: shown unchanged.
   }
-  return el('pre', {}, shown);
+  return el('pre', {}, formatted);
 }
 
-function reports(all) {
-  const lines = all.filter((report) => report.log);
+function reportLog(reports) {
+  const lines = reports.filter((report) => report.log);
   if (!lines.length) return null;
   const list = el('ol', { class: 'reports', tabindex: '0' }, lines.map(({ log }) => el('li', { class: log.level }, el('b', {}, log.level), el('span', {}, log.message))));
-  return section('Log', list, `${count(lines.length)} ${lines.length === 1 ? 'line' : 'lines'}`);
+  return section('Log', list, `${formatCount(lines.length)} ${lines.length === 1 ? 'line' : 'lines'}`);
 }
 
-function progress({ done, total, message }) {
+function progressBar({ done, total, message }) {
   const bar = el('span', { class: 'bar' }, el('span'));
   bar.firstElementChild.style.width = `${total ? (100 * done) / total : 0}%`;
-  return el('div', { class: 'progress' }, bar, el('small', {}, [total ? `${count(done)} of ${count(total)}` : count(done), message].filter(Boolean).join(' · ')));
+  return el('div', { class: 'progress' }, bar, el('small', {}, [total ? `${formatCount(done)} of ${formatCount(total)}` : formatCount(done), message].filter(Boolean).join(' · ')));
 }
 
 function copyButton(text) {
@@ -188,22 +188,22 @@ function actions(task) {
   return el(
     'div',
     { class: 'actions' },
-    task.can_cancel && el('button', { type: 'button', id: 'cancel', class: 'danger', 'data-keep': 'cancel', onclick: () => act('cancel', task) }, 'Cancel'),
-    task.can_retry && el('button', { type: 'button', id: 'retry', class: 'primary', 'data-keep': 'retry', onclick: () => act('retry', task) }, 'Run again'),
+    task.can_cancel && el('button', { type: 'button', id: 'cancel', class: 'danger', 'data-keep': 'cancel', onclick: () => runAction('cancel', task) }, 'Cancel'),
+    task.can_retry && el('button', { type: 'button', id: 'retry', class: 'primary', 'data-keep': 'retry', onclick: () => runAction('retry', task) }, 'Run again'),
   );
 }
 
-async function act(what, task) {
+async function runAction(action, task) {
   for (const button of byId('detail').querySelectorAll('.actions button')) button.disabled = true;
   try {
-    const done = await post(`/api/tasks/${encodeURIComponent(task.task_id)}/${what}`);
-    if (what === 'retry') {
-      toast(done.error ?? `submitted again as ${done.task_id}`, done.error ? 'bad' : 'good');
-      open(done.task_id);
-    } else toast(done.cancelled ? `cancelled ${task.name}` : done.message, done.cancelled ? 'good' : 'bad');
+    const outcome = await post(`/api/tasks/${encodeURIComponent(task.task_id)}/${action}`);
+    if (action === 'retry') {
+      toast(outcome.error ?? `submitted again as ${outcome.task_id}`, outcome.error ? 'bad' : 'good');
+      open(outcome.task_id);
+    } else toast(outcome.cancelled ? `cancelled ${task.name}` : outcome.message, outcome.cancelled ? 'good' : 'bad');
   } catch (error) {
     toast(error.message, 'bad');
   }
-  drawn = '';
+  drawnState = '';
   refresh();
 }

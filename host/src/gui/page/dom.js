@@ -4,42 +4,42 @@
 const SVG = 'http://www.w3.org/2000/svg';
 
 /** Control characters except line breaks and tabs, direction marks, and letters without a glyph. */
-const HIDDEN =
+const INVISIBLE =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb]|[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]/g;
 /** Of the surrogate pairs, those that are invisible. */
-const HIDDEN_PAIR = /^(?:[\u{13430}-\u{1345f}\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]|[\ud800-\udfff])$/u;
+const INVISIBLE_PAIR = /^(?:[\u{13430}-\u{1345f}\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]|[\ud800-\udfff])$/u;
 
-/** Escapes the characters of a text that would hide or reorder parts of it, in the notation of JSON. */
-export const visible = (text) =>
-  String(text).replace(HIDDEN, (found) =>
-    found >= '\ud800' && found < '\ue000' && !HIDDEN_PAIR.test(found)
+/** Escapes the characters of a string that would hide or reorder parts of it, in the notation of JSON. */
+export const escapeInvisible = (text) =>
+  String(text).replace(INVISIBLE, (found) =>
+    found >= '\ud800' && found < '\ue000' && !INVISIBLE_PAIR.test(found)
       ? found
       : [...Array(found.length).keys()].map((at) => `\\u${found.charCodeAt(at).toString(16).padStart(4, '0')}`).join(''),
   );
 
-function fill(node, attributes, children) {
+function setContent(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === undefined || value === null) continue;
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
     else if (name.startsWith('aria-')) node.setAttribute(name, String(value));
     else if (value === false) continue;
-    else if (name === 'title') node.setAttribute(name, visible(value));
+    else if (name === 'title') node.setAttribute(name, escapeInvisible(value));
     else node.setAttribute(name, value === true ? '' : String(value));
   }
   for (const child of children.flat()) {
-    node.append(...present(child).map((part) => (part instanceof Node ? part : visible(part))));
+    node.append(...withoutMissing(child).map((part) => (part instanceof Node ? part : escapeInvisible(part))));
   }
   return node;
 }
 
 /** An element: el('td', { class: 'num' }, '5'). */
-export const el = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
+export const el = (name, attributes, ...children) => setContent(document.createElement(name), attributes, children);
 
 /** Filters out missing nodes, which replaceChildren would insert as the text "null". */
-export const present = (...nodes) => nodes.filter((node) => node !== undefined && node !== null && node !== false);
+export const withoutMissing = (...nodes) => nodes.filter((node) => node !== undefined && node !== null && node !== false);
 
 /** An SVG element. */
-export const svg = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
+export const svg = (name, attributes, ...children) => setContent(document.createElementNS(SVG, name), attributes, children);
 
 /** The element with this id. */
 export const byId = (id) => document.getElementById(id);
@@ -51,37 +51,37 @@ export function setText(id, text) {
 
 /** Sets the text of an element, if it differs. */
 export function setNodeText(node, text) {
-  const shown = visible(text);
-  if (node.textContent !== shown) node.textContent = shown;
+  const escaped = escapeInvisible(text);
+  if (node.textContent !== escaped) node.textContent = escaped;
 }
 
 /**
  * Updates the children of `parent` to represent `items`, in order. Existing elements are reused, which keeps focus,
  * selection and scroll position. `key` identifies an item, `make` creates its element, `update` updates it.
  */
-export function list(parent, items, key, make, update) {
-  const known = new Map([...parent.children].map((node) => [node.dataset.key, node]));
-  let place = parent.firstElementChild;
+export function updateList(parent, items, key, make, update) {
+  const existing = new Map([...parent.children].map((node) => [node.dataset.key, node]));
+  let next = parent.firstElementChild;
   for (const item of items) {
-    const name = key(item);
-    let node = known.get(name);
-    if (node) known.delete(name);
+    const itemKey = key(item);
+    let node = existing.get(itemKey);
+    if (node) existing.delete(itemKey);
     else {
       node = make(item);
-      node.dataset.key = name;
+      node.dataset.key = itemKey;
     }
     update(node, item);
-    if (node === place) place = place.nextElementSibling;
-    else parent.insertBefore(node, place);
+    if (node === next) next = next.nextElementSibling;
+    else parent.insertBefore(node, next);
   }
-  for (const node of known.values()) node.remove();
+  for (const node of existing.values()) node.remove();
 }
 
-/** A word with a colour of its own, such as a status. */
+/** A coloured word, such as a status. */
 export const badge = (word) => el('span', { class: `badge ${word.replace(/[^a-z-]/g, '')}` }, word);
 
 /** Changes the word of a badge. */
-export function rebadge(node, word) {
+export function updateBadge(node, word) {
   if (node.textContent === word) return;
   node.className = `badge ${word.replace(/[^a-z-]/g, '')}`;
   node.textContent = word;
@@ -90,11 +90,11 @@ export function rebadge(node, word) {
 const thousands = new Intl.NumberFormat('en');
 
 /** Formats a number: 1234567 is 1,234,567. */
-export const count = (number) => thousands.format(number ?? 0);
+export const formatCount = (number) => thousands.format(number ?? 0);
 
 /** Formats a rate with few digits. */
-export function rate(number) {
-  if (number >= 100) return count(Math.round(number));
+export function formatRate(number) {
+  if (number >= 100) return formatCount(Math.round(number));
   if (number >= 10 || number === 0) return number.toFixed(0);
   return number.toFixed(1);
 }
@@ -107,18 +107,18 @@ export function formatDuration(seconds) {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;
-  if (seconds < 3600) return parts(seconds, 60, 'min', 1, 's');
-  if (seconds < 86400) return parts(seconds, 3600, 'h', 60, 'min');
-  return parts(seconds, 86400, 'd', 3600, 'h');
+  if (seconds < 3600) return formatTwoUnits(seconds, 60, 'min', 1, 's');
+  if (seconds < 86400) return formatTwoUnits(seconds, 3600, 'h', 60, 'min');
+  return formatTwoUnits(seconds, 86400, 'd', 3600, 'h');
 }
 
-function parts(seconds, large, name, small, rest) {
-  const left = Math.floor((seconds % large) / small);
-  return `${Math.floor(seconds / large)} ${name}${left ? ` ${left} ${rest}` : ''}`;
+function formatTwoUnits(seconds, large, largeUnit, small, smallUnit) {
+  const rest = Math.floor((seconds % large) / small);
+  return `${Math.floor(seconds / large)} ${largeUnit}${rest ? ` ${rest} ${smallUnit}` : ''}`;
 }
 
 /** Formats a size in bytes: 1536 is 1.5 KB. */
-export function bytes(number) {
+export function formatBytes(number) {
   const units = ['B', 'KB', 'MB', 'GB', 'TB'];
   let unit = 0;
   let value = number ?? 0;
@@ -130,25 +130,25 @@ export function bytes(number) {
 }
 
 /** Converts a timestamp of the server to seconds, with microseconds: a Date has milliseconds only. */
-const secondsOf = (text) => Date.parse(text) / 1000 + Number(/\.\d{3}(\d{3})/.exec(text)?.[1] ?? 0) / 1e6;
+const toSeconds = (text) => Date.parse(text) / 1000 + Number(/\.\d{3}(\d{3})/.exec(text)?.[1] ?? 0) / 1e6;
 
 /** Seconds between two timestamps of the server. */
-export const between = (from, to) => (from && to ? Math.max(0, secondsOf(to) - secondsOf(from)) : undefined);
+export const secondsBetween = (from, to) => (from && to ? Math.max(0, toSeconds(to) - toSeconds(from)) : undefined);
 
-/** Formats how long ago a time is, by the server's clock. */
-export function ago(then, now) {
-  const seconds = between(then, now);
+/** Formats the time since `at`, by the server's clock. */
+export function relativeTime(at, now) {
+  const seconds = secondsBetween(at, now);
   if (seconds === undefined) return '';
   if (seconds < 1) return 'just now';
   return seconds < 10 ? `${Math.floor(seconds)} s ago` : `${formatDuration(Math.floor(seconds))} ago`;
 }
 
 /** Formats a timestamp in local time. */
-export const moment = (text) =>
+export const formatTimestamp = (text) =>
   text ? new Date(text).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' }) : '';
 
 /** Formats the time of day. */
-export const clock = (text) => new Date(text).toLocaleTimeString('en-GB', { hour12: false });
+export const formatTimeOfDay = (text) => new Date(text).toLocaleTimeString('en-GB', { hour12: false });
 
 /** Shows a message for a few seconds. */
 export function toast(text, kind = 'good') {

@@ -1,6 +1,6 @@
 // The summary: cards with charts, workers, modules and the result cache.
 
-import { ago, badge, between, byId, bytes, clock, count, el, list, moment, rate, formatDuration, rebadge, setText, visible } from './dom.js';
+import { relativeTime, badge, secondsBetween, byId, formatBytes, formatTimeOfDay, formatCount, el, updateList, formatTimestamp, formatRate, formatDuration, updateBadge, setText, escapeInvisible } from './dom.js';
 import { Chart, Series, quantile } from './charts.js';
 import { get } from './server.js';
 
@@ -16,49 +16,50 @@ let previous = null;
 const recent = [];
 
 export function start() {
-  const formats = { busy: count, success: (top) => `${rate(top)}/s`, failure: (top) => `${rate(top)}/s`, took: formatDuration };
+  const formats = { busy: formatCount, success: (max) => `${formatRate(max)}/s`, failure: (max) => `${formatRate(max)}/s`, time: formatDuration };
   for (const name of Object.keys(formats)) {
     charts[name] = new Chart(byId(`chart-${name}`), formats[name]);
     series[name] = new Series();
   }
-  empty('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
+  showPlaceholder('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
   byId('modules').append(el('p', { class: 'empty' }, 'No modules loaded.'));
 }
 
 /** Shows a placeholder row in an empty table. */
-export function empty(table, columns, text, command) {
+export function showPlaceholder(table, columns, text, command) {
   byId(table).tBodies[0].replaceChildren(
     el('tr', { class: 'empty' }, el('td', { colspan: columns }, text, command && ' ', command && el('code', {}, command))),
   );
 }
 
-/** The connection is lost: the charts get a gap, and the counters may start over. */
-export function lost() {
+/** After a disconnection the charts get a gap, and the counters may restart at 0. */
+export function markDisconnected() {
   if (!previous) return;
   previous = null;
   recent.length = 0;
-  for (const one of Object.values(series)) one.add(null);
+  for (const values of Object.values(series)) values.add(null);
 }
 
-export function show(now) {
-  setText('worker', now.worker_id);
-  setText('version', `v${now.version}`);
-  setText('uptime', `up ${formatDuration(Math.floor(now.uptime_seconds))}`);
-  document.title = `${visible(now.worker_id)} · fastworker`;
-  showQueues(now);
-  showRates(now);
-  showWorkers(now);
-  showCache(now.cache);
+/** Shows an overview, which arrives every second. */
+export function update(overview) {
+  setText('worker', overview.worker_id);
+  setText('version', `v${overview.version}`);
+  setText('uptime', `up ${formatDuration(Math.floor(overview.uptime_seconds))}`);
+  document.title = `${escapeInvisible(overview.worker_id)} · fastworker`;
+  showQueues(overview);
+  showRates(overview);
+  showWorkers(overview);
+  showCache(overview.cache);
 }
 
-function showQueues(now) {
-  const all = now.queues.reduce((sum, queue) => sum + queue.count, 0);
-  const most = Math.max(1, ...now.queues.map((queue) => queue.count));
-  setText('waiting', count(all));
-  setText('due', now.due ? `${count(now.due)} scheduled tasks and retries` : 'no scheduled tasks or retries');
-  list(
+function showQueues(overview) {
+  const total = overview.queues.reduce((sum, queue) => sum + queue.count, 0);
+  const max = Math.max(1, ...overview.queues.map((queue) => queue.count));
+  setText('waiting', formatCount(total));
+  setText('due', overview.due ? `${formatCount(overview.due)} scheduled tasks and retries` : 'no scheduled tasks or retries');
+  updateList(
     byId('queues'),
-    now.queues,
+    overview.queues,
     (queue) => queue.priority,
     (queue) =>
       el(
@@ -68,71 +69,71 @@ function showQueues(now) {
         el('dd', {}, el('span', { class: 'bar' }, el('span')), el('b'), el('small')),
       ),
     (node, queue) => {
-      node.querySelector('.bar span').style.width = `${(100 * queue.count) / most}%`;
-      node.querySelector('b').textContent = count(queue.count);
+      node.querySelector('.bar span').style.width = `${(100 * queue.count) / max}%`;
+      node.querySelector('b').textContent = formatCount(queue.count);
       node.querySelector('small').textContent = queue.count ? formatDuration(queue.oldest_age_seconds) : '';
       node.querySelector('small').title = queue.count ? 'waiting time of the oldest task' : '';
     },
   );
 }
 
-function showRates(now) {
-  const seconds = between(previous?.at, now.at);
+function showRates(overview) {
+  const seconds = secondsBetween(previous?.at, overview.at);
   if (seconds > 0) {
     // A background tab, or a machine that was suspended, receives overviews less often.
-    const times = Math.min(60, Math.max(1, Math.round(seconds)));
-    const per = (to, from) => Math.max(0, to - from) / seconds;
-    for (let n = 0; n < times; n += 1) {
-      series.success.add(per(now.ended.success, previous.ended.success));
-      series.failure.add(per(now.ended.failure, previous.ended.failure));
-      series.busy.add(now.busy);
+    const repeats = Math.min(60, Math.max(1, Math.round(seconds)));
+    const perSecond = (to, from) => Math.max(0, to - from) / seconds;
+    for (let n = 0; n < repeats; n += 1) {
+      series.success.add(perSecond(overview.ended.success, previous.ended.success));
+      series.failure.add(perSecond(overview.ended.failure, previous.ended.failure));
+      series.busy.add(overview.busy);
     }
     recent.push(previous);
     if (recent.length > QUANTILE_WINDOW) recent.shift();
-    const counts = now.took.counts.map((n, index) => n - recent[0].took.counts[index]);
-    const median = quantile(now.took.bounds, counts, 0.5);
-    const high = quantile(now.took.bounds, counts, 0.99);
-    series.took.add(median);
-    setText('took-median', median === null ? '–' : formatDuration(median));
-    setText('took-high', high === null ? 'no task ended recently' : `99 % within ${formatDuration(high)}`);
+    const counts = overview.took.counts.map((n, index) => n - recent[0].took.counts[index]);
+    const median = quantile(overview.took.bounds, counts, 0.5);
+    const p99 = quantile(overview.took.bounds, counts, 0.99);
+    series.time.add(median);
+    setText('time-median', median === null ? '–' : formatDuration(median));
+    setText('time-p99', p99 === null ? 'no task ended recently' : `99 % within ${formatDuration(p99)}`);
   }
-  previous = now;
-  setText('rate-success', rate(series.success.mean(RATE_WINDOW)));
-  setText('rate-failure', rate(series.failure.mean(RATE_WINDOW)));
+  previous = overview;
+  setText('rate-success', formatRate(series.success.mean(RATE_WINDOW)));
+  setText('rate-failure', formatRate(series.failure.mean(RATE_WINDOW)));
   byId('rate-failure').classList.toggle('bad', series.failure.mean(RATE_WINDOW) > 0);
-  setText('success-total', `${count(now.ended.success)} since the start`);
-  const cancelled = now.ended.cancelled ? `, ${count(now.ended.cancelled)} cancelled` : '';
-  setText('failure-total', `${count(now.ended.failure)} since the start${cancelled}`);
-  setText('busy', count(now.busy));
-  setText('slots', `of ${count(now.slots)} slots`);
-  byId('busy-meter').firstElementChild.style.width = `${now.slots ? (100 * now.busy) / now.slots : 0}%`;
-  charts.busy.draw(series.busy.values, now.slots);
+  setText('success-total', `${formatCount(overview.ended.success)} since the start`);
+  const cancelled = overview.ended.cancelled ? `, ${formatCount(overview.ended.cancelled)} cancelled` : '';
+  setText('failure-total', `${formatCount(overview.ended.failure)} since the start${cancelled}`);
+  setText('busy', formatCount(overview.busy));
+  setText('slots', `of ${formatCount(overview.slots)} slots`);
+  byId('busy-meter').firstElementChild.style.width = `${overview.slots ? (100 * overview.busy) / overview.slots : 0}%`;
+  charts.busy.draw(series.busy.values, overview.slots);
   charts.success.draw(series.success.values);
   charts.failure.draw(series.failure.values, 1);
-  charts.took.draw(series.took.values);
+  charts.time.draw(series.time.values);
 }
 
-function showWorkers(now) {
-  const by = (status) => now.workers.filter((worker) => worker.status === status).length;
-  const parts = ['active', 'draining', 'lost'].filter((status) => by(status)).map((status) => `${by(status)} ${status}`);
-  setText('workers-foot', now.workers.length ? `workers: ${parts.join(', ')}` : 'no worker is connected');
-  if (!now.workers.length) {
-    return empty('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
+function showWorkers(overview) {
+  const countOf = (status) => overview.workers.filter((worker) => worker.status === status).length;
+  const parts = ['active', 'draining', 'lost'].filter((status) => countOf(status)).map((status) => `${countOf(status)} ${status}`);
+  setText('workers-foot', overview.workers.length ? `workers: ${parts.join(', ')}` : 'no worker is connected');
+  if (!overview.workers.length) {
+    return showPlaceholder('worker-table', 4, 'No worker yet. Start one:', 'fastworker subworker --task-modules X.wasm');
   }
   const body = byId('worker-table').tBodies[0];
   const order = { active: 0, draining: 1, lost: 2 };
-  const sorted = now.workers.toSorted((a, b) => order[a.status] - order[b.status] || a.id.localeCompare(b.id));
-  list(body, sorted, (worker) => `${worker.id} ${worker.registered_at}`, workerRow, (row, worker) => {
+  const sorted = overview.workers.toSorted((a, b) => order[a.status] - order[b.status] || a.id.localeCompare(b.id));
+  updateList(body, sorted, (worker) => `${worker.id} ${worker.registered_at}`, workerRow, (row, worker) => {
     const [name, status, load, attempts] = row.cells;
     const since = name.querySelector('.since');
-    rebadge(status.firstElementChild, worker.status);
+    updateBadge(status.firstElementChild, worker.status);
     load.querySelector('.bar span').style.width = `${(100 * worker.load) / worker.slots}%`;
     load.querySelector('small').textContent = `${worker.load} of ${worker.slots}`;
-    attempts.textContent = count(worker.attempts);
-    attempts.title = `${count(worker.tasks)} tasks of ${count(worker.modules)} modules are loaded`;
-    const text = worker.status === 'lost' ? `last seen ${ago(worker.last_seen, now.at)}` : `since ${ago(worker.registered_at, now.at).replace(' ago', '')}`;
+    attempts.textContent = formatCount(worker.attempts);
+    attempts.title = `${formatCount(worker.tasks)} tasks of ${formatCount(worker.modules)} modules are loaded`;
+    const text = worker.status === 'lost' ? `last seen ${relativeTime(worker.last_seen, overview.at)}` : `since ${relativeTime(worker.registered_at, overview.at).replace(' ago', '')}`;
     since.textContent = text;
-    since.title = `${visible(worker.address)}, registered ${moment(worker.registered_at)}, last seen ${moment(worker.last_seen)}`;
+    since.title = `${escapeInvisible(worker.address)}, registered ${formatTimestamp(worker.registered_at)}, last seen ${formatTimestamp(worker.last_seen)}`;
   });
 }
 
@@ -149,25 +150,25 @@ function workerRow(worker) {
 }
 
 function showCache(cache) {
-  const bar = (label, part, all, text) =>
+  const bar = (label, value, max, text) =>
     el(
       'div',
       { class: 'fill' },
       el('span', {}, label),
-      el('span', { class: 'bar', 'aria-hidden': 'true' }, widthOf(el('span'), part / Math.max(1, all))),
+      el('span', { class: 'bar', 'aria-hidden': 'true' }, widthOf(el('span'), value / Math.max(1, max))),
       el('small', {}, text),
     );
   const share = (status) =>
-    cache[status] > 0 && el('span', { class: 'share' }, badge(status), ` ${count(cache[status])}`);
-  const gone = [
-    cache.evicted && `${count(cache.evicted)} evicted`,
-    cache.expired && `${count(cache.expired)} expired`,
+    cache[status] > 0 && el('span', { class: 'share' }, badge(status), ` ${formatCount(cache[status])}`);
+  const removed = [
+    cache.evicted && `${formatCount(cache.evicted)} evicted`,
+    cache.expired && `${formatCount(cache.expired)} expired`,
   ].filter(Boolean);
   byId('cache').replaceChildren(
-    bar('Results', cache.size, cache.size_max, `${count(cache.size)} of ${count(cache.size_max)}`),
-    bar('Memory', cache.bytes, cache.bytes_max, `${bytes(cache.bytes)} of ${bytes(cache.bytes_max)}`),
+    bar('Results', cache.size, cache.size_max, `${formatCount(cache.size)} of ${formatCount(cache.size_max)}`),
+    bar('Memory', cache.bytes, cache.bytes_max, `${formatBytes(cache.bytes)} of ${formatBytes(cache.bytes_max)}`),
     el('p', { class: 'shares' }, share('success'), share('failure'), share('cancelled'), !cache.size && 'No results yet.'),
-    el('p', { class: 'note' }, `Results are kept for ${formatDuration(cache.ttl_seconds)}. `, gone.length ? `${gone.join(', ')}.` : ''),
+    el('p', { class: 'note' }, `Results are kept for ${formatDuration(cache.ttl_seconds)}. `, removed.length ? `${removed.join(', ')}.` : ''),
   );
 }
 
@@ -182,7 +183,7 @@ let isLoading = false;
 let loadAgain = false;
 
 /** Loads the modules and shows them. */
-export async function showModules() {
+export async function loadModules() {
   if (isLoading) {
     loadAgain = true;
     return;
@@ -194,12 +195,12 @@ export async function showModules() {
     const names = new Set(modules.flatMap((module) => module.tasks.map((task) => task.name)));
     byId('task-names').replaceChildren(...[...names].sort().map((name) => el('option', { value: name })));
   } catch {
-    // The event stream reports when the server does not answer.
+    // The event stream reports when the server does not respond.
   }
   isLoading = false;
   if (loadAgain) {
     loadAgain = false;
-    setTimeout(showModules, 500);
+    setTimeout(loadModules, 500);
   }
 }
 
@@ -217,7 +218,7 @@ function drawModules(loaded) {
   parent.querySelector(':scope > .empty')?.remove();
   const sorted = [...versions].sort(([, a], [, b]) => a.name.localeCompare(b.name) || b.loaded_at.localeCompare(a.loaded_at));
   const state = ([key, module]) => `${key} ${module.workers.join()}`;
-  list(parent, sorted, state, ([, module]) => moduleEntry(module), () => {});
+  updateList(parent, sorted, state, ([, module]) => moduleEntry(module), () => {});
 }
 
 function moduleEntry(module) {
@@ -232,11 +233,11 @@ function moduleEntry(module) {
       el('code', { title: `BLAKE3 ${module.hash}` }, module.hash.slice(0, 16)),
       module.status !== 'loaded' && badge(module.status),
       error && module.status !== 'broken' && badge('refused'),
-      el('small', {}, module.hash ? `${bytes(module.size)} · ${count(module.tasks.length)} ${module.tasks.length === 1 ? 'task' : 'tasks'} · loaded ${clock(module.loaded_at)}` : module.path),
+      el('small', {}, module.hash ? `${formatBytes(module.size)} · ${formatCount(module.tasks.length)} ${module.tasks.length === 1 ? 'task' : 'tasks'} · loaded ${formatTimeOfDay(module.loaded_at)}` : module.path),
       el('small', { class: 'on' }, module.workers.join(', ')),
     ),
-    error && el('pre', { class: 'bad' }, `${moment(error.at)}: ${error.message}`),
-    el('p', { class: 'note' }, module.hash ? `${module.path} · ${module.engine} engine · loaded ${moment(module.loaded_at)}` : `${module.path} · ${module.status === 'loading' ? 'compiling, or registering its tasks' : 'could not be loaded'}`),
+    error && el('pre', { class: 'bad' }, `${formatTimestamp(error.at)}: ${error.message}`),
+    el('p', { class: 'note' }, module.hash ? `${module.path} · ${module.engine} engine · loaded ${formatTimestamp(module.loaded_at)}` : `${module.path} · ${module.status === 'loading' ? 'compiling, or registering its tasks' : 'could not be loaded'}`),
     module.imports.length > 0 && el('p', { class: 'note' }, `imports ${module.imports.join(', ')}`),
     el('ul', {}, module.tasks.map((task) => el('li', {}, el('code', {}, signature(task)), task.documentation && el('p', {}, task.documentation)))),
   );
@@ -244,14 +245,14 @@ function moduleEntry(module) {
 
 /** The signature of a task. */
 function signature(task) {
-  // The schema comes from the module and may contain anything.
+  // The schema comes from the module and may contain any value.
   const { parameters, result } = task.schema ?? {};
-  const shown = (Array.isArray(parameters) ? parameters : [])
+  const parameterList = (Array.isArray(parameters) ? parameters : [])
     .filter(Boolean)
-    .map(({ name, type, required }) => `${word(name)}${required ? '' : '?'}${type ? `: ${word(type)}` : ''}`);
+    .map(({ name, type, required }) => `${stringOrEllipsis(name)}${required ? '' : '?'}${type ? `: ${stringOrEllipsis(type)}` : ''}`);
   const type = typeof result === 'string' ? result : result?.type;
-  return `${task.name}(${shown.join(', ')})${type ? ` → ${word(type)}` : ''}`;
+  return `${task.name}(${parameterList.join(', ')})${type ? ` → ${stringOrEllipsis(type)}` : ''}`;
 }
 
-/** Replaces anything that is not a string. */
-const word = (value) => (typeof value === 'string' ? value : '…');
+/** Replaces a value that is not a string. */
+const stringOrEllipsis = (value) => (typeof value === 'string' ? value : '…');

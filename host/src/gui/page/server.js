@@ -1,34 +1,34 @@
 // Requests to the control plane, and the stream of events.
 //
-// The stream is read with fetch, since EventSource cannot send a key. It reconnects by itself, and continues after
+// The stream is read with fetch, since EventSource cannot send a key. It reconnects automatically, and continues after
 // the last event that it received.
 
-const KEY = 'fastworker-api-key';
-let askForKey = null;
+const KEY_ITEM = 'fastworker-api-key';
+let requestKey = null;
 
-/** Sets the function that asks the user for the key and returns a promise of it. */
-export function onKeyNeeded(ask) {
-  askForKey = ask;
+/** Sets the function that requests the key from the user and returns a promise of it. */
+export function setKeyRequester(requester) {
+  requestKey = requester;
 }
 
 const headers = () => {
-  const key = sessionStorage.getItem(KEY);
+  const key = sessionStorage.getItem(KEY_ITEM);
   return key ? { authorization: `Bearer ${key}` } : {};
 };
 
 let pendingKey = null;
 
-/** Fetches, and asks for the key until the server accepts it. */
+/** Fetches, and requests the key until the server accepts it. */
 async function fetchWithKey(path, options = {}) {
   for (;;) {
-    const usedKey = sessionStorage.getItem(KEY);
+    const usedKey = sessionStorage.getItem(KEY_ITEM);
     const response = await fetch(path, { ...options, headers: { ...options.headers, ...headers() } });
-    if (response.status !== 401 || !askForKey) return response;
+    if (response.status !== 401 || !requestKey) return response;
     await response.body?.cancel();
-    // Another request may have asked for the key in the meantime.
-    if (usedKey !== sessionStorage.getItem(KEY)) continue;
-    pendingKey ??= askForKey(usedKey !== null).then((key) => {
-      sessionStorage.setItem(KEY, key);
+    // Another request may have obtained the key already.
+    if (usedKey !== sessionStorage.getItem(KEY_ITEM)) continue;
+    pendingKey ??= requestKey(usedKey !== null).then((key) => {
+      sessionStorage.setItem(KEY_ITEM, key);
       pendingKey = null;
     });
     await pendingKey;
@@ -53,53 +53,53 @@ const RETRY_DELAY_MAX = 10000;
 /** Time without data after which the stream counts as broken; longer than the heartbeat interval. */
 const SILENCE_TIMEOUT = 25000;
 /** Maximum number of events to process at once; older ones are skipped. */
-const READ_MAX = 200;
+const BATCH_MAX = 200;
 
 /**
  * Follows the events without end. Calls `onEvent(kind, data)` for each event, `onSkipped(count)` when events were
- * skipped, and `onConnection(state, wait)` when the connection is `open` or `away`.
+ * skipped, and `onConnection(state, retryDelay)` when the connection is `open` or `disconnected`.
  */
 export async function follow({ onEvent, onSkipped, onConnection }) {
   let last = null;
   let delay = RETRY_DELAY_MIN;
   for (;;) {
-    const stop = new AbortController();
-    let silence;
+    const controller = new AbortController();
+    let silenceTimer;
     const restartTimer = () => {
-      clearTimeout(silence);
-      silence = setTimeout(() => stop.abort(), SILENCE_TIMEOUT);
+      clearTimeout(silenceTimer);
+      silenceTimer = setTimeout(() => controller.abort(), SILENCE_TIMEOUT);
     };
     try {
       const response = await fetchWithKey('/api/events?overview=true&recent=60', {
-        signal: stop.signal,
+        signal: controller.signal,
         headers: last === null ? {} : { 'last-event-id': last },
       });
       if (!response.ok) throw new Error(`the server responded with status ${response.status}`);
       onConnection('open');
       delay = RETRY_DELAY_MIN;
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      let rest = '';
+      let incomplete = '';
       for (;;) {
         restartTimer();
         const { value, done } = await reader.read();
         if (done) break;
-        const frames = (rest + value).split('\n\n');
-        rest = frames.pop();
-        last = read(frames, last, onEvent, onSkipped);
+        const frames = (incomplete + value).split('\n\n');
+        incomplete = frames.pop();
+        last = processFrames(frames, last, onEvent, onSkipped);
       }
     } catch {
       // Every error is handled below.
     }
-    clearTimeout(silence);
-    onConnection('away', delay);
+    clearTimeout(silenceTimer);
+    onConnection('disconnected', delay);
     await new Promise((resume) => setTimeout(resume, delay));
     delay = Math.min(delay * 1.6, RETRY_DELAY_MAX);
   }
 }
 
 /** Processes frames, skipping older events if there are too many. Returns the number of the last event. */
-function read(frames, last, onEvent, onSkipped) {
-  let excess = frames.filter((frame) => frame.startsWith('id:')).length - READ_MAX;
+function processFrames(frames, last, onEvent, onSkipped) {
+  let excess = frames.filter((frame) => frame.startsWith('id:')).length - BATCH_MAX;
   if (excess > 0) onSkipped(excess);
   for (const frame of frames) {
     if (frame.startsWith('id:')) {

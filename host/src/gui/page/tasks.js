@@ -1,22 +1,22 @@
 // The list of tasks, which is refreshed when a task changes, at most once per second.
 
-import { ago, badge, between, byId, count, el, formatDuration, list, moment, rebadge, setNodeText, setText, visible } from './dom.js';
+import { relativeTime, badge, secondsBetween, byId, formatCount, el, formatDuration, updateList, formatTimestamp, updateBadge, setNodeText, setText, escapeInvisible } from './dom.js';
 import { get } from './server.js';
 import * as detail from './detail.js';
-import { empty } from './overview.js';
+import { showPlaceholder } from './overview.js';
 
-const PAGE = 15;
+const PAGE_SIZE = 15;
 const REFRESH_INTERVAL = 1000;
 
 const TABS = [
-  { name: 'Activity', status: 'started,success,failure,cancelled', none: 'No task has run yet. Submit one:' },
-  { name: 'Running', status: 'started', none: 'No running tasks.' },
-  { name: 'Waiting', status: 'pending,scheduled,retrying', none: 'No waiting tasks.' },
-  { name: 'Failed', status: 'failure', none: 'No failed tasks in the result cache.' },
-  { name: 'Done', status: 'success', none: 'No completed tasks in the result cache.' },
-  { name: 'Cancelled', status: 'cancelled', none: 'No cancelled tasks in the result cache.' },
+  { name: 'Activity', status: 'started,success,failure,cancelled', placeholder: 'No task has run yet. Submit one:' },
+  { name: 'Running', status: 'started', placeholder: 'No running tasks.' },
+  { name: 'Waiting', status: 'pending,scheduled,retrying', placeholder: 'No waiting tasks.' },
+  { name: 'Failed', status: 'failure', placeholder: 'No failed tasks in the result cache.' },
+  { name: 'Done', status: 'success', placeholder: 'No completed tasks in the result cache.' },
+  { name: 'Cancelled', status: 'cancelled', placeholder: 'No cancelled tasks in the result cache.' },
 ];
-const SUBMIT = 'fastworker submit --task-name add --args 5 3';
+const SUBMIT_EXAMPLE = 'fastworker submit --task-name add --args 5 3';
 
 let tab = TABS[0];
 let offset = 0;
@@ -25,8 +25,8 @@ let total = 0;
 
 export function start() {
   byId('task-tabs').append(
-    ...TABS.map((one) =>
-      el('button', { type: 'button', 'aria-pressed': one === tab, onclick: () => choose(one) }, one.name),
+    ...TABS.map((item) =>
+      el('button', { type: 'button', 'aria-pressed': item === tab, onclick: () => selectTab(item) }, item.name),
     ),
   );
   byId('task-filters').addEventListener('submit', (event) => {
@@ -41,21 +41,21 @@ export function start() {
       refresh();
     });
   }
-  byId('task-newer').addEventListener('click', () => turn(-PAGE));
-  byId('task-older').addEventListener('click', () => turn(PAGE));
-  document.addEventListener('visibilitychange', () => !document.hidden && changed());
-  empty('task-table', 7, 'Loading…');
+  byId('task-newer').addEventListener('click', () => changePage(-PAGE_SIZE));
+  byId('task-older').addEventListener('click', () => changePage(PAGE_SIZE));
+  document.addEventListener('visibilitychange', () => !document.hidden && scheduleRefresh());
+  showPlaceholder('task-table', 7, 'Loading…');
 }
 
-function choose(one) {
-  tab = one;
+function selectTab(selected) {
+  tab = selected;
   offset = 0;
   for (const button of byId('task-tabs').children) button.setAttribute('aria-pressed', button.textContent === tab.name);
   refresh();
 }
 
-function turn(by) {
-  offset = Math.max(0, offset + by);
+function changePage(delta) {
+  offset = Math.max(0, offset + delta);
   refresh();
 }
 
@@ -72,10 +72,10 @@ export function showWorkers(workers) {
 }
 
 /** Called every second: updates the times. */
-export function tick(now) {
+export function updateTimes(now) {
   serverTime = now;
   const rows = byId('task-table').tBodies[0].rows;
-  listed.forEach((task, index) => rows[index].dataset.key === task.task_id && showTimes(rows[index], task));
+  listedTasks.forEach((task, index) => rows[index].dataset.key === task.task_id && showTimes(rows[index], task));
 }
 
 // --- Loading ---
@@ -87,11 +87,11 @@ let loadAgain = false;
 /** Whether a listed task is running: then the list is refreshed to show its progress. */
 let hasRunning = false;
 /** The listed tasks, and the server's time at the last overview. */
-let listed = [];
+let listedTasks = [];
 let serverTime = null;
 
 /** Schedules a refresh after a task has changed. */
-export function changed() {
+export function scheduleRefresh() {
   if (timer || document.hidden) return;
   timer = setTimeout(refresh, Math.max(0, loadedAt + REFRESH_INTERVAL - performance.now()));
 }
@@ -107,7 +107,7 @@ async function refresh() {
   loadedAt = performance.now();
   const query = new URLSearchParams({
     status: tab.status,
-    limit: PAGE,
+    limit: PAGE_SIZE,
     offset,
     // The list does not show results, which may be large.
     results: false,
@@ -125,7 +125,7 @@ async function refresh() {
   if (loadAgain) {
     loadAgain = false;
     refresh();
-  } else if (hasRunning) changed();
+  } else if (hasRunning) scheduleRefresh();
 }
 
 // --- Showing ---
@@ -134,17 +134,17 @@ function draw(page) {
   shown = page.tasks.length;
   total = page.total;
   hasRunning = page.tasks.some((task) => task.status === 'started');
-  listed = page.tasks;
-  const filtered = byId('filter-name').value.trim() || byId('filter-worker').value;
+  listedTasks = page.tasks;
+  const isFiltered = byId('filter-name').value.trim() || byId('filter-worker').value;
   if (!shown) {
-    const first = tab === TABS[0] && !filtered && !offset;
-    empty('task-table', 7, filtered ? 'No tasks match.' : tab.none, first && SUBMIT);
+    const isUnused = tab === TABS[0] && !isFiltered && !offset;
+    showPlaceholder('task-table', 7, isFiltered ? 'No tasks match.' : tab.placeholder, isUnused && SUBMIT_EXAMPLE);
   } else {
     const body = byId('task-table').tBodies[0];
-    list(body, page.tasks, (task) => task.task_id, row, update);
+    updateList(body, page.tasks, (task) => task.task_id, row, updateRow);
   }
-  const more = page.complete ? '' : ' at least';
-  setText('task-count', shown ? `${count(offset + 1)} to ${count(offset + shown)} of${more} ${count(total)}` : '');
+  const atLeast = page.complete ? '' : ' at least';
+  setText('task-count', shown ? `${formatCount(offset + 1)} to ${formatCount(offset + shown)} of${atLeast} ${formatCount(total)}` : '');
   byId('task-newer').disabled = offset === 0;
   byId('task-older').disabled = offset + shown >= total;
 }
@@ -169,19 +169,19 @@ function row(task) {
     el('td', { 'data-label': 'Priority' }, el('span', { class: `priority ${task.priority}` }, task.priority)),
     el('td', { 'data-label': 'Worker' }),
     el('td', { 'data-label': 'Attempt', class: 'num' }),
-    el('td', { 'data-label': 'Took', class: 'num' }),
-    el('td', { 'data-label': 'When' }),
+    el('td', { 'data-label': 'Duration', class: 'num' }),
+    el('td', { 'data-label': 'Last change' }),
   );
 }
 
-function update(node, task) {
+function updateRow(node, task) {
   const [name, status, , worker, attempt] = node.cells;
   const why = name.querySelector('.why');
   const progress = task.status === 'started' ? task.progress : null;
   why.classList.toggle('bad', !progress);
   if (progress) showProgress(why, progress);
   else setNodeText(why, task.error ?? '');
-  rebadge(status.firstElementChild, task.status);
+  updateBadge(status.firstElementChild, task.status);
   setNodeText(worker, task.worker_id ?? '–');
   worker.toggleAttribute('data-default', !task.worker_id);
   attempt.textContent = task.attempt || '–';
@@ -190,17 +190,17 @@ function update(node, task) {
 }
 
 function showTimes(node, task) {
-  const [, , , , , took, when] = node.cells;
+  const [, , , , , duration, lastChange] = node.cells;
   const now = serverTime ?? new Date().toISOString();
-  took.textContent = formatDuration(between(task.started_at, task.completed_at ?? (task.started_at && now))) || '–';
+  duration.textContent = formatDuration(secondsBetween(task.started_at, task.completed_at ?? (task.started_at && now))) || '–';
   const at = task.completed_at ?? task.started_at ?? task.created_at;
-  when.textContent = ago(at, now);
-  when.title = moment(at);
+  lastChange.textContent = relativeTime(at, now);
+  lastChange.title = formatTimestamp(at);
 }
 
 function showProgress(node, progress) {
-  const text = progress.total ? `${count(progress.done)} of ${count(progress.total)}` : count(progress.done);
+  const text = progress.total ? `${formatCount(progress.done)} of ${formatCount(progress.total)}` : formatCount(progress.done);
   const bar = el('span', { class: 'bar' }, el('span'));
   bar.firstElementChild.style.width = `${progress.total ? (100 * progress.done) / progress.total : 0}%`;
-  node.replaceChildren(bar, visible(` ${[text, progress.message].filter(Boolean).join(' · ')}`));
+  node.replaceChildren(bar, escapeInvisible(` ${[text, progress.message].filter(Boolean).join(' · ')}`));
 }

@@ -7,14 +7,15 @@ use std::{
     time::Duration,
 };
 
-use super::Failure;
+use super::CliError;
 use crate::config::Address;
 
 /// Timeout for resolving a host name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The error for a host name in `option` that cannot be resolved.
-pub(super) fn unknown_host(code: u8, host: &str, option: &str) -> Failure {
-    Failure::new(code, format!("the host '{host}' of {option} cannot be resolved"))
+pub(super) fn unknown_host(code: u8, host: &str, option: &str) -> CliError {
+    CliError::new(code, format!("the host '{host}' of {option} cannot be resolved"))
         .hint("check the name, or use an IP address")
 }
 

@@ -3,12 +3,12 @@
 use std::io;
 
 use super::{
-    Failure,
+    CliError,
     host::{is_unknown_host, unknown_host},
     os_message,
 };
 use crate::{
-    cli::{NOT_FOUND, TASK_FAILED, UNREACHABLE, WRONG_USAGE},
+    cli::{EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_USAGE},
     config::{Address, ExposureError},
     gui::GuiError,
     protocol::RefusalCode,
@@ -18,23 +18,23 @@ use crate::{
     transport::OpenError,
 };
 
-impl From<ModulesError> for Failure {
+impl From<ModulesError> for CliError {
     fn from(error: ModulesError) -> Self {
         match &error {
             ModulesError::Source(SourceError::Pattern { .. }) => {
-                Self::new(WRONG_USAGE, error).hint("write a pattern like 'build/*.wasm'")
+                Self::new(EXIT_USAGE, error).hint("write a pattern like 'build/*.wasm'")
             }
-            ModulesError::Source(_) => Self::new(NOT_FOUND, error)
+            ModulesError::Source(_) => Self::new(EXIT_NOT_FOUND, error)
                 .hint("specify .wasm files, folders that contain some, or patterns such as 'build/*.wasm'"),
             ModulesError::Load(errors) => {
                 let hint = errors.first().and_then(|error| hint_of(&error.why));
-                let failure = Self::new(WRONG_USAGE, &error);
+                let failed = Self::new(EXIT_USAGE, &error);
                 match hint {
-                    Some(hint) => failure.hint(hint),
-                    None => failure,
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
                 }
             }
-            ModulesError::Runtime(_) => Self::new(TASK_FAILED, error),
+            ModulesError::Runtime(_) => Self::new(EXIT_FAILURE, error),
         }
     }
 }
@@ -59,95 +59,96 @@ fn hint_of(why: &ModuleError) -> Option<&'static str> {
     }
 }
 
-impl From<ControlPlaneError> for Failure {
+impl From<ControlPlaneError> for CliError {
     fn from(error: ControlPlaneError) -> Self {
         let message = error.to_string();
         match error {
             ControlPlaneError::Modules(error) => error.into(),
-            ControlPlaneError::Open(error @ OpenError::InUse { .. }) => Self::new(TASK_FAILED, error).hint(
+            ControlPlaneError::Open(error @ OpenError::InUse { .. }) => Self::new(EXIT_FAILURE, error).hint(
                 "another control plane may be running: set other ports with --base-address, --discovery-address and \
                  --subworker-port",
             ),
             ControlPlaneError::Open(error) => error.into(),
             ControlPlaneError::Exposed(ExposureError::NotLoopback(address)) if is_unknown_host(&address) => {
-                unknown_host(WRONG_USAGE, address.host(), &address.to_string())
+                unknown_host(EXIT_USAGE, address.host(), &address.to_string())
             }
-            ControlPlaneError::Exposed(ExposureError::NotLoopback(_)) => Self::new(WRONG_USAGE, message)
+            ControlPlaneError::Exposed(ExposureError::NotLoopback(_)) => Self::new(EXIT_USAGE, message)
                 .hint("listen on 127.0.0.1, or use --insecure on a network where everyone is trusted"),
-            ControlPlaneError::Exposed(ExposureError::NotDialable(_)) => Self::new(WRONG_USAGE, message)
+            ControlPlaneError::Exposed(ExposureError::NotDialable(_)) => Self::new(EXIT_USAGE, message)
                 .hint("set the address that others connect to, such as --advertise-address tcp://10.0.0.5:5555"),
-            ControlPlaneError::Address(_) => Self::new(WRONG_USAGE, message),
-            ControlPlaneError::WorkerId(_) => Self::new(WRONG_USAGE, message).hint("choose another --worker-id"),
+            ControlPlaneError::Address(_) => Self::new(EXIT_USAGE, message),
+            ControlPlaneError::WorkerId(_) => Self::new(EXIT_USAGE, message).hint("choose another --worker-id"),
             ControlPlaneError::Worker(error) => error.into(),
             ControlPlaneError::Gui(error) => error.into(),
-            ControlPlaneError::Thread(_) => Self::new(TASK_FAILED, message),
+            ControlPlaneError::Thread(_) => Self::new(EXIT_FAILURE, message),
         }
     }
 }
 
-impl From<GuiError> for Failure {
+impl From<GuiError> for CliError {
     fn from(error: GuiError) -> Self {
         let message = error.to_string();
         let is_unknown =
             |host: &str| format!("tcp://{host}:1").parse().is_ok_and(|address: Address| is_unknown_host(&address));
         match error {
             GuiError::Listen { host, .. } | GuiError::Exposed(host) if is_unknown(&host) => {
-                unknown_host(WRONG_USAGE, &host, "--gui-host")
+                unknown_host(EXIT_USAGE, &host, "--gui-host")
             }
             GuiError::Health { address, .. } if is_unknown(address.host()) => {
-                unknown_host(WRONG_USAGE, address.host(), "--health-address")
+                unknown_host(EXIT_USAGE, address.host(), "--health-address")
             }
-            GuiError::Health { address, why } => {
-                Self::new(TASK_FAILED, format!("cannot listen on the health address {address}: {}", listen_error(&why)))
-                    .hint("choose another --health-address; port 0 selects any free port")
-            }
-            GuiError::Exposed(_) => Self::new(WRONG_USAGE, message).hint(
+            GuiError::Health { address, error } => Self::new(
+                EXIT_FAILURE,
+                format!("cannot listen on the health address {address}: {}", listen_error(&error)),
+            )
+            .hint("choose another --health-address; port 0 selects any free port"),
+            GuiError::Exposed(_) => Self::new(EXIT_USAGE, message).hint(
                 "set a key with FASTWORKER_GUI_API_KEY, or use --insecure on a network where everyone is trusted",
             ),
-            GuiError::Listen { host, port, why } => {
-                let why = listen_error(&why);
-                Self::new(TASK_FAILED, format!("the web interface cannot listen on {host}:{port}: {why}"))
+            GuiError::Listen { host, port, error } => {
+                let reason = listen_error(&error);
+                Self::new(EXIT_FAILURE, format!("the web interface cannot listen on {host}:{port}: {reason}"))
                     .hint("choose another port with --gui-port (0 selects any free port), or disable the web interface with --no-gui")
             }
         }
     }
 }
 
-/// Why listening on an address fails.
-fn listen_error(why: &io::Error) -> String {
-    match why.kind() {
+/// The reason why listening on an address fails.
+fn listen_error(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::AddrInUse => "the port is in use by another program".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this machine does not have this address".to_owned(),
-        _ => os_message(why),
+        _ => os_message(error),
     }
 }
 
-impl From<WorkerError> for Failure {
+impl From<WorkerError> for CliError {
     fn from(error: WorkerError) -> Self {
         let message = error.to_string();
         match error {
             WorkerError::Refused(refusal) => match refusal.code {
                 RefusalCode::WorkerIdReserved => {
-                    Self::new(WRONG_USAGE, refusal).hint("give this worker another --worker-id")
+                    Self::new(EXIT_USAGE, refusal).hint("give this worker another --worker-id")
                 }
-                RefusalCode::Stopping => Self::new(UNREACHABLE, refusal).hint("try again once it has restarted"),
-                _ => Self::new(WRONG_USAGE, message),
+                RefusalCode::Stopping => Self::new(EXIT_UNREACHABLE, refusal).hint("try again once it has restarted"),
+                _ => Self::new(EXIT_USAGE, message),
             },
-            WorkerError::UnexpectedReply => Self::new(WRONG_USAGE, message),
-            WorkerError::IdInUse { .. } => Self::new(WRONG_USAGE, message).hint(
+            WorkerError::UnexpectedReply => Self::new(EXIT_USAGE, message),
+            WorkerError::IdInUse { .. } => Self::new(EXIT_USAGE, message).hint(
                 "stop the other worker, choose another --worker-id for this one, or wait longer with --timeout; \
                  see: fastworker workers",
             ),
-            WorkerError::Call(_) => Self::new(UNREACHABLE, message).hint(
-                "the control plane answers, but its subworker port does not: see its --subworker-port and \
+            WorkerError::Call(_) => Self::new(EXIT_UNREACHABLE, message).hint(
+                "the control plane replies, but its subworker port does not: see its --subworker-port and \
                  --advertise-address",
             ),
-            WorkerError::Thread(_) => Self::new(TASK_FAILED, message),
+            WorkerError::Thread(_) => Self::new(EXIT_FAILURE, message),
         }
     }
 }
 
-impl From<SubWorkerError> for Failure {
+impl From<SubWorkerError> for CliError {
     fn from(error: SubWorkerError) -> Self {
         match error {
             SubWorkerError::Modules(error) => error.into(),

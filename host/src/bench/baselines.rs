@@ -26,7 +26,7 @@ use crate::{
 const REQUEST: [u8; 100] = [b'x'; 100];
 /// Timeout for a reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Number of concurrent requests in the cases with many.
+/// Number of concurrent requests in the cases with many in flight.
 pub(super) const IN_FLIGHT: usize = 64;
 
 /// Listens, and replies to each request with the request itself.
@@ -47,9 +47,9 @@ pub fn echo(address: &str) -> Result<Box<dyn Server>, OpenError> {
     Nng.serve(address, OPEN_REQUESTS_MAX, Arc::new(Echo))
 }
 
-/// Seconds of each round trip, one after another.
-pub(super) async fn raw_sequential(caller: &dyn Caller, turn: Duration) -> Result<Vec<f64>, BenchError> {
-    let until = Instant::now() + turn;
+/// Makes sequential round trips for a sample window. Returns the seconds of each.
+pub(super) async fn transport_sequential(caller: &dyn Caller, window: Duration) -> Result<Vec<f64>, BenchError> {
+    let until = Instant::now() + window;
     let mut samples = Vec::new();
     while Instant::now() < until {
         let sent = Instant::now();
@@ -59,18 +59,18 @@ pub(super) async fn raw_sequential(caller: &dyn Caller, turn: Duration) -> Resul
     Ok(samples)
 }
 
-/// Round trips per second with many concurrent requests.
-pub(super) async fn raw_in_flight(caller: &dyn Caller, turn: Duration) -> Result<f64, BenchError> {
+/// Makes concurrent round trips for a sample window. Returns round trips per second.
+pub(super) async fn transport_in_flight(caller: &dyn Caller, window: Duration) -> Result<f64, BenchError> {
     let started = Instant::now();
-    let one = async || -> Result<u32, BenchError> {
+    let call_repeatedly = async || -> Result<u32, BenchError> {
         let mut count = 0;
-        while started.elapsed() < turn {
+        while started.elapsed() < window {
             transport::call(caller, &REQUEST, REPLY_TIMEOUT, <[u8]>::len).await?;
             count += 1;
         }
         Ok(count)
     };
-    let counts = join_all((0..IN_FLIGHT).map(|_| one())).await;
+    let counts = join_all((0..IN_FLIGHT).map(|_| call_repeatedly())).await;
     let count: u32 = counts.into_iter().sum::<Result<u32, BenchError>>()?;
     Ok(f64::from(count) / started.elapsed().as_secs_f64())
 }
@@ -98,7 +98,7 @@ impl RuntimeAlone {
         let started = Instant::now();
         thread::scope(|scope| {
             let run = || {
-                count.fetch_add(self.run_for(plan.turn), Ordering::Relaxed);
+                count.fetch_add(self.run_repeatedly(plan.window), Ordering::Relaxed);
             };
             for _ in 1..plan.slots {
                 // With fewer threads the figure is lower, which is better than a panic.
@@ -113,12 +113,12 @@ impl RuntimeAlone {
         count / started.elapsed().as_secs_f64()
     }
 
-    fn run_for(&self, turn: Duration) -> u64 {
+    fn run_repeatedly(&self, window: Duration) -> u64 {
         let Some(module) = self.catalog.find(TASK) else { return 0 };
         let mut slot = self.runtime.slot(Arc::new(DiscardReports));
         let (task_id, kwargs) = (TaskId::new(), Json::empty_object());
         let args = Json::of(&(5, 3)).unwrap_or_else(|_| Json::empty_array());
-        let until = Instant::now() + turn;
+        let until = Instant::now() + window;
         let mut count = 0;
         while Instant::now() < until {
             let ended = slot.run(

@@ -1,11 +1,11 @@
-//! Why a command failed: the message, a hint on what to do, and the exit code.
+//! The error of a command: the message, a hint on what to do, and the exit code.
 //!
 //! All errors of the program are converted to messages here, by one `From` per error type in [`client`] and
 //! [`server`]. There is no hint if it would only repeat the message.
 
 use std::{fmt, io, time::Duration};
 
-use super::{INTERRUPTED, NOT_FOUND};
+use super::{EXIT_INTERRUPTED, EXIT_NOT_FOUND};
 use crate::{client::ClientError, nearest::did_you_mean, task::TaskId};
 
 mod client;
@@ -13,39 +13,39 @@ mod host;
 mod server;
 
 /// The hint if there is no control plane.
-const START_ONE: &str = "start one with: fastworker control-plane --task-modules X.wasm";
+const START_CONTROL_PLANE_HINT: &str = "start one with: fastworker control-plane --task-modules X.wasm";
 
-/// Why a command failed.
+/// The error of a command.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct CliError {
     pub(super) code: u8,
     pub(super) message: String,
     pub(super) hint: Option<String>,
-    /// The task that the failure is about, if there is one.
+    /// The task that the error is about, if there is one.
     pub(super) task_id: Option<TaskId>,
 }
 
-impl Failure {
+impl CliError {
     pub(super) fn new(code: u8, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string(), hint: None, task_id: None }
     }
 
     /// The command was interrupted by a signal.
     pub(super) fn interrupted() -> Self {
-        Self::new(INTERRUPTED, "interrupted")
+        Self::new(EXIT_INTERRUPTED, "interrupted")
     }
 
-    /// The task has not ended in time.
-    pub(super) fn not_ended(id: &TaskId, waited: Duration) -> Self {
+    /// The task has not ended within the timeout.
+    pub(super) fn timed_out(id: &TaskId, waited: Duration) -> Self {
         ClientError::TimedOut { task_id: id.clone(), waited }.into()
     }
 
-    /// If the command was interrupted, adds that the task continues to run.
-    pub(super) fn with_running_task(self, id: &TaskId) -> Self {
-        if self.code != INTERRUPTED {
+    /// If the command was interrupted, returns an error that states that the task continues to run.
+    pub(super) fn for_interrupted_task(self, id: &TaskId) -> Self {
+        if self.code != EXIT_INTERRUPTED {
             return self;
         }
-        Self::new(INTERRUPTED, format!("interrupted; task {id} continues to run"))
+        Self::new(EXIT_INTERRUPTED, format!("interrupted; task {id} continues to run"))
             .hint(format!("wait for it with: fastworker result {id} --wait; or cancel it with: fastworker cancel {id}"))
             .for_task(id)
     }
@@ -64,26 +64,26 @@ impl Failure {
         self
     }
 
-    /// Sets the task that the failure is about.
+    /// Sets the task that the error is about.
     pub(super) fn for_task(mut self, id: &TaskId) -> Self {
         self.task_id = Some(id.clone());
         self
     }
 
-    /// An unknown name, with similar names as the hint, or `otherwise` if there are none.
-    pub(super) fn unknown<'a>(
-        what: &str,
+    /// The error for a name that does not exist. The hint gives similar names, or is `otherwise` if there are none.
+    pub(super) fn not_found<'a>(
+        kind: &str,
         name: &str,
         known: impl IntoIterator<Item = &'a str>,
         otherwise: impl Into<String>,
     ) -> Self {
         let hint = did_you_mean(name, known).unwrap_or_else(|| otherwise.into());
-        Self::new(NOT_FOUND, format!("there is no {what} '{name}'")).hint(hint)
+        Self::new(EXIT_NOT_FOUND, format!("there is no {kind} '{name}'")).hint(hint)
     }
 }
 
 /// The message of an I/O error, without the number of the operating system.
 pub(super) fn os_message(error: &io::Error) -> String {
     let message = error.to_string();
-    message.split_once(" (os error").map(|(what, _)| what.to_owned()).unwrap_or(message)
+    message.split_once(" (os error").map(|(reason, _)| reason.to_owned()).unwrap_or(message)
 }
