@@ -18,12 +18,15 @@ mod names;
 mod new;
 pub(crate) mod open;
 mod policy;
+mod refusal_code;
 mod result;
 pub mod schedule;
 
 pub use attempt::{Failure, FollowUp, Outcome, Progress, Report};
 pub use callback::{CALLBACK_ADDRESS_MAX, CALLBACK_DATA_MAX, CallbackInfo, Dialect};
-pub use checked_name::{InvalidTaskName, InvalidWorkerId, TASK_NAME_MAX, TaskName, WORKER_ID_MAX, WorkerId};
+pub use checked_name::{
+    InvalidScheduleName, InvalidTaskName, InvalidWorkerId, TASK_NAME_MAX, TaskName, WORKER_ID_MAX, WorkerId,
+};
 pub use id::{NotATaskId, TASK_ID_MAX, TaskId};
 pub use metadata::METADATA_MAX;
 pub(crate) use metadata::serialize_with_metadata;
@@ -34,6 +37,7 @@ pub use new::{NewTask, Unknown};
 pub(crate) use open::open_enum;
 pub use open::{OPEN_NAME_MAX, OpenName};
 pub use policy::Policy;
+pub use refusal_code::RefusalCode;
 pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
 pub use schedule::ScheduleSpec;
 

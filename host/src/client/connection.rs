@@ -82,19 +82,19 @@ impl Inner {
     }
 
     /// Sends a request that is answered at once.
-    pub(super) async fn ask(&self, request: &Request) -> Result<Reply, ClientError> {
-        self.ask_for(request, Duration::ZERO).await
+    pub(super) async fn send_request(&self, request: &Request) -> Result<Reply, ClientError> {
+        self.long_poll(request, Duration::ZERO).await
     }
 
     /// Sends a request that may stay open for `parked`. Without an answer it is repeated, also at another
     /// address of the control plane: at most `retries` times, not counting attempts without a
     /// connection, and no longer than the timeout beyond `parked`.
-    pub(super) async fn ask_for(&self, request: &Request, parked: Duration) -> Result<Reply, ClientError> {
-        self.ask_until(request, parked, after(parked + self.config.timeout)).await
+    pub(super) async fn long_poll(&self, request: &Request, parked: Duration) -> Result<Reply, ClientError> {
+        self.request_until(request, parked, after(parked + self.config.timeout)).await
     }
 
-    /// Like `ask_for`, no longer than `until`. Also waits for the successor of a control plane that is stopping.
-    pub(super) async fn ask_until(
+    /// Like `long_poll`, no longer than `until`. Also waits for the successor of a control plane that is stopping.
+    pub(super) async fn request_until(
         &self,
         request: &Request,
         parked: Duration,
@@ -109,7 +109,7 @@ impl Inner {
             let limit = left.min(parked + self.config.timeout.min(PROMPT));
             let answered = tokio::select! {
                 biased;
-                answered = self.ask_on(&connection, request, limit) => answered,
+                answered = self.request_on(&connection, request, limit) => answered,
                 () = self.moved(&connection) => continue,
             };
             match answered {
@@ -138,7 +138,7 @@ impl Inner {
     }
 
     /// Sends a request once.
-    pub(super) async fn ask_on(
+    pub(super) async fn request_on(
         &self,
         connection: &Connection,
         request: &Request,
@@ -188,7 +188,7 @@ impl Inner {
         let base = to.base_address;
         let Ok(caller) = dial(&base, self.config.serialization_format) else { return false };
         let next = Connection::new(caller, base, Some(Arc::clone(discovery)), Arc::default());
-        match self.ask_on(&next, &Request::Hello, JOIN_LIMIT).await {
+        match self.request_on(&next, &Request::Hello, JOIN_LIMIT).await {
             Ok(Reply::Welcome(welcome)) if welcome.is_of(connection.cluster()) => {
                 next.welcome.get_or_init(|| welcome);
             }

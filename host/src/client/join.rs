@@ -92,7 +92,7 @@ impl Inner {
             ClientError::NotAControlPlane { base, port }
         };
         let left = until.saturating_duration_since(Instant::now());
-        match self.ask_on(connection, &Request::Hello, left).await {
+        match self.request_on(connection, &Request::Hello, left).await {
             Ok(Reply::Welcome(welcome)) => Ok(welcome),
             // For example a control plane of another version, or one with too many open requests.
             Ok(Reply::Refused(refusal)) if refusal.code != RefusalCode::Unreadable => {

@@ -253,7 +253,7 @@ impl Client {
     pub async fn send(&self, task: NewTask) -> Result<TaskId, ClientError> {
         check_size(&task)?;
         let id = task.id.clone();
-        self.0.note_submitted(&id);
+        self.0.cache_submitted(&id);
         let until = after(self.0.config.timeout);
         let accepted = batch::accepted(&self.0, task, until);
         self.0.unless_stopped(accepted).await?;
@@ -279,14 +279,14 @@ impl Client {
     pub async fn run(&self, task: NewTask) -> Result<TaskResult, ClientError> {
         check_size(&task)?;
         let until = after(self.0.config.timeout);
-        self.0.note_submitted(&task.id);
+        self.0.cache_submitted(&task.id);
         let permit = SinglePermit::acquire(&self.0);
         let result = if permit.is_some() {
             self.0.unless_stopped(self.0.run_single(task, until)).await?
         } else {
             self.0.unless_stopped(batch::ended(&self.0, task, until)).await?
         };
-        self.0.remember(&result);
+        self.0.cache_result(&result);
         Ok(Arc::unwrap_or_clone(result))
     }
 
@@ -331,7 +331,7 @@ impl Client {
             return Err(ClientError::Stopped);
         }
         for task in &tasks {
-            self.0.note_submitted(&task.id);
+            self.0.cache_submitted(&task.id);
         }
         // Not cut short by `stop`, which fails each waiter: results that have arrived are kept.
         Ok(batch::all_ended(&self.0, tasks, until).await)
@@ -369,7 +369,7 @@ impl Inner {
     /// Looks tasks up, no longer than until `latest`.
     async fn look_up(&self, ids: Vec<TaskId>, wait: Duration, latest: Instant) -> Result<Vec<Found>, ClientError> {
         let lookup = Lookup { ids, wait_ms: millis(wait) };
-        match self.ask_until(&Request::Lookup(lookup), wait, latest).await? {
+        match self.request_until(&Request::Lookup(lookup), wait, latest).await? {
             Reply::Found(found) => Ok(found),
             _ => Err(self.unexpected_reply()),
         }

@@ -63,16 +63,16 @@ impl Client {
         let until = after(wait);
         let latest = after(self.0.config.timeout.max(wait.saturating_add(LOOKUP_SLACK)));
         loop {
-            let asked_at = Instant::now();
-            let left = until.saturating_duration_since(asked_at).min(WAIT_MAX);
+            let sent_at = Instant::now();
+            let left = until.saturating_duration_since(sent_at).min(WAIT_MAX);
             let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left, latest)).await?.pop();
             match found {
                 Some(Found::Live(_)) if !left.is_zero() => {
-                    self.0.unless_stopped(pause_if_early(asked_at, left)).await?;
+                    self.0.unless_stopped(pause_if_early(sent_at, left)).await?;
                 }
                 Some(found) => {
                     if let Found::Ended(result) = &found {
-                        self.0.remember(result);
+                        self.0.cache_result(result);
                     }
                     return Ok(found);
                 }
@@ -86,7 +86,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the control plane did not answer.
     pub async fn describe(&self, task_id: &TaskId) -> Result<Option<Task>, ClientError> {
-        match self.0.unless_stopped(self.0.ask(&Request::Describe(task_id.clone()))).await? {
+        match self.0.unless_stopped(self.0.send_request(&Request::Describe(task_id.clone()))).await? {
             Reply::Described(task) => Ok(task.map(|task| *task)),
             _ => Err(self.0.unexpected_reply()),
         }
@@ -107,7 +107,7 @@ impl Client {
     /// # }
     /// ```
     pub async fn cancel(&self, task_id: &TaskId) -> Result<bool, ClientError> {
-        let reply = self.0.unless_stopped(self.0.ask(&Request::Cancel(vec![task_id.clone()]))).await?;
+        let reply = self.0.unless_stopped(self.0.send_request(&Request::Cancel(vec![task_id.clone()]))).await?;
         match reply {
             Reply::Cancelled(stopped) if stopped.len() == 1 => Ok(stopped[0]),
             _ => Err(self.0.unexpected_reply()),
@@ -130,7 +130,7 @@ impl Client {
     /// # }
     /// ```
     pub async fn list_tasks(&self) -> Result<Vec<WorkerInfo>, ClientError> {
-        match self.0.unless_stopped(self.0.ask(&Request::Workers)).await? {
+        match self.0.unless_stopped(self.0.send_request(&Request::Workers)).await? {
             Reply::Workers(workers) => Ok(workers),
             _ => Err(self.0.unexpected_reply()),
         }
@@ -141,7 +141,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the control plane did not answer.
     pub async fn tasks(&self, query: TaskQuery) -> Result<TaskPage, ClientError> {
-        match self.0.unless_stopped(self.0.ask(&Request::Tasks(query))).await? {
+        match self.0.unless_stopped(self.0.send_request(&Request::Tasks(query))).await? {
             Reply::Tasks(page) => Ok(page),
             _ => Err(self.0.unexpected_reply()),
         }
@@ -154,7 +154,7 @@ impl Client {
     pub async fn events(&self, after: u64, wait: Duration) -> Result<Events, ClientError> {
         let wait = wait.min(WAIT_MAX);
         let query = EventQuery { after, wait_ms: millis(wait) };
-        match self.0.unless_stopped(self.0.ask_for(&Request::Events(query), wait)).await? {
+        match self.0.unless_stopped(self.0.long_poll(&Request::Events(query), wait)).await? {
             Reply::Events(events) => Ok(events),
             _ => Err(self.0.unexpected_reply()),
         }
@@ -168,7 +168,7 @@ impl Client {
     pub async fn follow(&self, task_id: &TaskId, after: u64, wait: Duration) -> Result<Reports, ClientError> {
         let wait = wait.min(WAIT_MAX);
         let follow = Follow { id: task_id.clone(), after, wait_ms: millis(wait) };
-        match self.0.unless_stopped(self.0.ask_for(&Request::Follow(follow), wait)).await? {
+        match self.0.unless_stopped(self.0.long_poll(&Request::Follow(follow), wait)).await? {
             Reply::Reports(reports) => Ok(reports),
             _ => Err(self.0.unexpected_reply()),
         }

@@ -49,7 +49,7 @@ impl Schedules<'_> {
     pub async fn add(&self, schedule: NewSchedule, on_conflict: OnConflict) -> Result<ScheduleInfo, ClientError> {
         let replace = on_conflict == OnConflict::Replace;
         let schedule = Box::new(schedule);
-        match self.ask(ScheduleRequest::Add { schedule, replace }).await?.pop() {
+        match self.send_request(ScheduleRequest::Add { schedule, replace }).await?.pop() {
             Some(added) => Ok(added),
             None => Err(self.0.0.unexpected_reply()),
         }
@@ -60,7 +60,7 @@ impl Schedules<'_> {
     /// # Errors
     /// [`ClientError`] if the control plane did not answer.
     pub async fn list(&self) -> Result<Vec<ScheduleInfo>, ClientError> {
-        self.ask(ScheduleRequest::List).await
+        self.send_request(ScheduleRequest::List).await
     }
 
     /// Pauses a schedule until it is resumed. None if there is none of that name.
@@ -68,7 +68,7 @@ impl Schedules<'_> {
     /// # Errors
     /// [`ClientError`] if the control plane did not answer.
     pub async fn pause(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
-        Ok(self.ask(ScheduleRequest::Pause(name.to_owned())).await?.pop())
+        Ok(self.send_request(ScheduleRequest::Pause(name.to_owned())).await?.pop())
     }
 
     /// Resumes a schedule. None if there is none of that name.
@@ -76,7 +76,7 @@ impl Schedules<'_> {
     /// # Errors
     /// [`ClientError`] if the control plane did not answer.
     pub async fn resume(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
-        Ok(self.ask(ScheduleRequest::Resume(name.to_owned())).await?.pop())
+        Ok(self.send_request(ScheduleRequest::Resume(name.to_owned())).await?.pop())
     }
 
     /// Submits the task of a schedule now, in addition to its times, and returns the task's id. None if
@@ -87,7 +87,7 @@ impl Schedules<'_> {
     pub async fn trigger(&self, name: &str) -> Result<Option<TaskId>, ClientError> {
         let task_id = TaskId::new();
         let trigger = ScheduleRequest::Trigger { name: name.to_owned(), task_id: task_id.clone() };
-        Ok(self.ask(trigger).await?.pop().map(|_| task_id))
+        Ok(self.send_request(trigger).await?.pop().map(|_| task_id))
     }
 
     /// Removes a schedule; tasks that it has submitted go on. None if there is none of that name.
@@ -95,12 +95,12 @@ impl Schedules<'_> {
     /// # Errors
     /// [`ClientError::Refused`] if it comes from a module: pause it instead.
     pub async fn remove(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
-        Ok(self.ask(ScheduleRequest::Remove(name.to_owned())).await?.pop())
+        Ok(self.send_request(ScheduleRequest::Remove(name.to_owned())).await?.pop())
     }
 
-    async fn ask(&self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, ClientError> {
+    async fn send_request(&self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, ClientError> {
         let inner = &self.0.0;
-        match inner.unless_stopped(inner.ask(&Request::Schedule(request))).await? {
+        match inner.unless_stopped(inner.send_request(&Request::Schedule(request))).await? {
             Reply::Schedules(schedules) => Ok(schedules),
             _ => Err(inner.unexpected_reply()),
         }

@@ -49,8 +49,8 @@ impl Inner {
         let mut refused = None;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             let request = lookup.as_ref().unwrap_or(&submit);
-            let asked_at = Instant::now();
-            match self.ask_until(request, left.min(WAIT_MAX), until).await {
+            let sent_at = Instant::now();
+            match self.request_until(request, left.min(WAIT_MAX), until).await {
                 Ok(Reply::Submitted(mut submitted)) if submitted.len() == 1 => match submitted.pop() {
                     Some(Submitted::Ended(result)) => return Ok(result),
                     Some(Submitted::Refused(refusal)) => {
@@ -60,7 +60,7 @@ impl Inner {
                             tokio::time::sleep(STOPPING_PAUSE.min(left)).await;
                             continue;
                         }
-                        self.forget(&id);
+                        self.uncache(&id);
                         return Err(error);
                     }
                     Some(Submitted::Accepted) | None => {}
@@ -72,7 +72,7 @@ impl Inner {
                         (lookup, accepted) = (None, false);
                         continue;
                     }
-                    Some(Found::Live(_)) | None => pause_if_early(asked_at, left.min(WAIT_MAX)).await?,
+                    Some(Found::Live(_)) | None => pause_if_early(sent_at, left.min(WAIT_MAX)).await?,
                 },
                 Ok(_) => return Err(self.unexpected_reply()),
                 // An accepted task is waited for, even while its control plane is away.
@@ -80,7 +80,7 @@ impl Inner {
                 Err(ClientError::Unreachable { .. }) if Instant::now() >= until => break,
                 Err(error) => {
                     if error.is_refusal() && !accepted {
-                        self.forget(&id);
+                        self.uncache(&id);
                     }
                     return Err(error);
                 }
@@ -90,7 +90,7 @@ impl Inner {
             lookup = Some(Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: millis(left) }));
         }
         if let Some(refused) = refused {
-            self.forget(&id);
+            self.uncache(&id);
             return Err(refused);
         }
         Err(self.timed_out(id, accepted))
@@ -99,8 +99,8 @@ impl Inner {
 
 /// Pauses if an answer came long before its `wait` was over although nothing has ended: a control plane
 /// with too many waiting requests answers at once, and would be asked again without a pause.
-pub(super) async fn pause_if_early(asked_at: Instant, wait: Duration) -> Result<(), ClientError> {
-    let left = wait.saturating_sub(asked_at.elapsed());
+pub(super) async fn pause_if_early(sent_at: Instant, wait: Duration) -> Result<(), ClientError> {
+    let left = wait.saturating_sub(sent_at.elapsed());
     if left > wait / 2 {
         tokio::time::sleep(EARLY_PAUSE.min(left)).await;
     }

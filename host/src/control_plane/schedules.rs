@@ -17,7 +17,7 @@ use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{NewSchedule, Refusal, RefusalCode, ScheduleInfo, ScheduleSource},
     task::{
-        TASK_NAME_MAX, TaskId, TaskName,
+        InvalidScheduleName, TASK_NAME_MAX, TaskId, TaskName,
         schedule::{BadSchedule, Recurrence},
     },
 };
@@ -48,8 +48,8 @@ pub enum ScheduleError {
     #[error(transparent)]
     Bad(#[from] BadSchedule),
     /// Its name is invalid.
-    #[error("a schedule's name is text of 1 to {TASK_NAME_MAX} bytes without control characters")]
-    Name,
+    #[error(transparent)]
+    Name(#[from] InvalidScheduleName),
     /// Its task name is invalid.
     #[error("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters")]
     TaskName,
@@ -78,7 +78,7 @@ pub enum ScheduleError {
 impl From<ScheduleError> for Refusal {
     fn from(error: ScheduleError) -> Self {
         let code = match error {
-            ScheduleError::Bad(_) | ScheduleError::Name | ScheduleError::TaskName | ScheduleError::Arguments => {
+            ScheduleError::Bad(_) | ScheduleError::Name(_) | ScheduleError::TaskName | ScheduleError::Arguments => {
                 RefusalCode::ScheduleInvalid
             }
             ScheduleError::Taken(_) => RefusalCode::ScheduleExists,
@@ -136,9 +136,7 @@ impl Schedules {
     /// [`ScheduleError`] if it is refused. Nothing has changed then.
     pub fn add(&mut self, now: Now, new: NewSchedule, replace: bool) -> Result<Arc<str>, ScheduleError> {
         let recurrence = Recurrence::of(&new.spec)?;
-        if TaskName::check(&new.name).is_err() {
-            return Err(ScheduleError::Name);
-        }
+        TaskName::check(&new.name).map_err(InvalidScheduleName::from)?;
         if TaskName::check(&new.task_name).is_err() {
             return Err(ScheduleError::TaskName);
         }

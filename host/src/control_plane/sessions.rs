@@ -30,6 +30,10 @@ pub const SESSION_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Size of a result beyond its documents, in bytes.
 const RESULT_OVERHEAD: usize = 256;
 
+/// Id of a session, chosen by its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(pub Uuid);
+
 /// The results of one client.
 #[derive(Debug)]
 struct Session<R> {
@@ -66,9 +70,9 @@ pub enum PollKind<R> {
 /// All sessions.
 #[derive(Debug)]
 pub struct Sessions<R> {
-    open: BTreeMap<Uuid, Session<R>>,
+    open: BTreeMap<SessionId, Session<R>>,
     /// The least recently used first.
-    by_use: BTreeSet<(Moment, Uuid)>,
+    by_use: BTreeSet<(Moment, SessionId)>,
     bytes: usize,
 }
 
@@ -76,7 +80,7 @@ pub struct Sessions<R> {
 #[derive(Debug)]
 pub struct Evicted<R> {
     /// The session.
-    pub session: Uuid,
+    pub session: SessionId,
     /// Where the reply goes.
     pub reply_to: R,
     /// Until when the request was parked.
@@ -91,7 +95,7 @@ impl<R> Default for Sessions<R> {
 
 impl<R> Sessions<R> {
     /// Opens a session, or marks it as used. Returns whether it was open.
-    pub fn touch(&mut self, now: Moment, id: Uuid) -> bool {
+    pub fn touch(&mut self, now: Moment, id: SessionId) -> bool {
         let known = self.open.contains_key(&id);
         let session = self.open.entry(id).or_insert_with(|| Session {
             parked: None,
@@ -107,7 +111,7 @@ impl<R> Sessions<R> {
     }
 
     /// Starts a request of an open session, which confirms the reply to the one before it.
-    pub fn poll(&mut self, id: Uuid, sequence: u64) -> PollKind<R> {
+    pub fn poll(&mut self, id: SessionId, sequence: u64) -> PollKind<R> {
         let Some(session) = self.open.get_mut(&id) else { return PollKind::Stale };
         if sequence < session.sequence {
             return PollKind::Stale;
@@ -126,7 +130,7 @@ impl<R> Sessions<R> {
     }
 
     /// Parks the newest request, if there is no result. Returns the recipient if there is one.
-    pub fn park(&mut self, id: Uuid, reply_to: R, until: Moment) -> Option<R> {
+    pub fn park(&mut self, id: SessionId, reply_to: R, until: Moment) -> Option<R> {
         let Some(session) = self.open.get_mut(&id) else { return Some(reply_to) };
         if !session.ready.is_empty() || !session.last_reply.known {
             return Some(reply_to);
@@ -136,7 +140,7 @@ impl<R> Sessions<R> {
     }
 
     /// Returns the reply to the newest request: the results, and whether the session was `known`.
-    pub fn take_reply(&mut self, id: Uuid, known: bool) -> Collected {
+    pub fn take_reply(&mut self, id: SessionId, known: bool) -> Collected {
         let Some(session) = self.open.get_mut(&id) else { return empty_reply() };
         session.last_reply.known &= known;
         session.last_reply.results = session.frame();
@@ -144,12 +148,12 @@ impl<R> Sessions<R> {
     }
 
     /// Takes the parked request, and until when it was parked.
-    pub fn unpark(&mut self, id: Uuid) -> Option<(R, Moment)> {
+    pub fn unpark(&mut self, id: SessionId) -> Option<(R, Moment)> {
         self.open.get_mut(&id)?.parked.take()
     }
 
     /// Adds a result. Returns whether a request is parked.
-    pub fn add_result(&mut self, id: Uuid, result: Arc<TaskResult>) -> bool {
+    pub fn add_result(&mut self, id: SessionId, result: Arc<TaskResult>) -> bool {
         let Some(session) = self.open.get_mut(&id) else { return false };
         let size = size(&result);
         session.ready.push_back(result);
@@ -167,7 +171,7 @@ impl<R> Sessions<R> {
     }
 
     /// Whether a session is open.
-    pub fn is_open(&self, id: Uuid) -> bool {
+    pub fn is_open(&self, id: SessionId) -> bool {
         self.open.contains_key(&id)
     }
 
@@ -178,13 +182,13 @@ impl<R> Sessions<R> {
             return None;
         }
         let (_, id) = self.by_use.first().copied()?;
-        Some(self.forget(id))
+        Some(self.remove(id))
     }
 
     /// Forgets a session that was unused for too long. Call it until it returns none.
     pub fn expire(&mut self, now: Moment) -> Option<Option<Evicted<R>>> {
         let (used, id) = self.by_use.first().copied()?;
-        (now.since(used) >= SESSION_IDLE_MAX).then(|| self.forget(id))
+        (now.since(used) >= SESSION_IDLE_MAX).then(|| self.remove(id))
     }
 
     /// Returns when the next session may expire.
@@ -192,7 +196,7 @@ impl<R> Sessions<R> {
         self.by_use.first().map(|(used, _)| *used + SESSION_IDLE_MAX)
     }
 
-    fn forget(&mut self, id: Uuid) -> Option<Evicted<R>> {
+    fn remove(&mut self, id: SessionId) -> Option<Evicted<R>> {
         let session = self.open.remove(&id)?;
         self.by_use.remove(&(session.used, id));
         self.bytes -= session.bytes;
@@ -253,7 +257,11 @@ mod tests {
     use super::*;
     use crate::{json::Json, task::TaskStatus};
 
-    const ID: Uuid = Uuid::from_u128(1);
+    const ID: SessionId = session(1);
+
+    const fn session(number: u128) -> SessionId {
+        SessionId(Uuid::from_u128(number))
+    }
 
     fn result(id: &str, bytes: usize) -> Arc<TaskResult> {
         let document = Json::of(&"x".repeat(bytes)).expect("JSON");
@@ -309,14 +317,14 @@ mod tests {
     fn sessions_are_bounded_in_number_time_and_bytes() {
         let mut sessions = Sessions::<&str>::default();
         for n in 0..=SESSIONS_MAX as u128 {
-            sessions.touch(Moment::from_micros(u64::try_from(n).expect("small")), Uuid::from_u128(n));
+            sessions.touch(Moment::from_micros(u64::try_from(n).expect("small")), session(n));
         }
         assert!(matches!(sessions.evict(), Some(None)));
         assert!(sessions.evict().is_none());
-        assert!(!sessions.is_open(Uuid::from_u128(0)) && sessions.is_open(Uuid::from_u128(1)));
+        assert!(!sessions.is_open(session(0)) && sessions.is_open(session(1)));
 
         let mut sessions = open();
-        let other = Uuid::from_u128(2);
+        let other = session(2);
         sessions.touch(Moment::from_micros(1), other);
         sessions.park(ID, "way", Moment::NEVER);
         let big = result("big", SESSION_BYTES_MAX / 4);

@@ -9,7 +9,7 @@
 //!
 //! One file for each subject: `clients` (requests of clients), `tasks` (submission), `queueing`, `completion` (ends),
 //! `requeue`, `schedules`, `grants`, `isolation` (tasks that run alone), `workers` (registration and loss), `work` (slots),
-//! `heartbeats`, `catalog`, `calls` (callbacks), `parked` (long polls), `events`, `unclaimed` (names that no worker
+//! `heartbeats`, `catalog`, `calls` (callbacks), `parked` (long polls), `events`, `unserved` (names that no worker
 //! has), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and `stats`
 //! only read.
 //!
@@ -25,24 +25,22 @@ use std::{
     sync::Arc,
 };
 
-use lru::DefaultHasher;
-use uuid::Uuid;
-
 use super::{
     events::EventLog,
     metrics::Metrics,
     queue::{Queue, QueueKey},
     results::Results,
     schedules::Schedules,
-    sessions::Sessions,
+    sessions::{SessionId, Sessions},
     signatures::TaskChange,
-    worker_registry::WorkerRegistry,
+    worker_registry::{WorkerKey, WorkerRegistry},
 };
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{LeaseId, Refusal, RefusalCode, Reply, WorkerReply},
     task::TaskId,
 };
+use lru::DefaultHasher;
 
 mod calls;
 mod catalog;
@@ -63,7 +61,7 @@ mod schedules;
 mod stats;
 mod tasks;
 mod timers;
-mod unclaimed;
+mod unserved;
 mod work;
 mod workers;
 
@@ -73,9 +71,9 @@ pub use limits::{
     STALL_MIN, UNKNOWN_GRACE, WAITED_TASKS_MAX,
 };
 pub use outbox::{AnyReply, Callback, CallbackOutcome, Effect, Responder};
-use parked::{ParkId, Parked, WaitCondition};
+use parked::{Parked, ParkedId, WaitCondition};
 pub use query::TaskDetail;
-use record::{DueAt, Granted, LastFailure, Phase, RequeueCause, SubmitOutcome, TaskEnd, TaskRecord};
+use record::{DueAt, Granted, LastFailure, Phase, RequeueCause, SubmitOutcome, TaskOutcome, TaskRecord};
 pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
 pub use stats::{Counts, Stats, TaskView};
 use timers::Timer;
@@ -91,37 +89,37 @@ pub struct State<R> {
     queue: Queue,
     leases: BTreeMap<LeaseId, Granted>,
     /// Workers that run one task alone, or finish what they have in order to do so.
-    reservations: BTreeMap<Uuid, TaskId>,
+    reservations: BTreeMap<WorkerKey, TaskId>,
     /// The tasks that each worker crash counted against, by the key of the registration.
-    crashes: VecDeque<(Uuid, Vec<TaskId>)>,
+    crashes: VecDeque<(WorkerKey, Vec<TaskId>)>,
     /// Tasks that wait until the wall clock shows their `eta`.
     etas: BTreeSet<(Timestamp, TaskId)>,
     /// When the timer for the first of them is set.
     eta_check: Moment,
     /// Calls of names that no worker has, by name. They fail after `workers_expected_until`.
-    unclaimed: BTreeMap<Arc<str>, BTreeSet<TaskId>>,
+    unserved: BTreeMap<Arc<str>, BTreeSet<TaskId>>,
     /// When the timer for them is set.
-    unclaimed_check: Moment,
+    unserved_check: Moment,
     /// Until when workers are expected to connect, after the start and after each loss.
     workers_expected_until: Now,
     registry: WorkerRegistry<R>,
     results: Results,
     /// When the timer for the oldest result is set.
-    expiry: Option<Moment>,
+    result_expiry_timer: Option<Moment>,
     sessions: Sessions<R>,
     /// Whether the timer for the least recently used session is set.
     has_session_timer: bool,
     schedules: Schedules,
     /// When the timer for the next schedule is set.
     next_schedule: Moment,
-    parked: BTreeMap<ParkId, Parked<R>>,
+    parked: BTreeMap<ParkedId, Parked<R>>,
     /// Number of tasks that parked requests wait for.
     waited_tasks: usize,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
     event_log: EventLog,
     /// Parked requests that wait for an event, and the last event that such requests were answered with.
-    event_waiters: Vec<ParkId>,
+    event_waiters: Vec<ParkedId>,
     last_notified_event: u64,
     counts: Counts,
     metrics: Metrics,
@@ -129,7 +127,7 @@ pub struct State<R> {
     last_lease: u64,
     /// When the first worker registered: lease ids grow from here, so that those of an earlier control plane differ.
     lease_epoch: Timestamp,
-    last_park: ParkId,
+    last_parked_id: ParkedId,
     is_draining: bool,
     is_closed: bool,
     /// The worker id of the control plane itself.
@@ -161,11 +159,11 @@ impl<R: Responder> State<R> {
             crashes: VecDeque::new(),
             etas: BTreeSet::new(),
             eta_check: Moment::NEVER,
-            unclaimed: BTreeMap::new(),
-            unclaimed_check: Moment::NEVER,
+            unserved: BTreeMap::new(),
+            unserved_check: Moment::NEVER,
             workers_expected_until: Now::default(),
             registry: WorkerRegistry::default(),
-            expiry: None,
+            result_expiry_timer: None,
             sessions: Sessions::default(),
             has_session_timer: false,
             schedules: Schedules::default(),
@@ -182,7 +180,7 @@ impl<R: Responder> State<R> {
             last_position: 0,
             last_lease: 0,
             lease_epoch: Timestamp::default(),
-            last_park: 0,
+            last_parked_id: 0,
             is_draining: false,
             is_closed: false,
             control_plane_id: String::new(),
@@ -278,7 +276,7 @@ impl<R: Responder> State<R> {
         for reply_to in self.sessions.take_parked() {
             self.reply(reply_to, stopping());
         }
-        let slots: Vec<(Uuid, u32)> = self
+        let slots: Vec<(WorkerKey, u32)> = self
             .registry
             .iter()
             .flat_map(|(key, worker)| worker.slots.keys().map(move |number| (key, *number)))

@@ -29,7 +29,7 @@ use catalog::{CatalogEntry, ServedName, catalog_bytes, catalog_names, is_loading
 pub use worker::{Arrival, Mean, SlotRecord, WorkerRecord};
 
 /// Timeout after which a silent worker is lost.
-pub const SILENCE_MAX: Duration = Duration::from_secs(5);
+pub const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a worker to reconnect after its connection was closed.
 pub const RECONNECT_GRACE: Duration = Duration::from_millis(500);
 /// Maximum number of names that are kept after their last worker went.
@@ -53,15 +53,19 @@ const LOST_SHOWN_FOR: Duration = Duration::from_mins(5);
 /// Maximum number of lost workers that are shown.
 const LOST_MAX: usize = 64;
 
+/// Key of a worker's registration, new at each registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerKey(pub Uuid);
+
 /// The connected workers.
 #[derive(Debug)]
 pub struct WorkerRegistry<R> {
-    workers: BTreeMap<Uuid, WorkerRecord<R>>,
+    workers: BTreeMap<WorkerKey, WorkerRecord<R>>,
     served_names: BTreeMap<Arc<str>, ServedName>,
     /// Names that no worker serves any more, until when they may come back, and their policy.
     recent_names: BTreeMap<Arc<str>, (Moment, Policy)>,
     /// Workers that have a parked slot and are not reserved, by load.
-    idle: BTreeSet<(usize, Uuid)>,
+    idle: BTreeSet<(usize, WorkerKey)>,
     /// Number of slots of all workers.
     slots: usize,
     /// Size of all catalogs, in bytes.
@@ -112,7 +116,7 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Returns why a catalog is refused, if it is. It replaces that of the worker `of`, or belongs to a new one.
-    pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<Uuid>) -> Option<Refusal> {
+    pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<WorkerKey>) -> Option<Refusal> {
         let catalog = catalog_bytes(modules);
         let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);
         let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
@@ -132,7 +136,7 @@ impl<R> WorkerRegistry<R> {
 
     /// Adds a worker. `peer` is none for the control plane's own. Returns the names that no worker served before.
     pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) -> Vec<Arc<str>> {
-        let key = registration.worker;
+        let key = WorkerKey(registration.worker);
         let names = catalog_names(&registration.modules);
         let new = names.into_iter().filter_map(|(name, entry)| self.add_name(name, entry)).collect();
         self.lost.retain(|(_, gone)| gone.id != registration.worker_id);
@@ -147,7 +151,7 @@ impl<R> WorkerRegistry<R> {
 
     /// Removes a worker, whose names may come back within `grace`. Returns it and the names that no worker serves any
     /// more.
-    pub fn remove(&mut self, now: Now, key: Uuid, grace: Duration) -> Option<(WorkerRecord<R>, Vec<Arc<str>>)> {
+    pub fn remove(&mut self, now: Now, key: WorkerKey, grace: Duration) -> Option<(WorkerRecord<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
         self.slots -= worker.size as usize;
         self.changes.extend(TaskChange::of(&worker.modules, false));
@@ -168,7 +172,7 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Replaces the catalog of a worker. A name that is removed this way is not expected to come back.
-    pub fn change(&mut self, key: Uuid, modules: Vec<ModuleInfo>) -> NameDiff {
+    pub fn change(&mut self, key: WorkerKey, modules: Vec<ModuleInfo>) -> NameDiff {
         let Some(worker) = self.workers.get_mut(&key) else { return NameDiff::default() };
         let entries = catalog_names(&modules);
         let kept = |name: &Arc<str>| worker.names.get(name).copied().unwrap_or_default();
@@ -220,7 +224,7 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Keeps a lost worker for a while, to show it.
-    pub fn remember_lost(&mut self, now: Now, worker: &WorkerRecord<R>) {
+    pub fn keep_lost(&mut self, now: Now, worker: &WorkerRecord<R>) {
         let info = WorkerInfo { load: 0, ..worker.info(WorkerStatus::Lost) };
         self.lost.push_back((now.mono, info));
         let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= LOST_SHOWN_FOR;
@@ -230,7 +234,7 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Reserves a worker for one task that runs alone there, or ends the reservation.
-    pub fn set_reserved(&mut self, key: Uuid, reserved: bool) {
+    pub fn set_reserved(&mut self, key: WorkerKey, reserved: bool) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         let before = worker.idle_rank();
         worker.reserved = reserved;
@@ -239,7 +243,7 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Updates `idle` when the load of a worker changes.
-    fn move_idle(&mut self, key: Uuid, before: Option<usize>, after: Option<usize>) {
+    fn move_idle(&mut self, key: WorkerKey, before: Option<usize>, after: Option<usize>) {
         if before != after {
             self.has_new_slots |= after.is_some();
             self.idle.extend(after.map(|idle_rank| (idle_rank, key)));
@@ -253,7 +257,7 @@ impl<R> WorkerRegistry<R> {
     /// does not have.
     pub fn change_slot<T>(
         &mut self,
-        key: Uuid,
+        key: WorkerKey,
         number: u32,
         change: impl FnOnce(&mut SlotRecord<R>) -> T,
     ) -> Option<T> {
@@ -274,27 +278,27 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Iterates over the workers with a slot that waits, the least loaded first.
-    pub fn idle(&self) -> impl Iterator<Item = (Uuid, &WorkerRecord<R>)> {
+    pub fn idle(&self) -> impl Iterator<Item = (WorkerKey, &WorkerRecord<R>)> {
         self.idle.iter().filter_map(|(_, key)| Some((*key, self.workers.get(key)?)))
     }
 
     /// Returns a worker by its key.
-    pub fn get(&self, key: Uuid) -> Option<&WorkerRecord<R>> {
+    pub fn get(&self, key: WorkerKey) -> Option<&WorkerRecord<R>> {
         self.workers.get(&key)
     }
 
     /// Returns a worker by its key, to change it.
-    pub fn get_mut(&mut self, key: Uuid) -> Option<&mut WorkerRecord<R>> {
+    pub fn get_mut(&mut self, key: WorkerKey) -> Option<&mut WorkerRecord<R>> {
         self.workers.get_mut(&key)
     }
 
     /// Iterates over all workers, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &WorkerRecord<R>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (WorkerKey, &WorkerRecord<R>)> {
         self.workers.iter().map(|(key, worker)| (*key, worker))
     }
 
     /// Iterates over all workers, by key, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Uuid, &mut WorkerRecord<R>)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (WorkerKey, &mut WorkerRecord<R>)> {
         self.workers.iter_mut().map(|(key, worker)| (*key, worker))
     }
 
@@ -315,7 +319,7 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Whether a worker other than this one serves a name, is connected and does not drain.
-    pub fn has_other(&self, key: Uuid, name: &str) -> bool {
+    pub fn has_other(&self, key: WorkerKey, name: &str) -> bool {
         let stays = |worker: &WorkerRecord<R>| !worker.draining && worker.disconnected.is_none();
         self.served_names.get(name).is_some_and(|served| served.workers > 1)
             && self.workers.iter().any(|(other, worker)| *other != key && stays(worker) && worker.can_run(name))

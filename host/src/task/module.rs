@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, ScheduleSpec, open_enum};
+use super::{Policy, RefusalCode, ScheduleSpec, open_enum};
 use crate::{
     bounded::{FRAME_ITEMS_MAX, at_most},
     clock::Timestamp,
     json::Json,
-    protocol::RefusalCode,
 };
 
 /// Maximum tasks of a module.

@@ -168,10 +168,7 @@ pub(crate) use open_enum;
 
 #[cfg(test)]
 mod tests {
-    use crate::{
-        protocol::{EventKind, RefusalCode},
-        task::{ErrorKind, TaskStatus},
-    };
+    use crate::task::{DeliveryState, ErrorKind, RefusalCode, TaskStatus};
 
     #[test]
     fn an_unknown_value_is_kept_in_both_codecs() {
@@ -189,7 +186,7 @@ mod tests {
         for text in ["suspended", "a.new-Kind_2", &"x".repeat(super::OPEN_NAME_MAX)] {
             kept::<TaskStatus>(text);
             kept::<ErrorKind>(text);
-            kept::<EventKind>(text);
+            kept::<DeliveryState>(text);
             kept::<RefusalCode>(text);
         }
     }
@@ -207,7 +204,7 @@ mod tests {
     fn a_known_value_is_read_in_any_case_and_indexed() {
         assert_eq!(serde_json::from_str::<TaskStatus>("\"STARTED\"").expect("from JSON"), TaskStatus::Started);
         assert!("suspended".parse::<TaskStatus>().is_err(), "people choose known ones");
-        for (index, kind) in EventKind::ALL.into_iter().enumerate() {
+        for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
             assert_eq!((kind.index(), kind.as_str().parse()), (Some(index), Ok(kind)));
         }
     }

@@ -92,7 +92,7 @@ fn a_task_that_ended_at_once_is_cached_and_a_refused_one_is_not() {
     let tasks = ["ended", "refused"].map(task);
     let ids = tasks.clone().map(|task| task.id);
     for id in &ids {
-        inner.note_submitted(id);
+        inner.cache_submitted(id);
     }
     let mut state = BatchState::default();
     let (mut first, mut second) = (state.add_accept_waiter(task("ended")), state.add_accept_waiter(task("refused")));

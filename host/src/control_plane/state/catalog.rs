@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use uuid::Uuid;
-
-use super::{Responder, State, TaskRecord, Timer, schedules::schedule_specs};
+use super::{Responder, State, TaskRecord, Timer, WorkerKey, schedules::schedule_specs};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,
@@ -49,7 +47,8 @@ struct BlockedTasks<'a> {
 impl<R: Responder> State<R> {
     /// Applies the new catalog of a worker, or declines it if unfinished tasks could not run any more.
     pub fn change_catalog(&mut self, now: Now, change: CatalogChange, reply_to: R) {
-        let CatalogChange { worker: key, sequence, modules, force } = change;
+        let CatalogChange { worker, sequence, modules, force } = change;
+        let key = WorkerKey(worker);
         let Some(worker) = self.registry.get_mut(key) else {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
@@ -68,7 +67,7 @@ impl<R: Responder> State<R> {
         self.reply_to_worker(reply_to, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
     }
 
-    fn apply_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {
+    fn apply_catalog(&mut self, now: Now, key: WorkerKey, modules: Vec<ModuleInfo>) {
         let Some(worker) = self.registry.get(key) else { return };
         let (id, catalog_events, before) =
             (worker.id.clone(), catalog_events(worker.modules(), &modules), schedule_specs(worker.modules()));
@@ -93,12 +92,12 @@ impl<R: Responder> State<R> {
         }
         for name in diff.added {
             self.queue.mark_served(name.clone());
-            self.claim(now, &name);
+            self.serve(now, &name);
         }
     }
 
     /// Returns how these modules conflict with unfinished tasks, if they do.
-    fn conflict(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<Refusal> {
+    fn conflict(&self, key: WorkerKey, modules: &[ModuleInfo]) -> Option<Refusal> {
         let (old, new) = (schemas(self.registry.get(key)?.modules()), schemas(modules));
         let conflict_of = |name: &str, schema: &Json| match new.get(name) {
             None => (!self.registry.has_other(key, name)).then_some(CatalogConflict::Gone),
@@ -150,7 +149,7 @@ impl<R: Responder> State<R> {
     ) -> impl Iterator<Item = &'a TaskRecord> {
         let queued: Vec<_> = names.keys().map(|name| self.queue.of_name(name).take(share(names.len()))).collect();
         let scheduled = self.timers.iter().take(SCANNED_MAX).filter_map(|(_, timer)| match timer {
-            Timer::Due(id) => Some(id),
+            Timer::EnqueueDelayed(id) => Some(id),
             _ => None,
         });
         // Through the slots, so that the order is deterministic.

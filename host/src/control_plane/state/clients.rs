@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
-use uuid::Uuid;
-
-use super::{Responder, State, SubmitOutcome, Timer, WAITED_TASKS_MAX, WaitCondition, park_limit};
+use super::{Responder, SessionId, State, SubmitOutcome, Timer, WAITED_TASKS_MAX, WaitCondition, park_limit};
 use crate::control_plane::{
     sessions::{self, PollKind},
     signatures::ArgumentErrors,
@@ -25,7 +23,7 @@ impl<R: Responder> State<R> {
     /// Submits tasks with the errors of their arguments. Those with an error end at once.
     pub fn submit_checked(&mut self, now: Now, submit: Submit, mut errors: ArgumentErrors, reply_to: R) {
         let session = match &submit.notify {
-            Notify::Session(session) => Some(*session),
+            Notify::Session(session) => Some(SessionId(*session)),
             Notify::No | Notify::Answer => None,
         };
         if let Some(session) = session {
@@ -52,7 +50,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Returns the reply to a submission.
-    pub(super) fn submitted(&mut self, outcomes: Vec<SubmitOutcome>, session: Option<Uuid>) -> Reply {
+    pub(super) fn submitted(&mut self, outcomes: Vec<SubmitOutcome>, session: Option<SessionId>) -> Reply {
         let (mut bytes, mut event) = (0, false);
         let mut replies = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
@@ -64,7 +62,7 @@ impl<R: Responder> State<R> {
                         if let Some(session) = session
                             && self.sessions.add_result(session, result)
                         {
-                            self.answer_session(session);
+                            self.reply_to_session(session);
                         }
                         Submitted::Accepted
                     } else {
@@ -96,6 +94,7 @@ impl<R: Responder> State<R> {
     /// Answers with the results of a session, once there are any or the wait is over.
     pub fn collect(&mut self, now: Now, collect: &Collect, reply_to: R) {
         let Collect { session, sequence, wait_ms } = *collect;
+        let session = SessionId(session);
         let known = self.touch_session(now, session);
         let displaced = match self.sessions.poll(session, sequence) {
             PollKind::New { displaced } => {
@@ -107,7 +106,7 @@ impl<R: Responder> State<R> {
                         let collected = self.sessions.take_reply(session, known);
                         self.reply(reply_to, Reply::Collected(collected));
                     }
-                    None => drop(self.timers.insert((until, Timer::Collect(session)))),
+                    None => drop(self.timers.insert((until, Timer::SessionPollTimeout(session)))),
                 }
                 displaced
             }
@@ -118,7 +117,7 @@ impl<R: Responder> State<R> {
             PollKind::Stale => return self.reply(reply_to, Reply::Collected(sessions::empty_reply())),
         };
         if let Some((reply_to, until)) = displaced {
-            self.timers.remove(&(until, Timer::Collect(session)));
+            self.timers.remove(&(until, Timer::SessionPollTimeout(session)));
             self.reply(reply_to, Reply::Collected(sessions::empty_reply()));
         }
     }
@@ -152,7 +151,7 @@ impl<R: Responder> State<R> {
         let mut orders = BTreeMap::new();
         let cancelled = ids.iter().map(|id| self.cancel_one(now, id, &mut orders)).collect();
         for (worker, orders) in orders {
-            self.answer_beat(worker, orders);
+            self.reply_to_heartbeat(worker, orders);
         }
         self.reply(reply_to, Reply::Cancelled(cancelled));
     }

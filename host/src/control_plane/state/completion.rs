@@ -2,11 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
 use super::{
     Callback, DueAt, Effect, Granted, LAST_FAILURE_MAX, LastFailure, Phase, RequeueCause, Responder, State,
-    SubmitOutcome, TaskEnd, Timer,
+    SubmitOutcome, TaskOutcome, Timer, WorkerKey,
 };
 use crate::{
     clock::{Now, Timestamp, micros},
@@ -23,7 +21,7 @@ use crate::{
 const TASKS_CAPACITY_MIN: usize = 65_536;
 
 /// How an attempt ended.
-struct AttemptEnd {
+struct EndedAttempt {
     outcome: Outcome,
     ran: Duration,
     version: Option<ModuleVersion>,
@@ -43,7 +41,7 @@ impl<R: Responder> State<R> {
     pub(super) fn complete_leases(
         &mut self,
         now: Now,
-        worker: Uuid,
+        worker: WorkerKey,
         granted: Vec<LeaseId>,
         ended: Vec<Ended>,
     ) -> Vec<LeaseId> {
@@ -58,7 +56,7 @@ impl<R: Responder> State<R> {
             match outcome {
                 Some(outcome) => {
                     let ran = Duration::from_micros(ran_us);
-                    self.complete_attempt(now, worker, lease, AttemptEnd { outcome, ran, version, metadata });
+                    self.complete_attempt(now, worker, lease, EndedAttempt { outcome, ran, version, metadata });
                 }
                 None => drop(self.requeue(now, lease, RequeueCause::Returned)),
             }
@@ -66,8 +64,8 @@ impl<R: Responder> State<R> {
         granted.into_iter().filter(|lease| self.holds(worker, *lease)).collect()
     }
 
-    fn complete_attempt(&mut self, now: Now, worker: Uuid, lease: LeaseId, attempt: AttemptEnd) {
-        let AttemptEnd { outcome, ran, version, metadata } = attempt;
+    fn complete_attempt(&mut self, now: Now, worker: WorkerKey, lease: LeaseId, attempt: EndedAttempt) {
+        let EndedAttempt { outcome, ran, version, metadata } = attempt;
         let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
         let Some(record) = self.tasks.get_mut(&id) else { return };
         let ran_us = i64::try_from(micros(ran)).unwrap_or(i64::MAX);
@@ -84,10 +82,10 @@ impl<R: Responder> State<R> {
         let waited = now.mono.since(record.waiting_since).saturating_sub(ran);
         self.metrics.record_attempt(&record.name, record.priority, waited, ran);
         let (started_at, metadata) = (Some(started_at), Some(metadata));
-        let end = TaskEnd { started_at, worker_id, version, metadata, ..TaskEnd::default() };
+        let end = TaskOutcome { started_at, worker_id, version, metadata, ..TaskOutcome::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
-                self.finish(now, &id, TaskStatus::Success, TaskEnd { result: Some(result), ..end });
+                self.finish(now, &id, TaskStatus::Success, TaskOutcome { result: Some(result), ..end });
                 for (index, follow_up) in follow_ups.into_iter().enumerate() {
                     self.submit_follow_up(now, &id, index, follow_up);
                 }
@@ -101,10 +99,10 @@ impl<R: Responder> State<R> {
         }
     }
 
-    fn retry_or_fail(&mut self, now: Now, id: &TaskId, failure: Failure, end: TaskEnd) {
+    fn retry_or_fail(&mut self, now: Now, id: &TaskId, failure: Failure, end: TaskOutcome) {
         let Some(record) = self.tasks.get_mut(id) else { return };
         let Some(delay) = retry::delay(&record.policy, id, record.attempt, &failure) else {
-            return self.finish(now, id, TaskStatus::Failure, TaskEnd { failure: Some(failure), ..end });
+            return self.finish(now, id, TaskStatus::Failure, TaskOutcome { failure: Some(failure), ..end });
         };
         let at = now.mono + delay;
         record.phase = Phase::Due(DueAt::Retry(at));
@@ -113,7 +111,7 @@ impl<R: Responder> State<R> {
         let event = NewEvent::of_task(EventKind::TaskRetrying, id, &record.name, record.priority);
         let (worker, detail) = (end.worker_id.as_ref(), Some(failure.message.as_str()));
         self.event_log.push(now.wall, NewEvent { worker, attempt: record.attempt, detail, ..event });
-        self.timers.insert((at, Timer::Due(id.clone())));
+        self.timers.insert((at, Timer::EnqueueDelayed(id.clone())));
     }
 
     fn submit_follow_up(&mut self, now: Now, parent: &TaskId, index: usize, follow_up: FollowUp) {
@@ -137,11 +135,11 @@ impl<R: Responder> State<R> {
     }
 
     /// Ends a task, once, and answers all requests and sessions that wait for it.
-    pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: TaskEnd) {
+    pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: TaskOutcome) {
         let Some(record) = self.tasks.remove(id) else { return };
         self.bytes -= record.bytes();
-        if record.unclaimed {
-            self.forget_unclaimed(&record.name, id);
+        if record.unserved {
+            self.remove_unserved(&record.name, id);
         }
         self.shrink_tasks();
         let (error, error_kind) = match (end.failure, status) {
@@ -173,13 +171,13 @@ impl<R: Responder> State<R> {
         };
         let result = Arc::new(result);
         let ended = EndedTask { result: result.clone(), meta, reports: record.reports };
-        for park in record.watchers {
-            self.unpark_ended(now, park, &ended);
+        for parked_id in record.watchers {
+            self.unpark_ended(now, parked_id, &ended);
         }
         self.record_end(now, ended, end.worker_id.as_ref(), record.callback);
         for session in record.session.into_iter().chain(record.other_sessions) {
             if self.sessions.add_result(session, result.clone()) {
-                self.answer_session(session);
+                self.reply_to_session(session);
             }
         }
         self.evict_sessions();
@@ -236,19 +234,19 @@ impl<R: Responder> State<R> {
         let detail = result.error.as_deref();
         self.record_event(now, NewEvent { worker, attempt: result.attempts, detail, ..event });
         self.results.store(now.mono, result.clone(), meta, reports);
-        self.arm_expiry();
+        self.arm_result_expiry();
         if let Some(info) = callback {
             self.outbox.push(Effect::Callback(Callback { result, info }));
         }
     }
 
     /// Sets the timer for the oldest result, unless it is set.
-    pub(super) fn arm_expiry(&mut self) {
-        if self.expiry.is_none()
+    pub(super) fn arm_result_expiry(&mut self) {
+        if self.result_expiry_timer.is_none()
             && let Some(at) = self.results.next_expiry()
         {
-            self.expiry = Some(at);
-            self.timers.insert((at, Timer::Expiry));
+            self.result_expiry_timer = Some(at);
+            self.timers.insert((at, Timer::ResultExpiry));
         }
     }
 }

@@ -16,7 +16,7 @@ impl<R: Responder> State<R> {
                 let event_waiters = mem::take(&mut self.event_waiters);
                 self.event_waiters = self.retain_open(event_waiters);
             }
-            self.event_waiters.push(self.last_park);
+            self.event_waiters.push(self.last_parked_id);
             // No event is new to this request, nor to those that waited before.
             self.last_notified_event = self.event_log.last();
         } else {
@@ -36,8 +36,8 @@ impl<R: Responder> State<R> {
             return;
         }
         self.last_notified_event = self.event_log.last();
-        for park in mem::take(&mut self.event_waiters) {
-            self.unpark(now, park);
+        for parked_id in mem::take(&mut self.event_waiters) {
+            self.unpark(now, parked_id);
         }
     }
 }

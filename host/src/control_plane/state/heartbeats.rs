@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, mem};
 
-use uuid::Uuid;
-
-use super::{BEAT_INTERVAL_MIN, Phase, RECHECK_DELAY, RequeueCause, Responder, State, Timer};
+use super::{BEAT_INTERVAL_MIN, Phase, RECHECK_DELAY, RequeueCause, Responder, State, Timer, WorkerKey};
 use crate::{
     clock::{Moment, Now},
     control_plane::{events::NewEvent, worker_registry::Arrival},
@@ -15,7 +13,7 @@ use crate::{
 impl<R: Responder> State<R> {
     /// Applies a heartbeat, and parks it until there is an order.
     pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, reply_to: R) {
-        let key = beat.worker;
+        let key = WorkerKey(beat.worker);
         let Some(worker) = self.registry.get_mut(key) else {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
@@ -27,7 +25,7 @@ impl<R: Responder> State<R> {
         worker.last_seen = now;
         worker.peer = peer;
         worker.disconnected = None;
-        self.answer_beat(key, Vec::new());
+        self.reply_to_heartbeat(key, Vec::new());
         let is_dead = |lease: &&LeaseId| !self.leases.contains_key(lease);
         let orders: Vec<Order> = beat.holds.iter().filter(is_dead).copied().map(Order::Stop).collect();
         if !orders.is_empty() {
@@ -54,12 +52,12 @@ impl<R: Responder> State<R> {
             worker.beat = Some((reply_to, until));
         }
         if until != Moment::NEVER {
-            self.timers.insert((until, Timer::Beat(key)));
+            self.timers.insert((until, Timer::HeartbeatTimeout(key)));
         }
     }
 
     /// Updates which leases have arrived at their slots. Returns whether some are missing for the first time.
-    fn find_undelivered(&mut self, now: Now, key: Uuid, holds: &BTreeSet<LeaseId>) -> bool {
+    fn find_undelivered(&mut self, now: Now, key: WorkerKey, holds: &BTreeSet<LeaseId>) -> bool {
         let Some(worker) = self.registry.get_mut(key) else { return false };
         let mut is_missing = false;
         for slot in worker.slots.values_mut().filter(|slot| !slot.granted.is_empty()) {
@@ -78,7 +76,7 @@ impl<R: Responder> State<R> {
     /// Takes back leases that never arrived: they are missing in this heartbeat and in one at least
     /// [`BEAT_INTERVAL_MIN`] ago. The connection of their slot is dead, and the worker has not noticed it yet, which
     /// does not count as a loss. Returns whether there were any.
-    fn requeue_undelivered(&mut self, now: Now, key: Uuid) -> bool {
+    fn requeue_undelivered(&mut self, now: Now, key: WorkerKey) -> bool {
         let Some(worker) = self.registry.get(key) else { return false };
         let is_overdue = |arrival| matches!(arrival, Arrival::Missed(at) if at + BEAT_INTERVAL_MIN <= now.mono);
         let overdue = worker.slots.iter().filter(|(_, slot)| !slot.granted.is_empty() && is_overdue(slot.arrival));
@@ -96,7 +94,7 @@ impl<R: Responder> State<R> {
                 (mem::take(&mut slot.granted), mem::replace(&mut slot.until, Moment::NEVER))
             });
             let Some((granted, until)) = requeued else { continue };
-            self.timers.remove(&(until, Timer::Slot(key, number)));
+            self.timers.remove(&(until, Timer::SlotTimeout { worker: key, slot: number }));
             for lease in granted {
                 self.requeue(now, lease, RequeueCause::Returned);
             }
@@ -105,7 +103,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Removes leases that were taken back from the slots of a worker. Returns whether there were any.
-    fn drop_revoked_grants(&mut self, key: Uuid) -> bool {
+    fn drop_revoked_grants(&mut self, key: WorkerKey) -> bool {
         let Some(worker) = self.registry.get(key) else { return false };
         let has_dead = |granted: &[LeaseId]| granted.iter().any(|lease| !self.leases.contains_key(lease));
         let numbers: Vec<u32> =
@@ -118,7 +116,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Marks the attempts that have started: a slot runs its leases in order, so the first that it holds.
-    fn mark_started(&mut self, now: Now, key: Uuid, holds: &BTreeSet<LeaseId>) {
+    fn mark_started(&mut self, now: Now, key: WorkerKey, holds: &BTreeSet<LeaseId>) {
         let Some(worker) = self.registry.get(key) else { return };
         for slot in worker.slots.values() {
             let Some(lease) = slot.granted.iter().find(|lease| holds.contains(lease)) else { continue };
@@ -133,9 +131,9 @@ impl<R: Responder> State<R> {
     }
 
     /// Answers a parked heartbeat. If none is parked, the next one gets the orders, as it lists what the worker holds.
-    pub(super) fn answer_beat(&mut self, key: Uuid, orders: Vec<Order>) {
+    pub(super) fn reply_to_heartbeat(&mut self, key: WorkerKey, orders: Vec<Order>) {
         let Some((reply_to, until)) = self.registry.get_mut(key).and_then(|worker| worker.beat.take()) else { return };
-        self.timers.remove(&(until, Timer::Beat(key)));
+        self.timers.remove(&(until, Timer::HeartbeatTimeout(key)));
         self.reply_to_worker(reply_to, WorkerReply::Orders(orders));
     }
 }

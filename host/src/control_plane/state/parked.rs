@@ -2,9 +2,7 @@
 
 use std::{mem, time::Duration};
 
-use uuid::Uuid;
-
-use super::{Responder, State, Timer, completion::EndedTask};
+use super::{Responder, SessionId, State, Timer, completion::EndedTask};
 use crate::{
     clock::{Moment, Now},
     control_plane::{reports::ReportLog, sessions::Evicted},
@@ -13,7 +11,7 @@ use crate::{
     task::TaskId,
 };
 
-pub(super) type ParkId = u64;
+pub(super) type ParkedId = u64;
 
 /// A client's request that waits.
 #[derive(Debug)]
@@ -49,8 +47,8 @@ impl WaitCondition {
 impl<R: Responder> State<R> {
     /// Parks a request until its condition holds, at most for `limit`.
     pub(super) fn park(&mut self, now: Now, condition: WaitCondition, limit: Duration, reply_to: R) {
-        self.last_park += 1;
-        let park = self.last_park;
+        self.last_parked_id += 1;
+        let parked_id = self.last_parked_id;
         for id in condition.tasks() {
             let Some(record) = self.tasks.get_mut(id) else { continue };
             // Requests that are closed are forgotten when the vector is full, so that they cannot pile up.
@@ -62,44 +60,44 @@ impl<R: Responder> State<R> {
                 }
             }
             if let Some(record) = self.tasks.get_mut(id) {
-                record.watchers.push(park);
+                record.watchers.push(parked_id);
             }
         }
         self.waited_tasks += condition.tasks().len();
         let until = now.mono + limit;
         if until != Moment::NEVER {
-            self.timers.insert((until, Timer::Parked(park)));
+            self.timers.insert((until, Timer::LongPollTimeout(parked_id)));
         }
-        self.parked.insert(park, Parked { reply_to, condition, until });
+        self.parked.insert(parked_id, Parked { reply_to, condition, until });
     }
 
-    fn take_parked(&mut self, park: ParkId) -> Option<Parked<R>> {
-        let parked = self.parked.remove(&park)?;
-        self.timers.remove(&(parked.until, Timer::Parked(park)));
+    fn take_parked(&mut self, parked_id: ParkedId) -> Option<Parked<R>> {
+        let parked = self.parked.remove(&parked_id)?;
+        self.timers.remove(&(parked.until, Timer::LongPollTimeout(parked_id)));
         self.waited_tasks -= parked.condition.tasks().len();
         Some(parked)
     }
 
     /// Forgets those of these parked requests that are closed. Returns the others.
-    pub(super) fn retain_open(&mut self, parks: Vec<ParkId>) -> Vec<ParkId> {
-        let is_open = |park: &ParkId| self.parked.get(park).is_some_and(|parked| parked.reply_to.is_open());
-        let (open, closed): (Vec<_>, Vec<_>) = parks.into_iter().partition(is_open);
-        for park in closed {
-            drop(self.take_parked(park));
+    pub(super) fn retain_open(&mut self, ids: Vec<ParkedId>) -> Vec<ParkedId> {
+        let is_open = |parked_id: &ParkedId| self.parked.get(parked_id).is_some_and(|parked| parked.reply_to.is_open());
+        let (open, closed): (Vec<_>, Vec<_>) = ids.into_iter().partition(is_open);
+        for parked_id in closed {
+            drop(self.take_parked(parked_id));
         }
         open
     }
 
     /// Answers a parked request with the current state.
-    pub(super) fn unpark(&mut self, now: Now, park: ParkId) {
-        let Some(Parked { reply_to, condition, .. }) = self.take_parked(park) else { return };
+    pub(super) fn unpark(&mut self, now: Now, parked_id: ParkedId) {
+        let Some(Parked { reply_to, condition, .. }) = self.take_parked(parked_id) else { return };
         let reply = self.reply_for(now, &condition);
         self.reply(reply_to, reply);
     }
 
     /// Answers a parked request that waits for a task which has just ended.
-    pub(super) fn unpark_ended(&mut self, now: Now, park: ParkId, ended: &EndedTask) {
-        let Some(Parked { reply_to, condition, .. }) = self.take_parked(park) else { return };
+    pub(super) fn unpark_ended(&mut self, now: Now, parked_id: ParkedId, ended: &EndedTask) {
+        let Some(Parked { reply_to, condition, .. }) = self.take_parked(parked_id) else { return };
         let EndedTask { result, reports, .. } = ended;
         let reply = match condition {
             WaitCondition::Submitted(_) => Reply::Submitted(vec![Submitted::Ended(result.clone())]),
@@ -113,15 +111,15 @@ impl<R: Responder> State<R> {
     }
 
     /// Answers the requests that follow the reports of a task.
-    pub(super) fn answer_followers(&mut self, now: Now, id: &TaskId) {
+    pub(super) fn reply_to_followers(&mut self, now: Now, id: &TaskId) {
         let Some(record) = self.tasks.get_mut(id) else { return };
-        let is_follower = |park: &ParkId| {
-            self.parked.get(park).is_some_and(|parked| matches!(parked.condition, WaitCondition::Follow { .. }))
+        let is_follower = |parked_id: &ParkedId| {
+            self.parked.get(parked_id).is_some_and(|parked| matches!(parked.condition, WaitCondition::Follow { .. }))
         };
         let (followers, others) = mem::take(&mut record.watchers).into_iter().partition::<Vec<_>, _>(is_follower);
         record.watchers = others;
-        for park in followers {
-            self.unpark(now, park);
+        for parked_id in followers {
+            self.unpark(now, parked_id);
         }
     }
 
@@ -182,25 +180,25 @@ impl<R: Responder> State<R> {
     }
 
     /// Marks a session as used. Returns whether it was known.
-    pub(super) fn touch_session(&mut self, now: Now, session: Uuid) -> bool {
+    pub(super) fn touch_session(&mut self, now: Now, session: SessionId) -> bool {
         let known = self.sessions.touch(now.mono, session);
         self.evict_sessions();
         if !mem::replace(&mut self.has_session_timer, true)
             && let Some(at) = self.sessions.next_expiry()
         {
-            self.timers.insert((at, Timer::Sessions));
+            self.timers.insert((at, Timer::SessionExpiry));
         }
         known
     }
 
     /// Forgets sessions that were not used for long.
-    pub(super) fn check_sessions(&mut self, now: Now) {
+    pub(super) fn expire_sessions(&mut self, now: Now) {
         while let Some(evicted) = self.sessions.expire(now.mono) {
             self.reply_evicted(evicted);
         }
         let next = self.sessions.next_expiry();
         self.has_session_timer = next.is_some();
-        self.timers.extend(next.map(|at| (at, Timer::Sessions)));
+        self.timers.extend(next.map(|at| (at, Timer::SessionExpiry)));
     }
 
     /// Forgets sessions while there are too many or they hold too much.
@@ -212,15 +210,15 @@ impl<R: Responder> State<R> {
 
     fn reply_evicted(&mut self, evicted: Option<Evicted<R>>) {
         if let Some(Evicted { session, reply_to, until }) = evicted {
-            self.timers.remove(&(until, Timer::Collect(session)));
+            self.timers.remove(&(until, Timer::SessionPollTimeout(session)));
             self.reply(reply_to, Reply::Collected(Collected { known: false, results: Vec::new() }));
         }
     }
 
     /// Answers the parked request of a session, if there is one, with its current results.
-    pub(super) fn answer_session(&mut self, session: Uuid) {
+    pub(super) fn reply_to_session(&mut self, session: SessionId) {
         if let Some((reply_to, until)) = self.sessions.unpark(session) {
-            self.timers.remove(&(until, Timer::Collect(session)));
+            self.timers.remove(&(until, Timer::SessionPollTimeout(session)));
             let collected = self.sessions.take_reply(session, true);
             self.reply(reply_to, Reply::Collected(collected));
         }

@@ -63,7 +63,7 @@ impl<R: Responder> State<R> {
         let waiting = wanted(&[TaskStatus::Pending]).then(|| self.queue.iter().filter_map(|(_, id)| self.live(id)));
         let scheduled = wanted(&[TaskStatus::Scheduled, TaskStatus::Retrying]).then(|| {
             let timed = self.timers.iter().filter_map(|(_, timer)| match timer {
-                Timer::Due(id) => self.live(id),
+                Timer::EnqueueDelayed(id) => self.live(id),
                 _ => None,
             });
             let etas = self.etas.iter().filter_map(|(_, id)| self.live(id));
@@ -156,7 +156,7 @@ impl<R: Responder> State<R> {
             worker_id: running_attempt.and_then(|(_, worker)| worker).map(ToString::to_string),
             due_at: record.due_on(),
             offered: self.registry.has(&record.name),
-            unknown_until: if record.unclaimed { self.claimable_until(&record.name, id) } else { None },
+            unknown_until: if record.unserved { self.unserved_until(&record.name, id) } else { None },
             module_version: None,
             callback: record.callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address))),
             metadata: record.metadata.clone(),

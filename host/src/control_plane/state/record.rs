@@ -4,9 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
-use super::{LOSSES_MAX, ParkId};
+use super::{LOSSES_MAX, ParkedId, SessionId, WorkerKey};
 use crate::{
     clock::{Moment, Timestamp, micros},
     control_plane::{
@@ -70,13 +68,13 @@ pub(super) struct TaskRecord {
     /// workers is found among those beside it.
     pub(super) quarantined: bool,
     /// Accepted while no worker had its name, because one may still come.
-    pub(super) unclaimed: bool,
+    pub(super) unserved: bool,
     /// The session that gets its result.
-    pub(super) session: Option<Uuid>,
+    pub(super) session: Option<SessionId>,
     /// Other sessions that submitted it again.
-    pub(super) other_sessions: Vec<Uuid>,
+    pub(super) other_sessions: Vec<SessionId>,
     /// Parked requests that wait for its end or its reports.
-    pub(super) watchers: Vec<ParkId>,
+    pub(super) watchers: Vec<ParkedId>,
     pub(super) reports: ReportLog,
     /// The callback to send when it ends.
     pub(super) callback: Option<Arc<CallbackInfo>>,
@@ -103,7 +101,7 @@ impl TaskRecord {
     }
 
     /// Adds a session that gets its result. Returns false if there are too many.
-    pub(super) fn attach<R>(&mut self, session: Uuid, open: &Sessions<R>) -> bool {
+    pub(super) fn attach<R>(&mut self, session: SessionId, open: &Sessions<R>) -> bool {
         let first = *self.session.get_or_insert(session);
         if first == session || self.other_sessions.contains(&session) {
             return true;
@@ -171,7 +169,7 @@ impl TaskRecord {
 #[derive(Clone, Debug)]
 pub(super) struct Granted {
     pub(super) task: TaskId,
-    pub(super) worker: Uuid,
+    pub(super) worker: WorkerKey,
 }
 
 /// The outcome of a submission.
@@ -218,7 +216,7 @@ impl RequeueCause<'_> {
 
 /// How a task ended.
 #[derive(Default)]
-pub(super) struct TaskEnd {
+pub(super) struct TaskOutcome {
     pub(super) result: Option<Json>,
     pub(super) failure: Option<Failure>,
     pub(super) started_at: Option<Timestamp>,

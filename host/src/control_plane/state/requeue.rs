@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use uuid::Uuid;
-
-use super::{Granted, LOSSES_MAX, LastFailure, Phase, RequeueCause, Responder, State, TaskEnd, queueing::push};
+use super::{
+    Granted, LOSSES_MAX, LastFailure, Phase, RequeueCause, Responder, State, TaskOutcome, WorkerKey, queueing::push,
+};
 use crate::{
     clock::Now,
     protocol::{LeaseId, Order},
@@ -31,7 +31,8 @@ impl<R: Responder> State<R> {
                 );
                 record.attempt += record.losses;
                 let failure = Some(Failure::new(ErrorKind::WorkerLost, message));
-                let end = TaskEnd { failure, started_at, worker_id: Some(worker.clone()), ..TaskEnd::default() };
+                let end =
+                    TaskOutcome { failure, started_at, worker_id: Some(worker.clone()), ..TaskOutcome::default() };
                 self.finish(now, &id, TaskStatus::Failure, end);
                 return None;
             }
@@ -48,7 +49,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Takes back what a worker crash counted against tasks, as the process turned out to be alive.
-    pub(super) fn uncount_crash(&mut self, worker: Uuid) {
+    pub(super) fn uncount_crash(&mut self, worker: WorkerKey) {
         let Some(index) = self.crashes.iter().position(|(key, _)| *key == worker) else { return };
         let Some((_, tasks)) = self.crashes.remove(index) else { return };
         for id in tasks {
@@ -65,9 +66,9 @@ impl<R: Responder> State<R> {
     }
 
     /// Cancels a task. Adds to `orders` which worker must stop its attempt. Returns whether it was unfinished.
-    pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<Uuid, Vec<Order>>) -> bool {
+    pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<WorkerKey, Vec<Order>>) -> bool {
         let Some(record) = self.tasks.get(id) else { return false };
-        let mut end = TaskEnd::default();
+        let mut end = TaskOutcome::default();
         if let Phase::Leased { lease, started_at, .. } = record.phase {
             end.started_at = started_at;
             if let Some(granted) = self.leases.remove(&lease) {

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
-use super::{Responder, State, SubmitOutcome, Timer};
+use super::{Responder, State, SubmitOutcome, Timer, WorkerKey};
 use crate::control_plane::{
     events::NewEvent,
     schedules::{DueAction, DueRun, ScheduleError, Skip, Trigger},
@@ -133,7 +131,7 @@ impl<R: Responder> State<R> {
     pub(super) fn update_module_schedules(
         &mut self,
         now: Now,
-        key: Uuid,
+        key: WorkerKey,
         before: &ScheduleSpecs,
         modules: &[ModuleInfo],
     ) {
@@ -178,13 +176,13 @@ impl<R: Responder> State<R> {
     }
 
     /// Returns those of a worker's schedules that no other worker has.
-    pub(super) fn exclusive_schedules(&self, key: Uuid, of: &ScheduleSpecs) -> Vec<Arc<str>> {
+    pub(super) fn exclusive_schedules(&self, key: WorkerKey, of: &ScheduleSpecs) -> Vec<Arc<str>> {
         let scheduled = of.iter().filter(|(_, spec)| spec.is_some()).map(|(name, _)| name);
         scheduled.filter(|name| !self.is_scheduled_elsewhere(key, name)).cloned().collect()
     }
 
     /// Whether another worker has a schedule for a task of this name.
-    fn is_scheduled_elsewhere(&self, key: Uuid, name: &str) -> bool {
+    fn is_scheduled_elsewhere(&self, key: WorkerKey, name: &str) -> bool {
         let others = self.registry.iter().filter(|(other, worker)| *other != key && worker.can_run(name));
         others
             .flat_map(|(_, worker)| active_tasks(worker.modules()))
@@ -208,10 +206,10 @@ impl<R: Responder> State<R> {
         if wake == self.next_schedule {
             return;
         }
-        self.timers.remove(&(self.next_schedule, Timer::Schedules));
+        self.timers.remove(&(self.next_schedule, Timer::ScheduleDue));
         self.next_schedule = wake;
         if wake != Moment::NEVER && !self.is_draining {
-            self.timers.insert((wake, Timer::Schedules));
+            self.timers.insert((wake, Timer::ScheduleDue));
         }
     }
 }

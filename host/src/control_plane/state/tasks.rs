@@ -2,9 +2,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use uuid::Uuid;
-
-use super::{DueAt, Limits, Phase, Responder, State, SubmitOutcome, TASK_SESSIONS_MAX, TaskRecord};
+use super::{DueAt, Limits, Phase, Responder, SessionId, State, SubmitOutcome, TASK_SESSIONS_MAX, TaskRecord};
 use crate::{
     clock::Now,
     control_plane::{events::NewEvent, reports::ReportLog, results::TaskMeta},
@@ -28,7 +26,7 @@ impl<R: Responder> State<R> {
         now: Now,
         task: NewTask,
         error: Option<ArgumentError>,
-        session: Option<Uuid>,
+        session: Option<SessionId>,
     ) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
             Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
@@ -59,7 +57,7 @@ impl<R: Responder> State<R> {
         now: Now,
         task: NewTask,
         error: Option<ArgumentError>,
-        session: Option<Uuid>,
+        session: Option<SessionId>,
     ) -> SubmitOutcome {
         if let Some(record) = self.tasks.get_mut(&task.id) {
             let attached = session.is_none_or(|session| record.attach(session, &self.sessions));
@@ -76,8 +74,8 @@ impl<R: Responder> State<R> {
             return SubmitOutcome::Ended(self.bad_arguments(now, task, &error));
         }
         let served = self.registry.served(now.mono, &task.name);
-        let unclaimed = served.is_none() && task.unknown == Unknown::Fail;
-        if unclaimed && !self.may_be_claimed(now, &task.name) {
+        let unserved = served.is_none() && task.unknown == Unknown::Fail;
+        if unserved && !self.is_worker_expected(now, &task.name) {
             return SubmitOutcome::Ended(self.not_found(now, task));
         }
         let (name, policy) = match served {
@@ -85,10 +83,10 @@ impl<R: Responder> State<R> {
             None => (self.shared_name(&task.name), task.policy),
         };
         let task = NewTask { policy, ..task };
-        if let Some(error) = error.filter(|_| !unclaimed) {
+        if let Some(error) = error.filter(|_| !unserved) {
             return SubmitOutcome::Ended(self.bad_arguments(now, task, &error));
         }
-        self.add(now, task, name, session, unclaimed);
+        self.add(now, task, name, session, unserved);
         SubmitOutcome::Live
     }
 
@@ -99,7 +97,7 @@ impl<R: Responder> State<R> {
     }
 
     /// Adds a task that passed all checks.
-    fn add(&mut self, now: Now, task: NewTask, name: Arc<str>, session: Option<Uuid>, unclaimed: bool) {
+    fn add(&mut self, now: Now, task: NewTask, name: Arc<str>, session: Option<SessionId>, unserved: bool) {
         let wait = match (task.countdown, task.eta) {
             (Some(countdown), _) if !countdown.is_zero() => Some(DueAt::Countdown(now.mono + countdown)),
             (None, Some(eta)) if eta > now.wall => Some(DueAt::Eta(eta)),
@@ -124,7 +122,7 @@ impl<R: Responder> State<R> {
             attempt: 0,
             losses: 0,
             quarantined: false,
-            unclaimed,
+            unserved,
             session,
             other_sessions: Vec::new(),
             watchers: Vec::new(),
@@ -135,8 +133,8 @@ impl<R: Responder> State<R> {
         };
         self.bytes += record.bytes();
         self.counts.accepted += 1;
-        if unclaimed {
-            self.await_claim(record.name.clone(), id.clone());
+        if unserved {
+            self.add_unserved(record.name.clone(), id.clone());
         }
         if wait.is_some() {
             let event = NewEvent::of_task(EventKind::TaskScheduled, &id, &record.name, record.priority);
@@ -144,7 +142,7 @@ impl<R: Responder> State<R> {
         }
         self.tasks.insert(id.clone(), Box::new(record));
         match wait {
-            Some(wait) => self.await_moment(now, wait, id),
+            Some(wait) => self.set_delay_timer(now, wait, id),
             None => self.enqueue(now, &id),
         }
     }

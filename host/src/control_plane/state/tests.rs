@@ -2,9 +2,11 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
+use uuid::Uuid;
+
 use super::*;
 use crate::{
-    control_plane::worker_registry::{RECONNECT_GRACE, SILENCE_MAX},
+    control_plane::worker_registry::{RECONNECT_GRACE, WORKER_TIMEOUT},
     json::Json,
     protocol::{
         BEAT_WAIT, Beat, CatalogChange, Collect, Collected, Ended, Follow, Found, Lease, Lookup, Note, Notify, Order,
@@ -25,7 +27,7 @@ mod delivery;
 mod describe;
 mod hostile;
 mod schedules;
-mod unclaimed;
+mod unserved;
 
 /// A recipient of replies, by name. Those that begin with "shut" are closed.
 #[derive(Debug)]
@@ -329,14 +331,14 @@ fn a_control_plane_that_stood_still_does_not_lose_its_workers() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     story.run(W);
-    story.jump(SILENCE_MAX * 2);
+    story.jump(WORKER_TIMEOUT * 2);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Started), "its beats wait in the sockets");
     story.beat(&[]);
-    story.later(SILENCE_MAX / 2);
-    assert!(story.state.registry().get(W).is_some());
-    story.jump(SILENCE_MAX * 2);
+    story.later(WORKER_TIMEOUT / 2);
+    assert!(story.state.registry().get(WorkerKey(W)).is_some());
+    story.jump(WORKER_TIMEOUT * 2);
     story.later(STALL_MIN);
-    assert!(story.state.registry().get(W).is_none(), "nothing came from it even then");
+    assert!(story.state.registry().get(WorkerKey(W)).is_none(), "nothing came from it even then");
 }
 
 #[test]
@@ -427,7 +429,7 @@ fn the_freest_worker_comes_first() {
     story.work(W, 1, Vec::new(), 1);
     story.work(V, 0, Vec::new(), 1);
     story.submit(vec![task("a 2")], Notify::No);
-    assert_eq!(story.state.task_view(&id("a 2")).and_then(|look| look.lease).expect("a lease").1, V);
+    assert_eq!(story.state.task_view(&id("a 2")).and_then(|look| look.lease).expect("a lease").1, WorkerKey(V));
 }
 
 #[test]
@@ -591,7 +593,7 @@ fn a_worker_that_comes_and_goes_is_watched_by_one_timer() {
     }
     assert_eq!(story.state.stats().timers, 1);
     story.later(secs(3));
-    assert!(story.state.registry().get(W).is_none(), "and it is still watched");
+    assert!(story.state.registry().get(WorkerKey(W)).is_none(), "and it is still watched");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct WorkerRecord<R> {
     /// When its connection was closed, if it has no other yet.
     pub disconnected: Option<Moment>,
     /// When it is checked for silence; never for the control plane's own worker.
-    pub silence_check: Moment,
+    pub timeout_check: Moment,
     /// Gets no more tasks.
     pub draining: bool,
     /// Runs one task alone, or finishes others in order to do so: it gets no other task.
@@ -112,7 +112,7 @@ impl<R> WorkerRecord<R> {
             peer,
             last_seen: now,
             disconnected: None,
-            silence_check: Moment::NEVER,
+            timeout_check: Moment::NEVER,
             draining: false,
             reserved: false,
             slots: BTreeMap::new(),

@@ -97,7 +97,11 @@ fn a_name_with_unfinished_tasks_is_only_removed_if_another_worker_has_it() {
     story.work(W, 0, vec![ended(lease.id, success())], 0);
     story.cancel("a waits");
     assert_eq!(story.declined(2, &only_b), "it has no 'a', which would leave 1 unfinished task without a worker");
-    assert_eq!(story.state.registry().get(W).map(WorkerRecord::modules), Some(&both[..]), "nothing has changed");
+    assert_eq!(
+        story.state.registry().get(WorkerKey(W)).map(WorkerRecord::modules),
+        Some(&both[..]),
+        "nothing has changed"
+    );
     story.register(Registration { modules: both.to_vec(), ..registration(V, 1, &[]) });
     assert_eq!(story.change(3, false, &only_b), WorkerReply::Noted);
     story.later(secs(4));
@@ -124,7 +128,7 @@ fn a_signature_that_breaks_waiting_tasks_is_declined_unless_forced() {
     assert_eq!(story.change(3, false, &[version("m", "2", &[("a", NONE), ("b", NONE)])]), WorkerReply::Noted);
     assert_eq!(story.change(4, true, &new), WorkerReply::Noted, "forced");
     assert_eq!(story.change(3, false, &[]), WorkerReply::Noted, "a late one changes nothing");
-    assert_eq!(story.state.registry().get(W).map(WorkerRecord::modules), Some(&new[..]));
+    assert_eq!(story.state.registry().get(WorkerKey(W)).map(WorkerRecord::modules), Some(&new[..]));
     assert_eq!(story.change(5, false, &[version("m", "1", &[("a", NONE), ("b", X)])]), WorkerReply::Noted);
 }
 

@@ -55,7 +55,7 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
             story.replies_to("leave");
         };
         assert_eq!(loses(&mut story, leaves), uncounted);
-        assert_eq!(loses(&mut story, &mut |story| story.later(SILENCE_MAX)), uncounted);
+        assert_eq!(loses(&mut story, &mut |story| story.later(WORKER_TIMEOUT)), uncounted);
     }
     let message = |story: &mut Story| {
         story.state.describe(story.now, &id("a 1"), To("described"));

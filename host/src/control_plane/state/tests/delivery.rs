@@ -22,12 +22,16 @@ fn a_lease_that_never_arrived_goes_elsewhere_and_counts_as_no_loss() {
     story.state.work(story.now, parked, To("slot"));
     story.later(secs(1));
     beats(&mut story, secs(2), &[]);
-    assert_eq!(story.state.task_view(&id("a 1")).expect("it lives").lease, Some((lease.id, W)), "it may be on its way");
+    assert_eq!(
+        story.state.task_view(&id("a 1")).expect("it lives").lease,
+        Some((lease.id, WorkerKey(W))),
+        "it may be on its way"
+    );
     story.work(V, 0, Vec::new(), 1);
     beats(&mut story, secs(3), &[]);
     let look = story.state.task_view(&id("a 1")).expect("it lives");
     let (again, worker) = look.lease.expect("a lease");
-    assert_eq!((worker, look.losses, look.attempt), (V, 0, 1), "nor to another connection of that worker");
+    assert_eq!((worker, look.losses, look.attempt), (WorkerKey(V), 0, 1), "nor to another connection of that worker");
     let stop = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
     assert_eq!(story.beat(&[lease.id]).last(), Some(&stop), "it arrived after all");
     story.work(W, 0, vec![ended(lease.id, success())], 1);
@@ -46,7 +50,7 @@ fn a_lease_that_one_heartbeat_listed_counts_as_delivered() {
     story.later(secs(1));
     // It has ended, and its outcome is on its way.
     beats(&mut story, secs(10), &[]);
-    assert_eq!(story.state.task_view(&id("a 1")).expect("it lives").lease, Some((lease.id, W)));
+    assert_eq!(story.state.task_view(&id("a 1")).expect("it lives").lease, Some((lease.id, WorkerKey(W))));
     story.work(W, 0, vec![ended(lease.id, success())], 0);
     assert_eq!(story.end("a 1").status, TaskStatus::Success);
 }

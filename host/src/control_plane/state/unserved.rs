@@ -2,12 +2,12 @@
 //!
 //! After a start, and after each loss of a worker, clients are often back before workers. So an unknown name is an
 //! error only once [`Limits::unknown_grace`](super::Limits::unknown_grace) has passed without a worker that has it, and
-//! no worker loads modules that may have it. Invariant: a task in `unclaimed` is unfinished, and no worker has had its
+//! no worker loads modules that may have it. Invariant: a task in `unserved` is unfinished, and no worker has had its
 //! name since it was accepted.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Phase, Responder, State, TaskEnd, Timer};
+use super::{Phase, Responder, State, TaskOutcome, Timer};
 use crate::{
     clock::{Moment, Now, Timestamp},
     task::{ErrorKind, Failure, TaskId, TaskStatus},
@@ -32,33 +32,33 @@ impl<R: Responder> State<R> {
     }
 
     /// Whether a worker may still come that has a name which no worker has.
-    pub(super) fn may_be_claimed(&self, now: Now, name: &str) -> bool {
+    pub(super) fn is_worker_expected(&self, now: Now, name: &str) -> bool {
         let is_expected = now.mono < self.workers_expected_until.mono || self.registry.is_loading();
         is_expected && !self.registry.is_leaving(name)
     }
 
     /// Returns a name that no worker has, shared with other calls of it.
     pub(super) fn shared_name(&self, name: &str) -> Arc<str> {
-        self.unclaimed.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone())
+        self.unserved.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone())
     }
 
     /// Adds a call that waits until a worker has its name, at most as long as workers are expected.
-    pub(super) fn await_claim(&mut self, name: Arc<str>, id: TaskId) {
-        self.unclaimed.entry(name).or_default().insert(id);
-        if self.unclaimed_check == Moment::NEVER {
+    pub(super) fn add_unserved(&mut self, name: Arc<str>, id: TaskId) {
+        self.unserved.entry(name).or_default().insert(id);
+        if self.unserved_check == Moment::NEVER {
             // While modules are loaded, this may be in the past.
-            self.arm_unclaimed(self.workers_expected_until.mono);
+            self.arm_unserved(self.workers_expected_until.mono);
         }
     }
 
-    fn arm_unclaimed(&mut self, at: Moment) {
-        self.unclaimed_check = at;
-        self.timers.insert((at, Timer::Unclaimed));
+    fn arm_unserved(&mut self, at: Moment) {
+        self.unserved_check = at;
+        self.timers.insert((at, Timer::Unserved));
     }
 
     /// Marks a name as served: its calls wait without a limit from now on, at the priority of the module.
-    pub(super) fn claim(&mut self, now: Now, name: &Arc<str>) {
-        let Some(ids) = self.unclaimed.remove(name) else { return };
+    pub(super) fn serve(&mut self, now: Now, name: &Arc<str>) {
+        let Some(ids) = self.unserved.remove(name) else { return };
         let Some(priority) = self.registry.known(now.mono, name).and_then(|(_, policy)| policy.priority) else {
             return;
         };
@@ -77,45 +77,45 @@ impl<R: Responder> State<R> {
     }
 
     /// Removes a call that has ended.
-    pub(super) fn forget_unclaimed(&mut self, name: &Arc<str>, id: &TaskId) {
-        let Some(ids) = self.unclaimed.get_mut(name) else { return };
+    pub(super) fn remove_unserved(&mut self, name: &Arc<str>, id: &TaskId) {
+        let Some(ids) = self.unserved.get_mut(name) else { return };
         ids.remove(id);
         if ids.is_empty() {
-            self.unclaimed.remove(name);
+            self.unserved.remove(name);
         }
     }
 
     /// Returns until when a call waits for a worker that has its name, if it fails then.
-    pub(super) fn claimable_until(&self, name: &str, id: &TaskId) -> Option<Timestamp> {
-        self.unclaimed.get(name)?.contains(id).then_some(self.workers_expected_until.wall)
+    pub(super) fn unserved_until(&self, name: &str, id: &TaskId) -> Option<Timestamp> {
+        self.unserved.get(name)?.contains(id).then_some(self.workers_expected_until.wall)
     }
 
     /// Fails the calls of names that no worker has, once workers are no longer expected.
-    pub(super) fn fail_unclaimed(&mut self, now: Now) {
-        self.unclaimed_check = Moment::NEVER;
+    pub(super) fn fail_unserved(&mut self, now: Now) {
+        self.unserved_check = Moment::NEVER;
         if now.mono < self.workers_expected_until.mono {
-            return self.arm_unclaimed(self.workers_expected_until.mono);
+            return self.arm_unserved(self.workers_expected_until.mono);
         }
         if self.registry.is_loading() {
-            return self.arm_unclaimed(now.mono + LOADING_CHECK_DELAY);
+            return self.arm_unserved(now.mono + LOADING_CHECK_DELAY);
         }
         let mut remaining = FAILED_AT_ONCE_MAX;
         for _ in 0..NAMES_AT_ONCE_MAX {
-            let Some((name, ids)) = self.unclaimed.first_key_value() else { return };
+            let Some((name, ids)) = self.unserved.first_key_value() else { return };
             let ids: Vec<TaskId> = ids.iter().take(remaining).cloned().collect();
             remaining -= ids.len();
             let message = self.not_found_message(name);
             for id in ids {
                 self.stop_waiting(&id);
                 let failure = Some(Failure::new(ErrorKind::NotFound, message.clone()));
-                self.finish(now, &id, TaskStatus::Failure, TaskEnd { failure, ..TaskEnd::default() });
+                self.finish(now, &id, TaskStatus::Failure, TaskOutcome { failure, ..TaskOutcome::default() });
             }
             if remaining == 0 {
                 break;
             }
         }
-        if !self.unclaimed.is_empty() {
-            self.arm_unclaimed(now.mono + STEP_DELAY);
+        if !self.unserved.is_empty() {
+            self.arm_unserved(now.mono + STEP_DELAY);
         }
     }
 }
