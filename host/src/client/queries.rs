@@ -12,14 +12,14 @@ use crate::{
     task::{Task, TaskId, TaskResult},
 };
 
-/// Extra time for the answer to a lookup whose wait is over.
+/// Extra time for the reply to a lookup that timed out.
 const LOOKUP_SLACK: Duration = Duration::from_secs(2);
 
 impl Client {
-    /// Returns the result of a task. None if it has not ended, or is not known any more.
+    /// Returns the result of a task. None if it has not ended, or is no longer known.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     ///
     /// # Examples
     ///
@@ -42,7 +42,7 @@ impl Client {
     /// Returns the state of a task, after waiting up to `wait` for its end.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     ///
     /// # Examples
     ///
@@ -84,7 +84,7 @@ impl Client {
     /// Returns everything that is known of a task. None if it is not known.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn describe(&self, task_id: &TaskId) -> Result<Option<Task>, ClientError> {
         match self.0.unless_stopped(self.0.send_request(&Request::Describe(task_id.clone()))).await? {
             Reply::Described(task) => Ok(task.map(|task| *task)),
@@ -95,7 +95,7 @@ impl Client {
     /// Cancels a task. False if it has already ended, or is not known.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     ///
     /// # Examples
     ///
@@ -117,7 +117,7 @@ impl Client {
     /// Returns the workers, with the task modules that each has loaded.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     ///
     /// # Examples
     ///
@@ -139,7 +139,7 @@ impl Client {
     /// Returns the tasks that match a query, of all submitters.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn tasks(&self, query: TaskQuery) -> Result<TaskPage, ClientError> {
         match self.0.unless_stopped(self.0.send_request(&Request::Tasks(query))).await? {
             Reply::Tasks(page) => Ok(page),
@@ -150,7 +150,7 @@ impl Client {
     /// Returns the events after number `after`, after waiting up to `wait` for the first.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn events(&self, after: u64, wait: Duration) -> Result<Events, ClientError> {
         let wait = wait.min(WAIT_MAX);
         let query = EventQuery { after, wait_ms: millis(wait) };
@@ -164,7 +164,7 @@ impl Client {
     /// `wait` for the first.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn follow(&self, task_id: &TaskId, after: u64, wait: Duration) -> Result<Reports, ClientError> {
         let wait = wait.min(WAIT_MAX);
         let follow = Follow { id: task_id.clone(), after, wait_ms: millis(wait) };

@@ -21,7 +21,7 @@ pub(super) enum CachedTask {
 impl Client {
     /// Returns the result of a task from the cache: none if this client has not received it.
     ///
-    /// [`Client::get_task_result`] asks the control plane.
+    /// [`Client::get_task_result`] requests it from the control plane.
     pub fn get_result(&self, task_id: &TaskId) -> Option<TaskResult> {
         match lock(&self.0.result_cache).get(task_id)? {
             CachedTask::Ended(result) => Some((**result).clone()),
@@ -48,7 +48,7 @@ impl Inner {
         lock(&self.result_cache).put(result.task_id.clone(), CachedTask::Ended(Arc::clone(result)));
     }
 
-    /// Removes a task that was refused, or that the control plane does not know any more.
+    /// Removes a task that was refused, or that the control plane no longer knows.
     pub(super) fn uncache(&self, id: &TaskId) {
         let mut result_cache = lock(&self.result_cache);
         if matches!(result_cache.peek(id), Some(CachedTask::Submitted)) {

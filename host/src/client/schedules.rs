@@ -17,7 +17,7 @@ impl Client {
     }
 }
 
-/// What to do if there is another schedule of the same name.
+/// Action if there is another schedule of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnConflict {
     /// Keep it, and refuse the new one.
@@ -58,7 +58,7 @@ impl Schedules<'_> {
     /// Returns all schedules, by name.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn list(&self) -> Result<Vec<ScheduleInfo>, ClientError> {
         self.send_request(ScheduleRequest::List).await
     }
@@ -66,7 +66,7 @@ impl Schedules<'_> {
     /// Pauses a schedule until it is resumed. None if there is none of that name.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn pause(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
         Ok(self.send_request(ScheduleRequest::Pause(name.to_owned())).await?.pop())
     }
@@ -74,7 +74,7 @@ impl Schedules<'_> {
     /// Resumes a schedule. None if there is none of that name.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn resume(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
         Ok(self.send_request(ScheduleRequest::Resume(name.to_owned())).await?.pop())
     }
@@ -83,14 +83,14 @@ impl Schedules<'_> {
     /// there is no schedule of that name.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer, or refused the task.
+    /// [`ClientError`] if the control plane did not reply, or refused the task.
     pub async fn trigger(&self, name: &str) -> Result<Option<TaskId>, ClientError> {
         let task_id = TaskId::new();
         let trigger = ScheduleRequest::Trigger { name: name.to_owned(), task_id: task_id.clone() };
         Ok(self.send_request(trigger).await?.pop().map(|_| task_id))
     }
 
-    /// Removes a schedule; tasks that it has submitted go on. None if there is none of that name.
+    /// Removes a schedule; tasks that it has submitted still run. None if there is none of that name.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if it comes from a module: pause it instead.

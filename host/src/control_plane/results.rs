@@ -28,7 +28,7 @@ pub struct Kept {
     expires_at: Moment,
 }
 
-/// The metadata of a task: its call, which is all that is needed to run it again, and when it was submitted.
+/// The submission of a task: its call, with everything that is needed to run it again, and when it was submitted.
 #[derive(Clone, Debug)]
 pub struct TaskMeta {
     /// Its task name.
@@ -88,7 +88,7 @@ pub struct CacheStats {
     pub ttl: Duration,
     /// Number of results by status: success, failure, cancelled.
     pub by_status: [usize; 3],
-    /// Number of results that were evicted for lack of room.
+    /// Number of results that were evicted because the cache was full.
     pub evicted: u64,
     /// Number of results that expired.
     pub expired: u64,
@@ -156,7 +156,7 @@ impl Results {
         change: impl FnOnce(&mut TaskResult),
     ) -> Option<&TaskMeta> {
         let kept = self.kept.peek_mut(&end.task_id).filter(|kept| kept.expires_at > now)?;
-        // A task whose result was forgotten may have run again under its id.
+        // A task whose result was evicted may have run again under its id.
         if !Arc::ptr_eq(&kept.result, end) {
             return None;
         }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_goes_first() {
+    fn the_least_recently_used_is_evicted_first() {
         let (mut results, now) = (Results::new(2, 1_000, Duration::from_secs(10)), Moment::default());
         results.store(now, result("a"), meta(), ReportLog::default());
         results.store(now, result("b"), meta(), ReportLog::default());
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn large_results_make_room_by_bytes_and_the_newest_is_always_known() {
+    fn results_are_evicted_by_bytes_and_the_newest_stays() {
         let (mut results, now) = (Results::new(9, 1_000, Duration::ZERO), Moment::default());
         for (id, size) in [("a", 400), ("b", 400), ("c", 400), ("d", 4_000)] {
             let mut large = (*result(id)).clone();

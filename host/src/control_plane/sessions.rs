@@ -19,7 +19,7 @@ use crate::{
     task::TaskResult,
 };
 
-/// Time after which an unused session is forgotten.
+/// Time after which an unused session expires.
 pub const SESSION_IDLE_MAX: Duration = Duration::from_mins(1);
 /// Maximum number of open sessions.
 pub const SESSIONS_MAX: usize = 10_000;
@@ -37,7 +37,7 @@ pub struct SessionId(pub Uuid);
 /// The results of one client.
 #[derive(Debug)]
 struct Session<R> {
-    /// The parked request, and until when it is parked.
+    /// The parked request, and its deadline.
     parked: Option<(R, Moment)>,
     ready: VecDeque<Arc<TaskResult>>,
     /// The number of the newest request, and its reply.
@@ -51,7 +51,7 @@ struct Session<R> {
 /// How a request relates to the one before it.
 #[derive(Debug)]
 pub enum PollKind<R> {
-    /// The next request. It replaces the one that is parked, if any.
+    /// The next request. It replaces the parked one, if any.
     New {
         /// Recipient and deadline of the request that was parked.
         displaced: Option<(R, Moment)>,
@@ -76,14 +76,14 @@ pub struct Sessions<R> {
     bytes: usize,
 }
 
-/// A session that was forgotten while its request was parked.
+/// A session that was removed while its request was parked.
 #[derive(Debug)]
 pub struct Evicted<R> {
     /// The session.
     pub session: SessionId,
-    /// Where the reply goes.
+    /// The recipient of the reply.
     pub reply_to: R,
-    /// Until when the request was parked.
+    /// The deadline of the request.
     pub until: Moment,
 }
 
@@ -119,7 +119,7 @@ impl<R> Sessions<R> {
         if sequence == session.sequence {
             return PollKind::Repeated { parked: session.parked.take(), reply: session.last_reply.clone() };
         }
-        // A submission opened a new session: the client polled an older one, and does not know yet that it is gone.
+        // A submission opened a new session: the client polled an older one, and does not know yet that it was removed.
         let known = session.sequence > 0 || sequence == 1;
         session.sequence = sequence;
         let freed = sizes(&session.last_reply.results);
@@ -147,7 +147,7 @@ impl<R> Sessions<R> {
         session.last_reply.clone()
     }
 
-    /// Takes the parked request, and until when it was parked.
+    /// Takes the parked request, and its deadline.
     pub fn unpark(&mut self, id: SessionId) -> Option<(R, Moment)> {
         self.open.get_mut(&id)?.parked.take()
     }
@@ -175,7 +175,7 @@ impl<R> Sessions<R> {
         self.open.contains_key(&id)
     }
 
-    /// Forgets the least recently used session, if there are too many or they hold too much. Call it until it returns
+    /// Removes the least recently used session, if there are too many or they hold too much. Call it until it returns
     /// none.
     pub fn evict(&mut self) -> Option<Option<Evicted<R>>> {
         if self.open.len() <= SESSIONS_MAX && (self.bytes <= SESSION_BYTES_MAX || self.open.len() == 1) {
@@ -185,7 +185,7 @@ impl<R> Sessions<R> {
         Some(self.remove(id))
     }
 
-    /// Forgets a session that was unused for too long. Call it until it returns none.
+    /// Removes a session that was unused for too long. Call it until it returns none.
     pub fn expire(&mut self, now: Moment) -> Option<Option<Evicted<R>>> {
         let (used, id) = self.by_use.first().copied()?;
         (now.since(used) >= SESSION_IDLE_MAX).then(|| self.remove(id))
@@ -306,10 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_learns_that_its_session_was_forgotten() {
+    fn a_client_is_told_that_its_session_was_removed() {
         let mut sessions = open();
         assert!(matches!(sessions.poll(ID, 7), PollKind::New { .. }));
-        assert_eq!(sessions.park(ID, "way", Moment::NEVER), Some("way"), "it is answered at once");
+        assert_eq!(sessions.park(ID, "client", Moment::NEVER), Some("client"), "it gets a reply immediately");
         assert!(!sessions.take_reply(ID, true).known);
     }
 
@@ -326,14 +326,14 @@ mod tests {
         let mut sessions = open();
         let other = session(2);
         sessions.touch(Moment::from_micros(1), other);
-        sessions.park(ID, "way", Moment::NEVER);
+        sessions.park(ID, "client", Moment::NEVER);
         let big = result("big", SESSION_BYTES_MAX / 4);
         for _ in 0..6 {
             sessions.add_result(other, big.clone());
         }
         assert!(sessions.bytes <= SESSION_BYTES_MAX);
         sessions.add_result(ID, big);
-        assert_eq!(sessions.evict().flatten().map(|evict| evict.reply_to), Some("way"));
+        assert_eq!(sessions.evict().flatten().map(|evict| evict.reply_to), Some("client"));
         assert!(sessions.evict().is_none());
         while sessions.expire(Moment::default() + SESSION_IDLE_MAX * 2).is_some() {}
         assert_eq!((sessions.bytes, sessions.len(), sessions.by_use.len()), (0, 0, 0));

@@ -1,20 +1,20 @@
 //! Every transition of every task: the pure core of the control plane.
 //!
 //! [`State`] is synchronous and takes [`Now`]: it owns no sockets, clocks, threads or randomness, so that a
-//! simulation can drive it and one seed gives one history. `R` is where a reply goes; the state carries it and never
+//! simulation can drive it and one seed gives one history. `R` is the recipient of a reply; the state carries it and never
 //! uses it.
 //!
-//! [`State::apply`] is the one entrance: it runs a transition, dispatches the tasks that became runnable, and returns
-//! the [`Effect`]s, which the caller carries out after unlocking. Effects leave in no other way.
+//! [`State::apply`] is the only entry point: it runs a transition, dispatches the tasks that became runnable, and
+//! returns the [`Effect`]s, which the caller carries out after unlocking.
 //!
 //! One file for each subject: `clients` (requests of clients), `tasks` (submission), `queueing`, `completion` (ends),
 //! `requeue`, `schedules`, `grants`, `isolation` (tasks that run alone), `workers` (registration and loss), `work` (slots),
 //! `heartbeats`, `catalog`, `calls` (callbacks), `parked` (long polls), `events`, `unserved` (names that no worker
-//! has), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and `stats`
+//! serves), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and `stats`
 //! only read.
 //!
 //! Invariants:
-//! - a task that was accepted ends exactly once, and its first recorded end stands;
+//! - a task that was accepted ends exactly once, and its first recorded end is final;
 //! - a task has at most one live lease, and an outcome counts only under a live lease;
 //! - no slot waits while a task waits that it could run, unless its worker is reserved for one that runs alone;
 //! - everything has a bound: see [`Limits`].
@@ -92,25 +92,25 @@ pub struct State<R> {
     reservations: BTreeMap<WorkerKey, TaskId>,
     /// The tasks that each worker crash counted against, by the key of the registration.
     crashes: VecDeque<(WorkerKey, Vec<TaskId>)>,
-    /// Tasks that wait until the wall clock shows their `eta`.
+    /// Tasks that wait until the wall clock reaches their `eta`.
     etas: BTreeSet<(Timestamp, TaskId)>,
-    /// When the timer for the first of them is set.
+    /// Time of the timer for the first of them.
     eta_check: Moment,
-    /// Calls of names that no worker has, by name. They fail after `workers_expected_until`.
+    /// Tasks whose name no worker serves, by name. They fail after `workers_expected_until`.
     unserved: BTreeMap<Arc<str>, BTreeSet<TaskId>>,
-    /// When the timer for them is set.
+    /// Time of the timer for them.
     unserved_check: Moment,
     /// Until when workers are expected to connect, after the start and after each loss.
     workers_expected_until: Now,
     registry: WorkerRegistry<R>,
     results: Results,
-    /// When the timer for the oldest result is set.
+    /// Time of the timer for the oldest result, if it is set.
     result_expiry_timer: Option<Moment>,
     sessions: Sessions<R>,
     /// Whether the timer for the least recently used session is set.
     has_session_timer: bool,
     schedules: Schedules,
-    /// When the timer for the next schedule is set.
+    /// Time of the timer for the next schedule.
     next_schedule: Moment,
     parked: BTreeMap<ParkedId, Parked<R>>,
     /// Number of tasks that parked requests wait for.
@@ -118,7 +118,7 @@ pub struct State<R> {
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
     event_log: EventLog,
-    /// Parked requests that wait for an event, and the last event that such requests were answered with.
+    /// Parked requests that wait for an event, and the last event that was sent to such requests.
     event_waiters: Vec<ParkedId>,
     last_notified_event: u64,
     counts: Counts,
@@ -134,10 +134,10 @@ pub struct State<R> {
     control_plane_id: String,
 }
 
-/// What a transition of the state led to.
+/// The outcome of a transition of the state.
 #[derive(Debug)]
 pub struct Applied<T, R> {
-    /// What the transition returned.
+    /// The return value of the transition.
     pub output: T,
     /// The effects, in order.
     pub effects: Vec<Effect<R>>,
@@ -187,8 +187,8 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Runs one transition, and completes it: dispatches tasks that became runnable to slots that wait, answers
-    /// requests that wait for events, and returns the effects.
+    /// Runs one transition, and completes it: dispatches tasks that became runnable to slots that wait, replies
+    /// to requests that wait for events, and returns the effects.
     ///
     /// Every change of the state goes through here. For one that only reads, this costs a few comparisons.
     pub fn apply<T>(&mut self, now: Now, transition: impl FnOnce(&mut Self) -> T) -> Applied<T, R> {
@@ -264,7 +264,7 @@ impl<R: Responder> State<R> {
         self.queue.ready() == 0 && self.leases.is_empty() && !self.queue.isolated().any(is_runnable)
     }
 
-    /// Answers every open request, as the control plane stops.
+    /// Replies to every open request, as the control plane is stopping.
     pub fn close_all(&mut self) {
         const MESSAGE: &str = "the control plane is stopping and has not finished this";
         let stopping = || Reply::Refused(Refusal::new(RefusalCode::Stopping, MESSAGE));

@@ -1,6 +1,6 @@
-//! The registry of workers: which ones are connected, what they have loaded and what their slots do.
+//! The registry of workers: their connections, their catalogs and their slots.
 //!
-//! Only keeps data: [`super::state`] decides which worker gets what. Invariants: `served_names` counts, for each task
+//! Only keeps data: [`super::state`] decides which worker gets which task. Invariants: `served_names` counts, for each task
 //! name, the workers whose catalog has it, and how many of them are about to lose it; `idle` holds the workers that
 //! have a parked slot and are not reserved, the least loaded first.
 
@@ -28,11 +28,11 @@ pub use catalog::NameDiff;
 use catalog::{CatalogEntry, ServedName, catalog_bytes, catalog_names, is_loading, leaving};
 pub use worker::{Arrival, Mean, SlotRecord, WorkerRecord};
 
-/// Timeout after which a silent worker is lost.
+/// Timeout of a worker that sends nothing.
 pub const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a worker to reconnect after its connection was closed.
 pub const RECONNECT_GRACE: Duration = Duration::from_millis(500);
-/// Maximum number of names that are kept after their last worker went.
+/// Maximum number of names that are kept after their last worker was removed.
 const RECENT_NAMES_MAX: usize = 10_000;
 /// Maximum number of slots of a worker.
 pub const SLOTS_MAX: u32 = 4_096;
@@ -48,9 +48,9 @@ const CATALOG_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const ADDRESS_MAX: usize = 256;
 /// Maximum number of names that are compared with an unknown one, to suggest the nearest.
 const SUGGESTED_FROM_MAX: usize = 1_000;
-/// Time for which lost workers are shown.
-const LOST_SHOWN_FOR: Duration = Duration::from_mins(5);
-/// Maximum number of lost workers that are shown.
+/// Time for which lost workers are listed.
+const LOST_KEPT_FOR: Duration = Duration::from_mins(5);
+/// Maximum number of lost workers that are listed.
 const LOST_MAX: usize = 64;
 
 /// Key of a worker's registration, new at each registration.
@@ -62,7 +62,7 @@ pub struct WorkerKey(pub Uuid);
 pub struct WorkerRegistry<R> {
     workers: BTreeMap<WorkerKey, WorkerRecord<R>>,
     served_names: BTreeMap<Arc<str>, ServedName>,
-    /// Names that no worker serves any more, until when they may come back, and their policy.
+    /// Names that no worker serves any more, until when they may return, and their policy.
     recent_names: BTreeMap<Arc<str>, (Moment, Policy)>,
     /// Workers that have a parked slot and are not reserved, by load.
     idle: BTreeSet<(usize, WorkerKey)>,
@@ -95,7 +95,7 @@ impl<R> Default for WorkerRegistry<R> {
 }
 
 impl<R> WorkerRegistry<R> {
-    /// Returns why a worker cannot register, if it cannot.
+    /// Returns the refusal of a registration, if it is refused.
     pub fn refusal(&self, registration: &Registration) -> Option<Refusal> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
         let (code, message) = if let Err(invalid) = WorkerId::check(worker_id) {
@@ -115,7 +115,7 @@ impl<R> WorkerRegistry<R> {
         Some(Refusal::new(code, message))
     }
 
-    /// Returns why a catalog is refused, if it is. It replaces that of the worker `of`, or belongs to a new one.
+    /// Returns the refusal of a catalog, if it is refused. It replaces that of the worker `of`, or belongs to a new one.
     pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<WorkerKey>) -> Option<Refusal> {
         let catalog = catalog_bytes(modules);
         let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);
@@ -139,7 +139,7 @@ impl<R> WorkerRegistry<R> {
         let key = WorkerKey(registration.worker);
         let names = catalog_names(&registration.modules);
         let new = names.into_iter().filter_map(|(name, entry)| self.add_name(name, entry)).collect();
-        self.lost.retain(|(_, gone)| gone.id != registration.worker_id);
+        self.lost.retain(|(_, lost)| lost.id != registration.worker_id);
         self.slots += registration.slots as usize;
         self.changes.extend(TaskChange::of(&registration.modules, true));
         let worker = WorkerRecord::new(now, registration, peer);
@@ -149,7 +149,7 @@ impl<R> WorkerRegistry<R> {
         new
     }
 
-    /// Removes a worker, whose names may come back within `grace`. Returns it and the names that no worker serves any
+    /// Removes a worker, whose names may return within `grace`. Returns it and the names that no worker serves any
     /// more.
     pub fn remove(&mut self, now: Now, key: WorkerKey, grace: Duration) -> Option<(WorkerRecord<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
@@ -159,19 +159,19 @@ impl<R> WorkerRegistry<R> {
         if let Some(idle_rank) = worker.idle_rank() {
             self.idle.remove(&(idle_rank, key));
         }
-        let mut gone = Vec::new();
+        let mut unserved = Vec::new();
         self.recent_names.retain(|_, (until, _)| *until > now.mono);
         for name in worker.names.keys() {
             let Some(policy) = self.remove_name(name, worker.leaving.contains(name)) else { continue };
-            gone.push(name.clone());
+            unserved.push(name.clone());
             if self.recent_names.len() < RECENT_NAMES_MAX {
                 self.recent_names.insert(name.clone(), (now.mono + grace, policy));
             }
         }
-        Some((worker, gone))
+        Some((worker, unserved))
     }
 
-    /// Replaces the catalog of a worker. A name that is removed this way is not expected to come back.
+    /// Replaces the catalog of a worker. A name that is removed this way is not expected to return.
     pub fn change(&mut self, key: WorkerKey, modules: Vec<ModuleInfo>) -> NameDiff {
         let Some(worker) = self.workers.get_mut(&key) else { return NameDiff::default() };
         let entries = catalog_names(&modules);
@@ -223,11 +223,11 @@ impl<R> WorkerRegistry<R> {
         if served.workers > 0 { None } else { self.served_names.remove(name).map(|served| served.policy) }
     }
 
-    /// Keeps a lost worker for a while, to show it.
+    /// Keeps a lost worker for a while, to list it.
     pub fn keep_lost(&mut self, now: Now, worker: &WorkerRecord<R>) {
         let info = WorkerInfo { load: 0, ..worker.info(WorkerStatus::Lost) };
         self.lost.push_back((now.mono, info));
-        let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= LOST_SHOWN_FOR;
+        let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= LOST_KEPT_FOR;
         while self.lost.len() > LOST_MAX || self.lost.front().is_some_and(is_old) {
             self.lost.pop_front();
         }
@@ -347,7 +347,7 @@ impl<R> WorkerRegistry<R> {
 
     /// Returns the tasks that were added and removed since the last call.
     pub fn take_changes(&mut self) -> Vec<TaskChange> {
-        std::mem::take(&mut self.changes)
+        mem::take(&mut self.changes)
     }
 
     /// Number of slots of all workers.
@@ -357,7 +357,7 @@ impl<R> WorkerRegistry<R> {
 
     /// Iterates over the workers that were lost recently.
     pub fn lost(&self, now: Moment) -> impl Iterator<Item = &WorkerInfo> {
-        let recent = self.lost.iter().filter(move |(at, _)| now.since(*at) < LOST_SHOWN_FOR);
+        let recent = self.lost.iter().filter(move |(at, _)| now.since(*at) < LOST_KEPT_FOR);
         recent.map(|(_, info)| info)
     }
 

@@ -47,7 +47,7 @@ pub struct Malformed {
     /// The task id in it, if there is one.
     pub id: Option<String>,
     /// Why it cannot be read.
-    pub why: String,
+    pub message: String,
 }
 
 /// A task as the original writes it. What is left out takes the original's default.
@@ -214,7 +214,7 @@ pub fn read(bytes: &[u8], lane: Option<TaskPriority>) -> Result<Call, Malformed>
         },
     };
     if kind.task_id.as_ref().is_some_and(|id| id.len() > TASK_ID_MAX) {
-        return Err(Malformed { id: None, why: format!("a task id is text of 1 to {TASK_ID_MAX} bytes") });
+        return Err(Malformed { id: None, message: format!("a task id is text of 1 to {TASK_ID_MAX} bytes") });
     }
     match (kind.action.as_deref(), kind.task_id) {
         (Some(BATCH), _) => Ok(Call::Batch(batch_of(bytes).map_err(|error| malformed(&error))?)),
@@ -225,23 +225,23 @@ pub fn read(bytes: &[u8], lane: Option<TaskPriority>) -> Result<Call, Malformed>
             Ok(Call::Submit(Box::new(task.into_task(lane))))
         }
         (None | Some("query" | "cancel"), None) if lane.is_none() => {
-            Err(Malformed { id: None, why: "Missing task_id".into() })
+            Err(Malformed { id: None, message: "Missing task_id".into() })
         }
-        (None | Some("query" | "cancel"), None) => Err(Malformed { id: id_in(bytes), why: "Missing name".into() }),
+        (None | Some("query" | "cancel"), None) => Err(Malformed { id: id_in(bytes), message: "Missing name".into() }),
         (Some(other), _) => {
-            let why = format!("unknown action '{other:.64}': known are batch_submit, query and cancel");
-            Err(Malformed { id: None, why })
+            let message = format!("unknown action '{other:.64}': use batch_submit, query or cancel");
+            Err(Malformed { id: None, message })
         }
     }
 }
 
 fn malformed(bytes: &[u8], error: &serde_json::Error) -> Malformed {
     let not_a_number = std::str::from_utf8(bytes).map(Json::parse);
-    let why = match not_a_number {
-        Ok(Err(why @ NotJson::NotANumber)) => why.to_string(),
+    let message = match not_a_number {
+        Ok(Err(error @ NotJson::NotANumber)) => error.to_string(),
         _ => format!("cannot read the message: {error}"),
     };
-    Malformed { id: id_in(bytes), why }
+    Malformed { id: id_in(bytes), message }
 }
 
 /// The task id in a message that is not JSON, such as one with a NaN in it.
@@ -394,7 +394,7 @@ mod tests {
     fn queries_and_cancels_are_told_apart() {
         assert!(matches!(read(br#"{"task_id": "x"}"#, None), Ok(Call::Query(id)) if id == "x"));
         assert!(matches!(read(br#"{"action": "cancel", "task_id": "x"}"#, None), Ok(Call::Cancel(id)) if id == "x"));
-        assert!(matches!(read(b"{}", None), Err(Malformed { why, .. }) if why == "Missing task_id"));
+        assert!(matches!(read(b"{}", None), Err(Malformed { message, .. }) if message == "Missing task_id"));
     }
 
     #[test]
@@ -447,7 +447,9 @@ mod tests {
     #[test]
     fn a_message_with_nan_is_refused_by_name_and_under_its_id() {
         let message = CAPTURED.replace("[5, 3]", "[NaN]");
-        let Err(Malformed { id, why }) = read(message.as_bytes(), Some(TaskPriority::Low)) else { panic!("no NaN") };
+        let Err(Malformed { id, message: why }) = read(message.as_bytes(), Some(TaskPriority::Low)) else {
+            panic!("no NaN")
+        };
         assert_eq!(id.as_deref(), Some("8f6b8253-4446-40d6-b65a-6b320883fdcf"));
         assert!(why.contains("NaN"), "{why}");
     }

@@ -208,7 +208,7 @@ async fn collect_loop(mut permit: LoopPermit) {
 }
 
 /// Looks up all tasks whose end is expected, and submits those again that have waiters and that the
-/// control plane does not know any more.
+/// control plane no longer knows.
 async fn recheck(inner: &Arc<Inner>, session: Uuid) {
     let Some(mut ids) = inner.batch.state_of(session).map(|mut state| state.unconfirmed()) else { return };
     while !ids.is_empty() {

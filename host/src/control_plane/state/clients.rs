@@ -20,7 +20,7 @@ impl<R: Responder> State<R> {
         self.submit_checked(now, submit, ArgumentErrors::default(), reply_to);
     }
 
-    /// Submits tasks with the errors of their arguments. Those with an error end at once.
+    /// Submits tasks with the errors of their arguments. Those with an error end immediately.
     pub fn submit_checked(&mut self, now: Now, submit: Submit, mut errors: ArgumentErrors, reply_to: R) {
         let session = match &submit.notify {
             Notify::Session(session) => Some(SessionId(*session)),
@@ -51,14 +51,14 @@ impl<R: Responder> State<R> {
 
     /// Returns the reply to a submission.
     pub(super) fn submitted(&mut self, outcomes: Vec<SubmitOutcome>, session: Option<SessionId>) -> Reply {
-        let (mut bytes, mut event) = (0, false);
+        let (mut bytes, mut has_result) = (0, false);
         let mut replies = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             replies.push(match outcome {
                 SubmitOutcome::Ended(result) => {
                     bytes += result.size();
                     // A result that does not fit into the frame is sent to the session, or can be looked up.
-                    if mem::replace(&mut event, true) && bytes > FRAME_TARGET {
+                    if mem::replace(&mut has_result, true) && bytes > FRAME_TARGET {
                         if let Some(session) = session
                             && self.sessions.add_result(session, result)
                         {
@@ -91,7 +91,7 @@ impl<R: Responder> State<R> {
         self.reply(reply_to, Reply::Submitted(vec![submitted]));
     }
 
-    /// Answers with the results of a session, once there are any or the wait is over.
+    /// Replies with the results of a session, once there are any or the wait is over.
     pub fn collect(&mut self, now: Now, collect: &Collect, reply_to: R) {
         let Collect { session, sequence, wait_ms } = *collect;
         let session = SessionId(session);
@@ -122,11 +122,11 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Answers with the state of tasks, once one of them has ended or the wait is over.
+    /// Replies with the state of tasks, once one of them has ended or the wait is over.
     pub fn lookup(&mut self, now: Now, lookup: Lookup, reply_to: R) {
         let none_ended = lookup.ids.iter().all(|id| self.tasks.contains_key(id));
-        let has_room = self.waited_tasks + lookup.ids.len() <= WAITED_TASKS_MAX;
-        if none_ended && has_room && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
+        let has_capacity = self.waited_tasks + lookup.ids.len() <= WAITED_TASKS_MAX;
+        if none_ended && has_capacity && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
             self.park(now, WaitCondition::Lookup(lookup.ids), park_limit(lookup.wait_ms), reply_to);
         } else {
             let found = self.found(now, &lookup.ids, None);
@@ -134,7 +134,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Answers with the reports of a task, once there are new ones, it has ended or the wait is over.
+    /// Replies with the reports of a task, once there are new ones, it has ended or the wait is over.
     pub fn follow(&mut self, now: Now, follow: Follow, reply_to: R) {
         let nothing_new = self.tasks.get(&follow.id).is_some_and(|record| record.reports.last() <= follow.after);
         let condition = WaitCondition::Follow { id: follow.id, after: follow.after };
@@ -146,7 +146,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Cancels tasks. Answers for each whether it was unfinished.
+    /// Cancels tasks. Replies for each whether it was unfinished.
     pub fn cancel(&mut self, now: Now, ids: &[TaskId], reply_to: R) {
         let mut orders = BTreeMap::new();
         let cancelled = ids.iter().map(|id| self.cancel_one(now, id, &mut orders)).collect();
@@ -156,7 +156,7 @@ impl<R: Responder> State<R> {
         self.reply(reply_to, Reply::Cancelled(cancelled));
     }
 
-    /// Answers with the workers.
+    /// Replies with the workers.
     pub fn workers(&mut self, now: Now, reply_to: R) {
         let infos = self.registry.infos(now.mono);
         self.reply(reply_to, Reply::Workers(infos));

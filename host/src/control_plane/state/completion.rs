@@ -1,4 +1,4 @@
-//! How attempts and tasks end.
+//! Ends of attempts and tasks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,15 +17,15 @@ use crate::{
     },
 };
 
-/// Capacity of the task map that is never given back.
+/// Capacity of the task map that is never released.
 const TASKS_CAPACITY_MIN: usize = 65_536;
 
-/// How an attempt ended.
+/// An attempt that has ended.
 struct EndedAttempt {
     outcome: Outcome,
     ran: Duration,
     version: Option<ModuleVersion>,
-    /// What it adds to the task's metadata.
+    /// Metadata that it adds to that of the task.
     metadata: Json,
 }
 
@@ -46,7 +46,7 @@ impl<R: Responder> State<R> {
         ended: Vec<Ended>,
     ) -> Vec<LeaseId> {
         for Ended { lease, outcome, ran_us, version, reports, metadata } in ended {
-            // A late outcome, under a lease that was taken back, does not count.
+            // A late outcome, under a lease that was revoked, does not count.
             if !self.holds(worker, lease) {
                 continue;
             }
@@ -91,7 +91,7 @@ impl<R: Responder> State<R> {
                 }
             }
             Outcome::Failure(failure) => self.retry_or_fail(now, &id, failure, end),
-            // Stopped by an order that the control plane did not give, such as the worker's own drain.
+            // Stopped without a command of the control plane, for example because the worker drains.
             Outcome::Stopped => {
                 self.leases.insert(lease, Granted { task: id, worker });
                 self.requeue(now, lease, RequeueCause::Returned);
@@ -117,12 +117,12 @@ impl<R: Responder> State<R> {
     fn submit_follow_up(&mut self, now: Now, parent: &TaskId, index: usize, follow_up: FollowUp) {
         let FollowUp { name, args, kwargs, policy, countdown, metadata } = follow_up;
         let (id, metadata) = (parent.follow_up(index), metadata::of_child(parent, &metadata));
-        // Its parent was submitted before the name began to leave, so it counts as submitted before, too.
+        // Its parent was submitted before the name started to leave, so it counts as submitted before, too.
         let unknown = if self.registry.is_leaving(&name) { Unknown::Wait } else { Unknown::Fail };
         let task = NewTask { id, args, kwargs, policy, countdown, unknown, metadata, ..NewTask::new(name) };
         if let SubmitOutcome::Refused(refusal) = self.accept(now, task.clone(), None, None) {
             // Its parent has succeeded, so the refusal can only be found under the id of the follow-up.
-            self.end_at_once(now, task, ErrorKind::Failed, refusal.message);
+            self.end_immediately(now, task, ErrorKind::Failed, refusal.message);
         }
     }
 
@@ -134,7 +134,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Ends a task, once, and answers all requests and sessions that wait for it.
+    /// Ends a task, once, and replies to all requests and sessions that wait for it.
     pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: TaskOutcome) {
         let Some(record) = self.tasks.remove(id) else { return };
         self.bytes -= record.bytes();
@@ -187,7 +187,13 @@ impl<R: Responder> State<R> {
     }
 
     /// Records the failure of a task that never waited. Returns its result.
-    pub(super) fn end_at_once(&mut self, now: Now, task: NewTask, kind: ErrorKind, error: String) -> Arc<TaskResult> {
+    pub(super) fn end_immediately(
+        &mut self,
+        now: Now,
+        task: NewTask,
+        kind: ErrorKind,
+        error: String,
+    ) -> Arc<TaskResult> {
         self.counts.accepted += 1;
         let callback = task.callback.map(Arc::new);
         let result = Arc::new(TaskResult {

@@ -1,4 +1,4 @@
-//! Which slot gets which task.
+//! Grants: the choice of the slot for each waiting task.
 
 use std::{mem, time::Duration};
 
@@ -56,7 +56,7 @@ impl<R: Responder> State<R> {
         else {
             return Vec::new();
         };
-        // A slot takes no more than its share of the queue, so that no other slot is idle meanwhile.
+        // A slot gets no more than its share of the queue, so that no other slot stays idle.
         let share = self.queue.ready().div_ceil(self.registry.slots().max(1));
         let count_max = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
         let Some((queue_key, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
@@ -96,7 +96,7 @@ impl<R: Responder> State<R> {
         let (mut longest, mut bytes) = (Duration::ZERO, 0);
         for (queue_key, id) in chosen {
             let Some(record) = self.tasks.get_mut(&id) else { continue };
-            // The task may have been submitted before a worker had its name.
+            // The task may have been submitted before a worker served its name.
             if let Some((_, module_policy)) =
                 self.registry.known(now.mono, &queue_key.name).filter(|_| record.attempt == 0)
             {

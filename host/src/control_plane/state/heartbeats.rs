@@ -1,4 +1,4 @@
-//! Heartbeats of workers, and which leases have arrived.
+//! Heartbeats of workers, and confirmation that leases have arrived.
 
 use std::{collections::BTreeSet, mem};
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Applies a heartbeat, and parks it until there is an order.
+    /// Applies a heartbeat, and parks it until there are commands.
     pub fn beat(&mut self, now: Now, beat: &Beat, peer: Option<Peer>, reply_to: R) {
         let key = WorkerKey(beat.worker);
         let Some(worker) = self.registry.get_mut(key) else {
@@ -33,19 +33,19 @@ impl<R: Responder> State<R> {
         }
         let holds: BTreeSet<LeaseId> = beat.holds.iter().copied().collect();
         self.mark_started(now, key, &holds);
-        // A heartbeat that does not list all leases shows nothing about those that it does not list.
+        // A heartbeat that does not list all leases proves nothing about those that it does not list.
         let is_complete = peer.is_some() && holds.len() < HOLDS_MAX / 2;
         let is_missing = is_complete && self.find_undelivered(now, key, &holds);
         let has_requeued = is_complete && self.requeue_undelivered(now, key);
         let until = if self.drop_revoked_grants(key) || has_requeued {
-            // A lease that was taken back may still arrive there: ask soon what it holds.
+            // A revoked lease may still arrive there: request soon what it holds.
             now.mono + RECHECK_DELAY
         } else if is_missing {
             now.mono + BEAT_INTERVAL_MIN
         } else if peer.is_some() {
             now.mono + BEAT_WAIT
         } else {
-            // The control plane's own worker needs no heartbeat, so this one only waits for an order.
+            // The control plane's own worker needs no heartbeat, so this one only waits for commands.
             Moment::NEVER
         };
         if let Some(worker) = self.registry.get_mut(key) {
@@ -73,7 +73,7 @@ impl<R: Responder> State<R> {
         is_missing
     }
 
-    /// Takes back leases that never arrived: they are missing in this heartbeat and in one at least
+    /// Revokes leases that never arrived: they are missing in this heartbeat and in one at least
     /// [`BEAT_INTERVAL_MIN`] ago. The connection of their slot is dead, and the worker has not noticed it yet, which
     /// does not count as a loss. Returns whether there were any.
     fn requeue_undelivered(&mut self, now: Now, key: WorkerKey) -> bool {
@@ -84,7 +84,7 @@ impl<R: Responder> State<R> {
         if overdue.is_empty() {
             return false;
         }
-        // The connections of its other slots may be dead, too. Slots with a live one ask again at once.
+        // The connections of its other slots may be dead, too. Slots with a live one repeat their request immediately.
         let numbers: Vec<u32> = worker.slots.keys().copied().collect();
         for number in numbers {
             self.unpark_slot(key, number);
@@ -102,7 +102,7 @@ impl<R: Responder> State<R> {
         true
     }
 
-    /// Removes leases that were taken back from the slots of a worker. Returns whether there were any.
+    /// Removes revoked leases from the slots of a worker. Returns whether there were any.
     fn drop_revoked_grants(&mut self, key: WorkerKey) -> bool {
         let Some(worker) = self.registry.get(key) else { return false };
         let has_dead = |granted: &[LeaseId]| granted.iter().any(|lease| !self.leases.contains_key(lease));
@@ -130,7 +130,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Answers a parked heartbeat. If none is parked, the next one gets the orders, as it lists what the worker holds.
+    /// Replies to a parked heartbeat. If none is parked, the next one gets the commands, as it lists what the worker holds.
     pub(super) fn reply_to_heartbeat(&mut self, key: WorkerKey, orders: Vec<Order>) {
         let Some((reply_to, until)) = self.registry.get_mut(key).and_then(|worker| worker.beat.take()) else { return };
         self.timers.remove(&(until, Timer::HeartbeatTimeout(key)));

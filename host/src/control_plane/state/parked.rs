@@ -11,9 +11,10 @@ use crate::{
     task::TaskId,
 };
 
+/// Number of a parked request.
 pub(super) type ParkedId = u64;
 
-/// A client's request that waits.
+/// A parked request of a client.
 #[derive(Debug)]
 pub(super) struct Parked<R> {
     pub(super) reply_to: R,
@@ -21,7 +22,7 @@ pub(super) struct Parked<R> {
     until: Moment,
 }
 
-/// What a parked request waits for.
+/// The condition of a parked request.
 #[derive(Debug)]
 pub(super) enum WaitCondition {
     /// The end of a task that was submitted with this request.
@@ -45,13 +46,13 @@ impl WaitCondition {
 }
 
 impl<R: Responder> State<R> {
-    /// Parks a request until its condition holds, at most for `limit`.
+    /// Parks a request until its condition holds, for at most `limit`.
     pub(super) fn park(&mut self, now: Now, condition: WaitCondition, limit: Duration, reply_to: R) {
         self.last_parked_id += 1;
         let parked_id = self.last_parked_id;
         for id in condition.tasks() {
             let Some(record) = self.tasks.get_mut(id) else { continue };
-            // Requests that are closed are forgotten when the vector is full, so that they cannot pile up.
+            // Closed requests are removed when the vector is full, so that they cannot accumulate.
             if record.watchers.len() == record.watchers.capacity() {
                 let watchers = mem::take(&mut record.watchers);
                 let open = self.retain_open(watchers);
@@ -78,7 +79,7 @@ impl<R: Responder> State<R> {
         Some(parked)
     }
 
-    /// Forgets those of these parked requests that are closed. Returns the others.
+    /// Removes those of these parked requests that are closed. Returns the others.
     pub(super) fn retain_open(&mut self, ids: Vec<ParkedId>) -> Vec<ParkedId> {
         let is_open = |parked_id: &ParkedId| self.parked.get(parked_id).is_some_and(|parked| parked.reply_to.is_open());
         let (open, closed): (Vec<_>, Vec<_>) = ids.into_iter().partition(is_open);
@@ -88,14 +89,14 @@ impl<R: Responder> State<R> {
         open
     }
 
-    /// Answers a parked request with the current state.
+    /// Replies to a parked request with the current state.
     pub(super) fn unpark(&mut self, now: Now, parked_id: ParkedId) {
         let Some(Parked { reply_to, condition, .. }) = self.take_parked(parked_id) else { return };
         let reply = self.reply_for(now, &condition);
         self.reply(reply_to, reply);
     }
 
-    /// Answers a parked request that waits for a task which has just ended.
+    /// Replies to a parked request that waits for a task which has just ended.
     pub(super) fn unpark_ended(&mut self, now: Now, parked_id: ParkedId, ended: &EndedTask) {
         let Some(Parked { reply_to, condition, .. }) = self.take_parked(parked_id) else { return };
         let EndedTask { result, reports, .. } = ended;
@@ -110,7 +111,7 @@ impl<R: Responder> State<R> {
         self.reply(reply_to, reply);
     }
 
-    /// Answers the requests that follow the reports of a task.
+    /// Replies to the requests that follow the reports of a task.
     pub(super) fn reply_to_followers(&mut self, now: Now, id: &TaskId) {
         let Some(record) = self.tasks.get_mut(id) else { return };
         let is_follower = |parked_id: &ParkedId| {
@@ -123,7 +124,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Returns the reply to a request that waits for this, by the current state.
+    /// Returns the reply to a request with this condition, by the current state.
     pub(super) fn reply_for(&mut self, now: Now, condition: &WaitCondition) -> Reply {
         match condition {
             WaitCondition::Submitted(id) => Reply::Submitted(vec![match self.results.get(now.mono, id) {
@@ -168,7 +169,7 @@ impl<R: Responder> State<R> {
     fn reports(&mut self, now: Now, id: &TaskId, after: u64) -> Reports {
         let mut task = self.find(now, id);
         if let Found::Live(task) = &mut task {
-            // A follower knows the arguments, and they may be large.
+            // A follower knows the arguments, which may be large.
             (task.args, task.kwargs) = (Json::empty_array(), Json::empty_object());
         }
         let log = match &task {
@@ -191,7 +192,7 @@ impl<R: Responder> State<R> {
         known
     }
 
-    /// Forgets sessions that were not used for long.
+    /// Removes idle sessions.
     pub(super) fn expire_sessions(&mut self, now: Now) {
         while let Some(evicted) = self.sessions.expire(now.mono) {
             self.reply_evicted(evicted);
@@ -201,7 +202,7 @@ impl<R: Responder> State<R> {
         self.timers.extend(next.map(|at| (at, Timer::SessionExpiry)));
     }
 
-    /// Forgets sessions while there are too many or they hold too much.
+    /// Removes sessions while there are too many or they hold too much.
     pub(super) fn evict_sessions(&mut self) {
         while let Some(evicted) = self.sessions.evict() {
             self.reply_evicted(evicted);
@@ -215,7 +216,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Answers the parked request of a session, if there is one, with its current results.
+    /// Replies to the parked request of a session, if there is one, with its current results.
     pub(super) fn reply_to_session(&mut self, session: SessionId) {
         if let Some((reply_to, until)) = self.sessions.unpark(session) {
             self.timers.remove(&(until, Timer::SessionPollTimeout(session)));

@@ -1,4 +1,4 @@
-//! When a task waits in the queue, and when for a moment.
+//! Queueing: tasks that wait in the queue, and tasks that wait for a time.
 
 use super::{DueAt, ETA_CHECK_INTERVAL, Phase, Responder, State, TaskRecord, Timer};
 use crate::{
@@ -23,7 +23,7 @@ pub(super) fn push(queue: &mut Queue, record: &mut TaskRecord, id: TaskId, posit
 }
 
 impl<R: Responder> State<R> {
-    /// Sets the timer of a task that waits for a moment.
+    /// Sets the timer of a delayed task.
     pub(super) fn set_delay_timer(&mut self, now: Now, wait: DueAt, id: TaskId) {
         match wait {
             DueAt::Countdown(at) | DueAt::Retry(at) => drop(self.timers.insert((at, Timer::EnqueueDelayed(id)))),

@@ -1,6 +1,6 @@
-//! An unfinished task, as the state keeps it until its end.
+//! The record of an unfinished task.
 //!
-//! Invariant: what only one phase has is in [`Phase`], so that no task is leased and scheduled at the same time.
+//! Invariant: data of a single phase is in [`Phase`], so that no task is leased and scheduled at the same time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,14 +36,14 @@ pub(super) enum Phase {
     Leased { lease: LeaseId, started_at: Option<Timestamp>, position: Position },
 }
 
-/// What a scheduled task waits for.
+/// The time that a scheduled task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DueAt {
     /// The end of its countdown.
     Countdown(Moment),
     /// Its next attempt.
     Retry(Moment),
-    /// The wall clock to show this.
+    /// This time of the wall clock.
     Eta(Timestamp),
 }
 
@@ -65,9 +65,9 @@ pub(super) struct TaskRecord {
     /// Number of worker crashes while it ran.
     pub(super) losses: u32,
     /// Whether it was leased to a worker that crashed. It is granted alone from then on, so that a task that crashes
-    /// workers is found among those beside it.
+    /// workers is told apart from those alongside it.
     pub(super) quarantined: bool,
-    /// Accepted while no worker had its name, because one may still come.
+    /// Accepted while no worker served its name, because one may still connect.
     pub(super) unserved: bool,
     /// The session that gets its result.
     pub(super) session: Option<SessionId>,
@@ -106,15 +106,15 @@ impl TaskRecord {
         if first == session || self.other_sessions.contains(&session) {
             return true;
         }
-        // Sessions that were forgotten are removed when the vector is full, so that they cannot pile up.
+        // Closed sessions are removed when the vector is full, so that they cannot accumulate.
         if self.other_sessions.len() == self.other_sessions.capacity() {
             self.other_sessions.retain(|other| open.is_open(*other));
         }
-        let has_room = self.other_sessions.len() < TASK_SESSIONS_MAX;
-        if has_room {
+        let has_capacity = self.other_sessions.len() < TASK_SESSIONS_MAX;
+        if has_capacity {
             self.other_sessions.push(session);
         }
-        has_room
+        has_capacity
     }
 
     /// Whether its next attempt must run alone on its worker, as one more crash ends the task.
@@ -179,29 +179,29 @@ pub(super) enum SubmitOutcome {
     Refused(Refusal),
 }
 
-/// Why a lease is taken back. With the id of its worker.
+/// Reason for revoking a lease. With the id of its worker.
 #[derive(Clone, Copy)]
 pub(super) enum RequeueCause<'a> {
     /// It was returned, or never arrived.
     Returned,
     /// The worker left by itself.
     WorkerLeft(&'a Arc<str>),
-    /// The worker, or its slot, fell silent: it may still run, and the task need not be the cause.
-    WorkerSilent(&'a Arc<str>),
+    /// The worker, or its slot, timed out: it may still run, and the task need not be the cause.
+    WorkerTimedOut(&'a Arc<str>),
     /// The connection of the worker was closed, as it is when its process dies.
     WorkerCrashed(&'a Arc<str>),
 }
 
 impl RequeueCause<'_> {
-    /// Returns the error that `status` shows for an attempt that had started, after this many crashes.
+    /// Returns the error that `status` displays for an attempt that had started, after this many crashes.
     pub(super) fn message(self, losses: u32) -> Option<String> {
         match self {
             Self::Returned => None,
             Self::WorkerLeft(worker) => Some(format!(
                 "worker '{worker}' stopped while it ran; it runs again, and this does not count against it"
             )),
-            Self::WorkerSilent(worker) => Some(format!(
-                "worker '{worker}' fell silent while it ran; it runs again, and this does not count against it"
+            Self::WorkerTimedOut(worker) => Some(format!(
+                "worker '{worker}' stopped responding while it ran; it runs again, and this does not count against it"
             )),
             Self::WorkerCrashed(worker) => {
                 let next = if losses + 1 >= LOSSES_MAX { ", alone on its worker" } else { "" };
@@ -214,7 +214,7 @@ impl RequeueCause<'_> {
     }
 }
 
-/// How a task ended.
+/// The end of a task.
 #[derive(Default)]
 pub(super) struct TaskOutcome {
     pub(super) result: Option<Json>,
@@ -222,6 +222,6 @@ pub(super) struct TaskOutcome {
     pub(super) started_at: Option<Timestamp>,
     pub(super) worker_id: Option<Arc<str>>,
     pub(super) version: Option<ModuleVersion>,
-    /// What the last attempt adds to the task's metadata.
+    /// Metadata that the last attempt adds to that of the task.
     pub(super) metadata: Option<Json>,
 }

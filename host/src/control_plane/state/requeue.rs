@@ -1,4 +1,4 @@
-//! How a lease is taken back, and how a task is cancelled.
+//! Revocation of leases, and cancellation of tasks.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Takes a lease back, and puts its task back at its old position in the queue. Returns the task if this counts
+    /// Revokes a lease, and puts its task back at its old position in the queue. Returns the task if this counts
     /// as a worker crash.
     pub(super) fn requeue(&mut self, now: Now, lease: LeaseId, cause: RequeueCause<'_>) -> Option<TaskId> {
         let Granted { task: id, .. } = self.leases.remove(&lease)?;
@@ -48,7 +48,7 @@ impl<R: Responder> State<R> {
         counts.then_some(id)
     }
 
-    /// Takes back what a worker crash counted against tasks, as the process turned out to be alive.
+    /// Reverts the losses that a worker crash counted against tasks, as the process turned out to be alive.
     pub(super) fn uncount_crash(&mut self, worker: WorkerKey) {
         let Some(index) = self.crashes.iter().position(|(key, _)| *key == worker) else { return };
         let Some((_, tasks)) = self.crashes.remove(index) else { return };
@@ -65,7 +65,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Cancels a task. Adds to `orders` which worker must stop its attempt. Returns whether it was unfinished.
+    /// Cancels a task. Adds the command for the worker that must stop its attempt to `orders`. Returns whether it was unfinished.
     pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<WorkerKey, Vec<Order>>) -> bool {
         let Some(record) = self.tasks.get(id) else { return false };
         let mut end = TaskOutcome::default();

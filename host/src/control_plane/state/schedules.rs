@@ -80,13 +80,13 @@ impl<R: Responder> State<R> {
     /// Submits the tasks of schedules that are due.
     pub(super) fn run_schedules(&mut self, now: Now) {
         self.next_schedule = Moment::NEVER;
-        // While the control plane stops, due runs are left to the next one.
+        // While the control plane is stopping, due runs are left to the next one.
         if self.is_draining {
             return;
         }
         self.schedules.observe_clocks(now);
-        while let Some(turn) = self.schedules.next_due(now) {
-            match turn {
+        while let Some(action) = self.schedules.next_due(now) {
+            match action {
                 DueAction::Run(fire) => self.run(now, *fire),
                 DueAction::Skip(name, reason) => self.record_skipped(now, &name, &skip_message(reason)),
             }
@@ -159,17 +159,17 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Adds schedules of modules that had no room, or that a client's schedule has replaced.
+    /// Adds schedules of modules that were over the limit, or that a client's schedule had replaced.
     fn restore_module_schedules(&mut self, now: Now) {
         let of_modules = self.registry.iter().flat_map(|(_, worker)| active_tasks(worker.modules()));
-        let waiting: Vec<(String, NewSchedule)> = of_modules
+        let missing: Vec<(String, NewSchedule)> = of_modules
             .filter(|(_, task)| !self.schedules.has(&task.name))
             .filter_map(|(module, task)| {
                 let spec = task.schedule.clone()?;
                 Some((module.to_owned(), NewSchedule::new(&task.name, &task.name, spec)))
             })
             .collect();
-        for (module, schedule) in waiting {
+        for (module, schedule) in missing {
             // A refusal was reported when the module was loaded.
             let _ = self.schedules.set_from_module(now, schedule, &module);
         }
@@ -189,13 +189,13 @@ impl<R: Responder> State<R> {
             .any(|(_, task)| task.schedule.is_some() && task.name == name)
     }
 
-    /// Suspends the schedules of names that no worker serves any more. They may come back within `grace`.
+    /// Suspends the schedules of names that no worker serves any more. They may return within `grace`.
     pub(super) fn suspend_schedules(&mut self, now: Now, names: &[Arc<str>], grace: Duration) {
         if self.schedules.is_empty() || names.is_empty() {
             return;
         }
         for name in names {
-            self.schedules.module_gone(now, name, grace);
+            self.schedules.module_removed(now, name, grace);
         }
         self.arm_schedules(now);
     }

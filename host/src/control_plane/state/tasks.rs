@@ -1,4 +1,4 @@
-//! How tasks are submitted.
+//! Submission of tasks.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -30,7 +30,7 @@ impl<R: Responder> State<R> {
     ) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
             Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
-                let message = format!("the task id {} is taken by another call, of {name}", task.id);
+                let message = format!("the task id {} is already used by another call, of {name}", task.id);
                 return SubmitOutcome::Refused(Refusal::new(RefusalCode::IdTaken, message));
             }
             None if self.is_draining => {
@@ -70,7 +70,7 @@ impl<R: Responder> State<R> {
             return SubmitOutcome::Refused(refusal);
         }
         if let Some(error @ ArgumentError::Unreadable(_)) = error {
-            // It can never run, whether or not a worker has its name.
+            // It can never run, whether or not a worker serves its name.
             return SubmitOutcome::Ended(self.bad_arguments(now, task, &error));
         }
         let served = self.registry.served(now.mono, &task.name);
@@ -93,7 +93,7 @@ impl<R: Responder> State<R> {
     /// Ends a task whose arguments are wrong.
     fn bad_arguments(&mut self, now: Now, task: NewTask, error: &ArgumentError) -> Arc<TaskResult> {
         let task = NewTask { metadata: metadata::merge(&task.metadata, &error.metadata()), ..task };
-        self.end_at_once(now, task, ErrorKind::BadArguments, error.to_string())
+        self.end_immediately(now, task, ErrorKind::BadArguments, error.to_string())
     }
 
     /// Adds a task that passed all checks.
@@ -157,10 +157,10 @@ impl<R: Responder> State<R> {
             let message = format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes");
             (RefusalCode::TooLarge, message)
         } else if !task.args.as_str().starts_with('[') || !task.kwargs.as_str().starts_with('{') {
-            let message = "positional arguments are a JSON array, and named arguments a JSON object";
+            let message = "positional arguments must be a JSON array, and named arguments a JSON object";
             (RefusalCode::BadRequest, message.into())
         } else if !metadata::is_valid(&task.metadata) {
-            (RefusalCode::MetadataInvalid, format!("metadata is a JSON object of at most {METADATA_MAX} bytes"))
+            (RefusalCode::MetadataInvalid, format!("metadata must be a JSON object of at most {METADATA_MAX} bytes"))
         } else if let Some(message) = task.callback.as_ref().and_then(CallbackInfo::problem) {
             (RefusalCode::CallbackInvalid, message)
         } else if self.tasks.len() >= tasks_max {
@@ -175,13 +175,13 @@ impl<R: Responder> State<R> {
         Some(Refusal::new(code, message))
     }
 
-    /// Ends a task whose name no worker has.
+    /// Ends a task whose name no worker serves.
     fn not_found(&mut self, now: Now, task: NewTask) -> Arc<TaskResult> {
         let error = self.not_found_message(&task.name);
-        self.end_at_once(now, task, ErrorKind::NotFound, error)
+        self.end_immediately(now, task, ErrorKind::NotFound, error)
     }
 
-    /// Returns the error for a name that no worker has, with the nearest names.
+    /// Returns the error for a name that no worker serves, with the nearest names.
     pub(super) fn not_found_message(&self, name: &str) -> String {
         let mut message = format!("Task {name} not found");
         if let Some(suggestion) = did_you_mean(name, self.registry.open_names()) {

@@ -1,4 +1,4 @@
-//! Requests of slots: outcomes come in, leases go out.
+//! Requests of slots: they report outcomes and are granted leases.
 
 use std::{iter, mem};
 
@@ -46,10 +46,10 @@ impl<R: Responder> State<R> {
         if let Some(displaced) = displaced {
             self.reply_to_worker(displaced, WorkerReply::Leases(Vec::new()));
         }
-        let replies_at_once = capacity == 0 || draining;
+        let replies_immediately = capacity == 0 || draining;
         let held = self.complete_leases(now, key, granted, ended);
         if capacity > 0 {
-            // A slot that asks for more holds nothing: it never received the leases that it does not report.
+            // A slot that requests more holds nothing: it never received the leases that it does not report.
             for lease in held {
                 self.requeue(now, lease, RequeueCause::Returned);
             }
@@ -62,7 +62,7 @@ impl<R: Responder> State<R> {
         }
 
         let leases = self.grant(now, key, number, capacity as usize);
-        if !leases.is_empty() || replies_at_once {
+        if !leases.is_empty() || replies_immediately {
             self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
         } else {
             self.park_slot(key, number, now.mono + wait, reply_to);
@@ -74,7 +74,7 @@ impl<R: Responder> State<R> {
         self.timers.insert((until, Timer::SlotTimeout { worker: key, slot: number }));
     }
 
-    /// Answers a slot's parked request with no leases.
+    /// Replies to a slot's parked request with no leases.
     pub(super) fn unpark_slot(&mut self, key: WorkerKey, number: u32) {
         let parked = self.registry.change_slot(key, number, |slot| {
             slot.parked.take().map(|reply_to| (reply_to, mem::replace(&mut slot.until, Moment::NEVER)))
@@ -85,7 +85,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Answers the parked request of a slot with no leases, or takes back the leases of a slot that did not report.
+    /// Replies to the parked request of a slot with no leases, or revokes the leases of a slot that did not report.
     pub(super) fn slot_timed_out(&mut self, now: Now, at: Moment, key: WorkerKey, number: u32) {
         let over = self.registry.change_slot(key, number, |slot| {
             let over = slot.until == at;
@@ -101,7 +101,7 @@ impl<R: Responder> State<R> {
         let Some(id) = self.registry.get(key).map(|worker| worker.id.clone()) else { return };
         let orders = granted.iter().filter(|lease| self.leases.contains_key(lease)).copied().map(Order::Stop).collect();
         for lease in granted {
-            self.requeue(now, lease, RequeueCause::WorkerSilent(&id));
+            self.requeue(now, lease, RequeueCause::WorkerTimedOut(&id));
         }
         self.reply_to_heartbeat(key, orders);
     }
@@ -109,7 +109,7 @@ impl<R: Responder> State<R> {
     /// Repeats the last reply to a slot, which did not receive it.
     pub(super) fn repeat_reply(&mut self, key: WorkerKey, number: u32, sequence: u64, reply_to: R) {
         let again = self.registry.change_slot(key, number, |slot| {
-            // A slot that takes none has its leases from an earlier reply.
+            // A slot that requests none has its leases from an earlier reply.
             if sequence < slot.sequence || slot.capacity == 0 {
                 (Vec::new(), Some(reply_to))
             } else if slot.parked.is_some() {

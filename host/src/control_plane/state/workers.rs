@@ -1,4 +1,4 @@
-//! Workers register, leave and are lost.
+//! Registration, departure and loss of workers.
 
 use std::{mem, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
     transport::Peer,
 };
 
-/// Maximum number of crashes that are remembered, in case the worker turns out to be alive.
+/// Maximum number of crashes that are kept, in case the worker turns out to be alive.
 const CRASHES_MAX: usize = 64;
 
 impl<R: Responder> State<R> {
@@ -87,13 +87,13 @@ impl<R: Responder> State<R> {
         self.reply_to_worker(reply_to, WorkerReply::Noted);
     }
 
-    /// Removes a worker that leaves. Its tasks go back to the queue, which does not count as a loss.
+    /// Removes a worker that leaves. Its tasks return to the queue, which does not count as a loss.
     pub fn leave(&mut self, now: Now, worker: Uuid, reply_to: R) {
         let key = WorkerKey(worker);
-        if let Some((gone, names)) = self.registry.remove(now, key, self.limits.unknown_grace) {
-            let id = gone.id.clone();
+        if let Some((removed, names)) = self.registry.remove(now, key, self.limits.unknown_grace) {
+            let id = removed.id.clone();
             self.record_event(now, NewEvent::of_worker(EventKind::WorkerLeft, &id));
-            self.release_worker(now, key, gone, &names, RequeueCause::WorkerLeft(&id));
+            self.release_worker(now, key, removed, &names, RequeueCause::WorkerLeft(&id));
         }
         self.reply_to_worker(reply_to, WorkerReply::Noted);
     }
@@ -101,18 +101,18 @@ impl<R: Responder> State<R> {
     /// Marks the workers of a closed connection. They are lost unless they reconnect soon.
     pub fn peer_gone(&mut self, now: Now, peer: Peer) {
         let affected = self.registry.iter_mut().filter(|(_, worker)| worker.peer == Some(peer));
-        let gone: Vec<WorkerKey> = affected
+        let disconnected: Vec<WorkerKey> = affected
             .map(|(key, worker)| {
                 worker.disconnected = Some(now.mono);
                 key
             })
             .collect();
-        for key in gone {
+        for key in disconnected {
             self.set_worker_timeout(key, now.mono + RECONNECT_GRACE);
         }
     }
 
-    /// Sets when it is checked next whether a worker is silent.
+    /// Sets the timeout of a worker.
     pub(super) fn set_worker_timeout(&mut self, key: WorkerKey, at: Moment) {
         let Some(worker) = self.registry.get_mut(key) else { return };
         let before = mem::replace(&mut worker.timeout_check, at);
@@ -120,19 +120,19 @@ impl<R: Responder> State<R> {
         self.timers.insert((at, Timer::WorkerTimeout(key)));
     }
 
-    /// Checks whether a worker was silent for too long. `at` is when the check was due.
+    /// Removes a worker that has timed out, or sets its next timeout. `at` is when the check was due.
     pub(super) fn check_worker_timeout(&mut self, now: Now, at: Moment, key: WorkerKey) {
         let Some(worker) = self.registry.get(key) else { return };
         if now.mono.since(at) > STALL_MIN && worker.disconnected.is_none() {
-            // This process itself stood still: messages of the worker have queued up meanwhile.
+            // This process itself was suspended: messages of the worker have queued up since.
             return self.set_worker_timeout(key, now.mono + STALL_MIN);
         }
-        let silent = worker.last_seen.mono + WORKER_TIMEOUT;
-        let lost_at = worker.disconnected.map_or(silent, |at| silent.min(at + RECONNECT_GRACE));
+        let timed_out_at = worker.last_seen.mono + WORKER_TIMEOUT;
+        let lost_at = worker.disconnected.map_or(timed_out_at, |at| timed_out_at.min(at + RECONNECT_GRACE));
         if lost_at <= now.mono { self.mark_lost(now, key) } else { self.set_worker_timeout(key, lost_at) }
     }
 
-    /// Removes a worker that was lost.
+    /// Removes a lost worker.
     pub(super) fn mark_lost(&mut self, now: Now, key: WorkerKey) {
         let Some((worker, names)) = self.registry.remove(now, key, self.limits.unknown_grace) else { return };
         self.registry.keep_lost(now, &worker);
@@ -141,12 +141,12 @@ impl<R: Responder> State<R> {
         let cause = if worker.disconnected.is_some() {
             RequeueCause::WorkerCrashed(&id)
         } else {
-            RequeueCause::WorkerSilent(&id)
+            RequeueCause::WorkerTimedOut(&id)
         };
         self.release_worker(now, key, worker, &names, cause);
     }
 
-    /// Requeues the tasks of a worker that was removed from the registry, and answers its parked requests. `names`
+    /// Requeues the tasks of a worker that was removed from the registry, and replies to its parked requests. `names`
     /// are those that no worker serves any more.
     pub(super) fn release_worker(
         &mut self,

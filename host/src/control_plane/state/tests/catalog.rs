@@ -78,7 +78,7 @@ fn a_name_that_goes_is_unknown_from_then_on_without_any_grace() {
     assert_eq!(story.change(1, false, &[version("m", "1", &[("a", NONE)])]), WorkerReply::Noted);
     assert!(story.is_refused("b 1"));
     story.accept(&["a 1"]);
-    assert_eq!(story.worker_events(), [(EventKind::ModulesChanged, "module: 3333333333333333 dropped".into())]);
+    assert_eq!(story.worker_events(), [(EventKind::ModulesChanged, "module: 3333333333333333 was removed".into())]);
     story.register(Registration { modules: vec![version("n", "3", &[("b", NONE)])], ..registration(V, 1, &[]) });
     story.accept(&["b 2"]);
     assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["b 2"]);
@@ -120,7 +120,7 @@ fn a_signature_that_breaks_waiting_tasks_is_declined_unless_forced() {
     let why = story.declined(1, &new);
     assert_eq!(
         why,
-        "it does not take the arguments of 2 unfinished tasks of 'a': a() missing 1 required argument: 'x'"
+        "it does not accept the arguments of 2 unfinished tasks of 'a': a() missing 1 required argument: 'x'"
     );
     story.cancel("a 1");
     assert!(story.declined(1, &new).contains("2 unfinished tasks "), "the same question has the same answer");
@@ -169,7 +169,7 @@ fn a_leaving_module_only_runs_tasks_that_were_submitted_before() {
     assert_eq!(story.status(&lease.task_id.to_string()), Some(TaskStatus::Retrying), "by its own policy");
     story.cancel(&lease.task_id.to_string());
     assert_eq!(story.change(3, false, &[m]), WorkerReply::Noted);
-    assert!(story.worker_events().iter().any(|(_, event)| event.ends_with("it runs what was submitted before")));
+    assert!(story.worker_events().iter().any(|(_, event)| event.ends_with("it only runs tasks that were submitted before")));
 }
 
 #[test]

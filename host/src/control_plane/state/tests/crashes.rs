@@ -63,7 +63,7 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
         let [AnyReply::Client(Reply::Described(Some(task)))] = &replies[..] else { panic!("{replies:?}") };
         task.error.clone().unwrap_or_default()
     };
-    assert!(message(&mut story).contains("'worker-1' fell silent while it ran"));
+    assert!(message(&mut story).contains("'worker-1' stopped responding while it ran"));
     assert_eq!(loses(&mut story, &mut Story::crash), (TaskStatus::Pending, 1, 0));
     assert!(message(&mut story).contains("'worker-1' was lost while it ran, 1 of the 3 times"));
 }
