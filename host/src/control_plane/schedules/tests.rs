@@ -50,20 +50,20 @@ impl Story {
     /// Advances both clocks from wake to wake, up to `span` from now, and returns what was due. Submitted tasks
     /// end immediately with the status `ends`, if any.
     fn run(&mut self, span: Duration, ends: Option<TaskStatus>) -> Vec<(Timestamp, DueAction)> {
-        let (until, mut turns) = (self.now.mono + span, Vec::new());
+        let (until, mut actions) = (self.now.mono + span, Vec::new());
         loop {
             let wake = self.schedules.wake(self.now);
             let next = wake.min(until);
             self.pass(next.since(self.now.mono));
             self.schedules.observe_clocks(self.now);
-            while let Some(turn) = self.schedules.next_due(self.now) {
-                if let DueAction::Run(fire) = &turn {
-                    self.schedules.submitted(self.now, &fire.name, &fire.task.id, Trigger::Due, ends);
+            while let Some(action) = self.schedules.next_due(self.now) {
+                if let DueAction::Run(run) = &action {
+                    self.schedules.submitted(self.now, &run.name, &run.task.id, Trigger::Due, ends);
                 }
-                turns.push((self.now.wall, turn));
+                actions.push((self.now.wall, action));
             }
             if wake >= until {
-                return turns;
+                return actions;
             }
         }
     }
@@ -74,8 +74,8 @@ impl Story {
 
     /// The times at which tasks are submitted that end immediately.
     fn fired(&mut self, span: Duration) -> Vec<Timestamp> {
-        let turns = self.run(span, Some(TaskStatus::Success)).into_iter();
-        turns.filter(|(_, turn)| matches!(turn, DueAction::Run(_))).map(|(at, _)| at).collect()
+        let actions = self.run(span, Some(TaskStatus::Success)).into_iter();
+        actions.filter(|(_, action)| matches!(action, DueAction::Run(_))).map(|(at, _)| at).collect()
     }
 
     fn info(&self) -> ScheduleInfo {
@@ -83,8 +83,11 @@ impl Story {
     }
 }
 
-fn skips(turns: &[(Timestamp, DueAction)]) -> Vec<Skip> {
-    turns.iter().filter_map(|(_, turn)| if let DueAction::Skip(_, why) = turn { Some(*why) } else { None }).collect()
+fn skips(actions: &[(Timestamp, DueAction)]) -> Vec<Skip> {
+    actions
+        .iter()
+        .filter_map(|(_, action)| if let DueAction::Skip(_, reason) = action { Some(*reason) } else { None })
+        .collect()
 }
 
 #[test]
@@ -97,11 +100,11 @@ fn a_cron_day_is_complete_when_the_clocks_change() {
         {
             story.add(name, cron(pattern, "Europe/Paris"));
         }
-        let turns = story.run(secs(hours * 3_600), Some(TaskStatus::Success));
-        assert_eq!(skips(&turns), []);
+        let actions = story.run(secs(hours * 3_600), Some(TaskStatus::Success));
+        assert_eq!(skips(&actions), []);
         let times_of = |schedule: &str| -> Vec<Timestamp> {
-            let is_it = |turn: &DueAction| matches!(turn, DueAction::Run(fire) if &*fire.name == schedule);
-            turns.iter().filter(|(_, turn)| is_it(turn)).map(|(at, _)| *at).collect()
+            let is_it = |action: &DueAction| matches!(action, DueAction::Run(run) if &*run.name == schedule);
+            actions.iter().filter(|(_, action)| is_it(action)).map(|(at, _)| *at).collect()
         };
         assert_eq!((times_of("minute").len() as u64, times_of("hour").len() as u64), (hours * 60, hours), "{midnight}");
         assert_eq!((times_of("night").len(), times_of("noon").len()), (1, 1), "{midnight}");
@@ -109,14 +112,14 @@ fn a_cron_day_is_complete_when_the_clocks_change() {
         assert!(minutes.windows(2).all(|pair| pair[1].since(pair[0]) == secs(60)), "{minutes:?}");
         let night = if hours == 23 { at("2026-03-29T01:00:00Z") } else { at("2026-10-25T00:30:00Z") };
         assert_eq!(times_of("night"), [night]);
-        let ids: BTreeSet<String> = turns
+        let ids: BTreeSet<String> = actions
             .iter()
-            .map(|(_, turn)| match turn {
-                DueAction::Run(fire) => fire.task.id.to_string(),
+            .map(|(_, action)| match action {
+                DueAction::Run(run) => run.task.id.to_string(),
                 DueAction::Skip(..) => panic!("none was skipped"),
             })
             .collect();
-        assert_eq!(ids.len(), turns.len(), "every task has its own id");
+        assert_eq!(ids.len(), actions.len(), "every task has its own id");
     }
 }
 
@@ -152,9 +155,9 @@ fn a_count_and_an_end_time_finish_a_schedule() {
 #[test]
 fn times_are_skipped_while_the_last_task_runs() {
     let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
-    let turns = story.run(secs(50), None);
-    let DueAction::Run(first) = &turns[0].1 else { panic!("{turns:?}") };
-    assert_eq!((turns.len(), skips(&turns)), (5, vec![Skip::Busy; 4]));
+    let actions = story.run(secs(50), None);
+    let DueAction::Run(first) = &actions[0].1 else { panic!("{actions:?}") };
+    assert_eq!((actions.len(), skips(&actions)), (5, vec![Skip::Busy; 4]));
     assert_eq!((story.info().runs, story.info().skipped), (1, 4));
     assert_eq!(story.schedules.ended(&first.task.id, TaskStatus::Success), None);
     assert_eq!(story.info().last_status, Some(TaskStatus::Success));
@@ -165,9 +168,9 @@ fn times_are_skipped_while_the_last_task_runs() {
 fn with_overlap_queue_one_run_waits_for_the_last_task() {
     let spec = ScheduleSpec { overlap: Overlap::Queue, count: Some(2), ..every(10) };
     let mut story = Story::with("2026-11-24T12:00:00Z", spec);
-    let turns = story.run(secs(50), None);
-    let DueAction::Run(first) = &turns[0].1 else { panic!("{turns:?}") };
-    assert_eq!(skips(&turns), [Skip::Full; 3], "the second waits, and the others are skipped");
+    let actions = story.run(secs(50), None);
+    let DueAction::Run(first) = &actions[0].1 else { panic!("{actions:?}") };
+    assert_eq!(skips(&actions), [Skip::Full; 3], "the second waits, and the others are skipped");
     let second = story.schedules.ended(&first.task.id, TaskStatus::Failure).expect("the queued run");
     assert_ne!(second.task.id, first.task.id);
     story.schedules.submitted(story.now, &second.name, &second.task.id, Trigger::Due, None);
@@ -191,8 +194,8 @@ fn a_run_missed_by_more_than_the_grace_is_skipped_and_reported() {
     story.pass(secs(3_600 * 5 + 59));
     assert_eq!(story.fired(Duration::ZERO), [story.now.wall], "17:00 is 59 s ago, and of five times it is one");
     story.pass(secs(3_600 + 61));
-    let turns = story.run(Duration::ZERO, None);
-    assert_eq!(skips(&turns), [Skip::Missed(at("2026-11-24T18:00:00Z"))]);
+    let actions = story.run(Duration::ZERO, None);
+    assert_eq!(skips(&actions), [Skip::Missed(at("2026-11-24T18:00:00Z"))]);
     assert_eq!(story.info().next_run, Some(at("2026-11-24T19:00:00Z")));
 }
 

@@ -87,7 +87,7 @@ impl<R: Responder> State<R> {
         self.schedules.observe_clocks(now);
         while let Some(action) = self.schedules.next_due(now) {
             match action {
-                DueAction::Run(fire) => self.run(now, *fire),
+                DueAction::Run(run) => self.run(now, *run),
                 DueAction::Skip(name, reason) => self.record_skipped(now, &name, &skip_message(reason)),
             }
         }
@@ -121,8 +121,8 @@ impl<R: Responder> State<R> {
 
     /// Submits the next run of a schedule that waits for the end of this task.
     pub(super) fn run_queued_schedule(&mut self, now: Now, id: &TaskId, status: TaskStatus) {
-        if let Some(fire) = self.schedules.ended(id, status).filter(|_| !self.is_draining) {
-            self.run(now, fire);
+        if let Some(run) = self.schedules.ended(id, status).filter(|_| !self.is_draining) {
+            self.run(now, run);
         }
     }
 
