@@ -44,7 +44,7 @@ pub use schedule::ScheduleSpec;
 /// Timeout of an attempt if neither the submitter nor the task sets one.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 
-/// A task as the control plane knows it.
+/// A task with its state.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Task {
     /// Unique task id.
@@ -73,7 +73,7 @@ pub struct Task {
     pub attempt: u32,
     /// The last progress that an attempt reported.
     pub progress: Option<Progress>,
-    /// The kind of `error`, for programs.
+    /// The kind of `error`, machine-readable.
     pub error_kind: Option<ErrorKind>,
     /// The worker that runs it, or ran its last attempt.
     pub worker_id: Option<String>,
@@ -89,13 +89,13 @@ pub struct Task {
     pub module_version: Option<ModuleVersion>,
     /// The delivery of its callback; none if it has no callback.
     pub callback: Option<Box<Delivery>>,
-    /// A JSON object, at most [`METADATA_MAX`] bytes, that fastworker carries along.
+    /// A JSON object, at most [`METADATA_MAX`] bytes, that fastworker passes on.
     #[serde(default = "Json::empty_object")]
     pub metadata: Json,
 }
 
 impl Task {
-    /// Whether it has ended, also with a status that this version does not know.
+    /// Whether it has ended, even with a status that this version does not know.
     pub fn has_ended(&self) -> bool {
         self.status.is_final() || self.completed_at.is_some()
     }

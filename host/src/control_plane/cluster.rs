@@ -1,7 +1,7 @@
 //! The id of a cluster: random, created when a control plane first starts, and kept on disk.
 //!
-//! A client or a subworker uses it to recognise its own cluster among those that are announced on the same bus. If it is
-//! lost, peers that have the address join again; those that follow announcements to another address do not.
+//! A client or a subworker uses it to recognise its own cluster among those that are announced on the same bus. If it
+//! is lost, peers that have the address join again; those that follow announcements to another address do not.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -22,8 +22,8 @@ pub fn default_state_dir() -> Option<PathBuf> {
     Some(state.join("fastworker"))
 }
 
-/// Returns the id of the control plane with this worker id and base port: the one in `directory`, or a new one, which is
-/// written there.
+/// Returns the id of the control plane with this worker id and base port: the one in `directory`, or a new one, which
+/// is written there.
 ///
 /// # Errors
 /// A new id, with the reason why it cannot be stored.

@@ -1,17 +1,17 @@
 //! Every transition of every task: the pure core of the control plane.
 //!
 //! [`State`] is synchronous and takes [`Now`]: it owns no sockets, clocks, threads or randomness, so that a
-//! simulation can drive it and one seed gives one history. `R` is the recipient of a reply; the state carries it and never
-//! uses it.
+//! simulation can drive it and one seed gives one history. `R` is the recipient of a reply; the state carries it and
+//! never uses it.
 //!
 //! [`State::apply`] is the only entry point: it runs a transition, dispatches the tasks that became runnable, and
 //! returns the [`Effect`]s, which the caller carries out after unlocking.
 //!
 //! One file for each subject: `clients` (requests of clients), `tasks` (submission), `queueing`, `completion` (ends),
-//! `requeue`, `schedules`, `grants`, `isolation` (tasks that run alone), `workers` (registration and loss), `work` (slots),
-//! `heartbeats`, `catalog`, `calls` (callbacks), `parked` (long polls), `events`, `unserved` (names that no worker
-//! serves), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and `stats`
-//! only read.
+//! `requeue`, `schedules`, `grants`, `isolation` (tasks that run alone), `workers` (registration and loss), `work`
+//! (slots), `heartbeats`, `catalog`, `calls` (callbacks), `parked` (long polls), `events`, `unserved` (names that no
+//! worker serves), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and
+//! `stats` only read.
 //!
 //! Invariants:
 //! - a task that was accepted ends exactly once, and its first recorded end is final;

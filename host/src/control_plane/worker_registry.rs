@@ -1,8 +1,8 @@
 //! The registry of workers: their connections, their catalogs and their slots.
 //!
-//! Only keeps data: [`super::state`] decides which worker gets which task. Invariants: `served_names` counts, for each task
-//! name, the workers whose catalog has it, and how many of them are about to lose it; `idle` holds the workers that
-//! have a parked slot and are not reserved, the least loaded first.
+//! Only keeps data: [`super::state`] decides which worker gets which task. Invariants: `served_names` counts, for each
+//! task name, the workers whose catalog has it, and how many of them are about to lose it; `idle` holds the workers
+//! that have a parked slot and are not reserved, the least loaded first.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -115,7 +115,8 @@ impl<R> WorkerRegistry<R> {
         Some(Refusal::new(code, message))
     }
 
-    /// Returns the refusal of a catalog, if it is refused. It replaces that of the worker `of`, or belongs to a new one.
+    /// Returns the refusal of a catalog, if it is refused. It replaces that of the worker `of`, or belongs to a new
+    /// one.
     pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<WorkerKey>) -> Option<Refusal> {
         let catalog = catalog_bytes(modules);
         let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);

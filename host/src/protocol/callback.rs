@@ -1,6 +1,6 @@
 //! The callback message, sent when a task has ended.
 //!
-//! Always JSON, so that every listener can read it. It is not answered.
+//! Always JSON, so that every listener can read it. It has no reply.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,11 +23,11 @@ pub struct CallbackMessage {
     pub task_id: TaskId,
     /// Success, failure or cancelled.
     pub status: TaskStatus,
-    /// What the task returned, if it succeeded.
+    /// The return value of the task, if it succeeded.
     pub result: Option<Json>,
-    /// Its error, for people.
+    /// Its error, human-readable.
     pub error: Option<String>,
-    /// When its last attempt began; none if there was no attempt.
+    /// When its last attempt started; none if there was no attempt.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
@@ -41,8 +41,8 @@ pub struct CallbackMessage {
     pub attempts: u32,
 }
 
-/// A message as it is read. JSON cannot tell a task that returned null from one that returned
-/// nothing; its status can.
+/// A message as it is deserialized. JSON does not distinguish a task that returned null from one without a
+/// result; the status does.
 #[derive(Deserialize)]
 struct Read {
     task_id: TaskId,

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_texts_without_control_characters() {
+    fn names_are_short_strings_without_control_characters() {
         assert!(TaskName::check("resize:all").is_ok() && TaskName::check(&"x".repeat(TASK_NAME_MAX)).is_ok());
         assert!(WorkerId::check("sw1").is_ok() && WorkerId::check("a:b").is_err());
         for wrong in ["", "a\nb", &"x".repeat(TASK_NAME_MAX + 1)] {

@@ -1,6 +1,6 @@
 //! Open values: choices that a later version may extend.
 //!
-//! Both codecs write the name of such a value. A reader keeps a name that it does not know, shows it
+//! Both codecs write the name of such a value. A reader keeps a name that it does not know, displays it
 //! and writes it back. Without allocation, so that these types stay `Copy`.
 
 use std::{fmt, marker::PhantomData};
@@ -46,12 +46,12 @@ impl fmt::Debug for OpenName {
 
 /// An enum whose values are open.
 pub(crate) trait Open: Sized {
-    /// What a value is called in errors.
+    /// Name of the type in errors.
     const WHAT: &'static str;
 
-    /// The known value of this name, in any case.
+    /// Returns the known value of this name, in any case.
     fn known(name: &str) -> Option<Self>;
-    /// A value that this version does not know.
+    /// Returns a value that this version does not know.
     fn other(name: OpenName) -> Self;
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn read<'de, T: Open, D: Deserializer<'de>>(deserializer: D) -> Resul
         fn visit_str<E: Error>(self, name: &str) -> Result<T, E> {
             T::known(name).or_else(|| OpenName::new(name).map(T::other)).ok_or_else(|| {
                 E::custom(format_args!(
-                    "'{name:.64}' is no {}: its name has 1 to {OPEN_NAME_MAX} visible ASCII characters",
+                    "'{name:.64}' is not a valid {}: its name has 1 to {OPEN_NAME_MAX} visible ASCII characters",
                     T::WHAT
                 ))
             })
@@ -79,8 +79,8 @@ pub(crate) fn read<'de, T: Open, D: Deserializer<'de>>(deserializer: D) -> Resul
     deserializer.deserialize_str(Name(PhantomData))
 }
 
-/// Defines an enum of open values: `ALL`, `as_str`, `index`, and its text forms. `FromStr` reads
-/// known names only, as people write them.
+/// Defines an enum of open values: `ALL`, `as_str`, `index`, and its string forms. `FromStr` reads
+/// known names only, in any case.
 macro_rules! open_enum {
     (
         $(#[$meta:meta])*
@@ -92,7 +92,7 @@ macro_rules! open_enum {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $type {
             $($(#[$doc])* $variant,)*
-            /// A value that this version does not know.
+            /// Returns a value that this version does not know.
             Other($crate::task::OpenName),
         }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_name_is_refused() {
+    fn an_invalid_name_is_refused() {
         for text in ["", "two words", "größe", &"x".repeat(super::OPEN_NAME_MAX + 1)] {
             assert!(serde_json::from_str::<TaskStatus>(&format!("\"{text}\"")).is_err(), "{text}");
             let bytes = postcard::to_stdvec(text).expect("to postcard");
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_known_value_is_read_in_any_case_and_indexed() {
         assert_eq!(serde_json::from_str::<TaskStatus>("\"STARTED\"").expect("from JSON"), TaskStatus::Started);
-        assert!("suspended".parse::<TaskStatus>().is_err(), "people choose known ones");
+        assert!("suspended".parse::<TaskStatus>().is_err(), "only known names are parsed");
         for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
             assert_eq!((kind.index(), kind.as_str().parse()), (Some(index), Ok(kind)));
         }

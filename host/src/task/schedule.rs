@@ -1,13 +1,13 @@
 //! Schedules: intervals and cron patterns.
 //!
-//! [`ScheduleSpec`] is what users write and messages carry; [`Recurrence`] is the same, validated, and computes due times.
-//! Modules, commands and the control plane share this validation. Pure: the time zone rules are compiled in, so that
-//! every machine computes the same times.
+//! [`ScheduleSpec`] is what users write and messages carry; [`Recurrence`] is the same, validated, and computes due
+//! times. Modules, commands and the control plane share this validation. Pure: the time zone rules are compiled in, so
+//! that every machine computes the same times.
 //!
-//! When clocks change, croner follows the rules of Vixie cron. A pattern with one time of day (`30 2 * * *`) is due once
-//! on each of its days: at the first moment after the gap if that time does not exist, or the first time if it is
-//! repeated. A pattern with several times (`*/30 * * * *`) skips times that do not exist, and is due both times if a time
-//! is repeated.
+//! When clocks change, croner follows the rules of Vixie cron. A pattern with one time of day (`30 2 * * *`) is due
+//! once on each of its days: at the first instant after the gap if that time does not exist, or the first time if it is
+//! repeated. A pattern with several times (`*/30 * * * *`) skips times that do not exist, and is due both times if a
+//! time is repeated.
 
 use std::{cmp::Ordering, fmt, sync::LazyLock, time::Duration};
 
@@ -45,11 +45,11 @@ pub struct ScheduleSpec {
     pub count: Option<u64>,
     /// End of the schedule.
     pub until: Option<Timestamp>,
-    /// What happens at a due time while the last task is unfinished.
+    /// Handling of a due time while the last task is unfinished.
     pub overlap: Overlap,
 }
 
-/// The same as users write it: the end may lack an offset.
+/// A schedule as users write it: the end may lack an offset.
 #[derive(Deserialize)]
 #[serde(rename = "ScheduleSpec")]
 struct Written {
@@ -108,7 +108,7 @@ fn tz_default() -> String {
     TZ_DEFAULT.to_owned()
 }
 
-/// What happens when a schedule is due while its last task is unfinished.
+/// Handling of a due time while the last task of the schedule is unfinished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Overlap {
     /// The due time is skipped.
@@ -279,12 +279,12 @@ fn zone(name: &str) -> Result<TimeZone, BadSchedule> {
         return Ok(zone);
     }
     let given: String = name.chars().take(64).collect();
-    let asked = given.to_lowercase();
+    let lowercase = given.to_lowercase();
     // The city alone is enough: Paris suggests Europe/Paris.
     let similarity = |known: &String| {
         let known = known.to_lowercase();
         let city = known.rsplit('/').next().unwrap_or(&known);
-        strsim::jaro_winkler(&known, &asked).max(strsim::jaro_winkler(city, &asked))
+        strsim::jaro_winkler(&known, &lowercase).max(strsim::jaro_winkler(city, &lowercase))
     };
     let names = zones().available().map(|name| name.as_str().to_owned());
     let nearest = nearest_by(names, similarity).into_iter().next();

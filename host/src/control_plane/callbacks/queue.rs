@@ -147,7 +147,8 @@ impl CallbackQueue {
         self.set_has_sender(address, true);
     }
 
-    /// Records that a sender has disconnected without an error. The attempt does not count for callbacks that are still queued.
+    /// Records that a sender has disconnected without an error. The attempt does not count for callbacks that are still
+    /// queued.
     pub fn finish_sending(&mut self, address: &str) {
         self.set_has_sender(address, false);
     }

@@ -130,7 +130,8 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Replies to a parked heartbeat. If none is parked, the next one gets the commands, as it lists what the worker holds.
+    /// Replies to a parked heartbeat. If none is parked, the next one gets the commands, as it lists what the worker
+    /// holds.
     pub(super) fn reply_to_heartbeat(&mut self, key: WorkerKey, orders: Vec<Order>) {
         let Some((reply_to, until)) = self.registry.get_mut(key).and_then(|worker| worker.beat.take()) else { return };
         self.timers.remove(&(until, Timer::HeartbeatTimeout(key)));

@@ -65,7 +65,8 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Cancels a task. Adds the command for the worker that must stop its attempt to `orders`. Returns whether it was unfinished.
+    /// Cancels a task. Adds the command for the worker that must stop its attempt to `orders`. Returns whether it was
+    /// unfinished.
     pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<WorkerKey, Vec<Order>>) -> bool {
         let Some(record) = self.tasks.get(id) else { return false };
         let mut end = TaskOutcome::default();

@@ -14,8 +14,8 @@ pub(super) enum Timer {
     /// Reply to a long poll that timed out.
     LongPollTimeout(ParkedId),
     /// Reply to a slot's parked request with no leases, or revoke the leases of a slot that does not report. A slot has
-    /// a parked request or leases, never both, so one timer at [`until`](super::super::worker_registry::SlotRecord::until)
-    /// is enough.
+    /// a parked request or leases, never both, so one timer at
+    /// [`until`](super::super::worker_registry::SlotRecord::until) is enough.
     SlotTimeout { worker: WorkerKey, slot: u32 },
     /// Reply to a parked heartbeat with no commands.
     HeartbeatTimeout(WorkerKey),

@@ -2,8 +2,8 @@
 //!
 //! After a start, and after each loss of a worker, clients often reconnect before workers. So an unknown name is an
 //! error only once [`Limits::unknown_grace`](super::Limits::unknown_grace) has passed without a worker that serves it,
-//! and no worker loads modules that may have it. Invariant: a task in `unserved` is unfinished, and no worker has served
-//! its name since it was accepted.
+//! and no worker loads modules that may have it. Invariant: a task in `unserved` is unfinished, and no worker has
+//! served its name since it was accepted.
 
 use std::{sync::Arc, time::Duration};
 

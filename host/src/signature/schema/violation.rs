@@ -1,6 +1,6 @@
-//! Violations of a schema as people read them.
+//! Human-readable violations of a schema.
 //!
-//! A message shows the beginning of a value, which may be large, and the first alternatives, which may be many.
+//! A message contains the beginning of a value, which may be large, and the first alternatives, which may be many.
 
 use std::fmt::{self, Write as _};
 
@@ -37,8 +37,8 @@ impl Violation {
         Self { path: Vec::new(), expected: expected.into(), found, is_tag: false }
     }
 
-    /// Rank among the alternatives of `anyOf`: a violation inside a value is nearer than one of the whole value, and one
-    /// inside a variant nearer than a wrong tag.
+    /// Rank among the alternatives of `anyOf`: a violation inside a value is nearer than one of the whole value, and
+    /// one inside a variant nearer than a wrong tag.
     pub(super) fn nearness(&self) -> (bool, bool, usize) {
         (!self.path.is_empty(), !self.is_tag, self.path.len())
     }
@@ -94,7 +94,7 @@ pub(super) fn between(count: u64, least: Option<u64>, most: Option<u64>, what: &
     }
 }
 
-/// The value as a message shows it: `string "x"`.
+/// Formats a value for a message: `string "x"`.
 pub(super) fn found(value: &str) -> String {
     let kind = match kind(value) {
         NULL => return "null".into(),
@@ -154,7 +154,7 @@ fn kinds(node: &Node) -> String {
     either(&named)
 }
 
-/// An allowed value as a message shows it.
+/// Formats an allowed value for a message.
 fn choice(value: &Value) -> String {
     let mut shown = Cut(String::new());
     if write!(shown, "{value}").is_err() {
@@ -163,7 +163,7 @@ fn choice(value: &Value) -> String {
     shown.0
 }
 
-/// The beginning of what is written, which ends the writing.
+/// A writer that keeps the beginning of its input and then fails.
 struct Cut(String);
 
 impl fmt::Write for Cut {
