@@ -2,7 +2,7 @@
 //!
 //! A signature is compiled once from the schema of a task ([`TaskInfo::schema`]). A check walks the text of the
 //! arguments without building values: for plain parameters it takes well under a microsecond and allocates nothing.
-//! What a signature does not constrain is accepted: the task reads its arguments itself.
+//! Anything that a signature does not constrain is accepted: the task reads its arguments itself.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! The shared types: tasks, their statuses and results, modules and schedules.
 //!
-//! They have no behaviour beyond parsing and formatting; `control_plane::state` decides what happens to a task.
+//! They have no behaviour beyond parsing and formatting; `control_plane::state` decides the transitions of a task.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub struct Task {
     pub status: TaskStatus,
     /// Its return value.
     pub result: Option<Json>,
-    /// Why it failed. While it is unfinished, the beginning of the error of its last attempt.
+    /// Its error. While it is unfinished, the beginning of the error of its last attempt.
     pub error: Option<String>,
     /// Number of its last attempt, 0 before the first.
     pub attempt: u32,

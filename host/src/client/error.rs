@@ -18,7 +18,7 @@ pub enum ClientError {
     Unreachable {
         /// Address where a control plane was expected.
         endpoint: Endpoint,
-        /// How long the client waited.
+        /// Time that the client waited.
         waited: Duration,
     },
     /// The task has not ended within the timeout. It is still running: get its result later.
@@ -26,7 +26,7 @@ pub enum ClientError {
     TimedOut {
         /// The task.
         task_id: TaskId,
-        /// How long the client waited.
+        /// Time that the client waited.
         waited: Duration,
     },
     /// The client is stopped, or was never started.

@@ -1,7 +1,7 @@
 //! The event log: the most recent events of the cluster.
 //!
 //! Events are numbered, so that a reader knows which ones it has seen and whether it missed some. Bounded, the oldest
-//! are dropped first. Recorded even without readers, so that a new one sees what happened just before.
+//! are dropped first. Recorded even without readers, so that a new one gets the latest events.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -38,7 +38,7 @@ const ORDERED_NAMES_MAX: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
-/// Where a waiting task is in the queue.
+/// The place of a waiting task in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueKey {
     /// Its lane.

@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    fn known(results: &mut Results, now: Moment, id: &str) -> bool {
+    fn is_cached(results: &mut Results, now: Moment, id: &str) -> bool {
         results.get(now, &id.parse().expect("an id")).is_some()
     }
 
@@ -256,9 +256,9 @@ mod tests {
         let (mut results, now) = (Results::new(2, 1_000, Duration::from_secs(10)), Moment::default());
         results.store(now, result("a"), meta(), ReportLog::default());
         results.store(now, result("b"), meta(), ReportLog::default());
-        assert!(known(&mut results, now, "a"));
+        assert!(is_cached(&mut results, now, "a"));
         results.store(now, result("c"), meta(), ReportLog::default());
-        assert!(known(&mut results, now, "a") && !known(&mut results, now, "b"));
+        assert!(is_cached(&mut results, now, "a") && !is_cached(&mut results, now, "b"));
         assert_eq!((results.len(), results.by_age.len()), (2, 2));
     }
 
@@ -266,8 +266,8 @@ mod tests {
     fn a_use_does_not_extend_the_time_to_live() {
         let (mut results, start) = (Results::new(9, 1_000, Duration::from_secs(10)), Moment::default());
         results.store(start, result("a"), meta(), ReportLog::default());
-        assert!(known(&mut results, start + Duration::from_secs(9), "a"));
-        assert!(!known(&mut results, start + Duration::from_secs(10), "a"));
+        assert!(is_cached(&mut results, start + Duration::from_secs(9), "a"));
+        assert!(!is_cached(&mut results, start + Duration::from_secs(10), "a"));
         assert!(results.is_empty() && results.by_age.is_empty());
     }
 
@@ -278,7 +278,7 @@ mod tests {
             let mut large = (*result(id)).clone();
             large.error = Some("x".repeat(size));
             results.store(now, Arc::new(large), meta(), ReportLog::default());
-            assert!(known(&mut results, now, id));
+            assert!(is_cached(&mut results, now, id));
         }
         assert_eq!((results.len(), results.bytes, results.stats().by_status), (1, 4_004, [1, 0, 0]));
         results.expire(now + Duration::from_secs(1));

@@ -48,7 +48,7 @@ struct Session<R> {
     bytes: usize,
 }
 
-/// How a request relates to the one before it.
+/// Relation of a request to the one before it.
 #[derive(Debug)]
 pub enum PollKind<R> {
     /// The next request. It replaces the parked one, if any.
@@ -96,7 +96,7 @@ impl<R> Default for Sessions<R> {
 impl<R> Sessions<R> {
     /// Opens a session, or marks it as used. Returns whether it was open.
     pub fn touch(&mut self, now: Moment, id: SessionId) -> bool {
-        let known = self.open.contains_key(&id);
+        let was_open = self.open.contains_key(&id);
         let session = self.open.entry(id).or_insert_with(|| Session {
             parked: None,
             ready: VecDeque::new(),
@@ -107,7 +107,7 @@ impl<R> Sessions<R> {
         });
         self.by_use.remove(&(mem::replace(&mut session.used, now), id));
         self.by_use.insert((now, id));
-        known
+        was_open
     }
 
     /// Starts a request of an open session, which confirms the reply to the one before it.
@@ -139,10 +139,10 @@ impl<R> Sessions<R> {
         None
     }
 
-    /// Returns the reply to the newest request: the results, and whether the session was `known`.
-    pub fn take_reply(&mut self, id: SessionId, known: bool) -> Collected {
+    /// Returns the reply to the newest request: the results, and whether the session `was_open`.
+    pub fn take_reply(&mut self, id: SessionId, was_open: bool) -> Collected {
         let Some(session) = self.open.get_mut(&id) else { return empty_reply() };
-        session.last_reply.known &= known;
+        session.last_reply.known &= was_open;
         session.last_reply.results = session.frame();
         session.last_reply.clone()
     }

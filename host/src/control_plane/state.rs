@@ -190,7 +190,7 @@ impl<R: Responder> State<R> {
     /// Runs one transition, and completes it: dispatches tasks that became runnable to slots that wait, replies
     /// to requests that wait for events, and returns the effects.
     ///
-    /// Every change of the state goes through here. For one that only reads, this costs a few comparisons.
+    /// Every change of the state uses this. For one that only reads, it costs a few comparisons.
     pub fn apply<T>(&mut self, now: Now, transition: impl FnOnce(&mut Self) -> T) -> Applied<T, R> {
         let output = transition(self);
         // First, as it may free a worker that was reserved.

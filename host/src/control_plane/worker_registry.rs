@@ -306,7 +306,7 @@ impl<R> WorkerRegistry<R> {
     /// Returns the name as tasks share it, and its module's policy, if a worker accepts new tasks of it, or did until
     /// recently.
     pub fn served(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
-        if self.is_leaving(name) { None } else { self.known(now, name) }
+        if self.is_leaving(name) { None } else { self.served_or_recent(now, name) }
     }
 
     /// Whether a worker loads modules, whose names are not known yet.
@@ -327,7 +327,7 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// As [`WorkerRegistry::served`], also for names of which workers run only tasks that were submitted before.
-    pub fn known(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
+    pub fn served_or_recent(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
         let served = self.served_names.get_key_value(name).map(|(name, served)| (name, &served.policy));
         served.or_else(|| {
             let (name, (until, policy)) = self.recent_names.get_key_value(name)?;

@@ -33,7 +33,7 @@ pub struct CallbackMessage {
     pub completed_at: Option<Timestamp>,
     /// Data of its submitter.
     pub callback_data: Option<Json>,
-    /// Its error, for programs. None if a client of the Python original submitted it.
+    /// The kind of its error, machine-readable. None if a client of the Python original submitted it.
     pub error_kind: Option<ErrorKind>,
     /// The worker that ran the last attempt.
     pub worker_id: Option<String>,
@@ -132,7 +132,7 @@ fn write_with<T: Serialize>(
         callback_data: info.data.as_ref(),
         more,
     };
-    serde_json::to_vec(&written).expect("its keys are text")
+    serde_json::to_vec(&written).expect("its keys are strings")
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub enum Unreadable {
     Empty,
     /// A Python pickle.
     #[error(
-        "this is a Python pickle, and unpickling runs whatever code it names: use SerializationFormat JSON, or postcard"
+        "this is a Python pickle, and unpickling runs any code that it names: use SerializationFormat JSON, or postcard"
     )]
     Pickle,
     /// Neither JSON nor postcard.

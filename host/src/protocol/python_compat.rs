@@ -46,7 +46,7 @@ pub enum Call {
 pub struct Malformed {
     /// The task id in it, if there is one.
     pub id: Option<String>,
-    /// Why it cannot be read.
+    /// The parse error.
     pub message: String,
 }
 

@@ -1,4 +1,4 @@
-//! Refusals of requests: a code for programs and a human-readable message.
+//! Refusals of requests: a machine-readable code and a human-readable message.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub use crate::task::RefusalCode;
 /// A refusal of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// For programs.
+    /// Machine-readable.
     pub code: RefusalCode,
     /// Human-readable. Its wording may change.
     pub message: String,

@@ -82,7 +82,7 @@ impl NewSchedule {
 pub struct ScheduleInfo {
     /// The schedule.
     pub schedule: Arc<NewSchedule>,
-    /// Where it comes from.
+    /// Its source.
     pub source: ScheduleSource,
     /// Its status.
     pub status: ScheduleStatus,
@@ -103,7 +103,7 @@ pub struct ScheduleInfo {
     pub remaining: Option<u64>,
 }
 
-/// Where a schedule comes from.
+/// The source of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleSource {

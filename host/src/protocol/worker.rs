@@ -92,7 +92,7 @@ pub struct Ended {
     pub lease: LeaseId,
     /// Outcome of the attempt; none if it was not started.
     pub outcome: Option<Outcome>,
-    /// How long the attempt ran, in microseconds.
+    /// Run time of the attempt, in microseconds.
     pub ran_us: u64,
     /// The version of the module that ran it.
     pub version: Option<ModuleVersion>,

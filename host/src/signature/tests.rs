@@ -66,7 +66,7 @@ fn arguments_are_bound_by_position_and_name_as_the_guest_binds_them() {
 
 #[test]
 fn a_plain_type_accepts_what_serde_reads_into_it() {
-    for (text, takes, refuses) in [
+    for (text, accepted, refused) in [
         ("i64", &["1", "-1", "0", "-0"][..], &["1.0", "1e2", "\"1\"", "null", "true", "[1]"][..]),
         ("u8", &["0", "255"], &["256", "-1", "1.0", "null"]),
         ("i8", &["-128", "127"], &["-129", "128"]),
@@ -83,11 +83,11 @@ fn a_plain_type_accepts_what_serde_reads_into_it() {
         ("Value", &["1", "[1]"], &[]),
     ] {
         let signature = signature(&json!([{"name": "a", "type": text, "required": true}]));
-        for value in takes {
+        for value in accepted {
             fits(&signature, &format!("[{value}]"));
         }
-        for value in refuses {
-            assert_ne!(message(&signature, &format!("[{value}]"), "{}"), "", "{text} takes {value}");
+        for value in refused {
+            assert_ne!(message(&signature, &format!("[{value}]"), "{}"), "", "{text} accepts {value}");
         }
     }
 }

@@ -50,7 +50,7 @@ pub(crate) trait Open: Sized {
     const WHAT: &'static str;
 
     /// Returns the known value of this name, in any case.
-    fn known(name: &str) -> Option<Self>;
+    fn from_known_name(name: &str) -> Option<Self>;
     /// Returns a value that this version does not know.
     fn other(name: OpenName) -> Self;
 }
@@ -67,7 +67,7 @@ pub(crate) fn read<'de, T: Open, D: Deserializer<'de>>(deserializer: D) -> Resul
         }
 
         fn visit_str<E: Error>(self, name: &str) -> Result<T, E> {
-            T::known(name).or_else(|| OpenName::new(name).map(T::other)).ok_or_else(|| {
+            T::from_known_name(name).or_else(|| OpenName::new(name).map(T::other)).ok_or_else(|| {
                 E::custom(format_args!(
                     "'{name:.64}' is not a valid {}: its name has 1 to {OPEN_NAME_MAX} visible ASCII characters",
                     T::WHAT
@@ -123,7 +123,7 @@ macro_rules! open_enum {
         impl $crate::task::open::Open for $type {
             const WHAT: &'static str = $what;
 
-            fn known(name: &str) -> Option<Self> {
+            fn from_known_name(name: &str) -> Option<Self> {
                 match name {
                     $($name => Some(Self::$variant),)*
                     _ => Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name)),
@@ -145,7 +145,7 @@ macro_rules! open_enum {
             type Err = $crate::task::UnknownName;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let known = <Self as $crate::task::open::Open>::known(text);
+                let known = <Self as $crate::task::open::Open>::from_known_name(text);
                 known.ok_or_else(|| $crate::task::UnknownName::new($what, text, &[$($name),*]))
             }
         }

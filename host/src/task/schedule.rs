@@ -140,7 +140,7 @@ impl ScheduleSpec {
     }
 
     /// Formats a time in the zone of the schedule: `2026-11-25 09:00:00 CET`.
-    pub fn shown(&self, at: Timestamp) -> String {
+    pub fn local_time(&self, at: Timestamp) -> String {
         let zone = match &self.when {
             When::Every(_) => TimeZone::UTC,
             When::Cron { tz, .. } => zone(tz).unwrap_or(TimeZone::UTC),
@@ -156,7 +156,7 @@ impl fmt::Display for ScheduleSpec {
             write!(f, ", {count} times at most")?;
         }
         if let Some(until) = self.until {
-            write!(f, ", until {}", self.shown(until))?;
+            write!(f, ", until {}", self.local_time(until))?;
         }
         match self.overlap {
             Overlap::Skip => Ok(()),
@@ -299,7 +299,7 @@ struct Local<'a> {
 }
 
 impl Local<'_> {
-    fn shown(&self) -> DateTime {
+    fn civil(&self) -> DateTime {
         self.zone.to_datetime(self.at)
     }
 
@@ -310,20 +310,20 @@ impl Local<'_> {
 
 impl CronDateTime for Local<'_> {
     fn to_civil(&self) -> CivilDateTime {
-        let shown = self.shown();
+        let civil = self.civil();
         let part = i8::unsigned_abs;
         CivilDateTime::new(
-            CivilDate::from_parts_unchecked(shown.year().into(), part(shown.month()).into(), part(shown.day()).into()),
+            CivilDate::from_parts_unchecked(civil.year().into(), part(civil.month()).into(), part(civil.day()).into()),
             CivilTime::from_parts_unchecked(
-                part(shown.hour()).into(),
-                part(shown.minute()).into(),
-                part(shown.second()).into(),
+                part(civil.hour()).into(),
+                part(civil.minute()).into(),
+                part(civil.second()).into(),
             ),
         )
     }
 
     fn civil_weekday(&self) -> Weekday {
-        Weekday::from_days_from_sunday(self.shown().weekday().to_sunday_zero_offset().unsigned_abs().into())
+        Weekday::from_days_from_sunday(self.civil().weekday().to_sunday_zero_offset().unsigned_abs().into())
     }
 
     fn resolve_civil(&self, civil: CivilDateTime) -> Result<Resolution<Self>, CronError> {
@@ -331,8 +331,8 @@ impl CronDateTime for Local<'_> {
         let year = i16::try_from(civil.year()).map_err(|_| CronError::InvalidDate)?;
         let (month, day) = (part(civil.month())?, part(civil.day())?);
         let (hour, minute, second) = (part(civil.hour())?, part(civil.minute())?, part(civil.second())?);
-        let shown = DateTime::new(year, month, day, hour, minute, second, 0).map_err(|_| CronError::InvalidDate)?;
-        let ambiguous = self.zone.to_ambiguous_timestamp(shown);
+        let datetime = DateTime::new(year, month, day, hour, minute, second, 0).map_err(|_| CronError::InvalidDate)?;
+        let ambiguous = self.zone.to_ambiguous_timestamp(datetime);
         Ok(match ambiguous.offset() {
             AmbiguousOffset::Gap { .. } => Resolution::Gap,
             AmbiguousOffset::Fold { .. } => {

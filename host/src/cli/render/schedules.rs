@@ -93,7 +93,7 @@ fn row(info: &ScheduleInfo, now: Timestamp) -> [String; COLUMNS.len()] {
 /// The next run in the time zone of the schedule, if it has a cron pattern.
 fn next_local_time(info: &ScheduleInfo) -> Option<String> {
     let spec = &info.schedule.spec;
-    info.next_run.filter(|_| matches!(spec.when, When::Cron { .. })).map(|at| spec.shown(at))
+    info.next_run.filter(|_| matches!(spec.when, When::Cron { .. })).map(|at| spec.local_time(at))
 }
 
 /// Prints one schedule after a change.
@@ -112,7 +112,7 @@ pub(in crate::cli) fn schedule(change: ScheduleChange, info: &ScheduleInfo, json
     field("task", cut(&called, terminal_width().saturating_sub(12)));
     field("when", &schedule.spec);
     field("status", info.status);
-    field_if("next run", info.next_run.map(|at| with_distance(schedule.spec.shown(at), at)));
+    field_if("next run", info.next_run.map(|at| with_distance(schedule.spec.local_time(at), at)));
     field("runs", info.runs);
     Ok(0)
 }

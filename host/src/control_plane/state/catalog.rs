@@ -40,7 +40,7 @@ enum CatalogConflict<'a> {
 struct BlockedTasks<'a> {
     name: &'a str,
     count: usize,
-    /// Why it could not run the first of them.
+    /// The reason for the first of them, if their arguments would be wrong.
     reason: Option<String>,
 }
 

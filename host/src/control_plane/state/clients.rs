@@ -95,15 +95,15 @@ impl<R: Responder> State<R> {
     pub fn collect(&mut self, now: Now, collect: &Collect, reply_to: R) {
         let Collect { session, sequence, wait_ms } = *collect;
         let session = SessionId(session);
-        let known = self.touch_session(now, session);
+        let was_open = self.touch_session(now, session);
         let displaced = match self.sessions.poll(session, sequence) {
             PollKind::New { displaced } => {
                 let until = now.mono + park_limit(wait_ms);
                 let unparked =
-                    if known && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
+                    if was_open && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
                 match unparked {
                     Some(reply_to) => {
-                        let collected = self.sessions.take_reply(session, known);
+                        let collected = self.sessions.take_reply(session, was_open);
                         self.reply(reply_to, Reply::Collected(collected));
                     }
                     None => drop(self.timers.insert((until, Timer::SessionPollTimeout(session)))),

@@ -37,7 +37,7 @@ pub(super) struct EndedTask {
 }
 
 impl<R: Responder> State<R> {
-    /// Applies what a slot reports of its leases. Returns those of `granted` that are still live.
+    /// Applies the outcomes that a slot reports. Returns those of `granted` that are still live.
     pub(super) fn complete_leases(
         &mut self,
         now: Now,

@@ -98,7 +98,7 @@ impl<R: Responder> State<R> {
             let Some(record) = self.tasks.get_mut(&id) else { continue };
             // The task may have been submitted before a worker served its name.
             if let Some((_, module_policy)) =
-                self.registry.known(now.mono, &queue_key.name).filter(|_| record.attempt == 0)
+                self.registry.served_or_recent(now.mono, &queue_key.name).filter(|_| record.attempt == 0)
             {
                 record.policy = record.policy.or(module_policy);
             }

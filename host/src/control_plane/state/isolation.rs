@@ -1,7 +1,7 @@
 //! Tasks that run alone on their worker, because the workers that ran them crashed.
 //!
 //! One more crash ends such a task, so it must not be blamed for a crash by another task alongside it. A worker that is
-//! idle runs it. If there is none, the least loaded one that can run it is reserved: it finishes what it has, and gets
+//! idle runs it. If there is none, the least loaded one that can run it is reserved: it finishes its tasks, and gets
 //! nothing else until the task has ended there. At most one worker waits
 //! that way at a time. Invariant: a reserved worker is granted no other task.
 

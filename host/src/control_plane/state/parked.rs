@@ -180,16 +180,16 @@ impl<R: Responder> State<R> {
         reports_after(log, after, task)
     }
 
-    /// Marks a session as used. Returns whether it was known.
+    /// Marks a session as used. Returns whether it was open.
     pub(super) fn touch_session(&mut self, now: Now, session: SessionId) -> bool {
-        let known = self.sessions.touch(now.mono, session);
+        let was_open = self.sessions.touch(now.mono, session);
         self.evict_sessions();
         if !mem::replace(&mut self.has_session_timer, true)
             && let Some(at) = self.sessions.next_expiry()
         {
             self.timers.insert((at, Timer::SessionExpiry));
         }
-        known
+        was_open
     }
 
     /// Removes idle sessions.

@@ -59,7 +59,8 @@ impl<R: Responder> State<R> {
     /// Marks a name as served: its tasks wait without a limit from now on, at the priority of the module.
     pub(super) fn serve(&mut self, now: Now, name: &Arc<str>) {
         let Some(ids) = self.unserved.remove(name) else { return };
-        let Some(priority) = self.registry.known(now.mono, name).and_then(|(_, policy)| policy.priority) else {
+        let Some(priority) = self.registry.served_or_recent(now.mono, name).and_then(|(_, policy)| policy.priority)
+        else {
             return;
         };
         for id in ids.iter().take(MOVED_MAX) {

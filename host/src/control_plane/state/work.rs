@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Applies what a slot reports, and grants it more tasks or parks the request.
+    /// Applies the outcomes of a slot, and grants it more tasks or parks the request.
     pub fn work(&mut self, now: Now, work: Work, reply_to: R) {
         let Work { worker, slot: number, sequence, ended, capacity } = work;
         let key = WorkerKey(worker);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, STRING, kind};
 
 /// Maximum bytes of a value in a message.
-const SHOWN_MAX: usize = 60;
+const EXCERPT_MAX: usize = 60;
 /// Maximum alternatives in a message.
 const NAMED_MAX: usize = 5;
 /// Maximum references to follow to describe a value.
@@ -64,11 +64,11 @@ impl Violation {
 /// Adds a key to a path: `.price`, or `["unit price"]`.
 pub(in crate::signature) fn push_key(path: &mut String, key: &str) {
     let is_plain = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    let shown: String = key.chars().take(SHOWN_MAX).collect();
+    let excerpt: String = key.chars().take(EXCERPT_MAX).collect();
     if !key.is_empty() && key.chars().all(is_plain) && !key.starts_with(|c: char| c.is_ascii_digit()) {
-        let _ = write!(path, ".{shown}");
+        let _ = write!(path, ".{excerpt}");
     } else {
-        let _ = write!(path, "[{shown:?}]");
+        let _ = write!(path, "[{excerpt:?}]");
     }
 }
 
@@ -104,13 +104,13 @@ pub(super) fn found(value: &str) -> String {
         OBJECT => "object",
         _ => "number",
     };
-    let shown = &value[..value.floor_char_boundary(SHOWN_MAX)];
-    let mut shown_value = format!("{kind} ");
-    shown_value.extend(shown.chars().map(|c| if c.is_control() { ' ' } else { c }));
-    if shown.len() < value.len() {
-        shown_value.push('…');
+    let excerpt = &value[..value.floor_char_boundary(EXCERPT_MAX)];
+    let mut formatted = format!("{kind} ");
+    formatted.extend(excerpt.chars().map(|c| if c.is_control() { ' ' } else { c }));
+    if excerpt.len() < value.len() {
+        formatted.push('…');
     }
-    shown_value
+    formatted
 }
 
 /// Describes the values that a node allows. Follows at most `deep` references, as they may be circular.
@@ -156,11 +156,11 @@ fn kinds(node: &Node) -> String {
 
 /// Formats an allowed value for a message.
 fn choice(value: &Value) -> String {
-    let mut shown = Cut(String::new());
-    if write!(shown, "{value}").is_err() {
-        shown.0.push('…');
+    let mut excerpt = Cut(String::new());
+    if write!(excerpt, "{value}").is_err() {
+        excerpt.0.push('…');
     }
-    shown.0
+    excerpt.0
 }
 
 /// A writer that keeps the beginning of its input and then fails.
@@ -168,7 +168,7 @@ struct Cut(String);
 
 impl fmt::Write for Cut {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let fits = text.floor_char_boundary(SHOWN_MAX - self.0.len());
+        let fits = text.floor_char_boundary(EXCERPT_MAX - self.0.len());
         self.0.push_str(&text[..fits]);
         if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
