@@ -9,7 +9,7 @@
 //!
 //! One file for each subject: `clients` (requests of clients), `tasks` (submission), `queueing`, `completion` (ends),
 //! `requeue`, `schedules`, `grants`, `isolation` (tasks that run alone), `workers` (registration and loss), `work`
-//! (slots), `heartbeats`, `catalog`, `calls` (callbacks), `parked` (long polls), `events`, `unserved` (names that no
+//! (slots), `heartbeats`, `catalog`, `callbacks`, `parked` (long polls), `events`, `unserved` (names that no
 //! worker serves), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and
 //! `stats` only read.
 //!
@@ -42,7 +42,7 @@ use crate::{
 };
 use lru::DefaultHasher;
 
-mod calls;
+mod callbacks;
 mod catalog;
 mod clients;
 mod completion;

@@ -382,7 +382,7 @@ mod tests {
     const CAPTURED: &str = r#"{"id": "8f6b8253-4446-40d6-b65a-6b320883fdcf", "name": "add", "args": [5, 3], "kwargs": {}, "priority": "normal", "created_at": "2026-11-24 05:37:30.601531", "started_at": null, "completed_at": null, "status": "pending", "result": null, "error": null, "callback": null, "retry_count": 0, "max_retries": 0, "retry_delay": 60.0, "retry_backoff": 2.0, "retry_backoff_max": 3600.0, "timeout": null, "eta": null, "assigned_worker": null}"#;
 
     #[test]
-    fn a_captured_submission_is_read_and_its_defaults_do_not_override_the_module() {
+    fn the_defaults_of_a_captured_submission_do_not_override_the_module() {
         let Ok(Call::Submit(task)) = read(CAPTURED.as_bytes(), Some(TaskPriority::High)) else {
             panic!("a submission")
         };

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_over_its_bound_is_left_out() {
+    fn metadata_over_its_bound_is_omitted() {
         let half = |name: &str| json(&format!(r#"{{"{name}":"{}"}}"#, "x".repeat(METADATA_MAX / 2)));
         assert_eq!(merge(&half("a"), &half("b")), half("a"));
         assert_eq!(merge(&half("a"), &json("[1]")), half("a"));

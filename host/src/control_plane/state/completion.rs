@@ -105,7 +105,7 @@ impl<R: Responder> State<R> {
             return self.finish(now, id, TaskStatus::Failure, TaskOutcome { failure: Some(failure), ..end });
         };
         let at = now.mono + delay;
-        record.phase = Phase::Due(DueAt::Retry(at));
+        record.phase = Phase::Scheduled(DueAt::Retry(at));
         let message = failure.message[..failure.message.floor_char_boundary(LAST_FAILURE_MAX)].into();
         record.last_failure = Some(Box::new(LastFailure { kind: failure.kind, message, next_at: now.wall + delay }));
         let event = NewEvent::of_task(EventKind::TaskRetrying, id, &record.name, record.priority);

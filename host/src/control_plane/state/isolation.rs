@@ -53,7 +53,7 @@ impl<R: Responder> State<R> {
                 && self.tasks.get(id).is_some_and(|record| match record.phase {
                     Phase::Queued(_) => record.runs_alone(),
                     Phase::Leased { lease, .. } => self.holds(*key, lease),
-                    Phase::Due(_) => false,
+                    Phase::Scheduled(_) => false,
                 });
             (!holds).then_some(*key)
         };

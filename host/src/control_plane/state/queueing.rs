@@ -76,7 +76,7 @@ impl<R: Responder> State<R> {
     pub(super) fn enqueue_delayed(&mut self, now: Now, id: &TaskId) {
         let phase = self.tasks.get(id).map(|record| &record.phase);
         let wait = phase.and_then(|phase| match phase {
-            Phase::Due(wait) => Some(*wait),
+            Phase::Scheduled(wait) => Some(*wait),
             Phase::Queued(_) | Phase::Leased { .. } => None,
         });
         if matches!(wait, Some(DueAt::Countdown(at) | DueAt::Retry(at)) if at <= now.mono) {
@@ -89,10 +89,10 @@ impl<R: Responder> State<R> {
         let Some(record) = self.tasks.get(id) else { return };
         match record.phase {
             Phase::Queued(position) => drop(self.queue.remove(&record.queue_key(position))),
-            Phase::Due(DueAt::Countdown(at) | DueAt::Retry(at)) => {
+            Phase::Scheduled(DueAt::Countdown(at) | DueAt::Retry(at)) => {
                 self.timers.remove(&(at, Timer::EnqueueDelayed(id.clone())));
             }
-            Phase::Due(DueAt::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
+            Phase::Scheduled(DueAt::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
             Phase::Leased { .. } => {}
         }
     }

@@ -31,7 +31,7 @@ pub(super) enum Phase {
     /// In the queue, at this position.
     Queued(Position),
     /// Scheduled.
-    Due(DueAt),
+    Scheduled(DueAt),
     /// Granted to a slot.
     Leased { lease: LeaseId, started_at: Option<Timestamp>, position: Position },
 }
@@ -144,9 +144,9 @@ impl TaskRecord {
     /// Returns when its next attempt is due, while it is scheduled.
     pub(super) fn due_on(&self) -> Option<Timestamp> {
         match self.phase {
-            Phase::Due(DueAt::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
-            Phase::Due(DueAt::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
-            Phase::Due(DueAt::Eta(eta)) => Some(eta),
+            Phase::Scheduled(DueAt::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
+            Phase::Scheduled(DueAt::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
+            Phase::Scheduled(DueAt::Eta(eta)) => Some(eta),
             Phase::Queued(_) | Phase::Leased { .. } => None,
         }
     }
@@ -158,8 +158,8 @@ impl TaskRecord {
     pub(super) fn status(&self) -> TaskStatus {
         match &self.phase {
             Phase::Leased { started_at: Some(_), .. } => TaskStatus::Started,
-            Phase::Due(DueAt::Retry(_)) => TaskStatus::Retrying,
-            Phase::Due(DueAt::Countdown(_) | DueAt::Eta(_)) => TaskStatus::Scheduled,
+            Phase::Scheduled(DueAt::Retry(_)) => TaskStatus::Retrying,
+            Phase::Scheduled(DueAt::Countdown(_) | DueAt::Eta(_)) => TaskStatus::Scheduled,
             Phase::Queued(_) | Phase::Leased { started_at: None, .. } => TaskStatus::Pending,
         }
     }

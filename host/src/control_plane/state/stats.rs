@@ -96,7 +96,7 @@ impl<R: Responder> State<R> {
         let record = self.tasks.get(id)?;
         let (position, lease) = match record.phase {
             Phase::Queued(position) => (Some(position), None),
-            Phase::Due { .. } => (None, None),
+            Phase::Scheduled { .. } => (None, None),
             Phase::Leased { lease, position, .. } => (Some(position), Some(lease)),
         };
         Some(TaskView {

@@ -118,7 +118,7 @@ impl<R: Responder> State<R> {
             created_at: now.wall,
             due_at,
             waiting_since: now.mono,
-            phase: Phase::Due(wait.unwrap_or(DueAt::Countdown(now.mono))),
+            phase: Phase::Scheduled(wait.unwrap_or(DueAt::Countdown(now.mono))),
             attempt: 0,
             losses: 0,
             quarantined: false,
