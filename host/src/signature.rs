@@ -1,8 +1,8 @@
 //! Signatures of tasks: refuse calls with wrong arguments before they are queued.
 //!
-//! A signature is compiled once from the schema of a task ([`TaskInfo::schema`]). A check walks the text of the arguments
-//! without building values: for plain parameters it takes well under a microsecond and allocates nothing. What a
-//! signature leaves open passes: the task reads its arguments itself.
+//! A signature is compiled once from the schema of a task ([`TaskInfo::schema`]). A check walks the text of the
+//! arguments without building values: for plain parameters it takes well under a microsecond and allocates nothing.
+//! Anything that a signature does not constrain is accepted: the task reads its arguments itself.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ struct Parameter {
     schema: Option<CompiledSchema>,
 }
 
-/// Why the arguments of a call are wrong.
+/// Error in the arguments of a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgumentError {
     /// More positional arguments than parameters.
@@ -91,7 +91,7 @@ pub enum ArgumentError {
 }
 
 impl ArgumentError {
-    /// The metadata of the result of a call with these arguments, for programs: `{"failure": {"kind": …,
+    /// The metadata of the result of a call with these arguments, machine-readable: `{"failure": {"kind": …,
     /// "details": …}}`, as a task reports its own failures.
     pub(crate) fn metadata(&self) -> Json {
         let (kind, details) = match self {

@@ -1,6 +1,6 @@
 //! The shared types: tasks, their statuses and results, modules and schedules.
 //!
-//! They have no behaviour beyond parsing and formatting; `control_plane::state` decides what happens to a task.
+//! They have no behaviour beyond parsing and formatting; `control_plane::state` decides the transitions of a task.
 
 use std::time::Duration;
 
@@ -18,12 +18,15 @@ mod names;
 mod new;
 pub(crate) mod open;
 mod policy;
+mod refusal_code;
 mod result;
 pub mod schedule;
 
 pub use attempt::{Failure, FollowUp, Outcome, Progress, Report};
 pub use callback::{CALLBACK_ADDRESS_MAX, CALLBACK_DATA_MAX, CallbackInfo, Dialect};
-pub use checked_name::{InvalidTaskName, InvalidWorkerId, TASK_NAME_MAX, TaskName, WORKER_ID_MAX, WorkerId};
+pub use checked_name::{
+    InvalidScheduleName, InvalidTaskName, InvalidWorkerId, TASK_NAME_MAX, TaskName, WORKER_ID_MAX, WorkerId,
+};
 pub use id::{NotATaskId, TASK_ID_MAX, TaskId};
 pub use metadata::METADATA_MAX;
 pub(crate) use metadata::serialize_with_metadata;
@@ -34,13 +37,14 @@ pub use new::{NewTask, Unknown};
 pub(crate) use open::open_enum;
 pub use open::{OPEN_NAME_MAX, OpenName};
 pub use policy::Policy;
+pub use refusal_code::RefusalCode;
 pub use result::{Delivery, DeliveryState, ModuleVersion, TaskResult};
 pub use schedule::ScheduleSpec;
 
 /// Timeout of an attempt if neither the submitter nor the task sets one.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 
-/// A task as the control plane knows it.
+/// A task with its state.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Task {
     /// Unique task id.
@@ -63,13 +67,13 @@ pub struct Task {
     pub status: TaskStatus,
     /// Its return value.
     pub result: Option<Json>,
-    /// Why it failed. While it is unfinished, the beginning of the error of its last attempt.
+    /// Its error. While it is unfinished, the beginning of the error of its last attempt.
     pub error: Option<String>,
     /// Number of its last attempt, 0 before the first.
     pub attempt: u32,
     /// The last progress that an attempt reported.
     pub progress: Option<Progress>,
-    /// The kind of `error`, for programs.
+    /// The kind of `error`, machine-readable.
     pub error_kind: Option<ErrorKind>,
     /// The worker that runs it, or ran its last attempt.
     pub worker_id: Option<String>,
@@ -85,13 +89,13 @@ pub struct Task {
     pub module_version: Option<ModuleVersion>,
     /// The delivery of its callback; none if it has no callback.
     pub callback: Option<Box<Delivery>>,
-    /// A JSON object, at most [`METADATA_MAX`] bytes, that fastworker carries along.
+    /// A JSON object, at most [`METADATA_MAX`] bytes, that fastworker passes on.
     #[serde(default = "Json::empty_object")]
     pub metadata: Json,
 }
 
 impl Task {
-    /// Whether it has ended, also with a status that this version does not know.
+    /// Whether it has ended, even with a status that this version does not know.
     pub fn has_ended(&self) -> bool {
         self.status.is_final() || self.completed_at.is_some()
     }

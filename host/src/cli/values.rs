@@ -11,7 +11,7 @@ use crate::{
     clock::DURATION_MAX,
     config::{Address, MANAGEMENT_OFFSET},
     json::{Json, NotJson},
-    task::{TASK_ID_MAX, TASK_NAME_MAX, TaskId, TaskName, WorkerId},
+    task::{InvalidScheduleName, TASK_ID_MAX, TaskId, TaskName, WorkerId},
 };
 
 /// Parses `250ms`, `30s`, `5m`, `1h 30m`, `2d`, or a number of seconds.
@@ -112,8 +112,7 @@ pub(super) fn parse_task_name(text: &str) -> Result<String, String> {
 
 /// Parses the name of a schedule.
 pub(super) fn parse_schedule_name(text: &str) -> Result<String, String> {
-    let why = |_| format!("a schedule's name is text of 1 to {TASK_NAME_MAX} bytes without control characters");
-    text.parse::<TaskName>().map(String::from).map_err(why)
+    text.parse::<TaskName>().map(String::from).map_err(|invalid| InvalidScheduleName::from(invalid).to_string())
 }
 
 /// Parses the id of a worker. It cannot contain a colon, which separates the fields of an announcement.

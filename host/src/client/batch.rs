@@ -1,8 +1,8 @@
 //! Batched submissions: many waiting tasks share few frames.
 //!
 //! Two background tasks run while there is work for them. The send loop submits the tasks that were
-//! added while its last frame was under way. The collect loop keeps one request open that is answered
-//! with the tasks that have ended. Neither delays a first task. Invariants: each waiter is completed
+//! added while its last frame was in flight. The collect loop keeps one request open, whose reply has
+//! the tasks that have ended. Neither delays a first task. Invariants: each waiter is completed
 //! exactly once; a session has at most one loop of each kind, and a loop only touches its own session.
 
 use std::{
@@ -28,7 +28,7 @@ mod tests;
 use background::start_send_loop;
 use state::BatchState;
 
-/// The sender of what a waiter waits for.
+/// Sends a waiter its outcome.
 type Completion<T> = oneshot::Sender<Result<T, ClientError>>;
 
 /// The batched submissions of a client.
@@ -40,12 +40,12 @@ impl Batch {
         lock(&self.0)
     }
 
-    /// The state, unless another session has begun since.
+    /// Returns the state, unless another session has started since.
     fn state_of(&self, session: Uuid) -> Option<MutexGuard<'_, BatchState>> {
         Some(self.state()).filter(|state| state.session == session)
     }
 
-    /// Begins a new session. All waiters get [`ClientError::Stopped`].
+    /// Starts a new session. All waiters get [`ClientError::Stopped`].
     pub(super) fn stop(&self) {
         let state = mem::take(&mut *self.state());
         drop(state);

@@ -54,14 +54,14 @@ impl ClientBuilder {
         self
     }
 
-    /// Timeout of each call; default 30 s, at most [`SPAN_MAX`].
+    /// Timeout of each call; default 30 s, at most ten years.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(DURATION_MAX);
         self
     }
 
-    /// Maximum number of repetitions of a request without an answer, within the timeout; default 3.
+    /// Maximum number of repetitions of a request without a reply, within the timeout; default 3.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;

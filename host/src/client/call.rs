@@ -66,7 +66,8 @@ impl<'a, T> Call<'a, T> {
         match Json::of(&kwargs) {
             Ok(json) if json.as_str().starts_with('{') => self.with(|task| task.kwargs = json),
             Ok(json) => {
-                self.task = Err(ClientError::BadArguments(format!("named arguments are a JSON object, not {json}")));
+                self.task =
+                    Err(ClientError::BadArguments(format!("named arguments must be a JSON object, not {json}")));
                 self
             }
             Err(error) => {
@@ -121,8 +122,8 @@ impl<'a, T> Call<'a, T> {
                 (Some(callback), Ok(data)) => callback.data = Some(data),
                 (_, Err(error)) => self.task = Err(error),
                 (None, _) => {
-                    let why = "callback data without a callback to send it with: name its address first";
-                    self.task = Err(ClientError::BadArguments(why.into()));
+                    let message = "callback data without a callback to send it with: name its address first";
+                    self.task = Err(ClientError::BadArguments(message.into()));
                 }
             }
         }
@@ -153,7 +154,7 @@ fn list_of(args: &impl Serialize) -> Result<Json, ClientError> {
         Ok(json) if json.as_str().starts_with('[') => Ok(json),
         // The empty tuple.
         Ok(json) if json.as_str() == "null" => Ok(Json::empty_array()),
-        Ok(json) => Err(ClientError::BadArguments(format!("positional arguments are a JSON list, not {json}"))),
+        Ok(json) => Err(ClientError::BadArguments(format!("positional arguments must be a JSON array, not {json}"))),
         Err(error) => Err(ClientError::BadArguments(error.to_string())),
     }
 }

@@ -1,6 +1,6 @@
 //! The connection to the control plane, and failover to its successor.
 //!
-//! Invariants: no request takes longer than its limit, whatever happens to the control plane. A client
+//! Invariants: no request takes longer than its limit, even if the control plane fails. A client
 //! that has joined a cluster follows announcements only to a control plane with the same cluster id.
 
 use std::{
@@ -21,8 +21,8 @@ use crate::{
     transport::{self, CallError, Caller, Transport as _, nng::Nng},
 };
 
-/// Timeout of a request that is answered at once, before it is repeated.
-const PROMPT: Duration = Duration::from_secs(5);
+/// Timeout of a request that is not parked, before it is repeated.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of the handshake with an announced control plane.
 const JOIN_LIMIT: Duration = Duration::from_secs(2);
 /// Delay before repeating a request that a stopping control plane refused.
@@ -32,10 +32,10 @@ pub(super) struct Connection {
     pub(super) caller: Arc<dyn Caller>,
     pub(super) base: Address,
     pub(super) discovery: Option<Arc<Discovery>>,
-    /// Empty until the control plane has answered the handshake.
+    /// Empty until the control plane has replied to the handshake.
     pub(super) welcome: Arc<OnceLock<Welcome>>,
-    /// Held while one of the waiting requests looks for the control plane elsewhere.
-    pub(super) looking: tokio::sync::Mutex<()>,
+    /// Held while one of the waiting requests searches for the control plane elsewhere.
+    pub(super) discovering: tokio::sync::Mutex<()>,
 }
 
 /// Opens a socket to the control plane at a base address.
@@ -51,10 +51,10 @@ impl Connection {
         discovery: Option<Arc<Discovery>>,
         welcome: Arc<OnceLock<Welcome>>,
     ) -> Self {
-        Self { caller, base, discovery, welcome, looking: tokio::sync::Mutex::default() }
+        Self { caller, base, discovery, welcome, discovering: tokio::sync::Mutex::default() }
     }
 
-    /// Where this control plane is expected.
+    /// Returns where this control plane is expected.
     pub(super) fn endpoint(&self, config: &ClientBuilder) -> Endpoint {
         let base = self.base.clone();
         match self.discovery {
@@ -63,14 +63,14 @@ impl Connection {
         }
     }
 
-    /// The id of its cluster; nil if it is not known.
+    /// Returns the id of its cluster; nil if it is not known.
     fn cluster(&self) -> Uuid {
         self.welcome.get().map(|welcome| welcome.cluster_id).unwrap_or_default()
     }
 }
 
 impl Inner {
-    /// The error of a call whose timeout is over.
+    /// Returns the error of a call that timed out.
     pub(super) fn timed_out(&self, task_id: TaskId, accepted: bool) -> ClientError {
         let waited = self.config.timeout;
         match lock(&self.connection).as_ref() {
@@ -81,20 +81,20 @@ impl Inner {
         }
     }
 
-    /// Sends a request that is answered at once.
-    pub(super) async fn ask(&self, request: &Request) -> Result<Reply, ClientError> {
-        self.ask_for(request, Duration::ZERO).await
+    /// Sends a request that is not parked.
+    pub(super) async fn send_request(&self, request: &Request) -> Result<Reply, ClientError> {
+        self.long_poll(request, Duration::ZERO).await
     }
 
-    /// Sends a request that may stay open for `parked`. Without an answer it is repeated, also at another
+    /// Sends a request that may stay open for `parked`. Without a reply it is repeated, also at another
     /// address of the control plane: at most `retries` times, not counting attempts without a
     /// connection, and no longer than the timeout beyond `parked`.
-    pub(super) async fn ask_for(&self, request: &Request, parked: Duration) -> Result<Reply, ClientError> {
-        self.ask_until(request, parked, after(parked + self.config.timeout)).await
+    pub(super) async fn long_poll(&self, request: &Request, parked: Duration) -> Result<Reply, ClientError> {
+        self.request_until(request, parked, after(parked + self.config.timeout)).await
     }
 
-    /// Like `ask_for`, no longer than `until`. Also waits for the successor of a control plane that is stopping.
-    pub(super) async fn ask_until(
+    /// Like `long_poll`, but no longer than `until`. Also waits for the successor of a control plane that is stopping.
+    pub(super) async fn request_until(
         &self,
         request: &Request,
         parked: Duration,
@@ -106,15 +106,15 @@ impl Inner {
         loop {
             let connection = lock(&self.connection).clone().ok_or(ClientError::Stopped)?;
             let left = until.saturating_duration_since(Instant::now());
-            let limit = left.min(parked + self.config.timeout.min(PROMPT));
-            let answered = tokio::select! {
+            let limit = left.min(parked + self.config.timeout.min(REPLY_TIMEOUT));
+            let result = tokio::select! {
                 biased;
-                answered = self.ask_on(&connection, request, limit) => answered,
+                result = self.request_on(&connection, request, limit) => result,
                 () = self.moved(&connection) => continue,
             };
-            match answered {
+            match result {
                 Err(ClientError::Unreachable { endpoint, .. }) => {
-                    // Without a connection this was no attempt.
+                    // Without a connection this does not count as an attempt.
                     attempts += u32::from(connection.caller.is_connected());
                     if Instant::now() >= until || attempts > self.config.retries {
                         let unreachable = ClientError::Unreachable { endpoint, waited: started.elapsed() };
@@ -125,20 +125,20 @@ impl Inner {
                 Ok(Reply::Refused(refusal)) => {
                     let refused = ClientError::Refused(refusal);
                     let left = until.saturating_duration_since(Instant::now());
-                    // Readers of events see that it stops.
+                    // Event readers are told immediately that it is stopping.
                     if !refused.is_stopping() || left.is_zero() || matches!(request, Request::Events(_)) {
                         return Err(refused);
                     }
                     last_refusal = Some(refused);
                     tokio::time::sleep(STOPPING_PAUSE.min(left)).await;
                 }
-                answered => return answered,
+                result => return result,
             }
         }
     }
 
     /// Sends a request once.
-    pub(super) async fn ask_on(
+    pub(super) async fn request_on(
         &self,
         connection: &Connection,
         request: &Request,
@@ -168,14 +168,14 @@ impl Inner {
         let Some(discovery) = &connection.discovery else { return std::future::pending().await };
         loop {
             let announced = discovery.elsewhere(&connection.base, || !connection.caller.is_connected()).await;
-            let looking = connection.looking.lock().await;
+            let discovering = connection.discovering.lock().await;
             // Another request may have found it, or the client was stopped.
             if !self.is_current(connection) || self.follow_to(connection, discovery, announced).await {
                 return;
             }
-            // It is another cluster, or does not answer.
+            // It is another cluster, or does not reply.
             discovery.next().await;
-            drop(looking);
+            drop(discovering);
         }
     }
 
@@ -188,7 +188,7 @@ impl Inner {
         let base = to.base_address;
         let Ok(caller) = dial(&base, self.config.serialization_format) else { return false };
         let next = Connection::new(caller, base, Some(Arc::clone(discovery)), Arc::default());
-        match self.ask_on(&next, &Request::Hello, JOIN_LIMIT).await {
+        match self.request_on(&next, &Request::Hello, JOIN_LIMIT).await {
             Ok(Reply::Welcome(welcome)) if welcome.is_of(connection.cluster()) => {
                 next.welcome.get_or_init(|| welcome);
             }
@@ -220,14 +220,14 @@ impl Inner {
         *current = Some(Arc::new(Connection::new(caller, base, discovery, welcome)));
     }
 
-    /// Sends a handshake and returns where its answer will be.
+    /// Sends a handshake and returns the cell that its reply will be stored in.
     fn send_hello(&self, caller: &dyn Caller) -> Arc<OnceLock<Welcome>> {
         let welcome = Arc::new(OnceLock::new());
-        let slot = Arc::clone(&welcome);
+        let cell = Arc::clone(&welcome);
         let hello = codec::encode(self.config.serialization_format, &Request::Hello);
-        let done = move |answer: Result<&[u8], CallError>| {
-            if let Ok(Ok(Reply::Welcome(answer))) = answer.map(codec::decode::<Reply>) {
-                slot.get_or_init(|| answer);
+        let done = move |reply: Result<&[u8], CallError>| {
+            if let Ok(Ok(Reply::Welcome(welcome))) = reply.map(codec::decode::<Reply>) {
+                cell.get_or_init(|| welcome);
             }
         };
         caller.call(&hello, self.config.timeout, Box::new(done));

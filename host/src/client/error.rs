@@ -10,29 +10,29 @@ use crate::{
     transport::{OpenError, PAYLOAD_MAX},
 };
 
-/// Why a call failed.
+/// Error of a call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The control plane did not answer.
+    /// The control plane did not reply.
     #[error("{endpoint} within {} s", seconds(*waited))]
     Unreachable {
-        /// Where a control plane was expected.
+        /// Address where a control plane was expected.
         endpoint: Endpoint,
-        /// How long the client waited.
+        /// Time that the client waited.
         waited: Duration,
     },
-    /// The task has not ended within the timeout. It goes on: ask for its result later.
-    #[error("task {task_id} has not ended within {} s; it goes on", seconds(*waited))]
+    /// The task has not ended within the timeout. It is still running: get its result later.
+    #[error("task {task_id} has not ended within {} s; it is still running", seconds(*waited))]
     TimedOut {
         /// The task.
         task_id: TaskId,
-        /// How long the client waited.
+        /// Time that the client waited.
         waited: Duration,
     },
     /// The client is stopped, or was never started.
     #[error("the client is stopped")]
     Stopped,
-    /// The control plane refused the request. Match on the code; the message is for people.
+    /// The control plane refused the request. Match on the code; the message is human-readable.
     #[error("the control plane refused: {0}")]
     Refused(Refusal),
     /// The arguments have no JSON form, or the wrong one.
@@ -44,8 +44,8 @@ pub enum ClientError {
         /// Their size in bytes.
         size: usize,
     },
-    /// Something other than a control plane answers at its address.
-    #[error("{base} is not the base address of a control plane: something else answers at its port {port}")]
+    /// Something other than a control plane replied at its address.
+    #[error("{base} is not the base address of a control plane: something else replied at its port {port}")]
     NotAControlPlane {
         /// The base address that was given or announced.
         base: Address,
@@ -57,7 +57,7 @@ pub enum ClientError {
     UnexpectedReply {
         /// The address of the control plane.
         address: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         what: String,
     },
     /// The socket could not be opened.
@@ -68,7 +68,7 @@ pub enum ClientError {
     Address(#[from] NotAnAddress),
 }
 
-/// Where a control plane was expected. Displayed as the reason why there was none.
+/// Address where a control plane was expected. Displayed as the reason why none was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// On this discovery address, without an announcement.
@@ -98,10 +98,10 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Discovery(address) => write!(f, "no control plane announced itself at {address}"),
             Self::Given(base) | Self::GivenNotAnnounced { base, .. } => {
-                write!(f, "no answer from the control plane at {base}")
+                write!(f, "no reply from the control plane at {base}")
             }
             Self::Announced { base, discovery } => {
-                write!(f, "no answer from the control plane at {base}, announced at {discovery},")
+                write!(f, "no reply from the control plane at {base}, announced at {discovery},")
             }
         }
     }

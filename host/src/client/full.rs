@@ -1,4 +1,4 @@
-//! A control plane with too many waiting requests: it answers further ones at once.
+//! Tests against a control plane with too many parked requests: it replies to further ones immediately.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     transport::{self, Peer, Rejection, Server, Service, Transport as _, nng::Nng},
 };
 
-/// Answers each lookup at once: the task has not ended.
+/// Replies to each lookup immediately: the task has not ended.
 #[derive(Default)]
 struct Full {
     lookups: AtomicUsize,
@@ -18,7 +18,7 @@ struct Full {
 
 impl Service for Full {
     fn request(&self, _from: Peer, body: &[u8], reply: transport::ReplyHandle) {
-        let answer = match codec::decode::<Request>(body) {
+        let response = match codec::decode::<Request>(body) {
             Ok(Request::Submit(submit)) => Reply::Submitted(vec![Submitted::Accepted; submit.tasks.len()]),
             Ok(Request::Lookup(lookup)) => {
                 self.lookups.fetch_add(1, Ordering::SeqCst);
@@ -26,7 +26,7 @@ impl Service for Full {
             }
             other => panic!("{other:?}"),
         };
-        reply.send(&codec::encode(SerializationFormat::Json, &answer));
+        reply.send(&codec::encode(SerializationFormat::Json, &response));
     }
 
     fn refuse(&self, _body: &[u8], _why: Rejection) -> Vec<u8> {
@@ -62,7 +62,7 @@ fn live(id: TaskId) -> Task {
     }
 }
 
-/// Serves at a free port, unless another process takes it first.
+/// Serves at a free port; none if another process binds it first.
 fn serve(full: &Arc<Full>) -> Option<(Address, String, Box<dyn Server>)> {
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
     let base: Address = format!("tcp://127.0.0.1:{}", port - MANAGEMENT_OFFSET).parse().expect("an address");
@@ -72,9 +72,9 @@ fn serve(full: &Arc<Full>) -> Option<(Address, String, Box<dyn Server>)> {
 }
 
 #[tokio::test]
-async fn a_client_that_may_not_wait_repeats_its_request_with_pauses() {
+async fn a_lookup_that_returns_early_is_repeated_after_a_pause() {
     let full = Arc::new(Full::default());
-    // Another may be quicker to take a port that was free.
+    // Another process may bind the free port first.
     let (base, address, _server) = (0..100).find_map(|_| serve(&full)).expect("a free port");
     let wait = Duration::from_secs(3);
     let client = Client::builder().control_plane_address(base.clone()).timeout(wait).build();
@@ -85,10 +85,10 @@ async fn a_client_that_may_not_wait_repeats_its_request_with_pauses() {
 
     let run = client.run(NewTask::new("add")).await;
     assert!(matches!(run, Err(ClientError::TimedOut { .. })), "{run:?}");
-    let asked = full.lookups.swap(0, Ordering::SeqCst);
-    assert!((1..=20).contains(&asked), "asked {asked} times");
+    let requests = full.lookups.swap(0, Ordering::SeqCst);
+    assert!((1..=20).contains(&requests), "sent {requests} requests");
     let found = client.lookup(&TaskId::new(), wait).await;
     assert!(matches!(found, Ok(Found::Live(_))), "{found:?}");
-    let asked = full.lookups.load(Ordering::SeqCst);
-    assert!((1..=20).contains(&asked), "asked {asked} times");
+    let requests = full.lookups.load(Ordering::SeqCst);
+    assert!((1..=20).contains(&requests), "sent {requests} requests");
 }

@@ -1,4 +1,4 @@
-//! How a client joins a cluster when it starts.
+//! Joining a cluster when a client starts.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -18,7 +18,7 @@ use crate::{
     transport::nng::Nng,
 };
 
-/// Time without an answer from a given address after which the client listens for announcements, to name
+/// Time without a reply from a given address after which the client listens for announcements, to name
 /// them in its error.
 const LISTEN_AFTER: Duration = Duration::from_secs(1);
 /// Minimum part of the timeout for listening to announcements.
@@ -37,12 +37,12 @@ impl Inner {
             }
             std::future::pending::<()>().await;
         };
-        let answer = tokio::select! {
+        let result = tokio::select! {
             biased;
-            answer = self.handshake(&connection, until) => answer,
+            result = self.handshake(&connection, until) => result,
             () = listen => return Err(ClientError::Stopped),
         };
-        match answer {
+        match result {
             Ok(welcome) => return Ok(joined(connection, welcome)),
             Err(ClientError::Unreachable { .. }) => {}
             Err(error) => return Err(error),
@@ -69,7 +69,7 @@ impl Inner {
             let connection = self.connection_to(announced.base_address, Some(Arc::clone(&discovery)))?;
             announced = tokio::select! {
                 biased;
-                answer = self.handshake(&connection, until) => return match answer {
+                result = self.handshake(&connection, until) => return match result {
                     Ok(welcome) => Ok(joined(connection, welcome)),
                     Err(ClientError::Unreachable { endpoint, .. }) => Err(self.unreachable(endpoint)),
                     Err(error) => Err(error),
@@ -84,7 +84,7 @@ impl Inner {
         Ok(Connection::new(caller, base, discovery, Arc::default()))
     }
 
-    /// Sends the handshake and waits for its answer.
+    /// Sends the handshake and waits for its reply.
     async fn handshake(&self, connection: &Connection, until: Instant) -> Result<Welcome, ClientError> {
         let not_a_control_plane = || {
             let base = connection.base.clone();
@@ -92,7 +92,7 @@ impl Inner {
             ClientError::NotAControlPlane { base, port }
         };
         let left = until.saturating_duration_since(Instant::now());
-        match self.ask_on(connection, &Request::Hello, left).await {
+        match self.request_on(connection, &Request::Hello, left).await {
             Ok(Reply::Welcome(welcome)) => Ok(welcome),
             // For example a control plane of another version, or one with too many open requests.
             Ok(Reply::Refused(refusal)) if refusal.code != RefusalCode::Unreadable => {

@@ -41,7 +41,7 @@ pub struct Listener {
 #[derive(Debug, thiserror::Error)]
 #[error("received a message that is not a callback: {cause}: {text}")]
 pub struct Unreadable {
-    /// Why it cannot be read.
+    /// The parse error.
     #[source]
     pub cause: serde_json::Error,
     /// Its first characters.

@@ -10,14 +10,14 @@
 //!
 //! # Retries
 //!
-//! The client makes each task's id, so that a repeated submission is still one task. A request
-//! without an answer is repeated up to [`ClientBuilder::retries`] times. A control plane that is
-//! stopping is waited for, as its successor may take the same request. Each call is bounded by
-//! [`ClientBuilder::timeout`]; a task that has not ended by then goes on.
+//! The client generates each task's id, so that a repeated submission is still one task. A request
+//! without a reply is repeated up to [`ClientBuilder::retries`] times. A control plane that is
+//! stopping is waited for, as its successor may accept the same request. Each call is bounded by
+//! [`ClientBuilder::timeout`]; a task that has not ended by then is still running.
 //!
 //! # Sessions
 //!
-//! While few calls wait, each is one request that is answered when its task has ended: one round
+//! While few calls wait, each is one request, whose reply is sent when its task has ended: one round
 //! trip. While many wait, their tasks share frames ([`batch`]): they are submitted under one session,
 //! and one open request collects the results of that session, many at a time.
 //!
@@ -26,7 +26,7 @@
 //! | | from name and arguments | from a [`NewTask`] | many |
 //! | --- | --- | --- | --- |
 //! | returns the result | [`Client::submit_task`] | [`Client::run`] | [`Client::submit_many`] |
-//! | returns the id at once | [`Client::delay`] | [`Client::send`] | [`Client::delay_many`] |
+//! | returns the id immediately | [`Client::delay`] | [`Client::send`] | [`Client::delay_many`] |
 
 use std::{
     future::Future,
@@ -97,7 +97,7 @@ struct Inner {
     connection: Mutex<Option<Arc<Connection>>>,
     result_cache: Mutex<LruCache<TaskId, CachedTask>>,
     batch: Batch,
-    /// Number of open calls with a request of their own.
+    /// Number of open calls with their own request.
     single: AtomicUsize,
     stopped: AtomicBool,
     stopping: Notify,
@@ -162,7 +162,7 @@ impl Client {
         *lock(&self.0.connection) = None;
     }
 
-    /// Returns what the control plane answered to the handshake. None while the client is stopped, and
+    /// Returns the control plane's reply to the handshake. None while the client is stopped, and
     /// while it has just found another control plane.
     pub fn control_plane(&self) -> Option<Welcome> {
         lock(&self.0.connection).as_ref().and_then(|connection| connection.welcome.get().cloned())
@@ -171,12 +171,12 @@ impl Client {
     /// Submits a task and returns its result.
     ///
     /// `args` is anything that serializes as a JSON array: a tuple, an array, a `Vec`, or `()`. The
-    /// returned [`Call`] takes further options and is sent when it is awaited. A failed task is a result
+    /// returned [`Call`] has further options and is sent when it is awaited. A failed task is a result
     /// too: see its status. [`Client::run`] does the same for a [`NewTask`].
     ///
     /// # Errors
-    /// [`ClientError::TimedOut`] if the task has not ended within the client's timeout. It goes on: ask
-    /// for its result later.
+    /// [`ClientError::TimedOut`] if the task has not ended within the client's timeout. It is still running: get
+    /// its result later.
     ///
     /// # Examples
     ///
@@ -238,7 +238,7 @@ impl Client {
     /// Submits a task and returns its id as soon as it is accepted: [`Client::delay`] for a [`NewTask`].
     ///
     /// # Errors
-    /// [`ClientError`] if it was refused, or the control plane did not answer.
+    /// [`ClientError`] if it was refused, or the control plane did not reply.
     ///
     /// # Examples
     ///
@@ -253,7 +253,7 @@ impl Client {
     pub async fn send(&self, task: NewTask) -> Result<TaskId, ClientError> {
         check_size(&task)?;
         let id = task.id.clone();
-        self.0.note_submitted(&id);
+        self.0.cache_submitted(&id);
         let until = after(self.0.config.timeout);
         let accepted = batch::accepted(&self.0, task, until);
         self.0.unless_stopped(accepted).await?;
@@ -279,14 +279,14 @@ impl Client {
     pub async fn run(&self, task: NewTask) -> Result<TaskResult, ClientError> {
         check_size(&task)?;
         let until = after(self.0.config.timeout);
-        self.0.note_submitted(&task.id);
+        self.0.cache_submitted(&task.id);
         let permit = SinglePermit::acquire(&self.0);
         let result = if permit.is_some() {
             self.0.unless_stopped(self.0.run_single(task, until)).await?
         } else {
             self.0.unless_stopped(batch::ended(&self.0, task, until)).await?
         };
-        self.0.remember(&result);
+        self.0.cache_result(&result);
         Ok(Arc::unwrap_or_clone(result))
     }
 
@@ -331,7 +331,7 @@ impl Client {
             return Err(ClientError::Stopped);
         }
         for task in &tasks {
-            self.0.note_submitted(&task.id);
+            self.0.cache_submitted(&task.id);
         }
         // Not cut short by `stop`, which fails each waiter: results that have arrived are kept.
         Ok(batch::all_ended(&self.0, tasks, until).await)
@@ -369,7 +369,7 @@ impl Inner {
     /// Looks tasks up, no longer than until `latest`.
     async fn look_up(&self, ids: Vec<TaskId>, wait: Duration, latest: Instant) -> Result<Vec<Found>, ClientError> {
         let lookup = Lookup { ids, wait_ms: millis(wait) };
-        match self.ask_until(&Request::Lookup(lookup), wait, latest).await? {
+        match self.request_until(&Request::Lookup(lookup), wait, latest).await? {
             Reply::Found(found) => Ok(found),
             _ => Err(self.unexpected_reply()),
         }

@@ -12,14 +12,14 @@ use crate::{
     task::{Task, TaskId, TaskResult},
 };
 
-/// Extra time for the answer to a lookup whose wait is over.
+/// Extra time for the reply to a lookup that timed out.
 const LOOKUP_SLACK: Duration = Duration::from_secs(2);
 
 impl Client {
-    /// Returns the result of a task. None if it has not ended, or is not known any more.
+    /// Returns the result of a task. None if it has not ended, or is no longer known.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     ///
     /// # Examples
     ///
@@ -42,7 +42,7 @@ impl Client {
     /// Returns the state of a task, after waiting up to `wait` for its end.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     ///
     /// # Examples
     ///
@@ -63,16 +63,16 @@ impl Client {
         let until = after(wait);
         let latest = after(self.0.config.timeout.max(wait.saturating_add(LOOKUP_SLACK)));
         loop {
-            let asked_at = Instant::now();
-            let left = until.saturating_duration_since(asked_at).min(WAIT_MAX);
+            let sent_at = Instant::now();
+            let left = until.saturating_duration_since(sent_at).min(WAIT_MAX);
             let found = self.0.unless_stopped(self.0.look_up(vec![task_id.clone()], left, latest)).await?.pop();
             match found {
                 Some(Found::Live(_)) if !left.is_zero() => {
-                    self.0.unless_stopped(pause_if_early(asked_at, left)).await?;
+                    self.0.unless_stopped(pause_if_early(sent_at, left)).await?;
                 }
                 Some(found) => {
                     if let Found::Ended(result) = &found {
-                        self.0.remember(result);
+                        self.0.cache_result(result);
                     }
                     return Ok(found);
                 }
@@ -84,9 +84,9 @@ impl Client {
     /// Returns everything that is known of a task. None if it is not known.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn describe(&self, task_id: &TaskId) -> Result<Option<Task>, ClientError> {
-        match self.0.unless_stopped(self.0.ask(&Request::Describe(task_id.clone()))).await? {
+        match self.0.unless_stopped(self.0.send_request(&Request::Describe(task_id.clone()))).await? {
             Reply::Described(task) => Ok(task.map(|task| *task)),
             _ => Err(self.0.unexpected_reply()),
         }
@@ -95,7 +95,7 @@ impl Client {
     /// Cancels a task. False if it has already ended, or is not known.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     ///
     /// # Examples
     ///
@@ -107,7 +107,7 @@ impl Client {
     /// # }
     /// ```
     pub async fn cancel(&self, task_id: &TaskId) -> Result<bool, ClientError> {
-        let reply = self.0.unless_stopped(self.0.ask(&Request::Cancel(vec![task_id.clone()]))).await?;
+        let reply = self.0.unless_stopped(self.0.send_request(&Request::Cancel(vec![task_id.clone()]))).await?;
         match reply {
             Reply::Cancelled(stopped) if stopped.len() == 1 => Ok(stopped[0]),
             _ => Err(self.0.unexpected_reply()),
@@ -117,7 +117,7 @@ impl Client {
     /// Returns the workers, with the task modules that each has loaded.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     ///
     /// # Examples
     ///
@@ -130,7 +130,7 @@ impl Client {
     /// # }
     /// ```
     pub async fn list_tasks(&self) -> Result<Vec<WorkerInfo>, ClientError> {
-        match self.0.unless_stopped(self.0.ask(&Request::Workers)).await? {
+        match self.0.unless_stopped(self.0.send_request(&Request::Workers)).await? {
             Reply::Workers(workers) => Ok(workers),
             _ => Err(self.0.unexpected_reply()),
         }
@@ -139,9 +139,9 @@ impl Client {
     /// Returns the tasks that match a query, of all submitters.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn tasks(&self, query: TaskQuery) -> Result<TaskPage, ClientError> {
-        match self.0.unless_stopped(self.0.ask(&Request::Tasks(query))).await? {
+        match self.0.unless_stopped(self.0.send_request(&Request::Tasks(query))).await? {
             Reply::Tasks(page) => Ok(page),
             _ => Err(self.0.unexpected_reply()),
         }
@@ -150,11 +150,11 @@ impl Client {
     /// Returns the events after number `after`, after waiting up to `wait` for the first.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn events(&self, after: u64, wait: Duration) -> Result<Events, ClientError> {
         let wait = wait.min(WAIT_MAX);
         let query = EventQuery { after, wait_ms: millis(wait) };
-        match self.0.unless_stopped(self.0.ask_for(&Request::Events(query), wait)).await? {
+        match self.0.unless_stopped(self.0.long_poll(&Request::Events(query), wait)).await? {
             Reply::Events(events) => Ok(events),
             _ => Err(self.0.unexpected_reply()),
         }
@@ -164,11 +164,11 @@ impl Client {
     /// `wait` for the first.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn follow(&self, task_id: &TaskId, after: u64, wait: Duration) -> Result<Reports, ClientError> {
         let wait = wait.min(WAIT_MAX);
         let follow = Follow { id: task_id.clone(), after, wait_ms: millis(wait) };
-        match self.0.unless_stopped(self.0.ask_for(&Request::Follow(follow), wait)).await? {
+        match self.0.unless_stopped(self.0.long_poll(&Request::Follow(follow), wait)).await? {
             Reply::Reports(reports) => Ok(reports),
             _ => Err(self.0.unexpected_reply()),
         }

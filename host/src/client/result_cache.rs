@@ -21,7 +21,7 @@ pub(super) enum CachedTask {
 impl Client {
     /// Returns the result of a task from the cache: none if this client has not received it.
     ///
-    /// [`Client::get_task_result`] asks the control plane.
+    /// [`Client::get_task_result`] requests it from the control plane.
     pub fn get_result(&self, task_id: &TaskId) -> Option<TaskResult> {
         match lock(&self.0.result_cache).get(task_id)? {
             CachedTask::Ended(result) => Some((**result).clone()),
@@ -40,16 +40,16 @@ impl Client {
 }
 
 impl Inner {
-    pub(super) fn note_submitted(&self, id: &TaskId) {
+    pub(super) fn cache_submitted(&self, id: &TaskId) {
         lock(&self.result_cache).put(id.clone(), CachedTask::Submitted);
     }
 
-    pub(super) fn remember(&self, result: &Arc<TaskResult>) {
+    pub(super) fn cache_result(&self, result: &Arc<TaskResult>) {
         lock(&self.result_cache).put(result.task_id.clone(), CachedTask::Ended(Arc::clone(result)));
     }
 
-    /// Removes a task that was refused, or that the control plane does not know any more.
-    pub(super) fn forget(&self, id: &TaskId) {
+    /// Removes a task that was refused, or that the control plane no longer knows.
+    pub(super) fn uncache(&self, id: &TaskId) {
         let mut result_cache = lock(&self.result_cache);
         if matches!(result_cache.peek(id), Some(CachedTask::Submitted)) {
             result_cache.pop(id);

@@ -17,7 +17,7 @@ impl Client {
     }
 }
 
-/// What to do if there is another schedule of the same name.
+/// Action if there is another schedule of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnConflict {
     /// Keep it, and refuse the new one.
@@ -49,7 +49,7 @@ impl Schedules<'_> {
     pub async fn add(&self, schedule: NewSchedule, on_conflict: OnConflict) -> Result<ScheduleInfo, ClientError> {
         let replace = on_conflict == OnConflict::Replace;
         let schedule = Box::new(schedule);
-        match self.ask(ScheduleRequest::Add { schedule, replace }).await?.pop() {
+        match self.send_request(ScheduleRequest::Add { schedule, replace }).await?.pop() {
             Some(added) => Ok(added),
             None => Err(self.0.0.unexpected_reply()),
         }
@@ -58,49 +58,49 @@ impl Schedules<'_> {
     /// Returns all schedules, by name.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn list(&self) -> Result<Vec<ScheduleInfo>, ClientError> {
-        self.ask(ScheduleRequest::List).await
+        self.send_request(ScheduleRequest::List).await
     }
 
     /// Pauses a schedule until it is resumed. None if there is none of that name.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn pause(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
-        Ok(self.ask(ScheduleRequest::Pause(name.to_owned())).await?.pop())
+        Ok(self.send_request(ScheduleRequest::Pause(name.to_owned())).await?.pop())
     }
 
     /// Resumes a schedule. None if there is none of that name.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer.
+    /// [`ClientError`] if the control plane did not reply.
     pub async fn resume(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
-        Ok(self.ask(ScheduleRequest::Resume(name.to_owned())).await?.pop())
+        Ok(self.send_request(ScheduleRequest::Resume(name.to_owned())).await?.pop())
     }
 
     /// Submits the task of a schedule now, in addition to its times, and returns the task's id. None if
     /// there is no schedule of that name.
     ///
     /// # Errors
-    /// [`ClientError`] if the control plane did not answer, or refused the task.
+    /// [`ClientError`] if the control plane did not reply, or refused the task.
     pub async fn trigger(&self, name: &str) -> Result<Option<TaskId>, ClientError> {
         let task_id = TaskId::new();
         let trigger = ScheduleRequest::Trigger { name: name.to_owned(), task_id: task_id.clone() };
-        Ok(self.ask(trigger).await?.pop().map(|_| task_id))
+        Ok(self.send_request(trigger).await?.pop().map(|_| task_id))
     }
 
-    /// Removes a schedule; tasks that it has submitted go on. None if there is none of that name.
+    /// Removes a schedule; tasks that it has submitted still run. None if there is none of that name.
     ///
     /// # Errors
     /// [`ClientError::Refused`] if it comes from a module: pause it instead.
     pub async fn remove(&self, name: &str) -> Result<Option<ScheduleInfo>, ClientError> {
-        Ok(self.ask(ScheduleRequest::Remove(name.to_owned())).await?.pop())
+        Ok(self.send_request(ScheduleRequest::Remove(name.to_owned())).await?.pop())
     }
 
-    async fn ask(&self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, ClientError> {
+    async fn send_request(&self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, ClientError> {
         let inner = &self.0.0;
-        match inner.unless_stopped(inner.ask(&Request::Schedule(request))).await? {
+        match inner.unless_stopped(inner.send_request(&Request::Schedule(request))).await? {
             Reply::Schedules(schedules) => Ok(schedules),
             _ => Err(inner.unexpected_reply()),
         }

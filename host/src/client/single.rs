@@ -1,4 +1,4 @@
-//! Single submissions: each call has a request of its own, which is answered when its task has ended.
+//! Single submissions: each call has its own request, whose reply is sent when its task has ended.
 //!
 //! [`batch`](super::batch) takes over when many calls wait at a time.
 
@@ -13,12 +13,12 @@ use crate::{
     task::{NewTask, TaskResult},
 };
 
-/// Maximum number of calls with a request of their own; further ones are batched.
+/// Maximum number of calls with their own request; further ones are batched.
 pub(super) const SINGLE_MAX: usize = 2;
-/// Delay before repeating a request that was answered although it should have waited.
+/// Delay before repeating a request that got an early reply.
 const EARLY_PAUSE: Duration = Duration::from_millis(250);
 
-/// The permit of a call with a request of its own.
+/// The permit of a call with its own request.
 pub(super) struct SinglePermit<'a>(&'a Inner);
 
 impl<'a> SinglePermit<'a> {
@@ -38,7 +38,7 @@ impl Drop for SinglePermit<'_> {
 }
 
 impl Inner {
-    /// Submits one task with a request of its own, and waits for its end.
+    /// Submits one task with its own request, and waits for its end.
     pub(super) async fn run_single(&self, task: NewTask, until: Instant) -> Result<Arc<TaskResult>, ClientError> {
         let id = task.id.clone();
         let submit = Request::Submit(Submit { tasks: vec![task], notify: Notify::Answer });
@@ -49,8 +49,8 @@ impl Inner {
         let mut refused = None;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             let request = lookup.as_ref().unwrap_or(&submit);
-            let asked_at = Instant::now();
-            match self.ask_until(request, left.min(WAIT_MAX), until).await {
+            let sent_at = Instant::now();
+            match self.request_until(request, left.min(WAIT_MAX), until).await {
                 Ok(Reply::Submitted(mut submitted)) if submitted.len() == 1 => match submitted.pop() {
                     Some(Submitted::Ended(result)) => return Ok(result),
                     Some(Submitted::Refused(refusal)) => {
@@ -60,7 +60,7 @@ impl Inner {
                             tokio::time::sleep(STOPPING_PAUSE.min(left)).await;
                             continue;
                         }
-                        self.forget(&id);
+                        self.uncache(&id);
                         return Err(error);
                     }
                     Some(Submitted::Accepted) | None => {}
@@ -72,15 +72,15 @@ impl Inner {
                         (lookup, accepted) = (None, false);
                         continue;
                     }
-                    Some(Found::Live(_)) | None => pause_if_early(asked_at, left.min(WAIT_MAX)).await?,
+                    Some(Found::Live(_)) | None => pause_if_early(sent_at, left.min(WAIT_MAX)).await?,
                 },
                 Ok(_) => return Err(self.unexpected_reply()),
-                // An accepted task is waited for, even while its control plane is away.
+                // Wait for an accepted task even while its control plane is unreachable.
                 Err(ClientError::Unreachable { .. }) if accepted => {}
                 Err(ClientError::Unreachable { .. }) if Instant::now() >= until => break,
                 Err(error) => {
                     if error.is_refusal() && !accepted {
-                        self.forget(&id);
+                        self.uncache(&id);
                     }
                     return Err(error);
                 }
@@ -90,17 +90,17 @@ impl Inner {
             lookup = Some(Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: millis(left) }));
         }
         if let Some(refused) = refused {
-            self.forget(&id);
+            self.uncache(&id);
             return Err(refused);
         }
         Err(self.timed_out(id, accepted))
     }
 }
 
-/// Pauses if an answer came long before its `wait` was over although nothing has ended: a control plane
-/// with too many waiting requests answers at once, and would be asked again without a pause.
-pub(super) async fn pause_if_early(asked_at: Instant, wait: Duration) -> Result<(), ClientError> {
-    let left = wait.saturating_sub(asked_at.elapsed());
+/// Pauses if a reply without an ended task arrived long before its `wait` was over: a control plane
+/// with too many parked requests replies immediately, and would be polled in a busy loop.
+pub(super) async fn pause_if_early(sent_at: Instant, wait: Duration) -> Result<(), ClientError> {
+    let left = wait.saturating_sub(sent_at.elapsed());
     if left > wait / 2 {
         tokio::time::sleep(EARLY_PAUSE.min(left)).await;
     }

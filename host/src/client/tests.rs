@@ -16,7 +16,7 @@ fn disconnected(timeout: Duration) -> Client {
 async fn without_a_control_plane_each_call_fails_within_its_timeout() {
     let timeout = Duration::from_millis(200);
     let client = disconnected(timeout);
-    let begun = Instant::now();
+    let started = Instant::now();
     let task = |_| client.run(NewTask::new("add"));
     let runs = futures::future::join_all((0..SINGLE_MAX + 2).map(task));
     let (runs, sent, listed) = tokio::join!(runs, client.send(NewTask::new("add")), client.list_tasks());
@@ -24,7 +24,7 @@ async fn without_a_control_plane_each_call_fails_within_its_timeout() {
     for error in errors {
         assert!(matches!(error, Some(ClientError::Unreachable { .. })), "{error:?}");
     }
-    assert!(begun.elapsed() < timeout + Duration::from_secs(20), "it took {:?}", begun.elapsed());
+    assert!(started.elapsed() < timeout + Duration::from_secs(20), "it took {:?}", started.elapsed());
 }
 
 #[tokio::test]

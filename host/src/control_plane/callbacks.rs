@@ -1,12 +1,12 @@
 //! Delivers task-finished callbacks.
 //!
-//! On a thread of its own, because addresses can be dead, slow or silent: the core only [posts](Callbacks::post) a
-//! callback, and learns the outcome later. Each address has a
+//! On a separate thread, because addresses can be dead, slow or unresponsive: the core only [posts](Callbacks::post) a
+//! callback, and receives the outcome later. Each address has a
 //! [sender](SenderContext::run_sender), which sends its callbacks in order, over one connection at a time.
 //!
 //! Invariants:
-//! - A callback ends exactly once: delivered, or failed after at most [`TRIES_MAX`] attempts or for lack
-//!   of room. It is sent again only if no connection has accepted it.
+//! - A callback ends exactly once: delivered, or failed after at most [`TRIES_MAX`] attempts or because
+//!   the queue is full. It is sent again only if no connection has accepted it.
 //! - There are at most [`CONNECTIONS_MAX`] and [`SLOW_CONNECTIONS_MAX`] connections. An address that failed or is slow
 //!   uses the latter, so that it does not delay others.
 
@@ -115,7 +115,7 @@ impl Callbacks {
         }
     }
 
-    /// Delivers the callbacks that wait, for at most `limit`, and ends the thread.
+    /// Delivers the queued callbacks, for at most `limit`, and ends the thread.
     pub fn stop(&self, limit: Duration) {
         let Some(thread) = lock(&self.thread).take() else { return };
         let queue = lock(&self.context.queue);
@@ -138,7 +138,7 @@ impl Drop for Callbacks {
     }
 }
 
-/// What the sender tasks share.
+/// State shared by the sender tasks.
 struct SenderContext {
     transport: Arc<dyn Transport>,
     ended: Box<dyn Fn(CallbackOutcome) + Send + Sync>,
@@ -157,7 +157,7 @@ impl std::fmt::Debug for SenderContext {
     }
 }
 
-/// Why a sender stopped before the queue was empty.
+/// Error of a sender that stopped before the queue was empty.
 struct Interrupted {
     reason: String,
     /// Whether it has delivered a callback before.
@@ -209,7 +209,7 @@ impl SenderContext {
     async fn send_pending(&self, address: &str, wake: &Notify, failures: usize) -> Result<(), Interrupted> {
         let mut has_delivered = false;
         let mut permit = self.acquire_permit(failures).await;
-        lock(&self.queue).begin_sending(address);
+        lock(&self.queue).start_sending(address);
         let started_at = Instant::now();
         let connection =
             self.connect(address, failures).await.map_err(|reason| Interrupted { reason, has_delivered })?;
@@ -222,7 +222,7 @@ impl SenderContext {
                 tokio::select! {
                     () = wake.notified() => {}
                     () = connection.disconnected() => return Ok(()),
-                    // Check now and then whether other addresses wait for a permit.
+                    // Check regularly whether other addresses wait for a permit.
                     () = sleep(IDLE_TIMEOUT) => idle_left = idle_left.saturating_sub(IDLE_TIMEOUT),
                 }
                 continue;
@@ -256,7 +256,7 @@ impl SenderContext {
         }
     }
 
-    /// Waits for the permit to connect. Addresses that failed have permits of their own.
+    /// Waits for the permit to connect. Addresses that failed have separate permits.
     async fn acquire_permit(&self, failures: usize) -> Permit<'_> {
         if failures > 0 {
             return Permit { is_slow: true, _permit: self.slow_permits.acquire().await.ok() };
@@ -272,7 +272,7 @@ impl SenderContext {
         self.waiting_for_permit.load(SeqCst) > 0
     }
 
-    /// Returns a connection that the peer does not close at once, or why there is none.
+    /// Returns a connection that the peer does not close immediately, or why there is none.
     async fn connect(&self, address: &str, failures: usize) -> Result<Box<dyn PairSender>, String> {
         const DROPPED: &str =
             "it closed the connection: it is not a PAIR listener, or it has another peer (it accepts one at a time)";
@@ -302,10 +302,10 @@ impl SenderContext {
         body: &[u8],
         permit: &mut Permit<'a>,
     ) -> Result<(), String> {
-        let gone = |Disconnected| "it closed the connection before it had accepted the message".to_owned();
+        let closed = |Disconnected| "it closed the connection before it had accepted the message".to_owned();
         let mut sending = pin!(connection.send(body));
         if let Some(sent) = within(SLOW_AFTER, sending.as_mut()).await {
-            return sent.map_err(gone);
+            return sent.map_err(closed);
         }
         if !permit.is_slow {
             let Ok(slow) = self.slow_permits.try_acquire() else {
@@ -314,7 +314,7 @@ impl SenderContext {
             *permit = Permit { is_slow: true, _permit: Some(slow) };
         }
         match within(SEND_TIMEOUT.saturating_sub(SLOW_AFTER), sending).await {
-            Some(sent) => sent.map_err(gone),
+            Some(sent) => sent.map_err(closed),
             None => Err(format!("it has not accepted the message within {} s", seconds(SEND_TIMEOUT))),
         }
     }
@@ -334,7 +334,7 @@ struct Permit<'a> {
     _permit: Option<SemaphorePermit<'a>>,
 }
 
-/// Returns the output of a future, if it completes in time.
+/// Returns the output of a future, if it completes within the limit.
 async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     timeout(limit, future).await.ok()
 }

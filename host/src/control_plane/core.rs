@@ -75,7 +75,7 @@ impl Core {
         self.change(lock(&self.state), transition)
     }
 
-    /// Does the same if the state is not locked at this moment. Returns none if it is.
+    /// Does the same if the state is not locked. Returns none if it is.
     pub fn try_enter<T>(&self, transition: impl FnOnce(&mut State<ReplyTo>, Now) -> T) -> Option<T> {
         let state = match self.state.try_lock() {
             Ok(state) => state,
@@ -157,7 +157,7 @@ impl Core {
         Ok(())
     }
 
-    /// Delivers the callbacks that wait, for at most `limit`, and ends the thread.
+    /// Delivers the queued callbacks, for at most `limit`, and ends the thread.
     pub fn stop_callbacks(&self, limit: Duration) {
         if let Some(callbacks) = self.callbacks.get() {
             callbacks.stop(limit);

@@ -1,7 +1,7 @@
-//! The event log: what happened recently.
+//! The event log: the most recent events of the cluster.
 //!
 //! Events are numbered, so that a reader knows which ones it has seen and whether it missed some. Bounded, the oldest
-//! are dropped first. Recorded even without readers, so that a new one sees what happened just before.
+//! are dropped first. Recorded even without readers, so that a new one gets the latest events.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -21,7 +21,7 @@ pub const DETAIL_MAX: usize = 256;
 /// The newest events.
 #[derive(Debug, Default)]
 pub struct EventLog {
-    kept: VecDeque<Event>,
+    events: VecDeque<Event>,
     /// The number of the newest; the first one is number 1.
     last: u64,
     /// When event number 1 happened.
@@ -34,15 +34,15 @@ impl EventLog {
     pub fn push(&mut self, at: Timestamp, event: NewEvent<'_>) {
         self.last += 1;
         self.began.get_or_insert(at);
-        if self.kept.len() >= EVENTS_MAX {
-            self.kept.pop_front();
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
         }
         let NewEvent { kind, task, name, priority, worker, attempt, detail } = event;
         if let Some(count) = kind.index().and_then(|index| self.counts.get_mut(index)) {
             *count += 1;
         }
         let detail = detail.map(|text| text[..text.floor_char_boundary(DETAIL_MAX)].into());
-        self.kept.push_back(Event {
+        self.events.push_back(Event {
             number: self.last,
             at,
             kind,
@@ -62,9 +62,9 @@ impl EventLog {
 
     /// Iterates over the events after number `after` that are still kept.
     pub fn since(&self, after: u64) -> impl Iterator<Item = &Event> {
-        let first = self.kept.front().map_or(self.last + 1, |event| event.number);
+        let first = self.events.front().map_or(self.last + 1, |event| event.number);
         let skip = usize::try_from(after.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
-        self.kept.range(skip.min(self.kept.len())..)
+        self.events.range(skip.min(self.events.len())..)
     }
 
     /// Number of events of a kind since the start.
@@ -74,7 +74,7 @@ impl EventLog {
 
     /// Returns the events after number `after`, as many as fit into one reply.
     pub fn after(&self, after: u64) -> Events {
-        let first = self.kept.front().map_or(self.last + 1, |event| event.number);
+        let first = self.events.front().map_or(self.last + 1, |event| event.number);
         let events: Vec<Event> = self.since(after).take(EVENTS_PER_REPLY_MAX).cloned().collect();
         // A number that was never used comes from another control plane: the reader starts from here.
         let last = events.last().map_or(after.min(self.last), |event| event.number);
@@ -85,7 +85,7 @@ impl EventLog {
 /// An event before it has a number.
 #[derive(Clone, Copy, Debug)]
 pub struct NewEvent<'a> {
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
     /// The task it happened to.
     pub task: Option<&'a TaskId>,
@@ -97,7 +97,7 @@ pub struct NewEvent<'a> {
     pub worker: Option<&'a Arc<str>>,
     /// The attempt, 0 where there is none.
     pub attempt: u32,
-    /// More, as text.
+    /// Details, human-readable.
     pub detail: Option<&'a str>,
 }
 
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_gets_each_event_once_and_learns_how_many_it_missed() {
+    fn a_reader_gets_each_event_once_and_the_number_it_missed() {
         let (mut event_log, worker) = (EventLog::default(), Arc::from("sw1"));
         let numbers = |events: &Events| events.events.iter().map(|event| event.number).collect::<Vec<_>>();
         assert_eq!(event_log.after(0), Events { events: Vec::new(), last: 0, missed: 0, began: None });
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!((numbers(&event_log.after(0)), event_log.after(0).last), (vec![1, 2, 3], 3));
         assert_eq!((numbers(&event_log.after(2)), event_log.after(3).events.len()), (vec![3], 0));
         assert_eq!(event_log.after(99).last, 3, "a number of another control plane");
-        assert_eq!(event_log.after(99).began, Some(Timestamp::default()), "it learns when this one began");
+        assert_eq!(event_log.after(99).began, Some(Timestamp::default()), "the time of event 1 identifies this one");
         assert_eq!((event_log.after(u64::MAX).events.len(), event_log.after(u64::MAX).last), (0, 3));
         for _ in 0..EVENTS_MAX {
             event_log.push(Timestamp::default(), NewEvent::of_worker(EventKind::WorkerLeft, &worker));

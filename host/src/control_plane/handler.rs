@@ -1,4 +1,4 @@
-//! From bytes to the state: decodes requests, checks arguments and calls the methods of the state.
+//! Request handler: decodes requests, checks arguments and calls the methods of the state.
 
 use std::sync::{Arc, Once};
 
@@ -82,7 +82,7 @@ impl ClientService {
                 }
                 Err(_) => reply.send(&python_compat::cancel(&id, false)),
             },
-            Err(Malformed { id, why: message }) => reply.send(&self.error_reply(id.as_deref(), &message)),
+            Err(Malformed { id, message }) => reply.send(&self.error_reply(id.as_deref(), &message)),
         }
     }
 

@@ -48,7 +48,7 @@ impl Link for LocalLink {
     }
 
     fn beat_timeout(&self) -> Duration {
-        // The control plane does not check for silence of its own worker, so the heartbeat only waits for an order.
+        // Its own worker has no timeout at the control plane, so the heartbeat only waits for commands.
         Duration::from_hours(1)
     }
 

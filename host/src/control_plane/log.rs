@@ -23,8 +23,8 @@ pub(super) struct LogRecord {
 
 /// Returns the events after number `after` whose level is enabled.
 pub(super) fn records(state: &State<ReplyTo>, now: Now, after: u64) -> Vec<LogRecord> {
-    let wanted = state.event_log().since(after).filter(|event| is_wanted(level(event.kind)));
-    wanted.map(|event| LogRecord::of(state, now, event)).collect()
+    let enabled = state.event_log().since(after).filter(|event| is_enabled(level(event.kind)));
+    enabled.map(|event| LogRecord::of(state, now, event)).collect()
 }
 
 impl LogRecord {
@@ -92,7 +92,7 @@ fn level(kind: EventKind) -> Level {
     }
 }
 
-fn is_wanted(level: Level) -> bool {
+fn is_enabled(level: Level) -> bool {
     match level {
         Level::WARN => enabled!(Level::WARN),
         Level::INFO => enabled!(Level::INFO),

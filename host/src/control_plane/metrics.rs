@@ -1,7 +1,7 @@
-//! Metrics: how long tasks waited and ran, and how they ended, by name and by priority.
+//! Metrics of tasks: wait and run times and final statuses, by name and by priority.
 //!
 //! Recording adds to a few counters, and allocates only for a new name. Bounded: names beyond [`NAMES_MAX`] are
-//! counted together, and so are names that no worker has had, as clients can make up any number of them.
+//! counted together, and so are names that no worker has served, as clients can invent any number of them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 pub const NAMES_MAX: usize = 200;
 /// The label of the names beyond [`NAMES_MAX`].
 pub const OTHER: &str = "(other)";
-/// The label of the names that no worker has.
+/// The label of the names that no worker serves.
 pub const UNKNOWN: &str = "(unknown)";
 /// The upper bounds of the buckets, in microseconds.
 pub const BOUNDS_US: [u64; 16] = [
@@ -99,7 +99,7 @@ impl Metrics {
         self.by_name(name).ended[status_index(status)] += 1;
     }
 
-    /// Records a task that ended because no worker had its name.
+    /// Records a task that ended because no worker served its name.
     pub fn record_unknown(&mut self, status: TaskStatus) {
         self.unknown.ended[status_index(status)] += 1;
     }

@@ -1,7 +1,7 @@
 //! The control plane: owns the queue, the leases, the schedule and the results.
 //!
-//! A message comes in through [`handler`] and enters [`state`] behind the lock of [`core`]. Replies leave through
-//! [`reply_to`], callbacks through [`callbacks`]. [`crate::server`] starts and stops all of it.
+//! A message arrives at [`handler`] and enters [`state`] behind the lock of [`core`]. Replies are sent by
+//! [`reply_to`], callbacks by [`callbacks`]. [`crate::server`] starts and stops all of it.
 
 // The path of a message.
 pub mod handler;

@@ -1,4 +1,4 @@
-//! The queue: which waiting task is next.
+//! The queue: waiting tasks in the order in which they are granted.
 //!
 //! Four lanes, one for each priority, first in first out within each. A lane keeps its tasks by name, so that
 //! finding the next task of a worker visits names instead of tasks:
@@ -27,7 +27,7 @@ use crate::{
     task::{TaskId, TaskPriority},
 };
 
-/// Waiting time after which a task goes before more urgent ones, once in [`GUARD_EVERY`] grants.
+/// Waiting time after which a task precedes more urgent ones, once in [`GUARD_EVERY`] grants.
 pub const GUARD_AFTER: Duration = Duration::from_mins(1);
 /// Number of grants between two that may ignore the priority.
 pub const GUARD_EVERY: u32 = 16;
@@ -38,7 +38,7 @@ const ORDERED_NAMES_MAX: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
-/// Where a waiting task is in the queue.
+/// The place of a waiting task in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueKey {
     /// Its lane.
@@ -129,12 +129,12 @@ impl Queue {
         self.lanes[priority.level()].len + isolated.count()
     }
 
-    /// Number of waiting tasks that some worker could run beside others.
+    /// Number of waiting tasks that a worker could run alongside others.
     pub fn ready(&self) -> usize {
         self.ready
     }
 
-    /// Returns whether a task became runnable since the last call: it was added, or a worker began to serve its name.
+    /// Returns whether a task became runnable since the last call: it was added, or a worker started to serve its name.
     pub fn take_new_work(&mut self) -> bool {
         mem::take(&mut self.has_new_work)
     }
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_go_by_priority_and_first_in_first_out_within_each() {
+    fn tasks_are_granted_by_priority_and_first_in_first_out() {
         let mut queue = queue();
         for (position, priority) in TaskPriority::ALL.into_iter().rev().flat_map(|p| [p, p]).enumerate() {
             let name = if position % 2 == 0 { "a" } else { "b" };
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_tasks_of_a_priority_come_in_order_across_names() {
+    fn the_first_tasks_of_a_priority_are_in_order_across_names() {
         let mut queue = queue();
         for (n, name) in ["a", "b", "b", "mine", "a"].into_iter().enumerate() {
             queue.push(&queue_key(TaskPriority::Low, name, n as u64), task(&n.to_string()), Moment::default());
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_starving_low_task_goes_once_in_sixteen_grants() {
+    fn a_starving_low_task_is_granted_once_in_sixteen_grants() {
         let mut queue = queue();
         queue.push(&queue_key(TaskPriority::Low, "a", 0), task("low"), Moment::default());
         for n in 1..40 {
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn new_work_is_a_task_of_a_served_name_or_a_name_that_is_served_now() {
+    fn new_work_is_a_task_of_a_served_name_or_a_newly_served_name() {
         let mut queue = Queue::default();
         queue.push(&queue_key(TaskPriority::Normal, "a", 0), task("0"), Moment::default());
         assert!(!queue.take_new_work(), "no worker serves the name");

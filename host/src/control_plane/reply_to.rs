@@ -1,4 +1,4 @@
-//! Where replies go, and how a reply is written for each kind of recipient.
+//! Recipients of replies, and the encoding of a reply for each kind of recipient.
 
 use std::sync::mpsc::SyncSender;
 
@@ -11,28 +11,28 @@ use crate::{
     transport,
 };
 
-/// Where a reply goes.
+/// The recipient of a reply.
 #[derive(Debug)]
 pub enum ReplyTo {
-    /// To a client or subworker, in the format of its request.
+    /// A client or subworker, in the format of its request.
     Peer {
         /// The open request.
         reply: transport::ReplyHandle,
         /// The format.
         format: SerializationFormat,
     },
-    /// To a client of the Python original.
+    /// A client of the Python original.
     Original {
         /// The open request.
         reply: transport::ReplyHandle,
         /// The request.
         request: OriginalRequest,
     },
-    /// To a thread of this process that blocks.
+    /// A blocked thread of this process.
     Local(SyncSender<WorkerReply>),
-    /// To an async task of this process.
+    /// An async task of this process.
     Oneshot(oneshot::Sender<Reply>),
-    /// Discard the reply.
+    /// None: the reply is discarded.
     Discard,
 }
 
@@ -72,7 +72,7 @@ impl ReplyTo {
             // If the receiver was dropped, the task is ending.
             (ReplyTo::Oneshot(sender), AnyReply::Client(reply)) => drop(sender.send(reply)),
             (ReplyTo::Discard, _) => {}
-            (reply_to, reply) => debug_assert!(false, "{reply:?} cannot go to {reply_to:?}"),
+            (reply_to, reply) => debug_assert!(false, "{reply:?} cannot be sent to {reply_to:?}"),
         }
     }
 }

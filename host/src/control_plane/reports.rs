@@ -85,7 +85,7 @@ mod tests {
         for n in 4..=REPORTS_MAX + 100 {
             log.push(line(n));
         }
-        assert_eq!(log.after(3).next(), Some(&line(101)), "the oldest are gone");
+        assert_eq!(log.after(3).next(), Some(&line(101)), "the oldest were removed");
         assert_eq!(log.last(), REPORTS_MAX as u64 + 100);
     }
 }

@@ -28,7 +28,7 @@ pub struct Kept {
     expires_at: Moment,
 }
 
-/// The metadata of a task: its call, which is all that is needed to run it again, and when it was submitted.
+/// The submission of a task: its call, with everything that is needed to run it again, and when it was submitted.
 #[derive(Clone, Debug)]
 pub struct TaskMeta {
     /// Its task name.
@@ -88,7 +88,7 @@ pub struct CacheStats {
     pub ttl: Duration,
     /// Number of results by status: success, failure, cancelled.
     pub by_status: [usize; 3],
-    /// Number of results that were evicted for lack of room.
+    /// Number of results that were evicted because the cache was full.
     pub evicted: u64,
     /// Number of results that expired.
     pub expired: u64,
@@ -156,7 +156,7 @@ impl Results {
         change: impl FnOnce(&mut TaskResult),
     ) -> Option<&TaskMeta> {
         let kept = self.kept.peek_mut(&end.task_id).filter(|kept| kept.expires_at > now)?;
-        // A task whose result was forgotten may have run again under its id.
+        // A task whose result was evicted may have run again under its id.
         if !Arc::ptr_eq(&kept.result, end) {
             return None;
         }
@@ -247,18 +247,18 @@ mod tests {
         }
     }
 
-    fn known(results: &mut Results, now: Moment, id: &str) -> bool {
+    fn is_cached(results: &mut Results, now: Moment, id: &str) -> bool {
         results.get(now, &id.parse().expect("an id")).is_some()
     }
 
     #[test]
-    fn the_least_recently_used_goes_first() {
+    fn the_least_recently_used_is_evicted_first() {
         let (mut results, now) = (Results::new(2, 1_000, Duration::from_secs(10)), Moment::default());
         results.store(now, result("a"), meta(), ReportLog::default());
         results.store(now, result("b"), meta(), ReportLog::default());
-        assert!(known(&mut results, now, "a"));
+        assert!(is_cached(&mut results, now, "a"));
         results.store(now, result("c"), meta(), ReportLog::default());
-        assert!(known(&mut results, now, "a") && !known(&mut results, now, "b"));
+        assert!(is_cached(&mut results, now, "a") && !is_cached(&mut results, now, "b"));
         assert_eq!((results.len(), results.by_age.len()), (2, 2));
     }
 
@@ -266,19 +266,19 @@ mod tests {
     fn a_use_does_not_extend_the_time_to_live() {
         let (mut results, start) = (Results::new(9, 1_000, Duration::from_secs(10)), Moment::default());
         results.store(start, result("a"), meta(), ReportLog::default());
-        assert!(known(&mut results, start + Duration::from_secs(9), "a"));
-        assert!(!known(&mut results, start + Duration::from_secs(10), "a"));
+        assert!(is_cached(&mut results, start + Duration::from_secs(9), "a"));
+        assert!(!is_cached(&mut results, start + Duration::from_secs(10), "a"));
         assert!(results.is_empty() && results.by_age.is_empty());
     }
 
     #[test]
-    fn large_results_make_room_by_bytes_and_the_newest_is_always_known() {
+    fn results_are_evicted_by_bytes_and_the_newest_stays() {
         let (mut results, now) = (Results::new(9, 1_000, Duration::ZERO), Moment::default());
         for (id, size) in [("a", 400), ("b", 400), ("c", 400), ("d", 4_000)] {
             let mut large = (*result(id)).clone();
             large.error = Some("x".repeat(size));
             results.store(now, Arc::new(large), meta(), ReportLog::default());
-            assert!(known(&mut results, now, id));
+            assert!(is_cached(&mut results, now, id));
         }
         assert_eq!((results.len(), results.bytes, results.stats().by_status), (1, 4_004, [1, 0, 0]));
         results.expire(now + Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! Schedules: what submits tasks by itself, and when.
+//! Schedules: recurring submissions of tasks.
 //!
 //! Pure: the same schedules and the same readings of both clocks give the same tasks. Intervals are measured on the
 //! monotonic clock, from one anchor, so that they neither drift nor jump. Cron patterns follow the wall clock, which
@@ -17,7 +17,7 @@ use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{NewSchedule, Refusal, RefusalCode, ScheduleInfo, ScheduleSource},
     task::{
-        TASK_NAME_MAX, TaskId, TaskName,
+        InvalidScheduleName, TASK_NAME_MAX, TaskId, TaskName,
         schedule::{BadSchedule, Recurrence},
     },
 };
@@ -38,28 +38,28 @@ pub const SCHEDULE_GRACE: Duration = Duration::from_mins(1);
 pub const CLOCK_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 /// Maximum time by which the wall clock is set back without repeating cron times.
 pub const CLOCK_SET_BACK_MAX: Duration = Duration::from_hours(3);
-/// Maximum time by which the wall clock goes back when it is only corrected.
+/// Maximum time by which the wall clock is set back when it is only corrected.
 const CORRECTION_MAX: Duration = Duration::from_secs(1);
 
-/// Why a schedule is refused.
+/// Refusal of a schedule.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
     /// Its times are invalid.
     #[error(transparent)]
     Bad(#[from] BadSchedule),
     /// Its name is invalid.
-    #[error("a schedule's name is text of 1 to {TASK_NAME_MAX} bytes without control characters")]
-    Name,
+    #[error(transparent)]
+    Name(#[from] InvalidScheduleName),
     /// Its task name is invalid.
     #[error("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters")]
     TaskName,
     /// Its arguments have the wrong shape.
-    #[error("positional arguments are a JSON array, and named arguments a JSON object")]
+    #[error("positional arguments must be a JSON array, and named arguments a JSON object")]
     Arguments,
     /// There is another one of this name.
     #[error("there is a schedule '{0}' with other content already")]
     Taken(String),
-    /// A module has it.
+    /// It belongs to a module.
     #[error("the schedule '{name}' comes from the module {module}")]
     OfModule {
         /// Its name.
@@ -78,7 +78,7 @@ pub enum ScheduleError {
 impl From<ScheduleError> for Refusal {
     fn from(error: ScheduleError) -> Self {
         let code = match error {
-            ScheduleError::Bad(_) | ScheduleError::Name | ScheduleError::TaskName | ScheduleError::Arguments => {
+            ScheduleError::Bad(_) | ScheduleError::Name(_) | ScheduleError::TaskName | ScheduleError::Arguments => {
                 RefusalCode::ScheduleInvalid
             }
             ScheduleError::Taken(_) => RefusalCode::ScheduleExists,
@@ -96,13 +96,13 @@ pub struct Schedules {
     /// The schedules that are due at some time, by the monotonic clock and by the wall clock.
     moments: BTreeSet<(Moment, Arc<str>)>,
     times: BTreeSet<(Timestamp, Arc<str>)>,
-    /// The schedules whose module is gone, by when they are removed if it does not come back.
+    /// The schedules whose module was removed, by when they are removed if it does not return.
     leaving: BTreeSet<(Moment, Arc<str>)>,
     /// The unfinished tasks of schedules, with the name of the schedule.
     live: HashMap<TaskId, Arc<str>>,
     /// Size of the arguments.
     bytes: usize,
-    /// What the wall clock showed when it was last checked.
+    /// The wall clock when it was last checked.
     wall: Timestamp,
 }
 
@@ -136,9 +136,7 @@ impl Schedules {
     /// [`ScheduleError`] if it is refused. Nothing has changed then.
     pub fn add(&mut self, now: Now, new: NewSchedule, replace: bool) -> Result<Arc<str>, ScheduleError> {
         let recurrence = Recurrence::of(&new.spec)?;
-        if TaskName::check(&new.name).is_err() {
-            return Err(ScheduleError::Name);
-        }
+        TaskName::check(&new.name).map_err(InvalidScheduleName::from)?;
         if TaskName::check(&new.task_name).is_err() {
             return Err(ScheduleError::TaskName);
         }
@@ -186,8 +184,8 @@ impl Schedules {
         Ok(())
     }
 
-    /// Records that no worker has the module of this schedule any more. It may come back within `grace`.
-    pub fn module_gone(&mut self, now: Now, name: &str, grace: Duration) {
+    /// Records that no worker has the module of this schedule any more. It may return within `grace`.
+    pub fn module_removed(&mut self, now: Now, name: &str, grace: Duration) {
         let Some((name, schedule)) = self.all.get_key_value(name) else { return };
         if matches!(schedule.source, ScheduleSource::Module(_)) && schedule.availability == Availability::Available {
             let name = name.clone();
@@ -199,9 +197,9 @@ impl Schedules {
         }
     }
 
-    /// Removes or suspends a schedule whose module is not expected to come back.
+    /// Removes or suspends a schedule whose module is not expected to return.
     fn retire(&mut self, now: Now, name: &Arc<str>) {
-        // Remember that it was paused, and how often it ran, in case it comes back all the same.
+        // Keep whether it was paused, and how often it ran, in case it returns anyway.
         if self.all.get(name).is_some_and(|schedule| schedule.paused || schedule.definition.spec.count.is_some()) {
             self.set_availability(now, name, Availability::Unavailable);
         } else {
@@ -224,7 +222,7 @@ impl Schedules {
     ) -> Result<Arc<str>, ScheduleError> {
         let is_new = !self.all.contains_key(&*new.name);
         if is_new && self.all.len() >= SCHEDULES_MAX {
-            // One that is never due again makes room.
+            // Evict one that is never due again.
             let is_over = |schedule: &Schedule| schedule.next == Next::Never && !schedule.paused;
             let over = self.all.iter().find(|(_, schedule)| is_over(schedule)).map(|(name, _)| name.clone());
             self.delete(&over.ok_or(ScheduleError::TooMany)?);
@@ -305,10 +303,10 @@ impl Schedules {
         true
     }
 
-    /// Removes a schedule of a client, or of a module that is gone. Returns none if there is no such schedule.
+    /// Removes a schedule of a client, or of a module that was removed. Returns none if there is no such schedule.
     ///
     /// # Errors
-    /// [`ScheduleError::OfModule`] if a module has it.
+    /// [`ScheduleError::OfModule`] if it belongs to a module.
     pub fn remove(&mut self, now: Now, name: &str) -> Result<Option<ScheduleInfo>, ScheduleError> {
         let Some(schedule) = self.all.get(name) else { return Ok(None) };
         if let ScheduleSource::Module(module) = &schedule.source

@@ -19,7 +19,7 @@ use crate::{
     task::TaskResult,
 };
 
-/// Time after which an unused session is forgotten.
+/// Time after which an unused session expires.
 pub const SESSION_IDLE_MAX: Duration = Duration::from_mins(1);
 /// Maximum number of open sessions.
 pub const SESSIONS_MAX: usize = 10_000;
@@ -30,10 +30,14 @@ pub const SESSION_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Size of a result beyond its documents, in bytes.
 const RESULT_OVERHEAD: usize = 256;
 
+/// Id of a session, chosen by its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(pub Uuid);
+
 /// The results of one client.
 #[derive(Debug)]
 struct Session<R> {
-    /// The parked request, and until when it is parked.
+    /// The parked request, and its deadline.
     parked: Option<(R, Moment)>,
     ready: VecDeque<Arc<TaskResult>>,
     /// The number of the newest request, and its reply.
@@ -44,10 +48,10 @@ struct Session<R> {
     bytes: usize,
 }
 
-/// How a request relates to the one before it.
+/// Relation of a request to the one before it.
 #[derive(Debug)]
 pub enum PollKind<R> {
-    /// The next request. It replaces the one that is parked, if any.
+    /// The next request. It replaces the parked one, if any.
     New {
         /// Recipient and deadline of the request that was parked.
         displaced: Option<(R, Moment)>,
@@ -66,20 +70,20 @@ pub enum PollKind<R> {
 /// All sessions.
 #[derive(Debug)]
 pub struct Sessions<R> {
-    open: BTreeMap<Uuid, Session<R>>,
+    open: BTreeMap<SessionId, Session<R>>,
     /// The least recently used first.
-    by_use: BTreeSet<(Moment, Uuid)>,
+    by_use: BTreeSet<(Moment, SessionId)>,
     bytes: usize,
 }
 
-/// A session that was forgotten while its request was parked.
+/// A session that was removed while its request was parked.
 #[derive(Debug)]
 pub struct Evicted<R> {
     /// The session.
-    pub session: Uuid,
-    /// Where the reply goes.
+    pub session: SessionId,
+    /// The recipient of the reply.
     pub reply_to: R,
-    /// Until when the request was parked.
+    /// The deadline of the request.
     pub until: Moment,
 }
 
@@ -91,8 +95,8 @@ impl<R> Default for Sessions<R> {
 
 impl<R> Sessions<R> {
     /// Opens a session, or marks it as used. Returns whether it was open.
-    pub fn touch(&mut self, now: Moment, id: Uuid) -> bool {
-        let known = self.open.contains_key(&id);
+    pub fn touch(&mut self, now: Moment, id: SessionId) -> bool {
+        let was_open = self.open.contains_key(&id);
         let session = self.open.entry(id).or_insert_with(|| Session {
             parked: None,
             ready: VecDeque::new(),
@@ -103,11 +107,11 @@ impl<R> Sessions<R> {
         });
         self.by_use.remove(&(mem::replace(&mut session.used, now), id));
         self.by_use.insert((now, id));
-        known
+        was_open
     }
 
     /// Starts a request of an open session, which confirms the reply to the one before it.
-    pub fn poll(&mut self, id: Uuid, sequence: u64) -> PollKind<R> {
+    pub fn poll(&mut self, id: SessionId, sequence: u64) -> PollKind<R> {
         let Some(session) = self.open.get_mut(&id) else { return PollKind::Stale };
         if sequence < session.sequence {
             return PollKind::Stale;
@@ -115,7 +119,7 @@ impl<R> Sessions<R> {
         if sequence == session.sequence {
             return PollKind::Repeated { parked: session.parked.take(), reply: session.last_reply.clone() };
         }
-        // A submission opened a new session: the client polled an older one, and does not know yet that it is gone.
+        // A submission opened a new session: the client polled an older one, and does not know yet that it was removed.
         let known = session.sequence > 0 || sequence == 1;
         session.sequence = sequence;
         let freed = sizes(&session.last_reply.results);
@@ -126,7 +130,7 @@ impl<R> Sessions<R> {
     }
 
     /// Parks the newest request, if there is no result. Returns the recipient if there is one.
-    pub fn park(&mut self, id: Uuid, reply_to: R, until: Moment) -> Option<R> {
+    pub fn park(&mut self, id: SessionId, reply_to: R, until: Moment) -> Option<R> {
         let Some(session) = self.open.get_mut(&id) else { return Some(reply_to) };
         if !session.ready.is_empty() || !session.last_reply.known {
             return Some(reply_to);
@@ -135,21 +139,21 @@ impl<R> Sessions<R> {
         None
     }
 
-    /// Returns the reply to the newest request: the results, and whether the session was `known`.
-    pub fn take_reply(&mut self, id: Uuid, known: bool) -> Collected {
+    /// Returns the reply to the newest request: the results, and whether the session `was_open`.
+    pub fn take_reply(&mut self, id: SessionId, was_open: bool) -> Collected {
         let Some(session) = self.open.get_mut(&id) else { return empty_reply() };
-        session.last_reply.known &= known;
+        session.last_reply.known &= was_open;
         session.last_reply.results = session.frame();
         session.last_reply.clone()
     }
 
-    /// Takes the parked request, and until when it was parked.
-    pub fn unpark(&mut self, id: Uuid) -> Option<(R, Moment)> {
+    /// Takes the parked request, and its deadline.
+    pub fn unpark(&mut self, id: SessionId) -> Option<(R, Moment)> {
         self.open.get_mut(&id)?.parked.take()
     }
 
     /// Adds a result. Returns whether a request is parked.
-    pub fn add_result(&mut self, id: Uuid, result: Arc<TaskResult>) -> bool {
+    pub fn add_result(&mut self, id: SessionId, result: Arc<TaskResult>) -> bool {
         let Some(session) = self.open.get_mut(&id) else { return false };
         let size = size(&result);
         session.ready.push_back(result);
@@ -167,24 +171,24 @@ impl<R> Sessions<R> {
     }
 
     /// Whether a session is open.
-    pub fn is_open(&self, id: Uuid) -> bool {
+    pub fn is_open(&self, id: SessionId) -> bool {
         self.open.contains_key(&id)
     }
 
-    /// Forgets the least recently used session, if there are too many or they hold too much. Call it until it returns
+    /// Removes the least recently used session, if there are too many or they hold too much. Call it until it returns
     /// none.
     pub fn evict(&mut self) -> Option<Option<Evicted<R>>> {
         if self.open.len() <= SESSIONS_MAX && (self.bytes <= SESSION_BYTES_MAX || self.open.len() == 1) {
             return None;
         }
         let (_, id) = self.by_use.first().copied()?;
-        Some(self.forget(id))
+        Some(self.remove(id))
     }
 
-    /// Forgets a session that was unused for too long. Call it until it returns none.
+    /// Removes a session that was unused for too long. Call it until it returns none.
     pub fn expire(&mut self, now: Moment) -> Option<Option<Evicted<R>>> {
         let (used, id) = self.by_use.first().copied()?;
-        (now.since(used) >= SESSION_IDLE_MAX).then(|| self.forget(id))
+        (now.since(used) >= SESSION_IDLE_MAX).then(|| self.remove(id))
     }
 
     /// Returns when the next session may expire.
@@ -192,7 +196,7 @@ impl<R> Sessions<R> {
         self.by_use.first().map(|(used, _)| *used + SESSION_IDLE_MAX)
     }
 
-    fn forget(&mut self, id: Uuid) -> Option<Evicted<R>> {
+    fn remove(&mut self, id: SessionId) -> Option<Evicted<R>> {
         let session = self.open.remove(&id)?;
         self.by_use.remove(&(session.used, id));
         self.bytes -= session.bytes;
@@ -253,7 +257,11 @@ mod tests {
     use super::*;
     use crate::{json::Json, task::TaskStatus};
 
-    const ID: Uuid = Uuid::from_u128(1);
+    const ID: SessionId = session(1);
+
+    const fn session(number: u128) -> SessionId {
+        SessionId(Uuid::from_u128(number))
+    }
 
     fn result(id: &str, bytes: usize) -> Arc<TaskResult> {
         let document = Json::of(&"x".repeat(bytes)).expect("JSON");
@@ -298,10 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_learns_that_its_session_was_forgotten() {
+    fn a_client_is_told_that_its_session_was_removed() {
         let mut sessions = open();
         assert!(matches!(sessions.poll(ID, 7), PollKind::New { .. }));
-        assert_eq!(sessions.park(ID, "way", Moment::NEVER), Some("way"), "it is answered at once");
+        assert_eq!(sessions.park(ID, "client", Moment::NEVER), Some("client"), "it gets a reply immediately");
         assert!(!sessions.take_reply(ID, true).known);
     }
 
@@ -309,23 +317,23 @@ mod tests {
     fn sessions_are_bounded_in_number_time_and_bytes() {
         let mut sessions = Sessions::<&str>::default();
         for n in 0..=SESSIONS_MAX as u128 {
-            sessions.touch(Moment::from_micros(u64::try_from(n).expect("small")), Uuid::from_u128(n));
+            sessions.touch(Moment::from_micros(u64::try_from(n).expect("small")), session(n));
         }
         assert!(matches!(sessions.evict(), Some(None)));
         assert!(sessions.evict().is_none());
-        assert!(!sessions.is_open(Uuid::from_u128(0)) && sessions.is_open(Uuid::from_u128(1)));
+        assert!(!sessions.is_open(session(0)) && sessions.is_open(session(1)));
 
         let mut sessions = open();
-        let other = Uuid::from_u128(2);
+        let other = session(2);
         sessions.touch(Moment::from_micros(1), other);
-        sessions.park(ID, "way", Moment::NEVER);
+        sessions.park(ID, "client", Moment::NEVER);
         let big = result("big", SESSION_BYTES_MAX / 4);
         for _ in 0..6 {
             sessions.add_result(other, big.clone());
         }
         assert!(sessions.bytes <= SESSION_BYTES_MAX);
         sessions.add_result(ID, big);
-        assert_eq!(sessions.evict().flatten().map(|evict| evict.reply_to), Some("way"));
+        assert_eq!(sessions.evict().flatten().map(|evict| evict.reply_to), Some("client"));
         assert!(sessions.evict().is_none());
         while sessions.expire(Moment::default() + SESSION_IDLE_MAX * 2).is_some() {}
         assert_eq!((sessions.bytes, sessions.len(), sessions.by_use.len()), (0, 0, 0));

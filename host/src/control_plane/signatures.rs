@@ -19,7 +19,7 @@ use crate::{
     task::{ModuleInfo, NewTask},
 };
 
-/// A task that a worker began or ceased to serve.
+/// A task that a worker started or stopped serving.
 #[derive(Clone, Debug)]
 pub struct TaskChange {
     name: Arc<str>,
@@ -84,7 +84,7 @@ impl ArgumentErrors {
 }
 
 impl Signatures {
-    /// Records changes in the order in which they happen. Quick: call it under the state's lock.
+    /// Records changes in the order in which they happen. Fast: call it under the state's lock.
     pub fn record(&self, changes: Vec<TaskChange>) {
         lock(&self.changes).extend(changes);
     }
@@ -95,17 +95,17 @@ impl Signatures {
         let changes = mem::take(&mut *lock(&self.changes));
         for TaskChange { name, schema, is_added } in changes {
             let versions = by_name.entry(name.clone()).or_default();
-            let known = versions.iter().position(|version| version.schema == schema);
-            match (known, is_added) {
-                (Some(known), true) => {
-                    versions[known].workers += 1;
+            let index = versions.iter().position(|version| version.schema == schema);
+            match (index, is_added) {
+                (Some(index), true) => {
+                    versions[index].workers += 1;
                     continue;
                 }
-                (Some(known), false) if versions[known].workers > 1 => {
-                    versions[known].workers -= 1;
+                (Some(index), false) if versions[index].workers > 1 => {
+                    versions[index].workers -= 1;
                     continue;
                 }
-                (Some(known), false) => drop(versions.remove(known)),
+                (Some(index), false) => drop(versions.remove(index)),
                 (None, true) => {
                     let signature = Arc::new(Signature::read(&name, &schema));
                     versions.push(SignatureVersion { schema, signature, workers: 1 });

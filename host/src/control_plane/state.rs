@@ -1,20 +1,20 @@
 //! Every transition of every task: the pure core of the control plane.
 //!
 //! [`State`] is synchronous and takes [`Now`]: it owns no sockets, clocks, threads or randomness, so that a
-//! simulation can drive it and one seed gives one history. `R` is where a reply goes; the state carries it and never
-//! uses it.
+//! simulation can drive it and one seed gives one history. `R` is the recipient of a reply; the state carries it and
+//! never uses it.
 //!
-//! [`State::apply`] is the one entrance: it runs a transition, dispatches the tasks that became runnable, and returns
-//! the [`Effect`]s, which the caller carries out after unlocking. Effects leave in no other way.
+//! [`State::apply`] is the only entry point: it runs a transition, dispatches the tasks that became runnable, and
+//! returns the [`Effect`]s, which the caller carries out after unlocking.
 //!
 //! One file for each subject: `clients` (requests of clients), `tasks` (submission), `queueing`, `completion` (ends),
-//! `requeue`, `schedules`, `grants`, `isolation` (tasks that run alone), `workers` (registration and loss), `work` (slots),
-//! `heartbeats`, `catalog`, `calls` (callbacks), `parked` (long polls), `events`, `unclaimed` (names that no worker
-//! has), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and `stats`
-//! only read.
+//! `requeue`, `schedules`, `grants`, `isolation` (tasks that run alone), `workers` (registration and loss), `work`
+//! (slots), `heartbeats`, `catalog`, `callbacks`, `parked` (long polls), `events`, `unserved` (names that no
+//! worker serves), `timers`. `record` is an unfinished task, `outbox` the effects, `limits` the bounds; `query` and
+//! `stats` only read.
 //!
 //! Invariants:
-//! - a task that was accepted ends exactly once, and its first recorded end stands;
+//! - a task that was accepted ends exactly once, and its first recorded end is final;
 //! - a task has at most one live lease, and an outcome counts only under a live lease;
 //! - no slot waits while a task waits that it could run, unless its worker is reserved for one that runs alone;
 //! - everything has a bound: see [`Limits`].
@@ -25,26 +25,24 @@ use std::{
     sync::Arc,
 };
 
-use lru::DefaultHasher;
-use uuid::Uuid;
-
 use super::{
     events::EventLog,
     metrics::Metrics,
     queue::{Queue, QueueKey},
     results::Results,
     schedules::Schedules,
-    sessions::Sessions,
+    sessions::{SessionId, Sessions},
     signatures::TaskChange,
-    worker_registry::WorkerRegistry,
+    worker_registry::{WorkerKey, WorkerRegistry},
 };
 use crate::{
     clock::{Moment, Now, Timestamp},
     protocol::{LeaseId, Refusal, RefusalCode, Reply, WorkerReply},
     task::TaskId,
 };
+use lru::DefaultHasher;
 
-mod calls;
+mod callbacks;
 mod catalog;
 mod clients;
 mod completion;
@@ -63,7 +61,7 @@ mod schedules;
 mod stats;
 mod tasks;
 mod timers;
-mod unclaimed;
+mod unserved;
 mod work;
 mod workers;
 
@@ -73,9 +71,9 @@ pub use limits::{
     STALL_MIN, UNKNOWN_GRACE, WAITED_TASKS_MAX,
 };
 pub use outbox::{AnyReply, Callback, CallbackOutcome, Effect, Responder};
-use parked::{ParkId, Parked, WaitCondition};
+use parked::{Parked, ParkedId, WaitCondition};
 pub use query::TaskDetail;
-use record::{DueAt, Granted, LastFailure, Phase, RequeueCause, SubmitOutcome, TaskEnd, TaskRecord};
+use record::{DueAt, Granted, LastFailure, Phase, RequeueCause, SubmitOutcome, TaskOutcome, TaskRecord};
 pub use record::{LAST_FAILURE_MAX, TASK_SESSIONS_MAX};
 pub use stats::{Counts, Stats, TaskView};
 use timers::Timer;
@@ -91,37 +89,37 @@ pub struct State<R> {
     queue: Queue,
     leases: BTreeMap<LeaseId, Granted>,
     /// Workers that run one task alone, or finish what they have in order to do so.
-    reservations: BTreeMap<Uuid, TaskId>,
+    reservations: BTreeMap<WorkerKey, TaskId>,
     /// The tasks that each worker crash counted against, by the key of the registration.
-    crashes: VecDeque<(Uuid, Vec<TaskId>)>,
-    /// Tasks that wait until the wall clock shows their `eta`.
+    crashes: VecDeque<(WorkerKey, Vec<TaskId>)>,
+    /// Tasks that wait until the wall clock reaches their `eta`.
     etas: BTreeSet<(Timestamp, TaskId)>,
-    /// When the timer for the first of them is set.
+    /// Time of the timer for the first of them.
     eta_check: Moment,
-    /// Calls of names that no worker has, by name. They fail after `workers_expected_until`.
-    unclaimed: BTreeMap<Arc<str>, BTreeSet<TaskId>>,
-    /// When the timer for them is set.
-    unclaimed_check: Moment,
+    /// Tasks whose name no worker serves, by name. They fail after `workers_expected_until`.
+    unserved: BTreeMap<Arc<str>, BTreeSet<TaskId>>,
+    /// Time of the timer for them.
+    unserved_check: Moment,
     /// Until when workers are expected to connect, after the start and after each loss.
     workers_expected_until: Now,
     registry: WorkerRegistry<R>,
     results: Results,
-    /// When the timer for the oldest result is set.
-    expiry: Option<Moment>,
+    /// Time of the timer for the oldest result, if it is set.
+    result_expiry_timer: Option<Moment>,
     sessions: Sessions<R>,
     /// Whether the timer for the least recently used session is set.
     has_session_timer: bool,
     schedules: Schedules,
-    /// When the timer for the next schedule is set.
+    /// Time of the timer for the next schedule.
     next_schedule: Moment,
-    parked: BTreeMap<ParkId, Parked<R>>,
+    parked: BTreeMap<ParkedId, Parked<R>>,
     /// Number of tasks that parked requests wait for.
     waited_tasks: usize,
     timers: BTreeSet<(Moment, Timer)>,
     outbox: Vec<Effect<R>>,
     event_log: EventLog,
-    /// Parked requests that wait for an event, and the last event that such requests were answered with.
-    event_waiters: Vec<ParkId>,
+    /// Parked requests that wait for an event, and the last event that was sent to such requests.
+    event_waiters: Vec<ParkedId>,
     last_notified_event: u64,
     counts: Counts,
     metrics: Metrics,
@@ -129,17 +127,17 @@ pub struct State<R> {
     last_lease: u64,
     /// When the first worker registered: lease ids grow from here, so that those of an earlier control plane differ.
     lease_epoch: Timestamp,
-    last_park: ParkId,
+    last_parked_id: ParkedId,
     is_draining: bool,
     is_closed: bool,
     /// The worker id of the control plane itself.
     control_plane_id: String,
 }
 
-/// What a transition of the state led to.
+/// The outcome of a transition of the state.
 #[derive(Debug)]
 pub struct Applied<T, R> {
-    /// What the transition returned.
+    /// The return value of the transition.
     pub output: T,
     /// The effects, in order.
     pub effects: Vec<Effect<R>>,
@@ -161,11 +159,11 @@ impl<R: Responder> State<R> {
             crashes: VecDeque::new(),
             etas: BTreeSet::new(),
             eta_check: Moment::NEVER,
-            unclaimed: BTreeMap::new(),
-            unclaimed_check: Moment::NEVER,
+            unserved: BTreeMap::new(),
+            unserved_check: Moment::NEVER,
             workers_expected_until: Now::default(),
             registry: WorkerRegistry::default(),
-            expiry: None,
+            result_expiry_timer: None,
             sessions: Sessions::default(),
             has_session_timer: false,
             schedules: Schedules::default(),
@@ -182,17 +180,17 @@ impl<R: Responder> State<R> {
             last_position: 0,
             last_lease: 0,
             lease_epoch: Timestamp::default(),
-            last_park: 0,
+            last_parked_id: 0,
             is_draining: false,
             is_closed: false,
             control_plane_id: String::new(),
         }
     }
 
-    /// Runs one transition, and completes it: dispatches tasks that became runnable to slots that wait, answers
-    /// requests that wait for events, and returns the effects.
+    /// Runs one transition, and completes it: dispatches tasks that became runnable to slots that wait, replies
+    /// to requests that wait for events, and returns the effects.
     ///
-    /// Every change of the state goes through here. For one that only reads, this costs a few comparisons.
+    /// Every change of the state uses this. For one that only reads, it costs a few comparisons.
     pub fn apply<T>(&mut self, now: Now, transition: impl FnOnce(&mut Self) -> T) -> Applied<T, R> {
         let output = transition(self);
         // First, as it may free a worker that was reserved.
@@ -266,7 +264,7 @@ impl<R: Responder> State<R> {
         self.queue.ready() == 0 && self.leases.is_empty() && !self.queue.isolated().any(is_runnable)
     }
 
-    /// Answers every open request, as the control plane stops.
+    /// Replies to every open request, as the control plane is stopping.
     pub fn close_all(&mut self) {
         const MESSAGE: &str = "the control plane is stopping and has not finished this";
         let stopping = || Reply::Refused(Refusal::new(RefusalCode::Stopping, MESSAGE));
@@ -278,7 +276,7 @@ impl<R: Responder> State<R> {
         for reply_to in self.sessions.take_parked() {
             self.reply(reply_to, stopping());
         }
-        let slots: Vec<(Uuid, u32)> = self
+        let slots: Vec<(WorkerKey, u32)> = self
             .registry
             .iter()
             .flat_map(|(key, worker)| worker.slots.keys().map(move |number| (key, *number)))

@@ -1,8 +1,8 @@
-//! The registry of workers: which ones are connected, what they have loaded and what their slots do.
+//! The registry of workers: their connections, their catalogs and their slots.
 //!
-//! Only keeps data: [`super::state`] decides which worker gets what. Invariants: `served_names` counts, for each task
-//! name, the workers whose catalog has it, and how many of them are about to lose it; `idle` holds the workers that
-//! have a parked slot and are not reserved, the least loaded first.
+//! Only keeps data: [`super::state`] decides which worker gets which task. Invariants: `served_names` counts, for each
+//! task name, the workers whose catalog has it, and how many of them are about to lose it; `idle` holds the workers
+//! that have a parked slot and are not reserved, the least loaded first.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -28,11 +28,11 @@ pub use catalog::NameDiff;
 use catalog::{CatalogEntry, ServedName, catalog_bytes, catalog_names, is_loading, leaving};
 pub use worker::{Arrival, Mean, SlotRecord, WorkerRecord};
 
-/// Timeout after which a silent worker is lost.
-pub const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Timeout of a worker that sends nothing.
+pub const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a worker to reconnect after its connection was closed.
 pub const RECONNECT_GRACE: Duration = Duration::from_millis(500);
-/// Maximum number of names that are kept after their last worker went.
+/// Maximum number of names that are kept after their last worker was removed.
 const RECENT_NAMES_MAX: usize = 10_000;
 /// Maximum number of slots of a worker.
 pub const SLOTS_MAX: u32 = 4_096;
@@ -48,20 +48,24 @@ const CATALOG_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const ADDRESS_MAX: usize = 256;
 /// Maximum number of names that are compared with an unknown one, to suggest the nearest.
 const SUGGESTED_FROM_MAX: usize = 1_000;
-/// Time for which lost workers are shown.
-const LOST_SHOWN_FOR: Duration = Duration::from_mins(5);
-/// Maximum number of lost workers that are shown.
+/// Time for which lost workers are listed.
+const LOST_KEPT_FOR: Duration = Duration::from_mins(5);
+/// Maximum number of lost workers that are listed.
 const LOST_MAX: usize = 64;
+
+/// Key of a worker's registration, new at each registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerKey(pub Uuid);
 
 /// The connected workers.
 #[derive(Debug)]
 pub struct WorkerRegistry<R> {
-    workers: BTreeMap<Uuid, WorkerRecord<R>>,
+    workers: BTreeMap<WorkerKey, WorkerRecord<R>>,
     served_names: BTreeMap<Arc<str>, ServedName>,
-    /// Names that no worker serves any more, until when they may come back, and their policy.
+    /// Names that no worker serves any more, until when they may return, and their policy.
     recent_names: BTreeMap<Arc<str>, (Moment, Policy)>,
     /// Workers that have a parked slot and are not reserved, by load.
-    idle: BTreeSet<(usize, Uuid)>,
+    idle: BTreeSet<(usize, WorkerKey)>,
     /// Number of slots of all workers.
     slots: usize,
     /// Size of all catalogs, in bytes.
@@ -91,7 +95,7 @@ impl<R> Default for WorkerRegistry<R> {
 }
 
 impl<R> WorkerRegistry<R> {
-    /// Returns why a worker cannot register, if it cannot.
+    /// Returns the refusal of a registration, if it is refused.
     pub fn refusal(&self, registration: &Registration) -> Option<Refusal> {
         let Registration { worker_id, address, slots, modules, .. } = registration;
         let (code, message) = if let Err(invalid) = WorkerId::check(worker_id) {
@@ -111,8 +115,9 @@ impl<R> WorkerRegistry<R> {
         Some(Refusal::new(code, message))
     }
 
-    /// Returns why a catalog is refused, if it is. It replaces that of the worker `of`, or belongs to a new one.
-    pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<Uuid>) -> Option<Refusal> {
+    /// Returns the refusal of a catalog, if it is refused. It replaces that of the worker `of`, or belongs to a new
+    /// one.
+    pub fn refusal_of(&self, modules: &[ModuleInfo], of: Option<WorkerKey>) -> Option<Refusal> {
         let catalog = catalog_bytes(modules);
         let before = of.and_then(|key| self.workers.get(&key)).map_or(0, |worker| worker.catalog_bytes);
         let mut names = modules.iter().flat_map(|module| &module.tasks).map(|task| &task.name);
@@ -132,10 +137,10 @@ impl<R> WorkerRegistry<R> {
 
     /// Adds a worker. `peer` is none for the control plane's own. Returns the names that no worker served before.
     pub fn add(&mut self, now: Now, registration: Registration, peer: Option<Peer>) -> Vec<Arc<str>> {
-        let key = registration.worker;
+        let key = WorkerKey(registration.worker);
         let names = catalog_names(&registration.modules);
         let new = names.into_iter().filter_map(|(name, entry)| self.add_name(name, entry)).collect();
-        self.lost.retain(|(_, gone)| gone.id != registration.worker_id);
+        self.lost.retain(|(_, lost)| lost.id != registration.worker_id);
         self.slots += registration.slots as usize;
         self.changes.extend(TaskChange::of(&registration.modules, true));
         let worker = WorkerRecord::new(now, registration, peer);
@@ -145,9 +150,9 @@ impl<R> WorkerRegistry<R> {
         new
     }
 
-    /// Removes a worker, whose names may come back within `grace`. Returns it and the names that no worker serves any
+    /// Removes a worker, whose names may return within `grace`. Returns it and the names that no worker serves any
     /// more.
-    pub fn remove(&mut self, now: Now, key: Uuid, grace: Duration) -> Option<(WorkerRecord<R>, Vec<Arc<str>>)> {
+    pub fn remove(&mut self, now: Now, key: WorkerKey, grace: Duration) -> Option<(WorkerRecord<R>, Vec<Arc<str>>)> {
         let worker = self.workers.remove(&key)?;
         self.slots -= worker.size as usize;
         self.changes.extend(TaskChange::of(&worker.modules, false));
@@ -155,20 +160,20 @@ impl<R> WorkerRegistry<R> {
         if let Some(idle_rank) = worker.idle_rank() {
             self.idle.remove(&(idle_rank, key));
         }
-        let mut gone = Vec::new();
+        let mut unserved = Vec::new();
         self.recent_names.retain(|_, (until, _)| *until > now.mono);
         for name in worker.names.keys() {
             let Some(policy) = self.remove_name(name, worker.leaving.contains(name)) else { continue };
-            gone.push(name.clone());
+            unserved.push(name.clone());
             if self.recent_names.len() < RECENT_NAMES_MAX {
                 self.recent_names.insert(name.clone(), (now.mono + grace, policy));
             }
         }
-        Some((worker, gone))
+        Some((worker, unserved))
     }
 
-    /// Replaces the catalog of a worker. A name that is removed this way is not expected to come back.
-    pub fn change(&mut self, key: Uuid, modules: Vec<ModuleInfo>) -> NameDiff {
+    /// Replaces the catalog of a worker. A name that is removed this way is not expected to return.
+    pub fn change(&mut self, key: WorkerKey, modules: Vec<ModuleInfo>) -> NameDiff {
         let Some(worker) = self.workers.get_mut(&key) else { return NameDiff::default() };
         let entries = catalog_names(&modules);
         let kept = |name: &Arc<str>| worker.names.get(name).copied().unwrap_or_default();
@@ -219,18 +224,18 @@ impl<R> WorkerRegistry<R> {
         if served.workers > 0 { None } else { self.served_names.remove(name).map(|served| served.policy) }
     }
 
-    /// Keeps a lost worker for a while, to show it.
-    pub fn remember_lost(&mut self, now: Now, worker: &WorkerRecord<R>) {
+    /// Keeps a lost worker for a while, to list it.
+    pub fn keep_lost(&mut self, now: Now, worker: &WorkerRecord<R>) {
         let info = WorkerInfo { load: 0, ..worker.info(WorkerStatus::Lost) };
         self.lost.push_back((now.mono, info));
-        let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= LOST_SHOWN_FOR;
+        let is_old = |(at, _): &(Moment, WorkerInfo)| now.mono.since(*at) >= LOST_KEPT_FOR;
         while self.lost.len() > LOST_MAX || self.lost.front().is_some_and(is_old) {
             self.lost.pop_front();
         }
     }
 
     /// Reserves a worker for one task that runs alone there, or ends the reservation.
-    pub fn set_reserved(&mut self, key: Uuid, reserved: bool) {
+    pub fn set_reserved(&mut self, key: WorkerKey, reserved: bool) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         let before = worker.idle_rank();
         worker.reserved = reserved;
@@ -239,7 +244,7 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Updates `idle` when the load of a worker changes.
-    fn move_idle(&mut self, key: Uuid, before: Option<usize>, after: Option<usize>) {
+    fn move_idle(&mut self, key: WorkerKey, before: Option<usize>, after: Option<usize>) {
         if before != after {
             self.has_new_slots |= after.is_some();
             self.idle.extend(after.map(|idle_rank| (idle_rank, key)));
@@ -253,7 +258,7 @@ impl<R> WorkerRegistry<R> {
     /// does not have.
     pub fn change_slot<T>(
         &mut self,
-        key: Uuid,
+        key: WorkerKey,
         number: u32,
         change: impl FnOnce(&mut SlotRecord<R>) -> T,
     ) -> Option<T> {
@@ -274,34 +279,34 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Iterates over the workers with a slot that waits, the least loaded first.
-    pub fn idle(&self) -> impl Iterator<Item = (Uuid, &WorkerRecord<R>)> {
+    pub fn idle(&self) -> impl Iterator<Item = (WorkerKey, &WorkerRecord<R>)> {
         self.idle.iter().filter_map(|(_, key)| Some((*key, self.workers.get(key)?)))
     }
 
     /// Returns a worker by its key.
-    pub fn get(&self, key: Uuid) -> Option<&WorkerRecord<R>> {
+    pub fn get(&self, key: WorkerKey) -> Option<&WorkerRecord<R>> {
         self.workers.get(&key)
     }
 
     /// Returns a worker by its key, to change it.
-    pub fn get_mut(&mut self, key: Uuid) -> Option<&mut WorkerRecord<R>> {
+    pub fn get_mut(&mut self, key: WorkerKey) -> Option<&mut WorkerRecord<R>> {
         self.workers.get_mut(&key)
     }
 
     /// Iterates over all workers, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &WorkerRecord<R>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (WorkerKey, &WorkerRecord<R>)> {
         self.workers.iter().map(|(key, worker)| (*key, worker))
     }
 
     /// Iterates over all workers, by key, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Uuid, &mut WorkerRecord<R>)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (WorkerKey, &mut WorkerRecord<R>)> {
         self.workers.iter_mut().map(|(key, worker)| (*key, worker))
     }
 
     /// Returns the name as tasks share it, and its module's policy, if a worker accepts new tasks of it, or did until
     /// recently.
     pub fn served(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
-        if self.is_leaving(name) { None } else { self.known(now, name) }
+        if self.is_leaving(name) { None } else { self.served_or_recent(now, name) }
     }
 
     /// Whether a worker loads modules, whose names are not known yet.
@@ -315,14 +320,14 @@ impl<R> WorkerRegistry<R> {
     }
 
     /// Whether a worker other than this one serves a name, is connected and does not drain.
-    pub fn has_other(&self, key: Uuid, name: &str) -> bool {
+    pub fn has_other(&self, key: WorkerKey, name: &str) -> bool {
         let stays = |worker: &WorkerRecord<R>| !worker.draining && worker.disconnected.is_none();
         self.served_names.get(name).is_some_and(|served| served.workers > 1)
             && self.workers.iter().any(|(other, worker)| *other != key && stays(worker) && worker.can_run(name))
     }
 
     /// As [`WorkerRegistry::served`], also for names of which workers run only tasks that were submitted before.
-    pub fn known(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
+    pub fn served_or_recent(&self, now: Moment, name: &str) -> Option<(&Arc<str>, &Policy)> {
         let served = self.served_names.get_key_value(name).map(|(name, served)| (name, &served.policy));
         served.or_else(|| {
             let (name, (until, policy)) = self.recent_names.get_key_value(name)?;
@@ -343,7 +348,7 @@ impl<R> WorkerRegistry<R> {
 
     /// Returns the tasks that were added and removed since the last call.
     pub fn take_changes(&mut self) -> Vec<TaskChange> {
-        std::mem::take(&mut self.changes)
+        mem::take(&mut self.changes)
     }
 
     /// Number of slots of all workers.
@@ -353,7 +358,7 @@ impl<R> WorkerRegistry<R> {
 
     /// Iterates over the workers that were lost recently.
     pub fn lost(&self, now: Moment) -> impl Iterator<Item = &WorkerInfo> {
-        let recent = self.lost.iter().filter(move |(at, _)| now.since(*at) < LOST_SHOWN_FOR);
+        let recent = self.lost.iter().filter(move |(at, _)| now.since(*at) < LOST_KEPT_FOR);
         recent.map(|(_, info)| info)
     }
 

@@ -1,6 +1,6 @@
 //! The callback message, sent when a task has ended.
 //!
-//! Always JSON, so that every listener can read it. It is not answered.
+//! Always JSON, so that every listener can read it. It has no reply.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,17 +23,17 @@ pub struct CallbackMessage {
     pub task_id: TaskId,
     /// Success, failure or cancelled.
     pub status: TaskStatus,
-    /// What the task returned, if it succeeded.
+    /// The return value of the task, if it succeeded.
     pub result: Option<Json>,
-    /// Its error, for people.
+    /// Its error, human-readable.
     pub error: Option<String>,
-    /// When its last attempt began; none if there was no attempt.
+    /// When its last attempt started; none if there was no attempt.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
     /// Data of its submitter.
     pub callback_data: Option<Json>,
-    /// Its error, for programs. None if a client of the Python original submitted it.
+    /// The kind of its error, machine-readable. None if a client of the Python original submitted it.
     pub error_kind: Option<ErrorKind>,
     /// The worker that ran the last attempt.
     pub worker_id: Option<String>,
@@ -41,8 +41,8 @@ pub struct CallbackMessage {
     pub attempts: u32,
 }
 
-/// A message as it is read. JSON cannot tell a task that returned null from one that returned
-/// nothing; its status can.
+/// A message as it is deserialized. JSON does not distinguish a task that returned null from one without a
+/// result; the status does.
 #[derive(Deserialize)]
 struct Read {
     task_id: TaskId,
@@ -132,7 +132,7 @@ fn write_with<T: Serialize>(
         callback_data: info.data.as_ref(),
         more,
     };
-    serde_json::to_vec(&written).expect("its keys are text")
+    serde_json::to_vec(&written).expect("its keys are strings")
 }
 
 #[cfg(test)]

@@ -16,27 +16,27 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// Handshake and probe. Answered with [`Reply::Welcome`].
+    /// Handshake and probe. Its reply is [`Reply::Welcome`].
     Hello,
-    /// Submits tasks. Answered with [`Reply::Submitted`].
+    /// Submits tasks. Its reply is [`Reply::Submitted`].
     Submit(Submit),
-    /// Collects the results of a session. Answered with [`Reply::Collected`].
+    /// Collects the results of a session. Its reply is [`Reply::Collected`].
     Collect(Collect),
-    /// Looks up tasks. Answered with [`Reply::Found`].
+    /// Looks up tasks. Its reply is [`Reply::Found`].
     Lookup(Lookup),
-    /// Cancels tasks. Answered with [`Reply::Cancelled`].
+    /// Cancels tasks. Its reply is [`Reply::Cancelled`].
     Cancel(#[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")] Vec<TaskId>),
-    /// Lists workers and their modules. Answered with [`Reply::Workers`].
+    /// Lists workers and their modules. Its reply is [`Reply::Workers`].
     Workers,
-    /// Reads the reports of a task. Answered with [`Reply::Reports`].
+    /// Reads the reports of a task. Its reply is [`Reply::Reports`].
     Follow(Follow),
-    /// Lists tasks. Answered with [`Reply::Tasks`].
+    /// Lists tasks. Its reply is [`Reply::Tasks`].
     Tasks(TaskQuery),
-    /// Reads events. Answered with [`Reply::Events`].
+    /// Reads events. Its reply is [`Reply::Events`].
     Events(EventQuery),
-    /// Lists or changes schedules. Answered with [`Reply::Schedules`].
+    /// Lists or changes schedules. Its reply is [`Reply::Schedules`].
     Schedule(ScheduleRequest),
-    /// Reads everything that is known of a task. Answered with [`Reply::Described`].
+    /// Reads the details of a task. Its reply is [`Reply::Described`].
     Describe(TaskId),
 }
 
@@ -46,19 +46,19 @@ pub struct Submit {
     /// At most [`FRAME_ITEMS_MAX`] tasks.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub tasks: Vec<NewTask>,
-    /// How the submitter learns that they have ended.
+    /// Notification of the submitter when they have ended.
     pub notify: Notify,
 }
 
-/// How a submitter learns that its tasks have ended.
+/// Notification of a submitter when its tasks have ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Notify {
-    /// It looks them up.
+    /// None: it looks them up.
     No,
-    /// By the answer to this request, which stays open until the task ends, for at most [`WAIT_MAX`](super::WAIT_MAX).
+    /// The reply to this request, which stays open until the task ends, for at most [`WAIT_MAX`](super::WAIT_MAX).
     Answer,
-    /// By [`Collect`] under this session.
+    /// The reply to [`Collect`] under this session.
     Session(Uuid),
 }
 
@@ -67,7 +67,7 @@ pub enum Notify {
 pub struct Collect {
     /// The session, chosen by the client.
     pub session: Uuid,
-    /// Number of the request in its session, from 1. The next number confirms the last answer.
+    /// Number of the request in its session, from 1. The next number confirms the last reply.
     pub sequence: u64,
     /// Maximum wait for the first result, in milliseconds.
     pub wait_ms: u32,
@@ -98,34 +98,34 @@ pub struct Follow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
-    /// Answers [`Request::Hello`].
+    /// Reply to [`Request::Hello`].
     Welcome(Welcome),
-    /// Answers [`Request::Submit`], one for each task, in their order.
+    /// Reply to [`Request::Submit`], one for each task, in their order.
     Submitted(Vec<Submitted>),
-    /// Answers [`Request::Collect`].
+    /// Reply to [`Request::Collect`].
     Collected(Collected),
-    /// Answers [`Request::Lookup`], one for each id, in order, as many as fit: at least one.
+    /// Reply to [`Request::Lookup`], one for each id, in order, as many as fit: at least one.
     Found(Vec<Found>),
-    /// Answers [`Request::Cancel`]: whether each task was cancelled by it, in order.
+    /// Reply to [`Request::Cancel`]: whether each task was cancelled by it, in order.
     Cancelled(Vec<bool>),
-    /// Answers [`Request::Workers`].
+    /// Reply to [`Request::Workers`].
     Workers(Vec<WorkerInfo>),
-    /// Answers [`Request::Follow`].
+    /// Reply to [`Request::Follow`].
     Reports(Reports),
-    /// Answers [`Request::Tasks`].
+    /// Reply to [`Request::Tasks`].
     Tasks(TaskPage),
-    /// Answers [`Request::Events`].
+    /// Reply to [`Request::Events`].
     Events(Events),
-    /// Answers [`Request::Schedule`].
+    /// Reply to [`Request::Schedule`].
     Schedules(Vec<ScheduleInfo>),
     /// The request was not understood or not allowed.
     Refused(Refusal),
-    /// Answers [`Request::Describe`]; none if the task is not known. Arguments that do not fit into a frame
-    /// beside the result are null.
+    /// Reply to [`Request::Describe`]; none if the task is not known. Arguments that do not fit into a frame
+    /// in addition to the result are null.
     Described(Option<Box<Task>>),
 }
 
-/// The control plane's answer to the handshake.
+/// The control plane's reply to the handshake.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {
     /// Its worker id.
@@ -190,18 +190,18 @@ pub enum Found {
 pub struct Reports {
     /// The reports, oldest first.
     pub reports: Vec<Report>,
-    /// The number of the last of them: the `after` to ask with next.
+    /// The number of the last of them: the `after` of the next request.
     pub last: u64,
     /// The task; ended only when no reports are left.
     pub task: Found,
 }
 
-/// A worker as the control plane knows it.
+/// A worker of the control plane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerInfo {
     /// Its worker id.
     pub id: String,
-    /// The address that is shown for it.
+    /// The address that is displayed for it.
     pub address: String,
     /// Its status.
     pub status: WorkerStatus,
@@ -224,9 +224,9 @@ pub struct WorkerInfo {
 open_enum! {
     /// Status of a worker.
     pub enum WorkerStatus: "worker status" {
-        /// It takes work.
+        /// It accepts work.
         Active = "active",
-        /// It finishes its tasks and takes no more.
+        /// It finishes its tasks and accepts no more.
         Draining = "draining",
         /// It was lost a short while ago.
         Lost = "lost",

@@ -14,15 +14,15 @@ pub const POSTCARD: u8 = 0x01;
 /// The first byte of a Python pickle.
 pub const PICKLE: u8 = 0x80;
 
-/// Why bytes cannot be read as a message.
+/// Error of a message that cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// There are none.
+    /// There are no bytes.
     #[error("the message is empty")]
     Empty,
     /// A Python pickle.
     #[error(
-        "this is a Python pickle, and unpickling runs whatever code it names: use SerializationFormat JSON, or postcard"
+        "this is a Python pickle, and unpickling runs any code that it names: use SerializationFormat JSON, or postcard"
     )]
     Pickle,
     /// Neither JSON nor postcard.
@@ -38,7 +38,7 @@ pub enum Unreadable {
     #[error("cannot read the message: {0} bytes follow its end, in postcard of protocol version {VERSION}")]
     Trailing(usize),
     /// Invalid postcard, or postcard of another message.
-    #[error("cannot read the message: {}", explain(.0))]
+    #[error("cannot read the message: {}", describe(.0))]
     Postcard(#[from] postcard::Error),
 }
 
@@ -55,8 +55,8 @@ impl From<Unreadable> for Refusal {
     }
 }
 
-/// Explains an error of postcard, which does not keep our messages.
-fn explain(error: &postcard::Error) -> String {
+/// Describes an error of postcard, which does not keep our messages.
+fn describe(error: &postcard::Error) -> String {
     match error {
         postcard::Error::SerdeDeCustom => "a value in it is not allowed: an id, a name of a choice, a document that \
             is not JSON, a span of time, or a list that is too long"
@@ -120,7 +120,7 @@ pub fn encode<T: Serialize>(format: SerializationFormat, message: &T) -> Vec<u8>
 /// Decodes a message.
 ///
 /// # Errors
-/// [`Unreadable`]: answer with it as a [`Refusal`].
+/// [`Unreadable`]: reply with it as a [`Refusal`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     match form(bytes)? {
         SerializationFormat::Postcard => match postcard::take_from_bytes(&bytes[1..])? {
@@ -135,7 +135,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     }
 }
 
-/// The version of a JSON message, if it is not ours.
+/// Returns the version of a JSON message, if it is not ours.
 fn version_of(bytes: &[u8]) -> Option<u32> {
     let envelope = serde_json::from_slice::<Incoming<serde::de::IgnoredAny>>(bytes).ok()?;
     (envelope.v != VERSION).then_some(envelope.v)

@@ -33,10 +33,10 @@ pub use worker::{
 pub const VERSION: u32 = 1;
 /// Maximum time that a request stays open.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
-/// Maximum time that a subworker's request for work stays open. Each answer shows the slot that its
+/// Maximum time that a subworker's request for work stays open. Each reply confirms to the slot that its
 /// connection works.
 pub const WORK_WAIT: Duration = Duration::from_secs(3);
-/// Maximum time that a request for work with outcomes stays open: the answer confirms them.
+/// Maximum time that a request for work with outcomes stays open: the reply confirms them.
 pub const CONFIRM_WAIT: Duration = Duration::from_secs(1);
 /// Maximum time that a heartbeat stays open.
 pub const BEAT_WAIT: Duration = Duration::from_secs(1);

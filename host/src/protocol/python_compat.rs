@@ -1,8 +1,8 @@
 //! The protocol of the Python original, for its unmodified clients 0.1.1 and 0.3.0.
 //!
 //! Translates between its messages and ours; its terms appear nowhere else. `{"id", "name", "args", …}` on
-//! a priority's address is a submission, answered when the task has ended; `{"task_id"}` and
-//! `{"action": …}` query and cancel. The original does not answer a message that it cannot read; we answer
+//! a priority's address is a submission, whose reply is sent when the task has ended; `{"task_id"}` and
+//! `{"action": …}` query and cancel. The original does not reply to a message that it cannot read; we reply
 //! with a failure.
 
 use std::{borrow::Cow, time::Duration};
@@ -31,9 +31,9 @@ const BATCH_MAX: usize = 10_000;
 /// A request of the original's client.
 #[derive(Debug)]
 pub enum Call {
-    /// Submit a task, and answer when it has ended.
+    /// Submit a task, and reply when it has ended.
     Submit(Box<NewTask>),
-    /// Submit tasks, and answer at once. Tasks that cannot run come with the reason.
+    /// Submit tasks, and reply immediately. Tasks that cannot run come with the reason.
     Batch(Vec<(NewTask, Option<String>)>),
     /// Query the result of a task.
     Query(String),
@@ -46,11 +46,11 @@ pub enum Call {
 pub struct Malformed {
     /// The task id in it, if there is one.
     pub id: Option<String>,
-    /// Why it cannot be read.
-    pub why: String,
+    /// The parse error.
+    pub message: String,
 }
 
-/// A task as the original writes it. What is left out takes the original's default.
+/// A task as the original writes it. Missing fields have the original's default.
 #[derive(Deserialize)]
 struct Submission {
     #[serde(default)]
@@ -89,8 +89,8 @@ impl Submission {
             let span = Duration::try_from_secs_f64(seconds?).ok()?;
             Some(span.min(DURATION_MAX))
         };
-        // Without an offset both are what the client's clock shows, which may be in another time zone: how
-        // far apart they are is the same everywhere.
+        // Without an offset both are local times of the client, which may be in another time zone: their
+        // difference is the same everywhere.
         let countdown = self.eta.zip(self.created_at).and_then(|(eta, created_at)| eta.since_shown(created_at));
         NewTask {
             id: self.id.unwrap_or_default(),
@@ -199,11 +199,11 @@ fn finite(bytes: &[u8]) -> (Cow<'_, [u8]>, Vec<usize>) {
     (readable, found)
 }
 
-/// Reads a message that came in on a priority's address, or on the management address.
+/// Reads a message that arrived on a priority's address, or on the management address.
 ///
 /// # Errors
-/// [`Malformed`], to be answered with [`failure`] on a priority's address and with [`error`] on the
-/// management address.
+/// [`Malformed`]: reply with [`failure`] on a priority's address and with [`error`] on the management
+/// address.
 pub fn read(bytes: &[u8], lane: Option<TaskPriority>) -> Result<Call, Malformed> {
     let malformed = |error: &serde_json::Error| malformed(bytes, error);
     let kind: Kind = match serde_json::from_slice(bytes) {
@@ -214,7 +214,7 @@ pub fn read(bytes: &[u8], lane: Option<TaskPriority>) -> Result<Call, Malformed>
         },
     };
     if kind.task_id.as_ref().is_some_and(|id| id.len() > TASK_ID_MAX) {
-        return Err(Malformed { id: None, why: format!("a task id is text of 1 to {TASK_ID_MAX} bytes") });
+        return Err(Malformed { id: None, message: format!("a task id is text of 1 to {TASK_ID_MAX} bytes") });
     }
     match (kind.action.as_deref(), kind.task_id) {
         (Some(BATCH), _) => Ok(Call::Batch(batch_of(bytes).map_err(|error| malformed(&error))?)),
@@ -225,26 +225,26 @@ pub fn read(bytes: &[u8], lane: Option<TaskPriority>) -> Result<Call, Malformed>
             Ok(Call::Submit(Box::new(task.into_task(lane))))
         }
         (None | Some("query" | "cancel"), None) if lane.is_none() => {
-            Err(Malformed { id: None, why: "Missing task_id".into() })
+            Err(Malformed { id: None, message: "Missing task_id".into() })
         }
-        (None | Some("query" | "cancel"), None) => Err(Malformed { id: id_in(bytes), why: "Missing name".into() }),
+        (None | Some("query" | "cancel"), None) => Err(Malformed { id: id_in(bytes), message: "Missing name".into() }),
         (Some(other), _) => {
-            let why = format!("unknown action '{other:.64}': known are batch_submit, query and cancel");
-            Err(Malformed { id: None, why })
+            let message = format!("unknown action '{other:.64}': use batch_submit, query or cancel");
+            Err(Malformed { id: None, message })
         }
     }
 }
 
 fn malformed(bytes: &[u8], error: &serde_json::Error) -> Malformed {
     let not_a_number = std::str::from_utf8(bytes).map(Json::parse);
-    let why = match not_a_number {
-        Ok(Err(why @ NotJson::NotANumber)) => why.to_string(),
+    let message = match not_a_number {
+        Ok(Err(error @ NotJson::NotANumber)) => error.to_string(),
         _ => format!("cannot read the message: {error}"),
     };
-    Malformed { id: id_in(bytes), why }
+    Malformed { id: id_in(bytes), message }
 }
 
-/// The task id in a message that is not JSON, such as one with a NaN in it.
+/// Returns the task id in a message that is not JSON, such as one with a NaN in it.
 fn id_in(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     let (_, after) = text.split_once("\"id\"")?;
@@ -279,7 +279,7 @@ impl<'a> OriginalResult<'a> {
     }
 }
 
-/// The original's name of a status.
+/// Returns the original's name of a status.
 fn status(status: &TaskStatus) -> &str {
     match status {
         TaskStatus::Started => "running",
@@ -287,7 +287,7 @@ fn status(status: &TaskStatus) -> &str {
     }
 }
 
-/// Local time without an offset, as the original writes it: with a space before the hour in answers,
+/// Local time without an offset, as the original writes it: with a space before the hour in replies,
 /// and with a `T` in callbacks.
 pub(super) fn local(time: Timestamp, separator: char) -> String {
     let instant = jiff::Timestamp::from_microsecond(time.micros()).unwrap_or_default();
@@ -295,13 +295,13 @@ pub(super) fn local(time: Timestamp, separator: char) -> String {
     zoned.strftime(&format!("%Y-%m-%d{separator}%H:%M:%S.%6f")).to_string()
 }
 
-/// Answers a submission whose task has ended.
+/// Returns the reply to a submission whose task has ended.
 pub fn ended(ended: &TaskResult, callback: Option<&CallbackInfo>) -> Vec<u8> {
     let id = ended.task_id.to_string();
     write(&OriginalResult::new(&id, ended, callback))
 }
 
-/// Answers a submission that was refused or could not be read.
+/// Returns the reply to a submission that was refused or could not be read.
 pub fn failure(id: &str, why: &str) -> Vec<u8> {
     write(&OriginalResult {
         task_id: id,
@@ -314,28 +314,28 @@ pub fn failure(id: &str, why: &str) -> Vec<u8> {
     })
 }
 
-/// Answers a batch.
-pub fn batch(ids: &[TaskId], taken: &[Submitted]) -> Vec<u8> {
+/// Returns the reply to a batch.
+pub fn batch(ids: &[TaskId], submitted: &[Submitted]) -> Vec<u8> {
     #[derive(Serialize)]
-    struct BatchAnswer<'a> {
+    struct BatchReply<'a> {
         batch_accepted: bool,
         task_ids: Vec<&'a TaskId>,
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<&'a str>,
     }
-    let refused = |taken: &Submitted| matches!(taken, Submitted::Refused(_));
-    let accepted = ids.iter().zip(taken).filter(|(_, taken)| !refused(taken)).map(|(id, _)| id);
-    let error = taken.iter().find_map(|taken| match taken {
+    let refused = |submitted: &Submitted| matches!(submitted, Submitted::Refused(_));
+    let accepted = ids.iter().zip(submitted).filter(|(_, submitted)| !refused(submitted)).map(|(id, _)| id);
+    let error = submitted.iter().find_map(|submitted| match submitted {
         Submitted::Refused(refusal) => Some(refusal.message.as_str()),
         Submitted::Accepted | Submitted::Ended(_) => None,
     });
-    write(&BatchAnswer { batch_accepted: error.is_none(), task_ids: accepted.collect(), error })
+    write(&BatchReply { batch_accepted: error.is_none(), task_ids: accepted.collect(), error })
 }
 
-/// Answers a query. Like the original, it knows ended tasks only.
+/// Returns the reply to a query. Like the original's, it only has ended tasks.
 pub fn query(id: &str, found: &Found) -> Vec<u8> {
     #[derive(Serialize)]
-    struct QueryAnswer<'a> {
+    struct QueryReply<'a> {
         found: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         result: Option<OriginalResult<'a>>,
@@ -344,35 +344,35 @@ pub fn query(id: &str, found: &Found) -> Vec<u8> {
     }
     write(&match found {
         Found::Ended(ended) => {
-            QueryAnswer { found: true, result: Some(OriginalResult::new(id, ended, None)), error: None }
+            QueryReply { found: true, result: Some(OriginalResult::new(id, ended, None)), error: None }
         }
         Found::Live(_) | Found::Unknown => {
-            QueryAnswer { found: false, result: None, error: Some(format!("Task {id} not found in cache or expired")) }
+            QueryReply { found: false, result: None, error: Some(format!("Task {id} not found in cache or expired")) }
         }
     })
 }
 
-/// Answers a cancel.
+/// Returns the reply to a cancel.
 pub fn cancel(id: &str, cancelled: bool) -> Vec<u8> {
     #[derive(Serialize)]
-    struct CancelAnswer<'a> {
+    struct CancelReply<'a> {
         cancelled: bool,
         task_id: &'a str,
     }
-    write(&CancelAnswer { cancelled, task_id: id })
+    write(&CancelReply { cancelled, task_id: id })
 }
 
-/// Answers any other request that failed.
+/// Returns the reply to any other request that failed.
 pub fn error(why: &str) -> Vec<u8> {
     #[derive(Serialize)]
-    struct ErrorAnswer<'a> {
+    struct ErrorReply<'a> {
         error: &'a str,
     }
-    write(&ErrorAnswer { error: why })
+    write(&ErrorReply { error: why })
 }
 
-fn write(answer: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(answer).expect("answers have no maps with odd keys")
+fn write(reply: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(reply).expect("replies have no maps with odd keys")
 }
 
 #[cfg(test)]
@@ -382,7 +382,7 @@ mod tests {
     const CAPTURED: &str = r#"{"id": "8f6b8253-4446-40d6-b65a-6b320883fdcf", "name": "add", "args": [5, 3], "kwargs": {}, "priority": "normal", "created_at": "2026-11-24 05:37:30.601531", "started_at": null, "completed_at": null, "status": "pending", "result": null, "error": null, "callback": null, "retry_count": 0, "max_retries": 0, "retry_delay": 60.0, "retry_backoff": 2.0, "retry_backoff_max": 3600.0, "timeout": null, "eta": null, "assigned_worker": null}"#;
 
     #[test]
-    fn a_captured_submission_is_read_and_its_defaults_leave_room_for_the_module() {
+    fn the_defaults_of_a_captured_submission_do_not_override_the_module() {
         let Ok(Call::Submit(task)) = read(CAPTURED.as_bytes(), Some(TaskPriority::High)) else {
             panic!("a submission")
         };
@@ -391,15 +391,15 @@ mod tests {
     }
 
     #[test]
-    fn queries_and_cancels_are_told_apart() {
+    fn queries_and_cancels_are_distinguished() {
         assert!(matches!(read(br#"{"task_id": "x"}"#, None), Ok(Call::Query(id)) if id == "x"));
         assert!(matches!(read(br#"{"action": "cancel", "task_id": "x"}"#, None), Ok(Call::Cancel(id)) if id == "x"));
-        assert!(matches!(read(b"{}", None), Err(Malformed { why, .. }) if why == "Missing task_id"));
+        assert!(matches!(read(b"{}", None), Err(Malformed { message, .. }) if message == "Missing task_id"));
     }
 
     #[test]
     fn a_countdown_is_the_same_in_every_time_zone() {
-        // Both are what a clock somewhere shows; the difference is what was meant.
+        // Both are local times of an unknown zone; only the difference counts.
         for (eta, created_at, countdown) in [
             ("2026-11-24 05:38:30.601531", "2026-11-24 05:37:30.601531", 60.0),
             ("2031-01-01T00:00:05", "2031-01-01 00:00:00", 5.0),
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn each_task_of_a_batch_is_read_for_itself() {
+    fn each_task_of_a_batch_is_read_separately() {
         let message = br#"{"action": "batch_submit", "tasks": [
             {"id": "a", "name": "add", "args": [1, "NaN \" Infinity"]},
             {"id": "b", "name": "add", "args": [NaN, 1]},
@@ -447,7 +447,9 @@ mod tests {
     #[test]
     fn a_message_with_nan_is_refused_by_name_and_under_its_id() {
         let message = CAPTURED.replace("[5, 3]", "[NaN]");
-        let Err(Malformed { id, why }) = read(message.as_bytes(), Some(TaskPriority::Low)) else { panic!("no NaN") };
+        let Err(Malformed { id, message: why }) = read(message.as_bytes(), Some(TaskPriority::Low)) else {
+            panic!("a refusal")
+        };
         assert_eq!(id.as_deref(), Some("8f6b8253-4446-40d6-b65a-6b320883fdcf"));
         assert!(why.contains("NaN"), "{why}");
     }

@@ -21,7 +21,7 @@ pub struct TaskQuery {
     pub name: Option<String>,
     /// The worker that runs or ran them.
     pub worker_id: Option<String>,
-    /// Only tasks that were submitted, began or ended at this moment or later.
+    /// Only tasks that were submitted, started or ended at this time or later.
     pub since: Option<Timestamp>,
     /// Number of matching tasks to skip.
     pub offset: u64,
@@ -30,11 +30,11 @@ pub struct TaskQuery {
 }
 
 impl TaskQuery {
-    /// Whether a task matches. `changed_at` is when it ended, else began, else was submitted.
+    /// Whether a task matches. `changed_at` is when it ended, else started, else was submitted.
     pub(crate) fn matches(&self, status: TaskStatus, name: &str, worker: Option<&str>, changed_at: Timestamp) -> bool {
         (self.statuses.is_empty() || self.statuses.contains(&status))
-            && self.name.as_deref().is_none_or(|asked| *asked == *name)
-            && self.worker_id.as_deref().is_none_or(|asked| worker == Some(asked))
+            && self.name.as_deref().is_none_or(|required| *required == *name)
+            && self.worker_id.as_deref().is_none_or(|required| worker == Some(required))
             && self.since.is_none_or(|since| changed_at >= since)
     }
 }
@@ -64,7 +64,7 @@ pub struct TaskSummary {
     pub priority: TaskPriority,
     /// When it was submitted.
     pub created_at: Timestamp,
-    /// When its last attempt began.
+    /// When its last attempt started.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
@@ -74,7 +74,7 @@ pub struct TaskSummary {
     pub attempt: u32,
     /// First line of its error, or of that of its last attempt.
     pub error: Option<String>,
-    /// When its next attempt is due, while it waits for that moment.
+    /// When its next attempt is due, while it waits for that time.
     pub due_at: Option<Timestamp>,
 }
 
@@ -92,11 +92,11 @@ pub struct EventQuery {
 pub struct Events {
     /// Events, the oldest first.
     pub events: Vec<Event>,
-    /// The number of the last of them: the `after` to ask with next.
+    /// The number of the last of them: the `after` of the next query.
     pub last: u64,
     /// Number of requested events that are no longer kept.
     pub missed: u64,
-    /// When event 1 happened. It differs between control planes.
+    /// Time of event 1. It differs between control planes.
     pub began: Option<Timestamp>,
 }
 
@@ -105,7 +105,7 @@ pub struct Events {
 pub struct Event {
     /// Number of the event at its control plane, from 1.
     pub number: u64,
-    /// When it happened.
+    /// Its time.
     pub at: Timestamp,
     /// Its kind.
     pub kind: EventKind,
@@ -119,7 +119,7 @@ pub struct Event {
     pub worker_id: Option<Arc<str>>,
     /// The attempt, 0 if there is none.
     pub attempt: u32,
-    /// Details for people: an error, a module, an address.
+    /// Human-readable details: an error, a module, an address.
     pub detail: Option<Box<str>>,
 }
 
@@ -130,7 +130,7 @@ open_enum! {
         TaskQueued = "task.queued",
         /// A task waits for its start time.
         TaskScheduled = "task.scheduled",
-        /// An attempt began.
+        /// An attempt started.
         TaskStarted = "task.started",
         /// An attempt failed and is retried.
         TaskRetrying = "task.retrying",
@@ -142,7 +142,7 @@ open_enum! {
         TaskCancelled = "task.cancelled",
         /// A worker registered.
         WorkerJoined = "worker.joined",
-        /// A worker takes no more work.
+        /// A worker accepts no more work.
         WorkerDraining = "worker.draining",
         /// A worker left in an orderly way.
         WorkerLeft = "worker.left",

@@ -16,21 +16,21 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerRequest {
-    /// Registers a worker. Answered with [`WorkerReply::Registered`].
+    /// Registers a worker. Its reply is [`WorkerReply::Registered`].
     Register(Registration),
-    /// Reports outcomes of a slot and requests leases. Answered with [`WorkerReply::Leases`] as soon as there
-    /// is a task to run; the answer also confirms the outcomes.
+    /// Reports outcomes of a slot and requests leases. Its reply is [`WorkerReply::Leases`] as soon as there
+    /// is a task to run; the reply also confirms the outcomes.
     Work(Work),
-    /// Heartbeat. Answered with [`WorkerReply::Orders`].
+    /// Heartbeat. Its reply is [`WorkerReply::Orders`].
     Beat(Beat),
-    /// Sends progress reports and returns leases between two requests for work. Answered with
+    /// Sends progress reports and returns leases between two requests for work. Its reply is
     /// [`WorkerReply::Noted`].
     Note(Note),
-    /// Announces that the worker takes no more work. Answered with [`WorkerReply::Noted`].
+    /// Announces that the worker accepts no more work. Its reply is [`WorkerReply::Noted`].
     Drain(Uuid),
-    /// Announces that the worker leaves and returns its leases. Answered with [`WorkerReply::Noted`].
+    /// Announces that the worker leaves and returns its leases. Its reply is [`WorkerReply::Noted`].
     Leave(Uuid),
-    /// Asks to change the worker's modules. Answered with [`WorkerReply::Noted`], or with
+    /// Requests a change of the worker's modules. Its reply is [`WorkerReply::Noted`], or
     /// [`WorkerReply::Declined`] if unfinished tasks could not run any more.
     Catalog(CatalogChange),
 }
@@ -40,11 +40,11 @@ pub enum WorkerRequest {
 pub struct Registration {
     /// Key of the registration, new at each start and after each loss: leases of an older key are void.
     pub worker: Uuid,
-    /// The key that the same process had before, which shows that it did not crash.
+    /// The key that the same process had before, which proves that it did not crash.
     pub previous: Option<Uuid>,
-    /// Its worker id, for people.
+    /// Its worker id, human-readable.
     pub worker_id: String,
-    /// The address to show for it.
+    /// The address to display for it.
     pub address: String,
     /// Maximum number of concurrent attempts.
     pub slots: u32,
@@ -59,7 +59,7 @@ pub struct Registration {
 pub struct CatalogChange {
     /// The worker.
     pub worker: Uuid,
-    /// Number of the message, from 1. The same number gets the same answer.
+    /// Number of the message, from 1. The same number gets the same reply.
     pub sequence: u64,
     /// The whole new catalog.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
@@ -75,13 +75,13 @@ pub struct Work {
     pub worker: Uuid,
     /// The slot.
     pub slot: u32,
-    /// Number of the slot's request, from 1. The same number gets the same answer.
+    /// Number of the slot's request, from 1. The same number gets the same reply.
     pub sequence: u64,
     /// Leases that have ended.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub ended: Vec<Ended>,
-    /// Maximum number of leases to grant: 0 when it drains, or has more outcomes than fit here. Asking
-    /// for more accounts for all leases granted before.
+    /// Maximum number of leases to grant: 0 when it drains, or has more outcomes than fit here. Requesting
+    /// more accounts for all leases granted before.
     pub capacity: u32,
 }
 
@@ -90,16 +90,16 @@ pub struct Work {
 pub struct Ended {
     /// The lease.
     pub lease: LeaseId,
-    /// Outcome of the attempt; none if it was not begun.
+    /// Outcome of the attempt; none if it was not started.
     pub outcome: Option<Outcome>,
-    /// How long the attempt ran, in microseconds.
+    /// Run time of the attempt, in microseconds.
     pub ran_us: u64,
     /// The version of the module that ran it.
     pub version: Option<ModuleVersion>,
     /// Its reports that were not sent yet, oldest first.
     #[serde(deserialize_with = "at_most::<FRAME_ITEMS_MAX, _, _>")]
     pub reports: Vec<Report>,
-    /// What the attempt adds to the metadata of the result, if it ends the task: a JSON object.
+    /// Metadata that the attempt adds to the result, if it ends the task: a JSON object.
     #[serde(default = "Json::empty_object")]
     pub metadata: Json,
 }
@@ -157,7 +157,7 @@ pub struct Note {
     /// Reports of running attempts, oldest first.
     #[serde(deserialize_with = "at_most::<NOTE_REPORTS_MAX, _, _>")]
     pub reports: Vec<(LeaseId, Report)>,
-    /// Leases that were not begun and would wait too long at this worker.
+    /// Leases that were not started and would wait too long at this worker.
     #[serde(deserialize_with = "at_most::<HOLDS_MAX, _, _>")]
     pub returned: Vec<LeaseId>,
 }
@@ -166,11 +166,11 @@ pub struct Note {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerReply {
-    /// Answers [`WorkerRequest::Register`].
+    /// Reply to [`WorkerRequest::Register`].
     Registered,
-    /// Answers [`WorkerRequest::Work`].
+    /// Reply to [`WorkerRequest::Work`].
     Leases(Vec<Lease>),
-    /// Answers [`WorkerRequest::Beat`].
+    /// Reply to [`WorkerRequest::Beat`].
     Orders(Vec<Order>),
     /// Confirms the request.
     Noted,
@@ -178,17 +178,17 @@ pub enum WorkerReply {
     Unknown,
     /// The request was not understood or not allowed.
     Refused(Refusal),
-    /// Answers [`WorkerRequest::Catalog`]: the old catalog stays.
+    /// Reply to [`WorkerRequest::Catalog`]: the old catalog stays.
     Declined(Refusal),
-    /// Answers [`WorkerRequest::Register`]: another worker of that worker id is connected. Ask again: it
+    /// Reply to [`WorkerRequest::Register`]: another worker of that worker id is connected. Repeat the request: it
     /// may be about to leave, or be lost.
     IdInUse(Refusal),
 }
 
-/// Order to a subworker.
+/// Command to a subworker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Stop this attempt, or do not begin it.
+    /// Stop this attempt, or do not start it.
     Stop(LeaseId),
 }

@@ -2,8 +2,8 @@
 //!
 //! Not a library, because schemas come from task modules, which may be hostile: each check has a budget, recursion is
 //! bounded, no reference is fetched and no pattern is run. Keywords that are not supported, and values for which no
-//! budget is left, pass: the task itself still reads its arguments. Invariant, tested against a complete validator: no
-//! value is refused that the schema allows.
+//! budget is left, are accepted: the task itself still reads its arguments. Invariant, tested against a complete
+//! validator: no value is refused that the schema allows.
 
 use std::collections::HashMap;
 

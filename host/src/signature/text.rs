@@ -54,7 +54,8 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// Whether a JSON string contains a lone surrogate, such as `"\\ud800"`. JSON allows it, but no Rust string can hold it.
+/// Whether a JSON string contains a lone surrogate, such as `"\\ud800"`. JSON allows it, but no Rust string can hold
+/// it.
 pub(super) fn has_lone_surrogate(quoted: &str) -> bool {
     let unit = |at: usize| {
         let digits = quoted.get(at..)?.strip_prefix("\\u")?.get(..4)?;
@@ -88,7 +89,7 @@ pub(super) fn unquoted(quoted: &str) -> Cow<'_, str> {
     serde_json::from_str::<String>(quoted).map_or(Cow::Borrowed(inner), Cow::Owned)
 }
 
-/// Returns the end of the value that begins at `from`.
+/// Returns the end of the value that starts at `from`.
 fn end(bytes: &[u8], from: usize) -> usize {
     match bytes.get(from) {
         Some(b'"') => end_of_text(bytes, from),

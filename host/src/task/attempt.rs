@@ -19,7 +19,7 @@ pub struct Progress {
     pub done: u64,
     /// Total steps, 0 if unknown.
     pub total: u64,
-    /// The current step, for people.
+    /// The current step, human-readable.
     pub message: String,
 }
 
@@ -89,12 +89,12 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Why an attempt failed.
+/// Failure of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The kind, for programs.
+    /// The kind, machine-readable.
     pub kind: ErrorKind,
-    /// The message, for people.
+    /// The message, human-readable.
     pub message: String,
     /// Minimum delay before a retry, if the guest set one.
     #[serde(with = "seconds")]

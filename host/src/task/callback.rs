@@ -49,7 +49,7 @@ impl CallbackInfo {
         self.address.len() + self.data.as_ref().map_or(0, |data| data.as_str().len())
     }
 
-    /// Checks the address and the data. Returns what is wrong with them.
+    /// Checks the address and the data. Returns the error, if there is one.
     pub(crate) fn problem(&self) -> Option<String> {
         let address = self.address.parse::<Address>();
         let data = self.data.as_ref().map_or(0, |data| data.as_str().len());

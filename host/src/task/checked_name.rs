@@ -1,4 +1,4 @@
-//! Names that are checked where they enter: of tasks and schedules, and of workers.
+//! Checked names of tasks, schedules and workers.
 
 use std::{fmt, str::FromStr};
 
@@ -11,16 +11,27 @@ pub const WORKER_ID_MAX: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TaskName(String);
 
-/// Text that cannot be the name of a task or a schedule.
+/// Error for a string that cannot be the name of a task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a task name is text of 1 to {TASK_NAME_MAX} bytes without control characters, not {0:?}")]
 pub struct InvalidTaskName(String);
+
+/// Error for a string that cannot be the name of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a schedule's name is text of 1 to {TASK_NAME_MAX} bytes without control characters")]
+pub struct InvalidScheduleName;
+
+impl From<InvalidTaskName> for InvalidScheduleName {
+    fn from(_: InvalidTaskName) -> Self {
+        Self
+    }
+}
 
 /// The id of a worker: 1 to 128 bytes of text without control characters and colons, which end it in an announcement.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerId(String);
 
-/// Text that cannot be a worker id.
+/// Error for a string that cannot be a worker id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a worker id is text of 1 to {WORKER_ID_MAX} bytes without colons and control characters, not {0:?}")]
 pub struct InvalidWorkerId(String);
@@ -49,7 +60,7 @@ fn is_text(text: &str, bytes_max: usize) -> bool {
     (1..=bytes_max).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// Enough of a text to recognise it in a message.
+/// Returns enough of a string to recognise it in a message.
 fn beginning(text: &str) -> String {
     text.chars().take(64).collect()
 }
@@ -99,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_texts_without_control_characters() {
+    fn names_are_short_strings_without_control_characters() {
         assert!(TaskName::check("resize:all").is_ok() && TaskName::check(&"x".repeat(TASK_NAME_MAX)).is_ok());
         assert!(WorkerId::check("sw1").is_ok() && WorkerId::check("a:b").is_err());
         for wrong in ["", "a\nb", &"x".repeat(TASK_NAME_MAX + 1)] {

@@ -1,7 +1,7 @@
 //! The id of a task: a UUID or other text.
 //!
-//! Our clients use UUIDs, which take 16 bytes; clients of the Python original may use any text. Equal texts are equal ids,
-//! whichever form they were sent in.
+//! Our clients use UUIDs, which take 16 bytes; clients of the Python original may use any text. Equal texts are equal
+//! ids, whichever form they were sent in.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -32,8 +32,8 @@ impl TaskId {
         Self(Id::Uuid(Uuid::now_v7()))
     }
 
-    /// The id of the follow-up number `index` (from 0) of this task: the same for each attempt, so that a repeated attempt
-    /// does not submit it twice.
+    /// The id of the follow-up number `index` (from 0) of this task: the same for each attempt, so that a repeated
+    /// attempt does not submit it twice.
     #[must_use]
     pub fn follow_up(&self, index: usize) -> Self {
         let parent = match &self.0 {

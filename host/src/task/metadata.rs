@@ -1,6 +1,6 @@
-//! Metadata: one bounded JSON object beside a task, for fields of later versions.
+//! Metadata: one bounded JSON object attached to a task, for fields of later versions.
 //!
-//! A task carries it from its submission to its result, and to each attempt. What is in it is not
+//! A task carries it from its submission to its result, and to each attempt. Its content is not
 //! read here. Without metadata it is the shared document `{}`, which costs nothing.
 
 use std::{borrow::Cow, collections::BTreeMap};
@@ -57,8 +57,8 @@ macro_rules! serialize_with_metadata {
 
 pub(crate) use serialize_with_metadata;
 
-/// Both objects in one, where the fields of `over` replace those of `base`. What is not valid, or
-/// would no longer be, leaves `base` as it is.
+/// Merges two objects: the fields of `over` replace those of `base`. Returns `base` if `over` or the merged
+/// object is not valid metadata.
 pub(crate) fn merge(base: &Json, over: &Json) -> Json {
     if is_empty(over) || !is_valid(over) {
         return base.clone();
@@ -74,14 +74,14 @@ pub(crate) fn merge(base: &Json, over: &Json) -> Json {
     merged.ok().filter(is_valid).unwrap_or_else(|| base.clone())
 }
 
-/// The metadata of a task that an attempt of `parent` submitted.
+/// Returns the metadata of a task that an attempt of `parent` submitted.
 pub(crate) fn of_child(parent: &TaskId, metadata: &Json) -> Json {
     let parent = Json::of(&BTreeMap::from([("parent", parent)])).unwrap_or_else(|_| Json::empty_object());
     merge(metadata, &parent)
 }
 
-/// The metadata that a guest gets: that of its task, and the priority. A priority among the submitter's own
-/// fields comes before it, so that readers take the real one.
+/// Returns the metadata that a guest gets: that of its task, and the priority. A priority among the submitter's own
+/// fields comes before it, so that readers use the real one.
 pub(crate) fn of_attempt(metadata: &Json, priority: TaskPriority) -> Cow<'static, str> {
     let fields = metadata.as_str().strip_prefix('{').and_then(|text| text.strip_suffix('}'));
     match fields.map(str::trim_ascii).unwrap_or_default() {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_over_its_bound_is_left_out() {
+    fn metadata_over_its_bound_is_omitted() {
         let half = |name: &str| json(&format!(r#"{{"{name}":"{}"}}"#, "x".repeat(METADATA_MAX / 2)));
         assert_eq!(merge(&half("a"), &half("b")), half("a"));
         assert_eq!(merge(&half("a"), &json("[1]")), half("a"));

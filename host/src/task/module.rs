@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, ScheduleSpec, open_enum};
+use super::{Policy, RefusalCode, ScheduleSpec, open_enum};
 use crate::{
     bounded::{FRAME_ITEMS_MAX, at_most},
     clock::Timestamp,
     json::Json,
-    protocol::RefusalCode,
 };
 
 /// Maximum tasks of a module.
@@ -18,7 +17,7 @@ pub const MODULE_TASKS_MAX: usize = 10_000;
 pub struct TaskInfo {
     /// The task name.
     pub name: String,
-    /// Its documentation, for people.
+    /// Its documentation, human-readable.
     pub documentation: String,
     /// Parameters and result, a JSON object as in `wit/v1/task.wit`.
     pub schema: Json,
@@ -54,12 +53,12 @@ pub struct ModuleInfo {
     pub tasks: Vec<TaskInfo>,
     /// Its status.
     pub status: ModuleStatus,
-    /// Why the newest version of its file does not run; none if it does.
+    /// The error of the newest version of its file; none if it runs.
     pub last_error: Option<LoadFailure>,
 }
 
 impl ModuleInfo {
-    /// Its version as results show it; empty if it was never loaded.
+    /// Its version as in results; empty if it was never loaded.
     pub fn version(&self) -> &str {
         self.hash.get(..16).unwrap_or_default()
     }
@@ -72,10 +71,10 @@ open_enum! {
         /// Loaded: its tasks run.
         #[default]
         Loaded = "loaded",
-        /// Its file is gone. The last version still runs.
+        /// Its file was removed. The last version still runs.
         Missing = "missing",
-        /// Its file has been gone from a watched folder for too long: tasks submitted before still run, new ones are
-        /// refused.
+        /// Its file has been missing from a watched directory for too long: tasks submitted before still run, new ones
+        /// are refused.
         Leaving = "leaving",
         /// It was never loaded: its tasks are not known.
         Broken = "broken",
@@ -84,14 +83,14 @@ open_enum! {
     }
 }
 
-/// Why a version of a module was refused.
+/// Refusal of a version of a module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadFailure {
     /// Time of the first attempt to load it.
     pub at: Timestamp,
     /// The reason.
     pub message: String,
-    /// Why the control plane refused it; none if the worker did.
+    /// The code of the control plane's refusal; none if the worker refused it.
     #[serde(default)]
     pub code: Option<RefusalCode>,
 }

@@ -66,7 +66,7 @@ impl TaskStatus {
 }
 
 open_enum! {
-    /// Why a task failed.
+    /// The kind of a task's error.
     pub enum ErrorKind: "error kind" {
         /// The arguments do not fit the task.
         BadArguments = "bad-arguments",
@@ -86,7 +86,7 @@ open_enum! {
         WorkerLost = "worker-lost",
         /// No worker has a task of this name.
         NotFound = "not-found",
-        /// The task itself failed and asked not to be retried.
+        /// The task itself failed and requested no retry.
         GaveUp = "gave-up",
     }
 }
@@ -123,9 +123,9 @@ pub enum LogLevel {
     Debug,
     /// For the operator.
     Info,
-    /// Something is odd.
+    /// A possible problem.
     Warn,
-    /// Something went wrong.
+    /// An error.
     Error,
 }
 
@@ -145,9 +145,9 @@ impl LogLevel {
     }
 }
 
-/// Text that is not the name of a variant.
+/// Error for a string that is not the name of a variant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{given}' is no {what}: choose one of {choices}")]
+#[error("'{given}' is not a valid {what}: choose one of {choices}")]
 pub struct UnknownName {
     what: &'static str,
     given: String,
@@ -197,7 +197,7 @@ macro_rules! named {
                     Self::ALL
                         .into_iter()
                         .find(|choice| *choice as u8 == number)
-                        .ok_or_else(|| serde::de::Error::custom(format_args!("{number} is no {}", $what)))
+                        .ok_or_else(|| serde::de::Error::custom(format_args!("{number} is not a valid {}", $what)))
                 }
             }
         }

@@ -10,14 +10,14 @@ use super::{
 };
 use crate::{clock::Timestamp, json::Json};
 
-/// What happens to a task that no worker has.
+/// Handling of a task that no worker serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unknown {
     /// It fails, and the error names the most similar task.
     #[default]
     Fail,
-    /// It waits for a worker that has it.
+    /// It waits for a worker that serves it.
     Wait,
 }
 
@@ -46,10 +46,10 @@ pub struct NewTask {
     /// The callback to send when it ends.
     #[serde(default)]
     pub callback: Option<CallbackInfo>,
-    /// What happens if no worker has it.
+    /// Handling if no worker serves it.
     #[serde(default)]
     pub unknown: Unknown,
-    /// A JSON object that travels with the task to its attempts and its result, at most
+    /// A JSON object that is passed on to the attempts and the result of the task, at most
     /// [`METADATA_MAX`](super::METADATA_MAX) bytes.
     #[serde(default = "Json::empty_object")]
     pub metadata: Json,

@@ -1,6 +1,6 @@
 //! Open values: choices that a later version may extend.
 //!
-//! Both codecs write the name of such a value. A reader keeps a name that it does not know, shows it
+//! Both codecs write the name of such a value. A reader keeps a name that it does not know, displays it
 //! and writes it back. Without allocation, so that these types stay `Copy`.
 
 use std::{fmt, marker::PhantomData};
@@ -46,12 +46,12 @@ impl fmt::Debug for OpenName {
 
 /// An enum whose values are open.
 pub(crate) trait Open: Sized {
-    /// What a value is called in errors.
+    /// Name of the type in errors.
     const WHAT: &'static str;
 
-    /// The known value of this name, in any case.
-    fn known(name: &str) -> Option<Self>;
-    /// A value that this version does not know.
+    /// Returns the known value of this name, in any case.
+    fn from_known_name(name: &str) -> Option<Self>;
+    /// Returns a value that this version does not know.
     fn other(name: OpenName) -> Self;
 }
 
@@ -67,9 +67,9 @@ pub(crate) fn read<'de, T: Open, D: Deserializer<'de>>(deserializer: D) -> Resul
         }
 
         fn visit_str<E: Error>(self, name: &str) -> Result<T, E> {
-            T::known(name).or_else(|| OpenName::new(name).map(T::other)).ok_or_else(|| {
+            T::from_known_name(name).or_else(|| OpenName::new(name).map(T::other)).ok_or_else(|| {
                 E::custom(format_args!(
-                    "'{name:.64}' is no {}: its name has 1 to {OPEN_NAME_MAX} visible ASCII characters",
+                    "'{name:.64}' is not a valid {}: its name has 1 to {OPEN_NAME_MAX} visible ASCII characters",
                     T::WHAT
                 ))
             })
@@ -79,8 +79,8 @@ pub(crate) fn read<'de, T: Open, D: Deserializer<'de>>(deserializer: D) -> Resul
     deserializer.deserialize_str(Name(PhantomData))
 }
 
-/// Defines an enum of open values: `ALL`, `as_str`, `index`, and its text forms. `FromStr` reads
-/// known names only, as people write them.
+/// Defines an enum of open values: `ALL`, `as_str`, `index`, and its string forms. `FromStr` reads
+/// known names only, in any case.
 macro_rules! open_enum {
     (
         $(#[$meta:meta])*
@@ -92,7 +92,7 @@ macro_rules! open_enum {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $type {
             $($(#[$doc])* $variant,)*
-            /// A value that this version does not know.
+            /// Returns a value that this version does not know.
             Other($crate::task::OpenName),
         }
 
@@ -123,7 +123,7 @@ macro_rules! open_enum {
         impl $crate::task::open::Open for $type {
             const WHAT: &'static str = $what;
 
-            fn known(name: &str) -> Option<Self> {
+            fn from_known_name(name: &str) -> Option<Self> {
                 match name {
                     $($name => Some(Self::$variant),)*
                     _ => Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name)),
@@ -145,7 +145,7 @@ macro_rules! open_enum {
             type Err = $crate::task::UnknownName;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let known = <Self as $crate::task::open::Open>::known(text);
+                let known = <Self as $crate::task::open::Open>::from_known_name(text);
                 known.ok_or_else(|| $crate::task::UnknownName::new($what, text, &[$($name),*]))
             }
         }
@@ -168,10 +168,7 @@ pub(crate) use open_enum;
 
 #[cfg(test)]
 mod tests {
-    use crate::{
-        protocol::{EventKind, RefusalCode},
-        task::{ErrorKind, TaskStatus},
-    };
+    use crate::task::{DeliveryState, ErrorKind, RefusalCode, TaskStatus};
 
     #[test]
     fn an_unknown_value_is_kept_in_both_codecs() {
@@ -189,13 +186,13 @@ mod tests {
         for text in ["suspended", "a.new-Kind_2", &"x".repeat(super::OPEN_NAME_MAX)] {
             kept::<TaskStatus>(text);
             kept::<ErrorKind>(text);
-            kept::<EventKind>(text);
+            kept::<DeliveryState>(text);
             kept::<RefusalCode>(text);
         }
     }
 
     #[test]
-    fn what_cannot_be_a_name_is_refused() {
+    fn an_invalid_name_is_refused() {
         for text in ["", "two words", "größe", &"x".repeat(super::OPEN_NAME_MAX + 1)] {
             assert!(serde_json::from_str::<TaskStatus>(&format!("\"{text}\"")).is_err(), "{text}");
             let bytes = postcard::to_stdvec(text).expect("to postcard");
@@ -206,8 +203,8 @@ mod tests {
     #[test]
     fn a_known_value_is_read_in_any_case_and_indexed() {
         assert_eq!(serde_json::from_str::<TaskStatus>("\"STARTED\"").expect("from JSON"), TaskStatus::Started);
-        assert!("suspended".parse::<TaskStatus>().is_err(), "people choose known ones");
-        for (index, kind) in EventKind::ALL.into_iter().enumerate() {
+        assert!("suspended".parse::<TaskStatus>().is_err(), "only known names are parsed");
+        for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
             assert_eq!((kind.index(), kind.as_str().parse()), (Some(index), Ok(kind)));
         }
     }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use super::TaskPriority;
 
-/// Priority, timeout and retries of a task. A field that is `None` is taken from the next level: the submission comes
-/// first, then the policy in the module, then the defaults.
+/// Priority, timeout and retries of a task. A field that is `None` is inherited from the next level: the submission
+/// comes first, then the policy in the module, then the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Policy {
@@ -59,7 +59,7 @@ impl Serialize for Policy {
 }
 
 /// Whether fields with default values are skipped. JSON skips them, which halves a submission and its parsing time.
-/// Postcard writes no field names, so that every field must be there.
+/// Postcard writes no field names, so that every field is required.
 #[derive(Clone, Copy)]
 pub(super) enum SkipDefaults {
     No,
@@ -109,18 +109,18 @@ pub(super) mod seconds {
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-        span(seconds).map(Some).ok_or_else(|| D::Error::custom(no_span(seconds)))
+        span(seconds).map(Some).ok_or_else(|| D::Error::custom(out_of_range(seconds)))
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a span of up to ten years")]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a duration of up to ten years")]
     fn span(seconds: f64) -> Option<Duration> {
         let span = Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= DURATION_MAX)?;
         // Binary fractions are inexact: round to whole microseconds.
         Some(if span.is_zero() { span } else { Duration::from_micros((seconds * 1e6).round() as u64) })
     }
 
-    fn no_span(seconds: f64) -> String {
-        format!("{seconds} is no span of time in seconds, up to ten years")
+    fn out_of_range(seconds: f64) -> String {
+        format!("{seconds} is not a duration in seconds of up to ten years")
     }
 
     /// The same for fields that are not optional.
@@ -137,7 +137,7 @@ pub(super) mod seconds {
         /// Reads seconds as a duration, to the microsecond.
         pub(in crate::task) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
             let seconds = <f64 as serde::Deserialize>::deserialize(deserializer)?;
-            super::span(seconds).ok_or_else(|| D::Error::custom(super::no_span(seconds)))
+            super::span(seconds).ok_or_else(|| D::Error::custom(super::out_of_range(seconds)))
         }
     }
 }

@@ -17,13 +17,13 @@ pub struct TaskResult {
     pub status: TaskStatus,
     /// The return value, if it succeeded.
     pub result: Option<Json>,
-    /// The error message, for people.
+    /// The error message, human-readable.
     pub error: Option<String>,
     /// Start of its last attempt; none without an attempt.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
-    /// The kind of the error, for programs.
+    /// The kind of the error, machine-readable.
     pub error_kind: Option<ErrorKind>,
     /// The worker that ran the last attempt.
     pub worker_id: Option<String>,
@@ -33,7 +33,7 @@ pub struct TaskResult {
     pub module_version: Option<ModuleVersion>,
     /// The delivery of its callback; none if it has no callback.
     pub callback: Option<Box<Delivery>>,
-    /// The task's metadata, and over it what its last attempt added: a JSON object.
+    /// The task's metadata, merged with that of its last attempt: a JSON object.
     pub metadata: Json,
 }
 
@@ -165,8 +165,9 @@ impl<'de> Deserialize<'de> for ModuleVersion {
         }
         let text = String::deserialize(deserializer)?;
         let version = Some(&text).filter(|text| text.len() == 16).and_then(|text| Self::of_hash(text));
-        version
-            .ok_or_else(|| D::Error::custom(format_args!("'{text:.32}' is no module version: 16 hexadecimal digits")))
+        version.ok_or_else(|| {
+            D::Error::custom(format_args!("'{text:.32}' is not a module version: write 16 hexadecimal digits"))
+        })
     }
 }
 
@@ -184,7 +185,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Creates the delivery of a callback that is to be sent.
+    /// Creates the delivery of a callback that was not sent yet.
     pub(crate) fn pending(address: &str) -> Self {
         Self { address: address.to_owned(), state: DeliveryState::Pending, attempts: 0, reason: None }
     }
@@ -207,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_that_returned_null_returned_null_in_both_codecs() {
+    fn a_null_return_value_is_kept_in_both_codecs() {
         let result = TaskResult {
             result: Some(Json::null()),
             module_version: Some(ModuleVersion(7)),

@@ -1,13 +1,13 @@
 //! Schedules: intervals and cron patterns.
 //!
-//! [`ScheduleSpec`] is what users write and messages carry; [`Recurrence`] is the same, validated, and computes due times.
-//! Modules, commands and the control plane share this validation. Pure: the time zone rules are compiled in, so that
-//! every machine computes the same times.
+//! [`ScheduleSpec`] is what users write and messages carry; [`Recurrence`] is the same, validated, and computes due
+//! times. Modules, commands and the control plane share this validation. Pure: the time zone rules are compiled in, so
+//! that every machine computes the same times.
 //!
-//! When clocks change, croner follows the rules of Vixie cron. A pattern with one time of day (`30 2 * * *`) is due once
-//! on each of its days: at the first moment after the gap if that time does not exist, or the first time if it is
-//! repeated. A pattern with several times (`*/30 * * * *`) skips times that do not exist, and is due both times if a time
-//! is repeated.
+//! When clocks change, croner follows the rules of Vixie cron. A pattern with one time of day (`30 2 * * *`) is due
+//! once on each of its days: at the first instant after the gap if that time does not exist, or the first time if it is
+//! repeated. A pattern with several times (`*/30 * * * *`) skips times that do not exist, and is due both times if a
+//! time is repeated.
 
 use std::{cmp::Ordering, fmt, sync::LazyLock, time::Duration};
 
@@ -45,11 +45,11 @@ pub struct ScheduleSpec {
     pub count: Option<u64>,
     /// End of the schedule.
     pub until: Option<Timestamp>,
-    /// What happens at a due time while the last task is unfinished.
+    /// Handling of a due time while the last task is unfinished.
     pub overlap: Overlap,
 }
 
-/// The same as users write it: the end may lack an offset.
+/// A schedule as users write it: the end may lack an offset.
 #[derive(Deserialize)]
 #[serde(rename = "ScheduleSpec")]
 struct Written {
@@ -108,7 +108,7 @@ fn tz_default() -> String {
     TZ_DEFAULT.to_owned()
 }
 
-/// What happens when a schedule is due while its last task is unfinished.
+/// Handling of a due time while the last task of the schedule is unfinished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Overlap {
     /// The due time is skipped.
@@ -140,7 +140,7 @@ impl ScheduleSpec {
     }
 
     /// Formats a time in the zone of the schedule: `2026-11-25 09:00:00 CET`.
-    pub fn shown(&self, at: Timestamp) -> String {
+    pub fn local_time(&self, at: Timestamp) -> String {
         let zone = match &self.when {
             When::Every(_) => TimeZone::UTC,
             When::Cron { tz, .. } => zone(tz).unwrap_or(TimeZone::UTC),
@@ -156,7 +156,7 @@ impl fmt::Display for ScheduleSpec {
             write!(f, ", {count} times at most")?;
         }
         if let Some(until) = self.until {
-            write!(f, ", until {}", self.shown(until))?;
+            write!(f, ", until {}", self.local_time(until))?;
         }
         match self.overlap {
             Overlap::Skip => Ok(()),
@@ -279,12 +279,12 @@ fn zone(name: &str) -> Result<TimeZone, BadSchedule> {
         return Ok(zone);
     }
     let given: String = name.chars().take(64).collect();
-    let asked = given.to_lowercase();
+    let lowercase = given.to_lowercase();
     // The city alone is enough: Paris suggests Europe/Paris.
     let similarity = |known: &String| {
         let known = known.to_lowercase();
         let city = known.rsplit('/').next().unwrap_or(&known);
-        strsim::jaro_winkler(&known, &asked).max(strsim::jaro_winkler(city, &asked))
+        strsim::jaro_winkler(&known, &lowercase).max(strsim::jaro_winkler(city, &lowercase))
     };
     let names = zones().available().map(|name| name.as_str().to_owned());
     let nearest = nearest_by(names, similarity).into_iter().next();
@@ -299,7 +299,7 @@ struct Local<'a> {
 }
 
 impl Local<'_> {
-    fn shown(&self) -> DateTime {
+    fn civil(&self) -> DateTime {
         self.zone.to_datetime(self.at)
     }
 
@@ -310,20 +310,20 @@ impl Local<'_> {
 
 impl CronDateTime for Local<'_> {
     fn to_civil(&self) -> CivilDateTime {
-        let shown = self.shown();
+        let civil = self.civil();
         let part = i8::unsigned_abs;
         CivilDateTime::new(
-            CivilDate::from_parts_unchecked(shown.year().into(), part(shown.month()).into(), part(shown.day()).into()),
+            CivilDate::from_parts_unchecked(civil.year().into(), part(civil.month()).into(), part(civil.day()).into()),
             CivilTime::from_parts_unchecked(
-                part(shown.hour()).into(),
-                part(shown.minute()).into(),
-                part(shown.second()).into(),
+                part(civil.hour()).into(),
+                part(civil.minute()).into(),
+                part(civil.second()).into(),
             ),
         )
     }
 
     fn civil_weekday(&self) -> Weekday {
-        Weekday::from_days_from_sunday(self.shown().weekday().to_sunday_zero_offset().unsigned_abs().into())
+        Weekday::from_days_from_sunday(self.civil().weekday().to_sunday_zero_offset().unsigned_abs().into())
     }
 
     fn resolve_civil(&self, civil: CivilDateTime) -> Result<Resolution<Self>, CronError> {
@@ -331,8 +331,8 @@ impl CronDateTime for Local<'_> {
         let year = i16::try_from(civil.year()).map_err(|_| CronError::InvalidDate)?;
         let (month, day) = (part(civil.month())?, part(civil.day())?);
         let (hour, minute, second) = (part(civil.hour())?, part(civil.minute())?, part(civil.second())?);
-        let shown = DateTime::new(year, month, day, hour, minute, second, 0).map_err(|_| CronError::InvalidDate)?;
-        let ambiguous = self.zone.to_ambiguous_timestamp(shown);
+        let datetime = DateTime::new(year, month, day, hour, minute, second, 0).map_err(|_| CronError::InvalidDate)?;
+        let ambiguous = self.zone.to_ambiguous_timestamp(datetime);
         Ok(match ambiguous.offset() {
             AmbiguousOffset::Gap { .. } => Resolution::Gap,
             AmbiguousOffset::Fold { .. } => {

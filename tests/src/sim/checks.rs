@@ -10,7 +10,10 @@ use std::{
 
 use fastworker::{
     clock::Now,
-    control_plane::state::{Effect, LOSSES_MAX, Limits, State, Stats},
+    control_plane::{
+        state::{Effect, LOSSES_MAX, Limits, State, Stats},
+        worker_registry::WorkerKey,
+    },
     protocol::{LeaseId, Request, WorkerRequest},
     task::{ErrorKind, NewTask, Outcome, Policy, TaskId, TaskResult, TaskStatus},
 };
@@ -179,7 +182,9 @@ impl Checks {
             Some(Ask::Worker(WorkerRequest::Beat(beat))) => {
                 for id in self.live.keys() {
                     let Some(look) = state.task_view(id) else { continue };
-                    let Some((lease, _)) = look.lease.filter(|(_, worker)| *worker == beat.worker) else { continue };
+                    let Some((lease, _)) = look.lease.filter(|(_, worker)| *worker == WorkerKey(beat.worker)) else {
+                        continue;
+                    };
                     self.held.push((id.clone(), lease, look.losses));
                 }
             }

@@ -7,6 +7,7 @@ use fastworker::{
     control_plane::{
         queue::{GUARD_AFTER, GUARD_EVERY, Position},
         state::{AnyReply, Effect, LOSSES_MAX, State},
+        worker_registry::WorkerKey,
     },
     protocol::{LOOKAHEAD_MAX, Lease, LeaseId, WorkerReply, WorkerRequest},
     task::{TaskId, TaskPriority},
@@ -87,7 +88,7 @@ impl Grants {
         for lease in leases {
             let id = &lease.task_id;
             let Some(look) = state.task_view(id) else { return Err(format!("{id} is granted and not unfinished")) };
-            ensure(look.lease == Some((lease.id, worker)) && look.attempt == lease.attempt, || {
+            ensure(look.lease == Some((lease.id, WorkerKey(worker))) && look.attempt == lease.attempt, || {
                 format!("{id} is granted as {lease:?}, but is {look:?} at {now:?}")
             })?;
             ensure(look.losses == 0 || leases.len() == 1, || format!("{id} was lost and is not granted alone"))?;
@@ -106,7 +107,7 @@ impl Grants {
 
     /// Checks that a task which one more crash would end runs alone on its worker.
     fn runs_alone(state: &State<Ticket>, worker: Uuid, lease: &Lease, losses: u32) -> Result<(), String> {
-        let Some(worker) = state.registry().get(worker) else { return Ok(()) };
+        let Some(worker) = state.registry().get(WorkerKey(worker)) else { return Ok(()) };
         let alone = losses + 1 >= LOSSES_MAX;
         // A worker may be reserved right after a grant, to be free for the next task that must run alone.
         ensure(!alone || worker.is_reserved(), || format!("{lease:?} after {losses} crashes, on {}", worker.id))?;
@@ -117,7 +118,7 @@ impl Grants {
     fn check_repeat(&self, state: &State<Ticket>, worker: Uuid, leases: &[Lease]) -> Result<(), String> {
         leases.iter().try_for_each(|lease| {
             let look = state.task_view(&lease.task_id);
-            let live = look.is_some_and(|look| look.lease == Some((lease.id, worker)));
+            let live = look.is_some_and(|look| look.lease == Some((lease.id, WorkerKey(worker))));
             ensure(live && self.granted.get(&lease.id) == Some(&lease.task_id), || {
                 format!("{lease:?} is repeated, but is {look:?}")
             })
@@ -133,7 +134,7 @@ impl Grants {
         later: &[Grant],
         seen: &mut Coverage,
     ) -> Result<(), String> {
-        let Some(worker) = state.registry().get(grant.worker) else {
+        let Some(worker) = state.registry().get(WorkerKey(grant.worker)) else {
             return Err("a grant to an unknown worker".into());
         };
         if worker.is_reserved() {
@@ -177,7 +178,7 @@ impl Grants {
             if worker.slots.values().all(|slot| slot.parked.is_none()) {
                 continue;
             }
-            ensure(!worker.draining, || format!("a slot of {key} waits although its worker drains"))?;
+            ensure(!worker.draining, || format!("a slot of {key:?} waits although its worker drains"))?;
             if worker.is_reserved() {
                 continue;
             }

@@ -7,7 +7,7 @@ use std::{
 
 use fastworker::{
     control_plane::{
-        sessions::empty_reply,
+        sessions::{SessionId, empty_reply},
         state::{AnyReply, Effect, State},
     },
     protocol::{Collect, Collected, Found, Reply, Request, Submitted},
@@ -110,7 +110,7 @@ impl ReportedEnds {
             }
         }
         for (session, log) in &mut self.sessions {
-            if !state.sessions().is_open(*session) {
+            if !state.sessions().is_open(SessionId(*session)) {
                 log.formerly_expected.append(&mut log.expected);
                 // The last reply may have been lost, and is not repeated.
                 for result in log.newest.iter().flat_map(|(_, collected)| &collected.results) {

@@ -95,7 +95,7 @@ fn row(info: &ScheduleInfo, now: Timestamp) -> [String; COLUMNS.len()] {
 /// The next run in the time zone of the schedule, if it has a cron pattern.
 fn next_local_time(info: &ScheduleInfo) -> Option<String> {
     let spec = &info.schedule.spec;
-    info.next_run.filter(|_| matches!(spec.when, When::Cron { .. })).map(|at| spec.shown(at))
+    info.next_run.filter(|_| matches!(spec.when, When::Cron { .. })).map(|at| spec.local_time(at))
 }
 
 /// Prints one schedule after a change.
@@ -114,7 +114,7 @@ pub(in crate::cli) fn print_schedule(change: ScheduleChange, info: &ScheduleInfo
     print_field("task", truncate(&call, terminal_width().saturating_sub(12)));
     print_field("when", &schedule.spec);
     print_field("status", info.status);
-    print_field_if("next run", info.next_run.map(|at| with_relative_time(schedule.spec.shown(at), at)));
+    print_field_if("next run", info.next_run.map(|at| with_relative_time(schedule.spec.local_time(at), at)));
     print_field("runs", info.runs);
     Ok(0)
 }

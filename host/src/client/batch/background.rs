@@ -96,7 +96,7 @@ async fn send_loop(mut permit: LoopPermit) {
             state.take_frame()
         };
         let request = Request::Submit(Submit { tasks, notify: Notify::Session(permit.session) });
-        let reply = inner.unless_stopped(inner.ask(&request)).await;
+        let reply = inner.unless_stopped(inner.send_request(&request)).await;
         let Request::Submit(Submit { tasks, .. }) = request else { return };
         let (collect_permit, is_stopping) = {
             let Some(mut state) = inner.batch.state_of(permit.session) else { return };
@@ -140,7 +140,7 @@ pub(super) fn apply_submitted(
     };
     for NewTask { id, .. } in &tasks {
         if error.is_refusal() {
-            inner.forget(id);
+            inner.uncache(id);
         }
         state.fail(id, &error);
     }
@@ -154,7 +154,7 @@ fn apply_one(inner: &Inner, state: &mut BatchState, task: NewTask, submitted: Su
         Submitted::Accepted => state.complete_accepted(id),
         Submitted::Ended(result) => {
             // Cached first, so that a waiter for the acceptance finds the result.
-            inner.remember(&result);
+            inner.cache_result(&result);
             state.complete_accepted(id);
             state.complete_end(&result);
         }
@@ -163,7 +163,7 @@ fn apply_one(inner: &Inner, state: &mut BatchState, task: NewTask, submitted: Su
             return Some(task);
         }
         Submitted::Refused(refusal) => {
-            inner.forget(id);
+            inner.uncache(id);
             state.fail(id, &ClientError::Refused(refusal));
         }
     }
@@ -182,7 +182,7 @@ async fn collect_loop(mut permit: LoopPermit) {
             let wait_ms = millis(RECHECK_AFTER.min(WAIT_MAX));
             Collect { session: state.session, sequence: state.sequence + 1, wait_ms }
         };
-        let reply = inner.unless_stopped(inner.ask_for(&Request::Collect(collect), RECHECK_AFTER)).await;
+        let reply = inner.unless_stopped(inner.long_poll(&Request::Collect(collect), RECHECK_AFTER)).await;
         let Ok(Reply::Collected(Collected { known, results })) = reply else {
             // Each waiter has its own timeout.
             drop(inner);
@@ -196,7 +196,7 @@ async fn collect_loop(mut permit: LoopPermit) {
             let Some(mut state) = inner.batch.state_of(permit.session) else { return };
             state.sequence += 1;
             for result in results {
-                inner.remember(&result);
+                inner.cache_result(&result);
                 state.complete_end(&result);
             }
         }
@@ -208,7 +208,7 @@ async fn collect_loop(mut permit: LoopPermit) {
 }
 
 /// Looks up all tasks whose end is expected, and submits those again that have waiters and that the
-/// control plane does not know any more.
+/// control plane no longer knows.
 async fn recheck(inner: &Arc<Inner>, session: Uuid) {
     let Some(mut ids) = inner.batch.state_of(session).map(|mut state| state.unconfirmed()) else { return };
     while !ids.is_empty() {
@@ -221,12 +221,12 @@ async fn recheck(inner: &Arc<Inner>, session: Uuid) {
             match found {
                 Found::Live(_) => {}
                 Found::Ended(result) => {
-                    inner.remember(&result);
+                    inner.cache_result(&result);
                     state.complete_end(&result);
                 }
                 Found::Unknown => {
                     if !state.resubmit(&id) {
-                        inner.forget(&id);
+                        inner.uncache(&id);
                     }
                 }
             }

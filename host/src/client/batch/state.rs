@@ -1,4 +1,4 @@
-//! The tasks of a session: which are to be sent, and who waits for what.
+//! The tasks of a session: those to send, and their waiters.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) struct BatchState {
     pub(super) session: Uuid,
-    /// Number of the last `collect` request that was answered.
+    /// Number of the last `collect` request that got a reply.
     pub(super) sequence: u64,
     /// Tasks that are not sent yet.
     pub(super) outgoing: VecDeque<NewTask>,
@@ -37,7 +37,7 @@ pub(super) struct BatchState {
 
 /// A task with waiters for its end.
 struct PendingTask {
-    /// Submitted again if the control plane does not know it any more.
+    /// Submitted again if the control plane no longer knows it.
     task: NewTask,
     /// Whether the control plane has accepted it.
     accepted: bool,
@@ -68,7 +68,7 @@ impl BatchState {
             self.watched.pop_lru();
         }
         let waiters = self.accept_waiters.entry(task.id.clone()).or_default();
-        // With another waiter, the task is already on its way.
+        // With another waiter, the task is already queued or sent.
         if waiters.iter().all(Completion::is_closed) {
             self.outgoing.push_back(task);
         }
@@ -123,7 +123,7 @@ impl BatchState {
         if let Some(waiters) = self.accept_waiters.remove(id) {
             complete(waiters, &Err(error.clone()));
         }
-        // A task that was accepted before goes on, even if submitting it again failed.
+        // A task that was accepted before is still running, even if submitting it again failed.
         if self.pending.get(id).is_some_and(|pending| !pending.accepted)
             && let Some(pending) = self.pending.remove(id)
         {
@@ -142,7 +142,7 @@ impl BatchState {
         }
     }
 
-    /// Removes the waiters of a task that have gone. Returns whether the task is known to have been
+    /// Removes the dropped waiters of a task. Returns whether the task is known to have been
     /// accepted.
     pub(super) fn drop_closed_waiters(&mut self, id: &TaskId) -> bool {
         let accepted = self.pending.get(id).is_some_and(|pending| pending.accepted);
@@ -161,17 +161,17 @@ impl BatchState {
         accepted
     }
 
-    /// Sent tasks whose end is still expected. Removes tasks whose waiters have all gone.
+    /// Returns the sent tasks whose end is still expected. Removes tasks whose waiters were all dropped.
     pub(super) fn unconfirmed(&mut self) -> Vec<TaskId> {
         self.pending.retain(|_, pending| pending.has_waiters());
         let unsent: HashSet<&TaskId> = self.outgoing.iter().map(|task| &task.id).collect();
-        // A watched task that is not accepted yet may be on its way, and would look unknown.
+        // A watched task that is not accepted yet may be in flight, and would be reported as unknown.
         let watched = self.watched.iter().map(|(id, ())| id).filter(|id| !self.accept_waiters.contains_key(id));
         let ids: HashSet<&TaskId> = self.pending.keys().chain(watched).filter(|id| !unsent.contains(id)).collect();
         ids.into_iter().cloned().collect()
     }
 
-    /// Queues a task again that the control plane does not know any more, if it has waiters. Returns
+    /// Queues a task again that the control plane no longer knows, if it has waiters. Returns
     /// whether it does.
     pub(super) fn resubmit(&mut self, id: &TaskId) -> bool {
         self.watched.pop(id);

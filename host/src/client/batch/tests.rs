@@ -47,7 +47,7 @@ fn a_waiter_that_gives_up_leaves_the_others_waiting() {
     assert!(matches!(second.try_recv(), Ok(Ok(_))));
     drop(watched);
     assert!(!state.drop_closed_waiters(&task("T2").id));
-    assert!(state.expects_results(), "the end of T2 is of interest");
+    assert!(state.expects_results(), "the end of T2 is expected");
     state.complete_end(&ended("T2"));
     assert!(!state.expects_results());
 }
@@ -55,22 +55,22 @@ fn a_waiter_that_gives_up_leaves_the_others_waiting() {
 #[test]
 fn a_task_without_waiters_is_looked_up_and_never_resubmitted() {
     let mut state = BatchState::default();
-    let (gone, waits, taken) = (
-        state.add_end_waiter(task("gone")),
+    let (dropped, waiting, watched) = (
+        state.add_end_waiter(task("dropped")),
         state.add_end_waiter(task("waits")),
         state.add_accept_waiter(task("watched")),
     );
     assert!(state.unconfirmed().is_empty(), "nothing was sent");
     state.outgoing.clear();
-    assert!(!state.unconfirmed().contains(&task("watched").id), "it may be on its way");
+    assert!(!state.unconfirmed().contains(&task("watched").id), "it may be in flight");
     state.complete_accepted(&task("watched").id);
-    drop((gone, taken));
+    drop((dropped, watched));
     let mut ids = state.unconfirmed();
     ids.sort();
     assert_eq!(ids, ["waits", "watched"].map(|id| task(id).id));
     assert!(state.resubmit(&ids[0]));
     assert!(!state.resubmit(&ids[1]));
-    drop(waits);
+    drop(waiting);
     assert!(!state.resubmit(&ids[0]));
     assert_eq!(state.outgoing.len(), 1);
     assert!(!state.expects_results());
@@ -86,13 +86,13 @@ fn only_the_newest_tasks_are_watched() {
 }
 
 #[test]
-fn a_task_that_ended_at_once_is_cached_and_a_refused_one_is_not() {
+fn an_ended_task_is_cached_and_a_refused_one_is_not() {
     let client = client();
     let inner = &client.0;
     let tasks = ["ended", "refused"].map(task);
     let ids = tasks.clone().map(|task| task.id);
     for id in &ids {
-        inner.note_submitted(id);
+        inner.cache_submitted(id);
     }
     let mut state = BatchState::default();
     let (mut first, mut second) = (state.add_accept_waiter(task("ended")), state.add_accept_waiter(task("refused")));
@@ -111,17 +111,17 @@ fn a_task_that_ended_at_once_is_cached_and_a_refused_one_is_not() {
 fn tasks_that_a_stopping_control_plane_refused_are_sent_again() {
     let client = client();
     let mut state = BatchState::default();
-    let (mut waits, gone) = (state.add_end_waiter(task("waits")), state.add_end_waiter(task("gone")));
+    let (mut waiting, dropped) = (state.add_end_waiter(task("waits")), state.add_end_waiter(task("dropped")));
     let tasks: Vec<NewTask> = state.outgoing.drain(..).collect();
-    drop(gone);
-    let why = Refusal::new(RefusalCode::Stopping, "the control plane is stopping");
-    let reply = Reply::Submitted(vec![Submitted::Refused(why.clone()); 2]);
+    drop(dropped);
+    let refusal = Refusal::new(RefusalCode::Stopping, "the control plane is stopping");
+    let reply = Reply::Submitted(vec![Submitted::Refused(refusal.clone()); 2]);
     let refused = apply_submitted(&client.0, &mut state, tasks, Ok(reply));
     state.requeue(refused);
-    assert!(waits.try_recv().is_err(), "it is still waiting");
+    assert!(waiting.try_recv().is_err(), "it is still waiting");
     assert_eq!(state.outgoing.iter().map(|task| task.id.to_string()).collect::<Vec<_>>(), ["waits"]);
     let tasks: Vec<NewTask> = state.outgoing.drain(..).collect();
-    assert_eq!(apply_submitted(&client.0, &mut state, tasks, Err(ClientError::Refused(why))).len(), 1);
+    assert_eq!(apply_submitted(&client.0, &mut state, tasks, Err(ClientError::Refused(refusal))).len(), 1);
 }
 
 #[test]
@@ -129,14 +129,14 @@ fn a_dropped_permit_is_released_only_in_its_own_session() {
     let client = client();
     let inner = &client.0;
     let start = || LoopPermit::acquire(inner, &mut inner.batch.state(), LoopKind::Collect);
-    let first = start().expect("none runs");
+    let first = start().expect("none is running");
     assert!(start().is_none());
     drop(first);
     let old = start().expect("the first was dropped");
     inner.batch.stop();
     let mut new = start().expect("a new session");
     drop(old);
-    assert!(start().is_none(), "the new one runs");
+    assert!(start().is_none(), "the new one is running");
     new.release(&mut inner.batch.state());
     let _next = start().expect("the last has ended");
     drop(new);

@@ -75,10 +75,10 @@ pub struct CallbackQueue {
     stopped: bool,
 }
 
-/// What became of a callback that was posted.
+/// Outcome of posting a callback.
 #[derive(Debug)]
 pub enum Posted {
-    /// It is the first for its address: start a sender. The [`Notify`] wakes it when more come.
+    /// It is the first for its address: start a sender. The [`Notify`] wakes it when more are queued.
     First(Arc<str>, Arc<Notify>),
     /// It was queued, and the sender was woken.
     Queued,
@@ -125,7 +125,7 @@ impl CallbackQueue {
         self.stopped = true;
     }
 
-    /// Returns why there is no room for another callback, if there is none.
+    /// Returns why the queue has no capacity for another callback, if it has none.
     fn full(&self, address: &str, bytes: usize) -> Option<String> {
         let CallbackLimits { address_max, address_bytes_max, all_max, all_bytes_max } = self.limits;
         let (count, held) = self.queues.get(address).map_or((0, 0), |queue_of| (queue_of.count, queue_of.bytes));
@@ -143,11 +143,12 @@ impl CallbackQueue {
     }
 
     /// Records that a sender connects to this address.
-    pub fn begin_sending(&mut self, address: &str) {
+    pub fn start_sending(&mut self, address: &str) {
         self.set_has_sender(address, true);
     }
 
-    /// Records that a sender has disconnected without an error. What still waits was not tried.
+    /// Records that a sender has disconnected without an error. The attempt does not count for callbacks that are still
+    /// queued.
     pub fn finish_sending(&mut self, address: &str) {
         self.set_has_sender(address, false);
     }
@@ -164,7 +165,7 @@ impl CallbackQueue {
         self.queues.get_mut(address)?.waiting.pop_front()
     }
 
-    /// Puts a callback back that was not sent: it is the next again.
+    /// Puts a callback back that was not sent: it is the next one again.
     pub fn put_back(&mut self, address: &str, waiting: PendingCallback) {
         if let Some(queue_of) = self.queues.get_mut(address) {
             queue_of.waiting.push_front(waiting);
@@ -243,7 +244,7 @@ mod tests {
     }
 
     fn send(queue: &mut CallbackQueue, address: &str) -> CallbackOutcome {
-        let waiting = queue.take(address).expect("something waits");
+        let waiting = queue.take(address).expect("a queued callback");
         queue.end(address, waiting, Ok(()))
     }
 
@@ -253,7 +254,7 @@ mod tests {
         assert!(matches!(queue.post(callback(A, "1")), Posted::First(address, _) if *address == *A));
         assert!(matches!(queue.post(callback(A, "2")), Posted::Queued));
         assert!(matches!(queue.post(callback(B, "3")), Posted::First(..)));
-        queue.begin_sending(A);
+        queue.start_sending(A);
         assert_eq!(names(&[send(&mut queue, A)]), ["1 1"]);
         let back = queue.take(A).expect("the second");
         assert!(!queue.remove_if_empty(A), "it is being sent");
@@ -267,37 +268,37 @@ mod tests {
     fn each_callback_gets_all_its_attempts_whenever_it_was_queued() {
         let mut queue = CallbackQueue::new(CallbackLimits::default());
         queue.post(callback(A, "1"));
-        queue.begin_sending(A);
+        queue.start_sending(A);
         queue.post(callback(A, "2"));
-        assert!(queue.fail_overdue(A, "gone").is_empty());
-        queue.begin_sending(A);
-        assert!(queue.fail_overdue(A, "gone").is_empty());
-        queue.begin_sending(A);
-        let ends = queue.fail_overdue(A, "gone");
-        assert_eq!((names(&ends), &ends[0].outcome), (vec!["1 3".to_owned()], &Err("gone".to_owned())));
-        queue.begin_sending(A);
-        assert_eq!(names(&queue.fail_overdue(A, "gone")), ["2 3"]);
+        assert!(queue.fail_overdue(A, "closed").is_empty());
+        queue.start_sending(A);
+        assert!(queue.fail_overdue(A, "closed").is_empty());
+        queue.start_sending(A);
+        let ends = queue.fail_overdue(A, "closed");
+        assert_eq!((names(&ends), &ends[0].outcome), (vec!["1 3".to_owned()], &Err("closed".to_owned())));
+        queue.start_sending(A);
+        assert_eq!(names(&queue.fail_overdue(A, "closed")), ["2 3"]);
         assert!(queue.is_empty() && queue.remove_if_empty(A));
         assert_eq!(queue.bytes, 0);
     }
 
     #[test]
-    fn a_sender_that_ends_without_an_error_counts_as_no_attempt() {
+    fn a_sender_that_ends_without_an_error_is_not_an_attempt() {
         let mut queue = CallbackQueue::new(CallbackLimits::default());
         queue.post(callback(A, "1"));
         queue.post(callback(A, "2"));
         for _ in 0..5 {
-            queue.begin_sending(A);
+            queue.start_sending(A);
             queue.finish_sending(A);
         }
-        queue.begin_sending(A);
-        assert!(queue.fail_overdue(A, "gone").is_empty());
-        queue.begin_sending(A);
+        queue.start_sending(A);
+        assert!(queue.fail_overdue(A, "closed").is_empty());
+        queue.start_sending(A);
         assert_eq!(names(&[send(&mut queue, A), send(&mut queue, A)]), ["1 2", "2 2"]);
     }
 
     #[test]
-    fn callbacks_posted_after_the_stop_end_at_once() {
+    fn callbacks_posted_after_the_stop_end_immediately() {
         let mut queue = CallbackQueue::new(CallbackLimits::default());
         queue.post(callback(A, "1"));
         queue.stop();
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn callbacks_over_the_limits_end_at_once() {
+    fn callbacks_over_the_limits_end_immediately() {
         let limits = CallbackLimits { address_max: 2, all_max: 3, ..CallbackLimits::default() };
         let mut queue = CallbackQueue::new(limits);
         let reason = |posted: Posted| match posted {

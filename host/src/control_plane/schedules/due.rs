@@ -1,4 +1,4 @@
-//! What is due: which schedules submit a task now, and which times are skipped.
+//! Due schedules: tasks to submit now, and times to skip.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     task::{NewTask, TaskId, TaskStatus, schedule::Recurrence},
 };
 
-/// What to do for a schedule that is due.
+/// Action for a schedule that is due.
 #[derive(Debug, PartialEq)]
 pub enum DueAction {
     /// Submit a task, and call [`Schedules::submitted`] or [`Schedules::refused`].
@@ -29,7 +29,7 @@ pub struct DueRun {
     pub task: NewTask,
 }
 
-/// Why a time was skipped.
+/// Reason for skipping a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skip {
     /// The last task has not ended.
@@ -40,12 +40,12 @@ pub enum Skip {
     Missed(Timestamp),
 }
 
-/// Why a task of a schedule was submitted.
+/// Reason for submitting the task of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// It was due.
     Due,
-    /// A client asked for it.
+    /// A client requested it.
     Manual,
 }
 
@@ -61,8 +61,8 @@ impl Schedules {
             for schedule in self.all.values_mut() {
                 schedule.last_considered = schedule.last_considered.filter(|last| !was_another_day(last));
             }
-            let waiting: Vec<Arc<str>> = self.times.iter().map(|(_, name)| name.clone()).collect();
-            for name in &waiting {
+            let cron_names: Vec<Arc<str>> = self.times.iter().map(|(_, name)| name.clone()).collect();
+            for name in &cron_names {
                 self.reschedule(now, name);
             }
         }

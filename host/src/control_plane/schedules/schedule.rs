@@ -1,4 +1,4 @@
-//! One schedule: when it is due next, and which task it submits.
+//! One schedule: its next due time, and the task that it submits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ pub(super) struct Schedule {
     pub(super) source: ScheduleSource,
     pub(super) recurrence: Recurrence,
     pub(super) next: Next,
-    /// What the wall clock shows at `next`, as computed when `next` was set.
+    /// The wall-clock time of `next`, as computed when `next` was set.
     pub(super) next_wall: Timestamp,
     /// The start of the intervals.
     pub(super) anchor: Moment,
@@ -42,9 +42,9 @@ pub(super) struct Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Never,
-    /// At this moment of the monotonic clock.
+    /// At this time of the monotonic clock.
     At(Moment),
-    /// When the wall clock shows this.
+    /// At this time of the wall clock.
     On(Timestamp),
 }
 
@@ -52,7 +52,7 @@ pub(super) enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Availability {
     Available,
-    /// Its last worker is gone; the schedule is removed at this moment.
+    /// Its last worker was removed; the schedule is removed at this time.
     Leaving(Moment),
     Unavailable,
 }
@@ -66,7 +66,7 @@ pub(super) struct Last {
     pub(super) end: Option<TaskStatus>,
 }
 
-/// What to do at a time of a schedule.
+/// Action at a time of a schedule.
 pub(super) enum Decision {
     Run,
     Wait,
@@ -106,7 +106,7 @@ impl Schedule {
         }
     }
 
-    /// Decides what to do now that it is due.
+    /// Returns the action for a time that is due.
     pub(super) fn decide(&self) -> Decision {
         match self.definition.spec.overlap {
             _ if self.live == 0 => Decision::Run,

@@ -47,23 +47,23 @@ impl Story {
         self.schedules.add(self.now, NewSchedule::new(name, "tick", spec), false).unwrap_or_else(|why| panic!("{why}"));
     }
 
-    /// Turns both clocks to the next time somebody must look, up to `span` from now, and takes what is due. What
-    /// is fired has ended when it is `ends`.
+    /// Advances both clocks from wake to wake, up to `span` from now, and returns what was due. Submitted tasks
+    /// end immediately with the status `ends`, if any.
     fn run(&mut self, span: Duration, ends: Option<TaskStatus>) -> Vec<(Timestamp, DueAction)> {
-        let (until, mut turns) = (self.now.mono + span, Vec::new());
+        let (until, mut actions) = (self.now.mono + span, Vec::new());
         loop {
             let wake = self.schedules.wake(self.now);
             let next = wake.min(until);
             self.pass(next.since(self.now.mono));
             self.schedules.observe_clocks(self.now);
-            while let Some(turn) = self.schedules.next_due(self.now) {
-                if let DueAction::Run(fire) = &turn {
-                    self.schedules.submitted(self.now, &fire.name, &fire.task.id, Trigger::Due, ends);
+            while let Some(action) = self.schedules.next_due(self.now) {
+                if let DueAction::Run(run) = &action {
+                    self.schedules.submitted(self.now, &run.name, &run.task.id, Trigger::Due, ends);
                 }
-                turns.push((self.now.wall, turn));
+                actions.push((self.now.wall, action));
             }
             if wake >= until {
-                return turns;
+                return actions;
             }
         }
     }
@@ -72,10 +72,10 @@ impl Story {
         self.now = Now { mono: self.now.mono + span, wall: self.now.wall + span };
     }
 
-    /// The times at which tasks are submitted that end at once.
+    /// The times at which tasks are submitted that end immediately.
     fn fired(&mut self, span: Duration) -> Vec<Timestamp> {
-        let turns = self.run(span, Some(TaskStatus::Success)).into_iter();
-        turns.filter(|(_, turn)| matches!(turn, DueAction::Run(_))).map(|(at, _)| at).collect()
+        let actions = self.run(span, Some(TaskStatus::Success)).into_iter();
+        actions.filter(|(_, action)| matches!(action, DueAction::Run(_))).map(|(at, _)| at).collect()
     }
 
     fn info(&self) -> ScheduleInfo {
@@ -83,12 +83,15 @@ impl Story {
     }
 }
 
-fn skips(turns: &[(Timestamp, DueAction)]) -> Vec<Skip> {
-    turns.iter().filter_map(|(_, turn)| if let DueAction::Skip(_, why) = turn { Some(*why) } else { None }).collect()
+fn skips(actions: &[(Timestamp, DueAction)]) -> Vec<Skip> {
+    actions
+        .iter()
+        .filter_map(|(_, action)| if let DueAction::Skip(_, reason) = action { Some(*reason) } else { None })
+        .collect()
 }
 
 #[test]
-fn a_day_of_cron_goes_right_through_a_change_of_the_clocks() {
+fn a_cron_day_is_complete_when_the_clocks_change() {
     // Paris, from midnight to midnight: 23 hours in March, 25 in October.
     for (midnight, hours) in [("2026-03-28T23:00:00Z", 23), ("2026-10-24T22:00:00Z", 25)] {
         let mut story = Story::at(midnight);
@@ -97,41 +100,41 @@ fn a_day_of_cron_goes_right_through_a_change_of_the_clocks() {
         {
             story.add(name, cron(pattern, "Europe/Paris"));
         }
-        let turns = story.run(secs(hours * 3_600), Some(TaskStatus::Success));
-        assert_eq!(skips(&turns), []);
-        let of = |wanted: &str| -> Vec<Timestamp> {
-            let is_it = |turn: &DueAction| matches!(turn, DueAction::Run(fire) if &*fire.name == wanted);
-            turns.iter().filter(|(_, turn)| is_it(turn)).map(|(at, _)| *at).collect()
+        let actions = story.run(secs(hours * 3_600), Some(TaskStatus::Success));
+        assert_eq!(skips(&actions), []);
+        let times_of = |schedule: &str| -> Vec<Timestamp> {
+            let is_it = |action: &DueAction| matches!(action, DueAction::Run(run) if &*run.name == schedule);
+            actions.iter().filter(|(_, action)| is_it(action)).map(|(at, _)| *at).collect()
         };
-        assert_eq!((of("minute").len() as u64, of("hour").len() as u64), (hours * 60, hours), "{midnight}");
-        assert_eq!((of("night").len(), of("noon").len()), (1, 1), "{midnight}");
-        let minutes = of("minute");
+        assert_eq!((times_of("minute").len() as u64, times_of("hour").len() as u64), (hours * 60, hours), "{midnight}");
+        assert_eq!((times_of("night").len(), times_of("noon").len()), (1, 1), "{midnight}");
+        let minutes = times_of("minute");
         assert!(minutes.windows(2).all(|pair| pair[1].since(pair[0]) == secs(60)), "{minutes:?}");
         let night = if hours == 23 { at("2026-03-29T01:00:00Z") } else { at("2026-10-25T00:30:00Z") };
-        assert_eq!(of("night"), [night]);
-        let ids: BTreeSet<String> = turns
+        assert_eq!(times_of("night"), [night]);
+        let ids: BTreeSet<String> = actions
             .iter()
-            .map(|(_, turn)| match turn {
-                DueAction::Run(fire) => fire.task.id.to_string(),
-                DueAction::Skip(..) => panic!("none was left out"),
+            .map(|(_, action)| match action {
+                DueAction::Run(run) => run.task.id.to_string(),
+                DueAction::Skip(..) => panic!("none was skipped"),
             })
             .collect();
-        assert_eq!(ids.len(), turns.len(), "every task has an id of its own");
+        assert_eq!(ids.len(), actions.len(), "every task has its own id");
     }
 }
 
 #[test]
-fn an_interval_keeps_its_anchor_however_late_it_is_looked_at() {
+fn an_interval_keeps_its_anchor_when_it_is_checked_late() {
     let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
     assert_eq!(story.fired(secs(60)).len(), 6);
     story.pass(Duration::from_millis(34_567));
     let late = story.fired(Duration::ZERO);
-    assert_eq!(late, [at("2026-11-24T12:01:34.567Z")], "three times were missed: one is made up for");
+    assert_eq!(late, [at("2026-11-24T12:01:34.567Z")], "three times were missed: one run follows");
     assert_eq!(story.fired(secs(10)), [at("2026-11-24T12:01:40Z")]);
 }
 
 #[test]
-fn a_count_and_a_moment_end_it() {
+fn a_count_and_an_end_time_finish_a_schedule() {
     let mut story = Story::with("2026-11-24T12:00:00Z", ScheduleSpec { count: Some(3), ..every(10) });
     assert_eq!(story.info().remaining, Some(3));
     assert_eq!(story.fired(secs(3_600)).len(), 3);
@@ -141,7 +144,7 @@ fn a_count_and_a_moment_end_it() {
 
     let until = Some(at("2026-11-24T12:00:30Z"));
     let mut story = Story::with("2026-11-24T12:00:00Z", ScheduleSpec { until, ..every(10) });
-    assert_eq!(story.fired(secs(3_600)).last(), Some(&at("2026-11-24T12:00:30Z")), "that moment is within");
+    assert_eq!(story.fired(secs(3_600)).last(), Some(&at("2026-11-24T12:00:30Z")), "the end is included");
     assert_eq!(story.info().status, ScheduleStatus::Finished);
 
     let until = Some(at("2026-11-24T14:59:59Z"));
@@ -150,11 +153,11 @@ fn a_count_and_a_moment_end_it() {
 }
 
 #[test]
-fn while_the_last_task_runs_times_are_left_out() {
+fn times_are_skipped_while_the_last_task_runs() {
     let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
-    let turns = story.run(secs(50), None);
-    let DueAction::Run(first) = &turns[0].1 else { panic!("{turns:?}") };
-    assert_eq!((turns.len(), skips(&turns)), (5, vec![Skip::Busy; 4]));
+    let actions = story.run(secs(50), None);
+    let DueAction::Run(first) = &actions[0].1 else { panic!("{actions:?}") };
+    assert_eq!((actions.len(), skips(&actions)), (5, vec![Skip::Busy; 4]));
     assert_eq!((story.info().runs, story.info().skipped), (1, 4));
     assert_eq!(story.schedules.ended(&first.task.id, TaskStatus::Success), None);
     assert_eq!(story.info().last_status, Some(TaskStatus::Success));
@@ -162,22 +165,22 @@ fn while_the_last_task_runs_times_are_left_out() {
 }
 
 #[test]
-fn or_one_of_them_waits_for_its_end() {
+fn with_overlap_queue_one_run_waits_for_the_last_task() {
     let spec = ScheduleSpec { overlap: Overlap::Queue, count: Some(2), ..every(10) };
     let mut story = Story::with("2026-11-24T12:00:00Z", spec);
-    let turns = story.run(secs(50), None);
-    let DueAction::Run(first) = &turns[0].1 else { panic!("{turns:?}") };
-    assert_eq!(skips(&turns), [Skip::Full; 3], "the second waits, and the others do not pile up");
-    let second = story.schedules.ended(&first.task.id, TaskStatus::Failure).expect("the one that waited");
+    let actions = story.run(secs(50), None);
+    let DueAction::Run(first) = &actions[0].1 else { panic!("{actions:?}") };
+    assert_eq!(skips(&actions), [Skip::Full; 3], "the second waits, and the others are skipped");
+    let second = story.schedules.ended(&first.task.id, TaskStatus::Failure).expect("the queued run");
     assert_ne!(second.task.id, first.task.id);
     story.schedules.submitted(story.now, &second.name, &second.task.id, Trigger::Due, None);
     assert_eq!(story.info().status, ScheduleStatus::Finished);
-    assert_eq!(story.schedules.ended(&second.task.id, TaskStatus::Success), None, "nothing waits any more");
+    assert_eq!(story.schedules.ended(&second.task.id, TaskStatus::Success), None, "no run is queued");
     assert!(!story.schedules.has_live());
 }
 
 #[test]
-fn paused_it_submits_nothing_and_resumed_it_goes_on_in_step() {
+fn a_resumed_schedule_keeps_its_interval() {
     let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
     assert!(story.schedules.pause("s") && story.schedules.pause("s") && !story.schedules.pause("t"));
     assert_eq!((story.fired(secs(33)).len(), story.info().status), (0, ScheduleStatus::Paused));
@@ -191,26 +194,26 @@ fn a_run_missed_by_more_than_the_grace_is_skipped_and_reported() {
     story.pass(secs(3_600 * 5 + 59));
     assert_eq!(story.fired(Duration::ZERO), [story.now.wall], "17:00 is 59 s ago, and of five times it is one");
     story.pass(secs(3_600 + 61));
-    let turns = story.run(Duration::ZERO, None);
-    assert_eq!(skips(&turns), [Skip::Missed(at("2026-11-24T18:00:00Z"))]);
+    let actions = story.run(Duration::ZERO, None);
+    assert_eq!(skips(&actions), [Skip::Missed(at("2026-11-24T18:00:00Z"))]);
     assert_eq!(story.info().next_run, Some(at("2026-11-24T19:00:00Z")));
 }
 
 #[test]
-fn a_wall_clock_that_is_set_forth_or_back_neither_floods_nor_silences() {
+fn a_wall_clock_jump_neither_repeats_nor_stops_runs() {
     let mut story = Story::with("2026-11-24T12:00:30Z", cron("0 * * * *", "UTC"));
     assert_eq!(story.fired(secs(3_600)), [at("2026-11-24T13:00:00Z")]);
-    // Back by an hour: 13:00 was, and comes only once.
+    // Back by an hour: 13:00 has run, and is not repeated.
     story.now.wall = at("2026-11-24T12:00:40Z");
     assert_eq!(story.fired(secs(7_200)), [at("2026-11-24T14:00:00Z")]);
-    // Ten years ahead, for a moment: at most one run, and then all is as it was.
+    // Ten years ahead for two minutes: at most one run, and then the schedule continues as before.
     story.now.wall = at("2036-11-24T14:30:00Z");
     assert_eq!(story.fired(secs(120)), []);
     story.now.wall = at("2026-11-24T14:30:00Z");
     assert_eq!(story.fired(secs(3_600)), [at("2026-11-24T15:00:00Z")]);
     assert_eq!(story.fired(secs(3 * 3_600)).len(), 3);
 
-    // Intervals do not look at it.
+    // Intervals do not depend on it.
     let mut story = Story::with("2026-11-24T12:00:00Z", every(10));
     for wall in ["2036-01-01T00:00:00Z", "1999-01-01T00:00:00Z"] {
         story.now.wall = at(wall);
@@ -219,7 +222,7 @@ fn a_wall_clock_that_is_set_forth_or_back_neither_floods_nor_silences() {
 }
 
 #[test]
-fn a_clock_that_jumps_is_noticed_within_a_minute() {
+fn a_clock_jump_is_noticed_within_a_minute() {
     let mut story = Story::with("2026-11-24T12:00:00Z", cron("0 0 1 1 *", "UTC"));
     assert!(story.schedules.wake(story.now).since(story.now.mono) <= CLOCK_CHECK_INTERVAL);
     story.now.wall = at("2026-12-31T23:59:30Z");
@@ -238,8 +241,8 @@ fn an_identical_schedule_is_accepted_and_another_needs_replace() {
     story.schedules.add(story.now, other, true).expect("it is replaced");
     assert_eq!((story.info().schedule.task_name.as_str(), story.info().runs), ("tock", 0));
     assert_eq!(story.fired(secs(60)).len(), 3);
-    assert!(story.schedules.remove(story.now, "s").expect("it may go").is_some());
-    assert!(story.schedules.remove(story.now, "s").expect("it may go").is_none());
+    assert!(story.schedules.remove(story.now, "s").expect("it may be removed").is_some());
+    assert!(story.schedules.remove(story.now, "s").expect("it may be removed").is_none());
     assert!(story.schedules.is_empty() && story.schedules.wake(story.now) == Moment::NEVER);
 }
 
@@ -265,7 +268,7 @@ fn a_refused_schedule_has_a_reason() {
 }
 
 #[test]
-fn a_thousand_are_kept_and_what_is_over_makes_room() {
+fn the_limit_of_schedules_evicts_only_finished_ones() {
     let mut story = Story::at("2026-11-24T12:00:30Z");
     for number in 0..SCHEDULES_MAX {
         story.add(&format!("s{number}"), cron("*/5 * * * *", "Europe/Paris"));
@@ -273,41 +276,41 @@ fn a_thousand_are_kept_and_what_is_over_makes_room() {
     let one_more = NewSchedule::new("more", "tick", ScheduleSpec { count: Some(1), ..every(10) });
     assert!(matches!(story.schedules.add(story.now, one_more.clone(), false), Err(ScheduleError::TooMany)));
     assert_eq!(story.fired(secs(3_600)).len(), 12 * SCHEDULES_MAX);
-    story.schedules.remove(story.now, "s7").expect("it may go");
-    story.schedules.add(story.now, one_more, false).expect("there is room");
+    story.schedules.remove(story.now, "s7").expect("it may be removed");
+    story.schedules.add(story.now, one_more, false).expect("there is capacity");
     story.fired(secs(10));
     story.add("another", every(10));
     assert_eq!(story.schedules.len(), SCHEDULES_MAX);
-    assert!(story.schedules.info(story.now, "more").is_none(), "its count was over");
+    assert!(story.schedules.info(story.now, "more").is_none(), "its count was used up");
 }
 
 #[test]
-fn the_schedule_of_a_module_lives_as_long_as_a_worker_has_it() {
+fn a_module_schedule_exists_as_long_as_a_worker_has_it() {
     let mut story = Story::at("2026-11-24T12:00:00Z");
     let new = |spec| NewSchedule::new("s", "s", spec);
-    story.schedules.set_from_module(story.now, new(every(10)), "clock").expect("it is kept");
+    story.schedules.set_from_module(story.now, new(every(10)), "clock").expect("it is accepted");
     assert_eq!(story.info().source, ScheduleSource::Module("clock".into()));
     assert!(matches!(story.schedules.remove(story.now, "s"), Err(ScheduleError::OfModule { .. })));
     let own = story.schedules.add(story.now, new(every(20)), true);
     assert!(matches!(own, Err(ScheduleError::OfModule { .. })), "{own:?}");
 
-    story.schedules.module_gone(story.now, "s", UNKNOWN_GRACE);
-    assert_eq!(story.fired(secs(20)).len(), 2, "its worker may come back");
-    story.schedules.set_from_module(story.now, new(every(10)), "clock").expect("it is kept");
+    story.schedules.module_removed(story.now, "s", UNKNOWN_GRACE);
+    assert_eq!(story.fired(secs(20)).len(), 2, "its worker may return");
+    story.schedules.set_from_module(story.now, new(every(10)), "clock").expect("it is accepted");
     assert_eq!((story.fired(secs(60)).len(), story.info().runs), (6, 8));
-    story.schedules.set_from_module(story.now, new(every(30)), "clock").expect("it is changed");
+    story.schedules.set_from_module(story.now, new(every(30)), "clock").expect("it is accepted");
     assert_eq!(story.fired(secs(60)).len(), 2);
-    story.schedules.module_gone(story.now, "s", UNKNOWN_GRACE);
+    story.schedules.module_removed(story.now, "s", UNKNOWN_GRACE);
     story.run(UNKNOWN_GRACE + secs(1), None);
     assert!(story.schedules.is_empty());
 
     // Paused stays paused.
-    story.schedules.set_from_module(story.now, new(every(10)), "clock").expect("it is kept");
+    story.schedules.set_from_module(story.now, new(every(10)), "clock").expect("it is accepted");
     story.schedules.pause("s");
-    story.schedules.module_gone(story.now, "s", UNKNOWN_GRACE);
+    story.schedules.module_removed(story.now, "s", UNKNOWN_GRACE);
     story.run(UNKNOWN_GRACE + secs(1), None);
     assert_eq!(story.info().status, ScheduleStatus::Absent);
-    story.schedules.set_from_module(story.now, new(every(20)), "clock").expect("it is kept");
+    story.schedules.set_from_module(story.now, new(every(20)), "clock").expect("it is accepted");
     assert_eq!((story.fired(secs(60)).len(), story.info().status), (0, ScheduleStatus::Paused));
     assert!(story.schedules.remove_from_module("s") && story.schedules.is_empty());
 }

@@ -1,4 +1,4 @@
-//! A worker's modules change while it runs.
+//! Changes of a worker's modules while it runs.
 //!
 //! The worker proposes its new catalog before it changes anything. It is applied in this one transition, or declined
 //! with the reason: a change must not block a task that was accepted for the old modules.
@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use uuid::Uuid;
-
-use super::{Responder, State, TaskRecord, Timer, schedules::schedule_specs};
+use super::{Responder, State, TaskRecord, Timer, WorkerKey, schedules::schedule_specs};
 use crate::{
     clock::Now,
     control_plane::events::NewEvent,
@@ -23,17 +21,17 @@ use crate::{
 };
 
 /// Maximum number of waiting tasks that are checked for one change, shared evenly among the affected names, but at
-/// least one of each. The state is locked meanwhile.
+/// least one of each. The state is locked during the check.
 const CHECKED_MAX: usize = 10_000;
 /// Maximum size of the arguments that are checked against changed signatures, in bytes. Others count as valid.
 const CHECKED_BYTES_MAX: usize = 4 << 20;
 /// Maximum number of scheduled tasks, and of leases, that are checked for one change.
 const SCANNED_MAX: usize = 20_000;
 
-/// How the new catalog may conflict with submitted tasks of one name.
+/// A possible conflict of the new catalog with submitted tasks of one name.
 enum CatalogConflict<'a> {
     /// No worker would serve the name.
-    Gone,
+    Removed,
     /// The name has another signature, which is compiled once there is a task to check.
     Changed(&'a Json, OnceCell<Signature>),
 }
@@ -42,14 +40,15 @@ enum CatalogConflict<'a> {
 struct BlockedTasks<'a> {
     name: &'a str,
     count: usize,
-    /// Why it could not run the first of them.
+    /// The reason for the first of them, if their arguments would be wrong.
     reason: Option<String>,
 }
 
 impl<R: Responder> State<R> {
     /// Applies the new catalog of a worker, or declines it if unfinished tasks could not run any more.
     pub fn change_catalog(&mut self, now: Now, change: CatalogChange, reply_to: R) {
-        let CatalogChange { worker: key, sequence, modules, force } = change;
+        let CatalogChange { worker, sequence, modules, force } = change;
+        let key = WorkerKey(worker);
         let Some(worker) = self.registry.get_mut(key) else {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
@@ -68,7 +67,7 @@ impl<R: Responder> State<R> {
         self.reply_to_worker(reply_to, declined.map_or(WorkerReply::Noted, WorkerReply::Declined));
     }
 
-    fn apply_catalog(&mut self, now: Now, key: Uuid, modules: Vec<ModuleInfo>) {
+    fn apply_catalog(&mut self, now: Now, key: WorkerKey, modules: Vec<ModuleInfo>) {
         let Some(worker) = self.registry.get(key) else { return };
         let (id, catalog_events, before) =
             (worker.id.clone(), catalog_events(worker.modules(), &modules), schedule_specs(worker.modules()));
@@ -93,15 +92,15 @@ impl<R: Responder> State<R> {
         }
         for name in diff.added {
             self.queue.mark_served(name.clone());
-            self.claim(now, &name);
+            self.serve(now, &name);
         }
     }
 
     /// Returns how these modules conflict with unfinished tasks, if they do.
-    fn conflict(&self, key: Uuid, modules: &[ModuleInfo]) -> Option<Refusal> {
+    fn conflict(&self, key: WorkerKey, modules: &[ModuleInfo]) -> Option<Refusal> {
         let (old, new) = (schemas(self.registry.get(key)?.modules()), schemas(modules));
         let conflict_of = |name: &str, schema: &Json| match new.get(name) {
-            None => (!self.registry.has_other(key, name)).then_some(CatalogConflict::Gone),
+            None => (!self.registry.has_other(key, name)).then_some(CatalogConflict::Removed),
             Some(new) if *new == schema => None,
             Some(new) => Some(CatalogConflict::Changed(new, OnceCell::new())),
         };
@@ -116,7 +115,7 @@ impl<R: Responder> State<R> {
             };
             let reason = match reason {
                 None => format!("it has no '{name}', which would leave {tasks} without a worker"),
-                Some(reason) => format!("it does not take the arguments of {tasks} of '{name}': {reason}"),
+                Some(reason) => format!("it does not accept the arguments of {tasks} of '{name}': {reason}"),
             };
             Refusal::new(RefusalCode::CatalogConflict, reason)
         })
@@ -129,7 +128,7 @@ impl<R: Responder> State<R> {
         for record in self.unfinished_of(conflicts) {
             let Some((name, conflict_of)) = conflicts.get_key_value(&*record.name) else { continue };
             let reason = match conflict_of {
-                CatalogConflict::Gone => None,
+                CatalogConflict::Removed => None,
                 CatalogConflict::Changed(..) if bytes >= CHECKED_BYTES_MAX => continue,
                 CatalogConflict::Changed(schema, signature) => {
                     bytes += record.bytes();
@@ -150,7 +149,7 @@ impl<R: Responder> State<R> {
     ) -> impl Iterator<Item = &'a TaskRecord> {
         let queued: Vec<_> = names.keys().map(|name| self.queue.of_name(name).take(share(names.len()))).collect();
         let scheduled = self.timers.iter().take(SCANNED_MAX).filter_map(|(_, timer)| match timer {
-            Timer::Due(id) => Some(id),
+            Timer::EnqueueDelayed(id) => Some(id),
             _ => None,
         });
         // Through the slots, so that the order is deterministic.
@@ -184,7 +183,7 @@ fn catalog_events(old: &[ModuleInfo], new: &[ModuleInfo]) -> Vec<(EventKind, Str
     });
     let dropped = old.values().filter(|module| !module.hash.is_empty() && !paths.contains(module.path.as_str()));
     let dropped =
-        dropped.map(|module| (EventKind::ModulesChanged, format!("{}: {} dropped", module.name, module.version())));
+        dropped.map(|module| (EventKind::ModulesChanged, format!("{}: {} was removed", module.name, module.version())));
     changes.chain(dropped).collect()
 }
 
@@ -193,11 +192,11 @@ fn change(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
     let is = module.version();
     match before.filter(|before| !before.hash.is_empty()) {
         _ if is.is_empty() => None,
-        None => Some(format!("{is} appeared")),
+        None => Some(format!("{is} was added")),
         Some(before) if before.hash != module.hash => Some(format!("{} -> {is}", before.version())),
         Some(before) if before.status != module.status => Some(match module.status {
             ModuleStatus::Missing => "its file is missing".to_owned(),
-            ModuleStatus::Leaving => "its file is gone: it runs what was submitted before".to_owned(),
+            ModuleStatus::Leaving => "its file was removed: it only runs tasks that were submitted before".to_owned(),
             ModuleStatus::Loaded | ModuleStatus::Broken | ModuleStatus::Loading => "its file is back".to_owned(),
             ModuleStatus::Other(status) => format!("it is {}", status.as_str()),
         }),
@@ -207,7 +206,7 @@ fn change(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
 
 /// Returns the error of a module, if it is new.
 fn failure(before: Option<&ModuleInfo>, module: &ModuleInfo) -> Option<String> {
-    let known = before.and_then(|before| before.last_error.as_ref());
+    let previous = before.and_then(|before| before.last_error.as_ref());
     let error = module.last_error.as_ref()?;
-    (known != Some(error)).then(|| error.message.clone())
+    (previous != Some(error)).then(|| error.message.clone())
 }

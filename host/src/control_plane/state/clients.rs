@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
-use uuid::Uuid;
-
-use super::{Responder, State, SubmitOutcome, Timer, WAITED_TASKS_MAX, WaitCondition, park_limit};
+use super::{Responder, SessionId, State, SubmitOutcome, Timer, WAITED_TASKS_MAX, WaitCondition, park_limit};
 use crate::control_plane::{
     sessions::{self, PollKind},
     signatures::ArgumentErrors,
@@ -22,10 +20,10 @@ impl<R: Responder> State<R> {
         self.submit_checked(now, submit, ArgumentErrors::default(), reply_to);
     }
 
-    /// Submits tasks with the errors of their arguments. Those with an error end at once.
+    /// Submits tasks with the errors of their arguments. Those with an error end immediately.
     pub fn submit_checked(&mut self, now: Now, submit: Submit, mut errors: ArgumentErrors, reply_to: R) {
         let session = match &submit.notify {
-            Notify::Session(session) => Some(*session),
+            Notify::Session(session) => Some(SessionId(*session)),
             Notify::No | Notify::Answer => None,
         };
         if let Some(session) = session {
@@ -52,19 +50,19 @@ impl<R: Responder> State<R> {
     }
 
     /// Returns the reply to a submission.
-    pub(super) fn submitted(&mut self, outcomes: Vec<SubmitOutcome>, session: Option<Uuid>) -> Reply {
-        let (mut bytes, mut event) = (0, false);
+    pub(super) fn submitted(&mut self, outcomes: Vec<SubmitOutcome>, session: Option<SessionId>) -> Reply {
+        let (mut bytes, mut has_result) = (0, false);
         let mut replies = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             replies.push(match outcome {
                 SubmitOutcome::Ended(result) => {
                     bytes += result.size();
                     // A result that does not fit into the frame is sent to the session, or can be looked up.
-                    if mem::replace(&mut event, true) && bytes > FRAME_TARGET {
+                    if mem::replace(&mut has_result, true) && bytes > FRAME_TARGET {
                         if let Some(session) = session
                             && self.sessions.add_result(session, result)
                         {
-                            self.answer_session(session);
+                            self.reply_to_session(session);
                         }
                         Submitted::Accepted
                     } else {
@@ -93,21 +91,22 @@ impl<R: Responder> State<R> {
         self.reply(reply_to, Reply::Submitted(vec![submitted]));
     }
 
-    /// Answers with the results of a session, once there are any or the wait is over.
+    /// Replies with the results of a session, once there are any or the wait is over.
     pub fn collect(&mut self, now: Now, collect: &Collect, reply_to: R) {
         let Collect { session, sequence, wait_ms } = *collect;
-        let known = self.touch_session(now, session);
+        let session = SessionId(session);
+        let was_open = self.touch_session(now, session);
         let displaced = match self.sessions.poll(session, sequence) {
             PollKind::New { displaced } => {
                 let until = now.mono + park_limit(wait_ms);
                 let unparked =
-                    if known && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
+                    if was_open && wait_ms > 0 { self.sessions.park(session, reply_to, until) } else { Some(reply_to) };
                 match unparked {
                     Some(reply_to) => {
-                        let collected = self.sessions.take_reply(session, known);
+                        let collected = self.sessions.take_reply(session, was_open);
                         self.reply(reply_to, Reply::Collected(collected));
                     }
-                    None => drop(self.timers.insert((until, Timer::Collect(session)))),
+                    None => drop(self.timers.insert((until, Timer::SessionPollTimeout(session)))),
                 }
                 displaced
             }
@@ -118,16 +117,16 @@ impl<R: Responder> State<R> {
             PollKind::Stale => return self.reply(reply_to, Reply::Collected(sessions::empty_reply())),
         };
         if let Some((reply_to, until)) = displaced {
-            self.timers.remove(&(until, Timer::Collect(session)));
+            self.timers.remove(&(until, Timer::SessionPollTimeout(session)));
             self.reply(reply_to, Reply::Collected(sessions::empty_reply()));
         }
     }
 
-    /// Answers with the state of tasks, once one of them has ended or the wait is over.
+    /// Replies with the state of tasks, once one of them has ended or the wait is over.
     pub fn lookup(&mut self, now: Now, lookup: Lookup, reply_to: R) {
         let none_ended = lookup.ids.iter().all(|id| self.tasks.contains_key(id));
-        let has_room = self.waited_tasks + lookup.ids.len() <= WAITED_TASKS_MAX;
-        if none_ended && has_room && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
+        let has_capacity = self.waited_tasks + lookup.ids.len() <= WAITED_TASKS_MAX;
+        if none_ended && has_capacity && lookup.wait_ms > 0 && !lookup.ids.is_empty() {
             self.park(now, WaitCondition::Lookup(lookup.ids), park_limit(lookup.wait_ms), reply_to);
         } else {
             let found = self.found(now, &lookup.ids, None);
@@ -135,7 +134,7 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Answers with the reports of a task, once there are new ones, it has ended or the wait is over.
+    /// Replies with the reports of a task, once there are new ones, it has ended or the wait is over.
     pub fn follow(&mut self, now: Now, follow: Follow, reply_to: R) {
         let nothing_new = self.tasks.get(&follow.id).is_some_and(|record| record.reports.last() <= follow.after);
         let condition = WaitCondition::Follow { id: follow.id, after: follow.after };
@@ -147,17 +146,17 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Cancels tasks. Answers for each whether it was unfinished.
+    /// Cancels tasks. Replies for each whether it was unfinished.
     pub fn cancel(&mut self, now: Now, ids: &[TaskId], reply_to: R) {
         let mut orders = BTreeMap::new();
         let cancelled = ids.iter().map(|id| self.cancel_one(now, id, &mut orders)).collect();
         for (worker, orders) in orders {
-            self.answer_beat(worker, orders);
+            self.reply_to_heartbeat(worker, orders);
         }
         self.reply(reply_to, Reply::Cancelled(cancelled));
     }
 
-    /// Answers with the workers.
+    /// Replies with the workers.
     pub fn workers(&mut self, now: Now, reply_to: R) {
         let infos = self.registry.infos(now.mono);
         self.reply(reply_to, Reply::Workers(infos));

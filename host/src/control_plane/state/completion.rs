@@ -1,12 +1,10 @@
-//! How attempts and tasks end.
+//! Ends of attempts and tasks.
 
 use std::{sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
 use super::{
     Callback, DueAt, Effect, Granted, LAST_FAILURE_MAX, LastFailure, Phase, RequeueCause, Responder, State,
-    SubmitOutcome, TaskEnd, Timer,
+    SubmitOutcome, TaskOutcome, Timer, WorkerKey,
 };
 use crate::{
     clock::{Now, Timestamp, micros},
@@ -19,15 +17,15 @@ use crate::{
     },
 };
 
-/// Capacity of the task map that is never given back.
+/// Capacity of the task map that is never released.
 const TASKS_CAPACITY_MIN: usize = 65_536;
 
-/// How an attempt ended.
-struct AttemptEnd {
+/// An attempt that has ended.
+struct EndedAttempt {
     outcome: Outcome,
     ran: Duration,
     version: Option<ModuleVersion>,
-    /// What it adds to the task's metadata.
+    /// Metadata that it adds to that of the task.
     metadata: Json,
 }
 
@@ -39,16 +37,16 @@ pub(super) struct EndedTask {
 }
 
 impl<R: Responder> State<R> {
-    /// Applies what a slot reports of its leases. Returns those of `granted` that are still live.
+    /// Applies the outcomes that a slot reports. Returns those of `granted` that are still live.
     pub(super) fn complete_leases(
         &mut self,
         now: Now,
-        worker: Uuid,
+        worker: WorkerKey,
         granted: Vec<LeaseId>,
         ended: Vec<Ended>,
     ) -> Vec<LeaseId> {
         for Ended { lease, outcome, ran_us, version, reports, metadata } in ended {
-            // A late outcome, under a lease that was taken back, does not count.
+            // A late outcome, under a lease that was revoked, does not count.
             if !self.holds(worker, lease) {
                 continue;
             }
@@ -58,7 +56,7 @@ impl<R: Responder> State<R> {
             match outcome {
                 Some(outcome) => {
                     let ran = Duration::from_micros(ran_us);
-                    self.complete_attempt(now, worker, lease, AttemptEnd { outcome, ran, version, metadata });
+                    self.complete_attempt(now, worker, lease, EndedAttempt { outcome, ran, version, metadata });
                 }
                 None => drop(self.requeue(now, lease, RequeueCause::Returned)),
             }
@@ -66,8 +64,8 @@ impl<R: Responder> State<R> {
         granted.into_iter().filter(|lease| self.holds(worker, *lease)).collect()
     }
 
-    fn complete_attempt(&mut self, now: Now, worker: Uuid, lease: LeaseId, attempt: AttemptEnd) {
-        let AttemptEnd { outcome, ran, version, metadata } = attempt;
+    fn complete_attempt(&mut self, now: Now, worker: WorkerKey, lease: LeaseId, attempt: EndedAttempt) {
+        let EndedAttempt { outcome, ran, version, metadata } = attempt;
         let Some(Granted { task: id, .. }) = self.leases.remove(&lease) else { return };
         let Some(record) = self.tasks.get_mut(&id) else { return };
         let ran_us = i64::try_from(micros(ran)).unwrap_or(i64::MAX);
@@ -84,16 +82,16 @@ impl<R: Responder> State<R> {
         let waited = now.mono.since(record.waiting_since).saturating_sub(ran);
         self.metrics.record_attempt(&record.name, record.priority, waited, ran);
         let (started_at, metadata) = (Some(started_at), Some(metadata));
-        let end = TaskEnd { started_at, worker_id, version, metadata, ..TaskEnd::default() };
+        let end = TaskOutcome { started_at, worker_id, version, metadata, ..TaskOutcome::default() };
         match outcome {
             Outcome::Success { result, follow_ups } => {
-                self.finish(now, &id, TaskStatus::Success, TaskEnd { result: Some(result), ..end });
+                self.finish(now, &id, TaskStatus::Success, TaskOutcome { result: Some(result), ..end });
                 for (index, follow_up) in follow_ups.into_iter().enumerate() {
                     self.submit_follow_up(now, &id, index, follow_up);
                 }
             }
             Outcome::Failure(failure) => self.retry_or_fail(now, &id, failure, end),
-            // Stopped by an order that the control plane did not give, such as the worker's own drain.
+            // Stopped without a command of the control plane, for example because the worker drains.
             Outcome::Stopped => {
                 self.leases.insert(lease, Granted { task: id, worker });
                 self.requeue(now, lease, RequeueCause::Returned);
@@ -101,30 +99,30 @@ impl<R: Responder> State<R> {
         }
     }
 
-    fn retry_or_fail(&mut self, now: Now, id: &TaskId, failure: Failure, end: TaskEnd) {
+    fn retry_or_fail(&mut self, now: Now, id: &TaskId, failure: Failure, end: TaskOutcome) {
         let Some(record) = self.tasks.get_mut(id) else { return };
         let Some(delay) = retry::delay(&record.policy, id, record.attempt, &failure) else {
-            return self.finish(now, id, TaskStatus::Failure, TaskEnd { failure: Some(failure), ..end });
+            return self.finish(now, id, TaskStatus::Failure, TaskOutcome { failure: Some(failure), ..end });
         };
         let at = now.mono + delay;
-        record.phase = Phase::Due(DueAt::Retry(at));
+        record.phase = Phase::Scheduled(DueAt::Retry(at));
         let message = failure.message[..failure.message.floor_char_boundary(LAST_FAILURE_MAX)].into();
         record.last_failure = Some(Box::new(LastFailure { kind: failure.kind, message, next_at: now.wall + delay }));
         let event = NewEvent::of_task(EventKind::TaskRetrying, id, &record.name, record.priority);
         let (worker, detail) = (end.worker_id.as_ref(), Some(failure.message.as_str()));
         self.event_log.push(now.wall, NewEvent { worker, attempt: record.attempt, detail, ..event });
-        self.timers.insert((at, Timer::Due(id.clone())));
+        self.timers.insert((at, Timer::EnqueueDelayed(id.clone())));
     }
 
     fn submit_follow_up(&mut self, now: Now, parent: &TaskId, index: usize, follow_up: FollowUp) {
         let FollowUp { name, args, kwargs, policy, countdown, metadata } = follow_up;
         let (id, metadata) = (parent.follow_up(index), metadata::of_child(parent, &metadata));
-        // Its parent was submitted before the name began to leave, so it counts as submitted before, too.
+        // Its parent was submitted before the name started to leave, so it counts as submitted before, too.
         let unknown = if self.registry.is_leaving(&name) { Unknown::Wait } else { Unknown::Fail };
         let task = NewTask { id, args, kwargs, policy, countdown, unknown, metadata, ..NewTask::new(name) };
         if let SubmitOutcome::Refused(refusal) = self.accept(now, task.clone(), None, None) {
             // Its parent has succeeded, so the refusal can only be found under the id of the follow-up.
-            self.end_at_once(now, task, ErrorKind::Failed, refusal.message);
+            self.end_immediately(now, task, ErrorKind::Failed, refusal.message);
         }
     }
 
@@ -136,12 +134,12 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Ends a task, once, and answers all requests and sessions that wait for it.
-    pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: TaskEnd) {
+    /// Ends a task, once, and replies to all requests and sessions that wait for it.
+    pub(super) fn finish(&mut self, now: Now, id: &TaskId, status: TaskStatus, end: TaskOutcome) {
         let Some(record) = self.tasks.remove(id) else { return };
         self.bytes -= record.bytes();
-        if record.unclaimed {
-            self.forget_unclaimed(&record.name, id);
+        if record.unserved {
+            self.remove_unserved(&record.name, id);
         }
         self.shrink_tasks();
         let (error, error_kind) = match (end.failure, status) {
@@ -173,13 +171,13 @@ impl<R: Responder> State<R> {
         };
         let result = Arc::new(result);
         let ended = EndedTask { result: result.clone(), meta, reports: record.reports };
-        for park in record.watchers {
-            self.unpark_ended(now, park, &ended);
+        for parked_id in record.watchers {
+            self.unpark_ended(now, parked_id, &ended);
         }
         self.record_end(now, ended, end.worker_id.as_ref(), record.callback);
         for session in record.session.into_iter().chain(record.other_sessions) {
             if self.sessions.add_result(session, result.clone()) {
-                self.answer_session(session);
+                self.reply_to_session(session);
             }
         }
         self.evict_sessions();
@@ -189,7 +187,13 @@ impl<R: Responder> State<R> {
     }
 
     /// Records the failure of a task that never waited. Returns its result.
-    pub(super) fn end_at_once(&mut self, now: Now, task: NewTask, kind: ErrorKind, error: String) -> Arc<TaskResult> {
+    pub(super) fn end_immediately(
+        &mut self,
+        now: Now,
+        task: NewTask,
+        kind: ErrorKind,
+        error: String,
+    ) -> Arc<TaskResult> {
         self.counts.accepted += 1;
         let callback = task.callback.map(Arc::new);
         let result = Arc::new(TaskResult {
@@ -236,19 +240,19 @@ impl<R: Responder> State<R> {
         let detail = result.error.as_deref();
         self.record_event(now, NewEvent { worker, attempt: result.attempts, detail, ..event });
         self.results.store(now.mono, result.clone(), meta, reports);
-        self.arm_expiry();
+        self.arm_result_expiry();
         if let Some(info) = callback {
             self.outbox.push(Effect::Callback(Callback { result, info }));
         }
     }
 
     /// Sets the timer for the oldest result, unless it is set.
-    pub(super) fn arm_expiry(&mut self) {
-        if self.expiry.is_none()
+    pub(super) fn arm_result_expiry(&mut self) {
+        if self.result_expiry_timer.is_none()
             && let Some(at) = self.results.next_expiry()
         {
-            self.expiry = Some(at);
-            self.timers.insert((at, Timer::Expiry));
+            self.result_expiry_timer = Some(at);
+            self.timers.insert((at, Timer::ResultExpiry));
         }
     }
 }

@@ -1,10 +1,8 @@
-//! Which slot gets which task.
+//! Grants: the choice of the slot for each waiting task.
 
 use std::{mem, time::Duration};
 
-use uuid::Uuid;
-
-use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, Phase, Responder, State, Timer};
+use super::{DELIVERY_MAX, Granted, LEASE_GRACE, LOOKAHEAD, Phase, Responder, State, Timer, WorkerKey};
 use crate::control_plane::{events::NewEvent, queue::QueueKey, worker_registry::Arrival};
 use crate::{
     clock::{Moment, Now},
@@ -33,32 +31,32 @@ impl<R: Responder> State<R> {
 
     /// Drops the parked request of a slot if its connection is closed. A worker that reconnects repeats it. Returns
     /// whether it was dropped.
-    pub(super) fn drop_closed(&mut self, key: Uuid, number: u32) -> bool {
+    pub(super) fn drop_closed(&mut self, key: WorkerKey, number: u32) -> bool {
         let closed = self.registry.change_slot(key, number, |slot| {
             drop(slot.parked.take_if(|reply_to| !reply_to.is_open())?);
             Some(mem::replace(&mut slot.until, Moment::NEVER))
         });
         let until = closed.flatten();
         if let Some(until) = until {
-            self.timers.remove(&(until, Timer::Slot(key, number)));
+            self.timers.remove(&(until, Timer::SlotTimeout { worker: key, slot: number }));
         }
         until.is_some()
     }
 
     /// Returns the slot that gets the next task: of those that wait and can run one, one of the least loaded worker.
-    pub(super) fn idle_slot(&self) -> Option<(Uuid, u32)> {
+    pub(super) fn idle_slot(&self) -> Option<(WorkerKey, u32)> {
         let (key, worker) = self.registry.idle().find(|(_, worker)| self.queue.has(worker.names()))?;
         Some((key, worker.first_parked()?))
     }
 
     /// Leases the next task that a slot can run, and as many short ones behind it as fit into the lookahead.
-    pub(super) fn grant(&mut self, now: Now, key: Uuid, slot: u32, capacity: usize) -> Vec<Lease> {
+    pub(super) fn grant(&mut self, now: Now, key: WorkerKey, slot: u32, capacity: usize) -> Vec<Lease> {
         let Some(worker) =
             self.registry.get(key).filter(|worker| !worker.draining && !worker.is_reserved() && capacity > 0)
         else {
             return Vec::new();
         };
-        // A slot takes no more than its share of the queue, so that no other slot is idle meanwhile.
+        // A slot gets no more than its share of the queue, so that no other slot stays idle.
         let share = self.queue.ready().div_ceil(self.registry.slots().max(1));
         let count_max = capacity.min(share).clamp(1, LOOKAHEAD_MAX);
         let Some((queue_key, first)) = self.queue.next(now.mono, worker.names()) else { return Vec::new() };
@@ -87,14 +85,20 @@ impl<R: Responder> State<R> {
     }
 
     /// Leases these tasks to a slot.
-    pub(super) fn lease(&mut self, now: Now, key: Uuid, number: u32, chosen: Vec<(QueueKey, TaskId)>) -> Vec<Lease> {
+    pub(super) fn lease(
+        &mut self,
+        now: Now,
+        key: WorkerKey,
+        number: u32,
+        chosen: Vec<(QueueKey, TaskId)>,
+    ) -> Vec<Lease> {
         let mut leases = Vec::with_capacity(chosen.len());
         let (mut longest, mut bytes) = (Duration::ZERO, 0);
         for (queue_key, id) in chosen {
             let Some(record) = self.tasks.get_mut(&id) else { continue };
-            // The task may have been submitted before a worker had its name.
+            // The task may have been submitted before a worker served its name.
             if let Some((_, module_policy)) =
-                self.registry.known(now.mono, &queue_key.name).filter(|_| record.attempt == 0)
+                self.registry.served_or_recent(now.mono, &queue_key.name).filter(|_| record.attempt == 0)
             {
                 record.policy = record.policy.or(module_policy);
             }
@@ -124,8 +128,8 @@ impl<R: Responder> State<R> {
             mem::replace(&mut slot.until, until)
         });
         if let Some(parked_until) = parked_until {
-            self.timers.remove(&(parked_until, Timer::Slot(key, number)));
-            self.timers.insert((until, Timer::Slot(key, number)));
+            self.timers.remove(&(parked_until, Timer::SlotTimeout { worker: key, slot: number }));
+            self.timers.insert((until, Timer::SlotTimeout { worker: key, slot: number }));
         }
         leases
     }

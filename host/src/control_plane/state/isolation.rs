@@ -1,12 +1,11 @@
 //! Tasks that run alone on their worker, because the workers that ran them crashed.
 //!
-//! One more crash ends such a task, so it must not be blamed for a crash by another task beside it. A worker that is
-//! idle runs it. If there is none, the least loaded one that can run it is reserved: it finishes what it has, and gets
-//! nothing else until the task has ended there. At most one worker waits that way at a time. Invariant: a reserved worker is granted no other task.
+//! One more crash ends such a task, so it must not be blamed for a crash by another task alongside it. A worker that is
+//! idle runs it. If there is none, the least loaded one that can run it is reserved: it finishes its tasks, and gets
+//! nothing else until the task has ended there. At most one worker waits
+//! that way at a time. Invariant: a reserved worker is granted no other task.
 
-use uuid::Uuid;
-
-use super::{Phase, Responder, State};
+use super::{Phase, Responder, State, WorkerKey};
 use crate::{
     clock::Now,
     control_plane::{queue::QueueKey, worker_registry::WorkerRecord},
@@ -49,16 +48,16 @@ impl<R: Responder> State<R> {
 
     /// Ends the reservations whose task has ended, or is leased elsewhere.
     fn end_reservations(&mut self) {
-        let over = |(key, id): (&Uuid, &TaskId)| {
+        let over = |(key, id): (&WorkerKey, &TaskId)| {
             let holds = self.registry.get(*key).is_some_and(|worker| !worker.draining)
                 && self.tasks.get(id).is_some_and(|record| match record.phase {
                     Phase::Queued(_) => record.runs_alone(),
                     Phase::Leased { lease, .. } => self.holds(*key, lease),
-                    Phase::Due(_) => false,
+                    Phase::Scheduled(_) => false,
                 });
             (!holds).then_some(*key)
         };
-        let over: Vec<Uuid> = self.reservations.iter().filter_map(over).collect();
+        let over: Vec<WorkerKey> = self.reservations.iter().filter_map(over).collect();
         for key in over {
             self.reservations.remove(&key);
             self.registry.set_reserved(key, false);
@@ -75,8 +74,8 @@ impl<R: Responder> State<R> {
     }
 
     /// Returns a worker that can run the task, has no other and is not reserved for another.
-    fn find_free_worker(&self, queue_key: &QueueKey, id: &TaskId) -> Option<Uuid> {
-        let is_reserved_for_other = |key: &Uuid| self.reservations.get(key).is_some_and(|other| other != id);
+    fn find_free_worker(&self, queue_key: &QueueKey, id: &TaskId) -> Option<WorkerKey> {
+        let is_reserved_for_other = |key: &WorkerKey| self.reservations.get(key).is_some_and(|other| other != id);
         let mut workers = self.registry.iter().filter(|(key, worker)| {
             worker.load() == 0
                 && worker.first_parked().is_some()
@@ -101,8 +100,8 @@ impl<R: Responder> State<R> {
     }
 
     /// Reserves a worker for the task, and ends its other reservations.
-    fn reserve(&mut self, key: Uuid, id: &TaskId) {
-        let others: Vec<Uuid> = self
+    fn reserve(&mut self, key: WorkerKey, id: &TaskId) {
+        let others: Vec<WorkerKey> = self
             .reservations
             .iter()
             .filter(|(other, of)| **other != key && *of == id)

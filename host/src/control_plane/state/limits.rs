@@ -10,7 +10,7 @@ pub const LOOKAHEAD: Duration = Duration::from_millis(2);
 pub const LOSSES_MAX: u32 = 3;
 /// Interval at which the wall clock is compared with the next `eta`, as it may jump.
 pub const ETA_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Delay after which a worker is asked again what it holds, once a lease was taken back from it.
+/// Delay before the next heartbeat of a worker that a lease was revoked from, to check what it holds.
 pub const RECHECK_DELAY: Duration = Duration::from_millis(20);
 /// Timeout for the delivery of a lease to its slot. Longer than a slot takes to repeat a request that
 /// carried outcomes: a lease that was run in that time must not count as undelivered.
@@ -18,14 +18,14 @@ pub const DELIVERY_MAX: Duration = Duration::from_millis(2_800);
 /// Minimum interval between two heartbeats that together show that a lease never arrived: one alone may
 /// have been written before it did.
 pub const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(500);
-/// Maximum number of tasks named by parked requests; further requests are answered at once.
+/// Maximum number of tasks named by parked requests; further requests get a reply immediately.
 pub const WAITED_TASKS_MAX: usize = 1_000_000;
-/// Minimum lateness of a silence check that shows that this process itself stood still.
+/// Minimum lateness of a worker's timeout that shows that this process itself was suspended.
 pub const STALL_MIN: Duration = Duration::from_secs(1);
 /// Timeout of a slot that does not report, after its leases must have ended.
 pub const LEASE_GRACE: Duration = Duration::from_secs(30);
 
-/// Default time in which a worker is expected back after a start or a loss.
+/// Default time in which a worker is expected to return after a start or a loss.
 pub const UNKNOWN_GRACE: Duration = Duration::from_secs(30);
 
 /// The bounds of the state.
@@ -41,7 +41,7 @@ pub struct Limits {
     pub result_bytes_max: usize,
     /// Time to live of a result.
     pub result_ttl: Duration,
-    /// Time for which calls of a name that no worker has wait, after a start or the loss of a worker.
+    /// Time for which tasks whose name no worker serves wait, after a start or the loss of a worker.
     pub unknown_grace: Duration,
 }
 

@@ -8,7 +8,7 @@ use crate::{
     task::{CallbackInfo, TaskResult},
 };
 
-/// Where a reply goes: the recipient of an open request.
+/// The recipient of the reply to an open request.
 pub trait Responder {
     /// Whether the recipient still waits for the reply.
     fn is_open(&self) -> bool;
@@ -52,14 +52,14 @@ impl<R> Effect<R> {
 pub struct Callback {
     /// The result of the task.
     pub result: Arc<TaskResult>,
-    /// Where to send it, and the data that goes along.
+    /// Its address and its data.
     pub info: Arc<CallbackInfo>,
 }
 
-/// How a callback ended.
+/// The outcome of a callback.
 #[derive(Clone, Debug)]
 pub struct CallbackOutcome {
-    /// The result that it carried.
+    /// The result that it delivered.
     pub result: Arc<TaskResult>,
     /// Whether it was delivered, or why not.
     pub outcome: Result<(), String>,

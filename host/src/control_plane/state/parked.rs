@@ -2,9 +2,7 @@
 
 use std::{mem, time::Duration};
 
-use uuid::Uuid;
-
-use super::{Responder, State, Timer, completion::EndedTask};
+use super::{Responder, SessionId, State, Timer, completion::EndedTask};
 use crate::{
     clock::{Moment, Now},
     control_plane::{reports::ReportLog, sessions::Evicted},
@@ -13,9 +11,10 @@ use crate::{
     task::TaskId,
 };
 
-pub(super) type ParkId = u64;
+/// Number of a parked request.
+pub(super) type ParkedId = u64;
 
-/// A client's request that waits.
+/// A parked request of a client.
 #[derive(Debug)]
 pub(super) struct Parked<R> {
     pub(super) reply_to: R,
@@ -23,7 +22,7 @@ pub(super) struct Parked<R> {
     until: Moment,
 }
 
-/// What a parked request waits for.
+/// The condition of a parked request.
 #[derive(Debug)]
 pub(super) enum WaitCondition {
     /// The end of a task that was submitted with this request.
@@ -47,13 +46,13 @@ impl WaitCondition {
 }
 
 impl<R: Responder> State<R> {
-    /// Parks a request until its condition holds, at most for `limit`.
+    /// Parks a request until its condition holds, for at most `limit`.
     pub(super) fn park(&mut self, now: Now, condition: WaitCondition, limit: Duration, reply_to: R) {
-        self.last_park += 1;
-        let park = self.last_park;
+        self.last_parked_id += 1;
+        let parked_id = self.last_parked_id;
         for id in condition.tasks() {
             let Some(record) = self.tasks.get_mut(id) else { continue };
-            // Requests that are closed are forgotten when the vector is full, so that they cannot pile up.
+            // Closed requests are removed when the vector is full, so that they cannot accumulate.
             if record.watchers.len() == record.watchers.capacity() {
                 let watchers = mem::take(&mut record.watchers);
                 let open = self.retain_open(watchers);
@@ -62,44 +61,44 @@ impl<R: Responder> State<R> {
                 }
             }
             if let Some(record) = self.tasks.get_mut(id) {
-                record.watchers.push(park);
+                record.watchers.push(parked_id);
             }
         }
         self.waited_tasks += condition.tasks().len();
         let until = now.mono + limit;
         if until != Moment::NEVER {
-            self.timers.insert((until, Timer::Parked(park)));
+            self.timers.insert((until, Timer::LongPollTimeout(parked_id)));
         }
-        self.parked.insert(park, Parked { reply_to, condition, until });
+        self.parked.insert(parked_id, Parked { reply_to, condition, until });
     }
 
-    fn take_parked(&mut self, park: ParkId) -> Option<Parked<R>> {
-        let parked = self.parked.remove(&park)?;
-        self.timers.remove(&(parked.until, Timer::Parked(park)));
+    fn take_parked(&mut self, parked_id: ParkedId) -> Option<Parked<R>> {
+        let parked = self.parked.remove(&parked_id)?;
+        self.timers.remove(&(parked.until, Timer::LongPollTimeout(parked_id)));
         self.waited_tasks -= parked.condition.tasks().len();
         Some(parked)
     }
 
-    /// Forgets those of these parked requests that are closed. Returns the others.
-    pub(super) fn retain_open(&mut self, parks: Vec<ParkId>) -> Vec<ParkId> {
-        let is_open = |park: &ParkId| self.parked.get(park).is_some_and(|parked| parked.reply_to.is_open());
-        let (open, closed): (Vec<_>, Vec<_>) = parks.into_iter().partition(is_open);
-        for park in closed {
-            drop(self.take_parked(park));
+    /// Removes those of these parked requests that are closed. Returns the others.
+    pub(super) fn retain_open(&mut self, ids: Vec<ParkedId>) -> Vec<ParkedId> {
+        let is_open = |parked_id: &ParkedId| self.parked.get(parked_id).is_some_and(|parked| parked.reply_to.is_open());
+        let (open, closed): (Vec<_>, Vec<_>) = ids.into_iter().partition(is_open);
+        for parked_id in closed {
+            drop(self.take_parked(parked_id));
         }
         open
     }
 
-    /// Answers a parked request with the current state.
-    pub(super) fn unpark(&mut self, now: Now, park: ParkId) {
-        let Some(Parked { reply_to, condition, .. }) = self.take_parked(park) else { return };
+    /// Replies to a parked request with the current state.
+    pub(super) fn unpark(&mut self, now: Now, parked_id: ParkedId) {
+        let Some(Parked { reply_to, condition, .. }) = self.take_parked(parked_id) else { return };
         let reply = self.reply_for(now, &condition);
         self.reply(reply_to, reply);
     }
 
-    /// Answers a parked request that waits for a task which has just ended.
-    pub(super) fn unpark_ended(&mut self, now: Now, park: ParkId, ended: &EndedTask) {
-        let Some(Parked { reply_to, condition, .. }) = self.take_parked(park) else { return };
+    /// Replies to a parked request that waits for a task which has just ended.
+    pub(super) fn unpark_ended(&mut self, now: Now, parked_id: ParkedId, ended: &EndedTask) {
+        let Some(Parked { reply_to, condition, .. }) = self.take_parked(parked_id) else { return };
         let EndedTask { result, reports, .. } = ended;
         let reply = match condition {
             WaitCondition::Submitted(_) => Reply::Submitted(vec![Submitted::Ended(result.clone())]),
@@ -112,20 +111,20 @@ impl<R: Responder> State<R> {
         self.reply(reply_to, reply);
     }
 
-    /// Answers the requests that follow the reports of a task.
-    pub(super) fn answer_followers(&mut self, now: Now, id: &TaskId) {
+    /// Replies to the requests that follow the reports of a task.
+    pub(super) fn reply_to_followers(&mut self, now: Now, id: &TaskId) {
         let Some(record) = self.tasks.get_mut(id) else { return };
-        let is_follower = |park: &ParkId| {
-            self.parked.get(park).is_some_and(|parked| matches!(parked.condition, WaitCondition::Follow { .. }))
+        let is_follower = |parked_id: &ParkedId| {
+            self.parked.get(parked_id).is_some_and(|parked| matches!(parked.condition, WaitCondition::Follow { .. }))
         };
         let (followers, others) = mem::take(&mut record.watchers).into_iter().partition::<Vec<_>, _>(is_follower);
         record.watchers = others;
-        for park in followers {
-            self.unpark(now, park);
+        for parked_id in followers {
+            self.unpark(now, parked_id);
         }
     }
 
-    /// Returns the reply to a request that waits for this, by the current state.
+    /// Returns the reply to a request with this condition, by the current state.
     pub(super) fn reply_for(&mut self, now: Now, condition: &WaitCondition) -> Reply {
         match condition {
             WaitCondition::Submitted(id) => Reply::Submitted(vec![match self.results.get(now.mono, id) {
@@ -170,7 +169,7 @@ impl<R: Responder> State<R> {
     fn reports(&mut self, now: Now, id: &TaskId, after: u64) -> Reports {
         let mut task = self.find(now, id);
         if let Found::Live(task) = &mut task {
-            // A follower knows the arguments, and they may be large.
+            // A follower knows the arguments, which may be large.
             (task.args, task.kwargs) = (Json::empty_array(), Json::empty_object());
         }
         let log = match &task {
@@ -181,29 +180,29 @@ impl<R: Responder> State<R> {
         reports_after(log, after, task)
     }
 
-    /// Marks a session as used. Returns whether it was known.
-    pub(super) fn touch_session(&mut self, now: Now, session: Uuid) -> bool {
-        let known = self.sessions.touch(now.mono, session);
+    /// Marks a session as used. Returns whether it was open.
+    pub(super) fn touch_session(&mut self, now: Now, session: SessionId) -> bool {
+        let was_open = self.sessions.touch(now.mono, session);
         self.evict_sessions();
         if !mem::replace(&mut self.has_session_timer, true)
             && let Some(at) = self.sessions.next_expiry()
         {
-            self.timers.insert((at, Timer::Sessions));
+            self.timers.insert((at, Timer::SessionExpiry));
         }
-        known
+        was_open
     }
 
-    /// Forgets sessions that were not used for long.
-    pub(super) fn check_sessions(&mut self, now: Now) {
+    /// Removes idle sessions.
+    pub(super) fn expire_sessions(&mut self, now: Now) {
         while let Some(evicted) = self.sessions.expire(now.mono) {
             self.reply_evicted(evicted);
         }
         let next = self.sessions.next_expiry();
         self.has_session_timer = next.is_some();
-        self.timers.extend(next.map(|at| (at, Timer::Sessions)));
+        self.timers.extend(next.map(|at| (at, Timer::SessionExpiry)));
     }
 
-    /// Forgets sessions while there are too many or they hold too much.
+    /// Removes sessions while there are too many or they hold too much.
     pub(super) fn evict_sessions(&mut self) {
         while let Some(evicted) = self.sessions.evict() {
             self.reply_evicted(evicted);
@@ -212,15 +211,15 @@ impl<R: Responder> State<R> {
 
     fn reply_evicted(&mut self, evicted: Option<Evicted<R>>) {
         if let Some(Evicted { session, reply_to, until }) = evicted {
-            self.timers.remove(&(until, Timer::Collect(session)));
+            self.timers.remove(&(until, Timer::SessionPollTimeout(session)));
             self.reply(reply_to, Reply::Collected(Collected { known: false, results: Vec::new() }));
         }
     }
 
-    /// Answers the parked request of a session, if there is one, with its current results.
-    pub(super) fn answer_session(&mut self, session: Uuid) {
+    /// Replies to the parked request of a session, if there is one, with its current results.
+    pub(super) fn reply_to_session(&mut self, session: SessionId) {
         if let Some((reply_to, until)) = self.sessions.unpark(session) {
-            self.timers.remove(&(until, Timer::Collect(session)));
+            self.timers.remove(&(until, Timer::SessionPollTimeout(session)));
             let collected = self.sessions.take_reply(session, true);
             self.reply(reply_to, Reply::Collected(collected));
         }

@@ -1,4 +1,4 @@
-//! Queries: pages of tasks, and all about one task. Only reads.
+//! Queries: pages of tasks, and the details of one task. Only reads.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::{
 
 /// Maximum number of tasks on one page.
 const PAGE_MAX: usize = 1_000;
-/// Maximum number of tasks that are scanned for one page, as the state is locked meanwhile.
+/// Maximum number of tasks that are scanned for one page, as the state is locked during the scan.
 const SCAN_MAX: usize = 20_000;
-/// Maximum number of reports that are shown of one task, the newest.
-const REPORTS_SHOWN: usize = 200;
+/// Maximum number of reports in the details of a task, the newest.
+const DETAIL_REPORTS_MAX: usize = 200;
 
 /// Everything about one task.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ enum TaskRef<'a> {
 }
 
 impl<R: Responder> State<R> {
-    /// Answers with a page of tasks.
+    /// Replies with a page of tasks.
     pub fn tasks(&mut self, now: Now, query: &TaskQuery, reply_to: R) {
         let page = self.page(now, query);
         self.reply(reply_to, Reply::Tasks(page));
@@ -55,21 +55,21 @@ impl<R: Responder> State<R> {
     /// scheduled ones, the next first, then finished ones, the newest first.
     pub fn page(&self, now: Now, query: &TaskQuery) -> TaskPage {
         // Scan only groups that can match, so that a few matches are found among many other tasks.
-        let wanted = |statuses: &[TaskStatus]| {
+        let may_match = |statuses: &[TaskStatus]| {
             query.statuses.is_empty() || statuses.iter().any(|status| query.statuses.contains(status))
         };
-        let running = wanted(&[TaskStatus::Started, TaskStatus::Pending])
+        let running = may_match(&[TaskStatus::Started, TaskStatus::Pending])
             .then(|| self.leases.values().filter_map(|granted| self.live(&granted.task)));
-        let waiting = wanted(&[TaskStatus::Pending]).then(|| self.queue.iter().filter_map(|(_, id)| self.live(id)));
-        let scheduled = wanted(&[TaskStatus::Scheduled, TaskStatus::Retrying]).then(|| {
+        let waiting = may_match(&[TaskStatus::Pending]).then(|| self.queue.iter().filter_map(|(_, id)| self.live(id)));
+        let scheduled = may_match(&[TaskStatus::Scheduled, TaskStatus::Retrying]).then(|| {
             let timed = self.timers.iter().filter_map(|(_, timer)| match timer {
-                Timer::Due(id) => self.live(id),
+                Timer::EnqueueDelayed(id) => self.live(id),
                 _ => None,
             });
             let etas = self.etas.iter().filter_map(|(_, id)| self.live(id));
             timed.chain(etas)
         });
-        let ended = wanted(&[TaskStatus::Success, TaskStatus::Failure, TaskStatus::Cancelled])
+        let ended = may_match(&[TaskStatus::Success, TaskStatus::Failure, TaskStatus::Cancelled])
             .then(|| self.results.newest(now.mono).map(TaskRef::Ended));
         let (running, waiting) = (running.into_iter().flatten(), waiting.into_iter().flatten());
         let (scheduled, ended) = (scheduled.into_iter().flatten(), ended.into_iter().flatten());
@@ -97,7 +97,7 @@ impl<R: Responder> State<R> {
     /// Returns everything about a task. Does not count as a use of its result.
     pub fn detail(&self, now: Now, id: &TaskId) -> Option<TaskDetail> {
         let newest = |log: &crate::control_plane::reports::ReportLog| {
-            log.after(log.last().saturating_sub(REPORTS_SHOWN as u64)).cloned().collect()
+            log.after(log.last().saturating_sub(DETAIL_REPORTS_MAX as u64)).cloned().collect()
         };
         if let Some(record) = self.tasks.get(id) {
             return Some(TaskDetail {
@@ -125,7 +125,7 @@ impl<R: Responder> State<R> {
         })
     }
 
-    /// Answers with everything about a task.
+    /// Replies with everything about a task.
     pub fn describe(&mut self, now: Now, id: &TaskId, reply_to: R) {
         let task = match self.tasks.get(id) {
             Some(record) => Some(self.view(id, record)),
@@ -156,7 +156,7 @@ impl<R: Responder> State<R> {
             worker_id: running_attempt.and_then(|(_, worker)| worker).map(ToString::to_string),
             due_at: record.due_on(),
             offered: self.registry.has(&record.name),
-            unknown_until: if record.unclaimed { self.claimable_until(&record.name, id) } else { None },
+            unknown_until: if record.unserved { self.unserved_until(&record.name, id) } else { None },
             module_version: None,
             callback: record.callback.as_deref().map(|info| Box::new(Delivery::pending(&info.address))),
             metadata: record.metadata.clone(),
@@ -167,12 +167,12 @@ impl<R: Responder> State<R> {
         let (meta, result) = (&kept.meta, TaskResult::clone(&kept.result));
         let documents = [&meta.args, &meta.kwargs].map(|document| document.as_str().len()).iter().sum::<usize>();
         let fits = documents + result.size() <= PAYLOAD_MAX;
-        let shown = |document: &Json| if fits { document.clone() } else { Json::null() };
+        let if_fits = |document: &Json| if fits { document.clone() } else { Json::null() };
         Task {
             id: result.task_id,
             name: meta.name.to_string(),
-            args: shown(&meta.args),
-            kwargs: shown(&meta.kwargs),
+            args: if_fits(&meta.args),
+            kwargs: if_fits(&meta.kwargs),
             priority: meta.priority,
             created_at: meta.created_at,
             started_at: result.started_at,

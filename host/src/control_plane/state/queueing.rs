@@ -1,4 +1,4 @@
-//! When a task waits in the queue, and when for a moment.
+//! Queueing: tasks that wait in the queue, and tasks that wait for a time.
 
 use super::{DueAt, ETA_CHECK_INTERVAL, Phase, Responder, State, TaskRecord, Timer};
 use crate::{
@@ -23,10 +23,10 @@ pub(super) fn push(queue: &mut Queue, record: &mut TaskRecord, id: TaskId, posit
 }
 
 impl<R: Responder> State<R> {
-    /// Sets the timer of a task that waits for a moment.
-    pub(super) fn await_moment(&mut self, now: Now, wait: DueAt, id: TaskId) {
+    /// Sets the timer of a delayed task.
+    pub(super) fn set_delay_timer(&mut self, now: Now, wait: DueAt, id: TaskId) {
         match wait {
-            DueAt::Countdown(at) | DueAt::Retry(at) => drop(self.timers.insert((at, Timer::Due(id)))),
+            DueAt::Countdown(at) | DueAt::Retry(at) => drop(self.timers.insert((at, Timer::EnqueueDelayed(id)))),
             DueAt::Eta(eta) => {
                 self.etas.insert((eta, id));
                 self.arm_etas(now);
@@ -39,9 +39,9 @@ impl<R: Responder> State<R> {
         let Some((eta, _)) = self.etas.first() else { return };
         let at = now.mono + eta.since(now.wall).min(ETA_CHECK_INTERVAL);
         if at < self.eta_check {
-            self.timers.remove(&(self.eta_check, Timer::Eta));
+            self.timers.remove(&(self.eta_check, Timer::EtaReached));
             self.eta_check = at;
-            self.timers.insert((at, Timer::Eta));
+            self.timers.insert((at, Timer::EtaReached));
         }
     }
 
@@ -73,10 +73,10 @@ impl<R: Responder> State<R> {
     }
 
     /// Queues a task whose countdown or retry delay is over.
-    pub(super) fn due(&mut self, now: Now, id: &TaskId) {
+    pub(super) fn enqueue_delayed(&mut self, now: Now, id: &TaskId) {
         let phase = self.tasks.get(id).map(|record| &record.phase);
         let wait = phase.and_then(|phase| match phase {
-            Phase::Due(wait) => Some(*wait),
+            Phase::Scheduled(wait) => Some(*wait),
             Phase::Queued(_) | Phase::Leased { .. } => None,
         });
         if matches!(wait, Some(DueAt::Countdown(at) | DueAt::Retry(at)) if at <= now.mono) {
@@ -89,10 +89,10 @@ impl<R: Responder> State<R> {
         let Some(record) = self.tasks.get(id) else { return };
         match record.phase {
             Phase::Queued(position) => drop(self.queue.remove(&record.queue_key(position))),
-            Phase::Due(DueAt::Countdown(at) | DueAt::Retry(at)) => {
-                self.timers.remove(&(at, Timer::Due(id.clone())));
+            Phase::Scheduled(DueAt::Countdown(at) | DueAt::Retry(at)) => {
+                self.timers.remove(&(at, Timer::EnqueueDelayed(id.clone())));
             }
-            Phase::Due(DueAt::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
+            Phase::Scheduled(DueAt::Eta(eta)) => drop(self.etas.remove(&(eta, id.clone()))),
             Phase::Leased { .. } => {}
         }
     }

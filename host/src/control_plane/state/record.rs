@@ -1,12 +1,10 @@
-//! An unfinished task, as the state keeps it until its end.
+//! The record of an unfinished task.
 //!
-//! Invariant: what only one phase has is in [`Phase`], so that no task is leased and scheduled at the same time.
+//! Invariant: data of a single phase is in [`Phase`], so that no task is leased and scheduled at the same time.
 
 use std::{sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
-use super::{LOSSES_MAX, ParkId};
+use super::{LOSSES_MAX, ParkedId, SessionId, WorkerKey};
 use crate::{
     clock::{Moment, Timestamp, micros},
     control_plane::{
@@ -33,19 +31,19 @@ pub(super) enum Phase {
     /// In the queue, at this position.
     Queued(Position),
     /// Scheduled.
-    Due(DueAt),
+    Scheduled(DueAt),
     /// Granted to a slot.
     Leased { lease: LeaseId, started_at: Option<Timestamp>, position: Position },
 }
 
-/// What a scheduled task waits for.
+/// The time that a scheduled task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DueAt {
     /// The end of its countdown.
     Countdown(Moment),
     /// Its next attempt.
     Retry(Moment),
-    /// The wall clock to show this.
+    /// This time of the wall clock.
     Eta(Timestamp),
 }
 
@@ -67,16 +65,16 @@ pub(super) struct TaskRecord {
     /// Number of worker crashes while it ran.
     pub(super) losses: u32,
     /// Whether it was leased to a worker that crashed. It is granted alone from then on, so that a task that crashes
-    /// workers is found among those beside it.
+    /// workers is told apart from those alongside it.
     pub(super) quarantined: bool,
-    /// Accepted while no worker had its name, because one may still come.
-    pub(super) unclaimed: bool,
+    /// Accepted while no worker served its name, because one may still connect.
+    pub(super) unserved: bool,
     /// The session that gets its result.
-    pub(super) session: Option<Uuid>,
+    pub(super) session: Option<SessionId>,
     /// Other sessions that submitted it again.
-    pub(super) other_sessions: Vec<Uuid>,
+    pub(super) other_sessions: Vec<SessionId>,
     /// Parked requests that wait for its end or its reports.
-    pub(super) watchers: Vec<ParkId>,
+    pub(super) watchers: Vec<ParkedId>,
     pub(super) reports: ReportLog,
     /// The callback to send when it ends.
     pub(super) callback: Option<Arc<CallbackInfo>>,
@@ -103,20 +101,20 @@ impl TaskRecord {
     }
 
     /// Adds a session that gets its result. Returns false if there are too many.
-    pub(super) fn attach<R>(&mut self, session: Uuid, open: &Sessions<R>) -> bool {
+    pub(super) fn attach<R>(&mut self, session: SessionId, open: &Sessions<R>) -> bool {
         let first = *self.session.get_or_insert(session);
         if first == session || self.other_sessions.contains(&session) {
             return true;
         }
-        // Sessions that were forgotten are removed when the vector is full, so that they cannot pile up.
+        // Closed sessions are removed when the vector is full, so that they cannot accumulate.
         if self.other_sessions.len() == self.other_sessions.capacity() {
             self.other_sessions.retain(|other| open.is_open(*other));
         }
-        let has_room = self.other_sessions.len() < TASK_SESSIONS_MAX;
-        if has_room {
+        let has_capacity = self.other_sessions.len() < TASK_SESSIONS_MAX;
+        if has_capacity {
             self.other_sessions.push(session);
         }
-        has_room
+        has_capacity
     }
 
     /// Whether its next attempt must run alone on its worker, as one more crash ends the task.
@@ -146,9 +144,9 @@ impl TaskRecord {
     /// Returns when its next attempt is due, while it is scheduled.
     pub(super) fn due_on(&self) -> Option<Timestamp> {
         match self.phase {
-            Phase::Due(DueAt::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
-            Phase::Due(DueAt::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
-            Phase::Due(DueAt::Eta(eta)) => Some(eta),
+            Phase::Scheduled(DueAt::Retry(_)) => self.last_failure.as_ref().map(|last_failure| last_failure.next_at),
+            Phase::Scheduled(DueAt::Countdown(_)) => Some(self.created_at + self.due_at.since(self.waiting_since)),
+            Phase::Scheduled(DueAt::Eta(eta)) => Some(eta),
             Phase::Queued(_) | Phase::Leased { .. } => None,
         }
     }
@@ -160,8 +158,8 @@ impl TaskRecord {
     pub(super) fn status(&self) -> TaskStatus {
         match &self.phase {
             Phase::Leased { started_at: Some(_), .. } => TaskStatus::Started,
-            Phase::Due(DueAt::Retry(_)) => TaskStatus::Retrying,
-            Phase::Due(DueAt::Countdown(_) | DueAt::Eta(_)) => TaskStatus::Scheduled,
+            Phase::Scheduled(DueAt::Retry(_)) => TaskStatus::Retrying,
+            Phase::Scheduled(DueAt::Countdown(_) | DueAt::Eta(_)) => TaskStatus::Scheduled,
             Phase::Queued(_) | Phase::Leased { started_at: None, .. } => TaskStatus::Pending,
         }
     }
@@ -171,7 +169,7 @@ impl TaskRecord {
 #[derive(Clone, Debug)]
 pub(super) struct Granted {
     pub(super) task: TaskId,
-    pub(super) worker: Uuid,
+    pub(super) worker: WorkerKey,
 }
 
 /// The outcome of a submission.
@@ -181,29 +179,29 @@ pub(super) enum SubmitOutcome {
     Refused(Refusal),
 }
 
-/// Why a lease is taken back. With the id of its worker.
+/// Reason for revoking a lease. With the id of its worker.
 #[derive(Clone, Copy)]
 pub(super) enum RequeueCause<'a> {
     /// It was returned, or never arrived.
     Returned,
     /// The worker left by itself.
     WorkerLeft(&'a Arc<str>),
-    /// The worker, or its slot, fell silent: it may still run, and the task need not be the cause.
-    WorkerSilent(&'a Arc<str>),
+    /// The worker, or its slot, timed out: it may still run, and the task need not be the cause.
+    WorkerTimedOut(&'a Arc<str>),
     /// The connection of the worker was closed, as it is when its process dies.
     WorkerCrashed(&'a Arc<str>),
 }
 
 impl RequeueCause<'_> {
-    /// Returns the error that `status` shows for an attempt that had started, after this many crashes.
+    /// Returns the error that `status` displays for an attempt that had started, after this many crashes.
     pub(super) fn message(self, losses: u32) -> Option<String> {
         match self {
             Self::Returned => None,
             Self::WorkerLeft(worker) => Some(format!(
                 "worker '{worker}' stopped while it ran; it runs again, and this does not count against it"
             )),
-            Self::WorkerSilent(worker) => Some(format!(
-                "worker '{worker}' fell silent while it ran; it runs again, and this does not count against it"
+            Self::WorkerTimedOut(worker) => Some(format!(
+                "worker '{worker}' stopped responding while it ran; it runs again, and this does not count against it"
             )),
             Self::WorkerCrashed(worker) => {
                 let next = if losses + 1 >= LOSSES_MAX { ", alone on its worker" } else { "" };
@@ -216,14 +214,14 @@ impl RequeueCause<'_> {
     }
 }
 
-/// How a task ended.
+/// The end of a task.
 #[derive(Default)]
-pub(super) struct TaskEnd {
+pub(super) struct TaskOutcome {
     pub(super) result: Option<Json>,
     pub(super) failure: Option<Failure>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) worker_id: Option<Arc<str>>,
     pub(super) version: Option<ModuleVersion>,
-    /// What the last attempt adds to the task's metadata.
+    /// Metadata that the last attempt adds to that of the task.
     pub(super) metadata: Option<Json>,
 }

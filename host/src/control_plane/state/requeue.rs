@@ -1,10 +1,10 @@
-//! How a lease is taken back, and how a task is cancelled.
+//! Revocation of leases, and cancellation of tasks.
 
 use std::collections::BTreeMap;
 
-use uuid::Uuid;
-
-use super::{Granted, LOSSES_MAX, LastFailure, Phase, RequeueCause, Responder, State, TaskEnd, queueing::push};
+use super::{
+    Granted, LOSSES_MAX, LastFailure, Phase, RequeueCause, Responder, State, TaskOutcome, WorkerKey, queueing::push,
+};
 use crate::{
     clock::Now,
     protocol::{LeaseId, Order},
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Takes a lease back, and puts its task back at its old position in the queue. Returns the task if this counts
+    /// Revokes a lease, and puts its task back at its old position in the queue. Returns the task if this counts
     /// as a worker crash.
     pub(super) fn requeue(&mut self, now: Now, lease: LeaseId, cause: RequeueCause<'_>) -> Option<TaskId> {
         let Granted { task: id, .. } = self.leases.remove(&lease)?;
@@ -31,7 +31,8 @@ impl<R: Responder> State<R> {
                 );
                 record.attempt += record.losses;
                 let failure = Some(Failure::new(ErrorKind::WorkerLost, message));
-                let end = TaskEnd { failure, started_at, worker_id: Some(worker.clone()), ..TaskEnd::default() };
+                let end =
+                    TaskOutcome { failure, started_at, worker_id: Some(worker.clone()), ..TaskOutcome::default() };
                 self.finish(now, &id, TaskStatus::Failure, end);
                 return None;
             }
@@ -47,8 +48,8 @@ impl<R: Responder> State<R> {
         counts.then_some(id)
     }
 
-    /// Takes back what a worker crash counted against tasks, as the process turned out to be alive.
-    pub(super) fn uncount_crash(&mut self, worker: Uuid) {
+    /// Reverts the losses that a worker crash counted against tasks, as the process turned out to be alive.
+    pub(super) fn uncount_crash(&mut self, worker: WorkerKey) {
         let Some(index) = self.crashes.iter().position(|(key, _)| *key == worker) else { return };
         let Some((_, tasks)) = self.crashes.remove(index) else { return };
         for id in tasks {
@@ -64,10 +65,11 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Cancels a task. Adds to `orders` which worker must stop its attempt. Returns whether it was unfinished.
-    pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<Uuid, Vec<Order>>) -> bool {
+    /// Cancels a task. Adds the command for the worker that must stop its attempt to `orders`. Returns whether it was
+    /// unfinished.
+    pub(super) fn cancel_one(&mut self, now: Now, id: &TaskId, orders: &mut BTreeMap<WorkerKey, Vec<Order>>) -> bool {
         let Some(record) = self.tasks.get(id) else { return false };
-        let mut end = TaskEnd::default();
+        let mut end = TaskOutcome::default();
         if let Phase::Leased { lease, started_at, .. } = record.phase {
             end.started_at = started_at;
             if let Some(granted) = self.leases.remove(&lease) {

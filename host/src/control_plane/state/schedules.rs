@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
-use super::{Responder, State, SubmitOutcome, Timer};
+use super::{Responder, State, SubmitOutcome, Timer, WorkerKey};
 use crate::control_plane::{
     events::NewEvent,
     schedules::{DueAction, DueRun, ScheduleError, Skip, Trigger},
@@ -82,14 +80,14 @@ impl<R: Responder> State<R> {
     /// Submits the tasks of schedules that are due.
     pub(super) fn run_schedules(&mut self, now: Now) {
         self.next_schedule = Moment::NEVER;
-        // While the control plane stops, due runs are left to the next one.
+        // While the control plane is stopping, due runs are left to the next one.
         if self.is_draining {
             return;
         }
         self.schedules.observe_clocks(now);
-        while let Some(turn) = self.schedules.next_due(now) {
-            match turn {
-                DueAction::Run(fire) => self.run(now, *fire),
+        while let Some(action) = self.schedules.next_due(now) {
+            match action {
+                DueAction::Run(run) => self.run(now, *run),
                 DueAction::Skip(name, reason) => self.record_skipped(now, &name, &skip_message(reason)),
             }
         }
@@ -123,8 +121,8 @@ impl<R: Responder> State<R> {
 
     /// Submits the next run of a schedule that waits for the end of this task.
     pub(super) fn run_queued_schedule(&mut self, now: Now, id: &TaskId, status: TaskStatus) {
-        if let Some(fire) = self.schedules.ended(id, status).filter(|_| !self.is_draining) {
-            self.run(now, fire);
+        if let Some(run) = self.schedules.ended(id, status).filter(|_| !self.is_draining) {
+            self.run(now, run);
         }
     }
 
@@ -133,7 +131,7 @@ impl<R: Responder> State<R> {
     pub(super) fn update_module_schedules(
         &mut self,
         now: Now,
-        key: Uuid,
+        key: WorkerKey,
         before: &ScheduleSpecs,
         modules: &[ModuleInfo],
     ) {
@@ -161,43 +159,43 @@ impl<R: Responder> State<R> {
         }
     }
 
-    /// Adds schedules of modules that had no room, or that a client's schedule has replaced.
+    /// Adds schedules of modules that were over the limit, or that a client's schedule had replaced.
     fn restore_module_schedules(&mut self, now: Now) {
         let of_modules = self.registry.iter().flat_map(|(_, worker)| active_tasks(worker.modules()));
-        let waiting: Vec<(String, NewSchedule)> = of_modules
+        let missing: Vec<(String, NewSchedule)> = of_modules
             .filter(|(_, task)| !self.schedules.has(&task.name))
             .filter_map(|(module, task)| {
                 let spec = task.schedule.clone()?;
                 Some((module.to_owned(), NewSchedule::new(&task.name, &task.name, spec)))
             })
             .collect();
-        for (module, schedule) in waiting {
+        for (module, schedule) in missing {
             // A refusal was reported when the module was loaded.
             let _ = self.schedules.set_from_module(now, schedule, &module);
         }
     }
 
     /// Returns those of a worker's schedules that no other worker has.
-    pub(super) fn exclusive_schedules(&self, key: Uuid, of: &ScheduleSpecs) -> Vec<Arc<str>> {
+    pub(super) fn exclusive_schedules(&self, key: WorkerKey, of: &ScheduleSpecs) -> Vec<Arc<str>> {
         let scheduled = of.iter().filter(|(_, spec)| spec.is_some()).map(|(name, _)| name);
         scheduled.filter(|name| !self.is_scheduled_elsewhere(key, name)).cloned().collect()
     }
 
     /// Whether another worker has a schedule for a task of this name.
-    fn is_scheduled_elsewhere(&self, key: Uuid, name: &str) -> bool {
+    fn is_scheduled_elsewhere(&self, key: WorkerKey, name: &str) -> bool {
         let others = self.registry.iter().filter(|(other, worker)| *other != key && worker.can_run(name));
         others
             .flat_map(|(_, worker)| active_tasks(worker.modules()))
             .any(|(_, task)| task.schedule.is_some() && task.name == name)
     }
 
-    /// Suspends the schedules of names that no worker serves any more. They may come back within `grace`.
+    /// Suspends the schedules of names that no worker serves any more. They may return within `grace`.
     pub(super) fn suspend_schedules(&mut self, now: Now, names: &[Arc<str>], grace: Duration) {
         if self.schedules.is_empty() || names.is_empty() {
             return;
         }
         for name in names {
-            self.schedules.module_gone(now, name, grace);
+            self.schedules.module_removed(now, name, grace);
         }
         self.arm_schedules(now);
     }
@@ -208,10 +206,10 @@ impl<R: Responder> State<R> {
         if wake == self.next_schedule {
             return;
         }
-        self.timers.remove(&(self.next_schedule, Timer::Schedules));
+        self.timers.remove(&(self.next_schedule, Timer::ScheduleDue));
         self.next_schedule = wake;
         if wake != Moment::NEVER && !self.is_draining {
-            self.timers.insert((wake, Timer::Schedules));
+            self.timers.insert((wake, Timer::ScheduleDue));
         }
     }
 }

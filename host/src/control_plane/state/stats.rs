@@ -1,8 +1,6 @@
 //! Statistics of the state, for `/metrics`, the simulation and tests. Only reads.
 
-use uuid::Uuid;
-
-use super::{Phase, Responder, State};
+use super::{Phase, Responder, State, WorkerKey};
 use crate::{
     clock::Moment,
     control_plane::{metrics::Metrics, queue::Position},
@@ -60,7 +58,7 @@ pub struct TaskView<'a> {
     /// Number of worker crashes while it ran.
     pub losses: u32,
     /// Its live lease, and the key of the worker that holds it.
-    pub lease: Option<(LeaseId, Uuid)>,
+    pub lease: Option<(LeaseId, WorkerKey)>,
 }
 
 impl<R: Responder> State<R> {
@@ -98,7 +96,7 @@ impl<R: Responder> State<R> {
         let record = self.tasks.get(id)?;
         let (position, lease) = match record.phase {
             Phase::Queued(position) => (Some(position), None),
-            Phase::Due { .. } => (None, None),
+            Phase::Scheduled { .. } => (None, None),
             Phase::Leased { lease, position, .. } => (Some(position), Some(lease)),
         };
         Some(TaskView {

@@ -1,10 +1,8 @@
-//! How tasks are submitted.
+//! Submission of tasks.
 
 use std::{fmt::Write as _, sync::Arc};
 
-use uuid::Uuid;
-
-use super::{DueAt, Limits, Phase, Responder, State, SubmitOutcome, TASK_SESSIONS_MAX, TaskRecord};
+use super::{DueAt, Limits, Phase, Responder, SessionId, State, SubmitOutcome, TASK_SESSIONS_MAX, TaskRecord};
 use crate::{
     clock::Now,
     control_plane::{events::NewEvent, reports::ReportLog, results::TaskMeta},
@@ -28,11 +26,11 @@ impl<R: Responder> State<R> {
         now: Now,
         task: NewTask,
         error: Option<ArgumentError>,
-        session: Option<Uuid>,
+        session: Option<SessionId>,
     ) -> SubmitOutcome {
         match self.known_call(now, &task.id) {
             Some((name, args, kwargs)) if (name, args, kwargs) != (&*task.name, &task.args, &task.kwargs) => {
-                let message = format!("the task id {} is taken by another call, of {name}", task.id);
+                let message = format!("the task id {} is already used by another call, of {name}", task.id);
                 return SubmitOutcome::Refused(Refusal::new(RefusalCode::IdTaken, message));
             }
             None if self.is_draining => {
@@ -59,7 +57,7 @@ impl<R: Responder> State<R> {
         now: Now,
         task: NewTask,
         error: Option<ArgumentError>,
-        session: Option<Uuid>,
+        session: Option<SessionId>,
     ) -> SubmitOutcome {
         if let Some(record) = self.tasks.get_mut(&task.id) {
             let attached = session.is_none_or(|session| record.attach(session, &self.sessions));
@@ -72,12 +70,12 @@ impl<R: Responder> State<R> {
             return SubmitOutcome::Refused(refusal);
         }
         if let Some(error @ ArgumentError::Unreadable(_)) = error {
-            // It can never run, whether or not a worker has its name.
+            // It can never run, whether or not a worker serves its name.
             return SubmitOutcome::Ended(self.bad_arguments(now, task, &error));
         }
         let served = self.registry.served(now.mono, &task.name);
-        let unclaimed = served.is_none() && task.unknown == Unknown::Fail;
-        if unclaimed && !self.may_be_claimed(now, &task.name) {
+        let unserved = served.is_none() && task.unknown == Unknown::Fail;
+        if unserved && !self.is_worker_expected(now, &task.name) {
             return SubmitOutcome::Ended(self.not_found(now, task));
         }
         let (name, policy) = match served {
@@ -85,21 +83,21 @@ impl<R: Responder> State<R> {
             None => (self.shared_name(&task.name), task.policy),
         };
         let task = NewTask { policy, ..task };
-        if let Some(error) = error.filter(|_| !unclaimed) {
+        if let Some(error) = error.filter(|_| !unserved) {
             return SubmitOutcome::Ended(self.bad_arguments(now, task, &error));
         }
-        self.add(now, task, name, session, unclaimed);
+        self.add(now, task, name, session, unserved);
         SubmitOutcome::Live
     }
 
     /// Ends a task whose arguments are wrong.
     fn bad_arguments(&mut self, now: Now, task: NewTask, error: &ArgumentError) -> Arc<TaskResult> {
         let task = NewTask { metadata: metadata::merge(&task.metadata, &error.metadata()), ..task };
-        self.end_at_once(now, task, ErrorKind::BadArguments, error.to_string())
+        self.end_immediately(now, task, ErrorKind::BadArguments, error.to_string())
     }
 
     /// Adds a task that passed all checks.
-    fn add(&mut self, now: Now, task: NewTask, name: Arc<str>, session: Option<Uuid>, unclaimed: bool) {
+    fn add(&mut self, now: Now, task: NewTask, name: Arc<str>, session: Option<SessionId>, unserved: bool) {
         let wait = match (task.countdown, task.eta) {
             (Some(countdown), _) if !countdown.is_zero() => Some(DueAt::Countdown(now.mono + countdown)),
             (None, Some(eta)) if eta > now.wall => Some(DueAt::Eta(eta)),
@@ -120,11 +118,11 @@ impl<R: Responder> State<R> {
             created_at: now.wall,
             due_at,
             waiting_since: now.mono,
-            phase: Phase::Due(wait.unwrap_or(DueAt::Countdown(now.mono))),
+            phase: Phase::Scheduled(wait.unwrap_or(DueAt::Countdown(now.mono))),
             attempt: 0,
             losses: 0,
             quarantined: false,
-            unclaimed,
+            unserved,
             session,
             other_sessions: Vec::new(),
             watchers: Vec::new(),
@@ -135,8 +133,8 @@ impl<R: Responder> State<R> {
         };
         self.bytes += record.bytes();
         self.counts.accepted += 1;
-        if unclaimed {
-            self.await_claim(record.name.clone(), id.clone());
+        if unserved {
+            self.add_unserved(record.name.clone(), id.clone());
         }
         if wait.is_some() {
             let event = NewEvent::of_task(EventKind::TaskScheduled, &id, &record.name, record.priority);
@@ -144,7 +142,7 @@ impl<R: Responder> State<R> {
         }
         self.tasks.insert(id.clone(), Box::new(record));
         match wait {
-            Some(wait) => self.await_moment(now, wait, id),
+            Some(wait) => self.set_delay_timer(now, wait, id),
             None => self.enqueue(now, &id),
         }
     }
@@ -159,10 +157,10 @@ impl<R: Responder> State<R> {
             let message = format!("the arguments of {size} bytes are over the limit of {PAYLOAD_MAX} bytes");
             (RefusalCode::TooLarge, message)
         } else if !task.args.as_str().starts_with('[') || !task.kwargs.as_str().starts_with('{') {
-            let message = "positional arguments are a JSON array, and named arguments a JSON object";
+            let message = "positional arguments must be a JSON array, and named arguments a JSON object";
             (RefusalCode::BadRequest, message.into())
         } else if !metadata::is_valid(&task.metadata) {
-            (RefusalCode::MetadataInvalid, format!("metadata is a JSON object of at most {METADATA_MAX} bytes"))
+            (RefusalCode::MetadataInvalid, format!("metadata must be a JSON object of at most {METADATA_MAX} bytes"))
         } else if let Some(message) = task.callback.as_ref().and_then(CallbackInfo::problem) {
             (RefusalCode::CallbackInvalid, message)
         } else if self.tasks.len() >= tasks_max {
@@ -177,13 +175,13 @@ impl<R: Responder> State<R> {
         Some(Refusal::new(code, message))
     }
 
-    /// Ends a task whose name no worker has.
+    /// Ends a task whose name no worker serves.
     fn not_found(&mut self, now: Now, task: NewTask) -> Arc<TaskResult> {
         let error = self.not_found_message(&task.name);
-        self.end_at_once(now, task, ErrorKind::NotFound, error)
+        self.end_immediately(now, task, ErrorKind::NotFound, error)
     }
 
-    /// Returns the error for a name that no worker has, with the nearest names.
+    /// Returns the error for a name that no worker serves, with the nearest names.
     pub(super) fn not_found_message(&self, name: &str) -> String {
         let mut message = format!("Task {name} not found");
         if let Some(suggestion) = did_you_mean(name, self.registry.open_names()) {

@@ -2,9 +2,11 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
+use uuid::Uuid;
+
 use super::*;
 use crate::{
-    control_plane::worker_registry::{RECONNECT_GRACE, SILENCE_MAX},
+    control_plane::worker_registry::{RECONNECT_GRACE, WORKER_TIMEOUT},
     json::Json,
     protocol::{
         BEAT_WAIT, Beat, CatalogChange, Collect, Collected, Ended, Follow, Found, Lease, Lookup, Note, Notify, Order,
@@ -25,9 +27,9 @@ mod delivery;
 mod describe;
 mod hostile;
 mod schedules;
-mod unclaimed;
+mod unserved;
 
-/// A recipient of replies, by name. Those that begin with "shut" are closed.
+/// A recipient of replies, by name. Those that start with "shut" are closed.
 #[derive(Debug)]
 struct To(&'static str);
 
@@ -39,7 +41,7 @@ impl Responder for To {
 
 struct Story {
     state: State<To>,
-    /// The effects that no test has looked at.
+    /// The effects that no test has taken yet.
     effects: Vec<Effect<To>>,
     now: Now,
     sequence: u64,
@@ -137,10 +139,10 @@ impl Story {
     /// Takes all effects, and returns the replies to one recipient.
     fn replies_to(&mut self, recipient: &str) -> Vec<AnyReply> {
         let effects = self.take_effects().into_iter();
-        effects.filter_map(Effect::into_reply).filter(|(to, _)| to.0 == recipient).map(|(_, answer)| answer).collect()
+        effects.filter_map(Effect::into_reply).filter(|(to, _)| to.0 == recipient).map(|(_, reply)| reply).collect()
     }
 
-    /// Time passes, and everything happens when it is due.
+    /// Lets time pass, and runs every timer when it is due.
     fn later(&mut self, span: Duration) {
         let end = self.now.mono + span;
         while self.now.mono < end {
@@ -149,20 +151,20 @@ impl Story {
         }
     }
 
-    /// The connection of the workers is closed, and none of them comes back.
+    /// Closes the connection of the workers, none of which reconnects.
     fn crash(&mut self) {
         self.state.peer_gone(self.now, PEER);
         self.later(RECONNECT_GRACE);
     }
 
-    /// Time passes while this process is suspended.
+    /// Lets time pass while this process is suspended.
     fn jump(&mut self, span: Duration) {
         self.now = Now { mono: self.now.mono + span, wall: self.now.wall + span };
         self.state.tick(self.now);
         self.settle();
     }
 
-    /// The same, while all workers give signs of life.
+    /// Like `later`, while all workers send messages.
     fn later_alive(&mut self, span: Duration) {
         let mut left = span;
         while !left.is_zero() {
@@ -180,18 +182,18 @@ impl Story {
     fn submit(&mut self, tasks: Vec<NewTask>, notify: Notify) -> Vec<Submitted> {
         self.state.submit(self.now, Submit { tasks, notify }, To("client"));
         match self.replies_to("client").pop() {
-            Some(AnyReply::Client(Reply::Submitted(taken))) => taken,
+            Some(AnyReply::Client(Reply::Submitted(submitted))) => submitted,
             None => Vec::new(),
-            other => panic!("{other:?} is no answer to a submission"),
+            other => panic!("{other:?} is not a reply to a submission"),
         }
     }
 
     fn accept(&mut self, tasks: &[&str]) {
-        let taken = self.submit(tasks.iter().map(|text| task(text)).collect(), Notify::No);
-        assert!(taken.iter().all(|taken| *taken == Submitted::Accepted), "{taken:?}");
+        let submitted = self.submit(tasks.iter().map(|text| task(text)).collect(), Notify::No);
+        assert!(submitted.iter().all(|submitted| *submitted == Submitted::Accepted), "{submitted:?}");
     }
 
-    /// A slot asks for work. Returns the leases that it gets at once.
+    /// Requests work for a slot. Returns the leases that it gets immediately.
     fn work(&mut self, worker: Uuid, slot: u32, ended: Vec<Ended>, capacity: u32) -> Vec<Lease> {
         self.sequence += 1;
         self.work_again(worker, slot, ended, capacity)
@@ -204,9 +206,9 @@ impl Story {
     }
 
     fn granted(&mut self) -> Vec<Lease> {
-        let leases = |answer| match answer {
+        let leases = |reply| match reply {
             AnyReply::Worker(WorkerReply::Leases(leases)) => leases,
-            other => panic!("{other:?} is no answer to a slot"),
+            other => panic!("{other:?} is not a reply to a slot"),
         };
         self.replies_to("slot").into_iter().flat_map(leases).collect()
     }
@@ -224,11 +226,11 @@ impl Story {
     fn cancel(&mut self, text: &str) -> Vec<AnyReply> {
         self.state.cancel(self.now, &[id(text)], To("cancel"));
         let replies = self.take_effects().into_iter().filter_map(Effect::into_reply);
-        replies.filter(|(to, _)| to.0 != "slot").map(|(_, answer)| answer).collect()
+        replies.filter(|(to, _)| to.0 != "slot").map(|(_, reply)| reply).collect()
     }
 
     fn status(&self, text: &str) -> Option<TaskStatus> {
-        self.state.task_view(&id(text)).map(|look| look.status)
+        self.state.task_view(&id(text)).map(|view| view.status)
     }
 
     fn end(&self, text: &str) -> Arc<TaskResult> {
@@ -240,7 +242,7 @@ impl Story {
         match self.replies_to("collect").pop() {
             Some(AnyReply::Client(Reply::Collected(collected))) => Some(collected),
             None => None,
-            other => panic!("{other:?} is no answer to a collect"),
+            other => panic!("{other:?} is not a reply to a collect"),
         }
     }
 }
@@ -250,7 +252,7 @@ fn ids(leases: &[Lease]) -> Vec<String> {
 }
 
 #[test]
-fn a_task_is_submitted_granted_run_and_answered() {
+fn a_task_is_submitted_granted_run_and_its_result_sent() {
     let mut story = Story::with_worker(1);
     assert_eq!(story.work(W, 0, Vec::new(), 1), [], "the slot waits");
     story.state.submit(story.now, Submit { tasks: vec![task("a 1")], notify: Notify::Answer }, To("client"));
@@ -263,12 +265,12 @@ fn a_task_is_submitted_granted_run_and_answered() {
     assert_eq!(
         story.state.stats(),
         Stats { timers: 2, ..Stats::default() },
-        "the silence of the worker and the expiry"
+        "the timeout of the worker and the expiry"
     );
 }
 
 #[test]
-fn requests_that_wait_for_a_task_are_answered_at_its_end() {
+fn requests_that_wait_for_a_task_get_a_reply_at_its_end() {
     let mut story = Story::with_worker(1);
     story.state.submit_and_hold(story.now, task("a 1"), None, To("client"));
     story.state.lookup(story.now, Lookup { ids: vec![id("a 1")], wait_ms: 5_000 }, To("lookup"));
@@ -294,7 +296,7 @@ fn requests_that_wait_for_a_task_are_answered_at_its_end() {
 }
 
 #[test]
-fn a_waiting_request_is_answered_even_if_results_expire_at_once() {
+fn a_waiting_request_gets_its_reply_even_if_results_expire_immediately() {
     let mut story = Story::within(Limits { result_ttl: Duration::ZERO, ..Limits::default() });
     story.register(registration(W, 1, &["a"]));
     story.state.submit_and_hold(story.now, task("a 1"), None, To("client"));
@@ -305,7 +307,7 @@ fn a_waiting_request_is_answered_even_if_results_expire_at_once() {
         To("slot"),
     );
     assert!(
-        matches!(&story.replies_to("client")[..], [AnyReply::Client(Reply::Submitted(taken))] if matches!(taken[..], [Submitted::Ended(_)]))
+        matches!(&story.replies_to("client")[..], [AnyReply::Client(Reply::Submitted(submitted))] if matches!(submitted[..], [Submitted::Ended(_)]))
     );
 }
 
@@ -317,30 +319,30 @@ fn a_lost_worker_returns_its_tasks_to_the_front() {
     story.state.peer_gone(story.now, PEER);
     story.later(RECONNECT_GRACE);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
-    let shown: Vec<WorkerInfo> = story.state.registry().infos(story.now.mono);
-    assert_eq!(shown[0].status, WorkerStatus::Lost);
+    let workers: Vec<WorkerInfo> = story.state.registry().infos(story.now.mono);
+    assert_eq!(workers[0].status, WorkerStatus::Lost);
     story.register(registration(V, 1, &["a"]));
     let leases = story.work(V, 0, Vec::new(), 9);
-    assert_eq!((ids(&leases), leases[0].attempt), (vec!["a 1".to_owned()], 1), "a loss is no attempt");
+    assert_eq!((ids(&leases), leases[0].attempt), (vec!["a 1".to_owned()], 1), "a loss does not count as an attempt");
 }
 
 #[test]
-fn a_control_plane_that_stood_still_does_not_lose_its_workers() {
+fn a_control_plane_that_was_suspended_does_not_lose_its_workers() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     story.run(W);
-    story.jump(SILENCE_MAX * 2);
-    assert_eq!(story.status("a 1"), Some(TaskStatus::Started), "its beats wait in the sockets");
+    story.jump(WORKER_TIMEOUT * 2);
+    assert_eq!(story.status("a 1"), Some(TaskStatus::Started), "its heartbeats wait in the sockets");
     story.beat(&[]);
-    story.later(SILENCE_MAX / 2);
-    assert!(story.state.registry().get(W).is_some());
-    story.jump(SILENCE_MAX * 2);
+    story.later(WORKER_TIMEOUT / 2);
+    assert!(story.state.registry().get(WorkerKey(W)).is_some());
+    story.jump(WORKER_TIMEOUT * 2);
     story.later(STALL_MIN);
-    assert!(story.state.registry().get(W).is_none(), "nothing came from it even then");
+    assert!(story.state.registry().get(WorkerKey(W)).is_none(), "it sent nothing even then");
 }
 
 #[test]
-fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
+fn nothing_is_granted_to_a_slot_whose_connection_is_closed() {
     let mut story = Story::with_worker(2);
     for (slot, reply_to) in [(0, "shut slot"), (1, "slot")] {
         let work = Work { worker: W, slot, sequence: 1, ended: Vec::new(), capacity: 1 };
@@ -349,11 +351,15 @@ fn nothing_is_granted_to_a_slot_whose_connection_is_gone() {
     story.accept(&["a 1", "a 2"]);
     assert_eq!(story.status("a 2"), Some(TaskStatus::Pending), "its slot would not get it");
     let again = Work { worker: W, slot: 0, sequence: 1, ended: Vec::new(), capacity: 1 };
-    story.state.work(story.now, again, To("again"));
-    assert_eq!(story.replies_to("again"), [AnyReply::Worker(WorkerReply::Leases(Vec::new()))], "so that it asks again");
+    story.state.work(story.now, again, To("repeated"));
+    assert_eq!(
+        story.replies_to("repeated"),
+        [AnyReply::Worker(WorkerReply::Leases(Vec::new()))],
+        "so that it repeats the request"
+    );
     story.sequence = 1;
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a 2"]);
-    assert_eq!(story.state.stats().timers, 3, "two grants and the silence of the worker");
+    assert_eq!(story.state.stats().timers, 3, "two grants and the timeout of the worker");
 }
 
 #[test]
@@ -362,7 +368,7 @@ fn an_outcome_under_a_revoked_lease_does_not_count() {
     story.accept(&["a 1"]);
     let stale = story.run(W);
     let timeout = TIMEOUT_DEFAULT + LEASE_GRACE;
-    // The worker shows signs of life, and its slot none.
+    // The worker sends heartbeats, and its slot nothing.
     for _ in 0..timeout.as_secs() {
         story.later(secs(1));
         story.beat(&[]);
@@ -393,7 +399,7 @@ fn a_repeated_request_for_work_gets_the_same_leases_but_no_dead_ones() {
 }
 
 #[test]
-fn a_slot_that_waits_gets_no_more_than_it_asked_for() {
+fn a_slot_that_waits_gets_no_more_than_it_requested() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 0"]);
     let lease = story.run(W);
@@ -419,7 +425,7 @@ fn short_tasks_are_granted_ahead_but_no_more_than_a_fair_share() {
 }
 
 #[test]
-fn the_freest_worker_comes_first() {
+fn the_least_loaded_worker_comes_first() {
     let mut story = Story::with_worker(2);
     story.register(registration(V, 2, &["a"]));
     story.accept(&["a 1"]);
@@ -427,7 +433,7 @@ fn the_freest_worker_comes_first() {
     story.work(W, 1, Vec::new(), 1);
     story.work(V, 0, Vec::new(), 1);
     story.submit(vec![task("a 2")], Notify::No);
-    assert_eq!(story.state.task_view(&id("a 2")).and_then(|look| look.lease).expect("a lease").1, V);
+    assert_eq!(story.state.task_view(&id("a 2")).and_then(|view| view.lease).expect("a lease").1, WorkerKey(V));
 }
 
 #[test]
@@ -453,7 +459,7 @@ fn a_task_submitted_twice_runs_once_and_every_session_gets_it() {
 }
 
 #[test]
-fn an_unused_session_is_forgotten_even_after_a_wait() {
+fn an_unused_session_expires_even_after_a_wait() {
     let mut story = Story::new();
     let session = Uuid::from_u128(7);
     for sequence in 1..=4 {
@@ -479,13 +485,12 @@ fn cancel_works_in_every_phase_of_a_task() {
     assert_eq!(story.beat(&[lease.id]), []);
     assert_eq!(story.cancel("a queued"), [cancelled(true)]);
     assert_eq!(story.cancel("a scheduled"), [cancelled(true)]);
-    let order = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
-    assert_eq!(story.cancel("a 1"), [order.clone(), cancelled(true)], "the beat takes the order");
+    let stop = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
+    assert_eq!(story.cancel("a 1"), [stop.clone(), cancelled(true)], "the heartbeat gets the command");
     assert_eq!(story.cancel("a 1"), [cancelled(false)], "it has ended");
-    assert_eq!(story.beat(&[lease.id]), [order], "as long as it is held");
+    assert_eq!(story.beat(&[lease.id]), [stop], "as long as it is held");
     story.work(W, 0, vec![ended(lease.id, success())], 0);
-    assert_eq!(story.end("a 1").status, TaskStatus::Cancelled, "the first end counts");
-
+    assert_eq!(story.end("a 1").status, TaskStatus::Cancelled, "the first end is final");
     story.submit(
         vec![NewTask { policy: Policy { max_retries: Some(1), ..Policy::default() }, ..task("b") }],
         Notify::No,
@@ -498,7 +503,7 @@ fn cancel_works_in_every_phase_of_a_task() {
 }
 
 #[test]
-fn a_beat_that_took_an_order_does_not_shorten_those_that_follow() {
+fn a_heartbeat_with_a_command_does_not_shorten_later_ones() {
     let mut story = Story::with_worker(1);
     for n in 0..5 {
         story.accept(&[&format!("a {n}")]);
@@ -509,7 +514,7 @@ fn a_beat_that_took_an_order_does_not_shorten_those_that_follow() {
     assert_eq!(story.beat(&[]), []);
     story.later(RECHECK_DELAY);
     let nothing = [AnyReply::Worker(WorkerReply::Orders(Vec::new()))];
-    assert_eq!(story.replies_to("beat"), nothing, "the last one may have been on its way: what does it hold now?");
+    assert_eq!(story.replies_to("beat"), nothing, "the last lease may have been in flight: check what it holds now");
     assert_eq!(story.beat(&[]), []);
     story.later(BEAT_WAIT.saturating_sub(Duration::from_millis(1)));
     assert_eq!(story.replies_to("beat"), []);
@@ -518,7 +523,7 @@ fn a_beat_that_took_an_order_does_not_shorten_those_that_follow() {
 }
 
 #[test]
-fn a_cancel_reaches_a_lease_that_was_on_its_way() {
+fn a_cancel_reaches_a_lease_that_was_in_flight() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let lease = story.run(W);
@@ -532,7 +537,7 @@ fn a_cancel_reaches_a_lease_that_was_on_its_way() {
 }
 
 #[test]
-fn an_outcome_that_does_not_fit_comes_with_the_next_request() {
+fn an_outcome_that_does_not_fit_is_in_the_next_request() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let first = story.work(W, 0, Vec::new(), 8);
@@ -551,7 +556,7 @@ fn an_outcome_that_does_not_fit_comes_with_the_next_request() {
 }
 
 #[test]
-fn the_repeat_of_a_request_that_takes_nothing_grants_nothing() {
+fn a_repeated_request_with_capacity_0_grants_nothing() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let first = story.work(W, 0, Vec::new(), 8);
@@ -569,8 +574,8 @@ fn an_id_that_is_used_for_another_call_is_refused() {
     story.accept(&["a 1"]);
     let other = NewTask { args: Json::of(&[2]).expect("a document"), ..task("a 1") };
     let is_refused = |story: &mut Story, task: &NewTask| {
-        let taken = story.submit(vec![task.clone()], Notify::No);
-        matches!(&taken[..], [Submitted::Refused(why)] if why.code == RefusalCode::IdTaken && why.message.contains("another call, of a"))
+        let submitted = story.submit(vec![task.clone()], Notify::No);
+        matches!(&submitted[..], [Submitted::Refused(why)] if why.code == RefusalCode::IdTaken && why.message.contains("another call, of a"))
     };
     assert!(is_refused(&mut story, &other), "while it waits");
     let lease = story.run(W);
@@ -581,7 +586,7 @@ fn an_id_that_is_used_for_another_call_is_refused() {
 }
 
 #[test]
-fn a_worker_that_comes_and_goes_is_watched_by_one_timer() {
+fn a_worker_that_reconnects_often_has_one_timer() {
     let mut story = Story::with_worker(1);
     for _ in 0..20 {
         story.state.peer_gone(story.now, PEER);
@@ -591,11 +596,11 @@ fn a_worker_that_comes_and_goes_is_watched_by_one_timer() {
     }
     assert_eq!(story.state.stats().timers, 1);
     story.later(secs(3));
-    assert!(story.state.registry().get(W).is_none(), "and it is still watched");
+    assert!(story.state.registry().get(WorkerKey(W)).is_none(), "its timeout is still set");
 }
 
 #[test]
-fn the_slots_of_a_draining_worker_are_answered_at_once() {
+fn the_slots_of_a_draining_worker_get_a_reply_immediately() {
     let mut story = Story::with_worker(2);
     story.work(W, 0, Vec::new(), 1);
     story.state.drain_worker(story.now, W, To("drain"));
@@ -605,14 +610,14 @@ fn the_slots_of_a_draining_worker_are_answered_at_once() {
     assert_eq!(
         story.replies_to("slot"),
         [AnyReply::Worker(WorkerReply::Leases(Vec::new()))],
-        "though it asked before it knew"
+        "although it requested work before it was told"
     );
     story.accept(&["a 1"]);
     assert_eq!(story.status("a 1"), Some(TaskStatus::Pending));
 }
 
 #[test]
-fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
+fn a_worker_that_leaves_gets_all_replies_and_no_timer_remains() {
     let mut story = Story::with_worker(2);
     story.accept(&["a 1"]);
     story.run(W);
@@ -620,16 +625,16 @@ fn a_worker_that_leaves_is_answered_everywhere_and_leaves_nothing_behind() {
     story.beat(&[]);
     story.state.leave(story.now, W, To("leave"));
     let effects = story.take_effects().into_iter().filter_map(Effect::into_reply);
-    let replies: Vec<_> = effects.map(|(to, answer)| (to.0, answer)).collect();
+    let replies: Vec<_> = effects.map(|(to, reply)| (to.0, reply)).collect();
     let unknown = || AnyReply::Worker(WorkerReply::Unknown);
     assert_eq!(replies, [("slot", unknown()), ("beat", unknown()), ("leave", AnyReply::Worker(WorkerReply::Noted))]);
-    let look = story.state.task_view(&id("a 1")).expect("a task");
-    assert_eq!((look.status, look.losses, look.attempt), (TaskStatus::Pending, 0, 0));
+    let view = story.state.task_view(&id("a 1")).expect("a task");
+    assert_eq!((view.status, view.losses, view.attempt), (TaskStatus::Pending, 0, 0));
     assert_eq!(story.state.stats().timers, 0);
 }
 
 #[test]
-fn close_all_answers_every_open_request() {
+fn close_all_replies_to_every_open_request() {
     let mut story = Story::with_worker(1);
     story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("x") }], Notify::Answer);
     story.collect(Uuid::from_u128(7), 1, 0);
@@ -693,7 +698,7 @@ fn invalid_requests_of_a_worker_do_no_harm() {
 }
 
 #[test]
-fn closed_requests_do_not_pile_up() {
+fn closed_requests_do_not_accumulate() {
     let mut story = Story::new();
     let waits = || NewTask { unknown: Unknown::Wait, ..task("x") };
     for _ in 0..1_000 {
@@ -705,17 +710,19 @@ fn closed_requests_do_not_pile_up() {
 }
 
 #[test]
-fn the_bounds_hold_and_name_themselves() {
+fn refusals_at_the_bounds_name_the_bound() {
     let mut story = Story::within(Limits { tasks_max: 2, bytes_max: 10, ..Limits::default() });
     story.register(registration(W, 1, &["a"]));
     let long = NewTask { args: Json::parse("[1,2,3,4]").expect("JSON"), ..task("a long") };
-    let taken = story.submit(vec![task("a 1"), long, task("a 2"), task("a 3")], Notify::No);
-    let refused = |taken: &Submitted| match taken {
+    let submitted = story.submit(vec![task("a 1"), long, task("a 2"), task("a 3")], Notify::No);
+    let refused = |submitted: &Submitted| match submitted {
         Submitted::Refused(refusal) => refusal.message.clone(),
         other => panic!("{other:?}"),
     };
-    assert!(refused(&taken[1]).contains("hold 10 bytes") && refused(&taken[3]).contains("2 tasks are unfinished"));
-    assert_eq!((taken[0].clone(), taken[2].clone()), (Submitted::Accepted, Submitted::Accepted));
+    assert!(
+        refused(&submitted[1]).contains("hold 10 bytes") && refused(&submitted[3]).contains("2 tasks are unfinished")
+    );
+    assert_eq!((submitted[0].clone(), submitted[2].clone()), (Submitted::Accepted, Submitted::Accepted));
     story.cancel("a 1");
     story.cancel("a 2");
     assert_eq!(story.state.stats().bytes, 0);
@@ -743,36 +750,36 @@ fn metadata_over_its_bound_is_refused() {
     let mut story = Story::with_worker(1);
     for text in [format!(r#"{{"a":"{}"}}"#, "x".repeat(METADATA_MAX)), "[]".to_owned()] {
         let task = NewTask { metadata: Json::parse(&text).expect("JSON"), ..task("a 1") };
-        let taken = story.submit(vec![task], Notify::No);
+        let submitted = story.submit(vec![task], Notify::No);
         assert!(
-            matches!(&taken[..], [Submitted::Refused(refusal)] if refusal.code == RefusalCode::MetadataInvalid),
-            "{taken:?}"
+            matches!(&submitted[..], [Submitted::Refused(refusal)] if refusal.code == RefusalCode::MetadataInvalid),
+            "{submitted:?}"
         );
     }
 }
 
 #[test]
-fn a_task_that_does_not_fit_ends_at_once_and_an_id_that_is_known_attaches() {
+fn a_task_with_bad_arguments_ends_immediately_and_a_known_id_attaches() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let error = || Some(ArgumentError::Unknown { task: "a".into(), name: "x".into() });
     story.state.submit_and_hold(story.now, task("a 2"), error(), To("client"));
     let replies = story.replies_to("client");
-    let [AnyReply::Client(Reply::Submitted(taken))] = &replies[..] else { panic!("{replies:?}") };
-    let [Submitted::Ended(result)] = &taken[..] else { panic!("{taken:?}") };
+    let [AnyReply::Client(Reply::Submitted(submitted))] = &replies[..] else { panic!("{replies:?}") };
+    let [Submitted::Ended(result)] = &submitted[..] else { panic!("{submitted:?}") };
     assert_eq!((result.error_kind, result.attempts), (Some(ErrorKind::BadArguments), 0));
     assert_eq!(result.error.as_deref(), Some("a() got an unexpected keyword argument 'x'"));
     story.state.submit_and_hold(story.now, task("a 1"), error(), To("client"));
     assert_eq!(story.replies_to("client"), []);
     assert_eq!(story.state.unfinished(), 1);
-    // A name that no worker has is reported as such.
+    // A name that no worker serves is reported as such.
     story.state.submit_and_hold(story.now, task("z 1"), error(), To("client"));
     let replies = format!("{:?}", story.replies_to("client"));
     assert!(replies.contains("not found"), "{replies}");
 }
 
 #[test]
-fn an_eta_follows_the_wall_clock_wherever_that_jumps() {
+fn an_eta_follows_the_wall_clock_when_it_jumps() {
     let mut story = Story::with_worker(1);
     let eta = |story: &Story, text: &str| NewTask { eta: Some(story.now.wall + secs(3600)), ..task(text) };
     let tasks = vec![eta(&story, "a 1"), eta(&story, "a 2")];

@@ -1,38 +1,38 @@
-//! What the state does at a later time.
+//! Timers of the control-plane state.
 
-use uuid::Uuid;
-
-use super::{ParkId, Responder, State};
+use super::{ParkedId, Responder, SessionId, State, WorkerKey};
 use crate::{
     clock::{Moment, Now},
     task::TaskId,
 };
 
-/// What to do when a moment comes.
+/// Action to run at a set time. Timers that are due at the same time run in the order of the variants.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// Queue a scheduled task, or a retry.
-    Due(TaskId),
-    /// Answer a parked request with the current state.
-    Parked(ParkId),
-    /// Answer a slot's parked request with no leases, or take back the leases of a slot that does not report.
-    Slot(Uuid, u32),
-    /// Answer a parked heartbeat with no orders.
-    Beat(Uuid),
-    /// Check whether a worker was silent for too long.
-    Silence(Uuid),
-    /// Answer a session's parked request with the current results.
-    Collect(Uuid),
-    /// Forget sessions that are not used.
-    Sessions,
-    /// Forget results that are too old.
-    Expiry,
+    /// Queue a task whose countdown or retry delay is over.
+    EnqueueDelayed(TaskId),
+    /// Reply to a long poll that timed out.
+    LongPollTimeout(ParkedId),
+    /// Reply to a slot's parked request with no leases, or revoke the leases of a slot that does not report. A slot has
+    /// a parked request or leases, never both, so one timer at
+    /// [`until`](super::super::worker_registry::SlotRecord::until) is enough.
+    SlotTimeout { worker: WorkerKey, slot: u32 },
+    /// Reply to a parked heartbeat with no commands.
+    HeartbeatTimeout(WorkerKey),
+    /// Remove a worker that has sent nothing for too long.
+    WorkerTimeout(WorkerKey),
+    /// Reply to a session's parked request with no results.
+    SessionPollTimeout(SessionId),
+    /// Expire idle sessions.
+    SessionExpiry,
+    /// Expire old results.
+    ResultExpiry,
     /// Run schedules that are due.
-    Schedules,
+    ScheduleDue,
     /// Queue tasks whose `eta` is reached.
-    Eta,
-    /// Fail calls of names that no worker has had in time.
-    Unclaimed,
+    EtaReached,
+    /// Fail tasks whose name no worker has served within the grace period.
+    Unserved,
 }
 
 impl<R: Responder> State<R> {
@@ -41,29 +41,31 @@ impl<R: Responder> State<R> {
         self.timers.first().map_or(Moment::NEVER, |(at, _)| *at)
     }
 
-    /// Runs everything that is due.
+    /// Runs all timers that are due.
     pub fn tick(&mut self, now: Now) {
         while let Some((at, _)) = self.timers.first()
             && *at <= now.mono
             && let Some((at, timer)) = self.timers.pop_first()
         {
             match timer {
-                Timer::Due(id) => self.due(now, &id),
-                Timer::Parked(park) => self.unpark(now, park),
-                Timer::Slot(worker, slot) => self.slot_timed_out(now, at, worker, slot),
-                Timer::Beat(worker) => self.answer_beat(worker, Vec::new()),
-                Timer::Silence(worker) => self.check_silence(now, at, worker),
-                Timer::Collect(session) => self.answer_session(session),
-                Timer::Sessions => self.check_sessions(now),
-                Timer::Schedules => self.run_schedules(now),
-                Timer::Eta => self.enqueue_due_etas(now),
-                Timer::Unclaimed => self.fail_unclaimed(now),
-                Timer::Expiry => {
-                    self.results.expire(now.mono);
-                    self.expiry = None;
-                    self.arm_expiry();
-                }
+                Timer::EnqueueDelayed(id) => self.enqueue_delayed(now, &id),
+                Timer::LongPollTimeout(parked_id) => self.unpark(now, parked_id),
+                Timer::SlotTimeout { worker, slot } => self.slot_timed_out(now, at, worker, slot),
+                Timer::HeartbeatTimeout(worker) => self.reply_to_heartbeat(worker, Vec::new()),
+                Timer::WorkerTimeout(worker) => self.check_worker_timeout(now, at, worker),
+                Timer::SessionPollTimeout(session) => self.reply_to_session(session),
+                Timer::SessionExpiry => self.expire_sessions(now),
+                Timer::ResultExpiry => self.expire_results(now),
+                Timer::ScheduleDue => self.run_schedules(now),
+                Timer::EtaReached => self.enqueue_due_etas(now),
+                Timer::Unserved => self.fail_unserved(now),
             }
         }
+    }
+
+    fn expire_results(&mut self, now: Now) {
+        self.results.expire(now.mono);
+        self.result_expiry_timer = None;
+        self.arm_result_expiry();
     }
 }

@@ -1,10 +1,8 @@
-//! Requests of slots: outcomes come in, leases go out.
+//! Requests of slots: they report outcomes and are granted leases.
 
 use std::{iter, mem};
 
-use uuid::Uuid;
-
-use super::{RequeueCause, Responder, State, Timer};
+use super::{RequeueCause, Responder, State, Timer, WorkerKey};
 use crate::{
     clock::{Moment, Now},
     control_plane::worker_registry::Arrival,
@@ -13,9 +11,10 @@ use crate::{
 };
 
 impl<R: Responder> State<R> {
-    /// Applies what a slot reports, and grants it more tasks or parks the request.
+    /// Applies the outcomes of a slot, and grants it more tasks or parks the request.
     pub fn work(&mut self, now: Now, work: Work, reply_to: R) {
-        let Work { worker: key, slot: number, sequence, ended, capacity } = work;
+        let Work { worker, slot: number, sequence, ended, capacity } = work;
+        let key = WorkerKey(worker);
         let Some(worker) = self.registry.get_mut(key) else {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
@@ -43,14 +42,14 @@ impl<R: Responder> State<R> {
                 return self.refuse_worker(reply_to, RefusalCode::NoSuchSlot, message);
             }
         };
-        self.timers.remove(&(until, Timer::Slot(key, number)));
+        self.timers.remove(&(until, Timer::SlotTimeout { worker: key, slot: number }));
         if let Some(displaced) = displaced {
             self.reply_to_worker(displaced, WorkerReply::Leases(Vec::new()));
         }
-        let replies_at_once = capacity == 0 || draining;
+        let replies_immediately = capacity == 0 || draining;
         let held = self.complete_leases(now, key, granted, ended);
         if capacity > 0 {
-            // A slot that asks for more holds nothing: it never received the leases that it does not report.
+            // A slot that requests more holds nothing: it never received the leases that it does not report.
             for lease in held {
                 self.requeue(now, lease, RequeueCause::Returned);
             }
@@ -59,35 +58,35 @@ impl<R: Responder> State<R> {
             self.registry.change_slot(key, number, |slot| {
                 (slot.granted, slot.until, slot.arrival) = (held, until, Arrival::Confirmed);
             });
-            self.timers.insert((until, Timer::Slot(key, number)));
+            self.timers.insert((until, Timer::SlotTimeout { worker: key, slot: number }));
         }
 
         let leases = self.grant(now, key, number, capacity as usize);
-        if !leases.is_empty() || replies_at_once {
+        if !leases.is_empty() || replies_immediately {
             self.reply_to_worker(reply_to, WorkerReply::Leases(leases));
         } else {
             self.park_slot(key, number, now.mono + wait, reply_to);
         }
     }
 
-    fn park_slot(&mut self, key: Uuid, number: u32, until: Moment, reply_to: R) {
+    fn park_slot(&mut self, key: WorkerKey, number: u32, until: Moment, reply_to: R) {
         self.registry.change_slot(key, number, |slot| (slot.parked, slot.until) = (Some(reply_to), until));
-        self.timers.insert((until, Timer::Slot(key, number)));
+        self.timers.insert((until, Timer::SlotTimeout { worker: key, slot: number }));
     }
 
-    /// Answers a slot's parked request with no leases.
-    pub(super) fn unpark_slot(&mut self, key: Uuid, number: u32) {
+    /// Replies to a slot's parked request with no leases.
+    pub(super) fn unpark_slot(&mut self, key: WorkerKey, number: u32) {
         let parked = self.registry.change_slot(key, number, |slot| {
             slot.parked.take().map(|reply_to| (reply_to, mem::replace(&mut slot.until, Moment::NEVER)))
         });
         if let Some((reply_to, until)) = parked.flatten() {
-            self.timers.remove(&(until, Timer::Slot(key, number)));
+            self.timers.remove(&(until, Timer::SlotTimeout { worker: key, slot: number }));
             self.reply_to_worker(reply_to, WorkerReply::Leases(Vec::new()));
         }
     }
 
-    /// Answers the parked request of a slot with no leases, or takes back the leases of a slot that did not report.
-    pub(super) fn slot_timed_out(&mut self, now: Now, at: Moment, key: Uuid, number: u32) {
+    /// Replies to the parked request of a slot with no leases, or revokes the leases of a slot that did not report.
+    pub(super) fn slot_timed_out(&mut self, now: Now, at: Moment, key: WorkerKey, number: u32) {
         let over = self.registry.change_slot(key, number, |slot| {
             let over = slot.until == at;
             over.then(|| {
@@ -102,15 +101,15 @@ impl<R: Responder> State<R> {
         let Some(id) = self.registry.get(key).map(|worker| worker.id.clone()) else { return };
         let orders = granted.iter().filter(|lease| self.leases.contains_key(lease)).copied().map(Order::Stop).collect();
         for lease in granted {
-            self.requeue(now, lease, RequeueCause::WorkerSilent(&id));
+            self.requeue(now, lease, RequeueCause::WorkerTimedOut(&id));
         }
-        self.answer_beat(key, orders);
+        self.reply_to_heartbeat(key, orders);
     }
 
     /// Repeats the last reply to a slot, which did not receive it.
-    pub(super) fn repeat_reply(&mut self, key: Uuid, number: u32, sequence: u64, reply_to: R) {
+    pub(super) fn repeat_reply(&mut self, key: WorkerKey, number: u32, sequence: u64, reply_to: R) {
         let again = self.registry.change_slot(key, number, |slot| {
-            // A slot that takes none has its leases from an earlier reply.
+            // A slot that requests none has its leases from an earlier reply.
             if sequence < slot.sequence || slot.capacity == 0 {
                 (Vec::new(), Some(reply_to))
             } else if slot.parked.is_some() {
@@ -131,7 +130,8 @@ impl<R: Responder> State<R> {
 
     /// Applies a progress report of a worker: reports of running tasks, and leases that it returns.
     pub fn note(&mut self, now: Now, note: Note, reply_to: R) {
-        let Some(worker) = self.registry.get_mut(note.worker) else {
+        let key = WorkerKey(note.worker);
+        let Some(worker) = self.registry.get_mut(key) else {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
         if worker.last_note < note.sequence {
@@ -140,11 +140,11 @@ impl<R: Responder> State<R> {
             while let Some((lease, first)) = reports.next() {
                 let more = iter::from_fn(|| reports.next_if(|(next, _)| *next == lease));
                 let of_lease: Vec<Report> = iter::once(first).chain(more.map(|(_, report)| report)).collect();
-                if self.holds(note.worker, lease) {
+                if self.holds(key, lease) {
                     self.report(now, lease, of_lease);
                 }
             }
-            for lease in note.returned.into_iter().filter(|lease| self.holds(note.worker, *lease)).collect::<Vec<_>>() {
+            for lease in note.returned.into_iter().filter(|lease| self.holds(key, *lease)).collect::<Vec<_>>() {
                 self.requeue(now, lease, RequeueCause::Returned);
             }
         }
@@ -158,12 +158,12 @@ impl<R: Responder> State<R> {
             for report in reports {
                 record.reports.push(report);
             }
-            self.answer_followers(now, &id);
+            self.reply_to_followers(now, &id);
         }
     }
 
     /// Whether the worker holds this lease, and it is live.
-    pub(super) fn holds(&self, worker: Uuid, lease: LeaseId) -> bool {
+    pub(super) fn holds(&self, worker: WorkerKey, lease: LeaseId) -> bool {
         self.leases.get(&lease).is_some_and(|granted| granted.worker == worker)
     }
 }

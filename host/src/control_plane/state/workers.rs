@@ -1,30 +1,30 @@
-//! Workers register, leave and are lost.
+//! Registration, departure and loss of workers.
 
 use std::{mem, sync::Arc};
 
 use uuid::Uuid;
 
 use super::{
-    RequeueCause, Responder, STALL_MIN, State, Timer,
+    RequeueCause, Responder, STALL_MIN, State, Timer, WorkerKey,
     schedules::{ScheduleSpecs, schedule_specs},
 };
 use crate::{
     clock::{Moment, Now, Timestamp},
     control_plane::{
         events::NewEvent,
-        worker_registry::{RECONNECT_GRACE, SILENCE_MAX, WorkerRecord},
+        worker_registry::{RECONNECT_GRACE, WORKER_TIMEOUT, WorkerRecord},
     },
     protocol::{EventKind, Refusal, RefusalCode, Registration, WorkerReply},
     transport::Peer,
 };
 
-/// Maximum number of crashes that are remembered, in case the worker turns out to be alive.
+/// Maximum number of crashes that are kept, in case the worker turns out to be alive.
 const CRASHES_MAX: usize = 64;
 
 impl<R: Responder> State<R> {
     /// Registers a worker. `peer` is none for the control plane's own.
     pub fn register(&mut self, now: Now, registration: Registration, peer: Option<Peer>, reply_to: R) {
-        let key = registration.worker;
+        let key = WorkerKey(registration.worker);
         if self.registry.get(key).is_some() {
             return self.reply_to_worker(reply_to, WorkerReply::Registered);
         }
@@ -51,7 +51,7 @@ impl<R: Responder> State<R> {
             None => {}
         }
         if let Some(previous) = registration.previous {
-            self.uncount_crash(previous);
+            self.uncount_crash(WorkerKey(previous));
         }
         if self.lease_epoch == Timestamp::default() {
             self.lease_epoch = now.wall;
@@ -61,37 +61,39 @@ impl<R: Responder> State<R> {
         self.update_module_schedules(now, key, &ScheduleSpecs::new(), &registration.modules);
         for name in self.registry.add(now, registration, peer) {
             self.queue.mark_served(name.clone());
-            self.claim(now, &name);
+            self.serve(now, &name);
         }
         if peer.is_some() {
-            self.schedule_silence_check(key, now.mono + SILENCE_MAX);
+            self.set_worker_timeout(key, now.mono + WORKER_TIMEOUT);
         }
         self.reply_to_worker(reply_to, WorkerReply::Registered);
     }
 
     /// Grants no more tasks to a worker that is stopping.
     pub fn drain_worker(&mut self, now: Now, worker: Uuid, reply_to: R) {
-        let Some(draining) = self.registry.get_mut(worker) else {
+        let key = WorkerKey(worker);
+        let Some(draining) = self.registry.get_mut(key) else {
             return self.reply_to_worker(reply_to, WorkerReply::Unknown);
         };
         if !mem::replace(&mut draining.draining, true) {
             let id = draining.id.clone();
             self.record_event(now, NewEvent::of_worker(EventKind::WorkerDraining, &id));
         }
-        let Some(draining) = self.registry.get(worker) else { return };
+        let Some(draining) = self.registry.get(key) else { return };
         let numbers: Vec<u32> = draining.slots.keys().copied().collect();
         for number in numbers {
-            self.unpark_slot(worker, number);
+            self.unpark_slot(key, number);
         }
         self.reply_to_worker(reply_to, WorkerReply::Noted);
     }
 
-    /// Removes a worker that leaves. Its tasks go back to the queue, which does not count as a loss.
+    /// Removes a worker that leaves. Its tasks return to the queue, which does not count as a loss.
     pub fn leave(&mut self, now: Now, worker: Uuid, reply_to: R) {
-        if let Some((gone, names)) = self.registry.remove(now, worker, self.limits.unknown_grace) {
-            let id = gone.id.clone();
+        let key = WorkerKey(worker);
+        if let Some((removed, names)) = self.registry.remove(now, key, self.limits.unknown_grace) {
+            let id = removed.id.clone();
             self.record_event(now, NewEvent::of_worker(EventKind::WorkerLeft, &id));
-            self.release_worker(now, worker, gone, &names, RequeueCause::WorkerLeft(&id));
+            self.release_worker(now, key, removed, &names, RequeueCause::WorkerLeft(&id));
         }
         self.reply_to_worker(reply_to, WorkerReply::Noted);
     }
@@ -99,57 +101,57 @@ impl<R: Responder> State<R> {
     /// Marks the workers of a closed connection. They are lost unless they reconnect soon.
     pub fn peer_gone(&mut self, now: Now, peer: Peer) {
         let affected = self.registry.iter_mut().filter(|(_, worker)| worker.peer == Some(peer));
-        let gone: Vec<Uuid> = affected
+        let disconnected: Vec<WorkerKey> = affected
             .map(|(key, worker)| {
                 worker.disconnected = Some(now.mono);
                 key
             })
             .collect();
-        for key in gone {
-            self.schedule_silence_check(key, now.mono + RECONNECT_GRACE);
+        for key in disconnected {
+            self.set_worker_timeout(key, now.mono + RECONNECT_GRACE);
         }
     }
 
-    /// Sets when it is checked next whether a worker is silent.
-    pub(super) fn schedule_silence_check(&mut self, key: Uuid, at: Moment) {
+    /// Sets the timeout of a worker.
+    pub(super) fn set_worker_timeout(&mut self, key: WorkerKey, at: Moment) {
         let Some(worker) = self.registry.get_mut(key) else { return };
-        let before = mem::replace(&mut worker.silence_check, at);
-        self.timers.remove(&(before, Timer::Silence(key)));
-        self.timers.insert((at, Timer::Silence(key)));
+        let before = mem::replace(&mut worker.timeout_check, at);
+        self.timers.remove(&(before, Timer::WorkerTimeout(key)));
+        self.timers.insert((at, Timer::WorkerTimeout(key)));
     }
 
-    /// Checks whether a worker was silent for too long. `at` is when the check was due.
-    pub(super) fn check_silence(&mut self, now: Now, at: Moment, key: Uuid) {
+    /// Removes a worker that has timed out, or sets its next timeout. `at` is when the check was due.
+    pub(super) fn check_worker_timeout(&mut self, now: Now, at: Moment, key: WorkerKey) {
         let Some(worker) = self.registry.get(key) else { return };
         if now.mono.since(at) > STALL_MIN && worker.disconnected.is_none() {
-            // This process itself stood still: messages of the worker have queued up meanwhile.
-            return self.schedule_silence_check(key, now.mono + STALL_MIN);
+            // This process itself was suspended: messages of the worker have queued up since.
+            return self.set_worker_timeout(key, now.mono + STALL_MIN);
         }
-        let silent = worker.last_seen.mono + SILENCE_MAX;
-        let lost_at = worker.disconnected.map_or(silent, |at| silent.min(at + RECONNECT_GRACE));
-        if lost_at <= now.mono { self.mark_lost(now, key) } else { self.schedule_silence_check(key, lost_at) }
+        let timed_out_at = worker.last_seen.mono + WORKER_TIMEOUT;
+        let lost_at = worker.disconnected.map_or(timed_out_at, |at| timed_out_at.min(at + RECONNECT_GRACE));
+        if lost_at <= now.mono { self.mark_lost(now, key) } else { self.set_worker_timeout(key, lost_at) }
     }
 
-    /// Removes a worker that was lost.
-    pub(super) fn mark_lost(&mut self, now: Now, key: Uuid) {
+    /// Removes a lost worker.
+    pub(super) fn mark_lost(&mut self, now: Now, key: WorkerKey) {
         let Some((worker, names)) = self.registry.remove(now, key, self.limits.unknown_grace) else { return };
-        self.registry.remember_lost(now, &worker);
+        self.registry.keep_lost(now, &worker);
         let id = worker.id.clone();
         self.record_event(now, NewEvent::of_worker(EventKind::WorkerLost, &id));
         let cause = if worker.disconnected.is_some() {
             RequeueCause::WorkerCrashed(&id)
         } else {
-            RequeueCause::WorkerSilent(&id)
+            RequeueCause::WorkerTimedOut(&id)
         };
         self.release_worker(now, key, worker, &names, cause);
     }
 
-    /// Requeues the tasks of a worker that was removed from the registry, and answers its parked requests. `names`
+    /// Requeues the tasks of a worker that was removed from the registry, and replies to its parked requests. `names`
     /// are those that no worker serves any more.
     pub(super) fn release_worker(
         &mut self,
         now: Now,
-        key: Uuid,
+        key: WorkerKey,
         worker: WorkerRecord<R>,
         names: &[Arc<str>],
         cause: RequeueCause<'_>,
@@ -161,10 +163,10 @@ impl<R: Responder> State<R> {
         let exclusive = self.exclusive_schedules(key, &schedule_specs(worker.modules()));
         let suspended: Vec<Arc<str>> = names.iter().cloned().chain(exclusive).collect();
         self.suspend_schedules(now, &suspended, self.limits.unknown_grace);
-        self.timers.remove(&(worker.silence_check, Timer::Silence(key)));
+        self.timers.remove(&(worker.timeout_check, Timer::WorkerTimeout(key)));
         let mut counted = Vec::new();
         for (number, slot) in worker.slots {
-            self.timers.remove(&(slot.until, Timer::Slot(key, number)));
+            self.timers.remove(&(slot.until, Timer::SlotTimeout { worker: key, slot: number }));
             if let Some(reply_to) = slot.parked {
                 self.reply_to_worker(reply_to, WorkerReply::Unknown);
             }
@@ -177,7 +179,7 @@ impl<R: Responder> State<R> {
             self.crashes.push_back((key, counted));
         }
         if let Some((reply_to, until)) = worker.beat {
-            self.timers.remove(&(until, Timer::Beat(key)));
+            self.timers.remove(&(until, Timer::HeartbeatTimeout(key)));
             self.reply_to_worker(reply_to, WorkerReply::Unknown);
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn leaving(names: &BTreeMap<Arc<str>, CatalogEntry>) -> BTreeSet<Arc<
     names.iter().filter(|(_, entry)| entry.leaving).map(|(name, _)| name.clone()).collect()
 }
 
-/// How a change of a worker's modules changes the names that any worker serves.
+/// Names that are served, or no longer served, after a change of a worker's modules.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct NameDiff {
     /// Names that no worker served before.
@@ -56,7 +56,7 @@ pub struct NameDiff {
 
 /// Estimates the size of a catalog, in bytes.
 pub(super) fn catalog_bytes(modules: &[ModuleInfo]) -> usize {
-    /// Size of an item beyond its texts.
+    /// Size of an item beyond its strings.
     const ITEM: usize = 128;
     let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
     let task = |task: &TaskInfo| {

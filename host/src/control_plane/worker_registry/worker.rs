@@ -1,4 +1,4 @@
-//! A worker and its slots, as the registry keeps them.
+//! The records of a worker and of its slots.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,29 +21,29 @@ pub struct WorkerRecord<R> {
     pub id: Arc<str>,
     /// The connection of its last message; none for the control plane's own worker.
     pub peer: Option<Peer>,
-    /// When its last message came.
+    /// When its last message arrived.
     pub last_seen: Now,
     /// When its connection was closed, if it has no other yet.
     pub disconnected: Option<Moment>,
-    /// When it is checked for silence; never for the control plane's own worker.
-    pub silence_check: Moment,
+    /// Time of its timeout; never for the control plane's own worker.
+    pub timeout_check: Moment,
     /// Gets no more tasks.
     pub draining: bool,
     /// Runs one task alone, or finishes others in order to do so: it gets no other task.
     pub(super) reserved: bool,
-    /// Its slots that have asked for work, by number.
+    /// Its slots that have requested work, by number.
     pub slots: BTreeMap<u32, SlotRecord<R>>,
-    /// Its parked heartbeat, and until when.
+    /// Its parked heartbeat, and its deadline.
     pub beat: Option<(R, Moment)>,
     /// The number of its last progress report.
     pub last_note: u64,
-    /// The number of its last catalog change, and why it was declined, if it was.
+    /// The number of its last catalog change, and its refusal, if it was declined.
     pub last_change: (u64, Option<Refusal>),
     /// Number of attempts that it has ended.
     pub attempts: u64,
     /// The task names that it can run, with the mean run time of each.
     pub(super) names: BTreeMap<Arc<str>, Mean>,
-    /// Those of them whose module is gone: it runs only tasks that were submitted before.
+    /// Those of them whose module was removed: it runs only tasks that were submitted before.
     pub(super) leaving: BTreeSet<Arc<str>>,
     /// Whether it loads modules, whose names are not known yet.
     pub(super) loading: bool,
@@ -67,9 +67,9 @@ pub struct SlotRecord<R> {
     pub granted: Vec<LeaseId>,
     /// Its parked request.
     pub parked: Option<R>,
-    /// Maximum number of leases that the request takes.
+    /// Maximum number of leases that it requested.
     pub capacity: u32,
-    /// When the request has waited long enough, or the leases must have ended.
+    /// The deadline of the parked request, or of the leases.
     pub until: Moment,
     /// Whether the leases have arrived.
     pub arrival: Arrival,
@@ -80,7 +80,7 @@ pub struct SlotRecord<R> {
 pub enum Arrival {
     /// They should arrive until then.
     Expected(Moment),
-    /// They should have arrived, and a heartbeat at this moment did not list them.
+    /// They should have arrived, and a heartbeat at this time did not list them.
     Missed(Moment),
     /// They have arrived.
     Confirmed,
@@ -112,7 +112,7 @@ impl<R> WorkerRecord<R> {
             peer,
             last_seen: now,
             disconnected: None,
-            silence_check: Moment::NEVER,
+            timeout_check: Moment::NEVER,
             draining: false,
             reserved: false,
             slots: BTreeMap::new(),

@@ -1,8 +1,8 @@
-//! Answers to pickles. They are never read, as reading one runs any code that it names.
+//! Replies to pickles. Pickles are never read, as reading one runs any code that it names.
 
 use crate::task::TASK_ID_MAX;
 
-/// Answers a pickle on a priority's address with a pickle: the original's client reads nothing else.
+/// Returns the reply to a pickle on a priority's address, a pickle: the original's client reads nothing else.
 pub fn pickled_failure(pickle: &[u8], why: &str) -> Vec<u8> {
     let id = pickled_id(pickle).unwrap_or_default();
     let nothing = ["result", "started_at", "completed_at", "callback"].map(|key| (key, None));
@@ -10,12 +10,12 @@ pub fn pickled_failure(pickle: &[u8], why: &str) -> Vec<u8> {
     pickled(fields.into_iter().chain(nothing))
 }
 
-/// Answers a pickle on the management address with a pickle.
+/// Returns the reply to a pickle on the management address, a pickle.
 pub fn pickled_error(why: &str) -> Vec<u8> {
     pickled([("error", Some(why))])
 }
 
-/// A pickle of a dict, in protocol 2, which every Python reads.
+/// Returns a pickle of a dict, in protocol 2, which every Python reads.
 fn pickled<'a>(items: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Vec<u8> {
     fn text(pickle: &mut Vec<u8>, text: &str) {
         pickle.push(b'X');
@@ -34,7 +34,7 @@ fn pickled<'a>(items: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> V
     pickle
 }
 
-/// The task id in a pickle of protocol 4 or later, found without reading it: the text after the text `id`.
+/// The task id in a pickle of protocol 4 or later, found without unpickling: the string after the string `id`.
 fn pickled_id(pickle: &[u8]) -> Option<&str> {
     const KEY: &[u8] = b"\x8c\x02id";
     let at = pickle.windows(KEY.len()).position(|bytes| bytes == KEY)?;
@@ -50,12 +50,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pickle_is_answered_with_a_pickle() {
+    fn the_reply_to_a_pickle_is_a_pickle() {
         // pickle.dumps({"id": "abc", "name": "add"}, 4)
-        let asked = b"\x80\x04\x95\x19\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x02id\x94\x8c\x03abc\x94\x8c\x04name\x94\x8c\x03add\x94u.";
-        assert_eq!(pickled_id(asked), Some("abc"));
+        let request = b"\x80\x04\x95\x19\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x02id\x94\x8c\x03abc\x94\x8c\x04name\x94\x8c\x03add\x94u.";
+        assert_eq!(pickled_id(request), Some("abc"));
         assert_eq!(pickled_error("no"), b"\x80\x02}(X\x05\0\0\0errorX\x02\0\0\0nou.");
-        let failure = pickled_failure(asked, "no");
+        let failure = pickled_failure(request, "no");
         assert!(
             failure.starts_with(b"\x80\x02}(X\x07\0\0\0task_idX\x03\0\0\0abcX") && failure.ends_with(b"callbackNu.")
         );

@@ -1,7 +1,7 @@
 //! Checks one value against a compiled schema, within a budget of steps.
 //!
-//! This is all that runs for each call. A check pays for each part of the document that it reads, so that no schema and
-//! no document can make it slow. Once the budget is used up, the rest passes.
+//! Runs for each call. A check pays for each part of the document that it reads, so that no schema and no document can
+//! make it slow. Once the budget is used up, the rest is accepted.
 
 use std::{cmp::Ordering, mem};
 
@@ -19,7 +19,7 @@ const DEPTH_MAX: u32 = 64;
 const STEPS_PER_BYTE: usize = 8;
 /// The minimum budget of a check.
 const STEPS_LEAST: usize = 1 << 16;
-/// Steps for visiting one value, besides its bytes.
+/// Steps for visiting one value, in addition to its bytes.
 const VISIT: usize = 8;
 /// Maximum length of numbers that stay distinct when rounded to `f64`.
 const EXACT_DIGITS: usize = 15;
@@ -71,7 +71,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Takes steps from the budget. Returns false once it is used up: everything passes then.
+    /// Takes steps from the budget. Returns false once it is used up: everything is accepted then.
     fn pay(&mut self, steps: usize) -> bool {
         let left = self.steps.checked_sub(steps);
         self.steps = left.unwrap_or(0);
@@ -174,7 +174,7 @@ impl<'a> Check<'a> {
             };
             checked.map_err(|violation| violation.at(Step::Key(key.into_owned())))?;
         }
-        // Keys count as seen even if they come twice, have escapes or lie too deep to be checked.
+        // Keys count as seen even if they are repeated, have escapes or are nested too deeply to be checked.
         let missing = object.required.iter().enumerate().find(|(place, _)| seen & (1_u64 << place) == 0);
         let Some((_, key)) = missing.filter(|_| self.steps > 0) else { return Ok(()) };
         let node_id = object.properties.get(key).map_or(ANY, |property| property.node_id);

@@ -1,7 +1,7 @@
 //! Compiles a JSON Schema.
 //!
 //! Subschemas to read are kept in a list instead of the stack, so that no schema nests too deeply. Unsupported keywords
-//! are left out, so that more values pass, never fewer.
+//! are omitted, so that more values are accepted, never fewer.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -87,7 +87,7 @@ impl<'a> Compiler<'a> {
         let mut node = Node { object: self.object(schema)?, array: self.array(schema)?, ..Node::default() };
         (node.kinds, node.numbers) = kinds_of(schema.get("type"), self.integers);
         let width = schema.get("format").and_then(Value::as_str).and_then(Width::of);
-        // A format of integers says nothing about other numbers, and none about anything else.
+        // A format of integers does not apply to other numbers, and no format applies to other types.
         let is_typed = node.kinds & NUMBER != 0 && node.kinds != EVERYTHING;
         node.width = width.filter(|width| is_typed && width.is_integer() == (node.numbers != Numbers::All));
         node.choices = choices(schema);

@@ -1,6 +1,6 @@
-//! Violations of a schema as people read them.
+//! Human-readable violations of a schema.
 //!
-//! A message shows the beginning of a value, which may be large, and the first alternatives, which may be many.
+//! A message contains the beginning of a value, which may be large, and the first alternatives, which may be many.
 
 use std::fmt::{self, Write as _};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{ARRAY, BOOLEAN, Bounds, EVERYTHING, NULL, NUMBER, Node, Numbers, OBJECT, STRING, kind};
 
 /// Maximum bytes of a value in a message.
-const SHOWN_MAX: usize = 60;
+const EXCERPT_MAX: usize = 60;
 /// Maximum alternatives in a message.
 const NAMED_MAX: usize = 5;
 /// Maximum references to follow to describe a value.
@@ -37,8 +37,8 @@ impl Violation {
         Self { path: Vec::new(), expected: expected.into(), found, is_tag: false }
     }
 
-    /// Rank among the alternatives of `anyOf`: a violation inside a value is nearer than one of the whole value, and one
-    /// inside a variant nearer than a wrong tag.
+    /// Rank among the alternatives of `anyOf`: a violation inside a value is nearer than one of the whole value, and
+    /// one inside a variant nearer than a wrong tag.
     pub(super) fn nearness(&self) -> (bool, bool, usize) {
         (!self.path.is_empty(), !self.is_tag, self.path.len())
     }
@@ -64,11 +64,11 @@ impl Violation {
 /// Adds a key to a path: `.price`, or `["unit price"]`.
 pub(in crate::signature) fn push_key(path: &mut String, key: &str) {
     let is_plain = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    let shown: String = key.chars().take(SHOWN_MAX).collect();
+    let excerpt: String = key.chars().take(EXCERPT_MAX).collect();
     if !key.is_empty() && key.chars().all(is_plain) && !key.starts_with(|c: char| c.is_ascii_digit()) {
-        let _ = write!(path, ".{shown}");
+        let _ = write!(path, ".{excerpt}");
     } else {
-        let _ = write!(path, "[{shown:?}]");
+        let _ = write!(path, "[{excerpt:?}]");
     }
 }
 
@@ -94,7 +94,7 @@ pub(super) fn between(count: u64, least: Option<u64>, most: Option<u64>, what: &
     }
 }
 
-/// The value as a message shows it: `string "x"`.
+/// Formats a value for a message: `string "x"`.
 pub(super) fn found(value: &str) -> String {
     let kind = match kind(value) {
         NULL => return "null".into(),
@@ -104,13 +104,13 @@ pub(super) fn found(value: &str) -> String {
         OBJECT => "object",
         _ => "number",
     };
-    let shown = &value[..value.floor_char_boundary(SHOWN_MAX)];
-    let mut shown_value = format!("{kind} ");
-    shown_value.extend(shown.chars().map(|c| if c.is_control() { ' ' } else { c }));
-    if shown.len() < value.len() {
-        shown_value.push('…');
+    let excerpt = &value[..value.floor_char_boundary(EXCERPT_MAX)];
+    let mut formatted = format!("{kind} ");
+    formatted.extend(excerpt.chars().map(|c| if c.is_control() { ' ' } else { c }));
+    if excerpt.len() < value.len() {
+        formatted.push('…');
     }
-    shown_value
+    formatted
 }
 
 /// Describes the values that a node allows. Follows at most `deep` references, as they may be circular.
@@ -154,21 +154,21 @@ fn kinds(node: &Node) -> String {
     either(&named)
 }
 
-/// An allowed value as a message shows it.
+/// Formats an allowed value for a message.
 fn choice(value: &Value) -> String {
-    let mut shown = Cut(String::new());
-    if write!(shown, "{value}").is_err() {
-        shown.0.push('…');
+    let mut excerpt = Cut(String::new());
+    if write!(excerpt, "{value}").is_err() {
+        excerpt.0.push('…');
     }
-    shown.0
+    excerpt.0
 }
 
-/// The beginning of what is written, which ends the writing.
+/// A writer that keeps the beginning of its input and then fails.
 struct Cut(String);
 
 impl fmt::Write for Cut {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let fits = text.floor_char_boundary(SHOWN_MAX - self.0.len());
+        let fits = text.floor_char_boundary(EXCERPT_MAX - self.0.len());
         self.0.push_str(&text[..fits]);
         if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
     }

@@ -75,7 +75,7 @@ impl Width {
         }
     }
 
-    /// Describes the range for people: ` from 0 to 255`.
+    /// Describes the range, human-readable: ` from 0 to 255`.
     pub(super) fn describe(self) -> String {
         match self {
             Self::Float => " within the range of f32".into(),

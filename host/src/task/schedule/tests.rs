@@ -1,4 +1,4 @@
-//! Cron patterns over turned clocks: weekdays, names, and the days on which clocks change.
+//! Cron patterns: weekdays, names, and the days on which clocks change.
 
 use super::*;
 
@@ -10,13 +10,13 @@ fn at(text: &str) -> Timestamp {
     text.parse().expect("a point in time")
 }
 
-/// All the times that a pattern is due after `from` and up to `to`, as its clock shows them.
+/// Returns the local times at which a pattern is due, after `from` and up to `to`.
 fn due(pattern: &str, tz: &str, from: &str, to: &str) -> Vec<String> {
     let (cron_schedule, mut now, mut times) = (cron_schedule(pattern, tz), at(from), Vec::new());
     let spec = ScheduleSpec::new(When::Cron { pattern: pattern.into(), tz: tz.into() });
     while let Some(next) = cron_schedule.after(now).filter(|next| *next <= at(to)) {
         assert!(next > now, "{pattern} goes back from {now} to {next}");
-        times.push(spec.shown(next));
+        times.push(spec.local_time(next));
         now = next;
     }
     times
@@ -63,11 +63,11 @@ fn last_days_nth_weekdays_and_nicknames_are_understood() {
 fn a_daily_pattern_is_due_once_a_day_when_clocks_change() {
     // Paris, 29 March 2026: 02:00 becomes 03:00. 25 October 2026: 03:00 becomes 02:00.
     let march = due("30 2 * * *", "Europe/Paris", "2026-03-27T12:00:00Z", "2026-03-30T12:00:00Z");
-    let shown = ["2026-03-28 02:30:00 CET", "2026-03-29 03:00:00 CEST", "2026-03-30 02:30:00 CEST"];
-    assert_eq!(march, shown, "what does not exist is due at the first moment after the gap");
+    let expected = ["2026-03-28 02:30:00 CET", "2026-03-29 03:00:00 CEST", "2026-03-30 02:30:00 CEST"];
+    assert_eq!(march, expected, "a time that does not exist is due at the first instant after the gap");
     let october = due("30 2 * * *", "Europe/Paris", "2026-10-23T12:00:00Z", "2026-10-26T12:00:00Z");
-    let shown = ["2026-10-24 02:30:00 CEST", "2026-10-25 02:30:00 CEST", "2026-10-26 02:30:00 CET"];
-    assert_eq!(october, shown, "what comes twice is due the first time");
+    let expected = ["2026-10-24 02:30:00 CEST", "2026-10-25 02:30:00 CEST", "2026-10-26 02:30:00 CET"];
+    assert_eq!(october, expected, "a repeated time is due the first time");
 
     // New York, 8 March 2026: 02:00 becomes 03:00. 1 November 2026: 02:00 becomes 01:00.
     let march = due("30 2 * * *", "America/New_York", "2026-03-07T12:00:00Z", "2026-03-09T12:00:00Z");
@@ -97,14 +97,14 @@ fn frequent_patterns_skip_the_gap_and_repeat_the_ambiguous_hour() {
         assert_eq!(day("* * * * *", tz, long.0, long.1), 25 * 60, "{tz}");
     }
     let october = due("*/30 2 * * *", "Europe/Paris", "2026-10-24T12:00:00Z", "2026-10-25T12:00:00Z");
-    let shown = ["02:00:00 CEST", "02:30:00 CEST", "02:00:00 CET", "02:30:00 CET"];
-    assert_eq!(october.iter().map(|time| &time[11..]).collect::<Vec<_>>(), shown);
+    let expected = ["02:00:00 CEST", "02:30:00 CEST", "02:00:00 CET", "02:30:00 CET"];
+    assert_eq!(october.iter().map(|time| &time[11..]).collect::<Vec<_>>(), expected);
     let march = due("*/30 2 * * *", "Europe/Paris", "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z");
     assert_eq!(march, ["2026-03-30 02:00:00 CEST", "2026-03-30 02:30:00 CEST"]);
 }
 
 #[test]
-fn nine_o_clock_is_nine_o_clock_in_summer_and_in_winter() {
+fn a_daily_time_is_local_in_summer_and_in_winter() {
     let times = |from: &str| cron_schedule("0 9 * * 1-5", "Europe/Paris").after(at(from));
     assert_eq!(times("2026-07-06T00:00:00Z"), Some(at("2026-07-06T07:00:00Z")));
     assert_eq!(times("2026-12-07T00:00:00Z"), Some(at("2026-12-07T08:00:00Z")));
@@ -177,7 +177,7 @@ fn a_step_beyond_its_range_is_refused() {
         let why = why(&cron(pattern, "UTC"));
         assert!(why.contains(words), "{pattern}: {why}");
     }
-    // Once around is what it says.
+    // A step of the whole range is allowed.
     for sound in
         ["*/60 * * * *", "0 */24 * * *", "1-10/5 * * * *", "0 0 1 */12 *", "0 0 * * MON-FRI/2", "*/30 */2 * * * *"]
     {
@@ -186,7 +186,7 @@ fn a_step_beyond_its_range_is_refused() {
 }
 
 #[test]
-fn every_usual_name_of_a_pattern_is_known() {
+fn every_nickname_is_known() {
     let next = |pattern: &str| cron_schedule(pattern, "UTC").after(at("2026-11-25T12:30:00Z")).expect("a next time");
     for (names, expected) in [
         (&["@hourly", " @Hourly "][..], "2026-11-25T13:00:00Z"),
@@ -220,7 +220,7 @@ fn an_end_without_an_offset_is_local_time() {
 }
 
 #[test]
-fn any_text_is_at_most_an_error() {
+fn arbitrary_text_never_panics() {
     let pieces = [
         "*", "/", "-", ",", "#", "L", "W", "+", "?", "0", "7", "31", "99999", " ", "MON", "JAN", "@", "ß", "@daily",
         "FRI#9",
@@ -242,7 +242,7 @@ fn any_text_is_at_most_an_error() {
 }
 
 #[test]
-fn schedules_read_as_people_write_them() {
+fn schedules_are_displayed_as_users_write_them() {
     let every = |secs| ScheduleSpec::new(When::Every(Duration::from_secs_f64(secs))).to_string();
     let written = [every(10.0), every(90.0), every(3_600.0), every(86_400.0), every(1.5), every(0.25)];
     assert_eq!(written, ["every 10 s", "every 90 s", "every 1 h", "every 1 d", "every 1.5 s", "every 0.25 s"]);

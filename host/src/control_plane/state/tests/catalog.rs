@@ -1,4 +1,4 @@
-//! Stories of workers whose modules change.
+//! Scenarios of workers whose modules change.
 
 use super::*;
 use crate::{
@@ -32,7 +32,7 @@ impl Story {
         self.state.change_catalog(self.now, change, To("change"));
         match self.replies_to("change").pop() {
             Some(AnyReply::Worker(reply)) => reply,
-            other => panic!("{other:?} is no answer to a change"),
+            other => panic!("{other:?} is not a reply to a change"),
         }
     }
 
@@ -55,7 +55,7 @@ impl Story {
 }
 
 #[test]
-fn a_slot_that_waits_gets_a_task_whose_name_appears() {
+fn a_slot_that_waits_gets_a_task_whose_name_is_added() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)])]);
     story.submit(vec![NewTask { unknown: Unknown::Wait, ..task("b 1") }], Notify::No);
     assert_eq!(story.work(W, 0, Vec::new(), 1), []);
@@ -64,7 +64,7 @@ fn a_slot_that_waits_gets_a_task_whose_name_appears() {
     story.state.change_catalog(story.now, change, To("change"));
     let replies: Vec<_> =
         story.take_effects().into_iter().filter_map(Effect::into_reply).map(|(to, reply)| (to.0, reply)).collect();
-    assert_eq!(replies[0], ("change", AnyReply::Worker(WorkerReply::Noted)), "the change is answered first");
+    assert_eq!(replies[0], ("change", AnyReply::Worker(WorkerReply::Noted)), "the reply to the change comes first");
     assert!(matches!(&replies[1], ("slot", AnyReply::Worker(WorkerReply::Leases(leases))) if ids(leases) == ["b 1"]));
     assert_eq!(
         story.worker_events(),
@@ -73,12 +73,12 @@ fn a_slot_that_waits_gets_a_task_whose_name_appears() {
 }
 
 #[test]
-fn a_name_that_goes_is_unknown_from_then_on_without_any_grace() {
+fn a_removed_name_is_unknown_immediately() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)]), version("n", "3", &[("b", NONE)])]);
     assert_eq!(story.change(1, false, &[version("m", "1", &[("a", NONE)])]), WorkerReply::Noted);
     assert!(story.is_refused("b 1"));
     story.accept(&["a 1"]);
-    assert_eq!(story.worker_events(), [(EventKind::ModulesChanged, "module: 3333333333333333 dropped".into())]);
+    assert_eq!(story.worker_events(), [(EventKind::ModulesChanged, "module: 3333333333333333 was removed".into())]);
     story.register(Registration { modules: vec![version("n", "3", &[("b", NONE)])], ..registration(V, 1, &[]) });
     story.accept(&["b 2"]);
     assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["b 2"]);
@@ -97,14 +97,18 @@ fn a_name_with_unfinished_tasks_is_only_removed_if_another_worker_has_it() {
     story.work(W, 0, vec![ended(lease.id, success())], 0);
     story.cancel("a waits");
     assert_eq!(story.declined(2, &only_b), "it has no 'a', which would leave 1 unfinished task without a worker");
-    assert_eq!(story.state.registry().get(W).map(WorkerRecord::modules), Some(&both[..]), "nothing has changed");
+    assert_eq!(
+        story.state.registry().get(WorkerKey(W)).map(WorkerRecord::modules),
+        Some(&both[..]),
+        "nothing has changed"
+    );
     story.register(Registration { modules: both.to_vec(), ..registration(V, 1, &[]) });
     assert_eq!(story.change(3, false, &only_b), WorkerReply::Noted);
     story.later(secs(4));
     assert_eq!(story.work(W, 0, Vec::new(), 1), []);
     assert_eq!(story.change(4, false, &both), WorkerReply::Noted);
     story.state.drain_worker(story.now, V, To("drain"));
-    assert!(story.declined(5, &only_b).starts_with("it has no 'a'"), "the other one takes nothing more");
+    assert!(story.declined(5, &only_b).starts_with("it has no 'a'"), "the other one is draining");
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 1)), ["a scheduled"]);
 }
 
@@ -113,18 +117,18 @@ fn a_signature_that_breaks_waiting_tasks_is_declined_unless_forced() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE), ("b", X)])]);
     story.accept(&["a 1", "a 2"]);
     let new = [version("m", "2", &[("a", X), ("b", NONE)])];
-    let why = story.declined(1, &new);
+    let message = story.declined(1, &new);
     assert_eq!(
-        why,
-        "it does not take the arguments of 2 unfinished tasks of 'a': a() missing 1 required argument: 'x'"
+        message,
+        "it does not accept the arguments of 2 unfinished tasks of 'a': a() missing 1 required argument: 'x'"
     );
     story.cancel("a 1");
-    assert!(story.declined(1, &new).contains("2 unfinished tasks "), "the same question has the same answer");
+    assert!(story.declined(1, &new).contains("2 unfinished tasks "), "the same number gets the same reply");
     assert!(story.declined(2, &new).contains("1 unfinished task "));
     assert_eq!(story.change(3, false, &[version("m", "2", &[("a", NONE), ("b", NONE)])]), WorkerReply::Noted);
     assert_eq!(story.change(4, true, &new), WorkerReply::Noted, "forced");
     assert_eq!(story.change(3, false, &[]), WorkerReply::Noted, "a late one changes nothing");
-    assert_eq!(story.state.registry().get(W).map(WorkerRecord::modules), Some(&new[..]));
+    assert_eq!(story.state.registry().get(WorkerKey(W)).map(WorkerRecord::modules), Some(&new[..]));
     assert_eq!(story.change(5, false, &[version("m", "1", &[("a", NONE), ("b", X)])]), WorkerReply::Noted);
 }
 
@@ -153,10 +157,7 @@ fn a_leaving_module_only_runs_tasks_that_were_submitted_before() {
         }],
     };
     story.work(W, 0, vec![ended(lease.id, parent)], 0);
-    assert!(
-        story.declined(2, std::slice::from_ref(&m)).starts_with("it has no 'b'"),
-        "what it submitted itself waits still"
-    );
+    assert!(story.declined(2, std::slice::from_ref(&m)).starts_with("it has no 'b'"), "its follow-up still waits");
     let lease = story.run(W);
     assert_eq!(&*lease.name, "a");
     let lease = story.work(W, 0, vec![ended(lease.id, success())], 1).remove(0);
@@ -165,11 +166,13 @@ fn a_leaving_module_only_runs_tasks_that_were_submitted_before() {
     assert_eq!(story.status(&lease.task_id.to_string()), Some(TaskStatus::Retrying), "by its own policy");
     story.cancel(&lease.task_id.to_string());
     assert_eq!(story.change(3, false, &[m]), WorkerReply::Noted);
-    assert!(story.worker_events().iter().any(|(_, event)| event.ends_with("it runs what was submitted before")));
+    assert!(
+        story.worker_events().iter().any(|(_, event)| event.ends_with("it only runs tasks that were submitted before"))
+    );
 }
 
 #[test]
-fn the_schedule_of_a_task_comes_changes_and_goes_with_its_module() {
+fn a_module_schedule_is_added_and_removed_with_its_module() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)])]);
     let mut clock = version("m", "2", &[("a", NONE)]);
     clock.tasks[0].schedule = Some(ScheduleSpec::new(When::Every(secs(3_600))));
@@ -180,17 +183,17 @@ fn the_schedule_of_a_task_comes_changes_and_goes_with_its_module() {
     }
     let leaving = ModuleInfo { status: ModuleStatus::Leaving, ..clock.clone() };
     assert_eq!(story.change(4, false, &[leaving]), WorkerReply::Noted);
-    assert!(story.state.schedules.is_empty(), "it takes nothing new, from its schedule neither");
+    assert!(story.state.schedules.is_empty(), "its schedule submits nothing either");
     assert_eq!(story.change(5, false, std::slice::from_ref(&clock)), WorkerReply::Noted);
     assert_eq!(story.state.schedules.len(), 1, "its file is back");
     assert_eq!(story.change(6, false, &[]), WorkerReply::Noted);
-    assert!(story.state.schedules.is_empty(), "each time would fail");
+    assert!(story.state.schedules.is_empty(), "each run would fail");
     story.later(Duration::ZERO);
-    assert_eq!(story.state.stats().timers, 1, "for the silence of the worker");
+    assert_eq!(story.state.stats().timers, 1, "the timeout of the worker");
 }
 
 #[test]
-fn a_load_failure_is_shown_and_reported_once() {
+fn a_load_failure_is_listed_and_reported_once() {
     let mut story = Story::with_modules(vec![version("m", "1", &[("a", NONE)])]);
     let last_error =
         Some(LoadFailure { at: Timestamp::from_micros(1), message: "is not WebAssembly".into(), code: None });
@@ -202,6 +205,6 @@ fn a_load_failure_is_shown_and_reported_once() {
 }
 
 #[test]
-fn an_unknown_worker_is_answered_as_such() {
+fn an_unknown_worker_gets_the_reply_unknown() {
     assert_eq!(Story::new().change(1, false, &[]), WorkerReply::Unknown);
 }

@@ -1,4 +1,4 @@
-//! Stories of workers that go while a task runs there.
+//! Scenarios of workers that crash or leave while they run a task.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn a_task_that_is_lost_three_times_with_its_worker_ends_as_worker_lost() {
 }
 
 #[test]
-fn a_task_that_was_with_a_lost_worker_is_granted_alone() {
+fn a_task_of_a_lost_worker_is_granted_alone() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 0"]);
     let lease = story.run(W);
@@ -32,7 +32,7 @@ fn a_task_that_was_with_a_lost_worker_is_granted_alone() {
     story.register(registration(W, 1, &["a"]));
     story.sequence = 0;
     assert_eq!(ids(&story.work(W, 0, Vec::new(), 9)), ["a 1"]);
-    let lease = story.state.task_view(&id("a 1")).and_then(|look| look.lease).expect("a lease").0;
+    let lease = story.state.task_view(&id("a 1")).and_then(|view| view.lease).expect("a lease").0;
     assert_eq!(ids(&story.work(W, 0, vec![ended(lease, success())], 9)), ["a 2"]);
 }
 
@@ -45,8 +45,8 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
         story.run(W);
         lose(story);
         story.register(registration(W, 1, &["a"]));
-        let look = story.state.task_view(&id("a 1")).expect("a task");
-        (look.status, look.losses, look.attempt)
+        let view = story.state.task_view(&id("a 1")).expect("a task");
+        (view.status, view.losses, view.attempt)
     };
     let uncounted = (TaskStatus::Pending, 0, 0);
     for _ in 0..5 {
@@ -55,7 +55,7 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
             story.replies_to("leave");
         };
         assert_eq!(loses(&mut story, leaves), uncounted);
-        assert_eq!(loses(&mut story, &mut |story| story.later(SILENCE_MAX)), uncounted);
+        assert_eq!(loses(&mut story, &mut |story| story.later(WORKER_TIMEOUT)), uncounted);
     }
     let message = |story: &mut Story| {
         story.state.describe(story.now, &id("a 1"), To("described"));
@@ -63,7 +63,7 @@ fn only_a_crash_of_its_worker_counts_against_a_task() {
         let [AnyReply::Client(Reply::Described(Some(task)))] = &replies[..] else { panic!("{replies:?}") };
         task.error.clone().unwrap_or_default()
     };
-    assert!(message(&mut story).contains("'worker-1' fell silent while it ran"));
+    assert!(message(&mut story).contains("'worker-1' stopped responding while it ran"));
     assert_eq!(loses(&mut story, &mut Story::crash), (TaskStatus::Pending, 1, 0));
     assert!(message(&mut story).contains("'worker-1' was lost while it ran, 1 of the 3 times"));
 }
@@ -76,11 +76,11 @@ fn a_worker_that_reconnects_has_not_crashed() {
     for n in 3..9 {
         story.run(key);
         story.crash();
-        assert_eq!(story.state.task_view(&id("a 1")).map(|look| look.losses), Some(1));
+        assert_eq!(story.state.task_view(&id("a 1")).map(|view| view.losses), Some(1));
         let previous = Some(key);
         key = Uuid::from_u128(n);
         story.register(Registration { previous, worker_id: "worker-1".into(), ..registration(key, 1, &["a"]) });
-        assert_eq!(story.state.task_view(&id("a 1")).map(|look| look.losses), Some(0));
+        assert_eq!(story.state.task_view(&id("a 1")).map(|view| view.losses), Some(0));
     }
 }
 
@@ -106,11 +106,11 @@ fn before_the_last_crash_a_task_runs_alone_on_its_worker() {
     assert_eq!(story.work(W, 1, Vec::new(), 1), []);
     assert_eq!(ids(&story.work(V, 0, Vec::new(), 1)), ["a poison"]);
     story.accept(&["b 2", "b 3"]);
-    assert_eq!(story.status("b 2"), Some(TaskStatus::Started), "the other worker goes on");
-    assert_eq!(story.work(V, 1, Vec::new(), 1), [], "nothing runs beside it");
+    assert_eq!(story.status("b 2"), Some(TaskStatus::Started), "the other worker continues");
+    assert_eq!(story.work(V, 1, Vec::new(), 1), [], "no task runs alongside it");
     assert_eq!(story.status("b 3"), Some(TaskStatus::Pending));
     story.cancel("a poison");
-    assert_eq!(story.status("b 3"), Some(TaskStatus::Started), "and then its worker is free again");
+    assert_eq!(story.status("b 3"), Some(TaskStatus::Started), "its worker is free again");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_busy_worker_is_reserved_for_a_task_that_must_run_alone() {
     story.settle();
     assert_eq!(story.work(W, 1, Vec::new(), 1), [], "it must finish what it has");
     assert_eq!(ids(&story.work(W, 0, vec![ended(first[0].id, success())], 1)), ["a poison"]);
-    let end = story.state.task_view(&id("a poison")).and_then(|look| look.lease).expect("a lease");
+    let end = story.state.task_view(&id("a poison")).and_then(|view| view.lease).expect("a lease");
     story.work(W, 0, vec![ended(end.0, success())], 1);
     assert_eq!(story.end("a poison").status, TaskStatus::Success);
     assert_eq!((story.status("b 2"), story.status("b 3")), (Some(TaskStatus::Started), Some(TaskStatus::Started)));

@@ -13,7 +13,7 @@ fn beats(story: &mut Story, span: Duration, holds: &[LeaseId]) {
 }
 
 #[test]
-fn a_lease_that_never_arrived_goes_elsewhere_and_counts_as_no_loss() {
+fn a_lease_that_never_arrived_is_granted_elsewhere_without_a_loss() {
     let mut story = Story::with_worker(2);
     story.register(registration(V, 1, &["a"]));
     story.accept(&["a 1"]);
@@ -22,12 +22,16 @@ fn a_lease_that_never_arrived_goes_elsewhere_and_counts_as_no_loss() {
     story.state.work(story.now, parked, To("slot"));
     story.later(secs(1));
     beats(&mut story, secs(2), &[]);
-    assert_eq!(story.state.task_view(&id("a 1")).expect("it lives").lease, Some((lease.id, W)), "it may be on its way");
+    assert_eq!(
+        story.state.task_view(&id("a 1")).expect("it lives").lease,
+        Some((lease.id, WorkerKey(W))),
+        "it may be in flight"
+    );
     story.work(V, 0, Vec::new(), 1);
     beats(&mut story, secs(3), &[]);
-    let look = story.state.task_view(&id("a 1")).expect("it lives");
-    let (again, worker) = look.lease.expect("a lease");
-    assert_eq!((worker, look.losses, look.attempt), (V, 0, 1), "nor to another connection of that worker");
+    let view = story.state.task_view(&id("a 1")).expect("it lives");
+    let (again, worker) = view.lease.expect("a lease");
+    assert_eq!((worker, view.losses, view.attempt), (WorkerKey(V), 0, 1), "not to another connection of that worker");
     let stop = AnyReply::Worker(WorkerReply::Orders(vec![Order::Stop(lease.id)]));
     assert_eq!(story.beat(&[lease.id]).last(), Some(&stop), "it arrived after all");
     story.work(W, 0, vec![ended(lease.id, success())], 1);
@@ -44,15 +48,15 @@ fn a_lease_that_one_heartbeat_listed_counts_as_delivered() {
     story.later(secs(1));
     story.beat(&[lease.id]);
     story.later(secs(1));
-    // It has ended, and its outcome is on its way.
+    // It has ended, and its outcome is in flight.
     beats(&mut story, secs(10), &[]);
-    assert_eq!(story.state.task_view(&id("a 1")).expect("it lives").lease, Some((lease.id, W)));
+    assert_eq!(story.state.task_view(&id("a 1")).expect("it lives").lease, Some((lease.id, WorkerKey(W))));
     story.work(W, 0, vec![ended(lease.id, success())], 0);
     assert_eq!(story.end("a 1").status, TaskStatus::Success);
 }
 
 #[test]
-fn outcomes_sent_beside_a_running_task_are_recorded_and_leave_it_alone() {
+fn outcomes_sent_while_a_task_runs_are_recorded() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let first = story.work(W, 0, Vec::new(), 8);
@@ -63,13 +67,13 @@ fn outcomes_sent_beside_a_running_task_are_recorded_and_leave_it_alone() {
     assert_eq!(story.end("a 2").status, TaskStatus::Success, "it does not wait for the other");
     assert_eq!(story.beat(&[slow]), []);
     assert_eq!(story.status("a 3"), Some(TaskStatus::Started), "the heartbeat lists it");
-    // The slot sends both, as it does not know yet whether the first arrived.
+    // The slot sends both, as the first was not confirmed yet.
     story.work(W, 0, [quick, slow].map(|lease| ended(lease, success())).into(), 0);
     assert_eq!((story.end("a 3").status, story.state.counts().ended.iter().sum()), (TaskStatus::Success, 3));
 }
 
 #[test]
-fn a_slot_is_answered_often_so_that_it_knows_its_connection_to_work() {
+fn a_parked_slot_gets_a_reply_often_to_confirm_its_connection() {
     let mut story = Story::with_worker(1);
     story.accept(&["a 1"]);
     let lease = story.run(W);

@@ -1,19 +1,19 @@
-//! How a task is described.
+//! Descriptions of tasks.
 
 use super::*;
 use crate::transport::PAYLOAD_MAX;
 
 #[test]
-fn a_task_is_described_whole_before_and_after_its_end() {
+fn a_task_is_described_before_and_after_its_end() {
     let mut story = Story::with_worker(1);
     let describe = |story: &mut Story, text: &str| {
-        story.state.describe(story.now, &id(text), To("asker"));
-        match story.replies_to("asker").pop() {
+        story.state.describe(story.now, &id(text), To("client"));
+        match story.replies_to("client").pop() {
             Some(AnyReply::Client(Reply::Described(task))) => task,
-            other => panic!("{other:?} is no description"),
+            other => panic!("{other:?} is not a description"),
         }
     };
-    assert_eq!(describe(&mut story, "nobody"), None);
+    assert_eq!(describe(&mut story, "unknown"), None);
     let wait = NewTask { unknown: Unknown::Wait, ..task("other") };
     let late = NewTask { countdown: Some(secs(60)), ..task("a late") };
     let policy = Policy { max_retries: Some(1), retry_delay: Some(secs(100)), ..Policy::default() };
@@ -29,22 +29,22 @@ fn a_task_is_described_whole_before_and_after_its_end() {
     let leases = story.work(W, 0, vec![], 1);
     let long = Failure::new(ErrorKind::Trap, "ö".repeat(LAST_FAILURE_MAX));
     story.work(W, 0, vec![ended(leases[0].id, Outcome::Failure(long))], 1);
-    let retried = describe(&mut story, "a retried").expect("it is to be retried");
+    let retried = describe(&mut story, "a retried").expect("it is retried");
     assert_eq!((retried.status, retried.error_kind), (TaskStatus::Retrying, Some(ErrorKind::Trap)));
-    assert_eq!(retried.error, Some("ö".repeat(LAST_FAILURE_MAX / 2)), "only so much is kept");
-    let due_at = retried.due_at.expect("a moment");
+    assert_eq!(retried.error, Some("ö".repeat(LAST_FAILURE_MAX / 2)), "it is cut");
+    let due_at = retried.due_at.expect("a time");
     assert!(due_at > story.now.wall + secs(50) && due_at < story.now.wall + secs(150), "{due_at}");
     story.later_alive(secs(1));
-    assert_eq!(describe(&mut story, "a retried").and_then(|task| task.due_at), Some(due_at), "it does not wander");
+    assert_eq!(describe(&mut story, "a retried").and_then(|task| task.due_at), Some(due_at), "it does not change");
 
-    story.state.cancel(story.now, &[id("a retried")], To("canceller"));
+    story.state.cancel(story.now, &[id("a retried")], To("cancel"));
     let ended = describe(&mut story, "a retried").expect("it is kept");
     assert_eq!((ended.status, ended.attempt, ended.args.as_str()), (TaskStatus::Cancelled, 1, "[1]"));
     assert_eq!((ended.name.as_str(), ended.error.as_deref()), ("a", Some("Task cancelled")));
 }
 
 #[test]
-fn arguments_that_do_not_fit_beside_a_result_are_left_out() {
+fn arguments_that_do_not_fit_in_addition_to_a_result_are_omitted() {
     let mut story = Story::with_worker(1);
     let large = |bytes: usize| Json::of(&"x".repeat(bytes)).expect("JSON");
     let args = Json::of(&[large(PAYLOAD_MAX / 2)]).expect("JSON");
@@ -53,8 +53,8 @@ fn arguments_that_do_not_fit_beside_a_result_are_left_out() {
     let result = large(PAYLOAD_MAX / 2);
     let outcome = Outcome::Success { result: result.clone(), follow_ups: Vec::new() };
     story.work(W, 0, vec![ended(leases[0].id, outcome)], 1);
-    story.state.describe(story.now, &id("a"), To("asker"));
-    let replies = story.replies_to("asker").pop();
+    story.state.describe(story.now, &id("a"), To("client"));
+    let replies = story.replies_to("client").pop();
     let Some(AnyReply::Client(Reply::Described(Some(task)))) = replies else { panic!("no description") };
     assert_eq!((task.args, task.kwargs), (Json::null(), Json::null()));
     assert!(task.result == Some(result), "it is whole");

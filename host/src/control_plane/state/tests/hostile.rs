@@ -1,4 +1,4 @@
-//! Workers and clients that ask for more than there is.
+//! Workers and clients that exceed the bounds.
 
 use super::*;
 use crate::{
@@ -12,7 +12,7 @@ fn refused(story: &mut Story, registration: Registration) -> Option<String> {
     match story.replies_to("register").pop() {
         Some(AnyReply::Worker(WorkerReply::Registered)) => None,
         Some(AnyReply::Worker(WorkerReply::Refused(refusal))) => Some(refusal.message),
-        other => panic!("{other:?} is no answer to a registration"),
+        other => panic!("{other:?} is not a reply to a registration"),
     }
 }
 
@@ -24,36 +24,36 @@ fn large(number: u128, bytes: usize) -> Registration {
 }
 
 #[test]
-fn a_worker_that_lies_of_itself_is_refused() {
+fn an_invalid_registration_is_refused() {
     let mut story = Story::new();
-    let right = registration(W, 1, &["a"]);
+    let valid = registration(W, 1, &["a"]);
     let long = "n".repeat(TASK_NAME_MAX + 1);
-    let lies = [
-        (Registration { slots: 0, ..right.clone() }, "slots"),
-        (Registration { slots: SLOTS_MAX + 1, ..right.clone() }, "slots"),
-        (Registration { worker_id: String::new(), ..right.clone() }, "worker id"),
-        (Registration { worker_id: "a\u{1b}[2J".into(), ..right.clone() }, "worker id"),
-        (Registration { worker_id: "w".repeat(129), ..right.clone() }, "worker id"),
-        (Registration { address: "a\nb".into(), ..right.clone() }, "address"),
+    let invalid = [
+        (Registration { slots: 0, ..valid.clone() }, "slots"),
+        (Registration { slots: SLOTS_MAX + 1, ..valid.clone() }, "slots"),
+        (Registration { worker_id: String::new(), ..valid.clone() }, "worker id"),
+        (Registration { worker_id: "a\u{1b}[2J".into(), ..valid.clone() }, "worker id"),
+        (Registration { worker_id: "w".repeat(129), ..valid.clone() }, "worker id"),
+        (Registration { address: "a\nb".into(), ..valid.clone() }, "address"),
         (registration(W, 1, &["a", ""]), "task name"),
         (registration(W, 1, &["a\0"]), "task name"),
         (registration(W, 1, &[&long]), "task name"),
         (large(1, CATALOG_BYTES_MAX), "over the limit"),
     ];
-    for (lie, what) in lies {
-        let why = refused(&mut story, lie).unwrap_or_default();
+    for (registration, what) in invalid {
+        let why = refused(&mut story, registration).unwrap_or_default();
         assert!(why.contains(what) && why.len() < 300, "{what}: {why}");
     }
-    assert_eq!(refused(&mut story, right), None);
+    assert_eq!(refused(&mut story, valid), None);
 }
 
 #[test]
-fn workers_and_their_catalogs_are_bounded_and_leave_their_room_to_others() {
+fn workers_and_their_catalogs_are_bounded() {
     let mut story = Story::new();
     let each = CATALOG_BYTES_MAX / 2;
     let fit = (1..10_000).take_while(|number| refused(&mut story, large(*number, each)).is_none()).count() as u128;
     assert_eq!(fit, (CATALOGS_BYTES_MAX / (each + 1)) as u128);
-    // What all of them have loaded does not fit into one answer.
+    // The catalogs of all of them do not fit into one reply.
     story.state.workers(story.now, To("client"));
     let replies = story.replies_to("client");
     let [AnyReply::Client(Reply::Workers(workers))] = &replies[..] else { panic!("no workers") };
@@ -90,11 +90,11 @@ fn tasks_that_requests_wait_for_are_bounded() {
     for _ in 0..WAITED_TASKS_MAX / FRAME_ITEMS_MAX {
         assert!(waits(&mut story, "lookup"));
     }
-    assert!(!waits(&mut story, "lookup"), "it is answered at once");
+    assert!(!waits(&mut story, "lookup"), "it gets a reply immediately");
     story.later(secs(20));
     drop(story.take_effects());
     assert_eq!(story.state.stats().parked, 0);
-    assert!(waits(&mut story, "lookup"), "there is room again");
+    assert!(waits(&mut story, "lookup"), "there is capacity again");
 }
 
 #[test]
@@ -104,17 +104,20 @@ fn one_session_too_many_for_a_task_is_refused() {
     for number in 0..=TASK_SESSIONS_MAX {
         assert_eq!(story.submit(vec![task("a 1")], session(number)), [Submitted::Accepted]);
     }
-    let taken = story.submit(vec![task("a 1")], session(1_000));
-    assert!(matches!(&taken[..], [Submitted::Refused(why)] if why.code == RefusalCode::SessionLimit), "{taken:?}");
-    assert_eq!(story.submit(vec![task("a 1")], session(7)), [Submitted::Accepted], "which it knows");
+    let submitted = story.submit(vec![task("a 1")], session(1_000));
+    assert!(
+        matches!(&submitted[..], [Submitted::Refused(why)] if why.code == RefusalCode::SessionLimit),
+        "{submitted:?}"
+    );
+    assert_eq!(story.submit(vec![task("a 1")], session(7)), [Submitted::Accepted], "which is attached already");
     assert_eq!(story.state.unfinished(), 1);
-    // Those that are forgotten make room.
+    // Expired sessions free capacity.
     story.later(secs(61));
     assert_eq!(story.submit(vec![task("a 1")], session(1_000)), [Submitted::Accepted]);
 }
 
 #[test]
-fn closed_requests_for_events_do_not_pile_up() {
+fn closed_requests_for_events_do_not_accumulate() {
     let mut story = Story::new();
     for _ in 0..10_000 {
         story.state.events(story.now, EventQuery { after: 0, wait_ms: 20_000 }, To("shut"));

@@ -1,4 +1,4 @@
-//! Tasks that are submitted by themselves.
+//! Scenarios of schedules.
 
 use super::*;
 use crate::{
@@ -20,12 +20,12 @@ fn clock(worker: Uuid, spec: Option<ScheduleSpec>) -> Registration {
 }
 
 impl Story {
-    fn ask(&mut self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, String> {
+    fn request(&mut self, request: ScheduleRequest) -> Result<Vec<ScheduleInfo>, String> {
         self.state.schedule(self.now, request, To("schedule"));
         match self.reply_keeping_slots("schedule") {
             AnyReply::Client(Reply::Schedules(infos)) => Ok(infos),
             AnyReply::Client(Reply::Refused(refusal)) => Err(refusal.message),
-            other => panic!("{other:?} is no answer about schedules"),
+            other => panic!("{other:?} is not a reply to a schedule request"),
         }
     }
 
@@ -34,16 +34,16 @@ impl Story {
         let is_it = |effect: &Effect<To>| matches!(effect, Effect::Reply { to, .. } if to.0 == recipient);
         let (matching, others): (Vec<_>, Vec<_>) = self.take_effects().into_iter().partition(is_it);
         self.state.outbox = others;
-        matching.into_iter().find_map(Effect::into_reply).expect("an answer").1
+        matching.into_iter().find_map(Effect::into_reply).expect("a reply").1
     }
 
     fn add(&mut self, name: &str, task: &str, spec: ScheduleSpec) {
         let schedule = Box::new(NewSchedule::new(name, task, spec));
-        self.ask(ScheduleRequest::Add { schedule, replace: false }).expect("it is kept");
+        self.request(ScheduleRequest::Add { schedule, replace: false }).expect("it is accepted");
     }
 
     fn schedules(&mut self) -> Vec<ScheduleInfo> {
-        self.ask(ScheduleRequest::List).expect("a list")
+        self.request(ScheduleRequest::List).expect("a list")
     }
 
     fn kinds(&self) -> Vec<EventKind> {
@@ -58,7 +58,7 @@ fn a_scheduled_task_is_granted_to_a_waiting_slot() {
     assert_eq!(story.work(W, 0, Vec::new(), 1), []);
     story.later_alive(secs(9));
     assert_eq!(story.granted(), []);
-    assert_eq!(story.work(W, 0, Vec::new(), 1), [], "as it asks again and again");
+    assert_eq!(story.work(W, 0, Vec::new(), 1), [], "as it polls");
     story.later_alive(secs(1));
     let leases = story.granted();
     assert_eq!((leases.len(), &*leases[0].name), (1, "a"));
@@ -66,7 +66,7 @@ fn a_scheduled_task_is_granted_to_a_waiting_slot() {
     let infos = story.schedules();
     assert_eq!((infos[0].last_status, infos[0].runs), (Some(TaskStatus::Started), 1));
     story.later_alive(secs(10));
-    assert_eq!(story.kinds().last(), Some(&EventKind::ScheduleSkipped), "the last one runs still");
+    assert_eq!(story.kinds().last(), Some(&EventKind::ScheduleSkipped), "the last one is still running");
     story.work(W, 0, vec![ended(leases[0].id, success())], 1);
     let infos = story.schedules();
     assert_eq!((infos[0].last_status, infos[0].skipped), (Some(TaskStatus::Success), 1));
@@ -77,7 +77,7 @@ fn a_scheduled_task_is_granted_to_a_waiting_slot() {
 }
 
 #[test]
-fn what_waits_for_the_end_of_the_last_one_is_granted_with_it() {
+fn a_queued_run_is_granted_when_the_last_task_ends() {
     let mut story = Story::with_worker(1);
     story.add("s", "a", ScheduleSpec { overlap: Overlap::Queue, ..every(10) });
     story.later_alive(secs(10));
@@ -90,24 +90,24 @@ fn what_waits_for_the_end_of_the_last_one_is_granted_with_it() {
 }
 
 #[test]
-fn by_hand_it_is_submitted_once_however_often_that_arrives() {
+fn a_repeated_trigger_submits_one_task() {
     let mut story = Story::with_worker(1);
     story.add("s", "a", every(3_600));
-    let trigger = |name: &str| ScheduleRequest::Trigger { name: name.into(), task_id: id("by hand") };
-    assert_eq!(story.ask(trigger("t")), Ok(Vec::new()), "there is none of that name");
+    let trigger = |name: &str| ScheduleRequest::Trigger { name: name.into(), task_id: id("manual") };
+    assert_eq!(story.request(trigger("t")), Ok(Vec::new()), "there is none of that name");
     for _ in 0..2 {
-        let infos = story.ask(trigger("s")).expect("it is taken");
-        assert_eq!((infos[0].last_task_id.clone(), infos[0].runs), (Some(id("by hand")), 0));
+        let infos = story.request(trigger("s")).expect("it is accepted");
+        assert_eq!((infos[0].last_task_id.clone(), infos[0].runs), (Some(id("manual")), 0));
     }
     assert_eq!(story.state.unfinished(), 1);
     let lease = story.run(W);
     story.work(W, 0, vec![ended(lease.id, success())], 1);
-    story.ask(trigger("s")).expect("it has ended");
+    story.request(trigger("s")).expect("it has ended");
     assert_eq!(story.state.unfinished(), 0);
 }
 
 #[test]
-fn a_control_plane_that_stops_submits_nothing_more() {
+fn a_draining_control_plane_submits_nothing_more() {
     let mut story = Story::with_worker(1);
     story.add("s", "a", ScheduleSpec { overlap: Overlap::Queue, ..every(10) });
     story.later_alive(secs(10));
@@ -119,13 +119,13 @@ fn a_control_plane_that_stops_submits_nothing_more() {
     assert!(story.state.is_quiet());
     assert_eq!(story.state.unfinished(), 0);
     let late = ScheduleRequest::Trigger { name: "s".into(), task_id: id("late") };
-    assert!(story.ask(late).is_err_and(|why| why.contains("stopping")));
+    assert!(story.request(late).is_err_and(|why| why.contains("stopping")));
 }
 
 #[test]
 fn a_schedule_of_an_unknown_name_fails_each_time_and_continues() {
     let mut story = Story::with_worker(1);
-    story.add("s", "nobody_has_it", every(10));
+    story.add("s", "unserved", every(10));
     story.later_alive(secs(25));
     story.later_alive(secs(10));
     let infos = story.schedules();
@@ -186,7 +186,7 @@ fn a_module_schedule_returns_when_its_replacement_is_removed() {
     story.add("a", "a", every(3600));
     story.register(clock(W, Some(every(10))));
     assert_eq!(story.schedules()[0].schedule.spec, every(3600), "a client's schedule takes precedence");
-    story.ask(ScheduleRequest::Remove("a".into())).expect("it is removed");
+    story.request(ScheduleRequest::Remove("a".into())).expect("it is removed");
     assert_eq!(story.schedules()[0].schedule.spec, every(10));
     story.later_alive(secs(10));
     assert!(story.kinds().contains(&EventKind::ScheduleFired), "{:?}", story.kinds());

@@ -1,6 +1,7 @@
 //! The outcome of callbacks.
 //!
-//! The end of a task has an [`Effect::Callback`](super::Effect); the caller that carries it out reports here how it ended.
+//! The end of a task produces an [`Effect::Callback`](super::Effect); the caller that carries it out reports its
+//! outcome here.
 
 use super::{CallbackOutcome, Responder, State};
 use crate::{
