@@ -20,7 +20,7 @@ use crate::{
     modules,
     ports::Ports,
     process::Process,
-    wait::{SOON, eventually_async},
+    wait::{TIMEOUT, eventually_async},
 };
 
 /// The configuration of a cluster.
@@ -289,12 +289,12 @@ impl Cluster {
     }
 
     /// Waits until the workers fulfil a condition.
-    pub async fn until_workers(&self, client: &Client, what: &str, is_so: impl Fn(&[WorkerInfo]) -> bool) {
-        self.until_workers_within(client, what, SOON, is_so).await;
+    pub async fn wait_for_workers(&self, client: &Client, what: &str, is_so: impl Fn(&[WorkerInfo]) -> bool) {
+        self.wait_for_workers_within(client, what, TIMEOUT, is_so).await;
     }
 
     /// Waits until the workers fulfil a condition, at most `limit`.
-    pub async fn until_workers_within(
+    pub async fn wait_for_workers_within(
         &self,
         client: &Client,
         what: &str,
@@ -302,8 +302,8 @@ impl Cluster {
         is_so: impl Fn(&[WorkerInfo]) -> bool,
     ) {
         let is_so = &is_so;
-        let ask = || async move { client.list_tasks().await.ok().filter(|workers| is_so(workers)).map(drop) };
-        eventually_async(what, limit, ask).await;
+        let poll = || async move { client.list_tasks().await.ok().filter(|workers| is_so(workers)).map(drop) };
+        eventually_async(what, limit, poll).await;
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Guest {
     /// The names of its parameters, all required.
     pub parameters: Vec<String>,
     /// Its answer, as JSON.
-    pub answer: String,
+    pub result: String,
     /// How many steps it takes before it answers; a million are about a millisecond.
     pub steps: u32,
     /// More functions of its core module, as text.
@@ -21,8 +21,8 @@ pub struct Guest {
 
 impl Guest {
     /// A task without parameters.
-    pub fn new(task: &str, answer: &str) -> Self {
-        Self { task: task.to_owned(), parameters: Vec::new(), answer: answer.to_owned(), steps: 0, more: String::new() }
+    pub fn new(task: &str, result: &str) -> Self {
+        Self { task: task.to_owned(), parameters: Vec::new(), result: result.to_owned(), steps: 0, more: String::new() }
     }
 
     /// The same, with these parameters.
@@ -101,7 +101,7 @@ impl Guest {
     }
 
     fn text(&self) -> String {
-        let Self { task, parameters, answer, steps, more } = self;
+        let Self { task, parameters, result, steps, more } = self;
         let parameters: Vec<String> =
             parameters.iter().map(|name| format!(r#"{{"name":"{name}","required":true}}"#)).collect();
         let schema = format!(r#"{{"parameters":[{}]}}"#, parameters.join(","));
@@ -114,8 +114,8 @@ impl Guest {
             }
             at += text.len();
         }
-        let data = escaped([texts.concat().as_str(), answer].concat().as_bytes());
-        let length = answer.len();
+        let data = escaped([texts.concat().as_str(), result].concat().as_bytes());
+        let length = result.len();
         format!(
             r#"(component
   (core module $guest

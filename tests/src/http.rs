@@ -10,11 +10,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::SOON;
+use crate::TIMEOUT;
 
 /// What a server answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// Its status code.
     pub status: u16,
     /// Its headers, their names in lower case.
@@ -23,7 +23,7 @@ pub struct Answer {
     pub body: String,
 }
 
-impl Answer {
+impl Response {
     /// The body as JSON.
     ///
     /// # Panics
@@ -81,7 +81,7 @@ impl Request {
     ///
     /// # Panics
     /// When there is none.
-    pub fn send(&self) -> Answer {
+    pub fn send(&self) -> Response {
         let mut stream = self.begin("close");
         let (status, headers) = read_head(&mut stream);
         let mut body = Vec::new();
@@ -92,7 +92,7 @@ impl Request {
         } else {
             stream.read_to_end(&mut body).expect("a body");
         }
-        Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+        Response { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
     }
 
     /// Sends it, and reads the answer as it comes.
@@ -112,7 +112,7 @@ impl Request {
     /// When the port is closed.
     pub fn begin(&self, connection: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).expect("somebody listens");
-        stream.set_read_timeout(Some(SOON)).expect("a socket can time out");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a socket can time out");
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: {connection}\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             head.extend([name, ": ", value, "\r\n"]);
@@ -166,7 +166,7 @@ impl Stream {
     #[track_caller]
     pub fn until(&mut self, event: &str) -> Sent {
         loop {
-            let sent = self.next(SOON).unwrap_or_else(|| panic!("no {event} came"));
+            let sent = self.next(TIMEOUT).unwrap_or_else(|| panic!("no {event} came"));
             if sent.event == event {
                 return sent;
             }

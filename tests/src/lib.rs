@@ -34,7 +34,7 @@ pub mod relay;
 pub mod sim;
 pub mod snapshot;
 pub mod steady;
-pub mod story;
+pub mod task_helpers;
 pub mod wait;
 pub mod wording;
 
@@ -44,4 +44,4 @@ pub use guests::Guest;
 pub use modules::module;
 pub use process::Process;
 pub use snapshot::Transcript;
-pub use wait::{SOON, eventually};
+pub use wait::{TIMEOUT, eventually};

@@ -65,8 +65,8 @@ impl Wire {
     ///
     /// # Panics
     /// When the connection is gone.
-    pub fn ask(&mut self, id: u32, message: impl AsRef<[u8]>) {
-        self.0.ask(id, message.as_ref()).expect("a connection");
+    pub fn send_request(&mut self, id: u32, message: impl AsRef<[u8]>) {
+        self.0.send_request(id, message.as_ref()).expect("a connection");
     }
 
     /// The next frame.
@@ -81,7 +81,7 @@ impl Wire {
     ///
     /// # Panics
     /// When none comes, or it is no JSON, or answers something else.
-    pub fn answer(&mut self, id: u32) -> Value {
+    pub fn receive_reply(&mut self, id: u32) -> Value {
         let body = self.receive().expect("an answer");
         assert_eq!(body[..4], (id | 0x8000_0000).to_be_bytes(), "whose answer is it?");
         serde_json::from_slice(&body[4..]).expect("JSON")
@@ -102,8 +102,8 @@ impl Wire {
 }
 
 /// Asks once on a connection of its own, as the original's clients do.
-pub fn ask(port: u16, message: impl AsRef<[u8]>) -> Value {
+pub fn send_request(port: u16, message: impl AsRef<[u8]>) -> Value {
     let mut wire = Wire::request(port);
-    wire.ask(1, message);
-    wire.answer(1)
+    wire.send_request(1, message);
+    wire.receive_reply(1)
 }

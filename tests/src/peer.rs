@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::wait::SOON;
+use crate::wait::TIMEOUT;
 
 /// Protocol numbers of nanomsg's scalability protocols.
 pub const PAIR: u8 = 0x10;
@@ -42,8 +42,8 @@ impl Peer {
     /// When it is gone.
     pub fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(3 * SOON))?;
-        stream.set_write_timeout(Some(3 * SOON))?;
+        stream.set_read_timeout(Some(3 * TIMEOUT))?;
+        stream.set_write_timeout(Some(3 * TIMEOUT))?;
         Ok(Self(stream))
     }
 
@@ -88,8 +88,8 @@ impl Peer {
     ///
     /// # Errors
     /// When the connection is gone.
-    pub fn ask(&mut self, id: u32, message: &[u8]) -> io::Result<()> {
-        self.write(&request(id, message))
+    pub fn send_request(&mut self, id: u32, message: &[u8]) -> io::Result<()> {
+        self.write(&request_frame(id, message))
     }
 
     /// The next frame.
@@ -106,7 +106,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the connection is gone, or nothing comes.
-    pub fn answer(&mut self) -> io::Result<(u32, Vec<u8>)> {
+    pub fn receive_reply(&mut self) -> io::Result<(u32, Vec<u8>)> {
         let frame = self.receive()?;
         let (id, body) = frame.split_first_chunk::<4>().expect("an answer begins with the id of its request");
         Ok((u32::from_be_bytes(*id) & !LAST_HOP, body.to_vec()))
@@ -117,8 +117,8 @@ impl Peer {
     /// # Errors
     /// When the connection is gone, or nothing comes.
     pub fn call(&mut self, message: &[u8]) -> io::Result<Vec<u8>> {
-        self.ask(1, message)?;
-        self.answer().map(|(_, body)| body)
+        self.send_request(1, message)?;
+        self.receive_reply().map(|(_, body)| body)
     }
 
     /// Whether the other side closes this connection within `limit`; what it says before is not
@@ -162,6 +162,6 @@ pub fn frame(body: &[u8]) -> Vec<u8> {
 }
 
 /// The frame of a request under this id.
-pub fn request(id: u32, message: &[u8]) -> Vec<u8> {
+pub fn request_frame(id: u32, message: &[u8]) -> Vec<u8> {
     frame(&[&(id | LAST_HOP).to_be_bytes()[..], message].concat())
 }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{SOON, eventually};
+use crate::{TIMEOUT, eventually};
 
 /// A running `fastworker`.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ impl Process {
     /// When it fails or takes too long.
     pub fn stop(&mut self) {
         self.terminate();
-        let status = self.wait_for_exit(SOON);
+        let status = self.wait_for_exit(TIMEOUT);
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
@@ -249,16 +249,16 @@ pub(crate) fn spawn(command: Command) -> Child {
     static SPAWNER: LazyLock<Mutex<Sender<Order>>> = LazyLock::new(|| {
         let (orders, received) = mpsc::channel::<Order>();
         thread::spawn(move || {
-            for (mut command, answer) in received {
-                let _ = answer.send(command.spawn());
+            for (mut command, reply) in received {
+                let _ = reply.send(command.spawn());
             }
         });
         Mutex::new(orders)
     });
     let program = command.get_program().display().to_string();
-    let (answer, child) = mpsc::channel();
+    let (reply, child) = mpsc::channel();
     let orders = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
-    orders.send((command, answer)).expect("the spawner does not end");
+    orders.send((command, reply)).expect("the spawner does not end");
     drop(orders);
     let child = child.recv().expect("the spawner answers");
     child.unwrap_or_else(|error| panic!("cannot start {program}: {error}"))

@@ -12,7 +12,7 @@ use std::{
 
 use fastworker::{client::Client, config::Address};
 
-use crate::{Cluster, SOON, eventually, story::success};
+use crate::{Cluster, TIMEOUT, eventually, task_helpers::expect_success};
 
 /// No task may take longer, whatever happens beside it.
 const IN_TIME: Duration = Duration::from_secs(15);
@@ -47,7 +47,7 @@ impl Steady {
         let before = self.done.load(Ordering::SeqCst);
         // The first after now may have been asked for before.
         let more = || (self.done.load(Ordering::SeqCst) >= before + 2 || self.thread.is_finished()).then_some(());
-        eventually("that the steady client goes on", 2 * SOON, more);
+        eventually("that the steady client goes on", 2 * TIMEOUT, more);
         assert!(!self.thread.is_finished(), "the steady client has failed: see above");
     }
 
@@ -65,10 +65,10 @@ async fn add_up(discovery: Address, stop: &AtomicBool, done: &AtomicU64) -> Dura
     let mut longest = Duration::ZERO;
     while !stop.load(Ordering::SeqCst) {
         let number = done.load(Ordering::SeqCst);
-        let asked = Instant::now();
+        let submitted_at = Instant::now();
         let sum = client.submit_task("add", (number, 1)).await.expect("a result");
-        let took = asked.elapsed();
-        assert_eq!(success(&sum), (number + 1).to_string());
+        let took = submitted_at.elapsed();
+        assert_eq!(expect_success(&sum), (number + 1).to_string());
         assert!(took < IN_TIME, "sum {number} took {took:?}");
         longest = longest.max(took);
         done.store(number + 1, Ordering::SeqCst);

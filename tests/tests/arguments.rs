@@ -7,8 +7,8 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, Transcript, cli, module,
-    original::ask,
-    story::{end_of, success},
+    original::send_request,
+    task_helpers::{expect_success, wait_for_result},
 };
 use serde_json::{Value, json};
 
@@ -63,9 +63,9 @@ async fn the_library_gets_the_path_and_no_worker_sees_the_task() {
             ..NewTask::new("add")
         });
         let ids = client.delay_many(tasks.to_vec()).await.expect("ids");
-        assert_eq!(success(&end_of(&client, &ids[0]).await), "2");
-        refused(&end_of(&client, &ids[1]).await, "args[1]: expected integer, found array []");
-        assert_eq!(success(&client.submit_task("total", ("Ada", order(&json!(2)))).await.expect("a result")), {
+        assert_eq!(expect_success(&wait_for_result(&client, &ids[0]).await), "2");
+        refused(&wait_for_result(&client, &ids[1]).await, "args[1]: expected integer, found array []");
+        assert_eq!(expect_success(&client.submit_task("total", ("Ada", order(&json!(2)))).await.expect("a result")), {
             r#"{"customer":"Ada","total":8.5}"#
         });
     }
@@ -80,7 +80,7 @@ async fn a_known_id_is_accepted_for_the_same_call_only() {
     let id = TaskId::new();
     let first = client.submit_task("add", (1, 2)).task_id(id.clone()).await.expect("a result");
     let again = client.submit_task("add", (1, 2)).task_id(id.clone()).await.expect("a result");
-    assert_eq!((success(&first), success(&again)), ("3", "3"));
+    assert_eq!((expect_success(&first), expect_success(&again)), ("3", "3"));
     let other = client.submit_task("add", ("x",)).task_id(id).await;
     assert!(matches!(&other, Err(ClientError::Refused(why)) if why.code == RefusalCode::IdTaken), "{other:?}");
     let wrong = TaskId::new();
@@ -92,14 +92,14 @@ async fn a_known_id_is_accepted_for_the_same_call_only() {
 fn the_original_gets_wrong_arguments_as_a_failure() {
     let cluster = cluster();
     let args = json!(["Ada", order(&json!("x"))]);
-    let answer = ask(cluster.ports().base() + 1, json!({"id": "a", "name": "total", "args": args}).to_string());
-    assert_eq!((&answer["task_id"], &answer["status"]), (&json!("a"), &json!("failure")), "{answer}");
-    assert_eq!(answer["error"], WRONG_PRICE);
+    let reply = send_request(cluster.ports().base() + 1, json!({"id": "a", "name": "total", "args": args}).to_string());
+    assert_eq!((&reply["task_id"], &reply["status"]), (&json!("a"), &json!("failure")), "{reply}");
+    assert_eq!(reply["error"], WRONG_PRICE);
     let management = cluster.ports().base() + 4;
     let tasks = json!([{"id": "b", "name": "add", "args": [1]}, {"id": "c", "name": "add", "args": [1, 2]}]);
-    let batch = ask(management, json!({"action": "batch_submit", "tasks": tasks}).to_string());
+    let batch = send_request(management, json!({"action": "batch_submit", "tasks": tasks}).to_string());
     assert_eq!(batch, json!({"batch_accepted": true, "task_ids": ["b", "c"]}));
-    let found = ask(management, json!({"task_id": "b"}).to_string());
+    let found = send_request(management, json!({"task_id": "b"}).to_string());
     assert_eq!(found["result"]["error"], "add() missing 1 required argument: 'y'", "{found}");
 }
 

@@ -15,7 +15,7 @@ use fastworker::{
     task::{NewTask, SerializationFormat, TaskId},
 };
 use fastworker_tests::{
-    Cluster, Process, SOON, eventually, module,
+    Cluster, Process, TIMEOUT, eventually, module,
     peer::{Peer, REQUEST},
     steady::Steady,
     wording,
@@ -27,7 +27,7 @@ fn encoded(request: &Request) -> Vec<u8> {
     codec::encode(SerializationFormat::Postcard, request)
 }
 
-fn asked(peer: &mut Peer, request: &Request) -> Reply {
+fn exchange(peer: &mut Peer, request: &Request) -> Reply {
     codec::decode(&peer.call(&encoded(request)).expect("an answer")).expect("a reply")
 }
 
@@ -146,17 +146,17 @@ fn one_peer_with_all_open_requests_blocks_no_other() {
     let mut task = NewTask::new("slow");
     task.args = Json::of(&(600, 1)).expect("JSON");
     let id = task.id.clone();
-    asked(&mut greedy, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
+    exchange(&mut greedy, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
     let lookup = encoded(&Request::Lookup(Lookup { ids: vec![id], wait_ms: 20_000 }));
-    let ask = thread::spawn(move || {
+    let flood = thread::spawn(move || {
         // Until it is disconnected.
-        while (0..OPEN_MAX / 8).try_for_each(|id| greedy.ask(id + 2, &lookup)).is_ok() {}
+        while (0..OPEN_MAX / 8).try_for_each(|id| greedy.send_request(id + 2, &lookup)).is_ok() {}
     });
     let steady = Steady::start(&cluster);
     let disconnected = || cluster.control_plane.log().contains(wording::TOO_MANY_REQUESTS).then_some(());
-    eventually("the end of the greedy one", 4 * SOON, disconnected);
+    eventually("the end of the greedy one", 4 * TIMEOUT, disconnected);
     steady.stop();
-    ask.join().expect("it ends");
+    flood.join().expect("it ends");
 }
 
 #[test]
@@ -173,10 +173,10 @@ fn half_sent_frames_are_given_up_and_their_memory_comes_back() {
         let _ = peer.write(&half);
     }
     let is_back = || (cluster.control_plane.memory() < before + 300 * MEGABYTE).then_some(());
-    eventually("less memory", SOON, is_back);
+    eventually("less memory", TIMEOUT, is_back);
     // Those that were let stay send nothing more.
     let is_back = || (cluster.control_plane.memory() < before + 80 * MEGABYTE).then_some(());
-    eventually("the memory", 4 * SOON, is_back);
+    eventually("the memory", 4 * TIMEOUT, is_back);
     steady.stop();
 }
 
@@ -192,7 +192,7 @@ fn memory_after_a_burst_goes_back_to_the_system() {
         let task = |_| NewTask { args: args.clone(), ..NewTask::new(name) };
         let tasks: Vec<NewTask> = (0..count).map(task).collect();
         let ids = tasks.iter().map(|task| task.id.clone()).collect();
-        asked(&mut peer, &Request::Submit(Submit { tasks, notify: Notify::No }));
+        exchange(&mut peer, &Request::Submit(Submit { tasks, notify: Notify::No }));
         ids
     };
     let slow = submit("slow", Json::of(&(600, 1)).expect("JSON"), 1);
@@ -201,7 +201,7 @@ fn memory_after_a_burst_goes_back_to_the_system() {
     let waiting: Vec<Vec<TaskId>> = (0..TASKS / 1_000).map(|_| submit("reverse", long.clone(), 1_000)).collect();
     assert!(cluster.control_plane.memory() > before + 100 * MEGABYTE, "the burst is large enough");
     for ids in waiting.into_iter().chain([slow]) {
-        asked(&mut peer, &Request::Cancel(ids));
+        exchange(&mut peer, &Request::Cancel(ids));
     }
     let is_back = || (cluster.control_plane.memory() < before + 30 * MEGABYTE).then_some(());
     eventually("the memory", Duration::from_mins(1), is_back);

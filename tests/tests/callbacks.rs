@@ -14,10 +14,10 @@ use fastworker::{
     task::{CallbackInfo, Delivery, DeliveryState, ErrorKind, NewTask, Policy, TaskId, TaskStatus},
 };
 use fastworker_tests::{
-    Cluster, SOON,
-    original::{Wire, ask},
+    Cluster, TIMEOUT,
+    original::{Wire, send_request},
     peer::{PAIR, Peer, greeting},
-    story::end_of,
+    task_helpers::wait_for_result,
     wait::eventually_async,
     wording,
 };
@@ -53,7 +53,7 @@ fn add(number: usize, address: &str) -> NewTask {
 }
 
 async fn next(listener: &mut Listener) -> CallbackMessage {
-    next_within(listener, SOON).await
+    next_within(listener, TIMEOUT).await
 }
 
 async fn next_within(listener: &mut Listener, limit: Duration) -> CallbackMessage {
@@ -62,7 +62,7 @@ async fn next_within(listener: &mut Listener, limit: Duration) -> CallbackMessag
 }
 
 async fn delivery(client: &Client, id: &TaskId) -> Delivery {
-    *end_of(client, id).await.callback.expect("it has a callback")
+    *wait_for_result(client, id).await.callback.expect("it has a callback")
 }
 
 /// Waits until it is known what became of a callback.
@@ -105,7 +105,7 @@ async fn each_of_a_thousand_tasks_is_reported_once() {
     }
     let mut ends: BTreeMap<(TaskStatus, Option<ErrorKind>), usize> = BTreeMap::new();
     for (number, id) in ids.iter().enumerate() {
-        let (message, end) = (&received[id], end_of(&client, id).await);
+        let (message, end) = (&received[id], wait_for_result(&client, id).await);
         assert_eq!((message.status, &message.result, &message.error), (end.status, &end.result, &end.error));
         assert_eq!((message.started_at, message.completed_at), (end.started_at, end.completed_at));
         assert_eq!((message.error_kind, &message.worker_id), (end.error_kind, &end.worker_id));
@@ -208,9 +208,9 @@ async fn a_listener_that_starts_late_or_again_misses_nothing() {
     let address = format!("tcp://127.0.0.1:{}", cluster.ports().spare(0));
     let late = client.send(add(1, &address)).await.expect("it is taken");
     let has_failed = || async { cluster.control_plane.log().contains(wording::CALLBACK_FAILED).then_some(()) };
-    eventually_async("a first try in vain", SOON, has_failed).await;
+    eventually_async("a first try in vain", TIMEOUT, has_failed).await;
     let bind = || async { Listener::bind(&address).ok() };
-    let mut listener = eventually_async("the port", SOON, bind).await;
+    let mut listener = eventually_async("the port", TIMEOUT, bind).await;
     assert_eq!(next_within(&mut listener, LONG).await.task_id, late);
     let fate = fate_of(&client, &late).await;
     assert!(fate.state == DeliveryState::Delivered && fate.attempts > 1, "{fate:?}");
@@ -219,10 +219,10 @@ async fn a_listener_that_starts_late_or_again_misses_nothing() {
     // A message sent while a connection closes is lost without notice.
     let port = cluster.ports().spare(0);
     let is_over = || async { (!is_connected_to(port)).then_some(()) };
-    eventually_async("the end of the connection", SOON, is_over).await;
+    eventually_async("the end of the connection", TIMEOUT, is_over).await;
     let next_id = client.send(add(2, &address)).await.expect("it is taken");
-    end_of(&client, &next_id).await;
-    let mut listener = eventually_async("the port", SOON, bind).await;
+    wait_for_result(&client, &next_id).await;
+    let mut listener = eventually_async("the port", TIMEOUT, bind).await;
     assert_eq!(next_within(&mut listener, LONG).await.task_id, next_id);
 }
 
@@ -328,11 +328,12 @@ async fn the_original_s_submissions_are_called_back_in_its_own_words() {
             peer.receive().ok()
         })
     });
-    let answer = tokio::task::spawn_blocking(move || ask(normal, submission.to_string())).await.expect("an answer");
-    assert_eq!(answer["result"], 8);
+    let reply =
+        tokio::task::spawn_blocking(move || send_request(normal, submission.to_string())).await.expect("an answer");
+    assert_eq!(reply["result"], 8);
     let received = tokio::time::timeout(LONG, received).await.expect("a message in time").expect("no panic");
     let message: Value = serde_json::from_slice(&received.expect("a message")).expect("JSON");
-    let with_t = |field: &str| Value::String(answer[field].as_str().expect("a time").replace(' ', "T"));
+    let with_t = |field: &str| Value::String(reply[field].as_str().expect("a time").replace(' ', "T"));
     let expected = json!({
         "task_id": "T1", "status": "success", "result": 8, "error": null,
         "started_at": with_t("started_at"), "completed_at": with_t("completed_at"),
@@ -355,9 +356,9 @@ async fn an_invalid_callback_address_is_refused_with_a_reason() {
     client.delay("add", (1, 2)).callback_data("x").await.expect_err("data without an address");
     let normal = cluster.ports().base() + 2;
     let submission = json!({ "name": "add", "args": [5, 3], "callback": { "address": "inproc://x" } }).to_string();
-    let answer = tokio::task::spawn_blocking(move || ask(normal, submission)).await.expect("an answer");
-    assert_eq!(answer["status"], "failure");
-    assert!(answer["error"].as_str().is_some_and(|error| error.contains("inproc://x")), "{answer}");
+    let reply = tokio::task::spawn_blocking(move || send_request(normal, submission)).await.expect("an answer");
+    assert_eq!(reply["status"], "failure");
+    assert!(reply["error"].as_str().is_some_and(|error| error.contains("inproc://x")), "{reply}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,7 +373,7 @@ async fn a_stopping_control_plane_sends_waiting_callbacks() {
     for _ in 0..200 {
         next(&mut listener).await;
     }
-    assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
+    assert_eq!(cluster.control_plane.wait_for_exit(TIMEOUT).code(), Some(0));
     let log = cluster.control_plane.log();
     assert!(log.contains(wording::CALLBACKS_LOST), "{log}");
 }
@@ -387,15 +388,15 @@ async fn the_command_line_submits_and_listens() {
     );
     let address_line =
         || async { listen.log().lines().find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)) };
-    let address = eventually_async("where it listens", SOON, address_line).await;
+    let address = eventually_async("where it listens", TIMEOUT, address_line).await;
     let submit = ["submit", "--task-name", "add", "--args", "5", "3", "--json", "--callback", &address];
     let ran = cluster.cli(submit.into_iter().chain(["--callback-data", r#"{"a": 1}"#]));
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let result: Value = serde_json::from_str(&ran.stdout).expect("JSON");
-    let line = listen.line(SOON).expect("a callback");
+    let line = listen.line(TIMEOUT).expect("a callback");
     let message: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!((&message["task_id"], &message["callback_data"]), (&result["task_id"], &json!({ "a": 1 })));
-    assert_eq!(listen.wait_for_exit(SOON).code(), Some(0));
+    assert_eq!(listen.wait_for_exit(TIMEOUT).code(), Some(0));
     let client = cluster.client().await;
     let id = result["task_id"].as_str().expect("an id");
     fate_of(&client, &id.parse().expect("an id")).await;

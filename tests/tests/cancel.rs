@@ -6,7 +6,7 @@ use fastworker::{
     client::Client,
     task::{TaskId, TaskResult, TaskStatus},
 };
-use fastworker_tests::{Cluster, story::until_status};
+use fastworker_tests::{Cluster, task_helpers::wait_for_status};
 
 /// How soon a running task is to be stopped. What is measured is the best of some rounds, so that a
 /// machine which does much else is not taken for a slow cancel; one that waits for a clock is never
@@ -68,7 +68,7 @@ async fn start(client: &Client, name: &str) -> (TaskId, tokio::task::JoinHandle<
         let (client, id, name) = (client.clone(), id.clone(), name.to_owned());
         async move { client.submit_task(&name, ()).task_id(id).await.expect("an end") }
     });
-    until_status(client, &id, TaskStatus::Started).await;
+    wait_for_status(client, &id, TaskStatus::Started).await;
     (id, end)
 }
 
@@ -82,7 +82,7 @@ async fn a_task_that_asks_ends_by_itself_and_counts_as_cancelled() {
     let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
     let id = client.delay("slow", (20, 2000)).await.expect("it is taken");
-    until_status(&client, &id, TaskStatus::Started).await;
+    wait_for_status(&client, &id, TaskStatus::Started).await;
     assert!(client.cancel(&id).await.expect("an answer"));
     is_cancelled(&client, &id).await;
 }
@@ -93,7 +93,7 @@ async fn a_queued_task_is_taken_out_and_never_runs() {
     let client = cluster.client().await;
     let (busy, _end) = start(&client, "endless_loop").await;
     let queued = client.delay("add", (1, 2)).await.expect("it is taken");
-    until_status(&client, &queued, TaskStatus::Pending).await;
+    wait_for_status(&client, &queued, TaskStatus::Pending).await;
     assert!(client.cancel(&queued).await.expect("an answer"));
     is_cancelled(&client, &queued).await;
     assert!(client.cancel(&busy).await.expect("an answer"));
@@ -109,7 +109,7 @@ async fn a_scheduled_task_is_taken_out() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
     let id = client.delay("add", (1, 2)).countdown(Duration::from_mins(1)).await.expect("it is taken");
-    until_status(&client, &id, TaskStatus::Scheduled).await;
+    wait_for_status(&client, &id, TaskStatus::Scheduled).await;
     assert!(client.cancel(&id).await.expect("an answer"));
     is_cancelled(&client, &id).await;
 }
@@ -119,7 +119,7 @@ async fn a_task_that_waits_for_its_next_attempt_is_taken_out() {
     let cluster = Cluster::builder().modules(&["flaky"]).subworkers(1).start();
     let client = cluster.client().await;
     let id = client.delay("flaky", (3,)).retry_delay(Duration::from_mins(1)).await.expect("it is taken");
-    until_status(&client, &id, TaskStatus::Retrying).await;
+    wait_for_status(&client, &id, TaskStatus::Retrying).await;
     assert!(client.cancel(&id).await.expect("an answer"));
     is_cancelled(&client, &id).await;
 }

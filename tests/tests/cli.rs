@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use fastworker_tests::{Cluster, Transcript, cli, eventually, fastworker, module, modules, wait::SOON};
+use fastworker_tests::{Cluster, Transcript, cli, eventually, fastworker, module, modules, wait::TIMEOUT};
 use serde_json::{Value, json};
 
 fn cluster() -> Cluster {
@@ -43,16 +43,16 @@ fn json_results_have_the_names_of_the_api_reference() {
 #[test]
 fn each_argument_is_json_where_it_is_json_and_text_elsewhere() {
     let cluster = cluster();
-    let ask = |args: &[&str]| cluster.cli([&["submit"], args].concat()).with_code(0).stdout;
-    assert_eq!(ask(&["--task-name", "add", "--args", "-5", "3"]), "-2\n");
-    assert_eq!(ask(&["--task-name", "reverse", "--args", "größe"]), "\"eßörg\"\n");
-    assert_eq!(ask(&["--task-name", "reverse", "--args", "\"12\""]), "\"21\"\n");
-    assert_eq!(ask(&["--task-name", "join", "--args", r#"["a", "b"]"#, "+"]), "\"a+b\"\n");
-    assert_eq!(ask(&["--task-name", "join", "--args", "[\"a\", \"b\"]", "--kwargs", "separator=-"]), "\"a-b\"\n");
-    assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "y=2"]), "3\n");
-    assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "--kwargs", "y=-2"]), "-1\n");
-    assert_eq!(ask(&["--task-name", "add", "--args-json", "[5, 3]"]), "8\n");
-    assert!(ask(&["--task-name", "add", "--args", "1", "--json", "--kwargs", "y=1"]).contains("\"result\": 2"));
+    let submit = |args: &[&str]| cluster.cli([&["submit"], args].concat()).with_code(0).stdout;
+    assert_eq!(submit(&["--task-name", "add", "--args", "-5", "3"]), "-2\n");
+    assert_eq!(submit(&["--task-name", "reverse", "--args", "größe"]), "\"eßörg\"\n");
+    assert_eq!(submit(&["--task-name", "reverse", "--args", "\"12\""]), "\"21\"\n");
+    assert_eq!(submit(&["--task-name", "join", "--args", r#"["a", "b"]"#, "+"]), "\"a+b\"\n");
+    assert_eq!(submit(&["--task-name", "join", "--args", "[\"a\", \"b\"]", "--kwargs", "separator=-"]), "\"a-b\"\n");
+    assert_eq!(submit(&["--task-name", "add", "--kwargs", "x=1", "y=2"]), "3\n");
+    assert_eq!(submit(&["--task-name", "add", "--kwargs", "x=1", "--kwargs", "y=-2"]), "-1\n");
+    assert_eq!(submit(&["--task-name", "add", "--args-json", "[5, 3]"]), "8\n");
+    assert!(submit(&["--task-name", "add", "--args", "1", "--json", "--kwargs", "y=1"]).contains("\"result\": 2"));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn submitted_without_waiting_a_task_is_looked_up_by_its_id() {
     let id = submitted.stdout.trim();
     let under_way = cluster.cli(["status", "--task-id", id]).with_code(0);
     assert!(under_way.stdout.contains("name       slow"), "{under_way:?}");
-    let ended = eventually("the end of the task", SOON, || {
+    let ended = eventually("the end of the task", TIMEOUT, || {
         let status = cluster.cli(["status", "--json", "--task-id", id]).with_code(0).json();
         (status["status"] == "success").then_some(status)
     });
@@ -106,7 +106,7 @@ fn a_countdown_holds_a_task_back() {
     let id = cluster.cli(options).with_code(0).stdout.trim().to_owned();
     let status = |id: &str| cluster.cli(["status", "--json", "--task-id", id]).json();
     assert_eq!(status(&id)["status"], "scheduled");
-    let ended = eventually("the end of the task", SOON, || Some(status(&id)).filter(|it| it["result"] == 3));
+    let ended = eventually("the end of the task", TIMEOUT, || Some(status(&id)).filter(|it| it["result"] == 3));
     let moment = |field: &str| ended[field].as_str().expect("a moment").to_owned();
     assert!(moment("started_at") < moment("completed_at"));
     // Who waits for it gets the result when it comes.
@@ -164,11 +164,11 @@ fn a_flag_overrides_a_variable_and_a_variable_the_default() {
     assert_eq!(submit(&["--task-name", "add"], &both).with_code(0).json()["result"], 8);
     assert_eq!(submit(&["--args-json", "[2, 2]"], &both).with_code(0).json()["result"], 4);
     let nowhere = [("FASTWORKER_DISCOVERY_ADDRESS", "tcp://127.0.0.1:9"), ("FASTWORKER_TIMEOUT", "100ms")];
-    let asked = ["--task-name", "add", "--args", "1", "1"];
-    let ran = submit(&asked, &nowhere).with_code(3).with_error();
+    let submission = ["--task-name", "add", "--args", "1", "1"];
+    let ran = submit(&submission, &nowhere).with_code(3).with_error();
     assert!(ran.stderr.contains("tcp://127.0.0.1:9"), "{ran:?}");
     let discovery = cluster.discovery();
-    let there = [&asked[..], &["--discovery-address", &discovery]].concat();
+    let there = [&submission[..], &["--discovery-address", &discovery]].concat();
     let found = submit(&there, &[nowhere[0]]).with_code(0);
     assert_eq!(found.json()["result"], 2);
     let default = cli::run({

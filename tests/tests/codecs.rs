@@ -15,7 +15,7 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster,
-    story::{end_of, success, until_status},
+    task_helpers::{expect_success, wait_for_result, wait_for_status},
 };
 use proptest::{
     collection::vec, option, prelude::*, sample::select, strategy::ValueTree as _, test_runner::TestRunner,
@@ -43,10 +43,10 @@ async fn every_verb_works_in_both_formats_through_workers_of_both_formats() {
             .without_unknown_grace()
             .subworker_args(&format)
             .start();
-        for asker in SerializationFormat::ALL {
-            every_verb(&cluster, asker).await;
+        for format in SerializationFormat::ALL {
+            every_verb(&cluster, format).await;
             let options =
-                ["submit", "--serialization-format", asker.as_str(), "--task-name", "add", "--args", "5", "3"];
+                ["submit", "--serialization-format", format.as_str(), "--task-name", "add", "--args", "5", "3"];
             assert_eq!(cluster.cli(options).with_code(0).stdout, "8\n");
         }
     }
@@ -54,13 +54,13 @@ async fn every_verb_works_in_both_formats_through_workers_of_both_formats() {
 
 async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
     let client = cluster.client_speaking(format).await;
-    assert_eq!(success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
+    assert_eq!(expect_success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
     let named = client.submit_task("add", ()).kwargs(serde_json::json!({ "x": 1, "y": -2 })).await;
-    assert_eq!(success(&named.expect("a result")), "-1");
+    assert_eq!(expect_success(&named.expect("a result")), "-1");
     let text = "größe \u{1f600} \"\\\n";
     let reversed = client.submit_task("reverse", (text,)).await.expect("a result");
     let expected: String = text.chars().rev().collect();
-    assert_eq!(serde_json::from_str::<String>(success(&reversed)).expect("a text"), expected);
+    assert_eq!(serde_json::from_str::<String>(expect_success(&reversed)).expect("a text"), expected);
 
     let failed = client.submit_task("picky", (1,)).priority(TaskPriority::Low).await.expect("a result");
     assert_eq!(failed.error_kind, Some(ErrorKind::BadArguments));
@@ -70,7 +70,7 @@ async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
     assert_eq!(unknown.error_kind, Some(ErrorKind::NotFound));
 
     let long = client.delay("slow", (60, 600)).priority(TaskPriority::Critical).await.expect("it is taken");
-    let task = until_status(&client, &long, TaskStatus::Started).await;
+    let task = wait_for_status(&client, &long, TaskStatus::Started).await;
     assert_eq!((task.name.as_str(), task.priority, task.args.as_str()), ("slow", TaskPriority::Critical, "[60,600]"));
     assert!(client.cancel(&long).await.expect("an answer"));
     let id = client.delay("slow", (0.2, 2)).await.expect("it is taken");
@@ -83,15 +83,15 @@ async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
             break result;
         }
     };
-    assert_eq!(success(&followed), "2");
+    assert_eq!(expect_success(&followed), "2");
     let last = Report::Log { level: LogLevel::Info, message: "slept 0.2 s".into() };
     assert_eq!((seen.len(), seen.last()), (3, Some(&last)), "{seen:?}");
     assert_eq!(client.get_task_result(&id).await.expect("an answer").as_ref(), Some(&*followed));
 
     let endless = client.delay("endless_loop", ()).await.expect("it is taken");
-    until_status(&client, &endless, TaskStatus::Started).await;
+    wait_for_status(&client, &endless, TaskStatus::Started).await;
     assert!(client.cancel(&endless).await.expect("an answer"));
-    assert_eq!(end_of(&client, &endless).await.status, TaskStatus::Cancelled);
+    assert_eq!(wait_for_result(&client, &endless).await.status, TaskStatus::Cancelled);
     assert_eq!(client.get_task_result(&TaskId::new()).await.expect("an answer"), None);
 
     let workers = client.list_tasks().await.expect("an answer");
@@ -100,7 +100,7 @@ async fn every_verb(cluster: &Cluster, format: SerializationFormat) {
         .map(|number| NewTask { args: Json::of(&(number, number)).expect("JSON"), ..NewTask::new("add") })
         .collect();
     for (number, sum) in client.submit_many(tasks).await.expect("results").into_iter().enumerate() {
-        assert_eq!(success(&sum.expect("a result")), (2 * number).to_string());
+        assert_eq!(expect_success(&sum.expect("a result")), (2 * number).to_string());
     }
 }
 
@@ -165,24 +165,24 @@ proptest! {
         prop_assert_eq!(task.callback.as_ref().and_then(|callback| callback.data.as_ref()), data);
         let batch = format!(r#"{{"action": "batch_submit", "tasks": [{message}, {message}]}}"#);
         prop_assert!(matches!(python_compat::read(batch.as_bytes(), lane), Ok(Call::Batch(tasks)) if tasks.len() == 2));
-        let asked = format!(r#"{{"task_id": {}}}"#, Json::of(&id.to_string()).expect("JSON"));
-        prop_assert!(matches!(python_compat::read(asked.as_bytes(), lane), Ok(Call::Query(asked)) if asked == id.to_string()));
+        let query = format!(r#"{{"task_id": {}}}"#, Json::of(&id.to_string()).expect("JSON"));
+        prop_assert!(matches!(python_compat::read(query.as_bytes(), lane), Ok(Call::Query(query)) if query == id.to_string()));
     }
 
     #[test]
     fn what_the_original_is_answered_has_all_of_the_result(result in results(), callback in option::of(callbacks())) {
         let id = result.task_id.to_string();
         let found = Found::Ended(result.clone());
-        let answers = [python_compat::ended(&result, callback.as_ref()), python_compat::query(&id, &found)];
-        let [ended, queried] = answers.map(|answer| serde_json::from_slice::<serde_json::Value>(&answer));
+        let replies = [python_compat::ended(&result, callback.as_ref()), python_compat::query(&id, &found)];
+        let [ended, queried] = replies.map(|reply| serde_json::from_slice::<serde_json::Value>(&reply));
         // Python reads numbers beyond those of this reader.
         if let (Ok(ended), Ok(queried)) = (ended, queried) {
-            for answer in [&ended, &queried["result"]] {
-                prop_assert_eq!(answer["task_id"].as_str(), Some(&*id));
-                prop_assert_eq!(answer["error"].as_str(), result.error.as_deref());
+            for reply in [&ended, &queried["result"]] {
+                prop_assert_eq!(reply["task_id"].as_str(), Some(&*id));
+                prop_assert_eq!(reply["error"].as_str(), result.error.as_deref());
                 let read = result.result.as_ref().map(|result| result.read::<serde_json::Value>().expect("JSON"));
-                prop_assert_eq!(&answer["result"], &read.unwrap_or_default());
-                prop_assert_eq!(answer.as_object().map(serde_json::Map::len), Some(7));
+                prop_assert_eq!(&reply["result"], &read.unwrap_or_default());
+                prop_assert_eq!(reply.as_object().map(serde_json::Map::len), Some(7));
             }
         } else {
             let data = callback.as_ref().and_then(|callback| callback.data.as_ref());
@@ -279,8 +279,8 @@ fn frames_that_were_tampered_with_are_read_or_refused_in_bounds() {
             let known = [read_as::<Request>, read_as::<Reply>, read_as::<WorkerRequest>, read_as::<WorkerReply>];
             let lane = Some(TaskPriority::Low).filter(|_| seed % 2 == 0);
             codec::is_envelope(&bytes);
-            let asked = python_compat::read(&bytes, lane).is_ok();
-            known.into_iter().filter(|read| read(&bytes)).count() + usize::from(asked)
+            let query = python_compat::read(&bytes, lane).is_ok();
+            known.into_iter().filter(|read| read(&bytes)).count() + usize::from(query)
         };
         let tried = catch_unwind(AssertUnwindSafe(all));
         read += tried.unwrap_or_else(|_| panic!("seed {seed}: {}", bytes.escape_ascii())) as u64;

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use fastworker_tests::{Cluster, SOON, binary, cli, eventually, fastworker, module, process};
+use fastworker_tests::{Cluster, TIMEOUT, binary, cli, eventually, fastworker, module, process};
 
 /// What is offered for the last of these words.
 fn offered(cluster: Option<&Cluster>, words: &[&str]) -> Vec<String> {
@@ -31,7 +31,7 @@ fn names_and_ids_come_from_the_running_control_plane() {
     let offered = |words: &[&str]| offered(Some(&cluster), words);
     // On a busy machine an answer may come after the patience of a press of Tab: press it again.
     let until = |words: &[&str], expected: &[&str]| {
-        eventually(&format!("{expected:?} for {words:?}"), SOON, || (offered(words) == expected).then_some(()));
+        eventually(&format!("{expected:?} for {words:?}"), TIMEOUT, || (offered(words) == expected).then_some(()));
     };
     until(&["submit", "--task-name", ""], &["add", "multiply"]);
     until(&["submit", "--task-name", "m"], &["multiply"]);
@@ -50,10 +50,10 @@ fn completion_asks_the_control_plane_of_the_typed_options() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
     let base = cluster.base();
     let words = ["submit", "--control-plane-address", &base, "--task-name", "a"];
-    eventually("the names of that one", SOON, || (offered(None, &words) == ["add"]).then_some(()));
+    eventually("the names of that one", TIMEOUT, || (offered(None, &words) == ["add"]).then_some(()));
     let assigned = format!("--control-plane-address={base}");
     let words = ["submit", &assigned, "--task-name", "a"];
-    eventually("the names of that one", SOON, || (offered(None, &words) == ["add"]).then_some(()));
+    eventually("the names of that one", TIMEOUT, || (offered(None, &words) == ["add"]).then_some(()));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn module_files_and_folders_are_offered_where_modules_are_taken() {
     // Compiling it may take longer than a press of Tab waits: press it again.
     let module = module("arithmetic");
     let module = module.to_str().expect("UTF-8");
-    eventually("the tasks of a module", SOON, || {
+    eventually("the tasks of a module", TIMEOUT, || {
         let _ = cli::run({
             let mut command = fastworker();
             command.args(["list", "--task-modules", module]);

@@ -8,7 +8,7 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, eventually,
-    story::{self, success},
+    task_helpers::{self, expect_success},
 };
 use serde::Serialize;
 
@@ -62,14 +62,14 @@ async fn each_hostile_task_ends_alone_with_its_kind_and_the_worker_serves_on() {
     fails(&client, "follow_up_flood", (), ErrorKind::Failed).await;
 
     // What is just within the bounds is no failure.
-    assert_eq!(success(&client.submit_task("memory_hog", (100,)).await.expect("a result")), "100");
-    assert_eq!(success(&client.submit_task("deep_recursion", (1000,)).await.expect("a result")), "1000");
+    assert_eq!(expect_success(&client.submit_task("memory_hog", (100,)).await.expect("a result")), "100");
+    assert_eq!(expect_success(&client.submit_task("deep_recursion", (1000,)).await.expect("a result")), "1000");
     let large = client.submit_task("huge_result", (15 << 20,)).await.expect("a result");
-    assert_eq!(success(&large).len(), (15 << 20) + 2);
+    assert_eq!(expect_success(&large).len(), (15 << 20) + 2);
 
     assert!(cluster.subworkers[0].is_running());
     let sum = client.submit_task("add", (5, 3)).await.expect("a result");
-    assert_eq!((success(&sum), sum.worker_id.as_deref()), ("8", Some("sw1")));
+    assert_eq!((expect_success(&sum), sum.worker_id.as_deref()), ("8", Some("sw1")));
     let workers = client.list_tasks().await.expect("an answer");
     assert_eq!(workers.len(), 1, "{workers:?}");
 }
@@ -129,11 +129,11 @@ async fn small_tasks_are_hardly_slower_beside_hostile_ones() {
         alone.push(p99_of_small_tasks(&client).await);
         let stream = tokio::spawn(hostile_stream(cluster.client().await));
         let busy = |workers: &[fastworker::protocol::WorkerInfo]| workers[0].load > 0;
-        cluster.until_workers(&client, "hostile tasks", busy).await;
+        cluster.wait_for_workers(&client, "hostile tasks", busy).await;
         beside.push(p99_of_small_tasks(&client).await);
         stream.abort();
         let idle = |workers: &[fastworker::protocol::WorkerInfo]| workers[0].load == 0;
-        cluster.until_workers(&client, "the end of hostile tasks", idle).await;
+        cluster.wait_for_workers(&client, "the end of hostile tasks", idle).await;
     }
     alone.sort();
     beside.sort();
@@ -148,7 +148,7 @@ async fn p99_of_small_tasks(client: &Client) -> Duration {
         let call = client.submit_task("add", (number, 1)).priority(TaskPriority::High);
         let sum = call.await.expect("a result");
         took.push(from.elapsed());
-        assert_eq!(success(&sum), (number + 1).to_string());
+        assert_eq!(expect_success(&sum), (number + 1).to_string());
     }
     took.sort();
     took[took.len() * 99 / 100]
@@ -170,7 +170,7 @@ async fn a_failed_attempt_submits_no_follow_ups() {
     let cluster = Cluster::builder().modules(&["follow"]).subworkers(1).start();
     let client = cluster.client().await;
     let failed = client.delay("spread", (3, true)).await.expect("it is taken");
-    assert_eq!(story::end_of(&client, &failed).await.status, TaskStatus::Failure);
+    assert_eq!(task_helpers::wait_for_result(&client, &failed).await.status, TaskStatus::Failure);
     for number in 0..3 {
         assert_eq!(client.get_task_result(&failed.follow_up(number)).await.expect("an answer"), None);
     }

@@ -21,8 +21,8 @@ use fastworker::{
     transport::FRAME_MAX,
 };
 use fastworker_tests::{
-    Cluster, SOON, eventually,
-    peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, request},
+    Cluster, TIMEOUT, eventually,
+    peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, request_frame},
     steady::Steady,
 };
 use uuid::Uuid;
@@ -46,8 +46,8 @@ fn cluster() -> Cluster {
 /// Every port of a control plane, and the kind of socket that belongs there.
 fn ports(cluster: &Cluster) -> Vec<(u16, u8)> {
     let ports = cluster.ports();
-    let asked = (0..=4).map(|offset| ports.base() + offset).chain([ports.subworkers()]);
-    asked.map(|port| (port, REQUEST)).chain([(ports.discovery(), BUS)]).collect()
+    let requests = (0..=4).map(|offset| ports.base() + offset).chain([ports.subworkers()]);
+    requests.map(|port| (port, REQUEST)).chain([(ports.discovery(), BUS)]).collect()
 }
 
 /// What every peer of good will hears at this port.
@@ -65,7 +65,7 @@ fn serves(port: u16, kind: u8) {
 fn files_are_back(cluster: &Cluster, before: usize) {
     let open = || cluster.control_plane.open_files();
     let what = format!("the open files: {before} before, {} at first", open());
-    eventually(&what, 2 * SOON, || (open() <= before + FILES_SLACK).then_some(()));
+    eventually(&what, 2 * TIMEOUT, || (open() <= before + FILES_SLACK).then_some(()));
 }
 
 /// Checks that storms of one kind do not take ever more memory. How much of one is open at a time is
@@ -109,7 +109,7 @@ fn a_wrong_handshake_is_cut_off() {
             let mut peer = Peer::connect(port).expect("somebody listens");
             // It may be cut off before the end.
             drop(peer.write(wrong));
-            assert!(peer.is_cut_within(SOON), "greeting {number} at {port}");
+            assert!(peer.is_cut_within(TIMEOUT), "greeting {number} at {port}");
         }
         for length in 0..8 {
             let mut peer = Peer::connect(port).expect("somebody listens");
@@ -142,15 +142,15 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
     for (number, wrong) in nonsense.into_iter().enumerate() {
         let mut peer = Peer::connect(port).expect("somebody listens");
         drop(peer.write(wrong));
-        assert!(peer.is_cut_within(2 * SOON), "nonsense {number}");
+        assert!(peer.is_cut_within(2 * TIMEOUT), "nonsense {number}");
     }
     // A refused connection gets the refusal before it sends anything.
     let receives = |bytes: &[u8], status: &[u8]| {
-        let answer = Peer::connect(port).and_then(|mut peer| {
+        let reply = Peer::connect(port).and_then(|mut peer| {
             peer.write(bytes)?;
             peer.read(status.len())
         });
-        answer.is_ok_and(|answer| answer == status)
+        reply.is_ok_and(|reply| reply == status)
     };
     let is_served = || receives(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200");
     assert!(is_served());
@@ -163,10 +163,10 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
         })
         .collect();
     // Those that never ask make room for one that does.
-    eventually("an answer beside the peers", SOON, || is_served().then_some(()));
-    assert!(peers[0].is_cut_within(SOON), "the one that waited longest");
+    eventually("an answer beside the peers", TIMEOUT, || is_served().then_some(()));
+    assert!(peers[0].is_cut_within(TIMEOUT), "the one that waited longest");
     drop(peers);
-    eventually("room for others", 2 * SOON, || is_served().then_some(()));
+    eventually("room for others", 2 * TIMEOUT, || is_served().then_some(()));
     steady.stop();
     files_are_back(&cluster, before);
 }
@@ -182,12 +182,12 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
             let mut peer = Peer::shake(port, kind).expect("a handshake");
             peer.write(&length.to_be_bytes()).expect("a connection");
             drop(peer.write(&[0x80; 64]));
-            assert!(peer.is_cut_within(SOON), "a frame of {length} bytes at {port}");
+            assert!(peer.is_cut_within(TIMEOUT), "a frame of {length} bytes at {port}");
         }
         // Of what was announced, a part, and gone.
         for cut in [0, 1, 7, 8, 9, 12, 13, 200] {
             let mut peer = Peer::shake(port, kind).expect("a handshake");
-            let whole = request(1, &[b'{'; 300]);
+            let whole = request_frame(1, &[b'{'; 300]);
             peer.write(&whole[..cut]).expect("a connection");
         }
         if kind == REQUEST {
@@ -195,7 +195,7 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
             for short in [&b""[..], b"\x80", b"\0\0\0", &[0; 16]] {
                 let mut peer = Peer::shake(port, kind).expect("a handshake");
                 peer.send(short).expect("a connection");
-                assert!(peer.is_cut_within(SOON), "{short:?} at {port}");
+                assert!(peer.is_cut_within(TIMEOUT), "{short:?} at {port}");
             }
             // Too many hops: left unanswered, and the next one is answered.
             let mut peer = Peer::shake(port, kind).expect("a handshake");
@@ -242,7 +242,7 @@ fn thousands_of_half_open_connections_do_no_harm() {
         }
     }
     let held = || (cluster.control_plane.open_files() > before + open.len() / 2).then_some(());
-    eventually("that they are connected", SOON, held);
+    eventually("that they are connected", TIMEOUT, held);
     let memory = cluster.control_plane.memory();
     assert!(memory < 256 << 20, "{memory} bytes for {} connections", open.len());
     steady.goes_on();
@@ -251,22 +251,22 @@ fn thousands_of_half_open_connections_do_no_harm() {
     }
     // A slow but correct client is served beside them.
     let management = cluster.ports().base() + 4;
-    let asked = request(5, br#"{"v":1,"message":"hello"}"#);
+    let message = request_frame(5, br#"{"v":1,"message":"hello"}"#);
     let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("a handshake")).collect();
-    for byte in &asked {
+    for byte in &message {
         for peer in &mut slow {
             peer.write(&[*byte]).expect("a connection");
         }
         thread::yield_now();
     }
     for peer in &mut slow {
-        let (id, body) = peer.answer().expect("an answer");
+        let (id, body) = peer.receive_reply().expect("an answer");
         assert!(id == 5 && matches!(codec::decode(&body), Ok(Reply::Welcome(_))), "{id}: {body:?}");
     }
     cluster.start_subworker("sw2");
     // A client that never sends a handshake is cut off in the end.
     let mut silent = open.swap_remove(0);
-    assert!(silent.is_cut_within(3 * SOON), "a connection without a greeting stays");
+    assert!(silent.is_cut_within(3 * TIMEOUT), "a connection without a greeting stays");
     drop((slow, silent, open));
     steady.goes_on();
     // The new worker has a connection or two of its own.
@@ -287,7 +287,7 @@ fn connections_that_come_and_go_leave_nothing() {
             match number % 4 {
                 0 => {}
                 1 => drop(peer.write(&greeting(kind))),
-                2 => drop(peer.write(&[&greeting(kind)[..], &request(1, b"?")].concat())),
+                2 => drop(peer.write(&[&greeting(kind)[..], &request_frame(1, b"?")].concat())),
                 _ => drop(peer.write(b"\0SP")),
             }
         }
@@ -314,18 +314,18 @@ fn a_client_that_reads_no_replies_is_cut_off() {
         }
         let before = cluster.control_plane.memory();
         let mut deaf: Vec<_> = (0..2).map(|_| Peer::shake(port, kind).expect("a handshake")).collect();
-        let asked = request(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
+        let frames = request_frame(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
         for peer in &mut deaf {
             peer.write_within(Duration::from_secs(1));
             for _ in 0..FRAMES / 100 {
-                if peer.write(&asked).is_err() {
+                if peer.write(&frames).is_err() {
                     break;
                 }
             }
         }
         let began = Instant::now();
         serves(port, kind);
-        assert!(began.elapsed() < SOON, "{port} answers others after {:?}", began.elapsed());
+        assert!(began.elapsed() < TIMEOUT, "{port} answers others after {:?}", began.elapsed());
         steady.goes_on();
         let grown = cluster.control_plane.memory().saturating_sub(before);
         assert!(grown < 1 << 30, "{grown} bytes for unread replies");
@@ -336,7 +336,7 @@ fn a_client_that_reads_no_replies_is_cut_off() {
 /// One frame of a storm.
 enum Shot {
     /// Is answered.
-    Asked(Vec<u8>),
+    Valid(Vec<u8>),
     /// May be anything: answered, left unanswered, or the end of the connection.
     Wild(Vec<u8>),
 }
@@ -387,7 +387,7 @@ impl Arsenal {
                 return Shot::Wild(if rng.bool() { frame(&noise) } else { noise });
             }
         }
-        Shot::Asked(body)
+        Shot::Valid(body)
     }
 }
 
@@ -439,25 +439,25 @@ fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result
     let mut left = frames;
     while left > 0 {
         let mut peer = Peer::shake(port, kind)?;
-        let (mut asked, mut wild) = (Vec::new(), None);
-        while asked.len() < ROUND && left > 0 && wild.is_none() {
+        let (mut bodies, mut wild) = (Vec::new(), None);
+        while bodies.len() < ROUND && left > 0 && wild.is_none() {
             left -= 1;
             match arsenal.shot() {
-                Shot::Asked(body) => asked.push(body),
+                Shot::Valid(body) => bodies.push(body),
                 Shot::Wild(bytes) => wild = Some(bytes),
             }
         }
-        for (number, body) in asked.iter().enumerate() {
-            peer.ask(u32::try_from(number).expect("a few"), body)?;
+        for (number, body) in bodies.iter().enumerate() {
+            peer.send_request(u32::try_from(number).expect("a few"), body)?;
         }
         if kind != BUS {
-            let mut answered = vec![false; asked.len()];
-            for _ in 0..asked.len() {
-                let (id, body) = peer.answer()?;
-                assert!(!body.is_empty(), "{:?} is answered with nothing", asked[id as usize]);
-                answered[id as usize] = true;
+            let mut replied = vec![false; bodies.len()];
+            for _ in 0..bodies.len() {
+                let (id, body) = peer.receive_reply()?;
+                assert!(!body.is_empty(), "{:?} is answered with nothing", bodies[id as usize]);
+                replied[id as usize] = true;
             }
-            assert!(answered.into_iter().all(|answered| answered));
+            assert!(replied.into_iter().all(|replied| replied));
         }
         if let Some(bytes) = wild {
             drop(peer.write(&bytes));

@@ -16,8 +16,8 @@ use fastworker::{
     },
 };
 use fastworker_tests::{
-    Cluster, SOON, eventually, http,
-    original::ask,
+    Cluster, TIMEOUT, eventually, http,
+    original::send_request,
     peer::{Peer, REQUEST},
     steady::Steady,
 };
@@ -40,13 +40,13 @@ fn subworkers(cluster: &Cluster) -> Peer {
 
 /// Asks in one form, and reads the answer in the same.
 fn call<Q: Serialize, A: DeserializeOwned>(peer: &mut Peer, format: SerializationFormat, request: &Q) -> A {
-    let answer = peer.call(&codec::encode(format, request)).expect("an answer");
-    assert_eq!(codec::form(&answer).expect("a form"), format);
-    codec::decode(&answer).expect("a reply")
+    let reply = peer.call(&codec::encode(format, request)).expect("an answer");
+    assert_eq!(codec::form(&reply).expect("a form"), format);
+    codec::decode(&reply).expect("a reply")
 }
 
 /// Asks in both forms. The answers are the same.
-fn ask_both(peer: &mut Peer, request: &Request) -> Reply {
+fn call_both(peer: &mut Peer, request: &Request) -> Reply {
     let [json, postcard] = SerializationFormat::ALL.map(|format| call::<_, Reply>(peer, format, request));
     assert_eq!(std::mem::discriminant(&json), std::mem::discriminant(&postcard), "{json:?} and {postcard:?}");
     json
@@ -57,25 +57,25 @@ fn worker_reply(peer: &mut Peer, request: &WorkerRequest) -> WorkerReply {
 }
 
 /// The sentence of a refusal, wherever it is in an answer.
-fn sentence(answer: &[u8]) -> String {
-    if answer.first() == Some(&codec::POSTCARD) {
-        let refused = codec::decode::<Reply>(answer).ok().and_then(|reply| match reply {
+fn sentence(reply: &[u8]) -> String {
+    if reply.first() == Some(&codec::POSTCARD) {
+        let refused = codec::decode::<Reply>(reply).ok().and_then(|reply| match reply {
             Reply::Refused(refusal) => Some(refusal.message),
             _ => None,
         });
-        let worker = || match codec::decode::<WorkerReply>(answer) {
+        let worker = || match codec::decode::<WorkerReply>(reply) {
             Ok(WorkerReply::Refused(refusal)) => refusal.message,
             other => panic!("no refusal: {other:?}"),
         };
         return refused.unwrap_or_else(worker);
     }
-    if answer.first() == Some(&0x80) {
+    if reply.first() == Some(&0x80) {
         // A pickle, for those who sent one.
-        return String::from_utf8_lossy(answer).into_owned();
+        return String::from_utf8_lossy(reply).into_owned();
     }
-    let answer: Value = serde_json::from_slice(answer).expect("JSON");
-    let places = [&answer["message"]["refused"]["message"], &answer["error"], &answer["result"]["error"]];
-    places.into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("no refusal: {answer}")).to_owned()
+    let reply: Value = serde_json::from_slice(reply).expect("JSON");
+    let places = [&reply["message"]["refused"]["message"], &reply["error"], &reply["result"]["error"]];
+    places.into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("no refusal: {reply}")).to_owned()
 }
 
 #[test]
@@ -112,8 +112,8 @@ fn unreadable_messages_are_refused_with_a_reason() {
                 [1, 0, 0] if port == cluster.ports().subworkers() => continue,
                 _ => message,
             };
-            let answer = peer.call(message).expect("an answer");
-            let sentence = sentence(&answer);
+            let reply = peer.call(message).expect("an answer");
+            let sentence = sentence(&reply);
             let is_verb = sentence.contains("unknown variant") && port == cluster.ports().subworkers();
             assert!(
                 sentence.contains(why) || is_verb,
@@ -144,13 +144,14 @@ fn unusual_ids_and_names_are_carried_or_refused() {
                 other => panic!("{other:?}"),
             }
         }
-        let cancelled = ask(cluster.ports().base() + 4, json!({ "action": "cancel", "task_id": id }).to_string());
+        let cancelled =
+            send_request(cluster.ports().base() + 4, json!({ "action": "cancel", "task_id": id }).to_string());
         assert_eq!(cancelled, json!({ "cancelled": false, "task_id": id }));
     }
     let names = [String::new(), "x".repeat(129), "a\0b".into(), "a\nb".into(), "\u{7f}".into()];
     for name in names {
         let submit = Request::Submit(Submit { tasks: vec![NewTask::new(name)], notify: Notify::Answer });
-        match ask_both(&mut peer, &submit) {
+        match call_both(&mut peer, &submit) {
             Reply::Submitted(taken) => match &taken[..] {
                 [Submitted::Refused(why)] => assert_eq!(why.code, RefusalCode::BadRequest, "{why}"),
                 other => panic!("{other:?}"),
@@ -162,16 +163,16 @@ fn unusual_ids_and_names_are_carried_or_refused() {
     let long = "y".repeat(1 << 20);
     let [base, queries] = [0, 4].map(|offset| cluster.ports().base() + offset);
     for action in ["query", "cancel", &long] {
-        let answer = ask(queries, json!({ "action": action, "task_id": long }).to_string());
-        let error = answer["error"].as_str().expect("a sentence");
+        let reply = send_request(queries, json!({ "action": action, "task_id": long }).to_string());
+        let error = reply["error"].as_str().expect("a sentence");
         assert!(error.len() < 200, "{error:.300}");
     }
-    let answer = ask(queries, json!({ "action": long, "task_id": "x" }).to_string());
-    assert!(answer["error"].as_str().is_some_and(|error| error.len() < 200));
+    let reply = send_request(queries, json!({ "action": long, "task_id": "x" }).to_string());
+    assert!(reply["error"].as_str().is_some_and(|error| error.len() < 200));
     for id in [json!("a\u{0}b"), json!(""), json!(5), json!(long)] {
-        let answer = ask(base, json!({ "id": id, "name": "add", "args": [1, 2] }).to_string());
-        assert_eq!(answer["status"], "failure", "{answer:.300}");
-        assert!(answer["error"].as_str().is_some_and(|error| error.len() < 1_000), "{answer:.300}");
+        let reply = send_request(base, json!({ "id": id, "name": "add", "args": [1, 2] }).to_string());
+        assert_eq!(reply["status"], "failure", "{reply:.300}");
+        assert!(reply["error"].as_str().is_some_and(|error| error.len() < 1_000), "{reply:.300}");
     }
 }
 
@@ -198,8 +199,8 @@ async fn deeply_nested_json_overflows_no_stack() {
         let waiting = NewTask { args: document.clone(), unknown: Unknown::Wait, ..NewTask::new("nobody") };
         let id = waiting.id.clone();
         let mut peer = management(&cluster);
-        ask_both(&mut peer, &Request::Submit(Submit { tasks: vec![waiting], notify: Notify::No }));
-        match ask_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 })) {
+        call_both(&mut peer, &Request::Submit(Submit { tasks: vec![waiting], notify: Notify::No }));
+        match call_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 })) {
             Reply::Found(found) => assert!(format!("{found:?}").contains(document.as_str())),
             other => panic!("{other:?}"),
         }
@@ -215,8 +216,8 @@ async fn deeply_nested_json_overflows_no_stack() {
                 nested.clone(),
             ] {
                 for port in [base, base + 4, cluster.ports().subworkers()] {
-                    let answer = Peer::shake(port, REQUEST).and_then(|mut peer| peer.call(message.as_bytes()));
-                    assert!(answer.is_ok_and(|answer| answer.len() < 10_000), "{field} at {port}");
+                    let reply = Peer::shake(port, REQUEST).and_then(|mut peer| peer.call(message.as_bytes()));
+                    assert!(reply.is_ok_and(|reply| reply.len() < 10_000), "{field} at {port}");
                 }
             }
         }
@@ -247,8 +248,8 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
     }
     for args in ["{}", "5", "\"[]\"", "null", "[1,]", "[NaN]"] {
         let message = submit(&format!(r#"{{"id":"a","name":"add","args":{args}}}"#));
-        let answer = peer.call(&message).expect("an answer");
-        let text = String::from_utf8_lossy(&answer);
+        let reply = peer.call(&message).expect("an answer");
+        let text = String::from_utf8_lossy(&reply);
         assert!(text.contains("refused"), "{args}: {text}");
     }
     // Unusual but valid values have their usual effect.
@@ -264,13 +265,13 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
     ];
     for task in far {
         let (id, soon) = (task.id.clone(), task.eta.is_some_and(|eta| eta.micros() < 0));
-        let taken = ask_both(&mut peer, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
+        let taken = call_both(&mut peer, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
         assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
         let wait_ms = if soon { 5_000 } else { 0 };
-        let found = ask_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms }));
+        let found = call_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms }));
         let Reply::Found(found) = found else { panic!("{found:?}") };
         assert!(format!("{found:?}").contains(if soon { "status: Success" } else { "status: Scheduled" }), "{found:?}");
-        ask_both(&mut peer, &Request::Cancel(vec![id]));
+        call_both(&mut peer, &Request::Cancel(vec![id]));
     }
     let absurd = Policy {
         priority: Some(TaskPriority::Critical),
@@ -288,20 +289,20 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
         let taken: Reply = call(&mut peer, SerializationFormat::Postcard, &submit);
         assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
         // Its time is over before it begins, and the next attempt is as far away as can be.
-        eventually("the first attempt", SOON, || {
+        eventually("the first attempt", TIMEOUT, || {
             let lookup = Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 });
-            let found = format!("{:?}", ask_both(&mut peer, &lookup));
+            let found = format!("{:?}", call_both(&mut peer, &lookup));
             (found.contains("status: Retrying") || found.contains("status: Success")).then_some(())
         });
-        ask_both(&mut peer, &Request::Cancel(vec![id]));
+        call_both(&mut peer, &Request::Cancel(vec![id]));
     }
     // The original's numbers: what it cannot mean is as if it were not there.
     for field in ["timeout", "retry_delay", "retry_backoff", "retry_backoff_max", "max_retries"] {
         for number in ["-1", "1e308", "1e15", "0", "null"] {
             let message = format!(r#"{{"name":"add","args":[5,3],"{field}":{number}}}"#);
-            let answer = ask(cluster.ports().base(), message);
+            let reply = send_request(cluster.ports().base(), message);
             let refused = field == "max_retries" && number.contains(['-', 'e']);
-            assert!(answer["result"] == 8 || (refused && answer["status"] == "failure"), "{field} {number}: {answer}");
+            assert!(reply["result"] == 8 || (refused && reply["status"] == "failure"), "{field} {number}: {reply}");
         }
     }
     steady.stop();
@@ -340,7 +341,7 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
     assert!(matches!(ids, Reply::Refused(_)), "{ids:?}");
 
     let session = Uuid::from_u128(3);
-    let answered = [
+    let accepted = [
         Request::Tasks(TaskQuery { offset: u64::MAX, limit: u32::MAX, ..TaskQuery::default() }),
         Request::Tasks(TaskQuery { limit: u32::MAX, name: Some("x".repeat(1 << 20)), ..TaskQuery::default() }),
         Request::Events(EventQuery { after: u64::MAX, wait_ms: u32::MAX }),
@@ -349,9 +350,9 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
         Request::Collect(Collect { session, sequence: u64::MAX, wait_ms: 0 }),
         Request::Collect(Collect { session, sequence: 0, wait_ms: u32::MAX }),
     ];
-    for request in answered {
-        let answer = ask_both(&mut peer, &request);
-        assert!(!matches!(answer, Reply::Refused(_)), "{request:?}: {answer:?}");
+    for request in accepted {
+        let reply = call_both(&mut peer, &request);
+        assert!(!matches!(reply, Reply::Refused(_)), "{request:?}: {reply:?}");
     }
     // Thousands of sessions: their number is bounded, and none gets the results of another.
     let before = cluster.control_plane.memory();
@@ -359,10 +360,10 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
         for number in 0..1_000_u32 {
             let session = Uuid::from_u128(u128::from(round * 1_000 + number) << 64);
             let collect = Request::Collect(Collect { session, sequence: 1, wait_ms: 0 });
-            peer.ask(number, &codec::encode(SerializationFormat::Postcard, &collect)).expect("a connection");
+            peer.send_request(number, &codec::encode(SerializationFormat::Postcard, &collect)).expect("a connection");
         }
         for _ in 0..1_000 {
-            let (_, body) = peer.answer().expect("an answer");
+            let (_, body) = peer.receive_reply().expect("an answer");
             assert!(matches!(codec::decode(&body), Ok(Reply::Collected(collected)) if collected.results.is_empty()));
         }
     }
@@ -456,7 +457,7 @@ fn workers_that_lie_of_themselves_are_refused() {
     let twice = of(vec![module(&["odd", "odd"], ""), module(&["odd"], &"d".repeat(7 << 20))]);
     let key = twice.worker;
     assert_eq!(worker_reply(&mut peer, &WorkerRequest::Register(twice)), WorkerReply::Registered);
-    match ask_both(&mut management(&cluster), &Request::Workers) {
+    match call_both(&mut management(&cluster), &Request::Workers) {
         Reply::Workers(workers) => {
             assert_eq!(workers.len(), 2);
             assert!(workers.iter().any(|worker| worker.id == "sw1" && worker.slots == 2));
@@ -485,7 +486,7 @@ fn workers_by_the_thousand_are_bounded_and_go_when_they_are_silent() {
     steady.goes_on();
     drop(peer);
     let mut management = management(&cluster);
-    eventually("that they are gone", 2 * SOON, || match ask_both(&mut management, &Request::Workers) {
+    eventually("that they are gone", 2 * TIMEOUT, || match call_both(&mut management, &Request::Workers) {
         Reply::Workers(workers) => {
             let active = workers.iter().filter(|worker| worker.status != fastworker::protocol::WorkerStatus::Lost);
             (active.count() == 1 && workers.len() < 100).then_some(())
@@ -596,8 +597,8 @@ fn what_others_write_is_shown_and_moves_nothing() {
         }
     }
     for path in ["tasks", "modules", "registered-tasks", "queues", &format!("tasks/{id}")] {
-        let answer = http::Request::get(&cluster.gui(), &format!("/api/{path}")).send().with_status(200);
-        assert!(!answer.body.contains(is_wild), "{path}: {:?}", answer.body);
+        let reply = http::Request::get(&cluster.gui(), &format!("/api/{path}")).send().with_status(200);
+        assert!(!reply.body.contains(is_wild), "{path}: {:?}", reply.body);
     }
     let log = cluster.control_plane.log();
     assert!(log.contains("forged") && !log.contains(is_wild), "{log:?}");

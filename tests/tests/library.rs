@@ -16,9 +16,9 @@ use fastworker::{
     task::{ErrorKind, NewTask, Policy, TaskId, TaskPriority, TaskStatus},
 };
 use fastworker_tests::{
-    Cluster, SOON, cli, eventually, module,
+    Cluster, TIMEOUT, cli, eventually, module,
     ports::Ports,
-    story::{end_of, success, until_status},
+    task_helpers::{expect_success, wait_for_result, wait_for_status},
     wait::eventually_async,
 };
 
@@ -33,16 +33,16 @@ async fn a_client_without_a_control_plane_fails_within_its_timeout() {
     let looking = Client::builder().discovery_address(address(ports.discovery())).timeout(timeout).build();
     let going = Client::builder().control_plane_address(address(ports.base())).timeout(timeout).build();
     let [discovery, given] = [Endpoint::Discovery(address(ports.discovery())), Endpoint::Given(address(ports.base()))];
-    for (client, asked) in [(looking, discovery), (going, given)] {
+    for (client, expected) in [(looking, discovery), (going, given)] {
         let from = Instant::now();
         match client.start().await {
             Err(ClientError::Unreachable { endpoint, waited }) => {
-                assert_eq!((endpoint, waited), (asked, timeout));
+                assert_eq!((endpoint, waited), (expected, timeout));
             }
             other => panic!("{other:?}"),
         }
         let took = from.elapsed();
-        assert!(took >= timeout && took < timeout + SOON, "{took:?}");
+        assert!(took >= timeout && took < timeout + TIMEOUT, "{took:?}");
         assert!(matches!(client.delay("add", (1, 2)).await, Err(ClientError::Stopped)));
     }
 }
@@ -74,7 +74,7 @@ async fn a_client_may_be_there_before_the_control_plane() {
     });
     cluster.restart_control_plane();
     starting.await.expect("no panic").expect("it finds it");
-    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
+    assert_eq!(expect_success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,7 @@ async fn stop_answers_every_open_wait_and_start_works_again() {
     let cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
     let busy = client.delay("endless_loop", ()).await.expect("it is taken");
-    until_status(&client, &busy, TaskStatus::Started).await;
+    wait_for_status(&client, &busy, TaskStatus::Started).await;
     let mut waits: Vec<_> = (0..20)
         .map(|number| {
             let client = client.clone();
@@ -110,19 +110,19 @@ async fn stop_answers_every_open_wait_and_start_works_again() {
         let found = other.lookup(&busy, Duration::ZERO).await.expect("an answer");
         matches!(found, Found::Live(_)).then_some(())
     };
-    eventually_async("that it waits", SOON, all_there).await;
+    eventually_async("that it waits", TIMEOUT, all_there).await;
     let from = Instant::now();
     client.stop();
     for wait in waits {
         assert!(matches!(wait.await.expect("no panic"), Err(ClientError::Stopped)));
     }
-    assert!(from.elapsed() < SOON, "{:?}", from.elapsed());
+    assert!(from.elapsed() < TIMEOUT, "{:?}", from.elapsed());
     assert!(matches!(client.list_tasks().await, Err(ClientError::Stopped)));
     assert!(matches!(client.submit_task("add", (1, 2)).await, Err(ClientError::Stopped)));
 
     client.start().await.expect("the control plane is there");
     assert!(client.cancel(&busy).await.expect("an answer"));
-    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
+    assert_eq!(expect_success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,7 @@ async fn two_thousand_tasks_at_once_come_back_in_order() {
     assert_eq!(results.len(), 2000);
     for (number, (result, id)) in results.into_iter().zip(&ids).enumerate() {
         let result = result.expect("a result");
-        assert_eq!((success(&result), &result.task_id), ((number + 1).to_string().as_str(), id));
+        assert_eq!((expect_success(&result), &result.task_id), ((number + 1).to_string().as_str(), id));
         assert_eq!(client.get_result(id).as_ref(), Some(&*result));
     }
 }
@@ -157,10 +157,10 @@ async fn what_a_client_has_seen_it_knows_without_asking() {
     assert!(client.cancel(&busy).await.expect("an answer"));
     // The ends of tasks that were not waited for come by themselves.
     let seen = || async { client.get_status(&busy).filter(|status| *status == TaskStatus::Cancelled) };
-    eventually_async("the end of the task", SOON, seen).await;
+    eventually_async("the end of the task", TIMEOUT, seen).await;
     let other = client.delay("add", (3, 4)).await.expect("it is taken");
-    let result = eventually_async("the result", SOON, || async { client.get_result(&other) }).await;
-    assert_eq!(success(&result), "7");
+    let result = eventually_async("the result", TIMEOUT, || async { client.get_result(&other) }).await;
+    assert_eq!(expect_success(&result), "7");
     // Another client has not seen it, and asks.
     let second = cluster.client().await;
     assert_eq!(second.get_result(&other), None);
@@ -204,23 +204,23 @@ async fn follow_ups_run_under_ids_that_their_parent_knows() {
     let cluster = Cluster::builder().modules(&["follow", "arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
     let spread = client.submit_task("spread", (25,)).await.expect("a result");
-    let ids: Vec<TaskId> = serde_json::from_str::<Vec<String>>(success(&spread))
+    let ids: Vec<TaskId> = serde_json::from_str::<Vec<String>>(expect_success(&spread))
         .expect("a list")
         .iter()
         .map(|id| id.parse().expect("an id"))
         .collect();
     assert_eq!(ids, (0..25).map(|index| spread.task_id.follow_up(index)).collect::<Vec<_>>());
     for (index, id) in ids.iter().enumerate() {
-        assert_eq!(success(&end_of(&client, id).await), (index * index).to_string());
+        assert_eq!(expect_success(&wait_for_result(&client, id).await), (index * index).to_string());
     }
     let elsewhere = client.submit_task("elsewhere", ("add", [5, 3])).await.expect("a result");
-    assert_eq!(success(&end_of(&client, &elsewhere.task_id.follow_up(0)).await), "8");
+    assert_eq!(expect_success(&wait_for_result(&client, &elsewhere.task_id.follow_up(0)).await), "8");
 
     let mut link = client.submit_task("chain", (3, 1)).await.expect("a result").task_id;
     for left in (0..3).rev() {
         link = link.follow_up(0);
         let found = || async { client.get_task_result(&link).await.expect("an answer") };
-        assert_eq!(success(&eventually_async("the next link", SOON, found).await), left.to_string());
+        assert_eq!(expect_success(&eventually_async("the next link", TIMEOUT, found).await), left.to_string());
     }
     assert_eq!(client.get_task_result(&link.follow_up(0)).await.expect("an answer"), None);
 }
@@ -243,10 +243,10 @@ async fn a_wait_that_is_over_names_the_task_which_goes_on() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(from.elapsed() < timeout + SOON, "{:?}", from.elapsed());
+    assert!(from.elapsed() < timeout + TIMEOUT, "{:?}", from.elapsed());
     let other = cluster.client().await;
     for id in &ids {
-        until_status(&other, id, TaskStatus::Started).await;
+        wait_for_status(&other, id, TaskStatus::Started).await;
         assert!(other.cancel(id).await.expect("an answer"));
     }
 }
@@ -262,7 +262,7 @@ async fn what_cannot_be_sent_is_refused_before_it_is_sent() {
     assert!(matches!(client.delay("reverse", ()).kwargs([1]).await, Err(ClientError::BadArguments(_))));
     let large = "x".repeat(7 << 20);
     let reversed = client.submit_task("reverse", (&large,)).await.expect("a result");
-    assert_eq!(success(&reversed).len(), large.len() + 2);
+    assert_eq!(expect_success(&reversed).len(), large.len() + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,7 +278,7 @@ async fn results_are_kept_within_their_bounds_of_count_and_age() {
     let kept: Vec<bool> = kept.into_iter().map(|kept| kept.expect("an answer").is_some()).collect();
     assert_eq!(kept, [false, false, true, true, true]);
     let expired = || async { client.get_task_result(&ids[4]).await.expect("an answer").is_none().then_some(()) };
-    eventually_async("that it is too old", SOON, expired).await;
+    eventually_async("that it is too old", TIMEOUT, expired).await;
     // The client still has what it saw.
     assert!(client.get_result(&ids[0]).is_some());
 }
@@ -290,9 +290,9 @@ async fn a_task_may_wait_for_a_worker_that_has_it() {
     let unknown = client.submit_task("add", (1, 2)).await.expect("a result");
     assert_eq!(unknown.error_kind, Some(ErrorKind::NotFound));
     let id = client.delay("add", (1, 2)).wait_for_worker().await.expect("it is taken");
-    until_status(&client, &id, TaskStatus::Pending).await;
+    wait_for_status(&client, &id, TaskStatus::Pending).await;
     cluster.start_subworker("sw1");
-    assert_eq!(success(&end_of(&client, &id).await), "3");
+    assert_eq!(expect_success(&wait_for_result(&client, &id).await), "3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,7 +304,7 @@ async fn an_eta_and_a_policy_travel_with_a_task() {
         Policy { priority: Some(TaskPriority::High), retry_delay: Some(Duration::from_millis(1)), ..Policy::default() };
     let task = NewTask { args: Json::of(&[1]).expect("JSON"), policy, eta: Some(eta), ..NewTask::new("flaky") };
     let result = client.run(task).await.expect("a result");
-    assert_eq!((success(&result), result.attempts), ("2", 2));
+    assert_eq!((expect_success(&result), result.attempts), ("2", 2));
     assert!(result.started_at >= Some(eta), "{result:?}");
 }
 
@@ -314,11 +314,11 @@ async fn a_second_worker_with_the_same_id_replaces_the_first_or_fails() {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).subworker_args(&patience).start();
     let client = cluster.client().await;
     let second = cluster.launch_subworker("sw1");
-    let status = second.wait_for_exit(SOON);
+    let status = second.wait_for_exit(TIMEOUT);
     assert_eq!(status.code(), Some(2), "{}", second.log());
     assert!(second.log().contains("error: ") && second.log().contains("sw1"), "{}", second.log());
     assert_eq!(client.list_tasks().await.expect("an answer").len(), 1);
-    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
+    assert_eq!(expect_success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
 }
 
 fn modules(name: &str, concurrency: usize) -> ModulesConfig {
@@ -357,7 +357,7 @@ async fn a_control_plane_and_a_subworker_run_within_a_program() {
     let started = tokio::task::spawn_blocking(move || {
         control_plane.start().expect("the ports are free");
         subworker.start().expect("the control plane is there");
-        let loaded = subworker.loading().wait(SOON).expect("its modules are loaded");
+        let loaded = subworker.loading().wait(TIMEOUT).expect("its modules are loaded");
         assert_eq!((loaded.modules, loaded.broken, loaded.tasks, subworker.tasks()), (1, 0, 2, 2));
         (control_plane, subworker)
     });
@@ -369,16 +369,16 @@ async fn a_control_plane_and_a_subworker_run_within_a_program() {
         async move { client.submit_task("add", (number, 1)).await.expect("a result") }
     }));
     for (number, sum) in sums.await.iter().enumerate() {
-        assert_eq!(success(sum), (number + 1).to_string());
+        assert_eq!(expect_success(sum), (number + 1).to_string());
     }
     let status = control_plane.get_subworker_status();
     assert_eq!((status.len(), status[0].id.as_str(), status[0].slots), (1, "sw1", 2));
     assert_eq!(status[0].status, WorkerStatus::Active);
     assert_eq!(control_plane.counts().ended, [100, 0, 0]);
     let stopped = tokio::task::spawn_blocking(move || {
-        subworker.stop(SOON);
+        subworker.stop(TIMEOUT);
         assert!(control_plane.get_subworker_status().is_empty());
-        control_plane.stop(SOON);
+        control_plane.stop(TIMEOUT);
     });
     stopped.await.expect("no panic");
     client.stop();
@@ -400,7 +400,7 @@ async fn drop_of<T: Send + 'static>(dropped: T) -> Duration {
 /// Waits until a port can be listened to. A process that another test is about to start has copies
 /// of our sockets for a moment.
 fn until_free(port: u16) {
-    eventually("a free port", SOON, || TcpListener::bind(("127.0.0.1", port)).ok());
+    eventually("a free port", TIMEOUT, || TcpListener::bind(("127.0.0.1", port)).ok());
 }
 
 async fn started_subworker(ports: &Ports, id: &str) -> SubWorker {
@@ -430,15 +430,15 @@ async fn workers_that_are_dropped_stop_at_once() {
 
     let first = started_subworker(&ports, "sw1").await;
     let busy = client.delay("endless_loop", ()).await.expect("it is taken");
-    until_status(&client, &busy, TaskStatus::Started).await;
+    wait_for_status(&client, &busy, TaskStatus::Started).await;
     let took = drop_of(first).await;
     assert!(took < AT_ONCE, "{took:?}");
     // It left, and what it ran is another's.
     let has_left = || async { control_plane.get_subworker_status().is_empty().then_some(()) };
-    eventually_async("that it has left", SOON, has_left).await;
+    eventually_async("that it has left", TIMEOUT, has_left).await;
     let second = started_subworker(&ports, "sw2").await;
     let runs = || async { (control_plane.get_subworker_status()[0].load == 1).then_some(()) };
-    eventually_async("that it runs at sw2", SOON, runs).await;
+    eventually_async("that it runs at sw2", TIMEOUT, runs).await;
 
     let mut waits = Box::pin(client.lookup(&busy, Duration::from_mins(1)));
     // It has arrived when what was asked after it is answered.
@@ -460,7 +460,7 @@ async fn workers_that_are_dropped_stop_at_once() {
     control_plane.start().expect("the ports are free");
     assert!(matches!(waits.await, Ok(Found::Unknown)));
     let busy = client.delay("endless_loop", ()).await.expect("it is taken");
-    until_status(&client, &busy, TaskStatus::Started).await;
+    wait_for_status(&client, &busy, TaskStatus::Started).await;
     let took = drop_of(control_plane).await;
     assert!(took < AT_ONCE, "{took:?}");
     until_free(ports.base());

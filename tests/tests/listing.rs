@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use fastworker_tests::{Cluster, Process, SOON, Transcript, cli, eventually, fastworker, module};
+use fastworker_tests::{Cluster, Process, TIMEOUT, Transcript, cli, eventually, fastworker, module};
 use serde_json::Value;
 
 fn cluster() -> Cluster {
@@ -156,10 +156,11 @@ fn status_shows_the_call_and_what_the_task_waits_for() {
     transcript.add(&cluster.cli(["status", "odd"]));
 
     let retried = submit(&cluster, &["panic_now", "--max-retries", "1", "--retry-delay", "10m"]);
-    let shown = eventually("its first attempt", SOON, || Some(status(&retried)).filter(|it| it.contains("retrying")));
+    let shown =
+        eventually("its first attempt", TIMEOUT, || Some(status(&retried)).filter(|it| it.contains("retrying")));
     assert!(shown.lines().any(|line| line.starts_with("due ")) && shown.contains("trap"), "{shown}");
-    let asked = cluster.cli(["result", &retried]).with_code(4).stderr;
-    assert!(asked.contains("attempt 1"), "{asked}");
+    let result = cluster.cli(["result", &retried]).with_code(4).stderr;
+    assert!(result.contains("attempt 1"), "{result}");
 
     let _ = cluster.cli(["cancel", &scheduled]).with_code(0);
     let shown = status(&scheduled);
@@ -235,7 +236,7 @@ fn events_are_followed_across_restarts_of_the_control_plane() {
     let mut cluster = cluster();
     let command = cluster.command(["events", "--follow", "--json", "--kind", "task.success", "worker.joined"]);
     let mut events = Process::start("events", command, cluster.folder());
-    let mut next = || events.line(SOON).map(|line| lines(&line).remove(0)).expect("an event");
+    let mut next = || events.line(TIMEOUT).map(|line| lines(&line).remove(0)).expect("an event");
     assert_eq!(next()["kind"], "worker.joined");
     let first = submit(&cluster, &["add", "--args", "1", "2"]);
     assert_eq!(next()["task_id"], first.as_str());
@@ -250,7 +251,7 @@ fn events_are_followed_across_restarts_of_the_control_plane() {
     cluster.restart_control_plane();
     assert_eq!(next()["number"], 1);
     events.interrupt();
-    assert_eq!(events.wait_for_exit(SOON).code(), Some(130));
+    assert_eq!(events.wait_for_exit(TIMEOUT).code(), Some(130));
     assert!(events.log().contains("note: "), "{}", events.log());
 }
 
@@ -266,7 +267,7 @@ fn the_log_has_fields() {
     let slow = submit(&cluster, &["slow", "--args", "0.01", "1"]);
     let _ = cluster.cli(["result", &slow, "--wait"]).with_code(0);
     let find = |message: &str, id: &str| {
-        eventually(message, SOON, || {
+        eventually(message, TIMEOUT, || {
             lines(&cluster.control_plane.log())
                 .into_iter()
                 .find(|line| line["message"] == message && line["task"] == id)
@@ -291,7 +292,7 @@ fn by_default_the_log_has_failures_but_no_successes() {
     let _ = cluster.cli(["result", &succeeded, "--wait"]).with_code(0);
     let failed = submit(&cluster, &["picky", "--args", "1"]);
     let _ = cluster.cli(["result", &failed, "--wait"]).with_code(1);
-    eventually("the failure in the log", SOON, || cluster.control_plane.log().contains(&failed).then_some(()));
+    eventually("the failure in the log", TIMEOUT, || cluster.control_plane.log().contains(&failed).then_some(()));
     assert!(!cluster.control_plane.log().contains(&succeeded));
 }
 

@@ -9,10 +9,10 @@ use fastworker::{
     task::{NewTask, TaskId, TaskStatus},
 };
 use fastworker_tests::{
-    Cluster, SOON, Transcript, eventually,
+    Cluster, TIMEOUT, Transcript, eventually,
     relay::{RELAY, Relay, Use},
-    story::{end_of, success, until_status},
-    wait::{at_best, eventually_async},
+    task_helpers::{expect_success, wait_for_result, wait_for_status},
+    wait::{assert_best_within, eventually_async},
     wording,
 };
 
@@ -36,14 +36,14 @@ async fn relayed(modules: &[&str], subworkers: u16, slots: u16) -> (Cluster, Rel
 }
 
 async fn add(client: &Client) -> Duration {
-    let asked = Instant::now();
-    assert_eq!(success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
-    asked.elapsed()
+    let submitted_at = Instant::now();
+    assert_eq!(expect_success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
+    submitted_at.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_for_a_slot_on_a_dead_connection_runs_within_seconds() {
-    at_best("that it runs", WORKS_AGAIN, || async {
+    assert_best_within("that it runs", WORKS_AGAIN, || async {
         let (_cluster, relay, client) = relayed(&["arithmetic"], 1, 2).await;
         add(&client).await;
         assert_eq!(relay.forget(Some(Use::Work)), 2);
@@ -56,11 +56,11 @@ async fn a_task_for_a_slot_on_a_dead_connection_runs_within_seconds() {
 async fn a_worker_whose_connections_all_die_goes_on_as_if_nothing_was() {
     let (cluster, relay, client) = relayed(&["slow", "arithmetic"], 1, 2).await;
     let running = client.delay("slow", (7.0, 7)).await.expect("it is taken");
-    until_status(&client, &running, TaskStatus::Started).await;
+    wait_for_status(&client, &running, TaskStatus::Started).await;
     assert!(relay.forget(None) >= 3);
-    assert!(add(&client).await < SOON);
-    let result = end_of(&client, &running).await;
-    assert_eq!((success(&result), result.attempts), ("7", 1));
+    assert!(add(&client).await < TIMEOUT);
+    let result = wait_for_result(&client, &running).await;
+    assert_eq!((expect_success(&result), result.attempts), ("7", 1));
     let events = client.events(0, Duration::ZERO).await.expect("events").events;
     assert!(events.iter().all(|event| event.kind != EventKind::WorkerLost), "its beats came over a new connection");
     assert!(!cluster.subworkers[0].log().contains(wording::REGISTERS_AGAIN));
@@ -80,9 +80,9 @@ async fn quick_results_do_not_wait_for_a_long_task_behind_them() {
         let client = client.clone();
         async move { client.submit_many(tasks).await }
     });
-    until_status(&client, &long, TaskStatus::Started).await;
+    wait_for_status(&client, &long, TaskStatus::Started).await;
     let before_it = &ids[..100];
-    eventually_async("the results of what ended before it", SOON, || async {
+    eventually_async("the results of what ended before it", TIMEOUT, || async {
         let mut found = Vec::new();
         for id in before_it {
             found.push(client.lookup(id, Duration::ZERO).await.expect("an answer"));
@@ -99,14 +99,14 @@ async fn a_worker_waits_for_the_one_of_its_id_that_drains() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
     let running = client.delay("slow", (4.0, 4)).await.expect("it is taken");
-    until_status(&client, &running, TaskStatus::Started).await;
+    wait_for_status(&client, &running, TaskStatus::Started).await;
     cluster.subworkers[0].terminate();
     cluster.start_subworker("sw1");
     let log = cluster.subworkers[1].log();
     assert!(log.contains(wording::ID_IS_TAKEN), "{log}");
-    let result = end_of(&client, &running).await;
-    assert_eq!((success(&result), result.attempts), ("4", 1));
-    assert_eq!(success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
+    let result = wait_for_result(&client, &running).await;
+    assert_eq!((expect_success(&result), result.attempts), ("4", 1));
+    assert_eq!(expect_success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,10 +115,10 @@ async fn a_worker_replaces_a_hanging_one_with_its_id() {
     let client = cluster.client().await;
     cluster.subworkers[0].pause();
     cluster.start_subworker("sw1");
-    assert_eq!(success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
+    assert_eq!(expect_success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
     cluster.subworkers[0].resume();
     let refused = || cluster.subworkers[0].log().contains(wording::ID_IS_TAKEN).then_some(());
-    eventually("that the first one finds its id taken", SOON, refused);
+    eventually("that the first one finds its id taken", TIMEOUT, refused);
 }
 
 #[test]

@@ -8,11 +8,11 @@ use fastworker::{
     task::TaskStatus,
 };
 use fastworker_tests::{
-    Cluster, Process, SOON, Transcript,
+    Cluster, Process, TIMEOUT, Transcript,
     cli::{self, Ran, fastworker},
     eventually,
     ports::Ports,
-    story::{success, until_status},
+    task_helpers::{expect_success, wait_for_status},
     wording,
 };
 
@@ -36,13 +36,13 @@ fn commands_that_wait_go_on_when_the_control_plane_restarts() {
         let commands = [&["submit"][..], &["submit", "--follow"], &["submit"]];
         let waits =
             side_by_side(commands.iter().map(|command| cluster.command([command, &task[..]].concat())).collect());
-        eventually("that they wait", SOON, || (known(&cluster) == 3).then_some(()));
+        eventually("that they wait", TIMEOUT, || (known(&cluster) == 3).then_some(()));
         if kills {
             cluster.control_plane.kill();
         } else {
             // It ends at once, and what it has not finished is refused.
             cluster.control_plane.terminate();
-            assert!(cluster.control_plane.wait_for_exit(SOON).success());
+            assert!(cluster.control_plane.wait_for_exit(TIMEOUT).success());
         }
         cluster.restart_control_plane();
         for wait in waits {
@@ -57,10 +57,10 @@ fn a_result_that_a_restart_lost_is_not_found_and_not_waited_for() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let id = cluster.cli(["submit", "--non-blocking", "--task-name", "slow", "--args", "60", "60"]).with_code(0).stdout;
     let mut waiting = Process::start("result", cluster.command(["result", id.trim(), "--wait"]), cluster.folder());
-    eventually("that it waits", SOON, || waiting.log().contains(wording::WAITS).then_some(()));
+    eventually("that it waits", TIMEOUT, || waiting.log().contains(wording::WAITS).then_some(()));
     cluster.control_plane.kill();
     cluster.restart_control_plane();
-    assert_eq!(waiting.wait_for_exit(SOON).code(), Some(5));
+    assert_eq!(waiting.wait_for_exit(TIMEOUT).code(), Some(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,20 +68,20 @@ async fn a_call_that_a_stopping_control_plane_refuses_goes_to_the_next_one() {
     let mut cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let client = cluster.client().await;
     let busy = client.delay("slow", (3, 3)).await.expect("it is taken");
-    until_status(&client, &busy, TaskStatus::Started).await;
+    wait_for_status(&client, &busy, TaskStatus::Started).await;
     cluster.control_plane.terminate();
     let log = || cluster.control_plane.log().contains(wording::DRAINS).then_some(());
-    eventually("that it drains", SOON, log);
+    eventually("that it drains", TIMEOUT, log);
     let late: Vec<_> = (0..5)
         .map(|_| {
             let client = client.clone();
             tokio::spawn(async move { client.submit_task("slow", (0.0, 1)).await })
         })
         .collect();
-    assert!(cluster.control_plane.wait_for_exit(SOON).success());
+    assert!(cluster.control_plane.wait_for_exit(TIMEOUT).success());
     cluster.restart_control_plane();
     for call in late {
-        assert_eq!(success(&call.await.expect("no panic").expect("a result")), "1");
+        assert_eq!(expect_success(&call.await.expect("no panic").expect("a result")), "1");
     }
 }
 
@@ -135,7 +135,7 @@ fn a_mistyped_address_joins_no_other_cluster() {
 async fn announcements_of_another_cluster_are_ignored() {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).start();
     let client = cluster.client_with(|builder| builder.timeout(Duration::from_secs(6))).await;
-    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
+    assert_eq!(expect_success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
     cluster.control_plane.kill();
     let ports = Ports::claim();
     let mut command = cluster.command(["control-plane", "--json"]);
@@ -154,5 +154,5 @@ async fn announcements_of_another_cluster_are_ignored() {
     assert_eq!(new.list_tasks().await.expect("an answer"), []);
     drop(other);
     cluster.restart_control_plane();
-    assert_eq!(success(&client.submit_task("add", (5, 3)).wait_for_worker().await.expect("a result")), "8");
+    assert_eq!(expect_success(&client.submit_task("add", (5, 3)).wait_for_worker().await.expect("a result")), "8");
 }

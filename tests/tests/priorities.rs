@@ -6,7 +6,7 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster,
-    story::{end_of, until_status},
+    task_helpers::{wait_for_result, wait_for_status},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +36,7 @@ async fn forty_tasks_run_in_order(cluster: &Cluster) {
 
     let mut ran = Vec::new();
     for (_, id) in &submitted {
-        let result = end_of(&client, id).await;
+        let result = wait_for_result(&client, id).await;
         assert_eq!(result.status, TaskStatus::Success, "{result:?}");
         ran.push((result.started_at.expect("it ran"), id.clone()));
     }
@@ -60,13 +60,13 @@ async fn the_submitter_decides_before_the_module() {
         assert_eq!(status["priority"], priority);
     }
     assert!(client.cancel(&busy).await.expect("an answer"));
-    let (usual, urgent) = (end_of(&client, &usual).await, end_of(&client, &urgent).await);
+    let (usual, urgent) = (wait_for_result(&client, &usual).await, wait_for_result(&client, &urgent).await);
     assert!(urgent.started_at < usual.started_at, "{urgent:?} {usual:?}");
 }
 
 /// Keeps the only slot busy, and gives the task that does.
 async fn occupy(client: &Client) -> TaskId {
     let id = client.delay("endless_loop", ()).await.expect("it is taken");
-    until_status(client, &id, TaskStatus::Started).await;
+    wait_for_status(client, &id, TaskStatus::Started).await;
     id
 }

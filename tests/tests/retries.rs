@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fastworker::task::{ErrorKind, TaskStatus};
-use fastworker_tests::{Cluster, Transcript, story::success};
+use fastworker_tests::{Cluster, Transcript, task_helpers::expect_success};
 
 fn cluster() -> Cluster {
     Cluster::builder().modules(&["flaky", "hostile", "slow"]).subworkers(1).slots(2).without_unknown_grace().start()
@@ -15,11 +15,11 @@ async fn a_flaky_task_succeeds_after_its_retries() {
     let client = cluster.client().await;
     let started = Instant::now();
     let result = client.submit_task("flaky", (2,)).await.expect("a result");
-    assert_eq!((success(&result), result.attempts), ("3", 3));
+    assert_eq!((expect_success(&result), result.attempts), ("3", 3));
     // Its own policy: 100 ms, then 200 ms, each lengthened by up to a quarter.
     assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
     let first_time = client.submit_task("flaky", (0,)).await.expect("a result");
-    assert_eq!((success(&first_time), first_time.attempts), ("1", 1));
+    assert_eq!((expect_success(&first_time), first_time.attempts), ("1", 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,7 +40,7 @@ async fn the_submitters_word_goes_before_the_modules() {
     assert_eq!((none.status, none.attempts), (TaskStatus::Failure, 1));
     let call = client.submit_task("flaky", (8,)).max_retries(8).retry_delay(Duration::from_millis(1));
     let more = call.await.expect("a result");
-    assert_eq!((success(&more), more.attempts), ("9", 9));
+    assert_eq!((expect_success(&more), more.attempts), ("9", 9));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +49,7 @@ async fn a_task_with_retry_after_is_not_retried_before() {
     let client = cluster.client().await;
     let started = Instant::now();
     let result = client.submit_task("flaky_after", (600,)).await.expect("a result");
-    assert_eq!((success(&result), result.attempts), ("2", 2));
+    assert_eq!((expect_success(&result), result.attempts), ("2", 2));
     assert!(started.elapsed() >= Duration::from_millis(600), "{:?}", started.elapsed());
 }
 
@@ -112,5 +112,5 @@ async fn a_timeout_ends_a_task_that_computes_and_one_that_waits() {
     let patient = call.countdown(longer).await.expect("a result");
     // More on a machine on which an attempt takes that long.
     assert!(patient.attempts >= 2, "{patient:?}");
-    success(&patient);
+    expect_success(&patient);
 }

@@ -10,25 +10,25 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, Transcript, cli,
-    story::{end_of, success},
-    wait::{SOON, eventually_async},
+    task_helpers::{expect_success, wait_for_result},
+    wait::{TIMEOUT, eventually_async},
 };
 
 /// Waits until a schedule fulfils a condition, and returns it.
 async fn until(client: &Client, name: &str, what: &str, is_done: impl Fn(&ScheduleInfo) -> bool) -> ScheduleInfo {
     let is_done = &is_done;
-    let ask = || async move {
+    let check = || async move {
         let all = client.schedules().list().await.expect("an answer");
         all.into_iter().find(|info| info.schedule.name == name && is_done(info))
     };
-    eventually_async(what, SOON, ask).await
+    eventually_async(what, TIMEOUT, check).await
 }
 
 /// Waits until a schedule has submitted `wanted` tasks, and returns their ids.
 async fn fired(client: &Client, name: &str, wanted: usize) -> Vec<String> {
     let (mut after, mut ids) = (0, Vec::new());
     loop {
-        let read = client.events(after, SOON).await.expect("an answer");
+        let read = client.events(after, TIMEOUT).await.expect("an answer");
         assert!(!read.events.is_empty(), "{name} was fired {} times and no more", ids.len());
         after = read.last;
         let own = read.events.into_iter().filter(|event| event.name.as_deref() == Some(name));
@@ -47,7 +47,7 @@ async fn schedules_of_a_module_submit_its_tasks() {
     let ids = fired(&client, "countdown", 3).await;
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 3, "two workers, one schedule: {ids:?}");
     for id in &ids {
-        assert_eq!(success(&end_of(&client, &id.parse().expect("an id")).await), "null");
+        assert_eq!(expect_success(&wait_for_result(&client, &id.parse().expect("an id")).await), "null");
     }
     let counted = until(&client, "countdown", "three times", |info| info.last_status.is_some()).await;
     assert_eq!((counted.status, counted.runs, counted.remaining), (ScheduleStatus::Finished, 3, Some(0)));
@@ -69,8 +69,8 @@ async fn schedules_of_a_module_submit_its_tasks() {
     let paused = until(&client, "tick", "it is paused", |_| true).await;
     assert_eq!((paused.status, paused.next_run), (ScheduleStatus::Paused, None));
     let id = cluster.cli(["schedule", "trigger", "tick"]).with_code(0).stdout;
-    let ticked = end_of(&client, &id.trim().parse().expect("an id")).await;
-    assert_eq!(success(&ticked), format!("\"{}\"", id.trim()), "by hand it runs, paused or not");
+    let ticked = wait_for_result(&client, &id.trim().parse().expect("an id")).await;
+    assert_eq!(expect_success(&ticked), format!("\"{}\"", id.trim()), "by hand it runs, paused or not");
     let resumed = cluster.cli(["schedule", "resume", "tick", "--json"]).with_code(0).json();
     assert_eq!((&resumed["status"], &resumed["runs"]), (&"active".into(), &paused.runs.into()), "{resumed}");
 }
@@ -104,7 +104,7 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     assert!(added.starts_with("added sums\n") && added.contains("add(5, 3)"), "{added}");
     let ids = fired(&client, "sums", 3).await;
     for id in &ids {
-        assert_eq!(success(&end_of(&client, &id.parse().expect("an id")).await), "8");
+        assert_eq!(expect_success(&wait_for_result(&client, &id.parse().expect("an id")).await), "8");
     }
     let over = until(&client, "sums", "it is finished", |info| info.last_status == Some(TaskStatus::Success)).await;
     assert_eq!((over.status, over.runs), (ScheduleStatus::Finished, 3));
@@ -122,7 +122,7 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     assert_eq!((&added["tz"], &added["every"]), (&"Europe/Paris".into(), &serde_json::Value::Null));
 
     let id = cluster.cli(["schedule", "trigger", "sums"]).with_code(0).stdout;
-    assert_eq!(success(&end_of(&client, &id.trim().parse().expect("an id")).await), "42");
+    assert_eq!(expect_success(&wait_for_result(&client, &id.trim().parse().expect("an id")).await), "42");
     let triggered = until(&client, "sums", "it ran", |info| info.last_status == Some(TaskStatus::Success)).await;
     assert_eq!((triggered.runs, triggered.status), (0, ScheduleStatus::Active), "by hand does not count");
 
@@ -184,7 +184,7 @@ async fn the_library_adds_triggers_and_removes_schedules() {
     assert!(matches!(refused, Err(ClientError::Refused(_))), "{refused:?}");
     schedules.add(other, OnConflict::Replace).await.expect("it is kept");
     let id = schedules.trigger("s").await.expect("an answer").expect("there is one");
-    assert_eq!(success(&end_of(&client, &id).await), "2");
+    assert_eq!(expect_success(&wait_for_result(&client, &id).await), "2");
     assert_eq!(schedules.pause("s").await.expect("an answer").map(|info| info.status), Some(ScheduleStatus::Paused));
     assert_eq!(schedules.resume("s").await.expect("an answer").map(|info| info.status), Some(ScheduleStatus::Active));
     assert!(schedules.remove("s").await.expect("an answer").is_some());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use fastworker_tests::{
-    Cluster, Process, Ran, SOON, Transcript, binary, cli, eventually, fastworker, module,
+    Cluster, Process, Ran, TIMEOUT, Transcript, binary, cli, eventually, fastworker, module,
     ports::Ports,
     process::{self, Background},
 };
@@ -257,9 +257,9 @@ fn ctrl_c_is_exit_code_130() {
     let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let command = cluster.command(["submit", "--follow", "--task-name", "slow", "--args", "30", "300"]);
     let mut waiting = Process::start("submit", command, cluster.folder());
-    eventually("its first progress", SOON, || waiting.log().contains("step 1").then_some(()));
+    eventually("its first progress", TIMEOUT, || waiting.log().contains("step 1").then_some(()));
     waiting.interrupt();
-    assert_eq!(waiting.wait_for_exit(SOON).code(), Some(130));
+    assert_eq!(waiting.wait_for_exit(TIMEOUT).code(), Some(130));
     let log = waiting.log();
     let mut errors = Transcript::new();
     errors.note(&log[log.find("error: ").expect("an error")..]);
@@ -288,8 +288,8 @@ fn a_public_control_plane_is_refused_without_insecure() {
     let advertised = format!("tcp://127.0.0.1:{}", ports.base());
     command.args(["--discovery-address", &discovery, "--advertise-address", &advertised]);
     let folder = tempfile::tempdir().expect("a folder");
-    let mut asked_for = Process::start("control-plane", command, folder.path());
-    asked_for.wait_until_ready();
+    let mut explicit = Process::start("control-plane", command, folder.path());
+    explicit.wait_until_ready();
     let listed = run(&["list", "--json", "--discovery-address", &discovery]).with_code(0);
     assert_eq!(listed.json(), serde_json::json!([]));
 }

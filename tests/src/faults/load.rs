@@ -46,7 +46,7 @@ pub(super) struct Load {
 struct Shared {
     client: Client,
     stop: AtomicBool,
-    asked: AtomicU64,
+    started: AtomicU64,
     right: AtomicU64,
     tally: Mutex<Tally>,
     ended: Mutex<Vec<(TaskId, String)>>,
@@ -58,12 +58,12 @@ impl Load {
         let shared = Arc::new(Shared {
             client,
             stop: AtomicBool::new(false),
-            asked: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             right: AtomicU64::new(0),
             tally: Mutex::default(),
             ended: Mutex::default(),
         });
-        let lane = |_| tokio::spawn(Arc::clone(&shared).ask_on());
+        let lane = |_| tokio::spawn(Arc::clone(&shared).run_lane());
         let lanes = (0..WIDTH).map(lane).collect();
         Self { shared, lanes }
     }
@@ -101,22 +101,22 @@ impl Load {
 }
 
 impl Shared {
-    async fn ask_on(self: Arc<Self>) {
+    async fn run_lane(self: Arc<Self>) {
         while !self.stop.load(Ordering::SeqCst) {
-            let number = self.asked.fetch_add(1, Ordering::SeqCst);
+            let number = self.started.fetch_add(1, Ordering::SeqCst);
             let (id, from) = (TaskId::new(), Instant::now());
-            let (answer, expected) = if number.is_multiple_of(SLOW) {
+            let (reply, expected) = if number.is_multiple_of(SLOW) {
                 (self.client.submit_task("slow", (0.2, 2)).task_id(id.clone()).await, "2".to_owned())
             } else {
                 (self.client.submit_task("add", (number, 1)).task_id(id.clone()).await, (number + 1).to_string())
             };
-            if matches!(&answer, Err(error) if error.is_stopping()) {
+            if matches!(&reply, Err(error) if error.is_stopping()) {
                 // A draining control plane refuses, and the client tries again.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
             let mut tally = self.tally.lock().expect("no panic while locked");
-            match answer {
+            match reply {
                 Ok(ended) if ended.status == TaskStatus::Success => {
                     let result_text = ended.result.as_ref().map(Json::as_str).unwrap_or_default();
                     if result_text == expected {

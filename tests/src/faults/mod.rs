@@ -9,7 +9,7 @@ mod proxy;
 use std::{env, time::Duration};
 
 use self::{load::Load, proxy::Proxy};
-use crate::{Cluster, SOON, eventually};
+use crate::{Cluster, TIMEOUT, eventually};
 
 /// From a fault to work elsewhere.
 const WORK_ELSEWHERE: Duration = Duration::from_secs(5);
@@ -135,7 +135,7 @@ impl Run {
             late: Vec::new(),
             faults: 0,
         };
-        run.goes_on("the start", SOON).await;
+        run.goes_on("the start", TIMEOUT).await;
         (run.slowest, run.faults) = (Duration::ZERO, 0);
         run
     }
@@ -235,7 +235,7 @@ impl Run {
             let mut worker = self.cluster.subworkers.remove(0);
             worker.signals(signals);
             self.goes_on("a subworker drains", WORK_ELSEWHERE + SLACK).await;
-            let ended = worker.wait_for_exit(SOON);
+            let ended = worker.wait_for_exit(TIMEOUT);
             assert_eq!(ended.code(), Some(0), "a subworker was cut off while it drained");
             // The same name, as an upgrade would give it.
             let id = worker.name.clone();
@@ -243,7 +243,7 @@ impl Run {
         }
         self.moment().await;
         self.cluster.control_plane.signals(signals);
-        let ended = self.cluster.control_plane.wait_for_exit(2 * SOON);
+        let ended = self.cluster.control_plane.wait_for_exit(2 * TIMEOUT);
         assert_eq!(ended.code(), Some(0), "the control plane was cut off while it drained");
         self.cluster.restart_control_plane();
         self.goes_on("the control plane is back", WORK_ELSEWHERE + SLACK).await;
@@ -282,7 +282,7 @@ impl Run {
         // What outlives its faults can still be asked to end.
         self.cluster.subworkers.iter().for_each(crate::Process::terminate);
         for worker in &mut self.cluster.subworkers {
-            eventually("the end of a subworker", SOON, || (!worker.is_running()).then_some(()));
+            eventually("the end of a subworker", TIMEOUT, || (!worker.is_running()).then_some(()));
         }
     }
 }

@@ -177,9 +177,9 @@ fn the_examples_in_json_match_the_encoder() {
         let place = format!("docs/protocol.md:{}", block.line);
         for item in block.items() {
             let request = item.strip_prefix("→ ");
-            let answer = item.strip_prefix("← ");
-            read += usize::from(request.is_some() || answer.is_some() || item.starts_with('{'));
-            match (&*block.chapter, request, answer) {
+            let reply = item.strip_prefix("← ");
+            read += usize::from(request.is_some() || reply.is_some() || item.starts_with('{'));
+            match (&*block.chapter, request, reply) {
                 ("Between a client and the control plane", Some(text), _) => {
                     is_written_so::<Request>(text, &place);
                 }

@@ -63,9 +63,9 @@ impl Page {
     }
 
     /// What a script returns.
-    pub(crate) async fn ask(&self, script: &str) -> Value {
-        let answer = self.client.execute(&format!("return {script}"), Vec::new()).await;
-        answer.unwrap_or_else(|error| panic!("{script}: {error}"))
+    pub(crate) async fn evaluate(&self, script: &str) -> Value {
+        let result = self.client.execute(&format!("return {script}"), Vec::new()).await;
+        result.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
     /// Runs a script.
@@ -74,19 +74,19 @@ impl Page {
     }
 
     /// Waits until a script returns true. One that fails meanwhile has met a page that is not there yet.
-    pub(crate) async fn until(&self, script: &str) {
-        let ask = || async {
-            let answer = self.client.execute(&format!("return {script}"), Vec::new()).await;
-            answer.is_ok_and(|answer| answer == Value::Bool(true)).then_some(())
+    pub(crate) async fn wait_until(&self, script: &str) {
+        let evaluate = || async {
+            let result = self.client.execute(&format!("return {script}"), Vec::new()).await;
+            result.is_ok_and(|result| result == Value::Bool(true)).then_some(())
         };
-        eventually_async(script, PATIENCE, ask).await;
+        eventually_async(script, PATIENCE, evaluate).await;
     }
 
     /// Waits until an element has these words in it.
-    pub(crate) async fn until_shows(&self, selector: &str, words: &str) {
+    pub(crate) async fn wait_until_shows(&self, selector: &str, words: &str) {
         let shows =
             format!("[...document.querySelectorAll({selector:?})].some(it => it.innerText.includes({words:?}))");
-        self.until(&shows).await;
+        self.wait_until(&shows).await;
     }
 
     /// Ends the browser, and gives what it complained of.
