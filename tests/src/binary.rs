@@ -48,7 +48,7 @@ pub fn path() -> &'static Path {
 /// Locks the creation of something that several test processes share.
 pub(crate) fn lock(name: &str) -> fs::File {
     let path = target_dir().join(format!("{name}.lock"));
-    let file = fs::File::create(&path).expect("the target folder can be written to");
+    let file = fs::File::create(&path).expect("writable target directory");
     file.lock().expect("a file can be locked");
     file
 }

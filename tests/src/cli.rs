@@ -97,13 +97,12 @@ pub fn run(mut command: Command) -> Ran {
     let stdout = read_all(child.stdout.take().expect("stdout is a pipe"));
     let stderr = read_all(child.stderr.take().expect("stderr is a pipe"));
     let until = Instant::now() + LIMIT;
-    let ended =
-        || child.try_wait().expect("a child can be waited for").map(Some).or((Instant::now() > until).then_some(None));
+    let ended = || child.try_wait().expect("child waited for").map(Some).or((Instant::now() > until).then_some(None));
     let status = eventually(&shown, 2 * LIMIT, ended);
     if status.is_none() {
         // Python prints a stack trace when it is aborted.
         process::signal(child.id(), "ABRT");
-        child.wait().expect("a child can be waited for");
+        child.wait().expect("child waited for");
     }
     let text = |read: mpsc::Receiver<String>| read.recv().expect("a pipe ends with its process");
     let (stdout, stderr) = (text(stdout), text(stderr));

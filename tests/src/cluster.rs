@@ -120,7 +120,7 @@ impl Builder {
 
     fn start_and(mut self, waits: bool) -> Cluster {
         self.waits = waits;
-        let folder = TempDir::new().expect("a temporary folder");
+        let folder = TempDir::new().expect("temporary directory created");
         let ports = Ports::claim();
         let (control_plane, ready) = start_control_plane(&self, &ports, folder.path());
         let mut cluster = Cluster {
@@ -230,7 +230,7 @@ impl Cluster {
     /// # Panics
     /// When it has none.
     pub fn gui(&self) -> String {
-        let ready: serde_json::Value = serde_json::from_str(&self.ready).expect("a line of JSON");
+        let ready: serde_json::Value = serde_json::from_str(&self.ready).expect("valid JSON line");
         ready["gui"].as_str().expect("there is a web interface").to_owned()
     }
 
@@ -282,9 +282,9 @@ impl Cluster {
     /// # Panics
     /// When it does not find the control plane.
     pub async fn client_with(&self, settle: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
-        let discovery: Address = self.discovery().parse().expect("an address");
+        let discovery: Address = self.discovery().parse().expect("valid address");
         let client = settle(Client::builder().discovery_address(discovery)).build();
-        client.start().await.expect("the control plane is there");
+        client.start().await.expect("control plane reachable");
         client
     }
 

@@ -85,7 +85,7 @@ impl Guest {
                     number % 61 + step,
                     number % 500 * 8
                 )
-                .expect("text takes all");
+                .expect("write to a string");
             }
             text + "(i64.add (local.get 1) (local.get 2)))"
         };
@@ -171,7 +171,7 @@ impl Guest {
 /// Bytes as WebAssembly text writes them.
 fn escaped(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "\\{byte:02x}").expect("text takes all");
+        write!(text, "\\{byte:02x}").expect("write to a string");
         text
     })
 }

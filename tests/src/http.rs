@@ -90,7 +90,7 @@ impl Request {
                 body.extend(chunk);
             }
         } else {
-            stream.read_to_end(&mut body).expect("a body");
+            stream.read_to_end(&mut body).expect("body expected");
         }
         Response { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
     }
@@ -111,14 +111,14 @@ impl Request {
     /// # Panics
     /// When the port is closed.
     pub fn begin(&self, connection: &str) -> BufReader<TcpStream> {
-        let mut stream = TcpStream::connect(&self.address).expect("somebody listens");
-        stream.set_read_timeout(Some(TIMEOUT)).expect("a socket can time out");
+        let mut stream = TcpStream::connect(&self.address).expect("listener expected");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("read timeout set");
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: {connection}\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             head.extend([name, ": ", value, "\r\n"]);
         }
         head.push_str("\r\n");
-        stream.write_all(head.as_bytes()).expect("it can be sent");
+        stream.write_all(head.as_bytes()).expect("request sent");
         BufReader::new(stream)
     }
 }
@@ -144,7 +144,7 @@ pub struct Sent {
 impl Stream {
     /// The next event, within `limit`. None if none came, or the stream ended.
     pub fn next(&mut self, limit: Duration) -> Option<Sent> {
-        self.stream.get_ref().set_read_timeout(Some(limit)).expect("a socket can time out");
+        self.stream.get_ref().set_read_timeout(Some(limit)).expect("read timeout set");
         loop {
             if let Some((frame, rest)) = self.rest.split_once("\n\n") {
                 let sent = read_frame(frame);
@@ -178,7 +178,7 @@ fn read_frame(frame: &str) -> Option<Sent> {
     let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let data = field("data")?;
     let data = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error} in {data}"));
-    let id = field("id").map(|id| id.parse().expect("a number"));
+    let id = field("id").map(|id| id.parse().expect("valid number"));
     Some(Sent { id, event: field("event").unwrap_or_default().to_owned(), data })
 }
 

@@ -6,8 +6,8 @@
 //!
 //! let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(2).start();
 //! let client = cluster.client().await;
-//! let sum = client.submit_task("add", (5, 3)).await.expect("a result");
-//! assert_eq!(sum.result.expect("a sum").as_str(), "8");
+//! let sum = client.submit_task("add", (5, 3)).await.expect("result expected");
+//! assert_eq!(sum.result.expect("result expected").as_str(), "8");
 //! # }
 //! ```
 //!

@@ -40,15 +40,15 @@ impl Wire {
     /// # Panics
     /// When it is not a sender of callbacks.
     pub fn paired(stream: TcpStream) -> Self {
-        Self::shake_hands(Peer::over(stream).expect("a connection"), PAIR, PAIR)
+        Self::shake_hands(Peer::over(stream).expect("open connection"), PAIR, PAIR)
     }
 
     fn connect(port: u16, ours: u8, theirs: u8) -> Self {
-        Self::shake_hands(Peer::connect(port).expect("somebody listens there"), ours, theirs)
+        Self::shake_hands(Peer::connect(port).expect("listener expected"), ours, theirs)
     }
 
     fn shake_hands(mut peer: Peer, ours: u8, theirs: u8) -> Self {
-        peer.write(&greeting(ours)).expect("a connection");
+        peer.write(&greeting(ours)).expect("open connection");
         assert_eq!(peer.read(8).expect("the other side shakes hands"), greeting(theirs));
         Self(peer)
     }
@@ -58,7 +58,7 @@ impl Wire {
     /// # Panics
     /// When the connection is gone.
     pub fn send(&mut self, body: &[u8]) {
-        self.0.send(body).expect("a connection");
+        self.0.send(body).expect("open connection");
     }
 
     /// Sends a request under this id.
@@ -66,7 +66,7 @@ impl Wire {
     /// # Panics
     /// When the connection is gone.
     pub fn send_request(&mut self, id: u32, message: impl AsRef<[u8]>) {
-        self.0.send_request(id, message.as_ref()).expect("a connection");
+        self.0.send_request(id, message.as_ref()).expect("open connection");
     }
 
     /// The next frame.
@@ -82,9 +82,9 @@ impl Wire {
     /// # Panics
     /// When none comes, or it is no JSON, or answers something else.
     pub fn receive_reply(&mut self, id: u32) -> Value {
-        let body = self.receive().expect("an answer");
+        let body = self.receive().expect("reply expected");
         assert_eq!(body[..4], (id | 0x8000_0000).to_be_bytes(), "whose answer is it?");
-        serde_json::from_slice(&body[4..]).expect("JSON")
+        serde_json::from_slice(&body[4..]).expect("valid JSON")
     }
 
     /// Bytes that are no frame.
@@ -92,7 +92,7 @@ impl Wire {
     /// # Panics
     /// When the connection is gone.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.0.write(bytes).expect("a connection");
+        self.0.write(bytes).expect("open connection");
     }
 
     /// Whether the other side closes this connection within `limit`.

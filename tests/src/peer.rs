@@ -99,7 +99,7 @@ impl Peer {
     pub fn receive(&mut self) -> io::Result<Vec<u8>> {
         let length = self.read(8)?.try_into().map_or(0, u64::from_be_bytes);
         assert!(length < 64 << 20, "{length} bytes");
-        self.read(usize::try_from(length).expect("a length"))
+        self.read(usize::try_from(length).expect("valid length"))
     }
 
     /// The next answer: the id it was asked under, and its body.
@@ -127,7 +127,7 @@ impl Peer {
     /// # Panics
     /// When the system takes no time limit.
     pub fn is_cut_within(&mut self, limit: Duration) -> bool {
-        self.0.set_read_timeout(Some(limit)).expect("a time limit");
+        self.0.set_read_timeout(Some(limit)).expect("timeout set");
         let mut bytes = [0; 4096];
         loop {
             match self.0.read(&mut bytes) {
@@ -147,7 +147,7 @@ impl Peer {
     /// # Panics
     /// When the system takes no time limit.
     pub fn write_within(&mut self, limit: Duration) {
-        self.0.set_write_timeout(Some(limit)).expect("a time limit");
+        self.0.set_write_timeout(Some(limit)).expect("timeout set");
     }
 }
 

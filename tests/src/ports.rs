@@ -30,14 +30,14 @@ impl Ports {
     pub fn claim() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let folder = env::temp_dir().join("fastworker-test-ports");
-        fs::create_dir_all(&folder).expect("the temporary folder can be written to");
+        fs::create_dir_all(&folder).expect("writable temporary directory");
         let blocks = (LAST - FIRST) / BLOCK;
         // Each process starts somewhere else, so that they seldom meet.
         let start = u16::try_from(process::id() % u32::from(blocks)).expect("less than blocks");
         for _ in 0..blocks {
             let block = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
             let first = FIRST + block * BLOCK;
-            let claim = fs::File::create(folder.join(first.to_string())).expect("a file can be made");
+            let claim = fs::File::create(folder.join(first.to_string())).expect("file created");
             if claim.try_lock().is_ok() && (first..first + BLOCK).all(is_free) {
                 return Self { first, _claim: claim };
             }

@@ -36,7 +36,7 @@ impl Process {
             .map(|number| folder.join(format!("{name}.{number}.log")))
             .find(|path| !path.exists())
             .expect("a test starts fewer processes");
-        let stderr = File::create(&log).expect("a file can be made");
+        let stderr = File::create(&log).expect("file created");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = spawn(command);
         let lines = read_lines(child.stdout.take().expect("stdout is a pipe"));
@@ -91,7 +91,7 @@ impl Process {
 
     /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be asked for").is_none()
+        self.child.try_wait().expect("child status available").is_none()
     }
 
     /// Sends SIGTERM.
@@ -107,7 +107,7 @@ impl Process {
     /// Kills it: SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
-        self.child.wait().expect("a child can be waited for");
+        self.child.wait().expect("child waited for");
     }
 
     /// Pauses it until [`Process::resume`]: SIGSTOP.
@@ -137,7 +137,7 @@ impl Process {
     /// When it still runs after `limit`.
     pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("the end of {}", self.name);
-        eventually(&what, limit, || self.child.try_wait().expect("a child can be waited for"))
+        eventually(&what, limit, || self.child.try_wait().expect("child waited for"))
     }
 
     /// Terminates it, and waits for its end.
@@ -178,7 +178,7 @@ impl Background {
 
     /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
-        self.0.try_wait().expect("a child can be asked for").is_none()
+        self.0.try_wait().expect("child status available").is_none()
     }
 }
 
@@ -260,6 +260,6 @@ pub(crate) fn spawn(command: Command) -> Child {
     let orders = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
     orders.send((command, reply)).expect("the spawner does not end");
     drop(orders);
-    let child = child.recv().expect("the spawner answers");
+    let child = child.recv().expect("reply of the spawner");
     child.unwrap_or_else(|error| panic!("cannot start {program}: {error}"))
 }

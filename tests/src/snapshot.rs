@@ -72,7 +72,7 @@ fn redact(text: &str) -> String {
     let mut text = text.to_owned();
     let temporary = env::temp_dir().join(".tmp");
     for (path, name) in [(binary::target_dir(), "[TARGET]"), (binary::root(), "[ROOT]"), (temporary, ".tmp")] {
-        text = text.replace(path.to_str().expect("UTF-8"), name);
+        text = text.replace(path.to_str().expect("valid UTF-8"), name);
     }
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.as_str();
@@ -122,7 +122,7 @@ mod tests {
     use super::redact;
 
     #[test]
-    fn what_differs_from_run_to_run_is_replaced() {
+    fn values_of_one_run_are_replaced() {
         let text = "task 0193b0a0-0000-7000-8000-000000000000 at tcp://127.0.0.1:10421, 12345x, 5555 and 65531";
         assert_eq!(redact(text), "task [ID] at tcp://127.0.0.1:[PORT], 12345x, 5555 and 65531");
         assert_eq!(redact("2026-11-29T20:10:11.123+00:00 .tmpA1b2C3/x"), "[TIME]+00:00 [FOLDER]/x");

@@ -30,12 +30,12 @@ pub struct Steady {
 impl Steady {
     /// Starts, and waits for the first sum.
     pub fn start(cluster: &Cluster) -> Self {
-        let discovery: Address = cluster.discovery().parse().expect("an address");
+        let discovery: Address = cluster.discovery().parse().expect("valid address");
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-            runtime.expect("a runtime").block_on(add_up(discovery, &stopped, &counted))
+            runtime.expect("runtime created").block_on(add_up(discovery, &stopped, &counted))
         });
         let steady = Self { stop, done, thread };
         steady.goes_on();
@@ -47,7 +47,7 @@ impl Steady {
         let before = self.done.load(Ordering::SeqCst);
         // The first after now may have been asked for before.
         let more = || (self.done.load(Ordering::SeqCst) >= before + 2 || self.thread.is_finished()).then_some(());
-        eventually("that the steady client goes on", 2 * TIMEOUT, more);
+        eventually("the steady client makes progress", 2 * TIMEOUT, more);
         assert!(!self.thread.is_finished(), "the steady client has failed: see above");
     }
 
@@ -61,12 +61,12 @@ impl Steady {
 
 async fn add_up(discovery: Address, stop: &AtomicBool, done: &AtomicU64) -> Duration {
     let client = Client::builder().discovery_address(discovery).build();
-    client.start().await.expect("the control plane is there");
+    client.start().await.expect("control plane reachable");
     let mut longest = Duration::ZERO;
     while !stop.load(Ordering::SeqCst) {
         let number = done.load(Ordering::SeqCst);
         let submitted_at = Instant::now();
-        let sum = client.submit_task("add", (number, 1)).await.expect("a result");
+        let sum = client.submit_task("add", (number, 1)).await.expect("result expected");
         let took = submitted_at.elapsed();
         assert_eq!(expect_success(&sum), (number + 1).to_string());
         assert!(took < IN_TIME, "sum {number} took {took:?}");

@@ -16,7 +16,7 @@ use crate::wait::{TIMEOUT, eventually_async};
 /// When it takes too long.
 pub async fn wait_for_status(client: &Client, id: &TaskId, status: TaskStatus) -> Task {
     let has_status = || async {
-        match client.lookup(id, Duration::ZERO).await.expect("an answer") {
+        match client.lookup(id, Duration::ZERO).await.expect("reply expected") {
             Found::Live(task) if task.status == status => Some(*task),
             Found::Ended(result) => panic!("it should be {status} and has ended: {result:?}"),
             Found::Live(_) | Found::Unknown => None,
@@ -38,7 +38,7 @@ pub async fn wait_for_result(client: &Client, id: &TaskId) -> TaskResult {
 /// # Panics
 /// When it does not come in time.
 pub async fn wait_for_result_within(client: &Client, id: &TaskId, limit: Duration) -> TaskResult {
-    match client.lookup(id, limit).await.expect("an answer") {
+    match client.lookup(id, limit).await.expect("reply expected") {
         Found::Ended(result) => (*result).clone(),
         other => panic!("task {id} has not ended within {limit:?}: {other:?}"),
     }

@@ -21,7 +21,7 @@ pub fn eventually<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Opti
         if let Some(value) = poll() {
             return value;
         }
-        assert!(Instant::now() < until, "{what}: not within {limit:?}");
+        assert!(Instant::now() < until, "not within {limit:?}: {what}");
         thread::park_timeout(STEP);
     }
 }
@@ -40,7 +40,7 @@ pub async fn eventually_async<T, F: Future<Output = Option<T>>>(
         if let Some(value) = poll().await {
             return value;
         }
-        assert!(Instant::now() < until, "{what}: not within {limit:?}");
+        assert!(Instant::now() < until, "not within {limit:?}: {what}");
         tokio::time::sleep(STEP).await;
     }
 }
@@ -63,5 +63,5 @@ pub async fn assert_best_within<F: Future<Output = Duration>>(
             return;
         }
     }
-    panic!("{what}: never within {limit:?}, but {took:?}");
+    panic!("never within {limit:?}, but {took:?}: {what}");
 }

@@ -16,7 +16,7 @@ use fastworker_tests::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_finishes_what_was_accepted_takes_no_more_and_exits_0() {
+async fn a_draining_control_plane_finishes_accepted_tasks_and_exits_0() {
     let mut cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let client = cluster.client().await;
     // One runs, and two wait behind it.
@@ -31,29 +31,29 @@ async fn a_control_plane_finishes_what_was_accepted_takes_no_more_and_exits_0() 
     }
     cluster.control_plane.terminate();
     let log = || cluster.control_plane.log().contains(wording::DRAINS).then_some(());
-    eventually("that it drains", TIMEOUT, log);
+    eventually("the server drains", TIMEOUT, log);
     let hasty = cluster.client_with(|builder| builder.timeout(Duration::from_secs(1))).await;
     match hasty.submit_task("slow", (0.0, 1)).await {
         Err(ClientError::Refused(why)) => assert_eq!(why.code, RefusalCode::Stopping, "{why}"),
         other => panic!("{other:?}"),
     }
     for wait in waits {
-        assert_eq!(expect_success(&wait.await.expect("no panic").expect("a result")), "2");
+        assert_eq!(expect_success(&wait.await.expect("no panic expected").expect("result expected")), "2");
     }
     assert_eq!(cluster.control_plane.wait_for_exit(TIMEOUT).code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_waits_for_what_its_subworkers_run() {
+async fn a_draining_control_plane_waits_for_its_subworkers() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
     let wait = tokio::spawn({
         let client = client.clone();
         async move { client.submit_task("slow", (3.0, 5)).await }
     });
-    cluster.wait_for_workers(&client, "a busy slot", |workers| workers[0].load == 1).await;
+    cluster.wait_for_workers(&client, "one slot is busy", |workers| workers[0].load == 1).await;
     cluster.control_plane.terminate();
-    assert_eq!(expect_success(&wait.await.expect("no panic").expect("a result")), "5");
+    assert_eq!(expect_success(&wait.await.expect("no panic expected").expect("result expected")), "5");
     assert_eq!(cluster.control_plane.wait_for_exit(TIMEOUT).code(), Some(0));
     // The subworker looks for the next one meanwhile, and ends well all the same.
     cluster.subworkers[0].terminate();
@@ -61,7 +61,7 @@ async fn a_control_plane_waits_for_what_its_subworkers_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfinished_tasks_are_given_up_and_waiters_refused() {
+async fn the_drain_timeout_drops_unfinished_tasks_and_refuses_waiters() {
     let limit = ["--shutdown-timeout", "300ms"];
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).control_plane_args(&limit).start();
     // It waits for the next control plane, and there is none.
@@ -70,12 +70,12 @@ async fn unfinished_tasks_are_given_up_and_waiters_refused() {
         let client = client.clone();
         async move { client.submit_task("endless_loop", ()).await }
     });
-    cluster.wait_for_workers(&client, "a busy slot", |workers| workers[0].load == 1).await;
+    cluster.wait_for_workers(&client, "one slot is busy", |workers| workers[0].load == 1).await;
     let from = Instant::now();
     cluster.control_plane.terminate();
     assert_eq!(cluster.control_plane.wait_for_exit(TIMEOUT).code(), Some(0));
     assert!(from.elapsed() >= Duration::from_millis(300), "{:?}", from.elapsed());
-    match wait.await.expect("no panic") {
+    match wait.await.expect("no panic expected") {
         Err(ClientError::Refused(why)) => assert_eq!(why.code, RefusalCode::Stopping, "{why}"),
         other => panic!("{other:?}"),
     }
@@ -86,7 +86,7 @@ async fn unfinished_tasks_are_given_up_and_waiters_refused() {
 const SAME_SIGNAL: Duration = fastworker::shutdown::SAME_SIGNAL;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signals_at_the_same_time_are_one_and_drain() {
+async fn simultaneous_signals_count_as_one_and_drain() {
     // GNU timeout signals its command and then the group; systemd adds SIGHUP.
     for signals in [&["TERM", "TERM"][..], &["TERM", "HUP", "TERM"], &["HUP"], &["INT", "INT", "INT"]] {
         if signals == ["HUP"] && is_hang_up_ignored() {
@@ -100,11 +100,17 @@ async fn signals_at_the_same_time_are_one_and_drain() {
             let client = client.clone();
             waits.push(tokio::spawn(async move { client.submit_task("slow", (2.0, 3)).await }));
         }
-        cluster.wait_for_workers(&client, "busy slots", |workers| workers.iter().all(|worker| worker.load == 1)).await;
+        cluster
+            .wait_for_workers(&client, "all slots are busy", |workers| workers.iter().all(|worker| worker.load == 1))
+            .await;
         cluster.subworkers[0].signals(signals);
         cluster.control_plane.signals(signals);
         for wait in waits {
-            assert_eq!(expect_success(&wait.await.expect("no panic").expect("a result")), "3", "{signals:?}");
+            assert_eq!(
+                expect_success(&wait.await.expect("no panic expected").expect("result expected")),
+                "3",
+                "{signals:?}"
+            );
         }
         for process in [&mut cluster.subworkers[0], &mut cluster.control_plane] {
             assert_eq!(process.wait_for_exit(TIMEOUT).code(), Some(0), "{signals:?} {}", process.log());
@@ -120,9 +126,9 @@ fn is_hang_up_ignored() -> bool {
 }
 
 #[test]
-fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
+fn sighup_that_was_ignored_at_the_start_stays_ignored() {
     let ports = Ports::claim();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let server = fastworker();
     let mut nohup = fastworker_tests::process::command(std::path::Path::new("sh"));
     // What nohup does. The second word is the program: sh has no name then.
@@ -145,7 +151,7 @@ fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_later_than_the_first_stops_at_once() {
+async fn a_later_second_signal_stops_immediately() {
     assert_best_within("the end after a later signal", SAME_SIGNAL + Duration::from_secs(1), after_a_later_signal)
         .await;
 }
@@ -156,15 +162,17 @@ async fn after_a_later_signal() -> Duration {
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).subworkers(1).start();
     let client = cluster.client().await;
     for _ in 0..2 {
-        client.delay("endless_loop", ()).await.expect("it is taken");
+        client.delay("endless_loop", ()).await.expect("task accepted");
     }
-    cluster.wait_for_workers(&client, "busy slots", |workers| workers.iter().all(|worker| worker.load == 1)).await;
+    cluster
+        .wait_for_workers(&client, "all slots are busy", |workers| workers.iter().all(|worker| worker.load == 1))
+        .await;
     for process in [&mut cluster.subworkers[0], &mut cluster.control_plane] {
         let from = Instant::now();
         process.interrupt();
-        eventually("that it drains", TIMEOUT, || process.log().contains(wording::DRAINS).then_some(()));
+        eventually("the server drains", TIMEOUT, || process.log().contains(wording::DRAINS).then_some(()));
         // Signals without end: those in the beginning are the first one.
-        eventually("the end", TIMEOUT, || {
+        eventually("the process ends", TIMEOUT, || {
             process.terminate();
             (!process.is_running()).then_some(())
         });
@@ -177,19 +185,19 @@ async fn after_a_later_signal() -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subworker_finishes_what_it_runs_and_hands_the_rest_to_others() {
+async fn a_draining_subworker_finishes_running_tasks_and_returns_the_rest() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let runs = client.delay("slow", (5.0, 6)).await.expect("it is taken");
+    let runs = client.delay("slow", (5.0, 6)).await.expect("task accepted");
     wait_for_status(&client, &runs, TaskStatus::Started).await;
     // Tasks behind it have the highest priority, but this worker takes none any more.
     let mut rest = Vec::new();
     for _ in 0..20 {
-        rest.push(client.delay("slow", (0.0, 1)).priority(TaskPriority::Critical).await.expect("it is taken"));
+        rest.push(client.delay("slow", (0.0, 1)).priority(TaskPriority::Critical).await.expect("task accepted"));
     }
     cluster.subworkers[0].terminate();
     cluster
-        .wait_for_workers(&client, "that sw1 drains", |workers| {
+        .wait_for_workers(&client, "sw1 drains", |workers| {
             workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Draining)
         })
         .await;
@@ -202,40 +210,44 @@ async fn a_subworker_finishes_what_it_runs_and_hands_the_rest_to_others() {
     assert_eq!((expect_success(&finished), finished.worker_id.as_deref()), ("6", Some("sw1")));
     assert_eq!(cluster.subworkers[0].wait_for_exit(TIMEOUT).code(), Some(0));
     // It left, so it is not lost.
-    cluster.wait_for_workers(&client, "sw2 alone", |workers| matches!(workers, [worker] if worker.id == "sw2")).await;
+    cluster
+        .wait_for_workers(&client, "only sw2 is connected", |workers| matches!(workers, [worker] if worker.id == "sw2"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subworker_gives_back_what_it_cannot_finish_in_time() {
+async fn a_draining_subworker_returns_unfinished_tasks_at_the_timeout() {
     let limit = ["--shutdown-timeout", "200ms"];
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).subworker_args(&limit).start();
     let client = cluster.client().await;
-    let id = client.delay("slow", (60, 600)).await.expect("it is taken");
+    let id = client.delay("slow", (60, 600)).await.expect("task accepted");
     wait_for_status(&client, &id, TaskStatus::Started).await;
     cluster.subworkers[0].terminate();
     assert_eq!(cluster.subworkers[0].wait_for_exit(TIMEOUT).code(), Some(0));
     cluster.start_subworker("sw2");
     let again = wait_for_status(&client, &id, TaskStatus::Started).await;
     assert_eq!((again.worker_id.as_deref(), again.attempt), (Some("sw2"), 1), "{again:?}");
-    assert!(client.cancel(&id).await.expect("an answer"));
+    assert!(client.cancel(&id).await.expect("reply expected"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subworker_whose_control_plane_is_gone_ends_when_its_time_is_over() {
+async fn a_draining_subworker_without_control_plane_ends_at_the_timeout() {
     let limit = ["--shutdown-timeout", "300ms"];
     let mut cluster = Cluster::builder().modules(&["hostile"]).subworkers(1).slots(2).subworker_args(&limit).start();
     let client = cluster.client().await;
-    let id = client.delay("endless_loop", ()).await.expect("it is taken");
+    let id = client.delay("endless_loop", ()).await.expect("task accepted");
     wait_for_status(&client, &id, TaskStatus::Started).await;
     cluster.control_plane.kill();
     let subworker = &mut cluster.subworkers[0];
-    eventually("that it logs that", TIMEOUT, || subworker.log().contains(wording::NO_ANSWER).then_some(()));
+    eventually("the subworker logs that it gets no reply", TIMEOUT, || {
+        subworker.log().contains(wording::NO_ANSWER).then_some(())
+    });
     subworker.terminate();
     assert_eq!(subworker.wait_for_exit(TIMEOUT).code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_cluster_ends_promptly_in_either_order() {
+async fn an_idle_cluster_stops_promptly_in_either_order() {
     for control_plane_first in [true, false] {
         let what = format!("the end, the control plane first: {control_plane_first}");
         assert_best_within(&what, Duration::from_secs(2), || end_of_an_idle_cluster(control_plane_first)).await;
@@ -247,7 +259,7 @@ async fn end_of_an_idle_cluster(control_plane_first: bool) -> Duration {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).subworkers(1).start();
     // With a client that has something parked there.
     let client = cluster.client().await;
-    client.submit_task("add", (1, 2)).await.expect("a result");
+    client.submit_task("add", (1, 2)).await.expect("result expected");
     let Cluster { control_plane, subworkers, .. } = &mut cluster;
     let mut order = [control_plane, &mut subworkers[0]];
     if !control_plane_first {
@@ -264,9 +276,9 @@ async fn end_of_an_idle_cluster(control_plane_first: bool) -> Duration {
 }
 
 #[test]
-fn a_subworker_that_looks_for_its_control_plane_can_be_stopped() {
+fn a_subworker_that_searches_its_control_plane_can_be_stopped() {
     let ports = Ports::claim();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let mut command = fastworker();
     command.args(["subworker", "--worker-id", "sw1", "--timeout", "60s"]);
     command.args(["--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
@@ -274,7 +286,7 @@ fn a_subworker_that_looks_for_its_control_plane_can_be_stopped() {
     let mut searching = Process::start("sw1", command, folder.path());
     // Its threads of NNG are there once it has begun to look.
     let threads = |id| std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
-    eventually("that it looks", TIMEOUT, || (threads(searching.id()) > 4).then_some(()));
+    eventually("the subworker searches", TIMEOUT, || (threads(searching.id()) > 4).then_some(()));
     searching.terminate();
     assert_eq!(searching.wait_for_exit(TIMEOUT).code(), Some(130));
 }

@@ -29,7 +29,7 @@ fn cluster() -> Cluster {
 async fn fails(client: &Client, name: &str, args: impl Serialize, kind: ErrorKind) -> TaskResult {
     let started = Instant::now();
     let call = client.submit_task(name, args).task_timeout(TASK_TIMEOUT);
-    let result = call.await.expect("a result");
+    let result = call.await.expect("result expected");
     assert_eq!((result.status, result.error_kind), (TaskStatus::Failure, Some(kind)), "{name}: {result:?}");
     assert!(started.elapsed() < BOUND, "{name} took {:?}", started.elapsed());
     let error = result.error.as_deref().unwrap_or_default();
@@ -38,16 +38,23 @@ async fn fails(client: &Client, name: &str, args: impl Serialize, kind: ErrorKin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_hostile_task_ends_alone_with_its_kind_and_the_worker_serves_on() {
+async fn each_hostile_task_fails_alone_and_the_worker_continues() {
     let mut cluster = cluster();
     let client = cluster.client().await;
-    let late = client.submit_task("endless_loop", ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
-    assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
     let late =
-        client.submit_task("endless_sleep", ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
+        client.submit_task("endless_loop", ()).task_timeout(Duration::from_millis(100)).await.expect("result expected");
     assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
-    let late =
-        client.submit_task("progress_flood", ()).task_timeout(Duration::from_millis(300)).await.expect("a result");
+    let late = client
+        .submit_task("endless_sleep", ())
+        .task_timeout(Duration::from_millis(100))
+        .await
+        .expect("result expected");
+    assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
+    let late = client
+        .submit_task("progress_flood", ())
+        .task_timeout(Duration::from_millis(300))
+        .await
+        .expect("result expected");
     assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
 
     let full = fails(&client, "memory_hog", (), ErrorKind::OutOfMemory).await;
@@ -62,39 +69,39 @@ async fn each_hostile_task_ends_alone_with_its_kind_and_the_worker_serves_on() {
     fails(&client, "follow_up_flood", (), ErrorKind::Failed).await;
 
     // What is just within the bounds is no failure.
-    assert_eq!(expect_success(&client.submit_task("memory_hog", (100,)).await.expect("a result")), "100");
-    assert_eq!(expect_success(&client.submit_task("deep_recursion", (1000,)).await.expect("a result")), "1000");
-    let large = client.submit_task("huge_result", (15 << 20,)).await.expect("a result");
+    assert_eq!(expect_success(&client.submit_task("memory_hog", (100,)).await.expect("result expected")), "100");
+    assert_eq!(expect_success(&client.submit_task("deep_recursion", (1000,)).await.expect("result expected")), "1000");
+    let large = client.submit_task("huge_result", (15 << 20,)).await.expect("result expected");
     assert_eq!(expect_success(&large).len(), (15 << 20) + 2);
 
     assert!(cluster.subworkers[0].is_running());
-    let sum = client.submit_task("add", (5, 3)).await.expect("a result");
+    let sum = client.submit_task("add", (5, 3)).await.expect("result expected");
     assert_eq!((expect_success(&sum), sum.worker_id.as_deref()), ("8", Some("sw1")));
-    let workers = client.list_tasks().await.expect("an answer");
+    let workers = client.list_tasks().await.expect("reply expected");
     assert_eq!(workers.len(), 1, "{workers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_reported_with_its_text_and_its_functions() {
+async fn a_panic_is_reported_with_its_message_and_functions() {
     let cluster = cluster();
     let client = cluster.client().await;
     let trap = fails(&client, "panic_now", ("out of patience",), ErrorKind::Trap).await;
-    let error = trap.error.expect("an error");
+    let error = trap.error.expect("error expected");
     assert!(error.starts_with("panicked at "), "{error}");
     assert!(error.contains("out of patience"), "{error}");
     assert!(error.contains("hostile::panic_now"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_workers_memory_is_back_soon_after_hostile_tasks() {
+async fn worker_memory_is_freed_after_hostile_tasks() {
     let cluster = cluster();
     let client = cluster.client().await;
     let worker = &cluster.subworkers[0];
     // What a worker keeps once it has worked: pools, buffers, a large answer on its way.
     for _ in 0..2 {
-        client.submit_task("memory_hog", (1,)).await.expect("a result");
-        client.submit_task("huge_result", (1 << 20,)).await.expect("a result");
-        client.submit_task("add", (5, 3)).await.expect("a result");
+        client.submit_task("memory_hog", (1,)).await.expect("result expected");
+        client.submit_task("huge_result", (1 << 20,)).await.expect("result expected");
+        client.submit_task("add", (5, 3)).await.expect("result expected");
     }
     let before = worker.memory();
     for _ in 0..2 {
@@ -117,7 +124,7 @@ async fn the_workers_memory_is_back_soon_after_hostile_tasks() {
 /// the machine does meets both alike. Each round gives its p99: the best quarter beside them is
 /// compared with the median alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn small_tasks_are_hardly_slower_beside_hostile_ones() {
+async fn small_tasks_are_hardly_slower_alongside_hostile_ones() {
     const ROUNDS: usize = 5;
     /// Below it a ratio says nothing about two busy cores: it is a turn of the scheduler or two.
     const FLOOR: Duration = Duration::from_millis(12);
@@ -129,11 +136,11 @@ async fn small_tasks_are_hardly_slower_beside_hostile_ones() {
         alone.push(p99_of_small_tasks(&client).await);
         let stream = tokio::spawn(hostile_stream(cluster.client().await));
         let busy = |workers: &[fastworker::protocol::WorkerInfo]| workers[0].load > 0;
-        cluster.wait_for_workers(&client, "hostile tasks", busy).await;
+        cluster.wait_for_workers(&client, "hostile tasks run", busy).await;
         beside.push(p99_of_small_tasks(&client).await);
         stream.abort();
         let idle = |workers: &[fastworker::protocol::WorkerInfo]| workers[0].load == 0;
-        cluster.wait_for_workers(&client, "the end of hostile tasks", idle).await;
+        cluster.wait_for_workers(&client, "hostile tasks end", idle).await;
     }
     alone.sort();
     beside.sort();
@@ -146,7 +153,7 @@ async fn p99_of_small_tasks(client: &Client) -> Duration {
     for number in 0..200 {
         let from = Instant::now();
         let call = client.submit_task("add", (number, 1)).priority(TaskPriority::High);
-        let sum = call.await.expect("a result");
+        let sum = call.await.expect("result expected");
         took.push(from.elapsed());
         assert_eq!(expect_success(&sum), (number + 1).to_string());
     }
@@ -161,7 +168,7 @@ async fn hostile_stream(client: Client) {
         ["endless_loop", "memory_hog", "deep_recursion", "log_flood", "panic_now", "endless_sleep"].iter().cycle()
     {
         let call = client.submit_task(name, ()).priority(TaskPriority::Low).task_timeout(limit);
-        assert_eq!(call.await.expect("a result").status, TaskStatus::Failure);
+        assert_eq!(call.await.expect("result expected").status, TaskStatus::Failure);
     }
 }
 
@@ -169,9 +176,9 @@ async fn hostile_stream(client: Client) {
 async fn a_failed_attempt_submits_no_follow_ups() {
     let cluster = Cluster::builder().modules(&["follow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let failed = client.delay("spread", (3, true)).await.expect("it is taken");
+    let failed = client.delay("spread", (3, true)).await.expect("task accepted");
     assert_eq!(task_helpers::wait_for_result(&client, &failed).await.status, TaskStatus::Failure);
     for number in 0..3 {
-        assert_eq!(client.get_task_result(&failed.follow_up(number)).await.expect("an answer"), None);
+        assert_eq!(client.get_task_result(&failed.follow_up(number)).await.expect("reply expected"), None);
     }
 }

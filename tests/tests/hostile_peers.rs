@@ -52,12 +52,12 @@ fn ports(cluster: &Cluster) -> Vec<(u16, u8)> {
 
 /// What every peer of good will hears at this port.
 fn serves(port: u16, kind: u8) {
-    let mut peer = Peer::shake(port, kind).expect("it is served");
+    let mut peer = Peer::shake(port, kind).expect("connection served");
     if kind == BUS {
-        let announcement = peer.receive().expect("an announcement");
+        let announcement = peer.receive().expect("announcement expected");
         assert!(announcement.starts_with(b"WORKER_ANNOUNCE:"), "{announcement:?}");
     } else {
-        assert!(!peer.call(b"?").expect("an answer").is_empty());
+        assert!(!peer.call(b"?").expect("reply expected").is_empty());
     }
 }
 
@@ -85,7 +85,7 @@ fn stops_growing(cluster: &Cluster, mut storm: impl FnMut()) {
 }
 
 #[test]
-fn a_wrong_handshake_is_cut_off() {
+fn a_wrong_handshake_is_disconnected() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let before = cluster.control_plane.open_files();
@@ -106,14 +106,14 @@ fn a_wrong_handshake_is_cut_off() {
             &noise,
         ];
         for (number, wrong) in greetings.into_iter().enumerate() {
-            let mut peer = Peer::connect(port).expect("somebody listens");
+            let mut peer = Peer::connect(port).expect("listener expected");
             // It may be cut off before the end.
             drop(peer.write(wrong));
             assert!(peer.is_cut_within(TIMEOUT), "greeting {number} at {port}");
         }
         for length in 0..8 {
-            let mut peer = Peer::connect(port).expect("somebody listens");
-            peer.write(&greeting(kind)[..length]).expect("a connection");
+            let mut peer = Peer::connect(port).expect("listener expected");
+            peer.write(&greeting(kind)[..length]).expect("open connection");
         }
         serves(port, kind);
     }
@@ -122,11 +122,11 @@ fn a_wrong_handshake_is_cut_off() {
 }
 
 #[test]
-fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
+fn the_web_interface_survives_nonsense_and_idle_connections() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).gui().start();
     let steady = Steady::start(&cluster);
     let before = cluster.control_plane.open_files();
-    let port = cluster.gui().rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port");
+    let port = cluster.gui().rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("valid port");
     let long = [b"GET /".to_vec(), vec![b'x'; 64 << 10], b" HTTP/1.1\r\n\r\n".to_vec()].concat();
     let noise = noise(&mut Rng::with_seed(11), 64 << 10);
     let nonsense: [&[u8]; 8] = [
@@ -140,7 +140,7 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
         &noise,
     ];
     for (number, wrong) in nonsense.into_iter().enumerate() {
-        let mut peer = Peer::connect(port).expect("somebody listens");
+        let mut peer = Peer::connect(port).expect("listener expected");
         drop(peer.write(wrong));
         assert!(peer.is_cut_within(2 * TIMEOUT), "nonsense {number}");
     }
@@ -156,58 +156,58 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
     assert!(is_served());
     let mut peers: Vec<Peer> = (0..600)
         .map(|_| {
-            let mut peer = Peer::connect(port).expect("somebody listens");
+            let mut peer = Peer::connect(port).expect("listener expected");
             // Beyond the limit it is refused and cut off.
             drop(peer.write(b"GET /"));
             peer
         })
         .collect();
     // Those that never ask make room for one that does.
-    eventually("an answer beside the peers", TIMEOUT, || is_served().then_some(()));
+    eventually("a request alongside idle peers is served", TIMEOUT, || is_served().then_some(()));
     assert!(peers[0].is_cut_within(TIMEOUT), "the one that waited longest");
     drop(peers);
-    eventually("room for others", 2 * TIMEOUT, || is_served().then_some(()));
+    eventually("a request is served after the peers disconnect", 2 * TIMEOUT, || is_served().then_some(()));
     steady.stop();
     files_are_back(&cluster, before);
 }
 
 #[test]
-fn frames_that_are_none_are_cut_off_or_left_unanswered() {
+fn invalid_frames_are_disconnected_or_ignored() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let before = cluster.control_plane.open_files();
     for (port, kind) in ports(&cluster) {
         let lengths = [u64::MAX, 1 << 63, 1 << 62, (1 << 32) + 4, FRAME_MAX as u64 + 1];
         for length in lengths {
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
-            peer.write(&length.to_be_bytes()).expect("a connection");
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
+            peer.write(&length.to_be_bytes()).expect("open connection");
             drop(peer.write(&[0x80; 64]));
             assert!(peer.is_cut_within(TIMEOUT), "a frame of {length} bytes at {port}");
         }
         // Of what was announced, a part, and gone.
         for cut in [0, 1, 7, 8, 9, 12, 13, 200] {
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
             let whole = request_frame(1, &[b'{'; 300]);
-            peer.write(&whole[..cut]).expect("a connection");
+            peer.write(&whole[..cut]).expect("open connection");
         }
         if kind == REQUEST {
             // No request id, or none that ends.
             for short in [&b""[..], b"\x80", b"\0\0\0", &[0; 16]] {
-                let mut peer = Peer::shake(port, kind).expect("a handshake");
-                peer.send(short).expect("a connection");
+                let mut peer = Peer::shake(port, kind).expect("handshake expected");
+                peer.send(short).expect("open connection");
                 assert!(peer.is_cut_within(TIMEOUT), "{short:?} at {port}");
             }
             // Too many hops: left unanswered, and the next one is answered.
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
             let hops = [[0, 0, 0, 9].repeat(40), vec![0x80, 0, 0, 9], b"?".to_vec()].concat();
             drop(peer.send(&hops));
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
             let eight = [[0, 0, 0, 9].repeat(7), vec![0x80, 0, 0, 9], b"?".to_vec()].concat();
-            peer.send(&eight).expect("a connection");
-            assert_eq!(peer.receive().expect("an answer")[..32], eight[..32]);
+            peer.send(&eight).expect("open connection");
+            assert_eq!(peer.receive().expect("reply expected")[..32], eight[..32]);
         } else {
             // The control plane ignores announcements of others.
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
             for size in [0, 1, 4_000] {
                 drop(peer.send(&vec![b'x'; size]));
             }
@@ -219,7 +219,7 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
 }
 
 #[test]
-fn thousands_of_half_open_connections_do_no_harm() {
+fn thousands_of_half_open_connections_block_no_one() {
     const EACH: usize = 600;
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised");
     let mut cluster = cluster();
@@ -228,7 +228,7 @@ fn thousands_of_half_open_connections_do_no_harm() {
     let mut open = Vec::new();
     for (port, kind) in ports(&cluster) {
         for number in 0..EACH {
-            let mut peer = Peer::connect(port).expect("somebody listens");
+            let mut peer = Peer::connect(port).expect("listener expected");
             let part: Vec<u8> = match number % 5 {
                 0 => Vec::new(),
                 1 => greeting(kind)[..5].to_vec(),
@@ -242,7 +242,7 @@ fn thousands_of_half_open_connections_do_no_harm() {
         }
     }
     let held = || (cluster.control_plane.open_files() > before + open.len() / 2).then_some(());
-    eventually("that they are connected", TIMEOUT, held);
+    eventually("all peers are connected", TIMEOUT, held);
     let memory = cluster.control_plane.memory();
     assert!(memory < 256 << 20, "{memory} bytes for {} connections", open.len());
     steady.goes_on();
@@ -252,15 +252,15 @@ fn thousands_of_half_open_connections_do_no_harm() {
     // A slow but correct client is served beside them.
     let management = cluster.ports().base() + 4;
     let message = request_frame(5, br#"{"v":1,"message":"hello"}"#);
-    let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("a handshake")).collect();
+    let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("handshake expected")).collect();
     for byte in &message {
         for peer in &mut slow {
-            peer.write(&[*byte]).expect("a connection");
+            peer.write(&[*byte]).expect("open connection");
         }
         thread::yield_now();
     }
     for peer in &mut slow {
-        let (id, body) = peer.receive_reply().expect("an answer");
+        let (id, body) = peer.receive_reply().expect("reply expected");
         assert!(id == 5 && matches!(codec::decode(&body), Ok(Reply::Welcome(_))), "{id}: {body:?}");
     }
     cluster.start_subworker("sw2");
@@ -275,7 +275,7 @@ fn thousands_of_half_open_connections_do_no_harm() {
 }
 
 #[test]
-fn connections_that_come_and_go_leave_nothing() {
+fn short_connections_leak_nothing() {
     const TIMES: usize = 10_000;
     let cluster = cluster();
     let steady = Steady::start(&cluster);
@@ -283,7 +283,7 @@ fn connections_that_come_and_go_leave_nothing() {
     let storm = |times: usize| {
         for number in 0..times {
             let (port, kind) = ports[number % ports.len()];
-            let mut peer = Peer::connect(port).expect("somebody listens");
+            let mut peer = Peer::connect(port).expect("listener expected");
             match number % 4 {
                 0 => {}
                 1 => drop(peer.write(&greeting(kind))),
@@ -304,7 +304,7 @@ fn connections_that_come_and_go_leave_nothing() {
 }
 
 #[test]
-fn a_client_that_reads_no_replies_is_cut_off() {
+fn a_client_that_reads_no_replies_is_disconnected() {
     const FRAMES: usize = 100_000;
     let cluster = cluster();
     let steady = Steady::start(&cluster);
@@ -313,7 +313,7 @@ fn a_client_that_reads_no_replies_is_cut_off() {
             continue;
         }
         let before = cluster.control_plane.memory();
-        let mut deaf: Vec<_> = (0..2).map(|_| Peer::shake(port, kind).expect("a handshake")).collect();
+        let mut deaf: Vec<_> = (0..2).map(|_| Peer::shake(port, kind).expect("handshake expected")).collect();
         let frames = request_frame(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
         for peer in &mut deaf {
             peer.write_within(Duration::from_secs(1));
@@ -405,7 +405,7 @@ fn requests() -> Vec<Request> {
         Request::Hello,
         Request::Workers,
         Request::Submit(Submit { tasks: vec![task; 3], notify: Notify::No }),
-        Request::Lookup(Lookup { ids: vec![id(), "x".parse().expect("an id")], wait_ms: 0 }),
+        Request::Lookup(Lookup { ids: vec![id(), "x".parse().expect("id expected")], wait_ms: 0 }),
         Request::Cancel(vec![id()]),
         Request::Follow(Follow { id: id(), after: 0, wait_ms: 0 }),
         Request::Tasks(TaskQuery { limit: 3, ..TaskQuery::default() }),
@@ -448,7 +448,7 @@ fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result
             }
         }
         for (number, body) in bodies.iter().enumerate() {
-            peer.send_request(u32::try_from(number).expect("a few"), body)?;
+            peer.send_request(u32::try_from(number).expect("small number"), body)?;
         }
         if kind != BUS {
             let mut replied = vec![false; bodies.len()];
@@ -467,7 +467,7 @@ fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result
 }
 
 #[test]
-fn a_hundred_thousand_frames_of_every_kind_leave_nothing() {
+fn a_hundred_thousand_frames_of_every_kind_leak_nothing() {
     const FRAMES: usize = 100_000;
     const THREADS: u64 = 2;
     let mut cluster = cluster();

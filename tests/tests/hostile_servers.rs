@@ -40,7 +40,7 @@ enum Act {
 
 /// Serves a port with whatever `act` makes of each request. Runs until the test ends.
 fn serve(port: u16, act: impl Fn(&[u8]) -> Act + Send + Sync + 'static) {
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("free port");
     let act = Arc::new(act);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -148,7 +148,7 @@ fn status_fails(ports: &Ports, what: &str) {
 }
 
 #[test]
-fn a_client_reports_invalid_replies_in_time() {
+fn a_client_reports_invalid_replies_within_its_timeout() {
     thread::scope(|scope| {
         for number in 0..acts().len() {
             for greets in [false, true] {
@@ -173,7 +173,7 @@ fn a_client_gives_up_after_a_wrong_handshake() {
         for wrong in greetings {
             scope.spawn(move || {
                 let ports = Ports::claim();
-                let listener = TcpListener::bind(("127.0.0.1", ports.base() + 4)).expect("a free port");
+                let listener = TcpListener::bind(("127.0.0.1", ports.base() + 4)).expect("free port");
                 thread::spawn(move || {
                     for stream in listener.incoming().flatten() {
                         let Ok(mut peer) = Peer::over(stream) else { continue };
@@ -238,7 +238,7 @@ fn a_subworker_survives_invalid_replies() {
             Err(error) => panic!("unreadable request of the subworker: {error}"),
         }
     });
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let mut command = fastworker();
     command.args(["subworker", "--worker-id", "brave", "--concurrency", "2", "--json", "--task-modules"]);
     command.arg(module("arithmetic"));
@@ -247,7 +247,7 @@ fn a_subworker_survives_invalid_replies() {
     let mut subworker = Process::start("subworker", command, folder.path());
     subworker.wait_until_ready();
     let before = subworker.memory();
-    eventually("a subworker that still asks for work", Duration::from_secs(50), || {
+    eventually("the subworker still polls for work", Duration::from_secs(50), || {
         assert!(subworker.is_running(), "it ended:\n{}", subworker.log());
         (works.load(Ordering::SeqCst) >= 12).then_some(())
     });

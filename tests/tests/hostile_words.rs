@@ -31,18 +31,18 @@ fn cluster() -> Cluster {
 }
 
 fn management(cluster: &Cluster) -> Peer {
-    Peer::shake(cluster.ports().base() + 4, REQUEST).expect("a handshake")
+    Peer::shake(cluster.ports().base() + 4, REQUEST).expect("handshake expected")
 }
 
 fn subworkers(cluster: &Cluster) -> Peer {
-    Peer::shake(cluster.ports().subworkers(), REQUEST).expect("a handshake")
+    Peer::shake(cluster.ports().subworkers(), REQUEST).expect("handshake expected")
 }
 
 /// Asks in one form, and reads the answer in the same.
 fn call<Q: Serialize, A: DeserializeOwned>(peer: &mut Peer, format: SerializationFormat, request: &Q) -> A {
-    let reply = peer.call(&codec::encode(format, request)).expect("an answer");
-    assert_eq!(codec::form(&reply).expect("a form"), format);
-    codec::decode(&reply).expect("a reply")
+    let reply = peer.call(&codec::encode(format, request)).expect("reply expected");
+    assert_eq!(codec::form(&reply).expect("valid format"), format);
+    codec::decode(&reply).expect("valid reply")
 }
 
 /// Asks in both forms. The answers are the same.
@@ -73,7 +73,7 @@ fn sentence(reply: &[u8]) -> String {
         // A pickle, for those who sent one.
         return String::from_utf8_lossy(reply).into_owned();
     }
-    let reply: Value = serde_json::from_slice(reply).expect("JSON");
+    let reply: Value = serde_json::from_slice(reply).expect("valid JSON");
     let places = [&reply["message"]["refused"]["message"], &reply["error"], &reply["result"]["error"]];
     places.into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("no refusal: {reply}")).to_owned()
 }
@@ -105,14 +105,14 @@ fn unreadable_messages_are_refused_with_a_reason() {
         (vec![1, 0, 0], "follow its end"),
     ];
     for port in (base..=base + 4).chain([cluster.ports().subworkers()]) {
-        let mut peer = Peer::shake(port, REQUEST).expect("a handshake");
+        let mut peer = Peer::shake(port, REQUEST).expect("handshake expected");
         for (message, why) in &ours {
             let message = match message[..] {
                 // The first verb of a worker has fields.
                 [1, 0, 0] if port == cluster.ports().subworkers() => continue,
                 _ => message,
             };
-            let reply = peer.call(message).expect("an answer");
+            let reply = peer.call(message).expect("reply expected");
             let sentence = sentence(&reply);
             let is_verb = sentence.contains("unknown variant") && port == cluster.ports().subworkers();
             assert!(
@@ -127,13 +127,13 @@ fn unreadable_messages_are_refused_with_a_reason() {
 }
 
 #[test]
-fn unusual_ids_and_names_are_carried_or_refused() {
+fn unusual_ids_and_names_are_accepted_or_refused() {
     let cluster = cluster();
     let mut peer = management(&cluster);
     let whole = "\u{202e}gnp.exe \u{200b}\u{1f600} ' \" \\ <b> %s ${x} ../..";
     let right = [whole.to_owned(), "x".repeat(128), "ü".repeat(64), "null".into(), "0".into()];
     for id in right {
-        let task = NewTask { id: id.parse().expect("an id"), args: two(), ..NewTask::new("add") };
+        let task = NewTask { id: id.parse().expect("id expected"), args: two(), ..NewTask::new("add") };
         let submit = Request::Submit(Submit { tasks: vec![task], notify: Notify::Answer });
         for format in SerializationFormat::ALL {
             match call::<_, Reply>(&mut peer, format, &submit) {
@@ -164,7 +164,7 @@ fn unusual_ids_and_names_are_carried_or_refused() {
     let [base, queries] = [0, 4].map(|offset| cluster.ports().base() + offset);
     for action in ["query", "cancel", &long] {
         let reply = send_request(queries, json!({ "action": action, "task_id": long }).to_string());
-        let error = reply["error"].as_str().expect("a sentence");
+        let error = reply["error"].as_str().expect("error message expected");
         assert!(error.len() < 200, "{error:.300}");
     }
     let reply = send_request(queries, json!({ "action": long, "task_id": "x" }).to_string());
@@ -177,7 +177,7 @@ fn unusual_ids_and_names_are_carried_or_refused() {
 }
 
 fn two() -> Json {
-    Json::parse("[5, 3]").expect("JSON")
+    Json::parse("[5, 3]").expect("valid JSON")
 }
 
 /// Deep enough for every stack to overflow on which it is read level by level.
@@ -189,9 +189,9 @@ async fn deeply_nested_json_overflows_no_stack() {
     let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(DEPTH), close.repeat(DEPTH));
     let client = cluster.client().await;
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
-        let document = Json::parse(&format!("[{}]", deep(open, close))).expect("JSON, however deep");
+        let document = Json::parse(&format!("[{}]", deep(open, close))).expect("valid JSON");
         let task = NewTask { args: document.clone(), ..NewTask::new("add") };
-        let ended = client.submit_many(vec![task]).await.expect("an answer").remove(0).expect("a result");
+        let ended = client.submit_many(vec![task]).await.expect("reply expected").remove(0).expect("result expected");
         assert_eq!((ended.status, ended.error_kind), (TaskStatus::Failure, Some(ErrorKind::BadArguments)), "{ended:?}");
         let error = ended.error.clone().unwrap_or_default();
         assert!(error.len() < 10_000, "{} bytes of error", error.len());
@@ -204,7 +204,7 @@ async fn deeply_nested_json_overflows_no_stack() {
             Reply::Found(found) => assert!(format!("{found:?}").contains(document.as_str())),
             other => panic!("{other:?}"),
         }
-        assert!(client.cancel(&id).await.expect("an answer"));
+        assert!(client.cancel(&id).await.expect("reply expected"));
         // The original's clients can send it anywhere.
         let base = cluster.ports().base();
         let nested = deep(open, close);
@@ -222,14 +222,14 @@ async fn deeply_nested_json_overflows_no_stack() {
             }
         }
         let message = format!(r#"{{"v":1,"message":{{"submit":{{"tasks":{nested},"notify":{nested}}}}}}}"#);
-        assert!(sentence(&peer.call(message.as_bytes()).expect("an answer")).len() < 1_000);
+        assert!(sentence(&peer.call(message.as_bytes()).expect("reply expected")).len() < 1_000);
     }
     steady.stop();
     assert!(cluster.control_plane.is_running() && cluster.subworkers[0].is_running());
 }
 
 #[test]
-fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
+fn invalid_numbers_are_refused_and_huge_ones_are_bounded() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = management(&cluster);
@@ -242,13 +242,13 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
         for field in ["countdown", "policy"] {
             let value = if field == "policy" { format!(r#"{{"timeout":{span}}}"#) } else { span.to_owned() };
             let message = submit(&format!(r#"{{"id":"a","name":"add","args":[1,2],"{field}":{value}}}"#));
-            let why = sentence(&peer.call(&message).expect("an answer"));
+            let why = sentence(&peer.call(&message).expect("reply expected"));
             assert!(why.contains("cannot read the message"), "{why}");
         }
     }
     for args in ["{}", "5", "\"[]\"", "null", "[1,]", "[NaN]"] {
         let message = submit(&format!(r#"{{"id":"a","name":"add","args":{args}}}"#));
-        let reply = peer.call(&message).expect("an answer");
+        let reply = peer.call(&message).expect("reply expected");
         let text = String::from_utf8_lossy(&reply);
         assert!(text.contains("refused"), "{args}: {text}");
     }
@@ -257,11 +257,7 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
         NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), args: two(), ..NewTask::new("add") },
         NewTask { eta: Some(Timestamp::from_micros(i64::MIN)), args: two(), ..NewTask::new("add") },
         NewTask { countdown: Some(fastworker::clock::DURATION_MAX), args: two(), ..NewTask::new("add") },
-        NewTask {
-            eta: Some("9999-12-30T00:00:00Z".parse().expect("a point in time")),
-            args: two(),
-            ..NewTask::new("add")
-        },
+        NewTask { eta: Some("9999-12-30T00:00:00Z".parse().expect("valid time")), args: two(), ..NewTask::new("add") },
     ];
     for task in far {
         let (id, soon) = (task.id.clone(), task.eta.is_some_and(|eta| eta.micros() < 0));
@@ -289,7 +285,7 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
         let taken: Reply = call(&mut peer, SerializationFormat::Postcard, &submit);
         assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
         // Its time is over before it begins, and the next attempt is as far away as can be.
-        eventually("the first attempt", TIMEOUT, || {
+        eventually("the first attempt ends", TIMEOUT, || {
             let lookup = Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 });
             let found = format!("{:?}", call_both(&mut peer, &lookup));
             (found.contains("status: Retrying") || found.contains("status: Success")).then_some(())
@@ -309,7 +305,7 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
 }
 
 #[test]
-fn questions_without_measure_are_refused_or_answered_in_bounds() {
+fn oversized_requests_are_refused_or_bounded() {
     let mut cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = management(&cluster);
@@ -336,7 +332,7 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
     let ids: Reply = {
         let lookup =
             codec::encode(SerializationFormat::Postcard, &Request::Lookup(Lookup { ids: many(900_000), wait_ms: 0 }));
-        codec::decode(&peer.call(&lookup).expect("an answer")).expect("a reply")
+        codec::decode(&peer.call(&lookup).expect("reply expected")).expect("valid reply")
     };
     assert!(matches!(ids, Reply::Refused(_)), "{ids:?}");
 
@@ -360,10 +356,11 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
         for number in 0..1_000_u32 {
             let session = Uuid::from_u128(u128::from(round * 1_000 + number) << 64);
             let collect = Request::Collect(Collect { session, sequence: 1, wait_ms: 0 });
-            peer.send_request(number, &codec::encode(SerializationFormat::Postcard, &collect)).expect("a connection");
+            peer.send_request(number, &codec::encode(SerializationFormat::Postcard, &collect))
+                .expect("open connection");
         }
         for _ in 0..1_000 {
-            let (_, body) = peer.receive_reply().expect("an answer");
+            let (_, body) = peer.receive_reply().expect("reply expected");
             assert!(matches!(codec::decode(&body), Ok(Reply::Collected(collected)) if collected.results.is_empty()));
         }
     }
@@ -406,7 +403,7 @@ fn module(names: &[&str], documentation: &str) -> ModuleInfo {
 }
 
 #[test]
-fn workers_that_lie_of_themselves_are_refused() {
+fn invalid_registrations_are_refused() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = subworkers(&cluster);
@@ -438,13 +435,13 @@ fn workers_that_lie_of_themselves_are_refused() {
     }
     // A schema that is no JSON cannot be written in either form by us: so by hand.
     let json = codec::encode(SerializationFormat::Json, &WorkerRequest::Register(of(vec![module(&["a"], "")])));
-    let json = String::from_utf8(json).expect("text").replace(r#""schema":{}"#, r#""schema":{]"#);
-    assert!(sentence(&peer.call(json.as_bytes()).expect("an answer")).contains("cannot read"));
+    let json = String::from_utf8(json).expect("valid UTF-8").replace(r#""schema":{}"#, r#""schema":{]"#);
+    assert!(sentence(&peer.call(json.as_bytes()).expect("reply expected")).contains("cannot read"));
     let mut postcard =
         codec::encode(SerializationFormat::Postcard, &WorkerRequest::Register(of(vec![module(&["a"], "")])));
-    let schema = postcard.windows(3).position(|bytes| bytes == [2, b'{', b'}']).expect("a schema");
+    let schema = postcard.windows(3).position(|bytes| bytes == [2, b'{', b'}']).expect("schema expected");
     postcard[schema + 2] = b']';
-    assert!(sentence(&peer.call(&postcard).expect("an answer")).contains("a document that is not JSON"));
+    assert!(sentence(&peer.call(&postcard).expect("reply expected")).contains("a document that is not JSON"));
     // Too many of everything.
     let modules = vec![module(&[], ""); 1_001];
     assert!(matches!(worker_reply(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
@@ -469,7 +466,7 @@ fn workers_that_lie_of_themselves_are_refused() {
 }
 
 #[test]
-fn workers_by_the_thousand_are_bounded_and_go_when_they_are_silent() {
+fn thousands_of_workers_are_limited_and_removed_when_silent() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = subworkers(&cluster);
@@ -486,7 +483,7 @@ fn workers_by_the_thousand_are_bounded_and_go_when_they_are_silent() {
     steady.goes_on();
     drop(peer);
     let mut management = management(&cluster);
-    eventually("that they are gone", 2 * TIMEOUT, || match call_both(&mut management, &Request::Workers) {
+    eventually("silent workers are removed", 2 * TIMEOUT, || match call_both(&mut management, &Request::Workers) {
         Reply::Workers(workers) => {
             let active = workers.iter().filter(|worker| worker.status != fastworker::protocol::WorkerStatus::Lost);
             (active.count() == 1 && workers.len() < 100).then_some(())
@@ -506,11 +503,11 @@ fn unexpected_outcomes_change_nothing() {
     assert_eq!(worker_reply(&mut peer, &WorkerRequest::Register(registration)), WorkerReply::Registered);
     let forged = |lease: u64| Ended {
         lease: LeaseId(lease),
-        outcome: Some(Outcome::Success { result: Json::parse("-1").expect("JSON"), follow_ups: Vec::new() }),
+        outcome: Some(Outcome::Success { result: Json::parse("-1").expect("valid JSON"), follow_ups: Vec::new() }),
         ran_us: u64::MAX,
         version: None,
         reports: vec![Report::Log { level: LogLevel::Error, message: "forged".into() }],
-        metadata: Json::parse("[1]").expect("JSON"),
+        metadata: Json::parse("[1]").expect("valid JSON"),
     };
     // Leases have numbers in the order of time, in microseconds since 1970.
     let now = u64::try_from(Timestamp::now().micros()).expect("after 1970");
@@ -549,17 +546,17 @@ fn unexpected_outcomes_change_nothing() {
 }
 
 #[test]
-fn what_others_write_is_shown_and_moves_nothing() {
+fn control_characters_of_others_are_escaped() {
     const EVIL: &str = "no\u{1b}[31m red\u{1b}[8m hidden\u{1b}]52;c;ZXZpbA==\u{7} \u{202e}gnp.exe\u{2069}\u{200b} \
         \u{9b}2J\u{85}\u{2028}\r\nhint: run this\t.";
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let module = folder.path().join("odd\u{202e}\n2026 ERROR forged\u{1b}[31m.wasm");
-    std::fs::copy(fastworker_tests::modules::module("hostile"), &module).expect("a copy");
+    std::fs::copy(fastworker_tests::modules::module("hostile"), &module).expect("file copied");
     let broken = folder.path().join("broken\n\u{1b}[31m\u{202e}.wasm");
-    std::fs::write(&broken, "no module").expect("a file");
+    std::fs::write(&broken, "no module").expect("file access");
     let cluster = Cluster::builder().sources([module]).own_slots(1).gui().start();
     let name = "pay\u{202e}eno";
-    let args = Json::of(&(EVIL,)).expect("JSON");
+    let args = Json::of(&(EVIL,)).expect("valid JSON");
     let failed = cluster.cli(["submit", "--task-name", "panic_now", "--args-json", args.as_str()]).with_code(1);
     assert!(
         failed.stderr.contains("\\u001b[31m red") && failed.stderr.contains("\n  hint: run this"),
@@ -567,7 +564,7 @@ fn what_others_write_is_shown_and_moves_nothing() {
         failed.stderr
     );
     let id = cluster.cli(["tasks", "--json"]).with_code(0);
-    let id = id.stdout.split('"').nth(3).expect("an id").to_owned();
+    let id = id.stdout.split('"').nth(3).expect("id expected").to_owned();
     let waiting = ["submit", "--task-name", name, "--non-blocking", "--wait-for-worker"];
     let _ = cluster.cli(waiting).with_code(0);
     let schedule = ["schedule", "add", name, "--task-name", name, "--every", "1h", "--wait-for-worker"];

@@ -51,9 +51,9 @@ fn tasks_do_not_fail_because_a_worker_lost_its_address_space() {
     cluster.launch_subworker_as("sick", |command| limited(command, "-v 2000000")).wait_until_ready();
     let sick = cluster.subworkers[0].id().to_string();
     // From now on it gets no more than what a process needs to go on.
-    let status = fs::read_to_string(format!("/proc/{sick}/status")).expect("it runs");
-    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a size");
-    let used: u64 = used.trim().trim_end_matches(" kB").parse().expect("a number");
+    let status = fs::read_to_string(format!("/proc/{sick}/status")).expect("still running");
+    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("size expected");
+    let used: u64 = used.trim().trim_end_matches(" kB").parse().expect("valid number");
     let limit = format!("--as={}", (used << 10) + (16 << 20));
     let taken = Command::new("prlimit").args(["--pid", &sick, &limit]).status().expect("util-linux is there");
     assert!(taken.success());

@@ -16,13 +16,13 @@ const DENSE: usize = 6_000;
 const SLOW: usize = 2_500;
 
 fn folder() -> TempDir {
-    TempDir::new().expect("a folder")
+    TempDir::new().expect("directory created")
 }
 
 fn put(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let (beside, path) = (folder.join("beside"), folder.join(name));
-    fs::write(&beside, bytes).expect("a file");
-    fs::rename(&beside, &path).expect("it can be moved");
+    fs::write(&beside, bytes).expect("file access");
+    fs::rename(&beside, &path).expect("file moved");
     path
 }
 
@@ -38,7 +38,7 @@ fn cache(folder: &TempDir) -> String {
 /// The row of a module in `list`.
 fn row(cluster: &Cluster, name: &str) -> Option<Value> {
     let listed = cluster.cli(["list", "--json"]).with_code(0).json();
-    listed.as_array().expect("a list").iter().find(|row| row["name"] == name).cloned()
+    listed.as_array().expect("list expected").iter().find(|row| row["name"] == name).cloned()
 }
 
 /// Waits until a module is listed with an error that contains a text.
@@ -52,7 +52,7 @@ fn wait_for_output(cluster: &Cluster, task: &str, result: &str) {
         let ran = cluster.cli(["submit", "--task-name", task, "--wait-for-worker"]);
         (ran.code == Some(0) && ran.stdout.trim() == result).then_some(())
     };
-    eventually(&format!("{task} answers {result}"), TIMEOUT, poll);
+    eventually(&format!("{task} returns {result}"), TIMEOUT, poll);
 }
 
 /// The compiler processes of a process.
@@ -75,16 +75,16 @@ fn is_running(id: u32) -> bool {
 
 /// Peak memory of a process in bytes.
 fn peak(process: &Process) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("still running");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("valid number") << 10
 }
 
 #[test]
 fn a_module_that_needs_too_much_memory_or_time_is_refused_alone() {
     let (modules, kept) = (folder(), folder());
     let add = module("arithmetic");
-    fs::copy(&add, modules.path().join("arithmetic.wasm")).expect("a copy");
+    fs::copy(&add, modules.path().join("arithmetic.wasm")).expect("file copied");
     let bounds = ["--cache-dir", &cache(&kept), "--compile-memory", "256", "--compile-timeout", "2s"];
     let mut cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&bounds).start();
     put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
@@ -100,7 +100,7 @@ fn a_module_that_needs_too_much_memory_or_time_is_refused_alone() {
 }
 
 #[test]
-fn a_worker_starts_beside_broken_endless_and_rival_modules_and_lists_them() {
+fn broken_endless_and_conflicting_modules_are_listed_and_isolated() {
     let (modules, kept) = (folder(), folder());
     for number in 0..3 {
         let name = format!("endless{number}");
@@ -120,23 +120,23 @@ fn a_worker_starts_beside_broken_endless_and_rival_modules_and_lists_them() {
     let _ = wait_for_refusal(&cluster, "second", "first", TIMEOUT);
     let _ = wait_for_refusal(&cluster, "broken1", "WebAssembly", TIMEOUT);
     let _ = wait_for_refusal(&cluster, "endless2", "10 s", TIMEOUT);
-    let loaded = eventually("the end of it", TIMEOUT, || {
+    let loaded = eventually("the modules are settled", TIMEOUT, || {
         let log = cluster.control_plane.log();
         log.lines().find(|line| line.contains(wording::MODULES_SETTLED)).map(str::to_owned)
     });
     assert!(loaded.contains("modules=2") && loaded.contains("broken=7") && loaded.contains("tasks=2"), "{loaded}");
     // Once the first is gone, the other takes over.
-    fs::remove_file(modules.path().join("first.wasm")).expect("it is there");
+    fs::remove_file(modules.path().join("first.wasm")).expect("existing file");
     wait_for_output(&cluster, "greet", "\"second\"");
-    assert_eq!(row(&cluster, "second").expect("it is listed")["status"], "loaded");
+    assert_eq!(row(&cluster, "second").expect("module listed")["status"], "loaded");
 }
 
 #[test]
-fn folders_and_files_may_be_empty_or_come_later() {
+fn directories_and_files_may_be_empty_or_appear_later() {
     let (modules, kept) = (folder(), folder());
     let later = modules.path().join("later");
     let (file, empty) = (modules.path().join("file.wasm"), modules.path().join("empty"));
-    fs::create_dir(&empty).expect("a folder");
+    fs::create_dir(&empty).expect("directory created");
     let pattern = modules.path().join("pattern-*.wasm");
     let args = ["--cache-dir", &cache(&kept)];
     let sources = [&later, &file, &empty, &pattern];
@@ -144,8 +144,8 @@ fn folders_and_files_may_be_empty_or_come_later() {
     let log = cluster.control_plane.log();
     assert!(log.contains("later") && log.contains(".wasm"), "{log}");
     let _ = wait_for_refusal(&cluster, "file", "file.wasm", TIMEOUT);
-    assert_eq!(row(&cluster, "later").expect("it is listed")["status"], "broken");
-    fs::create_dir(&later).expect("a folder");
+    assert_eq!(row(&cluster, "later").expect("module listed")["status"], "broken");
+    fs::create_dir(&later).expect("directory created");
     put(&later, "one.wasm", &returning("one", "1").bytes());
     put(&empty, "two.wasm", &returning("two", "2").bytes());
     put(modules.path(), "file.wasm", &returning("three", "3").bytes());
@@ -154,14 +154,14 @@ fn folders_and_files_may_be_empty_or_come_later() {
         wait_for_output(&cluster, task, result);
     }
     assert_eq!(row(&cluster, "later"), None);
-    assert_eq!(row(&cluster, "file").expect("it is listed")["last_error"], Value::Null);
+    assert_eq!(row(&cluster, "file").expect("module listed")["last_error"], Value::Null);
 }
 
 #[test]
-fn what_can_never_be_a_module_stops_the_start() {
+fn a_path_that_cannot_be_a_module_stops_the_start() {
     let modules = folder();
     let notes = modules.path().join("notes.txt");
-    fs::write(&notes, "no module").expect("a file");
+    fs::write(&notes, "no module").expect("file access");
     let missing = modules.path().join("missing.wasm");
     let run = |args: &[&str], source: &Path| {
         let mut command = fastworker();
@@ -176,25 +176,25 @@ fn what_can_never_be_a_module_stops_the_start() {
 }
 
 #[test]
-fn without_reload_only_the_modules_of_the_start_are_loaded() {
+fn no_reload_loads_only_the_modules_of_the_start() {
     let modules = folder();
     put(modules.path(), "one.wasm", &returning("one", "1").bytes());
     let cluster =
         Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&["--no-reload"]).start();
     put(modules.path(), "one.wasm", &returning("one", "2").bytes());
     wait_for_output(&cluster, "one", "1");
-    assert_eq!(row(&cluster, "one").expect("it is listed")["last_error"], Value::Null);
+    assert_eq!(row(&cluster, "one").expect("module listed")["last_error"], Value::Null);
 }
 
 #[test]
-fn a_compiler_has_nothing_of_its_worker_and_ends_with_it() {
+fn a_compiler_inherits_nothing_and_ends_with_its_worker() {
     let (modules, kept) = (folder(), folder());
     put(modules.path(), "good.wasm", &returning("good", "1").bytes());
     let args = ["--cache-dir", &cache(&kept)];
     let mut cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
     put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
     let id = cluster.control_plane.id();
-    let compiler = || eventually("a compiler", TIMEOUT, || compilers(id).pop());
+    let compiler = || eventually("a compiler starts", TIMEOUT, || compilers(id).pop());
     let first = compiler();
     let is_alone = || {
         let open = fs::read_dir(format!("/proc/{first}/fd")).ok()?.count();
@@ -202,26 +202,26 @@ fn a_compiler_has_nothing_of_its_worker_and_ends_with_it() {
         // The descriptors that it begins with, and at most the copies that it reads and writes through.
         (environment.is_empty() && open <= 5).then_some(())
     };
-    eventually("a compiler that has only its pipes", TIMEOUT, is_alone);
+    eventually("a compiler has only its pipes", TIMEOUT, is_alone);
     let is_limited = || {
         let limits = fs::read_to_string(format!("/proc/{first}/limits")).ok()?;
         let has = |name: &str, limit: &str| limits.lines().any(|line| line.starts_with(name) && line.contains(limit));
         (has("Max core file size", " 0 ") && has("Max data size", "2147483648") && has("Max cpu time", " 120 "))
             .then_some(())
     };
-    eventually("the limits of a compiler", TIMEOUT, is_limited);
+    eventually("a compiler has its limits", TIMEOUT, is_limited);
     // A killed compiler is reported, and the module tried again.
     let killed = std::process::Command::new("kill").args(["-KILL", &first.to_string()]).status();
     assert!(killed.is_ok_and(|killed| killed.success()));
     wait_for_refusal(&cluster, "dense", "was killed by signal 9", TIMEOUT);
     wait_for_output(&cluster, "good", "1");
-    let second = eventually("another compiler", 2 * TIMEOUT, || compilers(id).pop());
+    let second = eventually("another compiler starts", 2 * TIMEOUT, || compilers(id).pop());
     assert_ne!(first, second);
     // The worker does not wait for it, and takes it along.
     let stopped_at = Instant::now();
     cluster.control_plane.stop();
     assert!(stopped_at.elapsed() < Duration::from_secs(5), "{:?}", stopped_at.elapsed());
-    eventually("the end of the compiler", TIMEOUT, || (!is_running(second)).then_some(()));
+    eventually("the compiler ends", TIMEOUT, || (!is_running(second)).then_some(()));
 }
 
 #[test]
@@ -231,28 +231,28 @@ fn a_compiler_ends_when_its_worker_is_killed() {
     let args = ["--cache-dir", &cache(&kept)];
     let mut cluster =
         Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
-    assert_eq!(row(&cluster, "dense").expect("it is listed")["status"], "loading");
+    assert_eq!(row(&cluster, "dense").expect("module listed")["status"], "loading");
     let id = cluster.control_plane.id();
-    let compiler = eventually("a compiler", TIMEOUT, || compilers(id).pop());
+    let compiler = eventually("a compiler starts", TIMEOUT, || compilers(id).pop());
     cluster.control_plane.kill();
-    eventually("the end of the compiler", TIMEOUT, || (!is_running(compiler)).then_some(()));
+    eventually("the compiler ends", TIMEOUT, || (!is_running(compiler)).then_some(()));
 }
 
 #[test]
-fn of_a_module_that_changes_while_it_is_compiled_the_last_version_counts() {
+fn a_module_changed_during_compilation_loads_its_last_version() {
     let (modules, kept) = (folder(), folder());
     put(modules.path(), "module.wasm", &Guest::new("task", "1").dense(DENSE).bytes());
     let args = ["--cache-dir", &cache(&kept)];
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
-    let first = eventually("a compiler", TIMEOUT, || compilers(cluster.control_plane.id()).pop());
+    let first = eventually("a compiler starts", TIMEOUT, || compilers(cluster.control_plane.id()).pop());
     put(modules.path(), "module.wasm", &returning("task", "2").bytes());
     wait_for_output(&cluster, "task", "2");
-    eventually("the end of the first compiler", TIMEOUT, || (!is_running(first)).then_some(()));
-    assert_eq!(row(&cluster, "module").expect("it is listed")["last_error"], Value::Null);
+    eventually("the first compiler ends", TIMEOUT, || (!is_running(first)).then_some(()));
+    assert_eq!(row(&cluster, "module").expect("module listed")["last_error"], Value::Null);
 }
 
 #[test]
-fn a_worker_does_not_grow_with_each_version_that_it_compiles() {
+fn a_worker_does_not_grow_with_each_compiled_version() {
     let (modules, kept) = (folder(), folder());
     let version = |number: usize| Guest::new("version", &number.to_string()).functions(2_000).bytes();
     put(modules.path(), "version.wasm", &version(100));
@@ -271,10 +271,10 @@ fn a_worker_does_not_grow_with_each_version_that_it_compiles() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_costs_time_and_nothing_else() {
+fn an_unwritable_cache_only_costs_time() {
     let (modules, kept) = (folder(), folder());
     let file = kept.path().join("file");
-    fs::write(&file, "").expect("a file");
+    fs::write(&file, "").expect("file access");
     put(modules.path(), "good.wasm", &returning("good", "1").bytes());
     // Not even the owner can make a folder below a file.
     let args = ["--cache-dir", &file.join("cache").display().to_string()];
@@ -284,14 +284,14 @@ fn a_cache_that_cannot_be_written_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn a_compiler_is_no_command_for_people() {
+fn the_compiler_command_is_internal() {
     let mut command = fastworker();
     command.arg("compile-module");
     assert_eq!(cli::run(command).with_code(2).stdout, "");
 }
 
 #[test]
-fn modules_of_some_seconds_let_others_pass() {
+fn slow_modules_do_not_delay_quick_ones() {
     let (modules, kept) = (folder(), folder());
     for number in 0..3 {
         let name = format!("slow{number}");

@@ -31,12 +31,12 @@ fn queries(cluster: &Cluster) -> u16 {
 }
 
 #[test]
-fn the_bus_announces_at_once_and_every_two_seconds() {
+fn the_bus_announces_immediately_and_every_two_seconds() {
     let cluster = cluster();
     let expected = format!("WORKER_ANNOUNCE:control-plane:{}", cluster.base());
     let next = |bus: &mut Wire| {
         let began = Instant::now();
-        assert_eq!(bus.receive().expect("an announcement"), expected.as_bytes());
+        assert_eq!(bus.receive().expect("announcement expected"), expected.as_bytes());
         began.elapsed()
     };
     // Just after an announcement, the next comes in two seconds.
@@ -57,14 +57,14 @@ fn a_captured_submission_gets_the_replies_of_the_original() {
     for (number, port) in lanes(&cluster).into_iter().enumerate() {
         let id = format!("8f6b8253-4446-40d6-b65a-6b320883fd0{number}");
         let reply = send_request(port, SUBMISSION.replace("8f6b8253-4446-40d6-b65a-6b320883fdcf", &id));
-        let fields: Vec<&str> = reply.as_object().expect("an object").keys().map(String::as_str).collect();
+        let fields: Vec<&str> = reply.as_object().expect("object expected").keys().map(String::as_str).collect();
         let mut expected = ["task_id", "status", "result", "error", "started_at", "completed_at", "callback"];
         expected.sort_unstable();
         assert_eq!(fields, expected);
         assert_eq!((&reply["task_id"], &reply["status"]), (&json!(id), &json!("success")));
         assert_eq!((&reply["result"], &reply["error"], &reply["callback"]), (&json!(8), &Value::Null, &Value::Null));
         for field in ["started_at", "completed_at"] {
-            assert!(is_naive_time(reply[field].as_str().expect("a time")), "{reply}");
+            assert!(is_naive_time(reply[field].as_str().expect("time expected")), "{reply}");
         }
     }
 }
@@ -76,7 +76,7 @@ fn is_naive_time(text: &str) -> bool {
 }
 
 #[test]
-fn what_fails_is_answered_in_the_originals_words() {
+fn failures_are_reported_in_the_original_format() {
     let cluster = cluster();
     let [critical, high, normal, low] = lanes(&cluster);
     let failure = |reply: &Value, id: &str, error: &str| {
@@ -118,7 +118,7 @@ fn only_the_name_is_required_and_the_callback_is_echoed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn results_are_asked_for_and_tasks_cancelled_on_the_fifth_port() {
+async fn the_fifth_port_returns_results_and_cancels_tasks() {
     let cluster = cluster();
     let client = cluster.client().await;
     let [_, _, normal, _] = lanes(&cluster);
@@ -139,20 +139,20 @@ async fn results_are_asked_for_and_tasks_cancelled_on_the_fifth_port() {
 
     let mut running = Wire::request(normal);
     running.send_request(7, r#"{"id": "loop", "name": "endless_loop"}"#);
-    wait_for_status(&client, &"loop".parse().expect("an id"), TaskStatus::Started).await;
+    wait_for_status(&client, &"loop".parse().expect("id expected"), TaskStatus::Started).await;
     // The slot is busy, so this one waits.
     let mut queued = Wire::request(normal);
     queued.send_request(8, r#"{"id": "queued", "name": "add", "args": [1, 2]}"#);
     assert_eq!(send_request(port, r#"{"task_id": "loop"}"#)["found"], false);
     for (id, wire, number) in [("queued", &mut queued, 8), ("loop", &mut running, 7)] {
-        eventually("that it can be cancelled", TIMEOUT, || (cancel(id)["cancelled"] == true).then_some(()));
+        eventually("the task can be cancelled", TIMEOUT, || (cancel(id)["cancelled"] == true).then_some(()));
         let reply = wire.receive_reply(number);
         assert_eq!((&reply["task_id"], &reply["status"]), (&json!(id), &json!("cancelled")), "{reply}");
     }
 }
 
 #[test]
-fn a_batch_is_answered_at_once_and_its_results_are_asked_for() {
+fn a_batch_is_accepted_immediately_and_its_results_queried() {
     let cluster = cluster();
     let task = |id: &str, args: Value| json!({ "id": id, "name": "add", "args": args, "priority": "low" });
     let tasks = [task("b1", json!([1, 2])), task("b2", json!([3, 4])), task("b3", json!(["x", 4]))];
@@ -162,7 +162,7 @@ fn a_batch_is_answered_at_once_and_its_results_are_asked_for() {
     for (id, status, result) in
         [("b1", "success", json!(3)), ("b2", "success", json!(7)), ("b3", "failure", Value::Null)]
     {
-        let found = eventually("the result", TIMEOUT, || {
+        let found = eventually("the result is recorded", TIMEOUT, || {
             let found = send_request(queries(&cluster), json!({ "task_id": id }).to_string());
             (found["found"] == true).then_some(found)
         });
@@ -171,14 +171,14 @@ fn a_batch_is_answered_at_once_and_its_results_are_asked_for() {
 }
 
 #[test]
-fn a_batch_with_a_nan_is_answered_task_by_task() {
+fn a_batch_with_a_nan_is_accepted_task_by_task() {
     let cluster = cluster();
     let batch = r#"{"action": "batch_submit", "tasks": [{"id": "b1", "name": "add", "args": [1, 2]},
         {"id": "b2", "name": "add", "args": [NaN, 2]}, {"id": "b3", "name": "add", "args": [3, 4]}]}"#;
     let accepted = send_request(lanes(&cluster)[2], batch);
     assert_eq!(accepted, json!({ "batch_accepted": true, "task_ids": ["b1", "b2", "b3"] }));
     for (id, result, words) in [("b1", json!(3), ""), ("b2", Value::Null, "NaN"), ("b3", json!(7), "")] {
-        let found = eventually("the result", TIMEOUT, || {
+        let found = eventually("the result is recorded", TIMEOUT, || {
             let found = send_request(queries(&cluster), json!({ "task_id": id }).to_string());
             (found["found"] == true).then_some(found["result"].clone())
         });
@@ -188,7 +188,7 @@ fn a_batch_with_a_nan_is_answered_task_by_task() {
 }
 
 #[test]
-fn a_submission_that_arrives_twice_runs_once_and_both_are_answered() {
+fn a_repeated_submission_runs_once_and_both_get_replies() {
     let cluster = cluster();
     let normal = lanes(&cluster)[2];
     let message = r#"{"id": "twice", "name": "slow", "args": [0.5, 5]}"#;
@@ -208,14 +208,14 @@ fn every_hop_of_a_request_is_echoed() {
     let mut wire = Wire::request(lanes(&cluster)[2]);
     let hops = [[0, 0, 0, 1], [0x12, 0x34, 0x56, 0x78], [0x80, 0, 0, 9]].concat();
     wire.send(&[&hops[..], SUBMISSION.as_bytes()].concat());
-    let reply = wire.receive().expect("an answer");
+    let reply = wire.receive().expect("reply expected");
     assert_eq!(reply[..hops.len()], hops);
-    let result: Value = serde_json::from_slice(&reply[hops.len()..]).expect("JSON");
+    let result: Value = serde_json::from_slice(&reply[hops.len()..]).expect("valid JSON");
     assert_eq!(result["result"], 8);
 }
 
 #[test]
-fn many_requests_of_one_connection_are_each_answered_under_their_number() {
+fn requests_of_one_connection_get_replies_with_their_ids() {
     let cluster = cluster();
     let mut wire = Wire::request(lanes(&cluster)[2]);
     for number in 0..500 {
@@ -223,9 +223,9 @@ fn many_requests_of_one_connection_are_each_answered_under_their_number() {
     }
     let mut seen = vec![false; 500];
     for _ in 0..500 {
-        let body = wire.receive().expect("an answer");
+        let body = wire.receive().expect("reply expected");
         let id = u32::from_be_bytes(body[..4].try_into().expect("four bytes")) & 0x7fff_ffff;
-        let reply: Value = serde_json::from_slice(&body[4..]).expect("JSON");
+        let reply: Value = serde_json::from_slice(&body[4..]).expect("valid JSON");
         assert_eq!(reply["result"], id + 1);
         seen[id as usize] = true;
     }
@@ -233,14 +233,14 @@ fn many_requests_of_one_connection_are_each_answered_under_their_number() {
 }
 
 #[test]
-fn a_pickle_is_refused_with_a_sentence() {
+fn a_pickle_is_refused_with_an_explanation() {
     let cluster = cluster();
     // pickle.dumps({"task_id": "x"}, protocol 4)
     let pickle = b"\x80\x04\x95\x12\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x07task_id\x94\x8c\x01x\x94s.";
     for (port, words) in [(lanes(&cluster)[2], "failure"), (queries(&cluster), "error")] {
         let mut wire = Wire::request(port);
         wire.send_request(1, pickle);
-        let reply = wire.receive().expect("an answer");
+        let reply = wire.receive().expect("reply expected");
         // A pickle as well, or its sender could not read it.
         let text = String::from_utf8_lossy(&reply[4..]);
         assert!(reply[4..].starts_with(b"\x80\x02}(") && reply.ends_with(b"u."), "{text}");
@@ -250,7 +250,7 @@ fn a_pickle_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn garbage_is_answered_and_does_no_harm() {
+fn garbage_gets_a_reply_and_affects_no_other_client() {
     let cluster = cluster();
     let [critical, _, normal, _] = lanes(&cluster);
     let mut open = Wire::request(normal);
@@ -262,7 +262,7 @@ fn garbage_is_answered_and_does_no_harm() {
         for port in [critical, normal, queries(&cluster), cluster.ports().subworkers()] {
             let mut wire = Wire::request(port);
             wire.send_request(1, message);
-            let reply = wire.receive().expect("an answer, whatever was sent");
+            let reply = wire.receive().expect("reply expected");
             assert!(reply.len() > 4, "{message:?} on {port}");
         }
     }
@@ -282,7 +282,7 @@ fn garbage_is_answered_and_does_no_harm() {
 }
 
 #[test]
-fn a_client_that_goes_away_does_not_keep_the_others_waiting() {
+fn a_disconnected_client_does_not_delay_others() {
     let cluster = cluster();
     let normal = lanes(&cluster)[2];
     for number in 0..200 {
@@ -295,13 +295,13 @@ fn a_client_that_goes_away_does_not_keep_the_others_waiting() {
 /// As many clients of the original as there may be, each with a connection of its own that stays
 /// open until its task has ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_submissions_are_open_at_a_time_and_all_are_answered() {
+async fn ten_thousand_open_submissions_all_get_replies() {
     const THREADS: u32 = 8;
     const EACH: u32 = 1250;
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised");
     let cluster = cluster();
     let client = cluster.client().await;
-    let busy = client.delay("endless_loop", ()).await.expect("it is taken");
+    let busy = client.delay("endless_loop", ()).await.expect("task accepted");
     wait_for_status(&client, &busy, TaskStatus::Started).await;
     let ports = lanes(&cluster);
     let opened: Vec<_> = (0..THREADS)
@@ -319,13 +319,13 @@ async fn ten_thousand_submissions_are_open_at_a_time_and_all_are_answered() {
             })
         })
         .collect();
-    let opened: Vec<_> = opened.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    let opened: Vec<_> = opened.into_iter().map(|thread| thread.join().expect("no panic expected")).collect();
     for number in (0..THREADS * EACH).rev().step_by(97) {
-        let id = format!("open-{number}").parse().expect("an id");
+        let id = format!("open-{number}").parse().expect("id expected");
         wait_for_status(&client, &id, TaskStatus::Pending).await;
     }
     assert!(cluster.control_plane.open_files() > 10_000, "{} open files", cluster.control_plane.open_files());
-    assert!(client.cancel(&busy).await.expect("an answer"));
+    assert!(client.cancel(&busy).await.expect("reply expected"));
     let replied: Vec<_> = opened
         .into_iter()
         .map(|wires| {
@@ -341,5 +341,5 @@ async fn ten_thousand_submissions_are_open_at_a_time_and_all_are_answered() {
         thread.join().expect("every answer is right");
     }
     let back = || (cluster.control_plane.open_files() < 200).then_some(());
-    eventually("that the connections are closed", TIMEOUT, back);
+    eventually("the connections are closed", TIMEOUT, back);
 }

@@ -32,7 +32,7 @@ struct TempModules(TempDir);
 
 impl TempModules {
     fn new() -> Self {
-        Self(TempDir::new().expect("a folder"))
+        Self(TempDir::new().expect("directory created"))
     }
 
     fn path(&self) -> PathBuf {
@@ -52,8 +52,8 @@ impl TempModules {
 
 fn move_to(path: &Path, bytes: &[u8]) {
     let beside = path.with_extension("new");
-    fs::write(&beside, bytes).expect("a file");
-    fs::rename(&beside, path).expect("it can be moved");
+    fs::write(&beside, bytes).expect("file access");
+    fs::rename(&beside, path).expect("file moved");
 }
 
 /// A version of the module `greeting`.
@@ -63,7 +63,7 @@ fn greeting(expected: &str) -> Vec<u8> {
 
 /// What the first worker has loaded, by the names of the modules.
 async fn list_modules(client: &Client) -> BTreeMap<String, ModuleInfo> {
-    let workers = client.list_tasks().await.expect("an answer");
+    let workers = client.list_tasks().await.expect("reply expected");
     let live = workers.into_iter().find(|worker| worker.status == WorkerStatus::Active && !worker.modules.is_empty());
     live.into_iter().flat_map(|worker| worker.modules).map(|module| (module.name.clone(), module)).collect()
 }
@@ -76,17 +76,17 @@ async fn wait_for_module(client: &Client, name: &str, what: &str, is_so: impl Fn
 
 async fn wait_until_removed(client: &Client, name: &str) {
     let poll = || async { (!list_modules(client).await.contains_key(name)).then_some(()) };
-    eventually_async(&format!("that {name} is gone"), TIMEOUT, poll).await;
+    eventually_async(&format!("{name} is removed"), TIMEOUT, poll).await;
 }
 
 async fn greet(client: &Client) -> TaskResult {
-    client.submit_task("greet", ()).await.expect("a result")
+    client.submit_task("greet", ()).await.expect("result expected")
 }
 
 /// Waits until `greet` answers so, and gives the version that does.
 async fn wait_for_result_text(client: &Client, args: impl Serialize + Copy, expected: &str) -> String {
     let poll = || async {
-        let result = client.submit_task("greet", args).await.expect("a result");
+        let result = client.submit_task("greet", args).await.expect("result expected");
         result.module_version.filter(|_| result.result.as_ref().is_some_and(|result| result.as_str() == expected))
     };
     eventually_async(&format!("the result {expected}"), TIMEOUT, poll).await.to_string()
@@ -104,7 +104,7 @@ async fn wait_for_new_version(client: &Client, before: &ModuleInfo, expected: &s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_file_is_live_at_once_and_so_is_the_restored_one() {
+async fn replaced_and_restored_files_are_live_immediately() {
     let modules = TempModules::new();
     let file = modules.put("greeting.wasm", &greeting("one"));
     let cluster = Cluster::builder().sources([&file]).subworkers(1).start();
@@ -120,21 +120,21 @@ async fn a_replaced_file_is_live_at_once_and_so_is_the_restored_one() {
     let listed = cluster.cli(["list", "--verbose"]).with_code(0).stdout;
     assert!(listed.contains(third.version()) && listed.contains("loaded 20"), "{listed}");
     let reloads = || cluster.subworkers[0].log().matches("module reloaded").count();
-    eventually("that both reloads are in the log", TIMEOUT, || (reloads() >= 2).then_some(()));
+    eventually("both reloads are logged", TIMEOUT, || (reloads() >= 2).then_some(()));
     assert_eq!(reloads(), 2, "{}", cluster.subworkers[0].log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_written_in_place_is_live_when_it_is_whole() {
+async fn a_file_written_in_place_is_live_when_complete() {
     let modules = TempModules::new();
     let file = modules.put("greeting.wasm", &greeting("one"));
     let mut cluster = Cluster::builder().sources([&file]).own_slots(1).start();
     let client = cluster.client().await;
     let first = wait_for_module(&client, "greeting", "loaded", |_| true).await;
     let new = greeting("two");
-    let mut writing = File::create(&file).expect("it can be truncated");
+    let mut writing = File::create(&file).expect("file truncated");
     for part in new.chunks(new.len().div_ceil(5)) {
-        writing.write_all(part).expect("it can be written");
+        writing.write_all(part).expect("file written");
         // The old version runs meanwhile.
         for _ in 0..20 {
             assert_eq!(expect_success(&greet(&client).await), "\"one\"");
@@ -147,7 +147,7 @@ async fn a_file_that_is_written_in_place_is_live_when_it_is_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_changes_at_once_the_last_one_counts() {
+async fn the_last_of_many_quick_changes_is_loaded() {
     let modules = TempModules::new();
     modules.put("greeting.wasm", &greeting("one"));
     let cluster = Cluster::builder().sources([modules.path()]).subworkers(1).start();
@@ -155,15 +155,15 @@ async fn of_many_changes_at_once_the_last_one_counts() {
     let first = wait_for_module(&client, "greeting", "loaded", |_| true).await;
     // As editors do: a probe, a backup, a swap file, and the file again and again.
     for number in 0..300 {
-        fs::write(modules.file("4913"), "").expect("a file");
-        fs::remove_file(modules.file("4913")).expect("it is there");
-        fs::write(modules.file(".greeting.wasm"), "hidden").expect("a file");
-        fs::copy(modules.file("greeting.wasm"), modules.file("greeting.wasm~")).expect("it is there");
+        fs::write(modules.file("4913"), "").expect("file access");
+        fs::remove_file(modules.file("4913")).expect("existing file");
+        fs::write(modules.file(".greeting.wasm"), "hidden").expect("file access");
+        fs::copy(modules.file("greeting.wasm"), modules.file("greeting.wasm~")).expect("existing file");
         modules.put("greeting.wasm", &greeting(&format!("number {number}")));
     }
     modules.put("greeting.wasm", &greeting("two"));
     let poll = || async { (expect_success(&greet(&client).await) == "\"two\"").then_some(()) };
-    eventually_async("the last version", TIMEOUT, poll).await;
+    eventually_async("the last version is live", TIMEOUT, poll).await;
     wait_for_module(&client, "greeting", "without error", |module| {
         module.hash != first.hash && module.last_error.is_none()
     })
@@ -185,7 +185,7 @@ async fn a_broken_file_keeps_the_live_version_and_is_listed() {
         let module = wait_for_module(&client, "greeting", "an error", is_new).await;
         assert_eq!(module.status, ModuleStatus::Loaded);
         assert_eq!(expect_success(&greet(&client).await), "\"one\"");
-        last_error = module.last_error.expect("an error").message;
+        last_error = module.last_error.expect("error expected").message;
         assert!(cluster.cli(["list"]).with_code(0).stdout.contains(&last_error));
         assert!(cluster.cli(["list", "--json"]).with_code(0).stdout.contains(&last_error));
     }
@@ -196,31 +196,31 @@ async fn a_broken_file_keeps_the_live_version_and_is_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn modules_are_added_moved_and_dropped_with_their_files() {
+async fn modules_are_added_moved_and_removed_with_their_files() {
     let modules = TempModules::new();
     modules.put("greeting.wasm", &greeting("one"));
     let grace = ["--module-grace", "4s"];
     let cluster = Cluster::builder().sources([modules.path()]).subworkers(1).subworker_args(&grace).start();
     let client = cluster.client().await;
     // A broken one is listed without tasks, and another may not take what is taken.
-    fs::write(modules.file("broken.wasm"), "no module").expect("a file");
+    fs::write(modules.file("broken.wasm"), "no module").expect("file access");
     modules.put("rival.wasm", &greeting("three"));
     let broken = wait_for_module(&client, "broken", "listed", |module| module.status == ModuleStatus::Broken).await;
     assert!(broken.tasks.is_empty() && broken.last_error.is_some());
     let rival = wait_for_module(&client, "rival", "listed", |module| module.status == ModuleStatus::Broken).await;
     let mut errors = Transcript::new();
-    errors.note(&rival.last_error.expect("an error").message);
+    errors.note(&rival.last_error.expect("error expected").message);
     errors.check();
-    fs::remove_file(modules.file("broken.wasm")).expect("it is there");
-    fs::remove_file(modules.file("rival.wasm")).expect("it is there");
+    fs::remove_file(modules.file("broken.wasm")).expect("existing file");
+    fs::remove_file(modules.file("rival.wasm")).expect("existing file");
     wait_until_removed(&client, "broken").await;
     wait_until_removed(&client, "rival").await;
 
     modules.put("farewell.wasm", &Guest::new("part", "\"bye\"").bytes());
     wait_for_module(&client, "farewell", "there", |module| module.status == ModuleStatus::Loaded).await;
-    assert_eq!(expect_success(&client.submit_task("part", ()).await.expect("a result")), "\"bye\"");
+    assert_eq!(expect_success(&client.submit_task("part", ()).await.expect("result expected")), "\"bye\"");
     // A name is always there while its file is renamed.
-    fs::rename(modules.file("greeting.wasm"), modules.file("welcome.wasm")).expect("it can be moved");
+    fs::rename(modules.file("greeting.wasm"), modules.file("welcome.wasm")).expect("file moved");
     for _ in 0..50 {
         assert_eq!(expect_success(&greet(&client).await), "\"one\"");
     }
@@ -228,34 +228,34 @@ async fn modules_are_added_moved_and_dropped_with_their_files() {
     wait_until_removed(&client, "greeting").await;
     assert_eq!(expect_success(&greet(&client).await), "\"one\"");
 
-    fs::remove_file(modules.file("farewell.wasm")).expect("it is there");
+    fs::remove_file(modules.file("farewell.wasm")).expect("existing file");
     wait_for_module(&client, "farewell", "missing", |module| module.status == ModuleStatus::Missing).await;
     assert_eq!(
-        expect_success(&client.submit_task("part", ()).await.expect("a result")),
+        expect_success(&client.submit_task("part", ()).await.expect("result expected")),
         "\"bye\"",
         "the grace is not over"
     );
     wait_until_removed(&client, "farewell").await;
-    let result = client.submit_task("part", ()).await.expect("a result");
+    let result = client.submit_task("part", ()).await.expect("result expected");
     assert_eq!(result.error_kind, Some(ErrorKind::NotFound));
     let is_logged = || cluster.subworkers[0].log().contains(wording::MODULE_DROPPED).then_some(());
-    eventually("the log message", TIMEOUT, is_logged);
+    eventually("the message is logged", TIMEOUT, is_logged);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_that_were_submitted_before_a_module_went_run_on_its_last_version() {
+async fn waiting_tasks_of_a_removed_module_run_on_its_last_version() {
     let modules = TempModules::new();
     modules.put("greeting.wasm", &greeting("one"));
     modules.put("busy.wasm", &Guest::new("busy", "1").steps(2_000_000_000).bytes());
     let grace = ["--module-grace", "300ms"];
     let cluster = Cluster::builder().sources([modules.path()]).subworkers(1).subworker_args(&grace).start();
     let client = cluster.client().await;
-    let busy = client.delay("busy", ()).await.expect("it is taken");
-    let queued = client.delay("greet", ()).await.expect("it is taken");
-    let scheduled = client.delay("greet", ()).countdown(Duration::from_secs(8)).await.expect("it is taken");
-    fs::remove_file(modules.file("greeting.wasm")).expect("it is there");
+    let busy = client.delay("busy", ()).await.expect("task accepted");
+    let queued = client.delay("greet", ()).await.expect("task accepted");
+    let scheduled = client.delay("greet", ()).countdown(Duration::from_secs(8)).await.expect("task accepted");
+    fs::remove_file(modules.file("greeting.wasm")).expect("existing file");
     wait_for_module(&client, "greeting", "leaving", |module| module.status == ModuleStatus::Leaving).await;
-    let late = client.submit_task("greet", ()).await.expect("a result");
+    let late = client.submit_task("greet", ()).await.expect("result expected");
     assert_eq!(late.error_kind, Some(ErrorKind::NotFound), "it takes nothing new");
     wait_for_result_within(&client, &busy, Duration::from_mins(1)).await;
     assert_eq!(expect_success(&wait_for_result(&client, &queued).await), "\"one\"");
@@ -264,13 +264,13 @@ async fn tasks_that_were_submitted_before_a_module_went_run_on_its_last_version(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_named_and_gone_is_missing_and_its_last_version_runs_on() {
+async fn a_deleted_named_file_is_missing_and_its_last_version_runs() {
     let modules = TempModules::new();
     let file = modules.put("greeting.wasm", &greeting("one"));
     let grace = ["--module-grace", "0s"];
     let cluster = Cluster::builder().sources([&file]).subworkers(1).subworker_args(&grace).start();
     let client = cluster.client().await;
-    fs::remove_file(&file).expect("it is there");
+    fs::remove_file(&file).expect("existing file");
     let missing =
         wait_for_module(&client, "greeting", "missing", |module| module.status == ModuleStatus::Missing).await;
     assert_eq!(expect_success(&greet(&client).await), "\"one\"");
@@ -278,22 +278,22 @@ async fn a_file_that_is_named_and_gone_is_missing_and_its_last_version_runs_on()
     modules.put("greeting.wasm", &greeting("one"));
     let back = wait_for_module(&client, "greeting", "back", |module| module.status == ModuleStatus::Loaded).await;
     assert_eq!((&back.hash, back.loaded_at), (&missing.hash, missing.loaded_at), "it was not loaded again");
-    fs::remove_file(&file).expect("it is there");
+    fs::remove_file(&file).expect("existing file");
     wait_for_module(&client, "greeting", "missing", |module| module.status == ModuleStatus::Missing).await;
     modules.put("greeting.wasm", &greeting("two"));
     wait_for_new_version(&client, &back, "two").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn folders_and_files_behind_links_are_watched_where_they_are() {
+async fn symlinked_directories_and_files_are_watched() {
     let modules = TempModules::new();
     for (folder, expected) in [("blue", "one"), ("green", "two")] {
-        fs::create_dir(modules.file(folder)).expect("a folder");
+        fs::create_dir(modules.file(folder)).expect("directory created");
         move_to(&modules.file(folder).join("greeting.wasm"), &greeting(expected));
     }
     let point_to = |target: PathBuf, link: &str| {
         symlink(target, modules.file("beside")).expect("a link");
-        fs::rename(modules.file("beside"), modules.file(link)).expect("it can be moved");
+        fs::rename(modules.file("beside"), modules.file(link)).expect("file moved");
     };
     // A folder behind a link, in the first worker; a file behind two, in the second.
     point_to(modules.file("blue"), "current");
@@ -326,27 +326,27 @@ async fn a_version_incompatible_with_waiting_tasks_is_refused() {
         .kwargs(BTreeMap::from([("name", "Ada")]))
         .countdown(Duration::from_mins(10))
         .await
-        .expect("it is taken");
+        .expect("task accepted");
     modules.put("greeting.wasm", &version(&["who"], "2"));
     let refused = wait_for_module(&client, "greeting", "refused", |module| module.last_error.is_some()).await;
-    let error = refused.last_error.expect("an error");
+    let error = refused.last_error.expect("error expected");
     let mut errors = Transcript::new();
     errors.note(&error.message);
     assert_eq!(error.code, Some(RefusalCode::CatalogConflict));
     assert_eq!((refused.status, &refused.hash), (ModuleStatus::Loaded, &first.hash));
-    assert_eq!(expect_success(&client.submit_task("greet", ("Ada",)).await.expect("a result")), "1");
+    assert_eq!(expect_success(&client.submit_task("greet", ("Ada",)).await.expect("result expected")), "1");
     // A compatible version is accepted, and so is the other one once no task waits.
     modules.put("greeting.wasm", &version(&["name", "who"], "3"));
     modules.put("greeting.wasm", &version(&["who"], "2"));
-    client.cancel(&waits).await.expect("an answer");
+    client.cancel(&waits).await.expect("reply expected");
     let live = wait_for_result_text(&client, ("Ada",), "2").await;
     let is_live = |module: &ModuleInfo| module.version() == live && module.last_error.is_none();
     let second = wait_for_module(&client, "greeting", "reloaded", is_live).await;
     // A name that tasks wait for does not go either.
-    client.delay("greet", ("Ada",)).countdown(Duration::from_mins(10)).await.expect("it is taken");
+    client.delay("greet", ("Ada",)).countdown(Duration::from_mins(10)).await.expect("task accepted");
     modules.put("greeting.wasm", &Guest::new("other", "4").bytes());
     let refused = wait_for_module(&client, "greeting", "refused", |module| module.last_error.is_some()).await;
-    let error = refused.last_error.expect("an error");
+    let error = refused.last_error.expect("error expected");
     errors.note(&error.message);
     assert_eq!(error.code, Some(RefusalCode::CatalogConflict));
     errors.check();
@@ -354,14 +354,14 @@ async fn a_version_incompatible_with_waiting_tasks_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_force_reload_a_version_goes_live_whatever_waits() {
+async fn force_reload_loads_an_incompatible_version() {
     let modules = TempModules::new();
     let file = modules.put("greeting.wasm", &Guest::new("greet", "1").taking(&["name"]).bytes());
     let force = ["--force-reload"];
     let cluster = Cluster::builder().sources([&file]).own_slots(1).control_plane_args(&force).start();
     let client = cluster.client().await;
     let first = wait_for_module(&client, "greeting", "loaded", |_| true).await;
-    client.delay("greet", ("Ada",)).countdown(Duration::from_mins(10)).await.expect("it is taken");
+    client.delay("greet", ("Ada",)).countdown(Duration::from_mins(10)).await.expect("task accepted");
     modules.put("greeting.wasm", &Guest::new("greet", "2").bytes());
     let second = wait_for_module(&client, "greeting", "reloaded", |module| module.hash != first.hash).await;
     assert_eq!(second.last_error, None);
@@ -369,7 +369,7 @@ async fn with_force_reload_a_version_goes_live_whatever_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_reload_what_was_loaded_at_the_start_stays() {
+async fn no_reload_keeps_the_modules_of_the_start() {
     let modules = TempModules::new();
     let file = modules.put("greeting.wasm", &greeting("one"));
     let cluster = Cluster::builder().sources([&file]).subworkers(1).subworker_args(&["--no-reload"]).start();
@@ -393,10 +393,10 @@ async fn modules_reloaded_during_an_outage_are_reported_after_it() {
     cluster.control_plane.kill();
     modules.put("greeting.wasm", &greeting("two"));
     let log = |words: &str| cluster.subworkers[0].log().contains(words).then_some(());
-    eventually("that it is reloaded", Duration::from_secs(20), || log("module reloaded"));
+    eventually("the module is reloaded", Duration::from_secs(20), || log("module reloaded"));
     cluster.restart_control_plane();
     let client = cluster.client().await;
-    cluster.wait_for_workers(&client, "its return", |workers| !workers.is_empty()).await;
+    cluster.wait_for_workers(&client, "the worker is back", |workers| !workers.is_empty()).await;
     wait_for_new_version(&client, &before, "two").await;
 }
 
@@ -417,11 +417,11 @@ async fn replace(client: &Client, file: &Path, number: usize, new: &[u8]) {
     match number % 5 {
         // In place, in two halves.
         0 => {
-            let mut writing = File::create(file).expect("it can be truncated");
+            let mut writing = File::create(file).expect("file truncated");
             let (head, tail) = new.split_at(new.len() / 2);
-            writing.write_all(head).expect("it can be written");
+            writing.write_all(head).expect("file written");
             greet(client).await;
-            writing.write_all(tail).expect("it can be written");
+            writing.write_all(tail).expect("file written");
         }
         // After a broken one.
         1 => {
@@ -431,7 +431,7 @@ async fn replace(client: &Client, file: &Path, number: usize, new: &[u8]) {
         }
         // By return, after its absence was noticed.
         2 => {
-            fs::remove_file(file).expect("it is there");
+            fs::remove_file(file).expect("existing file");
             wait_for_module(client, "greeting", "missing", |module| module.status == ModuleStatus::Missing).await;
             move_to(file, new);
         }
@@ -449,7 +449,7 @@ async fn fifty_reloads_under_load_lose_no_task_and_mix_no_versions() {
     let hashes = ["first", "second"].map(|name| cluster.folder().join(name).with_extension("wasm"));
     let hashes = [0, 1].map(|number| {
         let path = &hashes[number];
-        fs::write(path, &versions[number]).expect("a file");
+        fs::write(path, &versions[number]).expect("file access");
         let listed =
             fastworker_tests::cli::run(cluster.command(["list", "--json", "--task-modules", &path.to_string_lossy()]));
         listed.json()[0]["hash"].as_str().expect("a hash").to_owned()
@@ -467,7 +467,7 @@ async fn fifty_reloads_under_load_lose_no_task_and_mix_no_versions() {
             })
             .await;
         if number % 10 == 0 {
-            eventually_async("that nothing older runs any more", TIMEOUT, || async {
+            eventually_async("no older version runs", TIMEOUT, || async {
                 for _ in 0..20 {
                     if expect_success(&greet(&client).await) != results[number % 2] {
                         return None;

@@ -67,7 +67,8 @@ fn sources(folders: &[&str], endings: &[&str]) -> Vec<Source> {
     found.sort();
     assert!(!found.is_empty(), "nothing in {folders:?} ends in {endings:?}");
     let read = |path: PathBuf| {
-        let within = path.strip_prefix(root()).expect("it is in the repository").to_str().expect("UTF-8").to_owned();
+        let within =
+            path.strip_prefix(root()).expect("it is in the repository").to_str().expect("valid UTF-8").to_owned();
         Source { path: within, text: fs::read_to_string(&path).unwrap_or_default() }
     };
     found.into_iter().map(read).collect()
@@ -75,7 +76,7 @@ fn sources(folders: &[&str], endings: &[&str]) -> Vec<Source> {
 
 fn collect(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
-    for path in entries.map(|entry| entry.expect("an entry").path()) {
+    for path in entries.map(|entry| entry.expect("directory entry").path()) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_symlink() {
             // What it leads to is in the repository, too.
@@ -144,7 +145,7 @@ fn only_the_web_interface_names_its_framework() {
 }
 
 #[test]
-fn only_one_file_prints() {
+fn only_the_renderer_prints() {
     let is_wrong = |source: &Source, line: &str| {
         let prints = ["println!", "eprintln!", "print!", "eprint!", "dbg!", "io::stdout", "io::stderr"];
         // A compiler answers its parent.
@@ -161,7 +162,7 @@ fn libraries_have_typed_errors() {
 }
 
 #[test]
-fn unsafe_code_is_where_it_is_explained() {
+fn unsafe_code_is_only_in_listed_files() {
     let allowed = [
         "host/src/memory.rs",
         "host/src/runtime/compiled.rs",
@@ -177,7 +178,7 @@ fn unsafe_code_is_where_it_is_explained() {
 }
 
 #[test]
-fn no_test_is_left_out_and_none_sleeps() {
+fn no_test_is_ignored_or_sleeps() {
     let ignored = concat!("#[", "ignore");
     no_line(&rust(&CODE), "a test that is left out tests nothing", |_, line| line.contains(ignored));
     // The harness polls with a deadline, and the fault suites spread their faults over time.
@@ -200,7 +201,7 @@ fn no_test_is_left_out_and_none_sleeps() {
 }
 
 #[test]
-fn the_names_of_tests_are_short_enough_to_read() {
+fn test_names_are_short() {
     let mut long = BTreeSet::new();
     for source in rust(&CODE) {
         let tests = functions(&source.text).filter(|(_, is_test, _)| *is_test);
@@ -233,7 +234,7 @@ fn function_name(line: &str) -> Option<&str> {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_is_short_enough_to_read() {
+fn files_are_documented_and_short() {
     for source in rust(&["host/src", "tests", "guest-sdk/src", "guest-sdk/macros/src", "examples/tasks"]) {
         let first = source.text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         assert!(first.starts_with("//!"), "{} opens without saying what it is", source.path);
@@ -247,7 +248,7 @@ fn every_file_says_what_it_is_and_is_short_enough_to_read() {
 }
 
 #[test]
-fn functions_are_short_enough_to_read() {
+fn functions_are_short() {
     let mut long = BTreeSet::new();
     for source in rust(&CODE) {
         let code = source.parts().0;
@@ -323,7 +324,7 @@ fn words_of(identifier: &str) -> Vec<String> {
 }
 
 #[test]
-fn nothing_names_the_machine_it_was_written_on() {
+fn no_file_names_a_home_directory() {
     let folders = ["host", "tests", "guest-sdk", "examples", "scripts", "docs", "wit", ".ci", ".github"];
     let endings = [
         ".rs", ".toml", ".md", ".py", ".wit", ".sh", ".json", ".yml", ".yaml", ".js", ".css", ".html", "test", "demo",
@@ -356,7 +357,7 @@ fn nothing_names_the_machine_it_was_written_on() {
 
 #[test]
 fn every_crate_comes_from_the_public_registry() {
-    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("there is a lock file");
+    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("lock file expected");
     let usual = r#"source = "registry+https://github.com/rust-lang/crates.io-index""#;
     for line in lock.lines().filter(|line| line.starts_with("source = ")) {
         assert_eq!(line, usual);
@@ -364,7 +365,7 @@ fn every_crate_comes_from_the_public_registry() {
 }
 
 #[test]
-fn the_top_folder_holds_only_what_belongs_there() {
+fn the_root_directory_has_only_known_entries() {
     let known = [
         "AGENTS.md",
         "ARCHITECTURE.md",
@@ -390,7 +391,8 @@ fn the_top_folder_holds_only_what_belongs_there() {
         "tests",
         "wit",
     ];
-    let entries = fs::read_dir(root()).expect("the repository").map(|entry| entry.expect("an entry").file_name());
+    let entries =
+        fs::read_dir(root()).expect("the repository").map(|entry| entry.expect("directory entry").file_name());
     let names = entries.map(|name| name.to_string_lossy().into_owned());
     // Hidden ones may be an editor's.
     let unknown: Vec<_> = names.filter(|name| !name.starts_with('.') && !known.contains(&name.as_str())).collect();

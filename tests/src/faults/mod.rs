@@ -120,7 +120,7 @@ impl Run {
             cluster.start_subworker(&format!("sw{number}"));
         }
         let client = cluster.client_with(|builder| {
-            let address = cluster.base().parse().expect("an address");
+            let address = cluster.base().parse().expect("valid address");
             builder.control_plane_address(address).timeout(CALL_MAX)
         });
         let load = Load::start(client.await);
@@ -282,7 +282,7 @@ impl Run {
         // What outlives its faults can still be asked to end.
         self.cluster.subworkers.iter().for_each(crate::Process::terminate);
         for worker in &mut self.cluster.subworkers {
-            eventually("the end of a subworker", TIMEOUT, || (!worker.is_running()).then_some(()));
+            eventually("a subworker ends", TIMEOUT, || (!worker.is_running()).then_some(()));
         }
     }
 }

@@ -52,9 +52,9 @@ impl Page {
             // A window without a phone in it does not get as narrow as a phone.
             "mobileEmulation": { "deviceMetrics": { "width": window.0, "height": window.1, "pixelRatio": 1.0, "mobile": false } },
         });
-        let wanted = json!({ "goog:chromeOptions": options }).as_object().expect("an object").clone();
+        let wanted = json!({ "goog:chromeOptions": options }).as_object().expect("object expected").clone();
         let url = format!("http://127.0.0.1:{port}");
-        let client = eventually_async("a browser", PATIENCE, || async {
+        let client = eventually_async("the browser starts", PATIENCE, || async {
             ClientBuilder::new(HttpConnector::new()).capabilities(wanted.clone()).connect(&url).await.ok()
         });
         let page = Self { client: client.await, log, _driver: driver };
@@ -115,7 +115,7 @@ fn start_driver(port: u16) -> Background {
             None
         })
     };
-    eventually("chromedriver", PATIENCE, listens);
+    eventually("chromedriver listens", PATIENCE, listens);
     driver
 }
 

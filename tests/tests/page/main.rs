@@ -34,7 +34,7 @@ fn submit_unknown(cluster: &Cluster, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_shows_workers_tasks_and_events_as_they_happen() {
+async fn the_page_shows_workers_tasks_and_events_live() {
     if is_without_browser() {
         return;
     }
@@ -100,7 +100,7 @@ async fn a_task_opens_with_its_error_and_can_run_again_and_be_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_are_text_and_light_and_dark_can_be_chosen() {
+async fn the_page_escapes_names_and_has_light_and_dark_themes() {
     if is_without_browser() {
         return;
     }
@@ -130,7 +130,7 @@ async fn names_are_text_and_light_and_dark_can_be_chosen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_fits_on_a_phone() {
+async fn the_page_fits_on_a_phone() {
     if is_without_browser() {
         return;
     }
@@ -151,7 +151,7 @@ async fn it_fits_on_a_phone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_asks_for_the_key_and_comes_back_when_the_control_plane_does() {
+async fn the_page_prompts_for_the_key_and_reconnects() {
     if is_without_browser() {
         return;
     }
