@@ -19,14 +19,14 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
 }
 
-/// The folder of the current profile, such as `…/target/release`.
+/// The directory of the current profile, such as `…/target/release`.
 pub fn profile_dir() -> PathBuf {
     let executable = env::current_exe().expect("a test has an executable");
     let deps = executable.parent().expect("an executable is in a folder");
     deps.parent().expect("that folder is …/deps").to_owned()
 }
 
-/// The target folder.
+/// The target directory.
 pub fn target_dir() -> PathBuf {
     profile_dir().parent().expect("a profile's folder is in the target folder").to_owned()
 }

@@ -1,4 +1,4 @@
-//! A cluster: a control plane and subworkers, each a process of its own.
+//! A cluster: a control plane and subworkers, each a separate process.
 
 use std::{
     ffi::OsStr,
@@ -46,7 +46,7 @@ impl Builder {
         self
     }
 
-    /// The modules of every worker, as files, folders and patterns.
+    /// The modules of every worker, as files, directories and patterns.
     #[must_use]
     pub fn sources<P: Into<PathBuf>>(mut self, sources: impl IntoIterator<Item = P>) -> Self {
         self.modules = sources.into_iter().map(Into::into).collect();
@@ -81,7 +81,7 @@ impl Builder {
         self
     }
 
-    /// Lets calls of unavailable tasks fail at once.
+    /// Lets calls of unavailable tasks fail immediately.
     #[must_use]
     pub fn without_unknown_grace(self) -> Self {
         self.control_plane_args(&["--unknown-grace", "0s"])
@@ -244,7 +244,7 @@ impl Cluster {
         &self.ports
     }
 
-    /// A folder for the test's own files.
+    /// A directory for files of the test.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -1,4 +1,4 @@
-//! Plain HTTP/1.1 over a socket, for tests of the web interface: what is sent is exactly what is
+//! Plain HTTP/1.1 over a socket, for tests of the web interface: it sends exactly the bytes
 //! written here.
 
 use std::{
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::TIMEOUT;
 
-/// What a server answered.
+/// The response of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// Its status code.
@@ -27,13 +27,13 @@ impl Response {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// The same, after a look at the status code.
+    /// Checks the status code.
     ///
     /// # Panics
     /// When it is another one.
@@ -45,7 +45,7 @@ impl Response {
     }
 }
 
-/// A request that is settled piece by piece.
+/// A request under construction.
 #[derive(Clone, Debug)]
 pub struct Request {
     address: String,
@@ -55,21 +55,21 @@ pub struct Request {
 }
 
 impl Request {
-    /// Asks `http://HOST:PORT` for a path.
+    /// A GET request of a path at `http://HOST:PORT`.
     ///
     /// # Panics
-    /// When that is no such address.
+    /// When the address is not valid.
     pub fn get(url: &str, path: &str) -> Self {
         let address = url.strip_prefix("http://").expect("an http address").to_owned();
         Self { headers: vec![("Host".into(), address.clone())], address, method: "GET", path: path.into() }
     }
 
-    /// Asks for something to be done.
+    /// A POST request.
     pub fn post(url: &str, path: &str) -> Self {
         Self { method: "POST", ..Self::get(url, path) }
     }
 
-    /// With this header, in place of one of the same name.
+    /// Sets this header, replacing one of the same name.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
@@ -77,7 +77,7 @@ impl Request {
         self
     }
 
-    /// Sends it, and reads the whole answer.
+    /// Sends it, and reads the whole response.
     ///
     /// # Panics
     /// When there is none.
@@ -95,7 +95,7 @@ impl Request {
         Response { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
     }
 
-    /// Sends it, and reads the answer as it comes.
+    /// Sends it, and reads the response as a stream.
     ///
     /// # Panics
     /// When there is none.
@@ -123,7 +123,7 @@ impl Request {
     }
 }
 
-/// Server-sent events, as they come.
+/// A stream of server-sent events.
 #[derive(Debug)]
 pub struct Stream {
     stream: BufReader<TcpStream>,
@@ -142,7 +142,7 @@ pub struct Sent {
 }
 
 impl Stream {
-    /// The next event, within `limit`. None if none came, or the stream ended.
+    /// The next event within `limit`. None if none arrives, or the stream ends.
     pub fn next(&mut self, limit: Duration) -> Option<Sent> {
         self.stream.get_ref().set_read_timeout(Some(limit)).expect("read timeout set");
         loop {
@@ -200,7 +200,7 @@ fn read_head(stream: &mut BufReader<TcpStream>) -> (u16, BTreeMap<String, String
     }
 }
 
-/// The next chunk; none after the last, or when none came in time.
+/// The next chunk; none after the last, or when none arrives within the timeout.
 fn read_chunk(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     let mut size = String::new();
     stream.read_line(&mut size).ok()?;

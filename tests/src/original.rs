@@ -1,4 +1,4 @@
-//! The wire of the Python original, byte by byte: what NNG puts around a message, over plain TCP.
+//! The wire of the Python original, byte by byte: the frames of NNG over plain TCP.
 
 use std::{io, net::TcpStream, time::Duration};
 
@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::peer::{BUS, PAIR, Peer, REPLY, REQUEST, greeting};
 
-/// A connection that has shaken hands.
+/// A connection after the handshake.
 #[derive(Debug)]
 pub struct Wire(Peer);
 
 impl Wire {
-    /// Connects as a client that asks.
+    /// Connects as a client that sends requests.
     ///
     /// # Panics
     /// When no server of requests listens there.
@@ -56,7 +56,7 @@ impl Wire {
     /// Sends a frame: its length, and these bytes.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn send(&mut self, body: &[u8]) {
         self.0.send(body).expect("open connection");
     }
@@ -64,7 +64,7 @@ impl Wire {
     /// Sends a request under this id.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn send_request(&mut self, id: u32, message: impl AsRef<[u8]>) {
         self.0.send_request(id, message.as_ref()).expect("open connection");
     }
@@ -72,25 +72,25 @@ impl Wire {
     /// The next frame.
     ///
     /// # Errors
-    /// When the connection is gone, or nothing comes.
+    /// When the connection is closed, or no frame arrives.
     pub fn receive(&mut self) -> io::Result<Vec<u8>> {
         self.0.receive()
     }
 
-    /// The answer to the request under this id, as JSON.
+    /// The reply to the request with this id, as JSON.
     ///
     /// # Panics
-    /// When none comes, or it is no JSON, or answers something else.
+    /// When none arrives, it is not JSON, or it has another id.
     pub fn receive_reply(&mut self, id: u32) -> Value {
         let body = self.receive().expect("reply expected");
         assert_eq!(body[..4], (id | 0x8000_0000).to_be_bytes(), "whose answer is it?");
         serde_json::from_slice(&body[4..]).expect("valid JSON")
     }
 
-    /// Bytes that are no frame.
+    /// Sends bytes that are not a frame.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.0.write(bytes).expect("open connection");
     }
@@ -101,7 +101,7 @@ impl Wire {
     }
 }
 
-/// Asks once on a connection of its own, as the original's clients do.
+/// Sends one request on its own connection, as clients of the original do, and returns the reply.
 pub fn send_request(port: u16, message: impl AsRef<[u8]>) -> Value {
     let mut wire = Wire::request(port);
     wire.send_request(1, message);

@@ -56,7 +56,7 @@ impl Process {
     /// # Panics
     /// As [`Process::wait_until_ready`], after which it is called.
     pub fn wait_until_loaded(&mut self) -> String {
-        // It takes a moment to compile modules when nothing is in the cache.
+        // Compiling modules takes some time when the cache is empty.
         self.wait_until("loaded")
     }
 
@@ -84,7 +84,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Its standard error so far.
+    /// Its stderr so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -166,7 +166,7 @@ impl Process {
     }
 }
 
-/// A process whose output goes elsewhere, killed when dropped.
+/// A process whose output is not captured, killed when dropped.
 #[derive(Debug)]
 pub struct Background(Child);
 

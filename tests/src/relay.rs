@@ -1,5 +1,5 @@
-//! A relay between workers and their control plane, which forgets connections as a firewall does: what
-//! belongs to them is dropped without a word, while new connections work.
+//! A relay between workers and their control plane, which drops the state of connections as a firewall does: their
+//! packets are discarded silently, while new connections work.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -20,12 +20,12 @@ const STEP: Duration = Duration::from_millis(20);
 /// format.
 const VERB_AT: usize = 21;
 
-/// What a connection is for, by its first request in postcard.
+/// The purpose of a connection, by its first request in postcard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// A slot's requests for work.
     Work = 1,
-    /// Beats.
+    /// Heartbeats.
     Beat = 2,
 }
 

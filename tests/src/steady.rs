@@ -1,5 +1,5 @@
-//! A well-behaved client that goes on beside whatever else happens: each of its tasks must end
-//! with the right result, and in time.
+//! A well-behaved client alongside other load: each of its tasks must end
+//! with the correct result within a time limit.
 
 use std::{
     sync::{
@@ -14,12 +14,12 @@ use fastworker::{client::Client, config::Address};
 
 use crate::{Cluster, TIMEOUT, eventually, task_helpers::expect_success};
 
-/// No task may take longer, whatever happens beside it.
+/// Maximum time of a task.
 const IN_TIME: Duration = Duration::from_secs(15);
 /// The pause between two tasks.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A client that asks for one sum after the other, on a thread of its own.
+/// A client that requests one sum after another, on its own thread.
 #[derive(Debug)]
 pub struct Steady {
     stop: Arc<AtomicBool>,
@@ -42,16 +42,16 @@ impl Steady {
         steady
     }
 
-    /// Waits for sums that were asked for after now.
+    /// Waits for sums that are requested from now on.
     pub fn goes_on(&self) {
         let before = self.done.load(Ordering::SeqCst);
-        // The first after now may have been asked for before.
+        // The next result may belong to an earlier request.
         let more = || (self.done.load(Ordering::SeqCst) >= before + 2 || self.thread.is_finished()).then_some(());
         eventually("the steady client makes progress", 2 * TIMEOUT, more);
         assert!(!self.thread.is_finished(), "the steady client has failed: see above");
     }
 
-    /// Stops, and gives the longest that a sum took.
+    /// Stops, and returns the longest time that a sum took.
     pub fn stop(self) -> Duration {
         self.goes_on();
         self.stop.store(true, Ordering::SeqCst);

@@ -25,7 +25,7 @@ pub async fn wait_for_status(client: &Client, id: &TaskId, status: TaskStatus) -
     eventually_async(status.as_str(), TIMEOUT, has_status).await
 }
 
-/// Waits for the end of a task.
+/// Waits for the result of a task.
 ///
 /// # Panics
 /// When it takes too long.
@@ -33,10 +33,10 @@ pub async fn wait_for_result(client: &Client, id: &TaskId) -> TaskResult {
     wait_for_result_within(client, id, TIMEOUT).await
 }
 
-/// Waits for the end of a task, at most `limit`.
+/// Waits for the result of a task, at most `limit`.
 ///
 /// # Panics
-/// When it does not come in time.
+/// When it does not arrive within the timeout.
 pub async fn wait_for_result_within(client: &Client, id: &TaskId, limit: Duration) -> TaskResult {
     match client.lookup(id, limit).await.expect("reply expected") {
         Found::Ended(result) => (*result).clone(),
@@ -44,7 +44,7 @@ pub async fn wait_for_result_within(client: &Client, id: &TaskId, limit: Duratio
     }
 }
 
-/// The result of a task that succeeded, as text.
+/// The result of a successful task, as a string.
 ///
 /// # Panics
 /// When it did not succeed.

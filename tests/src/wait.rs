@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Timeout for what should happen at once, generous enough for a busy machine.
+/// Timeout for anything that should happen immediately, generous enough for a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 /// Interval between two checks of a condition.
 const STEP: Duration = Duration::from_millis(5);
@@ -49,7 +49,7 @@ pub async fn eventually_async<T, F: Future<Output = Option<T>>>(
 /// program all of them.
 ///
 /// # Panics
-/// With `what` when no round is so quick.
+/// With `what` when no round is quick enough.
 pub async fn assert_best_within<F: Future<Output = Duration>>(
     what: &str,
     limit: Duration,

@@ -6,7 +6,7 @@ pub const ID_IS_TAKEN: &str = "still connected";
 pub const REGISTERS_AGAIN: &str = "registering again";
 /// A server stopped accepting work, and finishes what runs.
 pub const DRAINS: &str = "draining";
-/// A worker gets no answer from its control plane.
+/// A worker gets no reply from its control plane.
 pub const NO_ANSWER: &str = "no answer, retrying";
 /// A command waits for a task.
 pub const WAITS: &str = "waiting for it to end";
@@ -18,7 +18,7 @@ pub const TOO_MANY_REQUESTS: &str = "most of the open requests";
 pub const MODULES_SETTLED: &str = "all modules are loaded or refused";
 /// Compiled code is not kept.
 pub const NO_CODE_CACHE: &str = "no cache of compiled code";
-/// A module is gone, and its tasks are no longer available.
+/// A module is removed, and its tasks are no longer available.
 pub const MODULE_DROPPED: &str = "module dropped";
 /// A module was refused.
 pub const MODULE_REFUSED: &str = "not loaded";

@@ -33,7 +33,7 @@ fn exchange(peer: &mut Peer, request: &Request) -> Reply {
 
 // --- Logs ---
 
-/// The same command, whose standard error is the file at `log`.
+/// The same command with stderr redirected to the file at `log`.
 fn logging_to(log: &Path, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"log=$0; exec "$@" 2>"$log""#]).arg(log).arg(command.get_program()).args(command.get_args());
@@ -50,7 +50,7 @@ fn logging_to(log: &Path, command: &Command) -> Command {
 fn pipe(folder: &Path) -> (std::path::PathBuf, File) {
     let path = folder.join("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().is_ok_and(|made| made.success()));
-    // Open for writing as well, so that this does not wait for the other end.
+    // Opened for writing as well, so that opening does not wait for a writer.
     let end = OpenOptions::new().read(true).write(true).open(&path).expect("pipe created");
     (path, end)
 }
@@ -169,12 +169,12 @@ fn partial_frames_are_dropped_and_their_memory_is_freed() {
     let half = [&(2 * HALF as u64).to_be_bytes()[..], &vec![0x80; HALF]].concat();
     let mut peers: Vec<Peer> = (0..60).map(|_| Peer::shake(port, REQUEST).expect("connection served")).collect();
     for peer in &mut peers {
-        // Those at the end may already find that others had to go; they themselves are served.
+        // Later connections may displace earlier ones; they themselves are served.
         let _ = peer.write(&half);
     }
     let is_back = || (cluster.control_plane.memory() < before + 300 * MEGABYTE).then_some(());
     eventually("some memory is freed", TIMEOUT, is_back);
-    // Those that were let stay send nothing more.
+    // The remaining connections send nothing more.
     let is_back = || (cluster.control_plane.memory() < before + 80 * MEGABYTE).then_some(());
     eventually("the memory is freed", 4 * TIMEOUT, is_back);
     steady.stop();

@@ -24,9 +24,9 @@ use fastworker_tests::{
 use futures::{StreamExt, future::join_all};
 use serde_json::{Value, json};
 
-/// Long enough for all tries of many dead addresses.
+/// Timeout for all tries of many dead addresses.
 const LONG: Duration = Duration::from_mins(1);
-/// No address is given up before.
+/// No address is given up earlier.
 const ALL_TRIES: Duration = Duration::from_secs(8);
 
 fn cluster() -> Cluster {
@@ -65,7 +65,7 @@ async fn delivery(client: &Client, id: &TaskId) -> Delivery {
     *wait_for_result(client, id).await.callback.expect("it has a callback")
 }
 
-/// Waits until it is known what became of a callback.
+/// Waits until a callback is delivered or given up.
 async fn fate_of(client: &Client, id: &TaskId) -> Delivery {
     let known = || async {
         let delivery = delivery(client, id).await;
@@ -123,7 +123,7 @@ async fn each_of_a_thousand_tasks_is_reported_once() {
         ((TaskStatus::Cancelled, None), 10),
     ];
     assert_eq!(ends, expected.into_iter().collect());
-    // All are known to be delivered: whatever were still to come would be one too many.
+    // All are known to be delivered: any further message would be a duplicate.
     assert!(tokio::time::timeout(Duration::from_millis(100), listener.next()).await.is_err(), "one too many");
 }
 
@@ -132,13 +132,13 @@ async fn a_thousand_callbacks_to_dead_addresses_delay_no_task() {
     let cluster = cluster();
     let client = cluster.client().await;
     let mut listener = listen();
-    // Opens what stays open, so that it does not count.
+    // Warm up connections that stay open, so that they do not count.
     client.send(add(0, listener.address())).await.expect("task accepted");
     next(&mut listener).await;
     let files = || cluster.control_plane.open_files();
     let before = files();
     let port = cluster.ports().spare(0);
-    // Every other goes to an address of its own, the others to one that they share.
+    // Every second callback has its own address; the others share one.
     let dead = |number: usize| match number % 2 {
         0 => format!("tcp://127.9.{}.{}:{port}", number / 200, number % 200 + 1),
         _ => format!("tcp://127.0.0.1:{port}"),
@@ -156,7 +156,7 @@ async fn a_thousand_callbacks_to_dead_addresses_delay_no_task() {
     for _ in &live {
         next(&mut listener).await;
     }
-    // Each is tried for longer than that: the live ones have not waited for them.
+    // Dead addresses are tried for longer than that: the live ones did not wait for them.
     let fate = delivery(&client, &ids[999]).await.state;
     assert!(fate == DeliveryState::Pending || taken.elapsed() > ALL_TRIES, "the dead ones are still tried");
     for id in &ids {
@@ -269,7 +269,7 @@ async fn a_callback_to_a_busy_listener_is_retried() {
     eventually_async("the callback is repeated", 3 * LONG, comes_again).await;
 }
 
-/// Whether a listener hears of a task while it has another peer, or after.
+/// Whether a listener with another peer receives a callback, at the same time or afterwards.
 async fn comes_again(client: &Client) -> bool {
     let mut listener = listen();
     // The same listener under another name is another address, so a second connection.
@@ -320,7 +320,7 @@ async fn original_submissions_get_callbacks_in_the_original_format() {
         "callback": { "address": address, "data": { "source": "t" } },
     });
     let normal = cluster.ports().base() + 2;
-    // It listens before it asks, and a connection that was given up meanwhile is followed by another.
+    // The client listens before it submits, and a dropped connection is replaced.
     let received = tokio::task::spawn_blocking(move || {
         callbacks.incoming().find_map(|stream| {
             let mut peer = Peer::over(stream.ok()?).ok()?;
@@ -343,7 +343,7 @@ async fn original_submissions_get_callbacks_in_the_original_format() {
         "callback_data": { "source": "t" },
     });
     assert_eq!(message, expected);
-    // The callback does not delay its reply, and has arrived at a listener that leaves at once.
+    // The callback does not delay the reply, and reaches a listener that disconnects immediately.
     let fate = fate_of(&client, &"T1".parse().expect("id expected")).await;
     assert_eq!(fate.state, DeliveryState::Delivered);
     let events = client.events(0, Duration::ZERO).await.expect("events expected").events;

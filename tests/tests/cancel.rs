@@ -1,4 +1,4 @@
-//! Cancelling: whatever a task does or waits for, it stops, and its slot serves the next.
+//! Cancelling: a running or waiting task stops, and its slot runs the next one.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ async fn a_flood_of_reports_is_cancelled() {
     stops_soon(&cluster, "progress_flood").await;
 }
 
-/// Cancels this task on the only slot while another waits for it, some times.
+/// Repeatedly cancels this task on the only slot, for which another task waits.
 async fn stops_soon(cluster: &Cluster, name: &str) {
     let client = cluster.client().await;
     let mut taken = Vec::new();

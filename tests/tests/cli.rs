@@ -1,4 +1,4 @@
-//! The command line, used as it should be: from the outside, with the built binary.
+//! Correct use of the command line, with the built binary.
 
 use std::{fs, time::Duration};
 
@@ -27,7 +27,7 @@ fn json_results_have_the_names_of_the_api_reference() {
         assert!(sum[field].is_string(), "{field} in {sum}");
     }
     let id = sum["task_id"].as_str().expect("id expected");
-    // Those of a task, too: it is the same in each command.
+    // It also has the fields of a task, as in each command.
     let task = ["id", "name", "args", "kwargs", "priority", "created_at"].map(|field| sum[field].clone());
     assert_eq!(task[..5], [json!(id), json!("add"), json!([5, 3]), json!({}), json!("normal")]);
     assert!(task[5].is_string(), "{sum}");
@@ -109,7 +109,7 @@ fn a_countdown_delays_a_task() {
     let ended = eventually("the task ends", TIMEOUT, || Some(status(&id)).filter(|it| it["result"] == 3));
     let moment = |field: &str| ended[field].as_str().expect("a moment").to_owned();
     assert!(moment("started_at") < moment("completed_at"));
-    // Who waits for it gets the result when it comes.
+    // A waiting command gets the result.
     let waited = ["submit", "--countdown", "100ms", "--task-name", "add", "--args", "2", "2"];
     assert_eq!(cluster.cli(waited).with_code(0).stdout, "4\n");
 }

@@ -1,4 +1,4 @@
-//! Both codecs carry everything: the whole line in each, and every message there and back.
+//! Both codecs carry everything: every verb end to end, and a round trip of every message.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -112,7 +112,7 @@ fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>
         assert_eq!(codec::form(&bytes).expect("valid format"), format);
         let read = codec::decode::<T>(&bytes);
         assert_eq!(&read.unwrap_or_else(|error| panic!("{error} in {message:?} as {format}")), message);
-        // Cut short, it is an error and nothing worse.
+        // A truncated message is only an error.
         for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
             assert!(codec::decode::<T>(&bytes[..length]).is_err(), "{length} bytes of {message:?} as {format}");
         }
@@ -176,7 +176,7 @@ proptest! {
         let found = Found::Ended(result.clone());
         let replies = [python_compat::ended(&result, callback.as_ref()), python_compat::query(&id, &found)];
         let [ended, queried] = replies.map(|reply| serde_json::from_slice::<serde_json::Value>(&reply));
-        // Python reads numbers beyond those of this reader.
+        // Python reads numbers that this parser does not.
         if let (Ok(ended), Ok(queried)) = (ended, queried) {
             for reply in [&ended, &queried["result"]] {
                 prop_assert_eq!(reply["task_id"].as_str(), Some(&*id));
@@ -201,7 +201,7 @@ proptest! {
     }
 }
 
-/// Every message in both forms, and the original's.
+/// Every message in both formats, and those of the original.
 fn frames() -> Vec<Vec<u8>> {
     const EACH: usize = 60;
     fn of<T: Serialize>(frames: &mut Vec<Vec<u8>>, runner: &mut TestRunner, messages: &impl Strategy<Value = T>) {
@@ -239,7 +239,7 @@ fn tamper(rng: &mut fastrand::Rng, frames: &[Vec<u8>]) -> Vec<u8> {
             3 => bytes.truncate(at),
             4 => drop(bytes.drain(at..to)),
             5 => drop(bytes.splice(at..at, std::iter::repeat_with(|| rng.u8(..)).take(3).collect::<Vec<_>>())),
-            // A number of postcard, as large as can be written.
+            // The largest number that postcard can encode.
             6 => drop(bytes.splice(at..at, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])),
             7 => {
                 let part = bytes[at..to].repeat(rng.usize(1..20));
@@ -255,7 +255,7 @@ fn tamper(rng: &mut fastrand::Rng, frames: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// Reads bytes as a message; what is read is written and read the same.
+/// Decodes bytes as a message, which must then round-trip.
 fn read_as<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
     let Ok(message) = codec::decode::<T>(bytes) else { return false };
     let format = codec::form(bytes).expect("it was read");
@@ -285,7 +285,7 @@ fn mutated_frames_are_read_or_refused_within_bounds() {
         };
         let tried = catch_unwind(AssertUnwindSafe(all));
         read += tried.unwrap_or_else(|_| panic!("seed {seed}: {}", bytes.escape_ascii())) as u64;
-        // Most take microseconds; a busy machine may stand still for a while.
+        // Most take microseconds; a busy machine may pause.
         assert!(began.elapsed() < Duration::from_secs(5), "seed {seed} took {:?}", began.elapsed());
     }
     assert!(read > times / 50, "of {times} frames {read} are read: the others say little");
@@ -293,7 +293,7 @@ fn mutated_frames_are_read_or_refused_within_bounds() {
     assert!(grown < 64 << 20, "reading small frames took {grown} bytes");
 }
 
-/// The most memory that this process had, in bytes.
+/// The peak memory of this process in bytes.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));

@@ -1,10 +1,10 @@
-//! Shell completion: what the binary answers a shell, and what a real bash makes of it.
+//! Shell completion: the replies of the binary to a shell, and the result in a real bash.
 
 use std::{path::Path, process::Command};
 
 use fastworker_tests::{Cluster, TIMEOUT, binary, cli, eventually, fastworker, module, process};
 
-/// What is offered for the last of these words.
+/// The completions of the last of these words.
 fn offered(cluster: Option<&Cluster>, words: &[&str]) -> Vec<String> {
     let mut command = if let Some(cluster) = cluster {
         cluster.command(["--", "fastworker"])
@@ -29,7 +29,7 @@ fn names_and_ids_come_from_the_running_control_plane() {
     let ran = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3", "--task-id", ended]).with_code(0);
     assert_eq!(ran.stdout, "8\n");
     let offered = |words: &[&str]| offered(Some(&cluster), words);
-    // On a busy machine an answer may come after the patience of a press of Tab: press it again.
+    // On a busy machine a completion may time out: repeat it.
     let until = |words: &[&str], expected: &[&str]| {
         eventually(&format!("{expected:?} for {words:?}"), TIMEOUT, || (offered(words) == expected).then_some(()));
     };
@@ -82,7 +82,7 @@ fn module_options_complete_files_and_directories() {
     let beginning = format!("{}/", folder.path().display());
     let found = offered(None, &["control-plane", "--task-modules", &beginning]);
     assert_eq!(found, [format!("{beginning}a.wasm")]);
-    // Compiling it may take longer than a press of Tab waits: press it again.
+    // Compiling may take longer than the timeout of a completion: repeat it.
     let module = module("arithmetic");
     let module = module.to_str().expect("valid UTF-8");
     eventually("task names of the module are offered", TIMEOUT, || {

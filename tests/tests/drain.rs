@@ -55,7 +55,7 @@ async fn a_draining_control_plane_waits_for_its_subworkers() {
     cluster.control_plane.terminate();
     assert_eq!(expect_success(&wait.await.expect("no panic expected").expect("result expected")), "5");
     assert_eq!(cluster.control_plane.wait_for_exit(TIMEOUT).code(), Some(0));
-    // The subworker looks for the next one meanwhile, and ends well all the same.
+    // The subworker searches the next control plane, and still exits with success.
     cluster.subworkers[0].terminate();
     assert_eq!(cluster.subworkers[0].wait_for_exit(TIMEOUT).code(), Some(0));
 }
@@ -64,7 +64,7 @@ async fn a_draining_control_plane_waits_for_its_subworkers() {
 async fn the_drain_timeout_drops_unfinished_tasks_and_refuses_waiters() {
     let limit = ["--shutdown-timeout", "300ms"];
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).control_plane_args(&limit).start();
-    // It waits for the next control plane, and there is none.
+    // The subworker waits for the next control plane, which does not start.
     let client = cluster.client_with(|builder| builder.timeout(Duration::from_secs(5))).await;
     let wait = tokio::spawn({
         let client = client.clone();
@@ -82,7 +82,7 @@ async fn the_drain_timeout_drops_unfinished_tasks_and_refuses_waiters() {
     assert!(cluster.control_plane.log().contains("unfinished=1"), "{}", cluster.control_plane.log());
 }
 
-/// Signals within this time of the first are the same.
+/// Signals within this time of the first count as one.
 const SAME_SIGNAL: Duration = fastworker::shutdown::SAME_SIGNAL;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +90,7 @@ async fn simultaneous_signals_count_as_one_and_drain() {
     // GNU timeout signals its command and then the group; systemd adds SIGHUP.
     for signals in [&["TERM", "TERM"][..], &["TERM", "HUP", "TERM"], &["HUP"], &["INT", "INT", "INT"]] {
         if signals == ["HUP"] && is_hang_up_ignored() {
-            // These tests run under nohup, and so do the servers.
+            // The tests may run under nohup, and the servers inherit it.
             continue;
         }
         let mut cluster = Cluster::builder().modules(&["slow"]).own_slots(1).subworkers(1).start();
@@ -131,7 +131,7 @@ fn sighup_that_was_ignored_at_the_start_stays_ignored() {
     let folder = tempfile::tempdir().expect("directory created");
     let server = fastworker();
     let mut nohup = fastworker_tests::process::command(std::path::Path::new("sh"));
-    // What nohup does. The second word is the program: sh has no name then.
+    // Does what nohup does. The second argument is the program, as sh has no name here.
     nohup.args(["-c", r#"trap "" HUP; exec "$0" "$@""#]).arg(server.get_program()).args(server.get_args());
     for (name, value) in server.get_envs() {
         value.map(|value| nohup.env(name, value));
@@ -142,7 +142,7 @@ fn sighup_that_was_ignored_at_the_start_stays_ignored() {
     let mut process = Process::start("control-plane", nohup, folder.path());
     process.wait_until_ready();
     process.signals(&["HUP", "HUP"]);
-    // It still answers, after the signals were delivered, and one that counts is the first.
+    // The server still replies after the ignored signals, and the next one counts as the first.
     let mut workers = fastworker();
     workers.args(["workers", "--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     drop(fastworker_tests::cli::run(workers).with_code(0));
@@ -156,7 +156,7 @@ async fn a_later_second_signal_stops_immediately() {
         .await;
 }
 
-/// How long a process took at most to end, from the first signal on.
+/// The longest time that a process took to end, from the first signal on.
 async fn after_a_later_signal() -> Duration {
     let mut longest = Duration::ZERO;
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).subworkers(1).start();
@@ -171,7 +171,7 @@ async fn after_a_later_signal() -> Duration {
         let from = Instant::now();
         process.interrupt();
         eventually("the server drains", TIMEOUT, || process.log().contains(wording::DRAINS).then_some(()));
-        // Signals without end: those in the beginning are the first one.
+        // Repeat the signal: the early ones count as one.
         eventually("the process ends", TIMEOUT, || {
             process.terminate();
             (!process.is_running()).then_some(())
@@ -190,7 +190,7 @@ async fn a_draining_subworker_finishes_running_tasks_and_returns_the_rest() {
     let client = cluster.client().await;
     let runs = client.delay("slow", (5.0, 6)).await.expect("task accepted");
     wait_for_status(&client, &runs, TaskStatus::Started).await;
-    // Tasks behind it have the highest priority, but this worker takes none any more.
+    // Later tasks have the highest priority, but this worker accepts none of them.
     let mut rest = Vec::new();
     for _ in 0..20 {
         rest.push(client.delay("slow", (0.0, 1)).priority(TaskPriority::Critical).await.expect("task accepted"));
@@ -209,7 +209,7 @@ async fn a_draining_subworker_finishes_running_tasks_and_returns_the_rest() {
     let finished = wait_for_result(&client, &runs).await;
     assert_eq!((expect_success(&finished), finished.worker_id.as_deref()), ("6", Some("sw1")));
     assert_eq!(cluster.subworkers[0].wait_for_exit(TIMEOUT).code(), Some(0));
-    // It left, so it is not lost.
+    // It has left, so it does not count as lost.
     cluster
         .wait_for_workers(&client, "only sw2 is connected", |workers| matches!(workers, [worker] if worker.id == "sw2"))
         .await;
@@ -254,10 +254,10 @@ async fn an_idle_cluster_stops_promptly_in_either_order() {
     }
 }
 
-/// How long a process took at most to end.
+/// The longest time that a process took to end.
 async fn end_of_an_idle_cluster(control_plane_first: bool) -> Duration {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).subworkers(1).start();
-    // With a client that has something parked there.
+    // A client has a parked request.
     let client = cluster.client().await;
     client.submit_task("add", (1, 2)).await.expect("result expected");
     let Cluster { control_plane, subworkers, .. } = &mut cluster;
@@ -284,7 +284,7 @@ fn a_subworker_that_searches_its_control_plane_can_be_stopped() {
     command.args(["--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     command.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
     let mut searching = Process::start("sw1", command, folder.path());
-    // Its threads of NNG are there once it has begun to look.
+    // The threads of NNG exist once the search has started.
     let threads = |id| std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
     eventually("the subworker searches", TIMEOUT, || (threads(searching.id()) > 4).then_some(()));
     searching.terminate();

@@ -1,4 +1,4 @@
-//! The web interface as programs see it: endpoints, events, guards, metrics.
+//! The web interface for programs: endpoints, events, access checks, metrics.
 
 #![allow(clippy::float_cmp, reason = "what is compared is counted, and exact")]
 
@@ -36,7 +36,7 @@ fn post(cluster: &Cluster, path: &str) -> Response {
     Request::post(&cluster.gui(), path).send()
 }
 
-/// Submits without waiting, and gives the id.
+/// Submits without waiting, and returns the id.
 fn submit(cluster: &Cluster, args: &[&str]) -> String {
     let ran = cluster.cli(["submit", "--non-blocking", "--task-name"].iter().chain(args)).with_code(0);
     ran.stdout.trim().to_owned()
@@ -229,7 +229,7 @@ fn events_stream_with_the_originals_names_and_can_be_resumed() {
         let first: Sent = stream.next(TIMEOUT).expect("event expected");
         assert_eq!((first.event.as_str(), &first.data["task_id"]), ("task.queued", &json!(next)));
     }
-    // Nothing more happens to that task.
+    // No more events of that task follow.
     fresh.until("task.success");
     let other = again(Some(1_000_000), "/api/events").next(Duration::from_millis(50));
     assert_eq!(other, None, "a number of another control plane");
@@ -356,7 +356,7 @@ fn large_and_slow_requests_are_disconnected() {
     assert!(ended.is_ok(), "the head of a request has a time limit: {ended:?}");
 }
 
-/// Documents that are JSON and that no value of a JSON library holds as they are.
+/// JSON documents that no value of a JSON library represents exactly.
 fn odd_documents() -> Vec<String> {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let texts = [r#""\ud800""#, "1e999", "1e-999", "-0", r#"{"a":1,"a":2,"":3,"__proto__":{"x":1}}"#];
@@ -424,7 +424,7 @@ fn partial_requests_block_no_other_client() {
     let _ = get(&cluster, "/healthz").with_status(200);
     let _ = get(&cluster, "/api/status").with_status(200);
     let _ = followed.until("overview");
-    // The oldest went for the newest; those that stay have a time limit.
+    // The oldest was dropped for the newest; the others have a timeout.
     for stream in [0, 299] {
         streams[stream].set_read_timeout(Some(2 * TIMEOUT)).expect("read timeout set");
         let ended = streams[stream].read_to_end(&mut Vec::new());
@@ -441,7 +441,7 @@ fn the_health_address_is_separate_from_the_web_interface() {
     let cluster = Cluster::builder().gui().control_plane_args(&["--health-address", "127.0.0.1:0"]).start();
     let url = health(&cluster);
     let (web, own) = (cluster.gui().replace("http://", ""), url.replace("http://", ""));
-    // On both, more than there is room for, all with a part of a request.
+    // More partial requests than the limit, on both addresses.
     let mut streams = Vec::new();
     for address in [&web, &own] {
         for _ in 0..300 {
@@ -558,7 +558,7 @@ fn metrics_are_well_formed_and_updated() {
     assert!(value(r#"fastworker_task_total_seconds_sum{priority="normal"}"#) > 0.0);
 }
 
-/// Whether two samples are the same, in whatever order their labels are.
+/// Whether two samples are equal, ignoring the order of their labels.
 fn same_labels(one: &str, other: &str) -> bool {
     let parts = |text: &str| {
         let (name, labels) = text.split_once('{').unwrap_or((text, ""));

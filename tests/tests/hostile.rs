@@ -1,4 +1,4 @@
-//! Tasks that try to take their worker along: each ends alone, in bounded time, with its kind.
+//! Tasks that try to crash their worker: each fails alone, within a time limit, with its error kind.
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use fastworker_tests::{
 };
 use serde::Serialize;
 
-/// No hostile task may take longer. Most take milliseconds; a full memory takes a while.
+/// Time limit of a hostile task. Most take milliseconds; filling the memory takes longer.
 const BOUND: Duration = Duration::from_mins(1);
-/// Longer than any needs by itself, so that each ends with its own kind and not for its time.
+/// Longer than any task needs, so that each ends with its own error kind instead of a timeout.
 const TASK_TIMEOUT: Duration = Duration::from_secs(30);
-/// A worker's memory is back so near to what it was,
+/// Allowed growth of a worker's memory after hostile tasks.
 const BACK_WITHIN_BYTES: u64 = 8 << 20;
-/// and so soon.
+/// Time until that memory is freed.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
 fn cluster() -> Cluster {
     Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).slots(2).start()
 }
 
-/// Runs a hostile task to its failure, with this kind.
+/// Runs a hostile task, which must fail with this error kind.
 async fn fails(client: &Client, name: &str, args: impl Serialize, kind: ErrorKind) -> TaskResult {
     let started = Instant::now();
     let call = client.submit_task(name, args).task_timeout(TASK_TIMEOUT);
@@ -68,7 +68,7 @@ async fn each_hostile_task_fails_alone_and_the_worker_continues() {
     fails(&client, "exit_now", (3,), ErrorKind::Failed).await;
     fails(&client, "follow_up_flood", (), ErrorKind::Failed).await;
 
-    // What is just within the bounds is no failure.
+    // Values just within the limits succeed.
     assert_eq!(expect_success(&client.submit_task("memory_hog", (100,)).await.expect("result expected")), "100");
     assert_eq!(expect_success(&client.submit_task("deep_recursion", (1000,)).await.expect("result expected")), "1000");
     let large = client.submit_task("huge_result", (15 << 20,)).await.expect("result expected");
@@ -97,7 +97,7 @@ async fn worker_memory_is_freed_after_hostile_tasks() {
     let cluster = cluster();
     let client = cluster.client().await;
     let worker = &cluster.subworkers[0];
-    // What a worker keeps once it has worked: pools, buffers, a large answer on its way.
+    // Warm up pools and buffers, which a worker keeps.
     for _ in 0..2 {
         client.submit_task("memory_hog", (1,)).await.expect("result expected");
         client.submit_task("huge_result", (1 << 20,)).await.expect("result expected");
@@ -126,7 +126,7 @@ async fn worker_memory_is_freed_after_hostile_tasks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn small_tasks_are_hardly_slower_alongside_hostile_ones() {
     const ROUNDS: usize = 5;
-    /// Below it a ratio says nothing about two busy cores: it is a turn of the scheduler or two.
+    /// Below this time, the ratio only measures the scheduler.
     const FLOOR: Duration = Duration::from_millis(12);
     let cluster = cluster();
     let client = cluster.client().await;
@@ -161,7 +161,7 @@ async fn p99_of_small_tasks(client: &Client) -> Duration {
     took[took.len() * 99 / 100]
 }
 
-/// One hostile task after the other, which occupies one of the two slots.
+/// Runs hostile tasks one after another, which occupies one of the two slots.
 async fn hostile_stream(client: Client) {
     let limit = Duration::from_millis(50);
     for name in

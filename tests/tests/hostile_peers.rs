@@ -43,14 +43,14 @@ fn cluster() -> Cluster {
         .start()
 }
 
-/// Every port of a control plane, and the kind of socket that belongs there.
+/// Every port of a control plane, and its kind of socket.
 fn ports(cluster: &Cluster) -> Vec<(u16, u8)> {
     let ports = cluster.ports();
     let requests = (0..=4).map(|offset| ports.base() + offset).chain([ports.subworkers()]);
     requests.map(|port| (port, REQUEST)).chain([(ports.discovery(), BUS)]).collect()
 }
 
-/// What every peer of good will hears at this port.
+/// Checks that this port serves a well-behaved peer.
 fn serves(port: u16, kind: u8) {
     let mut peer = Peer::shake(port, kind).expect("connection served");
     if kind == BUS {
@@ -61,7 +61,7 @@ fn serves(port: u16, kind: u8) {
     }
 }
 
-/// Waits until the files that hostile peers held are back.
+/// Waits until the files held by hostile peers are closed.
 fn files_are_back(cluster: &Cluster, before: usize) {
     let open = || cluster.control_plane.open_files();
     let what = format!("the open files: {before} before, {} at first", open());
@@ -107,7 +107,7 @@ fn a_wrong_handshake_is_disconnected() {
         ];
         for (number, wrong) in greetings.into_iter().enumerate() {
             let mut peer = Peer::connect(port).expect("listener expected");
-            // It may be cut off before the end.
+            // It may be disconnected before the end.
             drop(peer.write(wrong));
             assert!(peer.is_cut_within(TIMEOUT), "greeting {number} at {port}");
         }
@@ -157,12 +157,12 @@ fn the_web_interface_survives_nonsense_and_idle_connections() {
     let mut peers: Vec<Peer> = (0..600)
         .map(|_| {
             let mut peer = Peer::connect(port).expect("listener expected");
-            // Beyond the limit it is refused and cut off.
+            // Beyond the limit it is refused and disconnected.
             drop(peer.write(b"GET /"));
             peer
         })
         .collect();
-    // Those that never ask make room for one that does.
+    // Idle connections are dropped for one that sends a request.
     eventually("a request alongside idle peers is served", TIMEOUT, || is_served().then_some(()));
     assert!(peers[0].is_cut_within(TIMEOUT), "the one that waited longest");
     drop(peers);
@@ -184,20 +184,20 @@ fn invalid_frames_are_disconnected_or_ignored() {
             drop(peer.write(&[0x80; 64]));
             assert!(peer.is_cut_within(TIMEOUT), "a frame of {length} bytes at {port}");
         }
-        // Of what was announced, a part, and gone.
+        // Disconnect after a part of the announced frame.
         for cut in [0, 1, 7, 8, 9, 12, 13, 200] {
             let mut peer = Peer::shake(port, kind).expect("handshake expected");
             let whole = request_frame(1, &[b'{'; 300]);
             peer.write(&whole[..cut]).expect("open connection");
         }
         if kind == REQUEST {
-            // No request id, or none that ends.
+            // A missing or endless request id.
             for short in [&b""[..], b"\x80", b"\0\0\0", &[0; 16]] {
                 let mut peer = Peer::shake(port, kind).expect("handshake expected");
                 peer.send(short).expect("open connection");
                 assert!(peer.is_cut_within(TIMEOUT), "{short:?} at {port}");
             }
-            // Too many hops: left unanswered, and the next one is answered.
+            // A request with too many hops is ignored, and the next one gets a reply.
             let mut peer = Peer::shake(port, kind).expect("handshake expected");
             let hops = [[0, 0, 0, 9].repeat(40), vec![0x80, 0, 0, 9], b"?".to_vec()].concat();
             drop(peer.send(&hops));
@@ -234,7 +234,7 @@ fn thousands_of_half_open_connections_block_no_one() {
                 1 => greeting(kind)[..5].to_vec(),
                 2 => greeting(kind).to_vec(),
                 3 => [&greeting(kind)[..], &[0, 0, 0]].concat(),
-                // As much as is taken, of which a little comes.
+                // The largest accepted frame, of which only the start is sent.
                 _ => [&greeting(kind)[..], &(FRAME_MAX as u64).to_be_bytes()[..], &[0x80, 0, 0, 1, b'{']].concat(),
             };
             drop(peer.write(&part));
@@ -249,7 +249,7 @@ fn thousands_of_half_open_connections_block_no_one() {
     for (port, kind) in ports(&cluster) {
         serves(port, kind);
     }
-    // A slow but correct client is served beside them.
+    // A slow but correct client is served as well.
     let management = cluster.ports().base() + 4;
     let message = request_frame(5, br#"{"v":1,"message":"hello"}"#);
     let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("handshake expected")).collect();
@@ -264,12 +264,12 @@ fn thousands_of_half_open_connections_block_no_one() {
         assert!(id == 5 && matches!(codec::decode(&body), Ok(Reply::Welcome(_))), "{id}: {body:?}");
     }
     cluster.start_subworker("sw2");
-    // A client that never sends a handshake is cut off in the end.
+    // A client that never sends a handshake is disconnected eventually.
     let mut silent = open.swap_remove(0);
     assert!(silent.is_cut_within(3 * TIMEOUT), "a connection without a greeting stays");
     drop((slow, silent, open));
     steady.goes_on();
-    // The new worker has a connection or two of its own.
+    // The tolerance covers the connections of the new worker.
     files_are_back(&cluster, before);
     steady.stop();
 }
@@ -335,9 +335,9 @@ fn a_client_that_reads_no_replies_is_disconnected() {
 
 /// One frame of a storm.
 enum Shot {
-    /// Is answered.
+    /// A request, which gets a reply.
     Valid(Vec<u8>),
-    /// May be anything: answered, left unanswered, or the end of the connection.
+    /// Arbitrary bytes: they get a reply, are ignored or end the connection.
     Wild(Vec<u8>),
 }
 
@@ -397,7 +397,7 @@ fn noise(rng: &mut Rng, most: usize) -> Vec<u8> {
     iter::repeat_with(|| rng.u8(..)).take(length).collect()
 }
 
-/// None of them waits.
+/// Requests, none of which waits.
 fn requests() -> Vec<Request> {
     let id = || TaskId::from(Uuid::from_u128(7));
     let task = NewTask { id: id(), ..NewTask::new("nosuch") };
@@ -413,7 +413,7 @@ fn requests() -> Vec<Request> {
     ]
 }
 
-/// No worker is known by this key, so that none of them waits.
+/// Requests of a worker with an unknown key, so that none of them waits.
 fn worker_requests() -> Vec<WorkerRequest> {
     let worker = Uuid::from_u128(9);
     vec![

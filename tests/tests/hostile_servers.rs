@@ -1,5 +1,5 @@
-//! Servers that mean harm: a client and a subworker of ours that end up with one say so, or go on
-//! asking. They do not hang, break or grow.
+//! Malicious servers: our client and subworker report an error or keep
+//! polling. They do not hang, crash or grow.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -26,26 +26,26 @@ const JSON: SerializationFormat = SerializationFormat::Json;
 /// Maximum memory of a subworker that gets invalid replies.
 const MEMORY_MAX: u64 = 64 << 20;
 
-/// What a server does about a request.
+/// The reaction of a server to a request.
 enum Act {
-    /// Answers it with this.
+    /// Sends this reply.
     Reply(Vec<u8>),
-    /// Writes these bytes instead of an answer, and then nothing.
+    /// Writes these bytes instead of a reply, and then nothing.
     Write(Vec<u8>),
     /// Closes the connection.
     Cut,
-    /// Nothing.
+    /// Does nothing.
     Hold,
 }
 
-/// Serves a port with whatever `act` makes of each request. Runs until the test ends.
+/// Serves a port with the reaction of `act` to each request, until the test ends.
 fn serve(port: u16, act: impl Fn(&[u8]) -> Act + Send + Sync + 'static) {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("free port");
     let act = Arc::new(act);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let act = Arc::clone(&act);
-            // A connection that fails is over.
+            // A failed connection ends.
             thread::spawn(move || drop(converse(stream, &*act)));
         }
     });
@@ -87,7 +87,7 @@ fn welcome(ports: &Ports) -> Vec<u8> {
     )
 }
 
-/// Answers that are none.
+/// Invalid replies.
 fn nonsense() -> Vec<Vec<u8>> {
     let nested = [br#"{"v":1,"message":"#.to_vec(), vec![b'['; 200_000]].concat();
     let text = |text: &str| text.as_bytes().to_vec();
@@ -116,7 +116,7 @@ fn nonsense() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Bytes in the place of an answer.
+/// Bytes sent instead of a reply.
 fn no_frames() -> Vec<Vec<u8>> {
     vec![
         vec![0xff; 64],
@@ -133,7 +133,7 @@ fn acts() -> Vec<Act> {
     replies.chain(others).chain([Act::Cut, Act::Hold]).collect()
 }
 
-/// Asks for the state of a task, and checks that the command ends by itself, with an error.
+/// Requests the state of a task, and checks that the command ends with an error.
 fn status_fails(ports: &Ports, what: &str) {
     let mut command = fastworker();
     command.args(["status", "a-task", "--timeout", "2s"]);
@@ -188,7 +188,7 @@ fn a_client_gives_up_after_a_wrong_handshake() {
     });
 }
 
-/// What a control plane of ill will answers to a request for work.
+/// The replies of a malicious control plane to a request for work.
 fn ill_work(number: usize) -> Act {
     let lease = |number: u64| Lease {
         id: LeaseId(number),

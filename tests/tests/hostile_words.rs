@@ -1,4 +1,4 @@
-//! Messages that are read and mean harm: odd words, odd numbers, workers and clients that lie.
+//! Readable but malicious messages: odd strings, odd numbers, false registrations and outcomes.
 //! Each is refused with a reason, and does not affect others.
 
 use std::time::Duration;
@@ -38,14 +38,14 @@ fn subworkers(cluster: &Cluster) -> Peer {
     Peer::shake(cluster.ports().subworkers(), REQUEST).expect("handshake expected")
 }
 
-/// Asks in one form, and reads the answer in the same.
+/// Sends a request in one format, and decodes the reply in the same.
 fn call<Q: Serialize, A: DeserializeOwned>(peer: &mut Peer, format: SerializationFormat, request: &Q) -> A {
     let reply = peer.call(&codec::encode(format, request)).expect("reply expected");
     assert_eq!(codec::form(&reply).expect("valid format"), format);
     codec::decode(&reply).expect("valid reply")
 }
 
-/// Asks in both forms. The answers are the same.
+/// Sends a request in both formats. The replies are of the same kind.
 fn call_both(peer: &mut Peer, request: &Request) -> Reply {
     let [json, postcard] = SerializationFormat::ALL.map(|format| call::<_, Reply>(peer, format, request));
     assert_eq!(std::mem::discriminant(&json), std::mem::discriminant(&postcard), "{json:?} and {postcard:?}");
@@ -56,7 +56,7 @@ fn worker_reply(peer: &mut Peer, request: &WorkerRequest) -> WorkerReply {
     call(peer, SerializationFormat::Postcard, request)
 }
 
-/// The sentence of a refusal, wherever it is in an answer.
+/// The message of a refusal, in any kind of reply.
 fn sentence(reply: &[u8]) -> String {
     if reply.first() == Some(&codec::POSTCARD) {
         let refused = codec::decode::<Reply>(reply).ok().and_then(|reply| match reply {
@@ -70,7 +70,7 @@ fn sentence(reply: &[u8]) -> String {
         return refused.unwrap_or_else(worker);
     }
     if reply.first() == Some(&0x80) {
-        // A pickle, for those who sent one.
+        // A pickle gets a pickle as its reply.
         return String::from_utf8_lossy(reply).into_owned();
     }
     let reply: Value = serde_json::from_slice(reply).expect("valid JSON");
@@ -159,7 +159,7 @@ fn unusual_ids_and_names_are_accepted_or_refused() {
             other => panic!("{other:?}"),
         }
     }
-    // The original's words for the same. A long id does not come back twice as long.
+    // The wire of the original has the same limits, and does not echo a long id.
     let long = "y".repeat(1 << 20);
     let [base, queries] = [0, 4].map(|offset| cluster.ports().base() + offset);
     for action in ["query", "cancel", &long] {
@@ -180,7 +180,7 @@ fn two() -> Json {
     Json::parse("[5, 3]").expect("valid JSON")
 }
 
-/// Deep enough for every stack to overflow on which it is read level by level.
+/// The depth overflows every stack of a recursive parser.
 #[tokio::test(flavor = "multi_thread")]
 async fn deeply_nested_json_overflows_no_stack() {
     const DEPTH: usize = 100_000;
@@ -195,7 +195,7 @@ async fn deeply_nested_json_overflows_no_stack() {
         assert_eq!((ended.status, ended.error_kind), (TaskStatus::Failure, Some(ErrorKind::BadArguments)), "{ended:?}");
         let error = ended.error.clone().unwrap_or_default();
         assert!(error.len() < 10_000, "{} bytes of error", error.len());
-        // A task that waits shows its arguments as they came.
+        // A waiting task shows its arguments unchanged.
         let waiting = NewTask { args: document.clone(), unknown: Unknown::Wait, ..NewTask::new("nobody") };
         let id = waiting.id.clone();
         let mut peer = management(&cluster);
@@ -205,7 +205,7 @@ async fn deeply_nested_json_overflows_no_stack() {
             other => panic!("{other:?}"),
         }
         assert!(client.cancel(&id).await.expect("reply expected"));
-        // The original's clients can send it anywhere.
+        // Clients of the original can send it in any field.
         let base = cluster.ports().base();
         let nested = deep(open, close);
         for field in ["args", "kwargs", "id", "name", "timeout", "callback", "tasks", "action", "task_id", "v", "x"] {
@@ -252,7 +252,22 @@ fn invalid_numbers_are_refused_and_huge_ones_are_bounded() {
         let text = String::from_utf8_lossy(&reply);
         assert!(text.contains("refused"), "{args}: {text}");
     }
-    // Unusual but valid values have their usual effect.
+    far_times_are_accepted(&mut peer);
+    absurd_policies_are_accepted(&mut peer);
+    // On the wire of the original, numbers out of range are ignored.
+    for field in ["timeout", "retry_delay", "retry_backoff", "retry_backoff_max", "max_retries"] {
+        for number in ["-1", "1e308", "1e15", "0", "null"] {
+            let message = format!(r#"{{"name":"add","args":[5,3],"{field}":{number}}}"#);
+            let reply = send_request(cluster.ports().base(), message);
+            let refused = field == "max_retries" && number.contains(['-', 'e']);
+            assert!(reply["result"] == 8 || (refused && reply["status"] == "failure"), "{field} {number}: {reply}");
+        }
+    }
+    steady.stop();
+}
+
+/// Submits tasks with unusual but valid times.
+fn far_times_are_accepted(peer: &mut Peer) {
     let far = [
         NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), args: two(), ..NewTask::new("add") },
         NewTask { eta: Some(Timestamp::from_micros(i64::MIN)), args: two(), ..NewTask::new("add") },
@@ -261,14 +276,18 @@ fn invalid_numbers_are_refused_and_huge_ones_are_bounded() {
     ];
     for task in far {
         let (id, soon) = (task.id.clone(), task.eta.is_some_and(|eta| eta.micros() < 0));
-        let taken = call_both(&mut peer, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
+        let taken = call_both(peer, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
         assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
         let wait_ms = if soon { 5_000 } else { 0 };
-        let found = call_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms }));
+        let found = call_both(peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms }));
         let Reply::Found(found) = found else { panic!("{found:?}") };
         assert!(format!("{found:?}").contains(if soon { "status: Success" } else { "status: Scheduled" }), "{found:?}");
-        call_both(&mut peer, &Request::Cancel(vec![id]));
+        call_both(peer, &Request::Cancel(vec![id]));
     }
+}
+
+/// Submits tasks with unusual but valid policies.
+fn absurd_policies_are_accepted(peer: &mut Peer) {
     let absurd = Policy {
         priority: Some(TaskPriority::Critical),
         timeout: Some(Duration::ZERO),
@@ -282,26 +301,16 @@ fn invalid_numbers_are_refused_and_huge_ones_are_bounded() {
         let task = NewTask { args: two(), policy, ..NewTask::new("add") };
         let id = task.id.clone();
         let submit = Request::Submit(Submit { tasks: vec![task], notify: Notify::No });
-        let taken: Reply = call(&mut peer, SerializationFormat::Postcard, &submit);
+        let taken: Reply = call(peer, SerializationFormat::Postcard, &submit);
         assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
-        // Its time is over before it begins, and the next attempt is as far away as can be.
+        // The first attempt times out immediately, and the next one is as late as possible.
         eventually("the first attempt ends", TIMEOUT, || {
             let lookup = Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 });
-            let found = format!("{:?}", call_both(&mut peer, &lookup));
+            let found = format!("{:?}", call_both(peer, &lookup));
             (found.contains("status: Retrying") || found.contains("status: Success")).then_some(())
         });
-        call_both(&mut peer, &Request::Cancel(vec![id]));
+        call_both(peer, &Request::Cancel(vec![id]));
     }
-    // The original's numbers: what it cannot mean is as if it were not there.
-    for field in ["timeout", "retry_delay", "retry_backoff", "retry_backoff_max", "max_retries"] {
-        for number in ["-1", "1e308", "1e15", "0", "null"] {
-            let message = format!(r#"{{"name":"add","args":[5,3],"{field}":{number}}}"#);
-            let reply = send_request(cluster.ports().base(), message);
-            let refused = field == "max_retries" && number.contains(['-', 'e']);
-            assert!(reply["result"] == 8 || (refused && reply["status"] == "failure"), "{field} {number}: {reply}");
-        }
-    }
-    steady.stop();
 }
 
 #[test]
@@ -350,7 +359,13 @@ fn oversized_requests_are_refused_or_bounded() {
         let reply = call_both(&mut peer, &request);
         assert!(!matches!(reply, Reply::Refused(_)), "{request:?}: {reply:?}");
     }
-    // Thousands of sessions: their number is bounded, and none gets the results of another.
+    thousands_of_sessions_are_limited(&cluster, &mut peer);
+    steady.stop();
+    assert!(cluster.control_plane.is_running());
+}
+
+/// Opens thousands of sessions: their number is limited, and none gets the results of another.
+fn thousands_of_sessions_are_limited(cluster: &Cluster, peer: &mut Peer) {
     let before = cluster.control_plane.memory();
     for round in 0..20 {
         for number in 0..1_000_u32 {
@@ -366,8 +381,6 @@ fn oversized_requests_are_refused_or_bounded() {
     }
     let grown = cluster.control_plane.memory().saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes for sessions");
-    steady.stop();
-    assert!(cluster.control_plane.is_running());
 }
 
 fn registration(worker_id: &str) -> Registration {
@@ -433,15 +446,7 @@ fn invalid_registrations_are_refused() {
             other => panic!("{why}: {other:?}"),
         }
     }
-    // A schema that is no JSON cannot be written in either form by us: so by hand.
-    let json = codec::encode(SerializationFormat::Json, &WorkerRequest::Register(of(vec![module(&["a"], "")])));
-    let json = String::from_utf8(json).expect("valid UTF-8").replace(r#""schema":{}"#, r#""schema":{]"#);
-    assert!(sentence(&peer.call(json.as_bytes()).expect("reply expected")).contains("cannot read"));
-    let mut postcard =
-        codec::encode(SerializationFormat::Postcard, &WorkerRequest::Register(of(vec![module(&["a"], "")])));
-    let schema = postcard.windows(3).position(|bytes| bytes == [2, b'{', b'}']).expect("schema expected");
-    postcard[schema + 2] = b']';
-    assert!(sentence(&peer.call(&postcard).expect("reply expected")).contains("a document that is not JSON"));
+    invalid_schemas_are_refused(&mut peer);
     // Too many of everything.
     let modules = vec![module(&[], ""); 1_001];
     assert!(matches!(worker_reply(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
@@ -450,7 +455,7 @@ fn invalid_registrations_are_refused() {
     let modules = vec![module(&names, "")];
     assert!(matches!(worker_reply(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
 
-    // Two tasks of a name are one, and a large catalog does not keep others from asking.
+    // A repeated task name counts once, and a large catalog does not delay other requests.
     let twice = of(vec![module(&["odd", "odd"], ""), module(&["odd"], &"d".repeat(7 << 20))]);
     let key = twice.worker;
     assert_eq!(worker_reply(&mut peer, &WorkerRequest::Register(twice)), WorkerReply::Registered);
@@ -463,6 +468,19 @@ fn invalid_registrations_are_refused() {
     }
     assert_eq!(worker_reply(&mut peer, &WorkerRequest::Leave(key)), WorkerReply::Noted);
     steady.stop();
+}
+
+/// Registers with a schema that is not JSON. The encoder cannot write one, so the bytes are changed afterwards.
+fn invalid_schemas_are_refused(peer: &mut Peer) {
+    let registration =
+        || WorkerRequest::Register(Registration { modules: vec![module(&["a"], "")], ..registration("fake") });
+    let json = codec::encode(SerializationFormat::Json, &registration());
+    let json = String::from_utf8(json).expect("valid UTF-8").replace(r#""schema":{}"#, r#""schema":{]"#);
+    assert!(sentence(&peer.call(json.as_bytes()).expect("reply expected")).contains("cannot read"));
+    let mut postcard = codec::encode(SerializationFormat::Postcard, &registration());
+    let schema = postcard.windows(3).position(|bytes| bytes == [2, b'{', b'}']).expect("schema expected");
+    postcard[schema + 2] = b']';
+    assert!(sentence(&peer.call(&postcard).expect("reply expected")).contains("a document that is not JSON"));
 }
 
 #[test]
@@ -545,6 +563,12 @@ fn unexpected_outcomes_change_nothing() {
     steady.stop();
 }
 
+/// Whether a character can change how a terminal shows what follows.
+fn is_wild(char: char) -> bool {
+    char.is_control() && !matches!(char, '\n' | '\t')
+        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[test]
 fn control_characters_of_others_are_escaped() {
     const EVIL: &str = "no\u{1b}[31m red\u{1b}[8m hidden\u{1b}]52;c;ZXZpbA==\u{7} \u{202e}gnp.exe\u{2069}\u{200b} \
@@ -581,10 +605,6 @@ fn control_characters_of_others_are_escaped() {
         (&["list", "--task-modules", &broken], 2),
         (&["submit", "--task-name", "\u{202e}nothing", "--args", "1"], 5),
     ];
-    let is_wild = |char: char| {
-        char.is_control() && !matches!(char, '\n' | '\t')
-            || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     for (command, code) in commands {
         let ran = cluster.cli(command).with_code(code);
         for text in [&ran.stdout, &ran.stderr] {
@@ -594,8 +614,8 @@ fn control_characters_of_others_are_escaped() {
         }
     }
     for path in ["tasks", "modules", "registered-tasks", "queues", &format!("tasks/{id}")] {
-        let reply = http::Request::get(&cluster.gui(), &format!("/api/{path}")).send().with_status(200);
-        assert!(!reply.body.contains(is_wild), "{path}: {:?}", reply.body);
+        let response = http::Request::get(&cluster.gui(), &format!("/api/{path}")).send().with_status(200);
+        assert!(!response.body.contains(is_wild), "{path}: {:?}", response.body);
     }
     let log = cluster.control_plane.log();
     assert!(log.contains("forged") && !log.contains(is_wild), "{log:?}");

@@ -1,4 +1,4 @@
-//! The crate as a library: what a program that uses it can rely on.
+//! The crate as a library: guarantees for programs that use it.
 
 use std::{
     net::TcpListener,
@@ -155,14 +155,14 @@ async fn a_client_returns_received_results_without_a_request() {
     let busy = client.delay("endless_loop", ()).await.expect("task accepted");
     assert_eq!((client.get_result(&busy), client.get_status(&busy)), (None, Some(TaskStatus::Pending)));
     assert!(client.cancel(&busy).await.expect("reply expected"));
-    // The ends of tasks that were not waited for come by themselves.
+    // The client also receives the ends of tasks that nobody waits for.
     let seen = || async { client.get_status(&busy).filter(|status| *status == TaskStatus::Cancelled) };
     eventually_async("the client receives the end of the task", TIMEOUT, seen).await;
     let other = client.delay("add", (3, 4)).await.expect("task accepted");
     let result =
         eventually_async("the client receives the result", TIMEOUT, || async { client.get_result(&other) }).await;
     assert_eq!(expect_success(&result), "7");
-    // Another client has not seen it, and asks.
+    // Another client has not received it, and sends a request.
     let second = cluster.client().await;
     assert_eq!(second.get_result(&other), None);
     assert_eq!(second.get_task_result(&other).await.expect("reply expected"), Some(result.clone()));
@@ -188,14 +188,14 @@ async fn an_id_submitted_many_times_runs_once_for_all_clients() {
     assert_eq!(results[0].attempts, 1);
     let workers = clients[0].list_tasks().await.expect("reply expected");
     assert_eq!(workers[0].attempts, 1);
-    // The same in one go, and after its end.
+    // The same in one batch, and after the end.
     let args = Json::of(&(0.3, 3)).expect("valid JSON");
     let again = NewTask { id: id.clone(), args, ..NewTask::new("slow") };
     for result in clients[0].submit_many(vec![again.clone(), again]).await.expect("results expected") {
         assert_eq!(*result.expect("result expected"), results[0]);
     }
     assert_eq!(clients[1].delay("slow", (0.3, 3)).task_id(id.clone()).await.expect("task accepted"), id);
-    // Another call is not answered with the result of this one.
+    // A different call does not get the result of this one.
     let other = clients[1].delay("slow", (9, 9)).task_id(id.clone()).await;
     assert!(matches!(&other, Err(ClientError::Refused(why)) if why.code == RefusalCode::IdTaken), "{other:?}");
 }
@@ -234,7 +234,7 @@ async fn a_wait_timeout_names_the_task_which_continues() {
     let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).slots(4).start();
     let timeout = Duration::from_secs(3);
     let client = cluster.client_with(|builder| builder.timeout(timeout)).await;
-    // One by one, and gathered.
+    // Single waits and a batch.
     let calls = (0..4).map(|_| async { client.submit_task("slow", (60, 600)).await });
     let from = Instant::now();
     let mut ids = Vec::new();
@@ -283,7 +283,7 @@ async fn results_are_kept_within_limits_of_count_and_age() {
     assert_eq!(kept, [false, false, true, true, true]);
     let expired = || async { client.get_task_result(&ids[4]).await.expect("reply expected").is_none().then_some(()) };
     eventually_async("the result expires", TIMEOUT, expired).await;
-    // The client still has what it saw.
+    // The client still has the results it received.
     assert!(client.get_result(&ids[0]).is_some());
 }
 
@@ -418,7 +418,7 @@ async fn started_subworker(ports: &Ports, id: &str) -> SubWorker {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dropped_workers_stop_immediately() {
-    /// Less than a worker would wait for its tasks, and more than a busy machine takes.
+    /// Shorter than a drain, and longer than a busy machine needs.
     const AT_ONCE: Duration = Duration::from_secs(8);
     let ports = Ports::claim();
     let mut control_plane = ControlPlaneWorker::new(control_plane_at(&ports));
@@ -426,7 +426,7 @@ async fn dropped_workers_stop_immediately() {
     let client = Client::builder().discovery_address(address(ports.discovery())).build();
     client.start().await.expect("control plane reachable");
 
-    // One that is refused for the id of the control plane has nothing to end.
+    // A worker refused for the id of the control plane has nothing to stop.
     let mut existing = SubWorker::new(subworker_at(&ports, "cp", ModulesConfig::default()));
     let refused = tokio::task::spawn_blocking(move || existing.start().map_err(|error| error.to_string()));
     let why = refused.await.expect("no panic expected").expect_err("the id is taken");
@@ -437,7 +437,7 @@ async fn dropped_workers_stop_immediately() {
     wait_for_status(&client, &busy, TaskStatus::Started).await;
     let took = drop_of(first).await;
     assert!(took < AT_ONCE, "{took:?}");
-    // It left, and what it ran is another's.
+    // It has left, and another worker runs its task.
     let has_left = || async { control_plane.get_subworker_status().is_empty().then_some(()) };
     eventually_async("the worker has left", TIMEOUT, has_left).await;
     let second = started_subworker(&ports, "sw2").await;
@@ -445,7 +445,7 @@ async fn dropped_workers_stop_immediately() {
     eventually_async("the task runs on sw2", TIMEOUT, runs).await;
 
     let mut waits = Box::pin(client.lookup(&busy, Duration::from_mins(1)));
-    // It has arrived when what was asked after it is answered.
+    // It has arrived once a later request has its reply.
     tokio::select! {
         biased;
         early = &mut waits => panic!("{early:?}"),
@@ -453,7 +453,7 @@ async fn dropped_workers_stop_immediately() {
     }
     let took = drop_of(control_plane).await;
     assert!(took < AT_ONCE, "{took:?}");
-    // Who waits goes to the next one, which does not know the task.
+    // A wait moves to the next control plane, which does not know the task.
     // Without a control plane.
     let took = drop_of(second).await;
     assert!(took < AT_ONCE, "{took:?}");

@@ -15,7 +15,7 @@ fn submit(cluster: &Cluster, args: &[&str]) -> String {
     ran.stdout.trim().to_owned()
 }
 
-/// The lines of JSON in a text.
+/// The lines of JSON in a string.
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
 }
@@ -183,7 +183,7 @@ fn output_fits_eighty_columns_and_ids_are_whole() {
     for command in [&["tasks"][..], &["events"], &["workers"], &["list"], &["schedule", "list"], &["status", &id]] {
         let shown = cluster.cli(command).with_code(0).stdout;
         for line in shown.lines() {
-            // What is one word, such as an id, is not broken.
+            // A single word, such as an id, is not broken.
             let is_word = line.split_whitespace().count() == 1 || line.starts_with("task ");
             assert!(line.chars().count() <= 80 || is_word, "{command:?}: {line}");
         }
@@ -246,7 +246,7 @@ fn events_are_followed_across_restarts_of_the_control_plane() {
     assert_eq!(next()["task_id"], first.as_str());
     cluster.control_plane.stop();
     cluster.restart_control_plane();
-    // The new one's events begin at 1 and none is left out.
+    // Events of the new one start at 1 and none is skipped.
     let joined = next();
     assert_eq!((&joined["kind"], &joined["number"]), (&"worker.joined".into(), &1.into()));
     let second = submit(&cluster, &["add", "--args", "3", "4"]);

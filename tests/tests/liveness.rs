@@ -1,4 +1,4 @@
-//! Connections that die without a word, and workers that hang: work goes on within seconds.
+//! Connections that die silently, and workers that hang: tasks continue within seconds.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use fastworker_tests::{
     wording,
 };
 
-/// Until a task that was sent to a dead connection runs.
+/// Maximum time until a task sent to a dead connection runs.
 const WORKS_AGAIN: Duration = Duration::from_secs(6);
 
 /// A cluster whose subworkers reach it through a relay, and a client that does not.
@@ -70,7 +70,7 @@ async fn a_worker_whose_connections_all_die_reconnects() {
 async fn quick_results_do_not_wait_for_a_long_task_behind_them() {
     let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).slots(1).start();
     let client = cluster.client().await;
-    // So that the control plane knows the task as quick, and hands out many at a time.
+    // The control plane then knows the task as quick, and grants many at a time.
     let quick = |seconds: u32| NewTask { args: Json::of(&(seconds, 1)).expect("valid JSON"), ..NewTask::new("slow") };
     client.submit_many((0..2_000).map(|_| quick(0)).collect()).await.expect("results expected");
     let mut tasks: Vec<NewTask> = (0..200).map(|_| quick(0)).collect();

@@ -10,9 +10,9 @@ use fastworker_tests::{Cluster, Guest, Process, TIMEOUT, Transcript, cli, eventu
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Values of a function that no compiler likes: some 10 s and 700 MB.
+/// Number of values of a function that takes about 10 s and 700 MB to compile.
 const DENSE: usize = 6_000;
-/// The same, for seconds and little memory.
+/// The same, for some seconds and little memory.
 const SLOW: usize = 2_500;
 
 fn folder() -> TempDir {
@@ -30,7 +30,7 @@ fn returning(task: &str, result: &str) -> Guest {
     Guest::new(task, result)
 }
 
-/// Compiled code of its own, so that each module is compiled.
+/// A separate code cache, so that each module is compiled.
 fn cache(folder: &TempDir) -> String {
     folder.path().join("cache").display().to_string()
 }
@@ -41,7 +41,7 @@ fn row(cluster: &Cluster, name: &str) -> Option<Value> {
     listed.as_array().expect("list expected").iter().find(|row| row["name"] == name).cloned()
 }
 
-/// Waits until a module is listed with an error that contains a text.
+/// Waits until a module is listed with an error that contains a string.
 fn wait_for_refusal(cluster: &Cluster, name: &str, words: &str, limit: Duration) -> Value {
     let is_refused = |row: &Value| row["last_error"]["message"].as_str().is_some_and(|it| it.contains(words));
     eventually(&format!("{name} is refused: {words}"), limit, || row(cluster, name).filter(is_refused))
@@ -67,7 +67,7 @@ fn compilers(of: u32) -> Vec<u32> {
     ids.filter(|id| parent(*id) == Some(of)).collect()
 }
 
-/// Whether a process runs and is no zombie.
+/// Whether a process runs and is not a zombie.
 fn is_running(id: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, after)| !after.starts_with(['Z', 'X']))
@@ -90,7 +90,7 @@ fn a_module_that_needs_too_much_memory_or_time_is_refused_alone() {
     put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
     put(modules.path(), "slow.wasm", &Guest::new("slow", "2").functions(12_000).bytes());
     let _ = wait_for_refusal(&cluster, "dense", "the compile memory limit", Duration::from_mins(2));
-    // 2 s of processor time, or by the clock on a machine that does much else.
+    // 2 s of processor time, or of wall time on a busy machine.
     let _ = wait_for_refusal(&cluster, "slow", "the compile timeout", Duration::from_mins(2));
     let sum = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
     assert_eq!(sum.stdout, "8\n");
@@ -115,7 +115,7 @@ fn broken_endless_and_conflicting_modules_are_listed_and_isolated() {
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
     wait_for_output(&cluster, "part", "\"third\"");
     assert!(started.elapsed() < Duration::from_secs(9), "the endless ones held it up: {:?}", started.elapsed());
-    // Whichever of the two is loaded first.
+    // Either of the two may be loaded first.
     wait_for_output(&cluster, "greet", "\"first\"");
     let _ = wait_for_refusal(&cluster, "second", "first", TIMEOUT);
     let _ = wait_for_refusal(&cluster, "broken1", "WebAssembly", TIMEOUT);
@@ -125,7 +125,7 @@ fn broken_endless_and_conflicting_modules_are_listed_and_isolated() {
         log.lines().find(|line| line.contains(wording::MODULES_SETTLED)).map(str::to_owned)
     });
     assert!(loaded.contains("modules=2") && loaded.contains("broken=7") && loaded.contains("tasks=2"), "{loaded}");
-    // Once the first is gone, the other takes over.
+    // Once the first is removed, the other takes over.
     fs::remove_file(modules.path().join("first.wasm")).expect("existing file");
     wait_for_output(&cluster, "greet", "\"second\"");
     assert_eq!(row(&cluster, "second").expect("module listed")["status"], "loaded");
@@ -199,7 +199,7 @@ fn a_compiler_inherits_nothing_and_ends_with_its_worker() {
     let is_alone = || {
         let open = fs::read_dir(format!("/proc/{first}/fd")).ok()?.count();
         let environment = fs::read(format!("/proc/{first}/environ")).ok()?;
-        // The descriptors that it begins with, and at most the copies that it reads and writes through.
+        // Its initial descriptors, and at most their copies.
         (environment.is_empty() && open <= 5).then_some(())
     };
     eventually("a compiler has only its pipes", TIMEOUT, is_alone);
@@ -217,7 +217,7 @@ fn a_compiler_inherits_nothing_and_ends_with_its_worker() {
     wait_for_output(&cluster, "good", "1");
     let second = eventually("another compiler starts", 2 * TIMEOUT, || compilers(id).pop());
     assert_ne!(first, second);
-    // The worker does not wait for it, and takes it along.
+    // The worker does not wait for its compiler, which ends with it.
     let stopped_at = Instant::now();
     cluster.control_plane.stop();
     assert!(stopped_at.elapsed() < Duration::from_secs(5), "{:?}", stopped_at.elapsed());
@@ -276,7 +276,7 @@ fn an_unwritable_cache_only_costs_time() {
     let file = kept.path().join("file");
     fs::write(&file, "").expect("file access");
     put(modules.path(), "good.wasm", &returning("good", "1").bytes());
-    // Not even the owner can make a folder below a file.
+    // Not even root can create a directory below a file.
     let args = ["--cache-dir", &file.join("cache").display().to_string()];
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
     wait_for_output(&cluster, "good", "1");

@@ -16,10 +16,10 @@ fn new(folder: &Path, args: &[&str]) -> Ran {
     cli::run(command)
 }
 
-/// Runs a command of the new crate. It may take long: the SDK is compiled.
+/// Runs a command of the new crate, which may take long because it compiles the SDK.
 fn build(crate_folder: &Path, program: impl Into<OsString>, args: &[&str]) {
     let mut command = Command::new(program.into());
-    // Kept from run to run, as nothing else is built there.
+    // Kept between runs, as nothing else is built there.
     let target = binary::target_dir().join("new-crate");
     command.current_dir(crate_folder).args(args).env("CARGO_TARGET_DIR", target);
     let ran = command.output().expect("cargo can be started");
@@ -47,7 +47,7 @@ fn a_new_crate_builds_and_serves_its_tasks_unchanged() {
     let made = folder.path().join("my-tasks");
     let dependency = fs::read_to_string(made.join("Cargo.toml")).expect("valid manifest");
     assert!(dependency.contains(r#"fastworker-guest = { path = ".fastworker/sdk/guest-sdk" }"#), "{dependency}");
-    // The versions of crates that are here already: what is newest is another question.
+    // The locked versions of crates, instead of the newest.
     fs::copy(binary::root().join("Cargo.lock"), made.join("Cargo.lock")).expect("file copied");
 
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -77,7 +77,7 @@ fn a_new_crate_in_a_workspace_leaves_both_buildable() {
     write("Cargo.toml", workspace);
     write("crates/old/Cargo.toml", "[package]\nname = \"old\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
     write("crates/old/src/lib.rs", "");
-    // The SDK would be taken for a member, and that is not possible.
+    // The SDK would count as a member, which is not possible.
     let mut errors = Transcript::new();
     errors.add(&new(folder.path(), &["one", "--path", "crates/one"]).with_code(2));
     assert!(!at("crates/one").exists());
@@ -86,10 +86,10 @@ fn a_new_crate_in_a_workspace_leaves_both_buildable() {
         let name = path.replace('/', "-");
         let _ = new(folder.path(), &[&name, "--path", path]).with_code(0);
     }
-    // Those that the workspace takes share its SDK.
+    // Crates that the workspace includes share its SDK.
     assert!(at(".fastworker/sdk/Cargo.toml").exists() && !at("crates/one/.fastworker").exists());
     let cargo = || env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // Without building them: cargo has read all manifests, and found every crate in its workspace.
+    // Without a build: cargo reads all manifests, and finds every crate in its workspace.
     for path in ["", "crates/one", "crates/two", "crates/out", "elsewhere", "crates/one/deep"] {
         build(&at(path), cargo(), &["metadata", "--format-version", "1", "--quiet"]);
     }

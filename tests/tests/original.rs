@@ -1,5 +1,5 @@
 //! The wire of the Python original, byte by byte: frames captured from its clients, and frames
-//! that no client of it would send.
+//! that its clients would not send.
 
 use std::{
     thread,
@@ -69,7 +69,7 @@ fn a_captured_submission_gets_the_replies_of_the_original() {
     }
 }
 
-/// Such as `2026-11-24 05:37:30.604487`.
+/// Whether this is a time such as `2026-11-24 05:37:30.604487`.
 fn is_naive_time(text: &str) -> bool {
     let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     shape == "0000-00-00 00:00:00.000000"
@@ -140,7 +140,7 @@ async fn the_fifth_port_returns_results_and_cancels_tasks() {
     let mut running = Wire::request(normal);
     running.send_request(7, r#"{"id": "loop", "name": "endless_loop"}"#);
     wait_for_status(&client, &"loop".parse().expect("id expected"), TaskStatus::Started).await;
-    // The slot is busy, so this one waits.
+    // The slot is busy, so this task waits.
     let mut queued = Wire::request(normal);
     queued.send_request(8, r#"{"id": "queued", "name": "add", "args": [1, 2]}"#);
     assert_eq!(send_request(port, r#"{"task_id": "loop"}"#)["found"], false);
@@ -241,7 +241,7 @@ fn a_pickle_is_refused_with_an_explanation() {
         let mut wire = Wire::request(port);
         wire.send_request(1, pickle);
         let reply = wire.receive().expect("reply expected");
-        // A pickle as well, or its sender could not read it.
+        // The reply is a pickle, as the sender reads nothing else.
         let text = String::from_utf8_lossy(&reply[4..]);
         assert!(reply[4..].starts_with(b"\x80\x02}(") && reply.ends_with(b"u."), "{text}");
         assert!(text.contains(words) && text.contains("Python pickle") && text.contains("postcard"), "{text}");
@@ -266,7 +266,7 @@ fn garbage_gets_a_reply_and_affects_no_other_client() {
             assert!(reply.len() > 4, "{message:?} on {port}");
         }
     }
-    // What is no frame at all is cut off.
+    // Bytes that are not a frame end the connection.
     let mut http = Wire::request(normal);
     http.raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(http.is_closed_within(TIMEOUT));

@@ -1,5 +1,5 @@
-//! Control planes that restart, take over or are not there yet while commands and clients wait, and
-//! addresses that lead to another cluster.
+//! Control planes that restart, take over or start later while commands and clients wait, and
+//! addresses of another cluster.
 
 use std::{thread, time::Duration};
 
@@ -16,12 +16,12 @@ use fastworker_tests::{
     wording,
 };
 
-/// Runs commands side by side, and gives how each ended.
+/// Runs commands concurrently, and returns how each ended.
 fn side_by_side(commands: Vec<std::process::Command>) -> Vec<thread::JoinHandle<Ran>> {
     commands.into_iter().map(|command| thread::spawn(move || cli::run(command))).collect()
 }
 
-/// How many tasks are known.
+/// The number of known tasks.
 fn known(cluster: &Cluster) -> usize {
     cluster.cli(["tasks", "--json"]).with_code(0).json().as_array().map(Vec::len).unwrap_or_default()
 }
@@ -40,7 +40,7 @@ fn waiting_commands_continue_when_the_control_plane_restarts() {
         if kills {
             cluster.control_plane.kill();
         } else {
-            // It ends at once, and what it has not finished is refused.
+            // It ends immediately, and refuses unfinished tasks.
             cluster.control_plane.terminate();
             assert!(cluster.control_plane.wait_for_exit(TIMEOUT).success());
         }

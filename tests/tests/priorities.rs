@@ -1,4 +1,4 @@
-//! Which of the waiting tasks goes first.
+//! The order of waiting tasks.
 
 use fastworker::{
     client::Client,
@@ -41,7 +41,7 @@ async fn forty_tasks_run_in_order(cluster: &Cluster) {
         ran.push((result.started_at.expect("it ran"), id.clone()));
     }
     ran.sort_by_key(|(started_at, _)| *started_at);
-    // The sort is stable, so those of a priority stay in the order in which they came.
+    // The sort is stable, so tasks of one priority stay in submission order.
     submitted.sort_by_key(|(priority, _)| *priority);
     let ran: Vec<TaskId> = ran.into_iter().map(|(_, id)| id).collect();
     let expected: Vec<TaskId> = submitted.into_iter().map(|(_, id)| id).collect();
@@ -64,7 +64,7 @@ async fn the_priority_of_the_submitter_overrides_that_of_the_module() {
     assert!(urgent.started_at < usual.started_at, "{urgent:?} {usual:?}");
 }
 
-/// Keeps the only slot busy, and gives the task that does.
+/// Keeps the only slot busy, and returns the task that does.
 async fn occupy(client: &Client) -> TaskId {
     let id = client.delay("endless_loop", ()).await.expect("task accepted");
     wait_for_status(client, &id, TaskStatus::Started).await;

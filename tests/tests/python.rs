@@ -1,4 +1,4 @@
-//! Unmodified clients of the Python original, as they come from `PyPI`.
+//! Unmodified clients of the Python original from `PyPI`.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! Hot reload: what happens to files of modules, and that no task suffers from it.
+//! Hot reload: changes of module files do not affect tasks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ use fastworker_tests::{
 use serde::Serialize;
 use tempfile::TempDir;
 
-/// A folder of modules.
+/// A directory of modules.
 struct TempModules(TempDir);
 
 impl TempModules {
@@ -43,7 +43,7 @@ impl TempModules {
         self.0.path().join(name)
     }
 
-    /// Writes a file beside its place and moves it there.
+    /// Writes a temporary file and moves it to its path.
     fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
         move_to(&self.file(name), bytes);
         self.file(name)
@@ -61,14 +61,14 @@ fn greeting(expected: &str) -> Vec<u8> {
     Guest::new("greet", &format!("\"{expected}\"")).bytes()
 }
 
-/// What the first worker has loaded, by the names of the modules.
+/// The modules of the first worker, by name.
 async fn list_modules(client: &Client) -> BTreeMap<String, ModuleInfo> {
     let workers = client.list_tasks().await.expect("reply expected");
     let live = workers.into_iter().find(|worker| worker.status == WorkerStatus::Active && !worker.modules.is_empty());
     live.into_iter().flat_map(|worker| worker.modules).map(|module| (module.name.clone(), module)).collect()
 }
 
-/// Waits until a module of the first worker is so.
+/// Waits until a module of the first worker fulfils a condition.
 async fn wait_for_module(client: &Client, name: &str, what: &str, is_so: impl Fn(&ModuleInfo) -> bool) -> ModuleInfo {
     let poll = || async { list_modules(client).await.remove(name).filter(&is_so) };
     eventually_async(&format!("{name}: {what}"), TIMEOUT, poll).await
@@ -83,7 +83,7 @@ async fn greet(client: &Client) -> TaskResult {
     client.submit_task("greet", ()).await.expect("result expected")
 }
 
-/// Waits until `greet` answers so, and gives the version that does.
+/// Waits until `greet` returns this result, and returns the version that does.
 async fn wait_for_result_text(client: &Client, args: impl Serialize + Copy, expected: &str) -> String {
     let poll = || async {
         let result = client.submit_task("greet", args).await.expect("result expected");
@@ -135,7 +135,7 @@ async fn a_file_written_in_place_is_live_when_complete() {
     let mut writing = File::create(&file).expect("file truncated");
     for part in new.chunks(new.len().div_ceil(5)) {
         writing.write_all(part).expect("file written");
-        // The old version runs meanwhile.
+        // The old version continues to run.
         for _ in 0..20 {
             assert_eq!(expect_success(&greet(&client).await), "\"one\"");
         }
@@ -153,7 +153,7 @@ async fn the_last_of_many_quick_changes_is_loaded() {
     let cluster = Cluster::builder().sources([modules.path()]).subworkers(1).start();
     let client = cluster.client().await;
     let first = wait_for_module(&client, "greeting", "loaded", |_| true).await;
-    // As editors do: a probe, a backup, a swap file, and the file again and again.
+    // Write as editors do: a probe, a backup, a swap file, and the file repeatedly.
     for number in 0..300 {
         fs::write(modules.file("4913"), "").expect("file access");
         fs::remove_file(modules.file("4913")).expect("existing file");
@@ -202,7 +202,7 @@ async fn modules_are_added_moved_and_removed_with_their_files() {
     let grace = ["--module-grace", "4s"];
     let cluster = Cluster::builder().sources([modules.path()]).subworkers(1).subworker_args(&grace).start();
     let client = cluster.client().await;
-    // A broken one is listed without tasks, and another may not take what is taken.
+    // A broken module is listed without tasks, and another may not have the same task.
     fs::write(modules.file("broken.wasm"), "no module").expect("file access");
     modules.put("rival.wasm", &greeting("three"));
     let broken = wait_for_module(&client, "broken", "listed", |module| module.status == ModuleStatus::Broken).await;
@@ -219,7 +219,7 @@ async fn modules_are_added_moved_and_removed_with_their_files() {
     modules.put("farewell.wasm", &Guest::new("part", "\"bye\"").bytes());
     wait_for_module(&client, "farewell", "there", |module| module.status == ModuleStatus::Loaded).await;
     assert_eq!(expect_success(&client.submit_task("part", ()).await.expect("result expected")), "\"bye\"");
-    // A name is always there while its file is renamed.
+    // A task stays available while its file is renamed.
     fs::rename(modules.file("greeting.wasm"), modules.file("welcome.wasm")).expect("file moved");
     for _ in 0..50 {
         assert_eq!(expect_success(&greet(&client).await), "\"one\"");
@@ -295,7 +295,7 @@ async fn symlinked_directories_and_files_are_watched() {
         symlink(target, modules.file("beside")).expect("a link");
         fs::rename(modules.file("beside"), modules.file(link)).expect("file moved");
     };
-    // A folder behind a link, in the first worker; a file behind two, in the second.
+    // The first worker has a directory behind a symlink, the second a file behind two.
     point_to(modules.file("blue"), "current");
     point_to(modules.file("current").join("greeting.wasm"), "linked.wasm");
     for (source, name) in [("current", "greeting"), ("linked.wasm", "linked")] {
@@ -342,7 +342,7 @@ async fn a_version_incompatible_with_waiting_tasks_is_refused() {
     let live = wait_for_result_text(&client, ("Ada",), "2").await;
     let is_live = |module: &ModuleInfo| module.version() == live && module.last_error.is_none();
     let second = wait_for_module(&client, "greeting", "reloaded", is_live).await;
-    // A name that tasks wait for does not go either.
+    // A task name for which tasks wait is not removed either.
     client.delay("greet", ("Ada",)).countdown(Duration::from_mins(10)).await.expect("task accepted");
     modules.put("greeting.wasm", &Guest::new("other", "4").bytes());
     let refused = wait_for_module(&client, "greeting", "refused", |module| module.last_error.is_some()).await;
@@ -402,7 +402,7 @@ async fn modules_reloaded_during_an_outage_are_reported_after_it() {
 
 const REPLACEMENTS: usize = 50;
 
-/// Submits and waits, again and again, until it is over. Gives each answer and the version it is of.
+/// Submits and waits repeatedly until stopped. Returns each result and its version.
 async fn load(client: Client, over: Arc<AtomicBool>) -> Vec<(String, String)> {
     let mut seen = Vec::new();
     while !over.load(Ordering::Relaxed) {
@@ -412,7 +412,7 @@ async fn load(client: Client, over: Arc<AtomicBool>) -> Vec<(String, String)> {
     seen
 }
 
-/// Replaces a module, in another way each time.
+/// Replaces a module, in a different way each time.
 async fn replace(client: &Client, file: &Path, number: usize, new: &[u8]) {
     match number % 5 {
         // In place, in two halves.
@@ -429,7 +429,7 @@ async fn replace(client: &Client, file: &Path, number: usize, new: &[u8]) {
             wait_for_module(client, "greeting", "broken", |module| module.last_error.is_some()).await;
             move_to(file, new);
         }
-        // By return, after its absence was noticed.
+        // Written again after its absence was noticed.
         2 => {
             fs::remove_file(file).expect("existing file");
             wait_for_module(client, "greeting", "missing", |module| module.status == ModuleStatus::Missing).await;

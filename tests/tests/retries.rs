@@ -1,4 +1,4 @@
-//! Attempts that fail and are followed by others, or not.
+//! Failed attempts and retries.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ async fn a_flaky_task_succeeds_after_its_retries() {
     let started = Instant::now();
     let result = client.submit_task("flaky", (2,)).await.expect("result expected");
     assert_eq!((expect_success(&result), result.attempts), ("3", 3));
-    // Its own policy: 100 ms, then 200 ms, each lengthened by up to a quarter.
+    // The policy of the module: 100 ms, then 200 ms, each lengthened by up to a quarter.
     assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
     let first_time = client.submit_task("flaky", (0,)).await.expect("result expected");
     assert_eq!((expect_success(&first_time), first_time.attempts), ("1", 1));
@@ -111,7 +111,7 @@ async fn a_timeout_ends_computing_and_waiting_tasks() {
     let (limit, longer) = (Duration::from_millis(500), Duration::from_millis(600));
     let call = client.submit_task("flaky", (1,)).task_timeout(limit).retry_delay(longer);
     let patient = call.countdown(longer).await.expect("result expected");
-    // More on a machine on which an attempt takes that long.
+    // Attempts are longer on a slow machine.
     assert!(patient.attempts >= 2, "{patient:?}");
     expect_success(&patient);
 }

@@ -61,7 +61,7 @@ async fn schedules_of_a_module_submit_its_tasks() {
     assert!(line("morning_report").contains("0 9 * * MON-FRI Europe/Paris, queue"), "{listed}");
     assert!(line("tick").contains("every 10 s") && line("tick").contains("module periodic"), "{listed}");
 
-    // What a module has is paused, not removed.
+    // A schedule of a module is paused, not removed.
     let mut errors = Transcript::new();
     errors.add(&cluster.cli(["schedule", "remove", "tick"]).with_code(2));
     errors.check();
@@ -109,7 +109,7 @@ async fn schedules_are_added_triggered_and_removed_by_command() {
     let over = until(&client, "sums", "it is finished", |info| info.last_status == Some(TaskStatus::Success)).await;
     assert_eq!((over.status, over.runs), (ScheduleStatus::Finished, 3));
 
-    // The same again changes nothing, another one must say that it takes its place.
+    // Adding the same schedule changes nothing; a different one needs `--replace`.
     assert!(cluster.cli(add).with_code(0).stdout.starts_with("unchanged sums\n"));
     errors.add(&cluster.cli(["schedule", "resume", "sums"]).with_code(1));
     let daily = ["schedule", "add", "sums", "--task-name", "add", "--cron", "0 9 * * MON-FRI", "--tz", "Europe/Paris"];
@@ -137,7 +137,7 @@ async fn schedules_are_added_triggered_and_removed_by_command() {
 fn a_schedule_of_an_unavailable_task_is_added_with_a_warning() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let mut shown = Transcript::new();
-    // A worker may come. A call that its task does not take is refused.
+    // A worker may connect later. A call with invalid arguments is refused.
     let every_hour = |name: &str, more: &[&str]| {
         let add = ["schedule", "add", name, "--every", "1h", "--task-name"];
         cluster.cli([&add, more].concat())

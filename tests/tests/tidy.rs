@@ -79,7 +79,7 @@ fn collect(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
     for path in entries.map(|entry| entry.expect("directory entry").path()) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_symlink() {
-            // What it leads to is in the repository, too.
+            // The target of the link is in the repository as well.
         } else if path.is_dir() {
             if !["target", ".git", "__pycache__"].contains(&name) {
                 collect(&path, endings, found);
@@ -148,7 +148,7 @@ fn only_the_web_interface_names_its_framework() {
 fn only_the_renderer_prints() {
     let is_wrong = |source: &Source, line: &str| {
         let prints = ["println!", "eprintln!", "print!", "eprint!", "dbg!", "io::stdout", "io::stderr"];
-        // A compiler answers its parent.
+        // A compiler sends its result to its parent.
         let answers = "host/src/runtime/compiler/child.rs";
         !source.is_below(&["host/src/cli/render.rs", "host/src/cli/render/", answers])
             && prints.iter().any(|word| names(line, word))
@@ -184,7 +184,7 @@ fn no_test_is_ignored_or_sleeps() {
     // The harness polls with a deadline, and the fault suites spread their faults over time.
     let polls =
         ["tests/src/wait.rs", "tests/src/faults/", "tests/src/steady.rs", "tests/src/relay.rs", "tests/tests/tidy.rs"];
-    // The pause between two halves of a frame is what this test is about.
+    // This test needs the pause between two halves of a frame.
     let pauses = ["host/src/transport/stream/tests.rs"];
     let sleeps = ["sleep(", "sleep_ms(", "sleep_until(", "park_timeout("];
     for source in rust(&CODE) {

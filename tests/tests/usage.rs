@@ -348,7 +348,7 @@ fn the_error_of_a_broken_module_names_it_and_the_reason() {
         let ran = run(&["dev", path, "add"]).with_code(2).with_error();
         assert!(ran.stderr.contains(path), "{ran:?}");
     }
-    // All named modules must be good.
+    // All named modules must be valid.
     let good = module("arithmetic");
     let among =
         run(&["list", "--task-modules", good.to_str().expect("valid UTF-8"), &broken[0]]).with_code(2).with_error();

@@ -15,27 +15,27 @@ use fastworker::{
 };
 use tokio::task::JoinHandle;
 
-/// Calls that are open at a time.
+/// Number of concurrent calls.
 const WIDTH: u64 = 8;
-/// One call in this number takes a while, so that faults meet running tasks.
+/// Every so many calls, one takes longer, so that faults hit running tasks.
 const SLOW: u64 = 8;
-/// The pause before a call that was refused is made again.
+/// Pause before a refused call is repeated.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The results that are looked up again at the end.
+/// Number of results that are looked up again at the end.
 const CHECKED: usize = 500;
 
-/// What went wrong, in words; and how much went well.
+/// Counts of correct calls, and descriptions of failures.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Calls that ended with their result.
     pub(super) right: u64,
-    /// Calls that ended with an error, or not in time.
+    /// Calls that ended with an error, or not within the timeout.
     pub(super) lost: Vec<String>,
     /// Calls with a wrong result, or one that differs later.
     pub(super) wrong: Vec<String>,
 }
 
-/// Calls without end. Each is one after another of its lane.
+/// Endless calls, one at a time on each lane.
 #[derive(Debug)]
 pub(super) struct Load {
     shared: Arc<Shared>,
@@ -53,7 +53,7 @@ struct Shared {
 }
 
 impl Load {
-    /// Starts, with a client that has found the control plane. Its timeout is how long a call may take.
+    /// Starts the load with a connected client, whose timeout limits each call.
     pub(super) fn start(client: Client) -> Self {
         let shared = Arc::new(Shared {
             client,
@@ -69,7 +69,7 @@ impl Load {
     }
 
     /// Waits until calls end that were asked from now on: as many as there are lanes, and one more. Gives how
-    /// long that took, or the limit.
+    /// that took, or the limit.
     pub(super) async fn goes_on_within(&self, limit: Duration) -> Duration {
         let (from, before) = (Instant::now(), self.shared.right.load(Ordering::SeqCst));
         while self.shared.right.load(Ordering::SeqCst) <= before + WIDTH && from.elapsed() < limit {
@@ -111,7 +111,7 @@ impl Shared {
                 (self.client.submit_task("add", (number, 1)).task_id(id.clone()).await, (number + 1).to_string())
             };
             if matches!(&reply, Err(error) if error.is_stopping()) {
-                // A draining control plane refuses, and the client tries again.
+                // A draining control plane refuses, and the client retries.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

@@ -1,5 +1,5 @@
-//! The fault suites: a cluster of real processes under a steady load, to which one kind of fault happens
-//! again and again. Nothing may be lost, doubled or wrong, and whatever stops must go on in time.
+//! The fault suites: a cluster of real processes under a steady load, with repeated faults of one kind.
+//! Nothing may be lost, duplicated or wrong, and the load must continue within a time limit.
 //!
 //! The tests run one round of each; `scripts/faults` runs more.
 
@@ -11,18 +11,18 @@ use std::{env, time::Duration};
 use self::{load::Load, proxy::Proxy};
 use crate::{Cluster, TIMEOUT, eventually};
 
-/// From a fault to work elsewhere.
+/// Maximum time from a fault until other workers run tasks.
 const WORK_ELSEWHERE: Duration = Duration::from_secs(5);
-/// From the end of a fault to work.
+/// Maximum time from the end of a fault until tasks run.
 const BACK_AT_WORK: Duration = Duration::from_secs(2);
-/// What a machine that does other things may add, and a process that starts.
+/// Allowance for a busy machine and for a starting process.
 const SLACK: Duration = Duration::from_secs(3);
-/// No call may take longer.
+/// Maximum time of a call.
 const CALL_MAX: Duration = Duration::from_mins(1);
-/// The subworkers.
+/// Number of subworkers.
 const WORKERS: u16 = 3;
 
-/// What happens.
+/// The kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Subworkers are killed one after another, and others take their place.
@@ -35,16 +35,16 @@ pub enum Kind {
     Cut,
     /// Each process is terminated, and started again.
     Restart,
-    /// Each process gets two signals at once.
+    /// Each process gets two signals at the same time.
     SignalTwice,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] =
         [Self::KillWorkers, Self::KillControlPlane, Self::Stop, Self::Cut, Self::Restart, Self::SignalTwice];
 
-    /// Its name, as `scripts/faults` takes it.
+    /// The name that `scripts/faults` accepts.
     pub fn name(self) -> &'static str {
         match self {
             Self::KillWorkers => "kill-workers",
@@ -66,7 +66,7 @@ struct Run {
     random: fastrand::Rng,
     /// The number of the next subworker.
     next: u32,
-    /// The longest that the load stood still after a fault, and what was wrong with that.
+    /// The longest pause of the load after a fault, and descriptions of pauses over the limit.
     slowest: Duration,
     late: Vec<String>,
     faults: u32,
@@ -75,7 +75,7 @@ struct Run {
 /// Runs `FASTWORKER_FAULTS_ROUNDS` rounds, by default one, with the choices of `FASTWORKER_FAULTS_SEED`.
 ///
 /// # Panics
-/// When something was lost, doubled or wrong, or came late.
+/// When a call was lost, duplicated, wrong or late.
 pub async fn run(kind: Kind) {
     let number = |name: &str, usual: u64| match env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is '{text}' and should be a whole number")),
@@ -104,7 +104,7 @@ impl Run {
     async fn start(kind: Kind, seed: u64) -> Self {
         let builder = Cluster::builder().modules(&["arithmetic", "slow"]).slots(2);
         let (mut cluster, proxy) = if kind == Kind::Cut {
-            // Everybody else reaches the control plane through the proxy.
+            // Subworkers and clients reach the control plane through the proxy.
             let mut cluster = builder.advertised_at(proxy::HOST).start();
             let base = cluster.ports().base();
             let mut ports: Vec<u16> = (base..=base + 4).collect();
@@ -140,7 +140,7 @@ impl Run {
         run
     }
 
-    /// Waits until the load goes on after a fault, and notes how long that took.
+    /// Waits until the load continues after a fault, and records how long that took.
     async fn goes_on(&mut self, what: &str, limit: Duration) {
         let took = self.load.goes_on_within(limit + CALL_MAX).await;
         self.slowest = self.slowest.max(took);
@@ -151,7 +151,7 @@ impl Run {
         }
     }
 
-    /// Lets the load run for a moment, so that a fault meets it in the middle.
+    /// Lets the load run for a short time before a fault.
     async fn moment(&mut self) {
         let span = Duration::from_millis(self.random.u64(50..400));
         tokio::time::sleep(span).await;
@@ -228,7 +228,7 @@ impl Run {
         self.proxy = Some(proxy);
     }
 
-    /// Ends each process with these signals, which it must take for one that drains it, and starts it again.
+    /// Ends each process with these signals, which count as one and drain it, and starts it again.
     async fn restart_each(&mut self, signals: &[&str]) {
         for _ in 0..WORKERS {
             self.moment().await;
@@ -237,7 +237,7 @@ impl Run {
             self.goes_on("a subworker drains", WORK_ELSEWHERE + SLACK).await;
             let ended = worker.wait_for_exit(TIMEOUT);
             assert_eq!(ended.code(), Some(0), "a subworker was cut off while it drained");
-            // The same name, as an upgrade would give it.
+            // The same name, as after an upgrade.
             let id = worker.name.clone();
             self.cluster.start_subworker(&id);
         }
@@ -279,7 +279,7 @@ impl Run {
             self.late.len(),
             some(&self.late),
         );
-        // What outlives its faults can still be asked to end.
+        // The remaining processes end on SIGTERM.
         self.cluster.subworkers.iter().for_each(crate::Process::terminate);
         for worker in &mut self.cluster.subworkers {
             eventually("a subworker ends", TIMEOUT, || (!worker.is_running()).then_some(()));

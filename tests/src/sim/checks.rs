@@ -75,9 +75,9 @@ macro_rules! counters {
 counters! {
     /// Steps.
     steps,
-    /// Tasks that ended well.
+    /// Tasks that succeeded.
     successes,
-    /// Tasks that failed for good.
+    /// Tasks that failed.
     failures,
     /// Tasks that were cancelled.
     cancelled,
@@ -87,7 +87,7 @@ counters! {
     not_found,
     /// Ends after more than one attempt.
     retried,
-    /// Submissions of a task that was there.
+    /// Submissions of a known task.
     duplicates,
     /// Grants of more than one lease.
     lookaheads,
@@ -99,7 +99,7 @@ counters! {
     losses,
     /// Results sent to sessions.
     collected,
-    /// Answers given again.
+    /// Repeated replies.
     repeated,
     /// Sessions that were forgotten before their client came back.
     lost_sessions,
@@ -387,7 +387,7 @@ impl Checks {
                 }
             }
             (TaskStatus::Failure, Some(ErrorKind::NotFound)) if end.attempts == 0 => self.seen.not_found += 1,
-            // A follow-up for which there was no room.
+            // A follow-up beyond the limit of tasks.
             (TaskStatus::Failure, Some(ErrorKind::Failed)) if end.attempts == 0 && record.newest.is_none() => {}
             (TaskStatus::Failure, Some(kind)) => {
                 self.seen.failures += 1;

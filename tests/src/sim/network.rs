@@ -61,7 +61,7 @@ pub(crate) enum Event {
     Returns(u64, AnyReply),
     /// The sender repeats or gives up.
     Impatient(u64, u32),
-    /// The control plane notices that a connection is gone.
+    /// The control plane notices that a connection is closed.
     Gone(SimConnection),
     /// An alarm of an actor.
     Alarm(Actor, Alarm),
@@ -119,7 +119,7 @@ impl Drop for Ticket {
     }
 }
 
-/// An unanswered request.
+/// An open request.
 #[derive(Debug)]
 pub(crate) struct Call<P> {
     pub(crate) actor: Actor,
@@ -262,7 +262,7 @@ impl<P> Network<P> {
         }
     }
 
-    /// The sender of a call that is still unanswered.
+    /// The sender of a call that is still open.
     pub(crate) fn caller(&self, call: u64) -> Option<Actor> {
         self.calls.get(&call).map(|call| call.actor)
     }

@@ -40,7 +40,7 @@ struct SessionLog {
     formerly_expected: BTreeSet<End>,
     /// Tasks whose result was sent to it and must have arrived in the end.
     reported: BTreeSet<TaskId>,
-    /// The newest request that was answered, and the reply.
+    /// The newest request with a reply, and the reply.
     newest: Option<(u64, Collected)>,
     /// The newest request.
     requested: u64,

@@ -1,5 +1,5 @@
-//! `docs/protocol.md` is true: its fields are those that are written, its examples can be read, and
-//! its bytes are those that travel.
+//! `docs/protocol.md` is correct: its fields are those that are encoded, its examples can be decoded, and
+//! its bytes are those on the wire.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -160,7 +160,7 @@ fn every_verb_has_an_example() {
     assert_eq!(shown(workers, "←"), variants::<WorkerReply>(), "replies to subworkers");
 }
 
-/// Whether this text is what we write of the message that it is.
+/// Whether encoding the message again gives the same string.
 #[track_caller]
 fn is_written_so<T: Serialize + DeserializeOwned>(text: &str, place: &str) -> T {
     let text = compact(text);
@@ -257,7 +257,7 @@ fn the_byte_by_byte_exchange_is_correct() {
         let block = all.iter().find(|block| block.section == section).expect("its section");
         let mut sides = bytes(block);
         if section == "In JSON" {
-            // Both sides greet each other first.
+            // Both sides send their greeting first.
             for (side, protocol) in sides.iter_mut().zip([0x30, 0x31]) {
                 let greeting: Vec<u8> = side.drain(..8).collect();
                 assert_eq!(greeting, [0, b'S', b'P', 0, 0, protocol, 0, 0]);

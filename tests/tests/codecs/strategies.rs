@@ -34,7 +34,7 @@ pub(super) fn uuids() -> impl Strategy<Value = uuid::Uuid> {
     any::<u128>().prop_map(uuid::Uuid::from_u128)
 }
 
-/// Documents; `null` is left out where it would be no document at all.
+/// Documents, without `null` where it means a missing document.
 pub(super) fn documents() -> impl Strategy<Value = Json> {
     let texts = ["[]", "{}", "1e400", "-0.0", "[1, 2 ]", r#"{"a": {"b": [null, true, "\u00fc"]}}"#, "false"];
     let fixed = select(texts.to_vec()).prop_map(|text| Json::parse(text).expect("valid JSON"));

@@ -11,12 +11,12 @@ use fastworker_tests::{
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-/// Long enough for a browser on a machine that does much else.
+/// Timeout for a browser on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// The variable by which scripts/test says that this machine cannot have a browser.
+/// The variable that scripts/test sets if this machine cannot have a browser.
 const WITHOUT: &str = "FASTWORKER_TEST_WITHOUT_BROWSER";
 
-/// How wide a window is, and how high.
+/// Width and height of a window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window(pub(crate) u32, pub(crate) u32);
 
@@ -27,7 +27,7 @@ pub(crate) struct Page {
     _driver: Background,
 }
 
-/// Whether this machine can have no browser. Says so.
+/// Whether this machine has no browser, which is reported.
 #[allow(clippy::print_stderr, reason = "whoever reads the results must know what was left out")]
 pub(crate) fn is_without_browser() -> bool {
     let without = env::var_os(WITHOUT).is_some_and(|value| !value.is_empty());
@@ -49,7 +49,7 @@ impl Page {
                 "--enable-logging", format!("--log-file={}", log.display()),
                 format!("--user-data-dir={}", cluster.folder().join("browser").display()),
             ],
-            // A window without a phone in it does not get as narrow as a phone.
+            // Only device emulation makes a window as narrow as a phone.
             "mobileEmulation": { "deviceMetrics": { "width": window.0, "height": window.1, "pixelRatio": 1.0, "mobile": false } },
         });
         let wanted = json!({ "goog:chromeOptions": options }).as_object().expect("object expected").clone();
@@ -62,7 +62,7 @@ impl Page {
         page
     }
 
-    /// What a script returns.
+    /// The result of a script.
     pub(crate) async fn evaluate(&self, script: &str) -> Value {
         let result = self.client.execute(&format!("return {script}"), Vec::new()).await;
         result.unwrap_or_else(|error| panic!("{script}: {error}"))
@@ -73,7 +73,7 @@ impl Page {
         self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("{script}: {error}"));
     }
 
-    /// Waits until a script returns true. One that fails meanwhile has met a page that is not there yet.
+    /// Waits until a script returns true. A failing script means that the page is not loaded yet.
     pub(crate) async fn wait_until(&self, script: &str) {
         let evaluate = || async {
             let result = self.client.execute(&format!("return {script}"), Vec::new()).await;
@@ -82,14 +82,14 @@ impl Page {
         eventually_async(script, PATIENCE, evaluate).await;
     }
 
-    /// Waits until an element has these words in it.
+    /// Waits until an element contains this text.
     pub(crate) async fn wait_until_shows(&self, selector: &str, words: &str) {
         let shows =
             format!("[...document.querySelectorAll({selector:?})].some(it => it.innerText.includes({words:?}))");
         self.wait_until(&shows).await;
     }
 
-    /// Ends the browser, and gives what it complained of.
+    /// Ends the browser, and returns the errors it logged.
     pub(crate) async fn close(self) -> Vec<String> {
         const LAST: &str = "nothing comes after this";
         self.run(&format!("console.error('{LAST}')")).await;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 const WIDE: Window = Window(1440, 1000);
 const NARROW: Window = Window(360, 760);
-/// A task name that does something wherever it is taken for HTML.
+/// A task name that runs a script if it is inserted as HTML.
 const EVIL: &str = "<img src=x onerror=\"document.title='owned'\">";
 
 fn cluster(args: &[&str]) -> Cluster {
@@ -28,7 +28,7 @@ fn submit(cluster: &Cluster, args: &[&str]) -> String {
     ran.stdout.trim().to_owned()
 }
 
-/// Submits a task that no worker has: it ends at once.
+/// Submits a task that no worker has, which ends immediately.
 fn submit_unknown(cluster: &Cluster, name: &str) {
     let _ = cluster.cli(["submit", "--task-name", name]).with_code(5);
 }
@@ -174,6 +174,6 @@ async fn the_page_prompts_for_the_key_and_reconnects() {
     page.wait_until_shows("#state", "live").await;
     page.wait_until("document.getElementById('away').hidden").await;
     page.wait_until_shows("#worker-table td", "sw1").await;
-    // It complains of the requests that were refused or not answered, as browsers do.
+    // The browser logs requests that failed or were refused.
     drop(page.close().await);
 }
