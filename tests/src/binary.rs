@@ -1,8 +1,7 @@
 //! The binary under test: `fastworker` as the same `cargo` builds it in the same profile.
 //!
-//! `cargo test` builds the binaries of the package whose tests it runs, and this is another
-//! package. So the harness looks beside its own executable, and has cargo build the binary if it
-//! is missing or older than a source of it.
+//! `cargo test` only builds the binaries of the package whose tests it runs, and this is another package. So the harness
+//! searches the directory above its own executable, and lets cargo build the binary if it is missing or outdated.
 
 use std::{
     env,

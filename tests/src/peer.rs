@@ -58,7 +58,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Writes bytes, whatever they mean.
+    /// Writes raw bytes.
     ///
     /// # Errors
     /// When the connection is closed.

@@ -65,7 +65,7 @@ impl Process {
             Ok(line) => {
                 assert!(
                     line.contains(&format!(r#""event":"{event}""#)),
-                    "{} says {line} instead of {event}",
+                    "{} printed {line} instead of {event}",
                     self.name
                 );
                 line
@@ -157,7 +157,7 @@ impl Process {
             .lines()
             .find_map(|line| line.strip_prefix("RssAnon:"))
             .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        kilobytes.expect("/proc tells of a running process") * 1024
+        kilobytes.expect("RssAnon of a running process") * 1024
     }
 
     /// Number of its open files and sockets.

@@ -38,12 +38,12 @@ impl Steady {
             runtime.expect("runtime created").block_on(add_up(discovery, &stopped, &counted))
         });
         let steady = Self { stop, done, thread };
-        steady.goes_on();
+        steady.continues();
         steady
     }
 
     /// Waits for sums that are requested from now on.
-    pub fn goes_on(&self) {
+    pub fn continues(&self) {
         let before = self.done.load(Ordering::SeqCst);
         // The next result may belong to an earlier request.
         let more = || (self.done.load(Ordering::SeqCst) >= before + 2 || self.thread.is_finished()).then_some(());
@@ -53,7 +53,7 @@ impl Steady {
 
     /// Stops, and returns the longest time that a sum took.
     pub fn stop(self) -> Duration {
-        self.goes_on();
+        self.continues();
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().expect("every sum was right and in time")
     }

@@ -228,7 +228,7 @@ async fn a_listener_that_starts_late_or_restarts_misses_nothing() {
 
 /// Whether a socket of this machine is connected to this port, or was and has not been closed yet.
 fn is_connected_to(port: u16) -> bool {
-    let sockets = fs::read_to_string("/proc/net/tcp").expect("/proc tells of sockets");
+    let sockets = fs::read_to_string("/proc/net/tcp").expect("socket table");
     sockets.lines().any(|socket| {
         let mut fields = socket.split_whitespace().skip(2);
         let is_there = fields.next().is_some_and(|remote| remote.ends_with(&format!(":{port:04X}")));

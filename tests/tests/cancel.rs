@@ -8,9 +8,8 @@ use fastworker::{
 };
 use fastworker_tests::{Cluster, task_helpers::wait_for_status};
 
-/// How soon a running task is to be stopped. What is measured is the best of some rounds, so that a
-/// machine which does much else is not taken for a slow cancel; one that waits for a clock is never
-/// so quick.
+/// Time limit to stop a running task, for the best of some rounds: a busy machine makes some rounds slow, a cancel that
+/// waits for a timer all of them.
 const STOPPED_WITHIN: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 9;
 

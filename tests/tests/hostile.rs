@@ -120,9 +120,8 @@ async fn worker_memory_is_freed_after_hostile_tasks() {
     eventually(&what, BACK_WITHIN, || (after() <= BACK_WITHIN_BYTES).then_some(()));
 }
 
-/// Small tasks go on beside hostile ones. Both are measured here, in turns, so that whatever else
-/// the machine does meets both alike. Each round gives its p99: the best quarter beside them is
-/// compared with the median alone.
+/// Compares the p99 of small tasks alone and alongside hostile ones, measured in turns so that other load affects both:
+/// the best quarter alongside them with the median alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn small_tasks_are_hardly_slower_alongside_hostile_ones() {
     const ROUNDS: usize = 5;

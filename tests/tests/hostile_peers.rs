@@ -1,5 +1,4 @@
-//! Peers that mean harm, at every port: whatever they send, they are told so or cut off, nobody
-//! else waits for it, and nothing is left of them.
+//! Malicious peers at every port: they are refused or disconnected, delay no other client, and leak nothing.
 
 use std::{
     io, iter,
@@ -68,8 +67,8 @@ fn files_are_back(cluster: &Cluster, before: usize) {
     eventually(&what, 2 * TIMEOUT, || (open() <= before + FILES_SLACK).then_some(()));
 }
 
-/// Checks that storms of one kind do not take ever more memory. How much of one is open at a time is
-/// chance, and that much memory stays: so one of a few must leave none.
+/// Checks that memory does not grow with each storm of one kind. A storm raises the peak by chance, so only one of a few
+/// must not grow.
 fn stops_growing(cluster: &Cluster, mut storm: impl FnMut()) {
     const STORMS: usize = 4;
     let mut grown = Vec::new();
@@ -81,7 +80,7 @@ fn stops_growing(cluster: &Cluster, mut storm: impl FnMut()) {
             return;
         }
     }
-    panic!("so many bytes more after each storm: {grown:?}");
+    panic!("bytes more after each storm: {grown:?}");
 }
 
 #[test]
@@ -245,7 +244,7 @@ fn thousands_of_half_open_connections_block_no_one() {
     eventually("all peers are connected", TIMEOUT, held);
     let memory = cluster.control_plane.memory();
     assert!(memory < 256 << 20, "{memory} bytes for {} connections", open.len());
-    steady.goes_on();
+    steady.continues();
     for (port, kind) in ports(&cluster) {
         serves(port, kind);
     }
@@ -268,7 +267,7 @@ fn thousands_of_half_open_connections_block_no_one() {
     let mut silent = open.swap_remove(0);
     assert!(silent.is_cut_within(3 * TIMEOUT), "a connection without a greeting stays");
     drop((slow, silent, open));
-    steady.goes_on();
+    steady.continues();
     // The tolerance covers the connections of the new worker.
     files_are_back(&cluster, before);
     steady.stop();
@@ -297,7 +296,7 @@ fn short_connections_leak_nothing() {
     files_are_back(&cluster, before);
     stops_growing(&cluster, || {
         storm(TIMES);
-        steady.goes_on();
+        steady.continues();
         files_are_back(&cluster, before);
     });
     steady.stop();
@@ -326,7 +325,7 @@ fn a_client_that_reads_no_replies_is_disconnected() {
         let began = Instant::now();
         serves(port, kind);
         assert!(began.elapsed() < TIMEOUT, "{port} answers others after {:?}", began.elapsed());
-        steady.goes_on();
+        steady.continues();
         let grown = cluster.control_plane.memory().saturating_sub(before);
         assert!(grown < 1 << 30, "{grown} bytes for unread replies");
     }
@@ -454,7 +453,7 @@ fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result
             let mut replied = vec![false; bodies.len()];
             for _ in 0..bodies.len() {
                 let (id, body) = peer.receive_reply()?;
-                assert!(!body.is_empty(), "{:?} is answered with nothing", bodies[id as usize]);
+                assert!(!body.is_empty(), "{:?} gets an empty reply", bodies[id as usize]);
                 replied[id as usize] = true;
             }
             assert!(replied.into_iter().all(|replied| replied));
@@ -494,7 +493,7 @@ fn a_hundred_thousand_frames_of_every_kind_leak_nothing() {
     let mut seeds = (2..).map(|round| round * 1_000);
     stops_growing(&cluster, || {
         storm(FRAMES, seeds.next().expect("there is no end of them"));
-        steady.goes_on();
+        steady.continues();
         files_are_back(&cluster, before);
     });
     for (port, kind) in ports {

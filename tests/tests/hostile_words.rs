@@ -498,7 +498,7 @@ fn thousands_of_workers_are_limited_and_removed_when_silent() {
         }
     }
     assert!(taken > 900 && refused > 0, "{taken} taken, {refused} refused");
-    steady.goes_on();
+    steady.continues();
     drop(peer);
     let mut management = management(&cluster);
     eventually("silent workers are removed", 2 * TIMEOUT, || match call_both(&mut management, &Request::Workers) {

@@ -155,7 +155,7 @@ async fn a_client_returns_received_results_without_a_request() {
     let busy = client.delay("endless_loop", ()).await.expect("task accepted");
     assert_eq!((client.get_result(&busy), client.get_status(&busy)), (None, Some(TaskStatus::Pending)));
     assert!(client.cancel(&busy).await.expect("reply expected"));
-    // The client also receives the ends of tasks that nobody waits for.
+    // The client also receives the ends of tasks without a wait.
     let seen = || async { client.get_status(&busy).filter(|status| *status == TaskStatus::Cancelled) };
     eventually_async("the client receives the end of the task", TIMEOUT, seen).await;
     let other = client.delay("add", (3, 4)).await.expect("task accepted");
@@ -401,8 +401,7 @@ async fn drop_of<T: Send + 'static>(dropped: T) -> Duration {
     drops.await.expect("no panic expected")
 }
 
-/// Waits until a port can be listened to. A process that another test is about to start has copies
-/// of our sockets for a moment.
+/// Waits until a port is free. A process that another test starts briefly holds copies of our sockets.
 fn until_free(port: u16) {
     eventually("the port is free", TIMEOUT, || TcpListener::bind(("127.0.0.1", port)).ok());
 }

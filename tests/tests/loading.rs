@@ -76,7 +76,7 @@ fn is_running(id: u32) -> bool {
 /// Peak memory of a process in bytes.
 fn peak(process: &Process) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("still running");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM expected");
     line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("valid number") << 10
 }
 

@@ -292,8 +292,7 @@ fn a_disconnected_client_does_not_delay_others() {
     assert_eq!(send_request(lanes(&cluster)[0], SUBMISSION)["result"], 8);
 }
 
-/// As many clients of the original as there may be, each with a connection of its own that stays
-/// open until its task has ended.
+/// Opens the maximum number of clients of the original, each with a separate connection until its task has ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_open_submissions_all_get_replies() {
     const THREADS: u32 = 8;

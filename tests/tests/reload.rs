@@ -92,8 +92,8 @@ async fn wait_for_result_text(client: &Client, args: impl Serialize + Copy, expe
     eventually_async(&format!("the result {expected}"), TIMEOUT, poll).await.to_string()
 }
 
-/// Waits for another version than `before`, which answers so. The control plane knows of it a moment
-/// before its worker runs it.
+/// Waits for another version than `before` that returns this result. The control plane lists it shortly before its
+/// worker runs it.
 async fn wait_for_new_version(client: &Client, before: &ModuleInfo, expected: &str) -> ModuleInfo {
     let module = wait_for_module(client, &before.name, expected, |module| module.hash != before.hash).await;
     let poll =

@@ -68,9 +68,9 @@ impl Load {
         Self { shared, lanes }
     }
 
-    /// Waits until calls end that were asked from now on: as many as there are lanes, and one more. Gives how
-    /// that took, or the limit.
-    pub(super) async fn goes_on_within(&self, limit: Duration) -> Duration {
+    /// Waits until as many calls end as there are lanes, and one more, so that one of them started after now. Returns the
+    /// time that took, or the limit.
+    pub(super) async fn continues_within(&self, limit: Duration) -> Duration {
         let (from, before) = (Instant::now(), self.shared.right.load(Ordering::SeqCst));
         while self.shared.right.load(Ordering::SeqCst) <= before + WIDTH && from.elapsed() < limit {
             tokio::time::sleep(Duration::from_millis(5)).await;

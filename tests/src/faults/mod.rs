@@ -86,7 +86,7 @@ pub async fn run(kind: Kind) {
     for round in 1..=rounds {
         run.round().await;
         let Run { faults, slowest, late, .. } = &run;
-        say(&format!(
+        print_progress(&format!(
             "{}: round {round} of {rounds}, {faults} faults, slowest {slowest:.1?}, {} late",
             kind.name(),
             late.len()
@@ -96,8 +96,8 @@ pub async fn run(kind: Kind) {
 }
 
 #[allow(clippy::print_stderr, reason = "the progress of a run that may take minutes, seen with --nocapture")]
-fn say(words: &str) {
-    eprintln!("{words}");
+fn print_progress(message: &str) {
+    eprintln!("{message}");
 }
 
 impl Run {
@@ -135,24 +135,27 @@ impl Run {
             late: Vec::new(),
             faults: 0,
         };
-        run.goes_on("the start", TIMEOUT).await;
+        run.continues("the start", TIMEOUT).await;
         (run.slowest, run.faults) = (Duration::ZERO, 0);
         run
     }
 
     /// Waits until the load continues after a fault, and records how long that took.
-    async fn goes_on(&mut self, what: &str, limit: Duration) {
-        let took = self.load.goes_on_within(limit + CALL_MAX).await;
+    async fn continues(&mut self, what: &str, limit: Duration) {
+        let took = self.load.continues_within(limit + CALL_MAX).await;
         self.slowest = self.slowest.max(took);
         self.faults += 1;
         if took > limit {
-            say(&format!("{}: {what}: the load stood still for {took:.1?}, more than {limit:?}", self.kind.name()));
+            print_progress(&format!(
+                "{}: {what}: the load stood still for {took:.1?}, more than {limit:?}",
+                self.kind.name()
+            ));
             self.late.push(format!("{what}: {took:.1?}, more than {limit:?}"));
         }
     }
 
     /// Lets the load run for a short time before a fault.
-    async fn moment(&mut self) {
+    async fn random_pause(&mut self) {
         let span = Duration::from_millis(self.random.u64(50..400));
         tokio::time::sleep(span).await;
     }
@@ -170,11 +173,11 @@ impl Run {
 
     async fn kill_workers(&mut self) {
         for _ in 0..WORKERS {
-            self.moment().await;
+            self.random_pause().await;
             let victim = self.random.usize(..self.cluster.subworkers.len());
             let mut victim = self.cluster.subworkers.swap_remove(victim);
             victim.kill();
-            self.goes_on("a subworker was killed", WORK_ELSEWHERE + SLACK).await;
+            self.continues("a subworker was killed", WORK_ELSEWHERE + SLACK).await;
             self.one_more_subworker();
         }
     }
@@ -186,67 +189,67 @@ impl Run {
     }
 
     async fn kill_control_plane(&mut self) {
-        self.moment().await;
+        self.random_pause().await;
         self.cluster.control_plane.kill();
-        self.moment().await;
+        self.random_pause().await;
         self.cluster.restart_control_plane();
-        self.goes_on("the control plane was killed and is back", WORK_ELSEWHERE + SLACK).await;
+        self.continues("the control plane was killed and is back", WORK_ELSEWHERE + SLACK).await;
     }
 
     async fn stop_each(&mut self) {
         for place in 0..self.cluster.subworkers.len() {
-            self.moment().await;
+            self.random_pause().await;
             self.cluster.subworkers[place].pause();
-            self.goes_on("a subworker is stopped", WORK_ELSEWHERE + SLACK).await;
+            self.continues("a subworker is stopped", WORK_ELSEWHERE + SLACK).await;
             self.cluster.subworkers[place].resume();
-            self.goes_on("a subworker is no longer stopped", BACK_AT_WORK + SLACK).await;
+            self.continues("a subworker is no longer stopped", BACK_AT_WORK + SLACK).await;
         }
-        self.moment().await;
+        self.random_pause().await;
         self.cluster.control_plane.pause();
         tokio::time::sleep(Duration::from_millis(self.random.u64(500..7000))).await;
         self.cluster.control_plane.resume();
-        self.goes_on("the control plane is no longer stopped", BACK_AT_WORK + SLACK).await;
+        self.continues("the control plane is no longer stopped", BACK_AT_WORK + SLACK).await;
     }
 
     async fn cut(&mut self) {
         let proxy = self.proxy.take().expect("this kind has a proxy");
-        self.moment().await;
+        self.random_pause().await;
         proxy.forget();
-        self.goes_on("the network forgot the connections", WORK_ELSEWHERE + SLACK).await;
-        self.moment().await;
+        self.continues("the network forgot the connections", WORK_ELSEWHERE + SLACK).await;
+        self.random_pause().await;
         proxy.reset();
-        self.goes_on("the network reset the connections", BACK_AT_WORK + SLACK).await;
-        self.moment().await;
+        self.continues("the network reset the connections", BACK_AT_WORK + SLACK).await;
+        self.random_pause().await;
         proxy.cut();
         tokio::time::sleep(Duration::from_millis(self.random.u64(500..9000))).await;
         proxy.heal();
-        self.goes_on("the network is whole again", BACK_AT_WORK + SLACK).await;
+        self.continues("the network is whole again", BACK_AT_WORK + SLACK).await;
         proxy.delay(Duration::from_millis(self.random.u64(10..100)));
-        self.goes_on("the network is slow", WORK_ELSEWHERE + SLACK).await;
+        self.continues("the network is slow", WORK_ELSEWHERE + SLACK).await;
         proxy.heal();
-        self.goes_on("the network is quick again", BACK_AT_WORK + SLACK).await;
+        self.continues("the network is quick again", BACK_AT_WORK + SLACK).await;
         self.proxy = Some(proxy);
     }
 
     /// Ends each process with these signals, which count as one and drain it, and starts it again.
     async fn restart_each(&mut self, signals: &[&str]) {
         for _ in 0..WORKERS {
-            self.moment().await;
+            self.random_pause().await;
             let mut worker = self.cluster.subworkers.remove(0);
             worker.signals(signals);
-            self.goes_on("a subworker drains", WORK_ELSEWHERE + SLACK).await;
+            self.continues("a subworker drains", WORK_ELSEWHERE + SLACK).await;
             let ended = worker.wait_for_exit(TIMEOUT);
             assert_eq!(ended.code(), Some(0), "a subworker was cut off while it drained");
             // The same name, as after an upgrade.
             let id = worker.name.clone();
             self.cluster.start_subworker(&id);
         }
-        self.moment().await;
+        self.random_pause().await;
         self.cluster.control_plane.signals(signals);
         let ended = self.cluster.control_plane.wait_for_exit(2 * TIMEOUT);
         assert_eq!(ended.code(), Some(0), "the control plane was cut off while it drained");
         self.cluster.restart_control_plane();
-        self.goes_on("the control plane is back", WORK_ELSEWHERE + SLACK).await;
+        self.continues("the control plane is back", WORK_ELSEWHERE + SLACK).await;
     }
 
     /// Ends the run, and prints its row of the table of `scripts/faults`.
@@ -255,7 +258,7 @@ impl Run {
         let is_kept = matches!(self.kind, Kind::KillWorkers | Kind::Stop | Kind::Cut);
         let tally = self.load.stop(is_kept).await;
         let is_good = tally.lost.is_empty() && tally.wrong.is_empty() && self.late.is_empty();
-        say(&format!(
+        print_progress(&format!(
             "row: {} | {rounds} | {} | {} | {} | {} | {:.1} s | {} | {}",
             self.kind.name(),
             self.faults,

@@ -28,7 +28,7 @@ pub(crate) struct Page {
 }
 
 /// Whether this machine has no browser, which is reported.
-#[allow(clippy::print_stderr, reason = "whoever reads the results must know what was left out")]
+#[allow(clippy::print_stderr, reason = "the test results must show skipped tests")]
 pub(crate) fn is_without_browser() -> bool {
     let without = env::var_os(WITHOUT).is_some_and(|value| !value.is_empty());
     if without {
