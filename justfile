@@ -46,7 +46,7 @@ sim SEED:
 sims COUNT="100000":
     FASTWORKER_SIM_SEEDS={{ COUNT }} cargo test --release {{ packages }} --test simulation
 
-# Kill, stop, cut off and restart the processes of a cluster under load
+# Kill, stop, disconnect and restart the processes of a cluster under load
 faults *OPTIONS:
     scripts/faults {{ OPTIONS }}
 

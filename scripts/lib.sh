@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What the scripts share: paths and messages. Sourced, not run.
+# Paths and messages shared by the scripts. Sourced, not run.
 #
-# Messages go to the standard error, so that the standard output contains results only. Colours are used on a
+# Messages are printed to stderr, so that stdout contains results only. Colours are used on a
 # terminal only, and never if NO_COLOR is set.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# The folder that everything is built into: $CARGO_TARGET_DIR, or target.
+# The build directory: $CARGO_TARGET_DIR, or target.
 target=${CARGO_TARGET_DIR:-$root/target}
 case $target in /*) ;; *) target=$PWD/$target ;; esac
 export CARGO_TARGET_DIR=$target

@@ -1,4 +1,4 @@
-"""Callbacks: one message for each task, to a listener as the original's users write it."""
+"""Callbacks: one message for each task, to a listener as users of the original write it."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from common import equal, run, succeeded
 FIELDS = ["task_id", "status", "result", "error", "started_at", "completed_at", "callback_data"]
 
 
-async def story(client):
+async def scenario(client):
     address = sys.argv[2]
     with pynng.Pair0(listen=address, recv_timeout=20_000) as listener:
         sent = {}
@@ -28,7 +28,7 @@ async def story(client):
             assert 0 <= took.total_seconds() < 10, took
             assert abs((datetime.now() - datetime.fromisoformat(message["completed_at"])).total_seconds()) < 60
 
-        # A failure, and what the original keeps silent about: a timeout.
+        # A failure, and an unavailable task, for which the original sends no callback.
         picky = await client.delay_with_callback("picky", address, 3)
         message = json.loads(await listener.arecv())
         equal((message["task_id"], message["status"], message["result"]), (picky, "failure", None))
@@ -38,8 +38,8 @@ async def story(client):
         message = json.loads(await listener.arecv())
         equal((message["task_id"], message["status"]), (nosuch, "failure"))
 
-    # Nobody listens any more, which is no matter to the task.
+    # A closed listener does not affect the task.
     succeeded(await client.submit_task("add", (1, 2)), 3)
 
 
-run(story)
+run(scenario)

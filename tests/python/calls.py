@@ -1,10 +1,10 @@
-"""Everything that both versions of the client can do."""
+"""Calls that both versions of the client support."""
 
 from common import equal, eventually, failed, run, succeeded
 from fastworker.tasks.models import TaskPriority, TaskStatus
 
 
-async def story(client):
+async def scenario(client):
     # Waiting for the result, by position and by name.
     result = await client.submit_task("add", (5, 3))
     succeeded(result, 8)
@@ -23,29 +23,29 @@ async def story(client):
         done = await eventually(lambda: ended(client, task_id))
         succeeded(done, 3 * number)
 
-    # Not waiting: the client's own cache, and the control plane's.
+    # Without waiting: the cache of the client, and that of the control plane.
     task_id = await client.delay("add", 2, y=2)
     equal(client.get_status(task_id), TaskStatus.PENDING)
     succeeded(await eventually(lambda: ended(client, task_id)), 4)
-    asked = await client.get_task_result(task_id)
-    succeeded(asked, 4)
-    equal(asked.task_id, task_id)
+    fetched = await client.get_task_result(task_id)
+    succeeded(fetched, 4)
+    equal(fetched.task_id, task_id)
     equal(await client.get_task_result("no-such-task"), None)
 
-    # What fails says why.
+    # Failures with their errors.
     failed(await client.submit_task("picky", (7,)), "argument 'value': 7 is not to my taste")
     failed(await client.submit_task("add", (1,)), "add() missing 1 required argument: 'y'")
     unknown = await client.submit_task("nosuch", (1,))
     failed(unknown, "Task nosuch not found")
     failed(await client.submit_task("panic_now", ("out of patience",)), "out of patience")
-    # A task that fails twice has the retries of its own policy.
+    # The module sets the retries of a task that fails twice.
     succeeded(await client.submit_task("flaky", (2,)), 3)
-    # What JSON cannot say is refused with a sentence, not with silence.
+    # Values that JSON does not allow are refused with an explanation.
     failed(await client.submit_task("add", (float("nan"), 1)), "NaN")
     failed(await client.submit_task("add", (float("inf"), 1)), "Infinity")
-    # Python writes what it cannot serialise as its str(): that is a text to us.
+    # Python encodes other values as their str(), which arrives as a string.
     failed(await client.submit_task("add", ({1, 2}, 1)), "args[0]: expected integer")
-    # Large documents pass both ways.
+    # Large documents are sent in both directions.
     text = "x" * 2_000_000
     succeeded(await client.submit_task("reverse", (text,)), text)
 
@@ -55,4 +55,4 @@ def ended(client, task_id):
     return None if result.status == TaskStatus.PENDING else result
 
 
-run(story)
+run(scenario)

@@ -1,4 +1,4 @@
-"""What the scripts share: a started client of the original, and plain assertions."""
+"""Shared by the scripts: a started client of the original, and plain assertions."""
 
 import asyncio
 import sys
@@ -8,13 +8,13 @@ from fastworker.clients.client import Client
 from fastworker.tasks.models import TaskStatus
 
 
-def run(story, **settings):
-    """Runs a story with a client that has found the control plane."""
+def run(scenario, **settings):
+    """Runs a scenario with a connected client."""
 
     async def whole():
         client = await started(**settings)
         try:
-            await story(client)
+            await scenario(client)
         finally:
             client.stop()
 
@@ -22,7 +22,7 @@ def run(story, **settings):
 
 
 async def started(**settings):
-    """A client that has found the control plane. It looks for 2 s, which a busy machine may need."""
+    """A connected client. Discovery may need all of its 2 s, repeatedly, on a busy machine."""
     for _ in range(5):
         client = Client(discovery_address=sys.argv[1], **settings)
         await client.start()
@@ -45,14 +45,14 @@ def failed(result, words):
     assert words in result.error, f"no {words!r} in {result.error!r}"
 
 
-async def eventually(ask, limit=20.0):
-    """Asks until there is an answer."""
+async def eventually(poll, limit=20.0):
+    """Polls until there is a value."""
     until = time.monotonic() + limit
     while True:
-        answer = ask()
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        if answer:
-            return answer
-        assert time.monotonic() < until, f"no answer within {limit} s"
+        value = poll()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        assert time.monotonic() < until, f"no value within {limit} s"
         await asyncio.sleep(0.01)

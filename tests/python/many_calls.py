@@ -1,4 +1,4 @@
-"""Many calls of one client at a time, in rounds: many_calls.py DISCOVERY CALLS ROUNDS"""
+"""Many concurrent calls of one client, in rounds: many_calls.py DISCOVERY CALLS ROUNDS"""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ from common import equal, run, succeeded
 CALLS, ROUNDS = int(sys.argv[2]), int(sys.argv[3])
 
 
-async def story(client):
+async def scenario(client):
     ids = set()
     for number in range(ROUNDS):
         calls = [client.submit_task("add", (number, 1000 * call)) for call in range(CALLS)]
@@ -18,4 +18,4 @@ async def story(client):
     equal(len(ids), CALLS * ROUNDS)
 
 
-run(story)
+run(scenario)

@@ -1,4 +1,4 @@
-"""What only version 0.3.0 can do: cancel, eta, countdown and batches."""
+"""Features of version 0.3.0 only: cancel, eta, countdown and batches."""
 
 import asyncio
 import time
@@ -8,31 +8,31 @@ from common import equal, eventually, failed, run, succeeded
 from fastworker.tasks.models import TaskPriority, TaskStatus
 
 
-async def story(client):
+async def scenario(client):
     await cancels(client)
     await schedules(client)
     await batches(client)
 
 
 async def cancels(client):
-    # While it runs: the loop of the original goes on, ours stops.
+    # A running task, which stops (in the original, it continues).
     running = await client.delay("endless_loop")
     await eventually(lambda: client.cancel_task(running))
     done = await eventually(lambda: ended(client, running))
     equal(done.status, TaskStatus.CANCELLED)
     equal((await client.get_task_result(running)).status, TaskStatus.CANCELLED)
-    # While it waits for its moment.
+    # A scheduled task.
     later = await client.delay("add", 1, 2, countdown=60)
     await eventually(lambda: client.cancel_task(later))
     equal((await eventually(lambda: ended(client, later))).status, TaskStatus.CANCELLED)
-    # What has ended, and what nobody knows.
+    # Ended and unknown tasks.
     finished = await client.submit_task("add", (1, 2))
     equal(await client.cancel_task(finished.task_id), False)
     equal(await client.cancel_task("no-such-task"), False)
 
 
 async def schedules(client):
-    # The original never answers these.
+    # The original never replies to these.
     started = time.monotonic()
     succeeded(await client.submit_task("add", (1, 2), countdown=0.4), 3)
     assert time.monotonic() - started >= 0.4, "too early"
@@ -44,7 +44,7 @@ async def schedules(client):
     succeeded(await client.submit_task("add", (3, 2), eta=aware), 5)
     assert time.monotonic() - started >= 0.35, "too early"
     succeeded(await client.submit_task("add", (4, 2), eta=datetime(2020, 1, 1)), 6)
-    # Not yet: there is no result to be had.
+    # There is no result yet.
     later = await client.delay("add", 1, 1, countdown=4)
     equal(await client.get_task_result(later), None)
     succeeded(await eventually(lambda: client.get_task_result(later)), 2)
@@ -70,4 +70,4 @@ def ended(client, task_id):
     return None if result.status == TaskStatus.PENDING else result
 
 
-run(story)
+run(scenario)

@@ -5,14 +5,14 @@ import time
 from common import failed, run, succeeded
 
 
-async def story(client):
-    # Answered at the second sending: the task is the same one and runs once.
+async def scenario(client):
+    # The repeated submission gets the reply: it is the same task, which runs once.
     started = time.monotonic()
     succeeded(await client.submit_task("slow", (4.5, 3)), 3)
     took = time.monotonic() - started
     assert took < 7, f"{took} s: it did not attach to the task that ran"
-    # Never answered: the client gives up by itself.
+    # Without a reply, the client gives up.
     failed(await client.submit_task("endless_sleep"), "timed out after 1 retries")
 
 
-run(story, timeout=3, retries=1)
+run(scenario, timeout=3, retries=1)

@@ -1,4 +1,4 @@
-"""A client whose clock is in another time zone: its countdowns are as long as anywhere."""
+"""A client whose clock is in another time zone: countdowns do not depend on it."""
 
 import os
 import time
@@ -6,10 +6,10 @@ import time
 os.environ["TZ"] = "Asia/Tokyo"
 time.tzset()
 
-from common import run, succeeded  # noqa: E402 - the zone comes first
+from common import run, succeeded  # noqa: E402 - after the zone is set
 
 
-async def story(client):
+async def scenario(client):
     for zone in ("Asia/Tokyo", "America/New_York", "UTC"):
         os.environ["TZ"] = zone
         time.tzset()
@@ -19,4 +19,4 @@ async def story(client):
         assert 1.4 <= took < 20, f"in {zone} a countdown of 1.5 s took {took} s"
 
 
-run(story)
+run(scenario)

@@ -1,8 +1,7 @@
 //! The binary under test: `fastworker` as the same `cargo` builds it in the same profile.
 //!
-//! `cargo test` builds the binaries of the package whose tests it runs, and this is another
-//! package. So the harness looks beside its own executable, and has cargo build the binary if it
-//! is missing or older than a source of it.
+//! `cargo test` only builds the binaries of the package whose tests it runs, and this is another package. So the harness
+//! searches the directory above its own executable, and lets cargo build the binary if it is missing or outdated.
 
 use std::{
     env,
@@ -19,14 +18,14 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
 }
 
-/// The folder of the current profile, such as `…/target/release`.
+/// The directory of the current profile, such as `…/target/release`.
 pub fn profile_dir() -> PathBuf {
     let executable = env::current_exe().expect("a test has an executable");
     let deps = executable.parent().expect("an executable is in a folder");
     deps.parent().expect("that folder is …/deps").to_owned()
 }
 
-/// The target folder.
+/// The target directory.
 pub fn target_dir() -> PathBuf {
     profile_dir().parent().expect("a profile's folder is in the target folder").to_owned()
 }
@@ -48,7 +47,7 @@ pub fn path() -> &'static Path {
 /// Locks the creation of something that several test processes share.
 pub(crate) fn lock(name: &str) -> fs::File {
     let path = target_dir().join(format!("{name}.lock"));
-    let file = fs::File::create(&path).expect("the target folder can be written to");
+    let file = fs::File::create(&path).expect("writable target directory");
     file.lock().expect("a file can be locked");
     file
 }

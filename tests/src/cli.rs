@@ -24,14 +24,14 @@ pub struct Ran {
     pub command: String,
     /// Its exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// Its standard output.
+    /// Its stdout.
     pub stdout: String,
-    /// Its standard error.
+    /// Its stderr.
     pub stderr: String,
 }
 
 impl Ran {
-    /// Its standard output, as JSON.
+    /// Its stdout, as JSON.
     ///
     /// # Panics
     /// When it is not JSON.
@@ -71,7 +71,7 @@ impl Ran {
 /// A `fastworker` command that does not reach any running cluster by default.
 pub fn fastworker() -> Command {
     let mut command = process::command(binary::path());
-    // The web interface would take its default port, and many tests run at a time.
+    // The web interface would use its default port, and many tests run concurrently.
     command.env("XDG_CACHE_HOME", cache()).env("XDG_STATE_HOME", state()).env("FASTWORKER_GUI_ENABLED", "false");
     command
 }
@@ -81,7 +81,7 @@ pub fn cache() -> PathBuf {
     binary::target_dir().join("tests-cache")
 }
 
-/// The folder of cluster ids, shared by all tests.
+/// The directory of cluster ids, shared by all tests.
 fn state() -> PathBuf {
     binary::target_dir().join("tests-state")
 }
@@ -97,13 +97,12 @@ pub fn run(mut command: Command) -> Ran {
     let stdout = read_all(child.stdout.take().expect("stdout is a pipe"));
     let stderr = read_all(child.stderr.take().expect("stderr is a pipe"));
     let until = Instant::now() + LIMIT;
-    let ended =
-        || child.try_wait().expect("a child can be waited for").map(Some).or((Instant::now() > until).then_some(None));
+    let ended = || child.try_wait().expect("child waited for").map(Some).or((Instant::now() > until).then_some(None));
     let status = eventually(&shown, 2 * LIMIT, ended);
     if status.is_none() {
         // Python prints a stack trace when it is aborted.
         process::signal(child.id(), "ABRT");
-        child.wait().expect("a child can be waited for");
+        child.wait().expect("child waited for");
     }
     let text = |read: mpsc::Receiver<String>| read.recv().expect("a pipe ends with its process");
     let (stdout, stderr) = (text(stdout), text(stderr));

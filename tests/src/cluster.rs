@@ -1,4 +1,4 @@
-//! A cluster: a control plane and subworkers, each a process of its own.
+//! A cluster: a control plane and subworkers, each a separate process.
 
 use std::{
     ffi::OsStr,
@@ -20,7 +20,7 @@ use crate::{
     modules,
     ports::Ports,
     process::Process,
-    wait::{SOON, eventually_async},
+    wait::{TIMEOUT, eventually_async},
 };
 
 /// The configuration of a cluster.
@@ -46,7 +46,7 @@ impl Builder {
         self
     }
 
-    /// The modules of every worker, as files, folders and patterns.
+    /// The modules of every worker, as files, directories and patterns.
     #[must_use]
     pub fn sources<P: Into<PathBuf>>(mut self, sources: impl IntoIterator<Item = P>) -> Self {
         self.modules = sources.into_iter().map(Into::into).collect();
@@ -81,7 +81,7 @@ impl Builder {
         self
     }
 
-    /// Lets calls of unavailable tasks fail at once.
+    /// Lets calls of unavailable tasks fail immediately.
     #[must_use]
     pub fn without_unknown_grace(self) -> Self {
         self.control_plane_args(&["--unknown-grace", "0s"])
@@ -120,7 +120,7 @@ impl Builder {
 
     fn start_and(mut self, waits: bool) -> Cluster {
         self.waits = waits;
-        let folder = TempDir::new().expect("a temporary folder");
+        let folder = TempDir::new().expect("temporary directory created");
         let ports = Ports::claim();
         let (control_plane, ready) = start_control_plane(&self, &ports, folder.path());
         let mut cluster = Cluster {
@@ -230,7 +230,7 @@ impl Cluster {
     /// # Panics
     /// When it has none.
     pub fn gui(&self) -> String {
-        let ready: serde_json::Value = serde_json::from_str(&self.ready).expect("a line of JSON");
+        let ready: serde_json::Value = serde_json::from_str(&self.ready).expect("valid JSON line");
         ready["gui"].as_str().expect("there is a web interface").to_owned()
     }
 
@@ -244,7 +244,7 @@ impl Cluster {
         &self.ports
     }
 
-    /// A folder for the test's own files.
+    /// A directory for files of the test.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -282,19 +282,19 @@ impl Cluster {
     /// # Panics
     /// When it does not find the control plane.
     pub async fn client_with(&self, settle: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
-        let discovery: Address = self.discovery().parse().expect("an address");
+        let discovery: Address = self.discovery().parse().expect("valid address");
         let client = settle(Client::builder().discovery_address(discovery)).build();
-        client.start().await.expect("the control plane is there");
+        client.start().await.expect("control plane reachable");
         client
     }
 
     /// Waits until the workers fulfil a condition.
-    pub async fn until_workers(&self, client: &Client, what: &str, is_so: impl Fn(&[WorkerInfo]) -> bool) {
-        self.until_workers_within(client, what, SOON, is_so).await;
+    pub async fn wait_for_workers(&self, client: &Client, what: &str, is_so: impl Fn(&[WorkerInfo]) -> bool) {
+        self.wait_for_workers_within(client, what, TIMEOUT, is_so).await;
     }
 
     /// Waits until the workers fulfil a condition, at most `limit`.
-    pub async fn until_workers_within(
+    pub async fn wait_for_workers_within(
         &self,
         client: &Client,
         what: &str,
@@ -302,8 +302,8 @@ impl Cluster {
         is_so: impl Fn(&[WorkerInfo]) -> bool,
     ) {
         let is_so = &is_so;
-        let ask = || async move { client.list_tasks().await.ok().filter(|workers| is_so(workers)).map(drop) };
-        eventually_async(what, limit, ask).await;
+        let poll = || async move { client.list_tasks().await.ok().filter(|workers| is_so(workers)).map(drop) };
+        eventually_async(what, limit, poll).await;
     }
 }
 

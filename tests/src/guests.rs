@@ -4,16 +4,16 @@
 
 use std::fmt::Write as _;
 
-/// A module with one task, which answers with the same each time.
+/// A module with one task, which always returns the same result.
 #[derive(Clone, Debug)]
 pub struct Guest {
     /// Its task name.
     pub task: String,
     /// The names of its parameters, all required.
     pub parameters: Vec<String>,
-    /// Its answer, as JSON.
-    pub answer: String,
-    /// How many steps it takes before it answers; a million are about a millisecond.
+    /// Its result, as JSON.
+    pub result: String,
+    /// Number of steps before it returns; a million take about a millisecond.
     pub steps: u32,
     /// More functions of its core module, as text.
     pub more: String,
@@ -21,8 +21,8 @@ pub struct Guest {
 
 impl Guest {
     /// A task without parameters.
-    pub fn new(task: &str, answer: &str) -> Self {
-        Self { task: task.to_owned(), parameters: Vec::new(), answer: answer.to_owned(), steps: 0, more: String::new() }
+    pub fn new(task: &str, result: &str) -> Self {
+        Self { task: task.to_owned(), parameters: Vec::new(), result: result.to_owned(), steps: 0, more: String::new() }
     }
 
     /// The same, with these parameters.
@@ -85,7 +85,7 @@ impl Guest {
                     number % 61 + step,
                     number % 500 * 8
                 )
-                .expect("text takes all");
+                .expect("write to a string");
             }
             text + "(i64.add (local.get 1) (local.get 2)))"
         };
@@ -95,27 +95,31 @@ impl Guest {
     /// The file.
     ///
     /// # Panics
-    /// When what it says cannot be written down so.
+    /// When it is not valid WebAssembly text.
     pub fn bytes(&self) -> Vec<u8> {
         wat::parse_str(self.text()).expect("WebAssembly text")
     }
 
-    fn text(&self) -> String {
-        let Self { task, parameters, answer, steps, more } = self;
-        let parameters: Vec<String> =
-            parameters.iter().map(|name| format!(r#"{{"name":"{name}","required":true}}"#)).collect();
-        let schema = format!(r#"{{"parameters":[{}]}}"#, parameters.join(","));
-        // Where its texts are: name, documentation, schema, policy; the answer comes after them.
-        let texts = [task.as_str(), "", &schema, "{}"];
+    /// The descriptor table and the strings of the data segments, and the address of the result.
+    fn data(&self) -> (String, String, usize) {
+        let parameters = self.parameters.iter().map(|name| format!(r#"{{"name":"{name}","required":true}}"#));
+        let schema = format!(r#"{{"parameters":[{}]}}"#, parameters.collect::<Vec<_>>().join(","));
+        // Name, documentation, schema and policy; the result follows them.
+        let strings = [self.task.as_str(), "", &schema, "{}"];
         let (mut table, mut at) = (String::new(), 2048);
-        for text in texts {
-            for number in [at, text.len()] {
-                table += &escaped(&u32::try_from(number).expect("a small number").to_le_bytes());
+        for string in strings {
+            for number in [at, string.len()] {
+                table += &escaped(&u32::try_from(number).expect("small number").to_le_bytes());
             }
-            at += text.len();
+            at += string.len();
         }
-        let data = escaped([texts.concat().as_str(), answer].concat().as_bytes());
-        let length = answer.len();
+        (table, escaped([strings.concat().as_str(), &self.result].concat().as_bytes()), at)
+    }
+
+    fn text(&self) -> String {
+        let Self { result, steps, more, .. } = self;
+        let (table, data, at) = self.data();
+        let length = result.len();
         format!(
             r#"(component
   (core module $guest
@@ -171,7 +175,7 @@ impl Guest {
 /// Bytes as WebAssembly text writes them.
 fn escaped(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "\\{byte:02x}").expect("text takes all");
+        write!(text, "\\{byte:02x}").expect("write to a string");
         text
     })
 }

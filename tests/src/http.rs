@@ -1,4 +1,4 @@
-//! Plain HTTP/1.1 over a socket, for tests of the web interface: what is sent is exactly what is
+//! Plain HTTP/1.1 over a socket, for tests of the web interface: it sends exactly the bytes
 //! written here.
 
 use std::{
@@ -10,11 +10,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::SOON;
+use crate::TIMEOUT;
 
-/// What a server answered.
+/// The response of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// Its status code.
     pub status: u16,
     /// Its headers, their names in lower case.
@@ -23,17 +23,17 @@ pub struct Answer {
     pub body: String,
 }
 
-impl Answer {
+impl Response {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// The same, after a look at the status code.
+    /// Checks the status code.
     ///
     /// # Panics
     /// When it is another one.
@@ -45,7 +45,7 @@ impl Answer {
     }
 }
 
-/// A request that is settled piece by piece.
+/// A request under construction.
 #[derive(Clone, Debug)]
 pub struct Request {
     address: String,
@@ -55,21 +55,21 @@ pub struct Request {
 }
 
 impl Request {
-    /// Asks `http://HOST:PORT` for a path.
+    /// A GET request of a path at `http://HOST:PORT`.
     ///
     /// # Panics
-    /// When that is no such address.
+    /// When the address is not valid.
     pub fn get(url: &str, path: &str) -> Self {
         let address = url.strip_prefix("http://").expect("an http address").to_owned();
         Self { headers: vec![("Host".into(), address.clone())], address, method: "GET", path: path.into() }
     }
 
-    /// Asks for something to be done.
+    /// A POST request.
     pub fn post(url: &str, path: &str) -> Self {
         Self { method: "POST", ..Self::get(url, path) }
     }
 
-    /// With this header, in place of one of the same name.
+    /// Sets this header, replacing one of the same name.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
@@ -77,11 +77,11 @@ impl Request {
         self
     }
 
-    /// Sends it, and reads the whole answer.
+    /// Sends it, and reads the whole response.
     ///
     /// # Panics
     /// When there is none.
-    pub fn send(&self) -> Answer {
+    pub fn send(&self) -> Response {
         let mut stream = self.begin("close");
         let (status, headers) = read_head(&mut stream);
         let mut body = Vec::new();
@@ -90,12 +90,12 @@ impl Request {
                 body.extend(chunk);
             }
         } else {
-            stream.read_to_end(&mut body).expect("a body");
+            stream.read_to_end(&mut body).expect("body expected");
         }
-        Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+        Response { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
     }
 
-    /// Sends it, and reads the answer as it comes.
+    /// Sends it, and reads the response as a stream.
     ///
     /// # Panics
     /// When there is none.
@@ -111,19 +111,19 @@ impl Request {
     /// # Panics
     /// When the port is closed.
     pub fn begin(&self, connection: &str) -> BufReader<TcpStream> {
-        let mut stream = TcpStream::connect(&self.address).expect("somebody listens");
-        stream.set_read_timeout(Some(SOON)).expect("a socket can time out");
+        let mut stream = TcpStream::connect(&self.address).expect("listener expected");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("read timeout set");
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: {connection}\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             head.extend([name, ": ", value, "\r\n"]);
         }
         head.push_str("\r\n");
-        stream.write_all(head.as_bytes()).expect("it can be sent");
+        stream.write_all(head.as_bytes()).expect("request sent");
         BufReader::new(stream)
     }
 }
 
-/// Server-sent events, as they come.
+/// A stream of server-sent events.
 #[derive(Debug)]
 pub struct Stream {
     stream: BufReader<TcpStream>,
@@ -142,9 +142,9 @@ pub struct Sent {
 }
 
 impl Stream {
-    /// The next event, within `limit`. None if none came, or the stream ended.
+    /// The next event within `limit`. None if none arrives, or the stream ends.
     pub fn next(&mut self, limit: Duration) -> Option<Sent> {
-        self.stream.get_ref().set_read_timeout(Some(limit)).expect("a socket can time out");
+        self.stream.get_ref().set_read_timeout(Some(limit)).expect("read timeout set");
         loop {
             if let Some((frame, rest)) = self.rest.split_once("\n\n") {
                 let sent = read_frame(frame);
@@ -166,7 +166,7 @@ impl Stream {
     #[track_caller]
     pub fn until(&mut self, event: &str) -> Sent {
         loop {
-            let sent = self.next(SOON).unwrap_or_else(|| panic!("no {event} came"));
+            let sent = self.next(TIMEOUT).unwrap_or_else(|| panic!("no {event} came"));
             if sent.event == event {
                 return sent;
             }
@@ -178,7 +178,7 @@ fn read_frame(frame: &str) -> Option<Sent> {
     let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let data = field("data")?;
     let data = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error} in {data}"));
-    let id = field("id").map(|id| id.parse().expect("a number"));
+    let id = field("id").map(|id| id.parse().expect("valid number"));
     Some(Sent { id, event: field("event").unwrap_or_default().to_owned(), data })
 }
 
@@ -200,7 +200,7 @@ fn read_head(stream: &mut BufReader<TcpStream>) -> (u16, BTreeMap<String, String
     }
 }
 
-/// The next chunk; none after the last, or when none came in time.
+/// The next chunk; none after the last, or when none arrives within the timeout.
 fn read_chunk(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     let mut size = String::new();
     stream.read_line(&mut size).ok()?;

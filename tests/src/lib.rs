@@ -6,8 +6,8 @@
 //!
 //! let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(2).start();
 //! let client = cluster.client().await;
-//! let sum = client.submit_task("add", (5, 3)).await.expect("a result");
-//! assert_eq!(sum.result.expect("a sum").as_str(), "8");
+//! let sum = client.submit_task("add", (5, 3)).await.expect("result expected");
+//! assert_eq!(sum.result.expect("result expected").as_str(), "8");
 //! # }
 //! ```
 //!
@@ -34,7 +34,7 @@ pub mod relay;
 pub mod sim;
 pub mod snapshot;
 pub mod steady;
-pub mod story;
+pub mod task_helpers;
 pub mod wait;
 pub mod wording;
 
@@ -44,4 +44,4 @@ pub use guests::Guest;
 pub use modules::module;
 pub use process::Process;
 pub use snapshot::Transcript;
-pub use wait::{SOON, eventually};
+pub use wait::{TIMEOUT, eventually};

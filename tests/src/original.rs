@@ -1,4 +1,4 @@
-//! The wire of the Python original, byte by byte: what NNG puts around a message, over plain TCP.
+//! The wire of the Python original, byte by byte: the frames of NNG over plain TCP.
 
 use std::{io, net::TcpStream, time::Duration};
 
@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::peer::{BUS, PAIR, Peer, REPLY, REQUEST, greeting};
 
-/// A connection that has shaken hands.
+/// A connection after the handshake.
 #[derive(Debug)]
 pub struct Wire(Peer);
 
 impl Wire {
-    /// Connects as a client that asks.
+    /// Connects as a client that sends requests.
     ///
     /// # Panics
     /// When no server of requests listens there.
@@ -40,15 +40,15 @@ impl Wire {
     /// # Panics
     /// When it is not a sender of callbacks.
     pub fn paired(stream: TcpStream) -> Self {
-        Self::shake_hands(Peer::over(stream).expect("a connection"), PAIR, PAIR)
+        Self::shake_hands(Peer::over(stream).expect("open connection"), PAIR, PAIR)
     }
 
     fn connect(port: u16, ours: u8, theirs: u8) -> Self {
-        Self::shake_hands(Peer::connect(port).expect("somebody listens there"), ours, theirs)
+        Self::shake_hands(Peer::connect(port).expect("listener expected"), ours, theirs)
     }
 
     fn shake_hands(mut peer: Peer, ours: u8, theirs: u8) -> Self {
-        peer.write(&greeting(ours)).expect("a connection");
+        peer.write(&greeting(ours)).expect("open connection");
         assert_eq!(peer.read(8).expect("the other side shakes hands"), greeting(theirs));
         Self(peer)
     }
@@ -56,43 +56,43 @@ impl Wire {
     /// Sends a frame: its length, and these bytes.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn send(&mut self, body: &[u8]) {
-        self.0.send(body).expect("a connection");
+        self.0.send(body).expect("open connection");
     }
 
     /// Sends a request under this id.
     ///
     /// # Panics
-    /// When the connection is gone.
-    pub fn ask(&mut self, id: u32, message: impl AsRef<[u8]>) {
-        self.0.ask(id, message.as_ref()).expect("a connection");
+    /// When the connection is closed.
+    pub fn send_request(&mut self, id: u32, message: impl AsRef<[u8]>) {
+        self.0.send_request(id, message.as_ref()).expect("open connection");
     }
 
     /// The next frame.
     ///
     /// # Errors
-    /// When the connection is gone, or nothing comes.
+    /// When the connection is closed, or no frame arrives.
     pub fn receive(&mut self) -> io::Result<Vec<u8>> {
         self.0.receive()
     }
 
-    /// The answer to the request under this id, as JSON.
+    /// The reply to the request with this id, as JSON.
     ///
     /// # Panics
-    /// When none comes, or it is no JSON, or answers something else.
-    pub fn answer(&mut self, id: u32) -> Value {
-        let body = self.receive().expect("an answer");
+    /// When none arrives, it is not JSON, or it has another id.
+    pub fn receive_reply(&mut self, id: u32) -> Value {
+        let body = self.receive().expect("reply expected");
         assert_eq!(body[..4], (id | 0x8000_0000).to_be_bytes(), "whose answer is it?");
-        serde_json::from_slice(&body[4..]).expect("JSON")
+        serde_json::from_slice(&body[4..]).expect("valid JSON")
     }
 
-    /// Bytes that are no frame.
+    /// Sends bytes that are not a frame.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.0.write(bytes).expect("a connection");
+        self.0.write(bytes).expect("open connection");
     }
 
     /// Whether the other side closes this connection within `limit`.
@@ -101,9 +101,9 @@ impl Wire {
     }
 }
 
-/// Asks once on a connection of its own, as the original's clients do.
-pub fn ask(port: u16, message: impl AsRef<[u8]>) -> Value {
+/// Sends one request on its own connection, as clients of the original do, and returns the reply.
+pub fn send_request(port: u16, message: impl AsRef<[u8]>) -> Value {
     let mut wire = Wire::request(port);
-    wire.ask(1, message);
-    wire.answer(1)
+    wire.send_request(1, message);
+    wire.receive_reply(1)
 }

@@ -1,6 +1,6 @@
 //! A peer that speaks the wire protocol of NNG over plain TCP, correctly or not.
 //!
-//! Unlike [`crate::original`], it expects nothing: every method returns what the other side did, and a cut connection is a
+//! Unlike [`crate::original`], it asserts nothing: every method returns the behaviour of the other side, and a closed connection is a
 //! result like any other.
 
 use std::{
@@ -9,15 +9,15 @@ use std::{
     time::Duration,
 };
 
-use crate::wait::SOON;
+use crate::wait::TIMEOUT;
 
 /// Protocol numbers of nanomsg's scalability protocols.
 pub const PAIR: u8 = 0x10;
-/// A socket that asks.
+/// A socket that sends requests.
 pub const REQUEST: u8 = 0x30;
-/// A socket that answers.
+/// A socket that sends replies.
 pub const REPLY: u8 = 0x31;
-/// A socket that hears announcements, or makes them.
+/// A socket that sends or receives announcements.
 pub const BUS: u8 = 0x70;
 
 /// The bit that ends the header of a request.
@@ -28,7 +28,7 @@ const LAST_HOP: u32 = 0x8000_0000;
 pub struct Peer(TcpStream);
 
 impl Peer {
-    /// Connects, and stays silent.
+    /// Connects without a handshake.
     ///
     /// # Errors
     /// When the port is closed.
@@ -36,14 +36,14 @@ impl Peer {
         Self::over(TcpStream::connect(("127.0.0.1", port))?)
     }
 
-    /// Speaks over a connection that is there.
+    /// Uses an open connection.
     ///
     /// # Errors
-    /// When it is gone.
+    /// When it is closed.
     pub fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(3 * SOON))?;
-        stream.set_write_timeout(Some(3 * SOON))?;
+        stream.set_read_timeout(Some(3 * TIMEOUT))?;
+        stream.set_write_timeout(Some(3 * TIMEOUT))?;
         Ok(Self(stream))
     }
 
@@ -58,10 +58,10 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Writes bytes, whatever they mean.
+    /// Writes raw bytes.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)
     }
@@ -69,7 +69,7 @@ impl Peer {
     /// Reads a number of bytes.
     ///
     /// # Errors
-    /// When the connection is gone, or they do not come.
+    /// When the connection is closed, or they do not arrive.
     pub fn read(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; count];
         self.0.read_exact(&mut bytes)?;
@@ -79,7 +79,7 @@ impl Peer {
     /// Sends a frame: its length, and these bytes.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn send(&mut self, body: &[u8]) -> io::Result<()> {
         self.write(&frame(body))
     }
@@ -87,53 +87,53 @@ impl Peer {
     /// Sends a request under this id.
     ///
     /// # Errors
-    /// When the connection is gone.
-    pub fn ask(&mut self, id: u32, message: &[u8]) -> io::Result<()> {
-        self.write(&request(id, message))
+    /// When the connection is closed.
+    pub fn send_request(&mut self, id: u32, message: &[u8]) -> io::Result<()> {
+        self.write(&request_frame(id, message))
     }
 
     /// The next frame.
     ///
     /// # Errors
-    /// When the connection is gone, or nothing comes.
+    /// When the connection is closed, or no frame arrives.
     pub fn receive(&mut self) -> io::Result<Vec<u8>> {
         let length = self.read(8)?.try_into().map_or(0, u64::from_be_bytes);
         assert!(length < 64 << 20, "{length} bytes");
-        self.read(usize::try_from(length).expect("a length"))
+        self.read(usize::try_from(length).expect("valid length"))
     }
 
-    /// The next answer: the id it was asked under, and its body.
+    /// The next reply: the id of its request, and its body.
     ///
     /// # Errors
-    /// When the connection is gone, or nothing comes.
-    pub fn answer(&mut self) -> io::Result<(u32, Vec<u8>)> {
+    /// When the connection is closed, or no frame arrives.
+    pub fn receive_reply(&mut self) -> io::Result<(u32, Vec<u8>)> {
         let frame = self.receive()?;
         let (id, body) = frame.split_first_chunk::<4>().expect("an answer begins with the id of its request");
         Ok((u32::from_be_bytes(*id) & !LAST_HOP, body.to_vec()))
     }
 
-    /// Asks once and takes the answer.
+    /// Sends one request and returns its reply.
     ///
     /// # Errors
-    /// When the connection is gone, or nothing comes.
+    /// When the connection is closed, or no frame arrives.
     pub fn call(&mut self, message: &[u8]) -> io::Result<Vec<u8>> {
-        self.ask(1, message)?;
-        self.answer().map(|(_, body)| body)
+        self.send_request(1, message)?;
+        self.receive_reply().map(|(_, body)| body)
     }
 
-    /// Whether the other side closes this connection within `limit`; what it says before is not
-    /// looked at.
+    /// Whether the other side closes this connection within `limit`, ignoring
+    /// the bytes it sends before.
     ///
     /// # Panics
-    /// When the system takes no time limit.
+    /// When the system rejects the timeout.
     pub fn is_cut_within(&mut self, limit: Duration) -> bool {
-        self.0.set_read_timeout(Some(limit)).expect("a time limit");
+        self.0.set_read_timeout(Some(limit)).expect("timeout set");
         let mut bytes = [0; 4096];
         loop {
             match self.0.read(&mut bytes) {
                 Ok(0) => return true,
                 Ok(_) => {}
-                // So a pause of this process shows.
+                // A paused process causes this error.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     return matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
@@ -142,12 +142,12 @@ impl Peer {
         }
     }
 
-    /// Gives up writing after `limit`, as a peer that does not wait for others to read.
+    /// Gives up writing after `limit`, as a peer that does not wait for readers.
     ///
     /// # Panics
-    /// When the system takes no time limit.
+    /// When the system rejects the timeout.
     pub fn write_within(&mut self, limit: Duration) {
-        self.0.set_write_timeout(Some(limit)).expect("a time limit");
+        self.0.set_write_timeout(Some(limit)).expect("timeout set");
     }
 }
 
@@ -162,6 +162,6 @@ pub fn frame(body: &[u8]) -> Vec<u8> {
 }
 
 /// The frame of a request under this id.
-pub fn request(id: u32, message: &[u8]) -> Vec<u8> {
+pub fn request_frame(id: u32, message: &[u8]) -> Vec<u8> {
     frame(&[&(id | LAST_HOP).to_be_bytes()[..], message].concat())
 }

@@ -26,18 +26,18 @@ impl Ports {
     /// Claims free ports.
     ///
     /// # Panics
-    /// When all are taken.
+    /// When all are in use.
     pub fn claim() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let folder = env::temp_dir().join("fastworker-test-ports");
-        fs::create_dir_all(&folder).expect("the temporary folder can be written to");
+        fs::create_dir_all(&folder).expect("writable temporary directory");
         let blocks = (LAST - FIRST) / BLOCK;
-        // Each process starts somewhere else, so that they seldom meet.
+        // Each process starts at another block, so that they seldom collide.
         let start = u16::try_from(process::id() % u32::from(blocks)).expect("less than blocks");
         for _ in 0..blocks {
             let block = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
             let first = FIRST + block * BLOCK;
-            let claim = fs::File::create(folder.join(first.to_string())).expect("a file can be made");
+            let claim = fs::File::create(folder.join(first.to_string())).expect("file created");
             if claim.try_lock().is_ok() && (first..first + BLOCK).all(is_free) {
                 return Self { first, _claim: claim };
             }
@@ -50,24 +50,24 @@ impl Ports {
         self.first
     }
 
-    /// Where subworkers register.
+    /// The port for subworkers.
     pub fn subworkers(&self) -> u16 {
         self.first + 5
     }
 
-    /// Where the control plane announces itself.
+    /// The discovery port.
     pub fn discovery(&self) -> u16 {
         self.first + 6
     }
 
-    /// Nine more, for whatever the test itself listens to.
+    /// Nine more, for listeners of the test itself.
     pub fn spare(&self, number: u16) -> u16 {
         assert!(number < BLOCK - 7, "a test has {} spare ports", BLOCK - 7);
         self.first + 7 + number
     }
 }
 
-/// Whether the port is closed. Binding it for a moment would not do: a process that another thread starts meanwhile
+/// Whether the port is closed. Binding it briefly would not do: a process that another thread starts at the same time
 /// inherits that socket until it executes its program.
 fn is_free(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{SOON, eventually};
+use crate::{TIMEOUT, eventually};
 
 /// A running `fastworker`.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Process {
             .map(|number| folder.join(format!("{name}.{number}.log")))
             .find(|path| !path.exists())
             .expect("a test starts fewer processes");
-        let stderr = File::create(&log).expect("a file can be made");
+        let stderr = File::create(&log).expect("file created");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = spawn(command);
         let lines = read_lines(child.stdout.take().expect("stdout is a pipe"));
@@ -56,7 +56,7 @@ impl Process {
     /// # Panics
     /// As [`Process::wait_until_ready`], after which it is called.
     pub fn wait_until_loaded(&mut self) -> String {
-        // It takes a moment to compile modules when nothing is in the cache.
+        // Compiling modules takes some time when the cache is empty.
         self.wait_until("loaded")
     }
 
@@ -65,7 +65,7 @@ impl Process {
             Ok(line) => {
                 assert!(
                     line.contains(&format!(r#""event":"{event}""#)),
-                    "{} says {line} instead of {event}",
+                    "{} printed {line} instead of {event}",
                     self.name
                 );
                 line
@@ -84,14 +84,14 @@ impl Process {
         self.child.id()
     }
 
-    /// Its standard error so far.
+    /// Its stderr so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be asked for").is_none()
+        self.child.try_wait().expect("child status available").is_none()
     }
 
     /// Sends SIGTERM.
@@ -107,7 +107,7 @@ impl Process {
     /// Kills it: SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
-        self.child.wait().expect("a child can be waited for");
+        self.child.wait().expect("child waited for");
     }
 
     /// Pauses it until [`Process::resume`]: SIGSTOP.
@@ -137,7 +137,7 @@ impl Process {
     /// When it still runs after `limit`.
     pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("the end of {}", self.name);
-        eventually(&what, limit, || self.child.try_wait().expect("a child can be waited for"))
+        eventually(&what, limit, || self.child.try_wait().expect("child waited for"))
     }
 
     /// Terminates it, and waits for its end.
@@ -146,7 +146,7 @@ impl Process {
     /// When it fails or takes too long.
     pub fn stop(&mut self) {
         self.terminate();
-        let status = self.wait_for_exit(SOON);
+        let status = self.wait_for_exit(TIMEOUT);
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
@@ -157,7 +157,7 @@ impl Process {
             .lines()
             .find_map(|line| line.strip_prefix("RssAnon:"))
             .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        kilobytes.expect("/proc tells of a running process") * 1024
+        kilobytes.expect("RssAnon of a running process") * 1024
     }
 
     /// Number of its open files and sockets.
@@ -166,7 +166,7 @@ impl Process {
     }
 }
 
-/// A process whose output goes elsewhere, killed when dropped.
+/// A process whose output is not captured, killed when dropped.
 #[derive(Debug)]
 pub struct Background(Child);
 
@@ -178,7 +178,7 @@ impl Background {
 
     /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
-        self.0.try_wait().expect("a child can be asked for").is_none()
+        self.0.try_wait().expect("child status available").is_none()
     }
 }
 
@@ -249,17 +249,17 @@ pub(crate) fn spawn(command: Command) -> Child {
     static SPAWNER: LazyLock<Mutex<Sender<Order>>> = LazyLock::new(|| {
         let (orders, received) = mpsc::channel::<Order>();
         thread::spawn(move || {
-            for (mut command, answer) in received {
-                let _ = answer.send(command.spawn());
+            for (mut command, reply) in received {
+                let _ = reply.send(command.spawn());
             }
         });
         Mutex::new(orders)
     });
     let program = command.get_program().display().to_string();
-    let (answer, child) = mpsc::channel();
+    let (reply, child) = mpsc::channel();
     let orders = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
-    orders.send((command, answer)).expect("the spawner does not end");
+    orders.send((command, reply)).expect("the spawner does not end");
     drop(orders);
-    let child = child.recv().expect("the spawner answers");
+    let child = child.recv().expect("reply of the spawner");
     child.unwrap_or_else(|error| panic!("cannot start {program}: {error}"))
 }

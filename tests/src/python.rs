@@ -7,8 +7,8 @@ use crate::{binary, cli, cluster::Cluster, process};
 /// The versions that are tested.
 pub const VERSIONS: [&str; 2] = ["0.3.0", "0.1.1"];
 
-/// Runs a script of `tests/python` with a version's client against a cluster. What it prints is
-/// for people: it says what is wrong by an exception.
+/// Runs a script of `tests/python` with a version's client against a cluster. Its output is only informative: it reports
+/// failures as exceptions.
 ///
 /// # Panics
 /// When the script fails.

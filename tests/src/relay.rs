@@ -1,5 +1,5 @@
-//! A relay between workers and their control plane, which forgets connections as a firewall does: what
-//! belongs to them is dropped without a word, while new connections work.
+//! A relay between workers and their control plane, which drops the state of connections as a firewall does: their
+//! packets are discarded silently, while new connections work.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -20,12 +20,12 @@ const STEP: Duration = Duration::from_millis(20);
 /// format.
 const VERB_AT: usize = 21;
 
-/// What a connection is for, by its first request in postcard.
+/// The purpose of a connection, by its first request in postcard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// A slot's requests for work.
     Work = 1,
-    /// Beats.
+    /// Heartbeats.
     Beat = 2,
 }
 
@@ -47,7 +47,7 @@ impl Relay {
     /// # Panics
     /// When the port is taken.
     pub fn start(port: u16) -> Self {
-        let listener = TcpListener::bind((RELAY, port)).expect("a free port");
+        let listener = TcpListener::bind((RELAY, port)).expect("free port");
         let relay = Self { connections: Arc::default() };
         let connections = Arc::clone(&relay.connections);
         thread::spawn(move || {
@@ -55,7 +55,8 @@ impl Relay {
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
                 let connection = Arc::new(Connection { verb: AtomicU8::new(u8::MAX), ..Connection::default() });
                 connections.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&connection));
-                let (to, from) = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
+                let (to, from) =
+                    (client.try_clone().expect("socket cloned"), server.try_clone().expect("socket cloned"));
                 let other = Arc::clone(&connection);
                 thread::spawn(move || pump(client, from, &connection, true));
                 thread::spawn(move || pump(server, to, &other, false));
@@ -77,7 +78,7 @@ impl Relay {
 
 /// Copies bytes until one side closes. Once forgotten, it copies nothing and closes nothing.
 fn pump(mut from: TcpStream, mut to: TcpStream, connection: &Connection, is_client: bool) {
-    from.set_read_timeout(Some(STEP)).expect("a time limit");
+    from.set_read_timeout(Some(STEP)).expect("timeout set");
     let (mut seen, mut bytes) = (0, vec![0; 64 << 10]);
     loop {
         let is_forgotten = || connection.is_forgotten.load(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Snapshots of what commands print: the only place where tests compare wording.
+//! Snapshots of the output of commands: the only place where tests compare wording.
 //!
 //! A test adds the commands whose wording matters to its [`Transcript`], and [`Transcript::check`] compares that with
 //! `tests/snapshots/<suite>/<test>.txt`. To accept new wording, run the suite with `UPDATE_EXPECT=1` and review the
@@ -15,7 +15,7 @@ use expect_test::expect_file;
 
 use crate::{Ran, binary, ports};
 
-/// The commands of one test and what they printed, without what differs from run to run.
+/// The commands of one test and their output, without values that differ between runs.
 #[derive(Debug)]
 pub struct Transcript {
     file: PathBuf,
@@ -48,7 +48,7 @@ impl Transcript {
         self.note(&format!("$ {}\nexits {code}\n{}", ran.command, outputs.join("\n")));
     }
 
-    /// Adds a text, such as a log line or the error of a library call.
+    /// Adds a string, such as a log line or the error of a library call.
     pub fn note(&mut self, text: &str) {
         self.text.push_str(redact(text).trim_end());
         self.text.push_str("\n\n");
@@ -67,12 +67,12 @@ impl Transcript {
     }
 }
 
-/// Replaces ids, moments, ports and paths of this run by their names.
+/// Replaces ids, times, ports and paths of this run by placeholders.
 fn redact(text: &str) -> String {
     let mut text = text.to_owned();
     let temporary = env::temp_dir().join(".tmp");
     for (path, name) in [(binary::target_dir(), "[TARGET]"), (binary::root(), "[ROOT]"), (temporary, ".tmp")] {
-        text = text.replace(path.to_str().expect("UTF-8"), name);
+        text = text.replace(path.to_str().expect("valid UTF-8"), name);
     }
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.as_str();
@@ -90,7 +90,7 @@ fn redact(text: &str) -> String {
     shown
 }
 
-/// `x` is a hexadecimal digit, `9` a digit, `a` a letter or digit; everything else is itself.
+/// `x` is a hexadecimal digit, `9` a digit, `a` a letter or digit; other characters match themselves.
 const PATTERNS: [(&str, &str); 10] = [
     ("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "[ID]"),
     ("9999-99-99T99:99:99.999999Z", "[TIME]"),
@@ -104,7 +104,7 @@ const PATTERNS: [(&str, &str); 10] = [
     ("at most 9.9 s", "at most [TIME]"),
 ];
 
-/// The beginning of `text`, if it has this pattern and ends with a word. Of numbers, only ports of tests match.
+/// The start of `text` if it matches this pattern up to the end of a word. Of numbers, only ports of tests match.
 fn matching<'a>(pattern: &str, text: &'a str) -> Option<&'a str> {
     let is_match = |(wanted, found): (char, char)| match wanted {
         'x' => found.is_ascii_hexdigit(),
@@ -123,7 +123,7 @@ mod tests {
     use super::redact;
 
     #[test]
-    fn what_differs_from_run_to_run_is_replaced() {
+    fn values_of_one_run_are_replaced() {
         let text = "task 0193b0a0-0000-7000-8000-000000000000 at tcp://127.0.0.1:10421, 12345x, 5555 and 65531";
         assert_eq!(redact(text), "task [ID] at tcp://127.0.0.1:[PORT], 12345x, 5555 and 65531");
         assert_eq!(redact("2026-11-29T20:10:11.123+00:00 .tmpA1b2C3/x"), "[TIME]+00:00 [FOLDER]/x");

@@ -1,5 +1,5 @@
-//! A well-behaved client that goes on beside whatever else happens: each of its tasks must end
-//! with the right result, and in time.
+//! A well-behaved client alongside other load: each of its tasks must end
+//! with the correct result within a time limit.
 
 use std::{
     sync::{
@@ -12,14 +12,14 @@ use std::{
 
 use fastworker::{client::Client, config::Address};
 
-use crate::{Cluster, SOON, eventually, story::success};
+use crate::{Cluster, TIMEOUT, eventually, task_helpers::expect_success};
 
-/// No task may take longer, whatever happens beside it.
+/// Maximum time of a task.
 const IN_TIME: Duration = Duration::from_secs(15);
 /// The pause between two tasks.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A client that asks for one sum after the other, on a thread of its own.
+/// A client that requests one sum after another, on its own thread.
 #[derive(Debug)]
 pub struct Steady {
     stop: Arc<AtomicBool>,
@@ -30,30 +30,30 @@ pub struct Steady {
 impl Steady {
     /// Starts, and waits for the first sum.
     pub fn start(cluster: &Cluster) -> Self {
-        let discovery: Address = cluster.discovery().parse().expect("an address");
+        let discovery: Address = cluster.discovery().parse().expect("valid address");
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-            runtime.expect("a runtime").block_on(add_up(discovery, &stopped, &counted))
+            runtime.expect("runtime created").block_on(add_up(discovery, &stopped, &counted))
         });
         let steady = Self { stop, done, thread };
-        steady.goes_on();
+        steady.continues();
         steady
     }
 
-    /// Waits for sums that were asked for after now.
-    pub fn goes_on(&self) {
+    /// Waits for sums that are requested from now on.
+    pub fn continues(&self) {
         let before = self.done.load(Ordering::SeqCst);
-        // The first after now may have been asked for before.
+        // The next result may belong to an earlier request.
         let more = || (self.done.load(Ordering::SeqCst) >= before + 2 || self.thread.is_finished()).then_some(());
-        eventually("that the steady client goes on", 2 * SOON, more);
+        eventually("the steady client makes progress", 2 * TIMEOUT, more);
         assert!(!self.thread.is_finished(), "the steady client has failed: see above");
     }
 
-    /// Stops, and gives the longest that a sum took.
+    /// Stops, and returns the longest time that a sum took.
     pub fn stop(self) -> Duration {
-        self.goes_on();
+        self.continues();
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().expect("every sum was right and in time")
     }
@@ -61,14 +61,14 @@ impl Steady {
 
 async fn add_up(discovery: Address, stop: &AtomicBool, done: &AtomicU64) -> Duration {
     let client = Client::builder().discovery_address(discovery).build();
-    client.start().await.expect("the control plane is there");
+    client.start().await.expect("control plane reachable");
     let mut longest = Duration::ZERO;
     while !stop.load(Ordering::SeqCst) {
         let number = done.load(Ordering::SeqCst);
-        let asked = Instant::now();
-        let sum = client.submit_task("add", (number, 1)).await.expect("a result");
-        let took = asked.elapsed();
-        assert_eq!(success(&sum), (number + 1).to_string());
+        let submitted_at = Instant::now();
+        let sum = client.submit_task("add", (number, 1)).await.expect("result expected");
+        let took = submitted_at.elapsed();
+        assert_eq!(expect_success(&sum), (number + 1).to_string());
         assert!(took < IN_TIME, "sum {number} took {took:?}");
         longest = longest.max(took);
         done.store(number + 1, Ordering::SeqCst);

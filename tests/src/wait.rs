@@ -6,41 +6,41 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Timeout for what should happen at once, generous enough for a busy machine.
-pub const SOON: Duration = Duration::from_secs(20);
+/// Timeout for anything that should happen immediately, generous enough for a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 /// Interval between two checks of a condition.
 const STEP: Duration = Duration::from_millis(5);
 
-/// Polls until `ask` returns a value.
+/// Polls until `poll` returns a value.
 ///
 /// # Panics
 /// With `what` when there is none within `limit`.
-pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + limit;
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        if let Some(value) = poll() {
+            return value;
         }
-        assert!(Instant::now() < until, "{what}: not within {limit:?}");
+        assert!(Instant::now() < until, "not within {limit:?}: {what}");
         thread::park_timeout(STEP);
     }
 }
 
-/// Polls until the future of `ask` returns a value.
+/// Polls until the future of `poll` returns a value.
 ///
 /// # Panics
 /// With `what` when there is none within `limit`.
 pub async fn eventually_async<T, F: Future<Output = Option<T>>>(
     what: &str,
     limit: Duration,
-    mut ask: impl FnMut() -> F,
+    mut poll: impl FnMut() -> F,
 ) -> T {
     let until = Instant::now() + limit;
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
+        if let Some(value) = poll().await {
+            return value;
         }
-        assert!(Instant::now() < until, "{what}: not within {limit:?}");
+        assert!(Instant::now() < until, "not within {limit:?}: {what}");
         tokio::time::sleep(STEP).await;
     }
 }
@@ -49,8 +49,12 @@ pub async fn eventually_async<T, F: Future<Output = Option<T>>>(
 /// program all of them.
 ///
 /// # Panics
-/// With `what` when no round is so quick.
-pub async fn at_best<F: Future<Output = Duration>>(what: &str, limit: Duration, mut measure: impl FnMut() -> F) {
+/// With `what` when no round is quick enough.
+pub async fn assert_best_within<F: Future<Output = Duration>>(
+    what: &str,
+    limit: Duration,
+    mut measure: impl FnMut() -> F,
+) {
     const ROUNDS: usize = 4;
     let mut took = Vec::new();
     while took.len() < ROUNDS {
@@ -59,5 +63,5 @@ pub async fn at_best<F: Future<Output = Duration>>(what: &str, limit: Duration, 
             return;
         }
     }
-    panic!("{what}: never within {limit:?}, but {took:?}");
+    panic!("never within {limit:?}, but {took:?}: {what}");
 }

@@ -18,11 +18,11 @@ pub const TOO_MANY_REQUESTS: &str = "the most open requests";
 pub const MODULES_SETTLED: &str = "all modules are loaded or refused";
 /// Compiled code is not kept.
 pub const NO_CODE_CACHE: &str = "no cache of compiled code";
-/// A module is gone, and its tasks are no longer available.
+/// A module is removed, and its tasks are no longer available.
 pub const MODULE_DROPPED: &str = "module dropped";
 /// A module was refused.
 pub const MODULE_REFUSED: &str = "not loaded";
 /// A callback could not be delivered.
-pub const CALLBACK_FAILED: &str = "was not reached";
+pub const CALLBACK_FAILED: &str = "callback not delivered";
 /// Callbacks were given up at the end of the control plane.
 pub const CALLBACKS_LOST: &str = "callbacks that were not delivered, which are lost";

@@ -7,8 +7,8 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, Transcript, cli, module,
-    original::ask,
-    story::{end_of, success},
+    original::send_request,
+    task_helpers::{expect_success, wait_for_result},
 };
 use serde_json::{Value, json};
 
@@ -35,11 +35,11 @@ fn refused(result: &TaskResult, error: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_library_gets_the_path_and_no_worker_sees_the_task() {
+async fn the_library_returns_the_path_and_no_worker_gets_the_task() {
     let cluster = cluster();
     for format in SerializationFormat::ALL {
         let client = cluster.client_speaking(format).await;
-        let result = client.submit_task("total", ("Ada", order(&json!("x")))).await.expect("a result");
+        let result = client.submit_task("total", ("Ada", order(&json!("x")))).await.expect("result expected");
         refused(&result, WRONG_PRICE);
         for (args, kwargs, error) in [
             (json!(["Ada"]), json!({}), "total() missing 1 required argument: 'order'"),
@@ -56,20 +56,21 @@ async fn the_library_gets_the_path_and_no_worker_sees_the_task() {
             ),
         ] {
             let call = client.submit_task("total", args).kwargs(kwargs);
-            refused(&call.await.expect("a result"), error);
+            refused(&call.await.expect("result expected"), error);
         }
         let tasks = ["1", "[]"].map(|x| NewTask {
-            args: fastworker::json::Json::parse(&format!("[1, {x}]")).expect("JSON"),
+            args: fastworker::json::Json::parse(&format!("[1, {x}]")).expect("valid JSON"),
             ..NewTask::new("add")
         });
         let ids = client.delay_many(tasks.to_vec()).await.expect("ids");
-        assert_eq!(success(&end_of(&client, &ids[0]).await), "2");
-        refused(&end_of(&client, &ids[1]).await, "args[1]: expected integer, found array []");
-        assert_eq!(success(&client.submit_task("total", ("Ada", order(&json!(2)))).await.expect("a result")), {
-            r#"{"customer":"Ada","total":8.5}"#
-        });
+        assert_eq!(expect_success(&wait_for_result(&client, &ids[0]).await), "2");
+        refused(&wait_for_result(&client, &ids[1]).await, "args[1]: expected integer, found array []");
+        assert_eq!(
+            expect_success(&client.submit_task("total", ("Ada", order(&json!(2)))).await.expect("result expected")),
+            { r#"{"customer":"Ada","total":8.5}"# }
+        );
     }
-    let workers = cluster.client().await.list_tasks().await.expect("workers");
+    let workers = cluster.client().await.list_tasks().await.expect("workers expected");
     assert_eq!(workers.iter().map(|worker| worker.attempts).sum::<u64>(), 4, "{workers:?}");
 }
 
@@ -78,28 +79,28 @@ async fn a_known_id_is_accepted_for_the_same_call_only() {
     let cluster = cluster();
     let client = cluster.client().await;
     let id = TaskId::new();
-    let first = client.submit_task("add", (1, 2)).task_id(id.clone()).await.expect("a result");
-    let again = client.submit_task("add", (1, 2)).task_id(id.clone()).await.expect("a result");
-    assert_eq!((success(&first), success(&again)), ("3", "3"));
+    let first = client.submit_task("add", (1, 2)).task_id(id.clone()).await.expect("result expected");
+    let again = client.submit_task("add", (1, 2)).task_id(id.clone()).await.expect("result expected");
+    assert_eq!((expect_success(&first), expect_success(&again)), ("3", "3"));
     let other = client.submit_task("add", ("x",)).task_id(id).await;
     assert!(matches!(&other, Err(ClientError::Refused(why)) if why.code == RefusalCode::IdTaken), "{other:?}");
     let wrong = TaskId::new();
-    let error = client.submit_task("add", (1,)).task_id(wrong.clone()).await.expect("a result");
-    assert_eq!(client.submit_task("add", (1,)).task_id(wrong).await.expect("a result"), error);
+    let error = client.submit_task("add", (1,)).task_id(wrong.clone()).await.expect("result expected");
+    assert_eq!(client.submit_task("add", (1,)).task_id(wrong).await.expect("result expected"), error);
 }
 
 #[test]
-fn the_original_gets_wrong_arguments_as_a_failure() {
+fn original_clients_get_wrong_arguments_as_a_failure() {
     let cluster = cluster();
     let args = json!(["Ada", order(&json!("x"))]);
-    let answer = ask(cluster.ports().base() + 1, json!({"id": "a", "name": "total", "args": args}).to_string());
-    assert_eq!((&answer["task_id"], &answer["status"]), (&json!("a"), &json!("failure")), "{answer}");
-    assert_eq!(answer["error"], WRONG_PRICE);
+    let reply = send_request(cluster.ports().base() + 1, json!({"id": "a", "name": "total", "args": args}).to_string());
+    assert_eq!((&reply["task_id"], &reply["status"]), (&json!("a"), &json!("failure")), "{reply}");
+    assert_eq!(reply["error"], WRONG_PRICE);
     let management = cluster.ports().base() + 4;
     let tasks = json!([{"id": "b", "name": "add", "args": [1]}, {"id": "c", "name": "add", "args": [1, 2]}]);
-    let batch = ask(management, json!({"action": "batch_submit", "tasks": tasks}).to_string());
+    let batch = send_request(management, json!({"action": "batch_submit", "tasks": tasks}).to_string());
     assert_eq!(batch, json!({"batch_accepted": true, "task_ids": ["b", "c"]}));
-    let found = ask(management, json!({"task_id": "b"}).to_string());
+    let found = send_request(management, json!({"task_id": "b"}).to_string());
     assert_eq!(found["result"]["error"], "add() missing 1 required argument: 'y'", "{found}");
 }
 

@@ -15,7 +15,7 @@ use fastworker::{
     task::{NewTask, SerializationFormat, TaskId},
 };
 use fastworker_tests::{
-    Cluster, Process, SOON, eventually, module,
+    Cluster, Process, TIMEOUT, eventually, module,
     peer::{Peer, REQUEST},
     steady::Steady,
     wording,
@@ -27,13 +27,13 @@ fn encoded(request: &Request) -> Vec<u8> {
     codec::encode(SerializationFormat::Postcard, request)
 }
 
-fn asked(peer: &mut Peer, request: &Request) -> Reply {
-    codec::decode(&peer.call(&encoded(request)).expect("an answer")).expect("a reply")
+fn exchange(peer: &mut Peer, request: &Request) -> Reply {
+    codec::decode(&peer.call(&encoded(request)).expect("reply expected")).expect("valid reply")
 }
 
 // --- Logs ---
 
-/// The same command, whose standard error is the file at `log`.
+/// The same command with stderr redirected to the file at `log`.
 fn logging_to(log: &Path, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"log=$0; exec "$@" 2>"$log""#]).arg(log).arg(command.get_program()).args(command.get_args());
@@ -50,8 +50,8 @@ fn logging_to(log: &Path, command: &Command) -> Command {
 fn pipe(folder: &Path) -> (std::path::PathBuf, File) {
     let path = folder.join("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().is_ok_and(|made| made.success()));
-    // Open for writing as well, so that this does not wait for the other end.
-    let end = OpenOptions::new().read(true).write(true).open(&path).expect("a pipe");
+    // Opened for writing as well, so that opening does not wait for a writer.
+    let end = OpenOptions::new().read(true).write(true).open(&path).expect("pipe created");
     (path, end)
 }
 
@@ -73,8 +73,8 @@ fn cluster_logging_to(log: impl FnOnce(&Path) -> std::path::PathBuf) -> Cluster 
 async fn run_tasks(cluster: &Cluster, count: u32) {
     let client = cluster.client().await;
     for number in 0..count {
-        let sum = client.submit_task("add", (number, 1)).await.expect("a result");
-        assert_eq!(sum.result.expect("a sum").as_str(), (number + 1).to_string());
+        let sum = client.submit_task("add", (number, 1)).await.expect("result expected");
+        assert_eq!(sum.result.expect("result expected").as_str(), (number + 1).to_string());
     }
 }
 
@@ -100,7 +100,7 @@ async fn a_log_that_is_read_late_has_every_line() {
         path
     });
     run_tasks(&cluster, 1_000).await;
-    let mut end = end.expect("a pipe");
+    let mut end = end.expect("pipe created");
     let reader = thread::spawn(move || {
         let (mut log, mut buffer) = (String::new(), [0; 4096]);
         while !log.contains(wording::STOPPED) {
@@ -118,7 +118,7 @@ async fn a_log_that_is_read_late_has_every_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_whose_reader_has_gone_or_whose_disk_is_full_stops_nothing() {
+async fn a_log_without_reader_or_with_a_full_disk_stops_nothing() {
     let mut end = None;
     let mut cluster = cluster_logging_to(|folder| {
         let (path, file) = pipe(folder);
@@ -138,71 +138,71 @@ async fn a_log_whose_reader_has_gone_or_whose_disk_is_full_stops_nothing() {
 // --- Peers ---
 
 #[test]
-fn one_peer_with_all_open_requests_blocks_no_other() {
+fn a_peer_with_all_open_requests_blocks_no_other() {
     const OPEN_MAX: u32 = 65_536;
     let cluster = Cluster::builder().modules(&["arithmetic", "slow"]).own_slots(2).start();
     let port = cluster.ports().base() + 4;
-    let mut greedy = Peer::shake(port, REQUEST).expect("it is served");
+    let mut greedy = Peer::shake(port, REQUEST).expect("connection served");
     let mut task = NewTask::new("slow");
-    task.args = Json::of(&(600, 1)).expect("JSON");
+    task.args = Json::of(&(600, 1)).expect("valid JSON");
     let id = task.id.clone();
-    asked(&mut greedy, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
+    exchange(&mut greedy, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
     let lookup = encoded(&Request::Lookup(Lookup { ids: vec![id], wait_ms: 20_000 }));
-    let ask = thread::spawn(move || {
+    let flood = thread::spawn(move || {
         // Until it is disconnected.
-        while (0..OPEN_MAX / 8).try_for_each(|id| greedy.ask(id + 2, &lookup)).is_ok() {}
+        while (0..OPEN_MAX / 8).try_for_each(|id| greedy.send_request(id + 2, &lookup)).is_ok() {}
     });
     let steady = Steady::start(&cluster);
     let disconnected = || cluster.control_plane.log().contains(wording::TOO_MANY_REQUESTS).then_some(());
-    eventually("the end of the greedy one", 4 * SOON, disconnected);
+    eventually("the greedy peer is disconnected", 4 * TIMEOUT, disconnected);
     steady.stop();
-    ask.join().expect("it ends");
+    flood.join().expect("it ends");
 }
 
 #[test]
-fn half_sent_frames_are_given_up_and_their_memory_comes_back() {
+fn partial_frames_are_dropped_and_their_memory_is_freed() {
     const HALF: usize = 8 << 20;
     let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(2).start();
     let port = cluster.ports().base() + 4;
     let before = cluster.control_plane.memory();
     let steady = Steady::start(&cluster);
     let half = [&(2 * HALF as u64).to_be_bytes()[..], &vec![0x80; HALF]].concat();
-    let mut peers: Vec<Peer> = (0..60).map(|_| Peer::shake(port, REQUEST).expect("it is served")).collect();
+    let mut peers: Vec<Peer> = (0..60).map(|_| Peer::shake(port, REQUEST).expect("connection served")).collect();
     for peer in &mut peers {
-        // Those at the end may already find that others had to go; they themselves are served.
+        // Later connections may displace earlier ones; they themselves are served.
         let _ = peer.write(&half);
     }
     let is_back = || (cluster.control_plane.memory() < before + 300 * MEGABYTE).then_some(());
-    eventually("less memory", SOON, is_back);
-    // Those that were let stay send nothing more.
+    eventually("some memory is freed", TIMEOUT, is_back);
+    // The remaining connections send nothing more.
     let is_back = || (cluster.control_plane.memory() < before + 80 * MEGABYTE).then_some(());
-    eventually("the memory", 4 * SOON, is_back);
+    eventually("the memory is freed", 4 * TIMEOUT, is_back);
     steady.stop();
 }
 
 // --- Memory ---
 
 #[test]
-fn memory_after_a_burst_goes_back_to_the_system() {
+fn memory_after_a_burst_is_returned_to_the_system() {
     const TASKS: u32 = 60_000;
     let few = ["--result-cache-size", "100"];
     let cluster = Cluster::builder().modules(&["slow", "text"]).own_slots(1).control_plane_args(&few).start();
-    let mut peer = Peer::shake(cluster.ports().base() + 4, REQUEST).expect("it is served");
+    let mut peer = Peer::shake(cluster.ports().base() + 4, REQUEST).expect("connection served");
     let mut submit = |name: &str, args: Json, count: u32| -> Vec<TaskId> {
         let task = |_| NewTask { args: args.clone(), ..NewTask::new(name) };
         let tasks: Vec<NewTask> = (0..count).map(task).collect();
         let ids = tasks.iter().map(|task| task.id.clone()).collect();
-        asked(&mut peer, &Request::Submit(Submit { tasks, notify: Notify::No }));
+        exchange(&mut peer, &Request::Submit(Submit { tasks, notify: Notify::No }));
         ids
     };
-    let slow = submit("slow", Json::of(&(600, 1)).expect("JSON"), 1);
+    let slow = submit("slow", Json::of(&(600, 1)).expect("valid JSON"), 1);
     let before = cluster.control_plane.memory();
-    let long = Json::of(&["x".repeat(2_000)]).expect("JSON");
+    let long = Json::of(&["x".repeat(2_000)]).expect("valid JSON");
     let waiting: Vec<Vec<TaskId>> = (0..TASKS / 1_000).map(|_| submit("reverse", long.clone(), 1_000)).collect();
     assert!(cluster.control_plane.memory() > before + 100 * MEGABYTE, "the burst is large enough");
     for ids in waiting.into_iter().chain([slow]) {
-        asked(&mut peer, &Request::Cancel(ids));
+        exchange(&mut peer, &Request::Cancel(ids));
     }
     let is_back = || (cluster.control_plane.memory() < before + 30 * MEGABYTE).then_some(());
-    eventually("the memory", Duration::from_mins(1), is_back);
+    eventually("the memory is freed", Duration::from_mins(1), is_back);
 }

@@ -1,8 +1,8 @@
-//! The command line, used as it should be: from the outside, with the built binary.
+//! Correct use of the command line, with the built binary.
 
 use std::{fs, time::Duration};
 
-use fastworker_tests::{Cluster, Transcript, cli, eventually, fastworker, module, modules, wait::SOON};
+use fastworker_tests::{Cluster, Transcript, cli, eventually, fastworker, module, modules, wait::TIMEOUT};
 use serde_json::{Value, json};
 
 fn cluster() -> Cluster {
@@ -10,7 +10,7 @@ fn cluster() -> Cluster {
 }
 
 #[test]
-fn submit_prints_the_result_and_nothing_else() {
+fn submit_prints_only_the_result() {
     let cluster = cluster();
     let sum = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
     assert_eq!((sum.stdout.as_str(), sum.stderr.as_str()), ("8\n", ""));
@@ -26,8 +26,8 @@ fn json_results_have_the_names_of_the_api_reference() {
     for field in ["task_id", "started_at", "completed_at"] {
         assert!(sum[field].is_string(), "{field} in {sum}");
     }
-    let id = sum["task_id"].as_str().expect("an id");
-    // Those of a task, too: it is the same in each command.
+    let id = sum["task_id"].as_str().expect("id expected");
+    // It also has the fields of a task, as in each command.
     let task = ["id", "name", "args", "kwargs", "priority", "created_at"].map(|field| sum[field].clone());
     assert_eq!(task[..5], [json!(id), json!("add"), json!([5, 3]), json!({}), json!("normal")]);
     assert!(task[5].is_string(), "{sum}");
@@ -41,28 +41,28 @@ fn json_results_have_the_names_of_the_api_reference() {
 }
 
 #[test]
-fn each_argument_is_json_where_it_is_json_and_text_elsewhere() {
+fn arguments_that_are_not_json_are_strings() {
     let cluster = cluster();
-    let ask = |args: &[&str]| cluster.cli([&["submit"], args].concat()).with_code(0).stdout;
-    assert_eq!(ask(&["--task-name", "add", "--args", "-5", "3"]), "-2\n");
-    assert_eq!(ask(&["--task-name", "reverse", "--args", "größe"]), "\"eßörg\"\n");
-    assert_eq!(ask(&["--task-name", "reverse", "--args", "\"12\""]), "\"21\"\n");
-    assert_eq!(ask(&["--task-name", "join", "--args", r#"["a", "b"]"#, "+"]), "\"a+b\"\n");
-    assert_eq!(ask(&["--task-name", "join", "--args", "[\"a\", \"b\"]", "--kwargs", "separator=-"]), "\"a-b\"\n");
-    assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "y=2"]), "3\n");
-    assert_eq!(ask(&["--task-name", "add", "--kwargs", "x=1", "--kwargs", "y=-2"]), "-1\n");
-    assert_eq!(ask(&["--task-name", "add", "--args-json", "[5, 3]"]), "8\n");
-    assert!(ask(&["--task-name", "add", "--args", "1", "--json", "--kwargs", "y=1"]).contains("\"result\": 2"));
+    let submit = |args: &[&str]| cluster.cli([&["submit"], args].concat()).with_code(0).stdout;
+    assert_eq!(submit(&["--task-name", "add", "--args", "-5", "3"]), "-2\n");
+    assert_eq!(submit(&["--task-name", "reverse", "--args", "größe"]), "\"eßörg\"\n");
+    assert_eq!(submit(&["--task-name", "reverse", "--args", "\"12\""]), "\"21\"\n");
+    assert_eq!(submit(&["--task-name", "join", "--args", r#"["a", "b"]"#, "+"]), "\"a+b\"\n");
+    assert_eq!(submit(&["--task-name", "join", "--args", "[\"a\", \"b\"]", "--kwargs", "separator=-"]), "\"a-b\"\n");
+    assert_eq!(submit(&["--task-name", "add", "--kwargs", "x=1", "y=2"]), "3\n");
+    assert_eq!(submit(&["--task-name", "add", "--kwargs", "x=1", "--kwargs", "y=-2"]), "-1\n");
+    assert_eq!(submit(&["--task-name", "add", "--args-json", "[5, 3]"]), "8\n");
+    assert!(submit(&["--task-name", "add", "--args", "1", "--json", "--kwargs", "y=1"]).contains("\"result\": 2"));
 }
 
 #[test]
-fn submitted_without_waiting_a_task_is_looked_up_by_its_id() {
+fn a_task_submitted_without_waiting_is_looked_up_by_its_id() {
     let cluster = cluster();
     let submitted = cluster.cli(["submit", "--non-blocking", "--task-name", "slow", "--args", "0.2", "2"]).with_code(0);
     let id = submitted.stdout.trim();
     let under_way = cluster.cli(["status", "--task-id", id]).with_code(0);
     assert!(under_way.stdout.contains("name       slow"), "{under_way:?}");
-    let ended = eventually("the end of the task", SOON, || {
+    let ended = eventually("the task ends", TIMEOUT, || {
         let status = cluster.cli(["status", "--json", "--task-id", id]).with_code(0).json();
         (status["status"] == "success").then_some(status)
     });
@@ -75,7 +75,7 @@ fn submitted_without_waiting_a_task_is_looked_up_by_its_id() {
 fn status_of_a_failed_task_is_exit_code_1() {
     let cluster = cluster();
     let submitted = cluster.cli(["submit", "--json", "--task-name", "picky", "--args", "1"]).with_code(1).json();
-    let id = submitted["task_id"].as_str().expect("an id");
+    let id = submitted["task_id"].as_str().expect("id expected");
     let shown = cluster.cli(["status", "--task-id", id]).with_code(1);
     let names = ["status", "error", "kind", "worker", "attempts"];
     let lines = shown.stdout.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
@@ -85,7 +85,7 @@ fn status_of_a_failed_task_is_exit_code_1() {
 }
 
 #[test]
-fn an_id_that_is_chosen_is_submitted_once() {
+fn a_chosen_id_is_submitted_once() {
     let cluster = cluster();
     let submit = |args: [&str; 2]| {
         let options = ["submit", "--json", "--task-id", "mine", "--task-name", "add", "--args"];
@@ -100,16 +100,16 @@ fn an_id_that_is_chosen_is_submitted_once() {
 }
 
 #[test]
-fn a_countdown_holds_a_task_back() {
+fn a_countdown_delays_a_task() {
     let cluster = cluster();
     let options = ["submit", "--non-blocking", "--countdown", "4s", "--task-name", "add", "--args", "1", "2"];
     let id = cluster.cli(options).with_code(0).stdout.trim().to_owned();
     let status = |id: &str| cluster.cli(["status", "--json", "--task-id", id]).json();
     assert_eq!(status(&id)["status"], "scheduled");
-    let ended = eventually("the end of the task", SOON, || Some(status(&id)).filter(|it| it["result"] == 3));
+    let ended = eventually("the task ends", TIMEOUT, || Some(status(&id)).filter(|it| it["result"] == 3));
     let moment = |field: &str| ended[field].as_str().expect("a moment").to_owned();
     assert!(moment("started_at") < moment("completed_at"));
-    // Who waits for it gets the result when it comes.
+    // A waiting command gets the result.
     let waited = ["submit", "--countdown", "100ms", "--task-name", "add", "--args", "2", "2"];
     assert_eq!(cluster.cli(waited).with_code(0).stdout, "4\n");
 }
@@ -164,11 +164,11 @@ fn a_flag_overrides_a_variable_and_a_variable_the_default() {
     assert_eq!(submit(&["--task-name", "add"], &both).with_code(0).json()["result"], 8);
     assert_eq!(submit(&["--args-json", "[2, 2]"], &both).with_code(0).json()["result"], 4);
     let nowhere = [("FASTWORKER_DISCOVERY_ADDRESS", "tcp://127.0.0.1:9"), ("FASTWORKER_TIMEOUT", "100ms")];
-    let asked = ["--task-name", "add", "--args", "1", "1"];
-    let ran = submit(&asked, &nowhere).with_code(3).with_error();
+    let submission = ["--task-name", "add", "--args", "1", "1"];
+    let ran = submit(&submission, &nowhere).with_code(3).with_error();
     assert!(ran.stderr.contains("tcp://127.0.0.1:9"), "{ran:?}");
     let discovery = cluster.discovery();
-    let there = [&asked[..], &["--discovery-address", &discovery]].concat();
+    let there = [&submission[..], &["--discovery-address", &discovery]].concat();
     let found = submit(&there, &[nowhere[0]]).with_code(0);
     assert_eq!(found.json()["result"], 2);
     let default = cli::run({
@@ -181,7 +181,7 @@ fn a_flag_overrides_a_variable_and_a_variable_the_default() {
 }
 
 #[test]
-fn a_client_goes_to_the_base_address_without_looking_for_it() {
+fn a_client_uses_the_base_address_without_discovery() {
     let cluster = cluster();
     let mut command = fastworker();
     command.args(["submit", "--control-plane-address", &cluster.base(), "--task-name", "add", "--args", "1", "2"]);
@@ -197,7 +197,7 @@ fn list_shows_what_each_worker_has_loaded() {
     assert!(shown.stdout.contains("add(x: i64, y: i64) -> i64\n      Adds two numbers.\n"), "{}", shown.stdout);
     let modules = cluster.cli(["list", "--json"]).with_code(0).json();
     let of = |module: &Value| (module["worker_id"].clone(), module["name"].clone());
-    let loaded: Vec<_> = modules.as_array().expect("a list").iter().map(of).collect();
+    let loaded: Vec<_> = modules.as_array().expect("list expected").iter().map(of).collect();
     assert_eq!(loaded, ["control-plane", "sw1"].map(|worker| (json!(worker), json!("arithmetic"))));
     assert_eq!(modules[1]["tasks"][0]["signature"], "add(x: i64, y: i64) -> i64");
 }
@@ -210,30 +210,30 @@ fn list_inspects_files_without_a_server() {
         cli::run(command).with_code(0)
     };
     let (arithmetic, text) = (module("arithmetic"), module("text"));
-    let [arithmetic, text] = [&arithmetic, &text].map(|path| path.to_str().expect("UTF-8"));
+    let [arithmetic, text] = [&arithmetic, &text].map(|path| path.to_str().expect("valid UTF-8"));
     let shown = list(&["--task-modules", arithmetic]).stdout;
     assert!(shown.contains("  add(x: i64, y: i64) -> i64\n      Adds two numbers.\n"), "{shown}");
     assert!(shown.contains(", imports ") && shown.contains(" interfaces\n"), "{shown}");
     let whole = list(&["--verbose", "--task-modules", arithmetic]).stdout;
     assert!(whole.contains("\n    wasi:cli/") && whole.contains("pooling engine"), "{whole}");
     let flaky = module("flaky");
-    let policy = list(&["--task-modules", flaky.to_str().expect("UTF-8")]).stdout;
+    let policy = list(&["--task-modules", flaky.to_str().expect("valid UTF-8")]).stdout;
     assert!(policy.contains("[max_retries 5, retry_delay 0.1 s, retry_backoff 2, retry_backoff_max 1 s]"), "{policy}");
 
     let names = |args: &[&str]| {
         let listed = list(&[&["--json"], args].concat()).json();
-        let modules = listed.as_array().expect("a list").clone();
-        modules.iter().map(|module| module["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+        let modules = listed.as_array().expect("list expected").clone();
+        modules.iter().map(|module| module["name"].as_str().expect("name expected").to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(names(&["--task-modules", text, arithmetic]), ["text", "arithmetic"]);
     assert_eq!(names(&["--task-modules", text, "--task-modules", arithmetic]), ["text", "arithmetic"]);
     assert_eq!(names(&["--task-modules", arithmetic, arithmetic]), ["arithmetic"]);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     for name in ["flaky", "text"] {
-        fs::copy(module(name), folder.path().join(name).with_extension("wasm")).expect("a copy");
+        fs::copy(module(name), folder.path().join(name).with_extension("wasm")).expect("file copied");
     }
-    fs::write(folder.path().join("notes.txt"), "no module").expect("a file");
-    let path = folder.path().to_str().expect("UTF-8");
+    fs::write(folder.path().join("notes.txt"), "no module").expect("file access");
+    let path = folder.path().to_str().expect("valid UTF-8");
     assert_eq!(names(&["--task-modules", path]), ["flaky", "text"]);
     assert_eq!(names(&["--task-modules", &format!("{path}/f*.wasm")]), ["flaky"]);
     assert_eq!(names(&["--task-modules", &format!("{path}/*.wasm"), arithmetic]), ["flaky", "text", "arithmetic"]);
@@ -244,7 +244,8 @@ fn all_example_modules_load_together() {
     let mut command = fastworker();
     command.args(["list", "--json", "--task-modules"]).arg(modules::folder());
     let listed = cli::run(command).with_code(0).json();
-    let names: Vec<&str> = listed.as_array().expect("a list").iter().filter_map(|it| it["name"].as_str()).collect();
+    let names: Vec<&str> =
+        listed.as_array().expect("list expected").iter().filter_map(|it| it["name"].as_str()).collect();
     for name in ["arithmetic", "compress", "flaky", "follow", "hostile", "periodic", "primes", "slow", "text"] {
         assert!(names.contains(&name), "{name} in {names:?}");
     }
@@ -282,7 +283,7 @@ fn the_ready_line_has_ids_address_and_pid() {
         cluster.control_plane = fastworker_tests::Process::start("cp7", command, cluster.folder());
         cluster.control_plane.wait_until_ready()
     };
-    let ready: Value = serde_json::from_str(&line).expect("JSON");
+    let ready: Value = serde_json::from_str(&line).expect("valid JSON");
     let id = cluster.control_plane.id();
     let is_uuid = |id: &Value| id.as_str().is_some_and(|id| id.parse::<uuid::Uuid>().is_ok());
     assert!(is_uuid(&ready["cluster_id"]), "{line}");

@@ -1,10 +1,10 @@
-//! Shell completion: what the binary answers a shell, and what a real bash makes of it.
+//! Shell completion: the replies of the binary to a shell, and the result in a real bash.
 
 use std::{path::Path, process::Command};
 
-use fastworker_tests::{Cluster, SOON, binary, cli, eventually, fastworker, module, process};
+use fastworker_tests::{Cluster, TIMEOUT, binary, cli, eventually, fastworker, module, process};
 
-/// What is offered for the last of these words.
+/// The completions of the last of these words.
 fn offered(cluster: Option<&Cluster>, words: &[&str]) -> Vec<String> {
     let mut command = if let Some(cluster) = cluster {
         cluster.command(["--", "fastworker"])
@@ -29,9 +29,9 @@ fn names_and_ids_come_from_the_running_control_plane() {
     let ran = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3", "--task-id", ended]).with_code(0);
     assert_eq!(ran.stdout, "8\n");
     let offered = |words: &[&str]| offered(Some(&cluster), words);
-    // On a busy machine an answer may come after the patience of a press of Tab: press it again.
+    // On a busy machine a completion may time out: repeat it.
     let until = |words: &[&str], expected: &[&str]| {
-        eventually(&format!("{expected:?} for {words:?}"), SOON, || (offered(words) == expected).then_some(()));
+        eventually(&format!("{expected:?} for {words:?}"), TIMEOUT, || (offered(words) == expected).then_some(()));
     };
     until(&["submit", "--task-name", ""], &["add", "multiply"]);
     until(&["submit", "--task-name", "m"], &["multiply"]);
@@ -46,18 +46,22 @@ fn names_and_ids_come_from_the_running_control_plane() {
 }
 
 #[test]
-fn completion_asks_the_control_plane_of_the_typed_options() {
+fn completion_queries_the_control_plane_of_the_typed_options() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
     let base = cluster.base();
     let words = ["submit", "--control-plane-address", &base, "--task-name", "a"];
-    eventually("the names of that one", SOON, || (offered(None, &words) == ["add"]).then_some(()));
+    eventually("task names of the typed control plane are offered", TIMEOUT, || {
+        (offered(None, &words) == ["add"]).then_some(())
+    });
     let assigned = format!("--control-plane-address={base}");
     let words = ["submit", &assigned, "--task-name", "a"];
-    eventually("the names of that one", SOON, || (offered(None, &words) == ["add"]).then_some(()));
+    eventually("task names of the typed control plane are offered", TIMEOUT, || {
+        (offered(None, &words) == ["add"]).then_some(())
+    });
 }
 
 #[test]
-fn without_a_control_plane_fixed_words_are_completed_silently() {
+fn fixed_words_are_completed_without_a_control_plane() {
     assert_eq!(offered(None, &["submit", "--task-name", ""]), [""; 0]);
     assert_eq!(offered(None, &["res"]), ["result"]);
     assert_eq!(offered(None, &["submit", "--prio"]), ["--priority"]);
@@ -70,18 +74,18 @@ fn without_a_control_plane_fixed_words_are_completed_silently() {
 }
 
 #[test]
-fn module_files_and_folders_are_offered_where_modules_are_taken() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn module_options_complete_files_and_directories() {
+    let folder = tempfile::tempdir().expect("directory created");
     for name in ["a.wasm", "b.txt"] {
-        std::fs::write(folder.path().join(name), "").expect("a file");
+        std::fs::write(folder.path().join(name), "").expect("file access");
     }
     let beginning = format!("{}/", folder.path().display());
     let found = offered(None, &["control-plane", "--task-modules", &beginning]);
     assert_eq!(found, [format!("{beginning}a.wasm")]);
-    // Compiling it may take longer than a press of Tab waits: press it again.
+    // Compiling may take longer than the timeout of a completion: repeat it.
     let module = module("arithmetic");
-    let module = module.to_str().expect("UTF-8");
-    eventually("the tasks of a module", SOON, || {
+    let module = module.to_str().expect("valid UTF-8");
+    eventually("task names of the module are offered", TIMEOUT, || {
         let _ = cli::run({
             let mut command = fastworker();
             command.args(["list", "--task-modules", module]);
@@ -106,7 +110,7 @@ fn every_shell_gets_a_script() {
 }
 
 #[test]
-fn a_real_bash_completes_with_the_script() {
+fn bash_completes_with_the_script() {
     const LINES: &str = r#"
         source <("$0" completions bash)
         COMP_WORDS=(fastworker submit --priority h) COMP_CWORD=3 COMP_TYPE=9

@@ -8,15 +8,15 @@ use fastworker::{
     task::{TaskId, TaskPriority, TaskStatus},
 };
 use fastworker_tests::{
-    Cluster, Process, SOON, eventually, fastworker,
+    Cluster, Process, TIMEOUT, eventually, fastworker,
     ports::Ports,
-    story::{end_of, success, until_status},
-    wait::at_best,
+    task_helpers::{expect_success, wait_for_result, wait_for_status},
+    wait::assert_best_within,
     wording,
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_finishes_what_was_accepted_takes_no_more_and_exits_0() {
+async fn a_draining_control_plane_finishes_accepted_tasks_and_exits_0() {
     let mut cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let client = cluster.client().await;
     // One runs, and two wait behind it.
@@ -27,70 +27,70 @@ async fn a_control_plane_finishes_what_was_accepted_takes_no_more_and_exits_0() 
             let (client, id) = (client.clone(), id.clone());
             async move { client.submit_task("slow", (seconds, 2)).task_id(id).await }
         }));
-        until_status(&client, &id, status).await;
+        wait_for_status(&client, &id, status).await;
     }
     cluster.control_plane.terminate();
     let log = || cluster.control_plane.log().contains(wording::DRAINS).then_some(());
-    eventually("that it drains", SOON, log);
+    eventually("the server drains", TIMEOUT, log);
     let hasty = cluster.client_with(|builder| builder.timeout(Duration::from_secs(1))).await;
     match hasty.submit_task("slow", (0.0, 1)).await {
         Err(ClientError::Refused(why)) => assert_eq!(why.code, RefusalCode::Stopping, "{why}"),
         other => panic!("{other:?}"),
     }
     for wait in waits {
-        assert_eq!(success(&wait.await.expect("no panic").expect("a result")), "2");
+        assert_eq!(expect_success(&wait.await.expect("no panic expected").expect("result expected")), "2");
     }
-    assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
+    assert_eq!(cluster.control_plane.wait_for_exit(TIMEOUT).code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_control_plane_waits_for_what_its_subworkers_run() {
+async fn a_draining_control_plane_waits_for_its_subworkers() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
     let wait = tokio::spawn({
         let client = client.clone();
         async move { client.submit_task("slow", (3.0, 5)).await }
     });
-    cluster.until_workers(&client, "a busy slot", |workers| workers[0].load == 1).await;
+    cluster.wait_for_workers(&client, "one slot is busy", |workers| workers[0].load == 1).await;
     cluster.control_plane.terminate();
-    assert_eq!(success(&wait.await.expect("no panic").expect("a result")), "5");
-    assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
-    // The subworker looks for the next one meanwhile, and ends well all the same.
+    assert_eq!(expect_success(&wait.await.expect("no panic expected").expect("result expected")), "5");
+    assert_eq!(cluster.control_plane.wait_for_exit(TIMEOUT).code(), Some(0));
+    // The subworker searches the next control plane, and still exits with success.
     cluster.subworkers[0].terminate();
-    assert_eq!(cluster.subworkers[0].wait_for_exit(SOON).code(), Some(0));
+    assert_eq!(cluster.subworkers[0].wait_for_exit(TIMEOUT).code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfinished_tasks_are_given_up_and_waiters_refused() {
+async fn the_drain_timeout_drops_unfinished_tasks_and_refuses_waiters() {
     let limit = ["--shutdown-timeout", "300ms"];
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).control_plane_args(&limit).start();
-    // It waits for the next control plane, and there is none.
+    // The subworker waits for the next control plane, which does not start.
     let client = cluster.client_with(|builder| builder.timeout(Duration::from_secs(5))).await;
     let wait = tokio::spawn({
         let client = client.clone();
         async move { client.submit_task("endless_loop", ()).await }
     });
-    cluster.until_workers(&client, "a busy slot", |workers| workers[0].load == 1).await;
+    cluster.wait_for_workers(&client, "one slot is busy", |workers| workers[0].load == 1).await;
     let from = Instant::now();
     cluster.control_plane.terminate();
-    assert_eq!(cluster.control_plane.wait_for_exit(SOON).code(), Some(0));
+    assert_eq!(cluster.control_plane.wait_for_exit(TIMEOUT).code(), Some(0));
     assert!(from.elapsed() >= Duration::from_millis(300), "{:?}", from.elapsed());
-    match wait.await.expect("no panic") {
+    match wait.await.expect("no panic expected") {
         Err(ClientError::Refused(why)) => assert_eq!(why.code, RefusalCode::Stopping, "{why}"),
         other => panic!("{other:?}"),
     }
     assert!(cluster.control_plane.log().contains("unfinished=1"), "{}", cluster.control_plane.log());
 }
 
-/// Signals within this time of the first are the same.
+/// Signals within this time of the first count as one.
 const SAME_SIGNAL: Duration = fastworker::shutdown::SAME_SIGNAL;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signals_at_the_same_time_are_one_and_drain() {
+async fn simultaneous_signals_count_as_one_and_drain() {
     // GNU timeout signals its command and then the group; systemd adds SIGHUP.
     for signals in [&["TERM", "TERM"][..], &["TERM", "HUP", "TERM"], &["HUP"], &["INT", "INT", "INT"]] {
         if signals == ["HUP"] && is_hang_up_ignored() {
-            // These tests run under nohup, and so do the servers.
+            // The tests may run under nohup, and the servers inherit it.
             continue;
         }
         let mut cluster = Cluster::builder().modules(&["slow"]).own_slots(1).subworkers(1).start();
@@ -100,14 +100,20 @@ async fn signals_at_the_same_time_are_one_and_drain() {
             let client = client.clone();
             waits.push(tokio::spawn(async move { client.submit_task("slow", (2.0, 3)).await }));
         }
-        cluster.until_workers(&client, "busy slots", |workers| workers.iter().all(|worker| worker.load == 1)).await;
+        cluster
+            .wait_for_workers(&client, "all slots are busy", |workers| workers.iter().all(|worker| worker.load == 1))
+            .await;
         cluster.subworkers[0].signals(signals);
         cluster.control_plane.signals(signals);
         for wait in waits {
-            assert_eq!(success(&wait.await.expect("no panic").expect("a result")), "3", "{signals:?}");
+            assert_eq!(
+                expect_success(&wait.await.expect("no panic expected").expect("result expected")),
+                "3",
+                "{signals:?}"
+            );
         }
         for process in [&mut cluster.subworkers[0], &mut cluster.control_plane] {
-            assert_eq!(process.wait_for_exit(SOON).code(), Some(0), "{signals:?} {}", process.log());
+            assert_eq!(process.wait_for_exit(TIMEOUT).code(), Some(0), "{signals:?} {}", process.log());
         }
     }
 }
@@ -120,12 +126,12 @@ fn is_hang_up_ignored() -> bool {
 }
 
 #[test]
-fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
+fn sighup_that_was_ignored_at_the_start_stays_ignored() {
     let ports = Ports::claim();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let server = fastworker();
     let mut nohup = fastworker_tests::process::command(std::path::Path::new("sh"));
-    // What nohup does. The second word is the program: sh has no name then.
+    // Does what nohup does. The second argument is the program, as sh has no name here.
     nohup.args(["-c", r#"trap "" HUP; exec "$0" "$@""#]).arg(server.get_program()).args(server.get_args());
     for (name, value) in server.get_envs() {
         value.map(|value| nohup.env(name, value));
@@ -136,39 +142,42 @@ fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
     let mut process = Process::start("control-plane", nohup, folder.path());
     process.wait_until_ready();
     process.signals(&["HUP", "HUP"]);
-    // It still answers, after the signals were delivered, and one that counts is the first.
-    let mut ask = fastworker();
-    ask.args(["workers", "--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
-    drop(fastworker_tests::cli::run(ask).with_code(0));
+    // The server still replies after the ignored signals, and the next one counts as the first.
+    let mut workers = fastworker();
+    workers.args(["workers", "--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
+    drop(fastworker_tests::cli::run(workers).with_code(0));
     assert!(process.is_running() && !process.log().contains(wording::DRAINS), "{}", process.log());
     process.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_later_than_the_first_stops_at_once() {
-    at_best("the end after a later signal", SAME_SIGNAL + Duration::from_secs(1), after_a_later_signal).await;
+async fn a_later_second_signal_stops_immediately() {
+    assert_best_within("the end after a later signal", SAME_SIGNAL + Duration::from_secs(1), after_a_later_signal)
+        .await;
 }
 
-/// How long a process took at most to end, from the first signal on.
+/// The longest time that a process took to end, from the first signal on.
 async fn after_a_later_signal() -> Duration {
     let mut longest = Duration::ZERO;
     let mut cluster = Cluster::builder().modules(&["hostile"]).own_slots(1).subworkers(1).start();
     let client = cluster.client().await;
     for _ in 0..2 {
-        client.delay("endless_loop", ()).await.expect("it is taken");
+        client.delay("endless_loop", ()).await.expect("task accepted");
     }
-    cluster.until_workers(&client, "busy slots", |workers| workers.iter().all(|worker| worker.load == 1)).await;
+    cluster
+        .wait_for_workers(&client, "all slots are busy", |workers| workers.iter().all(|worker| worker.load == 1))
+        .await;
     for process in [&mut cluster.subworkers[0], &mut cluster.control_plane] {
         let from = Instant::now();
         process.interrupt();
-        eventually("that it drains", SOON, || process.log().contains(wording::DRAINS).then_some(()));
-        // Signals without end: those in the beginning are the first one.
-        eventually("the end", SOON, || {
+        eventually("the server drains", TIMEOUT, || process.log().contains(wording::DRAINS).then_some(()));
+        // Repeat the signal: the early ones count as one.
+        eventually("the process ends", TIMEOUT, || {
             process.terminate();
             (!process.is_running()).then_some(())
         });
         let took = from.elapsed();
-        assert_eq!(process.wait_for_exit(SOON).code(), Some(130));
+        assert_eq!(process.wait_for_exit(TIMEOUT).code(), Some(130));
         assert!(took >= SAME_SIGNAL, "{took:?}");
         longest = longest.max(took);
     }
@@ -176,77 +185,81 @@ async fn after_a_later_signal() -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subworker_finishes_what_it_runs_and_hands_the_rest_to_others() {
+async fn a_draining_subworker_finishes_running_tasks_and_returns_the_rest() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let runs = client.delay("slow", (5.0, 6)).await.expect("it is taken");
-    until_status(&client, &runs, TaskStatus::Started).await;
-    // Tasks behind it have the highest priority, but this worker takes none any more.
+    let runs = client.delay("slow", (5.0, 6)).await.expect("task accepted");
+    wait_for_status(&client, &runs, TaskStatus::Started).await;
+    // Later tasks have the highest priority, but this worker accepts none of them.
     let mut rest = Vec::new();
     for _ in 0..20 {
-        rest.push(client.delay("slow", (0.0, 1)).priority(TaskPriority::Critical).await.expect("it is taken"));
+        rest.push(client.delay("slow", (0.0, 1)).priority(TaskPriority::Critical).await.expect("task accepted"));
     }
     cluster.subworkers[0].terminate();
     cluster
-        .until_workers(&client, "that sw1 drains", |workers| {
+        .wait_for_workers(&client, "sw1 drains", |workers| {
             workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Draining)
         })
         .await;
     cluster.start_subworker("sw2");
     for id in &rest {
-        let result = end_of(&client, id).await;
-        assert_eq!((success(&result), result.worker_id.as_deref()), ("1", Some("sw2")));
+        let result = wait_for_result(&client, id).await;
+        assert_eq!((expect_success(&result), result.worker_id.as_deref()), ("1", Some("sw2")));
     }
-    let finished = end_of(&client, &runs).await;
-    assert_eq!((success(&finished), finished.worker_id.as_deref()), ("6", Some("sw1")));
-    assert_eq!(cluster.subworkers[0].wait_for_exit(SOON).code(), Some(0));
-    // It left, so it is not lost.
-    cluster.until_workers(&client, "sw2 alone", |workers| matches!(workers, [worker] if worker.id == "sw2")).await;
+    let finished = wait_for_result(&client, &runs).await;
+    assert_eq!((expect_success(&finished), finished.worker_id.as_deref()), ("6", Some("sw1")));
+    assert_eq!(cluster.subworkers[0].wait_for_exit(TIMEOUT).code(), Some(0));
+    // It has left, so it does not count as lost.
+    cluster
+        .wait_for_workers(&client, "only sw2 is connected", |workers| matches!(workers, [worker] if worker.id == "sw2"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subworker_gives_back_what_it_cannot_finish_in_time() {
+async fn a_draining_subworker_returns_unfinished_tasks_at_the_timeout() {
     let limit = ["--shutdown-timeout", "200ms"];
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).subworker_args(&limit).start();
     let client = cluster.client().await;
-    let id = client.delay("slow", (60, 600)).await.expect("it is taken");
-    until_status(&client, &id, TaskStatus::Started).await;
+    let id = client.delay("slow", (60, 600)).await.expect("task accepted");
+    wait_for_status(&client, &id, TaskStatus::Started).await;
     cluster.subworkers[0].terminate();
-    assert_eq!(cluster.subworkers[0].wait_for_exit(SOON).code(), Some(0));
+    assert_eq!(cluster.subworkers[0].wait_for_exit(TIMEOUT).code(), Some(0));
     cluster.start_subworker("sw2");
-    let again = until_status(&client, &id, TaskStatus::Started).await;
+    let again = wait_for_status(&client, &id, TaskStatus::Started).await;
     assert_eq!((again.worker_id.as_deref(), again.attempt), (Some("sw2"), 1), "{again:?}");
-    assert!(client.cancel(&id).await.expect("an answer"));
+    assert!(client.cancel(&id).await.expect("reply expected"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subworker_whose_control_plane_is_gone_ends_when_its_time_is_over() {
+async fn a_draining_subworker_without_control_plane_ends_at_the_timeout() {
     let limit = ["--shutdown-timeout", "300ms"];
     let mut cluster = Cluster::builder().modules(&["hostile"]).subworkers(1).slots(2).subworker_args(&limit).start();
     let client = cluster.client().await;
-    let id = client.delay("endless_loop", ()).await.expect("it is taken");
-    until_status(&client, &id, TaskStatus::Started).await;
+    let id = client.delay("endless_loop", ()).await.expect("task accepted");
+    wait_for_status(&client, &id, TaskStatus::Started).await;
     cluster.control_plane.kill();
     let subworker = &mut cluster.subworkers[0];
-    eventually("that it logs that", SOON, || subworker.log().contains(wording::NO_ANSWER).then_some(()));
+    eventually("the subworker logs that it gets no reply", TIMEOUT, || {
+        subworker.log().contains(wording::NO_ANSWER).then_some(())
+    });
     subworker.terminate();
-    assert_eq!(subworker.wait_for_exit(SOON).code(), Some(0));
+    assert_eq!(subworker.wait_for_exit(TIMEOUT).code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_cluster_ends_promptly_in_either_order() {
+async fn an_idle_cluster_stops_promptly_in_either_order() {
     for control_plane_first in [true, false] {
         let what = format!("the end, the control plane first: {control_plane_first}");
-        at_best(&what, Duration::from_secs(2), || end_of_an_idle_cluster(control_plane_first)).await;
+        assert_best_within(&what, Duration::from_secs(2), || end_of_an_idle_cluster(control_plane_first)).await;
     }
 }
 
-/// How long a process took at most to end.
+/// The longest time that a process took to end.
 async fn end_of_an_idle_cluster(control_plane_first: bool) -> Duration {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).subworkers(1).start();
-    // With a client that has something parked there.
+    // A client has a parked request.
     let client = cluster.client().await;
-    client.submit_task("add", (1, 2)).await.expect("a result");
+    client.submit_task("add", (1, 2)).await.expect("result expected");
     let Cluster { control_plane, subworkers, .. } = &mut cluster;
     let mut order = [control_plane, &mut subworkers[0]];
     if !control_plane_first {
@@ -256,24 +269,24 @@ async fn end_of_an_idle_cluster(control_plane_first: bool) -> Duration {
     for process in order {
         let from = Instant::now();
         process.terminate();
-        assert_eq!(process.wait_for_exit(SOON).code(), Some(0));
+        assert_eq!(process.wait_for_exit(TIMEOUT).code(), Some(0));
         longest = longest.max(from.elapsed());
     }
     longest
 }
 
 #[test]
-fn a_subworker_that_looks_for_its_control_plane_can_be_stopped() {
+fn a_subworker_that_searches_its_control_plane_can_be_stopped() {
     let ports = Ports::claim();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let mut command = fastworker();
     command.args(["subworker", "--worker-id", "sw1", "--timeout", "60s"]);
     command.args(["--control-plane-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
     command.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
     let mut searching = Process::start("sw1", command, folder.path());
-    // Its threads of NNG are there once it has begun to look.
+    // The threads of NNG exist once the search has started.
     let threads = |id| std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
-    eventually("that it looks", SOON, || (threads(searching.id()) > 4).then_some(()));
+    eventually("the subworker searches", TIMEOUT, || (threads(searching.id()) > 4).then_some(()));
     searching.terminate();
-    assert_eq!(searching.wait_for_exit(SOON).code(), Some(130));
+    assert_eq!(searching.wait_for_exit(TIMEOUT).code(), Some(130));
 }

@@ -1,4 +1,4 @@
-//! The fault suites in their short form: a round of each kind. `scripts/faults` runs more.
+//! The short form of the fault suites: one round of each kind. `scripts/faults` runs more.
 
 use fastworker_tests::faults::{Kind, run};
 

@@ -1,4 +1,4 @@
-//! The web interface as programs see it: endpoints, events, guards, metrics.
+//! The web interface for programs: endpoints, events, access checks, metrics.
 
 #![allow(clippy::float_cmp, reason = "what is compared is counted, and exact")]
 
@@ -12,9 +12,9 @@ use std::{
 
 use fastworker::{json::Json, task::NewTask};
 use fastworker_tests::{
-    Cluster, Process, SOON, Transcript, cli, eventually, fastworker,
+    Cluster, Process, TIMEOUT, Transcript, cli, eventually, fastworker,
     guests::Guest,
-    http::{Answer, Request, Sent},
+    http::{Request, Response, Sent},
     ports::Ports,
 };
 use serde_json::{Value, json};
@@ -28,25 +28,25 @@ fn cluster() -> Cluster {
         .start()
 }
 
-fn get(cluster: &Cluster, path: &str) -> Answer {
+fn get(cluster: &Cluster, path: &str) -> Response {
     Request::get(&cluster.gui(), path).send()
 }
 
-fn post(cluster: &Cluster, path: &str) -> Answer {
+fn post(cluster: &Cluster, path: &str) -> Response {
     Request::post(&cluster.gui(), path).send()
 }
 
-/// Submits without waiting, and gives the id.
+/// Submits without waiting, and returns the id.
 fn submit(cluster: &Cluster, args: &[&str]) -> String {
     let ran = cluster.cli(["submit", "--non-blocking", "--task-name"].iter().chain(args)).with_code(0);
     ran.stdout.trim().to_owned()
 }
 
 /// Waits until a task has this status, and returns it.
-fn until_status(cluster: &Cluster, id: &str, status: &str) -> Value {
-    eventually(status, SOON, || {
+fn wait_for_status(cluster: &Cluster, id: &str, status: &str) -> Value {
+    eventually(status, TIMEOUT, || {
         Some(get(cluster, &format!("/api/tasks/{id}")))
-            .map(|answer| answer.json())
+            .map(|response| response.json())
             .filter(|task| task["status"] == status)
     })
 }
@@ -59,7 +59,7 @@ fn has_fields(value: &Value, names: &[&str]) {
 }
 
 #[test]
-fn the_endpoints_of_the_original_have_their_shapes() {
+fn the_endpoints_of_the_original_keep_their_shapes() {
     let cluster = cluster();
     let _ = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
 
@@ -97,7 +97,7 @@ fn the_endpoints_of_the_original_have_their_shapes() {
     assert_eq!(cache["ttl_seconds"], 3600.0);
 
     let registered = get(&cluster, "/api/registered-tasks").with_status(200).json();
-    let known = registered["tasks"].as_array().expect("tasks");
+    let known = registered["tasks"].as_array().expect("tasks expected");
     assert_eq!(registered["count"], known.len());
     let add = known.iter().find(|task| task["name"] == "add").expect("it is loaded");
     assert!(add["module"] == "arithmetic" && add["doc"].is_string(), "{add}");
@@ -107,15 +107,15 @@ fn the_endpoints_of_the_original_have_their_shapes() {
 fn tasks_are_filtered_and_waiting_ones_listed_in_order() {
     let cluster = cluster();
     let running = submit(&cluster, &["slow", "--args", "30"]);
-    until_status(&cluster, &running, "started");
+    wait_for_status(&cluster, &running, "started");
     let waiting: Vec<String> = ["low", "high"]
         .iter()
         .map(|priority| submit(&cluster, &["add", "--args", "1", "2", "--priority", priority]))
         .collect();
     let of = |query: &str| -> Vec<String> {
         let page = get(&cluster, &format!("/api/tasks?{query}")).with_status(200).json();
-        let tasks = page["tasks"].as_array().expect("tasks").clone();
-        tasks.iter().map(|task| task["task_id"].as_str().expect("an id").to_owned()).collect()
+        let tasks = page["tasks"].as_array().expect("tasks expected").clone();
+        tasks.iter().map(|task| task["task_id"].as_str().expect("id expected").to_owned()).collect()
     };
     assert!(of("").is_empty(), "nothing has ended");
     assert_eq!(of("status=started"), slice::from_ref(&running));
@@ -142,12 +142,12 @@ fn tasks_are_filtered_and_waiting_ones_listed_in_order() {
 fn cancel_returns_what_it_cancelled() {
     let cluster = cluster();
     let running = submit(&cluster, &["endless_loop"]);
-    until_status(&cluster, &running, "started");
+    wait_for_status(&cluster, &running, "started");
     let waiting = submit(&cluster, &["add", "--args", "1", "2"]);
     for id in [&waiting, &running] {
         let cancelled = post(&cluster, &format!("/api/tasks/{id}/cancel")).with_status(200).json();
         assert_eq!((&cancelled["cancelled"], &cancelled["task_id"]), (&json!(true), &json!(id)));
-        until_status(&cluster, id, "cancelled");
+        wait_for_status(&cluster, id, "cancelled");
     }
     let again = post(&cluster, &format!("/api/tasks/{running}/cancel")).with_status(200).json();
     assert_eq!((&again["cancelled"], &again["status"]), (&json!(false), &json!("cancelled")));
@@ -157,15 +157,15 @@ fn cancel_returns_what_it_cancelled() {
 }
 
 #[test]
-fn retry_runs_the_same_call_as_a_task_of_its_own() {
+fn retry_runs_the_same_call_as_a_new_task() {
     let cluster = cluster();
     let first = submit(&cluster, &["multiply", "--args", "6", "7", "--priority", "high"]);
-    let before = until_status(&cluster, &first, "success");
+    let before = wait_for_status(&cluster, &first, "success");
     let retried = post(&cluster, &format!("/api/tasks/{first}/retry")).with_status(200).json();
     assert_eq!((&retried["retried"], &retried["retry_of"]), (&json!(true), &json!(first)));
-    let new = retried["task_id"].as_str().expect("an id").to_owned();
+    let new = retried["task_id"].as_str().expect("id expected").to_owned();
     assert_ne!(new, first);
-    let after = until_status(&cluster, &new, "success");
+    let after = wait_for_status(&cluster, &new, "success");
     for same in ["name", "args", "kwargs", "priority", "result"] {
         assert_eq!(after[same], before[same], "{same}");
     }
@@ -177,7 +177,7 @@ fn retry_runs_the_same_call_as_a_task_of_its_own() {
 
     let _ = post(&cluster, "/api/tasks/unknown-id/retry").with_status(404);
     let running = submit(&cluster, &["endless_loop"]);
-    until_status(&cluster, &running, "started");
+    wait_for_status(&cluster, &running, "started");
     let conflict = post(&cluster, &format!("/api/tasks/{running}/retry")).with_status(409).json();
     assert!(conflict["error"].as_str().is_some_and(|error| error.contains("started")), "{conflict}");
 }
@@ -186,11 +186,11 @@ fn retry_runs_the_same_call_as_a_task_of_its_own() {
 fn a_task_is_shown_with_its_arguments_error_log_and_progress() {
     let cluster = cluster();
     let failed = submit(&cluster, &["panic_now", "--args", "as asked"]);
-    let task = until_status(&cluster, &failed, "failure");
+    let task = wait_for_status(&cluster, &failed, "failure");
     assert_eq!((&task["args"], &task["error_kind"]), (&json!("[\"as asked\"]"), &json!("trap")));
     assert!(task["error"].as_str().is_some_and(|error| error.contains("as asked")), "{task}");
     let slow = submit(&cluster, &["slow", "--args", "30", "3000"]);
-    let progress = eventually("progress", SOON, || {
+    let progress = eventually("progress is shown", TIMEOUT, || {
         let task = get(&cluster, &format!("/api/tasks/{slow}")).json();
         task["progress"]["total"].as_u64().filter(|total| *total > 0)
     });
@@ -203,7 +203,7 @@ fn a_task_is_shown_with_its_arguments_error_log_and_progress() {
 fn events_stream_with_the_originals_names_and_can_be_resumed() {
     let cluster = cluster();
     let mut stream = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
-    assert_eq!(stream.next(SOON).map(|sent| sent.event).as_deref(), Some("overview"));
+    assert_eq!(stream.next(TIMEOUT).map(|sent| sent.event).as_deref(), Some("overview"));
     let id = submit(&cluster, &["add", "--args", "5", "3"]);
     let mut sent_events = Vec::new();
     for event in ["task.queued", "task.started", "task.success"] {
@@ -215,65 +215,65 @@ fn events_stream_with_the_originals_names_and_can_be_resumed() {
     assert_eq!(later.data["ended"]["success"], 1);
 
     let again = |last: Option<u64>, path: &str| {
-        let asked = Request::get(&cluster.gui(), path);
-        last.map_or(asked.clone(), |last| asked.header("Last-Event-ID", &last.to_string())).follow()
+        let request = Request::get(&cluster.gui(), path);
+        last.map_or(request.clone(), |last| request.header("Last-Event-ID", &last.to_string())).follow()
     };
     let mut resumed = again(sent_events[0].id, "/api/events");
-    assert_eq!(resumed.next(SOON).as_ref(), Some(&sent_events[1]));
-    assert_eq!(resumed.next(SOON).as_ref(), Some(&sent_events[2]));
+    assert_eq!(resumed.next(TIMEOUT).as_ref(), Some(&sent_events[1]));
+    assert_eq!(resumed.next(TIMEOUT).as_ref(), Some(&sent_events[2]));
     let mut recent = again(None, "/api/events?recent=1");
-    assert_eq!(recent.next(SOON).as_ref(), Some(&sent_events[2]));
+    assert_eq!(recent.next(TIMEOUT).as_ref(), Some(&sent_events[2]));
     let mut fresh = again(None, "/api/events");
     let next = submit(&cluster, &["add", "--args", "1", "1"]);
     for stream in [&mut fresh, &mut recent, &mut resumed] {
-        let first: Sent = stream.next(SOON).expect("an event");
+        let first: Sent = stream.next(TIMEOUT).expect("event expected");
         assert_eq!((first.event.as_str(), &first.data["task_id"]), ("task.queued", &json!(next)));
     }
-    // Nothing more happens to that task.
+    // No more events of that task follow.
     fresh.until("task.success");
     let other = again(Some(1_000_000), "/api/events").next(Duration::from_millis(50));
     assert_eq!(other, None, "a number of another control plane");
 }
 
 #[test]
-fn a_reader_learns_how_many_events_it_missed() {
+fn a_reader_gets_the_number_of_missed_events() {
     let cluster = cluster();
     // Each is at least two events; 4,096 are kept.
     let call = || NewTask { args: Json::parse("[5, 3]").expect("an array"), ..NewTask::new("add") };
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new().expect("runtime created");
     runtime.block_on(async {
         let client = cluster.client().await;
-        let ended = client.submit_many((0..2_500).map(|_| call()).collect()).await.expect("they are taken");
+        let ended = client.submit_many((0..2_500).map(|_| call()).collect()).await.expect("tasks accepted");
         assert_eq!(ended.len(), 2_500);
     });
     let mut stream = Request::get(&cluster.gui(), "/api/events").header("Last-Event-ID", "1").follow();
-    let missed = stream.next(SOON).expect("word of them");
+    let missed = stream.next(TIMEOUT).expect("word of them");
     assert_eq!(missed.event, "missed");
-    let first = stream.next(SOON).and_then(|sent| sent.id).expect("the first that is known");
+    let first = stream.next(TIMEOUT).and_then(|sent| sent.id).expect("the first that is known");
     assert_eq!(missed.data["missed"], first - 2);
 }
 
 #[test]
-fn followers_are_bounded_and_a_place_is_free_again_when_one_goes() {
+fn followers_are_limited_and_a_disconnect_frees_a_place() {
     let cluster = cluster();
-    let asked = Request::get(&cluster.gui(), "/api/events");
-    let mut streams: Vec<_> = (0..64).map(|_| asked.follow()).collect();
-    let refused = asked.send().with_status(503).json();
+    let request = Request::get(&cluster.gui(), "/api/events");
+    let mut streams: Vec<_> = (0..64).map(|_| request.follow()).collect();
+    let refused = request.send().with_status(503).json();
     assert!(refused["error"].as_str().is_some_and(|error| !error.is_empty()), "{refused}");
     streams.pop();
-    let mut late = eventually("a place", SOON, || {
+    let mut late = eventually("a place is free", TIMEOUT, || {
         // The server notices a closed stream when it sends the next event.
         let _ = submit(&cluster, &["add", "--args", "1", "1"]);
-        let mut answer = asked.begin("close");
+        let mut response = request.begin("close");
         let mut first = [0; 12];
-        answer.read_exact(&mut first).expect("an answer");
-        (&first == b"HTTP/1.1 200").then_some(answer)
+        response.read_exact(&mut first).expect("reply expected");
+        (&first == b"HTTP/1.1 200").then_some(response)
     });
     assert!(late.read_exact(&mut [0; 12]).is_ok());
 }
 
 #[test]
-fn with_a_key_everything_but_health_and_the_empty_page_needs_it() {
+fn the_key_protects_everything_but_health_and_the_empty_page() {
     let cluster = Cluster::builder().gui().control_plane_args(&["--gui-api-key", "s3cret-key"]).start();
     let guarded = [
         "/api/status",
@@ -289,17 +289,17 @@ fn with_a_key_everything_but_health_and_the_empty_page_needs_it() {
         "/metrics",
     ];
     for path in guarded {
-        let asked = Request::get(&cluster.gui(), path);
-        let refused = asked.send().with_status(401);
+        let request = Request::get(&cluster.gui(), path);
+        let refused = request.send().with_status(401);
         assert_eq!(refused.headers["www-authenticate"], "Bearer");
         for wrong in ["Bearer s3cret", "Bearer s3cret-key2", "Basic s3cret-key", "s3cret-key", "Bearer "] {
-            let _ = asked.clone().header("Authorization", wrong).send().with_status(401);
+            let _ = request.clone().header("Authorization", wrong).send().with_status(401);
         }
     }
     for path in ["/api/tasks/x/cancel", "/api/tasks/x/retry"] {
-        let asked = Request::post(&cluster.gui(), path);
-        let _ = asked.send().with_status(401);
-        let _ = asked.header("Authorization", "Bearer s3cret-key").send().with_status(404);
+        let request = Request::post(&cluster.gui(), path);
+        let _ = request.send().with_status(401);
+        let _ = request.header("Authorization", "Bearer s3cret-key").send().with_status(404);
     }
     for path in ["/", "/page/app.js", "/healthz", "/readyz"] {
         let _ = get(&cluster, path).with_status(200);
@@ -311,12 +311,12 @@ fn with_a_key_everything_but_health_and_the_empty_page_needs_it() {
 #[test]
 fn other_origins_cannot_send_requests_through_a_browser() {
     let cluster = Cluster::builder().gui().start();
-    let asked = Request::get(&cluster.gui(), "/api/status");
+    let request = Request::get(&cluster.gui(), "/api/status");
     for host in ["evil.example", "evil.example:8080", "localhost.evil.example", ""] {
-        let _ = asked.clone().header("Host", host).send().with_status(421);
+        let _ = request.clone().header("Host", host).send().with_status(421);
     }
     for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080"] {
-        let _ = asked.clone().header("Host", host).send().with_status(200);
+        let _ = request.clone().header("Host", host).send().with_status(200);
     }
     let own = cluster.gui();
     let cancel = Request::post(&own, "/api/tasks/x/cancel");
@@ -336,26 +336,27 @@ fn other_origins_cannot_send_requests_through_a_browser() {
 }
 
 #[test]
-fn large_and_slow_requests_are_cut_off() {
+fn large_and_slow_requests_are_disconnected() {
     let cluster = Cluster::builder().gui().start();
     let large = Request::get(&cluster.gui(), "/api/status").header("X", &"x".repeat(100_000));
     let mut cut = large.begin("close");
-    let mut answer = String::new();
-    let _ = cut.read_to_string(&mut answer);
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    let mut response = String::new();
+    let _ = cut.read_to_string(&mut response);
+    assert!(response.is_empty() || response.starts_with("HTTP/1.1 4"), "{response}");
     let address = cluster.gui().replace("http://", "");
-    let mut idle: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(&address).expect("it listens")).collect();
+    let mut idle: Vec<_> =
+        (0..100).map(|_| std::net::TcpStream::connect(&address).expect("listening socket")).collect();
     for one in &mut idle {
-        one.write_all(b"GET /api/status HTTP/1.1\r\nHost: ").expect("it can be sent");
+        one.write_all(b"GET /api/status HTTP/1.1\r\nHost: ").expect("request sent");
     }
     let _ = get(&cluster, "/healthz").with_status(200);
     let mut rest = Vec::new();
-    idle[0].set_read_timeout(Some(2 * SOON)).expect("a socket can time out");
+    idle[0].set_read_timeout(Some(2 * TIMEOUT)).expect("read timeout set");
     let ended = idle[0].read_to_end(&mut rest);
     assert!(ended.is_ok(), "the head of a request has a time limit: {ended:?}");
 }
 
-/// Documents that are JSON and that no value of a JSON library holds as they are.
+/// JSON documents that no value of a JSON library represents exactly.
 fn odd_documents() -> Vec<String> {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let texts = [r#""\ud800""#, "1e999", "1e-999", "-0", r#"{"a":1,"a":2,"":3,"__proto__":{"x":1}}"#];
@@ -368,16 +369,16 @@ fn odd_documents() -> Vec<String> {
 fn module_of(documents: &[String], folder: &std::path::Path) -> Vec<String> {
     let write = |(number, document): (usize, &String)| {
         let path = folder.join(format!("odd{number}.wasm"));
-        std::fs::write(&path, Guest::new(&format!("odd{number}"), document).bytes()).expect("a file");
+        std::fs::write(&path, Guest::new(&format!("odd{number}"), document).bytes()).expect("file access");
         path.display().to_string()
     };
     documents.iter().enumerate().map(write).collect()
 }
 
 #[test]
-fn documents_that_no_value_holds_end_no_answer() {
+fn results_that_serde_cannot_hold_do_not_truncate_responses() {
     let documents = odd_documents();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let modules = module_of(&documents, folder.path());
     let cluster = Cluster::builder().sources(modules).own_slots(1).gui().start();
     let mut stream = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
@@ -390,7 +391,7 @@ fn documents_that_no_value_holds_end_no_answer() {
         let shown = shown.replace('\u{9b}', "\\u009b").replace('\u{7f}', "\\u007f");
         assert!(page.body.contains(&format!(r#""result":{shown},"#)), "{:.600}", page.body);
         let all = cluster.cli(["tasks", "--name", &name, "--json"]).with_code(0);
-        let id = all.stdout.split('"').nth(3).expect("an id").to_owned();
+        let id = all.stdout.split('"').nth(3).expect("id expected").to_owned();
         let detail = get(&cluster, &format!("/api/tasks/{id}")).with_status(200).json();
         assert_eq!(detail["result"].as_str(), Some(document.as_str()));
         for command in ["result", "status"] {
@@ -410,12 +411,12 @@ fn documents_that_no_value_holds_end_no_answer() {
 }
 
 #[test]
-fn half_sent_requests_block_no_other_client() {
+fn partial_requests_block_no_other_client() {
     let cluster = Cluster::builder().gui().start();
     let address = cluster.gui().replace("http://", "");
     let half = || {
-        let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
-        stream.write_all(b"GET /api/status HTTP/1.1\r\nHost: ").expect("it can be sent");
+        let mut stream = std::net::TcpStream::connect(&address).expect("listening socket");
+        stream.write_all(b"GET /api/status HTTP/1.1\r\nHost: ").expect("request sent");
         stream
     };
     let mut followed = Request::get(&cluster.gui(), "/api/events?overview=true").follow();
@@ -423,29 +424,29 @@ fn half_sent_requests_block_no_other_client() {
     let _ = get(&cluster, "/healthz").with_status(200);
     let _ = get(&cluster, "/api/status").with_status(200);
     let _ = followed.until("overview");
-    // The oldest went for the newest; those that stay have a time limit.
+    // The oldest was dropped for the newest; the others have a timeout.
     for stream in [0, 299] {
-        streams[stream].set_read_timeout(Some(2 * SOON)).expect("a socket can time out");
+        streams[stream].set_read_timeout(Some(2 * TIMEOUT)).expect("read timeout set");
         let ended = streams[stream].read_to_end(&mut Vec::new());
         assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "{stream} is still there");
     }
 }
 
 #[test]
-fn the_health_address_answers_apart_from_the_web_interface() {
+fn the_health_address_is_separate_from_the_web_interface() {
     let health = |cluster: &Cluster| {
-        let ready: Value = serde_json::from_str(cluster.ready()).expect("a line of JSON");
+        let ready: Value = serde_json::from_str(cluster.ready()).expect("valid JSON line");
         ready["health"].as_str().expect("there is a health address").to_owned()
     };
     let cluster = Cluster::builder().gui().control_plane_args(&["--health-address", "127.0.0.1:0"]).start();
     let url = health(&cluster);
     let (web, own) = (cluster.gui().replace("http://", ""), url.replace("http://", ""));
-    // On both, more than there is room for, all with a part of a request.
+    // More partial requests than the limit, on both addresses.
     let mut streams = Vec::new();
     for address in [&web, &own] {
         for _ in 0..300 {
-            let mut stream = std::net::TcpStream::connect(address).expect("it listens");
-            stream.write_all(b"GET /").expect("it can be sent");
+            let mut stream = std::net::TcpStream::connect(address).expect("listening socket");
+            stream.write_all(b"GET /").expect("request sent");
             streams.push(stream);
         }
     }
@@ -471,7 +472,7 @@ fn the_health_address_answers_apart_from_the_web_interface() {
 }
 
 #[test]
-fn health_checks_are_answered_under_any_name() {
+fn health_checks_work_under_any_host_name() {
     let cluster = Cluster::builder().gui().start();
     for host in ["queue.internal:8080", "", "evil.example"] {
         for path in ["/healthz", "/readyz"] {
@@ -484,18 +485,20 @@ fn health_checks_are_answered_under_any_name() {
 }
 
 #[test]
-fn a_control_plane_that_drains_is_alive_and_not_ready() {
+fn a_draining_control_plane_is_alive_and_not_ready() {
     let mut cluster = cluster();
     assert_eq!(get(&cluster, "/healthz").with_status(200).json(), json!({ "healthy": true }));
     assert_eq!(get(&cluster, "/readyz").with_status(200).json(), json!({ "ready": true, "workers": 1 }));
     let running = submit(&cluster, &["slow", "--args", "30"]);
-    until_status(&cluster, &running, "started");
+    wait_for_status(&cluster, &running, "started");
     cluster.control_plane.terminate();
-    let answer = eventually("not ready", SOON, || Some(get(&cluster, "/readyz")).filter(|answer| answer.status == 503));
-    assert_eq!(answer.json()["ready"], false);
+    let response = eventually("/readyz returns 503", TIMEOUT, || {
+        Some(get(&cluster, "/readyz")).filter(|response| response.status == 503)
+    });
+    assert_eq!(response.json()["ready"], false);
     let _ = get(&cluster, "/healthz").with_status(200);
     let _ = post(&cluster, &format!("/api/tasks/{running}/cancel")).with_status(200);
-    assert!(cluster.control_plane.wait_for_exit(SOON).success());
+    assert!(cluster.control_plane.wait_for_exit(TIMEOUT).success());
 }
 
 /// The values of a page of metrics, by name and labels.
@@ -511,16 +514,16 @@ fn values(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn metrics_are_well_formed_and_move() {
+fn metrics_are_well_formed_and_updated() {
     let cluster = cluster();
     let read = || {
-        let answer = get(&cluster, "/metrics").with_status(200);
-        assert!(answer.headers["content-type"].starts_with("application/openmetrics-text"), "{answer:?}");
-        for line in answer.body.lines().filter(|line| line.starts_with("# TYPE ")) {
+        let response = get(&cluster, "/metrics").with_status(200);
+        assert!(response.headers["content-type"].starts_with("application/openmetrics-text"), "{response:?}");
+        for line in response.body.lines().filter(|line| line.starts_with("# TYPE ")) {
             let name = line.split(' ').nth(2).unwrap_or_default();
-            assert!(answer.body.contains(&format!("# HELP {name} ")), "{name} has no help");
+            assert!(response.body.contains(&format!("# HELP {name} ")), "{name} has no help");
         }
-        values(&answer.body)
+        values(&response.body)
     };
     let before = read();
     assert_eq!((before["fastworker_slots"], before[r#"fastworker_workers{status="active"}"#]), (1.0, 1.0));
@@ -534,9 +537,9 @@ fn metrics_are_well_formed_and_move() {
     let _ = cluster.cli(["submit", "--task-name", "panic_now", "--args", "x"]).with_code(1);
     let _ = cluster.cli(["submit", "--task-name", "no\"such\\thing"]).with_code(5);
     let running = submit(&cluster, &["slow", "--args", "30"]);
-    until_status(&cluster, &running, "started");
+    wait_for_status(&cluster, &running, "started");
     let _ = submit(&cluster, &["add", "--args", "1", "2", "--priority", "low"]);
-    let after = eventually("an age", SOON, || {
+    let after = eventually("an age is reported", TIMEOUT, || {
         Some(read()).filter(|after| after[r#"fastworker_queue_oldest_age_seconds{priority="low"}"#] > 0.0)
     });
     let value = |name: &str| after.get(name).copied().unwrap_or_else(|| panic!("no {name} in {after:#?}"));
@@ -555,7 +558,7 @@ fn metrics_are_well_formed_and_move() {
     assert!(value(r#"fastworker_task_total_seconds_sum{priority="normal"}"#) > 0.0);
 }
 
-/// Whether two samples are the same, in whatever order their labels are.
+/// Whether two samples are equal, ignoring the order of their labels.
 fn same_labels(one: &str, other: &str) -> bool {
     let parts = |text: &str| {
         let (name, labels) = text.split_once('{').unwrap_or((text, ""));
@@ -567,10 +570,10 @@ fn same_labels(one: &str, other: &str) -> bool {
 }
 
 #[test]
-fn a_taken_port_is_an_error_only_if_it_was_chosen() {
-    let (ports, folder) = (Ports::claim(), tempfile::tempdir().expect("a folder"));
-    let taken = TcpListener::bind(("127.0.0.1", ports.spare(0))).expect("a free port");
-    let port = taken.local_addr().expect("an address").port().to_string();
+fn a_port_in_use_is_an_error_only_if_it_was_chosen() {
+    let (ports, folder) = (Ports::claim(), tempfile::tempdir().expect("directory created"));
+    let taken = TcpListener::bind(("127.0.0.1", ports.spare(0))).expect("free port");
+    let port = taken.local_addr().expect("valid address").port().to_string();
     let address = |port: u16| format!("tcp://127.0.0.1:{port}");
     let command = || {
         let mut command = fastworker();
@@ -580,10 +583,10 @@ fn a_taken_port_is_an_error_only_if_it_was_chosen() {
         command.args(["--subworker-port", &ports.subworkers().to_string()]);
         command
     };
-    let mut asked_for = command();
-    asked_for.args(["--gui-port", &port]);
+    let mut explicit = command();
+    explicit.args(["--gui-port", &port]);
     let mut errors = Transcript::new();
-    errors.add(&cli::run(asked_for).with_code(1));
+    errors.add(&cli::run(explicit).with_code(1));
     let mut off = command();
     off.env("FASTWORKER_GUI_ENABLED", "false").args(["--gui-port", &port]);
     let ready = Process::start("control-plane", off, folder.path()).wait_until_ready();

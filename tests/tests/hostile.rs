@@ -1,4 +1,4 @@
-//! Tasks that try to take their worker along: each ends alone, in bounded time, with its kind.
+//! Tasks that try to crash their worker: each fails alone, within a time limit, with its error kind.
 
 use std::time::{Duration, Instant};
 
@@ -8,28 +8,28 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, eventually,
-    story::{self, success},
+    task_helpers::{self, expect_success},
 };
 use serde::Serialize;
 
-/// No hostile task may take longer. Most take milliseconds; a full memory takes a while.
+/// Time limit of a hostile task. Most take milliseconds; filling the memory takes longer.
 const BOUND: Duration = Duration::from_mins(1);
-/// Longer than any needs by itself, so that each ends with its own kind and not for its time.
+/// Longer than any task needs, so that each ends with its own error kind instead of a timeout.
 const TASK_TIMEOUT: Duration = Duration::from_secs(30);
-/// A worker's memory is back so near to what it was,
+/// Allowed growth of a worker's memory after hostile tasks.
 const BACK_WITHIN_BYTES: u64 = 8 << 20;
-/// and so soon.
+/// Time until that memory is freed.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
 fn cluster() -> Cluster {
     Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).slots(2).start()
 }
 
-/// Runs a hostile task to its failure, with this kind.
+/// Runs a hostile task, which must fail with this error kind.
 async fn fails(client: &Client, name: &str, args: impl Serialize, kind: ErrorKind) -> TaskResult {
     let started = Instant::now();
     let call = client.submit_task(name, args).task_timeout(TASK_TIMEOUT);
-    let result = call.await.expect("a result");
+    let result = call.await.expect("result expected");
     assert_eq!((result.status, result.error_kind), (TaskStatus::Failure, Some(kind)), "{name}: {result:?}");
     assert!(started.elapsed() < BOUND, "{name} took {:?}", started.elapsed());
     let error = result.error.as_deref().unwrap_or_default();
@@ -38,16 +38,23 @@ async fn fails(client: &Client, name: &str, args: impl Serialize, kind: ErrorKin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_hostile_task_ends_alone_with_its_kind_and_the_worker_serves_on() {
+async fn each_hostile_task_fails_alone_and_the_worker_continues() {
     let mut cluster = cluster();
     let client = cluster.client().await;
-    let late = client.submit_task("endless_loop", ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
-    assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
     let late =
-        client.submit_task("endless_sleep", ()).task_timeout(Duration::from_millis(100)).await.expect("a result");
+        client.submit_task("endless_loop", ()).task_timeout(Duration::from_millis(100)).await.expect("result expected");
     assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
-    let late =
-        client.submit_task("progress_flood", ()).task_timeout(Duration::from_millis(300)).await.expect("a result");
+    let late = client
+        .submit_task("endless_sleep", ())
+        .task_timeout(Duration::from_millis(100))
+        .await
+        .expect("result expected");
+    assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
+    let late = client
+        .submit_task("progress_flood", ())
+        .task_timeout(Duration::from_millis(300))
+        .await
+        .expect("result expected");
     assert_eq!(late.error_kind, Some(ErrorKind::Timeout));
 
     let full = fails(&client, "memory_hog", (), ErrorKind::OutOfMemory).await;
@@ -61,40 +68,40 @@ async fn each_hostile_task_ends_alone_with_its_kind_and_the_worker_serves_on() {
     fails(&client, "exit_now", (3,), ErrorKind::Failed).await;
     fails(&client, "follow_up_flood", (), ErrorKind::Failed).await;
 
-    // What is just within the bounds is no failure.
-    assert_eq!(success(&client.submit_task("memory_hog", (100,)).await.expect("a result")), "100");
-    assert_eq!(success(&client.submit_task("deep_recursion", (1000,)).await.expect("a result")), "1000");
-    let large = client.submit_task("huge_result", (15 << 20,)).await.expect("a result");
-    assert_eq!(success(&large).len(), (15 << 20) + 2);
+    // Values just within the limits succeed.
+    assert_eq!(expect_success(&client.submit_task("memory_hog", (100,)).await.expect("result expected")), "100");
+    assert_eq!(expect_success(&client.submit_task("deep_recursion", (1000,)).await.expect("result expected")), "1000");
+    let large = client.submit_task("huge_result", (15 << 20,)).await.expect("result expected");
+    assert_eq!(expect_success(&large).len(), (15 << 20) + 2);
 
     assert!(cluster.subworkers[0].is_running());
-    let sum = client.submit_task("add", (5, 3)).await.expect("a result");
-    assert_eq!((success(&sum), sum.worker_id.as_deref()), ("8", Some("sw1")));
-    let workers = client.list_tasks().await.expect("an answer");
+    let sum = client.submit_task("add", (5, 3)).await.expect("result expected");
+    assert_eq!((expect_success(&sum), sum.worker_id.as_deref()), ("8", Some("sw1")));
+    let workers = client.list_tasks().await.expect("reply expected");
     assert_eq!(workers.len(), 1, "{workers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_reported_with_its_text_and_its_functions() {
+async fn a_panic_is_reported_with_its_message_and_functions() {
     let cluster = cluster();
     let client = cluster.client().await;
     let trap = fails(&client, "panic_now", ("out of patience",), ErrorKind::Trap).await;
-    let error = trap.error.expect("an error");
+    let error = trap.error.expect("error expected");
     assert!(error.starts_with("panicked at "), "{error}");
     assert!(error.contains("out of patience"), "{error}");
     assert!(error.contains("hostile::panic_now"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_workers_memory_is_back_soon_after_hostile_tasks() {
+async fn worker_memory_is_freed_after_hostile_tasks() {
     let cluster = cluster();
     let client = cluster.client().await;
     let worker = &cluster.subworkers[0];
-    // What a worker keeps once it has worked: pools, buffers, a large answer on its way.
+    // Warm up pools and buffers, which a worker keeps.
     for _ in 0..2 {
-        client.submit_task("memory_hog", (1,)).await.expect("a result");
-        client.submit_task("huge_result", (1 << 20,)).await.expect("a result");
-        client.submit_task("add", (5, 3)).await.expect("a result");
+        client.submit_task("memory_hog", (1,)).await.expect("result expected");
+        client.submit_task("huge_result", (1 << 20,)).await.expect("result expected");
+        client.submit_task("add", (5, 3)).await.expect("result expected");
     }
     let before = worker.memory();
     for _ in 0..2 {
@@ -113,13 +120,12 @@ async fn the_workers_memory_is_back_soon_after_hostile_tasks() {
     eventually(&what, BACK_WITHIN, || (after() <= BACK_WITHIN_BYTES).then_some(()));
 }
 
-/// Small tasks go on beside hostile ones. Both are measured here, in turns, so that whatever else
-/// the machine does meets both alike. Each round gives its p99: the best quarter beside them is
-/// compared with the median alone.
+/// Compares the p99 of small tasks alone and alongside hostile ones, measured in turns so that other load affects both:
+/// the best quarter alongside them with the median alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn small_tasks_are_hardly_slower_beside_hostile_ones() {
+async fn small_tasks_are_hardly_slower_alongside_hostile_ones() {
     const ROUNDS: usize = 5;
-    /// Below it a ratio says nothing about two busy cores: it is a turn of the scheduler or two.
+    /// Below this time, the ratio only measures the scheduler.
     const FLOOR: Duration = Duration::from_millis(12);
     let cluster = cluster();
     let client = cluster.client().await;
@@ -129,11 +135,11 @@ async fn small_tasks_are_hardly_slower_beside_hostile_ones() {
         alone.push(p99_of_small_tasks(&client).await);
         let stream = tokio::spawn(hostile_stream(cluster.client().await));
         let busy = |workers: &[fastworker::protocol::WorkerInfo]| workers[0].load > 0;
-        cluster.until_workers(&client, "hostile tasks", busy).await;
+        cluster.wait_for_workers(&client, "hostile tasks run", busy).await;
         beside.push(p99_of_small_tasks(&client).await);
         stream.abort();
         let idle = |workers: &[fastworker::protocol::WorkerInfo]| workers[0].load == 0;
-        cluster.until_workers(&client, "the end of hostile tasks", idle).await;
+        cluster.wait_for_workers(&client, "hostile tasks end", idle).await;
     }
     alone.sort();
     beside.sort();
@@ -146,22 +152,22 @@ async fn p99_of_small_tasks(client: &Client) -> Duration {
     for number in 0..200 {
         let from = Instant::now();
         let call = client.submit_task("add", (number, 1)).priority(TaskPriority::High);
-        let sum = call.await.expect("a result");
+        let sum = call.await.expect("result expected");
         took.push(from.elapsed());
-        assert_eq!(success(&sum), (number + 1).to_string());
+        assert_eq!(expect_success(&sum), (number + 1).to_string());
     }
     took.sort();
     took[took.len() * 99 / 100]
 }
 
-/// One hostile task after the other, which occupies one of the two slots.
+/// Runs hostile tasks one after another, which occupies one of the two slots.
 async fn hostile_stream(client: Client) {
     let limit = Duration::from_millis(50);
     for name in
         ["endless_loop", "memory_hog", "deep_recursion", "log_flood", "panic_now", "endless_sleep"].iter().cycle()
     {
         let call = client.submit_task(name, ()).priority(TaskPriority::Low).task_timeout(limit);
-        assert_eq!(call.await.expect("a result").status, TaskStatus::Failure);
+        assert_eq!(call.await.expect("result expected").status, TaskStatus::Failure);
     }
 }
 
@@ -169,9 +175,9 @@ async fn hostile_stream(client: Client) {
 async fn a_failed_attempt_submits_no_follow_ups() {
     let cluster = Cluster::builder().modules(&["follow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let failed = client.delay("spread", (3, true)).await.expect("it is taken");
-    assert_eq!(story::end_of(&client, &failed).await.status, TaskStatus::Failure);
+    let failed = client.delay("spread", (3, true)).await.expect("task accepted");
+    assert_eq!(task_helpers::wait_for_result(&client, &failed).await.status, TaskStatus::Failure);
     for number in 0..3 {
-        assert_eq!(client.get_task_result(&failed.follow_up(number)).await.expect("an answer"), None);
+        assert_eq!(client.get_task_result(&failed.follow_up(number)).await.expect("reply expected"), None);
     }
 }

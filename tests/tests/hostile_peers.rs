@@ -1,5 +1,4 @@
-//! Peers that mean harm, at every port: whatever they send, they are told so or cut off, nobody
-//! else waits for it, and nothing is left of them.
+//! Malicious peers at every port: they are refused or disconnected, delay no other client, and leak nothing.
 
 use std::{
     io, iter,
@@ -21,8 +20,8 @@ use fastworker::{
     transport::FRAME_MAX,
 };
 use fastworker_tests::{
-    Cluster, SOON, eventually,
-    peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, request},
+    Cluster, TIMEOUT, eventually,
+    peer::{BUS, PAIR, Peer, REPLY, REQUEST, frame, greeting, request_frame},
     steady::Steady,
 };
 use uuid::Uuid;
@@ -43,33 +42,33 @@ fn cluster() -> Cluster {
         .start()
 }
 
-/// Every port of a control plane, and the kind of socket that belongs there.
+/// Every port of a control plane, and its kind of socket.
 fn ports(cluster: &Cluster) -> Vec<(u16, u8)> {
     let ports = cluster.ports();
-    let asked = (0..=4).map(|offset| ports.base() + offset).chain([ports.subworkers()]);
-    asked.map(|port| (port, REQUEST)).chain([(ports.discovery(), BUS)]).collect()
+    let requests = (0..=4).map(|offset| ports.base() + offset).chain([ports.subworkers()]);
+    requests.map(|port| (port, REQUEST)).chain([(ports.discovery(), BUS)]).collect()
 }
 
-/// What every peer of good will hears at this port.
+/// Checks that this port serves a well-behaved peer.
 fn serves(port: u16, kind: u8) {
-    let mut peer = Peer::shake(port, kind).expect("it is served");
+    let mut peer = Peer::shake(port, kind).expect("connection served");
     if kind == BUS {
-        let announcement = peer.receive().expect("an announcement");
+        let announcement = peer.receive().expect("announcement expected");
         assert!(announcement.starts_with(b"WORKER_ANNOUNCE:"), "{announcement:?}");
     } else {
-        assert!(!peer.call(b"?").expect("an answer").is_empty());
+        assert!(!peer.call(b"?").expect("reply expected").is_empty());
     }
 }
 
-/// Waits until the files that hostile peers held are back.
+/// Waits until the files held by hostile peers are closed.
 fn files_are_back(cluster: &Cluster, before: usize) {
     let open = || cluster.control_plane.open_files();
     let what = format!("the open files: {before} before, {} at first", open());
-    eventually(&what, 2 * SOON, || (open() <= before + FILES_SLACK).then_some(()));
+    eventually(&what, 2 * TIMEOUT, || (open() <= before + FILES_SLACK).then_some(()));
 }
 
-/// Checks that storms of one kind do not take ever more memory. How much of one is open at a time is
-/// chance, and that much memory stays: so one of a few must leave none.
+/// Checks that memory does not grow with each storm of one kind. A storm raises the peak by chance, so only one of a few
+/// must not grow.
 fn stops_growing(cluster: &Cluster, mut storm: impl FnMut()) {
     const STORMS: usize = 4;
     let mut grown = Vec::new();
@@ -81,11 +80,11 @@ fn stops_growing(cluster: &Cluster, mut storm: impl FnMut()) {
             return;
         }
     }
-    panic!("so many bytes more after each storm: {grown:?}");
+    panic!("bytes more after each storm: {grown:?}");
 }
 
 #[test]
-fn a_wrong_handshake_is_cut_off() {
+fn a_wrong_handshake_is_disconnected() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let before = cluster.control_plane.open_files();
@@ -106,14 +105,14 @@ fn a_wrong_handshake_is_cut_off() {
             &noise,
         ];
         for (number, wrong) in greetings.into_iter().enumerate() {
-            let mut peer = Peer::connect(port).expect("somebody listens");
-            // It may be cut off before the end.
+            let mut peer = Peer::connect(port).expect("listener expected");
+            // It may be disconnected before the end.
             drop(peer.write(wrong));
-            assert!(peer.is_cut_within(SOON), "greeting {number} at {port}");
+            assert!(peer.is_cut_within(TIMEOUT), "greeting {number} at {port}");
         }
         for length in 0..8 {
-            let mut peer = Peer::connect(port).expect("somebody listens");
-            peer.write(&greeting(kind)[..length]).expect("a connection");
+            let mut peer = Peer::connect(port).expect("listener expected");
+            peer.write(&greeting(kind)[..length]).expect("open connection");
         }
         serves(port, kind);
     }
@@ -122,11 +121,11 @@ fn a_wrong_handshake_is_cut_off() {
 }
 
 #[test]
-fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
+fn the_web_interface_survives_nonsense_and_idle_connections() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).gui().start();
     let steady = Steady::start(&cluster);
     let before = cluster.control_plane.open_files();
-    let port = cluster.gui().rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port");
+    let port = cluster.gui().rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("valid port");
     let long = [b"GET /".to_vec(), vec![b'x'; 64 << 10], b" HTTP/1.1\r\n\r\n".to_vec()].concat();
     let noise = noise(&mut Rng::with_seed(11), 64 << 10);
     let nonsense: [&[u8]; 8] = [
@@ -140,74 +139,74 @@ fn the_web_interface_bears_nonsense_and_connections_that_never_ask() {
         &noise,
     ];
     for (number, wrong) in nonsense.into_iter().enumerate() {
-        let mut peer = Peer::connect(port).expect("somebody listens");
+        let mut peer = Peer::connect(port).expect("listener expected");
         drop(peer.write(wrong));
-        assert!(peer.is_cut_within(2 * SOON), "nonsense {number}");
+        assert!(peer.is_cut_within(2 * TIMEOUT), "nonsense {number}");
     }
     // A refused connection gets the refusal before it sends anything.
     let receives = |bytes: &[u8], status: &[u8]| {
-        let answer = Peer::connect(port).and_then(|mut peer| {
+        let reply = Peer::connect(port).and_then(|mut peer| {
             peer.write(bytes)?;
             peer.read(status.len())
         });
-        answer.is_ok_and(|answer| answer == status)
+        reply.is_ok_and(|reply| reply == status)
     };
     let is_served = || receives(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200");
     assert!(is_served());
     let mut peers: Vec<Peer> = (0..600)
         .map(|_| {
-            let mut peer = Peer::connect(port).expect("somebody listens");
-            // Beyond the limit it is refused and cut off.
+            let mut peer = Peer::connect(port).expect("listener expected");
+            // Beyond the limit it is refused and disconnected.
             drop(peer.write(b"GET /"));
             peer
         })
         .collect();
-    // Those that never ask make room for one that does.
-    eventually("an answer beside the peers", SOON, || is_served().then_some(()));
-    assert!(peers[0].is_cut_within(SOON), "the one that waited longest");
+    // Idle connections are dropped for one that sends a request.
+    eventually("a request alongside idle peers is served", TIMEOUT, || is_served().then_some(()));
+    assert!(peers[0].is_cut_within(TIMEOUT), "the one that waited longest");
     drop(peers);
-    eventually("room for others", 2 * SOON, || is_served().then_some(()));
+    eventually("a request is served after the peers disconnect", 2 * TIMEOUT, || is_served().then_some(()));
     steady.stop();
     files_are_back(&cluster, before);
 }
 
 #[test]
-fn frames_that_are_none_are_cut_off_or_left_unanswered() {
+fn invalid_frames_are_disconnected_or_ignored() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let before = cluster.control_plane.open_files();
     for (port, kind) in ports(&cluster) {
         let lengths = [u64::MAX, 1 << 63, 1 << 62, (1 << 32) + 4, FRAME_MAX as u64 + 1];
         for length in lengths {
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
-            peer.write(&length.to_be_bytes()).expect("a connection");
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
+            peer.write(&length.to_be_bytes()).expect("open connection");
             drop(peer.write(&[0x80; 64]));
-            assert!(peer.is_cut_within(SOON), "a frame of {length} bytes at {port}");
+            assert!(peer.is_cut_within(TIMEOUT), "a frame of {length} bytes at {port}");
         }
-        // Of what was announced, a part, and gone.
+        // Disconnect after a part of the announced frame.
         for cut in [0, 1, 7, 8, 9, 12, 13, 200] {
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
-            let whole = request(1, &[b'{'; 300]);
-            peer.write(&whole[..cut]).expect("a connection");
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
+            let whole = request_frame(1, &[b'{'; 300]);
+            peer.write(&whole[..cut]).expect("open connection");
         }
         if kind == REQUEST {
-            // No request id, or none that ends.
+            // A missing or endless request id.
             for short in [&b""[..], b"\x80", b"\0\0\0", &[0; 16]] {
-                let mut peer = Peer::shake(port, kind).expect("a handshake");
-                peer.send(short).expect("a connection");
-                assert!(peer.is_cut_within(SOON), "{short:?} at {port}");
+                let mut peer = Peer::shake(port, kind).expect("handshake expected");
+                peer.send(short).expect("open connection");
+                assert!(peer.is_cut_within(TIMEOUT), "{short:?} at {port}");
             }
-            // Too many hops: left unanswered, and the next one is answered.
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            // A request with too many hops is ignored, and the next one gets a reply.
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
             let hops = [[0, 0, 0, 9].repeat(40), vec![0x80, 0, 0, 9], b"?".to_vec()].concat();
             drop(peer.send(&hops));
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
             let eight = [[0, 0, 0, 9].repeat(7), vec![0x80, 0, 0, 9], b"?".to_vec()].concat();
-            peer.send(&eight).expect("a connection");
-            assert_eq!(peer.receive().expect("an answer")[..32], eight[..32]);
+            peer.send(&eight).expect("open connection");
+            assert_eq!(peer.receive().expect("reply expected")[..32], eight[..32]);
         } else {
             // The control plane ignores announcements of others.
-            let mut peer = Peer::shake(port, kind).expect("a handshake");
+            let mut peer = Peer::shake(port, kind).expect("handshake expected");
             for size in [0, 1, 4_000] {
                 drop(peer.send(&vec![b'x'; size]));
             }
@@ -219,7 +218,7 @@ fn frames_that_are_none_are_cut_off_or_left_unanswered() {
 }
 
 #[test]
-fn thousands_of_half_open_connections_do_no_harm() {
+fn thousands_of_half_open_connections_block_no_one() {
     const EACH: usize = 600;
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised");
     let mut cluster = cluster();
@@ -228,13 +227,13 @@ fn thousands_of_half_open_connections_do_no_harm() {
     let mut open = Vec::new();
     for (port, kind) in ports(&cluster) {
         for number in 0..EACH {
-            let mut peer = Peer::connect(port).expect("somebody listens");
+            let mut peer = Peer::connect(port).expect("listener expected");
             let part: Vec<u8> = match number % 5 {
                 0 => Vec::new(),
                 1 => greeting(kind)[..5].to_vec(),
                 2 => greeting(kind).to_vec(),
                 3 => [&greeting(kind)[..], &[0, 0, 0]].concat(),
-                // As much as is taken, of which a little comes.
+                // The largest accepted frame, of which only the start is sent.
                 _ => [&greeting(kind)[..], &(FRAME_MAX as u64).to_be_bytes()[..], &[0x80, 0, 0, 1, b'{']].concat(),
             };
             drop(peer.write(&part));
@@ -242,40 +241,40 @@ fn thousands_of_half_open_connections_do_no_harm() {
         }
     }
     let held = || (cluster.control_plane.open_files() > before + open.len() / 2).then_some(());
-    eventually("that they are connected", SOON, held);
+    eventually("all peers are connected", TIMEOUT, held);
     let memory = cluster.control_plane.memory();
     assert!(memory < 256 << 20, "{memory} bytes for {} connections", open.len());
-    steady.goes_on();
+    steady.continues();
     for (port, kind) in ports(&cluster) {
         serves(port, kind);
     }
-    // A slow but correct client is served beside them.
+    // A slow but correct client is served as well.
     let management = cluster.ports().base() + 4;
-    let asked = request(5, br#"{"v":1,"message":"hello"}"#);
-    let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("a handshake")).collect();
-    for byte in &asked {
+    let message = request_frame(5, br#"{"v":1,"message":"hello"}"#);
+    let mut slow: Vec<_> = (0..50).map(|_| Peer::shake(management, REQUEST).expect("handshake expected")).collect();
+    for byte in &message {
         for peer in &mut slow {
-            peer.write(&[*byte]).expect("a connection");
+            peer.write(&[*byte]).expect("open connection");
         }
         thread::yield_now();
     }
     for peer in &mut slow {
-        let (id, body) = peer.answer().expect("an answer");
+        let (id, body) = peer.receive_reply().expect("reply expected");
         assert!(id == 5 && matches!(codec::decode(&body), Ok(Reply::Welcome(_))), "{id}: {body:?}");
     }
     cluster.start_subworker("sw2");
-    // A client that never sends a handshake is cut off in the end.
+    // A client that never sends a handshake is disconnected eventually.
     let mut silent = open.swap_remove(0);
-    assert!(silent.is_cut_within(3 * SOON), "a connection without a greeting stays");
+    assert!(silent.is_cut_within(3 * TIMEOUT), "a connection without a greeting stays");
     drop((slow, silent, open));
-    steady.goes_on();
-    // The new worker has a connection or two of its own.
+    steady.continues();
+    // The tolerance covers the connections of the new worker.
     files_are_back(&cluster, before);
     steady.stop();
 }
 
 #[test]
-fn connections_that_come_and_go_leave_nothing() {
+fn short_connections_leak_nothing() {
     const TIMES: usize = 10_000;
     let cluster = cluster();
     let steady = Steady::start(&cluster);
@@ -283,11 +282,11 @@ fn connections_that_come_and_go_leave_nothing() {
     let storm = |times: usize| {
         for number in 0..times {
             let (port, kind) = ports[number % ports.len()];
-            let mut peer = Peer::connect(port).expect("somebody listens");
+            let mut peer = Peer::connect(port).expect("listener expected");
             match number % 4 {
                 0 => {}
                 1 => drop(peer.write(&greeting(kind))),
-                2 => drop(peer.write(&[&greeting(kind)[..], &request(1, b"?")].concat())),
+                2 => drop(peer.write(&[&greeting(kind)[..], &request_frame(1, b"?")].concat())),
                 _ => drop(peer.write(b"\0SP")),
             }
         }
@@ -297,14 +296,14 @@ fn connections_that_come_and_go_leave_nothing() {
     files_are_back(&cluster, before);
     stops_growing(&cluster, || {
         storm(TIMES);
-        steady.goes_on();
+        steady.continues();
         files_are_back(&cluster, before);
     });
     steady.stop();
 }
 
 #[test]
-fn a_client_that_reads_no_replies_is_cut_off() {
+fn a_client_that_reads_no_replies_is_disconnected() {
     const FRAMES: usize = 100_000;
     let cluster = cluster();
     let steady = Steady::start(&cluster);
@@ -313,20 +312,20 @@ fn a_client_that_reads_no_replies_is_cut_off() {
             continue;
         }
         let before = cluster.control_plane.memory();
-        let mut deaf: Vec<_> = (0..2).map(|_| Peer::shake(port, kind).expect("a handshake")).collect();
-        let asked = request(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
+        let mut deaf: Vec<_> = (0..2).map(|_| Peer::shake(port, kind).expect("handshake expected")).collect();
+        let frames = request_frame(1, b"{\"v\":1,\"message\":\"workers\"}").repeat(100);
         for peer in &mut deaf {
             peer.write_within(Duration::from_secs(1));
             for _ in 0..FRAMES / 100 {
-                if peer.write(&asked).is_err() {
+                if peer.write(&frames).is_err() {
                     break;
                 }
             }
         }
         let began = Instant::now();
         serves(port, kind);
-        assert!(began.elapsed() < SOON, "{port} answers others after {:?}", began.elapsed());
-        steady.goes_on();
+        assert!(began.elapsed() < TIMEOUT, "{port} answers others after {:?}", began.elapsed());
+        steady.continues();
         let grown = cluster.control_plane.memory().saturating_sub(before);
         assert!(grown < 1 << 30, "{grown} bytes for unread replies");
     }
@@ -335,9 +334,9 @@ fn a_client_that_reads_no_replies_is_cut_off() {
 
 /// One frame of a storm.
 enum Shot {
-    /// Is answered.
-    Asked(Vec<u8>),
-    /// May be anything: answered, left unanswered, or the end of the connection.
+    /// A request, which gets a reply.
+    Valid(Vec<u8>),
+    /// Arbitrary bytes: they get a reply, are ignored or end the connection.
     Wild(Vec<u8>),
 }
 
@@ -387,7 +386,7 @@ impl Arsenal {
                 return Shot::Wild(if rng.bool() { frame(&noise) } else { noise });
             }
         }
-        Shot::Asked(body)
+        Shot::Valid(body)
     }
 }
 
@@ -397,7 +396,7 @@ fn noise(rng: &mut Rng, most: usize) -> Vec<u8> {
     iter::repeat_with(|| rng.u8(..)).take(length).collect()
 }
 
-/// None of them waits.
+/// Requests, none of which waits.
 fn requests() -> Vec<Request> {
     let id = || TaskId::from(Uuid::from_u128(7));
     let task = NewTask { id: id(), ..NewTask::new("nosuch") };
@@ -405,7 +404,7 @@ fn requests() -> Vec<Request> {
         Request::Hello,
         Request::Workers,
         Request::Submit(Submit { tasks: vec![task; 3], notify: Notify::No }),
-        Request::Lookup(Lookup { ids: vec![id(), "x".parse().expect("an id")], wait_ms: 0 }),
+        Request::Lookup(Lookup { ids: vec![id(), "x".parse().expect("id expected")], wait_ms: 0 }),
         Request::Cancel(vec![id()]),
         Request::Follow(Follow { id: id(), after: 0, wait_ms: 0 }),
         Request::Tasks(TaskQuery { limit: 3, ..TaskQuery::default() }),
@@ -413,7 +412,7 @@ fn requests() -> Vec<Request> {
     ]
 }
 
-/// No worker is known by this key, so that none of them waits.
+/// Requests of a worker with an unknown key, so that none of them waits.
 fn worker_requests() -> Vec<WorkerRequest> {
     let worker = Uuid::from_u128(9);
     vec![
@@ -439,25 +438,25 @@ fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result
     let mut left = frames;
     while left > 0 {
         let mut peer = Peer::shake(port, kind)?;
-        let (mut asked, mut wild) = (Vec::new(), None);
-        while asked.len() < ROUND && left > 0 && wild.is_none() {
+        let (mut bodies, mut wild) = (Vec::new(), None);
+        while bodies.len() < ROUND && left > 0 && wild.is_none() {
             left -= 1;
             match arsenal.shot() {
-                Shot::Asked(body) => asked.push(body),
+                Shot::Valid(body) => bodies.push(body),
                 Shot::Wild(bytes) => wild = Some(bytes),
             }
         }
-        for (number, body) in asked.iter().enumerate() {
-            peer.ask(u32::try_from(number).expect("a few"), body)?;
+        for (number, body) in bodies.iter().enumerate() {
+            peer.send_request(u32::try_from(number).expect("small number"), body)?;
         }
         if kind != BUS {
-            let mut answered = vec![false; asked.len()];
-            for _ in 0..asked.len() {
-                let (id, body) = peer.answer()?;
-                assert!(!body.is_empty(), "{:?} is answered with nothing", asked[id as usize]);
-                answered[id as usize] = true;
+            let mut replied = vec![false; bodies.len()];
+            for _ in 0..bodies.len() {
+                let (id, body) = peer.receive_reply()?;
+                assert!(!body.is_empty(), "{:?} gets an empty reply", bodies[id as usize]);
+                replied[id as usize] = true;
             }
-            assert!(answered.into_iter().all(|answered| answered));
+            assert!(replied.into_iter().all(|replied| replied));
         }
         if let Some(bytes) = wild {
             drop(peer.write(&bytes));
@@ -467,7 +466,7 @@ fn fire(port: u16, kind: u8, arsenal: &mut Arsenal, frames: usize) -> io::Result
 }
 
 #[test]
-fn a_hundred_thousand_frames_of_every_kind_leave_nothing() {
+fn a_hundred_thousand_frames_of_every_kind_leak_nothing() {
     const FRAMES: usize = 100_000;
     const THREADS: u64 = 2;
     let mut cluster = cluster();
@@ -494,7 +493,7 @@ fn a_hundred_thousand_frames_of_every_kind_leave_nothing() {
     let mut seeds = (2..).map(|round| round * 1_000);
     stops_growing(&cluster, || {
         storm(FRAMES, seeds.next().expect("there is no end of them"));
-        steady.goes_on();
+        steady.continues();
         files_are_back(&cluster, before);
     });
     for (port, kind) in ports {

@@ -1,5 +1,5 @@
-//! Servers that mean harm: a client and a subworker of ours that end up with one say so, or go on
-//! asking. They do not hang, break or grow.
+//! Malicious servers: our client and subworker report an error or keep
+//! polling. They do not hang, crash or grow.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -17,7 +17,7 @@ use fastworker::{
     task::{SerializationFormat, TaskId, TaskPriority},
 };
 use fastworker_tests::{
-    Process, SOON, cli, eventually, fastworker, module,
+    Process, TIMEOUT, cli, eventually, fastworker, module,
     peer::{Peer, REPLY, REQUEST, frame, greeting},
     ports::Ports,
 };
@@ -26,26 +26,26 @@ const JSON: SerializationFormat = SerializationFormat::Json;
 /// Maximum memory of a subworker that gets invalid replies.
 const MEMORY_MAX: u64 = 64 << 20;
 
-/// What a server does about a request.
+/// The reaction of a server to a request.
 enum Act {
-    /// Answers it with this.
-    Answer(Vec<u8>),
-    /// Writes these bytes instead of an answer, and then nothing.
+    /// Sends this reply.
+    Reply(Vec<u8>),
+    /// Writes these bytes instead of a reply, and then nothing.
     Write(Vec<u8>),
     /// Closes the connection.
     Cut,
-    /// Nothing.
+    /// Does nothing.
     Hold,
 }
 
-/// Serves a port with whatever `act` makes of each request. Runs until the test ends.
+/// Serves a port with the reaction of `act` to each request, until the test ends.
 fn serve(port: u16, act: impl Fn(&[u8]) -> Act + Send + Sync + 'static) {
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("free port");
     let act = Arc::new(act);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let act = Arc::clone(&act);
-            // A connection that fails is over.
+            // A failed connection ends.
             thread::spawn(move || drop(converse(stream, &*act)));
         }
     });
@@ -63,7 +63,7 @@ fn converse(stream: TcpStream, act: &dyn Fn(&[u8]) -> Act) -> std::io::Result<()
         };
         let (id, body) = request.split_at(4);
         match act(body) {
-            Act::Answer(answer) => peer.send(&[id, &answer].concat())?,
+            Act::Reply(reply) => peer.send(&[id, &reply].concat())?,
             Act::Write(bytes) => peer.write(&bytes)?,
             Act::Cut => return Ok(()),
             Act::Hold => {}
@@ -87,7 +87,7 @@ fn welcome(ports: &Ports) -> Vec<u8> {
     )
 }
 
-/// Answers that are none.
+/// Invalid replies.
 fn nonsense() -> Vec<Vec<u8>> {
     let nested = [br#"{"v":1,"message":"#.to_vec(), vec![b'['; 200_000]].concat();
     let text = |text: &str| text.as_bytes().to_vec();
@@ -116,7 +116,7 @@ fn nonsense() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Bytes in the place of an answer.
+/// Bytes sent instead of a reply.
 fn no_frames() -> Vec<Vec<u8>> {
     vec![
         vec![0xff; 64],
@@ -129,11 +129,11 @@ fn no_frames() -> Vec<Vec<u8>> {
 }
 
 fn acts() -> Vec<Act> {
-    let (answers, others) = (nonsense().into_iter().map(Act::Answer), no_frames().into_iter().map(Act::Write));
-    answers.chain(others).chain([Act::Cut, Act::Hold]).collect()
+    let (replies, others) = (nonsense().into_iter().map(Act::Reply), no_frames().into_iter().map(Act::Write));
+    replies.chain(others).chain([Act::Cut, Act::Hold]).collect()
 }
 
-/// Asks for the state of a task, and checks that the command ends by itself, with an error.
+/// Requests the state of a task, and checks that the command ends with an error.
 fn status_fails(ports: &Ports, what: &str) {
     let mut command = fastworker();
     command.args(["status", "a-task", "--timeout", "2s"]);
@@ -141,14 +141,14 @@ fn status_fails(ports: &Ports, what: &str) {
     command.args(["--discovery-address", &format!("tcp://127.0.0.1:{}", ports.discovery())]);
     let begun = Instant::now();
     let ran = cli::run(command);
-    assert!(begun.elapsed() < 3 * SOON, "{what}: after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < 3 * TIMEOUT, "{what}: after {:?}", begun.elapsed());
     assert!(matches!(ran.code, Some(1 | 3 | 4 | 5)), "{what}: {ran:?}");
     assert!(ran.error().starts_with("error: ") && !ran.stderr.contains("panicked"), "{what}: {ran:?}");
     assert!(!ran.stderr.contains('\u{1b}') && ran.stderr.len() < 4_000, "{what}: {} bytes", ran.stderr.len());
 }
 
 #[test]
-fn a_client_reports_invalid_replies_in_time() {
+fn a_client_reports_invalid_replies_within_its_timeout() {
     thread::scope(|scope| {
         for number in 0..acts().len() {
             for greets in [false, true] {
@@ -157,7 +157,7 @@ fn a_client_reports_invalid_replies_in_time() {
                     let hello = welcome(&ports);
                     serve(ports.base() + 4, move |body| {
                         let is_hello = matches!(codec::decode::<Request>(body), Ok(Request::Hello));
-                        if is_hello && greets { Act::Answer(hello.clone()) } else { acts().swap_remove(number) }
+                        if is_hello && greets { Act::Reply(hello.clone()) } else { acts().swap_remove(number) }
                     });
                     status_fails(&ports, &format!("act {number}, greets: {greets}"));
                 });
@@ -173,13 +173,13 @@ fn a_client_gives_up_after_a_wrong_handshake() {
         for wrong in greetings {
             scope.spawn(move || {
                 let ports = Ports::claim();
-                let listener = TcpListener::bind(("127.0.0.1", ports.base() + 4)).expect("a free port");
+                let listener = TcpListener::bind(("127.0.0.1", ports.base() + 4)).expect("free port");
                 thread::spawn(move || {
                     for stream in listener.incoming().flatten() {
                         let Ok(mut peer) = Peer::over(stream) else { continue };
                         drop(peer.write(wrong));
                         // It receives our reply, and stays silent.
-                        thread::spawn(move || peer.is_cut_within(SOON));
+                        thread::spawn(move || peer.is_cut_within(TIMEOUT));
                     }
                 });
                 status_fails(&ports, &String::from_utf8_lossy(wrong));
@@ -188,7 +188,7 @@ fn a_client_gives_up_after_a_wrong_handshake() {
     });
 }
 
-/// What a control plane of ill will answers to a request for work.
+/// The replies of a malicious control plane to a request for work.
 fn ill_work(number: usize) -> Act {
     let lease = |number: u64| Lease {
         id: LeaseId(number),
@@ -201,16 +201,16 @@ fn ill_work(number: usize) -> Act {
         priority: TaskPriority::Normal,
         metadata: Json::empty_object(),
     };
-    let answer = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
+    let respond = |reply: &WorkerReply| Act::Reply(codec::encode(JSON, reply));
     let strange = nonsense();
     match number {
-        0 => answer(&WorkerReply::Leases(vec![lease(0), lease(0), lease(1), lease(2)])),
-        1 => answer(&WorkerReply::Leases((0..900).map(lease).collect())),
-        2 => answer(&WorkerReply::Orders((0..900).map(|lease| Order::Stop(LeaseId(lease))).collect())),
-        3 => answer(&WorkerReply::Unknown),
+        0 => respond(&WorkerReply::Leases(vec![lease(0), lease(0), lease(1), lease(2)])),
+        1 => respond(&WorkerReply::Leases((0..900).map(lease).collect())),
+        2 => respond(&WorkerReply::Orders((0..900).map(|lease| Order::Stop(LeaseId(lease))).collect())),
+        3 => respond(&WorkerReply::Unknown),
         4 => Act::Write(vec![0xff; 64]),
         5 => Act::Cut,
-        _ => Act::Answer(strange[number % strange.len()].clone()),
+        _ => Act::Reply(strange[number % strange.len()].clone()),
     }
 }
 
@@ -218,27 +218,27 @@ fn ill_work(number: usize) -> Act {
 fn a_subworker_survives_invalid_replies() {
     let ports = Ports::claim();
     let hello = welcome(&ports);
-    serve(ports.base() + 4, move |_| Act::Answer(hello.clone()));
+    serve(ports.base() + 4, move |_| Act::Reply(hello.clone()));
     let works = Arc::new(AtomicUsize::new(0));
     let (counted, beats) = (Arc::clone(&works), AtomicUsize::new(0));
     serve(ports.subworkers(), move |body| {
-        let answer = |reply: &WorkerReply| Act::Answer(codec::encode(JSON, reply));
+        let respond = |reply: &WorkerReply| Act::Reply(codec::encode(JSON, reply));
         match codec::decode::<WorkerRequest>(body) {
-            Ok(WorkerRequest::Register(_)) => answer(&WorkerReply::Registered),
+            Ok(WorkerRequest::Register(_)) => respond(&WorkerReply::Registered),
             Ok(WorkerRequest::Work(_)) => ill_work(counted.fetch_add(1, Ordering::SeqCst)),
             Ok(WorkerRequest::Beat(_)) => {
                 let orders = (0..900).map(|lease| Order::Stop(LeaseId(lease))).collect();
                 match beats.fetch_add(1, Ordering::SeqCst) % 3 {
-                    0 => answer(&WorkerReply::Orders(orders)),
-                    1 => Act::Answer(b"{}".to_vec()),
-                    _ => answer(&WorkerReply::Leases(Vec::new())),
+                    0 => respond(&WorkerReply::Orders(orders)),
+                    1 => Act::Reply(b"{}".to_vec()),
+                    _ => respond(&WorkerReply::Leases(Vec::new())),
                 }
             }
-            Ok(_) => answer(&WorkerReply::Noted),
+            Ok(_) => respond(&WorkerReply::Noted),
             Err(error) => panic!("unreadable request of the subworker: {error}"),
         }
     });
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let mut command = fastworker();
     command.args(["subworker", "--worker-id", "brave", "--concurrency", "2", "--json", "--task-modules"]);
     command.arg(module("arithmetic"));
@@ -247,7 +247,7 @@ fn a_subworker_survives_invalid_replies() {
     let mut subworker = Process::start("subworker", command, folder.path());
     subworker.wait_until_ready();
     let before = subworker.memory();
-    eventually("a subworker that still asks for work", Duration::from_secs(50), || {
+    eventually("the subworker still polls for work", Duration::from_secs(50), || {
         assert!(subworker.is_running(), "it ended:\n{}", subworker.log());
         (works.load(Ordering::SeqCst) >= 12).then_some(())
     });

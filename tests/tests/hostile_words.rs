@@ -1,4 +1,4 @@
-//! Messages that are read and mean harm: odd words, odd numbers, workers and clients that lie.
+//! Readable but malicious messages: odd strings, odd numbers, false registrations and outcomes.
 //! Each is refused with a reason, and does not affect others.
 
 use std::time::Duration;
@@ -16,8 +16,8 @@ use fastworker::{
     },
 };
 use fastworker_tests::{
-    Cluster, SOON, eventually, http,
-    original::ask,
+    Cluster, TIMEOUT, eventually, http,
+    original::send_request,
     peer::{Peer, REQUEST},
     steady::Steady,
 };
@@ -31,22 +31,22 @@ fn cluster() -> Cluster {
 }
 
 fn management(cluster: &Cluster) -> Peer {
-    Peer::shake(cluster.ports().base() + 4, REQUEST).expect("a handshake")
+    Peer::shake(cluster.ports().base() + 4, REQUEST).expect("handshake expected")
 }
 
 fn subworkers(cluster: &Cluster) -> Peer {
-    Peer::shake(cluster.ports().subworkers(), REQUEST).expect("a handshake")
+    Peer::shake(cluster.ports().subworkers(), REQUEST).expect("handshake expected")
 }
 
-/// Asks in one form, and reads the answer in the same.
+/// Sends a request in one format, and decodes the reply in the same.
 fn call<Q: Serialize, A: DeserializeOwned>(peer: &mut Peer, format: SerializationFormat, request: &Q) -> A {
-    let answer = peer.call(&codec::encode(format, request)).expect("an answer");
-    assert_eq!(codec::form(&answer).expect("a form"), format);
-    codec::decode(&answer).expect("a reply")
+    let reply = peer.call(&codec::encode(format, request)).expect("reply expected");
+    assert_eq!(codec::form(&reply).expect("valid format"), format);
+    codec::decode(&reply).expect("valid reply")
 }
 
-/// Asks in both forms. The answers are the same.
-fn ask_both(peer: &mut Peer, request: &Request) -> Reply {
+/// Sends a request in both formats. The replies are of the same kind.
+fn call_both(peer: &mut Peer, request: &Request) -> Reply {
     let [json, postcard] = SerializationFormat::ALL.map(|format| call::<_, Reply>(peer, format, request));
     assert_eq!(std::mem::discriminant(&json), std::mem::discriminant(&postcard), "{json:?} and {postcard:?}");
     json
@@ -56,26 +56,26 @@ fn worker_reply(peer: &mut Peer, request: &WorkerRequest) -> WorkerReply {
     call(peer, SerializationFormat::Postcard, request)
 }
 
-/// The sentence of a refusal, wherever it is in an answer.
-fn sentence(answer: &[u8]) -> String {
-    if answer.first() == Some(&codec::POSTCARD) {
-        let refused = codec::decode::<Reply>(answer).ok().and_then(|reply| match reply {
+/// The message of a refusal, in any kind of reply.
+fn sentence(reply: &[u8]) -> String {
+    if reply.first() == Some(&codec::POSTCARD) {
+        let refused = codec::decode::<Reply>(reply).ok().and_then(|reply| match reply {
             Reply::Refused(refusal) => Some(refusal.message),
             _ => None,
         });
-        let worker = || match codec::decode::<WorkerReply>(answer) {
+        let worker = || match codec::decode::<WorkerReply>(reply) {
             Ok(WorkerReply::Refused(refusal)) => refusal.message,
             other => panic!("no refusal: {other:?}"),
         };
         return refused.unwrap_or_else(worker);
     }
-    if answer.first() == Some(&0x80) {
-        // A pickle, for those who sent one.
-        return String::from_utf8_lossy(answer).into_owned();
+    if reply.first() == Some(&0x80) {
+        // A pickle gets a pickle as its reply.
+        return String::from_utf8_lossy(reply).into_owned();
     }
-    let answer: Value = serde_json::from_slice(answer).expect("JSON");
-    let places = [&answer["message"]["refused"]["message"], &answer["error"], &answer["result"]["error"]];
-    places.into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("no refusal: {answer}")).to_owned()
+    let reply: Value = serde_json::from_slice(reply).expect("valid JSON");
+    let places = [&reply["message"]["refused"]["message"], &reply["error"], &reply["result"]["error"]];
+    places.into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("no refusal: {reply}")).to_owned()
 }
 
 #[test]
@@ -105,15 +105,15 @@ fn unreadable_messages_are_refused_with_a_reason() {
         (vec![1, 0, 0], "follow its end"),
     ];
     for port in (base..=base + 4).chain([cluster.ports().subworkers()]) {
-        let mut peer = Peer::shake(port, REQUEST).expect("a handshake");
+        let mut peer = Peer::shake(port, REQUEST).expect("handshake expected");
         for (message, why) in &ours {
             let message = match message[..] {
                 // The first verb of a worker has fields.
                 [1, 0, 0] if port == cluster.ports().subworkers() => continue,
                 _ => message,
             };
-            let answer = peer.call(message).expect("an answer");
-            let sentence = sentence(&answer);
+            let reply = peer.call(message).expect("reply expected");
+            let sentence = sentence(&reply);
             let is_verb = sentence.contains("unknown variant") && port == cluster.ports().subworkers();
             assert!(
                 sentence.contains(why) || is_verb,
@@ -127,13 +127,13 @@ fn unreadable_messages_are_refused_with_a_reason() {
 }
 
 #[test]
-fn unusual_ids_and_names_are_carried_or_refused() {
+fn unusual_ids_and_names_are_accepted_or_refused() {
     let cluster = cluster();
     let mut peer = management(&cluster);
     let whole = "\u{202e}gnp.exe \u{200b}\u{1f600} ' \" \\ <b> %s ${x} ../..";
     let right = [whole.to_owned(), "x".repeat(128), "ü".repeat(64), "null".into(), "0".into()];
     for id in right {
-        let task = NewTask { id: id.parse().expect("an id"), args: two(), ..NewTask::new("add") };
+        let task = NewTask { id: id.parse().expect("id expected"), args: two(), ..NewTask::new("add") };
         let submit = Request::Submit(Submit { tasks: vec![task], notify: Notify::Answer });
         for format in SerializationFormat::ALL {
             match call::<_, Reply>(&mut peer, format, &submit) {
@@ -144,13 +144,14 @@ fn unusual_ids_and_names_are_carried_or_refused() {
                 other => panic!("{other:?}"),
             }
         }
-        let cancelled = ask(cluster.ports().base() + 4, json!({ "action": "cancel", "task_id": id }).to_string());
+        let cancelled =
+            send_request(cluster.ports().base() + 4, json!({ "action": "cancel", "task_id": id }).to_string());
         assert_eq!(cancelled, json!({ "cancelled": false, "task_id": id }));
     }
     let names = [String::new(), "x".repeat(129), "a\0b".into(), "a\nb".into(), "\u{7f}".into()];
     for name in names {
         let submit = Request::Submit(Submit { tasks: vec![NewTask::new(name)], notify: Notify::Answer });
-        match ask_both(&mut peer, &submit) {
+        match call_both(&mut peer, &submit) {
             Reply::Submitted(taken) => match &taken[..] {
                 [Submitted::Refused(why)] => assert_eq!(why.code, RefusalCode::BadRequest, "{why}"),
                 other => panic!("{other:?}"),
@@ -158,28 +159,28 @@ fn unusual_ids_and_names_are_carried_or_refused() {
             other => panic!("{other:?}"),
         }
     }
-    // The original's words for the same. A long id does not come back twice as long.
+    // The wire of the original has the same limits, and does not echo a long id.
     let long = "y".repeat(1 << 20);
     let [base, queries] = [0, 4].map(|offset| cluster.ports().base() + offset);
     for action in ["query", "cancel", &long] {
-        let answer = ask(queries, json!({ "action": action, "task_id": long }).to_string());
-        let error = answer["error"].as_str().expect("a sentence");
+        let reply = send_request(queries, json!({ "action": action, "task_id": long }).to_string());
+        let error = reply["error"].as_str().expect("error message expected");
         assert!(error.len() < 200, "{error:.300}");
     }
-    let answer = ask(queries, json!({ "action": long, "task_id": "x" }).to_string());
-    assert!(answer["error"].as_str().is_some_and(|error| error.len() < 200));
+    let reply = send_request(queries, json!({ "action": long, "task_id": "x" }).to_string());
+    assert!(reply["error"].as_str().is_some_and(|error| error.len() < 200));
     for id in [json!("a\u{0}b"), json!(""), json!(5), json!(long)] {
-        let answer = ask(base, json!({ "id": id, "name": "add", "args": [1, 2] }).to_string());
-        assert_eq!(answer["status"], "failure", "{answer:.300}");
-        assert!(answer["error"].as_str().is_some_and(|error| error.len() < 1_000), "{answer:.300}");
+        let reply = send_request(base, json!({ "id": id, "name": "add", "args": [1, 2] }).to_string());
+        assert_eq!(reply["status"], "failure", "{reply:.300}");
+        assert!(reply["error"].as_str().is_some_and(|error| error.len() < 1_000), "{reply:.300}");
     }
 }
 
 fn two() -> Json {
-    Json::parse("[5, 3]").expect("JSON")
+    Json::parse("[5, 3]").expect("valid JSON")
 }
 
-/// Deep enough for every stack to overflow on which it is read level by level.
+/// The depth overflows every stack of a recursive parser.
 #[tokio::test(flavor = "multi_thread")]
 async fn deeply_nested_json_overflows_no_stack() {
     const DEPTH: usize = 100_000;
@@ -188,23 +189,23 @@ async fn deeply_nested_json_overflows_no_stack() {
     let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(DEPTH), close.repeat(DEPTH));
     let client = cluster.client().await;
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
-        let document = Json::parse(&format!("[{}]", deep(open, close))).expect("JSON, however deep");
+        let document = Json::parse(&format!("[{}]", deep(open, close))).expect("valid JSON");
         let task = NewTask { args: document.clone(), ..NewTask::new("add") };
-        let ended = client.submit_many(vec![task]).await.expect("an answer").remove(0).expect("a result");
+        let ended = client.submit_many(vec![task]).await.expect("reply expected").remove(0).expect("result expected");
         assert_eq!((ended.status, ended.error_kind), (TaskStatus::Failure, Some(ErrorKind::BadArguments)), "{ended:?}");
         let error = ended.error.clone().unwrap_or_default();
         assert!(error.len() < 10_000, "{} bytes of error", error.len());
-        // A task that waits shows its arguments as they came.
+        // A waiting task shows its arguments unchanged.
         let waiting = NewTask { args: document.clone(), unknown: Unknown::Wait, ..NewTask::new("nobody") };
         let id = waiting.id.clone();
         let mut peer = management(&cluster);
-        ask_both(&mut peer, &Request::Submit(Submit { tasks: vec![waiting], notify: Notify::No }));
-        match ask_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 })) {
+        call_both(&mut peer, &Request::Submit(Submit { tasks: vec![waiting], notify: Notify::No }));
+        match call_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 })) {
             Reply::Found(found) => assert!(format!("{found:?}").contains(document.as_str())),
             other => panic!("{other:?}"),
         }
-        assert!(client.cancel(&id).await.expect("an answer"));
-        // The original's clients can send it anywhere.
+        assert!(client.cancel(&id).await.expect("reply expected"));
+        // Clients of the original can send it in any field.
         let base = cluster.ports().base();
         let nested = deep(open, close);
         for field in ["args", "kwargs", "id", "name", "timeout", "callback", "tasks", "action", "task_id", "v", "x"] {
@@ -215,20 +216,20 @@ async fn deeply_nested_json_overflows_no_stack() {
                 nested.clone(),
             ] {
                 for port in [base, base + 4, cluster.ports().subworkers()] {
-                    let answer = Peer::shake(port, REQUEST).and_then(|mut peer| peer.call(message.as_bytes()));
-                    assert!(answer.is_ok_and(|answer| answer.len() < 10_000), "{field} at {port}");
+                    let reply = Peer::shake(port, REQUEST).and_then(|mut peer| peer.call(message.as_bytes()));
+                    assert!(reply.is_ok_and(|reply| reply.len() < 10_000), "{field} at {port}");
                 }
             }
         }
         let message = format!(r#"{{"v":1,"message":{{"submit":{{"tasks":{nested},"notify":{nested}}}}}}}"#);
-        assert!(sentence(&peer.call(message.as_bytes()).expect("an answer")).len() < 1_000);
+        assert!(sentence(&peer.call(message.as_bytes()).expect("reply expected")).len() < 1_000);
     }
     steady.stop();
     assert!(cluster.control_plane.is_running() && cluster.subworkers[0].is_running());
 }
 
 #[test]
-fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
+fn invalid_numbers_are_refused_and_huge_ones_are_bounded() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = management(&cluster);
@@ -241,37 +242,52 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
         for field in ["countdown", "policy"] {
             let value = if field == "policy" { format!(r#"{{"timeout":{span}}}"#) } else { span.to_owned() };
             let message = submit(&format!(r#"{{"id":"a","name":"add","args":[1,2],"{field}":{value}}}"#));
-            let why = sentence(&peer.call(&message).expect("an answer"));
+            let why = sentence(&peer.call(&message).expect("reply expected"));
             assert!(why.contains("cannot read the message"), "{why}");
         }
     }
     for args in ["{}", "5", "\"[]\"", "null", "[1,]", "[NaN]"] {
         let message = submit(&format!(r#"{{"id":"a","name":"add","args":{args}}}"#));
-        let answer = peer.call(&message).expect("an answer");
-        let text = String::from_utf8_lossy(&answer);
+        let reply = peer.call(&message).expect("reply expected");
+        let text = String::from_utf8_lossy(&reply);
         assert!(text.contains("refused"), "{args}: {text}");
     }
-    // Unusual but valid values have their usual effect.
+    far_times_are_accepted(&mut peer);
+    absurd_policies_are_accepted(&mut peer);
+    // On the wire of the original, numbers out of range are ignored.
+    for field in ["timeout", "retry_delay", "retry_backoff", "retry_backoff_max", "max_retries"] {
+        for number in ["-1", "1e308", "1e15", "0", "null"] {
+            let message = format!(r#"{{"name":"add","args":[5,3],"{field}":{number}}}"#);
+            let reply = send_request(cluster.ports().base(), message);
+            let refused = field == "max_retries" && number.contains(['-', 'e']);
+            assert!(reply["result"] == 8 || (refused && reply["status"] == "failure"), "{field} {number}: {reply}");
+        }
+    }
+    steady.stop();
+}
+
+/// Submits tasks with unusual but valid times.
+fn far_times_are_accepted(peer: &mut Peer) {
     let far = [
         NewTask { eta: Some(Timestamp::from_micros(i64::MAX)), args: two(), ..NewTask::new("add") },
         NewTask { eta: Some(Timestamp::from_micros(i64::MIN)), args: two(), ..NewTask::new("add") },
         NewTask { countdown: Some(fastworker::clock::DURATION_MAX), args: two(), ..NewTask::new("add") },
-        NewTask {
-            eta: Some("9999-12-30T00:00:00Z".parse().expect("a point in time")),
-            args: two(),
-            ..NewTask::new("add")
-        },
+        NewTask { eta: Some("9999-12-30T00:00:00Z".parse().expect("valid time")), args: two(), ..NewTask::new("add") },
     ];
     for task in far {
         let (id, soon) = (task.id.clone(), task.eta.is_some_and(|eta| eta.micros() < 0));
-        let taken = ask_both(&mut peer, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
+        let taken = call_both(peer, &Request::Submit(Submit { tasks: vec![task], notify: Notify::No }));
         assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
         let wait_ms = if soon { 5_000 } else { 0 };
-        let found = ask_both(&mut peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms }));
+        let found = call_both(peer, &Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms }));
         let Reply::Found(found) = found else { panic!("{found:?}") };
         assert!(format!("{found:?}").contains(if soon { "status: Success" } else { "status: Scheduled" }), "{found:?}");
-        ask_both(&mut peer, &Request::Cancel(vec![id]));
+        call_both(peer, &Request::Cancel(vec![id]));
     }
+}
+
+/// Submits tasks with unusual but valid policies.
+fn absurd_policies_are_accepted(peer: &mut Peer) {
     let absurd = Policy {
         priority: Some(TaskPriority::Critical),
         timeout: Some(Duration::ZERO),
@@ -285,30 +301,20 @@ fn numbers_that_make_no_sense_are_refused_and_huge_ones_are_bounded() {
         let task = NewTask { args: two(), policy, ..NewTask::new("add") };
         let id = task.id.clone();
         let submit = Request::Submit(Submit { tasks: vec![task], notify: Notify::No });
-        let taken: Reply = call(&mut peer, SerializationFormat::Postcard, &submit);
+        let taken: Reply = call(peer, SerializationFormat::Postcard, &submit);
         assert!(matches!(taken, Reply::Submitted(_)), "{taken:?}");
-        // Its time is over before it begins, and the next attempt is as far away as can be.
-        eventually("the first attempt", SOON, || {
+        // The first attempt times out immediately, and the next one is as late as possible.
+        eventually("the first attempt ends", TIMEOUT, || {
             let lookup = Request::Lookup(Lookup { ids: vec![id.clone()], wait_ms: 0 });
-            let found = format!("{:?}", ask_both(&mut peer, &lookup));
+            let found = format!("{:?}", call_both(peer, &lookup));
             (found.contains("status: Retrying") || found.contains("status: Success")).then_some(())
         });
-        ask_both(&mut peer, &Request::Cancel(vec![id]));
+        call_both(peer, &Request::Cancel(vec![id]));
     }
-    // The original's numbers: what it cannot mean is as if it were not there.
-    for field in ["timeout", "retry_delay", "retry_backoff", "retry_backoff_max", "max_retries"] {
-        for number in ["-1", "1e308", "1e15", "0", "null"] {
-            let message = format!(r#"{{"name":"add","args":[5,3],"{field}":{number}}}"#);
-            let answer = ask(cluster.ports().base(), message);
-            let refused = field == "max_retries" && number.contains(['-', 'e']);
-            assert!(answer["result"] == 8 || (refused && answer["status"] == "failure"), "{field} {number}: {answer}");
-        }
-    }
-    steady.stop();
 }
 
 #[test]
-fn questions_without_measure_are_refused_or_answered_in_bounds() {
+fn oversized_requests_are_refused_or_bounded() {
     let mut cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = management(&cluster);
@@ -335,12 +341,12 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
     let ids: Reply = {
         let lookup =
             codec::encode(SerializationFormat::Postcard, &Request::Lookup(Lookup { ids: many(900_000), wait_ms: 0 }));
-        codec::decode(&peer.call(&lookup).expect("an answer")).expect("a reply")
+        codec::decode(&peer.call(&lookup).expect("reply expected")).expect("valid reply")
     };
     assert!(matches!(ids, Reply::Refused(_)), "{ids:?}");
 
     let session = Uuid::from_u128(3);
-    let answered = [
+    let accepted = [
         Request::Tasks(TaskQuery { offset: u64::MAX, limit: u32::MAX, ..TaskQuery::default() }),
         Request::Tasks(TaskQuery { limit: u32::MAX, name: Some("x".repeat(1 << 20)), ..TaskQuery::default() }),
         Request::Events(EventQuery { after: u64::MAX, wait_ms: u32::MAX }),
@@ -349,27 +355,32 @@ fn questions_without_measure_are_refused_or_answered_in_bounds() {
         Request::Collect(Collect { session, sequence: u64::MAX, wait_ms: 0 }),
         Request::Collect(Collect { session, sequence: 0, wait_ms: u32::MAX }),
     ];
-    for request in answered {
-        let answer = ask_both(&mut peer, &request);
-        assert!(!matches!(answer, Reply::Refused(_)), "{request:?}: {answer:?}");
+    for request in accepted {
+        let reply = call_both(&mut peer, &request);
+        assert!(!matches!(reply, Reply::Refused(_)), "{request:?}: {reply:?}");
     }
-    // Thousands of sessions: their number is bounded, and none gets the results of another.
+    thousands_of_sessions_are_limited(&cluster, &mut peer);
+    steady.stop();
+    assert!(cluster.control_plane.is_running());
+}
+
+/// Opens thousands of sessions: their number is limited, and none gets the results of another.
+fn thousands_of_sessions_are_limited(cluster: &Cluster, peer: &mut Peer) {
     let before = cluster.control_plane.memory();
     for round in 0..20 {
         for number in 0..1_000_u32 {
             let session = Uuid::from_u128(u128::from(round * 1_000 + number) << 64);
             let collect = Request::Collect(Collect { session, sequence: 1, wait_ms: 0 });
-            peer.ask(number, &codec::encode(SerializationFormat::Postcard, &collect)).expect("a connection");
+            peer.send_request(number, &codec::encode(SerializationFormat::Postcard, &collect))
+                .expect("open connection");
         }
         for _ in 0..1_000 {
-            let (_, body) = peer.answer().expect("an answer");
+            let (_, body) = peer.receive_reply().expect("reply expected");
             assert!(matches!(codec::decode(&body), Ok(Reply::Collected(collected)) if collected.results.is_empty()));
         }
     }
     let grown = cluster.control_plane.memory().saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes for sessions");
-    steady.stop();
-    assert!(cluster.control_plane.is_running());
 }
 
 fn registration(worker_id: &str) -> Registration {
@@ -405,7 +416,7 @@ fn module(names: &[&str], documentation: &str) -> ModuleInfo {
 }
 
 #[test]
-fn workers_that_lie_of_themselves_are_refused() {
+fn invalid_registrations_are_refused() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = subworkers(&cluster);
@@ -435,15 +446,7 @@ fn workers_that_lie_of_themselves_are_refused() {
             other => panic!("{why}: {other:?}"),
         }
     }
-    // A schema that is no JSON cannot be written in either form by us: so by hand.
-    let json = codec::encode(SerializationFormat::Json, &WorkerRequest::Register(of(vec![module(&["a"], "")])));
-    let json = String::from_utf8(json).expect("text").replace(r#""schema":{}"#, r#""schema":{]"#);
-    assert!(sentence(&peer.call(json.as_bytes()).expect("an answer")).contains("cannot read"));
-    let mut postcard =
-        codec::encode(SerializationFormat::Postcard, &WorkerRequest::Register(of(vec![module(&["a"], "")])));
-    let schema = postcard.windows(3).position(|bytes| bytes == [2, b'{', b'}']).expect("a schema");
-    postcard[schema + 2] = b']';
-    assert!(sentence(&peer.call(&postcard).expect("an answer")).contains("a document that is not JSON"));
+    invalid_schemas_are_refused(&mut peer);
     // Too many of everything.
     let modules = vec![module(&[], ""); 1_001];
     assert!(matches!(worker_reply(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
@@ -452,11 +455,11 @@ fn workers_that_lie_of_themselves_are_refused() {
     let modules = vec![module(&names, "")];
     assert!(matches!(worker_reply(&mut peer, &WorkerRequest::Register(of(modules))), WorkerReply::Refused(_)));
 
-    // Two tasks of a name are one, and a large catalog does not keep others from asking.
+    // A repeated task name counts once, and a large catalog does not delay other requests.
     let twice = of(vec![module(&["odd", "odd"], ""), module(&["odd"], &"d".repeat(7 << 20))]);
     let key = twice.worker;
     assert_eq!(worker_reply(&mut peer, &WorkerRequest::Register(twice)), WorkerReply::Registered);
-    match ask_both(&mut management(&cluster), &Request::Workers) {
+    match call_both(&mut management(&cluster), &Request::Workers) {
         Reply::Workers(workers) => {
             assert_eq!(workers.len(), 2);
             assert!(workers.iter().any(|worker| worker.id == "sw1" && worker.slots == 2));
@@ -467,8 +470,21 @@ fn workers_that_lie_of_themselves_are_refused() {
     steady.stop();
 }
 
+/// Registers with a schema that is not JSON. The encoder cannot write one, so the bytes are changed afterwards.
+fn invalid_schemas_are_refused(peer: &mut Peer) {
+    let registration =
+        || WorkerRequest::Register(Registration { modules: vec![module(&["a"], "")], ..registration("fake") });
+    let json = codec::encode(SerializationFormat::Json, &registration());
+    let json = String::from_utf8(json).expect("valid UTF-8").replace(r#""schema":{}"#, r#""schema":{]"#);
+    assert!(sentence(&peer.call(json.as_bytes()).expect("reply expected")).contains("cannot read"));
+    let mut postcard = codec::encode(SerializationFormat::Postcard, &registration());
+    let schema = postcard.windows(3).position(|bytes| bytes == [2, b'{', b'}']).expect("schema expected");
+    postcard[schema + 2] = b']';
+    assert!(sentence(&peer.call(&postcard).expect("reply expected")).contains("a document that is not JSON"));
+}
+
 #[test]
-fn workers_by_the_thousand_are_bounded_and_go_when_they_are_silent() {
+fn thousands_of_workers_are_limited_and_removed_when_silent() {
     let cluster = cluster();
     let steady = Steady::start(&cluster);
     let mut peer = subworkers(&cluster);
@@ -482,10 +498,10 @@ fn workers_by_the_thousand_are_bounded_and_go_when_they_are_silent() {
         }
     }
     assert!(taken > 900 && refused > 0, "{taken} taken, {refused} refused");
-    steady.goes_on();
+    steady.continues();
     drop(peer);
     let mut management = management(&cluster);
-    eventually("that they are gone", 2 * SOON, || match ask_both(&mut management, &Request::Workers) {
+    eventually("silent workers are removed", 2 * TIMEOUT, || match call_both(&mut management, &Request::Workers) {
         Reply::Workers(workers) => {
             let active = workers.iter().filter(|worker| worker.status != fastworker::protocol::WorkerStatus::Lost);
             (active.count() == 1 && workers.len() < 100).then_some(())
@@ -505,11 +521,11 @@ fn unexpected_outcomes_change_nothing() {
     assert_eq!(worker_reply(&mut peer, &WorkerRequest::Register(registration)), WorkerReply::Registered);
     let forged = |lease: u64| Ended {
         lease: LeaseId(lease),
-        outcome: Some(Outcome::Success { result: Json::parse("-1").expect("JSON"), follow_ups: Vec::new() }),
+        outcome: Some(Outcome::Success { result: Json::parse("-1").expect("valid JSON"), follow_ups: Vec::new() }),
         ran_us: u64::MAX,
         version: None,
         reports: vec![Report::Log { level: LogLevel::Error, message: "forged".into() }],
-        metadata: Json::parse("[1]").expect("JSON"),
+        metadata: Json::parse("[1]").expect("valid JSON"),
     };
     // Leases have numbers in the order of time, in microseconds since 1970.
     let now = u64::try_from(Timestamp::now().micros()).expect("after 1970");
@@ -547,18 +563,24 @@ fn unexpected_outcomes_change_nothing() {
     steady.stop();
 }
 
+/// Whether a character can change how a terminal shows what follows.
+fn is_wild(char: char) -> bool {
+    char.is_control() && !matches!(char, '\n' | '\t')
+        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[test]
-fn what_others_write_is_shown_and_moves_nothing() {
+fn control_characters_of_others_are_escaped() {
     const EVIL: &str = "no\u{1b}[31m red\u{1b}[8m hidden\u{1b}]52;c;ZXZpbA==\u{7} \u{202e}gnp.exe\u{2069}\u{200b} \
         \u{9b}2J\u{85}\u{2028}\r\nhint: run this\t.";
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let module = folder.path().join("odd\u{202e}\n2026 ERROR forged\u{1b}[31m.wasm");
-    std::fs::copy(fastworker_tests::modules::module("hostile"), &module).expect("a copy");
+    std::fs::copy(fastworker_tests::modules::module("hostile"), &module).expect("file copied");
     let broken = folder.path().join("broken\n\u{1b}[31m\u{202e}.wasm");
-    std::fs::write(&broken, "no module").expect("a file");
+    std::fs::write(&broken, "no module").expect("file access");
     let cluster = Cluster::builder().sources([module]).own_slots(1).gui().start();
     let name = "pay\u{202e}eno";
-    let args = Json::of(&(EVIL,)).expect("JSON");
+    let args = Json::of(&(EVIL,)).expect("valid JSON");
     let failed = cluster.cli(["submit", "--task-name", "panic_now", "--args-json", args.as_str()]).with_code(1);
     assert!(
         failed.stderr.contains("\\u001b[31m red") && failed.stderr.contains("\n  hint: run this"),
@@ -566,7 +588,7 @@ fn what_others_write_is_shown_and_moves_nothing() {
         failed.stderr
     );
     let id = cluster.cli(["tasks", "--json"]).with_code(0);
-    let id = id.stdout.split('"').nth(3).expect("an id").to_owned();
+    let id = id.stdout.split('"').nth(3).expect("id expected").to_owned();
     let waiting = ["submit", "--task-name", name, "--non-blocking", "--wait-for-worker"];
     let _ = cluster.cli(waiting).with_code(0);
     let schedule = ["schedule", "add", name, "--task-name", name, "--every", "1h", "--wait-for-worker"];
@@ -583,10 +605,6 @@ fn what_others_write_is_shown_and_moves_nothing() {
         (&["list", "--task-modules", &broken], 2),
         (&["submit", "--task-name", "\u{202e}nothing", "--args", "1"], 5),
     ];
-    let is_wild = |char: char| {
-        char.is_control() && !matches!(char, '\n' | '\t')
-            || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     for (command, code) in commands {
         let ran = cluster.cli(command).with_code(code);
         for text in [&ran.stdout, &ran.stderr] {
@@ -596,8 +614,8 @@ fn what_others_write_is_shown_and_moves_nothing() {
         }
     }
     for path in ["tasks", "modules", "registered-tasks", "queues", &format!("tasks/{id}")] {
-        let answer = http::Request::get(&cluster.gui(), &format!("/api/{path}")).send().with_status(200);
-        assert!(!answer.body.contains(is_wild), "{path}: {:?}", answer.body);
+        let response = http::Request::get(&cluster.gui(), &format!("/api/{path}")).send().with_status(200);
+        assert!(!response.body.contains(is_wild), "{path}: {:?}", response.body);
     }
     let log = cluster.control_plane.log();
     assert!(log.contains("forged") && !log.contains(is_wild), "{log:?}");

@@ -1,5 +1,5 @@
-//! Processes whose system gives them too little: they say which limit it is, and nothing hangs, panics
-//! or aborts.
+//! Processes under system limits: they name the limit, and do not hang, panic
+//! or abort.
 
 use std::{fs, process::Command};
 
@@ -47,13 +47,13 @@ fn a_worker_without_address_space_does_not_start() {
 #[test]
 fn tasks_do_not_fail_because_a_worker_lost_its_address_space() {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).slots(2).start();
-    // A limit at the start leaves it without a pool, so each attempt needs address space of its own.
+    // A limit at the start disables the pool, so that each attempt allocates its own address space.
     cluster.launch_subworker_as("sick", |command| limited(command, "-v 2000000")).wait_until_ready();
     let sick = cluster.subworkers[0].id().to_string();
-    // From now on it gets no more than what a process needs to go on.
-    let status = fs::read_to_string(format!("/proc/{sick}/status")).expect("it runs");
-    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a size");
-    let used: u64 = used.trim().trim_end_matches(" kB").parse().expect("a number");
+    // Limit it to little more than it already uses.
+    let status = fs::read_to_string(format!("/proc/{sick}/status")).expect("still running");
+    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("size expected");
+    let used: u64 = used.trim().trim_end_matches(" kB").parse().expect("valid number");
     let limit = format!("--as={}", (used << 10) + (16 << 20));
     let taken = Command::new("prlimit").args(["--pid", &sick, &limit]).status().expect("util-linux is there");
     assert!(taken.success());

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use fastworker_tests::{Cluster, Process, SOON, Transcript, cli, eventually, fastworker, module};
+use fastworker_tests::{Cluster, Process, TIMEOUT, Transcript, cli, eventually, fastworker, module};
 use serde_json::Value;
 
 fn cluster() -> Cluster {
@@ -15,13 +15,13 @@ fn submit(cluster: &Cluster, args: &[&str]) -> String {
     ran.stdout.trim().to_owned()
 }
 
-/// The lines of JSON in a text.
+/// The lines of JSON in a string.
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
 }
 
 #[test]
-fn result_prints_as_submit_does_with_the_same_exit_codes() {
+fn result_prints_and_exits_as_submit_does() {
     let cluster = cluster();
     let id = submit(&cluster, &["add", "--args", "5", "3"]);
     let ran = cluster.cli(["result", &id, "--wait"]).with_code(0);
@@ -74,8 +74,8 @@ fn tasks_are_listed_by_status_name_worker_and_age() {
     let scheduled = submit(&cluster, &["add", "--countdown", "10m", "--args", "1", "2", "--priority", "high"]);
     let list = |args: &[&str]| {
         let tasks = cluster.cli([&["tasks", "--json"], args].concat()).with_code(0).json();
-        let tasks = tasks.as_array().expect("a list").clone();
-        tasks.iter().map(|task| task["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+        let tasks = tasks.as_array().expect("list expected").clone();
+        tasks.iter().map(|task| task["name"].as_str().expect("name expected").to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(list(&[]), ["add", "picky", "add"], "scheduled ones before ended ones, the newest first");
     assert_eq!(list(&["--status", "failure"]), ["picky"]);
@@ -121,12 +121,13 @@ fn an_empty_list_is_shown_as_a_note() {
 #[test]
 fn a_task_has_the_same_fields_in_every_command() {
     let cluster = cluster();
-    let fields = |task: &Value| -> BTreeSet<String> { task.as_object().expect("a task").keys().cloned().collect() };
+    let fields =
+        |task: &Value| -> BTreeSet<String> { task.as_object().expect("task expected").keys().cloned().collect() };
     let scheduled =
         ["submit", "--json", "--non-blocking", "--countdown", "10m", "--task-name", "add", "--args", "5", "3"];
     let scheduled = cluster.cli(scheduled).with_code(0).json();
     assert_eq!((&scheduled["status"], &scheduled["attempts"]), (&"scheduled".into(), &0.into()));
-    let (all, id) = (fields(&scheduled), scheduled["task_id"].as_str().expect("an id"));
+    let (all, id) = (fields(&scheduled), scheduled["task_id"].as_str().expect("id expected"));
     assert_eq!(cluster.cli(["status", "--json", id]).with_code(0).json(), scheduled);
     assert_eq!(cluster.cli(["result", "--json", id]).with_code(4).json(), scheduled);
     let cancelled = cluster.cli(["cancel", "--json", id]).with_code(0).json();
@@ -134,9 +135,9 @@ fn a_task_has_the_same_fields_in_every_command() {
     assert_eq!((&cancelled["name"], &cancelled["args"]), (&scheduled["name"], &scheduled["args"]));
     let failed = cluster.cli(["submit", "--json", "--task-name", "picky", "--args", "1"]).with_code(1).json();
     assert_eq!(fields(&failed), all);
-    for listed in cluster.cli(["tasks", "--json"]).with_code(0).json().as_array().expect("a list") {
+    for listed in cluster.cli(["tasks", "--json"]).with_code(0).json().as_array().expect("list expected") {
         assert!(fields(listed).is_subset(&all), "{listed}");
-        let whole = cluster.cli(["status", "--json", listed["task_id"].as_str().expect("an id")]).json();
+        let whole = cluster.cli(["status", "--json", listed["task_id"].as_str().expect("id expected")]).json();
         assert!(fields(listed).iter().all(|field| listed[field] == whole[field]), "{listed} {whole}");
     }
 }
@@ -156,10 +157,11 @@ fn status_shows_the_call_and_what_the_task_waits_for() {
     transcript.add(&cluster.cli(["status", "odd"]));
 
     let retried = submit(&cluster, &["panic_now", "--max-retries", "1", "--retry-delay", "10m"]);
-    let shown = eventually("its first attempt", SOON, || Some(status(&retried)).filter(|it| it.contains("retrying")));
+    let shown =
+        eventually("the first attempt fails", TIMEOUT, || Some(status(&retried)).filter(|it| it.contains("retrying")));
     assert!(shown.lines().any(|line| line.starts_with("due ")) && shown.contains("trap"), "{shown}");
-    let asked = cluster.cli(["result", &retried]).with_code(4).stderr;
-    assert!(asked.contains("attempt 1"), "{asked}");
+    let result = cluster.cli(["result", &retried]).with_code(4).stderr;
+    assert!(result.contains("attempt 1"), "{result}");
 
     let _ = cluster.cli(["cancel", &scheduled]).with_code(0);
     let shown = status(&scheduled);
@@ -181,14 +183,17 @@ fn output_fits_eighty_columns_and_ids_are_whole() {
     for command in [&["tasks"][..], &["events"], &["workers"], &["list"], &["schedule", "list"], &["status", &id]] {
         let shown = cluster.cli(command).with_code(0).stdout;
         for line in shown.lines() {
-            // What is one word, such as an id, is not broken.
+            // A single word, such as an id, is not broken.
             let is_word = line.split_whitespace().count() == 1 || line.starts_with("task ");
             assert!(line.chars().count() <= 80 || is_word, "{command:?}: {line}");
         }
     }
     let tasks = cluster.cli(["tasks"]).with_code(0).stdout;
     assert!(tasks.contains(&format!("\n{id}\n")) && tasks.contains(&format!("    {name},")), "{tasks}");
-    assert!(tasks.contains(unknown["task_id"].as_str().expect("an id")) && tasks.contains("priority low"), "{tasks}");
+    assert!(
+        tasks.contains(unknown["task_id"].as_str().expect("id expected")) && tasks.contains("priority low"),
+        "{tasks}"
+    );
 }
 
 #[test]
@@ -235,13 +240,13 @@ fn events_are_followed_across_restarts_of_the_control_plane() {
     let mut cluster = cluster();
     let command = cluster.command(["events", "--follow", "--json", "--kind", "task.success", "worker.joined"]);
     let mut events = Process::start("events", command, cluster.folder());
-    let mut next = || events.line(SOON).map(|line| lines(&line).remove(0)).expect("an event");
+    let mut next = || events.line(TIMEOUT).map(|line| lines(&line).remove(0)).expect("event expected");
     assert_eq!(next()["kind"], "worker.joined");
     let first = submit(&cluster, &["add", "--args", "1", "2"]);
     assert_eq!(next()["task_id"], first.as_str());
     cluster.control_plane.stop();
     cluster.restart_control_plane();
-    // The new one's events begin at 1 and none is left out.
+    // Events of the new one start at 1 and none is skipped.
     let joined = next();
     assert_eq!((&joined["kind"], &joined["number"]), (&"worker.joined".into(), &1.into()));
     let second = submit(&cluster, &["add", "--args", "3", "4"]);
@@ -250,7 +255,7 @@ fn events_are_followed_across_restarts_of_the_control_plane() {
     cluster.restart_control_plane();
     assert_eq!(next()["number"], 1);
     events.interrupt();
-    assert_eq!(events.wait_for_exit(SOON).code(), Some(130));
+    assert_eq!(events.wait_for_exit(TIMEOUT).code(), Some(130));
     assert!(events.log().contains("note: "), "{}", events.log());
 }
 
@@ -266,7 +271,7 @@ fn the_log_has_fields() {
     let slow = submit(&cluster, &["slow", "--args", "0.01", "1"]);
     let _ = cluster.cli(["result", &slow, "--wait"]).with_code(0);
     let find = |message: &str, id: &str| {
-        eventually(message, SOON, || {
+        eventually(message, TIMEOUT, || {
             lines(&cluster.control_plane.log())
                 .into_iter()
                 .find(|line| line["message"] == message && line["task"] == id)
@@ -291,7 +296,7 @@ fn by_default_the_log_has_failures_but_no_successes() {
     let _ = cluster.cli(["result", &succeeded, "--wait"]).with_code(0);
     let failed = submit(&cluster, &["picky", "--args", "1"]);
     let _ = cluster.cli(["result", &failed, "--wait"]).with_code(1);
-    eventually("the failure in the log", SOON, || cluster.control_plane.log().contains(&failed).then_some(()));
+    eventually("the failure is logged", TIMEOUT, || cluster.control_plane.log().contains(&failed).then_some(()));
     assert!(!cluster.control_plane.log().contains(&succeeded));
 }
 
@@ -308,7 +313,7 @@ fn list_ignores_the_variable_for_the_modules_of_a_worker() {
 
 #[test]
 fn the_manual_has_a_page_for_each_command() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let mut command = fastworker();
     command.args(["man", "--out"]).arg(folder.path());
     let _ = cli::run(command).with_code(0);

@@ -1,4 +1,4 @@
-//! Connections that die without a word, and workers that hang: work goes on within seconds.
+//! Connections that die silently, and workers that hang: tasks continue within seconds.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use fastworker::{
     task::{NewTask, TaskId, TaskStatus},
 };
 use fastworker_tests::{
-    Cluster, SOON, Transcript, eventually,
+    Cluster, TIMEOUT, Transcript, eventually,
     relay::{RELAY, Relay, Use},
-    story::{end_of, success, until_status},
-    wait::{at_best, eventually_async},
+    task_helpers::{expect_success, wait_for_result, wait_for_status},
+    wait::{assert_best_within, eventually_async},
     wording,
 };
 
-/// Until a task that was sent to a dead connection runs.
+/// Maximum time until a task sent to a dead connection runs.
 const WORKS_AGAIN: Duration = Duration::from_secs(6);
 
 /// A cluster whose subworkers reach it through a relay, and a client that does not.
@@ -30,20 +30,20 @@ async fn relayed(modules: &[&str], subworkers: u16, slots: u16) -> (Cluster, Rel
     for number in 1..=subworkers {
         cluster.start_subworker(&format!("sw{number}"));
     }
-    let base = cluster.base().parse().expect("an address");
+    let base = cluster.base().parse().expect("valid address");
     let client = cluster.client_with(|builder| builder.control_plane_address(base)).await;
     (cluster, relay, client)
 }
 
 async fn add(client: &Client) -> Duration {
-    let asked = Instant::now();
-    assert_eq!(success(&client.submit_task("add", (5, 3)).await.expect("a result")), "8");
-    asked.elapsed()
+    let submitted_at = Instant::now();
+    assert_eq!(expect_success(&client.submit_task("add", (5, 3)).await.expect("result expected")), "8");
+    submitted_at.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_for_a_slot_on_a_dead_connection_runs_within_seconds() {
-    at_best("that it runs", WORKS_AGAIN, || async {
+    assert_best_within("the task runs", WORKS_AGAIN, || async {
         let (_cluster, relay, client) = relayed(&["arithmetic"], 1, 2).await;
         add(&client).await;
         assert_eq!(relay.forget(Some(Use::Work)), 2);
@@ -53,15 +53,15 @@ async fn a_task_for_a_slot_on_a_dead_connection_runs_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_connections_all_die_goes_on_as_if_nothing_was() {
+async fn a_worker_whose_connections_all_die_reconnects() {
     let (cluster, relay, client) = relayed(&["slow", "arithmetic"], 1, 2).await;
-    let running = client.delay("slow", (7.0, 7)).await.expect("it is taken");
-    until_status(&client, &running, TaskStatus::Started).await;
+    let running = client.delay("slow", (7.0, 7)).await.expect("task accepted");
+    wait_for_status(&client, &running, TaskStatus::Started).await;
     assert!(relay.forget(None) >= 3);
-    assert!(add(&client).await < SOON);
-    let result = end_of(&client, &running).await;
-    assert_eq!((success(&result), result.attempts), ("7", 1));
-    let events = client.events(0, Duration::ZERO).await.expect("events").events;
+    assert!(add(&client).await < TIMEOUT);
+    let result = wait_for_result(&client, &running).await;
+    assert_eq!((expect_success(&result), result.attempts), ("7", 1));
+    let events = client.events(0, Duration::ZERO).await.expect("events expected").events;
     assert!(events.iter().all(|event| event.kind != EventKind::WorkerLost), "its beats came over a new connection");
     assert!(!cluster.subworkers[0].log().contains(wording::REGISTERS_AGAIN));
 }
@@ -70,9 +70,9 @@ async fn a_worker_whose_connections_all_die_goes_on_as_if_nothing_was() {
 async fn quick_results_do_not_wait_for_a_long_task_behind_them() {
     let cluster = Cluster::builder().modules(&["slow"]).subworkers(1).slots(1).start();
     let client = cluster.client().await;
-    // So that the control plane knows the task as quick, and hands out many at a time.
-    let quick = |seconds: u32| NewTask { args: Json::of(&(seconds, 1)).expect("JSON"), ..NewTask::new("slow") };
-    client.submit_many((0..2_000).map(|_| quick(0)).collect()).await.expect("results");
+    // The control plane then knows the task as quick, and grants many at a time.
+    let quick = |seconds: u32| NewTask { args: Json::of(&(seconds, 1)).expect("valid JSON"), ..NewTask::new("slow") };
+    client.submit_many((0..2_000).map(|_| quick(0)).collect()).await.expect("results expected");
     let mut tasks: Vec<NewTask> = (0..200).map(|_| quick(0)).collect();
     tasks.insert(100, quick(600));
     let (long, ids) = (tasks[100].id.clone(), tasks.iter().map(|task| task.id.clone()).collect::<Vec<TaskId>>());
@@ -80,33 +80,33 @@ async fn quick_results_do_not_wait_for_a_long_task_behind_them() {
         let client = client.clone();
         async move { client.submit_many(tasks).await }
     });
-    until_status(&client, &long, TaskStatus::Started).await;
+    wait_for_status(&client, &long, TaskStatus::Started).await;
     let before_it = &ids[..100];
-    eventually_async("the results of what ended before it", SOON, || async {
+    eventually_async("all quick results arrive", TIMEOUT, || async {
         let mut found = Vec::new();
         for id in before_it {
-            found.push(client.lookup(id, Duration::ZERO).await.expect("an answer"));
+            found.push(client.lookup(id, Duration::ZERO).await.expect("reply expected"));
         }
         found.iter().all(|found| matches!(found, Found::Ended(_))).then_some(())
     })
     .await;
-    assert!(client.cancel(&long).await.expect("an answer"));
-    waits.await.expect("no panic").expect("results");
+    assert!(client.cancel(&long).await.expect("reply expected"));
+    waits.await.expect("no panic expected").expect("results expected");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_waits_for_the_one_of_its_id_that_drains() {
+async fn a_worker_waits_for_a_draining_worker_with_its_id() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let running = client.delay("slow", (4.0, 4)).await.expect("it is taken");
-    until_status(&client, &running, TaskStatus::Started).await;
+    let running = client.delay("slow", (4.0, 4)).await.expect("task accepted");
+    wait_for_status(&client, &running, TaskStatus::Started).await;
     cluster.subworkers[0].terminate();
     cluster.start_subworker("sw1");
     let log = cluster.subworkers[1].log();
     assert!(log.contains(wording::ID_IS_TAKEN), "{log}");
-    let result = end_of(&client, &running).await;
-    assert_eq!((success(&result), result.attempts), ("4", 1));
-    assert_eq!(success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
+    let result = wait_for_result(&client, &running).await;
+    assert_eq!((expect_success(&result), result.attempts), ("4", 1));
+    assert_eq!(expect_success(&client.submit_task("slow", (0.0, 1)).await.expect("result expected")), "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,14 +115,14 @@ async fn a_worker_replaces_a_hanging_one_with_its_id() {
     let client = cluster.client().await;
     cluster.subworkers[0].pause();
     cluster.start_subworker("sw1");
-    assert_eq!(success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
+    assert_eq!(expect_success(&client.submit_task("slow", (0.0, 1)).await.expect("result expected")), "1");
     cluster.subworkers[0].resume();
     let refused = || cluster.subworkers[0].log().contains(wording::ID_IS_TAKEN).then_some(());
-    eventually("that the first one finds its id taken", SOON, refused);
+    eventually("the worker finds its id in use", TIMEOUT, refused);
 }
 
 #[test]
-fn a_worker_whose_id_stays_taken_ends_with_a_hint() {
+fn a_worker_whose_id_stays_in_use_ends_with_a_hint() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let mut command = cluster.command(["subworker", "--worker-id", "sw1", "--timeout", "2s"]);
     command.args(["--control-plane-address", &cluster.base()]);

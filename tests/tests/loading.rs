@@ -6,31 +6,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fastworker_tests::{Cluster, Guest, Process, SOON, Transcript, cli, eventually, fastworker, module, wording};
+use fastworker_tests::{Cluster, Guest, Process, TIMEOUT, Transcript, cli, eventually, fastworker, module, wording};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Values of a function that no compiler likes: some 10 s and 700 MB.
+/// Number of values of a function that takes about 10 s and 700 MB to compile.
 const DENSE: usize = 6_000;
-/// The same, for seconds and little memory.
+/// The same, for some seconds and little memory.
 const SLOW: usize = 2_500;
 
 fn folder() -> TempDir {
-    TempDir::new().expect("a folder")
+    TempDir::new().expect("directory created")
 }
 
 fn put(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let (beside, path) = (folder.join("beside"), folder.join(name));
-    fs::write(&beside, bytes).expect("a file");
-    fs::rename(&beside, &path).expect("it can be moved");
+    fs::write(&beside, bytes).expect("file access");
+    fs::rename(&beside, &path).expect("file moved");
     path
 }
 
-fn answering(task: &str, answer: &str) -> Guest {
-    Guest::new(task, answer)
+fn returning(task: &str, result: &str) -> Guest {
+    Guest::new(task, result)
 }
 
-/// Compiled code of its own, so that each module is compiled.
+/// A separate code cache, so that each module is compiled.
 fn cache(folder: &TempDir) -> String {
     folder.path().join("cache").display().to_string()
 }
@@ -38,21 +38,21 @@ fn cache(folder: &TempDir) -> String {
 /// The row of a module in `list`.
 fn row(cluster: &Cluster, name: &str) -> Option<Value> {
     let listed = cluster.cli(["list", "--json"]).with_code(0).json();
-    listed.as_array().expect("a list").iter().find(|row| row["name"] == name).cloned()
+    listed.as_array().expect("list expected").iter().find(|row| row["name"] == name).cloned()
 }
 
-/// Waits until a module is listed with an error that contains a text.
-fn until_refused(cluster: &Cluster, name: &str, words: &str, limit: Duration) -> Value {
+/// Waits until a module is listed with an error that contains a string.
+fn wait_for_refusal(cluster: &Cluster, name: &str, words: &str, limit: Duration) -> Value {
     let is_refused = |row: &Value| row["last_error"]["message"].as_str().is_some_and(|it| it.contains(words));
     eventually(&format!("{name} is refused: {words}"), limit, || row(cluster, name).filter(is_refused))
 }
 
-fn until_answer(cluster: &Cluster, task: &str, answer: &str) {
-    let ask = || {
+fn wait_for_output(cluster: &Cluster, task: &str, result: &str) {
+    let poll = || {
         let ran = cluster.cli(["submit", "--task-name", task, "--wait-for-worker"]);
-        (ran.code == Some(0) && ran.stdout.trim() == answer).then_some(())
+        (ran.code == Some(0) && ran.stdout.trim() == result).then_some(())
     };
-    eventually(&format!("{task} answers {answer}"), SOON, ask);
+    eventually(&format!("{task} returns {result}"), TIMEOUT, poll);
 }
 
 /// The compiler processes of a process.
@@ -67,7 +67,7 @@ fn compilers(of: u32) -> Vec<u32> {
     ids.filter(|id| parent(*id) == Some(of)).collect()
 }
 
-/// Whether a process runs and is no zombie.
+/// Whether a process runs and is not a zombie.
 fn is_running(id: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, after)| !after.starts_with(['Z', 'X']))
@@ -75,23 +75,23 @@ fn is_running(id: u32) -> bool {
 
 /// Peak memory of a process in bytes.
 fn peak(process: &Process) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("still running");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM expected");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("valid number") << 10
 }
 
 #[test]
 fn a_module_that_needs_too_much_memory_or_time_is_refused_alone() {
     let (modules, kept) = (folder(), folder());
     let add = module("arithmetic");
-    fs::copy(&add, modules.path().join("arithmetic.wasm")).expect("a copy");
+    fs::copy(&add, modules.path().join("arithmetic.wasm")).expect("file copied");
     let bounds = ["--cache-dir", &cache(&kept), "--compile-memory", "256", "--compile-timeout", "2s"];
     let mut cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&bounds).start();
     put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
     put(modules.path(), "slow.wasm", &Guest::new("slow", "2").functions(12_000).bytes());
-    let _ = until_refused(&cluster, "dense", "the compile memory limit", Duration::from_mins(2));
-    // 2 s of processor time, or by the clock on a machine that does much else.
-    let _ = until_refused(&cluster, "slow", "the compile timeout", Duration::from_mins(2));
+    let _ = wait_for_refusal(&cluster, "dense", "the compile memory limit", Duration::from_mins(2));
+    // 2 s of processor time, or of wall time on a busy machine.
+    let _ = wait_for_refusal(&cluster, "slow", "the compile timeout", Duration::from_mins(2));
     let sum = cluster.cli(["submit", "--task-name", "add", "--args", "5", "3"]).with_code(0);
     assert_eq!(sum.stdout, "8\n");
     assert!(peak(&cluster.control_plane) < 256 << 20, "{}", peak(&cluster.control_plane));
@@ -100,7 +100,7 @@ fn a_module_that_needs_too_much_memory_or_time_is_refused_alone() {
 }
 
 #[test]
-fn a_worker_starts_beside_broken_endless_and_rival_modules_and_lists_them() {
+fn broken_endless_and_conflicting_modules_are_listed_and_isolated() {
     let (modules, kept) = (folder(), folder());
     for number in 0..3 {
         let name = format!("endless{number}");
@@ -108,60 +108,60 @@ fn a_worker_starts_beside_broken_endless_and_rival_modules_and_lists_them() {
         put(modules.path(), &format!("broken{number}.wasm"), b"no module");
     }
     put(modules.path(), "first.wasm", &Guest::new("greet", "\"first\"").functions(3_000).bytes());
-    put(modules.path(), "second.wasm", &answering("greet", "\"second\"").bytes());
-    put(modules.path(), "third.wasm", &answering("part", "\"third\"").bytes());
+    put(modules.path(), "second.wasm", &returning("greet", "\"second\"").bytes());
+    put(modules.path(), "third.wasm", &returning("part", "\"third\"").bytes());
     let args = ["--cache-dir", &cache(&kept)];
     let started = Instant::now();
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
-    until_answer(&cluster, "part", "\"third\"");
+    wait_for_output(&cluster, "part", "\"third\"");
     assert!(started.elapsed() < Duration::from_secs(9), "the endless ones held it up: {:?}", started.elapsed());
-    // Whichever of the two is loaded first.
-    until_answer(&cluster, "greet", "\"first\"");
-    let _ = until_refused(&cluster, "second", "first", SOON);
-    let _ = until_refused(&cluster, "broken1", "WebAssembly", SOON);
-    let _ = until_refused(&cluster, "endless2", "10 s", SOON);
-    let loaded = eventually("the end of it", SOON, || {
+    // Either of the two may be loaded first.
+    wait_for_output(&cluster, "greet", "\"first\"");
+    let _ = wait_for_refusal(&cluster, "second", "first", TIMEOUT);
+    let _ = wait_for_refusal(&cluster, "broken1", "WebAssembly", TIMEOUT);
+    let _ = wait_for_refusal(&cluster, "endless2", "10 s", TIMEOUT);
+    let loaded = eventually("the modules are settled", TIMEOUT, || {
         let log = cluster.control_plane.log();
         log.lines().find(|line| line.contains(wording::MODULES_SETTLED)).map(str::to_owned)
     });
     assert!(loaded.contains("modules=2") && loaded.contains("broken=7") && loaded.contains("tasks=2"), "{loaded}");
-    // Once the first is gone, the other takes over.
-    fs::remove_file(modules.path().join("first.wasm")).expect("it is there");
-    until_answer(&cluster, "greet", "\"second\"");
-    assert_eq!(row(&cluster, "second").expect("it is listed")["status"], "loaded");
+    // Once the first is removed, the other takes over.
+    fs::remove_file(modules.path().join("first.wasm")).expect("existing file");
+    wait_for_output(&cluster, "greet", "\"second\"");
+    assert_eq!(row(&cluster, "second").expect("module listed")["status"], "loaded");
 }
 
 #[test]
-fn folders_and_files_may_be_empty_or_come_later() {
+fn directories_and_files_may_be_empty_or_appear_later() {
     let (modules, kept) = (folder(), folder());
     let later = modules.path().join("later");
     let (file, empty) = (modules.path().join("file.wasm"), modules.path().join("empty"));
-    fs::create_dir(&empty).expect("a folder");
+    fs::create_dir(&empty).expect("directory created");
     let pattern = modules.path().join("pattern-*.wasm");
     let args = ["--cache-dir", &cache(&kept)];
     let sources = [&later, &file, &empty, &pattern];
     let cluster = Cluster::builder().sources(sources).own_slots(1).control_plane_args(&args).start();
     let log = cluster.control_plane.log();
     assert!(log.contains("later") && log.contains(".wasm"), "{log}");
-    let _ = until_refused(&cluster, "file", "file.wasm", SOON);
-    assert_eq!(row(&cluster, "later").expect("it is listed")["status"], "broken");
-    fs::create_dir(&later).expect("a folder");
-    put(&later, "one.wasm", &answering("one", "1").bytes());
-    put(&empty, "two.wasm", &answering("two", "2").bytes());
-    put(modules.path(), "file.wasm", &answering("three", "3").bytes());
-    put(modules.path(), "pattern-4.wasm", &answering("four", "4").bytes());
-    for (task, answer) in [("one", "1"), ("two", "2"), ("three", "3"), ("four", "4")] {
-        until_answer(&cluster, task, answer);
+    let _ = wait_for_refusal(&cluster, "file", "file.wasm", TIMEOUT);
+    assert_eq!(row(&cluster, "later").expect("module listed")["status"], "broken");
+    fs::create_dir(&later).expect("directory created");
+    put(&later, "one.wasm", &returning("one", "1").bytes());
+    put(&empty, "two.wasm", &returning("two", "2").bytes());
+    put(modules.path(), "file.wasm", &returning("three", "3").bytes());
+    put(modules.path(), "pattern-4.wasm", &returning("four", "4").bytes());
+    for (task, result) in [("one", "1"), ("two", "2"), ("three", "3"), ("four", "4")] {
+        wait_for_output(&cluster, task, result);
     }
     assert_eq!(row(&cluster, "later"), None);
-    assert_eq!(row(&cluster, "file").expect("it is listed")["last_error"], Value::Null);
+    assert_eq!(row(&cluster, "file").expect("module listed")["last_error"], Value::Null);
 }
 
 #[test]
-fn what_can_never_be_a_module_stops_the_start() {
+fn a_path_that_cannot_be_a_module_stops_the_start() {
     let modules = folder();
     let notes = modules.path().join("notes.txt");
-    fs::write(&notes, "no module").expect("a file");
+    fs::write(&notes, "no module").expect("file access");
     let missing = modules.path().join("missing.wasm");
     let run = |args: &[&str], source: &Path| {
         let mut command = fastworker();
@@ -176,52 +176,52 @@ fn what_can_never_be_a_module_stops_the_start() {
 }
 
 #[test]
-fn without_reload_only_the_modules_of_the_start_are_loaded() {
+fn no_reload_loads_only_the_modules_of_the_start() {
     let modules = folder();
-    put(modules.path(), "one.wasm", &answering("one", "1").bytes());
+    put(modules.path(), "one.wasm", &returning("one", "1").bytes());
     let cluster =
         Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&["--no-reload"]).start();
-    put(modules.path(), "one.wasm", &answering("one", "2").bytes());
-    until_answer(&cluster, "one", "1");
-    assert_eq!(row(&cluster, "one").expect("it is listed")["last_error"], Value::Null);
+    put(modules.path(), "one.wasm", &returning("one", "2").bytes());
+    wait_for_output(&cluster, "one", "1");
+    assert_eq!(row(&cluster, "one").expect("module listed")["last_error"], Value::Null);
 }
 
 #[test]
-fn a_compiler_has_nothing_of_its_worker_and_ends_with_it() {
+fn a_compiler_inherits_nothing_and_ends_with_its_worker() {
     let (modules, kept) = (folder(), folder());
-    put(modules.path(), "good.wasm", &answering("good", "1").bytes());
+    put(modules.path(), "good.wasm", &returning("good", "1").bytes());
     let args = ["--cache-dir", &cache(&kept)];
     let mut cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
     put(modules.path(), "dense.wasm", &Guest::new("dense", "1").dense(DENSE).bytes());
     let id = cluster.control_plane.id();
-    let compiler = || eventually("a compiler", SOON, || compilers(id).pop());
+    let compiler = || eventually("a compiler starts", TIMEOUT, || compilers(id).pop());
     let first = compiler();
     let is_alone = || {
         let open = fs::read_dir(format!("/proc/{first}/fd")).ok()?.count();
         let environment = fs::read(format!("/proc/{first}/environ")).ok()?;
-        // The descriptors that it begins with, and at most the copies that it reads and writes through.
+        // Its initial descriptors, and at most their copies.
         (environment.is_empty() && open <= 5).then_some(())
     };
-    eventually("a compiler that has only its pipes", SOON, is_alone);
+    eventually("a compiler has only its pipes", TIMEOUT, is_alone);
     let is_limited = || {
         let limits = fs::read_to_string(format!("/proc/{first}/limits")).ok()?;
         let has = |name: &str, limit: &str| limits.lines().any(|line| line.starts_with(name) && line.contains(limit));
         (has("Max core file size", " 0 ") && has("Max data size", "2147483648") && has("Max cpu time", " 120 "))
             .then_some(())
     };
-    eventually("the limits of a compiler", SOON, is_limited);
+    eventually("a compiler has its limits", TIMEOUT, is_limited);
     // A killed compiler is reported, and the module tried again.
     let killed = std::process::Command::new("kill").args(["-KILL", &first.to_string()]).status();
     assert!(killed.is_ok_and(|killed| killed.success()));
-    until_refused(&cluster, "dense", "was killed by signal 9", SOON);
-    until_answer(&cluster, "good", "1");
-    let second = eventually("another compiler", 2 * SOON, || compilers(id).pop());
+    wait_for_refusal(&cluster, "dense", "was killed by signal 9", TIMEOUT);
+    wait_for_output(&cluster, "good", "1");
+    let second = eventually("another compiler starts", 2 * TIMEOUT, || compilers(id).pop());
     assert_ne!(first, second);
-    // The worker does not wait for it, and takes it along.
-    let asked = Instant::now();
+    // The worker does not wait for its compiler, which ends with it.
+    let stopped_at = Instant::now();
     cluster.control_plane.stop();
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
-    eventually("the end of the compiler", SOON, || (!is_running(second)).then_some(()));
+    assert!(stopped_at.elapsed() < Duration::from_secs(5), "{:?}", stopped_at.elapsed());
+    eventually("the compiler ends", TIMEOUT, || (!is_running(second)).then_some(()));
 }
 
 #[test]
@@ -231,28 +231,28 @@ fn a_compiler_ends_when_its_worker_is_killed() {
     let args = ["--cache-dir", &cache(&kept)];
     let mut cluster =
         Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
-    assert_eq!(row(&cluster, "dense").expect("it is listed")["status"], "loading");
+    assert_eq!(row(&cluster, "dense").expect("module listed")["status"], "loading");
     let id = cluster.control_plane.id();
-    let compiler = eventually("a compiler", SOON, || compilers(id).pop());
+    let compiler = eventually("a compiler starts", TIMEOUT, || compilers(id).pop());
     cluster.control_plane.kill();
-    eventually("the end of the compiler", SOON, || (!is_running(compiler)).then_some(()));
+    eventually("the compiler ends", TIMEOUT, || (!is_running(compiler)).then_some(()));
 }
 
 #[test]
-fn of_a_module_that_changes_while_it_is_compiled_the_last_version_counts() {
+fn a_module_changed_during_compilation_loads_its_last_version() {
     let (modules, kept) = (folder(), folder());
     put(modules.path(), "module.wasm", &Guest::new("task", "1").dense(DENSE).bytes());
     let args = ["--cache-dir", &cache(&kept)];
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
-    let first = eventually("a compiler", SOON, || compilers(cluster.control_plane.id()).pop());
-    put(modules.path(), "module.wasm", &answering("task", "2").bytes());
-    until_answer(&cluster, "task", "2");
-    eventually("the end of the first compiler", SOON, || (!is_running(first)).then_some(()));
-    assert_eq!(row(&cluster, "module").expect("it is listed")["last_error"], Value::Null);
+    let first = eventually("a compiler starts", TIMEOUT, || compilers(cluster.control_plane.id()).pop());
+    put(modules.path(), "module.wasm", &returning("task", "2").bytes());
+    wait_for_output(&cluster, "task", "2");
+    eventually("the first compiler ends", TIMEOUT, || (!is_running(first)).then_some(()));
+    assert_eq!(row(&cluster, "module").expect("module listed")["last_error"], Value::Null);
 }
 
 #[test]
-fn a_worker_does_not_grow_with_each_version_that_it_compiles() {
+fn a_worker_does_not_grow_with_each_compiled_version() {
     let (modules, kept) = (folder(), folder());
     let version = |number: usize| Guest::new("version", &number.to_string()).functions(2_000).bytes();
     put(modules.path(), "version.wasm", &version(100));
@@ -261,7 +261,7 @@ fn a_worker_does_not_grow_with_each_version_that_it_compiles() {
     let mut before = 0;
     for number in 101..110 {
         put(modules.path(), "version.wasm", &version(number));
-        until_answer(&cluster, "version", &number.to_string());
+        wait_for_output(&cluster, "version", &number.to_string());
         if number == 103 {
             before = cluster.control_plane.memory();
         }
@@ -271,36 +271,36 @@ fn a_worker_does_not_grow_with_each_version_that_it_compiles() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_costs_time_and_nothing_else() {
+fn an_unwritable_cache_only_costs_time() {
     let (modules, kept) = (folder(), folder());
     let file = kept.path().join("file");
-    fs::write(&file, "").expect("a file");
-    put(modules.path(), "good.wasm", &answering("good", "1").bytes());
-    // Not even the owner can make a folder below a file.
+    fs::write(&file, "").expect("file access");
+    put(modules.path(), "good.wasm", &returning("good", "1").bytes());
+    // Not even root can create a directory below a file.
     let args = ["--cache-dir", &file.join("cache").display().to_string()];
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start();
-    until_answer(&cluster, "good", "1");
+    wait_for_output(&cluster, "good", "1");
     assert!(cluster.control_plane.log().contains(wording::NO_CODE_CACHE), "{}", cluster.control_plane.log());
 }
 
 #[test]
-fn a_compiler_is_no_command_for_people() {
+fn the_compiler_command_is_internal() {
     let mut command = fastworker();
     command.arg("compile-module");
     assert_eq!(cli::run(command).with_code(2).stdout, "");
 }
 
 #[test]
-fn modules_of_some_seconds_let_others_pass() {
+fn slow_modules_do_not_delay_quick_ones() {
     let (modules, kept) = (folder(), folder());
     for number in 0..3 {
         let name = format!("slow{number}");
         put(modules.path(), &format!("a-{name}.wasm"), &Guest::new(&name, "1").dense(SLOW + number).bytes());
     }
-    put(modules.path(), "quick.wasm", &answering("quick", "1").bytes());
+    put(modules.path(), "quick.wasm", &returning("quick", "1").bytes());
     let args = ["--cache-dir", &cache(&kept)];
     let cluster = Cluster::builder().sources([modules.path()]).own_slots(1).control_plane_args(&args).start_at_once();
-    until_answer(&cluster, "quick", "1");
+    wait_for_output(&cluster, "quick", "1");
     for number in 0..3 {
         let name = format!("slow{number}");
         eventually(&name, Duration::from_mins(2), || {

@@ -1,9 +1,6 @@
-//! Lost workers and restarted control planes: no task is lost, and none is recorded twice.
+//! Lost workers: no task is lost, and none is recorded twice.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use fastworker::{
     client::Client,
@@ -12,16 +9,16 @@ use fastworker::{
     task::{ErrorKind, NewTask, TaskId, TaskStatus},
 };
 use fastworker_tests::{
-    Cluster, SOON,
-    story::{end_of, end_of_within, success, until_status},
-    wait::{at_best, eventually, eventually_async},
+    Cluster, TIMEOUT,
+    task_helpers::{expect_success, wait_for_result, wait_for_result_within, wait_for_status},
+    wait::{assert_best_within, eventually, eventually_async},
 };
 
-/// Maximum time until the tasks of a lost worker run again. A killed worker is noticed by its closed connection.
-const BACK_IN_WORK: Duration = Duration::from_secs(1);
+/// Maximum time until the tasks of a killed worker run again. Its closed connection reports the loss.
+const FAILOVER_TIME: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_tasks_of_three_clients_outlive_a_killed_worker() {
+async fn five_thousand_tasks_of_three_clients_survive_a_killed_worker() {
     let mut cluster = Cluster::builder().modules(&["primes"]).subworkers(2).start();
     let primes = first_primes(6000);
     let watcher = cluster.client().await;
@@ -31,15 +28,15 @@ async fn five_thousand_tasks_of_three_clients_outlive_a_killed_worker() {
         let client = cluster.client().await;
         let tasks: Vec<NewTask> = (0..count).map(|index| nth_prime(5000 + (index * 3 + number) % 1000)).collect();
         for task in &tasks {
-            let n: usize = task.args.as_str().trim_matches(['[', ']']).parse().expect("a number");
+            let n: usize = task.args.as_str().trim_matches(['[', ']']).parse().expect("valid number");
             submitted.insert(task.id.clone(), primes[n - 1]);
         }
-        waits.push(tokio::spawn(async move { client.submit_many(tasks).await.expect("results") }));
+        waits.push(tokio::spawn(async move { client.submit_many(tasks).await.expect("results expected") }));
     }
     assert_eq!(submitted.len(), 5000);
-    // In the middle of it: sw1 has run some tasks and holds more.
+    // Kill sw1 after it has run some tasks, while it holds more.
     cluster
-        .until_workers(&watcher, "sw1 at work", |workers| {
+        .wait_for_workers(&watcher, "sw1 has run 200 tasks", |workers| {
             workers.iter().any(|worker| worker.id == "sw1" && worker.attempts >= 200)
         })
         .await;
@@ -48,18 +45,18 @@ async fn five_thousand_tasks_of_three_clients_outlive_a_killed_worker() {
 
     let mut results = HashMap::new();
     for wait in waits {
-        for result in wait.await.expect("no panic") {
-            let result = result.expect("a result");
-            assert_eq!(success(&result), submitted[&result.task_id].to_string());
+        for result in wait.await.expect("no panic expected") {
+            let result = result.expect("result expected");
+            assert_eq!(expect_success(&result), submitted[&result.task_id].to_string());
             assert!(results.insert(result.task_id.clone(), result).is_none(), "one result each");
         }
     }
     assert_eq!(results.len(), 5000);
     let by_worker = |id: &str| results.values().filter(|result| result.worker_id.as_deref() == Some(id)).count();
     assert!(by_worker("sw1") >= 200 && by_worker("sw2") > 0, "{} {}", by_worker("sw1"), by_worker("sw2"));
-    // The recorded results are the reported ones.
+    // The recorded results equal the reported ones.
     for (id, result) in &results {
-        let recorded = watcher.get_task_result(id).await.expect("an answer").expect("it is kept");
+        let recorded = watcher.get_task_result(id).await.expect("reply expected").expect("recorded result");
         assert_eq!(&recorded, &**result);
     }
 }
@@ -82,36 +79,36 @@ fn first_primes(count: usize) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tasks_of_a_killed_worker_are_back_in_work_within_a_second() {
-    at_best("that they are back in work", BACK_IN_WORK, back_in_work).await;
+async fn tasks_of_a_killed_worker_run_again_within_a_second() {
+    assert_best_within("the tasks run again", FAILOVER_TIME, failover_time).await;
 }
 
-/// Kills a worker, and returns how long its tasks did not run.
-async fn back_in_work() -> Duration {
+/// Kills a worker, and returns the time until its task runs again.
+async fn failover_time() -> Duration {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let running = client.delay("slow", (60, 600)).await.expect("it is taken");
-    let queued = client.delay("slow", (0.0, 1)).await.expect("it is taken");
-    until_status(&client, &running, TaskStatus::Started).await;
+    let running = client.delay("slow", (60, 600)).await.expect("task accepted");
+    let queued = client.delay("slow", (0.0, 1)).await.expect("task accepted");
+    wait_for_status(&client, &running, TaskStatus::Started).await;
     cluster.start_subworker("sw2");
     let killed_at = Timestamp::now();
     cluster.subworkers[0].kill();
-    let again = eventually_async("that sw2 runs it", SOON, || async {
-        let runs = until_status(&client, &running, TaskStatus::Started).await;
+    let again = eventually_async("sw2 runs the task", TIMEOUT, || async {
+        let runs = wait_for_status(&client, &running, TaskStatus::Started).await;
         (runs.worker_id.as_deref() == Some("sw2")).then_some(runs)
     });
-    let again_at = again.await.started_at.expect("it runs");
+    let again_at = again.await.started_at.expect("still running");
     assert!(again_at > killed_at, "{again_at:?} {killed_at:?}");
-    assert!(client.cancel(&running).await.expect("an answer"));
-    let ended = end_of(&client, &queued).await;
-    success(&ended);
-    for result in [ended, end_of(&client, &running).await] {
+    assert!(client.cancel(&running).await.expect("reply expected"));
+    let ended = wait_for_result(&client, &queued).await;
+    expect_success(&ended);
+    for result in [ended, wait_for_result(&client, &running).await] {
         assert_eq!(result.worker_id.as_deref(), Some("sw2"));
-        // A loss is no attempt of the task.
+        // A loss does not count as an attempt.
         assert_eq!(result.attempts, 1);
     }
     cluster
-        .until_workers(&client, "that sw1 is lost", |workers| {
+        .wait_for_workers(&client, "sw1 is lost", |workers| {
             workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Lost)
         })
         .await;
@@ -119,151 +116,79 @@ async fn back_in_work() -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_takes_its_worker_along_three_times_ends_as_worker_lost() {
+async fn a_task_that_crashes_three_workers_ends_as_worker_lost() {
     let mut cluster = Cluster::builder().modules(&["hostile", "arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
-    let deadly = client.delay("endless_loop", ()).await.expect("it is taken");
-    let innocent = client.delay("add", (5, 3)).await.expect("it is taken");
+    let crashing = client.delay("endless_loop", ()).await.expect("task accepted");
+    let other = client.delay("add", (5, 3)).await.expect("task accepted");
     let mut started_at = None;
     for number in 2..=4 {
-        started_at = Some(started_after(&client, &deadly, started_at).await);
-        cluster.subworkers.last_mut().expect("a subworker").kill();
+        started_at = Some(started_after(&client, &crashing, started_at).await);
+        cluster.subworkers.last_mut().expect("subworker expected").kill();
         cluster.start_subworker(&format!("sw{number}"));
     }
-    let ended = end_of(&client, &deadly).await;
+    let ended = wait_for_result(&client, &crashing).await;
     assert_eq!((ended.status, ended.error_kind), (TaskStatus::Failure, Some(ErrorKind::WorkerLost)), "{ended:?}");
     assert!(ended.error.as_deref().is_some_and(|error| error.contains('3')), "{ended:?}");
-    assert_eq!(success(&end_of(&client, &innocent).await), "8");
+    assert_eq!(expect_success(&wait_for_result(&client, &other).await), "8");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_stopped_at_once_does_not_count_as_lost() {
+async fn a_worker_stopped_by_signals_does_not_count_as_lost() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let long = client.delay("slow", (60, 600)).await.expect("it is taken");
+    let long = client.delay("slow", (60, 600)).await.expect("task accepted");
     let mut started_at = None;
     for number in 2..=5 {
         started_at = Some(started_after(&client, &long, started_at).await);
-        let worker = cluster.subworkers.last_mut().expect("a subworker");
-        // Signals without end: the second one that counts stops it.
-        eventually("the end", SOON, || {
+        let worker = cluster.subworkers.last_mut().expect("subworker expected");
+        // Repeat the signal: the second one that counts stops the worker.
+        eventually("the worker ends", TIMEOUT, || {
             worker.terminate();
             (!worker.is_running()).then_some(())
         });
-        assert_eq!(worker.wait_for_exit(SOON).code(), Some(130), "{}", worker.log());
+        assert_eq!(worker.wait_for_exit(TIMEOUT).code(), Some(130), "{}", worker.log());
         cluster.start_subworker(&format!("sw{number}"));
     }
     started_after(&client, &long, started_at).await;
-    let task = until_status(&client, &long, TaskStatus::Started).await;
+    let task = wait_for_status(&client, &long, TaskStatus::Started).await;
     assert!(task.error.as_deref().is_some_and(|error| error.contains("'sw4'")), "{task:?}");
-    assert!(client.cancel(&long).await.expect("an answer"));
+    assert!(client.cancel(&long).await.expect("reply expected"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_worker_is_lost_and_its_late_outcomes_do_not_count() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let client = cluster.client().await;
-    let id = client.delay("slow", (4.0, 4)).await.expect("it is taken");
-    until_status(&client, &id, TaskStatus::Started).await;
+    let id = client.delay("slow", (4.0, 4)).await.expect("task accepted");
+    wait_for_status(&client, &id, TaskStatus::Started).await;
     cluster.subworkers[0].pause();
     cluster.start_subworker("sw2");
-    let result = end_of_within(&client, &id, Duration::from_mins(1)).await;
-    success(&result);
+    let result = wait_for_result_within(&client, &id, Duration::from_mins(1)).await;
+    expect_success(&result);
     assert_eq!(result.worker_id.as_deref(), Some("sw2"));
     cluster.subworkers[0].resume();
     cluster
-        .until_workers(&client, "that sw1 is back", |workers| {
+        .wait_for_workers(&client, "sw1 is back", |workers| {
             workers.iter().any(|worker| worker.id == "sw1" && worker.status == WorkerStatus::Active)
         })
         .await;
-    assert_eq!(client.get_task_result(&id).await.expect("an answer"), Some(result));
+    assert_eq!(client.get_task_result(&id).await.expect("reply expected"), Some(result));
     cluster.subworkers[1].kill();
-    assert_eq!(success(&client.submit_task("slow", (0.0, 1)).await.expect("a result")), "1");
+    assert_eq!(expect_success(&client.submit_task("slow", (0.0, 1)).await.expect("result expected")), "1");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_and_a_client_that_outlive_their_control_plane_find_the_next() {
-    let mut cluster = Cluster::builder().modules(&["arithmetic", "slow"]).subworkers(1).start();
-    let client = cluster.client().await;
-    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
-    let before = client.delay("slow", (20, 20)).await.expect("it is taken");
-    until_status(&client, &before, TaskStatus::Started).await;
-    cluster.control_plane.kill();
-    cluster.restart_control_plane();
-
-    let sum = client.submit_task("add", (5, 3)).wait_for_worker().await.expect("a result");
-    assert_eq!(success(&sum), "8");
-    assert_eq!(sum.worker_id.as_deref(), Some("sw1"));
-    // Nothing of it was kept, so the old task is unknown: its slot was freed for the new one.
-    assert_eq!(client.get_task_result(&before).await.expect("an answer"), None);
-    cluster
-        .until_workers(
-            &client,
-            "one worker",
-            |workers| matches!(workers, [worker] if worker.id == "sw1" && worker.status == WorkerStatus::Active),
-        )
-        .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wait_survives_a_restart_of_the_control_plane() {
-    let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).slots(8).start();
-    let client = cluster.client().await;
-    // One that goes by itself, and many that go together.
-    let ids: Vec<TaskId> = (0..6).map(|_| TaskId::new()).collect();
-    let waits: Vec<_> = ids
-        .iter()
-        .map(|id| {
-            let (client, id) = (client.clone(), id.clone());
-            let call = async move { client.submit_task("slow", (4, 10)).task_id(id).wait_for_worker().await };
-            tokio::spawn(call)
-        })
-        .collect();
-    for id in &ids {
-        until_status(&client, id, TaskStatus::Started).await;
-    }
-    cluster.control_plane.kill();
-    let killed = Instant::now();
-    cluster.restart_control_plane();
-    for wait in waits {
-        assert_eq!(success(&wait.await.expect("no panic").expect("a result")), "10");
-    }
-    assert!(killed.elapsed() < 3 * SOON, "{:?}", killed.elapsed());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_and_subworkers_follow_a_control_plane_that_moves() {
-    let id = ["--cluster-id", "5f0c2d7e-6a51-4a0e-9d8e-3b1f0c9a7e42"];
-    let mut cluster =
-        Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).control_plane_args(&id).start();
-    let client = cluster.client().await;
-    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
-    let ports = fastworker_tests::ports::Ports::claim();
-    cluster.control_plane.kill();
-    let mut command = cluster.command(["control-plane", "--json"]);
-    command.args(id).args(["--base-address", &format!("tcp://127.0.0.1:{}", ports.base())]);
-    command.args(["--subworker-port", &ports.subworkers().to_string()]);
-    cluster.control_plane = fastworker_tests::Process::start("elsewhere", command, cluster.folder());
-    cluster.control_plane.wait_until_ready();
-    let asked = Instant::now();
-    let result = client.submit_task("add", (5, 3)).wait_for_worker().await.expect("a result");
-    // Long before a question that the first one took would be given up.
-    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
-    assert_eq!((success(&result), result.worker_id.as_deref()), ("8", Some("sw1")));
-    assert_eq!(cluster.subworkers[0].log().matches("the control plane has moved").count(), 1);
-}
-
-/// Waits until a task has started again, and returns when.
+/// Waits until a task has started again, and returns the start time.
 async fn started_after(client: &Client, id: &TaskId, before: Option<Timestamp>) -> Timestamp {
-    eventually_async("that it starts", SOON, || async {
-        until_status(client, id, TaskStatus::Started).await.started_at.filter(|at| Some(*at) != before)
+    eventually_async("the task starts", TIMEOUT, || async {
+        wait_for_status(client, id, TaskStatus::Started).await.started_at.filter(|at| Some(*at) != before)
     })
     .await
 }
 
-/// A check of the harness itself.
+/// Checks the harness itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_a_cluster_is_left_when_it_is_dropped() {
+async fn a_dropped_cluster_leaves_no_processes_or_ports() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).subworkers(1).start();
     let client: Client = cluster.client().await;
     drop(client);

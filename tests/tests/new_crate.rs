@@ -16,10 +16,10 @@ fn new(folder: &Path, args: &[&str]) -> Ran {
     cli::run(command)
 }
 
-/// Runs a command of the new crate. It may take long: the SDK is compiled.
+/// Runs a command of the new crate, which may take long because it compiles the SDK.
 fn build(crate_folder: &Path, program: impl Into<OsString>, args: &[&str]) {
     let mut command = Command::new(program.into());
-    // Kept from run to run, as nothing else is built there.
+    // Kept between runs, as nothing else is built there.
     let target = binary::target_dir().join("new-crate");
     command.current_dir(crate_folder).args(args).env("CARGO_TARGET_DIR", target);
     let ran = command.output().expect("cargo can be started");
@@ -40,15 +40,15 @@ fn module(crate_folder: &Path) -> PathBuf {
 
 #[test]
 fn a_new_crate_builds_and_serves_its_tasks_unchanged() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let mut shown = Transcript::new();
     shown.add(&new(folder.path(), &["my-tasks"]).with_code(0));
     shown.check();
     let made = folder.path().join("my-tasks");
-    let dependency = fs::read_to_string(made.join("Cargo.toml")).expect("a manifest");
+    let dependency = fs::read_to_string(made.join("Cargo.toml")).expect("valid manifest");
     assert!(dependency.contains(r#"fastworker-guest = { path = ".fastworker/sdk/guest-sdk" }"#), "{dependency}");
-    // The versions of crates that are here already: what is newest is another question.
-    fs::copy(binary::root().join("Cargo.lock"), made.join("Cargo.lock")).expect("a copy");
+    // The locked versions of crates, instead of the newest.
+    fs::copy(binary::root().join("Cargo.lock"), made.join("Cargo.lock")).expect("file copied");
 
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     build(&made, cargo, &["test", "--quiet"]);
@@ -57,7 +57,7 @@ fn a_new_crate_builds_and_serves_its_tasks_unchanged() {
     dev.arg("dev").arg(&module).args(["greet", "Ada", "--kwargs", "times=2"]);
     assert_eq!(cli::run(dev).with_code(0).stdout, "[\"Hello, Ada!\",\"Hello, Ada!\"]\n");
 
-    let served = module.to_str().expect("UTF-8");
+    let served = module.to_str().expect("valid UTF-8");
     let cluster = Cluster::builder().control_plane_args(&["--task-modules", served, "--concurrency", "1"]).start();
     let mean = cluster.cli(["submit", "--task-name", "mean", "--args", "[1, 2, 6]"]).with_code(0);
     assert_eq!(mean.stdout, "3.0\n");
@@ -67,17 +67,17 @@ fn a_new_crate_builds_and_serves_its_tasks_unchanged() {
 
 #[test]
 fn a_new_crate_in_a_workspace_leaves_both_buildable() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let at = |path: &str| folder.path().join(path);
     let write = |path: &str, text: &str| {
-        fs::create_dir_all(at(path).parent().expect("a folder")).expect("a folder");
-        fs::write(at(path), text).expect("a file");
+        fs::create_dir_all(at(path).parent().expect("parent directory")).expect("directory created");
+        fs::write(at(path), text).expect("file access");
     };
     let workspace = "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\nexclude = [\"crates/out\"]\n";
     write("Cargo.toml", workspace);
     write("crates/old/Cargo.toml", "[package]\nname = \"old\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
     write("crates/old/src/lib.rs", "");
-    // The SDK would be taken for a member, and that is not possible.
+    // The SDK would count as a member, which is not possible.
     let mut errors = Transcript::new();
     errors.add(&new(folder.path(), &["one", "--path", "crates/one"]).with_code(2));
     assert!(!at("crates/one").exists());
@@ -86,10 +86,10 @@ fn a_new_crate_in_a_workspace_leaves_both_buildable() {
         let name = path.replace('/', "-");
         let _ = new(folder.path(), &[&name, "--path", path]).with_code(0);
     }
-    // Those that the workspace takes share its SDK.
+    // Crates that the workspace includes share its SDK.
     assert!(at(".fastworker/sdk/Cargo.toml").exists() && !at("crates/one/.fastworker").exists());
     let cargo = || env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // Without building them: cargo has read all manifests, and found every crate in its workspace.
+    // Without a build: cargo reads all manifests, and finds every crate in its workspace.
     for path in ["", "crates/one", "crates/two", "crates/out", "elsewhere", "crates/one/deep"] {
         build(&at(path), cargo(), &["metadata", "--format-version", "1", "--quiet"]);
     }
@@ -99,8 +99,8 @@ fn a_new_crate_in_a_workspace_leaves_both_buildable() {
 }
 
 #[test]
-fn a_new_crate_goes_to_its_path_and_overwrites_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn a_new_crate_is_written_to_its_path_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().expect("directory created");
     let made = new(folder.path(), &["tasks", "--path", "a/b", "--json"]).with_code(0).json();
     assert_eq!((&made["name"], &made["path"]), (&"tasks".into(), &"a/b".into()));
     assert!(folder.path().join("a/b/src/lib.rs").exists());
@@ -110,8 +110,8 @@ fn a_new_crate_goes_to_its_path_and_overwrites_nothing() {
     errors.add(&new(folder.path(), &["x", "--sdk", "a"]).with_code(2));
     errors.check();
     let sdk = binary::root().join("guest-sdk");
-    let _ = new(folder.path(), &["with-sdk", "--sdk", sdk.to_str().expect("UTF-8")]).with_code(0);
-    let manifest = fs::read_to_string(folder.path().join("with-sdk/Cargo.toml")).expect("a manifest");
-    assert!(manifest.contains(&format!("{{ path = \"{}\" }}", sdk.canonicalize().expect("it is there").display())));
+    let _ = new(folder.path(), &["with-sdk", "--sdk", sdk.to_str().expect("valid UTF-8")]).with_code(0);
+    let manifest = fs::read_to_string(folder.path().join("with-sdk/Cargo.toml")).expect("valid manifest");
+    assert!(manifest.contains(&format!("{{ path = \"{}\" }}", sdk.canonicalize().expect("existing file").display())));
     assert!(!folder.path().join("with-sdk/.fastworker").exists());
 }

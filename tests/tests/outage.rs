@@ -1,5 +1,5 @@
-//! Control planes that restart, take over or are not there yet while commands and clients wait, and
-//! addresses that lead to another cluster.
+//! Control planes that restart, take over or start later while commands and clients wait, and
+//! addresses of another cluster.
 
 use std::{thread, time::Duration};
 
@@ -8,26 +8,26 @@ use fastworker::{
     task::TaskStatus,
 };
 use fastworker_tests::{
-    Cluster, Process, SOON, Transcript,
+    Cluster, Process, TIMEOUT, Transcript,
     cli::{self, Ran, fastworker},
     eventually,
     ports::Ports,
-    story::{success, until_status},
+    task_helpers::{expect_success, wait_for_status},
     wording,
 };
 
-/// Runs commands side by side, and gives how each ended.
+/// Runs commands concurrently, and returns how each ended.
 fn side_by_side(commands: Vec<std::process::Command>) -> Vec<thread::JoinHandle<Ran>> {
     commands.into_iter().map(|command| thread::spawn(move || cli::run(command))).collect()
 }
 
-/// How many tasks are known.
+/// The number of known tasks.
 fn known(cluster: &Cluster) -> usize {
     cluster.cli(["tasks", "--json"]).with_code(0).json().as_array().map(Vec::len).unwrap_or_default()
 }
 
 #[test]
-fn commands_that_wait_go_on_when_the_control_plane_restarts() {
+fn waiting_commands_continue_when_the_control_plane_restarts() {
     for kills in [true, false] {
         let soon = ["--shutdown-timeout", "100ms"];
         let mut cluster =
@@ -36,52 +36,52 @@ fn commands_that_wait_go_on_when_the_control_plane_restarts() {
         let commands = [&["submit"][..], &["submit", "--follow"], &["submit"]];
         let waits =
             side_by_side(commands.iter().map(|command| cluster.command([command, &task[..]].concat())).collect());
-        eventually("that they wait", SOON, || (known(&cluster) == 3).then_some(()));
+        eventually("three tasks are known", TIMEOUT, || (known(&cluster) == 3).then_some(()));
         if kills {
             cluster.control_plane.kill();
         } else {
-            // It ends at once, and what it has not finished is refused.
+            // It ends immediately, and refuses unfinished tasks.
             cluster.control_plane.terminate();
-            assert!(cluster.control_plane.wait_for_exit(SOON).success());
+            assert!(cluster.control_plane.wait_for_exit(TIMEOUT).success());
         }
         cluster.restart_control_plane();
         for wait in waits {
-            let ran = wait.join().expect("no panic").with_code(0);
+            let ran = wait.join().expect("no panic expected").with_code(0);
             assert_eq!(ran.stdout.trim(), "4", "{ran:?}");
         }
     }
 }
 
 #[test]
-fn a_result_that_a_restart_lost_is_not_found_and_not_waited_for() {
+fn a_result_lost_in_a_restart_is_not_found() {
     let mut cluster = Cluster::builder().modules(&["slow"]).subworkers(1).start();
     let id = cluster.cli(["submit", "--non-blocking", "--task-name", "slow", "--args", "60", "60"]).with_code(0).stdout;
     let mut waiting = Process::start("result", cluster.command(["result", id.trim(), "--wait"]), cluster.folder());
-    eventually("that it waits", SOON, || waiting.log().contains(wording::WAITS).then_some(()));
+    eventually("the command waits", TIMEOUT, || waiting.log().contains(wording::WAITS).then_some(()));
     cluster.control_plane.kill();
     cluster.restart_control_plane();
-    assert_eq!(waiting.wait_for_exit(SOON).code(), Some(5));
+    assert_eq!(waiting.wait_for_exit(TIMEOUT).code(), Some(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_a_stopping_control_plane_refuses_goes_to_the_next_one() {
+async fn a_call_refused_by_a_stopping_control_plane_goes_to_the_next() {
     let mut cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let client = cluster.client().await;
-    let busy = client.delay("slow", (3, 3)).await.expect("it is taken");
-    until_status(&client, &busy, TaskStatus::Started).await;
+    let busy = client.delay("slow", (3, 3)).await.expect("task accepted");
+    wait_for_status(&client, &busy, TaskStatus::Started).await;
     cluster.control_plane.terminate();
     let log = || cluster.control_plane.log().contains(wording::DRAINS).then_some(());
-    eventually("that it drains", SOON, log);
+    eventually("the control plane drains", TIMEOUT, log);
     let late: Vec<_> = (0..5)
         .map(|_| {
             let client = client.clone();
             tokio::spawn(async move { client.submit_task("slow", (0.0, 1)).await })
         })
         .collect();
-    assert!(cluster.control_plane.wait_for_exit(SOON).success());
+    assert!(cluster.control_plane.wait_for_exit(TIMEOUT).success());
     cluster.restart_control_plane();
     for call in late {
-        assert_eq!(success(&call.await.expect("no panic").expect("a result")), "1");
+        assert_eq!(expect_success(&call.await.expect("no panic expected").expect("result expected")), "1");
     }
 }
 
@@ -114,7 +114,7 @@ fn a_command_prints_what_it_waits_for_after_a_second() {
 }
 
 #[test]
-fn a_mistyped_address_joins_no_other_cluster() {
+fn a_mistyped_address_does_not_join_another_cluster() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).start();
     let wrong = Ports::claim();
     let wrong = format!("tcp://127.0.0.1:{}", wrong.base());
@@ -135,7 +135,7 @@ fn a_mistyped_address_joins_no_other_cluster() {
 async fn announcements_of_another_cluster_are_ignored() {
     let mut cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).slots(2).start();
     let client = cluster.client_with(|builder| builder.timeout(Duration::from_secs(6))).await;
-    assert_eq!(success(&client.submit_task("add", (1, 2)).await.expect("a result")), "3");
+    assert_eq!(expect_success(&client.submit_task("add", (1, 2)).await.expect("result expected")), "3");
     cluster.control_plane.kill();
     let ports = Ports::claim();
     let mut command = cluster.command(["control-plane", "--json"]);
@@ -150,9 +150,12 @@ async fn announcements_of_another_cluster_are_ignored() {
     assert_eq!(base.to_string(), cluster.base());
     let new = Client::builder().control_plane_address(format!("tcp://127.0.0.1:{}", ports.base()).parse().expect("it"));
     let new = new.build();
-    new.start().await.expect("it is there");
-    assert_eq!(new.list_tasks().await.expect("an answer"), []);
+    new.start().await.expect("control plane reachable");
+    assert_eq!(new.list_tasks().await.expect("reply expected"), []);
     drop(other);
     cluster.restart_control_plane();
-    assert_eq!(success(&client.submit_task("add", (5, 3)).wait_for_worker().await.expect("a result")), "8");
+    assert_eq!(
+        expect_success(&client.submit_task("add", (5, 3)).wait_for_worker().await.expect("result expected")),
+        "8"
+    );
 }

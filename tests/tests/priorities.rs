@@ -1,4 +1,4 @@
-//! Which of the waiting tasks goes first.
+//! The order of waiting tasks.
 
 use fastworker::{
     client::Client,
@@ -6,17 +6,17 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster,
-    story::{end_of, until_status},
+    task_helpers::{wait_for_result, wait_for_status},
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_slot_of_the_control_plane_takes_critical_first_and_low_last() {
+async fn a_control_plane_slot_runs_critical_first_and_low_last() {
     let cluster = Cluster::builder().modules(&["slow", "hostile"]).own_slots(1).start();
     forty_tasks_run_in_order(&cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_slot_of_a_subworker_takes_critical_first_and_low_last() {
+async fn a_subworker_slot_runs_critical_first_and_low_last() {
     let cluster = Cluster::builder().modules(&["slow", "hostile"]).subworkers(1).start();
     forty_tasks_run_in_order(&cluster).await;
 }
@@ -28,20 +28,20 @@ async fn forty_tasks_run_in_order(cluster: &Cluster) {
     let mut submitted = Vec::new();
     for priority in TaskPriority::ALL.into_iter().rev() {
         for _ in 0..10 {
-            let id = client.delay("slow", (0.003, 1)).priority(priority).await.expect("it is taken");
+            let id = client.delay("slow", (0.003, 1)).priority(priority).await.expect("task accepted");
             submitted.push((priority, id));
         }
     }
-    assert!(client.cancel(&busy).await.expect("an answer"));
+    assert!(client.cancel(&busy).await.expect("reply expected"));
 
     let mut ran = Vec::new();
     for (_, id) in &submitted {
-        let result = end_of(&client, id).await;
+        let result = wait_for_result(&client, id).await;
         assert_eq!(result.status, TaskStatus::Success, "{result:?}");
         ran.push((result.started_at.expect("it ran"), id.clone()));
     }
     ran.sort_by_key(|(started_at, _)| *started_at);
-    // The sort is stable, so those of a priority stay in the order in which they came.
+    // The sort is stable, so tasks of one priority stay in submission order.
     submitted.sort_by_key(|(priority, _)| *priority);
     let ran: Vec<TaskId> = ran.into_iter().map(|(_, id)| id).collect();
     let expected: Vec<TaskId> = submitted.into_iter().map(|(_, id)| id).collect();
@@ -49,24 +49,24 @@ async fn forty_tasks_run_in_order(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_submitter_decides_before_the_module() {
+async fn the_priority_of_the_submitter_overrides_that_of_the_module() {
     let cluster = Cluster::builder().modules(&["follow", "hostile"]).own_slots(1).start();
     let client = cluster.client().await;
     let busy = occupy(&client).await;
-    let usual = client.delay("leaf", (1,)).await.expect("it is taken");
-    let urgent = client.delay("leaf", (2,)).priority(TaskPriority::Critical).await.expect("it is taken");
+    let usual = client.delay("leaf", (1,)).await.expect("task accepted");
+    let urgent = client.delay("leaf", (2,)).priority(TaskPriority::Critical).await.expect("task accepted");
     for (id, priority) in [(&usual, "normal"), (&urgent, "critical")] {
         let status = cluster.cli(["status", "--json", "--task-id", &id.to_string()]).with_code(0).json();
         assert_eq!(status["priority"], priority);
     }
-    assert!(client.cancel(&busy).await.expect("an answer"));
-    let (usual, urgent) = (end_of(&client, &usual).await, end_of(&client, &urgent).await);
+    assert!(client.cancel(&busy).await.expect("reply expected"));
+    let (usual, urgent) = (wait_for_result(&client, &usual).await, wait_for_result(&client, &urgent).await);
     assert!(urgent.started_at < usual.started_at, "{urgent:?} {usual:?}");
 }
 
-/// Keeps the only slot busy, and gives the task that does.
+/// Keeps the only slot busy, and returns the task that does.
 async fn occupy(client: &Client) -> TaskId {
-    let id = client.delay("endless_loop", ()).await.expect("it is taken");
-    until_status(client, &id, TaskStatus::Started).await;
+    let id = client.delay("endless_loop", ()).await.expect("task accepted");
+    wait_for_status(client, &id, TaskStatus::Started).await;
     id
 }

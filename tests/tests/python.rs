@@ -1,4 +1,4 @@
-//! Unmodified clients of the Python original, as they come from `PyPI`.
+//! Unmodified clients of the Python original from `PyPI`.
 
 use std::thread;
 
@@ -13,7 +13,7 @@ fn cluster() -> Cluster {
 }
 
 #[test]
-fn both_python_versions_submit_wait_and_get_failures() {
+fn both_python_versions_submit_and_receive_failures() {
     let cluster = cluster();
     for version in VERSIONS {
         python::run(version, "calls.py", &cluster, &[]);
@@ -21,7 +21,7 @@ fn both_python_versions_submit_wait_and_get_failures() {
 }
 
 #[test]
-fn both_versions_get_every_result_right_with_64_calls_at_a_time() {
+fn both_versions_get_correct_results_with_64_concurrent_calls() {
     let cluster = cluster();
     for version in VERSIONS {
         python::run(version, "many_calls.py", &cluster, &["64", "20"]);
@@ -34,7 +34,7 @@ fn the_newer_version_cancels_schedules_and_submits_batches() {
 }
 
 #[test]
-fn a_countdown_from_another_time_zone_is_as_long_as_here() {
+fn a_countdown_does_not_depend_on_the_time_zone() {
     python::run("0.3.0", "zones.py", &cluster(), &[]);
 }
 
@@ -47,7 +47,7 @@ fn pickle_is_refused_with_an_explanation() {
 }
 
 #[test]
-fn both_versions_are_called_back() {
+fn both_versions_receive_callbacks() {
     let cluster = cluster();
     for (number, version) in (0..).zip(VERSIONS) {
         let address = format!("tcp://127.0.0.1:{}", cluster.ports().spare(number));
@@ -56,7 +56,7 @@ fn both_versions_are_called_back() {
 }
 
 #[test]
-fn a_call_that_is_sent_again_after_its_timeout_runs_once() {
+fn a_call_repeated_after_its_timeout_runs_once() {
     thread::scope(|scope| {
         for version in VERSIONS {
             scope.spawn(|| python::run(version, "timeouts.py", &cluster(), &[]));

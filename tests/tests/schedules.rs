@@ -10,30 +10,30 @@ use fastworker::{
 };
 use fastworker_tests::{
     Cluster, Transcript, cli,
-    story::{end_of, success},
-    wait::{SOON, eventually_async},
+    task_helpers::{expect_success, wait_for_result},
+    wait::{TIMEOUT, eventually_async},
 };
 
 /// Waits until a schedule fulfils a condition, and returns it.
 async fn until(client: &Client, name: &str, what: &str, is_done: impl Fn(&ScheduleInfo) -> bool) -> ScheduleInfo {
     let is_done = &is_done;
-    let ask = || async move {
-        let all = client.schedules().list().await.expect("an answer");
+    let check = || async move {
+        let all = client.schedules().list().await.expect("reply expected");
         all.into_iter().find(|info| info.schedule.name == name && is_done(info))
     };
-    eventually_async(what, SOON, ask).await
+    eventually_async(what, TIMEOUT, check).await
 }
 
 /// Waits until a schedule has submitted `wanted` tasks, and returns their ids.
 async fn fired(client: &Client, name: &str, wanted: usize) -> Vec<String> {
     let (mut after, mut ids) = (0, Vec::new());
     loop {
-        let read = client.events(after, SOON).await.expect("an answer");
+        let read = client.events(after, TIMEOUT).await.expect("reply expected");
         assert!(!read.events.is_empty(), "{name} was fired {} times and no more", ids.len());
         after = read.last;
         let own = read.events.into_iter().filter(|event| event.name.as_deref() == Some(name));
         let fired = own.filter(|event| event.kind == EventKind::ScheduleFired);
-        ids.extend(fired.map(|event| event.task_id.expect("a task").to_string()));
+        ids.extend(fired.map(|event| event.task_id.expect("task expected").to_string()));
         if ids.len() >= wanted {
             return ids;
         }
@@ -47,7 +47,7 @@ async fn schedules_of_a_module_submit_its_tasks() {
     let ids = fired(&client, "countdown", 3).await;
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 3, "two workers, one schedule: {ids:?}");
     for id in &ids {
-        assert_eq!(success(&end_of(&client, &id.parse().expect("an id")).await), "null");
+        assert_eq!(expect_success(&wait_for_result(&client, &id.parse().expect("id expected")).await), "null");
     }
     let counted = until(&client, "countdown", "three times", |info| info.last_status.is_some()).await;
     assert_eq!((counted.status, counted.runs, counted.remaining), (ScheduleStatus::Finished, 3, Some(0)));
@@ -61,7 +61,7 @@ async fn schedules_of_a_module_submit_its_tasks() {
     assert!(line("morning_report").contains("0 9 * * MON-FRI Europe/Paris, queue"), "{listed}");
     assert!(line("tick").contains("every 10 s") && line("tick").contains("module periodic"), "{listed}");
 
-    // What a module has is paused, not removed.
+    // A schedule of a module is paused, not removed.
     let mut errors = Transcript::new();
     errors.add(&cluster.cli(["schedule", "remove", "tick"]).with_code(2));
     errors.check();
@@ -69,8 +69,8 @@ async fn schedules_of_a_module_submit_its_tasks() {
     let paused = until(&client, "tick", "it is paused", |_| true).await;
     assert_eq!((paused.status, paused.next_run), (ScheduleStatus::Paused, None));
     let id = cluster.cli(["schedule", "trigger", "tick"]).with_code(0).stdout;
-    let ticked = end_of(&client, &id.trim().parse().expect("an id")).await;
-    assert_eq!(success(&ticked), format!("\"{}\"", id.trim()), "by hand it runs, paused or not");
+    let ticked = wait_for_result(&client, &id.trim().parse().expect("id expected")).await;
+    assert_eq!(expect_success(&ticked), format!("\"{}\"", id.trim()), "by hand it runs, paused or not");
     let resumed = cluster.cli(["schedule", "resume", "tick", "--json"]).with_code(0).json();
     assert_eq!((&resumed["status"], &resumed["runs"]), (&"active".into(), &paused.runs.into()), "{resumed}");
 }
@@ -87,13 +87,13 @@ async fn due_times_of_a_running_task_are_skipped_or_one_is_queued() {
         let info = until(&client, name, "times are left out", |info| info.runs >= 2 && info.skipped >= 4).await;
         assert!(info.last_status.is_some_and(|status| status != TaskStatus::Failure), "{info:?}");
         let running = client.tasks(TaskQuery { name: Some("slow".into()), limit: 100, ..TaskQuery::default() }).await;
-        let live = running.expect("an answer").tasks.into_iter().filter(|task| !task.status.is_final()).count();
+        let live = running.expect("reply expected").tasks.into_iter().filter(|task| !task.status.is_final()).count();
         assert!(live <= 2, "{live} of two schedules");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schedule_is_added_triggered_and_removed_by_hand() {
+async fn schedules_are_added_triggered_and_removed_by_command() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let client = cluster.client().await;
     let mut errors = Transcript::new();
@@ -104,12 +104,12 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     assert!(added.starts_with("added sums\n") && added.contains("add(5, 3)"), "{added}");
     let ids = fired(&client, "sums", 3).await;
     for id in &ids {
-        assert_eq!(success(&end_of(&client, &id.parse().expect("an id")).await), "8");
+        assert_eq!(expect_success(&wait_for_result(&client, &id.parse().expect("id expected")).await), "8");
     }
     let over = until(&client, "sums", "it is finished", |info| info.last_status == Some(TaskStatus::Success)).await;
     assert_eq!((over.status, over.runs), (ScheduleStatus::Finished, 3));
 
-    // The same again changes nothing, another one must say that it takes its place.
+    // Adding the same schedule changes nothing; a different one needs `--replace`.
     assert!(cluster.cli(add).with_code(0).stdout.starts_with("unchanged sums\n"));
     errors.add(&cluster.cli(["schedule", "resume", "sums"]).with_code(1));
     let daily = ["schedule", "add", "sums", "--task-name", "add", "--cron", "0 9 * * MON-FRI", "--tz", "Europe/Paris"];
@@ -122,7 +122,7 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
     assert_eq!((&added["tz"], &added["every"]), (&"Europe/Paris".into(), &serde_json::Value::Null));
 
     let id = cluster.cli(["schedule", "trigger", "sums"]).with_code(0).stdout;
-    assert_eq!(success(&end_of(&client, &id.trim().parse().expect("an id")).await), "42");
+    assert_eq!(expect_success(&wait_for_result(&client, &id.trim().parse().expect("id expected")).await), "42");
     let triggered = until(&client, "sums", "it ran", |info| info.last_status == Some(TaskStatus::Success)).await;
     assert_eq!((triggered.runs, triggered.status), (0, ScheduleStatus::Active), "by hand does not count");
 
@@ -137,7 +137,7 @@ async fn a_schedule_is_added_triggered_and_removed_by_hand() {
 fn a_schedule_of_an_unavailable_task_is_added_with_a_warning() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).subworkers(1).start();
     let mut shown = Transcript::new();
-    // A worker may come. A call that its task does not take is refused.
+    // A worker may connect later. A call with invalid arguments is refused.
     let every_hour = |name: &str, more: &[&str]| {
         let add = ["schedule", "add", name, "--every", "1h", "--task-name"];
         cluster.cli([&add, more].concat())
@@ -150,7 +150,7 @@ fn a_schedule_of_an_unavailable_task_is_added_with_a_warning() {
 }
 
 #[test]
-fn a_wrong_schedule_is_wrong_usage() {
+fn an_invalid_schedule_is_a_usage_error() {
     let cluster = Cluster::builder().start();
     let mut errors = Transcript::new();
     for options in [
@@ -176,18 +176,24 @@ async fn the_library_adds_triggers_and_removes_schedules() {
     let client = cluster.client().await;
     let schedules = client.schedules();
     let daily = ScheduleSpec::new(When::Cron { pattern: "@daily".into(), tz: "UTC".into() });
-    let schedule = NewSchedule { args: Json::of(&(1, 2)).expect("JSON"), ..NewSchedule::new("s", "add", daily) };
-    let added = schedules.add(schedule.clone(), OnConflict::Keep).await.expect("it is kept");
+    let schedule = NewSchedule { args: Json::of(&(1, 2)).expect("valid JSON"), ..NewSchedule::new("s", "add", daily) };
+    let added = schedules.add(schedule.clone(), OnConflict::Keep).await.expect("schedule added");
     assert_eq!((&*added.schedule, added.status), (&schedule, ScheduleStatus::Active));
     let other = NewSchedule { task_name: "multiply".into(), ..schedule.clone() };
     let refused = schedules.add(other.clone(), OnConflict::Keep).await;
     assert!(matches!(refused, Err(ClientError::Refused(_))), "{refused:?}");
-    schedules.add(other, OnConflict::Replace).await.expect("it is kept");
-    let id = schedules.trigger("s").await.expect("an answer").expect("there is one");
-    assert_eq!(success(&end_of(&client, &id).await), "2");
-    assert_eq!(schedules.pause("s").await.expect("an answer").map(|info| info.status), Some(ScheduleStatus::Paused));
-    assert_eq!(schedules.resume("s").await.expect("an answer").map(|info| info.status), Some(ScheduleStatus::Active));
-    assert!(schedules.remove("s").await.expect("an answer").is_some());
-    assert_eq!(schedules.trigger("s").await.expect("an answer"), None);
-    assert_eq!(schedules.list().await.expect("an answer"), []);
+    schedules.add(other, OnConflict::Replace).await.expect("schedule added");
+    let id = schedules.trigger("s").await.expect("reply expected").expect("there is one");
+    assert_eq!(expect_success(&wait_for_result(&client, &id).await), "2");
+    assert_eq!(
+        schedules.pause("s").await.expect("reply expected").map(|info| info.status),
+        Some(ScheduleStatus::Paused)
+    );
+    assert_eq!(
+        schedules.resume("s").await.expect("reply expected").map(|info| info.status),
+        Some(ScheduleStatus::Active)
+    );
+    assert!(schedules.remove("s").await.expect("reply expected").is_some());
+    assert_eq!(schedules.trigger("s").await.expect("reply expected"), None);
+    assert_eq!(schedules.list().await.expect("reply expected"), []);
 }

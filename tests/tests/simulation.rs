@@ -52,7 +52,7 @@ fn run_all(seeds: std::ops::Range<u64>) -> Coverage {
 }
 
 #[test]
-fn nothing_is_lost_doubled_or_left_over() {
+fn no_task_is_lost_duplicated_or_left_over() {
     if let Some(seed) = number("FASTWORKER_SIM_SEED") {
         run_all(seed..seed + 1);
         return;
@@ -62,7 +62,7 @@ fn nothing_is_lost_doubled_or_left_over() {
 }
 
 #[test]
-fn a_seed_has_one_history() {
+fn a_seed_always_gives_the_same_history() {
     for seed in 0..10 {
         assert_eq!(sim::trace(seed), sim::trace(seed), "seed {seed} has two histories");
     }
@@ -82,7 +82,7 @@ fn the_simulation_finds_deliberate_faults() {
         );
     };
     finds(Sabotage::IgnoredFence, "by a lease that is not its newest");
-    finds(Sabotage::ForgottenAnswer, "dropped without an answer");
+    finds(Sabotage::DroppedReply, "dropped without an answer");
     finds(Sabotage::ForgedEnd, "was recorded");
     finds(Sabotage::RepeatedEnd, "not due");
     finds(Sabotage::ReversedGrant, "out of order");

@@ -1,5 +1,5 @@
-//! Rules of the code, checked over its sources: which file may name what, how long files and functions may be, and
-//! which words are out of use.
+//! Rules for the sources: which file may use which crate, the length of files and functions, and words that are not used
+//! any more.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ const TEST_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 60;
 /// Maximum length of the name of a test.
 const TEST_NAME_MAX: usize = 70;
-/// All folders with Rust code.
+/// All directories with Rust code.
 const CODE: [&str; 4] = ["host", "guest-sdk", "tests", "examples"];
 
 /// A source file, by its path within the repository.
@@ -38,7 +38,7 @@ impl Source {
             || self.path.contains("/tests/")
     }
 
-    /// The text in front of its unit tests, and these.
+    /// The text before its unit tests, and the unit tests.
     fn parts(&self) -> (&str, &str) {
         if self.is_test() {
             return ("", &self.text);
@@ -47,38 +47,39 @@ impl Source {
         self.text.split_at(tests)
     }
 
-    /// Its lines of code, with their numbers: no comments, no empty ones.
+    /// Its lines of code with their numbers, without comments and empty lines.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
         lines.filter(|(_, line)| !line.is_empty() && !line.starts_with("//"))
     }
 
-    fn is_below(&self, folders: &[&str]) -> bool {
-        folders.iter().any(|folder| self.path.starts_with(folder))
+    fn is_below(&self, directories: &[&str]) -> bool {
+        directories.iter().any(|directory| self.path.starts_with(directory))
     }
 }
 
-/// Every file of these folders whose name has one of these endings.
-fn sources(folders: &[&str], endings: &[&str]) -> Vec<Source> {
+/// Every file of these directories whose name has one of these endings.
+fn sources(directories: &[&str], endings: &[&str]) -> Vec<Source> {
     let mut found = Vec::new();
-    for folder in folders {
-        collect(&root().join(folder), endings, &mut found);
+    for directory in directories {
+        collect(&root().join(directory), endings, &mut found);
     }
     found.sort();
-    assert!(!found.is_empty(), "nothing in {folders:?} ends in {endings:?}");
+    assert!(!found.is_empty(), "nothing in {directories:?} ends in {endings:?}");
     let read = |path: PathBuf| {
-        let within = path.strip_prefix(root()).expect("it is in the repository").to_str().expect("UTF-8").to_owned();
+        let within =
+            path.strip_prefix(root()).expect("it is in the repository").to_str().expect("valid UTF-8").to_owned();
         Source { path: within, text: fs::read_to_string(&path).unwrap_or_default() }
     };
     found.into_iter().map(read).collect()
 }
 
-fn collect(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for path in entries.map(|entry| entry.expect("an entry").path()) {
+fn collect(directory: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for path in entries.map(|entry| entry.expect("directory entry").path()) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_symlink() {
-            // What it leads to is in the repository, too.
+            // The target of the link is in the repository as well.
         } else if path.is_dir() {
             if !["target", ".git", "__pycache__"].contains(&name) {
                 collect(&path, endings, found);
@@ -89,11 +90,11 @@ fn collect(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
     }
 }
 
-fn rust(folders: &[&str]) -> Vec<Source> {
-    sources(folders, &[".rs"])
+fn rust(directories: &[&str]) -> Vec<Source> {
+    sources(directories, &[".rs"])
 }
 
-/// Fails with every line of code for which `is_wrong`.
+/// Fails with every line of code that `is_wrong`.
 #[track_caller]
 fn no_line(sources: &[Source], rule: &str, is_wrong: impl Fn(&Source, &str) -> bool) {
     let wrong: Vec<String> = sources
@@ -144,10 +145,10 @@ fn only_the_web_interface_names_its_framework() {
 }
 
 #[test]
-fn only_one_file_prints() {
+fn only_the_renderer_prints() {
     let is_wrong = |source: &Source, line: &str| {
         let prints = ["println!", "eprintln!", "print!", "eprint!", "dbg!", "io::stdout", "io::stderr"];
-        // A compiler answers its parent.
+        // A compiler sends its result to its parent.
         let answers = "host/src/runtime/compiler/child.rs";
         !source.is_below(&["host/src/cli/render.rs", "host/src/cli/render/", answers])
             && prints.iter().any(|word| names(line, word))
@@ -161,7 +162,7 @@ fn libraries_have_typed_errors() {
 }
 
 #[test]
-fn unsafe_code_is_where_it_is_explained() {
+fn unsafe_code_is_only_in_listed_files() {
     let allowed = [
         "host/src/memory.rs",
         "host/src/runtime/compiled.rs",
@@ -177,13 +178,13 @@ fn unsafe_code_is_where_it_is_explained() {
 }
 
 #[test]
-fn no_test_is_left_out_and_none_sleeps() {
+fn no_test_is_ignored_or_sleeps() {
     let ignored = concat!("#[", "ignore");
-    no_line(&rust(&CODE), "a test that is left out tests nothing", |_, line| line.contains(ignored));
-    // The harness polls with a deadline, and the fault suites spread their faults over time.
+    no_line(&rust(&CODE), "ignored tests", |_, line| line.contains(ignored));
+    // The harness polls with a deadline, and the fault suites spread faults over time.
     let polls =
         ["tests/src/wait.rs", "tests/src/faults/", "tests/src/steady.rs", "tests/src/relay.rs", "tests/tests/tidy.rs"];
-    // The pause between two halves of a frame is what this test is about.
+    // This test needs the pause between two halves of a frame.
     let pauses = ["host/src/transport/stream/tests.rs"];
     let sleeps = ["sleep(", "sleep_ms(", "sleep_until(", "park_timeout("];
     for source in rust(&CODE) {
@@ -192,21 +193,21 @@ fn no_test_is_left_out_and_none_sleeps() {
         }
         for line in source.parts().1.lines() {
             let is_fixed = sleeps.iter().any(|word| names(line, word) || line.contains(&format!("::{word}")));
-            assert!(!is_fixed, "no fixed sleeps: wait for something, with a deadline: {}: {line}", source.path);
+            assert!(!is_fixed, "no fixed sleeps: wait for a condition with a deadline: {}: {line}", source.path);
         }
     }
     let sleep = concat!("thread", "::sleep");
-    no_line(&rust(&["host", "tests"]), "a wait that nothing can end", |_, line| line.contains(sleep));
+    no_line(&rust(&["host", "tests"]), "a sleep that cannot be interrupted", |_, line| line.contains(sleep));
 }
 
 #[test]
-fn the_names_of_tests_are_short_enough_to_read() {
+fn test_names_are_short() {
     let mut long = BTreeSet::new();
     for source in rust(&CODE) {
         let tests = functions(&source.text).filter(|(_, is_test, _)| *is_test);
         long.extend(tests.map(|(_, _, name)| name.to_owned()).filter(|name| name.chars().count() > TEST_NAME_MAX));
     }
-    compare("names of tests with more characters than allowed", &long, words::LONG_TEST_NAMES);
+    assert_none("names of tests with more characters than allowed", &long);
 }
 
 /// The functions of a file: line number, whether it is a test, and name.
@@ -222,7 +223,7 @@ fn functions(text: &str) -> impl Iterator<Item = (usize, bool, &str)> {
     })
 }
 
-/// The name of the function that begins in this line.
+/// The name of the function that starts in this line.
 fn function_name(line: &str) -> Option<&str> {
     let (before, rest) = line.split_once("fn ")?;
     let qualifiers = ["pub", "async", "const", "unsafe", "extern", "\"C\""];
@@ -233,27 +234,27 @@ fn function_name(line: &str) -> Option<&str> {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_is_short_enough_to_read() {
+fn files_are_documented_and_short() {
     for source in rust(&["host/src", "tests", "guest-sdk/src", "guest-sdk/macros/src", "examples/tasks"]) {
         let first = source.text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        assert!(first.starts_with("//!"), "{} opens without saying what it is", source.path);
+        assert!(first.starts_with("//!"), "{} does not start with a documentation comment", source.path);
     }
     let is_long = |source: &Source| {
         let (code, tests) = source.parts();
         code.lines().count() > LINES_MAX || tests.lines().count() > TEST_LINES_MAX
     };
     let long = rust(&CODE).into_iter().filter(is_long).map(|source| source.path);
-    compare("files with more lines than allowed", &long.collect(), words::LONG_FILES);
+    assert_none("files with more lines than allowed", &long.collect());
 }
 
 #[test]
-fn functions_are_short_enough_to_read() {
+fn functions_are_short() {
     let mut long = BTreeSet::new();
     for source in rust(&CODE) {
         let code = source.parts().0;
         let lines: Vec<&str> = code.lines().collect();
         for (number, _, name) in functions(code) {
-            // rustfmt closes a function with a brace at the indent of its beginning.
+            // rustfmt closes a function with a brace at the indent of its start.
             let first = lines[number - 1];
             let indent = &first[..first.len() - first.trim_start().len()];
             let is_end = |line: &&str| {
@@ -267,7 +268,7 @@ fn functions_are_short_enough_to_read() {
             }
         }
     }
-    compare("functions with more lines than allowed", &long, words::LONG_FUNCTIONS);
+    assert_none("functions with more lines than allowed", &long);
 }
 
 #[test]
@@ -284,21 +285,45 @@ fn identifiers_use_the_words_of_the_field() {
             }
         }
     }
-    let new: Vec<_> = used.iter().filter(|(word, _)| !words::STILL_USED.contains(&word.as_str())).collect();
-    assert!(new.is_empty(), "old words, the vocabulary of CONTRIBUTING.md has better ones: {new:#?}");
-    compare("old words", &used.into_keys().collect(), words::STILL_USED);
+    assert!(used.is_empty(), "old words, the vocabulary of CONTRIBUTING.md has better ones: {used:#?}");
 }
 
-/// Fails with what is new, and with exceptions that are no longer needed.
+#[test]
+fn comments_and_documents_use_plain_words() {
+    let mut wrong = BTreeSet::new();
+    let top =
+        ["AGENTS.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"].map(top_file);
+    let documents = sources(&["docs", "examples", "guest-sdk", "host", "packaging"], &[".md"]);
+    for source in rust(&CODE).iter().chain(&top).chain(&documents) {
+        let is_code = source.path.ends_with(".rs");
+        for (index, line) in source.text.lines().enumerate() {
+            let line = line.trim();
+            let comment = if is_code { line.strip_prefix("//") } else { Some(line) };
+            let Some(comment) = comment.map(str::to_lowercase) else { continue };
+            let opens = |opening: &&str| comment.trim_start_matches(['/', '!', ' ']).starts_with(*opening);
+            let is_old = words::OLD_PROSE.iter().any(|word| names(&comment, word));
+            if is_old || (is_code && words::OLD_OPENINGS.iter().any(opens)) {
+                wrong.insert(format!("{}:{}: {line}", source.path, index + 1));
+            }
+        }
+    }
+    assert_none("comments with old words", &wrong);
+}
+
+/// Fails if something was found.
 #[track_caller]
-fn compare(rule: &str, found: &BTreeSet<String>, allowed: &[&str]) {
-    let new: Vec<_> = found.iter().filter(|it| !allowed.contains(&it.as_str())).map(String::as_str).collect();
-    assert!(new.is_empty(), "{rule}:\n{}", new.join("\n"));
-    let unused: Vec<_> = allowed.iter().filter(|it| !found.contains(**it)).copied().collect();
-    assert!(unused.is_empty(), "{rule}, exceptions that are no longer needed:\n{}", unused.join("\n"));
+fn assert_none(rule: &str, found: &BTreeSet<String>) {
+    let found: Vec<_> = found.iter().map(String::as_str).collect();
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
 }
 
-/// The identifiers in a line of code, without its texts and the comment behind it.
+/// A file of the root directory.
+fn top_file(name: &str) -> Source {
+    let text = fs::read_to_string(root().join(name)).unwrap_or_default();
+    Source { path: name.to_owned(), text }
+}
+
+/// The identifiers in a line of code, without strings and the comment after it.
 fn identifiers(line: &str) -> impl Iterator<Item = &str> {
     let line = line.split(" // ").next().unwrap_or_default();
     let outside = line.split('"').step_by(2);
@@ -323,14 +348,14 @@ fn words_of(identifier: &str) -> Vec<String> {
 }
 
 #[test]
-fn nothing_names_the_machine_it_was_written_on() {
-    let folders = ["host", "tests", "guest-sdk", "examples", "scripts", "docs", "wit", ".ci", ".github"];
+fn no_file_names_a_home_directory() {
+    let directories = ["host", "tests", "guest-sdk", "examples", "scripts", "docs", "wit", ".ci", ".github"];
     let endings = [
         ".rs", ".toml", ".md", ".py", ".wit", ".sh", ".json", ".yml", ".yaml", ".js", ".css", ".html", "test", "demo",
         "setup", "dist", "run",
     ];
     let homes = [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
-    let mut everything = sources(&folders, &endings);
+    let mut everything = sources(&directories, &endings);
     let top = [
         "AGENTS.md",
         "ARCHITECTURE.md",
@@ -342,10 +367,7 @@ fn nothing_names_the_machine_it_was_written_on() {
         "deny.toml",
         "justfile",
     ];
-    for name in top {
-        let text = fs::read_to_string(root().join(name)).unwrap_or_default();
-        everything.push(Source { path: name.to_owned(), text });
-    }
+    everything.extend(top.map(top_file));
     for source in &everything {
         for (number, line) in source.text.lines().enumerate() {
             let home = homes.iter().find(|home| line.contains(**home));
@@ -356,7 +378,7 @@ fn nothing_names_the_machine_it_was_written_on() {
 
 #[test]
 fn every_crate_comes_from_the_public_registry() {
-    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("there is a lock file");
+    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("lock file expected");
     let usual = r#"source = "registry+https://github.com/rust-lang/crates.io-index""#;
     for line in lock.lines().filter(|line| line.starts_with("source = ")) {
         assert_eq!(line, usual);
@@ -364,7 +386,7 @@ fn every_crate_comes_from_the_public_registry() {
 }
 
 #[test]
-fn the_top_folder_holds_only_what_belongs_there() {
+fn the_root_directory_has_only_known_entries() {
     let known = [
         "AGENTS.md",
         "ARCHITECTURE.md",
@@ -390,9 +412,10 @@ fn the_top_folder_holds_only_what_belongs_there() {
         "tests",
         "wit",
     ];
-    let entries = fs::read_dir(root()).expect("the repository").map(|entry| entry.expect("an entry").file_name());
+    let entries =
+        fs::read_dir(root()).expect("the repository").map(|entry| entry.expect("directory entry").file_name());
     let names = entries.map(|name| name.to_string_lossy().into_owned());
-    // Hidden ones may be an editor's.
+    // Hidden entries may belong to an editor.
     let unknown: Vec<_> = names.filter(|name| !name.starts_with('.') && !known.contains(&name.as_str())).collect();
-    assert!(unknown.is_empty(), "measurements and notes belong elsewhere: {unknown:?}");
+    assert!(unknown.is_empty(), "unknown entries of the root directory: {unknown:?}");
 }

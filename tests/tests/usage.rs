@@ -8,7 +8,7 @@ use std::{
 };
 
 use fastworker_tests::{
-    Cluster, Process, Ran, SOON, Transcript, binary, cli, eventually, fastworker, module,
+    Cluster, Process, Ran, TIMEOUT, Transcript, binary, cli, eventually, fastworker, module,
     ports::Ports,
     process::{self, Background},
 };
@@ -28,13 +28,13 @@ fn refused(transcript: &mut Transcript, args: &[&str]) {
     assert_eq!(ran.stdout, "");
     let as_json = run(&[&args[..1], &["--json"], &args[1..]].concat()).with_code(2);
     let (error, hint) = (as_json.json()["error"].clone(), as_json.json()["hint"].clone());
-    assert!(as_json.stderr.contains(error.as_str().expect("a text")) && hint.is_string(), "{as_json:?}");
+    assert!(as_json.stderr.contains(error.as_str().expect("string expected")) && hint.is_string(), "{as_json:?}");
     assert_eq!(as_json.json()["code"], 2);
     transcript.add(&ran);
 }
 
 #[test]
-fn a_wrong_option_is_named_with_what_would_be_right() {
+fn a_wrong_option_is_reported_with_a_correction() {
     let mut errors = Transcript::new();
     for args in [
         &["submit"][..],
@@ -58,7 +58,7 @@ fn a_wrong_option_is_named_with_what_would_be_right() {
 }
 
 #[test]
-fn a_wrong_option_of_submit_is_named_with_what_would_be_right() {
+fn a_wrong_submit_option_is_reported_with_a_correction() {
     let mut errors = Transcript::new();
     refused(&mut errors, &["submit", "--task-name", ""]);
     refused(&mut errors, &["submit", "--task-nam", "x"]);
@@ -88,14 +88,14 @@ fn a_wrong_option_of_submit_is_named_with_what_would_be_right() {
 
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("existing file");
     let mut command = fastworker();
     command.args(["man", "submit"]);
     let _ = run_into(command, full).with_code(1).with_error();
 }
 
 #[test]
-fn a_wrong_variable_is_named_too() {
+fn a_wrong_variable_is_reported() {
     let mut errors = Transcript::new();
     for (args, name, value) in [
         (&["submit", "--task-name", "add"][..], "FASTWORKER_TIMEOUT", "soon"),
@@ -112,7 +112,7 @@ fn a_wrong_variable_is_named_too() {
 }
 
 #[test]
-fn an_empty_variable_is_as_good_as_none() {
+fn an_empty_variable_counts_as_unset() {
     let mut command = fastworker();
     command.args(["man", "status"]);
     for name in ["FASTWORKER_JSON", "FASTWORKER_OUT"] {
@@ -147,14 +147,14 @@ fn the_variables_of_a_kubernetes_service_are_ignored_with_a_warning() {
 }
 
 #[test]
-fn an_error_is_an_object_where_json_is_asked_for() {
+fn an_error_is_an_object_with_json_output() {
     let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let mut errors = Transcript::new();
     let late = ["submit", "--json", "--timeout", "3s", "--task-name", "slow", "--args", "30"];
     let late = cluster.cli(late).with_code(4);
     errors.add(&late);
     assert_eq!(late.json()["code"], 4);
-    let id = late.json()["task_id"].as_str().expect("an id").to_owned();
+    let id = late.json()["task_id"].as_str().expect("id expected").to_owned();
     let _ = cluster.cli(["cancel", &id]).with_code(0);
     let again = cluster.cli(["cancel", &id, "--json"]).with_code(1).json();
     assert_eq!((&again["task_id"], &again["code"]), (&id.into(), &1.into()));
@@ -214,7 +214,7 @@ fn a_timeout_is_exit_code_4_with_a_command_for_later() {
 }
 
 #[test]
-fn what_does_not_exist_is_exit_code_5() {
+fn unknown_tasks_and_ids_are_exit_code_5() {
     let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).start();
     let mut errors = Transcript::new();
     for command in ["status", "cancel"] {
@@ -226,7 +226,7 @@ fn what_does_not_exist_is_exit_code_5() {
 }
 
 #[test]
-fn a_wrong_task_name_names_the_nearest() {
+fn a_wrong_task_name_suggests_the_nearest() {
     let cluster = Cluster::builder().modules(&["arithmetic", "text"]).own_slots(1).without_unknown_grace().start();
     let mut errors = Transcript::new();
     errors.add(&cluster.cli(["submit", "--task-name", "ad", "--args", "1", "2"]).with_code(5));
@@ -237,7 +237,7 @@ fn a_wrong_task_name_names_the_nearest() {
 }
 
 #[test]
-fn wrong_arguments_of_a_task_read_as_in_its_language() {
+fn wrong_arguments_are_reported_as_in_the_language_of_the_task() {
     let cluster = Cluster::builder().modules(&["arithmetic"]).own_slots(1).start();
     let mut errors = Transcript::new();
     for args in [
@@ -257,12 +257,12 @@ fn ctrl_c_is_exit_code_130() {
     let cluster = Cluster::builder().modules(&["slow"]).own_slots(1).start();
     let command = cluster.command(["submit", "--follow", "--task-name", "slow", "--args", "30", "300"]);
     let mut waiting = Process::start("submit", command, cluster.folder());
-    eventually("its first progress", SOON, || waiting.log().contains("step 1").then_some(()));
+    eventually("the first progress is shown", TIMEOUT, || waiting.log().contains("step 1").then_some(()));
     waiting.interrupt();
-    assert_eq!(waiting.wait_for_exit(SOON).code(), Some(130));
+    assert_eq!(waiting.wait_for_exit(TIMEOUT).code(), Some(130));
     let log = waiting.log();
     let mut errors = Transcript::new();
-    errors.note(&log[log.find("error: ").expect("an error")..]);
+    errors.note(&log[log.find("error: ").expect("error expected")..]);
     errors.check();
 }
 
@@ -287,17 +287,17 @@ fn a_public_control_plane_is_refused_without_insecure() {
     command.args(["control-plane", "--json", "--insecure", "--base-address", &base, "--subworker-port", &port]);
     let advertised = format!("tcp://127.0.0.1:{}", ports.base());
     command.args(["--discovery-address", &discovery, "--advertise-address", &advertised]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut asked_for = Process::start("control-plane", command, folder.path());
-    asked_for.wait_until_ready();
+    let folder = tempfile::tempdir().expect("directory created");
+    let mut explicit = Process::start("control-plane", command, folder.path());
+    explicit.wait_until_ready();
     let listed = run(&["list", "--json", "--discovery-address", &discovery]).with_code(0);
     assert_eq!(listed.json(), serde_json::json!([]));
 }
 
 #[test]
-fn a_taken_port_is_an_error_with_a_way_out() {
+fn a_port_in_use_is_an_error_with_a_hint() {
     let ports = Ports::claim();
-    let _taken = TcpListener::bind(("127.0.0.1", ports.base() + 2)).expect("a free port");
+    let _taken = TcpListener::bind(("127.0.0.1", ports.base() + 2)).expect("free port");
     let base = format!("tcp://127.0.0.1:{}", ports.base());
     let discovery = format!("tcp://127.0.0.1:{}", ports.discovery());
     let port = ports.subworkers().to_string();
@@ -324,12 +324,12 @@ fn a_worker_id_that_cannot_be_announced_is_refused() {
 
 #[test]
 fn the_error_of_a_broken_module_names_it_and_the_reason() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("directory created");
     let whole = fs::read(module("arithmetic")).expect("a module");
     let file = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
-        fs::write(&path, bytes).expect("a file");
-        path.to_str().expect("UTF-8").to_owned()
+        fs::write(&path, bytes).expect("file access");
+        path.to_str().expect("valid UTF-8").to_owned()
     };
     let core_module = [b"\0asm".as_slice(), &[1, 0, 0, 0]].concat();
     let bare_component = [b"\0asm".as_slice(), &[0x0d, 0, 1, 0]].concat();
@@ -348,46 +348,47 @@ fn the_error_of_a_broken_module_names_it_and_the_reason() {
         let ran = run(&["dev", path, "add"]).with_code(2).with_error();
         assert!(ran.stderr.contains(path), "{ran:?}");
     }
-    // All named modules must be good.
+    // All named modules must be valid.
     let good = module("arithmetic");
-    let among = run(&["list", "--task-modules", good.to_str().expect("UTF-8"), &broken[0]]).with_code(2).with_error();
+    let among =
+        run(&["list", "--task-modules", good.to_str().expect("valid UTF-8"), &broken[0]]).with_code(2).with_error();
     assert!(among.stderr.contains(&broken[0]), "{among:?}");
     for missing in ["missing.wasm", "nothing/*.wasm"] {
         let path = folder.path().join(missing);
-        errors.add(&run(&["list", "--task-modules", path.to_str().expect("UTF-8")]).with_code(5));
+        errors.add(&run(&["list", "--task-modules", path.to_str().expect("valid UTF-8")]).with_code(5));
     }
     errors.check();
 }
 
 #[test]
-fn of_two_modules_with_the_same_task_the_second_is_broken() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn the_second_module_with_the_same_task_is_broken() {
+    let folder = tempfile::tempdir().expect("directory created");
     let [first, second] = ["first.wasm", "second.wasm"].map(|name| folder.path().join(name));
     for path in [&first, &second] {
-        fs::copy(module("arithmetic"), path).expect("a copy");
+        fs::copy(module("arithmetic"), path).expect("file copied");
     }
-    fs::write(folder.path().join("half.wasm"), &fs::read(&first).expect("a file")[..1000]).expect("a file");
-    let path = folder.path().to_str().expect("UTF-8");
+    fs::write(folder.path().join("half.wasm"), &fs::read(&first).expect("file access")[..1000]).expect("file access");
+    let path = folder.path().to_str().expect("valid UTF-8");
     let listed = run(&["list", "--json", "--task-modules", path]).with_code(0).json();
     let row = |name: &str| {
-        let rows = listed.as_array().expect("a list");
+        let rows = listed.as_array().expect("list expected");
         rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no {name} in {listed}")).clone()
     };
     assert_eq!((&row("first")["status"], row("first")["tasks"].as_array().map(Vec::len)), (&"loaded".into(), Some(2)));
     let mut errors = Transcript::new();
     for name in ["second", "half"] {
         assert_eq!(row(name)["status"], "broken");
-        errors.note(row(name)["last_error"]["message"].as_str().expect("a message"));
+        errors.note(row(name)["last_error"]["message"].as_str().expect("message expected"));
     }
     errors.check();
     // Modules that are named themselves are an error.
-    let [first, second] = [&first, &second].map(|path| path.to_str().expect("UTF-8"));
+    let [first, second] = [&first, &second].map(|path| path.to_str().expect("valid UTF-8"));
     let ran = run(&["list", "--task-modules", first, second]).with_code(2);
     assert!(ran.stderr.contains("first.wasm") && ran.stderr.contains("second.wasm"), "{ran:?}");
 }
 
 #[test]
-fn there_is_no_colour_in_a_pipe_or_with_no_color() {
+fn pipes_and_no_color_disable_colour() {
     let wrong = run(&["status", "--task-id", "x", "--timeout", "10ms", "--discovery-address", "tcp://127.0.0.1:9"]);
     assert!(!wrong.stderr.contains('\x1b'), "{wrong:?}");
     let usage = run(&["status"]);
@@ -411,7 +412,7 @@ fn there_is_no_colour_in_a_pipe_or_with_no_color() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     for args in [&["list", "--task-modules"][..], &["list", "--json", "--task-modules"]] {
         let mut command = fastworker();
         command.args(args).arg(module("arithmetic"));
@@ -424,7 +425,7 @@ fn a_closed_pipe_is_no_error() {
 }
 
 fn run_into_closed_pipe(command: Command) -> Ran {
-    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let (reader, writer) = std::io::pipe().expect("pipe created");
     drop(reader);
     run_into(command, writer)
 }
@@ -437,7 +438,7 @@ fn run_into(mut command: Command, output: impl Into<Stdio>) -> Ran {
 }
 
 #[test]
-fn a_server_goes_on_when_its_output_is_closed() {
+fn a_server_continues_when_its_output_is_closed() {
     let cluster = Cluster::builder().start();
     let ports = Ports::claim();
     let discovery = format!("tcp://127.0.0.1:{}", ports.discovery());
@@ -446,9 +447,9 @@ fn a_server_goes_on_when_its_output_is_closed() {
     command.args(["control-plane", "--json", "--log-level", "trace", "--base-address", &base]);
     command.args(["--discovery-address", &discovery, "--subworker-port", &ports.subworkers().to_string()]);
     command.arg("--task-modules").arg(module("arithmetic"));
-    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let (reader, writer) = std::io::pipe().expect("pipe created");
     drop(reader);
-    command.stdin(Stdio::null()).stdout(writer.try_clone().expect("a pipe")).stderr(writer);
+    command.stdin(Stdio::null()).stdout(writer.try_clone().expect("pipe created")).stderr(writer);
     let mut server = Background::start(command);
     let options =
         ["submit", "--wait-for-worker", "--discovery-address", &discovery, "--task-name", "add", "--args", "1", "2"];

@@ -15,27 +15,27 @@ use fastworker::{
 };
 use tokio::task::JoinHandle;
 
-/// Calls that are open at a time.
+/// Number of concurrent calls.
 const WIDTH: u64 = 8;
-/// One call in this number takes a while, so that faults meet running tasks.
+/// Every so many calls, one takes longer, so that faults hit running tasks.
 const SLOW: u64 = 8;
-/// The pause before a call that was refused is made again.
+/// Pause before a refused call is repeated.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The results that are looked up again at the end.
+/// Number of results that are looked up again at the end.
 const CHECKED: usize = 500;
 
-/// What went wrong, in words; and how much went well.
+/// Counts of correct calls, and descriptions of failures.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Calls that ended with their result.
     pub(super) right: u64,
-    /// Calls that ended with an error, or not in time.
+    /// Calls that ended with an error, or not within the timeout.
     pub(super) lost: Vec<String>,
     /// Calls with a wrong result, or one that differs later.
     pub(super) wrong: Vec<String>,
 }
 
-/// Calls without end. Each is one after another of its lane.
+/// Endless calls, one at a time on each lane.
 #[derive(Debug)]
 pub(super) struct Load {
     shared: Arc<Shared>,
@@ -46,31 +46,31 @@ pub(super) struct Load {
 struct Shared {
     client: Client,
     stop: AtomicBool,
-    asked: AtomicU64,
+    started: AtomicU64,
     right: AtomicU64,
     tally: Mutex<Tally>,
     ended: Mutex<Vec<(TaskId, String)>>,
 }
 
 impl Load {
-    /// Starts, with a client that has found the control plane. Its timeout is how long a call may take.
+    /// Starts the load with a connected client, whose timeout limits each call.
     pub(super) fn start(client: Client) -> Self {
         let shared = Arc::new(Shared {
             client,
             stop: AtomicBool::new(false),
-            asked: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             right: AtomicU64::new(0),
             tally: Mutex::default(),
             ended: Mutex::default(),
         });
-        let lane = |_| tokio::spawn(Arc::clone(&shared).ask_on());
+        let lane = |_| tokio::spawn(Arc::clone(&shared).run_lane());
         let lanes = (0..WIDTH).map(lane).collect();
         Self { shared, lanes }
     }
 
-    /// Waits until calls end that were asked from now on: as many as there are lanes, and one more. Gives how
-    /// long that took, or the limit.
-    pub(super) async fn goes_on_within(&self, limit: Duration) -> Duration {
+    /// Waits until as many calls end as there are lanes, and one more, so that one of them started after now. Returns the
+    /// time that took, or the limit.
+    pub(super) async fn continues_within(&self, limit: Duration) -> Duration {
         let (from, before) = (Instant::now(), self.shared.right.load(Ordering::SeqCst));
         while self.shared.right.load(Ordering::SeqCst) <= before + WIDTH && from.elapsed() < limit {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -101,22 +101,22 @@ impl Load {
 }
 
 impl Shared {
-    async fn ask_on(self: Arc<Self>) {
+    async fn run_lane(self: Arc<Self>) {
         while !self.stop.load(Ordering::SeqCst) {
-            let number = self.asked.fetch_add(1, Ordering::SeqCst);
+            let number = self.started.fetch_add(1, Ordering::SeqCst);
             let (id, from) = (TaskId::new(), Instant::now());
-            let (answer, expected) = if number.is_multiple_of(SLOW) {
+            let (reply, expected) = if number.is_multiple_of(SLOW) {
                 (self.client.submit_task("slow", (0.2, 2)).task_id(id.clone()).await, "2".to_owned())
             } else {
                 (self.client.submit_task("add", (number, 1)).task_id(id.clone()).await, (number + 1).to_string())
             };
-            if matches!(&answer, Err(error) if error.is_stopping()) {
-                // A draining control plane refuses, and the client tries again.
+            if matches!(&reply, Err(error) if error.is_stopping()) {
+                // A draining control plane refuses, and the client retries.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
             let mut tally = self.tally.lock().expect("no panic while locked");
-            match answer {
+            match reply {
                 Ok(ended) if ended.status == TaskStatus::Success => {
                     let result_text = ended.result.as_ref().map(Json::as_str).unwrap_or_default();
                     if result_text == expected {

@@ -1,5 +1,5 @@
-//! The fault suites: a cluster of real processes under a steady load, to which one kind of fault happens
-//! again and again. Nothing may be lost, doubled or wrong, and whatever stops must go on in time.
+//! The fault suites: a cluster of real processes under a steady load, with repeated faults of one kind.
+//! Nothing may be lost, duplicated or wrong, and the load must continue within a time limit.
 //!
 //! The tests run one round of each; `scripts/faults` runs more.
 
@@ -9,20 +9,20 @@ mod proxy;
 use std::{env, time::Duration};
 
 use self::{load::Load, proxy::Proxy};
-use crate::{Cluster, SOON, eventually};
+use crate::{Cluster, TIMEOUT, eventually};
 
-/// From a fault to work elsewhere.
+/// Maximum time from a fault until other workers run tasks.
 const WORK_ELSEWHERE: Duration = Duration::from_secs(5);
-/// From the end of a fault to work.
+/// Maximum time from the end of a fault until tasks run.
 const BACK_AT_WORK: Duration = Duration::from_secs(2);
-/// What a machine that does other things may add, and a process that starts.
+/// Allowance for a busy machine and for a starting process.
 const SLACK: Duration = Duration::from_secs(3);
-/// No call may take longer.
+/// Maximum time of a call.
 const CALL_MAX: Duration = Duration::from_mins(1);
-/// The subworkers.
+/// Number of subworkers.
 const WORKERS: u16 = 3;
 
-/// What happens.
+/// The kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Subworkers are killed one after another, and others take their place.
@@ -35,16 +35,16 @@ pub enum Kind {
     Cut,
     /// Each process is terminated, and started again.
     Restart,
-    /// Each process gets two signals at once.
+    /// Each process gets two signals at the same time.
     SignalTwice,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] =
         [Self::KillWorkers, Self::KillControlPlane, Self::Stop, Self::Cut, Self::Restart, Self::SignalTwice];
 
-    /// Its name, as `scripts/faults` takes it.
+    /// The name that `scripts/faults` accepts.
     pub fn name(self) -> &'static str {
         match self {
             Self::KillWorkers => "kill-workers",
@@ -66,7 +66,7 @@ struct Run {
     random: fastrand::Rng,
     /// The number of the next subworker.
     next: u32,
-    /// The longest that the load stood still after a fault, and what was wrong with that.
+    /// The longest pause of the load after a fault, and descriptions of pauses over the limit.
     slowest: Duration,
     late: Vec<String>,
     faults: u32,
@@ -75,7 +75,7 @@ struct Run {
 /// Runs `FASTWORKER_FAULTS_ROUNDS` rounds, by default one, with the choices of `FASTWORKER_FAULTS_SEED`.
 ///
 /// # Panics
-/// When something was lost, doubled or wrong, or came late.
+/// When a call was lost, duplicated, wrong or late.
 pub async fn run(kind: Kind) {
     let number = |name: &str, usual: u64| match env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is '{text}' and should be a whole number")),
@@ -86,7 +86,7 @@ pub async fn run(kind: Kind) {
     for round in 1..=rounds {
         run.round().await;
         let Run { faults, slowest, late, .. } = &run;
-        say(&format!(
+        print_progress(&format!(
             "{}: round {round} of {rounds}, {faults} faults, slowest {slowest:.1?}, {} late",
             kind.name(),
             late.len()
@@ -96,15 +96,15 @@ pub async fn run(kind: Kind) {
 }
 
 #[allow(clippy::print_stderr, reason = "the progress of a run that may take minutes, seen with --nocapture")]
-fn say(words: &str) {
-    eprintln!("{words}");
+fn print_progress(message: &str) {
+    eprintln!("{message}");
 }
 
 impl Run {
     async fn start(kind: Kind, seed: u64) -> Self {
         let builder = Cluster::builder().modules(&["arithmetic", "slow"]).slots(2);
         let (mut cluster, proxy) = if kind == Kind::Cut {
-            // Everybody else reaches the control plane through the proxy.
+            // Subworkers and clients reach the control plane through the proxy.
             let mut cluster = builder.advertised_at(proxy::HOST).start();
             let base = cluster.ports().base();
             let mut ports: Vec<u16> = (base..=base + 4).collect();
@@ -120,7 +120,7 @@ impl Run {
             cluster.start_subworker(&format!("sw{number}"));
         }
         let client = cluster.client_with(|builder| {
-            let address = cluster.base().parse().expect("an address");
+            let address = cluster.base().parse().expect("valid address");
             builder.control_plane_address(address).timeout(CALL_MAX)
         });
         let load = Load::start(client.await);
@@ -135,24 +135,27 @@ impl Run {
             late: Vec::new(),
             faults: 0,
         };
-        run.goes_on("the start", SOON).await;
+        run.continues("the start", TIMEOUT).await;
         (run.slowest, run.faults) = (Duration::ZERO, 0);
         run
     }
 
-    /// Waits until the load goes on after a fault, and notes how long that took.
-    async fn goes_on(&mut self, what: &str, limit: Duration) {
-        let took = self.load.goes_on_within(limit + CALL_MAX).await;
+    /// Waits until the load continues after a fault, and records how long that took.
+    async fn continues(&mut self, what: &str, limit: Duration) {
+        let took = self.load.continues_within(limit + CALL_MAX).await;
         self.slowest = self.slowest.max(took);
         self.faults += 1;
         if took > limit {
-            say(&format!("{}: {what}: the load stood still for {took:.1?}, more than {limit:?}", self.kind.name()));
+            print_progress(&format!(
+                "{}: {what}: the load stood still for {took:.1?}, more than {limit:?}",
+                self.kind.name()
+            ));
             self.late.push(format!("{what}: {took:.1?}, more than {limit:?}"));
         }
     }
 
-    /// Lets the load run for a moment, so that a fault meets it in the middle.
-    async fn moment(&mut self) {
+    /// Lets the load run for a short time before a fault.
+    async fn random_pause(&mut self) {
         let span = Duration::from_millis(self.random.u64(50..400));
         tokio::time::sleep(span).await;
     }
@@ -170,11 +173,11 @@ impl Run {
 
     async fn kill_workers(&mut self) {
         for _ in 0..WORKERS {
-            self.moment().await;
+            self.random_pause().await;
             let victim = self.random.usize(..self.cluster.subworkers.len());
             let mut victim = self.cluster.subworkers.swap_remove(victim);
             victim.kill();
-            self.goes_on("a subworker was killed", WORK_ELSEWHERE + SLACK).await;
+            self.continues("a subworker was killed", WORK_ELSEWHERE + SLACK).await;
             self.one_more_subworker();
         }
     }
@@ -186,67 +189,67 @@ impl Run {
     }
 
     async fn kill_control_plane(&mut self) {
-        self.moment().await;
+        self.random_pause().await;
         self.cluster.control_plane.kill();
-        self.moment().await;
+        self.random_pause().await;
         self.cluster.restart_control_plane();
-        self.goes_on("the control plane was killed and is back", WORK_ELSEWHERE + SLACK).await;
+        self.continues("the control plane was killed and is back", WORK_ELSEWHERE + SLACK).await;
     }
 
     async fn stop_each(&mut self) {
         for place in 0..self.cluster.subworkers.len() {
-            self.moment().await;
+            self.random_pause().await;
             self.cluster.subworkers[place].pause();
-            self.goes_on("a subworker is stopped", WORK_ELSEWHERE + SLACK).await;
+            self.continues("a subworker is stopped", WORK_ELSEWHERE + SLACK).await;
             self.cluster.subworkers[place].resume();
-            self.goes_on("a subworker is no longer stopped", BACK_AT_WORK + SLACK).await;
+            self.continues("a subworker is no longer stopped", BACK_AT_WORK + SLACK).await;
         }
-        self.moment().await;
+        self.random_pause().await;
         self.cluster.control_plane.pause();
         tokio::time::sleep(Duration::from_millis(self.random.u64(500..7000))).await;
         self.cluster.control_plane.resume();
-        self.goes_on("the control plane is no longer stopped", BACK_AT_WORK + SLACK).await;
+        self.continues("the control plane is no longer stopped", BACK_AT_WORK + SLACK).await;
     }
 
     async fn cut(&mut self) {
         let proxy = self.proxy.take().expect("this kind has a proxy");
-        self.moment().await;
+        self.random_pause().await;
         proxy.forget();
-        self.goes_on("the network forgot the connections", WORK_ELSEWHERE + SLACK).await;
-        self.moment().await;
+        self.continues("the network forgot the connections", WORK_ELSEWHERE + SLACK).await;
+        self.random_pause().await;
         proxy.reset();
-        self.goes_on("the network reset the connections", BACK_AT_WORK + SLACK).await;
-        self.moment().await;
+        self.continues("the network reset the connections", BACK_AT_WORK + SLACK).await;
+        self.random_pause().await;
         proxy.cut();
         tokio::time::sleep(Duration::from_millis(self.random.u64(500..9000))).await;
         proxy.heal();
-        self.goes_on("the network is whole again", BACK_AT_WORK + SLACK).await;
+        self.continues("the network is whole again", BACK_AT_WORK + SLACK).await;
         proxy.delay(Duration::from_millis(self.random.u64(10..100)));
-        self.goes_on("the network is slow", WORK_ELSEWHERE + SLACK).await;
+        self.continues("the network is slow", WORK_ELSEWHERE + SLACK).await;
         proxy.heal();
-        self.goes_on("the network is quick again", BACK_AT_WORK + SLACK).await;
+        self.continues("the network is quick again", BACK_AT_WORK + SLACK).await;
         self.proxy = Some(proxy);
     }
 
-    /// Ends each process with these signals, which it must take for one that drains it, and starts it again.
+    /// Ends each process with these signals, which count as one and drain it, and starts it again.
     async fn restart_each(&mut self, signals: &[&str]) {
         for _ in 0..WORKERS {
-            self.moment().await;
+            self.random_pause().await;
             let mut worker = self.cluster.subworkers.remove(0);
             worker.signals(signals);
-            self.goes_on("a subworker drains", WORK_ELSEWHERE + SLACK).await;
-            let ended = worker.wait_for_exit(SOON);
+            self.continues("a subworker drains", WORK_ELSEWHERE + SLACK).await;
+            let ended = worker.wait_for_exit(TIMEOUT);
             assert_eq!(ended.code(), Some(0), "a subworker was cut off while it drained");
-            // The same name, as an upgrade would give it.
+            // The same name, as after an upgrade.
             let id = worker.name.clone();
             self.cluster.start_subworker(&id);
         }
-        self.moment().await;
+        self.random_pause().await;
         self.cluster.control_plane.signals(signals);
-        let ended = self.cluster.control_plane.wait_for_exit(2 * SOON);
+        let ended = self.cluster.control_plane.wait_for_exit(2 * TIMEOUT);
         assert_eq!(ended.code(), Some(0), "the control plane was cut off while it drained");
         self.cluster.restart_control_plane();
-        self.goes_on("the control plane is back", WORK_ELSEWHERE + SLACK).await;
+        self.continues("the control plane is back", WORK_ELSEWHERE + SLACK).await;
     }
 
     /// Ends the run, and prints its row of the table of `scripts/faults`.
@@ -255,7 +258,7 @@ impl Run {
         let is_kept = matches!(self.kind, Kind::KillWorkers | Kind::Stop | Kind::Cut);
         let tally = self.load.stop(is_kept).await;
         let is_good = tally.lost.is_empty() && tally.wrong.is_empty() && self.late.is_empty();
-        say(&format!(
+        print_progress(&format!(
             "row: {} | {rounds} | {} | {} | {} | {} | {:.1} s | {} | {}",
             self.kind.name(),
             self.faults,
@@ -279,10 +282,10 @@ impl Run {
             self.late.len(),
             some(&self.late),
         );
-        // What outlives its faults can still be asked to end.
+        // The remaining processes end on SIGTERM.
         self.cluster.subworkers.iter().for_each(crate::Process::terminate);
         for worker in &mut self.cluster.subworkers {
-            eventually("the end of a subworker", SOON, || (!worker.is_running()).then_some(()));
+            eventually("a subworker ends", TIMEOUT, || (!worker.is_running()).then_some(()));
         }
     }
 }

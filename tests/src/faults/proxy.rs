@@ -14,9 +14,9 @@ use std::{
     time::Duration,
 };
 
-/// Where the proxy listens; all of 127.0.0.0/8 is this machine.
+/// The address of the proxy; all of 127.0.0.0/8 is this machine.
 pub(super) const HOST: &str = "127.0.0.2";
-/// How often a stopped connection looks whether it goes on.
+/// Interval at which a stopped connection checks whether to continue.
 const STEP: Duration = Duration::from_millis(5);
 
 /// A proxy. Dropped, it closes all of its connections.
@@ -114,9 +114,9 @@ impl Connection {
 }
 
 impl Shared {
-    /// Joins a connection to one of its own.
+    /// Connects a client to the target through a separate connection.
     fn join(self: &Arc<Self>, stream: TcpStream, target: SocketAddr) {
-        // Connections to a closed port end at once.
+        // Connections to a closed port end immediately.
         let Ok(other) = TcpStream::connect(target) else { return };
         for end in [&stream, &other] {
             let _ = end.set_nonblocking(false);
@@ -135,14 +135,14 @@ impl Shared {
         }
     }
 
-    /// Passes on what comes from one end, until either end is closed.
+    /// Copies bytes from one end to the other, until either is closed.
     fn pass_on(&self, connection: &Connection, from: usize) {
         let (mut reader, mut writer) = (&connection.ends[from], &connection.ends[1 - from]);
         let mut bytes = vec![0; 64 * 1024];
         let is_closed = || connection.closed.load(Ordering::SeqCst);
         let is_stopped = || self.silent.load(Ordering::SeqCst) || connection.forgotten.load(Ordering::SeqCst);
         while !is_closed() {
-            // A closed end would be passed on as well, so it is not checked meanwhile.
+            // While stopped, it does not read, as it would then forward a close as well.
             if is_stopped() {
                 thread::park_timeout(STEP);
                 continue;

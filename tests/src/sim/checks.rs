@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{
     grants::Grants,
     names,
-    network::{Ask, Ticket},
+    network::{SimRequest, Ticket},
     reported::ReportedEnds,
     shown::Shown,
 };
@@ -30,7 +30,7 @@ use super::{
 /// The cause of a step.
 #[derive(Debug)]
 pub(crate) enum Cause<'a> {
-    Asked(&'a Ask),
+    Request(&'a SimRequest),
     Tick,
     Gone,
     Shutdown,
@@ -42,7 +42,7 @@ impl Cause<'_> {
     /// submits it again.
     fn offers(&self, id: &TaskId) -> usize {
         match self {
-            Cause::Asked(Ask::Client(Request::Submit(submit))) => {
+            Cause::Request(SimRequest::Client(Request::Submit(submit))) => {
                 submit.tasks.iter().filter(|task| task.id == *id).count()
             }
             _ => 1,
@@ -78,9 +78,9 @@ macro_rules! counters {
 counters! {
     /// Steps.
     steps,
-    /// Tasks that ended well.
+    /// Tasks that succeeded.
     successes,
-    /// Tasks that failed for good.
+    /// Tasks that failed.
     failures,
     /// Tasks that were cancelled.
     cancelled,
@@ -90,7 +90,7 @@ counters! {
     not_found,
     /// Ends after more than one attempt.
     retried,
-    /// Submissions of a task that was there.
+    /// Submissions of a known task.
     duplicates,
     /// Grants of more than one lease.
     lookaheads,
@@ -102,7 +102,7 @@ counters! {
     losses,
     /// Results sent to sessions.
     collected,
-    /// Answers given again.
+    /// Repeated replies.
     repeated,
     /// Sessions that were forgotten before their client came back.
     lost_sessions,
@@ -174,12 +174,12 @@ impl Checks {
     }
 
     /// Records the state before a step.
-    pub(crate) fn before(&mut self, state: &State<Ticket>, now: Now, ask: Option<&Ask>) {
+    pub(crate) fn before(&mut self, state: &State<Ticket>, now: Now, request: Option<&SimRequest>) {
         self.now = now;
         self.newcomers.clear();
         self.held.clear();
-        match ask {
-            Some(Ask::Worker(WorkerRequest::Beat(beat))) => {
+        match request {
+            Some(SimRequest::Worker(WorkerRequest::Beat(beat))) => {
                 for id in self.live.keys() {
                     let Some(look) = state.task_view(id) else { continue };
                     let Some((lease, _)) = look.lease.filter(|(_, worker)| *worker == WorkerKey(beat.worker)) else {
@@ -188,16 +188,16 @@ impl Checks {
                     self.held.push((id.clone(), lease, look.losses));
                 }
             }
-            Some(Ask::Hold(task)) => self.expect(state, task, None),
-            Some(Ask::Client(Request::Submit(submit))) => {
+            Some(SimRequest::Hold(task)) => self.expect(state, task, None),
+            Some(SimRequest::Client(Request::Submit(submit))) => {
                 let session = match submit.notify {
                     fastworker::protocol::Notify::Session(session) => Some(session),
                     _ => None,
                 };
                 submit.tasks.iter().for_each(|task| self.expect(state, task, session));
             }
-            Some(Ask::Client(Request::Collect(collect))) => self.reported.asked(collect),
-            Some(Ask::Worker(WorkerRequest::Work(work))) => {
+            Some(SimRequest::Client(Request::Collect(collect))) => self.reported.requested(collect),
+            Some(SimRequest::Worker(WorkerRequest::Work(work))) => {
                 for ended in &work.ended {
                     match self.grants.task_of(ended.lease) {
                         Some(task)
@@ -379,8 +379,9 @@ impl Checks {
             }
             (TaskStatus::Cancelled, None) => {
                 self.seen.cancelled += 1;
-                let asked = matches!(cause, Cause::Asked(Ask::Client(Request::Cancel(ids))) if ids.contains(id));
-                if !asked {
+                let requested =
+                    matches!(cause, Cause::Request(SimRequest::Client(Request::Cancel(ids))) if ids.contains(id));
+                if !requested {
                     return wrong("as cancelled without a request");
                 }
             }
@@ -391,7 +392,7 @@ impl Checks {
                 }
             }
             (TaskStatus::Failure, Some(ErrorKind::NotFound)) if end.attempts == 0 => self.seen.not_found += 1,
-            // A follow-up for which there was no room.
+            // A follow-up beyond the limit of tasks.
             (TaskStatus::Failure, Some(ErrorKind::Failed)) if end.attempts == 0 && record.newest.is_none() => {}
             (TaskStatus::Failure, Some(kind)) => {
                 self.seen.failures += 1;

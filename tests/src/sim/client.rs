@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Purpose, Scene, names,
-    network::{Actor, Alarm, Ask, SimConnection},
+    network::{Actor, Alarm, SimConnection, SimRequest},
 };
 
 const PROMPT: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ impl Client {
             24..28 => self.follow(scene),
             28..32 => self.cancel(scene),
             32..38 => self.collect(scene),
-            38 => self.ask(scene, Request::Workers, Purpose::Other),
+            38 => self.send_request(scene, Request::Workers, Purpose::Other),
             39 => self.list_tasks(scene),
             40 => self.wait_for_events(scene),
             _ if scene.rng.u8(0..8) == 0 => return self.vanish(scene),
@@ -85,11 +85,11 @@ impl Client {
     }
 
     /// Handles a reply, or its absence.
-    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<AnyReply>) {
-        match (purpose, answer) {
-            (Purpose::Collect, answer) => {
+    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, reply: Option<AnyReply>) {
+        match (purpose, reply) {
+            (Purpose::Collect, reply) => {
                 self.collecting = false;
-                if let Some(AnyReply::Client(Reply::Collected(collected))) = answer {
+                if let Some(AnyReply::Client(Reply::Collected(collected))) = reply {
                     self.received.extend(collected.results.iter().map(|result| result.task_id.clone()));
                 }
                 let pauses = !scene.calm && scene.rng.u8(0..6) == 0;
@@ -109,11 +109,11 @@ impl Client {
         }
     }
 
-    fn ask(&self, scene: &mut Scene, request: Request, purpose: Purpose) {
+    fn send_request(&self, scene: &mut Scene, request: Request, purpose: Purpose) {
         let patience = Duration::from_millis(scene.rng.u64(100..25_000));
         // A collect is never given up: its results would be lost.
         let tries = if matches!(purpose, Purpose::Collect) { u32::MAX } else { scene.rng.u32(1..5) };
-        scene.ask((self.me, &self.connection), (Ask::Client(request), purpose), (patience, tries));
+        scene.send_request((self.me, &self.connection), (SimRequest::Client(request), purpose), (patience, tries));
     }
 
     fn submit(&mut self, scene: &mut Scene) {
@@ -133,7 +133,7 @@ impl Client {
             _ => Notify::Session(self.session),
         };
         let collects = matches!(notify, Notify::Session(_));
-        self.ask(scene, Request::Submit(Submit { tasks, notify }), Purpose::Submit);
+        self.send_request(scene, Request::Submit(Submit { tasks, notify }), Purpose::Submit);
         if collects {
             self.collect(scene);
         }
@@ -142,8 +142,8 @@ impl Client {
     fn hold(&mut self, scene: &mut Scene) {
         if self.budget > 0 {
             self.budget -= 1;
-            let ask = Ask::Hold(Box::new(new_task(scene)));
-            scene.ask((self.me, &self.connection), (ask, Purpose::Submit), (Duration::from_mins(1), 1));
+            let request = SimRequest::Hold(Box::new(new_task(scene)));
+            scene.send_request((self.me, &self.connection), (request, Purpose::Submit), (Duration::from_mins(1), 1));
         }
     }
 
@@ -156,38 +156,42 @@ impl Client {
         let wait_ms = if scene.rng.u8(0..5) == 0 { 0 } else { scene.rng.u32(100..6_000) };
         let collect = Collect { session: self.session, sequence: self.sequence, wait_ms };
         let patience = Duration::from_millis(u64::from(wait_ms)) + PROMPT;
-        let ask = Ask::Client(Request::Collect(collect));
-        scene.ask((self.me, &self.connection), (ask, Purpose::Collect), (patience, u32::MAX));
+        let request = SimRequest::Client(Request::Collect(collect));
+        scene.send_request((self.me, &self.connection), (request, Purpose::Collect), (patience, u32::MAX));
     }
 
     fn look_up(&self, scene: &mut Scene) {
         let ids: Vec<TaskId> = (0..scene.rng.usize(0..6)).map(|_| some_id(scene)).collect();
         let wait_ms = if scene.rng.bool() { 0 } else { scene.rng.u32(1..30_000) };
-        self.ask(scene, Request::Lookup(Lookup { ids, wait_ms }), Purpose::Other);
+        self.send_request(scene, Request::Lookup(Lookup { ids, wait_ms }), Purpose::Other);
     }
 
     fn follow(&self, scene: &mut Scene) {
         let (id, after) = (some_id(scene), scene.rng.u64(0..4));
         let wait_ms = scene.rng.u32(0..8_000);
-        self.ask(scene, Request::Follow(Follow { id, after, wait_ms }), Purpose::Other);
+        self.send_request(scene, Request::Follow(Follow { id, after, wait_ms }), Purpose::Other);
     }
 
     fn list_tasks(&self, scene: &mut Scene) {
         let statuses = TaskStatus::ALL[scene.rng.usize(0..7)..].to_vec();
         let (offset, limit) = (scene.rng.u64(0..20), scene.rng.u32(0..50));
-        self.ask(scene, Request::Tasks(TaskQuery { statuses, offset, limit, ..TaskQuery::default() }), Purpose::Other);
+        self.send_request(
+            scene,
+            Request::Tasks(TaskQuery { statuses, offset, limit, ..TaskQuery::default() }),
+            Purpose::Other,
+        );
     }
 
     /// Waits for events, usually after the last one it received.
     fn wait_for_events(&mut self, scene: &mut Scene) {
         let after = if scene.rng.u8(0..4) == 0 { scene.rng.u64(..) } else { self.seen };
         let wait_ms = scene.rng.u32(0..30_000);
-        self.ask(scene, Request::Events(EventQuery { after, wait_ms }), Purpose::Other);
+        self.send_request(scene, Request::Events(EventQuery { after, wait_ms }), Purpose::Other);
     }
 
     fn cancel(&self, scene: &mut Scene) {
         let ids = (0..scene.rng.usize(1..4)).map(|_| some_id(scene)).collect();
-        self.ask(scene, Request::Cancel(ids), Purpose::Other);
+        self.send_request(scene, Request::Cancel(ids), Purpose::Other);
     }
 
     /// Its process ends; the control plane notices.

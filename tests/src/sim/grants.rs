@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     checks::{Coverage, Record, ensure},
-    network::{Ask, Ticket},
+    network::{SimRequest, Ticket},
 };
 
 /// All leases granted so far.
@@ -49,13 +49,13 @@ impl Grants {
         let mut grants = Vec::new();
         for effect in effects {
             let Effect::Reply { to, reply } = effect else { continue };
-            if matches!(&*to.ask, Ask::Worker(WorkerRequest::Catalog(_))) {
+            if matches!(&*to.request, SimRequest::Worker(WorkerRequest::Catalog(_))) {
                 seen.changes += u64::from(*reply == AnyReply::Worker(WorkerReply::Noted));
                 seen.declined += u64::from(matches!(reply, AnyReply::Worker(WorkerReply::Declined(_))));
             }
             let AnyReply::Worker(WorkerReply::Leases(leases)) = reply else { continue };
-            let Ask::Worker(WorkerRequest::Work(work)) = &*to.ask else {
-                return Err(format!("leases in reply to {:?}", to.ask));
+            let SimRequest::Worker(WorkerRequest::Work(work)) = &*to.request else {
+                return Err(format!("leases in reply to {:?}", to.request));
             };
             ensure(leases.len() <= LOOKAHEAD_MAX.min(work.capacity as usize), || {
                 format!("{} leases for a capacity of {}", leases.len(), work.capacity)

@@ -36,7 +36,7 @@ pub use checks::Coverage;
 use checks::{Cause, Checks};
 use client::Client;
 use history::History;
-use network::{Actor, Alarm, Ask, Event, Network, SimConnection, Ticket, Weather};
+use network::{Actor, Alarm, Event, Network, SimConnection, SimRequest, Ticket, Weather};
 use worker::Worker;
 
 /// A deliberate fault that the checks must find.
@@ -45,7 +45,7 @@ pub enum Sabotage {
     /// Workers report outcomes under the first lease of a task.
     IgnoredFence,
     /// A reply is dropped.
-    ForgottenAnswer,
+    DroppedReply,
     /// A reported result differs from the recorded one.
     ForgedEnd,
     /// A session gets a result twice.
@@ -161,7 +161,12 @@ impl Scene {
         self.alarm_in(span, actor, alarm);
     }
 
-    pub(crate) fn ask(&mut self, who: (Actor, &SimConnection), what: (Ask, Purpose), patience: (Duration, u32)) {
+    pub(crate) fn send_request(
+        &mut self,
+        who: (Actor, &SimConnection),
+        what: (SimRequest, Purpose),
+        patience: (Duration, u32),
+    ) {
         self.net.call((self.now.mono, &mut self.rng), who, what, patience);
     }
 }
@@ -251,7 +256,7 @@ impl World {
     fn leave_all(&mut self) -> Result<(), String> {
         let left = self.state.queue().iter().map(|(_, id)| id.clone()).collect();
         let connection = self.scene.net.connect(false);
-        self.enter(0, &Rc::new(Ask::Client(Request::Cancel(left))), &connection)?;
+        self.enter(0, &Rc::new(SimRequest::Client(Request::Cancel(left))), &connection)?;
         self.scene.over = true;
         for worker in &mut self.workers {
             worker.leave(&mut self.scene);
@@ -310,7 +315,7 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Arrives(call, ask, connection) => return self.enter(call, &ask, &connection),
+            Event::Arrives(call, request, connection) => return self.enter(call, &request, &connection),
             Event::Gone(connection) => {
                 connection.close();
                 if let Some(peer) = connection.peer {
@@ -319,12 +324,12 @@ impl World {
                     return self.after(&Cause::Gone, effects);
                 }
             }
-            Event::Returns(call, answer) => {
+            Event::Returns(call, reply) => {
                 let Some(actor) = self.scene.net.caller(call) else { return Ok(()) };
                 if let Some(until) = self.frozen(actor) {
-                    self.scene.net.write_down(until, Event::Returns(call, answer));
+                    self.scene.net.write_down(until, Event::Returns(call, reply));
                 } else if let Some(call) = self.scene.net.end(call) {
-                    self.deliver(actor, &call.purpose, Some(answer));
+                    self.deliver(actor, &call.purpose, Some(reply));
                 }
             }
             Event::Impatient(number, sent) => {
@@ -371,40 +376,40 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, actor: Actor, purpose: &Purpose, answer: Option<AnyReply>) {
+    fn deliver(&mut self, actor: Actor, purpose: &Purpose, reply: Option<AnyReply>) {
         match actor {
-            Actor::Client(number) => self.clients[number].handle_reply(&mut self.scene, purpose, answer),
-            Actor::Worker(number) => self.workers[number].handle_reply(&mut self.scene, purpose, answer),
+            Actor::Client(number) => self.clients[number].handle_reply(&mut self.scene, purpose, reply),
+            Actor::Worker(number) => self.workers[number].handle_reply(&mut self.scene, purpose, reply),
         }
     }
 
     /// Passes a request to the state.
-    fn enter(&mut self, call: u64, ask: &Rc<Ask>, connection: &SimConnection) -> Result<(), String> {
-        let Some(ticket) = self.scene.net.admit(call, ask, connection) else { return Ok(()) };
-        self.checks.before(&self.state, self.scene.now, Some(ask));
-        let effects = self.apply(|state, now| match (**ask).clone() {
-            Ask::Hold(task) => state.submit_and_hold(now, *task, None, ticket),
-            Ask::Client(Request::Submit(submit)) => state.submit(now, submit, ticket),
-            Ask::Client(Request::Collect(collect)) => state.collect(now, &collect, ticket),
-            Ask::Client(Request::Lookup(lookup)) => state.lookup(now, lookup, ticket),
-            Ask::Client(Request::Cancel(ids)) => state.cancel(now, &ids, ticket),
-            Ask::Client(Request::Follow(follow)) => state.follow(now, follow, ticket),
-            Ask::Client(Request::Workers | Request::Hello) => state.workers(now, ticket),
-            Ask::Worker(WorkerRequest::Register(registration)) => {
+    fn enter(&mut self, call: u64, request: &Rc<SimRequest>, connection: &SimConnection) -> Result<(), String> {
+        let Some(ticket) = self.scene.net.admit(call, request, connection) else { return Ok(()) };
+        self.checks.before(&self.state, self.scene.now, Some(request));
+        let effects = self.apply(|state, now| match (**request).clone() {
+            SimRequest::Hold(task) => state.submit_and_hold(now, *task, None, ticket),
+            SimRequest::Client(Request::Submit(submit)) => state.submit(now, submit, ticket),
+            SimRequest::Client(Request::Collect(collect)) => state.collect(now, &collect, ticket),
+            SimRequest::Client(Request::Lookup(lookup)) => state.lookup(now, lookup, ticket),
+            SimRequest::Client(Request::Cancel(ids)) => state.cancel(now, &ids, ticket),
+            SimRequest::Client(Request::Follow(follow)) => state.follow(now, follow, ticket),
+            SimRequest::Client(Request::Workers | Request::Hello) => state.workers(now, ticket),
+            SimRequest::Worker(WorkerRequest::Register(registration)) => {
                 state.register(now, registration, connection.peer, ticket);
             }
-            Ask::Worker(WorkerRequest::Work(work)) => state.work(now, work, ticket),
-            Ask::Worker(WorkerRequest::Beat(beat)) => state.beat(now, &beat, connection.peer, ticket),
-            Ask::Worker(WorkerRequest::Note(note)) => state.note(now, note, ticket),
-            Ask::Client(Request::Tasks(query)) => state.tasks(now, &query, ticket),
-            Ask::Client(Request::Events(query)) => state.events(now, query, ticket),
-            Ask::Client(Request::Schedule(request)) => state.schedule(now, request, ticket),
-            Ask::Client(Request::Describe(id)) => state.describe(now, &id, ticket),
-            Ask::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(now, worker, ticket),
-            Ask::Worker(WorkerRequest::Leave(worker)) => state.leave(now, worker, ticket),
-            Ask::Worker(WorkerRequest::Catalog(change)) => state.change_catalog(now, change, ticket),
+            SimRequest::Worker(WorkerRequest::Work(work)) => state.work(now, work, ticket),
+            SimRequest::Worker(WorkerRequest::Beat(beat)) => state.beat(now, &beat, connection.peer, ticket),
+            SimRequest::Worker(WorkerRequest::Note(note)) => state.note(now, note, ticket),
+            SimRequest::Client(Request::Tasks(query)) => state.tasks(now, &query, ticket),
+            SimRequest::Client(Request::Events(query)) => state.events(now, query, ticket),
+            SimRequest::Client(Request::Schedule(request)) => state.schedule(now, request, ticket),
+            SimRequest::Client(Request::Describe(id)) => state.describe(now, &id, ticket),
+            SimRequest::Worker(WorkerRequest::Drain(worker)) => state.drain_worker(now, worker, ticket),
+            SimRequest::Worker(WorkerRequest::Leave(worker)) => state.leave(now, worker, ticket),
+            SimRequest::Worker(WorkerRequest::Catalog(change)) => state.change_catalog(now, change, ticket),
         });
-        self.after(&Cause::Asked(ask), effects)
+        self.after(&Cause::Request(request), effects)
     }
 
     /// Runs one transition of the state.
@@ -428,7 +433,7 @@ impl World {
         let Scene { net, now, rng, .. } = &mut self.scene;
         for effect in effects {
             match effect {
-                Effect::Reply { to, reply } => net.answer(now.mono, rng, to, reply),
+                Effect::Reply { to, reply } => net.reply(now.mono, rng, to, reply),
                 Effect::Callback(callback) => {
                     let reached = rng.u8(0..3) > 0;
                     let outcome = if reached { Ok(()) } else { Err("no answer".into()) };
@@ -473,7 +478,7 @@ fn tamper(sabotage: Sabotage, rng: &mut Rng, effects: &mut Vec<Effect<Ticket>>) 
     }
     match sabotage {
         Sabotage::IgnoredFence => {}
-        Sabotage::ForgottenAnswer => drop(effects.pop()),
+        Sabotage::DroppedReply => drop(effects.pop()),
         Sabotage::RepeatedCall => {
             let again = effects.iter().find_map(|effect| match effect {
                 Effect::Callback(callback) => Some(Effect::Callback(callback.clone())),

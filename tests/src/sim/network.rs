@@ -28,7 +28,7 @@ pub(crate) enum Actor {
 
 /// A request.
 #[derive(Clone, Debug)]
-pub(crate) enum Ask {
+pub(crate) enum SimRequest {
     Client(Request),
     /// A submission by a client of the Python original.
     Hold(Box<NewTask>),
@@ -56,12 +56,12 @@ pub(crate) enum Alarm {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A request reaches the control plane.
-    Arrives(u64, Rc<Ask>, SimConnection),
+    Arrives(u64, Rc<SimRequest>, SimConnection),
     /// A reply reaches the sender.
     Returns(u64, AnyReply),
     /// The sender repeats or gives up.
     Impatient(u64, u32),
-    /// The control plane notices that a connection is gone.
+    /// The control plane notices that a connection is closed.
     Gone(SimConnection),
     /// An alarm of an actor.
     Alarm(Actor, Alarm),
@@ -99,9 +99,9 @@ impl SimConnection {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) call: u64,
-    pub(crate) ask: Rc<Ask>,
+    pub(crate) request: Rc<SimRequest>,
     connection: SimConnection,
-    answered: bool,
+    replied: bool,
     forgotten: Rc<RefCell<Vec<u64>>>,
 }
 
@@ -113,18 +113,18 @@ impl Responder for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.answered && self.is_open() {
+        if !self.replied && self.is_open() {
             self.forgotten.borrow_mut().push(self.call);
         }
     }
 }
 
-/// An unanswered request.
+/// An open request.
 #[derive(Debug)]
 pub(crate) struct Call<P> {
     pub(crate) actor: Actor,
     pub(crate) purpose: P,
-    ask: Rc<Ask>,
+    request: Rc<SimRequest>,
     connection: SimConnection,
     patience: Duration,
     tries: u32,
@@ -171,11 +171,19 @@ impl<P> Network<P> {
         &mut self,
         (now, rng): (Moment, &mut Rng),
         (actor, connection): (Actor, &SimConnection),
-        (ask, purpose): (Ask, P),
+        (request, purpose): (SimRequest, P),
         (patience, tries): (Duration, u32),
     ) {
         let number = self.number();
-        let call = Call { actor, purpose, ask: Rc::new(ask), connection: connection.clone(), patience, tries, sent: 0 };
+        let call = Call {
+            actor,
+            purpose,
+            request: Rc::new(request),
+            connection: connection.clone(),
+            patience,
+            tries,
+            sent: 0,
+        };
         self.calls.insert(number, call);
         self.send(now, rng, number);
     }
@@ -183,14 +191,14 @@ impl<P> Network<P> {
     fn send(&mut self, now: Moment, rng: &mut Rng, number: u64) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.sent += 1;
-        let (ask, connection, patience, sent) =
-            (Rc::clone(&call.ask), call.connection.clone(), call.patience, call.sent);
+        let (request, connection, patience, sent) =
+            (Rc::clone(&call.request), call.connection.clone(), call.patience, call.sent);
         let local = connection.peer.is_none();
         let copies = if local { 1 } else { self.copies(rng) };
         let copies = if connection.is_connected() { copies } else { 0 };
         for _ in 0..copies {
             let at = now + if local { Duration::from_micros(1) } else { self.delay(rng) };
-            self.write_down(at, Event::Arrives(number, Rc::clone(&ask), connection.clone()));
+            self.write_down(at, Event::Arrives(number, Rc::clone(&request), connection.clone()));
         }
         self.write_down(now + patience, Event::Impatient(number, sent));
     }
@@ -227,34 +235,34 @@ impl<P> Network<P> {
     }
 
     /// Creates the reply target of a copy that has just arrived; none if its connection is gone.
-    pub(crate) fn admit(&self, call: u64, ask: &Rc<Ask>, connection: &SimConnection) -> Option<Ticket> {
+    pub(crate) fn admit(&self, call: u64, request: &Rc<SimRequest>, connection: &SimConnection) -> Option<Ticket> {
         connection.open.get().then(|| Ticket {
             call,
-            ask: Rc::clone(ask),
+            request: Rc::clone(request),
             connection: connection.clone(),
-            answered: false,
+            replied: false,
             forgotten: Rc::clone(&self.forgotten),
         })
     }
 
     /// Sends a reply.
-    pub(crate) fn answer(&mut self, now: Moment, rng: &mut Rng, ticket: Ticket, answer: AnyReply) {
+    pub(crate) fn reply(&mut self, now: Moment, rng: &mut Rng, ticket: Ticket, reply: AnyReply) {
         let mut ticket = ticket;
-        ticket.answered = true;
+        ticket.replied = true;
         let (connection, call) = (&ticket.connection, ticket.call);
         if !connection.connected.get() {
             return;
         }
         if connection.peer.is_none() {
-            return self.write_down(now + Duration::from_micros(1), Event::Returns(call, answer));
+            return self.write_down(now + Duration::from_micros(1), Event::Returns(call, reply));
         }
         if rng.f64() >= self.weather.loss {
             let at = now + self.delay(rng);
-            self.write_down(at, Event::Returns(call, answer));
+            self.write_down(at, Event::Returns(call, reply));
         }
     }
 
-    /// The sender of a call that is still unanswered.
+    /// The sender of a call that is still open.
     pub(crate) fn caller(&self, call: u64) -> Option<Actor> {
         self.calls.get(&call).map(|call| call.actor)
     }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     checks::{Coverage, Record, ensure},
-    network::{Ask, Ticket},
+    network::{SimRequest, Ticket},
 };
 
 /// The results that were recorded and reported.
@@ -40,10 +40,10 @@ struct SessionLog {
     formerly_expected: BTreeSet<End>,
     /// Tasks whose result was sent to it and must have arrived in the end.
     reported: BTreeSet<TaskId>,
-    /// The newest request that was answered, and the reply.
+    /// The newest request with a reply, and the reply.
     newest: Option<(u64, Collected)>,
     /// The newest request.
-    asked: u64,
+    requested: u64,
     /// The state forgot the session, and its client does not know yet.
     forgotten: bool,
 }
@@ -56,9 +56,9 @@ impl ReportedEnds {
     }
 
     /// Notes a request of a session.
-    pub(crate) fn asked(&mut self, collect: &Collect) {
+    pub(crate) fn requested(&mut self, collect: &Collect) {
         let log = self.sessions.entry(collect.session).or_default();
-        log.asked = log.asked.max(collect.sequence);
+        log.requested = log.requested.max(collect.sequence);
     }
 
     /// Notes the recorded end of a task.
@@ -76,8 +76,8 @@ impl ReportedEnds {
             let Effect::Reply { to, reply } = effect else { continue };
             match reply {
                 AnyReply::Client(Reply::Collected(collected)) => {
-                    let Ask::Client(Request::Collect(collect)) = &*to.ask else {
-                        return Err(format!("{reply:?} in reply to {:?}", to.ask));
+                    let SimRequest::Client(Request::Collect(collect)) = &*to.request else {
+                        return Err(format!("{reply:?} in reply to {:?}", to.request));
                     };
                     self.collected(collect, collected, seen)?;
                     collected.results.iter().try_for_each(|result| self.agrees(result))?;
@@ -90,11 +90,11 @@ impl ReportedEnds {
                     }
                 }
                 AnyReply::Client(Reply::Found(found)) => {
-                    let asked = match &*to.ask {
-                        Ask::Client(Request::Lookup(lookup)) => lookup.ids.len(),
+                    let requested = match &*to.request {
+                        SimRequest::Client(Request::Lookup(lookup)) => lookup.ids.len(),
                         _ => 0,
                     };
-                    ensure(found.len() == asked, || format!("{} results for {asked} ids", found.len()))?;
+                    ensure(found.len() == requested, || format!("{} results for {requested} ids", found.len()))?;
                     for found in found {
                         if let Found::Ended(result) = found {
                             self.agrees(result)?;
@@ -143,7 +143,7 @@ impl ReportedEnds {
         let forgotten = std::mem::take(&mut log.forgotten);
         if let Some((_, before)) = log.newest.as_ref().filter(|_| collect.sequence == newest) {
             seen.repeated += 1;
-            let is_old = log.asked > newest && *collected == empty_reply();
+            let is_old = log.requested > newest && *collected == empty_reply();
             ensure(before == collected || forgotten || is_old, || {
                 format!("{collect:?} got {before:?} and now {collected:?}")
             })?;

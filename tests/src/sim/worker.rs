@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::{
     Purpose, Sabotage, Scene,
     names::{self, Name},
-    network::{Actor, Alarm, Ask, SimConnection},
+    network::{Actor, Alarm, SimConnection, SimRequest},
 };
 
 /// Timeout after which a request with an immediate reply is repeated.
@@ -98,7 +98,7 @@ struct ModelSlot {
     connection: Option<SimConnection>,
     key: Uuid,
     sequence: u64,
-    asking: bool,
+    polling: bool,
     /// Waits for a new key.
     stuck: bool,
     waiting: VecDeque<Lease>,
@@ -155,12 +155,12 @@ impl Worker {
     }
 
     /// Handles a reply, or its absence.
-    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, answer: Option<AnyReply>) {
-        let answer = match answer {
-            Some(AnyReply::Worker(answer)) => Some(answer),
+    pub(crate) fn handle_reply(&mut self, scene: &mut Scene, purpose: &Purpose, reply: Option<AnyReply>) {
+        let reply = match reply {
+            Some(AnyReply::Worker(reply)) => Some(reply),
             _ => None,
         };
-        match (purpose, answer) {
+        match (purpose, reply) {
             (Purpose::Register, Some(WorkerReply::Registered)) => self.registered(scene),
             (Purpose::Register, _) => self.again_in(scene, Duration::from_millis(200)),
             (Purpose::Work(slot), Some(WorkerReply::Leases(leases))) => self.take(scene, *slot, leases),
@@ -172,7 +172,7 @@ impl Worker {
             }
             (Purpose::Work(slot), _) => {
                 let model_slot = &mut self.model_slots[*slot as usize];
-                (model_slot.asking, model_slot.stuck) = (false, true);
+                (model_slot.polling, model_slot.stuck) = (false, true);
                 let old = model_slot.key;
                 self.register_again(scene, old);
             }
@@ -204,8 +204,8 @@ impl Worker {
         }
     }
 
-    fn ask(&self, scene: &mut Scene, request: WorkerRequest, purpose: Purpose, patience: Duration) {
-        scene.ask((self.me, &self.connection), (Ask::Worker(request), purpose), (patience, u32::MAX));
+    fn send_request(&self, scene: &mut Scene, request: WorkerRequest, purpose: Purpose, patience: Duration) {
+        scene.send_request((self.me, &self.connection), (SimRequest::Worker(request), purpose), (patience, u32::MAX));
     }
 
     // Start and registration.
@@ -247,7 +247,7 @@ impl Worker {
             slots: u32::try_from(self.model_slots.len()).unwrap_or(1),
             modules: self.catalog.modules(),
         };
-        self.ask(scene, WorkerRequest::Register(registration), Purpose::Register, PROMPT);
+        self.send_request(scene, WorkerRequest::Register(registration), Purpose::Register, PROMPT);
     }
 
     fn registered(&mut self, scene: &mut Scene) {
@@ -264,7 +264,7 @@ impl Worker {
             let model_slot = &mut self.model_slots[slot];
             if model_slot.stuck {
                 (model_slot.stuck, model_slot.key, model_slot.sequence) = (false, self.key, 0);
-                self.ask_for_work(scene, u32::try_from(slot).unwrap_or(0));
+                self.poll(scene, u32::try_from(slot).unwrap_or(0));
             }
         }
         if self.beats_as.is_none() {
@@ -300,7 +300,7 @@ impl Worker {
         let force = scene.rng.u8(0..8) == 0;
         let change = CatalogChange { worker: self.key, sequence: self.changes, modules: new.modules(), force };
         self.changing = Some(new);
-        self.ask(scene, WorkerRequest::Catalog(change), Purpose::Catalog, PROMPT);
+        self.send_request(scene, WorkerRequest::Catalog(change), Purpose::Catalog, PROMPT);
     }
 
     /// Keeps the names of the current catalog for a while.
@@ -317,14 +317,14 @@ impl Worker {
 
     // Work.
 
-    fn ask_for_work(&mut self, scene: &mut Scene, slot: u32) {
+    fn poll(&mut self, scene: &mut Scene, slot: u32) {
         let draining = self.phase == WorkerPhase::Leaving;
         let model_slot = &mut self.model_slots[slot as usize];
         if draining && model_slot.ended.is_empty() {
             return self.leave_if_done(scene);
         }
         model_slot.sequence += 1;
-        model_slot.asking = true;
+        model_slot.polling = true;
         // Sometimes not all outcomes fit into one frame; until all are reported it takes no work.
         let rest = match model_slot.ended.len() {
             count @ 2.. if scene.rng.u8(0..4) == 0 => model_slot.ended.split_off(scene.rng.usize(1..count)),
@@ -343,8 +343,8 @@ impl Worker {
         };
         let work = Work { worker: model_slot.key, slot, sequence: model_slot.sequence, ended, capacity };
         let connection = model_slot.connection.clone().unwrap_or_else(|| self.connection.clone());
-        let ask = Ask::Worker(WorkerRequest::Work(work));
-        scene.ask((self.me, &connection), (ask, Purpose::Work(slot)), (patience, u32::MAX));
+        let request = SimRequest::Worker(WorkerRequest::Work(work));
+        scene.send_request((self.me, &connection), (request, Purpose::Work(slot)), (patience, u32::MAX));
     }
 
     /// Returns the connection of a slot, a new one if the last one failed.
@@ -370,7 +370,7 @@ impl Worker {
 
     fn take(&mut self, scene: &mut Scene, slot: u32, leases: Vec<Lease>) {
         let model_slot = &mut self.model_slots[slot as usize];
-        model_slot.asking = false;
+        model_slot.polling = false;
         model_slot.waiting = leases.into();
         self.begin(scene, slot);
     }
@@ -378,7 +378,7 @@ impl Worker {
     fn begin(&mut self, scene: &mut Scene, slot: u32) {
         let (me, life) = (self.me, self.life);
         let model_slot = &mut self.model_slots[slot as usize];
-        let Some(lease) = model_slot.waiting.pop_front() else { return self.ask_for_work(scene, slot) };
+        let Some(lease) = model_slot.waiting.pop_front() else { return self.poll(scene, slot) };
         if !self.finds(scene.now.mono, &lease.name) {
             // A late reply may name tasks of an older catalog.
             self.model_slots[slot as usize].ended.push(not_begun(lease.id));
@@ -440,7 +440,7 @@ impl Worker {
         let returned = model_slot.waiting.drain(..).map(|lease| lease.id).collect();
         self.notes += 1;
         let note = Note { worker: self.key, sequence: self.notes, reports, returned };
-        self.ask(scene, WorkerRequest::Note(note), Purpose::Note, PROMPT);
+        self.send_request(scene, WorkerRequest::Note(note), Purpose::Note, PROMPT);
         self.send_late_outcomes(scene, slot);
     }
 
@@ -454,7 +454,7 @@ impl Worker {
         let (worker, sequence, ended) = (model_slot.key, model_slot.sequence, model_slot.ended.clone());
         let leases = ended.iter().map(|ended| ended.lease).collect();
         let work = Work { worker, slot, sequence, ended, capacity: 0 };
-        self.ask(scene, WorkerRequest::Work(work), Purpose::Outcomes(slot, worker, leases), PROMPT);
+        self.send_request(scene, WorkerRequest::Work(work), Purpose::Outcomes(slot, worker, leases), PROMPT);
     }
 
     fn holds(&self) -> Vec<LeaseId> {
@@ -468,7 +468,7 @@ impl Worker {
     fn beat(&mut self, scene: &mut Scene) {
         let Some(worker) = self.beats_as else { return };
         let patience = if self.local { Duration::from_hours(1) } else { PROMPT };
-        self.ask(scene, WorkerRequest::Beat(Beat { worker, holds: self.holds() }), Purpose::Beat, patience);
+        self.send_request(scene, WorkerRequest::Beat(Beat { worker, holds: self.holds() }), Purpose::Beat, patience);
     }
 
     // Failures and shutdown.
@@ -498,17 +498,17 @@ impl Worker {
             return;
         }
         self.phase = WorkerPhase::Leaving;
-        self.ask(scene, WorkerRequest::Drain(self.key), Purpose::Drain, PROMPT);
+        self.send_request(scene, WorkerRequest::Drain(self.key), Purpose::Drain, PROMPT);
         self.leave_if_done(scene);
     }
 
     fn leave_if_done(&mut self, scene: &mut Scene) {
         let done =
-            |model_slot: &ModelSlot| !model_slot.asking && model_slot.running.is_none() && model_slot.ended.is_empty();
+            |model_slot: &ModelSlot| !model_slot.polling && model_slot.running.is_none() && model_slot.ended.is_empty();
         if self.phase == WorkerPhase::Leaving && self.model_slots.iter().all(done) {
             self.life += 1;
             self.phase = WorkerPhase::Away;
-            self.ask(scene, WorkerRequest::Leave(self.key), Purpose::Leave, PROMPT);
+            self.send_request(scene, WorkerRequest::Leave(self.key), Purpose::Leave, PROMPT);
         }
     }
 

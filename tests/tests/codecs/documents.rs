@@ -1,5 +1,5 @@
-//! `docs/protocol.md` is true: its fields are those that are written, its examples can be read, and
-//! its bytes are those that travel.
+//! `docs/protocol.md` is correct: its fields are those that are encoded, its examples can be decoded, and
+//! its bytes are those on the wire.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -90,12 +90,12 @@ fn compact(text: &str) -> String {
 }
 
 #[test]
-fn the_document_lists_each_field_and_each_variant_as_it_is_written() {
+fn the_document_lists_each_field_and_variant_as_encoded() {
     const EACH: usize = 400;
     fn read<T: Serialize>(table: &ShapeTable, messages: &impl Strategy<Value = T>) {
         let mut runner = TestRunner::deterministic();
         for _ in 0..EACH {
-            table.read(&messages.new_tree(&mut runner).expect("a message").current());
+            table.read(&messages.new_tree(&mut runner).expect("message expected").current());
         }
     }
     let table = ShapeTable::default();
@@ -143,7 +143,7 @@ fn variants<T: DeserializeOwned>() -> usize {
 }
 
 #[test]
-fn no_verb_is_without_an_example() {
+fn every_verb_has_an_example() {
     let shown = |chapter: &str, arrow: &str| {
         let lines = blocks().into_iter().filter(|block| block.chapter == chapter).flat_map(|block| block.items());
         let verbs = lines.filter_map(|line| {
@@ -160,7 +160,7 @@ fn no_verb_is_without_an_example() {
     assert_eq!(shown(workers, "←"), variants::<WorkerReply>(), "replies to subworkers");
 }
 
-/// Whether this text is what we write of the message that it is.
+/// Whether encoding the message again gives the same string.
 #[track_caller]
 fn is_written_so<T: Serialize + DeserializeOwned>(text: &str, place: &str) -> T {
     let text = compact(text);
@@ -177,9 +177,9 @@ fn the_examples_in_json_match_the_encoder() {
         let place = format!("docs/protocol.md:{}", block.line);
         for item in block.items() {
             let request = item.strip_prefix("→ ");
-            let answer = item.strip_prefix("← ");
-            read += usize::from(request.is_some() || answer.is_some() || item.starts_with('{'));
-            match (&*block.chapter, request, answer) {
+            let reply = item.strip_prefix("← ");
+            read += usize::from(request.is_some() || reply.is_some() || item.starts_with('{'));
+            match (&*block.chapter, request, reply) {
                 ("Between a client and the control plane", Some(text), _) => {
                     is_written_so::<Request>(text, &place);
                 }
@@ -202,11 +202,11 @@ fn the_examples_in_json_match_the_encoder() {
                 }
                 ("Callbacks", ..) if item.starts_with('{') => {
                     let message = serde_json::from_str::<CallbackMessage>(&item).expect(&place);
-                    assert_eq!(serde_json::to_string(&message).expect("JSON"), compact(&item), "{place}");
+                    assert_eq!(serde_json::to_string(&message).expect("valid JSON"), compact(&item), "{place}");
                 }
                 _ if item.starts_with(r#"{"id""#) => {
                     let task = serde_json::from_str::<NewTask>(&item).expect(&place);
-                    assert_eq!(serde_json::to_string(&task).expect("JSON"), compact(&item), "{place}");
+                    assert_eq!(serde_json::to_string(&task).expect("valid JSON"), compact(&item), "{place}");
                 }
                 _ => {}
             }
@@ -243,21 +243,21 @@ fn frame(bytes: &[u8]) -> (u64, [u8; 4], &[u8]) {
 }
 
 #[test]
-fn the_exchange_byte_by_byte_is_one() {
+fn the_byte_by_byte_exchange_is_correct() {
     let all = blocks();
     let example = |arrow: &str| {
         let mut items = all.iter().filter(|block| block.section == "submit").flat_map(Block::items);
         items.find_map(|item| item.strip_prefix(arrow).map(compact)).expect("its example")
     };
     let request: Request = codec::decode(example("→ ").as_bytes()).expect("a request");
-    let reply: Reply = codec::decode(example("← ").as_bytes()).expect("a reply");
+    let reply: Reply = codec::decode(example("← ").as_bytes()).expect("valid reply");
     let messages = |format| [codec::encode(format, &request), codec::encode(format, &reply)];
 
     for (section, format) in [("In JSON", SerializationFormat::Json), ("In postcard", SerializationFormat::Postcard)] {
         let block = all.iter().find(|block| block.section == section).expect("its section");
         let mut sides = bytes(block);
         if section == "In JSON" {
-            // Both sides greet each other first.
+            // Both sides send their greeting first.
             for (side, protocol) in sides.iter_mut().zip([0x30, 0x31]) {
                 let greeting: Vec<u8> = side.drain(..8).collect();
                 assert_eq!(greeting, [0, b'S', b'P', 0, 0, protocol, 0, 0]);

@@ -23,7 +23,7 @@ impl Shape {
         Self::Named(name.to_owned())
     }
 
-    /// Both, where either may know what the other does not.
+    /// Merges two types, each of which may be incomplete.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Unknown, shape) | (shape, Self::Unknown) => shape,
@@ -57,7 +57,7 @@ impl fmt::Display for Shape {
 
 type Fields = Vec<(&'static str, Shape)>;
 
-/// What a variant of an enum carries.
+/// The fields of a variant of an enum.
 #[derive(Clone, Debug)]
 enum Payload {
     Nothing,
@@ -77,7 +77,7 @@ enum Definition {
 pub(crate) struct ShapeTable(RefCell<BTreeMap<String, Definition>>);
 
 impl ShapeTable {
-    /// Learns from a message.
+    /// Records the shape of a message.
     pub(crate) fn read<T: Serialize>(&self, message: &T) {
         Tracer(self).shape_of(message).expect("messages have no maps");
     }
@@ -154,10 +154,10 @@ impl<'a> Tracer<'a> {
             "Timestamp" => Shape::named("moment"),
             "Uuid" => Shape::named("uuid"),
             "ModuleVersion" => Shape::named("version"),
-            // Open values are written as text, which keeps no name.
+            // Open values are encoded as strings, without a name.
             "TaskStatus" | "ErrorKind" | "RefusalCode" | "WorkerStatus" | "ModuleStatus" | "ScheduleStatus"
             | "DeliveryState" | "EventKind" => Shape::named(name),
-            // Choices are written as a byte, which keeps no name.
+            // Choices are encoded as a byte, without a name.
             _ if shape == Shape::named("u8") => Shape::named(name),
             _ => shape,
         })
@@ -168,7 +168,7 @@ impl<'a> Tracer<'a> {
     }
 }
 
-/// The parts of something, so far.
+/// The parts of a value recorded so far.
 struct Parts<'a> {
     tracer: Tracer<'a>,
     name: &'static str,
@@ -255,7 +255,7 @@ impl<'a> Serializer for Tracer<'a> {
         value: &T,
     ) -> Result<Shape, Error> {
         let shape = self.shape_of(value)?;
-        // How a task id is written, which is an enum within.
+        // A task id is encoded as an enum.
         let of = if of == "Id" { "TaskId" } else { of };
         Ok(self.0.learn_variant(of, number, name, Payload::Value(shape)))
     }

@@ -26,7 +26,7 @@ pub(super) fn text() -> impl Strategy<Value = String> {
 }
 
 pub(super) fn ids() -> impl Strategy<Value = TaskId> {
-    let named = "[a-zA-Z0-9ü:/-]{1,40}".prop_map(|id| id.parse().expect("an id"));
+    let named = "[a-zA-Z0-9ü:/-]{1,40}".prop_map(|id| id.parse().expect("id expected"));
     prop_oneof![uuids().prop_map(TaskId::from), named]
 }
 
@@ -34,14 +34,14 @@ pub(super) fn uuids() -> impl Strategy<Value = uuid::Uuid> {
     any::<u128>().prop_map(uuid::Uuid::from_u128)
 }
 
-/// Documents; `null` is left out where it would be no document at all.
+/// Documents, without `null` where it means a missing document.
 pub(super) fn documents() -> impl Strategy<Value = Json> {
     let texts = ["[]", "{}", "1e400", "-0.0", "[1, 2 ]", r#"{"a": {"b": [null, true, "\u00fc"]}}"#, "false"];
-    let fixed = select(texts.to_vec()).prop_map(|text| Json::parse(text).expect("JSON"));
+    let fixed = select(texts.to_vec()).prop_map(|text| Json::parse(text).expect("valid JSON"));
     prop_oneof![
         fixed,
-        text().prop_map(|text| Json::of(&text).expect("JSON")),
-        any::<i64>().prop_map(|number| Json::of(&number).expect("JSON"))
+        text().prop_map(|text| Json::of(&text).expect("valid JSON")),
+        any::<i64>().prop_map(|number| Json::of(&number).expect("valid JSON"))
     ]
 }
 
@@ -57,7 +57,7 @@ pub(super) fn refusals() -> impl Strategy<Value = Refusal> {
 
 pub(super) fn metadata() -> impl Strategy<Value = Json> {
     let texts = ["{}", "{}", r#"{"parent":"T1","tags":["a"]}"#];
-    select(texts.to_vec()).prop_map(|text| Json::parse(text).expect("JSON"))
+    select(texts.to_vec()).prop_map(|text| Json::parse(text).expect("valid JSON"))
 }
 
 pub(super) fn moments() -> impl Strategy<Value = Timestamp> {

@@ -11,12 +11,12 @@ use fastworker_tests::{
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-/// Long enough for a browser on a machine that does much else.
+/// Timeout for a browser on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// The variable by which scripts/test says that this machine cannot have a browser.
+/// The variable that scripts/test sets if this machine cannot have a browser.
 const WITHOUT: &str = "FASTWORKER_TEST_WITHOUT_BROWSER";
 
-/// How wide a window is, and how high.
+/// Width and height of a window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window(pub(crate) u32, pub(crate) u32);
 
@@ -27,8 +27,8 @@ pub(crate) struct Page {
     _driver: Background,
 }
 
-/// Whether this machine can have no browser. Says so.
-#[allow(clippy::print_stderr, reason = "whoever reads the results must know what was left out")]
+/// Whether this machine has no browser, which is reported.
+#[allow(clippy::print_stderr, reason = "the test results must show skipped tests")]
 pub(crate) fn is_without_browser() -> bool {
     let without = env::var_os(WITHOUT).is_some_and(|value| !value.is_empty());
     if without {
@@ -49,12 +49,12 @@ impl Page {
                 "--enable-logging", format!("--log-file={}", log.display()),
                 format!("--user-data-dir={}", cluster.folder().join("browser").display()),
             ],
-            // A window without a phone in it does not get as narrow as a phone.
+            // Only device emulation makes a window as narrow as a phone.
             "mobileEmulation": { "deviceMetrics": { "width": window.0, "height": window.1, "pixelRatio": 1.0, "mobile": false } },
         });
-        let wanted = json!({ "goog:chromeOptions": options }).as_object().expect("an object").clone();
+        let wanted = json!({ "goog:chromeOptions": options }).as_object().expect("object expected").clone();
         let url = format!("http://127.0.0.1:{port}");
-        let client = eventually_async("a browser", PATIENCE, || async {
+        let client = eventually_async("the browser starts", PATIENCE, || async {
             ClientBuilder::new(HttpConnector::new()).capabilities(wanted.clone()).connect(&url).await.ok()
         });
         let page = Self { client: client.await, log, _driver: driver };
@@ -62,10 +62,10 @@ impl Page {
         page
     }
 
-    /// What a script returns.
-    pub(crate) async fn ask(&self, script: &str) -> Value {
-        let answer = self.client.execute(&format!("return {script}"), Vec::new()).await;
-        answer.unwrap_or_else(|error| panic!("{script}: {error}"))
+    /// The result of a script.
+    pub(crate) async fn evaluate(&self, script: &str) -> Value {
+        let result = self.client.execute(&format!("return {script}"), Vec::new()).await;
+        result.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
     /// Runs a script.
@@ -73,23 +73,23 @@ impl Page {
         self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("{script}: {error}"));
     }
 
-    /// Waits until a script returns true. One that fails meanwhile has met a page that is not there yet.
-    pub(crate) async fn until(&self, script: &str) {
-        let ask = || async {
-            let answer = self.client.execute(&format!("return {script}"), Vec::new()).await;
-            answer.is_ok_and(|answer| answer == Value::Bool(true)).then_some(())
+    /// Waits until a script returns true. A failing script means that the page is not loaded yet.
+    pub(crate) async fn wait_until(&self, script: &str) {
+        let evaluate = || async {
+            let result = self.client.execute(&format!("return {script}"), Vec::new()).await;
+            result.is_ok_and(|result| result == Value::Bool(true)).then_some(())
         };
-        eventually_async(script, PATIENCE, ask).await;
+        eventually_async(script, PATIENCE, evaluate).await;
     }
 
-    /// Waits until an element has these words in it.
-    pub(crate) async fn until_shows(&self, selector: &str, words: &str) {
+    /// Waits until an element contains this text.
+    pub(crate) async fn wait_until_shows(&self, selector: &str, words: &str) {
         let shows =
             format!("[...document.querySelectorAll({selector:?})].some(it => it.innerText.includes({words:?}))");
-        self.until(&shows).await;
+        self.wait_until(&shows).await;
     }
 
-    /// Ends the browser, and gives what it complained of.
+    /// Ends the browser, and returns the errors it logged.
     pub(crate) async fn close(self) -> Vec<String> {
         const LAST: &str = "nothing comes after this";
         self.run(&format!("console.error('{LAST}')")).await;
@@ -115,7 +115,7 @@ fn start_driver(port: u16) -> Background {
             None
         })
     };
-    eventually("chromedriver", PATIENCE, listens);
+    eventually("chromedriver listens", PATIENCE, listens);
     driver
 }
 

@@ -8,48 +8,48 @@ use fastworker::{
     task::{Task, TaskId, TaskResult, TaskStatus},
 };
 
-use crate::wait::{SOON, eventually_async};
+use crate::wait::{TIMEOUT, eventually_async};
 
 /// Waits until a task has this status, and returns it.
 ///
 /// # Panics
 /// When it takes too long.
-pub async fn until_status(client: &Client, id: &TaskId, status: TaskStatus) -> Task {
+pub async fn wait_for_status(client: &Client, id: &TaskId, status: TaskStatus) -> Task {
     let has_status = || async {
-        match client.lookup(id, Duration::ZERO).await.expect("an answer") {
+        match client.lookup(id, Duration::ZERO).await.expect("reply expected") {
             Found::Live(task) if task.status == status => Some(*task),
             Found::Ended(result) => panic!("it should be {status} and has ended: {result:?}"),
             Found::Live(_) | Found::Unknown => None,
         }
     };
-    eventually_async(status.as_str(), SOON, has_status).await
+    eventually_async(status.as_str(), TIMEOUT, has_status).await
 }
 
-/// Waits for the end of a task.
+/// Waits for the result of a task.
 ///
 /// # Panics
 /// When it takes too long.
-pub async fn end_of(client: &Client, id: &TaskId) -> TaskResult {
-    end_of_within(client, id, SOON).await
+pub async fn wait_for_result(client: &Client, id: &TaskId) -> TaskResult {
+    wait_for_result_within(client, id, TIMEOUT).await
 }
 
-/// Waits for the end of a task, at most `limit`.
+/// Waits for the result of a task, at most `limit`.
 ///
 /// # Panics
-/// When it does not come in time.
-pub async fn end_of_within(client: &Client, id: &TaskId, limit: Duration) -> TaskResult {
-    match client.lookup(id, limit).await.expect("an answer") {
+/// When it does not arrive within the timeout.
+pub async fn wait_for_result_within(client: &Client, id: &TaskId, limit: Duration) -> TaskResult {
+    match client.lookup(id, limit).await.expect("reply expected") {
         Found::Ended(result) => (*result).clone(),
         other => panic!("task {id} has not ended within {limit:?}: {other:?}"),
     }
 }
 
-/// The result of a task that succeeded, as text.
+/// The result of a successful task, as a string.
 ///
 /// # Panics
 /// When it did not succeed.
 #[track_caller]
-pub fn success(result: &TaskResult) -> &str {
+pub fn expect_success(result: &TaskResult) -> &str {
     assert_eq!(result.status, TaskStatus::Success, "{result:?}");
     result.result.as_ref().expect("a success has a result").as_str()
 }
