@@ -32,7 +32,7 @@ impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<MAX, T>
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-        // The announced length may be a lie: do not allocate much for it.
+        // The announced length may be false: do not allocate much for it.
         let mut items = Vec::with_capacity(list.size_hint().unwrap_or(0).min(MAX).min(64));
         while let Some(item) = list.next_element()? {
             if items.len() == MAX {

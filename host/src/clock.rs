@@ -1,7 +1,7 @@
-//! Time: a [`Moment`] to measure durations, a [`Timestamp`] to show.
+//! Time: a [`Moment`] measures durations, a [`Timestamp`] is displayed.
 //!
 //! The state owns no clock: it takes a [`Now`], so that a simulation can control time. Durations are always measured
-//! between moments, which never jump; timestamps are labels only.
+//! between [`Moment`]s, which never jump; timestamps are for display only.
 
 use std::{
     fmt,
@@ -13,15 +13,15 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// Microseconds on the monotonic clock since this process started.
+/// A point on the monotonic clock: microseconds since this process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// A moment that never comes.
+    /// A time that is never reached.
     pub const NEVER: Moment = Moment(u64::MAX);
 
-    /// The moment `micros` microseconds after the start.
+    /// The time `micros` microseconds after the start.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
@@ -31,7 +31,7 @@ impl Moment {
         self.0
     }
 
-    /// The duration from `earlier` to this moment, zero if `earlier` is later.
+    /// The duration from `earlier` to this time, zero if `earlier` is later.
     pub const fn since(self, earlier: Moment) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -53,7 +53,7 @@ impl Sub<Duration> for Moment {
     }
 }
 
-/// A moment on the wall clock: microseconds since the Unix epoch. RFC 3339 text in JSON.
+/// A time on the wall clock: microseconds since the Unix epoch. RFC 3339 text in JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -115,7 +115,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A text that is not a point in time.
+/// A string that is not a point in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a point in time: write it like 2026-11-24T17:30:00Z")]
 pub struct NotATimestamp(String);
@@ -123,26 +123,25 @@ pub struct NotATimestamp(String);
 impl FromStr for Timestamp {
     type Err = NotATimestamp;
 
-    /// Reads RFC 3339, and what the Python original sends: a space for the `T`, and local time
-    /// where no offset is given.
+    /// Parses RFC 3339, and the form that the Python original sends: a space instead of the `T`, and local time if
+    /// there is no offset.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse::<TimeText>().map(|written| written.within(jiff::tz::TimeZone::system()))
     }
 }
 
-/// A point in time as it is written: RFC 3339, or the same with a space for the `T`, or without an
-/// offset.
+/// A point in time as written: RFC 3339, also with a space instead of the `T`, or without an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeText {
-    /// A point in time: with an offset.
+    /// With an offset: a point in time.
     At(Timestamp),
-    /// The reading of some clock: without one.
+    /// Without an offset: a local date and time.
     Shown(jiff::civil::DateTime),
 }
 
 impl TimeText {
-    /// Returns the point in time for a clock in `zone`. A time in a gap of that zone is moved past the gap, and of a
-    /// time that occurs twice, the first is taken.
+    /// Returns the point in time for a clock in `zone`. A time in a gap of that zone is moved past the gap; of a time
+    /// that occurs twice, the first is used.
     pub fn within(self, zone: jiff::tz::TimeZone) -> Timestamp {
         match self {
             Self::At(at) => at,
@@ -153,7 +152,7 @@ impl TimeText {
         }
     }
 
-    /// The duration from `earlier`, zero if `earlier` is later. `None` unless both are readings of a clock.
+    /// The duration from `earlier`, zero if `earlier` is later. `None` unless both are local times.
     pub fn since_shown(self, earlier: Self) -> Option<Duration> {
         match (self, earlier) {
             (Self::Shown(shown), Self::Shown(earlier)) => {
@@ -206,7 +205,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 pub struct Now {
     /// Measures durations; never jumps.
     pub mono: Moment,
-    /// Labels what people see; may jump.
+    /// For display; may jump.
     pub wall: Timestamp,
 }
 
@@ -221,12 +220,12 @@ impl Now {
 /// Maximum duration of any wait: 10 years. Adding more to an [`Instant`] may overflow.
 pub const DURATION_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 
-/// Returns the instant that is `duration` ahead, at most [`DURATION_MAX`].
+/// Returns the instant `duration` from now, at most [`DURATION_MAX`].
 pub fn after(duration: Duration) -> Instant {
     Instant::now() + duration.min(DURATION_MAX)
 }
 
-/// Sleeps for `duration`. A late `unpark` of this thread does not shorten it.
+/// Sleeps for `duration`. An `unpark` of this thread does not shorten it.
 pub(crate) fn pause(duration: Duration) {
     let until = Instant::now() + duration;
     while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
@@ -277,7 +276,7 @@ mod tests {
         assert!("2026-11-24 05:37:30.604487".parse::<Timestamp>().is_ok());
         assert_eq!("2026-11-24T05:37:30+01:00".parse::<Timestamp>(), "2026-11-24T04:37:30Z".parse::<Timestamp>());
         assert!("tomorrow".parse::<Timestamp>().is_err());
-        // A time beyond the calendar is shown as its nearest end.
+        // A time beyond the calendar is formatted as its nearest end.
         for beyond in [i64::MIN, i64::MAX] {
             let shown: Timestamp = Timestamp::from_micros(beyond).to_string().parse().expect("a point in time");
             assert_eq!(shown.micros().signum(), beyond.signum());

@@ -1,4 +1,4 @@
-//! Addresses, their defaults, and which of them may be exposed.
+//! Addresses, their defaults, and the check whether one may be exposed.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -21,10 +21,10 @@ pub struct Address {
     port: u16,
 }
 
-/// A text or port that makes no address.
+/// A string or port that is not a valid address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnAddress {
-    /// The text is not an address.
+    /// The string is not an address.
     #[error("'{0}' is not an address: write it like tcp://127.0.0.1:5555")]
     Text(String),
     /// The port is too high: other ports are derived from it.
@@ -40,7 +40,7 @@ pub enum NotAnAddress {
 /// An address that must not be offered to peers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExposureError {
-    /// Other machines can reach it, and every machine that can may run tasks.
+    /// Other machines can reach it, and any of them could run tasks.
     #[error("{0} is reachable from other machines, and any of them could run tasks")]
     NotLoopback(Address),
     /// It is a wildcard address, which peers cannot dial.
@@ -69,7 +69,7 @@ impl Address {
         Self { host: self.host.clone(), port }
     }
 
-    /// The host, as it was written.
+    /// The host as written.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -89,7 +89,7 @@ impl Address {
         self.ip().map_or(self.host == "localhost", |ip| ip.is_loopback())
     }
 
-    /// Whether it means every address of this machine.
+    /// Whether it stands for all addresses of this machine.
     pub fn is_wildcard(&self) -> bool {
         self.ip().map_or(self.host == "*", |ip| ip.is_unspecified())
     }

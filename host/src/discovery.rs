@@ -1,4 +1,4 @@
-//! Discovery: how clients and subworkers find the control plane.
+//! Discovery: clients and subworkers find the control plane.
 //!
 //! The control plane announces `WORKER_ANNOUNCE:{id}:{base address}` on a bus, every two seconds and when a peer
 //! connects. Peers use the newest announcement.

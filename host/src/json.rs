@@ -1,4 +1,4 @@
-//! A JSON document that is passed on as text.
+//! A JSON document that is forwarded as text.
 //!
 //! Arguments and results pass through the whole system, and no part of it parses them into values. Invariant: a
 //! [`Json`] holds exactly one valid JSON document. It is checked where it enters the system, and never again.
@@ -15,11 +15,11 @@ use serde_json::value::RawValue;
 #[derive(Clone)]
 pub struct Json(Arc<RawValue>);
 
-/// The text is not exactly one JSON document.
+/// The string is not exactly one JSON document.
 #[derive(Debug, thiserror::Error)]
 pub enum NotJson {
     /// NaN or Infinity, which Python writes and JSON does not have.
-    #[error("JSON has no NaN or Infinity: send null or a text instead")]
+    #[error("JSON has no NaN or Infinity: send null or a string instead")]
     NotANumber,
     /// Any other syntax error, with its position.
     #[error("not a JSON document: {0}")]
@@ -27,7 +27,7 @@ pub enum NotJson {
 }
 
 impl Json {
-    /// Checks that a text is exactly one JSON document.
+    /// Checks that a string is exactly one JSON document.
     ///
     /// # Errors
     /// [`NotJson`] if it is not.
@@ -43,7 +43,7 @@ impl Json {
     /// Serializes a value.
     ///
     /// # Errors
-    /// When the value has no JSON form, such as a map with keys that are not text.
+    /// When the value has no JSON form, such as a map with keys that are not strings.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         serde_json::value::to_raw_value(value).map(Self::from)
     }
@@ -82,7 +82,7 @@ impl Json {
 
 /// Makes one of the constant documents above.
 fn constant(text: &str) -> Json {
-    Json::parse(text).expect("the texts in this file are documents")
+    Json::parse(text).expect("the strings in this file are documents")
 }
 
 impl From<Box<RawValue>> for Json {
@@ -103,7 +103,7 @@ impl fmt::Display for Json {
     }
 }
 
-/// Compares the texts, not the values: `1.0` is not `1`.
+/// Compares the documents as text, not their values: `1.0` is not `1`.
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()

@@ -2,8 +2,8 @@
 //! every attempt runs in a fresh sandbox.
 //!
 //! Programs use this crate in one of three ways: as a client that submits tasks ([`client`]), as a control plane or
-//! subworker within a program of their own ([`server`], [`subworker`]), or through the `fastworker` command.
-//! Authors of task modules use the crate `fastworker-guest` instead.
+//! subworker within another program ([`server`], [`subworker`]), or through the `fastworker` command. Authors of task
+//! modules use the crate `fastworker-guest` instead.
 //!
 //! # Submit a task
 //!
@@ -85,11 +85,11 @@ pub mod bench;
 
 // Support.
 mod bounded;
+#[cfg(feature = "runtime")]
+mod escape;
 mod lock;
 pub mod memory;
 mod nearest;
 mod panics;
 pub mod shutdown;
 mod system;
-#[cfg(feature = "runtime")]
-mod visible;

@@ -1,7 +1,7 @@
 //! Locks that ignore poisoning.
 //!
-//! Data behind a lock is consistent between any two statements, so a panic under a lock, which is a bug, leaves
-//! nothing half changed. It is better to go on than to end the process.
+//! Data behind a lock is consistent between any two statements, so a panic under a lock, which is a bug, leaves nothing
+//! half changed. It is better to continue than to end the process.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Before anything else: this process may be a compiler child.
-    fastworker::runtime::compile_if_asked();
+    // Must come first: this process may be a compiler child.
+    fastworker::runtime::compile_if_requested();
     fastworker::cli::main()
 }

@@ -2,8 +2,8 @@
 //!
 //! Separate module because it calls the C library, which takes `unsafe`. glibc adapts to large blocks: once a block of
 //! 16 MiB has been freed, it keeps blocks of that size in each thread's arena. A worker that has handled one large
-//! result per slot would keep that memory for ever. Small blocks are kept as well: after a million tasks the process
-//! would keep all the memory that they took.
+//! result per slot would keep that memory forever. Small blocks are kept as well: after a million tasks the process
+//! would keep all the memory that they used.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
@@ -12,7 +12,7 @@ mod glibc {
         time::{Duration, Instant},
     };
 
-    /// Size from which a block is mapped on its own, and returned to the system at once. Frames are smaller.
+    /// Size from which a block is mapped separately, and returned to the system immediately. Most frames are smaller.
     const LARGE: i32 = 1 << 20;
     /// Minimum free memory that is returned, in bytes.
     const FREE_MIN: usize = 64 * 1024 * 1024;
@@ -24,7 +24,7 @@ mod glibc {
     /// Number of the allocator's arenas when address space is limited.
     const LIMITED_ARENAS: i32 = 2;
 
-    pub(super) fn spare_address_space() {
+    pub(super) fn limit_malloc_arenas() {
         if !crate::system::has_limited_address_space() {
             return;
         }
@@ -32,11 +32,11 @@ mod glibc {
         // SAFETY: `mallopt` takes two numbers and locks what it changes.
         let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, LIMITED_ARENAS) == 1 };
         if !set {
-            tracing::debug!("the allocator keeps its own number of arenas");
+            tracing::debug!("cannot limit the number of malloc arenas");
         }
     }
 
-    pub(super) fn give_large_blocks_back() {
+    pub(super) fn configure_malloc_thresholds() {
         #[allow(unsafe_code, reason = "two settings of the allocator; mallopt is safe to call at any time")]
         // SAFETY: `mallopt` takes two numbers and locks what it changes.
         let set = unsafe {
@@ -44,18 +44,18 @@ mod glibc {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) == 1 && libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * LARGE) == 1
         };
         if !set {
-            tracing::debug!("the allocator keeps its own settings");
+            tracing::debug!("cannot set the malloc thresholds");
         }
     }
 
-    pub(super) fn give_free_memory_back() {
+    pub(super) fn start_malloc_trim_thread() {
         let trim = || {
             let (mut kept, mut wait) = (0, INTERVAL_MIN);
             loop {
                 thread::park_timeout(wait);
-                let begun = Instant::now();
+                let started = Instant::now();
                 let free = resident_and_free();
-                wait = INTERVAL_MIN.max(begun.elapsed().saturating_mul(CHECK_SHARE));
+                wait = INTERVAL_MIN.max(started.elapsed().saturating_mul(CHECK_SHARE));
                 kept = free.min(kept);
                 if free > kept + FREE_MIN {
                     kept = trim(free);
@@ -71,15 +71,15 @@ mod glibc {
         }
     }
 
-    /// Returns free memory to the system. Returns the bytes that it could not.
+    /// Returns free memory to the system. Returns the number of bytes that stay.
     fn trim(free: usize) -> usize {
-        let begun = Instant::now();
-        #[allow(unsafe_code, reason = "asks the allocator; malloc_trim is safe to call at any time")]
+        let started = Instant::now();
+        #[allow(unsafe_code, reason = "trims the heap; malloc_trim is safe to call at any time")]
         // SAFETY: `malloc_trim` takes a number and locks what it changes.
         unsafe {
             libc::malloc_trim(0);
         }
-        let took = begun.elapsed();
+        let took = started.elapsed();
         let kept = resident_and_free();
         tracing::debug!(free, kept, ?took, "returned free memory to the system");
         kept
@@ -89,7 +89,7 @@ mod glibc {
     /// as free, and not all resident memory is the heap's.
     fn resident_and_free() -> usize {
         let Some(resident) = resident().filter(|resident| *resident > FREE_MIN) else { return 0 };
-        #[allow(unsafe_code, reason = "asks the allocator; mallinfo2 is safe to call at any time")]
+        #[allow(unsafe_code, reason = "reads heap statistics; mallinfo2 is safe to call at any time")]
         // SAFETY: `mallinfo2` takes nothing and locks what it reads.
         let heap = unsafe { libc::mallinfo2() };
         heap.fordblks.min(resident.saturating_sub(heap.uordblks + heap.hblkhd))
@@ -98,7 +98,7 @@ mod glibc {
     /// Resident memory of this process, in bytes.
     fn resident() -> Option<usize> {
         let pages: usize = fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
-        #[allow(unsafe_code, reason = "asks the C library for a constant")]
+        #[allow(unsafe_code, reason = "reads a constant of the C library")]
         // SAFETY: `sysconf` takes a number and reads a constant.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         pages.checked_mul(usize::try_from(page).ok()?)
@@ -123,22 +123,22 @@ mod glibc {
     }
 }
 
-/// Keeps the allocator from reserving 64 MiB for each thread where address space is limited
-/// (`ulimit -v`). Call it once, before there are other threads.
-pub fn spare_address_space() {
+/// Keeps the allocator from reserving 64 MiB for each thread if address space is limited (`ulimit -v`). Call it once,
+/// before other threads start.
+pub fn limit_malloc_arenas() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    glibc::spare_address_space();
+    glibc::limit_malloc_arenas();
 }
 
-/// Makes the allocator return large blocks to the system once they are freed. Call it once, at the start.
-pub fn give_large_blocks_back() {
+/// Makes the allocator return large blocks to the system once they are freed. Call it once, at startup.
+pub fn configure_malloc_thresholds() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    glibc::give_large_blocks_back();
+    glibc::configure_malloc_thresholds();
 }
 
 /// Starts a thread that returns memory to the system once much of it is free: within seconds after a burst. Call it
-/// once, at the start of a server.
-pub fn give_free_memory_back() {
+/// once, when a server starts.
+pub fn start_malloc_trim_thread() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    glibc::give_free_memory_back();
+    glibc::start_malloc_trim_thread();
 }

@@ -20,7 +20,7 @@ pub(crate) fn nearest_by<N: Ord>(known: impl IntoIterator<Item = N>, similarity:
     similar.into_iter().take(SUGGESTIONS_MAX).map(|(_, known)| known).collect()
 }
 
-/// Formats the names nearest to `name` as a question: `did you mean 'add' or 'adds'?`. None without any.
+/// Formats the names nearest to `name` as a hint: `did you mean 'add' or 'adds'?`. None without any.
 pub(crate) fn did_you_mean<N: AsRef<str> + Ord>(name: &str, known: impl IntoIterator<Item = N>) -> Option<String> {
     let quoted: Vec<String> = nearest(name, known).iter().map(|name| format!("'{}'", name.as_ref())).collect();
     (!quoted.is_empty()).then(|| format!("did you mean {}?", quoted.join(" or ")))

@@ -1,13 +1,13 @@
 //! Counts caught panics, each of which ended a single request.
 //!
-//! Panics are caught in several modules, and shown by `metrics.rs`. A count above zero is a bug in fastworker.
+//! Panics are caught in several modules, and exported by `metrics.rs`. A count above zero is a bug in fastworker.
 
 use std::{
     any::Any,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Where a panic was caught.
+/// The code in which a panic was caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PanicSource {
     /// A request of the web interface.
@@ -51,7 +51,7 @@ pub(crate) fn caught(source: PanicSource, what: &str, panic: &(dyn Any + Send)) 
     tracing::error!(
         what,
         panic = message,
-        "fastworker panicked, which is a bug: only this request failed, everything else goes on"
+        "fastworker panicked, which is a bug: only this request failed, everything else continues"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Signals: the first one drains, a later one stops at once.
+//! Signals: the first one drains, a later one stops immediately.
 
 use std::{
     fs, io,
@@ -16,10 +16,10 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use crate::system::{self, DESCRIPTOR_CHECK_INTERVAL, DescriptorMonitor};
+use crate::system::{self, FD_CHECK_INTERVAL, FdMonitor};
 
 /// Time after the first signal in which further ones count as the same: GNU timeout signals a process and then its
-/// group, and systemd can send SIGTERM and SIGHUP. A person takes longer to press Ctrl-C twice.
+/// group, and systemd can send SIGTERM and SIGHUP. Pressing Ctrl-C twice takes longer.
 pub const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Handles SIGTERM, SIGINT and SIGHUP from its creation on. Its thread also logs when the process runs out of file
@@ -27,14 +27,14 @@ pub const SAME_SIGNAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Signals {
     received: mpsc::Receiver<()>,
-    is_serving: Arc<AtomicBool>,
+    is_ready: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Installs the handlers. Until [`Signals::serve`] a signal ends the process with the code that `leave` returns.
+    /// Installs the handlers. Until [`Signals::mark_ready`] a signal ends the process with the code that `leave` returns.
     ///
     /// # Errors
-    /// When the system allows no more threads or refuses handlers.
+    /// When the system allows no more threads or rejects the handlers.
     pub fn listen(leave: impl Fn() -> u8 + Send + 'static) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut stops = {
@@ -42,13 +42,13 @@ impl Signals {
             StopSignals::listen()?
         };
         let (sender, received) = mpsc::channel();
-        let is_serving = Arc::new(AtomicBool::new(false));
-        let has_started = Arc::clone(&is_serving);
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let is_ready_flag = Arc::clone(&is_ready);
         thread::Builder::new().name("fw-signals".into()).spawn(move || {
             runtime.block_on(async {
-                let mut first: Option<Instant> = None;
-                let mut descriptors = DescriptorMonitor::default();
-                let mut checks = tokio::time::interval(DESCRIPTOR_CHECK_INTERVAL);
+                let mut wait: Option<Instant> = None;
+                let mut descriptors = FdMonitor::default();
+                let mut checks = tokio::time::interval(FD_CHECK_INTERVAL);
                 checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     tokio::select! {
@@ -58,29 +58,29 @@ impl Signals {
                         }
                         () = stops.next() => {}
                     }
-                    if !has_started.load(Ordering::SeqCst) {
+                    if !is_ready_flag.load(Ordering::SeqCst) {
                         std::process::exit(leave().into());
                     }
-                    if first.is_some_and(|first| first.elapsed() < SAME_SIGNAL) {
+                    if wait.is_some_and(|wait| wait.elapsed() < SAME_SIGNAL) {
                         continue;
                     }
-                    first.get_or_insert_with(Instant::now);
+                    wait.get_or_insert_with(Instant::now);
                     if sender.send(()).is_err() {
                         return;
                     }
                 }
             });
         })?;
-        Ok(Self { received, is_serving })
+        Ok(Self { received, is_ready })
     }
 
-    /// From now on there is work to drain: signals are returned by [`Signals::first`].
-    pub fn serve(&self) {
-        self.is_serving.store(true, Ordering::SeqCst);
+    /// Marks the process as ready: from now on signals are returned by [`Signals::wait`].
+    pub fn mark_ready(&self) {
+        self.is_ready.store(true, Ordering::SeqCst);
     }
 
     /// Blocks until the next signal.
-    pub fn first(&mut self) {
+    pub fn wait(&mut self) {
         let _ = self.received.recv();
     }
 
@@ -101,7 +101,7 @@ impl Signals {
     }
 }
 
-/// The signals that ask a process to stop.
+/// The signals that request a process to stop.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
     terminate: Signal,
@@ -114,7 +114,7 @@ impl StopSignals {
     /// Installs the handlers. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// When the system refuses handlers.
+    /// When the system rejects the handlers.
     pub(crate) fn listen() -> io::Result<Self> {
         let hang_up = SignalKind::hangup();
         Ok(Self {
@@ -140,8 +140,8 @@ impl StopSignals {
     }
 }
 
-/// Whether this process was started with the signal ignored. Assumed if the system does not tell: that leaves the
-/// signal as it is.
+/// Whether this process was started with the signal ignored. Assumed if that is unknown, so that the signal is left as
+/// it is.
 fn is_ignored(kind: SignalKind) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

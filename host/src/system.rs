@@ -1,8 +1,8 @@
-//! The system's limits for this process, by name.
+//! Names the system limits of this process in errors, and checks them.
 //!
-//! An error number alone does not say which limit was reached, its value and how to raise it. Also here: checks at the
-//! start for limits at which third-party code panics, aborts or hangs (tokio's signal handling without file
-//! descriptors, NNG's start without threads).
+//! An error number alone does not show which limit was reached, its value and how to raise it. The checks at startup
+//! are for limits at which third-party code panics, aborts or hangs (tokio's signal handling without file descriptors,
+//! NNG's start without threads).
 
 #![cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "the light client checks fewer limits"))]
 
@@ -34,24 +34,24 @@ const STACK_MIN: usize = 64 << 10;
 /// Formats a system error, with the limit that caused it, if one did.
 pub(crate) fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::EMFILE) => format!("{error}: {}", descriptors()),
+        Some(libc::EMFILE) => format!("{error}: {}", fd_limit()),
         Some(libc::ENFILE) => {
             format!("{error}: the whole machine is out of file descriptors: raise the sysctl fs.file-max")
         }
-        Some(libc::ENOMEM) => format!("{error}: {}", memory()),
-        Some(libc::EAGAIN) => format!("{error}: {}", threads()),
+        Some(libc::ENOMEM) => format!("{error}: {}", memory_limits()),
+        Some(libc::EAGAIN) => format!("{error}: {}", thread_limits()),
         _ => error.to_string(),
     }
 }
 
 /// Describes the limit on open files.
-pub(crate) fn descriptors() -> String {
+pub(crate) fn fd_limit() -> String {
     let limit = shown(Resource::NOFILE, |limit| limit.to_string());
     format!("RLIMIT_NOFILE (ulimit -n) is {limit}: raise it, with systemd by LimitNOFILE=")
 }
 
 /// Describes the limits on memory that are set.
-pub(crate) fn memory() -> String {
+pub(crate) fn memory_limits() -> String {
     let mut set = Vec::new();
     let named = [
         (Resource::AS, "RLIMIT_AS (ulimit -v)", "LimitAS="),
@@ -74,7 +74,7 @@ pub(crate) fn memory() -> String {
 }
 
 /// Describes the limits on threads.
-pub(crate) fn threads() -> String {
+pub(crate) fn thread_limits() -> String {
     let processes = shown(Resource::NPROC, |limit| limit.to_string());
     let container = pids_max().map(|limit| format!("; its container allows {limit} threads (pids.max)"));
     let space = limit_of(Resource::AS)
@@ -132,7 +132,7 @@ pub(crate) fn bytes(count: u64) -> String {
     if tenths == 0 { format!("{} {name}", count / unit) } else { format!("{}.{tenths} {name}", count / unit) }
 }
 
-/// Reserves address space without using it. `None` if not enough is left.
+/// Reserves address space without using it. `None` if not enough is free.
 pub(crate) fn reserve(bytes: usize) -> Option<Vec<u8>> {
     let mut reserved = Vec::new();
     reserved.try_reserve_exact(bytes).ok()?;
@@ -142,16 +142,16 @@ pub(crate) fn reserve(bytes: usize) -> Option<Vec<u8>> {
 /// Checks that `count` more files can be opened at the same time.
 ///
 /// # Errors
-/// The system's error, with [`descriptors`] in its text.
-pub(crate) fn check_descriptors(count: usize) -> io::Result<()> {
+/// The system's error, with [`fd_limit`] in its text.
+pub(crate) fn check_free_fds(count: usize) -> io::Result<()> {
     let mut open = Vec::new();
     for _ in 0..count {
         match File::open("/dev/null") {
             Ok(file) => open.push(file),
-            Err(error) if is_out_of_descriptors(&error) => {
-                let left = open.len();
+            Err(error) if is_out_of_fds(&error) => {
+                let remaining = open.len();
                 drop(open);
-                let text = format!("only {left} more files can be opened, and {count} are needed: {}", descriptors());
+                let text = format!("only {remaining} more files can be opened, and {count} are needed: {}", fd_limit());
                 return Err(io::Error::other(text));
             }
             // The device may be missing, which is not about the limit.
@@ -161,26 +161,26 @@ pub(crate) fn check_descriptors(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn is_out_of_descriptors(error: &io::Error) -> bool {
+fn is_out_of_fds(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Checks that `count` more threads can run at the same time, with the C library's stack size.
 ///
 /// # Errors
-/// The system's error, with [`threads`] in its text.
+/// The system's error, with [`thread_limits`] in its text.
 pub(crate) fn check_threads(count: usize) -> io::Result<()> {
     let stack = limit_of(Resource::STACK).and_then(|limit| usize::try_from(limit).ok()).unwrap_or(STACK_WITHOUT_LIMIT);
-    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let release = Arc::new((Mutex::new(false), Condvar::new()));
     let mut running = Vec::with_capacity(count);
     let mut refused = None;
     for _ in 0..count {
-        let gate = Arc::clone(&gate);
+        let release = Arc::clone(&release);
         let wait = move || {
-            let (open, opened) = &*gate;
-            let mut is_open = lock(open);
-            while !*is_open {
-                is_open = opened.wait(is_open).unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (flag, changed) = &*release;
+            let mut is_released = lock(flag);
+            while !*is_released {
+                is_released = changed.wait(is_released).unwrap_or_else(std::sync::PoisonError::into_inner);
             }
         };
         match thread::Builder::new().stack_size(stack.max(STACK_MIN)).spawn(wait) {
@@ -192,8 +192,8 @@ pub(crate) fn check_threads(count: usize) -> io::Result<()> {
         }
     }
     let started = running.len();
-    *lock(&gate.0) = true;
-    gate.1.notify_all();
+    *lock(&release.0) = true;
+    release.1.notify_all();
     for thread in running {
         drop(thread.join());
     }
@@ -210,7 +210,7 @@ pub(crate) fn check_threads(count: usize) -> io::Result<()> {
 pub(crate) struct LogRateLimit(AtomicU64);
 
 impl LogRateLimit {
-    /// Allows the first line at once.
+    /// Allows the first line immediately.
     pub(crate) const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
@@ -224,21 +224,21 @@ impl LogRateLimit {
     }
 }
 
-/// Interval at which a server checks that it can open a file.
-pub(crate) const DESCRIPTOR_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Interval at which a server checks for free file descriptors.
+pub(crate) const FD_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Logs when the process is out of file descriptors, which the transport does not report: it leaves new connections
+/// Logs when the process is out of file descriptors. The transport does not report that: it leaves new connections
 /// waiting.
 #[derive(Debug, Default)]
-pub(crate) struct DescriptorMonitor {
-    /// When it was last logged, as long as there are none.
+pub(crate) struct FdMonitor {
+    /// When it was last logged, while there are none.
     logged: Option<Moment>,
 }
 
-impl DescriptorMonitor {
+impl FdMonitor {
     /// Checks once, and logs a change; repeats the warning after a minute.
     pub(crate) fn check(&mut self) {
-        let error_if_none = File::open("/dev/null").err().filter(is_out_of_descriptors);
+        let error_if_none = File::open("/dev/null").err().filter(is_out_of_fds);
         let now = Now::read().mono;
         match (error_if_none, self.logged) {
             (Some(error), logged) if logged.is_none_or(|at| now.since(at) >= REPEAT_INTERVAL) => {
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn available_resources_pass_the_checks() {
-        assert!(check_descriptors(8).is_ok() && check_threads(4).is_ok());
+        assert!(check_free_fds(8).is_ok() && check_threads(4).is_ok());
         assert!(reserve(1 << 20).is_some() && reserve(usize::MAX).is_none());
     }
 

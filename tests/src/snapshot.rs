@@ -91,8 +91,9 @@ fn redact(text: &str) -> String {
 }
 
 /// `x` is a hexadecimal digit, `9` a digit, `a` a letter or digit; everything else is itself.
-const PATTERNS: [(&str, &str); 9] = [
+const PATTERNS: [(&str, &str); 10] = [
     ("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "[ID]"),
+    ("9999-99-99T99:99:99.999999Z", "[TIME]"),
     ("9999-99-99T99:99:99.999999", "[TIME]"),
     ("9999-99-99T99:99:99.999", "[TIME]"),
     ("9999-99-99 99:99:99", "[TIME]"),

@@ -6,14 +6,14 @@ pub const ID_IS_TAKEN: &str = "still connected";
 pub const REGISTERS_AGAIN: &str = "registering again";
 /// A server stopped accepting work, and finishes what runs.
 pub const DRAINS: &str = "draining";
-/// A worker gets no answer from its control plane.
-pub const NO_ANSWER: &str = "no answer, retrying";
+/// A worker gets no reply from its control plane.
+pub const NO_ANSWER: &str = "no reply, retrying";
 /// A command waits for a task.
 pub const WAITS: &str = "waiting for it to end";
 /// The last line of a server.
 pub const STOPPED: &str = " stopped";
 /// A client was disconnected because it has too many open requests.
-pub const TOO_MANY_REQUESTS: &str = "most of the open requests";
+pub const TOO_MANY_REQUESTS: &str = "the most open requests";
 /// All modules of the start are loaded or refused.
 pub const MODULES_SETTLED: &str = "all modules are loaded or refused";
 /// Compiled code is not kept.

@@ -62,7 +62,7 @@ fn a_new_crate_builds_and_serves_its_tasks_unchanged() {
     let mean = cluster.cli(["submit", "--task-name", "mean", "--args", "[1, 2, 6]"]).with_code(0);
     assert_eq!(mean.stdout, "3.0\n");
     let failed = cluster.cli(["submit", "--task-name", "mean", "--args", "[]"]).with_code(1).with_error();
-    assert!(failed.stderr.contains("mean"), "{failed:?}");
+    assert!(failed.stderr.contains("bad-arguments"), "{failed:?}");
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn a_mistyped_address_joins_no_other_cluster() {
         cli::run(command)
     };
     for ran in [run(&["subworker", "--worker-id", "sw1"]), run(&["workers"]), run(&["submit", "--task-name", "add"])] {
-        let ran = ran.with_code(3).with_error();
+        let ran = ran.with_code(3);
         let (error, hint) = ran.stderr.split_once("\nhint: ").expect("a hint");
         assert!(error.contains(&wrong) && hint.contains(&cluster.base()), "{ran:?}");
     }

@@ -42,7 +42,7 @@ pub fn echo(address: &str) -> Result<Box<dyn Server>, OpenError> {
         fn refuse(&self, _body: &[u8], _why: Rejection) -> Vec<u8> {
             Vec::new()
         }
-        fn gone(&self, _peer: Peer) {}
+        fn disconnected(&self, _peer: Peer) {}
     }
     Nng.serve(address, OPEN_REQUESTS_MAX, Arc::new(Echo))
 }

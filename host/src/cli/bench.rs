@@ -113,8 +113,8 @@ fn serve_echo(address: &Address) -> Outcome {
     render::ready("echo", address, None, None, None)?;
     let mut signals = crate::shutdown::Signals::listen(report_interrupted("interrupted", false))
         .map_err(|error| Failure::new(TASK_FAILED, error.to_string()))?;
-    signals.serve();
-    signals.first();
+    signals.mark_ready();
+    signals.wait();
     Ok(0)
 }
 

@@ -13,10 +13,10 @@ use clap_complete::{
 use super::{ConnectionOptions, command_tree, usage};
 use crate::{
     client::{Client, ClientError},
+    escape,
     protocol::{EventKind, TaskQuery, TaskSummary},
     subworker::ModulesConfig,
     task::{SerializationFormat, TaskPriority, TaskStatus, schedule::Overlap},
-    visible,
 };
 
 /// The variable by which the generated script asks this program to complete a line.
@@ -139,8 +139,8 @@ pub(super) fn modules() -> PathCompleter {
 /// A candidate, unless it contains characters that a terminal would not show: a candidate is inserted as it is,
 /// so it cannot be escaped.
 fn candidate(value: String, description: &str) -> Option<CompletionCandidate> {
-    let is_plain = visible::line(&value) == value;
-    is_plain.then(|| CompletionCandidate::new(value).help(Some(visible::line(description).into_owned().into())))
+    let is_plain = escape::line(&value) == value;
+    is_plain.then(|| CompletionCandidate::new(value).help(Some(escape::line(description).into_owned().into())))
 }
 
 /// Queries the control plane. Returns the default if it does not answer in time.

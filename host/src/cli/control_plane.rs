@@ -186,7 +186,7 @@ impl ControlPlane {
             let mut control_plane = ControlPlaneWorker::new(config.clone());
             control_plane.start()?;
             let tasks = control_plane.get_subworker_status().iter().map(render::task_count).sum::<usize>();
-            signals.serve();
+            signals.mark_ready();
             info!(
                 worker = config.worker_id,
                 base = %config.base_address,

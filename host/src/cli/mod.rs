@@ -142,7 +142,7 @@ pub fn main() -> ExitCode {
     if complete::complete_for_shell() {
         return ExitCode::SUCCESS;
     }
-    crate::memory::spare_address_space();
+    crate::memory::limit_malloc_arenas();
     let json = usage::wants_json();
     let cli = match usage::read() {
         Ok(cli) => cli,
@@ -159,7 +159,7 @@ pub fn main() -> ExitCode {
     for note in usage::ignored_variables() {
         render::note(&note);
     }
-    if let Err(error) = system::check_descriptors(DESCRIPTORS_MIN) {
+    if let Err(error) = system::check_free_fds(DESCRIPTORS_MIN) {
         let failure = Failure::new(TASK_FAILED, format!("cannot start: {error}"));
         render::failure(&failure, json);
         return ExitCode::from(failure.code);

@@ -16,9 +16,9 @@ use uuid::Uuid;
 use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, failure::os_message};
 use crate::{
     config::Address,
+    escape,
     protocol::{CallbackMessage, WorkerInfo},
-    subworker::LoadingEnd,
-    visible,
+    subworker::LoadSummary,
 };
 
 mod diagnostics;
@@ -53,18 +53,18 @@ fn colours(stream: &impl IsTerminal) -> bool {
 
 /// Prints text to the standard output. Control characters in it are escaped.
 fn out(line: impl Display) {
-    write_out(&visible::lines(&line.to_string()));
+    write_out(&escape::lines(&line.to_string()));
 }
 
 /// Prints a JSON document to the standard output: unchanged if that is a file or a pipe; on a terminal, invisible
 /// characters are written as equivalent JSON escapes.
 fn out_document(document: &str) {
-    if io::stdout().is_terminal() { write_out(&visible::json(document)) } else { write_out(document) }
+    if io::stdout().is_terminal() { write_out(&escape::json(document)) } else { write_out(document) }
 }
 
 /// Prints an id or a name: unchanged to a file or a pipe; on a terminal, invisible characters are escaped.
 fn out_name(name: &str) {
-    if io::stdout().is_terminal() { write_out(&visible::line(name)) } else { write_out(name) }
+    if io::stdout().is_terminal() { write_out(&escape::line(name)) } else { write_out(name) }
 }
 
 fn write_out(text: &str) {
@@ -89,7 +89,7 @@ fn out_lines(lines: Vec<String>) {
 
 /// Prints text to the standard error. Control characters in it are escaped.
 fn err(line: impl Display) {
-    write_err(&visible::lines(&line.to_string()));
+    write_err(&escape::lines(&line.to_string()));
 }
 
 /// Prints text that is already escaped, and may contain this program's colours.
@@ -149,7 +149,7 @@ pub(super) fn ready(
 }
 
 /// Prints that all modules of a server have been loaded or refused, as one line of JSON.
-pub(super) fn all_loaded(worker_id: &str, end: LoadingEnd) {
+pub(super) fn all_loaded(worker_id: &str, end: LoadSummary) {
     #[derive(Serialize)]
     struct Loaded<'a> {
         event: &'static str,
@@ -158,7 +158,7 @@ pub(super) fn all_loaded(worker_id: &str, end: LoadingEnd) {
         broken: usize,
         tasks: usize,
     }
-    let LoadingEnd { modules, broken, tasks } = end;
+    let LoadSummary { modules, broken, tasks } = end;
     let loaded = Loaded { event: "loaded", worker_id, modules, broken, tasks };
     if let Ok(text) = serde_json::to_string(&loaded) {
         let _ = writeln!(io::stdout().lock(), "{text}");
@@ -199,13 +199,13 @@ pub(super) fn callback(message: &CallbackMessage, json: bool) -> Result<(), Fail
     }
     let CallbackMessage { task_id, status, result, error, callback_data, .. } = message;
     let end = match (result, error) {
-        (Some(result), _) => format!(" {}", visible::line(result.as_str())),
-        (None, Some(error)) => format!(" {}", visible::indented(error.trim_start_matches(['\n', '\r']), "    ")),
+        (Some(result), _) => format!(" {}", escape::line(result.as_str())),
+        (None, Some(error)) => format!(" {}", escape::indented(error.trim_start_matches(['\n', '\r']), "    ")),
         (None, None) => String::new(),
     };
-    let data = callback_data.as_ref().map(|data| format!("  {}", visible::line(data.as_str()))).unwrap_or_default();
+    let data = callback_data.as_ref().map(|data| format!("  {}", escape::line(data.as_str()))).unwrap_or_default();
     let id = task_id.to_string();
-    out(format_args!("{} {status}{end}{data}", visible::line(&id)));
+    out(format_args!("{} {status}{end}{data}", escape::line(&id)));
     Ok(())
 }
 

@@ -97,7 +97,7 @@ pub(super) struct ServerOptions {
 
 impl ServerOptions {
     /// Sets up logging and limits, calls `start`, and calls `stop` after the first signal. A later signal
-    /// ends the process at once. `start` must call [`Signals::serve`] before it reports readiness, since a
+    /// ends the process at once. `start` must call [`Signals::mark_ready`] before it reports readiness, since a
     /// signal may follow immediately.
     pub(super) fn run<S>(
         &self,
@@ -105,21 +105,21 @@ impl ServerOptions {
         stop_now: impl FnOnce(&S) -> Box<dyn Fn() + Send>,
         stop: impl FnOnce(S, Duration),
     ) -> Outcome {
-        crate::memory::give_large_blocks_back();
+        crate::memory::configure_malloc_thresholds();
         render::start_logging(&self.log_level, self.log_format);
         let _flush = FlushOnPanic;
-        crate::memory::give_free_memory_back();
+        crate::memory::start_malloc_trim_thread();
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "cannot raise the limit on open files");
         }
-        system::check_descriptors(DESCRIPTORS_MIN)
+        system::check_free_fds(DESCRIPTORS_MIN)
             .map_err(|error| Failure::new(TASK_FAILED, format!("cannot start: {error}")))?;
         let on_early_signal = report_interrupted("interrupted before it was ready", self.json);
         let mut signals = Signals::listen(on_early_signal).map_err(|error| {
             Failure::new(TASK_FAILED, format!("cannot listen for signals: {}", system::explain(&error)))
         })?;
         let started = start(&signals)?;
-        signals.first();
+        signals.wait();
         tracing::info!(timeout_s = crate::clock::seconds(self.shutdown_timeout), "draining; signal again to stop now");
         let stop_now = stop_now(&started);
         let report = report_interrupted("stopped by a second signal, without waiting for running tasks", false);

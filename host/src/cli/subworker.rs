@@ -66,7 +66,7 @@ impl Subworker {
             info!(control_plane = %config.control_plane_address, "looking for the control plane");
             let mut subworker = SubWorker::new(config.clone());
             subworker.start()?;
-            signals.serve();
+            signals.mark_ready();
             let joined = subworker.control_plane();
             let cluster = joined.map(|joined| joined.cluster_id);
             info!(

@@ -33,7 +33,7 @@ impl Service for Full {
         Vec::new()
     }
 
-    fn gone(&self, _peer: Peer) {}
+    fn disconnected(&self, _peer: Peer) {}
 }
 
 fn live(id: TaskId) -> Task {

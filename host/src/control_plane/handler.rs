@@ -150,7 +150,7 @@ impl Service for ClientService {
         }
     }
 
-    fn gone(&self, _peer: Peer) {}
+    fn disconnected(&self, _peer: Peer) {}
 }
 
 /// Serves subworkers.
@@ -181,7 +181,7 @@ impl Service for WorkerService {
         codec::encode(format, &WorkerReply::Refused(refusal_of(rejection)))
     }
 
-    fn gone(&self, peer: Peer) {
+    fn disconnected(&self, peer: Peer) {
         self.core.enter(|state, now| state.peer_gone(now, peer));
     }
 }
@@ -212,7 +212,7 @@ fn refusal_of(rejection: Rejection) -> protocol::Refusal {
             let message = "too many requests are open here: try again later";
             protocol::Refusal::new(RefusalCode::TooManyRequests, message)
         }
-        Rejection::Broken => {
+        Rejection::Internal => {
             let message = "this request broke something here, which is a bug in fastworker; see its log";
             protocol::Refusal::new(RefusalCode::InternalError, message)
         }

@@ -33,7 +33,7 @@ fn wait(receiver: &mpsc::Receiver<WorkerReply>, limit: Duration) -> Result<Worke
 }
 
 impl Link for LocalLink {
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
+    fn request(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
         wait(&self.post(request), limit)
     }
 
@@ -58,14 +58,14 @@ impl Link for LocalLink {
 }
 
 impl WorkConnection for &LocalLink {
-    fn ask(
+    fn request(
         &mut self,
         request: &WorkerRequest,
         limit: Duration,
-        meanwhile: &mut dyn FnMut(),
+        on_sent: &mut dyn FnMut(),
     ) -> Result<WorkerReply, CallError> {
         let receiver = self.post(request);
-        meanwhile();
+        on_sent();
         wait(&receiver, limit)
     }
 }

@@ -29,10 +29,10 @@ use tokio::{
 use super::{App, HttpError, views::Overview};
 use crate::{
     control_plane::{core::Core, reply_to::ReplyTo},
+    escape,
     lock::lock,
     panics::{self, PanicSource},
     protocol::{EventQuery, Events, Reply},
-    visible,
 };
 
 /// Maximum number of concurrent readers.
@@ -240,7 +240,7 @@ fn frames(events: &Events) -> Bytes {
     for event in &events.events {
         // JSON has no line breaks of its own.
         let data = serde_json::to_string(event).unwrap_or_default();
-        let data = visible::json(&data);
+        let data = escape::json(&data);
         let _ = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.number, event.kind);
     }
     text.into()
@@ -248,6 +248,6 @@ fn frames(events: &Events) -> Bytes {
 
 fn overview(app: &App) -> Bytes {
     let data = serde_json::to_string(&Overview::of(app)).unwrap_or_default();
-    let data = visible::json(&data);
+    let data = escape::json(&data);
     format!("event: overview\ndata: {data}\n\n").into()
 }

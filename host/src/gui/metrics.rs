@@ -24,10 +24,10 @@ use crate::{
         results::CacheStats,
         state::{Counts, Stats},
     },
+    escape,
     panics::{self, PanicSource},
     protocol::EventKind,
     task::TaskPriority,
-    visible,
 };
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -129,7 +129,7 @@ impl Snapshot {
 
     fn tasks(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
         encoder.counter("tasks_accepted", "Accepted tasks", self.counts.accepted)?;
-        let mut names: Vec<_> = self.metrics.names().map(|(name, meter)| (visible::label(name), meter)).collect();
+        let mut names: Vec<_> = self.metrics.names().map(|(name, meter)| (escape::label(name), meter)).collect();
         names.sort_by(|(one, _), (other, _)| one.cmp(other));
         let ended = names.iter().flat_map(|(name, meter)| {
             let counted = ENDED.into_iter().zip(meter.ended).filter(|(_, count)| *count > 0);
@@ -193,7 +193,7 @@ impl Snapshot {
     }
 
     fn process(&self, encoder: &mut FamilyEncoder<'_>) -> fmt::Result {
-        let labels = [("version", env!("CARGO_PKG_VERSION")), ("worker_id", &*visible::label(&self.worker_id))];
+        let labels = [("version", env!("CARGO_PKG_VERSION")), ("worker_id", &*escape::label(&self.worker_id))];
         encoder.gauges("build_info", "Always 1", None, [(labels, 1.0)])?;
         let caught = PanicSource::ALL.map(|place| ([("place", place.as_str())], panics::count(place)));
         encoder.counters("panics", "Requests that failed because of a bug in fastworker", caught)?;

@@ -15,7 +15,7 @@ use serde::{
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::HttpError;
-use crate::visible;
+use crate::escape;
 
 /// A JSON response, in which invisible characters are escaped.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl<T: Serialize> IntoResponse for JsonResponse<T> {
     fn into_response(self) -> Response {
         match serde_json::to_string(&self.0) {
             Ok(text) => {
-                let text = visible::json(&text).into_owned();
+                let text = escape::json(&text).into_owned();
                 ([(header::CONTENT_TYPE, "application/json")], text).into_response()
             }
             Err(error) => {

@@ -1,4 +1,4 @@
-//! The data of one attempt: what its wasmtime store holds.
+//! The data of one attempt, which its wasmtime store holds.
 //!
 //! Calling the guest, the host functions, WASI and the classification of errors all work on an
 //! [`Attempt`], and none of them on each other.
@@ -22,13 +22,13 @@ use crate::{
 
 /// Bytes that a guest can always pass to the host in one call.
 const HOSTCALL_MIN: usize = 1 << 20;
-/// Maximum handles that a guest may hold at once.
+/// Maximum handles that a guest may hold at a time.
 pub(super) const HANDLES_MAX: usize = 10_000;
 /// Maximum entries of the resource table. A pollable has two, its own and that of its subject, so a
 /// guest always reaches the limit of handles first.
 const RESOURCES_MAX: usize = 2 * HANDLES_MAX + 100;
 
-/// What an attempt ended in.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptResult {
     /// Its outcome.
@@ -43,17 +43,17 @@ impl From<Failure> for AttemptResult {
     }
 }
 
-/// Which attempt it is.
+/// Identifies an attempt.
 pub(super) struct AttemptInfo {
     pub(super) id: AttemptId,
     pub(super) task_id: TaskId,
     pub(super) deadline: Moment,
-    /// What the guest can ask for with `current`.
+    /// Returned to the guest by `current`.
     pub(super) context: Arc<Context>,
 }
 
 impl AttemptInfo {
-    /// A call that belongs to no task: `register`, or the set-up of a sandbox on trial.
+    /// A call without a task: `register`, or the creation of a trial sandbox.
     pub(super) fn without_task(deadline: Moment) -> Self {
         let task_id = TaskId::from(Uuid::nil());
         let context = Context {
@@ -67,7 +67,7 @@ impl AttemptInfo {
     }
 }
 
-/// What a store holds: one attempt, its resources and its limits.
+/// The content of a store: one attempt, its resources and its limits.
 pub(super) struct Attempt {
     pub(super) info: AttemptInfo,
     pub(super) follow_ups: FollowUps,
@@ -83,7 +83,7 @@ pub(super) struct WasiState {
     pub(super) context: Option<Box<WasiCtx>>,
 }
 
-/// What a slot shares with the stores of its attempts.
+/// The state that a slot shares with the stores of its attempts.
 pub(super) struct SlotShared {
     pub(super) config: Arc<RuntimeConfig>,
     pub(super) timer: Arc<AttemptTimer>,
@@ -97,7 +97,7 @@ impl SlotShared {
 }
 
 impl Attempt {
-    /// An attempt that has used nothing yet.
+    /// Creates an attempt that has used no resources yet.
     pub(super) fn new(slot: &Arc<SlotShared>, info: AttemptInfo) -> Self {
         let RuntimeConfig { memory_max, result_max, follow_ups_max, .. } = *slot.config;
         let mut table = ResourceTable::new();
@@ -127,8 +127,8 @@ impl Attempt {
         &self.slot.config
     }
 
-    /// Maximum bytes that one call may pass to the host: enough to recognise a result that is too
-    /// large by its length and to register many tasks, and too little to keep the host busy.
+    /// Maximum bytes that one call may pass to the host: enough to detect a result that is too large and to register
+    /// many tasks, and too little to keep the host busy.
     pub(super) fn hostcall_max(&self) -> usize {
         self.config().result_max.saturating_mul(2).max(HOSTCALL_MIN)
     }

@@ -1,6 +1,6 @@
 //! The backtrace of a trap, reduced to the functions of the task's author.
 //!
-//! wasmtime shows everything: offsets, hashes, and the internals of panics and of our SDK.
+//! wasmtime's own format includes offsets, hashes, and the internals of panics and of the SDK.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use wasmtime::{FrameInfo, WasmBacktrace};
 
 /// Maximum frames to show.
 const FRAMES_MAX: usize = 20;
-/// Minimum frames of a recursion that did not end.
+/// Minimum frames of an infinite recursion.
 const RUNAWAY_FRAMES: usize = 50;
-/// Maximum distinct functions of a recursion that did not end.
+/// Maximum distinct functions of an infinite recursion.
 const RUNAWAY_FUNCTIONS: usize = 4;
 /// Name prefixes of the functions that are called when a guest panics, exits or runs out of memory.
 const INTERNAL_PREFIXES: [&str; 13] = [
@@ -28,7 +28,7 @@ const INTERNAL_PREFIXES: [&str; 13] = [
     "std::panicking::",
     "std::sys::",
 ];
-/// Further ones by their whole name.
+/// Further functions, by their full name.
 const INTERNAL_NAMES: [&str; 4] = ["abort", "exit", "std::process::abort", "std::process::exit"];
 
 /// The functions on the stack of a guest, the innermost first.
@@ -42,8 +42,8 @@ impl Backtrace {
         Self(frames.iter().map(function_name).collect())
     }
 
-    /// Whether the guest called itself endlessly. A guest keeps a part of its stack in its own memory; if
-    /// that part is full first, the trap is an access out of bounds.
+    /// Whether the guest called itself infinitely. A guest keeps a part of its stack in its own memory; if that part is
+    /// full first, the trap is an access out of bounds.
     pub(super) fn is_runaway_recursion(&self) -> bool {
         let mut distinct: Vec<&String> = self.0.iter().take(RUNAWAY_FRAMES).collect();
         distinct.sort();
@@ -51,8 +51,8 @@ impl Backtrace {
         self.0.len() >= RUNAWAY_FRAMES && distinct.len() <= RUNAWAY_FUNCTIONS
     }
 
-    /// The author's own functions: without those of panics above them and of our SDK below them. If the
-    /// task was inlined, that is the SDK's function that calls it.
+    /// The author's own functions: without those of panics above them and of the SDK below them. If the task was
+    /// inlined, the SDK's function that calls it.
     fn own_functions(&self) -> &[String] {
         let first = self.0.iter().position(|name| !is_internal(name)).unwrap_or(0);
         let rest = &self.0[first..];

@@ -16,7 +16,7 @@ use super::{
     watchdog::AttemptTimer,
 };
 
-/// How the functions of a module are called.
+/// The way in which the functions of a module are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CallMode {
     /// The module never waits in the host: a plain synchronous call.
@@ -24,7 +24,7 @@ pub(super) enum CallMode {
     /// A synchronous call within the tokio runtime: parts of wasmtime-wasi that never wait expect
     /// one too, and would start threads without it.
     SyncInRuntime,
-    /// The module can wait: an async call on a stack of its own, which can be cancelled.
+    /// The module can wait: an async call on a separate stack, which can be cancelled.
     Async,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn store(prepared: &PreparedModule, attempt: Attempt) -> Store<Attemp
     store.limiter(|attempt| &mut attempt.limits);
     store.set_hostcall_fuel(hostcall_max);
     store.set_max_component_handles(HANDLES_MAX);
-    // The epoch is incremented when any attempt has expired; each one checks whether it is meant.
+    // The epoch is incremented when any attempt has expired; each one checks whether it is its own.
     store.epoch_deadline_callback(|store| {
         let is_expired = store.data().timer().is_expired();
         Ok(if is_expired { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
@@ -51,14 +51,14 @@ pub(super) fn store(prepared: &PreparedModule, attempt: Attempt) -> Store<Attemp
     store
 }
 
-/// Instantiates a module and calls an exported function. Sets `has_begun` before the function is
+/// Instantiates a module and calls an exported function. Sets `has_started` before the function is
 /// called.
 pub(super) fn call_sync<P, R>(
     prepared: &PreparedModule,
     export: &ComponentExportIndex,
     params: P,
     store: &mut Store<Attempt>,
-    has_begun: &mut bool,
+    has_started: &mut bool,
 ) -> wasmtime::Result<R>
 where
     P: ComponentNamedList + Lower,
@@ -66,17 +66,17 @@ where
 {
     let instance = prepared.pre.instantiate(&mut *store)?;
     let function = instance.get_typed_func::<P, R>(&mut *store, export)?;
-    *has_begun = true;
+    *has_started = true;
     function.call(store, params)
 }
 
-/// Like [`call_sync`], on a stack of its own.
+/// Like [`call_sync`], on a separate stack.
 pub(super) async fn call_async<P, R>(
     prepared: &PreparedModule,
     export: &ComponentExportIndex,
     params: P,
     store: &mut Store<Attempt>,
-    has_begun: &mut bool,
+    has_started: &mut bool,
 ) -> wasmtime::Result<R>
 where
     P: ComponentNamedList + Lower + Send + Sync,
@@ -84,7 +84,7 @@ where
 {
     let instance = prepared.pre.instantiate_async(&mut *store).await?;
     let function = instance.get_typed_func::<P, R>(&mut *store, export)?;
-    *has_begun = true;
+    *has_started = true;
     function.call_async(store, params).await
 }
 

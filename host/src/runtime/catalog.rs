@@ -67,8 +67,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Adds several modules at once, or replaces those that were loaded from the same paths: a task may
-    /// move from one of them to another.
+    /// Adds several modules together, or replaces those that were loaded from the same paths: a task may move from one
+    /// of them to another.
     ///
     /// # Errors
     /// [`ModuleError::TaskTaken`] if two modules have a task of one name. The catalog is then inconsistent.
@@ -137,12 +137,12 @@ impl Catalog {
         Catalog { fallback: HashMap::new(), ..self.clone() }
     }
 
-    /// The number of this catalog; a newer one has a higher number.
+    /// The revision of this catalog; a newer one has a higher number.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// This catalog with another number.
+    /// This catalog with another revision.
     #[must_use]
     pub fn with_revision(self, revision: u64) -> Catalog {
         Catalog { revision, ..self }
@@ -163,7 +163,7 @@ impl Catalog {
         self.states.entry(path.to_owned()).or_default().last_error = Some(error);
     }
 
-    /// Forgets the state of a file.
+    /// Removes the state of a file.
     pub fn clear_state(&mut self, path: &Path) {
         self.states.remove(path);
     }
@@ -173,7 +173,7 @@ impl Catalog {
         &self.modules
     }
 
-    /// Marks a file as loading, from which no module is loaded yet.
+    /// Marks a file without a loaded module as loading.
     pub fn set_loading(&mut self, path: &Path) {
         self.states.insert(path.to_owned(), ModuleState { status: ModuleStatus::Loading, last_error: None });
     }
@@ -241,7 +241,7 @@ fn load_all(runtime: &Runtime, paths: &[PathBuf]) -> Vec<Result<Module, LoadErro
             // This thread loads as well, so a missing thread is not fatal.
             if let Err(error) = thread::Builder::new().spawn_scoped(scope, work) {
                 let error = system::explain(&error);
-                tracing::warn!(error, "cannot start a thread: modules are loaded by fewer");
+                tracing::warn!(error, "cannot start a thread: modules are loaded by fewer threads");
                 break;
             }
         }

@@ -1,9 +1,8 @@
-//! Compiled code, and the folder that caches it.
+//! Compiled code, and the directory that caches it.
 //!
-//! Separate module because it uses `unsafe`: wasmtime runs the code that it gets here without checking
-//! it. Invariant: [`instantiable`] only gets bytes that our compiler has just produced, or that come
-//! from a folder that only this user can write, under a name derived from the module, the compiler's
-//! version and its settings, with the right BLAKE3 hash.
+//! Separate module because it uses `unsafe`: wasmtime runs this code without checking it. Invariant: [`instantiable`]
+//! only gets bytes that our compiler has just produced, or from a directory that only this user can write, under a name
+//! derived from the module, the compiler's version and its settings, with the right BLAKE3 hash.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -30,7 +29,7 @@ const MAGIC: &[u8; 8] = b"fwcode01";
 const EXTENSION: &str = "fwcode";
 /// Code that was not used for this long is removed.
 const UNUSED_MAX: Duration = Duration::from_hours(30 * 24);
-/// Maximum bytes in the folder; beyond it, the least recently used code is removed.
+/// Maximum bytes in the directory; beyond it, the least recently used code is removed.
 const CACHE_BYTES_MAX: u64 = 2 << 30;
 
 /// Maximum compiled code of one module in bytes.
@@ -49,21 +48,20 @@ pub(super) fn instantiable(engine: &Engine, code: &Code) -> wasmtime::Result<Com
     }
 }
 
-/// Compiled code that this host made. Invariant: unchanged output of [`Cache::compile`] or
-/// [`Cache::compile_here`].
+/// Compiled code that this host produced. Invariant: unchanged output of [`Cache::compile`] or [`Cache::compile_here`].
 pub(super) struct Code {
     bytes: Vec<u8>,
-    /// Whether it comes from the folder.
+    /// Whether it was read from the directory.
     pub(super) is_cached: bool,
 }
 
-/// The folder of compiled code. Disabled if there is none that can be trusted.
+/// The directory of compiled code. Disabled if it cannot be trusted.
 #[derive(Debug)]
 pub(super) struct Cache {
     dir: Option<PathBuf>,
 }
 
-/// Why a folder is not used.
+/// The reason why a directory is not used.
 #[derive(Debug, thiserror::Error)]
 enum Untrusted {
     #[error("{}", crate::system::explain(.0))]
@@ -75,7 +73,7 @@ enum Untrusted {
 }
 
 impl Cache {
-    /// Opens or creates `dir`. A folder that cannot be trusted is not used, with a warning.
+    /// Opens or creates `dir`. A directory that cannot be trusted is not used, with a warning.
     pub(super) fn open(dir: Option<&Path>) -> Self {
         let Some(dir) = dir else { return Self { dir: None } };
         match prepare(dir) {
@@ -87,7 +85,7 @@ impl Cache {
         }
     }
 
-    /// The code of a component whose BLAKE3 is `hash`, if it is in the folder.
+    /// The code of a component whose BLAKE3 is `hash`, if it is in the directory.
     pub(super) fn get(&self, engine: &Engine, hash: &blake3::Hash) -> Option<Code> {
         let dir = self.dir.as_ref()?;
         Some(Code { bytes: read(&dir.join(file_name(engine, hash)))?, is_cached: true })
@@ -102,7 +100,7 @@ impl Cache {
         Ok(Code { bytes: engine.precompile_component(bytes)?, is_cached: false })
     }
 
-    /// Whether the folder has a file for the code of a component. The file may be unusable.
+    /// Whether the directory has a file for the code of a component. The file may be unusable.
     pub(super) fn contains(&self, engine: &Engine, hash: &blake3::Hash) -> bool {
         self.dir.as_ref().is_some_and(|dir| dir.join(file_name(engine, hash)).exists())
     }
@@ -110,7 +108,7 @@ impl Cache {
     /// Compiles a component and caches its code. `hash` is the BLAKE3 of `bytes`.
     ///
     /// # Errors
-    /// [`ModuleError`] if it is no component, or cannot be compiled within its limits.
+    /// [`ModuleError`] if it is not a component, or cannot be compiled within its limits.
     pub(super) fn compile<'a>(
         &self,
         runtime: &'a Inner,
@@ -124,7 +122,7 @@ impl Cache {
             let path = dir.join(file_name(engine, hash));
             if let Err(error) = write(dir, &path, &code) {
                 let error = crate::system::explain(&error);
-                tracing::warn!(path = %crate::visible::path(&path), error, "compiled code could not be cached");
+                tracing::warn!(path = %crate::escape::path(&path), error, "compiled code could not be cached");
             }
             remove_unused(dir, &path, CACHE_BYTES_MAX);
         }
@@ -134,8 +132,8 @@ impl Cache {
 
 fn prepare(dir: &Path) -> Result<(), Untrusted> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let folder = fs::metadata(dir)?;
-    let mode = folder.mode() & 0o777;
+    let meta = fs::metadata(dir)?;
+    let mode = meta.mode() & 0o777;
     if mode & 0o022 != 0 {
         return Err(Untrusted::Mode { mode });
     }
@@ -143,7 +141,7 @@ fn prepare(dir: &Path) -> Result<(), Untrusted> {
     let probe = unused_path(dir);
     let created = File::create_new(&probe).and_then(|file| file.metadata());
     fs::remove_file(&probe).ok();
-    if created?.uid() == folder.uid() { Ok(()) } else { Err(Untrusted::Owner) }
+    if created?.uid() == meta.uid() { Ok(()) } else { Err(Untrusted::Owner) }
 }
 
 /// A path in `dir` that no other process or thread uses.
@@ -167,14 +165,14 @@ fn read(path: &Path) -> Option<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             let error = crate::system::explain(&error);
-            tracing::warn!(path = %crate::visible::path(path), error, "cached code cannot be read: compiling again");
+            tracing::warn!(path = %crate::escape::path(path), error, "cached code cannot be read: compiling again");
             None
         }
     }
 }
 
-/// Reads the code in a file. Never blocks on anything else of that name: a pipe, a device, a link, a
-/// folder or a file of an impossible size.
+/// Reads the code in a file. Never blocks on other kinds of files: a pipe, a device, a link, a directory or a file of
+/// an impossible size.
 fn read_checked(path: &Path) -> io::Result<Vec<u8>> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)?;
@@ -192,7 +190,7 @@ fn read_checked(path: &Path) -> io::Result<Vec<u8>> {
         return Err(invalid("it has another format"));
     }
     let mut code = Vec::new();
-    // Limited, as the file may grow meanwhile.
+    // Limited, as the file may grow while it is read.
     (&mut file).take(CODE_MAX).read_to_end(&mut code)?;
     if blake3::hash(&code).as_bytes() != hash {
         return Err(invalid("it is damaged"));
@@ -249,10 +247,10 @@ mod tests {
     use crate::runtime::fixtures;
 
     #[test]
-    fn the_folder_keeps_the_most_recently_used_code_within_its_limits() {
-        let folder = fixtures::Folder::new();
+    fn the_most_recently_used_code_is_kept_within_the_limits() {
+        let dir = fixtures::TestDir::new();
         let file = |name: &str, unused: Duration| {
-            let path = folder.write(name, [0; 100]);
+            let path = dir.write(name, [0; 100]);
             let file = File::options().append(true).open(&path).expect("a file");
             file.set_modified(SystemTime::now() - unused).expect("a time");
             path
@@ -264,30 +262,30 @@ mod tests {
         let recent = file("recent.fwcode", hours(1));
         let others = file("others.txt", UNUSED_MAX + hours(1));
         let newest = file("newest.fwcode", hours(5));
-        remove_unused(folder.path(), &newest, 300);
-        let left = [&ancient, &old, &older, &recent, &others, &newest].map(|path| path.exists());
-        assert_eq!(left, [false, true, false, true, true, true]);
-        remove_unused(folder.path(), &newest, 0);
+        remove_unused(dir.path(), &newest, 300);
+        let remaining = [&ancient, &old, &older, &recent, &others, &newest].map(|path| path.exists());
+        assert_eq!(remaining, [false, true, false, true, true, true]);
+        remove_unused(dir.path(), &newest, 0);
         assert!(newest.exists() && !recent.exists() && !old.exists());
     }
 
     #[test]
     fn anything_but_a_file_in_place_of_cached_code_never_blocks() {
-        let folder = fixtures::Folder::new();
-        let path = |name: &str| folder.path().join(name);
+        let dir = fixtures::TestDir::new();
+        let path = |name: &str| dir.path().join(name);
         let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
         assert!(made.is_ok_and(|status| status.success()));
-        fs::create_dir(path("folder")).expect("a folder");
+        fs::create_dir(path("dir")).expect("a directory");
         std::os::unix::fs::symlink("/dev/zero", path("link")).expect("a link");
         let _listens = std::os::unix::net::UnixListener::bind(path("socket")).expect("a socket");
         File::create(path("huge")).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
-        folder.write("other", [1; 100]);
-        for name in ["pipe", "folder", "link", "socket", "huge", "other", "nothing"] {
+        dir.write("other", [1; 100]);
+        for name in ["pipe", "dir", "link", "socket", "huge", "other", "nothing"] {
             assert_eq!(read(&path(name)), None, "{name}");
         }
-        // All but the folder can be replaced.
+        // All but the directory can be replaced.
         for name in ["pipe", "link", "socket", "huge", "other"] {
-            write(folder.path(), &path(name), b"code").expect("there is room");
+            write(dir.path(), &path(name), b"code").expect("enough space");
             assert_eq!(read(&path(name)).as_deref(), Some(b"code".as_slice()), "{name}");
         }
     }

@@ -1,9 +1,8 @@
 //! Compiles modules within limits.
 //!
-//! A module is hostile input even before it runs: a small one can keep a compiler busy for minutes
-//! and make it allocate gigabytes. So each is compiled in a process of its own, with limits on its
-//! memory and time and with nothing but two pipes, one for the module and one for the code. Whatever
-//! happens there, this process only learns that the module cannot be compiled.
+//! A module is hostile input even before it runs: a small one can keep a compiler busy for minutes and make it allocate
+//! gigabytes. So each is compiled in a separate process, with limited memory and time and only two pipes, one for the
+//! module and one for the code. If that process fails, the module cannot be compiled.
 //!
 //! A program that embeds this library is never started a second time without its consent: see
 //! [`Compiler`].
@@ -23,7 +22,7 @@ use std::{
 use rlimit::Resource;
 use wasmtime::Engine;
 
-use self::{process::CompilerProcess, protocol::Request, turns::Turn};
+use self::{process::CompilerProcess, protocol::Request, semaphore::CompilePermit};
 use super::{
     Inner,
     error::{CompileError, ModuleError},
@@ -37,9 +36,9 @@ mod protocol;
 
 mod child;
 
-mod turns;
+mod semaphore;
 
-pub(super) use self::turns::Turns;
+pub(super) use self::semaphore::CompileSemaphore;
 
 /// The only argument of a program that is started to compile a module.
 pub const COMPILE_ARGUMENT: &str = "compile-module";
@@ -50,24 +49,23 @@ pub const COMPILE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Stack of a thread that compiles in this process, or runs a module while it registers its tasks.
 pub(super) const STACK: usize = 4 * 1024 * 1024;
 
-/// What compiles the modules that are not in the cache.
+/// The compiler of modules that are not in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compiler {
-    /// This program, started for each module with the one argument [`COMPILE_ARGUMENT`], an empty
-    /// environment and nothing open but pipes, and with limited memory and time. Its `main` must call
-    /// [`compile_if_asked`] first, as that of `fastworker` does. Name the installed `fastworker` of
-    /// the same version here, or your own program.
+    /// This program, started for each module with the one argument [`COMPILE_ARGUMENT`], an empty environment, no open
+    /// files but pipes, and limited memory and time. Its `main` must call [`compile_if_requested`] first, as that of
+    /// `fastworker` does. Name the installed `fastworker` of the same version here, or your own program.
     Binary(PathBuf),
     /// This process, on threads of low priority. Nothing limits the memory and the time that a module
     /// takes, and the allocator may keep the memory: only for modules that you trust.
     InProcess,
 }
 
-/// The program that this process runs, once it has called [`compile_if_asked`].
+/// The program that this process runs, once it has called [`compile_if_requested`].
 static THIS_PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 impl Default for Compiler {
-    /// This program, if its `main` called [`compile_if_asked`]; else this process.
+    /// This program, if its `main` called [`compile_if_requested`]; else this process.
     fn default() -> Self {
         THIS_PROGRAM.get().cloned().map_or(Self::InProcess, Self::Binary)
     }
@@ -75,13 +73,13 @@ impl Default for Compiler {
 
 /// Call this first in `main` to let this library start your program as a compiler of modules
 /// ([`Compiler::Binary`]). If it was started as one, this compiles the module and exits.
-pub fn compile_if_asked() {
+pub fn compile_if_requested() {
     let mut arguments = env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == COMPILE_ARGUMENT) && arguments.next().is_none() {
         child::run()
     }
     let program = if cfg!(target_os = "linux") {
-        // Leads to the running program, even if its file was replaced meanwhile.
+        // The running program, even if its file was replaced since.
         Some(PathBuf::from("/proc/self/exe"))
     } else {
         env::current_exe().ok()
@@ -91,20 +89,20 @@ pub fn compile_if_asked() {
     }
 }
 
-/// How one module is compiled.
+/// A request to compile one module.
 pub(super) struct CompileJob<'a> {
     threads: usize,
     /// Set when the code is no longer needed.
     is_unwanted: &'a AtomicBool,
     /// Whether its thread only loads this module.
     is_in_background: bool,
-    /// The turn that it has already taken.
-    turn: Cell<Option<Turn<'a>>>,
+    /// The permit that it has already acquired.
+    permit: Cell<Option<CompilePermit<'a>>>,
 }
 
 impl<'a> CompileJob<'a> {
     pub(super) fn new(threads: usize, is_unwanted: &'a AtomicBool) -> Self {
-        Self { threads, is_unwanted, is_in_background: false, turn: Cell::new(None) }
+        Self { threads, is_unwanted, is_in_background: false, permit: Cell::new(None) }
     }
 
     /// A job on a thread that only loads this module.
@@ -116,12 +114,12 @@ impl<'a> CompileJob<'a> {
         self.is_unwanted.load(Ordering::Relaxed)
     }
 
-    /// Waits for a turn, before the module is read into memory. Returns false once it is unwanted.
-    pub(super) fn take_turn(&self, turns: &'a Turns) -> bool {
-        let turn = turns.take(|| self.is_unwanted());
-        let has_turn = turn.is_some();
-        self.turn.set(turn);
-        has_turn
+    /// Waits for a permit, before the module is read into memory. Returns false once the module is unwanted.
+    pub(super) fn acquire_permit(&self, semaphore: &'a CompileSemaphore) -> bool {
+        let permit = semaphore.acquire(|| self.is_unwanted());
+        let has_permit = permit.is_some();
+        self.permit.set(permit);
+        has_permit
     }
 
     /// Lowers the priority of this thread if it only loads this module. Call it before the module runs.
@@ -131,20 +129,20 @@ impl<'a> CompileJob<'a> {
         }
     }
 
-    /// Returns a turn that was not needed.
-    pub(super) fn return_turn(&self) {
-        self.turn.set(None);
+    /// Releases a permit that was not needed.
+    pub(super) fn release_permit(&self) {
+        self.permit.set(None);
     }
 }
 
-/// Compiles a component for the engines of `runtime`. Waits for its turn first.
+/// Compiles a component for the engines of `runtime`. Waits for a permit first.
 ///
 /// # Errors
-/// [`ModuleError::Invalid`] if it is none, [`ModuleError::Compile`] if it cannot be compiled within its
+/// [`ModuleError::Invalid`] if it is not a component, [`ModuleError::Compile`] if it cannot be compiled within its
 /// limits.
 pub(super) fn compile<'a>(runtime: &'a Inner, bytes: &[u8], job: &CompileJob<'a>) -> Result<Vec<u8>, ModuleError> {
-    let turn = job.turn.take().or_else(|| runtime.turns.take(|| job.is_unwanted()));
-    let turn = turn.ok_or(CompileError::Unwanted)?;
+    let permit = job.permit.take().or_else(|| runtime.semaphore.acquire(|| job.is_unwanted()));
+    let permit = permit.ok_or(CompileError::Unwanted)?;
     let config = &runtime.config;
     let profile = &runtime.engines[0];
     match &config.compiler {
@@ -161,13 +159,12 @@ pub(super) fn compile<'a>(runtime: &'a Inner, bytes: &[u8], job: &CompileJob<'a>
                 settings: fingerprint(&profile.engine),
             };
             let is_unwanted = job.is_unwanted;
-            CompilerProcess { program, request, memory_limit, bytes, config, is_unwanted }.run(turn)
+            CompilerProcess { program, request, memory_limit, bytes, config, is_unwanted }.run(permit)
         }
     }
 }
 
-/// The memory limit of a compiler, and the setting behind it: a child cannot have more than this
-/// process.
+/// The memory limit of a compiler, and the setting that it comes from: a child cannot have more than this process.
 fn memory_limit(configured: u64) -> (u64, &'static str) {
     let soft = |limit: Resource| limit.get().map_or(u64::MAX, |(soft, _hard)| soft);
     [

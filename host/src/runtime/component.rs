@@ -1,7 +1,7 @@
 //! Inspects a module file before and after it is compiled.
 //!
-//! Most unusable modules are not broken: they are core modules, text, half a file, or they import
-//! what is not granted. Each of these gets its own message.
+//! Most unusable modules are not broken: they are core modules, text, incomplete files, or they import an interface
+//! that is not granted. Each of these has its own message.
 
 use wasmtime::{
     Engine,
@@ -15,10 +15,10 @@ const MAGIC: &[u8] = b"\0asm";
 /// Version and layer of a core module.
 const CORE: [u8; 4] = [1, 0, 0, 0];
 
-/// Checks that bytes look like a whole component, without parsing them.
+/// Checks that bytes look like a complete component, without parsing them.
 ///
 /// # Errors
-/// [`ModuleError`] if they are empty, text, a core module, something else, or end in the middle.
+/// [`ModuleError`] if they are empty, text, a core module, not WebAssembly, or end in the middle.
 pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
     if bytes.is_empty() {
         return Err(ModuleError::Empty);
@@ -30,13 +30,13 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ModuleError> {
     };
     match rest.split_first_chunk() {
         Some((&CORE, _)) => Err(ModuleError::CoreModule),
-        Some((_version, sections)) if sections_are_whole(sections) => Ok(()),
+        Some((_version, sections)) if has_complete_sections(sections) => Ok(()),
         _ => Err(ModuleError::Truncated { size: bytes.len() }),
     }
 }
 
 /// Whether the last section ends where the file ends. A section is one byte, its length, its content.
-fn sections_are_whole(mut rest: &[u8]) -> bool {
+fn has_complete_sections(mut rest: &[u8]) -> bool {
     while let [_id, after @ ..] = rest {
         let Some((length, content)) = leb128(after) else { return false };
         let Some(next) = content.get(length..) else { return false };
@@ -66,8 +66,8 @@ pub(super) fn exports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// How to call a component's functions. It can wait if it imports a *function* that waits; the types
-/// of such an interface alone do not count, nor does standard output, which never blocks here.
+/// Returns the call mode of a component's functions. It can wait if it imports a *function* that waits; the types of
+/// such an interface alone do not count, nor does stdout, which never blocks here.
 pub(super) fn call_mode(engine: &Engine, component: &Component) -> CallMode {
     let ty = component.component_type();
     let functions = ty.imports(engine).flat_map(|(interface, import)| {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_are_no_components_are_recognised() {
+    fn files_that_are_not_components_are_rejected() {
         let component = b"\0asm\x0d\0\x01\0";
         assert!(check(component).is_ok());
         assert!(check(&[&component[..], &[0, 2, 1, b'x']].concat()).is_ok());

@@ -1,7 +1,7 @@
 //! Version 1 of the contract (`wit/v1/task.wit`), converted to and from the program's own types.
 //!
-//! A published version is supported for good: the next one gets its own file beside this one, and
-//! nothing else changes.
+//! A published version is supported permanently: the next one gets its own file next to this one, and nothing else
+//! changes.
 
 use std::time::Duration;
 
@@ -39,14 +39,14 @@ mod bindings {
 
 /// The interface that a task module exports.
 pub(super) const TASKS: &str = "fastworker:task/tasks@1.0.0";
-/// Maximum documentation of a task in bytes; longer texts are cut.
+/// Maximum documentation of a task in bytes; longer ones are cut.
 const DOCUMENTATION_MAX: usize = 64 << 10;
 /// Maximum message of a failure in bytes; longer ones are cut.
 const MESSAGE_MAX: usize = 64 << 10;
 /// Maximum kind of a failure in bytes; longer ones are dropped.
 const FAILURE_KIND_MAX: usize = 128;
-/// Maximum details of a failure in bytes; larger ones are dropped. With the kind they take about half of
-/// a result's metadata, so that the task's own metadata can stay beside them.
+/// Maximum details of a failure in bytes; larger ones are dropped. With the kind they take about half of a result's
+/// metadata, so that the task's own metadata fits as well.
 const FAILURE_DETAILS_MAX: usize = 2 << 10;
 
 /// The parameters of `run`.
@@ -65,7 +65,7 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    /// Finds them. None if the component is no task module.
+    /// Finds the exports. None if the component is not a task module.
     pub(super) fn of(component: &Component) -> Option<Self> {
         let tasks = component.get_export_index(None, TASKS)?;
         let (register_type, register) = component.get_export(Some(&tasks), "register")?;
@@ -99,11 +99,11 @@ pub(super) struct ReportedFailure {
     pub(super) failure: Failure,
     /// `{"failure": {"kind": …, "details": …}}` if the guest gave either.
     pub(super) metadata: Option<Json>,
-    /// What was dropped, for the task's log.
+    /// Warnings about dropped values, for the task's log.
     pub(super) warnings: Vec<String>,
 }
 
-/// Converts a guest's failure, without a kind or details that break the contract.
+/// Converts a guest's failure, without a kind or details that violate the contract.
 pub(super) fn failure(reported: GuestFailure) -> ReportedFailure {
     let (kind, retry_after, error) = match reported {
         GuestFailure::BadArguments(error) => (ErrorKind::BadArguments, None, error),
@@ -145,7 +145,7 @@ fn failure_metadata(error: &TaskError, warnings: &mut Vec<String>) -> Option<Jso
         return None;
     }
     let metadata = Metadata { failure: Fields { kind, details } };
-    Some(Json::of(&metadata).expect("text and JSON can always be written as JSON"))
+    Some(Json::of(&metadata).expect("strings and JSON can always be written as JSON"))
 }
 
 fn check_kind(kind: &str) -> Result<(), String> {
@@ -180,7 +180,7 @@ pub(super) fn level(level: Level) -> LogLevel {
     }
 }
 
-/// Converts the description of a task, with warnings for what cannot be read.
+/// Converts the description of a task, with warnings for values that cannot be parsed.
 pub(super) fn task_info(descriptor: Descriptor) -> TaskInfo {
     let policy = descriptor::parse_policy(&descriptor.policy, Keys::Policy);
     let mut warnings = policy.errors;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_or_details_that_break_the_contract_are_dropped() {
+    fn a_kind_or_details_that_violate_the_contract_are_dropped() {
         let report = |kind: &str, details: &str| {
             let error = TaskError { message: "no".into(), kind: kind.into(), details: details.into() };
             failure(GuestFailure::BadArguments(error))

@@ -1,7 +1,7 @@
-//! Parses the JSON texts in which a guest describes its tasks and follow-up tasks.
+//! Parses the JSON in which a guest describes its tasks and follow-up tasks.
 //!
-//! Parsing is lenient here and strict elsewhere: the guest may be newer or older than this host, so
-//! unknown keys are a warning and never an error.
+//! Unlike elsewhere, parsing is lenient: the guest may be newer or older than this host, so unknown keys are a warning
+//! and never an error.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -36,7 +36,7 @@ pub(super) struct ParsedPolicy {
     pub(super) errors: Vec<String>,
 }
 
-/// Which keys are allowed.
+/// The set of allowed keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
     /// The keys of a descriptor's `policy`.
@@ -45,7 +45,7 @@ pub(super) enum Keys {
     Options,
 }
 
-/// Parses a descriptor's `policy` or a follow-up's `options`. An empty text sets nothing.
+/// Parses a descriptor's `policy` or a follow-up's `options`. An empty string sets nothing.
 pub(super) fn parse_policy(text: &str, keys: Keys) -> ParsedPolicy {
     let mut parsed = ParsedPolicy::default();
     if text.trim().is_empty() {
@@ -101,7 +101,7 @@ impl ScheduleKeys {
             (Some(interval), None) => When::Every(interval),
             (None, Some(pattern)) => When::Cron { pattern, tz: tz.unwrap_or_else(|| TZ_DEFAULT.to_owned()) },
             (None, None) if has_more => {
-                return Err("tz, count, until and overlap need every or cron beside them".into());
+                return Err("tz, count, until and overlap need every or cron as well".into());
             }
             (None, None) => return Ok(None),
         };
@@ -198,10 +198,10 @@ fn seconds(text: &str) -> Option<f64> {
     Some(number.trim_end().parse::<f64>().ok()? * factor)
 }
 
-/// Parses the schema of a descriptor, a JSON object. An empty text is an empty schema.
+/// Parses the schema of a descriptor, a JSON object. An empty string is an empty schema.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the problem.
 pub(super) fn parse_schema(text: &str) -> Result<Json, String> {
     if text.trim().is_empty() {
         return Ok(Json::empty_object());
@@ -229,18 +229,18 @@ pub(super) fn required_parameters(schema: &Json) -> Vec<String> {
     parameters.into_iter().filter(|parameter| parameter.required).map(|parameter| parameter.name).collect()
 }
 
-/// Parses a text that must be one JSON array.
+/// Parses a string that must be one JSON array.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the problem.
 pub(super) fn parse_array(text: &str) -> Result<Json, String> {
     parse_document(text, '[', "a JSON array")
 }
 
-/// Parses a text that must be one JSON object.
+/// Parses a string that must be one JSON object.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the problem.
 pub(super) fn parse_object(text: &str) -> Result<Json, String> {
     parse_document(text, '{', "a JSON object")
 }
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_reported_and_the_rest_is_used() {
+    fn values_that_cannot_be_parsed_are_reported_others_are_used() {
         let read = parse_policy(r#"{"timeout": "soon", "colour": 1, "countdown": 2, "max_retries": 1}"#, Keys::Policy);
         assert_eq!(read.unknown, ["colour", "countdown"]);
         assert_eq!(

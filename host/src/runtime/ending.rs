@@ -1,6 +1,6 @@
 //! Classifies how an attempt ended and formats the error message.
 //!
-//! Invariant: classified by types and our own flags, never by the text of a message.
+//! Invariant: classified by types and the host's own flags, never by the text of a message.
 
 use std::{str::Utf8Error, time::Duration};
 
@@ -27,8 +27,7 @@ const STACK_OVERFLOW: &str = "stack overflow: it calls itself too deeply";
 /// The message of a failure for which the guest gave no reason.
 const NO_REASON: &str = "the task failed without an error message";
 
-/// The result of a `run` that had `timeout`: what it returned, and why it was ended from outside,
-/// if it was.
+/// The result of a `run` with `timeout`, from what it returned and the reason why it was ended by the host, if it was.
 pub(super) fn attempt_result(
     result: wasmtime::Result<RunResults>,
     reason: Option<EndReason>,
@@ -46,7 +45,7 @@ pub(super) fn attempt_result(
             }
             Err(failure) => failure.into(),
         },
-        // A guest that saw its deadline and ended with an error has timed out all the same.
+        // A guest that saw its deadline and ended with an error has timed out anyway.
         _ if reason == Some(EndReason::TimedOut) => timed_out(timeout).into(),
         Ok((Err(failure),)) => reported(contract_v1::failure(failure), attempt),
         Err(error) => aborted(&error, attempt).into(),
@@ -84,7 +83,7 @@ fn reported(reported: ReportedFailure, attempt: &Attempt) -> AttemptResult {
     AttemptResult { outcome: Outcome::Failure(failure), metadata }
 }
 
-/// Why a call that did not return ended.
+/// The failure of a call that did not return.
 pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
     let is_over_limit = attempt.with_output(|output| output.is_over_limit());
     if is_over_limit || error.is::<OutputLimit>() {
@@ -104,8 +103,8 @@ pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
         }
         (Some(Trap::UnreachableCodeReached), _) => (ErrorKind::Trap, "wasm trap: unreachable".to_owned()),
         (Some(trap), _) => (ErrorKind::Trap, trap.to_string()),
-        // wasmtime has no type for a call that passes too much; only a guest with that much memory
-        // can have made one.
+        // wasmtime has no type for a call that passes too much; only a guest with that much memory can have made such a
+        // call.
         (None, _) if attempt.limits.memory_used() > attempt.hostcall_max() && !error.is::<Utf8Error>() => {
             (ErrorKind::OutputLimit, hostcall_too_large(error, attempt))
         }
@@ -114,7 +113,7 @@ pub(super) fn aborted(error: &wasmtime::Error, attempt: &Attempt) -> Failure {
     Failure::new(kind, format!("{}{summary}{backtrace}", last_error(attempt)))
 }
 
-/// The guest's last error as a line of its own, or nothing.
+/// The guest's last error as a separate line, or nothing.
 fn last_error(attempt: &Attempt) -> String {
     attempt.with_output(|output| output.last_error()).map(|error| error + "\n").unwrap_or_default()
 }
@@ -130,15 +129,15 @@ fn hostcall_too_large(error: &wasmtime::Error, attempt: &Attempt) -> String {
     }
 }
 
-/// What the host lacked to set up a sandbox or to go on with it, if that is how a call ended.
-/// `has_begun` is whether the guest's function had been called; an error before that which is not the
-/// guest's is the host's, as the same module could be instantiated when it was loaded.
-pub(super) fn missing_room(error: &wasmtime::Error, attempt: &Attempt, has_begun: bool) -> Option<String> {
-    if is_refused_by_engine(error, attempt) && (!has_begun || is_host_error(error)) {
+/// The resource that the host lacked to create or continue a sandbox, if a call ended for that reason. `has_started` is
+/// whether the guest's function had been called; an error before that which is not the guest's is the host's, as the
+/// same module could be instantiated when it was loaded.
+pub(super) fn missing_resource(error: &wasmtime::Error, attempt: &Attempt, has_started: bool) -> Option<String> {
+    if is_refused_by_engine(error, attempt) && (!has_started || is_host_error(error)) {
         return Some(explain(error));
     }
     let is_hosts = attempt.limits.refused_growth().is_some_and(|refused| refused.by_host);
-    is_hosts.then(|| format!("a memory could not grow: {}", system::memory()))
+    is_hosts.then(|| format!("a memory could not grow: {}", system::memory_limits()))
 }
 
 /// Returns whether wasmtime refused a component, rather than the guest failed.
@@ -151,13 +150,13 @@ pub(super) fn is_refused_by_engine(error: &wasmtime::Error, attempt: &Attempt) -
 fn out_of_memory(RefusedGrowth { memory_used, requested, limit, by_host }: RefusedGrowth) -> String {
     let usage = format!("out of memory: using {}, requested {} more", bytes(memory_used), bytes(requested));
     if by_host {
-        format!("{usage}, which the worker could not allocate: {}", system::memory())
+        format!("{usage}, which the worker could not allocate: {}", system::memory_limits())
     } else {
         format!("{usage}, limit {}", bytes(limit))
     }
 }
 
-/// A size for people.
+/// Formats a size.
 fn bytes(count: usize) -> String {
     system::bytes(count as u64)
 }

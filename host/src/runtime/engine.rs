@@ -1,12 +1,11 @@
 //! The configuration of wasmtime.
 //!
-//! Two engines with the same compiler settings share compiled code: the pooling one keeps memories,
-//! tables and stacks mapped from attempt to attempt, the on-demand one takes the components that do
-//! not fit into the pool. Every number here trades memory, address space and speed.
+//! Two engines with the same compiler settings share compiled code: the pooling one keeps memories, tables and stacks
+//! mapped from attempt to attempt, the on-demand one runs the components that do not fit into the pool. Every number
+//! here trades off memory, address space and speed.
 //!
-//! Invariant: the pool reserves address space, not memory. Where address space is limited
-//! (`ulimit -v`) there is no pool, and memories start with a small reservation and move when they
-//! grow.
+//! Invariant: the pool reserves address space, not memory. If address space is limited (`ulimit -v`) there is no pool,
+//! and memories start with a small reservation and move when they grow.
 
 use std::{num::NonZeroUsize, sync::LazyLock};
 
@@ -22,7 +21,7 @@ use crate::system;
 const WASM_STACK: usize = 1 << 20;
 /// Stack for an async call in bytes.
 const ASYNC_STACK: usize = 2 << 20;
-/// Maximum frames of a backtrace: enough to recognise a recursion.
+/// Maximum frames of a backtrace: enough to detect a recursion.
 const BACKTRACE_FRAMES: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not zero");
 /// Address space of one memory: all that a 32-bit guest can address, so that no access needs a
 /// bounds check.
@@ -53,7 +52,7 @@ static CAN_COMPILE_IN_PARALLEL: LazyLock<bool> = LazyLock::new(|| {
     checked.is_ok()
 });
 
-/// An engine, and what modules can import on it.
+/// An engine, and the imports of its modules.
 pub(super) struct EngineProfile {
     pub(super) engine: Engine,
     /// The name that `fastworker list` shows.
@@ -115,7 +114,7 @@ impl EngineSet {
     }
 }
 
-/// The engine with a pool for `slots` slots, or why there is none.
+/// The engine with a pool for `slots` slots, or the reason why there is none.
 fn pooling_engine(config: &RuntimeConfig, slots: usize) -> Result<(Engine, usize), String> {
     let instances = slots + LOADS_MAX;
     let needed = (MEMORY_RESERVATION + MEMORY_GUARD).saturating_mul((instances * MEMORIES) as u64);
@@ -130,7 +129,7 @@ fn pooling_engine(config: &RuntimeConfig, slots: usize) -> Result<(Engine, usize
     }
     let mut settings = standard_config();
     settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(instances, config.memory_max)));
-    let engine = Engine::new(&settings).map_err(|error| format!("{error:#}: {}", system::memory()))?;
+    let engine = Engine::new(&settings).map_err(|error| format!("{error:#}: {}", system::memory_limits()))?;
     Ok((engine, slots))
 }
 
@@ -185,7 +184,7 @@ fn common_config() -> Config {
         .async_stack_size(ASYNC_STACK)
         .wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES))
         .parallel_compilation(*CAN_COMPILE_IN_PARALLEL)
-        // Function names are enough for people; offsets would only make code larger.
+        // Function names are enough; offsets would only make code larger.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .generate_address_map(false);
     settings

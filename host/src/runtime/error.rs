@@ -1,4 +1,4 @@
-//! What can be wrong with a module, each with a message for its author.
+//! Errors of modules, each with a message for the author.
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::{
 
 /// A file could not be loaded as a task module.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {why}", crate::visible::line(&path.display().to_string()))]
+#[error("{}: {why}", crate::escape::line(&path.display().to_string()))]
 pub struct LoadError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The error.
     pub why: ModuleError,
 }
 
-/// What can be wrong with a module.
+/// An error of a module.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
     /// The file cannot be read.
@@ -27,7 +27,7 @@ pub enum ModuleError {
     /// There is no such file.
     #[error("there is no such file")]
     Missing,
-    /// The path leads to something else than a file.
+    /// The path does not lead to a file.
     #[error("this is {0}, not a file")]
     NoFile(&'static str),
     /// The file has no content.
@@ -41,7 +41,7 @@ pub enum ModuleError {
         /// The limit in bytes.
         max: u64,
     },
-    /// The file ends in the middle.
+    /// The file is incomplete.
     #[error("the file ends in the middle, after {size} bytes: it may still be written, or was not copied whole")]
     Truncated {
         /// Its size in bytes.
@@ -61,11 +61,11 @@ pub enum ModuleError {
     /// The compiler rejects it.
     #[error("the module cannot be compiled: {0}")]
     Invalid(String),
-    /// It cannot be compiled within its limits, or not at the moment.
+    /// It cannot be compiled within its limits, or not now.
     #[error("the module is not compiled: {0}")]
     Compile(#[from] CompileError),
     /// It is a component, but not a task module.
-    #[error("the file is a component but no task module: it exports {}, and not {TASKS}", Exported(exports))]
+    #[error("the file is a component but not a task module: it exports {}, and not {TASKS}", Exported(exports))]
     NoTasks {
         /// Its exports.
         exports: Vec<String>,
@@ -105,7 +105,7 @@ pub enum ModuleError {
     #[error("the module registers two tasks under the name '{0}': rename one of them")]
     TaskTwice(String),
     /// Another module has a task of that name.
-    #[error("the module has a task '{task}', and so has {}: rename one of them or load only one of the two", crate::visible::line(&other.display().to_string()))]
+    #[error("the module has a task '{task}', and so has {}: rename one of them or load only one of the two", crate::escape::line(&other.display().to_string()))]
     TaskTaken {
         /// The task name.
         task: String,
@@ -146,7 +146,7 @@ pub enum CompileError {
         size: usize,
         /// The limit in MiB.
         max_mib: u64,
-        /// What sets the limit.
+        /// The setting that limits it.
         limit: &'static str,
     },
     /// It took too long.
@@ -160,7 +160,7 @@ pub enum CompileError {
         size: usize,
         /// The limit.
         max: Duration,
-        /// Which time is limited: processor time, or time by the clock.
+        /// The limited time: processor time, or time by the clock.
         clock: &'static str,
     },
     /// Its code is too large.
@@ -180,9 +180,9 @@ pub enum CompileError {
     /// The compiler crashed.
     #[error("the compiler crashed on it ({status}), which is a bug in the compiler{}", CompilerOutput(printed))]
     Crashed {
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// What it printed last.
+        /// Its last output.
         printed: String,
     },
     /// No compiler could be started.
@@ -190,7 +190,7 @@ pub enum CompileError {
     Start {
         /// The program.
         program: String,
-        /// Why not.
+        /// The reason.
         why: io::Error,
     },
     /// The program is not a compiler, or one of another version.

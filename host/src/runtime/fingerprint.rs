@@ -1,10 +1,10 @@
-//! Identifies compiled code: code of one engine runs on others with the same fingerprint only.
+//! Identifies compiled code: code of one engine runs only on others with the same fingerprint.
 
 use std::hash::{Hash, Hasher};
 
 use wasmtime::Engine;
 
-/// A hash of everything that compiled code depends on: the compiler's version and its settings.
+/// A hash of all that compiled code depends on: the compiler's version and its settings.
 pub(super) fn fingerprint(engine: &Engine) -> [u8; 32] {
     let mut hasher = Blake3Hasher(blake3::Hasher::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);

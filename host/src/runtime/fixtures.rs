@@ -1,7 +1,7 @@
 //! Task modules for tests, written as WebAssembly text.
 //!
-//! Tests of the host must not need a compiler for guests. A [`Guest`] is the smallest module that
-//! fulfils the contract; a test defines what its functions do.
+//! Tests of the host must not need a compiler for guests. A [`Guest`] is the smallest module that fulfils the contract;
+//! a test defines its functions.
 
 use std::{
     fmt::Write as _,
@@ -34,7 +34,7 @@ pub(super) struct Guest {
     pub(super) imports: Imports,
 }
 
-/// Imports beside the contract's.
+/// Imports in addition to the contract's.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Imports {
     /// Imports of the component, lowered to core functions.
@@ -90,32 +90,8 @@ pub(super) const PRINT: Imports = Imports {
     (import "env" "write" (func $write (param i32 i32 i32 i32)))"#,
 };
 
-impl Default for Guest {
-    fn default() -> Self {
-        Self {
-            names: &["t"],
-            policy: "{}",
-            run: "(call $ok (i32.const 96) (i32.const 2))",
-            more: "",
-            pages: 1,
-            imports: Imports::default(),
-        }
-    }
-}
-
-impl Guest {
-    /// A module with this body of `run`.
-    pub(super) fn with_run(run: &'static str) -> Self {
-        Self { run, ..Self::default() }
-    }
-
-    /// The component's text.
-    fn text(&self) -> String {
-        let Self { policy, run, more, pages, imports: Imports { component, env, core }, .. } = self;
-        let (table, names) = self.descriptors();
-        let count = self.names.len();
-        format!(
-            r#"(component
+/// The component, with placeholders for the fields of a [`Guest`].
+const TEMPLATE: &str = r#"(component
   (import "fastworker:task/host@1.0.0" (instance $host
     (type $level' (enum "trace" "debug" "info" "warn" "error"))
     (export "level" (type $level (eq $level')))
@@ -149,7 +125,7 @@ impl Guest {
     (import "env" "submit" (func $submit (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
     {core}
     ;; 0: the result; 64: the result of a host call; 96: texts; 1024: descriptors; 2048: names
-    (data (i32.const 96) "42[]{{}}NaN{{panicked at mine.rs:1:2: boom\0a")
+    (data (i32.const 96) "42[]{}NaN{panicked at mine.rs:1:2: boom\0a")
     (data (i32.const 1024) "{table}")
     (data (i32.const 2048) "{names}")
     (data (i32.const 3072) "{policy}")
@@ -196,8 +172,45 @@ impl Guest {
     (export "descriptor" (type $descriptor)) (export "invocation" (type $invocation))
     (export "task-error" (type $task-error)) (export "retry" (type $retry)) (export "failure" (type $failure))
     (export "register" (func $register)) (export "run" (func $run)))
-  (export "fastworker:task/tasks@1.0.0" (instance $tasks)))"#
-        )
+  (export "fastworker:task/tasks@1.0.0" (instance $tasks)))"#;
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            names: &["t"],
+            policy: "{}",
+            run: "(call $ok (i32.const 96) (i32.const 2))",
+            more: "",
+            pages: 1,
+            imports: Imports::default(),
+        }
+    }
+}
+
+impl Guest {
+    /// A module with this body of `run`.
+    pub(super) fn with_run(run: &'static str) -> Self {
+        Self { run, ..Self::default() }
+    }
+
+    /// The component in the text format.
+    fn text(&self) -> String {
+        let (table, names) = self.descriptors();
+        let (count, pages) = (self.names.len().to_string(), self.pages.to_string());
+        let Imports { component, env, core } = self.imports;
+        let values = [
+            ("{component}", component),
+            ("{env}", env),
+            ("{core}", core),
+            ("{pages}", &pages),
+            ("{count}", &count),
+            ("{table}", &table),
+            ("{names}", &names),
+            ("{policy}", self.policy),
+            ("{run}", self.run),
+            ("{more}", self.more),
+        ];
+        values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, value))
     }
 
     /// The descriptors as `register` returns them, and the names they point to.
@@ -209,7 +222,7 @@ impl Guest {
             for (at, length) in [(2048 + names.len(), name.len()), (0, 0), (100, 2), (3072, policy)] {
                 let numbers = [at, length].map(|number| u32::try_from(number).expect("a small number"));
                 for byte in numbers.into_iter().flat_map(u32::to_le_bytes) {
-                    write!(table, "\\{byte:02x}").expect("text takes all");
+                    write!(table, "\\{byte:02x}").expect("writing to a string cannot fail");
                 }
             }
             names.push_str(name);
@@ -218,13 +231,13 @@ impl Guest {
     }
 }
 
-/// A folder for one test, gone when it is dropped.
-pub(super) struct Folder(PathBuf);
+/// A directory for one test, removed when it is dropped.
+pub(super) struct TestDir(PathBuf);
 
-impl Folder {
+impl TestDir {
     pub(super) fn new() -> Self {
         let path = std::env::temp_dir().join(format!("fastworker-{}", TaskId::new()));
-        std::fs::create_dir(&path).expect("a folder for a test");
+        std::fs::create_dir(&path).expect("a directory for a test");
         Self(path)
     }
 
@@ -247,7 +260,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TestDir {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.0).ok();
     }
@@ -274,7 +287,7 @@ pub(super) struct Fixture {
     pub(super) runtime: Runtime,
     pub(super) slot: Slot,
     pub(super) reports: Arc<RecordedReports>,
-    pub(super) folder: Folder,
+    pub(super) dir: TestDir,
 }
 
 impl Fixture {
@@ -286,11 +299,11 @@ impl Fixture {
         let runtime = Runtime::new(RuntimeConfig { slots: 1, ..config }).expect("a runtime");
         let reports = Arc::new(RecordedReports::default());
         let slot = runtime.slot(reports.clone());
-        Self { runtime, slot, reports, folder: Folder::new() }
+        Self { runtime, slot, reports, dir: TestDir::new() }
     }
 
     pub(super) fn load(&self, guest: &Guest) -> Module {
-        self.runtime.load(&self.folder.write_guest("guest.wasm", guest)).expect("a module")
+        self.runtime.load(&self.dir.write_guest("guest.wasm", guest)).expect("a module")
     }
 
     pub(super) fn run(&mut self, module: &Module) -> Outcome {
@@ -319,7 +332,7 @@ impl Fixture {
     }
 }
 
-/// The failure that an attempt ended in.
+/// Returns the failure of an attempt.
 pub(super) fn failure(outcome: Outcome) -> Failure {
     match outcome {
         Outcome::Failure(failure) => failure,
@@ -327,13 +340,13 @@ pub(super) fn failure(outcome: Outcome) -> Failure {
     }
 }
 
-/// The number of the attempts that [`run`] makes.
+/// The number of the attempts of [`run`].
 pub(super) const ATTEMPT: AttemptId = AttemptId(7);
 
-/// The invocation's metadata in the attempts that [`run`] makes.
+/// The invocation's metadata in the attempts of [`run`].
 pub(super) const METADATA: &str = r#"{"priority":"high"}"#;
 
-/// Makes one attempt without arguments.
+/// Runs one attempt without arguments.
 pub(super) fn run(slot: &mut Slot, module: &Module, name: &str, timeout: Duration) -> AttemptResult {
     let task_id: TaskId = "T1".parse().expect("a task id");
     let (args, kwargs) = (Json::empty_array(), Json::empty_object());

@@ -1,7 +1,6 @@
 //! The follow-up tasks that one attempt submits.
 //!
-//! They travel with the outcome of the attempt, so their number and size are limited together
-//! with its result.
+//! They are sent with the outcome of the attempt, so their number and size are limited together with its result.
 
 use std::mem;
 

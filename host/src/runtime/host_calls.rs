@@ -1,7 +1,6 @@
 //! The host functions of the contract.
 //!
-//! Invariant: every call costs the host a bounded amount of time and memory, whatever its arguments
-//! and however often it is called.
+//! Invariant: every call costs the host a bounded amount of time and memory, for any arguments and any number of calls.
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -46,7 +45,7 @@ impl Host for Attempt {
             return Ok(Err(limit));
         }
         let options = descriptor::parse_policy(&task.options, Keys::Options);
-        self.warn_of_unknown_keys(&options)?;
+        self.log_unknown_keys(&options)?;
         Ok(follow_up(task, options).map(|task| {
             let index = self.follow_ups.push(task, bytes);
             self.info.task_id.follow_up(index).to_string()
@@ -55,7 +54,7 @@ impl Host for Attempt {
 }
 
 impl Attempt {
-    fn warn_of_unknown_keys(&self, options: &ParsedPolicy) -> Result<(), OutputLimit> {
+    fn log_unknown_keys(&self, options: &ParsedPolicy) -> Result<(), OutputLimit> {
         self.with_output(|output| {
             let mut lines =
                 options.unknown.iter().map(|key| format!("options of a follow-up task: unknown key '{key}'"));

@@ -12,7 +12,7 @@ pub(super) fn is_host_error(error: &wasmtime::Error) -> bool {
         || error.is::<PoolConcurrencyLimitError>()
 }
 
-/// The text of an error of the engine, with the system limit behind it if there is one.
+/// Formats an error of the engine, with the system limit that caused it, if one did.
 pub(super) fn explain(error: &wasmtime::Error) -> String {
     if !is_host_error(error) {
         return format!("{error:#}");
@@ -20,5 +20,5 @@ pub(super) fn explain(error: &wasmtime::Error) -> String {
     if error.is::<PoolConcurrencyLimitError>() {
         return error.root_cause().to_string();
     }
-    format!("{}: {}", error.root_cause(), system::memory())
+    format!("{}: {}", error.root_cause(), system::memory_limits())
 }

@@ -1,8 +1,7 @@
-//! Finds the reason of a trap in what the guest printed and logged before it.
+//! Finds the reason of a trap in the output and log of the guest before it.
 //!
-//! Every language runtime reports a crash in its own way: some print the reason first and a stack
-//! below it, some a stack and then the reason, some end with empty lines. The reason found here is
-//! only the beginning of an error message; all lines are in the log of the task.
+//! Every language runtime reports a crash differently: some print the reason before the stack, some after it, some end
+//! with empty lines. The reason is only the beginning of an error message; all lines are in the log of the task.
 
 use std::collections::VecDeque;
 
@@ -25,7 +24,7 @@ pub(super) struct LastError {
 }
 
 impl LastError {
-    /// Forgets all lines.
+    /// Removes all lines.
     pub(super) fn clear(&mut self) {
         self.lines.clear();
         self.crash.clear();
@@ -52,7 +51,7 @@ impl LastError {
         self.lines.push_back(line);
     }
 
-    /// Adds a line that is no error: some runtimes print their crash report to the standard output.
+    /// Adds a line that is not an error: some runtimes print their crash report to stdout.
     pub(super) fn add_other(&mut self, line: &str) {
         if line.starts_with(PANIC) {
             self.add_error(line);
@@ -131,7 +130,7 @@ fn crash_start(line: &str) -> Option<&str> {
     (PREFIXES.iter().any(|prefix| line.starts_with(prefix)) || line.contains(": Fatal error: ")).then_some(line)
 }
 
-/// Whether a line begins an exception: `ValueError: no`, `Error: no`, `java.lang.Exception`.
+/// Whether a line starts an exception: `ValueError: no`, `Error: no`, `java.lang.Exception`.
 fn is_exception(line: &str) -> bool {
     let name = line.split_once(':').map_or(line, |(name, _)| name);
     let name = name.strip_prefix("Uncaught ").or_else(|| name.strip_prefix("uncaught exception: ")).unwrap_or(name);
@@ -139,7 +138,7 @@ fn is_exception(line: &str) -> bool {
     is_name && ["Error", "Exception"].iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a line belongs to a stack, or to what a runtime prints beside it.
+/// Whether a line belongs to a stack, or to its heading.
 fn is_frame(line: &str) -> bool {
     let text = line.trim();
     const WHOLE_LINES: [&str; 8] = [
@@ -182,7 +181,7 @@ fn is_frame(line: &str) -> bool {
         || is_script_location(text)
 }
 
-/// Whether a text is a location in a JavaScript stack, such as `run@task.js:3:9`.
+/// Whether a string is a location in a JavaScript stack, such as `run@task.js:3:9`.
 fn is_script_location(text: &str) -> bool {
     let Some((_, place)) = text.split_once('@').filter(|(function, _)| !function.contains(' ')) else { return false };
     let mut parts = place.rsplit(':');
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_is_found_in_the_crash_report_of_every_language() {
+    fn the_reason_is_found_in_the_crash_report_of_each_language() {
         let python = "Traceback (most recent call last):\n  File \"app.py\", line 3, in run\n    pay(1)\n    ~~~^^^\n  \
                       File \"app.py\", line 9, in pay\n    raise ValueError(\"no\\nmoney\")\nValueError: no\nmoney\n";
         let chained = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\nKeyError: 'a'\n\nDuring handling \
@@ -271,9 +270,9 @@ mod tests {
         let mut last = LastError::default();
         last.add_error(&"x".repeat(1 << 20));
         assert!(last.reason().is_some_and(|reason| reason.len() < LINE_MAX + 8));
-        last.add_other("panic: on the standard output");
+        last.add_other("panic: on stdout");
         last.add_other("not an error");
-        assert_eq!(last.reason().as_deref(), Some("panic: on the standard output"));
+        assert_eq!(last.reason().as_deref(), Some("panic: on stdout"));
         last.clear();
         assert_eq!(last.reason(), None);
     }

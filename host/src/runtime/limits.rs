@@ -1,7 +1,7 @@
 //! Limits the linear memory, tables and instances of one attempt.
 //!
-//! wasmtime asks at every growth. Invariant: the memories of a store never have more than
-//! `memory_max` bytes together.
+//! wasmtime calls it at every growth. Invariant: the memories of a store never have more than `memory_max` bytes
+//! together.
 
 use wasmtime::ResourceLimiter;
 
@@ -29,7 +29,7 @@ pub(super) struct RefusedGrowth {
     pub(super) by_host: bool,
 }
 
-/// Counts what the guest uses and refuses what exceeds the limits.
+/// Counts the guest's memory, and refuses growth beyond the limits.
 #[derive(Debug)]
 pub(super) struct Limits {
     memory_max: usize,
@@ -41,8 +41,7 @@ pub(super) struct Limits {
     grown_since_refusal: usize,
 }
 
-/// A guest that grows by this much after a refusal has recovered from it, however much it had
-/// requested.
+/// A guest that grows by this much after a refusal has recovered from it, regardless of how much it had requested.
 const RECOVERY_GROWTH: usize = 1 << 20;
 
 impl Limits {
@@ -123,28 +122,28 @@ mod tests {
     #[test]
     fn the_memories_of_a_store_share_one_limit() {
         let mut limits = Limits::new(100);
-        assert!(limits.memory_growing(0, 60, None).expect("an answer"));
-        assert!(!limits.memory_growing(0, 60, None).expect("an answer"));
+        assert!(limits.memory_growing(0, 60, None).expect("no error"));
+        assert!(!limits.memory_growing(0, 60, None).expect("no error"));
         let refused = RefusedGrowth { memory_used: 60, requested: 60, limit: 100, by_host: false };
         assert_eq!(limits.refused_growth(), Some(refused));
-        assert!(limits.memory_growing(60, 100, None).expect("an answer"));
+        assert!(limits.memory_growing(60, 100, None).expect("no error"));
         assert_eq!(limits.memory_used(), 100);
     }
 
     #[test]
     fn a_guest_recovers_from_a_refusal_by_growing_as_much_later() {
         let mut limits = Limits::new(200);
-        assert!(!limits.memory_growing(0, 201, None).expect("an answer"));
-        assert!(limits.memory_growing(0, 20, None).expect("an answer"));
+        assert!(!limits.memory_growing(0, 201, None).expect("no error"));
+        assert!(limits.memory_growing(0, 20, None).expect("no error"));
         let refused = RefusedGrowth { memory_used: 0, requested: 201, limit: 200, by_host: false };
         assert_eq!(limits.refused_growth(), Some(refused));
-        assert!(!limits.memory_growing(20, 201, None).expect("an answer"));
-        assert!(limits.memory_growing(20, 200, None).expect("an answer"));
+        assert!(!limits.memory_growing(20, 201, None).expect("no error"));
+        assert!(limits.memory_growing(20, 200, None).expect("no error"));
         assert_eq!(limits.refused_growth(), Some(RefusedGrowth { memory_used: 20, requested: 181, ..refused }));
 
         let mut limits = Limits::new(8 * RECOVERY_GROWTH);
-        assert!(!limits.memory_growing(0, 9 * RECOVERY_GROWTH, None).expect("an answer"));
-        assert!(limits.memory_growing(0, RECOVERY_GROWTH, None).expect("an answer"));
+        assert!(!limits.memory_growing(0, 9 * RECOVERY_GROWTH, None).expect("no error"));
+        assert!(limits.memory_growing(0, RECOVERY_GROWTH, None).expect("no error"));
         assert_eq!(limits.refused_growth(), None);
     }
 }

@@ -1,7 +1,6 @@
-//! Loads a module, from a path to something that can run.
+//! Loads a module from a path, so that it can run.
 //!
-//! Everything that can be wrong with a module is found here, before it is live: afterwards only
-//! attempts fail.
+//! All errors of a module are found here, before it is live: afterwards only attempts fail.
 
 use std::{
     collections::HashSet,
@@ -43,7 +42,7 @@ pub(super) fn load<'a>(runtime: &'a Inner, path: &Path, job: &CompileJob<'a>) ->
     load_bytes(runtime, path, &read(path, runtime.config.module_max)?, job)
 }
 
-/// Loads what was read from `path`.
+/// Loads the bytes that were read from `path`.
 pub(super) fn load_bytes<'a>(
     runtime: &'a Inner,
     path: &Path,
@@ -53,14 +52,14 @@ pub(super) fn load_bytes<'a>(
     component::check(bytes)?;
     let hash = blake3::hash(bytes);
     let compile = || {
-        tracing::info!(module = module_name(path), path = %crate::visible::path(path), bytes = bytes.len(), "compiling a module");
+        tracing::info!(module = module_name(path), path = %crate::escape::path(path), bytes = bytes.len(), "compiling a module");
         runtime.cache.compile(runtime, &hash, bytes, job)
     };
     let code = runtime.cache.get(&runtime.engines[0].engine, &hash).map_or_else(compile, Ok)?;
-    job.return_turn();
+    job.release_permit();
     job.lower_priority();
     let registered = match instantiate_and_register(runtime, &code) {
-        // Cached code that no engine accepts any more.
+        // Cached code that no engine accepts.
         Err(ModuleError::Invalid(_)) if code.is_cached => instantiate_and_register(runtime, &compile()?),
         result => result,
     };
@@ -85,25 +84,25 @@ pub(super) fn load_bytes<'a>(
     Ok(Module::new(LoadedModule { info, version, content, path, task_index, prepared, run }))
 }
 
-/// Reads a whole file of at most `max` bytes.
+/// Reads a file of at most `max` bytes.
 pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>, ModuleError> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => ModuleError::Missing,
         _ => ModuleError::Unreadable(error),
     };
     check_kind(&fs::metadata(path).map_err(unreadable)?)?;
-    // Non-blocking: it may have become a pipe since then, whose writer would keep us waiting.
+    // Non-blocking: it may have become a pipe since, whose writer would block this thread.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
     let meta = file.metadata().map_err(unreadable)?;
     check_kind(&meta)?;
     let size = meta.len();
     let mut bytes = Vec::new();
-    // One byte more than allowed, as the file may grow meanwhile.
+    // One byte more than allowed, as the file may grow while it is read.
     let read = file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if read as u64 > max { Err(ModuleError::TooLarge { size: size.max(max + 1), max }) } else { Ok(bytes) }
 }
 
-/// Refuses everything but regular files: a pipe would keep us waiting, and a device may never end.
+/// Accepts only regular files: a pipe would block this thread, and a device may never end.
 fn check_kind(meta: &Metadata) -> Result<(), ModuleError> {
     let kind = meta.file_type();
     if kind.is_file() {
@@ -138,7 +137,7 @@ fn instantiate_and_register(runtime: &Inner, code: &Code) -> Result<RegisteredMo
     for profile in &runtime.engines {
         result = try_engine(runtime, profile, code);
         match &result {
-            // The pool refuses what is too large for it in one of these two ways.
+            // The pool rejects a module that is too large with one of these two errors.
             Err(ModuleError::Invalid(why) | ModuleError::Unfit(why)) => {
                 tracing::debug!(engine = profile.name, why, "a module does not fit this engine");
             }
@@ -168,7 +167,7 @@ fn no_tasks(exports: Vec<String>) -> ModuleError {
     ModuleError::NoTasks { exports }
 }
 
-/// Why a component could not be linked: an import that is not granted, or one of the wrong type.
+/// The error of a component that could not be linked: an import that is not granted, or of the wrong type.
 fn not_linked(engine: &Engine, component: &Component, error: &wasmtime::Error) -> ModuleError {
     let mut imports = component::imports(engine, component).into_iter();
     match imports.find(|interface| !component::is_granted(interface)) {

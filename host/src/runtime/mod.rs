@@ -1,13 +1,13 @@
-//! Runs task modules: WebAssembly components, each attempt in a fresh sandbox of its own.
+//! Runs task modules: WebAssembly components, each attempt in its own fresh sandbox.
 //!
-//! This is the only place that uses wasmtime. The rest of the program passes a [`Module`] and an
-//! [`Invocation`] to a [`Slot`] and gets an [`AttemptResult`] back, whatever the guest did.
+//! This is the only place that uses wasmtime. The rest of the program passes a [`Module`] and an [`Invocation`] to a
+//! [`Slot`] and gets an [`AttemptResult`], regardless of what the guest does.
 //!
 //! Invariants:
-//! - A guest is hostile. Its time, memory, output and access are limited from its first instruction
-//!   on, also while its module is being loaded, and no attempt can break its slot.
-//! - No attempt leaves anything behind for the next: each has a new store and a new instance.
-//! - An attempt that does not wait needs no thread, no timer and no system call of ours.
+//! - A guest is hostile. Its time, memory, output and access are limited from its first instruction on, also while its
+//!   module is loaded, and no attempt can break its slot.
+//! - No attempt affects the next: each has a new store and a new instance.
+//! - An attempt that does not wait needs no thread, no timer and no system call of the host.
 
 mod slot;
 
@@ -81,7 +81,7 @@ pub(crate) use self::module::module_name;
 pub use self::{
     attempt::AttemptResult,
     catalog::Catalog,
-    compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Compiler, compile_if_asked},
+    compiler::{COMPILE_ARGUMENT, COMPILE_MEMORY_MAX, COMPILE_TIMEOUT, Compiler, compile_if_requested},
     error::{CompileError, LoadError, ModuleError},
     module::Module,
     slot::{Invocation, NoSandbox, Slot},
@@ -91,7 +91,7 @@ pub use self::{
 };
 use self::{
     compiled::Cache,
-    compiler::{CompileJob, Turns},
+    compiler::{CompileJob, CompileSemaphore},
     engine::{EngineProfile, EngineSet},
     host_errors::{explain, is_host_error},
     watchdog::Watchdog,
@@ -101,14 +101,13 @@ use crate::{lock::lock, system, task::Report, transport::PAYLOAD_MAX};
 /// The limits of attempts, and how modules are compiled.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// Attempts to run at a time. Room for them is reserved at the start; see
-    /// [`Runtime::slots_max`].
+    /// Attempts to run at a time. Capacity for them is reserved at the start; see [`Runtime::slots_max`].
     pub slots: usize,
     /// Maximum linear memory of one attempt in bytes, allocated in pages of 64 KiB.
     pub memory_max: usize,
     /// Maximum bytes of the result and the follow-up tasks of one attempt together.
     pub result_max: usize,
-    /// Maximum bytes that one attempt may log and print together.
+    /// Maximum bytes of log lines and printed output of one attempt together.
     pub log_max: usize,
     /// Maximum follow-up tasks of one attempt.
     pub follow_ups_max: usize,
@@ -116,13 +115,13 @@ pub struct RuntimeConfig {
     pub register_timeout: Duration,
     /// Maximum size of a module file in bytes.
     pub module_max: u64,
-    /// The folder for compiled code; none to compile at each start.
+    /// The directory of compiled code; none to compile at each start.
     pub cache_dir: Option<PathBuf>,
-    /// What compiles the modules.
+    /// The compiler of the modules.
     pub compiler: Compiler,
-    /// Maximum memory for compiling a module in a process of its own, in bytes.
+    /// Maximum memory for compiling a module in a separate process, in bytes.
     pub compile_memory_max: u64,
-    /// Maximum processor time for compiling a module in a process of its own.
+    /// Maximum processor time for compiling a module in a separate process.
     pub compile_timeout: Duration,
 }
 
@@ -154,8 +153,8 @@ pub enum RuntimeError {
     #[error("cannot start the watchdog thread: {}", system::explain(.0))]
     Watchdog(std::io::Error),
     /// There is not enough memory or address space for one sandbox.
-    #[error("cannot set up a sandbox for a task: {0}")]
-    NoRoom(String),
+    #[error("cannot create a sandbox for a task: {0}")]
+    OutOfMemory(String),
 }
 
 /// The caller's number for an attempt. No two attempts share one.
@@ -175,8 +174,8 @@ pub trait Reports: Send + Sync {
     fn report(&self, attempt: AttemptId, report: Report);
 }
 
-/// What modules and slots share: engines, limits, the watchdog and the code cache. One is enough for
-/// a process. Cheap to clone.
+/// The state that modules and slots share: engines, limits, the watchdog and the code cache. One is enough for a
+/// process. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
 
@@ -186,12 +185,12 @@ struct Inner {
     engines: Vec<EngineProfile>,
     /// Maximum attempts of the engines at a time.
     slots_max: usize,
-    /// How many sandboxes there was room for at the start.
-    room: usize,
+    /// Number of sandboxes that could be created at the start.
+    capacity: usize,
     cache: Cache,
     watchdog: Watchdog,
     /// Limits how many modules are compiled at a time.
-    turns: Turns,
+    semaphore: CompileSemaphore,
     /// Idle slots in which modules register their tasks.
     load_slots: Mutex<Vec<Slot>>,
 }
@@ -205,7 +204,7 @@ impl fmt::Debug for Runtime {
 impl Runtime {
     /// Sets up the engines and starts the watchdog.
     ///
-    /// A cache folder that cannot be used is a warning in the log, not an error.
+    /// A cache directory that cannot be used is logged as a warning, not an error.
     ///
     /// # Errors
     /// [`RuntimeError`] if WebAssembly cannot run here at all.
@@ -216,56 +215,56 @@ impl Runtime {
         let watched = engines.iter().map(|profile| profile.engine.clone()).collect();
         let watchdog = Watchdog::start(watched).map_err(RuntimeError::Watchdog)?;
         let cache = Cache::open(config.cache_dir.as_deref());
-        let (turns, load_slots, room) = (Turns::default(), Mutex::new(Vec::new()), config.slots);
+        let (semaphore, load_slots, capacity) = (CompileSemaphore::default(), Mutex::new(Vec::new()), config.slots);
         let config = Arc::new(config);
-        let mut inner = Inner { config, engines, slots_max, room, cache, watchdog, turns, load_slots };
-        // On a thread of its own: the caller's may run async code, where a slot cannot block.
-        let room = std::thread::scope(|scope| {
+        let mut inner = Inner { config, engines, slots_max, capacity, cache, watchdog, semaphore, load_slots };
+        // On a separate thread: the caller's may run async code, where a slot cannot block.
+        let capacity = std::thread::scope(|scope| {
             let trial = std::thread::Builder::new()
                 .name("fw-trial".into())
                 .spawn_scoped(scope, || inner.try_sandboxes(&trials));
             let trial = trial.map_err(|error| system::explain(&error))?;
             trial.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
         });
-        inner.room = room.map_err(RuntimeError::NoRoom)?;
+        inner.capacity = capacity.map_err(RuntimeError::OutOfMemory)?;
         Ok(Self(Arc::new(inner)))
     }
 
-    /// How many sandboxes could be set up at a time at the start: at most [`RuntimeConfig::slots`], and
-    /// fewer where memory or address space are short.
-    pub fn room(&self) -> usize {
-        self.0.room
+    /// Number of sandboxes that could be created at a time at the start: at most [`RuntimeConfig::slots`], or fewer if
+    /// memory or address space is short.
+    pub fn capacity(&self) -> usize {
+        self.0.capacity
     }
 
     /// Loads a module: reads its file, compiles it or takes its code from the cache, and registers its
     /// tasks. The module can then run.
     ///
-    /// Blocks meanwhile, so do not call it in async code. Load at most [`LOADS_MAX`] modules at a time.
+    /// It blocks, so do not call it in async code. Load at most [`LOADS_MAX`] modules at a time.
     ///
     /// # Errors
-    /// [`LoadError`] with the path and what is wrong with the module.
+    /// [`LoadError`] with the path and the problem of the module.
     pub fn load(&self, path: &Path) -> Result<Module, LoadError> {
         let is_unwanted = AtomicBool::new(false);
         load::load(&self.0, path, &CompileJob::new(threads_max(), &is_unwanted))
             .map_err(|why| LoadError { path: path.to_owned(), why })
     }
 
-    /// Loads the module at `path` on this thread, whose priority is lowered before the module runs. None
-    /// if the file has changed or gone since `content` was read, or once `is_unwanted` is set.
+    /// Loads the module at `path` on this thread, whose priority is lowered before the module runs. None if the file
+    /// was changed or removed since `content` was read, or once `is_unwanted` is set.
     ///
     /// # Errors
-    /// [`LoadError`] with the path and what is wrong with the module.
+    /// [`LoadError`] with the path and the problem of the module.
     pub fn load_in_background(
         &self,
         path: &Path,
         content: Content,
-        pace: Pace,
+        priority: LoadPriority,
         is_unwanted: &AtomicBool,
     ) -> Result<Option<Module>, LoadError> {
-        let threads = if pace == Pace::Fast { threads_max() } else { 1 };
+        let threads = if priority == LoadPriority::Startup { threads_max() } else { 1 };
         let job = CompileJob::in_background(threads, is_unwanted);
         let is_cached = self.0.cache.contains(&self.0.engines[0].engine, &content.into());
-        if !is_cached && !job.take_turn(&self.0.turns) {
+        if !is_cached && !job.acquire_permit(&self.0.semaphore) {
             return Ok(None);
         }
         let bytes = match load::read(path, self.0.config.module_max) {
@@ -273,7 +272,7 @@ impl Runtime {
             Ok(_) | Err(ModuleError::Missing) => return Ok(None),
             Err(why) => return Err(LoadError { path: path.to_owned(), why }),
         };
-        // A panic in the compiler must not end this thread, for which others wait.
+        // A panic in the compiler must not end this thread, as others wait for it.
         let loaded = panic::catch_unwind(AssertUnwindSafe(|| load::load_bytes(&self.0, path, &bytes, &job)));
         let panicked = || Err(ModuleError::Invalid("fastworker crashed on it, which is a bug".to_owned()));
         match loaded.unwrap_or_else(|_| panicked()) {
@@ -288,32 +287,32 @@ impl Runtime {
         &self.0.config
     }
 
-    /// Maximum attempts at a time: at least [`RuntimeConfig::slots`], so that a worker can grow a
-    /// little. Attempts beyond it fail.
+    /// Maximum attempts at a time: at least [`RuntimeConfig::slots`], so that a worker can grow slightly. Attempts
+    /// beyond it fail.
     pub fn slots_max(&self) -> usize {
         self.0.slots_max
     }
 
-    /// A slot for one running attempt at a time, whose reports go to `reports`.
+    /// A slot for one running attempt at a time, which sends its reports to `reports`.
     pub fn slot(&self, reports: Arc<dyn Reports>) -> Slot {
         Slot::new(&self.0.config, &self.0.watchdog, reports)
     }
 }
 
-/// Maximum modules to load at a time: each has room in the pool while it registers its tasks.
+/// Maximum modules to load at a time: each uses the pool while it registers its tasks.
 pub const LOADS_MAX: usize = 16;
 /// Maximum threads for compiling one module.
 const COMPILE_THREADS_MAX: usize = 4;
 /// Niceness of threads that load modules: it leaves them about a quarter of a busy processor.
 const LOADER_NICENESS: i32 = 5;
 
-/// How modules are compiled: fast, or beside other work.
+/// The priority with which modules are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// On several threads, for modules that tasks wait for.
-    Fast,
-    /// On one thread, while the slots run tasks.
-    Beside,
+pub enum LoadPriority {
+    /// On several threads, as tasks may wait for the modules.
+    Startup,
+    /// On one thread, as the slots run tasks.
+    Background,
 }
 
 /// Threads for compiling one module, as far as there are processors.
@@ -326,12 +325,12 @@ fn lower_thread_priority() {
     // On Linux this applies to the calling thread, elsewhere it would apply to the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, LOADER_NICENESS) {
-        tracing::debug!(%error, "modules are loaded at the same priority as everything else");
+        tracing::debug!(%error, "modules are loaded at normal priority");
     }
 }
 
 fn engine_error(error: wasmtime::Error) -> RuntimeError {
-    if is_host_error(&error) { RuntimeError::NoRoom(explain(&error)) } else { RuntimeError::Engine(error) }
+    if is_host_error(&error) { RuntimeError::OutOfMemory(explain(&error)) } else { RuntimeError::Engine(error) }
 }
 
 impl Inner {
@@ -346,7 +345,7 @@ impl Inner {
     }
 }
 
-/// Writes what a module logs while it is being loaded to this program's log.
+/// Writes log lines of a module that is being loaded to this program's log.
 struct DebugLog;
 
 impl Reports for DebugLog {

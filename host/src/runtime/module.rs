@@ -46,7 +46,7 @@ impl Module {
         &self.0.info
     }
 
-    /// The file it was loaded from, as given.
+    /// The path of its file, as given.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
@@ -71,7 +71,7 @@ impl Module {
         self.0.task_index.get(name).map(|index| &self.0.info.tasks[*index])
     }
 
-    /// What to instantiate and which function to call for an attempt.
+    /// The module to instantiate and the function to call for an attempt.
     pub(super) fn run(&self) -> (&PreparedModule, &ComponentExportIndex) {
         (&self.0.prepared, &self.0.run)
     }

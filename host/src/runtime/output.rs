@@ -18,7 +18,7 @@ use crate::task::{LogLevel, Progress, Report};
 const LINE_MAX: usize = 16 << 10;
 /// Maximum message of a progress report in bytes; longer ones are cut.
 const PROGRESS_MESSAGE_MAX: usize = 1 << 10;
-/// Bytes that a line counts beside its text, so that empty lines are limited too.
+/// Bytes that a line counts in addition to its text, so that empty lines are limited too.
 const LINE_OVERHEAD: usize = 32;
 /// Minimum interval between two progress reports. The last one is always reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
@@ -31,9 +31,9 @@ pub(super) struct OutputLimit;
 /// A standard stream of the guest.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stream {
-    /// Standard output, logged at level info.
+    /// stdout, logged at level info.
     Stdout,
-    /// Standard error, logged at level error.
+    /// stderr, logged at level error.
     Stderr,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Output that goes to `reports`, at most `log_max` bytes for each attempt.
+    /// Creates an output that sends to `reports`, at most `log_max` bytes for each attempt.
     pub(super) fn new(reports: Arc<dyn Reports>, log_max: usize) -> Self {
         Self {
             reports,
@@ -87,12 +87,12 @@ impl Output {
         self.progress_at = None;
     }
 
-    /// Reports what was held back. Call it once, when the attempt has ended.
+    /// Reports the buffered output. Call it once, when the attempt has ended.
     pub(super) fn end(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let rest = mem::take(&mut self.incomplete[stream as usize]);
             if !rest.is_empty() {
-                // The attempt has ended, so exceeding the limit has no effect any more.
+                // The attempt has ended, so exceeding the limit has no effect.
                 let _ = self.line(stream.level(), &String::from_utf8_lossy(&rest));
             }
         }
@@ -118,7 +118,7 @@ impl Output {
         self.line(level, message)
     }
 
-    /// Takes printed `bytes`, and logs complete lines.
+    /// Buffers printed `bytes`, and logs complete lines.
     ///
     /// # Errors
     /// [`OutputLimit`] if the attempt exceeds its limit.
@@ -134,7 +134,7 @@ impl Output {
         Ok(())
     }
 
-    /// Reports progress, unless the last report was a moment ago.
+    /// Reports progress, at most once per [`PROGRESS_INTERVAL`].
     pub(super) fn progress(&mut self, done: u64, total: u64, message: &str) {
         let progress = Progress { done, total, message: cut(message, PROGRESS_MESSAGE_MAX).into_owned() };
         if self.progress_at.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
@@ -198,9 +198,9 @@ mod tests {
     #[test]
     fn printed_bytes_become_lines_and_the_last_one_is_kept() {
         let (mut output, recorded) = output(10_000);
-        output.print(Stream::Stdout, b"one\ntw").expect("room");
-        output.print(Stream::Stderr, b"\xff\r\n").expect("room");
-        output.print(Stream::Stdout, b"o\n\nrest").expect("room");
+        output.print(Stream::Stdout, b"one\ntw").expect("within the limit");
+        output.print(Stream::Stderr, b"\xff\r\n").expect("within the limit");
+        output.print(Stream::Stdout, b"o\n\nrest").expect("within the limit");
         output.end();
         let expected = [
             log(LogLevel::Info, "one"),
@@ -225,8 +225,8 @@ mod tests {
     #[test]
     fn long_lines_are_cut() {
         let (mut output, recorded) = output(1 << 20);
-        output.log(LogLevel::Info, &"ü".repeat(LINE_MAX)).expect("room");
-        output.print(Stream::Stdout, &vec![b'x'; 5 * LINE_MAX]).expect("room");
+        output.log(LogLevel::Info, &"ü".repeat(LINE_MAX)).expect("within the limit");
+        output.print(Stream::Stdout, &vec![b'x'; 5 * LINE_MAX]).expect("within the limit");
         output.end();
         let lengths: Vec<usize> = recorded.take().iter().map(|(_, report)| format!("{report:?}").len()).collect();
         assert!(lengths.iter().all(|length| *length < LINE_MAX + 100), "{lengths:?}");
@@ -236,14 +236,16 @@ mod tests {
     fn the_last_error_is_the_panic_or_the_last_error_line() {
         let (mut output, _) = output(10_000);
         assert_eq!(output.last_error(), None);
-        output.log(LogLevel::Error, "first").expect("room");
-        output.log(LogLevel::Error, "second").expect("room");
-        output.print(Stream::Stderr, b"note: run with `RUST_BACKTRACE=1` environment variable\n").expect("room");
+        output.log(LogLevel::Error, "first").expect("within the limit");
+        output.log(LogLevel::Error, "second").expect("within the limit");
+        output
+            .print(Stream::Stderr, b"note: run with `RUST_BACKTRACE=1` environment variable\n")
+            .expect("within the limit");
         assert_eq!(output.last_error().as_deref(), Some("second"));
         let std = b"\nthread 'main' (1) panicked at src/lib.rs:3:5:\nboom\nnote: run with `RUST_BACKTRACE=1` environment variable\n";
-        output.print(Stream::Stderr, std).expect("room");
+        output.print(Stream::Stderr, std).expect("within the limit");
         assert_eq!(output.last_error().as_deref(), Some("panicked at src/lib.rs:3:5: boom"));
-        output.log(LogLevel::Error, "panicked at src/lib.rs:9:1: again").expect("room");
+        output.log(LogLevel::Error, "panicked at src/lib.rs:9:1: again").expect("within the limit");
         assert_eq!(output.last_error().as_deref(), Some("panicked at src/lib.rs:9:1: again"));
     }
 
@@ -253,14 +255,14 @@ mod tests {
         for done in 1..=2 {
             output.progress(done, 2, "");
         }
-        output.log(LogLevel::Info, "all done").expect("room");
+        output.log(LogLevel::Info, "all done").expect("within the limit");
         output.end();
         let progress = |done| (AttemptId(1), Report::Progress(Progress { done, total: 2, message: String::new() }));
         assert_eq!(recorded.take(), [progress(1), progress(2), log(LogLevel::Info, "all done")]);
     }
 
     #[test]
-    fn frequent_progress_is_throttled_and_its_last_state_is_reported() {
+    fn frequent_progress_is_throttled_and_its_last_state_reported() {
         let (mut output, recorded) = output(0);
         for done in 0..1000 {
             output.progress(done, 1000, "on it");

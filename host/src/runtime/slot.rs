@@ -1,7 +1,7 @@
-//! A slot: makes one attempt at a time.
+//! A slot: runs one attempt at a time.
 //!
-//! This is the hot path. A [`Slot`] keeps what is the same for every attempt (its timer, its
-//! output, its tokio runtime), so that an attempt allocates little and makes no system call.
+//! This is the hot path. A [`Slot`] reuses its timer, output and tokio runtime for every attempt, so that an attempt
+//! allocates little and makes no system call.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ use crate::{
     task::{ErrorKind, Failure, Outcome, TaskId},
 };
 
-/// One attempt to make.
+/// One attempt to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Invocation<'a> {
     /// The caller's number for it, which reports carry and [`Stopper::stop`] takes.
@@ -41,41 +41,40 @@ pub struct Invocation<'a> {
     pub name: &'a str,
     /// The number of this attempt, counted from 1.
     pub attempt: u32,
-    /// How long it may run.
+    /// Maximum duration of the attempt.
     pub timeout: Duration,
     /// A JSON array.
     pub args: &'a Json,
     /// A JSON object.
     pub kwargs: &'a Json,
-    /// The text of a JSON object for the guest; its keys are in `wit/v1/task.wit`.
+    /// A JSON object for the guest; its keys are in `wit/v1/task.wit`.
     pub metadata: &'a str,
 }
 
-/// This host had no room for an attempt. Says nothing about the task.
+/// This host could not create or continue a sandbox. The task is not the cause.
 #[derive(Debug)]
 pub struct NoSandbox {
-    /// What is missing, and which limit is behind it.
+    /// The missing resource, and its limit.
     pub why: String,
-    /// The outcome if the attempt cannot be made elsewhere.
-    pub otherwise: Failure,
-    /// Whether the guest had begun.
-    pub began: bool,
+    /// The outcome if the attempt is not repeated.
+    pub failure: Failure,
+    /// Whether the guest had started.
+    pub has_started: bool,
 }
 
-/// Address space to leave free where it is limited: without it, the process itself could not go on
-/// beside a new sandbox.
+/// Address space to leave free if it is limited: without it, the process itself could not continue after a new sandbox.
 const ADDRESS_SPACE_RESERVE: usize = 32 << 20;
 /// Address space that the slots and the rest of the process take after the engines are set up.
 pub(super) const ADDRESS_SPACE_LATER: usize = 160 << 20;
-/// Timeout for setting up a sandbox on trial.
+/// Timeout for creating a trial sandbox.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Room for one running attempt. It blocks, so use it on a thread of its own with a stack of at
-/// least 2 MiB, not in async code.
+/// Runs one attempt at a time. It blocks, so use it on its own thread with a stack of at least 2 MiB, not in async
+/// code.
 pub struct Slot {
     shared: Arc<SlotShared>,
     tokio: TokioRuntime,
-    /// The store of the last attempt. Dropping it takes time, so that waits until nothing else does.
+    /// The store of the last attempt. It is dropped later, when no caller waits, as that takes time.
     previous_store: Option<Store<Attempt>>,
 }
 
@@ -89,7 +88,7 @@ impl TokioRuntime {
     }
 
     fn get(&self) -> &tokio::runtime::Runtime {
-        self.0.as_ref().expect("it is there until it is dropped")
+        self.0.as_ref().expect("it is set until the slot is dropped")
     }
 }
 
@@ -108,12 +107,12 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// What is left of a call.
+/// The end of a call.
 pub(super) struct CallEnd<R> {
     pub(super) result: wasmtime::Result<R>,
     /// Whether the function was called.
-    pub(super) has_begun: bool,
-    /// Why the call was ended from outside, if it was.
+    pub(super) has_started: bool,
+    /// The reason why the host ended the call, if it did.
     pub(super) reason: Option<EndReason>,
     pub(super) store: Store<Attempt>,
 }
@@ -125,28 +124,28 @@ impl Slot {
         Self { shared: Arc::new(shared), tokio: TokioRuntime::new(), previous_store: None }
     }
 
-    /// Stops what this slot runs, from another thread.
+    /// Returns a handle to stop the running attempt from another thread.
     pub fn stopper(&self) -> Stopper {
         Stopper::of(&self.shared.timer)
     }
 
-    /// Makes one attempt and returns its result, like [`Slot::try_run`]. If this host has no room
-    /// for it, the attempt fails.
+    /// Runs one attempt and returns its result, like [`Slot::try_run`]. If the sandbox cannot be created, the attempt
+    /// fails.
     pub fn run(&mut self, module: &Module, call: &Invocation<'_>) -> AttemptResult {
-        self.try_run(module, call).unwrap_or_else(|error| error.otherwise.into())
+        self.try_run(module, call).unwrap_or_else(|error| error.failure.into())
     }
 
-    /// Makes one attempt and returns its result, at most some 20 ms after its timeout whatever the
-    /// guest does. What it used is released by [`Self::clear`], or else before the next attempt.
+    /// Runs one attempt and returns its result, at most about 20 ms after its timeout. Its resources are released by
+    /// [`Self::clear`], or else before the next attempt.
     ///
     /// # Errors
-    /// [`NoSandbox`] if this host has no room for it. Run it elsewhere, or try again later.
+    /// [`NoSandbox`] if this host lacks memory for it. Run it elsewhere, or try again later.
     pub fn try_run(&mut self, module: &Module, call: &Invocation<'_>) -> Result<AttemptResult, NoSandbox> {
         if module.task(call.name).is_none() {
             let message = format!("the module {} has no task '{}'", module.info().name, call.name);
             return Ok(Failure::new(ErrorKind::NotFound, message).into());
         }
-        self.check_address_space().map_err(|why| no_room(why, None))?;
+        self.check_address_space().map_err(|why| no_sandbox(why, None))?;
         let now = Now::read();
         let context = Arc::new(Context {
             task_id: call.task_id.to_string(),
@@ -171,16 +170,16 @@ impl Slot {
             context: Arc::clone(&context),
         };
         let (prepared, export) = module.run();
-        let CallEnd { result, has_begun, reason, mut store } =
+        let CallEnd { result, has_started, reason, mut store } =
             self.call::<RunParams<'_>, RunResults>(prepared, export, (invocation,), info);
         let error = result.as_ref().err().filter(|_| reason.is_none());
-        let missing = error.and_then(|error| ending::missing_room(error, store.data(), has_begun));
+        let missing = error.and_then(|error| ending::missing_resource(error, store.data(), has_started));
         let ended = ending::attempt_result(result, reason, store.data_mut(), call.timeout);
         match (missing, ended) {
             (Some(why), AttemptResult { outcome: Outcome::Failure(failure), .. }) => {
-                // Dropped at once, so that others can use its room.
+                // Dropped immediately, so that others can use its memory.
                 drop(store);
-                Err(no_room(why, has_begun.then_some(failure)))
+                Err(no_sandbox(why, has_started.then_some(failure)))
             }
             (_, ended) => {
                 self.previous_store = Some(store);
@@ -189,37 +188,37 @@ impl Slot {
         }
     }
 
-    /// Checks, where address space is limited, that some is left beside a new sandbox.
+    /// Checks, if address space is limited, that some stays free after a new sandbox.
     fn check_address_space(&mut self) -> Result<(), String> {
         if !system::has_limited_address_space() {
             return Ok(());
         }
-        // What the last attempt used counts as free.
+        // The memory of the last attempt counts as free.
         self.clear();
         system::reserve(ADDRESS_SPACE_RESERVE).map(drop).ok_or_else(|| {
             format!(
                 "less than {} of memory are left: {}",
                 system::bytes(ADDRESS_SPACE_RESERVE as u64),
-                system::memory()
+                system::memory_limits()
             )
         })
     }
 
-    /// Checks whether there is room for a sandbox of this module, without running a task in it.
+    /// Checks whether a sandbox of this module can be created, without running a task in it.
     ///
     /// # Errors
-    /// What is missing.
+    /// The missing resource.
     pub fn try_sandbox(&mut self, module: &Module) -> Result<(), String> {
         self.check_address_space()?;
         let (result, store) = self.set_up(module.run().0);
         match result {
-            // A failure of the guest's own does not count.
-            Err(error) => ending::missing_room(&error, store.data(), false).map_or(Ok(()), Err),
+            // A failure of the guest itself does not count.
+            Err(error) => ending::missing_resource(&error, store.data(), false).map_or(Ok(()), Err),
             Ok(()) => Ok(()),
         }
     }
 
-    /// Sets up a sandbox without calling a function in it.
+    /// Creates a sandbox without calling a function in it.
     pub(super) fn set_up(&mut self, prepared: &PreparedModule) -> (wasmtime::Result<()>, Store<Attempt>) {
         self.clear();
         let info = AttemptInfo::without_task(Now::read().mono + TRIAL_TIMEOUT);
@@ -244,8 +243,8 @@ impl Slot {
         (result, store)
     }
 
-    /// Releases what the last attempt used. Takes about as long as setting up a sandbox, so report
-    /// the outcome first.
+    /// Releases the resources of the last attempt. Takes about as long as creating a sandbox, so report the outcome
+    /// first.
     pub fn clear(&mut self) {
         self.previous_store = None;
     }
@@ -267,28 +266,28 @@ impl Slot {
         let mut store = store(prepared, Attempt::new(&self.shared, info));
         self.shared.with_output(|output| output.begin(id));
         let guard = self.shared.timer.begin(id, deadline);
-        let mut has_begun = false;
+        let mut has_started = false;
         let result = match prepared.mode {
-            CallMode::Sync => call_sync(prepared, export, params, &mut store, &mut has_begun),
+            CallMode::Sync => call_sync(prepared, export, params, &mut store, &mut has_started),
             CallMode::SyncInRuntime => {
                 let _entered = self.tokio.get().enter();
-                call_sync(prepared, export, params, &mut store, &mut has_begun)
+                call_sync(prepared, export, params, &mut store, &mut has_started)
             }
             CallMode::Async => {
-                let call = call_async(prepared, export, params, &mut store, &mut has_begun);
+                let call = call_async(prepared, export, params, &mut store, &mut has_started);
                 self.tokio.get().block_on(until_expired(&self.shared.timer, call))
             }
         };
         let reason = guard.end();
         self.shared.with_output(Output::end);
-        CallEnd { result, has_begun, reason, store }
+        CallEnd { result, has_started, reason, store }
     }
 }
 
-/// `failure` is how the attempt failed, if the guest had begun.
-fn no_room(why: String, failure: Option<Failure>) -> NoSandbox {
-    let began = failure.is_some();
-    let otherwise = failure
-        .unwrap_or_else(|| Failure::new(ErrorKind::OutOfMemory, format!("the worker has no room for it: {why}")));
-    NoSandbox { why, otherwise, began }
+/// Creates the error. `failure` is the attempt's, if the guest had started.
+fn no_sandbox(why: String, failure: Option<Failure>) -> NoSandbox {
+    let has_started = failure.is_some();
+    let failure = failure
+        .unwrap_or_else(|| Failure::new(ErrorKind::OutOfMemory, format!("the worker cannot create a sandbox: {why}")));
+    NoSandbox { why, failure, has_started }
 }

@@ -1,7 +1,7 @@
-//! The sources of modules: files, folders, and patterns.
+//! The sources of modules: files, directories, and patterns.
 //!
-//! They are resolved at the start, where a source without files is an error, and by each scan for
-//! changes, where it is not.
+//! They are resolved at the start, when a source without files is an error, and by each scan for changes, when it is
+//! not.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 /// A source without modules.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// There is no such file or folder.
+    /// There is no such file or directory.
     #[error("there is no file or folder {0}")]
     Missing(String),
     /// The pattern is not valid.
@@ -20,27 +20,27 @@ pub enum SourceError {
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The error.
         why: glob::PatternError,
     },
     /// The pattern matches no file.
     #[error("no file matches the pattern '{0}'")]
     NoMatch(String),
-    /// The folder has no module.
+    /// The directory has no module.
     #[error("the folder {0} has no .wasm file")]
-    EmptyFolder(String),
-    /// The folder cannot be read.
+    EmptyDirectory(String),
+    /// The directory cannot be read.
     #[error("cannot read the folder {path}: {why}")]
     Unreadable {
-        /// The folder.
+        /// The directory.
         path: String,
-        /// Why not.
+        /// The reason.
         why: io::Error,
     },
 }
 
-/// The files of `sources`: files themselves, the `.wasm` files in folders except hidden ones, and the
-/// matches of patterns such as `build/*.wasm`. Each file once, in the order of the sources.
+/// The files of `sources`: files themselves, the `.wasm` files in directories except hidden ones, and the matches of
+/// patterns such as `build/*.wasm`. Each file once, in the order of the sources.
 ///
 /// # Errors
 /// [`SourceError`] for the first source without files.
@@ -61,10 +61,10 @@ fn expand_one(source: &str) -> Result<Vec<PathBuf>, SourceError> {
     let (files, error) = match SourceKind::of(source) {
         SourceKind::File => return Ok(vec![PathBuf::from(source)]),
         SourceKind::Missing => return Err(SourceError::Missing(name())),
-        SourceKind::Folder => {
+        SourceKind::Directory => {
             let files = modules_in(Path::new(source));
             let files = files.map_err(|why| SourceError::Unreadable { path: name(), why })?;
-            (files, SourceError::EmptyFolder(name()))
+            (files, SourceError::EmptyDirectory(name()))
         }
         SourceKind::Pattern => {
             let found = glob::glob(source).map_err(|why| SourceError::Pattern { pattern: name(), why })?;
@@ -85,18 +85,18 @@ pub fn existing_files(sources: &[String]) -> Vec<PathBuf> {
     files
 }
 
-/// Why a source has no files now, if it has none.
+/// Returns the reason why a source has no files now, if it has none.
 pub fn missing_source(source: &str) -> Option<SourceError> {
     expand_one(source).err()
 }
 
-/// What a source is at the moment.
+/// The current kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceKind {
     File,
-    Folder,
+    Directory,
     Pattern,
-    /// There is no such file or folder, and it is no pattern.
+    /// There is no such file or directory, and it is not a pattern.
     Missing,
 }
 
@@ -104,7 +104,7 @@ impl SourceKind {
     pub(super) fn of(source: &str) -> Self {
         let path = Path::new(source);
         if path.is_dir() {
-            Self::Folder
+            Self::Directory
         } else if path.exists() {
             // Checked before patterns, as a file may have a star in its name.
             Self::File
@@ -116,23 +116,23 @@ impl SourceKind {
     }
 }
 
-/// The modules in a folder. Skips hidden files, which are temporary files of programs that write modules.
-fn modules_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// The modules in a directory. Skips hidden files, which may be temporary files of programs that write modules.
+fn modules_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let is_module = |path: &PathBuf| {
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         path.extension().is_some_and(|it| it == "wasm") && !hidden && path.is_file()
     };
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(is_module).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)?.flatten().map(|entry| entry.path()).filter(is_module).collect();
     files.sort();
     Ok(files)
 }
 
-/// The files of sources at the moment.
+/// The current files of sources.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Files, and whether a source is this very file.
+    /// Files, and whether a source is this file itself.
     pub(super) files: BTreeMap<PathBuf, bool>,
-    /// Folders that could not be read: their files may still exist.
+    /// Directories that could not be read: their files may still exist.
     pub(super) unreadable: Vec<PathBuf>,
 }
 
@@ -153,7 +153,7 @@ pub(super) fn find(sources: &[String], files_max: usize) -> Found {
                 }
                 continue;
             }
-            SourceKind::Folder => modules_in(path).unwrap_or_else(|error| {
+            SourceKind::Directory => modules_in(path).unwrap_or_else(|error| {
                 if !is_not_found(&error) {
                     found.unreadable.push(path.to_owned());
                 }

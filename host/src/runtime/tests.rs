@@ -1,4 +1,4 @@
-//! Attempts and modules from end to end, with small guests.
+//! End-to-end tests of attempts and modules, with small guests.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     AttemptId, AttemptResult, Catalog, Invocation, Reports, RuntimeConfig, Slot, SourceError, Stopper, expand,
-    fixtures::{ATTEMPT, Fixture, Folder, Guest, Imports, METADATA, PRINT, SLEEP, failure, run},
+    fixtures::{ATTEMPT, Fixture, Guest, Imports, METADATA, PRINT, SLEEP, TestDir, failure, run},
 };
 use crate::{
     json::Json,
@@ -42,7 +42,7 @@ fn a_module_registers_its_tasks_and_runs_them() {
 }
 
 #[test]
-fn an_attempt_leaves_nothing_behind_for_the_next() {
+fn an_attempt_does_not_affect_the_next() {
     let mut fixture = Fixture::new();
     let once = "(if (i32.load8_u (i32.const 512)) (then (unreachable))) (i32.store8 (i32.const 512) (i32.const 1))
       (call $ok (i32.const 96) (i32.const 2))";
@@ -79,8 +79,8 @@ fn a_wait_in_the_host_ends_at_its_timeout() {
     assert_eq!(failure.kind, ErrorKind::Timeout);
     let spins = fixture.load(&Guest { imports: SLEEP, ..Guest::with_run(SPIN) });
     assert_eq!(super::fixtures::failure(fixture.run_for(&spins, Duration::from_millis(50))).kind, ErrorKind::Timeout);
-    let a_moment = "(call $block (call $subscribe (i64.const 1000))) (call $ok (i32.const 96) (i32.const 2))";
-    let module = fixture.load(&Guest { imports: SLEEP, ..Guest::with_run(a_moment) });
+    let a_microsecond = "(call $block (call $subscribe (i64.const 1000))) (call $ok (i32.const 96) (i32.const 2))";
+    let module = fixture.load(&Guest { imports: SLEEP, ..Guest::with_run(a_microsecond) });
     assert!(succeeds(&fixture.run(&module)));
 }
 
@@ -138,7 +138,7 @@ fn memory_beyond_the_limit_is_refused() {
 }
 
 #[test]
-fn a_recursion_without_end_is_a_stack_overflow() {
+fn an_infinite_recursion_is_a_stack_overflow() {
     let mut fixture = Fixture::new();
     let more = "(func $deep (result i32) (i32.add (call $deep) (i32.const 1)))";
     let failure = fixture.fail(&Guest { more, ..Guest::with_run("(call $deep)") });
@@ -158,7 +158,7 @@ fn a_result_must_be_one_json_document() {
     assert_eq!(broken.kind, ErrorKind::Failed);
     assert!(broken.message.starts_with("the module returned no JSON document: not a JSON document"), "{broken:?}");
     let nan = fixture.fail(&Guest::with_run("(call $ok (i32.const 102) (i32.const 3))"));
-    assert!(nan.message.ends_with("JSON has no NaN or Infinity: send null or a text instead"));
+    assert!(nan.message.ends_with("JSON has no NaN or Infinity: send null or a string instead"));
     let mut small = Fixture::with(RuntimeConfig { result_max: 1, ..RuntimeConfig::default() });
     let large = small.fail(&Guest::default());
     assert_eq!(large.kind, ErrorKind::OutputLimit);
@@ -166,7 +166,7 @@ fn a_result_must_be_one_json_document() {
 }
 
 #[test]
-fn a_result_beyond_the_hostcall_limit_is_too_large_as_well() {
+fn a_result_beyond_the_hostcall_limit_is_too_large() {
     // The second exceeds what one call may pass to the host; the message is almost the same.
     let config = RuntimeConfig { result_max: 1 << 20, ..RuntimeConfig::default() };
     let mut fixture = Fixture::with(config);
@@ -242,7 +242,7 @@ fn a_guest_gets_the_metadata_of_its_invocation() {
 }
 
 #[test]
-fn logging_without_end_is_stopped() {
+fn infinite_logging_is_stopped() {
     let mut fixture = Fixture::with(RuntimeConfig { log_max: 1000, ..RuntimeConfig::default() });
     let flood = "(loop $again (call $log (i32.const 2) (i32.const 96) (i32.const 2)) (br $again)) (unreachable)";
     let failure = fixture.fail(&Guest::with_run(flood));
@@ -254,7 +254,7 @@ fn logging_without_end_is_stopped() {
 }
 
 #[test]
-fn printed_lines_go_to_the_log() {
+fn printed_lines_are_logged() {
     let mut fixture = Fixture::new();
     let print = "(call $write (call $stderr) (i32.const 106) (i32.const 30) (i32.const 64))
       (call $write (call $stderr) (i32.const 106) (i32.const 8) (i32.const 64))
@@ -272,7 +272,7 @@ fn printed_lines_go_to_the_log() {
 }
 
 #[test]
-fn follow_up_tasks_travel_with_the_outcome() {
+fn follow_up_tasks_are_part_of_the_outcome() {
     let mut fixture = Fixture::with(RuntimeConfig { follow_ups_max: 1, ..RuntimeConfig::default() });
     // The second has an object where an array belongs, the third is one too many.
     let submit = "
@@ -302,7 +302,7 @@ fn loading_has_the_same_limits_as_running() {
     let hasty = Fixture::with(RuntimeConfig { register_timeout: Duration::from_millis(50), ..limits.clone() });
     let fixture = Fixture::with(limits);
     let refused = |fixture: &Fixture, guest: &Guest| {
-        let path = fixture.folder.write_guest("refused.wasm", guest);
+        let path = fixture.dir.write_guest("refused.wasm", guest);
         fixture.runtime.load(&path).expect_err("a module that cannot be used").to_string()
     };
     let spins =
@@ -317,42 +317,42 @@ fn loading_has_the_same_limits_as_running() {
 #[test]
 fn an_unusable_module_is_reported_with_its_reason() {
     let fixture = Fixture::new();
-    let why = |name: &str| fixture.runtime.load(&fixture.folder.path().join(name)).expect_err("unusable").to_string();
+    let why = |name: &str| fixture.runtime.load(&fixture.dir.path().join(name)).expect_err("unusable").to_string();
     assert!(why("missing.wasm").ends_with("missing.wasm: there is no such file"));
-    fixture.folder.write_text("core.wasm", "(module)");
+    fixture.dir.write_text("core.wasm", "(module)");
     assert!(why("core.wasm").contains("is a core module, not a component"));
-    fixture.folder.write("half.wasm", b"\0asm\x0d\0\x01\0\x01\xff");
+    fixture.dir.write("half.wasm", b"\0asm\x0d\0\x01\0\x01\xff");
     assert!(why("half.wasm").contains("the file ends in the middle"));
-    fixture.folder.write("junk.wasm", b"\0asm\x0d\0\x01\0\x0b\x01\xff");
+    fixture.dir.write("junk.wasm", b"\0asm\x0d\0\x01\0\x0b\x01\xff");
     assert!(why("junk.wasm").contains("cannot be compiled: "));
     let other = "(component (core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
       (func (export \"hello\") (canon lift (core func $i \"f\"))))";
-    fixture.folder.write_text("other.wasm", other);
-    assert!(why("other.wasm").ends_with("no task module: it exports hello, and not fastworker:task/tasks@1.0.0"));
+    fixture.dir.write_text("other.wasm", other);
+    assert!(why("other.wasm").ends_with("not a task module: it exports hello, and not fastworker:task/tasks@1.0.0"));
     let component = "(import \"mine:own/thing@1.0.0\" (instance (export \"f\" (func))))";
     let imports = Imports { component, ..Imports::default() };
-    fixture.folder.write_guest("import.wasm", &Guest { imports, ..Guest::default() });
+    fixture.dir.write_guest("import.wasm", &Guest { imports, ..Guest::default() });
     assert!(why("import.wasm").contains("imports mine:own/thing@1.0.0, which is not granted"));
-    fixture.folder.write_guest("twice.wasm", &Guest { names: &["t", "t"], ..Guest::default() });
+    fixture.dir.write_guest("twice.wasm", &Guest { names: &["t", "t"], ..Guest::default() });
     assert!(why("twice.wasm").contains("two tasks under the name 't'"));
-    fixture.folder.write_guest("nameless.wasm", &Guest { names: &[""], ..Guest::default() });
+    fixture.dir.write_guest("nameless.wasm", &Guest { names: &[""], ..Guest::default() });
     assert!(why("nameless.wasm").contains("registers a task under the name \"\""));
-    fixture.folder.write_guest("nothing.wasm", &Guest { names: &[], ..Guest::default() });
+    fixture.dir.write_guest("nothing.wasm", &Guest { names: &[], ..Guest::default() });
     assert!(why("nothing.wasm").contains("registers no tasks"));
 }
 
 #[test]
-fn anything_but_a_regular_file_is_refused_without_waiting() {
+fn only_regular_files_are_accepted_and_others_never_block() {
     let fixture = Fixture::new();
     let (reader, _writer) = std::io::pipe().expect("a pipe");
     let pipe = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
-    let socket = fixture.folder.path().join("socket.wasm");
+    let socket = fixture.dir.path().join("socket.wasm");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
     let kinds = [
         (PathBuf::from(pipe), "a pipe"),
         (PathBuf::from("/dev/zero"), "a device"),
         (socket, "a socket"),
-        (fixture.folder.path().to_owned(), "a folder"),
+        (fixture.dir.path().to_owned(), "a folder"),
     ];
     for (path, kind) in kinds {
         let why = fixture.runtime.load(&path).expect_err("no module").to_string();
@@ -361,7 +361,7 @@ fn anything_but_a_regular_file_is_refused_without_waiting() {
 }
 
 #[test]
-fn what_does_not_fit_into_the_pool_runs_on_demand() {
+fn a_module_that_does_not_fit_into_the_pool_runs_on_demand() {
     let mut fixture = Fixture::new();
     let module = fixture.load(&Guest { more: "(memory $a 1) (memory $b 1)", ..Guest::default() });
     assert_eq!(module.info().engine, "on-demand");
@@ -370,11 +370,11 @@ fn what_does_not_fit_into_the_pool_runs_on_demand() {
 
 #[test]
 fn compiled_code_is_cached_and_verified() {
-    let dir = Folder::new();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("a private folder");
+    let dir = TestDir::new();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("a private directory");
     let fixture =
         || Fixture::with(RuntimeConfig { cache_dir: Some(dir.path().to_owned()), ..RuntimeConfig::default() });
-    let files = || fs::read_dir(dir.path()).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let files = || fs::read_dir(dir.path()).expect("a directory").map(|entry| entry.expect("an entry").path());
     fixture().load(&Guest::default());
     let kept: Vec<_> = files().collect();
     let [kept] = kept.as_slice() else { panic!("expected one file, not {kept:?}") };
@@ -387,25 +387,25 @@ fn compiled_code_is_cached_and_verified() {
     let again = fs::read(kept).expect("compiled code");
     assert!(again != damaged, "compiled again");
     fixture().load(&Guest::default());
-    assert!(fs::read(kept).expect("compiled code") == again, "taken from the cache");
+    assert!(fs::read(kept).expect("compiled code") == again, "read from the cache");
     assert_eq!(files().count(), 1);
 }
 
 #[test]
-fn a_cache_folder_that_others_can_write_is_not_used() {
-    let dir = Folder::new();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("an open folder");
+fn a_cache_directory_that_others_can_write_is_not_used() {
+    let dir = TestDir::new();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("a shared directory");
     let fixture = Fixture::with(RuntimeConfig { cache_dir: Some(dir.path().to_owned()), ..RuntimeConfig::default() });
     fixture.load(&Guest::default());
-    assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 0);
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
 }
 
 #[test]
 fn a_catalog_finds_modules_by_task_name_and_reports_duplicates() {
     let fixture = Fixture::new();
-    let first = fixture.folder.write_guest("a.wasm", &Guest { names: &["a", "b"], ..Guest::default() });
-    let second = fixture.folder.write_guest("b.wasm", &Guest { names: &["c", "b"], ..Guest::default() });
-    let third = fixture.folder.write_guest("c.wasm", &Guest { names: &["d"], ..Guest::default() });
+    let first = fixture.dir.write_guest("a.wasm", &Guest { names: &["a", "b"], ..Guest::default() });
+    let second = fixture.dir.write_guest("b.wasm", &Guest { names: &["c", "b"], ..Guest::default() });
+    let third = fixture.dir.write_guest("c.wasm", &Guest { names: &["d"], ..Guest::default() });
     let (mut catalog, errors) = Catalog::load(&fixture.runtime, &[first.clone(), second.clone(), third.clone()]);
     let [error] = errors.as_slice() else { panic!("expected one error, not {errors:?}") };
     let message = error.to_string();
@@ -424,24 +424,24 @@ fn a_catalog_finds_modules_by_task_name_and_reports_duplicates() {
 }
 
 #[test]
-fn sources_are_files_folders_and_patterns() {
-    let folder = Folder::new();
-    let (one, two) = (folder.write("one.wasm", b""), folder.write("two.wasm", b""));
-    folder.write("notes.txt", b"");
+fn sources_are_files_directories_and_patterns() {
+    let dir = TestDir::new();
+    let (one, two) = (dir.write("one.wasm", b""), dir.write("two.wasm", b""));
+    dir.write("notes.txt", b"");
     let text = |path: &std::path::Path| path.display().to_string();
-    let root = text(folder.path());
+    let root = text(dir.path());
     let files = |sources: &[String]| expand(sources).expect("files");
     assert_eq!(files(std::slice::from_ref(&root)), [one.clone(), two.clone()]);
     assert_eq!(files(&[text(&two), format!("{root}/*.wasm")]), [two, one]);
-    fs::create_dir(folder.path().join("empty")).expect("a folder");
-    assert!(matches!(expand(&[format!("{root}/empty")]), Err(SourceError::EmptyFolder(_))));
+    fs::create_dir(dir.path().join("empty")).expect("a directory");
+    assert!(matches!(expand(&[format!("{root}/empty")]), Err(SourceError::EmptyDirectory(_))));
     assert!(matches!(expand(&[format!("{root}/x*")]), Err(SourceError::NoMatch(_))));
     assert!(matches!(expand(&[format!("{root}/x")]), Err(SourceError::Missing(_))));
     assert!(matches!(expand(&[format!("{root}/[")]), Err(SourceError::Pattern { .. })));
 }
 
 #[test]
-fn an_attempt_without_room_for_a_sandbox_can_be_made_later() {
+fn an_attempt_without_a_sandbox_can_be_repeated_later() {
     let fixture = Fixture::with(RuntimeConfig { slots: 1, ..RuntimeConfig::default() });
     let module = fixture.load(&Guest::with_run("(call $ok (i32.const 96) (i32.const 2))"));
     let (task_id, args, kwargs) = (TaskId::new(), Json::empty_array(), Json::empty_object());
@@ -463,7 +463,7 @@ fn an_attempt_without_room_for_a_sandbox_can_be_made_later() {
     assert!(outcomes.all(|ended| ended.is_ok_and(|ended| succeeds(&ended.outcome))));
     let mut slot = new();
     let none = slot.try_run(&module, &call).expect_err("the pool is full");
-    assert!(!none.began && none.why.contains("concurrent limit"), "{none:?}");
+    assert!(!none.has_started && none.why.contains("concurrent limit"), "{none:?}");
     assert!(slot.try_sandbox(&module).is_err());
     slots[0].clear();
     assert!(slot.try_sandbox(&module).is_ok());

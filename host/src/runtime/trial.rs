@@ -1,4 +1,4 @@
-//! Sets up sandboxes on trial, to find out at the start for how many there is room.
+//! Creates trial sandboxes at the start, to find out how many fit into memory.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) fn trial_modules(engines: &EngineSet) -> wasmtime::Result<Vec<Prepare
     let code = Cache::compile_here(&engines.settings, &TRIAL_COMPONENT)?;
     let prepare = |profile: &EngineProfile| {
         let component = compiled::instantiable(&profile.engine, &code)?;
-        // Async, as its stack takes room as well.
+        // Async, as its stack needs address space as well.
         let mode = CallMode::Async;
         Ok(PreparedModule { pre: profile.linker(mode).instantiate_pre(&component)?, mode })
     };
@@ -29,38 +29,37 @@ pub(super) fn trial_modules(engines: &EngineSet) -> wasmtime::Result<Vec<Prepare
 }
 
 impl Inner {
-    /// Sets up one sandbox on every engine, and on the first engine as many at a time as there are
-    /// slots. Returns how many of these there was room for.
+    /// Creates one sandbox on every engine, and on the first engine as many at a time as there are slots. Returns the
+    /// number of those that could be created.
     ///
     /// # Errors
-    /// What was missing for even one.
+    /// The missing resource, if not even one could be created.
     pub(super) fn try_sandboxes(&self, modules: &[PreparedModule]) -> Result<usize, String> {
         let slots = self.config.slots.max(1);
-        // What a worker takes later: its threads, and the transport's.
+        // Memory that a worker needs later: for its threads, and the transport's.
         let later = ADDRESS_SPACE_LATER + slots * compiler::STACK;
         let _reserved = if system::has_limited_address_space() {
             let reserved = system::reserve(later);
-            Some(
-                reserved
-                    .ok_or_else(|| format!("{} are not left: {}", system::bytes(later as u64), system::memory()))?,
-            )
+            Some(reserved.ok_or_else(|| {
+                format!("{} of memory are not available: {}", system::bytes(later as u64), system::memory_limits())
+            })?)
         } else {
             None
         };
         let Some((first, others)) = modules.split_first() else { return Ok(0) };
-        let room = self.try_engine(first, slots)?;
+        let capacity = self.try_engine(first, slots)?;
         for module in others {
             let (result, _store) = self.trial_slot().set_up(module);
             // Only modules that do not fit into the pool need it.
             if let Err(error) = result {
                 let why = explain(&error);
-                tracing::warn!(why, "no room for modules that do not fit into the pool of instances");
+                tracing::warn!(why, "not enough memory for modules that do not fit into the pool of instances");
             }
         }
-        Ok(room)
+        Ok(capacity)
     }
 
-    /// Sets up at most `slots` sandboxes at a time, and returns how many there was room for.
+    /// Creates at most `slots` sandboxes at a time, and returns how many could be created.
     fn try_engine(&self, module: &PreparedModule, slots: usize) -> Result<usize, String> {
         let mut sandboxes = Vec::with_capacity(slots);
         while sandboxes.len() < slots {
@@ -69,12 +68,12 @@ impl Inner {
                 (Ok(()), store) => sandboxes.push((slot, store)),
                 (Err(error), _) if sandboxes.is_empty() => return Err(explain(&error)),
                 (Err(error), _) => {
-                    let (room, why) = (sandboxes.len(), explain(&error));
+                    let (capacity, why) = (sandboxes.len(), explain(&error));
                     tracing::warn!(
-                        room,
+                        capacity,
                         slots,
                         why,
-                        "there is room for fewer slots than configured: the others are left out"
+                        "out of memory for all configured slots: the worker has fewer"
                     );
                     break;
                 }
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_trial_component_is_what_its_comment_says() {
+    fn the_trial_component_is_that_of_its_comment() {
         let text = "(component (core module (memory 1)) (core instance (instantiate 0)))";
         assert_eq!(wat::parse_str(text).expect("a component"), TRIAL_COMPONENT);
     }

@@ -1,10 +1,10 @@
 //! WASI 0.2 without any access to the host.
 //!
-//! A guest gets clocks, randomness, and output that goes to the task's log. The interfaces for
-//! files, network, environment and arguments exist, but are empty.
+//! A guest has clocks, randomness, and output to the task's log. The interfaces for files, network, environment and
+//! arguments exist, but are empty.
 //!
-//! Everything expensive is created on first use. Environment, standard streams and randomness are
-//! implemented here; the rest comes from wasmtime-wasi's context, which most attempts never need.
+//! Expensive resources are created on first use. Environment, standard streams and randomness are implemented here; the
+//! rest comes from wasmtime-wasi's context, which most attempts never need.
 
 use std::sync::{Arc, Mutex};
 
@@ -28,7 +28,7 @@ use crate::{lock::lock, system};
 
 /// Maximum random bytes of one call.
 const RANDOM_MAX: u64 = 1 << 20;
-/// Maximum bytes that an output stream accepts at once.
+/// Maximum bytes of one write to an output stream.
 const WRITE_MAX: usize = 64 << 10;
 
 impl WasiView for Attempt {
@@ -104,7 +104,7 @@ impl Attempt {
     }
 }
 
-/// A stream whose lines go to the log of the task. Never blocks.
+/// A stream that writes lines to the log of the task. Never blocks.
 struct LogStream {
     output: Arc<Mutex<Output>>,
     stream: Stream,
@@ -131,9 +131,9 @@ impl OutputStream for LogStream {
     }
 }
 
-/// A guest requested too many random bytes at once.
+/// A guest requested too many random bytes in one call.
 #[derive(Debug, thiserror::Error)]
-#[error("requested {0} random bytes at once: the limit is {max}", max = system::bytes(RANDOM_MAX))]
+#[error("requested {0} random bytes in one call: the limit is {max}", max = system::bytes(RANDOM_MAX))]
 struct RandomLimit(u64);
 
 fn random_bytes(count: u64) -> wasmtime::Result<Vec<u8>> {

@@ -1,15 +1,15 @@
 //! The watchdog: ends attempts that ran too long or that were stopped.
 //!
-//! This is where threads meet. A slot registers its attempt and deadline with an [`AttemptTimer`];
-//! the watchdog thread or a [`Stopper`] ends the attempt; the guest notices at its next epoch check
-//! or, while it waits in the host, by [`AttemptTimer::expired`].
+//! Several threads work together here. A slot registers its attempt and deadline with an [`AttemptTimer`]; the watchdog
+//! thread or a [`Stopper`] ends the attempt; the guest stops at its next epoch check or, while it waits in the host, by
+//! [`AttemptTimer::expired`].
 //!
-//! An attempt costs two uncontended locks. The thread sleeps until the earliest deadline and is
-//! woken only for an earlier one, so an idle machine stays idle.
+//! An attempt costs two uncontended locks. The thread sleeps until the earliest deadline and is woken only for an
+//! earlier one, so it needs no processor time while idle.
 //!
-//! Invariants: an attempt is first *requested* to end, which the guest can see by `is-cancelled`, and
-//! *expires* [`CANCEL_GRACE`] later. What ends one attempt never affects the next, because both
-//! sides compare and change the current attempt under one lock.
+//! Invariants: an attempt is first *requested* to end, which the guest can see by `is-cancelled`, and *expires*
+//! [`CANCEL_GRACE`] later. Ending one attempt never affects the next, because both sides compare and change the current
+//! attempt under one lock.
 
 use std::{
     fmt,
@@ -39,7 +39,7 @@ const CANCEL_GRACE: Duration = Duration::from_millis(10);
 /// the guest may check its state just before it, and set its next epoch just after it.
 const EPOCH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Why an attempt was ended from outside.
+/// The reason why the host ended an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EndReason {
     /// Its deadline passed.
@@ -66,7 +66,7 @@ struct Current {
     phase: Phase,
 }
 
-/// Which attempt a slot runs, and until when.
+/// The attempt that a slot runs, and its deadline.
 pub(super) struct AttemptTimer {
     current: Mutex<Current>,
     /// Wakes the slot's thread while it waits in the host.
@@ -143,15 +143,15 @@ impl AttemptTimer {
     }
 }
 
-/// When to check a slot again.
+/// The time when to check a slot again.
 enum NextCheck {
-    /// There is nothing to do before this moment.
+    /// There is nothing to do before this time.
     At(Moment),
     /// Its attempt has expired and has not ended yet.
     Overdue,
 }
 
-/// A running attempt. Its end stops the timer, also when it is dropped without [`Self::end`].
+/// A running attempt. The timer stops at its end, also when it is dropped without [`Self::end`].
 pub(super) struct AttemptGuard<'a> {
     timer: &'a AttemptTimer,
     has_ended: bool,
@@ -185,8 +185,8 @@ impl Stopper {
         Self(Arc::clone(timer))
     }
 
-    /// Stops `attempt` and returns true if it is the one that the slot runs now. It ends within some
-    /// 10 ms, as [`Outcome::Stopped`](crate::task::Outcome::Stopped).
+    /// Stops `attempt` and returns true if it is the one that the slot runs now. It ends within about 10 ms, as
+    /// [`Outcome::Stopped`](crate::task::Outcome::Stopped).
     pub fn stop(&self, attempt: AttemptId) -> bool {
         self.0.stop(attempt)
     }
@@ -198,11 +198,11 @@ impl fmt::Debug for Stopper {
     }
 }
 
-/// What the watchdog thread shares with the slots.
+/// The state that the watchdog thread shares with the slots.
 struct Shared {
     timers: Mutex<Vec<Weak<AttemptTimer>>>,
-    /// When the thread wakes up by itself, in microseconds. While it checks the timers this is
-    /// "never", so an attempt that begins meanwhile wakes it.
+    /// The time when the thread wakes up by itself, in microseconds. While it checks the timers this is "never", so an
+    /// attempt that starts in that time wakes it.
     sleeps_until: AtomicU64,
     is_stopped: AtomicBool,
     thread: OnceLock<Thread>,
@@ -233,7 +233,7 @@ impl Shared {
         self.timers().retain(|timer| {
             let Some(timer) = timer.upgrade() else { return false };
             match timer.check(now) {
-                NextCheck::At(moment) => next = next.min(moment),
+                NextCheck::At(time) => next = next.min(time),
                 NextCheck::Overdue => overdue.push(timer),
             }
             true

@@ -317,7 +317,7 @@ fn start_worker(
     let identity = WorkerIdentity {
         worker_id: config.worker_id.clone(),
         address: config.base_address.to_string(),
-        slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),
+        slots: u32::try_from(config.modules.concurrency.min(runtime.capacity())).unwrap_or(u32::MAX),
     };
     let link = Arc::new(LocalLink(Arc::clone(core)));
     WorkerThreads::start(link, runtime, catalog, identity, config.modules.reload(), Duration::ZERO)

@@ -21,8 +21,8 @@ use crate::{
     transport::{BlockingReq, CallError, Transport, call_blocking},
 };
 
-/// Grace after the time for which the control plane parks a request. Then the connection counts as dead, and the
-/// request is repeated over a new one.
+/// Grace period after the time for which the control plane parks a request. After it the connection counts as dead, and
+/// the request is repeated over a new one.
 const REPLY_GRACE: Duration = Duration::from_millis(1_500);
 
 /// Delay before `hello` is repeated after an unexpected reply.
@@ -33,19 +33,19 @@ pub trait Link: Send + Sync + 'static {
     /// Sends a request and blocks until the reply, at most `limit`.
     ///
     /// # Errors
-    /// [`CallError`] when there was no reply. Send the same request again: each is idempotent.
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError>;
+    /// [`CallError`] when there was no reply. Send the same request again: all requests are idempotent.
+    fn request(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError>;
 
     /// Opens a connection for the requests of one thread.
     fn connect(&self) -> Box<dyn WorkConnection + '_>;
 
-    /// Looks for the control plane at another address, as it does not answer.
+    /// Searches for the control plane at another address, as it does not reply.
     fn rediscover(&self);
 
     /// Timeout of a slot's request for work, which is parked until there is a task.
     fn work_timeout(&self, has_outcomes: bool) -> Duration;
 
-    /// Timeout of a beat, which is parked until there is an order.
+    /// Timeout of a heartbeat, which is parked until there is an order.
     fn beat_timeout(&self) -> Duration;
 
     /// Whether the control plane runs in this process, and so ends with this worker.
@@ -54,16 +54,16 @@ pub trait Link: Send + Sync + 'static {
 
 /// The connection of one thread.
 pub trait WorkConnection {
-    /// Sends a request, calls `meanwhile` each time that it was sent, and blocks until the reply: at most
+    /// Sends a request, calls `on_sent` each time that it was sent, and blocks until the reply: at most
     /// `limit`, or a second if there is no connection.
     ///
     /// # Errors
-    /// As for [`Link::ask`].
-    fn ask(
+    /// As for [`Link::request`].
+    fn request(
         &mut self,
         request: &WorkerRequest,
         limit: Duration,
-        meanwhile: &mut dyn FnMut(),
+        on_sent: &mut dyn FnMut(),
     ) -> Result<WorkerReply, CallError>;
 }
 
@@ -72,14 +72,14 @@ pub struct RemoteLink {
     transport: Arc<dyn Transport>,
     format: SerializationFormat,
     discovery: Discovery,
-    /// The base address at which the control plane answered last, and its cluster id.
+    /// The base address at which the control plane replied last, and its cluster id.
     cluster: Mutex<(Address, Uuid)>,
     joined: Welcome,
     /// The address at which the control plane serves subworkers.
     address: Mutex<String>,
-    /// An idle connection for [`Link::ask`].
+    /// An idle connection for [`Link::request`].
     spare: Mutex<Option<Box<dyn BlockingReq>>>,
-    /// Locked by the thread that looks for the control plane.
+    /// Locked by the thread that searches for the control plane.
     rediscovery: Mutex<()>,
 }
 
@@ -92,14 +92,14 @@ impl std::fmt::Debug for RemoteLink {
 /// A control plane that could not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFound {
-    /// No answer within the time limit.
-    #[error("no answer from a control plane at {address} within {} s", crate::clock::seconds(*waited))]
+    /// No reply within the time limit.
+    #[error("no reply from a control plane at {address} within {} s", crate::clock::seconds(*waited))]
     Unreachable {
         /// The expected address.
         address: Address,
         /// The time that was waited.
         waited: Duration,
-        /// Address of another control plane that was announced meanwhile.
+        /// Address of another control plane that was announced in that time.
         announced: Option<Address>,
     },
     /// The socket could not be opened.
@@ -111,11 +111,11 @@ pub enum NotFound {
 }
 
 impl RemoteLink {
-    /// Connects to the control plane at `address`, and nowhere else: what is announced on the bus at `discovery`
-    /// may be another cluster. Later it is rediscovered by its cluster id. Blocks at most `limit`.
+    /// Connects to the control plane at `address`, and to no other: an announcement on the bus at `discovery` may be of
+    /// another cluster. Later it is rediscovered by its cluster id. Blocks at most `limit`.
     ///
     /// # Errors
-    /// [`NotFound`] when no control plane answers there.
+    /// [`NotFound`] when no control plane replies there.
     pub fn find(
         transport: Arc<dyn Transport>,
         address: &Address,
@@ -126,8 +126,8 @@ impl RemoteLink {
         let discovery = Discovery::listen(&*transport, discovery)?;
         let until = after(limit);
         let welcome = loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if let Some(welcome) = hello(&*transport, address, format, left)? {
+            let remaining = until.saturating_duration_since(Instant::now());
+            if let Some(welcome) = hello(&*transport, address, format, remaining)? {
                 break welcome;
             }
             if Instant::now() >= until {
@@ -135,8 +135,8 @@ impl RemoteLink {
                 let announced = announced.filter(|announced| announced != address);
                 return Err(NotFound::Unreachable { address: address.clone(), waited: limit, announced });
             }
-            // It answered with something else, as it was too busy, say.
-            pause(HELLO_RETRY_DELAY.min(left));
+            // Another reply: it may be too busy.
+            pause(HELLO_RETRY_DELAY.min(remaining));
         };
         let subworker_address: Address = welcome.subworker_address.parse()?;
         let (cluster, spare) = (Mutex::new((address.clone(), welcome.cluster_id)), Mutex::default());
@@ -153,7 +153,7 @@ impl RemoteLink {
         })
     }
 
-    /// The control plane's answer when it was found first.
+    /// The control plane's reply when it was first found.
     pub fn joined(&self) -> &Welcome {
         &self.joined
     }
@@ -162,7 +162,7 @@ impl RemoteLink {
         lock(&self.address).clone()
     }
 
-    /// Returns `before` if it is a connection to the control plane's current address, and else a new one.
+    /// Returns `before` if it is a connection to the control plane's current address, or else a new one.
     fn blocking_req(&self, before: Option<Box<dyn BlockingReq>>) -> Result<Box<dyn BlockingReq>, CallError> {
         let address = lock(&self.address);
         match before.filter(|blocking_req| blocking_req.address() == *address) {
@@ -176,17 +176,17 @@ impl RemoteLink {
 }
 
 impl Link for RemoteLink {
-    fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
+    fn request(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.format, request);
         let until = after(limit);
         let mut blocking_req = lock(&self.spare).take();
         loop {
             let mut connection = self.blocking_req(blocking_req.take())?;
-            let left = until.saturating_duration_since(Instant::now());
+            let remaining = until.saturating_duration_since(Instant::now());
             let mut reply = None;
             // Requests that are sent this way are never parked.
-            let outcome =
-                connection.ask(&body, left.min(REPLY_GRACE), &mut || {}, &mut |body| reply = Some(read(body)));
+            let outcome = connection
+                .request(&body, remaining.min(REPLY_GRACE), &mut || {}, &mut |body| reply = Some(decode(body)));
             match outcome {
                 Ok(()) => {
                     *lock(&self.spare) = Some(connection);
@@ -208,13 +208,13 @@ impl Link for RemoteLink {
     }
 
     fn rediscover(&self) {
-        // One thread rediscovers it for all.
+        // One thread rediscovers it for all threads.
         let Some(_rediscovery) = try_lock(&self.rediscovery) else { return };
         let Some(announced) = self.discovery.newest() else { return };
         let limit = Duration::from_secs(1);
         let Ok(Some(welcome)) = hello(&*self.transport, &announced.base_address, self.format, limit) else { return };
         let (base, cluster) = lock(&self.cluster).clone();
-        // At its old address it may have a new cluster id; at another address a new id means another cluster.
+        // At its old address it may have a new cluster id; a new id at another address means another cluster.
         if announced.base_address != base && !welcome.is_of(cluster) {
             debug!(address = %announced.base_address, cluster = %welcome.cluster_id, "another cluster is announced");
             return;
@@ -246,28 +246,30 @@ struct RemoteWorkConnection<'a> {
 }
 
 impl WorkConnection for RemoteWorkConnection<'_> {
-    fn ask(
+    fn request(
         &mut self,
         request: &WorkerRequest,
         limit: Duration,
-        meanwhile: &mut dyn FnMut(),
+        on_sent: &mut dyn FnMut(),
     ) -> Result<WorkerReply, CallError> {
         let body = codec::encode(self.link.format, request);
         let blocking_req = self.link.blocking_req(self.blocking_req.take())?;
         let mut reply = None;
-        self.blocking_req.insert(blocking_req).ask(&body, limit, meanwhile, &mut |body| reply = Some(read(body)))?;
+        self.blocking_req
+            .insert(blocking_req)
+            .request(&body, limit, on_sent, &mut |body| reply = Some(decode(body)))?;
         Ok(reply.expect("a request that succeeded has read its reply"))
     }
 }
 
 /// Decodes a reply. An invalid one counts as a refusal.
-fn read(body: &[u8]) -> WorkerReply {
+fn decode(body: &[u8]) -> WorkerReply {
     codec::decode(body).unwrap_or_else(|error| {
         WorkerReply::Refused(Refusal::new(RefusalCode::Unreadable, format!("invalid reply: {error}")))
     })
 }
 
-/// Sends `hello` to a base address. `None` without the expected answer within `limit`.
+/// Sends `hello` to a base address. `None` without the expected reply within `limit`.
 fn hello(
     transport: &dyn Transport,
     base: &Address,

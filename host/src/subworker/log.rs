@@ -1,4 +1,4 @@
-//! Logs a worker's attempts at level debug: the reports of each, and how it ended.
+//! Logs a worker's attempts at level debug: the reports of each, and its outcome.
 //!
 //! Reports of guests are logged under the target `task` and never above debug: a hostile guest must not fill
 //! the log of its worker.

@@ -1,7 +1,7 @@
 //! Subworkers: run tasks for a control plane until drained.
 //!
-//! A subworker dials the control plane and listens nowhere. [`worker`] holds its threads, which are the same as
-//! those of the control plane's own slots; [`link`] sends their requests.
+//! A subworker dials the control plane and listens on no port. [`worker`] has its threads, which are the same as those
+//! of the control plane's own slots; [`link`] sends their requests.
 
 use std::{
     fs::File,
@@ -32,7 +32,7 @@ mod log;
 pub mod worker;
 
 use link::{NotFound, RemoteLink};
-pub use worker::{Loading, LoadingEnd};
+pub use worker::{LoadSummary, Loading};
 use worker::{Reload, WorkerError, WorkerIdentity, WorkerThreads};
 
 /// Configuration of a subworker.
@@ -42,12 +42,12 @@ pub struct SubWorkerConfig {
     pub worker_id: String,
     /// The base address of its control plane.
     pub control_plane_address: Address,
-    /// The address to show for it; nothing listens there.
+    /// The address to display for it; it does not listen there.
     pub base_address: Address,
-    /// The discovery bus on which it finds the control plane again, should that move after it has joined.
+    /// The discovery bus on which it finds the control plane again if that moves.
     pub discovery_address: Address,
-    /// The codec of its messages. Postcard by default, as only the control plane reads them: measured, it makes
-    /// a task's way through a subworker 10 to 17 percent faster.
+    /// The codec of its messages. Postcard by default, as only the control plane reads them: it makes a task in a
+    /// subworker 10 to 17 percent faster.
     pub serialization_format: SerializationFormat,
     /// The modules that it loads.
     pub modules: ModulesConfig,
@@ -70,7 +70,7 @@ impl SubWorkerConfig {
     }
 }
 
-/// Which modules a worker loads, and how it runs them.
+/// The modules that a worker loads, and how it runs them.
 #[derive(Clone, Debug)]
 pub struct ModulesConfig {
     /// Files, globs and directories.
@@ -81,11 +81,12 @@ pub struct ModulesConfig {
     pub cache_dir: Option<PathBuf>,
     /// Whether changed files take effect while the worker runs.
     pub reload: bool,
-    /// How long a module's file may be missing before the module is dropped.
+    /// Time for which a module's file may be missing before the module is dropped.
     pub module_grace: Duration,
     /// Whether a version goes live although waiting tasks have arguments that it does not accept.
     pub force_reload: bool,
-    /// Where modules are compiled: by default in a child process if this program supports it, else in this one.
+    /// The process in which modules are compiled: by default a child process if this program supports it, else this
+    /// one.
     pub compiler: Compiler,
     /// Maximum memory for compiling a module in a child process, in bytes.
     pub compile_memory_max: u64,
@@ -93,7 +94,7 @@ pub struct ModulesConfig {
     pub compile_timeout: Duration,
 }
 
-/// Maximum time that the start of a worker waits for its modules: enough for those in the cache.
+/// Maximum time that the start of a worker waits for its modules: enough for cached ones.
 pub const START_WAIT: Duration = Duration::from_secs(1);
 
 /// Default of [`ModulesConfig::module_grace`].
@@ -116,8 +117,8 @@ impl Default for ModulesConfig {
 }
 
 impl ModulesConfig {
-    /// Loads the modules that are there now, to inspect or run them once. A file that cannot be loaded is in the
-    /// catalog with its error, if a folder or a pattern led to it.
+    /// Loads the modules that exist now, to inspect or run them once. A file that cannot be loaded is in the catalog
+    /// with its error, if a directory or a pattern led to it.
     ///
     /// # Errors
     /// [`ModulesError`] if a source leads to no file, or names a file that cannot be loaded.
@@ -135,7 +136,7 @@ impl ModulesConfig {
         Ok((runtime, catalog))
     }
 
-    /// Returns what a worker starts with: an empty catalog, as modules are loaded while it works.
+    /// Creates the runtime of a worker, and an empty catalog, as modules are loaded while it works.
     ///
     /// # Errors
     /// [`ModulesError`] if a source can never lead to a module, or the machine cannot run any.
@@ -143,7 +144,7 @@ impl ModulesConfig {
         for source in &self.sources {
             match missing_source(source) {
                 Some(error @ SourceError::Pattern { .. }) => return Err(error.into()),
-                // Files that appear later take no effect.
+                // Files that appear later have no effect.
                 Some(error @ SourceError::Missing(_)) if !self.reload => return Err(error.into()),
                 _ => {}
             }
@@ -217,14 +218,13 @@ pub enum SubWorkerError {
     Worker(#[from] WorkerError),
 }
 
-/// Runs tasks for a control plane, from [`SubWorker::start`] to [`SubWorker::stop`]. Dropped without `stop`, it
-/// stops at once: running attempts are stopped and their tasks requeued. The drop blocks for about a second at
-/// most.
+/// Runs tasks for a control plane, from [`SubWorker::start`] to [`SubWorker::stop`]. Dropped without `stop`, it stops
+/// immediately: running attempts are stopped and their tasks requeued. The drop blocks for about a second at most.
 #[derive(Debug)]
 pub struct SubWorker {
     config: SubWorkerConfig,
     worker: Option<WorkerThreads>,
-    /// The control plane's answer when this subworker joined.
+    /// The control plane's reply when this subworker joined.
     joined: Option<Welcome>,
 }
 
@@ -234,18 +234,18 @@ impl SubWorker {
         Self { config, worker: None, joined: None }
     }
 
-    /// Registers, starts to load its modules, and takes work for each as soon as it is loaded. Blocks until the
-    /// control plane is found, and then for up to [`START_WAIT`] while modules load; call it through
-    /// `spawn_blocking` from async code. Use [`SubWorker::loading`] to wait for all modules.
+    /// Registers, starts to load its modules, and accepts tasks of each as soon as it is loaded. Blocks until the
+    /// control plane is found, and then for up to [`START_WAIT`] while modules load; call it through `spawn_blocking`
+    /// from async code. Use [`SubWorker::loading`] to wait for all modules.
     ///
     /// # Errors
-    /// [`SubWorkerError`] if the control plane or a module source is not there. Nothing runs then.
+    /// [`SubWorkerError`] if the control plane or a module source is not found. Nothing runs then.
     pub fn start(&mut self) -> Result<(), SubWorkerError> {
         let (runtime, catalog) = self.config.modules.begin()?;
         self.start_with(runtime, catalog)
     }
 
-    /// Starts like [`SubWorker::start`], with modules that are loaded already.
+    /// Starts like [`SubWorker::start`], with loaded modules.
     ///
     /// # Errors
     /// As for [`SubWorker::start`].
@@ -261,15 +261,15 @@ impl SubWorker {
         let identity = WorkerIdentity {
             worker_id: config.worker_id.clone(),
             address: config.base_address.to_string(),
-            slots: u32::try_from(config.modules.concurrency.min(runtime.room())).unwrap_or(u32::MAX),
+            slots: u32::try_from(config.modules.concurrency.min(runtime.capacity())).unwrap_or(u32::MAX),
         };
         let is_empty = catalog.modules().is_empty() && config.modules.sources.is_empty();
         self.joined = Some(link.joined().clone());
         let (link, reload) = (Arc::new(link), config.modules.reload());
-        // Rounded to a tenth of a second, as an error shows it.
-        let left = config.timeout.saturating_sub(started.elapsed()).as_millis().div_ceil(100);
-        let patience = Duration::from_millis(u64::try_from(left * 100).unwrap_or(u64::MAX));
-        self.worker = Some(WorkerThreads::start(link, runtime, catalog, identity, reload, patience)?);
+        // Rounded up to a tenth of a second, as it is part of an error message.
+        let remaining = config.timeout.saturating_sub(started.elapsed()).as_millis().div_ceil(100);
+        let register_timeout = Duration::from_millis(u64::try_from(remaining * 100).unwrap_or(u64::MAX));
+        self.worker = Some(WorkerThreads::start(link, runtime, catalog, identity, reload, register_timeout)?);
         if is_empty {
             warn!(worker = config.worker_id, "this subworker has no task modules, so it gets no tasks");
         }
@@ -277,8 +277,8 @@ impl SubWorker {
         Ok(())
     }
 
-    /// Returns a function that leaves the control plane at once, for a process that is about to exit: running
-    /// tasks are requeued, and do not count as crashes. It blocks for about a second at most.
+    /// Returns a function that leaves the control plane immediately, for a process that is about to exit: running tasks
+    /// are requeued, and do not count as crashes. It blocks for about a second at most.
     pub fn leave(&self) -> Box<dyn Fn() + Send> {
         match &self.worker {
             Some(worker) => Box::new(worker.leave()),
@@ -296,7 +296,7 @@ impl SubWorker {
         self.worker.as_ref().map_or(0, WorkerThreads::tasks)
     }
 
-    /// Progress of loading the modules that were there at the start.
+    /// Progress of loading the modules that existed at the start.
     pub fn loading(&self) -> Loading {
         self.worker.as_ref().map(WorkerThreads::loading).unwrap_or_default()
     }

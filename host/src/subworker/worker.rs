@@ -1,8 +1,8 @@
 //! The threads of a worker: one per slot, a heartbeat thread, a report flusher and a module reloader.
 //!
-//! The same for a subworker and for the control plane's own slots; only the [`Link`] differs. Invariants: every
-//! lease that a slot was granted is reported exactly once, as an outcome, as not begun, or as returned; a lease
-//! that the control plane has revoked does not begin.
+//! The same for a subworker and for the control plane's own slots; only the [`Link`] differs. Invariants: every lease
+//! that a slot was granted is reported exactly once, as an outcome, as not started, or as returned; a lease that the
+//! control plane has revoked does not start.
 
 use std::{
     sync::{
@@ -49,7 +49,7 @@ mod reload;
 use flusher::{FlushSignal, ReportFlusher};
 use heartbeat::Heartbeat;
 use live_catalog::LiveCatalog;
-pub use loading::{Loading, LoadingEnd};
+pub use loading::{LoadSummary, Loading};
 use registration::WorkerRegistration;
 pub use reload::Reload;
 use reload::Reloader;
@@ -59,13 +59,13 @@ use shutdown_flags::ShutdownFlags;
 use slot::SlotRunner;
 use slot_state::SlotState;
 
-/// Timeout for requests that are answered at once.
+/// Timeout for requests that are not parked.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for best-effort requests.
 const BEST_EFFORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Delay before a failed request is repeated.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Interval at which running attempts are told to stop: one may just be about to begin.
+/// Interval at which running attempts are stopped again: one may just be about to start.
 const STOP_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Maximum time that dropping [`WorkerThreads`] waits for its slots.
 const DROP_TIMEOUT: Duration = Duration::from_millis(200);
@@ -77,7 +77,7 @@ const SLOT_STACK_SIZE: usize = 4 * 1024 * 1024;
 pub struct WorkerIdentity {
     /// Its worker id.
     pub worker_id: String,
-    /// The address to show for it.
+    /// The address to display for it.
     pub address: String,
     /// Number of slots.
     pub slots: u32,
@@ -97,10 +97,10 @@ pub enum WorkerError {
     IdInUse {
         /// The id.
         worker_id: String,
-        /// How long this worker waited for the other one to leave.
+        /// The time that this worker waited for the other one to leave.
         waited: Duration,
     },
-    /// The control plane does not answer.
+    /// The control plane does not reply.
     #[error(transparent)]
     Call(#[from] CallError),
     /// The system allows no more threads.
@@ -116,14 +116,14 @@ fn after_waiting(waited: Duration) -> String {
 /// The slots of a worker, by number.
 type Slots = Arc<[Arc<SlotState>]>;
 
-/// Stops all running attempts, and lets no more begin.
+/// Stops all running attempts, and lets no more start.
 fn close_slots(slots: &[Arc<SlotState>]) {
     for slot in slots {
         slot.close();
     }
 }
 
-/// The running threads of a worker. Dropped without [`WorkerThreads::drain`], it stops at once.
+/// The running threads of a worker. Dropped without [`WorkerThreads::drain`], it stops immediately.
 pub struct WorkerThreads {
     registration: Arc<WorkerRegistration>,
     catalog: Arc<LiveCatalog>,
@@ -148,18 +148,18 @@ impl std::fmt::Debug for WorkerThreads {
 
 impl WorkerThreads {
     /// Registers and starts to work. With `reload`, modules are loaded in the background, and changed files take
-    /// effect. Waits at most `patience` for another worker of the same id to leave, and for a control plane that
-    /// does not answer.
+    /// effect. Waits at most `register_timeout` for another worker of the same id to leave, and for a control plane
+    /// that does not reply.
     ///
     /// # Errors
-    /// [`WorkerError`] when the control plane refuses or does not answer.
+    /// [`WorkerError`] when the control plane refuses or does not reply.
     pub fn start(
         link: Arc<dyn Link>,
         runtime: Runtime,
         catalog: Catalog,
         identity: WorkerIdentity,
         reload: Option<Reload>,
-        patience: Duration,
+        register_timeout: Duration,
     ) -> Result<Self, WorkerError> {
         let slots: Slots = (0..identity.slots).map(|_| Arc::default()).collect();
         let (shutdown, flush) = (Arc::new(ShutdownFlags::default()), Arc::new(FlushSignal::default()));
@@ -169,7 +169,7 @@ impl WorkerThreads {
         let registration =
             WorkerRegistration::new(identity, registration_link, flags, Arc::clone(&catalog), Arc::clone(&slots));
         let registration = Arc::new(registration);
-        registration.register_within(patience)?;
+        registration.register_within(register_timeout)?;
         catalog.log_modules(&worker_id);
         let link = Arc::new(RetryingLink::new(link, worker_id, Arc::clone(&shutdown)));
         let (end_sender, slots_ended) = mpsc::channel();
@@ -251,41 +251,41 @@ impl WorkerThreads {
         Ok(())
     }
 
-    /// Takes no more work, waits at most `limit` for running attempts, returns the other leases, and ends.
-    /// Returns within moments when nothing runs and the control plane does not answer.
+    /// Accepts no more tasks, waits at most `limit` for running attempts, returns the other leases, and ends. Returns
+    /// immediately when nothing runs and the control plane does not reply.
     pub fn drain(mut self, limit: Duration) {
-        self.take_no_more();
+        self.stop_requesting();
         if self.registration.is_lost() {
             // The control plane has requeued everything that this worker held.
             close_slots(&self.slots);
             return self.stop_others();
         }
         let (key, link) = (self.registration.key(), self.registration.link());
-        let reply = link.ask(&WorkerRequest::Drain(key), BEST_EFFORT_TIMEOUT);
+        let reply = link.request(&WorkerRequest::Drain(key), BEST_EFFORT_TIMEOUT);
         if let Err(error) = &reply {
-            warn!(worker = self.worker_id(), %error, "cannot tell the control plane that this worker is draining");
+            warn!(worker = self.worker_id(), %error, "cannot notify the control plane that this worker is draining");
         }
         let has_work = self.slots.iter().any(|slot| slot.lock().held().next().is_some());
         let limit = if reply.is_ok() || has_work { limit } else { Duration::ZERO };
         if self.slots_ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            // A slot may have begun an attempt since: a grant may have been on its way.
+            // A slot may have started an attempt since: a grant may have been in flight.
             let has_outcomes = reply.is_ok() || self.has_running();
             // A stopped attempt ends within milliseconds, and its slot reports it.
             let limit = if reply.is_ok() { REPLY_TIMEOUT } else { BEST_EFFORT_TIMEOUT };
             self.stop_slots(if has_outcomes { limit } else { Duration::ZERO });
         }
         self.stop_others();
-        // The key is invalid after this, so a parked beat is answered too.
-        match reply.and_then(|_| self.registration.link().ask(&WorkerRequest::Leave(key), REPLY_TIMEOUT)) {
+        // The key is invalid after this, so a parked heartbeat gets its reply too.
+        match reply.and_then(|_| self.registration.link().request(&WorkerRequest::Leave(key), REPLY_TIMEOUT)) {
             Ok(_) => self.other_threads.drain(..).for_each(|thread| drop(thread.join())),
-            // Then the threads end by themselves when their requests time out.
+            // The threads end by themselves when their requests time out.
             Err(error) => {
-                debug!(worker = self.worker_id(), %error, "cannot tell the control plane that this worker has left");
+                debug!(worker = self.worker_id(), %error, "cannot notify the control plane that this worker has left");
             }
         }
     }
 
-    /// Returns a function that leaves the control plane at once, for another thread to call.
+    /// Returns a function that leaves the control plane immediately, for another thread to call.
     pub(super) fn leave(&self) -> impl Fn() + Send + 'static {
         let (registration, shutdown) = (Arc::clone(&self.registration), Arc::clone(&self.shutdown));
         move || {
@@ -299,7 +299,7 @@ impl WorkerThreads {
         self.catalog.task_count()
     }
 
-    /// Progress of loading the modules that were there at the start.
+    /// Progress of loading the modules that existed at the start.
     pub fn loading(&self) -> Loading {
         self.loading.clone()
     }
@@ -312,8 +312,8 @@ impl WorkerThreads {
         self.slots.iter().any(|slot| slot.lock().running.is_some())
     }
 
-    /// Stops asking for work, and stops reloading modules.
-    fn take_no_more(&mut self) {
+    /// Stops requesting work, and stops reloading modules.
+    fn stop_requesting(&mut self) {
         self.is_ending = true;
         self.shutdown.drain();
         if let Some(watcher_handle) = &self.watcher_handle {
@@ -326,10 +326,10 @@ impl WorkerThreads {
         let until = Instant::now() + limit;
         loop {
             close_slots(&self.slots);
-            let left = until.saturating_duration_since(Instant::now());
+            let remaining = until.saturating_duration_since(Instant::now());
             let has_ended =
-                self.slots_ended.recv_timeout(left.min(STOP_RETRY_INTERVAL)) != Err(RecvTimeoutError::Timeout);
-            if has_ended || left.is_zero() {
+                self.slots_ended.recv_timeout(remaining.min(STOP_RETRY_INTERVAL)) != Err(RecvTimeoutError::Timeout);
+            if has_ended || remaining.is_zero() {
                 return;
             }
         }
@@ -343,12 +343,12 @@ impl WorkerThreads {
 }
 
 impl Drop for WorkerThreads {
-    /// Stops running attempts, leaves the control plane, and waits little more than a second in any case.
+    /// Stops running attempts, leaves the control plane, and waits little more than a second at most.
     fn drop(&mut self) {
         if self.is_ending {
             return;
         }
-        self.take_no_more();
+        self.stop_requesting();
         close_slots(&self.slots);
         self.stop_others();
         self.registration.leave();

@@ -1,9 +1,9 @@
 //! Sockets that carry bytes: the traits of each kind, and their implementations.
 //!
-//! There are four kinds of sockets: request/reply, a blocking request socket, a bus and a pair. [`nng`] implements
-//! them with NNG, except for the blocking request socket, which is a plain TCP stream. Another library for the same
-//! protocols can replace NNG by implementing [`Transport`]. Invariants: a [`Service`] never blocks, every request is
-//! answered exactly once, and no method waits longer than its time limit.
+//! There are four kinds of sockets: request/reply, a blocking request socket, a bus and a pair. [`nng`] implements them
+//! with NNG, except for the blocking request socket, which is a plain TCP stream. Another library for the same
+//! protocols can replace NNG by implementing [`Transport`]. Invariants: a [`Service`] never blocks, every request gets
+//! exactly one reply, and no method waits longer than its time limit.
 
 use std::{
     fmt,
@@ -37,7 +37,7 @@ const RECONNECT_MAX: Duration = Duration::from_millis(500);
 /// Default maximum number of open requests of one server socket.
 pub const OPEN_REQUESTS_MAX: usize = 65_536;
 
-/// Maximum transfer time of a message of this size: 25 s for the largest. Add it to the timeout of a request.
+/// Maximum transfer time of a message of this size: 25 s for the largest one. Add it to the timeout of a request.
 pub fn transfer_time(bytes: usize) -> Duration {
     Duration::from_nanos((bytes as u64).saturating_mul(BYTE_TIME_NS))
 }
@@ -46,64 +46,63 @@ pub fn transfer_time(bytes: usize) -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer(pub u64);
 
-/// Why a socket rejects a request that its service has not answered.
+/// The reason why a socket rejects a request without a reply of its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// The limit of open requests is reached.
     Busy,
-    /// The service panicked over this request.
-    Broken,
+    /// The service panicked.
+    Internal,
 }
 
 /// Handles the requests of a server socket. Called on the transport's threads: it must never block.
 pub trait Service: Send + Sync + 'static {
-    /// Handles a request. Send the answer through `reply`, now or later, from any thread.
+    /// Handles a request. Send the reply through `reply`, now or later, from any thread.
     fn request(&self, from: Peer, body: &[u8], reply: ReplyHandle);
 
-    /// Encodes the answer to a request that is refused, in the codec of that request.
+    /// Encodes the reply to a rejected request, in the codec of that request.
     fn refuse(&self, body: &[u8], why: Rejection) -> Vec<u8>;
 
-    /// Called when a connection that has made requests is gone, and with it its open requests. It is the last
+    /// Called when a peer that has made requests has disconnected, and its open requests are closed. It is the last
     /// call for this peer.
-    fn gone(&self, peer: Peer);
+    fn disconnected(&self, peer: Peer);
 }
 
-/// Sends the answer to a request. Dropped without one, it sends an empty answer, so that a forgotten request
-/// cannot block its socket.
+/// Sends the reply to a request. Dropped without one, it sends an empty reply, so that no request blocks its socket.
 pub struct ReplyHandle(Option<Arc<dyn ReplySender>>);
 
 /// A transport's part of a [`ReplyHandle`].
 pub trait ReplySender: Send + Sync {
-    /// Sends the answer, unless the request has been answered or its peer is gone.
+    /// Sends the reply, unless one was sent before or the peer has disconnected.
     fn send(&self, body: &[u8]);
 
-    /// Whether the peer still waits for this answer.
+    /// Whether the peer still waits for this reply.
     fn is_open(&self) -> bool;
 }
 
 impl ReplyHandle {
     /// Wraps a transport's sender.
-    pub fn new(answer: Arc<dyn ReplySender>) -> Self {
-        Self(Some(answer))
+    pub fn new(sender: Arc<dyn ReplySender>) -> Self {
+        Self(Some(sender))
     }
 
-    /// Sends the answer. Does nothing if the peer is gone.
+    /// Sends the reply. Does nothing if the peer has disconnected.
     pub fn send(mut self, body: &[u8]) {
-        if let Some(answer) = self.0.take() {
-            answer.send(body);
+        if let Some(sender) = self.0.take() {
+            sender.send(body);
         }
     }
 
-    /// Whether the peer still waits for this answer.
+    /// Whether the peer still waits for this reply.
     pub fn is_open(&self) -> bool {
-        self.0.as_ref().is_some_and(|answer| answer.is_open())
+        self.0.as_ref().is_some_and(|sender| sender.is_open())
     }
 }
 
 impl Drop for ReplyHandle {
     fn drop(&mut self) {
-        if let Some(answer) = self.0.take() {
-            answer.send(&[]);
+        if let Some(sender) = self.0.take() {
+            sender.send(&[]);
         }
     }
 }
@@ -114,23 +113,23 @@ impl fmt::Debug for ReplyHandle {
     }
 }
 
-/// A server socket that listens until it is dropped. Dropping it closes open requests and waits for running calls
-/// of the service, so do not drop it under a lock that the service takes; on a transport thread, another thread
-/// closes it. The service is not called after that.
+/// A server socket that listens until it is dropped. Dropping it closes open requests and waits for running calls of
+/// the service, so do not drop it under a lock that the service acquires; on a transport thread, another thread closes
+/// it. The service is not called after that.
 pub trait Server: Send + Sync {
-    /// Blocks until the kernel has every answer sent so far, at most `limit`. For a large answer it waits half a
-    /// second, as NNG does not report when its last byte was sent.
+    /// Blocks until the kernel has every reply sent so far, at most `limit`. For a large reply it waits half a second,
+    /// as NNG does not report when its last byte was sent.
     fn flush(&self, limit: Duration);
 
     /// Number of open requests.
     fn open_requests(&self) -> usize;
 }
 
-/// A call without an answer.
+/// A call that failed without a reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// No answer within the time limit. The server may have handled the request all the same.
-    #[error("no answer from {address} within {} s", crate::clock::seconds(*waited))]
+    /// No reply within the time limit. The server may have handled the request anyway.
+    #[error("no reply from {address} within {} s", crate::clock::seconds(*waited))]
     TimedOut {
         /// The server's address.
         address: String,
@@ -158,14 +157,14 @@ pub enum CallError {
 }
 
 /// Handles the end of a call; runs on a transport thread and must not block.
-pub type OnAnswer = Box<dyn FnOnce(Result<&[u8], CallError>) + Send>;
+pub type OnReply = Box<dyn FnOnce(Result<&[u8], CallError>) + Send>;
 
 /// A client socket for any number of concurrent calls to one server. It connects in the background, also after
 /// each loss, and repeats open calls over the new connection. While a call is open, a slow connection attempt is
 /// started again about every second. Calls that are open when it is dropped end as closed.
 pub trait Caller: Send + Sync {
-    /// Sends a request, and calls `done` exactly once: with the answer, or with an error after `limit`.
-    fn call(&self, body: &[u8], limit: Duration, done: OnAnswer);
+    /// Sends a request, and calls `on_reply` exactly once: with the reply, or with an error after `limit`.
+    fn call(&self, body: &[u8], limit: Duration, on_reply: OnReply);
 
     /// Whether there is a connection now.
     fn is_connected(&self) -> bool;
@@ -174,22 +173,22 @@ pub trait Caller: Send + Sync {
     fn address(&self) -> &str;
 }
 
-/// A client socket for one thread, which blocks on one request at a time: faster than a [`Caller`], as no answer is
-/// handed from thread to thread. It connects with the first request and after each loss, and repeats the open
-/// request over the new connection.
+/// A client socket for one thread, which blocks on one request at a time: faster than a [`Caller`], as no reply is
+/// handed from thread to thread. It connects with the first request and after each loss, and repeats the open request
+/// over the new connection.
 pub trait BlockingReq: Send {
-    /// Sends a request, calls `meanwhile` each time that it was sent, and blocks until the answer, which it passes
-    /// to `read`: at most `limit`, and [`transfer_time`] for both messages. After a timeout, the next request uses a
-    /// new connection.
+    /// Sends a request, calls `on_sent` each time that it was sent, and blocks until the reply, which it passes to
+    /// `read`: at most `limit`, and [`transfer_time`] for both messages. After a timeout, the next request uses a new
+    /// connection.
     ///
     /// # Errors
-    /// [`CallError`] without an answer, or without a connection for a second. The server may have handled the
-    /// request all the same.
-    fn ask(
+    /// [`CallError`] without a reply, or without a connection for a second. The server may have handled the request
+    /// anyway.
+    fn request(
         &mut self,
         body: &[u8],
         limit: Duration,
-        meanwhile: &mut dyn FnMut(),
+        on_sent: &mut dyn FnMut(),
         read: &mut dyn FnMut(&[u8]),
     ) -> Result<(), CallError>;
 
@@ -197,7 +196,7 @@ pub trait BlockingReq: Send {
     fn address(&self) -> &str;
 }
 
-/// Makes the message for new connections; runs on a transport thread and must not block.
+/// Creates the message for new connections; runs on a transport thread and must not block.
 pub type OnJoined = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
 /// Handles an announcement; runs on a transport thread and must not block.
 pub type OnMessage = Box<dyn Fn(&[u8]) + Send + Sync>;
@@ -214,18 +213,18 @@ pub trait Subscriber: Send + Sync {}
 /// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The connection is gone, or was refused by the other side.
+/// The connection was lost, or was refused by the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connection is gone")]
+#[error("the connection was lost")]
 pub struct Disconnected;
 
-/// A socket that dials one address and sends one-way messages there (PAIR). It connects once, in the background,
-/// and cannot be used after that connection is gone. Its methods have no timeout: wrap them in one.
+/// A socket that dials one address and sends one-way messages there (PAIR). It connects once, in the background, and
+/// cannot be used after that connection was lost. Its methods have no timeout: wrap them in one.
 pub trait PairSender: Send + Sync {
     /// Waits for the connection.
     fn connected(&self) -> BoxFuture<'_, Result<(), Disconnected>>;
 
-    /// Waits until the connection is gone.
+    /// Waits until the connection was lost.
     fn disconnected(&self) -> BoxFuture<'_, ()>;
 
     /// Sends a message, and waits until the connection has accepted it, which it does once it has sent the previous
@@ -247,10 +246,10 @@ pub trait Inbox: Send + Sync {
 /// A socket that could not be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The text is not a supported address.
+    /// The string is not a supported address.
     #[error("'{address}' is not an address: write it like tcp://127.0.0.1:5555")]
     BadAddress {
-        /// The text.
+        /// The string.
         address: String,
     },
     /// The host is unknown, or not this machine.
@@ -265,7 +264,7 @@ pub enum OpenError {
         /// The address.
         address: String,
     },
-    /// The system refused.
+    /// Another error of the system.
     #[error("cannot open {address}: {cause}")]
     Refused {
         /// The address.
@@ -288,26 +287,26 @@ pub trait Transport: Send + Sync + 'static {
         service: Arc<dyn Service>,
     ) -> Result<Box<dyn Server>, OpenError>;
 
-    /// Connects to a server (REQ), in the background.
+    /// Connects to a server in the background (REQ).
     ///
     /// # Errors
     /// [`OpenError`] when the address is invalid.
     fn connect(&self, address: &str) -> Result<Arc<dyn Caller>, OpenError>;
 
     /// Like [`Transport::connect`], and detects within about five seconds that the connection of open calls has died
-    /// silently: `probe` is a request that the server answers at once, however long others wait.
+    /// silently: `probe` is a request to which the server replies immediately, even while others wait.
     ///
     /// # Errors
     /// As for [`Transport::connect`].
     fn connect_probed(&self, address: &str, probe: Vec<u8>) -> Result<Arc<dyn Caller>, OpenError>;
 
-    /// Makes a request socket for one thread (REQ).
+    /// Creates a request socket for one thread (REQ).
     ///
     /// # Errors
     /// [`OpenError`] when the address is invalid.
     fn blocking_req(&self, address: &str) -> Result<Box<dyn BlockingReq>, OpenError>;
 
-    /// Listens on a bus (BUS). `joined` makes the message that is sent when a peer connects.
+    /// Listens on a bus (BUS). `joined` creates the message that is sent when a peer connects.
     ///
     /// # Errors
     /// [`OpenError`] when the socket cannot listen there.

@@ -1,11 +1,11 @@
 //! A REQ socket for one thread over a plain TCP stream.
 //!
-//! NNG's threads hand each answer on twice before the caller runs; here the calling thread itself blocks in the
-//! kernel, which saves a slot two wake-ups per task. The bytes are the same; `docs/protocol.md` describes them.
-//! Invariants: a request whose connection failed is repeated over the next one, and no wait is longer than its
-//! limit and the transfer time of its frames ([`transfer_time`]), except for resolving a host name.
+//! NNG hands each reply from thread to thread twice before the caller runs; here the calling thread itself blocks in
+//! the kernel, which saves a slot two wake-ups per task. The protocol is the same; `docs/protocol.md` describes them.
+//! Invariants: a request whose connection failed is repeated over the next one, and no wait is longer than its limit
+//! and the transfer time of its frames ([`transfer_time`]), except for resolving a host name.
 //!
-//! A silent connection is not closed before another one has brought an answer: the server treats a closed connection
+//! A silent connection is not closed before a reply has arrived over another one: the server treats a closed connection
 //! as the end of its peer, and a slow connection may just be slow.
 
 use std::{
@@ -41,7 +41,7 @@ const READ_SIZE: usize = 64 * 1024;
 const SEND_BUFFER_MAX: usize = 4 * 1024 * 1024;
 /// Maximum capacity of a buffer that is kept for the next message, in bytes.
 const KEPT_CAPACITY_MAX: usize = 1024 * 1024;
-/// Maximum change of a wait's limit for which the kernel's timeout is not set anew.
+/// Maximum change of a timeout for which the kernel's timeout is not set again.
 const TIMEOUT_SLACK: Duration = Duration::from_millis(100);
 
 /// A REQ socket for one request at a time. It connects with the first request.
@@ -50,13 +50,13 @@ pub(super) struct StreamReq {
     /// The address as it was given.
     text: String,
     connection: Option<StreamConnection>,
-    /// A silent connection, kept open until another one has brought an answer.
+    /// A silent connection, kept open until a reply has arrived over another one.
     silent: Option<StreamConnection>,
     /// The id of the last request.
     last_id: u32,
-    /// The frame of the last request, and of the last answer.
+    /// The frame of the last request, and of the last reply.
     request: Vec<u8>,
-    answer: Vec<u8>,
+    reply: Vec<u8>,
 }
 
 impl StreamReq {
@@ -64,8 +64,8 @@ impl StreamReq {
     pub(super) fn new(address: &str) -> Result<Self, OpenError> {
         let text = address.to_owned();
         let address = address.parse().map_err(|_| OpenError::BadAddress { address: text.clone() })?;
-        let (request, answer) = (Vec::new(), Vec::new());
-        Ok(Self { address, text, connection: None, silent: None, last_id: 0, request, answer })
+        let (request, reply) = (Vec::new(), Vec::new());
+        Ok(Self { address, text, connection: None, silent: None, last_id: 0, request, reply })
     }
 
     fn write_request(&mut self, body: &[u8]) {
@@ -76,8 +76,8 @@ impl StreamReq {
         self.request.extend_from_slice(body);
     }
 
-    /// Repeats the request until there is an answer.
-    fn ask_with_retries(&mut self, limit: Duration, meanwhile: &mut dyn FnMut()) -> Result<(), CallError> {
+    /// Repeats the request until there is a reply.
+    fn request_with_retries(&mut self, limit: Duration, on_sent: &mut dyn FnMut()) -> Result<(), CallError> {
         let started = Instant::now();
         let until = after(limit.saturating_add(transfer_time(self.request.len())));
         let mut delay = RECONNECT_MIN;
@@ -88,36 +88,36 @@ impl StreamReq {
                 debug!(%error, address = self.text, "no connection");
                 return Err(self.timed_out(started, limit));
             }
-            let Err(error) = self.exchange(limit, until, meanwhile) else {
+            let Err(error) = self.exchange(limit, until, on_sent) else {
                 self.silent = None;
                 return Ok(());
             };
             debug!(%error, address = self.text, "a connection failed");
-            // An answer that it may still bring is not read.
+            // A reply that may still arrive over it is not read.
             let failed = self.connection.take();
             if error.kind() == ErrorKind::TimedOut {
                 self.silent = self.silent.take().or(failed);
             }
-            let Ok(left) = left(until) else { return Err(self.timed_out(started, limit)) };
-            // Some servers accept a connection only to close it.
-            pause(delay.min(left));
+            let Ok(remaining) = remaining(until) else { return Err(self.timed_out(started, limit)) };
+            // Some servers close a connection right after they accept it.
+            pause(delay.min(remaining));
             delay = (delay * 2).min(RECONNECT_MAX);
         }
     }
 
-    /// Sends the request over the current connection, and waits for the answer. Gives up after `limit` without
-    /// progress, or at `until`.
-    fn exchange(&mut self, limit: Duration, until: Instant, meanwhile: &mut dyn FnMut()) -> io::Result<()> {
+    /// Sends the request over the current connection, and waits for the reply. Gives up after `limit` without progress,
+    /// or at `until`.
+    fn exchange(&mut self, limit: Duration, until: Instant, on_sent: &mut dyn FnMut()) -> io::Result<()> {
         let connection = self.connection.as_mut().ok_or(ErrorKind::NotConnected)?;
         connection.restart_silence_timer(limit);
         connection.send(&self.request, until)?;
-        meanwhile();
+        on_sent();
         // Its end may still be in the system's send buffer.
         connection.restart_silence_timer(limit.saturating_add(transfer_time(self.request.len().min(SEND_BUFFER_MAX))));
-        connection.receive(&mut self.answer, until)?;
-        // Every earlier request of this connection was answered, so this must answer the last.
+        connection.receive(&mut self.reply, until)?;
+        // Every earlier request of this connection had its reply, so this must be the reply to the last.
         let id = &self.request[LENGTH_LEN..LENGTH_LEN + ID_LEN];
-        if self.answer.starts_with(id) { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
+        if self.reply.starts_with(id) { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
     /// Connects, and retries for [`CONNECT_MAX`], but not beyond `until`.
@@ -135,43 +135,43 @@ impl StreamReq {
                     self.connection = Some(connection);
                     return Ok(());
                 }
-                Err(error) => pause(delay.min(left(retry_until).map_err(|_| error)?)),
+                Err(error) => pause(delay.min(remaining(retry_until).map_err(|_| error)?)),
             }
             delay = (delay * 2).min(RECONNECT_MAX);
         }
     }
 
-    /// Resolves the host. It is done again after a failure.
+    /// Resolves the host. Repeated after a failure.
     fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         Ok((self.address.bare_host(), self.address.port()).to_socket_addrs()?.collect())
     }
 
-    /// The error of a request that is given up.
+    /// The error of a request that timed out.
     fn timed_out(&self, started: Instant, limit: Duration) -> CallError {
         let waited = started.elapsed().min(limit);
-        // Round to seconds, as people read it.
+        // Round to seconds, for readability.
         let waited = if waited < limit { CONNECT_MAX.max(Duration::from_secs(waited.as_secs())) } else { waited };
         CallError::TimedOut { address: self.text.clone(), waited }
     }
 }
 
 impl BlockingReq for StreamReq {
-    fn ask(
+    fn request(
         &mut self,
         body: &[u8],
         limit: Duration,
-        meanwhile: &mut dyn FnMut(),
+        on_sent: &mut dyn FnMut(),
         read: &mut dyn FnMut(&[u8]),
     ) -> Result<(), CallError> {
         if body.len() > BODY_MAX {
             return Err(CallError::TooLarge { size: body.len() });
         }
         self.write_request(body);
-        let outcome = self.ask_with_retries(limit, meanwhile);
+        let outcome = self.request_with_retries(limit, on_sent);
         if outcome.is_ok() {
-            read(&self.answer[ID_LEN..]);
+            read(&self.reply[ID_LEN..]);
         }
-        for frame in [&mut self.request, &mut self.answer] {
+        for frame in [&mut self.request, &mut self.reply] {
             frame.clear();
             frame.shrink_to(KEPT_CAPACITY_MAX);
         }
@@ -194,12 +194,12 @@ struct StreamConnection {
 }
 
 impl StreamConnection {
-    /// Connects to one of these addresses. They share the time until `retry_until`; each has time of its own for the
+    /// Connects to one of these addresses. They share the time until `retry_until`; each has separate time for the
     /// handshake, within `until`.
     fn open(addresses: &[SocketAddr], retry_until: Instant, until: Instant) -> io::Result<Self> {
         let mut failure = ErrorKind::NotFound.into();
         for (address, others) in addresses.iter().zip((0..addresses.len()).rev()) {
-            let part = left(retry_until)? / u32::try_from(others + 1).unwrap_or(u32::MAX);
+            let part = remaining(retry_until)? / u32::try_from(others + 1).unwrap_or(u32::MAX);
             match Self::handshake(address, part, until.min(after(HANDSHAKE_MAX))) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,
@@ -227,11 +227,11 @@ impl StreamConnection {
 
     /// Sets the timeout of the next read or write.
     fn set_timeout(&mut self, until: Instant) -> io::Result<()> {
-        let left = left(until)?.min(left(self.last_progress + self.silence_max)?);
-        if left.abs_diff(self.kernel_timeout) > TIMEOUT_SLACK {
-            self.stream.get_ref().set_read_timeout(Some(left))?;
-            self.stream.get_ref().set_write_timeout(Some(left))?;
-            self.kernel_timeout = left;
+        let remaining = remaining(until)?.min(remaining(self.last_progress + self.silence_max)?);
+        if remaining.abs_diff(self.kernel_timeout) > TIMEOUT_SLACK {
+            self.stream.get_ref().set_read_timeout(Some(remaining))?;
+            self.stream.get_ref().set_write_timeout(Some(remaining))?;
+            self.kernel_timeout = remaining;
         }
         Ok(())
     }
@@ -275,23 +275,23 @@ impl StreamConnection {
                 Err(error) => return Err(error),
             };
             into.extend_from_slice(some);
-            let taken = some.len();
-            self.stream.consume(taken);
+            let consumed = some.len();
+            self.stream.consume(consumed);
             self.last_progress = Instant::now();
         }
         Ok(())
     }
 }
 
-/// Whether the kernel's wait was interrupted or timed out: this wait may go on.
+/// Whether the kernel's wait was interrupted or timed out: this wait may continue.
 fn is_early(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-/// The time left until then.
-fn left(until: Instant) -> io::Result<Duration> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+/// The time remaining until then.
+fn remaining(until: Instant) -> io::Result<Duration> {
+    let remaining = until.saturating_duration_since(Instant::now());
+    if remaining.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(remaining) }
 }
 
 #[cfg(test)]

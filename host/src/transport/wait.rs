@@ -1,7 +1,7 @@
-//! Two ways to wait for an answer: on a thread, and in async code.
+//! Waits for a reply: on a thread, or in async code.
 //!
-//! Both decode on the transport's thread while the answer is still in its buffer, so that it is copied once, into
-//! its decoded form. A decoder must be quick.
+//! Both decode on the transport's thread while the reply is still in its buffer, so that it is copied once, into its
+//! decoded form. A decoder must be fast.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 use super::{CallError, Caller};
 
-/// Makes a call and blocks until the answer, at most `limit`. Do not use it on a transport thread.
+/// Makes a call and blocks until the reply, at most `limit`. Do not use it on a transport thread.
 ///
 /// # Errors
-/// [`CallError`] when there was no answer. The server may have handled the request all the same. A panic of
-/// `decode` shows as [`CallError::Closed`].
+/// [`CallError`] when there was no reply. The server may have handled the request anyway. A panic of `decode` is
+/// returned as [`CallError::Closed`].
 pub fn call_blocking<T: Send + 'static>(
     caller: &dyn Caller,
     body: &[u8],
@@ -21,11 +21,11 @@ pub fn call_blocking<T: Send + 'static>(
     decode: impl FnOnce(&[u8]) -> T + Send + 'static,
 ) -> Result<T, CallError> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    caller.call(body, limit, Box::new(move |answer| drop(sender.send(answer.map(decode)))));
+    caller.call(body, limit, Box::new(move |reply| drop(sender.send(reply.map(decode)))));
     receiver.recv().unwrap_or_else(|_| Err(closed(caller)))
 }
 
-/// Makes a call at once, and returns a future of its answer. Dropping the future does not cancel the call.
+/// Makes a call immediately, and returns a future of its reply. Dropping the future does not cancel the call.
 ///
 /// # Errors
 /// As for [`call_blocking`].
@@ -37,7 +37,7 @@ pub fn call<T: Send + 'static, D: FnOnce(&[u8]) -> T + Send + 'static>(
 ) -> impl Future<Output = Result<T, CallError>> + Send + use<T, D> {
     let (sender, receiver) = oneshot::channel();
     let lost = closed(caller);
-    caller.call(body, limit, Box::new(move |answer| drop(sender.send(answer.map(decode)))));
+    caller.call(body, limit, Box::new(move |reply| drop(sender.send(reply.map(decode)))));
     async move { receiver.await.unwrap_or(Err(lost)) }
 }
 

@@ -9,7 +9,7 @@ use clap::builder::styling::{AnsiColor, Effects, Style, Styles};
 use serde::Serialize;
 
 use super::{Failure, colours, err, out_document, write_err};
-use crate::{task::TaskId, visible};
+use crate::{escape, task::TaskId};
 
 const ERROR: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
 const WARNING: Style = AnsiColor::Yellow.on_default().effects(Effects::BOLD);
@@ -26,7 +26,7 @@ pub(in crate::cli) const STYLES: Styles = Styles::styled()
 /// Prints a message after a label such as `error:`, which is coloured on a terminal. Further lines are indented,
 /// so that a line of the message cannot be mistaken for a label.
 fn labelled(style: Style, label: &str, text: impl Display) {
-    let text = visible::indented(&text.to_string(), "  ");
+    let text = escape::indented(&text.to_string(), "  ");
     let label = if colours(&io::stderr()) { format!("{style}{label}:{style:#}") } else { format!("{label}:") };
     write_err(&format!("{label} {text}"));
 }

@@ -14,7 +14,7 @@ use tracing::Metadata;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, fmt::MakeWriter};
 
 use super::{colours, log_queue::LogQueue};
-use crate::visible;
+use crate::escape;
 
 /// Maximum time to wait at exit for the last log records to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -141,15 +141,15 @@ fn escape_record(record: &str, colours: bool) -> String {
     while let Some(at) = rest.find('\x1b') {
         let (before, from) = rest.split_at(at);
         let sequence = colour(from).filter(|_| colours).unwrap_or(&from[..0]);
-        escaped.push_str(&visible::line(before));
+        escaped.push_str(&escape::line(before));
         escaped.push_str(sequence);
         rest = &from[sequence.len()..];
         if sequence.is_empty() {
-            escaped.push_str(&visible::line(&from[..1]));
+            escaped.push_str(&escape::line(&from[..1]));
             rest = &from[1..];
         }
     }
-    escaped.push_str(&visible::line(rest));
+    escaped.push_str(&escape::line(rest));
     escaped.push('\n');
     escaped
 }

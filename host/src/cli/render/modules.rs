@@ -9,10 +9,10 @@ use super::{
 };
 use crate::{
     clock::exactly,
+    escape,
     protocol::{RefusalCode, WorkerInfo, WorkerStatus},
     signature,
     task::{LoadFailure, ModuleInfo, ModuleStatus, Policy, TaskInfo, schedule::When},
-    visible,
 };
 
 /// How much detail to show of a module.
@@ -75,7 +75,7 @@ fn identity(module: &ModuleInfo) -> (&str, &str, ModuleStatus, Option<&str>) {
 }
 
 fn module_with(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
-    out(visible::line(&module.name));
+    out(escape::line(&module.name));
     module.tasks.iter().for_each(task);
     let (path, engine) = (&module.path, &module.engine);
     let (version, kilobytes) = (module.version(), module.size.div_ceil(1024));
@@ -97,7 +97,7 @@ fn module_with(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
             line_below(&format!("{path}, {kilobytes} KB, {engine} engine, loaded {}", moment(module.loaded_at)));
             line_below(&format!("hash {}", module.hash));
             line_below(&format!("{imports}{}", if module.imports.is_empty() { "" } else { ":" }));
-            module.imports.iter().for_each(|import| out(format_args!("    {}", visible::line(import))));
+            module.imports.iter().for_each(|import| out(format_args!("    {}", escape::line(import))));
         }
     }
     match module.status {
@@ -126,12 +126,12 @@ fn module_with(module: &ModuleInfo, workers: &[&str], verbosity: Verbosity) {
 
 /// Prints a line below the name of a module.
 fn line_below(line: &str) {
-    out_lines(fold(visible::line(line).split(' '), " ", "  ", "    "));
+    out_lines(fold(escape::line(line).split(' '), " ", "  ", "    "));
 }
 
 /// Prints a line of a longer text, with more indentation.
 fn indented_line(indent: &str, line: &str) {
-    out_lines(fold(visible::line(line).split(' '), " ", indent, indent));
+    out_lines(fold(escape::line(line).split(' '), " ", indent, indent));
 }
 
 fn task(task: &TaskInfo) {

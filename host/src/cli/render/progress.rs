@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{err, text};
 use crate::{
+    escape,
     task::{FollowUp, LogLevel, Report},
-    visible,
 };
 
 /// Prints a report of a task: a log line or its progress.
@@ -22,7 +22,7 @@ pub(in crate::cli) fn report(report: &Report) {
 }
 
 fn log_line(level: LogLevel, message: &str) {
-    err(format_args!("{level:<5} {}", visible::indented(message, "      ")));
+    err(format_args!("{level:<5} {}", escape::indented(message, "      ")));
 }
 
 /// Prints the follow-ups that a task would have submitted.

@@ -4,9 +4,9 @@ use serde::Deserialize;
 
 use super::{Failure, NOT_FOUND, Outcome, TASK_FAILED, json::TaskJson, out_document, out_json};
 use crate::{
+    escape,
     json::Json,
     task::{ErrorKind, Task, TaskResult, TaskStatus},
-    visible,
 };
 
 /// Prints the result of a task, with the details in `known` if there are any. The exit code distinguishes
@@ -53,7 +53,7 @@ fn failed(list: &str, result: &TaskResult) -> Failure {
     // The kind `failed` would only repeat the verb.
     let kind = result.error_kind.filter(|kind| *kind != ErrorKind::Failed);
     let kind = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
-    let worker = result.worker_id.as_ref().map(|id| format!(" on {}", visible::line(id))).unwrap_or_default();
+    let worker = result.worker_id.as_ref().map(|id| format!(" on {}", escape::line(id))).unwrap_or_default();
     let attempts = if result.attempts > 1 { format!(" after {} attempts", result.attempts) } else { String::new() };
     let error = result.error.as_deref().unwrap_or_default().trim_start_matches(['\n', '\r']);
     let (verb, reason) = match result.status {

@@ -10,9 +10,9 @@ use super::{
 use crate::{
     cli::Outcome,
     clock::Timestamp,
+    escape,
     protocol::{ScheduleInfo, ScheduleSource},
     task::schedule::When,
-    visible,
 };
 
 const COLUMNS: [Column; 10] = [
@@ -104,7 +104,7 @@ pub(in crate::cli) fn schedule(change: ScheduleChange, info: &ScheduleInfo, json
         return Ok(0);
     }
     let schedule = &info.schedule;
-    out(format_args!("{} {}", change.as_str(), visible::line(&schedule.name)));
+    out(format_args!("{} {}", change.as_str(), escape::line(&schedule.name)));
     if is_removed {
         return Ok(0);
     }

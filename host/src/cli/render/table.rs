@@ -4,7 +4,7 @@
 //! below their row, in full, so that they can be copied.
 
 use super::text::{cut, fold, terminal_width, width};
-use crate::visible;
+use crate::escape;
 
 /// The gap between two columns.
 const GAP: &str = "  ";
@@ -40,7 +40,7 @@ impl Column {
 /// Formats rows below the heads of their columns. An empty cell is shown as a dash.
 pub(super) fn lines<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> Vec<String> {
     let rows: Vec<[String; N]> =
-        rows.iter().map(|row| row.each_ref().map(|cell| visible::line(cell).into_owned())).collect();
+        rows.iter().map(|row| row.each_ref().map(|cell| escape::line(cell).into_owned())).collect();
     lines_in(terminal_width(), columns, &rows)
 }
 

@@ -13,9 +13,9 @@ use super::{
 use crate::{
     cli::Outcome,
     clock::Timestamp,
+    escape,
     protocol::{TaskPage, TaskQuery, TaskSummary},
     task::{Delivery, DeliveryState, ErrorKind, Progress, Task, TaskId, TaskResult, TaskStatus},
-    visible,
 };
 
 /// Indentation of the further lines of a field.
@@ -40,7 +40,7 @@ pub(in crate::cli) fn cancelled(id: &TaskId, known: Option<&Task>, json: bool) -
     match known {
         Some(task) if json => out_json(&TaskJson::from(task))?,
         None if json => out_json(&TaskJson::from(&TaskResult::new(id.clone(), TaskStatus::Cancelled)))?,
-        _ => out(visible::line(&format!("cancelled {id}"))),
+        _ => out(escape::line(&format!("cancelled {id}"))),
     }
     Ok(0)
 }
@@ -55,7 +55,7 @@ pub(in crate::cli) fn status(task: &Task, json: bool) -> Outcome {
     field("task", &task.id);
     field("name", &task.name);
     field("status", task.status);
-    field_if("result", task.result.as_ref().map(|result| visible::json(result.as_str())));
+    field_if("result", task.result.as_ref().map(|result| escape::json(result.as_str())));
     // The kind "failed" adds nothing to the error.
     field_if("kind", task.error_kind.filter(|kind| *kind != ErrorKind::Failed));
     block_if("error", task.error.as_deref());
@@ -89,7 +89,7 @@ pub(in crate::cli) fn pending_reason(task: &Task) -> Option<String> {
             Some(format!("attempt {} failed: {error}; the next attempt is due {}", task.attempt, due()))
         }
         _ if is_without_worker(task) => {
-            let name = visible::line(&task.name);
+            let name = escape::line(&task.name);
             Some(format!("it is waiting for a worker that has the task '{name}'{}", failure_deadline(task)))
         }
         _ => None,
@@ -160,13 +160,13 @@ fn delivery(delivery: &Delivery) -> String {
 }
 
 pub(super) fn field(name: &str, value: impl std::fmt::Display) {
-    out(visible::line(&format!("{name:<10} {value}")));
+    out(escape::line(&format!("{name:<10} {value}")));
 }
 
 /// Prints a field of several lines.
 fn block_if(name: &str, value: Option<&str>) {
     if let Some(value) = value {
-        out(format_args!("{name:<10} {}", visible::indented(value.trim_start_matches(['\n', '\r']), INDENT)));
+        out(format_args!("{name:<10} {}", escape::indented(value.trim_start_matches(['\n', '\r']), INDENT)));
     }
 }
 

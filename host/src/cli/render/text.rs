@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use comfy_table::Table;
 
-use crate::{clock::Timestamp, json::Json, visible};
+use crate::{clock::Timestamp, escape, json::Json};
 
 /// Width of the output if it is not a terminal, in columns.
 const WIDTH: usize = 80;
@@ -33,7 +33,7 @@ pub(super) fn width(text: &str) -> usize {
 /// Joins the lines of a text into one, for tables and lists.
 pub(super) fn flat(text: &str) -> String {
     let words = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    visible::line(&words).into_owned()
+    escape::line(&words).into_owned()
 }
 
 /// Maximum indentation level of a JSON document, which may be nested deeper than any line is wide.
@@ -186,7 +186,7 @@ pub(super) fn call(name: &str, args: &Json, kwargs: &Json) -> String {
     let args = args.iter().map(ToString::to_string);
     let kwargs = kwargs.iter().map(|(name, value)| format!("{name}={value}"));
     let call = format!("{name}({})", args.chain(kwargs).collect::<Vec<_>>().join(", "));
-    let call = visible::line(&call);
+    let call = escape::line(&call);
     match call.len() {
         0..=CALL_MAX => call.into_owned(),
         _ => format!("{}…", &call[..call.floor_char_boundary(CALL_MAX)]),

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    escape,
     protocol::{Event, WorkerInfo},
-    visible,
 };
 
 /// The note if there are no workers.
@@ -86,10 +86,10 @@ pub(in crate::cli) fn events(events: Vec<&Event>, json: bool) -> Result<(), Fail
 fn lines(event: &Event) -> Vec<String> {
     let at = event.at.civil().strftime("%Y-%m-%d %H:%M:%S%.3f UTC");
     let mut words = vec![format!("{:>5}  {at}  {:<18}", event.number, event.kind.as_str())];
-    words.extend(event.name.as_deref().map(visible::line).map(Cow::into_owned));
-    words.extend(event.task_id.as_ref().map(|id| visible::line(&id.to_string()).into_owned()));
+    words.extend(event.name.as_deref().map(escape::line).map(Cow::into_owned));
+    words.extend(event.task_id.as_ref().map(|id| escape::line(&id.to_string()).into_owned()));
     let on = if event.task_id.is_some() { "on " } else { "" };
-    words.extend(event.worker_id.as_ref().map(|worker| format!("{on}{}", visible::line(worker))));
+    words.extend(event.worker_id.as_ref().map(|worker| format!("{on}{}", escape::line(worker))));
     if event.attempt > 1 {
         words.push(format!("attempt {}", event.attempt));
     }

@@ -1,5 +1,5 @@
 // Creates elements and formats values. Data is inserted as text nodes and attributes only, never as HTML, and
-// invisible characters are escaped, as in visible.rs.
+// invisible characters are escaped, as in escape.rs.
 
 const SVG = 'http://www.w3.org/2000/svg';
 

@@ -1,8 +1,7 @@
 //! The process that compiles one module, and then exits.
 //!
-//! Everything here runs in a program that was started for it: see
-//! [`Compiler::Binary`](super::Compiler::Binary). Before it reads the first byte of the module, it
-//! closes all inherited files and limits its own memory and time.
+//! This code runs in a program that was started for it: see [`Compiler::Binary`](super::Compiler::Binary). Before it
+//! reads the first byte of the module, it closes all inherited files and limits its own memory and time.
 
 use std::{
     fs::{self, File},
@@ -30,7 +29,7 @@ const FILES_MAX: u64 = 16;
 /// without using it.
 const ADDRESS_SPACE_EXTRA: u64 = 2 << 30;
 
-/// Compiles the module on the standard input.
+/// Compiles the module on stdin.
 pub(super) fn run() -> ! {
     // Exits without freeing memory first.
     process::exit(exit_code())
@@ -63,7 +62,7 @@ fn exit_code() -> i32 {
 fn compile(request: &Request, bytes: &[u8]) -> Response {
     let threads = usize::try_from(request.threads).unwrap_or(1);
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK);
-    // If the system has no more threads, this one compiles alone.
+    // If no threads can be started, this one compiles alone.
     let pool = if threads > 1 { builder.build().ok() } else { None };
     let mut settings =
         if request.is_constrained == 0 { engine::standard_config() } else { engine::constrained_config() };
@@ -113,8 +112,8 @@ fn lower(limit: Resource, soft: u64, hard: u64) -> io::Result<()> {
     limit.set(soft.min(old_soft), hard.min(old_hard))
 }
 
-/// Closes all files beside the three standard streams: sockets of the worker, and files that the worker
-/// inherited itself.
+/// Closes all files except the three standard streams: sockets of the worker, and files that the worker inherited
+/// itself.
 fn close_inherited_files() {
     #[cfg(target_os = "linux")]
     {

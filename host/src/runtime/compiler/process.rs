@@ -1,4 +1,4 @@
-//! Runs the process that compiles one module, and watches over its time.
+//! Runs the process that compiles one module, and limits its time.
 
 use std::{
     io::{self, Read, Write},
@@ -23,7 +23,7 @@ use super::{
     },
     COMPILE_ARGUMENT, child,
     protocol::{Request, Response},
-    turns::Turn,
+    semaphore::CompilePermit,
 };
 
 /// Timeout of a compiler by the clock, as a multiple of its processor time: the machine may be busy.
@@ -31,7 +31,7 @@ const WALL_FACTOR: u32 = 5;
 /// Maximum bytes to keep of what a compiler prints, for the error message if it crashes.
 const STDERR_MAX: usize = 2_000;
 /// Time after which a compiler gets a lower priority. Most modules take less.
-const PROMPT_TIME: Duration = Duration::from_secs(1);
+const NORMAL_PRIORITY_TIME: Duration = Duration::from_secs(1);
 /// Interval of checks whether the code is still needed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Timeout for a compiler to exit after it has closed its output.
@@ -41,14 +41,14 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct CompilerProcess<'a> {
     pub(super) program: &'a Path,
     pub(super) request: Request,
-    /// What sets the limit of its memory.
+    /// The setting that limits its memory.
     pub(super) memory_limit: &'static str,
     pub(super) bytes: &'a [u8],
     pub(super) config: &'a RuntimeConfig,
     pub(super) is_unwanted: &'a AtomicBool,
 }
 
-/// Why this process ended a compiler.
+/// The reason why this process killed a compiler.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KillReason {
     Overdue,
@@ -56,7 +56,7 @@ enum KillReason {
 }
 
 impl CompilerProcess<'_> {
-    pub(super) fn run(&self, turn: Turn<'_>) -> Result<Vec<u8>, ModuleError> {
+    pub(super) fn run(&self, permit: CompilePermit<'_>) -> Result<Vec<u8>, ModuleError> {
         let started = Instant::now();
         let mut child = self.start().map_err(|why| self.cannot_start(why))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -71,10 +71,10 @@ impl CompilerProcess<'_> {
             });
             let id = Pid::from_child(&child);
             let killed = match &spawned {
-                Ok(_) => self.wait(&responded, started, id, turn),
+                Ok(_) => self.wait(&responded, started, id, permit),
                 Err(_) => Some(KillReason::Unwanted),
             };
-            // A compiler that closed its output by itself is about to exit.
+            // A compiler that has closed its output is about to exit.
             let status = wait_or_kill(&mut child, if killed.is_some() { Duration::ZERO } else { EXIT_TIMEOUT });
             let (printed, response) = spawned?;
             Ok((printed.join().unwrap_or_default(), response.join().unwrap_or_default(), killed, status?))
@@ -122,7 +122,7 @@ impl CompilerProcess<'_> {
         responded: &mpsc::Receiver<()>,
         started: Instant,
         compiler: Pid,
-        mut turn: Turn<'_>,
+        mut permit: CompilePermit<'_>,
     ) -> Option<KillReason> {
         let wall_max = self.wall_max();
         let mut has_normal_priority = true;
@@ -137,8 +137,8 @@ impl CompilerProcess<'_> {
             if started.elapsed() >= wall_max {
                 return Some(KillReason::Overdue);
             }
-            turn.step_aside_after(started.elapsed());
-            if has_normal_priority && started.elapsed() >= PROMPT_TIME {
+            permit.mark_slow_after(started.elapsed());
+            if has_normal_priority && started.elapsed() >= NORMAL_PRIORITY_TIME {
                 has_normal_priority = false;
                 // Its process group, so that all its threads are affected.
                 if let Err(error) = setpriority_pgrp(Some(compiler), LOADER_NICENESS) {
@@ -148,7 +148,7 @@ impl CompilerProcess<'_> {
         }
     }
 
-    /// Why a compiler exited without a response although nothing ended it.
+    /// The error of a compiler that exited without a response and was not killed by this process.
     fn classify_exit(&self, status: ExitStatus, printed: String) -> CompileError {
         let is_out_of_memory =
             ["memory allocation of", "out of memory", "Cannot allocate memory"].iter().any(|it| printed.contains(it));
@@ -201,7 +201,7 @@ fn read_response(mut stdout: ChildStdout, done: &mpsc::Sender<()>) -> Option<Res
     response
 }
 
-/// The last bytes that a compiler prints. Reads everything, so that it is never blocked.
+/// The last bytes that a compiler prints. Reads all output, so that the compiler is never blocked.
 fn stderr_tail(mut stderr: impl Read) -> String {
     let (mut tail, mut block) = (Vec::new(), [0; 4096]);
     while let Ok(size @ 1..) = stderr.read(&mut block) {

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 
-/// What a compiler gets before the module: numbers of 64 bits, and the fingerprint of its settings.
+/// Sent to a compiler before the module: numbers of 64 bits, and the fingerprint of its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     /// The id of the requesting process.
@@ -58,7 +58,7 @@ fn read_array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
 pub(super) enum Response {
     /// The compiled code.
     Code(Vec<u8>),
-    /// Why the module cannot be compiled.
+    /// The reason why the module cannot be compiled.
     Invalid(String),
     /// Its settings are different.
     OtherSettings,
@@ -119,19 +119,19 @@ mod tests {
     #[test]
     fn requests_and_responses_are_read_as_they_were_written() {
         let mut pipe = Vec::new();
-        request().write(&mut pipe).expect("room");
+        request().write(&mut pipe).expect("writing to memory");
         assert_eq!(Request::read(&mut &pipe[..]).ok(), Some(request()));
         for response in [Response::Code(vec![1, 2, 3]), Response::Invalid("no".into()), Response::OtherSettings] {
             let mut pipe = Vec::new();
-            response.write(&mut pipe).expect("room");
+            response.write(&mut pipe).expect("writing to memory");
             assert_eq!(Response::read(&mut &pipe[..], 100), Some(response));
         }
     }
 
     #[test]
-    fn a_cut_changed_or_too_large_response_is_no_code() {
+    fn a_truncated_changed_or_too_large_response_is_rejected() {
         let mut pipe = Vec::new();
-        Response::Code(vec![1; 50]).write(&mut pipe).expect("room");
+        Response::Code(vec![1; 50]).write(&mut pipe).expect("writing to memory");
         assert_eq!(Response::read(&mut &pipe[..], 49), Some(Response::TooLarge(50)));
         assert_eq!(Response::read(&mut &pipe[..pipe.len() - 1], 100), None);
         *pipe.last_mut().expect("bytes") ^= 1;

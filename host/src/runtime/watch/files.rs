@@ -1,8 +1,8 @@
 //! Decides, per watched file, whether to load, keep or drop the module.
 //!
-//! Pure: file states and the time come in, actions come out. A changed file counts once two reads
-//! [`SETTLE`] apart agree, as it may still be being written; or at once if it was moved to its place,
-//! as it was complete before. Invariant: a content is reported once, until there was a different one.
+//! Pure: from file states and the time to actions. A change counts once two reads [`SETTLE`] apart agree, as the file
+//! may still be written to; or immediately if the file was renamed into place, as it was complete before. Invariant:
+//! the same content is reported once, until there was a different one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,13 +12,13 @@ use std::{
 
 use crate::clock::Moment;
 
-/// Time between two reads of a file that must agree, and for which a file must be gone to be missing.
+/// Time between two reads of a file that must agree, and for which a file must be absent to count as missing.
 pub(super) const SETTLE: Duration = Duration::from_millis(200);
 
 /// BLAKE3 of the content of a file.
 pub type Content = [u8; 32];
 
-/// What distinguishes two versions of a file without reading them.
+/// The metadata that distinguishes two versions of a file without reading them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FileStat {
     pub(super) device: u64,
@@ -35,35 +35,35 @@ pub(super) struct FileStat {
 pub(super) struct FoundFile {
     /// None if it cannot be accessed now.
     pub(super) stat: Option<FileStat>,
-    /// Whether a source is this very file, not its folder.
+    /// Whether a source is this file itself, not its directory.
     pub(super) is_named: bool,
 }
 
-/// What to do about a file.
+/// An action for a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Read it, and pass the content to [`Files::read`].
     Read(PathBuf),
-    /// Report that it is gone. Its module stays loaded.
+    /// Report that it is missing. Its module stays loaded.
     Missing(PathBuf),
-    /// Report that it has been gone from its folder for too long.
+    /// Report that it was missing from its directory for too long.
     Dropped(PathBuf),
 }
 
-/// What the content of a file means.
+/// The result of reading a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadResult {
     /// The same version as before.
     Unchanged,
-    /// The file was gone, and the same version is back.
+    /// The file was missing, and exists again with the same version.
     Restored,
-    /// It may still be being written: read it again later.
+    /// It may still be written to: read it again later.
     Unsettled,
     /// It is another version.
     Changed,
 }
 
-/// What was last reported about the presence of a file.
+/// The last reported presence of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Presence {
     #[default]
@@ -80,11 +80,11 @@ struct File {
     content: Option<Content>,
     /// Whether it may have changed since then.
     is_dirty: bool,
-    /// Whether it was moved to its place, so that it is complete.
+    /// Whether it was renamed into place, so that it is complete.
     was_moved: bool,
     /// The first of two reads that must agree.
     first_read: Option<(Content, Moment)>,
-    gone_since: Option<Moment>,
+    absent_since: Option<Moment>,
     presence: Presence,
 }
 
@@ -96,15 +96,14 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Files that are loaded already, with their contents. `grace` is how long a file may be gone
-    /// from its folder.
+    /// Files that are loaded already, with their contents. `grace` is the time for which a file may be missing from its
+    /// directory.
     pub(super) fn new(loaded: impl IntoIterator<Item = (PathBuf, Content)>, grace: Duration) -> Self {
         let known = |content| File { content: Some(content), is_dirty: true, ..File::default() };
         Self { files: loaded.into_iter().map(|(path, content)| (path, known(content))).collect(), grace }
     }
 
-    /// Takes the result of a scan. `moved` are the files that were moved to their place since the last
-    /// one.
+    /// Processes the result of a scan. `moved` are the files that were renamed into place since the last one.
     pub(super) fn scanned(
         &mut self,
         now: Moment,
@@ -124,7 +123,7 @@ impl Files {
         actions
     }
 
-    /// Takes the content of a file that was read.
+    /// Processes the content of a file that was read.
     pub(super) fn read(&mut self, now: Moment, path: &Path, content: Content) -> ReadResult {
         let Some(file) = self.files.get_mut(path) else { return ReadResult::Unchanged };
         let is_settled = file.first_read.is_some_and(|(first, at)| first == content && at + SETTLE <= now);
@@ -142,9 +141,9 @@ impl Files {
         result
     }
 
-    /// Forgets a file that is gone.
-    pub(super) fn forget(&mut self, path: &Path) {
-        if self.files.get(path).is_some_and(|file| file.gone_since.is_some()) {
+    /// Removes a file that is absent.
+    pub(super) fn remove(&mut self, path: &Path) {
+        if self.files.get(path).is_some_and(|file| file.absent_since.is_some()) {
             self.files.remove(path);
         }
     }
@@ -156,9 +155,9 @@ impl Files {
         }
     }
 
-    /// Whether a file is gone from its folder, so that another may take over its tasks.
+    /// Whether a file is absent from its directory, so that another may take over its tasks.
     pub(super) fn can_be_replaced(&self, path: &Path) -> bool {
-        self.files.get(path).is_none_or(|file| file.gone_since.is_some() && !file.is_named)
+        self.files.get(path).is_none_or(|file| file.absent_since.is_some() && !file.is_named)
     }
 
     /// The paths of all watched files.
@@ -166,7 +165,7 @@ impl Files {
         self.files.keys().map(PathBuf::as_path)
     }
 
-    /// When to scan again at the latest.
+    /// The latest time for the next scan.
     pub(super) fn next_scan(&self) -> Moment {
         self.files.values().map(|file| file.next_scan(self.grace)).min().unwrap_or(Moment::NEVER)
     }
@@ -176,23 +175,23 @@ impl File {
     /// Returns whether to read it.
     fn found(&mut self, now: Moment, found: FoundFile, moved: bool) -> bool {
         self.is_named = found.is_named;
-        // If it was gone, it may be another file now.
-        self.is_dirty |= self.gone_since.take().is_some();
+        // If it was absent, it may be another file now.
+        self.is_dirty |= self.absent_since.take().is_some();
         let Some(stat) = found.stat else {
             self.first_read = None;
             return false;
         };
         if self.stat != Some(stat) {
-            // A file that was written to after it was moved may be incomplete.
+            // A file that was written to after it was renamed may be incomplete.
             self.was_moved = moved && self.stat.is_none_or(|before| before.inode != stat.inode);
             (self.stat, self.is_dirty) = (Some(stat), true);
         }
         self.is_dirty && (self.was_moved || self.first_read.is_none_or(|(_, at)| at + SETTLE <= now))
     }
 
-    /// Returns what to report about its absence.
+    /// Returns the report of its absence, if one is due.
     fn not_found(&mut self, now: Moment, grace: Duration) -> Option<fn(PathBuf) -> Action> {
-        let since = *self.gone_since.get_or_insert(now);
+        let since = *self.absent_since.get_or_insert(now);
         (self.stat, self.first_read, self.was_moved) = (None, None, false);
         match self.presence {
             Presence::Present if since + SETTLE <= now => {
@@ -208,7 +207,7 @@ impl File {
     }
 
     fn next_scan(&self, grace: Duration) -> Moment {
-        match (self.gone_since, self.first_read, self.presence) {
+        match (self.absent_since, self.first_read, self.presence) {
             (Some(since), _, Presence::Present) => since + SETTLE,
             (Some(since), _, Presence::Missing) if !self.is_named => since + grace.max(SETTLE),
             (None, Some((_, at)), _) if self.is_dirty => at + SETTLE,
@@ -221,7 +220,7 @@ impl File {
 mod tests {
     use super::*;
 
-    const PATH: &str = "folder/a.wasm";
+    const PATH: &str = "dir/a.wasm";
     const OLD: Content = [1; 32];
     const NEW: Content = [2; 32];
     const HALF: Content = [3; 32];
@@ -241,11 +240,11 @@ mod tests {
     }
 
     impl Fixture {
-        /// A file that is loaded.
+        /// Creates a fixture with a loaded file.
         fn new() -> Self {
             let files = Files::new([(path(), OLD)], Duration::from_secs(5));
             let mut fixture = Self { files, now: Moment::from_micros(1) };
-            assert_eq!(fixture.find(stat(1, 1), false), [Action::Read(path())], "it may have changed meanwhile");
+            assert_eq!(fixture.find(stat(1, 1), false), [Action::Read(path())], "it may have changed since");
             assert_eq!(fixture.read(OLD), ReadResult::Unchanged);
             assert_eq!(fixture.find(stat(1, 1), false), []);
             fixture
@@ -299,14 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_moved_to_its_place_counts_at_once() {
+    fn a_file_that_was_renamed_into_place_counts_immediately() {
         let mut fixture = Fixture::new();
         assert_eq!(fixture.find(stat(2, 2), true), [Action::Read(path())]);
         assert_eq!(fixture.read(NEW), ReadResult::Changed);
-        assert_eq!(fixture.find(stat(1, 1), true), [Action::Read(path())], "going back is putting the old file back");
+        assert_eq!(fixture.find(stat(1, 1), true), [Action::Read(path())], "a rollback restores the old file");
         assert_eq!(fixture.read(OLD), ReadResult::Changed);
         fixture.find(stat(1, 2), true);
-        assert_eq!(fixture.read(HALF), ReadResult::Unsettled, "but it was written to after it was moved");
+        assert_eq!(fixture.read(HALF), ReadResult::Unsettled, "it was written to after it was renamed");
         assert_eq!(fixture.find(stat(3, 2), true), [Action::Read(path())]);
         fixture.now = fixture.now + Duration::from_millis(1);
         fixture.find(stat(3, 3), false);
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_gone_for_a_moment_is_not_missing() {
+    fn a_file_that_is_absent_briefly_is_not_missing() {
         let mut fixture = Fixture::new();
         assert_eq!(fixture.scan(None, false), []);
         fixture.advance(199);
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gone_from_its_folder_is_missing_then_dropped_then_back() {
+    fn a_file_absent_from_its_directory_is_missing_and_then_dropped() {
         let mut fixture = Fixture::new();
         fixture.scan(None, false);
         fixture.advance(200);
@@ -349,9 +348,9 @@ mod tests {
         assert_eq!(fixture.scan(None, false), [Action::Dropped(path())]);
         assert_eq!((fixture.scan(None, false), fixture.files.next_scan()), (vec![], Moment::NEVER));
         assert_eq!(fixture.find(stat(2, 1), false), [Action::Read(path())]);
-        assert_eq!(fixture.read(OLD), ReadResult::Restored, "it was not forgotten yet");
+        assert_eq!(fixture.read(OLD), ReadResult::Restored, "it was not removed yet");
         fixture.scan(None, false);
-        fixture.files.forget(Path::new(PATH));
+        fixture.files.remove(Path::new(PATH));
         fixture.find(stat(2, 1), true);
         assert_eq!(fixture.read(OLD), ReadResult::Changed);
     }
@@ -371,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inaccessible_file_is_not_gone() {
+    fn an_inaccessible_file_is_not_missing() {
         let mut fixture = Fixture::new();
         fixture.advance(60_000);
         assert_eq!(fixture.scan(Some(FoundFile { stat: None, is_named: false }), false), []);
@@ -388,6 +387,6 @@ mod tests {
             assert_eq!(fixture.find(stat(2, 2), false), []);
         }
         fixture.find(stat(3, 1), true);
-        assert_eq!(fixture.read(OLD), ReadResult::Changed, "what was there before is new again");
+        assert_eq!(fixture.read(OLD), ReadResult::Changed, "the previous content is new again");
     }
 }

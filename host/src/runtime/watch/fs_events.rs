@@ -1,8 +1,8 @@
-//! File system events: they only say that it is time to scan.
+//! File system events: they only trigger a scan.
 //!
-//! Some file systems send none, and the system drops some when there are many. Only one kind is
-//! trusted: that a file was moved to its place. Events that arrive while nothing waits for them are
-//! merged into one, with a bounded list of such files.
+//! Some file systems send none, and the system drops some when there are many. Only one kind is used further: that a
+//! file was renamed into place. Events that arrive while no thread waits for them are merged into one, with a bounded
+//! list of such files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,17 +23,17 @@ use crate::{
     protocol::FRAME_ITEMS_MAX,
 };
 
-/// Maximum watched folders; changes in others are found by the next regular scan.
-const FOLDERS_MAX: usize = 1_000;
-/// Maximum files that are known to have been moved between two scans.
+/// Maximum watched directories; changes in others are found by the next regular scan.
+const DIRS_MAX: usize = 1_000;
+/// Maximum recorded files that were renamed into place between two scans.
 const MOVED_MAX: usize = FRAME_ITEMS_MAX;
 /// Maximum links to follow from a file to its target.
 const LINKS_MAX: usize = 16;
 
-/// Why the watching thread woke up.
+/// The reason why the watching thread woke up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wake {
-    /// Something changed; these files were moved to their place.
+    /// Something changed; these files were renamed into place.
     Changed(BTreeSet<PathBuf>),
     /// The watcher is stopped.
     Stop,
@@ -48,7 +48,7 @@ pub(super) struct WatcherWaker {
     condvar: Condvar,
 }
 
-/// What happened since the watching thread last woke up.
+/// The events since the watching thread last woke up.
 #[derive(Debug, Default)]
 struct Pending {
     has_changes: bool,
@@ -57,11 +57,11 @@ struct Pending {
 }
 
 impl WatcherWaker {
-    /// Signals that something changed. `moved` are files that were moved to their place.
+    /// Signals that something changed. `moved` are files that were renamed into place.
     pub(super) fn notify_changed(&self, moved: impl IntoIterator<Item = PathBuf>) {
         let mut pending = lock(&self.pending);
         pending.has_changes = true;
-        // A file beyond the limit is handled as if it was not moved.
+        // A file beyond the limit is handled as if it was not renamed.
         for path in moved {
             if pending.moved.len() < MOVED_MAX {
                 pending.moved.insert(path);
@@ -96,12 +96,12 @@ impl WatcherWaker {
     }
 }
 
-/// Subscribes to the system's events for some folders.
+/// Subscribes to the system's events for some directories.
 #[derive(Debug)]
 pub(super) struct FsEvents {
     /// None if the system does not support it.
     watcher: Option<RecommendedWatcher>,
-    /// Device and inode of each watched folder, to notice when its path leads to another one.
+    /// Device and inode of each watched directory, to detect when its path leads to another one.
     watched: BTreeMap<PathBuf, (u64, u64)>,
 }
 
@@ -118,34 +118,34 @@ impl FsEvents {
             waker.notify_changed(moved);
         });
         let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(%error, "file system events are not available: changed modules are noticed after up to two seconds");
+            tracing::warn!(%error, "file system events are not available: changed modules are detected after up to two seconds");
         });
         Self { watcher: watcher.ok(), watched: BTreeMap::new() }
     }
 
-    /// Watches exactly these folders.
-    pub(super) fn watch(&mut self, folders: &BTreeSet<PathBuf>) {
+    /// Watches exactly these directories.
+    pub(super) fn watch(&mut self, dirs: &BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
-        let identity = |folder: &PathBuf| {
-            let meta = fs::metadata(folder).ok().filter(fs::Metadata::is_dir)?;
-            Some((folder.clone(), (meta.dev(), meta.ino())))
+        let identity = |dir: &PathBuf| {
+            let meta = fs::metadata(dir).ok().filter(fs::Metadata::is_dir)?;
+            Some((dir.clone(), (meta.dev(), meta.ino())))
         };
-        let wanted: BTreeMap<PathBuf, (u64, u64)> = folders.iter().filter_map(identity).take(FOLDERS_MAX).collect();
-        self.watched.retain(|folder, identity| {
-            let is_kept = wanted.get(folder) == Some(identity);
+        let wanted: BTreeMap<PathBuf, (u64, u64)> = dirs.iter().filter_map(identity).take(DIRS_MAX).collect();
+        self.watched.retain(|dir, identity| {
+            let is_kept = wanted.get(dir) == Some(identity);
             if !is_kept {
-                // Fails for a folder that is gone, which is no longer watched anyway.
-                let _ = watcher.unwatch(folder);
+                // Fails for a removed directory, which is no longer watched anyway.
+                let _ = watcher.unwatch(dir);
             }
             is_kept
         });
-        for (folder, identity) in wanted {
-            if self.watched.contains_key(&folder) {
+        for (dir, identity) in wanted {
+            if self.watched.contains_key(&dir) {
                 continue;
             }
-            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(self.watched.insert(folder, identity)),
-                Err(error) => tracing::debug!(folder = %folder.display(), %error, "cannot watch a folder"),
+            match watcher.watch(&dir, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.watched.insert(dir, identity)),
+                Err(error) => tracing::debug!(dir = %dir.display(), %error, "cannot watch a directory"),
             }
         }
     }
@@ -160,19 +160,19 @@ fn is_move_to_place(kind: EventKind) -> bool {
     matches!(kind, EventKind::Modify(ModifyKind::Name(RenameMode::To)))
 }
 
-/// The folders in which a change can affect the target of `path`: its own, and those of each link on
-/// the way to the target.
-pub(super) fn folders_of(path: &Path) -> Vec<PathBuf> {
+/// The directories in which a change can affect the target of `path`: its own, and those of each link on the path to
+/// the target.
+pub(super) fn dirs_of(path: &Path) -> Vec<PathBuf> {
     let Ok(mut path) = std::path::absolute(path) else { return Vec::new() };
-    let mut folders = Vec::new();
+    let mut dirs = Vec::new();
     for _ in 0..LINKS_MAX {
-        let Some(folder) = path.parent() else { break };
-        folders.push(folder.to_owned());
-        // The folder itself may be a link: it is watched at its target.
+        let Some(dir) = path.parent() else { break };
+        dirs.push(dir.to_owned());
+        // The directory itself may be a link: it is watched at its target.
         let Ok(target) = fs::read_link(&path) else { break };
-        path = folder.join(target);
+        path = dir.join(target);
     }
-    folders
+    dirs
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_merged_and_no_move_is_lost_within_the_limit() {
+    fn events_are_merged_and_no_rename_is_lost_within_the_limit() {
         let waker = WatcherWaker::default();
         waker.notify_changed([]);
         waker.notify_changed([PathBuf::from("a")]);

@@ -1,8 +1,7 @@
 //! Watches the files that modules are loaded from.
 //!
-//! [`fs_events`] triggers a scan, [`files`] decides what its result means, and this file scans and
-//! reads. Regular scans find changes for which there are no events: on bind mounts and network file
-//! systems, and when there were too many.
+//! [`fs_events`] triggers a scan, this file scans and reads, and [`files`] decides on the actions. Regular scans find
+//! changes without events: on bind mounts and network file systems, and when there were too many.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +14,7 @@ use std::{
 
 use self::{
     files::{Action, FileStat, Files, FoundFile, ReadResult},
-    fs_events::{FsEvents, Wake, WatcherWaker, folders_of},
+    fs_events::{FsEvents, Wake, WatcherWaker, dirs_of},
 };
 use super::{
     Catalog, ModuleError, load,
@@ -29,7 +28,7 @@ mod fs_events;
 
 pub use self::files::Content;
 
-/// Interval of scans without an event.
+/// Interval of scans without events.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Debounce: the delay between the last event and the scan.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -43,11 +42,11 @@ const FILES_MAX: usize = FRAME_ITEMS_MAX;
 pub enum Change {
     /// It has a new content, or cannot be read.
     New(PathBuf, Result<Content, ModuleError>),
-    /// It was gone and is back, with the same content.
+    /// It was missing and exists again, with the same content.
     Restored(PathBuf),
-    /// It is gone.
+    /// It is missing.
     Missing(PathBuf),
-    /// It has been gone from its folder for longer than the grace.
+    /// It was missing from its directory for longer than the grace period.
     Dropped(PathBuf),
 }
 
@@ -81,8 +80,8 @@ impl WatcherHandle {
 }
 
 impl FileWatcher {
-    /// Watches the files of `sources`, some of which are loaded in `catalog`. A file may be gone from
-    /// its folder for `grace`.
+    /// Watches the files of `sources`, some of which are loaded in `catalog`. A file may be missing from its directory
+    /// for `grace`.
     pub fn new(sources: Vec<String>, catalog: &Catalog, grace: Duration, module_max: u64) -> (Self, WatcherHandle) {
         let waker = Arc::new(WatcherWaker::default());
         let loaded = catalog.modules().iter().map(|module| (module.path().to_owned(), *module.content()));
@@ -93,8 +92,7 @@ impl FileWatcher {
         (Self { sources, files, events, waker, moved, module_max, has_waited: false, has_scanned: false }, handle)
     }
 
-    /// Waits until it is time to scan, the first time not at all. Returns false once the watcher is
-    /// stopped.
+    /// Waits until a scan is due; the first call does not wait. Returns false once the watcher is stopped.
     pub fn wait(&mut self) -> bool {
         if !std::mem::replace(&mut self.has_waited, true) {
             return true;
@@ -105,7 +103,7 @@ impl FileWatcher {
         loop {
             match self.waker.wait(limit) {
                 Wake::Changed(moved) => {
-                    // A file beyond the limit is handled as if it was not moved.
+                    // A file beyond the limit is handled as if it was not renamed.
                     self.moved.extend(moved.into_iter().take(FILES_MAX.saturating_sub(self.moved.len())));
                     let end = *debounce_end.get_or_insert_with(|| Instant::now() + DEBOUNCE_MAX);
                     limit = end.saturating_duration_since(Instant::now()).min(DEBOUNCE);
@@ -118,8 +116,8 @@ impl FileWatcher {
 
     /// Scans all sources, and calls `report` with each change.
     pub fn scan(&mut self, mut report: impl FnMut(Change)) {
-        // First, so that a change during the scan creates an event.
-        self.events.watch(&self.folders());
+        // Done first, so that a change during the scan creates an event.
+        self.events.watch(&self.dirs());
         let found = self.find_files();
         let mut moved = self.moved_files(&found);
         if !std::mem::replace(&mut self.has_scanned, true) {
@@ -139,9 +137,9 @@ impl FileWatcher {
         }
     }
 
-    /// Forgets a file that is gone.
-    pub fn forget(&mut self, path: &Path) {
-        self.files.forget(path);
+    /// Removes a file that is absent.
+    pub fn remove(&mut self, path: &Path) {
+        self.files.remove(path);
     }
 
     /// Reports the content of a file again, for a file that had changed when it was loaded.
@@ -149,7 +147,7 @@ impl FileWatcher {
         self.files.report_again(path);
     }
 
-    /// Whether a file is gone and is not itself a source, so that another may take over its tasks.
+    /// Whether a file is absent and is not itself a source, so that another may take over its tasks.
     pub fn can_be_replaced(&self, path: &Path) -> bool {
         self.files.can_be_replaced(path)
     }
@@ -171,10 +169,10 @@ impl FileWatcher {
 
     fn find_files(&self) -> BTreeMap<PathBuf, FoundFile> {
         let found = sources::find(&self.sources, FILES_MAX);
-        let is_unreadable = |path: &Path| found.unreadable.iter().any(|folder| path.starts_with(folder));
+        let is_unreadable = |path: &Path| found.unreadable.iter().any(|dir| path.starts_with(dir));
         let hidden: Vec<PathBuf> = self.files.paths().filter(|path| is_unreadable(path)).map(Path::to_owned).collect();
         let found_file = |(path, is_named): (PathBuf, bool)| match fs::metadata(&path) {
-            // A named source is read whatever it is, so that an error reports what is wrong with it.
+            // A named source is always read, so that its error is reported.
             Ok(meta) if meta.is_file() || is_named => {
                 Some((path, FoundFile { stat: Some(file_stat(&meta)), is_named }))
             }
@@ -185,7 +183,7 @@ impl FileWatcher {
         hidden.chain(found.files.into_iter().filter_map(found_file)).collect()
     }
 
-    /// The files that were moved to their place, by their own or their real path.
+    /// The files that were renamed into place, by their own or their real path.
     fn moved_files(&mut self, found: &BTreeMap<PathBuf, FoundFile>) -> BTreeSet<PathBuf> {
         let moved = std::mem::take(&mut self.moved);
         if moved.is_empty() {
@@ -197,19 +195,19 @@ impl FileWatcher {
         found.keys().filter(|path| is_moved(path)).cloned().collect()
     }
 
-    /// The folders in which changes matter.
-    fn folders(&self) -> BTreeSet<PathBuf> {
-        let mut folders = BTreeSet::new();
+    /// The directories in which changes matter.
+    fn dirs(&self) -> BTreeSet<PathBuf> {
+        let mut dirs = BTreeSet::new();
         for source in &self.sources {
             let path = Path::new(source);
             match SourceKind::of(source) {
-                SourceKind::Folder => folders.extend(folders_of(path).into_iter().chain(std::path::absolute(path))),
-                SourceKind::Pattern => folders.extend(std::path::absolute(literal_prefix(path))),
-                SourceKind::File | SourceKind::Missing => folders.extend(folders_of(path)),
+                SourceKind::Directory => dirs.extend(dirs_of(path).into_iter().chain(std::path::absolute(path))),
+                SourceKind::Pattern => dirs.extend(std::path::absolute(literal_prefix(path))),
+                SourceKind::File | SourceKind::Missing => dirs.extend(dirs_of(path)),
             }
         }
-        folders.extend(self.files.paths().flat_map(folders_of));
-        folders
+        dirs.extend(self.files.paths().flat_map(dirs_of));
+        dirs
     }
 }
 

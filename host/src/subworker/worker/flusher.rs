@@ -1,7 +1,7 @@
 //! Flushes reports of running tasks, returns prefetched leases that are stuck behind a slow attempt, and sends
 //! the outcomes of attempts that ended before it.
 //!
-//! Invariant: what it takes from the slots fits into a frame; the rest stays there for the next one.
+//! Invariant: the items that it takes from the slots fit into a frame; the rest stays there for the next one.
 
 use std::{
     iter, mem,
@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    REPLY_TIMEOUT, RetryingLink, ShutdownFlags, Slots, WorkerRegistration, frame, retrying_link::NoAnswer,
+    REPLY_TIMEOUT, RetryingLink, ShutdownFlags, Slots, WorkerRegistration, frame, retrying_link::NoReply,
     slot_state::SlotState,
 };
 use crate::{
@@ -47,7 +47,7 @@ impl FlushSignal {
         }
     }
 
-    /// Sleeps until woken. May return early; the result says whether the flusher is to be awake.
+    /// Sleeps until woken. May return early; returns whether the flusher has work.
     fn wait(&self) -> bool {
         let sleep = lock(&self.sleep);
         let is_awake = self.is_awake.load(Ordering::SeqCst);
@@ -70,7 +70,7 @@ pub(super) struct ReportFlusher {
 }
 
 impl ReportFlusher {
-    /// Flushes until the worker stops.
+    /// Flushes repeatedly until the worker stops.
     pub(super) fn run(mut self) {
         while !self.shutdown.is_stopping() {
             if !self.signal.wait() {
@@ -92,27 +92,27 @@ impl ReportFlusher {
         self.send_late_outcomes();
         self.last_sequence += 1;
         let sequence = self.last_sequence;
-        // Begins with another slot each time, so that none starves.
+        // Starts with another slot each time, so that none starves.
         let first = usize::try_from(sequence).unwrap_or(0) % self.slots.len().max(1);
         let NoteContent { reports, returned, is_needed } = collect_reports(&self.slots, first);
         if reports.is_empty() && returned.is_empty() {
             return is_needed;
         }
         let note = Note { worker: self.registration.key(), sequence, reports, returned };
-        let reply = self.link.ask(&WorkerRequest::Note(note), REPLY_TIMEOUT);
+        let reply = self.link.request(&WorkerRequest::Note(note), REPLY_TIMEOUT);
         self.slots.iter().for_each(|slot| slot.set_flushed());
-        // What was not sent is lost: reports, and leases that their slots account for.
-        is_needed && !matches!(reply, Err(NoAnswer::Stopping))
+        // Unsent items are dropped: reports, and leases that their slots account for.
+        is_needed && !matches!(reply, Err(NoReply::Stopping))
     }
 
-    /// Sends outcomes that have waited in slots that run another attempt, so that no result waits for it.
-    /// Outcomes of quick attempts go with the slots' own requests, many at a time.
+    /// Sends outcomes that have waited in slots that run another attempt, so that no result waits for it. Outcomes of
+    /// fast attempts are sent with the slots' own requests, many at a time.
     fn send_late_outcomes(&self) {
         for (number, slot) in (0..).zip(self.slots.iter()) {
             let Some(work) = slot.lock().late_request(number, FLUSH_INTERVAL) else { continue };
             let sequence = work.sequence;
             // After any other reply the slot sends them itself.
-            if let Ok(WorkerReply::Leases(_)) = self.link.ask(&WorkerRequest::Work(work), REPLY_TIMEOUT) {
+            if let Ok(WorkerReply::Leases(_)) = self.link.request(&WorkerRequest::Work(work), REPLY_TIMEOUT) {
                 slot.lock().confirm(sequence);
             }
         }
@@ -128,7 +128,7 @@ struct NoteContent {
     is_needed: bool,
 }
 
-/// Takes from the slots what fits into one note, beginning with slot `first`.
+/// Takes the reports that fit into one note from the slots, starting with slot `first`.
 fn collect_reports(slots: &[Arc<SlotState>], first: usize) -> NoteContent {
     let mut note = NoteContent { reports: Vec::new(), returned: Vec::new(), is_needed: false };
     let mut bytes = 0;
@@ -142,7 +142,7 @@ fn collect_reports(slots: &[Arc<SlotState>], first: usize) -> NoteContent {
         let returned = mem::take(&mut inner.waiting);
         bytes += returned.len() * LEASE_BYTES;
         note.returned.extend(returned.into_iter().map(|lease| lease.id));
-        let room = NOTE_REPORTS_MAX.saturating_sub(note.reports.len());
+        let capacity = NOTE_REPORTS_MAX.saturating_sub(note.reports.len());
         let count_before = note.reports.len();
         note.reports.extend(
             iter::from_fn(|| {
@@ -151,7 +151,7 @@ fn collect_reports(slots: &[Arc<SlotState>], first: usize) -> NoteContent {
                 bytes += frame::report_size(&report);
                 Some((lease, report))
             })
-            .take(room),
+            .take(capacity),
         );
         inner.is_flushing = note.reports.len() > count_before;
     }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_all_slots_go_in_order_into_notes_that_can_be_sent() {
+    fn reports_of_all_slots_are_sent_in_order_in_notes_that_fit() {
         let text = "\u{1}".repeat(16 << 10);
         for (number, lines, message) in [(100, 1_000, ""), (5, 50, text.as_str())] {
             let logged: Vec<Report> = (0..lines).map(|number| log_line(number, message)).collect();

@@ -12,15 +12,15 @@ use crate::{
     transport::PAYLOAD_MAX,
 };
 
-/// Maximum size of an item in a frame beyond its documents and texts, in bytes.
+/// Maximum size of an item in a frame without its documents and strings, in bytes.
 const ITEM_BYTES: usize = 512;
 
 /// The entry of a lease that is returned without having run.
-pub(super) fn not_begun(lease: LeaseId) -> Ended {
+pub(super) fn not_started(lease: LeaseId) -> Ended {
     Ended { lease, outcome: None, ran_us: 0, version: None, reports: Vec::new(), metadata: Json::empty_object() }
 }
 
-/// Bytes of a text in a frame: a control character takes six in JSON.
+/// Bytes of a string in a frame: a control character takes six in JSON.
 fn text_size(text: &str) -> usize {
     let size = |byte: u8| match byte {
         b'"' | b'\\' => 2,
@@ -55,7 +55,7 @@ pub(super) fn size(ended: &Ended) -> usize {
     outcome + ended.metadata.as_str().len() + ended.reports.iter().map(report_size).sum::<usize>() + ITEM_BYTES
 }
 
-/// Makes an outcome fit into a frame: drops its reports, or else replaces it by a failure.
+/// Fits an outcome into a frame: drops its reports, or else replaces it by a failure.
 pub(super) fn fit(mut ended: Ended) -> Ended {
     if size(&ended) > PAYLOAD_MAX {
         ended.reports.clear();
@@ -72,7 +72,7 @@ pub(super) fn cut_down(ended: Ended) -> Ended {
     Ended { outcome: ended.outcome.map(failure), reports: Vec::new(), ..ended }
 }
 
-/// Number of outcomes from the front that go into one frame: at least one, if there is one.
+/// Number of outcomes from the front that fit into one frame: at least one, if there is one.
 pub(super) fn frame_len(ended: &VecDeque<Ended>) -> usize {
     let mut bytes = 0;
     let fits = ended.iter().take_while(|one| {
@@ -82,7 +82,7 @@ pub(super) fn frame_len(ended: &VecDeque<Ended>) -> usize {
     fits.count().max(1).min(ended.len())
 }
 
-/// Takes the outcomes that go into one frame.
+/// Takes the outcomes that fit into one frame.
 pub(super) fn take_frame(ended: &mut VecDeque<Ended>) -> Vec<Ended> {
     ended.drain(..frame_len(ended)).collect()
 }
@@ -106,7 +106,7 @@ mod tests {
     fn ended(result: usize, reports: Vec<Report>) -> Ended {
         let result = Json::of(&"x".repeat(result)).expect("JSON");
         let outcome = Some(Outcome::Success { result, follow_ups: Vec::new() });
-        Ended { outcome, reports, ..not_begun(LeaseId(u64::MAX)) }
+        Ended { outcome, reports, ..not_started(LeaseId(u64::MAX)) }
     }
 
     fn frame(ended: Ended) -> usize {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_fits_into_a_frame_whatever_its_task_logged() {
+    fn an_outcome_with_many_logs_fits_into_a_frame() {
         let line = "\u{1}".repeat(16 << 10);
         let logged = || vec![log_line(&line); 64];
         for mib in [1, 9, 10, 11, 15] {

@@ -8,12 +8,11 @@ use std::sync::{
 use tracing::info;
 
 use crate::{
-    lock,
+    escape, lock,
     runtime::{Catalog, Module},
-    visible,
 };
 
-/// A catalog that is replaced as a whole. Its lock is held for a look-up or a copy only.
+/// A catalog that is replaced as a whole. Its lock is held only for a lookup or a copy.
 #[derive(Debug)]
 pub(super) struct LiveCatalog {
     current: RwLock<Catalog>,
@@ -56,7 +55,7 @@ impl LiveCatalog {
     /// Logs every module that is loaded.
     pub(super) fn log_modules(&self, worker: &str) {
         for module in lock::read(&self.current).modules() {
-            let (info, version, path) = (module.info(), module.version(), visible::line(&module.info().path));
+            let (info, version, path) = (module.info(), module.version(), escape::line(&module.info().path));
             info!(worker, module = info.name, %path, %version, tasks = info.tasks.len(), "module loaded");
         }
     }

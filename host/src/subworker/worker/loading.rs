@@ -1,4 +1,4 @@
-//! Waiting until the modules that were there when a worker started are loaded.
+//! Waits until the modules that existed when a worker started are loaded.
 
 use std::{
     sync::{Arc, Condvar, Mutex},
@@ -10,7 +10,7 @@ use crate::{
     lock::{self, lock},
 };
 
-/// Progress of loading the modules that were there at the start. Cloning it is cheap.
+/// Progress of loading the modules that existed at the start. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub struct Loading(Arc<LoadingInner>);
 
@@ -23,14 +23,14 @@ struct LoadingInner {
 #[derive(Clone, Copy, Debug)]
 enum LoadingState {
     InProgress,
-    Ended(LoadingEnd),
+    Ended(LoadSummary),
     /// The worker stopped before the end.
     Aborted,
 }
 
-/// Result of loading the modules that were there at the start.
+/// Result of loading the modules that existed at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoadingEnd {
+pub struct LoadSummary {
     /// Number of modules that are loaded.
     pub modules: usize,
     /// Number of modules that cannot be loaded.
@@ -40,14 +40,14 @@ pub struct LoadingEnd {
 }
 
 impl Default for Loading {
-    /// For a worker that has no modules to load.
+    /// The state of a worker that has no modules to load.
     fn default() -> Self {
-        Self::of(LoadingState::Ended(LoadingEnd::default()))
+        Self::of(LoadingState::Ended(LoadSummary::default()))
     }
 }
 
 impl Loading {
-    pub(super) fn begin() -> Self {
+    pub(super) fn start() -> Self {
         Self::of(LoadingState::InProgress)
     }
 
@@ -55,9 +55,9 @@ impl Loading {
         Self(Arc::new(LoadingInner { state: Mutex::new(state), ended: Condvar::new() }))
     }
 
-    /// Blocks until all modules are loaded or refused, at most `limit`. `None` if that time was not enough, or
-    /// if the worker has stopped.
-    pub fn wait(&self, limit: Duration) -> Option<LoadingEnd> {
+    /// Blocks until all modules are loaded or refused, at most `limit`. `None` after that time, or if the worker has
+    /// stopped.
+    pub fn wait(&self, limit: Duration) -> Option<LoadSummary> {
         let until = after(limit);
         let mut state = lock(&self.0.state);
         loop {
@@ -66,11 +66,11 @@ impl Loading {
                 LoadingState::Aborted => return None,
                 LoadingState::InProgress => {}
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = until.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return None;
             }
-            state = lock::wait_timeout(&self.0.ended, state, left).0;
+            state = lock::wait_timeout(&self.0.ended, state, remaining).0;
         }
     }
 
@@ -79,7 +79,7 @@ impl Loading {
         matches!(*lock(&self.0.state), LoadingState::InProgress)
     }
 
-    pub(super) fn finish(&self, end: LoadingEnd) {
+    pub(super) fn finish(&self, end: LoadSummary) {
         self.set(LoadingState::Ended(end));
     }
 

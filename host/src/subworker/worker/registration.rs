@@ -70,7 +70,7 @@ impl WorkerRegistration {
             if self.is_lost() {
                 return None;
             }
-            // Otherwise the lock is held for a moment only.
+            // Otherwise the lock is held only briefly.
             match try_lock(&self.key) {
                 Some(key) => return Some(*key),
                 None => thread::yield_now(),
@@ -83,11 +83,11 @@ impl WorkerRegistration {
         self.is_lost.load(Ordering::SeqCst)
     }
 
-    /// Registers for the first time. Waits at most `patience` for another worker of the same id to leave, and
-    /// for a control plane that does not answer.
-    pub(super) fn register_within(&self, patience: Duration) -> Result<(), WorkerError> {
+    /// Registers for the first time. Waits at most `timeout` for another worker of the same id to leave, and for a
+    /// control plane that does not reply.
+    pub(super) fn register_within(&self, timeout: Duration) -> Result<(), WorkerError> {
         let (worker, key) = (&self.identity.worker_id, self.key());
-        let (begun, mut is_logged) = (Instant::now(), false);
+        let (started, mut is_logged) = (Instant::now(), false);
         loop {
             let failure = match self.register(key, None, REPLY_TIMEOUT) {
                 Ok(()) if is_logged => {
@@ -97,21 +97,21 @@ impl WorkerRegistration {
                 Err(failure @ (WorkerError::IdInUse { .. } | WorkerError::Call(_))) => failure,
                 other => return other,
             };
-            let waited = begun.elapsed();
-            if waited >= patience {
+            let waited = started.elapsed();
+            if waited >= timeout {
                 return Err(match failure {
                     WorkerError::IdInUse { worker_id, .. } => {
-                        WorkerError::IdInUse { worker_id, waited: patience.max(Duration::from_secs(waited.as_secs())) }
+                        WorkerError::IdInUse { worker_id, waited: timeout.max(Duration::from_secs(waited.as_secs())) }
                     }
                     other => other,
                 });
             }
             if !is_logged && waited >= BEST_EFFORT_TIMEOUT && matches!(failure, WorkerError::IdInUse { .. }) {
                 is_logged = true;
-                let timeout_s = seconds(patience);
+                let timeout_s = seconds(timeout);
                 warn!(worker, timeout_s, "another worker with this id is still connected: waiting until it leaves");
             }
-            pause(REGISTER_RETRY_DELAY.min(patience.saturating_sub(waited)));
+            pause(REGISTER_RETRY_DELAY.min(timeout.saturating_sub(waited)));
         }
     }
 
@@ -120,7 +120,7 @@ impl WorkerRegistration {
         let catalog = self.catalog.get();
         let registration =
             Registration { worker: key, previous, worker_id, address, slots, modules: catalog.describe() };
-        match self.link.ask(&WorkerRequest::Register(registration), limit)? {
+        match self.link.request(&WorkerRequest::Register(registration), limit)? {
             WorkerReply::Registered => {
                 self.catalog.acknowledge(catalog.revision());
                 Ok(())
@@ -145,11 +145,11 @@ impl WorkerRegistration {
             return Some(*key);
         }
         if self.shutdown.is_draining() {
-            // Its leases are invalid, and it takes no more work.
+            // Its leases are invalid, and it accepts no more work.
             return None;
         }
         let worker = &self.identity.worker_id;
-        warn!(worker, "the control plane does not know this worker any more: registering again");
+        warn!(worker, "the control plane no longer knows this worker: registering again");
         self.slots.iter().for_each(|slot| slot.stop_all());
         let new = Uuid::now_v7();
         self.is_lost.store(true, Ordering::SeqCst);
@@ -177,13 +177,13 @@ impl WorkerRegistration {
         None
     }
 
-    /// Tells the control plane that this worker leaves, which requeues its leases. Best effort.
+    /// Notifies the control plane that this worker leaves, so that it requeues its leases. Best effort.
     pub(super) fn leave(&self) {
         if let Some(key) = self.current_key()
-            && let Err(error) = self.link.ask(&WorkerRequest::Leave(key), BEST_EFFORT_TIMEOUT)
+            && let Err(error) = self.link.request(&WorkerRequest::Leave(key), BEST_EFFORT_TIMEOUT)
         {
             let worker = &self.identity.worker_id;
-            debug!(worker, %error, "cannot tell the control plane that this worker has left");
+            debug!(worker, %error, "cannot notify the control plane that this worker has left");
         }
     }
 }

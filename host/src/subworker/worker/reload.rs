@@ -1,9 +1,9 @@
 //! Hot reload: changed module files take effect while the slots work.
 //!
-//! A new version is loaded in the background. Then the control plane is asked, which declines while there are
-//! tasks that could no longer run. Only then the catalog changes, at once for all slots; running attempts finish
-//! on the version that they began with. Invariant: every task name that may be granted is found at every moment,
-//! so no change loses a task.
+//! A new version is loaded in the background. Then the change is proposed to the control plane, which declines it while
+//! there are tasks that could no longer run. Only then the catalog changes, for all slots at the same time; running
+//! attempts finish on the version that they started with. Invariant: every task name that may be granted is found at
+//! any time, so no change loses a task.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,12 +14,12 @@ use std::{
 
 use tracing::{debug, field::display, warn};
 
-use super::{LiveCatalog, Loading, LoadingEnd, REPLY_TIMEOUT, ShutdownFlags, WorkerRegistration, spawn};
+use super::{LiveCatalog, LoadSummary, Loading, REPLY_TIMEOUT, ShutdownFlags, WorkerRegistration, spawn};
 use crate::{
     clock::Timestamp,
+    escape,
     runtime::{Catalog, Content, FileWatcher, Module, Runtime, WatcherHandle, existing_files, module_name},
     task::{LoadFailure, ModuleVersion},
-    visible,
 };
 
 mod startup;
@@ -33,7 +33,7 @@ mod publish;
 use loader::Loader;
 use startup::Startup;
 
-/// How long a removed task name is still found: every lease granted before its removal begins within this time.
+/// Time for which a removed task name is still found: every lease granted before its removal starts within it.
 const FALLBACK_MAX: Duration = Duration::from_secs(30);
 /// Maximum length of an error message that is kept, in bytes.
 const MESSAGE_MAX: usize = 2_000;
@@ -41,9 +41,9 @@ const MESSAGE_MAX: usize = 2_000;
 /// Sources of a worker's modules, and how changes take effect.
 #[derive(Clone, Debug)]
 pub struct Reload {
-    /// Files, globs and folders.
+    /// Files, globs and directories.
     pub sources: Vec<String>,
-    /// How long a module's file may be missing before the module is dropped.
+    /// Time for which a module's file may be missing before the module is dropped.
     pub grace: Duration,
     /// Whether modules change although there are tasks that could no longer run.
     pub force: bool,
@@ -60,7 +60,7 @@ pub(super) struct Reloader {
     watch: FileWatcher,
     /// Whether changes after the start take effect.
     is_watching: bool,
-    /// Whether to check the files once more, also if changes after the start take no effect.
+    /// Whether to check the files once more, even if changes after the start have no effect.
     needs_recheck: bool,
     force: bool,
     /// Versions to be loaded.
@@ -94,9 +94,9 @@ impl LoadRequest {
 /// A version that is loaded and not live yet.
 struct StagedModule {
     module: Module,
-    /// Whether it was logged that this version is refused.
-    is_refusal_logged: bool,
-    /// How long loading took.
+    /// Whether it was logged that this version was rejected.
+    is_rejection_logged: bool,
+    /// The duration of loading.
     took: Duration,
 }
 
@@ -110,14 +110,14 @@ impl Reloader {
     ) -> (Self, WatcherHandle, Loading) {
         let Reload { sources, grace, force, watch: is_watching } = reload;
         let order = existing_files(&sources).into_iter().enumerate().map(|(index, path)| (path, index)).collect();
-        let loading = Loading::begin();
+        let loading = Loading::start();
         let startup = Startup {
             at: Instant::now(),
             loading: loading.clone(),
             order,
-            left: BTreeSet::new(),
+            pending: BTreeSet::new(),
             missing_sources: sources.clone(),
-            is_first_turn: true,
+            is_first_step: true,
         };
         let (watch, end) = FileWatcher::new(sources, &catalog.get(), grace, runtime.config().module_max);
         let this = Self {
@@ -142,7 +142,7 @@ impl Reloader {
     /// Loads and reloads until the worker drains.
     pub(super) fn run(mut self) {
         while self.watch.wait() && !self.shutdown.is_draining() {
-            self.turn();
+            self.step();
             if !self.is_watching && self.is_done() {
                 break;
             }
@@ -157,32 +157,32 @@ impl Reloader {
     }
 
     /// Checks all files once, and applies what has changed.
-    fn turn(&mut self) {
+    fn step(&mut self) {
         if self.changed.is_some_and(|at| at.elapsed() >= FALLBACK_MAX) {
             self.changed = None;
             self.catalog.set(self.catalog.get().without_fallback());
         }
         let mut next = self.catalog.get().without_fallback();
-        let mut has_notes = self.check_sources(&mut next);
-        if self.is_watching || self.startup.is_first_turn || self.needs_recheck {
+        let mut has_changes = self.check_sources(&mut next);
+        if self.is_watching || self.startup.is_first_step || self.needs_recheck {
             self.needs_recheck = false;
             let mut changes = Vec::new();
             self.watch.scan(|change| changes.push(change));
             for change in changes {
-                has_notes |= self.apply_change(&mut next, change);
+                has_changes |= self.apply_change(&mut next, change);
             }
         }
-        if std::mem::take(&mut self.startup.is_first_turn) {
-            self.startup.left = self.requested.keys().cloned().collect();
+        if std::mem::take(&mut self.startup.is_first_step) {
+            self.startup.pending = self.requested.keys().cloned().collect();
         }
         while let Some((path, content, loaded)) = self.loader.next_loaded() {
-            // Unless the file has changed again meanwhile.
+            // Unless the file has changed again since.
             if self.requested.get(&path).is_some_and(|request| request.content == content) {
-                has_notes |= self.apply_loaded(&mut next, &path, loaded);
+                has_changes |= self.apply_loaded(&mut next, &path, loaded);
             }
         }
         self.load_next();
-        self.publish_staged(next, has_notes);
+        self.publish_staged(next, has_changes);
         self.finish_startup();
     }
 
@@ -190,22 +190,22 @@ impl Reloader {
         &self.registration.identity().worker_id
     }
 
-    /// Logs that a version is refused. At debug level where a control plane in this process logs it, too.
-    fn log_refusal(&self, catalog: &Catalog, path: &Path, version: Option<ModuleVersion>, error: &str) {
+    /// Logs that a version is not loaded: at level debug if a control plane in this process logs it as well.
+    fn log_load_error(&self, catalog: &Catalog, path: &Path, version: Option<ModuleVersion>, error: &str) {
         let text = match catalog.loaded_from(path) {
             Some(_) => "module not reloaded; the live version stays",
             None => "module not loaded",
         };
         let (worker, module, version) = (self.worker(), module_name(path), version.map(display));
         if self.registration.link().is_local() {
-            debug!(worker, module, path = %visible::path(path), version, error, "{text}");
+            debug!(worker, module, path = %escape::path(path), version, error, "{text}");
         } else {
-            warn!(worker, module, path = %visible::path(path), version, error, "{text}");
+            warn!(worker, module, path = %escape::path(path), version, error, "{text}");
         }
     }
 }
 
-/// The error of a version that is refused.
+/// The error of a version that is not loaded.
 fn failure(why: &str) -> LoadFailure {
     LoadFailure { at: Timestamp::now(), message: why[..why.floor_char_boundary(MESSAGE_MAX)].to_owned(), code: None }
 }

@@ -1,4 +1,4 @@
-//! Requests to the control plane, repeated until they are answered.
+//! Requests to the control plane, repeated until there is a reply.
 
 use std::{
     sync::{
@@ -18,19 +18,19 @@ use crate::{
     transport::CallError,
 };
 
-/// A link whose requests are repeated until they are answered or the worker stops. Logs once when the control
-/// plane becomes unreachable, and once when it answers again.
+/// A link whose requests are repeated until there is a reply or the worker stops. Logs once when the control plane
+/// becomes unreachable, and once when it replies again.
 pub(super) struct RetryingLink {
     link: Arc<dyn Link>,
     worker_id: String,
     shutdown: Arc<ShutdownFlags>,
-    /// Whether it was logged that the control plane does not answer.
+    /// Whether it was logged that the control plane does not reply.
     is_unreachable: AtomicBool,
 }
 
-/// Why a request was given up.
+/// The reason why a request has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoAnswer {
+pub(super) enum NoReply {
     /// The worker stops.
     Stopping,
     /// The request is too large to be sent: retrying cannot help.
@@ -66,47 +66,47 @@ impl RetryingLink {
         self.link.is_local()
     }
 
-    /// Asks until there is an answer. `limit` bounds each try.
+    /// Sends a request until there is a reply. `limit` applies to each try.
     ///
     /// # Errors
-    /// [`NoAnswer`] when the request was given up.
-    pub(super) fn ask(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, NoAnswer> {
-        self.ask_until_answered(|| self.link.ask(request, limit))
+    /// [`NoReply`] when the request is not repeated any more.
+    pub(super) fn request(&self, request: &WorkerRequest, limit: Duration) -> Result<WorkerReply, NoReply> {
+        self.retry_until_reply(|| self.link.request(request, limit))
     }
 
-    /// Calls `ask` until it returns an answer.
+    /// Calls `send` until it returns a reply.
     ///
     /// # Errors
-    /// [`NoAnswer`] when the request was given up.
-    pub(super) fn ask_until_answered(
+    /// [`NoReply`] when the request is not repeated any more.
+    pub(super) fn retry_until_reply(
         &self,
-        mut ask: impl FnMut() -> Result<WorkerReply, CallError>,
-    ) -> Result<WorkerReply, NoAnswer> {
+        mut send: impl FnMut() -> Result<WorkerReply, CallError>,
+    ) -> Result<WorkerReply, NoReply> {
         let worker = &self.worker_id;
         loop {
-            match ask() {
+            match send() {
                 Ok(WorkerReply::Refused(Refusal { code, message })) => {
                     error!(worker, %code, why = message, "the control plane refused a request, retrying");
                     if self.shutdown.is_draining() {
-                        return Err(NoAnswer::Stopping);
+                        return Err(NoReply::Stopping);
                     }
                     pause(RETRY_DELAY);
                 }
                 Ok(reply) => {
                     if self.is_unreachable.load(Ordering::Relaxed) && self.is_unreachable.swap(false, Ordering::SeqCst)
                     {
-                        info!(worker, "the control plane answers again");
+                        info!(worker, "the control plane replies again");
                     }
                     return Ok(reply);
                 }
-                Err(_) if self.shutdown.is_stopping() => return Err(NoAnswer::Stopping),
+                Err(_) if self.shutdown.is_stopping() => return Err(NoReply::Stopping),
                 Err(error @ CallError::TooLarge { .. }) => {
-                    error!(worker, %error, "a request cannot be sent, which is a bug in fastworker");
-                    return Err(NoAnswer::TooLarge);
+                    error!(worker, %error, "BUG: a request is too large to be sent");
+                    return Err(NoReply::TooLarge);
                 }
                 Err(error @ CallError::TimedOut { .. }) => {
                     if !self.is_unreachable.swap(true, Ordering::SeqCst) {
-                        warn!(worker, %error, "no answer, retrying");
+                        warn!(worker, %error, "no reply, retrying");
                     }
                     self.link.rediscover();
                 }

@@ -1,8 +1,8 @@
 //! Handles a lack of memory for sandboxes: the slot returns its lease and pauses.
 //!
-//! The cause is this machine, so it does not count against the task: another worker gets it, or it waits.
-//! Invariants: a slot that could not set up a sandbox asks for no work until it can, with growing pauses between
-//! its tries, so that a task does not bounce; the log has one line a minute for all slots together.
+//! The cause is this machine, so it does not count as an attempt: another worker gets the task, or it waits.
+//! Invariants: a slot that could not create a sandbox requests no work until it can, with growing pauses between its
+//! tries, so that a task is not returned repeatedly; the log has one line a minute for all slots together.
 
 use std::{
     collections::VecDeque,
@@ -25,31 +25,31 @@ use crate::{
     task::{LogLevel, Outcome, Report, TaskId},
 };
 
-/// First and maximum pause of a slot that could not set up a sandbox.
+/// First and maximum pause of a slot that could not create a sandbox.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Interval at which a pausing slot checks whether the worker is draining.
 const SHUTDOWN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum number of remembered tasks that were returned after they had begun.
-const BEGUN_MAX: usize = 256;
+/// Maximum number of remembered tasks that were returned after they had started.
+const STARTED_MAX: usize = 256;
 
-/// The missing sandboxes of a whole worker.
+/// The missing sandboxes of a worker.
 #[derive(Debug)]
 pub(super) struct SandboxShortage {
     /// Number of slots without a sandbox.
     slots: AtomicUsize,
     log_limit: LogRateLimit,
-    /// Tasks that were returned although they had begun: the second time they fail.
-    begun: Mutex<VecDeque<TaskId>>,
+    /// Tasks that were returned although they had started: the second time they fail.
+    started: Mutex<VecDeque<TaskId>>,
 }
 
 impl Default for SandboxShortage {
     fn default() -> Self {
-        Self { slots: AtomicUsize::new(0), log_limit: LogRateLimit::new(), begun: Mutex::default() }
+        Self { slots: AtomicUsize::new(0), log_limit: LogRateLimit::new(), started: Mutex::default() }
     }
 }
 
-/// A slot of the runtime, and the module for which it could not set up a sandbox.
+/// A slot of the runtime, and the module for which it could not create a sandbox.
 pub(super) struct SlotSandbox {
     pub(super) slot: Slot,
     /// Length of the last pause.
@@ -62,7 +62,7 @@ impl SlotSandbox {
         Self { slot, pause: Duration::ZERO, missing_for: None }
     }
 
-    /// Whether there is no room for a sandbox.
+    /// Whether a sandbox could not be created.
     pub(super) fn is_missing(&self) -> bool {
         self.missing_for.is_some()
     }
@@ -74,8 +74,8 @@ impl SlotSandbox {
 }
 
 impl SandboxShortage {
-    /// Records that there was no room for an attempt. Returns the task's outcome if it must not be returned:
-    /// it had begun, and was returned before.
+    /// Records that a sandbox could not be created. Returns the task's outcome if it must not be returned: it had
+    /// started, and was returned before.
     pub(super) fn record(
         &self,
         worker: &str,
@@ -84,13 +84,13 @@ impl SandboxShortage {
         module: Module,
         failure: NoSandbox,
     ) -> Option<Outcome> {
-        let NoSandbox { why, otherwise, began } = failure;
-        let has_begun_before = began && self.remember_begun(&lease.task_id);
-        let outcome = has_begun_before.then_some(Outcome::Failure(otherwise));
+        let NoSandbox { why, failure, has_started } = failure;
+        let has_started_before = has_started && self.remember_started(&lease.task_id);
+        let outcome = has_started_before.then_some(Outcome::Failure(failure));
         if self.log_limit.should_log() {
             let (task, name) = (&lease.task_id, &*lease.name);
-            let fate = if outcome.is_some() { "the task fails" } else { "the task is returned" };
-            warn!(worker, %task, name, why, "no room for a sandbox: {fate}, and its slot pauses");
+            let consequence = if outcome.is_some() { "the task fails" } else { "the task is returned" };
+            warn!(worker, %task, name, why, "cannot create a sandbox (out of memory): {consequence}, and its slot pauses");
         }
         if sandbox.missing_for.replace(module).is_none() {
             self.slots.fetch_add(1, Ordering::Relaxed);
@@ -98,32 +98,32 @@ impl SandboxShortage {
         outcome
     }
 
-    /// Remembers a task, or forgets it and returns true if it was remembered before.
-    fn remember_begun(&self, task: &TaskId) -> bool {
-        let mut begun = lock(&self.begun);
-        if let Some(index) = begun.iter().position(|known| known == task) {
-            begun.remove(index);
+    /// Adds a task to the returned ones, or removes it and returns true if it was one before.
+    fn remember_started(&self, task: &TaskId) -> bool {
+        let mut started = lock(&self.started);
+        if let Some(index) = started.iter().position(|known| known == task) {
+            started.remove(index);
             return true;
         }
-        if begun.len() >= BEGUN_MAX {
-            begun.pop_front();
+        if started.len() >= STARTED_MAX {
+            started.pop_front();
         }
-        begun.push_back(task.clone());
+        started.push_back(task.clone());
         false
     }
 
-    /// Blocks the slot's thread until a sandbox can be set up, or the worker drains.
-    pub(super) fn wait_for_room(&self, worker: &str, sandbox: &mut SlotSandbox, shutdown: &ShutdownFlags) {
+    /// Blocks the slot's thread until a sandbox can be created, or the worker drains.
+    pub(super) fn wait_for_sandbox(&self, worker: &str, sandbox: &mut SlotSandbox, shutdown: &ShutdownFlags) {
         let Some(module) = sandbox.missing_for.take() else { return };
-        // The last attempt's sandbox may be what takes the room.
+        // The last attempt's sandbox may use the missing memory.
         sandbox.slot.clear();
         loop {
             sandbox.pause = (sandbox.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-            let mut left = sandbox.pause;
-            while !left.is_zero() && !shutdown.is_draining() {
-                let part = left.min(SHUTDOWN_CHECK_INTERVAL);
+            let mut remaining = sandbox.pause;
+            while !remaining.is_zero() && !shutdown.is_draining() {
+                let part = remaining.min(SHUTDOWN_CHECK_INTERVAL);
                 pause(part);
-                left -= part;
+                remaining -= part;
             }
             if shutdown.is_draining() {
                 self.slots.fetch_sub(1, Ordering::Relaxed);
@@ -133,13 +133,16 @@ impl SandboxShortage {
                 Ok(()) => {
                     sandbox.slot.clear();
                     if self.slots.fetch_sub(1, Ordering::Relaxed) == 1 {
-                        info!(worker, "there is room for sandboxes again in every slot");
+                        info!(worker, "every slot can create a sandbox again");
                     }
                     return;
                 }
                 Err(why) if self.log_limit.should_log() => {
                     let slots = self.slots.load(Ordering::Relaxed);
-                    warn!(worker, slots, why, "still no room for sandboxes: these slots take no tasks");
+                    warn!(
+                        worker,
+                        slots, why, "still cannot create sandboxes (out of memory): these slots accept no tasks"
+                    );
                 }
                 Err(_) => {}
             }
@@ -149,5 +152,5 @@ impl SandboxShortage {
 
 /// The log line of a task that is returned.
 pub(super) fn returned_report(worker: &str, why: &str) -> Report {
-    Report::Log { level: LogLevel::Warn, message: format!("returned: worker {worker} has no room for it: {why}") }
+    Report::Log { level: LogLevel::Warn, message: format!("returned: worker {worker} cannot create a sandbox: {why}") }
 }

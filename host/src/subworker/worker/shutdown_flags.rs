@@ -1,4 +1,4 @@
-//! Flags that tell a worker's threads to drain and to stop.
+//! Flags by which a worker's threads drain and stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ pub(super) struct ShutdownFlags {
 }
 
 impl ShutdownFlags {
-    /// Lets the worker take no more work.
+    /// Lets the worker accept no more work.
     pub(super) fn drain(&self) {
         self.is_draining.store(true, Ordering::SeqCst);
     }

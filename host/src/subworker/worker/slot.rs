@@ -1,7 +1,7 @@
-//! A slot: asks for work, runs it, reports the outcomes and asks for more.
+//! A slot: requests work, runs it, reports the outcomes and requests more.
 //!
-//! The path of a task goes through here. Invariant: every granted lease is in one of the slot's next requests, as
-//! an outcome or as not begun, unless the flusher has sent or returned it before.
+//! This is the hot path of a task. Invariant: every granted lease is in one of the slot's next requests, as an outcome
+//! or as not started, unless the flusher has sent or returned it before.
 
 use std::{
     convert::identity,
@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::{
     super::log::AttemptLogger,
     FlushSignal, LiveCatalog, RetryingLink, SandboxShortage, ShutdownFlags, SlotState, WorkerRegistration,
-    frame::{cut_down, fit, not_begun, size},
-    retrying_link::NoAnswer,
+    frame::{cut_down, fit, not_started, size},
+    retrying_link::NoReply,
     sandbox_shortage::{self, SlotSandbox},
     slot_state::SlotReports,
 };
@@ -31,10 +31,10 @@ use crate::{
 
 /// Delay before a lease of an unknown task name is returned: its module may just be changing.
 const UNKNOWN_NAME_DELAY: Duration = Duration::from_millis(20);
-/// Delay after an empty reply that came at once although the request should have been parked.
+/// Delay after an empty reply that arrived immediately although the request should have been parked.
 const EMPTY_REPLY_DELAY: Duration = Duration::from_millis(50);
 
-/// Runs one slot on a thread of its own.
+/// Runs one slot on its own thread.
 pub(super) struct SlotRunner {
     pub(super) number: u32,
     pub(super) state: Arc<SlotState>,
@@ -48,7 +48,7 @@ pub(super) struct SlotRunner {
 }
 
 impl SlotRunner {
-    /// Runs until the worker has drained or stops.
+    /// Runs tasks until the worker has drained or stops.
     pub(super) fn run(self) {
         let reports = SlotReports { state: Arc::downgrade(&self.state), flush: Arc::clone(&self.flush) };
         let mut sandbox = SlotSandbox::new(self.runtime.slot(Arc::new(reports)));
@@ -63,17 +63,17 @@ impl SlotRunner {
                 if self.shutdown.is_draining() || !sandbox.is_missing() {
                     return;
                 }
-                self.shortage.wait_for_room(self.link.worker_id(), &mut sandbox, &self.shutdown);
+                self.shortage.wait_for_sandbox(self.link.worker_id(), &mut sandbox, &self.shutdown);
                 continue;
             };
-            let (asked_at, has_outcomes) = (Instant::now(), !work.ended.is_empty());
+            let (sent_at, has_outcomes) = (Instant::now(), !work.ended.is_empty());
             let (request, timeout) = (WorkerRequest::Work(work), self.link.work_timeout(has_outcomes));
-            // The last sandbox is cleared once the outcomes are on their way.
-            let ask = || connection.ask(&request, timeout, &mut || sandbox.slot.clear());
-            match self.link.ask_until_answered(ask) {
+            // The last sandbox is cleared once the outcomes are sent.
+            let send = || connection.request(&request, timeout, &mut || sandbox.slot.clear());
+            match self.link.retry_until_reply(send) {
                 Ok(WorkerReply::Leases(leases)) if leases.is_empty() => {
                     // Such a request is parked until there is a task, unless something is wrong or about to end.
-                    if !has_outcomes && asked_at.elapsed() < EMPTY_REPLY_DELAY {
+                    if !has_outcomes && sent_at.elapsed() < EMPTY_REPLY_DELAY {
                         pause(EMPTY_REPLY_DELAY);
                     }
                 }
@@ -87,7 +87,7 @@ impl SlotRunner {
     }
 
     /// Handles any reply but leases. Returns the key to continue with, or `None` to end the slot.
-    fn handle_failure(&self, request: WorkerRequest, reply: Result<WorkerReply, NoAnswer>, key: Uuid) -> Option<Uuid> {
+    fn handle_failure(&self, request: WorkerRequest, reply: Result<WorkerReply, NoReply>, key: Uuid) -> Option<Uuid> {
         let WorkerRequest::Work(Work { ended, .. }) = request else { return None };
         match reply {
             Ok(WorkerReply::Unknown) => {
@@ -98,12 +98,12 @@ impl SlotRunner {
             Ok(_) if self.shutdown.is_stopping() => return None,
             Ok(other) => {
                 self.link.log_unexpected("a request for work", &other);
-                // The next request carries them again.
+                // The next request repeats them.
                 self.state.lock().put_back(ended, identity);
             }
-            Err(NoAnswer::Stopping) => return None,
+            Err(NoReply::Stopping) => return None,
             // Its size was underestimated. It was not sent, so its tasks fail as too large.
-            Err(NoAnswer::TooLarge) => self.state.lock().put_back(ended, cut_down),
+            Err(NoReply::TooLarge) => self.state.lock().put_back(ended, cut_down),
         }
         Some(key)
     }
@@ -121,7 +121,7 @@ impl SlotRunner {
                 Ok(ran) => ran,
                 Err(reports) => {
                     self.state.finish();
-                    self.state.lock().add_ended(Ended { reports, ..not_begun(lease.id) }, started);
+                    self.state.lock().add_ended(Ended { reports, ..not_started(lease.id) }, started);
                     if sandbox.is_missing() {
                         break;
                     }
@@ -143,14 +143,14 @@ impl SlotRunner {
         }
         let mut state = self.state.lock();
         for lease in mem::take(&mut state.waiting) {
-            state.add_ended(not_begun(lease.id), Instant::now());
+            state.add_ended(not_started(lease.id), Instant::now());
         }
     }
 
     /// Runs one attempt.
     ///
     /// # Errors
-    /// The reports of a lease that is returned: its task name is unknown, or there is no room for a sandbox.
+    /// The reports of a lease that is returned: its task name is unknown, or a sandbox cannot be created.
     fn run_attempt(
         &self,
         sandbox: &mut SlotSandbox,
@@ -192,9 +192,9 @@ impl SlotRunner {
             logger.log_end(&result.outcome, started.elapsed());
         }
         if matches!(result.outcome, Outcome::Stopped) && self.state.lock().is_closed {
-            let fate = if self.link.is_local() { "its task is lost" } else { "its task is requeued" };
+            let consequence = if self.link.is_local() { "its task is lost" } else { "its task is requeued" };
             let attempt = lease.attempt;
-            info!(%task, name, attempt, worker, "an attempt was stopped, as the worker ends: {fate}");
+            info!(%task, name, attempt, worker, "an attempt was stopped, as the worker ends: {consequence}");
         }
         Ok((result, module.version()))
     }

@@ -1,8 +1,8 @@
 //! The state of a slot: its leases, the attempt that it runs, its reports and its unconfirmed outcomes.
 //!
-//! Three threads share it: the slot's own, the report flusher, and the heartbeat, which stops attempts.
-//! Invariants: once it is closed, no attempt begins; an outcome that the flusher sends stays here until it is
-//! confirmed; each request has the next sequence number, whichever thread sends it.
+//! Three threads share it: the slot's own, the report flusher, and the heartbeat, which stops attempts. Invariants:
+//! once it is closed, no attempt starts; an outcome that the flusher sends stays here until it is confirmed; each
+//! request has the next sequence number, whichever thread sends it.
 
 use std::{
     collections::VecDeque,
@@ -33,7 +33,7 @@ pub(super) const REPORTS_MAX: usize = 1_000;
 #[derive(Default)]
 pub(super) struct SlotState {
     inner: Mutex<SlotInner>,
-    /// Notified when the reports being sent have arrived, or never will.
+    /// Notified when the reports being sent have arrived or are lost.
     flushed: Condvar,
     pub(super) stopper: OnceLock<Stopper>,
 }
@@ -50,7 +50,7 @@ pub(super) struct SlotInner {
     unsent_since: Option<Instant>,
     /// The number of the flusher's request, and how many of `ended` it carries.
     sending: Option<(u64, usize)>,
-    /// Leases that have not begun.
+    /// Leases that have not started.
     pub(super) waiting: VecDeque<Lease>,
     /// The lease that runs, and since when.
     pub(super) running: Option<(LeaseId, Instant)>,
@@ -60,7 +60,7 @@ pub(super) struct SlotInner {
     pub(super) logger: Option<AttemptLogger>,
     /// Whether the flusher is sending reports of this slot.
     pub(super) is_flushing: bool,
-    /// Whether no more attempts may begin.
+    /// Whether no more attempts may start.
     pub(super) is_closed: bool,
 }
 
@@ -70,7 +70,7 @@ impl SlotInner {
         self.waiting.iter().map(|lease| lease.id).chain(self.running.map(|(lease, _)| lease))
     }
 
-    /// Whether the flusher has something to do for this slot.
+    /// Whether the flusher has work for this slot.
     pub(super) fn needs_flush(&self) -> bool {
         let has_some = !self.waiting.is_empty() || !self.reports.is_empty() || self.unsent_since.is_some();
         self.running.is_some() && has_some
@@ -88,12 +88,12 @@ impl SlotInner {
         self.unsent_since.get_or_insert(at);
     }
 
-    /// Makes the slot's next request. It carries the unconfirmed outcomes, also those that the flusher is
-    /// sending, whose request may arrive later. `None` when there are no outcomes and no lease is wanted.
+    /// Makes the slot's next request. It carries the unconfirmed outcomes, also those that the flusher is sending,
+    /// whose request may arrive later. `None` when there are no outcomes and no lease is requested.
     pub(super) fn next_request(&mut self, slot: u32, wants_none: bool) -> Option<Work> {
         (self.sending, self.unsent_since) = (None, None);
         let ended = take_frame(&mut self.ended);
-        // Outcomes that do not fit go with the next request; until then no lease is wanted.
+        // Outcomes that do not fit are sent with the next request; until then no lease is requested.
         let wants_more = self.ended.is_empty() && !wants_none;
         let capacity = if wants_more { u32::try_from(LOOKAHEAD_MAX).unwrap_or(u32::MAX) } else { 0 };
         (capacity > 0 || !ended.is_empty()).then(|| self.request(slot, ended, capacity))
@@ -161,7 +161,7 @@ impl SlotState {
         mem::take(&mut inner.reports).into()
     }
 
-    /// Signals that the reports being sent have arrived, or never will.
+    /// Signals that the reports being sent have arrived or are lost.
     pub(super) fn set_flushed(&self) {
         self.lock().is_flushing = false;
         self.flushed.notify_all();
@@ -175,7 +175,7 @@ impl SlotState {
         }
     }
 
-    /// Stops the attempt of a lease, or drops the lease if it has not begun.
+    /// Stops the attempt of a lease, or drops the lease if it has not started.
     pub(super) fn stop(&self, lease: LeaseId) {
         let mut inner = self.lock();
         inner.waiting.retain(|waiting| waiting.id != lease);
@@ -186,8 +186,8 @@ impl SlotState {
         }
     }
 
-    /// Stops the running attempt, and lets no more begin. Repeat it while something runs: an attempt that is
-    /// just about to begin cannot be stopped yet.
+    /// Stops the running attempt, and lets no more start. Repeat it while an attempt runs: one that is just about to
+    /// start cannot be stopped yet.
     pub(super) fn close(&self) {
         let mut inner = self.lock();
         inner.is_closed = true;
@@ -205,7 +205,7 @@ impl SlotState {
     }
 }
 
-/// Adds what a guest reports to its slot's state.
+/// Adds a guest's reports to its slot's state.
 pub(super) struct SlotReports {
     pub(super) state: Weak<SlotState>,
     pub(super) flush: Arc<FlushSignal>,
@@ -253,8 +253,8 @@ mod tests {
         }
     }
 
-    fn not_begun(id: u64) -> Ended {
-        super::super::frame::not_begun(LeaseId(id))
+    fn not_started(id: u64) -> Ended {
+        super::super::frame::not_started(LeaseId(id))
     }
 
     fn leases(work: &Work) -> Vec<u64> {
@@ -266,23 +266,23 @@ mod tests {
         let (mut inner, key) = (SlotInner::default(), Uuid::from_u128(7));
         inner.use_key(key);
         let now = Instant::now();
-        inner.add_ended(not_begun(1), now);
-        inner.add_ended(not_begun(2), now);
+        inner.add_ended(not_started(1), now);
+        inner.add_ended(not_started(2), now);
         assert_eq!(inner.late_request(0, Duration::ZERO), None, "the slot's own request comes next");
         inner.running = Some((LeaseId(4), now));
         assert_eq!(inner.late_request(0, Duration::from_hours(1)), None, "it has not waited long enough");
         let first = inner.late_request(0, Duration::ZERO).expect("a request");
         assert_eq!((leases(&first), first.capacity, first.worker), (vec![1, 2], 0, key));
         assert_eq!(inner.late_request(0, Duration::ZERO), None, "it is being sent");
-        inner.add_ended(not_begun(3), now);
+        inner.add_ended(not_started(3), now);
         inner.confirm(first.sequence);
         let second = inner.late_request(0, Duration::ZERO).expect("a request");
         assert_eq!((leases(&second), second.sequence), (vec![3], first.sequence + 1));
-        // That one may arrive after the slot's own request, which therefore repeats the outcome.
-        inner.add_ended(not_begun(4), now);
+        // It may arrive after the slot's own request, which therefore repeats the outcome.
+        inner.add_ended(not_started(4), now);
         let own = inner.next_request(0, false).expect("a request");
         assert_eq!((leases(&own), own.sequence), (vec![3, 4], second.sequence + 1));
-        inner.add_ended(not_begun(5), now);
+        inner.add_ended(not_started(5), now);
         inner.confirm(second.sequence);
         assert_eq!(
             leases(&inner.next_request(0, true).expect("a request")),
@@ -293,12 +293,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_slot_begins_nothing_and_keeps_its_leases_to_return_them() {
+    fn a_closed_slot_starts_nothing_and_keeps_its_leases() {
         let slot = SlotState::default();
         slot.lock().waiting = VecDeque::from([lease(1), lease(2)]);
         assert_eq!(slot.begin().map(|lease| lease.id), Some(LeaseId(1)));
         slot.close();
-        // A reply that was on its way.
+        // A reply that was in flight.
         slot.lock().waiting.push_back(lease(3));
         assert_eq!(slot.begin(), None);
         assert!(slot.lock().held().eq([2, 3, 1].map(LeaseId)));

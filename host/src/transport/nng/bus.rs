@@ -1,8 +1,8 @@
 //! The BUS sockets: the announcer and its subscribers.
 //!
-//! Best effort by design: a message for a peer with a full queue is lost, and repeated two seconds later. A bus
-//! cannot send to a single peer, so the message for a new peer goes to all; peers that connect at the same time
-//! share one such message, as otherwise n reconnecting peers would cause n² messages.
+//! Best effort by design: a message for a peer with a full queue is lost, and repeated two seconds later. A bus cannot
+//! send to a single peer, so the message for a new peer is sent to all; peers that connect at the same time share one
+//! such message; otherwise n reconnecting peers would cause n² messages.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use ::nng::{
 
 use super::{
     super::{Announcer, OnJoined, OnMessage, OpenError, Subscriber},
-    Gate, cancel_all, close_off_callbacks, guarded, new_socket, open_error, prepare, set_reconnect_times,
+    CloseGuard, cancel_all, catch_panic, close_off_callbacks, new_socket, open_error, prepare, set_reconnect_times,
 };
 use crate::lock::lock;
 
@@ -27,7 +27,7 @@ use crate::lock::lock;
 const ANNOUNCEMENT_MAX: usize = 64 * 1024;
 /// Maximum number of announcements that wait in a socket.
 const WAITING_MAX: i32 = 128;
-/// Delay after which new connections get an announcement together.
+/// Delay in which new connections are collected for one announcement.
 const COALESCE: Duration = Duration::from_millis(2);
 
 /// Silence after which a connection is dialed again.
@@ -97,7 +97,7 @@ enum BusRole {
 /// A BUS socket with the one `Aio` that it needs.
 struct Bus {
     socket: Socket,
-    gate: Gate,
+    close_guard: CloseGuard,
     address: String,
     role: BusRole,
     /// Of a subscriber.
@@ -115,7 +115,7 @@ impl Bus {
         prepare(&socket, address, ANNOUNCEMENT_MAX)?;
         let bus = Arc::new(Self {
             socket,
-            gate: Gate::default(),
+            close_guard: CloseGuard::default(),
             address: address.to_owned(),
             role,
             dialer: Mutex::default(),
@@ -156,8 +156,8 @@ impl Bus {
         Ok(())
     }
 
-    /// Closes the connection or the connection attempt, and dials again. Inside the gate, as NNG frees the dialer
-    /// with its socket.
+    /// Closes the connection or the connection attempt, and dials again. Only while the close guard is open, as NNG
+    /// frees the dialer with its socket.
     fn redial(&self) {
         let dial = || {
             let mut dialer = lock(&self.dialer);
@@ -166,7 +166,7 @@ impl Bus {
             }
             self.dial(&mut dialer)
         };
-        if let Some(Err(error)) = self.gate.pass(dial) {
+        if let Some(Err(error)) = self.close_guard.run_if_open(dial) {
             tracing::debug!(%error, address = self.address, "cannot dial a bus again yet");
         }
     }
@@ -187,8 +187,8 @@ impl Bus {
 
     fn post(&self, operation: impl FnOnce(&Aio) -> Result<(), Error>) {
         let post = || self.aio.get().ok_or(Error::Closed).and_then(operation);
-        if let Some(Err(error)) = self.gate.pass(post) {
-            tracing::error!(%error, "a bus was busy");
+        if let Some(Err(error)) = self.close_guard.run_if_open(post) {
+            tracing::error!(%error, "BUG: the operation of a bus is already in use");
         }
     }
 
@@ -196,14 +196,14 @@ impl Bus {
     fn on_aio(&self, result: AioResult) {
         match (&self.role, result) {
             (BusRole::Announce(joined), AioResult::Sleep(Ok(()))) => {
-                // Before the message is made: peers that connect from here on may miss it.
+                // Before the message is created: peers that connect from here on may miss it.
                 self.is_announcement_due.store(false, SeqCst);
-                if let Some(message) = guarded("joined", joined) {
+                if let Some(message) = catch_panic("joined", joined) {
                     self.send(&message);
                 }
             }
             (BusRole::Subscribe(on_message), AioResult::Recv(Ok(message))) => {
-                guarded("on_message", || on_message(&message));
+                catch_panic("on_message", || on_message(&message));
                 self.receive_next();
             }
             (BusRole::Subscribe(_), AioResult::Recv(Err(Error::TimedOut))) => {
@@ -219,16 +219,16 @@ impl Bus {
         }
     }
 
-    /// Never blocks: the socket has a buffer, and refuses a message at once when that is full.
+    /// Never blocks: the socket has a buffer, and rejects a message immediately when that is full.
     fn send(&self, message: &[u8]) {
-        if let Some(Err((_, error))) = self.gate.pass(|| self.socket.try_send(message)) {
+        if let Some(Err((_, error))) = self.close_guard.run_if_open(|| self.socket.try_send(message)) {
             tracing::debug!(%error, "an announcement was lost");
         }
     }
 
-    /// The closing order that NNG needs. Not on a callback thread.
+    /// Closes in the order that NNG needs. Do not call it on a callback thread.
     fn close(&self) {
-        self.gate.shut();
+        self.close_guard.close();
         cancel_all(self.aio.get().into_iter());
         self.socket.close();
     }

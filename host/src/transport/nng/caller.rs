@@ -1,16 +1,17 @@
-//! The REQ socket. Each open call has a context and an `Aio` of its own.
+//! The REQ socket. Each open call has its own context and `Aio`.
 //!
-//! A context sends, then receives, then returns to the pool. NNG repeats open requests when the connection comes
-//! back; it repeats nothing by timer. A timer cancels calls that are out of time, and lets [`Liveness`] check the
-//! connection: calls that wait on a dead one are repeated over the next. Invariants:
+//! A context sends, then receives, then returns to the pool. NNG repeats open requests after a reconnect, and nothing
+//! by timer. A timer cancels calls past their deadline, and lets [`Liveness`] check the connection: calls on a dead
+//! connection are repeated over the next one. Invariants:
 //!
-//! - A call is ended by the thread that takes it out of its context. So `done` runs once.
-//! - A context is cancelled for a timeout only under the lock of its call, so that its next call is never hit.
+//! - A call is ended by the thread that removes it from its context. So `on_reply` runs once.
+//! - A context is cancelled for a timeout only under the lock of its call, so that its next call is never cancelled
+//!   instead.
 //! - A context receives only after its send has ended: NNG asserts this when a send is cancelled.
-//! - A context that failed or timed out holds no request: cancelling resets it.
-//! - The dialer is closed only inside the gate: NNG has already freed it when its socket is closed.
-//! - A context's `Aio` never sleeps: NNG would report each of its later timeouts as a success. Calls that were not
-//!   sent are ended by the timer.
+//! - A context that failed or timed out has no open request: cancelling resets it.
+//! - The dialer is closed only while the close guard is open: NNG frees it with its socket.
+//! - A context's `Aio` never sleeps: NNG would report each of its later timeouts as a success. The timer ends calls
+//!   that were not sent.
 
 use std::{
     collections::HashMap,
@@ -27,8 +28,8 @@ use ::nng::{Dialer, Error, Message, PipeEvent, Socket};
 
 use self::request_context::{PendingCall, RequestContext};
 use super::{
-    super::{BODY_MAX, CallError, Caller, OnAnswer, OpenError},
-    Gate, cancel_all, close_off_callbacks,
+    super::{BODY_MAX, CallError, Caller, OnReply, OpenError},
+    CloseGuard, cancel_all, close_off_callbacks,
     deadline_timer::{DeadlineTimer, NEVER, Tick},
     liveness::{Liveness, LivenessAction, LivenessInput},
     open_error, request_socket,
@@ -46,8 +47,7 @@ pub(super) struct NngCaller {
 }
 
 impl NngCaller {
-    /// Opens the socket; it connects in the background. With a `probe` it notices a connection that
-    /// died silently.
+    /// Opens the socket; it connects in the background. With a `probe` it detects a connection that died silently.
     pub(super) fn dial(address: &str, probe: Option<Vec<u8>>) -> Result<Self, OpenError> {
         let fail = |error| open_error(address, error);
         let caller = Self { socket: Arc::new(CallerSocket::new(request_socket(address)?, address, probe)) };
@@ -58,10 +58,10 @@ impl NngCaller {
 }
 
 impl Caller for NngCaller {
-    fn call(&self, body: &[u8], limit: Duration, done: OnAnswer) {
+    fn call(&self, body: &[u8], limit: Duration, on_reply: OnReply) {
         let started = self.socket.timer.now();
-        let until = self.socket.timer.after(limit);
-        let call = PendingCall { done, limit, until, started, size: body.len(), is_probe: false };
+        let deadline = self.socket.timer.after(limit);
+        let call = PendingCall { on_reply, limit, deadline, started, size: body.len(), is_probe: false };
         if body.len() > BODY_MAX {
             return self.socket.fail(call, CallError::TooLarge { size: body.len() });
         }
@@ -90,21 +90,21 @@ impl Drop for NngCaller {
 /// The socket, shared by its contexts.
 struct CallerSocket {
     socket: Socket,
-    gate: Gate,
+    close_guard: CloseGuard,
     address: String,
     dialer: Mutex<Option<Dialer>>,
     connected: AtomicBool,
-    /// The number of connections so far, and when the last came up.
+    /// The number of connections so far, and when the last was established.
     connections: AtomicU64,
     since: AtomicU64,
-    /// A request that any server answers at once.
+    /// A request to which any server replies immediately.
     probe: Option<Vec<u8>>,
     liveness: Mutex<Liveness>,
-    /// When the last answer arrived, and when the last answered probe was sent.
+    /// When the last reply arrived, and when the last probe with a reply was sent.
     last_received: AtomicU64,
     probed: AtomicU64,
     contexts: Mutex<RequestContexts>,
-    /// Calls that were not sent, for the timer to end.
+    /// Calls that were not sent; the timer ends them.
     failed: Mutex<Vec<(PendingCall, CallError)>>,
     timer: DeadlineTimer,
 }
@@ -120,7 +120,7 @@ impl CallerSocket {
     fn new(socket: Socket, address: &str, probe: Option<Vec<u8>>) -> Self {
         Self {
             socket,
-            gate: Gate::default(),
+            close_guard: CloseGuard::default(),
             address: address.to_owned(),
             dialer: Mutex::default(),
             connected: AtomicBool::new(false),
@@ -146,7 +146,7 @@ impl CallerSocket {
         })
     }
 
-    /// Cancels calls that are out of time, checks the connection, and ends calls that were not sent.
+    /// Cancels calls past their deadline, checks the connection, and ends calls that were not sent.
     fn on_timer(self: &Arc<Self>) {
         let mut action = LivenessAction::Wait(NEVER);
         let run = |now| {
@@ -155,15 +155,15 @@ impl CallerSocket {
             action = self.check_liveness(now);
             match action {
                 LivenessAction::Wait(until) => late.min(until),
-                // Checked again at once.
+                // Checked again immediately.
                 LivenessAction::Probe(_) | LivenessAction::Redial => late.min(now),
             }
         };
-        if let Some(Err(error)) = self.gate.pass(|| self.timer.run_due(run)) {
-            tracing::error!(%error, "the timer of calls was busy");
+        if let Some(Err(error)) = self.close_guard.run_if_open(|| self.timer.run_due(run)) {
+            tracing::error!(%error, "BUG: the timer of calls is already in use");
         }
-        // Only now: a call that fails from here on wakes the timer again. And outside the gate, as `done` may
-        // make another call.
+        // Done last, as a call that fails from here on wakes the timer again, and outside of `run_if_open`, as
+        // `on_reply` may make another call.
         match action {
             LivenessAction::Wait(_) => {}
             LivenessAction::Probe(limit) => self.send_probe(limit),
@@ -172,13 +172,13 @@ impl CallerSocket {
         self.end_failed();
     }
 
-    /// Asks [`Liveness`] about the connection.
+    /// Passes the state of the connection to [`Liveness`].
     fn check_liveness(&self, now: Tick) -> LivenessAction {
         let mut liveness = lock(&self.liveness);
         let tick = |bits: &AtomicU64| Tick::from_bits(bits.load(Relaxed));
         let (since, last_received, probed) = (tick(&self.since), tick(&self.last_received), tick(&self.probed));
         let connection = self.connected.load(Relaxed).then(|| (self.connections.load(Relaxed), since));
-        // Requests older than an answered probe have been sent; over a new connection they are repeated.
+        // Requests older than a probe with a reply have been sent; over a new connection they are repeated.
         let delivered = if probed >= since { probed } else { Tick::ZERO };
         let (mut oldest, mut unsent) = (None, 0);
         for context in &lock(&self.contexts).all {
@@ -196,13 +196,14 @@ impl CallerSocket {
     fn send_probe(self: &Arc<Self>, limit: Duration) {
         let Some(probe) = &self.probe else { return };
         let (started, this) = (self.timer.now(), Arc::downgrade(self));
-        let done = move |answer: Result<&[u8], CallError>| {
-            if let (Ok(_), Some(socket)) = (answer, this.upgrade()) {
+        let on_reply = move |reply: Result<&[u8], CallError>| {
+            if let (Ok(_), Some(socket)) = (reply, this.upgrade()) {
                 socket.probed.store(started.to_bits(), Relaxed);
             }
         };
-        let until = self.timer.after(limit);
-        let call = PendingCall { done: Box::new(done), limit, until, started, size: probe.len(), is_probe: true };
+        let deadline = self.timer.after(limit);
+        let call =
+            PendingCall { on_reply: Box::new(on_reply), limit, deadline, started, size: probe.len(), is_probe: true };
         // At the limit of open calls, the next check tries again.
         if let Ok(context) = self.take_context() {
             context.send(call, Message::from(&probe[..]));
@@ -219,7 +220,7 @@ impl CallerSocket {
             self.dial(&mut dialer)
         };
         tracing::debug!(address = self.address, "dialing again");
-        if let Some(Err(error)) = self.gate.pass(redial) {
+        if let Some(Err(error)) = self.close_guard.run_if_open(redial) {
             tracing::warn!(%error, address = self.address, "cannot dial again yet");
         }
     }
@@ -233,7 +234,7 @@ impl CallerSocket {
     fn fail(&self, call: PendingCall, error: CallError) {
         lock(&self.failed).push((call, error));
         let wake = || self.timer.add(self.timer.after(Duration::ZERO));
-        if !matches!(self.gate.pass(wake), Some(Ok(()))) {
+        if !matches!(self.close_guard.run_if_open(wake), Some(Ok(()))) {
             self.end_failed();
         }
     }
@@ -245,7 +246,7 @@ impl CallerSocket {
         }
     }
 
-    /// Keeps `connected` up to date. A connection can be gone before NNG reports that it was added.
+    /// Keeps `connected` up to date. A connection can be closed before NNG reports that it was added.
     fn watch_connection(self: &Arc<Self>) -> Result<(), Error> {
         let socket: Weak<Self> = Arc::downgrade(self);
         let pipes = Mutex::new(HashMap::new());
@@ -274,14 +275,14 @@ impl CallerSocket {
     /// Lets the timer check the connection attempt that follows.
     fn on_disconnect(&self) {
         let now = self.timer.now();
-        lock(&self.liveness).lost(now);
+        lock(&self.liveness).on_disconnect(now);
         // Has no effect if no call is open.
-        if let Some(Err(error)) = self.gate.pass(|| self.timer.add(now)) {
-            tracing::error!(%error, "the timer of calls was busy");
+        if let Some(Err(error)) = self.close_guard.run_if_open(|| self.timer.add(now)) {
+            tracing::error!(%error, "BUG: the timer of calls is already in use");
         }
     }
 
-    /// Takes a free context, or makes one.
+    /// Takes a free context, or creates one.
     fn take_context(self: &Arc<Self>) -> Result<Arc<RequestContext>, CallError> {
         let mut contexts = lock(&self.contexts);
         if let Some(context) = contexts.free.pop() {
@@ -296,7 +297,7 @@ impl CallerSocket {
     }
 
     fn return_context(&self, context: Arc<RequestContext>) {
-        if self.gate.is_open() {
+        if self.close_guard.is_open() {
             lock(&self.contexts).free.push(context);
         }
     }
@@ -305,15 +306,15 @@ impl CallerSocket {
         CallError::Closed { address: self.address.clone() }
     }
 
-    /// The closing order that NNG needs. Not on a callback thread.
+    /// Closes in the order that NNG needs. Do not call it on a callback thread.
     fn close(&self) {
-        self.gate.shut();
+        self.close_guard.close();
         let contexts = mem::take(&mut *lock(&self.contexts)).all;
         cancel_all(contexts.iter().filter_map(|context| context.aio()).chain(self.timer.aio()));
         contexts.iter().for_each(RequestContext::close);
         self.end_failed();
         self.socket.close();
-        // A callback may have returned a context meanwhile, which would keep this socket alive.
+        // A callback may have returned a context since, which would keep this socket alive.
         *lock(&self.contexts) = RequestContexts::default();
     }
 }

@@ -1,9 +1,8 @@
 //! One timer, a sleeping `Aio`, for the deadlines of many operations.
 //!
-//! NNG has timeouts of its own, but setting one while no earlier one is pending wakes a thread, and so twice a
-//! call: a fifth of a round trip on two cores. This timer sleeps until the earliest deadline that it knows, and
-//! mostly finds then that all operations have ended long ago.
-//! Invariant: `next` is no later than any deadline, or a run that will see that deadline is in progress.
+//! NNG has its own timeouts, but setting one while no earlier one is pending wakes a thread, and so twice per call: a
+//! fifth of a round trip on two cores. This timer sleeps until the earliest known deadline; mostly all operations have
+//! ended by then. Invariant: `next` is no later than any deadline, or a run is in progress that will see that deadline.
 
 use std::{
     sync::{
@@ -17,23 +16,23 @@ use ::nng::{Aio, Error};
 
 use crate::lock::lock;
 
-/// A moment that never comes.
+/// A time that is never reached.
 pub(super) const NEVER: Tick = Tick(u64::MAX);
 
-/// A moment, in milliseconds of its [`DeadlineTimer`].
+/// A time, in milliseconds of its [`DeadlineTimer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tick(u64);
 
 impl Tick {
-    /// The moment when a [`DeadlineTimer`] was made.
+    /// The time when a [`DeadlineTimer`] was created.
     pub(super) const ZERO: Tick = Tick(0);
 
-    /// The moment `duration` later.
+    /// The time `duration` later.
     pub(super) fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// As a number that can be shared between threads.
+    /// Converts it to a number that can be shared between threads.
     pub(super) fn to_bits(self) -> u64 {
         self.0
     }
@@ -44,7 +43,8 @@ impl Tick {
     }
 }
 
-/// A timer for many deadlines. Call `add` and `run_due` only inside the gate of its socket, as they post.
+/// A timer for many deadlines. Call `add` and `run_due` only while the close guard of its socket is open, as they post
+/// operations.
 #[derive(Debug)]
 pub(super) struct DeadlineTimer {
     zero: Instant,
@@ -60,7 +60,7 @@ impl DeadlineTimer {
         Self { zero: Instant::now(), aio: OnceLock::new(), next: AtomicU64::new(NEVER.0), is_active: Mutex::default() }
     }
 
-    /// Makes its `Aio`. Every call of `on_wake` must end in [`DeadlineTimer::run_due`].
+    /// Creates its `Aio`. Every call of `on_wake` must end in [`DeadlineTimer::run_due`].
     pub(super) fn set_up(&self, on_wake: impl Fn() + Send + Sync + 'static) -> Result<(), Error> {
         let aio = Aio::new(move |_, _| on_wake())?;
         self.aio.get_or_init(|| aio);
@@ -71,12 +71,12 @@ impl DeadlineTimer {
         self.aio.get()
     }
 
-    /// The current moment.
+    /// The current time.
     pub(super) fn now(&self) -> Tick {
         Tick(millis(self.zero.elapsed()))
     }
 
-    /// The moment at which `limit` has passed from now.
+    /// The time at which `limit` has passed from now.
     pub(super) fn after(&self, limit: Duration) -> Tick {
         Tick(millis(self.zero.elapsed().saturating_add(limit)).saturating_add(1))
     }
@@ -102,8 +102,8 @@ impl DeadlineTimer {
         aio.sleep(self.time_until(until))
     }
 
-    /// Calls `run` with the current moment, to end what is due and to return the earliest deadline left. Then
-    /// sleeps again.
+    /// Calls `run` with the current time, to end what is due and to return the earliest remaining deadline. Then sleeps
+    /// again.
     pub(super) fn run_due(&self, run: impl FnOnce(Tick) -> Tick) -> Result<(), Error> {
         let guard = lock(&self.is_active);
         self.next.store(NEVER.0, SeqCst);
@@ -119,7 +119,7 @@ impl DeadlineTimer {
         }
     }
 
-    /// Adds two milliseconds, as NNG and its crate both round down: waking early is useless.
+    /// Adds two milliseconds, as NNG and its crate both round down: waking up early is useless.
     fn time_until(&self, tick: Tick) -> Duration {
         Duration::from_millis(tick.0.saturating_add(2)).saturating_sub(self.zero.elapsed())
     }

@@ -1,16 +1,16 @@
-//! The transport over NNG. Nothing outside this folder names that library.
+//! The transport over NNG. No code outside this directory uses that library.
 //!
 //! NNG runs callbacks on its task threads, two for each core, and reports lost connections on its single reaper
 //! thread. Invariants, each of which causes a hang or an abort in NNG when broken:
 //!
-//! - A callback never blocks and never unwinds: [`guarded`] runs all code of other modules.
-//! - An operation is posted only through its socket's [`Gate`]. Closing shuts the gate, then cancels operations in
-//!   flight and waits for them, then closes contexts and the socket, and only then drops the `Aio`s.
+//! - A callback never blocks and never unwinds: it runs all code of other modules in [`catch_panic`].
+//! - An operation is posted only through its socket's [`CloseGuard`]. Closing closes the guard, then cancels operations
+//!   in flight and waits for them, then closes contexts and the socket, and only then drops the `Aio`s.
 //! - Nothing is closed on a callback thread: [`close_off_callbacks`] uses another one.
 //! - Each socket limits the size of messages before it listens or dials. Without that limit one message of 16 bytes
 //!   aborts the process.
 //!
-//! Never enter the same gate twice in one call: a waiting writer would block the second entry for ever.
+//! Never nest [`CloseGuard::run_if_open`] of one guard: a waiting writer would block the inner call forever.
 
 use std::{
     cell::Cell,
@@ -54,7 +54,7 @@ mod pair;
 const RESEND: Duration = Duration::from_hours(24);
 
 /// Number of file descriptors that NNG opens when it starts, and one for the first socket.
-const NNG_DESCRIPTORS: usize = 4;
+const NNG_FDS: usize = 4;
 
 /// Opens sockets over TCP with NNG, and blocking request sockets on plain streams.
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,28 +102,28 @@ impl Transport for Nng {
 
 /// Allows operations to be posted until its socket closes.
 #[derive(Debug, Default)]
-struct Gate {
-    shut: RwLock<bool>,
+struct CloseGuard {
+    is_closed: RwLock<bool>,
 }
 
-impl Gate {
-    /// Runs `post` unless the gate is shut; [`Gate::shut`] waits for it.
-    fn pass<T>(&self, post: impl FnOnce() -> T) -> Option<T> {
-        let shut = lock::read(&self.shut);
-        (!*shut).then(post)
+impl CloseGuard {
+    /// Runs `post` unless the guard is closed; [`CloseGuard::close`] waits until it returns.
+    fn run_if_open<T>(&self, post: impl FnOnce() -> T) -> Option<T> {
+        let is_closed = lock::read(&self.is_closed);
+        (!*is_closed).then(post)
     }
 
     fn is_open(&self) -> bool {
-        !*lock::read(&self.shut)
+        !*lock::read(&self.is_closed)
     }
 
-    /// Shuts the gate. Operations that passed before have been posted when this returns.
-    fn shut(&self) {
-        *lock::write(&self.shut) = true;
+    /// Closes the guard, after waiting until running calls of [`CloseGuard::run_if_open`] have returned.
+    fn close(&self) {
+        *lock::write(&self.is_closed) = true;
     }
 }
 
-/// Cancels the operations in flight on these, and waits for their end. Call it with their gate shut, and not on a
+/// Cancels the operations in flight on these, and waits for their end. Call it with their guard closed, and not on a
 /// callback thread.
 fn cancel_all<'a>(aios: impl Iterator<Item = &'a Aio> + Clone) {
     aios.clone().for_each(Aio::cancel);
@@ -134,15 +134,15 @@ thread_local! {
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs code of other modules inside a callback: a panic is logged and returns `None`.
-fn guarded<T>(what: &'static str, code: impl FnOnce() -> T) -> Option<T> {
+/// Runs code of other modules in a callback. Logs a panic and returns `None` for it.
+fn catch_panic<T>(what: &'static str, code: impl FnOnce() -> T) -> Option<T> {
     let before = IN_CALLBACK.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(code));
     IN_CALLBACK.set(before);
     outcome.map_err(|panic| panics::caught(panics::PanicSource::Transport, what, &*panic)).ok()
 }
 
-/// Calls `close` here, or on a new thread if this is a callback, for which `close` would wait.
+/// Calls `close` on this thread, or on a new one if this is a callback, as `close` would wait for its end.
 fn close_off_callbacks(close: impl FnOnce() + Send + 'static) {
     if !IN_CALLBACK.get() {
         return close();
@@ -153,18 +153,18 @@ fn close_off_callbacks(close: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Makes a socket of NNG. All are made here.
+/// Creates a socket of NNG. All sockets are created here.
 fn new_socket(protocol: Protocol, address: &str) -> Result<Socket, OpenError> {
     check_start().map_err(|error| OpenError::Refused { address: address.to_owned(), cause: error.to_string() })?;
     Socket::new(protocol).map_err(|error| open_error(address, error))
 }
 
-/// Checks before the first socket that NNG can start: if it cannot start its threads, it hangs.
+/// Checks, before the first socket, that NNG can start: without its threads it hangs.
 fn check_start() -> io::Result<()> {
     static CHECKED: Mutex<bool> = Mutex::new(false);
     let mut checked = lock::lock(&CHECKED);
     if !*checked {
-        system::check_descriptors(NNG_DESCRIPTORS)?;
+        system::check_free_fds(NNG_FDS)?;
         system::check_threads(nng_threads())?;
         *checked = true;
     }
@@ -222,7 +222,7 @@ fn set_limits(socket: &Socket, address: &str, frame_max: usize) -> Result<(), Op
     set().map_err(|error| open_error(address, error))
 }
 
-/// Checks an address. Only TCP is supported: no other transport is tested, and some call back at once. NNG itself
+/// Checks an address. Only TCP is supported: no other transport is tested, and some call back immediately. NNG itself
 /// detects an invalid port only when it dials, and then just retries.
 fn check_address(address: &str, lowest_port: u16) -> Result<(), OpenError> {
     let schemes = ["tcp://", "tcp4://", "tcp6://"];
@@ -247,8 +247,8 @@ fn open_error(address: &str, error: Error) -> OpenError {
         Error::InvalidInput | Error::NotSupported => bad_address(address),
         other => {
             let limit = match other {
-                Error::OutOfFiles => format!(": {}", system::descriptors()),
-                Error::OutOfMemory => format!(": {}", system::memory()),
+                Error::OutOfFiles => format!(": {}", system::fd_limit()),
+                Error::OutOfMemory => format!(": {}", system::memory_limits()),
                 _ => String::new(),
             };
             OpenError::Refused { address: address.to_owned(), cause: format!("{other}{limit}") }

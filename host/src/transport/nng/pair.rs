@@ -1,15 +1,16 @@
 //! The PAIR sockets: the sender of one-way messages to an address, and the inbox that receives them.
 //!
-//! A PAIR socket has one peer at a time. NNG completes the handshake with a second peer before it disconnects it,
-//! so a new connection may be closed at once. And it accepts a message as soon as the connection has passed on the
-//! previous one, so the last accepted message may not have been sent yet. Invariants:
+//! A PAIR socket has one peer at a time. NNG completes the handshake with a second peer before it disconnects it, so a
+//! new connection may be closed immediately. And it accepts a message as soon as the connection has sent the previous
+//! one, so the last accepted message may not have been sent yet. Invariants:
 //!
 //! - A sender uses one connection and never a second: a message for the first must not go to another peer.
 //! - A sender buffers nothing, so that a message is accepted by a connection or not at all.
-//! - An inbox keeps its peer while that sends. A peer that has been quiet is replaced by another, as its
-//!   connection may have died silently: the other one is refused once more, and then accepted.
-//! - An inbox receives while it has room. Beyond that its peer waits, and no message is lost when it disconnects.
-//! - Never ask these sockets for a file descriptor: NNG 1.4 does not close those of a PAIR.
+//! - An inbox keeps its peer while it sends. A silent peer is replaced by another, as its connection may be dead: the
+//!   other one is refused once more, and then accepted.
+//! - An inbox receives while its buffer has space. Beyond that its peer waits, and no message is lost when it
+//!   disconnects.
+//! - Never request a file descriptor of these sockets: NNG 1.4 does not close those of a PAIR.
 
 use std::{
     collections::VecDeque,
@@ -29,14 +30,14 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     super::{BoxFuture, Disconnected, Inbox, OpenError, PairSender},
-    Gate, cancel_all, check_address, close_off_callbacks, new_socket, open_error, prepare, set_limits,
+    CloseGuard, cancel_all, check_address, close_off_callbacks, new_socket, open_error, prepare, set_limits,
     set_reconnect_times,
 };
 use crate::lock::lock;
 
 /// Maximum size of a message to a sender, which expects none, in bytes.
 const UNWANTED_MAX: usize = 64 * 1024;
-/// Maximum number of messages that wait in an inbox, so that its peer need not wait for each.
+/// Maximum number of messages that wait in an inbox, so that its peer need not wait after each.
 const WAITING_MAX: usize = 16;
 
 /// Silence after which an inbox may replace its peer by another. Longer than the transfer of a large message.
@@ -59,7 +60,7 @@ pub(super) struct NngPairSender {
 /// The socket of a sender with the one `Aio` that it needs.
 struct PairSocket {
     socket: Socket,
-    gate: Gate,
+    close_guard: CloseGuard,
     /// Set once, as its callback needs the sender.
     aio: OnceLock<Aio>,
     /// Completed when the connection has accepted the current message, or not.
@@ -74,19 +75,20 @@ impl NngPairSender {
         prepare(&socket, address, UNWANTED_MAX)?;
         set_reconnect_times(&socket).and_then(|()| socket.set_opt::<SendBufferSize>(0)).map_err(fail)?;
         let state = watch_pair_state(&socket).map_err(fail)?;
-        let sender = PairSocket { socket, gate: Gate::default(), aio: OnceLock::new(), accepted: Mutex::default() };
+        let sender =
+            PairSocket { socket, close_guard: CloseGuard::default(), aio: OnceLock::new(), accepted: Mutex::default() };
         let pair = Self { sender: Arc::new(sender), state };
         pair.sender.set_up().map_err(fail)?;
         pair.sender.socket.dial_async(address).map_err(fail)?;
         Ok(pair)
     }
 
-    /// Waits until the connection is in this state, or gone.
+    /// Waits until the connection is in this state, or lost.
     async fn wait_for_state(&self, wanted: PairState) -> PairState {
         let mut state = self.state.clone();
         match state.wait_for(|state| *state == wanted || *state == PairState::Disconnected).await {
             Ok(state) => *state,
-            // The socket is gone.
+            // The socket was closed.
             Err(_) => PairState::Disconnected,
         }
     }
@@ -110,6 +112,10 @@ impl PairSender for NngPairSender {
 
     fn send<'a>(&'a self, body: &'a [u8]) -> BoxFuture<'a, Result<(), Disconnected>> {
         Box::pin(async move {
+            // A connection that NNG is about to close may still accept messages.
+            if *self.state.borrow() == PairState::Disconnected {
+                return Err(Disconnected);
+            }
             let accepted = self.sender.send(Message::from(body))?;
             tokio::select! {
                 biased;
@@ -149,15 +155,15 @@ impl PairSocket {
             let aio = self.aio.get().ok_or(Error::Closed)?;
             Ok::<(), Error>(self.socket.send_async(aio, message)?)
         };
-        match self.gate.pass(post) {
+        match self.close_guard.run_if_open(post) {
             Some(Ok(())) => Ok(accepted),
             Some(Err(_)) | None => Err(Disconnected),
         }
     }
 
-    /// The closing order that NNG needs. Not on a callback thread.
+    /// Closes in the order that NNG needs. Do not call it on a callback thread.
     fn close(&self) {
-        self.gate.shut();
+        self.close_guard.close();
         cancel_all(self.aio.get().into_iter());
         self.socket.close();
     }
@@ -171,7 +177,7 @@ fn watch_pair_state(socket: &Socket) -> Result<watch::Receiver<PairState>, Error
         PipeEvent::AddPre if has_one.swap(true, SeqCst) => pipe.close(),
         PipeEvent::AddPre => {}
         PipeEvent::AddPost => {
-            // It can be gone before NNG reports that it was added.
+            // It can be lost before NNG reports that it was added.
             sender.send_if_modified(|state| {
                 let is_new = *state == PairState::Dialing;
                 if is_new {
@@ -180,7 +186,7 @@ fn watch_pair_state(socket: &Socket) -> Result<watch::Receiver<PairState>, Error
                 is_new
             });
         }
-        // A second connection comes up only when the first is about to go.
+        // A second connection is established only when the first is about to close.
         _ => drop(sender.send_replace(PairState::Disconnected)),
     })?;
     Ok(state)
@@ -195,7 +201,7 @@ pub(super) struct NngInbox {
 /// The socket of an inbox with the one `Aio` that it needs.
 struct InboxSocket {
     socket: Socket,
-    gate: Gate,
+    close_guard: CloseGuard,
     /// Set once, as its callback needs the receiver.
     aio: OnceLock<Aio>,
     state: Mutex<InboxState>,
@@ -222,7 +228,8 @@ impl NngInbox {
         let socket = new_socket(Protocol::Pair0, address)?;
         set_limits(&socket, address, message_max)?;
         let state = Mutex::new(InboxState { is_receiving: true, ..InboxState::default() });
-        let receiver = Arc::new(InboxSocket { socket, gate: Gate::default(), aio: OnceLock::new(), state });
+        let receiver =
+            Arc::new(InboxSocket { socket, close_guard: CloseGuard::default(), aio: OnceLock::new(), state });
         let mut inbox = Self { receiver, address: String::new() };
         inbox.receiver.set_up().map_err(fail)?;
         inbox.receiver.receive();
@@ -283,10 +290,10 @@ impl InboxSocket {
     /// Updates the peer.
     fn on_pipe_event(&self, pipe: Pipe, event: PipeEvent) {
         let mut state = lock(&self.state);
-        let has_room = state.is_receiving;
+        let has_space = state.is_receiving;
         match (event, &state.peer) {
-            // Only with room here: the messages that wait with a peer would be lost with it.
-            (PipeEvent::AddPre, Some((old, last_received))) if has_room && last_received.elapsed() >= QUIET_MAX => {
+            // Only with free space: messages that wait with a peer would be lost with it.
+            (PipeEvent::AddPre, Some((old, last_received))) if has_space && last_received.elapsed() >= QUIET_MAX => {
                 let old = *old;
                 drop(state);
                 old.close();
@@ -297,11 +304,11 @@ impl InboxSocket {
         }
     }
 
-    /// Waits for the next message.
+    /// Receives the next message.
     fn receive(&self) {
         let post = || self.aio.get().ok_or(Error::Closed).and_then(|aio| self.socket.recv_async(aio));
-        if let Some(Err(error)) = self.gate.pass(post) {
-            tracing::error!(%error, "an inbox was busy");
+        if let Some(Err(error)) = self.close_guard.run_if_open(post) {
+            tracing::error!(%error, "BUG: the operation of an inbox is already in use");
             self.fail();
         }
     }
@@ -336,9 +343,9 @@ impl InboxSocket {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// The closing order that NNG needs. Not on a callback thread.
+    /// Closes in the order that NNG needs. Do not call it on a callback thread.
     fn close(&self) {
-        self.gate.shut();
+        self.close_guard.close();
         cancel_all(self.aio.get().into_iter());
         self.socket.close();
     }

@@ -31,7 +31,7 @@ mod unread;
 mod unsent;
 
 /// Timeout for hangs, long enough for a busy machine.
-const LONG: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 // --- Helpers ---
 
@@ -52,29 +52,29 @@ fn free_address() -> String {
     }
 }
 
-/// Spins until a condition holds that cannot be awaited.
-fn until(what: &str, is_met: impl Fn() -> bool) {
-    let begun = Instant::now();
+/// Spins until a condition is met that cannot be awaited.
+fn wait_until(what: &str, is_met: impl Fn() -> bool) {
+    let started = Instant::now();
     while !is_met() {
-        assert!(begun.elapsed() < LONG, "timed out: {what}");
+        assert!(started.elapsed() < TIMEOUT, "timed out: {what}");
         thread::yield_now();
     }
 }
 
-/// Runs a closure on a thread of its own, with a timeout.
+/// Runs a closure on its own thread, with a timeout.
 fn within_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (ended, end) = mpsc::channel();
     thread::spawn(move || ended.send(run()));
-    end.recv_timeout(LONG).unwrap_or_else(|error| panic!("{what}: {error}"))
+    end.recv_timeout(TIMEOUT).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
-/// A call of a service.
+/// A call to a service.
 enum ServiceCall {
     Request(Peer, Vec<u8>, ReplyHandle),
-    Gone(Peer),
+    Disconnected(Peer),
 }
 
-/// Passes every request to the test, which answers it.
+/// Passes every request to the test, which replies.
 struct ManualService(Sender<ServiceCall>);
 
 impl ManualService {
@@ -97,26 +97,26 @@ impl Service for ManualService {
         format!("{why:?} {}", String::from_utf8_lossy(body)).into_bytes()
     }
 
-    fn gone(&self, peer: Peer) {
-        self.forward(ServiceCall::Gone(peer));
+    fn disconnected(&self, peer: Peer) {
+        self.forward(ServiceCall::Disconnected(peer));
     }
 }
 
 fn next_request(calls: &Receiver<ServiceCall>) -> (Peer, Vec<u8>, ReplyHandle) {
-    match calls.recv_timeout(LONG).expect("the service is called") {
+    match calls.recv_timeout(TIMEOUT).expect("the service is called") {
         ServiceCall::Request(peer, body, reply) => (peer, body, reply),
-        ServiceCall::Gone(peer) => panic!("{peer:?} is gone, and should send a request"),
+        ServiceCall::Disconnected(peer) => panic!("{peer:?} disconnected, and should send a request"),
     }
 }
 
-fn next_gone(calls: &Receiver<ServiceCall>) -> Peer {
-    match calls.recv_timeout(LONG).expect("the service is called") {
-        ServiceCall::Gone(peer) => peer,
-        ServiceCall::Request(peer, ..) => panic!("{peer:?} sent a request, and should be gone"),
+fn next_disconnect(calls: &Receiver<ServiceCall>) -> Peer {
+    match calls.recv_timeout(TIMEOUT).expect("the service is called") {
+        ServiceCall::Disconnected(peer) => peer,
+        ServiceCall::Request(peer, ..) => panic!("{peer:?} sent a request, and should disconnect"),
     }
 }
 
-/// Answers with the request's body, every third time from another thread; panics when asked to.
+/// Replies with the request's body, every third time from another thread; panics on request.
 #[derive(Default)]
 struct Echo {
     count: AtomicUsize,
@@ -138,25 +138,25 @@ impl Service for Echo {
         format!("{why:?}").into_bytes()
     }
 
-    fn gone(&self, _: Peer) {}
+    fn disconnected(&self, _: Peer) {}
 }
 
 fn serve(address: &str, service: Arc<dyn Service>) -> Box<dyn Server> {
     Nng.serve(address, OPEN_REQUESTS_MAX, service).expect("the address is free")
 }
 
-fn ask(caller: &dyn Caller, body: &str) -> Result<String, CallError> {
-    call_blocking(caller, body.as_bytes(), LONG, |answer| String::from_utf8_lossy(answer).into_owned())
+fn request(caller: &dyn Caller, body: &str) -> Result<String, CallError> {
+    call_blocking(caller, body.as_bytes(), TIMEOUT, |reply| String::from_utf8_lossy(reply).into_owned())
 }
 
-/// Makes a call without waiting; the answer comes over the channel.
-fn ask_later(caller: &dyn Caller, body: &str, answers: &Sender<(String, String)>) {
-    let (asked, answers) = (body.to_owned(), answers.clone());
-    let done = move |answer: Result<&[u8], CallError>| {
-        let answer = answer.map_or_else(|error| error.to_string(), |it| String::from_utf8_lossy(it).into_owned());
-        report(&answers, (asked, answer));
+/// Makes a call without waiting; the reply arrives over the channel.
+fn request_later(caller: &dyn Caller, body: &str, replies: &Sender<(String, String)>) {
+    let (request, replies) = (body.to_owned(), replies.clone());
+    let done = move |reply: Result<&[u8], CallError>| {
+        let reply = reply.map_or_else(|error| error.to_string(), |it| String::from_utf8_lossy(it).into_owned());
+        report(&replies, (request, reply));
     };
-    caller.call(body.as_bytes(), LONG, Box::new(done));
+    caller.call(body.as_bytes(), TIMEOUT, Box::new(done));
 }
 
 /// A REQ peer that writes raw bytes.
@@ -166,37 +166,37 @@ impl RawPeer {
     fn connect(address: &str) -> Self {
         let mut peer = Self::handshake(address, b"\0SP\0\0\x30\0\0").expect("the server accepts");
         let mut theirs = [0; 8];
-        peer.0.read_exact(&mut theirs).expect("the server answers the handshake");
+        peer.0.read_exact(&mut theirs).expect("the server completes the handshake");
         assert_eq!(&theirs, b"\0SP\0\0\x31\0\0");
         peer
     }
 
     fn handshake(address: &str, greeting: &[u8]) -> io::Result<Self> {
         let stream = TcpStream::connect(address.trim_start_matches("tcp://"))?;
-        stream.set_read_timeout(Some(LONG))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         let mut peer = Self(stream);
         peer.0.write_all(greeting)?;
         Ok(peer)
     }
 
-    fn ask(&mut self, id: u32, body: &[u8]) {
+    fn send_request(&mut self, id: u32, body: &[u8]) {
         let mut frame = (body.len() as u64 + 4).to_be_bytes().to_vec();
         frame.extend((id | 1 << 31).to_be_bytes());
         frame.extend(body);
         self.0.write_all(&frame).expect("the server reads");
     }
 
-    fn answer(&mut self) -> (u32, Vec<u8>) {
+    fn read_reply(&mut self) -> (u32, Vec<u8>) {
         let (mut length, mut id) = ([0; 8], [0; 4]);
-        self.0.read_exact(&mut length).expect("an answer");
-        self.0.read_exact(&mut id).expect("an answer's id");
+        self.0.read_exact(&mut length).expect("a reply");
+        self.0.read_exact(&mut id).expect("a reply's id");
         let mut body = vec![0; usize::try_from(u64::from_be_bytes(length)).expect("a length") - 4];
-        self.0.read_exact(&mut body).expect("an answer's body");
+        self.0.read_exact(&mut body).expect("a reply's body");
         (u32::from_be_bytes(id) & !(1 << 31), body)
     }
 
     /// Waits until the server closes the connection.
-    fn is_disconnected(&mut self) -> bool {
+    fn is_closed_by_server(&mut self) -> bool {
         match self.0.read_to_end(&mut Vec::new()) {
             Ok(_) => true,
             Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
@@ -204,17 +204,17 @@ impl RawPeer {
     }
 }
 
-// --- Answers ---
+// --- Replies ---
 
 #[test]
-fn each_answer_reaches_the_caller_of_its_request() {
+fn each_reply_reaches_the_caller_of_its_request() {
     let address = free_address();
     let (service, calls) = ManualService::new();
     let server = serve(&address, service);
     let callers: Vec<_> = (0..10).map(|_| Nng.connect(&address).expect("an address")).collect();
-    let (sender, answers) = mpsc::channel();
+    let (sender, replies) = mpsc::channel();
     for n in 0..1000 {
-        ask_later(&*callers[n % 10], &n.to_string(), &sender);
+        request_later(&*callers[n % 10], &n.to_string(), &sender);
     }
     let mut open: Vec<_> = (0..1000).map(|_| next_request(&calls)).collect();
     assert_eq!(server.open_requests(), 1000);
@@ -225,14 +225,14 @@ fn each_answer_reaches_the_caller_of_its_request() {
         reply.send(&body);
     }
     for _ in 0..1000 {
-        let (asked, answered) = answers.recv_timeout(LONG).expect("an answer to each");
-        assert_eq!(asked, answered);
+        let (sent, received) = replies.recv_timeout(TIMEOUT).expect("a reply to each");
+        assert_eq!(sent, received);
     }
     assert_eq!(server.open_requests(), 0);
 }
 
 #[test]
-fn an_open_request_of_each_of_two_thousand_connections_is_answered() {
+fn requests_of_two_thousand_connections_get_their_replies() {
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit can be raised");
     let address = free_address();
     let (service, calls) = ManualService::new();
@@ -241,7 +241,7 @@ fn an_open_request_of_each_of_two_thousand_connections_is_answered() {
     let mut open = Vec::new();
     for n in 0..2000 {
         let mut peer = RawPeer::connect(&address);
-        peer.ask(n, &n.to_be_bytes());
+        peer.send_request(n, &n.to_be_bytes());
         peers.push(peer);
         open.push(next_request(&calls));
     }
@@ -250,74 +250,74 @@ fn an_open_request_of_each_of_two_thousand_connections_is_answered() {
         reply.send(&body);
     }
     for (n, mut peer) in (0_u32..).zip(peers) {
-        assert_eq!(peer.answer(), (n, n.to_be_bytes().to_vec()));
+        assert_eq!(peer.read_reply(), (n, n.to_be_bytes().to_vec()));
     }
 }
 
 #[test]
-fn a_dropped_reply_sends_an_empty_answer() {
+fn a_dropped_reply_handle_sends_an_empty_reply() {
     let address = free_address();
     let (service, calls) = ManualService::new();
     let _server = serve(&address, service);
     let caller = Nng.connect(&address).expect("an address");
-    let (sender, answers) = mpsc::channel();
-    ask_later(&*caller, "anyone?", &sender);
+    let (sender, replies) = mpsc::channel();
+    request_later(&*caller, "anyone?", &sender);
     drop(next_request(&calls));
-    assert_eq!(answers.recv_timeout(LONG).expect("an answer").1, "");
+    assert_eq!(replies.recv_timeout(TIMEOUT).expect("a reply").1, "");
 }
 
 #[test]
-fn answers_of_a_flushed_server_arrive_after_it_is_dropped() {
+fn replies_of_a_flushed_server_arrive_after_it_is_dropped() {
     let address = free_address();
     let (service, calls) = ManualService::new();
     let server = serve(&address, service);
     let mut peer = RawPeer::connect(&address);
     for n in 0..100 {
-        peer.ask(n, b"?");
+        peer.send_request(n, b"?");
     }
-    let answer = vec![7; 10_000];
+    let body = vec![7; 10_000];
     let open: Vec<_> = (0..100).map(|_| next_request(&calls)).collect();
-    let reader = thread::spawn(move || (0..100).map(|_| peer.answer().1.len()).sum::<usize>());
+    let reader = thread::spawn(move || (0..100).map(|_| peer.read_reply().1.len()).sum::<usize>());
     for (_, _, reply) in open {
-        reply.send(&answer);
+        reply.send(&body);
     }
-    server.flush(LONG);
+    server.flush(TIMEOUT);
     drop(server);
-    assert_eq!(reader.join().expect("every answer arrives"), 100 * answer.len());
+    assert_eq!(reader.join().expect("every reply arrives"), 100 * body.len());
 }
 
 #[test]
-fn flushing_waits_for_a_large_answer() {
+fn flushing_waits_for_a_large_reply() {
     let address = free_address();
     let (service, calls) = ManualService::new();
     let server = serve(&address, service);
     let mut peer = RawPeer::connect(&address);
-    peer.ask(1, b"?");
-    let reader = thread::spawn(move || peer.answer().1.len());
+    peer.send_request(1, b"?");
+    let reader = thread::spawn(move || peer.read_reply().1.len());
     next_request(&calls).2.send(&vec![7; PAYLOAD_MAX]);
-    server.flush(LONG);
+    server.flush(TIMEOUT);
     drop(server);
-    assert_eq!(reader.join().expect("the answer arrives"), PAYLOAD_MAX);
+    assert_eq!(reader.join().expect("the reply arrives"), PAYLOAD_MAX);
 }
 
 // --- Disconnects ---
 
 #[test]
-fn a_disconnected_peer_frees_its_contexts_and_is_reported_as_gone() {
+fn a_disconnected_peer_frees_its_contexts_and_is_reported() {
     let address = free_address();
     let (service, calls) = ManualService::new();
     let server = Nng.serve(&address, 100, service).expect("the address is free");
     let mut first = RawPeer::connect(&address);
-    (0..100).for_each(|n| first.ask(n, b"first"));
+    (0..100).for_each(|n| first.send_request(n, b"first"));
     let orphans: Vec<_> = (0..100).map(|_| next_request(&calls)).collect();
     assert!(orphans.iter().all(|(.., reply)| reply.is_open()));
     drop(first);
-    assert_eq!(next_gone(&calls), orphans[0].0);
+    assert_eq!(next_disconnect(&calls), orphans[0].0);
     assert!(orphans.iter().all(|(.., reply)| !reply.is_open()));
     assert_eq!(server.open_requests(), 0);
 
     let mut second = RawPeer::connect(&address);
-    (0..100).for_each(|n| second.ask(n, &n.to_be_bytes()));
+    (0..100).for_each(|n| second.send_request(n, &n.to_be_bytes()));
     let open: Vec<_> = (0..100).map(|_| next_request(&calls)).collect();
     assert!(open.iter().all(|(peer, ..)| *peer != orphans[0].0));
     for (_, _, reply) in orphans {
@@ -326,98 +326,98 @@ fn a_disconnected_peer_frees_its_contexts_and_is_reported_as_gone() {
     for (_, body, reply) in open {
         reply.send(&body);
     }
-    let answers: HashSet<_> = (0..100).map(|_| second.answer()).collect();
-    assert_eq!(answers, (0..100_u32).map(|n| (n, n.to_be_bytes().to_vec())).collect());
+    let replies: HashSet<_> = (0..100).map(|_| second.read_reply()).collect();
+    assert_eq!(replies, (0..100_u32).map(|n| (n, n.to_be_bytes().to_vec())).collect());
 }
 
-/// Holds its only request until the peer is gone, and notes whether `gone` came too early.
+/// Holds its only request until the peer has disconnected, and records whether `disconnected` was called too early.
 struct SlowService {
-    gone: AtomicBool,
+    disconnected: AtomicBool,
     calls: Sender<&'static str>,
 }
 
 impl Service for SlowService {
     fn request(&self, _: Peer, _: &[u8], reply: ReplyHandle) {
-        report(&self.calls, "asked");
-        until("the request lost its peer", || !reply.is_open());
-        report(&self.calls, if self.gone.load(SeqCst) { "served when it was gone" } else { "served" });
+        report(&self.calls, "request");
+        wait_until("the request lost its peer", || !reply.is_open());
+        report(&self.calls, if self.disconnected.load(SeqCst) { "served after it disconnected" } else { "served" });
     }
 
     fn refuse(&self, _: &[u8], _: Rejection) -> Vec<u8> {
         Vec::new()
     }
 
-    fn gone(&self, _: Peer) {
-        self.gone.store(true, SeqCst);
-        report(&self.calls, "gone");
+    fn disconnected(&self, _: Peer) {
+        self.disconnected.store(true, SeqCst);
+        report(&self.calls, "disconnected");
     }
 }
 
 #[test]
-fn gone_is_the_last_call_of_a_service_for_a_peer() {
+fn disconnected_is_the_last_call_of_a_service_for_a_peer() {
     let address = free_address();
     let (sender, calls) = mpsc::channel();
-    let _server = serve(&address, Arc::new(SlowService { gone: AtomicBool::new(false), calls: sender }));
+    let _server = serve(&address, Arc::new(SlowService { disconnected: AtomicBool::new(false), calls: sender }));
     let mut peer = RawPeer::connect(&address);
-    peer.ask(1, b"?");
-    // A request whose peer is gone before it was received is dropped.
-    assert_eq!(calls.recv_timeout(LONG), Ok("asked"));
+    peer.send_request(1, b"?");
+    // A request whose peer disconnects before it was received is dropped.
+    assert_eq!(calls.recv_timeout(TIMEOUT), Ok("request"));
     drop(peer);
-    assert_eq!(calls.recv_timeout(LONG), Ok("served"));
-    assert_eq!(calls.recv_timeout(LONG), Ok("gone"));
+    assert_eq!(calls.recv_timeout(TIMEOUT), Ok("served"));
+    assert_eq!(calls.recv_timeout(TIMEOUT), Ok("disconnected"));
 }
 
 #[test]
-fn a_peer_that_reads_no_answers_is_disconnected_and_others_are_served() {
+fn a_peer_that_reads_no_replies_is_disconnected() {
     let address = free_address();
-    let limits = ServerLimits { answer_limit: Duration::from_millis(200), ..ServerLimits::default() };
+    let limits = ServerLimits { send_timeout: Duration::from_millis(200), ..ServerLimits::default() };
     let server = NngServer::listen(&address, limits, Arc::new(Echo::default())).expect("the address is free");
     let mut slow = RawPeer::connect(&address);
-    slow.0.set_write_timeout(Some(LONG)).expect("a socket");
+    slow.0.set_write_timeout(Some(TIMEOUT)).expect("a socket");
     let frame = vec![0; 1024 * 1024];
     let (mut length, id) = ((frame.len() as u64 + 4).to_be_bytes().to_vec(), [0x80, 0, 0, 1]);
     length.extend(id);
     while slow.0.write_all(&length).and_then(|()| slow.0.write_all(&frame)).is_ok() {}
-    assert_eq!(ask(&*Nng.connect(&address).expect("an address"), "and I?"), Ok("and I?".to_owned()));
-    until("all is sent or given up", || {
-        server.flush(LONG);
+    assert_eq!(request(&*Nng.connect(&address).expect("an address"), "and I?"), Ok("and I?".to_owned()));
+    wait_until("all is sent or dropped", || {
+        server.flush(TIMEOUT);
         server.open_requests() == 0
     });
 }
 
-// --- ServerLimits and panics ---
+// --- Limits and panics ---
 
 #[test]
-fn requests_beyond_the_limit_of_open_ones_are_answered_with_busy() {
+fn requests_beyond_the_limit_of_open_ones_are_rejected_as_busy() {
     let address = free_address();
     let (service, calls) = ManualService::new();
     let server = Nng.serve(&address, 5, service).expect("the address is free");
     let caller = Nng.connect(&address).expect("an address");
-    let (sender, answers) = mpsc::channel();
-    (0..5).for_each(|n| ask_later(&*caller, &n.to_string(), &sender));
+    let (sender, replies) = mpsc::channel();
+    (0..5).for_each(|n| request_later(&*caller, &n.to_string(), &sender));
     let open: Vec<_> = (0..5).map(|_| next_request(&calls)).collect();
     for n in 0..500 {
-        assert_eq!(ask(&*caller, &n.to_string()), Ok(format!("Busy {n}")));
+        assert_eq!(request(&*caller, &n.to_string()), Ok(format!("Busy {n}")));
     }
     assert_eq!(server.open_requests(), 5);
     for (_, body, reply) in open {
         reply.send(&body);
-        let (asked, answered) = answers.recv_timeout(LONG).expect("an answer");
-        assert_eq!(asked, answered);
+        let (sent, received) = replies.recv_timeout(TIMEOUT).expect("a reply");
+        assert_eq!(sent, received);
     }
-    ask_later(&*caller, "again", &sender);
+    request_later(&*caller, "again", &sender);
     next_request(&calls).2.send(b"yes");
-    assert_eq!(answers.recv_timeout(LONG).expect("an answer").1, "yes");
+    assert_eq!(replies.recv_timeout(TIMEOUT).expect("a reply").1, "yes");
 }
 
 #[test]
-fn a_panic_of_the_service_is_answered_with_broken_and_it_serves_on() {
+fn a_panic_of_the_service_is_rejected_as_internal() {
     let address = free_address();
     let server = serve(&address, Arc::new(Echo::default()));
     let caller = Nng.connect(&address).expect("an address");
     for _ in 0..200 {
-        assert_eq!(ask(&*caller, "panic"), Ok("Broken".to_owned()));
-        assert_eq!(ask(&*caller, "fine"), Ok("fine".to_owned()));
+        assert_eq!(request(&*caller, "panic"), Ok("Internal".to_owned()));
+        assert_eq!(request(&*caller, "fine"), Ok("fine".to_owned()));
     }
     assert_eq!(server.open_requests(), 0);
 }
@@ -434,36 +434,36 @@ impl Service for PanickingService {
         panic!("no refusal")
     }
 
-    fn gone(&self, _: Peer) {
-        panic!("no gone");
+    fn disconnected(&self, _: Peer) {
+        panic!("no disconnect");
     }
 }
 
 #[test]
-fn a_service_that_panics_in_every_method_sends_empty_answers() {
+fn a_service_that_panics_in_every_method_sends_empty_replies() {
     let address = free_address();
     let _server = serve(&address, Arc::new(PanickingService));
     for _ in 0..20 {
         let caller = Nng.connect(&address).expect("an address");
-        assert_eq!(ask(&*caller, "well?"), Ok(String::new()));
+        assert_eq!(request(&*caller, "well?"), Ok(String::new()));
     }
 }
 
 #[test]
-fn peers_that_send_garbage_are_disconnected_and_others_are_served() {
+fn peers_that_send_garbage_are_disconnected() {
     let address = free_address();
     let _server = serve(&address, Arc::new(Echo::default()));
     let caller = Nng.connect(&address).expect("an address");
     for greeting in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\0SP\0\0\x10\0\0", b"\0SQ\0\0\x30\0\0", &[0xff; 64]] {
-        assert!(RawPeer::handshake(&address, greeting).expect("the server accepts").is_disconnected());
-        assert_eq!(ask(&*caller, "still there?"), Ok("still there?".to_owned()));
+        assert!(RawPeer::handshake(&address, greeting).expect("the server accepts").is_closed_by_server());
+        assert_eq!(request(&*caller, "still there?"), Ok("still there?".to_owned()));
     }
     let too_long = [1 << 63, (1 << 63) - 1, u64::MAX - 31, u64::MAX - 47, u64::MAX, 1 << 40, FRAME_MAX as u64 + 1];
     for length in too_long.into_iter().chain([0, 3]) {
         let mut peer = RawPeer::connect(&address);
         peer.0.write_all(&[&length.to_be_bytes()[..], &[0; 3]].concat()).expect("the server reads");
-        assert!(peer.is_disconnected(), "a frame of {length} bytes");
-        assert_eq!(ask(&*caller, "still there?"), Ok("still there?".to_owned()));
+        assert!(peer.is_closed_by_server(), "a frame of {length} bytes");
+        assert_eq!(request(&*caller, "still there?"), Ok("still there?".to_owned()));
     }
 }
 
@@ -472,7 +472,7 @@ fn a_message_over_the_size_limit_is_not_sent() {
     let address = free_address();
     let server = serve(&address, Arc::new(Echo::default()));
     let caller = Nng.connect(&address).expect("an address");
-    let len = |body: usize| call_blocking(&*caller, &vec![1; body], LONG, <[u8]>::len);
+    let len = |body: usize| call_blocking(&*caller, &vec![1; body], TIMEOUT, <[u8]>::len);
     assert_eq!(len(FRAME_MAX), Err(CallError::TooLarge { size: FRAME_MAX }));
     assert_eq!(len(FRAME_MAX - 64), Ok(FRAME_MAX - 64));
     assert_eq!(len(PAYLOAD_MAX), Ok(PAYLOAD_MAX));
@@ -482,31 +482,31 @@ fn a_message_over_the_size_limit_is_not_sent() {
 // --- Callers ---
 
 #[test]
-fn a_call_without_a_server_times_out_in_time_and_ends_once() {
+fn a_call_without_a_server_times_out_and_ends_once() {
     let caller = Nng.connect(&free_address()).expect("an address");
     assert!(!caller.is_connected());
     let (sender, ends) = mpsc::channel();
     let limits = [300, 20, 150, 20, 1, 0, 80];
     for limit in limits {
-        let (sender, begun) = (sender.clone(), Instant::now());
-        let done = move |answer: Result<&[u8], CallError>| {
-            report(&sender, (limit, answer.map(<[u8]>::to_vec), begun.elapsed()));
+        let (sender, started) = (sender.clone(), Instant::now());
+        let done = move |reply: Result<&[u8], CallError>| {
+            report(&sender, (limit, reply.map(<[u8]>::to_vec), started.elapsed()));
         };
         caller.call(b"?", Duration::from_millis(limit), Box::new(done));
     }
-    let ended: Vec<_> = (0..limits.len()).map(|_| ends.recv_timeout(LONG).expect("each ends")).collect();
-    for (limit, answer, took) in &ended {
+    let ended: Vec<_> = (0..limits.len()).map(|_| ends.recv_timeout(TIMEOUT).expect("each ends")).collect();
+    for (limit, reply, took) in &ended {
         let (address, waited) = (caller.address().to_owned(), Duration::from_millis(*limit));
-        assert_eq!(*answer, Err(CallError::TimedOut { address, waited }));
+        assert_eq!(*reply, Err(CallError::TimedOut { address, waited }));
         assert!(*took >= waited && *took < waited + Duration::from_secs(5), "{limit} ms took {took:?}");
     }
     drop(caller);
     drop(sender);
-    assert!(ends.recv_timeout(LONG).is_err(), "no call ends twice");
+    assert!(ends.recv_timeout(TIMEOUT).is_err(), "no call ends twice");
 }
 
 #[test]
-fn a_call_that_timed_out_at_the_server_frees_its_context_for_others() {
+fn a_call_that_timed_out_frees_its_context_for_others() {
     let address = free_address();
     let (service, calls) = ManualService::new();
     let _server = serve(&address, service);
@@ -515,8 +515,8 @@ fn a_call_that_timed_out_at_the_server_frees_its_context_for_others() {
         let short = call_blocking(&*caller, b"slow", Duration::from_millis(5), <[u8]>::to_vec);
         assert!(matches!(short, Err(CallError::TimedOut { .. })), "{short:?}");
         let late = calls.try_iter().collect::<Vec<_>>();
-        let (sender, answers) = mpsc::channel();
-        ask_later(&*caller, "quick", &sender);
+        let (sender, replies) = mpsc::channel();
+        request_later(&*caller, "quick", &sender);
         for late_call in late {
             if let ServiceCall::Request(_, _, reply) = late_call {
                 reply.send(b"too late");
@@ -529,7 +529,7 @@ fn a_call_that_timed_out_at_the_server_frees_its_context_for_others() {
                 break;
             }
         }
-        assert_eq!(answers.recv_timeout(LONG).expect("an answer").1.as_bytes(), [b'a' + n]);
+        assert_eq!(replies.recv_timeout(TIMEOUT).expect("a reply").1.as_bytes(), [b'a' + n]);
     }
 }
 
@@ -539,22 +539,22 @@ fn open_requests_are_repeated_to_a_restarted_server() {
     let (service, calls) = ManualService::new();
     let server = serve(&address, service);
     let caller = Nng.connect(&address).expect("an address");
-    let (sender, answers) = mpsc::channel();
-    ask_later(&*caller, "patience", &sender);
+    let (sender, replies) = mpsc::channel();
+    request_later(&*caller, "patience", &sender);
     let (_, _, lost) = next_request(&calls);
-    until("the caller knows that it is connected", || caller.is_connected());
+    wait_until("the caller knows that it is connected", || caller.is_connected());
     drop(server);
     assert!(!lost.is_open());
-    lost.send(b"from beyond");
-    until("the caller knows that it is not", || !caller.is_connected());
-    ask_later(&*caller, "meanwhile", &sender);
+    lost.send(b"from the closed server");
+    wait_until("the caller knows that it is not", || !caller.is_connected());
+    request_later(&*caller, "while disconnected", &sender);
 
     let _server = serve(&address, Arc::new(Echo::default()));
     for _ in 0..2 {
-        let (asked, answered) = answers.recv_timeout(LONG).expect("an answer from the new server");
-        assert_eq!(asked, answered);
+        let (sent, received) = replies.recv_timeout(TIMEOUT).expect("a reply from the new server");
+        assert_eq!(sent, received);
     }
-    until("the caller knows that it is connected again", || caller.is_connected());
+    wait_until("the caller knows that it is connected again", || caller.is_connected());
 }
 
 #[test]
@@ -563,17 +563,17 @@ fn open_calls_of_a_dropped_caller_end_as_closed() {
     let (service, calls) = ManualService::new();
     let _server = serve(&address, service);
     let caller = Nng.connect(&address).expect("an address");
-    let (sender, answers) = mpsc::channel();
-    (0..100).for_each(|n| ask_later(&*caller, &n.to_string(), &sender));
+    let (sender, replies) = mpsc::channel();
+    (0..100).for_each(|n| request_later(&*caller, &n.to_string(), &sender));
     let _open: Vec<_> = (0..100).map(|_| next_request(&calls)).collect();
     within_time("dropping a caller", move || drop(caller));
     for _ in 0..100 {
-        assert!(answers.recv_timeout(LONG).expect("each ends").1.ends_with("was closed"));
+        assert!(replies.recv_timeout(TIMEOUT).expect("each ends").1.ends_with("was closed"));
     }
 }
 
 #[test]
-fn a_caller_may_be_dropped_by_its_own_answer() {
+fn a_caller_may_be_dropped_by_its_own_reply() {
     let address = free_address();
     let _server = serve(&address, Arc::new(Echo::default()));
     for _ in 0..50 {
@@ -584,9 +584,9 @@ fn a_caller_may_be_dropped_by_its_own_answer() {
             drop(own);
             report(&sender, ());
         };
-        caller.call(b"last words", LONG, Box::new(done));
+        caller.call(b"last words", TIMEOUT, Box::new(done));
         drop(caller);
-        end.recv_timeout(LONG).expect("the answer came");
+        end.recv_timeout(TIMEOUT).expect("the reply arrives");
     }
 }
 
@@ -597,23 +597,23 @@ fn a_panic_in_a_decoder_ends_only_its_own_call() {
     let caller = Nng.connect(&address).expect("an address");
     let lost = Err(CallError::Closed { address: address.clone() });
     for _ in 0..50 {
-        assert_eq!(call_blocking(&*caller, b"?", LONG, |_| assert!(LONG.is_zero(), "on request")), lost);
-        assert_eq!(ask(&*caller, "!"), Ok("!".to_owned()));
+        assert_eq!(call_blocking(&*caller, b"?", TIMEOUT, |_| assert!(TIMEOUT.is_zero(), "on request")), lost);
+        assert_eq!(request(&*caller, "!"), Ok("!".to_owned()));
     }
 }
 
 #[tokio::test]
-async fn answers_can_be_awaited_together() {
+async fn replies_can_be_awaited_together() {
     let address = free_address();
     let _server = serve(&address, Arc::new(Echo::default()));
     let caller = Nng.connect(&address).expect("an address");
     let calls: Vec<_> = (0..200_u32)
         .map(|n| {
-            call(&*caller, &n.to_be_bytes(), LONG, |answer| u32::from_be_bytes(answer.try_into().unwrap_or_default()))
+            call(&*caller, &n.to_be_bytes(), TIMEOUT, |reply| u32::from_be_bytes(reply.try_into().unwrap_or_default()))
         })
         .collect();
-    for (n, answer) in (0..).zip(calls) {
-        assert_eq!(answer.await, Ok(n));
+    for (n, reply) in (0..).zip(calls) {
+        assert_eq!(reply.await, Ok(n));
     }
 }
 
@@ -625,33 +625,33 @@ fn a_server_closed_under_traffic_does_not_hang() {
         let address = free_address();
         let server = serve(&address, Arc::new(Echo::default()));
         let stop = Arc::new(AtomicBool::new(false));
-        let answered = Arc::new(AtomicUsize::new(0));
+        let reply_count = Arc::new(AtomicUsize::new(0));
         let callers: Vec<_> = (0..4).map(|_| Nng.connect(&address).expect("an address")).collect();
         for caller in callers.iter().flat_map(|caller| std::iter::repeat_n(caller, 16)) {
-            keep_asking(caller, &stop, &answered);
+            keep_requesting(caller, &stop, &reply_count);
         }
-        until("there is traffic", || answered.load(SeqCst) > 200);
+        wait_until("there is traffic", || reply_count.load(SeqCst) > 200);
         within_time("closing a server", move || drop(server));
         let server = serve(&address, Arc::new(Echo::default()));
-        let before = answered.load(SeqCst);
-        until("there is traffic again", || answered.load(SeqCst) > before + 200);
+        let before = reply_count.load(SeqCst);
+        wait_until("there is traffic again", || reply_count.load(SeqCst) > before + 200);
         within_time("closing callers", move || drop(callers));
         stop.store(true, SeqCst);
         within_time("closing a server again", move || drop(server));
     }
 }
 
-/// Makes a new call with each answer.
-fn keep_asking(caller: &Arc<dyn Caller>, stop: &Arc<AtomicBool>, answered: &Arc<AtomicUsize>) {
-    let (weak, stop, answered) = (Arc::downgrade(caller), Arc::clone(stop), Arc::clone(answered));
-    let done = move |answer: Result<&[u8], CallError>| {
-        answered.fetch_add(usize::from(answer.is_ok()), SeqCst);
-        // The last reference may well be this one: then the caller is dropped by its own answer.
-        if let (Ok(_), false, Some(caller)) = (answer, stop.load(SeqCst), weak.upgrade()) {
-            keep_asking(&caller, &stop, &answered);
+/// Makes a new call on each reply.
+fn keep_requesting(caller: &Arc<dyn Caller>, stop: &Arc<AtomicBool>, reply_count: &Arc<AtomicUsize>) {
+    let (weak, stop, reply_count) = (Arc::downgrade(caller), Arc::clone(stop), Arc::clone(reply_count));
+    let done = move |reply: Result<&[u8], CallError>| {
+        reply_count.fetch_add(usize::from(reply.is_ok()), SeqCst);
+        // The last reference may well be this one: then the caller is dropped by its own reply.
+        if let (Ok(_), false, Some(caller)) = (reply, stop.load(SeqCst), weak.upgrade()) {
+            keep_requesting(&caller, &stop, &reply_count);
         }
     };
-    caller.call(&[7; 100], LONG, Box::new(done));
+    caller.call(&[7; 100], TIMEOUT, Box::new(done));
 }
 
 /// Drops its own server with the first request.
@@ -668,7 +668,7 @@ impl Service for DroppingService {
         Vec::new()
     }
 
-    fn gone(&self, _: Peer) {}
+    fn disconnected(&self, _: Peer) {}
 }
 
 #[test]
@@ -677,14 +677,14 @@ fn a_server_may_be_dropped_by_its_own_service() {
     for _ in 0..20 {
         let service = Arc::new(DroppingService(Mutex::default()));
         let mut peer = None;
-        until("the address is free again", || {
+        wait_until("the address is free again", || {
             let opened = Nng.serve(&address, 100, Arc::clone(&service) as Arc<dyn Service>);
             let is_open = opened.is_ok();
             *lock(&service.0) = opened.ok();
             is_open
         });
-        peer.insert(RawPeer::connect(&address)).ask(1, b"go");
-        assert!(peer.is_some_and(|mut peer| peer.is_disconnected()));
+        peer.insert(RawPeer::connect(&address)).send_request(1, b"go");
+        assert!(peer.is_some_and(|mut peer| peer.is_closed_by_server()));
     }
 }
 
@@ -695,14 +695,14 @@ fn a_closed_server_drops_its_service_even_with_open_requests() {
     let server = serve(&address, Arc::clone(&service) as Arc<dyn Service>);
     let mut peers: Vec<_> = (0..20).map(|_| RawPeer::connect(&address)).collect();
     for peer in &mut peers {
-        peer.ask(1, b"?");
+        peer.send_request(1, b"?");
     }
     let open: Vec<_> = (0..20).map(|_| next_request(&calls)).collect();
     drop(server);
     assert!(open.iter().all(|(.., reply)| !reply.is_open()));
-    assert!(peers.iter_mut().all(RawPeer::is_disconnected));
+    assert!(peers.iter_mut().all(RawPeer::is_closed_by_server));
     drop(open);
-    until("nothing holds the service", || Arc::strong_count(&service) == 1);
+    wait_until("nothing holds the service", || Arc::strong_count(&service) == 1);
     assert!(calls.try_recv().is_err(), "a closed server called its service");
 }
 
@@ -740,20 +740,20 @@ fn an_address_that_is_in_use_or_invalid_is_refused() {
 // --- Announcements ---
 
 #[test]
-fn a_late_subscriber_gets_an_announcement_at_once() {
+fn a_late_subscriber_gets_an_announcement_immediately() {
     let address = free_address();
     let announcer = Nng.announcer(&address, Box::new(|| b"welcome".to_vec())).expect("the address is free");
-    announcer.announce(b"to nobody");
+    announcer.announce(b"to no subscriber");
     let mut subscribers = Vec::new();
     for _ in 0..20 {
         let (sender, messages) = mpsc::channel();
         let subscriber = Nng.subscriber(&address, Box::new(move |message| report(&sender, message.to_vec())));
-        assert_eq!(messages.recv_timeout(LONG).expect("a welcome"), b"welcome");
+        assert_eq!(messages.recv_timeout(TIMEOUT).expect("a welcome"), b"welcome");
         subscribers.push((subscriber.expect("an address"), messages));
     }
     announcer.announce(b"to all");
     for (_, messages) in &subscribers {
-        until("the message for all arrives", || messages.try_recv().is_ok_and(|message| message == b"to all"));
+        wait_until("the message for all arrives", || messages.try_recv().is_ok_and(|message| message == b"to all"));
     }
     within_time("closing subscribers", move || drop(subscribers));
     within_time("closing an announcer", move || drop(announcer));
@@ -766,7 +766,7 @@ fn a_subscriber_finds_an_announcer_that_starts_later_or_restarts() {
     let _subscriber = Nng.subscriber(&address, Box::new(move |message| report(&sender, message.to_vec())));
     for n in 0..5_u8 {
         let announcer = Nng.announcer(&address, Box::new(move || vec![n])).expect("the address is free");
-        assert_eq!(messages.recv_timeout(LONG).expect("a welcome"), [n]);
+        assert_eq!(messages.recv_timeout(TIMEOUT).expect("a welcome"), [n]);
         drop(announcer);
     }
 }

@@ -10,13 +10,12 @@ use tracing::{info, warn};
 
 use super::{LoadRequest, Reloader, StagedModule, failure};
 use crate::{
+    escape,
     runtime::{Catalog, Change, Content, LoadError, Module, ModuleError, module_name},
     task::ModuleStatus,
-    visible,
 };
 
-/// First and maximum delay before a load is repeated that failed for a reason which may pass. It doubles with
-/// each failure.
+/// First and maximum delay before a load is repeated that failed for a temporary reason. It doubles with each failure.
 const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_mins(5);
 
@@ -32,7 +31,7 @@ impl Reloader {
         let Some(request) = self.requested.remove(path) else { return false };
         match loaded {
             Ok(Some(module)) => {
-                let staged = StagedModule { is_refusal_logged: false, module, took: request.since.elapsed() };
+                let staged = StagedModule { is_rejection_logged: false, module, took: request.since.elapsed() };
                 self.staged.insert(path.to_owned(), staged);
                 false
             }
@@ -49,16 +48,16 @@ impl Reloader {
                     let retry = Some((Instant::now() + delay, failures));
                     self.requested.insert(path.to_owned(), LoadRequest { retry, ..request });
                 }
-                self.refuse(next, path, &why)
+                self.reject(next, path, &why)
             }
         }
     }
 
-    /// Notes that a file cannot be loaded.
-    fn refuse(&mut self, next: &mut Catalog, path: &Path, why: &ModuleError) -> bool {
+    /// Records that a file cannot be loaded.
+    fn reject(&mut self, next: &mut Catalog, path: &Path, why: &ModuleError) -> bool {
         self.staged.remove(path);
         let error = why.to_string();
-        self.log_refusal(next, path, None, &error);
+        self.log_load_error(next, path, None, &error);
         next.set_error(path, failure(&error));
         true
     }
@@ -69,28 +68,28 @@ impl Reloader {
             Change::New(path, Ok(content)) => return self.apply_content(next, &path, content),
             Change::New(path, Err(why)) => {
                 self.cancel_load(&path);
-                note_return(next, &path);
-                return self.refuse(next, &path, &why);
+                mark_restored(next, &path);
+                return self.reject(next, &path, &why);
             }
             Change::Restored(path) => {
                 if let Some(module) = next.loaded_from(&path) {
                     let (worker, module, version) = (self.worker(), module_name(&path), module.version());
-                    info!(worker, module, path = %visible::path(&path), %version, "module returned");
+                    info!(worker, module, path = %escape::path(&path), %version, "module restored");
                     next.set_status(&path, ModuleStatus::Loaded);
                 }
             }
             Change::Missing(path) => match next.loaded_from(&path) {
                 Some(module) => {
                     let (worker, module, version) = (self.worker(), module_name(&path), module.version());
-                    let path_text = visible::path(&path);
-                    warn!(worker, module, path = %path_text, %version, "module missing: the loaded version runs on");
+                    let path_text = escape::path(&path);
+                    warn!(worker, module, path = %path_text, %version, "module missing: the loaded version stays live");
                     next.set_status(&path, ModuleStatus::Missing);
                 }
-                None => self.forget_file(next, &path),
+                None => self.remove_file(next, &path),
             },
             Change::Dropped(path) => match next.loaded_from(&path) {
                 Some(_) => next.set_status(&path, ModuleStatus::Leaving),
-                None => self.forget_file(next, &path),
+                None => self.remove_file(next, &path),
             },
         }
         true
@@ -101,7 +100,7 @@ impl Reloader {
         self.cancel_load(path);
         if let Some(module) = next.loaded_from(path).filter(|module| *module.content() == content) {
             let (worker, module, version) = (self.worker(), module_name(path), module.version());
-            info!(worker, module, path = %visible::path(path), %version, "module unchanged");
+            info!(worker, module, path = %escape::path(path), %version, "module unchanged");
             self.staged.remove(path);
             next.clear_state(path);
             return true;
@@ -116,7 +115,7 @@ impl Reloader {
                 return true;
             }
         }
-        note_return(next, path)
+        mark_restored(next, path)
     }
 
     fn cancel_load(&mut self, path: &Path) {
@@ -124,20 +123,20 @@ impl Reloader {
         self.loader.abort(Some(path));
     }
 
-    /// Forgets a file that is gone and of which no version is live.
-    pub(super) fn forget_file(&mut self, next: &mut Catalog, path: &Path) {
+    /// Removes a file that does not exist and of which no version is live.
+    pub(super) fn remove_file(&mut self, next: &mut Catalog, path: &Path) {
         next.clear_state(path);
         self.staged.remove(path);
         self.cancel_load(path);
-        self.watch.forget(path);
+        self.watch.remove(path);
     }
 }
 
-/// Notes that the file of a live module is there again. Returns whether it was gone.
-fn note_return(next: &mut Catalog, path: &Path) -> bool {
-    let was_gone = next.loaded_from(path).is_some() && next.status(path) != ModuleStatus::Loaded;
-    if was_gone {
+/// Records that the file of a live module exists again. Returns whether it was missing.
+fn mark_restored(next: &mut Catalog, path: &Path) -> bool {
+    let was_missing = next.loaded_from(path).is_some() && next.status(path) != ModuleStatus::Loaded;
+    if was_missing {
         next.set_status(path, ModuleStatus::Loaded);
     }
-    was_gone
+    was_missing
 }

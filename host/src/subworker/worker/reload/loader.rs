@@ -1,5 +1,5 @@
-//! Loads several modules at a time, each on a thread of its own, so that none waits for another and file changes
-//! are still noticed.
+//! Loads several modules at a time, each on its own thread, so that none waits for another and file changes are still
+//! detected.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use std::{
 use tracing::error;
 
 use super::{LoadRequest, Reloader, spawn};
-use crate::runtime::{Content, LOADS_MAX, LoadError, Module, Pace, WatcherHandle};
+use crate::runtime::{Content, LOADS_MAX, LoadError, LoadPriority, Module, WatcherHandle};
 
 /// The loads in progress.
 pub(super) struct Loader {
@@ -44,7 +44,7 @@ impl Loader {
         self.active.iter().any(|load| load.path == path && load.content == content)
     }
 
-    /// Takes the next result that is there.
+    /// Returns the next available result.
     pub(super) fn next_loaded(&mut self) -> Option<LoadedVersion> {
         let loaded = self.receiver.try_recv().ok()?;
         let (path, content, _) = &loaded;
@@ -72,9 +72,10 @@ impl Reloader {
             let load = ActiveLoad { path: path.clone(), content, is_aborted: Arc::clone(&is_aborted) };
             let runtime = self.runtime.clone();
             let (sender, end) = (self.loader.sender.clone(), self.loader.end.clone());
-            let pace = if self.startup.loading.is_in_progress() { Pace::Fast } else { Pace::Beside };
+            let priority =
+                if self.startup.loading.is_in_progress() { LoadPriority::Startup } else { LoadPriority::Background };
             let run = move || {
-                let loaded = runtime.load_in_background(&path, content, pace, &is_aborted);
+                let loaded = runtime.load_in_background(&path, content, priority, &is_aborted);
                 let _ = sender.send((path, content, loaded));
                 end.wake();
             };

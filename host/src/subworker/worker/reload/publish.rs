@@ -10,53 +10,51 @@ use tracing::{error, field::display, info, warn};
 
 use super::{REPLY_TIMEOUT, Reloader, StagedModule, failure};
 use crate::{
-    clock,
+    clock, escape,
     protocol::{CatalogChange, Refusal, RefusalCode, WorkerReply, WorkerRequest},
     runtime::{Catalog, LoadError, Module, ModuleError, module_name},
     task::{LoadFailure, ModuleStatus},
-    visible,
 };
 
-/// Maximum number of times that a change is proposed to the control plane before it is published without an
-/// answer.
+/// Maximum number of times that a change is proposed to the control plane before it is published without a reply.
 const PROPOSALS_MAX: usize = 2;
 
-/// The control plane's answer to a new catalog.
+/// The control plane's reply to a new catalog.
 enum ProposalResult {
     Accepted,
     Declined(Refusal),
-    /// There is no control plane to ask.
-    NoAnswer,
+    /// The control plane does not reply.
+    NoReply,
 }
 
 impl Reloader {
     /// Publishes the next catalog with as many staged modules as possible.
-    pub(super) fn publish_staged(&mut self, mut next: Catalog, mut has_notes: bool) {
-        // A module whose file is gone again waits for its return.
-        let is_there = |path: &&PathBuf| matches!(next.status(path), ModuleStatus::Loaded | ModuleStatus::Loading);
-        let mut paths: Vec<PathBuf> = self.staged.keys().filter(is_there).cloned().collect();
+    pub(super) fn publish_staged(&mut self, mut next: Catalog, mut has_changes: bool) {
+        // A module whose file is missing again waits until it is restored.
+        let exists = |path: &&PathBuf| matches!(next.status(path), ModuleStatus::Loaded | ModuleStatus::Loading);
+        let mut paths: Vec<PathBuf> = self.staged.keys().filter(exists).cloned().collect();
         paths.sort_by_key(|path| self.startup.position(path));
         // All together first: a task may have moved from one module to another.
-        let are_published = paths.len() > 1 && self.try_publish(&mut next, &paths, &mut has_notes).is_ok();
+        let are_published = paths.len() > 1 && self.try_publish(&mut next, &paths, &mut has_changes).is_ok();
         if !are_published {
             for path in &paths {
-                if let Err(failure) = self.try_publish(&mut next, slice::from_ref(path), &mut has_notes) {
-                    has_notes |= self.note_refusal(&mut next, path, failure);
+                if let Err(failure) = self.try_publish(&mut next, slice::from_ref(path), &mut has_changes) {
+                    has_changes |= self.record_rejection(&mut next, path, failure);
                 }
             }
         }
-        self.drop_leaving(&mut next, &mut has_notes);
+        self.drop_leaving(&mut next, &mut has_changes);
         let live = self.catalog.get();
-        if has_notes {
-            // It changes no task, so it is not declined.
+        if has_changes {
+            // No task changes, so it is not declined.
             let _ = self.publish(&next, true);
         } else if !self.catalog.is_acknowledged(live.revision()) {
             self.report_live(&live);
         }
     }
 
-    /// Publishes the catalog without the modules whose files are gone for good.
-    fn drop_leaving(&mut self, next: &mut Catalog, has_notes: &mut bool) {
+    /// Publishes the catalog without the modules whose files are permanently removed.
+    fn drop_leaving(&mut self, next: &mut Catalog, has_changes: &mut bool) {
         let modules = next.modules().iter().map(|module| module.path().to_owned());
         let leaving: Vec<PathBuf> = modules.filter(|path| next.status(path) == ModuleStatus::Leaving).collect();
         for path in leaving {
@@ -65,9 +63,9 @@ impl Reloader {
             if self.publish(&without, false).is_ok() {
                 let version = module.map(|module| display(module.version()));
                 let (worker, module) = (self.worker(), module_name(&path));
-                info!(worker, module, path = %visible::path(&path), version, "module dropped: its file is gone");
-                (*next, *has_notes) = (without, false);
-                self.forget_file(next, &path);
+                info!(worker, module, path = %escape::path(&path), version, "module dropped: its file was removed");
+                (*next, *has_changes) = (without, false);
+                self.remove_file(next, &path);
             }
         }
     }
@@ -76,22 +74,27 @@ impl Reloader {
     ///
     /// # Errors
     /// The reason; the next catalog is unchanged then.
-    fn try_publish(&mut self, next: &mut Catalog, paths: &[PathBuf], has_notes: &mut bool) -> Result<(), LoadFailure> {
+    fn try_publish(
+        &mut self,
+        next: &mut Catalog,
+        paths: &[PathBuf],
+        has_changes: &mut bool,
+    ) -> Result<(), LoadFailure> {
         let mut trial = next.clone();
         let displaced = self.put_staged(&mut trial, paths).map_err(|error| failure(&error.why.to_string()))?;
-        self.publish(&trial, self.force).map_err(|refusal| refused(&refusal))?;
+        self.publish(&trial, self.force).map_err(|refusal| declined(&refusal))?;
         self.stage_displaced(next, displaced);
         self.log_published(next, paths);
-        (*next, *has_notes) = (trial, false);
+        (*next, *has_changes) = (trial, false);
         Ok(())
     }
 
-    /// Logs and notes, once, that a staged module is refused. Returns whether the next catalog has changed.
-    fn note_refusal(&mut self, next: &mut Catalog, path: &Path, failure: LoadFailure) -> bool {
-        let Some(staged) = self.staged.get_mut(path).filter(|staged| !staged.is_refusal_logged) else { return false };
-        staged.is_refusal_logged = true;
+    /// Logs and records, once, that a staged module was rejected. Returns whether the next catalog has changed.
+    fn record_rejection(&mut self, next: &mut Catalog, path: &Path, failure: LoadFailure) -> bool {
+        let Some(staged) = self.staged.get_mut(path).filter(|staged| !staged.is_rejection_logged) else { return false };
+        staged.is_rejection_logged = true;
         let version = staged.module.version();
-        self.log_refusal(next, path, Some(version), &failure.message);
+        self.log_load_error(next, path, Some(version), &failure.message);
         next.set_error(path, failure);
         true
     }
@@ -121,12 +124,17 @@ impl Reloader {
         Ok(displaced)
     }
 
-    /// Stages the displaced modules again, in case those that displaced them leave.
+    /// Stages the displaced modules again, in case those that displaced them are removed.
     fn stage_displaced(&mut self, old: &Catalog, displaced: Vec<Module>) {
         for module in displaced {
             let path = module.path().to_owned();
-            self.log_refusal(old, &path, Some(module.version()), "another module that comes before it has its tasks");
-            self.staged.insert(path, StagedModule { module, is_refusal_logged: true, took: Duration::ZERO });
+            self.log_load_error(
+                old,
+                &path,
+                Some(module.version()),
+                "another module that takes precedence has its tasks",
+            );
+            self.staged.insert(path, StagedModule { module, is_rejection_logged: true, took: Duration::ZERO });
         }
     }
 
@@ -138,7 +146,7 @@ impl Reloader {
             let (worker, name, version) = (self.worker(), &module.info().name, module.version());
             let (tasks, took_s) = (module.info().tasks.len(), clock::seconds(took));
             let text = if before.is_some() { "module reloaded" } else { "module loaded" };
-            info!(worker, module = name, path = %visible::path(path), %version, before, tasks, took_s, "{text}");
+            info!(worker, module = name, path = %escape::path(path), %version, before, tasks, took_s, "{text}");
         }
     }
 
@@ -156,7 +164,7 @@ impl Reloader {
             self.catalog.set(old);
             return Err(refusal);
         }
-        // And tasks that were granted before may arrive after it.
+        // Tasks that were granted before may also arrive after it.
         self.catalog.set(new.with_fallback(&old));
         self.changed = Some(Instant::now());
         if matches!(result, ProposalResult::Accepted) {
@@ -178,7 +186,7 @@ impl Reloader {
         for _ in 0..PROPOSALS_MAX {
             let Some(worker) = self.registration.current_key() else { break };
             let change = CatalogChange { worker, sequence, modules: modules.clone(), force };
-            match self.registration.link().ask(&WorkerRequest::Catalog(change), REPLY_TIMEOUT) {
+            match self.registration.link().request(&WorkerRequest::Catalog(change), REPLY_TIMEOUT) {
                 Ok(WorkerReply::Noted) => return ProposalResult::Accepted,
                 Ok(WorkerReply::Declined(refusal)) => return ProposalResult::Declined(refusal),
                 // Registering again reports the live catalog.
@@ -187,15 +195,15 @@ impl Reloader {
                     error!(?other, "unexpected reply to a change of modules");
                     break;
                 }
-                Err(error) => warn!(%error, "cannot tell the control plane about a change of modules"),
+                Err(error) => warn!(%error, "cannot notify the control plane of a change of modules"),
             }
         }
-        ProposalResult::NoAnswer
+        ProposalResult::NoReply
     }
 }
 
-/// Why the control plane declined a version, and until when.
-fn refused(refusal: &Refusal) -> LoadFailure {
+/// The error of a version that the control plane declined, with the condition under which it goes live.
+fn declined(refusal: &Refusal) -> LoadFailure {
     let why = match refusal.code {
         RefusalCode::CatalogConflict => format!("{refusal}; it goes live when they have ended"),
         _ => refusal.to_string(),

@@ -9,24 +9,24 @@ use ::nng::{Aio, AioResult, Context, Error, Message};
 
 use super::{
     super::{
-        super::{CallError, OnAnswer},
+        super::{CallError, OnReply},
+        catch_panic,
         deadline_timer::{NEVER, Tick},
-        guarded, liveness,
+        liveness,
     },
     CallerSocket,
 };
 use crate::lock::lock;
 
-/// Delay before a call that is out of time is checked again: between its send and its receive it cannot be
-/// cancelled.
+/// Delay before a call past its deadline is checked again: between its send and its receive it cannot be cancelled.
 const CANCEL_RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// A call that has not ended.
 pub(super) struct PendingCall {
-    pub(super) done: OnAnswer,
+    pub(super) on_reply: OnReply,
     pub(super) limit: Duration,
     /// Its deadline.
-    pub(super) until: Tick,
+    pub(super) deadline: Tick,
     /// When it was made.
     pub(super) started: Tick,
     /// Size of its request, in bytes.
@@ -36,8 +36,8 @@ pub(super) struct PendingCall {
 }
 
 impl PendingCall {
-    pub(super) fn end(self, answer: Result<&[u8], CallError>) {
-        guarded("answer", || (self.done)(answer));
+    pub(super) fn end(self, reply: Result<&[u8], CallError>) {
+        catch_panic("reply", || (self.on_reply)(reply));
     }
 }
 
@@ -80,8 +80,8 @@ impl RequestContext {
     /// Sends the request of a call.
     pub(super) fn send(self: &Arc<Self>, call: PendingCall, message: Message) {
         let socket = &self.socket;
-        let first_check = liveness::first_check(socket.probe.is_some(), socket.connected.load(Relaxed));
-        let until = first_check.map_or(call.until, |delay| call.until.min(call.started.plus(delay)));
+        let first_check = liveness::first_check_delay(socket.probe.is_some(), socket.connected.load(Relaxed));
+        let until = first_check.map_or(call.deadline, |delay| call.deadline.min(call.started.plus(delay)));
         *lock(&self.call) = Some(call);
         self.post(|aio| {
             socket.timer.add(until)?;
@@ -89,20 +89,20 @@ impl RequestContext {
         });
     }
 
-    /// Waits for the answer.
+    /// Receives the reply.
     fn receive(self: &Arc<Self>) {
         self.post(|aio| self.context.recv(aio));
     }
 
-    /// Cancels a call that is out of time. Returns when to check this context again.
+    /// Cancels a call past its deadline. Returns when to check this context again.
     pub(super) fn cancel_if_late(&self, now: Tick) -> Tick {
         let call = lock(&self.call);
         match (&*call, self.aio.get()) {
-            (Some(call), Some(aio)) if call.until <= now => {
+            (Some(call), Some(aio)) if call.deadline <= now => {
                 aio.cancel();
                 self.socket.timer.after(CANCEL_RETRY_DELAY)
             }
-            (Some(call), _) => call.until,
+            (Some(call), _) => call.deadline,
             (None, _) => NEVER,
         }
     }
@@ -110,7 +110,7 @@ impl RequestContext {
     /// Posts an operation, or ends the call if that fails.
     fn post(self: &Arc<Self>, operation: impl FnOnce(&Aio) -> Result<(), Error>) {
         let post = || self.aio.get().ok_or(Error::Closed).and_then(operation);
-        if let Err(error) = self.socket.gate.pass(post).unwrap_or(Err(Error::Closed)) {
+        if let Err(error) = self.socket.close_guard.run_if_open(post).unwrap_or(Err(Error::Closed)) {
             self.finish(Err(error));
         }
     }
@@ -129,7 +129,7 @@ impl RequestContext {
         }
     }
 
-    /// Ends the call. The context is free from here on: `done` may make another call at once.
+    /// Ends the call. The context is free from here on: `on_reply` may make another call immediately.
     fn finish(self: &Arc<Self>, outcome: Result<Message, Error>) {
         let Some(call) = lock(&self.call).take() else { return };
         self.socket.return_context(Arc::clone(self));
@@ -144,7 +144,7 @@ impl RequestContext {
 
     fn error(&self, call: &PendingCall, error: Error) -> CallError {
         match error {
-            Error::Canceled if self.socket.gate.is_open() => {
+            Error::Canceled if self.socket.close_guard.is_open() => {
                 CallError::TimedOut { address: self.socket.address.clone(), waited: call.limit }
             }
             Error::Closed | Error::Canceled => self.socket.closed(),

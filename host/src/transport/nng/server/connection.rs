@@ -1,4 +1,4 @@
-//! A connection of a server socket: its open requests, and when the service learns that it is gone.
+//! A connection of a server socket: its open requests, and when the service is notified that it was closed.
 
 use std::{
     collections::HashMap,
@@ -27,12 +27,12 @@ pub(super) struct PeerConnection {
     peer: Peer,
     pipe: Pipe,
     requests: Mutex<PeerRequests>,
-    /// Bytes of answers that wait for this peer to read them.
+    /// Bytes of replies that wait for this peer to read them.
     unsent: AtomicUsize,
     /// Whether it is being closed.
     is_closing: AtomicBool,
-    /// Number of its unanswered requests.
-    open: AtomicUsize,
+    /// Number of its open requests.
+    open_count: AtomicUsize,
     /// Number and bytes of the complete messages that were received.
     messages: AtomicU64,
     bytes: AtomicU64,
@@ -49,11 +49,11 @@ const HEADER_LEN: u64 = 8 + 4;
 struct PeerRequests {
     /// The open requests by the index of their context, with their generation.
     open: HashMap<usize, (Arc<ReplyContext>, u64)>,
-    /// Number of requests that are being handed to the service, or withdrawn as the peer is gone.
-    busy: usize,
+    /// Number of calls in progress that hand a request to the service, or close the requests of a disconnected peer.
+    handoffs: usize,
     /// Whether the service knows this peer.
     is_known: bool,
-    is_gone: bool,
+    is_disconnected: bool,
 }
 
 impl PeerConnection {
@@ -66,7 +66,7 @@ impl PeerConnection {
             requests: Mutex::default(),
             unsent: AtomicUsize::new(0),
             is_closing: AtomicBool::new(false),
-            open: AtomicUsize::new(0),
+            open_count: AtomicUsize::new(0),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             progress: Mutex::default(),
@@ -101,47 +101,47 @@ impl PeerConnection {
     }
 
     /// Number of its open requests.
-    pub(super) fn open(&self) -> usize {
-        self.open.load(Relaxed)
+    pub(super) fn open_count(&self) -> usize {
+        self.open_count.load(Relaxed)
     }
 
     pub(super) fn peer(&self) -> Peer {
         self.peer
     }
 
-    /// Starts to hand a request to the service. Returns false if the peer is gone.
-    pub(super) fn enter(&self, context: &Arc<ReplyContext>, generation: u64) -> bool {
+    /// Starts to hand a request to the service. Returns false if the peer has disconnected.
+    pub(super) fn begin_handoff(&self, context: &Arc<ReplyContext>, generation: u64) -> bool {
         let mut requests = lock(&self.requests);
-        if requests.is_gone {
+        if requests.is_disconnected {
             return false;
         }
         requests.is_known = true;
-        requests.busy += 1;
+        requests.handoffs += 1;
         requests.open.insert(context.index(), (Arc::clone(context), generation));
-        self.open.fetch_add(1, Relaxed);
+        self.open_count.fetch_add(1, Relaxed);
         true
     }
 
-    /// Ends handing over. Returns whether the service must now be told that the peer is gone.
-    pub(super) fn exit(&self) -> bool {
+    /// Ends the handoff. Returns whether the service must now be notified that the peer has disconnected.
+    pub(super) fn end_handoff(&self) -> bool {
         let mut requests = lock(&self.requests);
-        requests.busy -= 1;
-        requests.is_gone && requests.is_known && requests.busy == 0
+        requests.handoffs -= 1;
+        requests.is_disconnected && requests.is_known && requests.handoffs == 0
     }
 
     /// Removes the request of this context, which is no longer open.
-    pub(super) fn forget(&self, index: usize) {
+    pub(super) fn remove_request(&self, index: usize) {
         if lock(&self.requests).open.remove(&index).is_some() {
-            self.open.fetch_sub(1, Relaxed);
+            self.open_count.fetch_sub(1, Relaxed);
         }
     }
 
-    /// Marks the peer as gone, and returns its open requests, which count until the last of them has ended.
-    /// [`Self::exit`] must follow.
-    pub(super) fn leave(&self) -> Vec<(Arc<ReplyContext>, u64)> {
+    /// Marks the peer as disconnected, and returns its open requests. They count as open until the last of them is
+    /// closed. [`Self::end_handoff`] must follow.
+    pub(super) fn mark_disconnected(&self) -> Vec<(Arc<ReplyContext>, u64)> {
         let mut requests = lock(&self.requests);
-        requests.is_gone = true;
-        requests.busy += 1;
+        requests.is_disconnected = true;
+        requests.handoffs += 1;
         mem::take(&mut requests.open).into_values().collect()
     }
 
@@ -150,7 +150,7 @@ impl PeerConnection {
         self.unsent.fetch_add(bytes, Relaxed);
     }
 
-    /// Uncounts bytes that no longer wait.
+    /// Subtracts bytes that no longer wait.
     pub(super) fn remove_unsent(&self, bytes: usize) {
         self.unsent.fetch_sub(bytes, Relaxed);
     }
@@ -173,14 +173,14 @@ impl PeerConnection {
         }
     }
 
-    /// Closes the connection, unless it is gone: the `nng` crate panics when a freed pipe is closed. NNG does not
-    /// free it while this holds the lock, as it calls `leave` before.
+    /// Closes the connection, unless it was closed: the `nng` crate panics when a freed pipe is closed. NNG does not
+    /// free it while this holds the lock, as `mark_disconnected` is called before.
     fn close_pipe(&self) -> bool {
         let requests = lock(&self.requests);
-        if !requests.is_gone {
+        if !requests.is_disconnected {
             self.pipe.close();
         }
-        !requests.is_gone
+        !requests.is_disconnected
     }
 }
 

@@ -1,4 +1,4 @@
-//! A REP context with its `Aio`, and the reply to the request that it holds.
+//! A REP context with its `Aio`, and the reply to its open request.
 
 use std::{
     cell::Cell,
@@ -16,14 +16,14 @@ use ::nng::{Aio, AioResult, Context, Error, Message};
 
 use super::{
     super::super::{Rejection, ReplyHandle, ReplySender},
-    super::guarded,
+    super::catch_panic,
     ServerSocket,
     connection::PeerConnection,
 };
 use crate::lock::lock;
 
-/// Memory of a waiting answer beyond its bytes.
-const ANSWER_OVERHEAD: usize = 1024;
+/// Memory of a waiting reply in addition to its bytes.
+const REPLY_OVERHEAD: usize = 1024;
 
 /// A context and its `Aio`, which carry one request at a time.
 pub(super) struct ReplyContext {
@@ -32,25 +32,25 @@ pub(super) struct ReplyContext {
     context: Context,
     /// Set once, as its callback needs the context.
     aio: OnceLock<Aio>,
-    /// The generation of the open request, or 0.
-    open: AtomicU64,
-    /// The generation of the latest request. Written in the receive callback only.
-    latest: AtomicU64,
-    /// The connection to which an answer is being sent, and the size of the answer.
-    answering: Mutex<Option<(Arc<PeerConnection>, usize)>>,
+    /// The generation of the open request, or 0 if none is open.
+    open_generation: AtomicU64,
+    /// The generation of the last request, open or not. Written in the receive callback only.
+    last_generation: AtomicU64,
+    /// The connection to which a reply is being sent, and the size of the reply.
+    in_flight_reply: Mutex<Option<(Arc<PeerConnection>, usize)>>,
 }
 
 impl ReplyContext {
-    /// Makes a context that does not receive yet.
+    /// Creates a context that does not receive yet.
     pub(super) fn new(socket: &Arc<ServerSocket>, index: usize) -> Result<Arc<Self>, Error> {
         let context = Arc::new(Self {
             socket: Arc::clone(socket),
             index,
             context: Context::new(&socket.socket)?,
             aio: OnceLock::new(),
-            open: AtomicU64::new(0),
-            latest: AtomicU64::new(0),
-            answering: Mutex::default(),
+            open_generation: AtomicU64::new(0),
+            last_generation: AtomicU64::new(0),
+            in_flight_reply: Mutex::default(),
         });
         let this: Weak<Self> = Arc::downgrade(&context);
         let aio = Aio::new(move |_, result| {
@@ -69,7 +69,7 @@ impl ReplyContext {
             AioResult::Recv(Err(Error::Closed | Error::Canceled)) | AioResult::Sleep(_) => {}
             AioResult::Recv(Err(error)) => {
                 tracing::warn!(%error, "cannot receive a request");
-                self.socket.leave_idle();
+                self.socket.mark_busy();
                 self.receive();
             }
             AioResult::Send(sent) => self.on_sent(sent.map_err(|(_, error)| error)),
@@ -78,17 +78,17 @@ impl ReplyContext {
 
     /// Handles a received request.
     fn on_request(self: &Arc<Self>, mut message: Message) {
-        self.socket.leave_idle();
+        self.socket.mark_busy();
         let Some(from) = self.socket.connection(&mut message) else { return self.receive() };
         from.count_message(message.len());
         if !self.socket.admit(&from) {
             return self.refuse(&from, &message, Rejection::Busy);
         }
-        let generation = self.latest.load(Relaxed) + 1;
-        self.latest.store(generation, Relaxed);
-        self.open.store(generation, SeqCst);
+        let generation = self.last_generation.load(Relaxed) + 1;
+        self.last_generation.store(generation, Relaxed);
+        self.open_generation.store(generation, SeqCst);
         let request = Arc::new(OpenRequest { context: Arc::clone(self), from, generation });
-        if request.from.enter(self, generation) {
+        if request.from.begin_handoff(self, generation) {
             request.serve(&message);
         } else if self.claim(generation) {
             self.receive();
@@ -96,17 +96,18 @@ impl ReplyContext {
     }
 
     fn refuse(&self, to: &Arc<PeerConnection>, body: &[u8], why: Rejection) {
-        let answer = guarded("refuse", || self.socket.service.refuse(body, why)).unwrap_or_default();
-        self.send(to, &answer);
+        let reply = catch_panic("refuse", || self.socket.service.refuse(body, why)).unwrap_or_default();
+        self.send(to, &reply);
     }
 
-    /// Ends an open request. Returns whether this call did; then the caller posts the next operation.
+    /// Closes the request if it is still open. Returns true to exactly one caller, which must then post the next
+    /// operation.
     pub(super) fn claim(&self, generation: u64) -> bool {
-        let won = self.open.compare_exchange(generation, 0, SeqCst, SeqCst).is_ok();
-        if won {
-            self.socket.open.fetch_sub(1, Relaxed);
+        let claimed = self.open_generation.compare_exchange(generation, 0, SeqCst, SeqCst).is_ok();
+        if claimed {
+            self.socket.open_count.fetch_sub(1, Relaxed);
         }
-        won
+        claimed
     }
 
     pub(super) fn aio(&self) -> Option<&Aio> {
@@ -118,39 +119,39 @@ impl ReplyContext {
         self.index
     }
 
-    /// Ends the open request, as the socket closes. No operation may be in flight.
+    /// Closes the open request when the socket closes. No operation may be in flight.
     pub(super) fn close(&self) {
-        if self.open.swap(0, SeqCst) != 0 {
-            self.socket.open.fetch_sub(1, Relaxed);
+        if self.open_generation.swap(0, SeqCst) != 0 {
+            self.socket.open_count.fetch_sub(1, Relaxed);
         }
         self.context.close();
     }
 
     fn send(&self, to: &Arc<PeerConnection>, body: &[u8]) {
         let message = Message::from(body);
-        let size = body.len() + ANSWER_OVERHEAD;
-        *lock(&self.answering) = Some((Arc::clone(to), size));
-        self.socket.sending.begin(body.len());
+        let size = body.len() + REPLY_OVERHEAD;
+        *lock(&self.in_flight_reply) = Some((Arc::clone(to), size));
+        self.socket.in_flight.add(body.len());
         self.socket.add_unsent(to, size);
-        if self.socket.gate.pass(|| self.post_send(message)).is_none() {
+        if self.socket.close_guard.run_if_open(|| self.post_send(message)).is_none() {
             self.end_sending();
         }
     }
 
-    /// Notes that no answer is being sent any more. Returns its connection.
+    /// Records that the reply is no longer being sent. Returns its connection.
     fn end_sending(&self) -> Option<Arc<PeerConnection>> {
-        let (to, size) = lock(&self.answering).take()?;
+        let (to, size) = lock(&self.in_flight_reply).take()?;
         self.socket.remove_unsent(&to, size);
-        self.socket.sending.end();
+        self.socket.in_flight.remove();
         Some(to)
     }
 
-    /// Inside the gate, and only after a successful `claim`.
+    /// Call only while the close guard is open, after `claim` returned true.
     fn post_send(&self, message: Message) {
         let Some(aio) = self.aio.get() else { return };
-        let timed = aio.set_timeout(Some(self.socket.limits.answer_limit));
+        let timed = aio.set_timeout(Some(self.socket.limits.send_timeout));
         if timed.is_err() || self.context.send(aio, message).is_err() {
-            tracing::error!("a context was busy when it had to send");
+            tracing::error!("BUG: NNG context already in use, cannot send");
             self.end_sending();
         }
     }
@@ -161,27 +162,27 @@ impl ReplyContext {
             && let Some(to) = to
             && to.disconnect_once()
         {
-            tracing::warn!(peer = to.peer().0, "a peer does not read its answers: disconnected");
+            tracing::warn!(peer = to.peer().0, "disconnected a peer that does not read its replies");
         }
         self.receive();
     }
 
     pub(super) fn receive(&self) {
-        self.socket.gate.pass(|| self.post_receive());
+        self.socket.close_guard.run_if_open(|| self.post_receive());
     }
 
-    /// Inside the gate. NNG forgets the request that the context still holds, if any.
+    /// Call only while the close guard is open. NNG drops the request that the context still holds, if any.
     pub(super) fn post_receive(&self) {
         let Some(aio) = self.aio.get() else { return };
         self.socket.idle.fetch_add(1, AcqRel);
         if aio.set_timeout(None).is_err() || self.context.recv(aio).is_err() {
-            tracing::error!("a context was busy when it had to receive");
+            tracing::error!("BUG: NNG context already in use, cannot receive");
             self.socket.idle.fetch_sub(1, AcqRel);
         }
     }
 }
 
-/// A request that was handed to the service; sends its answer.
+/// A request that was handed to the service; sends its reply.
 struct OpenRequest {
     context: Arc<ReplyContext>,
     from: Arc<PeerConnection>,
@@ -199,12 +200,12 @@ impl OpenRequest {
         let socket = &self.context.socket;
         let reply = ReplyHandle::new(Arc::clone(&self) as Arc<dyn ReplySender>);
         SERVING.set(Some(self.key()));
-        let served = guarded("request", || socket.service.request(self.from.peer(), body, reply));
+        let served = catch_panic("request", || socket.service.request(self.from.peer(), body, reply));
         SERVING.set(None);
         if served.is_none() && self.claim() {
-            self.context.refuse(&self.from, body, Rejection::Broken);
+            self.context.refuse(&self.from, body, Rejection::Internal);
         }
-        socket.exit(&self.from);
+        socket.end_handoff(&self.from);
     }
 
     fn key(&self) -> (usize, u64) {
@@ -212,14 +213,14 @@ impl OpenRequest {
     }
 
     fn claim(&self) -> bool {
-        let won = self.context.claim(self.generation);
-        if won {
-            self.from.forget(self.context.index);
+        let claimed = self.context.claim(self.generation);
+        if claimed {
+            self.from.remove_request(self.context.index);
         }
-        won
+        claimed
     }
 
-    /// Whether a panic of the service is dropping this. Then `serve` sends the answer.
+    /// Whether a panic of the service is dropping this. Then `serve` sends the reply.
     fn is_dropped_by_panic(&self) -> bool {
         thread::panicking() && SERVING.get() == Some(self.key())
     }
@@ -233,6 +234,6 @@ impl ReplySender for OpenRequest {
     }
 
     fn is_open(&self) -> bool {
-        self.context.open.load(SeqCst) == self.generation
+        self.context.open_generation.load(SeqCst) == self.generation
     }
 }

@@ -1,11 +1,10 @@
-//! Limits incomplete messages: the memory that they hold, and the time that they take.
+//! Limits the memory and the duration of incomplete messages.
 //!
-//! Separate module because NNG does not report them: it allocates the announced size and reads for as long as the
-//! peer likes. So one thread compares what the kernel has received over each connection with the complete
-//! messages; the rest is an incomplete message. Invariants: a peer whose message makes no progress for
-//! [`STALLED_MAX`], or takes longer than [`FrameLimits::time_max`], is disconnected; beyond
-//! [`FrameLimits::held_max`] the host that holds most is disconnected, connection by connection, until the rest
-//! fits. A peer between two messages is never disconnected.
+//! Separate module because NNG does not report them: it allocates the announced size and reads without a time limit. So
+//! one thread compares the bytes that the kernel has received over each connection with those of complete messages; the
+//! rest is an incomplete message. Invariants: a peer whose message makes no progress for [`STALLED_MAX`], or takes
+//! longer than [`FrameLimits::time_max`], is disconnected; beyond [`FrameLimits::held_max`] the host with most bytes is
+//! disconnected, connection by connection, until the rest fits. A peer between two messages is never disconnected.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,9 +23,9 @@ use crate::lock::lock;
 
 /// Time without a further byte after which the peer of an incomplete message is disconnected.
 pub(super) const STALLED_MAX: Duration = Duration::from_secs(10);
-/// Time without a further byte after which it may be disconnected to make room for others.
+/// Time without a further byte after which it may be disconnected to free memory for others.
 const STALLED_MIN: Duration = Duration::from_millis(90);
-/// Age at which a message that does make progress may be disconnected to make room for others.
+/// Age at which the peer of a message that makes progress may be disconnected to free memory for others.
 const AGE_MIN: Duration = Duration::from_secs(2);
 /// Interval between two checks while no message is incomplete.
 const IDLE_INTERVAL: Duration = Duration::from_millis(250);
@@ -36,15 +35,15 @@ const BUSY_INTERVAL: Duration = Duration::from_millis(100);
 const CHECK_SHARE: u32 = 20;
 /// Maximum interval between two checks.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// Delay of a check after which this process itself was stalled, and no peer is to blame.
+/// Delay of a check after which this process itself counts as stalled, and no peer is disconnected.
 const STALL: Duration = Duration::from_secs(2);
 /// Bytes of the handshake of a connection.
 const HANDSHAKE_LEN: u64 = 8;
 /// Maximum bytes that further hops add to a message; NNG removes them.
 const HOPS_LEN_MAX: u64 = 4 * (super::HOPS_MAX as u64 - 1);
-/// Maximum number of messages whose hops may explain bytes that belong to no message.
+/// Maximum number of messages whose hops may account for bytes that belong to no message.
 const HOP_MESSAGES_MAX: u64 = 10_000;
-/// Maximum number of checks that search for a connection's descriptor.
+/// Maximum number of checks that search for a connection's file descriptor.
 const SEARCHES_MAX: u32 = 20;
 
 /// Limits of incomplete messages.
@@ -72,7 +71,7 @@ pub(super) struct Frames {
 #[derive(Debug, Default)]
 struct WatchedSockets {
     sockets: Vec<Weak<ServerSocket>>,
-    /// Whether the thread runs that checks them.
+    /// Whether the checking thread runs.
     has_thread: bool,
 }
 
@@ -132,18 +131,23 @@ impl Frames {
         let mut incomplete = Vec::new();
         for socket in sockets {
             let connections = socket.connections();
-            find_descriptors(socket.port, &connections);
-            // Then complete messages wait, and this side is to blame.
+            find_fds(socket.port, &connections);
+            // No peer is disconnected while complete messages wait for this side.
             let is_excused = was_stalled || !socket.is_receiving();
             for connection in connections {
                 let mut progress = lock(&connection.progress);
-                let Some(received) = progress.descriptor.and_then(received::received) else { continue };
+                let Some(received) = progress.fd.and_then(received::query) else { continue };
                 let held = progress.update(now, received, connection.completed(), is_excused);
                 let (stalled, age) = (progress.stalled(now), progress.age(now));
                 drop(progress);
                 if stalled > STALLED_MAX || age > self.limits.time_max {
                     connection.disconnect_logged(|peer, from| {
-                        tracing::warn!(peer, from, held, "a message is incomplete for too long: disconnected");
+                        tracing::warn!(
+                            peer,
+                            from,
+                            held,
+                            "disconnected a peer whose message is incomplete for too long"
+                        );
                     });
                 } else if held > 0 {
                     incomplete.push(IncompleteFrame { connection, held, stalled, age });
@@ -151,12 +155,12 @@ impl Frames {
             }
         }
         let held = incomplete.iter().map(|incomplete| incomplete.held).sum();
-        self.make_room(incomplete, held);
+        self.disconnect_over_limit(incomplete, held);
         held
     }
 
-    /// Disconnects the connections that hold most, until the rest fits.
-    fn make_room(&self, mut incomplete: Vec<IncompleteFrame>, mut held: u64) {
+    /// Closes the connections with most bytes, until the rest fits.
+    fn disconnect_over_limit(&self, mut incomplete: Vec<IncompleteFrame>, mut held: u64) {
         if held <= self.limits.held_max {
             return;
         }
@@ -176,8 +180,8 @@ impl Frames {
             held = held.saturating_sub(one.held);
             hosts.entry(host).and_modify(|held| *held = held.saturating_sub(one.held));
             one.connection.disconnect_logged(|peer, from| {
-                let why = "incomplete messages hold too much memory, most of it for this host";
-                tracing::warn!(peer, from, held = one.held, "{why}: disconnected");
+                let why = "incomplete messages use too much memory, and its host has most of them";
+                tracing::warn!(peer, from, held = one.held, "disconnected a peer: {why}");
             });
         }
     }
@@ -191,14 +195,14 @@ struct IncompleteFrame {
     age: Duration,
 }
 
-/// Finds the descriptors of new connections.
-fn find_descriptors(port: u16, connections: &[Arc<PeerConnection>]) {
+/// Finds the file descriptors of new connections.
+fn find_fds(port: u16, connections: &[Arc<PeerConnection>]) {
     let mut wanted = HashMap::<SocketAddr, &Arc<PeerConnection>>::new();
     let mut known = HashSet::<FileDescriptor>::new();
     for connection in connections {
         let mut progress = lock(&connection.progress);
-        match (progress.descriptor, connection.remote()) {
-            (Some(descriptor), _) => drop(known.insert(descriptor)),
+        match (progress.fd, connection.remote()) {
+            (Some(fd), _) => drop(known.insert(fd)),
             (None, Some(remote)) if progress.searches < SEARCHES_MAX => {
                 progress.searches += 1;
                 wanted.insert(remote, connection);
@@ -209,11 +213,11 @@ fn find_descriptors(port: u16, connections: &[Arc<PeerConnection>]) {
     if wanted.is_empty() {
         return;
     }
-    for (descriptor, own, remote) in received::all(&|descriptor| known.contains(&descriptor)) {
+    for (fd, own, remote) in received::list_connections(&|fd| known.contains(&fd)) {
         if own == port
             && let Some(connection) = wanted.get(&remote)
         {
-            lock(&connection.progress).descriptor = Some(descriptor);
+            lock(&connection.progress).fd = Some(fd);
         }
     }
 }
@@ -230,7 +234,7 @@ pub(super) struct CompletedMessages {
 /// Progress of the message that is being received over a connection.
 #[derive(Debug, Default)]
 pub(super) struct FrameProgress {
-    descriptor: Option<FileDescriptor>,
+    fd: Option<FileDescriptor>,
     searches: u32,
     received: u64,
     messages: u64,
@@ -238,7 +242,7 @@ pub(super) struct FrameProgress {
     hops: u64,
     /// Number of messages when that was found.
     hop_messages: u64,
-    /// When the message began, and when its last byte was received; `None` between messages.
+    /// When the message started, and when its last byte was received; `None` between messages.
     times: Option<(Instant, Instant)>,
 }
 
@@ -262,7 +266,7 @@ impl FrameProgress {
             _ if extra == 0 => None,
             None => Some((now, now)),
             Some(_) if is_another || is_excused => Some((now, now)),
-            Some((begun, last)) => Some((begun, if has_progress { now } else { last })),
+            Some((started, last)) => Some((started, if has_progress { now } else { last })),
         };
         extra.saturating_sub(received.unread)
     }
@@ -274,7 +278,7 @@ impl FrameProgress {
 
     /// Time since its first byte.
     fn age(&self, now: Instant) -> Duration {
-        self.times.map_or(Duration::ZERO, |(begun, _)| now.saturating_duration_since(begun))
+        self.times.map_or(Duration::ZERO, |(started, _)| now.saturating_duration_since(started))
     }
 }
 
@@ -319,11 +323,11 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_further_hops_are_no_incomplete_message() {
+    fn bytes_of_further_hops_are_not_an_incomplete_message() {
         let seen = updates(&[(120, 1, 108), (120, 1, 108), (120, 1, 108), (344, 3, 324), (344, 3, 324)]);
         assert_eq!(seen[1..3], [(0, 0, 0), (0, 0, 0)]);
         assert_eq!(seen[4], (0, 0, 0));
-        // But they do not hide a large one.
+        // They do not hide a large one.
         let seen = updates(&[(120, 1, 108), (9_000, 1, 108), (9_000, 1, 108), (9_000, 1, 108)]);
         assert_eq!((seen[3].0, seen[3].1), (8_884, 2));
     }

@@ -1,15 +1,15 @@
-//! The REP socket. Each open request has a context and an `Aio` of its own.
+//! The REP socket. Each open request has its own context and `Aio`.
 //!
-//! A context receives, holds its request open until it is answered, sends the answer, and receives again. The
-//! socket is not used in raw mode, because that silently drops answers when 64 wait for a peer. Invariants:
+//! A context receives a request, keeps it open until the service replies, sends the reply, and receives again. The
+//! socket is not used in raw mode, because that silently drops replies when 64 wait for a peer. Invariants:
 //!
-//! - A context's `open` is the generation of its open request, or 0. The thread that swaps it for 0, and only that,
-//!   posts the context's next operation. So a late or second answer has no effect.
-//! - While a request is being handed to the service, `gone` for its peer is delayed: it is the last call for a
-//!   peer, and no request of that peer is open then.
-//! - A new context is made when the last idle one gets a request, so one is always idle until the limit is
-//!   reached. `SPARE_CONTEXTS` contexts beyond the limit of open requests refuse requests, or serve a peer that
-//!   has fewer open than another, which is disconnected for it: see `make_room`.
+//! - A context's `open_generation` is the generation of its open request, or 0. Only the thread that sets it to 0 posts
+//!   the context's next operation. So a late or second reply has no effect.
+//! - While a request is being handed to the service, `Service::disconnected` for its peer is delayed: it is the last
+//!   call for a peer, and no request of that peer is open then.
+//! - A new context is created when the last idle one gets a request, so one is always idle until the limit is reached.
+//!   `SPARE_CONTEXTS` contexts beyond the limit of open requests refuse requests, or serve a peer that has fewer open
+//!   than another, which is disconnected in its favour: see `disconnect_largest_peer`.
 
 use std::{
     collections::HashMap,
@@ -30,10 +30,10 @@ use ::nng::{
     options::{MaxTtl, Options as _},
 };
 
-use self::{connection::PeerConnection, context::ReplyContext, frames::Frames, sending::SendCounter};
+use self::{connection::PeerConnection, context::ReplyContext, frames::Frames, in_flight_sends::InFlightSends};
 use super::{
     super::{FRAME_MAX, OPEN_REQUESTS_MAX, OpenError, Server, Service},
-    Gate, cancel_all, close_off_callbacks, guarded, new_socket, open_error, prepare,
+    CloseGuard, cancel_all, catch_panic, close_off_callbacks, new_socket, open_error, prepare,
 };
 use crate::lock::lock;
 
@@ -45,16 +45,16 @@ mod frames;
 
 mod received;
 
-mod sending;
+mod in_flight_sends;
 
-/// Maximum bytes of answers that wait on one address for peers to read them.
+/// Maximum bytes of replies that wait on one address for peers to read them.
 const UNSENT_MAX: usize = 1024 * 1024 * 1024;
-/// Number of contexts that wait for requests at the start.
+/// Initial number of contexts that wait for requests.
 const IDLE_AT_START: usize = 64;
-/// Number of contexts beyond the limit of open requests, to refuse with.
+/// Number of contexts beyond the limit of open requests, for refusals.
 const SPARE_CONTEXTS: usize = 64;
-/// Time for which a peer's request for room is refused at once after no other peer had more open.
-const REFUSAL_MEMORY: Duration = Duration::from_millis(100);
+/// Time for which requests of a host are refused immediately, after no other peer had more open requests.
+const REFUSAL_CACHE_TIME: Duration = Duration::from_millis(100);
 /// Maximum number of hops of a request: forwarding devices are rare.
 const HOPS_MAX: u8 = 8;
 
@@ -63,15 +63,15 @@ const HOPS_MAX: u8 = 8;
 pub(super) struct ServerLimits {
     /// Maximum number of open requests.
     pub(super) open_requests_max: usize,
-    /// Maximum time that an answer waits for a peer that reads none, before that is disconnected.
-    pub(super) answer_limit: Duration,
+    /// Maximum time that a reply waits for a peer that reads none, before the peer is disconnected.
+    pub(super) send_timeout: Duration,
     /// Maximum bytes that wait for peers to read them; beyond it the slowest reader is disconnected.
     pub(super) unsent_max: usize,
 }
 
 impl Default for ServerLimits {
     fn default() -> Self {
-        Self { open_requests_max: OPEN_REQUESTS_MAX, answer_limit: Duration::from_mins(1), unsent_max: UNSENT_MAX }
+        Self { open_requests_max: OPEN_REQUESTS_MAX, send_timeout: Duration::from_mins(1), unsent_max: UNSENT_MAX }
     }
 }
 
@@ -81,12 +81,12 @@ pub(super) struct NngServer {
 }
 
 impl NngServer {
-    /// Opens the socket and serves.
+    /// Opens the socket and starts to serve.
     pub(super) fn listen(address: &str, limits: ServerLimits, service: Arc<dyn Service>) -> Result<Self, OpenError> {
         Self::listen_within(address, limits, service, Frames::of_process())
     }
 
-    /// Like [`NngServer::listen`], with limits of its own for incomplete messages.
+    /// Like [`NngServer::listen`], with separate limits for incomplete messages.
     fn listen_within(
         address: &str,
         limits: ServerLimits,
@@ -100,7 +100,7 @@ impl NngServer {
         let server = Self { shared: Arc::new(ServerSocket::new(socket, limits, service, port(address))) };
         server.shared.watch_connections().map_err(fail)?;
         for _ in 0..IDLE_AT_START {
-            server.shared.gate.pass(|| server.shared.add_context()).transpose().map_err(fail)?;
+            server.shared.close_guard.run_if_open(|| server.shared.add_context()).transpose().map_err(fail)?;
         }
         server.shared.socket.listen(address).map_err(fail)?;
         frames.watch(&server.shared);
@@ -127,11 +127,11 @@ fn port(address: &str) -> u16 {
 
 impl Server for NngServer {
     fn flush(&self, limit: Duration) {
-        self.shared.sending.wait_until_sent(limit);
+        self.shared.in_flight.wait_until_sent(limit);
     }
 
     fn open_requests(&self) -> usize {
-        self.shared.open.load(Relaxed)
+        self.shared.open_count.load(Relaxed)
     }
 }
 
@@ -145,20 +145,20 @@ impl Drop for NngServer {
 /// The socket, shared by its contexts.
 struct ServerSocket {
     socket: Socket,
-    gate: Gate,
+    close_guard: CloseGuard,
     service: Arc<dyn Service>,
     limits: ServerLimits,
     /// All contexts, until the socket is closed. They refer back to this.
     contexts: Mutex<Vec<Arc<ReplyContext>>>,
     /// Number of contexts that wait for a request.
     idle: AtomicUsize,
-    /// Number of unanswered requests.
-    open: AtomicUsize,
-    sending: SendCounter,
-    /// Bytes of answers that wait for peers to read them.
+    /// Number of open requests.
+    open_count: AtomicUsize,
+    in_flight: InFlightSends,
+    /// Bytes of replies that wait for peers to read them.
     unsent: AtomicUsize,
     connections: Mutex<HashMap<Pipe, Arc<PeerConnection>>>,
-    /// When a peer of this host with this many open requests was last refused room, as no other had more.
+    /// When a request of a host with this many open requests was last refused, as no other peer had more.
     last_refusal: Mutex<Option<(Instant, Option<IpAddr>, usize)>>,
     port: u16,
 }
@@ -167,13 +167,13 @@ impl ServerSocket {
     fn new(socket: Socket, limits: ServerLimits, service: Arc<dyn Service>, port: u16) -> Self {
         Self {
             socket,
-            gate: Gate::default(),
+            close_guard: CloseGuard::default(),
             service,
             limits,
             contexts: Mutex::default(),
             idle: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
-            sending: SendCounter::new(),
+            open_count: AtomicUsize::new(0),
+            in_flight: InFlightSends::new(),
             unsent: AtomicUsize::new(0),
             connections: Mutex::default(),
             last_refusal: Mutex::default(),
@@ -181,7 +181,7 @@ impl ServerSocket {
         }
     }
 
-    /// Keeps `connections` up to date. `AddPre` comes before the first request.
+    /// Keeps `connections` up to date. `AddPre` precedes the first request.
     fn watch_connections(self: &Arc<Self>) -> Result<(), Error> {
         let shared = Arc::downgrade(self);
         self.socket.pipe_notify(move |pipe, event| {
@@ -200,21 +200,21 @@ impl ServerSocket {
 
     fn on_disconnect(&self, pipe: Pipe) {
         let Some(connection) = lock(&self.connections).get(&pipe).cloned() else { return };
-        for (context, generation) in connection.leave() {
+        for (context, generation) in connection.mark_disconnected() {
             if context.claim(generation) {
                 context.receive();
             }
         }
-        // Only now, so that no other peer is disconnected while this one still gives its room back.
+        // Done last, so that no other peer is disconnected while this one still frees its capacity.
         lock(&self.connections).remove(&pipe);
-        self.exit(&connection);
+        self.end_handoff(&connection);
     }
 
-    /// Ends what `enter` or `leave` of a connection began. The last call for a connection that is gone tells the
-    /// service.
-    fn exit(&self, connection: &PeerConnection) {
-        if connection.exit() && self.gate.is_open() {
-            guarded("gone", || self.service.gone(connection.peer()));
+    /// Ends what `begin_handoff` or `mark_disconnected` of a connection started. The last call for a disconnected peer
+    /// notifies the service.
+    fn end_handoff(&self, connection: &PeerConnection) {
+        if connection.end_handoff() && self.close_guard.is_open() {
+            catch_panic("disconnected", || self.service.disconnected(connection.peer()));
         }
     }
 
@@ -223,27 +223,28 @@ impl ServerSocket {
         lock(&self.connections).get(&pipe).cloned()
     }
 
-    /// Makes one more context, unless the limit is reached, and lets it receive. Inside the gate.
+    /// Creates one more context, unless the limit is reached, and lets it receive. Call only while the close guard is
+    /// open.
     fn add_context(self: &Arc<Self>) -> Result<bool, Error> {
         let mut contexts = lock(&self.contexts);
-        let has_room = contexts.len() < self.limits.open_requests_max.saturating_add(SPARE_CONTEXTS);
-        if has_room {
+        let has_capacity = contexts.len() < self.limits.open_requests_max.saturating_add(SPARE_CONTEXTS);
+        if has_capacity {
             let context = ReplyContext::new(self, contexts.len())?;
             contexts.push(Arc::clone(&context));
             drop(contexts);
             context.post_receive();
         }
-        Ok(has_room)
+        Ok(has_capacity)
     }
 
-    /// Counts one context less as idle, and makes another if it was the last.
-    fn leave_idle(self: &Arc<Self>) {
+    /// Counts a context as busy, and creates another if it was the last idle one.
+    fn mark_busy(self: &Arc<Self>) {
         if self.idle.fetch_sub(1, AcqRel) > 1 {
             return;
         }
-        match self.gate.pass(|| self.add_context()) {
+        match self.close_guard.run_if_open(|| self.add_context()) {
             Some(Ok(false)) => self.disconnect_slowest_reader(),
-            Some(Err(error)) => tracing::error!(%error, "cannot make another context for requests"),
+            Some(Err(error)) => tracing::error!(%error, "cannot create another context for requests"),
             Some(Ok(true)) | None => {}
         }
     }
@@ -256,14 +257,14 @@ impl ServerSocket {
         }
     }
 
-    /// Uncounts bytes that no longer wait.
+    /// Subtracts bytes that no longer wait.
     fn remove_unsent(&self, to: &PeerConnection, bytes: usize) {
         to.remove_unsent(bytes);
         self.unsent.fetch_sub(bytes, Relaxed);
     }
 
-    /// Disconnects the peer with the most unread answers, as they take the room of others. If that is being
-    /// disconnected already, its room will be free in a moment, and no other is disconnected.
+    /// Disconnects the peer with the most unread replies, as they use the capacity of others. If it is being
+    /// disconnected already, its capacity will soon be free, and no other is disconnected.
     fn disconnect_slowest_reader(&self) {
         let slowest = lock(&self.connections).values().max_by_key(|connection| connection.unsent()).cloned();
         if let Some(slowest) = slowest.filter(|connection| connection.unsent() > 0)
@@ -271,58 +272,59 @@ impl ServerSocket {
         {
             tracing::warn!(
                 peer = slowest.peer().0,
-                "a peer does not read its answers, and others need the room: disconnected"
+                "disconnected a peer that does not read its replies, as others need the capacity"
             );
         }
     }
 
-    /// Counts one more open request, if there is room or can be made.
+    /// Counts one more open request, if there is capacity or another peer can be disconnected for it.
     fn admit(&self, from: &PeerConnection) -> bool {
-        let room = |open| (open < self.limits.open_requests_max).then_some(open + 1);
-        if self.open.fetch_update(Relaxed, Relaxed, room).is_ok() {
+        let within_limit = |open| (open < self.limits.open_requests_max).then_some(open + 1);
+        if self.open_count.fetch_update(Relaxed, Relaxed, within_limit).is_ok() {
             return true;
         }
-        let has_room = self.make_room(from);
-        if has_room {
-            // Beyond the limit, but only until the other one is gone, and by no more than `SPARE_CONTEXTS`.
-            self.open.fetch_add(1, Relaxed);
+        let has_capacity = self.disconnect_largest_peer(from);
+        if has_capacity {
+            // Beyond the limit, but only until the other peer is disconnected, and by at most `SPARE_CONTEXTS`.
+            self.open_count.fetch_add(1, Relaxed);
         }
-        has_room
+        has_capacity
     }
 
     /// Disconnects the peer with the most open requests, if it has more than this one: a peer of the host with the
     /// most, if that is another host. If that peer is being disconnected already, no other is.
-    fn make_room(&self, from: &PeerConnection) -> bool {
-        let (host, open) = (from.host(), from.open());
-        let is_recent = |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < REFUSAL_MEMORY;
+    fn disconnect_largest_peer(&self, from: &PeerConnection) -> bool {
+        let (host, open) = (from.host(), from.open_count());
+        let is_recent =
+            |(at, of, least): (Instant, _, _)| of == host && open >= least && at.elapsed() < REFUSAL_CACHE_TIME;
         if lock(&self.last_refusal).is_some_and(is_recent) {
             return false;
         }
-        let Some(largest) = self.find_largest(host, open) else {
+        let Some(largest) = self.find_largest_peer(host, open) else {
             *lock(&self.last_refusal) = Some((Instant::now(), host, open));
             return false;
         };
-        let count = largest.open();
+        let count = largest.open_count();
         largest.disconnect_logged(|peer, from| {
-            let why = "a peer has the most open requests, and others need room";
-            tracing::warn!(peer, from, open = count, "{why}: disconnected");
+            let why = "as it has the most open requests, and others need capacity";
+            tracing::warn!(peer, from, open = count, "disconnected a peer, {why}");
         });
         true
     }
 
     /// Finds the connection to disconnect in favour of a peer of this host with this many open requests.
-    fn find_largest(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<PeerConnection>> {
+    fn find_largest_peer(&self, host: Option<IpAddr>, open: usize) -> Option<Arc<PeerConnection>> {
         let connections = self.connections();
         let mut hosts = HashMap::<Option<IpAddr>, usize>::new();
         for connection in &connections {
-            *hosts.entry(connection.host()).or_default() += connection.open();
+            *hosts.entry(connection.host()).or_default() += connection.open_count();
         }
         let own = hosts.get(&host).copied().unwrap_or_default();
         let (busiest_host, count) = hosts.into_iter().max_by_key(|(_, open)| *open)?;
         let is_other = count > own + 1;
         let from = if is_other { busiest_host } else { host };
-        let largest = connections.into_iter().filter(|one| one.host() == from).max_by_key(|one| one.open())?;
-        (largest.open() > if is_other { 0 } else { open + 1 }).then_some(largest)
+        let largest = connections.into_iter().filter(|one| one.host() == from).max_by_key(|one| one.open_count())?;
+        (largest.open_count() > if is_other { 0 } else { open + 1 }).then_some(largest)
     }
 
     /// The current connections.
@@ -330,14 +332,14 @@ impl ServerSocket {
         lock(&self.connections).values().cloned().collect()
     }
 
-    /// Whether complete messages are received, and do not wait for a context.
+    /// Whether an idle context receives complete messages, so that none has to wait.
     fn is_receiving(&self) -> bool {
         self.idle.load(Relaxed) > 0
     }
 
-    /// The closing order that NNG needs. Not on a callback thread.
+    /// Closes in the order that NNG needs. Do not call it on a callback thread.
     fn close(&self) {
-        self.gate.shut();
+        self.close_guard.close();
         let contexts = mem::take(&mut *lock(&self.contexts));
         cancel_all(contexts.iter().filter_map(|context| context.aio()));
         for context in &contexts {

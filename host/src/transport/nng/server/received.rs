@@ -1,9 +1,9 @@
 //! Counts the bytes received over a connection, in complete messages or not.
 //!
-//! Separate module because it asks the kernel about NNG's own file descriptors, which takes `unsafe`. NNG allocates
-//! a message of the announced size before it reads it, and cannot tell how much of it has arrived; the kernel counts
-//! the bytes of each TCP connection. A descriptor that NNG closes meanwhile gives a wrong number or none, so no
-//! decision rests on a single number.
+//! Separate module because it queries NNG's own file descriptors, which needs `unsafe`. NNG allocates a message of the
+//! announced size before it reads it, and cannot tell how much of it has arrived; the kernel counts the bytes of each
+//! TCP connection. A file descriptor that NNG closes at the same time gives a wrong number or none, so no decision is
+//! based on a single number.
 
 /// A file descriptor of a connection. Queried, but never read, written or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,22 +19,24 @@ pub(super) struct Received {
 }
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{all, received};
+pub(super) use linux::{list_connections, query};
 
 #[cfg(not(target_os = "linux"))]
-pub(super) use elsewhere::{all, received};
+pub(super) use unsupported::{list_connections, query};
 
 #[cfg(not(target_os = "linux"))]
-mod elsewhere {
+mod unsupported {
     use std::net::SocketAddr;
 
     use super::{FileDescriptor, Received};
 
-    pub(in super::super) fn all(_: &dyn Fn(FileDescriptor) -> bool) -> Vec<(FileDescriptor, u16, SocketAddr)> {
+    pub(in super::super) fn list_connections(
+        _: &dyn Fn(FileDescriptor) -> bool,
+    ) -> Vec<(FileDescriptor, u16, SocketAddr)> {
         Vec::new()
     }
 
-    pub(in super::super) fn received(_: FileDescriptor) -> Option<Received> {
+    pub(in super::super) fn query(_: FileDescriptor) -> Option<Received> {
         None
     }
 }
@@ -54,20 +56,21 @@ mod linux {
     /// Offset of `tcpi_bytes_received` in Linux' `struct tcp_info`, which only grows at its end.
     const BYTES_RECEIVED: usize = 128;
 
-    /// Lists the TCP connections of this process, except those to `skip`, with their own port and their peer.
-    pub(in super::super) fn all(skip: &dyn Fn(FileDescriptor) -> bool) -> Vec<(FileDescriptor, u16, SocketAddr)> {
+    /// Lists the TCP connections of this process, except those to `skip`, with their local port and their peer.
+    pub(in super::super) fn list_connections(
+        skip: &dyn Fn(FileDescriptor) -> bool,
+    ) -> Vec<(FileDescriptor, u16, SocketAddr)> {
         let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
-        let descriptors =
-            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(FileDescriptor));
-        let connection = |descriptor: FileDescriptor| {
-            let peer = address(descriptor, libc::getpeername)?;
-            Some((descriptor, address(descriptor, libc::getsockname)?.port(), peer))
+        let fds = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(FileDescriptor));
+        let connection = |fd: FileDescriptor| {
+            let peer = address(fd, libc::getpeername)?;
+            Some((fd, address(fd, libc::getsockname)?.port(), peer))
         };
-        descriptors.filter(|descriptor| !skip(*descriptor)).filter_map(connection).collect()
+        fds.filter(|fd| !skip(*fd)).filter_map(connection).collect()
     }
 
-    /// Asks the kernel for the bytes received over a connection.
-    pub(in super::super) fn received(FileDescriptor(fd): FileDescriptor) -> Option<Received> {
+    /// Returns the kernel's byte counts of a connection.
+    pub(in super::super) fn query(FileDescriptor(fd): FileDescriptor) -> Option<Received> {
         let mut info = [0_u8; 256];
         let mut size = libc::socklen_t::try_from(info.len()).ok()?;
         // SAFETY: the kernel writes at most `size` bytes to `info`, which has as many.
@@ -97,7 +100,7 @@ mod linux {
         }
         match i32::from(storage.ss_family) {
             libc::AF_INET => {
-                // SAFETY: the family says that it is one, and `storage` has room and alignment for each.
+                // SAFETY: it is one by its family, and `storage` has size and alignment for each.
                 let inet: libc::sockaddr_in = unsafe { ptr::read((&raw const storage).cast()) };
                 Some((inet.sin_addr.s_addr.to_ne_bytes(), u16::from_be(inet.sin_port)).into())
             }
@@ -120,19 +123,19 @@ mod linux {
         use super::*;
 
         #[test]
-        fn received_bytes_are_counted_before_and_after_they_are_read() {
+        fn received_bytes_are_counted_whether_they_are_read_or_not() {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
             let address = listener.local_addr().expect("an address");
             let mut peer = TcpStream::connect(address).expect("a connection");
             let (stream, from) = listener.accept().expect("a connection");
             let find = |(_, port, peer): &(FileDescriptor, u16, SocketAddr)| *port == address.port() && *peer == from;
-            let (descriptor, ..) = all(&|_| false).into_iter().find(find).expect("it is there");
-            assert_eq!(received(descriptor), Some(Received { total: 0, unread: 0 }));
+            let (fd, ..) = list_connections(&|_| false).into_iter().find(find).expect("it is there");
+            assert_eq!(query(fd), Some(Received { total: 0, unread: 0 }));
             peer.write_all(&[1; 1000]).expect("it is sent");
             let mut bytes = [0; 400];
-            std::io::Read::read_exact(&mut &stream, &mut bytes).expect("it came");
-            assert_eq!(received(descriptor), Some(Received { total: 1000, unread: 600 }));
-            assert!(all(&|other| other == descriptor).iter().all(|found| found.0 != descriptor));
+            std::io::Read::read_exact(&mut &stream, &mut bytes).expect("it arrives");
+            assert_eq!(query(fd), Some(Received { total: 1000, unread: 600 }));
+            assert!(list_connections(&|other| other == fd).iter().all(|found| found.0 != fd));
         }
     }
 }

@@ -55,13 +55,13 @@ fn pass_on(number: usize, dropped: &Mutex<HashSet<usize>>, mut from: TcpStream, 
     }
 }
 
-/// Returns the next request that is no probe, and answers probes.
+/// Returns the next request that is not a probe, and replies to probes.
 fn next_call(calls: &Receiver<ServiceCall>) -> (Vec<u8>, ReplyHandle) {
     loop {
-        match calls.recv_timeout(LONG).expect("the service is called") {
+        match calls.recv_timeout(TIMEOUT).expect("the service is called") {
             ServiceCall::Request(_, body, reply) if body == b"probe" => reply.send(b"here"),
             ServiceCall::Request(_, body, reply) => return (body, reply),
-            ServiceCall::Gone(_) => {}
+            ServiceCall::Disconnected(_) => {}
         }
     }
 }
@@ -73,8 +73,8 @@ fn an_open_call_is_repeated_when_its_connection_died_silently() {
     let _server = serve(&address, service);
     let relay = Relay::to(&address);
     let caller = Nng.connect_probed(&relay.address, b"probe".to_vec()).expect("an address");
-    let (sender, answers) = mpsc::channel();
-    ask_later(&*caller, "slow", &sender);
+    let (sender, replies) = mpsc::channel();
+    request_later(&*caller, "slow", &sender);
     let (body, lost) = next_call(&calls);
     assert_eq!(body, b"slow");
     relay.drop_connections();
@@ -83,20 +83,20 @@ fn an_open_call_is_repeated_when_its_connection_died_silently() {
     assert_eq!(body, b"slow", "it is repeated");
     assert!(dropped.elapsed() < Duration::from_secs(10), "after {:?}", dropped.elapsed());
     lost.send(b"too late");
-    reply.send(b"in time");
-    assert_eq!(answers.recv_timeout(LONG), Ok(("slow".to_owned(), "in time".to_owned())));
+    reply.send(b"within the timeout");
+    assert_eq!(replies.recv_timeout(TIMEOUT), Ok(("slow".to_owned(), "within the timeout".to_owned())));
     assert_eq!(relay.connections.load(SeqCst), 2);
 }
 
 #[test]
-fn a_connection_that_answers_probes_is_kept() {
+fn a_connection_with_replies_to_probes_is_kept() {
     let address = free_address();
     let (service, calls) = ManualService::new();
     let _server = serve(&address, service);
     let relay = Relay::to(&address);
     let caller = Nng.connect_probed(&relay.address, b"probe".to_vec()).expect("an address");
-    let (sender, answers) = mpsc::channel();
-    ask_later(&*caller, "slow", &sender);
+    let (sender, replies) = mpsc::channel();
+    request_later(&*caller, "slow", &sender);
     let (_, reply) = next_call(&calls);
     let mut probes = 0;
     while probes < 3 {
@@ -106,7 +106,7 @@ fn a_connection_that_answers_probes_is_kept() {
         probes += 1;
     }
     reply.send(b"at last");
-    assert_eq!(answers.recv_timeout(LONG).expect("an answer").1, "at last");
+    assert_eq!(replies.recv_timeout(TIMEOUT).expect("a reply").1, "at last");
     assert_eq!(relay.connections.load(SeqCst), 1);
 }
 
@@ -116,15 +116,15 @@ fn a_hanging_connection_attempt_is_restarted_while_a_call_is_open() {
     let stuck = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("tcp://{}", stuck.local_addr().expect("it is bound"));
     let caller = Nng.connect(&address).expect("an address");
-    let (sender, answers) = mpsc::channel();
-    ask_later(&*caller, "anyone?", &sender);
+    let (sender, replies) = mpsc::channel();
+    request_later(&*caller, "anyone?", &sender);
     let first = stuck.accept().expect("it connects");
     let second = stuck.accept().expect("it connects again");
     drop((first, second, stuck));
     let (service, calls) = ManualService::new();
     let _server = serve(&address, service);
     next_call(&calls).1.send(b"yes");
-    assert_eq!(answers.recv_timeout(LONG).expect("an answer").1, "yes");
+    assert_eq!(replies.recv_timeout(TIMEOUT).expect("a reply").1, "yes");
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn a_subscriber_redials_a_silent_connection() {
     let (sender, messages) = mpsc::channel();
     let on_message = move |message: &[u8]| report(&sender, message.to_vec());
     let _subscriber = Nng.subscriber(&relay.address, Box::new(on_message)).expect("an address");
-    assert_eq!(messages.recv_timeout(LONG).expect("a welcome"), b"welcome");
+    assert_eq!(messages.recv_timeout(TIMEOUT).expect("a welcome"), b"welcome");
     relay.drop_connections();
     announcer.announce(b"lost");
-    assert_eq!(messages.recv_timeout(LONG).expect("a welcome on the next connection"), b"welcome");
+    assert_eq!(messages.recv_timeout(TIMEOUT).expect("a welcome on the next connection"), b"welcome");
 }

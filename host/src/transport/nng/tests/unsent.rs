@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_call_that_was_not_sent_does_not_affect_later_calls() {
     let caller = Nng.connect(&free_address()).expect("an address");
-    let too_large = || call_blocking(&*caller, &vec![1; FRAME_MAX], LONG, <[u8]>::len);
+    let too_large = || call_blocking(&*caller, &vec![1; FRAME_MAX], TIMEOUT, <[u8]>::len);
     for _ in 0..5 {
         assert_eq!(too_large(), Err(CallError::TooLarge { size: FRAME_MAX }));
         let waited = Duration::from_millis(50);
@@ -17,13 +17,13 @@ fn a_call_that_was_not_sent_does_not_affect_later_calls() {
     for _ in 0..5 {
         assert_eq!(too_large(), Err(CallError::TooLarge { size: FRAME_MAX }));
         let waited = Duration::from_millis(50);
-        let without_answer = call_blocking(&*caller, b"slow", waited, <[u8]>::len);
-        assert_eq!(without_answer, Err(CallError::TimedOut { address: caller.address().to_owned(), waited }));
-        let (sender, answers) = mpsc::channel();
-        ask_later(&*caller, "quick", &sender);
+        let without_reply = call_blocking(&*caller, b"slow", waited, <[u8]>::len);
+        assert_eq!(without_reply, Err(CallError::TimedOut { address: caller.address().to_owned(), waited }));
+        let (sender, replies) = mpsc::channel();
+        request_later(&*caller, "quick", &sender);
         while next_request(&calls).1 != b"quick" {}
-        // Its reply was dropped: the answer is empty.
-        assert_eq!(answers.recv_timeout(LONG).expect("an answer").1, "");
+        // Its reply was dropped: it is empty.
+        assert_eq!(replies.recv_timeout(TIMEOUT).expect("a reply").1, "");
     }
 }
 
@@ -34,12 +34,12 @@ fn calls_that_are_not_sent_may_make_another_and_end_once_each() {
     let caller = Nng.connect(&address).expect("an address");
     let (sender, ends) = mpsc::channel();
     fail_again(&caller, 200, &sender);
-    assert_eq!(ends.recv_timeout(LONG), Ok(()));
-    assert_eq!(ask(&*caller, "after all"), Ok("after all".to_owned()));
+    assert_eq!(ends.recv_timeout(TIMEOUT), Ok(()));
+    assert_eq!(request(&*caller, "after all"), Ok("after all".to_owned()));
     let (sender, ends) = mpsc::channel();
     for _ in 0..100 {
         let sender = sender.clone();
-        caller.call(&vec![0; FRAME_MAX], LONG, Box::new(move |answer| report(&sender, answer.is_err())));
+        caller.call(&vec![0; FRAME_MAX], TIMEOUT, Box::new(move |reply| report(&sender, reply.is_err())));
     }
     drop(sender);
     within_time("dropping the caller", move || drop(caller));
@@ -49,9 +49,9 @@ fn calls_that_are_not_sent_may_make_another_and_end_once_each() {
 /// Makes calls that are too large, each from the callback of the last.
 fn fail_again(caller: &Arc<dyn Caller>, times: usize, ended: &Sender<()>) {
     let (own, ended) = (Arc::clone(caller), ended.clone());
-    let done = move |answer: Result<&[u8], CallError>| {
-        assert_eq!(answer, Err(CallError::TooLarge { size: FRAME_MAX }));
+    let done = move |reply: Result<&[u8], CallError>| {
+        assert_eq!(reply, Err(CallError::TooLarge { size: FRAME_MAX }));
         if times > 1 { fail_again(&own, times - 1, &ended) } else { report(&ended, ()) }
     };
-    caller.call(&vec![0; FRAME_MAX], LONG, Box::new(done));
+    caller.call(&vec![0; FRAME_MAX], TIMEOUT, Box::new(done));
 }

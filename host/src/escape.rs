@@ -1,13 +1,13 @@
-//! Makes untrusted text safe to show: text of a task, a file name or a peer must not move the cursor, set a colour,
-//! hide a part of itself or change its reading order.
+//! Escapes untrusted text before it is displayed: text of a task, a file name or a peer must not move the cursor, set a
+//! colour, hide a part of itself or change its reading order.
 //!
-//! Used for everything that is shown: terminal, log, labels of metrics and responses of the web server. Nothing is
-//! removed: each such character is written as its JSON escape (`\u202e`, `\n`), so an escaped JSON document has the
-//! same meaning. The page does the same in `gui/page/dom.js`.
+//! Used for all output: terminal, log, labels of metrics and responses of the web server. Nothing is removed: each such
+//! character is written as its JSON escape (`\u202e`, `\n`), so an escaped JSON document has the same meaning. The page
+//! does the same in `gui/page/dom.js`.
 
 use std::{borrow::Cow, fmt::Write as _, path::Path};
 
-/// Characters that are invisible or change how others are shown: controls, format and bidirectional controls, line
+/// Characters that are invisible or change how others are displayed: controls, format and bidirectional controls, line
 /// separators, and blank letters. Sorted.
 const HIDDEN: [(char, char); 20] = [
     ('\0', '\u{1f}'),
@@ -39,7 +39,7 @@ fn is_hidden(char: char) -> bool {
     HIDDEN.get(at).is_some_and(|(first, _)| *first <= char)
 }
 
-/// Escapes a text for one line.
+/// Escapes a string for one line.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
@@ -49,7 +49,7 @@ pub(crate) fn path(path: &Path) -> String {
     line(&path.to_string_lossy()).into_owned()
 }
 
-/// Escapes a text of several lines, and keeps its line breaks.
+/// Escapes a string of several lines, and keeps its line breaks.
 #[cfg(feature = "cli")]
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     if text.contains("\r\n") {
@@ -58,14 +58,14 @@ pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |char| matches!(char, '\n' | '\t'))
 }
 
-/// Escapes a text of several lines, and indents all but the first by `indent`, so that none of them looks like a line
+/// Escapes a string of several lines, and indents all but the first by `indent`, so that none of them looks like a line
 /// of fastworker. Trailing empty lines are removed.
 #[cfg(feature = "cli")]
 pub(crate) fn indented(text: &str, indent: &str) -> String {
     lines(text.trim_end()).replace('\n', &format!("\n{indent}"))
 }
 
-/// Escapes a text of JSON documents. Their meaning stays the same.
+/// Escapes JSON documents. Their meaning stays the same.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
     // A raw control character can only occur between tokens, where a line break and a space mean the same.
     if text.contains('\r') {
@@ -74,7 +74,7 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
     escaped(text, |char| matches!(char, '\n' | '\t'))
 }
 
-/// Escapes the value of a label. Different texts stay different.
+/// Escapes the value of a label. Different values stay different.
 pub(crate) fn label(text: &str) -> Cow<'_, str> {
     let is_changed = text.contains("\\u") || text.contains(is_hidden);
     if is_changed { line(&text.replace('\\', "\\\\")).into_owned().into() } else { text.into() }
@@ -82,7 +82,7 @@ pub(crate) fn label(text: &str) -> Cow<'_, str> {
 
 fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> Cow<'_, str> {
     let needs_escape = |char: char| is_hidden(char) && !is_kept(char);
-    // Nearly every text is printable ASCII: skip the table.
+    // Nearly all text is printable ASCII: skip the table.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(needs_escape) {
         return text.into();
     }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn visible_text_is_shown_unchanged() {
+    fn visible_text_is_unchanged() {
         for text in ["plain", "größe", "日本語", "שלום", "مرحبا", "\u{26a0}\u{fe0f} ✓ 👍🏽", "a\u{301}", "\\u202e"]
         {
             assert_eq!((line(text), lines(text), json(text)), (text.into(), text.into(), text.into()));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn line_breaks_are_kept_only_in_texts_of_several_lines() {
+    fn line_breaks_are_kept_only_by_lines_and_indented() {
         assert_eq!(line("a\nb\r\tc"), "a\\nb\\r\\tc");
         assert_eq!(lines("a\r\nb\n\tc\rd"), "a\nb\n\tc\\rd");
         assert_eq!(indented("error\nhint: none\n\n", "  "), "error\n  hint: none");

@@ -1,4 +1,4 @@
-//! Counts the answers that are being sent, and waits until all have left.
+//! Counts the replies that are being sent, and waits until all are sent.
 
 use std::{
     sync::{
@@ -10,26 +10,26 @@ use std::{
 
 use crate::lock::{self, lock};
 
-/// Size up to which the kernel takes an answer at once, in bytes.
+/// Size up to which the kernel accepts a reply immediately, in bytes.
 const SMALL_MAX: usize = 16 * 1024;
-/// Time for which a larger answer counts as being sent after NNG has reported it as sent.
+/// Time for which a larger reply counts as in flight after NNG has reported it as sent.
 const LARGE_GRACE: Duration = Duration::from_millis(500);
 
-/// Counts the answers that are being sent.
+/// Counts the replies that are being sent.
 ///
-/// NNG reports an answer as sent when it begins to write it, and nothing after that. The kernel takes a small one
-/// at once; of the larger ones only the start of the last is known.
-pub(super) struct SendCounter {
+/// NNG reports a reply as sent when it starts to write it, and nothing after that. The kernel accepts a small one
+/// immediately; of the larger ones only the start of the last is known.
+pub(super) struct InFlightSends {
     count: AtomicUsize,
     created: Instant,
-    /// When the last large answer was begun, in milliseconds after `created` plus one; 0 for never.
+    /// When sending the last large reply started, in milliseconds after `created` plus one; 0 for never.
     last_large: AtomicU64,
     has_waiters: AtomicBool,
     wait_lock: Mutex<()>,
     all_sent: Condvar,
 }
 
-impl SendCounter {
+impl InFlightSends {
     pub(super) fn new() -> Self {
         Self {
             count: AtomicUsize::new(0),
@@ -41,8 +41,8 @@ impl SendCounter {
         }
     }
 
-    /// Counts an answer of this size.
-    pub(super) fn begin(&self, size: usize) {
+    /// Adds a reply of this size.
+    pub(super) fn add(&self, size: usize) {
         self.count.fetch_add(1, SeqCst);
         if size > SMALL_MAX {
             let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -50,22 +50,23 @@ impl SendCounter {
         }
     }
 
-    /// Uncounts an answer that NNG has reported as sent or failed.
-    pub(super) fn end(&self) {
+    /// Removes a reply that NNG has reported as sent or failed.
+    pub(super) fn remove(&self) {
         if self.count.fetch_sub(1, SeqCst) == 1 && self.has_waiters.load(SeqCst) {
             drop(lock(&self.wait_lock));
             self.all_sent.notify_all();
         }
     }
 
-    /// Blocks until all answers have left, at most `limit`.
+    /// Blocks until all replies are sent, at most `limit`.
     pub(super) fn wait_until_sent(&self, limit: Duration) {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut guard = lock(&self.wait_lock);
         self.has_waiters.store(true, SeqCst);
         loop {
-            let left = limit.saturating_sub(begun.elapsed());
-            let wait = if self.count.load(SeqCst) == 0 { left.min(self.large_grace_left()) } else { left };
+            let remaining = limit.saturating_sub(started.elapsed());
+            let wait =
+                if self.count.load(SeqCst) == 0 { remaining.min(self.large_grace_remaining()) } else { remaining };
             if wait.is_zero() {
                 return;
             }
@@ -73,11 +74,13 @@ impl SendCounter {
         }
     }
 
-    /// Time for which a large answer may still be being sent.
-    fn large_grace_left(&self) -> Duration {
+    /// Time for which a large reply may still be in flight.
+    fn large_grace_remaining(&self) -> Duration {
         match self.last_large.load(SeqCst) {
             0 => Duration::ZERO,
-            given => Duration::from_millis(given).saturating_add(LARGE_GRACE).saturating_sub(self.created.elapsed()),
+            sent_at_ms => {
+                Duration::from_millis(sent_at_ms).saturating_add(LARGE_GRACE).saturating_sub(self.created.elapsed())
+            }
         }
     }
 }
