@@ -323,6 +323,73 @@ fn words_of(identifier: &str) -> Vec<String> {
 }
 
 #[test]
+fn documents_name_only_code_and_files_that_exist() {
+    let everything = sources(&[""], &[""]);
+    let is_code = |source: &&Source| !source.path.ends_with(".md") && !source.is_below(&["tests/tests/tidy"]);
+    let lines = everything.iter().filter(is_code).flat_map(Source::code);
+    let known: BTreeSet<&str> = lines.flat_map(|(_, line)| line.split(|c: char| !is_identifier(c))).collect();
+    let is_file = |path: &str| {
+        let wanted = format!("/{}", path.trim_end_matches('/'));
+        let within = format!("{wanted}/");
+        let is_match = |path: String| path.ends_with(&wanted) || path.contains(&within);
+        everything.iter().any(|source| is_match(format!("/{}", source.path))) || root().join(path).exists()
+    };
+    let documents = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"];
+    let is_document = |source: &&Source| documents.contains(&&*source.path) || source.is_below(&["docs/"]);
+    let mut unknown = BTreeMap::new();
+    for source in everything.iter().filter(is_document) {
+        for (number, code) in inline_code(&source.text) {
+            let exists = if is_path(code) { is_file(code) } else { names_in(code).all(|name| known.contains(name)) };
+            if !exists {
+                unknown.insert(code.to_owned(), format!("{}:{number}: `{code}`", source.path));
+            }
+        }
+    }
+    let new: Vec<_> = unknown.iter().filter(|(code, _)| !words::NOT_IN_SOURCES.contains(&code.as_str())).collect();
+    assert!(new.is_empty(), "documents name what does not exist: {new:#?}");
+    compare("names in documents", &unknown.into_keys().collect(), words::NOT_IN_SOURCES);
+}
+
+fn is_identifier(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// The code in backticks, with line numbers, without blocks of code.
+fn inline_code(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut is_block = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        is_block ^= line.starts_with("```");
+        if !is_block && !line.starts_with("    ") {
+            found.extend(line.split('`').skip(1).step_by(2).map(|code| (number, code)));
+        }
+    }
+    found
+}
+
+/// Whether inline code is the path of a file or folder of the repository.
+fn is_path(code: &str) -> bool {
+    let top =
+        ["host/", "guest-sdk/", "tests/", "examples/", "scripts/", "docs/", "wit/", "packaging/", ".ci/", ".github/"];
+    let endings = [".rs", ".py", ".toml", ".md", ".wit", ".yml", "/"];
+    code.chars().all(|c| is_identifier(c) || "./-".contains(c))
+        && !code.starts_with(['/', '-'])
+        && !code.starts_with("target/")
+        && (endings.iter().any(|ending| code.ends_with(ending)) || top.iter().any(|folder| code.starts_with(folder)))
+}
+
+/// The names of the sources in inline code: a constant, or the parts of a path with `::`. Variables of the environment
+/// are compared with the command line elsewhere.
+fn names_in(code: &str) -> impl Iterator<Item = &str> {
+    let is_constant = code.len() > 3
+        && code.starts_with(|c: char| c.is_ascii_uppercase())
+        && !code.starts_with("FASTWORKER_")
+        && code.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    let is_qualified = code.contains("::") && code.chars().all(|c| is_identifier(c) || c == ':');
+    code.split("::").filter(move |_| is_constant || is_qualified)
+}
+
+#[test]
 fn nothing_names_the_machine_it_was_written_on() {
     let folders = ["host", "tests", "guest-sdk", "examples", "scripts", "docs", "wit", ".ci", ".github"];
     let endings = [
