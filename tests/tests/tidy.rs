@@ -326,8 +326,12 @@ fn words_of(identifier: &str) -> Vec<String> {
 fn documents_name_only_code_and_files_that_exist() {
     let everything = sources(&[""], &[""]);
     let is_code = |source: &&Source| !source.path.ends_with(".md") && !source.is_below(&["tests/tests/tidy"]);
-    let lines = everything.iter().filter(is_code).flat_map(Source::code);
-    let known: BTreeSet<&str> = lines.flat_map(|(_, line)| line.split(|c: char| !is_identifier(c))).collect();
+    // The words of each file and of its path.
+    let file_words = |source: &Source| -> BTreeSet<String> {
+        let lines = source.code().map(|(_, line)| line).chain([source.path.as_str()]);
+        lines.flat_map(|line| line.split(|c: char| !is_identifier(c))).map(str::to_owned).collect()
+    };
+    let known: Vec<_> = everything.iter().filter(is_code).map(file_words).collect();
     let is_file = |path: &str| {
         let wanted = format!("/{}", path.trim_end_matches('/'));
         let within = format!("{wanted}/");
@@ -339,7 +343,11 @@ fn documents_name_only_code_and_files_that_exist() {
     let mut unknown = BTreeMap::new();
     for source in everything.iter().filter(is_document) {
         for (number, code) in inline_code(&source.text) {
-            let exists = if is_path(code) { is_file(code) } else { names_in(code).all(|name| known.contains(name)) };
+            let exists = if is_path(code) {
+                is_file(code)
+            } else {
+                known.iter().any(|words| names_in(code).all(|name| words.contains(name)))
+            };
             if !exists {
                 unknown.insert(code.to_owned(), format!("{}:{number}: `{code}`", source.path));
             }

@@ -1,6 +1,6 @@
 //! Parses the attribute and the function, without checking their meaning.
 //!
-//! A syntax error does not stop the parsing of the rest, so that all errors are reported at once.
+//! A syntax error does not stop the parsing of the rest, so that all errors are reported together.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;

@@ -10,7 +10,7 @@ use syn::{GenericArgument, PathArguments, ReturnType, Signature, Type};
 
 use crate::task::{Pass, Returns};
 
-/// The type to read from JSON for a parameter of type `ty`, and how to pass it on.
+/// Returns the type to parse from JSON for a parameter of type `ty`, and the way to pass it.
 pub(crate) fn owned_type(ty: &Type) -> syn::Result<(Type, Pass)> {
     match ty {
         Type::ImplTrait(_) => {
