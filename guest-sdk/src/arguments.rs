@@ -1,6 +1,6 @@
 //! Assigns the arguments of a call to the parameters of a function, by Python's rules.
 //!
-//! Arguments are given by position, by name, or both. Their JSON is only split here; each argument is
+//! Arguments are passed by position, by name, or both. Their JSON is only split here; each argument is
 //! then parsed once, directly into its parameter's type.
 
 use std::borrow::Cow;
@@ -20,7 +20,7 @@ impl<'a> Arguments<'a> {
     /// Finds the argument of each parameter of the task, in the order of the parameters.
     ///
     /// # Errors
-    /// [`TaskError::bad_arguments`] if there are too many arguments, an unknown or a repeated one, or
+    /// [`TaskError::bad_arguments`] if there are too many arguments, an unknown or a duplicate one, or
     /// if a required one is missing.
     pub fn bind<const N: usize>(self, task: &Task) -> Result<[RawArgument<'a>; N], TaskError> {
         let mut arguments = [None; N];
@@ -58,15 +58,15 @@ impl<'a> Arguments<'a> {
 
 /// A type that can be a parameter.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a parameter of a task: it cannot be read from JSON",
-    label = "has no `serde::Deserialize`",
-    note = "it and every type in it need `#[derive(serde::Deserialize)]`"
+    message = "`{Self}` cannot be a parameter of a task: it cannot be deserialized from JSON",
+    label = "does not implement `serde::Deserialize`",
+    note = "add `#[derive(serde::Deserialize)]` to it and to every type in it"
 )]
 pub trait Argument<'a>: Sized {
     /// Parses a value.
     ///
     /// # Errors
-    /// If the JSON does not fit the type.
+    /// If the JSON does not match the type.
     fn read(json: &'a str) -> serde_json::Result<Self>;
 }
 
@@ -80,7 +80,7 @@ impl<'a, T: Deserialize<'a>> Argument<'a> for T {
 /// Parses the argument of a required parameter.
 ///
 /// # Errors
-/// [`TaskError::bad_arguments`] if the argument does not fit the type.
+/// [`TaskError::bad_arguments`] if the argument does not match the type.
 pub fn required<'a, T: Argument<'a>>(name: &str, argument: RawArgument<'a>) -> Result<T, TaskError> {
     // `bind` has already refused a call without it.
     let json = argument.map_or("null", RawValue::get);
@@ -90,7 +90,7 @@ pub fn required<'a, T: Argument<'a>>(name: &str, argument: RawArgument<'a>) -> R
 /// Parses the argument of an optional parameter.
 ///
 /// # Errors
-/// [`TaskError::bad_arguments`] if the argument does not fit the type.
+/// [`TaskError::bad_arguments`] if the argument does not match the type.
 pub fn optional<'a, T: Argument<'a>>(name: &str, argument: RawArgument<'a>) -> Result<Option<T>, TaskError> {
     match argument.map(RawValue::get) {
         None | Some("null") => Ok(None),
@@ -98,7 +98,7 @@ pub fn optional<'a, T: Argument<'a>>(name: &str, argument: RawArgument<'a>) -> R
     }
 }
 
-/// `{"name": value, …}` with all repeated names, so that they can be refused.
+/// `{"name": value, …}` with all duplicate names, so that they can be refused.
 struct Named<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Named<'de> {
@@ -165,8 +165,8 @@ fn invalid_json(which: &str, expected: &str, error: &serde_json::Error) -> TaskE
     TaskError::bad_arguments(format!("the {which} arguments are not a JSON {expected}: {error}"))
 }
 
-/// The message without line and column, which count from the start of this argument and would only
-/// mislead.
+/// The message without line and column, which would be misleading: they count from the start of this
+/// argument.
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());

@@ -1,4 +1,4 @@
-//! How a task fails, and whether the host retries it.
+//! The errors of tasks, which determine whether the host retries them.
 
 use std::error::Error;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::log::{self, Level};
 /// assert_eq!(error, TaskError::failed("invalid digit found in string"));
 /// ```
 ///
-/// Programs read the kind and the details, which are part of the task's result:
+/// The kind and the details are machine-readable, and part of the task's result:
 ///
 /// ```
 /// use fastworker_guest::{Retry, TaskError};
@@ -48,12 +48,12 @@ pub struct TaskError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// While the task's policy has retries left.
-    ByPolicy,
+    Policy,
     /// While the task's policy has retries left, but not before this delay.
     After(Duration),
     /// Never: the task gave up.
     Never,
-    /// Never: the arguments do not fit the task.
+    /// Never: the arguments do not match the parameters.
     BadArguments,
 }
 
@@ -62,14 +62,14 @@ impl TaskError {
         Self { retry, message: message.into(), kind: String::new(), details: String::new() }
     }
 
-    /// The arguments do not fit the task. Never retried.
+    /// The arguments do not match the parameters. Never retried.
     pub fn bad_arguments(message: impl Into<String>) -> Self {
         Self::new(Retry::BadArguments, message)
     }
 
     /// The task failed. Its policy decides whether it is retried.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self::new(Retry::ByPolicy, message)
+        Self::new(Retry::Policy, message)
     }
 
     /// The task failed, and the next attempt must wait for `delay`. Its policy decides whether there
@@ -78,24 +78,24 @@ impl TaskError {
         Self::new(Retry::After(delay), message)
     }
 
-    /// The task failed and another attempt cannot help. Never retried, whatever its policy says.
+    /// The task failed, and another attempt would fail too. Never retried, regardless of the policy.
     pub fn give_up(message: impl Into<String>) -> Self {
         Self::new(Retry::Never, message)
     }
 
-    /// Sets a short name of the error for programs, such as `"ValueError"` or `"timeout"`: at most 128
+    /// Sets a machine-readable name of the error, such as `"ValueError"` or `"timeout"`: at most 128
     /// bytes without control characters. The host drops other kinds with a warning.
     #[must_use]
     pub fn with_kind(self, kind: impl Into<String>) -> Self {
         Self { kind: kind.into(), ..self }
     }
 
-    /// Sets more facts for programs, as a JSON document of at most 2 KiB. Details that cannot be
-    /// written as JSON are left out with a warning in the task's log; the host drops larger ones.
+    /// Sets machine-readable details: a JSON document of at most 2 KiB. Details that cannot be serialized
+    /// to JSON are omitted with a warning in the task's log; the host drops larger ones.
     #[must_use]
     pub fn with_details(self, details: &(impl Serialize + ?Sized)) -> Self {
         let details = serde_json::to_string(details).unwrap_or_else(|error| {
-            log::write(Level::Warn, format_args!("the details of an error cannot be written as JSON: {error}"));
+            log::write(Level::Warn, format_args!("the details of an error cannot be serialized to JSON: {error}"));
             String::new()
         });
         Self { details, ..self }
@@ -106,12 +106,12 @@ impl TaskError {
         self.retry
     }
 
-    /// What went wrong, for people.
+    /// The human-readable message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The name of the error for programs; empty if it was not set.
+    /// The machine-readable name of the error; empty if it was not set.
     pub fn kind(&self) -> &str {
         &self.kind
     }

@@ -1,12 +1,12 @@
 //! The exports of the module: converts the contract's calls to those of `task`.
 //!
-//! They are part of this library, so that an author's crate needs no exports of its own.
+//! They are part of this library, so that an author's crate does not need exports.
 
 use std::panic::{PanicHookInfo, set_hook};
 use std::time::{Duration, SystemTime};
 
 use self::bindings::exports::fastworker::task::tasks::{
-    Descriptor, Failure, Guest, Invocation, Retry as RetryRequest, TaskError as GuestError,
+    Descriptor, Failure, Guest, Invocation, Retry as WitRetry, TaskError as WitTaskError,
 };
 use crate::context::{self, Attempt};
 use crate::error::{Retry, TaskError};
@@ -44,7 +44,7 @@ impl Guest for Module {
     fn run(call: Invocation) -> Result<String, Failure> {
         set_hook(Box::new(log_panic));
         let Invocation { task_id, name, attempt, deadline_ms, args, kwargs, metadata } = call;
-        context::replace(Some(Attempt {
+        context::set_current(Some(Attempt {
             task_id,
             name: name.clone(),
             number: attempt,
@@ -68,23 +68,23 @@ fn describe(task: &task::Task) -> Descriptor {
 impl From<TaskError> for Failure {
     fn from(error: TaskError) -> Self {
         let TaskError { retry, message, kind, details } = error;
-        let error = GuestError { message, kind, details };
+        let error = WitTaskError { message, kind, details };
         match retry {
             Retry::BadArguments => Self::BadArguments(error),
-            Retry::ByPolicy => Self::Failed(error),
+            Retry::Policy => Self::Failed(error),
             Retry::After(delay) => {
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                Self::TryAgainAfter(RetryRequest { error, delay_ms })
+                Self::TryAgainAfter(WitRetry { error, delay_ms })
             }
             Retry::Never => Self::GiveUp(error),
         }
     }
 }
 
-/// Logs `panicked at src/lib.rs:7:5: …` in the log of the task, in place of std's message on stderr.
-/// Then the attempt traps.
+/// Logs `panicked at src/lib.rs:7:5: …` in the log of the task, instead of std's message on stderr.
+/// Afterwards the attempt traps.
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("a value that is not text");
+    let message = panic.payload_as_str().unwrap_or("a value that is not a string");
     let line = match panic.location() {
         Some(location) => format!("panicked at {location}: {message}"),
         None => format!("panicked: {message}"),

@@ -1,4 +1,4 @@
-//! Tasks that a task submits.
+//! Follow-up tasks.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::host;
 /// A task to submit when this attempt succeeds. Created by
 /// [`context::follow_up`](crate::context::follow_up).
 ///
-/// It is submitted with the outcome of the attempt: if the attempt fails, nothing is submitted. Its id
-/// derives from the id of this task and the number of the call, so an attempt that runs twice submits
-/// the same follow-ups once, if it submits them in the same order.
+/// It is submitted with the outcome of the attempt, and discarded if the attempt fails. Its id is derived
+/// from the id of this task and the number of the call, so an attempt that runs twice submits the same
+/// follow-ups once, if it submits them in the same order.
 ///
 /// Options that are not set have the defaults of the named task.
 ///
@@ -40,7 +40,7 @@ pub struct FollowUp {
     options: Options,
 }
 
-/// Which of the waiting tasks runs first.
+/// The priority among the waiting tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
@@ -50,7 +50,7 @@ pub enum Priority {
     High,
     /// The default.
     Normal,
-    /// When no other task waits.
+    /// After all others.
     Low,
 }
 
@@ -83,13 +83,13 @@ impl FollowUp {
         }
     }
 
-    /// Its arguments by name: a map with text keys, or a struct.
+    /// Its arguments by name: a map with string keys, or a struct.
     pub fn kwargs(mut self, kwargs: impl Serialize) -> Self {
         self.kwargs = serde_json::to_string(&kwargs);
         self
     }
 
-    /// Which of the waiting tasks runs first.
+    /// The priority among the waiting tasks.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.options.priority = Some(priority);
         self
@@ -107,7 +107,7 @@ impl FollowUp {
         self
     }
 
-    /// Maximum further attempts after the first one fails.
+    /// Maximum number of attempts after the first one.
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.options.max_retries = Some(max_retries);
         self
@@ -131,26 +131,26 @@ impl FollowUp {
         self
     }
 
-    /// Passes it to the host and returns its id.
+    /// Passes the follow-up to the host and returns its id.
     ///
     /// # Errors
-    /// [`TaskError::failed`] if it is malformed or if the attempt has submitted too many.
+    /// [`TaskError::failed`] if it is malformed or a limit is exceeded.
     pub fn submit(self) -> Result<String, TaskError> {
         let Self { name, args, kwargs, options } = self;
-        let failed = |why: &dyn std::fmt::Display| {
-            TaskError::failed(format!("the follow-up '{name}' cannot be submitted: {why}"))
+        let failed = |error: &dyn std::fmt::Display| {
+            TaskError::failed(format!("the follow-up '{name}' cannot be submitted: {error}"))
         };
         let mut args = args.map_err(|error| failed(&error))?;
         let kwargs = kwargs.map_err(|error| failed(&error))?;
-        // `()` is written as null.
+        // `()` is serialized as null.
         if args == "null" {
             args.replace_range(.., "[]");
         }
         if !args.starts_with('[') {
-            return Err(failed(&"its arguments are no tuple or list; write `(x,)` for one"));
+            return Err(failed(&"its arguments are not a tuple or list; write `(x,)` for a single one"));
         }
         if !kwargs.starts_with('{') {
-            return Err(failed(&"its arguments by name are no map or struct"));
+            return Err(failed(&"its arguments by name are not a map or struct"));
         }
         let options = serde_json::to_string(&options).map_err(|error| failed(&error))?;
         host::submit(&name, args, kwargs, options).map_err(|error| failed(&error))

@@ -1,7 +1,7 @@
 //! Write `fastworker` tasks in Rust.
 //!
-//! A task module is a WebAssembly component: one `.wasm` file, which a worker loads. It runs every
-//! attempt of a task in a fresh sandbox. With this crate a module is a library of plain functions.
+//! A task module is a WebAssembly component: one `.wasm` file, which a worker loads. The worker runs
+//! every attempt of a task in a new sandbox. With this crate a module is a library of plain functions.
 //!
 //! # A task is a function
 //!
@@ -19,9 +19,9 @@
 //! # }
 //! ```
 //!
-//! That is the whole module. There is no list of tasks to maintain; the doc comment is shown as the
+//! This is a complete module. There is no list of tasks to maintain; the doc comment is shown as the
 //! task's documentation; and clients call it with `add(5, 3)`, `add(5, y=3)` or `add(x=5, y=3)`.
-//! This `Cargo.toml` makes it a component that is also testable. `fastworker new NAME` creates such a
+//! With this `Cargo.toml` it is a component that is also testable. `fastworker new NAME` creates such a
 //! crate, with a copy of this SDK, which is not in a registry yet:
 //!
 //! ```toml
@@ -37,7 +37,7 @@
 //! # Arguments and results
 //!
 //! Every type that serde can deserialize can be a parameter, and every type that it can serialize a
-//! result. An `Option` may be left out; `&str`, `&[T]` and `&T` borrow for the duration of the call.
+//! result. An `Option` may be omitted; `&str`, `&[T]` and `&T` borrow for the duration of the call.
 //!
 //! ```
 //! use fastworker_guest::{task, testing};
@@ -66,16 +66,16 @@
 //! let receipt = testing::call("confirm", r#"[{"item": "tea", "count": 2}]"#, "{}");
 //! assert_eq!(receipt.as_deref(), Ok(r#"{"text":"Thank you for 2 x tea"}"#));
 //!
-//! // Arguments that do not fit are refused before the task runs, and never retried:
+//! // Arguments that do not match are refused before the task runs, and never retried:
 //! let error = testing::call("confirm", "[]", "{}").unwrap_err();
 //! assert_eq!(error.message(), "confirm() missing 1 required argument: 'order'");
 //! # }
 //! ```
 //!
-//! With the feature `schema`, types that derive `JsonSchema` describe themselves to the host. A call
-//! that does not fit is then refused before it is queued, with the place in its arguments, such as
-//! `args[0].count: expected integer, found string "two"`; `fastworker list --schema` shows the schemas.
-//! Other types work without one. Plain types such as `i64`, `&str` or `Vec<f64>` need none.
+//! With the feature `schema`, the host checks calls against the schemas of types that derive
+//! `JsonSchema`. A call that does not match is refused before it is queued, with the location of the
+//! error, such as `args[0].count: expected integer, found string "two"`; `fastworker list --schema` shows
+//! the schemas. Other types work without one. Plain types such as `i64`, `&str` or `Vec<f64>` need none.
 //!
 //! ```toml
 //! [dependencies]
@@ -107,7 +107,7 @@
 //!
 //! A task fails by returning an `Err`, of any error type: [`TaskError`], a standard error, a
 //! `String`, or a boxed error such as `anyhow`'s. `?` converts standard errors to [`TaskError`].
-//! The policy in the attribute and the kind of [`TaskError`] decide about retries.
+//! The policy in the attribute and the kind of [`TaskError`] determine the retries.
 //!
 //! ```
 //! use std::time::Duration;
@@ -125,10 +125,10 @@
 //!         return Err(TaskError::retry_after("the bank is busy", Duration::from_secs(60)));
 //!     }
 //!     if account == "closed" {
-//!         // Never retried either. The kind is for programs.
+//!         // Never retried either. The kind is machine-readable.
 //!         return Err(TaskError::give_up("the account is closed").with_kind("AccountClosed"));
 //!     }
-//!     // An error is retried as the policy says.
+//!     // Retried according to the policy.
 //!     Ok(cents.parse()?)
 //! }
 //! #
@@ -149,7 +149,7 @@
 //! ```
 //! use fastworker_guest::task;
 //!
-//! /// Removes what is old.
+//! /// Removes old entries.
 //! #[task(every = "10m")]
 //! fn clean_up() {}
 //!
@@ -159,9 +159,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! # Talking to the host
+//! # Calling the host
 //!
-//! [`context`] has the task's id and metadata, the number of the attempt and its deadline. It reports
+//! [`context`] contains the task's id and metadata, the number of the attempt and its deadline. It reports
 //! progress, checks whether the task was cancelled, and submits follow-up tasks. [`info!`],
 //! [`warn!`](crate::warn!) and the others write to the task's log; so do `println!` and `eprintln!`.
 //!
@@ -189,7 +189,7 @@
 //! # Waiting
 //!
 //! A task may be an `async fn`. There is one thread and no async runtime: the only future that it can
-//! wait for is [`sleep`], alone or joined with others.
+//! await is [`sleep`], alone or joined with others.
 //!
 //! ```
 //! use std::time::Duration;
@@ -207,7 +207,7 @@
 //! # Testing
 //!
 //! Tasks also compile for your machine, where `cargo test` calls them like any function.
-//! [`testing::Context`] replaces the host: it sets the attempt and records what the task reports.
+//! [`testing::Context`] replaces the host: it sets the attempt and records the reports of the task.
 //!
 //! ```
 //! use fastworker_guest::testing::Context;
@@ -228,7 +228,7 @@
 //! # }
 //! ```
 
-// `#[task]` writes `::fastworker_guest::…`, also in this crate's own tests.
+// `#[task]` generates `::fastworker_guest::…`, also in this crate's own tests.
 
 mod task;
 
@@ -257,7 +257,7 @@ pub mod testing;
 pub use error::{Retry, TaskError};
 /// Makes a function a task.
 ///
-/// The function stays as it is and can be called like any other. Its parameters need
+/// The function is not changed and can be called like any other. Its parameters need
 /// [`serde::Deserialize`], its result [`serde::Serialize`] or a `Result` of it whose error converts
 /// into a `Box<dyn Error>`, as every standard error, `String` and [`TaskError`] does. It may be
 /// async. It cannot be generic, unsafe or a method.
@@ -267,19 +267,19 @@ pub use error::{Retry, TaskError};
 ///
 /// | key | value | meaning |
 /// | --- | --- | --- |
-/// | `name` | `"reports.weekly"` | the name that clients submit; by default the function's |
-/// | `priority` | `"critical"`, `"high"`, `"normal"`, `"low"` | which of the waiting tasks runs first |
+/// | `name` | `"reports.weekly"` | the name that clients submit; by default the name of the function |
+/// | `priority` | `"critical"`, `"high"`, `"normal"`, `"low"` | the priority among the waiting tasks |
 /// | `timeout` | `"30s"` | timeout of one attempt |
-/// | `max_retries` | `3` | maximum attempts after the first one |
+/// | `max_retries` | `3` | maximum number of retries |
 /// | `retry_delay` | `"5s"` | the delay before the second attempt |
 /// | `retry_backoff` | `2.0` | the factor of the delay before each further attempt |
 /// | `retry_backoff_max` | `"1h"` | maximum delay between two attempts |
 /// | `every` | `"10s"` | schedule: the interval, at least `"100ms"` |
 /// | `cron` | `"0 9 * * 1-5"` | schedule: minute, hour, day of month, month, day of week (0 and 7 are Sunday) |
 /// | `tz` | `"Europe/Paris"` | the pattern's time zone; by default UTC |
-/// | `overlap` | `"skip"`, `"queue"` | while the last task has not ended: skip this time (the default), or queue one task |
-/// | `count` | `3` | schedule: at most this many tasks |
-/// | `until` | `"2026-12-31T18:00:00Z"` | schedule: none after this time; without an offset it is a time in `tz` |
+/// | `overlap` | `"skip"`, `"queue"` | if the previous task has not ended: skip this run (the default), or queue one run |
+/// | `count` | `3` | schedule: maximum number of tasks |
+/// | `until` | `"2026-12-31T18:00:00Z"` | schedule: end time; without an offset it is in the time zone `tz` |
 ///
 /// Durations are numbers with units: `"500ms"`, `"1.5s"`, `"1h 30m"`, `"2d"`.
 ///
@@ -300,7 +300,7 @@ pub use error::{Retry, TaskError};
 /// # }
 /// ```
 ///
-/// Mistakes are compile errors, all reported at once:
+/// Errors in the attribute or the function are compile errors, all reported together:
 ///
 /// ```compile_fail
 /// #[fastworker_guest::task(max_retry = 3, timeout = "soon")]

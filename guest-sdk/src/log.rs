@@ -7,9 +7,9 @@ use crate::host;
 /// The severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Details that only the author of the task needs.
+    /// Details for the author of the task.
     Trace,
-    /// Facts that help to find the cause of a problem.
+    /// Details for diagnosing problems.
     Debug,
     /// Normal events.
     Info,
@@ -27,7 +27,7 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
     }
 }
 
-/// Logs a line at level trace. Takes the arguments of [`format!`].
+/// Logs a line at level trace. Accepts the arguments of [`format!`].
 #[macro_export]
 macro_rules! trace {
     ($($message:tt)+) => {
@@ -35,7 +35,7 @@ macro_rules! trace {
     };
 }
 
-/// Logs a line at level debug. Takes the arguments of [`format!`].
+/// Logs a line at level debug. Accepts the arguments of [`format!`].
 #[macro_export]
 macro_rules! debug {
     ($($message:tt)+) => {
@@ -43,7 +43,7 @@ macro_rules! debug {
     };
 }
 
-/// Logs a line at level info. Takes the arguments of [`format!`].
+/// Logs a line at level info. Accepts the arguments of [`format!`].
 #[macro_export]
 macro_rules! info {
     ($($message:tt)+) => {
@@ -51,7 +51,7 @@ macro_rules! info {
     };
 }
 
-/// Logs a line at level warn. Takes the arguments of [`format!`].
+/// Logs a line at level warn. Accepts the arguments of [`format!`].
 #[macro_export]
 macro_rules! warn {
     ($($message:tt)+) => {
@@ -59,7 +59,7 @@ macro_rules! warn {
     };
 }
 
-/// Logs a line at level error. Takes the arguments of [`format!`].
+/// Logs a line at level error. Accepts the arguments of [`format!`].
 #[macro_export]
 macro_rules! error {
     ($($message:tt)+) => {

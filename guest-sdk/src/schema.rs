@@ -1,7 +1,7 @@
 //! The JSON Schemas of a task's types, with the feature `schema`.
 //!
-//! A parameter's type may or may not implement `schemars::JsonSchema`. Method resolution chooses:
-//! [`Described`] where it is implemented, else [`Undescribed`], which is implemented on the reference.
+//! A parameter's type may or may not implement `schemars::JsonSchema`. Method resolution selects
+//! [`Described`] if it is implemented, else [`Undescribed`], which is implemented on the reference.
 
 #[cfg(feature = "schema")]
 use std::marker::PhantomData;
@@ -9,24 +9,24 @@ use std::marker::PhantomData;
 #[cfg(feature = "schema")]
 use schemars::{JsonSchema, generate::SchemaSettings};
 
-/// Returns the schema of a type as JSON; none if it has no schema.
+/// Returns the schema of a type as JSON, or none.
 #[cfg(feature = "schema")]
 pub type Describe = Option<fn() -> Option<String>>;
 /// There are no schemas without the feature `schema`.
 #[cfg(not(feature = "schema"))]
 pub type Describe = Option<std::convert::Infallible>;
 
-/// For a type that the host knows by its name, or that has no schema.
+/// For a type that the host knows by its name, or a type without a schema.
 pub const UNKNOWN: Describe = None;
 
-/// Asks a type for its schema.
+/// Selects the schema of a type.
 #[cfg(feature = "schema")]
 #[derive(Debug)]
 pub struct Probe<T>(PhantomData<T>);
 
 #[cfg(feature = "schema")]
 impl<T> Probe<T> {
-    /// Asks `T`.
+    /// A probe of `T`.
     pub fn new() -> Self {
         Self(PhantomData)
     }
@@ -42,9 +42,9 @@ impl<T> Default for Probe<T> {
 /// The schema of a type that has one.
 #[cfg(feature = "schema")]
 pub trait Described {
-    /// The schema of the JSON that it is read from.
+    /// The schema of the JSON that it is deserialized from.
     fn parameter(&self) -> Option<String>;
-    /// The schema of the JSON that it is written as.
+    /// The schema of the JSON that it is serialized to.
     fn result(&self) -> Option<String>;
 }
 
@@ -64,7 +64,7 @@ fn settings() -> SchemaSettings {
     SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None)
 }
 
-// As text, so that modules without schemas contain no code for writing them.
+// As text, so that modules without schemas contain no code to serialize them.
 #[cfg(feature = "schema")]
 fn text<T: JsonSchema>(settings: SchemaSettings) -> Option<String> {
     serde_json::to_string(&settings.into_generator().into_root_schema_for::<T>()).ok()
@@ -87,7 +87,7 @@ pub trait Undescribed {
 #[cfg(feature = "schema")]
 impl<T> Undescribed for &Probe<T> {}
 
-/// The function that writes the schema of a type, as a `parameter` or a `result`.
+/// The function that returns the schema of a type, as a `parameter` or a `result`.
 #[cfg(feature = "schema")]
 #[doc(hidden)]
 #[macro_export]

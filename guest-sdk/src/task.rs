@@ -1,4 +1,4 @@
-//! The tasks of this module, and how one of them is called.
+//! The tasks of this module, and the calls of them.
 //!
 //! `#[task]` registers a static [`Task`] for each function, so there is no list to maintain. Modules
 //! use this from their exports, tests from `testing`.
@@ -12,43 +12,43 @@ use serde_json::value::RawValue;
 use crate::error::TaskError;
 use crate::schema::Describe;
 
-/// The result of an attempt: the text of one JSON document, or an error.
+/// The result of an attempt: a JSON document, as text, or an error.
 pub type Outcome = Result<String, TaskError>;
 
 /// The arguments of one call.
 #[derive(Clone, Copy, Debug)]
 pub struct Arguments<'a> {
-    /// The text of a JSON array: the arguments by position.
+    /// The arguments by position: a JSON array, as text.
     pub(crate) args: &'a str,
-    /// The text of a JSON object: the arguments by name.
+    /// The arguments by name: a JSON object, as text.
     pub(crate) kwargs: &'a str,
 }
 
 /// A task as `#[task]` generates it.
 #[derive(Debug)]
 pub struct Task {
-    /// The name that clients submit under.
+    /// The name that clients submit.
     pub name: &'static str,
     /// The doc comment.
     pub documentation: &'static str,
     /// In the order of the function's signature.
     pub parameters: &'static [Parameter],
-    /// What it returns.
+    /// The result.
     pub result: Returned,
-    /// A JSON object, as the contract describes it.
+    /// A JSON object, as the contract specifies it.
     pub policy: &'static str,
     /// `file:line` of the function.
     pub declared_at: &'static str,
-    /// Parses the arguments, calls the function and writes its result.
+    /// Parses the arguments, calls the function and serializes its result.
     pub run: fn(Arguments<'_>) -> Outcome,
 }
 
 /// A parameter of a task.
 #[derive(Debug)]
 pub struct Parameter {
-    /// The name that an argument may be given by.
+    /// The name by which an argument may be passed.
     pub name: &'static str,
-    /// The type as written, for people.
+    /// The type as written, human-readable.
     pub type_text: &'static str,
     /// Whether a call without it is refused.
     pub required: bool,
@@ -71,10 +71,10 @@ impl Parameter {
     }
 }
 
-/// What a task returns.
+/// The result of a task.
 #[derive(Debug)]
 pub struct Returned {
-    /// The type of a success as written, for people.
+    /// The type of a success as written, human-readable.
     pub type_text: &'static str,
     #[cfg(feature = "schema")]
     describe: Describe,
@@ -127,7 +127,7 @@ pub(crate) fn run(name: &str, arguments: Arguments<'_>) -> Outcome {
     (task.0.run)(arguments)
 }
 
-/// The parameters and the result as the text of the descriptor's `schema`.
+/// The parameters and the result as the descriptor's `schema`.
 pub(crate) fn schema(task: &Task) -> String {
     #[derive(Serialize)]
     struct Schema<'a> {
@@ -174,7 +174,7 @@ pub(crate) fn schema(task: &Task) -> String {
         None => Result::Plain(type_text),
     };
     let schema = Schema { parameters: task.parameters.iter().map(describe).collect(), result };
-    serde_json::to_string(&schema).expect("texts and flags can always be written")
+    serde_json::to_string(&schema).expect("strings and flags can always be serialized")
 }
 
 #[cfg(feature = "schema")]
@@ -184,12 +184,12 @@ fn json_schema(describe: Describe) -> Option<Box<RawValue>> {
 
 /// A type that can be a result.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the result of a task: it cannot be written as JSON",
-    label = "has no `serde::Serialize`",
-    note = "it and every type in it need `#[derive(serde::Serialize)]`"
+    message = "`{Self}` cannot be the result of a task: it cannot be serialized to JSON",
+    label = "does not implement `serde::Serialize`",
+    note = "add `#[derive(serde::Serialize)]` to it and to every type in it"
 )]
 pub trait TaskOutput {
-    /// Writes the value as JSON.
+    /// Serializes the value to JSON.
     ///
     /// # Errors
     /// If it has no JSON form, such as a map whose keys are not strings.
@@ -206,8 +206,8 @@ impl<T: Serialize> TaskOutput for T {
 /// A type that can be an error.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a task",
-    label = "cannot become a `Box<dyn Error>`",
-    note = "take `TaskError`, a `String`, or a type that implements `std::error::Error`"
+    label = "cannot be converted to a `Box<dyn Error>`",
+    note = "use `TaskError`, a `String`, or a type that implements `std::error::Error`"
 )]
 pub trait IntoError {
     /// Converts it.
@@ -221,15 +221,15 @@ impl<E: Into<Box<dyn Error>>> IntoError for E {
     }
 }
 
-/// Writes the result of a task that cannot fail.
+/// Serializes the result of a task that cannot fail.
 ///
 /// # Errors
 /// [`TaskError::failed`] if it has no JSON form.
 pub fn finish<T: TaskOutput>(result: &T) -> Outcome {
-    result.write().map_err(|error| TaskError::failed(format!("the result cannot be written as JSON: {error}")))
+    result.write().map_err(|error| TaskError::failed(format!("the result cannot be serialized to JSON: {error}")))
 }
 
-/// Writes the result of a task that can fail.
+/// Serializes the result of a task that can fail.
 ///
 /// # Errors
 /// The error of the task, or that of [`finish`].

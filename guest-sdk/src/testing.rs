@@ -18,7 +18,7 @@
 //! // A task is a function.
 //! assert_eq!(flaky("Ada"), Err(TaskError::failed("not yet")));
 //!
-//! // In a context of the test's choice:
+//! // In a context that the test sets:
 //! let (result, seen) = Context::new().attempt(2).run(|| flaky("Ada"));
 //! assert_eq!(result.as_deref(), Ok("hello Ada"));
 //! assert_eq!(seen.logs[0].1, "attempt 2");
@@ -41,13 +41,13 @@ use crate::task::{self, Arguments};
 /// its result. `args` is an array, `kwargs` an object.
 ///
 /// # Errors
-/// Those of the task, or [`TaskError::bad_arguments`] if the arguments do not fit or no task has
-/// that name.
+/// Those of the task, or [`TaskError::bad_arguments`] if the arguments do not match or no task
+/// has that name.
 pub fn call(name: &str, args: &str, kwargs: &str) -> Result<String, TaskError> {
     task::run(name, Arguments { args, kwargs })
 }
 
-/// The tasks as the host gets them, in the order of their names.
+/// The tasks as the host receives them, in the order of their names.
 ///
 /// # Panics
 /// If two tasks have the same name.
@@ -61,10 +61,10 @@ pub fn tasks() -> Vec<Descriptor> {
     task::all().into_iter().map(describe).collect()
 }
 
-/// A task as the host gets it.
+/// A task as the host receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
-    /// The name that clients submit under.
+    /// The name that clients submit.
     pub name: &'static str,
     /// The doc comment.
     pub documentation: &'static str,
@@ -85,7 +85,7 @@ pub struct Context {
     cancelled_after: Option<u32>,
 }
 
-/// What the host got from tasks.
+/// The calls that the host received from tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Log lines.
@@ -96,7 +96,7 @@ pub struct Seen {
     pub follow_ups: Vec<FollowUp>,
 }
 
-/// A follow-up task as the host gets it.
+/// A follow-up task as the host receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowUp {
     /// The id that `submit` returned.
@@ -158,10 +158,10 @@ impl Context {
         self
     }
 
-    /// Runs `body` in this context, and returns its result with what the host got.
+    /// Runs `body` in this context, and returns its result and the calls that the host received.
     pub fn run<T>(self, body: impl FnOnce() -> T) -> (T, Seen) {
         let restore = Restore {
-            attempt: context::replace(Some(Attempt {
+            attempt: context::set_current(Some(Attempt {
                 task_id: self.task_id,
                 name: "test".to_owned(),
                 number: self.attempt,
@@ -191,11 +191,11 @@ thread_local! {
 #[derive(Default)]
 struct Host {
     seen: Seen,
-    /// How many more checks return false before the attempt is cancelled.
+    /// Number of checks that still return false before the attempt is cancelled.
     checks_left: Option<u32>,
 }
 
-/// Restores the previous context, also if the test panics.
+/// Restores the previous context, even if the test panics.
 struct Restore {
     attempt: Option<Attempt>,
     host: Host,
@@ -203,7 +203,7 @@ struct Restore {
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        context::replace(self.attempt.take());
+        context::set_current(self.attempt.take());
         HOST.replace(std::mem::take(&mut self.host));
     }
 }

@@ -1,7 +1,7 @@
-//! The executor of async tasks: one future, and timers for it to wait on.
+//! The executor of async tasks: it runs one future and its timers.
 //!
-//! A guest has one thread, so there is nothing to schedule: [`block_on`] polls the future, and while
-//! it waits, sleeps until the next timer.
+//! A guest has one thread, so [`block_on`] needs no scheduler: it polls the future, and while the future
+//! waits, sleeps until the next timer.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ thread_local! {
 
 /// Waits without blocking the other futures of the task, such as those of a `join`.
 ///
-/// In a task that is not async use [`std::thread::sleep`].
+/// In a task that is not async, use [`std::thread::sleep`].
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {
-        // A duration beyond the range of `Instant` lasts until the deadline stops the attempt.
+        // A duration beyond the range of `Instant` lasts until the deadline of the attempt.
         until: Instant::now().checked_add(duration),
         timer: None,
     }
@@ -35,15 +35,15 @@ pub struct Sleep {
     timer: Option<TimerKey>,
 }
 
-/// A future waits, but neither on a [`sleep`] nor on anything else that could wake it, so it would
-/// wait forever.
+/// A future is pending, but neither a [`sleep`] nor anything else can wake it, so it would wait
+/// forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitsOnNothing;
 
 /// Runs a future to completion. `#[task]` does this for an `async fn`.
 ///
 /// # Errors
-/// [`WaitsOnNothing`] if the future waits and nothing can wake it.
+/// [`WaitsOnNothing`] if the future is pending and nothing can wake it.
 pub fn block_on<F: Future>(future: F) -> Result<F::Output, WaitsOnNothing> {
     let woken = Arc::new(WakeFlag(AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&woken));
@@ -86,7 +86,7 @@ impl Sleep {
 }
 
 impl Drop for Sleep {
-    // A timer that outlives its future would make `block_on` sleep in vain.
+    // A timer that outlives its future would make `block_on` sleep without need.
     fn drop(&mut self) {
         self.remove_timer();
     }
@@ -139,7 +139,7 @@ impl fmt::Display for WaitsOnNothing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(
             "the task waits on nothing: its future is pending and no fastworker_guest::sleep is \
-             under way that could wake it",
+             active that could wake it",
         )
     }
 }

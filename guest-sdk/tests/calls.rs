@@ -1,4 +1,4 @@
-//! What a task author writes and what a client then may send.
+//! Calls of tasks: signatures, and the calls that they accept.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ fn assert_refused(name: &str, args: &str, kwargs: &str, message: &str) {
 }
 
 #[test]
-fn arguments_come_by_position_by_name_or_both() {
+fn arguments_are_passed_by_position_by_name_or_both() {
     assert_eq!(call("add", "[1, 2]", "{}").as_deref(), Ok("3"));
     assert_eq!(call("add", "[1]", r#"{"y": 2}"#).as_deref(), Ok("3"));
     assert_eq!(call("add", "[]", r#"{"more": 3, "y": 2, "x": 1}"#).as_deref(), Ok("6"));
@@ -96,7 +96,7 @@ fn arguments_come_by_position_by_name_or_both() {
 }
 
 #[test]
-fn arguments_that_do_not_fit_are_refused_as_python_does() {
+fn arguments_that_do_not_match_are_refused_as_in_python() {
     assert_refused("add", "[1]", "{}", "add() missing 1 required argument: 'y'");
     assert_refused("add", "[]", "{}", "add() missing 2 required arguments: 'x' and 'y'");
     assert_refused("add", "[1, 2]", r#"{"z": 3}"#, "add() got an unexpected keyword argument 'z'");
@@ -112,20 +112,20 @@ fn arguments_that_do_not_fit_are_refused_as_python_does() {
 }
 
 #[test]
-fn own_types_go_in_and_out() {
+fn own_types_are_parameters_and_results() {
     let args = r#"[{"item": "tea", "count": 2}, {"tea": 1.25}]"#;
     assert_eq!(call("order", args, "{}").as_deref(), Ok(r#"{"total":2.5}"#));
 }
 
 #[test]
-fn borrowed_parameters_take_texts_with_escapes() {
+fn borrowed_parameters_accept_strings_with_escapes() {
     let result = call("borrow", r#"["a\"b", [1, 2], "c\n"]"#, r#"{"type": 7}"#);
     let expected = r#""a\"b [1, 2] Some(\"c\\n\") Some(7)""#;
     assert_eq!(result.as_deref(), Ok(expected));
 }
 
 #[test]
-fn a_float_arrives_as_it_was_sent() {
+fn a_float_is_not_changed() {
     let args = r#"[{"item": "x", "count": 1}, {"x": 2.2250738585072011e-308}]"#;
     assert_eq!(call("order", args, "{}").as_deref(), Ok(r#"{"total":2.225073858507201e-308}"#));
 }
@@ -165,10 +165,10 @@ fn a_task_reads_the_metadata_of_its_invocation() {
 }
 
 #[test]
-fn a_result_without_a_json_form_is_a_failure_that_says_so() {
+fn a_result_without_a_json_form_is_a_failure_that_names_the_cause() {
     assert_eq!(
         call("unwritable", "[]", "{}"),
-        Err(TaskError::failed("the result cannot be written as JSON: key must be a string"))
+        Err(TaskError::failed("the result cannot be serialized to JSON: key must be a string"))
     );
 }
 
@@ -183,11 +183,11 @@ fn an_async_task_waits_for_its_timers() {
 fn a_future_that_nothing_can_wake_is_an_error() {
     let result = call("hang", "[]", "{}");
     let error = result.expect_err("it cannot end");
-    assert!(error.message().contains("waits on nothing") && error.retry() == Retry::ByPolicy, "{error:?}");
+    assert!(error.message().contains("waits on nothing") && error.retry() == Retry::Policy, "{error:?}");
 }
 
 #[test]
-fn the_host_learns_all_about_a_task() {
+fn the_host_receives_the_descriptor_of_a_task() {
     let tasks = testing::tasks();
     assert!(tasks.is_sorted_by_key(|task| task.name));
     let add = &tasks[0];
@@ -212,13 +212,13 @@ fn a_context_ends_with_its_run() {
 }
 
 #[test]
-fn the_deadline_is_what_is_left() {
+fn the_remaining_time_ends_at_the_deadline() {
     let (left, _) = Context::new().remaining(Duration::from_secs(5)).run(context::remaining);
     assert!(left <= Duration::from_secs(5) && left > Duration::from_secs(1));
 }
 
 #[test]
-fn follow_ups_that_make_no_sense_are_refused() {
+fn malformed_follow_ups_are_refused() {
     let single = context::follow_up("add", 5).submit();
     assert!(matches!(&single, Err(error) if error.message().contains("`(x,)`")), "{single:?}");
     let named = context::follow_up("add", ()).kwargs([1]).submit();

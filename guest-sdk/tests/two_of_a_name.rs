@@ -1,4 +1,4 @@
-//! A module must not have two tasks of one name: which one would run?
+//! A module must not register a task name twice.
 
 use fastworker_guest::{task, testing};
 

@@ -141,8 +141,10 @@ fn directories_and_files_may_be_empty_or_appear_later() {
     let args = ["--cache-dir", &cache(&kept)];
     let sources = [&later, &file, &empty, &pattern];
     let cluster = Cluster::builder().sources(sources).own_slots(1).control_plane_args(&args).start();
-    let log = cluster.control_plane.log();
-    assert!(log.contains("later") && log.contains(".wasm"), "{log}");
+    eventually("the log names the missing sources", TIMEOUT, || {
+        let log = cluster.control_plane.log();
+        (log.contains("later") && log.contains(".wasm")).then_some(())
+    });
     let _ = wait_for_refusal(&cluster, "file", "file.wasm", TIMEOUT);
     assert_eq!(row(&cluster, "later").expect("module listed")["status"], "broken");
     fs::create_dir(&later).expect("directory created");

@@ -53,6 +53,10 @@ impl Source {
         lines.filter(|(_, line)| !line.is_empty() && !line.starts_with("//"))
     }
 
+    fn has_ending(&self, ending: &str) -> bool {
+        Path::new(&self.path).extension().is_some_and(|found| found == ending)
+    }
+
     fn is_below(&self, directories: &[&str]) -> bool {
         directories.iter().any(|directory| self.path.starts_with(directory))
     }
@@ -295,7 +299,7 @@ fn comments_and_documents_use_plain_words() {
         ["AGENTS.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"].map(top_file);
     let documents = sources(&["docs", "examples", "guest-sdk", "host", "packaging"], &[".md"]);
     for source in rust(&CODE).iter().chain(&top).chain(&documents) {
-        let is_code = source.path.ends_with(".rs");
+        let is_code = source.has_ending("rs");
         for (index, line) in source.text.lines().enumerate() {
             let line = line.trim();
             let comment = if is_code { line.strip_prefix("//") } else { Some(line) };
@@ -345,6 +349,82 @@ fn words_of(identifier: &str) -> Vec<String> {
         }
     }
     words
+}
+
+#[test]
+fn documents_name_only_code_and_files_that_exist() {
+    let everything = sources(&[""], &[""]);
+    let is_code = |source: &&Source| !source.has_ending("md") && !source.is_below(&["tests/tests/tidy"]);
+    // The words of each file and of its path.
+    let file_words = |source: &Source| -> BTreeSet<String> {
+        let lines = source.code().map(|(_, line)| line).chain([source.path.as_str()]);
+        lines.flat_map(|line| line.split(|c: char| !is_identifier(c))).map(str::to_owned).collect()
+    };
+    let known: Vec<_> = everything.iter().filter(is_code).map(file_words).collect();
+    let is_file = |path: &str| {
+        let wanted = format!("/{}", path.trim_end_matches('/'));
+        let within = format!("{wanted}/");
+        let is_match = |path: String| path.ends_with(&wanted) || path.contains(&within);
+        everything.iter().any(|source| is_match(format!("/{}", source.path))) || root().join(path).exists()
+    };
+    let documents = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"];
+    let is_document = |source: &&Source| documents.contains(&&*source.path) || source.is_below(&["docs/"]);
+    let mut unknown = BTreeMap::new();
+    for source in everything.iter().filter(is_document) {
+        for (number, code) in inline_code(&source.text) {
+            let exists = if is_path(code) {
+                is_file(code)
+            } else {
+                known.iter().any(|words| names_in(code).all(|name| words.contains(name)))
+            };
+            if !exists {
+                unknown.insert(code.to_owned(), format!("{}:{number}: `{code}`", source.path));
+            }
+        }
+    }
+    let new: Vec<_> = unknown.iter().filter(|(code, _)| !words::NOT_IN_SOURCES.contains(&code.as_str())).collect();
+    assert!(new.is_empty(), "documents name what does not exist: {new:#?}");
+    let unused: Vec<_> = words::NOT_IN_SOURCES.iter().filter(|code| !unknown.contains_key(**code)).collect();
+    assert!(unused.is_empty(), "exceptions that are not needed: {unused:?}");
+}
+
+fn is_identifier(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// The code in backticks, with line numbers, without blocks of code.
+fn inline_code(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut is_block = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        is_block ^= line.starts_with("```");
+        if !is_block && !line.starts_with("    ") {
+            found.extend(line.split('`').skip(1).step_by(2).map(|code| (number, code)));
+        }
+    }
+    found
+}
+
+/// Whether inline code is the path of a file or folder of the repository.
+fn is_path(code: &str) -> bool {
+    let top =
+        ["host/", "guest-sdk/", "tests/", "examples/", "scripts/", "docs/", "wit/", "packaging/", ".ci/", ".github/"];
+    let endings = [".rs", ".py", ".toml", ".md", ".wit", ".yml", "/"];
+    code.chars().all(|c| is_identifier(c) || "./-".contains(c))
+        && !code.starts_with(['/', '-'])
+        && !code.starts_with("target/")
+        && (endings.iter().any(|ending| code.ends_with(ending)) || top.iter().any(|folder| code.starts_with(folder)))
+}
+
+/// The names of the sources in inline code: a constant, or the parts of a path with `::`. Variables of the environment
+/// are compared with the command line elsewhere.
+fn names_in(code: &str) -> impl Iterator<Item = &str> {
+    let is_constant = code.len() > 3
+        && code.starts_with(|c: char| c.is_ascii_uppercase())
+        && !code.starts_with("FASTWORKER_")
+        && code.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    let is_qualified = code.contains("::") && code.chars().all(|c| is_identifier(c) || c == ':');
+    code.split("::").filter(move |_| is_constant || is_qualified)
 }
 
 #[test]

@@ -1,27 +1,27 @@
-//! Turns the parsed attribute and function into a task, or into all mistakes, each on its own token.
+//! Turns the parsed attribute and function into a task, or into all errors, each on its token.
 
 use quote::ToTokens;
 use syn::{Attribute, Expr, ExprLit, FnArg, GenericParam, Ident, ItemFn, Lit, Meta, Pat, PatType, Signature};
 
-use crate::mistakes::Mistakes;
+use crate::errors::Errors;
 use crate::parse::Parsed;
 use crate::schedule;
-use crate::settings::{NAME_BYTES_MAX, check_settings, too_long};
+use crate::settings::{NAME_BYTES_MAX, check_settings, name_length_error};
 use crate::task::{Parameter, Policy, Schedule, Task};
 use crate::types::{has_reference, is_plain, option_of, owned_type, returns, type_text};
 
-/// Checks everything and reports all mistakes.
+/// Checks everything and reports all errors.
 pub(crate) fn check(parsed: Parsed) -> syn::Result<(ItemFn, Task)> {
-    let Parsed { settings, function, mut mistakes } = parsed;
-    let (name, policy, schedule) = check_settings(&settings, &mut mistakes);
+    let Parsed { settings, function, mut errors } = parsed;
+    let (name, policy, schedule) = check_settings(&settings, &mut errors);
     let task = function.map(|function| {
-        let task = check_function(&function, name, policy, schedule, &mut mistakes);
-        for mistake in schedule::check(&settings, &task.parameters) {
-            mistakes.push(mistake);
+        let task = check_function(&function, name, policy, schedule, &mut errors);
+        for error in schedule::check(&settings, &task.parameters) {
+            errors.push(error);
         }
         (function, task)
     });
-    mistakes.finish(task)
+    errors.finish(task)
 }
 
 fn check_function(
@@ -29,14 +29,14 @@ fn check_function(
     name: Option<String>,
     policy: Policy,
     schedule: Schedule,
-    mistakes: &mut Mistakes,
+    errors: &mut Errors,
 ) -> Task {
     let signature = &function.sig;
-    check_signature(signature, mistakes);
-    let parameters = signature.inputs.iter().filter_map(|input| mistakes.keep(check_parameter(input))).collect();
+    check_signature(signature, errors);
+    let parameters = signature.inputs.iter().filter_map(|input| errors.keep(check_parameter(input))).collect();
     let name = name.unwrap_or_else(|| plain_name(&signature.ident));
     if name.len() > NAME_BYTES_MAX {
-        mistakes.add(&signature.ident, too_long(&name));
+        errors.add(&signature.ident, name_length_error(&name));
     }
     Task {
         function: signature.ident.clone(),
@@ -51,24 +51,27 @@ fn check_function(
     }
 }
 
-fn check_signature(signature: &Signature, mistakes: &mut Mistakes) {
+fn check_signature(signature: &Signature, errors: &mut Errors) {
     let generics = &signature.generics.params;
     if generics.iter().all(|generic| matches!(generic, GenericParam::Lifetime(_))) && !generics.is_empty() {
-        mistakes.add(generics, "a task's arguments live as long as its call: leave the lifetime out");
+        errors.add(generics, "a task's arguments live as long as its call: remove the lifetime");
     } else if !generics.is_empty() {
-        mistakes.add(generics, "a task cannot be generic: its arguments come as JSON, so their types must be known");
+        errors.add(
+            generics,
+            "a task cannot be generic: its arguments are parsed from JSON, so their types must be known",
+        );
     }
     if let Some(clause) = &signature.generics.where_clause {
-        mistakes.add(clause, "a task cannot be generic: remove the where clause");
+        errors.add(clause, "a task cannot be generic: remove the where clause");
     }
     if let Some(token) = &signature.unsafety {
-        mistakes.add(token, "a task cannot be unsafe: anyone may call it");
+        errors.add(token, "a task cannot be unsafe: any client may call it");
     }
     if let Some(abi) = &signature.abi {
-        mistakes.add(abi, "a task is a plain Rust function: remove the ABI");
+        errors.add(abi, "a task is a plain Rust function: remove the ABI");
     }
     if let Some(dots) = &signature.variadic {
-        mistakes.add(dots, "a task takes a fixed list of parameters");
+        errors.add(dots, "a task must have a fixed number of parameters");
     }
 }
 
@@ -81,14 +84,14 @@ fn check_parameter(input: &FnArg) -> syn::Result<Parameter> {
         }
     };
     if let Some(attribute) = parameter.attrs.first() {
-        let message = "a task's parameters take no attributes";
+        let message = "the parameters of a task cannot have attributes";
         return Err(syn::Error::new_spanned(attribute, message));
     }
     let name = parameter_name(parameter)?;
     let (owned, pass) = owned_type(&parameter.ty)?;
     if has_reference(owned.to_token_stream()) {
-        let message = "JSON texts with escapes cannot be borrowed: use `String` for a `&str` \
-                       inside of another type";
+        let message = "JSON strings with escapes cannot be borrowed: use `String` instead of `&str` \
+                       inside another type";
         return Err(syn::Error::new_spanned(&parameter.ty, message));
     }
     let described = Some(owned.clone()).filter(|_| !is_plain(&parameter.ty));
@@ -101,13 +104,13 @@ fn parameter_name(parameter: &PatType) -> syn::Result<String> {
         Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => Ok(plain_name(&name.ident)),
         other => {
             let message = "a task's parameter needs a name, since clients may pass it by name: \
-                           write `name: Type` and take it apart inside";
+                           write `name: Type` and destructure it in the function";
             Err(syn::Error::new_spanned(other, message))
         }
     }
 }
 
-/// The doc comment as text: without the one space that follows `///`.
+/// The doc comment as text, without the space after `///`.
 fn documentation(attributes: &[Attribute]) -> String {
     let mut lines = Vec::new();
     for attribute in attributes {
@@ -136,8 +139,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::parse::parse;
 
-    /// Each mistake as the token it is shown on and its message.
-    pub(crate) fn mistakes(attribute: &str, item: &str) -> Vec<(String, String)> {
+    /// Each error as the token it is shown on and its message.
+    pub(crate) fn errors(attribute: &str, item: &str) -> Vec<(String, String)> {
         let attribute = attribute.parse().expect("the test's attribute has tokens");
         let item = item.parse().expect("the test's item has tokens");
         match check(parse(attribute, item)) {
@@ -152,23 +155,23 @@ pub(crate) mod tests {
         check(parse(attribute.parse()?, item.parse()?)).map(|(_, task)| task)
     }
 
-    /// Asserts that there is one mistake, on that token, with a message that has these words.
+    /// Asserts that there is one error, on that token, with a message that contains these words.
     #[track_caller]
-    pub(crate) fn assert_mistake(attribute: &str, item: &str, token: &str, words: &str) {
-        let found = mistakes(attribute, item);
+    pub(crate) fn assert_error(attribute: &str, item: &str, token: &str, words: &str) {
+        let found = errors(attribute, item);
         let [(on, message)] = found.as_slice() else {
-            panic!("not one mistake: {found:?}");
+            panic!("not one error: {found:?}");
         };
         assert_eq!(on, token, "{message}");
         assert!(message.contains(words), "{message}");
     }
 
     #[test]
-    fn a_valid_task_has_no_mistakes() {
+    fn a_valid_task_has_no_errors() {
         let attribute = r#"name = "sum.up", max_retries = 3, retry_delay = "5s", retry_backoff = 2,
             retry_backoff_max = "1h 30m", timeout = "500ms", priority = "high""#;
         let task = checked(attribute, "async fn add(x: &str, mut y: Option<&[u8]>) -> Result<Vec<u8>> {}");
-        let Ok(task) = task else { panic!("mistakes") };
+        let Ok(task) = task else { panic!("errors") };
         assert_eq!(task.name, "sum.up");
         assert_eq!(task.policy.timeout, Some(0.5));
         assert_eq!(task.policy.retry_backoff, Some(2.0));
@@ -183,8 +186,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_mistake_is_reported_on_its_own_token() {
-        let found = mistakes(
+    fn every_error_is_reported_on_its_token() {
+        let found = errors(
             r#"timeout = "soon", max_retries = "3", max_retires = 3"#,
             "unsafe fn f<T>(&self, (a, b): (T, T), c: &mut u8) {}",
         );
@@ -195,26 +198,26 @@ pub(crate) mod tests {
 
     #[test]
     fn functions_that_cannot_be_called_with_json_are_refused() {
-        assert_mistake("", "struct S;", "struct", "goes on a function");
-        assert_mistake("", "fn f<T>(x: T) {}", "T", "cannot be generic");
-        assert_mistake("", "fn f(x: impl Copy) {}", "impl Copy", "cannot be generic");
-        assert_mistake("", "fn f(self) {}", "self", "no `self`");
-        assert_mistake("", "fn f(_: u8) {}", "_", "needs a name");
-        assert_mistake("", "extern \"C\" fn f() {}", "extern \"C\"", "remove the ABI");
-        assert_mistake("", "fn f(x: &'static str) {}", "&'static str", "remove `'static`");
-        assert_mistake("", "fn f(x: Vec<&str>) {}", "Vec<&str>", "use `String`");
-        assert_mistake("", "fn f(x: &[&str]) {}", "&[&str]", "use `String`");
-        assert_mistake("", "fn f(#[cfg(a)] x: u8) {}", "#[cfg(a)]", "no attributes");
+        assert_error("", "struct S;", "struct", "requires a function");
+        assert_error("", "fn f<T>(x: T) {}", "T", "cannot be generic");
+        assert_error("", "fn f(x: impl Copy) {}", "impl Copy", "cannot be generic");
+        assert_error("", "fn f(self) {}", "self", "no `self`");
+        assert_error("", "fn f(_: u8) {}", "_", "needs a name");
+        assert_error("", "extern \"C\" fn f() {}", "extern \"C\"", "remove the ABI");
+        assert_error("", "fn f(x: &'static str) {}", "&'static str", "remove `'static`");
+        assert_error("", "fn f(x: Vec<&str>) {}", "Vec<&str>", "use `String`");
+        assert_error("", "fn f(x: &[&str]) {}", "&[&str]", "use `String`");
+        assert_error("", "fn f(#[cfg(a)] x: u8) {}", "#[cfg(a)]", "cannot have attributes");
     }
 
     #[test]
-    fn a_syntax_error_does_not_hide_other_mistakes() {
-        let found = mistakes(r#"max_retries = , "high", timeout("3s"), priority = "a" "b", colour = 1"#, "enum E {}");
+    fn a_syntax_error_does_not_hide_other_errors() {
+        let found = errors(r#"max_retries = , "high", timeout("3s"), priority = "a" "b", colour = 1"#, "enum E {}");
         let tokens: Vec<_> = found.iter().map(|(token, _)| token.as_str()).collect();
         let expected = ["\"high\"", "(", "\"b\"", "enum", "max_retries", "colour"];
         assert_eq!(tokens, expected, "{found:#?}");
         let long = "f".repeat(129);
-        assert_mistake("", &format!("fn {long}() {{}}"), &long, "1 to 128 bytes");
+        assert_error("", &format!("fn {long}() {{}}"), &long, "1 to 128 bytes");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Generates the code of a task: its registration, and the function that calls it with JSON.
 //!
-//! Everything is in a `const _`, so that it cannot conflict with the author's names.
+//! Everything is in a `const _`, to avoid conflicts with names of the author.
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -54,7 +54,7 @@ fn describe(parameter: &Parameter) -> TokenStream {
     }
 }
 
-/// Generates the function that reads the arguments, calls the task and writes its result.
+/// Generates the function that parses the arguments, calls the task and serializes its result.
 fn run(task: &Task) -> TokenStream {
     let function = &task.function;
     let slots: Vec<_> = (0..task.parameters.len()).map(|index| format_ident!("__argument_{index}")).collect();

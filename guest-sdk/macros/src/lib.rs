@@ -1,9 +1,9 @@
 //! The `#[task]` attribute of `fastworker-guest`, which re-exports and documents it.
 //!
-//! There are three steps: `parse` reads the tokens, `check` turns them into a `Task` or into all mistakes
-//! at once, each on its own token, and `expand` generates the code, which cannot fail. `settings`,
+//! There are three steps: `parse` reads the tokens, `check` converts them to a `Task` or to all errors,
+//! each on its token, and `expand` generates the code, which cannot fail. `settings`,
 //! `schedule`, `value` and `types` are parts of `check`. The function itself is always passed on
-//! unchanged, also after mistakes, so that rustc does not report a missing function as well.
+//! unchanged, also if there are errors, so that rustc does not report a missing function as well.
 
 mod parse;
 
@@ -21,7 +21,7 @@ mod task;
 
 mod expand;
 
-mod mistakes;
+mod errors;
 
 use proc_macro::TokenStream;
 use quote::ToTokens;
@@ -36,9 +36,9 @@ pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
             tokens.extend(expand::expand(&task));
             tokens.into()
         }
-        Err(mistakes) => {
+        Err(errors) => {
             let mut tokens = item;
-            tokens.extend(mistakes.to_compile_error());
+            tokens.extend(errors.to_compile_error());
             tokens.into()
         }
     }

@@ -3,11 +3,11 @@
 use syn::spanned::Spanned;
 use syn::{Ident, Lit};
 
-use crate::mistakes::Mistakes;
+use crate::errors::Errors;
 use crate::parse::Setting;
 use crate::schedule;
 use crate::task::{Policy, Schedule};
-use crate::value::{count, duration, literal, text, wrong_value};
+use crate::value::{literal, parse_count, parse_duration, parse_string, wrong_value};
 
 /// The keys, except those of a schedule.
 const KEYS: [&str; 7] =
@@ -15,29 +15,29 @@ const KEYS: [&str; 7] =
 const PRIORITIES: [&str; 4] = ["critical", "high", "normal", "low"];
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 
-pub(crate) fn check_settings(settings: &[Setting], mistakes: &mut Mistakes) -> (Option<String>, Policy, Schedule) {
+pub(crate) fn check_settings(settings: &[Setting], errors: &mut Errors) -> (Option<String>, Policy, Schedule) {
     let mut name = None;
     let mut policy = Policy::default();
     let mut schedule = Schedule::default();
     let mut seen: Vec<&Ident> = Vec::new();
     for setting in settings {
         if seen.contains(&&setting.key) {
-            mistakes.add(&setting.key, format!("`{}` is given twice", setting.key));
+            errors.add(&setting.key, format!("duplicate key `{}`", setting.key));
             continue;
         }
         seen.push(&setting.key);
         let checked = match setting.key.to_string().as_str() {
-            "name" => task_name(setting).map(|it| name = Some(it)),
-            "priority" => priority(setting).map(|it| policy.priority = Some(it)),
-            "timeout" => timeout(setting).map(|it| policy.timeout = Some(it)),
-            "max_retries" => count(setting).map(|it| policy.max_retries = Some(it)),
-            "retry_delay" => duration(setting).map(|it| policy.retry_delay = Some(it)),
-            "retry_backoff" => factor(setting).map(|it| policy.retry_backoff = Some(it)),
-            "retry_backoff_max" => duration(setting).map(|it| policy.retry_backoff_max = Some(it)),
+            "name" => parse_task_name(setting).map(|it| name = Some(it)),
+            "priority" => parse_priority(setting).map(|it| policy.priority = Some(it)),
+            "timeout" => parse_timeout(setting).map(|it| policy.timeout = Some(it)),
+            "max_retries" => parse_count(setting).map(|it| policy.max_retries = Some(it)),
+            "retry_delay" => parse_duration(setting).map(|it| policy.retry_delay = Some(it)),
+            "retry_backoff" => parse_factor(setting).map(|it| policy.retry_backoff = Some(it)),
+            "retry_backoff_max" => parse_duration(setting).map(|it| policy.retry_backoff_max = Some(it)),
             key if schedule::KEYS.contains(&key) => schedule::set(&mut schedule, setting),
             unknown => Err(unknown_key(&setting.key, unknown)),
         };
-        mistakes.keep(checked);
+        errors.keep(checked);
     }
     (name, policy, schedule)
 }
@@ -56,19 +56,19 @@ fn unknown_key(key: &Ident, text: &str) -> syn::Error {
     syn::Error::new(key.span(), message)
 }
 
-fn task_name(setting: &Setting) -> syn::Result<String> {
-    let (text, at) = text(setting, "\"reports.weekly\"")?;
+fn parse_task_name(setting: &Setting) -> syn::Result<String> {
+    let (text, at) = parse_string(setting, "\"reports.weekly\"")?;
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
-        return Err(syn::Error::new(at, too_long(&text)));
+        return Err(syn::Error::new(at, name_length_error(&text)));
     }
     if text.chars().any(char::is_control) {
-        return Err(syn::Error::new(at, "a task name has no control characters"));
+        return Err(syn::Error::new(at, "a task name must not contain control characters"));
     }
     Ok(text)
 }
 
-fn priority(setting: &Setting) -> syn::Result<String> {
-    let (text, at) = text(setting, "\"high\"")?;
+fn parse_priority(setting: &Setting) -> syn::Result<String> {
+    let (text, at) = parse_string(setting, "\"high\"")?;
     if PRIORITIES.contains(&text.as_str()) {
         Ok(text)
     } else {
@@ -77,8 +77,8 @@ fn priority(setting: &Setting) -> syn::Result<String> {
     }
 }
 
-fn timeout(setting: &Setting) -> syn::Result<f64> {
-    let seconds = duration(setting)?;
+fn parse_timeout(setting: &Setting) -> syn::Result<f64> {
+    let seconds = parse_duration(setting)?;
     if seconds > 0.0 {
         Ok(seconds)
     } else {
@@ -87,7 +87,7 @@ fn timeout(setting: &Setting) -> syn::Result<f64> {
     }
 }
 
-fn factor(setting: &Setting) -> syn::Result<f64> {
+fn parse_factor(setting: &Setting) -> syn::Result<f64> {
     let parsed = match literal(setting) {
         Some(Lit::Int(number)) => number.base10_parse::<f64>().ok(),
         Some(Lit::Float(number)) => number.base10_parse::<f64>().ok(),
@@ -102,34 +102,35 @@ fn listed(words: &[&str]) -> String {
     words.join(", ")
 }
 
-pub(crate) fn too_long(name: &str) -> String {
-    format!("a task name has 1 to {NAME_BYTES_MAX} bytes, this one {}", name.len())
+pub(crate) fn name_length_error(name: &str) -> String {
+    format!("a task name must have 1 to {NAME_BYTES_MAX} bytes, and this one has {}", name.len())
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::check::tests::assert_mistake;
+    use crate::check::tests::assert_error;
 
     #[test]
     fn an_unknown_key_names_the_nearest_or_all() {
         let f = "fn f() {}";
-        assert_mistake("max_retry = 3", f, "max_retry", "did you mean `max_retries`?");
-        assert_mistake("colour = 3", f, "colour", "the keys are name, priority, timeout");
-        assert_mistake("name = \"a\", name = \"b\"", f, "name", "given twice");
+        assert_error("max_retry = 3", f, "max_retry", "did you mean `max_retries`?");
+        assert_error("colour = 3", f, "colour", "the keys are name, priority, timeout");
+        assert_error("name = \"a\", name = \"b\"", f, "name", "duplicate key");
     }
 
     #[test]
     fn a_wrong_value_shows_a_right_one() {
         let f = "fn f() {}";
-        assert_mistake("timeout", f, "timeout", "`timeout = \"30s\"`");
-        assert_mistake("timeout = 30", f, "30", "`timeout = \"30s\"`");
-        assert_mistake("timeout = \"30\"", f, "\"30\"", "with a unit");
-        assert_mistake("timeout = \"30 parsecs\"", f, "\"30 parsecs\"", "with a unit");
-        assert_mistake("timeout = \"0s\"", f, "\"0s\"", "before it starts");
-        assert_mistake("max_retries = -1", f, "-1", "`max_retries = 3`");
-        assert_mistake("retry_backoff = 0.5", f, "0.5", "at least 1");
-        assert_mistake("priority = \"urgent\"", f, "\"urgent\"", "critical, high, normal, low");
-        assert_mistake("name = \"\"", f, "\"\"", "1 to 128 bytes");
-        assert_mistake("name = \"a\\nb\"", f, "\"a\\nb\"", "control characters");
+        assert_error("timeout", f, "timeout", "`timeout = \"30s\"`");
+        assert_error("timeout = 30", f, "30", "`timeout = \"30s\"`");
+        assert_error("timeout = \"30\"", f, "\"30\"", "with a unit");
+        assert_error("timeout = \"30 parsecs\"", f, "\"30 parsecs\"", "with a unit");
+        assert_error("timeout = \"0s\"", f, "\"0s\"", "before it starts");
+        assert_error("max_retries = -1", f, "-1", "`max_retries = 3`");
+        assert_error("max_retries = 4294967296", f, "4294967296", "from 0 to 4294967295");
+        assert_error("retry_backoff = 0.5", f, "0.5", "at least 1");
+        assert_error("priority = \"urgent\"", f, "\"urgent\"", "critical, high, normal, low");
+        assert_error("name = \"\"", f, "\"\"", "1 to 128 bytes");
+        assert_error("name = \"a\\nb\"", f, "\"a\\nb\"", "control characters");
     }
 }

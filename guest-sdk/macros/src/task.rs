@@ -20,9 +20,9 @@ pub(crate) struct Task {
 /// One parameter of the function.
 pub(crate) struct Parameter {
     pub(crate) name: String,
-    /// The type as written, for people.
+    /// The type as written, human-readable.
     pub(crate) type_text: String,
-    /// The type that is read from JSON.
+    /// The type that is parsed from JSON.
     pub(crate) owned: Type,
     /// Whether it is an `Option`, which is `None` if the argument is missing.
     pub(crate) optional: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Parameter {
     pub(crate) described: Option<Type>,
 }
 
-/// How the value read from JSON is passed to the function.
+/// The way in which the value parsed from JSON is passed to the function.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
     /// `T` from `T`.
@@ -44,14 +44,14 @@ pub(crate) enum Pass {
     OptionDeref,
 }
 
-/// What the function returns.
+/// The result of the function.
 pub(crate) struct Returns {
-    /// The type of a success as written, for people.
+    /// The type of a success as written, human-readable.
     pub(crate) type_text: String,
     pub(crate) fallible: bool,
     /// The type to describe by a schema; none if the host knows it by its name.
     pub(crate) described: Option<Type>,
-    /// Where mistakes in the type are shown.
+    /// The location of errors in the type.
     pub(crate) span: proc_macro2::Span,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Policy {
     pub(crate) retry_backoff_max: Option<f64>,
 }
 
-/// When the task is submitted automatically.
+/// The schedule of the task.
 #[derive(Default)]
 pub(crate) struct Schedule {
     pub(crate) every: Option<f64>,

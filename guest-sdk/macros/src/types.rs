@@ -1,7 +1,7 @@
-//! The types of parameters and results: how to read them from JSON, and how to describe them.
+//! The types of parameters and results, their owned forms and their names.
 //!
-//! Only their syntax is known here. Values read from JSON must own their text, so a reference is read
-//! as the type that it refers to. A type that the host knows by its name needs no schema.
+//! Only their syntax is known here. Values parsed from JSON must be owned, so a reference is
+//! parsed as the type that it refers to. A type that the host knows by its name needs no schema.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -10,7 +10,7 @@ use syn::{GenericArgument, PathArguments, ReturnType, Signature, Type};
 
 use crate::task::{Pass, Returns};
 
-/// The type to read from JSON for a parameter of type `ty`, and how to pass it on.
+/// Returns the type to parse from JSON for a parameter of type `ty`, and the way to pass it.
 pub(crate) fn owned_type(ty: &Type) -> syn::Result<(Type, Pass)> {
     match ty {
         Type::ImplTrait(_) => {
@@ -23,7 +23,7 @@ pub(crate) fn owned_type(ty: &Type) -> syn::Result<(Type, Pass)> {
                 return Err(syn::Error::new_spanned(ty, message));
             }
             if reference.mutability.is_some() {
-                let message = "a task cannot change its caller's values: take the value itself";
+                let message = "a task cannot modify its caller's values: pass the argument by value";
                 return Err(syn::Error::new_spanned(ty, message));
             }
             Ok((owned_of(&reference.elem).0, Pass::Borrowed))
@@ -92,7 +92,7 @@ pub(crate) fn returns(signature: &Signature) -> Returns {
     };
     let success = result.and_then(|last| first_argument(&last.arguments));
     let success = success.unwrap_or(ty);
-    // A type that cannot be named cannot be asked for its schema.
+    // A type without a name has no schema.
     let has_name = |ty: &Type| !matches!(ty, Type::Never(_)) && !has_impl(ty.to_token_stream());
     let described = Some(success.clone()).filter(|ty| !is_plain(ty) && has_name(ty));
     Returns { type_text: type_text(success), fallible: result.is_some(), described, span: ty.span() }
@@ -128,7 +128,7 @@ pub(crate) fn is_plain(ty: &Type) -> bool {
     }
 }
 
-/// The type as people write it: `Option<Vec<u8>>`, not `Option < Vec < u8 > >`.
+/// The type in its usual format: `Option<Vec<u8>>`, not `Option < Vec < u8 > >`.
 pub(crate) fn type_text(ty: &Type) -> String {
     let tokens = ty.to_token_stream().to_string();
     let mut text = String::with_capacity(tokens.len());
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_that_the_host_knows_by_their_text_are_told_by_it_alone() {
+    fn types_that_the_host_knows_by_name_are_plain() {
         for text in ["i64", "&str", "Option<&[u8]>", "Vec<Vec<String>>", "std::vec::Vec<Box<f64>>", "()"] {
             assert!(syn::parse_str(text).is_ok_and(|ty: Type| is_plain(&ty)), "{text}");
         }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn types_read_as_people_write_them() {
+    fn types_have_their_usual_format() {
         for text in [
             "Option<HashMap<String, Vec<(u8, [i64; 3])>>>",
             "Box<dyn Fn(u8) -> u8 + Send>",

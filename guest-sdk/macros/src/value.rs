@@ -1,19 +1,20 @@
-//! Reads the values of settings, for all checks of them.
+//! Parses the values of settings.
 
 use syn::{Expr, ExprLit, Lit};
 
 use crate::parse::Setting;
 
-pub(crate) fn count(setting: &Setting) -> syn::Result<u32> {
-    match literal(setting) {
-        Some(Lit::Int(number)) => number.base10_parse().map_err(|_| wrong_value(setting, "a count", "3")),
-        _ => Err(wrong_value(setting, "a count", "3")),
-    }
+pub(crate) fn parse_count(setting: &Setting) -> syn::Result<u32> {
+    let parsed = match literal(setting) {
+        Some(Lit::Int(number)) => number.base10_parse().ok(),
+        _ => None,
+    };
+    parsed.ok_or_else(|| wrong_value(setting, "a whole number from 0 to 4294967295", "3"))
 }
 
-pub(crate) fn duration(setting: &Setting) -> syn::Result<f64> {
-    let (text, at) = text(setting, "\"30s\"")?;
-    seconds(&text).ok_or_else(|| {
+pub(crate) fn parse_duration(setting: &Setting) -> syn::Result<f64> {
+    let (text, at) = parse_string(setting, "\"30s\"")?;
+    parse_seconds(&text).ok_or_else(|| {
         let message = format!(
             "\"{text}\" is not a duration; write numbers with a unit (ms, s, m, h, d), such as \
              \"500ms\", \"30s\" or \"1h 30m\""
@@ -23,7 +24,7 @@ pub(crate) fn duration(setting: &Setting) -> syn::Result<f64> {
 }
 
 /// Parses `1h 30m`, `500ms` or `1.5s` into seconds.
-fn seconds(text: &str) -> Option<f64> {
+fn parse_seconds(text: &str) -> Option<f64> {
     let mut total = 0.0;
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -48,10 +49,10 @@ fn seconds(text: &str) -> Option<f64> {
     total.is_finite().then_some(total)
 }
 
-pub(crate) fn text(setting: &Setting, example: &str) -> syn::Result<(String, proc_macro2::Span)> {
+pub(crate) fn parse_string(setting: &Setting, example: &str) -> syn::Result<(String, proc_macro2::Span)> {
     match literal(setting) {
-        Some(Lit::Str(text)) => Ok((text.value(), text.span())),
-        _ => Err(wrong_value(setting, "a text", example)),
+        Some(Lit::Str(string)) => Ok((string.value(), string.span())),
+        _ => Err(wrong_value(setting, "a string", example)),
     }
 }
 

@@ -1,3 +1,5 @@
+//! Tests of the client that need no server.
+
 use super::{single::SINGLE_MAX, *};
 use crate::config::{Address, MANAGEMENT_OFFSET};
 

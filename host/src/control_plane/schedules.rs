@@ -58,7 +58,7 @@ pub enum ScheduleError {
     Arguments,
     /// There is another one of this name.
     #[error("there is a schedule '{0}' with other content already")]
-    Taken(String),
+    Exists(String),
     /// It belongs to a module.
     #[error("the schedule '{name}' comes from the module {module}")]
     OfModule {
@@ -81,7 +81,7 @@ impl From<ScheduleError> for Refusal {
             ScheduleError::Bad(_) | ScheduleError::Name(_) | ScheduleError::TaskName | ScheduleError::Arguments => {
                 RefusalCode::ScheduleInvalid
             }
-            ScheduleError::Taken(_) => RefusalCode::ScheduleExists,
+            ScheduleError::Exists(_) => RefusalCode::ScheduleExists,
             ScheduleError::OfModule { .. } => RefusalCode::ScheduleOfModule,
             ScheduleError::TooMany | ScheduleError::TooLarge => RefusalCode::ScheduleLimit,
         };
@@ -152,7 +152,7 @@ impl Schedules {
                 ScheduleSource::Module(module) if schedule.availability != Availability::Unavailable => {
                     return Err(ScheduleError::OfModule { name: new.name, module: module.clone() });
                 }
-                ScheduleSource::Command if !replace => return Err(ScheduleError::Taken(new.name)),
+                ScheduleSource::Command if !replace => return Err(ScheduleError::Exists(new.name)),
                 ScheduleSource::Module(_) | ScheduleSource::Command => freed = size(&schedule.definition),
             }
         }
@@ -168,7 +168,7 @@ impl Schedules {
     /// [`ScheduleError`] if it is refused.
     pub fn set_from_module(&mut self, now: Now, new: NewSchedule, module: &str) -> Result<(), ScheduleError> {
         if let Some((name, schedule)) = self.all.get_key_value(&*new.name) {
-            let ScheduleSource::Module(_) = schedule.source else { return Err(ScheduleError::Taken(new.name)) };
+            let ScheduleSource::Module(_) = schedule.source else { return Err(ScheduleError::Exists(new.name)) };
             if *schedule.definition == new {
                 let name = name.clone();
                 self.set_availability(now, &name, Availability::Available);

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_told_that_its_session_was_removed() {
+    fn a_client_learns_that_its_session_was_removed() {
         let mut sessions = open();
         assert!(matches!(sessions.poll(ID, 7), PollKind::New { .. }));
         assert_eq!(sessions.park(ID, "client", Moment::NEVER), Some("client"), "it gets a reply immediately");

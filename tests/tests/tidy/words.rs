@@ -94,3 +94,6 @@ pub(crate) const OLD_PROSE: [&str; 10] =
 
 /// Openings that no documentation comment has.
 pub(crate) const OLD_OPENINGS: [&str; 3] = ["so long", "so many", "so soon"];
+
+/// Names and paths in documents that are not in the sources: names of the Python original, and placeholders.
+pub(crate) const NOT_IN_SOURCES: &[&str] = &["NORMAL", "tests/snapshots/SUITE/TEST.txt"];

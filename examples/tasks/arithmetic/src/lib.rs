@@ -1,4 +1,4 @@
-//! The lesson: a task is a plain function with `#[task]` on it.
+//! Example: tasks are plain functions with the attribute `#[task]`.
 
 use fastworker_guest::{TaskError, task};
 

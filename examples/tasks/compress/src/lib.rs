@@ -1,4 +1,4 @@
-//! The lesson: crates from crates.io work in a task if they need nothing from the system.
+//! Example: a task can use crates from crates.io that need no access to the system.
 
 use fastworker_guest::{TaskError, task};
 use miniz_oxide::deflate::compress_to_vec;
@@ -18,7 +18,7 @@ struct Savings {
     checksum: String,
 }
 
-/// Compresses a text with deflate, checks that it can be restored, and returns how much that saves.
+/// Compresses a text with deflate, checks that it can be restored, and returns the savings.
 ///
 /// `level` is 0 (fast) to 10 (small), by default 6.
 #[task]

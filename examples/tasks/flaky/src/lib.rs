@@ -1,5 +1,5 @@
-//! The lesson: a task that fails is retried as its policy says, after a delay that it chooses, or not
-//! at all.
+//! Example: a failed task is retried according to its policy, after a delay that it chooses, or not at
+//! all.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use serde::Serialize;
 #[task(max_retries = 5, retry_delay = "100ms", retry_backoff = 2.0, retry_backoff_max = "1s")]
 fn flaky(fail_times: u32) -> Result<u32, TaskError> {
     if attempt() <= fail_times {
-        warn!("attempt {} fails as asked", attempt());
+        warn!("attempt {} fails as requested", attempt());
         return Err(TaskError::failed(format!("attempt {} of {fail_times} that fail", attempt())));
     }
     Ok(attempt())
 }
 
-/// Fails the first time and asks to be retried after `ms` milliseconds.
+/// Fails the first time and requests a retry after `ms` milliseconds.
 #[task(max_retries = 5, retry_delay = "100ms")]
 fn flaky_after(ms: u64) -> Result<u32, TaskError> {
     if attempt() == 1 {
@@ -35,8 +35,8 @@ fn picky(value: i64) -> Result<i64, TaskError> {
 
 /// Withdraws `amount` from an account with a balance of 100.
 ///
-/// It gives up if the balance is too low, which is never retried. Programs read the kind and the
-/// details.
+/// It gives up if the balance is too low, which is never retried. The kind and the details of the error
+/// are machine-readable.
 #[task(max_retries = 5)]
 fn withdraw(amount: u32) -> Result<u32, TaskError> {
     const BALANCE: u32 = 100;

@@ -1,13 +1,13 @@
-//! The lesson: a task may submit others, which start when it has succeeded.
+//! Example: a task can submit follow-up tasks, which are queued when it succeeds.
 
 use std::time::Duration;
 
 use fastworker_guest::context::follow_up;
 use fastworker_guest::{Priority, TaskError, info, task};
 
-/// Submits `n` tasks called `leaf`, and returns their ids.
+/// Submits `n` tasks named `leaf`, and returns their ids.
 ///
-/// With `fail`, it then fails, so that none of them is submitted.
+/// With `fail` it then fails, so that none of them is queued.
 #[task]
 fn spread(n: u32, fail: Option<bool>) -> Result<Vec<String>, TaskError> {
     let ids = (0..n).map(|i| follow_up("leaf", (i,)).submit()).collect::<Result<Vec<_>, _>>()?;

@@ -1,5 +1,5 @@
-//! The lesson: change a word, build, and replace the old file with the new one. The new version is live
-//! a moment later, while the worker runs. `scripts/demo` shows it.
+//! Example: replacing a module. Change the text, build, and replace the old file with the new one: the
+//! running worker loads the new version. `scripts/demo` shows this.
 
 use fastworker_guest::task;
 
@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_greeting_has_the_name_in_it() {
+    fn a_greeting_contains_the_name() {
         assert_eq!(welcome("Ada"), "Hello, Ada!");
     }
 }

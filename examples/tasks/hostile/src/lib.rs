@@ -1,4 +1,4 @@
-//! The lesson: no task can harm anything else. Each of these tries to bring down its worker.
+//! Example: tasks cannot harm their worker or other tasks. Each of these tries to crash its worker.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -10,7 +10,7 @@ use fastworker_guest::{TaskError, info, task};
 const MIB: usize = 1024 * 1024;
 const ONE_DAY: Duration = Duration::from_hours(24);
 
-/// Never ends, and never calls the host.
+/// Runs forever, without calling the host.
 #[task]
 fn endless_loop() {
     loop {
@@ -23,12 +23,12 @@ fn endless_loop() {
 /// Returns the allocated MiB.
 #[task]
 fn memory_hog(mib: Option<usize>) -> usize {
-    let mut taken: Vec<Vec<u8>> = Vec::new();
-    while mib.is_none_or(|wanted| taken.len() < wanted) {
+    let mut allocated: Vec<Vec<u8>> = Vec::new();
+    while mib.is_none_or(|wanted| allocated.len() < wanted) {
         // Not zeros, which an allocator may provide without touching a page.
-        taken.push(black_box(vec![1; MIB]));
+        allocated.push(black_box(vec![1; MIB]));
     }
-    taken.len()
+    allocated.len()
 }
 
 /// Panics.
@@ -38,13 +38,13 @@ fn panic_now(message: Option<String>) {
     panic!("{message}");
 }
 
-/// Calls itself `depth` times; without it, until the stack overflows.
+/// Calls itself `depth` times; without `depth`, until the stack overflows.
 #[task]
 fn deep_recursion(depth: Option<u64>) -> u64 {
     descend(depth.unwrap_or(u64::MAX))
 }
 
-// Uses its own data after the call, so that it cannot become a tail call.
+// Uses its local data after the call, to prevent a tail call.
 fn descend(left: u64) -> u64 {
     let held = black_box([left; 16]);
     if left == 0 {
@@ -54,37 +54,37 @@ fn descend(left: u64) -> u64 {
     below + 1 + black_box(held)[0].saturating_sub(left)
 }
 
-/// Writes `lines` lines to stdout and stderr; without it, forever.
+/// Writes `lines` lines to stdout and stderr; without `lines`, forever.
 ///
 /// Returns the number of lines that the host accepted.
 #[task]
 fn output_flood(lines: Option<u64>) -> u64 {
     let line = [b'x'; 100];
-    let mut taken = 0;
+    let mut accepted = 0;
     flood(lines, |number| {
         let written = if number % 2 == 0 {
             writeln!(std::io::stdout(), "{}", line.escape_ascii())
         } else {
             writeln!(std::io::stderr(), "{}", line.escape_ascii())
         };
-        taken += u64::from(written.is_ok());
+        accepted += u64::from(written.is_ok());
     });
-    taken
+    accepted
 }
 
-/// Writes `lines` lines to the log; without it, forever.
+/// Writes `lines` lines to the log; without `lines`, forever.
 #[task]
 fn log_flood(lines: Option<u64>) {
     flood(lines, |number| info!("line {number}: {}", "x".repeat(100)));
 }
 
-/// Reports progress `reports` times; without it, forever.
+/// Reports progress `reports` times; without `reports`, forever.
 #[task]
 fn progress_flood(reports: Option<u64>) {
     flood(reports, |number| progress(number, 0, &"x".repeat(100)));
 }
 
-/// Submits `count` follow-ups; without it, until the host refuses one.
+/// Submits `count` follow-ups; without `count`, until the host refuses one.
 #[task]
 fn follow_up_flood(count: Option<u64>) -> Result<u64, TaskError> {
     let mut submitted = 0;
@@ -101,13 +101,13 @@ fn flood(times: Option<u64>, mut one: impl FnMut(u64)) {
     }
 }
 
-/// Waits in the host for a day, in one call.
+/// Sleeps in the host for a day, in one call.
 #[task]
 fn endless_sleep() {
     std::thread::sleep(ONE_DAY);
 }
 
-/// Returns a text of `bytes` bytes.
+/// Returns a string of `bytes` bytes.
 #[task]
 fn huge_result(bytes: usize) -> String {
     "x".repeat(bytes)
@@ -119,7 +119,7 @@ fn huge_error(bytes: usize) -> Result<(), TaskError> {
     Err(TaskError::failed("x".repeat(bytes)))
 }
 
-/// Ends the program.
+/// Exits.
 #[task]
 fn exit_now(code: Option<i32>) {
     std::process::exit(code.unwrap_or(0));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_limited_ends() {
+    fn tasks_with_a_limit_end() {
         let ((), seen) = Context::new().run(|| {
             assert_eq!(memory_hog(Some(2)), 2);
             assert_eq!(deep_recursion(Some(100)), 100);

@@ -1,4 +1,4 @@
-//! The lesson: if its types have a JSON Schema, the calls of a task are checked before they are queued.
+//! Example: calls of a task whose types have a JSON Schema are checked before they are queued.
 
 use fastworker_guest::schemars::{self, JsonSchema};
 use fastworker_guest::{TaskError, task};
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// An order of a customer.
 #[derive(Deserialize, JsonSchema)]
 struct Order {
-    /// What to send.
+    /// The items to send.
     items: Vec<Item>,
-    /// How to send it; by default by post.
+    /// The way of delivery; by default by post.
     #[serde(default)]
     delivery: Delivery,
 }
@@ -17,9 +17,9 @@ struct Order {
 #[derive(Deserialize, JsonSchema)]
 struct Item {
     name: String,
-    /// The price of one, in euros.
+    /// The price of one item, in euros.
     price: f64,
-    /// By default one.
+    /// The number of items; by default one.
     count: Option<u8>,
 }
 
@@ -41,7 +41,7 @@ struct Receipt {
     total: f64,
 }
 
-/// Adds up an order.
+/// Calculates the total of an order.
 #[task]
 fn total(customer: &str, order: &Order) -> Result<Receipt, TaskError> {
     let delivery = match order.delivery {
@@ -75,10 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn the_host_gets_the_schema_of_an_order() {
+    fn the_host_receives_the_schema_of_an_order() {
         let schema = &testing::tasks()[0].schema;
-        let begins = r#"{"parameters":[{"name":"customer","type":"&str","required":true},{"name":"order","type":"&Order","required":true,"schema":{"#;
-        assert!(schema.starts_with(begins), "{schema}");
+        let start = r#"{"parameters":[{"name":"customer","type":"&str","required":true},{"name":"order","type":"&Order","required":true,"schema":{"#;
+        assert!(schema.starts_with(start), "{schema}");
         assert!(schema.contains(r#""result":{"type":"Receipt","schema":{"#), "{schema}");
     }
 }

@@ -1,21 +1,21 @@
-//! The lesson: tasks can have schedules, at intervals or by the time of day.
+//! Example: tasks can have schedules, at intervals or by cron patterns.
 
 use fastworker_guest::{context, info, task};
 
-/// Ticks every ten seconds, and returns the id of this tick.
+/// Runs every ten seconds, and returns the id of the task.
 #[task(every = "10s")]
 fn tick() -> String {
     info!("tick");
     context::task_id()
 }
 
-/// Ticks three times, and then never again.
+/// Runs three times.
 #[task(every = "200ms", count = 3)]
 fn countdown() {
     info!("tick");
 }
 
-/// Reports on working days at nine, local time. If the last report is still being written, one waits.
+/// Reports on working days at nine, local time. If the previous report has not ended, one run is queued.
 #[task(cron = "0 9 * * MON-FRI", tz = "Europe/Paris", overlap = "queue")]
 fn morning_report(title: Option<&str>) -> String {
     format!("{}: all is well", title.unwrap_or("Report"))
@@ -28,13 +28,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_that_is_submitted_by_itself_needs_no_arguments() {
+    fn a_scheduled_task_needs_no_arguments() {
         assert_eq!(morning_report(None), "Report: all is well");
         assert_eq!(testing::call("morning_report", "[]", "{}").as_deref(), Ok("\"Report: all is well\""));
     }
 
     #[test]
-    fn the_attribute_says_when() {
+    fn the_attribute_contains_the_schedule() {
         let policy = |name: &str| testing::tasks().into_iter().find(|task| task.name == name).map(|task| task.policy);
         assert_eq!(policy("countdown"), Some(r#"{"every":0.2,"count":3}"#));
         let report = r#"{"cron":"0 9 * * MON-FRI","tz":"Europe/Paris","overlap":"queue"}"#;

@@ -1,14 +1,14 @@
-//! The lesson: computing runs at nearly native speed, with one sandbox on each core.
+//! Example: computations run at nearly native speed, with one sandbox on each core.
 
 use fastworker_guest::{TaskError, task};
 use serde::Serialize;
 
-/// How many numbers are sieved at a time: what fits into a core's cache.
+/// Size of a segment of the sieve: it fits into a core's cache.
 const SEGMENT: u64 = 32 * 1024;
-/// Above it the base primes alone would take minutes.
+/// Maximum number: above it, the computation of the base primes would take minutes.
 const LIMIT: u64 = 1_000_000_000_000;
 
-/// What [`find_primes`] found.
+/// The result of [`find_primes`].
 #[derive(Debug, PartialEq, Serialize)]
 struct Primes {
     count: u64,
@@ -52,7 +52,7 @@ fn nth_prime(n: u64) -> Result<u64, TaskError> {
 /// Calls `found` with each prime of `from..=to` in order, until it returns false.
 ///
 /// A segmented sieve of Eratosthenes: the multiples of the primes up to the square root are
-/// struck from one segment after the other, so memory stays small however far it goes.
+/// eliminated from one segment after the other, so the memory in use does not depend on the range.
 fn sieve(from: u64, to: u64, mut found: impl FnMut(u64) -> bool) {
     let mut base = BasePrimes::new();
     let mut composite = Vec::new();
@@ -82,7 +82,7 @@ fn offset(number: u64, low: u64) -> usize {
     usize::try_from(number - low).expect("a segment is much smaller than the memory")
 }
 
-/// The small primes that strike out the others, found as they are needed.
+/// The small primes whose multiples are eliminated, computed on demand.
 struct BasePrimes {
     primes: Vec<u64>,
     searched_to: u64,
@@ -93,7 +93,7 @@ impl BasePrimes {
         Self { primes: Vec::new(), searched_to: 1 }
     }
 
-    /// The primes whose square is not above `high`, and perhaps some more.
+    /// The primes whose square is not above `high`, and possibly more.
     fn up_to_root_of(&mut self, high: u64) -> &[u64] {
         let root = high.isqrt();
         while self.searched_to < root {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn small_ranges_are_right() {
+    fn small_ranges_are_correct() {
         assert_eq!(primes(0, 1), Some(Primes { count: 0, last: None }));
         assert_eq!(primes(2, 2), Some(Primes { count: 1, last: Some(2) }));
         assert_eq!(primes(0, 10), Some(Primes { count: 4, last: Some(7) }));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_of_many_segments_are_right() {
+    fn ranges_of_many_segments_are_correct() {
         assert_eq!(primes(0, 1_000_000), Some(Primes { count: 78_498, last: Some(999_983) }));
         let far = primes(LIMIT - 1000, LIMIT);
         assert_eq!(far, Some(Primes { count: 38, last: Some(999_999_999_989) }));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_would_take_for_ever_is_refused() {
+    fn a_range_that_would_take_too_long_is_refused() {
         assert!(matches!(&find_primes(0, u64::MAX), Err(error) if error.retry() == Retry::BadArguments));
     }
 }

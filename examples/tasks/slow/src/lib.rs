@@ -1,4 +1,4 @@
-//! The lesson: a long task reports its progress, and stops when it is cancelled.
+//! Example: a long task reports its progress, and stops when it is cancelled.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_async_one_does_the_same() {
+    fn the_async_function_has_the_same_result() {
         let slow = Context::new().run(|| testing::call("slow", "[0.001, 3]", "{}"));
         let slow_async = Context::new().run(|| testing::call("slow_async", "[0.001, 3]", "{}"));
         assert_eq!(slow, slow_async);

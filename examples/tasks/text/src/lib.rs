@@ -1,16 +1,16 @@
-//! The lesson: parameters and results are plain Rust types, borrowed, optional, or your own.
+//! Example: parameters and results are plain Rust types: borrowed, optional, or your own.
 
 use std::collections::BTreeMap;
 
 use fastworker_guest::task;
 use serde::Serialize;
 
-/// What [`word_count`] found.
+/// The result of [`word_count`].
 #[derive(Debug, PartialEq, Serialize)]
 struct WordCount {
     words: usize,
     distinct: usize,
-    /// The most frequent words first, those of equal number by the alphabet.
+    /// The most frequent words first; words of equal frequency in alphabetical order.
     top: Vec<(String, usize)>,
 }
 
@@ -26,7 +26,7 @@ fn word_count(text: &str, top: Option<usize>) -> WordCount {
     let words = counts.values().sum();
     let distinct = counts.len();
     let mut top_words: Vec<_> = counts.into_iter().collect();
-    // The sort is stable and the map in order, so words of equal number stay in order.
+    // The sort is stable and the map sorted, so words of equal frequency stay in order.
     top_words.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     top_words.truncate(top.unwrap_or(10));
     WordCount { words, distinct, top: top_words }
@@ -38,13 +38,13 @@ fn reverse(text: &str) -> String {
     text.chars().rev().collect()
 }
 
-/// Turns a text into a part of a URL: words in lower case, joined by `separator` (default `-`).
+/// Converts a text to a part of a URL: words in lower case, joined by `separator` (default `-`).
 #[task]
 fn slugify(text: &str, separator: Option<&str>) -> String {
     words(text).collect::<Vec<_>>().join(separator.unwrap_or("-"))
 }
 
-/// Joins texts.
+/// Joins strings.
 #[task]
 fn join(parts: &[String], separator: Option<&str>) -> String {
     parts.join(separator.unwrap_or(" "))
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_counted_whatever_their_case() {
+    fn words_are_counted_regardless_of_case() {
         let counted = word_count("The cat and the hat. The end!", Some(2));
         assert_eq!(counted.words, 7);
         assert_eq!(counted.distinct, 5);

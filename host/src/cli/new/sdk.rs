@@ -31,7 +31,7 @@ pub(super) const FILES: [(&str, &str); 28] = [
     macros!("check.rs"),
     macros!("expand.rs"),
     macros!("lib.rs"),
-    macros!("mistakes.rs"),
+    macros!("errors.rs"),
     macros!("parse.rs"),
     macros!("schedule.rs"),
     macros!("settings.rs"),

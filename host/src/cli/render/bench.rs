@@ -46,13 +46,13 @@ pub(in crate::cli) fn print_measurements(rows: &[Measurement], plan: &Plan, json
             Bound::AtMost(bound) => format!("<= {bound}"),
             Bound::AtLeast(bound) => format!(">= {bound}"),
         });
-        let verdict = row.meets_bound().map(|is_met| if is_met { "ok" } else { "missed" });
+        let result_text = row.meets_bound().map(|is_met| if is_met { "ok" } else { "missed" });
         let cells = [
             row.case.clone(),
             format!("{:.digits$} {}", row.value, row.unit.replace("us", "µs")),
             ratio.unwrap_or_default(),
             bound.unwrap_or_default(),
-            verdict.unwrap_or_default().to_owned(),
+            result_text.unwrap_or_default().to_owned(),
         ];
         table.add_row(cells.into_iter().take(if is_compared { 5 } else { 2 }));
     }

@@ -236,7 +236,7 @@ fn an_identical_schedule_is_accepted_and_another_needs_replace() {
     story.add("s", every(10));
     assert_eq!(story.info().runs, 3, "it is the same schedule");
     let other = NewSchedule::new("s", "tock", every(20));
-    assert!(matches!(story.schedules.add(story.now, other.clone(), false), Err(ScheduleError::Taken(_))));
+    assert!(matches!(story.schedules.add(story.now, other.clone(), false), Err(ScheduleError::Exists(_))));
     assert_eq!(story.info().schedule.task_name, "tick");
     story.schedules.add(story.now, other, true).expect("it is replaced");
     assert_eq!((story.info().schedule.task_name.as_str(), story.info().runs), ("tock", 0));

@@ -150,7 +150,7 @@ impl<R: Responder> State<R> {
             let schedule = NewSchedule::new(&task.name, &task.name, spec.clone());
             match self.schedules.set_from_module(now, schedule, module) {
                 // A client's schedule of this name takes precedence.
-                Ok(()) | Err(ScheduleError::Taken(_)) => {}
+                Ok(()) | Err(ScheduleError::Exists(_)) => {}
                 Err(reason) => self.record_skipped(now, &task.name.as_str().into(), &reason.to_string()),
             }
         }
